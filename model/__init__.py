@@ -1,0 +1,1 @@
+"""From weights to pixels: what the service and the training share."""

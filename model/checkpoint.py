@@ -1,0 +1,196 @@
+"""Weight files: one `.safetensors` with the generator, what it is, and a golden picture to test it by.
+
+The header's metadata says `format`, `architecture`, `scale`, `channels`, `blocks`, `growth`, `name`, `recipe`,
+`steps`, `data`, `metrics` (JSON: set -> measure -> value) and `created`. Beside the weights lie `golden.input` and
+`golden.output`, uint8 RGB (3, H, W): what this network makes of a small picture in float32.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.rrdb import RRDBConfig, RRDBNet
+
+FORMAT = "esrgan-serve/1"
+ARCHITECTURE = "rrdb"
+LARGEST_SIZE = 1024
+"""No generator has more channels, blocks or growth than this; a header that says so is refused unread."""
+
+Metrics = dict[str, dict[str, float]]
+
+
+class WeightsError(Exception):
+    """A weight file cannot be used; the text names the file, the reason and what would help."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a weight file says about its origin."""
+
+    name: str
+    recipe: str
+    steps: int
+    data: str
+    """What it was trained on, with the licence."""
+    metrics: Metrics
+    created: str
+    """ISO 8601 date."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A weight file that was read and found whole."""
+
+    net: RRDBNet
+    """On the CPU, float32, in evaluation mode."""
+    card: Card
+    sha256: str
+    golden_input: Tensor
+    """uint8 RGB (3, H, W)."""
+    golden_output: Tensor
+    """uint8 RGB (3, scale * H, scale * W)."""
+
+
+def write_checkpoint(
+    path: Path, net: RRDBNet, card: Card, *, golden_input: Tensor, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a weight file, whole or not at all.
+
+    Args:
+        net: the generator, on the CPU.
+        golden_input: a small picture, uint8 RGB (3, H, W); its upscaled version is computed and stored beside it.
+        dtype: format of the stored weights; the golden output is that of the stored, rounded weights.
+
+    Raises:
+        WeightsError: a weight is not finite in `dtype`.
+    """
+    stored = {name: weight.detach().to(dtype).contiguous() for name, weight in net.state_dict().items()}
+    _refuse_not_finite(stored, path)
+    rounded = _network(net.config, stored)
+    golden = {"golden.input": golden_input, "golden.output": reference_output(rounded, golden_input)}
+    unfinished = path.with_suffix(".unfinished")
+    save_file(stored | golden, unfinished, metadata=_metadata(net.config, card))
+    unfinished.replace(path)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a weight file and check everything it says about itself.
+
+    Raises:
+        WeightsError: not a weight file, not ours, incomplete, of the wrong shape, or not finite.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            config, card = _parse(metadata, path)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict, and cannot be iterated
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a readable .safetensors file ({error})") from error
+    golden = [tensors.pop(name, None) for name in ("golden.input", "golden.output")]
+    golden_input, golden_output = (_checked_golden(tensor, path) for tensor in golden)
+    _refuse_other_shapes(config, tensors, path)
+    _refuse_not_finite(tensors, path)
+    return Checkpoint(
+        net=_network(config, tensors),
+        card=card,
+        sha256=sha256,
+        golden_input=golden_input,
+        golden_output=golden_output,
+    )
+
+
+def record_metrics(path: Path, metrics: Metrics) -> None:
+    """Add measurements to a weight file's metadata, in place of earlier ones of the same sets."""
+    checkpoint = read_checkpoint(path)
+    card = replace(checkpoint.card, metrics=checkpoint.card.metrics | metrics)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict, and cannot be iterated
+    unfinished = path.with_suffix(".unfinished")
+    save_file(tensors, unfinished, metadata=_metadata(checkpoint.net.config, card))
+    unfinished.replace(path)
+
+
+@torch.inference_mode()
+def reference_output(net: RRDBNet, picture: Tensor) -> Tensor:
+    """The whole picture at once in the network's own number format: uint8 RGB (3, H, W) -> (3, s * H, s * W)."""
+    weight = net.conv_first.weight
+    upscaled: Tensor = net(picture[None].to(weight) / 255)[0]
+    return upscaled.float().mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _metadata(config: RRDBConfig, card: Card) -> dict[str, str]:
+    return {
+        "format": FORMAT,
+        "architecture": ARCHITECTURE,
+        "scale": str(config.scale),
+        "channels": str(config.channels),
+        "blocks": str(config.blocks),
+        "growth": str(config.growth),
+        "name": card.name,
+        "recipe": card.recipe,
+        "steps": str(card.steps),
+        "data": card.data,
+        "metrics": json.dumps(card.metrics, sort_keys=True),
+        "created": card.created,
+    }
+
+
+def _parse(metadata: dict[str, str], path: Path) -> tuple[RRDBConfig, Card]:
+    if metadata.get("format") != FORMAT or metadata.get("architecture") != ARCHITECTURE:
+        found = f"format {metadata.get('format')!r}, architecture {metadata.get('architecture')!r}"
+        raise WeightsError(f"{path} has {found}; this version reads {FORMAT!r} with {ARCHITECTURE!r}")
+    try:
+        sizes = {name: int(metadata[name]) for name in ("scale", "channels", "blocks", "growth")}
+        if max(sizes.values()) > LARGEST_SIZE:
+            raise ValueError(f"sizes {sizes} pass {LARGEST_SIZE}")
+        card = Card(
+            name=metadata["name"],
+            recipe=metadata["recipe"],
+            steps=int(metadata["steps"]),
+            data=metadata["data"],
+            metrics=json.loads(metadata["metrics"]),
+            created=metadata["created"],
+        )
+        return RRDBConfig(**sizes), card
+    except KeyError as error:
+        raise WeightsError(f"{path} does not say its {error} in its metadata; export it again") from error
+    except ValueError as error:
+        raise WeightsError(f"{path} has metadata that makes no sense ({error}); export it again") from error
+
+
+def _checked_golden(tensor: Tensor | None, path: Path) -> Tensor:
+    if tensor is None or tensor.dtype is not torch.uint8 or tensor.dim() != 3 or tensor.shape[0] != 3:
+        raise WeightsError(f"{path} carries no golden input and output (uint8, 3 x H x W); export it again")
+    return tensor
+
+
+def _refuse_other_shapes(config: RRDBConfig, tensors: dict[str, Tensor], path: Path) -> None:
+    with torch.device("meta"):
+        expected = {name: tuple(weight.shape) for name, weight in RRDBNet(config).state_dict().items()}
+    found = {name: tuple(weight.shape) for name, weight in tensors.items()}
+    if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        name = wrong[0]
+        raise WeightsError(
+            f"{path} does not hold a network of {config}: {name} is {found.get(name, 'missing')}, "
+            f"expected {expected.get(name, 'no such weight')} ({len(wrong)} of {len(expected)} differ)"
+        )
+
+
+def _refuse_not_finite(tensors: dict[str, Tensor], path: Path) -> None:
+    for name, weight in tensors.items():
+        if not weight.isfinite().all():
+            raise WeightsError(f"{path}: {name} holds NaN or infinity in {weight.dtype}; it cannot serve")
+
+
+def _network(config: RRDBConfig, weights: dict[str, Tensor]) -> RRDBNet:
+    with torch.device("meta"):
+        net = RRDBNet(config)
+    net.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+    return net.eval().requires_grad_(False)
