@@ -1,0 +1,1 @@
+"""The work of all requests, shared out to one device."""

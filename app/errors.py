@@ -1,0 +1,72 @@
+"""Every error that a caller can get, drawn once.
+
+    ServiceError
+    ├── BadRequest            400  malformed request
+    ├── NoSuchModel           404
+    ├── TooLarge              413  too many bytes or pixels
+    ├── UnsupportedFormat     415  not an image format that we take
+    ├── Unprocessable         422  a corrupt image, or a parameter out of its range
+    ├── QueueFull             429  with Retry-After
+    └── Unavailable           503  stopping, or broken
+
+Their text goes to the caller: it names the value, the limit and the way out, never a path or an internal name.
+Anything else that is raised is answered 500 with a fixed text and goes to the log.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """An answer to the caller other than a picture."""
+
+    status: ClassVar[int]
+    type: ClassVar[str]
+    """Stable last part of the problem type, for programs."""
+    title: ClassVar[str]
+
+    def __init__(self, detail: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(ServiceError):
+    """The request cannot be read as one."""
+
+    status, type, title = 400, "bad-request", "The request is malformed"
+
+
+class NoSuchModel(ServiceError):
+    """The request names a model that is not loaded."""
+
+    status, type, title = 404, "no-such-model", "There is no model of that name"
+
+
+class TooLarge(ServiceError):
+    """More bytes or pixels than the settings allow."""
+
+    status, type, title = 413, "too-large", "The picture is too large"
+
+
+class UnsupportedFormat(ServiceError):
+    """Not an image format that is accepted."""
+
+    status, type, title = 415, "unsupported-format", "The upload is not an image format that is accepted"
+
+
+class Unprocessable(ServiceError):
+    """A corrupt image, or a parameter out of its range."""
+
+    status, type, title = 422, "unprocessable", "The image or a parameter cannot be processed"
+
+
+class QueueFull(ServiceError):
+    """More work waits than the settings allow."""
+
+    status, type, title = 429, "queue-full", "Too much work is waiting"
+
+
+class Unavailable(ServiceError):
+    """The service is stopping, or broken."""
+
+    status, type, title = 503, "unavailable", "The service cannot take work now"

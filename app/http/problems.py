@@ -1,0 +1,57 @@
+"""Errors as RFC 9457 problem documents: one shape for every answer that is not a picture."""
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from app.errors import ServiceError, Unprocessable
+
+MEDIA_TYPE = "application/problem+json"
+CLIENT_CLOSED_REQUEST = 499
+"""Nobody reads this status; it is what logs call a caller that left."""
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of the service and of the framework as a problem document."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _invalid_parameters)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _caller_left)
+
+
+def internal_error() -> JSONResponse:
+    """The answer to what nobody foresaw: a fixed text."""
+    detail = "the service failed on this request; its operator finds the reason in the log under the X-Request-Id"
+    return _problem(500, "internal", "Internal error", detail)
+
+
+def _problem(status: int, kind: str, title: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    body = {"type": f"urn:esrgan-serve:problem:{kind}", "title": title, "status": status, "detail": detail}
+    return JSONResponse(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return _problem(error.status, error.type, error.title, error.detail, headers)
+
+
+async def _invalid_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    lines = (f"{e['loc'][-1]} = {str(e.get('input'))[:100]}: {e['msg']}" for e in error.errors())
+    return await _service_error(request, Unprocessable("; ".join(lines)))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    detail = f"{request.method} {request.url.path}: {title}; /docs lists what there is"
+    return _problem(error.status_code, title.lower().replace(" ", "-"), title, detail, dict(error.headers or {}))
+
+
+async def _caller_left(request: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)

@@ -1,0 +1,80 @@
+"""POST /v1/upscale: a picture in, its upscaled PNG out."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from app.errors import Unprocessable
+from app.http.upload import FIELD, read_upload
+from app.service import Answer, UpscaleService
+
+Result = TypeVar("Result")
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BINARY["schema"]}}}
+_ACCEPTED = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp", "image/gif")
+
+
+def upscale_routes(service: UpscaleService) -> APIRouter:
+    """The endpoint that upscales."""
+    routes = APIRouter(prefix="/v1", tags=["upscale"])
+
+    @routes.post(
+        "/upscale",
+        summary="Upscale a picture",
+        response_class=Response,
+        responses={200: {"description": "The upscaled picture", "content": {"image/png": _BINARY}}},
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"multipart/form-data": _FORM} | dict.fromkeys(_ACCEPTED, _BINARY),
+            }
+        },
+    )
+    async def upscale(
+        request: Request,
+        model: Annotated[str | None, Query(description="Which model; the service's default one if absent.")] = None,
+        scale: Annotated[int | None, Query(description="The model's own scale, if given.")] = None,
+        format: Annotated[Literal["png"], Query(description="Format of the answer.")] = "png",
+    ) -> Response:
+        """Send the picture as the multipart field `image` or as the raw body; its format is told by its content."""
+        chosen = service.model(model)
+        if scale not in (None, chosen.scale):
+            raise Unprocessable(f"scale = {scale}: {chosen.name} upscales by {chosen.scale}; leave scale out")
+        upload = await read_upload(request, service.settings.max_upload_bytes)
+        return _response(await _while_connected(request, service.upscale(upload, chosen)))
+
+    return routes
+
+
+def _response(answer: Answer) -> Response:
+    timings = ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in answer.timings_s.items())
+    headers = {"X-Model": answer.model.version, "Server-Timing": timings}
+    return Response(answer.png, media_type="image/png", headers=headers)
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Run the work, and cancel it when the caller leaves: FastAPI itself would go on.
+
+    Raises:
+        ClientDisconnect: the caller left.
+    """
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    """Return when the caller has left; the body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,88 @@
+"""Joins the parts: settings, networks, scheduler, service. The only place where app meets model."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy
+
+from app.batching.scheduler import Scheduler
+from app.pictures.picture import Pixels
+from app.service import Job, ModelInfo, UpscaleService
+from app.settings import Settings, SettingsError
+from model.checkpoint import Checkpoint
+from model.upscaler import Upscaler, load
+
+log = logging.getLogger(__name__)
+
+
+class DeviceEngine:
+    """The scheduler's engine: the networks that are loaded, by name."""
+
+    def __init__(self, upscalers: Mapping[str, Upscaler], band_rows: int) -> None:
+        self._upscalers = upscalers
+        self._band_rows = band_rows
+
+    def batch(self, inputs: Sequence[Job]) -> Sequence[Pixels]:
+        """Upscale jobs of one model, whole and together."""
+        return self._upscalers[inputs[0].model].batch([job.planes for job in inputs])
+
+    def stream(self, work: Job) -> Iterator[Pixels | None]:
+        """Upscale one job band by band."""
+        upscaler = self._upscalers[work.model]
+        planes, height, width, _ = work.planes.shape
+        upscaled = numpy.empty((planes, height * upscaler.scale, width * upscaler.scale, 3), numpy.uint8)
+        filled = 0
+        for rows in upscaler.stream(work.planes, self._band_rows):
+            upscaled[:, filled : filled + rows.shape[1]] = rows
+            filled += rows.shape[1]
+            yield upscaled if filled == upscaled.shape[1] else None
+
+
+def build_service(settings: Settings) -> UpscaleService:
+    """Load and test every network of the models folder and put the service together.
+
+    Raises:
+        SettingsError: the folder holds no weight files, or not the default model.
+        WeightsError: a file cannot be used.
+        SelfTestError: a network does not work on this device.
+    """
+    upscalers: dict[str, Upscaler] = {}
+    models: dict[str, ModelInfo] = {}
+    for path in _weight_files(settings.models):
+        upscaler, checkpoint = load(path)
+        name = checkpoint.card.name
+        if name in models:
+            raise SettingsError(f"{path} holds a second model named {name!r}; remove or rename one of the two")
+        upscalers[name], models[name] = upscaler, _info(upscaler, checkpoint)
+        log.info("%s is ready on %s in %s", models[name].version, models[name].device, models[name].precision)
+    if settings.default_model not in models:
+        raise SettingsError(
+            f"ESRGAN_DEFAULT_MODEL={settings.default_model} is not in {settings.models}, which holds "
+            f"{', '.join(sorted(models))}; name one of these"
+        )
+    scheduler: Scheduler[Job, Pixels] = Scheduler(
+        DeviceEngine(upscalers, settings.band_rows),
+        max_queued_px=settings.max_queued_px,
+        max_batch_px=settings.max_batch_px,
+        max_streams=settings.max_streams,
+    )
+    return UpscaleService(settings, models, scheduler)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise SettingsError(f"ESRGAN_MODELS={folder} holds no .safetensors file; train one or name another folder")
+    return files
+
+
+def _info(upscaler: Upscaler, checkpoint: Checkpoint) -> ModelInfo:
+    return ModelInfo(
+        name=checkpoint.card.name,
+        sha256=checkpoint.sha256,
+        scale=upscaler.scale,
+        device=upscaler.device.type,
+        precision=str(upscaler.dtype).removeprefix("torch."),
+        metrics=checkpoint.card.metrics,
+    )

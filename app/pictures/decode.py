@@ -1,0 +1,75 @@
+"""Bytes of an upload -> Picture. The format is told by content, never by name; limits are checked before decoding."""
+
+import io
+import warnings
+
+import numpy
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from app.errors import TooLarge, Unprocessable, UnsupportedFormat
+from app.pictures.picture import Picture, Pixels, premultiplied
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+"""The formats that are accepted, in Pillow's names."""
+
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
+
+
+def decode(upload: bytes, *, max_px: int) -> Picture:
+    """Decode the first frame of an upload, upright.
+
+    Raises:
+        UnsupportedFormat: not one of `FORMATS`, or pixels of a kind that has no fixed range.
+        TooLarge: more than `max_px` pixels; told from the header.
+        Unprocessable: truncated or corrupt.
+    """
+    # Pillow warns of what we either accept (odd metadata) or measure ourselves (the number of pixels).
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _open(upload)
+        if image.width * image.height > max_px:
+            raise TooLarge(
+                f"the picture has {image.width} x {image.height} = {image.width * image.height} px; "
+                f"the limit is {max_px} px; send a smaller one or parts of it"
+            )
+        try:
+            image.load()
+            return _picture(ImageOps.exif_transpose(image))
+        # Pillow's decoders raise whatever a broken file happens to trip over.
+        except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, OverflowError, EOFError) as error:
+            raise Unprocessable(f"the {image.format} file is truncated or corrupt ({_one_line(error)})") from error
+
+
+def _open(upload: bytes) -> Image.Image:
+    accepted = ", ".join(FORMATS)
+    try:
+        return Image.open(io.BytesIO(upload), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise UnsupportedFormat(f"the upload is not a picture in a known format; accepted are {accepted}") from error
+    except Image.DecompressionBombError as error:
+        raise TooLarge("the picture has far more pixels than are accepted; send a smaller one") from error
+    except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, OverflowError, EOFError) as error:
+        raise Unprocessable(f"the header of the picture is corrupt ({_one_line(error)})") from error
+
+
+def _picture(image: Image.Image) -> Picture:
+    profile = image.info.get("icc_profile")
+    grey = image.mode in GREY_MODES
+    alpha: Pixels | None = None
+    if image.mode.startswith("I;16"):
+        # Pillow would clip these to 255 instead of scaling them.
+        image = Image.fromarray((numpy.asarray(image).astype(numpy.uint32) // 257).astype(numpy.uint8))
+    elif image.mode in {"I", "F"}:
+        raise UnsupportedFormat("pixels of 32 bits have no fixed range; send 8 or 16 bits for each channel")
+    elif image.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
+        profile = None  # it describes the upload's own colour space, and the answer is RGB
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = numpy.array(image.getchannel("A"))
+    colour = numpy.array(image.convert("RGB"))
+    planes = colour[None] if alpha is None or alpha.min() == 255 else premultiplied(colour, alpha)
+    return Picture(planes=planes, grey=grey, icc_profile=profile if isinstance(profile, bytes) else None)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,28 @@
+"""Upscaled planes -> bytes of the answer."""
+
+import io
+
+from PIL import Image
+
+from app.pictures.picture import Picture, Pixels, straight
+
+COMPRESS_LEVEL = 1
+"""zlib's fastest: on photographs seven times faster than Pillow's default and a few per cent larger."""
+
+
+def encode_png(upscaled: Pixels, original: Picture) -> bytes:
+    """Encode upscaled planes (N, H, W, 3) as a PNG of the upload's kind.
+
+    Grey stays grey, transparency and the colour profile stay.
+    """
+    if len(upscaled) == 1:
+        image = Image.fromarray(upscaled[0])
+    else:
+        colour, alpha = straight(upscaled)
+        image = Image.fromarray(colour)
+        image.putalpha(Image.fromarray(alpha))
+    if original.grey:
+        image = image.convert("L" if len(upscaled) == 1 else "LA")
+    answer = io.BytesIO()
+    image.save(answer, "PNG", compress_level=COMPRESS_LEVEL, icc_profile=original.icc_profile)
+    return answer.getvalue()

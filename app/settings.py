@@ -1,0 +1,65 @@
+"""Every setting of the service. Each comes from the environment as `ESRGAN_` and its name in capitals."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "ESRGAN_"
+SHIPPED_MODELS = Path(__file__).parent.parent / "model" / "weights"
+
+
+class SettingsError(Exception):
+    """The environment holds a setting that is unknown or out of range; the text says which and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """The service's settings with their units, bounds and defaults."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 listens on all.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    models: Path = Field(
+        default=SHIPPED_MODELS, description="Folder of weight files (.safetensors); each one is served."
+    )
+    default_model: str = Field(default="compact-psnr-x4", description="The model for requests that name none.")
+    max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest upload in bytes.")
+    max_picture_px: int = Field(default=2**24, ge=1, description="Most pixels of an uploaded picture.")
+    max_queued_px: int = Field(
+        default=2**26, ge=1, description="Most pixels that may wait for the device; more gets 429."
+    )
+    max_batch_px: int = Field(
+        default=2**18, ge=1, description="Most pixels of small pictures, padding included, in one batch."
+    )
+    whole_picture_px: int = Field(
+        default=2**16, ge=1, description="Larger pictures go through the network as row streams."
+    )
+    band_rows: int = Field(
+        default=64, ge=1, le=1024, description="Rows of a row stream that go through the network at a time."
+    )
+    max_streams: int = Field(
+        default=2, ge=1, description="Row streams that may be open at once; each keeps its halo rows."
+    )
+    codec_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode and encode pictures.")
+    drain_s: int = Field(
+        default=30, ge=0, description="Seconds that accepted work has to finish after a signal to stop."
+    )
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: one line per setting that is unknown or wrong.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    found = {name for name in os.environ if name.upper().startswith(PREFIX)}
+    if unknown := sorted(name for name in found if name.upper() not in known):
+        raise SettingsError(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = (f"{PREFIX}{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
+        raise SettingsError("; ".join(lines)) from error
