@@ -134,7 +134,6 @@ class Scheduler(Generic[Input, Output]):
                     self._wake.clear()
                     await self._wake.wait()
         finally:
-            self._stopping = True
             for request in self._requests:
                 request.fail(Unavailable("the service stopped before this picture was finished; send it again"))
 

@@ -12,6 +12,9 @@ from app.pictures.picture import Picture, Pixels, premultiplied
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """The formats that are accepted, in Pillow's names."""
 
+BROKEN = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, EOFError)
+"""What Pillow's decoders raise over a broken file: whatever it happens to trip over."""
+
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
 
 
@@ -26,7 +29,7 @@ def decode(upload: bytes, *, max_px: int) -> Picture:
     # Pillow warns of what we either accept (odd metadata) or measure ourselves (the number of pixels).
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = _open(upload)
+        image = _open(upload, max_px)
         if image.width * image.height > max_px:
             raise TooLarge(
                 f"the picture has {image.width} x {image.height} = {image.width * image.height} px; "
@@ -35,20 +38,19 @@ def decode(upload: bytes, *, max_px: int) -> Picture:
         try:
             image.load()
             return _picture(ImageOps.exif_transpose(image))
-        # Pillow's decoders raise whatever a broken file happens to trip over.
-        except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, OverflowError, EOFError) as error:
+        except BROKEN as error:
             raise Unprocessable(f"the {image.format} file is truncated or corrupt ({_one_line(error)})") from error
 
 
-def _open(upload: bytes) -> Image.Image:
+def _open(upload: bytes, max_px: int) -> Image.Image:
     accepted = ", ".join(FORMATS)
     try:
         return Image.open(io.BytesIO(upload), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise UnsupportedFormat(f"the upload is not a picture in a known format; accepted are {accepted}") from error
     except Image.DecompressionBombError as error:
-        raise TooLarge("the picture has far more pixels than are accepted; send a smaller one") from error
-    except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, OverflowError, EOFError) as error:
+        raise TooLarge(f"the picture has far more than {max_px} px, the limit; send a smaller one") from error
+    except BROKEN as error:
         raise Unprocessable(f"the header of the picture is corrupt ({_one_line(error)})") from error
 
 

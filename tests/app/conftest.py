@@ -1,0 +1,109 @@
+"""A whole service around a tiny random generator, and a client that talks to it without a socket."""
+
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import numpy
+import pytest
+import torch
+from fastapi import FastAPI
+from PIL import Image
+
+from app.main import build_service
+from app.server import create_app
+from app.service import UpscaleService
+from app.settings import Settings
+from model.checkpoint import Card, write_checkpoint
+from model.rrdb import RRDBConfig, RRDBNet
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def write_tiny_model(folder: Path, name: str, *, scale: int = 4, seed: int = 0) -> Path:
+    """A generator whose output depends on its input: random weights around a copy of the picture."""
+    torch.manual_seed(seed)
+    net = RRDBNet(RRDBConfig(channels=6, blocks=1, growth=4, scale=scale))
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.normal_(std=0.15)
+    path = folder / f"{name}.safetensors"
+    picture = torch.randint(0, 256, (3, 9, 13), dtype=torch.uint8)
+    card = Card(name=name, recipe="none", steps=0, data="nothing", metrics={}, created="2026-01-01")
+    write_checkpoint(path, net, card, golden_input=picture)
+    return path
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    write_tiny_model(tmp_path, "tiny")
+    return tmp_path
+
+
+@pytest.fixture
+def settings(models: Path) -> Settings:
+    # Small limits, so that a test reaches them with small pictures.
+    return Settings(
+        models=models,
+        default_model="tiny",
+        max_upload_bytes=100_000,
+        max_picture_px=40_000,
+        whole_picture_px=3_000,
+        band_rows=16,
+    )
+
+
+@pytest.fixture
+async def service(settings: Settings) -> UpscaleService:
+    return build_service(settings)
+
+
+@pytest.fixture
+async def app(service: UpscaleService) -> FastAPI:
+    return create_app(service)
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+        yield it
+
+
+def noise(width: int, height: int, *, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    """A picture of random pixels, so that no two of them look alike."""
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    pixels = numpy.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=numpy.uint8)
+    return Image.fromarray(pixels if channels > 1 else pixels[..., 0], mode=None).convert(mode)
+
+
+def encoded(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+    """The bytes of a picture file."""
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def decoded(answer: httpx.Response) -> Image.Image:
+    """The picture in a good answer."""
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/png"
+    image = Image.open(io.BytesIO(answer.content))
+    image.load()
+    return image
+
+
+def problem(answer: httpx.Response, status: int, kind: str) -> str:
+    """Check that an answer is the problem document it should be; returns its detail."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert body["type"] == f"urn:esrgan-serve:problem:{kind}"
+    assert set(body) == {"type", "title", "status", "detail"}
+    assert "Traceback" not in body["detail"]
+    return str(body["detail"])

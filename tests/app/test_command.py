@@ -1,0 +1,101 @@
+"""`python -m app` as a process: what it says, what it serves, how it ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import SHIPPED_MODELS
+from tests.app.conftest import decoded, encoded, noise
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def start(*arguments: str, **settings: object) -> subprocess.Popen[str]:
+    variables = {f"ESRGAN_{name.upper()}": str(value) for name, value in settings.items()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "app", *arguments],
+        cwd=ROOT,
+        env=os.environ | variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def refusal(*arguments: str, **settings: object) -> str:
+    """What a start that must fail says: one line, and exit status 2."""
+    process = start(*arguments, **settings)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2, said
+    assert len(said.splitlines()) == 1
+    return said
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    port = free_port()
+    process = start(port=port)
+    for _ in range(300):
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/readyz")
+            break
+        except httpx.TransportError:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.2)
+    yield process, port
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.skipif(not any(SHIPPED_MODELS.glob("*.safetensors")), reason="no generator is shipped yet")
+def test_the_shipped_generator_answers_and_a_signal_ends_the_service(
+    running: tuple[subprocess.Popen[str], int],
+) -> None:
+    process, port = running
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/upscale", files={"image": encoded(noise(16, 12))}, timeout=60)
+    assert decoded(answer).size == (64, 48)
+    health = start("health", port=port)
+    health.communicate(timeout=60)
+    assert health.returncode == 0
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode in (0, -signal.SIGTERM)
+
+
+def test_a_busy_port_is_told_in_one_line_with_the_way_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert f"cannot listen on 127.0.0.1:{port}" in refusal(port=port)
+        assert "PORT=9000" in refusal(port=port)
+
+
+def test_a_wrong_setting_is_told_in_one_line() -> None:
+    assert "ESRGAN_PORT='http'" in refusal(port="http")
+    assert "unknown setting ESRGAN_COLOUR" in refusal(colour="red")
+
+
+def test_a_missing_models_folder_is_told_in_one_line(tmp_path: Path) -> None:
+    assert "holds no .safetensors file" in refusal(port=free_port(), models=tmp_path)
+
+
+def test_an_unknown_command_is_told_how_to_use_it() -> None:
+    assert "usage: python -m app" in refusal("serve")
+
+
+def test_health_fails_where_nothing_listens() -> None:
+    process = start("health", port=free_port())
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "not ready" in said

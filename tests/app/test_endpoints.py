@@ -1,0 +1,144 @@
+"""The other endpoints, the documentation, and what the service says when it starts and stops."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.types import Message
+
+from app.main import build_service
+from app.pictures.picture import Pixels
+from app.server import create_app
+from app.service import Job, UpscaleService
+from app.settings import Settings, SettingsError
+from model.checkpoint import WeightsError, read_checkpoint
+from tests.app.conftest import encoded, noise, problem, write_tiny_model
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_models_are_listed_with_their_hash(client: httpx.AsyncClient, models: Path) -> None:
+    answer = (await client.get("/v1/models")).json()
+    assert answer["default"] == "tiny"
+    (entry,) = answer["models"]
+    assert entry["name"] == "tiny"
+    assert entry["scale"] == 4
+    assert entry["sha256"] == read_checkpoint(models / "tiny.safetensors").sha256
+
+
+async def test_a_running_service_is_alive_and_ready(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/livez")).json() == {"status": "alive"}
+    assert (await client.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_a_service_that_drains_is_alive_but_not_ready(client: httpx.AsyncClient, service: UpscaleService) -> None:
+    await service.scheduler.stop(drain_s=1)
+    assert (await client.get("/livez")).status_code == 200
+    answer = await client.get("/readyz")
+    problem(answer, 503, "unavailable")
+    assert answer.headers["retry-after"] == "5"
+    problem(await client.post("/v1/upscale", content=encoded(noise(5, 5))), 503, "unavailable")
+
+
+async def test_a_dead_scheduler_turns_the_service_red(client: httpx.AsyncClient, service: UpscaleService) -> None:
+    def explode() -> None:
+        raise RuntimeError("the loop is broken")
+
+    service.scheduler._next_piece = explode  # type: ignore[method-assign,assignment]  # breaks what cannot break
+    request = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
+    problem(await asyncio.wait_for(request, 10), 503, "unavailable")
+    problem(await client.get("/livez"), 503, "unavailable")
+    with pytest.raises(RuntimeError, match="the loop is broken"):
+        await service.scheduler._task  # type: ignore[misc]  # it was started
+
+
+async def test_an_unknown_path_is_a_problem_too(client: httpx.AsyncClient) -> None:
+    problem(await client.get("/nothing"), 404, "not-found")
+    problem(await client.get("/v1/upscale"), 405, "method-not-allowed")
+
+
+async def test_the_documentation_shows_both_ways_to_send(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/docs")).status_code == 200
+    operation = (await client.get("/openapi.json")).json()["paths"]["/v1/upscale"]["post"]
+    body = operation["requestBody"]["content"]
+    assert "image" in body["multipart/form-data"]["schema"]["properties"]
+    assert "image/jpeg" in body
+
+
+async def test_a_caller_that_leaves_takes_its_work_with_it(
+    client: httpx.AsyncClient, app: FastAPI, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, gate = threading.Event(), threading.Event()
+    ran: list[str] = []
+    upscale = service.scheduler._engine.batch
+
+    def held(inputs: Sequence[Job]) -> Sequence[Pixels]:
+        ran.extend(f"{job.planes.shape[2]} px wide" for job in inputs)
+        entered.set()
+        assert gate.wait(10)
+        return upscale(inputs)
+
+    monkeypatch.setattr(service.scheduler._engine, "batch", held)
+    stays = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
+    assert await asyncio.to_thread(entered.wait, 10)
+    await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 10)
+    gate.set()
+    assert (await stays).status_code == 200
+    assert (await client.post("/v1/upscale", content=encoded(noise(7, 5)))).status_code == 200
+    assert ran == ["5 px wide", "7 px wide"]
+
+
+async def send_and_hang_up(app: FastAPI, upload: bytes) -> None:
+    """The ASGI messages of a caller that sends a picture and closes the connection."""
+    messages: Iterator[Message] = iter(
+        [{"type": "http.request", "body": upload, "more_body": False}, {"type": "http.disconnect"}]
+    )
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        pass
+
+    request = {"type": "http", "method": "POST", "path": "/v1/upscale", "query_string": b"", "headers": []}
+    await app(request, receive, send)
+
+
+async def test_the_default_model_must_be_there(settings: Settings) -> None:
+    with pytest.raises(SettingsError, match=r"ESRGAN_DEFAULT_MODEL=other .* holds tiny"):
+        build_service(settings.model_copy(update={"default_model": "other"}))
+
+
+async def test_an_empty_models_folder_is_refused(settings: Settings, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(SettingsError, match=r"holds no \.safetensors file"):
+        build_service(settings.model_copy(update={"models": empty}))
+
+
+async def test_two_files_with_one_name_are_refused(settings: Settings, models: Path) -> None:
+    (models / "copy.safetensors").write_bytes((models / "tiny.safetensors").read_bytes())
+    with pytest.raises(SettingsError, match="a second model named 'tiny'"):
+        build_service(settings)
+
+
+async def test_a_file_that_is_no_weight_file_stops_the_start(settings: Settings, models: Path) -> None:
+    (models / "rubbish.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(WeightsError, match=r"rubbish\.safetensors"):
+        build_service(settings)
+
+
+async def test_several_models_are_served_by_name(settings: Settings, models: Path) -> None:
+    write_tiny_model(models, "double", scale=2, seed=1)
+    app = create_app(build_service(settings))
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+        answers = await asyncio.gather(
+            it.post("/v1/upscale", content=encoded(noise(5, 5))),
+            it.post("/v1/upscale?model=double", content=encoded(noise(5, 5))),
+        )
+    assert [answer.headers["x-model"].split("@")[0] for answer in answers] == ["tiny", "double"]

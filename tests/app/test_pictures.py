@@ -1,0 +1,181 @@
+"""Bytes to Picture and back: every kind of upload keeps what it is."""
+
+import contextlib
+import io
+import struct
+import zlib
+
+import numpy
+import pytest
+from PIL import Image
+
+from app.errors import ServiceError, TooLarge, Unprocessable, UnsupportedFormat
+from app.pictures.decode import decode
+from app.pictures.encode import encode_png
+from app.pictures.picture import Picture, Pixels, premultiplied, straight
+from tests.app.conftest import encoded, noise
+
+LIMIT_PX = 10_000
+
+
+def decode_image(image: Image.Image, file_format: str = "PNG", **options: object) -> Picture:
+    return decode(encoded(image, file_format, **options), max_px=LIMIT_PX)
+
+
+def answer(picture: Picture, planes: Pixels | None = None) -> Image.Image:
+    return Image.open(io.BytesIO(encode_png(picture.planes if planes is None else planes, picture)))
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
+def test_every_accepted_format_is_told_by_its_content(file_format: str) -> None:
+    picture = decode_image(noise(7, 5), file_format)
+    assert picture.planes.shape == (1, 5, 7, 3)
+
+
+def test_colour_passes_through_unchanged() -> None:
+    image = noise(7, 5)
+    assert (numpy.array(answer(decode_image(image))) == numpy.array(image)).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_grey_stays_grey(mode: str) -> None:
+    image = noise(7, 5, mode="L").convert(mode)
+    result = answer(decode_image(image))
+    assert result.mode == "L"
+    assert (numpy.array(result) == numpy.array(image.convert("L"))).all()
+
+
+def test_grey_with_alpha_stays_so() -> None:
+    assert answer(decode_image(noise(7, 5, mode="LA"))).mode == "LA"
+
+
+def test_a_palette_becomes_its_colours() -> None:
+    image = noise(7, 5).quantize(16)
+    assert (numpy.array(answer(decode_image(image))) == numpy.array(image.convert("RGB"))).all()
+
+
+def test_a_palette_with_a_transparent_colour_becomes_colour_with_alpha() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.putpixel((0, 0), 0)
+    result = answer(decode_image(image, transparency=0))
+    assert result.mode == "RGBA"
+    assert result.getpixel((0, 0)) == (0, 0, 0, 0)
+    assert result.getpixel((1, 1)) == (0, 255, 0, 255)
+
+
+def test_cmyk_becomes_rgb() -> None:
+    red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    pixels = decode_image(red, "JPEG", quality=95).planes[0]
+    assert numpy.abs(pixels.astype(int) - (255, 0, 0)).max() <= 3
+
+
+@pytest.mark.parametrize("value", [200, 30_000, 65_535])
+def test_sixteen_bits_are_scaled_by_the_type_never_by_the_values(value: int) -> None:
+    image = Image.fromarray(numpy.full((4, 4), value, numpy.uint16))
+    picture = decode_image(image)
+    assert picture.grey
+    assert (picture.planes == value // 257).all()
+
+
+def test_an_opaque_alpha_channel_costs_nothing() -> None:
+    image = noise(7, 5)
+    image.putalpha(255)
+    assert len(decode_image(image).planes) == 1
+
+
+def test_premultiplying_and_back_keeps_what_can_be_seen() -> None:
+    rng = numpy.random.default_rng(1)
+    colour = rng.integers(0, 256, (9, 9, 3), dtype=numpy.uint8)
+    alpha = rng.integers(64, 256, (9, 9), dtype=numpy.uint8)
+    colour_again, alpha_again = straight(premultiplied(colour, alpha))
+    assert (alpha_again == alpha).all()
+    assert numpy.abs(colour_again.astype(int) - colour).max() <= 2  # 64 levels of opacity tell 256 colours apart
+
+
+def test_a_hidden_colour_does_not_bleed_into_an_edge() -> None:
+    # White on transparent red: whatever a linear filter does to both planes alike, what is seen stays white.
+    colour = numpy.full((8, 8, 3), (255, 0, 0), numpy.uint8)
+    alpha = numpy.zeros((8, 8), numpy.uint8)
+    colour[2:6, 2:6], alpha[2:6, 2:6] = 255, 255
+    planes = premultiplied(colour, alpha)
+    blurred = ((planes.astype(int) + numpy.roll(planes, 1, axis=1)) // 2).astype(numpy.uint8)
+    seen, opacity = straight(blurred)
+    assert (seen[opacity > 0] == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_is_applied(orientation: int) -> None:
+    upright = noise(6, 4)
+    turn_back = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    stored = upright if turn_back is None else upright.transpose(turn_back)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    result = answer(decode_image(stored, exif=exif))
+    assert (numpy.array(result) == numpy.array(upright)).all()
+    assert result.getexif().get(0x0112, 1) == 1
+
+
+def test_the_colour_profile_survives() -> None:
+    profile = b"any bytes: they are carried, not read"
+    assert answer(decode_image(noise(7, 5), icc_profile=profile)).info["icc_profile"] == profile
+
+
+def test_the_first_frame_of_an_animation_is_taken() -> None:
+    first, second = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
+    picture = decode_image(first, "GIF", save_all=True, append_images=[second])
+    assert (picture.planes[0] == (255, 0, 0)).all()
+
+
+def test_pixels_are_limited_by_the_header_before_anything_is_decoded() -> None:
+    # A header that claims 50,000 x 50,000 px, with no pixel data behind it.
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
+    with pytest.raises(TooLarge, match="10000 px"):
+        decode(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b""), max_px=LIMIT_PX)
+
+
+def test_too_many_pixels_are_refused_with_both_numbers() -> None:
+    with pytest.raises(TooLarge, match=r"101 x 100 = 10100 px; the limit is 10000 px"):
+        decode_image(noise(101, 100))
+
+
+@pytest.mark.parametrize("upload", [b"hello", b"<svg/>", b"%PDF-1.7", b"\x00" * 64, b"\xff"])
+def test_what_is_no_picture_is_refused_with_the_list_of_formats(upload: bytes) -> None:
+    with pytest.raises(UnsupportedFormat, match="JPEG, PNG, WEBP, TIFF, BMP, GIF"):
+        decode(upload, max_px=LIMIT_PX)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_a_truncated_file_is_an_error_of_the_caller(file_format: str, kept: float) -> None:
+    whole = encoded(noise(60, 50), file_format)
+    with pytest.raises((Unprocessable, UnsupportedFormat)):
+        decode(whole[: int(len(whole) * kept)], max_px=LIMIT_PX)
+
+
+def test_pixels_of_32_bits_are_refused() -> None:
+    with pytest.raises(UnsupportedFormat, match="32 bits"):
+        decode_image(Image.new("F", (4, 4)), "TIFF")
+
+
+def test_no_damaged_file_raises_anything_but_an_error_for_the_caller() -> None:
+    rng = numpy.random.default_rng(2)
+    for file_format in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
+        whole = numpy.frombuffer(encoded(noise(20, 20), file_format), numpy.uint8)
+        for _ in range(60):
+            damaged = whole.copy()
+            damaged[rng.integers(0, len(whole), 4)] = rng.integers(0, 256, 4)
+            with contextlib.suppress(ServiceError):
+                decode(damaged.tobytes(), max_px=LIMIT_PX)

@@ -1,0 +1,34 @@
+"""Settings come from the environment, and nonsense is refused in one line."""
+
+import pytest
+
+from app.settings import Settings, SettingsError, read_settings
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    settings = read_settings()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+
+
+def test_a_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESRGAN_PORT", "9000")
+    assert read_settings().port == 9000
+
+
+def test_an_unknown_setting_is_refused_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESRGAN_PROT", "9000")
+    with pytest.raises(SettingsError, match=r"unknown setting ESRGAN_PROT; .*ESRGAN_PORT"):
+        read_settings()
+
+
+@pytest.mark.parametrize(("name", "value"), [("PORT", "70000"), ("PORT", "http"), ("CODEC_THREADS", "0")])
+def test_a_wrong_value_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"ESRGAN_{name}", value)
+    with pytest.raises(SettingsError, match=f"ESRGAN_{name}='{value}'") as refusal:
+        read_settings()
+    assert "\n" not in str(refusal.value)
+
+
+def test_settings_cannot_be_changed_after_the_start() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]  # what the test is about

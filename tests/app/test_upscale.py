@@ -1,0 +1,169 @@
+"""POST /v1/upscale through the whole service."""
+
+import asyncio
+import io
+
+import httpx
+import numpy
+import pytest
+from PIL import Image
+
+from app.service import Job, UpscaleService
+from tests.app.conftest import decoded, encoded, noise, problem
+
+pytestmark = pytest.mark.anyio
+
+
+async def upscale(client: httpx.AsyncClient, image: Image.Image) -> Image.Image:
+    return decoded(await client.post("/v1/upscale", files={"image": encoded(image)}))
+
+
+async def test_a_multipart_upload_comes_back_scale_times_larger(client: httpx.AsyncClient) -> None:
+    assert (await upscale(client, noise(13, 9))).size == (52, 36)
+
+
+async def test_a_raw_body_gives_the_same_answer_as_multipart(client: httpx.AsyncClient) -> None:
+    upload = encoded(noise(13, 9))
+    raw = await client.post("/v1/upscale", content=upload)
+    form = await client.post("/v1/upscale", files={"image": upload})
+    assert raw.status_code == 200
+    assert raw.content == form.content
+
+
+async def test_the_answer_is_what_the_network_makes_of_the_picture(
+    client: httpx.AsyncClient, service: UpscaleService
+) -> None:
+    image = noise(13, 9)
+    answer = await upscale(client, image)
+    engine = service.scheduler._engine
+    (expected,) = engine.batch([Job(model="tiny", planes=numpy.array(image)[None])])
+    assert (numpy.array(answer) == expected[0]).all()
+
+
+async def test_a_jpeg_is_answered_too(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/upscale", files={"image": encoded(noise(13, 9), "JPEG")})
+    assert decoded(answer).size == (52, 36)
+
+
+async def test_a_large_picture_streams_to_the_same_result_as_a_whole_one(
+    client: httpx.AsyncClient, service: UpscaleService
+) -> None:
+    image = noise(100, 61)  # over whole_picture_px
+    answer = await upscale(client, image)
+    (expected,) = service.scheduler._engine.batch([Job(model="tiny", planes=numpy.array(image)[None])])
+    assert numpy.abs(numpy.array(answer).astype(int) - expected[0]).max() <= 1
+
+
+async def test_transparency_stays(client: httpx.AsyncClient) -> None:
+    assert (await upscale(client, noise(13, 9, mode="RGBA"))).mode == "RGBA"
+
+
+async def test_many_pictures_at_once_all_get_their_own(client: httpx.AsyncClient) -> None:
+    images = [noise(8 + 5 * n, 70 - 4 * n, seed=n) for n in range(16)]
+    alone = [await upscale(client, image) for image in images]
+    together = await asyncio.gather(*(upscale(client, image) for image in images))
+    for image, one, other in zip(images, alone, together, strict=True):
+        assert other.size == (image.width * 4, image.height * 4)
+        assert numpy.abs(numpy.array(one).astype(int) - numpy.array(other)).max() <= 1
+
+
+async def test_the_answer_names_its_model_and_times(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/upscale", content=encoded(noise(5, 5)))
+    assert answer.headers["x-model"].startswith("tiny@")
+    stages = [entry.split(";dur=")[0].strip() for entry in answer.headers["server-timing"].split(",")]
+    assert stages == ["decode", "queue", "infer", "encode"]
+
+
+async def test_a_model_can_be_named(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/v1/upscale?model=tiny&scale=4", content=encoded(noise(5, 5)))).status_code == 200
+
+
+async def test_an_unknown_model_is_not_found(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/upscale?model=huge", content=encoded(noise(5, 5)))
+    assert "'huge'" in problem(answer, 404, "no-such-model")
+
+
+@pytest.mark.parametrize("query", ["scale=3", "scale=four", "format=gif"])
+async def test_a_parameter_out_of_range_is_unprocessable(client: httpx.AsyncClient, query: str) -> None:
+    answer = await client.post(f"/v1/upscale?{query}", content=encoded(noise(5, 5)))
+    assert query.split("=")[0] in problem(answer, 422, "unprocessable")
+
+
+async def test_an_empty_body_is_malformed(client: httpx.AsyncClient) -> None:
+    assert "multipart field 'image'" in problem(await client.post("/v1/upscale"), 400, "bad-request")
+
+
+async def test_a_form_without_the_field_is_malformed(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/upscale", files={"photo": encoded(noise(5, 5))})
+    problem(answer, 400, "bad-request")
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
+async def test_a_broken_form_is_malformed(client: httpx.AsyncClient, content_type: str) -> None:
+    answer = await client.post("/v1/upscale", content=b"--y\r\nnonsense", headers={"content-type": content_type})
+    problem(answer, 400, "bad-request")
+
+
+async def test_too_many_bytes_are_refused(client: httpx.AsyncClient) -> None:
+    detail = problem(await client.post("/v1/upscale", content=bytes(100_001)), 413, "too-large")
+    assert "100000" in detail
+
+
+async def test_an_endless_body_is_cut_at_the_limit(client: httpx.AsyncClient) -> None:
+    sent = 0
+
+    async def endless() -> object:
+        nonlocal sent
+        while sent < 10_000_000:
+            sent += 10_000
+            yield bytes(10_000)
+
+    problem(await client.post("/v1/upscale", content=endless()), 413, "too-large")  # type: ignore[arg-type]  # a stream
+    assert sent <= 10_000_000
+
+
+async def test_too_many_pixels_are_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/upscale", content=encoded(Image.new("RGB", (201, 200))))
+    assert "40000" in problem(answer, 413, "too-large")
+
+
+async def test_what_is_no_picture_is_an_unsupported_format(client: httpx.AsyncClient) -> None:
+    problem(await client.post("/v1/upscale", content=b"hello"), 415, "unsupported-format")
+
+
+async def test_a_corrupt_picture_is_unprocessable(client: httpx.AsyncClient) -> None:
+    upload = encoded(noise(50, 50))
+    problem(await client.post("/v1/upscale", content=upload[: len(upload) // 2]), 422, "unprocessable")
+
+
+async def test_a_failure_of_the_network_is_answered_with_a_fixed_text_and_the_next_request_works(
+    client: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(inputs: object) -> object:
+        raise RuntimeError("secret /path/to/weights")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.scheduler._engine, "batch", fail)
+        detail = problem(await client.post("/v1/upscale", content=encoded(noise(5, 5))), 500, "internal")
+        assert "secret" not in detail
+    assert (await upscale(client, noise(5, 5))).size == (20, 20)
+
+
+async def test_a_request_id_is_echoed(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/livez", headers={"X-Request-Id": "order-17.a"})
+    assert answer.headers["x-request-id"] == "order-17.a"
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 200, "two words", "<script>"])
+async def test_a_missing_or_odd_request_id_is_replaced(client: httpx.AsyncClient, sent: str) -> None:
+    answer = await client.get("/livez", headers={"X-Request-Id": sent})
+    assert len(answer.headers["x-request-id"]) == 32
+
+
+async def test_errors_carry_a_request_id_too(client: httpx.AsyncClient) -> None:
+    assert "x-request-id" in (await client.post("/v1/upscale")).headers
+
+
+async def test_a_grey_upload_is_answered_grey(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/upscale", content=encoded(noise(5, 5, mode="L")))
+    assert Image.open(io.BytesIO(answer.content)).mode == "L"
