@@ -1,0 +1,28 @@
+FROM python:3.11-slim-bookworm
+
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+
+# glibc hands the memory of every large tensor back and faults it in again: up to four times slower on a CPU.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libjemalloc2 \
+    && rm -rf /var/lib/apt/lists/*
+ENV LD_PRELOAD=libjemalloc.so.2 \
+    MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
+
+# By far the largest layer, and the one that changes least. PyTorch asks for the name and the home of its user.
+COPY requirements/base.txt /tmp/base.txt
+RUN python -m pip install --no-cache-dir --root-user-action=ignore --disable-pip-version-check \
+        --require-hashes --requirement /tmp/base.txt \
+    && rm /tmp/base.txt \
+    && useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin esrgan
+
+WORKDIR /srv
+COPY model model
+COPY app app
+
+USER esrgan
+ENV ESRGAN_HOST=0.0.0.0
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=8s --start-period=2m CMD ["python", "-m", "app", "health"]
+CMD ["python", "-m", "app"]

@@ -1,0 +1,67 @@
+# Two commands from a fresh clone: `make serve` and `make test`. Everything they install stays in .venv.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+INTERPRETERS := python3.13 python3.12 python3.11 python3
+DOCKER := docker
+
+# `PORT=9000 make serve` and `make serve PORT=9000` say the same.
+ifdef PORT
+export ESRGAN_PORT := $(PORT)
+endif
+
+# glibc hands the memory of every large tensor back and faults it in again: up to four times slower on a CPU.
+JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
+    /usr/lib/$(shell uname -m)-linux-gnu /usr/lib64 /usr/lib /usr/local/lib)))
+RUN := exec env LD_PRELOAD=$(JEMALLOC) MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1 $(PYTHON)
+
+.PHONY: help serve train test check bench lock image clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+
+serve: $(VENV)/base.stamp ## run the service on 127.0.0.1:8000 (another port: PORT=9000)
+	@$(RUN) -m app
+
+train: $(VENV)/train.stamp ## train or measure a generator: ARGS="compact_psnr_x4 --data PHOTOS --out runs/mine"
+	@$(RUN) -m training $(ARGS)
+
+test: $(VENV)/dev.stamp ## run the tests (others than the usual: ARGS="-m slow")
+	@$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/dev.stamp ## check format, lint and types
+	@$(PYTHON) -m ruff format --check
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m mypy
+
+bench: $(VENV)/dev.stamp ## measure speed and quality (ARGS are the module's own)
+	@$(RUN) -m benchmarks $(ARGS)
+
+# Each lock holds the versions of the one before, so that all of them fit into one environment in any order.
+LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
+    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
+lock: ## write requirements/ anew from pyproject.toml with uv (newest versions: ARGS=--upgrade)
+	@$(LOCK) --output-file requirements/base.txt
+	@$(LOCK) --extra train --constraint requirements/base.txt --output-file requirements/train.txt
+	@$(LOCK) --extra train --extra dev --constraint requirements/train.txt --output-file requirements/dev.txt
+
+image: ## build the container image esrgan-serve
+	@$(DOCKER) build --tag esrgan-serve .
+
+clean: ## remove .venv and every cache; runs/ stays
+	@rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp newer than its lock means: installed. A new .venv has no stamps.
+$(VENV)/%.stamp: requirements/%.txt | $(PYTHON)
+	@echo "Installing requirements/$*.txt into $(VENV); the first time this fetches several GB."
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+$(PYTHON):
+	@for python in $(INTERPRETERS); do \
+	    $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	        && exec $$python -m venv --clear $(VENV); \
+	done; \
+	echo "No Python 3.11 or newer with venv and pip was found: install python3 and python3-venv, then try again." >&2; exit 1
