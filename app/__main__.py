@@ -1,5 +1,6 @@
 """python -m app: read the settings, load the networks, serve. `python -m app health` asks a running one."""
 
+import contextlib
 import logging.config
 import socket
 import sys
@@ -37,8 +38,11 @@ def _serve(settings: Settings) -> int:
         service = build_service(settings)
     except (WeightsError, SelfTestError) as error:
         raise SettingsError(str(error)) from error
-    config = uvicorn.Config(create_app(service), log_config=None, server_header=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    config = uvicorn.Config(
+        create_app(service), log_config=None, server_header=False, timeout_graceful_shutdown=settings.drain_s
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has drained by then and raises the signal once more
+        uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 

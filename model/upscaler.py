@@ -62,10 +62,10 @@ class Upscaler:
         """Upscale small pictures together, whole; each as if it were alone."""
         sizes = [(p.shape[1], p.shape[2]) for p in pictures for _ in range(len(p))]
         height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
-        padded = torch.zeros(len(sizes), height, width, 3, dtype=torch.uint8)
+        padded = numpy.zeros((len(sizes), height, width, 3), numpy.uint8)
         filled = 0
         for picture in pictures:
-            padded[filled : filled + len(picture), : picture.shape[1], : picture.shape[2]] = torch.from_numpy(picture)
+            padded[filled : filled + len(picture), : picture.shape[1], : picture.shape[2]] = picture
             filled += len(picture)
         upscaled = _to_pixels(upscale_batch(self._net, self._to_input(padded), sizes))
         parts = numpy.split(upscaled, numpy.cumsum([len(p) for p in pictures])[:-1])
@@ -80,10 +80,7 @@ class Upscaler:
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).
         """
-        bands = (
-            self._to_input(torch.from_numpy(numpy.ascontiguousarray(picture[:, top : top + band_rows])))
-            for top in range(0, picture.shape[1], band_rows)
-        )
+        bands = (self._to_input(picture[:, top : top + band_rows]) for top in range(0, picture.shape[1], band_rows))
         rows = upscale_rows(self._net, bands, band_rows=band_rows)
         while True:
             # Entered for each band anew: a generator must not keep inference mode on while its caller runs.
@@ -98,9 +95,9 @@ class Upscaler:
         """Upscale one picture of any size, as a stream."""
         return numpy.concatenate(list(self.stream(picture)), axis=1)
 
-    def _to_input(self, pixels: Tensor) -> Tensor:
+    def _to_input(self, pixels: Pixels) -> Tensor:
         """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1] on the device; the view is channels-last already."""
-        return pixels.to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        return torch.tensor(pixels, device=self.device).permute(0, 3, 1, 2).float().div_(255)
 
     def _self_test(self, checkpoint: Checkpoint) -> None:
         picture = checkpoint.golden_input.permute(1, 2, 0)[None].contiguous().numpy()

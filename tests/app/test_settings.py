@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.settings import Settings, SettingsError, read_settings
+from app.settings import SHIPPED_MODELS, Settings, SettingsError, read_settings
 
 
 def test_defaults_are_those_of_the_documentation() -> None:
@@ -32,3 +32,11 @@ def test_a_wrong_value_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch,
 def test_settings_cannot_be_changed_after_the_start() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]  # what the test is about
+
+
+def test_the_example_file_lists_every_setting_with_its_default() -> None:
+    example = SHIPPED_MODELS.parent.parent / ".env.example"
+    lines = [line for line in example.read_text().splitlines() if line and not line.startswith("#")]
+    listed = dict(line.split("=", 1) for line in lines)
+    defaults = {f"ESRGAN_{name.upper()}": str(field.default) for name, field in Settings.model_fields.items()}
+    assert listed == defaults | {"ESRGAN_MODELS": "model/weights"}

@@ -1,0 +1,1 @@
+"""Side-by-side measurements. Machines are noisy: compare within one run."""
