@@ -194,23 +194,26 @@ def upscale_rows(net: RRDBNet, bands: Iterable[Tensor], *, band_rows: int) -> It
     stages = stages_of(net, BandConvolution)
     source = iter(bands)
     rows = next(source)
-    most_rows_per_px = band_rows / rows.shape[3]  # a stage behind a doubling has twice the rows and twice the width
-
-    def run(rows: Tensor, last: bool, depth: int) -> Iterator[Tensor]:
-        if depth == len(stages):
-            yield rows
-            return
-        made = stages[depth](rows, last)
-        if made.shape[2] == 0:
-            return
-        # The last rows set free all rows that waited; they go on in bands too, so that memory stays bounded.
-        *before, final = made.split(round(most_rows_per_px * made.shape[3]), dim=2)
-        for band in before:
-            yield from run(band, False, depth + 1)
-        yield from run(final, last, depth + 1)
-
+    rows_per_px = band_rows / rows.shape[3]  # a stage behind a doubling has twice the width and takes twice the rows
     for following in source:
-        yield from run(rows, False, 0)
+        yield from _through(stages, rows, False, rows_per_px)
         yield rows.new_empty(rows.shape[0], 3, 0, rows.shape[3] * net.config.scale)
         rows = following
-    yield from run(rows, True, 0)
+    yield from _through(stages, rows, True, rows_per_px)
+
+
+def _through(stages: Sequence[Stage], rows: Tensor, last: bool, rows_per_px: float) -> Iterator[Tensor]:
+    """Send rows through all stages; yields what comes out of the last one.
+
+    The last rows of a picture set free all that waited for them. They go on in bands too, so that memory stays bounded.
+    """
+    if not stages:
+        yield rows
+        return
+    made = stages[0](rows, last)
+    if made.shape[2] == 0:
+        return
+    *before, final = made.split(round(rows_per_px * made.shape[3]), dim=2)
+    for band in before:
+        yield from _through(stages[1:], band, False, rows_per_px)
+    yield from _through(stages[1:], final, last, rows_per_px)

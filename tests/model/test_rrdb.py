@@ -1,0 +1,123 @@
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.rrdb import RRDB, ResidualDenseBlock, RRDBConfig, RRDBNet
+from tests.model.examples import TINY, random_net
+from training.recipes import COMPACT
+
+PAPER = RRDBConfig(channels=64, blocks=23, growth=32, scale=4)
+
+
+def count_macs(net: RRDBNet, height: int, width: int) -> int:
+    """Multiplications that the convolutions of one forward pass really do, zero padding included."""
+    macs = 0
+
+    def count(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        assert isinstance(conv, nn.Conv2d)
+        macs += output.numel() * conv.weight[0].numel()
+
+    for conv in net.modules():
+        if isinstance(conv, nn.Conv2d):
+            conv.register_forward_hook(count)
+    net(torch.zeros(1, 3, height, width))
+    return macs
+
+
+def test_the_defaults_are_the_sizes_of_the_paper() -> None:
+    assert RRDBConfig() == PAPER
+
+
+def test_the_generator_of_the_paper_has_16697987_parameters() -> None:
+    with torch.device("meta"):
+        net = RRDBNet(PAPER)
+    assert sum(weight.numel() for weight in net.parameters()) == 16_697_987
+
+
+def test_the_generator_of_the_paper_costs_17926848_macs_for_each_low_res_px() -> None:
+    assert PAPER.macs_per_low_res_px == 17_926_848
+
+
+def test_the_compact_generator_costs_at_most_1_8_million_macs() -> None:
+    assert (COMPACT.channels, COMPACT.blocks, COMPACT.growth) == (32, 8, 16)
+    assert COMPACT.macs_per_low_res_px <= 1_800_000
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+@pytest.mark.parametrize(("channels", "blocks", "growth"), [(4, 1, 2), (5, 3, 7)])
+def test_the_stated_macs_are_those_the_convolutions_do(channels: int, blocks: int, growth: int, scale: int) -> None:
+    config = RRDBConfig(channels=channels, blocks=blocks, growth=growth, scale=scale)
+    assert count_macs(RRDBNet(config), 3, 2) == 3 * 2 * config.macs_per_low_res_px
+
+
+def test_the_keys_are_those_of_the_published_weights() -> None:
+    dense = [f"body.0.rdb{block}.conv{conv}" for block in (1, 2, 3) for conv in (1, 2, 3, 4, 5)]
+    layers = ["conv_first", *dense, "conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"]
+    assert list(RRDBNet(TINY).state_dict()) == [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_the_result_is_scale_times_larger(scale: int) -> None:
+    net = random_net(RRDBConfig(channels=4, blocks=1, growth=2, scale=scale))
+    assert net(torch.rand(2, 3, 5, 7)).shape == (2, 3, 5 * scale, 7 * scale)
+
+
+def test_one_pixel_is_a_picture() -> None:
+    assert random_net()(torch.rand(1, 3, 1, 1)).shape == (1, 3, 4, 4)
+
+
+@pytest.mark.parametrize("scale", [-4, 0, 3, 5, 16])
+def test_a_scale_that_is_no_power_of_two_up_to_8_is_refused(scale: int) -> None:
+    with pytest.raises(ValueError, match=f"scale is {scale}; it must be one of"):
+        RRDBConfig(scale=scale)
+
+
+@pytest.mark.parametrize("size", ["channels", "blocks", "growth"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_size_below_one_is_refused(size: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{size} is {value}; it must be at least 1"):
+        RRDBConfig(**{size: value})
+
+
+def by_hand(block: ResidualDenseBlock, x: Tensor) -> Tensor:
+    """The dense block of figure 4, written out layer by layer."""
+
+    def conv(layer: nn.Conv2d, features: Tensor) -> Tensor:
+        return functional.conv2d(features, layer.weight, layer.bias, stride=1, padding=1)
+
+    def active(features: Tensor) -> Tensor:
+        return torch.where(features > 0, features, 0.2 * features)
+
+    x1 = active(conv(block.conv1, x))
+    x2 = active(conv(block.conv2, torch.cat((x, x1), 1)))
+    x3 = active(conv(block.conv3, torch.cat((x, x1, x2), 1)))
+    x4 = active(conv(block.conv4, torch.cat((x, x1, x2, x3), 1)))
+    return x + 0.2 * conv(block.conv5, torch.cat((x, x1, x2, x3, x4), 1))
+
+
+def block_of(net: RRDBNet) -> RRDB:
+    block = net.body[0]
+    assert isinstance(block, RRDB)
+    return block
+
+
+def test_a_dense_block_is_the_formula_of_the_paper() -> None:
+    block = block_of(random_net()).rdb1
+    x = torch.randn(1, 4, 6, 5, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(block(x), by_hand(block, x))
+
+
+def test_an_rrdb_scales_its_three_dense_blocks_once_more() -> None:
+    rrdb = block_of(random_net())
+    x = torch.randn(1, 4, 6, 5, generator=torch.Generator().manual_seed(1))
+    inner = by_hand(rrdb.rdb3, by_hand(rrdb.rdb2, by_hand(rrdb.rdb1, x)))
+    torch.testing.assert_close(rrdb(x), x + 0.2 * inner)
+
+
+def test_a_forward_pass_leaves_its_input_alone() -> None:
+    picture = torch.rand(1, 3, 4, 4)
+    before = picture.clone()
+    random_net()(picture)
+    assert torch.equal(picture, before)

@@ -1,0 +1,276 @@
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model.rrdb import RRDBConfig, RRDBNet
+from model.streaming import upscale_batch, upscale_rows
+from tests.model.examples import random_net
+
+TOLERANCE = 0.01 / 255
+"""A hundredth of an 8-bit level, for outputs of order 1."""
+
+NETS = [
+    random_net(RRDBConfig(channels=channels, blocks=blocks, growth=growth, scale=scale))
+    for channels, blocks, growth, scale in (
+        (4, 1, 2, 4),
+        (3, 2, 5, 4),
+        (8, 3, 4, 4),
+        (5, 1, 1, 1),
+        (4, 2, 3, 2),
+        (2, 1, 2, 8),
+    )
+]
+
+
+@pytest.fixture(autouse=True)
+def inference() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+def random_picture(height: int, width: int, planes: int = 1, seed: int = 0) -> Tensor:
+    return torch.rand(planes, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def streamed(net: RRDBNet, picture: Tensor, band_rows: int) -> Tensor:
+    return torch.cat(list(upscale_rows(net, picture.split(band_rows, dim=2), band_rows=band_rows)), dim=2)
+
+
+def assert_equal_pictures(made: Tensor, expected: Tensor) -> None:
+    assert made.shape == expected.shape
+    assert (made - expected).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: str(net.config))
+@pytest.mark.parametrize(
+    ("height", "width", "band_rows"),
+    [
+        (1, 1, 1),
+        (1, 9, 64),
+        (2, 5, 1),
+        (3, 1, 2),
+        (7, 4, 3),
+        (16, 6, 16),
+        (17, 6, 16),
+        (31, 5, 1),
+        (32, 7, 8),
+        (61, 3, 4),
+    ],
+)
+def test_bands_of_rows_give_the_untiled_result(net: RRDBNet, height: int, width: int, band_rows: int) -> None:
+    picture = random_picture(height, width)
+    assert_equal_pictures(streamed(net, picture, band_rows), net(picture))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    net=st.sampled_from(NETS),
+    height=st.integers(1, 40),
+    width=st.integers(1, 12),
+    band_rows=st.integers(1, 48),
+    seed=st.integers(0, 99),
+)
+def test_any_height_width_and_band_gives_the_untiled_result(
+    net: RRDBNet, height: int, width: int, band_rows: int, seed: int
+) -> None:
+    picture = random_picture(height, width, seed=seed)
+    assert_equal_pictures(streamed(net, picture, band_rows), net(picture))
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(net=st.sampled_from(NETS), heights=st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_bands_of_changing_height_give_the_untiled_result(net: RRDBNet, heights: list[int]) -> None:
+    picture = random_picture(sum(heights), 5)
+    made = torch.cat(list(upscale_rows(net, picture.split(heights, dim=2), band_rows=9)), dim=2)
+    assert_equal_pictures(made, net(picture))
+
+
+def test_two_planes_stream_together_as_each_would_alone() -> None:
+    colour, alpha = random_picture(13, 6, seed=1), random_picture(13, 6, seed=2)
+    made = streamed(NETS[1], torch.cat((colour, alpha)), 4)
+    assert_equal_pictures(made[:1], NETS[1](colour))
+    assert_equal_pictures(made[1:], NETS[1](alpha))
+
+
+def test_two_streams_in_turn_do_not_disturb_each_other() -> None:
+    one, other = random_picture(12, 5, seed=1), random_picture(12, 5, seed=2)
+    streams = [upscale_rows(NETS[0], picture.split(3, dim=2), band_rows=3) for picture in (one, other)]
+    made: tuple[list[Tensor], list[Tensor]] = ([], [])
+    while pair := [next(stream, None) for stream in streams]:
+        if pair[0] is None or pair[1] is None:
+            break
+        made[0].append(pair[0])
+        made[1].append(pair[1])
+    for stream, rows in zip(streams, made, strict=True):
+        rows.extend(stream)
+    assert_equal_pictures(torch.cat(made[0], dim=2), NETS[0](one))
+    assert_equal_pictures(torch.cat(made[1], dim=2), NETS[0](other))
+
+
+def test_the_caller_gets_control_back_after_every_band() -> None:
+    taken: list[int] = []
+
+    def bands() -> Iterator[Tensor]:
+        for number in range(10):
+            taken.append(number)
+            yield random_picture(1, 4)
+
+    taken_at = [len(taken) for _ in upscale_rows(NETS[2], bands(), band_rows=1)]
+    assert {later - earlier for earlier, later in pairwise(taken_at)} == {0, 1}
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: str(net.config))
+def test_each_picture_of_a_mixed_batch_is_upscaled_as_if_alone(net: RRDBNet) -> None:
+    sizes = [(7, 5), (1, 1), (4, 9), (7, 9), (2, 3)]
+    pictures = [random_picture(*size, seed=number) for number, size in enumerate(sizes)]
+    batch = torch.zeros(len(sizes), 3, 7, 9)
+    for picture, filled, (height, width) in zip(pictures, batch, sizes, strict=True):
+        filled[:, :height, :width] = picture[0]
+    made = upscale_batch(net, batch, sizes)
+    scale = net.config.scale
+    assert made.shape == (len(sizes), 3, 7 * scale, 9 * scale)
+    for upscaled, picture, (height, width) in zip(made, pictures, sizes, strict=True):
+        assert_equal_pictures(upscaled[None, :, : height * scale, : width * scale], net(picture))
+
+
+@pytest.fixture
+def macs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Multiplications of every convolution from here on."""
+    macs: list[int] = []
+    original = functional.conv2d
+
+    def counting(window: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: tuple[int, int] = (0, 0),
+                 dilation: int = 1, groups: int = 1) -> Tensor:  # fmt: skip
+        made = original(window, weight, bias, stride, padding, dilation, groups)
+        macs.append(made.numel() * weight[0].numel())
+        return made
+
+    monkeypatch.setattr(functional, "conv2d", counting)
+    return macs
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: str(net.config))
+@pytest.mark.parametrize("band_rows", [1, 5, 64])
+def test_no_row_is_computed_twice(net: RRDBNet, band_rows: int, macs: list[int]) -> None:
+    streamed(net, random_picture(23, 4), band_rows)
+    assert sum(macs) == 23 * 4 * net.config.macs_per_low_res_px
+
+
+def test_a_batch_without_padding_costs_what_its_pictures_cost(macs: list[int]) -> None:
+    upscale_batch(NETS[0], random_picture(6, 5, planes=2), [(6, 5), (6, 5)])
+    assert sum(macs) == 2 * 6 * 5 * NETS[0].config.macs_per_low_res_px
+
+
+def live_values() -> int:
+    """Numbers held by all tensors that are alive, views counted as large as they look."""
+    return sum(item.numel() for item in gc.get_objects() if type(item) is Tensor)
+
+
+def test_the_state_stops_growing_once_the_network_is_filled() -> None:
+    bands = (random_picture(2, 6, seed=top) for top in range(60))
+    gc.collect()
+    held = [live_values()]
+    for number, _ in enumerate(upscale_rows(NETS[0], bands, band_rows=2)):
+        if number in (40, 100):  # even both times: of each band come its rows, then an item without rows
+            held.append(live_values())
+    before, filled, later = held
+    assert later == filled > before
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements of any tensor that an operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch annotates most of itself, not all
+        self.elements = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor):
+            self.elements = max(self.elements, made.numel())
+        return made
+
+
+def largest_tensor(height: int) -> int:
+    bands = (torch.ones(1, 3, 3, 6) for _ in range(0, height, 3))
+    seen = LargestTensor()
+    with seen:
+        for _ in upscale_rows(NETS[0], bands, band_rows=3):
+            pass
+    return seen.elements
+
+
+def test_no_tensor_grows_with_the_height_of_the_picture() -> None:
+    assert largest_tensor(60) == largest_tensor(30) > 0
+
+
+def test_the_last_rows_come_in_bands_too() -> None:
+    heights = [rows.shape[2] for rows in upscale_rows(NETS[2], random_picture(40, 4).split(4, dim=2), band_rows=4)]
+    assert sum(heights) == 4 * 40
+    assert max(heights) <= 4 * (4 + 1)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Only reference counts free memory: a device's memory must not wait for Python's cycle collector."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
+    """Every halo that a convolution keeps from here on."""
+    windows: list[weakref.ref[Tensor]] = []
+    original = Tensor.clone
+
+    def noting(tensor: Tensor) -> Tensor:
+        made = original(tensor)
+        windows.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(Tensor, "clone", noting)
+    return windows
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_closing_a_stream_early_frees_its_state_at_once(windows: list[weakref.ref[Tensor]]) -> None:
+    rows = upscale_rows(NETS[0], random_picture(40, 4).split(4, dim=2), band_rows=4)
+    for _ in range(5):
+        next(rows)
+    assert any(window() is not None for window in windows)
+    rows.close()  # type: ignore[attr-defined]  # it is a generator, though announced as an iterator
+    assert not any(window() is not None for window in windows)
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_stream_that_is_read_to_its_end_leaves_nothing_behind(windows: list[weakref.ref[Tensor]]) -> None:
+    streamed(NETS[0], random_picture(12, 4), 4)
+    assert windows
+    assert not any(window() is not None for window in windows)
+
+
+def test_a_stream_takes_no_band_before_it_is_asked() -> None:
+    taken: list[int] = []
+
+    def bands() -> Iterator[Tensor]:
+        taken.append(1)
+        yield random_picture(1, 1)
+
+    stream = upscale_rows(NETS[0], bands(), band_rows=1)
+    assert not taken
+    next(stream)
+    assert taken

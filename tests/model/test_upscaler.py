@@ -1,0 +1,185 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from model.checkpoint import Card, Checkpoint, WeightsError, read_checkpoint, write_checkpoint
+from model.rrdb import RRDBConfig
+from model.upscaler import Pixels, SelfTestError, Upscaler, load
+from tests.model.examples import random_net, textured
+
+CPU = torch.device("cpu")
+CONFIG = RRDBConfig(channels=8, blocks=2, growth=4, scale=4)
+DTYPES = [torch.float32, torch.bfloat16]
+CARD = Card(name="tiny", recipe="by_hand", steps=0, data="noise", metrics={}, created="2025-01-01")
+
+
+@pytest.fixture(params=DTYPES, ids=str)
+def upscaler(request: pytest.FixtureRequest) -> Upscaler:
+    return Upscaler(random_net(CONFIG), CPU, request.param)
+
+
+@pytest.fixture
+def upscaler32() -> Upscaler:
+    return Upscaler(random_net(CONFIG), CPU, torch.float32)
+
+
+def pixels(height: int, width: int, planes: int = 1, seed: int = 0) -> Pixels:
+    made = [textured(height, width, seed + plane).permute(1, 2, 0).numpy() for plane in range(planes)]
+    return numpy.ascontiguousarray(numpy.stack(made))
+
+
+def largest_difference(made: Pixels, expected: Pixels) -> int:
+    assert made.shape == expected.shape
+    assert made.dtype == expected.dtype == numpy.uint8
+    return int(numpy.abs(made.astype(int) - expected).max())
+
+
+def test_each_picture_of_a_batch_comes_out_as_if_it_were_alone(upscaler: Upscaler) -> None:
+    pictures = [pixels(9, 14, seed=1), pixels(20, 7, seed=2), pixels(1, 1, seed=3), pixels(16, 16, seed=4)]
+    for together, picture in zip(upscaler.batch(pictures), pictures, strict=True):
+        (alone,) = upscaler.batch([picture])
+        assert largest_difference(together, alone) <= 1
+
+
+def test_a_stream_makes_what_a_batch_makes(upscaler: Upscaler) -> None:
+    picture = pixels(37, 15)
+    streamed = numpy.concatenate(list(upscaler.stream(picture, band_rows=8)), axis=1)
+    assert largest_difference(streamed, upscaler.batch([picture])[0]) <= 1
+
+
+def test_the_network_itself_makes_the_same_pixels(upscaler32: Upscaler) -> None:
+    picture = textured(12, 10)
+    expected = random_net(CONFIG)(picture[None].float() / 255)[0].mul(255).round().clamp(0, 255).permute(1, 2, 0)
+    assert (
+        largest_difference(upscaler32.upscale(picture.permute(1, 2, 0)[None].numpy())[0], expected.byte().numpy()) <= 1
+    )
+
+
+def test_bfloat16_stays_close_to_float32(upscaler32: Upscaler) -> None:
+    picture = pixels(24, 24)
+    fast = Upscaler(random_net(CONFIG), CPU, torch.bfloat16).upscale(picture).astype(float)
+    error = numpy.square(fast - upscaler32.upscale(picture)).mean()
+    assert 10 * numpy.log10(255**2 / error) > 45
+
+
+def test_every_plane_of_a_picture_comes_back_in_its_place(upscaler32: Upscaler) -> None:
+    two, three = pixels(6, 5, planes=2, seed=1), pixels(4, 8, planes=3, seed=5)
+    made = upscaler32.batch([two, three])
+    assert [part.shape for part in made] == [(2, 24, 20, 3), (3, 16, 32, 3)]
+    for picture, upscaled in ((two, made[0]), (three, made[1])):
+        for plane, rows in zip(picture, upscaled, strict=True):
+            assert largest_difference(rows, upscaler32.batch([plane[None]])[0][0]) <= 1
+
+
+@pytest.mark.parametrize("scale", [1, 2, 8])
+def test_other_scales_come_out_in_their_size(scale: int) -> None:
+    upscaler = Upscaler(random_net(replace(CONFIG, scale=scale)), CPU, torch.float32)
+    assert upscaler.upscale(pixels(5, 3)).shape == (1, 5 * scale, 3 * scale, 3)
+    assert upscaler.batch([pixels(5, 3)])[0].shape == (1, 5 * scale, 3 * scale, 3)
+
+
+def test_a_stream_yields_rows_before_the_whole_picture_is_read(upscaler32: Upscaler) -> None:
+    heights = [rows.shape[1] for rows in upscaler32.stream(pixels(300, 4), band_rows=20)]
+    assert sum(heights) == 1200
+    assert any(heights[: len(heights) // 2])
+
+
+def test_inference_mode_does_not_leak_to_the_caller_of_a_stream(upscaler32: Upscaler) -> None:
+    stream = upscaler32.stream(pixels(40, 4), band_rows=8)
+    next(stream)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_the_result_owns_its_memory(upscaler32: Upscaler) -> None:
+    small, large = upscaler32.batch([pixels(2, 2), pixels(30, 30)])
+    assert small.base is None
+    assert small.flags.c_contiguous
+    assert large.flags.c_contiguous
+
+
+@pytest.fixture
+def every_warning() -> Iterator[None]:
+    """Torch says most warnings once in a process; here each time, so that the order of tests does not matter."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+@pytest.fixture
+def read_only() -> Pixels:
+    picture = pixels(6, 6)
+    picture.setflags(write=False)
+    return picture
+
+
+@pytest.mark.usefixtures("every_warning")
+def test_a_read_only_picture_goes_through_a_batch_without_a_warning(upscaler32: Upscaler, read_only: Pixels) -> None:
+    assert upscaler32.batch([read_only])[0].shape == (1, 24, 24, 3)
+
+
+@pytest.mark.usefixtures("every_warning")
+def test_a_read_only_picture_streams_without_a_warning(upscaler32: Upscaler, read_only: Pixels) -> None:
+    assert upscaler32.upscale(read_only).shape == (1, 24, 24, 3)
+
+
+def test_the_memory_layout_of_a_picture_does_not_matter(upscaler32: Upscaler) -> None:
+    picture = pixels(9, 5)
+    turned = numpy.asfortranarray(picture)
+    assert largest_difference(upscaler32.batch([turned])[0], upscaler32.batch([picture])[0]) == 0
+    assert largest_difference(upscaler32.upscale(turned), upscaler32.upscale(picture)) == 0
+
+
+def test_upscaling_leaves_the_picture_alone(upscaler32: Upscaler) -> None:
+    picture = pixels(9, 5)
+    before = picture.copy()
+    upscaler32.batch([picture])
+    upscaler32.upscale(picture)
+    assert (picture == before).all()
+
+
+@pytest.fixture
+def weight_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    write_checkpoint(path, random_net(CONFIG), CARD, golden_input=textured(20, 24))
+    return path
+
+
+def test_load_returns_an_upscaler_that_works_and_what_the_file_said(weight_file: Path) -> None:
+    upscaler, checkpoint = load(weight_file, CPU)
+    assert upscaler.scale == 4
+    assert checkpoint.card == CARD
+    assert upscaler.upscale(pixels(3, 3)).shape == (1, 12, 12, 3)
+
+
+def test_load_refuses_a_file_that_is_no_weight_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"absent\.safetensors"):
+        load(tmp_path / "absent.safetensors", CPU)
+
+
+def altered(checkpoint: Checkpoint, weight: str) -> Checkpoint:
+    checkpoint.net.get_parameter(weight).mul_(1.5)
+    return checkpoint
+
+
+@pytest.mark.parametrize("weight", ["conv_first.weight", "conv_body.weight", "conv_last.weight"])
+def test_the_self_test_refuses_altered_weights(weight: str, weight_file: Path) -> None:
+    checkpoint = altered(read_checkpoint(weight_file), weight)
+    with pytest.raises(SelfTestError, match=r"self-test of tiny on cpu .* the golden picture is off by"):
+        Upscaler.of_checkpoint(checkpoint, CPU)
+
+
+def test_the_self_test_refuses_a_golden_picture_of_another_size(weight_file: Path) -> None:
+    checkpoint = read_checkpoint(weight_file)
+    with pytest.raises(SelfTestError, match=r"self-test of tiny: \(1, 80, 96, 3\) px, not \(1, 80, 95, 3\)"):
+        Upscaler.of_checkpoint(replace(checkpoint, golden_output=checkpoint.golden_output[:, :, 1:]), CPU)
+
+
+def test_the_self_test_also_tries_the_stream(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Upscaler, "upscale", lambda self, picture: self.batch([255 - picture])[0])
+    with pytest.raises(SelfTestError, match="as a stream"):
+        load(weight_file, CPU)
