@@ -74,9 +74,7 @@ def write_checkpoint(
     _refuse_not_finite(stored, path)
     rounded = _network(net.config, stored)
     golden = {"golden.input": golden_input, "golden.output": reference_output(rounded, golden_input)}
-    unfinished = path.with_suffix(".unfinished")
-    save_file(stored | golden, unfinished, metadata=_metadata(net.config, card))
-    unfinished.replace(path)
+    _save(path, stored | golden, net.config, card)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -112,9 +110,7 @@ def record_metrics(path: Path, metrics: Metrics) -> None:
     card = replace(checkpoint.card, metrics=checkpoint.card.metrics | metrics)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict, and cannot be iterated
-    unfinished = path.with_suffix(".unfinished")
-    save_file(tensors, unfinished, metadata=_metadata(checkpoint.net.config, card))
-    unfinished.replace(path)
+    _save(path, tensors, checkpoint.net.config, card)
 
 
 @torch.inference_mode()
@@ -123,6 +119,13 @@ def reference_output(net: RRDBNet, picture: Tensor) -> Tensor:
     weight = net.conv_first.weight
     upscaled: Tensor = net(picture[None].to(weight) / 255)[0]
     return upscaled.float().mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _save(path: Path, tensors: dict[str, Tensor], config: RRDBConfig, card: Card) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    save_file(tensors, unfinished, metadata=_metadata(config, card))
+    unfinished.chmod(0o644)  # the library makes it private, and the service may run as another user
+    unfinished.replace(path)
 
 
 def _metadata(config: RRDBConfig, card: Card) -> dict[str, str]:

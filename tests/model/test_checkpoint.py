@@ -255,3 +255,9 @@ def test_measurements_are_not_recorded_in_a_file_that_is_wrong(path: Path) -> No
     with pytest.raises(WeightsError):
         record_metrics(path, {})
     assert path.read_bytes() == before
+
+
+def test_a_weight_file_can_be_read_by_the_user_that_serves_it(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    write_checkpoint(path, random_net(), CARD, golden_input=textured(4, 4))
+    assert path.stat().st_mode & 0o777 == 0o644

@@ -171,18 +171,19 @@ def test_a_batch_without_padding_costs_what_its_pictures_cost(macs: list[int]) -
     assert sum(macs) == 2 * 6 * 5 * NETS[0].config.macs_per_low_res_px
 
 
-def live_values() -> int:
-    """Numbers held by all tensors that are alive, views counted as large as they look."""
-    return sum(item.numel() for item in gc.get_objects() if type(item) is Tensor)
+def live_bytes() -> int:
+    """Bytes of the memory that all live tensors hold, a shared piece counted once."""
+    pieces = [item.untyped_storage() for item in gc.get_objects() if type(item) is Tensor]
+    return sum({piece.data_ptr(): piece.nbytes() for piece in pieces}.values())
 
 
 def test_the_state_stops_growing_once_the_network_is_filled() -> None:
     bands = (random_picture(2, 6, seed=top) for top in range(60))
     gc.collect()
-    held = [live_values()]
+    held = [live_bytes()]
     for number, _ in enumerate(upscale_rows(NETS[0], bands, band_rows=2)):
         if number in (40, 100):  # even both times: of each band come its rows, then an item without rows
-            held.append(live_values())
+            held.append(live_bytes())
     before, filled, later = held
     assert later == filled > before
 

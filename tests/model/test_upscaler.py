@@ -53,10 +53,11 @@ def test_a_stream_makes_what_a_batch_makes(upscaler: Upscaler) -> None:
 
 def test_the_network_itself_makes_the_same_pixels(upscaler32: Upscaler) -> None:
     picture = textured(12, 10)
-    expected = random_net(CONFIG)(picture[None].float() / 255)[0].mul(255).round().clamp(0, 255).permute(1, 2, 0)
-    assert (
-        largest_difference(upscaler32.upscale(picture.permute(1, 2, 0)[None].numpy())[0], expected.byte().numpy()) <= 1
-    )
+    upscaled = random_net(CONFIG)(picture[None].float() / 255)[0].mul(255).round().clamp(0, 255)
+    expected = upscaled.permute(1, 2, 0).byte().numpy()
+    made = upscaler32.upscale(picture.permute(1, 2, 0)[None].numpy())[0]
+    assert largest_difference(made, expected) <= 1
+    assert (made != expected).mean() < 0.01  # only where a value lies on the edge between two levels
 
 
 def test_bfloat16_stays_close_to_float32(upscaler32: Upscaler) -> None:

@@ -77,6 +77,24 @@ def test_ssim_of_flat_pictures_compares_their_means() -> None:
     assert ssim_y(plain(0, 0, 0), plain(255, 255, 255), border=0) == pytest.approx(expected)
 
 
+def test_ssim_of_one_window_is_the_formula_of_its_authors() -> None:
+    picture, reference = textured(11, 11, seed=1), textured(11, 11, seed=2)
+    bell = [math.exp(-(offset**2) / (2 * 1.5**2)) for offset in range(-5, 6)]
+    weights = [one * other / sum(bell) ** 2 for one in bell for other in bell]
+    a, b = (luma(image).flatten().tolist() for image in (picture, reference))
+
+    def average(values: list[float]) -> float:
+        return sum(weight * value for weight, value in zip(weights, values, strict=True))
+
+    mean_a, mean_b = average(a), average(b)
+    variance_a, variance_b = average([(x - mean_a) ** 2 for x in a]), average([(y - mean_b) ** 2 for y in b])
+    covariance = average([(x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True)])
+    c1, c2 = 6.5025, 58.5225
+    expected = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    expected /= (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
+    assert ssim_y(picture, reference, border=0) == pytest.approx(expected)
+
+
 def test_ssim_of_a_pattern_against_its_negative_is_negative() -> None:
     checks = ((torch.arange(16)[:, None] + torch.arange(16)) % 2 * 255).byte().repeat(3, 1, 1)
     assert ssim_y(checks, 255 - checks, border=0) < -0.9
