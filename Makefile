@@ -13,7 +13,8 @@ endif
 # glibc hands the memory of every large tensor back and faults it in again: up to four times slower on a CPU.
 JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
     /usr/lib/$(shell uname -m)-linux-gnu /usr/lib64 /usr/lib /usr/local/lib)))
-RUN := exec env LD_PRELOAD=$(JEMALLOC) MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1 $(PYTHON)
+KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
+RUN := exec env LD_PRELOAD=$(JEMALLOC)
 
 .PHONY: help serve train test check bench lock image clean
 .DELETE_ON_ERROR:
@@ -22,13 +23,13 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
 
 serve: $(VENV)/base.stamp ## run the service on 127.0.0.1:8000 (another port: PORT=9000)
-	@$(RUN) -m app
+	@$(RUN) $(KEEP) $(PYTHON) -m app
 
 train: $(VENV)/train.stamp ## train or measure a generator: ARGS="compact_psnr_x4 --data PHOTOS --out runs/mine"
-	@$(RUN) -m training $(ARGS)
+	@$(RUN) $(PYTHON) -m training $(ARGS)
 
 test: $(VENV)/dev.stamp ## run the tests (others than the usual: ARGS="-m slow")
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) $(PYTHON) -m pytest $(ARGS)
 
 check: $(VENV)/dev.stamp ## check format, lint and types
 	@$(PYTHON) -m ruff format --check
@@ -36,7 +37,7 @@ check: $(VENV)/dev.stamp ## check format, lint and types
 	@$(PYTHON) -m mypy
 
 bench: $(VENV)/dev.stamp ## measure speed and quality (ARGS are the module's own)
-	@$(RUN) -m benchmarks $(ARGS)
+	@$(RUN) $(KEEP) $(PYTHON) -m benchmarks $(ARGS)
 
 # Each lock holds the versions of the one before, so that all of them fit into one environment in any order.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \

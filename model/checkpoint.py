@@ -7,6 +7,7 @@ The header's metadata says `format`, `architecture`, `scale`, `channels`, `block
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,12 @@ FORMAT = "esrgan-serve/1"
 ARCHITECTURE = "rrdb"
 LARGEST_SIZE = 1024
 """No generator has more channels, blocks or growth than this; a header that says so is refused unread."""
+
+STORED = (torch.float32, torch.float16, torch.bfloat16)
+"""Number formats of weights."""
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+"""Names of models: they stand in addresses, headers and file names."""
 
 Metrics = dict[str, dict[str, float]]
 
@@ -153,23 +160,35 @@ def _parse(metadata: dict[str, str], path: Path) -> tuple[RRDBConfig, Card]:
         sizes = {name: int(metadata[name]) for name in ("scale", "channels", "blocks", "growth")}
         if max(sizes.values()) > LARGEST_SIZE:
             raise ValueError(f"sizes {sizes} pass {LARGEST_SIZE}")
+        if not NAME.fullmatch(metadata["name"]):
+            raise ValueError(f"the name {metadata['name'][:100]!r} is not one of letters, digits, '.', '_' and '-'")
         card = Card(
             name=metadata["name"],
             recipe=metadata["recipe"],
             steps=int(metadata["steps"]),
             data=metadata["data"],
-            metrics=json.loads(metadata["metrics"]),
+            metrics=_parse_metrics(metadata["metrics"]),
             created=metadata["created"],
         )
         return RRDBConfig(**sizes), card
     except KeyError as error:
         raise WeightsError(f"{path} does not say its {error} in its metadata; export it again") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} has metadata that makes no sense ({error}); export it again") from error
 
 
+def _parse_metrics(text: str) -> Metrics:
+    metrics = json.loads(text)
+    if not isinstance(metrics, dict) or not all(
+        isinstance(measures, dict) and all(isinstance(value, int | float) for value in measures.values())
+        for measures in metrics.values()
+    ):
+        raise ValueError("metrics are not a set -> measure -> number")
+    return metrics
+
+
 def _checked_golden(tensor: Tensor | None, path: Path) -> Tensor:
-    if tensor is None or tensor.dtype is not torch.uint8 or tensor.dim() != 3 or tensor.shape[0] != 3:
+    if tensor is None or tensor.dtype is not torch.uint8 or tensor.shape[:1] != (3,) or not tensor[0].numel():
         raise WeightsError(f"{path} carries no golden input and output (uint8, 3 x H x W); export it again")
     return tensor
 
@@ -188,6 +207,10 @@ def _refuse_other_shapes(config: RRDBConfig, tensors: dict[str, Tensor], path: P
 
 def _refuse_not_finite(tensors: dict[str, Tensor], path: Path) -> None:
     for name, weight in tensors.items():
+        if weight.dtype not in STORED:
+            raise WeightsError(
+                f"{path}: {name} is stored as {weight.dtype}, not as one of {', '.join(map(str, STORED))}"
+            )
         if not weight.isfinite().all():
             raise WeightsError(f"{path}: {name} holds NaN or infinity in {weight.dtype}; it cannot serve")
 

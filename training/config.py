@@ -36,6 +36,8 @@ class TrainingConfig:
         for name in ("steps", "batch", "crop_px", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must not be negative")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
         if not 0 <= self.warmup_steps < self.steps:

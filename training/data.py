@@ -87,21 +87,21 @@ class CropSampler:
         self._seed = seed
         # A photograph is drawn as often as it has places for a crop.
         places = [(p.low_res.shape[1] - crop_px + 1) * (p.low_res.shape[2] - crop_px + 1) for p in pairs]
-        self._shares = torch.tensor(places, dtype=torch.float64)
+        self._shares = numpy.array(places) / sum(places)
 
     def batch_of_step(self, step: int) -> tuple[Tensor, Tensor]:
         """The crops of one step: uint8 RGB (N, 3, crop, crop) and (N, 3, scale * crop, scale * crop)."""
-        chance = torch.Generator().manual_seed((self._seed << 32) + step)
-        chosen = torch.multinomial(self._shares, self._batch, replacement=True, generator=chance)
-        crops = [self._crop(self._pairs[index], chance) for index in chosen.tolist()]
+        chance = numpy.random.default_rng((self._seed, step))  # torch's generators see only 32 bits of their seed
+        chosen = chance.choice(len(self._pairs), self._batch, p=self._shares)
+        crops = [self._crop(self._pairs[index], chance) for index in chosen]
         low_res, high_res = zip(*crops, strict=True)
         return torch.stack(low_res), torch.stack(high_res)
 
-    def _crop(self, pair: Pair, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _crop(self, pair: Pair, chance: numpy.random.Generator) -> tuple[Tensor, Tensor]:
         height, width = pair.low_res.shape[1:]
-        top = int(torch.randint(height - self._crop_px + 1, (), generator=chance))
-        left = int(torch.randint(width - self._crop_px + 1, (), generator=chance))
-        turn = int(torch.randint(8, (), generator=chance))
+        top = int(chance.integers(height - self._crop_px + 1))
+        left = int(chance.integers(width - self._crop_px + 1))
+        turn = int(chance.integers(8))
 
         def cut(picture: Tensor, factor: int) -> Tensor:
             rows = slice(top * factor, (top + self._crop_px) * factor)

@@ -30,7 +30,8 @@ def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
     """The pictures of a set: `HR` and `LRbicX4` where the folder has them, else its pictures, reduced by bicubic.
 
     Raises:
-        DataError: a low-res picture is missing, of the wrong size, or nothing can be read.
+        DataError: there is no picture, or a low-res one has the wrong size.
+        OSError: a picture is missing or cannot be read.
     """
     low_res_folder = folder / f"LRbicX{scale}"
     if not low_res_folder.is_dir():

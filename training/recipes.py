@@ -10,7 +10,12 @@ COMPACT = RRDBConfig(channels=32, blocks=8, growth=16, scale=4)
 
 
 def compact_psnr_x4() -> TrainingConfig:
-    """Compact generator for x4, trained with L1 alone: the highest PSNR, the least invention."""
+    """Compact generator for x4, trained with L1 alone: the highest PSNR, the least invention.
+
+    Command: python -m training compact_psnr_x4 --data PHOTOS --validation OTHER_PHOTOS --out DIR
+    Time: 80 to 110 minutes on two cores with AVX2 alone (0.7 to 1 s a step).
+    Expect: 30.7 dB PSNR-Y on Set5, 27.8 on Set14 and 27.0 on BSD100, from 531 photographs of 512 x 512 px.
+    """
     return TrainingConfig(
         name="compact-psnr-x4",
         generator=COMPACT,

@@ -196,6 +196,8 @@ def _loop(
                 save_state(out / "state.pt", run.state())
                 saved = time.monotonic()
             bar.set_postfix(l1=f"{losses[-1]:.4f}" if losses else "", psnr_y=f"{score:.2f}" if score else "")
+    if score is None and validation:  # the run was killed after its last step
+        score = validate(run.average, validation, run.device)
     return score
 
 

@@ -35,6 +35,7 @@ CONFIG = TrainingConfig(
         ("learning_rate", float("nan"), "learning_rate is nan; it must lie between 0 and 1"),
         ("warmup_steps", -1, "warmup_steps is -1; it must be less than steps = 100"),
         ("warmup_steps", 100, "warmup_steps is 100; it must be less than steps = 100"),
+        ("seed", -1, "seed is -1; it must not be negative"),
         ("ema_decay", 1.0, r"ema_decay is 1.0; it must be in \[0, 1\)"),
         ("ema_decay", -0.1, r"ema_decay is -0.1; it must be in \[0, 1\)"),
     ],

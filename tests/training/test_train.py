@@ -139,6 +139,7 @@ def test_a_run_killed_while_it_exports_only_exports(tmp_path: Path) -> None:
     lines: list[str] = []
     after = weights_of(run_to_the_end(CONFIG, tmp_path, lines))
     assert lines == ["continuing after step 6 of 6"]
+    assert read_checkpoint(path).card.metrics["validation"]["psnr_y"] > 0
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
 
