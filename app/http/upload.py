@@ -1,6 +1,7 @@
-"""The picture in a request: the multipart field `image`, or the raw body."""
+"""What a request sends: the picture as the multipart field `image` or as the raw body, and parameters beside it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -11,8 +12,17 @@ from app.errors import BadRequest, TooLarge
 FIELD = "image"
 
 
-async def read_upload(request: Request, max_bytes: int) -> bytes:
-    """Read the picture's bytes, and stop reading at the limit.
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """The body of a request."""
+
+    picture: bytes
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """The other fields of a form."""
+
+
+async def read_upload(request: Request, max_bytes: int) -> Upload:
+    """Read the body, and stop reading at the limit.
 
     Raises:
         TooLarge: the request is larger than `max_bytes`.
@@ -20,8 +30,8 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
     """
     body = await _read_body(request, max_bytes)
     is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
-    upload = await _picture_of_form(request, body) if is_form else body
-    if not upload:
+    upload = await _parse_form(request, body) if is_form else Upload(picture=body)
+    if not upload.picture:
         raise BadRequest(f"the request holds no picture; send it as the multipart field {FIELD!r} or as the raw body")
     return upload
 
@@ -39,7 +49,7 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
     raise TooLarge(f"the upload has more than {max_bytes} bytes, which is the limit; send a smaller file")
 
 
-async def _picture_of_form(request: Request, body: bytes) -> bytes:
+async def _parse_form(request: Request, body: bytes) -> Upload:
     async def whole_body() -> AsyncGenerator[bytes, None]:
         yield body
 
@@ -50,7 +60,9 @@ async def _picture_of_form(request: Request, body: bytes) -> bytes:
     except MultiPartException as error:
         raise BadRequest(f"the multipart body is broken: {error.message}") from error
     try:
-        picture = form.get(FIELD)
-        return await picture.read() if isinstance(picture, UploadFile) else b""
+        file = form.get(FIELD)
+        picture = await file.read() if isinstance(file, UploadFile) else b""
+        parameters = {name: value for name, value in form.items() if isinstance(value, str) and name != FIELD}
+        return Upload(picture=picture, parameters=parameters)
     finally:
         await form.close()

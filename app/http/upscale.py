@@ -5,16 +5,41 @@ from collections.abc import Coroutine
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
 from app.errors import Unprocessable
-from app.http.upload import FIELD, read_upload
+from app.http.upload import FIELD, Upload, read_upload
 from app.service import Answer, UpscaleService
 
 Result = TypeVar("Result")
 
+
+class Parameters(BaseModel):
+    """What a caller may ask for, in the query or as form fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(default=None, description="Which model; the service's default one if absent.")
+    scale: int | None = Field(default=None, description="The model's own scale, if given.")
+    format: Literal["png"] = Field(default="png", description="Format of the answer.")
+
+    def with_form(self, upload: Upload) -> "Parameters":
+        """These parameters of the query, and those of the form over them.
+
+        Raises:
+            RequestValidationError: a form field is unknown or out of its range.
+        """
+        try:
+            return Parameters.model_validate(self.model_dump(exclude_unset=True) | dict(upload.parameters))
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from error
+
+
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FORM = {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BINARY["schema"]}}}
+_FORM_FIELDS = {FIELD: _BINARY["schema"]} | Parameters.model_json_schema()["properties"]
+_FORM = {"schema": {"type": "object", "required": [FIELD], "properties": _FORM_FIELDS}}
 _ACCEPTED = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp", "image/gif")
 
 
@@ -34,18 +59,14 @@ def upscale_routes(service: UpscaleService) -> APIRouter:
             }
         },
     )
-    async def upscale(
-        request: Request,
-        model: Annotated[str | None, Query(description="Which model; the service's default one if absent.")] = None,
-        scale: Annotated[int | None, Query(description="The model's own scale, if given.")] = None,
-        format: Annotated[Literal["png"], Query(description="Format of the answer.")] = "png",
-    ) -> Response:
+    async def upscale(request: Request, query: Annotated[Parameters, Query()]) -> Response:
         """Send the picture as the multipart field `image` or as the raw body; its format is told by its content."""
-        chosen = service.model(model)
-        if scale not in (None, chosen.scale):
-            raise Unprocessable(f"scale = {scale}: {chosen.name} upscales by {chosen.scale}; leave scale out")
         upload = await read_upload(request, service.settings.max_upload_bytes)
-        return _response(await _while_connected(request, service.upscale(upload, chosen)))
+        asked = query.with_form(upload)
+        model = service.model(asked.model)
+        if asked.scale not in (None, model.scale):
+            raise Unprocessable(f"scale = {asked.scale}: {model.name} upscales by {model.scale}; leave scale out")
+        return _response(await _while_connected(request, service.upscale(upload.picture, model)))
 
     return routes
 

@@ -83,7 +83,21 @@ async def test_an_unknown_model_is_not_found(client: httpx.AsyncClient) -> None:
     assert "'huge'" in problem(answer, 404, "no-such-model")
 
 
-@pytest.mark.parametrize("query", ["scale=3", "scale=four", "format=gif"])
+async def test_parameters_may_be_form_fields(client: httpx.AsyncClient) -> None:
+    upload = {"image": encoded(noise(5, 5))}
+    answer = await client.post("/v1/upscale", files=upload, data={"model": "tiny", "scale": "4"})
+    assert answer.status_code == 200
+    answer = await client.post("/v1/upscale", files=upload, data={"model": "huge"})
+    assert "'huge'" in problem(answer, 404, "no-such-model")
+
+
+@pytest.mark.parametrize("fields", [{"scale": "3"}, {"scale": "four"}, {"colour": "red"}])
+async def test_a_form_field_out_of_range_is_unprocessable(client: httpx.AsyncClient, fields: dict[str, str]) -> None:
+    answer = await client.post("/v1/upscale", files={"image": encoded(noise(5, 5))}, data=fields)
+    assert next(iter(fields)) in problem(answer, 422, "unprocessable")
+
+
+@pytest.mark.parametrize("query", ["scale=3", "scale=four", "format=gif", "colour=red"])
 async def test_a_parameter_out_of_range_is_unprocessable(client: httpx.AsyncClient, query: str) -> None:
     answer = await client.post(f"/v1/upscale?{query}", content=encoded(noise(5, 5)))
     assert query.split("=")[0] in problem(answer, 422, "unprocessable")
