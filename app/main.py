@@ -19,9 +19,8 @@ log = logging.getLogger(__name__)
 class DeviceEngine:
     """The scheduler's engine: the networks that are loaded, by name."""
 
-    def __init__(self, upscalers: Mapping[str, Upscaler], band_rows: int) -> None:
+    def __init__(self, upscalers: Mapping[str, Upscaler]) -> None:
         self._upscalers = upscalers
-        self._band_rows = band_rows
 
     def batch(self, inputs: Sequence[Job]) -> Sequence[Pixels]:
         """Upscale jobs of one model, whole and together."""
@@ -33,7 +32,7 @@ class DeviceEngine:
         planes, height, width, _ = work.planes.shape
         upscaled = numpy.empty((planes, height * upscaler.scale, width * upscaler.scale, 3), numpy.uint8)
         filled = 0
-        for rows in upscaler.stream(work.planes, self._band_rows):
+        for rows in upscaler.stream(work.planes, work.band_rows):
             upscaled[:, filled : filled + rows.shape[1]] = rows
             filled += rows.shape[1]
             yield upscaled if filled == upscaled.shape[1] else None
@@ -62,7 +61,7 @@ def build_service(settings: Settings) -> UpscaleService:
             f"{', '.join(sorted(models))}; name one of these"
         )
     scheduler: Scheduler[Job, Pixels] = Scheduler(
-        DeviceEngine(upscalers, settings.band_rows),
+        DeviceEngine(upscalers),
         max_queued_px=settings.max_queued_px,
         max_batch_px=settings.max_batch_px,
         max_streams=settings.max_streams,

@@ -19,6 +19,9 @@ from app.settings import Settings
 BUCKET_STEP_PX = 32
 """Small pictures share a batch when their sides agree after rounding up to this."""
 
+MOST_BAND_ROWS = 128
+"""Bands of narrow pictures stay small enough for other requests to get in between."""
+
 Result = TypeVar("Result")
 
 
@@ -45,6 +48,8 @@ class Job:
 
     model: str
     planes: Pixels
+    band_rows: int = 0
+    """Rows that go through the network at a time, where the job runs as a stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +92,9 @@ class UpscaleService:
             ServiceError: see `app.errors`.
         """
         picture, decode_s = await self._in_codec_thread(
-            functools.partial(decode, upload, max_px=self.settings.max_picture_px)
+            functools.partial(
+                decode, upload, max_px=self.settings.max_picture_px, max_width_px=self.settings.max_width_px
+            )
         )
         done = await self.scheduler.submit(self._work(picture, model))
         png, encode_s = await self._in_codec_thread(functools.partial(encode_png, done.output, picture))
@@ -99,12 +106,13 @@ class UpscaleService:
         self._codecs.shutdown(wait=False)
 
     def _work(self, picture: Picture, model: ModelInfo) -> Work[Job]:
-        job = Job(model=model.name, planes=picture.planes)
         planes = len(picture.planes)
         if picture.height * picture.width > self.settings.whole_picture_px:
             row_px = planes * picture.width
-            band_px = row_px * min(self.settings.band_rows, picture.height)
-            return Work(input=job, cost_px=row_px * picture.height, bucket=None, piece_px=band_px)
+            rows = min(max(1, self.settings.band_px // row_px), MOST_BAND_ROWS, picture.height)
+            job = Job(model=model.name, planes=picture.planes, band_rows=rows)
+            return Work(input=job, cost_px=row_px * picture.height, bucket=None, piece_px=row_px * rows)
+        job = Job(model=model.name, planes=picture.planes)
         height, width = (-(-side // BUCKET_STEP_PX) * BUCKET_STEP_PX for side in (picture.height, picture.width))
         cost_px = planes * height * width
         return Work(input=job, cost_px=cost_px, bucket=(model.name, height, width), piece_px=cost_px)

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     default_model: str = Field(default="compact-psnr-x4", description="The model for requests that name none.")
     max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest upload in bytes.")
     max_picture_px: int = Field(default=2**24, ge=1, description="Most pixels of an uploaded picture.")
+    max_width_px: int = Field(
+        default=16384, ge=1, description="Widest picture: a row stream's memory grows with the width."
+    )
     max_queued_px: int = Field(
         default=2**26, ge=1, description="Most pixels that may wait for the device; more gets 429."
     )
@@ -36,8 +39,8 @@ class Settings(BaseSettings):
     whole_picture_px: int = Field(
         default=2**16, ge=1, description="Larger pictures go through the network as row streams."
     )
-    band_rows: int = Field(
-        default=64, ge=1, le=1024, description="Rows of a row stream that go through the network at a time."
+    band_px: int = Field(
+        default=2**17, ge=1, description="Pixels of a row stream that go through the network at a time, in whole rows."
     )
     max_streams: int = Field(
         default=2, ge=1, description="Row streams that may be open at once; each keeps its halo rows."

@@ -18,12 +18,12 @@ BROKEN = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticEr
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
 
 
-def decode(upload: bytes, *, max_px: int) -> Picture:
+def decode(upload: bytes, *, max_px: int, max_width_px: int) -> Picture:
     """Decode the first frame of an upload, upright.
 
     Raises:
         UnsupportedFormat: not one of `FORMATS`, or pixels of a kind that has no fixed range.
-        TooLarge: more than `max_px` pixels; told from the header.
+        TooLarge: more than `max_px` pixels, which the header tells, or upright wider than `max_width_px`.
         Unprocessable: truncated or corrupt.
     """
     # Pillow warns of what we either accept (odd metadata) or measure ourselves (the number of pixels).
@@ -37,7 +37,10 @@ def decode(upload: bytes, *, max_px: int) -> Picture:
             )
         try:
             image.load()
-            return _picture(ImageOps.exif_transpose(image))
+            upright = ImageOps.exif_transpose(image)
+            if upright.width > max_width_px:
+                raise TooLarge(f"it is {upright.width} px wide; the limit is {max_width_px} px; send parts of it")
+            return _picture(upright)
         except BROKEN as error:
             raise Unprocessable(f"the {image.format} file is truncated or corrupt ({_one_line(error)})") from error
 

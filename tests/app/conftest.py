@@ -53,7 +53,8 @@ def settings(models: Path) -> Settings:
         max_upload_bytes=100_000,
         max_picture_px=40_000,
         whole_picture_px=3_000,
-        band_rows=16,
+        max_width_px=2_000,
+        band_px=1_600,
     )
 
 

@@ -19,7 +19,7 @@ LIMIT_PX = 10_000
 
 
 def decode_image(image: Image.Image, file_format: str = "PNG", **options: object) -> Picture:
-    return decode(encoded(image, file_format, **options), max_px=LIMIT_PX)
+    return decode(encoded(image, file_format, **options), max_px=LIMIT_PX, max_width_px=LIMIT_PX)
 
 
 def answer(picture: Picture, planes: Pixels | None = None) -> Image.Image:
@@ -143,7 +143,7 @@ def test_pixels_are_limited_by_the_header_before_anything_is_decoded() -> None:
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
     with pytest.raises(TooLarge, match="10000 px"):
-        decode(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b""), max_px=LIMIT_PX)
+        decode(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b""), max_px=LIMIT_PX, max_width_px=LIMIT_PX)
 
 
 def test_too_many_pixels_are_refused_with_both_numbers() -> None:
@@ -151,10 +151,23 @@ def test_too_many_pixels_are_refused_with_both_numbers() -> None:
         decode_image(noise(101, 100))
 
 
+def test_a_picture_that_is_too_wide_is_refused() -> None:
+    with pytest.raises(TooLarge, match="is 60 px wide; the limit is 50 px"):
+        decode(encoded(noise(60, 5)), max_px=LIMIT_PX, max_width_px=50)
+    assert decode(encoded(noise(5, 60)), max_px=LIMIT_PX, max_width_px=50).height == 60
+
+
+def test_the_width_that_counts_is_that_of_the_upright_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with pytest.raises(TooLarge, match="is 60 px wide"):
+        decode(encoded(noise(5, 60), exif=exif), max_px=LIMIT_PX, max_width_px=50)
+
+
 @pytest.mark.parametrize("upload", [b"hello", b"<svg/>", b"%PDF-1.7", b"\x00" * 64, b"\xff"])
 def test_what_is_no_picture_is_refused_with_the_list_of_formats(upload: bytes) -> None:
     with pytest.raises(UnsupportedFormat, match="JPEG, PNG, WEBP, TIFF, BMP, GIF"):
-        decode(upload, max_px=LIMIT_PX)
+        decode(upload, max_px=LIMIT_PX, max_width_px=LIMIT_PX)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP", "JPEG"])
@@ -162,7 +175,7 @@ def test_what_is_no_picture_is_refused_with_the_list_of_formats(upload: bytes) -
 def test_a_truncated_file_is_an_error_of_the_caller(file_format: str, kept: float) -> None:
     whole = encoded(noise(60, 50), file_format)
     with pytest.raises((Unprocessable, UnsupportedFormat)):
-        decode(whole[: int(len(whole) * kept)], max_px=LIMIT_PX)
+        decode(whole[: int(len(whole) * kept)], max_px=LIMIT_PX, max_width_px=LIMIT_PX)
 
 
 def test_pixels_of_32_bits_are_refused() -> None:
@@ -178,4 +191,4 @@ def test_no_damaged_file_raises_anything_but_an_error_for_the_caller() -> None:
             damaged = whole.copy()
             damaged[rng.integers(0, len(whole), 4)] = rng.integers(0, 256, 4)
             with contextlib.suppress(ServiceError):
-                decode(damaged.tobytes(), max_px=LIMIT_PX)
+                decode(damaged.tobytes(), max_px=LIMIT_PX, max_width_px=LIMIT_PX)
