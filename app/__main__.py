@@ -6,6 +6,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
+import warnings
 
 import uvicorn
 
@@ -28,6 +29,8 @@ def main(arguments: list[str]) -> int:
 
 def _serve(settings: Settings) -> int:
     logging.config.dictConfig(log_config())
+    # Of odd uploads. Here and not around each decoding, since filters belong to the process and decoders to threads.
+    warnings.filterwarnings("ignore", module="PIL")
     listener = _bind(settings)  # before the slow part: a busy port is told at once
     from app.main import build_service
     from app.server import create_app

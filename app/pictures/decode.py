@@ -1,7 +1,6 @@
 """Bytes of an upload -> Picture. The format is told by content, never by name; limits are checked before decoding."""
 
 import io
-import warnings
 
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -26,23 +25,20 @@ def decode(upload: bytes, *, max_px: int, max_width_px: int) -> Picture:
         TooLarge: more than `max_px` pixels, which the header tells, or upright wider than `max_width_px`.
         Unprocessable: truncated or corrupt.
     """
-    # Pillow warns of what we either accept (odd metadata) or measure ourselves (the number of pixels).
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = _open(upload, max_px)
-        if image.width * image.height > max_px:
-            raise TooLarge(
-                f"the picture has {image.width} x {image.height} = {image.width * image.height} px; "
-                f"the limit is {max_px} px; send a smaller one or parts of it"
-            )
-        try:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.width > max_width_px:
-                raise TooLarge(f"it is {upright.width} px wide; the limit is {max_width_px} px; send parts of it")
-            return _picture(upright)
-        except BROKEN as error:
-            raise Unprocessable(f"the {image.format} file is truncated or corrupt ({_one_line(error)})") from error
+    image = _open(upload, max_px)
+    if image.width * image.height > max_px:
+        raise TooLarge(
+            f"the picture has {image.width} x {image.height} = {image.width * image.height} px; "
+            f"the limit is {max_px} px; send a smaller one or parts of it"
+        )
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if upright.width > max_width_px:
+            raise TooLarge(f"it is {upright.width} px wide; the limit is {max_width_px} px; send parts of it")
+        return _picture(upright)
+    except BROKEN as error:
+        raise Unprocessable(f"the {image.format} file is truncated or corrupt ({_one_line(error)})") from error
 
 
 def _open(upload: bytes, max_px: int) -> Image.Image:
