@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from app.batching.scheduler import Scheduler
@@ -58,7 +58,7 @@ class Answer:
 
     png: bytes
     model: ModelInfo
-    timings_s: Mapping[str, float] = field(default_factory=dict)
+    timings_s: Mapping[str, float]
 
 
 class UpscaleService:
