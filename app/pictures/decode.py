@@ -6,7 +6,7 @@ import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
-from app.pictures.picture import Picture, Pixels, premultiplied
+from app.pictures.picture import Picture, Pixels, planes_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """The formats that are accepted, in Pillow's names."""
@@ -68,7 +68,7 @@ def _picture(image: Image.Image) -> Picture:
         image = image.convert("RGBA")
         alpha = numpy.array(image.getchannel("A"))
     colour = numpy.array(image.convert("RGB"))
-    planes = colour[None] if alpha is None or alpha.min() == 255 else premultiplied(colour, alpha)
+    planes = colour[None] if alpha is None or alpha.min() == 255 else planes_of(colour, alpha)
     return Picture(planes=planes, grey=grey, icc_profile=profile if isinstance(profile, bytes) else None)
 
 

@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from app.pictures.picture import Picture, Pixels, straight
+from app.pictures.picture import Picture, Pixels, colour_and_alpha
 
 COMPRESS_LEVEL = 1
 """zlib's fastest: on photographs seven times faster than Pillow's default and a few per cent larger."""
@@ -18,7 +18,7 @@ def encode_png(upscaled: Pixels, original: Picture) -> bytes:
     if len(upscaled) == 1:
         image = Image.fromarray(upscaled[0])
     else:
-        colour, alpha = straight(upscaled)
+        colour, alpha = colour_and_alpha(upscaled, original.planes)
         image = Image.fromarray(colour)
         image.putalpha(Image.fromarray(alpha))
     if original.grey:

@@ -12,7 +12,7 @@ from PIL import Image
 from app.errors import ServiceError, TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode
 from app.pictures.encode import encode_png
-from app.pictures.picture import Picture, Pixels, premultiplied, straight
+from app.pictures.picture import Picture, Pixels, colour_and_alpha, planes_of
 from tests.app.conftest import encoded, noise
 
 LIMIT_PX = 10_000
@@ -87,24 +87,37 @@ def test_an_opaque_alpha_channel_costs_nothing() -> None:
     assert len(decode_image(image).planes) == 1
 
 
-def test_premultiplying_and_back_keeps_what_can_be_seen() -> None:
+@pytest.mark.parametrize("size", [(9, 9), (1, 7), (16, 5), (1, 1)])
+def test_what_can_be_seen_of_a_transparent_picture_stays(size: tuple[int, int]) -> None:
     rng = numpy.random.default_rng(1)
-    colour = rng.integers(0, 256, (9, 9, 3), dtype=numpy.uint8)
-    alpha = rng.integers(64, 256, (9, 9), dtype=numpy.uint8)
-    colour_again, alpha_again = straight(premultiplied(colour, alpha))
+    colour = rng.integers(0, 256, (*size, 3), dtype=numpy.uint8)
+    alpha = rng.choice(numpy.array([0, 1, 100, 255], numpy.uint8), size)
+    planes = planes_of(colour, alpha)
+    colour_again, alpha_again = colour_and_alpha(planes, planes)
     assert (alpha_again == alpha).all()
-    assert numpy.abs(colour_again.astype(int) - colour).max() <= 2  # 64 levels of opacity tell 256 colours apart
+    assert (colour_again[alpha > 0] == colour[alpha > 0]).all()
+    assert (colour_again[alpha == 0] == 0).all()
 
 
-def test_a_hidden_colour_does_not_bleed_into_an_edge() -> None:
-    # White on transparent red: whatever a linear filter does to both planes alike, what is seen stays white.
-    colour = numpy.full((8, 8, 3), (255, 0, 0), numpy.uint8)
-    alpha = numpy.zeros((8, 8), numpy.uint8)
-    colour[2:6, 2:6], alpha[2:6, 2:6] = 255, 255
-    planes = premultiplied(colour, alpha)
-    blurred = ((planes.astype(int) + numpy.roll(planes, 1, axis=1)) // 2).astype(numpy.uint8)
-    seen, opacity = straight(blurred)
-    assert (seen[opacity > 0] == 255).all()
+def test_hidden_pixels_take_the_colour_of_what_is_visible_around_them() -> None:
+    colour = numpy.full((32, 32, 3), (255, 0, 0), numpy.uint8)  # red that nobody sees
+    alpha = numpy.zeros((32, 32), numpy.uint8)
+    colour[:, 4:8], alpha[:, 4:8] = (255, 255, 255), 255
+    colour[:, 28:30], alpha[:, 28:30] = (0, 0, 255), 255
+    filled = planes_of(colour, alpha)[0]
+    assert (filled[:, :12] == 255).all()
+    assert (filled[:, 26:] == (0, 0, 255)).all()
+
+
+def test_alpha_stays_within_the_range_of_the_pixels_around_it() -> None:
+    low_res = planes_of(numpy.zeros((1, 6, 3), numpy.uint8), numpy.array([[0, 0, 0, 255, 255, 255]], numpy.uint8))
+    upscaled = numpy.full((2, 2, 12, 3), 128, numpy.uint8)
+    assert colour_and_alpha(upscaled, low_res)[1].tolist() == [[0] * 4 + [128] * 4 + [255] * 4] * 2
+
+
+def test_a_picture_of_which_nothing_is_visible_is_black() -> None:
+    planes = planes_of(numpy.full((5, 6, 3), 200, numpy.uint8), numpy.zeros((5, 6), numpy.uint8))
+    assert (planes == 0).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
