@@ -29,10 +29,13 @@ class _Request(Generic[Input, Output]):
     submitted_s: float = field(default_factory=time.monotonic)
     started_s: float | None = None
     device_s: float = 0.0
+    finished: bool = False
+    """All of it ran; false for what failed, and for the rest of a caller that left."""
     stream: Iterator[Output | None] | None = None
 
     def finish(self, output: Output) -> None:
         assert self.started_s is not None
+        self.finished = True
         if not self.future.done():  # its caller may have left while the device worked
             queue_s, infer_s = self.started_s - self.submitted_s, time.monotonic() - self.started_s
             self.future.set_result(Done(output=output, queue_s=queue_s, infer_s=infer_s))
@@ -187,7 +190,7 @@ class Scheduler(Generic[Input, Output]):
         for request in piece:
             request.turn += request.work.piece_px
             request.device_s += seconds / len(piece)
-            if request.future.done() and request.device_s > 0:
+            if request.finished and request.device_s > 0:
                 speed = request.work.cost_px / request.device_s
                 self._px_per_s = speed if self._px_per_s is None else 0.8 * self._px_per_s + 0.2 * speed
         # Newcomers start at the virtual time. It moves by the share of each request, so a stream that was served

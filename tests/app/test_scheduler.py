@@ -139,13 +139,13 @@ async def test_a_cancelled_caller_never_reaches_the_device(engine: GatedEngine) 
 
 async def test_a_caller_that_leaves_while_its_batch_runs_does_not_hurt_its_batch_mates(engine: GatedEngine) -> None:
     callers = Callers(make_scheduler(engine), engine)
-    held = await callers.hold(small("first"))
-    tasks = await callers.submit(small("leaves"), small("stays"))
-    engine.entered.clear()
+    engine.gate.clear()
+    leaves, stays = await callers.submit(small("leaves"), small("stays"))
+    assert await asyncio.to_thread(engine.entered.wait, 10)
+    leaves.cancel()
     engine.gate.set()
-    await held
-    tasks[0].cancel()
-    assert (await tasks[1]).output == "STAYS"
+    assert (await stays).output == "STAYS"
+    assert engine.pieces == [["leaves", "stays"]]
     assert (await callers.scheduler.submit(small("next"))).output == "NEXT"
 
 
@@ -223,6 +223,20 @@ async def test_the_stream_of_a_caller_that_left_is_closed_before_its_next_band(e
     await callers.scheduler.submit(small("next"))
     assert engine.pieces == [["poster"], ["next"]]
     assert engine.open_streams == 0
+
+
+async def test_only_finished_work_teaches_the_speed_of_the_device(engine: GatedEngine) -> None:
+    engine.broken = {"bad"}
+    callers = Callers(make_scheduler(engine), engine)
+    poster = await callers.hold(large("poster"))
+    poster.cancel()
+    engine.gate.set()
+    with pytest.raises(ArithmeticError):
+        await callers.scheduler.submit(small("bad"))
+    assert callers.scheduler._px_per_s is None
+    await callers.scheduler.submit(small("good"))
+    await callers.scheduler.submit(small("next"))  # by now the first one has been accounted for
+    assert callers.scheduler._px_per_s is not None
 
 
 async def test_a_full_queue_refuses_with_a_time_to_retry(engine: GatedEngine) -> None:
