@@ -1,6 +1,8 @@
 """Bytes of an upload -> Picture. The format is told by content, never by name; limits are checked before decoding."""
 
 import io
+import struct
+import zlib
 
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -11,7 +13,7 @@ from app.pictures.picture import Picture, Pixels, planes_of
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """The formats that are accepted, in Pillow's names."""
 
-BROKEN = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, EOFError)
+BROKEN = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, struct.error, zlib.error)
 """What Pillow's decoders raise over a broken file: whatever it happens to trip over."""
 
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})

@@ -194,6 +194,16 @@ def test_a_truncated_file_is_an_error_of_the_caller(file_format: str, kept: floa
         decode(whole[: int(len(whole) * kept)], max_px=LIMIT_PX, max_width_px=LIMIT_PX)
 
 
+def test_broken_metadata_is_an_error_of_the_caller() -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0
+    upload = bytearray(encoded(noise(6, 4), "JPEG", exif=exif))
+    second_tag = upload.index(b"\x01\x1a\x00\x05")
+    upload[second_tag + 1] = 0  # another tag, of which a fraction makes no sense: Pillow raises struct.error
+    with pytest.raises(Unprocessable):
+        decode(bytes(upload), max_px=LIMIT_PX, max_width_px=LIMIT_PX)
+
+
 def test_pixels_of_32_bits_are_refused() -> None:
     with pytest.raises(UnsupportedFormat, match="32 bits"):
         decode_image(Image.new("F", (4, 4)), "TIFF")
