@@ -1,5 +1,6 @@
 """The training loop: photographs in, a generator that the service loads out."""
 
+import copy
 import json
 import math
 import time
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from model.checkpoint import Card, write_checkpoint
+from model.checkpoint import Card, reference_output, write_checkpoint
 from model.device import best_device, fast_dtype
 from model.rrdb import ResidualDenseBlock, RRDBNet
 from training.config import TrainingConfig
@@ -69,8 +70,7 @@ class Run:
         self.step = 0
         self.seconds = 0.0
         self.net = new_generator(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword
-        self.average = new_generator(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
-        self.average.requires_grad_(False)
+        self.average = copy.deepcopy(self.net).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
 
     def advance(self, low_res: Tensor, high_res: Tensor) -> float:
@@ -115,14 +115,12 @@ def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
 
 
-@torch.inference_mode()
-def validate(net: RRDBNet, pairs: list[Pair], device: torch.device) -> float:
+def validate(net: RRDBNet, pairs: list[Pair]) -> float:
     """Mean PSNR-Y in dB over whole validation pictures."""
     total = 0.0
     for pair in pairs:
-        upscaled = net(as_network_input(pair.low_res[None], device))[0]
-        pixels = upscaled.mul(255).round().clamp(0, 255).to("cpu", torch.uint8)
-        total += psnr_y(pixels, pair.high_res, border=net.config.scale)
+        upscaled = reference_output(net, pair.low_res).cpu()
+        total += psnr_y(upscaled, pair.high_res, border=net.config.scale)
     return total / len(pairs)
 
 
@@ -189,7 +187,7 @@ def _loop(
             finished = run.step == config.steps
             bar.update()
             if finished or run.step % config.validate_every == 0:
-                score = validate(run.average, validation, run.device) if validation else None
+                score = validate(run.average, validation) if validation else None
                 _record(run, sum(losses) / len(losses), score, out, report)
                 losses.clear()
             if finished or time.monotonic() - saved > SAVE_EVERY_S:
@@ -197,7 +195,7 @@ def _loop(
                 saved = time.monotonic()
             bar.set_postfix(l1=f"{losses[-1]:.4f}" if losses else "", psnr_y=f"{score:.2f}" if score else "")
     if score is None and validation:  # the run was killed after its last step
-        score = validate(run.average, validation, run.device)
+        score = validate(run.average, validation)
     return score
 
 

@@ -249,4 +249,4 @@ def test_validation_is_the_mean_psnr_of_whole_pictures() -> None:
     for example in (pair(3), pair(4)):
         upscaled = net(example.low_res[None].float() / 255)[0].mul(255).round().clamp(0, 255).byte()
         scores.append(psnr_y(upscaled, example.high_res, border=2))
-    assert validate(net, [pair(3), pair(4)], CPU) == pytest.approx(sum(scores) / 2, abs=0.01)
+    assert validate(net, [pair(3), pair(4)]) == pytest.approx(sum(scores) / 2, abs=0.01)
