@@ -3,7 +3,7 @@ FROM python:3.11-slim-bookworm
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 
-# glibc hands the memory of every large tensor back and faults it in again: up to four times slower on a CPU.
+# glibc hands the memory of every large tensor back and faults it in again, which costs a CPU much time.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libjemalloc2 \
     && rm -rf /var/lib/apt/lists/*

@@ -10,7 +10,7 @@ ifdef PORT
 export ESRGAN_PORT := $(PORT)
 endif
 
-# glibc hands the memory of every large tensor back and faults it in again: up to four times slower on a CPU.
+# glibc hands the memory of every large tensor back and faults it in again, which costs a CPU much time.
 JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
     /usr/lib/$(shell uname -m)-linux-gnu /usr/lib64 /usr/lib /usr/local/lib)))
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1

@@ -4,7 +4,6 @@ import contextlib
 import logging.config
 import socket
 import sys
-import urllib.error
 import urllib.request
 import warnings
 
@@ -64,10 +63,11 @@ def _bind(settings: Settings) -> socket.socket:
 def _health(settings: Settings) -> int:
     """Exit status 0 when the service on this machine is ready: the container's health check."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # compares, does not bind
+    host = f"[{host}]" if ":" in host else host
     try:
         with urllib.request.urlopen(f"http://{host}:{settings.port}/readyz", timeout=5):
             return 0
-    except (urllib.error.URLError, OSError) as error:
+    except OSError as error:  # of which urllib's errors are kinds
         print(f"not ready: {error}", file=sys.stderr)
         return 1
 
