@@ -1,21 +1,23 @@
-"""Photographs of a folder as training pairs: aligned crops of low_res and high_res pictures.
+"""Photographs of a folder: found, decoded, and paired with their reductions."""
 
-The whole set lies decoded in memory as uint8, and the crops of step k are a function of (seed, k) alone: a resumed
-run sees exactly what an uninterrupted one would have seen, with no sampler state to save.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from training.degrade import crop_to_multiple, shrink_bicubic
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+READ_ERRORS = (Exception,)
+"""Broken files make decoders raise anything: OSError, SyntaxError, IndexError, struct.error, DecompressionBombError."""
+
+_SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height."""
 
 
 class DataError(Exception):
@@ -49,72 +51,56 @@ def read_picture(path: Path) -> Tensor:
     """Decode one file, upright, as uint8 RGB (3, H, W).
 
     Raises:
-        OSError: not a picture that Pillow can read, or a truncated one.
+        READ_ERRORS: not a picture that Pillow can read, or a truncated one.
     """
     with Image.open(path) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
         return torch.from_numpy(numpy.array(upright)).permute(2, 0, 1).contiguous()
 
 
-def read_pairs(folder: Path, scale: int, *, least_px: int = 1) -> Iterator[Pair | str]:
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture, upright, from its header alone.
+
+    Raises:
+        READ_ERRORS: the header is none of a picture.
+    """
+    with Image.open(path) as image:
+        width, height = image.size
+        sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+    return (width, height) if sideways else (height, width)
+
+
+def read_pairs(
+    folder: Path, scale: int, *, least_px: int = 1, only: Collection[Path] | None = None
+) -> Iterator[Pair | str]:
     """Every photograph of a folder as a pair; in its place a line that says why, where one cannot be used.
 
     Args:
         least_px: shortest side that a low-res picture must have.
+        only: read these alone.
     """
     for path in picture_files(folder):
+        if only is not None and path not in only:
+            continue
         try:
             high_res = crop_to_multiple(read_picture(path), scale)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            yield f"{path}: cannot be read ({error})"
+        except READ_ERRORS as error:
+            yield unreadable(path, error)
             continue
-        if min(high_res.shape[-2:]) < least_px * scale:
-            yield f"{path}: {high_res.shape[2]} x {high_res.shape[1]} px is less than {least_px * scale} px a side"
+        height, width = high_res.shape[-2:]
+        if problem := too_small(path, height, width, scale * least_px):
+            yield problem
             continue
         yield Pair(path.stem, shrink_bicubic(high_res, scale), high_res)
 
 
-class CropSampler:
-    """Random aligned crops, each flipped and transposed at random."""
-
-    def __init__(self, pairs: list[Pair], *, scale: int, crop_px: int, batch: int, seed: int) -> None:
-        if not pairs:
-            raise DataError("no photograph of the folder can be used for training; see the lines above")
-        self._pairs = pairs
-        self._scale = scale
-        self._crop_px = crop_px
-        self._batch = batch
-        self._seed = seed
-        # A photograph is drawn as often as it has places for a crop.
-        places = [(p.low_res.shape[1] - crop_px + 1) * (p.low_res.shape[2] - crop_px + 1) for p in pairs]
-        self._shares = numpy.array(places) / sum(places)
-
-    def batch_of_step(self, step: int) -> tuple[Tensor, Tensor]:
-        """The crops of one step: uint8 RGB (N, 3, crop, crop) and (N, 3, scale * crop, scale * crop)."""
-        chance = numpy.random.default_rng((self._seed, step))  # torch's generators see only 32 bits of their seed
-        chosen = chance.choice(len(self._pairs), self._batch, p=self._shares)
-        crops = [self._crop(self._pairs[index], chance) for index in chosen]
-        low_res, high_res = zip(*crops, strict=True)
-        return torch.stack(low_res), torch.stack(high_res)
-
-    def _crop(self, pair: Pair, chance: numpy.random.Generator) -> tuple[Tensor, Tensor]:
-        height, width = pair.low_res.shape[1:]
-        top = int(chance.integers(height - self._crop_px + 1))
-        left = int(chance.integers(width - self._crop_px + 1))
-        turn = int(chance.integers(8))
-
-        def cut(picture: Tensor, factor: int) -> Tensor:
-            rows = slice(top * factor, (top + self._crop_px) * factor)
-            columns = slice(left * factor, (left + self._crop_px) * factor)
-            return _turned(picture[:, rows, columns], turn)
-
-        return cut(pair.low_res, 1), cut(pair.high_res, self._scale)
+def unreadable(path: Path, error: Exception) -> str:
+    """The line that says why a picture is left out."""
+    return f"{path}: cannot be read ({error})"
 
 
-def _turned(picture: Tensor, turn: int) -> Tensor:
-    """One of the eight symmetries of the square, `turn` in 0..7."""
-    if turn & 1:
-        picture = picture.flip(-1)
-    if turn & 2:
-        picture = picture.flip(-2)
-    return picture.transpose(-1, -2) if turn & 4 else picture
+def too_small(path: Path, height: int, width: int, least_px: int) -> str | None:
+    """The line that says why a picture is left out; None where it is large enough."""
+    if min(height, width) >= least_px:
+        return None
+    return f"{path}: {width} x {height} px is less than {least_px} px a side"
