@@ -13,6 +13,12 @@ from app.settings import Settings, SettingsError
 from model.checkpoint import Checkpoint
 from model.upscaler import Upscaler, load
 
+PREFERRED = {
+    "cuda": ("rrdb-esrgan-x4", "rrdb-psnr-x4", "compact-esrgan-x4", "compact-psnr-x4"),
+    "cpu": ("compact-esrgan-x4", "compact-psnr-x4"),
+}
+"""Shipped models by device, the best that it runs well first: requests that name no model get that one."""
+
 log = logging.getLogger(__name__)
 
 
@@ -55,11 +61,7 @@ def build_service(settings: Settings) -> UpscaleService:
             raise SettingsError(f"{path} holds a second model named {name!r}; remove or rename one of the two")
         upscalers[name], models[name] = upscaler, _info(upscaler, checkpoint)
         log.info("%s is ready on %s in %s", models[name].version, models[name].device, models[name].precision)
-    if settings.default_model not in models:
-        raise SettingsError(
-            f"ESRGAN_DEFAULT_MODEL={settings.default_model} is not in {settings.models}, which holds "
-            f"{', '.join(sorted(models))}; name one of these"
-        )
+    settings = settings.model_copy(update={"default_model": _default_model(settings, models)})
     scheduler: Scheduler[Job, Pixels] = Scheduler(
         DeviceEngine(upscalers),
         max_queued_px=settings.max_queued_px,
@@ -67,6 +69,19 @@ def build_service(settings: Settings) -> UpscaleService:
         max_streams=settings.max_streams,
     )
     return UpscaleService(settings, models, scheduler)
+
+
+def _default_model(settings: Settings, models: Mapping[str, ModelInfo]) -> str:
+    """The model that the settings name; else the best of the shipped ones that is there, else the first by name."""
+    if not settings.default_model:
+        device = next(iter(models.values())).device
+        return next((name for name in PREFERRED.get(device, ()) if name in models), min(models))
+    if settings.default_model not in models:
+        raise SettingsError(
+            f"ESRGAN_DEFAULT_MODEL={settings.default_model} is not in {settings.models}, which holds "
+            f"{', '.join(sorted(models))}; name one of these"
+        )
+    return settings.default_model
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -24,7 +24,9 @@ class Settings(BaseSettings):
     models: Path = Field(
         default=SHIPPED_MODELS, description="Folder of weight files (.safetensors); each one is served."
     )
-    default_model: str = Field(default="compact-psnr-x4", description="The model for requests that name none.")
+    default_model: str = Field(
+        default="", description="The model for requests that name none; empty: the best that the device runs well."
+    )
     max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest upload in bytes.")
     max_picture_px: int = Field(default=2**24, ge=1, description="Most pixels of an uploaded picture.")
     max_width_px: int = Field(

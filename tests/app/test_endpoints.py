@@ -113,6 +113,24 @@ async def test_the_default_model_must_be_there(settings: Settings) -> None:
         build_service(settings.model_copy(update={"default_model": "other"}))
 
 
+@pytest.mark.parametrize(
+    ("names", "default"),
+    [
+        (["compact-esrgan-x4", "compact-psnr-x4", "a"], "compact-esrgan-x4"),
+        (["compact-psnr-x4", "a"], "compact-psnr-x4"),
+        (["mine", "yours"], "mine"),
+    ],
+)
+async def test_without_a_setting_the_default_is_the_best_shipped_model_or_the_first(
+    settings: Settings, models: Path, names: list[str], default: str
+) -> None:
+    (models / "tiny.safetensors").unlink()
+    for name in names:
+        write_tiny_model(models, name)
+    service = build_service(settings.model_copy(update={"default_model": ""}))
+    assert service.settings.default_model == default
+
+
 async def test_an_empty_models_folder_is_refused(settings: Settings, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
