@@ -54,8 +54,10 @@ def read_picture(path: Path) -> Tensor:
         READ_ERRORS: not a picture that Pillow can read, or a truncated one.
     """
     with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-        return torch.from_numpy(numpy.array(upright)).permute(2, 0, 1).contiguous()
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255 instead of scaling
+            upright = Image.fromarray(((numpy.array(upright, dtype=numpy.uint32) + 128) // 257).astype(numpy.uint8))
+        return torch.from_numpy(numpy.array(upright.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 def read_size(path: Path) -> tuple[int, int]:

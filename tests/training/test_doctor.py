@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -25,7 +26,7 @@ def resized(picture: Image.Image, factor: float, filter: Image.Resampling = Imag
     return picture.resize((round(picture.width * factor), round(picture.height * factor)), filter)
 
 
-def save(picture: Image.Image, path: Path, **options: object) -> Path:
+def save(picture: Image.Image, path: Path, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, **options)
     return path
@@ -49,8 +50,9 @@ def test_sound_pictures_give_no_finding(tmp_path: Path) -> None:
     save(sharp(100, 150, seed=1), tmp_path / "a.png")
     save(sharp(200, 100, seed=2), tmp_path / "deep/er/b.jpg", quality=90)
     report = examine(tmp_path, least_px=100)
-    assert report == Report(files=2, megapixels=pytest.approx(0.035), findings=())
-    assert report.usable == 2
+    assert report.findings == ()
+    assert (report.files, report.usable) == (2, 2)
+    assert report.megapixels == pytest.approx(0.035)
 
 
 def test_files_that_are_no_picture_are_broken_and_do_not_stop_the_rest(tmp_path: Path) -> None:

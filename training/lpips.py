@@ -1,0 +1,130 @@
+"""LPIPS v0.1 with AlexNet: how different two pictures look, learned from the judgements of people.
+
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", arXiv 1801.03924, section 3.
+Super-resolution reports it on whole RGB pictures: unlike PSNR and SSIM, without a border cut.
+"""
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from model.checkpoint import WeightsError
+
+LINEAR = Path(__file__).parent / "weights" / "lpips-alex-v0.1.safetensors"
+LEAST_PX = 31
+"""Of both sides: AlexNet's second pooling has nothing to pool in a smaller picture."""
+
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
+"""RGB statistics of ImageNet for pixels in [-1, 1], as LPIPS rounded them."""
+
+
+class LPIPS(nn.Module):
+    """The distance of pictures in the feature space of AlexNet; `load_lpips` makes one with its weights.
+
+    The features have the layout of torchvision's AlexNet; they and the five linear layers are float32 and frozen.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, stride=4, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2),
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2),
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.linear = nn.ParameterList([torch.zeros(channels) for channels in (64, 192, 384, 256, 256)])
+        self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None], persistent=False)
+        self.register_buffer("scale", torch.tensor(SCALE)[:, None, None], persistent=False)
+        self.eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def distance(self, picture: Tensor, reference: Tensor) -> float:
+        """LPIPS, 0 for equal pictures; lower is more alike.
+
+        Args:
+            picture, reference: uint8 RGB (3, H, W), at least 31 x 31 px, on any device.
+
+        Raises:
+            ValueError: the sizes differ, or are too small for AlexNet.
+        """
+        if picture.shape != reference.shape:
+            raise ValueError(f"cannot compare {tuple(picture.shape)} with {tuple(reference.shape)}: the sizes differ")
+        height, width = picture.shape[-2:]
+        if min(height, width) < LEAST_PX:
+            raise ValueError(f"LPIPS needs at least {LEAST_PX} x {LEAST_PX} px, and the picture has {width} x {height}")
+        total = 0.0
+        pairs = zip(self._directions(picture), self._directions(reference), strict=True)
+        for weights, (a, b) in zip(self.linear, pairs, strict=True):
+            per_channel = (a - b).square().mean(dim=(1, 2))
+            total += float(weights @ per_channel)  # equation 1: every layer is one term of the sum
+        return total
+
+    def _directions(self, picture: Tensor) -> list[Tensor]:
+        """What follows each of the five ReLUs, every position scaled to a vector of length one: (channels, h, w)."""
+        values = (picture.to(self.shift.device).float() / 127.5 - 1 - self.shift) / self.scale
+        directions = []
+        for layer in self.features:
+            values = layer(values)
+            if isinstance(layer, nn.ReLU):
+                directions.append(values / (values.norm(dim=0) + 1e-10))
+        return directions
+
+
+def load_lpips(alexnet: Path | None, device: torch.device) -> LPIPS:
+    """LPIPS v0.1 on a device.
+
+    Args:
+        alexnet: .safetensors or .pth file with AlexNet's ImageNet weights under torchvision's names (the classifier
+            may be missing); None downloads torchvision's own, 233 MiB, and keeps them in its cache.
+
+    Raises:
+        WeightsError: the file does not hold AlexNet's features, or the download failed.
+    """
+    weights = _downloaded() if alexnet is None else _read(alexnet)
+    features = {name: weight for name, weight in weights.items() if str(name).startswith("features.")}
+    metric = LPIPS()
+    try:
+        metric.load_state_dict(features | load_file(LINEAR))
+    except RuntimeError as error:
+        raise WeightsError(f"{alexnet} does not hold the features of torchvision's AlexNet ({error})") from error
+    return metric.to(device)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise WeightsError(f"{path} is not a readable .safetensors or .pth file ({error})") from error
+    if not isinstance(weights, dict):
+        raise WeightsError(f"{path} holds {type(weights).__name__}, not weights by name")
+    return weights
+
+
+def _downloaded() -> dict[str, Tensor]:
+    from torchvision.models import AlexNet_Weights  # slow to import, and a local file does without
+
+    try:
+        return dict(AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:  # no network, or a file that was cut short
+        raise WeightsError(
+            f"AlexNet could not be downloaded ({error}); get torchvision's alexnet-owt-7be5be79.pth elsewhere and "
+            "name it with --alexnet-weights FILE"
+        ) from error
