@@ -1,62 +1,187 @@
-"""python -m training RECIPE --data DIR --out DIR · python -m training evaluate --weights FILE --data DIR ..."""
+"""python -m training RECIPE | doctor | evaluate | interpolate; `--help` after any of them tells its options."""
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
-from model.checkpoint import WeightsError, record_metrics
+from model.checkpoint import Checkpoint, WeightsError, read_checkpoint, record_metrics, write_checkpoint
+from model.interpolation import InterpolationError, interpolate
 from model.upscaler import SelfTestError, load
+from training import doctor
+from training.config import ConfigError, TrainingConfig
 from training.data import DataError, Pair, read_pairs
-from training.evaluate import benchmark_pairs, evaluate, mean, table
+from training.distributed import joined, this_process
+from training.evaluate import (
+    SetScores,
+    as_service,
+    benchmark_pairs,
+    bicubic,
+    evaluate,
+    picture_table,
+    save,
+    summary_table,
+)
+from training.lpips import load_lpips
+from training.perceptual import CAFFE, CAFFE_FEATURE_SCALE, VGGError, VGGFeatures, load_vgg
 from training.recipes import RECIPES
+from training.sources import hold_out, open_photographs
 from training.state import StateError
-from training.train import train
+from training.steps import DivergedError, Steps
+from training.train import Run, refuse_finished, train
+
+MISTAKES = (
+    ConfigError,
+    DataError,
+    DivergedError,
+    InterpolationError,
+    SelfTestError,
+    StateError,
+    VGGError,
+    WeightsError,
+    OSError,
+)
+"""What the caller can put right; anything else is ours, and shows its traceback."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 2 for anything that the caller can put right."""
+    """Run one command; returns the exit status: 1 for the doctor's findings, 2 for what the caller can put right."""
     options = _parser().parse_args(arguments)
     try:
-        if options.command == "evaluate":
-            _evaluate(options)
-        else:
-            _train(options)
-    except (DataError, StateError, WeightsError, SelfTestError, OSError) as error:
+        command: Callable[[argparse.Namespace], int] = options.run
+        return command(options)
+    except MISTAKES as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train and measure generators.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="RECIPE | evaluate")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="RECIPE | doctor | evaluate | interpolate")
     for name, recipe in RECIPES.items():
-        command = commands.add_parser(name, help=(recipe.__doc__ or "").splitlines()[0])
-        command.add_argument("--data", type=Path, required=True, help="folder with photographs, searched in depth")
-        command.add_argument("--out", type=Path, required=True, help="folder of the run; the same one continues it")
-        command.add_argument("--validation", type=Path, help="folder with pictures to measure PSNR-Y on")
-        command.add_argument("--trained-on", default="", help="the photographs and their licence, for the weight file")
-    command = commands.add_parser("evaluate", help="PSNR-Y and SSIM-Y of a weight file, beside bicubic")
-    command.add_argument("--weights", type=Path, required=True, help="the .safetensors file")
-    command.add_argument("--data", type=Path, nargs="+", required=True, help="folders: HR with LRbicX4, or pictures")
-    command.add_argument("--record", action="store_true", help="write the means into the weight file's metadata")
+        description = recipe.__doc__ or ""
+        command = commands.add_parser(
+            name,
+            help=description.splitlines()[0],
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _add_recipe_options(command)
+        command.set_defaults(run=_train)
+    _add_doctor(commands.add_parser("doctor", help="name every picture that would harm a run"))
+    _add_evaluate(commands.add_parser("evaluate", help="measure weight files beside bicubic"))
+    _add_interpolate(commands.add_parser("interpolate", help="a generator between a PSNR and a GAN one"))
     return parser
 
 
-def _train(options: argparse.Namespace) -> None:
-    config = RECIPES[options.command]()
-    scale = config.generator.scale
-    photographs = _read(options.data, scale, least_px=config.crop_px)
-    validation = _read(options.validation, scale, least_px=1) if options.validation else []
-    trained_on = options.trained_on or f"{len(photographs)} pictures of {options.data.name}"
-    print(f"wrote {train(config, photographs, validation, options.out, trained_on=trained_on)}")
+def _add_recipe_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--data", type=Path, required=True, help="folder with photographs, searched in depth")
+    add("--out", type=Path, required=True, help="folder of the run; the same one continues it")
+    add("--validation", type=Path, help="pictures to measure PSNR-Y on; without it a few of --data are kept aside")
+    add("--start", type=Path, metavar="FILE", help="weight file to go on from; a GAN recipe needs one")
+    add("--trained-on", default="", help="the photographs and their licence, for the weight file")
+    add("--vgg-weights", type=Path, metavar="FILE", help="VGG19 of the perceptual loss; without it torchvision's")
+    add("--memory-gb", type=float, help="memory for decoded photographs; without it half of what the device has free")
+    add("--workers", type=int, default=4, help="processes that decode where the photographs do not fit (default 4)")
+    add("--steps", type=int, help="instead of the recipe's")
+    add("--batch", type=int, help="instead of the recipe's")
+    add("--seed", type=int, help="instead of the recipe's")
+    add("--no-compile", dest="compiled", action="store_false", help="do not let torch compile the generator on a GPU")
 
 
-def _read(folder: Path, scale: int, *, least_px: int) -> list[Pair]:
+def _add_doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with photographs, searched in depth")
+    command.add_argument("--least-px", type=int, default=128, help="shortest side that a run can use (default 128)")
+    command.set_defaults(run=_doctor)
+
+
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--weights", type=Path, nargs="+", required=True, metavar="FILE", help=".safetensors files")
+    add("--data", type=Path, nargs="+", required=True, metavar="DIR", help="folders: HR with LRbicX4, or pictures")
+    add("--alexnet-weights", type=Path, metavar="FILE", help="AlexNet of LPIPS; without it torchvision's")
+    add("--no-lpips", dest="lpips", action="store_false", help="leave LPIPS out, which needs AlexNet")
+    add("--out", type=Path, default=Path("runs/evaluation"), help="where the tables go, as .md and .json (%(default)s)")
+    add("--record", action="store_true", help="write the means into each weight file's metadata")
+    command.set_defaults(run=_evaluate)
+
+
+def _add_interpolate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("psnr", type=Path, metavar="PSNR_FILE")
+    command.add_argument("gan", type=Path, metavar="GAN_FILE")
+    command.add_argument("--alpha", type=float, required=True, help="0 is the first, 1 the second")
+    command.add_argument(
+        "-o", "--out", type=Path, required=True, help="the weight file to write; its name is the model's"
+    )
+    command.set_defaults(run=_interpolate)
+
+
+def _train(options: argparse.Namespace) -> int:
+    changes = {
+        name: getattr(options, name) for name in ("steps", "batch", "seed") if getattr(options, name) is not None
+    }
+    config = replace(RECIPES[options.command](), **changes)
+    if config.starts_from and not options.start:
+        raise ConfigError(
+            f"{config.recipe} goes on from a generator of {config.starts_from}; name its file with --start"
+        )
+    with joined() as device:
+        report = tqdm.write if this_process() == 0 else _silent
+        start = _start(options.start, config) if options.start else None
+        vgg = load_vgg(options.vgg_weights, device) if config.losses.perceptual else None
+        config = _scaled(config, vgg)
+        refuse_finished(options.out, config)
+        held_out = frozenset() if options.validation else hold_out(options.data)
+        photographs = open_photographs(
+            options.data,
+            config,
+            device,
+            leave_out=held_out,
+            most_bytes=None if options.memory_gb is None else int(options.memory_gb * 1e9),
+            workers=options.workers,
+            report=report,
+        )
+        run = Run(
+            steps=Steps(
+                config,
+                device,
+                start=start.net if start else None,
+                vgg=vgg,
+                compiled=options.compiled and device.type == "cuda",
+            ),
+            photographs=photographs,
+            validation=_validation(options.validation, options.data, held_out, config.generator.scale),
+            out=options.out,
+            trained_on=options.trained_on or f"{photographs.number} pictures of {options.data.name}",
+            report=report,
+        )
+        path = train(run)
+        report(f"wrote {path}")
+    return 0
+
+
+def _start(path: Path, config: TrainingConfig) -> Checkpoint:
+    start = read_checkpoint(path)
+    if start.net.config != config.generator:
+        raise ConfigError(f"{path} is a network of {start.net.config}; {config.recipe} needs {config.generator}")
+    return start
+
+
+def _scaled(config: TrainingConfig, vgg: VGGFeatures | None) -> TrainingConfig:
+    """The config with the feature scale that belongs to the loaded VGG19."""
+    if vgg is None or vgg.normalisation is not CAFFE:
+        return config
+    return replace(config, losses=replace(config.losses, feature_scale=CAFFE_FEATURE_SCALE))
+
+
+def _validation(given: Path | None, data: Path, held_out: frozenset[Path], scale: int) -> list[Pair]:
     pairs = []
-    for pair in tqdm(read_pairs(folder, scale, least_px=least_px), desc=f"reading {folder}", unit="picture"):
+    for pair in read_pairs(given or data, scale, only=None if given else held_out):
         if isinstance(pair, Pair):
             pairs.append(pair)
         else:
@@ -64,17 +189,53 @@ def _read(folder: Path, scale: int, *, least_px: int) -> list[Pair]:
     return pairs
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    upscaler, _ = load(options.weights)
-    metrics = {}
+def _silent(line: str) -> None:
+    """What the processes that do not report make of their lines."""
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    report = doctor.examine(options.data, least_px=options.least_px)
+    print("\n".join(report.lines()))
+    return 1 if report.findings else 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    loaded = {path: load(path)[0] for path in options.weights}
+    scales = {upscaler.scale for upscaler in loaded.values()}
+    if len(scales) > 1:
+        raise DataError(f"the weight files have the scales {sorted(scales)}; measure those of one scale at a time")
+    (scale,) = scales
+    generators = {"bicubic": bicubic(scale)} | {path.stem: as_service(upscaler) for path, upscaler in loaded.items()}
+    lpips = load_lpips(options.alexnet_weights, torch.device("cpu")) if options.lpips else None
+    results: list[SetScores] = []
     for folder in options.data:
-        pairs = tqdm(benchmark_pairs(folder, upscaler.scale), desc=folder.name, unit="picture", leave=False)
-        scores = evaluate(upscaler, pairs)
-        average = mean(folder.name, scores)
-        metrics[folder.name] = {"psnr_y": round(average.psnr_y, 3), "ssim_y": round(average.ssim_y, 4)}
-        print(f"\n{table([*scores, average])}")
+        pairs = tqdm(benchmark_pairs(folder, scale), desc=folder.name, unit="picture", leave=False)
+        results += evaluate(folder.name, pairs, generators, lpips)
+    print("\n\n".join([*map(picture_table, results), summary_table(results)]))
+    print("\nwrote " + " and ".join(map(str, save(results, options.out))))
     if options.record:
-        record_metrics(options.weights, metrics)
+        for path in options.weights:
+            record_metrics(path, {one.set: _recorded(one) for one in results if one.generator == path.stem})
+    return 0
+
+
+def _recorded(result: SetScores) -> dict[str, float]:
+    """The means that go into a weight file."""
+    return {name: round(value, 4) for name, value in asdict(result.mean).items() if value is not None}
+
+
+def _interpolate(options: argparse.Namespace) -> int:
+    psnr, gan = read_checkpoint(options.psnr), read_checkpoint(options.gan)
+    net = interpolate(psnr, gan, options.alpha)
+    card = replace(
+        psnr.card,
+        name=options.out.stem,
+        recipe=f"interpolate {psnr.card.name} {gan.card.name} --alpha {options.alpha}",
+        metrics={},
+    )
+    write_checkpoint(options.out, net, card, golden_input=psnr.golden_input)
+    print(f"wrote {options.out}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,10 +1,103 @@
 """What a training run is: one frozen dataclass, written beside what it made."""
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from model.rrdb import RRDBConfig
+from training.realistic import RealisticConfig
+
+
+class ConfigError(ValueError):
+    """A config makes no sense; the text names the value and the limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """How the weights of one network are moved, and how far at each step.
+
+    Raises:
+        ConfigError: a number is out of its range.
+    """
+
+    method: Literal["adam", "muon"] = "adam"
+    """`muon`: hidden convolutions by Muon, the others and all biases by Adam."""
+    learning_rate: float
+    """The peak step size, reached after the warm-up."""
+    warmup_steps: int = 0
+    halve_at: tuple[int, ...] = ()
+    """Steps at which the learning rate is halved; empty: it falls along half a cosine to zero."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's two decays; the paper's by default."""
+
+    def __post_init__(self) -> None:
+        if self.method not in ("adam", "muon"):
+            raise ConfigError(f"method is {self.method!r}; it must be 'adam' or 'muon'")
+        if not 0 < self.learning_rate < 1:
+            raise ConfigError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
+        if self.warmup_steps < 0:
+            raise ConfigError(f"warmup_steps is {self.warmup_steps}; it must not be negative")
+        if list(self.halve_at) != sorted(set(self.halve_at)) or (self.halve_at and self.halve_at[0] < 1):
+            raise ConfigError(f"halve_at is {self.halve_at}; the steps must rise from 1")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas is {self.betas}; each must be in [0, 1)")
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """Step size of the 0-based `step` of a run of `steps`."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        if self.halve_at:
+            return self.learning_rate * 0.5 ** sum(step >= halving for halving in self.halve_at)
+        done = (step - self.warmup_steps) / (steps - self.warmup_steps)
+        return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the generator's losses; one whose weight is 0 is not computed.
+
+    Raises:
+        ConfigError: a weight is negative, or all are zero.
+    """
+
+    l1: float = 1.0
+    perceptual: float = 0.0
+    adversarial: float = 0.0
+    feature_scale: float = 1.0
+    """Factor on VGG19's features before they are compared: 1 for torchvision's weights, `CAFFE_FEATURE_SCALE` for
+    the original ones. It belongs to the weights that are loaded, see `training/perceptual.py`."""
+
+    def __post_init__(self) -> None:
+        for name in ("l1", "perceptual", "adversarial"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} is {getattr(self, name)}; a loss weight must not be negative")
+        if not self.l1 + self.perceptual + self.adversarial:
+            raise ConfigError("every loss weight is 0; nothing would be learnt")
+        if not 0 < self.feature_scale < math.inf:
+            raise ConfigError(f"feature_scale is {self.feature_scale}; it must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    """The network that tells photographs from upscaled pictures, and its optimiser.
+
+    Raises:
+        ConfigError: an unknown kind, or no channels.
+    """
+
+    kind: Literal["vgg", "unet"] = "vgg"
+    """`vgg`: the paper's, one verdict on a picture of 128 x 128 px; `unet`: spectral norm, a verdict on each pixel."""
+    channels: int = 64
+    """Width of the first convolution."""
+    optimiser: OptimiserConfig
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("vgg", "unet"):
+            raise ConfigError(f"kind is {self.kind!r}; it must be 'vgg' or 'unet'")
+        if self.channels < 1:
+            raise ConfigError(f"channels is {self.channels}; it must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,38 +105,66 @@ class TrainingConfig:
     """Everything that decides the outcome of a run; two runs with equal configs and pictures are equal.
 
     Raises:
-        ValueError: a number is out of its range.
+        ConfigError: a number is out of its range, or two do not fit together.
     """
 
     name: str
     """Name of the generator that the run exports, e.g. `compact-psnr-x4`."""
+    recipe: str
+    """Name of the recipe that made this config."""
+    starts_from: str | None = None
+    """The recipe whose generator this run goes on from; None: from new weights, unless some are given."""
     generator: RRDBConfig
     steps: int
     batch: int
-    """Pictures per step."""
+    """Pictures per step, over all processes."""
     crop_px: int
     """Side of the square low-res crops; the high-res ones are `scale` times larger."""
-    learning_rate: float
-    """Adam's peak step size: reached after the warm-up, then lowered along a half cosine to zero."""
-    warmup_steps: int
-    ema_decay: float
+    optimiser: OptimiserConfig
+    losses: LossConfig = field(default_factory=LossConfig)
+    discriminator: DiscriminatorConfig | None = None
+    degradation: RealisticConfig | None = None
+    """How low-res pictures are made; None: MATLAB's bicubic, as the published benchmarks do."""
+    ema_decay: float = 0.999
     """The exported weights are an exponential moving average of the trained ones with this decay."""
     validate_every: int
     """Steps between two measurements on the validation pictures."""
+    log_every: int = 100
+    """Steps between two lines of the history."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "crop_px", "validate_every"):
+        for name in ("steps", "batch", "crop_px", "validate_every", "log_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must not be negative")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1")
-        if not 0 <= self.warmup_steps < self.steps:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be less than steps = {self.steps}")
+            raise ConfigError(f"seed is {self.seed}; it must not be negative")
         if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
+            raise ConfigError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
+        if self.optimiser.warmup_steps >= self.steps:
+            raise ConfigError(
+                f"warmup_steps is {self.optimiser.warmup_steps}; it must be less than steps = {self.steps}"
+            )
+        if bool(self.losses.adversarial) != bool(self.discriminator):
+            raise ConfigError(
+                f"the adversarial loss has weight {self.losses.adversarial} and the discriminator is "
+                f"{self.discriminator}; it takes both or neither"
+            )
+        if self.discriminator:
+            self._check_crop(self.discriminator)
+
+    def _check_crop(self, discriminator: DiscriminatorConfig) -> None:
+        high_px = self.crop_px * self.generator.scale
+        if discriminator.kind == "vgg" and high_px != 128:
+            raise ConfigError(
+                f"the vgg discriminator sees pictures of 128 px, and crop_px {self.crop_px} x scale "
+                f"{self.generator.scale} is {high_px}; take crop_px {128 // self.generator.scale}, or kind 'unet'"
+            )
+        if discriminator.kind == "unet" and high_px % 8:
+            raise ConfigError(
+                f"the unet discriminator halves a picture three times, and crop_px {self.crop_px} x scale "
+                f"{self.generator.scale} is {high_px}, not a multiple of 8"
+            )
 
     def write(self, path: Path) -> None:
         """Write every field as JSON."""

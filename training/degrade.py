@@ -9,6 +9,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+BICUBIC_REACH_PX = 3
+"""How far from a low-res pixel, in low-res pixels, lies what it is made from."""
+
 
 def _cubic(distance: Tensor) -> Tensor:
     """Keys' cubic kernel with a = -0.5 (Keys 1981, equation 15), zero from distance 2."""

@@ -1,29 +1,62 @@
-"""Measures a weight file as the literature does: PSNR and SSIM on Y, beside bicubic, picture by picture."""
+"""Measures weight files as the literature does, beside bicubic, picture by picture.
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+PSNR and SSIM on Y with `scale` px cut from every border, LPIPS on RGB, NIQE on Y, all on what the service would answer;
+and the colour shift, which none of them sees.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from model.upscaler import Upscaler
+from training.colour import colour_shift
 from training.data import DataError, Pair, picture_files, read_pairs, read_picture
 from training.degrade import crop_to_multiple, enlarge_bicubic
+from training.lpips import LPIPS
 from training.metrics import psnr_y, ssim_y
+from training.niqe import niqe
+
+Upscale = Callable[[Tensor], Tensor]
+"""uint8 RGB (3, H, W) -> (3, scale * H, scale * W)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """One picture, or the mean of a set."""
+    """What one picture, or the mean of a set, gave; None where a measure does not apply."""
 
-    name: str
     psnr_y: float
-    """dB."""
+    """dB; higher is nearer to the original."""
     ssim_y: float
-    bicubic_psnr_y: float
-    """dB."""
-    bicubic_ssim_y: float
+    """Up to 1; higher is nearer."""
+    lpips: float | None
+    """From 0; lower looks nearer."""
+    niqe: float | None
+    """Lower looks more natural; knows no original. None for pictures too small for it."""
+    colour_shift: float
+    """Mean distance in CIELAB between the coarse colours of the output and those of the input; 1 is just noticeable."""
+
+
+MEASURES = tuple(field.name for field in fields(Scores))
+TITLES = ("PSNR-Y", "SSIM-Y", "LPIPS", "NIQE", "colour shift")
+FORMATS = (".2f", ".4f", ".4f", ".2f", ".2f")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetScores:
+    """What one generator made of one set."""
+
+    set: str
+    generator: str
+    pictures: dict[str, Scores]
+
+    @property
+    def mean(self) -> Scores:
+        """The mean over the pictures, which is what papers report."""
+        return mean(list(self.pictures.values()))
 
 
 def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
@@ -48,38 +81,92 @@ def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
         yield Pair(path.stem, low_res, high_res)
 
 
-def evaluate(upscaler: Upscaler, pairs: Iterable[Pair]) -> list[Scores]:
-    """Upscale every picture as the service does, and compare; `scale` px are cut from every border."""
-    return [_scores(pair, _upscaled(upscaler, pair.low_res), upscaler.scale) for pair in pairs]
+def evaluate(name: str, pairs: Iterable[Pair], generators: dict[str, Upscale], lpips: LPIPS | None) -> list[SetScores]:
+    """Let every generator upscale every picture of a set, and compare.
+
+    Args:
+        name: the set's.
+        generators: by name; `bicubic` and `as_service` make some.
+        lpips: None leaves that measure out.
+    """
+    results = {generator: SetScores(set=name, generator=generator, pictures={}) for generator in generators}
+    for pair in pairs:
+        for generator, upscale in generators.items():
+            results[generator].pictures[pair.name] = scores(pair, upscale(pair.low_res), lpips)
+    return list(results.values())
 
 
-def mean(name: str, scores: list[Scores]) -> Scores:
-    """The mean of a set, which is what papers report."""
-    measures = ("psnr_y", "ssim_y", "bicubic_psnr_y", "bicubic_ssim_y")
-    return Scores(name=name, **{m: sum(getattr(score, m) for score in scores) / len(scores) for m in measures})
-
-
-def table(scores: Iterable[Scores]) -> str:
-    """Scores as a Markdown table."""
-    lines = ["| picture | PSNR-Y | bicubic | SSIM-Y | bicubic |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {s.name} | {s.psnr_y:.2f} | {s.bicubic_psnr_y:.2f} | {s.ssim_y:.4f} | {s.bicubic_ssim_y:.4f} |"
-        for s in scores
-    ]
-    return "\n".join(lines)
-
-
-def _upscaled(upscaler: Upscaler, low_res: Tensor) -> Tensor:
-    pixels = upscaler.upscale(low_res.permute(1, 2, 0)[None].contiguous().numpy())
-    return torch.from_numpy(pixels)[0].permute(2, 0, 1)
-
-
-def _scores(pair: Pair, upscaled: Tensor, scale: int) -> Scores:
-    bicubic = enlarge_bicubic(pair.low_res, scale)
+def scores(pair: Pair, upscaled: Tensor, lpips: LPIPS | None) -> Scores:
+    """Every measure of one upscaled picture."""
+    scale = pair.high_res.shape[-1] // pair.low_res.shape[-1]
     return Scores(
-        name=pair.name,
         psnr_y=psnr_y(upscaled, pair.high_res, border=scale),
         ssim_y=ssim_y(upscaled, pair.high_res, border=scale),
-        bicubic_psnr_y=psnr_y(bicubic, pair.high_res, border=scale),
-        bicubic_ssim_y=ssim_y(bicubic, pair.high_res, border=scale),
+        lpips=lpips.distance(upscaled, pair.high_res) if lpips else None,
+        niqe=_niqe_or_none(upscaled, border=scale),
+        colour_shift=colour_shift(upscaled, pair.low_res),
     )
+
+
+def _niqe_or_none(upscaled: Tensor, *, border: int) -> float | None:
+    try:
+        return niqe(upscaled, border=border)
+    except ValueError:  # fewer than two blocks with texture: the measure does not apply
+        return None
+
+
+def mean(pictures: Sequence[Scores]) -> Scores:
+    """The mean of each measure over the pictures that have it."""
+    means = {}
+    for measure in MEASURES:
+        values = [value for value in (getattr(one, measure) for one in pictures) if value is not None]
+        means[measure] = sum(values) / len(values) if values else None
+    return Scores(**means)  # type: ignore[arg-type]  # the three that are never None have a mean
+
+
+def bicubic(scale: int) -> Upscale:
+    """MATLAB's bicubic enlargement, which every generator must beat."""
+    return lambda low_res: enlarge_bicubic(low_res, scale)
+
+
+def as_service(upscaler: Upscaler) -> Upscale:
+    """What the service answers: the same code, device and number format."""
+
+    def upscale(low_res: Tensor) -> Tensor:
+        pixels = upscaler.upscale(low_res.permute(1, 2, 0)[None].contiguous().numpy())
+        return torch.from_numpy(pixels)[0].permute(2, 0, 1)
+
+    return upscale
+
+
+def picture_table(result: SetScores) -> str:
+    """Every picture of one set and generator, and the mean, as a Markdown table."""
+    rows = [(name, one) for name, one in result.pictures.items()] + [("**mean**", result.mean)]
+    lines = [f"### {result.set}, {result.generator}", "", _head("picture")]
+    return "\n".join([*lines, *(f"| {name} | {_cells(one)} |" for name, one in rows)])
+
+
+def summary_table(results: Iterable[SetScores]) -> str:
+    """The mean of every set and generator as a Markdown table."""
+    rows = (f"| {result.set} | {result.generator} | {_cells(result.mean)} |" for result in results)
+    return "\n".join([_head("set | generator"), *rows])
+
+
+def save(results: Sequence[SetScores], out: Path) -> tuple[Path, Path]:
+    """Write `out`.md, the tables, and `out`.json, every number; returns both."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    tables, numbers = out.with_suffix(".md"), out.with_suffix(".json")
+    tables.write_text("\n\n".join([summary_table(results), *map(picture_table, results)]) + "\n", encoding="utf-8")
+    everything = [asdict(result) | {"mean": asdict(result.mean)} for result in results]
+    numbers.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
+    return tables, numbers
+
+
+def _head(first: str) -> str:
+    columns = [*first.split(" | "), *TITLES]
+    return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
+
+
+def _cells(one: Scores) -> str:
+    values = ((getattr(one, measure), form) for measure, form in zip(MEASURES, FORMATS, strict=True))
+    return " | ".join("" if value is None else format(value, form) for value, form in values)

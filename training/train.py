@@ -1,211 +1,189 @@
 """The training loop: photographs in, a generator that the service loads out."""
 
-import copy
-import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 from tqdm import tqdm
 
 from model.checkpoint import Card, reference_output, write_checkpoint
-from model.device import best_device, fast_dtype
-from model.rrdb import ResidualDenseBlock, RRDBNet
+from model.rrdb import RRDBNet
 from training.config import TrainingConfig
-from training.data import CropSampler, Pair
+from training.data import Pair
+from training.degrade import enlarge_bicubic
+from training.distributed import this_process
+from training.journal import PANEL_PX, Journal
 from training.metrics import psnr_y
+from training.sources import Photographs
 from training.state import StateError, load_state, save_state
-
-INITIAL_SCALE = 0.1
-"""Factor on the initial weights of the dense blocks (the paper, section 3.1: smaller initialisation)."""
+from training.steps import Steps
 
 SAVE_EVERY_S = 60.0
+MOST_PANELS = 4
 
 
-def new_generator(config: TrainingConfig) -> RRDBNet:
-    """A generator with He initialisation, its dense blocks scaled by `INITIAL_SCALE`; equal for equal seeds."""
-    chance = torch.Generator().manual_seed(config.seed)
-    net = RRDBNet(config.generator)
-    dense = {conv for block in net.modules() if isinstance(block, ResidualDenseBlock) for conv in block.children()}
-    for conv in net.modules():
-        if isinstance(conv, nn.Conv2d):
-            nn.init.kaiming_normal_(conv.weight, generator=chance)
-            if conv in dense:
-                conv.weight.data *= INITIAL_SCALE
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
-    return net
-
-
-def learning_rate_at(config: TrainingConfig, step: int) -> float:
-    """Step size of the 0-based `step`: a linear warm-up, then half a cosine down to zero."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / (config.steps - config.warmup_steps)
-    return config.learning_rate * (1 + math.cos(math.pi * done)) / 2
-
-
-def ema_decay_at(config: TrainingConfig, step: int) -> float:
-    """Decay of the weight average: small at first, so that the initial weights are soon forgotten."""
-    return min(config.ema_decay, (1 + step) / (10 + step))
-
-
-def as_network_input(pixels: Tensor, device: torch.device) -> Tensor:
-    """uint8 RGB (N, 3, H, W) -> float32 in [0, 1], channels last, on the device."""
-    return pixels.to(device).to(memory_format=torch.channels_last).float() / 255
-
-
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """A training run in progress: the weights, their average, the optimiser and the number of steps done."""
+    """What a run is made of; see `train`."""
 
-    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
-        self.config = config
-        self.device = device
-        self.step = 0
-        self.seconds = 0.0
-        self.net = new_generator(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword
-        self.average = copy.deepcopy(self.net).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+    steps: Steps
+    photographs: Photographs
+    validation: Sequence[Pair]
+    out: Path
+    trained_on: str
+    """The pictures and their licence in words; goes into the weight file."""
+    report: Callable[[str], None] = tqdm.write
+    """Takes the lines that tell how the run is going."""
 
-    def advance(self, low_res: Tensor, high_res: Tensor) -> float:
-        """One step on a batch of uint8 crops; returns its L1 loss."""
-        low, high = as_network_input(low_res, self.device), as_network_input(high_res, self.device)
-        dtype = fast_dtype(self.device)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32):
-            upscaled = self.net(low)
-        loss = functional.l1_loss(upscaled.float(), high)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate_at(self.config, self.step)
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        update_average(self.average, self.net, ema_decay_at(self.config, self.step))
-        self.step += 1
-        return loss.item()
+    @property
+    def config(self) -> TrainingConfig:
+        """What decides the outcome."""
+        return self.steps.config
 
-    def state(self) -> dict[str, Any]:
-        """Everything that decides the rest of the run."""
-        return {
-            "config": self.config.to_json(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
+    @property
+    def target(self) -> Path:
+        """The weight file that the run exports."""
+        return self.out / f"{self.config.name}.safetensors"
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue where `state()` was taken."""
-        self.step = state["step"]
-        self.seconds = state["seconds"]
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+    @property
+    def state_file(self) -> Path:
+        """Where the run can be gone on from."""
+        return self.out / "state.pt"
 
 
-@torch.no_grad()
-def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
-    """Average <- decay * average + (1 - decay) * net, for every weight."""
-    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
-
-
-def validate(net: RRDBNet, pairs: list[Pair]) -> float:
-    """Mean PSNR-Y in dB over whole validation pictures."""
-    total = 0.0
-    for pair in pairs:
-        upscaled = reference_output(net, pair.low_res).cpu()
-        total += psnr_y(upscaled, pair.high_res, border=net.config.scale)
-    return total / len(pairs)
-
-
-def train(
-    config: TrainingConfig,
-    photographs: list[Pair],
-    validation: list[Pair],
-    out: Path,
-    *,
-    trained_on: str,
-    device: torch.device | None = None,
-    report: Callable[[str], None] = tqdm.write,
-) -> Path:
-    """Train, or continue what a killed run left in `out`; returns the exported weight file.
-
-    Args:
-        trained_on: the pictures and their licence in words; goes into the weight file.
-        report: takes the lines that tell how the run is going.
+def refuse_finished(out: Path, config: TrainingConfig) -> None:
+    """Check, before any work, that a run may be made in `out`, or gone on with.
 
     Raises:
         StateError: `out` holds another run, or this one is finished.
-        DataError: no photograph can be used.
     """
     target = out / f"{config.name}.safetensors"
     if target.exists():
         raise StateError(f"{target} exists: that run is finished; choose another --out or remove the folder")
-    out.mkdir(parents=True, exist_ok=True)
-    run = Run(config, device or best_device())
-    if (state := load_state(out / "state.pt", config.to_json())) is not None:
-        run.restore(state)
-        report(f"continuing after step {run.step} of {config.steps}")
-    config.write(out / "config.json")
-    sampler = CropSampler(
-        photographs, scale=config.generator.scale, crop_px=config.crop_px, batch=config.batch, seed=config.seed
-    )
-    score = _loop(run, sampler, validation, out, report)
-    metrics = {} if score is None else {"validation": {"psnr_y": round(score, 3)}}
-    card = Card(
-        name=config.name,
-        recipe=config.name.replace("-", "_"),
-        steps=config.steps,
-        data=trained_on,
-        metrics=metrics,
-        created=datetime.now(UTC).date().isoformat(),
-    )
-    golden_input = _golden_input(validation or photographs)
-    write_checkpoint(target, run.average.cpu(), card, golden_input=golden_input, dtype=torch.float16)
-    return target
+    written = out / "config.json"
+    if written.exists() and written.read_text(encoding="utf-8") != config.to_json() + "\n":
+        raise StateError(f"{out} holds a run with other settings; choose another --out or remove the folder")
 
 
-def _loop(
-    run: Run, sampler: CropSampler, validation: list[Pair], out: Path, report: Callable[[str], None]
-) -> float | None:
-    """Take the steps that are left; returns the last validation score in dB."""
-    config = run.config
+def train(run: Run) -> Path:
+    """Train, or continue what a killed run left in its folder; returns the exported weight file.
+
+    Every process of a distributed run calls it; process 0 alone writes.
+
+    Raises:
+        StateError: the folder holds another run, or this one is finished.
+        DivergedError: the losses stopped being finite.
+    """
+    refuse_finished(run.out, run.config)
+    run.out.mkdir(parents=True, exist_ok=True)
+    state = load_state(run.state_file, run.config.to_json())
+    if state:
+        run.steps.restore(state["steps"])
+        run.report(f"continuing after step {run.steps.done} of {run.config.steps}")
+        if state["photographs"] != run.photographs.fingerprint:
+            run.report("the photographs are not those that the run began with: it will not end where it would have")
+    if this_process() != 0:
+        for _ in _steps_left(run):
+            pass
+        return run.target
+    run.config.write(run.out / "config.json")
+    score = _watched(run, state["journal"] if state else None)
+    return _export(run, score)
+
+
+def _steps_left(run: Run) -> Iterator[dict[str, float]]:
+    for low_res, high_res in run.photographs.crops.batches(run.steps.done, run.config.steps):
+        yield run.steps.take(low_res, high_res)
+
+
+def _watched(run: Run, state: dict[str, Any] | None) -> float | None:
+    """Take the steps that are left, save, measure and report; returns the last score in dB."""
+    steps, config = run.steps, run.config
+    bicubic = mean_psnr(run.validation, lambda low_res: enlarge_bicubic(low_res, config.generator.scale))
+    journal = Journal(run.out, steps=config.steps, done=steps.done, state=state, report=run.report)
     score: float | None = None
-    losses: list[float] = []
-    started = time.monotonic() - run.seconds
     saved = time.monotonic()
-    with tqdm(total=config.steps, initial=run.step, unit="step", smoothing=0.05) as bar:
-        while run.step < config.steps:
-            losses.append(run.advance(*sampler.batch_of_step(run.step)))
-            run.seconds = time.monotonic() - started
-            finished = run.step == config.steps
-            bar.update()
-            if finished or run.step % config.validate_every == 0:
-                score = validate(run.average, validation) if validation else None
-                _record(run, sum(losses) / len(losses), score, out, report)
-                losses.clear()
+    try:
+        for losses in _steps_left(run):
+            journal.count(losses)
+            finished = steps.done == config.steps
+            if finished or steps.done % config.log_every == 0:
+                rate = config.optimiser.rate_at(steps.done - 1, config.steps)
+                journal.write_losses(steps.done, learning_rate=rate, skipped=steps.skipped)
+            if run.validation and (finished or steps.done % config.validate_every == 0):
+                score = _validated(run, journal, bicubic)
             if finished or time.monotonic() - saved > SAVE_EVERY_S:
-                save_state(out / "state.pt", run.state())
+                save_state(run.state_file, _state(run, journal))
                 saved = time.monotonic()
-            bar.set_postfix(l1=f"{losses[-1]:.4f}" if losses else "", psnr_y=f"{score:.2f}" if score else "")
-    if score is None and validation:  # the run was killed after its last step
-        score = validate(run.average, validation)
+    finally:
+        journal.close()
+    if score is None and run.validation:  # the run was killed after its last step
+        score = mean_psnr(run.validation, lambda low_res: reference_output(steps.average, low_res))
     return score
 
 
-def _record(run: Run, loss: float, score: float | None, out: Path, report: Callable[[str], None]) -> None:
-    line = {"step": run.step, "seconds": round(run.seconds), "l1": round(loss, 6), "psnr_y": score}
-    with (out / "history.jsonl").open("a", encoding="utf-8") as history:
-        history.write(json.dumps(line) + "\n")
-    report(f"step {run.step}: L1 {loss:.5f}" + ("" if score is None else f", PSNR-Y {score:.3f} dB"))
+def _state(run: Run, journal: Journal) -> dict[str, Any]:
+    return {
+        "config": run.config.to_json(),
+        "photographs": run.photographs.fingerprint,
+        "steps": run.steps.state(),
+        "journal": journal.state(),
+    }
 
 
-def _golden_input(pairs: list[Pair]) -> Tensor:
+def mean_psnr(pairs: Sequence[Pair], upscale: Callable[[Tensor], Tensor]) -> float:
+    """Mean PSNR-Y in dB over whole pictures; NaN where there is none."""
+    scores = []
+    for pair in pairs:
+        scale = pair.high_res.shape[-1] // pair.low_res.shape[-1]
+        scores.append(psnr_y(upscale(pair.low_res).cpu(), pair.high_res, border=scale))
+    return sum(scores) / len(scores) if scores else math.nan
+
+
+def _validated(run: Run, journal: Journal, bicubic: float) -> float:
+    net, device = run.steps.average, run.steps.device
+    score = mean_psnr(run.validation, lambda low_res: reference_output(net, low_res.to(device)))
+    journal.write_score(run.steps.done, score, bicubic)
+    journal.show(run.steps.done, [_panel(net, pair, device) for pair in run.validation[:MOST_PANELS]])
+    return score
+
+
+def _panel(net: RRDBNet, pair: Pair, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The middle of a validation picture, four ways."""
+    scale = net.config.scale
+    height, width = pair.low_res.shape[1:]
+    side = min(height, width, PANEL_PX // scale)
+    top, left = (height - side) // 2, (width - side) // 2
+    low_res = pair.low_res[:, top : top + side, left : left + side]
+    high_res = pair.high_res[:, top * scale : (top + side) * scale, left * scale : (left + side) * scale]
+    return low_res, enlarge_bicubic(low_res, scale), reference_output(net, low_res.to(device)), high_res
+
+
+def _export(run: Run, score: float | None) -> Path:
+    """Write the weight file that the service loads."""
+    config = run.config
+    card = Card(
+        name=config.name,
+        recipe=config.recipe,
+        steps=config.steps,
+        data=run.trained_on,
+        metrics={} if score is None else {"validation": {"psnr_y": round(score, 3)}},
+        created=datetime.now(UTC).date().isoformat(),
+    )
+    net = run.steps.average.cpu()
+    write_checkpoint(run.target, net, card, golden_input=_golden_input(run), dtype=torch.float16)
+    return run.target
+
+
+def _golden_input(run: Run) -> Tensor:
     """A small real picture for the self-test of whoever loads the weights: uint8 RGB (3, <= 32, <= 40)."""
-    return pairs[0].low_res[:, :32, :40].contiguous()
+    if run.validation:
+        return run.validation[0].low_res[:, :32, :40].contiguous()
+    low_res, _ = next(iter(run.photographs.crops.batches(0, 1)))
+    return low_res[0, :, :32, :40].cpu().contiguous()

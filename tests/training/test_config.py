@@ -1,87 +1,243 @@
+import inspect
 import json
-from dataclasses import FrozenInstanceError, replace
+import math
+import re
+from dataclasses import FrozenInstanceError, asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from model.rrdb import RRDBConfig
-from training.config import TrainingConfig
-from training.recipes import RECIPES, compact_psnr_x4
+from training.config import ConfigError, DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.realistic import RealisticConfig
+from training.recipes import RECIPES, compact_psnr_x4, esrgan_x4, psnr_x4, realistic_x4
 
+OPTIMISER = OptimiserConfig(learning_rate=1e-3, warmup_steps=10)
+LOSSES = LossConfig(l1=1e-2, perceptual=1.0, adversarial=5e-3)
+VGG = DiscriminatorConfig(kind="vgg", channels=8, optimiser=OPTIMISER)
+UNET = DiscriminatorConfig(kind="unet", channels=8, optimiser=OPTIMISER)
 CONFIG = TrainingConfig(
     name="tiny-psnr-x4",
+    recipe="tiny_psnr_x4",
     generator=RRDBConfig(channels=4, blocks=1, growth=2, scale=4),
     steps=100,
     batch=2,
     crop_px=8,
-    learning_rate=1e-3,
-    warmup_steps=10,
+    optimiser=OPTIMISER,
     ema_decay=0.9,
     validate_every=50,
 )
+GAN = replace(CONFIG, crop_px=32, losses=LOSSES, discriminator=VGG)
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "reason"),
+    ("config", "field", "value", "reason"),
     [
-        ("steps", 0, "steps is 0; it must be at least 1"),
-        ("batch", 0, "batch is 0; it must be at least 1"),
-        ("crop_px", -8, "crop_px is -8; it must be at least 1"),
-        ("validate_every", 0, "validate_every is 0; it must be at least 1"),
-        ("learning_rate", 0.0, "learning_rate is 0.0; it must lie between 0 and 1"),
-        ("learning_rate", -1e-4, "learning_rate is -0.0001; it must lie between 0 and 1"),
-        ("learning_rate", 1.0, "learning_rate is 1.0; it must lie between 0 and 1"),
-        ("learning_rate", float("nan"), "learning_rate is nan; it must lie between 0 and 1"),
-        ("warmup_steps", -1, "warmup_steps is -1; it must be less than steps = 100"),
-        ("warmup_steps", 100, "warmup_steps is 100; it must be less than steps = 100"),
-        ("seed", -1, "seed is -1; it must not be negative"),
-        ("ema_decay", 1.0, r"ema_decay is 1.0; it must be in \[0, 1\)"),
-        ("ema_decay", -0.1, r"ema_decay is -0.1; it must be in \[0, 1\)"),
+        (OPTIMISER, "method", "sgd", "method is 'sgd'; it must be 'adam' or 'muon'"),
+        (OPTIMISER, "learning_rate", 0.0, "learning_rate is 0.0; it must lie between 0 and 1"),
+        (OPTIMISER, "learning_rate", -1e-4, "learning_rate is -0.0001; it must lie between 0 and 1"),
+        (OPTIMISER, "learning_rate", 1.0, "learning_rate is 1.0; it must lie between 0 and 1"),
+        (OPTIMISER, "learning_rate", math.nan, "learning_rate is nan; it must lie between 0 and 1"),
+        (OPTIMISER, "warmup_steps", -1, "warmup_steps is -1; it must not be negative"),
+        (OPTIMISER, "halve_at", (0, 5), r"halve_at is \(0, 5\); the steps must rise from 1"),
+        (OPTIMISER, "halve_at", (5, 5), r"halve_at is \(5, 5\); the steps must rise from 1"),
+        (OPTIMISER, "halve_at", (9, 5), r"halve_at is \(9, 5\); the steps must rise from 1"),
+        (OPTIMISER, "betas", (0.9, 1.0), r"betas is \(0.9, 1.0\); each must be in \[0, 1\)"),
+        (OPTIMISER, "betas", (-0.1, 0.9), r"betas is \(-0.1, 0.9\); each must be in \[0, 1\)"),
+        (LOSSES, "l1", -1.0, "l1 is -1.0; a loss weight must not be negative"),
+        (LOSSES, "perceptual", -0.5, "perceptual is -0.5; a loss weight must not be negative"),
+        (LOSSES, "adversarial", math.nan, "adversarial is nan; a loss weight must not be negative"),
+        (LOSSES, "adversarial", math.inf, "adversarial is inf; a loss weight must not be negative"),
+        (LossConfig(), "l1", 0.0, "every loss weight is 0; nothing would be learnt"),
+        (LOSSES, "feature_scale", 0.0, "feature_scale is 0.0; it must be positive"),
+        (LOSSES, "feature_scale", math.inf, "feature_scale is inf; it must be positive"),
+        (VGG, "kind", "resnet", "kind is 'resnet'; it must be 'vgg' or 'unet'"),
+        (VGG, "channels", 0, "channels is 0; it must be at least 1"),
+        (CONFIG, "steps", 0, "steps is 0; it must be at least 1"),
+        (CONFIG, "batch", 0, "batch is 0; it must be at least 1"),
+        (CONFIG, "crop_px", -8, "crop_px is -8; it must be at least 1"),
+        (CONFIG, "validate_every", 0, "validate_every is 0; it must be at least 1"),
+        (CONFIG, "log_every", 0, "log_every is 0; it must be at least 1"),
+        (CONFIG, "seed", -1, "seed is -1; it must not be negative"),
+        (CONFIG, "ema_decay", 1.0, r"ema_decay is 1.0; it must be in \[0, 1\)"),
+        (CONFIG, "ema_decay", -0.1, r"ema_decay is -0.1; it must be in \[0, 1\)"),
+        (CONFIG, "steps", 10, "warmup_steps is 10; it must be less than steps = 10"),
+        (
+            GAN,
+            "discriminator",
+            None,
+            "the adversarial loss has weight 0.005 and the discriminator is None; it takes both",
+        ),
+        (GAN, "losses", LossConfig(), "the adversarial loss has weight 0.0 and the discriminator is .*; it takes both"),
+        (
+            GAN,
+            "crop_px",
+            24,
+            "sees pictures of 128 px, and crop_px 24 x scale 4 is 96; take crop_px 32, or kind 'unet'",
+        ),
     ],
 )
-def test_a_number_out_of_its_range_is_refused(field: str, value: float, reason: str) -> None:
-    change: dict[str, Any] = {field: value}
-    with pytest.raises(ValueError, match=reason):
-        replace(CONFIG, **change)
+def test_a_value_that_makes_no_sense_is_refused(config: Any, field: str, value: object, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        replace(config, **{field: value})
+
+
+def test_a_crop_that_the_unet_cannot_halve_three_times_is_refused() -> None:
+    with pytest.raises(ConfigError, match="crop_px 9 x scale 4 is 36, not a multiple of 8"):
+        replace(GAN, discriminator=UNET, crop_px=9)
 
 
 def test_the_edges_of_the_ranges_are_allowed() -> None:
-    replace(CONFIG, steps=1, batch=1, crop_px=1, validate_every=1, warmup_steps=0, ema_decay=0.0)
+    optimiser = OptimiserConfig(learning_rate=0.999, warmup_steps=0, halve_at=(1, 2), betas=(0.0, 0.0))
+    replace(CONFIG, steps=1, batch=1, crop_px=1, validate_every=1, log_every=1, ema_decay=0.0, optimiser=optimiser)
+    replace(GAN, discriminator=UNET, crop_px=2)
+    replace(GAN, losses=LossConfig(l1=0.0, adversarial=1.0))
 
 
-def test_a_config_cannot_be_changed() -> None:
+@pytest.mark.parametrize("config", [OPTIMISER, LOSSES, VGG, CONFIG])
+def test_a_config_cannot_be_changed(config: Any) -> None:
     with pytest.raises(FrozenInstanceError):
-        CONFIG.steps = 3  # type: ignore[misc]  # that is the point
+        setattr(config, fields(config)[0].name, None)
+
+
+@pytest.mark.parametrize(
+    ("step", "share"),
+    [
+        (0, 1 / 4),
+        (1, 2 / 4),
+        (3, 1),
+        (4, 1),
+        (8, (1 + math.sqrt(0.5)) / 2),  # a quarter of the way: cos 45 degrees
+        (12, 1 / 2),
+        (19, (1 + math.cos(math.pi * 15 / 16)) / 2),
+    ],
+)
+def test_the_learning_rate_warms_up_and_follows_half_a_cosine_down(step: int, share: float) -> None:
+    optimiser = OptimiserConfig(learning_rate=0.01, warmup_steps=4)
+    assert optimiser.rate_at(step, 20) == pytest.approx(0.01 * share)
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 1 / 4), (3, 1), (9, 1), (10, 1 / 2), (11, 1 / 2), (12, 1 / 4), (30, 1 / 4), (99, 1 / 4)]
+)
+def test_the_learning_rate_warms_up_and_is_halved(step: int, share: float) -> None:
+    optimiser = OptimiserConfig(learning_rate=0.01, warmup_steps=4, halve_at=(10, 12))
+    assert optimiser.rate_at(step, 100) == pytest.approx(0.01 * share)
+
+
+def test_without_a_warm_up_the_learning_rate_starts_at_its_peak() -> None:
+    assert OptimiserConfig(learning_rate=0.01).rate_at(0, 20) == 0.01
 
 
 def test_a_config_is_written_with_every_field(tmp_path: Path) -> None:
-    CONFIG.write(tmp_path / "config.json")
+    optimiser = {"method": "adam", "learning_rate": 1e-3, "warmup_steps": 10, "halve_at": [], "betas": [0.9, 0.999]}
+    GAN.write(tmp_path / "config.json")
     assert json.loads((tmp_path / "config.json").read_text()) == {
         "name": "tiny-psnr-x4",
+        "recipe": "tiny_psnr_x4",
+        "starts_from": None,
         "generator": {"channels": 4, "blocks": 1, "growth": 2, "scale": 4},
         "steps": 100,
         "batch": 2,
-        "crop_px": 8,
-        "learning_rate": 0.001,
-        "warmup_steps": 10,
+        "crop_px": 32,
+        "optimiser": optimiser,
+        "losses": {"l1": 0.01, "perceptual": 1.0, "adversarial": 0.005, "feature_scale": 1.0},
+        "discriminator": {"kind": "vgg", "channels": 8, "optimiser": optimiser},
+        "degradation": None,
         "ema_decay": 0.9,
         "validate_every": 50,
+        "log_every": 100,
         "seed": 0,
     }
 
 
 def test_configs_that_differ_anywhere_differ_in_text() -> None:
-    generator = replace(CONFIG.generator, growth=3)
-    others = [replace(CONFIG, seed=1), replace(CONFIG, generator=generator), replace(CONFIG, learning_rate=2e-3)]
-    assert len({config.to_json() for config in (CONFIG, *others)}) == 4
+    degradation = RealisticConfig()
+    others = [
+        replace(CONFIG, seed=1),
+        replace(CONFIG, generator=replace(CONFIG.generator, growth=3)),
+        replace(CONFIG, optimiser=replace(OPTIMISER, betas=(0.9, 0.99))),
+        GAN,
+        replace(GAN, losses=replace(LOSSES, feature_scale=0.05)),
+        replace(GAN, discriminator=UNET),
+        replace(CONFIG, degradation=degradation),
+        replace(CONFIG, degradation=replace(degradation, first=replace(degradation.first, grey_probability=0.5))),
+    ]
+    assert len({config.to_json() for config in (CONFIG, *others)}) == 1 + len(others)
+
+
+# Recipes
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_returns_a_whole_config_named_after_it(name: str) -> None:
+def test_a_recipe_returns_a_whole_config_that_names_it(name: str) -> None:
     config = RECIPES[name]()
-    assert config.name == name.replace("_", "-")
+    assert config.recipe == name
     assert config == RECIPES[name]()
+
+
+def test_no_two_recipes_export_a_file_of_the_same_name() -> None:
+    names = [recipe().name for recipe in RECIPES.values()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_goes_on_from_one_with_the_same_generator(name: str) -> None:
+    config = RECIPES[name]()
+    if config.starts_from:
+        assert RECIPES[config.starts_from]().generator == config.generator
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_with_a_discriminator_goes_on_from_one_without(name: str) -> None:
+    config = RECIPES[name]()
+    assert bool(config.starts_from) == bool(config.discriminator)
+    if config.starts_from:
+        assert RECIPES[config.starts_from]().discriminator is None
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_the_command_that_runs_it(name: str) -> None:
+    (command,) = re.findall(r"^Command: (.+)$", inspect.getdoc(RECIPES[name]) or "", re.MULTILINE)
+    assert re.fullmatch(rf"python -m training {name} .*--data PHOTOS .*--out DIR", command)
+    assert ("--start" in command) == bool(RECIPES[name]().starts_from)
+
+
+@pytest.mark.parametrize("recipe", [psnr_x4, esrgan_x4])
+def test_the_papers_recipes_train_the_papers_generator_on_its_batches(recipe: Any) -> None:
+    config = recipe()
+    assert config.generator == RRDBConfig(channels=64, blocks=23, growth=32, scale=4)
+    assert (config.batch, config.crop_px * config.generator.scale) == (16, 128)
+    assert config.degradation is None
+
+
+def test_the_first_stage_is_the_papers() -> None:
+    config = psnr_x4()
+    adam = OptimiserConfig(learning_rate=2e-4, halve_at=(200_000, 400_000, 600_000, 800_000), betas=(0.9, 0.999))
+    assert asdict(config.optimiser) == asdict(adam) | {"method": "adam", "warmup_steps": 0}
+    assert config.steps == 1_000_000
+    assert config.losses == LossConfig(l1=1.0, perceptual=0.0, adversarial=0.0)
+    assert config.discriminator is None
+
+
+def test_the_second_stage_is_the_papers() -> None:
+    config = esrgan_x4()
+    adam = OptimiserConfig(learning_rate=1e-4, halve_at=(50_000, 100_000, 200_000, 300_000), betas=(0.9, 0.999))
+    assert asdict(config.optimiser) == asdict(adam) | {"method": "adam", "warmup_steps": 0}
+    assert config.steps == 400_000
+    assert config.losses == LossConfig(l1=1e-2, perceptual=1.0, adversarial=5e-3)
+    assert config.discriminator == DiscriminatorConfig(kind="vgg", channels=64, optimiser=config.optimiser)
+    assert config.starts_from == "psnr_x4"
+
+
+def test_damaged_pictures_are_learnt_as_in_real_esrgan() -> None:
+    config = realistic_x4()
+    assert config.degradation == RealisticConfig()
+    assert (config.losses.l1, config.losses.perceptual, config.losses.adversarial) == (1.0, 1.0, 0.1)
+    assert config.discriminator
+    assert (config.discriminator.kind, config.discriminator.channels) == ("unet", 64)
+    assert config.crop_px * config.generator.scale == 256
 
 
 def test_the_compact_recipe_makes_what_two_cores_can_serve() -> None:

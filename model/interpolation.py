@@ -1,0 +1,61 @@
+"""Network interpolation: one generator between two, weight by weight (arXiv 1809.00219, section 3.4)."""
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint, reference_output
+from model.rrdb import RRDBNet
+
+LARGEST_DRIFT = 2.0
+"""How many times further apart than the two originals an interpolated output may be from either of them."""
+
+
+class InterpolationError(Exception):
+    """Two generators cannot be interpolated; the text says why."""
+
+
+def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> RRDBNet:
+    """(1 - alpha) * psnr + alpha * gan, for every weight.
+
+    Args:
+        psnr, gan: two generators of equal sizes, one trained from the other.
+        alpha: 0 gives the first, 1 the second; the paper shows 0.2 to 0.8.
+
+    Raises:
+        InterpolationError: alpha is out of range, the sizes differ, or neither was trained from the other: between two
+            unrelated networks lies none that works.
+    """
+    if not 0 <= alpha <= 1:
+        raise InterpolationError(f"alpha is {alpha}; it must be in [0, 1]")
+    if psnr.net.config != gan.net.config:
+        raise InterpolationError(
+            f"{psnr.card.name} is {psnr.net.config} and {gan.card.name} is {gan.net.config}; the sizes must be equal"
+        )
+    net = _mixed(psnr.net, gan.net, alpha)
+    _refuse_unrelated(psnr, gan, _mixed(psnr.net, gan.net, 0.5))
+    return net
+
+
+def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
+    net = RRDBNet(one.config)
+    others = other.state_dict()
+    net.load_state_dict({name: torch.lerp(weight, others[name], alpha) for name, weight in one.state_dict().items()})
+    return net.eval().requires_grad_(False)
+
+
+def _refuse_unrelated(psnr: Checkpoint, gan: Checkpoint, middle: RRDBNet) -> None:
+    """Half way between two related networks lies an output near both; between unrelated ones it is like neither."""
+    picture = psnr.golden_input
+    outputs = [reference_output(net, picture) for net in (psnr.net, gan.net, middle)]
+    apart = _distance(outputs[0], outputs[1])
+    drift = max(_distance(outputs[2], outputs[0]), _distance(outputs[2], outputs[1]))
+    if drift > LARGEST_DRIFT * apart + 1:
+        raise InterpolationError(
+            f"{psnr.card.name} and {gan.card.name} were not trained from one another: half way between them the golden "
+            f"picture is {drift:.1f} levels from theirs, which are {apart:.1f} apart; take a pair of one origin"
+        )
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    """Root mean square in 8-bit levels."""
+    return (one.float() - other.float()).square().mean().sqrt().item()

@@ -1,0 +1,113 @@
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.checkpoint import Card, Checkpoint, reference_output
+from model.interpolation import InterpolationError, interpolate
+from model.rrdb import RRDBConfig, RRDBNet
+from tests.model.examples import TINY, random_net, textured
+
+CARD = Card(name="psnr", recipe="by_hand", steps=0, data="noise", metrics={}, created="2025-01-01")
+ALPHAS_OUT_OF_RANGE = [-0.01, 1.01, float("nan"), float("inf")]
+
+
+def checkpoint_of(net: RRDBNet, name: str) -> Checkpoint:
+    picture = textured(16, 20)
+    return Checkpoint(
+        net=net,
+        card=replace(CARD, name=name),
+        sha256="0" * 64,
+        golden_input=picture,
+        golden_output=reference_output(net, picture),
+    )
+
+
+def trained_on(net: RRDBNet, *, change: float = 0.02) -> RRDBNet:
+    """A copy whose weights have all moved a little, as a second stage of training moves them."""
+    copy = RRDBNet(net.config).eval().requires_grad_(False)
+    copy.load_state_dict(net.state_dict())
+    chance = torch.Generator().manual_seed(7)
+    for weight in copy.parameters():
+        weight.add_(change * weight.std().nan_to_num() * torch.randn(weight.shape, generator=chance))
+    return copy
+
+
+def with_channels_in_another_order(net: RRDBNet) -> RRDBNet:
+    """The same function, whose last feature maps are numbered backwards: as unrelated as two trainings."""
+    copy = RRDBNet(net.config).eval().requires_grad_(False)
+    weights = net.state_dict()
+    for name in ("conv_hr.weight", "conv_hr.bias"):
+        weights[name] = weights[name].flip(0)
+    weights["conv_last.weight"] = weights["conv_last.weight"].flip(1)
+    copy.load_state_dict(weights)
+    return copy
+
+
+@pytest.fixture
+def psnr() -> Checkpoint:
+    return checkpoint_of(random_net(), "psnr")
+
+
+@pytest.fixture
+def gan(psnr: Checkpoint) -> Checkpoint:
+    return checkpoint_of(trained_on(psnr.net), "gan")
+
+
+@pytest.mark.parametrize("alpha", [0, 1])
+def test_the_ends_are_the_two_originals(alpha: int, psnr: Checkpoint, gan: Checkpoint) -> None:
+    expected = (psnr, gan)[alpha].net.state_dict()
+    for name, weight in interpolate(psnr, gan, alpha).state_dict().items():
+        assert torch.equal(weight, expected[name])
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])
+def test_every_weight_lies_that_share_of_the_way_from_the_first_to_the_second(
+    alpha: float, psnr: Checkpoint, gan: Checkpoint
+) -> None:
+    one, other = psnr.net.state_dict(), gan.net.state_dict()
+    between = interpolate(psnr, gan, alpha).state_dict()
+    assert between.keys() == one.keys()
+    for name, weight in between.items():
+        torch.testing.assert_close(weight, (1 - alpha) * one[name] + alpha * other[name])
+
+
+def test_a_network_and_one_trained_from_it_can_be_interpolated(psnr: Checkpoint, gan: Checkpoint) -> None:
+    net = interpolate(psnr, gan, 0.5)
+    assert net.config == TINY
+    assert not net.training
+    assert not torch.equal(reference_output(net, psnr.golden_input), gan.golden_output)
+
+
+def test_interpolating_leaves_the_originals_alone(psnr: Checkpoint, gan: Checkpoint) -> None:
+    before = {name: weight.clone() for name, weight in psnr.net.state_dict().items()}
+    interpolate(psnr, gan, 0.5)
+    assert all(torch.equal(weight, before[name]) for name, weight in psnr.net.state_dict().items())
+
+
+def test_a_network_can_be_interpolated_with_itself(psnr: Checkpoint) -> None:
+    between = interpolate(psnr, psnr, 0.3).state_dict()
+    for name, weight in psnr.net.state_dict().items():
+        torch.testing.assert_close(between[name], weight)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS_OUT_OF_RANGE)
+def test_an_alpha_out_of_range_is_refused(alpha: float, psnr: Checkpoint, gan: Checkpoint) -> None:
+    with pytest.raises(InterpolationError, match=re.escape(f"alpha is {alpha}; it must be in [0, 1]")):
+        interpolate(psnr, gan, alpha)
+
+
+def test_two_sizes_are_refused_with_both_of_them(psnr: Checkpoint) -> None:
+    larger = checkpoint_of(random_net(RRDBConfig(channels=4, blocks=2, growth=2, scale=4)), "gan")
+    with pytest.raises(InterpolationError, match=r"psnr is .*blocks=1.* and gan is .*blocks=2.*sizes must be equal"):
+        interpolate(psnr, larger, 0.5)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_two_networks_of_different_origin_are_refused_whatever_alpha(alpha: float, psnr: Checkpoint) -> None:
+    other = checkpoint_of(with_channels_in_another_order(psnr.net), "other")
+    far = (other.golden_output.int() - psnr.golden_output.int()).abs().max()
+    assert far <= 1  # both make the same pictures, and yet nothing between them does
+    with pytest.raises(InterpolationError, match="psnr and other were not trained from one another: half way"):
+        interpolate(psnr, other, alpha)

@@ -1,0 +1,39 @@
+"""Photographs made for tests: as files, and as pairs."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tests.model.examples import textured
+from training.data import Pair
+from training.degrade import shrink_bicubic
+
+
+def save(picture: Tensor, path: Path, **options: Any) -> Path:
+    """Write uint8 RGB (3, H, W) as the suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(path, **options)
+    return path
+
+
+def lying(orientation: int) -> Image.Exif:
+    """EXIF that says how the camera was held: 1 is upright, 6 turned by 90 degrees."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def made_pair(seed: int, *, height: int = 48, width: int = 64, scale: int = 2) -> Pair:
+    """A textured photograph and its reduction."""
+    high_res = textured(height, width, seed)
+    return Pair(f"made {seed}", shrink_bicubic(high_res, scale), high_res)
+
+
+def map_pair(height: int, width: int, scale: int = 4, mark: int = 0) -> Pair:
+    """A pair whose pixels say where they are: row, column, and a mark of the picture."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    low_res = torch.stack((rows, columns, torch.full_like(rows, mark))).byte()
+    return Pair("map", low_res, low_res.repeat_interleave(scale, 1).repeat_interleave(scale, 2))

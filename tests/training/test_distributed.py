@@ -1,0 +1,215 @@
+import faulthandler
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import Tensor, nn
+
+from model.rrdb import RRDBConfig
+from training import steps as training_steps
+from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.distributed import BatchNorm, average_gradients, joined, mean_over_processes, processes, this_process
+from training.steps import Steps
+
+CPU = torch.device("cpu")
+PROCESSES = 2
+TIMEOUT_S = 300.0
+"""Two processes that wait for each other forever would otherwise hold up the tests forever."""
+
+PSNR = TrainingConfig(
+    name="tiny-x2",
+    recipe="tiny",
+    generator=RRDBConfig(channels=6, blocks=1, growth=4, scale=2),
+    steps=100,
+    batch=4,
+    crop_px=16,
+    optimiser=OptimiserConfig(learning_rate=1e-3, halve_at=(50,)),
+    validate_every=100,
+)
+GAN = replace(
+    PSNR,
+    losses=LossConfig(l1=1.0, adversarial=0.1),
+    discriminator=DiscriminatorConfig(kind="unet", channels=4, optimiser=PSNR.optimiser),
+)
+CONFIGS = {
+    "psnr": PSNR,
+    "muon": replace(PSNR, optimiser=OptimiserConfig(method="muon", learning_rate=1e-3, halve_at=(50,))),
+    "unet": GAN,
+    "vgg": replace(
+        GAN,
+        crop_px=64,
+        discriminator=DiscriminatorConfig(kind="vgg", channels=2, optimiser=PSNR.optimiser),
+    ),
+}
+
+LAST_BIASES = ("verdict.bias", "verdict.2.bias")
+"""Of the U-Net and the VGG discriminator. The relativistic losses see differences of verdicts, in which this bias
+cancels: its gradient is made of rounding errors, and Adam makes whole steps of them."""
+
+
+def share_of(batch: Tensor, process: int, sharing: int) -> Tensor:
+    return batch.chunk(sharing)[process]
+
+
+def after_two_steps(config: TrainingConfig, process: int, sharing: int) -> dict[str, Any]:
+    """What a run comes to in one of the processes that share it: weights, spectral norms, and each step's losses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_steps, "fast_dtype", lambda device: torch.float32)
+        run = Steps(config, CPU)
+    chance = torch.Generator().manual_seed(7)
+    losses = []
+    for _ in range(2):
+        low_res, high_res = (
+            torch.randint(256, (config.batch, 3, side, side), generator=chance, dtype=torch.uint8)
+            for side in (config.crop_px, config.crop_px * config.generator.scale)
+        )
+        losses.append(run.take(share_of(low_res, process, sharing), share_of(high_res, process, sharing)))
+    discriminator = run.discriminator.net.state_dict() if run.discriminator else {}
+    return {
+        "losses": losses,
+        "generator": run.generator.net.state_dict(),
+        "average": run.average.state_dict(),
+        "discriminator": {name: weight for name, weight in discriminator.items() if name not in LAST_BIASES},
+    }
+
+
+def normalised(norm: nn.BatchNorm2d, process: int, sharing: int) -> dict[str, Tensor]:
+    """Outputs of a batch normalisation, and gradients of the mean over the processes of a loss of all of them."""
+    chance = torch.Generator().manual_seed(8)
+    batch = 3 + 2 * torch.randn(4, 3, 5, 6, generator=chance)
+    factors = torch.randn(4, 3, 5, 6, generator=chance)
+    nn.init.normal_(norm.weight, 1, 0.2, generator=chance)
+    nn.init.normal_(norm.bias, 0, 0.2, generator=chance)
+    share = share_of(batch, process, sharing).clone().requires_grad_()
+    outputs = norm(share)
+    (outputs * share_of(factors, process, sharing)).mean().backward()
+    average_gradients(norm)
+    assert share.grad is not None
+    assert norm.weight.grad is not None
+    assert norm.bias.grad is not None
+    return {
+        "outputs": outputs.detach(),
+        "gradient of the batch": share.grad / sharing,  # backward() summed over the processes, and the loss is a mean
+        "gradient of the factors": norm.weight.grad,
+        "gradient of the biases": norm.bias.grad,
+    }
+
+
+def work(process: int, out: Path) -> None:
+    """What each of the processes does; the environment is the one that torchrun makes."""
+    faulthandler.dump_traceback_later(TIMEOUT_S, exit=True)  # also when nobody is left to end it
+    warnings.simplefilter("error")
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(process), "LOCAL_RANK": str(process)}
+    with joined():
+        value = torch.tensor(float(process), requires_grad=True)
+        mean = mean_over_processes(value)
+        (mean * (1 + process)).backward()
+        results: dict[str, Any] = {
+            "numbers": (this_process(), processes()),
+            "mean": mean.item(),
+            "gradient of the mean": value.grad,
+            "norm": normalised(BatchNorm(3), process, PROCESSES),
+            **{name: after_two_steps(config, process, PROCESSES) for name, config in CONFIGS.items()},
+        }
+    results["numbers afterwards"] = (this_process(), processes())
+    torch.save(results, out / f"{process}.pt")
+
+
+def run_processes(out: Path) -> None:
+    """Start the processes and wait for their end; when it does not come, or one fails, all of them are ended."""
+    context = torch.multiprocessing.spawn(work, (out,), nprocs=PROCESSES, join=False)  # type: ignore[attr-defined, no-untyped-call]  # not in torch's stub
+    assert context is not None
+    deadline = time.monotonic() + TIMEOUT_S
+    try:
+        while not context.join(timeout=1):
+            assert time.monotonic() < deadline, f"the processes did not end within {TIMEOUT_S} s"
+    finally:
+        for process in context.processes:
+            process.kill()
+            process.join()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two processes came to that shared every batch."""
+    out = tmp_path_factory.mktemp("processes")
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]  # a free port; not in torch's stub
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setenv("MASTER_ADDR", "127.0.0.1")
+        patch.setenv("MASTER_PORT", str(store.port))
+        patch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+        patch.setenv("WORLD_SIZE", str(PROCESSES))
+        run_processes(out)
+    return [torch.load(out / f"{process}.pt", weights_only=True) for process in range(PROCESSES)]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_processes_come_to_what_one_with_the_whole_batch_does(name: str, shared: list[dict[str, Any]]) -> None:
+    alone = after_two_steps(CONFIGS[name], 0, 1)
+    for result in shared:
+        torch.testing.assert_close(result[name], alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_processes_hold_the_same_weights_bit_for_bit(name: str, shared: list[dict[str, Any]]) -> None:
+    first, second = (result[name] for result in shared)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_a_batch_normalisation_sees_the_batch_of_all_processes(shared: list[dict[str, Any]]) -> None:
+    expected = normalised(nn.BatchNorm2d(3), 0, 1)
+    one, other = (result["norm"] for result in shared)
+    for name in ("outputs", "gradient of the batch"):
+        torch.testing.assert_close(torch.cat([one[name], other[name]]), expected[name])
+    for name in ("gradient of the factors", "gradient of the biases"):
+        torch.testing.assert_close(one[name], expected[name])
+        torch.testing.assert_close(other[name], expected[name])
+
+
+def test_the_mean_over_processes_passes_gradients_to_all_of_them(shared: list[dict[str, Any]]) -> None:
+    assert [result["mean"] for result in shared] == [0.5, 0.5]
+    assert [result["gradient of the mean"].item() for result in shared] == [1.5, 1.5]  # (1 + 2) / 2
+
+
+def test_processes_are_numbered_until_they_part(shared: list[dict[str, Any]]) -> None:
+    assert [result["numbers"] for result in shared] == [(0, 2), (1, 2)]
+    assert [result["numbers afterwards"] for result in shared] == [(0, 1), (0, 1)]
+
+
+def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with joined():
+        assert not dist.is_initialized()
+        assert (this_process(), processes()) == (0, 1)
+
+
+def test_one_process_alone_keeps_its_values_and_gradients() -> None:
+    value, net = torch.tensor([1.0, 2.0]), nn.Linear(2, 1)
+    assert mean_over_processes(value) is value
+    net(value).backward()
+    average_gradients(net)
+    assert net.weight.grad is not None
+    assert net.weight.grad.tolist() == [[1.0, 2.0]]
+
+
+def test_a_batch_normalisation_of_one_process_is_torchs() -> None:
+    torch.testing.assert_close(normalised(BatchNorm(3), 0, 1), normalised(nn.BatchNorm2d(3), 0, 1))

@@ -1,0 +1,216 @@
+"""`python -m training evaluate` and `interpolate`, called in this process."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import Card, read_checkpoint, write_checkpoint
+from model.rrdb import RRDBNet
+from model.upscaler import load
+from tests.model.examples import TINY, random_net, textured
+from tests.training.photographs import save
+from training.__main__ import main
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for number in range(2):
+        save(textured(64, 72, seed=number), tmp_path / "pictures" / f"made_{number}.png")
+    return tmp_path / "pictures"
+
+
+def written(path: Path, net: RRDBNet) -> Path:
+    card = Card(name=path.stem, recipe="by_hand", steps=0, data="noise", metrics={}, created="2025-01-01")
+    write_checkpoint(path, net, card, golden_input=textured(16, 16))
+    return path
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return written(tmp_path / "one.safetensors", random_net())
+
+
+@pytest.fixture
+def trained_on(tmp_path: Path) -> Path:
+    """Of a generator that was trained from the other: its weights have moved a little."""
+    net = random_net()
+    for weight in net.parameters():
+        weight.mul_(1.02)
+    return written(tmp_path / "two.safetensors", net)
+
+
+def evaluate(pictures: Path, *weights: Path, more: tuple[object, ...] = ()) -> list[str]:
+    """The command without LPIPS, with its tables beside the pictures."""
+    out = pictures.parent / "tables" / "scores"
+    files = [str(path) for path in weights]
+    return ["evaluate", "--weights", *files, "--data", str(pictures), "--no-lpips", "--out", str(out), *map(str, more)]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def the_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that says what is wrong; progress bars may stand above it."""
+    captured = capsys.readouterr().err
+    assert "Traceback" not in captured
+    lines = captured.splitlines()
+    assert [line.startswith("error: ") for line in lines].count(True) == 1
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+def test_evaluate_prints_every_picture_and_the_means_of_each_file_and_bicubic(
+    weights: Path, trained_on: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(evaluate(pictures, weights, trained_on)) == 0
+    *tables, last = capsys.readouterr().out.strip().split("\n\n")
+    out = pictures.parent / "tables"
+    assert last == f"wrote {out / 'scores.md'} and {out / 'scores.json'}"
+    assert [line for line in tables if line.startswith("###")] == [
+        f"### pictures, {name}" for name in ("bicubic", "one", "two")
+    ]
+    summary = [cells(row) for row in tables[-1].splitlines()[2:]]
+    assert [(where, name) for where, name, *_ in summary] == [("pictures", name) for name in ("bicubic", "one", "two")]
+    assert float(summary[0][2]) > float(summary[1][2])  # a random network is worse than bicubic
+
+
+def test_evaluate_writes_the_tables_and_the_numbers_behind_them(weights: Path, pictures: Path) -> None:
+    assert main(evaluate(pictures, weights)) == 0
+    tables = (pictures.parent / "tables" / "scores.md").read_text()
+    numbers = json.loads((pictures.parent / "tables" / "scores.json").read_text())
+    assert [one["generator"] for one in numbers] == ["bicubic", "one"]
+    for one in numbers:
+        assert list(one["pictures"]) == ["made_0", "made_1"]
+        mean = one["mean"]
+        row = f"| pictures | {one['generator']} | {mean['psnr_y']:.2f} | {mean['ssim_y']:.4f} |  |  | "
+        assert row in tables
+        scores = [picture["psnr_y"] for picture in one["pictures"].values()]
+        assert mean["psnr_y"] == pytest.approx(sum(scores) / 2)
+
+
+def test_evaluate_measures_every_folder_that_is_named(weights: Path, pictures: Path, tmp_path: Path) -> None:
+    save(textured(48, 48), tmp_path / "others" / "a.png")
+    assert main(evaluate(pictures, weights, more=("--data", pictures, tmp_path / "others"))) == 0
+    numbers = json.loads((tmp_path / "tables" / "scores.json").read_text())
+    assert [one["set"] for one in numbers] == ["pictures", "pictures", "others", "others"]
+
+
+def test_evaluate_leaves_the_weight_file_alone_unless_told_to_record(weights: Path, pictures: Path) -> None:
+    before = weights.read_bytes()
+    assert main(evaluate(pictures, weights)) == 0
+    assert weights.read_bytes() == before
+
+
+def test_evaluate_records_the_means_in_each_weight_file(weights: Path, trained_on: Path, pictures: Path) -> None:
+    assert main(evaluate(pictures, weights, trained_on, more=("--record",))) == 0
+    numbers = json.loads((pictures.parent / "tables" / "scores.json").read_text())
+    for path, measured in zip((weights, trained_on), numbers[1:], strict=True):
+        expected = {name: round(value, 4) for name, value in measured["mean"].items() if value is not None}
+        assert read_checkpoint(path).card.metrics == {"pictures": expected}
+        assert expected.keys() == {"psnr_y", "ssim_y", "colour_shift"}
+        load(path, CPU)
+
+
+def test_weight_files_of_two_scales_are_refused(
+    weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = written(tmp_path / "x2.safetensors", random_net(replace(TINY, scale=2)))
+    assert main(evaluate(pictures, weights, other)) == 2
+    assert "the weight files have the scales [2, 4]; measure those of one scale at a time" in the_error(capsys)
+
+
+def test_weight_files_of_one_name_are_refused(
+    weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "again").mkdir()
+    other = written(tmp_path / "again" / "one.safetensors", random_net(seed=1))
+    assert main(evaluate(pictures, weights, other)) == 2
+    assert "one" in the_error(capsys)
+
+
+def test_absent_weights_are_one_line_and_status_2(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(evaluate(pictures, tmp_path / "absent.safetensors")) == 2
+    assert "absent.safetensors is not a readable .safetensors file" in the_error(capsys)
+
+
+def test_an_absent_folder_is_one_line_and_status_2(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(evaluate(tmp_path / "absent", weights)) == 2
+    assert "absent is not a folder" in the_error(capsys)
+
+
+def test_absent_weights_of_alexnet_are_one_line_and_status_2(
+    weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--weights", str(weights), "--data", str(pictures), "--out", str(tmp_path / "tables")]
+    assert main(["evaluate", *arguments, "--alexnet-weights", str(tmp_path / "alexnet.pth")]) == 2
+    assert "alexnet.pth is not a readable .safetensors or .pth file" in the_error(capsys)
+
+
+def test_a_low_res_picture_that_is_missing_is_one_line_and_status_2(
+    weights: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "LRbicX4").mkdir()
+    (pictures / "HR").mkdir()
+    (pictures / "made_0.png").rename(pictures / "HR" / "made_0.png")
+    assert main(evaluate(pictures, weights)) == 2
+    assert "made_0.png" in the_error(capsys)
+
+
+def test_a_picture_too_small_to_be_measured_is_one_line_and_status_2(
+    weights: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(textured(12, 16), pictures / "tiny.png")
+    assert main(evaluate(pictures, weights)) == 2
+    assert "tiny.png" in the_error(capsys)
+
+
+def interpolate(one: Path, other: Path, alpha: float, out: Path) -> list[str]:
+    return ["interpolate", str(one), str(other), "--alpha", str(alpha), "-o", str(out)]
+
+
+def test_interpolate_writes_a_file_that_can_be_loaded_and_says_how_it_was_made(
+    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "between.safetensors"
+    assert main(interpolate(weights, trained_on, 0.25, out)) == 0
+    assert capsys.readouterr().out == f"wrote {out}\n"
+    load(out, CPU)
+    checkpoint = read_checkpoint(out)
+    assert checkpoint.card.name == "between"
+    assert checkpoint.card.recipe == "interpolate one two --alpha 0.25"
+    assert checkpoint.card.metrics == {}
+    ends = [read_checkpoint(path).net.conv_hr.weight for path in (weights, trained_on)]
+    torch.testing.assert_close(checkpoint.net.conv_hr.weight, 0.75 * ends[0] + 0.25 * ends[1])
+
+
+def test_interpolating_with_an_alpha_out_of_range_is_one_line_and_status_2(
+    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(interpolate(weights, trained_on, 1.5, tmp_path / "between.safetensors")) == 2
+    assert "alpha is 1.5; it must be in [0, 1]" in the_error(capsys)
+    assert not (tmp_path / "between.safetensors").exists()
+
+
+def test_a_name_that_no_model_may_have_is_refused_and_not_written(
+    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(interpolate(weights, trained_on, 0.5, tmp_path / "two words.safetensors")) == 2
+    assert "two words" in the_error(capsys)
+    assert not (tmp_path / "two words.safetensors").exists()
+
+
+def test_a_place_that_nothing_can_be_written_to_is_one_line_and_status_2(
+    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(interpolate(weights, trained_on, 0.5, weights / "between.safetensors")) == 2
+    assert weights.name in the_error(capsys)

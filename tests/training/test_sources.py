@@ -1,0 +1,241 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.rrdb import RRDBConfig
+from tests.model.examples import textured
+from tests.training.photographs import lying, save
+from training.config import OptimiserConfig, TrainingConfig
+from training.crops import Batch
+from training.data import DataError, picture_files
+from training.realistic import RealisticConfig
+from training.sources import Photographs, hold_out, open_photographs
+
+CPU = torch.device("cpu")
+CONFIG = TrainingConfig(
+    name="tiny-psnr-x4",
+    recipe="tiny_psnr_x4",
+    generator=RRDBConfig(channels=4, blocks=1, growth=2, scale=4),
+    steps=10,
+    batch=16,
+    crop_px=8,
+    optimiser=OptimiserConfig(learning_rate=1e-3),
+    validate_every=5,
+)
+PLENTY, NOTHING = 10**9, 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Photographs of odd sizes, upright and lying."""
+    save(textured(67, 93, 1), tmp_path / "a.png")
+    save(textured(44, 130, 2), tmp_path / "deep" / "b.png")
+    save(textured(50, 90, 3), tmp_path / "c.jpg", exif=lying(6))
+    save(textured(81, 61, 4), tmp_path / "d.jpg", exif=lying(3))
+    return tmp_path
+
+
+def opened(
+    folder: Path,
+    most_bytes: int,
+    lines: list[str] | None = None,
+    *,
+    config: TrainingConfig = CONFIG,
+    leave_out: frozenset[Path] = frozenset(),
+    workers: int = 0,
+) -> Photographs:
+    report = (lines if lines is not None else []).append
+    return open_photographs(
+        folder, config, CPU, leave_out=leave_out, most_bytes=most_bytes, workers=workers, report=report
+    )
+
+
+def equal(some: Sequence[Batch], others: Sequence[Batch]) -> bool:
+    """Bit for bit."""
+    pictures = [[picture for batch in batches for picture in batch] for batches in (some, others)]
+    return all(torch.equal(one, other) for one, other in zip(*pictures, strict=True))
+
+
+def cut_short(path: Path) -> None:
+    """Leave the header, and not enough of the rest."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_streamed_photographs_give_the_batches_of_decoded_ones(folder: Path) -> None:
+    decoded, streamed = opened(folder, PLENTY), opened(folder, NOTHING)
+    assert (decoded.decoded, streamed.decoded) == (True, False)
+    assert equal(list(decoded.crops.batches(0, 6)), list(streamed.crops.batches(0, 6)))
+
+
+def test_photographs_streamed_by_two_workers_give_the_same_batches_in_order(folder: Path) -> None:
+    decoded, streamed = opened(folder, PLENTY), opened(folder, NOTHING, workers=2)
+    assert equal(list(decoded.crops.batches(2, 7)), list(streamed.crops.batches(2, 7)))
+
+
+def test_both_ways_to_hold_the_photographs_have_one_number_and_fingerprint(folder: Path) -> None:
+    decoded, streamed = opened(folder, PLENTY), opened(folder, NOTHING)
+    assert (decoded.number, decoded.fingerprint) == (streamed.number, streamed.fingerprint)
+    assert decoded.number == 4
+
+
+def test_photographs_that_need_more_memory_than_there_may_be_are_streamed(tmp_path: Path) -> None:
+    save(textured(67, 93), tmp_path / "a.png")
+    needed = 3 * (16 * 23 + 64 * 92)  # low-res and high-res bytes of what is left of 67 x 93
+    lines: list[str] = []
+    assert opened(tmp_path, needed, lines).decoded
+    assert lines == []
+    assert not opened(tmp_path, needed - 1, lines).decoded
+    assert lines == ["0.0 GB of decoded pictures do not fit on the device; workers read them as it goes"]
+
+
+def test_photographs_that_fit_the_free_memory_are_decoded(folder: Path) -> None:
+    lines: list[str] = []
+    assert open_photographs(folder, CONFIG, CPU, report=lines.append).decoded
+
+
+@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
+def test_a_corrupt_and_a_tiny_picture_are_reported_and_left_out(most_bytes: int, folder: Path) -> None:
+    whole = opened(folder, most_bytes)
+    (folder / "broken.png").write_text("no picture")
+    save(textured(31, 99), folder / "tiny.png")
+    lines: list[str] = []
+    photographs = opened(folder, most_bytes, lines)
+    assert lines[0].startswith(f"left out: {folder / 'broken.png'}: cannot be read (")
+    assert lines[1] == f"left out: {folder / 'tiny.png'}: 99 x 31 px is less than 32 px a side"
+    assert (photographs.number, photographs.fingerprint) == (4, whole.fingerprint)
+    assert equal(list(photographs.crops.batches(0, 2)), list(whole.crops.batches(0, 2)))
+
+
+def test_a_picture_whose_end_is_missing_is_left_out_when_it_is_decoded(folder: Path) -> None:
+    cut_short(folder / "c.jpg")
+    lines: list[str] = []
+    photographs = opened(folder, PLENTY, lines)
+    assert len(lines) == 1
+    assert lines[0].startswith(f"left out: {folder / 'c.jpg'}: cannot be read (")
+    assert photographs.number == 3
+    assert len(list(photographs.crops.batches(0, 3))) == 3
+
+
+def test_a_picture_that_breaks_during_the_run_is_reported_once_and_other_crops_are_drawn(folder: Path) -> None:
+    lines: list[str] = []
+    photographs = opened(folder, NOTHING, lines)
+    lines.clear()
+    cut_short(folder / "c.jpg")
+    batches = list(photographs.crops.batches(0, 4))
+    assert len(lines) == 1
+    assert lines[0].startswith(f"left out: {folder / 'c.jpg'}: cannot be read (")
+    assert all(low_res.shape == (16, 3, 8, 8) and high_res.shape == (16, 3, 32, 32) for low_res, high_res in batches)
+
+
+def test_what_is_drawn_in_place_of_a_broken_picture_is_the_same_in_every_run(folder: Path) -> None:
+    photographs, workers = opened(folder, NOTHING), opened(folder, NOTHING, workers=1)
+    cut_short(folder / "c.jpg")
+    whole = list(photographs.crops.batches(0, 4))
+    assert equal(whole, list(photographs.crops.batches(0, 4)))
+    assert equal(whole[2:], list(workers.crops.batches(2, 4)))
+
+
+def test_a_picture_that_is_replaced_by_one_of_another_size_is_reported_and_left_out(folder: Path) -> None:
+    lines: list[str] = []
+    photographs = opened(folder, NOTHING, lines)
+    lines.clear()
+    save(textured(36, 40, 1), folder / "a.png")
+    batches = list(photographs.crops.batches(0, 4))
+    assert len(lines) == 1
+    assert lines[0].startswith(f"left out: {folder / 'a.png'}: cannot be read (")
+    assert all(low_res.shape == (16, 3, 8, 8) for low_res, _ in batches)
+
+
+def test_a_run_gives_up_when_all_its_photographs_are_gone(folder: Path) -> None:
+    photographs = opened(folder, NOTHING)
+    for path in picture_files(folder):
+        path.unlink()
+    with pytest.raises(FileNotFoundError):
+        list(photographs.crops.batches(0, 1))
+
+
+def test_a_folder_without_a_usable_picture_is_refused(tmp_path: Path) -> None:
+    save(textured(20, 20), tmp_path / "tiny.png")
+    for most_bytes in (PLENTY, NOTHING):
+        with pytest.raises(DataError, match="no photograph of the folder can be used"):
+            opened(tmp_path, most_bytes)
+
+
+def test_the_fingerprint_changes_with_names_and_sizes(folder: Path) -> None:
+    seen = [opened(folder, PLENTY).fingerprint]
+    save(textured(64, 93, 1), folder / "a.png")  # 16 whole low-res rows, as 67 px have
+    assert opened(folder, PLENTY).fingerprint == seen[0]
+    save(textured(63, 93, 1), folder / "a.png")
+    seen.append(opened(folder, PLENTY).fingerprint)
+    (folder / "a.png").rename(folder / "e.png")
+    seen.append(opened(folder, PLENTY).fingerprint)
+    (folder / "c.jpg").unlink()
+    seen.append(opened(folder, PLENTY).fingerprint)
+    assert len(set(seen)) == 4
+
+
+def folder_of(path: Path, number: int) -> Path:
+    """So many black pictures."""
+    for one in range(number):
+        save(torch.zeros(3, 32, 32, dtype=torch.uint8), path / f"{one:03}.png")
+    return path
+
+
+@pytest.mark.parametrize(("files", "held_out"), [(1, 0), (9, 0), (10, 1), (29, 2), (120, 10)])
+def test_a_tenth_of_the_pictures_is_held_out_and_at_most_ten(files: int, held_out: int, tmp_path: Path) -> None:
+    for number in range(files):
+        (tmp_path / f"{number}.png").touch()
+    assert len(hold_out(tmp_path)) == held_out
+
+
+def test_which_pictures_are_held_out_depends_on_their_names_alone(tmp_path: Path) -> None:
+    one, other = folder_of(tmp_path / "one", 30), tmp_path / "other"
+    other.mkdir()
+    for number in reversed(range(30)):
+        (other / f"{number:03}.png").touch()
+    names = [{path.name for path in hold_out(folder)} for folder in (one, other)]
+    assert names[0] == names[1]
+    assert names[0] != {"000.png", "001.png", "002.png"}
+
+
+@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
+def test_what_is_held_out_is_never_learnt_from(most_bytes: int, tmp_path: Path) -> None:
+    held_out = hold_out(folder_of(tmp_path, 20))
+    for path in held_out:
+        save(torch.full((3, 32, 32), 255, dtype=torch.uint8), path)
+    photographs = opened(tmp_path, most_bytes, leave_out=held_out)
+    assert (photographs.number, len(held_out)) == (18, 2)
+    assert max(int(high_res.max()) for _, high_res in photographs.crops.batches(0, 10)) == 0
+    whole = opened(tmp_path, most_bytes)
+    assert max(int(high_res.max()) for _, high_res in whole.crops.batches(0, 10)) == 255
+
+
+DEGRADING = replace(CONFIG, crop_px=12, batch=3, degradation=RealisticConfig())
+CLEAN = replace(DEGRADING, degradation=None)
+
+
+def test_a_degradation_makes_other_low_res_crops_of_the_same_high_res_ones(folder: Path) -> None:
+    ((clean, high_res),) = opened(folder, PLENTY, config=CLEAN).crops.batches(0, 1)
+    ((damaged, same),) = opened(folder, PLENTY, config=DEGRADING).crops.batches(0, 1)
+    assert torch.equal(high_res, same)
+    assert damaged.dtype == torch.uint8
+    assert damaged.shape == clean.shape
+    difference = (damaged.float() - clean.float()).abs().mean(dim=(1, 2, 3))
+    assert difference.min() > 1  # every crop is damaged
+    assert difference.max() < 80  # and still shows what it showed
+
+
+@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
+def test_the_damage_of_a_step_is_the_same_whenever_it_is_taken(most_bytes: int, folder: Path) -> None:
+    whole = list(opened(folder, PLENTY, config=DEGRADING).crops.batches(0, 3))
+    assert equal(whole[1:], list(opened(folder, most_bytes, config=DEGRADING).crops.batches(1, 3)))
+
+
+def test_every_step_damages_its_crops_in_its_own_way(tmp_path: Path) -> None:
+    save(torch.full((3, 48, 48), 100, dtype=torch.uint8), tmp_path / "flat.png")  # every crop is the same
+    damaged = [low_res for low_res, _ in opened(tmp_path, PLENTY, config=DEGRADING).crops.batches(0, 3)]
+    assert not torch.equal(damaged[0], damaged[1])
+    assert not torch.equal(damaged[1], damaged[2])

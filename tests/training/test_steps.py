@@ -1,0 +1,405 @@
+import copy
+import io
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model.rrdb import ResidualDenseBlock, RRDBConfig
+from tests.model.examples import random_net, textured
+from training import steps as training_steps
+from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.degrade import shrink_bicubic
+from training.losses import l1_loss, relativistic_discriminator_loss, relativistic_generator_loss
+from training.muon import Muon
+from training.perceptual import VGGFeatures, perceptual_loss
+from training.steps import (
+    DivergedError,
+    Steps,
+    Trained,
+    as_network_input,
+    ema_decay_at,
+    frozen,
+    new_generator,
+    new_optimisers,
+    update_average,
+)
+
+CPU = torch.device("cpu")
+CONFIG = TrainingConfig(
+    name="tiny-x2",
+    recipe="tiny",
+    generator=RRDBConfig(channels=6, blocks=1, growth=4, scale=2),
+    steps=100,
+    batch=2,
+    crop_px=8,
+    optimiser=OptimiserConfig(learning_rate=3e-3, warmup_steps=2),
+    ema_decay=0.9,
+    validate_every=100,
+)
+UNET = DiscriminatorConfig(kind="unet", channels=4, optimiser=OptimiserConfig(learning_rate=1e-3, halve_at=(1, 2)))
+GAN = replace(CONFIG, losses=LossConfig(l1=0.5, adversarial=0.1), discriminator=UNET)
+MUON = replace(GAN, optimiser=replace(CONFIG.optimiser, method="muon"))
+
+
+@pytest.fixture(autouse=True)
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values are compared with ones computed by hand, also where the processor would multiply bfloat16."""
+    monkeypatch.setattr(training_steps, "fast_dtype", lambda device: torch.float32)
+
+
+def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Two crops of 8 x 8 px and the 16 x 16 px that they were made of."""
+    high_res = torch.stack([textured(16, 16, seed), textured(16, 16, seed + 100)])
+    return torch.stack([shrink_bicubic(picture, 2) for picture in high_res]), high_res
+
+
+def tiny_vgg() -> VGGFeatures:
+    """Stands for VGG19: some features of a picture."""
+    torch.manual_seed(0)
+    return cast(VGGFeatures, nn.Conv2d(3, 5, 3).requires_grad_(False))
+
+
+def discriminator_of(run: Steps) -> Trained:
+    assert run.discriminator
+    return run.discriminator
+
+
+def gradients(net: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.grad.clone() for name, weight in net.named_parameters() if weight.grad is not None}
+
+
+def weights_and_optimisers(run: Steps) -> dict[str, Any]:
+    """A copy of all that a skipped step may not change. Spectral norms are not among it: they are estimates."""
+    state = run.state()
+    del state["done"], state["skipped"], state["skipped_in_a_row"]
+    if run.discriminator:
+        state["discriminator"]["net"] = dict(run.discriminator.net.named_parameters())
+    return copy.deepcopy(state)
+
+
+def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    loaded: dict[str, Any] = torch.load(file, weights_only=True)
+    return loaded
+
+
+def assert_equal(actual: object, expected: object) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+# What a run starts with
+
+
+def test_equal_seeds_start_with_equal_weights_and_others_do_not() -> None:
+    torch.manual_seed(5)
+    one, same, other = (new_generator(replace(CONFIG, seed=seed)).conv_hr.weight for seed in (3, 3, 4))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_dense_blocks_start_ten_times_smaller_than_he() -> None:
+    net = new_generator(replace(CONFIG, generator=RRDBConfig(channels=32, blocks=1, growth=32, scale=2)))
+    he = math.sqrt(2 / (9 * 32))
+    assert net.conv_hr.weight.std().item() == pytest.approx(he, rel=0.05)
+    block = next(block for block in net.modules() if isinstance(block, ResidualDenseBlock))
+    assert block.conv1.weight.std().item() == pytest.approx(0.1 * he, rel=0.05)
+    assert all(not weight.any() for name, weight in net.named_parameters() if name.endswith("bias"))
+
+
+def test_a_run_goes_on_from_a_copy_of_the_weights_it_is_given() -> None:
+    start = random_net(CONFIG.generator)
+    before = copy.deepcopy(start.state_dict())
+    run = Steps(CONFIG, CPU, start=start)
+    assert_equal(run.generator.net.state_dict(), before)
+    assert_equal(run.average.state_dict(), before)
+    run.take(*batch())
+    assert not torch.equal(run.average.conv_hr.weight, before["conv_hr.weight"])
+    assert_equal(start.state_dict(), before)
+
+
+def test_a_perceptual_loss_without_vgg_is_refused() -> None:
+    with pytest.raises(ValueError, match="tiny has a perceptual loss and needs VGG19"):
+        Steps(replace(CONFIG, losses=LossConfig(perceptual=1.0)), CPU)
+
+
+def test_adam_moves_everything_with_the_configs_betas() -> None:
+    net = nn.Sequential(nn.Conv2d(6, 5, 3), nn.Linear(2, 2))
+    (adam,) = new_optimisers(net, OptimiserConfig(learning_rate=1e-3, betas=(0.8, 0.95)))
+    assert isinstance(adam, torch.optim.Adam)
+    assert [group["betas"] for group in adam.param_groups] == [(0.8, 0.95)]
+    assert {id(weight) for weight in adam.param_groups[0]["params"]} == {id(weight) for weight in net.parameters()}
+
+
+def test_muon_moves_the_convolutions_between_feature_maps_and_adam_the_rest() -> None:
+    net = new_generator(MUON)
+    muon, adam = new_optimisers(net, MUON.optimiser)
+    assert isinstance(muon, Muon)
+    names = {id(weight): name for name, weight in net.named_parameters()}
+    by_muon = {names[id(weight)] for weight in muon.param_groups[0]["params"]}
+    by_adam = {names[id(weight)] for weight in adam.param_groups[0]["params"]}
+    assert by_muon | by_adam == set(names.values())
+    assert by_adam == {name for name in names.values() if name.endswith("bias")} | {
+        "conv_first.weight",
+        "conv_last.weight",
+    }
+
+
+def test_pixels_become_floats_up_to_one() -> None:
+    values = as_network_input(torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1))
+    assert values.dtype == torch.float32
+    assert values.flatten().tolist() == pytest.approx([0, 0.2, 1])
+
+
+# The average
+
+
+@pytest.mark.parametrize(("step", "decay"), [(0, 1 / 10), (1, 2 / 11), (8, 9 / 18), (10**6, 0.9)])
+def test_the_average_forgets_fast_at_first(step: int, decay: float) -> None:
+    assert ema_decay_at(CONFIG, step) == pytest.approx(decay)
+
+
+def test_one_step_of_the_average_keeps_the_share_that_decay_says() -> None:
+    average, net = nn.Linear(1, 2), nn.Linear(1, 2)
+    for layer, value in ((average, 1.0), (net, 3.0)):
+        nn.init.constant_(layer.weight, value)
+        nn.init.constant_(layer.bias, 10 * value)
+    update_average(average, net, 0.9)
+    torch.testing.assert_close(average.weight.detach(), torch.full((2, 1), 1.2))  # 0.9 * 1 + 0.1 * 3
+    torch.testing.assert_close(average.bias.detach(), torch.full((2,), 12.0))
+    assert (net.weight == 3).all()
+
+
+def test_a_step_moves_the_average_towards_the_trained_weights() -> None:
+    run = Steps(CONFIG, CPU)
+    before = run.average.conv_hr.weight.clone()
+    run.take(*batch())
+    trained = run.generator.net.conv_hr.weight.detach()
+    torch.testing.assert_close(run.average.conv_hr.weight, 0.1 * before + 0.9 * trained)
+    assert not torch.equal(before, trained)
+
+
+# The losses and gradients of one step
+
+
+def test_one_step_reports_the_mean_absolute_error_before_it() -> None:
+    run = Steps(CONFIG, CPU)
+    low_res, high_res = batch()
+    with torch.no_grad():
+        expected = (run.generator.net(low_res.float() / 255) - high_res.float() / 255).abs().mean().item()
+    assert run.take(low_res, high_res) == {"l1": pytest.approx(expected, rel=1e-5)}
+
+
+def test_the_generator_learns_from_the_weighted_sum_of_its_losses_and_from_nothing_else() -> None:
+    vgg = tiny_vgg()
+    weights = LossConfig(l1=0.01, perceptual=0.7, adversarial=0.3, feature_scale=2.0)
+    run = Steps(replace(GAN, losses=weights), CPU, vgg=vgg)
+    net, judge = copy.deepcopy(run.generator.net), copy.deepcopy(discriminator_of(run).net).eval()
+    reported = run.take(*batch())
+    low, high = (pixels.float() / 255 for pixels in batch())
+    upscaled = net(low)
+    l1, perceptual = l1_loss(upscaled, high), perceptual_loss(vgg, upscaled, high, 2.0)
+    adversarial = relativistic_generator_loss(judge(high), judge(upscaled))
+    (0.01 * l1 + 0.7 * perceptual + 0.3 * adversarial).backward()
+    torch.testing.assert_close(gradients(run.generator.net), gradients(net), rtol=1e-4, atol=1e-6)
+    del reported["discriminator"]
+    by_hand = {"l1": l1.item(), "perceptual": perceptual.item(), "adversarial": adversarial.item()}
+    assert reported == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_discriminator_learns_from_its_own_loss_alone() -> None:
+    run = Steps(GAN, CPU)
+    net, judge = copy.deepcopy(run.generator.net), copy.deepcopy(discriminator_of(run).net)
+    reported = run.take(*batch())
+    low, high = (pixels.float() / 255 for pixels in batch())
+    loss = relativistic_discriminator_loss(judge(high), judge(net(low).detach()))
+    loss.backward()
+    torch.testing.assert_close(gradients(discriminator_of(run).net), gradients(judge), rtol=1e-4, atol=1e-6)
+    assert reported["discriminator"] == pytest.approx(loss.item(), rel=1e-5)
+    # One more proof that the generator's step went past it: its spectral norms were improved by these two passes alone.
+    torch.testing.assert_close(dict(discriminator_of(run).net.named_buffers()), dict(judge.named_buffers()))
+
+
+def test_the_generators_losses_leave_the_discriminator_untouched() -> None:
+    run = Steps(GAN, CPU)
+    judge = discriminator_of(run).net
+    before = copy.deepcopy(judge.state_dict())
+    low, high = (as_network_input(pixels) for pixels in batch())
+    losses, _ = run._generator_losses(low, high)
+    losses["adversarial"].backward()
+    assert_equal(judge.state_dict(), before)
+    assert not gradients(judge)
+    assert gradients(run.generator.net)
+
+
+def test_a_network_is_frozen_for_a_while_and_trained_again_afterwards() -> None:
+    net = discriminator_of(Steps(GAN, CPU)).net
+    with frozen(net) as judge:
+        assert judge is net
+        assert not net.training
+        assert not any(weight.requires_grad for weight in net.parameters())
+    assert all(module.training for module in net.modules())
+    assert all(weight.requires_grad for weight in net.parameters())
+
+
+def test_a_network_is_trained_again_after_an_error() -> None:
+    net = discriminator_of(Steps(GAN, CPU)).net
+    with pytest.raises(ZeroDivisionError), frozen(net):
+        raise ZeroDivisionError
+    assert net.training
+    assert all(weight.requires_grad for weight in net.parameters())
+
+
+def test_a_loss_of_weight_zero_is_not_computed() -> None:
+    def never(*_: object) -> Tensor:
+        raise AssertionError
+
+    run = Steps(CONFIG, CPU, vgg=cast(VGGFeatures, never))
+    assert run.take(*batch()).keys() == {"l1"}
+
+
+def test_both_networks_take_the_scheduled_learning_rates() -> None:
+    run = Steps(MUON, CPU)
+    for step in range(4):
+        run.take(*batch(step))
+        rates = [[group["lr"] for one in side.optimisers for group in one.param_groups] for side in both(run)]
+        assert rates == [[MUON.optimiser.rate_at(step, 100)] * 2, [UNET.optimiser.rate_at(step, 100)]]
+    assert UNET.optimiser.rate_at(3, 100) == 1e-3 / 4
+
+
+def both(run: Steps) -> tuple[Trained, Trained]:
+    return run.generator, discriminator_of(run)
+
+
+def test_the_discriminator_learns_to_tell_the_pictures_apart() -> None:
+    still = OptimiserConfig(learning_rate=1e-9)
+    run = Steps(
+        replace(GAN, optimiser=still, discriminator=replace(UNET, optimiser=OptimiserConfig(learning_rate=1e-2))), CPU
+    )
+    losses = [run.take(*batch())["discriminator"] for _ in range(40)]
+    assert losses[0] == pytest.approx(2 * math.log(2), abs=0.1)  # it cannot tell yet
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_bfloat16_moves_weights_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_steps, "fast_dtype", lambda device: torch.bfloat16)
+    run, exact = Steps(MUON, CPU), Steps(MUON, CPU)
+    exact._dtype = torch.float32
+    losses, exact_losses = run.take(*batch()), exact.take(*batch())
+    assert losses != exact_losses
+    assert losses == pytest.approx(exact_losses, rel=0.02)
+    for side in both(run):
+        assert {weight.dtype for weight in side.net.state_dict().values()} == {torch.float32}
+
+
+# Steps that are skipped
+
+
+def infinite(one: Tensor, other: Tensor) -> Tensor:
+    return math.inf * (one.float().abs().mean() + other.float().abs().mean())
+
+
+def with_an_infinite_gradient(upscaled: Tensor, high_res: Tensor) -> Tensor:
+    return l1_loss(upscaled, high_res) + (0 * upscaled).abs().sqrt().sum()
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("l1_loss", infinite),
+        ("l1_loss", with_an_infinite_gradient),
+        ("relativistic_generator_loss", infinite),
+        ("relativistic_discriminator_loss", infinite),
+    ],
+)
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(
+    name: str, broken: Callable[[Tensor, Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Steps(MUON, CPU)
+    run.take(*batch(0))
+    before = weights_and_optimisers(run)
+    monkeypatch.setattr(training_steps, name, broken)
+    run.take(*batch(1))
+    assert_equal(weights_and_optimisers(run), before)
+    assert (run.done, run.skipped, run.skipped_in_a_row) == (2, 1, 1)
+
+
+def test_a_skipped_step_reports_that_its_loss_was_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_steps, "l1_loss", infinite)
+    assert Steps(CONFIG, CPU).take(*batch())["l1"] == math.inf
+
+
+def test_the_step_after_a_skipped_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Steps(GAN, CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr(training_steps, "l1_loss", infinite)
+        run.take(*batch(0))
+    before = weights_and_optimisers(run)
+    run.take(*batch(1))
+    after = weights_and_optimisers(run)
+    assert not torch.equal(after["generator"]["net"]["conv_hr.weight"], before["generator"]["net"]["conv_hr.weight"])
+    assert all(tensor.isfinite().all() for tensor in after["generator"]["net"].values())
+    assert (run.done, run.skipped, run.skipped_in_a_row) == (2, 1, 0)
+
+
+def test_ten_skipped_steps_in_a_row_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Steps(CONFIG, CPU)
+    run.take(*batch())
+    monkeypatch.setattr(training_steps, "l1_loss", infinite)
+    for _ in range(9):
+        run.take(*batch())
+    with pytest.raises(DivergedError, match=r"^steps 2 to 11 gave losses .* not finite.*Lower the learning rate"):
+        run.take(*batch())
+
+
+def test_skipped_steps_that_are_not_in_a_row_do_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Steps(CONFIG, CPU)
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(training_steps, "l1_loss", infinite)
+            for _ in range(9):
+                run.take(*batch())
+        run.take(*batch())
+    assert (run.skipped, run.skipped_in_a_row) == (18, 0)
+
+
+# Going on
+
+
+@pytest.mark.parametrize("config", [CONFIG, MUON, replace(GAN, optimiser=UNET.optimiser)])
+def test_a_restored_run_goes_on_bit_for_bit(config: TrainingConfig) -> None:
+    whole = Steps(config, CPU)
+    for step in range(2):
+        whole.take(*batch(step))
+    state = saved_and_loaded(whole.state())
+    resumed = Steps(replace(config, seed=9), CPU)  # other weights, which the state replaces
+    resumed.restore(state)
+    for step in range(2, 4):
+        assert whole.take(*batch(step)) == resumed.take(*batch(step))
+    assert_equal(resumed.state(), whole.state())
+
+
+def test_the_count_of_skipped_steps_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, resumed = Steps(CONFIG, CPU), Steps(CONFIG, CPU)
+    monkeypatch.setattr(training_steps, "l1_loss", infinite)
+    for _ in range(9):
+        run.take(*batch())
+    resumed.restore(saved_and_loaded(run.state()))
+    assert (resumed.done, resumed.skipped) == (9, 9)
+    with pytest.raises(DivergedError, match="steps 1 to 10 "):
+        resumed.take(*batch())
+
+
+def test_equal_runs_give_equal_weights() -> None:
+    one, other = Steps(GAN, CPU), Steps(GAN, CPU)
+    torch.manual_seed(1)  # of no account
+    for run in (one, other):
+        run.take(*batch(0))
+        run.take(*batch(1))
+    assert_equal(one.state(), other.state())

@@ -1,0 +1,80 @@
+"""Runs that take a moment: two configs, two photographs, and what a run leaves in its folder."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import read_checkpoint
+from model.rrdb import RRDBConfig
+from tests.training.photographs import made_pair
+from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.crops import CropPlan, DecodedPhotographs
+from training.data import Pair
+from training.sources import Photographs
+from training.steps import Steps
+from training.train import Run
+
+CPU = torch.device("cpu")
+PSNR = TrainingConfig(
+    name="tiny-psnr-x2",
+    recipe="tiny_psnr_x2",
+    generator=RRDBConfig(channels=6, blocks=1, growth=4, scale=2),
+    steps=6,
+    batch=2,
+    crop_px=8,
+    optimiser=OptimiserConfig(method="muon", learning_rate=3e-3, warmup_steps=2),
+    ema_decay=0.9,
+    validate_every=3,
+    log_every=2,
+)
+GAN = replace(
+    PSNR,
+    name="tiny-gan-x2",
+    recipe="tiny_gan_x2",
+    optimiser=OptimiserConfig(learning_rate=1e-3),
+    losses=LossConfig(l1=1.0, adversarial=0.1),
+    discriminator=DiscriminatorConfig(kind="unet", channels=2, optimiser=OptimiserConfig(learning_rate=1e-3)),
+)
+PAIRS = [made_pair(1), made_pair(2)]
+VALIDATION = [made_pair(3)]
+
+
+def photographs_for(config: TrainingConfig, fingerprint: str = "made") -> Photographs:
+    sizes = [(pair.low_res.shape[1], pair.low_res.shape[2]) for pair in PAIRS]
+    plan = CropPlan(sizes, crop_px=config.crop_px, batch=config.batch, seed=config.seed)
+    crops = DecodedPhotographs(PAIRS, plan, scale=config.generator.scale, device=CPU)
+    return Photographs(crops, len(PAIRS), fingerprint, decoded=True)
+
+
+def run_of(
+    config: TrainingConfig, out: Path, lines: list[str] | None = None, *, validation: Sequence[Pair] = VALIDATION
+) -> Run:
+    return Run(
+        steps=Steps(config, CPU),
+        photographs=photographs_for(config),
+        validation=validation,
+        out=out,
+        trained_on="noise (CC0)",
+        report=(lines if lines is not None else []).append,
+    )
+
+
+def history(out: Path) -> list[dict[str, float]]:
+    """Every line, without the only thing that no two runs share."""
+    lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def weights_of(path: Path) -> dict[str, Tensor]:
+    return read_checkpoint(path).net.state_dict()
+
+
+def equal(one: Path, other: Path) -> bool:
+    """Whether two weight files hold the same weights and scores, bit for bit."""
+    weights, others = weights_of(one), weights_of(other)
+    same = all(torch.equal(weight, others[name]) for name, weight in weights.items())
+    return same and read_checkpoint(one).card.metrics == read_checkpoint(other).card.metrics

@@ -1,0 +1,83 @@
+"""One run over several processes: each takes its share of every batch, and all make the same update.
+
+Start them with `torchrun --nproc-per-node N -m training ...`. Without it everything here is the identity.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as differentiable
+from torch import Tensor, nn
+
+from model.device import best_device
+
+
+def processes() -> int:
+    """How many processes share the run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def this_process() -> int:
+    """The number of this one, from 0; process 0 validates, saves and reports."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+@contextmanager
+def joined() -> Iterator[torch.device]:
+    """Join the processes that torchrun started; yields this one's device."""
+    device = best_device()
+    if "LOCAL_RANK" not in os.environ:
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of every process's value, with a gradient to each of them."""
+    if processes() == 1:
+        return value
+    return differentiable.all_reduce(value) / processes()  # type: ignore[no-any-return]  # untyped in torch
+
+
+def average_gradients(net: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes, in one exchange."""
+    if processes() == 1:
+        return
+    gradients = [weight.grad for weight in net.parameters() if weight.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= processes()
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, parts, strict=True):
+        gradient.copy_(mean.view(gradient.shape))
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation whose batch is that of all processes, and that remembers nothing between batches.
+
+    A discriminator is only ever used on the batch at hand, so there is no running average to keep. torch's
+    SyncBatchNorm does the same on GPUs only.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, channels, H, W) -> the same shape."""
+        if processes() == 1:
+            return super().forward(features)
+        values = features.float()
+        mean = mean_over_processes(values.mean(dim=(0, 2, 3), keepdim=True))
+        variance = mean_over_processes((values - mean).square().mean(dim=(0, 2, 3), keepdim=True))
+        scale = self.weight[:, None, None] * torch.rsqrt(variance + self.eps)
+        return ((values - mean) * scale + self.bias[:, None, None]).to(features.dtype)

@@ -1,0 +1,115 @@
+"""How a run is watched: the progress bar, `history.jsonl`, and TensorBoard's curves and pictures."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+PANEL_PX = 128
+"""Side of each high-res picture in a panel."""
+
+
+class Journal:
+    """Writes down what a run does; one that goes on after a kill is cut back to the step it goes on from.
+
+    Args:
+        done: steps already taken.
+        losses: sums of the losses since the last line of the history, as `state()` gave them.
+    """
+
+    def __init__(
+        self, out: Path, *, steps: int, done: int, state: Mapping[str, Any] | None, report: Callable[[str], None]
+    ) -> None:
+        self._history = out / "history.jsonl"
+        self._panel = out / "panel.png"
+        self._report = report
+        self._sums: defaultdict[str, float] = defaultdict(float, state["sums"] if state else {})
+        self._counted: int = state["counted"] if state else 0
+        self._spent_s: float = state["seconds"] if state else 0.0
+        self._started = time.monotonic()
+        self._postfix: dict[str, str] = {}
+        _cut_back(self._history, done)
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done)
+        self._bar = tqdm(total=steps, initial=done, unit="step", smoothing=0.05)
+
+    @property
+    def seconds(self) -> float:
+        """Time that the run has taken, over all its sittings."""
+        return self._spent_s + time.monotonic() - self._started
+
+    def state(self) -> dict[str, Any]:
+        """What a journal that goes on needs to write the same lines."""
+        return {"sums": dict(self._sums), "counted": self._counted, "seconds": self.seconds}
+
+    def count(self, losses: Mapping[str, float]) -> None:
+        """One more step; losses that are not finite are left out of the means."""
+        if all(abs(loss) < float("inf") for loss in losses.values()):
+            self._counted += 1
+            for name, loss in losses.items():
+                self._sums[name] += loss
+        self._postfix |= {name: f"{loss:.4f}" for name, loss in losses.items()}
+        self._bar.set_postfix(self._postfix, refresh=False)
+        self._bar.update()
+
+    def write_losses(self, step: int, *, learning_rate: float, skipped: int) -> None:
+        """A line of the history: the mean losses since the line before."""
+        means = {name: total / self._counted for name, total in self._sums.items()} if self._counted else {}
+        self._write(
+            {"step": step, "seconds": round(self.seconds), **means, "learning_rate": learning_rate, "skipped": skipped}
+        )
+        for name, mean in means.items():
+            self._board.add_scalar(f"loss/{name}", mean, step)
+        self._board.add_scalar("learning_rate", learning_rate, step)
+        self._sums.clear()
+        self._counted = 0
+
+    def write_score(self, step: int, score: float, bicubic: float) -> None:
+        """What the validation pictures gave."""
+        self._write({"step": step, "seconds": round(self.seconds), "psnr_y": score})
+        self._board.add_scalar("validation/psnr_y", score, step)
+        self._postfix["psnr_y"] = f"{score:.2f}"
+        self._report(f"step {step}: PSNR-Y {score:.3f} dB (bicubic {bicubic:.3f})")
+
+    def show(self, step: int, rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+        """Pictures of low_res | bicubic | upscaled | high_res, each uint8 RGB (3, H, W), below one another."""
+        panel = torch.cat([torch.cat([_tile(picture) for picture in row], dim=2) for row in rows], dim=1)
+        self._board.add_image("low_res | bicubic | upscaled | high_res", panel, step)
+        Image.fromarray(panel.permute(1, 2, 0).contiguous().numpy()).save(self._panel)
+
+    def close(self) -> None:
+        """End the bar and write what is left."""
+        self._bar.close()
+        self._board.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with self._history.open("a", encoding="utf-8") as history:
+            history.write(json.dumps(line) + "\n")
+
+
+def _cut_back(history: Path, done: int) -> None:
+    """Drop the lines that a killed run wrote after its last saved state, and half a line at the end."""
+    if not history.exists():
+        return
+    kept = []
+    for line in history.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > done:
+            break
+        kept.append(line)
+    unfinished = history.with_suffix(".unfinished")
+    unfinished.write_text("".join(kept), encoding="utf-8")
+    unfinished.replace(history)
+
+
+def _tile(picture: Tensor) -> Tensor:
+    """The picture at the size of a panel, nearest neighbour."""
+    size = functional.interpolate(picture[None].float(), size=(PANEL_PX, PANEL_PX), mode="nearest")
+    return size[0].to(torch.uint8).cpu()

@@ -1,0 +1,70 @@
+"""Muon: momentum whose every update is made orthogonal, for the weights of hidden convolutions.
+
+Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the size of a step is that of
+Liu et al. 2025, arXiv 2502.16982, section 2.2, so that learning rates known from Adam can be kept.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import overload
+
+import torch
+from torch import Tensor, nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic iteration: they bring every singular value near 1 in five rounds, not exactly to it."""
+
+ADAM_STEP = 0.2
+"""Root mean square of one of Adam's updates, in units of the learning rate."""
+
+
+def orthogonalised(matrices: Tensor, rounds: int = 5) -> Tensor:
+    """The nearest matrices with all singular values near 1 (0.7 to 1.2): float (N, rows, columns), rows <= columns."""
+    a, b, c = NEWTON_SCHULZ
+    x: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(rounds):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
+
+
+class Muon(torch.optim.Optimizer):
+    """Takes weights of two dimensions or more; one of more than two is seen as (outputs, all the rest)."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, learning_rate: float, momentum: float = 0.95) -> None:
+        super().__init__(parameters, {"lr": learning_rate, "momentum": momentum})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move every weight; those of one shape go together, because one by one they would be too small to be fast."""
+        if closure is not None:
+            raise ValueError("Muon takes no closure; compute the gradients before step()")
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for weight in group["params"]:
+                by_shape[weight.shape].append(weight)
+            for weights in by_shape.values():
+                self._move(weights, group["lr"], group["momentum"])
+        return None
+
+    def _move(self, weights: list[Tensor], learning_rate: float, momentum: float) -> None:
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        for weight in weights:
+            self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        averages = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, averages, momentum)  # Nesterov: where the average is going
+        matrices = torch.stack([update.flatten(1) for update in ahead])
+        if tall := matrices.shape[1] > matrices.shape[2]:
+            matrices = matrices.mT
+        updates = orthogonalised(matrices)
+        size = ADAM_STEP * max(matrices.shape[1:]) ** 0.5
+        updates = updates.mT if tall else updates
+        for weight, update in zip(weights, updates, strict=True):
+            weight.add_(update.reshape(weight.shape), alpha=-learning_rate * size)
