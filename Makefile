@@ -16,11 +16,11 @@ JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
 RUN := exec env LD_PRELOAD=$(JEMALLOC)
 
-.PHONY: help serve train test check bench lock image clean
+.PHONY: help serve train test check bench bench-training lock image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s  %s\n", $$1, $$2 }' Makefile
 
 serve: $(VENV)/base.stamp ## run the service on 127.0.0.1:8000 (another port: PORT=9000)
 	@$(RUN) $(KEEP) $(PYTHON) -m app
@@ -42,6 +42,9 @@ bench: $(VENV)/dev.stamp ## measure speed and quality (ARGS are the module's own
 # Each lock holds the versions of the one before, so that all of them fit into one environment in any order.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
     --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
+bench-training: $(VENV)/dev.stamp ## measure training steps: ARGS="--data PHOTOS"
+	@$(RUN) $(PYTHON) -m benchmarks.training $(ARGS)
+
 lock: ## write requirements/ anew from pyproject.toml with uv (newest versions: ARGS=--upgrade)
 	@$(LOCK) --output-file requirements/base.txt
 	@$(LOCK) --extra train --constraint requirements/base.txt --output-file requirements/train.txt

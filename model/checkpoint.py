@@ -75,8 +75,10 @@ def write_checkpoint(
         dtype: format of the stored weights; the golden output is that of the stored, rounded weights.
 
     Raises:
-        WeightsError: a weight is not finite in `dtype`.
+        WeightsError: a weight is not finite in `dtype`, the name is none, or the file cannot be written.
     """
+    if not NAME.fullmatch(card.name):
+        raise WeightsError(f"{card.name!r} cannot be the name of a model; take letters, digits, '.', '_' and '-'")
     stored = {name: weight.detach().to(dtype).contiguous() for name, weight in net.state_dict().items()}
     _refuse_not_finite(stored, path)
     rounded = _network(net.config, stored)
@@ -130,7 +132,10 @@ def reference_output(net: RRDBNet, picture: Tensor) -> Tensor:
 
 def _save(path: Path, tensors: dict[str, Tensor], config: RRDBConfig, card: Card) -> None:
     unfinished = path.with_suffix(".unfinished")
-    save_file(tensors, unfinished, metadata=_metadata(config, card))
+    try:
+        save_file(tensors, unfinished, metadata=_metadata(config, card))
+    except SafetensorError as error:
+        raise WeightsError(f"{path} cannot be written ({error})") from error
     unfinished.chmod(0o644)  # the library makes it private, and the service may run as another user
     unfinished.replace(path)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from training.config import ConfigError, TrainingConfig
 from training.data import DataError, Pair, read_pairs
 from training.distributed import joined, this_process
 from training.evaluate import (
+    LEAST_PX,
     SetScores,
     as_service,
     benchmark_pairs,
@@ -91,6 +93,7 @@ def _add_recipe_options(command: argparse.ArgumentParser) -> None:
     add("--steps", type=int, help="instead of the recipe's")
     add("--batch", type=int, help="instead of the recipe's")
     add("--seed", type=int, help="instead of the recipe's")
+    add("--method", choices=("adam", "muon"), help="the generator's optimiser, instead of the recipe's")
     add("--no-compile", dest="compiled", action="store_false", help="do not let torch compile the generator on a GPU")
 
 
@@ -122,14 +125,7 @@ def _add_interpolate(command: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    changes = {
-        name: getattr(options, name) for name in ("steps", "batch", "seed") if getattr(options, name) is not None
-    }
-    config = replace(RECIPES[options.command](), **changes)
-    if config.starts_from and not options.start:
-        raise ConfigError(
-            f"{config.recipe} goes on from a generator of {config.starts_from}; name its file with --start"
-        )
+    config = _chosen(options)
     with joined() as device:
         report = tqdm.write if this_process() == 0 else _silent
         start = _start(options.start, config) if options.start else None
@@ -165,6 +161,20 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _chosen(options: argparse.Namespace) -> TrainingConfig:
+    """The recipe with what the command line says instead."""
+    config = RECIPES[options.command]()
+    if config.starts_from and not options.start:
+        raise ConfigError(
+            f"{config.recipe} goes on from a generator of {config.starts_from}; name its file with --start"
+        )
+    given = {name: getattr(options, name) for name in ("steps", "batch", "seed")}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if options.method:
+        changes["optimiser"] = replace(config.optimiser, method=options.method)
+    return replace(config, **changes)
+
+
 def _start(path: Path, config: TrainingConfig) -> Checkpoint:
     start = read_checkpoint(path)
     if start.net.config != config.generator:
@@ -181,7 +191,7 @@ def _scaled(config: TrainingConfig, vgg: VGGFeatures | None) -> TrainingConfig:
 
 def _validation(given: Path | None, data: Path, held_out: frozenset[Path], scale: int) -> list[Pair]:
     pairs = []
-    for pair in read_pairs(given or data, scale, only=None if given else held_out):
+    for pair in read_pairs(given or data, scale, least_px=LEAST_PX // scale, only=None if given else held_out):
         if isinstance(pair, Pair):
             pairs.append(pair)
         else:
@@ -200,6 +210,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    names = Counter(path.stem for path in options.weights) + Counter(["bicubic"])
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise DataError(f"more than one generator is named {', '.join(twice)}; rename the files")
     loaded = {path: load(path)[0] for path in options.weights}
     scales = {upscaler.scale for upscaler in loaded.values()}
     if len(scales) > 1:

@@ -19,6 +19,9 @@ READ_ERRORS = (Exception,)
 _SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
 
+_PNG_EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
+"""Where a PNG keeps its orientation."""
+
 
 class DataError(Exception):
     """A folder of pictures cannot be used; the text says why and what would help."""
@@ -68,6 +71,8 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     with Image.open(path) as image:
         width, height = image.size
+        if image.format == "TIFF" or (image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF)):
+            return height, width  # Pillow turns a TIFF itself, and would decode a whole PNG to look for its EXIF
         sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
     return (width, height) if sideways else (height, width)
 

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from model.upscaler import Upscaler
 from training.colour import colour_shift
-from training.data import DataError, Pair, picture_files, read_pairs, read_picture
+from training.data import DataError, Pair, picture_files, read_pairs, read_picture, too_small
 from training.degrade import crop_to_multiple, enlarge_bicubic
 from training.lpips import LPIPS
 from training.metrics import psnr_y, ssim_y
 from training.niqe import niqe
+
+LEAST_PX = 32
+"""Shortest side of an original that every measure but NIQE applies to."""
 
 Upscale = Callable[[Tensor], Tensor]
 """uint8 RGB (3, H, W) -> (3, scale * H, scale * W)."""
@@ -63,12 +66,12 @@ def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
     """The pictures of a set: `HR` and `LRbicX4` where the folder has them, else its pictures, reduced by bicubic.
 
     Raises:
-        DataError: there is no picture, or a low-res one has the wrong size.
+        DataError: there is no picture, one is too small to be measured, or a low-res one has the wrong size.
         OSError: a picture is missing or cannot be read.
     """
     low_res_folder = folder / f"LRbicX{scale}"
     if not low_res_folder.is_dir():
-        for pair in read_pairs(folder, scale):
+        for pair in read_pairs(folder, scale, least_px=LEAST_PX // scale):
             if isinstance(pair, str):
                 raise DataError(pair)
             yield pair
@@ -76,6 +79,8 @@ def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
     for path in picture_files(folder / "HR"):
         high_res = crop_to_multiple(read_picture(path), scale)
         low_res = read_picture(low_res_folder / path.name)
+        if problem := too_small(path, *high_res.shape[-2:], LEAST_PX):
+            raise DataError(problem)
         if any(high != scale * low for high, low in zip(high_res.shape[1:], low_res.shape[1:], strict=True)):
             raise DataError(f"{path.name}: the picture in {low_res_folder.name} is not {scale} times smaller")
         yield Pair(path.stem, low_res, high_res)
@@ -88,9 +93,16 @@ def evaluate(name: str, pairs: Iterable[Pair], generators: dict[str, Upscale], l
         name: the set's.
         generators: by name; `bicubic` and `as_service` make some.
         lpips: None leaves that measure out.
+
+    Raises:
+        DataError: two pictures have one name.
     """
     results = {generator: SetScores(set=name, generator=generator, pictures={}) for generator in generators}
+    seen: set[str] = set()
     for pair in pairs:
+        if pair.name in seen:
+            raise DataError(f"two pictures of {name} are named {pair.name}; rename one of them")
+        seen.add(pair.name)
         for generator, upscale in generators.items():
             results[generator].pictures[pair.name] = scores(pair, upscale(pair.low_res), lpips)
     return list(results.values())

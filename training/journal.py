@@ -38,7 +38,7 @@ class Journal:
         self._started = time.monotonic()
         self._postfix: dict[str, str] = {}
         _cut_back(self._history, done)
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done)
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done + 1)
         self._bar = tqdm(total=steps, initial=done, unit="step", smoothing=0.05)
 
     @property

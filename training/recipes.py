@@ -83,9 +83,12 @@ def realistic_x4() -> TrainingConfig:
 
 
 def compact_psnr_x4() -> TrainingConfig:
-    """Compact generator for x4, trained with L1 alone.
+    """Compact generator for x4, trained with L1 alone: the highest PSNR, the least invention.
 
     Command: python -m training compact_psnr_x4 --data PHOTOS --validation OTHER_PHOTOS --out DIR
+    Time: 0.5 s a step on two idle cores with AVX512-BF16: about an hour.
+    Expect: 31.4 dB PSNR-Y on Set5, 28.1 on Set14 for the second run in a row (--start with the first one's file, as the
+        shipped generator was made) on 531 photographs of 512 x 512 px; less for a single one.
     """
     return TrainingConfig(
         name="compact-psnr-x4",
@@ -102,7 +105,10 @@ def compact_psnr_x4() -> TrainingConfig:
 def compact_esrgan_x4() -> TrainingConfig:
     """Compact generator for x4, second stage: sharp and textured.
 
+    The weight of L1 is that of Real-ESRGAN, which keeps the colours; the others are the paper's.
+
     Command: python -m training compact_esrgan_x4 --start PSNR_FILE --data PHOTOS --validation OTHER_PHOTOS --out DIR
+    Time: 2.1 s a step on two idle cores with AVX512-BF16: half an hour.
     """
     return TrainingConfig(
         name="compact-esrgan-x4",
@@ -125,6 +131,8 @@ def smoke() -> TrainingConfig:
     """A tiny generator that beats bicubic within minutes on two CPU cores: try this first.
 
     Command: python -m training smoke --data PHOTOS --out DIR
+    Time: 100 s on two idle cores with AVX512-BF16.
+    Expect: above bicubic from step 150 on, 0.4 dB above it at the end.
     """
     return TrainingConfig(
         name="smoke-x4",

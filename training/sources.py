@@ -193,7 +193,7 @@ class _BatchOfStep(Dataset[tuple[Tensor, Tensor, list[str]]]):
 
     def _cut(self, file: PhotographFile, places: Places, number: int) -> tuple[Tensor, Tensor]:
         scale, side = self._scale, self._plan.crop_px
-        picture = crop_to_multiple(read_picture(file.path), scale)
+        picture = _read_whole(file, scale)
         top, left, turn = (int(values[number]) for values in (places.top, places.left, places.turn))
         # What the reduction sees around the crop has to be there, so that the crop is that of the whole picture.
         above, before = min(top, BICUBIC_REACH_PX), min(left, BICUBIC_REACH_PX)
@@ -221,11 +221,21 @@ def _usable(folder: Path, scale: int, least_px: int, report: Report) -> Iterator
 def _decode(files: Sequence[PhotographFile], scale: int, report: Report) -> Iterator[tuple[PhotographFile, Pair]]:
     for file in files:
         try:
-            high_res = crop_to_multiple(read_picture(file.path), scale)
+            high_res = _read_whole(file, scale)
         except READ_ERRORS as error:
             report(f"left out: {unreadable(file.path, error)}")
             continue
         yield file, Pair(file.path.stem, shrink_bicubic(high_res, scale), high_res)
+
+
+def _read_whole(file: PhotographFile, scale: int) -> Tensor:
+    picture = crop_to_multiple(read_picture(file.path), scale)
+    if picture.shape[-2:] != (file.height * scale, file.width * scale):
+        height, width = picture.shape[-2:]
+        raise ValueError(
+            f"it is {width} x {height} px, and its header said {file.width * scale} x {file.height * scale}"
+        )
+    return picture
 
 
 def _fingerprint(files: Sequence[PhotographFile], folder: Path) -> str:

@@ -50,9 +50,9 @@ CONFIGS = {
     ),
 }
 
-LAST_BIASES = ("verdict.bias", "verdict.2.bias")
-"""Of the U-Net and the VGG discriminator. The relativistic losses see differences of verdicts, in which this bias
-cancels: its gradient is made of rounding errors, and Adam makes whole steps of them."""
+CANCELLING = ("verdict.bias", "verdict.0.bias", "verdict.2.bias")
+"""Of the U-Net and the VGG discriminator. The relativistic losses see differences of verdicts, in which a bias cancels
+where it moves every verdict by as much: its gradient is made of rounding errors, and Adam makes whole steps of them."""
 
 
 def share_of(batch: Tensor, process: int, sharing: int) -> Tensor:
@@ -60,7 +60,7 @@ def share_of(batch: Tensor, process: int, sharing: int) -> Tensor:
 
 
 def after_two_steps(config: TrainingConfig, process: int, sharing: int) -> dict[str, Any]:
-    """What a run comes to in one of the processes that share it: weights, spectral norms, and each step's losses."""
+    """What a run comes to in one of the processes that share it: weights, spectral norms, gradients, losses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_steps, "fast_dtype", lambda device: torch.float32)
         run = Steps(config, CPU)
@@ -72,12 +72,15 @@ def after_two_steps(config: TrainingConfig, process: int, sharing: int) -> dict[
             for side in (config.crop_px, config.crop_px * config.generator.scale)
         )
         losses.append(run.take(share_of(low_res, process, sharing), share_of(high_res, process, sharing)))
-    discriminator = run.discriminator.net.state_dict() if run.discriminator else {}
+    nets = {"generator": run.generator.net} | ({"discriminator": run.discriminator.net} if run.discriminator else {})
     return {
         "losses": losses,
-        "generator": run.generator.net.state_dict(),
         "average": run.average.state_dict(),
-        "discriminator": {name: weight for name, weight in discriminator.items() if name not in LAST_BIASES},
+        "gradients": {name: [weight.grad for weight in net.parameters()] for name, net in nets.items()},
+        "weights": {
+            name: {key: weight for key, weight in net.state_dict().items() if key not in CANCELLING}
+            for name, net in nets.items()
+        },
     }
 
 

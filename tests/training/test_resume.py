@@ -194,7 +194,7 @@ def short_lines() -> TrainingConfig:
 
 
 def test_a_process_that_was_killed_goes_on_when_its_command_is_given_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(10):  # one of them is held out to measure on
         save(textured(100, 110, number), tmp_path / "photos" / f"{number}.png")
@@ -216,6 +216,8 @@ def test_a_process_that_was_killed_goes_on_when_its_command_is_given_again(
             process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "cut" / "smoke-x4.safetensors").exists()
+    capsys.readouterr()
     assert main([*command, str(tmp_path / "cut")]) == 0
+    assert "continuing after step" in capsys.readouterr().out
     assert equal(tmp_path / "cut" / "smoke-x4.safetensors", tmp_path / "whole" / "smoke-x4.safetensors")
     assert history(tmp_path / "cut") == history(tmp_path / "whole")
