@@ -39,12 +39,12 @@ check: $(VENV)/dev.stamp ## check format, lint and types
 bench: $(VENV)/dev.stamp ## measure speed and quality (ARGS are the module's own)
 	@$(RUN) $(KEEP) $(PYTHON) -m benchmarks $(ARGS)
 
-# Each lock holds the versions of the one before, so that all of them fit into one environment in any order.
-LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
-    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
 bench-training: $(VENV)/dev.stamp ## measure training steps: ARGS="--data PHOTOS"
 	@$(RUN) $(PYTHON) -m benchmarks.training $(ARGS)
 
+# Each lock holds the versions of the one before, so that all of them fit into one environment in any order.
+LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
+    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
 lock: ## write requirements/ anew from pyproject.toml with uv (newest versions: ARGS=--upgrade)
 	@$(LOCK) --output-file requirements/base.txt
 	@$(LOCK) --extra train --constraint requirements/base.txt --output-file requirements/train.txt

@@ -1,6 +1,7 @@
 """python -m training RECIPE | doctor | evaluate | interpolate; `--help` after any of them tells its options."""
 
 import argparse
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -151,7 +152,7 @@ def _train(options: argparse.Namespace) -> int:
                 compiled=options.compiled and device.type == "cuda",
             ),
             photographs=photographs,
-            validation=_validation(options.validation, options.data, held_out, config.generator.scale),
+            validation=_validation(options.validation, options.data, held_out, config.generator.scale, report),
             out=options.out,
             trained_on=options.trained_on or f"{photographs.number} pictures of {options.data.name}",
             report=report,
@@ -189,13 +190,15 @@ def _scaled(config: TrainingConfig, vgg: VGGFeatures | None) -> TrainingConfig:
     return replace(config, losses=replace(config.losses, feature_scale=CAFFE_FEATURE_SCALE))
 
 
-def _validation(given: Path | None, data: Path, held_out: frozenset[Path], scale: int) -> list[Pair]:
+def _validation(
+    given: Path | None, data: Path, held_out: frozenset[Path], scale: int, report: Callable[[str], None]
+) -> list[Pair]:
     pairs = []
     for pair in read_pairs(given or data, scale, least_px=LEAST_PX // scale, only=None if given else held_out):
         if isinstance(pair, Pair):
             pairs.append(pair)
         else:
-            tqdm.write(f"left out: {pair}")
+            report(f"left out: {pair}")
     return pairs
 
 
@@ -234,7 +237,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _recorded(result: SetScores) -> dict[str, float]:
     """The means that go into a weight file."""
-    return {name: round(value, 4) for name, value in asdict(result.mean).items() if value is not None}
+    measures = asdict(result.mean).items()
+    return {name: round(value, 4) for name, value in measures if value is not None and math.isfinite(value)}
 
 
 def _interpolate(options: argparse.Namespace) -> int:

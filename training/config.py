@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from model.rrdb import RRDBConfig
-from training.realistic import RealisticConfig
+from training.realistic import LEAST_PX, RealisticConfig
 
 
 class ConfigError(ValueError):
@@ -150,6 +150,8 @@ class TrainingConfig:
                 f"the adversarial loss has weight {self.losses.adversarial} and the discriminator is "
                 f"{self.discriminator}; it takes both or neither"
             )
+        if self.degradation and self.crop_px < LEAST_PX:
+            raise ConfigError(f"crop_px is {self.crop_px}; a realistic degradation needs at least {LEAST_PX}")
         if self.discriminator:
             self._check_crop(self.discriminator)
 
@@ -167,8 +169,10 @@ class TrainingConfig:
             )
 
     def write(self, path: Path) -> None:
-        """Write every field as JSON."""
-        path.write_text(self.to_json() + "\n", encoding="utf-8")
+        """Write every field as JSON, whole or not at all."""
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(self.to_json() + "\n", encoding="utf-8")
+        unfinished.replace(path)
 
     def to_json(self) -> str:
         """Every field, in order; equal text means an equal run."""

@@ -6,10 +6,10 @@ Start them with `torchrun --nproc-per-node N -m training ...`. Without it everyt
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
 
 from model.device import best_device
@@ -46,7 +46,24 @@ def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of every process's value, with a gradient to each of them."""
     if processes() == 1:
         return value
-    return differentiable.all_reduce(value) / processes()  # type: ignore[no-any-return]  # untyped in torch
+    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]  # untyped in torch
+    return total / processes()
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes. What each made of it flows back to every one of them."""
+
+    @staticmethod
+    def forward(_context: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 def average_gradients(net: nn.Module) -> None:

@@ -79,7 +79,8 @@ def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
     for path in picture_files(folder / "HR"):
         high_res = crop_to_multiple(read_picture(path), scale)
         low_res = read_picture(low_res_folder / path.name)
-        if problem := too_small(path, *high_res.shape[-2:], LEAST_PX):
+        height, width = high_res.shape[-2:]
+        if problem := too_small(path, height, width, LEAST_PX):
             raise DataError(problem)
         if any(high != scale * low for high, low in zip(high_res.shape[1:], low_res.shape[1:], strict=True)):
             raise DataError(f"{path.name}: the picture in {low_res_folder.name} is not {scale} times smaller")
@@ -167,7 +168,7 @@ def summary_table(results: Iterable[SetScores]) -> str:
 def save(results: Sequence[SetScores], out: Path) -> tuple[Path, Path]:
     """Write `out`.md, the tables, and `out`.json, every number; returns both."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    tables, numbers = out.with_suffix(".md"), out.with_suffix(".json")
+    tables, numbers = (out.with_name(out.name + suffix) for suffix in (".md", ".json"))
     tables.write_text("\n\n".join([summary_table(results), *map(picture_table, results)]) + "\n", encoding="utf-8")
     everything = [asdict(result) | {"mean": asdict(result.mean)} for result in results]
     numbers.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")

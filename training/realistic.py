@@ -25,7 +25,9 @@ from training.kernels import (
 )
 
 _METHODS = ("area", "bilinear", "bicubic")
-_LEAST_PX = RADIUS_PX + 1  # a border can only be mirrored into a picture that is wider than it
+LEAST_PX = RADIUS_PX + 1
+"""Shortest side of a low-res picture: a border can only be mirrored into a picture that is wider than it."""
+
 _PHOTONS = 256  # in the brightest level: an 8-bit picture as a count, before `poisson_factor` strengthens its noise
 
 
@@ -145,7 +147,7 @@ def _draw_order(config: OrderConfig, count: int, chance: numpy.random.Generator,
 
 def _resize(pictures: Tensor, height: int, width: int, method: str) -> Tensor:
     """To (N, 3, height, width), but never below 11 px a side, within [0, 1]; without antialiasing, as in the paper."""
-    size = max(height, _LEAST_PX), max(width, _LEAST_PX)
+    size = max(height, LEAST_PX), max(width, LEAST_PX)
     return F.interpolate(pictures, size=size, mode=method).clamp(0, 1)
 
 
@@ -172,8 +174,8 @@ def _check(high_res: Tensor, scale: int) -> None:
     height, width = high_res.shape[-2:]
     if height % scale or width % scale:
         raise ValueError(f"{width} x {height} px cannot be reduced by exactly {scale}; crop it first")
-    if min(height, width) < _LEAST_PX * scale:
-        raise ValueError(f"{width} x {height} px is too small; a side needs {_LEAST_PX * scale} px at scale {scale}")
+    if min(height, width) < LEAST_PX * scale:
+        raise ValueError(f"{width} x {height} px is too small; a side needs {LEAST_PX * scale} px at scale {scale}")
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.config import TrainingConfig
 from training.crops import Batch, CropPlan, CropSource, DecodedPhotographs, Places, turned
-from training.data import READ_ERRORS, Pair, picture_files, read_picture, read_size, too_small, unreadable
+from training.data import READ_ERRORS, DataError, Pair, picture_files, read_picture, read_size, too_small, unreadable
 from training.degrade import BICUBIC_REACH_PX, crop_to_multiple, shrink_bicubic
 from training.distributed import processes, this_process
 from training.realistic import RealisticConfig, degrade_realistically
@@ -187,7 +187,7 @@ class _BatchOfStep(Dataset[tuple[Tensor, Tensor, list[str]]]):
                 problems.append(unreadable(file.path, error))
                 places = self._plan.of_step(step, attempt=attempt)
                 if attempt > MOST_ATTEMPTS:
-                    raise
+                    raise DataError(f"{attempt} pictures in a row cannot be read; the last: {problems[-1]}") from error
         low_res, high_res = zip(*crops, strict=True)
         return torch.stack(low_res), torch.stack(high_res), problems
 

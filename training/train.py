@@ -173,7 +173,7 @@ def _export(run: Run, score: float | None) -> Path:
         recipe=config.recipe,
         steps=config.steps,
         data=run.trained_on,
-        metrics={} if score is None else {"validation": {"psnr_y": round(score, 3)}},
+        metrics={} if score is None or not math.isfinite(score) else {"validation": {"psnr_y": round(score, 3)}},
         created=datetime.now(UTC).date().isoformat(),
     )
     net = run.steps.average.cpu()

@@ -14,10 +14,10 @@ def test_a_white_disc_has_no_halo_whatever_lies_under_the_transparency(hidden: t
     rows, columns = numpy.mgrid[:40, :40]
     alpha = numpy.where((rows - 20) ** 2 + (columns - 20) ** 2 < 14**2, 255, 0).astype(numpy.uint8)
     colour = numpy.where(alpha[..., None] > 0, 255, numpy.array(hidden)).astype(numpy.uint8)
-    settings = Settings()
-    engine = build_service(settings).scheduler._engine
+    service = build_service(Settings())
+    engine = service.scheduler._engine
     planes = planes_of(colour, alpha)
-    (upscaled,) = engine.batch([Job(model=settings.default_model, planes=planes)])
+    (upscaled,) = engine.batch([Job(model=service.settings.default_model, planes=planes)])
     seen, opacity = colour_and_alpha(upscaled, planes)
     assert opacity[80, 80] == 255
     assert opacity[0, 0] == 0

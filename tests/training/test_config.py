@@ -161,8 +161,10 @@ def test_configs_that_differ_anywhere_differ_in_text() -> None:
         GAN,
         replace(GAN, losses=replace(LOSSES, feature_scale=0.05)),
         replace(GAN, discriminator=UNET),
-        replace(CONFIG, degradation=degradation),
-        replace(CONFIG, degradation=replace(degradation, first=replace(degradation.first, grey_probability=0.5))),
+        replace(CONFIG, crop_px=12, degradation=degradation),
+        replace(
+            CONFIG, crop_px=12, degradation=replace(degradation, first=replace(degradation.first, grey_probability=0.5))
+        ),
     ]
     assert len({config.to_json() for config in (CONFIG, *others)}) == 1 + len(others)
 

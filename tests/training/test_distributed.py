@@ -60,23 +60,26 @@ def share_of(batch: Tensor, process: int, sharing: int) -> Tensor:
 
 
 def after_two_steps(config: TrainingConfig, process: int, sharing: int) -> dict[str, Any]:
-    """What a run comes to in one of the processes that share it: weights, spectral norms, gradients, losses."""
+    """What a run comes to in one of the processes that share it: weights, spectral norms, losses, first gradients."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_steps, "fast_dtype", lambda device: torch.float32)
         run = Steps(config, CPU)
     chance = torch.Generator().manual_seed(7)
-    losses = []
+    nets = {"generator": run.generator.net} | ({"discriminator": run.discriminator.net} if run.discriminator else {})
+    losses: list[dict[str, float]] = []
+    gradients: list[Tensor] = []
     for _ in range(2):
         low_res, high_res = (
             torch.randint(256, (config.batch, 3, side, side), generator=chance, dtype=torch.uint8)
             for side in (config.crop_px, config.crop_px * config.generator.scale)
         )
         losses.append(run.take(share_of(low_res, process, sharing), share_of(high_res, process, sharing)))
-    nets = {"generator": run.generator.net} | ({"discriminator": run.discriminator.net} if run.discriminator else {})
+        weights = [weight for net in nets.values() for weight in net.parameters()]
+        gradients = gradients or [weight.grad.clone() for weight in weights if weight.grad is not None]
     return {
         "losses": losses,
         "average": run.average.state_dict(),
-        "gradients": {name: [weight.grad for weight in net.parameters()] for name, net in nets.items()},
+        "gradients": gradients,
         "weights": {
             name: {key: weight for key, weight in net.state_dict().items() if key not in CANCELLING}
             for name, net in nets.items()

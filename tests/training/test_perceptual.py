@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -14,14 +13,6 @@ from training.perceptual import VGGError, VGGFeatures, load_vgg, perceptual_loss
 CPU = torch.device("cpu")
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN_OF_255 = (123.68, 116.779, 103.939)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_classifier() -> Iterator[None]:
-    """torchvision's VGG19 draws 124 million weights of a classifier that nobody uses here: seconds for nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nn.Linear, "reset_parameters", lambda self: None)
-        yield
 
 
 @pytest.fixture(scope="module")
