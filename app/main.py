@@ -13,11 +13,11 @@ from app.settings import Settings, SettingsError
 from model.checkpoint import Checkpoint
 from model.upscaler import Upscaler, load
 
-PREFERRED = {
-    "cuda": ("rrdb-esrgan-x4", "rrdb-psnr-x4", "compact-esrgan-x4", "compact-psnr-x4"),
-    "cpu": ("compact-esrgan-x4", "compact-psnr-x4"),
-}
-"""Shipped models by device, the best that it runs well first: requests that name no model get that one."""
+PREFERRED = {"cuda": ("rrdb-psnr-x4", "compact-psnr-x4"), "cpu": ("compact-psnr-x4",)}
+"""Shipped models by device, the best that it runs well first: requests that name no model get that one.
+
+They are those that invent nothing; who wants invented texture names a model of the GAN stage.
+"""
 
 log = logging.getLogger(__name__)
 

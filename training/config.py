@@ -56,7 +56,7 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the generator's losses; one whose weight is 0 is not computed.
+    """Weights of the generator's losses; one whose weight is 0 is not computed, but for L1, which is always reported.
 
     Raises:
         ConfigError: a weight is negative, or all are zero.
@@ -141,10 +141,9 @@ class TrainingConfig:
             raise ConfigError(f"seed is {self.seed}; it must not be negative")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
-        if self.optimiser.warmup_steps >= self.steps:
-            raise ConfigError(
-                f"warmup_steps is {self.optimiser.warmup_steps}; it must be less than steps = {self.steps}"
-            )
+        optimisers = [self.optimiser, *([self.discriminator.optimiser] if self.discriminator else [])]
+        if (warmup_steps := max(one.warmup_steps for one in optimisers)) >= self.steps:
+            raise ConfigError(f"warmup_steps is {warmup_steps}; it must be less than steps = {self.steps}")
         if bool(self.losses.adversarial) != bool(self.discriminator):
             raise ConfigError(
                 f"the adversarial loss has weight {self.losses.adversarial} and the discriminator is "

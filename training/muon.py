@@ -6,7 +6,7 @@ Liu et al. 2025, arXiv 2502.16982, section 2.2, so that learning rates known fro
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import overload
+from typing import cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -48,15 +48,16 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
-                by_shape[weight.shape].append(weight)
+                if weight.grad is not None:
+                    by_shape[weight.shape].append(weight)
             for weights in by_shape.values():
                 self._move(weights, group["lr"], group["momentum"])
         return None
 
     def _move(self, weights: list[Tensor], learning_rate: float, momentum: float) -> None:
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
         for weight in weights:
             self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        gradients = [cast(Tensor, weight.grad) for weight in weights]
         averages = [self.state[weight]["momentum"] for weight in weights]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, averages, momentum)  # Nesterov: where the average is going

@@ -4,6 +4,7 @@ Source: arXiv 1809.00219, section 3.3: features before the activation are denser
 Simonyan and Zisserman's VGG19 (arXiv 1409.1556) up to that convolution.
 """
 
+import pickle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,8 +45,9 @@ class VGGFeatures(nn.Module):
     def __init__(self, normalisation: Normalisation) -> None:
         super().__init__()
         self.normalisation = normalisation
-        layers = vgg19(weights=None, init_weights=False).features[: CONV5_4 + 1]
-        self.features = layers.eval().requires_grad_(False)
+        with torch.device("meta"):  # its classifier alone would take half a gigabyte
+            layers = vgg19(weights=None, init_weights=False).features[: CONV5_4 + 1]
+        self.features = layers.to_empty(device="cpu").eval().requires_grad_(False)
         for name in ("mean", "std"):
             values = torch.tensor(getattr(normalisation, name))[:, None, None]
             self.register_buffer(name, values, persistent=False)
@@ -81,10 +83,10 @@ def load_vgg(path: Path | None, device: torch.device) -> VGGFeatures:
             {
                 name.removeprefix("features."): weight.float()
                 for name, weight in weights.items()
-                if name.startswith("features.") and int(name.split(".")[1]) <= CONV5_4
+                if str(name).startswith("features.") and int(name.split(".")[1]) <= CONV5_4
             }
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, AttributeError) as error:
         raise VGGError(f"{path} does not hold VGG19 in torchvision's layout ({error})") from error
     return vgg.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stub lacks the keyword
 
@@ -92,7 +94,7 @@ def load_vgg(path: Path | None, device: torch.device) -> VGGFeatures:
 def _downloaded() -> tuple[dict[str, Tensor], Normalisation]:
     try:
         return dict(VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)), TORCHVISION
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # no network, or a file that was cut short
         raise VGGError(
             f"torchvision's weights of VGG19 cannot be downloaded ({error}); name a local file with --vgg-weights"
         ) from error
@@ -101,10 +103,13 @@ def _downloaded() -> tuple[dict[str, Tensor], Normalisation]:
 def _read(path: Path) -> tuple[dict[str, Tensor], Normalisation]:
     try:
         if path.suffix != ".safetensors":
-            return torch.load(path, map_location="cpu", weights_only=True), TORCHVISION
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+            if not isinstance(weights, dict):
+                raise VGGError(f"{path} holds {type(weights).__name__}, not weights by name")
+            return weights, TORCHVISION
         with safe_open(path, framework="pt") as file:
             caffe = "caffe" in " ".join((file.metadata() or {}).values()).lower()
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict, and cannot be iterated
             return weights, CAFFE if caffe else TORCHVISION
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+    except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise VGGError(f"{path} is not a readable weight file ({error})") from error

@@ -162,7 +162,7 @@ class Steps:
         return dict(zip(losses, values.tolist(), strict=False))
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides the steps to come."""
+        """Everything that decides the steps to come; it changes with the next step, so it is to be saved at once."""
         return {
             "done": self.done,
             "skipped": self.skipped,

@@ -116,8 +116,7 @@ async def test_the_default_model_must_be_there(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("names", "default"),
     [
-        (["compact-esrgan-x4", "compact-psnr-x4", "a"], "compact-esrgan-x4"),
-        (["compact-psnr-x4", "a"], "compact-psnr-x4"),
+        (["compact-esrgan-x4", "compact-psnr-x4", "a"], "compact-psnr-x4"),
         (["mine", "yours"], "mine"),
     ],
 )

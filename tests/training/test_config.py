@@ -88,6 +88,12 @@ def test_a_crop_that_the_unet_cannot_halve_three_times_is_refused() -> None:
         replace(GAN, discriminator=UNET, crop_px=9)
 
 
+def test_a_crop_that_is_too_small_for_a_realistic_degradation_is_refused() -> None:
+    assert replace(CONFIG, degradation=RealisticConfig(), crop_px=11).crop_px == 11
+    with pytest.raises(ConfigError, match="crop_px is 10; a realistic degradation needs at least 11"):
+        replace(CONFIG, degradation=RealisticConfig(), crop_px=10)
+
+
 def test_the_edges_of_the_ranges_are_allowed() -> None:
     optimiser = OptimiserConfig(learning_rate=0.999, warmup_steps=0, halve_at=(1, 2), betas=(0.0, 0.0))
     replace(CONFIG, steps=1, batch=1, crop_px=1, validate_every=1, log_every=1, ema_decay=0.0, optimiser=optimiser)
