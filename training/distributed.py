@@ -46,7 +46,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of every process's value, with a gradient to each of them."""
     if processes() == 1:
         return value
-    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]  # untyped in torch
+    total: Tensor = _Sum.apply(value)
     return total / processes()
 
 
