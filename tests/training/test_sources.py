@@ -153,7 +153,7 @@ def test_a_run_gives_up_when_all_its_photographs_are_gone(folder: Path) -> None:
     photographs = opened(folder, NOTHING)
     for path in picture_files(folder):
         path.unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataError, match=r"pictures in a row cannot be read; the last: .*No such file"):
         list(photographs.crops.batches(0, 1))
 
 
