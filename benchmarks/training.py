@@ -21,12 +21,14 @@ from training.steps import Steps, new_generator
 
 Step = Callable[[], object]
 
+GAN_RECIPES = [name for name, recipe in RECIPES.items() if recipe().discriminator]
+
 
 def main() -> None:
     """Take one step of each kind in turns, so that a slow minute hits all of them alike."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with photographs")
-    parser.add_argument("--recipe", choices=RECIPES, default="compact_esrgan_x4", help="one with a discriminator")
+    parser.add_argument("--recipe", choices=GAN_RECIPES, default="compact_esrgan_x4")
     parser.add_argument("--vgg-weights", type=Path, help="VGG19; without it torchvision's")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

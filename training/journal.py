@@ -23,7 +23,7 @@ class Journal:
 
     Args:
         done: steps already taken.
-        losses: sums of the losses since the last line of the history, as `state()` gave them.
+        state: what `state()` gave when the run was saved; None for a new run.
     """
 
     def __init__(

@@ -19,9 +19,6 @@ BLOCK_PX = 96
 FEWEST_BLOCKS = 2
 """One block alone has no covariance."""
 
-LEAST_PX = FEWEST_BLOCKS * BLOCK_PX
-"""A picture whose two sides, without the border, have this length holds enough blocks; one side may be shorter."""
-
 BELL = torch.exp(-((torch.arange(7, dtype=torch.float64) - 3) ** 2) / (2 * (7 / 6) ** 2))
 WINDOW = BELL / BELL.sum()
 """Gaussian of 7 px, sigma 7/6: one dimension of the window in equations 2 and 3."""

@@ -20,7 +20,7 @@ def psnr_x4() -> TrainingConfig:
     """The paper's generator, first stage: L1 alone, the highest PSNR, the least invention.
 
     Command: python -m training psnr_x4 --data PHOTOS --validation OTHER_PHOTOS --out DIR
-    Time: a million steps of 16 crops, days on one GPU; it continues after any interruption.
+    Time: a million steps of 16 crops; not timed on a GPU yet. It continues after any interruption.
     Expect: the authors report 32.73 dB PSNR-Y on Set5, 28.99 on Set14, 27.85 on BSD100 (DF2K, 3,450 photographs).
     """
     return TrainingConfig(
@@ -39,8 +39,8 @@ def esrgan_x4() -> TrainingConfig:
     """The paper's generator, second stage: sharp and textured, against the VGG-style discriminator.
 
     Command: python -m training esrgan_x4 --start PSNR_FILE --data PHOTOS --validation OTHER_PHOTOS --out DIR
-    Time: 400,000 steps of 16 crops with VGG19 and the discriminator, days on one GPU.
-    Expect: PSNR-Y two to three dB lower than the first stage's; LPIPS about half.
+    Time: 400,000 steps of 16 crops with VGG19 and the discriminator; not timed on a GPU yet.
+    Expect: sharper pictures for some PSNR-Y: not measured here yet.
     """
     return TrainingConfig(
         name="rrdb-esrgan-x4",
@@ -63,8 +63,8 @@ def realistic_x4() -> TrainingConfig:
     Degradation, discriminator and loss weights are Real-ESRGAN's (arXiv 2107.10833); the perceptual loss stays conv5_4.
 
     Command: python -m training realistic_x4 --start PSNR_FILE --data PHOTOS --validation OTHER_PHOTOS --out DIR
-    Time: 400,000 steps of 16 crops with VGG19 and the discriminator, days on one GPU.
-    Expect: cleaner pictures from real photographs; figures of the bicubic benchmark well below the other recipes'.
+    Time: 400,000 steps of 16 crops with VGG19 and the discriminator; not timed on a GPU yet.
+    Expect: clean pictures from damaged ones: not measured here yet.
     """
     return TrainingConfig(
         name="rrdb-realistic-x4",

@@ -8,7 +8,7 @@ from tests.model.examples import textured
 from training.data import read_picture
 from training.degrade import enlarge_bicubic
 from training.metrics import luma
-from training.niqe import LEAST_PX, niqe
+from training.niqe import BLOCK_PX, niqe
 
 # Expected numbers without another source are what BasicSR's published NIQE says of the same picture. It computes in
 # float32, this in float64.
@@ -79,7 +79,8 @@ def test_a_picture_of_fewer_than_two_blocks_is_refused(height: int, width: int, 
 
 
 def test_the_named_size_is_large_enough_with_any_border() -> None:
-    assert niqe(textured(LEAST_PX + 8, LEAST_PX + 8), border=4) > 0
+    side = 2 * BLOCK_PX + 8
+    assert niqe(textured(side, side), border=4) > 0
 
 
 def test_a_border_wider_than_the_picture_is_refused() -> None:
