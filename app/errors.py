@@ -7,7 +7,8 @@
     ├── UnsupportedFormat     415  not an image format that we take
     ├── Unprocessable         422  a corrupt image, or a parameter out of its range
     ├── QueueFull             429  with Retry-After
-    └── Unavailable           503  stopping, or broken
+    ├── Unavailable           503  stopping, or broken
+    └── DeadlinePassed        504
 
 Their text goes to the caller: it names the value, the limit and the way out, never a path or an internal name.
 Anything else that is raised is answered 500 with a fixed text and goes to the log.
@@ -70,3 +71,9 @@ class Unavailable(ServiceError):
     """The service is stopping, or broken."""
 
     status, type, title = 503, "unavailable", "The service cannot take work now"
+
+
+class DeadlinePassed(ServiceError):
+    """The caller's deadline passed before the picture was finished."""
+
+    status, type, title = 504, "deadline-passed", "The deadline has passed"

@@ -1,168 +1,177 @@
 """The generator over bands of rows: the untiled result, exactly, in memory that grows with the width only.
 
-A 3x3 convolution needs one row above and one below each row that it makes. So each one keeps the last two rows of its
-input, the *halo rows*, and answers one row late; a zero row stands above the first row of the picture and below the
-last, as zero padding does in the whole picture. A skip path keeps its rows until the convolutions beside it have
-caught up. No row is ever computed twice, and nothing overlaps.
+A 3x3 convolution needs one row above and one below each row that it makes. So it answers one row late and remembers
+the last rows of its input, the *halo rows*; a zero row stands above the first row of the picture and below the last, as
+zero padding does in the whole picture. A skip path holds its rows until the convolutions beside it have caught up. No
+row is ever computed twice, and nothing overlaps.
 
-A batch of small pictures goes through the same stages as one band each. Pictures of different sizes share a batch by
-padding; the padding next to a picture is set to zero again after each convolution, which is all that the next one
-can see of it. So each picture is upscaled as if it were alone.
+A stage works in a buffer that all stages share: its halo rows in front, the new rows behind them. In a dense block each
+convolution writes its channels beside those before it, so nothing is concatenated. Between two bands only halo rows and
+waiting rows are kept, in memory that is allocated once.
+
+A batch of small pictures goes through the same stages as one band. Pictures of different sizes share a batch by
+padding; the pixels next to a picture are set to zero again after each convolution, which is all that the next one can
+see of the padding. So each picture is upscaled as if it were alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.rrdb import RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet, double, leaky_relu
+from model.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet
+from model.workspace import Padding, Size, SkipPath, Window, Workspace
 
-Size = tuple[int, int]
-"""Height and width in px."""
-
-
-class Convolution(Protocol):
-    """A 3x3 convolution as a stage sees it."""
-
-    def __call__(self, rows: Tensor, last: bool) -> tuple[Tensor, Tensor]:
-        """Take the next rows (N, C, R, W); return some input rows and the output rows that belong to them.
-
-        Args:
-            rows: none or more rows that follow those of the call before.
-            last: no more rows will come.
-        """
-
+DENSE_LAG = 5
+"""Rows by which the output of a dense block stays behind its input: one for each of its convolutions."""
 
 Stage = Callable[[Tensor, bool], Tensor]
-"""Takes the next rows and whether they are the last; returns the rows that are complete, perhaps none."""
+"""Takes the next rows (N, C, R, W), none or more, and whether they are the last; returns the rows that are complete."""
 
 
-class BandConvolution:
-    """A convolution that remembers its halo rows from band to band."""
+class ConvolutionStage:
+    """One convolution.
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    Args:
+        active: LeakyReLU comes after it.
+        doubled: nearest-neighbour enlargement by 2 comes before it.
+    """
+
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        workspace: Workspace,
+        padding: Padding | None,
+        *,
+        active: bool = False,
+        doubled: bool = False,
+    ) -> None:
         self._conv = conv
-        self._halo: Tensor | None = None
+        self._window = Window(workspace, conv.in_channels, conv.weight, most_kept=2)
+        self._padding = padding
+        self._active = active
+        self._factor = 2 if doubled else 1
 
-    def __call__(self, rows: Tensor, last: bool) -> tuple[Tensor, Tensor]:
-        """See `Convolution`."""
-        beyond = _zero_row(rows)
-        above = beyond if self._halo is None else self._halo
-        window = torch.cat((above, rows, beyond) if last else (above, rows), dim=2)
-        self._halo = window[:, :, -2:].clone()
-        if window.shape[2] < 3:
-            return window[:, :, :0], rows.new_empty(rows.shape[0], self._conv.out_channels, 0, rows.shape[3])
-        made = functional.conv2d(window, self._conv.weight, self._conv.bias, padding=(0, 1))
-        return window[:, :, 1:-1], made
-
-
-def _zero_row(rows: Tensor) -> Tensor:
-    """What lies above and below a picture; channels last as `rows` are, or everything after it would not be."""
-    shape = (rows.shape[0], rows.shape[1], 1, rows.shape[3])
-    return torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last).zero_()
-
-
-class BatchConvolution:
-    """A convolution over a whole batch of padded pictures that keeps their padding at zero."""
-
-    def __init__(self, conv: nn.Conv2d, sizes: Sequence[Size], width: int) -> None:
-        self._conv = conv
-        self._sizes = sizes
-        self._width = width
-
-    def __call__(self, rows: Tensor, last: bool) -> tuple[Tensor, Tensor]:
-        """See `Convolution`."""
-        made: Tensor = self._conv(rows)
-        factor = made.shape[3] // self._width  # 2 and 4 behind the doublings
-        for picture, (height, width) in zip(made, self._sizes, strict=True):
-            picture[:, factor * height : factor * (height + 1)] = 0
-            picture[:, :, factor * width : factor * (width + 1)] = 0
-        return rows, made
-
-
-class SkipPath:
-    """Rows that wait until their partners have caught up: first in, first out."""
-
-    def __init__(self) -> None:
-        self._waiting: Tensor | None = None
-
-    def put(self, rows: Tensor) -> None:
-        """Add rows at the end."""
-        self._waiting = rows if self._waiting is None else torch.cat((self._waiting, rows), dim=2)
-
-    def take(self, count: int) -> Tensor:
-        """Remove the first `count` rows and return them."""
-        assert self._waiting is not None
-        rows, self._waiting = self._waiting[:, :, :count], self._waiting[:, :, count:].clone()
-        return rows
+    def __call__(self, rows: Tensor, last: bool) -> Tensor:
+        """See `Stage`."""
+        planes, _, rows_count, columns = rows.shape
+        height, width = self._factor * rows_count, self._factor * columns
+        buffer = self._window.open(planes, height, width, last)
+        new = buffer[:, :, self._window.kept :][:, :, :height]
+        blocks = new.unflatten(3, (columns, self._factor)).unflatten(2, (rows_count, self._factor))
+        blocks.copy_(rows[:, :, :, None, :, None])
+        made = convolve(buffer, self._conv, active=self._active)
+        if self._padding:
+            self._padding.clear(made)
+        if not last:
+            self._window.keep(buffer, max(0, buffer.shape[2] - 2))
+        return made
 
 
 class DenseStage:
     """A residual dense block. Its convolutions run in their own number format, its residual sum in float32."""
 
-    def __init__(self, block: ResidualDenseBlock, convolution: Callable[[nn.Conv2d], Convolution]) -> None:
-        self._growing = [convolution(conv) for conv in block.growing]
-        self._closing = convolution(block.conv5)
-        self._dtype = block.conv5.weight.dtype
-        self._skip = SkipPath()
+    def __init__(self, block: ResidualDenseBlock, workspace: Workspace, padding: Padding | None) -> None:
+        self._growing = block.growing
+        self._closing = block.conv5
+        self._channels = block.conv1.in_channels
+        self._growth = block.conv1.out_channels
+        self._window = Window(workspace, block.conv5.in_channels, block.conv5.weight, most_kept=DENSE_LAG + 1)
+        self._padding = padding
+        self._skip = SkipPath(DENSE_LAG)
+        self._filled = [1] * DENSE_LAG
+        """Rows in the buffer, of the input and of what each growing convolution made; the first is the one above."""
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
+        planes, _, height, width = rows.shape
         self._skip.put(rows)
-        features = rows.to(self._dtype)
-        for conv in self._growing:
-            seen, made = conv(features, last)
-            features = torch.cat((seen, leaky_relu(made)), dim=1)
-        _, residual = self._closing(features, last)
-        return torch.add(self._skip.take(residual.shape[2]), residual, alpha=RESIDUAL_SCALING)
+        features = self._window.open(planes, height, width, last)
+        features[:, : self._channels, self._window.kept :][:, :, :height] = rows
+        self._filled[0] += height
+        for number, conv in enumerate(self._growing):
+            self._grow(features, number, conv, last)
+        residual = convolve(features[:, :, : self._filled[-1] + last], self._closing)
+        if self._padding:
+            self._padding.clear(residual)
+        if not last:
+            done = residual.shape[2]
+            self._window.keep(features, done)
+            self._filled = [filled - done for filled in self._filled]
+        return self._skip.add_to(residual, RESIDUAL_SCALING)
+
+    def _grow(self, features: Tensor, number: int, conv: nn.Conv2d, last: bool) -> None:
+        """Let a convolution write the rows that it can into its channels of the buffer."""
+        readable, written = self._filled[number] + last, self._filled[number + 1]
+        if readable - 1 <= written:
+            return
+        window = features[:, : conv.in_channels, written - 1 : readable]
+        target = features[:, conv.in_channels : conv.in_channels + self._growth, written : readable - 1]
+        target.copy_(convolve(window, conv, active=True))
+        if self._padding:
+            self._padding.clear(target)
+        self._filled[number + 1] = readable - 1
 
 
 class BlockStage:
-    """An RRDB: three dense stages inside one more residual."""
+    """An RRDB: three dense blocks inside one more residual."""
 
-    def __init__(self, block: RRDB, convolution: Callable[[nn.Conv2d], Convolution]) -> None:
-        self._dense = [DenseStage(dense, convolution) for dense in (block.rdb1, block.rdb2, block.rdb3)]
-        self._skip = SkipPath()
+    def __init__(self, block: RRDB, workspace: Workspace, padding: Padding | None) -> None:
+        self._dense = [DenseStage(dense, workspace, padding) for dense in (block.rdb1, block.rdb2, block.rdb3)]
+        self._skip = SkipPath(len(self._dense) * DENSE_LAG)
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
         self._skip.put(rows)
         for dense in self._dense:
             rows = dense(rows, last)
-        return torch.add(self._skip.take(rows.shape[2]), rows, alpha=RESIDUAL_SCALING)
+        return self._skip.add_to(rows, RESIDUAL_SCALING)
 
 
-def stages_of(net: RRDBNet, convolution: Callable[[nn.Conv2d], Convolution]) -> list[Stage]:
+def convolve(window: Tensor, conv: nn.Conv2d, *, active: bool = False) -> Tensor:
+    """(N, C, R, W) with the rows above and below -> (N, out_channels, R - 2, W), or no rows where R is less than 3.
+
+    Args:
+        active: LeakyReLU comes after it. oneDNN's bfloat16 convolution applies it on the way out.
+    """
+    if window.shape[2] < 3:
+        return window.new_empty(window.shape[0], conv.out_channels, 0, window.shape[3])
+    if active and window.dtype is torch.bfloat16 and window.device.type == "cpu":
+        slope = [NEGATIVE_SLOPE]
+        return torch.ops.mkldnn._convolution_pointwise(
+            window, conv.weight, conv.bias, [0, 1], [1, 1], [1, 1], 1, "leaky_relu", slope, ""
+        )
+    made = functional.conv2d(window, conv.weight, conv.bias, padding=(0, 1))
+    return functional.leaky_relu(made, NEGATIVE_SLOPE, inplace=True) if active else made
+
+
+def stages_of(net: RRDBNet, workspace: Workspace, padding: Padding | None = None) -> list[Stage]:
     """The network as stages: (N, 3, R, W) in [0, 1] into the first, float32 (N, 3, ., scale * W) out of the last."""
-    first, closing = convolution(net.conv_first), convolution(net.conv_body)
-    hr, last_conv = convolution(net.conv_hr), convolution(net.conv_last)
-    dtype = net.conv_first.weight.dtype
-    trunk_skip = SkipPath()
+    blocks = [BlockStage(block, workspace, padding) for block in net.body if isinstance(block, RRDB)]
+    first = ConvolutionStage(net.conv_first, workspace, padding)
+    closing = ConvolutionStage(net.conv_body, workspace, padding)
+    trunk_skip = SkipPath(3 * DENSE_LAG * len(blocks) + 1)
 
-    def enter(rows: Tensor, last: bool) -> Tensor:
-        features = first(rows.to(dtype), last)[1].float()
-        trunk_skip.put(features)
-        return features
+    def enter(rows: Tensor, _: bool) -> Tensor:
+        trunk_skip.put(rows)
+        return rows
 
     def close_trunk(rows: Tensor, last: bool) -> Tensor:
-        made = closing(rows.to(dtype), last)[1]
-        return (trunk_skip.take(made.shape[2]) + made).to(dtype)
+        return trunk_skip.add_to(closing(rows, last), 1.0)
 
-    def upsampling(conv: nn.Conv2d) -> Stage:
-        convolved = convolution(conv)
-        return lambda rows, last: leaky_relu(convolved(double(rows), last)[1])
-
-    def leave(rows: Tensor, last: bool) -> Tensor:
-        features = leaky_relu(hr(rows, last)[1])
-        return last_conv(features.to(net.conv_last.weight.dtype), last)[1].float()
-
-    blocks = [BlockStage(block, convolution) for block in net.body if isinstance(block, RRDB)]
-    return [enter, *blocks, close_trunk, *(upsampling(conv) for conv in net.upsampling), leave]
+    return [
+        lambda rows, last: first(rows, last).float(),
+        enter,
+        *blocks,
+        close_trunk,
+        *(ConvolutionStage(conv, workspace, padding, active=True, doubled=True) for conv in net.upsampling),
+        ConvolutionStage(net.conv_hr, workspace, padding, active=True),
+        ConvolutionStage(net.conv_last, workspace, padding),
+    ]
 
 
-def upscale_batch(net: RRDBNet, pictures: Tensor, sizes: Sequence[Size]) -> Tensor:
+def upscale_batch(net: RRDBNet, pictures: Tensor, sizes: Sequence[Size], workspace: Workspace | None = None) -> Tensor:
     """Upscale a batch of pictures of different sizes, each as if it were alone.
 
     Args:
@@ -171,13 +180,18 @@ def upscale_batch(net: RRDBNet, pictures: Tensor, sizes: Sequence[Size]) -> Tens
     Returns:
         float32 (N, 3, scale * H, scale * W), not clamped; what lies outside a picture has no meaning.
     """
+    height, width = pictures.shape[2:]
+    padded = any(size != (height, width) for size in sizes)
+    padding = Padding(sizes, height, width, pictures.device) if padded else None
     rows = pictures
-    for stage in stages_of(net, lambda conv: BatchConvolution(conv, sizes, pictures.shape[3])):
+    for stage in stages_of(net, workspace or Workspace(), padding):
         rows = stage(rows, True)
     return rows
 
 
-def upscale_rows(net: RRDBNet, bands: Iterable[Tensor], *, band_rows: int) -> Iterator[Tensor]:
+def upscale_rows(
+    net: RRDBNet, bands: Iterable[Tensor], *, band_rows: int, workspace: Workspace | None = None
+) -> Iterator[Tensor]:
     """Upscale a picture of any height, band by band.
 
     Between two items the caller may do other work, or stop: closing the iterator frees all state. The rows of all
@@ -186,26 +200,28 @@ def upscale_rows(net: RRDBNet, bands: Iterable[Tensor], *, band_rows: int) -> It
 
     Args:
         bands: the picture from top to bottom, each (N, 3, R, W) in [0, 1], with at most `band_rows` rows.
-        band_rows: the most rows of the input that a stage handles at a time.
+        band_rows: the most rows of the input that a stage handles at a time; of enlarged rows as many as hold no more
+            pixels.
 
     Yields:
         float32 (N, 3, some rows, scale * W), not clamped.
     """
-    stages = stages_of(net, BandConvolution)
+    stages = stages_of(net, workspace or Workspace())
     source = iter(bands)
     rows = next(source)
-    rows_per_px = band_rows / rows.shape[3]  # a stage behind a doubling has twice the width and takes twice the rows
+    most_px = band_rows * rows.shape[3]
     for following in source:
-        yield from _through(stages, rows, False, rows_per_px)
+        yield from _through(stages, rows, False, most_px)
         yield rows.new_empty(rows.shape[0], 3, 0, rows.shape[3] * net.config.scale)
         rows = following
-    yield from _through(stages, rows, True, rows_per_px)
+    yield from _through(stages, rows, True, most_px)
 
 
-def _through(stages: Sequence[Stage], rows: Tensor, last: bool, rows_per_px: float) -> Iterator[Tensor]:
+def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_px: int) -> Iterator[Tensor]:
     """Send rows through all stages; yields what comes out of the last one.
 
-    The last rows of a picture set free all that waited for them. They go on in bands too, so that memory stays bounded.
+    The last rows of a picture set free all that waited for them, and a doubling makes four pixels of one. They go on in
+    bands of at most `most_px` px, or one row, so that memory stays bounded.
     """
     if not stages:
         yield rows
@@ -213,7 +229,7 @@ def _through(stages: Sequence[Stage], rows: Tensor, last: bool, rows_per_px: flo
     made = stages[0](rows, last)
     if made.shape[2] == 0:
         return
-    *before, final = made.split(round(rows_per_px * made.shape[3]), dim=2)
+    *before, final = made.split(max(1, most_px // made.shape[3]), dim=2)
     for band in before:
-        yield from _through(stages[1:], band, False, rows_per_px)
-    yield from _through(stages[1:], final, last, rows_per_px)
+        yield from _through(stages[1:], band, False, most_px)
+    yield from _through(stages[1:], final, last, most_px)

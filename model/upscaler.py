@@ -43,7 +43,8 @@ class Upscaler:
         self.dtype = dtype or fast_dtype(self.device)
         net.eval().requires_grad_(False)
         net.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword
-        net.conv_last.float()  # in bfloat16 its output could not tell neighbouring 8-bit levels apart
+        net.conv_first.float()  # in bfloat16 their numbers could not tell neighbouring 8-bit levels apart
+        net.conv_last.float()
         self._net = net
 
     @classmethod

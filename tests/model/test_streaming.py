@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from model import workspace
 from model.rrdb import RRDBConfig, RRDBNet
 from model.streaming import upscale_batch, upscale_rows
 from tests.model.examples import random_net
@@ -233,35 +234,49 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
-    """Every halo that a convolution keeps from here on."""
-    windows: list[weakref.ref[Tensor]] = []
-    original = Tensor.clone
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
+    """All memory that stages make from here on to keep rows in."""
+    kept: list[weakref.ref[Tensor]] = []
+    original = workspace.rows_like
 
-    def noting(tensor: Tensor) -> Tensor:
-        made = original(tensor)
-        windows.append(weakref.ref(made))
+    def noting(rows: Tensor, height: int) -> Tensor:
+        made = original(rows, height)
+        kept.append(weakref.ref(made))
         return made
 
-    monkeypatch.setattr(Tensor, "clone", noting)
-    return windows
+    monkeypatch.setattr(workspace, "rows_like", noting)
+    return kept
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_closing_a_stream_early_frees_its_state_at_once(windows: list[weakref.ref[Tensor]]) -> None:
+def test_closing_a_stream_early_frees_its_state_at_once(kept: list[weakref.ref[Tensor]]) -> None:
     rows = upscale_rows(NETS[0], random_picture(40, 4).split(4, dim=2), band_rows=4)
     for _ in range(5):
         next(rows)
-    assert any(window() is not None for window in windows)
+    assert any(memory() is not None for memory in kept)
     rows.close()  # type: ignore[attr-defined]  # it is a generator, though announced as an iterator
-    assert not any(window() is not None for window in windows)
+    assert not any(memory() is not None for memory in kept)
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_a_stream_that_is_read_to_its_end_leaves_nothing_behind(windows: list[weakref.ref[Tensor]]) -> None:
+def test_a_stream_that_is_read_to_its_end_leaves_nothing_behind(kept: list[weakref.ref[Tensor]]) -> None:
     streamed(NETS[0], random_picture(12, 4), 4)
-    assert windows
-    assert not any(window() is not None for window in windows)
+    assert kept
+    assert not any(memory() is not None for memory in kept)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(lag=st.integers(1, 9), steps=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=12))
+def test_a_skip_path_gives_rows_back_in_order(lag: int, steps: list[tuple[int, int]]) -> None:
+    path, put, taken = workspace.SkipPath(lag), 0, 0
+    for new, wanted in steps:
+        rows = torch.arange(put, put + new, dtype=torch.float32).view(1, 1, new, 1)
+        put += new
+        count = max(min(wanted, put - taken), put - taken - lag)  # no more than its lag may be left behind
+        path.put(rows)
+        made = path.add_to(torch.ones(1, 1, count, 1), 0.5)
+        assert made.flatten().tolist() == [row + 0.5 for row in range(taken, taken + count)]
+        taken += count
 
 
 def test_a_stream_takes_no_band_before_it_is_asked() -> None:

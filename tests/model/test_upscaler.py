@@ -12,7 +12,7 @@ from model.upscaler import Pixels, SelfTestError, Upscaler, load
 from tests.model.examples import random_net, textured
 
 CPU = torch.device("cpu")
-CONFIG = RRDBConfig(channels=8, blocks=2, growth=4, scale=4)
+CONFIG = RRDBConfig(channels=16, blocks=2, growth=16, scale=4)
 DTYPES = [torch.float32, torch.bfloat16]
 CARD = Card(name="tiny", recipe="by_hand", steps=0, data="noise", metrics={}, created="2025-01-01")
 

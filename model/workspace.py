@@ -1,0 +1,165 @@
+"""What the stages of a network work with: a shared buffer, halo rows, rows that wait, and the padding of a batch."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+Size = tuple[int, int]
+"""Height and width in px."""
+
+
+class Workspace:
+    """The buffer in which the stages of a network work, one after the other.
+
+    What is in it lasts for one call of one stage. It grows to the largest call and is then used again and again, by
+    all streams and batches of the device's thread.
+    """
+
+    def __init__(self) -> None:
+        self._flat: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def buffer(self, planes: int, channels: int, height: int, width: int, like: Tensor) -> Tensor:
+        """(planes, channels, height, width), channels last, of any content; device and format are those of `like`."""
+        elements = planes * channels * height * width
+        flat = self._flat.get((like.device, like.dtype))
+        if flat is None or flat.numel() < elements:
+            self._flat.pop((like.device, like.dtype), None)  # freed before the larger one is made
+            flat = self._flat[like.device, like.dtype] = like.new_empty(elements)
+        return flat[:elements].view(planes, height, width, channels).permute(0, 3, 1, 2)
+
+
+class Window:
+    """What the convolutions of a stage see: halo rows, then new rows, then perhaps a zero row below the picture.
+
+    Args:
+        weight: of a convolution that will read it; decides device and number format.
+        most_kept: most halo rows from one band to the next.
+    """
+
+    def __init__(self, workspace: Workspace, channels: int, weight: Tensor, most_kept: int) -> None:
+        self._workspace = workspace
+        self._channels = channels
+        self._weight = weight
+        self._most_kept = most_kept
+        self._halo: Tensor | None = None
+        self.kept = 1
+        """Halo rows in front of the new ones; at first the zero row above the picture."""
+
+    def open(self, planes: int, height: int, width: int, last: bool) -> Tensor:
+        """The buffer (planes, channels, kept + height + last, width); its `height` new rows are still to be written."""
+        rows = self.kept + height + last
+        buffer = self._workspace.buffer(planes, self._channels, rows, width, self._weight)
+        if self._halo is None:
+            buffer[:, :, 0] = 0
+        else:
+            buffer[:, :, : self.kept] = self._halo[:, :, : self.kept]
+        if last:
+            buffer[:, :, -1] = 0
+        return buffer
+
+    def keep(self, buffer: Tensor, first: int) -> None:
+        """Keep the rows of the buffer from `first` on as halo rows for the next band."""
+        if self._halo is None:
+            self._halo = rows_like(buffer, self._most_kept)
+        self.kept = buffer.shape[2] - first
+        self._halo[:, :, : self.kept] = buffer[:, :, first:]
+
+
+class SkipPath:
+    """Rows that wait until the convolutions beside them have caught up.
+
+    Args:
+        lag: most rows by which they stay behind; so many are kept between two bands, in a ring that is allocated once.
+    """
+
+    def __init__(self, lag: int) -> None:
+        self._lag = lag
+        self._ring: Tensor | None = None
+        self._first = 0
+        self._waiting = 0
+        self._new: Tensor | None = None
+
+    def put(self, rows: Tensor) -> None:
+        """Add rows at the end; nobody may write into them before the next call."""
+        self._store_new()
+        self._new = rows
+
+    def add_to(self, residual: Tensor, scaling: float) -> Tensor:
+        """Take as many rows as `residual` has from the front; returns them + scaling * residual, in their format."""
+        waiting = self._ring if self._new is None else self._new
+        assert waiting is not None, "nothing was put"
+        made = rows_like(waiting, residual.shape[2])
+        done = 0
+        for rows in self._take(residual.shape[2]):
+            end = done + rows.shape[2]
+            torch.add(rows, residual[:, :, done:end], alpha=scaling, out=made[:, :, done:end])
+            done = end
+        self._store_new()
+        return made
+
+    def _take(self, count: int) -> Iterator[Tensor]:
+        """The first rows, in pieces that lie together."""
+        while count and self._waiting and self._ring is not None:
+            taken = min(count, self._waiting, self._lag - self._first)
+            yield self._ring[:, :, self._first : self._first + taken]
+            self._first = (self._first + taken) % self._lag
+            self._waiting -= taken
+            count -= taken
+        if count and self._new is not None:
+            yield self._new[:, :, :count]
+            self._new = self._new[:, :, count:]
+
+    def _store_new(self) -> None:
+        """Copy what is left of the new rows into the ring, so that their band can be freed."""
+        left, self._new = self._new, None
+        if left is None or not left.shape[2]:
+            return
+        if self._ring is None:
+            self._ring = rows_like(left, self._lag)
+        while left.shape[2]:
+            end = (self._first + self._waiting) % self._lag
+            fits = min(left.shape[2], self._lag - end)
+            self._ring[:, :, end : end + fits] = left[:, :, :fits]
+            self._waiting += fits
+            left = left[:, :, fits:]
+
+
+class Padding:
+    """The pixels that must be zero next to the pictures of a padded batch.
+
+    Args:
+        sizes: of the pictures; each fills the upper left of its plane.
+        height: of the planes.
+        width: of the planes.
+    """
+
+    def __init__(self, sizes: Sequence[Size], height: int, width: int, device: torch.device) -> None:
+        self._sizes = sizes
+        self._height = height
+        self._width = width
+        self._device = device
+        self._places: dict[int, tuple[Tensor, ...]] = {}
+
+    def clear(self, features: Tensor) -> None:
+        """Set them to zero in features (N, C, factor * height, factor * width), whatever power of two the factor is."""
+        factor = features.shape[3] // self._width
+        if factor not in self._places:
+            self._places[factor] = self._next_to_pictures(factor)
+        if self._places[factor][0].numel():
+            features.permute(0, 2, 3, 1)[self._places[factor]] = 0
+
+    def _next_to_pictures(self, factor: int) -> tuple[Tensor, ...]:
+        """Plane, row and column of every pixel right below a picture or right beside it."""
+        beside = torch.zeros(len(self._sizes), factor * self._height, factor * self._width, dtype=torch.bool)
+        for plane, (height, width) in zip(beside, self._sizes, strict=True):
+            plane[factor * height : factor * height + 1] = True
+            plane[:, factor * width : factor * width + 1] = True
+        return tuple(index.to(self._device) for index in beside.nonzero(as_tuple=True))
+
+
+def rows_like(rows: Tensor, height: int) -> Tensor:
+    """Room for `height` rows like these, channels last; one plane that is not turns everything after it."""
+    planes, channels, _, width = rows.shape
+    shape = (planes, channels, height, width)
+    return torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last)
