@@ -1,6 +1,18 @@
-"""Which device runs the network, and in which number format."""
+"""Which device runs the network, in which number format, and what is particular to each."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+
+BAND_PX = {"cpu": 2**14, "cuda": 2**20}
+"""LR px that a device best takes at a time: on a CPU what stays in its cache; on a GPU not measured yet."""
+
+
+class DeviceMemoryError(Exception):
+    """The device has not enough memory for a call."""
 
 
 def best_device() -> torch.device:
@@ -18,3 +30,62 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     instructions = torch.cpu.get_capabilities()
     native = instructions.get("avx512_bf16") or instructions.get("amx_bf16")
     return torch.bfloat16 if native else torch.float32
+
+
+def band_px(device: torch.device) -> int:
+    """LR px that the device best takes at a time."""
+    return BAND_PX[device.type]
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """What the devices raise for want of memory becomes one error.
+
+    Raises:
+        DeviceMemoryError: the device has not enough memory.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise DeviceMemoryError(_first_line(error)) from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" in str(error):
+            raise DeviceMemoryError(_first_line(error)) from error
+        raise
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what the device's allocator holds in reserve, so that smaller pieces find room."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may use: by its affinity, and by the quota of its container.
+
+    torch counts neither a container's quota nor sibling threads; with too many threads every operation waits for the
+    slowest.
+    """
+    cores = {_siblings(cpu) for cpu in os.sched_getaffinity(0)}
+    quota = _container_quota()
+    return max(1, len(cores) if quota is None else min(len(cores), round(quota)))
+
+
+def _siblings(cpu: int) -> str:
+    file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return file.read_text()
+    except OSError:  # a machine that does not tell: each counts as a core
+        return str(cpu)
+
+
+def _container_quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
+    try:
+        quota, period = file.read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

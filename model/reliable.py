@@ -1,0 +1,150 @@
+"""Never a wrong picture: an upscaler that helps itself where the device's memory or number format does not suffice.
+
+Out of memory: the batch is halved, then the band, and the work is done again. An output that cannot be right: the
+picture is done again in float32. Both are counted and logged.
+"""
+
+import copy
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy
+import torch
+
+from model.checkpoint import Checkpoint, read_checkpoint
+from model.device import DeviceMemoryError, release_memory
+from model.upscaler import Pixels, SuspiciousOutputError, Upscaler
+
+SELF_TEST_PSNR_DB = 40.0
+"""The golden picture must come out at least this close to what the weight file says; bfloat16 gives about 55."""
+
+log = logging.getLogger(__name__)
+
+
+class SelfTestError(Exception):
+    """The network on this device does not reproduce the golden picture of its weight file."""
+
+
+class ReliableUpscaler:
+    """An `Upscaler` for a checkpoint, with a float32 one in reserve. One thread at a time may use it.
+
+    Args:
+        device: the best one present by default.
+
+    Raises:
+        SelfTestError: what it makes of the checkpoint's golden picture is not what the file says.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device | None = None) -> None:
+        self._spare_net = copy.deepcopy(checkpoint.net)
+        self._fast = Upscaler(checkpoint.net, device)
+        self.scale = self._fast.scale
+        self.device = self._fast.device
+        self.dtype = self._fast.dtype
+        self.rescues: Counter[str] = Counter()
+        """How often work was done again: after `out_of_memory`, and in `float32`."""
+        self._self_test(checkpoint)
+
+    @cached_property
+    def _exact(self) -> Upscaler:
+        return Upscaler(self._spare_net, self.device, torch.float32)
+
+    def band_rows(self, picture: Pixels) -> int:
+        """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
+        return self._fast.band_rows(picture)
+
+    def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+        """Upscale small pictures together, whole; each as if it were alone.
+
+        Raises:
+            DeviceMemoryError: one of them does not fit into memory, not even one row at a time.
+            SuspiciousOutputError: the network makes no finite output of one of them, not even in float32.
+        """
+        try:
+            return self._fast.batch(pictures)
+        except (DeviceMemoryError, SuspiciousOutputError) as error:
+            out_of_memory = isinstance(error, DeviceMemoryError)
+            log.warning("a batch of %d is done again: %s", len(pictures), error)
+        # Here the error is gone, and with it the tensors that its traceback held.
+        if out_of_memory:
+            self._count_out_of_memory()
+        if len(pictures) > 1:
+            half = len(pictures) // 2
+            return self.batch(pictures[:half]) + self.batch(pictures[half:])
+        if out_of_memory:
+            bands = self.stream(pictures[0], max(1, pictures[0].shape[1] // 2))
+            return [numpy.concatenate(list(bands), axis=1)]
+        self.rescues["float32"] += 1
+        return self._exact.batch(pictures)
+
+    def stream(self, picture: Pixels, band_rows: int | None = None) -> Iterator[Pixels]:
+        """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
+
+        Args:
+            band_rows: rows that go through the network at a time.
+
+        Yields:
+            The next rows of the result, (N, some rows or none, scale * W, 3).
+
+        Raises:
+            DeviceMemoryError: it does not fit into memory, not even one row at a time.
+            SuspiciousOutputError: the network makes no finite output of it, not even in float32.
+        """
+        upscaler, at_once, done = self._fast, band_rows or self.band_rows(picture), 0
+        while True:
+            made = 0
+            try:
+                for rows in upscaler.stream(picture, at_once):
+                    known = min(rows.shape[1], done - made)  # after a new start: the caller has them already
+                    made += rows.shape[1]
+                    done = max(done, made)
+                    yield rows[:, known:]
+                return
+            except DeviceMemoryError as error:
+                if at_once == 1:
+                    raise
+                at_once //= 2
+                log.warning("a stream starts anew with bands of %d rows: %s", at_once, error)
+            except SuspiciousOutputError as error:
+                if upscaler is self._exact:
+                    raise
+                log.warning("a stream starts anew in float32: %s", error)
+                upscaler = self._exact
+                self.rescues["float32"] += 1
+                continue
+            self._count_out_of_memory()
+
+    def upscale(self, picture: Pixels) -> Pixels:
+        """Upscale one picture of any size, as a stream."""
+        return numpy.concatenate(list(self.stream(picture)), axis=1)
+
+    def _count_out_of_memory(self) -> None:
+        self.rescues["out_of_memory"] += 1
+        release_memory(self.device)
+
+    def _self_test(self, checkpoint: Checkpoint) -> None:
+        picture = checkpoint.golden_input.permute(1, 2, 0)[None].contiguous().numpy()
+        expected = checkpoint.golden_output.permute(1, 2, 0)[None].numpy()
+        for way, upscaled in (("whole", self.batch([picture])[0]), ("as a stream", self.upscale(picture))):
+            if upscaled.shape != expected.shape:
+                raise SelfTestError(f"self-test of {checkpoint.card.name}: {upscaled.shape} px, not {expected.shape}")
+            error = float(numpy.square(upscaled.astype(float) - expected).mean())
+            if error > 255**2 / 10 ** (SELF_TEST_PSNR_DB / 10):
+                raise SelfTestError(
+                    f"self-test of {checkpoint.card.name} on {self.device} in {self.dtype}, {way}: the golden picture "
+                    f"is off by {error**0.5:.1f} levels (root mean square); the device or the weights cannot be trusted"
+                )
+
+
+def load(path: Path, device: torch.device | None = None) -> tuple[ReliableUpscaler, Checkpoint]:
+    """Read a weight file, set it up and test it.
+
+    Raises:
+        WeightsError: the file cannot be used.
+        SelfTestError: the file is fine, its result on this device is not.
+    """
+    checkpoint = read_checkpoint(path)
+    return ReliableUpscaler(checkpoint, device), checkpoint

@@ -1,0 +1,210 @@
+"""What the reliable upscaler makes good again, with faults injected into the fast one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from model.checkpoint import Card, Checkpoint, WeightsError, read_checkpoint, reference_output, write_checkpoint
+from model.device import DeviceMemoryError
+from model.reliable import ReliableUpscaler, SelfTestError, load
+from model.upscaler import Pixels, SuspiciousOutputError, Upscaler
+from tests.model.examples import random_net, textured
+
+CPU = torch.device("cpu")
+CARD = Card(name="tiny", recipe="by_hand", steps=0, data="noise", metrics={}, created="2025-01-01")
+
+
+def pixels(height: int, width: int, seed: int = 0) -> Pixels:
+    return textured(height, width, seed).permute(1, 2, 0)[None].contiguous().numpy()
+
+
+@pytest.fixture
+def weight_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    write_checkpoint(path, random_net(), CARD, golden_input=textured(20, 24))
+    return path
+
+
+@pytest.fixture
+def upscaler(weight_file: Path) -> ReliableUpscaler:
+    return load(weight_file, CPU)[0]
+
+
+def expected(picture: Pixels) -> Pixels:
+    """The right answer, by the network itself."""
+    return reference_output(random_net(), torch.from_numpy(picture)[0].permute(2, 0, 1)).permute(1, 2, 0)[None].numpy()
+
+
+def close(made: Pixels, expected: Pixels) -> bool:
+    error = numpy.square(made.astype(float) - expected).mean()
+    return made.shape == expected.shape and bool(10 * numpy.log10(255**2 / max(error, 1e-9)) > 40)
+
+
+class Faults:
+    """Breaks the fast upscaler where a rule says so, and notes what it was asked for.
+
+    Args:
+        fails: told how many LR px a call takes at a time; True: it runs out of memory.
+        spoils: told the picture; True: the output is suspicious, but in float32.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        fails: Callable[[int], bool] = lambda _: False,
+        spoils: Callable[[Pixels], bool] = lambda _: False,
+        from_band: int = 0,
+    ) -> None:
+        self.asked: list[int] = []
+        batch, stream = Upscaler.batch, Upscaler.stream
+
+        def check(upscaler: Upscaler, pictures: Sequence[Pixels], px: int) -> None:
+            self.asked.append(px)
+            if fails(px):
+                raise DeviceMemoryError("CUDA out of memory")
+            if upscaler.dtype is not torch.float32 and any(spoils(picture) for picture in pictures):
+                raise SuspiciousOutputError("the network made nan")
+
+        def faulty_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+            check(upscaler, pictures, sum(picture[..., 0].size for picture in pictures))
+            return batch(upscaler, pictures)
+
+        def faulty_stream(upscaler: Upscaler, picture: Pixels, band_rows: int = 4) -> Iterator[Pixels]:
+            for number, rows in enumerate(stream(upscaler, picture, band_rows)):
+                if number >= from_band:
+                    check(upscaler, [picture], picture[:, :band_rows, :, 0].size)
+                yield rows
+
+        monkeypatch.setattr(Upscaler, "batch", faulty_batch)
+        monkeypatch.setattr(Upscaler, "stream", faulty_stream)
+
+
+@pytest.fixture
+def fast_is_bfloat16(upscaler: ReliableUpscaler) -> ReliableUpscaler:
+    """Where the processor has no bfloat16 the fast one is told to be, so that float32 is another."""
+    upscaler._fast = Upscaler(random_net(), CPU, torch.bfloat16)
+    return upscaler
+
+
+def test_a_batch_that_does_not_fit_is_halved(upscaler: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = Faults(monkeypatch, fails=lambda px: px > 100)
+    pictures = [pixels(9, 10, seed) for seed in range(4)]
+    made = upscaler.batch(pictures)
+    assert all(close(one, expected(picture)) for one, picture in zip(made, pictures, strict=True))
+    assert faults.asked[:7] == [360, 180, 90, 90, 180, 90, 90]
+    assert upscaler.rescues["out_of_memory"] == 3
+
+
+def test_a_single_picture_that_does_not_fit_goes_in_ever_smaller_bands(
+    upscaler: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = Faults(monkeypatch, fails=lambda px: px > 30)
+    assert close(upscaler.batch([pixels(16, 10)])[0], expected(pixels(16, 10)))
+    assert [px for px in faults.asked if px > 30] == [160, 80, 40]
+    assert upscaler.rescues["out_of_memory"] == 3
+
+
+@pytest.mark.parametrize("from_band", [0, 3, 9])
+def test_a_stream_that_runs_out_of_memory_goes_on_with_half_the_band_and_repeats_nothing(
+    upscaler: ReliableUpscaler,
+    monkeypatch: pytest.MonkeyPatch,
+    from_band: int,
+) -> None:
+    Faults(monkeypatch, fails=lambda px: px > 40, from_band=from_band)
+    picture = pixels(60, 10)
+    assert close(numpy.concatenate(list(upscaler.stream(picture, 8)), axis=1), expected(picture))
+    assert upscaler.rescues["out_of_memory"] == 1
+
+
+def test_a_picture_that_never_fits_is_a_clear_error_and_the_next_one_works(
+    upscaler: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as context:
+        Faults(context, fails=lambda _: True)
+        with pytest.raises(DeviceMemoryError, match="out of memory"):
+            upscaler.batch([pixels(16, 10), pixels(16, 10)])
+        with pytest.raises(DeviceMemoryError, match="out of memory"):
+            list(upscaler.stream(pixels(16, 10), 8))
+    assert upscaler.batch([pixels(3, 3)])[0].shape == (1, 12, 12, 3)
+
+
+def test_only_the_picture_whose_output_is_suspicious_is_done_again_in_float32(
+    fast_is_bfloat16: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = pixels(9, 10, seed=2)
+    Faults(monkeypatch, spoils=lambda picture: numpy.array_equal(picture, bad))
+    pictures = [pixels(9, 10, seed) for seed in range(4)]
+    made = fast_is_bfloat16.batch(pictures)
+    assert all(close(one, expected(picture)) for one, picture in zip(made, pictures, strict=True))
+    assert fast_is_bfloat16.rescues == {"float32": 1}
+
+
+@pytest.mark.parametrize("from_band", [0, 3, 9])
+def test_a_stream_with_a_suspicious_band_goes_on_in_float32(
+    fast_is_bfloat16: ReliableUpscaler,
+    monkeypatch: pytest.MonkeyPatch,
+    from_band: int,
+) -> None:
+    Faults(monkeypatch, spoils=lambda _: True, from_band=from_band)
+    picture = pixels(60, 10)
+    assert close(numpy.concatenate(list(fast_is_bfloat16.stream(picture, 8)), axis=1), expected(picture))
+    assert fast_is_bfloat16.rescues == {"float32": 1}
+
+
+def test_what_is_not_finite_in_float32_either_is_an_error(weight_file: Path) -> None:
+    upscaler, _ = load(weight_file, CPU)
+    for one in (upscaler._fast, upscaler._exact):
+        one._net.conv_last.bias.fill_(float("nan"))  # type: ignore[union-attr]  # torch's stub allows one without
+    with pytest.raises(SuspiciousOutputError, match="nan"):
+        upscaler.batch([pixels(3, 3), pixels(4, 4)])
+    with pytest.raises(SuspiciousOutputError, match="nan"):
+        upscaler.upscale(pixels(3, 3))
+
+
+def test_a_network_that_makes_one_colour_of_everything_serves(tmp_path: Path) -> None:
+    net = random_net()
+    net.conv_last.weight.zero_()
+    write_checkpoint(tmp_path / "flat.safetensors", net, CARD, golden_input=textured(9, 8))
+    upscaler, _ = load(tmp_path / "flat.safetensors", CPU)
+    assert set(upscaler.batch([pixels(5, 5)])[0].flatten().tolist()) == {128}
+
+
+def test_load_returns_an_upscaler_that_works_and_what_the_file_said(weight_file: Path) -> None:
+    upscaler, checkpoint = load(weight_file, CPU)
+    assert upscaler.scale == 4
+    assert checkpoint.card == CARD
+    assert upscaler.upscale(pixels(3, 3)).shape == (1, 12, 12, 3)
+
+
+def test_load_refuses_a_file_that_is_no_weight_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"absent\.safetensors"):
+        load(tmp_path / "absent.safetensors", CPU)
+
+
+def altered(checkpoint: Checkpoint, weight: str) -> Checkpoint:
+    checkpoint.net.get_parameter(weight).mul_(1.5)
+    return checkpoint
+
+
+@pytest.mark.parametrize("weight", ["conv_first.weight", "conv_body.weight", "conv_last.weight"])
+def test_the_self_test_refuses_altered_weights(weight: str, weight_file: Path) -> None:
+    checkpoint = altered(read_checkpoint(weight_file), weight)
+    with pytest.raises(SelfTestError, match=r"self-test of tiny on cpu .* the golden picture is off by"):
+        ReliableUpscaler(checkpoint, CPU)
+
+
+def test_the_self_test_refuses_a_golden_picture_of_another_size(weight_file: Path) -> None:
+    checkpoint = read_checkpoint(weight_file)
+    with pytest.raises(SelfTestError, match=r"self-test of tiny: \(1, 80, 96, 3\) px, not \(1, 80, 95, 3\)"):
+        ReliableUpscaler(replace(checkpoint, golden_output=checkpoint.golden_output[:, :, 1:]), CPU)
+
+
+def test_the_self_test_also_tries_the_stream(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReliableUpscaler, "upscale", lambda self, picture: self.batch([255 - picture])[0])
+    with pytest.raises(SelfTestError, match="as a stream"):
+        load(weight_file, CPU)
