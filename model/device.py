@@ -1,7 +1,7 @@
 """Which device runs the network, in which number format, and what is particular to each."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +9,9 @@ import torch
 
 BAND_PX = {"cpu": 2**14, "cuda": 2**20}
 """LR px that a device best takes at a time: on a CPU what stays in its cache; on a GPU not measured yet."""
+
+
+SYSTEM = Path("/sys")
 
 
 class DeviceMemoryError(Exception):
@@ -60,31 +63,36 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def usable_cores() -> int:
-    """Physical cores that this process may use: by its affinity, and by the quota of its container.
+def use_physical_cores() -> int:
+    """Let torch run as many threads as there are cores for this process; returns how many.
 
-    torch counts neither a container's quota nor sibling threads; with too many threads every operation waits for the
-    slowest.
+    torch by itself counts neither a container's quota nor sibling threads, and with too many threads every operation
+    waits for the slowest.
     """
-    cores = {_siblings(cpu) for cpu in os.sched_getaffinity(0)}
-    quota = _container_quota()
-    return max(1, len(cores) if quota is None else min(len(cores), round(quota)))
+    cores = usable_cores(os.sched_getaffinity(0), SYSTEM)
+    torch.set_num_threads(cores)
+    return cores
 
 
-def _siblings(cpu: int) -> str:
-    file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+def usable_cores(cpus: Iterable[int], system: Path) -> int:
+    """Physical cores behind some logical CPUs, or what a container's quota allows of them; at least 1.
+
+    Args:
+        system: where Linux's /sys is.
+    """
+    cores = len({_siblings(cpu, system) for cpu in cpus})
     try:
-        return file.read_text()
+        quota, period = (system / "fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, cores if quota == "max" else min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no container, or one of the old kind
+        return max(1, cores)
+
+
+def _siblings(cpu: int, system: Path) -> str:
+    try:
+        return (system / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii")
     except OSError:  # a machine that does not tell: each counts as a core
         return str(cpu)
-
-
-def _container_quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
-    try:
-        quota, period = file.read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,11 +15,14 @@ import numpy
 import torch
 
 from model.checkpoint import Checkpoint, read_checkpoint
-from model.device import DeviceMemoryError, release_memory
+from model.device import DeviceMemoryError, band_px, release_memory
 from model.upscaler import Pixels, SuspiciousOutputError, Upscaler
 
 SELF_TEST_PSNR_DB = 40.0
 """The golden picture must come out at least this close to what the weight file says; bfloat16 gives about 55."""
+
+RECOVERY = 64
+"""Good batches after which a device that had run out of memory gets as much at a time as before."""
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,8 @@ class ReliableUpscaler:
         self.scale = self._fast.scale
         self.device = self._fast.device
         self.dtype = self._fast.dtype
+        self.most_px = band_px(self.device)
+        """LR px that it best takes at a time; fewer for a while after it ran out of memory."""
         self.rescues: Counter[str] = Counter()
         """How often work was done again: after `out_of_memory`, and in `float32`."""
         self._self_test(checkpoint)
@@ -56,6 +61,10 @@ class ReliableUpscaler:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         return self._fast.band_rows(picture)
 
+    def state_bytes(self, planes: int, width: int) -> int:
+        """Memory on the device that a stream of this width holds from band to band."""
+        return self._fast.state_bytes(planes, width)
+
     def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         """Upscale small pictures together, whole; each as if it were alone.
 
@@ -64,7 +73,9 @@ class ReliableUpscaler:
             SuspiciousOutputError: the network makes no finite output of one of them, not even in float32.
         """
         try:
-            return self._fast.batch(pictures)
+            upscaled = self._fast.batch(pictures)
+            self.most_px = min(band_px(self.device), self.most_px + band_px(self.device) // RECOVERY)
+            return upscaled
         except (DeviceMemoryError, SuspiciousOutputError) as error:
             out_of_memory = isinstance(error, DeviceMemoryError)
             log.warning("a batch of %d is done again: %s", len(pictures), error)
@@ -123,6 +134,7 @@ class ReliableUpscaler:
 
     def _count_out_of_memory(self) -> None:
         self.rescues["out_of_memory"] += 1
+        self.most_px = max(1, self.most_px // 2)
         release_memory(self.device)
 
     def _self_test(self, checkpoint: Checkpoint) -> None:

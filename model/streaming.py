@@ -171,6 +171,20 @@ def stages_of(net: RRDBNet, workspace: Workspace, padding: Padding | None = None
     ]
 
 
+def state_bytes_per_column(net: RRDBNet) -> int:
+    """Memory that a stream holds from band to band for each px of its width: halo rows, and rows on the skip paths."""
+    config = net.config
+    exact = torch.float32.itemsize
+    channel, trunk_row = net.conv_body.weight.element_size(), config.channels * exact
+    features = config.channels + 4 * config.growth
+    dense = (DENSE_LAG + 1) * features * channel + DENSE_LAG * trunk_row
+    lag = 3 * DENSE_LAG
+    trunk = config.blocks * (3 * dense + lag * trunk_row) + (config.blocks * lag + 1) * trunk_row
+    enlarged = [2 << step for step in range(config.upsamplings)]  # the widths behind each doubling
+    convolutions = (1 + sum(enlarged) + config.scale) * config.channels * channel + 3 * exact + config.scale * trunk_row
+    return trunk + 2 * convolutions
+
+
 def upscale_batch(net: RRDBNet, pictures: Tensor, sizes: Sequence[Size], workspace: Workspace | None = None) -> Tensor:
     """Upscale a batch of pictures of different sizes, each as if it were alone.
 
@@ -195,8 +209,7 @@ def upscale_rows(
     """Upscale a picture of any height, band by band.
 
     Between two items the caller may do other work, or stop: closing the iterator frees all state. The rows of all
-    items together are the upscaled picture. After each band comes an item without rows, so that the caller is in
-    control even while the network is still filling up.
+    items together are the upscaled picture.
 
     Args:
         bands: the picture from top to bottom, each (N, 3, R, W) in [0, 1], with at most `band_rows` rows.
@@ -204,17 +217,24 @@ def upscale_rows(
             pixels.
 
     Yields:
-        float32 (N, 3, some rows, scale * W), not clamped.
+        float32 (N, 3, some rows or none, scale * W), not clamped: once for each band, and then what the end of the
+        picture has set free, in bands as well.
     """
     stages = stages_of(net, workspace or Workspace())
     source = iter(bands)
     rows = next(source)
-    most_px = band_rows * rows.shape[3]
+    planes, _, _, width = rows.shape
+    most_px, none = band_rows * width, rows.new_empty(planes, 3, 0, net.config.scale * width)
     for following in source:
-        yield from _through(stages, rows, False, most_px)
-        yield rows.new_empty(rows.shape[0], 3, 0, rows.shape[3] * net.config.scale)
+        yield torch.cat([none, *_through(stages, rows, False, most_px)], dim=2)
         rows = following
-    yield from _through(stages, rows, True, most_px)
+    freed = [none]
+    for more in _through(stages, rows, True, most_px):
+        freed.append(more)
+        if sum(part.shape[2] for part in freed) >= net.config.scale * band_rows:
+            yield torch.cat(freed, dim=2)
+            freed = [none]
+    yield torch.cat(freed, dim=2)
 
 
 def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_px: int) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.device import band_px, best_device, fast_dtype, memory_errors
 from model.rrdb import RRDBNet
-from model.streaming import upscale_batch, upscale_rows
+from model.streaming import state_bytes_per_column, upscale_batch, upscale_rows
 from model.workspace import Size, Workspace
 
 Pixels = NDArray[numpy.uint8]
@@ -52,6 +52,10 @@ class Upscaler:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         planes, height, width, _ = picture.shape
         return min(height, max(1, band_px(self.device) // (planes * width)))
+
+    def state_bytes(self, planes: int, width: int) -> int:
+        """Memory on the device that a stream of this width holds from band to band."""
+        return planes * width * state_bytes_per_column(self._net)
 
     def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         """Upscale small pictures together, whole; each as if it were alone.

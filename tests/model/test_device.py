@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 import torch
 
-from model.device import best_device, fast_dtype
+from model.device import DeviceMemoryError, best_device, fast_dtype, memory_errors, usable_cores
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
@@ -34,3 +36,46 @@ def test_a_gpu_uses_bfloat16_only_where_it_is_native(
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
     assert fast_dtype(CUDA) is dtype
+
+
+def system(folder: Path, siblings: dict[int, str], quota: str | None = None) -> Path:
+    """What Linux tells of a machine's processors."""
+    for cpu, text in siblings.items():
+        place = folder / f"devices/system/cpu/cpu{cpu}/topology"
+        place.mkdir(parents=True)
+        (place / "thread_siblings_list").write_text(text)
+    if quota is not None:
+        (folder / "fs/cgroup").mkdir(parents=True)
+        (folder / "fs/cgroup/cpu.max").write_text(quota)
+    return folder
+
+
+FOUR_THREADS = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [(None, 2), ("max 100000", 2), ("100000 100000", 1), ("150000 100000", 2), ("20000 100000", 1), ("rubbish", 2)],
+)
+def test_threads_of_one_core_count_once_and_a_containers_quota_counts(
+    quota: str | None, cores: int, tmp_path: Path
+) -> None:
+    assert usable_cores(FOUR_THREADS, system(tmp_path, FOUR_THREADS, quota)) == cores
+
+
+def test_a_machine_that_tells_nothing_has_a_core_for_each_cpu(tmp_path: Path) -> None:
+    assert usable_cores([0, 1, 5], tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("[enforce] DefaultCPUAllocator: no")],
+)
+def test_every_want_of_memory_is_one_error(error: Exception) -> None:
+    with pytest.raises(DeviceMemoryError), memory_errors():
+        raise error
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shape"), memory_errors():
+        raise RuntimeError("wrong shape")

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model import workspace
 from model.rrdb import RRDBConfig, RRDBNet
-from model.streaming import upscale_batch, upscale_rows
+from model.streaming import state_bytes_per_column, upscale_batch, upscale_rows
 from tests.model.examples import random_net
 
 TOLERANCE = 0.01 / 255
@@ -183,7 +183,7 @@ def test_the_state_stops_growing_once_the_network_is_filled() -> None:
     gc.collect()
     held = [live_bytes()]
     for number, _ in enumerate(upscale_rows(NETS[0], bands, band_rows=2)):
-        if number in (40, 100):  # even both times: of each band come its rows, then an item without rows
+        if number in (20, 50):
             held.append(live_bytes())
     before, filled, later = held
     assert later == filled > before
@@ -263,6 +263,15 @@ def test_a_stream_that_is_read_to_its_end_leaves_nothing_behind(kept: list[weakr
     streamed(NETS[0], random_picture(12, 4), 4)
     assert kept
     assert not any(memory() is not None for memory in kept)
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: str(net.config))
+def test_the_state_of_a_stream_is_what_it_is_said_to_be(net: RRDBNet, kept: list[weakref.ref[Tensor]]) -> None:
+    stream = upscale_rows(net, (random_picture(20, 7) for _ in range(8)), band_rows=20)
+    for _ in range(6):
+        next(stream)
+    held = [memory.untyped_storage().nbytes() for reference in kept if (memory := reference()) is not None]
+    assert sum(held) == 7 * state_bytes_per_column(net)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
