@@ -1,10 +1,11 @@
-"""The perceptual loss: how far apart two pictures are to VGG19, in conv5_4 before its activation.
+"""The perceptual loss: how far apart two pictures are to VGG19, in features before their activation.
 
-Source: arXiv 1809.00219, section 3.3: features before the activation are denser and keep the brightness. The network is
-Simonyan and Zisserman's VGG19 (arXiv 1409.1556) up to that convolution.
+Source: arXiv 1809.00219, section 3.3: features before the activation are denser and keep the brightness; the paper
+takes those of conv5_4. The network is Simonyan and Zisserman's VGG19 (arXiv 1409.1556).
 """
 
 import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import VGG19_Weights, vgg19
 
-CONV5_4 = 34
-"""Index of conv5_4 in torchvision's `vgg19().features`; the one after it would be its activation."""
+from training.config import VGG_LAYERS
+from training.distributed import mean_over_processes
+
+LAYERS = dict(zip(VGG_LAYERS, (2, 7, 16, 25, 34), strict=True))
+"""Their indices in torchvision's `vgg19().features`; the module after each is its activation."""
 
 CAFFE_FEATURE_SCALE = 0.05
 """Brings conv5_4 of the original Caffe weights to about the size of torchvision's; docs/training.md has the figures."""
@@ -37,53 +41,85 @@ CAFFE = Normalisation((0.48501961, 0.45795686, 0.40760392), (1.0, 1.0, 1.0))
 
 
 class VGGFeatures(nn.Module):
-    """VGG19 up to conv5_4, before its activation; fixed."""
+    """VGG19 up to the deepest of some layers; fixed.
+
+    Args:
+        layers: keys of `LAYERS`, from shallow to deep.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, normalisation: Normalisation) -> None:
+    def __init__(self, normalisation: Normalisation, layers: Sequence[str]) -> None:
         super().__init__()
         self.normalisation = normalisation
+        self._wanted = {LAYERS[name] for name in layers}
         with torch.device("meta"):  # its classifier alone would take half a gigabyte
-            layers = vgg19(weights=None, init_weights=False).features[: CONV5_4 + 1]
-        self.features = layers.to_empty(device="cpu").eval().requires_grad_(False)
+            features = vgg19(weights=None, init_weights=False).features
+        for index in self._wanted:
+            features[index + 1].inplace = False  # torchvision's would overwrite what is wanted
+        self.features = features[: max(self._wanted) + 1].to_empty(device="cpu").eval().requires_grad_(False)
         for name in ("mean", "std"):
             values = torch.tensor(getattr(normalisation, name))[:, None, None]
             self.register_buffer(name, values, persistent=False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Float RGB (N, 3, H, W) in [0, 1], sides from 16 -> (N, 512, H // 16, W // 16)."""
-        features: Tensor = self.features((pictures - self.mean) / self.std)
-        return features
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Float RGB (N, 3, H, W) in [0, 1], sides from 16 -> the features of each layer, before its activation.
+
+        They are (N, 64, H, W) for conv1_2; with each further block the sides are halved, down to (N, 512, H // 16,
+        W // 16) for conv5_4.
+        """
+        values = (pictures - self.mean) / self.std
+        found = []
+        for index, layer in enumerate(self.features):
+            values = layer(values)
+            if index in self._wanted:
+                found.append(values)
+        return found
 
 
-def perceptual_loss(vgg: nn.Module, upscaled: Tensor, high_res: Tensor, feature_scale: float = 1.0) -> Tensor:
-    """Mean absolute difference of the features, times `feature_scale`, in float32; a scalar.
+def perceptual_loss(
+    vgg: Callable[[Tensor], Sequence[Tensor]], upscaled: Tensor, high_res: Tensor, feature_scale: float | None = 1.0
+) -> Tensor:
+    """Mean absolute difference of the features, times their scale, added up over the layers, in float32; a scalar.
 
     The gradient flows into `upscaled` alone.
+
+    Args:
+        feature_scale: the scale of all layers; None: that of each is one over the mean size of its features of
+            `high_res` (over all processes), so that the layers count alike, whatever weights VGG19 has.
     """
     with torch.no_grad():
-        wanted = vgg(high_res)
-    return feature_scale * functional.l1_loss(vgg(upscaled).float(), wanted.float())
+        wanted = [features.float() for features in vgg(high_res)]
+        scales = [_one_over_size(features) if feature_scale is None else feature_scale for features in wanted]
+    found = [features.float() for features in vgg(upscaled)]
+    layers = zip(scales, found, wanted, strict=True)
+    return torch.stack([scale * functional.l1_loss(one, other) for scale, one, other in layers]).sum()
 
 
-def load_vgg(path: Path | None, device: torch.device) -> VGGFeatures:
+def _one_over_size(features: Tensor) -> Tensor:
+    return 1 / mean_over_processes(features.abs().mean())
+
+
+def load_vgg(path: Path | None, device: torch.device, layers: Sequence[str] = ("conv5_4",)) -> VGGFeatures:
     """VGG19 with torchvision's weights (None: downloaded once), or with those of a file in torchvision's layout.
 
     A `.safetensors` file whose metadata says Caffe holds the original weights, which expect another normalisation.
+
+    Args:
+        layers: what `VGGFeatures` is asked for; a file needs no weights of deeper ones.
 
     Raises:
         VGGError: the download failed, or the file is none of VGG19.
     """
     weights, normalisation = _downloaded() if path is None else _read(path)
-    vgg = VGGFeatures(normalisation)
+    vgg = VGGFeatures(normalisation, layers)
     try:
         vgg.features.load_state_dict(
             {
                 name.removeprefix("features."): weight.float()
                 for name, weight in weights.items()
-                if str(name).startswith("features.") and int(name.split(".")[1]) <= CONV5_4
+                if str(name).startswith("features.") and int(name.split(".")[1]) < len(vgg.features)
             }
         )
     except (RuntimeError, ValueError, AttributeError) as error:

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from model.rrdb import RRDBConfig
-from training.config import ConfigError, DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.config import (
+    VGG_LAYERS,
+    ConfigError,
+    DiscriminatorConfig,
+    LossConfig,
+    OptimiserConfig,
+    TrainingConfig,
+)
 from training.realistic import RealisticConfig
 from training.recipes import RECIPES, compact_psnr_x4, esrgan_x4, psnr_x4, realistic_x4
 
@@ -50,6 +57,11 @@ GAN = replace(CONFIG, crop_px=32, losses=LOSSES, discriminator=VGG)
         (LOSSES, "adversarial", math.nan, "adversarial is nan; a loss weight must not be negative"),
         (LOSSES, "adversarial", math.inf, "adversarial is inf; a loss weight must not be negative"),
         (LossConfig(), "l1", 0.0, "every loss weight is 0; nothing would be learnt"),
+        (LOSSES, "perceptual_layers", (), r"perceptual_layers is \(\); it must name some of \('conv1_2', "),
+        (LOSSES, "perceptual_layers", ("conv5_1",), r"perceptual_layers is \('conv5_1',\); it must name some of"),
+        (LOSSES, "perceptual_layers", ("conv5_4", "conv1_2"), r"'conv1_2'\); it must name some of .* in this order"),
+        (LOSSES, "perceptual_layers", ("conv5_4", "conv5_4"), "it must name some of .* in this order"),
+        (LOSSES, "perceptual_layers", "conv5_4", "perceptual_layers is 'conv5_4'; it must name some of"),
         (LOSSES, "feature_scale", 0.0, "feature_scale is 0.0; it must be positive"),
         (LOSSES, "feature_scale", math.inf, "feature_scale is inf; it must be positive"),
         (VGG, "kind", "resnet", "kind is 'resnet'; it must be 'vgg' or 'unet'"),
@@ -99,6 +111,8 @@ def test_the_edges_of_the_ranges_are_allowed() -> None:
     replace(CONFIG, steps=1, batch=1, crop_px=1, validate_every=1, log_every=1, ema_decay=0.0, optimiser=optimiser)
     replace(GAN, discriminator=UNET, crop_px=2)
     replace(GAN, losses=LossConfig(l1=0.0, adversarial=1.0))
+    replace(GAN, losses=replace(LOSSES, perceptual_layers=VGG_LAYERS, feature_scale=None))
+    replace(GAN, losses=replace(LOSSES, perceptual_layers=("conv1_2", "conv4_4")))
 
 
 @pytest.mark.parametrize("config", [OPTIMISER, LOSSES, VGG, CONFIG])
@@ -148,7 +162,13 @@ def test_a_config_is_written_with_every_field(tmp_path: Path) -> None:
         "batch": 2,
         "crop_px": 32,
         "optimiser": optimiser,
-        "losses": {"l1": 0.01, "perceptual": 1.0, "adversarial": 0.005, "feature_scale": 1.0},
+        "losses": {
+            "l1": 0.01,
+            "perceptual": 1.0,
+            "adversarial": 0.005,
+            "perceptual_layers": ["conv5_4"],
+            "feature_scale": 1.0,
+        },
         "discriminator": {"kind": "vgg", "channels": 8, "optimiser": optimiser},
         "degradation": None,
         "ema_decay": 0.9,
@@ -166,6 +186,8 @@ def test_configs_that_differ_anywhere_differ_in_text() -> None:
         replace(CONFIG, optimiser=replace(OPTIMISER, betas=(0.9, 0.99))),
         GAN,
         replace(GAN, losses=replace(LOSSES, feature_scale=0.05)),
+        replace(GAN, losses=replace(LOSSES, feature_scale=None)),
+        replace(GAN, losses=replace(LOSSES, perceptual_layers=("conv4_4", "conv5_4"))),
         replace(GAN, discriminator=UNET),
         replace(CONFIG, crop_px=12, degradation=degradation),
         replace(

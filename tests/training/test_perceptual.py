@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -8,6 +9,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import VGG19_Weights, vgg19
 
+from training import perceptual
+from training.config import VGG_LAYERS
 from training.perceptual import VGGError, VGGFeatures, load_vgg, perceptual_loss
 
 CPU = torch.device("cpu")
@@ -40,10 +43,15 @@ def weights(features: nn.Sequential) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def vgg(weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> VGGFeatures:
+def weight_file(weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
     save_file(weights, path)
-    return load_vgg(path, CPU)
+    return path
+
+
+@pytest.fixture(scope="module")
+def vgg(weight_file: Path) -> VGGFeatures:
+    return load_vgg(weight_file, CPU)
 
 
 def picture(seed: int = 0) -> Tensor:
@@ -54,18 +62,61 @@ def normalised(rgb: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> 
     return (rgb - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
 
 
+def places_of_convolutions(features: nn.Sequential) -> dict[str, int]:
+    """Their indices by the names of VGG19's authors: convI_J is the J-th convolution of block I."""
+    places: dict[str, int] = {}
+    block, number = 1, 0
+    for index, layer in enumerate(features):
+        if isinstance(layer, nn.MaxPool2d):
+            block, number = block + 1, 0
+        elif isinstance(layer, nn.Conv2d):
+            number += 1
+            places[f"conv{block}_{number}"] = index
+    return places
+
+
+def one_layer(net: nn.Module) -> Callable[[Tensor], list[Tensor]]:
+    return lambda pictures: [net(pictures)]
+
+
+def two_layers(pictures: Tensor) -> list[Tensor]:
+    return [2 * pictures, -4 * pictures[:, :1]]
+
+
 def test_the_features_are_conv5_4_of_torchvisions_vgg19(vgg: VGGFeatures, features: nn.Sequential) -> None:
     expected = features(normalised(picture(), TORCHVISION_MEAN, TORCHVISION_STD))
     assert expected.shape == (1, 512, 2, 3)
-    torch.testing.assert_close(vgg(picture()), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(vgg(picture()), [expected], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layers", [VGG_LAYERS, ("conv2_2", "conv4_4"), ("conv1_2",)])
+def test_the_features_of_several_layers_are_torchvisions_before_their_activation(
+    layers: tuple[str, ...], weight_file: Path, features: nn.Sequential
+) -> None:
+    places = places_of_convolutions(features)
+    rows = normalised(picture(), TORCHVISION_MEAN, TORCHVISION_STD)
+    expected = [features[: places[name] + 1](rows) for name in layers]
+    assert all((one < 0).any() for one in expected)
+    torch.testing.assert_close(load_vgg(weight_file, CPU, layers)(picture()), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_layers_to_choose_from_are_the_last_ones_of_each_block(features: nn.Sequential) -> None:
+    last = {name.split("_")[0]: name for name in places_of_convolutions(features)}
+    assert tuple(last.values()) == VGG_LAYERS
+
+
+def test_weights_of_deeper_layers_are_not_needed(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "shallow.safetensors"
+    save_file({name: weights[name] for name in weights if name.startswith(("features.0.", "features.2."))}, path)
+    assert len(load_vgg(path, CPU, ("conv1_2",)).features) == 3
 
 
 def test_the_features_are_those_before_the_activation(vgg: VGGFeatures) -> None:
-    assert 0.2 < (vgg(picture()) < 0).float().mean() < 0.8
+    assert 0.2 < (vgg(picture())[0] < 0).float().mean() < 0.8
 
 
 def test_a_picture_of_16_px_is_the_smallest(vgg: VGGFeatures) -> None:
-    assert vgg(picture()[..., :16, :16]).shape == (1, 512, 1, 1)
+    assert vgg(picture()[..., :16, :16])[0].shape == (1, 512, 1, 1)
 
 
 def test_nothing_of_the_network_is_trained(vgg: VGGFeatures) -> None:
@@ -79,7 +130,7 @@ def test_original_weights_get_the_normalisation_of_caffe(
     path = tmp_path / "original.safetensors"
     save_file(weights, path, metadata={"source": "converted from the authors' Caffe model"})
     expected = features(normalised(255 * picture(), CAFFE_MEAN_OF_255, (255.0, 255.0, 255.0)))
-    torch.testing.assert_close(load_vgg(path, CPU)(picture()), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(load_vgg(path, CPU)(picture()), [expected], rtol=1e-4, atol=1e-4)
 
 
 def test_a_pth_file_of_half_precision_is_computed_in_float32(vgg: VGGFeatures, tmp_path: Path) -> None:
@@ -98,7 +149,7 @@ def test_without_a_file_torchvisions_weights_are_taken(
         return weights
 
     monkeypatch.setattr(VGG19_Weights, "get_state_dict", downloaded)
-    assert torch.equal(load_vgg(None, CPU)(picture()), vgg(picture()))
+    torch.testing.assert_close(load_vgg(None, CPU)(picture()), vgg(picture()), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("failure", [URLError("no network"), RuntimeError("invalid hash value")])
@@ -143,13 +194,35 @@ def test_the_loss_is_the_mean_absolute_difference_of_the_features_times_the_scal
     nn.init.constant_(net.weight, 2.0)
     upscaled, high_res = torch.zeros(1, 3, 1, 2), torch.zeros(1, 3, 1, 2)
     upscaled[0, 1, 0, 0], high_res[0, 2, 0, 1] = 0.5, 0.1  # features differ by 1.0 in one pixel, by -0.2 in the other
-    assert perceptual_loss(net, upscaled, high_res).item() == pytest.approx(0.6)
-    assert perceptual_loss(net, upscaled, high_res, 0.05).item() == pytest.approx(0.03)
+    assert perceptual_loss(one_layer(net), upscaled, high_res).item() == pytest.approx(0.6)
+    assert perceptual_loss(one_layer(net), upscaled, high_res, 0.05).item() == pytest.approx(0.03)
 
 
-def test_the_gradient_flows_into_the_upscaled_picture_alone(vgg: VGGFeatures) -> None:
+def one_red_value_apart() -> tuple[Tensor, Tensor]:
+    """Two pictures whose `two_layers` differ by 0.6 / 6 = 0.1 and by 1.2 / 2 = 0.6; the second's have sizes 1 and 2."""
+    upscaled, high_res = torch.full((1, 3, 1, 2), 0.5), torch.full((1, 3, 1, 2), 0.5)
+    upscaled[0, 0, 0, 1] = 0.2
+    return upscaled, high_res
+
+
+def test_the_losses_of_several_layers_are_added_up() -> None:
+    assert perceptual_loss(two_layers, *one_red_value_apart()).item() == pytest.approx(0.1 + 0.6)
+    assert perceptual_loss(two_layers, *one_red_value_apart(), 0.05).item() == pytest.approx(0.05 * (0.1 + 0.6))
+
+
+def test_without_a_scale_each_layer_counts_relative_to_its_size_in_the_high_res_picture() -> None:
+    assert perceptual_loss(two_layers, *one_red_value_apart(), None).item() == pytest.approx(0.1 / 1 + 0.6 / 2)
+
+
+def test_the_size_of_a_layer_is_its_mean_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perceptual, "mean_over_processes", lambda size: (size + 3) / 2)  # the other process: 3 and 3
+    assert perceptual_loss(two_layers, *one_red_value_apart(), None).item() == pytest.approx(0.1 / 2 + 0.6 / 2.5)
+
+
+@pytest.mark.parametrize("feature_scale", [1.0, None])
+def test_the_gradient_flows_into_the_upscaled_picture_alone(vgg: VGGFeatures, feature_scale: float | None) -> None:
     upscaled, high_res = picture(1).requires_grad_(), picture(2).requires_grad_()
-    perceptual_loss(vgg, upscaled, high_res).backward()
+    perceptual_loss(vgg, upscaled, high_res, feature_scale).backward()
     assert upscaled.grad is not None
     assert upscaled.grad.abs().sum() > 0
     assert high_res.grad is None
@@ -159,6 +232,6 @@ def test_the_gradient_flows_into_the_upscaled_picture_alone(vgg: VGGFeatures) ->
 def test_features_of_bfloat16_are_compared_in_float32() -> None:
     net = nn.Conv2d(3, 4, 1).bfloat16().requires_grad_(False)
     upscaled, high_res = picture(1).bfloat16(), picture(2).bfloat16()
-    loss = perceptual_loss(net, upscaled, high_res)
+    loss = perceptual_loss(one_layer(net), upscaled, high_res)
     assert loss.dtype == torch.float32
     assert torch.equal(loss, (net(upscaled).float() - net(high_res).float()).abs().mean())

@@ -61,7 +61,8 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
 def tiny_vgg() -> VGGFeatures:
     """Stands for VGG19: some features of a picture."""
     torch.manual_seed(0)
-    return cast(VGGFeatures, nn.Conv2d(3, 5, 3).requires_grad_(False))
+    shallow, deep = (net.requires_grad_(False) for net in (nn.Conv2d(3, 5, 3), nn.Conv2d(3, 4, 5, stride=2)))
+    return cast(VGGFeatures, lambda pictures: [shallow(pictures), deep(pictures)])
 
 
 def discriminator_of(run: Steps) -> Trained:
@@ -196,15 +197,18 @@ def test_one_step_reports_the_mean_absolute_error_before_it() -> None:
     assert run.take(low_res, high_res) == {"l1": pytest.approx(expected, rel=1e-5)}
 
 
-def test_the_generator_learns_from_the_weighted_sum_of_its_losses_and_from_nothing_else() -> None:
+@pytest.mark.parametrize("feature_scale", [2.0, None])
+def test_the_generator_learns_from_the_weighted_sum_of_its_losses_and_from_nothing_else(
+    feature_scale: float | None,
+) -> None:
     vgg = tiny_vgg()
-    weights = LossConfig(l1=0.01, perceptual=0.7, adversarial=0.3, feature_scale=2.0)
+    weights = LossConfig(l1=0.01, perceptual=0.7, adversarial=0.3, feature_scale=feature_scale)
     run = Steps(replace(GAN, losses=weights), CPU, vgg=vgg)
     net, judge = copy.deepcopy(run.generator.net), copy.deepcopy(discriminator_of(run).net).eval()
     reported = run.take(*batch())
     low, high = (pixels.float() / 255 for pixels in batch())
     upscaled = net(low)
-    l1, perceptual = l1_loss(upscaled, high), perceptual_loss(vgg, upscaled, high, 2.0)
+    l1, perceptual = l1_loss(upscaled, high), perceptual_loss(vgg, upscaled, high, feature_scale)
     adversarial = relativistic_generator_loss(judge(high), judge(upscaled))
     (0.01 * l1 + 0.7 * perceptual + 0.3 * adversarial).backward()
     torch.testing.assert_close(gradients(run.generator.net), gradients(net), rtol=1e-4, atol=1e-6)
