@@ -34,7 +34,7 @@ def _serve(settings: Settings) -> int:
     from app.main import build_service
     from app.server import create_app
     from model.checkpoint import WeightsError
-    from model.upscaler import SelfTestError
+    from model.reliable import SelfTestError
 
     try:
         service = build_service(settings)

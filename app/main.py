@@ -1,17 +1,21 @@
 """Joins the parts: settings, networks, scheduler, service. The only place where app meets model."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import time
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy
 
+from app.batching.cost import CostModel
 from app.batching.scheduler import Scheduler
 from app.pictures.picture import Pixels
 from app.service import Job, ModelInfo, UpscaleService
 from app.settings import Settings, SettingsError
 from model.checkpoint import Checkpoint
-from model.upscaler import Upscaler, load
+from model.device import use_physical_cores
+from model.reliable import ReliableUpscaler, load
 
 PREFERRED = {"cuda": ("rrdb-psnr-x4", "compact-psnr-x4"), "cpu": ("compact-psnr-x4",)}
 """Shipped models by device, the best that it runs well first: requests that name no model get that one.
@@ -25,23 +29,23 @@ log = logging.getLogger(__name__)
 class DeviceEngine:
     """The scheduler's engine: the networks that are loaded, by name."""
 
-    def __init__(self, upscalers: Mapping[str, Upscaler]) -> None:
+    def __init__(self, upscalers: Mapping[str, ReliableUpscaler]) -> None:
         self._upscalers = upscalers
+
+    @property
+    def most_px(self) -> int:
+        """Most LR px that a piece may have: what suits the device, less after one of the networks ran out of memory."""
+        return min(upscaler.most_px for upscaler in self._upscalers.values())
 
     def batch(self, inputs: Sequence[Job]) -> Sequence[Pixels]:
         """Upscale jobs of one model, whole and together."""
         return self._upscalers[inputs[0].model].batch([job.planes for job in inputs])
 
-    def stream(self, work: Job) -> Iterator[Pixels | None]:
-        """Upscale one job band by band."""
-        upscaler = self._upscalers[work.model]
-        planes, height, width, _ = work.planes.shape
-        upscaled = numpy.empty((planes, height * upscaler.scale, width * upscaler.scale, 3), numpy.uint8)
-        filled = 0
-        for rows in upscaler.stream(work.planes, work.band_rows):
-            upscaled[:, filled : filled + rows.shape[1]] = rows
-            filled += rows.shape[1]
-            yield upscaled if filled == upscaled.shape[1] else None
+    def stream(self, work: Job, band_px: int) -> Generator[Pixels | None]:
+        """Upscale one job in bands."""
+        planes, _, width, _ = work.planes.shape
+        for rows in self._upscalers[work.model].stream(work.planes, max(1, band_px // (planes * width))):
+            yield rows if rows.shape[1] else None
 
 
 def build_service(settings: Settings) -> UpscaleService:
@@ -52,7 +56,8 @@ def build_service(settings: Settings) -> UpscaleService:
         WeightsError: a file cannot be used.
         SelfTestError: a network does not work on this device.
     """
-    upscalers: dict[str, Upscaler] = {}
+    use_physical_cores()
+    upscalers: dict[str, ReliableUpscaler] = {}
     models: dict[str, ModelInfo] = {}
     for path in _weight_files(settings.models):
         upscaler, checkpoint = load(path)
@@ -65,10 +70,22 @@ def build_service(settings: Settings) -> UpscaleService:
     scheduler: Scheduler[Job, Pixels] = Scheduler(
         DeviceEngine(upscalers),
         max_queued_px=settings.max_queued_px,
-        max_batch_px=settings.max_batch_px,
-        max_streams=settings.max_streams,
+        max_held_bytes=settings.max_stream_bytes,
+        piece_s=settings.piece_s,
     )
+    for name, upscaler in upscalers.items():
+        _warm_up(upscaler, name, scheduler.costs)
     return UpscaleService(settings, models, scheduler)
+
+
+def _warm_up(upscaler: ReliableUpscaler, name: str, costs: CostModel) -> None:
+    """Run a picture of the size that suits the device, so that the first caller's pieces are cut to the right size."""
+    side = math.isqrt(upscaler.most_px)
+    picture = numpy.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=numpy.uint8)
+    upscaler.batch([picture])  # the very first run prepares much that later ones find ready
+    began_s = time.perf_counter()
+    upscaler.batch([picture])
+    costs.observe((name,), side * side, time.perf_counter() - began_s)
 
 
 def _default_model(settings: Settings, models: Mapping[str, ModelInfo]) -> str:
@@ -91,7 +108,7 @@ def _weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def _info(upscaler: Upscaler, checkpoint: Checkpoint) -> ModelInfo:
+def _info(upscaler: ReliableUpscaler, checkpoint: Checkpoint) -> ModelInfo:
     return ModelInfo(
         name=checkpoint.card.name,
         sha256=checkpoint.sha256,
@@ -99,4 +116,6 @@ def _info(upscaler: Upscaler, checkpoint: Checkpoint) -> ModelInfo:
         device=upscaler.device.type,
         precision=str(upscaler.dtype).removeprefix("torch."),
         metrics=checkpoint.card.metrics,
+        whole_picture_px=upscaler.most_px,
+        state_bytes_per_column=upscaler.state_bytes(planes=1, width=1),
     )

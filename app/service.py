@@ -3,10 +3,12 @@
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
+
+import numpy
 
 from app.batching.scheduler import Scheduler
 from app.batching.work import Work
@@ -17,10 +19,10 @@ from app.pictures.picture import Picture, Pixels
 from app.settings import Settings
 
 BUCKET_STEP_PX = 32
-"""Small pictures share a batch when their sides agree after rounding up to this."""
+"""On a GPU small pictures share a batch when their sides agree after rounding up to this."""
 
-MOST_BAND_ROWS = 128
-"""Bands of narrow pictures stay small enough for other requests to get in between."""
+LEAST_COST_PX = 32 * 32
+"""The smallest pictures cost as much as one of these: the time is not in their pixels."""
 
 Result = TypeVar("Result")
 
@@ -35,6 +37,10 @@ class ModelInfo:
     device: str
     precision: str
     metrics: Mapping[str, Mapping[str, float]]
+    whole_picture_px: int
+    """LR px of the largest picture that goes through whole; larger ones are streams."""
+    state_bytes_per_column: int
+    """Memory on the device that a stream holds for each px of its width and each plane."""
 
     @property
     def version(self) -> str:
@@ -48,8 +54,6 @@ class Job:
 
     model: str
     planes: Pixels
-    band_rows: int = 0
-    """Rows that go through the network at a time, where the job runs as a stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +100,10 @@ class UpscaleService:
                 decode, upload, max_px=self.settings.max_picture_px, max_width_px=self.settings.max_width_px
             )
         )
-        done = await self.scheduler.submit(self._work(picture, model))
-        png, encode_s = await self._in_codec_thread(functools.partial(encode_png, done.output, picture))
-        timings_s = {"decode": decode_s, "queue": done.queue_s, "infer": done.infer_s, "encode": encode_s}
+        async with self.scheduler.submit(self._work(picture, model)) as ticket:
+            upscaled = await _assembled(ticket, picture, model.scale)
+        png, encode_s = await self._in_codec_thread(functools.partial(encode_png, upscaled, picture))
+        timings_s = {"decode": decode_s, "queue": ticket.queue_s, "infer": ticket.infer_s, "encode": encode_s}
         return Answer(png=png, model=model, timings_s=timings_s)
 
     def close(self) -> None:
@@ -106,16 +111,17 @@ class UpscaleService:
         self._codecs.shutdown(wait=False)
 
     def _work(self, picture: Picture, model: ModelInfo) -> Work[Job]:
-        planes = len(picture.planes)
-        if picture.height * picture.width > self.settings.whole_picture_px:
-            row_px = planes * picture.width
-            rows = min(max(1, self.settings.band_px // row_px), MOST_BAND_ROWS, picture.height)
-            job = Job(model=model.name, planes=picture.planes, band_rows=rows)
-            return Work(input=job, cost_px=row_px * picture.height, bucket=None, piece_px=row_px * rows)
         job = Job(model=model.name, planes=picture.planes)
-        height, width = (-(-side // BUCKET_STEP_PX) * BUCKET_STEP_PX for side in (picture.height, picture.width))
-        cost_px = planes * height * width
-        return Work(input=job, cost_px=cost_px, bucket=(model.name, height, width), piece_px=cost_px)
+        planes, height, width, _ = picture.planes.shape
+        px = planes * height * width
+        if height * width > (self.settings.whole_picture_px or model.whole_picture_px):
+            held_bytes = planes * width * model.state_bytes_per_column
+            return Work(input=job, cost_px=px, kind=model.name, row_px=planes * width, held_bytes=held_bytes)
+        if model.device == "cpu":  # it groups pictures of one size by itself and pads nothing
+            return Work(input=job, cost_px=max(px, LEAST_COST_PX), kind=model.name, bucket="small")
+        bucket = tuple(-(-side // BUCKET_STEP_PX) * BUCKET_STEP_PX for side in (height, width))
+        padded_px = planes * bucket[0] * bucket[1]
+        return Work(input=job, cost_px=padded_px, kind=model.name, bucket=bucket, padding_px=padded_px - px)
 
     async def _in_codec_thread(self, call: Callable[[], Result]) -> tuple[Result, float]:
         def timed() -> tuple[Result, float]:
@@ -123,3 +129,13 @@ class UpscaleService:
             return call(), time.perf_counter() - began_s
 
         return await asyncio.get_running_loop().run_in_executor(self._codecs, timed)
+
+
+async def _assembled(parts: AsyncIterable[Pixels], picture: Picture, scale: int) -> Pixels:
+    """The rows of an answer, in one array that is filled as they come."""
+    upscaled = numpy.empty((len(picture.planes), picture.height * scale, picture.width * scale, 3), numpy.uint8)
+    filled = 0
+    async for rows in parts:
+        upscaled[:, filled : filled + rows.shape[1]] = rows
+        filled += rows.shape[1]
+    return upscaled

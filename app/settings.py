@@ -17,7 +17,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """The service's settings with their units, bounds and defaults."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 listens on all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -30,22 +30,24 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest upload in bytes.")
     max_picture_px: int = Field(default=2**24, ge=1, description="Most pixels of an uploaded picture.")
     max_width_px: int = Field(
-        default=16384, ge=1, description="Widest picture: a row stream's memory grows with the width."
+        default=16384, ge=1, description="Widest picture: the memory of a row stream grows with the width."
     )
     max_queued_px: int = Field(
         default=2**26, ge=1, description="Most pixels that may wait for the device; more gets 429."
     )
-    max_batch_px: int = Field(
-        default=2**18, ge=1, description="Most pixels of small pictures, padding included, in one batch."
+    piece_s: float = Field(
+        default=0.25,
+        gt=0,
+        le=60,
+        description="Seconds that the device works without a break; a newcomer waits as long.",
     )
-    whole_picture_px: int = Field(
-        default=2**16, ge=1, description="Larger pictures go through the network as row streams."
+    whole_picture_px: int | None = Field(
+        default=None, ge=1, description="Larger pictures go through as row streams; empty: what suits the device."
     )
-    band_px: int = Field(
-        default=2**17, ge=1, description="Pixels of a row stream that go through the network at a time, in whole rows."
-    )
-    max_streams: int = Field(
-        default=2, ge=1, description="Row streams that may be open at once; each keeps its halo rows."
+    max_stream_bytes: int = Field(
+        default=4 * 2**30,
+        ge=1,
+        description="Memory on the device for the open row streams, which grows with their width.",
     )
     codec_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode and encode pictures.")
     drain_s: int = Field(

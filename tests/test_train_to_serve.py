@@ -16,7 +16,7 @@ from app.main import build_service
 from app.server import create_app
 from app.settings import read_settings
 from model.checkpoint import read_checkpoint
-from model.upscaler import load
+from model.reliable import load
 from tests.model.examples import TINY, textured
 from tests.training.photographs import save
 from training.__main__ import main

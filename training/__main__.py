@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from model.checkpoint import Checkpoint, WeightsError, read_checkpoint, record_metrics, write_checkpoint
 from model.interpolation import InterpolationError, interpolate
-from model.upscaler import SelfTestError, load
+from model.reliable import SelfTestError, load
 from training import doctor
 from training.config import ConfigError, TrainingConfig
 from training.data import DataError, Pair, read_pairs
@@ -130,7 +130,8 @@ def _train(options: argparse.Namespace) -> int:
     with joined() as device:
         report = tqdm.write if this_process() == 0 else _silent
         start = _start(options.start, config) if options.start else None
-        vgg = load_vgg(options.vgg_weights, device) if config.losses.perceptual else None
+        losses = config.losses
+        vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers) if losses.perceptual else None
         config = _scaled(config, vgg)
         refuse_finished(options.out, config)
         held_out = frozenset() if options.validation else hold_out(options.data)
@@ -185,7 +186,7 @@ def _start(path: Path, config: TrainingConfig) -> Checkpoint:
 
 def _scaled(config: TrainingConfig, vgg: VGGFeatures | None) -> TrainingConfig:
     """The config with the feature scale that belongs to the loaded VGG19."""
-    if vgg is None or vgg.normalisation is not CAFFE:
+    if vgg is None or vgg.normalisation is not CAFFE or config.losses.feature_scale is None:
         return config
     return replace(config, losses=replace(config.losses, feature_scale=CAFFE_FEATURE_SCALE))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.reliable import ReliableUpscaler
 from model.upscaler import Upscaler
 from training.colour import colour_shift
 from training.data import DataError, Pair, picture_files, read_pairs, read_picture, too_small
@@ -142,7 +143,7 @@ def bicubic(scale: int) -> Upscale:
     return lambda low_res: enlarge_bicubic(low_res, scale)
 
 
-def as_service(upscaler: Upscaler) -> Upscale:
+def as_service(upscaler: Upscaler | ReliableUpscaler) -> Upscale:
     """What the service answers: the same code, device and number format."""
 
     def upscale(low_res: Tensor) -> Tensor:

@@ -1,76 +1,87 @@
 """Shares one device among all requests: after every piece of work it decides anew what runs next.
 
 A piece is a batch of small works that share a bucket, whoever sent them, or one band of a large work's stream. The
-request that has had the least of the device is served first (fair queueing), so that neither a large picture nor a
-crowd of small ones starves the other. All decisions are made on the event loop; the engine runs in one thread.
+request that has had the least of the device goes first (see `turns`), and a piece is as large as fits into a target
+duration by what earlier pieces took (see `cost`). All decisions are made on the event loop; the engine runs in one
+thread.
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from contextlib import suppress
+from dataclasses import replace
+from typing import Generic
 
-from app.batching.work import Done, Engine, Input, Output, Work
+from app.batching.backlog import Backlog
+from app.batching.cost import CostModel
+from app.batching.counters import Counters
+from app.batching.open_streams import OpenStreams
+from app.batching.pieces import Landed, Piece, Request, Step
+from app.batching.queue import Queue
+from app.batching.ticket import Outcome, Ticket
+from app.batching.work import Engine, Input, Output, Work
 from app.errors import QueueFull, Unavailable
 
-Result = TypeVar("Result")
+AHEAD_S = 0.1
+"""While a piece runs that is predicted to be shorter than this, the device is given the next one already: it shall not
+idle while a busy event loop takes its time. Longer pieces can afford that, and newcomers wait for one of them only."""
 
-
-@dataclass(kw_only=True, eq=False)
-class _Request(Generic[Input, Output]):
-    """A work that waits or runs, with the future of whoever submitted it."""
-
-    work: Work[Input]
-    future: asyncio.Future[Done[Output]]
-    turn: float
-    """Its place in virtual time, which counts LR px per waiting request; the smallest runs next."""
-    submitted_s: float = field(default_factory=time.monotonic)
-    started_s: float | None = None
-    device_s: float = 0.0
-    finished: bool = False
-    """All of it ran; false for what failed, and for the rest of a caller that left."""
-    stream: Iterator[Output | None] | None = None
-
-    def finish(self, output: Output) -> None:
-        assert self.started_s is not None
-        self.finished = True
-        if not self.future.done():  # its caller may have left while the device worked
-            queue_s, infer_s = self.started_s - self.submitted_s, time.monotonic() - self.started_s
-            self.future.set_result(Done(output=output, queue_s=queue_s, infer_s=infer_s))
-
-    def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+log = logging.getLogger(__name__)
 
 
 class Scheduler(Generic[Input, Output]):
-    """A queue in front of an engine.
+    """A queue in front of an engine. Everything is called on the event loop.
 
     Args:
         max_queued_px: most LR px that may wait or run; a single request is always taken.
-        max_batch_px: most LR px in one batch; a single work may be larger.
-        max_streams: streams that may be open at once, since each holds memory on the device.
+        max_held_bytes: memory on the device for all streams that are open; a single one may hold more.
+        piece_s: how long a piece should take, which is how long a newcomer waits for the device at most.
+        reader_s: how long, in all, the reader of a stream may hold it up; after that its memory goes to a stream that
+            waits for some.
+        clock: seconds; what the deadlines of works refer to.
+
+    Attributes:
+        costs: what has been learned; a warm-up may teach it before the first request.
     """
 
     def __init__(
-        self, engine: Engine[Input, Output], *, max_queued_px: int, max_batch_px: int, max_streams: int
+        self,
+        engine: Engine[Input, Output],
+        *,
+        max_queued_px: int,
+        max_held_bytes: int,
+        piece_s: float = 0.25,
+        reader_s: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.costs = CostModel()
         self._engine = engine
-        self._max_queued_px = max_queued_px
-        self._max_batch_px = max_batch_px
-        self._max_streams = max_streams
-        self._requests: list[_Request[Input, Output]] = []
-        self._virtual_px = 0.0
-        self._px_per_s: float | None = None
-        self._stopping = False
+        self._clock = clock
         self._wake = asyncio.Event()
+        self._backlog = Backlog(self.costs, max_px=max_queued_px, piece_s=piece_s)
+        self._open: OpenStreams[Request[Input, Output]] = OpenStreams(max_held_bytes, patience_s=reader_s)
+        self._queue: Queue[Input, Output] = Queue(
+            engine,
+            self.costs,
+            self._backlog,
+            self._open,
+            piece_s=piece_s,
+            clock=clock,
+            changed=self._wake.set,
+            ended=self._count_and_close,
+        )
+        self._flying: deque[tuple[Piece[Input, Output], asyncio.Future[Landed[Input, Output]]]] = deque()
+        self._counters = Counters()
+        self._stopping = False
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to run work; call it on the event loop."""
+        """Begin to run work."""
         self._task = asyncio.create_task(self._run(), name="scheduler")
 
     async def stop(self, drain_s: float) -> None:
@@ -81,7 +92,7 @@ class Scheduler(Generic[Input, Output]):
             await asyncio.wait({self._task}, timeout=drain_s)
             self._task.cancel()
             await asyncio.wait({self._task})
-        self._device.shutdown(wait=False, cancel_futures=True)
+        self._device.shutdown(wait=False)  # streams that were open are closed after the piece that runs
 
     @property
     def alive(self) -> bool:
@@ -94,12 +105,25 @@ class Scheduler(Generic[Input, Output]):
         return self._stopping
 
     @property
-    def queued_px(self) -> int:
-        """LR px of all requests that wait or run."""
-        return sum(request.work.cost_px for request in self._requests)
+    def backlog_s(self) -> float | None:
+        """Predicted seconds until all that waits or runs is done; None while nothing is known of any of it."""
+        return self._backlog.seconds
 
-    async def submit(self, work: Work[Input]) -> Done[Output]:
-        """Wait for a work's turn and its output. Cancelling the caller withdraws the work.
+    def counters(self) -> Counters:
+        """Totals since the start, and how things stand at the moment."""
+        return replace(
+            self._counters,
+            outcomes=self._counters.outcomes.copy(),
+            queued=len(self._queue),
+            queued_px=self._backlog.px,
+            backlog_s=self._backlog.seconds,
+            running_px=sum(piece.px for piece, _ in self._flying),
+            open_streams=len(self._open),
+            held_bytes=self._open.held_bytes,
+        )
+
+    def submit(self, work: Work[Input]) -> Ticket[Output]:
+        """Accept a work; the ticket gives the parts of its output, and leaving the ticket withdraws it.
 
         Raises:
             QueueFull: too much waits already; `retry_after_s` is the predicted time until there is room.
@@ -107,99 +131,110 @@ class Scheduler(Generic[Input, Output]):
         """
         if self._stopping or not self.alive:
             raise Unavailable("the service is stopping; send the picture again in a few seconds", retry_after_s=5)
-        self._admit(work)
-        future: asyncio.Future[Done[Output]] = asyncio.get_running_loop().create_future()
-        self._requests.append(_Request(work=work, future=future, turn=self._virtual_px))
-        self._wake.set()
-        return await future
-
-    def _admit(self, work: Work[Input]) -> None:
-        queued_px = self.queued_px
-        excess_px = queued_px + work.cost_px - self._max_queued_px
-        if queued_px and excess_px > 0:
-            wait_s = max(1, round(excess_px / self._px_per_s)) if self._px_per_s else 1
-            raise QueueFull(
-                f"{queued_px} px are waiting and this picture adds {work.cost_px}, which passes the limit of "
-                f"{self._max_queued_px}; try again in {wait_s} s",
-                retry_after_s=wait_s,
-            )
+        try:
+            return self._queue.add(work)
+        except QueueFull:
+            self._counters.refused += 1
+            raise
 
     async def _run(self) -> None:
         try:
-            while True:
-                # The work of callers that left is dropped here, before the device sees (more of) it.
-                self._requests = [request for request in self._requests if not request.future.done()]
-                if self._requests:
-                    await self._run_piece(self._next_piece())
-                elif self._stopping:
-                    return
-                else:
-                    self._wake.clear()
-                    await self._wake.wait()
+            while self._queue or not self._stopping:
+                while self._device_wants_more() and (piece := self._queue.next_piece()):
+                    self._launch(piece)
+                await self._change()
+                while self._flying and self._flying[0][1].done():
+                    self._land(*self._flying.popleft())
+        except Exception:
+            log.critical("the scheduler has ended", exc_info=True)  # readiness follows `alive`
         finally:
-            for request in self._requests:
-                request.fail(Unavailable("the service stopped before this picture was finished; send it again"))
+            text = "the service stopped before this picture was finished; send it again"
+            self._queue.settle_all(lambda: Unavailable(text))
 
-    def _next_piece(self) -> list[_Request[Input, Output]]:
-        """The request whose turn it is, joined by those of its bucket that fit, in the order of their turns."""
-        may_open = sum(request.stream is not None for request in self._requests) < self._max_streams
-        ready = [r for r in self._requests if r.work.bucket is not None or r.stream is not None or may_open]
-        first, *others = sorted(ready, key=lambda request: request.turn)
-        piece, filled_px = [first], first.work.cost_px
-        for other in others:
-            if first.work.bucket is None or other.work.bucket != first.work.bucket:
-                continue
-            if filled_px + other.work.cost_px > self._max_batch_px:
-                break
-            piece.append(other)
-            filled_px += other.work.cost_px
-        return piece
+    def _device_wants_more(self) -> bool:
+        if not self._flying:
+            return True
+        (piece, _), *more = self._flying
+        predicted_s = self.costs.seconds(piece.requests[0].work.cost_key, piece.px)
+        return not more and predicted_s is not None and predicted_s < AHEAD_S
 
-    async def _run_piece(self, piece: list[_Request[Input, Output]]) -> None:
-        began_s = time.monotonic()
-        for request in piece:
-            request.started_s = request.started_s or began_s
+    async def _change(self) -> None:
+        """Wait until something landed, came, left or was read, or the patience with a slow reader has run out."""
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if self._flying else self._queue.patience_s()):
+                await self._wake.wait()
+
+    def _launch(self, piece: Piece[Input, Output]) -> None:
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._device, piece.run, self._engine, self._clock)
+        future.add_done_callback(lambda _: self._wake.set())
+        self._flying.append((piece, future))
+        for request in piece.requests:
+            request.in_flight += 1
+            if request.bands is not None:
+                self._queue.line_up(request)
+
+    def _land(self, piece: Piece[Input, Output], future: "asyncio.Future[Landed[Input, Output]]") -> None:
         try:
-            if piece[0].work.bucket is None:
-                await self._run_band(piece[0])
+            landed = future.result()
+        except BaseException as error:
+            # Raised here as it is, a SystemExit would end the event loop before anybody was answered.
+            raise RuntimeError("the device's thread has given up") from error
+        self._counters.count(landed)
+        self._learn(landed)
+        for step in landed.steps:
+            if step.request.ticket.outcome is None:  # else its caller has left while the device worked
+                self._progress(step, landed)
+        for request in piece.requests:
+            request.in_flight -= 1
+            if request.ticket.outcome is not None:
+                continue
+            if not request.wanted(landed.began_s):
+                self._queue.expire(request)
+            elif landed.error is not None:
+                self._queue.settle(request, Outcome.FAILED, landed.error)
             else:
-                await self._run_batch(piece)
-        except Exception as error:
-            for request in piece:
-                request.fail(error)
-        self._account(piece, time.monotonic() - began_s)
+                self._queue.line_up(request)
 
-    async def _run_batch(self, piece: list[_Request[Input, Output]]) -> None:
-        outputs = await self._on_device(lambda: self._engine.batch([request.work.input for request in piece]))
-        if len(outputs) != len(piece):
-            raise RuntimeError(f"the engine gave {len(outputs)} outputs for {len(piece)} inputs")
-        for request, output in zip(piece, outputs, strict=True):
-            request.finish(output)
+    def _progress(self, step: Step[Input, Output], landed: Landed[Input, Output]) -> None:
+        request, ticket = step.request, step.request.ticket
+        if request.began_s is None:
+            request.began_s = landed.began_s
+            ticket.queue_s = landed.began_s - request.submitted_s
+        ticket.infer_s = landed.ended_s - request.began_s
+        px = request.left_px if step.finished else request.next_px
+        self._queue.advance(request, px)
+        self._counters.done_px += px
+        if step.part is not None:
+            ticket.deliver(step.part)
+        if step.finished:
+            self._queue.settle(request, Outcome.DONE)
 
-    async def _run_band(self, request: _Request[Input, Output]) -> None:
-        stream = request.stream = request.stream or self._engine.stream(request.work.input)
-        output = await self._on_device(lambda: _advance(stream))
-        if output is not None:
-            request.finish(output)
+    def _learn(self, landed: Landed[Input, Output]) -> None:
+        if not landed.steps:
+            return
+        request = landed.present[0]
+        if request.bands is None:
+            px = sum(request.work.cost_px for request in landed.present)
+            self.costs.observe(request.work.cost_key, px, landed.seconds)
+        elif request.ticket.outcome is None:
+            self._learn_from_band(request, landed.steps[0], landed.seconds)
 
-    async def _on_device(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._device, call)
+    def _learn_from_band(self, request: Request[Input, Output], step: Step[Input, Output], seconds: float) -> None:
+        # The first bands of a deep network only begin to fill it, and the last only empty it: neither tells what a band
+        # takes. Where a picture is too low for any other, the mean of all its bands does.
+        request.bands_run += 1
+        request.device_s += seconds
+        if step.part is not None and request.next_px:
+            request.measured = True
+            self.costs.observe(request.work.cost_key, request.next_px, seconds)
+        elif step.finished and not request.measured:
+            px = max(1, request.work.cost_px // request.bands_run)
+            self.costs.observe(request.work.cost_key, px, request.device_s / request.bands_run)
 
-    def _account(self, piece: list[_Request[Input, Output]], seconds: float) -> None:
-        """Move the served requests back and virtual time on; learn the speed of the device."""
-        for request in piece:
-            request.turn += request.work.piece_px
-            request.device_s += seconds / len(piece)
-            if request.finished and request.device_s > 0:
-                speed = request.work.cost_px / request.device_s
-                self._px_per_s = speed if self._px_per_s is None else 0.8 * self._px_per_s + 0.2 * speed
-        # Newcomers start at the virtual time. It moves by the share of each request, so a stream that was served
-        # waits until the others have had as much, and no longer, however many come after it.
-        self._virtual_px += sum(request.work.piece_px for request in piece) / len(self._requests)
-
-
-def _advance(stream: Iterator[Output | None]) -> Output | None:
-    for output in stream:
-        return output
-    # StopIteration must not leave the thread: asyncio cannot carry it, and the request would wait forever.
-    raise RuntimeError("the engine's stream ended without an output")
+    def _count_and_close(self, request: Request[Input, Output]) -> None:
+        assert request.ticket.outcome is not None
+        self._counters.outcomes[request.ticket.outcome] += 1
+        if request.bands is not None:
+            self._device.submit(request.bands.close)

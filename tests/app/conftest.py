@@ -54,7 +54,6 @@ def settings(models: Path) -> Settings:
         max_picture_px=40_000,
         whole_picture_px=3_000,
         max_width_px=2_000,
-        band_px=1_600,
     )
 
 

@@ -38,5 +38,8 @@ def test_the_example_file_lists_every_setting_with_its_default() -> None:
     example = SHIPPED_MODELS.parent.parent / ".env.example"
     lines = [line for line in example.read_text().splitlines() if line and not line.startswith("#")]
     listed = dict(line.split("=", 1) for line in lines)
-    defaults = {f"ESRGAN_{name.upper()}": str(field.default) for name, field in Settings.model_fields.items()}
+    defaults = {
+        f"ESRGAN_{name.upper()}": "" if field.default is None else str(field.default)
+        for name, field in Settings.model_fields.items()
+    }
     assert listed == defaults | {"ESRGAN_MODELS": "model/weights"}

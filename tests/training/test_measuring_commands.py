@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from model.checkpoint import Card, read_checkpoint, write_checkpoint
+from model.reliable import load
 from model.rrdb import RRDBNet
-from model.upscaler import load
 from tests.model.examples import TINY, random_net, textured
 from tests.training.photographs import save
 from training.__main__ import main

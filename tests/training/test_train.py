@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from model.checkpoint import read_checkpoint, reference_output
-from model.upscaler import load
+from model.reliable import load
 from tests.model.examples import textured
 from tests.training.photographs import made_pair
 from tests.training.tiny_runs import CPU, GAN, PSNR, VALIDATION, equal, history, photographs_for, run_of, weights_of

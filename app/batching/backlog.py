@@ -1,0 +1,66 @@
+"""How much waits, how long that will take, and whether there is room for more."""
+
+import math
+from collections import Counter
+from collections.abc import Hashable
+
+from app.batching.cost import CostModel
+from app.errors import QueueFull
+
+
+class Backlog:
+    """The LR px that wait or run, by what their speed is learned by.
+
+    Args:
+        max_px: most that may wait or run; a single work is always taken.
+        piece_s: the duration of the pieces that it is worked off in.
+    """
+
+    def __init__(self, costs: CostModel, *, max_px: int, piece_s: float) -> None:
+        self._costs = costs
+        self._max_px = max_px
+        self._piece_s = piece_s
+        self._px: Counter[tuple[Hashable, Hashable]] = Counter()
+
+    @property
+    def px(self) -> int:
+        """LR px that wait or run."""
+        return self._px.total()
+
+    @property
+    def seconds(self) -> float | None:
+        """Predicted time until all of it is done; None where nothing is known of any of it."""
+        known_px, known_s = 0, 0.0
+        for key, px in self._px.items():
+            drain_s = self._costs.drain_s(key, px, self._piece_s)
+            if drain_s is not None:
+                known_px, known_s = known_px + px, known_s + drain_s
+        if not known_px:
+            return None if self._px else 0.0
+        return known_s * self.px / known_px  # kinds that never ran are taken for average ones
+
+    def check(self, cost_px: int) -> None:
+        """Whether a work of this size may be added.
+
+        Raises:
+            QueueFull: it may not; `retry_after_s` is the predicted time until there is room.
+        """
+        excess_px = self.px + cost_px - self._max_px
+        if self._px and excess_px > 0:
+            room_s = (self.seconds or 0.0) * min(1.0, excess_px / self.px)
+            wait_s = max(1, math.ceil(room_s))
+            raise QueueFull(
+                f"{self.px} px are waiting and this picture adds {cost_px}, which passes the limit of "
+                f"{self._max_px}; try again in {wait_s} s",
+                retry_after_s=wait_s,
+            )
+
+    def add(self, key: tuple[Hashable, Hashable], px: int) -> None:
+        """A work was accepted."""
+        self._px[key] += px
+
+    def remove(self, key: tuple[Hashable, Hashable], px: int) -> None:
+        """So much of a work was done, or is not wanted any more."""
+        self._px[key] -= px
+        if not self._px[key]:
+            del self._px[key]

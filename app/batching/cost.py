@@ -1,0 +1,118 @@
+"""How long a piece of work takes: time = a · LR px + b, learned from every piece that ran."""
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+FADE = 0.9
+"""What a measurement weighs less with each later one: about ten count, so a device that slows down is noticed soon."""
+
+MOST_SURPRISE = 4.0
+"""A measurement is taken for at most this many times what was predicted, and at least for that part of it."""
+
+MOST_GROWTH = 4
+"""A piece may be this many times larger than any that was measured: the line is not trusted further out."""
+
+DAMPING = 0.02
+"""Keeps b at 0 where all pieces were of about one size, which cannot tell a from b."""
+
+ENOUGH = 3
+"""Measurements that a bucket needs before it is judged by its own."""
+
+MOST_LINES = 1000
+"""Lines that are kept; the one that was not measured for the longest time goes first."""
+
+Key = tuple[Hashable, ...]
+"""What a line is learned by, the general before the particular: (kind, bucket)."""
+
+
+@dataclass(kw_only=True)
+class Line:
+    """A least-squares fit of seconds = a · px + b over the latest pieces, by their relative errors."""
+
+    seconds_per_px: float = 0.0
+    fixed_s: float = 0.0
+    count: int = 0
+    largest_px: int = 0
+    _w: float = 0.0
+    _wx: float = 0.0
+    _wy: float = 0.0
+    _wxx: float = 0.0
+    _wxy: float = 0.0
+
+    def seconds(self, px: int) -> float:
+        """Predicted duration of a piece."""
+        return self.seconds_per_px * px + self.fixed_s
+
+    def add(self, px: int, seconds: float) -> None:
+        """Learn from a piece.
+
+        Now and then a piece takes many times as long: the first of its shape, or one that something else on the machine
+        held up. So one measurement surprises only so much; if the next ones say the same, the line follows.
+        """
+        seconds = max(seconds, 1e-6)
+        expected_s = self.seconds(px) or seconds
+        seconds = min(max(seconds, expected_s / MOST_SURPRISE), expected_s * MOST_SURPRISE)
+        self.count += 1
+        self.largest_px = max(self.largest_px, px)
+        weight = expected_s**-2
+        self._w = FADE * self._w + weight
+        self._wx = FADE * self._wx + weight * px
+        self._wy = FADE * self._wy + weight * seconds
+        self._wxx = FADE * self._wxx + weight * px * px
+        self._wxy = FADE * self._wxy + weight * px * seconds
+        self._solve()
+
+    def _solve(self) -> None:
+        determinant = (1 + DAMPING) * self._w * self._wxx - self._wx**2
+        self.fixed_s = max(0.0, (self._wy * self._wxx - self._wxy * self._wx) / determinant)
+        self.seconds_per_px = (self._wxy - self.fixed_s * self._wx) / self._wxx
+        if self.seconds_per_px < 0:
+            self.seconds_per_px, self.fixed_s = 0.0, self._wy / self._w
+
+    def px_within(self, seconds: float) -> int:
+        """Most LR px of a piece that takes so long; where b alone takes half of it or more, of one that takes 2 b."""
+        most_px = MOST_GROWTH * self.largest_px
+        for_px_s = max(seconds, 2 * self.fixed_s) - self.fixed_s
+        return int(min(most_px, for_px_s / self.seconds_per_px)) if self.seconds_per_px else most_px
+
+
+class CostModel:
+    """One line per bucket, and one per kind for the buckets that have not been measured often enough."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Key, Line] = {}
+
+    def observe(self, key: Key, px: int, seconds: float) -> None:
+        """Learn from a piece that ran without an error."""
+        for depth in range(1, len(key) + 1):
+            line = self._lines.pop(key[:depth], None) or Line()
+            line.add(px, seconds)
+            self._lines[key[:depth]] = line  # at the end, as the latest
+        while len(self._lines) > MOST_LINES:
+            del self._lines[next(iter(self._lines))]
+
+    def seconds(self, key: Key, px: int) -> float | None:
+        """Predicted duration of a piece; None while nothing is known of its kind."""
+        line = self._line(key)
+        return None if line is None else line.seconds(px)
+
+    def px_within(self, key: Key, seconds: float) -> int | None:
+        """Most LR px of a piece that takes so long, see `Line.px_within`; None while nothing is known of its kind."""
+        line = self._line(key)
+        return None if line is None else line.px_within(seconds)
+
+    def drain_s(self, key: Key, px: int, piece_s: float) -> float | None:
+        """Predicted time for so many LR px in pieces of `piece_s`; None while nothing is known of their kind."""
+        line = self._line(key)
+        if line is None:
+            return None
+        pieces = math.ceil(px / max(1, line.px_within(piece_s)))
+        return px * line.seconds_per_px + pieces * line.fixed_s
+
+    def _line(self, key: Key) -> Line | None:
+        for depth in range(len(key), 1, -1):
+            line = self._lines.get(key[:depth])
+            if line is not None and line.count >= ENOUGH:
+                return line
+        return self._lines.get(key[:1])

@@ -1,0 +1,54 @@
+"""What operators may want to know of the scheduler, as plain numbers."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.batching.pieces import Landed
+from app.batching.ticket import Outcome
+
+
+@dataclass(kw_only=True)
+class Counters:
+    """Totals since the start, and how things stand at the moment."""
+
+    pieces: int = 0
+    """Pieces that ran: batches and bands, those that failed included."""
+    batches: int = 0
+    batched_works: int = 0
+    batched_px: int = 0
+    """LR px of the works in all batches, padding included."""
+    padding_px: int = 0
+    """How many of these were padding."""
+    done_px: int = 0
+    """LR px that went through the device and were wanted."""
+    device_s: float = 0.0
+    """Seconds that the engine worked."""
+    refused: int = 0
+    """Works that were not admitted since the queue was full."""
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    """Works that were admitted and have ended, by how."""
+
+    queued: int = 0
+    """Works that wait or run."""
+    queued_px: int = 0
+    """LR px of these that are still to be done."""
+    running_px: int = 0
+    """LR px of the pieces that the device has been given."""
+    open_streams: int = 0
+    held_bytes: int = 0
+    """Memory on the device that these hold."""
+    backlog_s: float | None = None
+    """Predicted seconds until all that waits or runs is done; None before anything was learned."""
+
+    def count(self, landed: Landed[Any, Any]) -> None:
+        """A piece came back."""
+        if not landed.present:
+            return
+        self.pieces += 1
+        self.device_s += landed.seconds
+        if landed.present[0].bands is None:
+            self.batches += 1
+            self.batched_works += len(landed.present)
+            self.batched_px += sum(request.work.cost_px for request in landed.present)
+            self.padding_px += sum(request.work.padding_px for request in landed.present)

@@ -1,0 +1,104 @@
+"""Whose turn it is: fair shares of the device for all requests, in virtual time."""
+
+import itertools
+import math
+from bisect import bisect_left, insort
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+NEAR_PX = 128 * 128
+"""Turns in one interval of this much virtual time are near: there newcomers go first, by their deadlines."""
+
+Member = TypeVar("Member", bound=Hashable)
+Key = tuple[float, bool, float, float, int]
+
+
+@dataclass(kw_only=True)
+class _Place:
+    """A member's place in virtual time, and in a lane while it waits there."""
+
+    turn_px: float
+    due_s: float
+    served: bool = False
+    lane: Hashable = None
+    key: Key | None = None
+    """None while it is in no lane."""
+
+
+class Turns(Generic[Member]):
+    """Members wait in lanes; the first of a lane, and of all lanes, is the one that has had the least.
+
+    Virtual time counts LR px per waiting member. A member that is served moves back by the LR px that it was given,
+    virtual time moves on by these divided by the number of those that wait, and newcomers start at virtual time. So
+    all get the same share, whatever they bring, and nobody is passed over for long by those who come later. Virtual
+    time never lies behind the member that is served: what one gets while nobody else waits is not held against it.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[Member, _Place] = {}
+        self._lanes: dict[Hashable, list[tuple[Key, Member]]] = {}
+        self._virtual_px = 0.0
+        self._waiting = 0
+        self._serial = itertools.count()
+
+    def join(self, member: Member, lane: Hashable, due_s: float | None = None) -> None:
+        """A newcomer waits in a lane; of newcomers whose turns are near, the earliest `due_s` goes first."""
+        due_s = math.inf if due_s is None else due_s
+        self._places[member] = _Place(turn_px=self._virtual_px, due_s=due_s)
+        self.wait(member, lane)
+
+    def wait(self, member: Member, lane: Hashable) -> None:
+        """A member that was served waits again; nothing happens to one that waits already."""
+        place = self._places[member]
+        if place.key is None:
+            # Streams come after newcomers: a small picture that has just come is answered before the next small band.
+            near = place.turn_px // NEAR_PX
+            place.key = (
+                near,
+                place.served,
+                math.inf if place.served else place.due_s,
+                place.turn_px,
+                next(self._serial),
+            )
+            place.lane = lane
+            insort(self._lanes.setdefault(lane, []), (place.key, member))
+            self._waiting += 1
+
+    def catch_up(self, member: Member) -> None:
+        """Forgo the turns that passed while a member that is in no lane did not want them."""
+        place = self._places[member]
+        place.turn_px = max(place.turn_px, self._virtual_px)
+
+    def leave(self, member: Member) -> None:
+        """Forget a member, wherever it is."""
+        self._step_out(member)
+        del self._places[member]
+
+    def first(self, *, skip: Hashable = None) -> Member | None:
+        """Whose turn it is, of all lanes but one."""
+        heads = [line[0] for lane, line in self._lanes.items() if lane != skip]
+        return min(heads)[1] if heads else None
+
+    def line(self, lane: Hashable) -> Iterator[Member]:
+        """Those that wait in a lane, first to last."""
+        return (member for _, member in self._lanes.get(lane, ()))
+
+    def serve(self, members: Sequence[Member], px: Sequence[int]) -> None:
+        """Take members out of their lane and charge each what it is given; the first is the one whose turn it is."""
+        self._virtual_px = max(self._virtual_px, self._places[members[0]].turn_px) + sum(px) / self._waiting
+        for member, given_px in zip(members, px, strict=True):
+            self._step_out(member)
+            place = self._places[member]
+            place.turn_px += given_px
+            place.served = True
+
+    def _step_out(self, member: Member) -> None:
+        place = self._places[member]
+        if place.key is not None:
+            line = self._lanes[place.lane]
+            del line[bisect_left(line, (place.key,))]
+            if not line:
+                del self._lanes[place.lane]
+            place.key = None
+            self._waiting -= 1

@@ -1,0 +1,158 @@
+"""An engine that a test holds by a gate, on a clock that only its pieces move, and callers that wait together."""
+
+import asyncio
+import math
+import threading
+from collections.abc import Generator, Hashable, Sequence
+from dataclasses import dataclass
+
+from app.batching.scheduler import Scheduler
+from app.batching.ticket import Ticket
+from app.batching.work import Work
+
+
+class ManualClock:
+    """Stands still until somebody moves it on."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.reads = 0
+
+    def __call__(self) -> float:
+        self.reads += 1
+        return self.now_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the fake engine is given."""
+
+    name: str
+    px: int
+    late_bands: int = 0
+    """Bands that a stream's output is late by."""
+
+
+class FakeEngine:
+    """Notes every piece it runs, and runs none while the gate is closed.
+
+    A batch gives the names in capitals; a stream of the job `a` gives `a0`, `a1` and so on, one for each band. Each
+    piece moves the clock on by `s_per_px` and `fixed_s`; a band without a part only by the latter, as if it did no more
+    than fill the network.
+    """
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.s_per_px = 0.01
+        self.fixed_s = 0.0
+        self.most_px = 10**9
+        self.returns_last = False
+        """Whether streams return their last part rather than yield it."""
+        self.breaks: dict[str, int] = {}
+        """Jobs that raise, and in which of their pieces, from 0."""
+        self.error: BaseException = ArithmeticError("cannot run this")
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.pieces: list[list[str]] = []
+        self.bands_px: dict[str, int] = {}
+        self.open: set[str] = set()
+        self.most_open = 0
+        self.closed: list[str] = []
+        self.threads: set[str] = set()
+
+    def batch(self, inputs: Sequence[Job]) -> list[str]:
+        self._run(inputs, sum(job.px for job in inputs))
+        return [job.name.upper() for job in inputs if job.name != "swallowed"]
+
+    def stream(self, work: Job, band_px: int) -> Generator[str | None, None, str | None]:
+        self.bands_px[work.name] = band_px
+        self.open.add(work.name)
+        self.most_open = max(self.most_open, len(self.open))
+        last = math.ceil(work.px / band_px) + work.late_bands - 1
+        try:
+            for band in range(last + 1):
+                ready = band - work.late_bands
+                self._run([work], min(band_px, work.px - ready * band_px) if ready >= 0 else 0)
+                part = f"{work.name}{ready}" if ready >= 0 else None
+                if band == last and self.returns_last:
+                    return part
+                yield part
+            return None
+        finally:
+            self.threads.add(threading.current_thread().name)
+            self.open.remove(work.name)
+            self.closed.append(work.name)
+
+    def _run(self, jobs: Sequence[Job], px: int) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.entered.set()
+        assert self.gate.wait(10)
+        self.clock.now_s += px * self.s_per_px + self.fixed_s
+        for job in jobs:
+            if self.breaks.get(job.name) == sum(job.name in piece for piece in self.pieces):
+                self.pieces.append([job.name for job in jobs])
+                raise self.error
+        self.pieces.append([job.name for job in jobs])
+
+
+def make_scheduler(
+    engine: FakeEngine,
+    *,
+    max_queued_px: int = 10**6,
+    max_streams: int = 2,
+    piece_s: float = 4.0,
+    reader_s: float = 30.0,
+    taught: bool = True,
+) -> Scheduler[Job, str]:
+    """A scheduler that has started and, if taught, knows what the engine takes: 4 s are 400 px."""
+    scheduler = Scheduler[Job, str](
+        engine,
+        max_queued_px=max_queued_px,
+        max_held_bytes=max_streams,
+        piece_s=piece_s,
+        reader_s=reader_s,
+        clock=engine.clock,
+    )
+    if taught:
+        scheduler.costs.observe(("net", None), 1000, 1000 * engine.s_per_px)
+    scheduler.start()
+    return scheduler
+
+
+def small(name: str, *, px: int = 100, bucket: Hashable = "bucket", deadline_s: float | None = None) -> Work[Job]:
+    """A picture that runs whole."""
+    return Work(input=Job(name=name, px=px), cost_px=px, kind="net", bucket=bucket, deadline_s=deadline_s)
+
+
+def large(
+    name: str,
+    *,
+    px: int = 1024,
+    row_px: int = 4,
+    deadline_s: float | None = None,
+    late_bands: int = 0,
+    held_bytes: int = 1,
+) -> Work[Job]:
+    """A picture that runs as a stream; of the default size, in four bands."""
+    job = Job(name=name, px=px, late_bands=late_bands)
+    return Work(input=job, cost_px=px, kind="net", row_px=row_px, deadline_s=deadline_s, held_bytes=held_bytes)
+
+
+async def hold(engine: FakeEngine, scheduler: Scheduler[Job, str], work: Work[Job]) -> Ticket[str]:
+    """Close the gate and submit a work; returns when the device has taken it."""
+    engine.gate.clear()
+    engine.entered.clear()
+    ticket = scheduler.submit(work)
+    assert await asyncio.to_thread(engine.entered.wait, 10)
+    return ticket
+
+
+async def outputs(*tickets: Ticket[str]) -> list[list[str]]:
+    """All parts of each."""
+    return await asyncio.gather(*(ticket.parts() for ticket in tickets))
+
+
+async def outcomes(*tickets: Ticket[str]) -> list[list[str] | BaseException]:
+    """All parts of each, or its error."""
+    return await asyncio.gather(*(ticket.parts() for ticket in tickets), return_exceptions=True)
