@@ -3,18 +3,20 @@
 import logging
 import math
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
 
 from app.batching.cost import CostModel
 from app.batching.scheduler import Scheduler
+from app.errors import Unavailable
 from app.pictures.picture import Pixels
 from app.service import Job, ModelInfo, UpscaleService
 from app.settings import Settings, SettingsError
 from model.checkpoint import Checkpoint
-from model.device import use_physical_cores
+from model.device import DeviceMemoryError, use_physical_cores
 from model.reliable import ReliableUpscaler, load
 
 PREFERRED = {"cuda": ("rrdb-psnr-x4", "compact-psnr-x4"), "cpu": ("compact-psnr-x4",)}
@@ -22,6 +24,9 @@ PREFERRED = {"cuda": ("rrdb-psnr-x4", "compact-psnr-x4"), "cpu": ("compact-psnr-
 
 They are those that invent nothing; who wants invented texture names a model of the GAN stage.
 """
+
+MEMORY_RETRY_S = 30
+"""When a picture that did not fit into memory may be tried again: by then other pictures have left it."""
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +43,35 @@ class DeviceEngine:
         return min(upscaler.most_px for upscaler in self._upscalers.values())
 
     def batch(self, inputs: Sequence[Job]) -> Sequence[Pixels]:
-        """Upscale jobs of one model, whole and together."""
-        return self._upscalers[inputs[0].model].batch([job.planes for job in inputs])
+        """Upscale jobs of one model, whole and together.
+
+        Raises:
+            Unavailable: the device's memory does not suffice for one of them, however it is cut.
+        """
+        with _told_to_the_caller():
+            return self._upscalers[inputs[0].model].batch([job.planes for job in inputs])
 
     def stream(self, work: Job, band_px: int) -> Generator[Pixels | None]:
-        """Upscale one job in bands."""
+        """Upscale one job in bands.
+
+        Raises:
+            Unavailable: the device's memory does not suffice, not even for one row at a time.
+        """
         planes, _, width, _ = work.planes.shape
-        for rows in self._upscalers[work.model].stream(work.planes, max(1, band_px // (planes * width))):
-            yield rows if rows.shape[1] else None
+        with _told_to_the_caller():
+            for rows in self._upscalers[work.model].stream(work.planes, max(1, band_px // (planes * width))):
+                yield rows if rows.shape[1] else None
+
+
+@contextmanager
+def _told_to_the_caller() -> Iterator[None]:
+    try:
+        yield
+    except DeviceMemoryError as error:
+        raise Unavailable(
+            "the device has not enough memory for this picture at the moment; send a smaller one, or this one later",
+            retry_after_s=MEMORY_RETRY_S,
+        ) from error
 
 
 def build_service(settings: Settings) -> UpscaleService:

@@ -56,6 +56,8 @@ class Request(Generic[Input, Output]):
     device_s: float = 0.0
     """Seconds that its bands have taken so far."""
     bands_run: int = 0
+    alone: bool = False
+    """It was in a batch that failed, and runs once more without the others."""
     measured: bool = False
     """Whether one of its bands has taught the cost model."""
 

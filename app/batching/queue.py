@@ -102,6 +102,11 @@ class Queue(Generic[Input, Output]):
         elif not request.in_flight:
             self._open.hold(request, self._clock())
 
+    def run_alone(self, request: Request[Input, Output]) -> None:
+        """A whole work whose batch failed waits for another turn, in a lane of its own."""
+        request.alone = True
+        self._turns.wait(request, request)
+
     def patience_s(self) -> float | None:
         """Seconds until `next_piece` may end a stream that its reader holds up; None where nobody wants its memory."""
         held = self._open.longest_held(self._clock())
@@ -155,7 +160,7 @@ class Queue(Generic[Input, Output]):
         most_px = self._piece_px(first.work)
         requests: list[Request[Input, Output]] = []
         px = 0
-        for request in self._turns.line(first.work.cost_key):
+        for request in [first] if first.alone else self._turns.line(first.work.cost_key):
             if requests and px + request.work.cost_px > most_px:
                 break
             requests.append(request)

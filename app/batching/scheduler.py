@@ -192,6 +192,8 @@ class Scheduler(Generic[Input, Output]):
                 continue
             if not request.wanted(landed.began_s):
                 self._queue.expire(request)
+            elif landed.error is not None and len(landed.present) > 1:
+                self._queue.run_alone(request)  # so that only the work which cannot be done fails
             elif landed.error is not None:
                 self._queue.settle(request, Outcome.FAILED, landed.error)
             else:

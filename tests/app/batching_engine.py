@@ -49,6 +49,8 @@ class FakeEngine:
         self.returns_last = False
         """Whether streams return their last part rather than yield it."""
         self.breaks: dict[str, int] = {}
+        self.broken: set[str] = set()
+        """Works that break every piece they are in."""
         """Jobs that raise, and in which of their pieces, from 0."""
         self.error: BaseException = ArithmeticError("cannot run this")
         self.gate = threading.Event()
@@ -90,7 +92,7 @@ class FakeEngine:
         assert self.gate.wait(10)
         self.clock.now_s += px * self.s_per_px + self.fixed_s
         for job in jobs:
-            if self.breaks.get(job.name) == sum(job.name in piece for piece in self.pieces):
+            if job.name in self.broken or self.breaks.get(job.name) == sum(job.name in piece for piece in self.pieces):
                 self.pieces.append([job.name for job in jobs])
                 raise self.error
         self.pieces.append([job.name for job in jobs])

@@ -185,21 +185,33 @@ async def test_nothing_keeps_the_picture_of_a_work_that_has_ended(engine: FakeEn
         gc.enable()
 
 
-async def test_an_error_reaches_its_batch_only_and_the_next_batch_works(engine: FakeEngine) -> None:
-    engine.breaks = {"bad": 0}
+async def test_only_the_work_that_cannot_be_done_fails_not_its_batch(engine: FakeEngine) -> None:
+    engine.broken = {"bad"}
     scheduler = make_scheduler(engine)
     held = await hold(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name, bucket=bucket)) for name, bucket in (("a", 1), ("bad", 1), ("x", 2))]
     engine.gate.set()
-    assert await outcomes(held, *tickets) == [["FIRST"], engine.error, engine.error, ["X"]]
+    assert await outcomes(held, *tickets) == [["FIRST"], ["A"], engine.error, ["X"]]
+    assert engine.pieces.count(["bad"]) == engine.pieces.count(["a"]) == 1
     assert scheduler.alive
 
 
-async def test_a_batch_with_too_few_outputs_fails_instead_of_mixing_them_up(engine: FakeEngine) -> None:
+async def test_an_error_that_passes_costs_a_batch_a_second_turn_and_no_more(engine: FakeEngine) -> None:
+    engine.breaks = {"a": 0}
     scheduler = make_scheduler(engine)
-    (failed, _) = await outcomes(scheduler.submit(small("swallowed")), scheduler.submit(small("a")))
+    held = await hold(engine, scheduler, small("first"))
+    tickets = [scheduler.submit(small(name)) for name in "ab"]
+    engine.gate.set()
+    assert await outcomes(held, *tickets) == [["FIRST"], ["A"], ["B"]]
+    assert scheduler.counters().outcomes == {Outcome.DONE: 3}
+
+
+async def test_a_batch_with_too_few_outputs_is_not_mixed_up(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    failed, other = await outcomes(scheduler.submit(small("swallowed")), scheduler.submit(small("a")))
     assert isinstance(failed, RuntimeError)
-    assert str(failed) == "the engine gave 1 outputs for 2 inputs"
+    assert str(failed) == "the engine gave 0 outputs for 1 inputs"
+    assert other == ["A"]
 
 
 @pytest.mark.parametrize("error", [SystemExit(), KeyboardInterrupt(), asyncio.CancelledError()])
