@@ -16,7 +16,7 @@ JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
 RUN := exec env LD_PRELOAD=$(JEMALLOC)
 
-.PHONY: help serve train test check bench bench-training lock image clean
+.PHONY: help serve train test check bench bench-runtimes bench-load bench-fairness bench-seams bench-training lock image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -36,8 +36,20 @@ check: $(VENV)/dev.stamp ## check format, lint and types
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m mypy
 
-bench: $(VENV)/dev.stamp ## measure speed and quality (ARGS are the module's own)
-	@$(RUN) $(KEEP) $(PYTHON) -m benchmarks $(ARGS)
+# `bench` runs all four and hands them ARGS, so these name the network; each has a target of its own, too. Runtimes are
+# measured with the allocator that they come with, the service with the one that it is served with.
+BENCH := $(PYTHON) -m benchmarks
+bench: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure runtimes, load, fairness and seams: ARGS="--network 23"
+	@$(BENCH) $(ARGS)
+	@$(RUN) $(KEEP) $(BENCH).load --litserve $(ARGS)
+	@$(RUN) $(KEEP) $(BENCH).fairness $(ARGS)
+	@$(BENCH).seams $(ARGS)
+
+bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure every runtime: ARGS="--network 23 --side 384"
+	@$(BENCH) $(ARGS)
+
+bench-load bench-fairness bench-seams: bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp
+	@$(RUN) $(KEEP) $(BENCH).$* $(ARGS)
 
 bench-training: $(VENV)/dev.stamp ## measure training steps: ARGS="--data PHOTOS"
 	@$(RUN) $(PYTHON) -m benchmarks.training $(ARGS)
@@ -49,6 +61,7 @@ lock: ## write requirements/ anew from pyproject.toml with uv (newest versions: 
 	@$(LOCK) --output-file requirements/base.txt
 	@$(LOCK) --extra train --constraint requirements/base.txt --output-file requirements/train.txt
 	@$(LOCK) --extra train --extra dev --constraint requirements/train.txt --output-file requirements/dev.txt
+	@$(LOCK) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 
 image: ## build the container image esrgan-serve
 	@$(DOCKER) build --tag esrgan-serve .

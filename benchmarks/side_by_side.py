@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from app.settings import SHIPPED_MODELS
-from model.upscaler import load
+from model.reliable import load
 from training.data import read_picture
 from training.degrade import crop_to_multiple, enlarge_bicubic, shrink_bicubic
 from training.metrics import psnr_y

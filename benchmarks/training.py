@@ -36,7 +36,8 @@ def main() -> None:
     device = best_device()
     config = RECIPES[options.recipe]()
     crops = open_photographs(options.data, config, device, report=print).crops
-    steps = dict(_kinds(config, crops, load_vgg(options.vgg_weights, device), device))
+    vgg = load_vgg(options.vgg_weights, device, config.losses.perceptual_layers)
+    steps = dict(_kinds(config, crops, vgg, device))
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(options.rounds + 2):
         for name, step in steps.items():

@@ -139,9 +139,10 @@ def convolve(window: Tensor, conv: nn.Conv2d, *, active: bool = False) -> Tensor
         return window.new_empty(window.shape[0], conv.out_channels, 0, window.shape[3])
     if active and window.dtype is torch.bfloat16 and window.device.type == "cpu":
         slope = [NEGATIVE_SLOPE]
-        return torch.ops.mkldnn._convolution_pointwise(
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
             window, conv.weight, conv.bias, [0, 1], [1, 1], [1, 1], 1, "leaky_relu", slope, ""
         )
+        return fused
     made = functional.conv2d(window, conv.weight, conv.bias, padding=(0, 1))
     return functional.leaky_relu(made, NEGATIVE_SLOPE, inplace=True) if active else made
 

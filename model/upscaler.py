@@ -51,7 +51,7 @@ class Upscaler:
     def band_rows(self, picture: Pixels) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         planes, height, width, _ = picture.shape
-        return min(height, max(1, band_px(self.device) // (planes * width)))
+        return int(min(height, max(1, band_px(self.device) // (planes * width))))
 
     def state_bytes(self, planes: int, width: int) -> int:
         """Memory on the device that a stream of this width holds from band to band."""

@@ -171,8 +171,12 @@ async def test_a_band_that_was_prepared_for_a_stream_that_failed_teaches_nothing
     engine.s_per_px = 1e-6
     engine.breaks = {"bad": 0}
     scheduler = make_scheduler(engine)
+    bad = await hold(engine, scheduler, large("bad"))
+    assert scheduler.counters().running_px == 2048
+    engine.gate.set()
+    scheduler._device.submit(int).result(10)  # both bands have run before the event loop hears of the first
     with pytest.raises(ArithmeticError):
-        await scheduler.submit(large("bad")).parts()
+        await bad.parts()
     await scheduler.submit(small("next")).parts()
     assert scheduler.costs.seconds(("net", None), 1000) == pytest.approx(1e-3, rel=0.01)
 

@@ -72,6 +72,15 @@ async def test_a_stream_that_raises_fails_only_its_own_request(engine: FakeEngin
     assert await outcomes(bad, good) == [engine.error, [f"good{band}" for band in range(4)]]
     assert await outputs(scheduler.submit(small("next"))) == [["NEXT"]]
     assert "bad" in engine.closed
+
+
+async def test_an_error_drops_the_parts_that_nobody_has_read(engine: FakeEngine) -> None:
+    engine.breaks = {"bad": 2}
+    scheduler = make_scheduler(engine)
+    bad = scheduler.submit(large("bad"))
+    while bad.outcome is None:
+        await scheduler.submit(small("next")).parts()
+    assert bad.done_px > 0
     assert bad.unread == 0
 
 

@@ -120,16 +120,15 @@ def test_of_equals_the_earliest_deadline_goes_first() -> None:
 def test_deadlines_do_not_starve_those_without() -> None:
     turns: Turns[str] = Turns()
     turns.join("patient", "lane")
-    for number in range(1000):
-        turns.join(f"urgent-{number}", "lane", 1.0)
+    served: list[str] = []
+    while "patient" not in served:
+        turns.join(f"urgent-{len(served)}", "lane", 1.0)
         first = turns.first()
         assert first is not None
-        if first == "patient":
-            break
+        served.append(first)
         turns.serve([first], [4096])
         turns.leave(first)
-    assert first == "patient"
-    assert number <= 2 * NEAR_PX // 4096
+        assert len(served) <= 1 + 2 * NEAR_PX // 4096
 
 
 def test_a_lane_can_be_left_out() -> None:

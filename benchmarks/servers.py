@@ -1,0 +1,92 @@
+"""Starts what is measured as processes of their own, on free ports of this machine, and ends them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+START_S = 300
+"""Longest time from start to ready."""
+
+STOP_S = 20
+"""Longest time from the signal to the end."""
+
+
+@contextmanager
+def our_service(models: Path) -> Iterator[str]:
+    """Run the service with a folder of weight files; gives its address. Other settings come from the environment."""
+    port = _free_port()
+    settings = {"ESRGAN_MODELS": str(models), "ESRGAN_HOST": "127.0.0.1", "ESRGAN_PORT": str(port)}
+    with _running("benchmarks.served", [], port, ready="/readyz", environment=settings) as address:
+        yield address
+
+
+@contextmanager
+def litserve_service(weights: Path, runtime: str) -> Iterator[str]:
+    """Run LitServe around the same network; gives its address."""
+    port = _free_port()
+    arguments = ["--weights", str(weights), "--port", str(port), "--runtime", runtime]
+    with _running("benchmarks.litserve_server", arguments, port, ready="/health", environment={}) as address:
+        yield address
+
+
+@contextmanager
+def _running(
+    module: str, arguments: Sequence[str], port: int, *, ready: str, environment: Mapping[str, str]
+) -> Iterator[str]:
+    address = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=os.environ | dict(environment),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # LitServe starts workers: all of them are ended together
+        )
+        try:
+            _wait_until_ready(process, address + ready)
+            yield address
+        except BaseException:
+            log.seek(0)
+            print(f"{module} said:\n{log.read()[-4000:]}", file=sys.stderr)
+            raise
+        finally:
+            _end(process)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
+    give_up_s = time.monotonic() + START_S
+    while time.monotonic() < give_up_s:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with status {process.returncode} before it was ready")
+        with suppress(httpx.TransportError):  # it does not listen yet
+            if httpx.get(address, timeout=5).is_success:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"{address} was not ready within {START_S} s")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            print(f"process {process.pid} did not stop within {STOP_S} s and is killed", file=sys.stderr)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # also what it left behind
+    process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

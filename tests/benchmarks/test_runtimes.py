@@ -1,0 +1,69 @@
+"""Every runtime computes the network that it is measured with."""
+
+import numpy
+import pytest
+import torch
+
+from benchmarks.__main__ import fidelity_of
+from benchmarks.networks import random_generator
+from benchmarks.pictures import smooth_noise
+from benchmarks.runtimes import NotHere, builders, ours
+from model.checkpoint import reference_output
+from model.rrdb import RRDBConfig, RRDBNet
+from model.upscaler import Pixels
+
+CPU = torch.device("cpu")
+HEIGHT, WIDTH = 13, 19
+NET = random_generator(RRDBConfig(channels=8, blocks=2, growth=4, scale=4))
+
+
+@pytest.fixture
+def picture() -> Pixels:
+    return smooth_noise(HEIGHT, WIDTH)
+
+
+def reference(net: RRDBNet, picture: Pixels) -> Pixels:
+    upscaled = reference_output(net, torch.from_numpy(picture[0]).permute(2, 0, 1))
+    pixels: Pixels = upscaled.permute(1, 2, 0).numpy()
+    return pixels
+
+
+@pytest.mark.parametrize("name", builders(NET, CPU, HEIGHT, WIDTH))
+def test_a_runtime_gives_the_picture_of_the_float32_network(name: str, picture: Pixels) -> None:
+    try:
+        runtime = builders(NET, CPU, HEIGHT, WIDTH)[name]()
+    except (ModuleNotFoundError, NotHere) as reason:
+        pytest.skip(str(reason))
+    expected = reference(NET, picture)
+    assert expected.std() > 20
+    fidelity = fidelity_of(runtime(picture)[0], expected)
+    assert fidelity.psnr_db > (60 if "float32" in name else 40)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_runtime_knows_other_scales(scale: int, picture: Pixels) -> None:
+    pytest.importorskip("ncnn")
+    net = random_generator(RRDBConfig(channels=4, blocks=1, growth=2, scale=scale))
+    upscaled = builders(net, CPU, HEIGHT, WIDTH)["ncnn, float32"]()(picture)[0]
+    assert fidelity_of(upscaled, reference(net, picture)).psnr_db > 60
+
+
+def test_the_optional_packages_are_not_measured_beside_a_gpu() -> None:
+    for name, build in builders(NET, torch.device("cuda"), HEIGHT, WIDTH).items():
+        if name.startswith(("OpenVINO", "ONNX", "ncnn")):
+            with pytest.raises(NotHere, match="CPU only"):
+                build()
+
+
+def test_our_runtime_leaves_the_network_that_it_was_given(picture: Pixels) -> None:
+    before = {name: weight.clone() for name, weight in NET.state_dict().items()}
+    upscaled = ours(NET, CPU)(picture)
+    assert upscaled.shape == (1, 4 * HEIGHT, 4 * WIDTH, 3)
+    assert all(torch.equal(weight, before[name]) for name, weight in NET.state_dict().items())
+
+
+def test_equal_pictures_are_infinitely_near() -> None:
+    black = numpy.zeros((2, 2, 3), numpy.uint8)
+    assert fidelity_of(black, black).psnr_db == float("inf")
+    assert fidelity_of(black + 255, black).psnr_db == 0
+    assert fidelity_of(black + 255, black).worst_levels == 255
