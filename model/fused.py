@@ -1,0 +1,143 @@
+"""A 3x3 convolution with everything around it in one kernel, from a slice of a buffer's channels into another slice.
+
+A dense block that joins its features makes each of them several times. Here it has one channels-last buffer
+(N, channels + 4 growth, rows, W): convolution j reads the first channels + j growth channels and writes the next
+`growth`, and nothing is ever joined. Bias, LeakyReLU and residual are added in float32 before the one rounding.
+
+The kernel is Triton's (`model.fused_kernel` says why it is as it is); this file imports it at the first call, so that
+machines without Triton or a GPU can import this one.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CHANNEL_BLOCK = 64
+"""Input channels of packed weights are filled up to a multiple of this; every step of the kernel divides it."""
+
+FEWEST_COLUMNS = 16
+"""The fewest output channels that the tensor cores make."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """A convolution laid out for the kernel.
+
+    weight: (9, C_in padded, C_out padded), taps from left to right and from top to bottom, zero in the padding.
+    bias: float32 (C_out padded,).
+    """
+
+    weight: Tensor
+    bias: Tensor
+    in_channels: int
+    out_channels: int
+
+
+def available() -> bool:
+    """Whether `convolve` works here: Triton is installed, and there is a GPU or Triton interprets its kernels."""
+    if find_spec("triton") is None:
+        return False
+    return torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def pack(conv: nn.Conv2d) -> Packed:
+    """Lay a 3x3 convolution out for the kernel, on its device and in its number format.
+
+    Raises:
+        ValueError: it is not a plain 3x3 convolution with stride 1.
+    """
+    if conv.kernel_size != (3, 3) or (conv.stride, conv.dilation, conv.groups) != ((1, 1), (1, 1), 1):
+        raise ValueError(f"{conv} cannot be packed; only 3x3 with stride 1, dilation 1 and one group can")
+    made, channels = conv.weight.shape[:2]
+    columns = max(FEWEST_COLUMNS, 1 << (made - 1).bit_length())
+    taps = conv.weight.detach().permute(2, 3, 1, 0).reshape(9, channels, made)
+    bias = conv.weight.new_zeros(made) if conv.bias is None else conv.bias.detach()
+    return Packed(
+        weight=functional.pad(taps, (0, columns - made, 0, -channels % CHANNEL_BLOCK)).contiguous(),
+        bias=functional.pad(bias.float(), (0, columns - made)),
+        in_channels=channels,
+        out_channels=made,
+    )
+
+
+def convolve(
+    window: Tensor,
+    weight: Packed,
+    target: Tensor,
+    *,
+    negative_slope: float | None,
+    skip: Tensor | None = None,
+    alpha: float = 1.0,
+) -> None:
+    """Write skip + alpha * leaky_relu(conv(window) + bias) into `target`.
+
+    The zero padding left and right is the kernel's; the rows above and below are the window's first and last. The
+    first call for a class of sizes compiles and times several kernels; later ones neither wait nor allocate, so that
+    a CUDA graph can capture them.
+
+    Args:
+        window: (N, C_in, R + 2, W) float16, bfloat16 or float32 (slow, for tests), channels last: the stride of C is
+            1, all others are free.
+        weight: made from the convolution in the window's number format.
+        target: (N, C_out, R, W), channels last, of any float format; may lie in the window's buffer, in channels that
+            the window does not have.
+        negative_slope: of the LeakyReLU; None for none.
+        skip: of the target's shape, channels last, of any float format; may be the target itself.
+
+    Raises:
+        ValueError: shapes, layouts, formats or devices do not fit together.
+    """
+    _check(window, weight, target, skip)
+    images, _, height, width = target.shape
+    if target.numel() == 0:
+        return
+    from model import fused_kernel  # it needs Triton
+
+    columns = weight.weight.shape[2]
+    kernel, tiling = fused_kernel.launchable(columns, window.dtype)
+
+    def grid(sizes: Mapping[str, int]) -> tuple[int]:
+        return (-(-width // sizes["pixels"]) * -(-height // sizes["rows"]) * images,)
+
+    kernel[grid](
+        window, *_strides(window), target, *_strides(target), skip, *_strides(target if skip is None else skip),
+        weight.weight, weight.bias, 1.0 if negative_slope is None else float(negative_slope), float(alpha),
+        height, width, _size_class(images * height, width),
+        channels=weight.in_channels, channels_padded=weight.weight.shape[1],
+        made=weight.out_channels, columns=columns, **tiling,
+    )  # fmt: skip
+
+
+def _strides(pixels: Tensor) -> tuple[int, int, int]:
+    """From image to image, from row to row and from pixel to pixel, in elements."""
+    return pixels.stride(0), pixels.stride(2), pixels.stride(3)
+
+
+def _size_class(rows: int, width: int) -> int:
+    """Sizes between the same powers of two share a tuning: a service meets any width and must not time each."""
+    return 64 * width.bit_length() + rows.bit_length()
+
+
+def _check(window: Tensor, weight: Packed, target: Tensor, skip: Tensor | None) -> None:
+    images, channels, rows, width = window.shape
+    if channels != weight.in_channels:
+        raise ValueError(f"the window has {channels} channels; the convolution takes {weight.in_channels}")
+    if window.dtype != weight.weight.dtype:
+        raise ValueError(f"the window is {window.dtype}; the convolution was packed in {weight.weight.dtype}")
+    made = (images, weight.out_channels, rows - 2, width)
+    for name, tensor, shape in (("window", window, window.shape), ("target", target, made), ("skip", skip, made)):
+        if tensor is None:
+            continue
+        if tensor.shape != shape:
+            raise ValueError(f"the {name} is {tuple(tensor.shape)}; it must be {tuple(shape)}")
+        if tensor.shape[1] > 1 and tensor.stride(1) != 1:
+            raise ValueError(f"the {name} has strides {tensor.stride()}; its channels must be last in memory")
+        if tensor.device != weight.weight.device or not tensor.is_floating_point():
+            raise ValueError(
+                f"the {name} is {tensor.dtype} on {tensor.device}; it must be float on the weights' device"
+            )

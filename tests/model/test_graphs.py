@@ -1,0 +1,145 @@
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.graphs import WARM_UP_CALLS, CapturedCalls, CudaGraphs
+
+Made = TypeVar("Made")
+
+
+class FakeGraphs:
+    """A device whose graphs are replayed by calling again, into the memory of the first result."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.fails = False
+
+    def warm_up(self, call: Callable[[], object]) -> None:
+        self.log.append("warm up")
+        call()
+
+    def capture(self, call: Callable[[], Made]) -> tuple[Callable[[], None], Made]:
+        self.log.append("capture")
+        if self.fails:
+            raise torch.AcceleratorError("operation not permitted when stream is capturing")
+        made = call()
+        assert isinstance(made, Tensor)
+        memory = made
+        memory.fill_(torch.nan)  # a capture computes nothing
+
+        def replay() -> None:
+            self.log.append("replay")
+            result = call()
+            assert isinstance(result, Tensor)
+            memory.copy_(result)
+
+        return replay, made
+
+
+@pytest.fixture
+def graphs() -> FakeGraphs:
+    return FakeGraphs()
+
+
+FIRST = ["warm up"] * WARM_UP_CALLS + ["capture", "replay"]
+
+
+def twice(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+def test_without_graphs_the_function_is_called() -> None:
+    calls = CapturedCalls(twice, None)
+    x = torch.rand(3)
+    assert torch.equal(calls(x), 2 * x)
+    assert calls(x) is not calls(x)
+
+
+def test_a_shape_is_captured_once_and_replayed_with_each_input(graphs: FakeGraphs) -> None:
+    calls = CapturedCalls(twice, graphs)
+    for number in range(3):
+        x = torch.full((2, 3), float(number))
+        assert torch.equal(calls(x), 2 * x)
+    assert graphs.log == [*FIRST, "replay", "replay"]
+
+
+def test_each_shape_and_format_has_its_graph(graphs: FakeGraphs) -> None:
+    calls = CapturedCalls(twice, graphs)
+    inputs = [torch.rand(3), torch.rand(4), torch.rand(3).double()]
+    for x in inputs + inputs:
+        assert torch.equal(calls(x), 2 * x)
+    assert graphs.log == [*FIRST * 3, *["replay"] * 3]
+
+
+def test_several_inputs_are_kept_apart(graphs: FakeGraphs) -> None:
+    calls = CapturedCalls(lambda x, y: x - y, graphs)
+    x, y = torch.rand(3), torch.rand(3)
+    assert torch.equal(calls(x, y), x - y)
+    assert torch.equal(calls(y, x), y - x)
+
+
+def test_the_callers_tensors_are_not_the_graphs(graphs: FakeGraphs) -> None:
+    calls = CapturedCalls(twice, graphs)
+    x = torch.ones(3)
+    calls(x)
+    x.fill_(torch.nan)
+    assert torch.equal(calls(torch.ones(3)), torch.full((3,), 2.0))
+
+
+def test_the_shape_not_used_for_longest_is_captured_again(graphs: FakeGraphs) -> None:
+    calls = CapturedCalls(twice, graphs, most=2)
+    one, two, three = torch.rand(1), torch.rand(2), torch.rand(3)
+    for x in (one, two, one, three):
+        calls(x)
+    graphs.log.clear()
+    calls(one)
+    assert graphs.log == ["replay"]
+    calls(two)
+    assert graphs.log == ["replay", *FIRST]
+
+
+def test_what_cannot_be_captured_is_called_and_said_once(graphs: FakeGraphs, caplog: pytest.LogCaptureFixture) -> None:
+    calls = CapturedCalls(twice, graphs)
+    graphs.fails = True
+    with caplog.at_level(logging.WARNING):
+        for x in (torch.rand(3), torch.rand(3), torch.rand(4)):
+            assert torch.equal(calls(x), 2 * x)
+    assert graphs.log.count("capture") == 2  # not tried again for a shape
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot be captured as a CUDA graph, so it runs without: operation not permitted when stream is capturing"
+    ]
+
+
+def test_an_error_of_the_function_itself_is_the_callers(graphs: FakeGraphs) -> None:
+    def out_of_memory(x: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    calls = CapturedCalls(out_of_memory, graphs)
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            calls(torch.rand(3))
+    assert graphs.log == ["warm up", "warm up"]
+
+
+@pytest.mark.gpu
+def test_cuda_graphs_give_what_the_calls_give() -> None:
+    weight = torch.randn(8, 8, device="cuda")
+    calls = CapturedCalls(lambda x: (x @ weight).relu(), CudaGraphs(), most=2)
+    for rows in (3, 5, 3, 7, 5, 3):
+        x = torch.randn(rows, 8, device="cuda")
+        torch.testing.assert_close(calls(x), (x @ weight).relu())
+
+
+@pytest.mark.gpu
+def test_a_call_that_waits_for_the_device_works_without_a_graph() -> None:
+    calls = CapturedCalls(lambda x: x * x.max().item(), CudaGraphs())
+    for _ in range(2):
+        x = torch.randn(5, device="cuda")
+        torch.testing.assert_close(calls(x), x * x.max())
+    after = CapturedCalls(twice, CudaGraphs())
+    x = torch.randn(5, device="cuda")
+    torch.testing.assert_close(after(x), 2 * x)
