@@ -22,7 +22,7 @@ from benchmarks.tables import print_bar, print_setting, print_table
 from model.checkpoint import reference_output
 from model.device import best_device, fast_dtype
 from model.rrdb import RRDBConfig, RRDBNet
-from model.upscaler import Pixels
+from model.transfer import Pixels
 
 PAUSE_S = 0.05
 """Before each case: the threads of the one before have to stop spinning."""

@@ -19,7 +19,7 @@ from PIL import Image
 from benchmarks.runtimes import Runtime, eager, ours
 from model.checkpoint import read_checkpoint
 from model.device import fast_dtype
-from model.upscaler import Pixels
+from model.transfer import Pixels
 
 MOST_PX = 2**18
 """LR px of pictures that run together."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from model.upscaler import Pixels
+from model.transfer import Pixels
 
 
 def smooth_noise(height: int, width: int, seed: int = 0) -> Pixels:

@@ -19,7 +19,8 @@ from benchmarks.graph import INPUT, OUTPUT
 from benchmarks.ncnn_model import write_generator
 from model.device import fast_dtype
 from model.rrdb import RRDBNet
-from model.upscaler import Pixels, Upscaler
+from model.transfer import Pixels
+from model.upscaler import Upscaler
 
 BAND_ROWS = (16, 32, 64, 128)
 """Heights of the bands that our stream is measured with."""

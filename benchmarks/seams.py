@@ -23,7 +23,8 @@ from benchmarks.pictures import square
 from benchmarks.tables import print_setting, print_table
 from model.device import best_device
 from model.rrdb import RRDBNet
-from model.upscaler import Pixels, Upscaler
+from model.transfer import Pixels
+from model.upscaler import Upscaler
 
 OVERLAPS_PX = (8, 16, 24, 32, 48, 64)
 BAND_ROWS = (16, 64)

@@ -15,7 +15,7 @@ import numpy
 from PIL import Image, ImageOps
 
 from benchmarks.pictures import smooth_noise
-from model.upscaler import Pixels
+from model.transfer import Pixels
 
 SMALLEST_PX, LARGEST_PX = 48, 512
 """Sides of the pictures."""

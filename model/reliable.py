@@ -16,7 +16,8 @@ import torch
 
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.device import DeviceMemoryError, band_px, release_memory
-from model.upscaler import Pixels, SuspiciousOutputError, Upscaler
+from model.transfer import Pixels
+from model.upscaler import SuspiciousOutputError, Upscaler
 
 SELF_TEST_PSNR_DB = 40.0
 """The golden picture must come out at least this close to what the weight file says; bfloat16 gives about 55."""

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from model.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet
-from model.workspace import Padding, Size, SkipPath, Window, Workspace
+from model.convolution import Convolver, PaddedConvolver, library_convolution
+from model.rrdb import RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet
+from model.workspace import Padding, SkipPath, Window, Workspace
 
 DENSE_LAG = 5
 """Rows by which the output of a dense block stays behind its input: one for each of its convolutions."""
@@ -42,14 +42,14 @@ class ConvolutionStage:
         self,
         conv: nn.Conv2d,
         workspace: Workspace,
-        padding: Padding | None,
+        convolve: Convolver,
         *,
         active: bool = False,
         doubled: bool = False,
     ) -> None:
         self._conv = conv
         self._window = Window(workspace, conv.in_channels, conv.weight, most_kept=2)
-        self._padding = padding
+        self._convolve = convolve
         self._active = active
         self._factor = 2 if doubled else 1
 
@@ -61,9 +61,7 @@ class ConvolutionStage:
         new = buffer[:, :, self._window.kept :][:, :, :height]
         blocks = new.unflatten(3, (columns, self._factor)).unflatten(2, (rows_count, self._factor))
         blocks.copy_(rows[:, :, :, None, :, None])
-        made = convolve(buffer, self._conv, active=self._active)
-        if self._padding:
-            self._padding.clear(made)
+        made = self._convolve(self._conv, buffer, active=self._active)
         if not last:
             self._window.keep(buffer, max(0, buffer.shape[2] - 2))
         return made
@@ -72,13 +70,13 @@ class ConvolutionStage:
 class DenseStage:
     """A residual dense block. Its convolutions run in their own number format, its residual sum in float32."""
 
-    def __init__(self, block: ResidualDenseBlock, workspace: Workspace, padding: Padding | None) -> None:
+    def __init__(self, block: ResidualDenseBlock, workspace: Workspace, convolve: Convolver) -> None:
         self._growing = block.growing
         self._closing = block.conv5
         self._channels = block.conv1.in_channels
         self._growth = block.conv1.out_channels
         self._window = Window(workspace, block.conv5.in_channels, block.conv5.weight, most_kept=DENSE_LAG + 1)
-        self._padding = padding
+        self._convolve = convolve
         self._skip = SkipPath(DENSE_LAG)
         self._filled = [1] * DENSE_LAG
         """Rows in the buffer, of the input and of what each growing convolution made; the first is the one above."""
@@ -92,9 +90,7 @@ class DenseStage:
         self._filled[0] += height
         for number, conv in enumerate(self._growing):
             self._grow(features, number, conv, last)
-        residual = convolve(features[:, :, : self._filled[-1] + last], self._closing)
-        if self._padding:
-            self._padding.clear(residual)
+        residual = self._convolve(self._closing, features[:, :, : self._filled[-1] + last])
         if not last:
             done = residual.shape[2]
             self._window.keep(features, done)
@@ -108,17 +104,15 @@ class DenseStage:
             return
         window = features[:, : conv.in_channels, written - 1 : readable]
         target = features[:, conv.in_channels : conv.in_channels + self._growth, written : readable - 1]
-        target.copy_(convolve(window, conv, active=True))
-        if self._padding:
-            self._padding.clear(target)
+        self._convolve(conv, window, active=True, target=target)
         self._filled[number + 1] = readable - 1
 
 
 class BlockStage:
     """An RRDB: three dense blocks inside one more residual."""
 
-    def __init__(self, block: RRDB, workspace: Workspace, padding: Padding | None) -> None:
-        self._dense = [DenseStage(dense, workspace, padding) for dense in (block.rdb1, block.rdb2, block.rdb3)]
+    def __init__(self, block: RRDB, workspace: Workspace, convolve: Convolver) -> None:
+        self._dense = [DenseStage(dense, workspace, convolve) for dense in (block.rdb1, block.rdb2, block.rdb3)]
         self._skip = SkipPath(len(self._dense) * DENSE_LAG)
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
@@ -129,29 +123,11 @@ class BlockStage:
         return self._skip.add_to(rows, RESIDUAL_SCALING)
 
 
-def convolve(window: Tensor, conv: nn.Conv2d, *, active: bool = False) -> Tensor:
-    """(N, C, R, W) with the rows above and below -> (N, out_channels, R - 2, W), or no rows where R is less than 3.
-
-    Args:
-        active: LeakyReLU comes after it. oneDNN's bfloat16 convolution applies it on the way out.
-    """
-    if window.shape[2] < 3:
-        return window.new_empty(window.shape[0], conv.out_channels, 0, window.shape[3])
-    if active and window.dtype is torch.bfloat16 and window.device.type == "cpu":
-        slope = [NEGATIVE_SLOPE]
-        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            window, conv.weight, conv.bias, [0, 1], [1, 1], [1, 1], 1, "leaky_relu", slope, ""
-        )
-        return fused
-    made = functional.conv2d(window, conv.weight, conv.bias, padding=(0, 1))
-    return functional.leaky_relu(made, NEGATIVE_SLOPE, inplace=True) if active else made
-
-
-def stages_of(net: RRDBNet, workspace: Workspace, padding: Padding | None = None) -> list[Stage]:
+def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver) -> list[Stage]:
     """The network as stages: (N, 3, R, W) in [0, 1] into the first, float32 (N, 3, ., scale * W) out of the last."""
-    blocks = [BlockStage(block, workspace, padding) for block in net.body if isinstance(block, RRDB)]
-    first = ConvolutionStage(net.conv_first, workspace, padding)
-    closing = ConvolutionStage(net.conv_body, workspace, padding)
+    blocks = [BlockStage(block, workspace, convolve) for block in net.body if isinstance(block, RRDB)]
+    first = ConvolutionStage(net.conv_first, workspace, convolve)
+    closing = ConvolutionStage(net.conv_body, workspace, convolve)
     trunk_skip = SkipPath(3 * DENSE_LAG * len(blocks) + 1)
 
     def enter(rows: Tensor, _: bool) -> Tensor:
@@ -166,9 +142,9 @@ def stages_of(net: RRDBNet, workspace: Workspace, padding: Padding | None = None
         enter,
         *blocks,
         close_trunk,
-        *(ConvolutionStage(conv, workspace, padding, active=True, doubled=True) for conv in net.upsampling),
-        ConvolutionStage(net.conv_hr, workspace, padding, active=True),
-        ConvolutionStage(net.conv_last, workspace, padding),
+        *(ConvolutionStage(conv, workspace, convolve, active=True, doubled=True) for conv in net.upsampling),
+        ConvolutionStage(net.conv_hr, workspace, convolve, active=True),
+        ConvolutionStage(net.conv_last, workspace, convolve),
     ]
 
 
@@ -186,26 +162,38 @@ def state_bytes_per_column(net: RRDBNet) -> int:
     return trunk + 2 * convolutions
 
 
-def upscale_batch(net: RRDBNet, pictures: Tensor, sizes: Sequence[Size], workspace: Workspace | None = None) -> Tensor:
-    """Upscale a batch of pictures of different sizes, each as if it were alone.
+def upscale_batch(
+    net: RRDBNet,
+    pictures: Tensor,
+    sizes: Tensor | None = None,
+    *,
+    workspace: Workspace | None = None,
+    convolve: Convolver = library_convolution,
+) -> Tensor:
+    """Upscale a batch of pictures, each as if it were alone.
 
     Args:
         pictures: (N, 3, H, W) in [0, 1]; picture n fills the upper left `sizes[n]`, the rest is zero.
+        sizes: int64 (N, 2), on the pictures' device; None where all of them are H x W.
 
     Returns:
         float32 (N, 3, scale * H, scale * W), not clamped; what lies outside a picture has no meaning.
     """
-    height, width = pictures.shape[2:]
-    padded = any(size != (height, width) for size in sizes)
-    padding = Padding(sizes, height, width, pictures.device) if padded else None
+    if sizes is not None:
+        convolve = PaddedConvolver(convolve, Padding(sizes, *pictures.shape[2:]))
     rows = pictures
-    for stage in stages_of(net, workspace or Workspace(), padding):
+    for stage in stages_of(net, workspace or Workspace(), convolve):
         rows = stage(rows, True)
     return rows
 
 
 def upscale_rows(
-    net: RRDBNet, bands: Iterable[Tensor], *, band_rows: int, workspace: Workspace | None = None
+    net: RRDBNet,
+    bands: Iterable[Tensor],
+    *,
+    band_rows: int,
+    workspace: Workspace | None = None,
+    convolve: Convolver = library_convolution,
 ) -> Iterator[Tensor]:
     """Upscale a picture of any height, band by band.
 
@@ -221,7 +209,7 @@ def upscale_rows(
         float32 (N, 3, some rows or none, scale * W), not clamped: once for each band, and then what the end of the
         picture has set free, in bands as well.
     """
-    stages = stages_of(net, workspace or Workspace())
+    stages = stages_of(net, workspace or Workspace(), convolve)
     source = iter(bands)
     rows = next(source)
     planes, _, _, width = rows.shape

@@ -1,20 +1,25 @@
 """A generator on a device: pictures in, upscaled pictures out."""
 
-from collections import defaultdict
+import math
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from model.convolution import best_convolver
 from model.device import band_px, best_device, fast_dtype, memory_errors
+from model.graphs import CapturedCalls, CudaGraphs
 from model.rrdb import RRDBNet
 from model.streaming import state_bytes_per_column, upscale_batch, upscale_rows
-from model.workspace import Size, Workspace
+from model.transfer import Download, Pixels, transfer_for
+from model.workspace import Workspace
 
-Pixels = NDArray[numpy.uint8]
-"""uint8 RGB (N, H, W, 3): the planes of one picture, e.g. its colour and its alpha."""
+CAPTURED_PX = 2**16
+"""LR px up to which a GPU gets a batch as a captured graph; larger ones take it longer than their launches take."""
 
 FLAT_LEVELS = 16
 """A flat output is suspicious where the input has at least so much contrast."""
@@ -47,6 +52,11 @@ class Upscaler:
         net.conv_last.float()
         self._net = net
         self._workspace = Workspace()
+        self._convolve = best_convolver(net)
+        self._transfer = transfer_for(self.device)
+        # Graphs work in buffers of their own: they know memory by its address, and the workspace grows.
+        small = partial(upscale_batch, net, convolve=self._convolve)
+        self._captured = CapturedCalls(small, CudaGraphs()) if self.device.type == "cuda" else None
 
     def band_rows(self, picture: Pixels) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
@@ -85,61 +95,88 @@ class Upscaler:
         """
         at_once = band_rows or self.band_rows(picture)
         bands = (self._to_input(picture[:, top : top + at_once]) for top in range(0, picture.shape[1], at_once))
-        rows = upscale_rows(self._net, bands, band_rows=at_once, workspace=self._workspace)
+        rows = self._rows(bands, at_once)
+        leaving: deque[_Result] = deque()
         done = 0
         while True:
             # Entered for each band anew: a generator must not keep inference mode on while its caller runs.
             with torch.inference_mode(), memory_errors():
-                band = next(rows, None)
-                if band is None:
-                    return
-                seen = picture[:, done // self.scale : -(-(done + band.shape[2]) // self.scale)]
-                pixels = self._to_pixels(band, seen)
-            yield pixels
-            done += pixels.shape[1]
+                if (band := next(rows, None)) is not None:
+                    made = self._quantised(band)
+                    self._check(made, picture[:, done // self.scale : -(-(done + band.shape[2]) // self.scale)])
+                    done += band.shape[2]
+                    leaving.append(made)
+                ready = leaving and (band is None or len(leaving) > self._transfer.ahead)
+                pixels = leaving.popleft().download() if ready else None
+            if pixels is not None:
+                yield pixels
+            elif band is None:
+                return
 
     def upscale(self, picture: Pixels) -> Pixels:
         """Upscale one picture of any size, as a stream."""
         return numpy.concatenate(list(self.stream(picture)), axis=1)
 
     def _together(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        sizes = [(p.shape[1], p.shape[2]) for p in pictures for _ in range(len(p))]
+        sizes = [p.shape[1:3] for p in pictures for _ in range(len(p))]
         planes = _padded(pictures, sizes)
         with torch.inference_mode(), memory_errors():
-            batch = self._to_input(planes)
-            if len(set(sizes)) > 1:
-                upscaled = upscale_batch(self._net, batch, sizes, self._workspace)
-            else:
-                at_once = self.band_rows(planes)
-                bands = upscale_rows(
-                    self._net, batch.split(at_once, dim=2), band_rows=at_once, workspace=self._workspace
-                )
-                upscaled = torch.cat(list(bands), dim=2)
-            parts = upscaled.split([len(p) for p in pictures])
-            return [
-                self._to_pixels(part[:, :, : p.shape[1] * self.scale, : p.shape[2] * self.scale], p)
+            parts = self._upscaled(planes, sizes).split([len(p) for p in pictures])
+            made = [
+                self._quantised(part[:, :, : p.shape[1] * self.scale, : p.shape[2] * self.scale])
                 for part, p in zip(parts, pictures, strict=True)
             ]
+            for result, picture in zip(made, pictures, strict=True):
+                self._check(result, picture)
+            return [result.download() for result in made]
+
+    def _upscaled(self, planes: Pixels, sizes: Sequence[tuple[int, ...]]) -> Tensor:
+        batch = self._to_input(planes)
+        uniform = all(size == planes.shape[1:3] for size in sizes)
+        at_once = self.band_rows(planes)
+        if uniform and at_once < planes.shape[1]:
+            return torch.cat(list(self._rows(iter(batch.split(at_once, dim=2)), at_once)), dim=2)
+        filled = () if uniform else (torch.tensor(sizes).to(self.device),)
+        if self._captured and planes[..., 0].size <= CAPTURED_PX:
+            return self._captured(batch, *filled)
+        return upscale_batch(self._net, batch, *filled, workspace=self._workspace, convolve=self._convolve)
+
+    def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
+        return upscale_rows(self._net, bands, band_rows=at_once, workspace=self._workspace, convolve=self._convolve)
 
     def _to_input(self, pixels: Pixels) -> Tensor:
         """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1] on the device; the view is channels-last already."""
-        return torch.tensor(pixels, device=self.device).permute(0, 3, 1, 2).float().div_(255)
+        return self._transfer.upload(pixels).permute(0, 3, 1, 2).float().div_(255)
 
-    def _to_pixels(self, upscaled: Tensor, low_res: Pixels) -> Pixels:
-        """Float (N, 3, H, W) -> uint8 (N, H, W, 3), rounded, in the host's memory; `low_res` is what it was made of."""
+    def _quantised(self, upscaled: Tensor) -> "_Result":
+        """Float (N, 3, H, W) -> uint8 (N, H, W, 3), rounded, on its way to the host."""
         levels = upscaled * 255
-        if levels.numel():
-            darkest, brightest = levels.aminmax()  # either is NaN where any is
-            if not (darkest.isfinite() and brightest.isfinite()):
-                raise SuspiciousOutputError(f"the network made {darkest} to {brightest}, in {self.dtype}")
-            flat = brightest.clamp(0, 255).round() == darkest.clamp(0, 255).round()
-            if flat and self.dtype is not torch.float32 and int(numpy.ptp(low_res)) >= FLAT_LEVELS:
-                raise SuspiciousOutputError(f"the network made a flat {darkest} of a picture, in {self.dtype}")
-        pixels = levels.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-        return numpy.ascontiguousarray(pixels.cpu().numpy())
+        extremes = torch.stack(levels.aminmax()) if levels.numel() else None
+        pixels = levels.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        return _Result(download=self._transfer.download(pixels), extremes=extremes)
+
+    def _check(self, made: "_Result", low_res: Pixels) -> None:
+        """Wait for the device, and refuse what cannot be right; `low_res` is what it was made of."""
+        if made.extremes is None:
+            return
+        darkest, brightest = made.extremes.tolist()  # either is NaN where any is
+        if not (math.isfinite(darkest) and math.isfinite(brightest)):
+            raise SuspiciousOutputError(f"the network made {darkest} to {brightest}, in {self.dtype}")
+        flat = round(min(max(brightest, 0), 255)) == round(min(max(darkest, 0), 255))
+        if flat and self.dtype is not torch.float32 and int(numpy.ptp(low_res)) >= FLAT_LEVELS:
+            raise SuspiciousOutputError(f"the network made a flat {darkest} of a picture, in {self.dtype}")
 
 
-def _padded(pictures: Sequence[Pixels], sizes: Sequence[Size]) -> Pixels:
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """Pixels on their way to the host, and the darkest and the brightest level before rounding."""
+
+    download: Download
+    extremes: Tensor | None
+    """float (2,) on the device; None where there are no pixels."""
+
+
+def _padded(pictures: Sequence[Pixels], sizes: Sequence[tuple[int, ...]]) -> Pixels:
     """All planes of some pictures in one array, each in the upper left of its place."""
     height, width = max(height for height, _ in sizes), max(width for _, width in sizes)
     padded = numpy.zeros((len(sizes), height, width, 3), numpy.uint8)

@@ -1,12 +1,9 @@
 """What the stages of a network work with: a shared buffer, halo rows, rows that wait, and the padding of a batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-
-Size = tuple[int, int]
-"""Height and width in px."""
 
 
 class Workspace:
@@ -128,38 +125,35 @@ class SkipPath:
 class Padding:
     """The pixels that must be zero next to the pictures of a padded batch.
 
+    Every call does the same operations whatever the sizes are and never waits for the device, so that a CUDA graph can
+    hold them.
+
     Args:
-        sizes: of the pictures; each fills the upper left of its plane.
+        sizes: int64 (N, 2), height and width of the pictures; each fills the upper left of its plane.
         height: of the planes.
         width: of the planes.
     """
 
-    def __init__(self, sizes: Sequence[Size], height: int, width: int, device: torch.device) -> None:
-        self._sizes = sizes
+    def __init__(self, sizes: Tensor, height: int, width: int) -> None:
+        self._heights, self._widths = sizes.unbind(1)
+        self._planes = torch.arange(len(sizes), device=sizes.device)
         self._height = height
         self._width = width
-        self._device = device
-        self._places: dict[int, tuple[Tensor, ...]] = {}
 
     def clear(self, features: Tensor) -> None:
         """Set them to zero in features (N, C, factor * height, factor * width), whatever power of two the factor is."""
         factor = features.shape[3] // self._width
-        if factor not in self._places:
-            self._places[factor] = self._next_to_pictures(factor)
-        if self._places[factor][0].numel():
-            features.permute(0, 2, 3, 1)[self._places[factor]] = 0
-
-    def _next_to_pictures(self, factor: int) -> tuple[Tensor, ...]:
-        """Plane, row and column of every pixel right below a picture or right beside it."""
-        beside = torch.zeros(len(self._sizes), factor * self._height, factor * self._width, dtype=torch.bool)
-        for plane, (height, width) in zip(beside, self._sizes, strict=True):
-            plane[factor * height : factor * height + 1] = True
-            plane[:, factor * width : factor * width + 1] = True
-        return tuple(index.to(self._device) for index in beside.nonzero(as_tuple=True))
+        pixels = features.permute(0, 2, 3, 1)
+        # Where a picture is as large as its plane, its own last row or column is written back as it is.
+        row = (self._heights * factor).clamp(max=self._height * factor - 1)
+        full = (self._heights == self._height)[:, None, None]
+        pixels[self._planes, row] = pixels[self._planes, row].where(full, 0)
+        column = (self._widths * factor).clamp(max=self._width * factor - 1)
+        full = (self._widths == self._width)[:, None, None]
+        pixels[self._planes, :, column] = pixels[self._planes, :, column].where(full, 0)
 
 
-def rows_like(rows: Tensor, height: int) -> Tensor:
+def rows_like(rows: Tensor, height: int, channels: int | None = None) -> Tensor:
     """Room for `height` rows like these, channels last; one plane that is not turns everything after it."""
-    planes, channels, _, width = rows.shape
-    shape = (planes, channels, height, width)
+    shape = (rows.shape[0], channels or rows.shape[1], height, rows.shape[3])
     return torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last)

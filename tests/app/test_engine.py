@@ -11,7 +11,8 @@ from PIL import Image
 
 from app.service import UpscaleService
 from model.device import DeviceMemoryError
-from model.upscaler import Pixels, SuspiciousOutputError, Upscaler
+from model.transfer import Pixels
+from model.upscaler import SuspiciousOutputError, Upscaler
 from tests.app.conftest import decoded, encoded, noise, problem
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,8 @@ import torch
 from model.checkpoint import Card, Checkpoint, WeightsError, read_checkpoint, reference_output, write_checkpoint
 from model.device import DeviceMemoryError
 from model.reliable import ReliableUpscaler, SelfTestError, load
-from model.upscaler import Pixels, SuspiciousOutputError, Upscaler
+from model.transfer import Pixels
+from model.upscaler import SuspiciousOutputError, Upscaler
 from tests.model.examples import random_net, textured
 
 CPU = torch.device("cpu")

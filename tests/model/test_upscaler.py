@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy
 import pytest
 import torch
-from torch.nn import functional
 
 from model.device import DeviceMemoryError
 from model.rrdb import RRDBConfig, RRDBNet
-from model.upscaler import Pixels, SuspiciousOutputError, Upscaler
+from model.transfer import Pixels
+from model.upscaler import SuspiciousOutputError, Upscaler
 from tests.model.examples import random_net, textured
 
 CPU = torch.device("cpu")
@@ -177,7 +177,7 @@ def test_want_of_memory_is_told_as_such(upscaler32: Upscaler, monkeypatch: pytes
     def no_memory(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(functional, "conv2d", no_memory)
+    monkeypatch.setattr(upscaler32, "_convolve", no_memory)
     with pytest.raises(DeviceMemoryError, match="Tried to allocate 2 GiB"):
         upscaler32.batch([pixels(4, 5)])
     with pytest.raises(DeviceMemoryError):

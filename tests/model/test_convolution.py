@@ -1,0 +1,108 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.convolution import (
+    Convolver,
+    FusedConvolver,
+    OneDnnConvolver,
+    best_convolver,
+    faster_convolver,
+    library_convolution,
+    one_dnn_takes,
+)
+from model.rrdb import NEGATIVE_SLOPE, RRDB, RRDBConfig
+from tests.model.examples import random_net
+
+CONFIG = RRDBConfig(channels=16, blocks=1, growth=16, scale=2)
+
+
+@pytest.fixture(params=[lambda: library_convolution, OneDnnConvolver], ids=["library", "oneDNN"])
+def convolve(request: pytest.FixtureRequest) -> Convolver:
+    made: Convolver = request.param()
+    return made
+
+
+def conv_and_window(dtype: torch.dtype, rows: int = 7) -> tuple[nn.Conv2d, Tensor]:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 8, 3, padding=1).to(dtype).requires_grad_(False)
+    return conv, torch.rand(2, 16, rows, 11).to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def expected(conv: nn.Conv2d, window: Tensor, active: bool) -> Tensor:
+    """float32."""
+    assert conv.bias is not None
+    made = functional.conv2d(window.float(), conv.weight.float(), conv.bias.float(), padding=(0, 1))
+    return functional.leaky_relu(made, NEGATIVE_SLOPE) if active else made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("active", [False, True])
+def test_every_way_makes_what_the_formula_says(convolve: Convolver, dtype: torch.dtype, active: bool) -> None:
+    if isinstance(convolve, OneDnnConvolver) and not one_dnn_takes(dtype):
+        pytest.skip(f"oneDNN has no {dtype} on this processor")
+    conv, window = conv_and_window(dtype)
+    made = convolve(conv, window, active=active)
+    assert made.dtype is dtype
+    tolerance = 1e-5 if dtype is torch.float32 else 0.02
+    torch.testing.assert_close(made.float(), expected(conv, window, active), rtol=tolerance, atol=tolerance)
+
+
+def test_the_result_may_go_into_other_channels_of_the_same_buffer(convolve: Convolver) -> None:
+    conv, window = conv_and_window(torch.float32)
+    buffer = torch.cat((window, torch.full((2, 8, 7, 11), torch.nan)), dim=1).contiguous(
+        memory_format=torch.channels_last
+    )
+    target = buffer[:, 16:, 1:-1]
+    assert convolve(conv, buffer[:, :16], active=True, target=target) is target
+    torch.testing.assert_close(target, expected(conv, window, active=True))
+    torch.testing.assert_close(buffer[:, :16], window)
+
+
+@pytest.mark.parametrize("way", [lambda: library_convolution, OneDnnConvolver, FusedConvolver])
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_a_window_that_is_too_low_makes_no_rows(way: Callable[[], Convolver], rows: int) -> None:
+    conv, window = conv_and_window(torch.float32, rows)
+    assert way()(conv, window).shape == (2, 8, 0, 11)
+
+
+def test_weights_laid_out_for_one_window_are_right_for_others() -> None:
+    convolve = OneDnnConvolver()
+    for rows in (5, 40, 3):
+        conv, window = conv_and_window(torch.float32, rows)
+        torch.testing.assert_close(convolve(conv, window), expected(conv, window, active=False))
+
+
+def test_a_cpu_convolves_with_one_dnn() -> None:
+    assert isinstance(best_convolver(random_net(CONFIG)), OneDnnConvolver)
+
+
+def test_a_cpu_convolves_every_format_with_something_that_runs() -> None:
+    conv, window = conv_and_window(torch.bfloat16)
+    made = best_convolver(random_net(CONFIG).to(torch.bfloat16))(conv, window)
+    torch.testing.assert_close(made.float(), expected(conv, window, active=False), rtol=0.02, atol=0.02)
+
+
+def first_block() -> RRDB:
+    block = random_net(CONFIG).body[0]
+    assert isinstance(block, RRDB)
+    return block
+
+
+def test_a_kernel_that_does_not_run_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None) -> Tensor:
+        raise RuntimeError("no such instruction")
+
+    assert faster_convolver(first_block(), broken) is library_convolution
+    assert "no such instruction" in caplog.text
+
+
+def test_a_kernel_that_makes_something_else_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    def wrong(conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None) -> Tensor:
+        return library_convolution(conv, window, active=active, target=target).mul_(1.1)
+
+    assert faster_convolver(first_block(), wrong) is library_convolution
+    assert "is off by" in caplog.text
