@@ -1,76 +1,97 @@
-"""python -m app: read the settings, load the networks, serve. `python -m app health` asks a running one."""
+"""python -m app: read the settings, open the port, load the networks, serve.
 
-import contextlib
+`python -m app check` validates settings and weights and ends; `python -m app health` asks a running service.
+"""
+
 import logging.config
-import socket
+import os
 import sys
+import urllib.error
 import urllib.request
 import warnings
+from collections.abc import Callable
 
-import uvicorn
-
+from app.service import UpscaleService
 from app.settings import Settings, SettingsError, read_settings
 from app.telemetry import log_config
+
+USAGE = "usage: python -m app [check | health]; settings come from the environment as ESRGAN_*"
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; returns the exit status: 2 for what the operator can put right."""
-    if arguments not in ([], ["health"]):
-        print("usage: python -m app [health]; settings come from the environment as ESRGAN_*", file=sys.stderr)
+    commands: dict[tuple[str, ...], Callable[[Settings], int]] = {(): _serve, ("check",): _check, ("health",): _health}
+    command = commands.get(tuple(arguments))
+    if command is None:
+        print(USAGE, file=sys.stderr)
         return 2
     try:
-        settings = read_settings()
-        return _health(settings) if arguments else _serve(settings)
+        return command(read_settings())
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if command is _check else 2
 
 
 def _serve(settings: Settings) -> int:
+    from app.lifecycle import Lifecycle
+    from app.process import Server, allow_files, listen
+    from app.server import create_app
+
     logging.config.dictConfig(log_config())
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says of its life is said better by ours
     # Of odd uploads. Here and not around each decoding, since filters belong to the process and decoders to threads.
     warnings.filterwarnings("ignore", module="PIL")
-    listener = _bind(settings)  # before the slow part: a busy port is told at once
-    from app.main import build_service
-    from app.server import create_app
+    listener = listen(settings)  # a busy port is told at once
+    allow_files(settings.max_connections)
+    life = Lifecycle(settings, lambda: _build(settings), failed=lambda: server.end())
+    server = Server(create_app(life), life)
+    server.run(sockets=[listener])
+    log = logging.getLogger(__name__)
+    if isinstance(life.failure, SettingsError):
+        raise life.failure
+    if life.failure is not None:
+        log.critical("the networks could not be loaded", exc_info=life.failure)
+        return 1
+    log.info("stopped")
+    return 0
+
+
+def _check(settings: Settings) -> int:
+    """Exit status 0 when the settings are valid and every network works on this device."""
+    service = _build(settings)
+    models = ", ".join(f"{model.version} on {model.device}" for model in service.models.values())
+    print(f"ok: the settings are valid and every network has passed its self-test: {models}")
+    service.close()
+    return 0
+
+
+def _build(settings: Settings) -> UpscaleService:
+    from app.main import build_service  # takes seconds: torch
     from model.checkpoint import WeightsError
     from model.reliable import SelfTestError
 
     try:
-        service = build_service(settings)
+        return build_service(settings)
     except (WeightsError, SelfTestError) as error:
         raise SettingsError(str(error)) from error
-    config = uvicorn.Config(
-        create_app(service), log_config=None, server_header=False, timeout_graceful_shutdown=settings.drain_s
-    )
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has drained by then and raises the signal once more
-        uvicorn.Server(config).run(sockets=[listener])
-    return 0
-
-
-def _bind(settings: Settings) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))  # callers are let in when uvicorn listens, once all is ready
-        return listener
-    except OSError as error:
-        listener.close()
-        where = f"{settings.host}:{settings.port}"
-        raise SettingsError(f"cannot listen on {where} ({error.strerror}); choose another, e.g. PORT=9000") from error
 
 
 def _health(settings: Settings) -> int:
     """Exit status 0 when the service on this machine is ready: the container's health check."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # compares, does not bind
     host = f"[{host}]" if ":" in host else host
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
     try:
-        with urllib.request.urlopen(f"http://{host}:{settings.port}/readyz", timeout=5):
+        with opener.open(f"http://{host}:{settings.port}/readyz", timeout=5):
             return 0
-    except OSError as error:  # of which urllib's errors are kinds
+    except urllib.error.HTTPError as error:
+        print(f"not ready: {error.read(1000).decode(errors='replace')}", file=sys.stderr)
+    except OSError as error:
         print(f"not ready: {error}", file=sys.stderr)
-        return 1
+    return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # not held up by a thread that still loads, decodes or is stuck in a driver

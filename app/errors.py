@@ -3,17 +3,19 @@
     ServiceError
     ├── BadRequest            400  malformed request
     ├── NoSuchModel           404
+    ├── TooSlow               408  the request came too slowly
     ├── TooLarge              413  too many bytes or pixels
     ├── UnsupportedFormat     415  not an image format that we take
     ├── Unprocessable         422  a corrupt image, or a parameter out of its range
     ├── QueueFull             429  with Retry-After
-    ├── Unavailable           503  stopping, or broken
+    ├── Unavailable           503  loading, stopping or broken, with Retry-After
     └── DeadlinePassed        504
 
 Their text goes to the caller: it names the value, the limit and the way out, never a path or an internal name.
 Anything else that is raised is answered 500 with a fixed text and goes to the log.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -25,10 +27,14 @@ class ServiceError(Exception):
     """Stable last part of the problem type, for programs."""
     title: ClassVar[str]
 
-    def __init__(self, detail: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, detail: str, *, retry_after_s: int | None = None, members: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.members = members or {}
+        """What the problem document says beside its four usual members."""
 
 
 class BadRequest(ServiceError):
@@ -41,6 +47,12 @@ class NoSuchModel(ServiceError):
     """The request names a model that is not loaded."""
 
     status, type, title = 404, "no-such-model", "There is no model of that name"
+
+
+class TooSlow(ServiceError):
+    """The request came too slowly, or stopped coming."""
+
+    status, type, title = 408, "too-slow", "The request came too slowly"
 
 
 class TooLarge(ServiceError):
@@ -68,7 +80,7 @@ class QueueFull(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """The service is stopping, or broken."""
+    """The service is loading, stopping or broken."""
 
     status, type, title = 503, "unavailable", "The service cannot take work now"
 

@@ -50,6 +50,14 @@ class Settings(BaseSettings):
         description="Memory on the device for the open row streams, which grows with their width.",
     )
     codec_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode and encode pictures.")
+    max_connections: int = Field(
+        default=1000, ge=10, description="Open connections; one more takes the place of one that has been idle longest."
+    )
+    head_s: float = Field(default=10, gt=0, description="Seconds for the headers of a request.")
+    send_idle_s: float = Field(
+        default=30, gt=0, description="Seconds for a caller to take anything of an answer that waits for it."
+    )
+    keep_alive_s: int = Field(default=65, ge=1, description="Seconds that an idle connection is kept open.")
     drain_s: int = Field(
         default=30, ge=0, description="Seconds that accepted work has to finish after a signal to stop."
     )

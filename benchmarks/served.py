@@ -7,6 +7,7 @@ import logging
 
 import uvicorn
 
+from app.lifecycle import Lifecycle
 from app.main import build_service
 from app.server import create_app
 from app.settings import read_settings
@@ -17,7 +18,7 @@ def main() -> None:
     logging.disable(logging.INFO)  # a line for each request would be measured too
     settings = read_settings()
     service = build_service(settings)
-    app = create_app(service)
+    app = create_app(Lifecycle.of(service))
 
     @app.get("/bench/counters")
     async def counters() -> dict[str, float]:

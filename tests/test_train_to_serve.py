@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from app.lifecycle import Lifecycle
 from app.main import build_service
 from app.server import create_app
 from app.settings import read_settings
@@ -85,7 +86,7 @@ async def test_the_service_answers_every_picture_with_the_score_that_training_me
     monkeypatch.setenv("ESRGAN_MODELS", str(finished))
     monkeypatch.setenv("ESRGAN_DEFAULT_MODEL", NAME)
     monkeypatch.setenv("ESRGAN_WHOLE_PICTURE_PX", str(whole_picture_px))
-    app = create_app(build_service(read_settings()))
+    app = create_app(Lifecycle.of(build_service(read_settings())))
     transport = httpx.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
         answers = {pair.name: await answer_of(it, pair.low_res) for pair in pairs}

@@ -3,8 +3,7 @@
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from app.errors import Unavailable
-from app.service import UpscaleService
+from app.lifecycle import Lifecycle, Phase
 
 
 class Health(BaseModel):
@@ -13,21 +12,21 @@ class Health(BaseModel):
     status: str
 
 
-def health_routes(service: UpscaleService) -> APIRouter:
+def health_routes(life: Lifecycle) -> APIRouter:
     """The probes."""
     routes = APIRouter(tags=["health"])
-    scheduler = service.scheduler
 
     @routes.get("/livez", summary="Is the process worth keeping?")
     async def livez() -> Health:
-        if not scheduler.alive and not scheduler.stopping:
-            raise Unavailable("the loop that feeds the device has ended; restart the service")
+        """200 while the service loads, works and drains; 503 once it is broken, e.g. its device's thread has ended."""
+        if life.phase is Phase.BROKEN:
+            life.check_ready()
         return Health(status="alive")
 
     @routes.get("/readyz", summary="Should it get requests?")
     async def readyz() -> Health:
-        if scheduler.stopping or not scheduler.alive:
-            raise Unavailable("the service is stopping", retry_after_s=5)
+        """200 once every network has passed its self-test; otherwise 503, whose member `state` says why."""
+        life.check_ready()
         return Health(status="ready")
 
     return routes

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from app.service import UpscaleService
+from app.lifecycle import Lifecycle
 
 
 class ModelEntry(BaseModel):
@@ -25,12 +25,13 @@ class ModelList(BaseModel):
     models: list[ModelEntry]
 
 
-def model_routes(service: UpscaleService) -> APIRouter:
+def model_routes(life: Lifecycle) -> APIRouter:
     """The endpoint that lists models."""
     routes = APIRouter(prefix="/v1", tags=["models"])
 
     @routes.get("/models", summary="List the models")
     async def models() -> ModelList:
+        service = life.service
         entries = [
             ModelEntry(
                 name=model.name,

@@ -1,5 +1,7 @@
 """Errors as RFC 9457 problem documents: one shape for every answer that is not a picture."""
 
+import itertools
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -11,6 +13,9 @@ from starlette.requests import ClientDisconnect
 from app.errors import ServiceError, Unprocessable
 
 MEDIA_TYPE = "application/problem+json"
+MOST_TOLD = 5
+"""Wrong parameters that one answer tells of."""
+
 CLIENT_CLOSED_REQUEST = 499
 """Nobody reads this status; it is what logs call a caller that left."""
 
@@ -29,28 +34,47 @@ def internal_error() -> JSONResponse:
     return _problem(500, "internal", "Internal error", detail)
 
 
-def _problem(status: int, kind: str, title: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def answer_to(error: ServiceError) -> JSONResponse:
+    """The problem document that tells the caller of an error."""
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return _problem(error.status, error.type, error.title, error.detail, headers, error.members)
+
+
+def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A problem that HTTP has a name for, and the service has not."""
+    title = HTTPStatus(status).phrase
+    return _problem(status, title.lower().replace(" ", "-"), title, detail, headers)
+
+
+def _problem(
+    status: int,
+    kind: str,
+    title: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, object] | None = None,
+) -> JSONResponse:
     body = {"type": f"urn:esrgan-serve:problem:{kind}", "title": title, "status": status, "detail": detail}
-    return JSONResponse(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    return JSONResponse(body | dict(members or {}), status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return _problem(error.status, error.type, error.title, error.detail, headers)
+    return answer_to(error)
 
 
 async def _invalid_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     lines = (f"{e['loc'][-1]} = {str(e.get('input'))[:100]}: {e['msg']}" for e in error.errors())
-    return await _service_error(request, Unprocessable("; ".join(lines)))
+    return answer_to(Unprocessable("; ".join(itertools.islice(lines, MOST_TOLD))))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    title = HTTPStatus(error.status_code).phrase
-    detail = f"{request.method} {request.url.path}: {title}; /docs lists what there is"
-    return _problem(error.status_code, title.lower().replace(" ", "-"), title, detail, dict(error.headers or {}))
+    detail = (
+        f"{request.method} {request.url.path[:200]}: {HTTPStatus(error.status_code).phrase}; /docs lists what there is"
+    )
+    return http_problem(error.status_code, detail, error.headers)
 
 
 async def _caller_left(request: Request, error: Exception) -> Response:

@@ -11,7 +11,8 @@ from starlette.requests import ClientDisconnect
 
 from app.errors import Unprocessable
 from app.http.upload import FIELD, Upload, read_upload
-from app.service import Answer, UpscaleService
+from app.lifecycle import Lifecycle
+from app.service import Answer
 
 Result = TypeVar("Result")
 
@@ -43,7 +44,7 @@ _FORM = {"schema": {"type": "object", "required": [FIELD], "properties": _FORM_F
 _ACCEPTED = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp", "image/gif")
 
 
-def upscale_routes(service: UpscaleService) -> APIRouter:
+def upscale_routes(life: Lifecycle) -> APIRouter:
     """The endpoint that upscales."""
     routes = APIRouter(prefix="/v1", tags=["upscale"])
 
@@ -61,6 +62,7 @@ def upscale_routes(service: UpscaleService) -> APIRouter:
     )
     async def upscale(request: Request, query: Annotated[Parameters, Query()]) -> Response:
         """Send the picture as the multipart field `image` or as the raw body; its format is told by its content."""
+        service = life.service
         upload = await read_upload(request, service.settings.max_upload_bytes)
         asked = query.with_form(upload)
         model = service.model(asked.model)

@@ -11,6 +11,7 @@ import torch
 from fastapi import FastAPI
 from PIL import Image
 
+from app.lifecycle import Lifecycle
 from app.main import build_service
 from app.server import create_app
 from app.service import UpscaleService
@@ -63,8 +64,13 @@ async def service(settings: Settings) -> UpscaleService:
 
 
 @pytest.fixture
-async def app(service: UpscaleService) -> FastAPI:
-    return create_app(service)
+async def life(service: UpscaleService) -> Lifecycle:
+    return Lifecycle.of(service)
+
+
+@pytest.fixture
+async def app(life: Lifecycle) -> FastAPI:
+    return create_app(life)
 
 
 @pytest.fixture
@@ -104,6 +110,6 @@ def problem(answer: httpx.Response, status: int, kind: str) -> str:
     body = answer.json()
     assert body["status"] == status
     assert body["type"] == f"urn:esrgan-serve:problem:{kind}"
-    assert set(body) == {"type", "title", "status", "detail"}
+    assert set(body) - {"state"} == {"type", "title", "status", "detail"}
     assert "Traceback" not in body["detail"]
     return str(body["detail"])

@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Message
 
+from app.lifecycle import Lifecycle
 from app.main import build_service
 from app.pictures.picture import Pixels
 from app.server import create_app
@@ -35,11 +36,12 @@ async def test_a_running_service_is_alive_and_ready(client: httpx.AsyncClient) -
     assert (await client.get("/readyz")).json() == {"status": "ready"}
 
 
-async def test_a_service_that_drains_is_alive_but_not_ready(client: httpx.AsyncClient, service: UpscaleService) -> None:
-    await service.scheduler.stop(drain_s=1)
+async def test_a_service_that_drains_is_alive_but_not_ready(client: httpx.AsyncClient, life: Lifecycle) -> None:
+    life.drain()
     assert (await client.get("/livez")).status_code == 200
     answer = await client.get("/readyz")
     problem(answer, 503, "unavailable")
+    assert answer.json()["state"] == "draining"
     assert answer.headers["retry-after"] == "5"
     problem(await client.post("/v1/upscale", content=encoded(noise(5, 5))), 503, "unavailable")
 
@@ -149,7 +151,7 @@ async def test_a_file_that_is_no_weight_file_stops_the_start(settings: Settings,
 
 async def test_several_models_are_served_by_name(settings: Settings, models: Path) -> None:
     write_tiny_model(models, "double", scale=2, seed=1)
-    app = create_app(build_service(settings))
+    app = create_app(Lifecycle.of(build_service(settings)))
     transport = httpx.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
         answers = await asyncio.gather(

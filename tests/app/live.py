@@ -1,0 +1,109 @@
+"""The service behind a real port, in the test's own event loop, and callers that speak to it by hand."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from app.lifecycle import Lifecycle
+from app.process import Server, listen
+from app.server import create_app
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """A service that listens."""
+
+    port: int
+    life: Lifecycle
+    server: Server
+    running: asyncio.Task[None]
+    callers: "list[Caller]" = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def signal(self) -> None:
+        """What the process does at SIGTERM."""
+        self.server.handle_exit(signal.SIGTERM, None)
+
+    async def connect(self) -> "Caller":
+        caller = Caller(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.callers.append(caller)
+        return caller
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A connection, byte by byte."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, text: str, body: bytes = b"") -> None:
+        """Lines of a head as one string, each ended by a newline, and bytes after it."""
+        self.writer.write(text.replace("\n", "\r\n").encode() + body)
+        await self.writer.drain()
+
+    async def status(self, *, within_s: float = 10) -> int:
+        """Read one answer to its end; returns its status, or 0 where the connection was closed without one."""
+        async with asyncio.timeout(within_s):
+            try:
+                head = await self.reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return 0
+            lines = head.decode().lower().split("\r\n")
+            lengths = [int(line.split(":")[1]) for line in lines if line.startswith("content-length:")]
+            if lengths:
+                await self.reader.readexactly(lengths[0])
+            return int(lines[0].split()[1])
+
+    async def closed(self, *, within_s: float = 10) -> bool:
+        """Wait until the other side has hung up."""
+        async with asyncio.timeout(within_s):
+            try:
+                while await self.reader.read(65536):
+                    pass
+            except ConnectionError:
+                pass
+            return True
+
+    def hang_up(self) -> None:
+        self.writer.close()
+
+
+async def until(holds: Callable[[], bool], *, within_s: float = 10) -> None:
+    """Wait for what happens in the service."""
+    async with asyncio.timeout(within_s):
+        while not holds():  # noqa: ASYNC110  # nothing signals it, it is only to be seen
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def serving(life: Lifecycle) -> AsyncIterator[Live]:
+    """Serve until the end of the block; the service need not be ready yet."""
+    listener = listen(life.settings.model_copy(update={"port": 0}))
+    server = Server(create_app(life), life)
+    server.config.load()
+    running = asyncio.create_task(server._serve([listener]))  # without its handling of signals, which belong to pytest
+    live = Live(port=listener.getsockname()[1], life=life, server=server, running=running)
+    try:
+        await until(lambda: server.started)
+        yield live
+    finally:
+        for caller in live.callers:
+            caller.hang_up()
+        server.end()
+        await running
+
+
+@asynccontextmanager
+async def calling(live: Live) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without limits of its own."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(base_url=live.address, timeout=60, limits=limits) as client:
+        yield client

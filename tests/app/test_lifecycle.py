@@ -1,0 +1,146 @@
+"""From the opened port to the last answer: loading, ready, draining, broken."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import httpx
+import pytest
+
+from app.lifecycle import Lifecycle, Phase
+from app.pictures.picture import Pixels
+from app.service import Job, UpscaleService
+from app.settings import Settings
+from tests.app.conftest import decoded, encoded, noise, problem
+from tests.app.live import Live, calling, serving, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Held:
+    """The device, which works no further until it is let go."""
+
+    def __init__(self, service: UpscaleService, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered, self.gate = threading.Event(), threading.Event()
+        upscale = service.scheduler._engine.batch
+
+        def batch(inputs: Sequence[Job]) -> Sequence[Pixels]:
+            self.entered.set()
+            assert self.gate.wait(20)
+            return upscale(inputs)
+
+        monkeypatch.setattr(service.scheduler._engine, "batch", batch)
+
+    async def at_work(self) -> None:
+        assert await asyncio.to_thread(self.entered.wait, 10)
+
+
+@pytest.fixture
+def held(service: UpscaleService, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    device = Held(service, monkeypatch)
+    yield device
+    device.gate.set()
+
+
+@pytest.fixture
+async def live(life: Lifecycle) -> AsyncIterator[Live]:
+    async with serving(life) as it:
+        yield it
+
+
+@pytest.fixture
+async def caller(live: Live) -> AsyncIterator[httpx.AsyncClient]:
+    async with calling(live) as it:
+        yield it
+
+
+def post(caller: httpx.AsyncClient, *, width: int = 5) -> "asyncio.Task[httpx.Response]":
+    return asyncio.create_task(caller.post("/v1/upscale", content=encoded(noise(width, 5))))
+
+
+async def test_while_it_loads_the_service_is_alive_and_says_that_it_is_not_ready(
+    settings: Settings, service: UpscaleService
+) -> None:
+    gate = threading.Event()
+
+    def build() -> UpscaleService:
+        assert gate.wait(10)
+        return service
+
+    async with serving(Lifecycle(settings, build)) as live, calling(live) as caller:
+        assert (await caller.get("/livez")).json() == {"status": "alive"}
+        for answer in (await caller.get("/readyz"), await post(caller), await caller.get("/v1/models")):
+            assert "is loading" in problem(answer, 503, "unavailable")
+            assert answer.json()["state"] == "loading"
+            assert answer.headers["retry-after"] == "5"
+        gate.set()
+        await until(lambda: live.life.phase is Phase.READY)
+        assert (await post(caller)).status_code == 200
+
+
+async def test_a_service_whose_networks_cannot_be_loaded_is_broken(settings: Settings) -> None:
+    def build() -> UpscaleService:
+        raise ValueError("no such network")
+
+    failed = asyncio.Event()
+    life = Lifecycle(settings, build, failed=failed.set)
+    async with serving(life) as live, calling(live) as caller:
+        await asyncio.wait_for(failed.wait(), 10)
+        assert (await caller.get("/livez")).json()["state"] == "broken"
+    assert str(life.failure) == "no such network"
+
+
+async def test_a_signal_refuses_newcomers_and_ends_when_all_that_was_accepted_is_answered(
+    live: Live, caller: httpx.AsyncClient, held: Held
+) -> None:
+    accepted = [post(caller, width=width) for width in range(5, 25)]
+    await held.at_work()
+    await until(lambda: live.life.accepted == len(accepted))
+    live.signal()
+    await asyncio.sleep(0)
+    late = await post(caller)
+    assert "is stopping" in problem(late, 503, "unavailable")
+    assert late.json()["state"] == (await caller.get("/readyz")).json()["state"] == "draining"
+    assert (await caller.get("/livez")).status_code == 200
+    held.gate.set()
+    for width, answer in enumerate(await asyncio.gather(*accepted), start=5):
+        assert decoded(answer).size == (width * 4, 20)
+    async with asyncio.timeout(10):
+        await live.running
+
+
+async def test_an_upload_that_was_accepted_may_be_finished_while_the_service_drains(live: Live) -> None:
+    picture = encoded(noise(5, 5))
+    caller = await live.connect()
+    await caller.send(f"POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: {len(picture)}\n\n", picture[:20])
+    await until(lambda: live.life.accepted == 1)
+    live.signal()
+    await caller.send("", picture[20:])
+    assert await caller.status() == 200
+
+
+async def test_after_the_drain_deadline_the_rest_is_told_and_the_service_ends(
+    settings: Settings, service: UpscaleService, held: Held
+) -> None:
+    life = Lifecycle.of(service)
+    life.settings = settings.model_copy(update={"drain_s": 0})
+    async with serving(life) as live, calling(live) as caller:
+        waits = post(caller)
+        await held.at_work()
+        live.signal()
+        problem(await waits, 503, "unavailable")
+        async with asyncio.timeout(10):
+            await live.running
+
+
+async def test_a_dead_device_thread_turns_the_service_red(
+    live: Live, caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(inputs: Sequence[Job]) -> Sequence[Pixels]:
+        raise SystemExit("the driver is gone")
+
+    monkeypatch.setattr(service.scheduler._engine, "batch", die)
+    problem(await asyncio.wait_for(post(caller), 10), 503, "unavailable")
+    for answer in (await caller.get("/livez"), await caller.get("/readyz"), await post(caller)):
+        problem(answer, 503, "unavailable")
+        assert answer.json()["state"] == "broken"
