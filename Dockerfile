@@ -22,7 +22,8 @@ COPY model model
 COPY app app
 
 USER esrgan
-ENV ESRGAN_HOST=0.0.0.0
+ENV ESRGAN_HOST=0.0.0.0 \
+    ESRGAN_LOG_FORMAT=json
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=8s --start-period=2m CMD ["python", "-m", "app", "health"]
 CMD ["python", "-m", "app"]

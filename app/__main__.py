@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError, read_settings
-from app.telemetry import log_config
+from app.telemetry.logs import log_config
 
 USAGE = "usage: python -m app [check | health]; settings come from the environment as ESRGAN_*"
 
@@ -37,7 +37,7 @@ def _serve(settings: Settings) -> int:
     from app.process import Server, allow_files, listen
     from app.server import create_app
 
-    logging.config.dictConfig(log_config())
+    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says of its life is said better by ours
     # Of odd uploads. Here and not around each decoding, since filters belong to the process and decoders to threads.
     warnings.filterwarnings("ignore", module="PIL")

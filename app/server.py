@@ -11,7 +11,8 @@ from app.http.models import model_routes
 from app.http.problems import add_problem_handlers
 from app.http.upscale import upscale_routes
 from app.lifecycle import Lifecycle
-from app.telemetry import RequestContext
+from app.telemetry.logs import log_access
+from app.telemetry.requests import RequestContext
 
 DESCRIPTION = "Upscales pictures with ESRGAN generators: post one, get it back larger and sharper."
 
@@ -27,7 +28,7 @@ def create_app(life: Lifecycle) -> FastAPI:
 
     app = FastAPI(title="esrgan-serve", description=DESCRIPTION, version="0.1.0", lifespan=lifespan)
     app.add_middleware(Entrance, life=life)  # the last one added is the first to see a request
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, observers=[log_access])
     add_problem_handlers(app)
     for routes in (upscale_routes(life), model_routes(life), health_routes(life)):
         app.include_router(routes)

@@ -17,6 +17,7 @@ from app.pictures.decode import decode
 from app.pictures.encode import encode_png
 from app.pictures.picture import Picture, Pixels
 from app.settings import Settings
+from app.telemetry.record import current_record
 
 BUCKET_STEP_PX = 32
 """On a GPU small pictures share a batch when their sides agree after rounding up to this."""
@@ -87,6 +88,7 @@ class UpscaleService:
         name = name or self.settings.default_model
         if name not in self.models:
             raise NoSuchModel(f"there is no model {name[:100]!r}; there are {', '.join(sorted(self.models))}")
+        current_record().model = name
         return self.models[name]
 
     async def upscale(self, upload: bytes, model: ModelInfo) -> Answer:
@@ -95,14 +97,24 @@ class UpscaleService:
         Raises:
             ServiceError: see `app.errors`.
         """
+        record = current_record()
         picture, decode_s = await self._in_codec_thread(
             functools.partial(
                 decode, upload, max_px=self.settings.max_picture_px, max_width_px=self.settings.max_width_px
             )
         )
+        record.took("decode", decode_s)
+        record.width_px, record.height_px = picture.width, picture.height
+        submitted_s = time.monotonic()
         async with self.scheduler.submit(self._work(picture, model)) as ticket:
-            upscaled = await _assembled(ticket, picture, model.scale)
+            try:
+                upscaled = await _assembled(ticket, picture, model.scale)
+            finally:
+                queue_s = ticket.queue_s if ticket.infer_s else time.monotonic() - submitted_s  # it may still wait
+                record.took("queue", queue_s, began_s=submitted_s)
+                record.took("infer", ticket.infer_s, began_s=submitted_s + queue_s)
         png, encode_s = await self._in_codec_thread(functools.partial(encode_png, upscaled, picture))
+        record.took("encode", encode_s)
         timings_s = {"decode": decode_s, "queue": ticket.queue_s, "infer": ticket.infer_s, "encode": encode_s}
         return Answer(png=png, model=model, timings_s=timings_s)
 

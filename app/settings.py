@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -49,6 +50,10 @@ class Settings(BaseSettings):
         ge=1,
         description="Memory on the device for the open row streams, which grows with their width.",
     )
+    log_format: Literal["line", "json"] = Field(
+        default="line", description="Lines for people, or one JSON object a line for machines."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING"] = Field(default="INFO", description="What the log tells of.")
     codec_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode and encode pictures.")
     max_connections: int = Field(
         default=1000, ge=10, description="Open connections; one more takes the place of one that has been idle longest."

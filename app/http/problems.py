@@ -11,13 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.errors import ServiceError, Unprocessable
+from app.telemetry.record import CLIENT_CLOSED_REQUEST, current_record
 
 MEDIA_TYPE = "application/problem+json"
 MOST_TOLD = 5
 """Wrong parameters that one answer tells of."""
-
-CLIENT_CLOSED_REQUEST = 499
-"""Nobody reads this status; it is what logs call a caller that left."""
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -54,6 +52,7 @@ def _problem(
     headers: Mapping[str, str] | None = None,
     members: Mapping[str, object] | None = None,
 ) -> JSONResponse:
+    current_record().problem = kind
     body = {"type": f"urn:esrgan-serve:problem:{kind}", "title": title, "status": status, "detail": detail}
     return JSONResponse(body | dict(members or {}), status_code=status, headers=headers, media_type=MEDIA_TYPE)
 

@@ -1,0 +1,95 @@
+"""The log: a line for every request and whatever else there is to say, as text or as JSON, with the request id."""
+
+import json
+import logging
+from datetime import UTC, datetime
+
+from app.telemetry.record import RequestRecord, current_record
+
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+"""Asked for every few seconds: the log tells of them only when they fail, or at level DEBUG."""
+
+access = logging.getLogger("app.access")
+
+
+def log_config(log_format: str = "line", level: str = "INFO") -> dict[str, object]:
+    """Configuration of `logging` for the service and its server.
+
+    Args:
+        log_format: `line` for people, `json` for machines: one object a line.
+    """
+    handler = {"class": "logging.StreamHandler", "formatter": log_format, "filters": ["request_id"]}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"request_id": {"()": _WithRequestId}},
+        "formatters": {
+            "line": {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"},
+            "json": {"()": JsonFormatter},
+        },
+        "handlers": {"stderr": handler},
+        "loggers": {"uvicorn.access": {"propagate": False}},  # ours knows more
+        "root": {"level": level, "handlers": ["stderr"]},
+    }
+
+
+def log_access(record: RequestRecord) -> None:
+    """One line for a request that has ended."""
+    good_probe = record.route in PROBES and record.status < 400
+    fields = access_fields(record)
+    text = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _IN_FRONT)
+    access.log(
+        logging.DEBUG if good_probe else logging.INFO,
+        "%s %s %d %s",
+        record.method,
+        record.path,
+        record.status,
+        text,
+        extra={"fields": fields},
+    )
+
+
+_IN_FRONT = frozenset({"method", "path", "status"})
+
+
+def access_fields(record: RequestRecord) -> dict[str, object]:
+    """What the log tells of a request; what is not known is left out."""
+    fields: dict[str, object] = {
+        "method": record.method,
+        "path": record.path,
+        "status": record.status,
+        "outcome": record.outcome,
+        "duration_ms": round(record.seconds * 1000, 1),
+        "key": record.key,
+        "model": record.model,
+        "width_px": record.width_px,
+        "height_px": record.height_px,
+        "received_bytes": record.received_bytes,
+        "sent_bytes": record.sent_bytes,
+    }
+    stages = {f"{name}_ms": round(stage.seconds * 1000, 1) for name, stage in record.stages.items()}
+    return {name: value for name, value in fields.items() if value not in ("", 0)} | stages
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time` (UTC), `level`, `logger`, `message`, `request_id`, and an access line's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": getattr(record, "request_id", "-"),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _WithRequestId(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = current_record().id
+        return True

@@ -1,0 +1,124 @@
+"""The log: one line a request, with all that is known of it, as text and as JSON."""
+
+import asyncio
+import io
+import json
+import logging
+import logging.config
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.pictures.picture import Pixels
+from app.service import Job, UpscaleService
+from app.telemetry.logs import JsonFormatter, log_config
+from tests.app.conftest import encoded, noise
+from tests.app.test_endpoints import send_and_hang_up
+
+pytestmark = pytest.mark.anyio
+
+Lines = Callable[[], list[dict[str, object]]]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """What the access log has said so far, one object a line."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonFormatter())
+    log = logging.getLogger("app.access")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    log.removeHandler(handler)
+    log.setLevel(level)
+
+
+async def test_a_request_leaves_one_line_with_its_sizes_and_stages(client: httpx.AsyncClient, lines: Lines) -> None:
+    upload = encoded(noise(12, 9))
+    answer = await client.post("/v1/upscale", content=upload)
+    (line,) = lines()
+    assert (line["method"], line["path"], line["status"], line["outcome"]) == ("POST", "/v1/upscale", 200, "done")
+    assert (line["model"], line["width_px"], line["height_px"]) == ("tiny", 12, 9)
+    assert (line["received_bytes"], line["sent_bytes"]) == (len(upload), len(answer.content))
+    stages = [line[f"{stage}_ms"] for stage in ("read", "decode", "queue", "infer", "encode", "send")]
+    assert all(isinstance(took_ms, float) and took_ms >= 0 for took_ms in stages)
+
+
+async def test_a_refused_request_is_logged_with_the_problem(client: httpx.AsyncClient, lines: Lines) -> None:
+    await client.post("/v1/upscale?model=other", content=encoded(noise(5, 5)))
+    await client.post("/v1/upscale", content=b"no picture")
+    await client.get("/nothing")
+    assert [(line["status"], line["outcome"]) for line in lines()] == [
+        (404, "no-such-model"),
+        (415, "unsupported-format"),
+        (404, "not-found"),
+    ]
+
+
+async def test_a_caller_that_left_is_logged_as_499(
+    app: FastAPI, client: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch, lines: Lines
+) -> None:
+    entered, gate = threading.Event(), threading.Event()
+    upscale = service.scheduler._engine.batch
+
+    def held(inputs: Sequence[Job]) -> Sequence[Pixels]:
+        entered.set()
+        assert gate.wait(10)
+        return upscale(inputs)
+
+    monkeypatch.setattr(service.scheduler._engine, "batch", held)
+    stays = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
+    assert await asyncio.to_thread(entered.wait, 10)
+    await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 10)
+    gate.set()
+    await stays
+    left, stayed = lines()
+    assert (left["status"], left["outcome"]) == (499, "left")
+    assert stayed["outcome"] == "done"
+
+
+async def test_probes_are_logged_only_when_they_fail(
+    client: httpx.AsyncClient, service: UpscaleService, lines: Lines
+) -> None:
+    assert (await client.get("/readyz")).status_code == 200
+    assert lines() == []
+    await service.scheduler.stop(drain_s=1)
+    assert (await client.get("/readyz")).status_code == 503
+    assert [line["status"] for line in lines()] == [503]
+
+
+async def test_a_caller_cannot_write_lines_into_the_log(client: httpx.AsyncClient, lines: Lines) -> None:
+    await client.get("/a%0aINFO forged")
+    (line,) = lines()
+    assert line["path"] == "/a%0AINFO%20forged"
+
+
+async def test_both_formats_carry_the_request_id(client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        logging.config.dictConfig(log_config("line"))
+        await client.get("/nothing", headers={"X-Request-Id": "first-7"})
+        logging.config.dictConfig(log_config("json"))
+        await client.get("/nothing", headers={"X-Request-Id": "second-8"})
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    text, json_text = (line for line in capsys.readouterr().err.splitlines() if "app.access" in line)
+    assert "[first-7] app.access: GET /nothing 404 outcome=not-found" in text
+    assert json.loads(json_text)["request_id"] == "second-8"
+
+
+def test_an_error_is_logged_as_one_json_object_with_its_traceback() -> None:
+    try:
+        raise ValueError("a\nb")
+    except ValueError as error:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", None, (ValueError, error, error.__traceback__))
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert "ValueError: a\nb" in json.loads(line)["exception"]
