@@ -1,6 +1,7 @@
 """python -m app: read the settings, open the port, load the networks, serve.
 
-`python -m app check` validates settings and weights and ends; `python -m app health` asks a running service.
+`python -m app check` validates settings and weights and ends; `python -m app health` asks a running service;
+`python -m app key NAME` makes an API key.
 """
 
 import logging.config
@@ -11,15 +12,21 @@ import urllib.request
 import warnings
 from collections.abc import Callable
 
+from app.access.keyring import Keyring
+from app.access.keys import KeysError, new_key
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError, read_settings
 from app.telemetry.logs import log_config
 
-USAGE = "usage: python -m app [check | health]; settings come from the environment as ESRGAN_*"
+USAGE = (
+    "usage: python -m app [check | health | key NAME [OPTION=VALUE …]]; settings come from the environment as ESRGAN_*"
+)
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; returns the exit status: 2 for what the operator can put right."""
+    if arguments[:1] == ["key"] and len(arguments) > 1:
+        return _key(arguments[1], arguments[2:])
     commands: dict[tuple[str, ...], Callable[[Settings], int]] = {(): _serve, ("check",): _check, ("health",): _health}
     command = commands.get(tuple(arguments))
     if command is None:
@@ -58,10 +65,24 @@ def _serve(settings: Settings) -> int:
 
 def _check(settings: Settings) -> int:
     """Exit status 0 when the settings are valid and every network works on this device."""
+    if settings.keys is not None:
+        Keyring(settings.keys)
     service = _build(settings)
     models = ", ".join(f"{model.version} on {model.device}" for model in service.models.values())
     print(f"ok: the settings are valid and every network has passed its self-test: {models}")
     service.close()
+    return 0
+
+
+def _key(name: str, options: list[str]) -> int:
+    """Print a new key: its line for the file on the standard output, its token, the only time, on the other."""
+    try:
+        token, line = new_key(name, options)
+    except KeysError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"token of {name}, shown this once; its line for the file of ESRGAN_KEYS follows:\n{token}", file=sys.stderr)
+    print(line)
     return 0
 
 

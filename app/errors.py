@@ -2,12 +2,15 @@
 
     ServiceError
     ├── BadRequest            400  malformed request
+    ├── Unauthorized          401  no key, or a wrong one
+    ├── Forbidden             403  the key does not allow this
     ├── NoSuchModel           404
     ├── TooSlow               408  the request came too slowly
     ├── TooLarge              413  too many bytes or pixels
     ├── UnsupportedFormat     415  not an image format that we take
     ├── Unprocessable         422  a corrupt image, or a parameter out of its range
     ├── QueueFull             429  with Retry-After
+    ├── KeyLimit              429  with Retry-After
     ├── Unavailable           503  loading, stopping or broken, with Retry-After
     └── DeadlinePassed        504
 
@@ -28,11 +31,17 @@ class ServiceError(Exception):
     title: ClassVar[str]
 
     def __init__(
-        self, detail: str, *, retry_after_s: int | None = None, members: Mapping[str, object] | None = None
+        self,
+        detail: str,
+        *,
+        retry_after_s: int | None = None,
+        members: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.headers = headers or {}
         self.members = members or {}
         """What the problem document says beside its four usual members."""
 
@@ -41,6 +50,26 @@ class BadRequest(ServiceError):
     """The request cannot be read as one."""
 
     status, type, title = 400, "bad-request", "The request is malformed"
+
+
+class Unauthorized(ServiceError):
+    """The request carries no key, or not one that is known.
+
+    Args:
+        wrong: it carries one.
+    """
+
+    status, type, title = 401, "unauthorized", "A key is needed"
+
+    def __init__(self, detail: str, *, wrong: bool = False) -> None:
+        error = ', error="invalid_token"' if wrong else ""
+        super().__init__(detail, headers={"WWW-Authenticate": f'Bearer realm="esrgan-serve"{error}'})
+
+
+class Forbidden(ServiceError):
+    """The key is known and does not allow what is asked."""
+
+    status, type, title = 403, "forbidden", "The key does not allow this"
 
 
 class NoSuchModel(ServiceError):
@@ -77,6 +106,12 @@ class QueueFull(ServiceError):
     """More work waits than the settings allow."""
 
     status, type, title = 429, "queue-full", "Too much work is waiting"
+
+
+class KeyLimit(ServiceError):
+    """One of the key's own limits is reached."""
+
+    status, type, title = 429, "key-limit", "The key has reached its limit"
 
 
 class Unavailable(ServiceError):

@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
+from app.access.keys import Right
+from app.http.auth import Access
 from app.http.entrance import Entrance
 from app.http.health import health_routes
 from app.http.models import model_routes
@@ -18,7 +20,11 @@ DESCRIPTION = "Upscales pictures with ESRGAN generators: post one, get it back l
 
 
 def create_app(life: Lifecycle) -> FastAPI:
-    """The application around a service that loads when the application starts, and ends with it."""
+    """The application around a service that loads when the application starts, and ends with it.
+
+    Raises:
+        SettingsError: the file of keys cannot be used.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -30,6 +36,9 @@ def create_app(life: Lifecycle) -> FastAPI:
     app.add_middleware(Entrance, life=life)  # the last one added is the first to see a request
     app.add_middleware(RequestContext, observers=[log_access])
     add_problem_handlers(app)
-    for routes in (upscale_routes(life), model_routes(life), health_routes(life)):
-        app.include_router(routes)
+    access = Access(life.settings)
+    with_key = [Depends(access.demand(Right.UPSCALE))]
+    for routes in (upscale_routes(life), model_routes(life)):
+        app.include_router(routes, dependencies=with_key)
+    app.include_router(health_routes(life))
     return app

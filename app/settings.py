@@ -1,5 +1,6 @@
 """Every setting of the service. Each comes from the environment as `ESRGAN_` and its name in capitals."""
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,10 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 listens on all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    keys: Path | None = Field(default=None, description="File of API keys, see `python -m app key`; empty: no keys.")
+    allow_anonymous: bool = Field(
+        default=False, description="Serve callers without keys on another address than this machine's own, too."
+    )
     models: Path = Field(
         default=SHIPPED_MODELS, description="Folder of weight files (.safetensors); each one is served."
     )
@@ -67,19 +72,33 @@ class Settings(BaseSettings):
         default=30, ge=0, description="Seconds that accepted work has to finish after a signal to stop."
     )
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the service."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
 
 def read_settings() -> Settings:
     """Read the environment.
 
     Raises:
-        SettingsError: one line per setting that is unknown or wrong.
+        SettingsError: one line per setting that is unknown or wrong, or keys are missing where they should not be.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     found = {name for name in os.environ if name.upper().startswith(PREFIX)}
     if unknown := sorted(name for name in found if name.upper() not in known):
         raise SettingsError(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}")
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         lines = (f"{PREFIX}{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
         raise SettingsError("; ".join(lines)) from error
+    if settings.keys is None and not settings.allow_anonymous and not settings.is_local:
+        raise SettingsError(
+            f"ESRGAN_HOST={settings.host} lets others than this machine in, and there are no keys; name a file of keys "
+            "with ESRGAN_KEYS (`python -m app key NAME` makes one), or say ESRGAN_ALLOW_ANONYMOUS=true"
+        )
+    return settings

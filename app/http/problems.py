@@ -34,8 +34,8 @@ def internal_error() -> JSONResponse:
 
 def answer_to(error: ServiceError) -> JSONResponse:
     """The problem document that tells the caller of an error."""
-    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return _problem(error.status, error.type, error.title, error.detail, headers, error.members)
+    retry = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return _problem(error.status, error.type, error.title, error.detail, {**error.headers, **retry}, error.members)
 
 
 def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.access.keys import find_key, parse_keys
 from app.settings import SHIPPED_MODELS
 from tests.app.conftest import decoded, encoded, noise
 
@@ -137,3 +138,19 @@ def test_health_fails_where_nothing_listens() -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "not ready" in said
+
+
+def test_a_new_key_goes_into_the_file_and_its_token_to_the_terminal() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "app", "key", "shop", "concurrent=4"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert process.returncode == 0
+    (key,) = parse_keys(process.stdout)
+    assert (key.name, key.limits.concurrent) == ("shop", 4)
+    token = process.stderr.splitlines()[-1]
+    assert find_key([key], token) == key
+    assert "'colour=red' is no option" in refusal("key", "shop", "colour=red")

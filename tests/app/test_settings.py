@@ -34,12 +34,33 @@ def test_settings_cannot_be_changed_after_the_start() -> None:
         Settings().port = 1  # type: ignore[misc]  # what the test is about
 
 
+def _written(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "" if default is None else str(default)
+
+
 def test_the_example_file_lists_every_setting_with_its_default() -> None:
     example = SHIPPED_MODELS.parent.parent / ".env.example"
     lines = [line for line in example.read_text().splitlines() if line and not line.startswith("#")]
     listed = dict(line.split("=", 1) for line in lines)
-    defaults = {
-        f"ESRGAN_{name.upper()}": "" if field.default is None else str(field.default)
-        for name, field in Settings.model_fields.items()
-    }
+    defaults = {f"ESRGAN_{name.upper()}": _written(field.default) for name, field in Settings.model_fields.items()}
     assert listed == defaults | {"ESRGAN_MODELS": "model/weights"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_on_this_machine_alone_no_keys_are_needed(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("ESRGAN_HOST", host)
+    assert read_settings().keys is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "server.example"])
+def test_elsewhere_keys_or_a_plain_word_are_needed(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("ESRGAN_HOST", host)
+    with pytest.raises(SettingsError, match=r"ESRGAN_HOST=.* ESRGAN_KEYS .* ESRGAN_ALLOW_ANONYMOUS=true"):
+        read_settings()
+    monkeypatch.setenv("ESRGAN_ALLOW_ANONYMOUS", "true")
+    assert read_settings().host == host
+    monkeypatch.delenv("ESRGAN_ALLOW_ANONYMOUS")
+    monkeypatch.setenv("ESRGAN_KEYS", "keys")
+    assert read_settings().host == host

@@ -1,0 +1,86 @@
+"""Who a request comes from, and whether its key allows what it asks: decided before a byte of its body is read."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from app.access.keyring import Keyring
+from app.access.keys import RIGHTS, Key, Right
+from app.errors import Forbidden, Unauthorized
+from app.settings import Settings
+from app.telemetry.record import current_record
+
+HEADER = "X-Api-Key"
+
+# What the OpenAPI document says; `_token` reads the headers.
+_BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="A key, where the service demands one.")
+_API_KEY = APIKeyHeader(name=HEADER, auto_error=False, scheme_name="key", description="The same, in its own header.")
+
+Demand = Callable[..., AsyncIterator[None]]
+
+
+class Access:
+    """The door to the endpoints.
+
+    Without keys anybody may do anything, as long as the service listens on this machine alone; beyond that nobody
+    may administer it.
+
+    Raises:
+        SettingsError: the file of keys cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._keyring = Keyring(settings.keys) if settings.keys is not None else None
+        self._local = settings.is_local
+
+    def demand(self, right: Right) -> Demand:
+        """The dependency of endpoints that need this right; their request counts for its key until it is answered."""
+
+        async def admitted(
+            request: Request, bearer: Annotated[object, Depends(_BEARER)], key: Annotated[object, Depends(_API_KEY)]
+        ) -> AsyncIterator[None]:
+            if self._keyring is None:
+                self._check_anonymous(right)
+                yield
+                return
+            known = _known(self._keyring, request)
+            record = current_record()
+            record.key = known.name
+            if right not in RIGHTS[known.role]:
+                raise Forbidden(
+                    f"the key {known.name} has the role {known.role.value}, which may not {right.value}; "
+                    "ask the operator for another key"
+                )
+            usage = self._keyring.usage(known)
+            usage.begin(known)
+            try:
+                yield
+            finally:
+                usage.end(record.width_px * record.height_px)
+
+        return admitted
+
+    def _check_anonymous(self, right: Right) -> None:
+        if right is Right.ADMINISTER and not self._local:
+            raise Forbidden(f"without keys nobody may {right.value} over the network; set ESRGAN_KEYS")
+
+
+def _known(keyring: Keyring, request: Request) -> Key:
+    key = keyring.find(_token(request))
+    if key is None:
+        raise Unauthorized("the key is not known, or not any more; ask the operator for one", wrong=True)
+    return key
+
+
+def _token(request: Request) -> str:
+    sent = request.headers.getlist("Authorization") + [f"Bearer {key}" for key in request.headers.getlist(HEADER)]
+    if not sent:
+        raise Unauthorized(f"send your key as `Authorization: Bearer KEY` or as `{HEADER}: KEY`")
+    if len(sent) > 1:
+        raise Unauthorized(f"the request carries {len(sent)} keys; send one", wrong=True)
+    scheme, _, token = sent[0].partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized("the header Authorization is not `Bearer KEY`; send it so", wrong=True)
+    return token.strip()

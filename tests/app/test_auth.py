@@ -1,0 +1,175 @@
+"""Keys over HTTP: who is let in, who is not, and what they are told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI
+
+from app.access.keys import Right, new_key
+from app.http.auth import Access
+from app.http.problems import add_problem_handlers
+from app.lifecycle import Lifecycle
+from app.server import create_app
+from app.service import UpscaleService
+from app.settings import Settings
+from app.telemetry.requests import RequestContext
+from tests.app.conftest import decoded, encoded, noise, problem
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> dict[str, str]:
+    """Tokens by the names of their keys, which are in the file `keys`."""
+    keys = {
+        "shop": new_key("shop"),
+        "boss": new_key("boss", ["role=operator"]),
+        "watch": new_key("watch", ["role=monitor"]),
+        "slow": new_key("slow", ["requests_per_minute=2"]),
+        "small": new_key("small", ["px_per_minute=100"]),
+        "alone": new_key("alone", ["concurrent=1"]),
+    }
+    (tmp_path / "keys").write_text("\n".join(line for _, line in keys.values()))
+    return {name: token for name, (token, _) in keys.items()}
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path, tokens: dict[str, str]) -> Settings:
+    return settings.model_copy(update={"keys": tmp_path / "keys"})
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_a_key_is_taken_from_either_header(client: httpx.AsyncClient, tokens: dict[str, str]) -> None:
+    for headers in (bearer(tokens["shop"]), {"X-Api-Key": tokens["shop"]}):
+        assert decoded(await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers=headers)).size == (20, 20)
+
+
+@pytest.mark.parametrize(
+    ("headers", "challenge"),
+    [
+        ([], 'Bearer realm="esrgan-serve"'),
+        ([("Authorization", "Bearer wrong")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
+        ([("Authorization", "Bearer ")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
+        ([("Authorization", "Basic YTpi")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
+        ([("X-Api-Key", "")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
+        ([("X-Api-Key", "a"), ("Authorization", "Bearer b")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
+    ],
+)
+async def test_without_a_right_key_the_answer_is_401(
+    client: httpx.AsyncClient, headers: list[tuple[str, str]], challenge: str
+) -> None:
+    for method, path in (("POST", "/v1/upscale"), ("GET", "/v1/models")):
+        answer = await client.request(method, path, headers=headers)
+        problem(answer, 401, "unauthorized")
+        assert answer.headers["www-authenticate"] == challenge
+
+
+async def test_the_body_of_a_stranger_is_not_read(client: httpx.AsyncClient) -> None:
+    read = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append("the body")
+        yield b""
+
+    problem(await client.post("/v1/upscale?colour=red", content=body()), 401, "unauthorized")
+    assert not read
+
+
+async def test_probes_and_documentation_need_no_key(client: httpx.AsyncClient) -> None:
+    for path in ("/livez", "/readyz", "/docs", "/openapi.json"):
+        assert (await client.get(path)).status_code == 200
+
+
+async def test_a_role_allows_what_it_is_for(client: httpx.AsyncClient, tokens: dict[str, str]) -> None:
+    assert (await client.get("/v1/models", headers=bearer(tokens["boss"]))).status_code == 200
+    detail = problem(await client.get("/v1/models", headers=bearer(tokens["watch"])), 403, "forbidden")
+    assert "the key watch has the role monitor, which may not upscale pictures" in detail
+
+
+async def test_limits_are_told_by_name_with_a_time_to_come_again(
+    client: httpx.AsyncClient, tokens: dict[str, str]
+) -> None:
+    for _ in range(2):
+        assert (await client.get("/v1/models", headers=bearer(tokens["slow"]))).status_code == 200
+    answer = await client.get("/v1/models", headers=bearer(tokens["slow"]))
+    assert "requests_per_minute=2" in problem(answer, 429, "key-limit")
+    assert 28 <= int(answer.headers["retry-after"]) <= 30
+
+    picture = {"content": encoded(noise(20, 10)), "headers": bearer(tokens["small"])}
+    decoded(await client.post("/v1/upscale", **picture))  # type: ignore[arg-type]  # of a dict of both
+    answer = await client.post("/v1/upscale", **picture)  # type: ignore[arg-type]
+    assert "px_per_minute=100" in problem(answer, 429, "key-limit")
+    assert 58 <= int(answer.headers["retry-after"]) <= 61
+
+
+async def test_a_request_counts_for_its_key_until_it_is_answered(
+    client: httpx.AsyncClient, tokens: dict[str, str]
+) -> None:
+    reading, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow_body() -> AsyncIterator[bytes]:
+        reading.set()
+        await gate.wait()
+        yield encoded(noise(5, 5))
+
+    headers = bearer(tokens["alone"])
+    first = asyncio.create_task(client.post("/v1/upscale", content=slow_body(), headers=headers))
+    await reading.wait()
+    answer = await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers=headers)
+    assert "concurrent=1" in problem(answer, 429, "key-limit")
+    assert answer.headers["retry-after"] == "1"
+    gate.set()
+    decoded(await first)
+    problem(await client.post("/v1/upscale", content=b"rubbish", headers=headers), 415, "unsupported-format")
+    decoded(await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers=headers))
+
+
+async def test_the_documentation_tells_of_both_headers(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    assert document["paths"]["/v1/upscale"]["post"]["security"] == [{"bearer": []}, {"key": []}]
+    assert "security" not in document["paths"]["/readyz"]["get"]
+
+
+def administered(settings: Settings) -> httpx.AsyncClient:
+    """A client of an application whose only endpoint is for operators."""
+    app = FastAPI()
+    app.add_middleware(RequestContext)
+    add_problem_handlers(app)
+    operator = Access(settings).demand(Right.ADMINISTER)
+
+    @app.post("/admin")
+    async def admin(_: Annotated[None, Depends(operator)]) -> str:
+        return "done"
+
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
+
+
+async def test_only_an_operator_administers(settings: Settings, tokens: dict[str, str]) -> None:
+    async with administered(settings) as client:
+        assert (await client.post("/admin", headers=bearer(tokens["boss"]))).status_code == 200
+        problem(await client.post("/admin", headers=bearer(tokens["shop"])), 403, "forbidden")
+        problem(await client.post("/admin"), 401, "unauthorized")
+
+
+async def test_without_keys_only_this_machine_administers(settings: Settings) -> None:
+    open_to_all = settings.model_copy(update={"keys": None})
+    async with administered(open_to_all) as client:
+        assert (await client.post("/admin")).status_code == 200
+    async with administered(open_to_all.model_copy(update={"host": "0.0.0.0"})) as client:
+        assert "set ESRGAN_KEYS" in problem(await client.post("/admin"), 403, "forbidden")
+
+
+async def test_without_keys_a_key_is_not_looked_at(service: UpscaleService, settings: Settings) -> None:
+    life = Lifecycle.of(service)
+    life.settings = settings.model_copy(update={"keys": None})
+    app = create_app(life)
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+        assert (await it.get("/v1/models", headers=bearer("whatever"))).status_code == 200

@@ -1,0 +1,154 @@
+"""The file of keys, its reload, and what a key may use: without HTTP, and with a clock that is told the time."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from app.access.keyring import Keyring
+from app.access.keys import Key, KeysError, Limits, Role, find_key, new_key, parse_keys
+from app.access.limits import Usage
+from app.errors import KeyLimit
+from app.settings import SettingsError
+
+HASH = "sha256:" + "0" * 64
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_new_key_is_found_by_its_token_alone() -> None:
+    (token, line), (other, _) = new_key("shop", ["role=operator", "concurrent=4"]), new_key("shop")
+    keys = parse_keys(f"# who: the shop\n\n{line}\n")
+    assert token not in line
+    found = find_key(keys, token)
+    assert found is not None
+    assert (found.name, found.role, found.limits) == ("shop", Role.OPERATOR, Limits(concurrent=4))
+    assert find_key(keys, other) is None
+    assert find_key(keys, "") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "there is no key in it"),
+        ("# nothing\n", "there is no key in it"),
+        ("shop", "line 1: after the name shop there is no"),
+        ("shop sha256:123", "line 1: after the name shop there is no"),
+        (f"sh/op {HASH}", "line 1: 'sh/op' is no name"),
+        (f"\nshop {HASH} rule=operator", "line 2: 'rule=operator' is no option"),
+        (f"shop {HASH} role=king", "'role=king' is no option; there are role=caller|monitor|operator"),
+        (f"shop {HASH} concurrent=0", "'concurrent=0' is no option"),
+        (f"shop {HASH} px_per_minute=-1", "'px_per_minute=-1' is no option"),
+        (f"a {HASH}\nb {HASH}", "line 2: the hash of b stands there twice"),
+        (f"a {HASH}\na sha256:{'1' * 64} concurrent=2", "line 2: another line named a has other options"),
+    ],
+)
+def test_what_is_no_file_of_keys_is_told_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(KeysError) as refusal:
+        parse_keys(text)
+    assert said in str(refusal.value)
+
+
+def test_a_name_may_have_two_tokens_while_one_replaces_the_other() -> None:
+    (old, first), (new, second) = new_key("shop"), new_key("shop")
+    keys = parse_keys(f"{first}\n{second}")
+    assert [key.name for token in (old, new) if (key := find_key(keys, token))] == ["shop", "shop"]
+
+
+def test_a_changed_file_is_read_anew_and_a_broken_one_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, path = Clock(), tmp_path / "keys"
+    (old, old_line), (new, new_line) = new_key("old"), new_key("new")
+    path.write_text(old_line)
+    keyring = Keyring(path, clock)
+    assert keyring.find(old)
+
+    for broken in (b"rubbish", b"\xff\xfe", b"", None):
+        caplog.clear()
+        path.unlink() if broken is None else path.write_bytes(broken)
+        for _ in range(3):
+            clock.now_s += 2
+            assert keyring.find(old)
+            assert not keyring.find(new)
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+    replacement = tmp_path / "keys.new"
+    replacement.write_text(new_line)
+    replacement.replace(path)
+    clock.now_s += 2
+    assert keyring.find(new)
+    assert not keyring.find(old)
+
+
+def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"ESRGAN_KEYS=.*nowhere: it cannot be read"):
+        Keyring(tmp_path / "nowhere")
+
+
+def limited(limits: Limits) -> tuple[Key, Usage, Clock]:
+    clock = Clock()
+    return Key(name="shop", digest=b"", limits=limits), Usage(limits, clock), clock
+
+
+def test_a_key_runs_so_many_requests_at_a_time() -> None:
+    key, usage, _ = limited(Limits(concurrent=2))
+    usage.begin(key)
+    usage.begin(key)
+    with pytest.raises(KeyLimit, match="2 requests of the key shop are running, and its limit is concurrent=2"):
+        usage.begin(key)
+    usage.end(px=1)
+    usage.begin(key)
+
+
+def test_a_key_makes_so_many_requests_a_minute_and_is_told_when_to_come_again() -> None:
+    key, usage, clock = limited(Limits(requests_per_minute=6))
+    for _ in range(6):
+        usage.begin(key)
+    with pytest.raises(KeyLimit, match=r"shop has used up its limit requests_per_minute=6; try again in 10 s") as late:
+        usage.begin(key)
+    assert late.value.retry_after_s == 10
+    clock.now_s += 10
+    usage.begin(key)
+    with pytest.raises(KeyLimit):
+        usage.begin(key)
+    clock.now_s += 3600
+    for _ in range(6):
+        usage.begin(key)
+    with pytest.raises(KeyLimit):
+        usage.begin(key)
+
+
+def test_a_picture_larger_than_a_minute_is_worth_is_paid_for_by_waiting() -> None:
+    key, usage, clock = limited(Limits(px_per_minute=1000))
+    usage.begin(key)
+    usage.end(px=3000)
+    with pytest.raises(KeyLimit, match="px_per_minute=1000") as late:
+        usage.begin(key)
+    assert late.value.retry_after_s == 121
+    clock.now_s += late.value.retry_after_s
+    usage.begin(key)
+
+
+def test_usage_outlives_a_reload_and_begins_anew_with_new_limits(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "keys"
+    token, line = new_key("shop")
+    path.write_text(f"{line} concurrent=1")
+    keyring = Keyring(path, clock)
+    key = keyring.find(token)
+    assert key is not None
+    usage = keyring.usage(key)
+    for text, same in ((f"# moved\n{line} concurrent=1", True), (f"{line} concurrent=22", False)):
+        path.write_text(text)
+        clock.now_s += 2
+        key = keyring.find(token)
+        assert key is not None
+        assert (keyring.usage(key) is usage) is same
