@@ -1,23 +1,27 @@
-"""Joins the parts: settings, networks, scheduler, service. The only place where app meets model."""
+"""Joins the parts: settings, library, networks, scheduler, service. The only place where app meets model."""
 
-import logging
+import asyncio
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy
 
-from app.batching.cost import CostModel
 from app.batching.scheduler import Scheduler
 from app.errors import Unavailable
+from app.library.library import Library, NoModelError
+from app.library.loading import LoadError, Loading
+from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
-from app.service import Job, ModelInfo, UpscaleService
+from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
-from model.checkpoint import Checkpoint
-from model.device import DeviceMemoryError, use_physical_cores
-from model.reliable import ReliableUpscaler, load
+from model.checkpoint import Checkpoint, WeightsError, read_checkpoint
+from model.device import DeviceMemoryError, best_device, release_memory, use_physical_cores
+from model.reliable import ReliableUpscaler, SelfTestError
+from model.upscaler import SuspiciousOutputError
 
 PREFERRED = {"cuda": ("rrdb-psnr-x4", "compact-psnr-x4"), "cpu": ("compact-psnr-x4",)}
 """Shipped models by device, the best that it runs well first: requests that name no model get that one.
@@ -25,31 +29,34 @@ PREFERRED = {"cuda": ("rrdb-psnr-x4", "compact-psnr-x4"), "cpu": ("compact-psnr-
 They are those that invent nothing; who wants invented texture names a model of the GAN stage.
 """
 
+SUFFIXES = frozenset({".safetensors"})
+"""Of the weight files that are looked for, in lower case."""
+
 MEMORY_RETRY_S = 30
 """When a picture that did not fit into memory may be tried again: by then other pictures have left it."""
 
-log = logging.getLogger(__name__)
+LEAST_WARM_UP_PX = 32
+"""Side of the first picture that warms a network up; each further one has twice the side."""
+
+LETTING_GO_S = 1.0
+"""By then nobody holds a network any more that has just left the library."""
 
 
 class DeviceEngine:
-    """The scheduler's engine: the networks that are loaded, by name."""
+    """The scheduler's engine. Each job brings its network along."""
 
-    def __init__(self, upscalers: Mapping[str, ReliableUpscaler]) -> None:
-        self._upscalers = upscalers
-
-    @property
-    def most_px(self) -> int:
-        """Most LR px that a piece may have: what suits the device, less after one of the networks ran out of memory."""
-        return min(upscaler.most_px for upscaler in self._upscalers.values())
+    def most_px(self, work: Job) -> int:
+        """Most LR px of a piece: what suits the device, less after the job's network ran out of memory."""
+        return work.network.upscaler.most_px
 
     def batch(self, inputs: Sequence[Job]) -> Sequence[Pixels]:
-        """Upscale jobs of one model, whole and together.
+        """Upscale jobs of one network, whole and together.
 
         Raises:
             Unavailable: the device's memory does not suffice for one of them, however it is cut.
         """
         with _told_to_the_caller():
-            return self._upscalers[inputs[0].model].batch([job.planes for job in inputs])
+            return inputs[0].network.upscaler.batch([job.planes for job in inputs])
 
     def stream(self, work: Job, band_px: int) -> Generator[Pixels | None]:
         """Upscale one job in bands.
@@ -59,7 +66,7 @@ class DeviceEngine:
         """
         planes, _, width, _ = work.planes.shape
         with _told_to_the_caller():
-            for rows in self._upscalers[work.model].stream(work.planes, max(1, band_px // (planes * width))):
+            for rows in work.network.upscaler.stream(work.planes, max(1, band_px // (planes * width))):
                 yield rows if rows.shape[1] else None
 
 
@@ -74,73 +81,104 @@ def _told_to_the_caller() -> Iterator[None]:
         ) from error
 
 
+class NetworkLoader:
+    """The library's loader: from a weight file to a network that has passed its tests and is warm.
+
+    Args:
+        piece_s: how long a warm-up may take at a time.
+    """
+
+    def __init__(self, piece_s: float) -> None:
+        self._piece_s = piece_s
+
+    def file(self, name: str, path: Path) -> Loading:
+        """See `app.library.loading.Loader`."""
+        with _refused(path):
+            checkpoint = read_checkpoint(path)
+            yield
+            upscaler = ReliableUpscaler(checkpoint)
+            yield
+            speed = yield from self._warm_up(upscaler)
+        return Network(info=_info(name, upscaler, checkpoint), upscaler=upscaler, speed=speed)
+
+    def _warm_up(self, upscaler: ReliableUpscaler) -> Generator[None, None, Sequence[tuple[int, float]]]:
+        """Run ever larger pictures, so that the first caller finds all prepared, and its pieces are well cut."""
+        speed: list[tuple[int, float]] = []
+        side, seconds = min(LEAST_WARM_UP_PX, math.isqrt(upscaler.most_px)), 0.0
+        while side**2 <= upscaler.most_px and seconds < self._piece_s / 2:
+            picture = numpy.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=numpy.uint8)
+            upscaler.batch([picture])  # the very first run prepares much that later ones find ready
+            yield
+            began_s = time.perf_counter()
+            upscaler.batch([picture])
+            seconds = time.perf_counter() - began_s
+            speed.append((side**2, seconds))
+            yield
+            side *= 2
+        return speed
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """What is wrong with a weight file, without the path to it: callers may read that."""
+    try:
+        yield
+    except (WeightsError, SelfTestError, DeviceMemoryError, SuspiciousOutputError) as error:
+        raise LoadError(str(error).replace(str(path), path.name)) from error
+
+
 def build_service(settings: Settings) -> UpscaleService:
-    """Load and test every network of the models folder and put the service together.
+    """Load and test the networks of the models folder and put the service together.
 
     Raises:
-        SettingsError: the folder holds no weight files, or not the default model.
-        WeightsError: a file cannot be used.
-        SelfTestError: a network does not work on this device.
+        SettingsError: the folder holds no weight file that can serve, or not the default model.
     """
     use_physical_cores()
-    upscalers: dict[str, ReliableUpscaler] = {}
-    models: dict[str, ModelInfo] = {}
-    for path in _weight_files(settings.models):
-        upscaler, checkpoint = load(path)
-        name = checkpoint.card.name
-        if name in models:
-            raise SettingsError(f"{path} holds a second model named {name!r}; remove or rename one of the two")
-        upscalers[name], models[name] = upscaler, _info(upscaler, checkpoint)
-        log.info("%s is ready on %s in %s", models[name].version, models[name].device, models[name].precision)
-    settings = settings.model_copy(update={"default_model": _default_model(settings, models)})
     scheduler: Scheduler[Job, Pixels] = Scheduler(
-        DeviceEngine(upscalers),
+        DeviceEngine(),
         max_queued_px=settings.max_queued_px,
         max_held_bytes=settings.max_stream_bytes,
         piece_s=settings.piece_s,
     )
-    for name, upscaler in upscalers.items():
-        _warm_up(upscaler, name, scheduler.costs)
-    return UpscaleService(settings, models, scheduler)
 
+    def learn_speed(network: Network) -> None:
+        for px, seconds in network.speed:
+            scheduler.costs.observe((network.info.version,), px, seconds)
 
-def _warm_up(upscaler: ReliableUpscaler, name: str, costs: CostModel) -> None:
-    """Run a picture of the size that suits the device, so that the first caller's pieces are cut to the right size."""
-    side = math.isqrt(upscaler.most_px)
-    picture = numpy.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=numpy.uint8)
-    upscaler.batch([picture])  # the very first run prepares much that later ones find ready
-    began_s = time.perf_counter()
-    upscaler.batch([picture])
-    costs.observe((name,), side * side, time.perf_counter() - began_s)
-
-
-def _default_model(settings: Settings, models: Mapping[str, ModelInfo]) -> str:
-    """The model that the settings name; else the best of the shipped ones that is there, else the first by name."""
-    if not settings.default_model:
-        device = next(iter(models.values())).device
-        return next((name for name in PREFERRED.get(device, ()) if name in models), min(models))
-    if settings.default_model not in models:
-        raise SettingsError(
-            f"ESRGAN_DEFAULT_MODEL={settings.default_model} is not in {settings.models}, which holds "
-            f"{', '.join(sorted(models))}; name one of these"
+    library = Library(
+        settings.models,
+        NetworkLoader(settings.piece_s),
+        suffixes=SUFFIXES,
+        on_device=scheduler.between_pieces,
+        ready=learn_speed,
+        freed=partial(_give_memory_back, scheduler),
+        max_bytes=settings.max_model_bytes,
+    )
+    try:
+        library.open(
+            default=settings.default_model,
+            preferred=PREFERRED.get(best_device().type, ()),
+            lazily=settings.load == "lazy",
         )
-    return settings.default_model
+    except NoModelError as error:
+        raise SettingsError(f"ESRGAN_MODELS and ESRGAN_DEFAULT_MODEL: {error}") from error
+    return UpscaleService(settings, library, scheduler)
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise SettingsError(f"ESRGAN_MODELS={folder} holds no .safetensors file; train one or name another folder")
-    return files
+async def _give_memory_back(scheduler: Scheduler[Job, Pixels]) -> None:
+    """What a network has left behind goes back to the system, once nobody holds it any more."""
+    await asyncio.sleep(LETTING_GO_S)
+    await scheduler.between_pieces(partial(release_memory, best_device()))
 
 
-def _info(upscaler: ReliableUpscaler, checkpoint: Checkpoint) -> ModelInfo:
+def _info(name: str, upscaler: ReliableUpscaler, checkpoint: Checkpoint) -> ModelInfo:
     return ModelInfo(
-        name=checkpoint.card.name,
+        name=name,
         sha256=checkpoint.sha256,
         scale=upscaler.scale,
         device=upscaler.device.type,
         precision=str(upscaler.dtype).removeprefix("torch."),
+        licence="",
         metrics=checkpoint.card.metrics,
         whole_picture_px=upscaler.most_px,
         state_bytes_per_column=upscaler.state_bytes(planes=1, width=1),

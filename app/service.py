@@ -12,7 +12,8 @@ import numpy
 
 from app.batching.scheduler import Scheduler
 from app.batching.work import Work
-from app.errors import NoSuchModel
+from app.library.library import Library
+from app.library.network import ModelInfo, Network
 from app.pictures.decode import decode
 from app.pictures.encode import encode_png
 from app.pictures.picture import Picture, Pixels
@@ -29,31 +30,10 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelInfo:
-    """What callers may know of a model."""
-
-    name: str
-    sha256: str
-    scale: int
-    device: str
-    precision: str
-    metrics: Mapping[str, Mapping[str, float]]
-    whole_picture_px: int
-    """LR px of the largest picture that goes through whole; larger ones are streams."""
-    state_bytes_per_column: int
-    """Memory on the device that a stream holds for each px of its width and each plane."""
-
-    @property
-    def version(self) -> str:
-        """Name and the first digits of the weights' hash: tells which weights made an answer."""
-        return f"{self.name}@{self.sha256[:12]}"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
-    """A picture's planes (N, H, W, 3) and the model that upscales them: the scheduler's input."""
+    """A picture's planes (N, H, W, 3) and the network that upscales them: the scheduler's input."""
 
-    model: str
+    network: Network
     planes: Pixels
 
 
@@ -67,37 +47,25 @@ class Answer:
 
 
 class UpscaleService:
-    """Upscales uploads with the models that are loaded.
+    """Upscales uploads with the models of a library."""
 
-    Args:
-        models: by name; `settings.default_model` is one of them.
-    """
-
-    def __init__(self, settings: Settings, models: Mapping[str, ModelInfo], scheduler: Scheduler[Job, Pixels]) -> None:
+    def __init__(self, settings: Settings, library: Library, scheduler: Scheduler[Job, Pixels]) -> None:
         self.settings = settings
-        self.models = models
+        self.library = library
         self.scheduler = scheduler
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
 
-    def model(self, name: str | None) -> ModelInfo:
-        """The model of that name, or the default one.
-
-        Raises:
-            NoSuchModel: no such model is loaded.
-        """
-        name = name or self.settings.default_model
-        if name not in self.models:
-            raise NoSuchModel(f"there is no model {name[:100]!r}; there are {', '.join(sorted(self.models))}")
-        current_record().model = name
-        return self.models[name]
-
-    async def upscale(self, upload: bytes, model: ModelInfo) -> Answer:
+    async def upscale(self, upload: bytes, network: Network) -> Answer:
         """Decode, upscale and encode one upload. Cancelling it withdraws its work from the device.
+
+        Args:
+            network: on lease until this returns.
 
         Raises:
             ServiceError: see `app.errors`.
         """
         record = current_record()
+        record.model = network.info.name
         picture, decode_s = await self._in_codec_thread(
             functools.partial(
                 decode, upload, max_px=self.settings.max_picture_px, max_width_px=self.settings.max_width_px
@@ -106,9 +74,9 @@ class UpscaleService:
         record.took("decode", decode_s)
         record.width_px, record.height_px = picture.width, picture.height
         submitted_s = time.monotonic()
-        async with self.scheduler.submit(self._work(picture, model)) as ticket:
+        async with self.scheduler.submit(self._work(picture, network)) as ticket:
             try:
-                upscaled = await _assembled(ticket, picture, model.scale)
+                upscaled = await _assembled(ticket, picture, network.info.scale)
             finally:
                 queue_s = ticket.queue_s if ticket.infer_s else time.monotonic() - submitted_s  # it may still wait
                 record.took("queue", queue_s, began_s=submitted_s)
@@ -116,24 +84,25 @@ class UpscaleService:
         png, encode_s = await self._in_codec_thread(functools.partial(encode_png, upscaled, picture))
         record.took("encode", encode_s)
         timings_s = {"decode": decode_s, "queue": ticket.queue_s, "infer": ticket.infer_s, "encode": encode_s}
-        return Answer(png=png, model=model, timings_s=timings_s)
+        return Answer(png=png, model=network.info, timings_s=timings_s)
 
     def close(self) -> None:
-        """End the codec threads; what they run is finished."""
+        """End what goes on in the library, and the codec threads; what these run is finished."""
+        self.library.close()
         self._codecs.shutdown(wait=False)
 
-    def _work(self, picture: Picture, model: ModelInfo) -> Work[Job]:
-        job = Job(model=model.name, planes=picture.planes)
+    def _work(self, picture: Picture, network: Network) -> Work[Job]:
+        model, job = network.info, Job(network=network, planes=picture.planes)
         planes, height, width, _ = picture.planes.shape
         px = planes * height * width
         if height * width > (self.settings.whole_picture_px or model.whole_picture_px):
             held_bytes = planes * width * model.state_bytes_per_column
-            return Work(input=job, cost_px=px, kind=model.name, row_px=planes * width, held_bytes=held_bytes)
+            return Work(input=job, cost_px=px, kind=model.version, row_px=planes * width, held_bytes=held_bytes)
         if model.device == "cpu":  # it groups pictures of one size by itself and pads nothing
-            return Work(input=job, cost_px=max(px, LEAST_COST_PX), kind=model.name, bucket="small")
+            return Work(input=job, cost_px=max(px, LEAST_COST_PX), kind=model.version, bucket="small")
         bucket = tuple(-(-side // BUCKET_STEP_PX) * BUCKET_STEP_PX for side in (height, width))
         padded_px = planes * bucket[0] * bucket[1]
-        return Work(input=job, cost_px=padded_px, kind=model.name, bucket=bucket, padding_px=padded_px - px)
+        return Work(input=job, cost_px=padded_px, kind=model.version, bucket=bucket, padding_px=padded_px - px)
 
     async def _in_codec_thread(self, call: Callable[[], Result]) -> tuple[Result, float]:
         def timed() -> tuple[Result, float]:

@@ -28,7 +28,15 @@ class Settings(BaseSettings):
         default=False, description="Serve callers without keys on another address than this machine's own, too."
     )
     models: Path = Field(
-        default=SHIPPED_MODELS, description="Folder of weight files (.safetensors); each one is served."
+        default=SHIPPED_MODELS, description="Folder of weight files; each is a model by its name without the suffix."
+    )
+    load: Literal["start", "lazy"] = Field(
+        default="start", description="When models are loaded: all at the start, or each when it is first asked for."
+    )
+    max_model_bytes: int = Field(
+        default=4 * 2**30,
+        ge=1,
+        description="Memory for all networks together; past it, the one used least recently is unloaded.",
     )
     default_model: str = Field(
         default="", description="The model for requests that name none; empty: the best that the device runs well."

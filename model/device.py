@@ -1,5 +1,6 @@
 """Which device runs the network, in which number format, and what is particular to each."""
 
+import ctypes
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import torch
 BAND_PX = {"cpu": 2**14, "cuda": 2**20}
 """LR px that a device best takes at a time: on a CPU what stays in its cache; on a GPU not measured yet."""
 
+JEMALLOC_ALL_ARENAS = 4096
+"""What jemalloc calls all of its arenas together (MALLCTL_ARENAS_ALL)."""
 
 SYSTEM = Path("/sys")
 
@@ -58,9 +61,14 @@ def memory_errors() -> Iterator[None]:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what the device's allocator holds in reserve, so that smaller pieces find room."""
+    """Give back what the allocators hold in reserve, so that smaller pieces, or others, find room."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    process = ctypes.CDLL(None)
+    if hasattr(process, "mallctl"):  # jemalloc was preloaded
+        process.mallctl(f"arena.{JEMALLOC_ALL_ARENAS}.purge".encode(), None, None, None, ctypes.c_size_t(0))
+    elif hasattr(process, "malloc_trim"):
+        process.malloc_trim(ctypes.c_size_t(0))
 
 
 def use_physical_cores() -> int:

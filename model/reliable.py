@@ -58,6 +58,13 @@ class ReliableUpscaler:
     def _exact(self) -> Upscaler:
         return Upscaler(self._spare_net, self.device, torch.float32)
 
+    @property
+    def memory_bytes(self) -> int:
+        """What both networks hold at the moment, on the device and beside it."""
+        exact: Upscaler | None = self.__dict__.get("_exact")  # not made before it is needed
+        spare_bytes = sum(weight.nbytes for weight in self._spare_net.parameters())
+        return self._fast.memory_bytes + (exact.memory_bytes if exact else spare_bytes)
+
     def band_rows(self, picture: Pixels) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         return self._fast.band_rows(picture)

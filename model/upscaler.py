@@ -67,6 +67,11 @@ class Upscaler:
         """Memory on the device that a stream of this width holds from band to band."""
         return planes * width * state_bytes_per_column(self._net)
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the weights and the buffer hold at the moment, without streams and captured graphs."""
+        return sum(weight.nbytes for weight in self._net.parameters()) + self._workspace.memory_bytes
+
     def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         """Upscale small pictures together, whole; each as if it were alone.
 

@@ -16,6 +16,11 @@ class Workspace:
     def __init__(self) -> None:
         self._flat: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
+    @property
+    def memory_bytes(self) -> int:
+        """What it holds at the moment."""
+        return sum(flat.nbytes for flat in list(self._flat.values()))
+
     def buffer(self, planes: int, channels: int, height: int, width: int, like: Tensor) -> Tensor:
         """(planes, channels, height, width), channels last, of any content; device and format are those of `like`."""
         elements = planes * channels * height * width

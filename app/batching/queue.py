@@ -181,4 +181,4 @@ class Queue(Generic[Input, Output]):
 
     def _piece_px(self, work: Work[Input]) -> int:
         px = self._costs.px_within(work.cost_key, self._piece_s)
-        return min(self._engine.most_px, FIRST_PIECE_PX if px is None else px)
+        return min(self._engine.most_px(work.input), FIRST_PIECE_PX if px is None else px)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import Generic
+from typing import Generic, TypeVar
 
 from app.batching.backlog import Backlog
 from app.batching.cost import CostModel
@@ -29,6 +29,8 @@ from app.errors import QueueFull, Unavailable
 AHEAD_S = 0.1
 """While a piece runs that is predicted to be shorter than this, the device is given the next one already: it shall not
 idle while a busy event loop takes its time. Longer pieces can afford that, and newcomers wait for one of them only."""
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +138,14 @@ class Scheduler(Generic[Input, Output]):
         except QueueFull:
             self._counters.refused += 1
             raise
+
+    async def between_pieces(self, call: Callable[[], Result]) -> Result:
+        """Run a call in the device's thread, after the pieces that it has been given already. It holds up all others.
+
+        Raises:
+            RuntimeError: the service has stopped.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._device, call)
 
     async def _run(self) -> None:
         try:

@@ -47,11 +47,10 @@ class Work(Generic[Input]):
 class Engine(Protocol[Taken, Given]):
     """Runs work on the device. All but `most_px` is called from one thread, and returns when the device has done it."""
 
-    @property
-    def most_px(self) -> int:
-        """Most LR px that a piece may have for the memory at hand; lowered when memory ran out. Read from any thread.
+    def most_px(self, work: Taken) -> int:
+        """Most LR px that a piece of such work may have for the memory at hand; lowered when memory ran out.
 
-        A single picture and a single row may be larger, and a stream that is open keeps its bands.
+        Called from any thread. A single picture and a single row may be larger, and an open stream keeps its bands.
         """
 
     def batch(self, inputs: Sequence[Taken]) -> Sequence[Given]:

@@ -1,21 +1,44 @@
 """GET /v1/models: what can be asked for."""
 
-from fastapi import APIRouter
-from pydantic import BaseModel
+from typing import Self
 
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from app.library.entry import Entry, State
 from app.lifecycle import Lifecycle
 
 
 class ModelEntry(BaseModel):
-    """One model that serves."""
+    """One model: what its weight file says, and how it stands. What only a loaded one tells is null before that."""
 
     name: str
-    sha256: str
-    scale: int
-    state: str
-    device: str
-    precision: str
-    metrics: dict[str, dict[str, float]]
+    state: State
+    reason: str | None = Field(description="Why it failed; or, of one that is ready, why its last change was refused.")
+    sha256: str | None
+    scale: int | None
+    licence: str | None
+    metrics: dict[str, dict[str, float]] | None
+    device: str | None
+    precision: str | None
+    memory_bytes: int = Field(description="What it holds at the moment, without the streams that are open.")
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """What callers may know of a model."""
+        info = entry.info
+        return cls(
+            name=entry.name,
+            state=entry.state,
+            reason=entry.reason,
+            sha256=info and info.sha256,
+            scale=info and info.scale,
+            licence=info and (info.licence or None),
+            metrics=info and {name: dict(measures) for name, measures in info.metrics.items()},
+            device=info and info.device,
+            precision=info and info.precision,
+            memory_bytes=entry.memory_bytes,
+        )
 
 
 class ModelList(BaseModel):
@@ -31,19 +54,7 @@ def model_routes(life: Lifecycle) -> APIRouter:
 
     @routes.get("/models", summary="List the models")
     async def models() -> ModelList:
-        service = life.service
-        entries = [
-            ModelEntry(
-                name=model.name,
-                sha256=model.sha256,
-                scale=model.scale,
-                state="ready",
-                device=model.device,
-                precision=model.precision,
-                metrics={name: dict(measures) for name, measures in model.metrics.items()},
-            )
-            for model in service.models.values()
-        ]
-        return ModelList(default=service.settings.default_model, models=entries)
+        library = life.service.library
+        return ModelList(default=library.default, models=[ModelEntry.of(entry) for entry in library.entries()])
 
     return routes

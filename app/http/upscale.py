@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from app.errors import Unprocessable
 from app.http.upload import FIELD, Upload, read_upload
 from app.lifecycle import Lifecycle
-from app.service import Answer
+from app.service import Answer, UpscaleService
 
 Result = TypeVar("Result")
 
@@ -65,12 +65,17 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         service = life.service
         upload = await read_upload(request, service.settings.max_upload_bytes)
         asked = query.with_form(upload)
-        model = service.model(asked.model)
-        if asked.scale not in (None, model.scale):
-            raise Unprocessable(f"scale = {asked.scale}: {model.name} upscales by {model.scale}; leave scale out")
-        return _response(await _while_connected(request, service.upscale(upload.picture, model)))
+        return _response(await _while_connected(request, _upscaled(service, upload, asked)))
 
     return routes
+
+
+async def _upscaled(service: UpscaleService, upload: Upload, asked: Parameters) -> Answer:
+    async with service.library.lease(asked.model) as network:
+        model = network.info
+        if asked.scale not in (None, model.scale):
+            raise Unprocessable(f"scale = {asked.scale}: {model.name} upscales by {model.scale}; leave scale out")
+        return await service.upscale(upload.picture, network)
 
 
 def _response(answer: Answer) -> Response:

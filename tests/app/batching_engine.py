@@ -45,7 +45,7 @@ class FakeEngine:
         self.clock = ManualClock()
         self.s_per_px = 0.01
         self.fixed_s = 0.0
-        self.most_px = 10**9
+        self.memory_px = 10**9
         self.returns_last = False
         """Whether streams return their last part rather than yield it."""
         self.breaks: dict[str, int] = {}
@@ -62,6 +62,9 @@ class FakeEngine:
         self.most_open = 0
         self.closed: list[str] = []
         self.threads: set[str] = set()
+
+    def most_px(self, work: Job) -> int:
+        return self.memory_px
 
     def batch(self, inputs: Sequence[Job]) -> list[str]:
         self._run(inputs, sum(job.px for job in inputs))

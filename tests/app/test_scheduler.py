@@ -68,14 +68,14 @@ async def test_a_batch_holds_no_more_than_the_memory_allows_now(engine: FakeEngi
     scheduler = make_scheduler(engine)
     held = await hold(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name)) for name in "abcd"]
-    engine.most_px = 200
+    engine.memory_px = 200
     engine.gate.set()
     await outputs(held, *tickets)
     assert engine.pieces == [["first"], ["a", "b"], ["c", "d"]]
 
 
 async def test_a_work_larger_than_any_piece_runs_alone(engine: FakeEngine) -> None:
-    engine.most_px = 10
+    engine.memory_px = 10
     assert await make_scheduler(engine).submit(small("a", px=5000)).parts() == ["A"]
 
 

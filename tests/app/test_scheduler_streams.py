@@ -264,12 +264,12 @@ async def test_the_rows_of_a_band_are_chosen_when_the_stream_opens(engine: FakeE
 
 async def test_a_band_is_at_least_one_row(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    engine.most_px = 10
+    engine.memory_px = 10
     assert len(await scheduler.submit(large("wide", px=3000, row_px=1000)).parts()) == 3
 
 
 async def test_a_new_stream_obeys_the_memory_at_hand(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    engine.most_px = 100
+    engine.memory_px = 100
     await scheduler.submit(large("poster")).parts()
     assert engine.bands_px == {"poster": 64}

@@ -5,19 +5,20 @@ import pytest
 
 from app.main import build_service
 from app.pictures.picture import colour_and_alpha, planes_of
-from app.service import Job
 from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("hidden", [(0, 0, 0), (255, 0, 0)])
-def test_a_white_disc_has_no_halo_whatever_lies_under_the_transparency(hidden: tuple[int, int, int]) -> None:
+async def test_a_white_disc_has_no_halo_whatever_lies_under_the_transparency(hidden: tuple[int, int, int]) -> None:
     rows, columns = numpy.mgrid[:40, :40]
     alpha = numpy.where((rows - 20) ** 2 + (columns - 20) ** 2 < 14**2, 255, 0).astype(numpy.uint8)
     colour = numpy.where(alpha[..., None] > 0, 255, numpy.array(hidden)).astype(numpy.uint8)
     service = build_service(Settings())
-    engine = service.scheduler._engine
     planes = planes_of(colour, alpha)
-    (upscaled,) = engine.batch([Job(model=service.settings.default_model, planes=planes)])
+    async with service.library.lease(None) as network:
+        (upscaled,) = network.upscaler.batch([planes])
     seen, opacity = colour_and_alpha(upscaled, planes)
     assert opacity[80, 80] == 255
     assert opacity[0, 0] == 0

@@ -8,7 +8,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from app.service import Job, UpscaleService
+from app.service import UpscaleService
 from tests.app.conftest import decoded, encoded, noise, problem
 
 pytestmark = pytest.mark.anyio
@@ -35,8 +35,8 @@ async def test_the_answer_is_what_the_network_makes_of_the_picture(
 ) -> None:
     image = noise(13, 9)
     answer = await upscale(client, image)
-    engine = service.scheduler._engine
-    (expected,) = engine.batch([Job(model="tiny", planes=numpy.array(image)[None])])
+    async with service.library.lease("tiny") as network:
+        (expected,) = network.upscaler.batch([numpy.array(image)[None]])
     assert (numpy.array(answer) == expected[0]).all()
 
 
@@ -50,7 +50,8 @@ async def test_a_large_picture_streams_to_the_same_result_as_a_whole_one(
 ) -> None:
     image = noise(100, 61)  # over whole_picture_px
     answer = await upscale(client, image)
-    (expected,) = service.scheduler._engine.batch([Job(model="tiny", planes=numpy.array(image)[None])])
+    async with service.library.lease("tiny") as network:
+        (expected,) = network.upscaler.batch([numpy.array(image)[None]])
     assert numpy.abs(numpy.array(answer).astype(int) - expected[0]).max() <= 1
 
 

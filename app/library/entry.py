@@ -1,0 +1,59 @@
+"""A model of the library: the network that serves under its name, and how that came about."""
+
+import asyncio
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.library.files import ModelFile
+from app.library.loading import Loading
+from app.library.network import ModelInfo, Network
+
+
+class State(enum.Enum):
+    """What a request that names a model can expect."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    UNLOADED = "unloaded"
+
+
+@dataclass(kw_only=True, eq=False)
+class Held:
+    """A network that is in memory, and how many requests use it."""
+
+    network: Network
+    users: int = 0
+
+
+@dataclass(kw_only=True, eq=False)
+class Entry:
+    """What the library knows under one name. Belongs to the event loop."""
+
+    name: str
+    load: Callable[[], Loading]
+    file: ModelFile | None
+    """What was last loaded or tried; None of a blend, and once it was removed."""
+    held: Held | None = None
+    info: ModelInfo | None = None
+    """Of the version that serves, or served before it was unloaded."""
+    reason: str | None = None
+    """Why it failed, or why the version before the last change serves on."""
+    loading: asyncio.Task[None] | None = None
+    used: int = 0
+    """When it was used last, as a count."""
+
+    @property
+    def state(self) -> State:
+        """What a request can expect."""
+        if self.held is not None:
+            return State.READY
+        if self.loading is not None:
+            return State.LOADING
+        return State.UNLOADED if self.reason is None else State.FAILED
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it holds at the moment."""
+        return 0 if self.held is None else self.held.network.upscaler.memory_bytes

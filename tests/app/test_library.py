@@ -1,0 +1,237 @@
+"""The library of models, with networks that are no more than a name: what is loaded, used, unloaded, and what fails."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from app.errors import NoSuchModel, Unavailable
+from app.library.entry import State
+from app.library.library import Library, NoModelError
+from app.library.loading import LoadError, Loading
+from app.library.network import ModelInfo, Network
+from app.pictures.picture import Pixels
+
+pytestmark = pytest.mark.anyio
+
+NETWORK_BYTES = 100
+
+
+class Nothing:
+    """An upscaler that only takes memory."""
+
+    most_px = 1000
+    memory_bytes = NETWORK_BYTES
+
+    def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
+        raise NotImplementedError
+
+    def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
+        raise NotImplementedError
+
+
+class FakeLoader:
+    """Loads a file: its text is the hash of the network; `bad` cannot be loaded. Waits while the gate is shut."""
+
+    def __init__(self) -> None:
+        self.loads: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.on_device: set[str] = set()
+
+    def file(self, name: str, path: Path) -> Loading:
+        text = path.read_text()
+        self.loads.append(name)
+        yield
+        self.on_device.add(threading.current_thread().name)
+        assert self.gate.wait(10)
+        if text.startswith("bad"):
+            raise LoadError(f"{path.name} is {text}")
+        if text == "surprise":
+            raise ArithmeticError("secret")
+        info = ModelInfo(
+            name=name,
+            sha256=text,
+            scale=4,
+            device="cpu",
+            precision="float32",
+            licence="",
+            metrics={},
+            whole_picture_px=1000,
+            state_bytes_per_column=1,
+        )
+        return Network(info=info, upscaler=Nothing())
+
+
+class Device:
+    """The device's thread."""
+
+    async def __call__(self, call: Callable[[], bool]) -> bool:
+        return await asyncio.to_thread(call)
+
+
+@pytest.fixture
+def loader() -> FakeLoader:
+    return FakeLoader()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.net").write_text(f"{name}1")
+    return tmp_path
+
+
+Make = Callable[..., Library]
+
+
+@pytest.fixture
+async def make(folder: Path, loader: FakeLoader) -> AsyncIterator[Make]:
+    """Makes libraries of the folder, which end with the test."""
+    made: list[Library] = []
+
+    async def freed() -> None:
+        pass
+
+    def one(*, max_bytes: int = 10**9, default: str = "", lazily: bool = False, opened: bool = True) -> Library:
+        library = Library(
+            folder,
+            loader,
+            suffixes={".net", ".safetensors"},
+            on_device=Device(),
+            ready=lambda network: None,
+            freed=freed,
+            max_bytes=max_bytes,
+        )
+        made.append(library)
+        if opened:
+            library.open(default=default, preferred=("b",), lazily=lazily)
+        return library
+
+    yield one
+    for library in made:
+        library.close()
+
+
+def states(library: Library) -> dict[str, str]:
+    return {entry.name: entry.state.value for entry in library.entries()}
+
+
+async def test_every_file_is_a_model_by_its_stem(make: Make) -> None:
+    library = make()
+    assert states(library) == {"a": "ready", "b": "ready", "c": "ready"}
+    assert library.default == "b"
+    async with library.lease("a") as network:
+        assert network.info.version == "a@a1"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("4x Ultra Sharp (2).net", "4x-Ultra-Sharp-2"), ("größe.net", "gr-e"), ("A.B_c-1.NET", "A.B_c-1")],
+)
+async def test_what_cannot_stand_in_an_address_becomes_a_dash(make: Make, folder: Path, file: str, name: str) -> None:
+    (folder / file).write_text("x")
+    assert name in states(make())
+
+
+async def test_of_two_files_with_one_stem_safetensors_has_the_name(make: Make, folder: Path) -> None:
+    (folder / "a.safetensors").write_text("safe")
+    library = make()
+    assert library.find("a").info.sha256 == "safe"  # type: ignore[union-attr]  # it is ready
+    assert library.find("a.net").info.sha256 == "a1"  # type: ignore[union-attr]  # it is ready
+
+
+async def test_a_lazy_library_loads_the_default_at_first_and_others_when_asked(make: Make, loader: FakeLoader) -> None:
+    library = make(lazily=True)
+    assert states(library) == {"a": "unloaded", "b": "ready", "c": "unloaded"}
+    async with library.lease("c"):
+        assert states(library) == {"a": "unloaded", "b": "ready", "c": "ready"}
+
+
+async def test_many_that_ask_for_an_unloaded_model_wait_for_one_load(make: Make, loader: FakeLoader) -> None:
+    library = make(lazily=True)
+    loader.loads.clear()
+    loader.gate.clear()
+
+    async def use() -> str:
+        async with library.lease("a") as network:
+            return network.info.name
+
+    waiting = [asyncio.create_task(use()) for _ in range(20)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert states(library)["a"] == "loading"
+    waiting[0].cancel()  # who leaves does not take the load along
+    loader.gate.set()
+    assert await asyncio.gather(*waiting[1:]) == ["a"] * 19
+    assert loader.loads == ["a"]
+
+
+async def test_a_bad_file_is_listed_as_failed_and_the_others_serve(make: Make, folder: Path) -> None:
+    (folder / "b.net").write_text("bad")
+    library = make()
+    assert states(library) == {"a": "ready", "b": "failed", "c": "ready"}
+    assert library.find("b").reason == "b.net is bad"
+    assert library.default == "a"
+    with pytest.raises(Unavailable, match=r"b cannot serve: b\.net is bad"):
+        async with library.lease("b"):
+            pass
+
+
+async def test_a_named_default_that_is_bad_lets_the_others_serve(make: Make, folder: Path) -> None:
+    (folder / "c.net").write_text("bad")
+    library = make(default="c", lazily=True)
+    assert library.default == "c"
+    assert states(library) == {"a": "unloaded", "b": "ready", "c": "failed"}
+
+
+async def test_an_unexpected_error_is_told_by_the_log_only(
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "c.net").write_text("surprise")
+    library = make()
+    assert library.find("c").state is State.FAILED
+    assert "secret" not in (library.find("c").reason or "")
+    assert "secret" in caplog.text
+
+
+async def test_a_folder_without_any_good_file_cannot_open(make: Make, folder: Path) -> None:
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.net").write_text("bad to the bone")
+    with pytest.raises(NoModelError, match=r"a: a\.net is bad to the bone; b: "):
+        make()
+
+
+async def test_an_unknown_name_is_told_what_there_is(make: Make) -> None:
+    with pytest.raises(NoSuchModel, match="'nobody'; there are a, b, c"):
+        make().find("nobody")
+
+
+async def test_the_model_used_least_recently_goes_when_memory_is_short(make: Make) -> None:
+    library = make(max_bytes=2 * NETWORK_BYTES, lazily=True)
+    for name in ("b", "a", "b", "c"):
+        async with library.lease(name):
+            pass
+    assert states(library) == {"a": "unloaded", "b": "ready", "c": "ready"}
+    assert library.memory_bytes == 2 * NETWORK_BYTES
+    async with library.lease("a"):
+        assert states(library) == {"a": "ready", "b": "unloaded", "c": "ready"}
+
+
+async def test_a_model_in_use_is_never_unloaded(make: Make) -> None:
+    library = make(max_bytes=NETWORK_BYTES, lazily=True)
+    async with AsyncExitStack() as leases:
+        for name in ("a", "b", "c"):
+            await leases.enter_async_context(library.lease(name))
+        assert states(library) == {"a": "ready", "b": "ready", "c": "ready"}
+    async with library.lease("b"):
+        pass
+    assert library.memory_bytes == NETWORK_BYTES
+
+
+async def test_at_the_start_no_more_is_loaded_than_fits(make: Make) -> None:
+    library = make(max_bytes=2 * NETWORK_BYTES)
+    assert states(library) == {"a": "ready", "b": "ready", "c": "unloaded"}
