@@ -1,1 +1,3 @@
 """The service: HTTP in, PNG out."""
+
+VERSION = "0.1.0"

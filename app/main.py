@@ -3,8 +3,10 @@
 import asyncio
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
 from model.checkpoint import Checkpoint, WeightsError, read_checkpoint
-from model.device import DeviceMemoryError, best_device, release_memory, use_physical_cores
+from model.device import DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
 from model.reliable import ReliableUpscaler, SelfTestError
 from model.upscaler import SuspiciousOutputError
 
@@ -70,6 +72,17 @@ class DeviceEngine:
                 yield rows if rows.shape[1] else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """See `app.telemetry.device`."""
+
+    rescues: dict[str, Counter[str]]
+
+    def memory_bytes(self) -> Mapping[str, int]:
+        """Memory of the GPU, by kind."""
+        return memory_bytes(best_device())
+
+
 @contextmanager
 def _told_to_the_caller() -> Iterator[None]:
     try:
@@ -86,10 +99,12 @@ class NetworkLoader:
 
     Args:
         piece_s: how long a warm-up may take at a time.
+        rescues: how often each model's work was done again; counted there from one of its networks to the next.
     """
 
-    def __init__(self, piece_s: float) -> None:
+    def __init__(self, piece_s: float, rescues: dict[str, Counter[str]]) -> None:
         self._piece_s = piece_s
+        self._rescues = rescues
 
     def file(self, name: str, path: Path) -> Loading:
         """See `app.library.loading.Loader`."""
@@ -97,6 +112,7 @@ class NetworkLoader:
             checkpoint = read_checkpoint(path)
             yield
             upscaler = ReliableUpscaler(checkpoint)
+            upscaler.rescues = self._rescues.setdefault(name, upscaler.rescues)
             yield
             speed = yield from self._warm_up(upscaler)
         return Network(info=_info(name, upscaler, checkpoint), upscaler=upscaler, speed=speed)
@@ -140,6 +156,7 @@ def build_service(settings: Settings) -> UpscaleService:
         max_held_bytes=settings.max_stream_bytes,
         piece_s=settings.piece_s,
     )
+    device = Device(rescues={})
 
     def learn_speed(network: Network) -> None:
         for px, seconds in network.speed:
@@ -147,7 +164,7 @@ def build_service(settings: Settings) -> UpscaleService:
 
     library = Library(
         settings.models,
-        NetworkLoader(settings.piece_s),
+        NetworkLoader(settings.piece_s, device.rescues),
         suffixes=SUFFIXES,
         on_device=scheduler.between_pieces,
         ready=learn_speed,
@@ -162,7 +179,7 @@ def build_service(settings: Settings) -> UpscaleService:
         )
     except NoModelError as error:
         raise SettingsError(f"ESRGAN_MODELS and ESRGAN_DEFAULT_MODEL: {error}") from error
-    return UpscaleService(settings, library, scheduler)
+    return UpscaleService(settings, library, scheduler, device)
 
 
 async def _give_memory_back(scheduler: Scheduler[Job, Pixels]) -> None:

@@ -5,15 +5,18 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
+from app import VERSION
 from app.access.keys import Right
 from app.http.auth import Access
 from app.http.entrance import Entrance
 from app.http.health import health_routes
+from app.http.metrics import metrics_routes
 from app.http.models import model_routes
 from app.http.problems import add_problem_handlers
 from app.http.upscale import upscale_routes
 from app.lifecycle import Lifecycle
 from app.telemetry.logs import log_access
+from app.telemetry.metrics import Metrics
 from app.telemetry.requests import RequestContext
 
 DESCRIPTION = "Upscales pictures with ESRGAN generators: post one, get it back larger and sharper."
@@ -32,13 +35,15 @@ def create_app(life: Lifecycle) -> FastAPI:
         yield
         await life.end()
 
-    app = FastAPI(title="esrgan-serve", description=DESCRIPTION, version="0.1.0", lifespan=lifespan)
+    metrics = Metrics(life)
+    app = FastAPI(title="esrgan-serve", description=DESCRIPTION, version=VERSION, lifespan=lifespan)
     app.add_middleware(Entrance, life=life)  # the last one added is the first to see a request
-    app.add_middleware(RequestContext, observers=[log_access])
+    app.add_middleware(RequestContext, observers=[log_access, metrics.observe])
     add_problem_handlers(app)
     access = Access(life.settings)
     with_key = [Depends(access.demand(Right.UPSCALE))]
     for routes in (upscale_routes(life), model_routes(life)):
         app.include_router(routes, dependencies=with_key)
+    app.include_router(metrics_routes(metrics), dependencies=[Depends(access.demand(Right.METRICS))])
     app.include_router(health_routes(life))
     return app

@@ -18,6 +18,7 @@ from app.pictures.decode import decode
 from app.pictures.encode import encode_png
 from app.pictures.picture import Picture, Pixels
 from app.settings import Settings
+from app.telemetry.device import DeviceState
 from app.telemetry.record import current_record
 
 BUCKET_STEP_PX = 32
@@ -49,10 +50,13 @@ class Answer:
 class UpscaleService:
     """Upscales uploads with the models of a library."""
 
-    def __init__(self, settings: Settings, library: Library, scheduler: Scheduler[Job, Pixels]) -> None:
+    def __init__(
+        self, settings: Settings, library: Library, scheduler: Scheduler[Job, Pixels], device: DeviceState
+    ) -> None:
         self.settings = settings
         self.library = library
         self.scheduler = scheduler
+        self.device = device
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
 
     async def upscale(self, upload: bytes, network: Network) -> Answer:

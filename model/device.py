@@ -71,6 +71,15 @@ def release_memory(device: torch.device) -> None:
         process.malloc_trim(ctypes.c_size_t(0))
 
 
+def memory_bytes(device: torch.device) -> dict[str, int]:
+    """Memory of a GPU by kind: `allocated` by tensors, `reserved` for them, `free` and `total`; nothing of a CPU."""
+    if device.type != "cuda":
+        return {}
+    free, total = torch.cuda.mem_get_info(device)
+    allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    return {"allocated": allocated, "reserved": reserved, "free": free, "total": total}
+
+
 def use_physical_cores() -> int:
     """Let torch run as many threads as there are cores for this process; returns how many.
 

@@ -20,6 +20,8 @@ class Counters:
     """LR px of the works in all batches, padding included."""
     padding_px: int = 0
     """How many of these were padding."""
+    batch_bits: Counter[int] = field(default_factory=Counter)
+    """Batches by the binary digits of their LR px: those with `n` have at least 2 ** (n - 1) and less than 2 ** n."""
     done_px: int = 0
     """LR px that went through the device and were wanted."""
     device_s: float = 0.0
@@ -50,5 +52,7 @@ class Counters:
         if landed.present[0].bands is None:
             self.batches += 1
             self.batched_works += len(landed.present)
-            self.batched_px += sum(request.work.cost_px for request in landed.present)
+            px = sum(request.work.cost_px for request in landed.present)
+            self.batched_px += px
+            self.batch_bits[px.bit_length()] += 1
             self.padding_px += sum(request.work.padding_px for request in landed.present)

@@ -115,6 +115,7 @@ class Scheduler(Generic[Input, Output]):
         """Totals since the start, and how things stand at the moment."""
         return replace(
             self._counters,
+            batch_bits=self._counters.batch_bits.copy(),
             outcomes=self._counters.outcomes.copy(),
             queued=len(self._queue),
             queued_px=self._backlog.px,
