@@ -20,8 +20,9 @@ from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
-from model.checkpoint import Checkpoint, WeightsError, read_checkpoint
+from model.checkpoint import Checkpoint, WeightsError
 from model.device import DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
+from model.reading import READERS, read
 from model.reliable import ReliableUpscaler, SelfTestError
 from model.upscaler import SuspiciousOutputError
 
@@ -30,9 +31,6 @@ PREFERRED = {"cuda": ("rrdb-psnr-x4", "compact-psnr-x4"), "cpu": ("compact-psnr-
 
 They are those that invent nothing; who wants invented texture names a model of the GAN stage.
 """
-
-SUFFIXES = frozenset({".safetensors"})
-"""Of the weight files that are looked for, in lower case."""
 
 MEMORY_RETRY_S = 30
 """When a picture that did not fit into memory may be tried again: by then other pictures have left it."""
@@ -109,7 +107,7 @@ class NetworkLoader:
     def file(self, name: str, path: Path) -> Loading:
         """See `app.library.loading.Loader`."""
         with _refused(path):
-            checkpoint = read_checkpoint(path)
+            checkpoint = read(path)
             yield
             upscaler = ReliableUpscaler(checkpoint)
             upscaler.rescues = self._rescues.setdefault(name, upscaler.rescues)
@@ -165,7 +163,7 @@ def build_service(settings: Settings) -> UpscaleService:
     library = Library(
         settings.models,
         NetworkLoader(settings.piece_s, device.rescues),
-        suffixes=SUFFIXES,
+        suffixes=frozenset(READERS),
         on_device=scheduler.between_pieces,
         ready=learn_speed,
         freed=partial(_give_memory_back, scheduler),
@@ -195,7 +193,7 @@ def _info(name: str, upscaler: ReliableUpscaler, checkpoint: Checkpoint) -> Mode
         scale=upscaler.scale,
         device=upscaler.device.type,
         precision=str(upscaler.dtype).removeprefix("torch."),
-        licence="",
+        licence=checkpoint.card.licence,
         metrics=checkpoint.card.metrics,
         whole_picture_px=upscaler.most_px,
         state_bytes_per_column=upscaler.state_bytes(planes=1, width=1),

@@ -1,8 +1,9 @@
 """Weight files: one `.safetensors` with the generator, what it is, and a golden picture to test it by.
 
-The header's metadata says `format`, `architecture`, `scale`, `channels`, `blocks`, `growth`, `name`, `recipe`,
-`steps`, `data`, `metrics` (JSON: set -> measure -> value) and `created`. Beside the weights lie `golden.input` and
-`golden.output`, uint8 RGB (3, H, W): what this network makes of a small picture in float32.
+The header's metadata says `format`, `architecture`, `scale`, `channels`, `blocks`, `growth`, `inputs`, `unshuffle`,
+`name`, `recipe`, `steps`, `data`, `licence`, `source`, `metrics` (JSON: set -> measure -> value) and `created`. Beside
+the weights lie `golden.input` and `golden.output`, uint8 RGB (3, H, W): what this network makes of a small picture in
+float32.
 """
 
 import hashlib
@@ -16,13 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model.dialects import LARGEST_SIZE, refuse_other_shapes
+from model.errors import WeightsError as WeightsError
 from model.rrdb import RRDBConfig, RRDBNet
 
 FORMAT = "esrgan-serve/1"
 ARCHITECTURE = "rrdb"
-LARGEST_SIZE = 1024
-"""No generator has more channels, blocks or growth than this; a header that says so is refused unread."""
-
 STORED = (torch.float32, torch.float16, torch.bfloat16)
 """Number formats of weights."""
 
@@ -30,10 +30,6 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 """Names of models: they stand in addresses, headers and file names."""
 
 Metrics = dict[str, dict[str, float]]
-
-
-class WeightsError(Exception):
-    """A weight file cannot be used; the text names the file, the reason and what would help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +44,10 @@ class Card:
     metrics: Metrics
     created: str
     """ISO 8601 date."""
+    licence: str = ""
+    """Under which the weights may be used; empty where the file does not say."""
+    source: str = ""
+    """Where the weights come from: an address, or the file that they were converted from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(f"{path} is not a readable .safetensors file ({error})") from error
     golden = [tensors.pop(name, None) for name in ("golden.input", "golden.output")]
     golden_input, golden_output = (_checked_golden(tensor, path) for tensor in golden)
-    _refuse_other_shapes(config, tensors, path)
+    try:
+        refuse_other_shapes(config, tensors)
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from error
     _refuse_not_finite(tensors, path)
     return Checkpoint(
         net=_network(config, tensors),
@@ -148,10 +151,14 @@ def _metadata(config: RRDBConfig, card: Card) -> dict[str, str]:
         "channels": str(config.channels),
         "blocks": str(config.blocks),
         "growth": str(config.growth),
+        "inputs": str(config.inputs),
+        "unshuffle": str(config.unshuffle),
         "name": card.name,
         "recipe": card.recipe,
         "steps": str(card.steps),
         "data": card.data,
+        "licence": card.licence,
+        "source": card.source,
         "metrics": json.dumps(card.metrics, sort_keys=True),
         "created": card.created,
     }
@@ -163,6 +170,7 @@ def _parse(metadata: dict[str, str], path: Path) -> tuple[RRDBConfig, Card]:
         raise WeightsError(f"{path} has {found}; this version reads {FORMAT!r} with {ARCHITECTURE!r}")
     try:
         sizes = {name: int(metadata[name]) for name in ("scale", "channels", "blocks", "growth")}
+        sizes |= {name: int(metadata[name]) for name in ("inputs", "unshuffle") if name in metadata}
         if max(sizes.values()) > LARGEST_SIZE:
             raise ValueError(f"sizes {sizes} pass {LARGEST_SIZE}")
         if not NAME.fullmatch(metadata["name"]):
@@ -174,6 +182,8 @@ def _parse(metadata: dict[str, str], path: Path) -> tuple[RRDBConfig, Card]:
             data=metadata["data"],
             metrics=_parse_metrics(metadata["metrics"]),
             created=metadata["created"],
+            licence=metadata.get("licence", ""),
+            source=metadata.get("source", ""),
         )
         return RRDBConfig(**sizes), card
     except KeyError as error:
@@ -196,18 +206,6 @@ def _checked_golden(tensor: Tensor | None, path: Path) -> Tensor:
     if tensor is None or tensor.dtype is not torch.uint8 or tensor.shape[:1] != (3,) or not tensor[0].numel():
         raise WeightsError(f"{path} carries no golden input and output (uint8, 3 x H x W); export it again")
     return tensor
-
-
-def _refuse_other_shapes(config: RRDBConfig, tensors: dict[str, Tensor], path: Path) -> None:
-    with torch.device("meta"):
-        expected = {name: tuple(weight.shape) for name, weight in RRDBNet(config).state_dict().items()}
-    found = {name: tuple(weight.shape) for name, weight in tensors.items()}
-    if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
-        name = wrong[0]
-        raise WeightsError(
-            f"{path} does not hold a network of {config}: {name} is {found.get(name, 'missing')}, "
-            f"expected {expected.get(name, 'no such weight')} ({len(wrong)} of {len(expected)} differ)"
-        )
 
 
 def _refuse_not_finite(tensors: dict[str, Tensor], path: Path) -> None:

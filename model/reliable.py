@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy
 import torch
 
-from model.checkpoint import Checkpoint, read_checkpoint
+from model.checkpoint import Checkpoint
 from model.device import DeviceMemoryError, band_px, release_memory
+from model.reading import read
 from model.transfer import Pixels
 from model.upscaler import SuspiciousOutputError, Upscaler
 
@@ -160,11 +161,11 @@ class ReliableUpscaler:
 
 
 def load(path: Path, device: torch.device | None = None) -> tuple[ReliableUpscaler, Checkpoint]:
-    """Read a weight file, set it up and test it.
+    """Read a weight file of any kind that `model.reading` knows, set it up and test it.
 
     Raises:
         WeightsError: the file cannot be used.
         SelfTestError: the file is fine, its result on this device is not.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read(path)
     return ReliableUpscaler(checkpoint, device), checkpoint

@@ -4,7 +4,9 @@ Source: Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial N
 section 3.1 and figure 4. The key names are those of the published weights, so these load without a mapping.
 """
 
+import operator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -17,7 +19,12 @@ NEGATIVE_SLOPE = 0.2
 RESIDUAL_SCALING = 0.2
 """Factor on each residual before it is added (the paper's beta)."""
 
-SCALES = (1, 2, 4, 8)
+SCALES = (1, 2, 3, 4, 8)
+
+INPUTS = (1, 3, 4)
+"""Values of a pixel that a generator may read."""
+
+UNSHUFFLES = (1, 2, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,35 +32,62 @@ class RRDBConfig:
     """Sizes of a generator; the paper's are 64 channels, 23 blocks, growth 32, scale 4.
 
     Raises:
-        ValueError: a size is not positive, or the scale is not one of `SCALES`.
+        ValueError: a size is not positive, or not one of `SCALES`, `INPUTS`, `UNSHUFFLES`.
     """
 
     channels: int = 64
     blocks: int = 23
     growth: int = 32
     scale: int = 4
+    inputs: int = 3
+    """What it reads of a pixel: 3 is RGB; 1 is grey, and each colour goes through as a grey picture of its own; 4 is
+    RGB and an alpha that is opaque everywhere."""
+    unshuffle: int = 1
+    """Side of the squares of pixels that become the channels of one before the first convolution (Real-ESRGAN's x2
+    and x1 have 2 and 4); the network then enlarges by unshuffle * scale."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "blocks", "growth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.scale not in SCALES:
-            raise ValueError(f"scale is {self.scale}; it must be one of {SCALES}")
+        for name, allowed in (("scale", SCALES), ("inputs", INPUTS), ("unshuffle", UNSHUFFLES)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be one of {allowed}")
+        if self.scale == 3 and self.unshuffle > 1:
+            raise ValueError(f"scale is 3 with unshuffle {self.unshuffle}; such networks enlarge by powers of two")
+
+    @property
+    def enlargements(self) -> tuple[int, ...]:
+        """The factors by which the picture grows behind the trunk, in order: 2, 2 for scale 4."""
+        return (3,) if self.scale == 3 else (2,) * ((self.scale * self.unshuffle).bit_length() - 1)
 
     @property
     def upsamplings(self) -> int:
-        """How many times the picture is doubled: 2 for scale 4."""
-        return self.scale.bit_length() - 1
+        """How many times the picture grows behind the trunk: 2 for scale 4."""
+        return len(self.enlargements)
+
+    @property
+    def passes(self) -> int:
+        """Pictures that the network sees of an RGB one."""
+        return 3 if self.inputs == 1 else 1
+
+    @property
+    def colours(self) -> int:
+        """Values that the network makes for a pixel."""
+        return min(self.inputs, 3)
 
     @property
     def macs_per_low_res_px(self) -> int:
-        """Multiply-accumulate operations of the convolutions for one pixel of the input."""
+        """Multiply-accumulate operations of the convolutions for one RGB pixel of the input."""
         dense = sum((self.channels + j * self.growth) * self.growth for j in range(4))
         dense += (self.channels + 4 * self.growth) * self.channels
         square = self.channels * self.channels
-        upsampling = sum(square * (1 << 2 * step) for step in range(1, self.upsamplings + 1))
-        last = (square + 3 * self.channels) * self.scale**2
-        return 9 * (3 * self.channels + 3 * self.blocks * dense + square + upsampling + last)
+        sides: list[int] = list(accumulate(self.enlargements, operator.mul))
+        upsampling = sum(square * side**2 for side in sides)
+        last = (square + self.colours * self.channels) * (self.scale * self.unshuffle) ** 2
+        first = self.inputs * self.unshuffle**2 * self.channels
+        macs: int = 9 * (first + 3 * self.blocks * dense + square + upsampling + last)
+        return self.passes * macs // self.unshuffle**2
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -66,9 +100,37 @@ def leaky_relu(features: Tensor) -> Tensor:
     return functional.leaky_relu(features, NEGATIVE_SLOPE, inplace=True)
 
 
-def double(features: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2H, 2W), nearest neighbour."""
-    return functional.interpolate(features, scale_factor=2, mode="nearest")
+def enlarge(features: Tensor, factor: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, factor * H, factor * W), nearest neighbour."""
+    return functional.interpolate(features, scale_factor=factor, mode="nearest")
+
+
+def entering(rgb: Tensor, config: RRDBConfig) -> Tensor:
+    """RGB (N, 3, H, W) as the first convolution reads it: (passes * N, inputs * unshuffle², H / unshuffle, ...).
+
+    Sides that `unshuffle` does not divide grow at the right and at the bottom by mirrored pixels, as Real-ESRGAN's do.
+    """
+    for axis in (2, 3):
+        if rgb.shape[axis] % config.unshuffle:
+            sources = torch.tensor(mirrored(rgb.shape[axis], config.unshuffle), device=rgb.device)
+            rgb = rgb.index_select(axis, sources)
+    if config.inputs == 1:
+        rgb = rgb.flatten(0, 1)[:, None]
+    elif config.inputs == 4:
+        rgb = torch.cat((rgb, torch.ones_like(rgb[:, :1])), dim=1)
+    return functional.pixel_unshuffle(rgb, config.unshuffle) if config.unshuffle > 1 else rgb
+
+
+def leaving(made: Tensor, config: RRDBConfig) -> Tensor:
+    """What the last convolution made as RGB: (passes * N, colours, H, W) -> (N, 3, H, W)."""
+    return made.unflatten(0, (-1, 3)).flatten(1, 2) if config.inputs == 1 else made
+
+
+def mirrored(length: int, multiple: int) -> list[int]:
+    """Where pixels come from if a side of `length` grows to a multiple by mirroring; the last pixel is the mirror."""
+    there_and_back = max(1, 2 * (length - 1))
+    places = (place % there_and_back for place in range(-(-length // multiple) * multiple))
+    return [min(place, there_and_back - place) for place in places]
 
 
 class ResidualDenseBlock(nn.Module):
@@ -112,25 +174,25 @@ class RRDB(nn.Module):
 class RRDBNet(nn.Module):
     """RGB in, RGB `scale` times larger out.
 
-    The first convolution feeds a trunk of RRDBs closed by a long skip; then nearest-neighbour doubling and a
-    convolution for each factor of two, and two convolutions to RGB.
+    The first convolution feeds a trunk of RRDBs closed by a long skip; then nearest-neighbour enlargement and a
+    convolution for each factor, and two convolutions to RGB.
     """
 
     def __init__(self, config: RRDBConfig) -> None:
         super().__init__()
         self.config = config
         channels = config.channels
-        self.conv_first = conv3x3(3, channels)
+        self.conv_first = conv3x3(config.inputs * config.unshuffle**2, channels)
         self.body = nn.Sequential(*(RRDB(channels, config.growth) for _ in range(config.blocks)))
         self.conv_body = conv3x3(channels, channels)
         for step in range(1, config.upsamplings + 1):
             self.add_module(f"conv_up{step}", conv3x3(channels, channels))
         self.conv_hr = conv3x3(channels, channels)
-        self.conv_last = conv3x3(channels, 3)
+        self.conv_last = conv3x3(channels, config.colours)
 
     @property
     def upsampling(self) -> tuple[nn.Conv2d, ...]:
-        """The convolution after each doubling, in order: `conv_up1`, `conv_up2`, ..."""
+        """The convolution after each enlargement, in order: `conv_up1`, `conv_up2`, ..."""
         steps = range(1, self.config.upsamplings + 1)
         return tuple(cast(nn.Conv2d, self.get_submodule(f"conv_up{step}")) for step in steps)
 
@@ -143,8 +205,10 @@ class RRDBNet(nn.Module):
         Returns:
             Float RGB (N, 3, scale * H, scale * W), not clamped.
         """
-        features = self.conv_first(x)
+        height, width = (self.config.scale * side for side in x.shape[2:])
+        features = self.conv_first(entering(x, self.config))
         features = features + self.conv_body(self.body(features))
-        for conv in self.upsampling:
-            features = leaky_relu(conv(double(features)))
-        return cast(Tensor, self.conv_last(leaky_relu(self.conv_hr(features))))
+        for conv, factor in zip(self.upsampling, self.config.enlargements, strict=True):
+            features = leaky_relu(conv(enlarge(features, factor)))
+        made = leaving(self.conv_last(leaky_relu(self.conv_hr(features))), self.config)
+        return made[:, :, :height, :width]

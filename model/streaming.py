@@ -14,13 +14,15 @@ padding; the pixels next to a picture are set to zero again after each convoluti
 see of the padding. So each picture is upscaled as if it were alone.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
 from model.convolution import Convolver, PaddedConvolver, library_convolution
-from model.rrdb import RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet
+from model.rrdb import RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet, entering, leaving
 from model.workspace import Padding, SkipPath, Window, Workspace
 
 DENSE_LAG = 5
@@ -35,7 +37,7 @@ class ConvolutionStage:
 
     Args:
         active: LeakyReLU comes after it.
-        doubled: nearest-neighbour enlargement by 2 comes before it.
+        factor: of the nearest-neighbour enlargement that comes before it.
     """
 
     def __init__(
@@ -45,13 +47,13 @@ class ConvolutionStage:
         convolve: Convolver,
         *,
         active: bool = False,
-        doubled: bool = False,
+        factor: int = 1,
     ) -> None:
         self._conv = conv
         self._window = Window(workspace, conv.in_channels, conv.weight, most_kept=2)
         self._convolve = convolve
         self._active = active
-        self._factor = 2 if doubled else 1
+        self._factor = factor
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
@@ -124,7 +126,7 @@ class BlockStage:
 
 
 def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver) -> list[Stage]:
-    """The network as stages: (N, 3, R, W) in [0, 1] into the first, float32 (N, 3, ., scale * W) out of the last."""
+    """The network as stages: what is `entering` into the first, float32 that is `leaving` out of the last."""
     blocks = [BlockStage(block, workspace, convolve) for block in net.body if isinstance(block, RRDB)]
     first = ConvolutionStage(net.conv_first, workspace, convolve)
     closing = ConvolutionStage(net.conv_body, workspace, convolve)
@@ -142,7 +144,10 @@ def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver) -> list[S
         enter,
         *blocks,
         close_trunk,
-        *(ConvolutionStage(conv, workspace, convolve, active=True, doubled=True) for conv in net.upsampling),
+        *(
+            ConvolutionStage(conv, workspace, convolve, active=True, factor=factor)
+            for conv, factor in zip(net.upsampling, net.config.enlargements, strict=True)
+        ),
         ConvolutionStage(net.conv_hr, workspace, convolve, active=True),
         ConvolutionStage(net.conv_last, workspace, convolve),
     ]
@@ -157,9 +162,10 @@ def state_bytes_per_column(net: RRDBNet) -> int:
     dense = (DENSE_LAG + 1) * features * channel + DENSE_LAG * trunk_row
     lag = 3 * DENSE_LAG
     trunk = config.blocks * (3 * dense + lag * trunk_row) + (config.blocks * lag + 1) * trunk_row
-    enlarged = [2 << step for step in range(config.upsamplings)]  # the widths behind each doubling
-    convolutions = (1 + sum(enlarged) + config.scale) * config.channels * channel + 3 * exact + config.scale * trunk_row
-    return trunk + 2 * convolutions
+    widths = list(accumulate(config.enlargements, operator.mul, initial=1))
+    enlarged, entered = sum(widths) + widths[-1], config.inputs * config.unshuffle**2
+    convolutions = enlarged * config.channels * channel + entered * exact + widths[-1] * trunk_row
+    return config.passes * (trunk + 2 * convolutions) // config.unshuffle
 
 
 def upscale_batch(
@@ -173,18 +179,24 @@ def upscale_batch(
     """Upscale a batch of pictures, each as if it were alone.
 
     Args:
-        pictures: (N, 3, H, W) in [0, 1]; picture n fills the upper left `sizes[n]`, the rest is zero.
+        pictures: (N, 3, H, W) in [0, 1]; picture n fills the upper left `sizes[n]`, the rest is zero. All sides are
+            multiples of the network's `unshuffle`.
         sizes: int64 (N, 2), on the pictures' device; None where all of them are H x W.
 
     Returns:
         float32 (N, 3, scale * H, scale * W), not clamped; what lies outside a picture has no meaning.
     """
+    config = net.config
+    rows = entering(pictures, config)
     if sizes is not None:
-        convolve = PaddedConvolver(convolve, Padding(sizes, *pictures.shape[2:]))
-    rows = pictures
+        seen = (sizes // config.unshuffle).repeat_interleave(config.passes, dim=0)
+        padding = Padding(seen, *rows.shape[2:])
+        convolve = PaddedConvolver(convolve, padding)
+        if config.inputs == 4:
+            padding.clear(rows)  # outside a picture nothing is opaque
     for stage in stages_of(net, workspace or Workspace(), convolve):
         rows = stage(rows, True)
-    return rows
+    return leaving(rows, config)
 
 
 def upscale_rows(
@@ -201,7 +213,8 @@ def upscale_rows(
     items together are the upscaled picture.
 
     Args:
-        bands: the picture from top to bottom, each (N, 3, R, W) in [0, 1], with at most `band_rows` rows.
+        bands: the picture from top to bottom, each (N, 3, R, W) in [0, 1], with at most `band_rows` rows; R and W are
+            multiples of the network's `unshuffle`.
         band_rows: the most rows of the input that a stage handles at a time; of enlarged rows as many as hold no more
             pixels.
 
@@ -209,21 +222,23 @@ def upscale_rows(
         float32 (N, 3, some rows or none, scale * W), not clamped: once for each band, and then what the end of the
         picture has set free, in bands as well.
     """
+    config = net.config
     stages = stages_of(net, workspace or Workspace(), convolve)
     source = iter(bands)
     rows = next(source)
     planes, _, _, width = rows.shape
-    most_px, none = band_rows * width, rows.new_empty(planes, 3, 0, net.config.scale * width)
+    most_px = band_rows * width
+    none = rows.new_empty(config.passes * planes, config.colours, 0, config.scale * width)
     for following in source:
-        yield torch.cat([none, *_through(stages, rows, False, most_px)], dim=2)
+        yield leaving(torch.cat([none, *_through(stages, entering(rows, config), False, most_px)], dim=2), config)
         rows = following
     freed = [none]
-    for more in _through(stages, rows, True, most_px):
+    for more in _through(stages, entering(rows, config), True, most_px):
         freed.append(more)
-        if sum(part.shape[2] for part in freed) >= net.config.scale * band_rows:
-            yield torch.cat(freed, dim=2)
+        if sum(part.shape[2] for part in freed) >= config.scale * band_rows:
+            yield leaving(torch.cat(freed, dim=2), config)
             freed = [none]
-    yield torch.cat(freed, dim=2)
+    yield leaving(torch.cat(freed, dim=2), config)
 
 
 def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_px: int) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from model.convolution import best_convolver
 from model.device import band_px, best_device, fast_dtype, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
-from model.rrdb import RRDBNet
+from model.rrdb import RRDBNet, mirrored
 from model.streaming import state_bytes_per_column, upscale_batch, upscale_rows
 from model.transfer import Download, Pixels, transfer_for
 from model.workspace import Workspace
@@ -61,7 +61,7 @@ class Upscaler:
     def band_rows(self, picture: Pixels) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         planes, height, width, _ = picture.shape
-        return int(min(height, max(1, band_px(self.device) // (planes * width))))
+        return int(min(height, self._whole_squares(band_px(self.device) // (planes * width))))
 
     def state_bytes(self, planes: int, width: int) -> int:
         """Memory on the device that a stream of this width holds from band to band."""
@@ -98,15 +98,18 @@ class Upscaler:
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).
         """
-        at_once = band_rows or self.band_rows(picture)
-        bands = (self._to_input(picture[:, top : top + at_once]) for top in range(0, picture.shape[1], at_once))
+        at_once = self._whole_squares(band_rows or self.band_rows(picture))
+        entire = self._mirrored(picture)
+        bands = (self._to_input(entire[:, top : top + at_once]) for top in range(0, entire.shape[1], at_once))
         rows = self._rows(bands, at_once)
+        height, width = (self.scale * side for side in picture.shape[1:3])
         leaving: deque[_Result] = deque()
         done = 0
         while True:
             # Entered for each band anew: a generator must not keep inference mode on while its caller runs.
             with torch.inference_mode(), memory_errors():
                 if (band := next(rows, None)) is not None:
+                    band = band[:, :, : height - done, :width]
                     made = self._quantised(band)
                     self._check(made, picture[:, done // self.scale : -(-(done + band.shape[2]) // self.scale)])
                     done += band.shape[2]
@@ -123,8 +126,9 @@ class Upscaler:
         return numpy.concatenate(list(self.stream(picture)), axis=1)
 
     def _together(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        sizes = [p.shape[1:3] for p in pictures for _ in range(len(p))]
-        planes = _padded(pictures, sizes)
+        entire = [self._mirrored(picture) for picture in pictures]
+        sizes = [p.shape[1:3] for p in entire for _ in range(len(p))]
+        planes = _padded(entire, sizes)
         with torch.inference_mode(), memory_errors():
             parts = self._upscaled(planes, sizes).split([len(p) for p in pictures])
             made = [
@@ -145,6 +149,17 @@ class Upscaler:
         if self._captured and planes[..., 0].size <= CAPTURED_PX:
             return self._captured(batch, *filled)
         return upscale_batch(self._net, batch, *filled, workspace=self._workspace, convolve=self._convolve)
+
+    def _mirrored(self, picture: Pixels) -> Pixels:
+        """A picture whose sides the network's `unshuffle` divides: mirrored pixels at its right and bottom."""
+        for axis in (1, 2):
+            if picture.shape[axis] % self._net.config.unshuffle:
+                picture = picture.take(mirrored(picture.shape[axis], self._net.config.unshuffle), axis)
+        return picture
+
+    def _whole_squares(self, rows: int) -> int:
+        """As many rows, or a few more, that the network's `unshuffle` divides."""
+        return max(1, -(-rows // self._net.config.unshuffle)) * self._net.config.unshuffle
 
     def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
         return upscale_rows(self._net, bands, band_rows=at_once, workspace=self._workspace, convolve=self._convolve)

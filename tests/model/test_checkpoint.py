@@ -75,10 +75,14 @@ def test_the_metadata_says_what_the_contract_wants(path: Path) -> None:
         "channels": "4",
         "blocks": "1",
         "growth": "2",
+        "inputs": "3",
+        "unshuffle": "1",
         "name": "tiny-x4",
         "recipe": "by_hand",
         "steps": "12",
         "data": "seeded noise (CC0)",
+        "licence": "",
+        "source": "",
         "created": "2025-01-31",
     }
 
@@ -151,7 +155,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "no format": (without("format"), "has format None"),
     "another architecture": (saying("architecture", "swinir"), "architecture 'swinir'"),
     **{f"no {name}": (without(name), f"does not say its '{name}'") for name in FIELDS},
-    "scale that is none": (saying("scale", "3"), "makes no sense (scale is 3; it must be one of"),
+    "scale that is none": (saying("scale", "5"), "makes no sense (scale is 5; it must be one of"),
     "no channel": (saying("channels", "0"), "makes no sense (channels is 0"),
     "growth in words": (saying("growth", "many"), "makes no sense (invalid literal"),
     "half a step": (saying("steps", "1.5"), "makes no sense (invalid literal"),

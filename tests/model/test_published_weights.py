@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.ncnn_model import read_generator
+from model.reading import read
 from model.rrdb import RRDBConfig, RRDBNet
 from model.streaming import upscale_rows
 from tests.model.examples import textured
@@ -27,9 +27,15 @@ def published() -> Path:
     return Path(spec.submodule_search_locations[0]) / "models"
 
 
+@pytest.fixture(scope="module", params=["realesrgan-x4plus", "realesrgan-x4plus-anime"])
+def model(request: pytest.FixtureRequest, published: Path) -> Path:
+    """The `.param` of a published network, whose `.bin` lies beside it."""
+    return published / f"{request.param}.param"
+
+
 @pytest.fixture(scope="module")
-def net(published: Path) -> RRDBNet:
-    return read_generator(published / "realesrgan-x4plus.bin", RRDBConfig(channels=64, blocks=23, growth=32, scale=4))
+def net(model: Path) -> RRDBNet:
+    return read(model).net
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,7 @@ def whole(net: RRDBNet, picture: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def reference(published: Path) -> Iterator[ncnn.Net]:
+def reference(model: Path) -> Iterator[ncnn.Net]:
     reference = ncnn.Net()
     reference.opt.num_threads = torch.get_num_threads()
     reference.opt.use_vulkan_compute = False
@@ -53,10 +59,15 @@ def reference(published: Path) -> Iterator[ncnn.Net]:
     reference.opt.use_fp16_packed = False
     reference.opt.use_bf16_storage = False
     reference.opt.use_packing_layout = False
-    assert reference.load_param(str(published / "realesrgan-x4plus.param")) == 0
-    assert reference.load_model(str(published / "realesrgan-x4plus.bin")) == 0
+    assert reference.load_param(str(model)) == 0
+    assert reference.load_model(str(model.with_suffix(".bin"))) == 0
     yield reference
     reference.clear()
+
+
+def test_the_sizes_are_read_off_the_graph(model: Path, net: RRDBNet) -> None:
+    blocks = 6 if "anime" in model.name else 23
+    assert net.config == RRDBConfig(channels=64, blocks=blocks, growth=32, scale=4)
 
 
 def test_the_network_computes_what_ncnn_computes_from_the_published_weights(

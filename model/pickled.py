@@ -1,0 +1,89 @@
+"""PyTorch's own files (`.pth`, `.pt`, `.ckpt`): pickles, which can carry code; here none of it ever runs.
+
+`torch.load(weights_only=True)` builds nothing but tensors and containers. What it does not bound is size: a file of a
+few kilobytes can stand for terabytes, by compression or by tensors that repeat one number. Such files are refused
+before anything is made of them.
+"""
+
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.errors import WeightsError
+
+DEEPEST = 8
+"""Dictionaries in dictionaries; training frameworks need three."""
+
+MOST_TENSORS = 100_000
+
+
+def read_pickled(path: Path) -> dict[str, Tensor]:
+    """Every tensor in a file, by the names on the way to it, joined by dots.
+
+    Raises:
+        WeightsError: it cannot be read, carries code, or its tensors are larger than the file.
+    """
+    try:
+        size_bytes = path.stat().st_size
+        _refuse_inflating(path, size_bytes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch comments on old formats, which are read all the same
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
+    except Exception as error:  # torch, pickle and zip raise whatever they trip over in a broken file
+        raise WeightsError(f"{path} {_reason(error)}") from error
+    tensors = dict(_tensors(content))
+    _refuse_foreign_tensors(tensors, size_bytes, path)
+    return tensors
+
+
+def _refuse_inflating(path: Path, size_bytes: int) -> None:
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise WeightsError(f"{path} is a TorchScript program, which carries code; save its state_dict() instead")
+    if sum(entry.file_size for entry in entries) > size_bytes:
+        raise WeightsError(f"{path} unpacks to more than its {size_bytes} bytes; weight files are not compressed")
+
+
+def _tensors(content: object) -> Iterator[tuple[str, Tensor]]:
+    """Each dictionary is entered once, so that many names for one cannot multiply."""
+    entered: set[int] = set()
+    waiting: list[tuple[str, object, int]] = [("", content, 0)]
+    found = 0
+    while waiting and found <= MOST_TENSORS:
+        name, one, depth = waiting.pop()
+        if isinstance(one, Tensor):
+            found += 1
+            yield name, one
+        elif isinstance(one, Mapping) and depth < DEEPEST and id(one) not in entered:
+            entered.add(id(one))
+            inner = [(f"{name}.{key}" if name else str(key), value, depth + 1) for key, value in one.items()]
+            waiting += reversed(inner)
+
+
+def _refuse_foreign_tensors(tensors: Mapping[str, Tensor], size_bytes: int, path: Path) -> None:
+    for name, one in tensors.items():
+        if one.layout is not torch.strided or one.device.type != "cpu" or one.is_quantized:
+            raise WeightsError(f"{path}: {name[:100]} is no plain tensor but {one.layout} on {one.device}")
+        if one.numel() * one.element_size() > size_bytes:
+            raise WeightsError(f"{path}: {name[:100]} of {tuple(one.shape)} is larger than the whole file")
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line; torch's own texts end in advice to trust the file, which is not for us."""
+    text = " ".join(str(error).split())
+    for sign in ("Unsupported global: GLOBAL", "Unsupported class", "Unsupported operand", "Trying to call reduce"):
+        if sign in text:
+            what = text.partition(sign)[2].strip(" :").split(" ")[0]
+            return f"carries code or objects ({what or sign}), which are never run; save its state_dict() alone"
+    if "legacy .tar" in text:
+        return "is in PyTorch's oldest format (tar), which cannot be read without running code; save it anew"
+    return f"is not a readable PyTorch file ({type(error).__name__}: {text[:200]})"

@@ -1,0 +1,138 @@
+"""Any weight file that can serve, by whomever it was made: one call, whatever the format and the dialect.
+
+`.safetensors` of ours says what it is. Every other file says nothing that could be trusted, so its sizes are read off
+its weights, and its golden picture is one that every network gets, upscaled in float32 as it is read.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from model.checkpoint import FORMAT, NAME, Card, Checkpoint, read_checkpoint, reference_output
+from model.dialects import generator, recognised
+from model.errors import WeightsError
+from model.ncnn_files import read_graph, refuse_other_graph, scale_of, tensors_of
+from model.pickled import read_pickled
+from model.rrdb import RRDBNet
+
+GOLDEN_SIZE = (21, 26)
+"""Height and width of the golden picture of foreign files: odd, so that networks with an unshuffle must pad."""
+
+
+def read(path: Path, *, scale: int | None = None) -> Checkpoint:
+    """Read a weight file and check that it can serve.
+
+    Args:
+        scale: by which a foreign network enlarges; only needed for x3, whose weights look like those of x2.
+
+    Raises:
+        WeightsError: it is in no format or dialect that can be read, carries code, or is broken.
+    """
+    if path.suffix.lower() == ".safetensors" and _is_ours(path):
+        return read_checkpoint(path)
+    if (reader := READERS.get(path.suffix.lower())) is None:
+        raise WeightsError(f"{path} is of no kind that can be read; there are {', '.join(READERS)}")
+    net = reader(path, scale)
+    golden = golden_picture()
+    return Checkpoint(
+        net=net,
+        card=_card(path),
+        sha256=sha256_of(path),
+        golden_input=golden,
+        golden_output=reference_output(net, golden),
+    )
+
+
+def golden_picture() -> Tensor:
+    """A small picture with slopes, edges and fine detail: uint8 RGB (3, H, W), the same everywhere."""
+    rows, columns = torch.meshgrid(*(torch.arange(side) for side in GOLDEN_SIZE), indexing="ij")
+    slopes = torch.stack((8 * columns + 20, 9 * rows + 30, 5 * (rows + columns)))
+    edges = 60 * ((rows // 5 + columns // 6) % 2)
+    detail = (rows * rows * 7 + columns * columns * 13 + rows * columns * 3) % 31
+    return (slopes + edges - detail).clamp(0, 255).to(torch.uint8)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's hash; that of an ncnn pair is over the `.param`, then the `.bin`."""
+    digest = hashlib.sha256()
+    for part in (path, path.with_suffix(".bin")) if path.suffix.lower() == ".param" else (path,):
+        digest.update(part.read_bytes())
+    return digest.hexdigest()
+
+
+def model_name(path: Path) -> str:
+    """The name under which a foreign file serves: its own, without what names of models may not have."""
+    name = re.sub(r"[^\w.-]+", "-", path.stem, flags=re.ASCII).strip("-._")[:100]
+    return name if NAME.fullmatch(name) else "unnamed"
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the header says so; what is no `.safetensors` at all goes to our own reader, which says why not."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return True
+    return metadata.get("format", "").startswith(FORMAT.partition("/")[0] + "/")
+
+
+def _card(path: Path) -> Card:
+    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return Card(
+        name=model_name(path),
+        recipe="unknown",
+        steps=0,
+        data="unknown",
+        metrics={},
+        created=changed.date().isoformat(),
+        source=path.name,
+    )
+
+
+def _pickled(path: Path, scale: int | None) -> RRDBNet:
+    return _generator(path, read_pickled(path), scale)
+
+
+def _safetensors(path: Path, scale: int | None) -> RRDBNet:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict, and cannot be iterated
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a readable .safetensors file ({error})") from error
+    return _generator(path, tensors, scale)
+
+
+def _ncnn(path: Path, scale: int | None) -> RRDBNet:
+    graph = read_graph(path)
+    try:
+        net = generator(tensors_of(graph), scale_of(graph) or scale)
+        refuse_other_graph(graph, net)
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from error
+    return net
+
+
+def _generator(path: Path, tensors: Mapping[str, Tensor], scale: int | None) -> RRDBNet:
+    try:
+        if found := recognised(tensors):
+            return generator(found[1], scale)
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from error
+    names = ", ".join(repr(name[:60]) for name in list(tensors)[:3]) or "nothing"
+    raise WeightsError(f"{path} holds no network of ESRGAN's kind; its weights are {names}, ...")
+
+
+READERS: dict[str, Callable[[Path, int | None], RRDBNet]] = {
+    ".safetensors": _safetensors,
+    ".pth": _pickled,
+    ".pt": _pickled,
+    ".ckpt": _pickled,
+    ".param": _ncnn,
+}
+"""What can be read, by the end of the file's name."""
