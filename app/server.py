@@ -8,7 +8,9 @@ from fastapi import Depends, FastAPI
 from app import VERSION
 from app.access.keys import Right
 from app.http.auth import Access
+from app.http.docs import docs_routes
 from app.http.entrance import Entrance
+from app.http.headers import SecureHeaders
 from app.http.health import health_routes
 from app.http.metrics import metrics_routes
 from app.http.models import model_routes
@@ -36,9 +38,17 @@ def create_app(life: Lifecycle) -> FastAPI:
         await life.end()
 
     metrics = Metrics(life)
-    app = FastAPI(title="esrgan-serve", description=DESCRIPTION, version=VERSION, lifespan=lifespan)
+    app = FastAPI(
+        title="esrgan-serve",
+        description=DESCRIPTION,
+        version=VERSION,
+        lifespan=lifespan,
+        docs_url=None,  # ours has a policy
+        redoc_url=None,
+    )
     app.add_middleware(Entrance, life=life)  # the last one added is the first to see a request
     app.add_middleware(RequestContext, observers=[log_access, metrics.observe])
+    app.add_middleware(SecureHeaders)
     add_problem_handlers(app)
     access = Access(life.settings)
     with_key = [Depends(access.demand(Right.UPSCALE))]
@@ -46,4 +56,5 @@ def create_app(life: Lifecycle) -> FastAPI:
         app.include_router(routes, dependencies=with_key)
     app.include_router(metrics_routes(metrics), dependencies=[Depends(access.demand(Right.METRICS))])
     app.include_router(health_routes(life))
+    app.include_router(docs_routes(app.title))
     return app
