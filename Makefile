@@ -16,7 +16,7 @@ JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
 RUN := exec env LD_PRELOAD=$(JEMALLOC)
 
-.PHONY: help serve train test check bench bench-runtimes bench-load bench-fairness bench-seams bench-png bench-training lock image clean
+.PHONY: help serve train test check bench bench-runtimes bench-load bench-fairness bench-seams bench-png bench-training audit lock image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -54,6 +54,9 @@ bench-load bench-fairness bench-seams bench-png: bench-%: $(VENV)/dev.stamp $(VE
 
 bench-training: $(VENV)/dev.stamp ## measure training steps: ARGS="--data PHOTOS"
 	@$(RUN) $(PYTHON) -m benchmarks.training $(ARGS)
+
+audit: $(VENV)/dev.stamp ## look up known holes in what the service is installed from (needs the network)
+	@$(PYTHON) -m pip_audit --requirement requirements/base.txt --disable-pip --progress-spinner off
 
 # Each lock holds the versions of the one before, so that all of them fit into one environment in any order.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
