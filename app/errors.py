@@ -6,6 +6,7 @@
     ├── Forbidden             403  the key does not allow this
     ├── NoSuchModel           404
     ├── TooSlow               408  the request came too slowly
+    ├── NotAcceptable         406  Accept names no format that answers may have
     ├── TooLarge              413  too many bytes or pixels
     ├── UnsupportedFormat     415  not an image format that we take
     ├── Unprocessable         422  a corrupt image, or a parameter out of its range
@@ -82,6 +83,12 @@ class TooSlow(ServiceError):
     """The request came too slowly, or stopped coming."""
 
     status, type, title = 408, "too-slow", "The request came too slowly"
+
+
+class NotAcceptable(ServiceError):
+    """The caller accepts no format that answers may have."""
+
+    status, type, title = 406, "not-acceptable", "No accepted format can be answered"
 
 
 class TooLarge(ServiceError):

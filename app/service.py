@@ -3,19 +3,20 @@
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
-
-import numpy
 
 from app.batching.scheduler import Scheduler
 from app.batching.work import Work
 from app.library.library import Library
 from app.library.network import ModelInfo, Network
 from app.pictures.decode import decode
-from app.pictures.encode import encode_png
+from app.pictures.encode import FORMATS, AnswerFormat, encoded, layout_of
+from app.pictures.finish import Finish
+from app.pictures.in_thread import in_thread
+from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Picture, Pixels
 from app.settings import Settings
 from app.telemetry.device import DeviceState
@@ -39,11 +40,31 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a caller asks of an answer beside the model."""
+
+    scale: float | None = None
+    """At least 1, at most the model's, which it is if absent."""
+    format: AnswerFormat = FORMATS["png"]
+    quality: int | None = None
+    """1 to 100; see `app.pictures.encode.encoded`."""
+    metadata: MetadataRule = "keep"
+    colour_lock: bool = False
+    """Low frequencies stay those of the upload."""
+
+
+DEFAULTS = Wanted()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """An encoded picture and how it came about."""
 
-    png: bytes
+    body: bytes
+    format: AnswerFormat
     model: ModelInfo
+    frames: int
+    """Pictures in the upload, of which this is the first."""
     timings_s: Mapping[str, float]
 
 
@@ -59,7 +80,7 @@ class UpscaleService:
         self.device = device
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
 
-    async def upscale(self, upload: bytes, network: Network) -> Answer:
+    async def upscale(self, upload: bytes, network: Network, wanted: Wanted = DEFAULTS) -> Answer:
         """Decode, upscale and encode one upload. Cancelling it withdraws its work from the device.
 
         Args:
@@ -68,7 +89,7 @@ class UpscaleService:
         Raises:
             ServiceError: see `app.errors`.
         """
-        record = current_record()
+        record, model = current_record(), network.info
         record.model = network.info.name
         picture, decode_s = await self._in_codec_thread(
             functools.partial(
@@ -77,18 +98,29 @@ class UpscaleService:
         )
         record.took("decode", decode_s)
         record.width_px, record.height_px = picture.width, picture.height
+        height, width = (round(side * (wanted.scale or model.scale)) for side in (picture.height, picture.width))
+        layout = layout_of(picture, wanted.format, height=height, width=width)
+        finish = Finish(picture, model.scale, layout, colour_lock=wanted.colour_lock)
         submitted_s = time.monotonic()
         async with self.scheduler.submit(self._work(picture, network)) as ticket:
             try:
-                upscaled = await _assembled(ticket, picture, network.info.scale)
+                rows = _Timed(ticket)
+                finished = self._finished(rows, finish)
+                pieces = encoded(finished, layout, wanted.format, self._codecs, quality=wanted.quality)
+                body = b"".join([piece async for piece in pieces])
             finally:
                 queue_s = ticket.queue_s if ticket.infer_s else time.monotonic() - submitted_s  # it may still wait
                 record.took("queue", queue_s, began_s=submitted_s)
                 record.took("infer", ticket.infer_s, began_s=submitted_s + queue_s)
-        png, encode_s = await self._in_codec_thread(functools.partial(encode_png, upscaled, picture))
+        encode_s = time.monotonic() - rows.ended_s
         record.took("encode", encode_s)
         timings_s = {"decode": decode_s, "queue": ticket.queue_s, "infer": ticket.infer_s, "encode": encode_s}
-        return Answer(png=png, model=network.info, timings_s=timings_s)
+        return Answer(body=body, format=wanted.format, model=model, frames=picture.frames, timings_s=timings_s)
+
+    async def _finished(self, upscaled: AsyncIterable[Pixels], finish: Finish) -> AsyncGenerator[Pixels, None]:
+        async for planes in upscaled:
+            yield await in_thread(self._codecs, functools.partial(finish.rows, planes))
+        yield await in_thread(self._codecs, finish.rest)
 
     def close(self) -> None:
         """End what goes on in the library, and the codec threads; what these run is finished."""
@@ -116,11 +148,14 @@ class UpscaleService:
         return await asyncio.get_running_loop().run_in_executor(self._codecs, timed)
 
 
-async def _assembled(parts: AsyncIterable[Pixels], picture: Picture, scale: int) -> Pixels:
-    """The rows of an answer, in one array that is filled as they come."""
-    upscaled = numpy.empty((len(picture.planes), picture.height * scale, picture.width * scale, 3), numpy.uint8)
-    filled = 0
-    async for rows in parts:
-        upscaled[:, filled : filled + rows.shape[1]] = rows
-        filled += rows.shape[1]
-    return upscaled
+class _Timed:
+    """Upscaled rows as they come, and when the last one came."""
+
+    def __init__(self, rows: AsyncIterable[Pixels]) -> None:
+        self._rows = rows
+        self.ended_s = time.monotonic()
+
+    async def __aiter__(self) -> AsyncIterator[Pixels]:
+        async for rows in self._rows:
+            yield rows
+        self.ended_s = time.monotonic()

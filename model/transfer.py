@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Pixels = NDArray[numpy.uint8]
-"""uint8 RGB (N, H, W, 3): the planes of one picture, e.g. its colour and its alpha."""
+Pixels = NDArray[numpy.uint8 | numpy.uint16]
+"""RGB (N, H, W, 3) of 8 or 16 bits: the planes of one picture, e.g. its colour and its alpha."""
 
 Download = Callable[[], Pixels]
 """Waits for a copy to the host; returns what it brought."""
@@ -26,10 +26,10 @@ class Transfer(Protocol):
     """Results that may be on their way while the device computes the next one."""
 
     def upload(self, pixels: Pixels) -> Tensor:
-        """uint8 on the device; the pixels may be overwritten as soon as this returns."""
+        """The same levels on the device; the pixels may be overwritten as soon as this returns."""
 
     def download(self, made: Tensor) -> Download:
-        """Start a copy of a uint8 tensor that the device has been told to compute and nobody will write to."""
+        """Start a copy of a tensor of levels that the device has been told to compute and nobody will write to."""
 
 
 class NoTransfer:

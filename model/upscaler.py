@@ -22,7 +22,10 @@ CAPTURED_PX = 2**16
 """LR px up to which a GPU gets a batch as a captured graph; larger ones take it longer than their launches take."""
 
 FLAT_LEVELS = 16
-"""A flat output is suspicious where the input has at least so much contrast."""
+"""A flat output is suspicious where the input has at least so much contrast, in levels of 8 bits."""
+
+Depth = numpy.dtype[numpy.uint8 | numpy.uint16]
+TORCH_DEPTHS = {numpy.dtype(numpy.uint8): torch.uint8, numpy.dtype(numpy.uint16): torch.uint16}
 
 
 class SuspiciousOutputError(Exception):
@@ -73,14 +76,14 @@ class Upscaler:
         return sum(weight.nbytes for weight in self._net.parameters()) + self._workspace.memory_bytes
 
     def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        """Upscale small pictures together, whole; each as if it were alone.
+        """Upscale small pictures together, whole; each as if it were alone, and in its own depth.
 
-        A GPU gets all of them at once. A CPU has nothing to win from that, so only pictures of one size share a call
-        there, as many as stay in its cache.
+        A GPU gets all of one depth at once. A CPU has nothing to win from that, so only pictures of one size share a
+        call there, as many as stay in its cache.
         """
         groups: dict[object, list[int]] = defaultdict(list)
         for number, picture in enumerate(pictures):
-            groups[picture.shape[1:] if self.device.type == "cpu" else None].append(number)
+            groups[picture.dtype, picture.shape[1:] if self.device.type == "cpu" else None].append(number)
         upscaled: dict[int, Pixels] = {}
         for numbers in groups.values():
             together = max(1, band_px(self.device) // max(pictures[number][..., 0].size for number in numbers))
@@ -110,7 +113,7 @@ class Upscaler:
             with torch.inference_mode(), memory_errors():
                 if (band := next(rows, None)) is not None:
                     band = band[:, :, : height - done, :width]
-                    made = self._quantised(band)
+                    made = self._quantised(band, picture.dtype)
                     self._check(made, picture[:, done // self.scale : -(-(done + band.shape[2]) // self.scale)])
                     done += band.shape[2]
                     leaving.append(made)
@@ -132,7 +135,7 @@ class Upscaler:
         with torch.inference_mode(), memory_errors():
             parts = self._upscaled(planes, sizes).split([len(p) for p in pictures])
             made = [
-                self._quantised(part[:, :, : p.shape[1] * self.scale, : p.shape[2] * self.scale])
+                self._quantised(part[:, :, : p.shape[1] * self.scale, : p.shape[2] * self.scale], p.dtype)
                 for part, p in zip(parts, pictures, strict=True)
             ]
             for result, picture in zip(made, pictures, strict=True):
@@ -165,31 +168,37 @@ class Upscaler:
         return upscale_rows(self._net, bands, band_rows=at_once, workspace=self._workspace, convolve=self._convolve)
 
     def _to_input(self, pixels: Pixels) -> Tensor:
-        """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1] on the device; the view is channels-last already."""
-        return self._transfer.upload(pixels).permute(0, 3, 1, 2).float().div_(255)
+        """Levels (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1] on the device; the view is channels-last already."""
+        return self._transfer.upload(pixels).permute(0, 3, 1, 2).float().div_(_most(pixels.dtype))
 
-    def _quantised(self, upscaled: Tensor) -> "_Result":
-        """Float (N, 3, H, W) -> uint8 (N, H, W, 3), rounded, on its way to the host."""
-        levels = upscaled * 255
-        extremes = torch.stack(levels.aminmax()) if levels.numel() else None
-        pixels = levels.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    def _quantised(self, upscaled: Tensor, depth: Depth) -> "_Result":
+        """Float (N, 3, H, W) -> levels (N, H, W, 3) of a depth, rounded, on their way to the host."""
+        extremes = torch.stack(upscaled.aminmax()) if upscaled.numel() else None
+        levels = (upscaled * _most(depth)).round_().clamp_(0, _most(depth))
+        pixels = levels.to(TORCH_DEPTHS[depth]).permute(0, 2, 3, 1).contiguous()
         return _Result(download=self._transfer.download(pixels), extremes=extremes)
 
     def _check(self, made: "_Result", low_res: Pixels) -> None:
         """Wait for the device, and refuse what cannot be right; `low_res` is what it was made of."""
         if made.extremes is None:
             return
-        darkest, brightest = made.extremes.tolist()  # either is NaN where any is
+        darkest, brightest = (255 * extreme for extreme in made.extremes.tolist())  # either is NaN where any is
         if not (math.isfinite(darkest) and math.isfinite(brightest)):
             raise SuspiciousOutputError(f"the network made {darkest} to {brightest}, in {self.dtype}")
         flat = round(min(max(brightest, 0), 255)) == round(min(max(darkest, 0), 255))
-        if flat and self.dtype is not torch.float32 and int(numpy.ptp(low_res)) >= FLAT_LEVELS:
+        contrast = 255 * int(numpy.ptp(low_res)) / _most(low_res.dtype)
+        if flat and self.dtype is not torch.float32 and contrast >= FLAT_LEVELS:
             raise SuspiciousOutputError(f"the network made a flat {darkest} of a picture, in {self.dtype}")
+
+
+def _most(depth: Depth) -> int:
+    """The level that stands for 1."""
+    return int(numpy.iinfo(depth).max)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Result:
-    """Pixels on their way to the host, and the darkest and the brightest level before rounding."""
+    """Pixels on their way to the host, and the least and the largest value before rounding, 1 being white."""
 
     download: Download
     extremes: Tensor | None
@@ -197,9 +206,9 @@ class _Result:
 
 
 def _padded(pictures: Sequence[Pixels], sizes: Sequence[tuple[int, ...]]) -> Pixels:
-    """All planes of some pictures in one array, each in the upper left of its place."""
+    """All planes of some pictures of one depth in one array, each in the upper left of its place."""
     height, width = max(height for height, _ in sizes), max(width for _, width in sizes)
-    padded = numpy.zeros((len(sizes), height, width, 3), numpy.uint8)
+    padded = numpy.zeros((len(sizes), height, width, 3), pictures[0].dtype)
     filled = 0
     for picture in pictures:
         padded[filled : filled + len(picture), : picture.shape[1], : picture.shape[2]] = picture

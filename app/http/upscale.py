@@ -1,4 +1,4 @@
-"""POST /v1/upscale: a picture in, its upscaled PNG out."""
+"""POST /v1/upscale: a picture in, its upscaled version out."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
 from app.errors import Unprocessable
+from app.http.accept import accepted_format
 from app.http.upload import FIELD, Upload, read_upload
 from app.lifecycle import Lifecycle
-from app.service import Answer, UpscaleService
+from app.pictures.encode import FORMATS, AnswerFormat
+from app.pictures.metadata import MetadataRule
+from app.service import Answer, UpscaleService, Wanted
 
 Result = TypeVar("Result")
 
@@ -23,8 +26,19 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(default=None, description="Which model; the service's default one if absent.")
-    scale: int | None = Field(default=None, description="The model's own scale, if given.")
-    format: Literal["png"] = Field(default="png", description="Format of the answer.")
+    scale: float | None = Field(
+        default=None, ge=1, description="Factor of the answer, at most the model's own, which it is if absent."
+    )
+    format: Literal["png", "webp", "jpeg"] | None = Field(
+        default=None, description="Format of the answer; if absent, the header Accept chooses."
+    )
+    quality: int | None = Field(
+        default=None, ge=1, le=100, description="Of JPEG (95 if absent) and WebP (lossless if absent or 100)."
+    )
+    metadata: MetadataRule = Field(
+        default="keep", description="Whether EXIF, XMP and resolution stay; `keep` drops the place where it was taken."
+    )
+    colour_lock: bool = Field(default=False, description="Keep the colours of large areas exactly as in the upload.")
 
     def with_form(self, upload: Upload) -> "Parameters":
         """These parameters of the query, and those of the form over them.
@@ -44,6 +58,9 @@ _FORM = {"schema": {"type": "object", "required": [FIELD], "properties": _FORM_F
 _ACCEPTED = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp", "image/gif")
 
 
+_ANSWERS = {form.media_type: _BINARY for form in FORMATS.values()}
+
+
 def upscale_routes(life: Lifecycle) -> APIRouter:
     """The endpoint that upscales."""
     routes = APIRouter(prefix="/v1", tags=["upscale"])
@@ -52,7 +69,10 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         "/upscale",
         summary="Upscale a picture",
         response_class=Response,
-        responses={200: {"description": "The upscaled picture", "content": {"image/png": _BINARY}}},
+        responses={
+            406: {"description": "Accept names no format that answers may have"},
+            200: {"description": "The upscaled picture", "content": _ANSWERS},
+        },
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -65,23 +85,35 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         service = life.service
         upload = await read_upload(request, service.settings.max_upload_bytes)
         asked = query.with_form(upload)
-        return _response(await _while_connected(request, _upscaled(service, upload, asked)))
+        form = FORMATS[asked.format] if asked.format else accepted_format(", ".join(request.headers.getlist("accept")))
+        return _response(await _while_connected(request, _upscaled(service, upload, asked, form)))
 
     return routes
 
 
-async def _upscaled(service: UpscaleService, upload: Upload, asked: Parameters) -> Answer:
+async def _upscaled(service: UpscaleService, upload: Upload, asked: Parameters, form: AnswerFormat) -> Answer:
     async with service.library.lease(asked.model) as network:
         model = network.info
-        if asked.scale not in (None, model.scale):
-            raise Unprocessable(f"scale = {asked.scale}: {model.name} upscales by {model.scale}; leave scale out")
-        return await service.upscale(upload.picture, network)
+        if asked.scale and asked.scale > model.scale:
+            raise Unprocessable(
+                f"scale = {asked.scale:g}: {model.name} upscales by {model.scale}; ask for 1 to {model.scale}"
+            )
+        wanted = Wanted(
+            scale=asked.scale,
+            format=form,
+            quality=asked.quality,
+            metadata=asked.metadata,
+            colour_lock=asked.colour_lock,
+        )
+        return await service.upscale(upload.picture, network, wanted)
 
 
 def _response(answer: Answer) -> Response:
     timings = ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in answer.timings_s.items())
-    headers = {"X-Model": answer.model.version, "Server-Timing": timings}
-    return Response(answer.png, media_type="image/png", headers=headers)
+    headers = {"X-Model": answer.model.version, "Server-Timing": timings, "Vary": "Accept"}
+    if answer.frames > 1:
+        headers["X-Frames"] = f"1 of {answer.frames}"
+    return Response(answer.body, media_type=answer.format.media_type, headers=headers)
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -8,7 +8,7 @@ import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
-from app.pictures.picture import Picture, Pixels, planes_of
+from app.pictures.picture import Metadata, Picture, Pixels, planes_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """The formats that are accepted, in Pillow's names."""
@@ -71,7 +71,8 @@ def _picture(image: Image.Image) -> Picture:
         alpha = numpy.array(image.getchannel("A"))
     colour = numpy.array(image.convert("RGB"))
     planes = colour[None] if alpha is None or alpha.min() == 255 else planes_of(colour, alpha)
-    return Picture(planes=planes, grey=grey, icc_profile=profile if isinstance(profile, bytes) else None)
+    metadata = Metadata(icc_profile=profile if isinstance(profile, bytes) else None)
+    return Picture(planes=planes, grey=grey, bits=8, metadata=metadata)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,28 +1,122 @@
-"""Upscaled planes -> bytes of the answer."""
+"""Rows of an answer -> its bytes, in one of the formats that answers may have."""
 
 import io
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
 
+import numpy
 from PIL import Image
 
-from app.pictures.picture import Picture, Pixels, colour_and_alpha
+from app.errors import Unprocessable
+from app.pictures.in_thread import in_thread
+from app.pictures.picture import Metadata, Picture, Pixels
 
-COMPRESS_LEVEL = 1
-"""zlib's fastest: Pillow's default takes several times as long for a somewhat smaller file."""
+JPEG_QUALITY = 95
+"""If none is asked for: what upscaling has just drawn should not go again."""
+
+JPEG_SEGMENT_BYTES = 65_533
+"""Most bytes of a JPEG's EXIF or XMP, of which a few name what it is."""
+EXIF_NAME, XMP_NAME = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
-def encode_png(upscaled: Pixels, original: Picture) -> bytes:
-    """Encode upscaled planes (N, H, W, 3) as a PNG of the upload's kind.
+@dataclass(frozen=True, kw_only=True)
+class AnswerFormat:
+    """What a file format can hold."""
 
-    Grey stays grey, transparency and the colour profile stay.
+    name: str
+    media_type: str
+    most_side_px: int
+    most_bits: int
+    transparent: bool
+
+
+FORMATS: Mapping[str, AnswerFormat] = {
+    found.name: found
+    for found in (
+        AnswerFormat(name="png", media_type="image/png", most_side_px=2**31 - 1, most_bits=16, transparent=True),
+        AnswerFormat(name="webp", media_type="image/webp", most_side_px=16_383, most_bits=8, transparent=True),
+        AnswerFormat(name="jpeg", media_type="image/jpeg", most_side_px=65_500, most_bits=8, transparent=False),
+    )
+}
+"""Best first. JPEG could count to 65535, but libjpeg, which nearly everybody reads it with, stops at 65500."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What an answer is, before its pixels."""
+
+    width: int
+    height: int
+    grey: bool
+    transparent: bool
+    bits: int
+    """Of each sample: 8 or 16."""
+    metadata: Metadata
+
+    @property
+    def channels(self) -> int:
+        """1 grey, 2 grey with alpha, 3 RGB, 4 RGBA."""
+        return (1 if self.grey else 3) + (1 if self.transparent else 0)
+
+    def empty(self, rows: int) -> Pixels:
+        """Rows (rows, W, channels) to be filled."""
+        return numpy.empty((rows, self.width, self.channels), numpy.uint8 if self.bits == 8 else numpy.uint16)
+
+
+def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int) -> Layout:
+    """The layout of an answer: all of the picture that its format can hold.
+
+    Raises:
+        Unprocessable: the format cannot be that large.
     """
-    if len(upscaled) == 1:
-        image = Image.fromarray(upscaled[0])
-    else:
-        colour, alpha = colour_and_alpha(upscaled, original.planes)
-        image = Image.fromarray(colour)
-        image.putalpha(Image.fromarray(alpha))
-    if original.grey:
-        image = image.convert("L" if len(upscaled) == 1 else "LA")
-    answer = io.BytesIO()
-    image.save(answer, "PNG", compress_level=COMPRESS_LEVEL, icc_profile=original.icc_profile)
-    return answer.getvalue()
+    if max(height, width) > form.most_side_px:
+        raise Unprocessable(
+            f"the answer would have {width} x {height} px, and {form.name} holds {form.most_side_px} px each way at "
+            "most; ask for format=png or for a smaller scale"
+        )
+    return Layout(
+        width=width,
+        height=height,
+        grey=picture.grey,
+        transparent=picture.transparent and form.transparent,
+        bits=min(picture.bits, form.most_bits),
+        metadata=picture.metadata,
+    )
+
+
+async def encoded(
+    rows: AsyncIterable[Pixels], layout: Layout, form: AnswerFormat, pool: Executor, *, quality: int | None = None
+) -> AsyncGenerator[bytes, None]:
+    """The file of an answer, in pieces.
+
+    Args:
+        rows: of the layout, in order.
+        pool: where the encoding is done.
+        quality: 1 to 100, of WebP (lossless without one or at 100) and JPEG.
+    """
+    picture, filled = layout.empty(layout.height), 0
+    async for some in rows:
+        picture[filled : filled + len(some)] = some
+        filled += len(some)
+    yield await in_thread(pool, lambda: _file(picture, layout, form, quality))
+
+
+def _file(pixels: Pixels, layout: Layout, form: AnswerFormat, quality: int | None) -> bytes:
+    said = layout.metadata
+    options: dict[str, object] = {"icc_profile": said.icc_profile, "dpi": said.dpi}
+    options |= {"exif": EXIF_NAME + said.exif} if said.exif else {}
+    options |= {"xmp": said.xmp} if said.xmp else {}
+    if form.name == "webp":
+        lossless = quality in (None, 100)
+        options |= {"lossless": lossless, "quality": 50 if lossless else quality}
+    elif form.name == "jpeg":
+        options |= {"quality": quality or JPEG_QUALITY, "subsampling": "4:4:4"}
+        if said.exif and len(EXIF_NAME + said.exif) > JPEG_SEGMENT_BYTES:
+            del options["exif"]
+        if said.xmp and len(XMP_NAME + said.xmp) > JPEG_SEGMENT_BYTES:
+            del options["xmp"]
+    image = Image.fromarray(pixels[..., 0] if layout.channels == 1 else pixels)
+    file = io.BytesIO()
+    image.save(file, form.name, **{name: value for name, value in options.items() if value is not None})
+    return file.getvalue()

@@ -1,19 +1,36 @@
 """A decoded upload: what the network sees of it, and what must survive beside that."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
-Pixels = NDArray[numpy.uint8]
+Pixels = NDArray[numpy.uint8 | numpy.uint16]
+"""Levels of one depth; 0 is none, the type's largest number is all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What a file says beside its pixels, in the form in which an answer says it again."""
+
+    icc_profile: bytes | None = None
+    """The colour profile that the pixel values are in."""
+    exif: bytes | None = None
+    """A TIFF structure, without the marker `Exif` in front, for an upright picture."""
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    """Pixels per inch, horizontally and vertically."""
+
+    def stripped(self) -> "Metadata":
+        """Only what the pixel values mean."""
+        return Metadata(icc_profile=self.icc_profile)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """An upright picture.
 
-    Its planes are what the network upscales, uint8 RGB (N, H, W, 3). An opaque picture has one, its colour. One with
+    Its planes are what the network upscales, RGB (N, H, W, 3). An opaque picture has one, its colour. One with
     transparency has two: its colour, in which what nobody can see has taken the colour of what is visible around it,
     and its alpha. So no hidden colour bleeds into an edge.
     """
@@ -21,8 +38,11 @@ class Picture:
     planes: Pixels
     grey: bool
     """The upload had no colour, and so will the answer."""
-    icc_profile: bytes | None
-    """The colour profile that the pixel values are in."""
+    bits: int
+    """8 or 16 bits a channel in the upload, and so in the answer where its format can."""
+    metadata: Metadata = Metadata()
+    frames: int = 1
+    """Pictures in the file, of which this is the first."""
 
     @property
     def height(self) -> int:
@@ -34,28 +54,27 @@ class Picture:
         """In px."""
         return int(self.planes.shape[2])
 
+    @property
+    def transparent(self) -> bool:
+        """It has an alpha plane."""
+        return len(self.planes) == 2
+
+    def without_metadata(self) -> "Picture":
+        """The same picture, of which nothing is told but its colours."""
+        return replace(self, metadata=self.metadata.stripped())
+
+
+def most(pixels: Pixels) -> int:
+    """The level that means all: 255 or 65535."""
+    return int(numpy.iinfo(pixels.dtype).max)
+
 
 def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:
     """The two planes (2, H, W, 3) of colour (H, W, 3) and alpha (H, W)."""
     visible = alpha > 0
     filled = _spread(numpy.where(visible[..., None], colour, 0).astype(numpy.float32), visible)
     opacity = numpy.broadcast_to(alpha[..., None], colour.shape)
-    return numpy.stack((filled.round().astype(numpy.uint8), opacity))
-
-
-def colour_and_alpha(upscaled: Pixels, low_res: Pixels) -> tuple[Pixels, Pixels]:
-    """Colour (H, W, 3) and alpha (H, W) of two upscaled planes; black where nothing is visible.
-
-    Alpha stays within the range of the low-res pixels around it, so what was clear stays clear, and solid solid.
-    """
-    scale = upscaled.shape[1] // low_res.shape[1]
-    given = Image.fromarray(low_res[1, :, :, 0])
-    least, most = (
-        numpy.asarray(given.filter(limit(3))).repeat(scale, axis=0).repeat(scale, axis=1)
-        for limit in (ImageFilter.MinFilter, ImageFilter.MaxFilter)
-    )
-    alpha = upscaled[1].mean(axis=-1, dtype=numpy.float32).round().astype(numpy.uint8).clip(least, most)
-    return numpy.where(alpha[..., None] > 0, upscaled[0], numpy.uint8(0)), alpha
+    return numpy.stack((filled.round().astype(colour.dtype), opacity))
 
 
 def _spread(colour: NDArray[numpy.float32], known: NDArray[numpy.bool_]) -> NDArray[numpy.float32]:

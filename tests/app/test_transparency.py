@@ -4,7 +4,9 @@ import numpy
 import pytest
 
 from app.main import build_service
-from app.pictures.picture import colour_and_alpha, planes_of
+from app.pictures.encode import FORMATS, layout_of
+from app.pictures.finish import Finish
+from app.pictures.picture import Picture, planes_of
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -16,10 +18,11 @@ async def test_a_white_disc_has_no_halo_whatever_lies_under_the_transparency(hid
     alpha = numpy.where((rows - 20) ** 2 + (columns - 20) ** 2 < 14**2, 255, 0).astype(numpy.uint8)
     colour = numpy.where(alpha[..., None] > 0, 255, numpy.array(hidden)).astype(numpy.uint8)
     service = build_service(Settings())
-    planes = planes_of(colour, alpha)
+    picture = Picture(planes=planes_of(colour, alpha), grey=False, bits=8)
     async with service.library.lease(None) as network:
-        (upscaled,) = network.upscaler.batch([planes])
-    seen, opacity = colour_and_alpha(upscaled, planes)
-    assert opacity[80, 80] == 255
-    assert opacity[0, 0] == 0
-    assert seen[opacity > 0].min() >= 250
+        (upscaled,) = network.upscaler.batch([picture.planes])
+    finish = Finish(picture, 4, layout_of(picture, FORMATS["png"], height=160, width=160))
+    seen, opacity = numpy.split(finish.rows(upscaled), [3], axis=-1)
+    assert opacity[80, 80, 0] == 255
+    assert opacity[0, 0, 0] == 0
+    assert seen[opacity[..., 0] > 0].min() >= 250

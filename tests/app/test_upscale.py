@@ -92,13 +92,13 @@ async def test_parameters_may_be_form_fields(client: httpx.AsyncClient) -> None:
     assert "'huge'" in problem(answer, 404, "no-such-model")
 
 
-@pytest.mark.parametrize("fields", [{"scale": "3"}, {"scale": "four"}, {"colour": "red"}])
+@pytest.mark.parametrize("fields", [{"scale": "5"}, {"scale": "four"}, {"colour": "red"}])
 async def test_a_form_field_out_of_range_is_unprocessable(client: httpx.AsyncClient, fields: dict[str, str]) -> None:
     answer = await client.post("/v1/upscale", files={"image": encoded(noise(5, 5))}, data=fields)
     assert next(iter(fields)) in problem(answer, 422, "unprocessable")
 
 
-@pytest.mark.parametrize("query", ["scale=3", "scale=four", "format=gif", "colour=red"])
+@pytest.mark.parametrize("query", ["scale=5", "scale=0.5", "scale=nan", "scale=four", "quality=0", "format=gif", "colour=red"])
 async def test_a_parameter_out_of_range_is_unprocessable(client: httpx.AsyncClient, query: str) -> None:
     answer = await client.post(f"/v1/upscale?{query}", content=encoded(noise(5, 5)))
     assert query.split("=")[0] in problem(answer, 422, "unprocessable")
@@ -182,3 +182,59 @@ async def test_errors_carry_a_request_id_too(client: httpx.AsyncClient) -> None:
 async def test_a_grey_upload_is_answered_grey(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/upscale", content=encoded(noise(5, 5, mode="L")))
     assert Image.open(io.BytesIO(answer.content)).mode == "L"
+
+
+@pytest.mark.parametrize(("scale", "size"), [("4", (52, 36)), ("2", (26, 18)), ("1.5", (20, 14)), ("1", (13, 9))])
+async def test_a_smaller_scale_gives_exactly_that_size(
+    client: httpx.AsyncClient, scale: str, size: tuple[int, int]
+) -> None:
+    answer = await client.post(f"/v1/upscale?scale={scale}", content=encoded(noise(13, 9)))
+    assert decoded(answer).size == size
+
+
+@pytest.mark.parametrize("form", ["png", "webp", "jpeg"])
+async def test_the_format_may_be_asked_for(client: httpx.AsyncClient, form: str) -> None:
+    answer = await client.post(f"/v1/upscale?format={form}", content=encoded(noise(13, 9)))
+    assert answer.headers["content-type"] == f"image/{form}"
+    image = Image.open(io.BytesIO(answer.content))
+    assert (image.format or "").lower() == form
+    assert image.size == (52, 36)
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("*/*", "png"),
+        ("", "png"),
+        ("nonsense", "png"),
+        ("image/*", "png"),
+        ("image/webp", "webp"),
+        ("image/webp;q=0.5, image/jpeg", "jpeg"),
+        ("image/png;q=0.1, image/*;q=0.9", "webp"),
+        ("text/html, IMAGE/JPEG ; Q=0.3, */*;q=0.2", "jpeg"),
+        ("image/png;q=0, */*", "webp"),
+    ],
+)
+async def test_accept_chooses_the_format(client: httpx.AsyncClient, accept: str, form: str) -> None:
+    answer = await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers={"accept": accept})
+    assert answer.headers["content-type"] == f"image/{form}"
+    assert answer.headers["vary"] == "Accept"
+
+
+async def test_the_parameter_outranks_accept(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/upscale?format=png", content=encoded(noise(5, 5)), headers={"accept": "image/webp"})
+    assert answer.headers["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/avif", "image/*;q=0", "*/*;q=0.0"])
+async def test_a_caller_that_accepts_no_format_gets_none(client: httpx.AsyncClient, accept: str) -> None:
+    answer = await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers={"accept": accept})
+    assert "image/png, image/webp, image/jpeg" in problem(answer, 406, "not-acceptable")
+
+
+async def test_an_answer_larger_than_its_format_is_refused_before_the_work(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/upscale?format=webp", content=encoded(Image.new("RGB", (1, 4096))))
+    detail = problem(answer, 422, "unprocessable")
+    assert "4 x 16384 px" in detail
+    assert "16383" in detail
+    assert "format=png" in detail

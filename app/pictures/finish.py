@@ -1,0 +1,107 @@
+"""Upscaled planes, as they come -> rows of the answer."""
+
+import numpy
+from numpy.typing import NDArray
+
+from app.pictures.colour_lock import colour_correction
+from app.pictures.encode import Layout
+from app.pictures.picture import Picture, Pixels, most
+from app.pictures.resize import resized
+
+SLICE_ROWS = 64
+"""Rows that are finished at a time where all are there: what is beside them in memory stays small."""
+
+LUMA = numpy.array((0.299, 0.587, 0.114), numpy.float32)
+"""Weights of red, green and blue in grey, of ITU-R BT.601."""
+
+
+class Finish:
+    """Turns the network's planes into the pixels of an answer. Rows go in and come out in order.
+
+    Alpha is held within the range of the low-res pixels around it, so what was clear stays clear, and solid solid.
+    Where the answer has another size than the network's, or locked colours, all rows come out at the end.
+
+    Args:
+        scale: the network's.
+        layout: of the answer.
+        colour_lock: whether its low frequencies shall be the upload's.
+    """
+
+    def __init__(self, picture: Picture, scale: int, layout: Layout, *, colour_lock: bool = False) -> None:
+        self._picture = picture
+        self._scale = scale
+        self._layout = layout
+        self._colour_lock = colour_lock
+        self._limits = _alpha_limits(picture.planes[1, :, :, 0]) if picture.transparent else None
+        height, width = scale * picture.height, scale * picture.width
+        at_once = colour_lock or (layout.height, layout.width) != (height, width)
+        shape = (len(picture.planes), height, width, 3)
+        self._held: Pixels | None = numpy.empty(shape, picture.planes.dtype) if at_once else None
+        self._done = 0
+
+    def rows(self, upscaled: Pixels) -> Pixels:
+        """The next rows of the answer (some or none, W, C), made of the next rows of its planes (N, some, W, 3)."""
+        bounded = self._bounded(upscaled)
+        top, self._done = self._done, self._done + upscaled.shape[1]
+        if self._held is None:
+            return self._pixels(bounded)
+        self._held[:, top : self._done] = bounded
+        return self._nothing()
+
+    def rest(self) -> Pixels:
+        """The rows that had to wait for the last one."""
+        if self._held is None:
+            return self._nothing()
+        planes, self._held = self._held, None
+        if self._colour_lock:
+            for rows, correction in colour_correction(planes[0], self._picture.planes[0], SLICE_ROWS):
+                planes[0, rows] = (planes[0, rows] + correction).round().clip(0, most(planes))
+        planes = resized(planes, self._layout.height, self._layout.width)
+        slices = range(0, planes.shape[1], SLICE_ROWS)
+        return numpy.concatenate([self._pixels(planes[:, top : top + SLICE_ROWS]) for top in slices])
+
+    def _nothing(self) -> Pixels:
+        return self._layout.empty(rows=0)
+
+    def _bounded(self, upscaled: Pixels) -> Pixels:
+        if self._limits is None:
+            return upscaled
+        below = numpy.arange(self._done, self._done + upscaled.shape[1]) // self._scale
+        least, largest = (limit[below].repeat(self._scale, axis=1) for limit in self._limits)
+        alpha = upscaled[1].mean(axis=-1, dtype=numpy.float32).round().astype(upscaled.dtype).clip(least, largest)
+        return numpy.stack((upscaled[0], numpy.broadcast_to(alpha[..., None], upscaled[0].shape)))
+
+    def _pixels(self, planes: Pixels) -> Pixels:
+        colour, layout = planes[0], self._layout
+        if self._picture.grey:
+            colour = (colour @ LUMA)[..., None].round().astype(planes.dtype)
+        if len(planes) == 2:
+            alpha = planes[1, :, :, :1]
+            if layout.transparent:
+                colour = numpy.concatenate((numpy.where(alpha > 0, colour, 0).astype(planes.dtype), alpha), axis=-1)
+            else:
+                colour = _on_white(colour, alpha)
+        return _of_depth(colour, layout.bits)
+
+
+def _alpha_limits(alpha: Pixels) -> tuple[Pixels, Pixels]:
+    """The least and the largest alpha (H, W) among each pixel and its eight neighbours."""
+    padded = numpy.pad(alpha, 1, mode="edge")
+    around = numpy.lib.stride_tricks.sliding_window_view(padded, (3, 3))
+    return around.min(axis=(2, 3)), around.max(axis=(2, 3))
+
+
+def _on_white(colour: Pixels, alpha: Pixels) -> Pixels:
+    white = most(colour)
+    share: NDArray[numpy.float32] = alpha.astype(numpy.float32) / numpy.float32(white)
+    mixed = white - (white - colour.astype(numpy.float32)) * share
+    return mixed.round().astype(colour.dtype)
+
+
+def _of_depth(pixels: Pixels, bits: int) -> Pixels:
+    """Levels of 8 or 16 bits, rounded."""
+    if bits == 8 and pixels.dtype == numpy.uint16:
+        return ((pixels.astype(numpy.uint32) + 128) // 257).astype(numpy.uint8)
+    if bits == 16 and pixels.dtype == numpy.uint8:
+        return pixels.astype(numpy.uint16) * numpy.uint16(257)
+    return pixels
