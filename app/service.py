@@ -119,8 +119,10 @@ class UpscaleService:
 
     async def _finished(self, upscaled: AsyncIterable[Pixels], finish: Finish) -> AsyncGenerator[Pixels, None]:
         async for planes in upscaled:
-            yield await in_thread(self._codecs, functools.partial(finish.rows, planes))
-        yield await in_thread(self._codecs, finish.rest)
+            if len(rows := await in_thread(self._codecs, functools.partial(finish.rows, planes))):
+                yield rows
+        if len(rest := await in_thread(self._codecs, finish.rest)):
+            yield rest
 
     def close(self) -> None:
         """End what goes on in the library, and the codec threads; what these run is finished."""

@@ -2,9 +2,11 @@
 
 import argparse
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +14,10 @@ from pathlib import Path
 import numpy
 import torch
 
-from app.pictures.encode import encode_png
-from app.pictures.picture import Picture
 from benchmarks.networks import add_network_options, chosen_network
 from benchmarks.peaks import dense_convolutions, matrix_product
 from benchmarks.pictures import smooth_noise, square
+from benchmarks.png import ours
 from benchmarks.runtimes import NotHere, builders
 from benchmarks.tables import print_bar, print_setting, print_table
 from model.checkpoint import reference_output
@@ -135,8 +136,9 @@ def fidelity_of(upscaled: Pixels, reference: Pixels) -> Fidelity:
 
 def _encoding(config: RRDBConfig, side: int) -> dict[str, Case]:
     answer = smooth_noise(config.scale * side, config.scale * side)
-    original = Picture(planes=smooth_noise(side, side), grey=False, icc_profile=None)
-    return {PNG: Case(run=lambda: encode_png(answer, original))}
+    threads = os.cpu_count() or 1
+    encode = ours(ThreadPoolExecutor(threads), threads)
+    return {PNG: Case(run=lambda: encode(answer[0]))}
 
 
 def _print(cases: dict[str, Case], seconds: dict[str, float], px: int) -> None:

@@ -70,8 +70,8 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         summary="Upscale a picture",
         response_class=Response,
         responses={
-            406: {"description": "Accept names no format that answers may have"},
             200: {"description": "The upscaled picture", "content": _ANSWERS},
+            406: {"description": "Accept names no format that answers may have"},
         },
         openapi_extra={
             "requestBody": {

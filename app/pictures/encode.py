@@ -11,6 +11,7 @@ from PIL import Image
 from app.errors import Unprocessable
 from app.pictures.in_thread import in_thread
 from app.pictures.picture import Metadata, Picture, Pixels
+from app.pictures.png import PngLayout, png_pieces
 
 JPEG_QUALITY = 95
 """If none is asked for: what upscaling has just drawn should not go again."""
@@ -95,11 +96,29 @@ async def encoded(
         pool: where the encoding is done.
         quality: 1 to 100, of WebP (lossless without one or at 100) and JPEG.
     """
+    if form.name == "png":
+        async for piece in png_pieces(_png_layout(layout), rows, pool):
+            yield piece
+        return
     picture, filled = layout.empty(layout.height), 0
     async for some in rows:
         picture[filled : filled + len(some)] = some
         filled += len(some)
     yield await in_thread(pool, lambda: _file(picture, layout, form, quality))
+
+
+def _png_layout(layout: Layout) -> PngLayout:
+    said = layout.metadata
+    return PngLayout(
+        width=layout.width,
+        height=layout.height,
+        channels=layout.channels,
+        bits=layout.bits,
+        icc_profile=said.icc_profile,
+        exif=said.exif,
+        xmp=said.xmp,
+        dpi=said.dpi,
+    )
 
 
 def _file(pixels: Pixels, layout: Layout, form: AnswerFormat, quality: int | None) -> bytes:

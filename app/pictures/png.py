@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from app.pictures.png_filters import filter_rows
 
-Samples = NDArray[numpy.uint8] | NDArray[numpy.uint16]
+Samples = NDArray[numpy.uint8 | numpy.uint16]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}

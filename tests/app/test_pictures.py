@@ -1,7 +1,6 @@
 """Bytes to Picture and back: every kind of upload keeps what it is."""
 
 import contextlib
-import io
 import struct
 import zlib
 

@@ -98,7 +98,9 @@ async def test_a_form_field_out_of_range_is_unprocessable(client: httpx.AsyncCli
     assert next(iter(fields)) in problem(answer, 422, "unprocessable")
 
 
-@pytest.mark.parametrize("query", ["scale=5", "scale=0.5", "scale=nan", "scale=four", "quality=0", "format=gif", "colour=red"])
+@pytest.mark.parametrize(
+    "query", ["scale=5", "scale=0.5", "scale=nan", "scale=four", "quality=0", "format=gif", "colour=red"]
+)
 async def test_a_parameter_out_of_range_is_unprocessable(client: httpx.AsyncClient, query: str) -> None:
     answer = await client.post(f"/v1/upscale?{query}", content=encoded(noise(5, 5)))
     assert query.split("=")[0] in problem(answer, 422, "unprocessable")
