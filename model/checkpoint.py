@@ -62,6 +62,8 @@ class Checkpoint:
     """uint8 RGB (3, H, W)."""
     golden_output: Tensor
     """uint8 RGB (3, scale * H, scale * W)."""
+    format: str = FORMAT
+    """Of the file: ours, or whose dialect in what kind of file."""
 
 
 def write_checkpoint(

@@ -14,12 +14,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from model.catalogue import published_as
 from model.checkpoint import FORMAT, NAME, Card, Checkpoint, read_checkpoint, reference_output
 from model.dialects import generator, recognised
 from model.errors import WeightsError
 from model.ncnn_files import read_graph, refuse_other_graph, scale_of, tensors_of
 from model.pickled import read_pickled
 from model.rrdb import RRDBNet
+
+Read = tuple[RRDBNet, str]
+"""A network, and whose dialect it was written in."""
 
 GOLDEN_SIZE = (21, 26)
 """Height and width of the golden picture of foreign files: odd, so that networks with an unshuffle must pad."""
@@ -38,14 +42,15 @@ def read(path: Path, *, scale: int | None = None) -> Checkpoint:
         return read_checkpoint(path)
     if (reader := READERS.get(path.suffix.lower())) is None:
         raise WeightsError(f"{path} is of no kind that can be read; there are {', '.join(READERS)}")
-    net = reader(path, scale)
-    golden = golden_picture()
+    net, dialect = reader(path, scale)
+    golden, sha256 = golden_picture(), sha256_of(path)
     return Checkpoint(
         net=net,
-        card=_card(path),
-        sha256=sha256_of(path),
+        card=_card(path, sha256),
+        sha256=sha256,
         golden_input=golden,
         golden_output=reference_output(net, golden),
+        format=dialect,
     )
 
 
@@ -82,7 +87,8 @@ def _is_ours(path: Path) -> bool:
     return metadata.get("format", "").startswith(FORMAT.partition("/")[0] + "/")
 
 
-def _card(path: Path) -> Card:
+def _card(path: Path, sha256: str) -> Card:
+    known = published_as(sha256)
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     return Card(
         name=model_name(path),
@@ -91,15 +97,16 @@ def _card(path: Path) -> Card:
         data="unknown",
         metrics={},
         created=changed.date().isoformat(),
-        source=path.name,
+        licence=known.licence if known else "",
+        source=known.url if known else "",
     )
 
 
-def _pickled(path: Path, scale: int | None) -> RRDBNet:
+def _pickled(path: Path, scale: int | None) -> Read:
     return _generator(path, read_pickled(path), scale)
 
 
-def _safetensors(path: Path, scale: int | None) -> RRDBNet:
+def _safetensors(path: Path, scale: int | None) -> Read:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict, and cannot be iterated
@@ -108,27 +115,27 @@ def _safetensors(path: Path, scale: int | None) -> RRDBNet:
     return _generator(path, tensors, scale)
 
 
-def _ncnn(path: Path, scale: int | None) -> RRDBNet:
+def _ncnn(path: Path, scale: int | None) -> Read:
     graph = read_graph(path)
     try:
         net = generator(tensors_of(graph), scale_of(graph) or scale)
         refuse_other_graph(graph, net)
     except WeightsError as error:
         raise WeightsError(f"{path} {error}") from error
-    return net
+    return net, "ncnn"
 
 
-def _generator(path: Path, tensors: Mapping[str, Tensor], scale: int | None) -> RRDBNet:
+def _generator(path: Path, tensors: Mapping[str, Tensor], scale: int | None) -> Read:
     try:
         if found := recognised(tensors):
-            return generator(found[1], scale)
+            return generator(found[1], scale), f"{found[0].name}, {path.suffix.lower()}"
     except WeightsError as error:
         raise WeightsError(f"{path} {error}") from error
     names = ", ".join(repr(name[:60]) for name in list(tensors)[:3]) or "nothing"
     raise WeightsError(f"{path} holds no network of ESRGAN's kind; its weights are {names}, ...")
 
 
-READERS: dict[str, Callable[[Path, int | None], RRDBNet]] = {
+READERS: dict[str, Callable[[Path, int | None], Read]] = {
     ".safetensors": _safetensors,
     ".pth": _pickled,
     ".pt": _pickled,

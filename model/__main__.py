@@ -1,0 +1,161 @@
+"""python -m model: look at weight files, convert them, test them, mix them, fetch them."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from model.catalogue import CATALOGUE
+from model.checkpoint import FORMAT, Card, Checkpoint, WeightsError, write_checkpoint
+from model.device import DeviceMemoryError
+from model.fetching import entry_named, fetch
+from model.inspection import check, describe
+from model.interpolation import InterpolationError, interpolate
+from model.reading import read
+from model.reliable import SelfTestError
+from model.rrdb import SCALES
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+SHIPPED = Path(__file__).parent / "weights"
+"""The folder that the service serves by default."""
+
+REFUSALS = (WeightsError, SelfTestError, InterpolationError, DeviceMemoryError, OSError)
+"""What is told in one line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 1 where a file is refused, with the reason in one line."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        return status
+    except REFUSALS as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m model", description="Weight files of ESRGAN generators.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    info = commands.add_parser("info", help="say what a file is: sizes, scale, cost, origin, hash")
+    info.add_argument("file", type=Path, help=".safetensors, .pth, .pt, .ckpt, or the .param of an ncnn pair")
+    info.add_argument("--json", action="store_true", help="as JSON")
+    info.set_defaults(run=_info)
+
+    convert = commands.add_parser("convert", help="write a file of ours: safe, self-describing, with its own test")
+    convert.add_argument("file", metavar="IN", type=Path)
+    convert.add_argument("out", metavar="OUT", type=Path, help="a .safetensors file, or a folder")
+    convert.add_argument("--scale", type=int, choices=SCALES, help="by which it enlarges; needed for x3 only")
+    convert.add_argument("--name", help="of the model; by default that of the file")
+    convert.add_argument("--licence", help="under which the weights may be used")
+    convert.add_argument("--source", help="where they come from")
+    convert.add_argument("--data", help="what they were trained on, with its licence")
+    convert.add_argument("--dtype", choices=DTYPES, default="float32", help="in which weights are stored")
+    convert.add_argument("--force", action="store_true", help="replace OUT where it exists")
+    convert.set_defaults(run=_convert)
+
+    checking = commands.add_parser("check", help="test a file on this machine as the service does, and its speed")
+    checking.add_argument("file", type=Path)
+    checking.add_argument("--json", action="store_true", help="as JSON")
+    checking.set_defaults(run=_check)
+
+    mix = commands.add_parser("interpolate", help="mix two generators, one trained from the other")
+    mix.add_argument("first", metavar="A", type=Path)
+    mix.add_argument("second", metavar="B", type=Path)
+    mix.add_argument("--alpha", type=float, required=True, help="0 is A, 1 is B")
+    mix.add_argument("-o", "--out", type=Path, required=True, help="a .safetensors file")
+    mix.add_argument("--force", action="store_true", help="replace OUT where it exists")
+    mix.set_defaults(run=_interpolate)
+
+    fetching = commands.add_parser("fetch", help="download a published file; without a name: list what there is")
+    fetching.add_argument("name", nargs="?")
+    fetching.add_argument("--out", metavar="FOLDER", type=Path, default=SHIPPED, help="default: %(default)s")
+    fetching.set_defaults(run=_fetch)
+    return parser
+
+
+def _info(options: argparse.Namespace) -> int:
+    print(_shown(asdict(describe(read(options.file))), as_json=options.json))
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    checkpoint = read(options.file, scale=options.scale)
+    given = {name: getattr(options, name) for name in ("name", "licence", "source", "data")}
+    out = _target(options.out, options.name or checkpoint.card.name, options.force)
+    card = replace(_origin(checkpoint, options.file, out), **{name: one for name, one in given.items() if one})
+    golden = checkpoint.golden_input
+    write_checkpoint(out, checkpoint.net, card, golden_input=golden, dtype=DTYPES[options.dtype])
+    print(f"wrote {out}")
+    return 0
+
+
+def _origin(checkpoint: Checkpoint, path: Path, out: Path) -> Card:
+    """The card of a converted file: a file of ours keeps what it says, a foreign one gets what is known."""
+    if checkpoint.format == FORMAT:
+        return checkpoint.card
+    return replace(
+        checkpoint.card,
+        name=out.stem,
+        recipe=f"converted from {checkpoint.format}",
+        source=checkpoint.card.source or f"{path.name}, sha256 {checkpoint.sha256}",
+    )
+
+
+def _check(options: argparse.Namespace) -> int:
+    findings = check(read(options.file))
+    print(_shown(asdict(findings), as_json=options.json))
+    for failure in findings.failures:
+        print(f"error: {options.file}: {failure}", file=sys.stderr)
+    return 1 if findings.failures else 0
+
+
+def _interpolate(options: argparse.Namespace) -> int:
+    first, second = read(options.first), read(options.second)
+    net = interpolate(first, second, options.alpha)
+    out = _target(options.out, options.out.stem, options.force)
+    recipe = f"interpolate {first.card.name} {second.card.name} --alpha {options.alpha}"
+    card = replace(first.card, name=out.stem, recipe=recipe, metrics={})
+    write_checkpoint(out, net, card, golden_input=first.golden_input)
+    print(f"wrote {out}")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    if options.name is None:
+        for entry in CATALOGUE:
+            print(f"{entry.name:26}{entry.licence:14}{entry.about}")
+        return 0
+    print(f"fetched {fetch(entry_named(options.name), options.out)}")
+    return 0
+
+
+def _target(out: Path, name: str, force: bool) -> Path:
+    path = out / f"{name}.safetensors" if out.is_dir() else out
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"{path} must end in .safetensors")
+    if path.exists() and not force:
+        raise WeightsError(f"{path} exists already; --force replaces it")
+    return path
+
+
+def _shown(values: dict[str, object], *, as_json: bool) -> str:
+    if as_json:
+        finite = {name: None if value in (float("inf"), float("-inf")) else value for name, value in values.items()}
+        return json.dumps(finite, indent=2)
+    width = max(map(len, values))
+    return "\n".join(f"{name.replace('_', ' '):{width}}  {_words(value)}" for name, value in values.items())
+
+
+def _words(value: object) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value) if value != "" else "not said"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""python -m model, as a user meets it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from model.__main__ import main
+from model.checkpoint import Card, read_checkpoint, write_checkpoint
+from model.reading import read
+from model.rrdb import RRDBConfig
+from tests.model.examples import random_net, textured
+from tests.model.published import NEW, NamedGenerator, OldGenerator, randomised
+
+SMALL = {"channels": 6, "blocks": 2, "growth": 3}
+CARD = Card(
+    name="ours", recipe="by_hand", steps=3, data="noise", metrics={"Set5": {"psnr_y": 30.0}}, created="2026-01-01"
+)
+
+
+@pytest.fixture
+def x2plus(tmp_path: Path) -> Path:
+    path = tmp_path / "my_x2plus.pth"
+    torch.save({"params_ema": randomised(NamedGenerator(NEW, scale=2, unshuffle=2, **SMALL)).state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    path = tmp_path / "ours.safetensors"
+    write_checkpoint(path, random_net(), CARD, golden_input=textured(10, 12))
+    return path
+
+
+def test_info_says_what_a_foreign_file_is(x2plus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(x2plus)]) == 0
+    shown = capsys.readouterr().out
+    for line in ("my_x2plus", "Real-ESRGAN (body, conv_body), .pth", "scale           2", "unshuffle       2"):
+        assert line in shown
+
+
+def test_info_as_json_holds_sizes_cost_and_hash(ours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(ours), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    config = RRDBConfig(channels=4, blocks=1, growth=2, scale=4)
+    assert said["format"] == "esrgan-serve/1"
+    assert (said["scale"], said["channels"], said["blocks"], said["growth"]) == (4, 4, 1, 2)
+    assert said["parameters"] == sum(weight.numel() for weight in random_net().parameters())
+    assert said["mmac_per_lr_px"] == pytest.approx(config.macs_per_low_res_px / 1e6, abs=1e-4)
+    assert said["sha256"] == read_checkpoint(ours).sha256
+    assert said["metrics"] == CARD.metrics
+
+
+def test_a_converted_file_makes_bit_for_bit_what_it_made_before(x2plus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "converted.safetensors"
+    assert main(["convert", str(x2plus), str(out), "--licence", "CC0-1.0"]) == 0
+    picture = torch.rand(1, 3, 7, 9)
+    before, after = read(x2plus), read_checkpoint(out)
+    assert torch.equal(before.net(picture), after.net(picture))
+    assert torch.equal(after.golden_output, before.golden_output)
+
+
+def test_a_converted_file_says_where_it_comes_from(x2plus: Path, tmp_path: Path) -> None:
+    given = ["--name", "mine", "--licence", "CC0-1.0", "--data", "my photographs"]
+    assert main(["convert", str(x2plus), str(tmp_path), *given]) == 0
+    with safe_open(tmp_path / "mine.safetensors", framework="pt") as file:
+        said = file.metadata()
+    assert (said["format"], said["scale"], said["unshuffle"]) == ("esrgan-serve/1", "2", "2")
+    assert (said["name"], said["licence"], said["data"]) == ("mine", "CC0-1.0", "my photographs")
+    assert said["source"] == f"my_x2plus.pth, sha256 {read(x2plus).sha256}"
+    assert said["recipe"] == "converted from Real-ESRGAN (body, conv_body), .pth"
+
+
+def test_converting_a_file_of_ours_keeps_its_card_and_golden_picture(ours: Path, tmp_path: Path) -> None:
+    assert main(["convert", str(ours), str(tmp_path / "half.safetensors"), "--dtype", "float16"]) == 0
+    half = read_checkpoint(tmp_path / "half.safetensors")
+    assert half.card == CARD
+    assert torch.equal(half.golden_input, textured(10, 12))
+
+
+def test_x3_is_converted_when_told(tmp_path: Path) -> None:
+    torch.save(randomised(OldGenerator(scale=3, **SMALL)).state_dict(), tmp_path / "3x.pth")
+    assert main(["convert", str(tmp_path / "3x.pth"), str(tmp_path), "--scale", "3"]) == 0
+    assert read_checkpoint(tmp_path / "3x.safetensors").net.config.scale == 3
+
+
+def test_convert_replaces_nothing_unasked(x2plus: Path, ours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = ours.read_bytes()
+    assert main(["convert", str(x2plus), str(ours)]) == 1
+    assert "exists already; --force replaces it" in capsys.readouterr().err
+    assert ours.read_bytes() == before
+    assert main(["convert", str(x2plus), str(ours), "--force"]) == 0
+    assert read_checkpoint(ours).card.name == "ours"
+
+
+def test_convert_writes_safetensors_only(x2plus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(x2plus), str(tmp_path / "out.pth")]) == 1
+    assert "must end in .safetensors" in capsys.readouterr().err
+
+
+def test_check_finds_a_sound_network_sound(
+    x2plus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("model.inspection.SPEED_S", 0.01)
+    monkeypatch.setattr("model.inspection.use_physical_cores", lambda: 1)
+    assert main(["check", str(x2plus), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["stream_levels"] <= 1
+    assert found["lr_px_per_s"] > 0
+
+
+def test_check_refuses_a_network_that_does_not_make_its_golden_picture(
+    ours: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.inspection.use_physical_cores", lambda: 1)
+    monkeypatch.setattr("model.checkpoint.reference_output", lambda net, picture: torch.zeros(3, 40, 48).byte())
+    write_checkpoint(ours, random_net(), CARD, golden_input=textured(10, 12))
+    assert main(["check", str(ours)]) == 1
+    assert capsys.readouterr().err.startswith("error: self-test of ours on ")
+
+
+def test_interpolate_writes_a_network_between_two(ours: Path, tmp_path: Path) -> None:
+    net = random_net()
+    net.conv_last.weight *= 1.1
+    other, out = tmp_path / "other.safetensors", tmp_path / "between.safetensors"
+    write_checkpoint(other, net, CARD, golden_input=textured(10, 12))
+    assert main(["interpolate", str(ours), str(other), "--alpha", "0.5", "-o", str(out)]) == 0
+    between = read_checkpoint(out)
+    assert between.card.name == "between"
+    assert torch.allclose(between.net.conv_last.weight, random_net().conv_last.weight * 1.05)
+
+
+def test_interpolate_refuses_two_sizes(ours: Path, x2plus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["interpolate", str(ours), str(x2plus), "--alpha", "0.5", "-o", "out.safetensors"]) == 1
+    assert "the sizes must be equal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["info", "check"])
+def test_what_cannot_be_read_is_one_line_and_status_1(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.pth").write_bytes(b"not a\nnetwork")
+    assert main([command, str(tmp_path / "bad.pth")]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert told.err.count("\n") == 1
+
+
+def test_fetch_without_a_name_lists_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fetch"]) == 0
+    assert "realesrgan-x4plus         BSD-3-Clause" in capsys.readouterr().out
+
+
+def test_fetching_an_unknown_name_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fetch", "nothing"]) == 1
+    assert capsys.readouterr().err.startswith("error: there is no 'nothing'")
