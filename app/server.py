@@ -8,8 +8,9 @@ from fastapi import Depends, FastAPI
 from app import VERSION
 from app.access.keys import Right
 from app.http.auth import Access
+from app.http.deadline import Deadlines
 from app.http.docs import docs_routes
-from app.http.entrance import Entrance
+from app.http.entrance import WORK, Entrance
 from app.http.headers import SecureHeaders
 from app.http.health import health_routes
 from app.http.metrics import metrics_routes
@@ -46,7 +47,9 @@ def create_app(life: Lifecycle) -> FastAPI:
         docs_url=None,  # ours has a policy
         redoc_url=None,
     )
-    app.add_middleware(Entrance, life=life)  # the last one added is the first to see a request
+    # The last one added is the first to see a request.
+    app.add_middleware(Deadlines, default_s=life.settings.wait_s, most_s=life.settings.max_wait_s, below=WORK)
+    app.add_middleware(Entrance, life=life)
     app.add_middleware(RequestContext, observers=[log_access, metrics.observe])
     app.add_middleware(SecureHeaders)
     add_problem_handlers(app)

@@ -46,6 +46,21 @@ class Settings(BaseSettings):
     max_width_px: int = Field(
         default=16384, ge=1, description="Widest picture: the memory of a row stream grows with the width."
     )
+    max_upload_memory_bytes: int = Field(
+        default=2**28, ge=1024, description="Memory for the uploads that are read or wait; more gets 429."
+    )
+    max_picture_memory_bytes: int = Field(
+        default=2**31, ge=1, description="Memory for decoded pictures and their answers; uploads wait for it in order."
+    )
+    upload_s: float = Field(default=300, gt=0, description="Seconds for a whole upload.")
+    upload_idle_s: float = Field(default=10, gt=0, description="Seconds without a byte of an upload.")
+    upload_bytes_per_s: int = Field(
+        default=8192, ge=1, description="Least rate of an upload on average, once it has gone on for the time above."
+    )
+    wait_s: float = Field(
+        default=300, gt=0, description="Seconds that a request may take whose caller prefers no other time."
+    )
+    max_wait_s: int = Field(default=600, ge=1, description="Longest time that a caller may prefer.")
     max_queued_px: int = Field(
         default=2**26, ge=1, description="Most pixels that may wait for the device; more gets 429."
     )

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Hashable
+from types import TracebackType
 
 from app.batching.cost import CostModel
 from app.errors import QueueFull
@@ -55,6 +56,16 @@ class Backlog:
                 retry_after_s=wait_s,
             )
 
+    def reserve(self, key: tuple[Hashable, Hashable], px: int) -> "Place":
+        """Keep a place for a work that will be submitted.
+
+        Raises:
+            QueueFull: see `check`.
+        """
+        self.check(px)
+        self.add(key, px)
+        return Place(self, key, px)
+
     def add(self, key: tuple[Hashable, Hashable], px: int) -> None:
         """A work was accepted."""
         self._px[key] += px
@@ -64,3 +75,26 @@ class Backlog:
         self._px[key] -= px
         if not self._px[key]:
             del self._px[key]
+
+
+class Place:
+    """A place in the queue for a work that is still being prepared; given back by the end of `with`, if not taken."""
+
+    def __init__(self, backlog: Backlog, key: tuple[Hashable, Hashable], px: int) -> None:
+        self._backlog = backlog
+        self._key = key
+        self._px = px
+
+    def __enter__(self) -> "Place":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Its LR px do not count any more; once."""
+        if self._px:
+            self._backlog.remove(self._key, self._px)
+            self._px = 0

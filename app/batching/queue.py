@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic
 
-from app.batching.backlog import Backlog
+from app.batching.backlog import Backlog, Place
 from app.batching.cost import CostModel
 from app.batching.open_streams import OpenStreams
 from app.batching.pieces import Bands, Piece, Request
@@ -63,13 +63,16 @@ class Queue(Generic[Input, Output]):
     def __len__(self) -> int:
         return len(self._requests)
 
-    def add(self, work: Work[Input]) -> Ticket[Output]:
-        """Accept a work.
+    def add(self, work: Work[Input], place: Place | None = None) -> Ticket[Output]:
+        """Accept a work, in the place that was kept for it, if one was.
 
         Raises:
-            QueueFull: too much waits already.
+            QueueFull: no place was kept, and too much waits already.
         """
-        self._backlog.check(work.cost_px)
+        if place is None:
+            self._backlog.check(work.cost_px)
+        else:
+            place.give_back()
         request: Request[Input, Output] = Request(work=work, submitted_s=self._clock())
         request.ticket = Ticket(
             work.cost_px, on_read=partial(self.line_up, request), on_leave=partial(self._withdraw, request)

@@ -10,13 +10,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from app.batching.backlog import Backlog
+from app.batching.backlog import Backlog, Place
 from app.batching.cost import CostModel
 from app.batching.counters import Counters
 from app.batching.open_streams import OpenStreams
@@ -125,17 +125,35 @@ class Scheduler(Generic[Input, Output]):
             held_bytes=self._open.held_bytes,
         )
 
-    def submit(self, work: Work[Input]) -> Ticket[Output]:
-        """Accept a work; the ticket gives the parts of its output, and leaving the ticket withdraws it.
+    def reserve(self, work: Work[Any]) -> Place:
+        """Keep a place for a work of which only the size is known yet, so that nothing is prepared in vain.
 
         Raises:
             QueueFull: too much waits already; `retry_after_s` is the predicted time until there is room.
             Unavailable: the service is stopping.
         """
+        with self._admitting():
+            return self._backlog.reserve(work.cost_key, work.cost_px)
+
+    def submit(self, work: Work[Input], place: Place | None = None) -> Ticket[Output]:
+        """Accept a work; the ticket gives the parts of its output, and leaving the ticket withdraws it.
+
+        Args:
+            place: what `reserve` has kept for it.
+
+        Raises:
+            QueueFull: no place was kept, and too much waits already, see `reserve`.
+            Unavailable: the service is stopping.
+        """
+        with self._admitting():
+            return self._queue.add(work, place)
+
+    @contextmanager
+    def _admitting(self) -> Iterator[None]:
         if self._stopping or not self.alive:
             raise Unavailable("the service is stopping; send the picture again in a few seconds", retry_after_s=5)
         try:
-            return self._queue.add(work)
+            yield
         except QueueFull:
             self._counters.refused += 1
             raise

@@ -18,9 +18,9 @@ from app.http.problems import answer_to, http_problem
 LOOK_S = 1.0
 """Time between two looks at a connection, which is how exactly its times are kept."""
 
-LINGER_S = 10.0
-"""How long the rest of a body is read and thrown away after its answer: a caller that is still sending would otherwise
-find its connection reset, and the answer lost."""
+LINGER_S = 5.0
+"""How long the rest of a request is read and thrown away after its answer: a caller that is still sending would
+otherwise find its connection reset, and the answer lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class Connection(H11Protocol):
         self._quiet_since_s = now_s
         self._head_since_s: float | None = now_s
         self._answered_s: float | None = None
+        self._hung_up = False
         self._taken_s = now_s
         self._unsent_bytes = 0
         self._look = self.loop.call_later(LOOK_S, self._look_at_it)
@@ -60,6 +61,8 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request have come."""
+        if self._hung_up:
+            return
         if self._head_since_s is None and self.conn.their_state is h11.IDLE:
             self._head_since_s = time.monotonic()
         super().data_received(data)
@@ -132,13 +135,16 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def _refuse(self, answer: Response) -> None:
-        """Answer below the application, which knows nothing of the request, and hang up."""
+        """Answer below the application, which knows nothing of the request, and hang up, though not at once."""
         phrase = HTTPStatus(answer.status_code).phrase
         own = [(b"x-request-id", uuid.uuid4().hex.encode()), (b"connection", b"close")]
         headers = [*self.server_state.default_headers, *answer.raw_headers, *own]
         head = [f"HTTP/1.1 {answer.status_code} {phrase}".encode(), *(b"%b: %b" % header for header in headers)]
         self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
-        self.transport.close()
+        self.transport.write_eof()
+        self._hung_up = True
+        self._head_since_s, self._answered_s = None, time.monotonic()
+        self.flow.resume_reading()
 
 
 def limited(limits: ConnectionLimits) -> type[Connection]:

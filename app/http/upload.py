@@ -1,15 +1,33 @@
 """What a request sends: the picture as the multipart field `image` or as the raw body, and parameters beside it."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from app.errors import BadRequest, TooLarge
+from app.admission import Held
+from app.errors import BadRequest, TooLarge, TooSlow
 
 FIELD = "image"
+
+MOST_FIELDS = 32
+"""Form fields beside the picture; more than there are parameters, so that a wrong one is told by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadLimits:
+    """What a body may take."""
+
+    most_bytes: int
+    whole_s: float
+    """Seconds from the headers to the end of the body."""
+    idle_s: float
+    """Seconds without a byte; and before the rate is looked at."""
+    bytes_per_s: int
+    """The least rate, on average."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,40 +39,69 @@ class Upload:
     """The other fields of a form."""
 
 
-async def read_upload(request: Request, max_bytes: int) -> Upload:
-    """Read the body, and stop reading at the limit.
+async def read_upload(request: Request, limits: UploadLimits, held: Held) -> Upload:
+    """Read the body as far as the limits and the memory allow.
+
+    Args:
+        held: the memory of this upload, which grows with what is announced or comes.
 
     Raises:
-        TooLarge: the request is larger than `max_bytes`.
+        TooLarge: the request is larger than the limit.
+        TooSlow: it comes too slowly.
+        QueueFull: other uploads fill the memory.
         BadRequest: no picture in it, or broken multipart.
     """
-    body = await _read_body(request, max_bytes)
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal():
+        _check_size(int(announced), limits)
+        held.grow_to(int(announced))
+    body = _parts(request, limits, held)
     is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
-    upload = await _parse_form(request, body) if is_form else Upload(picture=body)
+    upload = await _parse_form(request, body, limits) if is_form else Upload(picture=await _joined(body))
     if not upload.picture:
         raise BadRequest(f"the request holds no picture; send it as the multipart field {FIELD!r} or as the raw body")
     return upload
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
-    announced = request.headers.get("content-length", "")
-    body = bytearray()
-    if not (announced.isdecimal() and int(announced) > max_bytes):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_bytes:
-                break
-        else:
-            return bytes(body)
-    raise TooLarge(f"the upload has more than {max_bytes} bytes, which is the limit; send a smaller file")
+def _check_size(size_bytes: int, limits: UploadLimits) -> None:
+    if size_bytes > limits.most_bytes:
+        raise TooLarge(f"the upload has more than {limits.most_bytes} bytes, which is the limit; send a smaller file")
 
 
-async def _parse_form(request: Request, body: bytes) -> Upload:
-    async def whole_body() -> AsyncGenerator[bytes, None]:
-        yield body
+async def _parts(request: Request, limits: UploadLimits, held: Held) -> AsyncGenerator[bytes, None]:
+    """The body as it comes."""
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    size_bytes = 0
+    parts = request.stream()
+    while True:
+        enough_s = began_s + min(limits.whole_s, limits.idle_s + size_bytes / limits.bytes_per_s)
+        try:
+            async with asyncio.timeout_at(min(enough_s, loop.time() + limits.idle_s)):
+                part = await anext(parts, None)
+        except TimeoutError as error:
+            raise TooSlow(
+                f"{size_bytes} bytes of the body came within {loop.time() - began_s:.1f} s; send all within "
+                f"{limits.whole_s:g} s, at least {limits.bytes_per_s} bytes/s, without a pause of {limits.idle_s:g} s"
+            ) from error
+        if part is None:
+            return
+        size_bytes += len(part)
+        _check_size(size_bytes, limits)
+        held.grow_to(size_bytes)
+        yield part
 
-    parser = MultiPartParser(request.headers, whole_body(), max_files=1, max_fields=8)
-    parser.spool_max_size = len(body) + 1  # it is in memory already; no second copy on the disk
+
+async def _joined(body: AsyncGenerator[bytes, None]) -> bytes:
+    whole = bytearray()
+    async for part in body:
+        whole += part
+    return bytes(whole)
+
+
+async def _parse_form(request: Request, body: AsyncGenerator[bytes, None], limits: UploadLimits) -> Upload:
+    parser = MultiPartParser(request.headers, body, max_files=1, max_fields=MOST_FIELDS)
+    parser.spool_max_size = limits.most_bytes + 1  # its memory is accounted for; nothing goes to the disk
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -62,7 +109,14 @@ async def _parse_form(request: Request, body: bytes) -> Upload:
     try:
         file = form.get(FIELD)
         picture = await file.read() if isinstance(file, UploadFile) else b""
-        parameters = {name: value for name, value in form.items() if isinstance(value, str) and name != FIELD}
-        return Upload(picture=picture, parameters=parameters)
+        return Upload(picture=picture, parameters=_parameters(form))
     finally:
         await form.close()
+
+
+def _parameters(form: FormData) -> Mapping[str, str]:
+    fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str) and name != FIELD]
+    parameters = dict(fields)
+    if len(parameters) < len(fields):
+        raise BadRequest("a form field is given more than once; give each once")
+    return parameters

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from app.errors import Unprocessable
 from app.http.accept import accepted_format
-from app.http.upload import FIELD, Upload, read_upload
+from app.http.upload import FIELD, Upload, UploadLimits, read_upload
 from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, AnswerFormat
 from app.pictures.metadata import MetadataRule
@@ -64,6 +64,12 @@ _ANSWERS = {form.media_type: _BINARY for form in FORMATS.values()}
 def upscale_routes(life: Lifecycle) -> APIRouter:
     """The endpoint that upscales."""
     routes = APIRouter(prefix="/v1", tags=["upscale"])
+    limits = UploadLimits(
+        most_bytes=life.settings.max_upload_bytes,
+        whole_s=life.settings.upload_s,
+        idle_s=life.settings.upload_idle_s,
+        bytes_per_s=life.settings.upload_bytes_per_s,
+    )
 
     @routes.post(
         "/upscale",
@@ -83,15 +89,20 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
     async def upscale(request: Request, query: Annotated[Parameters, Query()]) -> Response:
         """Send the picture as the multipart field `image` or as the raw body; its format is told by its content."""
         service = life.service
-        upload = await read_upload(request, service.settings.max_upload_bytes)
-        asked = query.with_form(upload)
-        form = FORMATS[asked.format] if asked.format else accepted_format(", ".join(request.headers.getlist("accept")))
-        return _response(await _while_connected(request, _upscaled(service, upload, asked, form)))
+        with service.uploads.hold() as held:
+            upload = await read_upload(request, limits, held)
+            asked = query.with_form(upload)
+            accepted = ", ".join(request.headers.getlist("accept"))
+            form = FORMATS[asked.format] if asked.format else accepted_format(accepted)
+            work = _upscaled(service, upload, asked, form, request.state.deadline_s)
+            return _response(await _while_connected(request, work))
 
     return routes
 
 
-async def _upscaled(service: UpscaleService, upload: Upload, asked: Parameters, form: AnswerFormat) -> Answer:
+async def _upscaled(
+    service: UpscaleService, upload: Upload, asked: Parameters, form: AnswerFormat, deadline_s: float
+) -> Answer:
     async with service.library.lease(asked.model) as network:
         model = network.info
         if asked.scale and asked.scale > model.scale:
@@ -105,7 +116,7 @@ async def _upscaled(service: UpscaleService, upload: Upload, asked: Parameters, 
             metadata=asked.metadata,
             colour_lock=asked.colour_lock,
         )
-        return await service.upscale(upload.picture, network, wanted)
+        return await service.upscale(upload.picture, network, wanted, deadline_s=deadline_s)
 
 
 def _response(answer: Answer) -> Response:

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from dataclasses import dataclass
 
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,6 +20,29 @@ BROKEN = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticEr
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What the header of an upload tells, before anything is decoded."""
+
+    planes: int
+    """Most that the picture may have: two where it may be transparent."""
+    height: int
+    width: int
+    """Both as stored, not upright."""
+
+
+def read_header(upload: bytes, *, max_px: int) -> Header:
+    """Look at the header of an upload.
+
+    Raises:
+        UnsupportedFormat: not one of `FORMATS`.
+        TooLarge: more than `max_px` pixels.
+        Unprocessable: the header is corrupt.
+    """
+    image = _open(upload, max_px)
+    return Header(planes=1 + image.has_transparency_data, height=image.height, width=image.width)
+
+
 def decode(upload: bytes, *, max_px: int, max_width_px: int) -> Picture:
     """Decode the first frame of an upload, upright.
 
@@ -28,11 +52,6 @@ def decode(upload: bytes, *, max_px: int, max_width_px: int) -> Picture:
         Unprocessable: truncated or corrupt.
     """
     image = _open(upload, max_px)
-    if image.width * image.height > max_px:
-        raise TooLarge(
-            f"the picture has {image.width} x {image.height} = {image.width * image.height} px; "
-            f"the limit is {max_px} px; send a smaller one or parts of it"
-        )
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -46,13 +65,19 @@ def decode(upload: bytes, *, max_px: int, max_width_px: int) -> Picture:
 def _open(upload: bytes, max_px: int) -> Image.Image:
     accepted = ", ".join(FORMATS)
     try:
-        return Image.open(io.BytesIO(upload), formats=FORMATS)
+        image = Image.open(io.BytesIO(upload), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise UnsupportedFormat(f"the upload is not a picture in a known format; accepted are {accepted}") from error
     except Image.DecompressionBombError as error:
         raise TooLarge(f"the picture has far more than {max_px} px, the limit; send a smaller one") from error
     except BROKEN as error:
         raise Unprocessable(f"the header of the picture is corrupt ({_one_line(error)})") from error
+    if image.width * image.height > max_px:
+        raise TooLarge(
+            f"the picture has {image.width} x {image.height} = {image.width * image.height} px; "
+            f"the limit is {max_px} px; send a smaller one or parts of it"
+        )
+    return image
 
 
 def _picture(image: Image.Image) -> Picture:

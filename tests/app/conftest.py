@@ -1,7 +1,7 @@
 """A whole service around a tiny random generator, and a client that talks to it without a socket."""
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,8 @@ from app.service import UpscaleService
 from app.settings import Settings
 from model.checkpoint import Card, write_checkpoint
 from model.rrdb import RRDBConfig, RRDBNet
+from tests.app.held import Held
+from tests.app.live import Live, calling, serving
 
 
 @pytest.fixture
@@ -78,6 +80,25 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
         yield it
+
+
+@pytest.fixture
+async def live(life: Lifecycle) -> AsyncIterator[Live]:
+    async with serving(life) as it:
+        yield it
+
+
+@pytest.fixture
+async def caller(live: Live) -> AsyncIterator[httpx.AsyncClient]:
+    async with calling(live) as it:
+        yield it
+
+
+@pytest.fixture
+def held(service: UpscaleService, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    device = Held(service, monkeypatch)
+    yield device
+    device.gate.set()
 
 
 def noise(width: int, height: int, *, mode: str = "RGB", seed: int = 0) -> Image.Image:

@@ -76,11 +76,11 @@ class Caller:
         self.writer.close()
 
 
-async def until(holds: Callable[[], bool], *, within_s: float = 10) -> None:
+async def until(holds: Callable[[], bool], *, within_s: float = 10, pause_s: float = 0.005) -> None:
     """Wait for what happens in the service."""
     async with asyncio.timeout(within_s):
         while not holds():  # noqa: ASYNC110  # nothing signals it, it is only to be seen
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(pause_s)
 
 
 @asynccontextmanager

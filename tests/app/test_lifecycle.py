@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 
 import httpx
 import pytest
@@ -12,46 +12,10 @@ from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings
 from tests.app.conftest import decoded, encoded, noise, problem
+from tests.app.held import Held
 from tests.app.live import Live, calling, serving, until
 
 pytestmark = pytest.mark.anyio
-
-
-class Held:
-    """The device, which works no further until it is let go."""
-
-    def __init__(self, service: UpscaleService, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.entered, self.gate = threading.Event(), threading.Event()
-        upscale = service.scheduler._engine.batch
-
-        def batch(inputs: Sequence[Job]) -> Sequence[Pixels]:
-            self.entered.set()
-            assert self.gate.wait(20)
-            return upscale(inputs)
-
-        monkeypatch.setattr(service.scheduler._engine, "batch", batch)
-
-    async def at_work(self) -> None:
-        assert await asyncio.to_thread(self.entered.wait, 10)
-
-
-@pytest.fixture
-def held(service: UpscaleService, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    device = Held(service, monkeypatch)
-    yield device
-    device.gate.set()
-
-
-@pytest.fixture
-async def live(life: Lifecycle) -> AsyncIterator[Live]:
-    async with serving(life) as it:
-        yield it
-
-
-@pytest.fixture
-async def caller(live: Live) -> AsyncIterator[httpx.AsyncClient]:
-    async with calling(live) as it:
-        yield it
 
 
 def post(caller: httpx.AsyncClient, *, width: int = 5) -> "asyncio.Task[httpx.Response]":

@@ -1,0 +1,195 @@
+"""Connections that are slow, odd, hostile or too many, against the service behind a real port."""
+
+import asyncio
+import socket
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from app.http import connection
+from app.lifecycle import Lifecycle
+from app.settings import Settings
+from tests.app.conftest import encoded, noise, problem
+from tests.app.live import Live, until
+
+pytestmark = pytest.mark.anyio
+
+PICTURE = encoded(noise(5, 5))
+HEAD = f"POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: {len(PICTURE)}\n"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LOOK_S", 0.05)
+    monkeypatch.setattr(connection, "LINGER_S", 0.3)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(
+        update={
+            "max_connections": 12,
+            "head_s": 0.4,
+            "send_idle_s": 0.4,
+            "upload_s": 2.0,
+            "upload_idle_s": 0.4,
+            "upload_bytes_per_s": 1000,
+        }
+    )
+
+
+async def answers_still(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send(HEAD + "\n", PICTURE)
+    assert await caller.status() == 200
+    await until(lambda: live.life.accepted == 0)
+    assert live.life.service.uploads.held_bytes == live.life.service.pictures.used_bytes == 0
+
+
+async def test_headers_that_drip_are_cut(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send("POST /v1/upscale HTTP/1.1\nHost:")
+    assert await caller.status() == 408
+    assert await caller.closed()
+
+
+async def test_headers_that_drip_on_a_used_connection_are_cut(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send(HEAD + "\n", PICTURE)
+    assert await caller.status() == 200
+    await caller.send("GET /livez HT")
+    assert await caller.status() == 408
+
+
+async def test_a_connection_that_says_nothing_is_closed(live: Live) -> None:
+    assert await (await live.connect()).closed()
+
+
+async def test_a_body_that_stalls_is_cut(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send(HEAD + "\n", PICTURE[:20])
+    assert await caller.status() == 408
+    assert await caller.closed()
+    await answers_still(live)
+
+
+async def test_a_body_that_drips_is_cut(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 9000\n\n")
+    cut = asyncio.create_task(caller.status())
+    while not cut.done():
+        await caller.send("", b"x")
+        await asyncio.sleep(0.1)
+    assert cut.result() == 408
+    await answers_still(live)
+
+
+async def test_a_body_that_is_fast_enough_is_not_cut(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send(HEAD + "\n")
+    for start in range(0, len(PICTURE), 50):
+        await asyncio.sleep(0.1)
+        await caller.send("", PICTURE[start : start + 50])
+    assert await caller.status() == 200
+
+
+async def test_an_endless_body_is_answered_and_then_cut(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send("POST /v1/upscale HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n")
+    answer = asyncio.create_task(caller.status())
+    chunk = b"4000\r\n" + bytes(0x4000) + b"\r\n"
+    with suppress(ConnectionError):
+        async with asyncio.timeout(10):
+            while True:
+                await caller.send("", chunk)
+                await asyncio.sleep(0.005)
+    assert await answer == 413
+    await answers_still(live)
+
+
+async def test_continue_is_said_to_those_who_are_let_in(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send(HEAD + "Expect: 100-continue\n\n")
+    assert await caller.status() == 100
+    await caller.send("", PICTURE)
+    assert await caller.status() == 200
+
+
+async def test_continue_is_not_said_to_those_who_are_refused(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 100001\nExpect: 100-continue\n\n")
+    assert await caller.status() == 413
+    assert await caller.closed()
+
+
+FORGED = [
+    ("rubbish\n\n", 400),
+    ("POST /v1/upscale HTTP/1.1\n\n", 400),  # no Host
+    ("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 5\nContent-Length: 6\n\n", 400),
+    ("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: -5\n\n", 400),
+    ("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: five\n\n", 400),
+    ("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 99999999999999999999\n\n", 413),
+    (f"POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: {'9' * 100}\n\n", 400),
+    ("POST /v1/upscale HTTP/1.1\nHost: a\nTransfer-Encoding: gzip\n\n", 501),
+    ("POST /v1/upscale HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nContent-Length: 5\n\n0\n\n", 400),
+    ("POST /v1/upscale HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\nxyz\n", 400),
+    (f"GET /livez HTTP/1.1\nHost: a\nX: {'y' * 100_000}\n\n", 431),
+    ("GET /livez HTTP/1.1\nHost: a\nX y: z\n\n", 400),
+    ("GET /livez HTTP/1.1\nHost: a\nUpgrade: websocket\nConnection: Upgrade\n\n", 200),
+]
+
+
+async def test_forged_heads_get_the_status_that_http_has_for_them(live: Live) -> None:
+    for head, status in FORGED:
+        caller = await live.connect()
+        await caller.send(head)
+        assert await caller.status() == status, head[:200]
+        await answers_still(live)
+
+
+async def test_what_is_not_http_is_answered_with_a_problem_document(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send("rubbish\n\n")
+    text = (await asyncio.wait_for(caller.reader.read(), 10)).decode()
+    assert "content-type: application/problem+json" in text
+    assert "x-request-id: " in text
+    assert "urn:esrgan-serve:problem:bad-request" in text
+
+
+async def test_a_reader_that_takes_nothing_of_its_answer_is_cut(live: Live) -> None:
+    picture = encoded(noise(200, 190), "JPEG", quality=10)
+    with socket.socket() as sleeper:
+        sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await asyncio.to_thread(sleeper.connect, ("127.0.0.1", live.port))
+        # More answers than what the system keeps for a connection.
+        request = f"POST /v1/upscale HTTP/1.1\r\nHost: a\r\nContent-Length: {len(picture)}\r\n\r\n".encode() + picture
+        await asyncio.to_thread(sleeper.sendall, request * 6)
+        connections = live.server.server_state.connections
+        await until(lambda: len(connections) == 1)
+        await until(lambda: not connections, within_s=30)
+    await answers_still(live)
+
+
+async def test_one_connection_too_many_takes_the_place_of_the_one_that_is_quiet_longest(
+    live: Live, caller: httpx.AsyncClient
+) -> None:
+    quiet = [await live.connect() for _ in range(12)]
+    assert (await caller.get("/livez")).status_code == 200
+    assert await quiet[0].closed(within_s=0.3)
+
+
+async def test_too_many_requests_are_refused_while_probes_are_answered(
+    live: Live, caller: httpx.AsyncClient, life: Lifecycle
+) -> None:
+    uploads = [await live.connect() for _ in range(9)]
+    for upload in uploads:
+        await upload.send(HEAD + "\n", PICTURE[:20])
+    await until(lambda: life.accepted == 9)
+    refused = await caller.post("/v1/upscale", content=PICTURE)
+    problem(refused, 429, "queue-full")
+    assert refused.headers["retry-after"] == "1"
+    assert (await caller.get("/readyz")).status_code == 200
+    for upload in uploads:
+        await upload.send("", PICTURE[20:])
+    assert [await upload.status() for upload in uploads] == [200] * 9
