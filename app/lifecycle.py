@@ -114,7 +114,7 @@ class Lifecycle:
     def begin(self) -> None:
         """Start to load; returns at once."""
         if self._service is not None:
-            self._service.scheduler.start()
+            self._service.start()
             return
         # No pool: a stop does not wait for it, since nothing is lost when loading is broken off.
         threading.Thread(target=self._load, args=(asyncio.get_running_loop(),), name="load", daemon=True).start()
@@ -168,4 +168,4 @@ class Lifecycle:
         if service is None:
             self._failed()
         elif not self._draining:
-            service.scheduler.start()
+            service.start()

@@ -5,7 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -183,7 +183,8 @@ def build_service(settings: Settings) -> UpscaleService:
 async def _give_memory_back(scheduler: Scheduler[Job, Pixels]) -> None:
     """What a network has left behind goes back to the system, once nobody holds it any more."""
     await asyncio.sleep(LETTING_GO_S)
-    await scheduler.between_pieces(partial(release_memory, best_device()))
+    with suppress(RuntimeError):  # the service has stopped meanwhile
+        await scheduler.between_pieces(partial(release_memory, best_device()))
 
 
 def _info(name: str, upscaler: ReliableUpscaler, checkpoint: Checkpoint) -> ModelInfo:

@@ -14,7 +14,7 @@ from app.http.entrance import WORK, Entrance
 from app.http.headers import SecureHeaders
 from app.http.health import health_routes
 from app.http.metrics import metrics_routes
-from app.http.models import model_routes
+from app.http.models import model_routes, reload_routes
 from app.http.problems import add_problem_handlers
 from app.http.upscale import upscale_routes
 from app.lifecycle import Lifecycle
@@ -58,6 +58,7 @@ def create_app(life: Lifecycle) -> FastAPI:
     for routes in (upscale_routes(life), model_routes(life)):
         app.include_router(routes, dependencies=with_key)
     app.include_router(metrics_routes(metrics), dependencies=[Depends(access.demand(Right.METRICS))])
+    app.include_router(reload_routes(life), dependencies=[Depends(access.demand(Right.ADMINISTER))])
     app.include_router(health_routes(life))
     app.include_router(docs_routes(app.title))
     return app

@@ -150,6 +150,12 @@ class UpscaleService:
         if len(rest := await in_thread(self._codecs, finish.rest)):
             yield rest
 
+    def start(self) -> None:
+        """Begin to run work, and to watch the models."""
+        self.scheduler.start()
+        if self.settings.watch_s:
+            self.library.watch(self.settings.watch_s)
+
     def close(self) -> None:
         """End what goes on in the library, and the codec threads; what these run is finished."""
         self.library.close()

@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     load: Literal["start", "lazy"] = Field(
         default="start", description="When models are loaded: all at the start, or each when it is first asked for."
     )
+    watch_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=3600,
+        description="Seconds between two looks into the folder for new, changed and removed files; 0: none.",
+    )
     max_model_bytes: int = Field(
         default=4 * 2**30,
         ge=1,

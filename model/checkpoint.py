@@ -6,20 +6,20 @@ the weights lie `golden.input` and `golden.output`, uint8 RGB (3, H, W): what th
 float32.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from model.dialects import LARGEST_SIZE, refuse_other_shapes
 from model.errors import WeightsError as WeightsError
 from model.rrdb import RRDBConfig, RRDBNet
+from model.tensor_files import read_tensors
 
 FORMAT = "esrgan-serve/1"
 ARCHITECTURE = "rrdb"
@@ -94,14 +94,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         WeightsError: not a weight file, not ours, incomplete, of the wrong shape, or not finite.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            config, card = _parse(metadata, path)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict, and cannot be iterated
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a readable .safetensors file ({error})") from error
+    file = read_tensors(path)
+    config, card = _parse(file.metadata, path)
+    tensors = dict(file.tensors)
     golden = [tensors.pop(name, None) for name in ("golden.input", "golden.output")]
     golden_input, golden_output = (_checked_golden(tensor, path) for tensor in golden)
     try:
@@ -112,7 +107,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(
         net=_network(config, tensors),
         card=card,
-        sha256=sha256,
+        sha256=file.sha256,
         golden_input=golden_input,
         golden_output=golden_output,
     )
@@ -122,9 +117,7 @@ def record_metrics(path: Path, metrics: Metrics) -> None:
     """Add measurements to a weight file's metadata, in place of earlier ones of the same sets."""
     checkpoint = read_checkpoint(path)
     card = replace(checkpoint.card, metrics=checkpoint.card.metrics | metrics)
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict, and cannot be iterated
-    _save(path, tensors, checkpoint.net.config, card)
+    _save(path, read_tensors(path).tensors, checkpoint.net.config, card)
 
 
 @torch.inference_mode()

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from model.catalogue import published_as
@@ -21,6 +20,7 @@ from model.errors import WeightsError
 from model.ncnn_files import read_graph, refuse_other_graph, scale_of, tensors_of
 from model.pickled import read_pickled
 from model.rrdb import RRDBNet
+from model.tensor_files import read_tensors
 
 Read = tuple[RRDBNet, str]
 """A network, and whose dialect it was written in."""
@@ -80,9 +80,8 @@ def model_name(path: Path) -> str:
 def _is_ours(path: Path) -> bool:
     """Whether the header says so; what is no `.safetensors` at all goes to our own reader, which says why not."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-    except (SafetensorError, OSError):
+        metadata = read_tensors(path).metadata
+    except WeightsError:
         return True
     return metadata.get("format", "").startswith(FORMAT.partition("/")[0] + "/")
 
@@ -107,12 +106,7 @@ def _pickled(path: Path, scale: int | None) -> Read:
 
 
 def _safetensors(path: Path, scale: int | None) -> Read:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict, and cannot be iterated
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a readable .safetensors file ({error})") from error
-    return _generator(path, tensors, scale)
+    return _generator(path, read_tensors(path).tensors, scale)
 
 
 def _ncnn(path: Path, scale: int | None) -> Read:

@@ -58,3 +58,15 @@ def model_routes(life: Lifecycle) -> APIRouter:
         return ModelList(default=library.default, models=[ModelEntry.of(entry) for entry in library.entries()])
 
     return routes
+
+
+def reload_routes(life: Lifecycle) -> APIRouter:
+    """The endpoint for operators."""
+    routes = APIRouter(prefix="/v1", tags=["models"])
+
+    @routes.post("/models/{name}/reload", summary="Load a model's file anew")
+    async def reload(name: str) -> ModelEntry:
+        """Answers once the file was tested and serves, or 422 with the reason; what served before then serves on."""
+        return ModelEntry.of(await life.service.library.reload(name))
+
+    return routes

@@ -34,7 +34,7 @@ class Entry:
     name: str
     load: Callable[[], Loading]
     file: ModelFile | None
-    """What was last loaded or tried; None of a blend, and once it was removed."""
+    """What was last loaded or tried; None once it was removed."""
     held: Held | None = None
     info: ModelInfo | None = None
     """Of the version that serves, or served before it was unloaded."""
@@ -52,6 +52,16 @@ class Entry:
         if self.loading is not None:
             return State.LOADING
         return State.UNLOADED if self.reason is None else State.FAILED
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its file: about what its network needs."""
+        return 0 if self.file is None else self.file.size_bytes
+
+    @property
+    def may_go(self) -> bool:
+        """Whether it can be unloaded: nobody uses it, and it can come back."""
+        return self.held is not None and not self.held.users and self.reason is None
 
     @property
     def memory_bytes(self) -> int:

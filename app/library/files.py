@@ -10,6 +10,9 @@ UNSPEAKABLE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 LONGEST_NAME = 100
 
+COMPANIONS = {".param": ".bin"}
+"""Files that hold one model together with another: ncnn's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
@@ -17,8 +20,8 @@ class ModelFile:
 
     path: Path
     size_bytes: int
-    modified_ns: int
-    inode: int
+    marks: tuple[int, ...]
+    """Sizes, times and places on the disk of all its parts: they differ once it has changed."""
 
 
 def model_files(folder: Path, suffixes: Collection[str]) -> dict[str, ModelFile]:
@@ -42,10 +45,14 @@ def _name(text: str) -> str:
 
 
 def _look(path: Path) -> ModelFile | None:
-    try:
-        stat = path.stat()
-    except OSError:  # removed meanwhile, or a link that leads nowhere
-        return None
+    parts = [path]
+    if (companion := COMPANIONS.get(path.suffix.lower())) is not None:
+        parts.append(path.with_suffix(companion))
     if not path.is_file():
         return None
-    return ModelFile(path=path, size_bytes=stat.st_size, modified_ns=stat.st_mtime_ns, inode=stat.st_ino)
+    try:
+        stats = [part.stat() for part in parts if part.exists()]
+    except OSError:  # removed meanwhile
+        return None
+    marks = tuple(mark for stat in stats for mark in (stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return ModelFile(path=path, size_bytes=sum(stat.st_size for stat in stats), marks=marks)

@@ -1,39 +1,27 @@
 """The models of a folder: which there are, which are in memory, and who uses them."""
 
 import asyncio
-import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-from app.errors import NoSuchModel, Unavailable
-from app.library.entry import Entry, Held, State
+from app.errors import NoSuchModel, Unavailable, Unprocessable
+from app.library.entry import Entry, State
 from app.library.files import ModelFile, model_files
 from app.library.loading import Load, Loader, LoadError, Run
 from app.library.network import Network
+from app.library.shelf import LibraryCounters, Shelf
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
 
 class NoModelError(Exception):
     """The library cannot open: no model that could serve; the text says why."""
-
-
-@dataclass(kw_only=True)
-class LibraryCounters:
-    """Totals since the start."""
-
-    loads: int = 0
-    """Networks that were loaded and passed their tests."""
-    failed_loads: int = 0
-    """Networks that could not be loaded, or did not pass; none of them has served."""
-    swaps: int = 0
-    """Networks that took the place of an earlier version."""
-    evictions: int = 0
-    """Networks that were unloaded for want of memory."""
 
 
 class Library:
@@ -47,8 +35,7 @@ class Library:
         on_device: runs a call in the device's thread, between two pieces of work.
         ready: called with each network that was loaded and has passed its tests, before anybody gets it.
         freed: awaited when a network is about to leave the memory.
-        max_bytes: memory for all networks together. The one used least recently goes first, but none that is in use,
-            so there may be more for a while; a single one is always taken.
+        max_bytes: memory for all networks together, see `Shelf`.
     """
 
     def __init__(
@@ -64,19 +51,16 @@ class Library:
     ) -> None:
         self.default = ""
         """The model for requests that name none."""
-        self.counters = LibraryCounters()
         self._folder = folder
         self._loader = loader
         self._suffixes = suffixes
         self._on_device = on_device
         self._ready = ready
-        self._freed = freed
-        self._max_bytes = max_bytes
+        self._shelf = Shelf(max_bytes=max_bytes, freed=lambda: self._start(freed(), "give memory back"))
         self._entries: dict[str, Entry] = {}
-        self._replaced: set[Held] = set()
-        """Networks that serve no new requests, but are in use."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._clock = itertools.count(1)
+        self._seen: dict[str, ModelFile] = {}
+        """What lay in the folder when it was last looked at."""
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._one_at_a_time = asyncio.Lock()
 
     def open(self, *, default: str, preferred: Sequence[str], lazily: bool) -> None:
@@ -90,7 +74,11 @@ class Library:
         Raises:
             NoModelError: there is no weight file, not the default one, or none of them can serve.
         """
-        for name, file in sorted(self._files().items()):
+        try:
+            self._seen = self._files()
+        except OSError as error:
+            raise NoModelError(f"{self._folder} is no folder that can be read ({error.strerror})") from error
+        for name, file in sorted(self._seen.items()):
             self._entries[name] = self._entry(name, file)
         if not self._entries:
             raise NoModelError(f"{self._folder} holds no weight file ({', '.join(sorted(self._suffixes))})")
@@ -99,7 +87,7 @@ class Library:
         first = [name for name in [default, *preferred] if name in self._entries]
         for name in dict.fromkeys([*first, *self._entries]):
             entry = self._entries[name]
-            if not self.default or not (lazily or self._is_full(entry)):
+            if not self.default or (not lazily and self._shelf.has_room(entry)):
                 self._load_now(entry)
             if not self.default and entry.held is not None:
                 self.default = name
@@ -115,8 +103,12 @@ class Library:
     @property
     def memory_bytes(self) -> int:
         """What all networks hold at the moment."""
-        replaced = sum(held.network.upscaler.memory_bytes for held in self._replaced)
-        return replaced + sum(entry.memory_bytes for entry in self._entries.values())
+        return self._shelf.memory_bytes
+
+    @property
+    def counters(self) -> LibraryCounters:
+        """Totals since the start."""
+        return self._shelf.counters
 
     def find(self, name: str | None) -> Entry:
         """The model of that name, or the default one.
@@ -137,22 +129,79 @@ class Library:
             NoSuchModel: there is none of that name.
             Unavailable: it cannot be loaded.
         """
-        entry = self.find(name)
-        while (held := entry.held) is None:
+        while (held := (entry := self.find(name)).held) is None:
             await self._loaded(entry)
-        entry.used = next(self._clock)
-        held.users += 1
+        self._shelf.take(entry, held)
         try:
             yield held.network
         finally:
-            held.users -= 1
-            if not held.users:
-                self._returned(held)
+            self._shelf.give_back(held)
+
+    def watch(self, every_s: float) -> None:
+        """Begin to look into the folder, again and again."""
+        self._start(self._watch(every_s), "watch the models")
+
+    async def look(self) -> None:
+        """Take over what has changed in the folder: what looks the same twice is not being written any more."""
+        before, self._seen = self._seen, await asyncio.to_thread(self._files)
+        for name, file in self._seen.items():
+            entry = self._entries.get(name)
+            if before.get(name) == file and (entry is None or entry.file != file):
+                await self._renew(name, file)
+        for name, entry in list(self._entries.items()):
+            if entry.file is not None and name not in self._seen and name not in before:
+                await self._remove(entry)
+
+    async def reload(self, name: str) -> Entry:
+        """Load the file of a model now, whether it has changed or not.
+
+        Raises:
+            NoSuchModel: there is no such file.
+            Unprocessable: it cannot serve; if it did before, that version serves on.
+        """
+        file = (await asyncio.to_thread(self._files)).get(name)
+        if file is None:
+            raise NoSuchModel(f"there is no weight file of a model {name[:100]!r}")
+        entry = await asyncio.shield(self._start(self._renew(name, file), f"reload {name}"))
+        if entry.reason is not None:
+            raise Unprocessable(f"{entry.name} was not reloaded: {entry.reason}")
+        return entry
 
     def close(self) -> None:
         """Break off all that goes on; whoever waits for a network is answered by the end of the service."""
         for task in self._tasks:
             task.cancel()
+
+    async def _watch(self, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.look()
+            except OSError as error:
+                log.error("the folder of models cannot be looked at, all serve on: %s", error)
+
+    async def _renew(self, name: str, file: ModelFile) -> Entry:
+        """Load a file in the shadow; the version that serves is replaced only once the new one has passed its tests."""
+        entry = self._entries.setdefault(name, self._entry(name, file))
+        while entry.loading is not None:
+            await asyncio.wait({entry.loading})
+        entry.file, entry.load = file, partial(self._loader.file, name, file.path)
+        entry.loading = self._start(self._load(entry), f"load {name}")
+        await asyncio.wait({entry.loading})
+        return entry
+
+    async def _remove(self, entry: Entry) -> None:
+        """A file is gone, and its model with it, but for the default one."""
+        while entry.loading is not None:
+            await asyncio.wait({entry.loading})
+        entry.file = None
+        if entry.name == self.default:
+            entry.reason = "its file was removed; the default model stays as it is in memory, until the service ends"
+            log.warning("%s: %s", entry.name, entry.reason)
+            return
+        log.info("%s is gone: its file was removed", entry.name)
+        del self._entries[entry.name]
+        self._shelf.drop(entry)
 
     def _files(self) -> dict[str, ModelFile]:
         return model_files(self._folder, self._suffixes)
@@ -171,7 +220,7 @@ class Library:
     async def _load(self, entry: Entry) -> None:
         try:
             async with self._one_at_a_time:
-                self._make_room(entry)
+                self._shelf.make_room(entry)
                 network = await Load(entry.load()).between(beside=_in_thread, on_device=self._on_device)
                 self._take(entry, network)
         except Exception as error:
@@ -187,55 +236,18 @@ class Library:
 
     def _take(self, entry: Entry, network: Network) -> None:
         self._ready(network)
-        self.counters.loads += 1
-        self.counters.swaps += entry.held is not None
-        self._replace(entry, network)
-        entry.info, entry.reason, entry.used = network.info, None, next(self._clock)
+        self._shelf.put(entry, network)
         log.info("%s is ready on %s in %s", network.info.version, network.info.device, network.info.precision)
 
     def _failed(self, entry: Entry, error: Exception) -> None:
         expected = isinstance(error, LoadError)
         entry.reason = str(error) if expected else "an unexpected error; the service's log has it"
-        self.counters.failed_loads += 1
-        log.error("%s cannot serve: %s", entry.name, entry.reason, exc_info=None if expected else error)
+        if entry.held is not None:
+            entry.reason += f"; {entry.held.network.info.version} serves on"
+        self._shelf.counters.failed_loads += 1
+        log.error("%s was not loaded: %s", entry.name, entry.reason, exc_info=None if expected else error)
 
-    def _is_full(self, entry: Entry) -> bool:
-        assert entry.file is not None
-        return self.memory_bytes + entry.file.size_bytes > self._max_bytes
-
-    def _make_room(self, coming: Entry | None = None) -> None:
-        """Unload what was used least recently and is not in use, also for one that is about to come."""
-        needed_bytes = coming.file.size_bytes if coming is not None and coming.file is not None else 0
-        while self.memory_bytes + needed_bytes > self._max_bytes:
-            held = [entry for entry in self._entries.values() if entry.held is not None]
-            idle = [entry for entry in held if entry.held is not None and not entry.held.users]
-            if not idle or (len(held) == 1 and coming is None):
-                return
-            self._unload(min(idle, key=lambda entry: entry.used))
-
-    def _unload(self, entry: Entry) -> None:
-        log.info("%s is unloaded: the networks have %d of %d bytes", entry.name, self.memory_bytes, self._max_bytes)
-        self.counters.evictions += 1
-        self._replace(entry, None)
-
-    def _replace(self, entry: Entry, network: Network | None) -> None:
-        """From now on new leases get another network; those that are out keep the old one."""
-        old, entry.held = entry.held, Held(network=network) if network is not None else None
-        if old is None:
-            return
-        if old.users:
-            self._replaced.add(old)
-        else:
-            self._start(self._freed(), "give memory back")
-
-    def _returned(self, held: Held) -> None:
-        """The last lease of a network has ended."""
-        if held in self._replaced:
-            self._replaced.remove(held)
-            self._start(self._freed(), "give memory back")
-        self._make_room()
-
-    def _start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[None, None, Result], name: str) -> asyncio.Task[Result]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

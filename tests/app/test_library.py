@@ -1,8 +1,6 @@
 """The library of models, with networks that are no more than a name: what is loaded, used, unloaded, and what fails."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,114 +8,10 @@ import pytest
 
 from app.errors import NoSuchModel, Unavailable
 from app.library.entry import State
-from app.library.library import Library, NoModelError
-from app.library.loading import LoadError, Loading
-from app.library.network import ModelInfo, Network
-from app.pictures.picture import Pixels
+from app.library.library import NoModelError
+from tests.app.library_parts import NETWORK_BYTES, FakeLoader, Make, states
 
 pytestmark = pytest.mark.anyio
-
-NETWORK_BYTES = 100
-
-
-class Nothing:
-    """An upscaler that only takes memory."""
-
-    most_px = 1000
-    memory_bytes = NETWORK_BYTES
-
-    def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
-        raise NotImplementedError
-
-    def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
-        raise NotImplementedError
-
-
-class FakeLoader:
-    """Loads a file: its text is the hash of the network; `bad` cannot be loaded. Waits while the gate is shut."""
-
-    def __init__(self) -> None:
-        self.loads: list[str] = []
-        self.gate = threading.Event()
-        self.gate.set()
-        self.on_device: set[str] = set()
-
-    def file(self, name: str, path: Path) -> Loading:
-        text = path.read_text()
-        self.loads.append(name)
-        yield
-        self.on_device.add(threading.current_thread().name)
-        assert self.gate.wait(10)
-        if text.startswith("bad"):
-            raise LoadError(f"{path.name} is {text}")
-        if text == "surprise":
-            raise ArithmeticError("secret")
-        info = ModelInfo(
-            name=name,
-            sha256=text,
-            scale=4,
-            device="cpu",
-            precision="float32",
-            licence="",
-            metrics={},
-            whole_picture_px=1000,
-            state_bytes_per_column=1,
-        )
-        return Network(info=info, upscaler=Nothing())
-
-
-class Device:
-    """The device's thread."""
-
-    async def __call__(self, call: Callable[[], bool]) -> bool:
-        return await asyncio.to_thread(call)
-
-
-@pytest.fixture
-def loader() -> FakeLoader:
-    return FakeLoader()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name in ("a", "b", "c"):
-        (tmp_path / f"{name}.net").write_text(f"{name}1")
-    return tmp_path
-
-
-Make = Callable[..., Library]
-
-
-@pytest.fixture
-async def make(folder: Path, loader: FakeLoader) -> AsyncIterator[Make]:
-    """Makes libraries of the folder, which end with the test."""
-    made: list[Library] = []
-
-    async def freed() -> None:
-        pass
-
-    def one(*, max_bytes: int = 10**9, default: str = "", lazily: bool = False, opened: bool = True) -> Library:
-        library = Library(
-            folder,
-            loader,
-            suffixes={".net", ".safetensors"},
-            on_device=Device(),
-            ready=lambda network: None,
-            freed=freed,
-            max_bytes=max_bytes,
-        )
-        made.append(library)
-        if opened:
-            library.open(default=default, preferred=("b",), lazily=lazily)
-        return library
-
-    yield one
-    for library in made:
-        library.close()
-
-
-def states(library: Library) -> dict[str, str]:
-    return {entry.name: entry.state.value for entry in library.entries()}
 
 
 async def test_every_file_is_a_model_by_its_stem(make: Make) -> None:
