@@ -113,12 +113,16 @@ async def test_a_file_that_is_dropped_into_the_folder_serves_and_is_unknown_once
     served: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     path, upload = write_tiny_model(tmp_path / "models", "dropped", scale=2), encoded(noise(9, 9))
-    for expected in (200, 404):
+
+    async def until(status: int) -> httpx.Response:
         async with asyncio.timeout(30):
-            while (answer := await served.post("/v1/upscale?model=dropped", content=upload)).status_code != expected:
+            while (answer := await served.post("/v1/upscale?model=dropped", content=upload)).status_code != status:
                 assert answer.status_code in (200, 404)
-        path.unlink(missing_ok=True)
-    problem(answer, 404, "no-such-model")
+        return answer
+
+    assert Image.open(io.BytesIO((await until(200)).content)).size == (18, 18)
+    path.unlink()
+    problem(await until(404), 404, "no-such-model")
 
 
 async def test_a_reload_answers_with_the_model_and_an_unknown_one_is_404(served: httpx.AsyncClient) -> None:
