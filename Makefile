@@ -66,6 +66,7 @@ lock: ## write requirements/ anew from pyproject.toml with uv (newest versions: 
 	@$(LOCK) --extra train --constraint requirements/base.txt --output-file requirements/train.txt
 	@$(LOCK) --extra train --extra dev --constraint requirements/train.txt --output-file requirements/dev.txt
 	@$(LOCK) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt
+	@$(LOCK) --extra otel --constraint requirements/dev.txt --output-file requirements/otel.txt
 
 image: ## build the container image esrgan-serve
 	@$(DOCKER) build --tag esrgan-serve .

@@ -17,6 +17,7 @@ from app.access.keys import KeysError, new_key
 from app.library.entry import State
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError, read_settings
+from app.telemetry.collector import open_traces
 from app.telemetry.logs import log_config
 
 USAGE = (
@@ -52,7 +53,7 @@ def _serve(settings: Settings) -> int:
     listener = listen(settings)  # a busy port is told at once
     allow_files(settings.max_connections)
     life = Lifecycle(settings, lambda: _build(settings), failed=lambda: server.end())
-    server = Server(create_app(life), life)
+    server = Server(create_app(life, open_traces()), life)
     server.run(sockets=[listener])
     log = logging.getLogger(__name__)
     if isinstance(life.failure, SettingsError):

@@ -1,7 +1,9 @@
 """The ASGI application: endpoints, errors, and who is let in."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 
@@ -22,10 +24,13 @@ from app.telemetry.logs import log_access
 from app.telemetry.metrics import Metrics
 from app.telemetry.requests import RequestContext
 
+if TYPE_CHECKING:
+    from app.telemetry.traces import Traces
+
 DESCRIPTION = "Upscales pictures with ESRGAN generators: post one, get it back larger and sharper."
 
 
-def create_app(life: Lifecycle) -> FastAPI:
+def create_app(life: Lifecycle, traces: "Traces | None" = None) -> FastAPI:
     """The application around a service that loads when the application starts, and ends with it.
 
     Raises:
@@ -37,8 +42,11 @@ def create_app(life: Lifecycle) -> FastAPI:
         life.begin()
         yield
         await life.end()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
 
     metrics = Metrics(life)
+    observers = [log_access, metrics.observe, *([traces.observe] if traces is not None else [])]
     app = FastAPI(
         title="esrgan-serve",
         description=DESCRIPTION,
@@ -46,11 +54,12 @@ def create_app(life: Lifecycle) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # ours has a policy
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours knows stages, and what a px is
     )
     # The last one added is the first to see a request.
     app.add_middleware(Deadlines, default_s=life.settings.wait_s, most_s=life.settings.max_wait_s, below=WORK)
     app.add_middleware(Entrance, life=life)
-    app.add_middleware(RequestContext, observers=[log_access, metrics.observe])
+    app.add_middleware(RequestContext, observers=observers)
     app.add_middleware(SecureHeaders)
     add_problem_handlers(app)
     access = Access(life.settings)

@@ -60,6 +60,7 @@ def access_fields(record: RequestRecord) -> dict[str, object]:
         "status": record.status,
         "outcome": record.outcome,
         "duration_ms": round(record.seconds * 1000, 1),
+        "trace_id": record.trace_id,
         "key": record.key,
         "model": record.model,
         "width_px": record.width_px,

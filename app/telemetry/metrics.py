@@ -191,6 +191,10 @@ class _ServiceCollector(Collector):
             yield from _of_scheduler(service.scheduler.counters())
             yield from _of_device(service.device)
             yield from _of_library(service.library)
+            for name, size in (("upload", service.uploads.held_bytes), ("picture", service.pictures.used_bytes)):
+                yield GaugeMetricFamily(
+                    f"esrgan_{name}_memory_bytes", f"Memory that is set aside for {name}s.", value=size
+                )
 
 
 def _of_scheduler(counters: Counters) -> Iterator[Metric]:

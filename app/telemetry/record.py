@@ -1,7 +1,8 @@
 """What is known of one request, filled by whoever handles it: the source of its log line, metrics and trace."""
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Literal
 StageName = Literal["read", "decode", "queue", "infer", "encode", "send"]
 STAGES: tuple[StageName, ...] = ("read", "decode", "queue", "infer", "encode", "send")
 """In the order of a picture's way; in a streamed answer the last three overlap."""
+
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*", re.ASCII)
 
 CLIENT_CLOSED_REQUEST = 499
 """Nobody reads this status; it is what logs call a caller that left."""
@@ -34,7 +37,8 @@ class RequestRecord:
     """As it was asked for, percent-encoded."""
     route: str = ""
     """The path of the endpoint, or nothing where there is none: few values, whatever callers ask for."""
-    traceparent: str = ""
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
+    """`traceparent` and `tracestate` as they came (W3C Trace Context)."""
     began_s: float = field(default_factory=time.monotonic)
     ended_s: float | None = None
 
@@ -73,6 +77,12 @@ class RequestRecord:
         if self.problem:
             return self.problem
         return "done" if self.complete else "broken"
+
+    @property
+    def trace_id(self) -> str:
+        """The caller's trace, or nothing."""
+        found = TRACEPARENT.fullmatch(self.trace_headers.get("traceparent", ""))
+        return found[1] if found else ""
 
     @property
     def seconds(self) -> float:
