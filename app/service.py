@@ -5,6 +5,7 @@ import functools
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,6 +33,7 @@ LEAST_COST_PX = 32 * 32
 
 Result = TypeVar("Result")
 Planned = TypeVar("Planned", "Job", None)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +57,26 @@ class Wanted:
     colour_lock: bool = False
     """Low frequencies stay those of the upload."""
 
+    def by_rows(self, model: ModelInfo) -> bool:
+        """Whether rows of the answer can leave while later ones are still to be made."""
+        return self.format.name == "png" and self.scale in (None, model.scale) and not self.colour_lock
+
 
 DEFAULTS = Wanted()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """An encoded picture and how it came about."""
+    """An upscaled picture on its way out."""
 
-    body: bytes
+    pieces: AsyncGenerator[bytes, None]
+    """Its file, as it gets ready; what is not taken holds up the device, and nobody else's picture."""
     format: AnswerFormat
     model: ModelInfo
     frames: int
     """Pictures in the upload, of which this is the first."""
-    timings_s: Mapping[str, float]
+    timings_s: Callable[[], Mapping[str, float]]
+    """What each stage has taken so far."""
 
 
 class UpscaleService:
@@ -88,19 +96,20 @@ class UpscaleService:
         self._headers = ThreadPoolExecutor(1, thread_name_prefix="header")  # a refusal does not wait for a decoder
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
 
+    @asynccontextmanager
     async def upscale(
         self, upload: bytes, network: Network, wanted: Wanted = DEFAULTS, *, deadline_s: float | None = None
-    ) -> Answer:
-        """Decode, upscale and encode one upload. Cancelling it withdraws its work from the device.
+    ) -> AsyncIterator[Answer]:
+        """Decode, upscale and encode one upload. Leaving the block withdraws what is not done of it from the device.
 
         A place in the queue is taken by what the header tells; without one, nothing is decoded.
 
         Args:
-            network: on lease until this returns.
+            network: on lease until the block is left.
             deadline_s: on the clock of `time.monotonic`; after it nothing more is done.
 
         Raises:
-            ServiceError: see `app.errors`.
+            ServiceError: see `app.errors`; from the answer's pieces, too.
         """
         current_record().model = network.info.name
         header = await in_thread(
@@ -108,12 +117,18 @@ class UpscaleService:
         )
         expected = self._work(None, network.info, (header.planes, header.height, header.width), deadline_s)
         with self.scheduler.reserve(expected) as place:
-            async with self.pictures.room(memory_bytes(header, network.info.scale)):
-                return await self._upscale(upload, network, wanted, deadline_s, place)
+            by_rows = expected.bucket is None and wanted.by_rows(network.info)
+            size_bytes = memory_bytes(header, network.info.scale, by_rows=by_rows)
+            async with (
+                self.pictures.room(size_bytes),
+                self._upscale(upload, network, wanted, deadline_s, place) as answer,
+            ):
+                yield answer
 
+    @asynccontextmanager
     async def _upscale(
         self, upload: bytes, network: Network, wanted: Wanted, deadline_s: float | None, place: Place
-    ) -> Answer:
+    ) -> AsyncIterator[Answer]:
         record, model = current_record(), network.info
         picture, decode_s = await self._in_codec_thread(
             functools.partial(
@@ -129,19 +144,24 @@ class UpscaleService:
         job = Job(network=network, planes=picture.planes)
         work = self._work(job, model, (len(picture.planes), picture.height, picture.width), deadline_s)
         async with self.scheduler.submit(work, place) as ticket:
+            waiting, working = _Timer(), _Timer()
+            rows = self._finished(waiting.of(ticket), finish)
+            pieces = working.of(encoded(rows, layout, wanted.format, self._codecs, quality=wanted.quality))
+
+            def timings_s() -> Mapping[str, float]:
+                encode_s = working.seconds - waiting.seconds
+                return {"decode": decode_s, "queue": ticket.queue_s, "infer": ticket.infer_s, "encode": encode_s}
+
             try:
-                rows = _Timed(ticket)
-                finished = self._finished(rows, finish)
-                pieces = encoded(finished, layout, wanted.format, self._codecs, quality=wanted.quality)
-                body = b"".join([piece async for piece in pieces])
+                async with aclosing(pieces):
+                    yield Answer(
+                        pieces=pieces, format=wanted.format, model=model, frames=picture.frames, timings_s=timings_s
+                    )
             finally:
                 queue_s = ticket.queue_s if ticket.infer_s else time.monotonic() - submitted_s  # it may still wait
                 record.took("queue", queue_s, began_s=submitted_s)
                 record.took("infer", ticket.infer_s, began_s=submitted_s + queue_s)
-        encode_s = time.monotonic() - rows.ended_s
-        record.took("encode", encode_s)
-        timings_s = {"decode": decode_s, "queue": ticket.queue_s, "infer": ticket.infer_s, "encode": encode_s}
-        return Answer(body=body, format=wanted.format, model=model, frames=picture.frames, timings_s=timings_s)
+                record.took("encode", working.seconds - waiting.seconds)
 
     async def _finished(self, upscaled: AsyncIterable[Pixels], finish: Finish) -> AsyncGenerator[Pixels, None]:
         async for planes in upscaled:
@@ -186,19 +206,31 @@ class UpscaleService:
         return await asyncio.get_running_loop().run_in_executor(self._codecs, timed)
 
 
-def memory_bytes(header: Header, scale: int) -> int:
-    """Memory that a picture takes at most: decoded, upscaled, and as the bytes of the answer."""
-    return 3 * header.planes * header.height * header.width * (1 + 2 * scale**2)
+def memory_bytes(header: Header, scale: int, *, by_rows: bool = False) -> int:
+    """Memory that a picture takes at most: decoded twice, or once and upscaled and as the bytes of the answer.
+
+    Args:
+        by_rows: the answer leaves while it is made, and is never there as a whole.
+    """
+    decoded_bytes = 3 * header.planes * header.height * header.width
+    return decoded_bytes * (2 if by_rows else 1 + 2 * scale**2)
 
 
-class _Timed:
-    """Upscaled rows as they come, and when the last one came."""
+class _Timer:
+    """How long iterators take for what they give; what is done with it in between does not count."""
 
-    def __init__(self, rows: AsyncIterable[Pixels]) -> None:
-        self._rows = rows
-        self.ended_s = time.monotonic()
+    def __init__(self) -> None:
+        self.seconds = 0.0
 
-    async def __aiter__(self) -> AsyncIterator[Pixels]:
-        async for rows in self._rows:
-            yield rows
-        self.ended_s = time.monotonic()
+    async def of(self, items: AsyncIterable[Item]) -> AsyncGenerator[Item, None]:
+        """The same items."""
+        iterator = aiter(items)
+        while True:
+            began_s = time.monotonic()
+            try:
+                item = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            finally:
+                self.seconds += time.monotonic() - began_s
+            yield item

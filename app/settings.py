@@ -88,6 +88,9 @@ class Settings(BaseSettings):
         default="line", description="Lines for people, or one JSON object a line for machines."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING"] = Field(default="INFO", description="What the log tells of.")
+    max_buffered_bytes: int = Field(
+        default=16 * 2**20, ge=0, description="Larger answers are sent while they are made, without a Content-Length."
+    )
     codec_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode and encode pictures.")
     max_connections: int = Field(
         default=1000, ge=10, description="Open connections; one more takes the place of one that has been idle longest."

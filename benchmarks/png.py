@@ -56,11 +56,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
 
-    photographs = _photographs(options.folder, options.pictures)
-    upscaled = list(_upscaled(options))
     with ExitStack() as stack:
         encoders = _encoders(stack)
-        for what, pictures in (("as they are", photographs), ("upscaled", upscaled)):
+        for what, make in (("as they are", _photographs), ("upscaled", _upscaled)):
+            pictures = list(make(options))
             megabytes = sum(picture.nbytes for picture in pictures) / 1e6
             setting = f"{len(pictures)} pictures {what}, {megabytes:.0f} MB, median of {options.rounds} rounds in turns"
             print_setting(setting, best_device())
@@ -147,14 +146,13 @@ def _chosen(folder: Path, count: int) -> list[Path]:
     return [files[n * len(files) // min(count, len(files))] for n in range(min(count, len(files)))]
 
 
-def _photographs(folder: Path | None, count: int) -> list[Pixels]:
-    if folder is None:
-        return [smooth_noise(1024, 1024)[0]]
-    pictures = []
-    for path in _chosen(folder, count):
+def _photographs(options: argparse.Namespace) -> Iterator[Pixels]:
+    if options.folder is None:
+        yield smooth_noise(1024, 1024)[0]
+        return
+    for path in _chosen(options.folder, options.pictures):
         with Image.open(path) as image:
-            pictures.append(numpy.asarray(image.convert("RGB")))
-    return pictures
+            yield numpy.asarray(image.convert("RGB"))
 
 
 def _upscaled(options: argparse.Namespace) -> Iterator[Pixels]:

@@ -1,11 +1,14 @@
 """POST /v1/upscale: a picture in, its upscaled version out."""
 
 import asyncio
-from collections.abc import Coroutine
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
@@ -86,45 +89,82 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
             }
         },
     )
-    async def upscale(request: Request, query: Annotated[Parameters, Query()]) -> Response:
+    async def upscale(
+        request: Request,
+        query: Annotated[Parameters, Query()],
+        until_answered: Annotated[AsyncExitStack, Depends(_until_answered)],
+    ) -> Response:
         """Send the picture as the multipart field `image` or as the raw body; its format is told by its content."""
         service = life.service
-        with service.uploads.hold() as held:
-            upload = await read_upload(request, limits, held)
-            asked = query.with_form(upload)
-            accepted = ", ".join(request.headers.getlist("accept"))
-            form = FORMATS[asked.format] if asked.format else accepted_format(accepted)
-            work = _upscaled(service, upload, asked, form, request.state.deadline_s)
-            return _response(await _while_connected(request, work))
+        with_upload = until_answered.enter_context(service.uploads.hold())
+        upload = await read_upload(request, limits, with_upload)
+        asked = query.with_form(upload)
+        form = FORMATS[asked.format] if asked.format else accepted_format(", ".join(request.headers.getlist("accept")))
+        beginning = _begun(until_answered, service, upload, asked, form, request.state.deadline_s)
+        answer = await _while_connected(request, beginning)
+        return await _while_connected(request, _response(answer, life.settings.max_buffered_bytes))
 
     return routes
 
 
-async def _upscaled(
-    service: UpscaleService, upload: Upload, asked: Parameters, form: AnswerFormat, deadline_s: float
+async def _begun(
+    held: AsyncExitStack,
+    service: UpscaleService,
+    upload: Upload,
+    asked: Parameters,
+    form: AnswerFormat,
+    deadline_s: float,
 ) -> Answer:
-    async with service.library.lease(asked.model) as network:
-        model = network.info
-        if asked.scale and asked.scale > model.scale:
-            raise Unprocessable(
-                f"scale = {asked.scale:g}: {model.name} upscales by {model.scale}; ask for 1 to {model.scale}"
-            )
-        wanted = Wanted(
-            scale=asked.scale,
-            format=form,
-            quality=asked.quality,
-            metadata=asked.metadata,
-            colour_lock=asked.colour_lock,
+    """Put the picture to work; what that takes is held until the stack is closed."""
+    network = await held.enter_async_context(service.library.lease(asked.model))
+    model = network.info
+    if asked.scale and asked.scale > model.scale:
+        raise Unprocessable(
+            f"scale = {asked.scale:g}: {model.name} upscales by {model.scale}; ask for 1 to {model.scale}"
         )
-        return await service.upscale(upload.picture, network, wanted, deadline_s=deadline_s)
+    wanted = Wanted(
+        scale=asked.scale,
+        format=form,
+        quality=asked.quality,
+        metadata=asked.metadata,
+        colour_lock=asked.colour_lock,
+    )
+    upscaling = service.upscale(upload.picture, network, wanted, deadline_s=deadline_s)
+    return await held.enter_async_context(upscaling)
 
 
-def _response(answer: Answer) -> Response:
-    timings = ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in answer.timings_s.items())
+async def _until_answered() -> AsyncIterator[AsyncExitStack]:
+    """What is held for a request until the last byte of its answer has been sent."""
+    async with AsyncExitStack() as held:
+        yield held
+
+
+async def _response(answer: Answer, most_bytes: int) -> Response:
+    """The whole answer with its length and tag; or, as soon as it has more than so many bytes, as a stream."""
+    pieces: list[bytes] = []
+    size_bytes = 0
+    async for piece in answer.pieces:
+        pieces.append(piece)
+        size_bytes += len(piece)
+        if size_bytes > most_bytes:
+            streamed = _chained(pieces, answer.pieces)
+            return StreamingResponse(streamed, media_type=answer.format.media_type, headers=_headers(answer))
+    body = b"".join(pieces)
+    headers = _headers(answer) | {"ETag": f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'}
+    return Response(body, media_type=answer.format.media_type, headers=headers)
+
+
+def _headers(answer: Answer) -> dict[str, str]:
+    timings = ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in answer.timings_s().items())
     headers = {"X-Model": answer.model.version, "Server-Timing": timings, "Vary": "Accept"}
-    if answer.frames > 1:
-        headers["X-Frames"] = f"1 of {answer.frames}"
-    return Response(answer.body, media_type=answer.format.media_type, headers=headers)
+    return headers | ({"X-Frames": f"1 of {answer.frames}"} if answer.frames > 1 else {})
+
+
+async def _chained(first: Sequence[bytes], more: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in first:
+        yield piece
+    async for piece in more:
+        yield piece
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -86,10 +86,10 @@ def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int) 
     )
 
 
-async def encoded(
+def encoded(
     rows: AsyncIterable[Pixels], layout: Layout, form: AnswerFormat, pool: Executor, *, quality: int | None = None
 ) -> AsyncGenerator[bytes, None]:
-    """The file of an answer, in pieces.
+    """The file of an answer, in pieces: a PNG while its rows come, others at the end.
 
     Args:
         rows: of the layout, in order.
@@ -97,14 +97,8 @@ async def encoded(
         quality: 1 to 100, of WebP (lossless without one or at 100) and JPEG.
     """
     if form.name == "png":
-        async for piece in png_pieces(_png_layout(layout), rows, pool):
-            yield piece
-        return
-    picture, filled = layout.empty(layout.height), 0
-    async for some in rows:
-        picture[filled : filled + len(some)] = some
-        filled += len(some)
-    yield await in_thread(pool, lambda: _file(picture, layout, form, quality))
+        return png_pieces(_png_layout(layout), rows, pool)
+    return _whole(rows, layout, form, pool, quality)
 
 
 def _png_layout(layout: Layout) -> PngLayout:
@@ -119,6 +113,16 @@ def _png_layout(layout: Layout) -> PngLayout:
         xmp=said.xmp,
         dpi=said.dpi,
     )
+
+
+async def _whole(
+    rows: AsyncIterable[Pixels], layout: Layout, form: AnswerFormat, pool: Executor, quality: int | None
+) -> AsyncGenerator[bytes, None]:
+    picture, filled = layout.empty(layout.height), 0
+    async for some in rows:
+        picture[filled : filled + len(some)] = some
+        filled += len(some)
+    yield await in_thread(pool, lambda: _file(picture, layout, form, quality))
 
 
 def _file(pixels: Pixels, layout: Layout, form: AnswerFormat, quality: int | None) -> bytes:

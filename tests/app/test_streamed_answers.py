@@ -1,0 +1,194 @@
+"""Answers that are sent while they are made, and those that are small enough to be sent whole."""
+
+import io
+import threading
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Generator
+
+import httpx
+import numpy
+import pytest
+from PIL import Image
+
+from app.batching.ticket import Outcome
+from app.lifecycle import Lifecycle
+from app.pictures.picture import Pixels
+from app.service import Job, UpscaleService
+from app.settings import Settings
+from tests.app.conftest import decoded, encoded, noise
+from tests.app.live import Live, calling, serving, until
+
+pytestmark = pytest.mark.anyio
+
+TALL = noise(60, 660)
+"""Over `whole_picture_px`, so it is a stream; its answer has more than one strip."""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(
+        update={"max_buffered_bytes": 100_000, "max_picture_px": 10**7, "max_upload_bytes": 10**7, "send_idle_s": 60}
+    )
+
+
+@pytest.fixture
+async def live(service: UpscaleService) -> AsyncIterator[Live]:
+    async with serving(Lifecycle.of(service)) as it:
+        yield it
+
+
+@pytest.fixture
+async def caller(live: Live) -> AsyncIterator[httpx.AsyncClient]:
+    async with calling(live) as it:
+        yield it
+
+
+def after_each_band(service: UpscaleService, monkeypatch: pytest.MonkeyPatch, call: Callable[[int], None]) -> None:
+    """Have streams call this with the number of parts that they have given."""
+    engine = service.scheduler._engine
+    stream = engine.stream
+
+    def watched(work: Job, band_px: int) -> Generator[Pixels | None, None, Pixels | None]:
+        given = 0
+        for part in stream(work, band_px):
+            yield part
+            given += part is not None
+            call(given)
+        return None
+
+    monkeypatch.setattr(engine, "stream", watched)
+
+
+async def test_a_small_answer_has_a_length_and_a_strong_tag(client: httpx.AsyncClient) -> None:
+    first, again, other = [
+        await client.post("/v1/upscale", content=encoded(noise(9, 9, seed=seed))) for seed in (0, 0, 1)
+    ]
+    assert int(first.headers["content-length"]) == len(first.content)
+    assert first.headers["etag"] == again.headers["etag"] != other.headers["etag"]
+    assert first.headers["etag"].startswith('"')
+
+
+async def test_a_streamed_answer_is_the_same_file_as_a_buffered_one(
+    caller: httpx.AsyncClient, live: Live, service: UpscaleService
+) -> None:
+    streamed = await caller.post("/v1/upscale", content=encoded(TALL))
+    assert streamed.headers["transfer-encoding"] == "chunked"
+    assert "content-length" not in streamed.headers
+    assert "etag" not in streamed.headers
+    live.life.settings = service.settings.model_copy(update={"max_buffered_bytes": 10**9})
+    buffered = await caller.post("/v1/upscale", content=encoded(TALL))
+    assert int(buffered.headers["content-length"]) == len(streamed.content)
+    assert buffered.content == streamed.content
+    assert decoded(buffered).size == (240, 2640)
+
+
+async def test_rows_leave_while_the_network_is_still_at_work(
+    caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    rows = 0
+
+    def hold(given: int) -> None:
+        nonlocal rows
+        rows += 1
+        if service.scheduler.counters().done_px > 60 * 400:
+            assert gate.wait(10)
+
+    after_each_band(service, monkeypatch, hold)
+    async with caller.stream("POST", "/v1/upscale", content=encoded(TALL)) as answer:
+        pieces = answer.aiter_raw()
+        file = await anext(pieces)
+        assert not gate.is_set()
+        gate.set()
+        file += b"".join([piece async for piece in pieces])
+    with Image.open(io.BytesIO(file)) as image:
+        image.load()
+        assert image.size == (240, 2640)
+
+
+async def test_an_error_in_mid_stream_breaks_the_connection_and_the_next_request_works(
+    live: Live, caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = threading.Event()
+
+    def fail(given: int) -> None:
+        if service.scheduler.counters().done_px > 60 * 400:
+            assert began.wait(10)
+            raise RuntimeError("no further")
+
+    upload = encoded(TALL)
+    with monkeypatch.context() as patch:
+        after_each_band(service, patch, fail)
+        connection = await live.connect()
+        await connection.send(f"POST /v1/upscale HTTP/1.1\nHost: x\nContent-Length: {len(upload)}\n\n", upload)
+        answer = await connection.reader.readuntil(b"\r\n\r\n")
+        began.set()
+        answer += await connection.reader.read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\x89PNG" in answer
+    assert b"IEND" not in answer
+    assert not answer.endswith(b"\r\n0\r\n\r\n")
+    assert (await caller.post("/v1/upscale", content=encoded(noise(5, 5)))).status_code == 200
+
+
+async def test_a_caller_that_leaves_in_mid_stream_withdraws_the_rest(
+    caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+
+    def hold(given: int) -> None:
+        if service.scheduler.counters().done_px > 60 * 400:
+            assert gate.wait(10)
+
+    after_each_band(service, monkeypatch, hold)
+    async with caller.stream("POST", "/v1/upscale", content=encoded(TALL)) as answer:
+        await anext(answer.aiter_raw())
+    await until(lambda: service.scheduler.counters().outcomes[Outcome.WITHDRAWN] == 1)
+    gate.set()
+    assert service.scheduler.counters().queued_px == 0
+
+
+def repeated(work: Job, band_px: int) -> Generator[Pixels]:
+    """A stream of a network that takes no time."""
+    planes, height, width, _ = work.planes.shape
+    rows = max(1, band_px // (planes * width))
+    for top in range(0, height, rows):
+        yield work.planes[:, top : top + rows].repeat(4, axis=1).repeat(4, axis=2)
+
+
+async def test_a_reader_that_pauses_holds_up_nobody_else_and_gets_its_picture_in_the_end(
+    caller: httpx.AsyncClient, live: Live, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.scheduler._engine, "stream", repeated)
+    upload = encoded(noise(60, 6000))
+    connection = await live.connect()
+    await connection.send(
+        f"POST /v1/upscale HTTP/1.1\nHost: x\nConnection: close\nContent-Length: {len(upload)}\n\n", upload
+    )
+    await connection.reader.readuntil(b"\r\n\r\n")
+    (request,) = service.scheduler._queue._requests
+    await until(lambda: request.ticket.unread >= 3 and not request.in_flight, within_s=60)
+    assert decoded(await caller.post("/v1/upscale", content=encoded(noise(5, 5)))).size == (20, 20)
+    assert request.ticket.progress < 1
+    assert (await connection.reader.read()).endswith(b"\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("height", [10_000, pytest.param(40_000, marks=pytest.mark.slow)])
+async def test_the_memory_of_a_tall_answer_does_not_grow_with_its_height(
+    height: int, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.scheduler._engine, "stream", repeated)
+    service.scheduler.start()
+    pixels = numpy.arange(64 * height * 3, dtype=numpy.uint8).reshape(height, 64, 3)
+    upload = encoded(Image.fromarray(pixels))
+    async with service.library.lease(None) as network, service.upscale(upload, network) as answer:
+        tracemalloc.start()
+        try:
+            size_bytes = sum([len(piece) async for piece in answer.pieces])
+            _, most_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    await service.scheduler.stop(drain_s=1)
+    service.close()
+    assert size_bytes > 1000
+    assert most_bytes < 15e6 < 4 * height * 256 * 3
