@@ -16,7 +16,7 @@ JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
 RUN := exec env LD_PRELOAD=$(JEMALLOC)
 
-.PHONY: help serve train test check bench bench-runtimes bench-load bench-fairness bench-seams bench-png bench-training audit lock image clean
+.PHONY: help serve train test check bench bench-runtimes bench-load bench-fairness bench-memory bench-seams bench-png bench-training audit lock image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -36,20 +36,21 @@ check: $(VENV)/dev.stamp ## check format, lint and types
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m mypy
 
-# `bench` runs all five and hands them ARGS, so these name the network; each has a target of its own, too. Runtimes are
+# `bench` runs all of them and hands them ARGS, so these name the network; each has a target of its own. Runtimes are
 # measured with the allocator that they come with, the service with the one that it is served with.
 BENCH := $(PYTHON) -m benchmarks
-bench: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure runtimes, load, fairness, seams and PNG: ARGS="--network 23"
+bench: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure runtimes, load, fairness, memory, seams and PNG: ARGS="--network 23"
 	@$(BENCH) $(ARGS)
 	@$(RUN) $(KEEP) $(BENCH).load --litserve $(ARGS)
 	@$(RUN) $(KEEP) $(BENCH).fairness $(ARGS)
+	@$(RUN) $(KEEP) $(BENCH).memory $(ARGS)
 	@$(BENCH).seams $(ARGS)
 	@$(RUN) $(KEEP) $(BENCH).png $(ARGS)
 
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)
 
-bench-load bench-fairness bench-seams bench-png: bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp
+bench-load bench-fairness bench-memory bench-seams bench-png: bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp
 	@$(RUN) $(KEEP) $(BENCH).$* $(ARGS)
 
 bench-training: $(VENV)/dev.stamp ## measure training steps: ARGS="--data PHOTOS"
