@@ -16,7 +16,7 @@ JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
 RUN := exec env LD_PRELOAD=$(JEMALLOC)
 
-.PHONY: help serve train test check bench bench-runtimes bench-load bench-fairness bench-memory bench-seams bench-png bench-training audit lock image clean
+.PHONY: help serve train test check bench bench-gpu bench-runtimes bench-load bench-fairness bench-memory bench-seams bench-png bench-training audit lock image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -46,6 +46,12 @@ bench: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure runtimes, load, fairness
 	@$(RUN) $(KEEP) $(BENCH).memory $(ARGS)
 	@$(BENCH).seams $(ARGS)
 	@$(RUN) $(KEEP) $(BENCH).png $(ARGS)
+
+bench-gpu: $(VENV)/dev.stamp $(VENV)/bench.stamp ## test and measure all that only an NVIDIA GPU can show
+	@$(PYTHON) -m pytest -m gpu
+	@$(BENCH) --device cuda --network 23 --side 512
+	@$(BENCH).load --litserve --network 23
+	@$(BENCH).fairness --network 23
 
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmarks.graph import INPUT, OUTPUT
 from benchmarks.ncnn_model import write_generator
+from model.convolution import Convolver, FusedConvolver, library_convolution
 from model.device import fast_dtype
 from model.rrdb import RRDBNet
 from model.transfer import Pixels
@@ -52,10 +53,15 @@ def builders(net: RRDBNet, device: torch.device, height: int, width: int) -> dic
     """
     dtype = fast_dtype(device)
     fast = str(dtype).removeprefix("torch.")
-    on_cpu = partial(_on_cpu, device)
+    on_cpu, on_gpu = partial(_only_on, "cpu", device), partial(_only_on, "cuda", device)
+    compiled = partial(eager, net, device, dtype, torch.channels_last)
     return {
         "PyTorch eager, float32": lambda: eager(net, device, torch.float32, torch.contiguous_format),
         f"PyTorch eager, {fast}, channels last": lambda: eager(net, device, dtype, torch.channels_last),
+        f"torch.compile, {fast}": on_gpu(lambda: compiled("default")),
+        f"torch.compile, max-autotune, {fast}": on_gpu(lambda: compiled("max-autotune")),
+        f"our runtime, whole, PyTorch's convolution, {fast}": lambda: _whole(net, device, library_convolution),
+        f"our runtime, whole, our kernel, {fast}": on_gpu(lambda: _whole(net, device, FusedConvolver())),
         f"our runtime, whole, {fast}": lambda: _whole(net, device),
         **{f"our runtime, bands of {rows} rows, {fast}": partial(_stream, net, device, rows) for rows in BAND_ROWS},
         "OpenVINO, float32": on_cpu(lambda: _openvino(net, "f32", height, width)),
@@ -66,20 +72,24 @@ def builders(net: RRDBNet, device: torch.device, height: int, width: int) -> dic
     }
 
 
-def _on_cpu(device: torch.device, build: Build) -> Build:
-    """What the optional packages run on; beside a GPU their speed would say nothing."""
+def _only_on(kind: str, device: torch.device, build: Build) -> Build:
+    """The optional packages run on the CPU, where `torch.compile` was slower than eager and takes minutes."""
 
     def built() -> Runtime:
-        if device.type != "cpu":
-            raise NotHere("runs on the CPU only")
+        if device.type != kind:
+            raise NotHere(f"measured on {kind} only")
         return build()
 
     return built
 
 
-def eager(net: RRDBNet, device: torch.device, dtype: torch.dtype, layout: torch.memory_format) -> Runtime:
-    """The network as PyTorch runs it without our help."""
+def eager(
+    net: RRDBNet, device: torch.device, dtype: torch.dtype, layout: torch.memory_format, compiled: str | None = None
+) -> Runtime:
+    """The network as PyTorch runs it without our help, or as its compiler does in the mode `compiled`."""
     moved = copy.deepcopy(net).to(device=device, dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks the keyword
+    if compiled:
+        moved.compile(mode=compiled)
 
     def run(low_res: Tensor) -> Tensor:
         upscaled: Tensor = moved(low_res.to(device=device, dtype=dtype, memory_format=layout))
@@ -94,8 +104,8 @@ def ours(net: RRDBNet, device: torch.device) -> Runtime:
     return lambda picture: whole(picture) if picture[..., 0].size <= WHOLE_PX else stream(picture)
 
 
-def _whole(net: RRDBNet, device: torch.device) -> Runtime:
-    upscaler = Upscaler(copy.deepcopy(net), device)
+def _whole(net: RRDBNet, device: torch.device, convolve: Convolver | None = None) -> Runtime:
+    upscaler = Upscaler(copy.deepcopy(net), device, convolve=convolve)
     return lambda picture: upscaler.batch([picture])[0]
 
 

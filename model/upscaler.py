@@ -10,7 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from model.convolution import best_convolver
+from model.convolution import Convolver, best_convolver
 from model.device import band_px, best_device, fast_dtype, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
 from model.rrdb import RRDBNet, mirrored
@@ -43,9 +43,16 @@ class Upscaler:
         device: the best one present by default.
         dtype: number format of the convolutions, by default the fastest that the device has natively. The first and the
             last convolution and the trunk's residual sums are always float32.
+        convolve: the fastest way to convolve there by default.
     """
 
-    def __init__(self, net: RRDBNet, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        net: RRDBNet,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        convolve: Convolver | None = None,
+    ) -> None:
         self.scale = net.config.scale
         self.device = device or best_device()
         self.dtype = dtype or fast_dtype(self.device)
@@ -55,7 +62,7 @@ class Upscaler:
         net.conv_last.float()
         self._net = net
         self._workspace = Workspace()
-        self._convolve = best_convolver(net)
+        self._convolve = convolve or best_convolver(net)
         self._transfer = transfer_for(self.device)
         # Graphs work in buffers of their own: they know memory by its address, and the workspace grows.
         small = partial(upscale_batch, net, convolve=self._convolve)

@@ -9,7 +9,7 @@ import torch
 from benchmarks.__main__ import fidelity_of
 from benchmarks.networks import random_generator
 from benchmarks.pictures import smooth_noise
-from benchmarks.runtimes import NotHere, builders, ours
+from benchmarks.runtimes import NotHere, builders, eager, ours
 from model.checkpoint import reference_output
 from model.rrdb import RRDBConfig, RRDBNet
 from model.transfer import Pixels
@@ -52,11 +52,21 @@ def test_a_runtime_knows_other_scales(scale: int, picture: Pixels) -> None:
     assert fidelity_of(upscaled, reference(net, picture)).psnr_db > 60
 
 
-def test_the_optional_packages_are_not_measured_beside_a_gpu() -> None:
-    for name, build in builders(NET, torch.device("cuda"), HEIGHT, WIDTH).items():
-        if name.startswith(("OpenVINO", "ONNX", "ncnn")):
-            with pytest.raises(NotHere, match="CPU only"):
+@pytest.mark.parametrize(
+    ("device", "others"),
+    [("cuda", ("OpenVINO", "ONNX", "ncnn")), ("cpu", ("torch.compile", "our runtime, our kernel"))],
+)
+def test_a_runtime_is_measured_only_where_it_belongs(device: str, others: tuple[str, ...]) -> None:
+    for name, build in builders(NET, torch.device(device), HEIGHT, WIDTH).items():
+        if name.startswith(others):
+            with pytest.raises(NotHere, match="only"):
                 build()
+
+
+@pytest.mark.slow
+def test_the_compiled_network_is_the_network(picture: Pixels) -> None:
+    runtime = eager(NET, CPU, torch.float32, torch.channels_last, compiled="default")
+    assert fidelity_of(runtime(picture)[0], reference(NET, picture)).psnr_db > 60
 
 
 def test_our_runtime_leaves_the_network_that_it_was_given(picture: Pixels) -> None:
