@@ -20,9 +20,9 @@ from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
-from model.checkpoint import Checkpoint, WeightsError
+from model.checkpoint import WeightsError
 from model.device import DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
-from model.reading import READERS, read
+from model.reading import READERS, AnyCheckpoint, read_any
 from model.reliable import ReliableUpscaler, SelfTestError
 from model.upscaler import SuspiciousOutputError
 
@@ -107,7 +107,7 @@ class NetworkLoader:
     def file(self, name: str, path: Path) -> Loading:
         """See `app.library.loading.Loader`."""
         with _refused(path):
-            checkpoint = read(path)
+            checkpoint = read_any(path)
             yield
             upscaler = ReliableUpscaler(checkpoint)
             upscaler.rescues = self._rescues.setdefault(name, upscaler.rescues)
@@ -187,7 +187,7 @@ async def _give_memory_back(scheduler: Scheduler[Job, Pixels]) -> None:
         await scheduler.between_pieces(partial(release_memory, best_device()))
 
 
-def _info(name: str, upscaler: ReliableUpscaler, checkpoint: Checkpoint) -> ModelInfo:
+def _info(name: str, upscaler: ReliableUpscaler, checkpoint: AnyCheckpoint) -> ModelInfo:
     return ModelInfo(
         name=name,
         sha256=checkpoint.sha256,

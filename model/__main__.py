@@ -15,7 +15,7 @@ from model.device import DeviceMemoryError
 from model.fetching import entry_named, fetch
 from model.inspection import check, describe
 from model.interpolation import InterpolationError, interpolate
-from model.reading import read
+from model.reading import read, read_any
 from model.reliable import SelfTestError
 from model.rrdb import SCALES
 
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(options: argparse.Namespace) -> int:
-    print(_shown(asdict(describe(read(options.file))), as_json=options.json))
+    print(_shown(asdict(describe(read_any(options.file))), as_json=options.json))
     return 0
 
 
@@ -109,7 +109,7 @@ def _origin(checkpoint: Checkpoint, path: Path, out: Path) -> Card:
 
 
 def _check(options: argparse.Namespace) -> int:
-    findings = check(read(options.file))
+    findings = check(read_any(options.file))
     print(_shown(asdict(findings), as_json=options.json))
     for failure in findings.failures:
         print(f"error: {options.file}: {failure}", file=sys.stderr)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.errors import WeightsError
+from model.errors import OtherNetworkError, WeightsError
 from model.rrdb import RRDBConfig, RRDBNet
 
 LARGEST_SIZE = 1024
@@ -93,7 +93,8 @@ def generator(tensors: Tensors, scale: int | None = None) -> RRDBNet:
         WeightsError: they are not exactly those of a generator, or not finite.
     """
     if plus := next((name for name in tensors if ".conv1x1." in name), None):
-        raise WeightsError(f"is an ESRGAN+ network ({plus}), whose dense blocks have one more path than ESRGAN's")
+        text = f"is an ESRGAN+ network ({plus}), whose dense blocks have one more path than ESRGAN's"
+        raise OtherNetworkError(text, tensors)
     config = sizes(tensors, scale)
     if config.inputs == 4:  # what it would make of the alpha is not asked for: a picture's alpha is a plane of its own
         tensors = {name: one[:3] if name.startswith("conv_last.") else one for name, one in tensors.items()}

@@ -4,23 +4,29 @@ import copy
 import math
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from model.checkpoint import Checkpoint
 from model.device import band_px, best_device, use_physical_cores
-from model.reliable import ReliableUpscaler
+from model.foreign import ForeignNet
+from model.reading import AnyCheckpoint
+from model.reliable import ReliableUpscaler, upscaler_for
+from model.rrdb import RRDBNet
 from model.transfer import Pixels
-from model.upscaler import Upscaler
 
 TRIAL_SIZE = (67, 53)
 """Height and width of the picture that `check` upscales in several ways: odd, and many bands high."""
 
+TILED_TRIAL_SIZE = (401, 53)
+"""The same for a network in tiles, whose strips are higher."""
+
 TRIAL_BAND_ROWS = 8
 
-MOST_STREAM_LEVELS = 1
-"""By which a stream may differ from the whole picture, in 8-bit levels: where a value lies between two of them."""
+MOST_STREAM_LEVELS, MOST_TILED_LEVELS = 1, 2
+"""By which a stream, and strips of tiles, may differ from the whole picture, in 8-bit levels."""
 
 LEAST_PRECISION_DB = 40.0
 """PSNR that the device's fast format must keep against float32."""
@@ -37,9 +43,10 @@ class Description:
     format: str
     architecture: str
     scale: int
-    channels: int
-    blocks: int
-    growth: int
+    channels: int | None
+    """This and the next two: of ESRGAN's generators only."""
+    blocks: int | None
+    growth: int | None
     inputs: int
     unshuffle: int
     parameters: int
@@ -54,18 +61,34 @@ class Description:
     metrics: dict[str, dict[str, float]]
 
 
-def describe(checkpoint: Checkpoint) -> Description:
+def describe(checkpoint: AnyCheckpoint) -> Description:
     """Everything that a file says and that its weights tell."""
-    config = checkpoint.net.config
+    net = checkpoint.net
+    if isinstance(net, ForeignNet):
+        unknown = dict.fromkeys(("channels", "blocks", "growth"))
+        sizes: dict[str, Any] = {"scale": net.scale, "inputs": net.inputs, "unshuffle": 1, **unknown}
+        architecture = net.architecture
+    else:
+        sizes, architecture = asdict(net.config), "rrdb"
     return Description(
         format=checkpoint.format,
-        architecture="rrdb",
-        parameters=sum(weight.numel() for weight in checkpoint.net.parameters()),
-        mmac_per_lr_px=round(config.macs_per_low_res_px / 1e6, 4),
+        architecture=architecture,
+        parameters=sum(weight.numel() for weight in net.parameters()),
+        mmac_per_lr_px=round(_macs_per_low_res_px(net) / 1e6, 4),
         sha256=checkpoint.sha256,
-        **asdict(config),
+        **sizes,
         **asdict(checkpoint.card),
     )
+
+
+def _macs_per_low_res_px(net: RRDBNet | ForeignNet) -> float:
+    if isinstance(net, RRDBNet):
+        return net.config.macs_per_low_res_px
+    weight = next(net.parameters())
+    picture = torch.zeros(1, 3, 64, 64, dtype=weight.dtype, device=weight.device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        net(picture)
+    return float(counter.get_total_flops()) / 2 / picture[0, 0].numel()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +98,9 @@ class Findings:
     device: str
     precision: str
     stream_levels: int
-    """Largest difference between stream and whole picture, in 8-bit levels."""
+    """Largest difference between stream, or tiles, and whole picture, in 8-bit levels."""
+    most_stream_levels: int
+    """What is allowed of that."""
     precision_db: float
     """PSNR of the device's fast format against float32; infinite where they are equal."""
     precision_levels: int
@@ -86,14 +111,14 @@ class Findings:
     def failures(self) -> list[str]:
         """What is wrong; nothing where the network can serve."""
         wrong = []
-        if self.stream_levels > MOST_STREAM_LEVELS:
+        if self.stream_levels > self.most_stream_levels:
             wrong.append(f"a stream differs from the whole picture by {self.stream_levels} levels")
         if self.precision_db < LEAST_PRECISION_DB:
             wrong.append(f"{self.precision} is {self.precision_db:.1f} dB from float32, under {LEAST_PRECISION_DB:.0f}")
         return wrong
 
 
-def check(checkpoint: Checkpoint, device: torch.device | None = None) -> Findings:
+def check(checkpoint: AnyCheckpoint, device: torch.device | None = None) -> Findings:
     """Test a network as the service does before it serves, compare its ways to work, and measure its speed.
 
     The checkpoint's network is moved to the device.
@@ -103,10 +128,11 @@ def check(checkpoint: Checkpoint, device: torch.device | None = None) -> Finding
     """
     use_physical_cores()
     device = device or best_device()
-    exact = Upscaler(copy.deepcopy(checkpoint.net), device, torch.float32)
+    tiled = isinstance(checkpoint.net, ForeignNet)
+    picture = _picture(*(TILED_TRIAL_SIZE if tiled else TRIAL_SIZE))
+    whole, macs = _whole(checkpoint.net, picture), _macs_per_low_res_px(checkpoint.net)
+    exact = upscaler_for(copy.deepcopy(checkpoint.net), device, torch.float32)
     upscaler = ReliableUpscaler(checkpoint, device)
-    picture = _picture(*TRIAL_SIZE)
-    whole = exact.batch([picture])[0]
     streamed = numpy.concatenate(list(exact.stream(picture, TRIAL_BAND_ROWS)), axis=1)
     fast = upscaler.batch([picture])[0]
     lr_px_per_s = _speed(upscaler)
@@ -114,10 +140,11 @@ def check(checkpoint: Checkpoint, device: torch.device | None = None) -> Finding
         device=str(device),
         precision=str(upscaler.dtype).removeprefix("torch."),
         stream_levels=_levels(streamed, whole),
+        most_stream_levels=MOST_TILED_LEVELS if tiled else MOST_STREAM_LEVELS,
         precision_db=_psnr_db(fast, whole),
         precision_levels=_levels(fast, whole),
         lr_px_per_s=round(lr_px_per_s, 1),
-        gflop_per_s=round(2 * checkpoint.net.config.macs_per_low_res_px * lr_px_per_s / 1e9, 1),
+        gflop_per_s=round(2 * macs * lr_px_per_s / 1e9, 1),
     )
 
 
@@ -126,6 +153,14 @@ def _picture(height: int, width: int) -> Pixels:
     chance = numpy.random.default_rng(0)
     slopes = numpy.linspace(0, 200, height)[:, None, None] + numpy.linspace(0, 30, width)[None, :, None]
     return (slopes + chance.integers(0, 25, (height, width, 3))).astype(numpy.uint8)[None]
+
+
+@torch.inference_mode()
+def _whole(net: RRDBNet | ForeignNet, picture: Pixels) -> Pixels:
+    """What the network itself makes of a picture, in one go, on the CPU in float32."""
+    made = net(torch.from_numpy(picture).permute(0, 3, 1, 2) / 255)
+    levels: Pixels = made.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return levels
 
 
 def _levels(made: Pixels, expected: Pixels) -> int:

@@ -16,7 +16,8 @@ from torch import Tensor
 from model.catalogue import published_as
 from model.checkpoint import FORMAT, NAME, Card, Checkpoint, read_checkpoint, reference_output
 from model.dialects import generator, recognised
-from model.errors import WeightsError
+from model.errors import OtherNetworkError, WeightsError
+from model.foreign import ForeignCheckpoint, foreign_network
 from model.ncnn_files import read_graph, refuse_other_graph, scale_of, tensors_of
 from model.pickled import read_pickled
 from model.rrdb import RRDBNet
@@ -29,8 +30,36 @@ GOLDEN_SIZE = (21, 26)
 """Height and width of the golden picture of foreign files: odd, so that networks with an unshuffle must pad."""
 
 
+AnyCheckpoint = Checkpoint | ForeignCheckpoint
+
+
+def read_any(path: Path) -> AnyCheckpoint:
+    """Read a weight file of any architecture and check that it can serve.
+
+    Raises:
+        WeightsError: it cannot be read, carries code, is broken, or nobody here knows its architecture.
+    """
+    try:
+        return read(path)
+    except OtherNetworkError as error:
+        text, tensors = str(error), error.tensors
+    try:
+        net = foreign_network(tensors)
+    except WeightsError as error:
+        raise WeightsError(f"{text}; {error}") from error
+    golden, sha256 = golden_picture(), sha256_of(path)
+    return ForeignCheckpoint(
+        net=net,
+        card=_card(path, sha256),
+        sha256=sha256,
+        golden_input=golden,
+        golden_output=net(golden[None] / 255)[0].mul(255).round().to(torch.uint8),
+        format=f"{net.architecture} (spandrel), {path.suffix.lower()}",
+    )
+
+
 def read(path: Path, *, scale: int | None = None) -> Checkpoint:
-    """Read a weight file and check that it can serve.
+    """Read the weight file of a generator of ESRGAN's kind and check that it can serve.
 
     Args:
         scale: by which a foreign network enlarges; only needed for x3, whose weights look like those of x2.
@@ -123,10 +152,12 @@ def _generator(path: Path, tensors: Mapping[str, Tensor], scale: int | None) -> 
     try:
         if found := recognised(tensors):
             return generator(found[1], scale), f"{found[0].name}, {path.suffix.lower()}"
+    except OtherNetworkError as error:
+        raise OtherNetworkError(f"{path} {error}", tensors) from error
     except WeightsError as error:
         raise WeightsError(f"{path} {error}") from error
     names = ", ".join(repr(name[:60]) for name in list(tensors)[:3]) or "nothing"
-    raise WeightsError(f"{path} holds no network of ESRGAN's kind; its weights are {names}, ...")
+    raise OtherNetworkError(f"{path} holds no network of ESRGAN's kind; its weights are {names}, ...", tensors)
 
 
 READERS: dict[str, Callable[[Path, int | None], Read]] = {

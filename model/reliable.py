@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy
 import torch
 
-from model.checkpoint import Checkpoint
 from model.device import DeviceMemoryError, band_px, release_memory
-from model.reading import read
+from model.foreign import ForeignNet
+from model.reading import AnyCheckpoint, read_any
+from model.rrdb import RRDBNet
+from model.tiling import TiledUpscaler
 from model.transfer import Pixels
 from model.upscaler import SuspiciousOutputError, Upscaler
 
@@ -43,9 +45,9 @@ class ReliableUpscaler:
         SelfTestError: what it makes of the checkpoint's golden picture is not what the file says.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | None = None) -> None:
+    def __init__(self, checkpoint: AnyCheckpoint, device: torch.device | None = None) -> None:
         self._spare_net = copy.deepcopy(checkpoint.net)
-        self._fast = Upscaler(checkpoint.net, device)
+        self._fast = upscaler_for(checkpoint.net, device)
         self.scale = self._fast.scale
         self.device = self._fast.device
         self.dtype = self._fast.dtype
@@ -57,7 +59,7 @@ class ReliableUpscaler:
 
     @cached_property
     def _exact(self) -> Upscaler:
-        return Upscaler(self._spare_net, self.device, torch.float32)
+        return upscaler_for(self._spare_net, self.device, torch.float32)
 
     @property
     def memory_bytes(self) -> int:
@@ -146,7 +148,7 @@ class ReliableUpscaler:
         self.most_px = max(1, self.most_px // 2)
         release_memory(self.device)
 
-    def _self_test(self, checkpoint: Checkpoint) -> None:
+    def _self_test(self, checkpoint: AnyCheckpoint) -> None:
         picture = checkpoint.golden_input.permute(1, 2, 0)[None].contiguous().numpy()
         expected = checkpoint.golden_output.permute(1, 2, 0)[None].numpy()
         for way, upscaled in (("whole", self.batch([picture])[0]), ("as a stream", self.upscale(picture))):
@@ -160,12 +162,19 @@ class ReliableUpscaler:
                 )
 
 
-def load(path: Path, device: torch.device | None = None) -> tuple[ReliableUpscaler, Checkpoint]:
+def upscaler_for(
+    net: RRDBNet | ForeignNet, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Upscaler:
+    """The upscaler that a network takes: exact streams for ours, blended tiles for others."""
+    return TiledUpscaler(net, device, dtype) if isinstance(net, ForeignNet) else Upscaler(net, device, dtype)
+
+
+def load(path: Path, device: torch.device | None = None) -> tuple[ReliableUpscaler, AnyCheckpoint]:
     """Read a weight file of any kind that `model.reading` knows, set it up and test it.
 
     Raises:
         WeightsError: the file cannot be used.
         SelfTestError: the file is fine, its result on this device is not.
     """
-    checkpoint = read(path)
+    checkpoint = read_any(path)
     return ReliableUpscaler(checkpoint, device), checkpoint
