@@ -38,7 +38,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=limited(limits),
+                http=limited(limits, app.state.observers),
                 ws="none",
                 loop="asyncio",
                 lifespan="on",

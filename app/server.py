@@ -56,6 +56,7 @@ def create_app(life: Lifecycle, traces: "Traces | None" = None) -> FastAPI:
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours knows stages, and what a px is
     )
+    app.state.observers = observers  # of those that the server refuses before they get here, too
     # The last one added is the first to see a request.
     app.add_middleware(Deadlines, default_s=life.settings.wait_s, most_s=life.settings.max_wait_s, below=WORK)
     app.add_middleware(Entrance, life=life)

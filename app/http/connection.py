@@ -1,9 +1,11 @@
 """One caller's connection: what uvicorn leaves unbounded of its time and number is bounded here."""
 
 import asyncio
+import json
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import ClassVar, cast
@@ -13,7 +15,10 @@ from fastapi import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from app.errors import BadRequest, TooSlow, Unavailable
+from app.http.headers import DEFAULTS
 from app.http.problems import answer_to, http_problem
+from app.telemetry.record import RequestRecord
+from app.telemetry.requests import Observer
 
 LOOK_S = 1.0
 """Time between two looks at a connection, which is how exactly its times are kept."""
@@ -39,6 +44,7 @@ class Connection(H11Protocol):
     """uvicorn's HTTP/1.1, with limits, which are looked at once in a while rather than each with a timer of its own."""
 
     limits: ClassVar[ConnectionLimits]
+    observers: ClassVar[Sequence[Observer]]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A caller has connected."""
@@ -137,16 +143,30 @@ class Connection(H11Protocol):
     def _refuse(self, answer: Response) -> None:
         """Answer below the application, which knows nothing of the request, and hang up, though not at once."""
         phrase = HTTPStatus(answer.status_code).phrase
-        own = [(b"x-request-id", uuid.uuid4().hex.encode()), (b"connection", b"close")]
-        headers = [*self.server_state.default_headers, *answer.raw_headers, *own]
+        body = bytes(answer.body)
+        kind = json.loads(body)["type"].rpartition(":")[2]
+        record = RequestRecord(
+            id=uuid.uuid4().hex, answered=answer.status_code, complete=True, problem=kind, sent_bytes=len(body)
+        )
+        own = {**DEFAULTS, "X-Request-Id": record.id, "Connection": "close"}
+        for name, value in own.items():
+            answer.headers[name] = value
+        headers = [*self.server_state.default_headers, *answer.raw_headers]
         head = [f"HTTP/1.1 {answer.status_code} {phrase}".encode(), *(b"%b: %b" % header for header in headers)]
-        self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
+        self.transport.write(b"\r\n".join([*head, b"", body]))
         self.transport.write_eof()
         self._hung_up = True
         self._head_since_s, self._answered_s = None, time.monotonic()
         self.flow.resume_reading()
+        record.ended_s = time.monotonic()
+        for observe in self.observers:
+            observe(record)
 
 
-def limited(limits: ConnectionLimits) -> type[Connection]:
-    """The protocol with these limits, for `uvicorn.Config(http=...)`, which wants a class."""
-    return type("LimitedConnection", (Connection,), {"limits": limits})
+def limited(limits: ConnectionLimits, observers: Sequence[Observer]) -> type[Connection]:
+    """The protocol with these limits, for `uvicorn.Config(http=...)`, which wants a class.
+
+    Args:
+        observers: get a record of every request that is refused below the application.
+    """
+    return type("LimitedConnection", (Connection,), {"limits": limits, "observers": observers})

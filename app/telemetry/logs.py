@@ -24,7 +24,7 @@ def log_config(log_format: str = "line", level: str = "INFO") -> dict[str, objec
         "disable_existing_loggers": False,
         "filters": {"request_id": {"()": _WithRequestId}},
         "formatters": {
-            "line": {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"},
+            "line": {"()": LineFormatter},
             "json": {"()": JsonFormatter},
         },
         "handlers": {"stderr": handler},
@@ -36,20 +36,14 @@ def log_config(log_format: str = "line", level: str = "INFO") -> dict[str, objec
 def log_access(record: RequestRecord) -> None:
     """One line for a request that has ended."""
     good_probe = record.route in PROBES and record.status < 400
-    fields = access_fields(record)
-    text = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _IN_FRONT)
     access.log(
         logging.DEBUG if good_probe else logging.INFO,
-        "%s %s %d %s",
+        "%s %s %d",
         record.method,
         record.path,
         record.status,
-        text,
-        extra={"fields": fields},
+        extra={"fields": access_fields(record)},
     )
-
-
-_IN_FRONT = frozenset({"method", "path", "status"})
 
 
 def access_fields(record: RequestRecord) -> dict[str, object]:
@@ -70,6 +64,19 @@ def access_fields(record: RequestRecord) -> dict[str, object]:
     }
     stages = {f"{name}_ms": round(stage.seconds * 1000, 1) for name, stage in record.stages.items()}
     return {name: value for name, value in fields.items() if value not in ("", 0)} | stages
+
+
+class LineFormatter(logging.Formatter):
+    """A line of text; an access line's fields stand behind it."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # its name in logging
+        """The record as one line, but for a traceback."""
+        fields = getattr(record, "fields", {})
+        more = [f"{name}={value}" for name, value in fields.items() if name not in ("method", "path", "status")]
+        return " ".join([super().formatMessage(record), *more])
 
 
 class JsonFormatter(logging.Formatter):

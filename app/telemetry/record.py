@@ -32,8 +32,8 @@ class RequestRecord:
     """One request from its first header to the last byte of its answer. All times are those of `time.monotonic`."""
 
     id: str = "-"
-    method: str = ""
-    path: str = ""
+    method: str = "-"
+    path: str = "-"
     """As it was asked for, percent-encoded."""
     route: str = ""
     """The path of the endpoint, or nothing where there is none: few values, whatever callers ask for."""

@@ -157,6 +157,14 @@ async def test_what_is_not_http_is_answered_with_a_problem_document(live: Live) 
     assert "urn:esrgan-serve:problem:bad-request" in text
 
 
+async def test_what_is_refused_before_the_application_is_counted(live: Live, caller: httpx.AsyncClient) -> None:
+    stranger = await live.connect()
+    await stranger.send("rubbish\n\n")
+    assert await stranger.status() == 400
+    metrics = (await caller.get("/metrics")).text
+    assert 'esrgan_requests_total{model="",outcome="bad-request",route="other",status="400"} 1.0' in metrics
+
+
 async def test_a_reader_that_takes_nothing_of_its_answer_is_cut(live: Live) -> None:
     picture = encoded(noise(200, 190), "JPEG", quality=10)
     with socket.socket() as sleeper:
