@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from app.admission import PictureMemory, UploadMemory
@@ -15,10 +15,11 @@ from app.batching.scheduler import Scheduler
 from app.batching.work import Work
 from app.library.library import Library
 from app.library.network import ModelInfo, Network
-from app.pictures.decode import Header, decode, read_header
+from app.pictures.decode import Header, decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, AnswerFormat, encoded, layout_of
 from app.pictures.finish import Finish
 from app.pictures.in_thread import in_thread
+from app.pictures.limits import Limits
 from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Pixels
 from app.settings import Settings
@@ -94,6 +95,8 @@ class UpscaleService:
         )
         self.pictures = PictureMemory(settings.max_picture_memory_bytes)
         self._headers = ThreadPoolExecutor(1, thread_name_prefix="header")  # a refusal does not wait for a decoder
+        self._limits = Limits(**{limit.name: getattr(settings, limit.name) for limit in fields(Limits)})
+        prepare_decoders()
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
 
     @asynccontextmanager
@@ -112,9 +115,7 @@ class UpscaleService:
             ServiceError: see `app.errors`; from the answer's pieces, too.
         """
         current_record().model = network.info.name
-        header = await in_thread(
-            self._headers, functools.partial(read_header, upload, max_px=self.settings.max_picture_px)
-        )
+        header = await in_thread(self._headers, functools.partial(read_header, upload, self._limits))
         expected = self._work(None, network.info, (header.planes, header.height, header.width), deadline_s)
         with self.scheduler.reserve(expected) as place:
             by_rows = expected.bucket is None and wanted.by_rows(network.info)
@@ -131,9 +132,7 @@ class UpscaleService:
     ) -> AsyncIterator[Answer]:
         record, model = current_record(), network.info
         picture, decode_s = await self._in_codec_thread(
-            functools.partial(
-                decode, upload, max_px=self.settings.max_picture_px, max_width_px=self.settings.max_width_px
-            )
+            functools.partial(decode, upload, self._limits, wanted.metadata)
         )
         record.took("decode", decode_s)
         record.width_px, record.height_px = picture.width, picture.height
@@ -212,7 +211,7 @@ def memory_bytes(header: Header, scale: int, *, by_rows: bool = False) -> int:
     Args:
         by_rows: the answer leaves while it is made, and is never there as a whole.
     """
-    decoded_bytes = 3 * header.planes * header.height * header.width
+    decoded_bytes = 3 * header.bits // 8 * header.planes * header.height * header.width
     return decoded_bytes * (2 if by_rows else 1 + 2 * scale**2)
 
 

@@ -67,6 +67,11 @@ class Settings(BaseSettings):
         default=300, gt=0, description="Seconds that a request may take whose caller prefers no other time."
     )
     max_wait_s: int = Field(default=600, ge=1, description="Longest time that a caller may prefer.")
+    max_frames: int = Field(default=10_000, ge=1, description="Most frames of an upload, of which the first is taken.")
+    max_metadata_bytes: int = Field(
+        default=4 * 2**20, ge=1024, description="Largest single piece of an upload that holds no pixels."
+    )
+    max_expansion: int = Field(default=100_000, ge=1, description="Most pixels for each byte of an upload.")
     max_queued_px: int = Field(
         default=2**26, ge=1, description="Most pixels that may wait for the device; more gets 429."
     )

@@ -1,23 +1,32 @@
 """Bytes of an upload -> Picture. The format is told by content, never by name; limits are checked before decoding."""
 
 import io
-import struct
-import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 import numpy
-from PIL import Image, ImageOps, UnidentifiedImageError
+from pi_heif import register_heif_opener
+from PIL import Image, UnidentifiedImageError
 
-from app.errors import TooLarge, Unprocessable, UnsupportedFormat
-from app.pictures.picture import Metadata, Picture, Pixels, planes_of
+from app.errors import ServiceError, TooLarge, Unprocessable, UnsupportedFormat
+from app.pictures import colour, container, deep
+from app.pictures.colour import Samples
+from app.pictures.limits import Limits
+from app.pictures.metadata import MetadataRule, metadata_of, orientation_of
+from app.pictures.picture import Picture, Pixels, most, planes_of
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-"""The formats that are accepted, in Pillow's names."""
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+"""The formats that are accepted, in Pillow's names. Of a JPEG with further pictures (MPO) the first one is taken."""
 
-BROKEN = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, struct.error, zlib.error)
-"""What Pillow's decoders raise over a broken file: whatever it happens to trip over."""
+BITS_PER_SAMPLE, EXTRA_SAMPLES = 258, 338
+"""Fields of a TIFF. An extra sample of kind 1 is alpha that colour was multiplied by."""
 
-GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
+
+def prepare_decoders() -> None:
+    """Set up what is global in the libraries: once, before the first picture."""
+    register_heif_opener()
+    Image.MAX_IMAGE_PIXELS = None  # the settings say how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,75 +38,132 @@ class Header:
     height: int
     width: int
     """Both as stored, not upright."""
+    bits: int
+    """Of a channel: 8 or 16."""
 
 
-def read_header(upload: bytes, *, max_px: int) -> Header:
+def read_header(upload: bytes, limits: Limits) -> Header:
     """Look at the header of an upload.
 
     Raises:
         UnsupportedFormat: not one of `FORMATS`.
-        TooLarge: more than `max_px` pixels.
+        TooLarge: more than the limits allow.
         Unprocessable: the header is corrupt.
     """
-    image = _open(upload, max_px)
-    return Header(planes=1 + image.has_transparency_data, height=image.height, width=image.width)
+    image, png = _opened(upload, limits)
+    transparent = image.has_transparency_data or (png is not None and png.has_transparent_colour)
+    with _blaming(image):
+        bits = 16 if _bits(image, upload, png) > 8 else 8
+    return Header(planes=1 + transparent, height=image.height, width=image.width, bits=bits)
 
 
-def decode(upload: bytes, *, max_px: int, max_width_px: int) -> Picture:
+def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Picture:
     """Decode the first frame of an upload, upright.
 
     Raises:
         UnsupportedFormat: not one of `FORMATS`, or pixels of a kind that has no fixed range.
-        TooLarge: more than `max_px` pixels, which the header tells, or upright wider than `max_width_px`.
+        TooLarge: more than the limits allow, which the header tells.
         Unprocessable: truncated or corrupt.
     """
-    image = _open(upload, max_px)
+    image, png = _opened(upload, limits)
+    with _blaming(image):
+        frames = png.frames if png else _frames(image, upload, limits)
+        samples = _samples(image, png.still if png else upload, png)
+        return _upright(samples, orientation_of(image), image, limits, frames, metadata)
+
+
+@contextmanager
+def _blaming(image: Image.Image) -> Iterator[None]:
+    """Whatever a decoder trips over is the file's fault."""
     try:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.width > max_width_px:
-            raise TooLarge(f"it is {upright.width} px wide; the limit is {max_width_px} px; send parts of it")
-        return _picture(upright)
-    except BROKEN as error:
+        yield
+    except ServiceError:
+        raise
+    except Exception as error:
         raise Unprocessable(f"the {image.format} file is truncated or corrupt ({_one_line(error)})") from error
 
 
-def _open(upload: bytes, max_px: int) -> Image.Image:
-    accepted = ", ".join(FORMATS)
+def _opened(upload: bytes, limits: Limits) -> tuple[Image.Image, container.PngHeader | None]:
+    known = container.known_format(upload)
+    png = container.png_header(upload, limits) if known == "PNG" else None
+    image = _open(png.still if png else upload, known)
+    limits.check_size(image.width, image.height, len(upload))
+    return image, png
+
+
+def _open(upload: bytes, known: str | None) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(upload), formats=FORMATS)
+        return Image.open(io.BytesIO(upload), formats=FORMATS)
     except UnidentifiedImageError as error:
+        if known:
+            raise Unprocessable(
+                f"the header of the {known} file is truncated, corrupt or of an unknown kind"
+            ) from error
+        accepted = ", ".join(FORMATS)
         raise UnsupportedFormat(f"the upload is not a picture in a known format; accepted are {accepted}") from error
-    except Image.DecompressionBombError as error:
-        raise TooLarge(f"the picture has far more than {max_px} px, the limit; send a smaller one") from error
-    except BROKEN as error:
+    except Exception as error:  # whatever a decoder trips over is the file's fault
+        if "MAX_TEXT_CHUNK" in str(error):
+            raise TooLarge("a compressed text or profile in the PNG is far too large; save it without") from error
         raise Unprocessable(f"the header of the picture is corrupt ({_one_line(error)})") from error
-    if image.width * image.height > max_px:
-        raise TooLarge(
-            f"the picture has {image.width} x {image.height} = {image.width * image.height} px; "
-            f"the limit is {max_px} px; send a smaller one or parts of it"
-        )
-    return image
 
 
-def _picture(image: Image.Image) -> Picture:
-    profile = image.info.get("icc_profile")
-    grey = image.mode in GREY_MODES
-    alpha: Pixels | None = None
-    if image.mode.startswith("I;16"):
-        # Pillow would clip these to 255 instead of scaling them.
-        image = Image.fromarray((numpy.asarray(image).astype(numpy.uint32) // 257).astype(numpy.uint8))
-    elif image.mode in {"I", "F"}:
-        raise UnsupportedFormat("pixels of 32 bits have no fixed range; send 8 or 16 bits for each channel")
-    elif image.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
-        profile = None  # it describes the upload's own colour space, and the answer is RGB
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = numpy.array(image.getchannel("A"))
-    colour = numpy.array(image.convert("RGB"))
-    planes = colour[None] if alpha is None or alpha.min() == 255 else planes_of(colour, alpha)
-    metadata = Metadata(icc_profile=profile if isinstance(profile, bytes) else None)
-    return Picture(planes=planes, grey=grey, bits=8, metadata=metadata)
+def _frames(image: Image.Image, upload: bytes, limits: Limits) -> int:
+    if image.format in ("JPEG", "MPO"):
+        container.check_scans(upload)
+        return 1
+    if image.format == "GIF":
+        return container.gif_frames(upload, limits)
+    if image.format == "TIFF":
+        return container.tiff_frames(upload, limits)
+    return limits.check_frames(getattr(image, "n_frames", 1))
+
+
+def _samples(image: Image.Image, upload: bytes, png: container.PngHeader | None) -> Samples:
+    image.load()
+    needs_depth = _bits(image, upload, png) > 8 and not image.mode.startswith(("I", "F"))
+    if needs_depth or (png and (png.bits > 8 or png.has_transparent_colour)):
+        with suppress(deep.Unsupported):
+            return deep.samples(upload, image.format or "", premultiplied=_tiff(image, EXTRA_SAMPLES)[0] == 1)
+    return colour.of_image(image)
+
+
+def _bits(image: Image.Image, upload: bytes, png: container.PngHeader | None) -> int:
+    """Bits of a channel in the file; 8 for what we take at no more."""
+    if png:
+        return png.bits
+    if image.format == "AVIF":
+        return deep.bits_of_avif(upload)
+    return max(_tiff(image, BITS_PER_SAMPLE))
+
+
+def _tiff(image: Image.Image, field: int) -> tuple[int, ...]:
+    """A field of a TIFF's header; 0 where there is none, and in other formats."""
+    values = getattr(image, "tag_v2", {}).get(field, (0,)) if image.format == "TIFF" else (0,)
+    return values if isinstance(values, tuple) else (values,)
+
+
+def _upright(
+    samples: Samples, orientation: int, image: Image.Image, limits: Limits, frames: int, rule: MetadataRule
+) -> Picture:
+    pixels, alpha = _turned(samples.colour, orientation), samples.alpha
+    limits.check_width(pixels.shape[1])
+    said = metadata_of(image, rule)
+    if samples.converted:
+        said = replace(said, icc_profile=None)
+    if alpha is None or int(alpha.min()) == most(alpha):
+        planes = numpy.ascontiguousarray(pixels[None])
+    else:
+        planes = planes_of(pixels, _turned(alpha, orientation))
+    bits = 8 if planes.dtype == numpy.uint8 else 16
+    return Picture(planes=planes, grey=samples.grey, bits=bits, metadata=said, frames=frames)
+
+
+def _turned(pixels: Pixels, orientation: int) -> Pixels:
+    """Pixels (H, W, ...) as EXIF's orientation wants them shown."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
+    return numpy.flip(pixels, flips)
 
 
 def _one_line(error: Exception) -> str:

@@ -11,6 +11,8 @@ from app.batching.ticket import Outcome
 from app.http.deadline import preferred_wait_s
 from app.lifecycle import Lifecycle
 from app.pictures.decode import decode
+from app.pictures.limits import Limits
+from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Picture
 from app.server import create_app
 from app.service import UpscaleService
@@ -93,10 +95,10 @@ async def test_a_picture_that_waits_for_a_decoder_when_its_deadline_passes_is_ne
 ) -> None:
     gate, decoded = threading.Event(), []
 
-    def slow(upload: bytes, *, max_px: int, max_width_px: int) -> Picture:
+    def slow(upload: bytes, limits: Limits, metadata: MetadataRule) -> Picture:
         decoded.append(len(upload))
         assert gate.wait(20)
-        return decode(upload, max_px=max_px, max_width_px=max_width_px)
+        return decode(upload, limits, metadata)
 
     monkeypatch.setattr("app.service.decode", slow)
     threads = service.settings.codec_threads

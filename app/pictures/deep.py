@@ -1,0 +1,96 @@
+"""Pixels that Pillow would cut down or misread, through libvips: more than 8 bits, and a PNG's transparent colour.
+
+It gets the file only after its size has been checked, and is told the format that it has to be.
+"""
+
+import numpy
+import pyvips
+
+from app.errors import UnsupportedFormat
+from app.pictures.colour import Samples, of_channels
+from app.pictures.picture import Pixels, most
+
+SRGB = "srgb"
+"""libvips' own name of the profile."""
+
+NOT_KNOWN = "not supported"
+"""In libvips' text where it does not know a kind of file, which is not the file's fault."""
+
+
+class Unsupported(Exception):
+    """Pillow reads this kind of file, with 8 bits, and libvips does not read it."""
+
+
+def bits_of_avif(upload: bytes) -> int:
+    """Bits of a sample, from the header.
+
+    Raises:
+        pyvips.Error: it is broken.
+    """
+    return int(pyvips.Image.heifload_buffer(upload).get("bits-per-sample"))
+
+
+def samples(upload: bytes, file_format: str, *, premultiplied: bool = False) -> Samples:
+    """The pixels as they lie in a PNG, TIFF or AVIF, in the depth that they have there.
+
+    Args:
+        premultiplied: colour was multiplied by alpha before it was saved.
+
+    Raises:
+        Unsupported: see there.
+        UnsupportedFormat: they are of a kind that has no fixed range.
+        pyvips.Error: the file is broken.
+    """
+    load = {
+        "PNG": pyvips.Image.pngload_buffer,
+        "TIFF": pyvips.Image.tiffload_buffer,
+        "AVIF": pyvips.Image.heifload_buffer,
+    }[file_format]
+    try:
+        image = load(upload, access="sequential", fail_on="truncated")
+        if image.format not in ("uchar", "ushort"):
+            raise UnsupportedFormat(f"pixels of the kind {image.format} have no fixed range; send 8 or 16 bits")
+        has_profile = image.get_typeof("icc-profile-data") != 0
+        converted = image.interpretation == "cmyk" or image.interpretation.startswith("lab")
+        if converted and (has_profile or image.interpretation != "cmyk"):
+            deep = 16 if image.format == "ushort" else 8
+            image = image.icc_transform(
+                SRGB, embedded=True, depth=deep, intent="relative", black_point_compensation=True
+            )
+        pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
+    except pyvips.Error as error:
+        if NOT_KNOWN in str(error):
+            raise Unsupported from error
+        raise
+    if image.interpretation == "cmyk":
+        pixels = _by_the_simple_rule(pixels)
+    if file_format == "AVIF" and pixels.dtype == numpy.uint16:
+        pixels = _from_upper_bits(pixels, int(image.get("bits-per-sample")))
+    if premultiplied and pixels.shape[-1] in (2, 4):
+        pixels = _divided_by_alpha(pixels)
+    return of_channels(pixels[..., :3] if pixels.shape[-1] > 4 else pixels, converted=converted)
+
+
+def _divided_by_alpha(pixels: Pixels) -> Pixels:
+    """Colour as it was before it was multiplied by alpha; unchanged where that cannot have happened."""
+    colour, alpha = pixels[..., :-1], pixels[..., -1:]
+    if (colour > alpha).any():
+        return pixels
+    share = colour.astype(numpy.float32) * (most(pixels) / numpy.maximum(alpha, 1).astype(numpy.float32))
+    whole: Pixels = numpy.concatenate((share.round().astype(pixels.dtype), alpha), axis=-1)
+    return whole
+
+
+def _by_the_simple_rule(cmyk: Pixels) -> Pixels:
+    """RGB of CMYK that has no profile."""
+    whole = most(cmyk)
+    light = (whole - cmyk).astype(numpy.float32)
+    rgb: Pixels = (light[..., :3] * light[..., 3:4] / whole).round().astype(cmyk.dtype)
+    return rgb
+
+
+def _from_upper_bits(pixels: Pixels, bits: int) -> Pixels:
+    """10 or 12 bits that lie in the upper ones of 16 -> 16 bits, so that white is white."""
+    levels = (pixels >> (16 - bits)).astype(numpy.uint32)
+    whole: Pixels = ((levels * 65535 + (2 ** (bits - 1) - 1)) // (2**bits - 1)).astype(numpy.uint16)
+    return whole
