@@ -98,6 +98,22 @@ def test_batching_knows_neither_torch_nor_the_web_nor_pictures(module: str) -> N
     assert imports_of(module).isdisjoint(foreign | WEB)
 
 
+@pytest.mark.parametrize("module", modules("app/access"))
+def test_keys_and_limits_know_nothing_of_the_web(module: str) -> None:
+    assert imports_of(module).isdisjoint({"app.http", "app.server"} | WEB)
+
+
+@pytest.mark.parametrize("module", modules("app"))
+def test_the_libraries_of_operators_stay_in_their_files(module: str) -> None:
+    prometheus = {"prometheus_client"}
+    known = {
+        "app/telemetry/traces.py": {"opentelemetry"},
+        "app/telemetry/metrics.py": prometheus,
+        "app/http/metrics.py": prometheus,
+    }
+    assert imports_of(module) & {"opentelemetry", "prometheus_client"} <= known.get(module, set())
+
+
 @pytest.mark.parametrize("module", [module for package in PACKAGES for module in modules(package)])
 def test_every_module_is_named_for_what_it_does(module: str) -> None:
     path = Path(module)

@@ -31,7 +31,7 @@ class Keyring:
         self._usages: dict[str, Usage] = {}
         try:
             self._signature: Signature | None = self._sign()
-            self._keys = parse_keys(path.read_text(encoding="utf-8"))
+            self._keys = parse_keys(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, KeysError) as error:
             raise SettingsError(f"ESRGAN_KEYS={path}: {_why(error)}") from error
 
@@ -58,7 +58,7 @@ class Keyring:
         try:
             signature = self._sign()
             if signature != self._signature:
-                self._keys = parse_keys(self._path.read_text(encoding="utf-8"))
+                self._keys = parse_keys(self._path.read_text(encoding="utf-8-sig"))
                 log.info("the keys were read anew: %s", ", ".join(sorted({key.name for key in self._keys})))
         except (OSError, UnicodeDecodeError, KeysError) as error:
             if signature != self._signature:  # told once

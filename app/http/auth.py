@@ -75,12 +75,12 @@ def _known(keyring: Keyring, request: Request) -> Key:
 
 
 def _token(request: Request) -> str:
-    sent = request.headers.getlist("Authorization") + [f"Bearer {key}" for key in request.headers.getlist(HEADER)]
-    if not sent:
+    # Another scheme beside our own header is a proxy's business.
+    bearers = (value.partition(" ") for value in request.headers.getlist("Authorization"))
+    tokens = [token.strip() for scheme, _, token in bearers if scheme.lower() == "bearer"]
+    tokens += request.headers.getlist(HEADER)
+    if not tokens:
         raise Unauthorized(f"send your key as `Authorization: Bearer KEY` or as `{HEADER}: KEY`")
-    if len(sent) > 1:
-        raise Unauthorized(f"the request carries {len(sent)} keys; send one", wrong=True)
-    scheme, _, token = sent[0].partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthorized("the header Authorization is not `Bearer KEY`; send it so", wrong=True)
-    return token.strip()
+    if len(tokens) > 1:
+        raise Unauthorized(f"the request carries {len(tokens)} keys; send one", wrong=True)
+    return tokens[0]

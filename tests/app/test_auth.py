@@ -47,7 +47,8 @@ def bearer(token: str) -> dict[str, str]:
 
 
 async def test_a_key_is_taken_from_either_header(client: httpx.AsyncClient, tokens: dict[str, str]) -> None:
-    for headers in (bearer(tokens["shop"]), {"X-Api-Key": tokens["shop"]}):
+    behind_a_proxy = {"X-Api-Key": tokens["shop"], "Authorization": "Basic YTpi"}
+    for headers in (bearer(tokens["shop"]), {"X-Api-Key": tokens["shop"]}, behind_a_proxy):
         assert decoded(await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers=headers)).size == (20, 20)
 
 
@@ -57,7 +58,11 @@ async def test_a_key_is_taken_from_either_header(client: httpx.AsyncClient, toke
         ([], 'Bearer realm="esrgan-serve"'),
         ([("Authorization", "Bearer wrong")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
         ([("Authorization", "Bearer ")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
-        ([("Authorization", "Basic YTpi")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
+        ([("Authorization", "Basic YTpi")], 'Bearer realm="esrgan-serve"'),
+        (
+            [("Authorization", "Bearer a"), ("Authorization", "Bearer a")],
+            'Bearer realm="esrgan-serve", error="invalid_token"',
+        ),
         ([("X-Api-Key", "")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
         ([("X-Api-Key", "a"), ("Authorization", "Bearer b")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
     ],

@@ -8,6 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import VERSION
+from app.lifecycle import Lifecycle
+from app.main import build_service
+from app.server import create_app
 from app.service import UpscaleService
 from app.settings import Settings
 from tests.app.conftest import encoded, noise, problem
@@ -83,6 +86,15 @@ async def test_the_metrics_say_what_runs_and_whether_it_is_ready(
     assert value(now, "process_resident_memory_bytes") > 0
     await service.scheduler.stop(drain_s=1)
     assert value(await scraped(client), "esrgan_ready") == 0
+
+
+async def test_metrics_are_there_while_the_service_loads(settings: Settings) -> None:
+    app = create_app(Lifecycle(settings, lambda: build_service(settings)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as loading:
+        now = await scraped(loading)
+    assert ("esrgan_ready", frozenset()) in now
+    assert value(now, "esrgan_ready") == 0
+    assert not any(name == "esrgan_queued_pixels" for name, _ in now)
 
 
 async def test_openmetrics_is_spoken_to_those_who_ask(client: httpx.AsyncClient) -> None:
