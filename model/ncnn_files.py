@@ -45,7 +45,7 @@ class Layer:
 
     def number(self, key: int, default: float) -> float:
         """A parameter that is one number."""
-        return self.parameters.get(key, (default,))[0]
+        return (self.parameters.get(key) or (default,))[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ def refuse_other_graph(graph: Graph, net: RRDBNet) -> None:
     expected = net(picture[:, :3])
     try:
         made = _run(graph, picture[:, : net.config.inputs])[:, : net.config.colours]
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (LookupError, OverflowError, RuntimeError, ValueError) as error:
         raise WeightsError(f"has a graph that does not fit together ({str(error).splitlines()[0][:200]})") from error
     size = max(1.0, float(expected.abs().max()))
     if made.shape[2:] != expected.shape[2:] or not (made - expected).abs().max() <= TOLERANCE * size:

@@ -1,0 +1,76 @@
+"""The shortest road: a published file is put into the folder, and requests by its name are answered by it."""
+
+import io
+from pathlib import Path
+
+import httpx
+import numpy
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from app.lifecycle import Lifecycle
+from app.main import build_service
+from app.server import create_app
+from app.settings import read_settings
+from benchmarks.ncnn_model import write_generator
+from tests.model.examples import random_net, textured
+from tests.model.published import FIRST_RELEASE, NEW, NamedGenerator, OldGenerator, randomised
+from tests.model.test_foreign import Compact
+
+SMALL = {"channels": 6, "blocks": 2, "growth": 3}
+
+
+def networks() -> dict[str, nn.Module]:
+    """A network of each kind, as others publish and compute it."""
+    return {
+        "4x-old": randomised(OldGenerator(scale=4, **SMALL)),
+        "first_release": randomised(NamedGenerator(FIRST_RELEASE, scale=4, **SMALL)),
+        "x2plus": randomised(NamedGenerator(NEW, scale=2, unshuffle=2, **SMALL)),
+        "srvgg": randomised(Compact()),
+    }
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, net in networks().items():
+        torch.save({"params": net.state_dict()}, tmp_path / f"{name}.pth")
+    param, weights = write_generator(random_net(), tmp_path)
+    param.rename(tmp_path / "pair.param")
+    weights.rename(tmp_path / "pair.bin")
+    (tmp_path / "broken.pth").write_bytes(b"not a network")
+    monkeypatch.setenv("ESRGAN_MODELS", str(tmp_path))
+    return tmp_path
+
+
+def expected(net: nn.Module, picture: Tensor) -> Tensor:
+    with torch.inference_mode():
+        made: Tensor = net(picture[None] / 255)[0].mul(255).round().clamp(0, 255)
+    return made
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("folder")
+async def test_every_kind_of_published_file_answers_under_its_name_and_a_broken_one_hurts_nobody() -> None:
+    picture = textured(13, 9)
+    upload = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(upload, "PNG")
+    app = create_app(Lifecycle.of(build_service(read_settings())))
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+        listed = {model["name"]: model["state"] for model in (await it.get("/v1/models")).json()["models"]}
+        assert {name for name, state in listed.items() if state == "failed"} == {"broken"}
+        for name, net in {**networks(), "pair": random_net()}.items():
+            answer = await it.post(f"/v1/upscale?model={name}", files={"image": upload.getvalue()})
+            assert answer.status_code == 200, answer.text
+            with Image.open(io.BytesIO(answer.content)) as image:
+                made = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)
+            wanted = expected(net, picture)
+            assert made.shape == wanted.shape
+            assert (made - wanted).square().mean().sqrt() < 1  # bfloat16 where the device has it
