@@ -18,7 +18,7 @@ import numpy
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from app.pictures.png_filters import filter_rows
+from app.pictures.png_filters import row_filter
 
 Samples = NDArray[numpy.uint8 | numpy.uint16]
 
@@ -176,16 +176,18 @@ class _Strips:
 
 def _deflate(strip: _Strip, layout: PngLayout) -> _Deflated:
     """Filter and compress a strip; runs in a thread."""
-    rows = numpy.concatenate([_file_bytes(part, layout) for part in strip.parts])
+    parts = [_file_bytes(part, layout) for part in strip.parts]
+    rows = numpy.concatenate(parts) if len(parts) > 1 else parts[0]
     above = numpy.zeros_like(rows[0]) if strip.above is None else _file_bytes(strip.above, layout)[0]
-    filtered = filter_rows(rows, above, layout.pixel_bytes)
     deflate = isal_zlib.compressobj(DEFLATE_LEVEL, wbits=RAW_DEFLATE)
-    end = isal_zlib.Z_FINISH if strip.last else isal_zlib.Z_SYNC_FLUSH
-    return _Deflated(
-        chunk=_chunk(b"IDAT", deflate.compress(filtered) + deflate.flush(end)),
-        checksum=isal_zlib.adler32(filtered),
-        filtered_bytes=filtered.size,
-    )
+    compressed: list[bytes] = []
+    checksum = 1
+    for block in row_filter(rows.shape[1], layout.pixel_bytes).blocks(rows, above):
+        checksum = isal_zlib.adler32(block, checksum)
+        compressed.append(deflate.compress(block))
+    compressed.append(deflate.flush(isal_zlib.Z_FINISH if strip.last else isal_zlib.Z_SYNC_FLUSH))
+    filtered_bytes = len(rows) + rows.size
+    return _Deflated(chunk=_chunk(b"IDAT", *compressed), checksum=checksum, filtered_bytes=filtered_bytes)
 
 
 def _file_bytes(samples: Samples, layout: PngLayout) -> NDArray[numpy.uint8]:
@@ -203,6 +205,8 @@ def _joined_checksum(before: int, strip: _Deflated) -> int:
     return weighted << 16 | total
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    checksum = isal_zlib.crc32(body, isal_zlib.crc32(kind))
-    return b"".join((len(body).to_bytes(4), kind, body, checksum.to_bytes(4)))
+def _chunk(kind: bytes, *body: bytes) -> bytes:
+    checksum = 0
+    for part in (kind, *body):
+        checksum = isal_zlib.crc32(part, checksum)
+    return b"".join((sum(map(len, body)).to_bytes(4), kind, *body, checksum.to_bytes(4)))

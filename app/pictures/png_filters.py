@@ -1,119 +1,159 @@
 """PNG's five filters, each a prediction from the three samples left, above, and above left; and which one a row gets.
 
 PNG specification (third edition), section 9. Vectorised over whole blocks of rows in 8-bit arithmetic only, which is
-what SIMD units are widest in.
+what SIMD units are widest in, and in memory that is kept: to get it from the system takes longer than the arithmetic.
 """
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy
 from numpy.typing import NDArray
 
 Bytes = NDArray[numpy.uint8]
+Work = Sequence[Bytes]
 
 BLOCK_BYTES = 96 * 1024
-"""Rows are filtered in blocks of about this size: what is computed from one stays in a core's cache, and its memory in
-the allocator's."""
+"""Rows are filtered in blocks of about this size, which stay in a core's cache with what is computed from them."""
 
-SAMPLE_BYTES, SAMPLE_EVERY_BYTES = 64, 1024
-"""Of so many bytes in each so many of a row is judged which filter suits it."""
+SAMPLE_BYTES = 64
+"""Which filter suits a row is judged by windows of so many bytes,"""
+LEAST_SAMPLES, SAMPLE_EVERY_BYTES = 4, 1024
+"""of which there are at least so many, and one in each so many bytes."""
+
+WORK_ARRAYS = 6
+"""What the predictions need beside their result."""
+
+_kept = threading.local()
 
 
-def filter_rows(rows: Bytes, above: Bytes, pixel_bytes: int) -> Bytes:
-    """Filter rows as deflate wants them.
+def row_filter(width: int, pixel_bytes: int) -> "RowFilter":
+    """The filter of this thread for rows of a shape; it is kept for the next strip of the same picture."""
+    kept: RowFilter | None = getattr(_kept, "filter", None)
+    if kept is None or (kept.width, kept.pixel_bytes) != (width, pixel_bytes):
+        kept = _kept.filter = RowFilter(width, pixel_bytes)
+    return kept
+
+
+class RowFilter:
+    """Filters rows as deflate wants them. One thread at a time may use it.
 
     Args:
-        rows: (H, B), samples as they are in the file.
-        above: (B,), the row before them; zeros at the top of the picture.
+        width: bytes of a row.
         pixel_bytes: distance to the sample of the same channel on the left.
-
-    Returns:
-        (H, 1 + B): each row with the number of its filter before it.
     """
-    height, width = rows.shape
-    filtered = numpy.empty((height, 1 + width), numpy.uint8)
-    block = max(1, BLOCK_BYTES // width)
-    for top in range(0, height, block):
-        end = min(top + block, height)
-        _filter_block(filtered[top:end], rows[top:end], rows[top - 1] if top else above, pixel_bytes)
-    return filtered
+
+    def __init__(self, width: int, pixel_bytes: int) -> None:
+        self.width = width
+        self.pixel_bytes = pixel_bytes
+        rows = max(1, BLOCK_BYTES // width)
+        # With zeros left of each row all of its neighbours lie at fixed distances in flat arrays.
+        self._padded = numpy.zeros((1 + rows, pixel_bytes + width), numpy.uint8)
+        self._filtered = numpy.empty((rows, 1 + width), numpy.uint8)
+        self._residual = numpy.empty(rows * (pixel_bytes + width), numpy.uint8)
+        self._work = [numpy.empty_like(self._residual) for _ in range(WORK_ARRAYS)]
+
+    def blocks(self, rows: Bytes, above: Bytes) -> Iterator[Bytes]:
+        """Filter rows (H, B), samples as they are in the file, below a row (B,), zeros at the top of the picture.
+
+        Yields:
+            Some rows, (some, 1 + B), each with the number of its filter before it; good until the next are asked for.
+        """
+        most = len(self._filtered)
+        for top in range(0, len(rows), most):
+            block = rows[top : top + most]
+            self._padded[0, self.pixel_bytes :] = rows[top - 1] if top else above
+            self._padded[1 : 1 + len(block), self.pixel_bytes :] = block
+            yield self._filter(self._padded[: 1 + len(block)])
+
+    def _filter(self, padded: Bytes) -> Bytes:
+        filtered = self._filtered[: len(padded) - 1]
+        filtered[:, 0] = choice = self._choice(padded)
+        for number in numpy.flatnonzero(numpy.bincount(choice)).tolist():
+            chosen = slice(None) if (choice == number).all() else choice == number
+            residual = self._residuals(padded[1:][chosen].reshape(-1), padded[:-1][chosen].reshape(-1), number)
+            filtered[chosen, 1:] = residual.reshape(-1, padded.shape[1])[:, self.pixel_bytes :]
+        return filtered
+
+    def _residuals(self, here: Bytes, above: Bytes, number: int) -> Bytes:
+        """What is left of rows, given flat; the first pixel, which has no neighbours, stays undefined."""
+        left, right = slice(None, -self.pixel_bytes), slice(self.pixel_bytes, None)
+        residual = self._residual[: here.size]
+        work = [array[: here.size - self.pixel_bytes] for array in self._work]
+        predicted = PREDICTORS[number](here[left], above[right], above[left], work)
+        numpy.subtract(here[right], predicted, out=residual[right])
+        return residual
+
+    def _choice(self, padded: Bytes) -> Bytes:
+        """The filter of each row: the one whose residuals are smallest, as libpng chooses, but judged by a sample."""
+        height, stride = padded.shape
+        windows = padded[:, None]
+        every = min(SAMPLE_EVERY_BYTES, stride // LEAST_SAMPLES)
+        if every > SAMPLE_BYTES:
+            count = stride // every
+            windows = padded[:, : count * every].reshape(height, count, every)[..., :SAMPLE_BYTES]
+        up_left, up, left, here = (
+            part.reshape(-1)
+            for rows in (windows[:-1], windows[1:])
+            for part in (rows[..., : -self.pixel_bytes], rows[..., self.pixel_bytes :])
+        )
+        work = [array[: here.size] for array in self._work]
+        residuals = numpy.stack([here - predict(left, up, up_left, work) for predict in PREDICTORS])
+        distances = numpy.abs(residuals.view(numpy.int8)).view(numpy.uint8)
+        costs = distances.reshape(len(PREDICTORS), height - 1, -1).sum(axis=2)
+        best: Bytes = numpy.argmin(costs, axis=0).astype(numpy.uint8)
+        return best
 
 
-def _filter_block(filtered: Bytes, rows: Bytes, above: Bytes, pixel_bytes: int) -> None:
-    height, width = rows.shape
-    # With zeros left of each row all of its neighbours lie at fixed distances in one flat array.
-    padded = numpy.zeros((1 + height, pixel_bytes + width), numpy.uint8)
-    padded[0, pixel_bytes:] = above
-    padded[1:, pixel_bytes:] = rows
-    flat, stride = padded.reshape(-1), pixel_bytes + width
-    here, left = flat[stride:], flat[stride - pixel_bytes : -pixel_bytes]
-    up, up_left = flat[:-stride], numpy.concatenate((flat[:pixel_bytes], flat[: -stride - pixel_bytes]))
-    choice = _choice(padded, pixel_bytes)
-    filtered[:, 0] = choice
-    for number in numpy.unique(choice):
-        residual = (here - PREDICTORS[number](left, up, up_left)).reshape(height, stride)[:, pixel_bytes:]
-        chosen = choice == number
-        if chosen.all():
-            filtered[:, 1:] = residual
-        else:
-            filtered[chosen, 1:] = residual[chosen]
+def _none(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
+    work[0].fill(0)
+    return work[0]
 
 
-def _choice(padded: Bytes, pixel_bytes: int) -> Bytes:
-    """The filter of each row: the one whose residuals are smallest, as libpng chooses, but judged by a sample."""
-    height, stride = padded.shape
-    windows = padded[:, None]
-    if stride >= 4 * SAMPLE_EVERY_BYTES:
-        count = stride // SAMPLE_EVERY_BYTES
-        windows = padded[:, : count * SAMPLE_EVERY_BYTES].reshape(height, count, SAMPLE_EVERY_BYTES)[..., :SAMPLE_BYTES]
-    up_left, up, left, here = (
-        part.reshape(height - 1, -1)
-        for rows in (windows[:-1], windows[1:])
-        for part in (rows[..., :-pixel_bytes], rows[..., pixel_bytes:])
-    )
-    residuals = (here - predict(left, up, up_left) for predict in PREDICTORS)
-    costs = [numpy.abs(residual.view(numpy.int8)).view(numpy.uint8).sum(axis=1) for residual in residuals]
-    best: Bytes = numpy.argmin(costs, axis=0).astype(numpy.uint8)
-    return best
-
-
-def _none(left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
-    return numpy.zeros_like(left)
-
-
-def _sub(left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
+def _sub(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
     return left
 
 
-def _up(left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
+def _up(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
     return up
 
 
-def _average(left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
-    return (left & up) + ((left ^ up) >> 1)
+def _average(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
+    common, half = work[:2]
+    numpy.bitwise_and(left, up, out=common)
+    numpy.bitwise_xor(left, up, out=half)
+    half >>= 1
+    common += half
+    return common
 
 
-def _paeth(left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
+def _paeth(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
     """Whichever of the three is nearest to left + up - up_left, without leaving eight bits.
 
-    That sum lies beyond the larger or smaller of left and up if up_left lies beyond the other, and these are nearest
-    then. If up_left lies between, the distances to the three are differences of two of them.
+    That sum lies as far from the larger of left and up as up_left does from the smaller, on the same side. So the
+    smaller is nearest if up_left is beyond the larger, or between the two and at least twice as near to the larger;
+    and the other way round. If neither, up_left itself is.
     """
-    low, high = numpy.minimum(left, up), numpy.maximum(left, up)
-    between = numpy.minimum(numpy.maximum(up_left, low), high)
-    to_low, to_high = high - between, between - low
-    nearer = numpy.minimum(to_low, to_high)
-    to_between = numpy.maximum(to_low, to_high) - nearer
-    low ^= (low ^ high) & _mask(to_high < to_low)
-    nearest: Bytes = low ^ ((low ^ between) & _mask(to_between < nearer))
+    low, high, nearest, to_low, to_high, bound = work
+    numpy.minimum(left, up, out=low)
+    numpy.maximum(left, up, out=high)
+    numpy.maximum(up_left, low, out=nearest)
+    numpy.minimum(nearest, high, out=nearest)
+    numpy.subtract(nearest, low, out=to_low)
+    numpy.subtract(high, nearest, out=to_high)
+    numpy.right_shift(to_low, 1, out=bound)
+    numpy.greater(to_high, bound, out=bound.view(numpy.bool_))
+    numpy.negative(bound, out=bound)  # all bits set where it holds: ten times as fast as `numpy.where`
+    bound |= low
+    numpy.minimum(nearest, bound, out=nearest)
+    numpy.right_shift(to_high, 1, out=bound)
+    numpy.less_equal(to_low, bound, out=bound.view(numpy.bool_))
+    numpy.negative(bound, out=bound)
+    bound &= high
+    numpy.maximum(nearest, bound, out=nearest)
     return nearest
 
 
-def _mask(condition: NDArray[numpy.bool_]) -> Bytes:
-    """All bits set where it holds: to choose by bits is ten times as fast as `numpy.where`."""
-    mask: Bytes = numpy.negative(condition.view(numpy.uint8))
-    return mask
-
-
-PREDICTORS: tuple[Callable[[Bytes, Bytes, Bytes], Bytes], ...] = (_none, _sub, _up, _average, _paeth)
-"""By their numbers in the file."""
+PREDICTORS: tuple[Callable[[Bytes, Bytes, Bytes, Work], Bytes], ...] = (_none, _sub, _up, _average, _paeth)
+"""By their numbers in the file. Each gets the samples left, above, and above left, and memory to work in, where its
+result may lie."""

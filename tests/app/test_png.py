@@ -19,7 +19,7 @@ from PIL import Image
 
 from app.pictures import png as encoder
 from app.pictures.png import PngLayout, Samples, png_pieces
-from app.pictures.png_filters import PREDICTORS, filter_rows
+from app.pictures.png_filters import PREDICTORS, WORK_ARRAYS, RowFilter
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +132,13 @@ def test_paeth_predicts_what_the_specification_says() -> None:
     values = numpy.array((0, 1, 2, 3, 7, 8, 100, 127, 128, 129, 200, 254, 255), numpy.uint8)
     left, up, up_left = (axis.ravel() for axis in numpy.meshgrid(values, values, values))
     expected = [by_the_book(*map(int, three)) for three in zip(left, up, up_left, strict=True)]
-    assert PREDICTORS[4](left, up, up_left).tolist() == expected
+    work = [numpy.empty_like(left) for _ in range(WORK_ARRAYS)]
+    assert PREDICTORS[4](left, up, up_left, work).tolist() == expected
 
 
 def test_wide_rows_are_judged_by_a_sample_and_filtered_whole() -> None:
     slope = numpy.arange(9000, dtype=numpy.uint8)[None].repeat(3, axis=0)
-    filtered = filter_rows(slope, numpy.zeros(9000, numpy.uint8), 1)
+    (filtered,) = RowFilter(9000, 1).blocks(slope, numpy.zeros(9000, numpy.uint8))
     assert (filtered[:, 0] != 0).all()
     assert not filtered[1:, 2:].any() or set(filtered[1:, 2:].ravel()) == {1}
 
