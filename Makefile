@@ -16,7 +16,7 @@ JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
 RUN := exec env LD_PRELOAD=$(JEMALLOC)
 
-.PHONY: help serve train test check bench bench-gpu bench-runtimes bench-load bench-fairness bench-memory bench-seams bench-png bench-training audit lock image clean
+.PHONY: help serve train test check bench bench-gpu bench-runtimes bench-load bench-fairness bench-memory bench-seams bench-png bench-training audit openapi lock image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -68,6 +68,9 @@ audit: $(VENV)/dev.stamp ## look up known holes in what the service is installed
 # Each lock holds the versions of the one before, so that all of them fit into one environment in any order.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
     --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
+openapi: $(VENV)/base.stamp ## write docs/openapi.json anew from the code
+	@$(PYTHON) -m app openapi > docs/openapi.json
+
 lock: ## write requirements/ anew from pyproject.toml with uv (newest versions: ARGS=--upgrade)
 	@$(LOCK) --output-file requirements/base.txt
 	@$(LOCK) --extra train --constraint requirements/base.txt --output-file requirements/train.txt

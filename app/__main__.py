@@ -1,9 +1,10 @@
 """python -m app: read the settings, open the port, load the networks, serve.
 
 `python -m app check` validates settings and weights and ends; `python -m app health` asks a running service;
-`python -m app key NAME` makes an API key.
+`python -m app key NAME` makes an API key; `python -m app openapi` prints the description of the API.
 """
 
+import json
 import logging.config
 import os
 import sys
@@ -20,16 +21,19 @@ from app.settings import Settings, SettingsError, read_settings
 from app.telemetry.collector import open_traces
 from app.telemetry.logs import log_config
 
-USAGE = (
-    "usage: python -m app [check | health | key NAME [OPTION=VALUE …]]; settings come from the environment as ESRGAN_*"
-)
+USAGE = "usage: python -m app [check | health | openapi | key NAME [OPTION=VALUE …]]; settings come from ESRGAN_*"
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; returns the exit status: 2 for what the operator can put right."""
     if arguments[:1] == ["key"] and len(arguments) > 1:
         return _key(arguments[1], arguments[2:])
-    commands: dict[tuple[str, ...], Callable[[Settings], int]] = {(): _serve, ("check",): _check, ("health",): _health}
+    commands: dict[tuple[str, ...], Callable[[Settings], int]] = {
+        (): _serve,
+        ("check",): _check,
+        ("health",): _health,
+        ("openapi",): _openapi,
+    }
     command = commands.get(tuple(arguments))
     if command is None:
         print(USAGE, file=sys.stderr)
@@ -89,6 +93,15 @@ def _key(name: str, options: list[str]) -> int:
         return 2
     print(f"token of {name}, shown this once; its line for the file of ESRGAN_KEYS follows:\n{token}", file=sys.stderr)
     print(line)
+    return 0
+
+
+def _openapi(settings: Settings) -> int:
+    from app.lifecycle import Lifecycle
+    from app.server import create_app
+
+    app = create_app(Lifecycle(settings, lambda: _build(settings)))
+    print(json.dumps(app.openapi(), indent=2))
     return 0
 
 

@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 
 from app import VERSION
 from app.access.keys import Right
+from app.http import openapi
 from app.http.auth import Access
 from app.http.deadline import Deadlines
 from app.http.docs import docs_routes
@@ -17,6 +18,7 @@ from app.http.headers import SecureHeaders
 from app.http.health import health_routes
 from app.http.metrics import metrics_routes
 from app.http.models import model_routes, reload_routes
+from app.http.openapi import problems
 from app.http.problems import add_problem_handlers
 from app.http.upscale import upscale_routes
 from app.lifecycle import Lifecycle
@@ -66,9 +68,11 @@ def create_app(life: Lifecycle, traces: "Traces | None" = None) -> FastAPI:
     access = Access(life.settings)
     with_key = [Depends(access.demand(Right.UPSCALE))]
     for routes in (upscale_routes(life), model_routes(life)):
-        app.include_router(routes, dependencies=with_key)
-    app.include_router(metrics_routes(metrics), dependencies=[Depends(access.demand(Right.METRICS))])
-    app.include_router(reload_routes(life), dependencies=[Depends(access.demand(Right.ADMINISTER))])
-    app.include_router(health_routes(life))
+        app.include_router(routes, dependencies=with_key, responses=problems(openapi.WORK))
+    monitoring = [Depends(access.demand(Right.METRICS))]
+    app.include_router(metrics_routes(metrics), dependencies=monitoring, responses=problems(openapi.WITH_KEY))
+    administering = [Depends(access.demand(Right.ADMINISTER))]
+    app.include_router(reload_routes(life), dependencies=administering, responses=problems(openapi.WORK))
+    app.include_router(health_routes(life), responses=problems(openapi.ANYWHERE))
     app.include_router(docs_routes(app.title))
     return app

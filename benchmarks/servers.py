@@ -25,8 +25,17 @@ def our_service(models: Path) -> Iterator[str]:
     """Run the service with a folder of weight files; gives its address. Other settings come from the environment."""
     port = _free_port()
     settings = {"ESRGAN_MODELS": str(models), "ESRGAN_HOST": "127.0.0.1", "ESRGAN_PORT": str(port)}
-    with _running("benchmarks.served", [], port, ready="/readyz", environment=settings) as address:
-        yield address
+    with _running("benchmarks.served", [], port, ready="/readyz", environment=settings):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def service_process(models: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """Run the service as `python -m app` does; gives its port and its process, which may end on its own."""
+    port = _free_port()
+    settings = {"ESRGAN_MODELS": str(models), "ESRGAN_HOST": "127.0.0.1", "ESRGAN_PORT": str(port)}
+    with _running("app", [], port, ready="/readyz", environment=settings) as process:
+        yield port, process
 
 
 @contextmanager
@@ -34,15 +43,14 @@ def litserve_service(weights: Path, runtime: str) -> Iterator[str]:
     """Run LitServe around the same network; gives its address."""
     port = _free_port()
     arguments = ["--weights", str(weights), "--port", str(port), "--runtime", runtime]
-    with _running("benchmarks.litserve_server", arguments, port, ready="/health", environment={}) as address:
-        yield address
+    with _running("benchmarks.litserve_server", arguments, port, ready="/health", environment={}):
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def _running(
     module: str, arguments: Sequence[str], port: int, *, ready: str, environment: Mapping[str, str]
-) -> Iterator[str]:
-    address = f"http://127.0.0.1:{port}"
+) -> "Iterator[subprocess.Popen[bytes]]":
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -52,8 +60,8 @@ def _running(
             start_new_session=True,  # LitServe starts workers: all of them are ended together
         )
         try:
-            _wait_until_ready(process, address + ready)
-            yield address
+            _wait_until_ready(process, f"http://127.0.0.1:{port}{ready}")
+            yield process
         except BaseException:
             log.seek(0)
             print(f"{module} said:\n{log.read()[-4000:]}", file=sys.stderr)

@@ -5,6 +5,7 @@ from typing import Self
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.http.openapi import RELOAD, problems
 from app.library.entry import Entry, State
 from app.lifecycle import Lifecycle
 
@@ -64,7 +65,7 @@ def reload_routes(life: Lifecycle) -> APIRouter:
     """The endpoint for operators."""
     routes = APIRouter(prefix="/v1", tags=["models"])
 
-    @routes.post("/models/{name}/reload", summary="Load a model's file anew")
+    @routes.post("/models/{name}/reload", summary="Load a model's file anew", responses=problems(RELOAD))
     async def reload(name: str) -> ModelEntry:
         """Answers once the file was tested and serves, or 422 with the reason; what served before then serves on."""
         return ModelEntry.of(await life.service.library.reload(name))

@@ -38,6 +38,11 @@ def answer_to(error: ServiceError) -> JSONResponse:
     return _problem(error.status, error.type, error.title, error.detail, {**error.headers, **retry}, error.members)
 
 
+def problem_type(kind: str) -> str:
+    """The URI that programs tell a problem by."""
+    return f"urn:esrgan-serve:problem:{kind}"
+
+
 def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """A problem that HTTP has a name for, and the service has not."""
     title = HTTPStatus(status).phrase
@@ -53,7 +58,7 @@ def _problem(
     members: Mapping[str, object] | None = None,
 ) -> JSONResponse:
     current_record().problem = kind
-    body = {"type": f"urn:esrgan-serve:problem:{kind}", "title": title, "status": status, "detail": detail}
+    body = {"type": problem_type(kind), "title": title, "status": status, "detail": detail}
     return JSONResponse(body | dict(members or {}), status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from app.errors import Unprocessable
 from app.http.accept import accepted_format
+from app.http.openapi import PICTURE_HEADERS, PREFER, UPSCALE, problems
 from app.http.upload import FIELD, Upload, UploadLimits, read_upload
 from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, AnswerFormat
@@ -79,14 +80,15 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         summary="Upscale a picture",
         response_class=Response,
         responses={
-            200: {"description": "The upscaled picture", "content": _ANSWERS},
-            406: {"description": "Accept names no format that answers may have"},
+            200: {"description": "The upscaled picture", "content": _ANSWERS, "headers": PICTURE_HEADERS},
+            **problems(UPSCALE),
         },
         openapi_extra={
+            "parameters": [PREFER],
             "requestBody": {
                 "required": True,
                 "content": {"multipart/form-data": _FORM} | dict.fromkeys(_ACCEPTED, _BINARY),
-            }
+            },
         },
     )
     async def upscale(

@@ -1,0 +1,96 @@
+"""What the OpenAPI document says of answers: every status of an endpoint, and the problems that it may be."""
+
+from typing import Any, NamedTuple
+
+from app.errors import (
+    BadRequest,
+    DeadlinePassed,
+    Forbidden,
+    KeyLimit,
+    NoSuchModel,
+    NotAcceptable,
+    QueueFull,
+    ServiceError,
+    TooLarge,
+    TooSlow,
+    Unauthorized,
+    Unavailable,
+    Unprocessable,
+    UnsupportedFormat,
+)
+from app.http.problems import MEDIA_TYPE, problem_type
+from app.lifecycle import Phase
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+class Fault(NamedTuple):
+    """A problem that no handler raises."""
+
+    status: int
+    type: str
+    title: str
+
+
+INTERNAL = Fault(500, "internal", "Internal error")
+HEAD_TOO_LARGE = Fault(431, "request-header-fields-too-large", "Request Header Fields Too Large")
+
+Kind = type[ServiceError] | Fault
+
+ANYWHERE: tuple[Kind, ...] = (BadRequest, TooSlow, HEAD_TOO_LARGE, INTERNAL, Unavailable)
+WITH_KEY: tuple[Kind, ...] = (*ANYWHERE, Unauthorized, Forbidden, KeyLimit)
+WORK: tuple[Kind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
+"""Of what is let in only while there is room, and has a deadline."""
+
+UPSCALE: tuple[Kind, ...] = (NoSuchModel, NotAcceptable, TooLarge, UnsupportedFormat, Unprocessable)
+RELOAD: tuple[Kind, ...] = (NoSuchModel, Unprocessable)
+
+REQUEST_ID = {"X-Request-Id": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}}}
+RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+CHALLENGE = {"WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}}}
+HEADERS: dict[int, dict[str, Any]] = {401: CHALLENGE, 429: RETRY_AFTER, 503: RETRY_AFTER}
+
+PICTURE_HEADERS = REQUEST_ID | {
+    name: {"description": description, "schema": {"type": "string"}}
+    for name, description in {
+        "X-Model": "Name of the model, `@`, and the first digits of the weights' SHA-256.",
+        "X-Frames": "`1 of N`, where the upload held N pictures.",
+        "Server-Timing": "Milliseconds of `decode`, `queue`, `infer` and `encode`.",
+        "ETag": "Hash of the answer, where it was not streamed.",
+        "Preference-Applied": "`wait=SECONDS`, where the caller preferred some: what was granted.",
+    }.items()
+}
+
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`wait=SECONDS` (RFC 7240) is the caller's deadline; other preferences are ignored.",
+    "schema": {"type": "string"},
+    "example": "wait=30",
+}
+
+
+def problems(kinds: tuple[Kind, ...]) -> Responses:
+    """The answers of an endpoint that are problem documents, for `responses=`."""
+    statuses = sorted({kind.status for kind in kinds})
+    return {status: _response(status, [kind for kind in kinds if kind.status == status]) for status in statuses}
+
+
+def _response(status: int, kinds: list[Kind]) -> dict[str, Any]:
+    state = {"state": {"enum": [phase.value for phase in Phase if phase is not Phase.READY]}}
+    schema = {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"enum": [problem_type(kind.type) for kind in kinds]},
+            "title": {"type": "string"},
+            "status": {"const": status},
+            "detail": {"type": "string", "description": "The value, the limit and the way out."},
+            **(state if Unavailable in kinds else {}),
+        },
+    }
+    return {
+        "description": "; ".join(kind.title for kind in kinds),
+        "headers": REQUEST_ID | HEADERS.get(status, {}),
+        "content": {MEDIA_TYPE: {"schema": schema}},
+    }

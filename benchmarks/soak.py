@@ -1,0 +1,119 @@
+"""python -m benchmarks.soak --minutes 10: the service under good and bad callers, and what it holds meanwhile.
+
+Every answer's pixels are compared with the first answer to the same picture. Memory, threads and open files are those
+of the service's process, as Linux tells them.
+"""
+
+import argparse
+import asyncio
+import re
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import torch
+
+from app.settings import SHIPPED_MODELS
+from benchmarks.callers import Callers
+from benchmarks.servers import STOP_S, service_process
+from benchmarks.tables import print_bar, print_progress, print_setting, print_table
+from benchmarks.traffic import mixed_sides
+
+WARM_S = 60
+"""By then every size has been seen; growth is counted from here."""
+
+QUIET_S = 15
+"""After the last call, until the last sample."""
+
+SIDES = (16, 24, 32, 48, 64, 96, 128)
+"""Of the pictures, in px: many answers rather than large ones."""
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What the process holds at a time."""
+
+    at_s: float
+    rss_bytes: int
+    threads: int
+    files: int
+    answers: Counter[int]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--models", type=Path, default=SHIPPED_MODELS, help="folder of weight files")
+    parser.add_argument("--good", type=int, default=8, help="callers that wait for their answers")
+    parser.add_argument("--bad", type=int, default=2, help="callers that leave; that stall; that send rubbish: each")
+    options = parser.parse_args()
+    what = f"{options.minutes:g} minutes of {options.good} good callers and 3 x {options.bad} bad ones"
+    print_setting(what, torch.device("cpu"))
+    asyncio.run(_soak(options))
+
+
+async def _soak(options: argparse.Namespace) -> None:
+    with service_process(options.models) as (port, process):
+        callers = Callers(port, mixed_sides(40, choices=SIDES))
+        samples: list[Sample] = []
+        watch = asyncio.create_task(_watch(process.pid, callers, samples, every_s=max(5.0, options.minutes * 3)))
+        end = asyncio.sleep(options.minutes * 60)
+        await callers.run(good=options.good, leaving=options.bad, stalling=options.bad, rubbish=options.bad, until=end)
+        await asyncio.sleep(QUIET_S)
+        watch.cancel()
+        quiet = _sample(process.pid, callers, options.minutes * 60 + QUIET_S)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            ready = (await client.get("/readyz")).status_code
+        began_s = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        status = await asyncio.to_thread(process.wait, STOP_S)
+        stopped_s = time.monotonic() - began_s
+        _print([*samples, quiet], callers)
+        print(f"- afterwards /readyz answered {ready}; SIGTERM ended it with status {status} in {stopped_s:.1f} s")
+
+
+async def _watch(pid: int, callers: Callers, samples: list[Sample], *, every_s: float) -> None:
+    began_s = time.monotonic()
+    while True:
+        await asyncio.sleep(every_s)
+        latest = _sample(pid, callers, time.monotonic() - began_s)
+        samples.append(latest)
+        print_progress(f"{latest.at_s:.0f} s: {latest.rss_bytes / MIB:.0f} MiB, {dict(latest.answers)}")
+
+
+def _sample(pid: int, callers: Callers, at_s: float) -> Sample:
+    status = Path(f"/proc/{pid}/status").read_text()
+    rss, threads = (int(re.findall(rf"^{name}:\s+(\d+)", status, re.MULTILINE)[0]) for name in ("VmRSS", "Threads"))
+    files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return Sample(at_s=at_s, rss_bytes=rss * 1024, threads=threads, files=files, answers=callers.seen.statuses.copy())
+
+
+def _print(samples: list[Sample], callers: Callers) -> None:
+    heads = ("time, s", "RSS, MiB", "threads", "open files", "answers 200", "429", "other refusals")
+    print_table(heads, [_row(sample) for sample in samples])
+    seen = callers.seen
+    print(f"- answers by status: {dict(sorted(seen.statuses.items()))}; callers that left or stalled: {seen.left}")
+    for wrong, count in Counter(seen.wrong).most_common(5):
+        print(f"- wrong, {count} times: {wrong}")
+    print_bar("answers that should not have been", len(seen.wrong), at_most=0)
+    warm = [sample for sample in samples if sample.at_s >= WARM_S] or samples
+    first, second = warm[: len(warm) // 2], warm[len(warm) // 2 :]
+    if first:
+        growth = max(s.rss_bytes for s in second) / max(s.rss_bytes for s in first)
+        print_bar("largest RSS in the second half over that in the first", growth, at_most=1.1)
+
+
+def _row(sample: Sample) -> list[str]:
+    other = sum(count for status, count in sample.answers.items() if status not in (200, 429))
+    own = (sample.at_s, sample.rss_bytes / MIB, sample.threads, sample.files)
+    return [*(f"{number:.0f}" for number in own), *map(str, (sample.answers[200], sample.answers[429], other))]
+
+
+if __name__ == "__main__":
+    main()
