@@ -23,33 +23,27 @@ def colour_correction(upscaled: Pixels, low_res: Pixels, rows_at_once: int) -> I
     Yields:
         Some rows and the levels to add to them, (rows, W, 3).
     """
-    rows, columns = _cells(low_res)
-    missing = _means(low_res, rows, columns) - _means(upscaled, rows, columns)
+    scale = upscaled.shape[0] // low_res.shape[0]
+    missing = _means(low_res, low_res.shape) - _means(upscaled, low_res.shape, scale)
     grid = missing.copy()
     for _ in range(STEPS - 1):
-        smooth = numpy.concatenate(
-            [part for _, part in _joined(grid, low_res.shape[0], low_res.shape[1], rows_at_once)]
-        )
-        grid += missing - _means(smooth, rows, columns)
+        smooth = _joined(grid, low_res.shape[0], low_res.shape[1], rows_at_once)
+        grid += missing - _means(numpy.concatenate([part for _, part in smooth]), low_res.shape)
     yield from _joined(grid, upscaled.shape[0], upscaled.shape[1], rows_at_once)
 
 
-def _cells(low_res: Pixels) -> tuple[int, int]:
-    return -(-low_res.shape[0] // CELL_PX), -(-low_res.shape[1] // CELL_PX)
+def _means(pixels: Pixels | Levels, low_res: tuple[int, ...], scale: int = 1) -> Levels:
+    """Mean colours (rows, columns, 3) of the cells of a picture that has `scale` times the shape of its low_res."""
+    tops, lefts = (scale * _starts(side) for side in low_res[:2])
+    down = numpy.add.reduceat(pixels, tops, axis=0, dtype=numpy.float32)
+    both: Levels = numpy.add.reduceat(down, lefts, axis=1)
+    heights, widths = numpy.diff(tops, append=pixels.shape[0]), numpy.diff(lefts, append=pixels.shape[1])
+    return both / (heights[:, None] * widths).astype(numpy.float32)[..., None]
 
 
-def _means(pixels: Pixels | Levels, rows: int, columns: int) -> Levels:
-    """Mean colours (rows, columns, 3) of equal cells of a picture, whose borders are where they fall."""
-    down = numpy.add.reduceat(pixels, _starts(pixels.shape[0], rows), axis=0, dtype=numpy.float32)
-    both: Levels = numpy.add.reduceat(down, _starts(pixels.shape[1], columns), axis=1)
-    sizes = [
-        numpy.diff(_starts(side, cells), append=side).astype(numpy.float32)
-        for side, cells in ((pixels.shape[0], rows), (pixels.shape[1], columns))
-    ]
-    return both / (sizes[0][:, None, None] * sizes[1][None, :, None])
-
-
-def _starts(side: int, cells: int) -> NDArray[numpy.intp]:
+def _starts(side: int) -> NDArray[numpy.intp]:
+    """First px of each cell along a side of the upload; the cells differ by a px at most."""
+    cells = -(-side // CELL_PX)
     return numpy.arange(cells) * side // cells
 
 

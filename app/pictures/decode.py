@@ -20,7 +20,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 """The formats that are accepted, in Pillow's names. Of a JPEG with further pictures (MPO) the first one is taken."""
 
 BITS_PER_SAMPLE, EXTRA_SAMPLES = 258, 338
-"""Fields of a TIFF. An extra sample of kind 1 is alpha that colour was multiplied by."""
+"""Fields of a TIFF."""
+MULTIPLIED_ALPHA = 1
+"""The kind of extra sample that is alpha which colour was multiplied by."""
 
 
 def prepare_decoders() -> None:
@@ -50,11 +52,11 @@ def read_header(upload: bytes, limits: Limits) -> Header:
         TooLarge: more than the limits allow.
         Unprocessable: the header is corrupt.
     """
-    image, png = _opened(upload, limits)
-    transparent = image.has_transparency_data or (png is not None and png.has_transparent_colour)
-    with _blaming(image):
-        bits = 16 if _bits(image, upload, png) > 8 else 8
-    return Header(planes=1 + transparent, height=image.height, width=image.width, bits=bits)
+    file = _opened(upload, limits)
+    transparent = file.image.has_transparency_data or (file.png is not None and file.png.has_transparent_colour)
+    with _blaming(file):
+        bits = 16 if _bits(file) > 8 else 8
+    return Header(planes=1 + transparent, height=file.image.height, width=file.image.width, bits=bits)
 
 
 def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Picture:
@@ -65,75 +67,87 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
         TooLarge: more than the limits allow, which the header tells.
         Unprocessable: truncated or corrupt.
     """
-    image, png = _opened(upload, limits)
-    with _blaming(image):
-        frames = png.frames if png else _frames(image, upload, limits)
-        samples = _samples(image, png.still if png else upload, png)
-        return _upright(samples, orientation_of(image), image, limits, frames, metadata)
+    file = _opened(upload, limits)
+    with _blaming(file):
+        frames = _frames(file, limits)
+        samples = _samples(file)
+        return _upright(samples, orientation_of(file.image), file.image, limits, frames, metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """An upload whose header was read, and that is no larger than it may be."""
+
+    content: bytes
+    image: Image.Image
+    png: container.PngHeader | None
 
 
 @contextmanager
-def _blaming(image: Image.Image) -> Iterator[None]:
+def _blaming(file: _File) -> Iterator[None]:
     """Whatever a decoder trips over is the file's fault."""
     try:
         yield
     except ServiceError:
         raise
     except Exception as error:
-        raise Unprocessable(f"the {image.format} file is truncated or corrupt ({_one_line(error)})") from error
+        kind = file.image.format
+        raise Unprocessable(f"the {kind} file is truncated or corrupt ({_one_line(error)})") from error
 
 
-def _opened(upload: bytes, limits: Limits) -> tuple[Image.Image, container.PngHeader | None]:
+def _opened(upload: bytes, limits: Limits) -> _File:
     known = container.known_format(upload)
     png = container.png_header(upload, limits) if known == "PNG" else None
-    image = _open(png.still if png else upload, known)
-    limits.check_size(image.width, image.height, len(upload))
-    return image, png
-
-
-def _open(upload: bytes, known: str | None) -> Image.Image:
+    content = png.still if png else upload
     try:
-        return Image.open(io.BytesIO(upload), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
+        if known == "TIFF":
+            return _opened(deep.png_of_tiff(upload, limits), limits)
         if known:
-            raise Unprocessable(
-                f"the header of the {known} file is truncated, corrupt or of an unknown kind"
-            ) from error
+            raise Unprocessable(f"the header of the {known} file is truncated or corrupt") from error
         accepted = ", ".join(FORMATS)
         raise UnsupportedFormat(f"the upload is not a picture in a known format; accepted are {accepted}") from error
     except Exception as error:  # whatever a decoder trips over is the file's fault
         if "MAX_TEXT_CHUNK" in str(error):
             raise TooLarge("a compressed text or profile in the PNG is far too large; save it without") from error
         raise Unprocessable(f"the header of the picture is corrupt ({_one_line(error)})") from error
+    limits.check_size(image.width, image.height, len(upload))
+    return _File(content=content, image=image, png=png)
 
 
-def _frames(image: Image.Image, upload: bytes, limits: Limits) -> int:
-    if image.format in ("JPEG", "MPO"):
-        container.check_scans(upload)
+def _frames(file: _File, limits: Limits) -> int:
+    if file.png:
+        return file.png.frames
+    if file.image.format in ("JPEG", "MPO"):
+        container.check_scans(file.content)
         return 1
-    if image.format == "GIF":
-        return container.gif_frames(upload, limits)
-    if image.format == "TIFF":
-        return container.tiff_frames(upload, limits)
-    return limits.check_frames(getattr(image, "n_frames", 1))
+    if file.image.format == "GIF":
+        return container.gif_frames(file.content, limits)
+    if file.image.format == "TIFF":
+        return container.tiff_frames(file.content, limits)
+    return limits.check_frames(getattr(file.image, "n_frames", 1))
 
 
-def _samples(image: Image.Image, upload: bytes, png: container.PngHeader | None) -> Samples:
+def _samples(file: _File) -> Samples:
+    image = file.image
     image.load()
-    needs_depth = _bits(image, upload, png) > 8 and not image.mode.startswith(("I", "F"))
-    if needs_depth or (png and (png.bits > 8 or png.has_transparent_colour)):
+    needs_depth = _bits(file) > 8 and not image.mode.startswith(("I", "F"))
+    if needs_depth or (file.png and (file.png.bits > 8 or file.png.has_transparent_colour)):
         with suppress(deep.Unsupported):
-            return deep.samples(upload, image.format or "", premultiplied=_tiff(image, EXTRA_SAMPLES)[0] == 1)
+            return deep.samples(
+                file.content, image.format or "", premultiplied=_tiff(image, EXTRA_SAMPLES)[0] == MULTIPLIED_ALPHA
+            )
     return colour.of_image(image)
 
 
-def _bits(image: Image.Image, upload: bytes, png: container.PngHeader | None) -> int:
+def _bits(file: _File) -> int:
     """Bits of a channel in the file; 8 for what we take at no more."""
-    if png:
-        return png.bits
-    if image.format == "AVIF":
-        return deep.bits_of_avif(upload)
-    return max(_tiff(image, BITS_PER_SAMPLE))
+    if file.png:
+        return file.png.bits
+    if file.image.format == "AVIF":
+        return deep.bits_of_avif(file.content)
+    return max(_tiff(file.image, BITS_PER_SAMPLE))
 
 
 def _tiff(image: Image.Image, field: int) -> tuple[int, ...]:

@@ -6,8 +6,9 @@ It gets the file only after its size has been checked, and is told the format th
 import numpy
 import pyvips
 
-from app.errors import UnsupportedFormat
+from app.errors import Unprocessable, UnsupportedFormat
 from app.pictures.colour import Samples, of_channels
+from app.pictures.limits import Limits
 from app.pictures.picture import Pixels, most
 
 SRGB = "srgb"
@@ -30,6 +31,30 @@ def bits_of_avif(upload: bytes) -> int:
     return int(pyvips.Image.heifload_buffer(upload).get("bits-per-sample"))
 
 
+def png_of_tiff(upload: bytes, limits: Limits) -> bytes:
+    """The first picture of a TIFF that Pillow does not know, 16-bit grey with alpha for one, in a PNG that it does.
+
+    Raises:
+        UnsupportedFormat: its pixels are of a kind that has no fixed range.
+        TooLarge: more than the limits allow.
+        Unprocessable: it is broken, or libvips does not know it either.
+    """
+    try:
+        image = pyvips.Image.tiffload_buffer(upload, access="sequential", fail_on="truncated")
+        _check_range(image)
+        limits.check_size(image.width, image.height, len(upload))
+        file: bytes = image.pngsave_buffer(compression=1)
+        return file
+    except pyvips.Error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Unprocessable(f"the TIFF file is truncated, corrupt or of an unknown kind ({reason})") from error
+
+
+def _check_range(image: pyvips.Image) -> None:
+    if image.format not in ("uchar", "ushort"):
+        raise UnsupportedFormat(f"pixels of the kind {image.format} have no fixed range; send 8 or 16 bits")
+
+
 def samples(upload: bytes, file_format: str, *, premultiplied: bool = False) -> Samples:
     """The pixels as they lie in a PNG, TIFF or AVIF, in the depth that they have there.
 
@@ -48,8 +73,7 @@ def samples(upload: bytes, file_format: str, *, premultiplied: bool = False) -> 
     }[file_format]
     try:
         image = load(upload, access="sequential", fail_on="truncated")
-        if image.format not in ("uchar", "ushort"):
-            raise UnsupportedFormat(f"pixels of the kind {image.format} have no fixed range; send 8 or 16 bits")
+        _check_range(image)
         has_profile = image.get_typeof("icc-profile-data") != 0
         converted = image.interpretation == "cmyk" or image.interpretation.startswith("lab")
         if converted and (has_profile or image.interpretation != "cmyk"):

@@ -182,3 +182,16 @@ def test_want_of_memory_is_told_as_such(upscaler32: Upscaler, monkeypatch: pytes
         upscaler32.batch([pixels(4, 5)])
     with pytest.raises(DeviceMemoryError):
         upscaler32.upscale(pixels(4, 5))
+
+
+def test_16_bits_come_out_as_finely_as_they_went_in() -> None:
+    upscaler = Upscaler(random_net(RRDBConfig(channels=8, blocks=1, growth=8)), CPU, torch.float32)
+    picture = textured(12, 10).permute(1, 2, 0).numpy()[None]
+    deep = picture.astype(numpy.uint16) * numpy.uint16(257)
+    shallow, whole = upscaler.batch([picture, deep])
+    streamed = numpy.concatenate(list(upscaler.stream(deep, 5)), axis=1)
+    assert shallow.dtype == numpy.uint8
+    assert whole.dtype == streamed.dtype == numpy.uint16
+    assert numpy.abs(whole / 257 - shallow).max() <= 0.51
+    assert numpy.abs(whole.astype(int) - streamed).max() <= 2
+    assert len(numpy.unique(whole % 257)) > 100
