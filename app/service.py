@@ -160,7 +160,8 @@ class UpscaleService:
                 queue_s = ticket.queue_s if ticket.infer_s else time.monotonic() - submitted_s  # it may still wait
                 record.took("queue", queue_s, began_s=submitted_s)
                 record.took("infer", ticket.infer_s, began_s=submitted_s + queue_s)
-                record.took("encode", working.seconds - waiting.seconds)
+                encode_s = working.seconds - waiting.seconds
+                record.took("encode", encode_s, began_s=working.ended_s - encode_s)
 
     async def _finished(self, upscaled: AsyncIterable[Pixels], finish: Finish) -> AsyncGenerator[Pixels, None]:
         async for planes in upscaled:
@@ -220,6 +221,8 @@ class _Timer:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.ended_s = time.monotonic()
+        """When the last item came."""
 
     async def of(self, items: AsyncIterable[Item]) -> AsyncGenerator[Item, None]:
         """The same items."""
@@ -231,5 +234,6 @@ class _Timer:
             except StopAsyncIteration:
                 return
             finally:
-                self.seconds += time.monotonic() - began_s
+                self.ended_s = time.monotonic()
+                self.seconds += self.ended_s - began_s
             yield item

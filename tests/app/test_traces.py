@@ -70,6 +70,12 @@ async def test_a_request_is_a_span_below_the_callers_with_one_for_each_stage(
         assert request.start_time - slack_ns <= span.start_time <= span.end_time <= request.end_time + slack_ns
 
 
+async def test_encoding_is_shown_before_sending(client: httpx.AsyncClient, exporter: InMemorySpanExporter) -> None:
+    await client.post("/v1/upscale", content=encoded(noise(50, 40)))
+    _, stages = spans(exporter)
+    assert (stages["infer"].start_time or 0) < (stages["encode"].end_time or 0) <= (stages["send"].start_time or 0)
+
+
 @pytest.mark.parametrize("traceparent", ["", "rubbish", f"00-{'0' * 32}-{PARENT}-01"])
 async def test_without_a_good_traceparent_a_trace_begins(
     client: httpx.AsyncClient, exporter: InMemorySpanExporter, traceparent: str
