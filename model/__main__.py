@@ -18,13 +18,14 @@ from model.interpolation import InterpolationError, interpolate
 from model.reading import read, read_any
 from model.reliable import SelfTestError
 from model.rrdb import SCALES
+from model.upscaler import SuspiciousOutputError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 SHIPPED = Path(__file__).parent / "weights"
 """The folder that the service serves by default."""
 
-REFUSALS = (WeightsError, SelfTestError, InterpolationError, DeviceMemoryError, OSError)
+REFUSALS = (WeightsError, SelfTestError, InterpolationError, DeviceMemoryError, SuspiciousOutputError, OSError)
 """What is told in one line."""
 
 
@@ -130,7 +131,7 @@ def _interpolate(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     if options.name is None:
         for entry in CATALOGUE:
-            print(f"{entry.name:26}{entry.licence:14}{entry.about}")
+            print(f"{entry.name:26}{entry.licence:14}{entry.about}{'; needs spandrel' * entry.needs_spandrel}")
         return 0
     print(f"fetched {fetch(entry_named(options.name), options.out)}")
     return 0

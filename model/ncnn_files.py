@@ -119,7 +119,7 @@ def refuse_other_graph(graph: Graph, net: RRDBNet) -> None:
     try:
         made = _run(graph, picture[:, : net.config.inputs])[:, : net.config.colours]
     except (LookupError, OverflowError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"has a graph that does not fit together ({str(error).splitlines()[0][:200]})") from error
+        raise WeightsError(f"has a graph that does not fit together ({' '.join(str(error).split())[:200]})") from error
     size = max(1.0, float(expected.abs().max()))
     if made.shape[2:] != expected.shape[2:] or not (made - expected).abs().max() <= TOLERANCE * size:
         raise WeightsError("has the convolutions of an ESRGAN generator but does something else with them")

@@ -121,6 +121,17 @@ def test_check_refuses_a_network_that_does_not_make_its_golden_picture(
     assert capsys.readouterr().err.startswith("error: self-test of ours on ")
 
 
+def test_check_tells_in_one_line_that_a_network_makes_nothing_finite(
+    ours: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.inspection.use_physical_cores", lambda: 1)
+    net = random_net()
+    net.conv_last.weight.fill_(3e38)
+    write_checkpoint(ours, net, CARD, golden_input=textured(10, 12))
+    assert main(["check", str(ours)]) == 1
+    assert capsys.readouterr().err.startswith("error: the network made ")
+
+
 def test_interpolate_writes_a_network_between_two(ours: Path, tmp_path: Path) -> None:
     net = random_net()
     net.conv_last.weight *= 1.1

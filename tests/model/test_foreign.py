@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from spandrel.architectures.ESRGAN import ESRGAN
 from torch import Tensor, nn
 
 from model.errors import WeightsError
@@ -143,6 +144,15 @@ def test_it_loads_tests_itself_and_serves_like_any_other(path: Path, compact: Co
     assert upscaler.memory_bytes > 0
     assert upscaler.state_bytes(1, 10) > 0
     assert levels(upscaler.upscale(pixels(13, 11)), expected(compact, pixels(13, 11))) <= 1
+
+
+def test_esrgan_plus_serves_as_another_architecture(tmp_path: Path) -> None:
+    plus = randomised(ESRGAN(in_nc=3, out_nc=3, num_filters=4, num_blocks=1, scale=2, plus=True))
+    torch.save(plus.state_dict(), tmp_path / "plus.pth")
+    net = read_any(tmp_path / "plus.pth").net
+    assert isinstance(net, ForeignNet)
+    picture = torch.rand(1, 3, 8, 6)
+    assert (net(picture) - plus(picture).clamp(0, 1)).abs().max() < 1e-5
 
 
 def test_weights_that_nobody_knows_are_refused(tmp_path: Path) -> None:
