@@ -185,6 +185,8 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) 
     finally:
         task.cancel()
         gone.cancel()
+        # What it holds can be let go of only when it has stopped.
+        await asyncio.gather(task, gone, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:

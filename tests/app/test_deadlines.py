@@ -116,7 +116,7 @@ async def test_a_picture_that_waits_for_a_decoder_when_its_deadline_passes_is_ne
 
 @pytest.mark.parametrize("farewell", ["close", "half-close", "reset"])
 async def test_a_caller_that_leaves_takes_its_queued_work_along_however_it_leaves(
-    live: Live, service: UpscaleService, held: Held, farewell: str
+    live: Live, service: UpscaleService, held: Held, farewell: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def head(body: bytes) -> str:
         return f"POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: {len(body)}\n\n"
@@ -138,6 +138,7 @@ async def test_a_caller_that_leaves_takes_its_queued_work_along_however_it_leave
     assert held.widths_px == [5]
     await until(lambda: live.life.accepted == 0)
     assert service.pictures.used_bytes == service.uploads.held_bytes == 0
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_caller_that_leaves_during_its_upload_leaves_nothing_behind(
