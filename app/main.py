@@ -20,8 +20,10 @@ from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
-from model.checkpoint import WeightsError
+from model.checkpoint import FORMAT, WeightsError
 from model.device import DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
+from model.gate import refuse_far_from_bicubic
+from model.interpolation import InterpolationError, blended
 from model.reading import READERS, AnyCheckpoint, read_any
 from model.reliable import ReliableUpscaler, SelfTestError
 from model.upscaler import SuspiciousOutputError
@@ -97,11 +99,13 @@ class NetworkLoader:
 
     Args:
         piece_s: how long a warm-up may take at a time.
+        max_loss_db: how far a network whose file brings no golden picture may stay behind bicubic.
         rescues: how often each model's work was done again; counted there from one of its networks to the next.
     """
 
-    def __init__(self, piece_s: float, rescues: dict[str, Counter[str]]) -> None:
+    def __init__(self, *, piece_s: float, max_loss_db: float, rescues: dict[str, Counter[str]]) -> None:
         self._piece_s = piece_s
+        self._max_loss_db = max_loss_db
         self._rescues = rescues
 
     def file(self, name: str, path: Path) -> Loading:
@@ -109,10 +113,25 @@ class NetworkLoader:
         with _refused(path):
             checkpoint = read_any(path)
             yield
-            upscaler = ReliableUpscaler(checkpoint)
-            upscaler.rescues = self._rescues.setdefault(name, upscaler.rescues)
+            return (yield from self._network(name, checkpoint))
+
+    def blend(self, name: str, psnr: Network, gan: Network, *, alpha: float) -> Loading:
+        """See `app.library.loading.Loader`."""
+        assert isinstance(psnr.upscaler, ReliableUpscaler)
+        assert isinstance(gan.upscaler, ReliableUpscaler)
+        with _refused():
+            checkpoint = blended(psnr.upscaler.source(), gan.upscaler.source(), alpha)
             yield
-            speed = yield from self._warm_up(upscaler)
+            return (yield from self._network(name, checkpoint))
+
+    def _network(self, name: str, checkpoint: AnyCheckpoint) -> Loading:
+        upscaler = ReliableUpscaler(checkpoint)
+        upscaler.rescues = self._rescues.setdefault(name, upscaler.rescues)
+        yield
+        if checkpoint.format != FORMAT:  # nobody vouches for it
+            refuse_far_from_bicubic(upscaler, self._max_loss_db)
+            yield
+        speed = yield from self._warm_up(upscaler)
         return Network(info=_info(name, upscaler, checkpoint), upscaler=upscaler, speed=speed)
 
     def _warm_up(self, upscaler: ReliableUpscaler) -> Generator[None, None, Sequence[tuple[int, float]]]:
@@ -133,11 +152,11 @@ class NetworkLoader:
 
 
 @contextmanager
-def _refused(path: Path) -> Iterator[None]:
+def _refused(path: Path = Path()) -> Iterator[None]:
     """What is wrong with a weight file, without the path to it: callers may read that."""
     try:
         yield
-    except (WeightsError, SelfTestError, DeviceMemoryError, SuspiciousOutputError) as error:
+    except (WeightsError, InterpolationError, SelfTestError, DeviceMemoryError, SuspiciousOutputError) as error:
         raise LoadError(str(error).replace(str(path), path.name)) from error
 
 
@@ -162,7 +181,7 @@ def build_service(settings: Settings) -> UpscaleService:
 
     library = Library(
         settings.models,
-        NetworkLoader(settings.piece_s, device.rescues),
+        NetworkLoader(piece_s=settings.piece_s, max_loss_db=settings.max_loss_db, rescues=device.rescues),
         suffixes=frozenset(READERS),
         on_device=scheduler.between_pieces,
         ready=learn_speed,

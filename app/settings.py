@@ -44,6 +44,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Memory for all networks together; past it, the one used least recently is unloaded.",
     )
+    max_loss_db: float = Field(
+        default=10.0,
+        ge=0,
+        description="How far below bicubic a network of a foreign file may be on a test picture; 1000: any serves.",
+    )
     default_model: str = Field(
         default="", description="The model for requests that name none; empty: the best that the device runs well."
     )

@@ -1,9 +1,13 @@
 """Network interpolation: one generator between two, weight by weight (arXiv 1809.00219, section 3.4)."""
 
+import hashlib
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint, reference_output
+from model.reading import AnyCheckpoint
 from model.rrdb import RRDBNet
 
 LARGEST_DRIFT = 2.0
@@ -34,6 +38,20 @@ def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> RRDBNet:
     net = _mixed(psnr.net, gan.net, alpha)
     _refuse_unrelated(psnr, gan, _mixed(psnr.net, gan.net, 0.5))
     return net
+
+
+def blended(psnr: AnyCheckpoint, gan: AnyCheckpoint, alpha: float) -> Checkpoint:
+    """What `interpolate` makes of two, with a golden picture and a hash that tells which two and how; no metrics.
+
+    Raises:
+        InterpolationError: see `interpolate`; or one of them is of another architecture.
+    """
+    if not (isinstance(psnr, Checkpoint) and isinstance(gan, Checkpoint)):
+        raise InterpolationError(f"{psnr.format} and {gan.format}: only networks of ESRGAN's kind can be mixed")
+    net = interpolate(psnr, gan, alpha)
+    sha256 = hashlib.sha256(f"{psnr.sha256} {gan.sha256} {alpha:.6f}".encode()).hexdigest()
+    golden_output = reference_output(net, psnr.golden_input)
+    return replace(psnr, net=net, card=replace(psnr.card, metrics={}), sha256=sha256, golden_output=golden_output)
 
 
 def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:

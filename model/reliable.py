@@ -8,6 +8,7 @@ import copy
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class ReliableUpscaler:
     """
 
     def __init__(self, checkpoint: AnyCheckpoint, device: torch.device | None = None) -> None:
+        self._checkpoint = checkpoint
         self._spare_net = copy.deepcopy(checkpoint.net)
         self._fast = upscaler_for(checkpoint.net, device)
         self.scale = self._fast.scale
@@ -67,6 +69,11 @@ class ReliableUpscaler:
         exact: Upscaler | None = self.__dict__.get("_exact")  # not made before it is needed
         spare_bytes = sum(weight.nbytes for weight in self._spare_net.parameters())
         return self._fast.memory_bytes + (exact.memory_bytes if exact else spare_bytes)
+
+    def source(self) -> AnyCheckpoint:
+        """The checkpoint as it was read, its network in float32 on the CPU."""
+        net = copy.deepcopy(self._spare_net).to(device="cpu", dtype=torch.float32)
+        return replace(self._checkpoint, net=net)  # type: ignore[arg-type]  # the net of this very checkpoint
 
     def band_rows(self, picture: Pixels) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""

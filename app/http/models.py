@@ -7,7 +7,15 @@ from pydantic import BaseModel, Field
 
 from app.http.openapi import RELOAD, problems
 from app.library.entry import Entry, State
+from app.library.pairs import Pair
 from app.lifecycle import Lifecycle
+
+
+class FidelityRange(BaseModel):
+    """The models at both ends of the parameter `fidelity`."""
+
+    psnr: str = Field(description="Of fidelity 1: invents nothing.")
+    gan: str = Field(description="Of fidelity 0: sharpest.")
 
 
 class ModelEntry(BaseModel):
@@ -23,9 +31,10 @@ class ModelEntry(BaseModel):
     device: str | None
     precision: str | None
     memory_bytes: int = Field(description="What it holds at the moment, without the streams that are open.")
+    fidelity: FidelityRange | None = Field(description="The pair that `fidelity` chooses between, if any.")
 
     @classmethod
-    def of(cls, entry: Entry) -> Self:
+    def of(cls, entry: Entry, pair: Pair | None) -> Self:
         """What callers may know of a model."""
         info = entry.info
         return cls(
@@ -39,6 +48,7 @@ class ModelEntry(BaseModel):
             device=info and info.device,
             precision=info and info.precision,
             memory_bytes=entry.memory_bytes,
+            fidelity=pair and FidelityRange(psnr=pair.psnr, gan=pair.gan),
         )
 
 
@@ -56,7 +66,8 @@ def model_routes(life: Lifecycle) -> APIRouter:
     @routes.get("/models", summary="List the models")
     async def models() -> ModelList:
         library = life.service.library
-        return ModelList(default=library.default, models=[ModelEntry.of(entry) for entry in library.entries()])
+        entries = [ModelEntry.of(entry, library.pair_of(entry.name)) for entry in library.entries()]
+        return ModelList(default=library.default, models=entries)
 
     return routes
 
@@ -68,6 +79,7 @@ def reload_routes(life: Lifecycle) -> APIRouter:
     @routes.post("/models/{name}/reload", summary="Load a model's file anew", responses=problems(RELOAD))
     async def reload(name: str) -> ModelEntry:
         """Answers once the file was tested and serves, or 422 with the reason; what served before then serves on."""
-        return ModelEntry.of(await life.service.library.reload(name))
+        library = life.service.library
+        return ModelEntry.of(await library.reload(name), library.pair_of(name))
 
     return routes

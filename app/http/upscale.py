@@ -42,6 +42,12 @@ class Parameters(BaseModel):
     metadata: MetadataRule = Field(
         default="keep", description="Whether EXIF, XMP and resolution stay; `keep` drops the place where it was taken."
     )
+    fidelity: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Where the model is one of a pair: 1 invents nothing, 0 is sharpest, steps of 0.05 between.",
+    )
     colour_lock: bool = Field(default=False, description="Keep the colours of large areas exactly as in the upload.")
 
     def with_form(self, upload: Upload) -> "Parameters":
@@ -118,7 +124,7 @@ async def _begun(
     deadline_s: float,
 ) -> Answer:
     """Put the picture to work; what that takes is held until the stack is closed."""
-    network = await held.enter_async_context(service.library.lease(asked.model))
+    network = await held.enter_async_context(service.library.lease(asked.model, asked.fidelity, deadline_s=deadline_s))
     model = network.info
     if asked.scale and asked.scale > model.scale:
         raise Unprocessable(

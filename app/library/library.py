@@ -3,16 +3,18 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.errors import NoSuchModel, Unavailable, Unprocessable
+from app.errors import DeadlinePassed, NoSuchModel, Unavailable, Unprocessable
+from app.library.blends import Blends
 from app.library.entry import Entry, State
 from app.library.files import ModelFile, model_files
 from app.library.loading import Load, Loader, LoadError, Run
 from app.library.network import Network
+from app.library.pairs import STEPS, Pair, pairs
 from app.library.shelf import LibraryCounters, Shelf
 
 Result = TypeVar("Result")
@@ -58,6 +60,7 @@ class Library:
         self._ready = ready
         self._shelf = Shelf(max_bytes=max_bytes, freed=lambda: self._start(freed(), "give memory back"))
         self._entries: dict[str, Entry] = {}
+        self._blends = Blends(loader, self._shelf)
         self._seen: dict[str, ModelFile] = {}
         """What lay in the folder when it was last looked at."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -121,21 +124,34 @@ class Library:
             raise NoSuchModel(f"there is no model {name[:100]!r}; there are {', '.join(sorted(self._entries))}")
         return self._entries[name]
 
+    def pair_of(self, name: str) -> Pair | None:
+        """The pair that a model belongs to."""
+        return pairs(self._entries).get(name)
+
     @asynccontextmanager
-    async def lease(self, name: str | None) -> AsyncIterator[Network]:
+    async def lease(
+        self, name: str | None, fidelity: float | None = None, *, deadline_s: float | None = None
+    ) -> AsyncIterator[Network]:
         """Use a model's network; where it is not in memory, wait until it is.
+
+        Args:
+            fidelity: 1 for the one of its pair that was trained for PSNR, 0 for the one trained with a GAN, in between
+                for one between the two; taken in steps of 1 / `STEPS`.
+            deadline_s: on the event loop's clock.
 
         Raises:
             NoSuchModel: there is none of that name.
+            Unprocessable: it has no pair.
             Unavailable: it cannot be loaded.
+            DeadlinePassed: it was not loaded in time.
         """
-        while (held := (entry := self.find(name)).held) is None:
-            await self._loaded(entry)
-        self._shelf.take(entry, held)
-        try:
-            yield held.network
-        finally:
-            self._shelf.give_back(held)
+        async with AsyncExitStack() as leases:
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    network = await self._network(name, fidelity, leases)
+            except TimeoutError as error:
+                raise DeadlinePassed("the model was still being loaded; allow more time, or try again soon") from error
+            yield network
 
     def watch(self, every_s: float) -> None:
         """Begin to look into the folder, again and again."""
@@ -209,6 +225,38 @@ class Library:
     def _entry(self, name: str, file: ModelFile) -> Entry:
         return Entry(name=name, file=file, load=partial(self._loader.file, name, file.path))
 
+    async def _network(self, name: str | None, fidelity: float | None, leases: AsyncExitStack) -> Network:
+        if fidelity is None:
+            return await self._taken(partial(self.find, name), leases)
+        pair = self.pair_of(self.find(name).name)
+        if pair is None:
+            known = "; ".join(sorted({f"{pair.psnr} and {pair.gan}" for pair in pairs(self._entries).values()}))
+            raise Unprocessable(
+                f"fidelity = {fidelity:g}: {self.find(name).name} is not one of a pair; leave fidelity out, or name a "
+                f"model that is ({known or 'there are none'})"
+            )
+        step = round(fidelity * STEPS)
+        if step in (0, STEPS):
+            return await self._taken(partial(self.find, pair.psnr if step else pair.gan), leases)
+        return await self._blend(pair, step, leases)
+
+    async def _taken(self, find: Callable[[], Entry], leases: AsyncExitStack) -> Network:
+        while (held := (entry := find()).held) is None:
+            await self._loaded(entry)
+        self._shelf.take(entry, held)
+        leases.callback(self._shelf.give_back, held)
+        return held.network
+
+    async def _blend(self, pair: Pair, step: int, leases: AsyncExitStack) -> Network:
+        """A network between those that serve as a pair at the moment; both are in use until it is made."""
+        async with AsyncExitStack() as originals:
+            psnr, gan = [await self._taken(partial(self.find, name), originals) for name in (pair.psnr, pair.gan)]
+            with self._blends.between(pair, psnr, gan, step) as entry:
+                try:
+                    return await self._taken(lambda: entry, leases)
+                except Unavailable as error:
+                    raise Unprocessable(f"fidelity = {step / STEPS:g}: {entry.reason}; leave it out") from error
+
     async def _loaded(self, entry: Entry) -> None:
         """Wait for a load of this model. Whoever gives up waiting leaves it to the others."""
         if entry.state is State.FAILED:
@@ -223,6 +271,7 @@ class Library:
                 self._shelf.make_room(entry)
                 network = await Load(entry.load()).between(beside=_in_thread, on_device=self._on_device)
                 self._take(entry, network)
+                self._shelf.make_room(entry)
         except Exception as error:
             self._failed(entry, error)
         finally:

@@ -25,6 +25,9 @@ class Loader(Protocol):
     def file(self, name: str, path: Path) -> Loading:
         """The network of a weight file."""
 
+    def blend(self, name: str, psnr: Network, gan: Network, *, alpha: float) -> Loading:
+        """The network between two, whose weights are (1 - alpha) * psnr + alpha * gan."""
+
 
 class Load:
     """One loading that is driven to its end."""

@@ -85,8 +85,8 @@ class Shelf:
         self.make_room()
 
     def make_room(self, coming: Entry | None = None) -> None:
-        """Unload what was used least recently, also for one that is about to come."""
-        needed_bytes = 0 if coming is None else coming.size_bytes
+        """Unload what was used least recently, but not the one that is about to come or has just come."""
+        needed_bytes = 0 if coming is None or coming.held is not None else coming.size_bytes
         while self.memory_bytes + needed_bytes > self._max_bytes:
             idle = [entry for entry in self._entries if entry.may_go and entry is not coming]
             if not idle or (len(self._entries) == 1 and coming is None):

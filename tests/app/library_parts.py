@@ -49,18 +49,28 @@ class FakeLoader:
             raise LoadError(f"{path.name} is {text}")
         if text == "surprise":
             raise ArithmeticError("secret")
-        info = ModelInfo(
-            name=name,
-            sha256=text,
-            scale=4,
-            device="cpu",
-            precision="float32",
-            licence="",
-            metrics={},
-            whole_picture_px=1000,
-            state_bytes_per_column=1,
-        )
-        return Network(info=info, upscaler=Nothing())
+        return Network(info=info(name, text), upscaler=Nothing())
+
+    def blend(self, name: str, psnr: Network, gan: Network, *, alpha: float) -> Loading:
+        self.loads.append(name)
+        yield
+        if gan.info.sha256 == "stranger":
+            raise LoadError("they are strangers")
+        return Network(info=info(name, f"{psnr.info.sha256} {gan.info.sha256} {alpha:.2f}"), upscaler=Nothing())
+
+
+def info(name: str, sha256: str) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        sha256=sha256,
+        scale=4,
+        device="cpu",
+        precision="float32",
+        licence="",
+        metrics={},
+        whole_picture_px=1000,
+        state_bytes_per_column=1,
+    )
 
 
 class Device:
