@@ -60,15 +60,16 @@ class RowFilter:
             Some rows, (some, 1 + B), each with the number of its filter before it; good until the next are asked for.
         """
         most = len(self._filtered)
+        choice = _choice(rows, above, self.pixel_bytes)
         for top in range(0, len(rows), most):
             block = rows[top : top + most]
             self._padded[0, self.pixel_bytes :] = rows[top - 1] if top else above
             self._padded[1 : 1 + len(block), self.pixel_bytes :] = block
-            yield self._filter(self._padded[: 1 + len(block)])
+            yield self._filter(self._padded[: 1 + len(block)], choice[top : top + most])
 
-    def _filter(self, padded: Bytes) -> Bytes:
-        filtered = self._filtered[: len(padded) - 1]
-        filtered[:, 0] = choice = self._choice(padded)
+    def _filter(self, padded: Bytes, choice: Bytes) -> Bytes:
+        filtered = self._filtered[: len(choice)]
+        filtered[:, 0] = choice
         for number in numpy.flatnonzero(numpy.bincount(choice)).tolist():
             chosen = slice(None) if (choice == number).all() else choice == number
             residual = self._residuals(padded[1:][chosen].reshape(-1), padded[:-1][chosen].reshape(-1), number)
@@ -84,25 +85,34 @@ class RowFilter:
         numpy.subtract(here[right], predicted, out=residual[right])
         return residual
 
-    def _choice(self, padded: Bytes) -> Bytes:
-        """The filter of each row: the one whose residuals are smallest, as libpng chooses, but judged by a sample."""
-        height, stride = padded.shape
-        windows = padded[:, None]
-        every = min(SAMPLE_EVERY_BYTES, stride // LEAST_SAMPLES)
-        if every > SAMPLE_BYTES:
-            count = stride // every
-            windows = padded[:, : count * every].reshape(height, count, every)[..., :SAMPLE_BYTES]
-        up_left, up, left, here = (
-            part.reshape(-1)
-            for rows in (windows[:-1], windows[1:])
-            for part in (rows[..., : -self.pixel_bytes], rows[..., self.pixel_bytes :])
-        )
-        work = [array[: here.size] for array in self._work]
-        residuals = numpy.stack([here - predict(left, up, up_left, work) for predict in PREDICTORS])
-        distances = numpy.abs(residuals.view(numpy.int8)).view(numpy.uint8)
-        costs = distances.reshape(len(PREDICTORS), height - 1, -1).sum(axis=2)
-        best: Bytes = numpy.argmin(costs, axis=0).astype(numpy.uint8)
-        return best
+
+def _choice(rows: Bytes, above: Bytes, pixel_bytes: int) -> Bytes:
+    """The filter of each row: the one whose residuals are smallest, as libpng chooses, but judged by a sample."""
+    windows = numpy.concatenate((_windows(above[None]), _windows(rows)))
+    up_left, up, left, here = (
+        part.reshape(-1)
+        for some in (windows[:-1], windows[1:])
+        for part in (some[..., :-pixel_bytes], some[..., pixel_bytes:])
+    )
+    if not here.size:  # a single column
+        return numpy.zeros(len(rows), numpy.uint8)
+    work = [numpy.empty_like(here) for _ in range(WORK_ARRAYS)]
+    costs = [
+        numpy.abs((here - predict(left, up, up_left, work)).view(numpy.int8)).reshape(len(rows), -1)
+        for predict in PREDICTORS
+    ]
+    best: Bytes = numpy.argmin([cost.view(numpy.uint8).sum(axis=1) for cost in costs], axis=0).astype(numpy.uint8)
+    return best
+
+
+def _windows(rows: Bytes) -> Bytes:
+    """Some of the bytes of rows (H, B), as (H, windows, bytes)."""
+    height, width = rows.shape
+    every = min(SAMPLE_EVERY_BYTES, width // LEAST_SAMPLES)
+    if every <= SAMPLE_BYTES:
+        return rows[:, None]
+    count = width // every
+    return rows[:, : count * every].reshape(height, count, every)[..., :SAMPLE_BYTES]
 
 
 def _none(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
