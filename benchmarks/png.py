@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -89,7 +89,7 @@ def measure(encoders: Mapping[str, Encode], pictures: Sequence[Pixels], rounds: 
     return measured
 
 
-def ours(loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor, threads: int) -> Encode:
+def ours(pool: ThreadPoolExecutor, threads: int) -> Encode:
     """The service's encoder, given a whole picture."""
 
     async def rows(picture: Pixels) -> AsyncIterator[Samples]:
@@ -100,7 +100,11 @@ def ours(loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor, threads: int
         layout = PngLayout(width=width, height=height, channels=channels, bits=8)
         return b"".join([piece async for piece in png_pieces(layout, rows(picture), pool, ahead=threads)])
 
-    return lambda picture: loop.run_until_complete(encoded(picture))
+    def encode(picture: Pixels) -> bytes:
+        with closing(asyncio.new_event_loop()) as loop:  # `asyncio.run` writes out what it returns, all of it
+            return loop.run_until_complete(encoded(picture))
+
+    return encode
 
 
 def _encoders(stack: ExitStack) -> dict[str, Encode]:
@@ -123,11 +127,9 @@ def _encoders(stack: ExitStack) -> dict[str, Encode]:
 
         encoders["libvips, level 1"] = vips
         encoders["libvips, level 1, all filters"] = partial(vips, filter="all")
-    loop = asyncio.new_event_loop()
-    stack.callback(loop.close)
     for threads in sorted({1, os.cpu_count() or 1}):
         pool = stack.enter_context(ThreadPoolExecutor(threads))
-        encoders[f"ours, {threads} thread{'s' if threads > 1 else ''}"] = ours(loop, pool, threads)
+        encoders[f"ours, {threads} thread{'s' if threads > 1 else ''}"] = ours(pool, threads)
     return encoders
 
 
