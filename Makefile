@@ -16,7 +16,7 @@ JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
 RUN := exec env LD_PRELOAD=$(JEMALLOC)
 
-.PHONY: help serve train test check bench bench-gpu bench-runtimes bench-load bench-fairness bench-memory bench-seams bench-png bench-training audit openapi lock image clean
+.PHONY: help serve train test check bench bench-gpu bench-runtimes bench-load bench-fairness bench-memory bench-seams bench-png bench-training soak audit openapi lock image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -58,6 +58,9 @@ bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure every runtime: 
 
 bench-load bench-fairness bench-memory bench-seams bench-png: bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp
 	@$(RUN) $(KEEP) $(BENCH).$* $(ARGS)
+
+soak: $(VENV)/dev.stamp ## watch the service's memory under good and bad callers: ARGS="--minutes 10"
+	@$(RUN) $(KEEP) $(BENCH).soak $(ARGS)
 
 bench-training: $(VENV)/dev.stamp ## measure training steps: ARGS="--data PHOTOS"
 	@$(RUN) $(PYTHON) -m benchmarks.training $(ARGS)

@@ -62,24 +62,25 @@ async def _soak(options: argparse.Namespace) -> None:
     with service_process(options.models) as (port, process):
         callers = Callers(port, mixed_sides(40, choices=SIDES))
         samples: list[Sample] = []
-        watch = asyncio.create_task(_watch(process.pid, callers, samples, every_s=max(5.0, options.minutes * 3)))
+        began_s = time.monotonic()
+        every_s = max(5.0, options.minutes * 3)
+        watch = asyncio.create_task(_watch(process.pid, callers, samples, began_s=began_s, every_s=every_s))
         end = asyncio.sleep(options.minutes * 60)
         await callers.run(good=options.good, leaving=options.bad, stalling=options.bad, rubbish=options.bad, until=end)
         await asyncio.sleep(QUIET_S)
         watch.cancel()
-        quiet = _sample(process.pid, callers, options.minutes * 60 + QUIET_S)
+        quiet = _sample(process.pid, callers, time.monotonic() - began_s)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             ready = (await client.get("/readyz")).status_code
-        began_s = time.monotonic()
+        signalled_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
         status = await asyncio.to_thread(process.wait, STOP_S)
-        stopped_s = time.monotonic() - began_s
+        stopped_s = time.monotonic() - signalled_s
         _print([*samples, quiet], callers)
         print(f"- afterwards /readyz answered {ready}; SIGTERM ended it with status {status} in {stopped_s:.1f} s")
 
 
-async def _watch(pid: int, callers: Callers, samples: list[Sample], *, every_s: float) -> None:
-    began_s = time.monotonic()
+async def _watch(pid: int, callers: Callers, samples: list[Sample], *, began_s: float, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
         latest = _sample(pid, callers, time.monotonic() - began_s)
