@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TypeVar
 
 from app.admission import PictureMemory, UploadMemory
@@ -95,7 +95,7 @@ class UpscaleService:
         )
         self.pictures = PictureMemory(settings.max_picture_memory_bytes)
         self._headers = ThreadPoolExecutor(1, thread_name_prefix="header")  # a refusal does not wait for a decoder
-        self._limits = Limits(**{limit.name: getattr(settings, limit.name) for limit in fields(Limits)})
+        self._limits = Limits.of(settings)
         prepare_decoders()
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
 

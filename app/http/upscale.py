@@ -65,7 +65,16 @@ class Parameters(BaseModel):
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM_FIELDS = {FIELD: _BINARY["schema"]} | Parameters.model_json_schema()["properties"]
 _FORM = {"schema": {"type": "object", "required": [FIELD], "properties": _FORM_FIELDS}}
-_ACCEPTED = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp", "image/gif")
+_ACCEPTED = (
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "image/tiff",
+    "image/bmp",
+    "image/gif",
+    "image/avif",
+    "image/heic",
+)
 
 
 _ANSWERS = {form.media_type: _BINARY for form in FORMATS.values()}

@@ -1,8 +1,9 @@
 """What an upload may cost, which is checked before the work that it would cause."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from app.errors import TooLarge
+from app.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +15,11 @@ class Limits:
     max_frames: int
     max_metadata_bytes: int
     max_expansion: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        """Those that the settings hold."""
+        return cls(**{limit.name: getattr(settings, limit.name) for limit in fields(cls)})
 
     def check_size(self, width: int, height: int, upload_bytes: int) -> None:
         """Refuse what the header announces before it is decoded.

@@ -10,6 +10,7 @@ from PIL import Image
 
 from app.service import UpscaleService
 from tests.app.conftest import decoded, encoded, noise, problem
+from tests.app.picture_files import FILES
 
 pytestmark = pytest.mark.anyio
 
@@ -240,3 +241,14 @@ async def test_an_answer_larger_than_its_format_is_refused_before_the_work(clien
     assert "4 x 16384 px" in detail
     assert "16383" in detail
     assert "format=png" in detail
+
+
+async def test_16_bits_are_answered_with_16(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/upscale", content=FILES["PNG 16 bits"]())
+    assert answer.content[24] == 16
+
+
+async def test_an_animation_is_answered_with_its_first_frame_which_a_header_says(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/upscale?scale=1", content=FILES["GIF animated"]())
+    assert answer.status_code == 200
+    assert answer.headers["x-frames"] == "1 of 2"
