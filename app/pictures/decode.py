@@ -19,10 +19,8 @@ from app.pictures.picture import Picture, Pixels, most, planes_of
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 """The formats that are accepted, in Pillow's names. Of a JPEG with further pictures (MPO) the first one is taken."""
 
-BITS_PER_SAMPLE, EXTRA_SAMPLES = 258, 338
-"""Fields of a TIFF."""
-MULTIPLIED_ALPHA = 1
-"""The kind of extra sample that is alpha which colour was multiplied by."""
+BITS_PER_SAMPLE = 258
+"""A field of a TIFF."""
 
 
 def prepare_decoders() -> None:
@@ -135,9 +133,7 @@ def _samples(file: _File) -> Samples:
     needs_depth = _bits(file) > 8 and not image.mode.startswith(("I", "F"))
     if needs_depth or (file.png and (file.png.bits > 8 or file.png.has_transparent_colour)):
         with suppress(deep.Unsupported):
-            return deep.samples(
-                file.content, image.format or "", premultiplied=_tiff(image, EXTRA_SAMPLES)[0] == MULTIPLIED_ALPHA
-            )
+            return deep.samples(file.content, image.format or "")
     return colour.of_image(image)
 
 
@@ -147,13 +143,10 @@ def _bits(file: _File) -> int:
         return file.png.bits
     if file.image.format == "AVIF":
         return deep.bits_of_avif(file.content)
-    return max(_tiff(file.image, BITS_PER_SAMPLE))
-
-
-def _tiff(image: Image.Image, field: int) -> tuple[int, ...]:
-    """A field of a TIFF's header; 0 where there is none, and in other formats."""
-    values = getattr(image, "tag_v2", {}).get(field, (0,)) if image.format == "TIFF" else (0,)
-    return values if isinstance(values, tuple) else (values,)
+    if file.image.format != "TIFF":
+        return 8
+    said: int | tuple[int, ...] = getattr(file.image, "tag_v2", {}).get(BITS_PER_SAMPLE, 1)
+    return said if isinstance(said, int) else max(said)
 
 
 def _upright(

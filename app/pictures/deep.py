@@ -55,11 +55,10 @@ def _check_range(image: pyvips.Image) -> None:
         raise UnsupportedFormat(f"pixels of the kind {image.format} have no fixed range; send 8 or 16 bits")
 
 
-def samples(upload: bytes, file_format: str, *, premultiplied: bool = False) -> Samples:
+def samples(upload: bytes, file_format: str) -> Samples:
     """The pixels as they lie in a PNG, TIFF or AVIF, in the depth that they have there.
 
-    Args:
-        premultiplied: colour was multiplied by alpha before it was saved.
+    Colour that a TIFF keeps multiplied by alpha is divided by it, which libvips does.
 
     Raises:
         Unsupported: see there.
@@ -90,19 +89,7 @@ def samples(upload: bytes, file_format: str, *, premultiplied: bool = False) -> 
         pixels = _by_the_simple_rule(pixels)
     if file_format == "AVIF" and pixels.dtype == numpy.uint16:
         pixels = _from_upper_bits(pixels, int(image.get("bits-per-sample")))
-    if premultiplied and pixels.shape[-1] in (2, 4):
-        pixels = _divided_by_alpha(pixels)
     return of_channels(pixels[..., :3] if pixels.shape[-1] > 4 else pixels, converted=converted)
-
-
-def _divided_by_alpha(pixels: Pixels) -> Pixels:
-    """Colour as it was before it was multiplied by alpha; unchanged where that cannot have happened."""
-    colour, alpha = pixels[..., :-1], pixels[..., -1:]
-    if (colour > alpha).any():
-        return pixels
-    share = colour.astype(numpy.float32) * (most(pixels) / numpy.maximum(alpha, 1).astype(numpy.float32))
-    whole: Pixels = numpy.concatenate((share.round().astype(pixels.dtype), alpha), axis=-1)
-    return whole
 
 
 def _by_the_simple_rule(cmyk: Pixels) -> Pixels:

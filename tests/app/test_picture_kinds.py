@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import struct
 import zlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -241,3 +242,15 @@ def test_float_colour_is_refused() -> None:
     made = pyvips.Image.new_from_array(numpy.zeros((4, 4, 3), numpy.float32)).copy(interpretation="srgb")
     with pytest.raises(UnsupportedFormat, match="fixed range"):
         decode(made.tiffsave_buffer(), LIMITS)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_deep_colour_that_was_multiplied_by_alpha_is_divided_by_it(channels: int) -> None:
+    pixels = numpy.full((HEIGHT, WIDTH, channels), 10_000, numpy.uint16)
+    pixels[..., -1] = 40_000
+    file = bytearray(tiff(pixels))
+    extra_samples = file.index(struct.pack("<HHIH", 338, 3, 1, 2))
+    file[extra_samples + 8] = 1
+    picture = decode(bytes(file), LIMITS)
+    assert (picture.planes[1] == 40_000).all()
+    assert numpy.abs(picture.planes[0].astype(int) - 10_000 * 65_535 / 40_000).max() <= 1
