@@ -241,3 +241,18 @@ def _of_library(library: Library) -> Iterator[Metric]:
         memory.add_metric((entry.name,), entry.memory_bytes)
     yield states
     yield memory
+    loads = CounterMetricFamily(
+        "esrgan_model_loads",
+        "Networks by what became of them: loaded, failed (did not pass and never served), swapped (replaced an "
+        "earlier version), evicted (unloaded for want of memory).",
+        labels=("outcome",),
+    )
+    counters = library.counters
+    for outcome, count in (
+        ("loaded", counters.loads),
+        ("failed", counters.failed_loads),
+        ("swapped", counters.swaps),
+        ("evicted", counters.evictions),
+    ):
+        loads.add_metric((outcome,), count)
+    yield loads

@@ -82,6 +82,8 @@ async def test_the_metrics_say_what_runs_and_whether_it_is_ready(
     assert value(now, "esrgan_model_state", model="tiny", state="ready") == 1
     assert value(now, "esrgan_model_state", model="tiny", state="failed") == 0
     assert value(now, "esrgan_model_memory_bytes", model="tiny") > 0
+    assert value(now, "esrgan_model_loads_total", outcome="loaded") == 1
+    assert value(now, "esrgan_model_loads_total", outcome="failed") == 0
     assert any(name == "esrgan_build_info" and ("version", VERSION) in labels for name, labels in now)
     assert value(now, "process_resident_memory_bytes") > 0
     await service.scheduler.stop(drain_s=1)
