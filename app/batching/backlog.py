@@ -8,6 +8,10 @@ from types import TracebackType
 from app.batching.cost import CostModel
 from app.errors import QueueFull
 
+SURE = 0.75
+"""Predictions are right to about a quarter. A work that would need more than this share of its time is not taken: with
+fair shares, one too many makes all of them late."""
+
 
 class Backlog:
     """The LR px that wait or run, by what their speed is learned by.
@@ -22,6 +26,7 @@ class Backlog:
         self._max_px = max_px
         self._piece_s = piece_s
         self._px: Counter[tuple[Hashable, Hashable]] = Counter()
+        self._places = 0
 
     @property
     def px(self) -> int:
@@ -56,15 +61,40 @@ class Backlog:
                 retry_after_s=wait_s,
             )
 
-    def reserve(self, key: tuple[Hashable, Hashable], px: int) -> "Place":
-        """Keep a place for a work that will be submitted.
+    def check_in_time(self, cost_px: int, *, works: int, within_s: float) -> None:
+        """Whether a work would be done in time.
+
+        Every work gets its fair share: until one is done, each of the others gets as much of the device as it does.
+
+        Args:
+            works: how many have been submitted.
+            within_s: time until its deadline.
 
         Raises:
-            QueueFull: see `check`.
+            QueueFull: it would be late; `retry_after_s` is the predicted time until it would not.
         """
-        self.check(px)
+        beside_px = min(self.px, (works + self._places) * cost_px)
+        if not beside_px or self.seconds is None or within_s <= 0:
+            return
+        predicted_s = self.seconds * (beside_px + cost_px) / self.px
+        wait_s = math.ceil(predicted_s - SURE * within_s)
+        if wait_s > 0:
+            raise QueueFull(
+                f"so much waits that this picture would take {predicted_s:.0f} s, too much for its deadline in "
+                f"{within_s:.0f} s; try again in {wait_s} s, or allow more time",
+                retry_after_s=wait_s,
+            )
+
+    def reserve(self, key: tuple[Hashable, Hashable], px: int) -> "Place":
+        """Keep a place for a work that will be submitted."""
         self.add(key, px)
+        self._places += 1
         return Place(self, key, px)
+
+    def give_back(self, key: tuple[Hashable, Hashable], px: int) -> None:
+        """A place is not needed any more."""
+        self.remove(key, px)
+        self._places -= 1
 
     def add(self, key: tuple[Hashable, Hashable], px: int) -> None:
         """A work was accepted."""
@@ -96,5 +126,5 @@ class Place:
     def give_back(self) -> None:
         """Its LR px do not count any more; once."""
         if self._px:
-            self._backlog.remove(self._key, self._px)
+            self._backlog.give_back(self._key, self._px)
             self._px = 0

@@ -4,7 +4,7 @@ import asyncio
 import enum
 from collections.abc import Callable
 from functools import partial
-from typing import Generic
+from typing import Any, Generic
 
 from app.batching.backlog import Backlog, Place
 from app.batching.cost import CostModel
@@ -63,6 +63,15 @@ class Queue(Generic[Input, Output]):
     def __len__(self) -> int:
         return len(self._requests)
 
+    def reserve(self, work: Work[Any]) -> Place:
+        """Keep a place for a work of which only the size is known yet.
+
+        Raises:
+            QueueFull: too much waits already, altogether or for its deadline.
+        """
+        self._check(work)
+        return self._backlog.reserve(work.cost_key, work.cost_px)
+
     def add(self, work: Work[Input], place: Place | None = None) -> Ticket[Output]:
         """Accept a work, in the place that was kept for it, if one was.
 
@@ -70,7 +79,7 @@ class Queue(Generic[Input, Output]):
             QueueFull: no place was kept, and too much waits already.
         """
         if place is None:
-            self._backlog.check(work.cost_px)
+            self._check(work)
         else:
             place.give_back()
         request: Request[Input, Output] = Request(work=work, submitted_s=self._clock())
@@ -85,6 +94,12 @@ class Queue(Generic[Input, Output]):
         self._turns.join(request, StreamLane.NEW if work.bucket is None else work.cost_key, work.deadline_s)
         self._changed()
         return request.ticket
+
+    def _check(self, work: Work[Any]) -> None:
+        self._backlog.check(work.cost_px)
+        if work.deadline_s is not None:
+            within_s = work.deadline_s - self._clock()
+            self._backlog.check_in_time(work.cost_px, works=len(self._requests), within_s=within_s)
 
     def next_piece(self) -> Piece[Input, Output] | None:
         """Take the request whose turn it is, joined by those of its bucket that fit; None where none may run now."""

@@ -129,11 +129,12 @@ class Scheduler(Generic[Input, Output]):
         """Keep a place for a work of which only the size is known yet, so that nothing is prepared in vain.
 
         Raises:
-            QueueFull: too much waits already; `retry_after_s` is the predicted time until there is room.
+            QueueFull: too much waits already, altogether or for its deadline; `retry_after_s` is the predicted time
+                until there is room.
             Unavailable: the service is stopping.
         """
         with self._admitting():
-            return self._backlog.reserve(work.cost_key, work.cost_px)
+            return self._queue.reserve(work)
 
     def submit(self, work: Work[Input], place: Place | None = None) -> Ticket[Output]:
         """Accept a work; the ticket gives the parts of its output, and leaving the ticket withdraws it.

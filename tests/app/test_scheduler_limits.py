@@ -30,6 +30,27 @@ async def test_a_full_queue_refuses_with_a_time_to_retry(engine: FakeEngine) -> 
     assert await outputs(held, waits, scheduler.submit(small("later"))) == [["FIRST"], ["WAITS"], ["LATER"]]
 
 
+async def test_a_work_that_could_not_be_done_in_time_is_refused_at_once(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    held = await hold(engine, scheduler, small("first", px=1000))  # 10 s
+    with scheduler.reserve(small("prepared", px=1000)):  # 10 more
+        with pytest.raises(QueueFull, match=r"would take 30 s.* deadline in 30 s") as refusal:
+            scheduler.submit(small("refused", px=1000, deadline_s=engine.clock() + 30))
+        assert refusal.value.retry_after_s == 8  # all but a quarter of the 30 s may be needed
+    in_time = scheduler.submit(small("taken", px=1000, deadline_s=engine.clock() + 30))
+    engine.gate.set()
+    assert await outputs(held, in_time) == [["FIRST"], ["TAKEN"]]
+
+
+async def test_a_small_work_has_time_beside_large_ones(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    poster = await hold(engine, scheduler, large("poster", px=10**5))  # 1,000 s
+    avatar = scheduler.submit(small("avatar", deadline_s=engine.clock() + 5))  # it needs 1 s, and so does the poster
+    avatar.close()
+    poster.close()
+    engine.gate.set()
+
+
 async def test_before_anything_is_learned_a_refusal_says_one_second(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=100, taught=False)
     await hold(engine, scheduler, small("first"))
@@ -91,7 +112,7 @@ async def test_a_deadline_that_passes_in_the_queue_keeps_the_work_from_the_devic
 
 
 async def test_a_deadline_is_answered_when_it_passes_whatever_the_device_does(engine: FakeEngine) -> None:
-    scheduler = make_scheduler(engine)
+    scheduler = make_scheduler(engine, taught=False)  # else the late work were not taken
     held = await hold(engine, scheduler, small("first"))
     late = scheduler.submit(small("late", deadline_s=engine.clock() + 0.01))  # its timer is on the loop's clock
     with pytest.raises(DeadlinePassed, match="0 of 100 px"):
