@@ -22,6 +22,7 @@ from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
 from model.checkpoint import FORMAT, WeightsError
 from model.device import DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
+from model.ensemble import ensemble_batch, ensemble_stream
 from model.gate import refuse_far_from_bicubic
 from model.interpolation import InterpolationError, blended
 from model.reading import READERS, AnyCheckpoint, read_any
@@ -52,13 +53,14 @@ class DeviceEngine:
         return work.network.upscaler.most_px
 
     def batch(self, inputs: Sequence[Job]) -> Sequence[Pixels]:
-        """Upscale jobs of one network, whole and together.
+        """Upscale jobs of one network, whole and together; all of them as ensembles, or none.
 
         Raises:
             Unavailable: the device's memory does not suffice for one of them, however it is cut.
         """
         with _told_to_the_caller():
-            return inputs[0].network.upscaler.batch([job.planes for job in inputs])
+            upscaler, pictures = inputs[0].network.upscaler, [job.planes for job in inputs]
+            return ensemble_batch(upscaler, pictures) if inputs[0].ensemble else upscaler.batch(pictures)
 
     def stream(self, work: Job, band_px: int) -> Generator[Pixels | None]:
         """Upscale one job in bands.
@@ -66,9 +68,13 @@ class DeviceEngine:
         Raises:
             Unavailable: the device's memory does not suffice, not even for one row at a time.
         """
-        planes, _, width, _ = work.planes.shape
+        upscaler, (planes, _, width, _) = work.network.upscaler, work.planes.shape
         with _told_to_the_caller():
-            for rows in work.network.upscaler.stream(work.planes, max(1, band_px // (planes * width))):
+            if work.ensemble:
+                bands = ensemble_stream(upscaler, work.planes, scale=work.network.info.scale, band_px=band_px)
+            else:
+                bands = upscaler.stream(work.planes, max(1, band_px // (planes * width)))
+            for rows in bands:
                 yield rows if rows.shape[1] else None
 
 

@@ -13,6 +13,7 @@ from app.admission import PictureMemory, UploadMemory
 from app.batching.backlog import Place
 from app.batching.scheduler import Scheduler
 from app.batching.work import Work
+from app.errors import TooLarge
 from app.library.library import Library
 from app.library.network import ModelInfo, Network
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
@@ -32,6 +33,9 @@ BUCKET_STEP_PX = 32
 LEAST_COST_PX = 32 * 32
 """The smallest pictures cost as much as one of these: the time is not in their pixels."""
 
+ENSEMBLE_RUNS = 8
+"""How often an ensemble goes through the network: four rotations, each also mirrored."""
+
 Result = TypeVar("Result")
 Planned = TypeVar("Planned", "Job", None)
 Item = TypeVar("Item")
@@ -43,6 +47,8 @@ class Job:
 
     network: Network
     planes: Pixels
+    ensemble: bool = False
+    """Their mean over all turns is wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,13 @@ class Wanted:
     metadata: MetadataRule = "keep"
     colour_lock: bool = False
     """Low frequencies stay those of the upload."""
+    ensemble: bool = False
+    """The mean of the picture's turns."""
+
+    @property
+    def runs(self) -> int:
+        """How often the picture goes through the network."""
+        return ENSEMBLE_RUNS if self.ensemble else 1
 
     def by_rows(self, model: ModelInfo) -> bool:
         """Whether rows of the answer can leave while later ones are still to be made."""
@@ -116,10 +129,12 @@ class UpscaleService:
         """
         current_record().model = network.info.name
         header = await in_thread(self._headers, functools.partial(read_header, upload, self._limits))
-        expected = self._work(None, network.info, (header.planes, header.height, header.width), deadline_s)
+        if wanted.ensemble:
+            self._check_turned(max(header.height, header.width))
+        expected = self._work(None, network.info, (header.planes, header.height, header.width), deadline_s, wanted.runs)
         with self.scheduler.reserve(expected) as place:
             by_rows = expected.bucket is None and wanted.by_rows(network.info)
-            size_bytes = memory_bytes(header, network.info.scale, by_rows=by_rows)
+            size_bytes = memory_bytes(header, network.info.scale, by_rows=by_rows, ensemble=wanted.ensemble)
             async with (
                 self.pictures.room(size_bytes),
                 self._upscale(upload, network, wanted, deadline_s, place) as answer,
@@ -135,13 +150,14 @@ class UpscaleService:
             functools.partial(decode, upload, self._limits, wanted.metadata)
         )
         record.took("decode", decode_s)
-        record.width_px, record.height_px = picture.width, picture.height
+        record.width_px, record.height_px, record.runs = picture.width, picture.height, wanted.runs
         height, width = (round(side * (wanted.scale or model.scale)) for side in (picture.height, picture.width))
         layout = layout_of(picture, wanted.format, height=height, width=width)
         finish = Finish(picture, model.scale, layout, colour_lock=wanted.colour_lock)
         submitted_s = time.monotonic()
-        job = Job(network=network, planes=picture.planes)
-        work = self._work(job, model, (len(picture.planes), picture.height, picture.width), deadline_s)
+        job = Job(network=network, planes=picture.planes, ensemble=wanted.ensemble)
+        shape = (len(picture.planes), picture.height, picture.width)
+        work = self._work(job, model, shape, deadline_s, wanted.runs)
         async with self.scheduler.submit(work, place) as ticket:
             waiting, working = _Timer(), _Timer()
             rows = self._finished(waiting.of(ticket), finish)
@@ -182,21 +198,32 @@ class UpscaleService:
         self._headers.shutdown(wait=False)
         self._codecs.shutdown(wait=False)
 
+    def _check_turned(self, side_px: int) -> None:
+        if side_px > self.settings.max_width_px:
+            raise TooLarge(
+                f"its longer side has {side_px} px; with ensemble, which turns it, the limit is "
+                f"{self.settings.max_width_px} px; leave ensemble out or send parts of it"
+            )
+
     def _work(
-        self, job: Planned, model: ModelInfo, shape: tuple[int, int, int], deadline_s: float | None
+        self, job: Planned, model: ModelInfo, shape: tuple[int, int, int], deadline_s: float | None, runs: int = 1
     ) -> Work[Planned]:
-        """The work of a job, or of one of which only (planes, height, width) are known."""
+        """The work of a job, or of one of which only (planes, height, width) are known.
+
+        Args:
+            runs: see `Wanted.runs`.
+        """
         planes, height, width = shape
-        px = planes * height * width
+        px = runs * planes * height * width
         work = functools.partial(Work, input=job, kind=model.version, deadline_s=deadline_s)
-        if height * width > (self.settings.whole_picture_px or model.whole_picture_px):
-            held_bytes = planes * width * model.state_bytes_per_column
-            return work(cost_px=px, row_px=planes * width, held_bytes=held_bytes)
+        if runs * height * width > (self.settings.whole_picture_px or model.whole_picture_px):
+            row_px = planes * (width if runs == 1 else max(height, width))  # half of the turns lie on their sides
+            return work(cost_px=px, row_px=row_px, held_bytes=row_px * model.state_bytes_per_column)
         if model.device == "cpu":  # it groups pictures of one size by itself and pads nothing
-            return work(cost_px=max(px, LEAST_COST_PX), bucket="small")
-        bucket = tuple(-(-side // BUCKET_STEP_PX) * BUCKET_STEP_PX for side in (height, width))
-        padded_px = planes * bucket[0] * bucket[1]
-        return work(cost_px=padded_px, bucket=bucket, padding_px=padded_px - px)
+            return work(cost_px=max(px, runs * LEAST_COST_PX), bucket=("small", runs))
+        sides: tuple[int, ...] = tuple(-(-side // BUCKET_STEP_PX) * BUCKET_STEP_PX for side in (height, width))
+        padded_px = runs * planes * sides[0] * sides[1]
+        return work(cost_px=padded_px, bucket=(*sides, runs), padding_px=padded_px - px)
 
     async def _in_codec_thread(self, call: Callable[[], Result]) -> tuple[Result, float]:
         def timed() -> tuple[Result, float]:
@@ -206,14 +233,16 @@ class UpscaleService:
         return await asyncio.get_running_loop().run_in_executor(self._codecs, timed)
 
 
-def memory_bytes(header: Header, scale: int, *, by_rows: bool = False) -> int:
+def memory_bytes(header: Header, scale: int, *, by_rows: bool = False, ensemble: bool = False) -> int:
     """Memory that a picture takes at most: decoded twice, or once and upscaled and as the bytes of the answer.
 
     Args:
         by_rows: the answer leaves while it is made, and is never there as a whole.
+        ensemble: there are the sum of all turns, in 32 bits, and the upload upright and turned, in 16.
     """
-    decoded_bytes = 3 * header.bits // 8 * header.planes * header.height * header.width
-    return decoded_bytes * (2 if by_rows else 1 + 2 * scale**2)
+    samples = 3 * header.planes * header.height * header.width
+    turns_bytes = samples * (4 * scale**2 + 2 * 2) if ensemble else 0
+    return samples * header.bits // 8 * (2 if by_rows else 1 + 2 * scale**2) + turns_bytes
 
 
 class _Timer:

@@ -72,7 +72,7 @@ class Usage:
         """A request was answered.
 
         Args:
-            px: LR px of its picture.
+            px: LR px of its picture, as often as they went through the network.
         """
         self.running -= 1
         if self._px is not None:

@@ -58,7 +58,7 @@ class Access:
             try:
                 yield
             finally:
-                usage.end(record.width_px * record.height_px)
+                usage.end(record.cost_px)
 
         return admitted
 

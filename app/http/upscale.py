@@ -49,6 +49,9 @@ class Parameters(BaseModel):
         description="Where the model is one of a pair: 1 invents nothing, 0 is sharpest, steps of 0.05 between.",
     )
     colour_lock: bool = Field(default=False, description="Keep the colours of large areas exactly as in the upload.")
+    ensemble: bool = Field(
+        default=False, description="The mean over the picture's eight turns, at eight times the cost."
+    )
 
     def with_form(self, upload: Upload) -> "Parameters":
         """These parameters of the query, and those of the form over them.
@@ -145,6 +148,7 @@ async def _begun(
         quality=asked.quality,
         metadata=asked.metadata,
         colour_lock=asked.colour_lock,
+        ensemble=asked.ensemble,
     )
     upscaling = service.upscale(upload.picture, network, wanted, deadline_s=deadline_s)
     return await held.enter_async_context(upscaling)

@@ -169,7 +169,7 @@ class Metrics:
                 self._stages.labels(name).observe(stage.seconds)
         if record.key:
             self._key_requests.labels(record.key, record.outcome).inc()
-            self._key_pixels.labels(record.key).inc(px)
+            self._key_pixels.labels(record.key).inc(record.cost_px)
 
 
 class _ServiceCollector(Collector):

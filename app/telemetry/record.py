@@ -49,6 +49,8 @@ class RequestRecord:
     width_px: int = 0
     """Of the upload as the network sees it: upright."""
     height_px: int = 0
+    runs: int = 1
+    """How often the picture goes through the network: more than once as an ensemble."""
     received_bytes: int = 0
     """Of the request's body."""
     sent_bytes: int = 0
@@ -68,6 +70,11 @@ class RequestRecord:
     def status(self) -> int:
         """Status of the answer; 499 where the caller did not wait for it."""
         return CLIENT_CLOSED_REQUEST if self.left else self.answered
+
+    @property
+    def cost_px(self) -> int:
+        """LR px of the upload, as often as they go through the network."""
+        return self.width_px * self.height_px * self.runs
 
     @property
     def outcome(self) -> str:

@@ -114,6 +114,17 @@ async def test_limits_are_told_by_name_with_a_time_to_come_again(
     assert 58 <= int(answer.headers["retry-after"]) <= 61
 
 
+async def test_an_ensemble_takes_eight_times_its_px_from_its_key(
+    client: httpx.AsyncClient, tokens: dict[str, str]
+) -> None:
+    headers, upload = bearer(tokens["small"]), encoded(noise(5, 4))
+    for query in ("", "?ensemble=true"):  # 20 px of 100, then 160
+        assert (await client.post(f"/v1/upscale{query}", content=upload, headers=headers)).status_code == 200
+    answer = await client.get("/v1/models", headers=headers)
+    assert "px_per_minute=100" in problem(answer, 429, "key-limit")
+    assert 45 <= int(answer.headers["retry-after"]) <= 50
+
+
 async def test_a_request_counts_for_its_key_until_it_is_answered(
     client: httpx.AsyncClient, tokens: dict[str, str]
 ) -> None:

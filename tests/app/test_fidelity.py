@@ -18,6 +18,7 @@ from app.main import build_service
 from app.server import create_app
 from app.settings import Settings
 from model.checkpoint import read_checkpoint, reference_output, write_checkpoint
+from model.ensemble import TURNS
 from model.interpolation import interpolate
 from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_model
 from tests.app.library_parts import NETWORK_BYTES, FakeLoader, Make, states
@@ -144,6 +145,20 @@ async def test_what_lies_between_is_the_interpolated_network(served: httpx.Async
     picture = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)
     expected = reference_output(interpolate(psnr, gan, 0.3), picture).permute(1, 2, 0).numpy()
     assert numpy.abs(numpy.asarray(decoded(answer)).astype(int) - expected).max() <= 2
+    assert answer.headers["x-model"].startswith("tiny-psnr-x4+tiny-esrgan-x4:0.70@")
+
+
+async def test_an_ensemble_of_what_lies_between_is_the_mean_of_its_turns(
+    served: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    image = noise(9, 7)
+    answer = await served.post("/v1/upscale?fidelity=0.7&ensemble=true", content=encoded(image))
+    psnr, gan = (read_checkpoint(tmp_path / f"tiny-{kind}-x4.safetensors") for kind in ("psnr", "esrgan"))
+    between, total = interpolate(psnr, gan, 0.3), numpy.zeros((1, 28, 36, 3))
+    for turn in TURNS:
+        picture = torch.from_numpy(turn.of(numpy.array(image)[None])[0].copy()).permute(2, 0, 1)
+        turn.of(total)[0] += reference_output(between, picture).permute(1, 2, 0).numpy()
+    assert numpy.abs(numpy.asarray(decoded(answer)) - total[0] / 8).max() <= 2
     assert answer.headers["x-model"].startswith("tiny-psnr-x4+tiny-esrgan-x4:0.70@")
 
 

@@ -1,0 +1,97 @@
+"""The self-ensemble: a picture goes through the network in its eight turns; the answer is the mean of what comes back.
+
+Timofte et al. 2016, "Seven ways to improve example-based single image super resolution"; the ESRGAN paper calls it x8.
+Each turn comes back with 16 bits, so the mean is rounded to the picture's own depth once, at the end.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any, NamedTuple, Protocol
+
+import numpy
+from numpy.typing import NDArray
+
+from model.device import memory_errors
+from model.transfer import Pixels
+
+Totals = NDArray[numpy.uint32]
+"""Sums of levels of 16 bits."""
+
+DEEPER = 257
+"""65535 / 255: levels of 16 bits for each one of 8."""
+
+
+class Turn(NamedTuple):
+    """One of the eight ways to lay a picture down."""
+
+    transposed: bool
+    upside_down: bool
+    mirrored: bool
+
+    def of(self, picture: NDArray[Any]) -> NDArray[Any]:
+        """A view of a picture (N, H, W, C), turned: what is written there is written into the picture."""
+        turned = picture.swapaxes(1, 2) if self.transposed else picture
+        return turned[:, :: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
+
+
+TURNS = tuple(Turn(*which) for which in product((False, True), repeat=3))
+"""The first one changes nothing; the first four keep the sides."""
+
+
+class Upscaler(Protocol):
+    """What the turns go through; see `model.reliable.ReliableUpscaler`."""
+
+    def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
+        """Upscale pictures (N, H, W, 3) together, whole."""
+
+    def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
+        """Upscale one picture in bands of rows."""
+
+
+def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+    """Upscale small pictures together, each in all turns; each as if it were alone, and in its own depth."""
+    deep = [_deep(picture) for picture in pictures]
+    totals: dict[int, Totals] = {}
+    for turns in (TURNS[:4], TURNS[4:]):  # apart, so that those of other sides need no padding
+        which = list(product(range(len(deep)), turns))
+        upscaled = upscaler.batch([numpy.ascontiguousarray(turn.of(deep[number])) for number, turn in which])
+        for (number, turn), made in zip(which, upscaled, strict=True):
+            total = turn.of(totals.setdefault(number, numpy.zeros(made.shape, numpy.uint32)))
+            total += made
+    return [_mean(totals[number], picture.dtype) for number, picture in enumerate(pictures)]
+
+
+def ensemble_stream(upscaler: Upscaler, picture: Pixels, *, scale: int, band_px: int) -> Iterator[Pixels]:
+    """Upscale one picture of any size, one turn after the other, each in bands of at most `band_px` LR px or one row.
+
+    The sum of the turns is in memory as a whole, with 4 bytes for each sample of the answer.
+
+    Args:
+        scale: the upscaler's.
+
+    Yields:
+        The next rows of the result, (N, some rows or none, scale * W, 3): none until the last turn, the upright one.
+    """
+    deep = _deep(picture)
+    planes, height, width, _ = picture.shape
+    with memory_errors():
+        total: Totals = numpy.zeros((planes, scale * height, scale * width, 3), numpy.uint32)
+    for turn in reversed(TURNS):
+        low_res, target, done = numpy.ascontiguousarray(turn.of(deep)), turn.of(total), 0
+        for rows in upscaler.stream(low_res, max(1, band_px // (planes * low_res.shape[2]))):
+            band = target[:, done : done + rows.shape[1]]
+            band += rows
+            done += rows.shape[1]
+            yield _mean(band if turn is TURNS[0] else total[:, :0], picture.dtype)
+
+
+def _deep(picture: Pixels) -> Pixels:
+    """The same picture with 16 bits."""
+    return picture * numpy.uint16(DEEPER) if picture.dtype == numpy.uint8 else picture
+
+
+def _mean(total: Totals, depth: "numpy.dtype[numpy.uint8 | numpy.uint16]") -> Pixels:
+    """What all turns add up to -> levels of a depth, rounded."""
+    divisor = numpy.uint32(len(TURNS) * (DEEPER if depth == numpy.uint8 else 1))
+    mean: Pixels = ((total + divisor // 2) // divisor).astype(depth)
+    return mean
