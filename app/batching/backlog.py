@@ -8,9 +8,9 @@ from types import TracebackType
 from app.batching.cost import CostModel
 from app.errors import QueueFull
 
-SURE = 0.75
-"""Predictions are right to about a quarter. A work that would need more than this share of its time is not taken: with
-fair shares, one too many makes all of them late."""
+HOPELESS = 2.0
+"""A work that would need so many times the time until its deadline is not taken. Predictions are right to about a third
+where the machine does nothing else, and twice too long where it just did."""
 
 
 class Backlog:
@@ -77,7 +77,7 @@ class Backlog:
         if not beside_px or self.seconds is None or within_s <= 0:
             return
         predicted_s = self.seconds * (beside_px + cost_px) / self.px
-        wait_s = math.ceil(predicted_s - SURE * within_s)
+        wait_s = math.ceil(predicted_s - HOPELESS * within_s)
         if wait_s > 0:
             raise QueueFull(
                 f"so much waits that this picture would take {predicted_s:.0f} s, too much for its deadline in "
