@@ -46,6 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights.rename(tmp_path / "pair.bin")
     (tmp_path / "broken.pth").write_bytes(b"not a network")
     monkeypatch.setenv("ESRGAN_MODELS", str(tmp_path))
+    monkeypatch.setenv("ESRGAN_MAX_LOSS_DB", "1000")  # networks of random weights upscale nothing
     return tmp_path
 
 

@@ -173,8 +173,9 @@ def test_a_batch_without_padding_costs_what_its_pictures_cost(macs: list[int]) -
 
 
 def live_bytes() -> int:
-    """Bytes of the memory that all live tensors hold, a shared piece counted once."""
-    pieces = [item.untyped_storage() for item in gc.get_objects() if type(item) is Tensor and not item.is_mkldnn]
+    """Bytes of the memory that all live dense tensors hold, a shared piece counted once."""
+    tensors = [item for item in gc.get_objects() if type(item) is Tensor]
+    pieces = [item.untyped_storage() for item in tensors if item.layout is torch.strided]
     return sum({piece.data_ptr(): piece.nbytes() for piece in pieces}.values())
 
 

@@ -157,7 +157,7 @@ def test_a_config_is_written_with_every_field(tmp_path: Path) -> None:
         "name": "tiny-psnr-x4",
         "recipe": "tiny_psnr_x4",
         "starts_from": None,
-        "generator": {"channels": 4, "blocks": 1, "growth": 2, "scale": 4},
+        "generator": {"channels": 4, "blocks": 1, "growth": 2, "scale": 4, "inputs": 3, "unshuffle": 1},
         "steps": 100,
         "batch": 2,
         "crop_px": 32,
