@@ -9,6 +9,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 ENV LD_PRELOAD=libjemalloc.so.2 \
     MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
+# Threads that wait for one another by spinning keep the processor from whom they wait for: docs/benchmarks.md.
+ENV OMP_WAIT_POLICY=passive
 
 # By far the largest layer, and the one that changes least. PyTorch asks for the name and the home of its user.
 COPY requirements/base.txt /tmp/base.txt
