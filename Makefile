@@ -47,7 +47,7 @@ bench: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure runtimes, load, fairness
 	@$(BENCH) $(ARGS)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).load --litserve $(ARGS)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).fairness $(ARGS)
-	@$(RUN) $(KEEP) $(BENCH).memory $(ARGS)
+	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).memory $(ARGS)
 	@$(BENCH).seams $(ARGS)
 	@$(RUN) $(KEEP) $(BENCH).png $(ARGS)
 

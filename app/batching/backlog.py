@@ -9,8 +9,8 @@ from app.batching.cost import CostModel
 from app.errors import QueueFull
 
 HOPELESS = 2.0
-"""A work that would need so many times the time until its deadline is not taken. Predictions are right to about a third
-where the machine does nothing else, and twice too long where it just did."""
+"""A work that would need so many times the time until its deadline is not taken. Predictions are far
+too long where the machine was just busy with something else, and to refuse what could be done is worse."""
 
 
 class Backlog:

@@ -5,17 +5,16 @@ import io
 import json
 import logging
 import logging.config
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.pictures.picture import Pixels
-from app.service import Job, UpscaleService
+from app.service import UpscaleService
 from app.telemetry.logs import JsonFormatter, log_config
 from tests.app.conftest import encoded, noise
+from tests.app.held import Held
 from tests.app.test_endpoints import send_and_hang_up
 
 pytestmark = pytest.mark.anyio
@@ -61,21 +60,12 @@ async def test_a_refused_request_is_logged_with_the_problem(client: httpx.AsyncC
 
 
 async def test_a_caller_that_left_is_logged_as_499(
-    app: FastAPI, client: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch, lines: Lines
+    app: FastAPI, client: httpx.AsyncClient, held: Held, lines: Lines
 ) -> None:
-    entered, gate = threading.Event(), threading.Event()
-    upscale = service.scheduler._engine.batch
-
-    def held(inputs: Sequence[Job]) -> Sequence[Pixels]:
-        entered.set()
-        assert gate.wait(10)
-        return upscale(inputs)
-
-    monkeypatch.setattr(service.scheduler._engine, "batch", held)
     stays = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
-    assert await asyncio.to_thread(entered.wait, 10)
+    await held.at_work()
     await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 10)
-    gate.set()
+    held.gate.set()
     await stays
     left, stayed = lines()
     assert (left["status"], left["outcome"]) == (499, "left")
