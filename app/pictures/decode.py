@@ -50,7 +50,11 @@ def read_header(upload: bytes, limits: Limits) -> Header:
         TooLarge: more than the limits allow.
         Unprocessable: the header is corrupt.
     """
-    file = _opened(upload, limits)
+    try:
+        file = _opened(upload, limits)
+    except _UnknownTiff:
+        tiff = deep.tiff_header(upload, limits)
+        return Header(planes=1 + tiff.transparent, height=tiff.height, width=tiff.width, bits=tiff.bits)
     transparent = file.image.has_transparency_data or (file.png is not None and file.png.has_transparent_colour)
     with _blaming(file):
         bits = 16 if _bits(file) > 8 else 8
@@ -65,11 +69,18 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
         TooLarge: more than the limits allow, which the header tells.
         Unprocessable: truncated or corrupt.
     """
-    file = _opened(upload, limits)
+    try:
+        file = _opened(upload, limits)
+    except _UnknownTiff:
+        file = _opened(deep.png_of_tiff(upload, limits), limits)
     with _blaming(file):
         frames = _frames(file, limits)
         samples = _samples(file)
         return _upright(samples, orientation_of(file.image), file.image, limits, frames, metadata)
+
+
+class _UnknownTiff(Exception):
+    """Only libvips may know it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +112,7 @@ def _opened(upload: bytes, limits: Limits) -> _File:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
         if known == "TIFF":
-            return _opened(deep.png_of_tiff(upload, limits), limits)
+            raise _UnknownTiff from error
         if known:
             raise Unprocessable(f"the header of the {known} file is truncated or corrupt") from error
         accepted = ", ".join(FORMATS)

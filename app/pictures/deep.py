@@ -3,6 +3,10 @@
 It gets the file only after its size has been checked, and is told the format that it has to be.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import numpy
 import pyvips
 
@@ -31,20 +35,52 @@ def bits_of_avif(upload: bytes) -> int:
     return int(pyvips.Image.heifload_buffer(upload).get("bits-per-sample"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class TiffHeader:
+    """What the header of a TIFF tells that Pillow does not know."""
+
+    height: int
+    width: int
+    bits: int
+    transparent: bool
+
+
+def tiff_header(upload: bytes, limits: Limits) -> TiffHeader:
+    """Look at the header of a TIFF that Pillow does not know, 16-bit grey with alpha for one; decodes nothing.
+
+    Raises:
+        UnsupportedFormat, TooLarge, Unprocessable: see `png_of_tiff`.
+    """
+    with _blaming_tiff():
+        image = _tiff(upload, limits)
+        bits = 16 if image.format == "ushort" else 8
+        return TiffHeader(height=image.height, width=image.width, bits=bits, transparent=bool(image.hasalpha()))
+
+
 def png_of_tiff(upload: bytes, limits: Limits) -> bytes:
-    """The first picture of a TIFF that Pillow does not know, 16-bit grey with alpha for one, in a PNG that it does.
+    """The first picture of a TIFF that Pillow does not know, in a PNG that it does.
 
     Raises:
         UnsupportedFormat: its pixels are of a kind that has no fixed range.
         TooLarge: more than the limits allow.
         Unprocessable: it is broken, or libvips does not know it either.
     """
-    try:
-        image = pyvips.Image.tiffload_buffer(upload, access="sequential", fail_on="truncated")
-        _check_range(image)
-        limits.check_size(image.width, image.height, len(upload))
-        file: bytes = image.pngsave_buffer(compression=1)
+    with _blaming_tiff():
+        file: bytes = _tiff(upload, limits).pngsave_buffer(compression=1)
         return file
+
+
+def _tiff(upload: bytes, limits: Limits) -> pyvips.Image:
+    image = pyvips.Image.tiffload_buffer(upload, access="sequential", fail_on="truncated")
+    _check_range(image)
+    limits.check_size(image.width, image.height, len(upload))
+    return image
+
+
+@contextmanager
+def _blaming_tiff() -> Iterator[None]:
+    try:
+        yield
     except pyvips.Error as error:
         reason = " ".join(str(error).split())[:200]
         raise Unprocessable(f"the TIFF file is truncated, corrupt or of an unknown kind ({reason})") from error

@@ -14,6 +14,7 @@ import pyvips
 from PIL import Image, ImageOps
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
+from app.pictures import deep
 from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.encode import encoded as answer_pieces
@@ -236,6 +237,12 @@ def test_a_tiff_of_deep_grey_with_alpha_keeps_both() -> None:
     picture = decode(tiff(pixels), LIMITS)
     assert picture.grey
     assert (picture.planes[1, ..., 0] == pixels[..., 1]).all()
+
+
+def test_the_header_of_such_a_tiff_is_read_without_decoding_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(deep, "png_of_tiff")
+    header = read_header(tiff(levels(2, bits=16)), LIMITS)
+    assert (header.planes, header.height, header.width, header.bits) == (2, HEIGHT, WIDTH, 16)
 
 
 def test_float_colour_is_refused() -> None:
