@@ -1,3 +1,11 @@
+FROM python:3.11-slim-bookworm AS compiled
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev make
+WORKDIR /srv
+COPY Makefile .
+COPY model model
+COPY app app
+RUN make native
+
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 \
@@ -19,9 +27,10 @@ RUN python -m pip install --no-cache-dir --root-user-action=ignore --disable-pip
     && rm /tmp/base.txt \
     && useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin esrgan
 
+# With what was compiled, without the compiler.
 WORKDIR /srv
-COPY model model
-COPY app app
+COPY --from=compiled /srv/model model
+COPY --from=compiled /srv/app app
 
 USER esrgan
 ENV ESRGAN_HOST=0.0.0.0 \

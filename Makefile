@@ -16,26 +16,41 @@ JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
 RUN := exec env LD_PRELOAD=$(JEMALLOC)
 
+# What is compiled, beside its source. Not by the name of the module that loads it: Python would import it instead.
+NATIVE := app/pictures/libpng_filters.so
+CFLAGS := -O3 -Wall -Wextra
+# As needed: a library that does not use OpenMP must not ask for it, since the image has only PyTorch's.
+OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
+    echo 'int main(void) { return 0; }' | $(CC) $$flags -x c - -o /dev/null 2>/dev/null && echo $$flags)
+
 # Threads of the network that wait for one another spin by default, and keep the processor from whom they wait for as
 # soon as anything else runs, be it the encoding of an answer: docs/benchmarks.md.
 PATIENT := OMP_WAIT_POLICY=passive
 
-.PHONY: help serve train test check bench bench-gpu bench-runtimes bench-load bench-fairness bench-memory bench-seams bench-png bench-training soak audit openapi lock image clean
+.PHONY: help native serve train test check bench bench-gpu bench-runtimes bench-load bench-fairness bench-memory bench-seams bench-png bench-training soak audit openapi lock image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s  %s\n", $$1, $$2 }' Makefile
 
-serve: $(VENV)/base.stamp ## run the service on 127.0.0.1:8000 (another port: PORT=9000)
+native: $(NATIVE) ## compile what is written in C; the other targets do it where they can
+	@ls $^ >/dev/null
+
+lib%.so: %.c
+	@rm -f $@
+	@if ! command -v $(firstword $(CC)) >/dev/null; then echo "No C compiler ($(CC)): slower Python will do the work of $<."; \
+	elif ! $(CC) $(CFLAGS) -fPIC -shared $(OPENMP) -o $@ $<; then echo "Slower Python will do the work of $<."; fi
+
+serve: $(VENV)/base.stamp $(NATIVE) ## run the service on 127.0.0.1:8000 (another port: PORT=9000)
 	@$(RUN) $(KEEP) $(PATIENT) $(PYTHON) -m app
 
-train: $(VENV)/train.stamp ## train or measure a generator: ARGS="compact_psnr_x4 --data PHOTOS --out runs/mine"
+train: $(VENV)/train.stamp $(NATIVE) ## train or measure a generator: ARGS="compact_psnr_x4 --data PHOTOS --out runs/mine"
 	@$(RUN) $(PYTHON) -m training $(ARGS)
 
-test: $(VENV)/dev.stamp ## run the tests (others than the usual: ARGS="-m slow")
+test: $(VENV)/dev.stamp $(NATIVE) ## run the tests (others than the usual: ARGS="-m slow")
 	@$(RUN) $(PATIENT) $(PYTHON) -m pytest $(ARGS)
 
-check: $(VENV)/dev.stamp ## check format, lint and types
+check: $(VENV)/dev.stamp $(NATIVE) ## check format, lint and types
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m mypy
@@ -43,7 +58,7 @@ check: $(VENV)/dev.stamp ## check format, lint and types
 # `bench` runs all of them and hands them ARGS, so these name the network; each has a target of its own. Runtimes are
 # measured with the allocator that they come with, the service with the one that it is served with.
 BENCH := $(PYTHON) -m benchmarks
-bench: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure runtimes, load, fairness, memory, seams and PNG: ARGS="--network 23"
+bench: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure runtimes, load, fairness, memory, seams and PNG: ARGS="--network 23"
 	@$(BENCH) $(ARGS)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).load --litserve $(ARGS)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).fairness $(ARGS)
@@ -51,22 +66,22 @@ bench: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure runtimes, load, fairness
 	@$(BENCH).seams $(ARGS)
 	@$(RUN) $(KEEP) $(BENCH).png $(ARGS)
 
-bench-gpu: $(VENV)/dev.stamp $(VENV)/bench.stamp ## test and measure all that only an NVIDIA GPU can show
+bench-gpu: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## test and measure all that only an NVIDIA GPU can show
 	@$(PYTHON) -m pytest -m gpu
 	@$(BENCH) --device cuda --network 23 --side 512
 	@$(BENCH).load --litserve --network 23
 	@$(BENCH).fairness --network 23
 
-bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp ## measure every runtime: ARGS="--network 23 --side 384"
+bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)
 
-bench-load bench-fairness bench-memory bench-seams bench-png: bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp
+bench-load bench-fairness bench-memory bench-seams bench-png: bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).$* $(ARGS)
 
-soak: $(VENV)/dev.stamp ## watch the service's memory under good and bad callers: ARGS="--minutes 10"
+soak: $(VENV)/dev.stamp $(NATIVE) ## watch the service's memory under good and bad callers: ARGS="--minutes 10"
 	@$(RUN) $(KEEP) $(BENCH).soak $(ARGS)
 
-bench-training: $(VENV)/dev.stamp ## measure training steps: ARGS="--data PHOTOS"
+bench-training: $(VENV)/dev.stamp $(NATIVE) ## measure training steps: ARGS="--data PHOTOS"
 	@$(RUN) $(PYTHON) -m benchmarks.training $(ARGS)
 
 audit: $(VENV)/dev.stamp ## look up known holes in what the service is installed from (needs the network)
@@ -88,8 +103,8 @@ lock: ## write requirements/ anew from pyproject.toml with uv (newest versions: 
 image: ## build the container image esrgan-serve
 	@$(DOCKER) build --tag esrgan-serve .
 
-clean: ## remove .venv and every cache; runs/ stays
-	@rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove .venv, what was compiled and every cache; runs/ stays
+	@rm -rf $(VENV) $(NATIVE) .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp newer than its lock means: installed. A new .venv has no stamps.

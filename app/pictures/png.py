@@ -16,11 +16,8 @@ from functools import partial
 
 import numpy
 from isal import isal_zlib
-from numpy.typing import NDArray
 
-from app.pictures.png_filters import row_filter
-
-Samples = NDArray[numpy.uint8 | numpy.uint16]
+from app.pictures.png_filters import Samples, filter_rows
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -171,29 +168,21 @@ class _Strips:
             self.missing_rows -= len(part)
             if len(part) == wanted or not self.missing_rows:
                 yield _Strip(parts=tuple(self._parts), above=self._above, last=not self.missing_rows)
-                self._parts, self._above = [], part[-1:]
+                self._parts, self._above = [], part[-1]
 
 
 def _deflate(strip: _Strip, layout: PngLayout) -> _Deflated:
     """Filter and compress a strip; runs in a thread."""
-    parts = [_file_bytes(part, layout) for part in strip.parts]
-    rows = numpy.concatenate(parts) if len(parts) > 1 else parts[0]
-    above = numpy.zeros_like(rows[0]) if strip.above is None else _file_bytes(strip.above, layout)[0]
+    filtered = numpy.empty((sum(map(len, strip.parts)), 1 + layout.width * layout.pixel_bytes), numpy.uint8)
+    above, top = strip.above, 0
+    for part in strip.parts:
+        filter_rows(part, above, filtered[top : top + len(part)])
+        above, top = part[-1], top + len(part)
     deflate = isal_zlib.compressobj(DEFLATE_LEVEL, wbits=RAW_DEFLATE)
-    compressed: list[bytes] = []
-    checksum = 1
-    for block in row_filter(rows.shape[1], layout.pixel_bytes).blocks(rows, above):
-        checksum = isal_zlib.adler32(block, checksum)
-        compressed.append(deflate.compress(block))
-    compressed.append(deflate.flush(isal_zlib.Z_FINISH if strip.last else isal_zlib.Z_SYNC_FLUSH))
-    filtered_bytes = len(rows) + rows.size
-    return _Deflated(chunk=_chunk(b"IDAT", *compressed), checksum=checksum, filtered_bytes=filtered_bytes)
-
-
-def _file_bytes(samples: Samples, layout: PngLayout) -> NDArray[numpy.uint8]:
-    """Rows (H, B) as the file has them: the high byte of a sample first."""
-    in_order = numpy.ascontiguousarray(samples, ">u2" if layout.bits == 16 else "u1")
-    return in_order.view(numpy.uint8).reshape(len(samples), -1)
+    compressed = deflate.compress(filtered), deflate.flush(isal_zlib.Z_FINISH if strip.last else isal_zlib.Z_SYNC_FLUSH)
+    return _Deflated(
+        chunk=_chunk(b"IDAT", *compressed), checksum=isal_zlib.adler32(filtered), filtered_bytes=filtered.size
+    )
 
 
 def _joined_checksum(before: int, strip: _Deflated) -> int:

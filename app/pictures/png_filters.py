@@ -1,169 +1,123 @@
-"""PNG's five filters, each a prediction from the three samples left, above, and above left; and which one a row gets.
+"""PNG's five filters, each a prediction from the three bytes left, above, and above left; and which one a row gets.
 
-PNG specification (third edition), section 9. Vectorised over whole blocks of rows in 8-bit arithmetic only, which is
-what SIMD units are widest in, and in memory that is kept: to get it from the system takes longer than the arithmetic.
+PNG specification (third edition), section 9. The work is done by png_filters.c where that has been compiled, else by
+numpy: the same bytes, several times slower, and taking turns with other threads.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import ctypes
+import logging
+from functools import cache
+from pathlib import Path
 
 import numpy
 from numpy.typing import NDArray
 
 Bytes = NDArray[numpy.uint8]
-Work = Sequence[Bytes]
+Samples = NDArray[numpy.uint8 | numpy.uint16]
+
+LIBRARY = Path(__file__).with_name("libpng_filters.so")
 
 BLOCK_BYTES = 96 * 1024
-"""Rows are filtered in blocks of about this size, which stay in a core's cache with what is computed from them."""
+"""numpy filters so much at a time, which stays in a core's cache with what is computed from it."""
 
-SAMPLE_BYTES = 64
-"""Which filter suits a row is judged by windows of so many bytes,"""
-LEAST_SAMPLES, SAMPLE_EVERY_BYTES = 4, 1024
-"""of which there are at least so many, and one in each so many bytes."""
-
-WORK_ARRAYS = 6
-"""What the predictions need beside their result."""
-
-_kept = threading.local()
+log = logging.getLogger(__name__)
 
 
-def row_filter(width: int, pixel_bytes: int) -> "RowFilter":
-    """The filter of this thread for rows of a shape; it is kept for the next strip of the same picture."""
-    kept: RowFilter | None = getattr(_kept, "filter", None)
-    if kept is None or (kept.width, kept.pixel_bytes) != (width, pixel_bytes):
-        kept = _kept.filter = RowFilter(width, pixel_bytes)
-    return kept
-
-
-class RowFilter:
-    """Filters rows as deflate wants them. One thread at a time may use it.
+def filter_rows(samples: Samples, above: Samples | None, filtered: Bytes) -> None:
+    """Filter rows, each by the filter whose predictions are nearest to it: the least sum of differences.
 
     Args:
-        width: bytes of a row.
-        pixel_bytes: distance to the sample of the same channel on the left.
+        samples: (H, W, channels).
+        above: (W, channels), the row before them; None at the top of the picture.
+        filtered: (H, 1 + bytes of a row), where the result goes: the number of the filter, then what it leaves.
     """
-
-    def __init__(self, width: int, pixel_bytes: int) -> None:
-        self.width = width
-        self.pixel_bytes = pixel_bytes
-        rows = max(1, BLOCK_BYTES // width)
-        # With zeros left of each row all of its neighbours lie at fixed distances in flat arrays.
-        self._padded = numpy.zeros((1 + rows, pixel_bytes + width), numpy.uint8)
-        self._filtered = numpy.empty((rows, 1 + width), numpy.uint8)
-        self._residual = numpy.empty(rows * (pixel_bytes + width), numpy.uint8)
-        self._work = [numpy.empty_like(self._residual) for _ in range(WORK_ARRAYS)]
-
-    def blocks(self, rows: Bytes, above: Bytes) -> Iterator[Bytes]:
-        """Filter rows (H, B), samples as they are in the file, below a row (B,), zeros at the top of the picture.
-
-        Yields:
-            Some rows, (some, 1 + B), each with the number of its filter before it; good until the next are asked for.
-        """
-        most = len(self._filtered)
-        choice = _choice(rows, above, self.pixel_bytes)
-        for top in range(0, len(rows), most):
-            block = rows[top : top + most]
-            self._padded[0, self.pixel_bytes :] = rows[top - 1] if top else above
-            self._padded[1 : 1 + len(block), self.pixel_bytes :] = block
-            yield self._filter(self._padded[: 1 + len(block)], choice[top : top + most])
-
-    def _filter(self, padded: Bytes, choice: Bytes) -> Bytes:
-        filtered = self._filtered[: len(choice)]
-        filtered[:, 0] = choice
-        for number in numpy.flatnonzero(numpy.bincount(choice)).tolist():
-            chosen = slice(None) if (choice == number).all() else choice == number
-            residual = self._residuals(padded[1:][chosen].reshape(-1), padded[:-1][chosen].reshape(-1), number)
-            filtered[chosen, 1:] = residual.reshape(-1, padded.shape[1])[:, self.pixel_bytes :]
-        return filtered
-
-    def _residuals(self, here: Bytes, above: Bytes, number: int) -> Bytes:
-        """What is left of rows, given flat; the first pixel, which has no neighbours, stays undefined."""
-        left, right = slice(None, -self.pixel_bytes), slice(self.pixel_bytes, None)
-        residual = self._residual[: here.size]
-        work = [array[: here.size - self.pixel_bytes] for array in self._work]
-        predicted = PREDICTORS[number](here[left], above[right], above[left], work)
-        numpy.subtract(here[right], predicted, out=residual[right])
-        return residual
-
-
-def _choice(rows: Bytes, above: Bytes, pixel_bytes: int) -> Bytes:
-    """The filter of each row: the one whose residuals are smallest, as libpng chooses, but judged by a sample."""
-    windows = numpy.concatenate((_windows(above[None]), _windows(rows)))
-    up_left, up, left, here = (
-        part.reshape(-1)
-        for some in (windows[:-1], windows[1:])
-        for part in (some[..., :-pixel_bytes], some[..., pixel_bytes:])
+    library = compiled()
+    if library is None:
+        rows = max(1, BLOCK_BYTES // filtered.shape[1])
+        for top in range(0, len(samples), rows):
+            block, before = samples[top : top + rows], samples[top - 1] if top else above
+            filter_in_numpy(block, before, filtered[top : top + rows])
+        return
+    if samples.strides[1:] != (samples.shape[2] * samples.itemsize, samples.itemsize):
+        samples = numpy.ascontiguousarray(samples)
+    if above is not None:
+        above = numpy.ascontiguousarray(above)
+    height, _, channels = samples.shape
+    failed = library.filter_rows(
+        samples.ctypes.data,
+        samples.strides[0],
+        None if above is None else above.ctypes.data,
+        height,
+        filtered.shape[1] - 1,
+        channels * samples.itemsize,
+        samples.itemsize,
+        filtered.ctypes.data,
     )
-    if not here.size:  # a single column
-        return numpy.zeros(len(rows), numpy.uint8)
-    work = [numpy.empty_like(here) for _ in range(WORK_ARRAYS)]
-    costs = [
-        numpy.abs((here - predict(left, up, up_left, work)).view(numpy.int8)).reshape(len(rows), -1)
-        for predict in PREDICTORS
+    if failed:
+        raise MemoryError("no memory for four rows of a picture")
+
+
+@cache
+def compiled() -> ctypes.CDLL | None:
+    """The compiled filters, or None where there are none; the first call says in the log which."""
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+        library.filter_rows.argtypes = (pointer, ctypes.c_ssize_t, pointer, size, size, size, ctypes.c_int, pointer)
+    except (OSError, AttributeError) as error:
+        log.warning("numpy filters the rows of PNGs, slowly; `make native` compiles what is faster (%s)", error)
+        return None
+    log.info("compiled code filters the rows of PNGs")
+    return library
+
+
+def filter_in_numpy(samples: Samples, above: Samples | None, filtered: Bytes) -> None:
+    """See `filter_rows`."""
+    pixel = samples.shape[2] * samples.itemsize
+    # With zeros left of each row and above the first, all neighbours of a byte lie at fixed distances.
+    padded = numpy.zeros((1 + len(samples), pixel + filtered.shape[1] - 1), numpy.uint8)
+    padded[1:, pixel:] = _in_file_order(samples)
+    if above is not None:
+        padded[0, pixel:] = _in_file_order(above[None])[0]
+    here, up, left, up_left = padded[1:, pixel:], padded[:-1, pixel:], padded[1:, :-pixel], padded[:-1, :-pixel]
+    predictions = (numpy.zeros_like(here), left, up, average(left, up), paeth(left, up, up_left))
+    distances = [
+        (numpy.maximum(here, predicted) - numpy.minimum(here, predicted)).sum(axis=1, dtype=numpy.uint64)
+        for predicted in predictions
     ]
-    best: Bytes = numpy.argmin([cost.view(numpy.uint8).sum(axis=1) for cost in costs], axis=0).astype(numpy.uint8)
-    return best
+    choice = numpy.argmin(distances, axis=0)
+    filtered[:, 0] = choice
+    for number, predicted in enumerate(predictions):
+        chosen = choice == number
+        filtered[chosen, 1:] = here[chosen] - predicted[chosen]
 
 
-def _windows(rows: Bytes) -> Bytes:
-    """Some of the bytes of rows (H, B), as (H, windows, bytes)."""
-    height, width = rows.shape
-    every = min(SAMPLE_EVERY_BYTES, width // LEAST_SAMPLES)
-    if every <= SAMPLE_BYTES:
-        return rows[:, None]
-    count = width // every
-    return rows[:, : count * every].reshape(height, count, every)[..., :SAMPLE_BYTES]
+def average(left: Bytes, up: Bytes) -> Bytes:
+    """Of two bytes, rounded down."""
+    return (left & up) + ((left ^ up) >> 1)
 
 
-def _none(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
-    work[0].fill(0)
-    return work[0]
-
-
-def _sub(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
-    return left
-
-
-def _up(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
-    return up
-
-
-def _average(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
-    common, half = work[:2]
-    numpy.bitwise_and(left, up, out=common)
-    numpy.bitwise_xor(left, up, out=half)
-    half >>= 1
-    common += half
-    return common
-
-
-def _paeth(left: Bytes, up: Bytes, up_left: Bytes, work: Work) -> Bytes:
-    """Whichever of the three is nearest to left + up - up_left, without leaving eight bits.
+def paeth(left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
+    """Whichever of the three is nearest to left + up - up_left; of equals the first.
 
     That sum lies as far from the larger of left and up as up_left does from the smaller, on the same side. So the
     smaller is nearest if up_left is beyond the larger, or between the two and at least twice as near to the larger;
     and the other way round. If neither, up_left itself is.
     """
-    low, high, nearest, to_low, to_high, bound = work
-    numpy.minimum(left, up, out=low)
-    numpy.maximum(left, up, out=high)
-    numpy.maximum(up_left, low, out=nearest)
-    numpy.minimum(nearest, high, out=nearest)
-    numpy.subtract(nearest, low, out=to_low)
-    numpy.subtract(high, nearest, out=to_high)
-    numpy.right_shift(to_low, 1, out=bound)
-    numpy.greater(to_high, bound, out=bound.view(numpy.bool_))
-    numpy.negative(bound, out=bound)  # all bits set where it holds: ten times as fast as `numpy.where`
-    bound |= low
-    numpy.minimum(nearest, bound, out=nearest)
-    numpy.right_shift(to_high, 1, out=bound)
-    numpy.less_equal(to_low, bound, out=bound.view(numpy.bool_))
-    numpy.negative(bound, out=bound)
-    bound &= high
-    numpy.maximum(nearest, bound, out=nearest)
-    return nearest
+    low, high = numpy.minimum(left, up), numpy.maximum(left, up)
+    between = numpy.minimum(numpy.maximum(up_left, low), high)
+    to_low, to_high = between - low, high - between
+    nearest = numpy.minimum(between, low | _all_bits(to_high > to_low >> 1))
+    nearer: Bytes = numpy.maximum(nearest, high & _all_bits(to_low <= to_high >> 1))
+    return nearer
 
 
-PREDICTORS: tuple[Callable[[Bytes, Bytes, Bytes, Work], Bytes], ...] = (_none, _sub, _up, _average, _paeth)
-"""By their numbers in the file. Each gets the samples left, above, and above left, and memory to work in, where its
-result may lie."""
+def _all_bits(where: NDArray[numpy.bool_]) -> Bytes:
+    """255 where it holds, else 0: with it one chooses ten times as fast as with `numpy.where`."""
+    return -where.view(numpy.uint8)
+
+
+def _in_file_order(samples: Samples) -> Bytes:
+    """Rows (H, W, channels) as bytes (H, B), the high byte of a sample first."""
+    in_order = numpy.ascontiguousarray(samples, ">u2" if samples.itemsize == 2 else "u1")
+    return in_order.view(numpy.uint8).reshape(len(samples), -1)

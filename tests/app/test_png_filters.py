@@ -1,0 +1,136 @@
+"""The filters of PNG: the specification's sums, and compiled code that makes the same bytes as numpy."""
+
+import ctypes
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.pictures import png_filters
+from app.pictures.png_filters import Bytes, Samples, filter_in_numpy, filter_rows
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """What was found of compiled code is forgotten, before and after."""
+    png_filters.compiled.cache_clear()
+    yield
+    png_filters.compiled.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def library() -> ctypes.CDLL:
+    found = png_filters.compiled()
+    if found is None:
+        pytest.skip("nothing is compiled here: `make native`")
+    return found
+
+
+def filtered(
+    samples: Samples, above: Samples | None, how: Callable[[Samples, Samples | None, Bytes], None] = filter_rows
+) -> Bytes:
+    height, width, channels = samples.shape
+    result = numpy.full((height, 1 + width * channels * samples.itemsize), 99, numpy.uint8)
+    how(samples, above, result)
+    return result
+
+
+def by_the_book(left: int, up: int, up_left: int) -> int:
+    guess = left + up - up_left
+    return min((left, up, up_left), key=lambda value: abs(guess - value))  # the first one of equals, as it says
+
+
+def test_average_and_paeth_predict_what_the_specification_says() -> None:
+    values = numpy.array((0, 1, 2, 3, 7, 8, 100, 127, 128, 129, 200, 254, 255), numpy.uint8)
+    left, up, up_left = (axis.ravel() for axis in numpy.meshgrid(values, values, values))
+    three = list(zip(left.tolist(), up.tolist(), up_left.tolist(), strict=True))
+    assert png_filters.paeth(left, up, up_left).tolist() == [by_the_book(*values) for values in three]
+    assert png_filters.average(left, up).tolist() == [(left + up) // 2 for left, up, _ in three]
+
+
+@pytest.mark.parametrize(
+    ("rows", "chosen"),
+    [
+        ([[7, 7, 7, 7], [0, 0, 0, 0]], [1, 0]),
+        ([[1, 50, 99, 148], [2, 51, 100, 149]], [1, 2]),
+        ([[0, 40, 0, 40], [20, 50, 25, 52]], [0, 3]),
+        ([[10, 10, 90, 90], [10, 10, 90, 200]], [1, 2]),
+        ([[10, 20, 90, 95], [60, 70, 140, 145]], [1, 4]),
+    ],
+)
+def test_a_row_gets_the_filter_that_leaves_least(rows: list[list[int]], chosen: list[int]) -> None:
+    samples = numpy.array(rows, numpy.uint8)[..., None]
+    assert filtered(samples, None)[:, 0].tolist() == chosen
+    assert filtered(samples, None, filter_in_numpy)[:, 0].tolist() == chosen
+
+
+@settings(deadline=None)
+@given(
+    height=st.integers(1, 12),
+    width=st.integers(1, 150),
+    channels=st.integers(1, 4),
+    depth=st.sampled_from((numpy.uint8, numpy.uint16)),
+    spread=st.integers(1, 65535),
+    top=st.booleans(),
+    cut=st.integers(0, 3),
+    seed=st.integers(0, 999),
+)
+def test_compiled_code_and_numpy_make_the_same_bytes(
+    library: ctypes.CDLL,
+    height: int,
+    width: int,
+    channels: int,
+    depth: type[numpy.uint8] | type[numpy.uint16],
+    spread: int,
+    top: bool,
+    cut: int,
+    seed: int,
+) -> None:
+    random = numpy.random.default_rng(seed)
+    steps = random.integers(-spread, spread + 1, (1 + height, width + cut, channels))
+    picture = cast(Samples, steps.cumsum(axis=seed % 2).astype(depth))[:, cut:]  # a view with gaps between its rows
+    above = None if top else picture[0]
+    assert (filtered(picture[1:], above) == filtered(picture[1:], above, filter_in_numpy)).all()
+
+
+def test_long_rows_are_summed_without_overflow(library: ctypes.CDLL) -> None:
+    samples = numpy.zeros((2, 20_000_000, 1), numpy.uint8)
+    samples[:, 1::2] = 255
+    samples[1, -1] = 254
+    assert filtered(samples, None)[:, 0].tolist() == [0, 2]
+
+
+def test_rows_whose_pixels_are_apart_are_filtered_too() -> None:
+    samples = numpy.arange(4 * 5 * 3, dtype=numpy.uint16).reshape(3, 4, 5).transpose(1, 2, 0)
+    assert (filtered(samples[1:], samples[0]) == filtered(samples.copy()[1:], samples[0].copy())).all()
+
+
+@pytest.mark.usefixtures("anew")
+def test_without_compiled_code_numpy_filters_in_blocks_and_the_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    samples = numpy.random.default_rng(0).integers(0, 256, (50, 30, 3)).astype(numpy.uint8)
+    monkeypatch.setattr(png_filters, "LIBRARY", tmp_path / "libpng_filters.so")
+    monkeypatch.setattr(png_filters, "BLOCK_BYTES", 300)
+    assert (filtered(samples[1:], samples[0]) == filtered(samples[1:], samples[0], filter_in_numpy)).all()
+    assert "make native" in caplog.text
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.usefixtures("anew")
+def test_a_library_that_is_none_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(png_filters, "LIBRARY", tmp_path / "libpng_filters.so")
+    png_filters.LIBRARY.write_bytes(b"not a library")
+    assert png_filters.compiled() is None
+
+
+@pytest.mark.usefixtures("anew")
+def test_the_log_says_that_compiled_code_is_used(library: ctypes.CDLL, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert png_filters.compiled() is not None
+    assert "compiled" in caplog.text
