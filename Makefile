@@ -17,7 +17,7 @@ KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
 RUN := exec env LD_PRELOAD=$(JEMALLOC)
 
 # What is compiled, beside its source. Not by the name of the module that loads it: Python would import it instead.
-NATIVE := app/pictures/libpng_filters.so
+NATIVE := app/pictures/libpng_filters.so model/libwinograd.so
 CFLAGS := -O3 -Wall -Wextra
 # As needed: a library that does not use OpenMP must not ask for it, since the image has only PyTorch's.
 OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
@@ -36,6 +36,7 @@ help: ## list the targets
 native: $(NATIVE) ## compile what is written in C; the other targets do it where they can
 	@ls $^ >/dev/null
 
+model/libwinograd.so: model/winograd_kernel.h
 lib%.so: %.c
 	@rm -f $@
 	@if ! command -v $(firstword $(CC)) >/dev/null; then echo "No C compiler ($(CC)): slower Python will do the work of $<."; \

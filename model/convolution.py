@@ -1,26 +1,14 @@
-"""A 3x3 convolution over a window of rows, done by whatever does it fastest on the device."""
+"""A 3x3 convolution over a window of rows, and the ways to run it; `model.trial` finds the fastest."""
 
-import logging
-import time
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model import fused
-from model.rrdb import NEGATIVE_SLOPE, RRDB, RRDBNet
+from model import fused, winograd
+from model.rrdb import NEGATIVE_SLOPE
 from model.workspace import Padding, rows_like
-
-TRIAL_ROWS, TRIAL_WIDTH = 256, 512
-"""Size of the window that a GPU's ways to convolve are timed with: of the order of a band."""
-
-TRIAL_ROUNDS = 10
-
-TRIAL_TOLERANCE = 0.03
-"""Most by which two right ways may differ, relative to the largest value: both round to 8 bits of mantissa."""
-
-log = logging.getLogger(__name__)
 
 
 class Convolver(Protocol):
@@ -95,6 +83,27 @@ class FusedConvolver:
         return target
 
 
+class WinogradConvolver:
+    """The convolutions of `model.winograd`; those that it does not take are another convolver's."""
+
+    def __init__(self, other: Convolver) -> None:
+        self._other = other
+        self._packed: dict[nn.Conv2d, winograd.Packed] = {}
+
+    def __call__(
+        self, conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None
+    ) -> Tensor:
+        """See `Convolver`."""
+        if window.shape[2] < 3 or not winograd.takes(conv):
+            return self._other(conv, window, active=active, target=target)
+        if conv not in self._packed:
+            self._packed[conv] = winograd.Packed(conv)
+        if target is None:
+            target = rows_like(window, window.shape[2] - 2, conv.out_channels)
+        self._packed[conv](window, target, NEGATIVE_SLOPE if active else 1.0)
+        return target
+
+
 class PaddedConvolver:
     """Another convolver, after which the pixels next to the pictures of a padded batch are zero again."""
 
@@ -109,67 +118,3 @@ class PaddedConvolver:
         made = self._convolve(conv, window, active=active, target=target)
         self._padding.clear(made)
         return made
-
-
-def best_convolver(net: RRDBNet) -> Convolver:
-    """The fastest way to run a network's convolutions where it is: oneDNN on a CPU, cuDNN or our kernel on a GPU."""
-    weight, block = net.conv_body.weight, net.body[0]
-    if weight.device.type == "cpu" and one_dnn_takes(weight.dtype):
-        return OneDnnConvolver()
-    if weight.is_cuda and weight.dtype is not torch.float32 and fused.available() and isinstance(block, RRDB):
-        return faster_convolver(block, FusedConvolver())
-    return library_convolution
-
-
-def one_dnn_takes(dtype: torch.dtype) -> bool:
-    """Whether oneDNN lays out weights of this type; for 16 bits it asks for the processor's own instructions."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    if dtype is torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype is torch.float32
-
-
-@torch.inference_mode()
-def faster_convolver(block: RRDB, candidate: Convolver) -> Convolver:
-    """The candidate, if it runs the convolutions of a block, makes what the library makes, and is faster."""
-    try:
-        error = _difference(block, candidate)
-        if error > TRIAL_TOLERANCE:
-            log.warning("the fused kernel is off by %.3f of the largest value, so the library convolves", error)
-            return library_convolution
-        library_s, candidate_s = _seconds(block, library_convolution), _seconds(block, candidate)
-    except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
-        log.warning("the fused kernel does not run here, so the library convolves: %s", error)
-        return library_convolution
-    log.info("a dense block takes %.2f ms by the library, %.2f ms fused", 1e3 * library_s, 1e3 * candidate_s)
-    return candidate if candidate_s < library_s else library_convolution
-
-
-def _trial(block: RRDB, convolve: Convolver) -> Tensor:
-    """Run the convolutions of a dense block as a band does; returns all that they made."""
-    closing, growing = block.rdb1.conv5, block.rdb1.growing
-    shape = (1, closing.in_channels, TRIAL_ROWS, TRIAL_WIDTH)
-    chance = torch.Generator(closing.weight.device).manual_seed(0)
-    features = torch.rand(shape, generator=chance, device=closing.weight.device).to(closing.weight.dtype)
-    features = features.contiguous(memory_format=torch.channels_last)
-    for conv in growing:
-        target = features[:, conv.in_channels : conv.in_channels + conv.out_channels, 1:-1]
-        convolve(conv, features[:, : conv.in_channels], active=True, target=target)
-    return torch.cat((features[:, :, 1:-1], convolve(closing, features)), dim=1)
-
-
-def _difference(block: RRDB, convolve: Convolver) -> float:
-    expected = _trial(block, library_convolution).float()
-    return float((_trial(block, convolve).float() - expected).abs().max() / expected.abs().max())
-
-
-def _seconds(block: RRDB, convolve: Convolver) -> float:
-    for _ in range(2):  # the first one compiles or chooses an algorithm
-        _trial(block, convolve)
-    torch.cuda.synchronize()
-    began_s = time.perf_counter()
-    for _ in range(TRIAL_ROUNDS):
-        _trial(block, convolve)
-    torch.cuda.synchronize()
-    return (time.perf_counter() - began_s) / TRIAL_ROUNDS

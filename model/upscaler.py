@@ -10,12 +10,13 @@ import numpy
 import torch
 from torch import Tensor
 
-from model.convolution import Convolver, best_convolver
-from model.device import band_px, best_device, fast_dtype, memory_errors
+from model.convolution import Convolver
+from model.device import band_px, best_device, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
 from model.rrdb import RRDBNet, mirrored
 from model.streaming import state_bytes_per_column, upscale_batch, upscale_rows
 from model.transfer import Download, Pixels, transfer_for
+from model.trial import best_convolver, best_dtype
 from model.workspace import Workspace
 
 CAPTURED_PX = 2**16
@@ -55,7 +56,7 @@ class Upscaler:
     ) -> None:
         self.scale = net.config.scale
         self.device = device or best_device()
-        self.dtype = dtype or fast_dtype(self.device)
+        self.dtype = dtype or best_dtype(net, self.device)
         net.eval().requires_grad_(False)
         net.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword
         net.conv_first.float()  # in bfloat16 their numbers could not tell neighbouring 8-bit levels apart

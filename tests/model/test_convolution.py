@@ -5,22 +5,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolution import (
-    Convolver,
-    FusedConvolver,
-    OneDnnConvolver,
-    best_convolver,
-    faster_convolver,
-    library_convolution,
-    one_dnn_takes,
-)
-from model.rrdb import NEGATIVE_SLOPE, RRDB, RRDBConfig
-from tests.model.examples import random_net
+from model.convolution import Convolver, FusedConvolver, OneDnnConvolver, WinogradConvolver, library_convolution
+from model.rrdb import NEGATIVE_SLOPE
+from model.trial import one_dnn_takes
 
-CONFIG = RRDBConfig(channels=16, blocks=1, growth=16, scale=2)
+WAYS = {
+    "library": lambda: library_convolution,
+    "oneDNN": OneDnnConvolver,
+    "Winograd": lambda: WinogradConvolver(library_convolution),
+}
 
 
-@pytest.fixture(params=[lambda: library_convolution, OneDnnConvolver], ids=["library", "oneDNN"])
+@pytest.fixture(params=list(WAYS.values()), ids=list(WAYS))
 def convolve(request: pytest.FixtureRequest) -> Convolver:
     made: Convolver = request.param()
     return made
@@ -62,7 +58,7 @@ def test_the_result_may_go_into_other_channels_of_the_same_buffer(convolve: Conv
     torch.testing.assert_close(buffer[:, :16], window)
 
 
-@pytest.mark.parametrize("way", [lambda: library_convolution, OneDnnConvolver, FusedConvolver])
+@pytest.mark.parametrize("way", [*WAYS.values(), FusedConvolver])
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_a_window_that_is_too_low_makes_no_rows(way: Callable[[], Convolver], rows: int) -> None:
     conv, window = conv_and_window(torch.float32, rows)
@@ -74,35 +70,3 @@ def test_weights_laid_out_for_one_window_are_right_for_others() -> None:
     for rows in (5, 40, 3):
         conv, window = conv_and_window(torch.float32, rows)
         torch.testing.assert_close(convolve(conv, window), expected(conv, window, active=False))
-
-
-def test_a_cpu_convolves_with_one_dnn() -> None:
-    assert isinstance(best_convolver(random_net(CONFIG)), OneDnnConvolver)
-
-
-def test_a_cpu_convolves_every_format_with_something_that_runs() -> None:
-    conv, window = conv_and_window(torch.bfloat16)
-    made = best_convolver(random_net(CONFIG).to(torch.bfloat16))(conv, window)
-    torch.testing.assert_close(made.float(), expected(conv, window, active=False), rtol=0.02, atol=0.02)
-
-
-def first_block() -> RRDB:
-    block = random_net(CONFIG).body[0]
-    assert isinstance(block, RRDB)
-    return block
-
-
-def test_a_kernel_that_does_not_run_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    def broken(conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None) -> Tensor:
-        raise RuntimeError("no such instruction")
-
-    assert faster_convolver(first_block(), broken) is library_convolution
-    assert "no such instruction" in caplog.text
-
-
-def test_a_kernel_that_makes_something_else_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    def wrong(conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None) -> Tensor:
-        return library_convolution(conv, window, active=active, target=target).mul_(1.1)
-
-    assert faster_convolver(first_block(), wrong) is library_convolution
-    assert "is off by" in caplog.text

@@ -1,0 +1,141 @@
+"""The fastest way to run a network's convolutions on a device: a dense block of its shape is run by each and timed."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from model import fused, winograd
+from model.convolution import Convolver, FusedConvolver, OneDnnConvolver, WinogradConvolver, library_convolution
+from model.device import fast_dtype
+from model.rrdb import RRDB, ResidualDenseBlock, RRDBNet
+
+WINDOW = {"cpu": (34, 128), "cuda": (258, 512)}
+"""Rows and width of the window that a device is timed with: of the order of a band."""
+
+ROUNDS = 3
+CALLS = {"cpu": 1, "cuda": 10}
+"""In each round; launches of a GPU that overlap take less."""
+
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.004}
+"""Most by which two right ways may differ, relative to the largest value, for the bits of mantissa that they have."""
+
+ABOUT_AS_FAST = 1.05
+"""Exact numbers are worth this much time."""
+
+Way = Callable[[], Convolver]
+
+log = logging.getLogger(__name__)
+
+
+def best_convolver(net: RRDBNet) -> Convolver:
+    """The fastest way to run a network's convolutions where it is, in its number format."""
+    weight, block = net.conv_body.weight, net.body[0]
+    if not isinstance(block, RRDB):
+        return library_way(weight.dtype, weight.device)()
+    return fastest_way(net.config.channels, net.config.growth, weight.dtype, weight.device)()
+
+
+def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
+    """The number format in which a device runs a network fastest; of formats that are about as fast the exact one."""
+    dtype, channels, growth = fast_dtype(device), net.config.channels, net.config.growth
+    if device.type != "cpu" or dtype is torch.float32 or not isinstance(net.body[0], RRDB):
+        return dtype
+    rounded_s, exact_s = (_seconds_at_best(channels, growth, some, device) for some in (dtype, torch.float32))
+    log.info("a dense block takes %.2f ms in %s and %.2f ms in float32", 1e3 * rounded_s, dtype, 1e3 * exact_s)
+    return torch.float32 if exact_s <= ABOUT_AS_FAST * rounded_s else dtype
+
+
+def library_way(dtype: torch.dtype, device: torch.device) -> Way:
+    """What PyTorch brings: oneDNN on a CPU, cuDNN on a GPU."""
+    return OneDnnConvolver if device.type == "cpu" and one_dnn_takes(dtype) else lambda: library_convolution
+
+
+def our_way(dtype: torch.dtype, device: torch.device) -> Way | None:
+    """What we have beside the library, if it runs here."""
+    if device.type == "cpu" and dtype is torch.float32 and winograd.compiled():
+        library = library_way(dtype, device)
+        return lambda: WinogradConvolver(library())
+    if device.type == "cuda" and dtype is not torch.float32 and fused.available():
+        return FusedConvolver
+    return None
+
+
+def one_dnn_takes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN lays out weights of this type; for 16 bits it asks for the processor's own instructions."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype is torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype is torch.float32
+
+
+@cache
+def fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> Way:
+    """Ours, if it runs the convolutions of a dense block, makes what the library makes, and is faster."""
+    library, ours = library_way(dtype, device), our_way(dtype, device)
+    if ours is None:
+        return library
+    block = _dense_block(channels, growth, dtype, device)
+    name = type(ours()).__name__
+    try:
+        error = _difference(block, ours(), library())
+        if error > TOLERANCE[dtype]:
+            log.warning("%s is off by %.2g of the largest value, so the library convolves", name, error)
+            return library
+        library_s, ours_s = _seconds(block, library()), _seconds(block, ours())
+    except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
+        log.warning("%s does not run here, so the library convolves: %s", name, error)
+        return library
+    log.info("a dense block takes %.2f ms by the library, %.2f ms by %s", 1e3 * library_s, 1e3 * ours_s, name)
+    return ours if ours_s < library_s else library
+
+
+def _seconds_at_best(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> float:
+    way = fastest_way(channels, growth, dtype, device)
+    return _seconds(_dense_block(channels, growth, dtype, device), way())
+
+
+def _dense_block(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> ResidualDenseBlock:
+    """With random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        block = ResidualDenseBlock(channels, growth)
+    block.requires_grad_(False)
+    return block.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # torch's stub lacks the keyword
+
+
+@torch.inference_mode()
+def _run(block: ResidualDenseBlock, convolve: Convolver) -> Tensor:
+    """Run the convolutions of a dense block as a band does; returns all that they made."""
+    closing, device = block.conv5, block.conv5.weight.device
+    chance = torch.Generator(device).manual_seed(0)
+    features = torch.rand(1, closing.in_channels, *WINDOW[device.type], generator=chance, device=device)
+    features = features.to(dtype=closing.weight.dtype, memory_format=torch.channels_last)
+    for conv in block.growing:
+        target = features[:, conv.in_channels : conv.in_channels + conv.out_channels, 1:-1]
+        convolve(conv, features[:, : conv.in_channels], active=True, target=target)
+    return torch.cat((features[:, :, 1:-1], convolve(closing, features)), dim=1)
+
+
+def _difference(block: ResidualDenseBlock, ours: Convolver, library: Convolver) -> float:
+    expected = _run(block, library).float()
+    return float((_run(block, ours).float() - expected).abs().max() / expected.abs().max())
+
+
+def _seconds(block: ResidualDenseBlock, convolve: Convolver) -> float:
+    """What the convolutions of a block take in the best round."""
+    device, best_s = block.conv5.weight.device, math.inf
+    calls = CALLS[device.type]
+    for _ in range(1 + ROUNDS):  # the first one compiles or chooses an algorithm
+        began_s = time.perf_counter()
+        for _ in range(calls):
+            _run(block, convolve)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best_s = min(best_s, (time.perf_counter() - began_s) / calls)
+    return best_s

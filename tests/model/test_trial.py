@@ -1,0 +1,89 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model import trial, winograd
+from model.convolution import OneDnnConvolver, WinogradConvolver, library_convolution
+from model.rrdb import RRDBConfig
+from model.trial import best_convolver, best_dtype, fastest_way
+from tests.model.examples import random_net
+
+CPU = torch.device("cpu")
+CONFIG = RRDBConfig(channels=16, blocks=1, growth=16, scale=2)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_known_yet() -> Iterator[None]:
+    fastest_way.cache_clear()
+    yield
+    fastest_way.cache_clear()
+
+
+def fastest() -> object:
+    return fastest_way(16, 16, torch.float32, CPU)()
+
+
+def ours_is(monkeypatch: pytest.MonkeyPatch, convolve: object) -> None:
+    monkeypatch.setattr(trial, "our_way", lambda dtype, device: lambda: convolve)
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[type, float]) -> None:
+    monkeypatch.setattr(trial, "_seconds", lambda block, convolve: seconds[type(convolve)])
+
+
+@pytest.mark.skipif(winograd.compiled() is None, reason="nothing is compiled")
+@pytest.mark.parametrize(("winograd_s", "wins"), [(1.0, WinogradConvolver), (3.0, OneDnnConvolver)])
+def test_the_faster_one_convolves(monkeypatch: pytest.MonkeyPatch, winograd_s: float, wins: type) -> None:
+    timed(monkeypatch, {OneDnnConvolver: 2.0, WinogradConvolver: winograd_s})
+    assert isinstance(best_convolver(random_net(CONFIG)), wins)
+
+
+def test_without_a_compiler_one_dnn_convolves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "compiled", lambda: None)
+    assert isinstance(best_convolver(random_net(CONFIG)), OneDnnConvolver)
+
+
+def test_every_network_of_a_shape_has_a_convolver_of_its_own() -> None:
+    assert best_convolver(random_net(CONFIG)) is not best_convolver(random_net(CONFIG))
+
+
+def test_what_does_not_run_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None) -> Tensor:
+        raise RuntimeError("no such instruction")
+
+    ours_is(monkeypatch, broken)
+    assert isinstance(fastest(), OneDnnConvolver)
+    assert "no such instruction" in caplog.text
+
+
+def test_what_makes_something_else_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None) -> Tensor:
+        return library_convolution(conv, window, active=active, target=target).mul_(1.001)
+
+    ours_is(monkeypatch, wrong)
+    assert isinstance(fastest(), OneDnnConvolver)
+    assert "is off by" in caplog.text
+
+
+@pytest.mark.parametrize(("exact_s", "wins"), [(1.04, torch.float32), (1.2, torch.bfloat16)])
+def test_exact_numbers_are_worth_a_little_time(
+    monkeypatch: pytest.MonkeyPatch, exact_s: float, wins: torch.dtype
+) -> None:
+    monkeypatch.setattr(trial, "fast_dtype", lambda device: torch.bfloat16)
+    seconds = {torch.bfloat16: 1.0, torch.float32: exact_s}
+    monkeypatch.setattr(trial, "_seconds", lambda block, convolve: seconds[block.conv5.weight.dtype])
+    assert best_dtype(random_net(CONFIG), CPU) is wins
+
+
+def test_a_cpu_convolves_every_format_with_something_that_runs() -> None:
+    conv = nn.Conv2d(16, 8, 3, padding=1).bfloat16().requires_grad_(False)
+    window = torch.rand(2, 16, 7, 11).bfloat16().contiguous(memory_format=torch.channels_last)
+    made = best_convolver(random_net(CONFIG).to(torch.bfloat16))(conv, window)
+    assert conv.bias is not None
+    expected = functional.conv2d(window.float(), conv.weight.float(), conv.bias.float(), padding=(0, 1))
+    torch.testing.assert_close(made.float(), expected, rtol=0.02, atol=0.02)
