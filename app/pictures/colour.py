@@ -13,6 +13,8 @@ GREY_MODES = frozenset({"1", "L", "LA", "La"})
 OTHER_SPACES = {"CMYK": "CMYK", "LAB": "LAB"}
 """Modes of which the answer is sRGB, since neither the network nor a PNG knows them."""
 
+NO_RANGE = "signed, 32-bit and floating-point pixels have no fixed range; send 8 or 16 bits for each channel"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
@@ -25,14 +27,17 @@ class Samples:
     grey: bool
     converted: bool = False
     """They were converted to sRGB; the file's colour profile is not theirs."""
+    upright: bool = False
+    """They were turned already as the file wants it."""
 
 
-def of_channels(pixels: Pixels, *, converted: bool = False) -> Samples:
+def of_channels(pixels: Pixels, *, converted: bool = False, upright: bool = False) -> Samples:
     """Samples (H, W, C) of grey, grey with alpha, RGB or RGBA."""
     channels = pixels.shape[-1]
     grey, alpha = channels < 3, channels in (2, 4)
     colour = pixels[..., :1].repeat(3, axis=-1) if grey else pixels[..., :3]
-    return Samples(colour=colour, alpha=pixels[..., -1] if alpha else None, grey=grey, converted=converted)
+    opacity = pixels[..., -1] if alpha else None
+    return Samples(colour=colour, alpha=opacity, grey=grey, converted=converted, upright=upright)
 
 
 def of_image(image: Image.Image) -> Samples:
@@ -44,12 +49,13 @@ def of_image(image: Image.Image) -> Samples:
     if image.mode.startswith("I;16"):
         return of_channels(_sixteen_bits(image)[..., None])
     if image.mode in {"I", "F"}:
-        raise UnsupportedFormat("pixels of 32 bits have no fixed range; send 8 or 16 bits for each channel")
+        raise UnsupportedFormat(NO_RANGE)
     if image.mode in OTHER_SPACES:
         return Samples(colour=_in_srgb(image), alpha=None, grey=False, converted=True)
     grey = image.mode in GREY_MODES
     if image.has_transparency_data:
-        pixels = numpy.asarray(image.convert("RGBA"))
+        whole = image.convert("LA") if image.mode == "La" else image  # which Pillow converts to nothing else
+        pixels = numpy.asarray(whole.convert("RGBA"))
         return Samples(colour=pixels[..., :3], alpha=pixels[..., 3], grey=grey)
     return Samples(colour=numpy.asarray(image.convert("RGB")), alpha=None, grey=grey)
 

@@ -1,133 +1,73 @@
 """What a file says around its pixels, read without decoding any: whether it is whole, how many frames it has."""
 
+import itertools
 import struct
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from app.errors import TooLarge, Unprocessable
+from app.errors import TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.limits import Limits
+from app.pictures.png_chunks import PNG_SIGNATURE
 
 MOST_SCANS = 100
 """A progressive JPEG has about ten. Each one costs a pass over the whole picture, however few bytes it has."""
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-"""Bits of a sample, by colour type."""
-ANIMATING = frozenset({b"acTL", b"fcTL", b"fdAT"})
+FRAMES_OF_JPEG = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+READABLE_FRAMES_OF_JPEG = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+"""Markers of a frame: sequential and progressive, with Huffman's or arithmetic codes."""
+
+BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))
 
 TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value, by field type."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PngHeader:
-    """What decides how the pixels of a PNG are read."""
-
-    bits: int
-    colour_type: int
-    has_transparent_colour: bool
-    frames: int
-    still: bytes
-    """The file without what animates it: a fault in later frames does not cost the first picture."""
-
-
 def known_format(upload: bytes) -> str | None:
-    """The format by its signature, in Pillow's name; None for what has no long one (BMP) or is not accepted."""
-    for name, signature in (("PNG", PNG_SIGNATURE), ("JPEG", b"\xff\xd8\xff"), ("GIF", b"GIF87a"), ("GIF", b"GIF89a")):
+    """The format by its signature, in Pillow's name; None for what is not accepted, or not for certain."""
+    signatures = (("PNG", PNG_SIGNATURE), ("JPEG", b"\xff\xd8\xff"), ("GIF", b"GIF87a"), ("GIF", b"GIF89a"))
+    for name, signature in signatures:
         if upload.startswith(signature):
             return name
     if upload[:4] == b"RIFF" and upload[8:12] == b"WEBP":
         return "WEBP"
     if upload[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
+    if upload[:2] == b"BM" and upload[14:18] in BMP_HEADERS:
+        return "BMP"
     brands = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys((b"heic", b"heix", b"heim", b"heis"), "HEIF")
     return brands.get(upload[8:12]) if upload[4:8] == b"ftyp" else None
 
 
-def png_header(upload: bytes, limits: Limits) -> PngHeader:
-    """Walk over the chunks of a PNG.
+def check_before_opening(upload: bytes, limits: Limits) -> None:
+    """Refuse what costs too much, or worse, already when a decoder looks at the header.
 
     Raises:
-        Unprocessable: one is truncated, missing or damaged.
-        TooLarge: one that holds no pixels is larger than the settings allow.
+        TooLarge, Unprocessable, UnsupportedFormat: see below.
     """
-    kinds: set[bytes] = set()
-    animating: list[tuple[int, int]] = []
-    frames, bits, colour_type = 0, 0, 0
-    for place, kind, body in _png_chunks(upload):
-        if kind == b"IHDR":
-            width, height, bits, colour_type = _png_kind(body)
-            limits.check_size(width, height, len(upload))
-        elif not kinds:
-            raise Unprocessable("the PNG file begins with another chunk than IHDR")
-        if kind not in (b"IDAT", *ANIMATING):
-            limits.check_metadata(f"the PNG's chunk {_name(kind)} at byte {place}", len(body))
-        if kind == b"fcTL":
-            frames = limits.check_frames(frames + 1)
-        if kind in ANIMATING:
-            animating.append((place, place + 12 + len(body)))
-        kinds.add(kind)
-    for needed in (b"IHDR", b"IDAT"):
-        if needed not in kinds:
-            raise Unprocessable(f"the PNG file has no chunk {_name(needed)}")
-    if colour_type == 3 and b"PLTE" not in kinds:
-        raise Unprocessable("the PNG file has pixels of a palette, and no chunk PLTE")
-    transparent = b"tRNS" in kinds and colour_type in (0, 2)
-    return PngHeader(
-        bits=bits,
-        colour_type=colour_type,
-        has_transparent_colour=transparent,
-        frames=max(1, frames),
-        still=_without(upload, animating),
-    )
+    if upload.startswith(b"GIF8"):
+        _check_gif_size(upload, limits)
+    elif upload.startswith(b"\xff\xd8"):
+        _check_jpeg_kind(upload)
+    elif upload[4:8] == b"ftyp":
+        _check_item_names(upload)
 
 
-def _without(upload: bytes, parts: Sequence[tuple[int, int]]) -> bytes:
-    if not parts:
-        return upload
-    ends, starts = [0, *(end for _, end in parts)], [*(start for start, _ in parts), len(upload)]
-    return b"".join(upload[end:start] for end, start in zip(ends, starts, strict=True))
-
-
-def _png_chunks(upload: bytes) -> Iterator[tuple[int, bytes, memoryview]]:
-    view, place = memoryview(upload), len(PNG_SIGNATURE)
-    while True:
-        if place + 12 > len(view):
-            raise Unprocessable(f"the PNG file is truncated: it ends at byte {len(view)}, before its chunk IEND")
-        size, kind = struct.unpack(">I4s", view[place : place + 8])
-        body, end = view[place + 8 : place + 8 + size], place + 12 + size
-        if end > len(view):
-            raise Unprocessable(
-                f"the PNG file is truncated: its chunk {_name(kind)} at byte {place} has {size} bytes, "
-                f"and the file ends at byte {len(view)}"
-            )
-        critical = not kind[0] & 0x20
-        if critical and struct.unpack(">I", view[end - 4 : end])[0] != zlib.crc32(body, zlib.crc32(kind)):
-            raise Unprocessable(f"the PNG file is corrupt: its chunk {_name(kind)} at byte {place} fails its checksum")
-        if kind == b"IEND":
+def _check_jpeg_kind(upload: bytes) -> None:
+    """Refuse the kinds of JPEG that hardly any decoder reads."""
+    place = 2
+    while place + 5 <= len(upload) and upload[place] == 0xFF:
+        marker = upload[place + 1]
+        if marker == 0xFF:
+            place += 1
+        elif marker in FRAMES_OF_JPEG:
+            if marker not in READABLE_FRAMES_OF_JPEG:
+                raise UnsupportedFormat("a lossless or hierarchical JPEG is not accepted; save it as an ordinary one")
+            if upload[place + 4] != 8:
+                raise UnsupportedFormat(
+                    f"a JPEG of {upload[place + 4]} bits is not accepted; save it with 8, or as PNG"
+                )
             return
-        yield place, kind, body
-        place = end
-
-
-def _png_kind(header: memoryview) -> tuple[int, int, int, int]:
-    if len(header) != 13:
-        raise Unprocessable(f"the PNG file is corrupt: its chunk IHDR has {len(header)} bytes, not 13")
-    width, height, bits, colour_type, compression, filtering, interlacing = struct.unpack(">IIBBBBB", header)
-    if not (0 < width < 2**31 and 0 < height < 2**31):
-        raise Unprocessable(f"the PNG file is corrupt: it says that it has {width} x {height} px")
-    if bits not in PNG_DEPTHS.get(colour_type, ()):
-        raise Unprocessable(f"the PNG file is corrupt: there is no colour type {colour_type} with {bits} bits")
-    if compression or filtering or interlacing > 1:
-        raise Unprocessable(
-            "the PNG file is corrupt: it names a compression, filter or interlacing that does not exist"
-        )
-    return width, height, bits, colour_type
-
-
-def _name(kind: bytes) -> str:
-    return repr(kind.decode("latin-1"))[1:-1]
+        else:
+            place += 2 + int.from_bytes(upload[place + 2 : place + 4])
 
 
 def check_scans(upload: bytes) -> None:
@@ -141,6 +81,41 @@ def check_scans(upload: bytes) -> None:
         raise TooLarge(f"the JPEG has {scans} scans; the limit is {MOST_SCANS}; save it as a baseline JPEG")
 
 
+def _check_item_names(upload: bytes) -> None:
+    """Refuse a HEIC of which an item's kind is no text: pi-heif 1.4 ends the process over it."""
+    for kind, start, end in _boxes(upload, 0, len(upload)):
+        if kind != b"meta":
+            continue
+        for inner, inner_start, inner_end in _boxes(upload, start + 4, end):
+            if inner == b"iinf":
+                first = inner_start + (6 if upload[inner_start : inner_start + 1] == b"\0" else 8)
+                for item, item_start, item_end in _boxes(upload, first, inner_end):
+                    if item == b"infe":
+                        _check_item(upload[item_start:item_end], item_start)
+
+
+def _check_item(item: bytes, place: int) -> None:
+    said = item[8 if item[:1] == b"\2" else 10 :]  # after version, number and protection
+    kind, (_, *rest) = said[:4], said[4:].split(b"\0")
+    try:
+        b"".join((kind, *rest)).decode()
+    except UnicodeDecodeError as error:
+        raise Unprocessable(f"the HEIC file is corrupt: the kind of its item at byte {place} is no text") from error
+
+
+def _boxes(upload: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each box between two places of an ISO media file, and where its content begins and ends."""
+    while place + 8 <= end:
+        size, kind = struct.unpack_from(">I4s", upload, place)
+        head = 16 if size == 1 else 8
+        if size == 1:
+            size = int.from_bytes(upload[place + 8 : place + 16])
+        if not head <= size <= end - place:
+            size = end - place
+        yield kind, place + head, place + size
+        place += size
+
+
 def gif_frames(upload: bytes, limits: Limits) -> int:
     """Frames of a GIF; as many as can be found where its end is missing.
 
@@ -148,22 +123,40 @@ def gif_frames(upload: bytes, limits: Limits) -> int:
         TooLarge: more than the settings allow.
     """
     frames = 0
+    for _ in _gif_frames(upload):
+        frames = limits.check_frames(frames + 1)
+    return max(1, frames)
+
+
+def _check_gif_size(upload: bytes, limits: Limits) -> None:
+    """Refuse a GIF that is too large, or whose first frame is: Pillow makes room for it when it opens the file."""
+    if len(upload) < 10:
+        return
+    width, height = struct.unpack_from("<HH", upload, 6)
+    for place in itertools.islice(_gif_frames(upload), 1):
+        left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
+        width, height = max(width, left + across), max(height, top + down)
+    limits.check_size(width, height, len(upload))
+
+
+def _gif_frames(upload: bytes) -> Iterator[int]:
+    """Where the frames of a GIF begin."""
     try:
         place = 13 + _colour_table_bytes(upload[10])
         while (kind := upload[place]) != 0x3B:
             if kind == 0x2C:
-                frames = limits.check_frames(frames + 1)
-                place += 11 + _colour_table_bytes(upload[place + 9])
+                after = place + 10 + _colour_table_bytes(upload[place + 9])
+                yield place
+                place = after + 1
             elif kind == 0x21:
                 place += 2
             else:
-                break
+                return
             while size := upload[place]:
                 place += 1 + size
             place += 1
     except IndexError:
-        pass
-    return max(1, frames)
+        return
 
 
 def _colour_table_bytes(flags: int) -> int:

@@ -6,18 +6,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy
+import pyvips
 from pi_heif import register_heif_opener
 from PIL import Image, UnidentifiedImageError
 
 from app.errors import ServiceError, TooLarge, Unprocessable, UnsupportedFormat
-from app.pictures import colour, container, deep
+from app.pictures import bmp, colour, container, deep, png_chunks
 from app.pictures.colour import Samples
 from app.pictures.limits import Limits
-from app.pictures.metadata import MetadataRule, metadata_of, orientation_of
+from app.pictures.metadata import UPRIGHT, MetadataRule, metadata_of, orientation_of
 from app.pictures.picture import Picture, Pixels, most, planes_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 """The formats that are accepted, in Pillow's names. Of a JPEG with further pictures (MPO) the first one is taken."""
+
+RARE = frozenset({"TIFF", "AVIF", "BMP"})
+"""Those of which we read kinds that Pillow does not."""
 
 BITS_PER_SAMPLE = 258
 """A field of a TIFF."""
@@ -51,10 +55,9 @@ def read_header(upload: bytes, limits: Limits) -> Header:
         Unprocessable: the header is corrupt.
     """
     try:
-        file = _opened(upload, limits)
-    except _UnknownTiff:
-        tiff = deep.tiff_header(upload, limits)
-        return Header(planes=1 + tiff.transparent, height=tiff.height, width=tiff.width, bits=tiff.bits)
+        file = _opened(upload, limits, whole=False)
+    except _Rare as rare:
+        return _rare_header(upload, rare.format, limits)
     transparent = file.image.has_transparency_data or (file.png is not None and file.png.has_transparent_colour)
     with _blaming(file):
         bits = 16 if _bits(file) > 8 else 8
@@ -71,16 +74,35 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
     """
     try:
         file = _opened(upload, limits)
-    except _UnknownTiff:
-        file = _opened(deep.png_of_tiff(upload, limits), limits)
+    except _Rare as rare:
+        file = _opened(_png_of_rare(upload, rare.format, limits), limits)
     with _blaming(file):
         frames = _frames(file, limits)
         samples = _samples(file)
-        return _upright(samples, orientation_of(file.image), file.image, limits, frames, metadata)
+        orientation = UPRIGHT if samples.upright else orientation_of(file.image)
+        return _upright(samples, orientation, file.image, limits, frames, metadata)
 
 
-class _UnknownTiff(Exception):
-    """Only libvips may know it."""
+class _Rare(Exception):
+    """Pillow does not know this file of a format that it knows, but others may."""
+
+    def __init__(self, file_format: str) -> None:
+        super().__init__(file_format)
+        self.format = file_format
+
+
+def _rare_header(upload: bytes, file_format: str, limits: Limits) -> Header:
+    if file_format == "BMP":
+        fields = bmp.bit_fields(upload, limits)
+        return Header(planes=1 + (len(fields.masks) == 4), height=fields.height, width=fields.width, bits=8)
+    seen = deep.rare_header(upload, file_format, limits)
+    return Header(planes=1 + seen.transparent, height=seen.height, width=seen.width, bits=seen.bits)
+
+
+def _png_of_rare(upload: bytes, file_format: str, limits: Limits) -> bytes:
+    if file_format == "BMP":
+        return bmp.png_of_bmp(upload, limits)
+    return deep.png_of_rare(upload, file_format, limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +111,7 @@ class _File:
 
     content: bytes
     image: Image.Image
-    png: container.PngHeader | None
+    png: png_chunks.PngHeader | None
 
 
 @contextmanager
@@ -104,23 +126,31 @@ def _blaming(file: _File) -> Iterator[None]:
         raise Unprocessable(f"the {kind} file is truncated or corrupt ({_one_line(error)})") from error
 
 
-def _opened(upload: bytes, limits: Limits) -> _File:
+def _opened(upload: bytes, limits: Limits, *, whole: bool = True) -> _File:
+    """The opened file.
+
+    Args:
+        whole: check a PNG's checksums of pixels, too.
+    """
     known = container.known_format(upload)
-    png = container.png_header(upload, limits) if known == "PNG" else None
+    container.check_before_opening(upload, limits)
+    png = png_chunks.png_header(upload, limits, whole=whole) if known == "PNG" else None
     content = png.still if png else upload
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
-        if known == "TIFF":
-            raise _UnknownTiff from error
+        if known in RARE:
+            raise _Rare(known) from error
         if known:
             raise Unprocessable(f"the header of the {known} file is truncated or corrupt") from error
         accepted = ", ".join(FORMATS)
         raise UnsupportedFormat(f"the upload is not a picture in a known format; accepted are {accepted}") from error
     except Exception as error:  # whatever a decoder trips over is the file's fault
+        if known in RARE and known != "TIFF":
+            raise _Rare(known) from error
         if "MAX_TEXT_CHUNK" in str(error):
             raise TooLarge("a compressed text or profile in the PNG is far too large; save it without") from error
-        raise Unprocessable(f"the header of the picture is corrupt ({_one_line(error)})") from error
+        raise Unprocessable(f"the header of the {known or 'picture'} is corrupt ({_one_line(error)})") from error
     limits.check_size(image.width, image.height, len(upload))
     return _File(content=content, image=image, png=png)
 
@@ -140,7 +170,13 @@ def _frames(file: _File, limits: Limits) -> int:
 
 def _samples(file: _File) -> Samples:
     image = file.image
-    image.load()
+    try:
+        image.load()
+    except Exception:
+        if image.format == "TIFF":  # of a compression that only libvips knows, if of any
+            with suppress(deep.Unsupported, pyvips.Error):
+                return deep.samples(file.content, "TIFF")
+        raise
     needs_depth = _bits(file) > 8 and not image.mode.startswith(("I", "F"))
     if needs_depth or (file.png and (file.png.bits > 8 or file.png.has_transparent_colour)):
         with suppress(deep.Unsupported):
@@ -154,6 +190,8 @@ def _bits(file: _File) -> int:
         return file.png.bits
     if file.image.format == "AVIF":
         return deep.bits_of_avif(file.content)
+    if file.image.format == "HEIF":
+        return int(file.image.info["bit_depth"])
     if file.image.format != "TIFF":
         return 8
     said: int | tuple[int, ...] = getattr(file.image, "tag_v2", {}).get(BITS_PER_SAMPLE, 1)

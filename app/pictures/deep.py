@@ -1,25 +1,33 @@
-"""Pixels that Pillow would cut down or misread, through libvips: more than 8 bits, and a PNG's transparent colour.
+"""Pixels that Pillow would cut down, misread or not read: more than 8 bits, a PNG's transparent colour, rare kinds.
 
-It gets the file only after its size has been checked, and is told the format that it has to be.
+libvips, and for HEIC pi-heif, get the file only after its size has been checked, and are told the format.
 """
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy
+import pi_heif
 import pyvips
 
 from app.errors import Unprocessable, UnsupportedFormat
-from app.pictures.colour import Samples, of_channels
+from app.pictures.colour import NO_RANGE, Samples, of_channels
 from app.pictures.limits import Limits
-from app.pictures.picture import Pixels, most
+from app.pictures.picture import Pixels
 
 SRGB = "srgb"
 """libvips' own name of the profile."""
 
-NOT_KNOWN = "not supported"
+NOT_KNOWN = ("not supported", "not a whole number", "unsupported", "samples out of range")
 """In libvips' text where it does not know a kind of file, which is not the file's fault."""
+
+LOADERS = {
+    "PNG": pyvips.Image.pngload_buffer,
+    "TIFF": pyvips.Image.tiffload_buffer,
+    "AVIF": pyvips.Image.heifload_buffer,
+}
 
 
 class Unsupported(Exception):
@@ -36,8 +44,8 @@ def bits_of_avif(upload: bytes) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TiffHeader:
-    """What the header of a TIFF tells that Pillow does not know."""
+class RareHeader:
+    """What the header of a file tells that Pillow does not know."""
 
     height: int
     width: int
@@ -45,95 +53,116 @@ class TiffHeader:
     transparent: bool
 
 
-def tiff_header(upload: bytes, limits: Limits) -> TiffHeader:
-    """Look at the header of a TIFF that Pillow does not know, 16-bit grey with alpha for one; decodes nothing.
+def rare_header(upload: bytes, file_format: str, limits: Limits) -> RareHeader:
+    """Look at the header of a file that Pillow does not know, a TIFF of deep grey with alpha for one; decodes nothing.
 
     Raises:
-        UnsupportedFormat, TooLarge, Unprocessable: see `png_of_tiff`.
+        UnsupportedFormat, TooLarge, Unprocessable: see `png_of_rare`.
     """
-    with _blaming_tiff():
-        image = _tiff(upload, limits)
+    with _blaming(file_format):
+        image = _small_enough(upload, file_format, limits)
         bits = 16 if image.format == "ushort" else 8
-        return TiffHeader(height=image.height, width=image.width, bits=bits, transparent=bool(image.hasalpha()))
+        return RareHeader(height=image.height, width=image.width, bits=bits, transparent=bool(image.hasalpha()))
 
 
-def png_of_tiff(upload: bytes, limits: Limits) -> bytes:
-    """The first picture of a TIFF that Pillow does not know, in a PNG that it does.
+def png_of_rare(upload: bytes, file_format: str, limits: Limits) -> bytes:
+    """The first picture of a file that Pillow does not know, in a PNG that it does.
 
     Raises:
-        UnsupportedFormat: its pixels are of a kind that has no fixed range.
+        UnsupportedFormat: libvips does not know it either, or its pixels are of a kind that has no fixed range.
         TooLarge: more than the limits allow.
-        Unprocessable: it is broken, or libvips does not know it either.
+        Unprocessable: it is broken.
     """
-    with _blaming_tiff():
-        file: bytes = _tiff(upload, limits).pngsave_buffer(compression=1)
+    with _blaming(file_format):
+        image = _as_rgb(_small_enough(upload, file_format, limits))
+        if image.bands > 4:
+            image = image[:3]
+        file: bytes = image.pngsave_buffer(compression=1)
         return file
 
 
-def _tiff(upload: bytes, limits: Limits) -> pyvips.Image:
-    image = pyvips.Image.tiffload_buffer(upload, access="sequential", fail_on="truncated")
-    _check_range(image)
+def _small_enough(upload: bytes, file_format: str, limits: Limits) -> pyvips.Image:
+    image = _loaded(upload, file_format)
     limits.check_size(image.width, image.height, len(upload))
     return image
 
 
+def _loaded(upload: bytes, file_format: str) -> pyvips.Image:
+    image = LOADERS[file_format](upload, access="sequential", fail_on="error")
+    if image.format not in ("uchar", "ushort"):
+        raise UnsupportedFormat(f"{NO_RANGE} (these are of the kind {image.format})")
+    return image
+
+
 @contextmanager
-def _blaming_tiff() -> Iterator[None]:
+def _blaming(file_format: str) -> Iterator[None]:
     try:
         yield
     except pyvips.Error as error:
         reason = " ".join(str(error).split())[:200]
-        raise Unprocessable(f"the TIFF file is truncated, corrupt or of an unknown kind ({reason})") from error
-
-
-def _check_range(image: pyvips.Image) -> None:
-    if image.format not in ("uchar", "ushort"):
-        raise UnsupportedFormat(f"pixels of the kind {image.format} have no fixed range; send 8 or 16 bits")
+        if any(known in reason for known in NOT_KNOWN):
+            raise UnsupportedFormat(
+                f"a {file_format} of this rare kind is not accepted ({reason}); save it as an ordinary one or as PNG"
+            ) from error
+        raise Unprocessable(f"the {file_format} file is truncated or corrupt ({reason})") from error
 
 
 def samples(upload: bytes, file_format: str) -> Samples:
-    """The pixels as they lie in a PNG, TIFF or AVIF, in the depth that they have there.
+    """The pixels as they lie in a PNG or TIFF, or upright those of an AVIF or HEIC, in the depth that they have there.
 
     Colour that a TIFF keeps multiplied by alpha is divided by it, which libvips does.
 
     Raises:
         Unsupported: see there.
         UnsupportedFormat: they are of a kind that has no fixed range.
-        pyvips.Error: the file is broken.
+        pyvips.Error, Exception: the file is broken.
     """
-    load = {
-        "PNG": pyvips.Image.pngload_buffer,
-        "TIFF": pyvips.Image.tiffload_buffer,
-        "AVIF": pyvips.Image.heifload_buffer,
-    }[file_format]
+    if file_format == "HEIF":
+        return of_channels(_of_heic(upload), upright=True)
     try:
-        image = load(upload, access="sequential", fail_on="truncated")
-        _check_range(image)
-        has_profile = image.get_typeof("icc-profile-data") != 0
-        converted = image.interpretation == "cmyk" or image.interpretation.startswith("lab")
-        if converted and (has_profile or image.interpretation != "cmyk"):
-            deep = 16 if image.format == "ushort" else 8
-            image = image.icc_transform(
-                SRGB, embedded=True, depth=deep, intent="relative", black_point_compensation=True
-            )
+        loaded = _loaded(upload, file_format)
+        image = _as_rgb(loaded)
         pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
     except pyvips.Error as error:
-        if NOT_KNOWN in str(error):
+        if any(known in str(error) for known in NOT_KNOWN):
             raise Unsupported from error
         raise
-    if image.interpretation == "cmyk":
-        pixels = _by_the_simple_rule(pixels)
-    if file_format == "AVIF" and pixels.dtype == numpy.uint16:
+    upright = file_format == "AVIF"
+    if upright and pixels.dtype == numpy.uint16:
         pixels = _from_upper_bits(pixels, int(image.get("bits-per-sample")))
-    return of_channels(pixels[..., :3] if pixels.shape[-1] > 4 else pixels, converted=converted)
+    pixels = pixels[..., :3] if pixels.shape[-1] > 4 else pixels
+    return of_channels(pixels, converted=_needs_conversion(loaded), upright=upright)
 
 
-def _by_the_simple_rule(cmyk: Pixels) -> Pixels:
-    """RGB of CMYK that has no profile."""
-    whole = most(cmyk)
-    light = (whole - cmyk).astype(numpy.float32)
-    rgb: Pixels = (light[..., :3] * light[..., 3:4] / whole).round().astype(cmyk.dtype)
-    return rgb
+def _needs_conversion(image: pyvips.Image) -> bool:
+    return bool(image.interpretation == "cmyk" or image.interpretation.startswith("lab"))
+
+
+def _as_rgb(image: pyvips.Image) -> pyvips.Image:
+    """CMYK and Lab in sRGB, through the profile or by the simple rule; others as they are."""
+    if not _needs_conversion(image):
+        return image
+    whole, name = (65535, "rgb16") if image.format == "ushort" else (255, "srgb")
+    if image.interpretation != "cmyk" or image.get_typeof("icc-profile-data") != 0:
+        deep = 16 if image.format == "ushort" else 8
+        return image.icc_transform(SRGB, embedded=True, depth=deep, intent="relative", black_point_compensation=True)
+    light = image.linear(-1, whole)
+    return (light[:3] * light[3] / whole).rint().cast(image.format).copy(interpretation=name)
+
+
+def _of_heic(upload: bytes) -> Pixels:
+    """Samples (H, W, C) of 16 bits.
+
+    Raises:
+        Unsupported: its colour is multiplied by alpha.
+    """
+    file = pi_heif.open_heif(io.BytesIO(upload), convert_hdr_to_8bit=False)
+    image = file[file.primary_index]
+    if image.mode.startswith("RGBa"):
+        raise Unsupported
+    pixels = numpy.array(image)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return _from_upper_bits(pixels, int(image.info["bit_depth"])) if pixels.dtype == numpy.uint16 else pixels
 
 
 def _from_upper_bits(pixels: Pixels, bits: int) -> Pixels:

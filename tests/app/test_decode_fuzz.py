@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
-from app.pictures.container import PNG_SIGNATURE
 from app.pictures.decode import decode, prepare_decoders, read_header
+from app.pictures.png_chunks import PNG_SIGNATURE
 from tests.app.picture_files import FILES, LIMITS
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -217,7 +217,7 @@ def test_broken_metadata_does_not_cost_the_picture() -> None:
 
 
 def test_pixels_of_32_bits_are_refused() -> None:
-    with pytest.raises(UnsupportedFormat, match="32 bits"):
+    with pytest.raises(UnsupportedFormat, match="32-bit"):
         decode_image(Image.new("F", (4, 4)), "TIFF")
 
 
