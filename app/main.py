@@ -17,7 +17,7 @@ from app.errors import Unavailable
 from app.library.library import Library, NoModelError
 from app.library.loading import LoadError, Loading
 from app.library.network import ModelInfo, Network
-from app.pictures import png_filters
+from app.pictures.compiled import load_compiled
 from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
@@ -174,7 +174,7 @@ def build_service(settings: Settings) -> UpscaleService:
         SettingsError: the folder holds no weight file that can serve, or not the default model.
     """
     use_physical_cores()
-    png_filters.compiled()  # so that the log tells at the start
+    load_compiled()
     scheduler: Scheduler[Job, Pixels] = Scheduler(
         DeviceEngine(),
         max_queued_px=settings.max_queued_px,

@@ -7,17 +7,21 @@ PNG specification, third edition: https://www.w3.org/TR/png-3/
 """
 
 import asyncio
+import math
 import struct
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy
 from isal import isal_zlib
 
-from app.pictures.png_filters import Samples, filter_rows
+from app.pictures.png_deflate import deflated, room
+from app.pictures.png_filters import Bytes, Samples, filter_rows
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -26,10 +30,7 @@ MOST_PX = 2**31 - 1
 """Largest width and height of a PNG."""
 
 STRIP_BYTES = 256 * 1024
-"""Strips have about this size before compression: so small pictures have several, and joints cost a thousandth."""
-DEFLATE_LEVEL = 2
-"""ISA-L's: 3 takes half as long again for at most half a percent, 1 is as fast and up to three percent larger."""
-RAW_DEFLATE = -15
+"""Most bytes of a strip before compression, where a row has not more."""
 ZLIB_HEADER = b"\x78\x01"
 ADLER_BASE = 65521
 
@@ -69,8 +70,9 @@ class PngLayout:
 
     @property
     def strip_rows(self) -> int:
-        """Rows of each strip but the last."""
-        return max(1, STRIP_BYTES // (self.width * self.pixel_bytes))
+        """Rows of each strip but the last, which has about as many: threads shall end together."""
+        most = max(1, STRIP_BYTES // (self.width * self.pixel_bytes))
+        return -(-self.height // -(-self.height // most))
 
     def head(self) -> bytes:
         """The file up to its pixels."""
@@ -171,18 +173,29 @@ class _Strips:
                 self._parts, self._above = [], part[-1]
 
 
+class _Kept(threading.local):
+    """Memory that a thread keeps from strip to strip: to get it from the system anew takes as long as filtering."""
+
+    def array(self, name: str, shape: tuple[int, ...]) -> Bytes:
+        """An array whose content is left over from before."""
+        size, kept = math.prod(shape), self.__dict__.get(name)
+        if kept is None or kept.size < size:
+            kept = self.__dict__[name] = numpy.empty(size, numpy.uint8)
+        return cast(Bytes, kept[:size].reshape(shape))
+
+
+_kept = _Kept()
+
+
 def _deflate(strip: _Strip, layout: PngLayout) -> _Deflated:
     """Filter and compress a strip; runs in a thread."""
-    filtered = numpy.empty((sum(map(len, strip.parts)), 1 + layout.width * layout.pixel_bytes), numpy.uint8)
+    filtered = _kept.array("filtered", (sum(map(len, strip.parts)), 1 + layout.width * layout.pixel_bytes))
     above, top = strip.above, 0
     for part in strip.parts:
         filter_rows(part, above, filtered[top : top + len(part)])
         above, top = part[-1], top + len(part)
-    deflate = isal_zlib.compressobj(DEFLATE_LEVEL, wbits=RAW_DEFLATE)
-    compressed = deflate.compress(filtered), deflate.flush(isal_zlib.Z_FINISH if strip.last else isal_zlib.Z_SYNC_FLUSH)
-    return _Deflated(
-        chunk=_chunk(b"IDAT", *compressed), checksum=isal_zlib.adler32(filtered), filtered_bytes=filtered.size
-    )
+    body = deflated(filtered, last=strip.last, work=_kept.array("deflated", (room(filtered.size),)))
+    return _Deflated(chunk=_chunk(b"IDAT", *body), checksum=isal_zlib.adler32(filtered), filtered_bytes=filtered.size)
 
 
 def _joined_checksum(before: int, strip: _Deflated) -> int:
@@ -194,7 +207,7 @@ def _joined_checksum(before: int, strip: _Deflated) -> int:
     return weighted << 16 | total
 
 
-def _chunk(kind: bytes, *body: bytes) -> bytes:
+def _chunk(kind: bytes, *body: bytes | memoryview) -> bytes:
     checksum = 0
     for part in (kind, *body):
         checksum = isal_zlib.crc32(part, checksum)

@@ -4,23 +4,16 @@ PNG specification (third edition), section 9. The work is done by png_filters.c 
 numpy: the same bytes, several times slower, and taking turns with other threads.
 """
 
-import ctypes
-import logging
-from functools import cache
-from pathlib import Path
-
 import numpy
 from numpy.typing import NDArray
+
+from app.pictures.compiled import compiled
 
 Bytes = NDArray[numpy.uint8]
 Samples = NDArray[numpy.uint8 | numpy.uint16]
 
-LIBRARY = Path(__file__).with_name("libpng_filters.so")
-
 BLOCK_BYTES = 96 * 1024
 """numpy filters so much at a time, which stays in a core's cache with what is computed from it."""
-
-log = logging.getLogger(__name__)
 
 
 def filter_rows(samples: Samples, above: Samples | None, filtered: Bytes) -> None:
@@ -31,8 +24,8 @@ def filter_rows(samples: Samples, above: Samples | None, filtered: Bytes) -> Non
         above: (W, channels), the row before them; None at the top of the picture.
         filtered: (H, 1 + bytes of a row), where the result goes: the number of the filter, then what it leaves.
     """
-    library = compiled()
-    if library is None:
+    in_c = compiled("filter_rows")
+    if in_c is None:
         rows = max(1, BLOCK_BYTES // filtered.shape[1])
         for top in range(0, len(samples), rows):
             block, before = samples[top : top + rows], samples[top - 1] if top else above
@@ -43,7 +36,7 @@ def filter_rows(samples: Samples, above: Samples | None, filtered: Bytes) -> Non
     if above is not None:
         above = numpy.ascontiguousarray(above)
     height, _, channels = samples.shape
-    failed = library.filter_rows(
+    failed = in_c(
         samples.ctypes.data,
         samples.strides[0],
         None if above is None else above.ctypes.data,
@@ -55,20 +48,6 @@ def filter_rows(samples: Samples, above: Samples | None, filtered: Bytes) -> Non
     )
     if failed:
         raise MemoryError("no memory for four rows of a picture")
-
-
-@cache
-def compiled() -> ctypes.CDLL | None:
-    """The compiled filters, or None where there are none; the first call says in the log which."""
-    pointer, size = ctypes.c_void_p, ctypes.c_size_t
-    try:
-        library = ctypes.CDLL(str(LIBRARY))
-        library.filter_rows.argtypes = (pointer, ctypes.c_ssize_t, pointer, size, size, size, ctypes.c_int, pointer)
-    except (OSError, AttributeError) as error:
-        log.warning("numpy filters the rows of PNGs, slowly; `make native` compiles what is faster (%s)", error)
-        return None
-    log.info("compiled code filters the rows of PNGs")
-    return library
 
 
 def filter_in_numpy(samples: Samples, above: Samples | None, filtered: Bytes) -> None:

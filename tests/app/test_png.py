@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.pictures import png as encoder
+from app.pictures import png_deflate, png_filters
 from app.pictures.png import PngLayout, png_pieces
 from app.pictures.png_filters import Samples
 
@@ -122,6 +123,15 @@ def test_every_filter_is_chosen_somewhere_and_undone_by_a_reader(bits: int, pool
     rows = numpy.frombuffer(zlib.decompress(idat(file)), numpy.uint8).reshape(400, -1)
     assert set(rows[:, 0]) == set(range(5))
     assert (read_by_pypng(file) == pixels).all()
+
+
+def test_a_reader_gets_the_same_picture_where_nothing_is_compiled(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = some_pixels(300, 400, 3, 16)
+    for part in (png_filters, png_deflate):
+        monkeypatch.setattr(part, "compiled", lambda name: None)
+    assert (read_by_pypng(encode(layout_of(pixels), [pixels], pool)) == pixels).all()
 
 
 def test_rows_of_any_heights_make_the_same_file(pool: ThreadPoolExecutor) -> None:

@@ -1,9 +1,6 @@
 """The filters of PNG: the specification's sums, and compiled code that makes the same bytes as numpy."""
 
-import ctypes
-import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import cast
 
 import numpy
@@ -12,23 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.pictures import png_filters
+from app.pictures.compiled import compiled
 from app.pictures.png_filters import Bytes, Samples, filter_in_numpy, filter_rows
 
 
-@pytest.fixture
-def anew() -> Iterator[None]:
-    """What was found of compiled code is forgotten, before and after."""
-    png_filters.compiled.cache_clear()
-    yield
-    png_filters.compiled.cache_clear()
-
-
 @pytest.fixture(scope="module")
-def library() -> ctypes.CDLL:
-    found = png_filters.compiled()
-    if found is None:
+def in_c() -> None:
+    if compiled("filter_rows") is None:
         pytest.skip("nothing is compiled here: `make native`")
-    return found
 
 
 def filtered(
@@ -69,6 +57,7 @@ def test_a_row_gets_the_filter_that_leaves_least(rows: list[list[int]], chosen: 
     assert filtered(samples, None, filter_in_numpy)[:, 0].tolist() == chosen
 
 
+@pytest.mark.usefixtures("in_c")
 @settings(deadline=None)
 @given(
     height=st.integers(1, 12),
@@ -81,7 +70,6 @@ def test_a_row_gets_the_filter_that_leaves_least(rows: list[list[int]], chosen: 
     seed=st.integers(0, 999),
 )
 def test_compiled_code_and_numpy_make_the_same_bytes(
-    library: ctypes.CDLL,
     height: int,
     width: int,
     channels: int,
@@ -98,7 +86,8 @@ def test_compiled_code_and_numpy_make_the_same_bytes(
     assert (filtered(picture[1:], above) == filtered(picture[1:], above, filter_in_numpy)).all()
 
 
-def test_long_rows_are_summed_without_overflow(library: ctypes.CDLL) -> None:
+@pytest.mark.usefixtures("in_c")
+def test_long_rows_are_summed_without_overflow() -> None:
     samples = numpy.zeros((2, 20_000_000, 1), numpy.uint8)
     samples[:, 1::2] = 255
     samples[1, -1] = 254
@@ -110,27 +99,8 @@ def test_rows_whose_pixels_are_apart_are_filtered_too() -> None:
     assert (filtered(samples[1:], samples[0]) == filtered(samples.copy()[1:], samples[0].copy())).all()
 
 
-@pytest.mark.usefixtures("anew")
-def test_without_compiled_code_numpy_filters_in_blocks_and_the_log_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+def test_without_compiled_code_numpy_filters_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = numpy.random.default_rng(0).integers(0, 256, (50, 30, 3)).astype(numpy.uint8)
-    monkeypatch.setattr(png_filters, "LIBRARY", tmp_path / "libpng_filters.so")
+    monkeypatch.setattr(png_filters, "compiled", lambda name: None)
     monkeypatch.setattr(png_filters, "BLOCK_BYTES", 300)
     assert (filtered(samples[1:], samples[0]) == filtered(samples[1:], samples[0], filter_in_numpy)).all()
-    assert "make native" in caplog.text
-    assert len(caplog.records) == 1
-
-
-@pytest.mark.usefixtures("anew")
-def test_a_library_that_is_none_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(png_filters, "LIBRARY", tmp_path / "libpng_filters.so")
-    png_filters.LIBRARY.write_bytes(b"not a library")
-    assert png_filters.compiled() is None
-
-
-@pytest.mark.usefixtures("anew")
-def test_the_log_says_that_compiled_code_is_used(library: ctypes.CDLL, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    assert png_filters.compiled() is not None
-    assert "compiled" in caplog.text

@@ -1,0 +1,221 @@
+/* Filtered rows of a PNG -> deflate (RFC 1951), by Huffman codes and runs of equal bytes only.
+ *
+ * What a filter leaves of a photograph or of a network's answer repeats nothing but flat parts, so to look for other
+ * matches takes most of a compressor's time and makes the file larger: a short match costs more than its literals.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BLOCK = 128 << 10,  /* bytes that share codes */
+    END = 256,          /* of a block */
+    FIRST_LENGTH = 257, /* symbols from here on are lengths of runs */
+    SYMBOLS = 285,      /* the 286th is for the length 258 alone, which is not used */
+    LEAST_RUN = 16,
+    MOST_RUN = 257,
+    MOST_BITS = 12, /* of a code: deflate would allow 15; of these, four and what is left of a byte fit into 64 bits */
+};
+
+/* A code: its bits, to be written from the lowest on, and above them their number. */
+typedef uint32_t code;
+enum { NUMBER = 16 };
+
+struct writer {
+    uint8_t *at;
+    uint64_t bits;
+    unsigned held;
+};
+
+static inline void put(struct writer *writer, code code) {
+    writer->bits |= (uint64_t)(code & 0xFFFF) << writer->held;
+    writer->held += code >> NUMBER;
+}
+
+static inline void put_bits(struct writer *writer, unsigned number, unsigned bits) {
+    put(writer, number << NUMBER | bits);
+}
+
+/* Whole bytes leave; up to 57 bits may be put in before the next time. */
+static inline void flush(struct writer *writer) {
+    for (int i = 0; i < 8; i++) writer->at[i] = (uint8_t)(writer->bits >> 8 * i);
+    writer->at += writer->held >> 3;
+    writer->bits >>= writer->held & 56;
+    writer->held &= 7;
+}
+
+/* The next run at or after `from`: bytes that are each like the one before. Finds all of 31 and more, some of 16.
+ * Returns where it starts, `count` if there is none. */
+static size_t next_run(const uint8_t *bytes, size_t from, size_t count, size_t *length) {
+    for (size_t at = from + 1; at + LEAST_RUN <= count; at += LEAST_RUN) {
+        if (memcmp(bytes + at, bytes + at - 1, LEAST_RUN) != 0) continue;
+        size_t start = at, end = at + LEAST_RUN;
+        while (start > from + 1 && bytes[start - 1] == bytes[start - 2]) start--;
+        while (end < count && bytes[end] == bytes[end - 1]) end++;
+        *length = end - start;
+        return start;
+    }
+    *length = 0;
+    return count;
+}
+
+/* How much of a run one length says: never so much that less than the least would be left. */
+static size_t length_of(size_t run) {
+    if (run <= MOST_RUN) return run;
+    return run - MOST_RUN < LEAST_RUN ? run - LEAST_RUN : MOST_RUN;
+}
+
+/* The symbol for a length and how many bits follow it, which hold the lowest bits of the length less 3. */
+static unsigned length_symbol(size_t length, unsigned *extra) {
+    unsigned rest = (unsigned)length - 3, bits = 0;
+    while (rest >> bits >= 8) bits++;
+    *extra = bits;
+    return FIRST_LENGTH + 4 * bits + (rest >> bits);
+}
+
+static void count_symbols(const uint8_t *bytes, size_t count, uint32_t counts[SYMBOLS]) {
+    uint32_t literals[4][256] = {{0}}; /* one table would wait for itself where neighbours are equal */
+    for (size_t at = 0, run, length; at < count; at = run + length) {
+        run = next_run(bytes, at, count, &length);
+        for (; at + 4 <= run; at += 4)
+            for (int i = 0; i < 4; i++) literals[i][bytes[at + (size_t)i]]++;
+        for (; at < run; at++) literals[0][bytes[at]]++;
+        for (size_t left = length; left > 0; left -= length_of(left)) {
+            unsigned extra;
+            counts[length_symbol(length_of(left), &extra)]++;
+        }
+    }
+    for (int i = 0; i < 256; i++) counts[i] = literals[0][i] + literals[1][i] + literals[2][i] + literals[3][i];
+    counts[END] = 1;
+}
+
+static int by_weight(const void *one, const void *other) {
+    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
+    return (a > b) - (a < b);
+}
+
+/* Huffman's lengths of the codes of symbols, 0 where a symbol does not occur; at least two do. */
+static void code_lengths(const uint32_t counts[SYMBOLS], uint8_t lengths[SYMBOLS]) {
+    uint64_t leaves[SYMBOLS], weights[2 * SYMBOLS];
+    int parents[2 * SYMBOLS], depths[2 * SYMBOLS], used = 0;
+    for (int symbol = 0; symbol < SYMBOLS; symbol++)
+        if (counts[symbol] > 0) leaves[used++] = (uint64_t)counts[symbol] << 16 | (uint64_t)symbol;
+    qsort(leaves, (size_t)used, sizeof *leaves, by_weight);
+    for (int i = 0; i < used; i++) weights[i] = leaves[i] >> 16;
+
+    /* The two lightest nodes get a parent until one is left. Parents are made in the order of their weights. */
+    int deepest;
+    do {
+        int leaf = 0, inner = used, made = used;
+        for (; made < 2 * used - 1; made++) {
+            weights[made] = 0;
+            for (int child = 0; child < 2; child++) {
+                int lightest = leaf < used && (inner == made || weights[leaf] <= weights[inner]) ? leaf++ : inner++;
+                weights[made] += weights[lightest];
+                parents[lightest] = made;
+            }
+        }
+        depths[made - 1] = 0, deepest = 0;
+        for (int node = made - 2; node >= 0; node--) {
+            depths[node] = depths[parents[node]] + 1;
+            if (depths[node] > deepest) deepest = depths[node];
+        }
+        for (int i = 0; i < used; i++) weights[i] = (weights[i] + 1) / 2; /* flatter, if it was too deep */
+    } while (deepest > MOST_BITS);
+    memset(lengths, 0, SYMBOLS);
+    for (int i = 0; i < used; i++) lengths[leaves[i] & 0xFFFF] = (uint8_t)depths[i];
+}
+
+/* Codes in the order of their lengths and symbols, as RFC 1951 (3.2.2) has them. */
+static void assign_codes(const uint8_t lengths[SYMBOLS], code codes[SYMBOLS]) {
+    unsigned next = 0;
+    for (unsigned length = 1; length <= MOST_BITS; length++, next <<= 1) {
+        for (int symbol = 0; symbol < SYMBOLS; symbol++) {
+            if (lengths[symbol] != length) continue;
+            unsigned reversed = 0;
+            for (unsigned bit = 0; bit < length; bit++) reversed |= (next >> bit & 1) << (length - 1 - bit);
+            codes[symbol] = length << NUMBER | reversed;
+            next++;
+        }
+    }
+}
+
+/* The head of a block: the lengths of all codes, each in four bits, and those of the distances 1 and 2: some readers
+ * want a code for two. */
+static void put_head(struct writer *writer, int last, const uint8_t lengths[SYMBOLS]) {
+    put_bits(writer, 3, 4 | (last ? 1 : 0)); /* codes of its own */
+    put_bits(writer, 5, SYMBOLS - 257);
+    put_bits(writer, 5, 2 - 1);
+    put_bits(writer, 4, 19 - 4);
+    flush(writer);
+    for (int i = 0; i < 19; i++) { /* lengths 0 to 15 have codes of four bits; the first three are repetitions, unused */
+        put_bits(writer, 3, i < 3 ? 0 : 4);
+        flush(writer);
+    }
+    static const unsigned reversed[16] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
+    for (int symbol = 0; symbol < SYMBOLS; symbol++) {
+        put_bits(writer, 4, reversed[lengths[symbol]]);
+        flush(writer);
+    }
+    put_bits(writer, 4, reversed[1]);
+    put_bits(writer, 4, reversed[1]);
+    flush(writer);
+}
+
+static void put_symbols(struct writer *writer, const uint8_t *bytes, size_t count, const code codes[SYMBOLS]) {
+    struct writer w = *writer; /* in registers */
+    for (size_t at = 0, run, length; at < count; at = run + length) {
+        run = next_run(bytes, at, count, &length);
+        for (; at + 4 <= run; at += 4) {
+            for (int i = 0; i < 4; i++) put(&w, codes[bytes[at + (size_t)i]]);
+            flush(&w);
+        }
+        for (; at < run; at++) put(&w, codes[bytes[at]]);
+        flush(&w);
+        for (size_t left = length; left > 0; left -= length_of(left)) {
+            unsigned extra, symbol = length_symbol(length_of(left), &extra);
+            put(&w, codes[symbol]);
+            put_bits(&w, extra, ((unsigned)length_of(left) - 3) & ((1U << extra) - 1));
+            put_bits(&w, 1, 0); /* distance 1 */
+            flush(&w);
+        }
+    }
+    put(&w, codes[END]);
+    flush(&w);
+    *writer = w;
+}
+
+static void put_block(struct writer *writer, const uint8_t *bytes, size_t count, int last) {
+    uint32_t counts[SYMBOLS] = {0};
+    uint8_t lengths[SYMBOLS];
+    code codes[SYMBOLS] = {0};
+    count_symbols(bytes, count, counts);
+    code_lengths(counts, lengths);
+    assign_codes(lengths, codes);
+    put_head(writer, last, lengths);
+    put_symbols(writer, bytes, count, codes);
+}
+
+/* Compresses bytes into blocks that end on a byte boundary.
+ *
+ * last: whether the stream ends with them.
+ * deflated: with room for 1.5 x `count` + 512 bytes.
+ * Returns how many bytes they have become.
+ */
+size_t deflate_bytes(const uint8_t *bytes, size_t count, int last, uint8_t *deflated) {
+    struct writer writer = {deflated, 0, 0};
+    for (size_t at = 0; at < count; at += BLOCK) {
+        size_t rest = count - at;
+        put_block(&writer, bytes + at, rest < BLOCK ? rest : BLOCK, last && rest <= BLOCK);
+    }
+    if (!last) put_bits(&writer, 3, 0); /* an empty block of stored bytes, which begin on a boundary */
+    writer.held = (writer.held + 7) & ~7U;
+    flush(&writer);
+    if (!last) {
+        memcpy(writer.at, "\0\0\xFF\xFF", 4);
+        writer.at += 4;
+    }
+    return (size_t)(writer.at - deflated);
+}
