@@ -1,12 +1,17 @@
 """A decoded upload: what the network sees of it, and what must survive beside that."""
 
+import itertools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
 Pixels = NDArray[numpy.uint8 | numpy.uint16]
 """Levels of one depth; 0 is none, the type's largest number is all."""
+
+SLICE_ROWS = 64
+"""Rows whose hidden colour is found at a time: what is beside the picture in memory stays small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,26 +76,46 @@ def most(pixels: Pixels) -> int:
 
 def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:
     """The two planes (2, H, W, 3) of colour (H, W, 3) and alpha (H, W)."""
+    planes = numpy.empty((2, *colour.shape), colour.dtype)
+    planes[0], planes[1] = colour, alpha[..., None]
     visible = alpha > 0
-    filled = _spread(numpy.where(visible[..., None], colour, 0).astype(numpy.float32), visible)
-    opacity = numpy.broadcast_to(alpha[..., None], colour.shape)
-    return numpy.stack((filled.round().astype(colour.dtype), opacity))
+    if visible.all():
+        return planes
+    around = _spread(*_halved(colour, visible))
+    for top in range(0, len(colour), SLICE_ROWS):
+        rows = slice(top, top + SLICE_ROWS)
+        hidden = ~visible[rows]
+        planes[0, rows][hidden] = _doubled(around[top // 2 : top // 2 + SLICE_ROWS // 2], hidden.shape)[hidden].round()
+    return planes
 
 
 def _spread(colour: NDArray[numpy.float32], known: NDArray[numpy.bool_]) -> NDArray[numpy.float32]:
     """Fill what is not known with the mean of what is, in ever larger squares around it.
 
     Args:
-        colour: (H, W, 3), zero where it is not known.
+        colour: (H, W, 3).
         known: (H, W).
     """
-    height, width = known.shape
-    if known.all() or height == width == 1:
+    if known.all() or known.size == 1:
         return colour
-    to_even = ((0, height % 2), (0, width % 2))
-    pairs = ((height + 1) // 2, 2, (width + 1) // 2, 2)
-    count = numpy.pad(known, to_even).reshape(pairs).sum(axis=(1, 3))
-    total = numpy.pad(colour, (*to_even, (0, 0))).reshape(*pairs, 3).sum(axis=(1, 3))
-    half_size = _spread(total / numpy.maximum(count, 1)[..., None].astype(numpy.float32), count > 0)
-    around = half_size.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
+    around = _doubled(_spread(*_halved(colour, known)), known.shape)
     return numpy.where(known[..., None], colour, around)
+
+
+def _halved(colour: NDArray[Any], known: NDArray[numpy.bool_]) -> tuple[NDArray[numpy.float32], NDArray[numpy.bool_]]:
+    """The mean of what is known in each square of 2 x 2, and whether anything is."""
+    height, width = known.shape
+    shape = (-(-height // 2), -(-width // 2))
+    total, count = numpy.zeros((*shape, 3), numpy.float32), numpy.zeros(shape, numpy.float32)
+    for top in range(0, height, SLICE_ROWS):
+        for row, column in itertools.product((0, 1), (0, 1)):
+            here = slice(top + row, top + SLICE_ROWS, 2), slice(column, None, 2)
+            some = known[here]
+            there = slice(top // 2, top // 2 + some.shape[0]), slice(some.shape[1])
+            total[there] += colour[here] * some[..., None]
+            count[there] += some
+    return total / numpy.maximum(count, numpy.float32(1))[..., None], count > 0
+
+
+def _doubled(half_size: NDArray[numpy.float32], shape: tuple[int, ...]) -> NDArray[numpy.float32]:
+    return half_size.repeat(2, axis=0).repeat(2, axis=1)[: shape[0], : shape[1]]
