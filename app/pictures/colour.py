@@ -7,7 +7,7 @@ import numpy
 from PIL import Image, ImageCms
 
 from app.errors import UnsupportedFormat
-from app.pictures.picture import Pixels
+from app.pictures.picture import SLICE_ROWS, Pixels
 
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 OTHER_SPACES = {"CMYK": "CMYK", "LAB": "LAB"}
@@ -54,10 +54,19 @@ def of_image(image: Image.Image) -> Samples:
         return Samples(colour=_in_srgb(image), alpha=None, grey=False, converted=True)
     grey = image.mode in GREY_MODES
     if image.has_transparency_data:
-        whole = image.convert("LA") if image.mode == "La" else image  # which Pillow converts to nothing else
-        pixels = numpy.asarray(whole.convert("RGBA"))
+        pixels = _levels(image, "RGBA")
         return Samples(colour=pixels[..., :3], alpha=pixels[..., 3], grey=grey)
-    return Samples(colour=numpy.asarray(image.convert("RGB")), alpha=None, grey=grey)
+    return Samples(colour=_levels(image, "RGB"), alpha=None, grey=grey)
+
+
+def _levels(image: Image.Image, mode: str) -> Pixels:
+    """Samples (H, W, C) of a mode, a few rows at a time: converted as a whole, they would be in memory four times."""
+    levels = numpy.empty((image.height, image.width, len(mode)), numpy.uint8)
+    for top in range(0, image.height, SLICE_ROWS):
+        rows = image.crop((0, top, image.width, min(top + SLICE_ROWS, image.height)))
+        straight = rows.convert("LA") if rows.mode == "La" else rows  # which Pillow converts to nothing else
+        levels[top : top + SLICE_ROWS] = numpy.asarray(straight.convert(mode))
+    return levels
 
 
 def _sixteen_bits(image: Image.Image) -> Pixels:

@@ -11,7 +11,7 @@ Pixels = NDArray[numpy.uint8 | numpy.uint16]
 """Levels of one depth; 0 is none, the type's largest number is all."""
 
 SLICE_ROWS = 64
-"""Rows whose hidden colour is found at a time: what is beside the picture in memory stays small."""
+"""Rows that are worked on at a time where all are there: what is beside the picture in memory stays small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,8 @@ def _halved(colour: NDArray[Any], known: NDArray[numpy.bool_]) -> tuple[NDArray[
             there = slice(top // 2, top // 2 + some.shape[0]), slice(some.shape[1])
             total[there] += colour[here] * some[..., None]
             count[there] += some
-    return total / numpy.maximum(count, numpy.float32(1))[..., None], count > 0
+    total /= numpy.maximum(count, 1)[..., None]
+    return total, count > 0
 
 
 def _doubled(half_size: NDArray[numpy.float32], shape: tuple[int, ...]) -> NDArray[numpy.float32]:
