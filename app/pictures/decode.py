@@ -122,8 +122,7 @@ def _blaming(file: _File) -> Iterator[None]:
     except ServiceError:
         raise
     except Exception as error:
-        kind = file.image.format
-        raise Unprocessable(f"the {kind} file is truncated or corrupt ({_one_line(error)})") from error
+        raise deep.refusal(file.image.format or "picture", error) from error
 
 
 def _opened(upload: bytes, limits: Limits, *, whole: bool = True) -> _File:

@@ -4,6 +4,7 @@ libvips, and for HEIC pi-heif, get the file only after its size has been checked
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy
 import pi_heif
 import pyvips
 
-from app.errors import Unprocessable, UnsupportedFormat
+from app.errors import ServiceError, Unprocessable, UnsupportedFormat
 from app.pictures.colour import NO_RANGE, Samples, of_channels
 from app.pictures.limits import Limits
 from app.pictures.picture import Pixels
@@ -20,8 +21,10 @@ from app.pictures.picture import Pixels
 SRGB = "srgb"
 """libvips' own name of the profile."""
 
-NOT_KNOWN = ("not supported", "not a whole number", "unsupported", "samples out of range")
-"""In libvips' text where it does not know a kind of file, which is not the file's fault."""
+NOT_KNOWN = re.compile(
+    r"not supported|unsupported|not a whole number|out of range|not \d bands|not (been built in|configured)"
+)
+"""In the text of libvips or libheif where it does not know a kind of file, which is not the file's fault."""
 
 LOADERS = {
     "PNG": pyvips.Image.pngload_buffer,
@@ -99,12 +102,18 @@ def _blaming(file_format: str) -> Iterator[None]:
     try:
         yield
     except pyvips.Error as error:
-        reason = " ".join(str(error).split())[:200]
-        if any(known in reason for known in NOT_KNOWN):
-            raise UnsupportedFormat(
-                f"a {file_format} of this rare kind is not accepted ({reason}); save it as an ordinary one or as PNG"
-            ) from error
-        raise Unprocessable(f"the {file_format} file is truncated or corrupt ({reason})") from error
+        raise refusal(file_format, error) from error
+
+
+def refusal(file_format: str, error: Exception) -> ServiceError:
+    """Why a file is not accepted over whose pixels a decoder has tripped: of a rare kind, or broken."""
+    for line in str(error).splitlines():
+        if NOT_KNOWN.search(line):
+            return UnsupportedFormat(
+                f"a {file_format} of this rare kind is not accepted ({line.strip()[:200]}); save it as PNG"
+            )
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return Unprocessable(f"the {file_format} file is truncated or corrupt ({reason})")
 
 
 def samples(upload: bytes, file_format: str) -> Samples:
@@ -124,7 +133,7 @@ def samples(upload: bytes, file_format: str) -> Samples:
         image = _as_rgb(loaded)
         pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
     except pyvips.Error as error:
-        if any(known in str(error) for known in NOT_KNOWN):
+        if NOT_KNOWN.search(str(error)):
             raise Unsupported from error
         raise
     upright = file_format == "AVIF"

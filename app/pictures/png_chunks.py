@@ -57,13 +57,16 @@ def png_header(upload: bytes, limits: Limits, *, whole: bool = True) -> PngHeade
     """
     kinds: set[bytes] = set()
     dropped: list[tuple[int, int]] = []
-    frames, bits, colour_type = 0, 0, 0
+    frames, bits, colour_type, before = 0, 0, 0, b""
     for chunk in _chunks(upload, whole):
         if chunk.kind == b"IHDR":
             width, height, bits, colour_type = _picture(chunk.body)
             limits.check_size(width, height, len(upload))
         elif not kinds:
             raise Unprocessable("the PNG file begins with another chunk than IHDR")
+        if chunk.kind == b"IDAT" != before and b"IDAT" in kinds:
+            raise Unprocessable(f"the PNG file is corrupt: a chunk {_name(before)} lies between its chunks IDAT")
+        before = chunk.kind
         if chunk.kind not in (b"IDAT", b"fdAT"):
             limits.check_metadata(f"the PNG's chunk {_name(chunk.kind)} at byte {chunk.place}", len(chunk.body))
         if chunk.kind == b"fcTL":

@@ -154,6 +154,14 @@ def test_a_jpeg_of_a_rare_kind_is_no_damaged_one(place: int, byte: int, said: st
         read_header(bytes(file), LIMITS)
 
 
+def test_a_tiff_of_an_unusual_depth_is_told_so() -> None:
+    made = io.BytesIO()
+    Image.new("RGB", (8, 4)).save(made, "TIFF")
+    file = made.getvalue().replace(struct.pack("<3H", 8, 8, 8), struct.pack("<3H", 10, 10, 10))
+    with pytest.raises(UnsupportedFormat, match="TIFF of this rare kind"):
+        decode(file, LIMITS)
+
+
 def test_signed_pixels_are_told_what_they_are() -> None:
     made = pyvips.Image.new_from_array(numpy.zeros((4, 4, 3), numpy.int16))
     with pytest.raises(UnsupportedFormat, match=r"signed.*kind short"):

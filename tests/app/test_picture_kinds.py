@@ -213,6 +213,10 @@ def test_pixels_out_of_nothing_are_refused() -> None:
         (lambda file: file[:8] + chunk(b"IHDR", bytes(13)) + file[33:], "0 x 0 px"),
         (lambda file: file[:33] + file[-12:], "no chunk IDAT"),
         (lambda file: file[:8] + file[33:], "begins with another chunk"),
+        (
+            lambda file: file[:-12] + chunk(b"tEXt", b"a\0b") + chunk(b"IDAT", b"") + file[-12:],
+            "between its chunks IDAT",
+        ),
     ],
 )
 def test_a_damaged_png_is_told_what_is_wrong(damage: object, said: str) -> None:
