@@ -1,79 +1,204 @@
-"""python -m benchmarks.decoders FOLDER: our decoder beside Pillow's on every file; prints where they differ.
+"""python -m benchmarks.decoders FOLDER: judge our decoder over every file of a folder, beside others.
 
-Pillow's own test pictures are a good folder: `pip download pillow --no-deps --no-binary :all:`, then `Tests/images`.
+Each file goes the whole way: header, decoder, a network that doubles every pixel, PNG, and back. It is done in a
+process of its own, with a limit of memory and of time, so a file that ends the process or hangs is a line of the table.
+Prints what is wrong, and what is refused by status and reason, with the first file of each.
+
+Pillow's own test pictures are a good folder: `pip download pillow --no-deps --no-binary pillow`, then `Tests/images`.
 """
 
 import argparse
-import io
+import asyncio
+import multiprocessing
+import os
+import re
+import resource
 import time
+import traceback
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-import numpy
-from PIL import Image, ImageOps
+import pyvips
 
 from app.errors import ServiceError
-from app.pictures.decode import decode, prepare_decoders
+from app.pictures.decode import decode, prepare_decoders, read_header
+from app.pictures.encode import FORMATS, encoded, layout_of
+from app.pictures.finish import Finish
 from app.pictures.limits import Limits
-from app.pictures.picture import Picture
+from app.pictures.picture import Picture, Pixels
 from app.settings import Settings
+from benchmarks.tables import print_table
+from benchmarks.witnesses import WITNESSES, difference
 
-SLOW_S = 1.0
-"""A file that takes longer is named."""
+AGREED = 2.0
+"""Levels of 8 bits that decoders of one format may be apart."""
+
+MOST_PX = 2**20
+"""Larger pictures are decoded only, and not answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of one file."""
+
+    outcome: str
+    """right; wrong; alone, where nobody else reads it; unjudged, where nobody else can tell; refused; crash."""
+    reason: str = ""
+    readers: Sequence[str] = ()
+    """Who else reads it."""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    """Of memory, beyond what the process had before."""
 
 
 def main() -> None:
-    """Compare, print one line for each file that differs, and count the outcomes."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Judge, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--seconds", type=float, default=30.0, help="most for one step of a file")
+    parser.add_argument("--memory-gib", type=float, default=6.0, help="address space of the process")
+    options = parser.parse_args()
+    files = sorted(path for path in options.folder.rglob("*") if path.is_file())
+    verdicts = dict(judged(files, options.seconds, round(options.memory_gib * 2**30)))
+    print_verdicts(verdicts)
+
+
+def print_verdicts(verdicts: dict[Path, Verdict]) -> None:
+    """Print all that is not right, and how often what came out."""
+    suspect = {path: said for path, said in verdicts.items() if said.outcome not in ("right", "refused")}
+    rows = [
+        (path.name, said.outcome, said.reason, f"{said.seconds:.1f}", f"{said.peak_bytes / 2**20:.0f}")
+        for path, said in suspect.items()
+    ]
+    print_table(("file", "outcome", "why", "s", "MiB"), rows)
+    refused: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path, said in verdicts.items():
+        if said.outcome == "refused":
+            refused[re.sub(r"\d+", "N", said.reason[4:]), ", ".join(said.readers)].append(said.reason[:4] + path.name)
+    grouped = [(reason, readers, str(len(names)), names[0]) for (reason, readers), names in sorted(refused.items())]
+    print_table(("refused because", "read by", "files", "for one"), grouped)
+    slowest = max(verdicts.values(), key=lambda said: said.seconds, default=Verdict(outcome=""))
+    largest = max(verdicts.values(), key=lambda said: said.peak_bytes, default=Verdict(outcome=""))
+    counts = Counter(said.outcome for said in verdicts.values())
+    print(", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()))
+    print(
+        f"at most {slowest.seconds:.1f} s and {largest.peak_bytes / 2**20:.0f} MiB for a file to be decoded or refused"
+    )
+
+
+def judged(files: Sequence[Path], most_s: float, memory_bytes: int) -> Iterator[tuple[Path, Verdict]]:
+    """The verdict on each file.
+
+    Args:
+        most_s: after so many seconds without a step done, a file is given up.
+        memory_bytes: address space of the process that decodes.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    process, line = None, None
+    for path in files:
+        if process is None or line is None:
+            line, other = spawn.Pipe()
+            process = spawn.Process(target=_judge, args=(other, memory_bytes), daemon=True)
+            process.start()
+            other.close()
+        line.send(path)
+        step, verdict = "our decoder", Verdict(outcome="crash")
+        try:
+            while step:
+                if not line.poll(most_s):
+                    raise TimeoutError(f"nothing for {most_s:.0f} s")
+                step, verdict = line.recv()
+        except (EOFError, ConnectionResetError, TimeoutError) as error:
+            if verdict.outcome != "refused":
+                outcome = "unjudged" if step in WITNESSES else "crash"
+                verdict = replace(verdict, outcome=outcome, reason=f"in {step}: {type(error).__name__} {error}")
+            process.kill()
+            process.join()
+            process = None
+        yield path, verdict
+
+
+def _judge(line: Connection, memory_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries complain there
     warnings.simplefilter("ignore")
     prepare_decoders()
     limits = Limits.of(Settings())
-    outcomes: Counter[str] = Counter()
-    for path in sorted(path for path in parser.parse_args().folder.rglob("*") if path.is_file()):
-        upload = path.read_bytes()
-        began_s = time.perf_counter()
-        try:
-            picture, said = decode(upload, limits), "decoded"
-        except ServiceError as error:
-            picture, said = None, f"{error.status} {error.detail}"
-        took_s = time.perf_counter() - began_s
-        outcomes[said[:7].split()[0]] += 1
-        difference = _difference(picture, _seen_by_pillow(upload, limits.max_picture_px), said)
-        if difference or took_s > SLOW_S:
-            print(f"{path.name}: {difference or 'the same'} ({took_s:.1f} s)")
-    print(", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()))
+    while True:
+        upload = line.recv().read_bytes()
+        picture, verdict = _decoded(upload, limits)
+        if picture is not None and verdict.outcome == "right":
+            line.send(("our encoder", verdict))
+            if (off := _off_in_answer(picture)) > 0:
+                verdict = replace(verdict, outcome="wrong", reason=f"the answer is off by {off:.1f} levels")
+        line.send(("", _beside_others(upload, picture, verdict, line)))
 
 
-def _seen_by_pillow(upload: bytes, max_px: int) -> Image.Image | None:
+def _decoded(upload: bytes, limits: Limits) -> tuple[Picture | None, Verdict]:
+    Path("/proc/self/clear_refs").write_text("5")  # the highest use of memory counts from here
+    before, began_s, picture = _memory("VmRSS"), time.perf_counter(), None
+    verdict = Verdict(outcome="right")
     try:
-        image = Image.open(io.BytesIO(upload))
-        if image.width * image.height > max_px:
-            return None
-        image.load()
-        return ImageOps.exif_transpose(image)
+        header = read_header(upload, limits)
+        picture = decode(upload, limits)
+        if sorted((header.height, header.width)) != sorted((picture.height, picture.width)):
+            verdict = Verdict(outcome="wrong", reason="another size in the header")
+        if header.bits != picture.bits or header.planes < len(picture.planes):
+            verdict = Verdict(outcome="wrong", reason="the header tells less than there is")
+    except ServiceError as error:
+        verdict = Verdict(outcome="refused", reason=f"{error.status} {error.detail}")
     except Exception:
-        return None  # it cannot read it
+        verdict = Verdict(outcome="crash", reason=traceback.format_exc(limit=-2))
+    took_s = time.perf_counter() - began_s
+    return picture, replace(verdict, seconds=took_s, peak_bytes=_memory("VmHWM") - before)
 
 
-def _difference(ours: Picture | None, theirs: Image.Image | None, said: str) -> str:
-    if ours is None:
-        return f"Pillow reads it, we say {said}" if theirs is not None else ""
-    if theirs is None:
-        return "only we read it"
-    if theirs.size != (ours.width, ours.height):
-        return f"{theirs.size} there, {(ours.width, ours.height)} here"
-    levels = ours.planes.astype(int) if ours.bits == 8 else (ours.planes.astype(int) + 128) // 257
-    if theirs.mode.startswith("I;16"):  # which Pillow clips when it converts it
-        theirs = Image.fromarray(((numpy.asarray(theirs).astype(int) + 128) // 257).astype(numpy.uint8))
-    expected = numpy.array(theirs.convert("RGBA")).astype(int)
-    alpha = levels[1, ..., 0] if ours.transparent else numpy.full_like(expected[..., 3], 255)
-    off = max(
-        int(numpy.abs(levels[0] - expected[..., :3])[alpha > 0].max(initial=0)),
-        int(numpy.abs(alpha - expected[..., 3]).max()),
-    )
-    return f"mode {theirs.mode}: off by up to {off} levels" if off > 1 else ""
+def _memory(what: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(what)).split()[1])
+
+
+def _off_in_answer(picture: Picture) -> float:
+    """How far the PNG of the picture doubled is off, in levels of 8 bits."""
+    if picture.width * picture.height > MOST_PX:
+        return 0.0
+    layout = layout_of(picture, FORMATS["png"], height=2 * picture.height, width=2 * picture.width)
+    finish = Finish(picture, 2, layout)
+
+    async def rows() -> AsyncIterator[Pixels]:
+        yield finish.rows(picture.planes.repeat(2, axis=1).repeat(2, axis=2))
+
+    async def whole() -> bytes:
+        with ThreadPoolExecutor(1) as pool:
+            return b"".join([piece async for piece in encoded(rows(), layout, FORMATS["png"], pool)])
+
+    seen = pyvips.Image.pngload_buffer(asyncio.run(whole()), fail_on="error")
+    pixels = seen.numpy().reshape(seen.height, seen.width, seen.bands)[::2, ::2]
+    return difference(picture, pixels)
+
+
+def _beside_others(upload: bytes, picture: Picture | None, verdict: Verdict, line: Connection) -> Verdict:
+    differences: dict[str, float] = {}
+    unclear = False
+    for name, witness in WITNESSES.items():
+        line.send((name, verdict))
+        try:
+            seen = witness(upload)
+        except Exception:
+            continue  # it does not read it
+        unclear = unclear or seen is None
+        if seen is not None:
+            differences[name] = 0.0 if picture is None else difference(picture, seen)
+    verdict = replace(verdict, readers=list(differences))
+    if verdict.outcome != "right" or min(differences.values(), default=float("inf")) <= AGREED:
+        return verdict
+    said = ", ".join(f"{name} is off by {off:.1f}" for name, off in differences.items())
+    return replace(verdict, outcome="wrong" if said else "unjudged" if unclear else "alone", reason=said)
 
 
 if __name__ == "__main__":

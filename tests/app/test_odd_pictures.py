@@ -14,6 +14,7 @@ from app.pictures import deep
 from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.picture import Pixels
 from tests.app.conftest import encoded, noise
+from tests.app.heic_file import SIDE, heic
 from tests.app.picture_files import HEIGHT, LIMITS, WIDTH, chunk, levels, png, tiff
 
 prepare_decoders()
@@ -166,3 +167,21 @@ def test_signed_pixels_are_told_what_they_are() -> None:
     made = pyvips.Image.new_from_array(numpy.zeros((4, 4, 3), numpy.int16))
     with pytest.raises(UnsupportedFormat, match=r"signed.*kind short"):
         decode(made.tiffsave_buffer(), LIMITS)
+
+
+@pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_a_heic_is_read_in_its_depth_and_turned_once(bits: int, quarter_turns: int) -> None:
+    grey = numpy.random.default_rng(bits).integers(0, 2**bits, (SIDE, SIDE)).astype(numpy.uint16)
+    file = heic(grey, bits=bits, quarter_turns=quarter_turns)
+    picture = decode(file, LIMITS)
+    assert picture.bits == read_header(file, LIMITS).bits == (8 if bits == 8 else 16)
+    most = 255 if bits == 8 else 65_535
+    wanted = numpy.rot90(grey, quarter_turns)[..., None] / (2**bits - 1) * most
+    assert numpy.abs(picture.planes[0] - wanted).max() <= 0.5
+
+
+def test_a_heic_that_ends_in_its_pixels_is_refused() -> None:
+    file = heic(numpy.full((SIDE, SIDE), 77, numpy.uint16))
+    with pytest.raises(Unprocessable, match="the HEIF file is truncated or corrupt"):
+        decode(file[:-100], LIMITS)
