@@ -185,3 +185,15 @@ def test_a_heic_that_ends_in_its_pixels_is_refused() -> None:
     file = heic(numpy.full((SIDE, SIDE), 77, numpy.uint16))
     with pytest.raises(Unprocessable, match="the HEIF file is truncated or corrupt"):
         decode(file[:-100], LIMITS)
+
+
+def test_a_ycck_jpeg_is_no_cmyk_one() -> None:
+    inks = Image.merge("CMYK", [Image.new("L", (16, 16), level) for level in (120, 100, 160, 40)])
+    cmyk = encoded(inks, "JPEG", quality=100)
+    adobe = cmyk.index(b"Adobe")
+    assert cmyk[adobe + 11] == 0
+    ycck = cmyk[: adobe + 11] + b"\2" + cmyk[adobe + 12 :]
+    luma, blue, red, black = (255 - level for level in (120, 100, 160, 40))  # as such files keep them
+    light = luma + numpy.array((1.402 * (red - 128), -0.344 * (blue - 128) - 0.714 * (red - 128), 1.772 * (blue - 128)))
+    wanted = (255 - light) * black / 255
+    assert numpy.abs(decode(ycck, LIMITS).planes[0] - wanted).max() <= 2
