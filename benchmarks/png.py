@@ -9,9 +9,10 @@ import io
 import os
 import statistics
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -101,10 +102,12 @@ def ours(pool: ThreadPoolExecutor, threads: int) -> Encode:
         layout = PngLayout(width=width, height=height, channels=channels, bits=8)
         return b"".join([piece async for piece in png_pieces(layout, rows(picture), pool, ahead=threads)])
 
-    def encode(picture: Pixels) -> bytes:
-        with closing(asyncio.new_event_loop()) as loop:  # `asyncio.run` writes out what it returns, all of it
-            return loop.run_until_complete(encoded(picture))
+    loop = asyncio.new_event_loop()  # one for all pictures, as in the service
 
+    def encode(picture: Pixels) -> bytes:
+        return loop.run_until_complete(encoded(picture))
+
+    weakref.finalize(encode, loop.close)
     return encode
 
 
