@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -17,7 +17,8 @@ from model.rrdb import RRDB, ResidualDenseBlock, RRDBNet
 WINDOW = {"cpu": (34, 128), "cuda": (258, 512)}
 """Rows and width of the window that a device is timed with: of the order of a band."""
 
-ROUNDS = 3
+ROUNDS = 8
+"""The ways take turns, and the best round of each counts: other work on the machine must not decide."""
 CALLS = {"cpu": 1, "cuda": 10}
 """In each round; launches of a GPU that overlap take less."""
 
@@ -45,7 +46,12 @@ def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
     dtype, channels, growth = fast_dtype(device), net.config.channels, net.config.growth
     if device.type != "cpu" or dtype is torch.float32 or not isinstance(net.body[0], RRDB):
         return dtype
-    rounded_s, exact_s = (_seconds_at_best(channels, growth, some, device) for some in (dtype, torch.float32))
+    rounded_s, exact_s = _seconds(
+        [
+            (_dense_block(channels, growth, some, device), fastest_way(channels, growth, some, device)())
+            for some in (dtype, torch.float32)
+        ]
+    )
     log.info("a dense block takes %.2f ms in %s and %.2f ms in float32", 1e3 * rounded_s, dtype, 1e3 * exact_s)
     return torch.float32 if exact_s <= ABOUT_AS_FAST * rounded_s else dtype
 
@@ -87,17 +93,12 @@ def fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.de
         if error > TOLERANCE[dtype]:
             log.warning("%s is off by %.2g of the largest value, so the library convolves", name, error)
             return library
-        library_s, ours_s = _seconds(block, library()), _seconds(block, ours())
+        library_s, ours_s = _seconds([(block, library()), (block, ours())])
     except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
         log.warning("%s does not run here, so the library convolves: %s", name, error)
         return library
     log.info("a dense block takes %.2f ms by the library, %.2f ms by %s", 1e3 * library_s, 1e3 * ours_s, name)
     return ours if ours_s < library_s else library
-
-
-def _seconds_at_best(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> float:
-    way = fastest_way(channels, growth, dtype, device)
-    return _seconds(_dense_block(channels, growth, dtype, device), way())
 
 
 def _dense_block(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> ResidualDenseBlock:
@@ -127,15 +128,16 @@ def _difference(block: ResidualDenseBlock, ours: Convolver, library: Convolver) 
     return float((_run(block, ours).float() - expected).abs().max() / expected.abs().max())
 
 
-def _seconds(block: ResidualDenseBlock, convolve: Convolver) -> float:
-    """What the convolutions of a block take in the best round."""
-    device, best_s = block.conv5.weight.device, math.inf
-    calls = CALLS[device.type]
+def _seconds(ways: Sequence[tuple[ResidualDenseBlock, Convolver]]) -> list[float]:
+    """What the convolutions of each block take in its best round."""
+    best_s = [math.inf] * len(ways)
     for _ in range(1 + ROUNDS):  # the first one compiles or chooses an algorithm
-        began_s = time.perf_counter()
-        for _ in range(calls):
-            _run(block, convolve)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best_s = min(best_s, (time.perf_counter() - began_s) / calls)
+        for number, (block, convolve) in enumerate(ways):
+            device = block.conv5.weight.device.type
+            began_s = time.perf_counter()
+            for _ in range(CALLS[device]):
+                _run(block, convolve)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best_s[number] = min(best_s[number], (time.perf_counter() - began_s) / CALLS[device])
     return best_s

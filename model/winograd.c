@@ -20,7 +20,7 @@ enum { SIDE = 4, REACH = 6, FACTORS = 36 };
 enum { LINE = 16 };
 
 /* Tiles that a thread takes at a time: more of them read the weights less often and need more of its cache. */
-enum { AT_ONCE = 24 };
+enum { AT_ONCE = 12 };
 
 /* Floats of a plane of factors beyond the last: planes a power of two apart would fall onto the same lines of a cache. */
 enum { APART = LINE };

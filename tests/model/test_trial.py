@@ -31,7 +31,7 @@ def ours_is(monkeypatch: pytest.MonkeyPatch, convolve: object) -> None:
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[type, float]) -> None:
-    monkeypatch.setattr(trial, "_seconds", lambda block, convolve: seconds[type(convolve)])
+    monkeypatch.setattr(trial, "_seconds", lambda ways: [seconds[type(convolve)] for _, convolve in ways])
 
 
 @pytest.mark.skipif(winograd.compiled() is None, reason="nothing is compiled")
@@ -76,7 +76,7 @@ def test_exact_numbers_are_worth_a_little_time(
 ) -> None:
     monkeypatch.setattr(trial, "fast_dtype", lambda device: torch.bfloat16)
     seconds = {torch.bfloat16: 1.0, torch.float32: exact_s}
-    monkeypatch.setattr(trial, "_seconds", lambda block, convolve: seconds[block.conv5.weight.dtype])
+    monkeypatch.setattr(trial, "_seconds", lambda ways: [seconds[block.conv5.weight.dtype] for block, _ in ways])
     assert best_dtype(random_net(CONFIG), CPU) is wins
 
 
