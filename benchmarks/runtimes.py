@@ -17,10 +17,10 @@ from torch import Tensor
 
 from benchmarks.graph import INPUT, OUTPUT
 from benchmarks.ncnn_model import write_generator
-from model.convolution import Convolver, FusedConvolver, library_convolution
 from model.device import fast_dtype
 from model.rrdb import RRDBNet
 from model.transfer import Pixels
+from model.trial import best_dtype, library_way
 from model.upscaler import Upscaler
 
 BAND_ROWS = (16, 32, 64, 128)
@@ -51,8 +51,8 @@ def builders(net: RRDBNet, device: torch.device, height: int, width: int) -> dic
     Args:
         net: on the CPU in float32; it stays as it is.
     """
-    dtype = fast_dtype(device)
-    fast = str(dtype).removeprefix("torch.")
+    dtype, our_dtype = fast_dtype(device), best_dtype(net, device)
+    fast, best = (str(some).removeprefix("torch.") for some in (dtype, our_dtype))
     on_cpu, on_gpu = partial(_only_on, "cpu", device), partial(_only_on, "cuda", device)
     compiled = partial(eager, net, device, dtype, torch.channels_last)
     return {
@@ -60,10 +60,9 @@ def builders(net: RRDBNet, device: torch.device, height: int, width: int) -> dic
         f"PyTorch eager, {fast}, channels last": lambda: eager(net, device, dtype, torch.channels_last),
         f"torch.compile, {fast}": on_gpu(lambda: compiled("default")),
         f"torch.compile, max-autotune, {fast}": on_gpu(lambda: compiled("max-autotune")),
-        f"our runtime, whole, PyTorch's convolution, {fast}": lambda: _whole(net, device, library_convolution),
-        f"our runtime, whole, our kernel, {fast}": on_gpu(lambda: _whole(net, device, FusedConvolver())),
-        f"our runtime, whole, {fast}": lambda: _whole(net, device),
-        **{f"our runtime, bands of {rows} rows, {fast}": partial(_stream, net, device, rows) for rows in BAND_ROWS},
+        f"our runtime, whole, the library's convolutions, {fast}": lambda: _whole(net, device, dtype),
+        f"our runtime, whole, {best}": lambda: _whole(net, device),
+        **{f"our runtime, bands of {rows} rows, {best}": partial(_stream, net, device, rows) for rows in BAND_ROWS},
         "OpenVINO, float32": on_cpu(lambda: _openvino(net, "f32", height, width)),
         "OpenVINO, bfloat16": on_cpu(lambda: _openvino(net, "bf16", height, width)),
         "ONNX Runtime, float32": on_cpu(lambda: _onnxruntime(net, height, width)),
@@ -104,8 +103,10 @@ def ours(net: RRDBNet, device: torch.device) -> Runtime:
     return lambda picture: whole(picture) if picture[..., 0].size <= WHOLE_PX else stream(picture)
 
 
-def _whole(net: RRDBNet, device: torch.device, convolve: Convolver | None = None) -> Runtime:
-    upscaler = Upscaler(copy.deepcopy(net), device, convolve=convolve)
+def _whole(net: RRDBNet, device: torch.device, library_dtype: torch.dtype | None = None) -> Runtime:
+    """Our runtime, or what it would be with the library's convolutions in a number format."""
+    convolve = library_way(library_dtype, device)() if library_dtype else None
+    upscaler = Upscaler(copy.deepcopy(net), device, library_dtype, convolve)
     return lambda picture: upscaler.batch([picture])[0]
 
 

@@ -21,7 +21,7 @@ def window_and_target(planes: int, channels: int, made: int, rows: int, width: i
     return window, buffer[:, 8 + channels :, 2:-2], buffer
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     planes=st.integers(1, 3), channels=CHANNELS, made=CHANNELS, rows=SIDES, width=SIDES, slope=st.sampled_from([1, 0.2])
 )
