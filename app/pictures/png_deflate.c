@@ -150,7 +150,7 @@ static void put_head(struct writer *writer, int last, const uint8_t lengths[SYMB
     put_bits(writer, 5, 2 - 1);
     put_bits(writer, 4, 19 - 4);
     flush(writer);
-    for (int i = 0; i < 19; i++) { /* lengths 0 to 15 have codes of four bits; the first three are repetitions, unused */
+    for (int i = 0; i < 19; i++) { /* lengths 0 to 15 have four bits; the first three are repetitions, unused */
         put_bits(writer, 3, i < 3 ? 0 : 4);
         flush(writer);
     }
