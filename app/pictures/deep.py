@@ -16,7 +16,8 @@ import pyvips
 from app.errors import ServiceError, Unprocessable, UnsupportedFormat
 from app.pictures.colour import NO_RANGE, Samples, of_channels
 from app.pictures.limits import Limits
-from app.pictures.picture import Pixels
+from app.pictures.picture import Pixels, most
+from app.pictures.tiff_planes import Planes, planes_apart
 
 SRGB = "srgb"
 """libvips' own name of the profile."""
@@ -133,14 +134,27 @@ def samples(upload: bytes, file_format: str) -> Samples:
         image = _as_rgb(loaded)
         pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
     except pyvips.Error as error:
-        if NOT_KNOWN.search(str(error)):
-            raise Unsupported from error
-        raise
+        if not NOT_KNOWN.search(str(error)):
+            raise
+        if file_format == "TIFF" and (planes := planes_apart(upload)):
+            return of_channels(_joined(planes))
+        raise Unsupported from error
     upright = file_format == "AVIF"
     if upright and pixels.dtype == numpy.uint16:
         pixels = _from_upper_bits(pixels, int(image.get("bits-per-sample")))
     pixels = pixels[..., :3] if pixels.shape[-1] > 4 else pixels
     return of_channels(pixels, converted=_needs_conversion(loaded), upright=upright)
+
+
+def _joined(planes: Planes) -> Pixels:
+    """Samples (H, W, C) of channels that lie apart."""
+    channels = [_loaded(file, "TIFF").numpy() for file in planes.files]
+    pixels: Pixels = numpy.stack([channel.reshape(channel.shape[:2]) for channel in channels], axis=-1)
+    if planes.multiplied:
+        alpha = numpy.maximum(pixels[..., -1:], 1).astype(numpy.float32)
+        straight = pixels[..., :-1] / alpha * numpy.float32(most(pixels))
+        pixels[..., :-1] = straight.round().clip(0, most(pixels))
+    return pixels
 
 
 def _needs_conversion(image: pyvips.Image) -> bool:

@@ -155,6 +155,48 @@ def test_a_jpeg_of_a_rare_kind_is_no_damaged_one(place: int, byte: int, said: st
         read_header(bytes(file), LIMITS)
 
 
+def planar_tiff(pixels: Pixels, order: str, *, multiplied: bool) -> bytes:
+    """A TIFF of 16 bits (H, W, C), in which each channel has a tile of its own."""
+    height, width, channels = pixels.shape
+    tiles = numpy.zeros((channels, 16, 16), order + "u2")
+    tiles[:, :height, :width] = pixels.transpose(2, 0, 1)
+    starts = [8 + 512 * channel for channel in range(channels)]
+    after, entries = 8 + tiles.nbytes, []
+    fields = {256: [width], 257: [height], 258: [16] * channels, 259: [1], 262: [2], 277: [channels], 284: [2]}
+    fields |= {322: [16], 323: [16], 324: starts, 325: [512] * channels}
+    fields |= {338: [1 if multiplied else 2]} if channels == 4 else {}
+    far = b""
+    for tag, values in fields.items():
+        packed = struct.pack(f"{order}{len(values)}H", *values)
+        at = after + 2 + 12 * len(fields) + 4 + len(far)
+        entries.append(struct.pack(order + "HHI", tag, 3, len(values)))
+        entries.append(packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(order + "I", at))
+        far += packed if len(packed) > 4 else b""
+    directory = struct.pack(order + "H", len(fields)) + b"".join(entries) + bytes(4) + far
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", after)
+    return head + tiles.tobytes() + directory
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_deep_planes_that_lie_apart_in_tiles_keep_their_depth(channels: int, order: str) -> None:
+    pixels = levels(channels, bits=16)
+    file = planar_tiff(pixels, order, multiplied=False)
+    picture = decode(file, LIMITS)
+    assert picture.bits == read_header(file, LIMITS).bits == 16
+    assert (picture.planes[0] == pixels[..., :3]).all()
+    assert picture.transparent == (channels == 4)
+    assert (picture.planes[-1, ..., 0] == pixels[..., 3 if channels == 4 else 0]).all()
+
+
+def test_such_planes_that_were_multiplied_by_alpha_are_divided_by_it() -> None:
+    pixels = numpy.full((HEIGHT, WIDTH, 4), 10_000, numpy.uint16)
+    pixels[..., 3] = 40_000
+    picture = decode(planar_tiff(pixels, "<", multiplied=True), LIMITS)
+    assert numpy.abs(picture.planes[0].astype(int) - 10_000 * 65_535 / 40_000).max() <= 1
+    assert (picture.planes[1] == 40_000).all()
+
+
 def test_a_tiff_of_an_unusual_depth_is_told_so() -> None:
     made = io.BytesIO()
     Image.new("RGB", (8, 4)).save(made, "TIFF")
