@@ -189,7 +189,7 @@ class Queue(Generic[Input, Output]):
     def _next_band(self, request: Request[Input, Output]) -> Piece[Input, Output]:
         if request.bands is None:
             work = request.work
-            rows = max(1, min(self._piece_px(work), work.cost_px) // work.row_px)
+            rows = max(work.least_rows, min(self._piece_px(work), work.cost_px) // work.row_px)
             # Powers of two, so that bands of one width have few shapes, which a device may prepare for.
             band_px = work.row_px << (rows.bit_length() - 1)
             request.bands = Bands(self._engine, work, band_px)

@@ -27,6 +27,8 @@ class Work(Generic[Input]):
     """Works of one kind and bucket may run as one batch; None: this one runs alone, as a stream of bands."""
     row_px: int = 1
     """LR px of one row; a stream's bands are whole rows."""
+    least_rows: int = 1
+    """Rows of a stream's bands at least, however long they take: lower ones would cost the device too much."""
     held_bytes: int = 0
     """Memory on the device that its stream holds from band to band."""
     padding_px: int = 0

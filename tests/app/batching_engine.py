@@ -135,13 +135,22 @@ def large(
     *,
     px: int = 1024,
     row_px: int = 4,
+    least_rows: int = 1,
     deadline_s: float | None = None,
     late_bands: int = 0,
     held_bytes: int = 1,
 ) -> Work[Job]:
     """A picture that runs as a stream; of the default size, in four bands."""
     job = Job(name=name, px=px, late_bands=late_bands)
-    return Work(input=job, cost_px=px, kind="net", row_px=row_px, deadline_s=deadline_s, held_bytes=held_bytes)
+    return Work(
+        input=job,
+        cost_px=px,
+        kind="net",
+        row_px=row_px,
+        least_rows=least_rows,
+        deadline_s=deadline_s,
+        held_bytes=held_bytes,
+    )
 
 
 async def hold(engine: FakeEngine, scheduler: Scheduler[Job, str], work: Work[Job]) -> Ticket[str]:

@@ -268,6 +268,12 @@ async def test_a_band_is_at_least_one_row(engine: FakeEngine) -> None:
     assert len(await scheduler.submit(large("wide", px=3000, row_px=1000)).parts()) == 3
 
 
+async def test_a_band_has_the_least_rows_of_its_work(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)  # 400 px are a piece
+    await scheduler.submit(large("wide", px=20 * 300, row_px=300, least_rows=8)).parts()
+    assert engine.bands_px == {"wide": 8 * 300}
+
+
 async def test_a_new_stream_obeys_the_memory_at_hand(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     engine.memory_px = 100
