@@ -1,0 +1,18 @@
+import sys
+
+import pytest
+
+from benchmarks import poster
+
+
+@pytest.mark.slow
+def test_pictures_are_sent_through_the_service(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in poster.LIMITS:
+        monkeypatch.setenv(name, "1")  # so that what the benchmark sets is taken back
+    monkeypatch.setattr(sys, "argv", ["poster", "--width", "600", "--heights", "40", "80"])
+    poster.main()
+    printed = capsys.readouterr().out
+    assert "| 80 | 1 M |" in printed
+    assert "growth of the peak" in printed
