@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=30.0, help="most for one step of a file")
-    parser.add_argument("--memory-gib", type=float, default=6.0, help="address space of the process")
+    parser.add_argument("--memory-gib", type=float, default=12.0, help="address space of the process")
     options = parser.parse_args()
     files = sorted(path for path in options.folder.rglob("*") if path.is_file())
     verdicts = dict(judged(files, options.seconds, round(options.memory_gib * 2**30)))
