@@ -28,16 +28,19 @@ class Network:
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """`--weights FILE` or `--network BLOCKS`."""
+    """`--weights FILE`, `--network BLOCKS` or `--tiny`."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--weights", type=Path, default=SHIPPED_MODELS / "compact-psnr-x4.safetensors")
     which.add_argument(
         "--network", type=int, metavar="BLOCKS", help="64 channels, growth 32, x4; published weights for 23 and 6"
     )
+    which.add_argument("--tiny", action="store_true", help="8 channels, 1 block, growth 8, x4; random weights")
 
 
 def chosen_network(options: argparse.Namespace) -> Network:
     """The network that the command line asks for."""
+    if options.tiny:
+        return Network(name="tiny", net=random_generator(RRDBConfig(channels=8, blocks=1, growth=8, scale=4)))
     if options.network is None:
         checkpoint = read_checkpoint(options.weights)
         return Network(name=checkpoint.card.name, net=checkpoint.net)
@@ -71,7 +74,7 @@ def write_models(options: argparse.Namespace, folder: Path) -> Network:
     """Lay the chosen network into a folder as the only weight file, ready to be served."""
     network = chosen_network(options)
     path = folder / f"{network.name}.safetensors"
-    if options.network is None:
+    if options.network is None and not options.tiny:
         shutil.copy(options.weights, path)
         return network
     card = Card(name=network.name, recipe="none", steps=0, data="see its name", metrics={}, created="2026-01-01")

@@ -11,7 +11,7 @@ def test_pictures_are_sent_through_the_service(
 ) -> None:
     for name in poster.LIMITS:
         monkeypatch.setenv(name, "1")  # so that what the benchmark sets is taken back
-    monkeypatch.setattr(sys, "argv", ["poster", "--width", "600", "--heights", "40", "80"])
+    monkeypatch.setattr(sys, "argv", ["poster", "--tiny", "--width", "600", "--heights", "40", "80"])
     poster.main()
     printed = capsys.readouterr().out
     assert "| 80 | 1 M |" in printed
