@@ -32,6 +32,7 @@ from app.pictures.finish import Finish
 from app.pictures.limits import Limits
 from app.pictures.picture import Picture, Pixels
 from app.settings import Settings
+from benchmarks import witnesses
 from benchmarks.tables import print_table
 from benchmarks.witnesses import WITNESSES, difference
 
@@ -184,8 +185,9 @@ def _off_in_answer(picture: Picture) -> float:
 
 def _beside_others(upload: bytes, picture: Picture | None, verdict: Verdict, line: Connection) -> Verdict:
     differences: dict[str, float] = {}
-    unclear = False
-    for name, witness in WITNESSES.items():
+    too_large = picture is not None and picture.width * picture.height > witnesses.MOST_PX
+    unclear = too_large
+    for name, witness in () if too_large else WITNESSES.items():
         line.send((name, verdict))
         try:
             seen = witness(upload)
