@@ -127,8 +127,12 @@ def _print(width: int, scale: int, sent: list[Answer]) -> None:
         ],
     )
     low, high = min(sent, key=lambda one: one.height), max(sent, key=lambda one: one.height)
-    grown = high.peak_bytes - low.peak_bytes - 3 * width * (high.height - low.height)
-    print_bar("growth of the peak beyond the decoded picture, in MiB", grown / MIB, at_most=64)
+    grown_bytes, grown_px = high.peak_bytes - low.peak_bytes, width * (high.height - low.height)
+    print_bar(
+        f"growth of the peak in bytes for each px of the upload, whose answer has {3 * scale**2}",
+        grown_bytes / grown_px,
+        at_most=10,
+    )
 
 
 if __name__ == "__main__":
