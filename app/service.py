@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -238,7 +239,7 @@ class UpscaleService:
 
 
 def memory_bytes(header: Header, scale: int, *, by_rows: bool = False, ensemble: bool = False) -> int:
-    """Memory that a picture takes at most: decoded twice, or once and upscaled and as the bytes of the answer.
+    """Memory that a picture takes at most: while it is decoded, or then, upscaled and as the bytes of the answer.
 
     Args:
         by_rows: the answer leaves while it is made, and is never there as a whole.
@@ -246,7 +247,9 @@ def memory_bytes(header: Header, scale: int, *, by_rows: bool = False, ensemble:
     """
     samples = 3 * header.planes * header.height * header.width
     turns_bytes = samples * (4 * scale**2 + 2 * 2) if ensemble else 0
-    return samples * header.bits // 8 * (2 if by_rows else 1 + 2 * scale**2) + turns_bytes
+    decoding = 2.5  # what it takes at its peak, for each byte of its result
+    copies = decoding if by_rows else max(decoding, 1 + 2 * scale**2)
+    return math.ceil(samples * header.bits // 8 * copies) + turns_bytes
 
 
 class _Timer:
