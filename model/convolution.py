@@ -88,19 +88,20 @@ class WinogradConvolver:
 
     def __init__(self, other: Convolver) -> None:
         self._other = other
-        self._packed: dict[nn.Conv2d, winograd.Packed] = {}
+        self._packed: dict[nn.Conv2d, winograd.Packed | None] = {}
 
     def __call__(
         self, conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None
     ) -> Tensor:
         """See `Convolver`."""
-        if window.shape[2] < 3 or not winograd.takes(conv):
-            return self._other(conv, window, active=active, target=target)
         if conv not in self._packed:
-            self._packed[conv] = winograd.Packed(conv)
+            self._packed[conv] = winograd.Packed(conv) if winograd.takes(conv) else None
+        packed = self._packed[conv]
+        if packed is None or window.shape[2] < 3:
+            return self._other(conv, window, active=active, target=target)
         if target is None:
             target = rows_like(window, window.shape[2] - 2, conv.out_channels)
-        self._packed[conv](window, target, NEGATIVE_SLOPE if active else 1.0)
+        packed(window, target, NEGATIVE_SLOPE if active else 1.0)
         return target
 
 

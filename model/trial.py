@@ -103,7 +103,7 @@ def fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.de
 
 def _dense_block(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> ResidualDenseBlock:
     """With random weights."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         block = ResidualDenseBlock(channels, growth)
     block.requires_grad_(False)

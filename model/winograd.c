@@ -19,7 +19,8 @@ enum { SIDE = 4, REACH = 6, FACTORS = 36 };
 /* Floats of a line of a cache. */
 enum { LINE = 16 };
 
-/* Tiles that a thread takes at a time: more of them read the weights less often and need more of its cache. */
+/* Tiles that a thread takes at a time, a multiple of TILES: more of them read the weights less often and need more of
+ * its cache. */
 enum { AT_ONCE = 12 };
 
 /* Floats of a plane of factors beyond the last: planes a power of two apart would fall onto the same lines of a cache. */
@@ -132,14 +133,12 @@ static int this_thread(void) {
 int winograd_convolve(const struct convolution *c, int lanes) {
     int threads = threads_here();
     long tiles = (long)c->planes * tiles_down(c) * tiles_across(c);
-    long turns = (tiles + (long)threads * AT_ONCE - 1) / ((long)threads * AT_ONCE);
-    int at_once = (int)((tiles + threads * turns - 1) / (threads * turns)); /* as many for each thread */
     size_t each = (work_floats(c) + LINE - 1) / LINE * LINE;
     float *work = aligned_alloc(64, threads * each * sizeof(float));
     if (!work) return -1;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (long first = 0; first < tiles; first += at_once) {
-        int some = (int)(tiles - first < at_once ? tiles - first : at_once);
+    for (long first = 0; first < tiles; first += AT_ONCE) {
+        int some = tiles - first < AT_ONCE ? (int)(tiles - first) : AT_ONCE;
         convolve_some(c, lanes, first, some, work + this_thread() * each);
     }
     free(work);
