@@ -31,8 +31,11 @@ from app.telemetry.record import current_record
 BUCKET_STEP_PX = 32
 """On a GPU small pictures share a batch when their sides agree after rounding up to this."""
 
+DECODING_COPIES = 2.5
+"""What a picture takes at most while it is decoded, in pictures."""
+
 LEAST_BAND_ROWS = 8
-"""Of a stream. Bands of 1 or 2 rows take twice as long for each pixel, those of 8 a fifth longer than those of 32."""
+"""Of a stream: lower bands take up to twice as long for each pixel (ADR 7)."""
 
 LEAST_COST_PX = 32 * 32
 """The smallest pictures cost as much as one of these: the time is not in their pixels."""
@@ -247,8 +250,7 @@ def memory_bytes(header: Header, scale: int, *, by_rows: bool = False, ensemble:
     """
     samples = 3 * header.planes * header.height * header.width
     turns_bytes = samples * (4 * scale**2 + 2 * 2) if ensemble else 0
-    decoding = 2.5  # what it takes at its peak, for each byte of its result
-    copies = decoding if by_rows else max(decoding, 1 + 2 * scale**2)
+    copies = DECODING_COPIES if by_rows else 1 + 2 * scale**2
     return math.ceil(samples * header.bits // 8 * copies) + turns_bytes
 
 
