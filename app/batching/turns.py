@@ -32,7 +32,9 @@ class Turns(Generic[Member]):
     Virtual time counts LR px per waiting member. A member that is served moves back by the LR px that it was given,
     virtual time moves on by these divided by the number of those that wait, and newcomers start at virtual time. So
     all get the same share, whatever they bring, and nobody is passed over for long by those who come later. Virtual
-    time never lies behind the member that is served: what one gets while nobody else waits is not held against it.
+    time never lies behind the member that is served: what one gets while nobody else waits is not held against it. And
+    while nobody new waits, it does not lie before those who do: they have made up for the newcomers that came and went,
+    and the next one shall not pay for those.
     """
 
     def __init__(self) -> None:
@@ -40,6 +42,7 @@ class Turns(Generic[Member]):
         self._lanes: dict[Hashable, list[tuple[Key, Member]]] = {}
         self._virtual_px = 0.0
         self._waiting = 0
+        self._new = 0
         self._serial = itertools.count()
 
     def join(self, member: Member, lane: Hashable, due_s: float | None = None) -> None:
@@ -64,6 +67,7 @@ class Turns(Generic[Member]):
             place.lane = lane
             insort(self._lanes.setdefault(lane, []), (place.key, member))
             self._waiting += 1
+            self._new += not place.served
 
     def catch_up(self, member: Member) -> None:
         """Forgo the turns that passed while a member that is in no lane did not want them."""
@@ -86,6 +90,8 @@ class Turns(Generic[Member]):
 
     def serve(self, members: Sequence[Member], px: Sequence[int]) -> None:
         """Take members out of their lane and charge each what it is given; the first is the one whose turn it is."""
+        if not self._new:
+            self._virtual_px = min(self._virtual_px, self._mean_turn_px())
         self._virtual_px = max(self._virtual_px, self._places[members[0]].turn_px) + sum(px) / self._waiting
         for member, given_px in zip(members, px, strict=True):
             self._step_out(member)
@@ -102,3 +108,8 @@ class Turns(Generic[Member]):
                 del self._lanes[place.lane]
             place.key = None
             self._waiting -= 1
+            self._new -= not place.served
+
+    def _mean_turn_px(self) -> float:
+        waiting = (self._places[member].turn_px for line in self._lanes.values() for _, member in line)
+        return sum(waiting) / self._waiting

@@ -103,6 +103,31 @@ def test_what_somebody_gets_alone_is_not_held_against_it() -> None:
     assert order(turns) == "aloney"
 
 
+@pytest.mark.parametrize("posters", [1, 2, 3])
+def test_newcomers_that_came_and_went_do_not_hold_up_the_next(posters: int) -> None:
+    turns: Turns[str] = Turns()
+    for number in range(posters):
+        turns.join(f"poster-{number}", "open")
+
+    def serve_one(px: int) -> str:
+        first = turns.first()
+        assert first is not None
+        turns.serve([first], [px])
+        return first
+
+    for _ in range(50):
+        turns.wait(serve_one(NEAR_PX), "open")
+    for _ in range(50):
+        turns.wait(serve_one(NEAR_PX), "open")  # it runs, while the avatar comes
+        turns.join("avatar", "small")
+        bands = 0
+        while (first := serve_one(4096)) != "avatar":
+            turns.wait(first, "open")
+            bands += 1
+        assert bands < posters
+        turns.leave("avatar")
+
+
 def test_newcomers_go_in_the_order_in_which_they_came() -> None:
     turns: Turns[str] = Turns()
     for name in "abc":
