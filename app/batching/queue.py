@@ -190,9 +190,7 @@ class Queue(Generic[Input, Output]):
         if request.bands is None:
             work = request.work
             rows = max(work.least_rows, min(self._piece_px(work), work.cost_px) // work.row_px)
-            # Powers of two, so that bands of one width have few shapes, which a device may prepare for.
-            band_px = work.row_px << (rows.bit_length() - 1)
-            request.bands = Bands(self._engine, work, band_px)
+            request.bands = Bands(self._engine, work, work.row_px * _rounded(rows))
             self._open.take(request, work.held_bytes)
         self._turns.serve([request], [request.bands.band_px])
         return Piece(requests=[request], px=request.bands.band_px)
@@ -200,3 +198,10 @@ class Queue(Generic[Input, Output]):
     def _piece_px(self, work: Work[Input]) -> int:
         px = self._costs.px_within(work.cost_key, self._piece_s)
         return min(self._engine.most_px(work.input), FIRST_PIECE_PX if px is None else px)
+
+
+def _rounded(rows: int) -> int:
+    """Down to 1, 2, 3, 4, 6, 8, 12, 16, 24 ...: bands of one width have few shapes, which a device may prepare for."""
+    power: int = 1 << (rows.bit_length() - 1)
+    half_more = power + power // 2
+    return half_more if half_more <= rows else power

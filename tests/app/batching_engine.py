@@ -134,7 +134,7 @@ def large(
     name: str,
     *,
     px: int = 1024,
-    row_px: int = 4,
+    row_px: int = 256,
     least_rows: int = 1,
     deadline_s: float | None = None,
     late_bands: int = 0,

@@ -151,7 +151,7 @@ async def test_the_size_of_bands_follows_the_speed_of_the_device(engine: FakeEng
     scheduler = make_scheduler(engine, taught=False)
     for number in range(12):
         await scheduler.submit(large(f"{number}", px=8000, row_px=10)).parts()
-    assert engine.bands_px["0"] == 10 * 256  # the first one did not know
+    assert engine.bands_px["0"] == 10 * 384  # the first one did not know
     assert engine.bands_px["11"] == 10 * 32  # 4 s at 0.01 s per px are 40 rows
 
 

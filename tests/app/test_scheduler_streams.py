@@ -259,7 +259,17 @@ async def test_the_event_loop_does_not_spin_while_the_device_works_and_a_stream_
 async def test_the_rows_of_a_band_are_chosen_when_the_stream_opens(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)  # 400 px are a piece
     await scheduler.submit(large("poster", px=30 * 40, row_px=30)).parts()
-    assert engine.bands_px == {"poster": 30 * 8}  # a power of two of rows
+    assert engine.bands_px == {"poster": 30 * 12}  # not 13, so that there are few shapes
+
+
+@pytest.mark.parametrize(
+    ("rows", "band"), [(1, 1), (2, 2), (3, 3), (5, 4), (7, 6), (11, 8), (15, 12), (16, 16), (23, 16), (24, 24)]
+)
+async def test_bands_of_one_width_have_few_shapes(engine: FakeEngine, rows: int, band: int) -> None:
+    scheduler = make_scheduler(engine)
+    engine.memory_px = 10 * rows
+    await scheduler.submit(large("poster", px=10 * 40, row_px=10)).parts()
+    assert engine.bands_px == {"poster": 10 * band}
 
 
 async def test_a_band_is_at_least_one_row(engine: FakeEngine) -> None:
@@ -277,5 +287,5 @@ async def test_a_band_has_the_least_rows_of_its_work(engine: FakeEngine) -> None
 async def test_a_new_stream_obeys_the_memory_at_hand(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     engine.memory_px = 100
-    await scheduler.submit(large("poster")).parts()
-    assert engine.bands_px == {"poster": 64}
+    await scheduler.submit(large("poster", row_px=4)).parts()
+    assert engine.bands_px == {"poster": 96}
