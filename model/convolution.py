@@ -15,18 +15,25 @@ class Convolver(Protocol):
     """Runs the convolutions of a network."""
 
     def __call__(
-        self, conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None
+        self,
+        conv: nn.Conv2d,
+        window: Tensor,
+        *,
+        active: bool = False,
+        residual: float = 0.0,
+        target: Tensor | None = None,
     ) -> Tensor:
         """(N, C, R, W) with the rows above and below -> (N, out_channels, R - 2, W); no rows where R is less than 3.
 
         Args:
             active: LeakyReLU comes after it.
+            residual: factor of the result, which is added to the window's own first channels; 0 if nothing is.
             target: where the result goes, and what is returned; may be other channels of the window's buffer.
         """
 
 
 def library_convolution(
-    conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None
+    conv: nn.Conv2d, window: Tensor, *, active: bool = False, residual: float = 0.0, target: Tensor | None = None
 ) -> Tensor:
     """PyTorch's own convolution: oneDNN's on a CPU, cuDNN's on a GPU. See `Convolver`."""
     if window.shape[2] < 3:
@@ -34,6 +41,13 @@ def library_convolution(
     else:
         made = functional.conv2d(window, conv.weight, conv.bias, padding=(0, 1))
         made = functional.leaky_relu(made, NEGATIVE_SLOPE, inplace=True) if active else made
+    return _finished(made, window, residual, target)
+
+
+def _finished(made: Tensor, window: Tensor, residual: float, target: Tensor | None) -> Tensor:
+    """Add what a convolution made to its window's first channels, if asked to, and put it where it goes."""
+    if residual and made.shape[2]:
+        made = torch.add(window[:, : made.shape[1], 1:-1], made, alpha=residual)
     return made if target is None else target.copy_(made)
 
 
@@ -44,11 +58,17 @@ class OneDnnConvolver:
         self._packed: dict[nn.Conv2d, Tensor] = {}
 
     def __call__(
-        self, conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None
+        self,
+        conv: nn.Conv2d,
+        window: Tensor,
+        *,
+        active: bool = False,
+        residual: float = 0.0,
+        target: Tensor | None = None,
     ) -> Tensor:
         """See `Convolver`."""
         if window.shape[2] < 3:
-            return library_convolution(conv, window, active=active, target=target)
+            return library_convolution(conv, window, active=active, residual=residual, target=target)
         padding, one = [0, 1], [1, 1]
         if conv not in self._packed:
             # The shape is a hint for the layout; windows of others are right as well.
@@ -59,7 +79,7 @@ class OneDnnConvolver:
         made: Tensor = torch.ops.mkldnn._convolution_pointwise(
             window, self._packed[conv], conv.bias, padding, one, one, 1, *after
         )
-        return made if target is None else target.copy_(made)
+        return _finished(made, window, residual, target)
 
 
 class FusedConvolver:
@@ -69,11 +89,17 @@ class FusedConvolver:
         self._packed: dict[nn.Conv2d, fused.Packed] = {}
 
     def __call__(
-        self, conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None
+        self,
+        conv: nn.Conv2d,
+        window: Tensor,
+        *,
+        active: bool = False,
+        residual: float = 0.0,
+        target: Tensor | None = None,
     ) -> Tensor:
         """See `Convolver`."""
-        if conv.weight.dtype is torch.float32 or window.shape[2] < 3:
-            return library_convolution(conv, window, active=active, target=target)
+        if conv.weight.dtype is torch.float32 or window.shape[2] < 3 or residual:
+            return library_convolution(conv, window, active=active, residual=residual, target=target)
         if conv not in self._packed:
             self._packed[conv] = fused.pack(conv)
         if target is None:
@@ -91,17 +117,23 @@ class WinogradConvolver:
         self._packed: dict[nn.Conv2d, winograd.Packed | None] = {}
 
     def __call__(
-        self, conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None
+        self,
+        conv: nn.Conv2d,
+        window: Tensor,
+        *,
+        active: bool = False,
+        residual: float = 0.0,
+        target: Tensor | None = None,
     ) -> Tensor:
         """See `Convolver`."""
         if conv not in self._packed:
             self._packed[conv] = winograd.Packed(conv) if winograd.takes(conv) else None
         packed = self._packed[conv]
         if packed is None or window.shape[2] < 3:
-            return self._other(conv, window, active=active, target=target)
+            return self._other(conv, window, active=active, residual=residual, target=target)
         if target is None:
             target = rows_like(window, window.shape[2] - 2, conv.out_channels)
-        packed(window, target, NEGATIVE_SLOPE if active else 1.0)
+        packed(window, target, negative_slope=NEGATIVE_SLOPE if active else 1.0, residual_scaling=residual)
         return target
 
 
@@ -113,9 +145,15 @@ class PaddedConvolver:
         self._padding = padding
 
     def __call__(
-        self, conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None
+        self,
+        conv: nn.Conv2d,
+        window: Tensor,
+        *,
+        active: bool = False,
+        residual: float = 0.0,
+        target: Tensor | None = None,
     ) -> Tensor:
         """See `Convolver`."""
-        made = self._convolve(conv, window, active=active, target=target)
+        made = self._convolve(conv, window, active=active, residual=residual, target=target)
         self._padding.clear(made)
         return made

@@ -28,6 +28,9 @@ from model.workspace import Padding, SkipPath, Window, Workspace
 DENSE_LAG = 5
 """Rows by which the output of a dense block stays behind its input: one for each of its convolutions."""
 
+LEAST_ROWS = 8
+"""Enlarged rows that a stage handles at a time, if the band has as many: fewer are mostly work for halo rows."""
+
 Stage = Callable[[Tensor, bool], Tensor]
 """Takes the next rows (N, C, R, W), none or more, and whether they are the last; returns the rows that are complete."""
 
@@ -70,7 +73,10 @@ class ConvolutionStage:
 
 
 class DenseStage:
-    """A residual dense block. Its convolutions run in their own number format, its residual sum in float32."""
+    """A residual dense block. Its convolutions run in their own number format, its residual sum in float32.
+
+    In float32 the input waits for its residual in the window; from 16 bits it could not be told any more.
+    """
 
     def __init__(self, block: ResidualDenseBlock, workspace: Workspace, convolve: Convolver) -> None:
         self._growing = block.growing
@@ -79,25 +85,27 @@ class DenseStage:
         self._growth = block.conv1.out_channels
         self._window = Window(workspace, block.conv5.in_channels, block.conv5.weight, most_kept=DENSE_LAG + 1)
         self._convolve = convolve
-        self._skip = SkipPath(DENSE_LAG)
+        self._skip = None if block.conv5.weight.dtype is torch.float32 else SkipPath(DENSE_LAG)
         self._filled = [1] * DENSE_LAG
         """Rows in the buffer, of the input and of what each growing convolution made; the first is the one above."""
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
         planes, _, height, width = rows.shape
-        self._skip.put(rows)
+        if self._skip is not None:
+            self._skip.put(rows)
         features = self._window.open(planes, height, width, last)
         features[:, : self._channels, self._window.kept :][:, :, :height] = rows
         self._filled[0] += height
         for number, conv in enumerate(self._growing):
             self._grow(features, number, conv, last)
-        residual = self._convolve(self._closing, features[:, :, : self._filled[-1] + last])
+        seen = features[:, :, : self._filled[-1] + last]
+        made = self._convolve(self._closing, seen, residual=RESIDUAL_SCALING if self._skip is None else 0.0)
         if not last:
-            done = residual.shape[2]
+            done = made.shape[2]
             self._window.keep(features, done)
             self._filled = [filled - done for filled in self._filled]
-        return self._skip.add_to(residual, RESIDUAL_SCALING)
+        return made if self._skip is None else self._skip.add_to(made, RESIDUAL_SCALING)
 
     def _grow(self, features: Tensor, number: int, conv: nn.Conv2d, last: bool) -> None:
         """Let a convolution write the rows that it can into its channels of the buffer."""
@@ -159,7 +167,8 @@ def state_bytes_per_column(net: RRDBNet) -> int:
     exact = torch.float32.itemsize
     channel, trunk_row = net.conv_body.weight.element_size(), config.channels * exact
     features = config.channels + 4 * config.growth
-    dense = (DENSE_LAG + 1) * features * channel + DENSE_LAG * trunk_row
+    waiting = DENSE_LAG * trunk_row if channel < exact else 0
+    dense = (DENSE_LAG + 1) * features * channel + waiting
     lag = 3 * DENSE_LAG
     trunk = config.blocks * (3 * dense + lag * trunk_row) + (config.blocks * lag + 1) * trunk_row
     widths = list(accumulate(config.enlargements, operator.mul, initial=1))
@@ -216,7 +225,7 @@ def upscale_rows(
         bands: the picture from top to bottom, each (N, 3, R, W) in [0, 1], with at most `band_rows` rows; R and W are
             multiples of the network's `unshuffle`.
         band_rows: the most rows of the input that a stage handles at a time; of enlarged rows as many as hold no more
-            pixels.
+            pixels, but at least `LEAST_ROWS`, if the band has as many.
 
     Yields:
         float32 (N, 3, some rows or none, scale * W), not clamped: once for each band, and then what the end of the
@@ -227,13 +236,16 @@ def upscale_rows(
     source = iter(bands)
     rows = next(source)
     planes, _, _, width = rows.shape
-    most_px = band_rows * width
+
+    def most_rows(columns: int) -> int:
+        return max(min(band_rows, LEAST_ROWS), band_rows * width // columns)
+
     none = rows.new_empty(config.passes * planes, config.colours, 0, config.scale * width)
     for following in source:
-        yield leaving(torch.cat([none, *_through(stages, entering(rows, config), False, most_px)], dim=2), config)
+        yield leaving(torch.cat([none, *_through(stages, entering(rows, config), False, most_rows)], dim=2), config)
         rows = following
     freed = [none]
-    for more in _through(stages, entering(rows, config), True, most_px):
+    for more in _through(stages, entering(rows, config), True, most_rows):
         freed.append(more)
         if sum(part.shape[2] for part in freed) >= config.scale * band_rows:
             yield leaving(torch.cat(freed, dim=2), config)
@@ -241,11 +253,11 @@ def upscale_rows(
     yield leaving(torch.cat(freed, dim=2), config)
 
 
-def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_px: int) -> Iterator[Tensor]:
+def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_rows: Callable[[int], int]) -> Iterator[Tensor]:
     """Send rows through all stages; yields what comes out of the last one.
 
     The last rows of a picture set free all that waited for them, and a doubling makes four pixels of one. They go on in
-    bands of at most `most_px` px, or one row, so that memory stays bounded.
+    bands of at most `most_rows` of their width, so that memory stays bounded.
     """
     if not stages:
         yield rows
@@ -253,7 +265,7 @@ def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_px: int) ->
     made = stages[0](rows, last)
     if made.shape[2] == 0:
         return
-    *before, final = made.split(max(1, most_px // made.shape[3]), dim=2)
+    *before, final = made.split(most_rows(made.shape[3]), dim=2)
     for band in before:
-        yield from _through(stages[1:], band, False, most_px)
-    yield from _through(stages[1:], final, last, most_px)
+        yield from _through(stages[1:], band, False, most_rows)
+    yield from _through(stages[1:], final, last, most_rows)

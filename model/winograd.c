@@ -9,7 +9,6 @@
 
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -34,40 +33,42 @@ struct convolution {
     ptrdiff_t window_plane, window_row, window_pixel; /* floats from one to the next */
     ptrdiff_t made_plane, made_row, made_pixel;
     int planes, rows, width, in_channels, out_channels;
-    float negative_slope; /* of the LeakyReLU that comes after it; 1 for none */
+    float negative_slope;   /* of the LeakyReLU that comes after it; 1 for none */
+    float residual_scaling; /* of what is added to the window's own first channels; 0 if nothing is */
 };
 
-/* The four columns under the next tile that are not under this one; what lies beyond the window does no harm. */
-static inline void prefetch_next_tile(const float *pixels, ptrdiff_t row, ptrdiff_t pixel) {
-    for (int y = 0; y < REACH; y++)
-        for (int x = REACH; x < REACH + SIDE; x++) __builtin_prefetch(pixels + y * row + x * pixel);
-}
-
-/* What one thread works in: zero-padded pixels of a tile at the border, factors, products. */
+/* What one thread works in: factors and products, in planes. */
 static size_t plane_floats(int channels) { return (size_t)AT_ONCE * channels + APART; }
 
 static size_t work_floats(const struct convolution *c) {
-    return FACTORS * (c->in_channels + plane_floats(c->in_channels) + plane_floats(c->out_channels));
-}
-
-/* The pixels under a tile that begins in a column; those beside the window and below it are zero. */
-static const float *padded_pixels(const struct convolution *c, const float *first_row, int rows, int column,
-                                  float *pixels) {
-    size_t bytes = c->in_channels * sizeof(float);
-    for (int y = 0; y < REACH; y++)
-        for (int x = 0; x < REACH; x++) {
-            float *to = pixels + (REACH * y + x) * c->in_channels;
-            int from = column + x;
-            if (y < rows && from >= 0 && from < c->width)
-                memcpy(to, first_row + y * c->window_row + from * c->window_pixel, bytes);
-            else
-                memset(to, 0, bytes);
-        }
-    return pixels;
+    return FACTORS * (plane_floats(c->in_channels) + plane_floats(c->out_channels));
 }
 
 static int tiles_across(const struct convolution *c) { return (c->width + SIDE - 1) / SIDE; }
 static int tiles_down(const struct convolution *c) { return (c->rows + SIDE - 1) / SIDE; }
+
+/* Where the results of a tile belong, and how many of its rows and columns are in the picture. */
+struct place {
+    long plane;
+    int row, column, rows, columns;
+};
+
+static struct place place_of(const struct convolution *c, long tile) {
+    long across = tiles_across(c), in_plane = across * tiles_down(c), in_this = tile % in_plane;
+    struct place place = {tile / in_plane, SIDE * (int)(in_this / across), SIDE * (int)(in_this % across), 0, 0};
+    place.rows = c->rows - place.row < SIDE ? c->rows - place.row : SIDE;
+    place.columns = c->width - place.column < SIDE ? c->width - place.column : SIDE;
+    return place;
+}
+
+static inline float *made_at(const struct convolution *c, const struct place *p) {
+    return c->made + p->plane * c->made_plane + p->row * c->made_row + p->column * c->made_pixel;
+}
+
+/* The pixel of the window that the first result of a tile belongs to. */
+static inline const float *added_at(const struct convolution *c, const struct place *p) {
+    return c->window + p->plane * c->window_plane + (p->row + 1) * c->window_row + p->column * c->window_pixel;
+}
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options

@@ -34,6 +34,7 @@ class _Convolution(ctypes.Structure):
         *((f"{what}_{step}", ctypes.c_ssize_t) for what in ("window", "made") for step in ("plane", "row", "pixel")),
         *((name, ctypes.c_int) for name in ("planes", "rows", "width", "in_channels", "out_channels")),
         ("negative_slope", ctypes.c_float),
+        ("residual_scaling", ctypes.c_float),
     )
 
 
@@ -72,13 +73,16 @@ class Packed:
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
         self._bias = bias.float().contiguous()
 
-    def __call__(self, window: Tensor, made: Tensor, negative_slope: float) -> None:
+    def __call__(
+        self, window: Tensor, made: Tensor, *, negative_slope: float = 1.0, residual_scaling: float = 0.0
+    ) -> None:
         """Convolve (N, in_channels, R, W), channels last, into (N, out_channels, R - 2, W), the same.
 
         Both may be slices of the channels of one buffer.
 
         Args:
             negative_slope: of the LeakyReLU that comes after it; 1 for none.
+            residual_scaling: of what is added to the window's own first channels; 0 if nothing is.
 
         Raises:
             MemoryError: there is none to work in.
@@ -97,6 +101,7 @@ class Packed:
             in_channels,
             self.out_channels,
             negative_slope,
+            residual_scaling,
         )
         if self._convolve(convolution, self._lanes):
             raise MemoryError("no memory for the factors of a convolution")

@@ -10,6 +10,9 @@
 #define store NAMED(store)
 #define INLINE static inline __attribute__((always_inline))
 
+/* Floats of a register of channels of all tiles: they lie together, and behind them those of the next register. */
+#define GROUP (AT_ONCE * LANES)
+
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
 
 INLINE vec load(const float *from) { return *(const vec *)from; }
@@ -35,50 +38,57 @@ INLINE void NAMED(line_out)(const vec *m, vec *results) {
     results[3] = difference + 8 * difference2 + m[5];
 }
 
-/* The pixels under a tile -> 36 factors for each channel, in planes. */
-static void NAMED(transform)(const float *pixels, ptrdiff_t row, ptrdiff_t pixel, int channels, float *factors) {
-    size_t plane = plane_floats(channels);
-    for (int c = 0; c < channels; c += LANES, pixels += LANES, factors += LANES) {
-        vec columns[REACH][REACH];
-        if (c % LINE == 0) prefetch_next_tile(pixels, row, pixel);
+/* Tiles next to each other in a row -> 36 factors for each of their channels: first the columns of pixels, then the rows
+ * of what these became. Pixels beside the window, and those below its `rows`, are zero. */
+static void NAMED(transform)(const struct convolution *c, const float *pixels, int rows, int column, int tiles,
+                             float *factors) {
+    size_t plane = plane_floats(c->in_channels);
+    vec columns[SIDE * AT_ONCE + 2][REACH];
+    for (int channel = 0; channel < c->in_channels; channel += LANES, factors += GROUP) {
+        for (int x = 0; x < SIDE * tiles + 2; x++) {
+            int inside = column + x >= 0 && column + x < c->width;
+            const float *pixel = pixels + (column + x) * c->window_pixel + channel;
+            vec line[REACH];
 #pragma GCC unroll 6
-        for (int x = 0; x < REACH; x++) {
-            vec column[REACH], made[REACH];
-#pragma GCC unroll 6
-            for (int y = 0; y < REACH; y++) column[y] = load(pixels + y * row + x * pixel);
-            NAMED(line_in)(column, made);
-#pragma GCC unroll 6
-            for (int y = 0; y < REACH; y++) columns[y][x] = made[y];
+            for (int y = 0; y < REACH; y++) {
+                line[y] = inside && y < rows ? load(pixel + y * c->window_row) : (vec){0};
+                __builtin_prefetch(pixel + y * c->window_row + LINE, 0, 2);
+            }
+            NAMED(line_in)(line, columns[x]);
         }
+        for (int tile = 0; tile < tiles; tile++)
 #pragma GCC unroll 6
-        for (int y = 0; y < REACH; y++) {
-            vec made[REACH];
-            NAMED(line_in)(columns[y], made);
+            for (int y = 0; y < REACH; y++) {
+                vec line[REACH], made[REACH];
 #pragma GCC unroll 6
-            for (int x = 0; x < REACH; x++) store(factors + (REACH * y + x) * plane, made[x]);
-        }
+                for (int x = 0; x < REACH; x++) line[x] = columns[SIDE * tile + x][y];
+                NAMED(line_in)(line, made);
+#pragma GCC unroll 6
+                for (int x = 0; x < REACH; x++) store(factors + (REACH * y + x) * plane + tile * LANES, made[x]);
+            }
     }
 }
 
 /* Some tiles times some registers of out_channels, over all in_channels. */
 INLINE void NAMED(multiply)(const float *factors, const float *weights, int in_channels, float *products,
-                            int out_channels, int registers) {
+                            int registers) {
     vec sums[TILES][2];
 #pragma GCC unroll 12
     for (int tile = 0; tile < TILES; tile++) sums[tile][0] = sums[tile][1] = (vec){0};
-    for (int c = 0; c < in_channels; c++, weights += LANES) {
-        vec one = load(weights), other = registers > 1 ? load(weights + in_channels * LANES) : one;
+    for (int channel = 0; channel < in_channels; channel += LANES, factors += GROUP)
+        for (int lane = 0; lane < LANES; lane++, weights += LANES) {
+            vec one = load(weights), other = registers > 1 ? load(weights + in_channels * LANES) : one;
 #pragma GCC unroll 12
-        for (int tile = 0; tile < TILES; tile++) {
-            float factor = factors[tile * in_channels + c];
-            sums[tile][0] += factor * one;
-            if (registers > 1) sums[tile][1] += factor * other;
+            for (int tile = 0; tile < TILES; tile++) {
+                float factor = factors[tile * LANES + lane];
+                sums[tile][0] += factor * one;
+                if (registers > 1) sums[tile][1] += factor * other;
+            }
         }
-    }
 #pragma GCC unroll 12
     for (int tile = 0; tile < TILES; tile++) {
-        store(products + tile * out_channels, sums[tile][0]);
-        if (registers > 1) store(products + tile * out_channels + LANES, sums[tile][1]);
+        store(products + tile * LANES, sums[tile][0]);
+        if (registers > 1) store(products + tile * LANES + GROUP, sums[tile][1]);
     }
 }
 
@@ -89,71 +99,74 @@ static void NAMED(multiply_all)(const struct convolution *c, const float *factor
         for (int channel = 0; channel < c->out_channels;) {
             int registers = channel + LANES < c->out_channels ? 2 : 1;
             for (int tile = 0; tile < tiles; tile += TILES) {
-                const float *left = factors + tile * c->in_channels;
-                float *into = products + tile * c->out_channels + channel;
+                const float *left = factors + tile * LANES;
+                float *into = products + channel * AT_ONCE + tile * LANES;
                 if (registers == 2)
-                    NAMED(multiply)(left, weights, c->in_channels, into, c->out_channels, 2);
+                    NAMED(multiply)(left, weights, c->in_channels, into, 2);
                 else
-                    NAMED(multiply)(left, weights, c->in_channels, into, c->out_channels, 1);
+                    NAMED(multiply)(left, weights, c->in_channels, into, 1);
             }
             channel += registers * LANES;
             weights += (size_t)registers * LANES * c->in_channels;
         }
 }
 
-/* 36 products in planes -> the results of a tile, of which some rows and columns are in the picture. */
-static void NAMED(restore)(const struct convolution *c, const float *products, float *made, int rows, int columns) {
+/* 36 products of a tile and a register of channels -> the results that are in the picture. */
+INLINE void NAMED(restore)(const struct convolution *c, const float *products, const struct place *place, int channel) {
+    float *made = made_at(c, place) + channel;
+    const float *added = added_at(c, place) + channel;
     size_t plane = plane_floats(c->out_channels);
-    for (int channel = 0; channel < c->out_channels; channel += LANES) {
-        vec lines[SIDE][REACH], bias = load(c->bias + channel);
-        for (int x = 0; x < REACH; x++) {
-            vec column[REACH], results[SIDE];
-            for (int y = 0; y < REACH; y++) column[y] = load(products + (REACH * y + x) * plane + channel);
-            NAMED(line_out)(column, results);
-            for (int y = 0; y < SIDE; y++) lines[y][x] = results[y];
-        }
-        for (int y = 0; y < SIDE && y < rows; y++) {
-            vec results[SIDE];
-            NAMED(line_out)(lines[y], results);
-            for (int x = 0; x < SIDE && x < columns; x++) {
-                vec value = results[x] + bias, small = c->negative_slope * value;
-                for (int i = 0; i < LANES; i++) value[i] = value[i] > small[i] ? value[i] : small[i];
-                store(made + y * c->made_row + x * c->made_pixel + channel, value);
-            }
+    vec lines[SIDE][REACH], bias = load(c->bias + channel);
+#pragma GCC unroll 6
+    for (int x = 0; x < REACH; x++) {
+        vec column[REACH], results[SIDE];
+#pragma GCC unroll 6
+        for (int y = 0; y < REACH; y++) column[y] = load(products + (REACH * y + x) * plane);
+        NAMED(line_out)(column, results);
+#pragma GCC unroll 4
+        for (int y = 0; y < SIDE; y++) lines[y][x] = results[y];
+    }
+#pragma GCC unroll 4
+    for (int y = 0; y < SIDE; y++) {
+        vec results[SIDE];
+        if (y >= place->rows) break;
+        NAMED(line_out)(lines[y], results);
+#pragma GCC unroll 4
+        for (int x = 0; x < SIDE; x++) {
+            vec value = results[x] + bias, small = c->negative_slope * value;
+            if (x >= place->columns) break;
+            for (int i = 0; i < LANES; i++) value[i] = value[i] > small[i] ? value[i] : small[i];
+            if (c->residual_scaling)
+                value = load(added + y * c->window_row + x * c->window_pixel) + c->residual_scaling * value;
+            store(made + y * c->made_row + x * c->made_pixel, value);
         }
     }
 }
 
 /* Tiles from `first` on, counted row by row through all planes. */
-static void NAMED(convolve_some)(const struct convolution *c, long first, int tiles, float *work) {
-    float *factors = work + FACTORS * c->in_channels;
+static void NAMED(convolve_some)(const struct convolution *c, long first, int tiles, float *factors) {
     float *products = factors + FACTORS * plane_floats(c->in_channels);
-    int across = tiles_across(c);
-    long in_plane = (long)across * tiles_down(c);
-    for (int tile = 0; tile < tiles; tile++) {
-        long plane = (first + tile) / in_plane, place = (first + tile) % in_plane;
-        int row = SIDE * (place / across), column = SIDE * (place % across) - 1;
-        const float *pixels = c->window + plane * c->window_plane + row * c->window_row;
-        float *into = factors + (size_t)tile * c->in_channels;
-        if (column >= 0 && column + REACH <= c->width && row + SIDE <= c->rows)
-            NAMED(transform)(pixels + column * c->window_pixel, c->window_row, c->window_pixel, c->in_channels, into);
-        else
-            NAMED(transform)(padded_pixels(c, pixels, c->rows + 2 - row, column, work), REACH * c->in_channels,
-                             c->in_channels, c->in_channels, into);
+    for (int tile = 0, run; tile < tiles; tile += run) {
+        struct place place = place_of(c, first + tile);
+        int left = tiles_across(c) - place.column / SIDE;
+        run = tiles - tile < left ? tiles - tile : left;
+        NAMED(transform)(c, c->window + place.plane * c->window_plane + place.row * c->window_row,
+                         c->rows + 2 - place.row, place.column - 1, run, factors + tile * LANES);
     }
     NAMED(multiply_all)(c, factors, tiles, products);
-    for (int tile = 0; tile < tiles; tile++) {
-        long plane = (first + tile) / in_plane, place = (first + tile) % in_plane;
-        int row = SIDE * (place / across), column = SIDE * (place % across);
-        float *made = c->made + plane * c->made_plane + row * c->made_row + column * c->made_pixel;
-        NAMED(restore)(c, products + (size_t)tile * c->out_channels, made, c->rows - row, c->width - column);
-    }
+    for (int channel = 0; channel < c->out_channels; channel += LINE)
+        for (int tile = 0; tile < tiles; tile++) {
+            struct place place = place_of(c, first + tile);
+            for (int part = channel; part < channel + LINE && part < c->out_channels; part += LANES)
+                NAMED(restore)(c, products + part * AT_ONCE + tile * LANES, &place, part);
+        }
 }
 
 #undef vec
 #undef load
 #undef store
 #undef INLINE
+#undef GROUP
 #undef LANES
 #undef TILES
 #undef NAMED

@@ -58,11 +58,22 @@ def test_the_result_may_go_into_other_channels_of_the_same_buffer(convolve: Conv
     torch.testing.assert_close(buffer[:, :16], window)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_residual_is_added_to_the_first_channels_of_the_window(convolve: Convolver, dtype: torch.dtype) -> None:
+    if isinstance(convolve, OneDnnConvolver) and not one_dnn_takes(dtype):
+        pytest.skip(f"oneDNN has no {dtype} on this processor")
+    conv, window = conv_and_window(dtype)
+    tolerance = 1e-5 if dtype is torch.float32 else 0.02
+    sums = window[:, :8, 1:-1].float() + 0.2 * expected(conv, window, active=False)
+    torch.testing.assert_close(convolve(conv, window, residual=0.2).float(), sums, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("way", [*WAYS.values(), FusedConvolver])
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_a_window_that_is_too_low_makes_no_rows(way: Callable[[], Convolver], rows: int) -> None:
     conv, window = conv_and_window(torch.float32, rows)
     assert way()(conv, window).shape == (2, 8, 0, 11)
+    assert way()(conv, window, residual=0.2).shape == (2, 8, 0, 11)
 
 
 def test_weights_laid_out_for_one_window_are_right_for_others() -> None:

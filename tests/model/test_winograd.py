@@ -32,7 +32,7 @@ def test_it_is_a_convolution_for_every_size(
     conv = nn.Conv2d(channels, made, 3).requires_grad_(False)
     window, target, buffer = window_and_target(planes, channels, made, rows, width)
     before = window.clone()
-    winograd.Packed(conv)(window, target, slope)
+    winograd.Packed(conv)(window, target, negative_slope=slope)
     assert conv.bias is not None
     exact = functional.conv2d(window.double(), conv.weight.double(), conv.bias.double(), padding=(0, 1))
     torch.testing.assert_close(target.double(), functional.leaky_relu(exact, slope), rtol=0, atol=1e-5)
@@ -40,11 +40,23 @@ def test_it_is_a_convolution_for_every_size(
     assert buffer.isnan().sum() == buffer.numel() - window.numel() - target.numel()
 
 
+@settings(max_examples=20, deadline=None)
+@given(planes=st.integers(1, 3), channels=CHANNELS, rows=SIDES, width=SIDES)
+def test_a_residual_is_added_to_the_window(planes: int, channels: int, rows: int, width: int) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(channels, 8, 3).requires_grad_(False)
+    window, target, _ = window_and_target(planes, channels, 8, rows, width)
+    winograd.Packed(conv)(window, target, residual_scaling=-0.5)
+    assert conv.bias is not None
+    made = functional.conv2d(window.double(), conv.weight.double(), conv.bias.double(), padding=(0, 1))
+    torch.testing.assert_close(target.double(), window[:, :8, 1:-1] - 0.5 * made, rtol=0, atol=1e-5)
+
+
 def test_what_is_not_finite_stays_so() -> None:
     conv = nn.Conv2d(8, 8, 3).requires_grad_(False)
     window, target, _ = window_and_target(1, 8, 8, 12, 12)
     window[0, 3, 7, 5] = torch.inf
-    winograd.Packed(conv)(window, target, 0.2)
+    winograd.Packed(conv)(window, target, negative_slope=0.2)
     assert not target[:, :, 5:8, 4:7].isfinite().any()
 
 
@@ -52,17 +64,17 @@ def test_pictures_of_a_batch_do_not_change_one_another() -> None:
     conv = nn.Conv2d(16, 16, 3).requires_grad_(False)
     packed = winograd.Packed(conv)
     together, target, _ = window_and_target(5, 16, 16, 9, 21)
-    packed(together, target, 1)
+    packed(together, target)
     for number in range(5):
         alone = torch.empty_like(target[:1])
-        packed(together[number : number + 1], alone, 1)
+        packed(together[number : number + 1], alone)
         assert torch.equal(alone[0], target[number])
 
 
 def test_a_convolution_without_bias() -> None:
     conv = nn.Conv2d(8, 8, 3, bias=False).requires_grad_(False)
     window, target, _ = window_and_target(1, 8, 8, 4, 4)
-    winograd.Packed(conv)(window, target, 1)
+    winograd.Packed(conv)(window, target)
     torch.testing.assert_close(target, functional.conv2d(window, conv.weight, padding=(0, 1)))
 
 
@@ -82,4 +94,4 @@ def test_16_bits_are_not_taken() -> None:
 def test_what_is_not_channels_last_is_refused() -> None:
     packed = winograd.Packed(nn.Conv2d(8, 8, 3))
     with pytest.raises(AssertionError, match="channels are not last"):
-        packed(torch.rand(1, 8, 5, 5), torch.rand(1, 8, 3, 5), 1)
+        packed(torch.rand(1, 8, 5, 5), torch.rand(1, 8, 3, 5))
