@@ -27,7 +27,7 @@ OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
 # soon as anything else runs, be it the encoding of an answer: docs/benchmarks.md.
 PATIENT := OMP_WAIT_POLICY=passive
 
-.PHONY: help native serve train test check bench bench-gpu bench-runtimes bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-training soak audit openapi lock image clean
+.PHONY: help native serve train test check bench bench-gpu bench-runtimes bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-training soak audit openapi lock image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -76,7 +76,7 @@ bench-gpu: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## test and measure a
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)
 
-bench-load bench-fairness bench-memory bench-poster bench-seams bench-png: bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE)
+bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png: bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).$* $(ARGS)
 
 soak: $(VENV)/dev.stamp $(NATIVE) ## watch the service's memory under good and bad callers: ARGS="--minutes 10"

@@ -1,0 +1,106 @@
+"""python -m benchmarks.bands: what low bands cost, alone and beside busy processes, by how OpenMP's threads wait.
+
+Each way to wait gets a process of its own, in which bands of all heights and the whole picture take turns.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+import torch
+
+from benchmarks.networks import add_network_options, chosen_network
+from benchmarks.pictures import smooth_noise
+from benchmarks.tables import print_setting, print_table
+from model.device import best_device
+from model.upscaler import Upscaler
+
+POLICY = "OMP_WAIT_POLICY"
+"""What OpenMP reads when it is loaded; of a process that does not set it, threads spin."""
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def main() -> None:
+    """Measure each way to wait with each number of busy processes."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bands", description=__doc__)
+    add_network_options(parser)
+    parser.add_argument("--width", type=int, default=256, help="px of the picture")
+    parser.add_argument("--height", type=int, default=256)
+    parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 24, 32, 48, 64], help="heights of the bands")
+    parser.add_argument("--policies", choices=("default", "passive", "active"), nargs="+", default=["passive"])
+    parser.add_argument("--busy", type=int, nargs="+", default=[0], help="processes that loop beside")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+
+    size = f"{options.width} x {options.height} px"
+    print_setting(f"{chosen_network(options).name}, {size}, LR kpx/s, medians of {options.rounds}", best_device())
+    rows = []
+    for busy in options.busy:
+        for policy in options.policies:
+            with busy_processes(busy):
+                rates = _in_new_process(options, policy)
+            rows.append([policy, str(busy), *(f"{rate / 1e3:.1f}" for rate in rates)])
+    heads = (f"bands of {height}" for height in options.rows)
+    print_table((POLICY, "busy processes", "whole", *heads), rows)
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """So many others that want a core each."""
+    others = [SPAWN.Process(target=_loop, daemon=True) for _ in range(count)]
+    for other in others:
+        other.start()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+
+
+def _loop() -> None:
+    while True:
+        pass
+
+
+def _in_new_process(options: argparse.Namespace, policy: str) -> Sequence[float]:
+    before = os.environ.pop(POLICY, None)
+    if policy != "default":
+        os.environ[POLICY] = policy
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    process = SPAWN.Process(target=_measure, args=(options, sending))
+    process.start()
+    os.environ.pop(POLICY, None)
+    if before is not None:
+        os.environ[POLICY] = before
+    sending.close()
+    try:
+        rates: Sequence[float] = receiving.recv()
+    finally:
+        process.join()
+    return rates
+
+
+@torch.inference_mode()
+def _measure(options: argparse.Namespace, sending: Connection) -> None:
+    """Send LR px in a second, of the whole picture and of bands of each height."""
+    upscaler = Upscaler(chosen_network(options).net)
+    picture = smooth_noise(options.height, options.width)
+    heights = [options.height, *options.rows]
+    seconds: list[list[float]] = [[] for _ in heights]
+    for _ in range(1 + options.rounds):  # the first one warms up
+        for band_rows, measured_s in zip(heights, seconds, strict=True):
+            began_s = time.perf_counter()
+            for _ in upscaler.stream(picture, band_rows):
+                pass
+            measured_s.append(time.perf_counter() - began_s)
+    sending.send([options.width * options.height / statistics.median(one[1:]) for one in seconds])
+
+
+if __name__ == "__main__":
+    main()
