@@ -110,33 +110,44 @@ def _dense_block(channels: int, growth: int, dtype: torch.dtype, device: torch.d
     return block.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # torch's stub lacks the keyword
 
 
-@torch.inference_mode()
-def _run(block: ResidualDenseBlock, convolve: Convolver) -> Tensor:
-    """Run the convolutions of a dense block as a band does; returns all that they made."""
-    closing, device = block.conv5, block.conv5.weight.device
-    chance = torch.Generator(device).manual_seed(0)
-    features = torch.rand(1, closing.in_channels, *WINDOW[device.type], generator=chance, device=device)
-    features = features.to(dtype=closing.weight.dtype, memory_format=torch.channels_last)
+def _features(block: ResidualDenseBlock) -> Tensor:
+    """A window of a dense block, of random numbers."""
+    channels, weight = block.conv5.in_channels, block.conv5.weight
+    chance = torch.Generator(weight.device).manual_seed(0)
+    features = torch.rand(1, channels, *WINDOW[weight.device.type], generator=chance, device=weight.device)
+    return features.to(dtype=weight.dtype, memory_format=torch.channels_last)
+
+
+def _run(block: ResidualDenseBlock, features: Tensor, convolve: Convolver) -> Tensor:
+    """Run the convolutions of a dense block as a band does: most write into the window, the last one is returned."""
     for conv in block.growing:
         target = features[:, conv.in_channels : conv.in_channels + conv.out_channels, 1:-1]
         convolve(conv, features[:, : conv.in_channels], active=True, target=target)
-    return torch.cat((features[:, :, 1:-1], convolve(closing, features)), dim=1)
+    return convolve(block.conv5, features)
 
 
+@torch.inference_mode()
 def _difference(block: ResidualDenseBlock, ours: Convolver, library: Convolver) -> float:
-    expected = _run(block, library).float()
-    return float((_run(block, ours).float() - expected).abs().max() / expected.abs().max())
+    """Between all that they make, relative to the largest value."""
+    made = []
+    for convolve in (ours, library):
+        features = _features(block)
+        closing = _run(block, features, convolve)
+        made.append(torch.cat((features[:, :, 1:-1], closing), dim=1).float())
+    return float((made[0] - made[1]).abs().max() / made[1].abs().max())
 
 
+@torch.inference_mode()
 def _seconds(ways: Sequence[tuple[ResidualDenseBlock, Convolver]]) -> list[float]:
     """What the convolutions of each block take in its best round."""
     best_s = [math.inf] * len(ways)
+    windows = [_features(block) for block, _ in ways]
     for _ in range(1 + ROUNDS):  # the first one compiles or chooses an algorithm
-        for number, (block, convolve) in enumerate(ways):
-            device = block.conv5.weight.device.type
+        for number, ((block, convolve), features) in enumerate(zip(ways, windows, strict=True)):
+            device = features.device.type
             began_s = time.perf_counter()
             for _ in range(CALLS[device]):
-                _run(block, convolve)
+                _run(block, features, convolve)
             if device == "cuda":
                 torch.cuda.synchronize()
             best_s[number] = min(best_s[number], (time.perf_counter() - began_s) / CALLS[device])
