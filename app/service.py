@@ -35,7 +35,7 @@ DECODING_COPIES = 2.5
 """What a picture takes at most while it is decoded, in pictures."""
 
 LEAST_BAND_ROWS = 8
-"""Of a stream: lower bands take up to twice as long for each pixel (ADR 7)."""
+"""Of a stream: the lower a band, the longer each of its pixels takes (ADR 7)."""
 
 LEAST_COST_PX = 32 * 32
 """The smallest pictures cost as much as one of these: the time is not in their pixels."""

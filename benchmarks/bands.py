@@ -9,8 +9,8 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 
 import torch
 
@@ -69,26 +69,16 @@ def _loop() -> None:
 
 
 def _in_new_process(options: argparse.Namespace, policy: str) -> Sequence[float]:
-    before = os.environ.pop(POLICY, None)
+    os.environ.pop(POLICY, None)
     if policy != "default":
         os.environ[POLICY] = policy
-    receiving, sending = multiprocessing.Pipe(duplex=False)
-    process = SPAWN.Process(target=_measure, args=(options, sending))
-    process.start()
-    os.environ.pop(POLICY, None)
-    if before is not None:
-        os.environ[POLICY] = before
-    sending.close()
-    try:
-        rates: Sequence[float] = receiving.recv()
-    finally:
-        process.join()
-    return rates
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as process:
+        return process.submit(_measure, options).result()
 
 
 @torch.inference_mode()
-def _measure(options: argparse.Namespace, sending: Connection) -> None:
-    """Send LR px in a second, of the whole picture and of bands of each height."""
+def _measure(options: argparse.Namespace) -> Sequence[float]:
+    """LR px in a second, of the whole picture and of bands of each height."""
     upscaler = Upscaler(chosen_network(options).net)
     picture = smooth_noise(options.height, options.width)
     heights = [options.height, *options.rows]
@@ -99,7 +89,7 @@ def _measure(options: argparse.Namespace, sending: Connection) -> None:
             for _ in upscaler.stream(picture, band_rows):
                 pass
             measured_s.append(time.perf_counter() - began_s)
-    sending.send([options.width * options.height / statistics.median(one[1:]) for one in seconds])
+    return [options.width * options.height / statistics.median(one[1:]) for one in seconds]
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ DENSE_LAG = 5
 """Rows by which the output of a dense block stays behind its input: one for each of its convolutions."""
 
 LEAST_ROWS = 8
-"""Enlarged rows that a stage handles at a time, if the band has as many: fewer are mostly work for halo rows."""
+"""Enlarged rows that a stage handles at a time, if the band has as many: of fewer, each takes longer."""
 
 Stage = Callable[[Tensor, bool], Tensor]
 """Takes the next rows (N, C, R, W), none or more, and whether they are the last; returns the rows that are complete."""

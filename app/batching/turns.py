@@ -33,8 +33,8 @@ class Turns(Generic[Member]):
     virtual time moves on by these divided by the number of those that wait, and newcomers start at virtual time. So
     all get the same share, whatever they bring, and nobody is passed over for long by those who come later. Virtual
     time never lies behind the member that is served: what one gets while nobody else waits is not held against it. And
-    while nobody new waits, it does not lie before those who do: they have made up for the newcomers that came and went,
-    and the next one shall not pay for those.
+    while nobody new waits, it is not ahead of the mean of those who do: they have made up for the newcomers that came
+    and went, and the next one shall not pay for those.
     """
 
     def __init__(self) -> None:
