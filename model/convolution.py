@@ -98,14 +98,15 @@ class FusedConvolver:
         target: Tensor | None = None,
     ) -> Tensor:
         """See `Convolver`."""
-        if conv.weight.dtype is torch.float32 or window.shape[2] < 3 or residual:
+        if conv.weight.dtype is torch.float32 or window.shape[2] < 3:
             return library_convolution(conv, window, active=active, residual=residual, target=target)
         if conv not in self._packed:
             self._packed[conv] = fused.pack(conv)
         if target is None:
             target = rows_like(window, window.shape[2] - 2, conv.out_channels)
         slope = NEGATIVE_SLOPE if active else None
-        fused.convolve(window, self._packed[conv], target, negative_slope=slope)
+        skip = window[:, : conv.out_channels, 1:-1] if residual else None
+        fused.convolve(window, self._packed[conv], target, negative_slope=slope, skip=skip, alpha=residual or 1.0)
         return target
 
 

@@ -73,9 +73,9 @@ class ConvolutionStage:
 
 
 class DenseStage:
-    """A residual dense block. Its convolutions run in their own number format, its residual sum in float32.
+    """A residual dense block. Its convolutions run in their own number format.
 
-    In float32 the input waits for its residual in the window; from 16 bits it could not be told any more.
+    The input waits for its residual in the window; of a format that would round it away, it waits in float32 beside it.
     """
 
     def __init__(self, block: ResidualDenseBlock, workspace: Workspace, convolve: Convolver) -> None:
@@ -85,7 +85,7 @@ class DenseStage:
         self._growth = block.conv1.out_channels
         self._window = Window(workspace, block.conv5.in_channels, block.conv5.weight, most_kept=DENSE_LAG + 1)
         self._convolve = convolve
-        self._skip = None if block.conv5.weight.dtype is torch.float32 else SkipPath(DENSE_LAG)
+        self._skip = SkipPath(DENSE_LAG) if block.conv5.weight.dtype is torch.bfloat16 else None
         self._filled = [1] * DENSE_LAG
         """Rows in the buffer, of the input and of what each growing convolution made; the first is the one above."""
 
@@ -167,7 +167,7 @@ def state_bytes_per_column(net: RRDBNet) -> int:
     exact = torch.float32.itemsize
     channel, trunk_row = net.conv_body.weight.element_size(), config.channels * exact
     features = config.channels + 4 * config.growth
-    waiting = DENSE_LAG * trunk_row if channel < exact else 0
+    waiting = DENSE_LAG * trunk_row if net.conv_body.weight.dtype is torch.bfloat16 else 0
     dense = (DENSE_LAG + 1) * features * channel + waiting
     lag = 3 * DENSE_LAG
     trunk = config.blocks * (3 * dense + lag * trunk_row) + (config.blocks * lag + 1) * trunk_row

@@ -5,6 +5,11 @@
  * (`transform`); for each of the 36, tiles x in_channels times in_channels x out_channels is a product of matrices
  * (`multiply`); and the 36 products of a channel become 16 results by additions (`restore`). A thread takes some tiles
  * through all three at a time, so that what lies between them stays in its core's cache.
+ *
+ * Pixels are floats, and everything is computed in floats; or they are halves, floats of 16 bits, and factors and weights
+ * are integers of 16 bits, which a processor multiplies about twice as fast. Weights have a unit for each of
+ * out_channels, factors one for each tile, which follows from the largest pixel under it (`measure`). The sums are
+ * exact.
  */
 
 #include <stddef.h>
@@ -12,40 +17,57 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 enum { SIDE = 4, REACH = 6, FACTORS = 36 };
 
-/* Floats of a line of a cache. */
+/* Words of a line of a cache. A word is a float, two integers of 16 bits or one of 32. */
 enum { LINE = 16 };
 
 /* Tiles that a thread takes at a time, a multiple of TILES: more of them read the weights less often and need more of
  * its cache. */
 enum { AT_ONCE = 12 };
 
-/* Floats of a plane of factors beyond the last: planes a power of two apart would fall onto the same lines of a cache. */
+/* Words of a plane of factors beyond the last: planes a power of two apart would fall onto the same lines of a cache. */
 enum { APART = LINE };
 
+/* Most by which a factor exceeds the largest pixel under its tile: `line_in` adds up ten of them at most, twice. */
+#define MOST_GAIN 100.0f
+
+/* The largest factor as an integer; one less than there is, for rounding. */
+#define LARGEST 32766.0f
+
 struct convolution {
-    const float *window; /* planes x (rows + 2) x width pixels; the first and the last row are above and below */
-    const float *weights; /* 36 x (out_channels / lanes) x in_channels x lanes */
+    const void *window; /* planes x (rows + 2) x width pixels; the first and the last row are above and below */
+    const float *weights; /* 36 x (out_channels / lanes) x in_words x lanes */
+    const float *units;   /* of the weights, 36 x out_channels; null if pixels and weights are floats */
     const float *bias;
-    float *made; /* planes x rows x width pixels */
-    ptrdiff_t window_plane, window_row, window_pixel; /* floats from one to the next */
+    void *made; /* planes x rows x width pixels */
+    ptrdiff_t window_plane, window_row, window_pixel; /* channels from one to the next */
     ptrdiff_t made_plane, made_row, made_pixel;
     int planes, rows, width, in_channels, out_channels;
     float negative_slope;   /* of the LeakyReLU that comes after it; 1 for none */
     float residual_scaling; /* of what is added to the window's own first channels; 0 if nothing is */
 };
 
-/* What one thread works in: factors and products, in planes. */
-static size_t plane_floats(int channels) { return (size_t)AT_ONCE * channels + APART; }
+typedef int word __attribute__((may_alias));
 
-static size_t work_floats(const struct convolution *c) {
-    return FACTORS * (plane_floats(c->in_channels) + plane_floats(c->out_channels));
+/* Words of a pixel's factors, of each of the 36. */
+static int in_words(const struct convolution *c) { return c->units ? c->in_channels / 2 : c->in_channels; }
+
+/* What one thread works in: factors and products, in planes. */
+static size_t plane_words(int words) { return (size_t)AT_ONCE * words + APART; }
+
+static size_t work_words(const struct convolution *c) {
+    return FACTORS * (plane_words(in_words(c)) + plane_words(c->out_channels));
 }
 
 static int tiles_across(const struct convolution *c) { return (c->width + SIDE - 1) / SIDE; }
 static int tiles_down(const struct convolution *c) { return (c->rows + SIDE - 1) / SIDE; }
+
+static int at_most(int value, int limit) { return value < limit ? value : limit; }
 
 /* Where the results of a tile belong, and how many of its rows and columns are in the picture. */
 struct place {
@@ -56,38 +78,91 @@ struct place {
 static struct place place_of(const struct convolution *c, long tile) {
     long across = tiles_across(c), in_plane = across * tiles_down(c), in_this = tile % in_plane;
     struct place place = {tile / in_plane, SIDE * (int)(in_this / across), SIDE * (int)(in_this % across), 0, 0};
-    place.rows = c->rows - place.row < SIDE ? c->rows - place.row : SIDE;
-    place.columns = c->width - place.column < SIDE ? c->width - place.column : SIDE;
+    place.rows = at_most(c->rows - place.row, SIDE);
+    place.columns = at_most(c->width - place.column, SIDE);
     return place;
 }
 
-static inline float *made_at(const struct convolution *c, const struct place *p) {
-    return c->made + p->plane * c->made_plane + p->row * c->made_row + p->column * c->made_pixel;
+static inline ptrdiff_t made_at(const struct convolution *c, const struct place *p) {
+    return p->plane * c->made_plane + p->row * c->made_row + p->column * c->made_pixel;
 }
 
 /* The pixel of the window that the first result of a tile belongs to. */
-static inline const float *added_at(const struct convolution *c, const struct place *p) {
-    return c->window + p->plane * c->window_plane + (p->row + 1) * c->window_row + p->column * c->window_pixel;
+static inline ptrdiff_t added_at(const struct convolution *c, const struct place *p) {
+    return p->plane * c->window_plane + (p->row + 1) * c->window_row + p->column * c->window_pixel;
+}
+
+/* The pixels under some tiles next to each other. The first and the last column may be beside the window, and below its
+ * `rows` there are none; all those are zero. */
+struct patch {
+    ptrdiff_t at; /* in the window */
+    int tiles, rows, column;
+};
+
+/* Under as many tiles from one on as there are beside it, but at most so many. */
+static struct patch patch_of(const struct convolution *c, long tile, int most) {
+    struct place place = place_of(c, tile);
+    ptrdiff_t at = place.plane * c->window_plane + place.row * c->window_row + (place.column - 1) * c->window_pixel;
+    struct patch patch = {at, at_most(tiles_across(c) - place.column / SIDE, most), 0, place.column - 1};
+    patch.rows = at_most(c->rows + 2 - place.row, REACH);
+    return patch;
 }
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
+
+/* The unit of the factors of each tile. Halves without a sign compare like integers, and what is not finite is larger
+ * than the rest: then the unit is not finite either, nor is any result. */
+static inline void measure(const struct convolution *c, const struct patch *p, float *units) {
+    __m128i columns[SIDE * AT_ONCE + 2];
+    const __m256i magnitude = _mm256_set1_epi16(0x7fff);
+    for (int x = 0; x < SIDE * p->tiles + 2; x++) {
+        __m256i most = _mm256_setzero_si256();
+        if (p->column + x >= 0 && p->column + x < c->width)
+            for (int y = 0; y < p->rows; y++) {
+                const short *pixel = (const short *)c->window + p->at + x * c->window_pixel + y * c->window_row;
+                for (int channel = 0; channel < c->in_channels; channel += 16) {
+                    __m256i values = _mm256_loadu_si256((const __m256i_u *)(pixel + channel));
+                    most = _mm256_max_epi16(most, _mm256_and_si256(values, magnitude));
+                }
+            }
+        columns[x] = _mm_max_epi16(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+    }
+    for (int tile = 0; tile < p->tiles; tile++) {
+        __m128i most = columns[SIDE * tile];
+        for (int x = 1; x < REACH; x++) most = _mm_max_epi16(most, columns[SIDE * tile + x]);
+        __m128i least_complement = _mm_minpos_epu16(_mm_sub_epi16(_mm_set1_epi16(0x7fff), most));
+        float largest = _cvtsh_ss(0x7fff - _mm_extract_epi16(least_complement, 0));
+        units[tile] = MOST_GAIN / LARGEST * (largest > 0 || largest != largest ? largest : 1);
+    }
+}
+
 #define LANES 8
 #define TILES 6
 #define NAMED(name) name##_8
+#define LARGER(one, other) (vec)_mm256_max_ps((__m256)(one), (__m256)(other))
+#define FROM_HALVES(from) (vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i_u *)(from)))
+#define TO_HALVES(to, values) _mm_storeu_si128((__m128i_u *)(to), _mm256_cvtps_ph((__m256)(values), _MM_FROUND_TO_NEAREST_INT))
+#define PACKED(one, other) (vec)_mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(one)), _mm256_cvtps_epi32((__m256)(other)))
+#define DOT(sums, one, other) _mm256_add_epi32((__m256i)(sums), _mm256_madd_epi16((__m256i)(one), (__m256i)(other)))
 #include "winograd_kernel.h"
-#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq")
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")
 #define LANES 16
 #define TILES 12
 #define NAMED(name) name##_16
+#define LARGER(one, other) (vec)_mm512_max_ps((__m512)(one), (__m512)(other))
+#define FROM_HALVES(from) (vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i_u *)(from)))
+#define TO_HALVES(to, values) _mm256_storeu_si256((__m256i_u *)(to), _mm512_cvtps_ph((__m512)(values), _MM_FROUND_TO_NEAREST_INT))
+#define PACKED(one, other) (vec)_mm512_packs_epi32(_mm512_cvtps_epi32((__m512)(one)), _mm512_cvtps_epi32((__m512)(other)))
+#define DOT(sums, one, other) _mm512_dpwssd_epi32((__m512i)(sums), (__m512i)(one), (__m512i)(other))
 #include "winograd_kernel.h"
 #pragma GCC pop_options
 
-static int has_lanes(int lanes) {
-    return lanes == 8 ? __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-                      : lanes == 16 && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-                            __builtin_cpu_supports("avx512vl");
+static int has_lanes(int lanes, int halves) {
+    if (lanes == 8) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return lanes == 16 && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && (!halves || __builtin_cpu_supports("avx512vnni"));
 }
 
 static void convolve_some(const struct convolution *c, int lanes, long first, int tiles, float *work) {
@@ -99,7 +174,7 @@ static void convolve_some(const struct convolution *c, int lanes, long first, in
 #define NAMED(name) name##_4
 #include "winograd_kernel.h"
 
-static int has_lanes(int lanes) { return lanes == 4; }
+static int has_lanes(int lanes, int halves) { return lanes == 4 && !halves; }
 
 static void convolve_some(const struct convolution *c, int lanes, long first, int tiles, float *work) {
     (void)lanes;
@@ -107,10 +182,12 @@ static void convolve_some(const struct convolution *c, int lanes, long first, in
 }
 #endif
 
-/* The most lanes that this processor has and that divide both numbers of channels; 0 if there are none. */
-int winograd_lanes(int in_channels, int out_channels) {
+/* The most lanes that this processor has and that divide the numbers of channels: registers are full, and one of factors
+ * takes two of halves. 0 if there are none. */
+int winograd_lanes(int in_channels, int out_channels, int halves) {
     for (int lanes = 16; lanes >= 4; lanes /= 2)
-        if (has_lanes(lanes) && in_channels % lanes == 0 && out_channels % lanes == 0) return lanes;
+        if (has_lanes(lanes, halves) && in_channels % (halves ? 2 * lanes : lanes) == 0 && out_channels % lanes == 0)
+            return lanes;
     return 0;
 }
 
@@ -134,14 +211,13 @@ static int this_thread(void) {
 int winograd_convolve(const struct convolution *c, int lanes) {
     int threads = threads_here();
     long tiles = (long)c->planes * tiles_down(c) * tiles_across(c);
-    size_t each = (work_floats(c) + LINE - 1) / LINE * LINE;
+    size_t each = (work_words(c) + LINE - 1) / LINE * LINE;
     float *work = aligned_alloc(64, threads * each * sizeof(float));
     if (!work) return -1;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (long first = 0; first < tiles; first += AT_ONCE) {
-        int some = tiles - first < AT_ONCE ? (int)(tiles - first) : AT_ONCE;
-        convolve_some(c, lanes, first, some, work + this_thread() * each);
-    }
+    for (long first = 0; first < tiles; first += AT_ONCE)
+        convolve_some(c, lanes, first, tiles - first < AT_ONCE ? (int)(tiles - first) : AT_ONCE,
+                      work + this_thread() * each);
     free(work);
     return 0;
 }

@@ -15,13 +15,20 @@ FACTORS_OF_WEIGHTS = torch.tensor(
         [1 / 4, 0, 0],
         [-1 / 6, -1 / 6, -1 / 6],
         [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
+        [1 / 36, 1 / 18, 1 / 9],
+        [1 / 36, -1 / 18, 1 / 9],
         [0, 0, 1],
     ],
     dtype=torch.float64,
 )
-"""Three weights in a line -> six factors, for the points 0, 1, -1, 2, -2 and infinity."""
+"""Three weights in a line -> six factors, for the points 0, 1, -1, 2, -2 and infinity.
+
+Those for 2 and -2 are divided by one and a half; the pixels' are multiplied by it, so that all of them fill 16 bits.
+"""
+
+LARGEST = 2**15 - 1
+MOST_SUM = 2**31 - 1
+"""The largest integers of 16 bits, and of the 32 bits in which their products are added up."""
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +37,7 @@ class _Convolution(ctypes.Structure):
     """`struct convolution` of winograd.c."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("window", "weights", "bias", "made")),
+        *((name, ctypes.c_void_p) for name in ("window", "weights", "units", "bias", "made")),
         *((f"{what}_{step}", ctypes.c_ssize_t) for what in ("window", "made") for step in ("plane", "row", "pixel")),
         *((name, ctypes.c_int) for name in ("planes", "rows", "width", "in_channels", "out_channels")),
         ("negative_slope", ctypes.c_float),
@@ -43,7 +50,7 @@ def compiled() -> ctypes.CDLL | None:
     """The compiled convolution, or None where there is none; the first call says so in the log."""
     try:
         library = ctypes.CDLL(str(LIBRARY))  # with the threads of PyTorch, whose OpenMP is there already
-        library.winograd_lanes.argtypes = (ctypes.c_int, ctypes.c_int)
+        library.winograd_lanes.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int)
         library.winograd_convolve.argtypes = (ctypes.POINTER(_Convolution), ctypes.c_int)
     except (OSError, AttributeError) as error:
         log.warning("oneDNN convolves, slowly; `make native` compiles what is faster (%s)", error)
@@ -52,24 +59,30 @@ def compiled() -> ctypes.CDLL | None:
 
 
 class Packed:
-    """A convolution as winograd.c takes it: float32 on the CPU, 3x3.
+    """A convolution as winograd.c takes it: 3x3, on the CPU, in float32, or in float16 with products of integers.
 
     Raises:
         ValueError: it is not one that winograd.c takes: `takes` tells.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        library = compiled()
-        self._lanes = library.winograd_lanes(conv.in_channels, conv.out_channels) if library else 0
-        if library is None or not self._lanes:
+        library, lanes = compiled(), _lanes(conv)
+        if library is None or not lanes:
             raise ValueError(f"no Winograd convolution of {conv.in_channels} to {conv.out_channels} channels here")
-        self._convolve = library.winograd_convolve
+        self._convolve, self._lanes = library.winograd_convolve, lanes
         self.out_channels = conv.out_channels
+        self._dtype = conv.weight.dtype
         factors = torch.einsum(
             "yj,oijk,xk->yxio", FACTORS_OF_WEIGHTS, conv.weight.detach().double(), FACTORS_OF_WEIGHTS
-        )
-        by_register = factors.reshape(36, conv.in_channels, -1, self._lanes).transpose(1, 2)
-        self._weights = by_register.float().contiguous()
+        ).flatten(0, 1)
+        self._units = None
+        if self._dtype is torch.float16:
+            units = _units(factors)
+            factors = _paired((factors / units).round(), lanes).to(torch.int16)
+            self._units = units.float().contiguous()
+        else:
+            factors = factors[..., None].float()
+        self._weights = factors.unflatten(2, (-1, lanes)).transpose(1, 2).contiguous()
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
         self._bias = bias.float().contiguous()
 
@@ -78,7 +91,7 @@ class Packed:
     ) -> None:
         """Convolve (N, in_channels, R, W), channels last, into (N, out_channels, R - 2, W), the same.
 
-        Both may be slices of the channels of one buffer.
+        Both are in the weights' number format, and may be slices of the channels of one buffer.
 
         Args:
             negative_slope: of the LeakyReLU that comes after it; 1 for none.
@@ -89,9 +102,11 @@ class Packed:
         """
         planes, in_channels, rows, width = window.shape
         assert window.stride(1) == made.stride(1) == 1, "channels are not last"
+        assert window.dtype is made.dtype is self._dtype, "another number format than the weights'"
         convolution = _Convolution(
             window.data_ptr(),
             self._weights.data_ptr(),
+            None if self._units is None else self._units.data_ptr(),
             self._bias.data_ptr(),
             made.data_ptr(),
             *(tensor.stride(axis) for tensor in (window, made) for axis in (0, 2, 3)),
@@ -109,6 +124,30 @@ class Packed:
 
 def takes(conv: nn.Conv2d) -> bool:
     """Whether winograd.c runs a 3x3 convolution on this processor."""
-    library = compiled()
-    on_cpu = conv.weight.device.type == "cpu" and conv.weight.dtype is torch.float32
-    return on_cpu and library is not None and library.winograd_lanes(conv.in_channels, conv.out_channels) > 0
+    return conv.weight.device.type == "cpu" and _lanes(conv) > 0
+
+
+def _lanes(conv: nn.Conv2d) -> int:
+    """Lanes of the registers in which winograd.c runs it; 0 if it does not."""
+    library, dtype = compiled(), conv.weight.dtype
+    if library is None or dtype not in (torch.float32, torch.float16):
+        return 0
+    return int(library.winograd_lanes(conv.in_channels, conv.out_channels, dtype is torch.float16))
+
+
+def _units(factors: Tensor) -> Tensor:
+    """Factors (36, in_channels, out_channels) -> units (36, 1, out_channels), of which no sum of products overflows."""
+    fitting = MOST_SUM / LARGEST - factors.shape[1] / 2  # rounding adds half a unit to each
+    sizes = factors.abs()
+    needed = torch.maximum(sizes.sum(1, keepdim=True) / fitting, sizes.amax(1, keepdim=True) / LARGEST)
+    return torch.where(needed > 0, needed, 1.0)
+
+
+def _paired(factors: Tensor, lanes: int) -> Tensor:
+    """(36, in_channels, out_channels) -> (36, in_channels / 2, out_channels, 2), in the order in which pixels come.
+
+    Two registers of their channels become one by turns of four, as the processor's own instruction does it.
+    """
+    by_turns = factors.unflatten(1, (-1, 2, lanes // 4, 4)).transpose(2, 3).flatten(1, 4)
+    paired: Tensor = by_turns.unflatten(1, (-1, 2)).transpose(2, 3)
+    return paired

@@ -3,29 +3,60 @@
  * LANES: floats of a register.
  * TILES: tiles that `multiply` takes at a time; their sums fill twice as many registers.
  * NAMED: makes a name unique.
+ * LARGER: of two registers of floats, lane by lane.
+ *
+ * And where there are pixels of 16 bits:
+ *
+ * FROM_HALVES: LANES halves in memory as floats.
+ * TO_HALVES: floats into memory as halves.
+ * PACKED: two registers of floats as one of integers of 16 bits, four of each by turns.
+ * DOT: sums of 32 bits + the products of two registers of integers, of two neighbours together.
+ *
+ * `halves` is a constant wherever it is passed on: the compiler makes two kernels of one text.
  */
 
 #define vec NAMED(vec)
+#define ivec NAMED(ivec)
 #define load NAMED(load)
 #define store NAMED(store)
 #define INLINE static inline __attribute__((always_inline))
 
-/* Floats of a register of channels of all tiles: they lie together, and behind them those of the next register. */
+/* Words of a register of channels of all tiles: they lie together, and behind them those of the next register. */
 #define GROUP (AT_ONCE * LANES)
 
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE void store(float *to, vec values) { *(vec *)to = values; }
 
+INLINE vec NAMED(pixels_at)(const void *pixels, ptrdiff_t at, int halves) {
+#ifdef DOT
+    if (halves) return FROM_HALVES((const short *)pixels + at);
+#endif
+    (void)halves;
+    return load((const float *)pixels + at);
+}
+
+INLINE void NAMED(put_pixels)(void *pixels, ptrdiff_t at, vec values, int halves) {
+#ifdef DOT
+    if (halves) {
+        TO_HALVES((short *)pixels + at, values);
+        return;
+    }
+#endif
+    (void)halves;
+    store((float *)pixels + at, values);
+}
+
 /* Six pixels in a line -> six factors. */
 INLINE void NAMED(line_in)(const vec *d, vec *factors) {
-    vec even = d[4] - 4 * d[2], odd = d[3] - 4 * d[1], even2 = d[4] - d[2], odd2 = d[3] - d[1];
+    vec even = d[4] - 4 * d[2], odd = d[3] - 4 * d[1], even2 = 1.5f * (d[4] - d[2]), odd2 = d[3] - d[1];
     factors[0] = 4 * d[0] - 5 * d[2] + d[4];
     factors[1] = even + odd;
     factors[2] = even - odd;
-    factors[3] = even2 + 2 * odd2;
-    factors[4] = even2 - 2 * odd2;
+    factors[3] = even2 + 3 * odd2;
+    factors[4] = even2 - 3 * odd2;
     factors[5] = 4 * d[1] - 5 * d[3] + d[5];
 }
 
@@ -38,46 +69,69 @@ INLINE void NAMED(line_out)(const vec *m, vec *results) {
     results[3] = difference + 8 * difference2 + m[5];
 }
 
-/* Tiles next to each other in a row -> 36 factors for each of their channels: first the columns of pixels, then the rows
- * of what these became. Pixels beside the window, and those below its `rows`, are zero. */
-static void NAMED(transform)(const struct convolution *c, const float *pixels, int rows, int column, int tiles,
-                             float *factors) {
-    size_t plane = plane_floats(c->in_channels);
-    vec columns[SIDE * AT_ONCE + 2][REACH];
-    for (int channel = 0; channel < c->in_channels; channel += LANES, factors += GROUP) {
-        for (int x = 0; x < SIDE * tiles + 2; x++) {
-            int inside = column + x >= 0 && column + x < c->width;
-            const float *pixel = pixels + (column + x) * c->window_pixel + channel;
-            vec line[REACH];
+/* The pixels under some tiles next to each other, a register of channels of them: the factors of their columns. */
+INLINE void NAMED(transform_columns)(const struct convolution *c, const struct patch *p, int channel,
+                                     vec (*columns)[REACH], int rows, int halves) {
+    for (int x = 0; x < SIDE * p->tiles + 2; x++) {
+        ptrdiff_t at = p->at + x * c->window_pixel + channel;
+        vec line[REACH];
+        int inside = p->column + x >= 0 && p->column + x < c->width;
 #pragma GCC unroll 6
-            for (int y = 0; y < REACH; y++) {
-                line[y] = inside && y < rows ? load(pixel + y * c->window_row) : (vec){0};
-                __builtin_prefetch(pixel + y * c->window_row + LINE, 0, 2);
-            }
-            NAMED(line_in)(line, columns[x]);
+        for (int y = 0; y < REACH; y++, at += c->window_row) {
+            line[y] = inside && y < rows ? NAMED(pixels_at)(c->window, at, halves) : (vec){0};
+            if (!halves) __builtin_prefetch((const float *)c->window + at + LINE, 0, 2); /* others `measure` has read */
         }
-        for (int tile = 0; tile < tiles; tile++)
-#pragma GCC unroll 6
-            for (int y = 0; y < REACH; y++) {
-                vec line[REACH], made[REACH];
-#pragma GCC unroll 6
-                for (int x = 0; x < REACH; x++) line[x] = columns[SIDE * tile + x][y];
-                NAMED(line_in)(line, made);
-#pragma GCC unroll 6
-                for (int x = 0; x < REACH; x++) store(factors + (REACH * y + x) * plane + tile * LANES, made[x]);
-            }
+        NAMED(line_in)(line, columns[x]);
     }
 }
 
-/* Some tiles times some registers of out_channels, over all in_channels. */
-INLINE void NAMED(multiply)(const float *factors, const float *weights, int in_channels, float *products,
-                            int registers) {
+/* Tiles next to each other -> 36 factors for each of their channels, as floats, or as integers of a unit of each tile. */
+INLINE void NAMED(transform)(const struct convolution *c, const struct patch *p, const float *units, float *factors,
+                             int rows, int halves) {
+    enum { MOST_PARTS = 2 };
+    int parts = halves ? 2 : 1; /* registers of floats for one of factors */
+    size_t plane = plane_words(in_words(c));
+    vec columns[MOST_PARTS][SIDE * AT_ONCE + 2][REACH];
+    for (int channel = 0; channel < c->in_channels; channel += parts * LANES, factors += GROUP) {
+#pragma GCC unroll 2
+        for (int part = 0; part < parts; part++)
+            NAMED(transform_columns)(c, p, channel + part * LANES, columns[part], rows, halves);
+        for (int tile = 0; tile < p->tiles; tile++) {
+            float fitting = 1 / units[tile];
+#pragma GCC unroll 6
+            for (int y = 0; y < REACH; y++) {
+                vec line[REACH], made[MOST_PARTS][REACH];
+#pragma GCC unroll 2
+                for (int part = 0; part < parts; part++) {
+#pragma GCC unroll 6
+                    for (int x = 0; x < REACH; x++) line[x] = columns[part][SIDE * tile + x][y];
+                    NAMED(line_in)(line, made[part]);
+                }
+#pragma GCC unroll 6
+                for (int x = 0; x < REACH; x++) {
+                    float *to = factors + (REACH * y + x) * plane + tile * LANES;
+#ifdef DOT
+                    if (halves) {
+                        store(to, PACKED(fitting * made[0][x], fitting * made[1][x]));
+                        continue;
+                    }
+#endif
+                    store(to, made[0][x]);
+                }
+            }
+        }
+    }
+}
+
+/* Some tiles times some registers of out_channels, over all words of in_channels. */
+INLINE void NAMED(multiply_floats)(const float *factors, const float *weights, int words, float *products,
+                                   int registers) {
     vec sums[TILES][2];
 #pragma GCC unroll 12
     for (int tile = 0; tile < TILES; tile++) sums[tile][0] = sums[tile][1] = (vec){0};
-    for (int channel = 0; channel < in_channels; channel += LANES, factors += GROUP)
+    for (int done = 0; done < words; done += LANES, factors += GROUP)
         for (int lane = 0; lane < LANES; lane++, weights += LANES) {
-            vec one = load(weights), other = registers > 1 ? load(weights + in_channels * LANES) : one;
+            vec one = load(weights), other = registers > 1 ? load(weights + words * LANES) : one;
 #pragma GCC unroll 12
             for (int tile = 0; tile < TILES; tile++) {
                 float factor = factors[tile * LANES + lane];
@@ -92,30 +146,79 @@ INLINE void NAMED(multiply)(const float *factors, const float *weights, int in_c
     }
 }
 
-static void NAMED(multiply_all)(const struct convolution *c, const float *factors, int tiles, float *products) {
-    size_t from = plane_floats(c->in_channels), to = plane_floats(c->out_channels);
+#ifdef DOT
+/* The same with integers, and with units of the weights. */
+INLINE void NAMED(multiply_integers)(const float *factors, const float *weights, const float *units, int words,
+                                     float *products, int registers) {
+    ivec sums[TILES][2];
+#pragma GCC unroll 12
+    for (int tile = 0; tile < TILES; tile++) sums[tile][0] = sums[tile][1] = (ivec){0};
+    for (int done = 0; done < words; done += LANES, factors += GROUP)
+#pragma GCC unroll 1
+        for (int lane = 0; lane < LANES; lane++, weights += LANES) {
+            ivec one = (ivec)load(weights), other = registers > 1 ? (ivec)load(weights + words * LANES) : one;
+#pragma GCC unroll 12
+            for (int tile = 0; tile < TILES; tile++) {
+                ivec pair = (ivec){0} + *(const word *)(factors + tile * LANES + lane);
+                sums[tile][0] = (ivec)DOT(sums[tile][0], pair, one);
+                if (registers > 1) sums[tile][1] = (ivec)DOT(sums[tile][1], pair, other);
+            }
+        }
+    vec one = load(units), other = registers > 1 ? load(units + LANES) : one;
+#pragma GCC unroll 12
+    for (int tile = 0; tile < TILES; tile++) {
+        store(products + tile * LANES, one * __builtin_convertvector(sums[tile][0], vec));
+        if (registers > 1) store(products + tile * LANES + GROUP, other * __builtin_convertvector(sums[tile][1], vec));
+    }
+}
+#endif
+
+/* One or two registers of out_channels; functions of their own, in which the compiler keeps all sums in registers. */
+static __attribute__((noinline)) void NAMED(multiply_one)(const float *factors, const float *weights, const float *units,
+                                                          int words, float *products) {
+#ifdef DOT
+    if (units) {
+        NAMED(multiply_integers)(factors, weights, units, words, products, 1);
+        return;
+    }
+#endif
+    (void)units;
+    NAMED(multiply_floats)(factors, weights, words, products, 1);
+}
+
+static __attribute__((noinline)) void NAMED(multiply_two)(const float *factors, const float *weights, const float *units,
+                                                          int words, float *products) {
+#ifdef DOT
+    if (units) {
+        NAMED(multiply_integers)(factors, weights, units, words, products, 2);
+        return;
+    }
+#endif
+    (void)units;
+    NAMED(multiply_floats)(factors, weights, words, products, 2);
+}
+
+static void NAMED(multiply)(const struct convolution *c, const float *factors, int tiles, float *products) {
+    int words = in_words(c);
+    size_t from = plane_words(words), to = plane_words(c->out_channels);
     const float *weights = c->weights;
     for (int plane = 0; plane < FACTORS; plane++, factors += from, products += to)
         for (int channel = 0; channel < c->out_channels;) {
             int registers = channel + LANES < c->out_channels ? 2 : 1;
-            for (int tile = 0; tile < tiles; tile += TILES) {
-                const float *left = factors + tile * LANES;
-                float *into = products + channel * AT_ONCE + tile * LANES;
-                if (registers == 2)
-                    NAMED(multiply)(left, weights, c->in_channels, into, 2);
-                else
-                    NAMED(multiply)(left, weights, c->in_channels, into, 1);
-            }
+            const float *units = c->units ? c->units + plane * c->out_channels + channel : NULL;
+            for (int tile = 0; tile < tiles; tile += TILES)
+                (registers == 2 ? NAMED(multiply_two) : NAMED(multiply_one))(
+                    factors + tile * LANES, weights, units, words, products + channel * AT_ONCE + tile * LANES);
             channel += registers * LANES;
-            weights += (size_t)registers * LANES * c->in_channels;
+            weights += (size_t)registers * LANES * words;
         }
 }
 
-/* 36 products of a tile and a register of channels -> the results that are in the picture. */
-INLINE void NAMED(restore)(const struct convolution *c, const float *products, const struct place *place, int channel) {
-    float *made = made_at(c, place) + channel;
-    const float *added = added_at(c, place) + channel;
-    size_t plane = plane_floats(c->out_channels);
+/* 36 products of a tile and a register of channels, in a unit -> the results that are in the picture. */
+INLINE void NAMED(restore)(const struct convolution *c, const float *products, const struct place *place, int channel,
+                           float unit, int halves) {
+    ptrdiff_t made = made_at(c, place) + channel, added = added_at(c, place) + channel;
+    size_t plane = plane_words(c->out_channels);
     vec lines[SIDE][REACH], bias = load(c->bias + channel);
 #pragma GCC unroll 6
     for (int x = 0; x < REACH; x++) {
@@ -133,36 +236,55 @@ INLINE void NAMED(restore)(const struct convolution *c, const float *products, c
         NAMED(line_out)(lines[y], results);
 #pragma GCC unroll 4
         for (int x = 0; x < SIDE; x++) {
-            vec value = results[x] + bias, small = c->negative_slope * value;
+            vec value = unit * results[x] + bias, small = c->negative_slope * value;
             if (x >= place->columns) break;
-            for (int i = 0; i < LANES; i++) value[i] = value[i] > small[i] ? value[i] : small[i];
-            if (c->residual_scaling)
-                value = load(added + y * c->window_row + x * c->window_pixel) + c->residual_scaling * value;
-            store(made + y * c->made_row + x * c->made_pixel, value);
+            value = LARGER(value, small);
+            if (c->residual_scaling) {
+                ptrdiff_t at = added + y * c->window_row + x * c->window_pixel;
+                value = NAMED(pixels_at)(c->window, at, halves) + c->residual_scaling * value;
+            }
+            NAMED(put_pixels)(c->made, made + y * c->made_row + x * c->made_pixel, value, halves);
         }
     }
 }
 
 /* Tiles from `first` on, counted row by row through all planes. */
-static void NAMED(convolve_some)(const struct convolution *c, long first, int tiles, float *factors) {
-    float *products = factors + FACTORS * plane_floats(c->in_channels);
-    for (int tile = 0, run; tile < tiles; tile += run) {
-        struct place place = place_of(c, first + tile);
-        int left = tiles_across(c) - place.column / SIDE;
-        run = tiles - tile < left ? tiles - tile : left;
-        NAMED(transform)(c, c->window + place.plane * c->window_plane + place.row * c->window_row,
-                         c->rows + 2 - place.row, place.column - 1, run, factors + tile * LANES);
+INLINE void NAMED(convolve_in)(const struct convolution *whole, long first, int tiles, float *factors, int halves) {
+    const struct convolution here = *whole, *c = &here; /* which no store can change, as the compiler sees it */
+    float *products = factors + FACTORS * plane_words(in_words(c)), units[AT_ONCE];
+    for (int tile = 0; tile < tiles; tile++) units[tile] = 1;
+    for (int tile = 0; tile < tiles;) {
+        struct patch patch = patch_of(c, first + tile, tiles - tile);
+#ifdef DOT
+        if (halves) measure(c, &patch, units + tile);
+#endif
+        if (patch.rows == REACH)
+            NAMED(transform)(c, &patch, units + tile, factors + tile * LANES, REACH, halves);
+        else
+            NAMED(transform)(c, &patch, units + tile, factors + tile * LANES, patch.rows, halves);
+        tile += patch.tiles;
     }
-    NAMED(multiply_all)(c, factors, tiles, products);
+    NAMED(multiply)(c, factors, tiles, products);
     for (int channel = 0; channel < c->out_channels; channel += LINE)
         for (int tile = 0; tile < tiles; tile++) {
             struct place place = place_of(c, first + tile);
             for (int part = channel; part < channel + LINE && part < c->out_channels; part += LANES)
-                NAMED(restore)(c, products + part * AT_ONCE + tile * LANES, &place, part);
+                NAMED(restore)(c, products + part * AT_ONCE + tile * LANES, &place, part, units[tile], halves);
         }
 }
 
+static void NAMED(convolve_some)(const struct convolution *c, long first, int tiles, float *factors) {
+#ifdef DOT
+    if (c->units) {
+        NAMED(convolve_in)(c, first, tiles, factors, 1);
+        return;
+    }
+#endif
+    NAMED(convolve_in)(c, first, tiles, factors, 0);
+}
+
 #undef vec
+#undef ivec
 #undef load
 #undef store
 #undef INLINE
@@ -170,3 +292,8 @@ static void NAMED(convolve_some)(const struct convolution *c, long first, int ti
 #undef LANES
 #undef TILES
 #undef NAMED
+#undef LARGER
+#undef FROM_HALVES
+#undef TO_HALVES
+#undef PACKED
+#undef DOT

@@ -35,7 +35,7 @@ def expected(conv: nn.Conv2d, window: Tensor, active: bool) -> Tensor:
     return functional.leaky_relu(made, NEGATIVE_SLOPE) if active else made
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("active", [False, True])
 def test_every_way_makes_what_the_formula_says(convolve: Convolver, dtype: torch.dtype, active: bool) -> None:
     if isinstance(convolve, OneDnnConvolver) and not one_dnn_takes(dtype):
@@ -58,7 +58,7 @@ def test_the_result_may_go_into_other_channels_of_the_same_buffer(convolve: Conv
     torch.testing.assert_close(buffer[:, :16], window)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_residual_is_added_to_the_first_channels_of_the_window(convolve: Convolver, dtype: torch.dtype) -> None:
     if isinstance(convolve, OneDnnConvolver) and not one_dnn_takes(dtype):
         pytest.skip(f"oneDNN has no {dtype} on this processor")

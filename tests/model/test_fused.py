@@ -318,3 +318,13 @@ def test_the_convolver_runs_16_bit_convolutions_by_the_kernel(device: str, monke
         made = run(conv, window, active=True).float().cpu()
         torch.testing.assert_close(made, expected(window, conv, NEGATIVE_SLOPE), rtol=tolerance, atol=tolerance)
     assert calls == [torch.bfloat16]
+
+
+@on_device
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_convolver_adds_a_residual_to_the_window(device: str, dtype: torch.dtype) -> None:
+    conv = conv3x3(16, 8, dtype, device)
+    window = torch.rand(1, 6, 9, 16, device=device).permute(0, 3, 1, 2).to(dtype)
+    made = FusedConvolver()(conv, window, residual=0.5).float().cpu()
+    exact = window[:, :8, 1:-1].float().cpu() + 0.5 * expected(window, conv, None)
+    torch.testing.assert_close(made, exact, rtol=0.01, atol=0.01)

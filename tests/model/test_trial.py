@@ -70,14 +70,34 @@ def test_what_makes_something_else_is_left_out(
     assert "is off by" in caplog.text
 
 
-@pytest.mark.parametrize(("exact_s", "wins"), [(1.04, torch.float32), (1.2, torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("seconds", "wins"),
+    [
+        ((1.04, 1.0, 1.0), torch.float32),
+        ((1.2, 1.0, 1.1), torch.bfloat16),
+        ((1.2, 1.1, 1.0), torch.float16),
+    ],
+    ids=str,
+)
 def test_exact_numbers_are_worth_a_little_time(
-    monkeypatch: pytest.MonkeyPatch, exact_s: float, wins: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, ...], wins: torch.dtype
 ) -> None:
     monkeypatch.setattr(trial, "fast_dtype", lambda device: torch.bfloat16)
-    seconds = {torch.bfloat16: 1.0, torch.float32: exact_s}
-    monkeypatch.setattr(trial, "_seconds", lambda ways: [seconds[block.conv5.weight.dtype] for block, _ in ways])
+    monkeypatch.setattr(winograd, "takes", lambda conv: True)
+    monkeypatch.setattr(trial, "fastest_way", lambda *shape: lambda: library_convolution)
+    taken_s = dict(zip((torch.float32, torch.bfloat16, torch.float16), seconds, strict=True))
+    monkeypatch.setattr(trial, "_seconds", lambda ways: [taken_s[block.conv5.weight.dtype] for block, _ in ways])
     assert best_dtype(random_net(CONFIG), CPU) is wins
+
+
+def test_halves_are_for_networks_whose_channels_fill_registers() -> None:
+    assert torch.float16 not in trial._cpu_dtypes(channels=12, growth=4)
+
+
+@pytest.mark.skipif(not winograd.takes(nn.Conv2d(32, 32, 3).half()), reason="no integers of 16 bits here")
+def test_a_format_that_the_library_emulates_is_not_timed_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_seconds", None)
+    assert isinstance(fastest_way(32, 16, torch.float16, CPU)(), WinogradConvolver)
 
 
 def test_a_cpu_convolves_every_format_with_something_that_runs() -> None:
