@@ -108,12 +108,16 @@ class NetworkLoader:
         piece_s: how long a warm-up may take at a time.
         max_loss_db: how far a network whose file brings no golden picture may stay behind bicubic.
         rescues: how often each model's work was done again; counted there from one of its networks to the next.
+        exact: in float32, not in the number format that is fastest.
     """
 
-    def __init__(self, *, piece_s: float, max_loss_db: float, rescues: dict[str, Counter[str]]) -> None:
+    def __init__(
+        self, *, piece_s: float, max_loss_db: float, rescues: dict[str, Counter[str]], exact: bool = False
+    ) -> None:
         self._piece_s = piece_s
         self._max_loss_db = max_loss_db
         self._rescues = rescues
+        self._exact = exact
 
     def file(self, name: str, path: Path) -> Loading:
         """See `app.library.loading.Loader`."""
@@ -132,7 +136,7 @@ class NetworkLoader:
             return (yield from self._network(name, checkpoint))
 
     def _network(self, name: str, checkpoint: AnyCheckpoint) -> Loading:
-        upscaler = ReliableUpscaler(checkpoint)
+        upscaler = ReliableUpscaler(checkpoint, exact=self._exact)
         upscaler.rescues = self._rescues.setdefault(name, upscaler.rescues)
         yield
         if checkpoint.format != FORMAT:  # nobody vouches for it
@@ -189,7 +193,12 @@ def build_service(settings: Settings) -> UpscaleService:
 
     library = Library(
         settings.models,
-        NetworkLoader(piece_s=settings.piece_s, max_loss_db=settings.max_loss_db, rescues=device.rescues),
+        NetworkLoader(
+            piece_s=settings.piece_s,
+            max_loss_db=settings.max_loss_db,
+            rescues=device.rescues,
+            exact=settings.precision == "float32",
+        ),
         suffixes=frozenset(READERS),
         on_device=scheduler.between_pieces,
         ready=learn_speed,

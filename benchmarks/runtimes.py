@@ -61,6 +61,7 @@ def builders(net: RRDBNet, device: torch.device, height: int, width: int) -> dic
         f"torch.compile, {fast}": on_gpu(lambda: compiled("default")),
         f"torch.compile, max-autotune, {fast}": on_gpu(lambda: compiled("max-autotune")),
         f"our runtime, whole, the library's convolutions, {fast}": lambda: _whole(net, device, dtype),
+        **({} if best == "float32" else {"our runtime, whole, float32": on_cpu(lambda: _exact(net, device))}),
         f"our runtime, whole, {best}": lambda: _whole(net, device),
         **{f"our runtime, bands of {rows} rows, {best}": partial(_stream, net, device, rows) for rows in BAND_ROWS},
         "OpenVINO, float32": on_cpu(lambda: _openvino(net, "f32", height, width)),
@@ -107,6 +108,12 @@ def _whole(net: RRDBNet, device: torch.device, library_dtype: torch.dtype | None
     """Our runtime, or what it would be with the library's convolutions in a number format."""
     convolve = library_way(library_dtype, device)() if library_dtype else None
     upscaler = Upscaler(copy.deepcopy(net), device, library_dtype, convolve)
+    return lambda picture: upscaler.batch([picture])[0]
+
+
+def _exact(net: RRDBNet, device: torch.device) -> Runtime:
+    """Our runtime in float32, where another number format is faster."""
+    upscaler = Upscaler(copy.deepcopy(net), device, torch.float32)
     return lambda picture: upscaler.batch([picture])[0]
 
 

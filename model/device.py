@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-BAND_PX = {"cpu": 2**14, "cuda": 2**20}
+BAND_PX = {"cpu": 2**15, "cuda": 2**20}
 """LR px that a device best takes at a time: on a CPU what stays in its cache; on a GPU not measured yet."""
 
 JEMALLOC_ALL_ARENAS = 4096

@@ -23,7 +23,7 @@ ROUNDS = 8
 CALLS = {"cpu": 1, "cuda": 10}
 """In each round; launches of a GPU that overlap take less."""
 
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.03}
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
 """Most by which a right way may differ from the exact result, relative to the largest value."""
 
 ABOUT_AS_FAST = 1.05
@@ -104,8 +104,9 @@ def fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.de
         if error > TOLERANCE[dtype]:
             log.warning("%s is off by %.2g of the largest value, so the library convolves", name, error)
             return library
+        log.info("%s is off by %.2g of the largest value in %s", name, error, dtype)
         if device.type == "cpu" and dtype is torch.float16:
-            return ours  # which the library emulates
+            return ours  # the library emulates it
         library_s, ours_s = _seconds([(block, library()), (block, ours())])
     except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
         log.warning("%s does not run here, so the library convolves: %s", name, error)

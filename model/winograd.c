@@ -33,8 +33,8 @@ enum { AT_ONCE = 12 };
 /* Words of a plane of factors beyond the last: planes a power of two apart would fall onto the same lines of a cache. */
 enum { APART = LINE };
 
-/* Most by which a factor exceeds the largest pixel under its tile: `line_in` adds up ten of them at most, twice. */
-#define MOST_GAIN 100.0f
+/* Most by which a factor exceeds the largest pixel under its tile: the weights of `line_in` add up to 65/12, twice. */
+#define MOST_GAIN (65 / 12.0f * (65 / 12.0f))
 
 /* The largest factor as an integer; one less than there is, for rounding. */
 #define LARGEST 32766.0f

@@ -12,18 +12,19 @@ LIBRARY = Path(__file__).with_name("libwinograd.so")
 
 FACTORS_OF_WEIGHTS = torch.tensor(
     [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 36, 1 / 18, 1 / 9],
-        [1 / 36, -1 / 18, 1 / 9],
+        [1, 0, 0],
+        [-81 / 130, -54 / 130, -36 / 130],
+        [-81 / 130, 54 / 130, -36 / 130],
+        [16 / 195, 24 / 195, 36 / 195],
+        [16 / 195, -24 / 195, 36 / 195],
         [0, 0, 1],
     ],
     dtype=torch.float64,
 )
-"""Three weights in a line -> six factors, for the points 0, 1, -1, 2, -2 and infinity.
+"""Three weights in a line -> six factors, for the points 0, 2/3, -2/3, 3/2, -3/2 and infinity.
 
-Those for 2 and -2 are divided by one and a half; the pixels' are multiplied by it, so that all of them fill 16 bits.
+Of points that are about as cheap these round least: the usual ones, 1 and 2, weigh pixels and products with up to 5 and
+8, these with up to 2.7 and 3.4. Factors of weights for 3/2 are divided by 3/2, and those of pixels multiplied.
 """
 
 LARGEST = 2**15 - 1

@@ -49,62 +49,63 @@ INLINE void NAMED(put_pixels)(void *pixels, ptrdiff_t at, vec values, int halves
     store((float *)pixels + at, values);
 }
 
-/* Six pixels in a line -> six factors. */
+/* Six pixels in a line -> six factors; those for 3/2 and -3/2 times 3/2. */
 INLINE void NAMED(line_in)(const vec *d, vec *factors) {
-    vec even = d[4] - 4 * d[2], odd = d[3] - 4 * d[1], even2 = 1.5f * (d[4] - d[2]), odd2 = d[3] - d[1];
-    factors[0] = 4 * d[0] - 5 * d[2] + d[4];
-    factors[1] = even + odd;
-    factors[2] = even - odd;
-    factors[3] = even2 + 3 * odd2;
-    factors[4] = even2 - 3 * odd2;
-    factors[5] = 4 * d[1] - 5 * d[3] + d[5];
+    const float squares = 4 / 9.0f + 9 / 4.0f;
+    vec even = d[4] - (9 / 4.0f) * d[2], odd = d[3] - (9 / 4.0f) * d[1];
+    vec even2 = (3 / 2.0f) * d[4] - (2 / 3.0f) * d[2], odd2 = (9 / 4.0f) * d[3] - d[1];
+    factors[0] = d[0] + d[4] - squares * d[2];
+    factors[1] = even + (2 / 3.0f) * odd;
+    factors[2] = even - (2 / 3.0f) * odd;
+    factors[3] = even2 + odd2;
+    factors[4] = even2 - odd2;
+    factors[5] = d[1] + d[5] - squares * d[3];
 }
 
 /* Six products in a line -> four results. */
 INLINE void NAMED(line_out)(const vec *m, vec *results) {
     vec sum = m[1] + m[2], difference = m[1] - m[2], sum2 = m[3] + m[4], difference2 = m[3] - m[4];
     results[0] = m[0] + sum + sum2;
-    results[1] = difference + 2 * difference2;
-    results[2] = sum + 4 * sum2;
-    results[3] = difference + 8 * difference2 + m[5];
+    results[1] = (2 / 3.0f) * difference + (3 / 2.0f) * difference2;
+    results[2] = (4 / 9.0f) * sum + (9 / 4.0f) * sum2;
+    results[3] = (8 / 27.0f) * difference + (27 / 8.0f) * difference2 + m[5];
 }
 
-/* The pixels under some tiles next to each other, a register of channels of them: the factors of their columns. */
-INLINE void NAMED(transform_columns)(const struct convolution *c, const struct patch *p, int channel,
-                                     vec (*columns)[REACH], int rows, int halves) {
-    for (int x = 0; x < SIDE * p->tiles + 2; x++) {
-        ptrdiff_t at = p->at + x * c->window_pixel + channel;
-        vec line[REACH];
-        int inside = p->column + x >= 0 && p->column + x < c->width;
+/* A column of pixels, a register of channels of it -> the factors of the column. */
+INLINE void NAMED(transform_column)(const struct convolution *c, const struct patch *p, int x, int channel,
+                                    vec *factors, int rows, int halves) {
+    ptrdiff_t at = p->at + x * c->window_pixel + channel;
+    int inside = p->column + x >= 0 && p->column + x < c->width;
+    vec line[REACH];
 #pragma GCC unroll 6
-        for (int y = 0; y < REACH; y++, at += c->window_row) {
-            line[y] = inside && y < rows ? NAMED(pixels_at)(c->window, at, halves) : (vec){0};
-            if (!halves) __builtin_prefetch((const float *)c->window + at + LINE, 0, 2); /* others `measure` has read */
-        }
-        NAMED(line_in)(line, columns[x]);
+    for (int y = 0; y < REACH; y++, at += c->window_row) {
+        line[y] = inside && y < rows ? NAMED(pixels_at)(c->window, at, halves) : (vec){0};
+        if (!halves) __builtin_prefetch((const float *)c->window + at + LINE, 0, 2); /* others `measure` has read */
     }
+    NAMED(line_in)(line, factors);
 }
 
 /* Tiles next to each other -> 36 factors for each of their channels, as floats, or as integers of a unit of each tile. */
 INLINE void NAMED(transform)(const struct convolution *c, const struct patch *p, const float *units, float *factors,
                              int rows, int halves) {
-    enum { MOST_PARTS = 2 };
+    enum { MOST_PARTS = 2, KEPT = 8 };
     int parts = halves ? 2 : 1; /* registers of floats for one of factors */
     size_t plane = plane_words(in_words(c));
-    vec columns[MOST_PARTS][SIDE * AT_ONCE + 2][REACH];
+    vec columns[MOST_PARTS][KEPT][REACH];
     for (int channel = 0; channel < c->in_channels; channel += parts * LANES, factors += GROUP) {
-#pragma GCC unroll 2
-        for (int part = 0; part < parts; part++)
-            NAMED(transform_columns)(c, p, channel + part * LANES, columns[part], rows, halves);
         for (int tile = 0; tile < p->tiles; tile++) {
             float fitting = 1 / units[tile];
+#pragma GCC unroll 2
+            for (int part = 0; part < parts; part++)
+                for (int x = tile ? SIDE * tile + 2 : 0; x < SIDE * tile + REACH; x++)
+                    NAMED(transform_column)(c, p, x, channel + part * LANES, columns[part][x % KEPT], rows, halves);
 #pragma GCC unroll 6
             for (int y = 0; y < REACH; y++) {
                 vec line[REACH], made[MOST_PARTS][REACH];
 #pragma GCC unroll 2
                 for (int part = 0; part < parts; part++) {
 #pragma GCC unroll 6
-                    for (int x = 0; x < REACH; x++) line[x] = columns[part][SIDE * tile + x][y];
+                    for (int x = 0; x < REACH; x++) line[x] = columns[part][(SIDE * tile + x) % KEPT][y];
                     NAMED(line_in)(line, made[part]);
                 }
 #pragma GCC unroll 6

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 from fastapi import FastAPI
 from starlette.types import Message
 
@@ -128,6 +129,15 @@ async def test_without_a_setting_the_default_is_the_best_shipped_model_or_the_fi
         write_tiny_model(models, name)
     service = build_service(settings.model_copy(update={"default_model": ""}))
     assert service.library.default == default
+
+
+async def test_exact_numbers_can_be_asked_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
+    for precision, dtype in (("fastest", "bfloat16"), ("float32", "float32")):
+        service = build_service(settings.model_copy(update={"precision": precision}))
+        (model,) = service.library.entries
+        assert model.network is not None
+        assert model.network.info.precision == dtype
 
 
 async def test_an_empty_models_folder_is_refused(settings: Settings, tmp_path: Path) -> None:

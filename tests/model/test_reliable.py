@@ -199,6 +199,35 @@ def test_the_self_test_refuses_altered_weights(weight: str, weight_file: Path) -
         ReliableUpscaler(checkpoint, CPU)
 
 
+def coarse_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 is the fastest, and makes every level one of sixteen."""
+    monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
+    batch = Upscaler.batch
+
+    def rounded(self: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+        made = batch(self, pictures)
+        return made if self.dtype is torch.float32 else [picture // 16 * 16 + 8 for picture in made]
+
+    monkeypatch.setattr(Upscaler, "batch", rounded)
+
+
+def test_a_network_that_16_bits_change_runs_in_float32(
+    weight_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    coarse_bfloat16(monkeypatch)
+    upscaler = load(weight_file, CPU)[0]
+    assert upscaler.dtype is torch.float32
+    assert close(upscaler.batch([pixels(9, 7)])[0], expected(pixels(9, 7)))
+    assert "tiny runs in float32: in torch.bfloat16 its golden picture is" in caplog.text
+    assert upscaler.memory_bytes < 2 * ReliableUpscaler(read_checkpoint(weight_file), CPU, exact=True).memory_bytes
+
+
+def test_exact_numbers_can_be_asked_for(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
+    assert ReliableUpscaler(read_checkpoint(weight_file), CPU).dtype is torch.bfloat16
+    assert ReliableUpscaler(read_checkpoint(weight_file), CPU, exact=True).dtype is torch.float32
+
+
 def test_the_self_test_refuses_a_golden_picture_of_another_size(weight_file: Path) -> None:
     checkpoint = read_checkpoint(weight_file)
     with pytest.raises(SelfTestError, match=r"self-test of tiny: \(1, 80, 96, 3\) px, not \(1, 80, 95, 3\)"):
