@@ -135,9 +135,9 @@ async def test_exact_numbers_can_be_asked_for(settings: Settings, monkeypatch: p
     monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
     for precision, dtype in (("fastest", "bfloat16"), ("float32", "float32")):
         service = build_service(settings.model_copy(update={"precision": precision}))
-        (model,) = service.library.entries
-        assert model.network is not None
-        assert model.network.info.precision == dtype
+        (model,) = service.library.entries()
+        assert model.info is not None
+        assert model.info.precision == dtype
 
 
 async def test_an_empty_models_folder_is_refused(settings: Settings, tmp_path: Path) -> None:
