@@ -36,7 +36,7 @@ help: ## list the targets
 native: $(NATIVE) ## compile what is written in C; the other targets do it where they can
 	@ls $^ >/dev/null
 
-model/libwinograd.so: model/winograd_kernel.h
+model/libwinograd.so: model/winograd_kernel.h model/winograd_multiply.h
 lib%.so: %.c
 	@rm -f $@
 	@if ! command -v $(firstword $(CC)) >/dev/null; then echo "No C compiler ($(CC)): slower Python will do the work of $<."; \

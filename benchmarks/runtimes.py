@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmarks.graph import INPUT, OUTPUT
 from benchmarks.ncnn_model import write_generator
+from model.convolution import Convolver
 from model.device import fast_dtype
 from model.rrdb import RRDBNet
 from model.transfer import Pixels
@@ -54,14 +55,15 @@ def builders(net: RRDBNet, device: torch.device, height: int, width: int) -> dic
     dtype, our_dtype = fast_dtype(device), best_dtype(net, device)
     fast, best = (str(some).removeprefix("torch.") for some in (dtype, our_dtype))
     on_cpu, on_gpu = partial(_only_on, "cpu", device), partial(_only_on, "cuda", device)
+    library = library_way(dtype, device)
     compiled = partial(eager, net, device, dtype, torch.channels_last)
     return {
         "PyTorch eager, float32": lambda: eager(net, device, torch.float32, torch.contiguous_format),
         f"PyTorch eager, {fast}, channels last": lambda: eager(net, device, dtype, torch.channels_last),
         f"torch.compile, {fast}": on_gpu(lambda: compiled("default")),
         f"torch.compile, max-autotune, {fast}": on_gpu(lambda: compiled("max-autotune")),
-        f"our runtime, whole, the library's convolutions, {fast}": lambda: _whole(net, device, dtype),
-        **({} if best == "float32" else {"our runtime, whole, float32": on_cpu(lambda: _exact(net, device))}),
+        f"our runtime, whole, the library's convolutions, {fast}": lambda: _whole(net, device, dtype, library()),
+        "our runtime, whole, float32": on_cpu(lambda: _whole(net, device, torch.float32)),
         f"our runtime, whole, {best}": lambda: _whole(net, device),
         **{f"our runtime, bands of {rows} rows, {best}": partial(_stream, net, device, rows) for rows in BAND_ROWS},
         "OpenVINO, float32": on_cpu(lambda: _openvino(net, "f32", height, width)),
@@ -104,16 +106,11 @@ def ours(net: RRDBNet, device: torch.device) -> Runtime:
     return lambda picture: whole(picture) if picture[..., 0].size <= WHOLE_PX else stream(picture)
 
 
-def _whole(net: RRDBNet, device: torch.device, library_dtype: torch.dtype | None = None) -> Runtime:
-    """Our runtime, or what it would be with the library's convolutions in a number format."""
-    convolve = library_way(library_dtype, device)() if library_dtype else None
-    upscaler = Upscaler(copy.deepcopy(net), device, library_dtype, convolve)
-    return lambda picture: upscaler.batch([picture])[0]
-
-
-def _exact(net: RRDBNet, device: torch.device) -> Runtime:
-    """Our runtime in float32, where another number format is faster."""
-    upscaler = Upscaler(copy.deepcopy(net), device, torch.float32)
+def _whole(
+    net: RRDBNet, device: torch.device, dtype: torch.dtype | None = None, convolve: Convolver | None = None
+) -> Runtime:
+    """Our runtime; in a number format, and with convolutions, other than it would take."""
+    upscaler = Upscaler(copy.deepcopy(net), device, dtype, convolve)
     return lambda picture: upscaler.batch([picture])[0]
 
 

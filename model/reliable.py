@@ -200,12 +200,14 @@ def upscaler_for(
     return TiledUpscaler(net, device, dtype) if isinstance(net, ForeignNet) else Upscaler(net, device, dtype)
 
 
-def load(path: Path, device: torch.device | None = None) -> tuple[ReliableUpscaler, AnyCheckpoint]:
-    """Read a weight file of any kind that `model.reading` knows, set it up and test it.
+def load(
+    path: Path, device: torch.device | None = None, *, exact: bool = False
+) -> tuple[ReliableUpscaler, AnyCheckpoint]:
+    """Read a weight file of any kind that `model.reading` knows, set it up and test it; see `ReliableUpscaler`.
 
     Raises:
         WeightsError: the file cannot be used.
         SelfTestError: the file is fine, its result on this device is not.
     """
     checkpoint = read_any(path)
-    return ReliableUpscaler(checkpoint, device), checkpoint
+    return ReliableUpscaler(checkpoint, device, exact=exact), checkpoint

@@ -23,6 +23,9 @@
 
 enum { SIDE = 4, REACH = 6, FACTORS = 36 };
 
+/* Columns of pixels that `transform` keeps: a power of two, so that a place is found by a mask. */
+enum { KEPT = 8 };
+
 /* Words of a line of a cache. A word is a float, two integers of 16 bits or one of 32. */
 enum { LINE = 16 };
 
@@ -141,7 +144,7 @@ static inline void measure(const struct convolution *c, const struct patch *p, f
 #define LANES 8
 #define TILES 6
 #define NAMED(name) name##_8
-#define LARGER(one, other) (vec)_mm256_max_ps((__m256)(one), (__m256)(other))
+#define LARGER(one, other) _mm256_max_ps((__m256)(one), (__m256)(other))
 #define FROM_HALVES(from) (vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i_u *)(from)))
 #define TO_HALVES(to, values) _mm_storeu_si128((__m128i_u *)(to), _mm256_cvtps_ph((__m256)(values), _MM_FROUND_TO_NEAREST_INT))
 #define PACKED(one, other) (vec)_mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(one)), _mm256_cvtps_epi32((__m256)(other)))
@@ -151,7 +154,7 @@ static inline void measure(const struct convolution *c, const struct patch *p, f
 #define LANES 16
 #define TILES 12
 #define NAMED(name) name##_16
-#define LARGER(one, other) (vec)_mm512_max_ps((__m512)(one), (__m512)(other))
+#define LARGER(one, other) _mm512_max_ps((__m512)(one), (__m512)(other))
 #define FROM_HALVES(from) (vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i_u *)(from)))
 #define TO_HALVES(to, values) _mm256_storeu_si256((__m256i_u *)(to), _mm512_cvtps_ph((__m512)(values), _MM_FROUND_TO_NEAREST_INT))
 #define PACKED(one, other) (vec)_mm512_packs_epi32(_mm512_cvtps_epi32((__m512)(one)), _mm512_cvtps_epi32((__m512)(other)))

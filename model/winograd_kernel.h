@@ -3,7 +3,8 @@
  * LANES: floats of a register.
  * TILES: tiles that `multiply` takes at a time; their sums fill twice as many registers.
  * NAMED: makes a name unique.
- * LARGER: of two registers of floats, lane by lane.
+ *
+ * LARGER: of two registers of floats, lane by lane; where the processor has an instruction for it.
  *
  * And where there are pixels of 16 bits:
  *
@@ -49,6 +50,16 @@ INLINE void NAMED(put_pixels)(void *pixels, ptrdiff_t at, vec values, int halves
     store((float *)pixels + at, values);
 }
 
+/* Lane by lane. */
+INLINE vec NAMED(larger)(vec one, vec other) {
+#ifdef LARGER
+    return (vec)LARGER(one, other);
+#else
+    ivec first = one > other;
+    return (vec)(((ivec)one & first) | ((ivec)other & ~first));
+#endif
+}
+
 /* Six pixels in a line -> six factors; those for 3/2 and -3/2 times 3/2. */
 INLINE void NAMED(line_in)(const vec *d, vec *factors) {
     const float squares = 4 / 9.0f + 9 / 4.0f;
@@ -85,135 +96,52 @@ INLINE void NAMED(transform_column)(const struct convolution *c, const struct pa
     NAMED(line_in)(line, factors);
 }
 
-/* Tiles next to each other -> 36 factors for each of their channels, as floats, or as integers of a unit of each tile. */
+/* The columns of a tile, of one or two registers of channels -> its 36 factors, a register of each. */
+INLINE void NAMED(transform_tile)(vec (*columns)[KEPT][REACH], int tile, float unit, float *factors, size_t plane,
+                                  int halves) {
+    float fitting = 1 / unit;
+    int parts = halves ? 2 : 1;
+#pragma GCC unroll 6
+    for (int y = 0; y < REACH; y++) {
+        vec line[REACH], made[2][REACH];
+#pragma GCC unroll 2
+        for (int part = 0; part < parts; part++) {
+#pragma GCC unroll 6
+            for (int x = 0; x < REACH; x++) line[x] = columns[part][(SIDE * tile + x) % KEPT][y];
+            NAMED(line_in)(line, made[part]);
+        }
+#pragma GCC unroll 6
+        for (int x = 0; x < REACH; x++, factors += plane) {
+#ifdef DOT
+            if (halves) {
+                store(factors, PACKED(fitting * made[0][x], fitting * made[1][x]));
+                continue;
+            }
+#endif
+            (void)fitting;
+            store(factors, made[0][x]);
+        }
+    }
+}
+
+/* Tiles next to each other -> 36 factors for each of their channels, as floats, or as integers of a unit of each tile.
+ * Neighbours share columns. */
 INLINE void NAMED(transform)(const struct convolution *c, const struct patch *p, const float *units, float *factors,
                              int rows, int halves) {
-    enum { MOST_PARTS = 2, KEPT = 8 };
-    int parts = halves ? 2 : 1; /* registers of floats for one of factors */
+    int parts = halves ? 2 : 1;
     size_t plane = plane_words(in_words(c));
-    vec columns[MOST_PARTS][KEPT][REACH];
-    for (int channel = 0; channel < c->in_channels; channel += parts * LANES, factors += GROUP) {
+    vec columns[2][KEPT][REACH];
+    for (int channel = 0; channel < c->in_channels; channel += parts * LANES, factors += GROUP)
         for (int tile = 0; tile < p->tiles; tile++) {
-            float fitting = 1 / units[tile];
 #pragma GCC unroll 2
             for (int part = 0; part < parts; part++)
                 for (int x = tile ? SIDE * tile + 2 : 0; x < SIDE * tile + REACH; x++)
                     NAMED(transform_column)(c, p, x, channel + part * LANES, columns[part][x % KEPT], rows, halves);
-#pragma GCC unroll 6
-            for (int y = 0; y < REACH; y++) {
-                vec line[REACH], made[MOST_PARTS][REACH];
-#pragma GCC unroll 2
-                for (int part = 0; part < parts; part++) {
-#pragma GCC unroll 6
-                    for (int x = 0; x < REACH; x++) line[x] = columns[part][(SIDE * tile + x) % KEPT][y];
-                    NAMED(line_in)(line, made[part]);
-                }
-#pragma GCC unroll 6
-                for (int x = 0; x < REACH; x++) {
-                    float *to = factors + (REACH * y + x) * plane + tile * LANES;
-#ifdef DOT
-                    if (halves) {
-                        store(to, PACKED(fitting * made[0][x], fitting * made[1][x]));
-                        continue;
-                    }
-#endif
-                    store(to, made[0][x]);
-                }
-            }
-        }
-    }
-}
-
-/* Some tiles times some registers of out_channels, over all words of in_channels. */
-INLINE void NAMED(multiply_floats)(const float *factors, const float *weights, int words, float *products,
-                                   int registers) {
-    vec sums[TILES][2];
-#pragma GCC unroll 12
-    for (int tile = 0; tile < TILES; tile++) sums[tile][0] = sums[tile][1] = (vec){0};
-    for (int done = 0; done < words; done += LANES, factors += GROUP)
-        for (int lane = 0; lane < LANES; lane++, weights += LANES) {
-            vec one = load(weights), other = registers > 1 ? load(weights + words * LANES) : one;
-#pragma GCC unroll 12
-            for (int tile = 0; tile < TILES; tile++) {
-                float factor = factors[tile * LANES + lane];
-                sums[tile][0] += factor * one;
-                if (registers > 1) sums[tile][1] += factor * other;
-            }
-        }
-#pragma GCC unroll 12
-    for (int tile = 0; tile < TILES; tile++) {
-        store(products + tile * LANES, sums[tile][0]);
-        if (registers > 1) store(products + tile * LANES + GROUP, sums[tile][1]);
-    }
-}
-
-#ifdef DOT
-/* The same with integers, and with units of the weights. */
-INLINE void NAMED(multiply_integers)(const float *factors, const float *weights, const float *units, int words,
-                                     float *products, int registers) {
-    ivec sums[TILES][2];
-#pragma GCC unroll 12
-    for (int tile = 0; tile < TILES; tile++) sums[tile][0] = sums[tile][1] = (ivec){0};
-    for (int done = 0; done < words; done += LANES, factors += GROUP)
-#pragma GCC unroll 1
-        for (int lane = 0; lane < LANES; lane++, weights += LANES) {
-            ivec one = (ivec)load(weights), other = registers > 1 ? (ivec)load(weights + words * LANES) : one;
-#pragma GCC unroll 12
-            for (int tile = 0; tile < TILES; tile++) {
-                ivec pair = (ivec){0} + *(const word *)(factors + tile * LANES + lane);
-                sums[tile][0] = (ivec)DOT(sums[tile][0], pair, one);
-                if (registers > 1) sums[tile][1] = (ivec)DOT(sums[tile][1], pair, other);
-            }
-        }
-    vec one = load(units), other = registers > 1 ? load(units + LANES) : one;
-#pragma GCC unroll 12
-    for (int tile = 0; tile < TILES; tile++) {
-        store(products + tile * LANES, one * __builtin_convertvector(sums[tile][0], vec));
-        if (registers > 1) store(products + tile * LANES + GROUP, other * __builtin_convertvector(sums[tile][1], vec));
-    }
-}
-#endif
-
-/* One or two registers of out_channels; functions of their own, in which the compiler keeps all sums in registers. */
-static __attribute__((noinline)) void NAMED(multiply_one)(const float *factors, const float *weights, const float *units,
-                                                          int words, float *products) {
-#ifdef DOT
-    if (units) {
-        NAMED(multiply_integers)(factors, weights, units, words, products, 1);
-        return;
-    }
-#endif
-    (void)units;
-    NAMED(multiply_floats)(factors, weights, words, products, 1);
-}
-
-static __attribute__((noinline)) void NAMED(multiply_two)(const float *factors, const float *weights, const float *units,
-                                                          int words, float *products) {
-#ifdef DOT
-    if (units) {
-        NAMED(multiply_integers)(factors, weights, units, words, products, 2);
-        return;
-    }
-#endif
-    (void)units;
-    NAMED(multiply_floats)(factors, weights, words, products, 2);
-}
-
-static void NAMED(multiply)(const struct convolution *c, const float *factors, int tiles, float *products) {
-    int words = in_words(c);
-    size_t from = plane_words(words), to = plane_words(c->out_channels);
-    const float *weights = c->weights;
-    for (int plane = 0; plane < FACTORS; plane++, factors += from, products += to)
-        for (int channel = 0; channel < c->out_channels;) {
-            int registers = channel + LANES < c->out_channels ? 2 : 1;
-            const float *units = c->units ? c->units + plane * c->out_channels + channel : NULL;
-            for (int tile = 0; tile < tiles; tile += TILES)
-                (registers == 2 ? NAMED(multiply_two) : NAMED(multiply_one))(
-                    factors + tile * LANES, weights, units, words, products + channel * AT_ONCE + tile * LANES);
-            channel += registers * LANES;
-            weights += (size_t)registers * LANES * words;
+            NAMED(transform_tile)(columns, tile, units[tile], factors + tile * LANES, plane, halves);
         }
 }
+
+#include "winograd_multiply.h"
 
 /* 36 products of a tile and a register of channels, in a unit -> the results that are in the picture. */
 INLINE void NAMED(restore)(const struct convolution *c, const float *products, const struct place *place, int channel,
@@ -239,7 +167,7 @@ INLINE void NAMED(restore)(const struct convolution *c, const float *products, c
         for (int x = 0; x < SIDE; x++) {
             vec value = unit * results[x] + bias, small = c->negative_slope * value;
             if (x >= place->columns) break;
-            value = LARGER(value, small);
+            value = NAMED(larger)(value, small);
             if (c->residual_scaling) {
                 ptrdiff_t at = added + y * c->window_row + x * c->window_pixel;
                 value = NAMED(pixels_at)(c->window, at, halves) + c->residual_scaling * value;

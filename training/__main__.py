@@ -110,6 +110,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     add("--data", type=Path, nargs="+", required=True, metavar="DIR", help="folders: HR with LRbicX4, or pictures")
     add("--alexnet-weights", type=Path, metavar="FILE", help="AlexNet of LPIPS; without it torchvision's")
     add("--no-lpips", dest="lpips", action="store_false", help="leave LPIPS out, which needs AlexNet")
+    add("--exact", action="store_true", help="in float32, not in the number format that is fastest here")
     add("--out", type=Path, default=Path("runs/evaluation"), help="where the tables go, as .md and .json (%(default)s)")
     add("--record", action="store_true", help="write the means into each weight file's metadata")
     command.set_defaults(run=_evaluate)
@@ -217,7 +218,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     names = Counter(path.stem for path in options.weights) + Counter(["bicubic"])
     if twice := [name for name, count in names.items() if count > 1]:
         raise DataError(f"more than one generator is named {', '.join(twice)}; rename the files")
-    loaded = {path: load(path)[0] for path in options.weights}
+    loaded = {path: load(path, exact=options.exact)[0] for path in options.weights}
     scales = {upscaler.scale for upscaler in loaded.values()}
     if len(scales) > 1:
         raise DataError(f"the weight files have the scales {sorted(scales)}; measure those of one scale at a time")
