@@ -172,6 +172,7 @@ class ReliableUpscaler:
                 *(checkpoint.card.name, self.dtype, psnr_db),
             )
             self._fast = self._exact
+            self._checkpoint = replace(checkpoint, net=self._spare_net)  # type: ignore[arg-type]  # its own; frees the other
             psnr_db, way = self._golden_psnr_db(checkpoint)
         if psnr_db < SELF_TEST_PSNR_DB:
             raise SelfTestError(

@@ -44,14 +44,19 @@ def best_convolver(net: RRDBNet) -> Convolver:
 
 def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
     """The number format in which a device runs a network fastest; of formats that are about as fast the exact one."""
-    channels, growth = net.config.channels, net.config.growth
     if device.type != "cpu" or not isinstance(net.body[0], RRDB):
         return fast_dtype(device)
-    dtypes = _cpu_dtypes(channels, growth)
+    return fastest_cpu_dtype(net.config.channels, net.config.growth)
+
+
+@cache
+def fastest_cpu_dtype(channels: int, growth: int) -> torch.dtype:
+    """For networks of a shape; so all of them compute alike, and only the first one is kept waiting."""
+    dtypes, cpu = _cpu_dtypes(channels, growth), torch.device("cpu")
     if len(dtypes) == 1:
         return torch.float32
-    blocks = [_dense_block(channels, growth, dtype, device) for dtype in dtypes]
-    ways = [fastest_way(channels, growth, dtype, device)() for dtype in dtypes]
+    blocks = [_dense_block(channels, growth, dtype, cpu) for dtype in dtypes]
+    ways = [fastest_way(channels, growth, dtype, cpu)() for dtype in dtypes]
     exact_s, *rounded_s = _seconds(list(zip(blocks, ways, strict=True)))
     for dtype, block_s in zip(dtypes, (exact_s, *rounded_s), strict=True):
         log.info("a dense block takes %.2f ms in %s", 1e3 * block_s, dtype)

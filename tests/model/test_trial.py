@@ -8,7 +8,7 @@ from torch.nn import functional
 from model import trial, winograd
 from model.convolution import OneDnnConvolver, WinogradConvolver, library_convolution
 from model.rrdb import RRDBConfig
-from model.trial import best_convolver, best_dtype, fastest_way
+from model.trial import best_convolver, best_dtype, fastest_cpu_dtype, fastest_way
 from tests.model.examples import random_net
 
 CPU = torch.device("cpu")
@@ -18,8 +18,10 @@ CONFIG = RRDBConfig(channels=16, blocks=1, growth=16, scale=2)
 @pytest.fixture(autouse=True)
 def _nothing_is_known_yet() -> Iterator[None]:
     fastest_way.cache_clear()
+    fastest_cpu_dtype.cache_clear()
     yield
     fastest_way.cache_clear()
+    fastest_cpu_dtype.cache_clear()
 
 
 def fastest() -> object:
@@ -88,6 +90,12 @@ def test_exact_numbers_are_worth_a_little_time(
     taken_s = dict(zip((torch.float32, torch.bfloat16, torch.float16), seconds, strict=True))
     monkeypatch.setattr(trial, "_seconds", lambda ways: [taken_s[block.conv5.weight.dtype] for block, _ in ways])
     assert best_dtype(random_net(CONFIG), CPU) is wins
+
+
+def test_networks_of_one_shape_compute_alike_and_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = best_dtype(random_net(CONFIG), CPU)
+    monkeypatch.setattr(trial, "_seconds", None)
+    assert best_dtype(random_net(CONFIG), CPU) is first
 
 
 def test_halves_are_for_networks_whose_channels_fill_registers() -> None:
