@@ -1,15 +1,16 @@
 """Weight files: one `.safetensors` with the generator, what it is, and a golden picture to test it by.
 
 The header's metadata says `format`, `architecture`, `scale`, `channels`, `blocks`, `growth`, `inputs`, `unshuffle`,
-`name`, `recipe`, `steps`, `data`, `licence`, `source`, `metrics` (JSON: set -> measure -> value) and `created`. Beside
-the weights lie `golden.input` and `golden.output`, uint8 RGB (3, H, W): what this network makes of a small picture in
-float32.
+`padding_mode`, `name`, `recipe`, `steps`, `data`, `licence`, `source`, `metrics` (JSON: set -> measure -> value) and
+`created`. Next to the weights are `golden.input` and `golden.output`, uint8 RGB (3, H, W): a small picture and what this
+network makes of it in float32.
 """
 
 import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from model.dialects import LARGEST_SIZE, refuse_other_shapes
 from model.errors import WeightsError as WeightsError
-from model.rrdb import RRDBConfig, RRDBNet
+from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 from model.tensor_files import read_tensors
 
 FORMAT = "esrgan-serve/1"
@@ -148,6 +149,7 @@ def _metadata(config: RRDBConfig, card: Card) -> dict[str, str]:
         "growth": str(config.growth),
         "inputs": str(config.inputs),
         "unshuffle": str(config.unshuffle),
+        "padding_mode": config.padding_mode,
         "name": card.name,
         "recipe": card.recipe,
         "steps": str(card.steps),
@@ -168,6 +170,7 @@ def _parse(metadata: dict[str, str], path: Path) -> tuple[RRDBConfig, Card]:
         sizes |= {name: int(metadata[name]) for name in ("inputs", "unshuffle") if name in metadata}
         if max(sizes.values()) > LARGEST_SIZE:
             raise ValueError(f"sizes {sizes} pass {LARGEST_SIZE}")
+        padding_mode = cast(PaddingMode, metadata.get("padding_mode", "zeros"))  # which the config checks
         if not NAME.fullmatch(metadata["name"]):
             raise ValueError(f"the name {metadata['name'][:100]!r} is not one of letters, digits, '.', '_' and '-'")
         card = Card(
@@ -180,7 +183,7 @@ def _parse(metadata: dict[str, str], path: Path) -> tuple[RRDBConfig, Card]:
             licence=metadata.get("licence", ""),
             source=metadata.get("source", ""),
         )
-        return RRDBConfig(**sizes), card
+        return RRDBConfig(**sizes, padding_mode=padding_mode), card
     except KeyError as error:
         raise WeightsError(f"{path} does not say its {error} in its metadata; export it again") from error
     except (ValueError, RecursionError) as error:

@@ -7,11 +7,13 @@ section 3.1 and figure 4. The key names are those of the published weights, so t
 import operator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from model.padding import pad_by_repeating
 
 NEGATIVE_SLOPE = 0.2
 """Slope of every LeakyReLU."""
@@ -26,13 +28,16 @@ INPUTS = (1, 3, 4)
 
 UNSHUFFLES = (1, 2, 4)
 
+PaddingMode = Literal["zeros", "replicate"]
+PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RRDBConfig:
     """Sizes of a generator; the paper's are 64 channels, 23 blocks, growth 32, scale 4.
 
     Raises:
-        ValueError: a size is not positive, or not one of `SCALES`, `INPUTS`, `UNSHUFFLES`.
+        ValueError: a size is not positive, or not one of `SCALES`, `INPUTS`, `UNSHUFFLES`, `PADDING_MODES`.
     """
 
     channels: int = 64
@@ -45,14 +50,18 @@ class RRDBConfig:
     unshuffle: int = 1
     """Side of the squares of pixels that become the channels of one before the first convolution (Real-ESRGAN's x2
     and x1 have 2 and 4); the network then enlarges by unshuffle * scale."""
+    padding_mode: PaddingMode = "zeros"
+    """Pixels that every convolution sees beyond the border: zeros, as published networks do, or the border's own pixels
+    repeated. With these, a flat picture has the same colour at its border as inside."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "blocks", "growth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name, allowed in (("scale", SCALES), ("inputs", INPUTS), ("unshuffle", UNSHUFFLES)):
+        choices = {"scale": SCALES, "inputs": INPUTS, "unshuffle": UNSHUFFLES, "padding_mode": PADDING_MODES}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be one of {allowed}")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {allowed}")
         if self.scale == 3 and self.unshuffle > 1:
             raise ValueError(f"scale is 3 with unshuffle {self.unshuffle}; such networks enlarge by powers of two")
 
@@ -90,9 +99,18 @@ class RRDBConfig:
         return self.passes * macs // self.unshuffle**2
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """The only convolution of the network: 3x3, stride 1, zero padding 1, with bias."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+class Conv3x3(nn.Conv2d):
+    """The only convolution of the network: 3x3, stride 1, with bias; the result is as large as the input."""
+
+    def __init__(self, in_channels: int, out_channels: int, padding_mode: PaddingMode) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1, padding_mode=padding_mode)
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Convolve maps (N, C1, H, W), (N, C2, H, W), ... as if they were one of C1 + C2 + ... channels."""
+        if self.padding_mode == "replicate":
+            return functional.conv2d(pad_by_repeating(*features), self.weight, self.bias)
+        joined = features[0] if len(features) == 1 else torch.cat(features, dim=1)
+        return functional.conv2d(joined, self.weight, self.bias, padding=1)
 
 
 def leaky_relu(features: Tensor) -> Tensor:
@@ -136,13 +154,13 @@ def mirrored(length: int, multiple: int) -> list[int]:
 class ResidualDenseBlock(nn.Module):
     """Five 3x3 convolutions, each fed with everything before it; the paper's dense block."""
 
-    def __init__(self, channels: int, growth: int) -> None:
+    def __init__(self, channels: int, growth: int, padding_mode: PaddingMode = "zeros") -> None:
         super().__init__()
-        self.conv1 = conv3x3(channels, growth)
-        self.conv2 = conv3x3(channels + growth, growth)
-        self.conv3 = conv3x3(channels + 2 * growth, growth)
-        self.conv4 = conv3x3(channels + 3 * growth, growth)
-        self.conv5 = conv3x3(channels + 4 * growth, channels)
+        self.conv1 = Conv3x3(channels, growth, padding_mode)
+        self.conv2 = Conv3x3(channels + growth, growth, padding_mode)
+        self.conv3 = Conv3x3(channels + 2 * growth, growth, padding_mode)
+        self.conv4 = Conv3x3(channels + 3 * growth, growth, padding_mode)
+        self.conv5 = Conv3x3(channels + 4 * growth, channels, padding_mode)
 
     @property
     def growing(self) -> tuple[nn.Conv2d, ...]:
@@ -151,20 +169,20 @@ class ResidualDenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> the same shape."""
-        features = x
+        features = [x]
         for conv in self.growing:
-            features = torch.cat((features, leaky_relu(conv(features))), dim=1)
-        return x + RESIDUAL_SCALING * cast(Tensor, self.conv5(features))
+            features.append(leaky_relu(conv(*features)))
+        return x + RESIDUAL_SCALING * cast(Tensor, self.conv5(*features))
 
 
 class RRDB(nn.Module):
     """Residual in residual: three dense blocks inside one more scaled residual (figure 4 of the paper)."""
 
-    def __init__(self, channels: int, growth: int) -> None:
+    def __init__(self, channels: int, growth: int, padding_mode: PaddingMode = "zeros") -> None:
         super().__init__()
-        self.rdb1 = ResidualDenseBlock(channels, growth)
-        self.rdb2 = ResidualDenseBlock(channels, growth)
-        self.rdb3 = ResidualDenseBlock(channels, growth)
+        self.rdb1 = ResidualDenseBlock(channels, growth, padding_mode)
+        self.rdb2 = ResidualDenseBlock(channels, growth, padding_mode)
+        self.rdb3 = ResidualDenseBlock(channels, growth, padding_mode)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> the same shape."""
@@ -181,14 +199,14 @@ class RRDBNet(nn.Module):
     def __init__(self, config: RRDBConfig) -> None:
         super().__init__()
         self.config = config
-        channels = config.channels
-        self.conv_first = conv3x3(config.inputs * config.unshuffle**2, channels)
-        self.body = nn.Sequential(*(RRDB(channels, config.growth) for _ in range(config.blocks)))
-        self.conv_body = conv3x3(channels, channels)
+        channels, mode = config.channels, config.padding_mode
+        self.conv_first = Conv3x3(config.inputs * config.unshuffle**2, channels, mode)
+        self.body = nn.Sequential(*(RRDB(channels, config.growth, mode) for _ in range(config.blocks)))
+        self.conv_body = Conv3x3(channels, channels, mode)
         for step in range(1, config.upsamplings + 1):
-            self.add_module(f"conv_up{step}", conv3x3(channels, channels))
-        self.conv_hr = conv3x3(channels, channels)
-        self.conv_last = conv3x3(channels, config.colours)
+            self.add_module(f"conv_up{step}", Conv3x3(channels, channels, mode))
+        self.conv_hr = Conv3x3(channels, channels, mode)
+        self.conv_last = Conv3x3(channels, config.colours, mode)
 
     @property
     def upsampling(self) -> tuple[nn.Conv2d, ...]:

@@ -16,6 +16,7 @@ from model.interpolation import InterpolationError, interpolate
 from model.reliable import SelfTestError, load
 from training import doctor
 from training.config import ConfigError, TrainingConfig
+from training.damage import DAMAGES, Damage, damaged_pairs
 from training.data import DataError, Pair, read_pairs
 from training.distributed import joined, this_process
 from training.evaluate import (
@@ -154,7 +155,7 @@ def _train(options: argparse.Namespace) -> int:
                 compiled=options.compiled and device.type == "cuda",
             ),
             photographs=photographs,
-            validation=_validation(options.validation, options.data, held_out, config.generator.scale, report),
+            validation=_validation(options.validation, options.data, held_out, config, report),
             out=options.out,
             trained_on=options.trained_on or f"{photographs.number} pictures of {options.data.name}",
             report=report,
@@ -180,7 +181,7 @@ def _chosen(options: argparse.Namespace) -> TrainingConfig:
 
 def _start(path: Path, config: TrainingConfig) -> Checkpoint:
     start = read_checkpoint(path)
-    if start.net.config != config.generator:
+    if replace(start.net.config, padding_mode=config.generator.padding_mode) != config.generator:
         raise ConfigError(f"{path} is a network of {start.net.config}; {config.recipe} needs {config.generator}")
     return start
 
@@ -193,15 +194,15 @@ def _scaled(config: TrainingConfig, vgg: VGGFeatures | None) -> TrainingConfig:
 
 
 def _validation(
-    given: Path | None, data: Path, held_out: frozenset[Path], scale: int, report: Callable[[str], None]
-) -> list[Pair]:
-    pairs = []
+    given: Path | None, data: Path, held_out: frozenset[Path], config: TrainingConfig, report: Callable[[str], None]
+) -> dict[Damage, list[Pair]]:
+    pairs, scale = [], config.generator.scale
     for pair in read_pairs(given or data, scale, least_px=LEAST_PX // scale, only=None if given else held_out):
         if isinstance(pair, Pair):
             pairs.append(pair)
         else:
             report(f"left out: {pair}")
-    return pairs
+    return {damage: damaged_pairs(pairs, damage) for damage in (DAMAGES if config.learns_damage else DAMAGES[:1])}
 
 
 def _silent(line: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from model.rrdb import RRDBConfig
-from training.realistic import LEAST_PX, RealisticConfig
+from training.uploads import UploadConfig
 
 VGG_LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
 """Layers of VGG19 that a perceptual loss may compare: the last convolution before each halving."""
@@ -31,7 +31,10 @@ class OptimiserConfig:
     """The peak step size, reached after the warm-up."""
     warmup_steps: int = 0
     halve_at: tuple[int, ...] = ()
-    """Steps at which the learning rate is halved; empty: it falls along half a cosine to zero."""
+    """Steps at which the learning rate is halved; empty: see `decay_steps`."""
+    decay_steps: int = 0
+    """Steps at the end over which the learning rate falls in a line to zero; it is constant before, so that a run may
+    be continued with more steps. 0: it falls along half a cosine, from the warm-up to the end."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's two decays; the paper's by default."""
 
@@ -44,6 +47,10 @@ class OptimiserConfig:
             raise ConfigError(f"warmup_steps is {self.warmup_steps}; it must not be negative")
         if list(self.halve_at) != sorted(set(self.halve_at)) or (self.halve_at and self.halve_at[0] < 1):
             raise ConfigError(f"halve_at is {self.halve_at}; the steps must rise from 1")
+        if self.decay_steps < 0 or (self.decay_steps and self.halve_at):
+            raise ConfigError(
+                f"decay_steps is {self.decay_steps} and halve_at is {self.halve_at}; give one of them, not negative"
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"betas is {self.betas}; each must be in [0, 1)")
 
@@ -53,6 +60,8 @@ class OptimiserConfig:
             return self.learning_rate * (step + 1) / self.warmup_steps
         if self.halve_at:
             return self.learning_rate * 0.5 ** sum(step >= halving for halving in self.halve_at)
+        if self.decay_steps:
+            return self.learning_rate * min(1.0, (steps - step) / self.decay_steps)
         done = (step - self.warmup_steps) / (steps - self.warmup_steps)
         return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
@@ -132,7 +141,7 @@ class TrainingConfig:
     optimiser: OptimiserConfig
     losses: LossConfig = field(default_factory=LossConfig)
     discriminator: DiscriminatorConfig | None = None
-    degradation: RealisticConfig | None = None
+    degradation: UploadConfig | None = None
     """How low-res pictures are made; None: MATLAB's bicubic, as the published benchmarks do."""
     ema_decay: float = 0.999
     """The exported weights are an exponential moving average of the trained ones with this decay."""
@@ -158,10 +167,13 @@ class TrainingConfig:
                 f"the adversarial loss has weight {self.losses.adversarial} and the discriminator is "
                 f"{self.discriminator}; it takes both or neither"
             )
-        if self.degradation and self.crop_px < LEAST_PX:
-            raise ConfigError(f"crop_px is {self.crop_px}; a realistic degradation needs at least {LEAST_PX}")
         if self.discriminator:
             self._check_crop(self.discriminator)
+
+    @property
+    def learns_damage(self) -> bool:
+        """Whether the low-res pictures are more than reduced ones."""
+        return self.degradation is not None and self.degradation.clean_share < 1
 
     def _check_crop(self, discriminator: DiscriminatorConfig) -> None:
         high_px = self.crop_px * self.generator.scale
@@ -183,5 +195,23 @@ class TrainingConfig:
         unfinished.replace(path)
 
     def to_json(self) -> str:
-        """Every field, in order; equal text means an equal run."""
+        """Write every field, in order."""
         return json.dumps(asdict(self), indent=2)
+
+    def continues(self, written: str) -> bool:
+        """Tell whether a run of this config may continue the one whose config was written as JSON."""
+        try:
+            fields = json.loads(written)
+        except ValueError:
+            return False
+        mine = json.loads(self.identity())
+        return isinstance(fields, dict) and mine == {name: value for name, value in fields.items() if name in mine}
+
+    def identity(self) -> str:
+        """Write the fields that must not change while a run goes on: all but its length and what it reports."""
+        fields = asdict(self)
+        return json.dumps({name: value for name, value in fields.items() if name not in CHANGEABLE}, indent=2)
+
+
+CHANGEABLE = ("steps", "validate_every", "log_every")
+"""Fields that a run may be continued with other values of."""

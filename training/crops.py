@@ -71,9 +71,10 @@ class CropPlan:
         self._seed = seed
         self._share = share
 
-    def degradation_chance(self, step: int) -> numpy.random.Generator:
-        """What decides how this process degrades its crops of one step."""
-        return numpy.random.default_rng((_DEGRADE, self._seed, step, self._share[0]))
+    def degradation_rngs(self, step: int) -> list[numpy.random.Generator]:
+        """A source of randomness for each crop of this process, however many processes there are."""
+        numbers = range(self._share[0], self._batch, self._share[1])
+        return [numpy.random.default_rng((_DEGRADE, self._seed, step, number)) for number in numbers]
 
     def of_step(self, step: int, *, attempt: int = 0) -> Places:
         """The crops that this process cuts in one step; another attempt draws others."""

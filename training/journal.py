@@ -72,12 +72,14 @@ class Journal:
         self._sums.clear()
         self._counted = 0
 
-    def write_score(self, step: int, score: float, bicubic: float) -> None:
-        """What the validation pictures gave."""
-        self._write({"step": step, "seconds": round(self.seconds), "psnr_y": score})
-        self._board.add_scalar("validation/psnr_y", score, step)
-        self._postfix["psnr_y"] = f"{score:.2f}"
-        self._report(f"step {step}: PSNR-Y {score:.3f} dB (bicubic {bicubic:.3f})")
+    def write_scores(self, step: int, scores: Mapping[Any, float], bicubic: Mapping[Any, float]) -> None:
+        """Write the PSNR-Y of the validation pictures, in dB, by kind of upload."""
+        self._write({"step": step, "seconds": round(self.seconds), "psnr_y": dict(scores)})
+        for damage, score in scores.items():
+            self._board.add_scalar(f"validation/psnr_y/{damage}", score, step)
+            self._postfix[damage] = f"{score:.2f}"
+        each = ", ".join(f"{damage} {score:.3f} (bicubic {bicubic[damage]:.3f})" for damage, score in scores.items())
+        self._report(f"step {step}: PSNR-Y in dB: {each}")
 
     def show(self, step: int, rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
         """Pictures of low_res | bicubic | upscaled | high_res, each uint8 RGB (3, H, W), below one another."""

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from training.crops import Batch, CropPlan, CropSource, DecodedPhotographs, Plac
 from training.data import READ_ERRORS, DataError, Pair, picture_files, read_picture, read_size, too_small, unreadable
 from training.degrade import BICUBIC_REACH_PX, crop_to_multiple, shrink_bicubic
 from training.distributed import processes, this_process
-from training.realistic import RealisticConfig, degrade_realistically
+from training.uploads import GRID_PX, UploadConfig, degrade_crops
 
 Report = Callable[[str], None]
 
@@ -76,7 +77,8 @@ def open_photographs(
     Raises:
         DataError: there is no such folder, or no picture in it that can be used.
     """
-    scale, least_px = config.generator.scale, config.crop_px * config.generator.scale
+    scale, crop_px = config.generator.scale, config.crop_px + (GRID_PX if config.degradation else 0)
+    least_px = crop_px * scale
     files = [file for file in _usable(folder, scale, least_px, report) if file.path not in leave_out]
     pixels = sum(file.height * file.width for file in files)
     needed = 3 * pixels * (scale**2 + 1)
@@ -85,7 +87,7 @@ def open_photographs(
     files = list(pairs) if decoded else files
     plan = CropPlan(
         [(file.height, file.width) for file in files],
-        crop_px=config.crop_px,
+        crop_px=crop_px,
         batch=config.batch,
         seed=config.seed,
         share=(this_process(), processes()),
@@ -97,7 +99,7 @@ def open_photographs(
         report(f"{needed / 1e9:.1f} GB of decoded pictures do not fit on the device; workers read them as it goes")
         crops = StreamedPhotographs(files, plan, scale=scale, device=device, workers=workers, report=report)
     if config.degradation:
-        crops = DegradedCrops(crops, plan, scale=scale, degradation=config.degradation)
+        crops = DegradedCrops(crops, plan, config.crop_px, scale=scale, degradation=config.degradation, device=device)
     return Photographs(crops, len(files), _fingerprint(files, folder), decoded)
 
 
@@ -150,20 +152,42 @@ class StreamedPhotographs:
 
 
 class DegradedCrops:
-    """Another source's high-res crops, with low-res ones made from them on the device by a realistic degradation."""
+    """Crops of another source's high-res regions, with low-res ones made from them as people upload them.
 
-    def __init__(self, crops: CropSource, plan: CropPlan, *, scale: int, degradation: RealisticConfig) -> None:
-        self._crops = crops
+    A thread prepares the next batch while the network learns from this one.
+    """
+
+    def __init__(
+        self,
+        regions: CropSource,
+        plan: CropPlan,
+        crop_px: int,
+        *,
+        scale: int,
+        degradation: UploadConfig,
+        device: torch.device,
+    ) -> None:
+        self._regions = regions
         self._plan = plan
+        self._crop_px = crop_px
         self._scale = scale
         self._degradation = degradation
+        self._device = device
 
     def batches(self, first_step: int, end_step: int) -> Iterator[Batch]:
         """The batches of a range of steps, in order."""
-        for step, (_, high_res) in enumerate(self._crops.batches(first_step, end_step), start=first_step):
-            chance = self._plan.degradation_chance(step)
-            low_res = degrade_realistically(high_res.float() / 255, self._scale, self._degradation, chance)
-            yield (low_res * 255).round().to(torch.uint8), high_res
+        made = self._made(first_step, end_step)
+        with ThreadPoolExecutor(1, thread_name_prefix="degradation") as thread:
+            following = thread.submit(next, made, None)
+            while batch := following.result():
+                following = thread.submit(next, made, None)
+                low_res, high_res = batch
+                yield low_res.to(self._device, non_blocking=True), high_res.to(self._device, non_blocking=True)
+
+    def _made(self, first_step: int, end_step: int) -> Iterator[Batch]:
+        for step, (_, regions) in enumerate(self._regions.batches(first_step, end_step), start=first_step):
+            rngs = self._plan.degradation_rngs(step)
+            yield degrade_crops(regions.cpu().unbind(), self._crop_px, self._scale, self._degradation, rngs)
 
 
 class _BatchOfStep(Dataset[tuple[Tensor, Tensor, list[str]]]):

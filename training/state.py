@@ -21,7 +21,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     unfinished.replace(path)
 
 
-def load_state(path: Path, config: str) -> dict[str, Any] | None:
+def load_state(path: Path, identity: str) -> dict[str, Any] | None:
     """The state that `path` holds; None where there is none yet.
 
     Raises:
@@ -31,7 +31,7 @@ def load_state(path: Path, config: str) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        same = state["config"] == config
+        same = state["identity"] == identity
     except Exception as error:
         raise StateError(f"{path} is not the state of a run ({error}); choose another --out") from error
     if not same:

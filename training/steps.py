@@ -130,7 +130,9 @@ class Steps:
         self.done = 0
         self.skipped = 0
         self.skipped_in_a_row = 0
-        net = copy.deepcopy(start).train().requires_grad_(True) if start else new_generator(config)
+        net = new_generator(config)
+        if start:  # whose padding may have been another
+            net.load_state_dict(start.state_dict())
         self.generator = Trained(net, config.optimiser, device)
         self.average: RRDBNet = copy.deepcopy(self.generator.net).requires_grad_(False)
         self.discriminator = _trained_discriminator(config.discriminator, config.seed, device)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from model.checkpoint import Card, reference_output, write_checkpoint
 from model.rrdb import RRDBNet
 from training.config import TrainingConfig
+from training.damage import Damage
 from training.data import Pair
 from training.degrade import enlarge_bicubic
 from training.distributed import this_process
@@ -27,6 +28,9 @@ from training.steps import Steps
 SAVE_EVERY_S = 60.0
 MOST_PANELS = 4
 
+PSNR = dict[Damage, float]
+"""Mean PSNR-Y in dB by kind of upload."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -34,7 +38,8 @@ class Run:
 
     steps: Steps
     photographs: Photographs
-    validation: Sequence[Pair]
+    validation: Mapping[Damage, Sequence[Pair]]
+    """Pictures to measure on, by the kind of upload that their low-res side is."""
     out: Path
     trained_on: str
     """The pictures and their licence in words; goes into the weight file."""
@@ -67,7 +72,7 @@ def refuse_finished(out: Path, config: TrainingConfig) -> None:
     if target.exists():
         raise StateError(f"{target} exists: that run is finished; choose another --out or remove the folder")
     written = out / "config.json"
-    if written.exists() and written.read_text(encoding="utf-8") != config.to_json() + "\n":
+    if written.exists() and not config.continues(written.read_text(encoding="utf-8")):
         raise StateError(f"{out} holds a run with other settings; choose another --out or remove the folder")
 
 
@@ -82,7 +87,7 @@ def train(run: Run) -> Path:
     """
     refuse_finished(run.out, run.config)
     run.out.mkdir(parents=True, exist_ok=True)
-    state = load_state(run.state_file, run.config.to_json())
+    state = load_state(run.state_file, run.config.identity())
     if state:
         run.steps.restore(state["steps"])
         run.report(f"continuing after step {run.steps.done} of {run.config.steps}")
@@ -93,8 +98,8 @@ def train(run: Run) -> Path:
             pass
         return run.target
     run.config.write(run.out / "config.json")
-    score = _watched(run, state["journal"] if state else None)
-    return _export(run, score)
+    scores = _watched(run, state["journal"] if state else None)
+    return _export(run, scores)
 
 
 def _steps_left(run: Run) -> Iterator[dict[str, float]]:
@@ -102,12 +107,12 @@ def _steps_left(run: Run) -> Iterator[dict[str, float]]:
         yield run.steps.take(low_res, high_res)
 
 
-def _watched(run: Run, state: dict[str, Any] | None) -> float | None:
-    """Take the steps that are left, save, measure and report; returns the last score in dB."""
+def _watched(run: Run, state: dict[str, Any] | None) -> PSNR:
+    """Take the steps that are left, save, measure and report; returns the last scores."""
     steps, config = run.steps, run.config
-    bicubic = mean_psnr(run.validation, lambda low_res: enlarge_bicubic(low_res, config.generator.scale))
+    bicubic = psnr_by_damage(run.validation, lambda low_res: enlarge_bicubic(low_res, config.generator.scale))
     journal = Journal(run.out, steps=config.steps, done=steps.done, state=state, report=run.report)
-    score: float | None = None
+    scores: PSNR = {}
     saved = time.monotonic()
     try:
         for losses in _steps_left(run):
@@ -117,24 +122,29 @@ def _watched(run: Run, state: dict[str, Any] | None) -> float | None:
                 rate = config.optimiser.rate_at(steps.done - 1, config.steps)
                 journal.write_losses(steps.done, learning_rate=rate, skipped=steps.skipped)
             if run.validation and (finished or steps.done % config.validate_every == 0):
-                score = _validated(run, journal, bicubic)
+                scores = _validated(run, journal, bicubic)
             if finished or time.monotonic() - saved > SAVE_EVERY_S:
                 save_state(run.state_file, _state(run, journal))
                 saved = time.monotonic()
     finally:
         journal.close()
-    if score is None and run.validation:  # the run was killed after its last step
-        score = mean_psnr(run.validation, lambda low_res: reference_output(steps.average, low_res))
-    return score
+    if not scores:  # the run was killed after its last step
+        scores = psnr_by_damage(run.validation, lambda low_res: reference_output(steps.average, low_res))
+    return scores
 
 
 def _state(run: Run, journal: Journal) -> dict[str, Any]:
     return {
-        "config": run.config.to_json(),
+        "identity": run.config.identity(),
         "photographs": run.photographs.fingerprint,
         "steps": run.steps.state(),
         "journal": journal.state(),
     }
+
+
+def psnr_by_damage(validation: Mapping[Damage, Sequence[Pair]], upscale: Callable[[Tensor], Tensor]) -> PSNR:
+    """Measure the mean PSNR-Y in dB of each kind of upload."""
+    return {damage: mean_psnr(pairs, upscale) for damage, pairs in validation.items() if pairs}
 
 
 def mean_psnr(pairs: Sequence[Pair], upscale: Callable[[Tensor], Tensor]) -> float:
@@ -146,12 +156,13 @@ def mean_psnr(pairs: Sequence[Pair], upscale: Callable[[Tensor], Tensor]) -> flo
     return sum(scores) / len(scores) if scores else math.nan
 
 
-def _validated(run: Run, journal: Journal, bicubic: float) -> float:
+def _validated(run: Run, journal: Journal, bicubic: PSNR) -> PSNR:
     net, device = run.steps.average, run.steps.device
-    score = mean_psnr(run.validation, lambda low_res: reference_output(net, low_res.to(device)))
-    journal.write_score(run.steps.done, score, bicubic)
-    journal.show(run.steps.done, [_panel(net, pair, device) for pair in run.validation[:MOST_PANELS]])
-    return score
+    scores = psnr_by_damage(run.validation, lambda low_res: reference_output(net, low_res.to(device)))
+    journal.write_scores(run.steps.done, scores, bicubic)
+    shown = [pair for group in zip(*run.validation.values(), strict=True) for pair in group]
+    journal.show(run.steps.done, [_panel(net, pair, device) for pair in shown[:MOST_PANELS]])
+    return scores
 
 
 def _panel(net: RRDBNet, pair: Pair, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -165,7 +176,7 @@ def _panel(net: RRDBNet, pair: Pair, device: torch.device) -> tuple[Tensor, Tens
     return low_res, enlarge_bicubic(low_res, scale), reference_output(net, low_res.to(device)), high_res
 
 
-def _export(run: Run, score: float | None) -> Path:
+def _export(run: Run, scores: PSNR) -> Path:
     """Write the weight file that the service loads."""
     config = run.config
     card = Card(
@@ -173,7 +184,11 @@ def _export(run: Run, score: float | None) -> Path:
         recipe=config.recipe,
         steps=config.steps,
         data=run.trained_on,
-        metrics={} if score is None or not math.isfinite(score) else {"validation": {"psnr_y": round(score, 3)}},
+        metrics={
+            f"validation, {damage}": {"psnr_y": round(score, 3)}
+            for damage, score in scores.items()
+            if math.isfinite(score)
+        },
         created=datetime.now(UTC).date().isoformat(),
     )
     net = run.steps.average.cpu()
@@ -183,7 +198,8 @@ def _export(run: Run, score: float | None) -> Path:
 
 def _golden_input(run: Run) -> Tensor:
     """A small real picture for the self-test of whoever loads the weights: uint8 RGB (3, <= 32, <= 40)."""
-    if run.validation:
-        return run.validation[0].low_res[:, :32, :40].contiguous()
+    for pairs in run.validation.values():
+        if pairs:
+            return pairs[0].low_res[:, :32, :40].contiguous()
     low_res, _ = next(iter(run.photographs.crops.batches(0, 1)))
     return low_res[0, :, :32, :40].cpu().contiguous()

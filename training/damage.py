@@ -1,0 +1,65 @@
+"""Four kinds of uploads to measure a generator on, made from any originals: clean, web75, web50, phone."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy
+import torch
+from torch import Tensor
+
+from training.data import Pair
+from training.degrade import shrink_bicubic
+from training.kernels import blur, gaussian_kernels
+from training.uploads import add_gaussian_noise, encoded
+
+Damage = Literal["clean", "web75", "web50", "phone"]
+DAMAGES: tuple[Damage, ...] = get_args(Damage)
+
+PHONE_BLUR_PX = 2.2
+"""Standard deviation in high-res pixels."""
+PHONE_NOISE_LEVELS = 6.0
+PHONE_QUALITY = 80
+
+
+def damaged(high_res: Tensor, scale: int, damage: Damage, *, name: str) -> Tensor:
+    """Make the low-res picture of one kind.
+
+    * `clean`: MATLAB's bicubic.
+    * `web75`, `web50`: the same as a JPEG of quality 75 or 50, with halved colour (4:2:0).
+    * `phone`: Gaussian blur of 2.2 high-res px, bicubic, Gaussian noise of 6 levels, JPEG of quality 80 (4:2:0).
+
+    Args:
+        high_res: uint8 RGB (3, scale * H, scale * W).
+        name: of the picture; seeds the noise.
+
+    Returns:
+        uint8 RGB (3, H, W).
+    """
+    if damage == "clean":
+        return shrink_bicubic(high_res, scale)
+    if damage == "phone":
+        rng = numpy.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
+        blurred = _blurred(high_res, PHONE_BLUR_PX)
+        noisy = add_gaussian_noise(shrink_bicubic(blurred, scale).float()[None], PHONE_NOISE_LEVELS, rng)[0]
+        return _jpeg(noisy.round().clamp(0, 255).to(torch.uint8), PHONE_QUALITY)
+    return _jpeg(shrink_bicubic(high_res, scale), {"web75": 75, "web50": 50}[damage])
+
+
+def damaged_pairs(pairs: Sequence[Pair], damage: Damage) -> list[Pair]:
+    """Pairs of the same originals with low-res pictures of one kind."""
+    if damage == "clean":
+        return list(pairs)
+    scale = pairs[0].high_res.shape[-1] // pairs[0].low_res.shape[-1] if pairs else 1
+    return [Pair(pair.name, damaged(pair.high_res, scale, damage, name=pair.name), pair.high_res) for pair in pairs]
+
+
+def _blurred(picture: Tensor, sigma_px: float) -> Tensor:
+    sigma = torch.full((1, 2), sigma_px, dtype=torch.float64)
+    one = torch.ones(1, dtype=torch.float64)
+    kernel = gaussian_kernels(sigma, 0 * one, one, torch.tensor([21])).float()
+    return blur(picture.float()[None], kernel)[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def _jpeg(picture: Tensor, quality: int) -> Tensor:
+    return encoded(picture, "JPEG", quality=quality, subsampling="4:2:0")
