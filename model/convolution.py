@@ -22,24 +22,33 @@ class Convolver(Protocol):
         active: bool = False,
         residual: float = 0.0,
         target: Tensor | None = None,
+        grid_row: int = 0,
     ) -> Tensor:
-        """(N, C, R, W) with the rows above and below -> (N, out_channels, R - 2, W); no rows where R is less than 3.
+        """(N, C, R, W), one pixel of padding included -> (N, out_channels, R - 2, W - 2); no rows if R is less than 3.
 
         Args:
             active: LeakyReLU comes after it.
             residual: factor of the result, which is added to the window's own first channels; 0 if nothing is.
             target: where the result goes, and what is returned; may be other channels of the window's buffer.
+            grid_row: number of the first row of the result, counted from a row that does not depend on how a picture
+                is cut into bands. Results that are computed in tiles then never depend on it either.
         """
 
 
 def library_convolution(
-    conv: nn.Conv2d, window: Tensor, *, active: bool = False, residual: float = 0.0, target: Tensor | None = None
+    conv: nn.Conv2d,
+    window: Tensor,
+    *,
+    active: bool = False,
+    residual: float = 0.0,
+    target: Tensor | None = None,
+    grid_row: int = 0,
 ) -> Tensor:
     """PyTorch's own convolution: oneDNN's on a CPU, cuDNN's on a GPU. See `Convolver`."""
     if window.shape[2] < 3:
-        made = window.new_empty(window.shape[0], conv.out_channels, 0, window.shape[3])
+        made = window.new_empty(window.shape[0], conv.out_channels, 0, window.shape[3] - 2)
     else:
-        made = functional.conv2d(window, conv.weight, conv.bias, padding=(0, 1))
+        made = functional.conv2d(window, conv.weight, conv.bias)
         made = functional.leaky_relu(made, NEGATIVE_SLOPE, inplace=True) if active else made
     return _finished(made, window, residual, target)
 
@@ -47,8 +56,13 @@ def library_convolution(
 def _finished(made: Tensor, window: Tensor, residual: float, target: Tensor | None) -> Tensor:
     """Add what a convolution made to its window's first channels, if asked to, and put it where it goes."""
     if residual and made.shape[2]:
-        made = torch.add(window[:, : made.shape[1], 1:-1], made, alpha=residual)
+        made = torch.add(window[:, : made.shape[1], 1:-1, 1:-1], made, alpha=residual)
     return made if target is None else target.copy_(made)
+
+
+def _room_for(conv: nn.Conv2d, window: Tensor) -> Tensor:
+    """Allocate the result of a convolution, channels last."""
+    return rows_like(window[:, :, 1:-1, 1:-1], window.shape[2] - 2, conv.out_channels)
 
 
 class OneDnnConvolver:
@@ -65,11 +79,12 @@ class OneDnnConvolver:
         active: bool = False,
         residual: float = 0.0,
         target: Tensor | None = None,
+        grid_row: int = 0,
     ) -> Tensor:
         """See `Convolver`."""
         if window.shape[2] < 3:
             return library_convolution(conv, window, active=active, residual=residual, target=target)
-        padding, one = [0, 1], [1, 1]
+        padding, one = [0, 0], [1, 1]
         if conv not in self._packed:
             # The shape is a hint for the layout; windows of others are right as well.
             self._packed[conv] = torch.ops.mkldnn._reorder_convolution_weight(
@@ -96,6 +111,7 @@ class FusedConvolver:
         active: bool = False,
         residual: float = 0.0,
         target: Tensor | None = None,
+        grid_row: int = 0,
     ) -> Tensor:
         """See `Convolver`."""
         if conv.weight.dtype is torch.float32 or window.shape[2] < 3:
@@ -103,9 +119,9 @@ class FusedConvolver:
         if conv not in self._packed:
             self._packed[conv] = fused.pack(conv)
         if target is None:
-            target = rows_like(window, window.shape[2] - 2, conv.out_channels)
+            target = _room_for(conv, window)
         slope = NEGATIVE_SLOPE if active else None
-        skip = window[:, : conv.out_channels, 1:-1] if residual else None
+        skip = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
         fused.convolve(window, self._packed[conv], target, negative_slope=slope, skip=skip, alpha=residual or 1.0)
         return target
 
@@ -125,6 +141,7 @@ class WinogradConvolver:
         active: bool = False,
         residual: float = 0.0,
         target: Tensor | None = None,
+        grid_row: int = 0,
     ) -> Tensor:
         """See `Convolver`."""
         if conv not in self._packed:
@@ -133,13 +150,14 @@ class WinogradConvolver:
         if packed is None or window.shape[2] < 3:
             return self._other(conv, window, active=active, residual=residual, target=target)
         if target is None:
-            target = rows_like(window, window.shape[2] - 2, conv.out_channels)
-        packed(window, target, negative_slope=NEGATIVE_SLOPE if active else 1.0, residual_scaling=residual)
+            target = _room_for(conv, window)
+        slope = NEGATIVE_SLOPE if active else 1.0
+        packed(window, target, negative_slope=slope, residual_scaling=residual, grid_row=grid_row)
         return target
 
 
 class PaddedConvolver:
-    """Another convolver, after which the pixels next to the pictures of a padded batch are zero again."""
+    """Another convolver, after which the pixels next to the pictures of a batch are padding again."""
 
     def __init__(self, convolve: Convolver, padding: Padding) -> None:
         self._convolve = convolve
@@ -153,8 +171,9 @@ class PaddedConvolver:
         active: bool = False,
         residual: float = 0.0,
         target: Tensor | None = None,
+        grid_row: int = 0,
     ) -> Tensor:
         """See `Convolver`."""
-        made = self._convolve(conv, window, active=active, residual=residual, target=target)
-        self._padding.clear(made)
+        made = self._convolve(conv, window, active=active, residual=residual, target=target, grid_row=grid_row)
+        self._padding.fill(made)
         return made

@@ -76,12 +76,11 @@ def convolve(
 ) -> None:
     """Write skip + alpha * leaky_relu(conv(window) + bias) into `target`.
 
-    The zero padding left and right is the kernel's; the rows above and below are the window's first and last. The
-    first call for a class of sizes compiles and times several kernels; later ones neither wait nor allocate, so that
+    The window holds one pixel of padding on every side. The first call for a class of sizes compiles and times several kernels; later ones neither wait nor allocate, so that
     a CUDA graph can capture them.
 
     Args:
-        window: (N, C_in, R + 2, W) float16, bfloat16 or float32 (slow, for tests), channels last: the stride of C is
+        window: (N, C_in, R + 2, W + 2) float16, bfloat16 or float32 (slow, for tests), channels last: the stride of C is
             1, all others are free.
         weight: made from the convolution in the window's number format.
         target: (N, C_out, R, W), channels last, of any float format; may lie in the window's buffer, in channels that
@@ -129,7 +128,7 @@ def _check(window: Tensor, weight: Packed, target: Tensor, skip: Tensor | None) 
         raise ValueError(f"the window has {channels} channels; the convolution takes {weight.in_channels}")
     if window.dtype != weight.weight.dtype:
         raise ValueError(f"the window is {window.dtype}; the convolution was packed in {weight.weight.dtype}")
-    made = (images, weight.out_channels, rows - 2, width)
+    made = (images, weight.out_channels, rows - 2, width - 2)
     for name, tensor, shape in (("window", window, window.shape), ("target", target, made), ("skip", skip, made)):
         if tensor is None:
             continue

@@ -35,7 +35,7 @@ def _input_rows(
     channels: tl.constexpr, rows: tl.constexpr, widened: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
     """The window's rows y to y + rows + 1 as tiles (pixels, depth) of these columns and channels, zero outside it."""
-    inside = ((column >= 0) & (column < width))[:, None] & (channel < channels)[None, :]
+    inside = (column < width + 2)[:, None] & (channel < channels)[None, :]
     place = window + column.to(tl.int64)[:, None] * window_pixel + channel[None, :]
     tiles = ()
     for i in tl.static_range(rows + 2):
@@ -82,7 +82,7 @@ def convolve_rows(
     """`model.fused.convolve` for `rows` x `pixels` outputs of one image per program.
 
     Args:
-        window: (N, height + 2, width, channels) with its strides in elements; target and skip likewise.
+        window: (N, height + 2, width + 2, channels) with its strides in elements; target and skip likewise.
         weight: (9, channels_padded, columns); zero beyond channels and made, as bias is.
         size_class: what the tuning is remembered by; not read here.
         depth: input channels at a time; divides channels_padded.
@@ -104,7 +104,7 @@ def convolve_rows(
     for step in range(3 * blocks):
         dx = step // blocks
         channel = step % blocks * depth + tl.arange(0, depth)
-        tiles = _input_rows(window + image * window_image, window_row, window_pixel, y, x + dx - 1, channel,
+        tiles = _input_rows(window + image * window_image, window_row, window_pixel, y, x + dx, channel,
                             height, width, channels, rows, widened)  # fmt: skip
         taps = weight + dx * tap + channel[:, None] * columns + column[None, :]
         sums = _products(tiles, taps, 3 * tap, sums, rows, apart, widened)

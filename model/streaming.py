@@ -1,22 +1,28 @@
 """The generator over bands of rows: the untiled result, exactly, in memory that grows with the width only.
 
 A 3x3 convolution needs one row above and one below each row that it makes. So it answers one row late and remembers
-the last rows of its input, the *halo rows*; a zero row stands above the first row of the picture and below the last, as
-zero padding does in the whole picture. A skip path holds its rows until the convolutions beside it have caught up. No
-row is ever computed twice, and nothing overlaps.
+the last rows of its input, the *halo rows*; a row of padding comes above the first row of the picture and below the
+last, as in the whole picture. A skip path holds its rows until the convolutions next to it have caught up. No row is
+ever computed twice, and nothing overlaps.
 
 A stage works in a buffer that all stages share: its halo rows in front, the new rows behind them. In a dense block each
-convolution writes its channels beside those before it, so nothing is concatenated. Between two bands only halo rows and
+convolution writes its channels behind those before it, so nothing is concatenated. Between two bands only halo rows and
 waiting rows are kept, in memory that is allocated once.
 
 A batch of small pictures goes through the same stages as one band. Pictures of different sizes share a batch by
-padding; the pixels next to a picture are set to zero again after each convolution, which is all that the next one can
-see of the padding. So each picture is upscaled as if it were alone.
+padding; the pixels next to a picture are made padding again after each convolution, which is all that the next one can
+see. So each picture is upscaled as if it were alone.
+
+A convolution that works in tiles of rows rounds a row a little differently in another place of a tile. So each
+convolution counts its rows from one fixed place, its *grid*: the rows by which it stays behind the picture, before the
+picture's first. Bands of a multiple of `GRID_ROWS` end where tiles end, in every stage, and the result does not depend
+on how high they are.
 """
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,17 +34,32 @@ from model.workspace import Padding, SkipPath, Window, Workspace
 DENSE_LAG = 5
 """Rows by which the output of a dense block stays behind its input: one for each of its convolutions."""
 
+BLOCK_LAG = 3 * DENSE_LAG
+
 LEAST_ROWS = 8
 """Enlarged rows that a stage handles at a time, if the band has as many: of fewer, each takes longer."""
 
-Stage = Callable[[Tensor, bool], Tensor]
-"""Takes the next rows (N, C, R, W), none or more, and whether they are the last; returns the rows that are complete."""
+GRID_ROWS = 4
+"""Rows of a tile of the convolutions that work in tiles: bands of a multiple of these give the same bits."""
+
+
+class Stage(Protocol):
+    """A part of the network that takes rows and makes rows."""
+
+    lag: int
+    """Rows by which its input stays behind the picture, at its input's size."""
+    row: int
+    """Row of the picture that its next input begins with."""
+
+    def __call__(self, rows: Tensor, last: bool) -> Tensor:
+        """Take the next rows (N, C, R, W), the last ones or not; returns the rows that are complete, or none."""
 
 
 class ConvolutionStage:
     """One convolution.
 
     Args:
+        lag: see `Stage`.
         active: LeakyReLU comes after it.
         factor: of the nearest-neighbour enlargement that comes before it.
     """
@@ -48,25 +69,35 @@ class ConvolutionStage:
         conv: nn.Conv2d,
         workspace: Workspace,
         convolve: Convolver,
+        lag: int,
         *,
         active: bool = False,
         factor: int = 1,
     ) -> None:
+        self.lag, self.row = lag, 0
         self._conv = conv
-        self._window = Window(workspace, conv.in_channels, conv.weight, most_kept=2)
+        self._window = Window(workspace, conv, most_kept=2)
         self._convolve = convolve
         self._active = active
         self._factor = factor
+
+    @property
+    def lag_after(self) -> int:
+        """Rows by which its output stays behind the enlarged picture."""
+        return self._factor * self.lag + 1
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
         planes, _, rows_count, columns = rows.shape
         height, width = self._factor * rows_count, self._factor * columns
         buffer = self._window.open(planes, height, width, last)
-        new = buffer[:, :, self._window.kept :][:, :, :height]
+        begin = self._window.kept
+        new = buffer[:, :, begin : begin + height, 1:-1]
         blocks = new.unflatten(3, (columns, self._factor)).unflatten(2, (rows_count, self._factor))
         blocks.copy_(rows[:, :, :, None, :, None])
-        made = self._convolve(self._conv, buffer, active=self._active)
+        self._window.pad(buffer, begin, begin + height, last)
+        grid_row = self._window.first_row + 1 + self.lag_after
+        made = self._convolve(self._conv, buffer, active=self._active, grid_row=grid_row)
         if not last:
             self._window.keep(buffer, max(0, buffer.shape[2] - 2))
         return made
@@ -75,19 +106,20 @@ class ConvolutionStage:
 class DenseStage:
     """A residual dense block. Its convolutions run in their own number format.
 
-    The input waits for its residual in the window; of a format that would round it away, it waits in float32 beside it.
+    The input waits for its residual in the window; of a format that would round it away, it waits in float32 instead.
     """
 
-    def __init__(self, block: ResidualDenseBlock, workspace: Workspace, convolve: Convolver) -> None:
+    def __init__(self, block: ResidualDenseBlock, workspace: Workspace, convolve: Convolver, lag: int) -> None:
+        self.lag, self.row = lag, 0
         self._growing = block.growing
         self._closing = block.conv5
         self._channels = block.conv1.in_channels
         self._growth = block.conv1.out_channels
-        self._window = Window(workspace, block.conv5.in_channels, block.conv5.weight, most_kept=DENSE_LAG + 1)
+        self._window = Window(workspace, block.conv5, most_kept=DENSE_LAG + 1)
         self._convolve = convolve
         self._skip = SkipPath(DENSE_LAG) if block.conv5.weight.dtype is torch.bfloat16 else None
         self._filled = [1] * DENSE_LAG
-        """Rows in the buffer, of the input and of what each growing convolution made; the first is the one above."""
+        """Rows in the buffer, of the input and of each growing convolution's output; the first is the one above."""
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
@@ -95,12 +127,19 @@ class DenseStage:
         if self._skip is not None:
             self._skip.put(rows)
         features = self._window.open(planes, height, width, last)
-        features[:, : self._channels, self._window.kept :][:, :, :height] = rows
+        begin, own = self._window.kept, features[:, : self._channels]
+        own[:, :, begin : begin + height, 1:-1] = rows
+        self._window.pad(own, begin, begin + height, last)
         self._filled[0] += height
         for number, conv in enumerate(self._growing):
             self._grow(features, number, conv, last)
         seen = features[:, :, : self._filled[-1] + last]
-        made = self._convolve(self._closing, seen, residual=RESIDUAL_SCALING if self._skip is None else 0.0)
+        made = self._convolve(
+            self._closing,
+            seen,
+            residual=RESIDUAL_SCALING if self._skip is None else 0.0,
+            grid_row=self._window.first_row + 1 + self.lag + DENSE_LAG,
+        )
         if not last:
             done = made.shape[2]
             self._window.keep(features, done)
@@ -113,17 +152,24 @@ class DenseStage:
         if readable - 1 <= written:
             return
         window = features[:, : conv.in_channels, written - 1 : readable]
-        target = features[:, conv.in_channels : conv.in_channels + self._growth, written : readable - 1]
-        self._convolve(conv, window, active=True, target=target)
+        own = features[:, conv.in_channels : conv.in_channels + self._growth]
+        grid_row = self._window.first_row + written + self.lag + number + 1
+        target = own[:, :, written : readable - 1, 1:-1]
+        self._convolve(conv, window, active=True, target=target, grid_row=grid_row)
+        self._window.pad(own, written, readable - 1, last)
         self._filled[number + 1] = readable - 1
 
 
 class BlockStage:
     """An RRDB: three dense blocks inside one more residual."""
 
-    def __init__(self, block: RRDB, workspace: Workspace, convolve: Convolver) -> None:
-        self._dense = [DenseStage(dense, workspace, convolve) for dense in (block.rdb1, block.rdb2, block.rdb3)]
-        self._skip = SkipPath(len(self._dense) * DENSE_LAG)
+    def __init__(self, block: RRDB, workspace: Workspace, convolve: Convolver, lag: int) -> None:
+        self.lag, self.row = lag, 0
+        self._dense = [
+            DenseStage(dense, workspace, convolve, lag + number * DENSE_LAG)
+            for number, dense in enumerate((block.rdb1, block.rdb2, block.rdb3))
+        ]
+        self._skip = SkipPath(BLOCK_LAG)
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
@@ -133,32 +179,48 @@ class BlockStage:
         return self._skip.add_to(rows, RESIDUAL_SCALING)
 
 
+class EnteringStage:
+    """The beginning of the trunk: rows pass, and also wait for the trunk's end."""
+
+    def __init__(self, lag: int, skip: SkipPath) -> None:
+        self.lag, self.row = lag, 0
+        self._skip = skip
+
+    def __call__(self, rows: Tensor, last: bool) -> Tensor:
+        """See `Stage`."""
+        trunk_rows = rows.float()
+        self._skip.put(trunk_rows)
+        return trunk_rows
+
+
+class ClosingStage(ConvolutionStage):
+    """The convolution after the trunk, which joins the trunk's input again."""
+
+    def __init__(self, conv: nn.Conv2d, workspace: Workspace, convolve: Convolver, lag: int, skip: SkipPath) -> None:
+        super().__init__(conv, workspace, convolve, lag)
+        self._skip = skip
+
+    def __call__(self, rows: Tensor, last: bool) -> Tensor:
+        """See `Stage`."""
+        return self._skip.add_to(super().__call__(rows, last), 1.0)
+
+
 def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver) -> list[Stage]:
-    """The network as stages: what is `entering` into the first, float32 that is `leaving` out of the last."""
-    blocks = [BlockStage(block, workspace, convolve) for block in net.body if isinstance(block, RRDB)]
-    first = ConvolutionStage(net.conv_first, workspace, convolve)
-    closing = ConvolutionStage(net.conv_body, workspace, convolve)
-    trunk_skip = SkipPath(3 * DENSE_LAG * len(blocks) + 1)
-
-    def enter(rows: Tensor, _: bool) -> Tensor:
-        trunk_skip.put(rows)
-        return rows
-
-    def close_trunk(rows: Tensor, last: bool) -> Tensor:
-        return trunk_skip.add_to(closing(rows, last), 1.0)
-
-    return [
-        lambda rows, last: first(rows, last).float(),
-        enter,
-        *blocks,
-        close_trunk,
-        *(
-            ConvolutionStage(conv, workspace, convolve, active=True, factor=factor)
-            for conv, factor in zip(net.upsampling, net.config.enlargements, strict=True)
-        ),
-        ConvolutionStage(net.conv_hr, workspace, convolve, active=True),
-        ConvolutionStage(net.conv_last, workspace, convolve),
-    ]
+    """Divide the network into stages: what is `entering` into the first, float32 that is `leaving` out of the last."""
+    skip = SkipPath(BLOCK_LAG * len(net.body) + 1)
+    first = ConvolutionStage(net.conv_first, workspace, convolve, 0)
+    lag = first.lag_after
+    blocks = [block for block in net.body if isinstance(block, RRDB)]
+    trunk = [BlockStage(block, workspace, convolve, lag + number * BLOCK_LAG) for number, block in enumerate(blocks)]
+    closing = ClosingStage(net.conv_body, workspace, convolve, lag + BLOCK_LAG * len(blocks), skip)
+    stages: list[Stage] = [first, EnteringStage(lag, skip), *trunk, closing]
+    lag = closing.lag_after
+    convolutions = (*net.upsampling, net.conv_hr, net.conv_last)
+    for conv, factor in zip(convolutions, (*net.config.enlargements, 1, 1), strict=True):
+        stage = ConvolutionStage(conv, workspace, convolve, lag, active=conv is not net.conv_last, factor=factor)
+        stages.append(stage)
+        lag = stage.lag_after
+    return stages
 
 
 def state_bytes_per_column(net: RRDBNet) -> int:
@@ -199,10 +261,9 @@ def upscale_batch(
     rows = entering(pictures, config)
     if sizes is not None:
         seen = (sizes // config.unshuffle).repeat_interleave(config.passes, dim=0)
-        padding = Padding(seen, *rows.shape[2:])
+        padding = Padding(seen, rows.shape[2], rows.shape[3], config.padding_mode)
         convolve = PaddedConvolver(convolve, padding)
-        if config.inputs == 4:
-            padding.clear(rows)  # outside a picture nothing is opaque
+        padding.fill(rows)
     for stage in stages_of(net, workspace or Workspace(), convolve):
         rows = stage(rows, True)
     return leaving(rows, config)
@@ -238,7 +299,8 @@ def upscale_rows(
     planes, _, _, width = rows.shape
 
     def most_rows(columns: int) -> int:
-        return max(min(band_rows, LEAST_ROWS), band_rows * width // columns)
+        rows = max(min(band_rows, LEAST_ROWS), band_rows * width // columns)
+        return rows - rows % GRID_ROWS if rows > GRID_ROWS else rows
 
     none = rows.new_empty(config.passes * planes, config.colours, 0, config.scale * width)
     for following in source:
@@ -262,10 +324,20 @@ def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_rows: Calla
     if not stages:
         yield rows
         return
-    made = stages[0](rows, last)
+    stage, *others = stages
+    made = stage(rows, last)
+    stage.row += rows.shape[2]
     if made.shape[2] == 0:
         return
-    *before, final = made.split(most_rows(made.shape[3]), dim=2)
+    *before, final = _cut(made, most_rows(made.shape[3]), (others[0].row + others[0].lag) if others else 0)
     for band in before:
-        yield from _through(stages[1:], band, False, most_rows)
-    yield from _through(stages[1:], final, last, most_rows)
+        yield from _through(others, band, False, most_rows)
+    yield from _through(others, final, last, most_rows)
+
+
+def _cut(rows: Tensor, most_rows: int, grid_row: int) -> tuple[Tensor, ...]:
+    """Cut rows into bands that end on the grid of the stage that takes them; the first of them is row `grid_row`."""
+    first = most_rows - grid_row % GRID_ROWS
+    if not 0 < first < rows.shape[2]:
+        return rows.split(most_rows, dim=2)
+    return rows[:, :, :first], *rows[:, :, first:].split(most_rows, dim=2)

@@ -14,7 +14,7 @@ from model.convolution import Convolver
 from model.device import band_px, best_device, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
 from model.rrdb import RRDBNet, mirrored
-from model.streaming import state_bytes_per_column, upscale_batch, upscale_rows
+from model.streaming import GRID_ROWS, state_bytes_per_column, upscale_batch, upscale_rows
 from model.transfer import Download, Pixels, transfer_for
 from model.trial import best_convolver, best_dtype
 from model.workspace import Workspace
@@ -72,7 +72,7 @@ class Upscaler:
     def band_rows(self, picture: Pixels) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         planes, height, width, _ = picture.shape
-        return int(min(height, self._whole_squares(band_px(self.device) // (planes * width))))
+        return int(min(height, self._on_grid(band_px(self.device) // (planes * width))))
 
     def state_bytes(self, planes: int, width: int) -> int:
         """Memory on the device that a stream of this width holds from band to band."""
@@ -109,7 +109,7 @@ class Upscaler:
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).
         """
-        at_once = self._whole_squares(band_rows or self.band_rows(picture))
+        at_once = self._on_grid(band_rows or self.band_rows(picture))
         entire = self._mirrored(picture)
         bands = (self._to_input(entire[:, top : top + at_once]) for top in range(0, entire.shape[1], at_once))
         rows = self._rows(bands, at_once)
@@ -168,9 +168,10 @@ class Upscaler:
                 picture = picture.take(mirrored(picture.shape[axis], self._net.config.unshuffle), axis)
         return picture
 
-    def _whole_squares(self, rows: int) -> int:
-        """As many rows, or a few more, that the network's `unshuffle` divides."""
-        return max(1, -(-rows // self._net.config.unshuffle)) * self._net.config.unshuffle
+    def _on_grid(self, rows: int) -> int:
+        """Round up to rows that end on the grid of every convolution, so that their number changes nothing."""
+        grid = GRID_ROWS * self._net.config.unshuffle
+        return max(1, -(-rows // grid)) * grid
 
     def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
         return upscale_rows(self._net, bands, band_rows=at_once, workspace=self._workspace, convolve=self._convolve)

@@ -43,7 +43,7 @@ enum { APART = LINE };
 #define LARGEST 32766.0f
 
 struct convolution {
-    const void *window; /* planes x (rows + 2) x width pixels; the first and the last row are above and below */
+    const void *window; /* planes x (rows + 2) x (width + 2) pixels, with one of padding on every side */
     const float *weights; /* 36 x (out_channels / lanes) x in_words x lanes */
     const float *units;   /* of the weights, 36 x out_channels; null if pixels and weights are floats */
     const float *bias;
@@ -53,6 +53,7 @@ struct convolution {
     int planes, rows, width, in_channels, out_channels;
     float negative_slope;   /* of the LeakyReLU that comes after it; 1 for none */
     float residual_scaling; /* of what is added to the window's own first channels; 0 if nothing is */
+    int first_rows;         /* of the first row of tiles; the others have SIDE rows, and the last has what is left */
 };
 
 typedef int word __attribute__((may_alias));
@@ -68,7 +69,7 @@ static size_t work_words(const struct convolution *c) {
 }
 
 static int tiles_across(const struct convolution *c) { return (c->width + SIDE - 1) / SIDE; }
-static int tiles_down(const struct convolution *c) { return (c->rows + SIDE - 1) / SIDE; }
+static int tiles_down(const struct convolution *c) { return (c->rows + SIDE - c->first_rows + SIDE - 1) / SIDE; }
 
 static int at_most(int value, int limit) { return value < limit ? value : limit; }
 
@@ -80,8 +81,9 @@ struct place {
 
 static struct place place_of(const struct convolution *c, long tile) {
     long across = tiles_across(c), in_plane = across * tiles_down(c), in_this = tile % in_plane;
-    struct place place = {tile / in_plane, SIDE * (int)(in_this / across), SIDE * (int)(in_this % across), 0, 0};
-    place.rows = at_most(c->rows - place.row, SIDE);
+    int down = (int)(in_this / across), above = SIDE - c->first_rows; /* rows of the first tiles that are not made */
+    struct place place = {tile / in_plane, down ? SIDE * down - above : 0, SIDE * (int)(in_this % across), 0, 0};
+    place.rows = at_most(c->rows - place.row, down ? SIDE : c->first_rows);
     place.columns = at_most(c->width - place.column, SIDE);
     return place;
 }
@@ -92,11 +94,10 @@ static inline ptrdiff_t made_at(const struct convolution *c, const struct place 
 
 /* The pixel of the window that the first result of a tile belongs to. */
 static inline ptrdiff_t added_at(const struct convolution *c, const struct place *p) {
-    return p->plane * c->window_plane + (p->row + 1) * c->window_row + p->column * c->window_pixel;
+    return p->plane * c->window_plane + (p->row + 1) * c->window_row + (p->column + 1) * c->window_pixel;
 }
 
-/* The pixels under some tiles next to each other. The first and the last column may be beside the window, and below its
- * `rows` there are none; all those are zero. */
+/* The pixels under some tiles next to each other. Columns beyond the window and rows from `rows` on count as zero. */
 struct patch {
     ptrdiff_t at; /* in the window */
     int tiles, rows, column;
@@ -105,9 +106,9 @@ struct patch {
 /* Under as many tiles from one on as there are beside it, but at most so many. */
 static struct patch patch_of(const struct convolution *c, long tile, int most) {
     struct place place = place_of(c, tile);
-    ptrdiff_t at = place.plane * c->window_plane + place.row * c->window_row + (place.column - 1) * c->window_pixel;
-    struct patch patch = {at, at_most(tiles_across(c) - place.column / SIDE, most), 0, place.column - 1};
-    patch.rows = at_most(c->rows + 2 - place.row, REACH);
+    ptrdiff_t at = place.plane * c->window_plane + place.row * c->window_row + place.column * c->window_pixel;
+    struct patch patch = {at, at_most(tiles_across(c) - place.column / SIDE, most), 0, place.column};
+    patch.rows = place.rows + 2;
     return patch;
 }
 
@@ -122,7 +123,7 @@ static inline void measure(const struct convolution *c, const struct patch *p, f
     const __m256i magnitude = _mm256_set1_epi16(0x7fff);
     for (int x = 0; x < SIDE * p->tiles + 2; x++) {
         __m256i most = _mm256_setzero_si256();
-        if (p->column + x >= 0 && p->column + x < c->width)
+        if (p->column + x < c->width + 2)
             for (int y = 0; y < p->rows; y++) {
                 const short *pixel = (const short *)c->window + p->at + x * c->window_pixel + y * c->window_row;
                 for (int channel = 0; channel < c->in_channels; channel += 16) {

@@ -27,6 +27,9 @@ Of points that are about as cheap these round least: the usual ones, 1 and 2, we
 8, these with up to 2.7 and 3.4. Factors of weights for 3/2 are divided by 3/2, and those of pixels multiplied.
 """
 
+TILE_ROWS = 4
+"""Rows of the result that a tile makes: SIDE of winograd.c."""
+
 LARGEST = 2**15 - 1
 MOST_SUM = 2**31 - 1
 """The largest integers of 16 bits, and of the 32 bits in which their products are added up."""
@@ -43,6 +46,7 @@ class _Convolution(ctypes.Structure):
         *((name, ctypes.c_int) for name in ("planes", "rows", "width", "in_channels", "out_channels")),
         ("negative_slope", ctypes.c_float),
         ("residual_scaling", ctypes.c_float),
+        ("first_rows", ctypes.c_int),
     )
 
 
@@ -88,15 +92,22 @@ class Packed:
         self._bias = bias.float().contiguous()
 
     def __call__(
-        self, window: Tensor, made: Tensor, *, negative_slope: float = 1.0, residual_scaling: float = 0.0
+        self,
+        window: Tensor,
+        made: Tensor,
+        *,
+        negative_slope: float = 1.0,
+        residual_scaling: float = 0.0,
+        grid_row: int = 0,
     ) -> None:
-        """Convolve (N, in_channels, R, W), channels last, into (N, out_channels, R - 2, W), the same.
+        """Convolve (N, in_channels, R, W), channels last, into (N, out_channels, R - 2, W - 2), the same.
 
         Both are in the weights' number format, and may be slices of the channels of one buffer.
 
         Args:
             negative_slope: of the LeakyReLU that comes after it; 1 for none.
             residual_scaling: of what is added to the window's own first channels; 0 if nothing is.
+            grid_row: number of the first row of the result; tiles begin at multiples of `TILE_ROWS`.
 
         Raises:
             MemoryError: there is none to work in.
@@ -113,11 +124,12 @@ class Packed:
             *(tensor.stride(axis) for tensor in (window, made) for axis in (0, 2, 3)),
             planes,
             rows - 2,
-            width,
+            width - 2,
             in_channels,
             self.out_channels,
             negative_slope,
             residual_scaling,
+            TILE_ROWS - grid_row % TILE_ROWS,
         )
         if self._convolve(convolution, self._lanes):
             raise MemoryError("no memory for the factors of a convolution")

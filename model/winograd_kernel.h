@@ -86,7 +86,7 @@ INLINE void NAMED(line_out)(const vec *m, vec *results) {
 INLINE void NAMED(transform_column)(const struct convolution *c, const struct patch *p, int x, int channel,
                                     vec *factors, int rows, int halves) {
     ptrdiff_t at = p->at + x * c->window_pixel + channel;
-    int inside = p->column + x >= 0 && p->column + x < c->width;
+    int inside = p->column + x < c->width + 2;
     vec line[REACH];
 #pragma GCC unroll 6
     for (int y = 0; y < REACH; y++, at += c->window_row) {

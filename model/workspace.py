@@ -1,9 +1,9 @@
-"""What the stages of a network work with: a shared buffer, halo rows, rows that wait, and the padding of a batch."""
+"""Memory of a network's stages: a shared buffer, halo rows, rows that wait, and the padding around pictures."""
 
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Workspace:
@@ -32,39 +32,60 @@ class Workspace:
 
 
 class Window:
-    """What the convolutions of a stage see: halo rows, then new rows, then perhaps a zero row below the picture.
+    """Input of a stage's convolutions: halo rows, the new rows, and one pixel of padding around the picture.
 
     Args:
-        weight: of a convolution that will read it; decides device and number format.
+        conv: one that reads all channels; decides their number, device, number format and padding.
         most_kept: most halo rows from one band to the next.
     """
 
-    def __init__(self, workspace: Workspace, channels: int, weight: Tensor, most_kept: int) -> None:
+    def __init__(self, workspace: Workspace, conv: nn.Conv2d, *, most_kept: int) -> None:
         self._workspace = workspace
-        self._channels = channels
-        self._weight = weight
+        self._channels = conv.in_channels
+        self._weight = conv.weight
         self._most_kept = most_kept
+        self._repeats = conv.padding_mode == "replicate"
         self._halo: Tensor | None = None
         self.kept = 1
-        """Halo rows in front of the new ones; at first the zero row above the picture."""
+        """Halo rows in front of the new ones; at first the row of padding above the picture."""
+        self.first_row = -1
+        """Row of the picture that the buffer begins with; -1 is the padding above it."""
 
     def open(self, planes: int, height: int, width: int, last: bool) -> Tensor:
-        """The buffer (planes, channels, kept + height + last, width); its `height` new rows are still to be written."""
+        """Lend the buffer (planes, channels, kept + height + last, width + 2).
+
+        The caller writes its `height` new rows, then calls `pad` for every group of channels that it wrote.
+        """
         rows = self.kept + height + last
-        buffer = self._workspace.buffer(planes, self._channels, rows, width, self._weight)
-        if self._halo is None:
-            buffer[:, :, 0] = 0
-        else:
+        buffer = self._workspace.buffer(planes, self._channels, rows, width + 2, self._weight)
+        if self._halo is not None:
             buffer[:, :, : self.kept] = self._halo[:, :, : self.kept]
-        if last:
-            buffer[:, :, -1] = 0
+        if not self._repeats:
+            buffer[:, :, :, :: width + 1] = 0  # its first and its last column
+            if self._halo is None:
+                buffer[:, :, 0] = 0
+            if last:
+                buffer[:, :, -1] = 0
         return buffer
+
+    def pad(self, channels: Tensor, begin: int, end: int, last: bool) -> None:
+        """Repeat the border of what was written to rows `begin` to `end` of some channels of the buffer."""
+        if not self._repeats or begin == end:
+            return
+        new = channels[:, :, begin:end]
+        new[:, :, :, 0] = new[:, :, :, 1]
+        new[:, :, :, -1] = new[:, :, :, -2]
+        if self.first_row + begin == 0:
+            channels[:, :, begin - 1] = channels[:, :, begin]
+        if last:
+            channels[:, :, end] = channels[:, :, end - 1]
 
     def keep(self, buffer: Tensor, first: int) -> None:
         """Keep the rows of the buffer from `first` on as halo rows for the next band."""
         if self._halo is None:
             self._halo = rows_like(buffer, self._most_kept)
         self.kept = buffer.shape[2] - first
+        self.first_row += first
         self._halo[:, :, : self.kept] = buffer[:, :, first:]
 
 
@@ -128,7 +149,7 @@ class SkipPath:
 
 
 class Padding:
-    """The pixels that must be zero next to the pictures of a padded batch.
+    """The pixels right of and below the pictures of a padded batch, as far as a convolution sees them.
 
     Every call does the same operations whatever the sizes are and never waits for the device, so that a CUDA graph can
     hold them.
@@ -139,23 +160,27 @@ class Padding:
         width: of the planes.
     """
 
-    def __init__(self, sizes: Tensor, height: int, width: int) -> None:
+    def __init__(self, sizes: Tensor, height: int, width: int, padding_mode: str) -> None:
         self._heights, self._widths = sizes.unbind(1)
         self._planes = torch.arange(len(sizes), device=sizes.device)
         self._height = height
         self._width = width
+        self._repeats = padding_mode == "replicate"
 
-    def clear(self, features: Tensor) -> None:
-        """Set them to zero in features (N, C, factor * height, factor * width), whatever power of two the factor is."""
+    def fill(self, features: Tensor) -> None:
+        """Pad (N, C, factor * height, factor * width) in place, whatever power of two the factor is."""
         factor = features.shape[3] // self._width
-        pixels = features.permute(0, 2, 3, 1)
-        # Where a picture is as large as its plane, its own last row or column is written back as it is.
-        row = (self._heights * factor).clamp(max=self._height * factor - 1)
-        full = (self._heights == self._height)[:, None, None]
-        pixels[self._planes, row] = pixels[self._planes, row].where(full, 0)
-        column = (self._widths * factor).clamp(max=self._width * factor - 1)
-        full = (self._widths == self._width)[:, None, None]
-        pixels[self._planes, :, column] = pixels[self._planes, :, column].where(full, 0)
+        rows = features.permute(2, 0, 3, 1)
+        columns = features.permute(3, 0, 2, 1)
+        self._fill_line(rows, self._heights * factor)
+        self._fill_line(columns, self._widths * factor)  # after the rows, so that the corner is filled, too
+
+    def _fill_line(self, lines: Tensor, sizes: Tensor) -> None:
+        """Overwrite line `sizes[n]` of plane n of (lines, N, ...); a picture as large as its plane has none."""
+        line = sizes.clamp(max=len(lines) - 1)
+        full = (sizes == len(lines))[:, None, None]
+        padding = lines[sizes - 1, self._planes] if self._repeats else 0
+        lines[line, self._planes] = lines[line, self._planes].where(full, padding)
 
 
 def rows_like(rows: Tensor, height: int, channels: int | None = None) -> Tensor:
