@@ -14,7 +14,7 @@ from model.convolution import Convolver
 from model.device import band_px, best_device, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
 from model.rrdb import RRDBNet, mirrored
-from model.streaming import GRID_ROWS, state_bytes_per_column, upscale_batch, upscale_rows
+from model.streaming import GRID_ROWS, state_bytes, upscale_batch, upscale_rows
 from model.transfer import Download, Pixels, transfer_for
 from model.trial import best_convolver, best_dtype
 from model.workspace import Workspace
@@ -76,7 +76,7 @@ class Upscaler:
 
     def state_bytes(self, planes: int, width: int) -> int:
         """Memory on the device that a stream of this width holds from band to band."""
-        return planes * width * state_bytes_per_column(self._net)
+        return planes * state_bytes(self._net, width)
 
     @property
     def memory_bytes(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from training.realistic import RealisticConfig
 
 from model.rrdb import RRDBConfig
 from training.config import (
@@ -17,7 +18,6 @@ from training.config import (
     OptimiserConfig,
     TrainingConfig,
 )
-from training.realistic import RealisticConfig
 from training.recipes import RECIPES, compact_psnr_x4, esrgan_x4, psnr_x4, realistic_x4
 
 OPTIMISER = OptimiserConfig(learning_rate=1e-3, warmup_steps=10)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from training.realistic import RealisticConfig
 
 from model.rrdb import RRDBConfig
 from tests.model.examples import textured
@@ -11,7 +12,6 @@ from tests.training.photographs import lying, save
 from training.config import OptimiserConfig, TrainingConfig
 from training.crops import Batch
 from training.data import DataError, picture_files
-from training.realistic import RealisticConfig
 from training.sources import Photographs, hold_out, open_photographs
 
 CPU = torch.device("cpu")
