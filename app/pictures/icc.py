@@ -34,10 +34,11 @@ Tags = Mapping[bytes, bytes]
 
 def sound_profile(data: object) -> bytes | None:
     """The profile that data begin with, if it describes grey or RGB pixels in a way that readers can use."""
-    if not isinstance(data, bytes) or len(data) < HEADER_BYTES + 4:
+    if not isinstance(data, bytes):
         return None
-    profile = data[: int.from_bytes(data[:4])]
-    if int.from_bytes(data[:4]) != len(profile) or data[36:40] != b"acsp" or data[12:16] not in CLASSES:
+    size = int.from_bytes(data[:4])
+    profile = data[:size]
+    if not HEADER_BYTES + 4 <= size == len(profile) or profile[36:40] != b"acsp" or profile[12:16] not in CLASSES:
         return None
     tags = _tags(profile)
     if tags is None or profile[CONNECTION] not in (b"XYZ ", b"Lab "):

@@ -7,6 +7,8 @@ XMP specification, parts 1 (ISO 16684-1) and 3, on the extended packets of JPEG.
 """
 
 import codecs
+import itertools
+import re
 import struct
 from collections.abc import Iterable, Mapping, Set
 from xml.parsers import expat
@@ -14,12 +16,10 @@ from xml.sax.saxutils import escape, quoteattr
 
 from app.pictures.xmp_names import KEPT, PLACE, Names
 
-MOST_BYTES = 4 * 2**20
-"""Most bytes of a packet that is parsed."""
+MOST_BYTES = 2**20
+"""Most bytes of a packet that is parsed: a million attributes of one element would hold up all other threads."""
 MOST_DEPTH = 64
 """Most elements around one another; what is deeper is dropped."""
-MOST_ELEMENTS = 100_000
-"""Most elements of a packet: parsing as many takes about a tenth of a second, in which no other thread runs Python."""
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # which begins as that of UTF-16 does
@@ -32,6 +32,8 @@ ENCODINGS_BY_ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-
 
 EXTENSION_NAME = b"http://ns.adobe.com/xmp/extension/\0"
 """Precedes a part of an extended packet in a JPEG; then follow an ID of 32 bytes, the size of all, and an offset."""
+
+EXTENSION_ID = re.compile(r"""HasExtendedXMP[\s="'>]{1,9}([0-9A-Fa-f]{32})""")
 
 RDF, XML = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://www.w3.org/XML/1998/namespace"
 RDF_ROOT = f"{RDF} RDF"
@@ -78,22 +80,18 @@ def _text(packet: bytes) -> str | None:
 
 def _joined(parts: Iterable[bytes], packet: str) -> bytes:
     """The extended packet whose ID a packet names; empty where it is not whole."""
-    found: dict[int, bytes] = {}
-    sizes: set[int] = set()
-    start = len(EXTENSION_NAME)
+    named = EXTENSION_ID.search(packet)
+    if not named:
+        return b""
+    start, found = len(EXTENSION_NAME) + len(named[1]) + 8, dict[int, bytes]()
+    size = 0
     for part in parts:
-        if len(part) < start + 40 or part[start : start + 32].decode("latin-1") not in packet:
-            continue
-        size, offset = struct.unpack_from(">II", part, start + 32)
-        sizes.add(size)
-        found.setdefault(offset, part[start + 40 :])
-    whole, expected = [], 0
-    for offset, content in sorted(found.items()):
-        if offset != expected:
-            return b""
-        whole.append(content)
-        expected += len(content)
-    return b"".join(whole) if sizes == {expected} else b""
+        if len(part) >= start and part[len(EXTENSION_NAME) : start - 8].lower() == named[1].encode().lower():
+            size, offset = struct.unpack_from(">II", part, start - 8)
+            found.setdefault(offset, part[start:])
+    joined = b"".join(content for _, content in sorted(found.items()))
+    offsets = itertools.accumulate((len(found[offset]) for offset in sorted(found)), initial=0)
+    return joined if [*sorted(found), size] == [*offsets] else b""
 
 
 class _Refused(Exception):
@@ -108,7 +106,6 @@ class _Writer:
         self._body: list[str] = []
         self._spaces = {RDF: "rdf"}
         self._properties = 0
-        self._elements = 0
         self._in_rdf = False
         self._open: list[str] = []
         """Open elements as they were written; those around the RDF, which are not, are empty."""
@@ -150,9 +147,6 @@ class _Writer:
         raise _Refused("a document type: entities that it defines can expand")
 
     def _start(self, name: str, attributes: Mapping[str, str]) -> None:
-        self._elements += 1
-        if self._elements > MOST_ELEMENTS:
-            raise _Refused(f"more than {MOST_ELEMENTS} elements")
         if self._dropped or len(self._open) >= MOST_DEPTH:
             self._dropped += 1
         elif not self._in_rdf:
