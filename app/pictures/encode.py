@@ -19,7 +19,7 @@ JPEG_QUALITY = 95
 """If none is asked for: what upscaling has just drawn should not go again."""
 
 JPEG_SEGMENT_BYTES = 65_533
-"""Most bytes of a JPEG's EXIF or XMP, of which a few name what it is."""
+"""Most bytes of a JPEG's EXIF or XMP, with the name in front."""
 XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 
 

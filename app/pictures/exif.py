@@ -1,4 +1,4 @@
-"""EXIF: a TIFF structure, of which an answer repeats only what is still true of it.
+"""EXIF: a TIFF structure. An answer repeats only what is still true of it.
 
 Values are copied as bytes, in the byte order that they have, so text in any encoding stays as it is. The offsets are
 new. A tag that is on no list below is dropped: sizes and offsets of the old file, thumbnails, maker notes, the place.

@@ -103,7 +103,7 @@ def _tags(profile: bytes) -> Tags | None:
 
 
 def _profile(header: bytes, tags: Tags) -> bytes:
-    """A profile of tags, of which equal ones are written once."""
+    """A profile of tags; equal contents are written once."""
     table, contents = struct.pack(">I", len(tags)), bytearray()
     start, places = HEADER_BYTES + 4 + 12 * len(tags), dict[bytes, int]()
     for name, content in tags.items():

@@ -22,7 +22,7 @@ UPRIGHT = 1
 
 
 def orientation_of(image: Image.Image) -> int:
-    """How the stored pixels have to be turned, 1 to 8; 1, which is not at all, where nothing sensible is said."""
+    """Return how the stored pixels have to be turned, 1 to 8; 1 is not at all, also where nothing sensible is said."""
     try:
         said = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
     except Exception:
@@ -43,7 +43,7 @@ def metadata_of(
         converted: its colours were converted to sRGB.
     """
     exif = _exif(image, upload)
-    profile = None if converted else _profile(image, exif, grey=grey)
+    profile = None if converted else _profile(image, upload, exif, grey=grey)
     if rule == "strip":
         return Metadata(icc_profile=profile)
     if exif and converted:
@@ -58,20 +58,24 @@ def metadata_of(
     )
 
 
-def _profile(image: Image.Image, exif: Exif | None, *, grey: bool) -> bytes | None:
-    """The profile of the pixels. A grey picture may have one of RGB, in which three equal levels stand for each."""
+def _profile(image: Image.Image, upload: bytes, exif: Exif | None, *, grey: bool) -> bytes | None:
+    """The profile of the pixels: the file's, or Adobe RGB where only EXIF names the colours.
+
+    A grey picture may have one of RGB, in which each of its levels stands for three equal ones. AVIF and HEIC
+    always name their colours, and a PNG may.
+    """
     profile = sound_profile(image.info.get("icc_profile"))
     if profile and (grey or space_of(profile) == b"RGB "):
         return profile
-    by_exif_alone = image.format not in ("AVIF", "HEIF") and image.info.keys().isdisjoint({"srgb", "gamma"})
-    return adobe_rgb() if exif and exif.says_adobe_rgb and by_exif_alone else None
+    named = upload[4:8] == b"ftyp" or not image.info.keys().isdisjoint({"srgb", "gamma"})
+    return adobe_rgb() if exif and exif.says_adobe_rgb and not named else None
 
 
 def _exif(image: Image.Image, upload: bytes) -> Exif | None:
     """EXIF as it is in the file: Pillow and pi-heif would write text of it with other bytes."""
     if upload[:2] in (b"II", b"MM"):
         return read_exif(upload)
-    if image.format == "AVIF":
+    if upload[4:12] in (b"ftypavif", b"ftypavis"):
         with suppress(pyvips.Error):
             return read_exif(pyvips.Image.heifload_buffer(upload).get("exif-data"))
     said = image.info.get("exif")
@@ -86,7 +90,7 @@ def _xmp(image: Image.Image, upload: bytes, *, place: bool) -> bytes | None:
     if upload[:2] in (b"II", b"MM"):
         said = tiff_value(upload, ExifTags.Base.XMLPacket)
     if isinstance(said, str):
-        said = said.encode("latin-1", "ignore")  # a text of a PNG, the bytes of which Pillow takes for Latin-1
+        said = said.encode("latin-1", "ignore")  # Pillow takes the bytes of a PNG's text for Latin-1
     segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
     parts = (content for name, content in segments if name == "APP1" and content.startswith(EXTENSION_NAME))
     return kept_xmp(said, parts, place=place) if isinstance(said, bytes) else None

@@ -1,4 +1,4 @@
-"""XMP: RDF in XML, of which an answer repeats only properties that are still true of it.
+"""XMP: RDF in XML. An answer repeats only properties that are still true of it.
 
 A packet is parsed as XML and written new. Names are known by the URI of their namespace, whatever their prefix. An
 attribute or element that is on no list of `xmp_names.py` is dropped with all that it holds, however deep it is nested.
@@ -37,7 +37,7 @@ EXTENSION_ID = re.compile(r"""HasExtendedXMP[\s="'>]{1,9}([0-9A-Fa-f]{32})""")
 
 RDF, XML = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://www.w3.org/XML/1998/namespace"
 RDF_ROOT = f"{RDF} RDF"
-"""As the parser spells names: URI, space, local name."""
+"""The parser spells names like this: URI, space, local name."""
 RDF_ELEMENTS = frozenset({"Description", "Bag", "Seq", "Alt", "li", "value"})
 STRUCTURE = frozenset({"rdf:Description", "rdf:Bag", "rdf:Seq", "rdf:Alt"})
 """Elements that hold no text of their own."""

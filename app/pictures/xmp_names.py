@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 Names = Mapping[str, tuple[str, frozenset[str]]]
-"""By the URI of a namespace: its usual prefix, and the names in it that stay."""
+"""The usual prefix of a namespace and the names in it that stay, by its URI."""
 
 EXPOSURE = """
     ApertureValue BrightnessValue CFAPattern Contrast CustomRendered DateTimeDigitized DateTimeOriginal DigitalZoomRatio

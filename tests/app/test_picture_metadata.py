@@ -6,6 +6,7 @@ import itertools
 import shutil
 import struct
 import subprocess
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from app.pictures.decode import decode, prepare_decoders
 from app.pictures.encode import FORMATS
 from app.pictures.icc import adobe_rgb, profile_for, space_of
 from app.pictures.metadata import MetadataRule
+from app.pictures.xmp import EXTENSION_NAME
 from tests.app.conftest import encoded, noise
 from tests.app.metadata_files import (
     EXIF_IFD,
@@ -153,6 +155,27 @@ def test_exif_that_imagemagick_wrote_as_a_text_is_kept() -> None:
     digits = (b"Exif\0\0" + EXIF).hex()
     said = chunk(b"tEXt", f"Raw profile type exif\0\nexif\n{len(digits) // 2:8}\n{digits}\n".encode())
     assert decode(png(levels(3), said), LIMITS).metadata.exif == decode(jpeg(exif=EXIF), LIMITS).metadata.exif
+
+
+@FORMATS_OF_ANSWERS
+def test_the_extended_packet_of_a_jpeg_is_kept_without_the_place(form: str) -> None:
+    more = xmp("<dc:source>roll 7</dc:source>", 'photoshop:City="Stockholm"', title="").encode()
+    name = b"0123456789ABCDEF" * 2
+    main = xmp(attributes=f'xmpNote:HasExtendedXMP="{name.decode()}"').encode()
+    parts = [EXTENSION_NAME + name + struct.pack(">II", len(more), at) + more[at : at + 999] for at in (999, 0)]
+    said = xmp_of(opened(answered(decode(jpeg(*parts, xmp=main), LIMITS), form)))
+    assert b"Quay" in said
+    assert b"roll 7" in said
+    assert b"Stockholm" not in said
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
+def test_the_packet_of_a_png_is_read_from_any_kind_of_text(kind: bytes) -> None:
+    said = xmp("<dc:creator>Jörg Ö</dc:creator>").encode()
+    contents = {b"tEXt": b"\0" + said, b"zTXt": b"\0\0" + zlib.compress(said), b"iTXt": b"\0\0\0\0\0" + said}
+    packet = decode(png(levels(3), chunk(kind, b"XML:com.adobe.xmp" + contents[kind])), LIMITS).metadata.xmp
+    assert packet is not None
+    assert "Jörg Ö".encode() in packet
 
 
 def test_text_of_a_tiff_that_pillow_does_not_open_is_kept() -> None:
