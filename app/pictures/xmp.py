@@ -7,10 +7,11 @@ XMP specification, parts 1 (ISO 16684-1) and 3, on the extended packets of JPEG.
 """
 
 import codecs
-import itertools
 import re
 import struct
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
@@ -38,10 +39,15 @@ EXTENSION_ID = re.compile(r"""HasExtendedXMP[\s="'>]{1,9}([0-9A-Fa-f]{32})""")
 RDF, XML = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://www.w3.org/XML/1998/namespace"
 RDF_ROOT = f"{RDF} RDF"
 """The parser spells names like this: URI, space, local name."""
-RDF_ELEMENTS = frozenset({"Description", "Bag", "Seq", "Alt", "li", "value"})
-STRUCTURE = frozenset({"rdf:Description", "rdf:Bag", "rdf:Seq", "rdf:Alt"})
+ELEMENTS = {f"{RDF} {name}": f"rdf:{name}" for name in ("Description", "Bag", "Seq", "Alt", "li", "value")}
+ATTRIBUTES = {f"{RDF} {name}": f"rdf:{name}" for name in ("about", "parseType", "resource")} | {
+    f"{XML} lang": "xml:lang"
+}
+"""Names that give values their structure, as they are written."""
+STRUCTURE = frozenset({"", "rdf:Description", "rdf:Bag", "rdf:Seq", "rdf:Alt"})
 """Elements that hold no text of their own."""
-RDF_ATTRIBUTES = frozenset({"about", "parseType", "resource"})
+SAYING_NOTHING = frozenset({"rdf:about", "rdf:parseType", "xml:lang"})
+"""Attributes of which an element without content has no use."""
 
 
 def kept_xmp(packet: bytes, parts: Iterable[bytes] = (), *, place: bool = False) -> bytes | None:
@@ -90,12 +96,26 @@ def _joined(parts: Iterable[bytes], packet: str) -> bytes:
             size, offset = struct.unpack_from(">II", part, start - 8)
             found.setdefault(offset, part[start:])
     joined = b"".join(content for _, content in sorted(found.items()))
-    offsets = itertools.accumulate((len(found[offset]) for offset in sorted(found)), initial=0)
+    offsets = accumulate((len(found[offset]) for offset in sorted(found)), initial=0)
     return joined if [*sorted(found), size] == [*offsets] else b""
 
 
 class _Refused(Exception):
     """A packet that no well-meaning program writes."""
+
+
+@dataclass(frozen=True)
+class _Element:
+    """An open element."""
+
+    tag: str
+    """Its name as it was written."""
+    place: int = 0
+    """Index of its start tag in the body."""
+
+
+AROUND = _Element("")
+"""An element around the RDF, or the RDF itself."""
 
 
 class _Writer:
@@ -105,10 +125,10 @@ class _Writer:
         self._names = list(names)
         self._body: list[str] = []
         self._spaces = {RDF: "rdf"}
-        self._properties = 0
         self._in_rdf = False
-        self._open: list[str] = []
-        """Open elements as they were written; those around the RDF, which are not, are empty."""
+        self._last_said = -1
+        """Index of the last part of the body that is more than structure and space."""
+        self._open: list[_Element] = []
         self._dropped = 0
         """Open elements within one that is dropped, and that one."""
 
@@ -130,11 +150,10 @@ class _Writer:
         """Append what another has written."""
         self._body += other._body
         self._spaces |= other._spaces
-        self._properties += other._properties
 
     def packet(self) -> bytes | None:
         """All that was written; None where it says nothing."""
-        if not self._properties:
+        if not self._body:
             return None
         spaces = "".join(f' xmlns:{prefix}="{uri}"' for uri, prefix in sorted(self._spaces.items()))
         return (
@@ -151,38 +170,43 @@ class _Writer:
             self._dropped += 1
         elif not self._in_rdf:
             self._in_rdf = name == RDF_ROOT
-            self._open.append("")
-        elif (tag := self._written(name, RDF_ELEMENTS)) is None:
+            self._open.append(AROUND)
+        elif (tag := self._written(name, ELEMENTS)) is None:
             self._dropped = 1
         else:
-            named = ((self._written(key, RDF_ATTRIBUTES), value) for key, value in attributes.items())
-            said = "".join(f" {key}={quoteattr(value)}" for key, value in named if key)
-            self._body.append(f"<{tag}{said}>")
-            self._open.append(tag)
+            named = ((self._written(key, ATTRIBUTES), value) for key, value in attributes.items())
+            said = {key: "" if key == "rdf:about" else value for key, value in named if key}
+            self._open.append(_Element(tag, place=len(self._body)))
+            if not said.keys() <= SAYING_NOTHING:
+                self._last_said = len(self._body)
+            self._body.append(f"<{tag}{''.join(f' {key}={quoteattr(value)}' for key, value in said.items())}>")
 
     def _end(self, name: str) -> None:
         if self._dropped:
             self._dropped -= 1
-        elif tag := self._open.pop():
-            self._body.append(f"</{tag}>")
-        elif name == RDF_ROOT:
-            self._in_rdf = False
+            return
+        element = self._open.pop()
+        if element is AROUND:
+            self._in_rdf = self._in_rdf and name != RDF_ROOT
+        elif self._last_said >= element.place:
+            self._body.append(f"</{element.tag}>")
+        else:
+            del self._body[element.place :]
 
     def _characters(self, text: str) -> None:
-        if not self._dropped and self._open and self._open[-1] not in ("", *STRUCTURE):
+        if not self._dropped and self._open and self._open[-1].tag not in STRUCTURE:
+            if not text.isspace():
+                self._last_said = len(self._body)
             self._body.append(escape(text, {"\r": "&#13;"}))
 
-    def _written(self, name: str, of_rdf: Set[str]) -> str | None:
+    def _written(self, name: str, structure: Mapping[str, str]) -> str | None:
         """The name with its usual prefix; None for one that is dropped."""
+        if name in structure:
+            return structure[name]
         uri, _, local = name.rpartition(" ")
-        if uri == RDF:
-            return f"rdf:{local}" if local in of_rdf else None
-        if uri == XML:
-            return "xml:lang" if local == "lang" else None
         for names in self._names:
             prefix, kept = names.get(uri, ("", frozenset()))
             if local in kept:
                 self._spaces[uri] = prefix
-                self._properties += 1
                 return f"{prefix}:{local}"
         return None

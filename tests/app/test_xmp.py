@@ -53,6 +53,11 @@ OUR_OWN = [
     ("", "<mine:Typed><rdf:Description><exif:GPSLatitude>59,20N</exif:GPSLatitude></rdf:Description></mine:Typed>"),
     ("", "<plus:Licensor><rdf:Seq><rdf:li plus:LicensorCity='59,20N'/></rdf:Seq></plus:Licensor>"),
     ("", "<dc:subject><rdf:Bag>59,20N</rdf:Bag></dc:subject>"),
+    ("", "<xml:lang>59,20N</xml:lang>"),
+    (
+        "",
+        "</rdf:Description><rdf:Description rdf:about='geo:59,20N' dc:source='roll 7' xmlns:dc='http://purl.org/dc/elements/1.1/'>",
+    ),
 ]
 CLAIMS = [
     ('hdrgm:Version="1.0"', ""),
@@ -108,6 +113,13 @@ def test_a_packet_is_read_in_any_encoding(encoding: str) -> None:
 def test_an_xml_declaration_does_not_confuse_the_reader() -> None:
     said = '<?xml version="1.0" encoding="UTF-16"?>' + xmp()
     assert "Quay" in values(kept_xmp(said.encode("utf-16")))
+
+
+def test_what_is_empty_without_the_place_is_dropped() -> None:
+    address = "<rdf:Description> <Iptc4xmpCore:CiAdrCity>Bern</Iptc4xmpCore:CiAdrCity> </rdf:Description>"
+    said = f"<Iptc4xmpCore:CreatorContactInfo>\n{address}\n</Iptc4xmpCore:CreatorContactInfo>"
+    assert values(kept_xmp(xmp(said).encode())) == values(kept_xmp(xmp().encode()))
+    assert kept_xmp(xmp(said, title="").encode()) is None
 
 
 def test_namespaces_are_known_by_their_address_and_not_by_their_prefix() -> None:
