@@ -16,6 +16,7 @@ from app.errors import (
     Unauthorized,
     Unavailable,
     Unprocessable,
+    UnsupportedEncoding,
     UnsupportedFormat,
 )
 from app.http.problems import MEDIA_TYPE, problem_type
@@ -42,7 +43,14 @@ WITH_KEY: tuple[Kind, ...] = (*ANYWHERE, Unauthorized, Forbidden, KeyLimit)
 WORK: tuple[Kind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
 """Of what is let in only while there is room, and has a deadline."""
 
-UPSCALE: tuple[Kind, ...] = (NoSuchModel, NotAcceptable, TooLarge, UnsupportedFormat, Unprocessable)
+UPSCALE: tuple[Kind, ...] = (
+    NoSuchModel,
+    NotAcceptable,
+    TooLarge,
+    UnsupportedFormat,
+    UnsupportedEncoding,
+    Unprocessable,
+)
 RELOAD: tuple[Kind, ...] = (NoSuchModel, Unprocessable)
 
 REQUEST_ID = {"X-Request-Id": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}}}
@@ -68,6 +76,14 @@ PREFER = {
     "schema": {"type": "string"},
     "example": "wait=30",
 }
+
+
+def servers(root_path: str) -> list[dict[str, Any]]:
+    """Where the API is: at a prefix that is known, else where the document itself was found.
+
+    So the page at /docs works below any prefix that a proxy removes, without trusting a header that says which.
+    """
+    return [{"url": root_path or ".", "description": "This service."}]
 
 
 def problems(kinds: tuple[Kind, ...]) -> Responses:
