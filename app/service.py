@@ -60,12 +60,12 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a caller asks of an answer beside the model."""
+    """Wishes of a caller for an answer, apart from the model."""
 
     scale: float | None = None
     """At least 1, at most the model's, which it is if absent."""
     formats: Sequence[AnswerFormat] = (FORMATS["png"],)
-    """Those that the caller accepts, the preferred one first; see `app.pictures.encode.chosen_format`."""
+    """Formats that the caller accepts, the preferred one first; see `app.pictures.encode.chosen_format`."""
     quality: int | None = None
     """1 to 100; see `app.pictures.encode.encoded`."""
     metadata: MetadataRule = "keep"

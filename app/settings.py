@@ -149,7 +149,7 @@ class Settings(BaseSettings):
 
 
 def _links(name: str, value: str) -> bool:
-    """Whether a variable describes another service, rather than this one's settings."""
+    """True for a variable that describes another service and is no setting of this one."""
     rest = name.upper().removeprefix(PREFIX)
     return bool(SERVICE_LINK.fullmatch(rest) or (rest.endswith("_PORT") and SERVICE_ADDRESS.match(value)))
 

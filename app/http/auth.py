@@ -1,4 +1,4 @@
-"""Who a request comes from, and whether its key allows what it asks: decided before a byte of its body is read."""
+"""Checks who sends a request and whether the key allows it, before a byte of the body is read."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +23,7 @@ FORWARDED = re.compile(
     r"via|(x-)?forwarded(-.+)?|x-original-.+|x-real-ip|(x-)?client-ip|x-cluster-client-ip|x-envoy-.+|x-amzn-trace-id"
     r"|(true-client|cf-connecting|fastly-client|fly-client)-ip|cdn-loop"
 )
-"""Names of headers by which proxies say that a request is somebody else's."""
+"""Names of headers by which proxies say that they pass on another's request."""
 
 Demand = Callable[..., AsyncIterator[None]]
 
@@ -44,7 +44,7 @@ class Access:
         self._local = settings.is_local
 
     def demand(self, right: Right) -> Demand:
-        """The dependency of endpoints that need this right; their request counts for its key until it is answered."""
+        """The dependency of endpoints that need this right. A request counts for its key until the answer has ended."""
 
         async def admitted(
             request: Request, bearer: Annotated[object, Depends(_BEARER)], key: Annotated[object, Depends(_API_KEY)]
@@ -90,7 +90,7 @@ def _known(keyring: Keyring, request: Request) -> Key:
 
 
 def _token(request: Request) -> str:
-    # Another scheme beside our own header is a proxy's business.
+    # Another scheme next to our own header is a proxy's business.
     bearers = (value.partition(" ") for value in request.headers.getlist("Authorization"))
     tokens = [token.strip() for scheme, _, token in bearers if scheme.lower() == "bearer"]
     tokens += request.headers.getlist(HEADER)

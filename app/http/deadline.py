@@ -1,4 +1,4 @@
-"""How long a caller waits: `Prefer: wait=SECONDS` of RFC 7240, kept over everything that is done for the request."""
+"""Deadlines that callers set with `Prefer: wait=SECONDS` (RFC 7240), over all the work for a request."""
 
 import asyncio
 import time

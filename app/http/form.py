@@ -10,10 +10,10 @@ from app.errors import BadRequest, UnsupportedEncoding
 FIELD = "image"
 
 MOST_FIELDS = 32
-"""Fields besides the picture; more than there are parameters, so that a wrong one is named."""
+"""Limit on the fields other than the picture; above the number of parameters, so that a wrong one is named."""
 
 MOST_FIELD_BYTES = 1024
-"""Of a name or a value; far more than any parameter needs."""
+"""Limit on a name or a value; far more than any parameter needs."""
 
 NOT_ENCODED = frozenset({"", "identity", "binary", "8bit", "7bit"})
 """Content codings and transfer encodings that leave the bytes as they are."""
@@ -41,7 +41,7 @@ class Form:
         self._headers: dict[bytes, bytes] = {}
         self._name = ""
         self._text: bytearray | None = None
-        """Of the parameter that is being read; None while it is the picture."""
+        """Value of the parameter that is being read; None while the picture is."""
         self._ended = False
         self._boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
         if not self._boundary:
@@ -51,7 +51,7 @@ class Form:
         """Read the whole body.
 
         Raises:
-            BadRequest: it is broken, or holds something else than one picture and small fields, each once.
+            BadRequest: it is broken, or holds something other than one picture and small fields, each once.
             UnsupportedEncoding: a part is compressed or encoded.
         """
         try:

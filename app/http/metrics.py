@@ -28,7 +28,7 @@ def metrics_routes(metrics: Metrics) -> APIRouter:
 
 
 def _accepts_open_metrics(request: Request) -> bool:
-    # Prometheus's own reader of this header fails on a version that is no number.
+    # prometheus_client raises TypeError where a version is not a number.
     for member in split(",".join(request.headers.getlist("accept")), ","):
         media_type, *parameters = split(member, ";")
         version = dict(map(parameter, parameters)).get("version", "1.0.0")

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of answers: every status of an endpoint, and the problems that it may be."""
+"""Answers in the OpenAPI document: every status of an endpoint, and the problems that it stands for."""
 
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ Kind = type[ServiceError] | Fault
 ANYWHERE: tuple[Kind, ...] = (BadRequest, TooSlow, HEAD_TOO_LARGE, INTERNAL, Unavailable)
 WITH_KEY: tuple[Kind, ...] = (*ANYWHERE, Unauthorized, Forbidden, KeyLimit)
 WORK: tuple[Kind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
-"""Of what is let in only while there is room, and has a deadline."""
+"""For endpoints that let a request in only while there is room, and that have a deadline."""
 
 UPSCALE: tuple[Kind, ...] = (
     NoSuchModel,
@@ -79,9 +79,9 @@ PREFER = {
 
 
 def servers(root_path: str) -> list[dict[str, Any]]:
-    """Where the API is: at a prefix that is known, else where the document itself was found.
+    """The address of the API: at the prefix that is set, else at the place of the document itself.
 
-    So the page at /docs works below any prefix that a proxy removes, without trusting a header that says which.
+    So the page at /docs works below any prefix that a proxy removes, without trusting a header for it.
     """
     return [{"url": root_path or ".", "description": "This service."}]
 

@@ -1,4 +1,4 @@
-"""How a request names what it wants: below a prefix that a proxy adds, and with HEAD as with GET."""
+"""Paths below a prefix that a proxy adds, and HEAD as GET without the body."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,7 +22,7 @@ class Prefix:
 
 
 class HeadAsGet:
-    """ASGI middleware: answers HEAD wherever GET is answered, with the same headers and no body."""
+    """ASGI middleware: answers HEAD like GET, with the same headers and no body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What a request sends: the picture as the multipart field `image` or as the raw body, and parameters next to it."""
+"""Reads a request: the picture as the multipart field `image` or as the raw body, and parameters next to it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping

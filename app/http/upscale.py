@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 class Parameters(BaseModel):
-    """What a caller may ask for, in the query or as form fields."""
+    """Parameters of a request, in the query or as form fields."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,7 +56,7 @@ class Parameters(BaseModel):
     )
 
     def with_form(self, upload: Upload) -> "Parameters":
-        """These parameters of the query, and those of the form over them.
+        """Add the parameters of a form, which override those of the query.
 
         Raises:
             RequestValidationError: a form field is unknown or out of its range.
@@ -116,7 +116,7 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         query: Annotated[Parameters, Query()],
         until_answered: Annotated[AsyncExitStack, Depends(_until_answered)],
     ) -> Response:
-        """Send the picture as the multipart field `image` or as the raw body; its format is told by its content."""
+        """Send the picture as the multipart field `image` or as the raw body; its content says which format it has."""
         _check_given_once(request)
         service = life.service
         with_upload = until_answered.enter_context(service.uploads.hold())
@@ -158,7 +158,7 @@ async def _begun(
 
 
 def _check_given_once(request: Request) -> None:
-    """Refuse a query that says two things; which of them counts would be a guess."""
+    """Refuse a query with two values for one parameter; which of them counts would be a guess."""
     names = [name for name, _ in request.query_params.multi_items()]
     if twice := next((name for name, times in Counter(names).items() if times > 1), None):
         raise BadRequest(f"the parameter {twice[:100]!r} is given more than once; give it once")

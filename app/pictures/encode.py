@@ -32,7 +32,7 @@ class AnswerFormat:
     transparent: bool
 
     def losses(self, picture: Picture) -> tuple[bool, bool]:
-        """Whether it loses the transparency of a picture, and its depth; less is better."""
+        """Say if it loses the transparency of a picture, and if its depth; less is better."""
         return picture.transparent and not self.transparent, picture.bits > self.most_bits
 
 

@@ -1,4 +1,4 @@
-"""Keys over HTTP: who is let in, who is not, and what they are told."""
+"""Keys over HTTP: who is let in, who is not, and the answers."""
 
 import asyncio
 from collections.abc import AsyncIterator

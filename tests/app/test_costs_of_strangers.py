@@ -1,4 +1,4 @@
-"""What strangers send is read in time that grows with its length, and no faster: families of repeated patterns.
+"""Readers of foreign headers and forms take time in proportion to the length: families of repeated patterns.
 
 A reader that is quadratic takes seconds for the 16 KiB that a request's head may have, one that is linear about a
 millisecond, so the bound between them is generous. Time is that of this thread alone on a processor: another process
@@ -39,7 +39,7 @@ LONGEST_HEAD = MOST_HEAD_BYTES - 500
 """Characters of one header of a request that is not refused for its length."""
 
 HEAD_S = 0.05
-"""Of processor time for one header; with everything around it, for one request: four times that."""
+"""Processor time for one header; a whole request may take four times that."""
 
 ATOMS = [
     *'"\\;,=/*- \t\0aAzq0.:%()<>@[]{}~_\x7f\x80\xe9\xff',
@@ -67,7 +67,7 @@ ATOMS = [
     "gzip,",
     "Bearer ",
 ]
-"""What the readers of headers look for, and what else may stand in one."""
+"""Parts that readers of headers look for, and others that may stand in one."""
 
 
 def form_of(content_type: str = "multipart/form-data; boundary=b", body: bytes = b"") -> None:
@@ -154,7 +154,7 @@ def test_no_pattern_of_one_atom_costs_more_than_its_length(reader: str) -> None:
 
 BODY_BYTES = 2**18
 BODY_S = 1.0
-"""Of processor time for a form of that length; a boundary that is nearly one, over and over, takes a thirtieth of it."""
+"""Processor time for a form of that length; repeated text that is nearly a boundary takes a thirtieth of it."""
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,7 @@ async def test_a_line_tells_the_address_of_the_other_end(app: FastAPI, client: h
     for address in ("192.0.2.7", "2001:db8::7"):
         transport = httpx.ASGITransport(app=app, client=(address, 4321))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as caller:
-            await caller.get(
-                "/nothing", headers={"X-Forwarded-For": "198.51.100.1"}
-            )  # of whom nobody knows who wrote it
+            await caller.get("/nothing", headers={"X-Forwarded-For": "198.51.100.1"})  # anybody may have written it
     transport = httpx.ASGITransport(app=app, client=None)  # type: ignore[arg-type]  # as behind a Unix socket
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as caller:
         await caller.get("/nothing")

@@ -22,7 +22,7 @@ def never() -> UpscaleService:
 
 
 def asking(settings: Settings) -> httpx.AsyncClient:
-    """A client of a service that has not loaded anything; probes and documentation are answered all the same."""
+    """A client of a service that has not loaded anything; it has probes and documentation all the same."""
     app = create_app(Lifecycle(settings, never))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 

@@ -82,7 +82,7 @@ SERVICE_LINKS = {
     "ESRGAN_GRAFANA_PORT_53_UDP": "udp://10.0.0.3:53",
     "ESRGAN_MAX_SERVICE_PORT": "1",
 }
-"""What Kubernetes puts into every container of a namespace with Services esrgan, esrgan-serve, esrgan-grafana, …"""
+"""Variables in every container of a namespace with Services esrgan, esrgan-serve, esrgan-grafana and esrgan-max."""
 
 
 def test_what_kubernetes_says_of_services_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
