@@ -9,6 +9,7 @@
     ├── NotAcceptable         406  Accept names no format that answers may have
     ├── TooLarge              413  too many bytes or pixels
     ├── UnsupportedFormat     415  not an image format that we take
+    ├── UnsupportedEncoding   415  a compressed or encoded body
     ├── Unprocessable         422  a corrupt image, or a parameter out of its range
     ├── QueueFull             429  with Retry-After
     ├── KeyLimit              429  with Retry-After
@@ -101,6 +102,15 @@ class UnsupportedFormat(ServiceError):
     """Not an image format that is accepted."""
 
     status, type, title = 415, "unsupported-format", "The upload is not an image format that is accepted"
+
+
+class UnsupportedEncoding(ServiceError):
+    """The body is compressed or encoded, e.g. with gzip."""
+
+    status, type, title = 415, "unsupported-encoding", "The body's encoding is not accepted"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Accept-Encoding": "identity"})  # RFC 9110, section 12.5.3
 
 
 class Unprocessable(ServiceError):

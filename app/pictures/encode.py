@@ -1,7 +1,7 @@
 """Rows of an answer -> its bytes, in one of the formats that answers may have."""
 
 import io
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -34,6 +34,10 @@ class AnswerFormat:
     transparent: bool
     grey: bool
     """Pictures without colour have one channel; elsewhere they have three equal ones."""
+
+    def losses(self, picture: Picture) -> tuple[bool, bool]:
+        """Say if it loses the transparency of a picture, and if its depth; less is better."""
+        return picture.transparent and not self.transparent, picture.bits > self.most_bits
 
 
 FORMATS: Mapping[str, AnswerFormat] = {
@@ -73,6 +77,16 @@ class Layout:
     def empty(self, rows: int) -> Pixels:
         """Rows (rows, W, channels) to be filled."""
         return numpy.empty((rows, self.width, self.channels), numpy.uint8 if self.bits == 8 else numpy.uint16)
+
+
+def chosen_format(formats: Sequence[AnswerFormat], picture: Picture, *, height: int, width: int) -> AnswerFormat:
+    """The format of an answer: the first that holds its size and all of the picture, else the one that loses least.
+
+    Args:
+        formats: those that the caller accepts, the preferred one first.
+    """
+    large_enough = [form for form in formats if max(height, width) <= form.most_side_px]
+    return min(large_enough or formats, key=lambda form: form.losses(picture))
 
 
 def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int) -> Layout:

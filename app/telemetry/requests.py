@@ -103,5 +103,6 @@ def _new_record(scope: Scope) -> RequestRecord:
         id=sent if ACCEPTED_ID.fullmatch(sent) else uuid.uuid4().hex,
         method=scope["method"],
         path=quote(scope["path"])[:MOST_PATH],
+        client=(scope.get("client") or ("",))[0],
         trace_headers={name: headers[name] for name in ("traceparent", "tracestate") if name in headers},
     )

@@ -77,6 +77,7 @@ def _attributes(record: RequestRecord) -> Mapping[str, str | int]:
         "http.request.method": record.method,
         "http.route": record.route,
         "url.path": record.path,
+        "client.address": record.client,
         "http.response.status_code": record.status,
         "http.request.body.size": record.received_bytes,
         "http.response.body.size": record.sent_bytes,

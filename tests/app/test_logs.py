@@ -48,6 +48,18 @@ async def test_a_request_leaves_one_line_with_its_sizes_and_stages(client: httpx
     assert all(isinstance(took_ms, float) and took_ms >= 0 for took_ms in stages)
 
 
+async def test_a_line_tells_the_address_of_the_other_end(app: FastAPI, client: httpx.AsyncClient, lines: Lines) -> None:
+    for address in ("192.0.2.7", "2001:db8::7"):
+        transport = httpx.ASGITransport(app=app, client=(address, 4321))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as caller:
+            await caller.get("/nothing", headers={"X-Forwarded-For": "198.51.100.1"})  # anybody may have written it
+    transport = httpx.ASGITransport(app=app, client=None)  # type: ignore[arg-type]  # as behind a Unix socket
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as caller:
+        await caller.get("/nothing")
+    assert [line.get("client") for line in lines()] == ["192.0.2.7", "2001:db8::7", None]
+    assert "198.51.100.1" not in json.dumps(lines())
+
+
 async def test_a_refused_request_is_logged_with_the_problem(client: httpx.AsyncClient, lines: Lines) -> None:
     await client.post("/v1/upscale?model=other", content=encoded(noise(5, 5)))
     await client.post("/v1/upscale", content=b"no picture")
