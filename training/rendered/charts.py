@@ -1,12 +1,12 @@
 """Charts, diagrams and maps."""
 
 import math
-from collections.abc import Callable
+from itertools import pairwise
 
 from training.rendered.colours import Colour, Theme, css, mixed, palette, theme
 from training.rendered.drawings import closed_curve
 from training.rendered.packages import Font
-from training.rendered.scene import Scene, measure
+from training.rendered.scene import Pen, Scene, measure
 from training.rendered.words import figure
 
 Plot = tuple[int, int, int, int]
@@ -140,16 +140,19 @@ def diagram(scene: Scene) -> None:
     colours = palette(random, 3)
     high, stroke = size * 2, random.choice((3, 4, 4, 6))
     tip = '<path d="M0 0L10 5L0 10z" fill="' + css(look.ink) + '"/>'
-    head = scene.define("marker", tip, viewBox="0 0 10 10", refX=9, refY=5, markerWidth=5, markerHeight=5, orient="auto")
+    head = scene.define(
+        "marker", tip, viewBox="0 0 10 10", refX=9, refY=5, markerWidth=5, markerHeight=5, orient="auto"
+    )
     boxes = []
     for row in range(rows):
         for column in range(columns):
             if random.random() < 0.85:
-                text = random.choice((scene.label(script, 1), figure(random)))
-                wide = min(side / columns - 16, measure(text, font, size) + size)
+                names = [random.choice((scene.label(script, 1), figure(random))) for _ in range(8)]
+                text = next((one for one in names if measure(one, font, size) + size < side / columns - 40), "…")
+                wide = measure(text, font, size) + size
                 boxes.append((side * (column + 0.5) / columns, side * (row + 0.5) / rows, wide, text))
-    arrow = {"stroke": css(look.ink), "stroke_width": stroke, "marker_end": head, "fill": "none"}
-    for (x1, y1, _, _), (x2, y2, wide, _) in zip(boxes, boxes[1:], strict=False):
+    arrow: Pen = {"stroke": css(look.ink), "stroke_width": stroke, "marker_end": head, "fill": "none"}
+    for (x1, y1, _, _), (x2, y2, wide, _) in pairwise(boxes):
         if abs(y1 - y2) < 1:
             scene.draw("path", d=f"M{x1} {y1}H{x2 - wide / 2}", **arrow)
         elif random.random() < 0.5:
@@ -159,7 +162,9 @@ def diagram(scene: Scene) -> None:
     rounded = random.choice((0, 0, 8, high // 2))
     for x, y, wide, text in boxes:
         colour = mixed(random.choice(colours), look.paper, random.choice((0, 0.5, 0.8)))
-        scene.rect(x - wide / 2, y - high / 2, wide, high, rx=rounded, fill=colour, stroke=look.ink, stroke_width=stroke)
+        scene.rect(
+            x - wide / 2, y - high / 2, wide, high, rx=rounded, fill=colour, stroke=look.ink, stroke_width=stroke
+        )
         scene.text(x, y + size * 0.35, text, font, size, look.on(colour), text_anchor="middle")
 
 
@@ -174,7 +179,11 @@ def street_map(scene: Scene) -> None:
     ink: Colour = (220, 225, 230) if dark else (50, 50, 50)
     scene.fill(land)
     for colour in (park, water, park):
-        scene.draw("path", d=closed_curve(scene, random.uniform(0, side), random.uniform(0, side), random.uniform(0.2, 0.6) * side), fill=colour)
+        scene.draw(
+            "path",
+            d=closed_curve(scene, random.uniform(0, side), random.uniform(0, side), random.uniform(0.2, 0.6) * side),
+            fill=colour,
+        )
     scene.open(transform=f"rotate({random.uniform(-45, 45):.2f} {side / 2} {side / 2})")
     pitch = random.randint(90, 150)
     blocks = [(x, y) for x in range(-side // 2, side * 3 // 2, pitch) for y in range(-side // 2, side * 3 // 2, pitch)]
@@ -195,7 +204,7 @@ def street_map(scene: Scene) -> None:
         for line, width in zip(lines, widths, strict=True):
             scene.draw("path", d=line, fill="none", stroke=colour, stroke_width=width + more)
     for at in range(-side // 2, 2 * side, pitch):
-        halo = {"stroke": land, "stroke_width": 5, "stroke_linejoin": "round"}
+        halo: Pen = {"stroke": land, "stroke_width": 5, "stroke_linejoin": "round"}
         x, name = random.randint(-60, side // 2), scene.label(script, 2)
         scene.text(x, at + size * 0.35, name, font, size, land, **halo)
         scene.text(x, at + size * 0.35, name, font, size, ink)
@@ -211,13 +220,11 @@ def country_map(scene: Scene) -> None:
     scene.fill(sea)
     cells = random.randint(3, 6)
     jitter = side / cells * 0.35
-    corner = {
-        (column, row): (
-            side * column / cells + random.uniform(-jitter, jitter), side * row / cells + random.uniform(-jitter, jitter)
-        )
-        for column in range(-1, cells + 2) for row in range(-1, cells + 2)
-    }  # fmt: skip
-    edge: Callable[[tuple[int, int], tuple[int, int]], str] = lambda a, b: _coast(corner[a], corner[b])  # noqa: E731
+    corner = {}
+    for column in range(-1, cells + 2):
+        for row in range(-1, cells + 2):
+            x, y = random.uniform(-jitter, jitter), random.uniform(-jitter, jitter)
+            corner[column, row] = (side * column / cells + x, side * row / cells + y)
     colours = palette(random, 5)
     border: Colour = random.choice(((90, 90, 90), (255, 255, 255), (0, 0, 0)))
     width = random.choice((3, 4, 6))
@@ -225,9 +232,8 @@ def country_map(scene: Scene) -> None:
         for row in range(-1, cells + 1):
             if random.random() < 0.2:
                 continue
-            a, b, c, d = (column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)
-            x, y = corner[a]
-            path = f"M{x:.2f} {y:.2f}" + edge(a, b) + edge(b, c) + edge(c, d) + edge(d, a) + "Z"
+            ring = [corner[column + right, row + down] for right, down in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))]
+            path = f"M{ring[0][0]:.2f} {ring[0][1]:.2f}" + "".join(_coast(*edge) for edge in pairwise(ring)) + "Z"
             scene.draw("path", d=path, fill=random.choice(colours), stroke=border, stroke_width=width)
     script = scene.script()
     font, size = scene.font(script, "sans", "serif"), random.choice((24, 28, 32))
@@ -248,5 +254,3 @@ def _coast(start: tuple[float, float], end: tuple[float, float], depth: int = 4)
     (x1, y1), (x2, y2) = low, high
     middle = ((x1 + x2) / 2 + bend * (y2 - y1), (y1 + y2) / 2 - bend * (x2 - x1))
     return _coast(start, middle, depth - 1) + _coast(middle, end, depth - 1)
-
-

@@ -1,9 +1,9 @@
-"""Line art and comics: pen strokes, hatching, halftone dots, flat fills, panels and balloons."""
+"""Line art: pen strokes, outlines, hatching, rays, halftone dots and plans."""
 
 import math
 
-from training.rendered.colours import BLACK, WHITE, Colour, any_colour, css, mixed, palette, readable
-from training.rendered.scene import Scene, wrap
+from training.rendered.colours import BLACK, WHITE, Colour, any_colour, css, mixed, readable
+from training.rendered.scene import Scene
 
 
 def line_art(scene: Scene) -> None:
@@ -105,85 +105,34 @@ def _circle(radius: float) -> str:
     return f"a{radius:.2f} {radius:.2f} 0 1 0 {radius * 2:.2f} 0a{radius:.2f} {radius:.2f} 0 1 0 {-radius * 2:.2f} 0Z"
 
 
-def comic(scene: Scene) -> None:
-    """Panels with flat figures in thick outlines, halftone shades and balloons with text."""
+def floor_plan(scene: Scene) -> None:
+    """Rooms with thick walls, doors, measures and names, as architects draw them."""
     random, side = scene.random, scene.side
-    scene.fill(random.choice((WHITE, (250, 245, 230), BLACK)))
-    coloured = random.random() < 0.7
-    gutter = random.choice((12, 16, 24))
-    cuts = [0, *([] if random.random() < 0.4 else [random.randint(side // 3, side * 2 // 3)]), side]
-    for top, bottom in zip(cuts, cuts[1:], strict=False):
-        splits = [0, *([] if random.random() < 0.5 else [random.randint(side // 3, side * 2 // 3)]), side]
-        for left, right in zip(splits, splits[1:], strict=False):
-            _panel(scene, (left + gutter, top + gutter, right - left - gutter * 2, bottom - top - gutter * 2), coloured)
-
-
-def _panel(scene: Scene, box: tuple[int, int, int, int], coloured: bool) -> None:
-    random = scene.random
-    left, top, width, height = box
-    greys: list[Colour] = [WHITE, (200, 200, 200), (120, 120, 120), BLACK, (235, 235, 235)]
-    colours = palette(random, 5) if coloured else greys
-    clip = f'<rect x="{left}" y="{top}" width="{width}" height="{height}"/>'
-    scene.open(clip_path=scene.define("clipPath", clip))
-    sky = random.choice(colours)
-    scene.rect(left, top, width, height, fill=sky)
-    if random.random() < 0.6:
-        halftone(scene, box, mixed(sky, random.choice(colours), 0.7))
-    outline = random.choice((4, 6, 8))
-    for _ in range(random.randint(1, 4)):
-        x, y = left + random.uniform(0, width), top + height * random.uniform(0.4, 1)
-        size = random.uniform(0.2, 0.5) * min(width, height)
-        path = closed_curve(scene, x, y, size)
-        scene.draw("path", d=path, fill=random.choice(colours), stroke=BLACK, stroke_width=outline)
-        if random.random() < 0.5:
-            scene.open(clip_path=scene.define("clipPath", f'<path d="{path}"/>'))
-            hatch(scene, x, y, size * 0.6, BLACK)
-            scene.close()
-    face(scene, left + width * random.uniform(0.3, 0.7), top + height * 0.65, min(width, height) * 0.25, colours, outline)
-    balloon(scene, box, outline)
-    scene.close()
-    scene.rect(left, top, width, height, fill="none", stroke=BLACK, stroke_width=outline)
-
-
-def face(scene: Scene, x: float, y: float, size: float, colours: list[Colour], outline: int) -> None:
-    """A head with hair, eyes, brows and a mouth."""
-    random = scene.random
-    skin: Colour = random.choice(((255, 224, 196), (240, 190, 150), (150, 100, 70), (90, 60, 45), WHITE))
-    pen = {"stroke": BLACK, "stroke_width": outline, "stroke_linejoin": "round"}
-    hair = random.choice((*colours, BLACK))
-    scene.draw("path", d=closed_curve(scene, x, y - size * 0.3, size * 1.3), fill=hair, **pen)
-    scene.draw("ellipse", cx=x, cy=y, rx=size * 0.75, ry=size * random.uniform(0.8, 1), fill=skin, **pen)
-    for away in (-0.3, 0.3):
-        eye = size * random.uniform(0.14, 0.2)
-        scene.draw("ellipse", cx=x + size * away, cy=y - size * 0.1, rx=eye, ry=eye * 1.2, fill=WHITE, **pen)
-        scene.draw("circle", cx=x + size * away, cy=y - size * 0.08, r=eye * 0.5, fill=BLACK)
-        brow = f"M{x + size * (away - 0.18):.2f} {y - size * 0.4:.2f}q{size * 0.18:.2f} {-size * 0.15:.2f} {size * 0.36:.2f} 0"
-        scene.draw("path", d=brow, fill="none", **pen)
-    smile = random.uniform(-0.15, 0.35) * size
-    mouth = f"M{x - size * 0.3:.2f} {y + size * 0.4:.2f}q{size * 0.3:.2f} {smile:.2f} {size * 0.6:.2f} 0"
-    scene.draw("path", d=mouth, fill="none", **pen)
-
-
-def balloon(scene: Scene, box: tuple[int, int, int, int], outline: int) -> None:
-    """Speech in an ellipse or a box with a tail."""
-    random = scene.random
-    left, top, width, _ = box
+    paper: Colour = random.choice((WHITE, WHITE, (245, 240, 225), (20, 60, 130)))
+    ink = BLACK if sum(paper) > 500 else WHITE
+    scene.fill(paper)
     script = scene.script()
-    font, size = scene.font(script, "hand", "hand", "sans"), random.choice((24, 26, 28, 32))
-    lines = wrap(scene.sentence(script, 5), " ", font, size, width * 0.55)[:4]
-    high, wide = len(lines) * size * 1.25 + size * 1.2, width * 0.8
-    x, y = left + width / 2, top + high / 2 + random.randint(4, 24)
-    pen = {"stroke": BLACK, "stroke_width": outline, "fill": WHITE, "stroke_linejoin": "round"}
-    tail = f"M{x - 16} {y}L{x + random.randint(-60, 60)} {y + high / 2 + 40}L{x + 24} {y}Z"
-    scene.draw("path", d=tail, **pen)
-    if random.random() < 0.6:
-        scene.draw("ellipse", cx=x, cy=y, rx=wide / 2, ry=high / 2, **pen)
-    else:
-        scene.rect(x - wide / 2, y - high / 2, wide, high, rx=random.choice((0, 20)), **pen)
-    scene.draw("path", d=tail.replace("Z", ""), fill=WHITE)
-    for number, line in enumerate(lines):
-        base = y + (number - len(lines) / 2) * size * 1.25 + size
-        scene.text(x, base, " ".join(line), font, size, BLACK, text_anchor="middle")
+    font = scene.font(script, "sans", "hand", "mono")
+    wall, thin = random.choice((8, 10, 14)), random.choice((3, 4))
+    columns = sorted(random.sample(range(60, side - 60, 30), 2))
+    rows = sorted(random.sample(range(60, side - 60, 30), 2))
+    for left, right in zip((32, *columns), (*columns, side - 32), strict=True):
+        for top, bottom in zip((32, *rows), (*rows, side - 32), strict=True):
+            wide, high = right - left, bottom - top
+            scene.rect(left, top, wide, high, fill="none", stroke=ink, stroke_width=wall)
+            door = min(56, wide - 24, high - 24)
+            if door > 16:
+                scene.line(left + 12, top, left + 12 + door, top, paper, wall + 2)
+                swing = f"M{left + 12} {top}v{door}a{door} {door} 0 0 0 {door} {-door}"
+                scene.draw("path", d=swing, fill="none", stroke=ink, stroke_width=thin)
+            if wide > 130 and high > 60:
+                middle = {"text_anchor": "middle"}
+                name, area = scene.label(script, 1), f"{wide * high / 4000:.1f} m²"
+                scene.text(left + wide / 2, top + high / 2, name, font, 24, ink, **middle)
+                scene.text(left + wide / 2, top + high / 2 + 28, area, font, 24, ink, **middle)
+    for at in (*columns, 32, side - 32):
+        scene.line(at, 4, at, 20, ink, thin)
+    scene.line(32, 12, side - 32, 12, ink, thin)
 
 
 def _steps(start: float, stop: float, step: float) -> list[float]:

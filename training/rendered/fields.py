@@ -3,7 +3,7 @@
 import math
 
 from training.rendered.colours import any_colour, css
-from training.rendered.scene import Scene
+from training.rendered.scene import Pen, Scene
 
 
 def uniform(scene: Scene) -> None:
@@ -66,8 +66,8 @@ def pattern(scene: Scene) -> None:
     """Checkerboards, stripes, grids and dots of a few pixels, straight or turned, in up to four fields."""
     random, side = scene.random, scene.side
     half = side // 2
-    whole = [(0, 0, side)]
-    for left, top, size in whole if random.random() < 0.5 else [(0, 0, half), (half, 0, half), (0, half, half), (half, half, half)]:
+    quarters = [(left, top, half) for left in (0, half) for top in (0, half)]
+    for left, top, size in random.choice(([(0, 0, side)], quarters)):
         ground, ink = any_colour(random), any_colour(random)
         scene.rect(left, top, size, size, fill=ground)
         thick = random.choice((4, 4, 5, 6, 8, 8, 10, 12, 16, 24, 32))
@@ -76,12 +76,12 @@ def pattern(scene: Scene) -> None:
                 f'<path d="M0 0h{thick}v{thick * 2}h{thick}v{-thick}H0z" fill="{css(ink)}"/>',
                 f'<rect width="{thick * 2}" height="{thick}" fill="{css(ink)}"/>',
                 f'<rect width="{thick}" height="{thick * 2}" fill="{css(ink)}"/>',
-                f'<path d="M{thick / 2} 0v{thick * 2}M0 {thick / 2}h{thick * 2}" stroke="{css(ink)}" stroke-width="4"/>',
+                f'<path d="M{thick} 0v{thick * 2}M0 {thick}h{thick * 2}" stroke="{css(ink)}" stroke-width="4"/>',
                 f'<circle cx="{thick}" cy="{thick}" r="{thick * 0.6}" fill="{css(ink)}"/>',
             )
         )
         turned = random.choice((0, 0, 0, 45, random.uniform(0, 90)))
-        tile = {"width": thick * 2, "height": thick * 2, "patternTransform": f"rotate({turned:.2f})"}
+        tile: Pen = {"width": thick * 2, "height": thick * 2, "patternTransform": f"rotate({turned:.2f})"}
         scene.rect(left, top, size, size, fill=scene.define("pattern", drawing, patternUnits="userSpaceOnUse", **tile))
 
 
@@ -104,10 +104,12 @@ def thin_lines(scene: Scene) -> None:
             scene.draw("circle", cx=x, cy=y, r=number * gap, fill="none", stroke=ink, stroke_width=width)
     elif manner == "random":
         for _ in range(random.randint(10, 50)):
-            ends = [random.uniform(-50, side + 50) for _ in range(4)]
-            scene.line(*ends, any_colour(random), width)
+            x1, y1, x2, y2 = (random.uniform(-50, side + 50) for _ in range(4))
+            scene.line(x1, y1, x2, y2, any_colour(random), width)
     else:
         for _ in range(random.randint(2, 5)):
             ink, angle, gap = any_colour(random), random.uniform(0, 180), random.choice((10, 12, 16, 24))
             lines = "".join(f"M{-side} {n * gap}H{2 * side}" for n in range(-40, random.randint(0, 60)))
-            scene.draw("path", d=lines, stroke=ink, stroke_width=width, transform=f"rotate({angle:.2f} {x:.1f} {y:.1f})")
+            scene.draw(
+                "path", d=lines, stroke=ink, stroke_width=width, transform=f"rotate({angle:.2f} {x:.1f} {y:.1f})"
+            )

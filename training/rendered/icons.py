@@ -1,7 +1,7 @@
 """Icons, logos and clip art on plain, graded and patterned grounds."""
 
 from training.rendered.colours import WHITE, Colour, any_colour, css, luma, mixed, palette, readable
-from training.rendered.scene import Scene, measure
+from training.rendered.scene import Pen, Scene, measure
 from training.rendered.writing import text_size
 
 
@@ -15,7 +15,10 @@ def ground(scene: Scene) -> Colour:
     if choice < 0.25:
         scene.fill(scene.gradient([main, mixed(main, any_colour(random), 0.5)], random.randrange(360)))
     elif choice < 0.45:
-        other, step = mixed(main, readable(random, main), random.choice((0.1, 0.3, 1))), random.choice((8, 12, 16, 24, 40))
+        other, step = (
+            mixed(main, readable(random, main), random.choice((0.1, 0.3, 1))),
+            random.choice((8, 12, 16, 24, 40)),
+        )
         drawing = random.choice(
             (
                 f'<rect width="{step // 2}" height="{step}" fill="{css(other)}"/>',
@@ -24,7 +27,7 @@ def ground(scene: Scene) -> Colour:
             )
         )
         turned = f"rotate({random.choice((0, 0, 45, 30))})"
-        size = {"width": step, "height": step}
+        size: Pen = {"width": step, "height": step}
         scene.fill(scene.define("pattern", drawing, patternUnits="userSpaceOnUse", patternTransform=turned, **size))
     elif choice < 0.55:
         scene.photograph(0, 0, side, side)

@@ -30,6 +30,10 @@ def _fonts(package: str, scripts: str, **families: str) -> tuple[Font, ...]:
     )
 
 
+def _clip_art(subjects: str) -> tuple[Folder, ...]:
+    return tuple(Folder(f"/usr/share/openclipart/svg/{one}/**/*.svg", "openclipart-svg") for one in subjects.split())
+
+
 _ASCII = "english"
 _LATIN = "english latin"
 _VIET = "english latin vietnamese"
@@ -132,7 +136,10 @@ ICONS: tuple[Folder, ...] = (
     Folder("/usr/share/icons/Tango/scalable/*/*.svg", "tango-icon-theme"),
 )
 
-CLIP_ART: tuple[Folder, ...] = (Folder("/usr/share/openclipart/svg/**/*.svg", "openclipart-svg"),)
+CLIP_ART: tuple[Folder, ...] = _clip_art(
+    "animals buildings computer education electronics food geography office people plants recreation science shapes "
+    "signs_and_symbols special tools transportation"
+)
 
 WORDS: dict[str, tuple[Folder, ...]] = {
     "english": (Folder("/usr/share/dict/american-english", "wamerican"),),

@@ -16,6 +16,12 @@ from training.rendered.sources import Icon, Sources
 from training.rendered.words import SCRIPTS, sentence, word
 
 Number = float | int
+Attribute = Number | str | Colour
+"""Value of an SVG attribute."""
+Pen = dict[str, Attribute]
+"""Attributes that several elements share."""
+PHOTOGRAPH = "photograph"
+"""Package of the photographs, which are the caller's."""
 _SCRIPTS = tuple(SCRIPTS)
 
 
@@ -31,18 +37,18 @@ class Scene:
         self._markup: list[str] = []
         self._names = 0
 
-    def draw(self, tag: str, content: str = "", **attributes: Number | str | Colour) -> None:
+    def draw(self, tag: str, /, **attributes: Attribute) -> None:
         """Add an element; `stroke_width=2` is the attribute stroke-width, a tuple is a colour."""
-        self._markup.append(f"<{tag}{_attributes(attributes)}>{content}</{tag}>")
+        self._markup.append(f"<{tag}{_attributes(attributes)}/>")
 
-    def define(self, tag: str, content: str, **attributes: Number | str | Colour) -> str:
+    def define(self, tag: str, content: str, /, **attributes: Attribute) -> str:
         """Add a gradient, pattern or clip path; returns the `url(#…)` that names it."""
         self._names += 1
         name = f"n{self._names}"
-        self.draw("defs", f'<{tag} id="{name}"{_attributes(attributes)}>{content}</{tag}>')
+        self._markup.append(f'<defs><{tag} id="{name}"{_attributes(attributes)}>{content}</{tag}></defs>')
         return f"url(#{name})"
 
-    def open(self, **attributes: Number | str | Colour) -> None:
+    def open(self, **attributes: Attribute) -> None:
         """Begin a group, for a transform, a clip path or an opacity."""
         self._markup.append(f"<g{_attributes(attributes)}>")
 
@@ -54,7 +60,7 @@ class Scene:
         """Cover the whole picture."""
         self.draw("rect", width=self.side, height=self.side, fill=colour)
 
-    def rect(self, x: Number, y: Number, width: Number, height: Number, **attributes: Number | str | Colour) -> None:
+    def rect(self, x: Number, y: Number, width: Number, height: Number, /, **attributes: Attribute) -> None:
         """Add a rectangle."""
         self.draw("rect", x=x, y=y, width=max(0, width), height=max(0, height), **attributes)
 
@@ -63,20 +69,19 @@ class Scene:
         self.draw("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke=stroke, stroke_width=width)
 
     def text(
-        self, x: Number, y: Number, text: str, font: Font, size: Number, fill: Colour | str, **more: Number | str | Colour
+        self, x: Number, y: Number, text: str, font: Font, size: Number, fill: Attribute, /, **more: Attribute
     ) -> None:
         """Add a line of text whose baseline begins at (x, y), or where `text_anchor` says."""
         self.use(font.family, font.package)
-        self.draw("text", escape(text), x=x, y=y, font_family=font.family, font_size=size, fill=fill, **more)
+        place = _attributes({"x": x, "y": y, "font_family": font.family, "font_size": size, "fill": fill, **more})
+        self._markup.append(f"<text{place}>{escape(text)}</text>")
 
     def icon(self, icon: Icon | None, x: Number, y: Number, width: Number, height: Number | None = None) -> None:
         """Add a drawing of a theme, or nothing where no theme is installed."""
         if icon:
             self.use(icon.path.name, icon.package)
             data = base64.b64encode(_scalable(icon.path.read_bytes())).decode()
-            self.draw(
-                "image", x=x, y=y, width=width, height=height or width, href=f"data:image/svg+xml;base64,{data}"
-            )
+            self.draw("image", x=x, y=y, width=width, height=height or width, href=f"data:image/svg+xml;base64,{data}")
 
     def photograph(self, x: Number, y: Number, width: Number, height: Number) -> None:
         """Add a cut of a photograph, never enlarged, at whole pixels; without photographs, a gradient."""
@@ -85,7 +90,7 @@ class Scene:
             path = self.random.choice(self.sources.photographs)
             with Image.open(path) as picture:
                 if picture.width >= width and picture.height >= height:
-                    self.use(path.name, "photograph")
+                    self.use(path.name, PHOTOGRAPH)
                     self.image(_cut(self.random, picture.convert("RGB"), width, height), x, y)
                     return
         self.rect(x, y, width, height, fill=self.gradient([(40, 90, 160), (230, 200, 150)]))
@@ -126,23 +131,37 @@ class Scene:
 
     def sentence(self, script: str, number: int = 9) -> list[str]:
         """Words of a sentence."""
-        return sentence(self.random, script, self.sources.words.get(script, ()), number)
+        return sentence(self.random, script, self._word_lists(script), number)
 
     def label(self, script: str, most: int = 2) -> str:
         """One or a few words with a capital, as on a button."""
-        lists = self.sources.words.get(script, ())
+        lists = self._word_lists(script)
         parts = [word(self.random, script, lists) for _ in range(self.random.randint(1, most))]
         text = SCRIPTS[script].space.join(parts)
         return text if script == "georgian" else text[:1].upper() + text[1:]
 
     def any_icon(self) -> Icon | None:
         """An icon; every theme is as likely as another."""
-        themes = [theme for theme in self.sources.icons if theme]
-        return self.random.choice(self.random.choice(themes)) if themes else None
+        return self._any(self.sources.icons)
 
     def any_clip_art(self) -> Icon | None:
-        """A larger drawing."""
-        return self.random.choice(self.sources.clip_art) if self.sources.clip_art else self.any_icon()
+        """A larger drawing; every subject is as likely as another."""
+        return self._any(self.sources.clip_art)
+
+    def _any(self, groups: tuple[tuple[Icon, ...], ...]) -> Icon | None:
+        """A drawing of lines and areas: some files hold pixels, which are not sharp at every size."""
+        groups = tuple(group for group in groups if group)
+        while groups:
+            icon = self.random.choice(self.random.choice(groups))
+            if b"<image" not in icon.path.read_bytes():
+                return icon
+        return None
+
+    def _word_lists(self, script: str) -> list[tuple[str, ...]]:
+        lists = self.sources.words.get(script, ())
+        for one in lists:
+            self.use("words", one.package)
+        return [one.words for one in lists]
 
     def svg(self) -> str:
         """The whole document."""
@@ -184,11 +203,11 @@ def _scalable(svg: bytes) -> bytes:
     return re.sub(rb"<svg\b", box, svg, count=1)
 
 
-def _attributes(attributes: dict[str, Number | str | Colour]) -> str:
+def _attributes(attributes: Pen) -> str:
     return "".join(f' {name.replace("_", "-")}="{_value(value)}"' for name, value in attributes.items())
 
 
-def _value(value: Number | str | Colour) -> str:
+def _value(value: Attribute) -> str:
     if isinstance(value, tuple):
         return css(value)
     return escape(value) if isinstance(value, str) else f"{value:.6g}"

@@ -1,12 +1,10 @@
 """Find the fonts, icons, words and photographs that pictures are drawn with."""
 
-import glob
-import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.rendered.packages import CLIP_ART, FONTS, ICONS, WORDS, Folder, Font, licence
+from training.rendered.packages import CLIP_ART, FONTS, ICONS, WORDS, Folder, Font
 
 MOST_BYTES = 300_000
 """Larger drawings take seconds to render."""
@@ -26,14 +24,23 @@ class Icon:
 
 
 @dataclass(frozen=True)
+class WordList:
+    """Words of one language and the package that installed them."""
+
+    words: tuple[str, ...]
+    package: str
+
+
+@dataclass(frozen=True)
 class Sources:
     """Everything that a picture can be drawn with; the same sources and seed give the same pictures."""
 
     fonts: tuple[Font, ...]
     icons: tuple[tuple[Icon, ...], ...] = ()
     """Icons of each theme."""
-    clip_art: tuple[Icon, ...] = ()
-    words: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    clip_art: tuple[tuple[Icon, ...], ...] = ()
+    """Larger drawings of each subject."""
+    words: dict[str, tuple[WordList, ...]] = field(default_factory=dict)
     """Word lists of each script."""
     photographs: tuple[Path, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
@@ -47,7 +54,8 @@ def find_sources(photographs: Path | None = None) -> Sources:
         SourcesError: a package is missing, or the folder has no photographs.
     """
     versions = _installed()
-    names = {one.package for one in (*FONTS, *ICONS, *CLIP_ART, *(one for lists in WORDS.values() for one in lists))}
+    folders = [*ICONS, *CLIP_ART, *(one for lists in WORDS.values() for one in lists)]
+    names = {font.package for font in FONTS} | {folder.package for folder in folders}
     if missing := sorted(names - versions.keys()):
         raise SourcesError(
             f"{len(missing)} Debian packages with fonts, icons or words are missing; install them by\n"
@@ -56,16 +64,11 @@ def find_sources(photographs: Path | None = None) -> Sources:
     return Sources(
         fonts=FONTS,
         icons=tuple(_drawings(folder) for folder in ICONS),
-        clip_art=tuple(icon for folder in CLIP_ART for icon in _drawings(folder)),
+        clip_art=tuple(_drawings(folder) for folder in CLIP_ART),
         words={script: tuple(_words(one) for one in lists) for script, lists in WORDS.items()},
         photographs=_photographs(photographs) if photographs else (),
         versions={name: versions[name] for name in names},
     )
-
-
-def provenance(sources: Sources, package: str) -> tuple[str, str, str]:
-    """Name, version and licence of a package."""
-    return package, sources.versions.get(package, "unknown"), licence(package)
 
 
 def _installed() -> dict[str, str]:
@@ -80,15 +83,14 @@ def _installed() -> dict[str, str]:
 
 
 def _drawings(folder: Folder) -> tuple[Icon, ...]:
-    """Every SVG file of a theme once, though themes link many names to one file."""
-    names = glob.glob(folder.pattern, recursive=True)
-    paths = {os.path.realpath(name) for name in names if os.path.isfile(name)}  # some links lead nowhere
-    return tuple(Icon(Path(path), folder.package) for path in sorted(paths) if os.path.getsize(path) <= MOST_BYTES)
+    """Every SVG file of a theme once, though themes link many names to one file and some to none."""
+    paths = {path.resolve() for path in Path("/").glob(folder.pattern.lstrip("/")) if path.is_file()}
+    return tuple(Icon(path, folder.package) for path in sorted(paths) if path.stat().st_size <= MOST_BYTES)
 
 
-def _words(folder: Folder) -> tuple[str, ...]:
+def _words(folder: Folder) -> WordList:
     lines = Path(folder.pattern).read_text(encoding="utf-8", errors="ignore").split()
-    return tuple(word for word in lines if word.isalpha() and 2 <= len(word) <= 12)
+    return WordList(tuple(word for word in lines if word.isalpha() and 2 <= len(word) <= 12), folder.package)
 
 
 def _photographs(folder: Path) -> tuple[Path, ...]:

@@ -2,7 +2,7 @@
 
 from training.rendered.colours import BLACK, WHITE, Colour, any_colour, mixed, palette, readable, theme
 from training.rendered.packages import Font
-from training.rendered.scene import Scene, measure, wrap
+from training.rendered.scene import Pen, Scene, measure, wrap
 from training.rendered.words import SCRIPTS, figure
 
 READING = ("sans", "serif", "sans", "serif", "mono", "hand")
@@ -10,7 +10,7 @@ READING = ("sans", "serif", "sans", "serif", "mono", "hand")
 
 def text_size(scene: Scene, least: float = 24, most: float = 90) -> int:
     """Height of letters in high-res pixels; small ones are commoner."""
-    return round(least * (most / least) ** (scene.random.random() ** 1.8))
+    return int(least * (most / least) ** (scene.random.random() ** 2))
 
 
 def paragraph(scene: Scene, script: str, font: Font, size: int, box: tuple[int, int, int, int], ink: Colour) -> int:
@@ -35,9 +35,7 @@ def paragraph(scene: Scene, script: str, font: Font, size: int, box: tuple[int, 
     return y
 
 
-def _justify(
-    scene: Scene, words: list[str], font: Font, size: int, left: int, y: int, width: int, ink: Colour
-) -> None:
+def _justify(scene: Scene, words: list[str], font: Font, size: int, left: int, y: int, width: int, ink: Colour) -> None:
     widths = [measure(word, font, size) for word in words]
     gap = (width - sum(widths)) / (len(words) - 1)
     x: float = left
@@ -63,7 +61,9 @@ def page_of_text(scene: Scene) -> None:
             if random.random() < 0.4:
                 heading = round(size * random.uniform(1.2, 2))
                 bold = scene.font(script, "sans", "serif", "display")
-                scene.text(x, y + heading, scene.label(script, 4), bold, heading, look.accent, font_weight=700)
+                title = scene.label(script, 4)
+                heading = min(heading, round(heading * width / max(1, measure(title, bold, heading)) * 0.9))
+                scene.text(x, y + heading, title, bold, heading, look.accent, font_weight=700)
                 y += round(heading * 1.5)
             lines = random.randint(2, 8) * size * 2
             y = paragraph(scene, script, font, size, (x, y, width, lines), look.ink) + size // 2
@@ -88,7 +88,13 @@ def scan(scene: Scene) -> None:
     y = random.randint(-size, size)
     while y < side:
         choice = random.random()
-        if choice < 0.15:
+        if choice < 0.1:
+            price: Pen = {"text_anchor": "end"}
+            for _ in range(random.randint(2, 6)):  # rows of a receipt or a table of contents
+                scene.text(left, y + size, scene.label(script), font, size, ink)
+                scene.text(side - abs(left), y + size, figure(random), font, size, ink, **price)
+                y += round(size * 1.3)
+        elif choice < 0.2:
             scene.line(left, y + size, side - left, y + size, ink, random.choice((2, 3, 4)))
             y += size * 2
         elif choice < 0.3:
