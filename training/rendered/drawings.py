@@ -3,15 +3,23 @@
 import math
 
 from training.rendered.colours import BLACK, WHITE, Colour, any_colour, css, mixed, readable
-from training.rendered.scene import Scene
+from training.rendered.scene import Pen, Scene
 
 
 def line_art(scene: Scene) -> None:
     """Pen strokes that swell and taper, closed shapes, hatching, on paper."""
-    random, side = scene.random, scene.side
+    random = scene.random
     paper: Colour = random.choice((WHITE, WHITE, (250, 246, 235), BLACK, any_colour(random)))
     ink = random.choice((BLACK, (30, 30, 60))) if sum(paper) > 500 else readable(random, paper, 0.5)
     scene.fill(paper)
+    random.choice((_forms, _flowers, _houses, _rosette))(scene, paper, ink)
+    if random.random() < 0.25:
+        rays(scene, ink)
+
+
+def _forms(scene: Scene, paper: Colour, ink: Colour) -> None:
+    """Closed shapes with hatching, and loose strokes."""
+    random, side = scene.random, scene.side
     for _ in range(random.randint(2, 7)):
         x, y, size = random.uniform(0, side), random.uniform(0, side), random.uniform(60, 220)
         path = closed_curve(scene, x, y, size)
@@ -23,8 +31,76 @@ def line_art(scene: Scene) -> None:
             scene.close()
     for _ in range(random.randint(8, 40)):
         scene.draw("path", d=pen_stroke(scene, random.uniform(2, 9)), fill=ink)
-    if random.random() < 0.4:
-        rays(scene, ink)
+
+
+def _flowers(scene: Scene, paper: Colour, ink: Colour) -> None:
+    """Stems with leaves and blossoms of pointed petals."""
+    random, side = scene.random, scene.side
+    pen: Pen = {"fill": paper, "stroke": ink, "stroke_width": random.choice((3, 4, 5, 6))}
+    for _ in range(random.randint(2, 6)):
+        x, y, lean = random.uniform(0, side), random.uniform(0.1, 0.6) * side, random.uniform(-90, 90)
+        scene.draw("path", d=f"M{x:.1f} {y:.1f}Q{x:.1f} {side * 0.8} {x + lean:.1f} {side}", **{**pen, "fill": "none"})
+        for leaf in range(random.randint(2, 6)):
+            at, turned, size = y + (side - y) * (leaf + 1) / 8, random.uniform(-60, 60), random.uniform(40, 90)
+            half = size / 2
+            shape = f"M0 0Q{half:.1f} {-half:.1f} {size:.1f} 0Q{half:.1f} {half:.1f} 0 0M0 0H{size * 0.8:.1f}"
+            mirror = random.choice((1, -1))
+            place = f"translate({x:.1f} {at:.1f}) scale({mirror} 1) rotate({turned:.1f})"
+            scene.draw("path", d=shape, transform=place, **pen)
+        petals, size, wide = random.randint(5, 14), random.uniform(40, 110), random.uniform(0.15, 0.4)
+        petal = f"M0 0C{size * wide:.1f} {-size * 0.3:.1f} {size * wide:.1f} {-size * 0.8:.1f} 0 {-size:.1f}"
+        petal += f"C{-size * wide:.1f} {-size * 0.8:.1f} {-size * wide:.1f} {-size * 0.3:.1f} 0 0"
+        petal += f"M0 {-size * 0.3:.1f}V{-size * 0.7:.1f}"
+        for number in range(petals):
+            turn = f"translate({x:.1f} {y:.1f}) rotate({360 * number / petals:.2f})"
+            scene.draw("path", d=petal, transform=turn, **pen)
+        scene.draw("circle", cx=x, cy=y, r=size * 0.25, **{**pen, "fill": random.choice((paper, ink))})
+
+
+def _houses(scene: Scene, paper: Colour, ink: Colour) -> None:
+    """A street of houses with roofs, windows and hatched walls."""
+    random, side = scene.random, scene.side
+    pen: Pen = {"fill": paper, "stroke": ink, "stroke_width": random.choice((3, 4, 5, 6)), "stroke_linejoin": "round"}
+    for base in (side * 0.55, side * 0.95):
+        x = -random.randrange(60)
+        while x < side:
+            wide, high = random.randint(70, 160), random.randint(100, 260)
+            top = base - high
+            scene.rect(x, top, wide, high, **pen)
+            roof = f"M{x - 10} {top}L{x + wide / 2} {top - random.randint(20, 90)}L{x + wide + 10} {top}Z"
+            scene.draw("path", d=roof, **pen)
+            if random.random() < 0.5:
+                scene.open(clip_path=scene.define("clipPath", f'<path d="{roof}"/>'))
+                hatch(scene, x + wide / 2, top - 40, 120, ink)
+                scene.close()
+            pane, gap = random.randint(16, 30), random.randint(12, 24)
+            for left in range(x + gap, x + wide - pane, pane + gap):
+                for upper in range(round(top) + gap, round(base) - pane * 2, pane * 2 + gap):
+                    fill = random.choice((paper, paper, ink))
+                    scene.rect(left, upper, pane, pane * 1.5, **{**pen, "fill": fill})
+            x += wide + random.randint(0, 30)
+
+
+def _rosette(scene: Scene, paper: Colour, ink: Colour) -> None:
+    """Rings of repeated curves around one point, as in a mandala."""
+    random, side = scene.random, scene.side
+    middle, fold = f"{side / 2} {side / 2}", random.choice((8, 12, 16, 20, 24))
+    radius = 24.0
+    while radius < side * 0.72:
+        depth, half = random.uniform(24, 80), math.pi / fold
+        bulge, width = random.uniform(0.4, 1.4), random.choice((3, 4, 4, 6))
+        end_x, end_y = radius * math.sin(half), -radius * math.cos(half)
+        tip, out = -(radius + depth), (radius + depth) * math.sin(half) * bulge
+        path = f"M{-end_x:.2f} {end_y:.2f}Q{-out:.2f} {tip * 0.9:.2f} 0 {tip:.2f}"
+        path += f"Q{out:.2f} {tip * 0.9:.2f} {end_x:.2f} {end_y:.2f}"
+        fill = random.choice((paper, paper, mixed(paper, ink, 0.2), ink))
+        dot = random.random() < 0.5
+        for number in range(fold):
+            turn = f"translate({middle}) rotate({360 * number / fold:.3f})"
+            scene.draw("path", d=path + "Z", fill=fill, stroke=ink, stroke_width=width, transform=turn)
+            if dot:
+                scene.draw("circle", cx=0, cy=tip * 0.93, r=6, fill=ink, transform=turn)
+        radius += depth * 0.9
 
 
 def closed_curve(scene: Scene, x: float, y: float, size: float) -> str:

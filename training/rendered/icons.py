@@ -77,8 +77,9 @@ def logo(scene: Scene) -> None:
     weight = random.choice((400, 700))
     scene.text(side / 2, base, name, font, size, ink, text_anchor="middle", font_weight=weight)
     small = scene.font(script, "sans", "serif")
-    motto = scene.words(script, 4)
-    scene.text(side / 2, base + size * 0.9, motto, small, max(24, size // 3), ink, text_anchor="middle")
+    motto, height = scene.words(script, 3), max(24, size // 3)
+    if measure(motto, small, height) < side:
+        scene.text(side / 2, base + size * 0.9, motto, small, height, ink, text_anchor="middle")
 
 
 def clip_art(scene: Scene) -> None:

@@ -28,7 +28,8 @@ def chat(scene: Scene) -> None:
             y += high + px(8)
             continue
         _face(on, px(10), y + px(10), px(40))
-        on.text(px(60), y + px(24), scene.label(on.script, 2), look.ink, 1.1, font_weight=700)
+        name = on.fitted(scene.label(on.script, 2), side - px(170))
+        on.text(px(60), y + px(24), name, look.ink, 1.1, font_weight=700)
         on.text(px(60), y + px(44), on.fitted(scene.words(on.script, 6), side - px(110)), look.faint)
         on.text(side - px(10), y + px(22), figure(random), look.faint, 0.95, text_anchor="end")
         if random.random() < 0.4:

@@ -37,7 +37,7 @@ def paragraph(scene: Scene, script: str, font: Font, size: int, box: tuple[int, 
 
 def _justify(scene: Scene, words: list[str], font: Font, size: int, left: int, y: int, width: int, ink: Colour) -> None:
     widths = [measure(word, font, size) for word in words]
-    gap = (width - sum(widths)) / (len(words) - 1)
+    gap = max(size * 0.2, (width - sum(widths)) / (len(words) - 1))
     x: float = left
     for word, wide in zip(words, widths, strict=True):
         scene.text(x, y, word, font, size, ink)
