@@ -33,7 +33,7 @@ class Scene:
         self.sources = sources
         self.random = Random(f"{seed} {index}")
         self.used: dict[tuple[str, str], None] = {}
-        """What was drawn and the package it came from, in the order of first use."""
+        """Names of fonts, drawings and files in the picture, each with its package, in the order of first use."""
         self._markup: list[str] = []
         self._names = 0
 
