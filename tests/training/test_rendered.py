@@ -34,7 +34,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     icons = ((Icon(folder / "cells.svg", "icons-here"),),)
     fonts = tuple(Font("sans-serif", style, tuple(SCRIPTS), "fonts-here") for style in ("sans", "mono", "display"))
     photograph = save(textured(300, 320, seed=1), folder / "photograph.png")
-    words = {"english": (WordList(("lamp", "window"), "words-here"),)}
+    words: dict[str, tuple[WordList, ...]] = {"english": (WordList(("lamp", "window"), "words-here"),)}
     versions = {"icons-here": "1.0-1", "fonts-here": "2.0-1", "words-here": "3.0-1"}
     return Sources(fonts, icons, icons, words, (photograph,), versions)
 
@@ -62,7 +62,8 @@ def test_a_picture_is_a_function_of_its_seed_and_number(index: int, sources: Sou
 def test_every_kind_fills_its_picture_the_same_way_twice(index: int, sources: Sources) -> None:
     scene = drawn(index, 3, sources, SIDE)[1]
     first = pixels(scene)
-    assert (first.shape, first.dtype) == ((SIDE, SIDE, 3), np.uint8)
+    assert first.shape == (SIDE, SIDE, 3)
+    assert first.dtype == np.uint8
     assert np.array_equal(first, pixels(scene))
     assert kind_is_plain(index) or np.ptp(first.reshape(-1, 3), axis=0).max() > 30
 
