@@ -1,4 +1,4 @@
-"""python -m training RECIPE | doctor | evaluate | interpolate; `--help` after any of them tells its options."""
+"""python -m training RECIPE | doctor | evaluate | interpolate | render; `--help` after any tells its options."""
 
 import argparse
 import math
@@ -33,6 +33,8 @@ from training.evaluate import (
 from training.lpips import load_lpips
 from training.perceptual import CAFFE, CAFFE_FEATURE_SCALE, VGGError, VGGFeatures, load_vgg
 from training.recipes import RECIPES
+from training.rendered.render import RenderError, render
+from training.rendered.sources import SourcesError, find_sources
 from training.sources import hold_out, open_photographs
 from training.state import StateError
 from training.steps import DivergedError, Steps
@@ -43,7 +45,9 @@ MISTAKES = (
     DataError,
     DivergedError,
     InterpolationError,
+    RenderError,
     SelfTestError,
+    SourcesError,
     StateError,
     VGGError,
     WeightsError,
@@ -65,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train and measure generators.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="RECIPE | doctor | evaluate | interpolate")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="RECIPE | COMMAND")
     for name, recipe in RECIPES.items():
         description = recipe.__doc__ or ""
         command = commands.add_parser(
@@ -79,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(commands.add_parser("doctor", help="name every picture that would harm a run"))
     _add_evaluate(commands.add_parser("evaluate", help="measure weight files beside bicubic"))
     _add_interpolate(commands.add_parser("interpolate", help="a generator between a PSNR and a GAN one"))
+    _add_render(commands.add_parser("render", help="pictures of text, screens, charts and drawings to train on"))
     return parser
 
 
@@ -125,6 +130,16 @@ def _add_interpolate(command: argparse.ArgumentParser) -> None:
         "-o", "--out", type=Path, required=True, help="the weight file to write; its name is the model's"
     )
     command.set_defaults(run=_interpolate)
+
+
+def _add_render(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the PNG files and MANIFEST.csv")
+    add("--count", type=int, required=True, help="number of pictures")
+    add("--seed", type=int, default=1, help="picture k is a function of the seed and k (default 1)")
+    add("--side", type=int, default=512, help="width and height in pixels (default 512)")
+    add("--photographs", type=Path, metavar="DIR", help="photographs to set into screens and posters")
+    command.set_defaults(run=_render)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -255,6 +270,15 @@ def _interpolate(options: argparse.Namespace) -> int:
     )
     write_checkpoint(options.out, net, card, golden_input=psnr.golden_input)
     print(f"wrote {options.out}")
+    return 0
+
+
+def _render(options: argparse.Namespace) -> int:
+    sources = find_sources(options.photographs)
+    pictures = render(options.out, options.count, options.seed, sources, side=options.side)
+    for _ in tqdm(pictures, total=options.count, unit="picture"):
+        pass
+    print(f"wrote {options.count} pictures and MANIFEST.csv to {options.out}")
     return 0
 
 
