@@ -28,7 +28,10 @@ def log_config(log_format: str = "line", level: str = "INFO") -> dict[str, objec
             "json": {"()": JsonFormatter},
         },
         "handlers": {"stderr": handler},
-        "loggers": {"uvicorn.access": {"propagate": False}},  # ours knows more
+        "loggers": {
+            "uvicorn.access": {"propagate": False},  # ours knows more
+            "uvicorn.error": {"level": "ERROR"},  # its warnings are of requests, which have lines of their own
+        },
         "root": {"level": level, "handlers": ["stderr"]},
     }
 

@@ -62,6 +62,17 @@ class Caller:
                 await self.reader.readexactly(lengths[0])
             return int(lines[0].split()[1])
 
+    async def rest(self, *, within_s: float = 20) -> tuple[bytes, bool]:
+        """Read until the other side ends; returns what came, and whether it broke off instead of closing."""
+        came = bytearray()
+        async with asyncio.timeout(within_s):
+            try:
+                while piece := await self.reader.read(65536):
+                    came += piece
+            except ConnectionResetError:
+                return bytes(came), True
+        return bytes(came), False
+
     async def closed(self, *, within_s: float = 10) -> bool:
         """Wait until the other side has hung up."""
         async with asyncio.timeout(within_s):
