@@ -30,6 +30,9 @@ SPARE_FILES = 128
 ACCEPTS_A_TURN = 16
 """Connections that the event loop takes before it looks at anything else, such as closing those that are too many."""
 
+WAITING_CONNECTIONS = 1024
+"""Connections that the system keeps until they are taken; it may have a lower limit of its own."""
+
 COMPLAINT_S = 60.0
 """Least time between two log lines that say that no connection can be taken."""
 
@@ -77,7 +80,7 @@ class Server(uvicorn.Server):
         self._loop.set_exception_handler(self._complain)
         await super().startup(sockets)
         for listener in sockets or []:
-            listener.listen(self._life.settings.max_connections)  # how many may wait, whatever a turn takes of them
+            listener.listen(WAITING_CONNECTIONS)  # asyncio has set it to what it takes in a turn
             log.info("listening on %s port %d", *listener.getsockname()[:2])
 
     def end(self) -> None:

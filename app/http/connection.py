@@ -145,6 +145,8 @@ class Connection(H11Protocol):
             request.message_event.set()
         if request is not None and request.response_started:
             self.transport.reset()
+        elif request is not None:
+            self._refuse(lambda: answer_to(BadRequest("the chunks of the body are malformed; check the client")))
         elif (fault := PARSER_FAULTS.get(status)) is not None:
             self._refuse(lambda: http_problem(status, fault))
         else:

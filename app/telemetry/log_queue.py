@@ -59,6 +59,10 @@ class BackgroundLog:
         self._listener = QueueListener(self._lines, handler)
         self._listener.start()
 
+    def close(self) -> None:
+        """Write what is left, however long that takes, and end the thread."""
+        self._listener.stop()
+
     def flush(self, within_s: float) -> None:
         """Wait until all lines are written, unless that takes longer: perhaps nobody reads them."""
         until_s = time.monotonic() + within_s

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
+from fastapi import FastAPI
 
 from app.lifecycle import Lifecycle
 from app.process import Server, listen
@@ -95,10 +96,14 @@ async def until(holds: Callable[[], bool], *, within_s: float = 10, pause_s: flo
 
 
 @asynccontextmanager
-async def serving(life: Lifecycle) -> AsyncIterator[Live]:
-    """Serve until the end of the block; the service need not be ready yet."""
+async def serving(life: Lifecycle, app: FastAPI | None = None) -> AsyncIterator[Live]:
+    """Serve until the end of the block; the service need not be ready yet.
+
+    Args:
+        app: another application than the service's.
+    """
     listener = listen(life.settings.model_copy(update={"port": 0}))
-    server = Server(create_app(life), life)
+    server = Server(app or create_app(life), life)
     server.config.load()
     running = asyncio.create_task(server._serve([listener]))  # without its handling of signals, which belong to pytest
     live = Live(port=listener.getsockname()[1], life=life, server=server, running=running)
