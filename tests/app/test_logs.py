@@ -7,6 +7,7 @@ import json
 import logging
 import logging.config
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TextIO, cast
@@ -137,7 +138,11 @@ def test_a_log_that_nobody_reads_holds_up_nobody_and_says_afterwards_what_was_dr
             told.append(json.loads(log.readline())["message"])
         dropped = int(told[-1].split()[0])
         assert 0 < dropped < 1000
+        reader = threading.Thread(target=log.read)
+        reader.start()
         lines.close()
+        end.close()
+        reader.join()
 
 
 def test_lines_in_the_background_carry_the_request_that_they_belong_to(

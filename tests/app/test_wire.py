@@ -211,8 +211,8 @@ def test_as_many_connections_are_taken_as_files_may_be_open(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = {"soft": 64, "hard": 64}
-    monkeypatch.setattr(process.resource, "getrlimit", lambda kind: (limits["soft"], limits["hard"]))
-    monkeypatch.setattr(process.resource, "setrlimit", lambda kind, both: limits.update(soft=both[0]))
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (limits["soft"], limits["hard"]))
+    monkeypatch.setattr("resource.setrlimit", lambda kind, both: limits.update(soft=both[0]))
     assert process.allow_files(1000) == 32
     assert "ulimit -n" in caplog.text
     caplog.clear()
