@@ -16,33 +16,19 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from fastapi import Depends, FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import Depends, FastAPI, Response
 
 from app import process
 from app.access.keys import Right, new_key
-from app.errors import DeadlinePassed, TooLarge, Unavailable
 from app.http import connection, wire
 from app.http.auth import Access
-from app.http.deadline import Deadlines
-from app.http.entrance import Entrance
-from app.http.problems import add_problem_handlers
 from app.lifecycle import Lifecycle, Phase
 from app.settings import Settings
 from app.telemetry.record import RequestRecord
-from app.telemetry.requests import RequestContext
 from tests.app.live import Caller, Live, calling, serving, until
+from tests.app.plain_app import WHOLE, plain_app
 
 pytestmark = pytest.mark.anyio
-
-WHOLE = bytes(range(256)) * 2**15
-"""More than what the system keeps for a connection."""
-
-ERRORS = {
-    "deadline": DeadlinePassed("too late"),
-    "stop": Unavailable("the service stops", state="draining"),
-    "fault": ArithmeticError("no further"),
-}
 
 
 @pytest.fixture(autouse=True)
@@ -68,41 +54,7 @@ def records() -> list[RequestRecord]:
 
 @pytest.fixture
 def app(life: Lifecycle, records: list[RequestRecord]) -> FastAPI:
-    app = FastAPI()
-    app.state.observers = [records.append]
-    app.add_middleware(Deadlines, default_s=60, most_s=60, below="/")
-    app.add_middleware(Entrance, life=life)
-    app.add_middleware(RequestContext, observers=[records.append])
-    add_problem_handlers(app)
-
-    async def counted() -> AsyncIterator[None]:
-        with life.accept():
-            yield
-
-    @app.get("/whole", dependencies=[Depends(counted)])
-    async def whole(size: int = len(WHOLE)) -> Response:
-        return Response(WHOLE[:size])
-
-    async def pieces(error: Exception | None) -> AsyncIterator[bytes]:
-        yield WHOLE[:100_000]
-        if error is None:
-            await asyncio.Event().wait()
-        else:
-            raise error
-
-    @app.get("/broken/{name}")
-    async def broken(name: str) -> Response:
-        return StreamingResponse(pieces(ERRORS.get(name)))
-
-    @app.post("/refused")
-    async def refused() -> Response:
-        raise TooLarge("not read")
-
-    @app.get("/path")
-    async def path(request: Request) -> str:
-        return f"{request.headers['host']} {request.url.path} {request.url.query}"
-
-    return app
+    return plain_app(life, records)
 
 
 @pytest.fixture
