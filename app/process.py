@@ -27,7 +27,7 @@ DELIVERY_LOOK_S = 0.05
 SPARE_FILES = 128
 """Files for all that is not a connection: weights, libraries, the log."""
 
-ACCEPTS_A_TURN = 16
+ACCEPTS_A_TURN = 4
 """Connections that the event loop takes before it looks at anything else, such as closing those that are too many."""
 
 WAITING_CONNECTIONS = 1024

@@ -133,6 +133,35 @@ async def test_an_error_in_mid_stream_breaks_the_connection_and_the_next_request
     assert (await caller.post("/v1/upscale", content=encoded(noise(5, 5)))).status_code == 200
 
 
+async def test_a_deadline_that_passes_in_mid_stream_breaks_the_connection_and_is_no_failure(
+    live: Live,
+    caller: httpx.AsyncClient,
+    service: UpscaleService,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate = threading.Event()
+
+    def hold(given: int) -> None:
+        if service.scheduler.counters().done_px > 60 * 400:
+            assert gate.wait(20)
+
+    upload = encoded(TALL)
+    after_each_band(service, monkeypatch, hold)
+    connection = await live.connect()
+    head = f"POST /v1/upscale HTTP/1.0\nHost: x\nPrefer: wait=3\nContent-Length: {len(upload)}\n\n"
+    await connection.send(head, upload)
+    answer, reset = await connection.rest()
+    gate.set()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert reset
+    assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
+    metrics = (await caller.get("/metrics")).text
+    counted = 'esrgan_requests_total{model="tiny",outcome="deadline-passed",route="/v1/upscale",status="200"} 1.0'
+    assert counted in metrics
+    await until(lambda: live.life.accepted == 0)
+
+
 async def test_a_caller_that_leaves_in_mid_stream_withdraws_the_rest(
     caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
