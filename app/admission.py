@@ -75,7 +75,7 @@ class UploadMemory:
         self.held_bytes += more_bytes
 
     def _slower(self, held: "Held", excess_bytes: int) -> list["Held"]:
-        """The slowest uploads that free so many bytes; none of them where these do not suffice."""
+        """Find the slowest uploads that free this much; none of them where all together do not."""
         now_s = self._clock()
         old = [other for other in self._reading if now_s - other.began_s >= GRACE_S and other.size_bytes]
         losers: list[Held] = []
@@ -151,7 +151,7 @@ class Held:
             raise self._lost
 
     def complete(self) -> None:
-        """Keep the memory from now on, whoever else wants some: all bytes have come."""
+        """Keep the memory from now on: all bytes have come."""
         self.check_kept()
         self._memory.complete(self)
 

@@ -19,7 +19,7 @@ from app.lifecycle import Lifecycle
 from app.settings import Settings, SettingsError
 
 LAST_BYTES_S = 2
-"""For connections to close, after all answers have been sent."""
+"""Time for connections to close, after all answers have been sent."""
 
 DELIVERY_LOOK_S = 0.05
 """Time between two looks, at the end, whether callers have all of their answers."""
@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
         self._drain.add_done_callback(lambda _: self.end())
 
     async def _drain_and_deliver(self) -> None:
-        """Wait until all is answered and delivered: what the kernel still holds may end with a container."""
+        """Wait for all answers and their delivery: what the kernel still holds may end with a container."""
         until_s = time.monotonic() + self._life.settings.drain_s
         await self._life.drained()
         while self._delivers() and time.monotonic() < until_s:  # noqa: ASYNC110  # the kernel does not signal it

@@ -41,7 +41,7 @@ PARSER_FAULTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionLimits:
-    """What connections may take."""
+    """The limits of connections."""
 
     most: int
     """Open at a time; one more takes the place of the one that has been quiet longest."""
@@ -52,7 +52,7 @@ class ConnectionLimits:
 
 
 class Sending:
-    """How an answer is taken by its caller, from the first byte that had to wait."""
+    """The progress of an answer that its caller takes slowly, from the first byte that had to wait."""
 
     def __init__(self, taken_bytes: int) -> None:
         self._began_s = self._moved_s = time.monotonic()
@@ -132,7 +132,7 @@ class Connection(H11Protocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """Close as soon as the current request is answered; called when the server ends."""
+        """Close after the current answer; called when the server ends."""
         if not self.transport.is_closing():
             super().shutdown()
 

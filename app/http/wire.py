@@ -48,7 +48,7 @@ class Linger:
 
 
 class Wire(asyncio.Transport):
-    """The transport of a connection. It counts, closes without losing the answer, and can break off so that it shows.
+    """The transport of a connection. It counts bytes, closes without losing the answer, and resets on failure.
 
     Args:
         still_coming: tells whether the caller has not sent all of its request yet.
@@ -102,7 +102,7 @@ class Wire(asyncio.Transport):
         self._transport.abort()
 
     def reset(self) -> None:
-        """Break off so that the caller gets an error, and never takes what has come for the whole.
+        """Close at once with an error for the caller, who then never takes a part for the whole.
 
         An orderly close is how an answer without a length ends in HTTP/1.0, so it must not be how one fails.
         """

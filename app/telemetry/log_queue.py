@@ -1,4 +1,4 @@
-"""Lines of the log wait in a queue for a thread that writes them: whoever reads the log slowly holds up no request."""
+"""The log in a thread of its own: a slow reader of the log holds up no request."""
 
 import logging
 import queue

@@ -63,7 +63,7 @@ class RequestContext:
             raise
         except Exception as error:
             if record.answered:
-                _note_cut_off(record, scope, error)  # the connection breaks: all that the caller can still be told
+                _note_cut_off(record, scope, error)  # the server resets the connection
             else:
                 log.exception("%s %s failed", record.method, record.path)
                 await internal_error()(scope, wires.receive, wires.send)

@@ -95,7 +95,7 @@ async def caller(proxy: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def answers(caller: httpx.AsyncClient) -> bool:
-    """Whether the proxy has found the service."""
+    """True once the proxy has found the service."""
     try:
         return (await caller.get("/readyz")).is_success
     except httpx.TransportError:

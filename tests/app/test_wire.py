@@ -1,4 +1,4 @@
-"""What happens to bytes on their way: answers to slow, leaving and still sending callers, and how connections end.
+"""Bytes on their way: answers to slow, leaving and still sending callers, and the end of connections.
 
 The application is a small one, so that only the server is tried.
 """
@@ -48,7 +48,7 @@ async def life(settings: Settings) -> Lifecycle:
 
 @pytest.fixture
 def records() -> list[RequestRecord]:
-    """Of the requests that have ended."""
+    """Records of the requests that have ended."""
     return []
 
 
@@ -288,7 +288,7 @@ async def test_a_caller_that_leaves_while_its_answer_is_sent_has_left(
 
 
 def counted_looks(live: Live, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """What the server has seen since when it looked whether answers are still to be delivered."""
+    """Collect what the server sees when it looks for answers that are still to be delivered."""
     looks: list[bool] = []
     delivers = live.server._delivers
 
