@@ -23,6 +23,9 @@ Anything else that is raised is answered 500 with a fixed text and goes to the l
 from collections.abc import Mapping
 from typing import ClassVar
 
+RETRY_S = 5
+"""By then a service has loaded, or another instance has taken over."""
+
 
 class ServiceError(Exception):
     """An answer to the caller other than a picture."""
@@ -132,9 +135,16 @@ class KeyLimit(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """The service is loading, stopping or broken."""
+    """The service is loading, stopping or broken, or lacks what this request needs.
+
+    Args:
+        state: of the service, where that is the reason: `loading`, `draining` or `broken`.
+    """
 
     status, type, title = 503, "unavailable", "The service cannot take work now"
+
+    def __init__(self, detail: str, *, retry_after_s: int = RETRY_S, state: str | None = None) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s, members={} if state is None else {"state": state})
 
 
 class DeadlinePassed(ServiceError):

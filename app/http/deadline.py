@@ -48,6 +48,8 @@ class Deadlines:
                 answering = True
                 if preferred_s is not None:
                     MutableHeaders(scope=message)["Preference-Applied"] = f"wait={wait_s}"
+            elif not message.get("more_body", False) and not limit.expired():
+                limit.reschedule(None)  # all is made; how slowly its caller may take it is the connection's matter
             await send(message)
 
         limit = asyncio.timeout(wait_s + SLACK_S)

@@ -35,10 +35,11 @@ class Fault(NamedTuple):
 
 INTERNAL = Fault(500, "internal", "Internal error")
 HEAD_TOO_LARGE = Fault(431, "request-header-fields-too-large", "Request Header Fields Too Large")
+NOT_IMPLEMENTED = Fault(501, "not-implemented", "Not Implemented")
 
 Kind = type[ServiceError] | Fault
 
-ANYWHERE: tuple[Kind, ...] = (BadRequest, TooSlow, HEAD_TOO_LARGE, INTERNAL, Unavailable)
+ANYWHERE: tuple[Kind, ...] = (BadRequest, TooSlow, HEAD_TOO_LARGE, INTERNAL, NOT_IMPLEMENTED, Unavailable)
 WITH_KEY: tuple[Kind, ...] = (*ANYWHERE, Unauthorized, Forbidden, KeyLimit)
 WORK: tuple[Kind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
 """For endpoints that let a request in only while there is room, and that have a deadline."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from fastapi import Request
 
@@ -39,7 +40,7 @@ async def read_upload(request: Request, limits: UploadLimits, held: Held) -> Upl
     """Read the body as far as the limits and the memory allow.
 
     Args:
-        held: the memory of this upload, which grows with what is announced or comes.
+        held: the memory of this upload, which grows with what comes.
 
     Raises:
         TooLarge: the request is larger than the limit.
@@ -58,7 +59,7 @@ async def read_upload(request: Request, limits: UploadLimits, held: Held) -> Upl
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
         _check_size(int(announced), limits)
-        held.grow_to(int(announced))
+        held.announce(int(announced))
     body = _parts(request, limits, held)
     upload = await _form(content_type, body) if is_form else Upload(picture=await _joined(body))
     if not upload.picture:
@@ -80,14 +81,17 @@ async def _parts(request: Request, limits: UploadLimits, held: Held) -> AsyncGen
     while True:
         enough_s = began_s + min(limits.whole_s, limits.idle_s + size_bytes / limits.bytes_per_s)
         try:
-            async with asyncio.timeout_at(min(enough_s, loop.time() + limits.idle_s)):
-                part = await anext(parts, None)
+            async with asyncio.timeout_at(min(enough_s, loop.time() + limits.idle_s)) as timeout:
+                with held.interrupting(partial(timeout.reschedule, 0)):
+                    part = await anext(parts, None)
         except TimeoutError as error:
+            held.check_kept()
             raise TooSlow(
                 f"{size_bytes} bytes of the body came within {loop.time() - began_s:.1f} s; send all within "
                 f"{limits.whole_s:g} s, at least {limits.bytes_per_s} bytes/s, without a pause of {limits.idle_s:g} s"
             ) from error
         if part is None:
+            held.complete()
             return
         size_bytes += len(part)
         _check_size(size_bytes, limits)

@@ -33,6 +33,7 @@ def log_config(log_format: str = "line", level: str = "INFO") -> dict[str, objec
             # Their warnings are about what strangers send, which our own line tells in fewer words.
             "python_multipart": {"level": "ERROR"},
             "opentelemetry.trace": {"level": "ERROR"},
+            "uvicorn.error": {"level": "ERROR"},  # its warnings are of requests, which have lines of their own
         },
         "root": {"level": level, "handlers": ["stderr"]},
     }
