@@ -2,8 +2,8 @@
 
 The header's metadata says `format`, `architecture`, `scale`, `channels`, `blocks`, `growth`, `inputs`, `unshuffle`,
 `padding_mode`, `name`, `recipe`, `steps`, `data`, `licence`, `source`, `metrics` (JSON: set -> measure -> value) and
-`created`. Next to the weights are `golden.input` and `golden.output`, uint8 RGB (3, H, W): a small picture and what this
-network makes of it in float32.
+`created`. Next to the weights are `golden.input` and `golden.output`, uint8 RGB (3, H, W): a small picture and the
+output of this network for it in float32.
 """
 
 import json

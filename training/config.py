@@ -33,8 +33,9 @@ class OptimiserConfig:
     halve_at: tuple[int, ...] = ()
     """Steps at which the learning rate is halved; empty: see `decay_steps`."""
     decay_steps: int = 0
-    """Steps at the end over which the learning rate falls in a line to zero; it is constant before, so that a run may
-    be continued with more steps. 0: it falls along half a cosine, from the warm-up to the end."""
+    """Steps at the end over which the learning rate falls in a line to zero, at most all after the warm-up. It is
+    constant before, so that a run may be continued with more steps. 0: it falls along half a cosine, from the warm-up
+    to the end."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's two decays; the paper's by default."""
 
@@ -61,7 +62,7 @@ class OptimiserConfig:
         if self.halve_at:
             return self.learning_rate * 0.5 ** sum(step >= halving for halving in self.halve_at)
         if self.decay_steps:
-            return self.learning_rate * min(1.0, (steps - step) / self.decay_steps)
+            return self.learning_rate * min(1.0, (steps - step) / min(self.decay_steps, steps - self.warmup_steps))
         done = (step - self.warmup_steps) / (steps - self.warmup_steps)
         return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
@@ -131,7 +132,7 @@ class TrainingConfig:
     recipe: str
     """Name of the recipe that made this config."""
     starts_from: str | None = None
-    """The recipe whose generator this run goes on from; None: from new weights, unless some are given."""
+    """The recipe whose generator this run begins with; None: new weights, unless some are given."""
     generator: RRDBConfig
     steps: int
     batch: int
@@ -208,7 +209,7 @@ class TrainingConfig:
         return isinstance(fields, dict) and mine == {name: value for name, value in fields.items() if name in mine}
 
     def identity(self) -> str:
-        """Write the fields that must not change while a run goes on: all but its length and what it reports."""
+        """Write the fields that must not change when a run is continued: all but its length and what it reports."""
         fields = asdict(self)
         return json.dumps({name: value for name, value in fields.items() if name not in CHANGEABLE}, indent=2)
 

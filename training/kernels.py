@@ -172,13 +172,6 @@ def draw_blur_kernels(config: BlurConfig, count: int, chance: numpy.random.Gener
     return _pulses_where(is_skipped, torch.stack(families)[kind, torch.arange(count)])
 
 
-def draw_sinc_kernels(probability: float, count: int, chance: numpy.random.Generator) -> Tensor:
-    """A sinc filter for each of `count` pictures, or at times one that changes nothing: like `draw_blur_kernels`."""
-    size_px = torch.from_numpy(chance.choice(_SIZES_PX, count))
-    cutoff = torch.from_numpy(chance.uniform(math.pi / 3, math.pi, count))
-    return _pulses_where(chance.random(count) >= probability, sinc_kernels(cutoff, size_px))
-
-
 def blur(pictures: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each picture with its own kernel, mirrored at the border.
 
@@ -195,4 +188,5 @@ def blur(pictures: Tensor, kernels: Tensor) -> Tensor:
     size = padded.shape[-2:]
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernels[:, None], s=size)
     # The product is the convolution, delayed by the kernel's centre: its first 20 rows and columns wrap around.
-    return torch.fft.irfft2(spectrum, s=size)[..., -height:, -width:]
+    blurred: Tensor = torch.fft.irfft2(spectrum, s=size)[..., -height:, -width:]
+    return blurred

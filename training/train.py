@@ -58,19 +58,22 @@ class Run:
 
     @property
     def state_file(self) -> Path:
-        """Where the run can be gone on from."""
+        """The file that a resumed run continues from."""
         return self.out / "state.pt"
 
 
 def refuse_finished(out: Path, config: TrainingConfig) -> None:
-    """Check, before any work, that a run may be made in `out`, or gone on with.
+    """Check, before any work, that a run may be made or continued in `out`.
 
     Raises:
         StateError: `out` holds another run, or this one is finished.
     """
     target = out / f"{config.name}.safetensors"
     if target.exists():
-        raise StateError(f"{target} exists: that run is finished; choose another --out or remove the folder")
+        raise StateError(
+            f"{target} exists: that run is finished; choose another --out or remove the folder. To train it further, "
+            "move the file away and give more --steps"
+        )
     written = out / "config.json"
     if written.exists() and not config.continues(written.read_text(encoding="utf-8")):
         raise StateError(f"{out} holds a run with other settings; choose another --out or remove the folder")
@@ -89,6 +92,10 @@ def train(run: Run) -> Path:
     run.out.mkdir(parents=True, exist_ok=True)
     state = load_state(run.state_file, run.config.identity())
     if state:
+        if (done := state["steps"]["done"]) > run.config.steps:
+            raise StateError(
+                f"{run.out} holds a run of {done} steps already; give --steps {done} or more to continue it"
+            )
         run.steps.restore(state["steps"])
         run.report(f"continuing after step {run.steps.done} of {run.config.steps}")
         if state["photographs"] != run.photographs.fingerprint:
@@ -121,7 +128,7 @@ def _watched(run: Run, state: dict[str, Any] | None) -> PSNR:
             if finished or steps.done % config.log_every == 0:
                 rate = config.optimiser.rate_at(steps.done - 1, config.steps)
                 journal.write_losses(steps.done, learning_rate=rate, skipped=steps.skipped)
-            if run.validation and (finished or steps.done % config.validate_every == 0):
+            if any(run.validation.values()) and (finished or steps.done % config.validate_every == 0):
                 scores = _validated(run, journal, bicubic)
             if finished or time.monotonic() - saved > SAVE_EVERY_S:
                 save_state(run.state_file, _state(run, journal))
