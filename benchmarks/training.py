@@ -79,7 +79,7 @@ def report(config: TrainingConfig, kinds: list[Kind], seconds: list[float], wher
         speed = f"{kind.passes * flop / s / 1e9:.0f}" if kind.passes else ""
         yield f"| {kind.name} | {s:.4f} | {1 / s:.2f} | {px / s / 1e3:.1f} | {speed} | {seconds[0] / s:.2f} x |"
     yield (
-        f"\nGFLOP/s: 2 x {config.generator.macs_per_low_res_px:,} multiply-adds of the generator's convolutions for an LR px, "
+        f"\nGFLOP/s: 2 x {config.generator.macs_per_low_res_px:,} multiply-adds of the generator for an LR px, "
         "times 3 for a step: forward, and backward twice as much."
     )
     full_s = next(s for kind, s in zip(kinds, seconds, strict=True) if kind.name.startswith(WHOLE))

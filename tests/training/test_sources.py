@@ -222,8 +222,8 @@ UPLOADS = replace(CONFIG, crop_px=6, batch=4, degradation=ALL_DAMAGED)
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """Photographs in which a region of an upload fits: 22 low-res px and more."""
-    for number, (height, width) in enumerate([(101, 130), (96, 90)]):
+    """Photographs in which the region of an upload fits: 28 low-res px and more."""
+    for number, (height, width) in enumerate([(121, 130), (120, 114)]):
         save(textured(height, width, number), tmp_path / f"{number}.png")
     return tmp_path
 
