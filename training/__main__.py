@@ -33,7 +33,7 @@ OTHERS = (
     ("evaluate", evaluate.add_options, evaluate.run, "measure weight files next to bicubic"),
     ("interpolate", interpolate.add_options, interpolate.run, "write a generator between a PSNR and a GAN one"),
 )
-"""Commands besides the recipes: name, what adds its options, what runs it, and a line of help."""
+"""The commands that are no recipes: name, what adds its options, what runs it, and a line of help."""
 
 
 def main(arguments: list[str] | None = None) -> int:

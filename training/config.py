@@ -1,4 +1,4 @@
-"""What a training run is: one frozen dataclass, written beside what it made."""
+"""The config of a training run: one frozen dataclass, written next to the weights that it made."""
 
 import json
 import math
@@ -19,7 +19,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """How the weights of one network are moved, and how far at each step.
+    """The optimiser of one network, and its step size at each step.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -143,7 +143,7 @@ class TrainingConfig:
     losses: LossConfig = field(default_factory=LossConfig)
     discriminator: DiscriminatorConfig | None = None
     degradation: UploadConfig | None = None
-    """How low-res pictures are made; None: MATLAB's bicubic, as the published benchmarks do."""
+    """The damage of low-res pictures; None: MATLAB's bicubic, as in the published benchmarks."""
     ema_decay: float = 0.999
     """The exported weights are an exponential moving average of the trained ones with this decay."""
     validate_every: int
@@ -173,7 +173,7 @@ class TrainingConfig:
 
     @property
     def learns_damage(self) -> bool:
-        """Whether the low-res pictures are more than reduced ones."""
+        """True if some low-res pictures are damaged, not only reduced."""
         return self.degradation is not None and self.degradation.clean_share < 1
 
     def _check_crop(self, discriminator: DiscriminatorConfig) -> None:

@@ -1,4 +1,4 @@
-"""Measures weight files as the literature does, beside bicubic, picture by picture.
+"""Measure weight files as the literature does, next to bicubic, picture by picture.
 
 PSNR and SSIM on Y with `scale` px cut from every border, LPIPS on RGB, NIQE on Y, all on what the service would answer;
 and the colour shift, which none of them sees.
@@ -33,7 +33,7 @@ Upscale = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What one picture, or the mean of a set, gave; None where a measure does not apply."""
+    """Measures of one picture, or their means over a set; None where a measure does not apply."""
 
     psnr_y: float
     """dB; higher is nearer to the original."""
@@ -54,7 +54,7 @@ FORMATS = (".2f", ".4f", ".4f", ".2f", ".2f")
 
 @dataclass(frozen=True, kw_only=True)
 class SetScores:
-    """What one generator made of one set."""
+    """Scores of one generator on one set."""
 
     set: str
     generator: str
@@ -67,7 +67,7 @@ class SetScores:
 
 
 def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
-    """The pictures of a set: `HR` and `LRbicX4` where the folder has them, else its pictures, reduced by bicubic.
+    """Read the pairs of a set: `HR` and `LRbicX4` where the folder has them, else its originals, reduced by bicubic.
 
     Raises:
         DataError: there is no picture, one is too small to be measured, or a low-res one has the wrong size.
@@ -161,7 +161,7 @@ def bicubic(scale: int) -> Upscale:
 
 
 def as_service(upscaler: Upscaler | ReliableUpscaler) -> Upscale:
-    """What the service answers: the same code, device and number format."""
+    """Upscale as the service does: the same code, device and number format."""
 
     def upscale(low_res: Tensor) -> Tensor:
         pixels = upscaler.upscale(low_res.permute(1, 2, 0)[None].contiguous().numpy())

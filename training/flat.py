@@ -27,7 +27,7 @@ Colours = NDArray[numpy.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class FlatScores:
-    """How far one generator moves flat colours, in levels of 255."""
+    """Errors of one generator on flat colours, in levels of 255."""
 
     generator: str
     colours: int

@@ -51,7 +51,7 @@ def check_shares(name: str, shares: tuple[float, ...], count: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class BlurConfig:
-    """How blur kernels are drawn; the defaults are those of the paper's first blur.
+    """Ranges that blur kernels are drawn from; the defaults are those of the paper's first blur.
 
     Raises:
         ValueError: a probability or a range makes no sense.
@@ -120,7 +120,7 @@ def plateau_kernels(sigma_px: Tensor, angle: Tensor, beta: Tensor, size_px: Tens
 
 
 def sinc_kernels(cutoff: Tensor, size_px: Tensor) -> Tensor:
-    """Circular low-pass filters w J1(w r) / (2 pi r), which ring beside edges (the paper's equation 6).
+    """Circular low-pass filters w J1(w r) / (2 pi r), which ring next to edges (the paper's equation 6).
 
     Args:
         cutoff: float64 (N,), w: the highest frequency that passes, in radians per px; pi is the highest there is.

@@ -34,7 +34,7 @@ PSNR = dict[Damage, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run is made of; see `train`."""
+    """The parts of a run; see `train`."""
 
     steps: Steps
     photographs: Photographs
@@ -48,7 +48,7 @@ class Run:
 
     @property
     def config(self) -> TrainingConfig:
-        """What decides the outcome."""
+        """The config, which decides the outcome."""
         return self.steps.config
 
     @property
@@ -204,7 +204,7 @@ def _export(run: Run, scores: PSNR) -> Path:
 
 
 def _golden_input(run: Run) -> Tensor:
-    """A small real picture for the self-test of whoever loads the weights: uint8 RGB (3, <= 32, <= 40)."""
+    """Choose a small real picture for the self-test of the weight file: uint8 RGB (3, <= 32, <= 40)."""
     for pairs in run.validation.values():
         if pairs:
             return pairs[0].low_res[:, :32, :40].contiguous()

@@ -40,7 +40,7 @@ _SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
 @dataclass(frozen=True, kw_only=True)
 class FileConfig:
-    """How a picture is compressed.
+    """The file that a picture is compressed to.
 
     Raises:
         ValueError: a probability or a range makes no sense.
@@ -79,20 +79,20 @@ class UploadConfig:
     """Size at the first compression, relative to the low-res size."""
     blur_probability: float = 0.55
     blur: BlurConfig = field(default_factory=lambda: BlurConfig(sinc_probability=0.06, sigma_px=(0.3, 3.2)))
-    """Of the lens, before the reduction; in high-res pixels."""
+    """The blur of the lens, before the reduction; in high-res pixels."""
     noise_probability: float = 0.5
     noise_levels: tuple[float, float] = (0.7, 16.0)
     """Standard deviation of the noise in levels of 255; small ones are drawn more often (evenly in the logarithm)."""
     grey_probability: float = 0.35
-    """How often the noise is the same in the three colours."""
+    """Share of the noise that is the same in the three colours."""
     soft_probability: float = 0.3
-    """How often the noise is blurred, as demosaicking and noise reduction in cameras leave it."""
+    """Share of the noise that is blurred, as demosaicking and noise reduction in cameras leave it."""
     sharpen_probability: float = 0.2
     sharpen_amount: tuple[float, float] = (0.2, 1.2)
     """Strength of the unsharp mask that cameras and web services apply after the reduction."""
     file: FileConfig = FileConfig()
     recolour_probability: float = 0.4
-    """How often a high-res picture gets other colours first; see `training.recolour`."""
+    """Share of the high-res pictures that get other colours first; see `training.recolour`."""
 
     def __post_init__(self) -> None:
         for name in ("clean_share", "twice_share"):
