@@ -242,7 +242,8 @@ def _gaussian_blur(picture: Tensor, sigma_px: float) -> Tensor:
 
 def _compress(picture: Tensor, config: FileConfig, rng: numpy.random.Generator) -> Tensor:
     """Encode and decode float levels (1, 3, H, W) by the real encoders."""
-    quality = round(rng.triangular(config.quality[0], config.typical_quality, config.quality[1]))
+    least, most = config.quality
+    quality = round(rng.triangular(least, config.typical_quality, most)) if least < most else most
     if rng.random() < config.webp_share:
         return encoded(_levels(picture)[0], "WEBP", quality=quality, method=2)[None].float()
     subsampling = str(rng.choice(_SUBSAMPLINGS, p=config.subsampling_shares))
