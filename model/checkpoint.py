@@ -126,7 +126,8 @@ def reference_output(net: RRDBNet, picture: Tensor) -> Tensor:
     """The whole picture at once in the network's own number format: uint8 RGB (3, H, W) -> (3, s * H, s * W)."""
     weight = net.conv_first.weight
     upscaled: Tensor = net(picture[None].to(weight) / 255)[0]
-    return upscaled.float().mul(255).round().clamp(0, 255).to(torch.uint8)
+    # Repeated borders leave channels last, which a weight file cannot hold.
+    return upscaled.float().mul(255).round().clamp(0, 255).to(torch.uint8).contiguous()
 
 
 def _save(path: Path, tensors: dict[str, Tensor], config: RRDBConfig, card: Card) -> None:
