@@ -35,7 +35,7 @@ def test_the_maps_are_left_alone() -> None:
     assert all(torch.equal(one, other) for one, other in zip(features, maps(3, 2), strict=True))
 
 
-@pytest.mark.parametrize(("height", "width"), [(3, 4), (1, 1), (1, 3), (2, 1)])
+@pytest.mark.parametrize(("height", "width"), [(3, 3), (1, 1), (1, 3), (2, 1)])
 def test_the_gradient_is_right(height: int, width: int) -> None:
     features = [one.requires_grad_() for one in maps(2, 1, height=height, width=width, dtype=torch.float64)]
     assert torch.autograd.gradcheck(pad_by_repeating, features)

@@ -180,7 +180,7 @@ def test_a_run_that_learns_from_uploads_is_measured_on_every_kind(
 ) -> None:
     assert main(command(tiny_real_x4, pictures, tmp_path / "run", "--validation", pictures)) == 0
     metrics = read_checkpoint(tmp_path / "run" / "tiny-real-x4.safetensors").card.metrics
-    assert list(metrics) == [f"validation, {damage}" for damage in DAMAGES]
+    assert set(metrics) == {f"validation, {damage}" for damage in DAMAGES}
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step 4: ")]
     assert [damage for damage in DAMAGES if f"{damage} " in line] == list(DAMAGES)
 

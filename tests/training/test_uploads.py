@@ -99,11 +99,10 @@ def test_a_clean_upload_is_matlabs_bicubic_bit_for_bit() -> None:
 
 
 def test_as_many_uploads_are_clean_as_the_share_says() -> None:
-    high_res = textured(44, 44)
-    plain = shrink_bicubic(high_res, 4)
-    noisy = config(clean_share=0.2, noise_probability=1.0)
-    clean = sum(torch.equal(degrade_upload(high_res, 4, noisy, rng(seed)), plain) for seed in range(400))
-    assert 50 < clean < 110  # 80 expected, deviation 8
+    high_res = textured(11, 11)
+    noisy = config(clean_share=0.2, noise_probability=1.0, soft_probability=0.0)
+    clean = sum(torch.equal(degrade_upload(high_res, 1, noisy, rng(seed)), high_res) for seed in range(300))
+    assert 36 < clean < 84  # 60 expected, deviation 7
 
 
 def test_without_damage_there_remains_the_resize() -> None:
@@ -173,9 +172,9 @@ def test_noise_of_one_channel_is_added_to_all() -> None:
 
 def test_the_mean_colour_survives_on_average() -> None:
     high_res = smooth(96, 96)
-    made = torch.stack([degrade_upload(high_res, 4, UploadConfig(clean_share=0), rng(seed)) for seed in range(40)])
+    made = torch.stack([degrade_upload(high_res, 4, UploadConfig(clean_share=0), rng(seed)) for seed in range(24)])
     drift = made.float().mean(dim=(0, 2, 3)) - high_res.float().mean(dim=(1, 2))
-    assert drift.abs().max() < 1
+    assert drift.abs().max() < 1.2
 
 
 def shift_px(one: Tensor, other: Tensor) -> tuple[float, float]:
@@ -194,13 +193,13 @@ def test_the_shift_of_a_picture_is_measured() -> None:
 
 def test_an_upload_lies_where_its_original_does() -> None:
     shifts = []
-    for seed in range(40):
-        high_res = smooth(192, 160, seed)
+    for seed in range(24):
+        high_res = smooth(160, 128, seed)
         low_res = degrade_upload(high_res, 4, UploadConfig(clean_share=0), rng(seed))
         shifts.append(shift_px(low_res, shrink_bicubic(high_res, 4)))
     down, right = zip(*shifts, strict=True)
-    assert abs(sum(down) / 40) < 0.02
-    assert abs(sum(right) / 40) < 0.02
+    assert abs(sum(down) / 24) < 0.025
+    assert abs(sum(right) / 24) < 0.025
     assert max(map(abs, down + right)) < 0.25  # the shift of single pictures is noise, or that of one drawn kernel
 
 
@@ -243,11 +242,11 @@ def test_qualities_are_drawn_over_the_whole_range_and_most_often_near_the_typica
 
     monkeypatch.setattr(uploads, "encoded", note)
     high_res = torch.zeros(3, 11, 11, dtype=torch.uint8)
-    for seed in range(1500):
+    for seed in range(600):
         degrade_upload(high_res, 1, config(file=FileConfig(probability=1)), rng(seed))
-    assert len(drawn) == 1500
-    assert 25 <= min(drawn) < 32
-    assert 94 < max(drawn) <= 97
+    assert len(drawn) == 600
+    assert 25 <= min(drawn) < 35
+    assert 92 < max(drawn) <= 97
     near, far = (sum(abs(quality - centre) <= 5 for quality in drawn) for centre in (78, 40))
     assert near > 2 * far
 
@@ -275,7 +274,7 @@ def crops_of(count: int, crop_px: int, damage: UploadConfig) -> tuple[Tensor, Te
 
 
 def test_the_grid_of_a_file_lies_at_every_phase_of_a_crop_alike() -> None:
-    low_res, _ = crops_of(160, 32, HARSH)
+    low_res, _ = crops_of(96, 32, HARSH)
     for lines in (low_res, low_res.transpose(2, 3)):
         shares = [block_steps(lines, phase) for phase in range(8)]
         assert max(shares) < 1.25  # 1.5 and more where every grid begins in the corner
@@ -299,14 +298,14 @@ CLEAN_COLOURS = config(clean_share=1.0)
 
 
 def test_a_crop_is_a_piece_of_its_region_at_any_of_the_places_of_a_grid() -> None:
-    rows, columns = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="ij")
-    region = torch.stack((rows, columns, 0 * rows)).byte().repeat_interleave(2, 1).repeat_interleave(2, 2)
-    count = 300
-    crop = degrade_crops([region] * count, 32, 2, CLEAN_COLOURS, [rng(number) for number in range(count)])[1]
+    rows, columns = torch.meshgrid(torch.arange(20), torch.arange(20), indexing="ij")
+    region = torch.stack((rows, columns, 0 * rows)).byte()
+    count = 160
+    crop = degrade_crops([region] * count, 4, 1, CLEAN_COLOURS, [rng(number) for number in range(count)])[1]
     tops, lefts = crop[:, 0, 0, 0].tolist(), crop[:, 1, 0, 0].tolist()
     assert set(tops) == set(lefts) == set(range(GRID_PX + 1))
     for place, (top, left) in enumerate(zip(tops, lefts, strict=True)):
-        assert torch.equal(crop[place], region[:, 2 * top : 2 * top + 64, 2 * left : 2 * left + 64])
+        assert torch.equal(crop[place], region[:, top : top + 4, left : left + 4])
 
 
 def test_a_crop_depends_on_its_own_draw_alone() -> None:
