@@ -19,7 +19,11 @@ from app.library.entry import State
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError, read_settings
 from app.telemetry.collector import open_traces
+from app.telemetry.log_queue import BackgroundLog
 from app.telemetry.logs import log_config
+
+LAST_LINES_S = 2.0
+"""For the last lines of the log to be written."""
 
 USAGE = "usage: python -m app [check | health | openapi | key NAME [OPTION=VALUE …]]; settings come from ESRGAN_*"
 
@@ -46,16 +50,23 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(settings: Settings) -> int:
+    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
+    # Of odd uploads. Here and not around each decoding, since filters belong to the process and decoders to threads.
+    warnings.filterwarnings("ignore", module="PIL")
+    lines = BackgroundLog()
+    try:
+        return _serve_until_stopped(settings)
+    finally:
+        lines.flush(LAST_LINES_S)
+
+
+def _serve_until_stopped(settings: Settings) -> int:
     from app.lifecycle import Lifecycle
     from app.process import Server, allow_files, listen
     from app.server import create_app
 
-    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says of its life is said better by ours
-    # Of odd uploads. Here and not around each decoding, since filters belong to the process and decoders to threads.
-    warnings.filterwarnings("ignore", module="PIL")
     listener = listen(settings)  # a busy port is told at once
-    allow_files(settings.max_connections)
+    settings = settings.model_copy(update={"max_connections": allow_files(settings.max_connections)})
     life = Lifecycle(settings, lambda: _build(settings), failed=lambda: server.end())
     server = Server(create_app(life, open_traces()), life)
     server.run(sockets=[listener])

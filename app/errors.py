@@ -9,6 +9,7 @@
     ├── NotAcceptable         406  Accept names no format that answers may have
     ├── TooLarge              413  too many bytes or pixels
     ├── UnsupportedFormat     415  not an image format that we take
+    ├── UnsupportedEncoding   415  a compressed or encoded body
     ├── Unprocessable         422  a corrupt image, or a parameter out of its range
     ├── QueueFull             429  with Retry-After
     ├── KeyLimit              429  with Retry-After
@@ -21,6 +22,9 @@ Anything else that is raised is answered 500 with a fixed text and goes to the l
 
 from collections.abc import Mapping
 from typing import ClassVar
+
+RETRY_S = 5
+"""By then a service has loaded, or another instance has taken over."""
 
 
 class ServiceError(Exception):
@@ -103,6 +107,15 @@ class UnsupportedFormat(ServiceError):
     status, type, title = 415, "unsupported-format", "The upload is not an image format that is accepted"
 
 
+class UnsupportedEncoding(ServiceError):
+    """The body is compressed or encoded, e.g. with gzip."""
+
+    status, type, title = 415, "unsupported-encoding", "The body's encoding is not accepted"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Accept-Encoding": "identity"})  # RFC 9110, section 12.5.3
+
+
 class Unprocessable(ServiceError):
     """A corrupt image, or a parameter out of its range."""
 
@@ -122,9 +135,16 @@ class KeyLimit(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """The service is loading, stopping or broken."""
+    """The service is loading, stopping or broken, or lacks what this request needs.
+
+    Args:
+        state: of the service, where that is the reason: `loading`, `draining` or `broken`.
+    """
 
     status, type, title = 503, "unavailable", "The service cannot take work now"
+
+    def __init__(self, detail: str, *, retry_after_s: int = RETRY_S, state: str | None = None) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s, members={} if state is None else {"state": state})
 
 
 class DeadlinePassed(ServiceError):

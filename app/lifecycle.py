@@ -35,9 +35,6 @@ WHY = {
 }
 """What callers are told where requests are not welcome."""
 
-RETRY_S = 5
-"""By then it has loaded, or another instance has taken over."""
-
 
 class Lifecycle:
     """Loads the service while the port is open already, counts what was accepted, and ends in good order.
@@ -145,7 +142,7 @@ class Lifecycle:
             self._service.close()
 
     def _unavailable(self) -> Unavailable:
-        return Unavailable(WHY[self.phase], retry_after_s=RETRY_S, members={"state": self.phase.value})
+        return Unavailable(WHY[self.phase], state=self.phase.value)
 
     async def _stop_scheduler(self) -> None:
         if self._service is not None:

@@ -39,6 +39,9 @@ They are those that invent nothing; who wants invented texture names a model of 
 MEMORY_RETRY_S = 30
 """When a picture that did not fit into memory may be tried again: by then other pictures have left it."""
 
+WIDE_PX = 4096
+"""Width at which the memory of a stream is measured: the padding left and right hardly counts."""
+
 LEAST_WARM_UP_PX = 32
 """Side of the first picture that warms a network up; each further one has twice the side."""
 
@@ -233,5 +236,5 @@ def _info(name: str, upscaler: ReliableUpscaler, checkpoint: AnyCheckpoint) -> M
         licence=checkpoint.card.licence,
         metrics=checkpoint.card.metrics,
         whole_picture_px=upscaler.most_px,
-        state_bytes_per_column=upscaler.state_bytes(planes=1, width=1),
+        state_bytes_per_column=upscaler.state_bytes(planes=1, width=WIDE_PX) // WIDE_PX,
     )

@@ -18,7 +18,8 @@ from app.http.headers import SecureHeaders
 from app.http.health import health_routes
 from app.http.metrics import metrics_routes
 from app.http.models import model_routes, reload_routes
-from app.http.openapi import problems
+from app.http.openapi import problems, servers
+from app.http.paths import HeadAsGet, Prefix
 from app.http.problems import add_problem_handlers
 from app.http.upscale import upscale_routes
 from app.lifecycle import Lifecycle
@@ -56,14 +57,18 @@ def create_app(life: Lifecycle, traces: "Traces | None" = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # ours has a policy
         redoc_url=None,
+        redirect_slashes=False,  # a redirect names the Host that the caller sent, and http behind a proxy with TLS
+        servers=servers(life.settings.root_path),
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours knows stages, and what a px is
     )
     app.state.observers = observers  # of those that the server refuses before they get here, too
     # The last one added is the first to see a request.
     app.add_middleware(Deadlines, default_s=life.settings.wait_s, most_s=life.settings.max_wait_s, below=WORK)
     app.add_middleware(Entrance, life=life)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestContext, observers=observers)
     app.add_middleware(SecureHeaders)
+    app.add_middleware(Prefix, prefix=life.settings.root_path)
     add_problem_handlers(app)
     access = Access(life.settings)
     with_key = [Depends(access.demand(Right.UPSCALE))]

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from app.errors import TooLarge
 from app.library.library import Library
 from app.library.network import ModelInfo, Network
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
-from app.pictures.encode import FORMATS, AnswerFormat, encoded, layout_of
+from app.pictures.encode import FORMATS, AnswerFormat, chosen_format, encoded, layout_of
 from app.pictures.finish import Finish
 from app.pictures.in_thread import in_thread
 from app.pictures.limits import Limits
@@ -60,11 +60,12 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a caller asks of an answer beside the model."""
+    """Wishes of a caller for an answer, apart from the model."""
 
     scale: float | None = None
     """At least 1, at most the model's, which it is if absent."""
-    format: AnswerFormat = FORMATS["png"]
+    formats: Sequence[AnswerFormat] = (FORMATS["png"],)
+    """Formats that the caller accepts, the preferred one first; see `app.pictures.encode.chosen_format`."""
     quality: int | None = None
     """1 to 100; see `app.pictures.encode.encoded`."""
     metadata: MetadataRule = "keep"
@@ -80,7 +81,7 @@ class Wanted:
 
     def by_rows(self, model: ModelInfo) -> bool:
         """Whether rows of the answer can leave while later ones are still to be made."""
-        return self.format.name == "png" and self.scale in (None, model.scale) and not self.colour_lock
+        return self.formats[0].name == "png" and self.scale in (None, model.scale) and not self.colour_lock
 
 
 DEFAULTS = Wanted()
@@ -158,8 +159,9 @@ class UpscaleService:
         )
         record.took("decode", decode_s)
         record.width_px, record.height_px, record.runs = picture.width, picture.height, wanted.runs
-        height, width = (round(side * (wanted.scale or model.scale)) for side in (picture.height, picture.width))
-        layout = layout_of(picture, wanted.format, height=height, width=width)
+        height, width = (scaled_px(side, wanted.scale or model.scale) for side in (picture.height, picture.width))
+        form = chosen_format(wanted.formats, picture, height=height, width=width)
+        layout = layout_of(picture, form, height=height, width=width)
         finish = Finish(picture, model.scale, layout, colour_lock=wanted.colour_lock)
         submitted_s = time.monotonic()
         job = Job(network=network, planes=picture.planes, ensemble=wanted.ensemble)
@@ -168,7 +170,7 @@ class UpscaleService:
         async with self.scheduler.submit(work, place) as ticket:
             waiting, working = _Timer(), _Timer()
             rows = self._finished(waiting.of(ticket), finish)
-            pieces = working.of(encoded(rows, layout, wanted.format, self._codecs, quality=wanted.quality))
+            pieces = working.of(encoded(rows, layout, form, self._codecs, quality=wanted.quality))
 
             def timings_s() -> Mapping[str, float]:
                 encode_s = working.seconds - waiting.seconds
@@ -176,9 +178,7 @@ class UpscaleService:
 
             try:
                 async with aclosing(pieces):
-                    yield Answer(
-                        pieces=pieces, format=wanted.format, model=model, frames=picture.frames, timings_s=timings_s
-                    )
+                    yield Answer(pieces=pieces, format=form, model=model, frames=picture.frames, timings_s=timings_s)
             finally:
                 queue_s = ticket.queue_s if ticket.infer_s else time.monotonic() - submitted_s  # it may still wait
                 record.took("queue", queue_s, began_s=submitted_s)
@@ -239,6 +239,11 @@ class UpscaleService:
             return call(), time.perf_counter() - began_s
 
         return await asyncio.get_running_loop().run_in_executor(self._codecs, timed)
+
+
+def scaled_px(side_px: int, scale: float) -> int:
+    """A side of an answer. Halves are rounded up, as JavaScript's Math.round does, so that callers can predict it."""
+    return math.floor(side_px * scale + 0.5)
 
 
 def memory_bytes(header: Header, scale: int, *, by_rows: bool = False, ensemble: bool = False) -> int:

@@ -1,15 +1,23 @@
 """Every setting of the service. Each comes from the environment as `ESRGAN_` and its name in capitals."""
 
+import difflib
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "ESRGAN_"
 SHIPPED_MODELS = Path(__file__).parent.parent / "model" / "weights"
+
+SERVICE_LINK = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+"""Names, after the prefix, of variables by which Kubernetes describes a Service whose name begins with esrgan."""
+
+SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
+"""Begins the value of such a variable that is named `..._PORT`, and of no setting."""
 
 
 class SettingsError(Exception):
@@ -23,6 +31,11 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 listens on all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    root_path: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path below which a proxy shows the service, such as /pictures; empty: none that has to be known.",
+    )
     keys: Path | None = Field(default=None, description="File of API keys, see `python -m app key`; empty: no keys.")
     allow_anonymous: bool = Field(
         default=False, description="Serve callers without keys on another address than this machine's own, too."
@@ -119,6 +132,13 @@ class Settings(BaseSettings):
         default=30, ge=0, description="Seconds that accepted work has to finish after a signal to stop."
     )
 
+    @field_validator("port", mode="before")
+    @classmethod
+    def _ignore_service_address(cls, value: object) -> object:
+        """Keep the default where Kubernetes has set ESRGAN_PORT, for a Service that is named esrgan."""
+        is_address = isinstance(value, str) and SERVICE_ADDRESS.match(value)
+        return cls.model_fields["port"].default if is_address else value
+
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the service."""
@@ -128,6 +148,12 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
 
+def _links(name: str, value: str) -> bool:
+    """True for a variable that describes another service and is no setting of this one."""
+    rest = name.upper().removeprefix(PREFIX)
+    return bool(SERVICE_LINK.fullmatch(rest) or (rest.endswith("_PORT") and SERVICE_ADDRESS.match(value)))
+
+
 def read_settings() -> Settings:
     """Read the environment.
 
@@ -135,9 +161,15 @@ def read_settings() -> Settings:
         SettingsError: one line per setting that is unknown or wrong, or keys are missing where they should not be.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    found = {name for name in os.environ if name.upper().startswith(PREFIX)}
-    if unknown := sorted(name for name in found if name.upper() not in known):
-        raise SettingsError(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}")
+    found = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
+    if unknown := sorted(
+        name for name, value in found.items() if name.upper() not in known and not _links(name, value)
+    ):
+        close = {
+            name for unknown_name in unknown for name in difflib.get_close_matches(unknown_name.upper(), known, n=1)
+        }
+        hint = f"did you mean {', '.join(sorted(close))}? " if close else ""
+        raise SettingsError(f"unknown setting {', '.join(unknown)}; {hint}the settings are {', '.join(sorted(known))}")
     try:
         settings = Settings()
     except ValidationError as error:

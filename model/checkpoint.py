@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model.dialects import LARGEST_SIZE, refuse_other_shapes
 from model.errors import WeightsError as WeightsError
-from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
+from model.rrdb import PaddingMode, RRDBConfig, RRDBNet, places_with_margin
 from model.tensor_files import read_tensors
 
 FORMAT = "esrgan-serve/1"
@@ -123,10 +123,19 @@ def record_metrics(path: Path, metrics: Metrics) -> None:
 
 @torch.inference_mode()
 def reference_output(net: RRDBNet, picture: Tensor) -> Tensor:
-    """The whole picture at once in the network's own number format: uint8 RGB (3, H, W) -> (3, s * H, s * W)."""
-    weight = net.conv_first.weight
-    upscaled: Tensor = net(picture[None].to(weight) / 255)[0]
-    # Repeated borders leave channels last, which a weight file cannot hold.
+    """Upscale a whole picture at once in the network's own number format, as `model.upscaler` does it.
+
+    Args:
+        picture: uint8 RGB (3, H, W).
+
+    Returns:
+        uint8 RGB (3, scale * H, scale * W).
+    """
+    weight, config = net.conv_first.weight, net.config
+    rows, columns = (torch.tensor(places_with_margin(side, config)) for side in picture.shape[1:])
+    seen = picture[:, rows[:, None], columns]
+    first, (height, width) = config.scale * config.margin_px, (config.scale * side for side in picture.shape[1:])
+    upscaled: Tensor = net(seen[None].to(weight) / 255)[0, :, first : first + height, first : first + width]
     return upscaled.float().mul(255).round().clamp(0, 255).to(torch.uint8).contiguous()
 
 

@@ -76,12 +76,12 @@ def convolve(
 ) -> None:
     """Write skip + alpha * leaky_relu(conv(window) + bias) into `target`.
 
-    The window holds one pixel of padding on every side. The first call for a class of sizes compiles and times several kernels; later ones neither wait nor allocate, so that
-    a CUDA graph can capture them.
+    The window holds one pixel of padding on every side. The first call for a class of sizes compiles and times several
+    kernels; later ones neither wait nor allocate, so that a CUDA graph can capture them.
 
     Args:
-        window: (N, C_in, R + 2, W + 2) float16, bfloat16 or float32 (slow, for tests), channels last: the stride of C is
-            1, all others are free.
+        window: (N, C_in, R + 2, W + 2) float16, bfloat16 or float32 (slow, for tests), channels last: the stride of C
+            is 1, all others are free.
         weight: made from the convolution in the window's number format.
         target: (N, C_out, R, W), channels last, of any float format; may lie in the window's buffer, in channels that
             the window does not have.

@@ -28,6 +28,9 @@ INPUTS = (1, 3, 4)
 
 UNSHUFFLES = (1, 2, 4)
 
+MARGIN_PX = 8
+"""Mirrored pixels around a picture for networks that pad with zeros: so far in, a frame of zeros no longer shows."""
+
 PaddingMode = Literal["zeros", "replicate"]
 PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
 
@@ -66,6 +69,11 @@ class RRDBConfig:
             raise ValueError(f"scale is 3 with unshuffle {self.unshuffle}; such networks enlarge by powers of two")
 
     @property
+    def margin_px(self) -> int:
+        """Mirrored pixels that the network needs around a picture; its answer is cut by as many, times `scale`."""
+        return MARGIN_PX if self.padding_mode == "zeros" else 0
+
+    @property
     def enlargements(self) -> tuple[int, ...]:
         """The factors by which the picture grows behind the trunk, in order: 2, 2 for scale 4."""
         return (3,) if self.scale == 3 else (2,) * ((self.scale * self.unshuffle).bit_length() - 1)
@@ -97,6 +105,19 @@ class RRDBConfig:
         first = self.inputs * self.unshuffle**2 * self.channels
         macs: int = 9 * (first + 3 * self.blocks * dense + square + upsampling + last)
         return self.passes * macs // self.unshuffle**2
+
+
+def places_with_margin(length: int, config: RRDBConfig) -> list[int]:
+    """Choose the pixels of one axis that a network is to see: mirrored ones on both sides, in whole squares.
+
+    Returns:
+        `length` + 2 * margin_px indices or a few more, a multiple of `unshuffle`. The border itself is repeated once,
+        as in 1 0 0 1 2 2 1.
+    """
+    margin, size = config.margin_px, config.unshuffle
+    padded = -(-(length + 2 * margin) // size) * size
+    places = (place % (2 * length) for place in range(-margin, padded - margin))
+    return [min(place, 2 * length - 1 - place) for place in places]
 
 
 class Conv3x3(nn.Conv2d):

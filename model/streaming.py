@@ -223,20 +223,24 @@ def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver) -> list[S
     return stages
 
 
-def state_bytes_per_column(net: RRDBNet) -> int:
-    """Memory that a stream holds from band to band for each px of its width: halo rows, and rows on the skip paths."""
+def state_bytes(net: RRDBNet, width: int) -> int:
+    """Memory that a stream holds from band to band: halo rows, and rows on the skip paths.
+
+    Args:
+        width: of the picture, a multiple of the network's `unshuffle`.
+    """
     config = net.config
-    exact = torch.float32.itemsize
-    channel, trunk_row = net.conv_body.weight.element_size(), config.channels * exact
-    features = config.channels + 4 * config.growth
+    exact, channel = torch.float32.itemsize, net.conv_body.weight.element_size()
+    width //= config.unshuffle
+    trunk_row = config.channels * exact * width
     waiting = DENSE_LAG * trunk_row if net.conv_body.weight.dtype is torch.bfloat16 else 0
-    dense = (DENSE_LAG + 1) * features * channel + waiting
-    lag = 3 * DENSE_LAG
-    trunk = config.blocks * (3 * dense + lag * trunk_row) + (config.blocks * lag + 1) * trunk_row
-    widths = list(accumulate(config.enlargements, operator.mul, initial=1))
-    enlarged, entered = sum(widths) + widths[-1], config.inputs * config.unshuffle**2
-    convolutions = enlarged * config.channels * channel + entered * exact + widths[-1] * trunk_row
-    return config.passes * (trunk + 2 * convolutions) // config.unshuffle
+    dense = (DENSE_LAG + 1) * (config.channels + 4 * config.growth) * channel * (width + 2) + waiting
+    trunk = config.blocks * (3 * dense + BLOCK_LAG * trunk_row) + (config.blocks * BLOCK_LAG + 1) * trunk_row
+    sides = list(accumulate(config.enlargements, operator.mul, initial=1))
+    feature_rows = sum(side * width + 2 for side in (*sides, sides[-1])) * config.channels * channel
+    first_row = config.inputs * config.unshuffle**2 * exact * (width + 2)
+    last_row = config.channels * exact * (sides[-1] * width + 2)
+    return config.passes * (trunk + 2 * (feature_rows + first_row + last_row))
 
 
 def upscale_batch(

@@ -13,8 +13,8 @@ from torch import Tensor
 from model.convolution import Convolver
 from model.device import band_px, best_device, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
-from model.rrdb import RRDBNet, mirrored
-from model.streaming import GRID_ROWS, state_bytes_per_column, upscale_batch, upscale_rows
+from model.rrdb import RRDBNet, places_with_margin
+from model.streaming import GRID_ROWS, state_bytes, upscale_batch, upscale_rows
 from model.transfer import Download, Pixels, transfer_for
 from model.trial import best_convolver, best_dtype
 from model.workspace import Workspace
@@ -76,7 +76,7 @@ class Upscaler:
 
     def state_bytes(self, planes: int, width: int) -> int:
         """Memory on the device that a stream of this width holds from band to band."""
-        return planes * width * state_bytes_per_column(self._net)
+        return planes * state_bytes(self._net, width)
 
     @property
     def memory_bytes(self) -> int:
@@ -110,19 +110,19 @@ class Upscaler:
             The next rows of the result, (N, some rows or none, scale * W, 3).
         """
         at_once = self._on_grid(band_rows or self.band_rows(picture))
-        entire = self._mirrored(picture)
-        bands = (self._to_input(entire[:, top : top + at_once]) for top in range(0, entire.shape[1], at_once))
-        rows = self._rows(bands, at_once)
+        rows = self._rows(map(self._to_input, self._bands(picture, at_once)), at_once)
         height, width = (self.scale * side for side in picture.shape[1:3])
         leaving: deque[_Result] = deque()
-        done = 0
+        done = -self._margin_px  # rows of the answer so far; those of the margin come before it
         while True:
             # Entered for each band anew: a generator must not keep inference mode on while its caller runs.
             with torch.inference_mode(), memory_errors():
                 if (band := next(rows, None)) is not None:
-                    band = band[:, :, : height - done, :width]
-                    made = self._quantised(band, picture.dtype)
-                    self._check(made, picture[:, done // self.scale : -(-(done + band.shape[2]) // self.scale)])
+                    first, end = max(0, done), max(0, min(height, done + band.shape[2]))
+                    made = self._quantised(
+                        self._without_margin(band[:, :, first - done : end - done], width), picture.dtype
+                    )
+                    self._check(made, picture[:, first // self.scale : -(-end // self.scale)])
                     done += band.shape[2]
                     leaving.append(made)
                 ready = leaving and (band is None or len(leaving) > self._transfer.ahead)
@@ -137,15 +137,16 @@ class Upscaler:
         return numpy.concatenate(list(self.stream(picture)), axis=1)
 
     def _together(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        entire = [self._mirrored(picture) for picture in pictures]
+        entire = [next(self._bands(picture, None)) for picture in pictures]
         sizes = [p.shape[1:3] for p in entire for _ in range(len(p))]
         planes = _padded(entire, sizes)
         with torch.inference_mode(), memory_errors():
             parts = self._upscaled(planes, sizes).split([len(p) for p in pictures])
-            made = [
-                self._quantised(part[:, :, : p.shape[1] * self.scale, : p.shape[2] * self.scale], p.dtype)
-                for part, p in zip(parts, pictures, strict=True)
-            ]
+            made = []
+            for part, picture in zip(parts, pictures, strict=True):
+                height, width = (self.scale * side for side in picture.shape[1:3])
+                rows = part[:, :, self._margin_px : self._margin_px + height]
+                made.append(self._quantised(self._without_margin(rows, width), picture.dtype))
             for result, picture in zip(made, pictures, strict=True):
                 self._check(result, picture)
             return [result.download() for result in made]
@@ -161,12 +162,25 @@ class Upscaler:
             return self._captured(batch, *filled)
         return upscale_batch(self._net, batch, *filled, workspace=self._workspace, convolve=self._convolve)
 
-    def _mirrored(self, picture: Pixels) -> Pixels:
-        """A picture whose sides the network's `unshuffle` divides: mirrored pixels at its right and bottom."""
-        for axis in (1, 2):
-            if picture.shape[axis] % self._net.config.unshuffle:
-                picture = picture.take(mirrored(picture.shape[axis], self._net.config.unshuffle), axis)
-        return picture
+    @property
+    def _margin_px(self) -> int:
+        """Rows and columns of the network's output around the answer."""
+        return self.scale * self._net.config.margin_px
+
+    def _bands(self, picture: Pixels, at_once: int | None) -> Iterator[Pixels]:
+        """Cut (N, H, W, 3) into bands of rows, with the margin that the network needs around the picture.
+
+        Args:
+            at_once: rows of a band; None: all of them.
+        """
+        rows, columns = (places_with_margin(side, self._net.config) for side in picture.shape[1:3])
+        at_once = at_once or len(rows)
+        for top in range(0, len(rows), at_once):
+            yield picture.take(rows[top : top + at_once], axis=1).take(columns, axis=2)
+
+    def _without_margin(self, rows: Tensor, width: int) -> Tensor:
+        """Cut (N, 3, R, W) to the columns of the answer."""
+        return rows[:, :, :, self._margin_px : self._margin_px + width]
 
     def _on_grid(self, rows: int) -> int:
         """Round up to rows that end on the grid of every convolution, so that their number changes nothing."""

@@ -1,4 +1,4 @@
-"""python -m training RECIPE | doctor | evaluate | interpolate; `--help` after any of them lists its options."""
+"""python -m training RECIPE | doctor | evaluate | interpolate | render; `--help` after any lists its options."""
 
 import argparse
 import sys
@@ -7,11 +7,13 @@ from collections.abc import Callable
 from model.errors import WeightsError
 from model.interpolation import InterpolationError
 from model.reliable import SelfTestError
-from training.commands import doctor, evaluate, interpolate, train
+from training.commands import doctor, evaluate, interpolate, render, train
 from training.config import ConfigError
 from training.data import DataError
 from training.perceptual import VGGError
 from training.recipes import RECIPES
+from training.rendered.render import RenderError
+from training.rendered.sources import SourcesError
 from training.state import StateError
 from training.steps import DivergedError
 
@@ -20,7 +22,9 @@ MISTAKES = (
     DataError,
     DivergedError,
     InterpolationError,
+    RenderError,
     SelfTestError,
+    SourcesError,
     StateError,
     VGGError,
     WeightsError,
@@ -32,6 +36,7 @@ OTHERS = (
     ("doctor", doctor.add_options, doctor.run, "name every picture that would harm a run"),
     ("evaluate", evaluate.add_options, evaluate.run, "measure weight files next to bicubic"),
     ("interpolate", interpolate.add_options, interpolate.run, "write a generator between a PSNR and a GAN one"),
+    ("render", render.add_options, render.run, "pictures of text, screens, charts and drawings to train on"),
 )
 """The commands that are no recipes: name, what adds its options, what runs it, and a line of help."""
 
@@ -49,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train and measure generators.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="RECIPE | doctor | evaluate | interpolate")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="RECIPE | COMMAND")
     for name, recipe in RECIPES.items():
         description = recipe.__doc__ or ""
         command = commands.add_parser(

@@ -35,6 +35,8 @@ MIN_SIDE_PX = RADIUS_PX + 1
 """Shortest side of a low-res picture: a border can only be mirrored into a picture that is wider than it."""
 
 _METHODS = ("area", "bilinear", "bicubic")
+_METHOD_SHARES = (0.2, 0.2, 0.6)
+_ANTIALIASED_SHARE = 0.95
 _SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
 
@@ -71,27 +73,27 @@ class UploadConfig:
         ValueError: a probability or a range makes no sense.
     """
 
-    clean_share: float = 0.2
+    clean_share: float = 0.25
     """Share of the pictures that are reduced by MATLAB's bicubic and not damaged at all."""
-    twice_share: float = 0.3
+    twice_share: float = 0.15
     """Share of the damaged pictures that were compressed at a larger size first, then reduced and compressed again."""
     twice_factor: tuple[float, float] = (1.0, 2.5)
     """Size at the first compression, relative to the low-res size."""
-    blur_probability: float = 0.55
-    blur: BlurConfig = field(default_factory=lambda: BlurConfig(sinc_probability=0.06, sigma_px=(0.3, 3.2)))
+    blur_probability: float = 0.35
+    blur: BlurConfig = field(default_factory=lambda: BlurConfig(sinc_probability=0.06, sigma_px=(0.3, 2.8)))
     """The blur of the lens, before the reduction; in high-res pixels."""
-    noise_probability: float = 0.5
-    noise_levels: tuple[float, float] = (0.7, 16.0)
+    noise_probability: float = 0.4
+    noise_levels: tuple[float, float] = (0.7, 14.0)
     """Standard deviation of the noise in levels of 255; small ones are drawn more often (evenly in the logarithm)."""
     grey_probability: float = 0.35
     """Share of the noise that is the same in the three colours."""
     soft_probability: float = 0.3
     """Share of the noise that is blurred, as demosaicking and noise reduction in cameras leave it."""
-    sharpen_probability: float = 0.2
-    sharpen_amount: tuple[float, float] = (0.2, 1.2)
+    sharpen_probability: float = 0.1
+    sharpen_amount: tuple[float, float] = (0.2, 1.0)
     """Strength of the unsharp mask that cameras and web services apply after the reduction."""
     file: FileConfig = FileConfig()
-    recolour_probability: float = 0.4
+    recolour_probability: float = 0.25
     """Share of the high-res pictures that get other colours first; see `training.recolour`."""
 
     def __post_init__(self) -> None:
@@ -207,8 +209,8 @@ def _reduce(picture: Tensor, height: int, width: int, rng: numpy.random.Generato
     """Resize float (1, 3, H, W) by a drawn method; without antialiasing at times, as browsers and old phones do it."""
     if picture.shape[2:] == (height, width):
         return picture
-    method = str(rng.choice(_METHODS))
-    antialias = method != "area" and rng.random() < 0.85
+    method = str(rng.choice(_METHODS, p=_METHOD_SHARES))
+    antialias = method != "area" and rng.random() < _ANTIALIASED_SHARE
     return functional.interpolate(picture, size=(height, width), mode=method, antialias=antialias)
 
 

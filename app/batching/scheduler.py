@@ -152,7 +152,7 @@ class Scheduler(Generic[Input, Output]):
     @contextmanager
     def _admitting(self) -> Iterator[None]:
         if self._stopping or not self.alive:
-            raise Unavailable("the service is stopping; send the picture again in a few seconds", retry_after_s=5)
+            raise self._unavailable("the service takes no more work; send the picture again in a few seconds")
         try:
             yield
         except QueueFull:
@@ -179,7 +179,10 @@ class Scheduler(Generic[Input, Output]):
             log.critical("the scheduler has ended", exc_info=True)  # readiness follows `alive`
         finally:
             text = "the service stopped before this picture was finished; send it again"
-            self._queue.settle_all(lambda: Unavailable(text))
+            self._queue.settle_all(lambda: self._unavailable(text))
+
+    def _unavailable(self, text: str) -> Unavailable:
+        return Unavailable(text, state="draining" if self._stopping else "broken")
 
     def _device_wants_more(self) -> bool:
         if not self._flying:

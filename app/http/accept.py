@@ -1,41 +1,46 @@
-"""The header Accept -> the format of an answer (RFC 9110, section 12.5.1)."""
+"""The header Accept -> the formats that an answer may have (RFC 9110, section 12.5.1)."""
 
 import re
+from collections.abc import Iterator, Sequence
 
 from app.errors import NotAcceptable
+from app.http.fields import parameter, split
 from app.pictures.encode import FORMATS, AnswerFormat
 
-_RANGE = re.compile(r"\s*(?P<type>[\w.+*-]+)\s*/\s*(?P<subtype>[\w.+*-]+)\s*(?P<parameters>(;.*)?)", re.DOTALL)
-_WEIGHT = re.compile(r";\s*q\s*=\s*(?P<q>[01](\.\d{0,3})?)\s*(;|$)", re.IGNORECASE)
+_QVALUE = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
 
 
-def accepted_format(accept: str) -> AnswerFormat:
-    """The format that a caller likes best; of equally liked ones the best, which is PNG. Nonsense is passed over.
+def accepted_formats(accept: str) -> Sequence[AnswerFormat]:
+    """The formats that a caller accepts, the preferred one first; of equal ones the best, which is PNG.
+
+    Malformed members are ignored, and a header without a sound one accepts everything.
 
     Raises:
         NotAcceptable: the header rules out every format.
     """
     weights = dict(_weights(accept))
     if not weights:
-        return FORMATS["png"]
-    best = max(FORMATS.values(), key=lambda form: _weight(form.media_type, weights))
-    if not _weight(best.media_type, weights):
+        return list(FORMATS.values())
+    weighed = {name: _weight(form.media_type, weights) for name, form in FORMATS.items()}
+    accepted = [form for name, form in FORMATS.items() if weighed[name] > 0]
+    if not accepted:
         offered = ", ".join(form.media_type for form in FORMATS.values())
         raise NotAcceptable(f"Accept: {accept[:200]} allows none of {offered}; allow one of these or leave it out")
-    return best
+    return sorted(accepted, key=lambda form: -weighed[form.name])
 
 
-def _weights(accept: str) -> list[tuple[tuple[str, str], float]]:
-    weights = []
-    for part in accept.split(","):
-        if found := _RANGE.fullmatch(part):
-            q = _WEIGHT.search(found["parameters"])
-            weights.append(((found["type"].lower(), found["subtype"].lower()), min(float(q["q"]), 1) if q else 1.0))
-    return weights
+def _weights(accept: str) -> Iterator[tuple[tuple[str, str], float]]:
+    for member in split(accept, ","):
+        media_range, *parameters = split(member, ";")
+        kind, slash, subtype = media_range.lower().partition("/")
+        if not (kind and slash and subtype):
+            continue
+        q = next((value for name, value in map(parameter, parameters) if name == "q"), "1")
+        yield (kind.strip(), subtype.strip()), min(float(q), 1.0) if _QVALUE.fullmatch(q) else 1.0
 
 
 def _weight(media_type: str, weights: dict[tuple[str, str], float]) -> float:
-    """That of the most specific range which covers the type; 0 where none does."""
+    """The weight of the most specific range that covers the type; 0 where none does."""
     kind, subtype = media_type.split("/")
     ranges = ((kind, subtype), (kind, "*"), ("*", "*"))
     return next((weights[covered] for covered in ranges if covered in weights), 0.0)

@@ -1,5 +1,6 @@
-"""Who a request comes from, and whether its key allows what it asks: decided before a byte of its body is read."""
+"""Checks who sends a request and whether the key allows it, before a byte of the body is read."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
@@ -18,6 +19,12 @@ HEADER = "X-Api-Key"
 _BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="A key, where the service demands one.")
 _API_KEY = APIKeyHeader(name=HEADER, auto_error=False, scheme_name="key", description="The same, in its own header.")
 
+FORWARDED = re.compile(
+    r"via|(x-)?forwarded(-.+)?|x-original-.+|x-real-ip|(x-)?client-ip|x-cluster-client-ip|x-envoy-.+|x-amzn-trace-id"
+    r"|(true-client|cf-connecting|fastly-client|fly-client)-ip|cdn-loop"
+)
+"""Names of headers by which proxies say that they pass on another's request."""
+
 Demand = Callable[..., AsyncIterator[None]]
 
 
@@ -25,7 +32,8 @@ class Access:
     """The door to the endpoints.
 
     Without keys anybody may do anything, as long as the service listens on this machine alone; beyond that nobody
-    may administer it.
+    may administer it. A request that has come through a proxy may be from anywhere, so without keys it neither
+    administers nor reads the metrics, wherever the service listens.
 
     Raises:
         SettingsError: the file of keys cannot be used.
@@ -36,13 +44,13 @@ class Access:
         self._local = settings.is_local
 
     def demand(self, right: Right) -> Demand:
-        """The dependency of endpoints that need this right; their request counts for its key until it is answered."""
+        """The dependency of endpoints that need this right. A request counts for its key until the answer has ended."""
 
         async def admitted(
             request: Request, bearer: Annotated[object, Depends(_BEARER)], key: Annotated[object, Depends(_API_KEY)]
         ) -> AsyncIterator[None]:
             if self._keyring is None:
-                self._check_anonymous(right)
+                self._check_anonymous(right, request)
                 yield
                 return
             known = _known(self._keyring, request)
@@ -62,7 +70,14 @@ class Access:
 
         return admitted
 
-    def _check_anonymous(self, right: Right) -> None:
+    def _check_anonymous(self, right: Right, request: Request) -> None:
+        if right is Right.UPSCALE:
+            return
+        if proxied := next(filter(FORWARDED.fullmatch, request.headers), None):
+            raise Forbidden(
+                f"without keys nobody may {right.value} through a proxy, and the request has the header {proxied}; "
+                "set ESRGAN_KEYS, or ask the service directly"
+            )
         if right is Right.ADMINISTER and not self._local:
             raise Forbidden(f"without keys nobody may {right.value} over the network; set ESRGAN_KEYS")
 
@@ -75,7 +90,7 @@ def _known(keyring: Keyring, request: Request) -> Key:
 
 
 def _token(request: Request) -> str:
-    # Another scheme beside our own header is a proxy's business.
+    # Another scheme next to our own header is a proxy's business.
     bearers = (value.partition(" ") for value in request.headers.getlist("Authorization"))
     tokens = [token.strip() for scheme, _, token in bearers if scheme.lower() == "bearer"]
     tokens += request.headers.getlist(HEADER)

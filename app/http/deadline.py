@@ -1,23 +1,15 @@
-"""How long a caller waits: `Prefer: wait=SECONDS` of RFC 7240, kept over everything that is done for the request."""
+"""Deadlines that callers set with `Prefer: wait=SECONDS` (RFC 7240), over all the work for a request."""
 
 import asyncio
-import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DeadlinePassed
+from app.http.fields import parameter, split
 from app.http.problems import answer_to
-
-PREFERENCE = re.compile(
-    r"""\s*(?P<name>[!#$%&'*+.^_`|~\w-]+)            # a token
-    \s*(?:=\s*(?P<value>"(?:[^"\\]|\\.)*"|[^\s",;]*))?  # its value, if any
-    (?:\s*;[^",]*(?:"(?:[^"\\]|\\.)*"[^",]*)*)?\s*      # its parameters, which `wait` has none of
-    (?:,|$)""",
-    re.VERBOSE | re.ASCII,
-)
 
 SLACK_S = 0.1
 """The scheduler keeps the same deadline and knows how far it has come, so it is given the time to say so."""
@@ -56,6 +48,8 @@ class Deadlines:
                 answering = True
                 if preferred_s is not None:
                     MutableHeaders(scope=message)["Preference-Applied"] = f"wait={wait_s}"
+            elif not message.get("more_body", False) and not limit.expired():
+                limit.reschedule(None)  # all is made; how slowly its caller may take it is the connection's matter
             await send(message)
 
         limit = asyncio.timeout(wait_s + SLACK_S)
@@ -69,10 +63,11 @@ class Deadlines:
             await answer_to(late)(scope, receive, send_applied)
 
 
-def preferred_wait_s(fields: Sequence[str]) -> int | None:
-    """The seconds of the first preference `wait` among those of all `Prefer` fields; what is malformed is ignored."""
-    for found in PREFERENCE.finditer(",".join(fields)):
-        if found["name"].lower() == "wait":
-            value = (found["value"] or "").strip('"')
-            return int(value) if value.isdecimal() and value.isascii() and len(value) < 10 else None
+def preferred_wait_s(fields: Iterable[str]) -> int | None:
+    """The seconds of the first preference `wait` in all `Prefer` fields, if there is one and it is a whole number."""
+    for field in fields:
+        for preference in split(field, ","):
+            name, value = parameter(next(split(preference, ";")))
+            if name == "wait":
+                return int(value) if value.isdecimal() and value.isascii() and len(value) < 10 else None
     return None

@@ -66,5 +66,6 @@ def _refusal_of_head(scope: Scope) -> Response | None:
     if {b"transfer-encoding", b"content-length"} <= {
         name for name, _ in headers
     }:  # two proxies may read it in two ways
-        return answer_to(BadRequest("the request has both Content-Length and Transfer-Encoding; send one of them"))
+        text = "the request has both Content-Length and Transfer-Encoding; send one of them"
+        return answer_to(BadRequest(text, headers={"Connection": "close"}))  # what follows may be another's request
     return None

@@ -3,7 +3,10 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
+from app.http.fields import parameter, split
 from app.telemetry.metrics import Metrics
+
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def metrics_routes(metrics: Metrics) -> APIRouter:
@@ -18,7 +21,17 @@ def metrics_routes(metrics: Metrics) -> APIRouter:
     )
     async def read(request: Request) -> Response:
         """In Prometheus's text format, or in OpenMetrics' where `Accept` asks for it."""
-        encode, media_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, media_type = choose_encoder(OPEN_METRICS if _accepts_open_metrics(request) else "")
         return Response(encode(metrics.registry), headers={"Content-Type": media_type})
 
     return routes
+
+
+def _accepts_open_metrics(request: Request) -> bool:
+    # prometheus_client raises TypeError where a version is not a number.
+    for member in split(",".join(request.headers.getlist("accept")), ","):
+        media_type, *parameters = split(member, ";")
+        version = dict(map(parameter, parameters)).get("version", "1.0.0")
+        if (media_type.lower(), version) == ("application/openmetrics-text", "1.0.0"):
+            return True
+    return False

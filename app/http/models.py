@@ -1,11 +1,13 @@
 """GET /v1/models: what can be asked for."""
 
+from collections.abc import Mapping
 from typing import Self
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.http.openapi import RELOAD, problems
+from app.http.problems import encodable
 from app.library.entry import Entry, State
 from app.library.pairs import Pair
 from app.lifecycle import Lifecycle
@@ -40,16 +42,20 @@ class ModelEntry(BaseModel):
         return cls(
             name=entry.name,
             state=entry.state,
-            reason=entry.reason,
+            reason=entry.reason and encodable(entry.reason),
             sha256=info and info.sha256,
             scale=info and info.scale,
-            licence=info and (info.licence or None),
-            metrics=info and {name: dict(measures) for name, measures in info.metrics.items()},
+            licence=info and (encodable(info.licence) or None),
+            metrics=info and {encodable(name): _encodable(measures) for name, measures in info.metrics.items()},
             device=info and info.device,
             precision=info and info.precision,
             memory_bytes=entry.memory_bytes,
             fidelity=pair and FidelityRange(psnr=pair.psnr, gan=pair.gan),
         )
+
+
+def _encodable(measures: Mapping[str, float]) -> dict[str, float]:
+    return {encodable(name): value for name, value in measures.items()}
 
 
 class ModelList(BaseModel):

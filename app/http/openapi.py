@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of answers: every status of an endpoint, and the problems that it may be."""
+"""Answers in the OpenAPI document: every status of an endpoint, and the problems that it stands for."""
 
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from app.errors import (
     Unauthorized,
     Unavailable,
     Unprocessable,
+    UnsupportedEncoding,
     UnsupportedFormat,
 )
 from app.http.problems import MEDIA_TYPE, problem_type
@@ -34,15 +35,23 @@ class Fault(NamedTuple):
 
 INTERNAL = Fault(500, "internal", "Internal error")
 HEAD_TOO_LARGE = Fault(431, "request-header-fields-too-large", "Request Header Fields Too Large")
+NOT_IMPLEMENTED = Fault(501, "not-implemented", "Not Implemented")
 
 Kind = type[ServiceError] | Fault
 
-ANYWHERE: tuple[Kind, ...] = (BadRequest, TooSlow, HEAD_TOO_LARGE, INTERNAL, Unavailable)
+ANYWHERE: tuple[Kind, ...] = (BadRequest, TooSlow, HEAD_TOO_LARGE, INTERNAL, NOT_IMPLEMENTED, Unavailable)
 WITH_KEY: tuple[Kind, ...] = (*ANYWHERE, Unauthorized, Forbidden, KeyLimit)
 WORK: tuple[Kind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
-"""Of what is let in only while there is room, and has a deadline."""
+"""For endpoints that let a request in only while there is room, and that have a deadline."""
 
-UPSCALE: tuple[Kind, ...] = (NoSuchModel, NotAcceptable, TooLarge, UnsupportedFormat, Unprocessable)
+UPSCALE: tuple[Kind, ...] = (
+    NoSuchModel,
+    NotAcceptable,
+    TooLarge,
+    UnsupportedFormat,
+    UnsupportedEncoding,
+    Unprocessable,
+)
 RELOAD: tuple[Kind, ...] = (NoSuchModel, Unprocessable)
 
 REQUEST_ID = {"X-Request-Id": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}}}
@@ -68,6 +77,14 @@ PREFER = {
     "schema": {"type": "string"},
     "example": "wait=30",
 }
+
+
+def servers(root_path: str) -> list[dict[str, Any]]:
+    """The address of the API: at the prefix that is set, else at the place of the document itself.
+
+    So the page at /docs works below any prefix that a proxy removes, without trusting a header for it.
+    """
+    return [{"url": root_path or ".", "description": "This service."}]
 
 
 def problems(kinds: tuple[Kind, ...]) -> Responses:

@@ -49,6 +49,11 @@ def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = N
     return _problem(status, title.lower().replace(" ", "-"), title, detail, headers)
 
 
+def encodable(text: str) -> str:
+    """Text in which bytes of a file name that are not UTF-8 are escaped, so that it can be sent as UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _problem(
     status: int,
     kind: str,
@@ -58,7 +63,7 @@ def _problem(
     members: Mapping[str, object] | None = None,
 ) -> JSONResponse:
     current_record().problem = kind
-    body = {"type": problem_type(kind), "title": title, "status": status, "detail": detail}
+    body = {"type": problem_type(kind), "title": title, "status": status, "detail": encodable(detail)}
     return JSONResponse(body | dict(members or {}), status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -75,9 +80,9 @@ async def _invalid_parameters(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    detail = (
-        f"{request.method} {request.url.path[:200]}: {HTTPStatus(error.status_code).phrase}; /docs lists what there is"
-    )
+    path = request.scope["path"]  # request.url is made from the header Host too, which may be anything
+    hint = "leave out the slash at the end" if path.endswith("/") and path != "/" else "/docs lists what there is"
+    detail = f"{request.method} {path[:200]}: {HTTPStatus(error.status_code).phrase}; {hint}"
     return http_problem(error.status_code, detail, error.headers)
 
 

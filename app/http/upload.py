@@ -1,20 +1,17 @@
-"""What a request sends: the picture as the multipart field `image` or as the raw body, and parameters beside it."""
+"""Reads a request: the picture as the multipart field `image` or as the raw body, and parameters next to it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from fastapi import Request
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.admission import Held
-from app.errors import BadRequest, TooLarge, TooSlow
+from app.errors import BadRequest, TooLarge, TooSlow, UnsupportedFormat
+from app.http.form import FIELD, Form, check_encoding
 
-FIELD = "image"
-
-MOST_FIELDS = 32
-"""Form fields beside the picture; more than there are parameters, so that a wrong one is told by its name."""
+FORM = "multipart/form-data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,21 +40,28 @@ async def read_upload(request: Request, limits: UploadLimits, held: Held) -> Upl
     """Read the body as far as the limits and the memory allow.
 
     Args:
-        held: the memory of this upload, which grows with what is announced or comes.
+        held: the memory of this upload, which grows with what comes.
 
     Raises:
         TooLarge: the request is larger than the limit.
         TooSlow: it comes too slowly.
         QueueFull: other uploads fill the memory.
         BadRequest: no picture in it, or broken multipart.
+        UnsupportedFormat: multipart of another kind than a form.
+        UnsupportedEncoding: the body is compressed or encoded.
     """
+    check_encoding("Content-Encoding", ",".join(request.headers.getlist("content-encoding")))
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    is_form = media_type == FORM
+    if media_type.startswith("multipart/") and not is_form:
+        raise UnsupportedFormat(f"Content-Type: {media_type[:100]} is not taken; send {FORM} or the raw body")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
         _check_size(int(announced), limits)
-        held.grow_to(int(announced))
+        held.announce(int(announced))
     body = _parts(request, limits, held)
-    is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
-    upload = await _parse_form(request, body, limits) if is_form else Upload(picture=await _joined(body))
+    upload = await _form(content_type, body) if is_form else Upload(picture=await _joined(body))
     if not upload.picture:
         raise BadRequest(f"the request holds no picture; send it as the multipart field {FIELD!r} or as the raw body")
     return upload
@@ -77,14 +81,17 @@ async def _parts(request: Request, limits: UploadLimits, held: Held) -> AsyncGen
     while True:
         enough_s = began_s + min(limits.whole_s, limits.idle_s + size_bytes / limits.bytes_per_s)
         try:
-            async with asyncio.timeout_at(min(enough_s, loop.time() + limits.idle_s)):
-                part = await anext(parts, None)
+            async with asyncio.timeout_at(min(enough_s, loop.time() + limits.idle_s)) as timeout:
+                with held.interrupting(partial(timeout.reschedule, 0)):
+                    part = await anext(parts, None)
         except TimeoutError as error:
+            held.check_kept()
             raise TooSlow(
                 f"{size_bytes} bytes of the body came within {loop.time() - began_s:.1f} s; send all within "
                 f"{limits.whole_s:g} s, at least {limits.bytes_per_s} bytes/s, without a pause of {limits.idle_s:g} s"
             ) from error
         if part is None:
+            held.complete()
             return
         size_bytes += len(part)
         _check_size(size_bytes, limits)
@@ -99,24 +106,7 @@ async def _joined(body: AsyncGenerator[bytes, None]) -> bytes:
     return bytes(whole)
 
 
-async def _parse_form(request: Request, body: AsyncGenerator[bytes, None], limits: UploadLimits) -> Upload:
-    parser = MultiPartParser(request.headers, body, max_files=1, max_fields=MOST_FIELDS)
-    parser.spool_max_size = limits.most_bytes + 1  # its memory is accounted for; nothing goes to the disk
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise BadRequest(f"the multipart body is broken: {error.message}") from error
-    try:
-        file = form.get(FIELD)
-        picture = await file.read() if isinstance(file, UploadFile) else b""
-        return Upload(picture=picture, parameters=_parameters(form))
-    finally:
-        await form.close()
-
-
-def _parameters(form: FormData) -> Mapping[str, str]:
-    fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str) and name != FIELD]
-    parameters = dict(fields)
-    if len(parameters) < len(fields):
-        raise BadRequest("a form field is given more than once; give each once")
-    return parameters
+async def _form(content_type: str, body: AsyncGenerator[bytes, None]) -> Upload:
+    form = Form(content_type)
+    await form.read(body)
+    return Upload(picture=bytes(form.picture or b""), parameters=form.parameters)

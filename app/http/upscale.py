@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,10 +13,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
-from app.errors import Unprocessable
-from app.http.accept import accepted_format
+from app.errors import BadRequest, Unprocessable
+from app.http.accept import accepted_formats
+from app.http.form import FIELD
 from app.http.openapi import PICTURE_HEADERS, PREFER, UPSCALE, problems
-from app.http.upload import FIELD, Upload, UploadLimits, read_upload
+from app.http.upload import Upload, UploadLimits, read_upload
 from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, AnswerFormat
 from app.pictures.metadata import MetadataRule
@@ -25,7 +27,7 @@ Result = TypeVar("Result")
 
 
 class Parameters(BaseModel):
-    """What a caller may ask for, in the query or as form fields."""
+    """Parameters of a request, in the query or as form fields."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,7 +56,7 @@ class Parameters(BaseModel):
     )
 
     def with_form(self, upload: Upload) -> "Parameters":
-        """These parameters of the query, and those of the form over them.
+        """Add the parameters of a form, which override those of the query.
 
         Raises:
             RequestValidationError: a form field is unknown or out of its range.
@@ -114,13 +116,14 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         query: Annotated[Parameters, Query()],
         until_answered: Annotated[AsyncExitStack, Depends(_until_answered)],
     ) -> Response:
-        """Send the picture as the multipart field `image` or as the raw body; its format is told by its content."""
+        """Send the picture as the multipart field `image` or as the raw body; its content says which format it has."""
+        _check_given_once(request)
         service = life.service
         with_upload = until_answered.enter_context(service.uploads.hold())
         upload = await read_upload(request, limits, with_upload)
         asked = query.with_form(upload)
-        form = FORMATS[asked.format] if asked.format else accepted_format(", ".join(request.headers.getlist("accept")))
-        beginning = _begun(until_answered, service, upload, asked, form, request.state.deadline_s)
+        formats = [FORMATS[asked.format]] if asked.format else accepted_formats(_accept(request))
+        beginning = _begun(until_answered, service, upload, asked, formats, request.state.deadline_s)
         answer = await _while_connected(request, beginning)
         return await _while_connected(request, _response(answer, life.settings.max_buffered_bytes))
 
@@ -132,7 +135,7 @@ async def _begun(
     service: UpscaleService,
     upload: Upload,
     asked: Parameters,
-    form: AnswerFormat,
+    formats: Sequence[AnswerFormat],
     deadline_s: float,
 ) -> Answer:
     """Put the picture to work; what that takes is held until the stack is closed."""
@@ -144,7 +147,7 @@ async def _begun(
         )
     wanted = Wanted(
         scale=asked.scale,
-        format=form,
+        formats=formats,
         quality=asked.quality,
         metadata=asked.metadata,
         colour_lock=asked.colour_lock,
@@ -152,6 +155,17 @@ async def _begun(
     )
     upscaling = service.upscale(upload.picture, network, wanted, deadline_s=deadline_s)
     return await held.enter_async_context(upscaling)
+
+
+def _check_given_once(request: Request) -> None:
+    """Refuse a query with two values for one parameter; which of them counts would be a guess."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if twice := next((name for name, times in Counter(names).items() if times > 1), None):
+        raise BadRequest(f"the parameter {twice[:100]!r} is given more than once; give it once")
+
+
+def _accept(request: Request) -> str:
+    return ", ".join(request.headers.getlist("accept"))
 
 
 async def _until_answered() -> AsyncIterator[AsyncExitStack]:

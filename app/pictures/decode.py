@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy
 import pyvips
@@ -15,7 +15,7 @@ from app.pictures import bmp, colour, container, deep, png_chunks
 from app.pictures.colour import Samples
 from app.pictures.limits import Limits
 from app.pictures.metadata import UPRIGHT, MetadataRule, metadata_of, orientation_of
-from app.pictures.picture import Picture, Pixels, most, planes_of
+from app.pictures.picture import Metadata, Picture, Pixels, most, planes_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 """The formats that are accepted, in Pillow's names. Of a JPEG with further pictures (MPO) the first one is taken."""
@@ -80,7 +80,8 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
         frames = _frames(file, limits)
         samples = _samples(file)
         orientation = UPRIGHT if samples.upright else orientation_of(file.image)
-        return _upright(samples, orientation, file.image, limits, frames, metadata)
+        said = metadata_of(file.image, upload, metadata, grey=samples.grey, converted=samples.converted)
+        return _upright(samples, orientation, said, limits, frames)
 
 
 class _Rare(Exception):
@@ -197,20 +198,15 @@ def _bits(file: _File) -> int:
     return said if isinstance(said, int) else max(said)
 
 
-def _upright(
-    samples: Samples, orientation: int, image: Image.Image, limits: Limits, frames: int, rule: MetadataRule
-) -> Picture:
+def _upright(samples: Samples, orientation: int, metadata: Metadata, limits: Limits, frames: int) -> Picture:
     pixels, alpha = _turned(samples.colour, orientation), samples.alpha
     limits.check_width(pixels.shape[1])
-    said = metadata_of(image, rule)
-    if samples.converted:
-        said = replace(said, icc_profile=None)
     if alpha is None or int(alpha.min()) == most(alpha):
         planes = numpy.ascontiguousarray(pixels[None])
     else:
         planes = planes_of(pixels, _turned(alpha, orientation))
     bits = 8 if planes.dtype == numpy.uint8 else 16
-    return Picture(planes=planes, grey=samples.grey, bits=bits, metadata=said, frames=frames)
+    return Picture(planes=planes, grey=samples.grey, bits=bits, metadata=metadata, frames=frames)
 
 
 def _turned(pixels: Pixels, orientation: int) -> Pixels:

@@ -1,14 +1,16 @@
 """Rows of an answer -> its bytes, in one of the formats that answers may have."""
 
 import io
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 from PIL import Image
 
 from app.errors import Unprocessable
+from app.pictures.exif import EXIF_NAME
+from app.pictures.icc import Space, profile_for
 from app.pictures.in_thread import in_thread
 from app.pictures.picture import Metadata, Picture, Pixels
 from app.pictures.png import PngLayout, png_pieces
@@ -17,8 +19,8 @@ JPEG_QUALITY = 95
 """If none is asked for: what upscaling has just drawn should not go again."""
 
 JPEG_SEGMENT_BYTES = 65_533
-"""Most bytes of a JPEG's EXIF or XMP, of which a few name what it is."""
-EXIF_NAME, XMP_NAME = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+"""Most bytes of a JPEG's EXIF or XMP, with the name in front."""
+XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +32,26 @@ class AnswerFormat:
     most_side_px: int
     most_bits: int
     transparent: bool
+    grey: bool
+    """Pictures without colour have one channel; elsewhere they have three equal ones."""
+
+    def losses(self, picture: Picture) -> tuple[bool, bool]:
+        """Say if it loses the transparency of a picture, and if its depth; less is better."""
+        return picture.transparent and not self.transparent, picture.bits > self.most_bits
 
 
 FORMATS: Mapping[str, AnswerFormat] = {
     found.name: found
     for found in (
-        AnswerFormat(name="png", media_type="image/png", most_side_px=2**31 - 1, most_bits=16, transparent=True),
-        AnswerFormat(name="webp", media_type="image/webp", most_side_px=16_383, most_bits=8, transparent=True),
-        AnswerFormat(name="jpeg", media_type="image/jpeg", most_side_px=65_500, most_bits=8, transparent=False),
+        AnswerFormat(
+            name="png", media_type="image/png", most_side_px=2**31 - 1, most_bits=16, transparent=True, grey=True
+        ),
+        AnswerFormat(
+            name="webp", media_type="image/webp", most_side_px=16_383, most_bits=8, transparent=True, grey=False
+        ),
+        AnswerFormat(
+            name="jpeg", media_type="image/jpeg", most_side_px=65_500, most_bits=8, transparent=False, grey=True
+        ),
     )
 }
 """Best first. JPEG could count to 65535, but libjpeg, which nearly everybody reads it with, stops at 65500."""
@@ -65,8 +79,20 @@ class Layout:
         return numpy.empty((rows, self.width, self.channels), numpy.uint8 if self.bits == 8 else numpy.uint16)
 
 
+def chosen_format(formats: Sequence[AnswerFormat], picture: Picture, *, height: int, width: int) -> AnswerFormat:
+    """The format of an answer: the first that holds its size and all of the picture, else the one that loses least.
+
+    Args:
+        formats: those that the caller accepts, the preferred one first.
+    """
+    large_enough = [form for form in formats if max(height, width) <= form.most_side_px]
+    return min(large_enough or formats, key=lambda form: form.losses(picture))
+
+
 def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int) -> Layout:
     """The layout of an answer: all of the picture that its format can hold.
+
+    Its profile is one for the channels that it has.
 
     Raises:
         Unprocessable: the format cannot be that large.
@@ -76,13 +102,15 @@ def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int) 
             f"the answer would have {width} x {height} px, and {form.name} holds {form.most_side_px} px each way at "
             "most; ask for format=png or for a smaller scale"
         )
+    profile = picture.metadata.icc_profile
+    space: Space = b"GRAY" if picture.grey and form.grey else b"RGB "
     return Layout(
         width=width,
         height=height,
         grey=picture.grey,
         transparent=picture.transparent and form.transparent,
         bits=min(picture.bits, form.most_bits),
-        metadata=picture.metadata,
+        metadata=replace(picture.metadata, icc_profile=profile_for(space, profile) if profile else None),
     )
 
 

@@ -1,32 +1,28 @@
-"""What a file says beside its pixels: what of it is kept, and what is made true for the answer."""
+"""Metadata of an upload: what an answer repeats of it, and what is made true for the answer.
+
+Only what is on the lists of `exif.py` and `xmp_names.py` travels, and a colour profile where it describes the pixels.
+"""
 
 import math
-import re
+from contextlib import suppress
 from typing import Literal
 
+import pyvips
 from PIL import ExifTags, Image
 
+from app.pictures.exif import Exif, read_exif, tiff_value
+from app.pictures.icc import adobe_rgb, sound_profile, space_of
 from app.pictures.picture import Metadata
+from app.pictures.xmp import EXTENSION_NAME, kept_xmp
 
 MetadataRule = Literal["keep", "keep-gps", "strip"]
 """Keep all but the place, keep all, or keep only what the pixel values mean (the colour profile)."""
 
 UPRIGHT = 1
 
-IN_TIFF = frozenset({269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, 34665, 34853, 40091, 40092, 40093})
-"""Fields of a TIFF that describe the picture; the others describe how the file keeps its pixels."""
-
-UNTRUE = (0xA002, 0xA003)
-"""EXIF's width and height of the picture, which the answer has others of."""
-
-GPS_IN_XMP = re.compile(
-    rb"""\sexif:GPS\w+\s*=\s*("[^"]*"|'[^']*')|<exif:GPS(\w+)[^>]*>.*?</exif:GPS\2\s*>""", re.DOTALL
-)
-ORIENTATION_IN_XMP = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>)\s*)\d")
-
 
 def orientation_of(image: Image.Image) -> int:
-    """How the stored pixels have to be turned, 1 to 8; 1, which is not at all, where nothing sensible is said."""
+    """Return how the stored pixels have to be turned, 1 to 8; 1 is not at all, also where nothing sensible is said."""
     try:
         said = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
     except Exception:
@@ -34,63 +30,70 @@ def orientation_of(image: Image.Image) -> int:
     return said if isinstance(said, int) and 1 <= said <= 8 else UPRIGHT
 
 
-def metadata_of(image: Image.Image, rule: MetadataRule) -> Metadata:
-    """What an answer says again of what the file of a loaded image says. What is broken is dropped."""
-    profile = image.info.get("icc_profile")
-    profile = profile if isinstance(profile, bytes) and profile else None
+def metadata_of(
+    image: Image.Image, upload: bytes, rule: MetadataRule, *, grey: bool = False, converted: bool = False
+) -> Metadata:
+    """Metadata of an answer. What is broken in that of the upload is dropped.
+
+    Args:
+        image: the loaded image.
+        upload: the file that it comes from.
+        rule: what to keep.
+        grey: the picture has no colour.
+        converted: its colours were converted to sRGB.
+    """
+    exif = _exif(image, upload)
+    profile = None if converted else _profile(image, upload, exif, grey=grey)
     if rule == "strip":
         return Metadata(icc_profile=profile)
-    place = rule == "keep-gps"
-    return Metadata(icc_profile=profile, exif=_exif(image, place), xmp=_xmp(image, place), dpi=_dpi(image))
+    if exif and converted:
+        exif = exif.without_colour()
+    if exif and rule != "keep-gps":
+        exif = exif.without_place()
+    return Metadata(
+        icc_profile=profile,
+        exif=exif.to_bytes() if exif else None,
+        xmp=_xmp(image, upload, place=rule == "keep-gps"),
+        dpi=_dpi(image),
+    )
 
 
-def _exif(image: Image.Image, place: bool) -> bytes | None:
-    try:
-        said = image.getexif()
-        kept = Image.Exif()
-        for tag in list(said):
-            wanted = tag in IN_TIFF if image.format == "TIFF" else tag not in (ExifTags.Base.XMLPacket,)
-            if wanted and tag != ExifTags.Base.Orientation and (place or tag != ExifTags.IFD.GPSInfo):
-                _keep(said, kept, tag)
-        return kept.tobytes().removeprefix(b"Exif\0\0") if len(kept) else None
-    except Exception:
-        return None  # as above
+def _profile(image: Image.Image, upload: bytes, exif: Exif | None, *, grey: bool) -> bytes | None:
+    """The profile of the pixels: the file's, or Adobe RGB where only EXIF names the colours.
+
+    A grey picture may have one of RGB, in which each of its levels stands for three equal ones. AVIF and HEIC
+    always name their colours, and a PNG may.
+    """
+    profile = sound_profile(image.info.get("icc_profile"))
+    if profile and (grey or space_of(profile) == b"RGB "):
+        return profile
+    named = upload[4:8] == b"ftyp" or not image.info.keys().isdisjoint({"srgb", "gamma"})
+    return adobe_rgb() if exif and exif.says_adobe_rgb and not named else None
 
 
-def _keep(said: Image.Exif, kept: Image.Exif, tag: int) -> None:
-    """Take over one tag, if it can be written again."""
-    try:
-        if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            inner = {name: value for name, value in said.get_ifd(tag).items() if name not in UNTRUE}
-            whole = {name: value for name, value in inner.items() if _can_be_written(tag, {name: value})}
-            if whole:
-                kept[tag] = whole
-        elif _can_be_written(tag, said[tag]):
-            kept[tag] = said[tag]
-    except Exception:
-        return  # as above
+def _exif(image: Image.Image, upload: bytes) -> Exif | None:
+    """EXIF as it is in the file: Pillow and pi-heif would write text of it with other bytes."""
+    if upload[:2] in (b"II", b"MM"):
+        return read_exif(upload)
+    if upload[4:12] in (b"ftypavif", b"ftypavis"):
+        with suppress(pyvips.Error):
+            return read_exif(pyvips.Image.heifload_buffer(upload).get("exif-data"))
+    said = image.info.get("exif")
+    if said is None:
+        with suppress(KeyError, ValueError):  # as ImageMagick writes it: some words, and lines of hexadecimal digits
+            said = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    return read_exif(said) if isinstance(said, bytes) else None
 
 
-def _can_be_written(tag: int, value: object) -> bool:
-    alone = Image.Exif()
-    alone[tag] = value
-    try:
-        return bool(alone.tobytes())
-    except Exception:
-        return False  # as above
-
-
-def _xmp(image: Image.Image, place: bool) -> bytes | None:
+def _xmp(image: Image.Image, upload: bytes, *, place: bool) -> bytes | None:
     said = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    said = said.encode() if isinstance(said, str) else said
-    if not isinstance(said, bytes):
-        return None
-    said = ORIENTATION_IN_XMP.sub(rb"\g<1>1", said.rstrip(b"\0"))
-    if not place:
-        said = GPS_IN_XMP.sub(b"", said)
-        if b"GPS" in said:
-            return None  # in a form that nobody foresaw
-    return said or None
+    if upload[:2] in (b"II", b"MM"):
+        said = tiff_value(upload, ExifTags.Base.XMLPacket)
+    if isinstance(said, str):
+        said = said.encode("latin-1", "ignore")  # Pillow takes the bytes of a PNG's text for Latin-1
+    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
+    parts = (content for name, content in segments if name == "APP1" and content.startswith(EXTENSION_NAME))
+    return kept_xmp(said, parts, place=place) if isinstance(said, bytes) else None
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:

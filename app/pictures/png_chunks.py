@@ -15,6 +15,9 @@ PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (
 TRANSPARENT_COLOUR_BYTES = {0: 2, 2: 6}
 """Of a chunk tRNS, by colour type; of a palette it may have any size."""
 
+COLOUR_BYTES = {b"sRGB": 1, b"gAMA": 4}
+"""Of chunks that name the colours, so that EXIF does not, by kind."""
+
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 KEPT_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 """Beginnings of those that say what an answer says again: XMP, and EXIF as ImageMagick writes it."""
@@ -103,6 +106,8 @@ def _is_kept(chunk: _Chunk, colour_type: int) -> bool:
     start = bytes(chunk.body[:81])
     if chunk.kind == b"iCCP":
         return start.partition(b"\0")[2][:1] == b"\0"  # the only compression that there is
+    if chunk.kind in COLOUR_BYTES:
+        return COLOUR_BYTES[chunk.kind] == size
     return chunk.kind == b"eXIf" or (chunk.kind == b"pHYs" and size == 9) or (chunk.kind in TEXTS and _says(start))
 
 

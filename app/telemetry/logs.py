@@ -28,7 +28,13 @@ def log_config(log_format: str = "line", level: str = "INFO") -> dict[str, objec
             "json": {"()": JsonFormatter},
         },
         "handlers": {"stderr": handler},
-        "loggers": {"uvicorn.access": {"propagate": False}},  # ours knows more
+        "loggers": {
+            "uvicorn.access": {"propagate": False},  # ours knows more
+            # Their warnings are about what strangers send, which our own line tells in fewer words.
+            "python_multipart": {"level": "ERROR"},
+            "opentelemetry.trace": {"level": "ERROR"},
+            "uvicorn.error": {"level": "ERROR"},  # its warnings are of requests, which have lines of their own
+        },
         "root": {"level": level, "handlers": ["stderr"]},
     }
 
@@ -53,6 +59,7 @@ def access_fields(record: RequestRecord) -> dict[str, object]:
         "path": record.path,
         "status": record.status,
         "outcome": record.outcome,
+        "client": record.client,
         "duration_ms": round(record.seconds * 1000, 1),
         "trace_id": record.trace_id,
         "key": record.key,

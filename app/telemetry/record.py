@@ -35,6 +35,8 @@ class RequestRecord:
     method: str = "-"
     path: str = "-"
     """As it was asked for, percent-encoded."""
+    client: str = ""
+    """Address of the other end of the connection: the caller, or the last proxy in front."""
     route: str = ""
     """The path of the endpoint, or nothing where there is none: few values, whatever callers ask for."""
     trace_headers: Mapping[str, str] = field(default_factory=dict)

@@ -1,6 +1,8 @@
 """Request ids, a record for every request, and an answer for every failure."""
 
+import asyncio
 import logging
+import math
 import re
 import time
 import uuid
@@ -8,8 +10,10 @@ from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.errors import DeadlinePassed, ServiceError, Unavailable
 from app.http.problems import internal_error
 from app.telemetry.record import RequestRecord, begin_record
 
@@ -54,11 +58,32 @@ class RequestContext:
     async def _answer(self, record: RequestRecord, scope: Scope, wires: "_Wires") -> None:
         try:
             await self._app(scope, wires.receive, wires.send)
-        except Exception:
-            log.exception("%s %s failed", record.method, record.path)
+        except asyncio.CancelledError:  # the server ends before the answer does
+            record.problem = record.problem or Unavailable.type
+            raise
+        except Exception as error:
             if record.answered:
-                raise  # the connection breaks, which is all that the caller can still be told
-            await internal_error()(scope, wires.receive, wires.send)
+                _note_cut_off(record, scope, error)  # the server resets the connection
+            else:
+                log.exception("%s %s failed", record.method, record.path)
+                await internal_error()(scope, wires.receive, wires.send)
+
+
+def _note_cut_off(record: RequestRecord, scope: Scope, error: Exception) -> None:
+    """Note why an answer that had begun will not be finished."""
+    # The framework wraps errors that it has a handler for, when it is too late to call that.
+    reason = error.__cause__ if isinstance(error.__cause__, (ServiceError, ClientDisconnect)) else error
+    deadline_s = scope.get("state", {}).get("deadline_s", math.inf)
+    if isinstance(reason, ClientDisconnect):
+        record.left = True
+    elif isinstance(reason, ServiceError):
+        record.problem = reason.type
+        log.warning("%s %s: the answer was cut off: %s", record.method, record.path, reason.detail)
+    elif isinstance(reason, TimeoutError) and time.monotonic() >= deadline_s:
+        record.problem = DeadlinePassed.type
+        log.warning("%s %s: the answer was cut off: its deadline has passed", record.method, record.path)
+    else:
+        log.error("%s %s failed, and its answer was cut off", record.method, record.path, exc_info=error)
 
 
 class _Wires:
@@ -103,5 +128,6 @@ def _new_record(scope: Scope) -> RequestRecord:
         id=sent if ACCEPTED_ID.fullmatch(sent) else uuid.uuid4().hex,
         method=scope["method"],
         path=quote(scope["path"])[:MOST_PATH],
+        client=(scope.get("client") or ("",))[0],
         trace_headers={name: headers[name] for name in ("traceparent", "tracestate") if name in headers},
     )

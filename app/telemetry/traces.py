@@ -63,7 +63,7 @@ class Traces:
                 start_time=_wall_ns(stage.began_s),
             )
             part.end(_wall_ns(stage.ended_s))
-        if record.status >= 500 or record.outcome == "broken":
+        if record.status >= 500 or not (record.complete or record.left):
             span.set_status(Status(StatusCode.ERROR, record.outcome))
         span.end(_wall_ns(record.ended_s))
 
@@ -77,6 +77,7 @@ def _attributes(record: RequestRecord) -> Mapping[str, str | int]:
         "http.request.method": record.method,
         "http.route": record.route,
         "url.path": record.path,
+        "client.address": record.client,
         "http.response.status_code": record.status,
         "http.request.body.size": record.received_bytes,
         "http.response.body.size": record.sent_bytes,

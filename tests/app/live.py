@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
+from fastapi import FastAPI
 
 from app.lifecycle import Lifecycle
 from app.process import Server, listen
@@ -62,6 +63,17 @@ class Caller:
                 await self.reader.readexactly(lengths[0])
             return int(lines[0].split()[1])
 
+    async def rest(self, *, within_s: float = 20) -> tuple[bytes, bool]:
+        """Read until the other side ends; returns what came, and whether it broke off instead of closing."""
+        came = bytearray()
+        async with asyncio.timeout(within_s):
+            try:
+                while piece := await self.reader.read(65536):
+                    came += piece
+            except ConnectionResetError:
+                return bytes(came), True
+        return bytes(came), False
+
     async def closed(self, *, within_s: float = 10) -> bool:
         """Wait until the other side has hung up."""
         async with asyncio.timeout(within_s):
@@ -84,10 +96,14 @@ async def until(holds: Callable[[], bool], *, within_s: float = 10, pause_s: flo
 
 
 @asynccontextmanager
-async def serving(life: Lifecycle) -> AsyncIterator[Live]:
-    """Serve until the end of the block; the service need not be ready yet."""
+async def serving(life: Lifecycle, app: FastAPI | None = None) -> AsyncIterator[Live]:
+    """Serve until the end of the block; the service need not be ready yet.
+
+    Args:
+        app: another application than the service's.
+    """
     listener = listen(life.settings.model_copy(update={"port": 0}))
-    server = Server(create_app(life), life)
+    server = Server(app or create_app(life), life)
     server.config.load()
     running = asyncio.create_task(server._serve([listener]))  # without its handling of signals, which belong to pytest
     live = Live(port=listener.getsockname()[1], life=life, server=server, running=running)

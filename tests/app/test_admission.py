@@ -1,19 +1,30 @@
 """Who may read an upload, who may decode one, and how well the time to come again is told."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
 
-from app.admission import PictureMemory, UploadMemory
+from app.admission import GRACE_S, PictureMemory, UploadMemory
+from app.admission import Held as HeldMemory
 from app.errors import QueueFull
 from app.service import UpscaleService
-from tests.app.batching_engine import FakeEngine, large, make_scheduler, small
+from tests.app.batching_engine import FakeEngine, ManualClock, large, make_scheduler, small
 from tests.app.conftest import encoded, noise, problem
 from tests.app.held import Held
 from tests.app.live import Live, until
 
 pytestmark = pytest.mark.anyio
+
+
+@contextmanager
+def counting(held: HeldMemory) -> Iterator[list[str]]:
+    """Collect a word each time that the upload's reader is interrupted."""
+    seen: list[str] = []
+    with held.interrupting(lambda: seen.append("slow")):
+        yield seen
 
 
 def test_uploads_take_memory_as_they_grow_and_give_it_back() -> None:
@@ -26,14 +37,79 @@ def test_uploads_take_memory_as_they_grow_and_give_it_back() -> None:
     assert memory.held_bytes == 0
 
 
-def test_an_upload_that_does_not_fit_is_told_when_to_come_again() -> None:
+def test_an_upload_that_does_not_fit_is_told_when_complete_ones_will_be_done() -> None:
     memory = UploadMemory(100, lambda: 30.0)
     with memory.hold() as first, memory.hold() as second:
         first.grow_to(90)
-        with pytest.raises(QueueFull, match="limit of 100") as refusal:
+        first.complete()
+        with pytest.raises(QueueFull, match="limit is 100") as refusal:
             second.grow_to(40)
         assert refusal.value.retry_after_s == 10  # a third of what waits has to go
+        with pytest.raises(QueueFull, match="limit is 100") as refusal:
+            second.announce(40)
+        assert refusal.value.retry_after_s == 10
         assert memory.held_bytes == 90
+
+
+def test_what_is_announced_takes_no_memory_from_others() -> None:
+    memory = UploadMemory(100, lambda: None)
+    with memory.hold() as first, memory.hold() as second:
+        first.announce(90)
+        second.announce(90)
+        second.grow_to(90)
+        assert memory.held_bytes == 90
+
+
+def test_when_memory_is_full_the_slowest_of_those_that_are_still_read_loses_its_place() -> None:
+    clock = ManualClock()
+    memory = UploadMemory(100, lambda: None, clock)
+    with memory.hold() as complete, memory.hold() as slow, memory.hold() as fast, ExitStack() as later:
+        complete.grow_to(10)
+        complete.complete()
+        slow.grow_to(30)
+        fast.grow_to(60)
+        clock.now_s += GRACE_S
+        newcomer = later.enter_context(memory.hold())
+        interrupted = later.enter_context(counting(slow))
+        newcomer.grow_to(20)
+        assert interrupted == ["slow"]
+        with pytest.raises(QueueFull) as refusal:
+            slow.grow_to(31)
+        assert refusal.value.retry_after_s == GRACE_S
+        for one in (complete, fast, newcomer):
+            one.check_kept()
+        assert memory.held_bytes == 90
+    assert memory.held_bytes == 0
+
+
+def test_an_upload_gets_no_room_from_faster_or_younger_ones() -> None:
+    clock = ManualClock()
+    memory = UploadMemory(100, lambda: None, clock)
+    with memory.hold() as slow, memory.hold() as fast, memory.hold() as young:
+        slow.grow_to(10)
+        fast.grow_to(40)
+        clock.now_s += GRACE_S / 2
+        with pytest.raises(QueueFull) as refusal:
+            young.grow_to(51)
+        assert refusal.value.retry_after_s == GRACE_S  # by then the slow one may lose its place
+        clock.now_s += GRACE_S
+        with pytest.raises(QueueFull):
+            slow.grow_to(61)
+        for one in (slow, fast):
+            one.check_kept()
+
+
+def test_nobody_loses_where_that_would_not_make_enough_room() -> None:
+    clock = ManualClock()
+    memory = UploadMemory(100, lambda: 4.0, clock)
+    with memory.hold() as complete, memory.hold() as slow:
+        complete.grow_to(90)
+        complete.complete()
+        slow.grow_to(10)
+        clock.now_s += GRACE_S
+        with memory.hold() as newcomer, pytest.raises(QueueFull):
+            newcomer.grow_to(50)
+        slow.check_kept()
 
 
 async def test_pictures_wait_for_memory_in_order() -> None:
@@ -67,19 +143,41 @@ async def test_a_picture_larger_than_all_memory_is_taken_alone() -> None:
         assert memory.used_bytes == 1000
 
 
-async def test_while_the_memory_for_uploads_is_full_others_are_refused_unread(
-    live: Live, caller: httpx.AsyncClient, service: UpscaleService
+async def test_while_complete_uploads_fill_the_memory_others_are_refused_unread(
+    live: Live, caller: httpx.AsyncClient, service: UpscaleService, held: Held
 ) -> None:
-    service.uploads._most_bytes = 1000
-    slow = await live.connect()
-    await slow.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 990\n\n", bytes(10))
-    await until(lambda: service.uploads.held_bytes == 990)
+    picture = encoded(noise(5, 5))
+    service.uploads._most_bytes = len(picture)
+    first = asyncio.create_task(caller.post("/v1/upscale", content=picture))
+    await held.at_work()
     refused = await live.connect()
     await refused.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 800\nExpect: 100-continue\n\n")
     assert await refused.status() == 429  # and no 100 before it
-    slow.hang_up()
-    await until(lambda: service.uploads.held_bytes == 0)
-    assert (await caller.post("/v1/upscale", content=encoded(noise(5, 5)))).status_code == 200
+    held.gate.set()
+    assert (await first).status_code == 200
+
+
+async def test_callers_that_send_drop_by_drop_lock_nobody_out(
+    live: Live, caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = encoded(noise(5, 5))
+    service.uploads._most_bytes = 8000
+    slow = [await live.connect() for _ in range(8)]
+    for one in slow:
+        await one.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 8000\n\n", bytes(10))
+    await until(lambda: service.uploads.held_bytes == 80)
+    assert (await caller.post("/v1/upscale", content=picture)).status_code == 200
+    for one in slow:
+        await one.send("", bytes(990))
+    await until(lambda: service.uploads.held_bytes == 8000)
+    monkeypatch.setattr("app.admission.GRACE_S", 0.0)
+    assert (await caller.post("/v1/upscale", content=picture)).status_code == 200
+    async with asyncio.timeout(10):
+        statuses = [asyncio.create_task(one.status()) for one in slow]
+        done, waiting = await asyncio.wait(statuses, return_when=asyncio.FIRST_COMPLETED)
+    assert [one.result() for one in done] == [429]
+    for task in waiting:
+        task.cancel()
 
 
 async def test_a_full_queue_refuses_by_the_header_before_anything_is_decoded(

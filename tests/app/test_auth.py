@@ -1,4 +1,4 @@
-"""Keys over HTTP: who is let in, who is not, and what they are told."""
+"""Keys over HTTP: who is let in, who is not, and the answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -189,3 +189,49 @@ async def test_without_keys_a_key_is_not_looked_at(service: UpscaleService, sett
     transport = httpx.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
         assert (await it.get("/v1/models", headers=bearer("whatever"))).status_code == 200
+
+
+def never() -> UpscaleService:
+    raise NotImplementedError
+
+
+PROXIED = [
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Prefix",
+    "X-Real-IP",
+    "Via",
+    "X-Client-IP",
+    "X-Original-Forwarded-For",
+    "X-Envoy-External-Address",
+    "CF-Connecting-IP",
+    "True-Client-IP",
+    "CDN-Loop",
+]
+
+
+@pytest.mark.parametrize("header", PROXIED)
+async def test_without_keys_nobody_administers_through_a_proxy(settings: Settings, header: str) -> None:
+    async with administered(settings.model_copy(update={"keys": None})) as client:
+        for value in ("192.0.2.7", "127.0.0.1", ""):
+            detail = problem(await client.post("/admin", headers={header: value}), 403, "forbidden")
+            assert header.lower() in detail
+            assert "set ESRGAN_KEYS" in detail
+        assert (await client.post("/admin", headers={"X-Forward": "a", "Viable": "b"})).status_code == 200
+
+
+async def test_through_a_proxy_an_operator_administers_with_a_key(settings: Settings, tokens: dict[str, str]) -> None:
+    async with administered(settings) as client:
+        answer = await client.post("/admin", headers=bearer(tokens["boss"]) | {"X-Forwarded-For": "192.0.2.7"})
+        assert answer.status_code == 200
+
+
+async def test_without_keys_the_metrics_are_for_direct_callers(settings: Settings) -> None:
+    for host in ("127.0.0.1", "0.0.0.0"):
+        open_to_all = settings.model_copy(update={"keys": None, "host": host, "allow_anonymous": True})
+        transport = httpx.ASGITransport(app=create_app(Lifecycle(open_to_all, never)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+            assert (await it.get("/metrics")).status_code == 200
+            problem(await it.get("/metrics", headers={"X-Real-IP": "192.0.2.7"}), 403, "forbidden")

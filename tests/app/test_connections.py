@@ -7,7 +7,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from app.http import connection
+from app.http import connection, wire
 from app.lifecycle import Lifecycle
 from app.settings import Settings
 from tests.app.conftest import encoded, noise, problem
@@ -22,7 +22,7 @@ HEAD = f"POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: {len(PICTURE)}\n"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "LOOK_S", 0.05)
-    monkeypatch.setattr(connection, "LINGER_S", 0.3)
+    monkeypatch.setattr(wire, "LINGER_S", 0.3)
 
 
 @pytest.fixture

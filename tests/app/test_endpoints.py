@@ -1,6 +1,7 @@
 """The other endpoints, the documentation, and what the service says when it starts and stops."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,27 @@ async def test_the_models_are_listed_with_their_hash(client: httpx.AsyncClient, 
     assert entry["name"] == "tiny"
     assert entry["scale"] == 4
     assert entry["sha256"] == read_checkpoint(models / "tiny.safetensors").sha256
+
+
+def write_file_named(name: str, folder: Path) -> None:
+    try:
+        (folder / name).write_bytes(b"no weights")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+
+
+async def test_a_file_name_that_is_not_utf_8_hurts_no_list_and_no_answer(settings: Settings, models: Path) -> None:
+    write_file_named(os.fsdecode(b"caf\xe9.pth"), models)
+    app = create_app(Lifecycle.of(build_service(settings)))
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+        entries = {entry["name"]: entry for entry in (await it.get("/v1/models")).json()["models"]}
+        assert entries["caf"]["state"] == "failed"
+        assert "\\udce9" in entries["caf"]["reason"]
+        assert entries["tiny"]["state"] == "ready"
+        upload = encoded(noise(5, 5))
+        assert "\\udce9" in problem(await it.post("/v1/upscale?model=caf", content=upload), 503, "unavailable")
+        assert "\\udce9" in problem(await it.post("/v1/models/caf/reload"), 422, "unprocessable")
 
 
 async def test_a_running_service_is_alive_and_ready(client: httpx.AsyncClient) -> None:

@@ -1,18 +1,25 @@
 """The log: one line a request, with all that is known of it, as text and as JSON."""
 
 import asyncio
+import contextvars
 import io
 import json
 import logging
 import logging.config
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator
+from typing import TextIO, cast
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from app.service import UpscaleService
+from app.telemetry.log_queue import BackgroundLog
 from app.telemetry.logs import JsonFormatter, log_config
+from app.telemetry.record import RequestRecord, begin_record
 from tests.app.conftest import encoded, noise
 from tests.app.held import Held
 from tests.app.test_endpoints import send_and_hang_up
@@ -46,6 +53,18 @@ async def test_a_request_leaves_one_line_with_its_sizes_and_stages(client: httpx
     assert (line["received_bytes"], line["sent_bytes"]) == (len(upload), len(answer.content))
     stages = [line[f"{stage}_ms"] for stage in ("read", "decode", "queue", "infer", "encode", "send")]
     assert all(isinstance(took_ms, float) and took_ms >= 0 for took_ms in stages)
+
+
+async def test_a_line_tells_the_address_of_the_other_end(app: FastAPI, client: httpx.AsyncClient, lines: Lines) -> None:
+    for address in ("192.0.2.7", "2001:db8::7"):
+        transport = httpx.ASGITransport(app=app, client=(address, 4321))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as caller:
+            await caller.get("/nothing", headers={"X-Forwarded-For": "198.51.100.1"})  # anybody may have written it
+    transport = httpx.ASGITransport(app=app, client=None)  # type: ignore[arg-type]  # as behind a Unix socket
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as caller:
+        await caller.get("/nothing")
+    assert [line.get("client") for line in lines()] == ["192.0.2.7", "2001:db8::7", None]
+    assert "198.51.100.1" not in json.dumps(lines())
 
 
 async def test_a_refused_request_is_logged_with_the_problem(client: httpx.AsyncClient, lines: Lines) -> None:
@@ -102,6 +121,68 @@ async def test_both_formats_carry_the_request_id(client: httpx.AsyncClient, caps
     text, json_text = (line for line in capsys.readouterr().err.splitlines() if "app.access" in line)
     assert "[first-7] app.access: GET /nothing 404 outcome=not-found" in text
     assert json.loads(json_text)["request_id"] == "second-8"
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, as it was afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_a_log_that_nobody_reads_holds_up_nobody_and_says_afterwards_what_was_dropped(root: logging.Logger) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as end, os.fdopen(reading) as log:
+        logging.config.dictConfig(log_config("json"))
+        cast("logging.StreamHandler[TextIO]", root.handlers[0]).setStream(end)
+        lines = BackgroundLog(most_lines=100)
+        for n in range(1000):
+            logging.getLogger("x").info("%d %s", n, "-" * 1000)  # several times what a pipe holds
+        lines.flush(within_s=0.01)
+        told = [json.loads(log.readline())["message"] for _ in range(50)]
+        assert [int(text.split()[0]) for text in told] == list(range(50))
+        until_s = time.monotonic() + 10
+        while "dropped" not in told[-1] and time.monotonic() < until_s:
+            logging.getLogger("x").info("and on")
+            told.append(json.loads(log.readline())["message"])
+        dropped = int(told[-1].split()[0])
+        assert 0 < dropped < 1000
+        reader = threading.Thread(target=log.read)
+        reader.start()
+        lines.close()
+        end.close()
+        reader.join()
+
+
+def test_lines_in_the_background_carry_the_request_that_they_belong_to(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.config.dictConfig(log_config("line"))
+    lines = BackgroundLog()
+
+    def work() -> None:
+        begin_record(RequestRecord(id="first-7"))
+        logging.getLogger("x").warning("half %s", "done")
+        try:
+            raise ValueError("no")
+        except ValueError:
+            logging.getLogger("x").exception("failed")
+
+    contextvars.copy_context().run(work)
+    lines.close()
+    text = capsys.readouterr().err
+    assert "WARNING [first-7] x: half done" in text
+    assert "ERROR [first-7] x: failed" in text
+    assert text.count("ValueError: no") == 1
+
+
+def test_what_the_server_says_of_odd_requests_is_left_to_the_access_log(root: logging.Logger) -> None:
+    logging.config.dictConfig(log_config("line"))
+    assert not logging.getLogger("uvicorn.error").isEnabledFor(logging.WARNING)
+    assert logging.getLogger("uvicorn.error").isEnabledFor(logging.ERROR)
 
 
 def test_an_error_is_logged_as_one_json_object_with_its_traceback() -> None:

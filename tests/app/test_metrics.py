@@ -99,6 +99,25 @@ async def test_metrics_are_there_while_the_service_loads(settings: Settings) -> 
     assert not any(name == "esrgan_queued_pixels" for name, _ in now)
 
 
+async def test_whatever_version_a_scraper_names_it_is_answered(client: httpx.AsyncClient) -> None:
+    openmetrics, text = "application/openmetrics-text; version=1.0.0", "text/plain"
+    for accept, expected in {
+        "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5": openmetrics,
+        "text/plain;q=0.5, Application/OpenMetrics-Text": openmetrics,
+        'application/openmetrics-text;version="1.0.0"': openmetrics,
+        "application/openmetrics-text;version=abc": text,
+        "application/openmetrics-text;version=1.x.0": text,
+        "application/openmetrics-text;version=0.0.1, application/openmetrics-text;version=1.0.0": openmetrics,
+        "text/plain;version=x": text,
+        "application/openmetrics-text;version": text,
+        "*/*": text,
+        "": text,
+    }.items():
+        answer = await client.get("/metrics", headers={"Accept": accept})
+        assert answer.status_code == 200, accept
+        assert answer.headers["content-type"].startswith(expected), accept
+
+
 async def test_openmetrics_is_spoken_to_those_who_ask(client: httpx.AsyncClient) -> None:
     answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")

@@ -16,6 +16,7 @@ from app.pictures.finish import Finish
 from app.pictures.limits import Limits
 from app.pictures.picture import Metadata, Picture, Pixels, planes_of
 from tests.app.conftest import encoded, noise
+from tests.app.picture_files import SRGB_PROFILE
 
 LIMITS = Limits(
     max_picture_px=10_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
@@ -153,8 +154,7 @@ def test_the_orientation_is_applied(orientation: int) -> None:
 
 
 def test_the_colour_profile_survives() -> None:
-    profile = b"any bytes: they are carried, not read"
-    assert decode_image(noise(7, 5), icc_profile=profile).metadata == Metadata(icc_profile=profile)
+    assert decode_image(noise(7, 5), icc_profile=SRGB_PROFILE).metadata == Metadata(icc_profile=SRGB_PROFILE)
 
 
 def test_the_first_frame_of_an_animation_is_taken() -> None:

@@ -64,3 +64,57 @@ def test_elsewhere_keys_or_a_plain_word_are_needed(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("ESRGAN_ALLOW_ANONYMOUS")
     monkeypatch.setenv("ESRGAN_KEYS", "keys")
     assert read_settings().host == host
+
+
+SERVICE_LINKS = {
+    "ESRGAN_SERVICE_HOST": "10.0.0.1",
+    "ESRGAN_SERVICE_PORT": "80",
+    "ESRGAN_SERVICE_PORT_HTTP_METRICS": "9100",
+    "ESRGAN_PORT": "tcp://10.0.0.1:80",
+    "ESRGAN_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "ESRGAN_PORT_80_TCP_PROTO": "tcp",
+    "ESRGAN_PORT_80_TCP_PORT": "80",
+    "ESRGAN_PORT_80_TCP_ADDR": "10.0.0.1",
+    "ESRGAN_SERVE_SERVICE_HOST": "10.0.0.2",
+    "ESRGAN_SERVE_PORT": "tcp://[fd00::2]:8000",
+    "ESRGAN_GRAFANA_PORT": "udp://10.0.0.3:3000",
+    "ESRGAN_GRAFANA_PORT_3000_TCP_ADDR": "10.0.0.3",
+    "ESRGAN_GRAFANA_PORT_53_UDP": "udp://10.0.0.3:53",
+    "ESRGAN_MAX_SERVICE_PORT": "1",
+}
+"""Variables in every container of a namespace with Services esrgan, esrgan-serve, esrgan-grafana and esrgan-max."""
+
+
+def test_what_kubernetes_says_of_services_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICE_LINKS.items():
+        monkeypatch.setenv(name, value)
+    assert read_settings() == Settings.model_construct()
+
+
+def test_a_port_that_is_set_counts_among_service_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (SERVICE_LINKS | {"ESRGAN_PORT": "9000"}).items():
+        monkeypatch.setenv(name, value)
+    assert read_settings().port == 9000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("ESRGAN_SERVE_PORT", "9000", "ESRGAN_PORT"),
+        ("ESRGAN_PORTS", "tcp://10.0.0.1:80", "ESRGAN_PORT"),
+        ("esrgan_max_pictures_px", "1", "ESRGAN_MAX_PICTURE_PX"),
+        ("ESRGAN_MODEL", "a", "ESRGAN_MODELS"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"unknown setting {name}; did you mean {meant}[?] the settings are"):
+        read_settings()
+
+
+def test_an_address_where_a_number_belongs_is_still_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESRGAN_CODEC_THREADS", "tcp://10.0.0.1:80")
+    with pytest.raises(SettingsError, match="ESRGAN_CODEC_THREADS"):
+        read_settings()

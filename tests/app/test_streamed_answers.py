@@ -123,12 +123,43 @@ async def test_an_error_in_mid_stream_breaks_the_connection_and_the_next_request
         await connection.send(f"POST /v1/upscale HTTP/1.1\nHost: x\nContent-Length: {len(upload)}\n\n", upload)
         answer = await connection.reader.readuntil(b"\r\n\r\n")
         began.set()
-        answer += await connection.reader.read()
+        rest, reset = await connection.rest()
+        answer += rest
+    assert reset
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"\x89PNG" in answer
     assert b"IEND" not in answer
     assert not answer.endswith(b"\r\n0\r\n\r\n")
     assert (await caller.post("/v1/upscale", content=encoded(noise(5, 5)))).status_code == 200
+
+
+async def test_a_deadline_that_passes_in_mid_stream_breaks_the_connection_and_is_no_failure(
+    live: Live,
+    caller: httpx.AsyncClient,
+    service: UpscaleService,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate = threading.Event()
+
+    def hold(given: int) -> None:
+        if service.scheduler.counters().done_px > 60 * 400:
+            assert gate.wait(20)
+
+    upload = encoded(TALL)
+    after_each_band(service, monkeypatch, hold)
+    connection = await live.connect()
+    head = f"POST /v1/upscale HTTP/1.0\nHost: x\nPrefer: wait=3\nContent-Length: {len(upload)}\n\n"
+    await connection.send(head, upload)
+    answer, reset = await connection.rest()
+    gate.set()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert reset
+    assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
+    metrics = (await caller.get("/metrics")).text
+    counted = 'esrgan_requests_total{model="tiny",outcome="deadline-passed",route="/v1/upscale",status="200"} 1.0'
+    assert counted in metrics
+    await until(lambda: live.life.accepted == 0)
 
 
 async def test_a_caller_that_leaves_in_mid_stream_withdraws_the_rest(

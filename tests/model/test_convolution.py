@@ -25,13 +25,13 @@ def convolve(request: pytest.FixtureRequest) -> Convolver:
 def conv_and_window(dtype: torch.dtype, rows: int = 7) -> tuple[nn.Conv2d, Tensor]:
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 8, 3, padding=1).to(dtype).requires_grad_(False)
-    return conv, torch.rand(2, 16, rows, 11).to(dtype).contiguous(memory_format=torch.channels_last)
+    return conv, torch.rand(2, 16, rows, 13).to(dtype).contiguous(memory_format=torch.channels_last)
 
 
 def expected(conv: nn.Conv2d, window: Tensor, active: bool) -> Tensor:
     """float32."""
     assert conv.bias is not None
-    made = functional.conv2d(window.float(), conv.weight.float(), conv.bias.float(), padding=(0, 1))
+    made = functional.conv2d(window.float(), conv.weight.float(), conv.bias.float())
     return functional.leaky_relu(made, NEGATIVE_SLOPE) if active else made
 
 
@@ -49,10 +49,10 @@ def test_every_way_makes_what_the_formula_says(convolve: Convolver, dtype: torch
 
 def test_the_result_may_go_into_other_channels_of_the_same_buffer(convolve: Convolver) -> None:
     conv, window = conv_and_window(torch.float32)
-    buffer = torch.cat((window, torch.full((2, 8, 7, 11), torch.nan)), dim=1).contiguous(
+    buffer = torch.cat((window, torch.full((2, 8, 7, 13), torch.nan)), dim=1).contiguous(
         memory_format=torch.channels_last
     )
-    target = buffer[:, 16:, 1:-1]
+    target = buffer[:, 16:, 1:-1, 1:-1]
     assert convolve(conv, buffer[:, :16], active=True, target=target) is target
     torch.testing.assert_close(target, expected(conv, window, active=True))
     torch.testing.assert_close(buffer[:, :16], window)
@@ -64,7 +64,7 @@ def test_a_residual_is_added_to_the_first_channels_of_the_window(convolve: Convo
         pytest.skip(f"oneDNN has no {dtype} on this processor")
     conv, window = conv_and_window(dtype)
     tolerance = 1e-5 if dtype is torch.float32 else 0.02
-    sums = window[:, :8, 1:-1].float() + 0.2 * expected(conv, window, active=False)
+    sums = window[:, :8, 1:-1, 1:-1].float() + 0.2 * expected(conv, window, active=False)
     torch.testing.assert_close(convolve(conv, window, residual=0.2).float(), sums, rtol=tolerance, atol=tolerance)
 
 

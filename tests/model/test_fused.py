@@ -56,7 +56,7 @@ def filled(value: float, images: int, channels: int, rows: int, width: int, dtyp
 def expected(window: Tensor, conv: nn.Conv2d, slope: float | None) -> Tensor:
     """float32 on the CPU."""
     assert conv.bias is not None
-    made = functional.conv2d(window.float().cpu(), conv.weight.float().cpu(), conv.bias.float().cpu(), padding=(0, 1))
+    made = functional.conv2d(window.float().cpu(), conv.weight.float().cpu(), conv.bias.float().cpu())
     return made if slope is None else functional.leaky_relu(made, slope)
 
 
@@ -69,10 +69,10 @@ def check_a_slice(size: tuple[int, int, int, int, int], dtype: torch.dtype, devi
     """From a slice of a buffer's channels, rows and columns into another, with NaN everywhere else."""
     images, channels, made, rows, width = size
     conv = conv3x3(channels, made, dtype, device)
-    buffer = filled(torch.nan, images, channels + made + 5, rows + 4, width + 2, dtype, device)
+    buffer = filled(torch.nan, images, channels + made + 5, rows + 4, width + 4, dtype, device)
     window = buffer[:, 2 : 2 + channels, 1:-1, 1:-1]
     window.copy_(torch.randn(window.shape))
-    target = buffer[:, 3 + channels : 3 + channels + made, 2:-2, 1:-1]
+    target = buffer[:, 3 + channels : 3 + channels + made, 2:-2, 2:-2]
     exact = expected(window, conv, NEGATIVE_SLOPE)
 
     before = buffer.clone()
@@ -95,7 +95,7 @@ def test_only_the_slice_is_read_and_written(size: tuple[int, ...], dtype: torch.
 @pytest.mark.parametrize("skip_dtype", [torch.float32, torch.bfloat16])
 def test_the_residual_is_added_before_the_rounding(slope: float | None, skip_dtype: torch.dtype, device: str) -> None:
     conv = conv3x3(6, 9, torch.bfloat16, device)
-    window = filled(0, 2, 6, 5, 18, torch.bfloat16, device).copy_(torch.randn(2, 6, 5, 18))
+    window = filled(0, 2, 6, 5, 20, torch.bfloat16, device).copy_(torch.randn(2, 6, 5, 20))
     skip = filled(0, 2, 11, 3, 18, skip_dtype, device).copy_(torch.randn(2, 11, 3, 18))[:, 1:10]
     target = filled(torch.nan, 2, 9, 3, 18, torch.float32, device)
     convolve(window, pack(conv), target, negative_slope=slope, skip=skip, alpha=0.3)
@@ -106,7 +106,7 @@ def test_the_residual_is_added_before_the_rounding(slope: float | None, skip_dty
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_skip_may_be_the_target(dtype: torch.dtype, device: str) -> None:
     conv = conv3x3(4, 4, dtype, device)
-    window = filled(0, 1, 4, 8, 9, dtype, device).copy_(torch.randn(1, 4, 8, 9))
+    window = filled(0, 1, 4, 8, 11, dtype, device).copy_(torch.randn(1, 4, 8, 11))
     target = filled(0, 1, 4, 6, 9, torch.float32, device).copy_(torch.randn(1, 4, 6, 9))
     exact = target.cpu() - 2 * expected(window, conv, None)
     convolve(window, pack(conv), target, negative_slope=None, skip=target, alpha=-2)
@@ -116,7 +116,7 @@ def test_the_skip_may_be_the_target(dtype: torch.dtype, device: str) -> None:
 @on_device
 def test_a_convolution_without_bias(device: str) -> None:
     conv = conv3x3(4, 4, torch.float32, device)
-    window = filled(0, 1, 4, 3, 9, torch.float32, device).copy_(torch.randn(1, 4, 3, 9))
+    window = filled(0, 1, 4, 3, 11, torch.float32, device).copy_(torch.randn(1, 4, 3, 11))
     target = filled(torch.nan, 1, 4, 1, 9, torch.float32, device)
     assert conv.bias is not None
     conv.bias.zero_()
@@ -131,16 +131,16 @@ def test_a_dense_block_in_one_buffer(device: str) -> None:
     channels, growth, rows, width = 6, 4, 5, 19
     torch.manual_seed(0)
     block = ResidualDenseBlock(channels, growth).to(device).requires_grad_(False)
-    buffer = filled(0, 2, channels + 4 * growth, rows + 2, width, torch.float32, device)
+    buffer = filled(0, 2, channels + 4 * growth, rows + 2, width + 2, torch.float32, device)
     x = torch.randn(2, channels, rows, width, device=device)
-    buffer[:, :channels, 1:-1] = x
+    buffer[:, :channels, 1:-1, 1:-1] = x
     seen = channels
     for conv in block.growing:
-        made = buffer[:, seen : seen + growth, 1:-1]
+        made = buffer[:, seen : seen + growth, 1:-1, 1:-1]
         convolve(buffer[:, :seen], pack(conv), made, negative_slope=NEGATIVE_SLOPE)
         seen += growth
     out = torch.empty_like(x, memory_format=torch.channels_last)
-    skip = buffer[:, :channels, 1:-1]
+    skip = buffer[:, :channels, 1:-1, 1:-1]
     convolve(buffer, pack(block.conv5), out, negative_slope=None, skip=skip, alpha=RESIDUAL_SCALING)
     assert_rounded(out, block.cpu()(x.cpu()))
 
@@ -179,7 +179,7 @@ def test_every_tiling_gives_the_same(
 @pytest.mark.parametrize("made", [32, 64])
 def test_a_tuned_convolution_is_captured_and_replayed(made: int) -> None:
     conv = conv3x3(96, made, torch.bfloat16, "cuda")
-    window = filled(0, 2, 96, 18, 200, torch.bfloat16, "cuda").copy_(torch.randn(2, 96, 18, 200))
+    window = filled(0, 2, 96, 18, 202, torch.bfloat16, "cuda").copy_(torch.randn(2, 96, 18, 202))
     target = filled(torch.nan, 2, made, 16, 200, torch.bfloat16, "cuda")
     weight = pack(conv)
     convolve(window, weight, target, negative_slope=0.2)  # compiles and tunes
@@ -197,8 +197,8 @@ def test_a_buffer_beyond_32_bits_of_elements() -> None:
     conv = conv3x3(16, 16, torch.bfloat16, "cuda")
     images = filled(0, 3, 192, 3, 2_000_000, torch.bfloat16, "cuda")  # 1.15e9 elements each
     window = images[:, :16, :, -1000:].copy_(torch.randn(3, 16, 3, 1000))
-    convolve(window, pack(conv), images[:, 16:32, 1:2, -1000:], negative_slope=None)
-    assert_rounded(images[:, 16:32, 1:2, -1000:], expected(window, conv, None))
+    convolve(window, pack(conv), images[:, 16:32, 1:2, -999:-1], negative_slope=None)
+    assert_rounded(images[:, 16:32, 1:2, -999:-1], expected(window, conv, None))
 
 
 @pytest.mark.skipif(INTERPRETING or find_spec("triton") is None, reason="started by itself, and only with Triton")
@@ -290,7 +290,7 @@ def test_packed_weights_are_taps_of_input_times_output_channels() -> None:
 )
 def test_what_does_not_fit_is_refused(call: Refusal, text: str) -> None:
     conv = conv3x3(4, 6, torch.float32, "cpu")
-    window = filled(0, 1, 4, 5, 8, torch.float32, "cpu")
+    window = filled(0, 1, 4, 5, 10, torch.float32, "cpu")
     target, skip = (filled(0, 1, 6, 3, 8, torch.float32, "cpu") for _ in range(2))
     with pytest.raises(ValueError, match=re.escape(text)):
         call(window, pack(conv), target, skip)
@@ -299,7 +299,7 @@ def test_what_does_not_fit_is_refused(call: Refusal, text: str) -> None:
 def test_no_rows_are_no_work() -> None:
     conv = conv3x3(4, 6, torch.float32, "cpu")
     nothing = filled(0, 1, 6, 0, 8, torch.float32, "cpu")
-    convolve(filled(0, 1, 4, 2, 8, torch.float32, "cpu"), pack(conv), nothing, negative_slope=None)
+    convolve(filled(0, 1, 4, 2, 10, torch.float32, "cpu"), pack(conv), nothing, negative_slope=None)
 
 
 @on_device
@@ -326,5 +326,5 @@ def test_the_convolver_adds_a_residual_to_the_window(device: str, dtype: torch.d
     conv = conv3x3(16, 8, dtype, device)
     window = torch.rand(1, 6, 9, 16, device=device).permute(0, 3, 1, 2).to(dtype)
     made = FusedConvolver()(conv, window, residual=0.5).float().cpu()
-    exact = window[:, :8, 1:-1].float().cpu() + 0.5 * expected(window, conv, None)
+    exact = window[:, :8, 1:-1, 1:-1].float().cpu() + 0.5 * expected(window, conv, None)
     torch.testing.assert_close(made, exact, rtol=0.01, atol=0.01)

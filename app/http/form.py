@@ -1,0 +1,149 @@
+"""A multipart/form-data body (RFC 7578): one picture and small text fields, read while it arrives."""
+
+from collections.abc import AsyncIterable
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from app.errors import BadRequest, UnsupportedEncoding
+
+FIELD = "image"
+
+MOST_FIELDS = 32
+"""Limit on the fields other than the picture; above the number of parameters, so that a wrong one is named."""
+
+MOST_FIELD_BYTES = 1024
+"""Limit on a name or a value; far more than any parameter needs."""
+
+NOT_ENCODED = frozenset({"", "identity", "binary", "8bit", "7bit"})
+"""Content codings and transfer encodings that leave the bytes as they are."""
+
+HOW = f"send the picture as the field {FIELD!r}"
+
+
+class Form:
+    """Collects the parts of a form.
+
+    The part named `image` is the picture, with or without a file name. Every other part is a parameter, and its text is
+    UTF-8 whatever the headers claim: a stranger does not choose a codec.
+
+    Args:
+        content_type: of the request; it names the boundary.
+
+    Raises:
+        BadRequest: it names none.
+    """
+
+    def __init__(self, content_type: str) -> None:
+        self.picture: bytearray | None = None
+        self.parameters: dict[str, str] = {}
+        self._header, self._value = bytearray(), bytearray()
+        self._headers: dict[bytes, bytes] = {}
+        self._name = ""
+        self._text: bytearray | None = None
+        """Value of the parameter that is being read; None while the picture is."""
+        self._ended = False
+        self._boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+        if not self._boundary:
+            raise BadRequest(f"Content-Type: {content_type[:100]} names no boundary; let the client library make it")
+
+    async def read(self, body: AsyncIterable[bytes]) -> None:
+        """Read the whole body.
+
+        Raises:
+            BadRequest: it is broken, or holds something other than one picture and small fields, each once.
+            UnsupportedEncoding: a part is compressed or encoded.
+        """
+        try:
+            parser = self._parser()
+            async for piece in body:
+                parser.write(piece)
+        except FormParserError as error:
+            raise BadRequest(f"the multipart body is broken: {error}") from error
+        if not self._ended:
+            raise BadRequest("the multipart body ends before its last boundary; check the client and what lies between")
+
+    def _parser(self) -> MultipartParser:
+        """The parser that calls this form; kept by nobody, so that a picture is freed as soon as its form is."""
+        return MultipartParser(
+            self._boundary,
+            {
+                "on_part_begin": self._headers.clear,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
+            },
+        )
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[bytes(self._header.lower())] = bytes(self._value)
+        self._header.clear()
+        self._value.clear()
+
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        if not options.get(b"name"):
+            raise BadRequest(f'a part of the form has no name; {HOW}: `Content-Disposition: form-data; name="{FIELD}"`')
+        self._name = _text(options[b"name"], "the name of a form field")
+        for header in ("content-encoding", "content-transfer-encoding"):
+            check_encoding(header, self._headers.get(header.encode(), b"").decode("latin-1"))
+        if self._name == FIELD:
+            if self.picture is not None:
+                raise BadRequest(f"the form has {FIELD!r} more than once; send each picture in a request of its own")
+            self.picture, self._text = bytearray(), None
+            return
+        if b"filename" in options:
+            raise BadRequest(f"the form has a file as {self._name!r}; {HOW}, and no other file")
+        if self._name in self.parameters:
+            raise BadRequest(f"the form field {self._name!r} is given more than once; give it once")
+        if len(self.parameters) == MOST_FIELDS:
+            raise BadRequest(f"the form has more than {MOST_FIELDS} fields besides {FIELD!r}, which is the limit")
+        self._text = bytearray()
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._text is None:
+            assert self.picture is not None
+            self.picture += data[start:end]
+            return
+        self._text += data[start : min(end, start + MOST_FIELD_BYTES + 1)]
+        if len(self._text) > MOST_FIELD_BYTES:
+            raise BadRequest(
+                f"the form field {self._name!r} has more than {MOST_FIELD_BYTES} bytes, which is the limit; {HOW}"
+            )
+
+    def _on_part_end(self) -> None:
+        if self._text is not None:
+            self.parameters[self._name] = _text(self._text, f"the form field {self._name!r}")
+
+    def _on_end(self) -> None:
+        self._ended = True
+
+
+def check_encoding(header: str, value: str) -> None:
+    """Check that a header announces bytes as they are.
+
+    Raises:
+        UnsupportedEncoding: they are compressed or encoded.
+    """
+    encodings = [encoding.strip().lower() for encoding in value.split(",")]
+    if wrong := next((encoding for encoding in encodings if encoding not in NOT_ENCODED), ""):
+        raise UnsupportedEncoding(f"{header}: {wrong[:100]} is not taken; send the picture's bytes as they are")
+
+
+def _text(data: bytes | bytearray, what: str) -> str:
+    if len(data) > MOST_FIELD_BYTES:
+        raise BadRequest(f"{what} has more than {MOST_FIELD_BYTES} bytes, which is the limit")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"{what} is not UTF-8 (byte {error.start}); {HOW}, and text in UTF-8") from error

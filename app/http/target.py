@@ -1,0 +1,18 @@
+"""The target of a request: proxies may send it with scheme and host, and the service takes it like any other."""
+
+import re
+from urllib.parse import unquote
+
+from starlette.types import Scope
+
+SCHEME_AND_HOST = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+
+
+def in_origin_form(scope: Scope) -> Scope:
+    """Turn an absolute target, `GET http://host/path`, into a path; its host replaces the header (RFC 9112, 3.2.2)."""
+    found = SCHEME_AND_HOST.match(scope["raw_path"])
+    if found is None:
+        return scope
+    raw_path = scope["raw_path"][found.end() :] or b"/"
+    headers = [(b"host", found[1]), *(header for header in scope["headers"] if header[0] != b"host")]
+    return {**scope, "raw_path": raw_path, "path": unquote(raw_path.decode("ascii")), "headers": headers}

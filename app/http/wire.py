@@ -1,0 +1,147 @@
+"""One caller's socket: what has been sent, what the caller has taken of it, and how the connection ends."""
+
+import asyncio
+import fcntl
+import socket
+import struct
+import termios
+import time
+from collections.abc import Callable
+from typing import Any
+
+LINGER_S = 30.0
+"""Longest time that the rest of a request is read after its answer."""
+
+LINGER_IDLE_S = 5.0
+"""The same, without a byte from the caller."""
+
+LINGER_BYTES = 2**30
+"""Most bytes that are read and dropped after an answer."""
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Linger:
+    """Reads on after an answer, for a bounded time and amount.
+
+    A caller that is still sending when its connection closes gets a reset, and loses the answer.
+    """
+
+    def __init__(self) -> None:
+        self._began_s = self._heard_s = time.monotonic()
+        self._dropped_bytes = 0
+
+    def drop(self, size_bytes: int) -> None:
+        """Count bytes that have come and are not wanted."""
+        self._heard_s = time.monotonic()
+        self._dropped_bytes += size_bytes
+
+    @property
+    def over(self) -> bool:
+        """True once the caller has had its time."""
+        now_s = time.monotonic()
+        return (
+            now_s - self._began_s > LINGER_S
+            or now_s - self._heard_s > LINGER_IDLE_S
+            or self._dropped_bytes > LINGER_BYTES
+        )
+
+
+class Wire(asyncio.Transport):
+    """The transport of a connection. It counts bytes, closes without losing the answer, and resets on failure.
+
+    Args:
+        still_coming: tells whether the caller has not sent all of its request yet.
+    """
+
+    def __init__(self, transport: asyncio.Transport, still_coming: Callable[[], bool]) -> None:
+        super().__init__()
+        self._transport = transport
+        self._still_coming = still_coming
+        self._socket: socket.socket | None = transport.get_extra_info("socket")
+        self.linger: Linger | None = None
+        """Set once this side is closed while the caller may still send."""
+        self.written_bytes = 0
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that the caller's system has not acknowledged: here, in the kernel, or on their way."""
+        return self._transport.get_write_buffer_size() + _unacknowledged_bytes(self._socket)
+
+    @property
+    def taken_bytes(self) -> int:
+        """Bytes that the caller's system has acknowledged."""
+        return self.written_bytes - self.unsent_bytes
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes."""
+        self.written_bytes += len(data)
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what is written, then close; read on meanwhile if the caller is still sending."""
+        if self.is_closing():
+            return
+        if self._still_coming():
+            self.close_our_side()
+        else:
+            self._transport.close()
+
+    def close_our_side(self) -> None:
+        """Send what is written and the end of the stream; what still comes is dropped until the linger is over."""
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self.linger = Linger()
+
+    def finish(self) -> None:
+        """Send what is written, then close both sides."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once, and drop what is unsent."""
+        self._transport.abort()
+
+    def reset(self) -> None:
+        """Close at once with an error for the caller, who then never takes a part for the whole.
+
+        An orderly close is how an answer without a length ends in HTTP/1.0, so it must not be how one fails.
+        """
+        if self._socket is not None and self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """True once no further answer can be sent."""
+        return self.linger is not None or self._transport.is_closing()
+
+    @property
+    def is_gone(self) -> bool:
+        """True once both sides are closed, though the socket may still be open for a moment."""
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the kernel."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._transport.resume_reading()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """See `asyncio.BaseTransport`."""
+        return self._transport.get_extra_info(name, default)
+
+
+def _unacknowledged_bytes(sock: socket.socket | None) -> int:
+    """Bytes in the kernel's send queue; 0 where the system cannot tell."""
+    if sock is None or sock.fileno() < 0:
+        return 0
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int(struct.unpack("i", answer)[0])

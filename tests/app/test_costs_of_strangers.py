@@ -1,0 +1,216 @@
+"""Readers of foreign headers and forms take time in proportion to the length: families of repeated patterns.
+
+A reader that is quadratic takes seconds for the 16 KiB that a request's head may have, one that is linear about a
+millisecond, so the bound between them is generous. Time is that of this thread alone on a processor: another process
+or thread that keeps the machine busy does not count.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from urllib.parse import quote
+
+import httpx
+import pytest
+from fastapi.exceptions import RequestValidationError
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from app.access.keys import find_key
+from app.errors import ServiceError
+from app.http.accept import accepted_formats
+from app.http.deadline import preferred_wait_s
+from app.http.entrance import MOST_HEAD_BYTES
+from app.http.form import Form, check_encoding
+from app.http.metrics import _accepts_open_metrics
+from app.http.upload import Upload
+from app.http.upscale import Parameters, _check_given_once
+from app.lifecycle import Lifecycle
+from app.server import create_app
+from app.service import UpscaleService
+from app.settings import Settings
+from app.telemetry.record import RequestRecord
+from app.telemetry.requests import ACCEPTED_ID
+
+LONGEST_HEAD = MOST_HEAD_BYTES - 500
+"""Characters of one header of a request that is not refused for its length."""
+
+HEAD_S = 0.05
+"""Processor time for one header; a whole request may take four times that."""
+
+ATOMS = [
+    *'"\\;,=/*- \t\0aAzq0.:%()<>@[]{}~_\x7f\x80\xe9\xff',
+    "q=0.5",
+    ";q=",
+    '\\"',
+    'a="',
+    "a=b",
+    "a/b",
+    "wait",
+    "wait=",
+    "%41",
+    "%zz",
+    "&",
+    "+",
+    "00-",
+    "boundary=",
+    "name=",
+    "filename*=UTF-8''",
+    "charset=punycode",
+    "version=1.",
+    "application/openmetrics-text;",
+    "multipart/form-data;",
+    "image/png",
+    "gzip,",
+    "Bearer ",
+]
+"""Parts that readers of headers look for, and others that may stand in one."""
+
+
+def form_of(content_type: str = "multipart/form-data; boundary=b", body: bytes = b"") -> None:
+    """Read a form to its end, or to its refusal."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 65536):
+            yield body[start : start + 65536]
+
+    asyncio.run(Form(content_type).read(pieces()))
+
+
+def request_with(query: str = "", **headers: str) -> Request:
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return Request({"type": "http", "query_string": query.encode("latin-1"), "headers": raw})
+
+
+def read_query(value: str) -> None:
+    request = request_with(value)
+    _check_given_once(request)
+    Parameters.model_validate(dict(request.query_params))
+
+
+def read_disposition(value: str) -> None:
+    head = b"--b\r\nContent-Disposition: " + value[:4000].encode("latin-1")
+    form_of(body=head + b"\r\n\r\nx\r\n--b--\r\n")
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "Prefer": lambda value: preferred_wait_s([value]),
+    "Accept": accepted_formats,
+    "Accept of a scraper": lambda value: _accepts_open_metrics(request_with(accept=value)),
+    "Content-Type": form_of,
+    "Content-Encoding": lambda value: check_encoding("Content-Encoding", value),
+    "Content-Disposition": read_disposition,
+    "traceparent": lambda value: RequestRecord(trace_headers={"traceparent": value}).trace_id,
+    "X-Request-Id": ACCEPTED_ID.fullmatch,
+    "X-Api-Key": lambda value: find_key([], value),
+    "query": read_query,
+    "a parameter of the query": lambda value: read_query(f"scale={quote(value[: LONGEST_HEAD // 3])}"),
+    "parameters of a form": lambda value: Parameters().with_form(Upload(picture=b"x", parameters={"model": value})),
+}
+
+
+def cost_s(read: Callable[[str], object], value: str) -> float:
+    """Processor time for a value, which may be refused, though not by an error that nobody foresaw."""
+    began_s = time.thread_time()
+    with suppress(ServiceError, RequestValidationError, ValidationError):
+        read(value)
+    return time.thread_time() - began_s
+
+
+def repeated(start: str, unit: Sequence[str], end: str) -> str:
+    """A header as long as may be, of one pattern over and over."""
+    pattern = "".join(unit)
+    return start + pattern * ((LONGEST_HEAD - len(start) - len(end)) // len(pattern)) + end
+
+
+HEADERS = st.builds(
+    repeated,
+    st.sampled_from(["", *ATOMS]),
+    st.lists(st.sampled_from(ATOMS), min_size=1, max_size=3),
+    st.sampled_from(ATOMS),
+)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_no_header_costs_more_than_its_length(reader: str) -> None:
+    @given(HEADERS)
+    @settings(max_examples=40, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
+    def read(value: str) -> None:
+        assert min(cost_s(READERS[reader], value) for _ in range(2)) < HEAD_S, value[:80]
+
+    read()
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_no_pattern_of_one_atom_costs_more_than_its_length(reader: str) -> None:
+    for atom in ATOMS:
+        for start, end in (("", ""), ("a", '"'), ("a=", '"'), ('a="', ""), ("a;", "b"), ("a", "\0")):
+            value = repeated(start, [atom], end)
+            assert cost_s(READERS[reader], value) < HEAD_S or cost_s(READERS[reader], value) < HEAD_S, value[:80]
+
+
+BODY_BYTES = 2**18
+BODY_S = 1.0
+"""Processor time for a form of that length; repeated text that is nearly a boundary takes a thirtieth of it."""
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"\r\n--bX",
+        b"\r\n--b-",
+        b"\r\n--b\r",
+        b"\r\n--b",
+        b"\r",
+        b"\r\n",
+        b"-",
+        b"a",
+        b"\xff",
+        b"--b\r\n",
+        b"\r\n--b\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("name", [b"image", b"model"])
+def test_no_body_costs_more_than_its_length(name: bytes, unit: bytes) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n'
+    for start in (head, b"", b"\r\n", b"--b\r\n"):
+        body = start + unit * (BODY_BYTES // len(unit))
+        assert cost_s(lambda _, body=body: form_of(body=body), "") < BODY_S  # type: ignore[misc]  # its default binds
+
+
+def never() -> UpscaleService:
+    raise NotImplementedError
+
+
+@pytest.mark.anyio
+async def test_no_header_holds_up_the_whole_service() -> None:
+    app = create_app(Lifecycle(Settings(), never))
+    patterns = ['a"', "a=b", "a ", "a;", '";', "\\", "=", ",", "/", "q=1;", "%41", "é", "[", "."]
+    names = [
+        *("Prefer", "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "Content-Encoding", "Cookie"),
+        *(
+            "Authorization",
+            "X-Api-Key",
+            "X-Request-Id",
+            "traceparent",
+            "tracestate",
+            "Host",
+            "Origin",
+            "Range",
+            "Expect",
+        ),
+        *("If-None-Match", "If-Modified-Since", "Forwarded", "X-Forwarded-For", "User-Agent", "Connection", "Upgrade"),
+    ]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        for name in names:
+            for pattern in patterns:
+                value = repeated("a", [pattern], '"').encode("latin-1")
+                paths = ("/metrics", "/nothing") if name == "Accept" else ("/nothing",)
+                for path in paths:
+                    began_s = time.thread_time()
+                    answer = await client.get(path, headers={name.encode(): value})
+                    assert time.thread_time() - began_s < 4 * HEAD_S, (name, pattern)
+                    assert answer.status_code in {200, 403, 404}, (name, pattern)
