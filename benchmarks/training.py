@@ -1,10 +1,11 @@
 """python -m benchmarks.training --data PHOTOS: steps of a plain float32 loop and of ours, and where the time goes."""
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,84 +14,123 @@ from torch.nn import functional
 
 from model.device import best_device, fast_dtype
 from training.config import LossConfig, TrainingConfig
-from training.crops import CropPlan, CropSource
+from training.crops import CropSource
 from training.perceptual import VGGFeatures, load_vgg
 from training.recipes import RECIPES
-from training.sources import DegradedCrops, open_photographs
+from training.sources import open_photographs
 from training.steps import Steps, new_generator
+from training.uploads import UploadConfig
 
-Step = Callable[[], object]
+FORWARD, FORWARD_AND_BACKWARD = 1, 3
+"""Passes through the generator's convolutions: a backward one does the multiplications of two forward ones, for the
+gradients of the features and of the weights."""
 
-GAN_RECIPES = [name for name, recipe in RECIPES.items() if recipe().discriminator]
+
+@dataclass(frozen=True)
+class Kind:
+    """One thing to measure."""
+
+    name: str
+    run: Callable[[], object]
+    passes: int | None = None
+    """Passes through the generator, where it is all that computes: what the GFLOP/s are counted from."""
 
 
 def main() -> None:
     """Take one step of each kind in turns, so that a slow minute hits all of them alike."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with photographs")
-    parser.add_argument("--recipe", choices=GAN_RECIPES, default="compact_esrgan_x4")
+    parser.add_argument("--recipe", choices=RECIPES, default="compact_esrgan_x4", help="(default %(default)s)")
     parser.add_argument("--vgg-weights", type=Path, help="VGG19; without it torchvision's")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
 
     device = best_device()
     config = RECIPES[options.recipe]()
-    crops = open_photographs(options.data, config, device, report=print).crops
-    vgg = load_vgg(options.vgg_weights, device, config.losses.perceptual_layers)
-    steps = dict(_kinds(config, crops, vgg, device))
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(options.rounds + 2):
-        for name, step in steps.items():
+    losses = config.losses
+    vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers) if losses.perceptual else None
+    kinds = list(_kinds(config, options.data, vgg, device))
+    seconds = measured(kinds, options.rounds, device)
+    print("\n".join(report(config, kinds, seconds, f"{device}, {torch.get_num_threads()} threads")))
+
+
+def measured(kinds: list[Kind], rounds: int, device: torch.device) -> list[float]:
+    """Median seconds of each kind, after two rounds that warm up."""
+    seconds: list[list[float]] = [[] for _ in kinds]
+    for turn in range(rounds + 2):
+        for kind, times in zip(kinds, seconds, strict=True):
             began_s = time.perf_counter()
-            step()
+            kind.run()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if turn > 1:  # the first rounds warm up
-                seconds[name].append(time.perf_counter() - began_s)
+            if turn > 1:
+                times.append(time.perf_counter() - began_s)
+    return [statistics.median(times) for times in seconds]
 
-    print(
-        f"{options.recipe}, {config.batch} crops of {config.crop_px} px, torch {torch.__version__}, {device}, ", end=""
-    )
-    print(f"{torch.get_num_threads()} threads, median of {options.rounds}\n")
-    print("| what | s | steps/s | LR kpx/s | against plain |\n|---|---|---|---|---|")
+
+def report(config: TrainingConfig, kinds: list[Kind], seconds: list[float], where: str) -> Iterator[str]:
+    """Table of the medians, and the length of the recipe's run at the speed of its own step."""
     px = config.batch * config.crop_px**2
-    plain_s = statistics.median(seconds[PLAIN])
-    for name, times in seconds.items():
-        s = statistics.median(times)
-        print(f"| {name} | {s:.4f} | {1 / s:.2f} | {px / s / 1e3:.1f} | {plain_s / s:.2f} x |")
+    flop = 2 * config.generator.macs_per_low_res_px * px
+    yield f"{config.recipe}, {config.batch} crops of {config.crop_px} px, torch {torch.__version__}, {where}\n"
+    yield "| what | s | steps/s | LR kpx/s | GFLOP/s | against plain |"
+    yield "|---|---|---|---|---|---|"
+    for kind, s in zip(kinds, seconds, strict=True):
+        speed = f"{kind.passes * flop / s / 1e9:.0f}" if kind.passes else ""
+        yield f"| {kind.name} | {s:.4f} | {1 / s:.2f} | {px / s / 1e3:.1f} | {speed} | {seconds[0] / s:.2f} x |"
+    yield (
+        f"\nGFLOP/s: 2 x {config.generator.macs_per_low_res_px:,} multiply-adds of the generator for an LR px, "
+        "times 3 for a step: forward, and backward twice as much."
+    )
+    full_s = next(s for kind, s in zip(kinds, seconds, strict=True) if kind.name.startswith(WHOLE))
+    yield f"A run of {config.steps:,} steps takes {config.steps * full_s / 3600:.1f} h at that speed of its whole step."
 
 
 PLAIN = "plain loop, L1, float32, NCHW"
+WHOLE = "our whole step"
 
 
-def _kinds(
-    config: TrainingConfig, crops: CropSource, vgg: VGGFeatures, device: torch.device
-) -> Iterator[tuple[str, Step]]:
+def _kinds(config: TrainingConfig, data: Path, vgg: VGGFeatures | None, device: torch.device) -> Iterator[Kind]:
     dtype = str(fast_dtype(device)).removeprefix("torch.")
+    uploads = replace(config, degradation=config.degradation or UploadConfig())
+    crops, damaged = (open_photographs(data, one, device, report=print).crops for one in (config, uploads))
     low, high = next(crops.batches(0, 1))
     l1 = replace(config, losses=LossConfig(), discriminator=None)
-    perceptual = replace(config, losses=replace(config.losses, adversarial=0.0), discriminator=None)
 
-    yield PLAIN, _plain(config, low, high, device)
-    yield f"our step, L1, {dtype}", _ours(l1, low, high, device, None)
+    yield Kind(PLAIN, _plain(config, low, high, device), FORWARD_AND_BACKWARD)
+    only_l1 = l1.losses == config.losses
+    yield Kind(
+        f"{WHOLE if only_l1 else 'our step'}, L1, {dtype}", _ours(l1, low, high, device, None), FORWARD_AND_BACKWARD
+    )
     if device.type == "cuda":
-        yield f"our step, L1, {dtype}, compiled", _ours(l1, low, high, device, None, compiled=True)
-    yield f"our step, L1 + perceptual, {dtype}", _ours(perceptual, low, high, device, vgg)
-    yield f"our step, all losses and the discriminator, {dtype}", _ours(config, low, high, device, vgg)
-    forward = Steps(l1, device).average
-    yield f"of it, the generator forward, {dtype}", lambda: _forward(forward, low, device)
-    batches = crops.batches(0, 1_000_000)
-    yield "cutting the crops", lambda: next(batches)
-    realistic = RECIPES["realistic_x4"]().degradation
-    if realistic and not isinstance(crops, DegradedCrops):
-        plan = CropPlan([(config.crop_px, config.crop_px)], crop_px=config.crop_px, batch=config.batch, seed=0)
-        degraded = DegradedCrops(crops, plan, scale=config.generator.scale, degradation=realistic)
-        degraded_batches = degraded.batches(0, 1_000_000)
-        yield "cutting and degrading them realistically", lambda: next(degraded_batches)
+        compiled = _ours(l1, low, high, device, None, compiled=True)
+        yield Kind(f"our step, L1, {dtype}, compiled", compiled, FORWARD_AND_BACKWARD)
+    if config.losses.perceptual:
+        perceptual = replace(config, losses=replace(config.losses, adversarial=0.0), discriminator=None)
+        yield Kind(f"our step, L1 + perceptual, {dtype}", _ours(perceptual, low, high, device, vgg))
+    if not only_l1:
+        name = f"{WHOLE}, all losses{' and the discriminator' if config.discriminator else ''}, {dtype}"
+        yield Kind(name, _ours(config, low, high, device, vgg))
+    net = Steps(l1, device).average
+    yield Kind(f"of it, the generator forward, {dtype}", lambda: _forward(net, low, device), FORWARD)
+    yield Kind("cutting the crops" if not config.degradation else "cutting and damaging the crops", _made(crops))
+    if not config.degradation:
+        yield Kind("cutting and damaging them as uploads", _made(damaged))
 
 
-def _plain(config: TrainingConfig, low: Tensor, high: Tensor, device: torch.device) -> Step:
-    """What most published training loops do."""
+def _made(crops: CropSource) -> Callable[[], object]:
+    """One batch at a time, so that no thread prepares the next one while another kind is measured."""
+    steps = itertools.count()
+
+    def make() -> object:
+        step = next(steps)
+        return list(crops.batches(step, step + 1))
+
+    return make
+
+
+def _plain(config: TrainingConfig, low: Tensor, high: Tensor, device: torch.device) -> Callable[[], None]:
+    """The step of most published training loops."""
     net = new_generator(config).to(device)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
     low_res, high_res = (pixels.contiguous().float() / 255 for pixels in (low, high))
@@ -111,7 +151,7 @@ def _ours(
     vgg: VGGFeatures | None,
     *,
     compiled: bool = False,
-) -> Step:
+) -> Callable[[], object]:
     steps = Steps(replace(config, steps=1_000_000), device, vgg=vgg, compiled=compiled)
     return lambda: steps.take(low, high)
 

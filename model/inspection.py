@@ -49,6 +49,8 @@ class Description:
     growth: int | None
     inputs: int
     unshuffle: int
+    padding_mode: str | None
+    """Also of ESRGAN's generators only: what convolutions see beyond the border."""
     parameters: int
     mmac_per_lr_px: float
     sha256: str
@@ -65,7 +67,7 @@ def describe(checkpoint: AnyCheckpoint) -> Description:
     """Everything that a file says and that its weights tell."""
     net = checkpoint.net
     if isinstance(net, ForeignNet):
-        unknown = dict.fromkeys(("channels", "blocks", "growth"))
+        unknown = dict.fromkeys(("channels", "blocks", "growth", "padding_mode"))
         sizes: dict[str, Any] = {"scale": net.scale, "inputs": net.inputs, "unshuffle": 1, **unknown}
         architecture = net.architecture
     else:

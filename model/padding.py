@@ -39,7 +39,7 @@ class _PadByRepeating(torch.autograd.Function):
         return padded
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         # A repeated pixel hands its gradient to the pixel that it repeats.
         inner = gradient[:, :, 1:-1, 1:-1].clone(memory_format=torch.channels_last)
         for side in (0, -1):
@@ -47,7 +47,8 @@ class _PadByRepeating(torch.autograd.Function):
             inner[:, :, :, side] += gradient[:, :, 1:-1, side]
             for column in (0, -1):
                 inner[:, :, side, column] += gradient[:, :, side, column]
-        return inner.split(ctx.channels, dim=1)
+        parts: tuple[Tensor, ...] = inner.split(ctx.channels, dim=1)
+        return parts
 
 
 def fill_border(padded: Tensor) -> None:

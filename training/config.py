@@ -1,4 +1,4 @@
-"""What a training run is: one frozen dataclass, written beside what it made."""
+"""The config of a training run: one frozen dataclass, written next to the weights that it made."""
 
 import json
 import math
@@ -19,7 +19,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """How the weights of one network are moved, and how far at each step.
+    """The optimiser of one network, and its step size at each step.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -33,8 +33,9 @@ class OptimiserConfig:
     halve_at: tuple[int, ...] = ()
     """Steps at which the learning rate is halved; empty: see `decay_steps`."""
     decay_steps: int = 0
-    """Steps at the end over which the learning rate falls in a line to zero; it is constant before, so that a run may
-    be continued with more steps. 0: it falls along half a cosine, from the warm-up to the end."""
+    """Steps at the end over which the learning rate falls in a line to zero, at most all after the warm-up. It is
+    constant before, so that a run may be continued with more steps. 0: it falls along half a cosine, from the warm-up
+    to the end."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's two decays; the paper's by default."""
 
@@ -61,7 +62,7 @@ class OptimiserConfig:
         if self.halve_at:
             return self.learning_rate * 0.5 ** sum(step >= halving for halving in self.halve_at)
         if self.decay_steps:
-            return self.learning_rate * min(1.0, (steps - step) / self.decay_steps)
+            return self.learning_rate * min(1.0, (steps - step) / min(self.decay_steps, steps - self.warmup_steps))
         done = (step - self.warmup_steps) / (steps - self.warmup_steps)
         return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
@@ -131,7 +132,7 @@ class TrainingConfig:
     recipe: str
     """Name of the recipe that made this config."""
     starts_from: str | None = None
-    """The recipe whose generator this run goes on from; None: from new weights, unless some are given."""
+    """The recipe whose generator this run begins with; None: new weights, unless some are given."""
     generator: RRDBConfig
     steps: int
     batch: int
@@ -142,7 +143,7 @@ class TrainingConfig:
     losses: LossConfig = field(default_factory=LossConfig)
     discriminator: DiscriminatorConfig | None = None
     degradation: UploadConfig | None = None
-    """How low-res pictures are made; None: MATLAB's bicubic, as the published benchmarks do."""
+    """The damage of low-res pictures; None: MATLAB's bicubic, as in the published benchmarks."""
     ema_decay: float = 0.999
     """The exported weights are an exponential moving average of the trained ones with this decay."""
     validate_every: int
@@ -172,7 +173,7 @@ class TrainingConfig:
 
     @property
     def learns_damage(self) -> bool:
-        """Whether the low-res pictures are more than reduced ones."""
+        """True if some low-res pictures are damaged, not only reduced."""
         return self.degradation is not None and self.degradation.clean_share < 1
 
     def _check_crop(self, discriminator: DiscriminatorConfig) -> None:
@@ -208,7 +209,7 @@ class TrainingConfig:
         return isinstance(fields, dict) and mine == {name: value for name, value in fields.items() if name in mine}
 
     def identity(self) -> str:
-        """Write the fields that must not change while a run goes on: all but its length and what it reports."""
+        """Write the fields that must not change when a run is continued: all but its length and what it reports."""
         fields = asdict(self)
         return json.dumps({name: value for name, value in fields.items() if name not in CHANGEABLE}, indent=2)
 

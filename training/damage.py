@@ -1,7 +1,6 @@
 """Four kinds of uploads to measure a generator on, made from any originals: clean, web75, web50, phone."""
 
 import hashlib
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy
@@ -46,12 +45,10 @@ def damaged(high_res: Tensor, scale: int, damage: Damage, *, name: str) -> Tenso
     return _jpeg(shrink_bicubic(high_res, scale), {"web75": 75, "web50": 50}[damage])
 
 
-def damaged_pairs(pairs: Sequence[Pair], damage: Damage) -> list[Pair]:
-    """Pairs of the same originals with low-res pictures of one kind."""
-    if damage == "clean":
-        return list(pairs)
-    scale = pairs[0].high_res.shape[-1] // pairs[0].low_res.shape[-1] if pairs else 1
-    return [Pair(pair.name, damaged(pair.high_res, scale, damage, name=pair.name), pair.high_res) for pair in pairs]
+def damaged_pair(pair: Pair, damage: Damage) -> Pair:
+    """Pair the same original with a low-res picture of one kind."""
+    scale = pair.high_res.shape[-1] // pair.low_res.shape[-1]
+    return Pair(pair.name, damaged(pair.high_res, scale, damage, name=pair.name), pair.high_res)
 
 
 def _blurred(picture: Tensor, sigma_px: float) -> Tensor:

@@ -50,6 +50,15 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
+def originals(folder: Path) -> Path:
+    """Find where a folder keeps its full-size pictures: in `HR` if it is a benchmark's, else in itself.
+
+    Without this, the reduced pictures of a benchmark would count as originals too.
+    """
+    high_res = folder / "HR"
+    return high_res if high_res.is_dir() else folder
+
+
 def read_picture(path: Path) -> Tensor:
     """Decode one file, upright, as uint8 RGB (3, H, W).
 

@@ -1,10 +1,11 @@
-"""Measures weight files as the literature does, beside bicubic, picture by picture.
+"""Measure weight files as the literature does, next to bicubic, picture by picture.
 
 PSNR and SSIM on Y with `scale` px cut from every border, LPIPS on RGB, NIQE on Y, all on what the service would answer;
 and the colour shift, which none of them sees.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,8 +16,10 @@ from torch import Tensor
 from model.reliable import ReliableUpscaler
 from model.upscaler import Upscaler
 from training.colour import colour_shift
-from training.data import DataError, Pair, picture_files, read_pairs, read_picture, too_small
+from training.damage import Damage, damaged_pair
+from training.data import DataError, Pair, originals, picture_files, read_pairs, read_picture, too_small
 from training.degrade import crop_to_multiple, enlarge_bicubic
+from training.flat import FlatScores, flat_table
 from training.lpips import LPIPS
 from training.metrics import psnr_y, ssim_y
 from training.niqe import niqe
@@ -30,7 +33,7 @@ Upscale = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What one picture, or the mean of a set, gave; None where a measure does not apply."""
+    """Measures of one picture, or their means over a set; None where a measure does not apply."""
 
     psnr_y: float
     """dB; higher is nearer to the original."""
@@ -51,7 +54,7 @@ FORMATS = (".2f", ".4f", ".4f", ".2f", ".2f")
 
 @dataclass(frozen=True, kw_only=True)
 class SetScores:
-    """What one generator made of one set."""
+    """Scores of one generator on one set."""
 
     set: str
     generator: str
@@ -64,7 +67,7 @@ class SetScores:
 
 
 def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
-    """The pictures of a set: `HR` and `LRbicX4` where the folder has them, else its pictures, reduced by bicubic.
+    """Read the pairs of a set: `HR` and `LRbicX4` where the folder has them, else its originals, reduced by bicubic.
 
     Raises:
         DataError: there is no picture, one is too small to be measured, or a low-res one has the wrong size.
@@ -72,10 +75,7 @@ def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
     """
     low_res_folder = folder / f"LRbicX{scale}"
     if not low_res_folder.is_dir():
-        for pair in read_pairs(folder, scale, least_px=LEAST_PX // scale):
-            if isinstance(pair, str):
-                raise DataError(pair)
-            yield pair
+        yield from reduced_originals(folder, scale)
         return
     for path in picture_files(folder / "HR"):
         high_res = crop_to_multiple(read_picture(path), scale)
@@ -86,6 +86,23 @@ def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
         if any(high != scale * low for high, low in zip(high_res.shape[1:], low_res.shape[1:], strict=True)):
             raise DataError(f"{path.name}: the picture in {low_res_folder.name} is not {scale} times smaller")
         yield Pair(path.stem, low_res, high_res)
+
+
+def reduced_originals(folder: Path, scale: int) -> Iterator[Pair]:
+    """Reduce every original of a folder by bicubic.
+
+    Raises:
+        DataError: there is no picture, or one cannot be read or is too small to be measured.
+    """
+    for pair in read_pairs(originals(folder), scale, least_px=math.ceil(LEAST_PX / scale)):
+        if isinstance(pair, str):
+            raise DataError(pair)
+        yield pair
+
+
+def damaged_originals(folder: Path, scale: int, damage: Damage) -> Iterator[Pair]:
+    """Make an upload of one kind from every original of a folder; raises as `reduced_originals` does."""
+    return (damaged_pair(pair, damage) for pair in reduced_originals(folder, scale))
 
 
 def evaluate(name: str, pairs: Iterable[Pair], generators: dict[str, Upscale], lpips: LPIPS | None) -> list[SetScores]:
@@ -144,7 +161,7 @@ def bicubic(scale: int) -> Upscale:
 
 
 def as_service(upscaler: Upscaler | ReliableUpscaler) -> Upscale:
-    """What the service answers: the same code, device and number format."""
+    """Upscale as the service does: the same code, device and number format."""
 
     def upscale(low_res: Tensor) -> Tensor:
         pixels = upscaler.upscale(low_res.permute(1, 2, 0)[None].contiguous().numpy())
@@ -166,12 +183,19 @@ def summary_table(results: Iterable[SetScores]) -> str:
     return "\n".join([_head("set | generator"), *rows])
 
 
-def save(results: Sequence[SetScores], out: Path) -> tuple[Path, Path]:
+def all_tables(results: Sequence[SetScores], flat: Sequence[FlatScores]) -> list[str]:
+    """The tables that there are: means of all sets, flat colours, then picture by picture."""
+    means = [summary_table(results)] if results else []
+    return [*means, *([flat_table(flat)] if flat else []), *map(picture_table, results)]
+
+
+def save(results: Sequence[SetScores], out: Path, flat: Sequence[FlatScores] = ()) -> tuple[Path, Path]:
     """Write `out`.md, the tables, and `out`.json, every number; returns both."""
     out.parent.mkdir(parents=True, exist_ok=True)
     tables, numbers = (out.with_name(out.name + suffix) for suffix in (".md", ".json"))
-    tables.write_text("\n\n".join([summary_table(results), *map(picture_table, results)]) + "\n", encoding="utf-8")
+    tables.write_text("\n\n".join(all_tables(results, flat)) + "\n", encoding="utf-8")
     everything = [asdict(result) | {"mean": asdict(result.mean)} for result in results]
+    everything += [{"set": one.set} | asdict(one) for one in flat]
     numbers.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     return tables, numbers
 

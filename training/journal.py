@@ -1,4 +1,4 @@
-"""How a run is watched: the progress bar, `history.jsonl`, and TensorBoard's curves and pictures."""
+"""The record of a run: the progress bar, `history.jsonl`, and TensorBoard's curves and pictures."""
 
 import json
 import time
@@ -19,7 +19,7 @@ PANEL_PX = 128
 
 
 class Journal:
-    """Writes down what a run does; one that goes on after a kill is cut back to the step it goes on from.
+    """Writes down what a run does; after a kill, the record is cut back to the step that the run continues from.
 
     Args:
         done: steps already taken.
@@ -47,7 +47,7 @@ class Journal:
         return self._spent_s + time.monotonic() - self._started
 
     def state(self) -> dict[str, Any]:
-        """What a journal that goes on needs to write the same lines."""
+        """Return what a journal needs to continue with the same lines."""
         return {"sums": dict(self._sums), "counted": self._counted, "seconds": self.seconds}
 
     def count(self, losses: Mapping[str, float]) -> None:

@@ -51,7 +51,7 @@ def check_shares(name: str, shares: tuple[float, ...], count: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class BlurConfig:
-    """How blur kernels are drawn; the defaults are those of the paper's first blur.
+    """Ranges that blur kernels are drawn from; the defaults are those of the paper's first blur.
 
     Raises:
         ValueError: a probability or a range makes no sense.
@@ -120,7 +120,7 @@ def plateau_kernels(sigma_px: Tensor, angle: Tensor, beta: Tensor, size_px: Tens
 
 
 def sinc_kernels(cutoff: Tensor, size_px: Tensor) -> Tensor:
-    """Circular low-pass filters w J1(w r) / (2 pi r), which ring beside edges (the paper's equation 6).
+    """Circular low-pass filters w J1(w r) / (2 pi r), which ring next to edges (the paper's equation 6).
 
     Args:
         cutoff: float64 (N,), w: the highest frequency that passes, in radians per px; pi is the highest there is.
@@ -172,13 +172,6 @@ def draw_blur_kernels(config: BlurConfig, count: int, chance: numpy.random.Gener
     return _pulses_where(is_skipped, torch.stack(families)[kind, torch.arange(count)])
 
 
-def draw_sinc_kernels(probability: float, count: int, chance: numpy.random.Generator) -> Tensor:
-    """A sinc filter for each of `count` pictures, or at times one that changes nothing: like `draw_blur_kernels`."""
-    size_px = torch.from_numpy(chance.choice(_SIZES_PX, count))
-    cutoff = torch.from_numpy(chance.uniform(math.pi / 3, math.pi, count))
-    return _pulses_where(chance.random(count) >= probability, sinc_kernels(cutoff, size_px))
-
-
 def blur(pictures: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each picture with its own kernel, mirrored at the border.
 
@@ -195,4 +188,5 @@ def blur(pictures: Tensor, kernels: Tensor) -> Tensor:
     size = padded.shape[-2:]
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernels[:, None], s=size)
     # The product is the convolution, delayed by the kernel's centre: its first 20 rows and columns wrap around.
-    return torch.fft.irfft2(spectrum, s=size)[..., -height:, -width:]
+    blurred: Tensor = torch.fft.irfft2(spectrum, s=size)[..., -height:, -width:]
+    return blurred

@@ -22,7 +22,7 @@ Report = Callable[[str], None]
 
 MOST_HELD_OUT = 10
 MOST_ATTEMPTS = 100
-"""Unreadable pictures that one batch may meet before the run gives up: the folder is gone."""
+"""Unreadable pictures in one batch after which the run gives up: the folder is probably gone."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class PhotographFile:
 
 @dataclass(frozen=True)
 class Photographs:
-    """What a run learns from, ready to be asked for batches."""
+    """The pictures of a run, as a source of batches."""
 
     crops: CropSource
     number: int
     fingerprint: str
     """Changes with the names, sizes or number of the pictures, on which the draw of every crop depends."""
     decoded: bool
-    """Whether the pictures lie on the device."""
+    """True if the pictures lie decoded on the device."""
 
 
 def hold_out(folder: Path) -> frozenset[Path]:

@@ -109,7 +109,7 @@ class Steps:
     """The networks of a run, and the steps that change them.
 
     Args:
-        start: weights to go on from; None: new ones.
+        start: weights to begin with; None: new ones.
         vgg: needed where the config has a perceptual loss.
         compiled: let torch compile the generator. It pays on a GPU; on a CPU it was slower.
     """

@@ -34,7 +34,7 @@ PSNR = dict[Damage, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run is made of; see `train`."""
+    """The parts of a run; see `train`."""
 
     steps: Steps
     photographs: Photographs
@@ -48,7 +48,7 @@ class Run:
 
     @property
     def config(self) -> TrainingConfig:
-        """What decides the outcome."""
+        """The config, which decides the outcome."""
         return self.steps.config
 
     @property
@@ -58,19 +58,22 @@ class Run:
 
     @property
     def state_file(self) -> Path:
-        """Where the run can be gone on from."""
+        """The file that a resumed run continues from."""
         return self.out / "state.pt"
 
 
 def refuse_finished(out: Path, config: TrainingConfig) -> None:
-    """Check, before any work, that a run may be made in `out`, or gone on with.
+    """Check, before any work, that a run may be made or continued in `out`.
 
     Raises:
         StateError: `out` holds another run, or this one is finished.
     """
     target = out / f"{config.name}.safetensors"
     if target.exists():
-        raise StateError(f"{target} exists: that run is finished; choose another --out or remove the folder")
+        raise StateError(
+            f"{target} exists: that run is finished; choose another --out or remove the folder. To train it further, "
+            "move the file away and give more --steps"
+        )
     written = out / "config.json"
     if written.exists() and not config.continues(written.read_text(encoding="utf-8")):
         raise StateError(f"{out} holds a run with other settings; choose another --out or remove the folder")
@@ -89,6 +92,10 @@ def train(run: Run) -> Path:
     run.out.mkdir(parents=True, exist_ok=True)
     state = load_state(run.state_file, run.config.identity())
     if state:
+        if (done := state["steps"]["done"]) > run.config.steps:
+            raise StateError(
+                f"{run.out} holds a run of {done} steps already; give --steps {done} or more to continue it"
+            )
         run.steps.restore(state["steps"])
         run.report(f"continuing after step {run.steps.done} of {run.config.steps}")
         if state["photographs"] != run.photographs.fingerprint:
@@ -121,7 +128,7 @@ def _watched(run: Run, state: dict[str, Any] | None) -> PSNR:
             if finished or steps.done % config.log_every == 0:
                 rate = config.optimiser.rate_at(steps.done - 1, config.steps)
                 journal.write_losses(steps.done, learning_rate=rate, skipped=steps.skipped)
-            if run.validation and (finished or steps.done % config.validate_every == 0):
+            if any(run.validation.values()) and (finished or steps.done % config.validate_every == 0):
                 scores = _validated(run, journal, bicubic)
             if finished or time.monotonic() - saved > SAVE_EVERY_S:
                 save_state(run.state_file, _state(run, journal))
@@ -197,7 +204,7 @@ def _export(run: Run, scores: PSNR) -> Path:
 
 
 def _golden_input(run: Run) -> Tensor:
-    """A small real picture for the self-test of whoever loads the weights: uint8 RGB (3, <= 32, <= 40)."""
+    """Choose a small real picture for the self-test of the weight file: uint8 RGB (3, <= 32, <= 40)."""
     for pairs in run.validation.values():
         if pairs:
             return pairs[0].low_res[:, :32, :40].contiguous()

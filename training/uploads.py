@@ -42,7 +42,7 @@ _SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
 @dataclass(frozen=True, kw_only=True)
 class FileConfig:
-    """How a picture is compressed.
+    """The file that a picture is compressed to.
 
     Raises:
         ValueError: a probability or a range makes no sense.
@@ -81,20 +81,20 @@ class UploadConfig:
     """Size at the first compression, relative to the low-res size."""
     blur_probability: float = 0.35
     blur: BlurConfig = field(default_factory=lambda: BlurConfig(sinc_probability=0.06, sigma_px=(0.3, 2.8)))
-    """Of the lens, before the reduction; in high-res pixels."""
+    """The blur of the lens, before the reduction; in high-res pixels."""
     noise_probability: float = 0.4
     noise_levels: tuple[float, float] = (0.7, 14.0)
     """Standard deviation of the noise in levels of 255; small ones are drawn more often (evenly in the logarithm)."""
     grey_probability: float = 0.35
-    """How often the noise is the same in the three colours."""
+    """Share of the noise that is the same in the three colours."""
     soft_probability: float = 0.3
-    """How often the noise is blurred, as demosaicking and noise reduction in cameras leave it."""
+    """Share of the noise that is blurred, as demosaicking and noise reduction in cameras leave it."""
     sharpen_probability: float = 0.1
     sharpen_amount: tuple[float, float] = (0.2, 1.0)
     """Strength of the unsharp mask that cameras and web services apply after the reduction."""
     file: FileConfig = FileConfig()
     recolour_probability: float = 0.25
-    """How often a high-res picture gets other colours first; see `training.recolour`."""
+    """Share of the high-res pictures that get other colours first; see `training.recolour`."""
 
     def __post_init__(self) -> None:
         for name in ("clean_share", "twice_share"):
@@ -244,7 +244,8 @@ def _gaussian_blur(picture: Tensor, sigma_px: float) -> Tensor:
 
 def _compress(picture: Tensor, config: FileConfig, rng: numpy.random.Generator) -> Tensor:
     """Encode and decode float levels (1, 3, H, W) by the real encoders."""
-    quality = round(rng.triangular(config.quality[0], config.typical_quality, config.quality[1]))
+    least, most = config.quality
+    quality = round(rng.triangular(least, config.typical_quality, most)) if least < most else most
     if rng.random() < config.webp_share:
         return encoded(_levels(picture)[0], "WEBP", quality=quality, method=2)[None].float()
     subsampling = str(rng.choice(_SUBSAMPLINGS, p=config.subsampling_shares))

@@ -3,6 +3,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -78,6 +79,7 @@ def test_the_metadata_says_what_the_contract_wants(path: Path) -> None:
         "growth": "2",
         "inputs": "3",
         "unshuffle": "1",
+        "padding_mode": "zeros",
         "name": "tiny-x4",
         "recipe": "by_hand",
         "steps": "12",
@@ -86,6 +88,31 @@ def test_the_metadata_says_what_the_contract_wants(path: Path) -> None:
         "source": "",
         "created": "2025-01-31",
     }
+
+
+def test_the_padding_comes_back(tmp_path: Path) -> None:
+    net = random_net(replace(TINY, padding_mode="replicate"))
+    write_checkpoint(tmp_path / "real.safetensors", net, CARD, golden_input=GOLDEN)
+    checkpoint = read_checkpoint(tmp_path / "real.safetensors")
+    assert contents(tmp_path / "real.safetensors")[0]["padding_mode"] == "replicate"
+    assert checkpoint.net.config == net.config
+    assert torch.equal(checkpoint.golden_output, reference_output(net, GOLDEN))
+    assert not torch.equal(checkpoint.golden_output, reference_output(random_net(), GOLDEN))
+
+
+def test_a_file_that_says_nothing_of_its_padding_is_read_as_padding_by_zeros(path: Path) -> None:
+    metadata, tensors = contents(path)
+    del metadata["padding_mode"]
+    save_file(tensors, path, metadata=metadata)
+    assert read_checkpoint(path).net.config == TINY
+
+
+def test_recording_measurements_keeps_the_padding(tmp_path: Path) -> None:
+    path = tmp_path / "real.safetensors"
+    net = random_net(replace(TINY, padding_mode="replicate"))
+    write_checkpoint(path, net, CARD, golden_input=GOLDEN)
+    record_metrics(path, {"Set14": {"psnr_y": 28.0}})
+    assert read_checkpoint(path).net.config == net.config
 
 
 def test_the_golden_output_is_what_the_network_makes_of_the_golden_input(path: Path) -> None:
@@ -161,6 +188,10 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "another architecture": (saying("architecture", "swinir"), "architecture 'swinir'"),
     **{f"no {name}": (without(name), f"does not say its '{name}'") for name in FIELDS},
     "scale that is none": (saying("scale", "5"), "makes no sense (scale is 5; it must be one of"),
+    "padding that is none": (
+        saying("padding_mode", "reflect"),
+        "makes no sense (padding_mode is 'reflect'; it must be one of ('zeros', 'replicate'))",
+    ),
     "no channel": (saying("channels", "0"), "makes no sense (channels is 0"),
     "growth in words": (saying("growth", "many"), "makes no sense (invalid literal"),
     "half a step": (saying("steps", "1.5"), "makes no sense (invalid literal"),

@@ -47,6 +47,7 @@ def test_info_as_json_holds_sizes_cost_and_hash(ours: Path, capsys: pytest.Captu
     config = RRDBConfig(channels=4, blocks=1, growth=2, scale=4)
     assert said["format"] == "esrgan-serve/1"
     assert (said["scale"], said["channels"], said["blocks"], said["growth"]) == (4, 4, 1, 2)
+    assert said["padding_mode"] == "zeros"
     assert said["parameters"] == sum(weight.numel() for weight in random_net().parameters())
     assert said["mmac_per_lr_px"] == pytest.approx(config.macs_per_low_res_px / 1e6, abs=1e-4)
     assert said["sha256"] == read_checkpoint(ours).sha256

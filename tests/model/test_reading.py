@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 import numpy
 import pytest
@@ -26,7 +27,15 @@ from tests.model.examples import random_net
 from tests.model.published import FIRST_RELEASE, NEW, NamedGenerator, OldGenerator, prefixed, randomised
 
 CPU = torch.device("cpu")
-SMALL = {"channels": 6, "blocks": 2, "growth": 3}
+
+
+class Sizes(TypedDict):
+    channels: int
+    blocks: int
+    growth: int
+
+
+SMALL: Sizes = {"channels": 6, "blocks": 2, "growth": 3}
 Wrap = Callable[[dict[str, Tensor]], object]
 
 WRAPPINGS: dict[str, Wrap] = {

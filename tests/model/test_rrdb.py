@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -78,7 +80,7 @@ def test_a_scale_that_no_published_network_has_is_refused(scale: int) -> None:
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_size_below_one_is_refused(size: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{size} is {value}; it must be at least 1"):
-        RRDBConfig(**{size: value})
+        replace(TINY, **{size: value})  # type: ignore[arg-type]  # to mypy a size might be the padding mode
 
 
 def by_hand(block: ResidualDenseBlock, x: Tensor) -> Tensor:
@@ -121,3 +123,47 @@ def test_a_forward_pass_leaves_its_input_alone() -> None:
     before = picture.clone()
     random_net()(picture)
     assert torch.equal(picture, before)
+
+
+REPEATING = replace(TINY, padding_mode="replicate")
+
+
+def rim_and_spread(config: RRDBConfig, colour: Tensor) -> tuple[float, float]:
+    """How far the outermost 4 px of an upscaled flat picture differ from its middle, and how much the middle varies."""
+    upscaled = random_net(config).double()(colour.double().view(1, 3, 1, 1).expand(1, 3, 12, 9))[0]
+    middle = upscaled[:, upscaled.shape[1] // 2, upscaled.shape[2] // 2].view(3, 1, 1)
+    error = (upscaled - middle).abs()
+    return float(error.max()), float(error[:, 4:-4, 4:-4].max())
+
+
+@pytest.mark.parametrize("colour", [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.2, 0.9, 0.5), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_a_flat_picture_stays_flat_up_to_its_border_where_borders_are_repeated(
+    scale: int, colour: tuple[float, ...]
+) -> None:
+    rim, spread = rim_and_spread(replace(REPEATING, scale=scale), torch.tensor(colour))
+    assert max(rim, spread) < 1e-12
+    assert rim_and_spread(replace(TINY, scale=scale), torch.tensor(colour))[0] > 1e-3  # zeros leave a rim
+
+
+def test_networks_of_both_paddings_have_the_same_weights() -> None:
+    weights, others = random_net().state_dict(), RRDBNet(REPEATING).state_dict()
+    assert [(name, weight.shape) for name, weight in weights.items()] == [
+        (name, weight.shape) for name, weight in others.items()
+    ]
+
+
+def test_the_padding_is_seen_at_the_border_alone() -> None:
+    config = RRDBConfig(channels=4, blocks=1, growth=2, scale=1)
+    picture = torch.rand(1, 3, 60, 60, generator=torch.Generator().manual_seed(0))
+    one, other = (random_net(config).double(), RRDBNet(replace(config, padding_mode="replicate")).double())
+    other.load_state_dict(one.state_dict())
+    difference = (one(picture.double()) - other(picture.double())).abs()
+    reach = 15 + 4  # convolutions, one after the other
+    assert difference[..., reach:-reach, reach:-reach].max() < 1e-12
+    assert difference.max() > 1e-3
+
+
+def test_an_unknown_padding_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"padding_mode is 'reflect'; it must be one of \('zeros', 'replicate'\)"):
+        RRDBConfig(padding_mode="reflect")  # type: ignore[arg-type]

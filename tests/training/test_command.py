@@ -15,8 +15,10 @@ from tests.model.examples import TINY, random_net, textured
 from tests.training.photographs import save
 from training.__main__ import main
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.damage import DAMAGES
 from training.recipes import RECIPES
 from training.state import load_state
+from training.uploads import UploadConfig
 
 
 def tiny_psnr_x4() -> TrainingConfig:
@@ -34,6 +36,18 @@ def tiny_psnr_x4() -> TrainingConfig:
         optimiser=OptimiserConfig(learning_rate=1e-3),
         validate_every=2,
         log_every=2,
+    )
+
+
+def tiny_real_x4() -> TrainingConfig:
+    """A recipe for uploads that takes a moment."""
+    return replace(
+        tiny_psnr_x4(),
+        name="tiny-real-x4",
+        recipe="tiny_real_x4",
+        crop_px=4,  # with the room for a file's grid around it the pictures of these tests just suffice
+        generator=replace(TINY, padding_mode="replicate"),
+        degradation=UploadConfig(),
     )
 
 
@@ -56,14 +70,14 @@ def tiny_perceptual_x4() -> TrainingConfig:
 
 @pytest.fixture(autouse=True)
 def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for recipe in (tiny_psnr_x4, tiny_gan_x4, tiny_perceptual_x4):
+    for recipe in (tiny_psnr_x4, tiny_real_x4, tiny_gan_x4, tiny_perceptual_x4):
         monkeypatch.setitem(RECIPES, recipe.__name__, recipe)
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     for number in range(2):
-        save(textured(64, 72, seed=number), tmp_path / "pictures" / f"made_{number}.png")
+        save(textured(80, 88, seed=number), tmp_path / "pictures" / f"made_{number}.png")
     return tmp_path / "pictures"
 
 
@@ -102,7 +116,7 @@ def test_a_recipe_trains_and_says_where_the_weights_are(
     assert capsys.readouterr().out.splitlines()[-1] == f"wrote {out / 'tiny-psnr-x4.safetensors'}"
     card = read_checkpoint(out / "tiny-psnr-x4.safetensors").card
     assert card.data == "noise (CC0)"
-    assert "psnr_y" in card.metrics["validation"]
+    assert "psnr_y" in card.metrics["validation, clean"]
 
 
 def test_steps_batch_and_seed_can_be_given(pictures: Path, tmp_path: Path) -> None:
@@ -118,7 +132,7 @@ def test_without_validation_pictures_a_tenth_of_the_others_is_kept_aside(tmp_pat
     assert main(command(tiny_psnr_x4, tmp_path / "photos", tmp_path / "run")) == 0
     card = read_checkpoint(tmp_path / "run" / "tiny-psnr-x4.safetensors").card
     assert card.data == "9 pictures of photos"
-    assert "psnr_y" in card.metrics["validation"]
+    assert "psnr_y" in card.metrics["validation, clean"]
 
 
 def test_photographs_that_do_not_fit_give_the_same_weights(
@@ -150,6 +164,48 @@ def test_a_psnr_recipe_may_go_on_from_weights_too(pictures: Path, weights: Path,
     assert max((trained[name] - weight).abs().max().item() for name, weight in start.items()) < 3e-3
 
 
+def test_a_run_may_begin_with_a_foreign_file_and_another_padding(pictures: Path, tmp_path: Path) -> None:
+    start = random_net()
+    torch.save(start.state_dict(), tmp_path / "published.pth")
+    more = ("--start", tmp_path / "published.pth", "--steps", 1)
+    assert main(command(tiny_real_x4, pictures, tmp_path / "run", *more)) == 0
+    net = read_checkpoint(tmp_path / "run" / "tiny-real-x4.safetensors").net
+    assert net.config == replace(TINY, padding_mode="replicate")
+    moved = [(weight - start.state_dict()[name]).abs().max() for name, weight in net.state_dict().items()]
+    assert 0 < max(moved) < 3e-3
+
+
+def test_a_run_that_learns_from_uploads_is_measured_on_every_kind(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tiny_real_x4, pictures, tmp_path / "run", "--validation", pictures)) == 0
+    metrics = read_checkpoint(tmp_path / "run" / "tiny-real-x4.safetensors").card.metrics
+    assert set(metrics) == {f"validation, {damage}" for damage in DAMAGES}
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step 4: ")]
+    assert [damage for damage in DAMAGES if f"{damage} " in line] == list(DAMAGES)
+
+
+def test_too_few_pictures_to_keep_any_aside_are_trained_on_without_a_score(pictures: Path, tmp_path: Path) -> None:
+    assert main(command(tiny_real_x4, pictures, tmp_path / "run")) == 0
+    assert read_checkpoint(tmp_path / "run" / "tiny-real-x4.safetensors").card.metrics == {}
+
+
+def test_the_reduced_pictures_of_a_benchmark_are_neither_learnt_from_nor_measured_on(
+    pictures: Path, tmp_path: Path
+) -> None:
+    pictures.rename(tmp_path / "HR")
+    (tmp_path / "Set2").mkdir()
+    (tmp_path / "HR").rename(tmp_path / "Set2" / "HR")
+    for path in (tmp_path / "Set2" / "HR").iterdir():
+        save(textured(40, 48, 9), tmp_path / "Set2" / "LRbicX4" / path.name)
+    assert main(command(tiny_psnr_x4, tmp_path / "Set2", tmp_path / "one", "--validation", tmp_path / "Set2")) == 0
+    hr = tmp_path / "Set2" / "HR"
+    assert main(command(tiny_psnr_x4, hr, tmp_path / "two", "--validation", hr)) == 0
+    one, two = (read_checkpoint(tmp_path / name / "tiny-psnr-x4.safetensors") for name in ("one", "two"))
+    assert one.card.metrics == two.card.metrics
+    assert one.card.data == "2 pictures of Set2"
+
+
 def test_a_picture_that_cannot_be_used_is_left_out_with_a_line(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,14 +223,14 @@ def test_a_validation_picture_too_small_to_be_measured_is_left_out(
     assert main(command(tiny_psnr_x4, pictures, tmp_path / "run", "--validation", tmp_path / "validation")) == 0
     assert f"left out: {tmp_path / 'validation' / 'tiny.png'}: 8 x 8 px is less than" in capsys.readouterr().out
     metrics = read_checkpoint(tmp_path / "run" / "tiny-psnr-x4.safetensors").card.metrics
-    assert math.isfinite(metrics["validation"]["psnr_y"])
+    assert math.isfinite(metrics["validation, clean"]["psnr_y"])
 
 
 def test_a_gan_recipe_without_weights_to_go_on_from_is_refused(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(tiny_gan_x4, pictures, tmp_path / "run")) == 2
-    expected = "error: tiny_gan_x4 goes on from a generator of tiny_psnr_x4; name its file with --start"
+    expected = "error: tiny_gan_x4 begins with a generator of tiny_psnr_x4; name its file by --start"
     assert the_error(capsys) == expected
     assert not (tmp_path / "run").exists()
 
@@ -209,7 +265,7 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(
     assert main(command(tiny_psnr_x4, pictures, out, "--seed", 1)) == 2
     assert "holds a run with other settings" in the_error(capsys)
     assert (out / "config.json").read_bytes() == before
-    assert load_state(out / "state.pt", before.decode().rstrip("\n")) is not None
+    assert load_state(out / "state.pt", tiny_psnr_x4().identity()) is not None
 
 
 @pytest.mark.parametrize(
@@ -269,9 +325,9 @@ def test_the_doctor_finds_nothing_in_sound_pictures(tmp_path: Path, capsys: pyte
 
 
 def test_the_doctors_findings_are_status_1(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--data", str(pictures), "--least-px", "70"]) == 1
+    assert main(["doctor", "--data", str(pictures), "--least-px", "90"]) == 1
     out = capsys.readouterr().out
-    assert f"tiny        {pictures / 'made_0.png'}: 72 x 64 px is less than 70 px a side" in out
+    assert f"tiny        {pictures / 'made_0.png'}: 88 x 80 px is less than 90 px a side" in out
     assert "2 files" in out.splitlines()[-1]
 
 

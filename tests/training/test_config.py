@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training.realistic import RealisticConfig
 
 from model.rrdb import RRDBConfig
 from training.config import (
@@ -18,7 +17,8 @@ from training.config import (
     OptimiserConfig,
     TrainingConfig,
 )
-from training.recipes import RECIPES, compact_psnr_x4, esrgan_x4, psnr_x4, realistic_x4
+from training.recipes import RECIPES, compact_esrgan_x4, compact_psnr_x4, compact_real_esrgan_x4, esrgan_x4, psnr_x4
+from training.uploads import CLEAN, UploadConfig
 
 OPTIMISER = OptimiserConfig(learning_rate=1e-3, warmup_steps=10)
 LOSSES = LossConfig(l1=1e-2, perceptual=1.0, adversarial=5e-3)
@@ -50,6 +50,13 @@ GAN = replace(CONFIG, crop_px=32, losses=LOSSES, discriminator=VGG)
         (OPTIMISER, "halve_at", (0, 5), r"halve_at is \(0, 5\); the steps must rise from 1"),
         (OPTIMISER, "halve_at", (5, 5), r"halve_at is \(5, 5\); the steps must rise from 1"),
         (OPTIMISER, "halve_at", (9, 5), r"halve_at is \(9, 5\); the steps must rise from 1"),
+        (OPTIMISER, "decay_steps", -1, r"decay_steps is -1 and halve_at is \(\); give one of them, not negative"),
+        (
+            replace(OPTIMISER, halve_at=(5,)),
+            "decay_steps",
+            9,
+            r"decay_steps is 9 and halve_at is \(5,\); give one of them, not negative",
+        ),
         (OPTIMISER, "betas", (0.9, 1.0), r"betas is \(0.9, 1.0\); each must be in \[0, 1\)"),
         (OPTIMISER, "betas", (-0.1, 0.9), r"betas is \(-0.1, 0.9\); each must be in \[0, 1\)"),
         (LOSSES, "l1", -1.0, "l1 is -1.0; a loss weight must not be negative"),
@@ -100,12 +107,6 @@ def test_a_crop_that_the_unet_cannot_halve_three_times_is_refused() -> None:
         replace(GAN, discriminator=UNET, crop_px=9)
 
 
-def test_a_crop_that_is_too_small_for_a_realistic_degradation_is_refused() -> None:
-    assert replace(CONFIG, degradation=RealisticConfig(), crop_px=11).crop_px == 11
-    with pytest.raises(ConfigError, match="crop_px is 10; a realistic degradation needs at least 11"):
-        replace(CONFIG, degradation=RealisticConfig(), crop_px=10)
-
-
 def test_the_edges_of_the_ranges_are_allowed() -> None:
     optimiser = OptimiserConfig(learning_rate=0.999, warmup_steps=0, halve_at=(1, 2), betas=(0.0, 0.0))
     replace(CONFIG, steps=1, batch=1, crop_px=1, validate_every=1, log_every=1, ema_decay=0.0, optimiser=optimiser)
@@ -146,18 +147,54 @@ def test_the_learning_rate_warms_up_and_is_halved(step: int, share: float) -> No
     assert optimiser.rate_at(step, 100) == pytest.approx(0.01 * share)
 
 
+DECAYING = OptimiserConfig(learning_rate=0.01, warmup_steps=4, decay_steps=5)
+
+
+@pytest.mark.parametrize(
+    ("step", "share"),
+    [(0, 1 / 4), (3, 1), (4, 1), (14, 1), (15, 1), (16, 4 / 5), (17, 3 / 5), (18, 2 / 5), (19, 1 / 5)],
+)
+def test_the_learning_rate_stays_at_its_peak_and_falls_in_a_line_over_the_last_steps(step: int, share: float) -> None:
+    assert DECAYING.rate_at(step, 20) == pytest.approx(0.01 * share)
+
+
+def test_a_run_with_more_steps_has_the_same_learning_rates_until_the_shorter_one_decays() -> None:
+    assert [DECAYING.rate_at(step, 20) for step in range(15)] == [DECAYING.rate_at(step, 30) for step in range(15)]
+
+
+def test_a_run_too_short_for_its_decay_still_starts_it_at_the_peak() -> None:
+    rates = [DECAYING.rate_at(step, 7) for step in range(7)]
+    assert rates == pytest.approx([0.01 * share for share in (1 / 4, 2 / 4, 3 / 4, 1, 1, 2 / 3, 1 / 3)])
+
+
 def test_without_a_warm_up_the_learning_rate_starts_at_its_peak() -> None:
     assert OptimiserConfig(learning_rate=0.01).rate_at(0, 20) == 0.01
 
 
 def test_a_config_is_written_with_every_field(tmp_path: Path) -> None:
-    optimiser = {"method": "adam", "learning_rate": 1e-3, "warmup_steps": 10, "halve_at": [], "betas": [0.9, 0.999]}
+    optimiser = {
+        "method": "adam",
+        "learning_rate": 1e-3,
+        "warmup_steps": 10,
+        "halve_at": [],
+        "decay_steps": 0,
+        "betas": [0.9, 0.999],
+    }
+    generator = {
+        "channels": 4,
+        "blocks": 1,
+        "growth": 2,
+        "scale": 4,
+        "inputs": 3,
+        "unshuffle": 1,
+        "padding_mode": "zeros",
+    }
     GAN.write(tmp_path / "config.json")
     assert json.loads((tmp_path / "config.json").read_text()) == {
         "name": "tiny-psnr-x4",
         "recipe": "tiny_psnr_x4",
         "starts_from": None,
-        "generator": {"channels": 4, "blocks": 1, "growth": 2, "scale": 4, "inputs": 3, "unshuffle": 1},
+        "generator": generator,
         "steps": 100,
         "batch": 2,
         "crop_px": 32,
@@ -179,9 +216,11 @@ def test_a_config_is_written_with_every_field(tmp_path: Path) -> None:
 
 
 def test_configs_that_differ_anywhere_differ_in_text() -> None:
-    degradation = RealisticConfig()
+    degradation = UploadConfig()
     others = [
         replace(CONFIG, seed=1),
+        replace(CONFIG, generator=replace(CONFIG.generator, padding_mode="replicate")),
+        replace(CONFIG, optimiser=replace(OPTIMISER, decay_steps=10)),
         replace(CONFIG, generator=replace(CONFIG.generator, growth=3)),
         replace(CONFIG, optimiser=replace(OPTIMISER, betas=(0.9, 0.99))),
         GAN,
@@ -189,12 +228,30 @@ def test_configs_that_differ_anywhere_differ_in_text() -> None:
         replace(GAN, losses=replace(LOSSES, feature_scale=None)),
         replace(GAN, losses=replace(LOSSES, perceptual_layers=("conv4_4", "conv5_4"))),
         replace(GAN, discriminator=UNET),
-        replace(CONFIG, crop_px=12, degradation=degradation),
-        replace(
-            CONFIG, crop_px=12, degradation=replace(degradation, first=replace(degradation.first, grey_probability=0.5))
-        ),
+        replace(CONFIG, degradation=degradation),
+        replace(CONFIG, degradation=replace(degradation, grey_probability=0.5)),
+        replace(CONFIG, degradation=replace(degradation, file=replace(degradation.file, probability=0.5))),
     ]
     assert len({config.to_json() for config in (CONFIG, *others)}) == 1 + len(others)
+    assert len({config.identity() for config in (CONFIG, *others)}) == 1 + len(others)
+    assert not any(config.continues(CONFIG.to_json()) for config in others)
+
+
+@pytest.mark.parametrize("changes", [{}, {"steps": 500}, {"validate_every": 7, "log_every": 3}])
+def test_a_run_is_continued_with_another_length_and_other_reports(changes: dict[str, int]) -> None:
+    config = replace(GAN, discriminator=UNET, degradation=UploadConfig())
+    assert replace(config, **changes).continues(config.to_json())  # type: ignore[arg-type]  # the fields are integers
+
+
+@pytest.mark.parametrize("written", ["", "{", "[1]", "null", "{}", '{"name": "tiny-psnr-x4"}'])
+def test_nothing_is_continued_from_a_file_that_is_no_config(written: str) -> None:
+    assert not CONFIG.continues(written)
+
+
+def test_damage_is_learnt_where_not_every_low_res_picture_is_clean() -> None:
+    assert not CONFIG.learns_damage
+    assert not replace(CONFIG, degradation=CLEAN).learns_damage
+    assert replace(CONFIG, degradation=UploadConfig()).learns_damage
 
 
 # Recipes
@@ -261,13 +318,35 @@ def test_the_second_stage_is_the_papers() -> None:
     assert config.starts_from == "psnr_x4"
 
 
-def test_damaged_pictures_are_learnt_as_in_real_esrgan() -> None:
-    config = realistic_x4()
-    assert config.degradation == RealisticConfig()
-    assert (config.losses.l1, config.losses.perceptual, config.losses.adversarial) == (1.0, 1.0, 0.1)
-    assert config.discriminator
-    assert (config.discriminator.kind, config.discriminator.channels) == ("unet", 64)
-    assert config.crop_px * config.generator.scale == 256
+REAL = [name for name in RECIPES if "real_" in name]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_recipes_for_real_uploads_learn_damage_and_repeat_borders(name: str) -> None:
+    config = RECIPES[name]()
+    assert config.degradation == UploadConfig()
+    assert config.generator.padding_mode == "replicate"
+    assert config.optimiser.decay_steps < config.steps
+    if config.discriminator:
+        assert config.discriminator.kind == "unet"
+        assert config.discriminator.optimiser.decay_steps == config.optimiser.decay_steps
+
+
+def test_there_are_both_stages_for_real_uploads_in_both_sizes() -> None:
+    assert {RECIPES[name]().name for name in REAL} == {
+        f"{size}-real-{stage}-x4" for size in ("compact", "rrdb") for stage in ("psnr", "esrgan")
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in REAL])
+def test_the_other_recipes_learn_what_the_published_benchmarks_measure(name: str) -> None:
+    config = RECIPES[name]()
+    assert config.degradation is None
+    assert config.generator.padding_mode == "zeros"
+
+
+def test_the_compact_gan_recipes_have_one_set_of_losses() -> None:
+    assert compact_real_esrgan_x4().losses == compact_esrgan_x4().losses
 
 
 def test_the_compact_recipe_makes_what_two_cores_can_serve() -> None:

@@ -85,11 +85,22 @@ def test_drawing_leaves_the_global_random_state_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_degradation_has_its_own_chance_for_each_step_seed_and_process() -> None:
-    plans = [plan_of(*BOTH, seed=seed, share=(process, 2)) for seed in (0, 1) for process in (0, 1)]
-    drawn = [plan.degradation_chance(step).random() for plan in plans for step in (0, 1)]
-    assert len(set(drawn)) == 8
-    assert drawn == [plan.degradation_chance(step).random() for plan in plans for step in (0, 1)]
+def damage_of(plan: CropPlan, step: int) -> list[float]:
+    """The first number that the degradation of each crop draws."""
+    return [rng.random() for rng in plan.degradation_rngs(step)]
+
+
+def test_every_crop_of_every_step_and_seed_is_damaged_by_its_own_draw() -> None:
+    drawn = [number for seed in (0, 1) for step in (0, 1) for number in damage_of(plan_of(*BOTH, seed=seed), step)]
+    assert len(set(drawn)) == 2 * 2 * 8
+    assert damage_of(plan_of(*BOTH, seed=1), 1) == drawn[-8:]
+
+
+@pytest.mark.parametrize("sharing", [2, 4])
+def test_the_damage_of_a_crop_does_not_depend_on_how_many_processes_share_the_batch(sharing: int) -> None:
+    whole = damage_of(plan_of(*BOTH), 5)
+    for process in range(sharing):
+        assert damage_of(plan_of(*BOTH, share=(process, sharing)), 5) == whole[process::sharing]
 
 
 def test_every_place_of_a_picture_is_reached_up_to_the_last_row_and_column() -> None:

@@ -43,6 +43,7 @@ CONFIGS = {
     "psnr": PSNR,
     "muon": replace(PSNR, optimiser=OptimiserConfig(method="muon", learning_rate=1e-3, halve_at=(50,))),
     "unet": GAN,
+    "repeated borders": replace(GAN, generator=replace(PSNR.generator, padding_mode="replicate")),
     "vgg": replace(
         GAN,
         crop_px=64,

@@ -46,14 +46,14 @@ def opened(out: Path, *, done: int = 0, state: dict[str, Any] | None = None) -> 
 
 def through_the_disk(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What a run that goes on reads of the state that another saved."""
-    save_state(folder / "state.pt", {"config": "{}", "journal": state})
+    save_state(folder / "state.pt", {"identity": "{}", "journal": state})
     loaded = load_state(folder / "state.pt", "{}")
     assert loaded is not None
     journal: dict[str, Any] = loaded["journal"]
     return journal
 
 
-def history(out: Path) -> list[dict[str, float]]:
+def history(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
 
 
@@ -62,7 +62,7 @@ def write_steps(journal: Journal, steps: Iterator[int] | range) -> None:
     for step in steps:
         journal.count({"l1": step / 10})
         journal.write_losses(step, learning_rate=0.1, skipped=0)
-        journal.write_score(step, 20 + step, 19)
+        journal.write_scores(step, {"clean": 20 + step}, {"clean": 19})
 
 
 def test_a_line_holds_the_mean_losses_since_the_line_before(tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ def test_a_line_holds_the_mean_losses_since_the_line_before(tmp_path: Path) -> N
     ]
 
 
-def test_a_score_is_a_line_and_is_reported_beside_bicubic(tmp_path: Path) -> None:
+def test_the_scores_of_a_step_are_a_line_and_are_reported_next_to_bicubic(tmp_path: Path) -> None:
     lines: list[str] = []
     with closing(Journal(tmp_path, steps=9, done=0, state=None, report=lines.append)) as journal:
-        journal.write_score(3, 30.12345, 28.5)
-    assert history(tmp_path) == [{"step": 3, "seconds": 0, "psnr_y": 30.12345}]
-    assert lines == ["step 3: PSNR-Y 30.123 dB (bicubic 28.500)"]
+        journal.write_scores(3, {"clean": 30.12345, "web50": 26.5}, {"clean": 28.5, "web50": 25.25})
+    assert history(tmp_path) == [{"step": 3, "seconds": 0, "psnr_y": {"clean": 30.12345, "web50": 26.5}}]
+    assert lines == ["step 3: PSNR-Y in dB: clean 30.123 (bicubic 28.500), web50 26.500 (bicubic 25.250)"]
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
@@ -112,7 +112,7 @@ def test_the_seconds_are_those_of_all_sittings(tmp_path: Path, clock: Clock) -> 
     with opened(tmp_path, done=1, state=state) as journal:
         clock.now_s += 20.2
         assert journal.seconds == pytest.approx(50.6)
-        journal.write_score(2, 30, 29)
+        journal.write_scores(2, {"clean": 30}, {"clean": 29})
     assert history(tmp_path)[-1]["seconds"] == 51
 
 
@@ -214,7 +214,7 @@ def test_tensorboard_shows_the_curves_of_the_history(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         write_steps(journal, range(1, 4))
     assert points(tmp_path, "loss/l1") == [(1, 0.1), (2, 0.2), (3, 0.3)]
-    assert points(tmp_path, "validation/psnr_y") == [(1, 21), (2, 22), (3, 23)]
+    assert points(tmp_path, "validation/psnr_y/clean") == [(1, 21), (2, 22), (3, 23)]
     assert points(tmp_path, "learning_rate") == [(1, 0.1), (2, 0.1), (3, 0.1)]
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,10 @@ from model.rrdb import RRDBNet
 from tests.model.examples import TINY, random_net, textured
 from tests.training.photographs import save
 from training.__main__ import main
+from training.damage import damaged
+from training.data import read_picture
+from training.degrade import enlarge_bicubic, shrink_bicubic
+from training.metrics import psnr_y
 
 CPU = torch.device("cpu")
 
@@ -172,6 +177,121 @@ def test_a_picture_too_small_to_be_measured_is_one_line_and_status_2(
     save(textured(12, 16), pictures / "tiny.png")
     assert main(evaluate(pictures, weights)) == 2
     assert "tiny.png" in the_error(capsys)
+
+
+def sets_of(tmp_path: Path) -> list[dict[str, Any]]:
+    """Every number that the command wrote."""
+    numbers: list[dict[str, Any]] = json.loads((tmp_path / "tables" / "scores.json").read_text())
+    return numbers
+
+
+def test_evaluate_makes_the_kinds_of_uploads_that_are_named(
+    weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(evaluate(pictures, weights, more=("--damage", "web50", "phone"))) == 0
+    numbers = sets_of(tmp_path)
+    assert [(one["set"], one["generator"]) for one in numbers] == [
+        (f"pictures {damage}", generator) for damage in ("web50", "phone") for generator in ("bicubic", "one")
+    ]
+    assert "| pictures phone | one | " in capsys.readouterr().out
+    high_res = read_picture(pictures / "made_0.png")
+    low_res = damaged(high_res, 4, "phone", name="made_0")
+    expected = psnr_y(enlarge_bicubic(low_res, 4), high_res, border=4)
+    assert numbers[2]["pictures"]["made_0"]["psnr_y"] == expected
+
+
+def test_the_clean_kind_is_what_a_folder_of_pictures_gives_anyway(
+    weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    assert main(evaluate(pictures, weights)) == 0
+    plain = sets_of(tmp_path)
+    assert main(evaluate(pictures, weights, more=("--damage", "clean"))) == 0
+    assert [one["mean"] for one in sets_of(tmp_path)] == [one["mean"] for one in plain]
+
+
+def test_uploads_are_made_from_the_originals_of_a_benchmark_alone(
+    weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    for path in sorted(pictures.iterdir()):
+        save(shrink_bicubic(read_picture(path), 4), tmp_path / "Set2" / "LRbicX4" / path.name)
+        path.rename(tmp_path / "Set2" / path.name)
+    (tmp_path / "Set2" / "HR").mkdir()
+    for path in sorted((tmp_path / "Set2").glob("*.png")):
+        path.rename(tmp_path / "Set2" / "HR" / path.name)
+    assert main(evaluate(tmp_path / "Set2", weights, more=("--damage", "clean", "web75"))) == 0
+    assert [list(one["pictures"]) for one in sets_of(tmp_path)] == [["made_0", "made_1"]] * 4
+
+
+def test_the_means_of_uploads_are_recorded_under_their_kind(weights: Path, pictures: Path) -> None:
+    assert main(evaluate(pictures, weights, more=("--damage", "web75", "--record"))) == 0
+    assert read_checkpoint(weights).card.metrics.keys() == {"pictures web75"}
+
+
+def test_evaluate_reports_flat_colours_without_any_picture(
+    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "tables" / "scores"
+    files = [str(weights), str(trained_on)]
+    assert main(["evaluate", "--weights", *files, "--flat", "2", "--out", str(out)]) == 0
+    rows = [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("| 8 | ")]
+    assert [row[1] for row in rows] == ["one", "two"]
+    numbers = sets_of(tmp_path)
+    assert [(one["set"], one["generator"]) for one in numbers] == [("8 flat colours", "one"), ("8 flat colours", "two")]
+    assert [float(row[2]) for row in rows] == [one["inside"] for one in numbers]
+    assert "| 8 | one | " in out.with_suffix(".md").read_text()
+
+
+def test_flat_colours_are_recorded_and_reported_next_to_the_pictures(weights: Path, pictures: Path) -> None:
+    assert main(evaluate(pictures, weights, more=("--flat", 2, "--record"))) == 0
+    metrics = read_checkpoint(weights).card.metrics
+    assert metrics.keys() == {"pictures", "8 flat colours"}
+    assert metrics["8 flat colours"].keys() == {"inside", "inside_mean", "border", "border_mean"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "there is nothing to measure on; name folders by --data, or take --flat"),
+        (["--flat", "2", "--damage", "phone"], "--damage is made from originals; name their folders by --data"),
+    ],
+)
+def test_a_measurement_on_nothing_is_one_line_and_status_2(
+    arguments: list[str], complaint: str, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--weights", str(weights), *arguments]) == 2
+    assert complaint in the_error(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--flat", "1"], "1 values a channel; take 2 to 256"),
+        (["--flat", "257"], "257 values a channel; take 2 to 256"),
+        (["--flat", "some"], "invalid _lattice value: 'some'"),
+        (["--damage", "fax"], "invalid choice: 'fax' (choose from"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_with_the_limits(
+    arguments: list[str], complaint: str, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        main(["evaluate", "--weights", str(weights), *arguments])
+    assert exit_status.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_foreign_file_is_measured_but_never_recorded_in(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = tmp_path / "foreign.pth"
+    torch.save(random_net().state_dict(), foreign)
+    before = foreign.read_bytes()
+    assert main(evaluate(pictures, foreign)) == 0
+    assert [one["generator"] for one in sets_of(tmp_path)] == ["bicubic", "foreign"]
+    capsys.readouterr()
+    assert main(evaluate(pictures, foreign, more=("--record",))) == 2
+    assert "--record writes into files of our own" in the_error(capsys)
+    assert foreign.read_bytes() == before
 
 
 def interpolate(one: Path, other: Path, alpha: float, out: Path) -> list[str]:

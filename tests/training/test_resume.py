@@ -18,7 +18,7 @@ from tests.training.photographs import save
 from tests.training.tiny_runs import GAN, PSNR, equal, history, photographs_for, run_of
 from training import train as training_loop
 from training.__main__ import main
-from training.config import TrainingConfig
+from training.config import OptimiserConfig, TrainingConfig
 from training.crops import Batch, CropSource
 from training.recipes import RECIPES, smoke
 from training.state import StateError, save_state
@@ -112,6 +112,37 @@ def test_a_run_killed_while_it_exports_only_exports(tmp_path: Path) -> None:
     assert lines == ["continuing after step 6 of 6"]
     assert equal(path, tmp_path / "before.safetensors")
     assert history(tmp_path) == written
+
+
+def test_a_run_killed_early_is_continued_with_more_steps_and_other_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimiser = OptimiserConfig(learning_rate=1e-3, warmup_steps=2, decay_steps=3)
+    longer = replace(PSNR, optimiser=optimiser, steps=9, validate_every=9, log_every=3)
+    uninterrupted = train(run_of(longer, tmp_path / "whole"))
+    save_after(monkeypatch, {3})
+    killed_in_step(run_of(replace(longer, steps=6, validate_every=2), tmp_path / "cut"), 3)  # before its rate falls
+    resumed = train(run_of(longer, tmp_path / "cut"))
+    assert equal(resumed, uninterrupted)
+    assert (tmp_path / "cut" / "config.json").read_text() == longer.to_json() + "\n"
+    assert [line["step"] for line in history(tmp_path / "cut") if "psnr_y" in line] == [2, 9]
+    assert [line["step"] for line in history(tmp_path / "cut") if "l1" in line] == [3, 6, 9]
+
+
+def test_a_run_that_took_more_steps_than_it_is_now_given_is_refused_and_left_alone(tmp_path: Path) -> None:
+    train(run_of(PSNR, tmp_path)).unlink()
+    before = contents(tmp_path)
+    with pytest.raises(StateError, match="holds a run of 6 steps already; give --steps 6 or more to continue it"):
+        train(run_of(replace(PSNR, steps=5), tmp_path))
+    assert contents(tmp_path) == before
+
+
+def test_a_finished_run_is_trained_further_once_its_file_is_moved_away(tmp_path: Path) -> None:
+    train(run_of(PSNR, tmp_path)).rename(tmp_path / "before.safetensors")
+    lines: list[str] = []
+    path = train(run_of(replace(PSNR, steps=8), tmp_path, lines))
+    assert "continuing after step 6 of 8" in lines
+    assert not equal(path, tmp_path / "before.safetensors")
 
 
 @pytest.mark.parametrize(("fingerprint", "reported"), [("made", 0), ("others", 1)])

@@ -1,18 +1,21 @@
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from training.realistic import RealisticConfig
 
 from model.rrdb import RRDBConfig
 from tests.model.examples import textured
 from tests.training.photographs import lying, save
+from training import sources
 from training.config import OptimiserConfig, TrainingConfig
 from training.crops import Batch
 from training.data import DataError, picture_files
+from training.degrade import shrink_bicubic
 from training.sources import Photographs, hold_out, open_photographs
+from training.uploads import CLEAN, GRID_PX, UploadConfig
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(
@@ -213,29 +216,96 @@ def test_what_is_held_out_is_never_learnt_from(most_bytes: int, tmp_path: Path) 
     assert max(int(high_res.max()) for _, high_res in whole.crops.batches(0, 10)) == 255
 
 
-DEGRADING = replace(CONFIG, crop_px=12, batch=3, degradation=RealisticConfig())
-CLEAN = replace(DEGRADING, degradation=None)
+ALL_DAMAGED = UploadConfig(clean_share=0, recolour_probability=0)
+UPLOADS = replace(CONFIG, crop_px=6, batch=4, degradation=ALL_DAMAGED)
 
 
-def test_a_degradation_makes_other_low_res_crops_of_the_same_high_res_ones(folder: Path) -> None:
-    ((clean, high_res),) = opened(folder, PLENTY, config=CLEAN).crops.batches(0, 1)
-    ((damaged, same),) = opened(folder, PLENTY, config=DEGRADING).crops.batches(0, 1)
-    assert torch.equal(high_res, same)
-    assert damaged.dtype == torch.uint8
-    assert damaged.shape == clean.shape
-    difference = (damaged.float() - clean.float()).abs().mean(dim=(1, 2, 3))
-    assert difference.min() > 1  # every crop is damaged
-    assert difference.max() < 80  # and still shows what it showed
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Photographs in which the region of an upload fits: 28 low-res px and more."""
+    for number, (height, width) in enumerate([(121, 130), (120, 114)]):
+        save(textured(height, width, number), tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def likeness(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([one.flatten().float(), other.flatten().float()]))[0, 1])
+
+
+def test_uploads_show_what_their_high_res_crops_show_and_are_damaged(large: Path) -> None:
+    for low_res, high_res in opened(large, PLENTY, config=UPLOADS).crops.batches(0, 5):
+        assert (low_res.dtype, low_res.shape, high_res.shape) == (torch.uint8, (4, 3, 6, 6), (4, 3, 24, 24))
+        plain = shrink_bicubic(high_res, 4)
+        assert not any(torch.equal(*both) for both in zip(low_res, plain, strict=True))
+        assert likeness(low_res, plain) > 0.5
+
+
+def test_the_high_res_crops_of_uploads_are_pieces_of_the_photographs_bit_for_bit(tmp_path: Path) -> None:
+    rows, columns = torch.meshgrid(torch.arange(120), torch.arange(128), indexing="ij")
+    save(torch.stack((rows, columns, 0 * rows)).byte(), tmp_path / "map.png")
+    for _, high_res in opened(tmp_path, PLENTY, config=UPLOADS).crops.batches(0, 3):
+        for high in high_res.int():
+            y, x = high[:2] if high[0, 0, 0] == high[0, 0, -1] else high[:2].transpose(1, 2)
+            assert (y[:, :1] == y).all()
+            assert set(y[:, 0].diff().abs().tolist()) == set(x[0].diff().abs().tolist()) == {1}
+            assert min(y[0, 0], y[-1, 0]) % 4 == min(x[0, 0], x[0, -1]) % 4 == 0
 
 
 @pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
-def test_the_damage_of_a_step_is_the_same_whenever_it_is_taken(most_bytes: int, folder: Path) -> None:
-    whole = list(opened(folder, PLENTY, config=DEGRADING).crops.batches(0, 3))
-    assert equal(whole[1:], list(opened(folder, most_bytes, config=DEGRADING).crops.batches(1, 3)))
+def test_the_uploads_of_a_step_are_the_same_whenever_it_is_taken(most_bytes: int, large: Path) -> None:
+    whole = list(opened(large, PLENTY, config=UPLOADS).crops.batches(0, 3))
+    assert equal(whole[1:], list(opened(large, most_bytes, config=UPLOADS).crops.batches(1, 3)))
+
+
+def test_uploads_without_damage_are_matlabs_bicubic_inside_the_crop(large: Path) -> None:
+    config = replace(UPLOADS, crop_px=12, degradation=replace(CLEAN, recolour_probability=0))
+    for low_res, high_res in opened(large, PLENTY, config=config).crops.batches(0, 3):
+        inside = (..., slice(3, -3), slice(3, -3))  # the reduction reaches over the border of a crop
+        difference = shrink_bicubic(high_res, 4)[inside].int() - low_res[inside].int()
+        assert difference.abs().max() == 0
 
 
 def test_every_step_damages_its_crops_in_its_own_way(tmp_path: Path) -> None:
-    save(torch.full((3, 48, 48), 100, dtype=torch.uint8), tmp_path / "flat.png")  # every crop is the same
-    damaged = [low_res for low_res, _ in opened(tmp_path, PLENTY, config=DEGRADING).crops.batches(0, 3)]
-    assert not torch.equal(damaged[0], damaged[1])
-    assert not torch.equal(damaged[1], damaged[2])
+    side = (UPLOADS.crop_px + GRID_PX) * 4
+    save(textured(8, 8)[:, :1, :1].expand(3, side, side), tmp_path / "flat.png")  # every crop is the same
+    noisy = replace(UPLOADS, degradation=replace(ALL_DAMAGED, noise_probability=1, noise_levels=(5, 9)))
+    damaged = [low_res for low_res, _ in opened(tmp_path, PLENTY, config=noisy).crops.batches(0, 3)]
+    crops = [crop.numpy().tobytes() for batch in damaged for crop in batch]
+    assert len(set(crops)) == len(crops)
+
+
+def test_a_picture_without_room_for_the_region_of_an_upload_is_left_out(large: Path) -> None:
+    least_px = (UPLOADS.crop_px + GRID_PX) * 4
+    save(textured(least_px - 1, 200), large / "low.png")
+    lines: list[str] = []
+    assert opened(large, PLENTY, lines, config=UPLOADS).number == 2
+    assert lines == [f"left out: {large / 'low.png'}: 200 x {least_px - 1} px is less than {least_px} px a side"]
+
+
+def test_a_photograph_that_breaks_is_reported_although_a_thread_damages_the_crops(large: Path) -> None:
+    photographs = opened(large, NOTHING, config=UPLOADS)
+    for path in picture_files(large):
+        path.unlink()
+    with pytest.raises(DataError, match="pictures in a row cannot be read"):
+        list(photographs.crops.batches(0, 2))
+
+
+def test_a_run_that_ends_early_leaves_no_thread_behind(large: Path) -> None:
+    batches = opened(large, PLENTY, config=UPLOADS).crops.batches(0, 1000)
+    next(batches)
+    assert isinstance(batches, Generator)
+    batches.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("degradation")]
+
+
+@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
+def test_two_processes_see_the_uploads_that_one_sees(
+    most_bytes: int, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(UPLOADS, degradation=UploadConfig())
+    whole = list(opened(large, PLENTY, config=config).crops.batches(0, 3))
+    monkeypatch.setattr(sources, "processes", lambda: 2)
+    for process in (0, 1):
+        monkeypatch.setattr(sources, "this_process", lambda number=process: number)
+        share = [(low[process::2], high[process::2]) for low, high in whole]
+        assert equal(list(opened(large, most_bytes, config=config).crops.batches(0, 3)), share)

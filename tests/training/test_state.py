@@ -8,7 +8,7 @@ import torch
 
 from training.state import StateError, load_state, save_state
 
-STATE = {"config": "{}", "step": 3, "net": {"weight": torch.arange(4.0)}}
+STATE = {"identity": "{}", "step": 3, "net": {"weight": torch.arange(4.0)}}
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_state_that_carries_code_is_refused_and_never_run(tmp_path: Path) -> None:
-    torch.save({"config": "{}", "trap": Trap(tmp_path / "sprung")}, tmp_path / "state.pt")
+    torch.save({"identity": "{}", "trap": Trap(tmp_path / "sprung")}, tmp_path / "state.pt")
     with pytest.raises(StateError, match=r"state\.pt is not the state of a run"):
         load_state(tmp_path / "state.pt", "{}")
     assert not (tmp_path / "sprung").exists()

@@ -3,6 +3,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +14,9 @@ from tests.model.examples import textured
 from tests.training.photographs import made_pair
 from tests.training.tiny_runs import CPU, GAN, PSNR, VALIDATION, equal, history, photographs_for, run_of, weights_of
 from training.config import TrainingConfig
+from training.damage import DAMAGES, Damage, damaged_pair
+from training.data import Pair
+from training.journal import PANEL_PX
 from training.metrics import psnr_y
 from training.steps import Steps
 from training.train import mean_psnr, train
@@ -44,18 +48,49 @@ def test_the_history_has_a_line_for_every_so_many_steps_and_the_last(tmp_path: P
     ]
 
 
-def test_every_validation_is_reported_beside_bicubic(tmp_path: Path) -> None:
+def test_every_validation_is_reported_next_to_bicubic(tmp_path: Path) -> None:
     lines: list[str] = []
     train(run_of(PSNR, tmp_path, lines))
-    scores = [re.fullmatch(r"step (\d): PSNR-Y -?\d+\.\d{3} dB \(bicubic (\d+\.\d{3})\)", line) for line in lines]
+    line_of = r"step (\d): PSNR-Y in dB: clean -?\d+\.\d{3} \(bicubic (\d+\.\d{3})\)"
+    scores = [re.fullmatch(line_of, line) for line in lines]
     assert [score[1] for score in scores if score] == ["3", "6"]
     assert len({score[2] for score in scores if score}) == 1
 
 
 def test_a_panel_of_the_validation_pictures_is_drawn(tmp_path: Path) -> None:
-    train(run_of(PSNR, tmp_path, validation=[made_pair(seed) for seed in range(6)]))
+    train(run_of(PSNR, tmp_path, validation={"clean": [made_pair(seed) for seed in range(6)]}))
     with Image.open(tmp_path / "panel.png") as panel:
         assert panel.size == (4 * 128, 4 * 128)  # four of the six
+
+
+def by_damage(pairs: list[Pair]) -> dict[Damage, list[Pair]]:
+    """The same pictures as each kind of upload."""
+    return {damage: [damaged_pair(pair, damage) for pair in pairs] for damage in DAMAGES}
+
+
+def test_every_kind_of_upload_is_measured_by_itself(tmp_path: Path) -> None:
+    validation = by_damage([made_pair(3, height=64, width=64), made_pair(4, height=64, width=80)])
+    path = train(run_of(PSNR, tmp_path, validation=validation))
+    net = read_checkpoint(path).net.half().float()  # as it was exported
+    scores = {
+        damage: mean_psnr(pairs, lambda low_res: reference_output(net, low_res)) for damage, pairs in validation.items()
+    }
+    last = history(tmp_path)[-1]["psnr_y"]
+    assert last == pytest.approx(scores, abs=0.05)  # which was measured before the rounding to float16
+    assert read_checkpoint(path).card.metrics == {
+        f"validation, {damage}": {"psnr_y": round(score, 3)} for damage, score in last.items()
+    }
+
+
+def test_a_panel_shows_every_kind_of_upload_of_one_picture(tmp_path: Path) -> None:
+    pairs = [made_pair(seed, height=256, width=256) for seed in (3, 4)]
+    train(run_of(PSNR, tmp_path, validation=by_damage(pairs)))
+    with Image.open(tmp_path / "panel.png") as panel:
+        rows = torch.from_numpy(numpy.array(panel)).split(PANEL_PX)
+    originals = [row[:, -PANEL_PX:] for row in rows]
+    assert len(rows) == 4
+    assert all(torch.equal(original, originals[0]) for original in originals)
+    assert len({row[:, :PANEL_PX].numpy().tobytes() for row in rows}) == 4
 
 
 def test_the_exported_file_serves(tmp_path: Path) -> None:
@@ -78,11 +113,16 @@ def test_the_exported_weights_are_the_average_rounded_to_float16(tmp_path: Path)
 
 def test_the_file_says_the_last_validation_score(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(train(run_of(PSNR, tmp_path)))
-    assert checkpoint.card.metrics == {"validation": {"psnr_y": round(history(tmp_path)[-1]["psnr_y"], 3)}}
+    assert checkpoint.card.metrics == {
+        "validation, clean": {"psnr_y": round(history(tmp_path)[-1]["psnr_y"]["clean"], 3)}
+    }
 
 
-def test_a_run_without_validation_pictures_has_no_score_and_a_golden_picture_from_its_crops(tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(train(run_of(PSNR, tmp_path, validation=[])))
+@pytest.mark.parametrize("validation", [{}, {"clean": []}], ids=["no kind", "no picture"])
+def test_a_run_without_validation_pictures_has_no_score_and_a_golden_picture_from_its_crops(
+    validation: dict[Damage, list[Pair]], tmp_path: Path
+) -> None:
+    checkpoint = read_checkpoint(train(run_of(PSNR, tmp_path, validation=validation)))
     assert checkpoint.card.metrics == {}
     assert not any("psnr_y" in line for line in history(tmp_path))
     ((low_res, _),) = photographs_for(PSNR).crops.batches(0, 1)

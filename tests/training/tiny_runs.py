@@ -1,9 +1,11 @@
 """Runs that take a moment: two configs, two photographs, and what a run leaves in its folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from model.rrdb import RRDBConfig
 from tests.training.photographs import made_pair
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
 from training.crops import CropPlan, DecodedPhotographs
+from training.damage import Damage
 from training.data import Pair
 from training.sources import Photographs
 from training.steps import Steps
@@ -51,7 +54,11 @@ def photographs_for(config: TrainingConfig, fingerprint: str = "made") -> Photog
 
 
 def run_of(
-    config: TrainingConfig, out: Path, lines: list[str] | None = None, *, validation: Sequence[Pair] = VALIDATION
+    config: TrainingConfig,
+    out: Path,
+    lines: list[str] | None = None,
+    *,
+    validation: Mapping[Damage, Sequence[Pair]] = MappingProxyType({"clean": VALIDATION}),
 ) -> Run:
     return Run(
         steps=Steps(config, CPU),
@@ -63,7 +70,7 @@ def run_of(
     )
 
 
-def history(out: Path) -> list[dict[str, float]]:
+def history(out: Path) -> list[dict[str, Any]]:
     """Every line, without the only thing that no two runs share."""
     lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]

@@ -1,0 +1,19 @@
+"""`python -m training doctor`: name every picture that would harm a run."""
+
+import argparse
+from pathlib import Path
+
+from training import doctor
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of this command to its parser."""
+    command.add_argument("--data", type=Path, required=True, help="folder with photographs, searched in depth")
+    command.add_argument("--least-px", type=int, default=128, help="shortest side that a run can use (default 128)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Examine a folder and print the findings; returns 1 where there are any."""
+    report = doctor.examine(options.data, least_px=options.least_px)
+    print("\n".join(report.lines()))
+    return 1 if report.findings else 0
