@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy
+import torch
 
 from app.batching.scheduler import Scheduler
 from app.errors import Unavailable
@@ -22,7 +23,7 @@ from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
 from model.checkpoint import FORMAT, WeightsError
-from model.device import DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
+from model.device import FORMATS, DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
 from model.ensemble import ensemble_batch, ensemble_stream
 from model.gate import refuse_far_from_bicubic
 from model.interpolation import InterpolationError, blended
@@ -108,16 +109,21 @@ class NetworkLoader:
         piece_s: how long a warm-up may take at a time.
         max_loss_db: how far a network whose file brings no golden picture may stay behind bicubic.
         rescues: how often each model's work was done again; counted there from one of its networks to the next.
-        exact: in float32, not in the number format that is fastest.
+        dtype: the number format that networks compute in, by default the fastest.
     """
 
     def __init__(
-        self, *, piece_s: float, max_loss_db: float, rescues: dict[str, Counter[str]], exact: bool = False
+        self,
+        *,
+        piece_s: float,
+        max_loss_db: float,
+        rescues: dict[str, Counter[str]],
+        dtype: torch.dtype | None = None,
     ) -> None:
         self._piece_s = piece_s
         self._max_loss_db = max_loss_db
         self._rescues = rescues
-        self._exact = exact
+        self._dtype = dtype
 
     def file(self, name: str, path: Path) -> Loading:
         """See `app.library.loading.Loader`."""
@@ -136,7 +142,7 @@ class NetworkLoader:
             return (yield from self._network(name, checkpoint))
 
     def _network(self, name: str, checkpoint: AnyCheckpoint) -> Loading:
-        upscaler = ReliableUpscaler(checkpoint, exact=self._exact)
+        upscaler = ReliableUpscaler(checkpoint, dtype=self._dtype)
         upscaler.rescues = self._rescues.setdefault(name, upscaler.rescues)
         yield
         if checkpoint.format != FORMAT:  # nobody vouches for it
@@ -197,7 +203,7 @@ def build_service(settings: Settings) -> UpscaleService:
             piece_s=settings.piece_s,
             max_loss_db=settings.max_loss_db,
             rescues=device.rescues,
-            exact=settings.precision == "float32",
+            dtype=FORMATS.get(settings.precision),
         ),
         suffixes=frozenset(READERS),
         on_device=scheduler.between_pieces,

@@ -218,7 +218,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     names = Counter(path.stem for path in options.weights) + Counter(["bicubic"])
     if twice := [name for name, count in names.items() if count > 1]:
         raise DataError(f"more than one generator is named {', '.join(twice)}; rename the files")
-    loaded = {path: load(path, exact=options.exact)[0] for path in options.weights}
+    loaded = {path: load(path, dtype=torch.float32 if options.exact else None)[0] for path in options.weights}
     scales = {upscaler.scale for upscaler in loaded.values()}
     if len(scales) > 1:
         raise DataError(f"the weight files have the scales {sorted(scales)}; measure those of one scale at a time")

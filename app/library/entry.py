@@ -40,7 +40,11 @@ class Entry:
     """Of the version that serves, or served before it was unloaded."""
     reason: str | None = None
     """Why it failed, or why the version before the last change serves on."""
+    unread: bool = False
+    """Whether the reason is only that its file could not be read just now."""
     loading: asyncio.Task[None] | None = None
+    waiting: int = 0
+    """How many requests wait for its network."""
     used: int = 0
     """When it was used last, as a count."""
 
@@ -51,7 +55,7 @@ class Entry:
             return State.READY
         if self.loading is not None:
             return State.LOADING
-        return State.UNLOADED if self.reason is None else State.FAILED
+        return State.UNLOADED if self.reason is None or self.unread else State.FAILED
 
     @property
     def size_bytes(self) -> int:
@@ -60,8 +64,8 @@ class Entry:
 
     @property
     def may_go(self) -> bool:
-        """Whether it can be unloaded: nobody uses it, and it can come back."""
-        return self.held is not None and not self.held.users and self.reason is None
+        """Whether it can be unloaded: nobody uses it or waits for it, and it can come back."""
+        return self.held is not None and not self.held.users and not self.waiting and self.reason is None
 
     @property
     def memory_bytes(self) -> int:

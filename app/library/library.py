@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,15 @@ from app.errors import DeadlinePassed, NoSuchModel, Unavailable, Unprocessable
 from app.library.blends import Blends
 from app.library.entry import Entry, State
 from app.library.files import ModelFile, model_files
-from app.library.loading import Load, Loader, LoadError, Run
+from app.library.loading import Load, Loader, LoadError, Run, UnreadableError
 from app.library.network import Network
 from app.library.pairs import STEPS, Pair, pairs
 from app.library.shelf import LibraryCounters, Shelf
 
 Result = TypeVar("Result")
+
+READ_AGAIN_S = 5
+"""When to try again what could not be read: a network drive that was away is often back by then."""
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +111,10 @@ class Library:
         """What all networks hold at the moment."""
         return self._shelf.memory_bytes
 
+    def memory_by_name(self) -> Mapping[str, int]:
+        """What the networks under each name hold: of all models, and of those between the two of a pair."""
+        return dict.fromkeys(self._entries, 0) | self._shelf.memory_by_name()
+
     @property
     def counters(self) -> LibraryCounters:
         """Totals since the start."""
@@ -162,7 +169,7 @@ class Library:
         before, self._seen = self._seen, await asyncio.to_thread(self._files)
         for name, file in self._seen.items():
             entry = self._entries.get(name)
-            if before.get(name) == file and (entry is None or entry.file != file):
+            if before.get(name) == file and (entry is None or entry.file != file or entry.unread):
                 await self._renew(name, file)
         for name, entry in list(self._entries.items()):
             if entry.file is not None and name not in self._seen and name not in before:
@@ -174,11 +181,18 @@ class Library:
         Raises:
             NoSuchModel: there is no such file.
             Unprocessable: it cannot serve; if it did before, that version serves on.
+            Unavailable: it cannot be read at the moment.
         """
-        file = (await asyncio.to_thread(self._files)).get(name)
+        try:
+            file = (await asyncio.to_thread(self._files)).get(name)
+        except OSError as error:
+            text = f"the folder of models cannot be read at the moment ({error.strerror}); try again"
+            raise Unavailable(text, retry_after_s=READ_AGAIN_S) from error
         if file is None:
             raise NoSuchModel(f"there is no weight file of a model {name[:100]!r}")
         entry = await asyncio.shield(self._start(self._renew(name, file), f"reload {name}"))
+        if entry.unread:
+            raise _unread(entry)
         if entry.reason is not None:
             raise Unprocessable(f"{entry.name} was not reloaded: {entry.reason}")
         return entry
@@ -189,12 +203,19 @@ class Library:
             task.cancel()
 
     async def _watch(self, every_s: float) -> None:
+        away = False
         while True:
             await asyncio.sleep(every_s)
             try:
                 await self.look()
             except OSError as error:
-                log.error("the folder of models cannot be looked at, all serve on: %s", error)
+                if not away:
+                    log.error("the folder of models cannot be read, all in memory serve on: %s", error)
+                away = True
+            else:
+                if away:
+                    log.info("the folder of models can be read again")
+                away = False
 
     async def _renew(self, name: str, file: ModelFile) -> Entry:
         """Load a file in the shadow; the version that serves is replaced only once the new one has passed its tests."""
@@ -242,7 +263,11 @@ class Library:
 
     async def _taken(self, find: Callable[[], Entry], leases: AsyncExitStack) -> Network:
         while (held := (entry := find()).held) is None:
-            await self._loaded(entry)
+            entry.waiting += 1  # or the next load would make room by unloading what was loaded for this request
+            try:
+                await self._loaded(entry)
+            finally:
+                entry.waiting -= 1
         self._shelf.take(entry, held)
         leases.callback(self._shelf.give_back, held)
         return held.network
@@ -264,6 +289,8 @@ class Library:
         if entry.loading is None:
             entry.loading = self._start(self._load(entry), f"load {entry.name}")
         await asyncio.shield(entry.loading)
+        if entry.held is None and entry.unread:
+            raise _unread(entry)
 
     async def _load(self, entry: Entry) -> None:
         try:
@@ -289,18 +316,24 @@ class Library:
         log.info("%s is ready on %s in %s", network.info.version, network.info.device, network.info.precision)
 
     def _failed(self, entry: Entry, error: Exception) -> None:
-        expected = isinstance(error, LoadError)
+        expected, known = isinstance(error, LoadError), entry.reason
         entry.reason = str(error) if expected else "an unexpected error; the service's log has it"
+        entry.unread = isinstance(error, UnreadableError)
         if entry.held is not None:
             entry.reason += f"; {entry.held.network.info.version} serves on"
-        self._shelf.counters.failed_loads += 1
-        log.error("%s was not loaded: %s", entry.name, entry.reason, exc_info=None if expected else error)
+        if not (entry.unread and entry.reason == known):  # it is tried again and again
+            self._shelf.counters.failed_loads += 1
+            log.error("%s was not loaded: %s", entry.name, entry.reason, exc_info=None if expected else error)
 
     def _start(self, work: Coroutine[None, None, Result], name: str) -> asyncio.Task[Result]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _unread(entry: Entry) -> Unavailable:
+    return Unavailable(f"the model {entry.name} cannot be loaded now: {entry.reason}", retry_after_s=READ_AGAIN_S)
 
 
 async def _in_thread(call: Callable[[], bool]) -> bool:
