@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -15,19 +16,22 @@ import torch
 
 from app.batching.scheduler import Scheduler
 from app.errors import Unavailable
+from app.library.files import Folder, shown
 from app.library.library import Library, NoModelError
-from app.library.loading import LoadError, Loading
+from app.library.loading import LoadError, Loading, UnreadableError
 from app.library.network import ModelInfo, Network
 from app.pictures.compiled import load_compiled
 from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
-from model.checkpoint import FORMAT, WeightsError
+from model.checkpoint import FORMAT
 from model.device import FORMATS, DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
 from model.ensemble import ensemble_batch, ensemble_stream
+from model.errors import UnreadableError as UnreadableFileError
+from model.errors import WeightsError
 from model.gate import refuse_far_from_bicubic
 from model.interpolation import InterpolationError, blended
-from model.reading import READERS, AnyCheckpoint, read_any
+from model.reading import SUFFIXES, AnyCheckpoint, read_any
 from model.reliable import ReliableUpscaler, SelfTestError
 from model.upscaler import SuspiciousOutputError
 
@@ -169,12 +173,22 @@ class NetworkLoader:
 
 
 @contextmanager
-def _refused(path: Path = Path()) -> Iterator[None]:
-    """What is wrong with a weight file, without the path to it: callers may read that."""
+def _refused(path: Path | None = None) -> Iterator[None]:
+    """Say what is wrong with a weight file, without the path to it: callers may read that."""
     try:
         yield
+    except UnreadableFileError as error:
+        raise UnreadableError(_public(error, path)) from error
     except (WeightsError, InterpolationError, SelfTestError, DeviceMemoryError, SuspiciousOutputError) as error:
-        raise LoadError(str(error).replace(str(path), path.name)) from error
+        raise LoadError(_public(error, path)) from error
+
+
+def _public(error: Exception, path: Path | None) -> str:
+    """The text of an error with the names of files only, and in UTF-8, whatever their names are."""
+    text = " ".join(str(error).split())
+    if path is not None:
+        text = text.replace(f"{path.parent}{os.sep}", "")
+    return shown(text)
 
 
 def build_service(settings: Settings) -> UpscaleService:
@@ -198,14 +212,13 @@ def build_service(settings: Settings) -> UpscaleService:
             scheduler.costs.observe((network.info.version,), px, seconds)
 
     library = Library(
-        settings.models,
+        Folder(settings.models, SUFFIXES),
         NetworkLoader(
             piece_s=settings.piece_s,
             max_loss_db=settings.max_loss_db,
             rescues=device.rescues,
             dtype=FORMATS.get(settings.precision),
         ),
-        suffixes=frozenset(READERS),
         on_device=scheduler.between_pieces,
         ready=learn_speed,
         freed=partial(_give_memory_back, scheduler),

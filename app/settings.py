@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     )
     precision: Literal["fastest", "float32", "bfloat16", "float16"] = Field(
         default="fastest",
-        description="Number format that networks compute in: the fastest here, or always the named one; float32 is exact.",
+        description="Number format that networks compute in: the fastest here, or always the one named.",
     )
     max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest upload in bytes.")
     max_picture_px: int = Field(default=2**24, ge=1, description="Most pixels of an uploaded picture.")
