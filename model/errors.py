@@ -18,6 +18,10 @@ class WeightsError(Exception):
     """A weight file cannot be used; the text names the file, the reason and what would help."""
 
 
+class UnreadableError(WeightsError):
+    """A weight file cannot be read at the moment; that says nothing about what is in it."""
+
+
 class OtherNetworkError(WeightsError):
     """The weights were read and are none of ESRGAN's kind."""
 

@@ -116,23 +116,25 @@ def foreign_network(tensors: Mapping[str, Tensor]) -> ForeignNet:
         WeightsError: spandrel is not installed or does not know it, or it is not one that upscales RGB pictures.
     """
     try:
-        from spandrel import ImageModelDescriptor, ModelLoader
+        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
     except ImportError as error:
         raise WeightsError("other architectures serve where spandrel is installed: pip install spandrel") from error
     loader = ModelLoader(device="cpu")
-    reason = "nothing"
+    reasons: list[str] = []
     for weights in _unwrapped(tensors):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of other projects' code, which says them to its authors
                 found = loader.load_from_state_dict(weights)
         except Exception as error:  # its architectures raise whatever foreign shapes lead to
-            reason = one_line(error)
+            reasons += [] if isinstance(error, UnsupportedModelError) else [one_line(error)]
             continue
         if not isinstance(found, ImageModelDescriptor):
             raise WeightsError(f"is {found.architecture.name}, which does more than upscale a picture")
         return _examined(found, found.architecture.name, found.size_requirements)
-    raise WeightsError(f"and spandrel knows it neither ({reason})")
+    if reasons:
+        raise WeightsError(f"and spandrel cannot build it ({reasons[0]}); its weights may be incomplete or renamed")
+    raise WeightsError("and spandrel knows it neither; docs/models.md lists the names of weights that are known")
 
 
 def _unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:

@@ -1,8 +1,8 @@
 """Networks that cannot stream, behind the same calls: in strips of rows, cut into tiles where they are wide.
 
-A tile begins and ends on the network's grid (`ForeignNet.period_px`) and is computed with a margin on each cut side that
-is thrown away: as far as a cut is seen, and a little more over which neighbours are blended. So the result is that of
-the uncut picture in the same number format to within two 8-bit levels, without seams.
+A tile begins and ends on the network's grid (`ForeignNet.period_px`). It has a margin on each cut side that is thrown
+away: as far as a cut is seen, and a little more over which neighbours are blended. So the result is that of the uncut
+picture in the same number format to within two 8-bit levels, without seams.
 """
 
 from collections.abc import Iterator, Sequence

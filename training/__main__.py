@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from model.checkpoint import Checkpoint, WeightsError, read_checkpoint, record_metrics, write_checkpoint
+from model.checkpoint import FORMAT, Checkpoint, WeightsError, record_metrics, write_checkpoint
 from model.interpolation import InterpolationError, interpolate
+from model.reading import read
 from model.reliable import SelfTestError, load
 from training import doctor
 from training.config import ConfigError, TrainingConfig
@@ -26,6 +27,7 @@ from training.evaluate import (
     bicubic,
     evaluate,
     picture_table,
+    printable,
     save,
     summary_table,
 )
@@ -58,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         command: Callable[[argparse.Namespace], int] = options.run
         return command(options)
     except MISTAKES as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
 
 
@@ -86,7 +88,7 @@ def _add_recipe_options(command: argparse.ArgumentParser) -> None:
     add("--data", type=Path, required=True, help="folder with photographs, searched in depth")
     add("--out", type=Path, required=True, help="folder of the run; the same one continues it")
     add("--validation", type=Path, help="pictures to measure PSNR-Y on; without it a few of --data are kept aside")
-    add("--start", type=Path, metavar="FILE", help="weight file to go on from; a GAN recipe needs one")
+    add("--start", type=Path, metavar="FILE", help="weight file of any kind to go on from; a GAN recipe needs one")
     add("--trained-on", default="", help="the photographs and their licence, for the weight file")
     add("--vgg-weights", type=Path, metavar="FILE", help="VGG19 of the perceptual loss; without it torchvision's")
     add("--memory-gb", type=float, help="memory for decoded photographs; without it half of what the device has free")
@@ -106,7 +108,7 @@ def _add_doctor(command: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--weights", type=Path, nargs="+", required=True, metavar="FILE", help=".safetensors files")
+    add("--weights", type=Path, nargs="+", required=True, metavar="FILE", help="files of any kind that serves")
     add("--data", type=Path, nargs="+", required=True, metavar="DIR", help="folders: HR with LRbicX4, or pictures")
     add("--alexnet-weights", type=Path, metavar="FILE", help="AlexNet of LPIPS; without it torchvision's")
     add("--no-lpips", dest="lpips", action="store_false", help="leave LPIPS out, which needs AlexNet")
@@ -179,7 +181,8 @@ def _chosen(options: argparse.Namespace) -> TrainingConfig:
 
 
 def _start(path: Path, config: TrainingConfig) -> Checkpoint:
-    start = read_checkpoint(path)
+    scale = config.generator.scale if config.generator.scale == 3 else None  # which the weights themselves do not tell
+    start = read(path, scale=scale)
     if start.net.config != config.generator:
         raise ConfigError(f"{path} is a network of {start.net.config}; {config.recipe} needs {config.generator}")
     return start
@@ -218,19 +221,21 @@ def _evaluate(options: argparse.Namespace) -> int:
     names = Counter(path.stem for path in options.weights) + Counter(["bicubic"])
     if twice := [name for name, count in names.items() if count > 1]:
         raise DataError(f"more than one generator is named {', '.join(twice)}; rename the files")
-    loaded = {path: load(path, dtype=torch.float32 if options.exact else None)[0] for path in options.weights}
-    scales = {upscaler.scale for upscaler in loaded.values()}
+    loaded = {path: load(path, dtype=torch.float32 if options.exact else None) for path in options.weights}
+    if options.record and (foreign := [str(path) for path, (_, one) in loaded.items() if one.format != FORMAT]):
+        raise DataError(f"--record writes into files of ours only; convert {', '.join(foreign)} first, or leave it out")
+    scales = {upscaler.scale for upscaler, _ in loaded.values()}
     if len(scales) > 1:
         raise DataError(f"the weight files have the scales {sorted(scales)}; measure those of one scale at a time")
     (scale,) = scales
-    generators = {"bicubic": bicubic(scale)} | {path.stem: as_service(upscaler) for path, upscaler in loaded.items()}
+    upscalers = {path.stem: as_service(upscaler) for path, (upscaler, _) in loaded.items()}
     lpips = load_lpips(options.alexnet_weights, torch.device("cpu")) if options.lpips else None
     results: list[SetScores] = []
     for folder in options.data:
-        pairs = tqdm(benchmark_pairs(folder, scale), desc=folder.name, unit="picture", leave=False)
-        results += evaluate(folder.name, pairs, generators, lpips)
-    print("\n\n".join([*map(picture_table, results), summary_table(results)]))
-    print("\nwrote " + " and ".join(map(str, save(results, options.out))))
+        pairs = tqdm(benchmark_pairs(folder, scale), desc=printable(folder.name), unit="picture", leave=False)
+        results += evaluate(folder.name, pairs, {"bicubic": bicubic(scale)} | upscalers, lpips)
+    saved = " and ".join(map(str, save(results, options.out)))  # before anything else can go wrong
+    print(printable("\n\n".join([*map(picture_table, results), summary_table(results), f"wrote {saved}"])))
     if options.record:
         for path in options.weights:
             record_metrics(path, {one.set: _recorded(one) for one in results if one.generator == path.stem})
@@ -244,7 +249,7 @@ def _recorded(result: SetScores) -> dict[str, float]:
 
 
 def _interpolate(options: argparse.Namespace) -> int:
-    psnr, gan = read_checkpoint(options.psnr), read_checkpoint(options.gan)
+    psnr, gan = read(options.psnr), read(options.gan)
     net = interpolate(psnr, gan, options.alpha)
     card = replace(
         psnr.card,
@@ -253,7 +258,7 @@ def _interpolate(options: argparse.Namespace) -> int:
         metrics={},
     )
     write_checkpoint(options.out, net, card, golden_input=psnr.golden_input)
-    print(f"wrote {options.out}")
+    print(printable(f"wrote {options.out}"))
     return 0
 
 

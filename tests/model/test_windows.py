@@ -1,4 +1,4 @@
-"""Networks with window attention: tiles lie on the grid of their windows, whatever its period, and in whatever format."""
+"""Networks with window attention: their tiles lie on the grid of the windows, whatever its period."""
 
 import copy
 from collections.abc import Callable
