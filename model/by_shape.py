@@ -11,7 +11,7 @@ from itertools import pairwise
 from torch import Tensor
 
 DEEPEST = 3
-"""How many words in front of the names may be a wrapping."""
+"""Most words in front of the names that can be a wrapping."""
 
 IN_A_BLOCK = 15
 """Convolutions of a residual-in-residual dense block."""
@@ -72,7 +72,7 @@ def _renamed(tensors: Tensors) -> Tensors | None:
 
 
 def _is_generator(shapes: Sequence[tuple[int, ...]], blocks: int, enlargements: int) -> bool:
-    """Whether these are the weights of a generator's convolutions, all of them, in their order."""
+    """Check that these are the weights of a generator's convolutions, all of them, in their order."""
     if len(shapes) < 2 or any(len(shape) != 4 for shape in shapes):
         return False
     channels, seen, *_ = shapes[0]
@@ -84,6 +84,6 @@ def _is_generator(shapes: Sequence[tuple[int, ...]], blocks: int, enlargements: 
 
 
 def _counts_up(stems: Sequence[str]) -> bool:
-    """Whether the numbers in the names of a trunk grow: sorted as texts, block 10 would come before block 2."""
+    """Check that the numbers in the names of a trunk grow: sorted as texts, block 10 comes before block 2."""
     numbers = [[int(number) for number in re.findall(r"\d+", stem[:200])] for stem in stems]
     return all(len(one) != len(other) or one <= other for one, other in pairwise(numbers))

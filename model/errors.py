@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def one_line(error: BaseException, most: int = 200) -> str:
-    """What went wrong, for a text that callers may read: without line breaks, and without the path of a file.
+    """The text of an error as callers may read it: without line breaks, and without the path of a file.
 
     The text of an OSError quotes the whole path, so of those only the reason is taken.
     """

@@ -22,6 +22,12 @@ DEEPEST = 8
 
 MOST_TENSORS = 100_000
 
+PICKLE = b"\x80"
+"""First byte of every pickle that PyTorch writes outside of a zip archive."""
+
+TAR_SIGN = slice(257, 262)
+"""Where an archive of PyTorch's oldest format says what it is."""
+
 
 def read_pickled(path: Path) -> dict[str, Tensor]:
     """Every tensor in a file, by the names on the way to it, joined by dots.
@@ -48,6 +54,9 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
 
 def _refuse_other_archives(path: Path, content: io.BytesIO, size_bytes: int) -> None:
     if not zipfile.is_zipfile(content):
+        start = content.getvalue()[: TAR_SIGN.stop]
+        if not start.startswith(PICKLE) and start[TAR_SIGN] != b"ustar":
+            raise WeightsError(f"{path} is not a PyTorch file: it begins with {start[:8].hex(' ')}")
         content.seek(0)
         return
     with zipfile.ZipFile(content) as archive:

@@ -1,4 +1,4 @@
-"""How far a network sees, and on which grid: what tiles of a network with unknown insides must respect.
+"""The grid and the reach of a network with unknown insides, which its tiles must respect.
 
 Networks with window attention split a picture into windows from its upper left corner on, so a tile gives the pixels
 of the whole picture only if it begins where a window begins. Neither the size of the windows nor how far a pixel
@@ -20,10 +20,10 @@ ROUNDING = 0.02 / 255
 """A change far from a cut that counts as none: rounding in float32 stays far below it, and a grid far above."""
 
 REACH_PX = 128
-"""How far the effect of a cut is followed; a network that sees further is tiled with this margin all the same."""
+"""The widest margin that is measured; a network that sees further is tiled with this one."""
 
 CUT_PX = 64
-"""What a cut takes away, rounded up to whole windows."""
+"""Length of a part that is cut off, rounded up to whole windows."""
 
 ROWS = 24
 """Height of the test picture, whose length is `CUT_PX + REACH_PX + CUT_PX`."""
@@ -55,7 +55,9 @@ class Probe:
 
     @torch.inference_mode()
     def period_px(self) -> int:
-        """By how much a picture may begin later and be the same further on; 1 px for a network without a grid.
+        """Find the period of the grid: a picture that begins so many px later is the same further on.
+
+        It is 1 px for a network without a grid.
 
         For a network that sees the whole picture, by attention between all pixels or by a mean over them, no cut leaves
         the rest as it is. For it this is the one that changes least.
@@ -75,11 +77,11 @@ class Probe:
 
     @torch.inference_mode()
     def margin_px(self, period_px: int) -> int:
-        """How many px next to a cut differ from the uncut picture, where cuts are on the grid; at most `REACH_PX`."""
+        """Count the px next to a cut on the grid that differ from the uncut picture; at most `REACH_PX`."""
         return min(REACH_PX, max(self._cut(axis, period_px) for axis in self._pictures))
 
     def _begun_later(self, px: int) -> float:
-        """How much the far end of the result changes where the picture begins later, along either axis.
+        """Measure how much the far end of the result changes where the picture begins later, along either axis.
 
         The end belongs to it: a network pads a picture there to whole windows, counted from where it begins.
         """

@@ -115,7 +115,7 @@ def suffix_of(path: Path) -> str:
 
 
 def _holds_tensors(path: Path, suffix: str) -> bool:
-    """Whether it is a `.safetensors` file, whatever it is called."""
+    """Tell `.safetensors` files from PyTorch's, by content."""
     content = weight_bytes(path)
     if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content):
         return True
@@ -123,7 +123,7 @@ def _holds_tensors(path: Path, suffix: str) -> bool:
 
 
 def _is_ours(path: Path, suffix: str) -> bool:
-    """Whether the header says so; what is no `.safetensors` at all goes to our own reader, which says why not."""
+    """Look into the header; a broken `.safetensors` file goes to our own reader, which says what is wrong."""
     if suffix == ".param" or not _holds_tensors(path, suffix):
         return False
     try:

@@ -74,7 +74,7 @@ class TiledUpscaler(Upscaler):
         return picture  # the network does that itself
 
     def _whole_squares(self, rows: int) -> int:
-        """At least so many rows, and not too few, that the strip below begins on the grid."""
+        """Round a number of rows up, so that the strip below begins on the grid."""
         rows = max(rows, LEAST_ROWS)
         return rows + -rows % self._foreign.period_px
 

@@ -1,7 +1,7 @@
 """The bytes of a weight file, read whole before anything is made of them; what only looks like one is named.
 
-A file that is mapped into memory, or read piece by piece, is a trap: whoever overwrites or cuts it short changes the
-network that is being made of it, or takes the process down.
+A file that is mapped into memory, or read piece by piece, can change under the network that is being made of it; if it
+is cut short, the process dies of a bus error.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from pathlib import Path
 from model.errors import UnreadableError, WeightsError, one_line
 
 HEAD_BYTES = 512
-"""As much as a text must be one for a file to be called a text."""
+"""Size of the part that is looked at to tell a text from other files."""
 
 TEXTS = (
     ("version https://git-lfs", "is a Git LFS pointer, not the file itself; run `git lfs pull`"),
@@ -22,7 +22,7 @@ TEXTS = (
     ("{", "is JSON text, not weights; download the file itself"),
     ("[", "is JSON text, not weights; download the file itself"),
 )
-"""How texts begin, in lower case, that are saved in place of weight files."""
+"""First characters, in lower case, of texts that are often saved in place of weight files."""
 
 BINARIES = (
     (b"\x1f\x8b", "is compressed by gzip; unpack it"),
@@ -36,7 +36,7 @@ BINARIES = (
     (b"\x89HDF", "is an HDF5 file, as Keras writes them; save the weights with PyTorch or safetensors"),
     (b"GGUF", "is a GGUF file; save the weights with PyTorch or safetensors"),
 )
-"""How other kinds of files begin."""
+"""First bytes of other kinds of files."""
 
 
 def weight_bytes(path: Path, *, text: bool = False) -> bytes:

@@ -1,4 +1,4 @@
-"""What every test may ask for, and what a whole run can be told."""
+"""Fixtures for every test, and options for a whole run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _forced(pytestconfig: pytest.Config) -> Iterator[None]:
-    """Compute in one number format and by one way to convolve, where a run is told so."""
+    """Compute in the number format and by the convolution that the options of the run name."""
     precision, convolution = pytestconfig.getoption("--precision"), pytestconfig.getoption("--convolution")
 
     def convolver(net: RRDBNet) -> Convolver:
@@ -43,7 +43,7 @@ def _forced(pytestconfig: pytest.Config) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_folder() -> Path:
-    """The benchmark pictures beside the clone; a test that needs them is skipped where they are not."""
+    """The benchmark pictures next to the clone; a test that needs them is skipped where there are none."""
     folder = Path(__file__).parents[2] / "shared"
     if not (folder / "bench" / "Set5" / "HR").is_dir():
         pytest.skip(f"{folder} with bench/Set5 does not lie beside the clone")

@@ -41,10 +41,10 @@ class Entry:
     reason: str | None = None
     """Why it failed, or why the version before the last change serves on."""
     unread: bool = False
-    """Whether the reason is only that its file could not be read just now."""
+    """True where the reason is only that its file could not be read just now."""
     loading: asyncio.Task[None] | None = None
     waiting: int = 0
-    """How many requests wait for its network."""
+    """Number of requests that wait for its network."""
     used: int = 0
     """When it was used last, as a count."""
 
@@ -64,7 +64,7 @@ class Entry:
 
     @property
     def may_go(self) -> bool:
-        """Whether it can be unloaded: nobody uses it or waits for it, and it can come back."""
+        """True where it can be unloaded: nobody uses it or waits for it, and it can come back."""
         return self.held is not None and not self.held.users and not self.waiting and self.reason is None
 
     @property

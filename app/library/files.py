@@ -54,7 +54,7 @@ class Folder:
         self._told: dict[str, str] = {}
 
     def files(self) -> dict[str, ModelFile]:
-        """Its weight files by the names of their models; what else lies there is logged, once.
+        """Its weight files by the names of their models; all others are logged, once.
 
         A model is called as its file without the suffix; what cannot stand in an address becomes a `-`. Where two files
         differ in their suffix only, the `.safetensors` one has that name, and the other keeps its suffix: `face.pth`.
@@ -74,7 +74,7 @@ class Folder:
         return files
 
     def others(self) -> dict[str, str]:
-        """What lies next to the weight files and is not served, with the reason."""
+        """The names of files and folders that are not served, with the reason."""
         others = {path.name: reason for path in self._visible() if (reason := self._reason(path))}
         return {shown(name): reason for name, reason in sorted(others.items())}
 

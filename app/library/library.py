@@ -110,7 +110,7 @@ class Library:
         return self._shelf.memory_bytes
 
     def memory_by_name(self) -> Mapping[str, int]:
-        """What the networks under each name hold: of all models, and of those between the two of a pair."""
+        """The memory that the networks under each name hold: of all models, and of those between the two of a pair."""
         return dict.fromkeys(self._entries, 0) | self._shelf.memory_by_name()
 
     @property

@@ -51,7 +51,7 @@ class Shelf:
         return self.memory_by_name().total()
 
     def memory_by_name(self) -> Counter[str]:
-        """What the networks hold at the moment, replaced versions and networks between two models included."""
+        """The memory of the networks under each name, with replaced versions and networks between two models."""
         held = Counter[str]()
         for entry in self._entries:
             held[entry.name] += entry.memory_bytes

@@ -1,4 +1,4 @@
-"""What lies in the folder of models: which files are models, and what is said of the others."""
+"""The folder of models: which files are models, and what the log says of the others."""
 
 import os
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_other_files_are_named_with_the_reason(
     assert folder.files() == {}
     assert folder.others()[name].startswith(reason)
     folder.files()
-    assert caplog.text.count(f"not served: {name} ({reason}") == 1  # once, however often the folder is looked into
+    assert caplog.text.count(f"not served: {name} ({reason}") == 1  # once, however often
 
 
 def test_weight_files_in_a_subfolder_are_named(tmp_path: Path) -> None:

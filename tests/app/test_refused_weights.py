@@ -1,4 +1,4 @@
-"""What callers read of a weight file that cannot serve: its name and the reason, never where it lies."""
+"""Texts that callers read about a weight file that cannot serve: its name and the reason, never its folder."""
 
 import os
 from collections.abc import Callable

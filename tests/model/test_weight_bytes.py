@@ -45,6 +45,12 @@ def test_a_file_that_is_no_weight_file_is_named_for_what_it_is(
     assert str(refused.value).startswith(f"{path} {reason}")
 
 
+def test_other_bytes_are_not_called_code(tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_bytes(b"\x08\x07\x12\x07pytorch")
+    with pytest.raises(WeightsError, match=r"net\.pth is not a PyTorch file: it begins with 08 07 12"):
+        read(tmp_path / "net.pth")
+
+
 def test_a_pointer_in_place_of_the_bin_of_a_pair_is_named(tmp_path: Path) -> None:
     param, weights = write_generator(random_net(), tmp_path)
     weights.write_bytes(POINTER)

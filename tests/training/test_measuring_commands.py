@@ -168,7 +168,7 @@ def test_absent_weights_are_one_line_and_status_2(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(evaluate(pictures, tmp_path / "absent.safetensors")) == 2
-    assert "absent.safetensors is not a readable .safetensors file" in the_error(capsys)
+    assert "absent.safetensors cannot be read (No such file or directory)" in the_error(capsys)
 
 
 def test_an_absent_folder_is_one_line_and_status_2(
