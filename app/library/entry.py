@@ -5,9 +5,13 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.errors import Unavailable
 from app.library.files import ModelFile
 from app.library.loading import Loading
 from app.library.network import ModelInfo, Network
+
+READ_AGAIN_S = 5
+"""When to try again what could not be read: a network drive that was away is often back by then."""
 
 
 class State(enum.Enum):
@@ -56,6 +60,11 @@ class Entry:
         if self.loading is not None:
             return State.LOADING
         return State.UNLOADED if self.reason is None or self.unread else State.FAILED
+
+    def unreadable(self) -> Unavailable:
+        """The answer to a request while its file cannot be read."""
+        text = f"the model {self.name} cannot be loaded now: {self.reason}"
+        return Unavailable(text, retry_after_s=READ_AGAIN_S)
 
     @property
     def size_bytes(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from app.errors import DeadlinePassed, NoSuchModel, Unavailable, Unprocessable
 from app.library.blends import Blends
-from app.library.entry import Entry, State
+from app.library.entry import READ_AGAIN_S, Entry, State
 from app.library.files import Folder, ModelFile
 from app.library.loading import Load, Loader, LoadError, Run, UnreadableError
 from app.library.network import Network
@@ -18,9 +18,6 @@ from app.library.shelf import LibraryCounters, Shelf
 from app.library.watch import keep_looking
 
 Result = TypeVar("Result")
-
-READ_AGAIN_S = 5
-"""When to try again what could not be read: a network drive that was away is often back by then."""
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +187,7 @@ class Library:
             raise NoSuchModel(f"there is no weight file of a model {name[:100]!r}")
         entry = await asyncio.shield(self._start(self._renew(name, file), f"reload {name}"))
         if entry.unread:
-            raise _unread(entry)
+            raise entry.unreadable()
         if entry.reason is not None:
             raise Unprocessable(f"{entry.name} was not reloaded: {entry.reason}")
         return entry
@@ -270,7 +267,7 @@ class Library:
             entry.loading = self._start(self._load(entry), f"load {entry.name}")
         await asyncio.shield(entry.loading)
         if entry.held is None and entry.unread:
-            raise _unread(entry)
+            raise entry.unreadable()
 
     async def _load(self, entry: Entry) -> None:
         try:
@@ -310,10 +307,6 @@ class Library:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _unread(entry: Entry) -> Unavailable:
-    return Unavailable(f"the model {entry.name} cannot be loaded now: {entry.reason}", retry_after_s=READ_AGAIN_S)
 
 
 async def _in_thread(call: Callable[[], bool]) -> bool:
