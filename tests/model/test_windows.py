@@ -35,12 +35,14 @@ def lively(net: nn.Module) -> nn.Module:
 
 def swin_ir(window: int) -> nn.Module:
     sizes = {"embed_dim": 8, "depths": [2], "num_heads": [2], "mlp_ratio": 1, "resi_connection": "1conv"}
-    return SwinIR(img_size=2 * window, window_size=window, upscale=2, upsampler="pixelshuffledirect", **sizes)
+    net: nn.Module = SwinIR(img_size=2 * window, window_size=window, upscale=2, upsampler="pixelshuffledirect", **sizes)
+    return net
 
 
 def swin2_sr() -> nn.Module:
     sizes = {"embed_dim": 8, "depths": [2], "num_heads": [2], "mlp_ratio": 1, "resi_connection": "1conv"}
-    return Swin2SR(img_size=16, window_size=8, upscale=2, upsampler="pixelshuffledirect", **sizes)
+    net: nn.Module = Swin2SR(img_size=16, window_size=8, upscale=2, upsampler="pixelshuffledirect", **sizes)
+    return net
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
