@@ -7,6 +7,8 @@ upscaled in float32 as it is read.
 
 import hashlib
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from torch import Tensor
 from model.catalogue import published_as
 from model.checkpoint import FORMAT, NAME, Card, Checkpoint, read_checkpoint, reference_output
 from model.dialects import generator, recognised
-from model.errors import OtherNetworkError, UnreadableError, WeightsError
+from model.errors import OtherNetworkError, WeightsError
 from model.foreign import ForeignCheckpoint, foreign_network
 from model.ncnn_files import read_graph, refuse_other_graph, scale_of, tensors_of
 from model.pickled import read_pickled
@@ -151,26 +153,31 @@ def _card(path: Path, sha256: str) -> Card:
 
 def _network(path: Path, suffix: str, scale: int | None) -> tuple[RRDBNet, str]:
     """The generator in a file, and whose dialect it is written in."""
-    try:
-        if suffix == ".param":
-            graph = read_graph(path)
+    if suffix == ".param":
+        graph = read_graph(path)
+        with _naming(path):
             net = generator(tensors_of(graph), scale_of(graph) or scale)
             refuse_other_graph(graph, net)
-            return net, "ncnn"
-        in_order = not _holds_tensors(path, suffix)
-        tensors = read_pickled(path) if in_order else read_tensors(path).tensors
+        return net, "ncnn"
+    in_order = not _holds_tensors(path, suffix)
+    tensors = read_pickled(path) if in_order else read_tensors(path).tensors
+    with _naming(path, tensors):
         if found := recognised(tensors, in_order=in_order):
             return generator(found[1], scale), f"{found[0]}, {suffix}"
-    except UnreadableError:
-        raise
-    except OtherNetworkError as error:
-        raise OtherNetworkError(_of(path, error), error.tensors) from error
-    except WeightsError as error:
-        raise WeightsError(_of(path, error)) from error
     names = ", ".join(repr(name[:60]) for name in list(tensors)[:3]) or "nothing"
     raise OtherNetworkError(f"{path} holds no network of ESRGAN's kind; its weights are {names}, ...", tensors)
 
 
-def _of(path: Path, error: WeightsError) -> str:
-    """The text of an error, which names the file."""
-    return str(error) if str(error).startswith(str(path)) else f"{path} {error}"
+@contextmanager
+def _naming(path: Path, tensors: Mapping[str, Tensor] | None = None) -> Iterator[None]:
+    """Put the name of a file in front of what is wrong with its weights.
+
+    Args:
+        tensors: the weights as they lie in the file, for those who know other architectures.
+    """
+    try:
+        yield
+    except OtherNetworkError as error:
+        raise OtherNetworkError(f"{path} {error}", tensors or error.tensors) from error
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from error
