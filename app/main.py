@@ -185,10 +185,10 @@ def _refused(path: Path | None = None) -> Iterator[None]:
 
 def _public(error: Exception, path: Path | None) -> str:
     """The text of an error with the names of files only, and in UTF-8, whatever their names are."""
-    text = " ".join(str(error).split())
+    text = str(error)
     if path is not None:
         text = text.replace(f"{path.parent}{os.sep}", "")
-    return shown(text)
+    return shown(" ".join(text.split()))
 
 
 def build_service(settings: Settings) -> UpscaleService:

@@ -72,7 +72,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["models", "it's here", os.fsdecode(b"mod\xe8les")], ids=ascii)
+@pytest.mark.parametrize("name", ["models", "it's  here\n", os.fsdecode(b"mod\xe8les")], ids=ascii)
 def test_a_refusal_names_the_file_and_not_its_folder(kind: Callable[[Path], Path], name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
     folder.mkdir()
