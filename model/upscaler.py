@@ -30,7 +30,7 @@ TORCH_DEPTHS = {numpy.dtype(numpy.uint8): torch.uint8, numpy.dtype(numpy.uint16)
 
 
 class SuspiciousOutputError(Exception):
-    """The output is not finite, or it is flat where the input is not."""
+    """The output is not finite, flat where the input is not, or there is none since the network raised in 16 bits."""
 
 
 class Upscaler:

@@ -238,7 +238,7 @@ def test_a_safetensors_file_without_metadata_is_refused(path: Path) -> None:
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+@pytest.mark.parametrize("kept", [4, 100, -1])
 def test_a_truncated_file_is_refused(kept: int, path: Path) -> None:
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(WeightsError, match=rf"{re.escape(str(path))} is not a readable \.safetensors file"):
@@ -246,7 +246,7 @@ def test_a_truncated_file_is_refused(kept: int, path: Path) -> None:
 
 
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"absent\.safetensors is not a readable"):
+    with pytest.raises(WeightsError, match=r"absent\.safetensors cannot be read \(No such file"):
         read_checkpoint(tmp_path / "absent.safetensors")
 
 
