@@ -1,0 +1,114 @@
+"""JPEG: its markers, read without decoding, and its pixels, which are refused where some are missing."""
+
+import re
+import threading
+from collections.abc import Iterator
+
+import numpy
+import pyvips
+from PIL import Image
+
+from model.pictures.colour import of_image
+from model.pictures.errors import Damaged, NotAccepted, OverLimit
+from model.pictures.samples import Samples, of_channels
+
+MOST_SCANS = 100
+"""A progressive JPEG has about ten. Each one costs a pass over the whole picture, however few bytes it has."""
+
+MOST_SEGMENTS = 20_000
+"""Of a file: real ones have up to some hundreds."""
+
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+"""Markers of a frame: sequential and progressive, with Huffman's or arithmetic codes."""
+
+START, END, SCAN, ALONE = 0xD8, 0xD9, 0xDA, 0x01
+"""Markers. The last one is followed by no segment, like the first two."""
+
+MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+"""In data of pixels a 0 or a restart marker follows each 255."""
+
+MISSING_PIXELS = re.compile(r"premature end of data segment|instead of RST|[Bb]ad Huffman code|[Bb]ad arithmetic code")
+"""Warnings of libjpeg that tell of pixels that it made up. Its other warnings are about writers, not pixels."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""libvips keeps one list of errors for all threads: a picture must not be judged by the warnings of another."""
+
+
+def _segments(file: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, beginning and end of each segment of the first picture; what lies behind its end does not count."""
+    place, number = 2, 0
+    while found := MARKER.search(file, place):
+        if (number := number + 1) > MOST_SEGMENTS:
+            raise OverLimit(f"the JPEG has more than {MOST_SEGMENTS} segments, which is the limit; save it again")
+        marker, begins = found[1][0], found.end()
+        if marker == END:
+            return
+        if marker in (START, ALONE):
+            place = begins
+            continue
+        place = begins + max(2, int.from_bytes(file[begins : begins + 2]))
+        yield marker, begins + 2, place
+
+
+def check_kind(file: bytes) -> None:
+    """Refuse the kinds of JPEG that hardly any decoder reads.
+
+    Raises:
+        NotAccepted: it is one.
+    """
+    for marker, begins, _ in _segments(file):
+        if marker in FRAMES:
+            _check_frame(marker, file[begins : begins + 3])
+            return
+
+
+def _check_frame(marker: int, header: bytes) -> None:
+    if marker not in READABLE_FRAMES:
+        raise NotAccepted("a lossless or hierarchical JPEG is not accepted; save it as an ordinary one")
+    if len(header) < 3:
+        return  # a decoder says where it ends
+    if header[0] != 8:
+        raise NotAccepted(f"a JPEG of {header[0]} bits is not accepted; save it with 8, or as PNG")
+    if header[1:] == b"\0\0":
+        raise NotAccepted("a JPEG that tells its height only behind its pixels (DNL) is not accepted; save it again")
+
+
+def check_scans(file: bytes) -> None:
+    """Refuse a JPEG that would be decoded over and over.
+
+    Raises:
+        OverLimit: more than `MOST_SCANS`.
+    """
+    scans = sum(marker == SCAN for marker, _, _ in _segments(file))
+    if scans > MOST_SCANS:
+        raise OverLimit(f"the JPEG has {scans} scans; the limit is {MOST_SCANS}; save it as a baseline JPEG")
+
+
+def samples_of(file: bytes, image: Image.Image) -> Samples:
+    """The pixels of the first picture of a JPEG.
+
+    libvips tells what libjpeg warns of, which Pillow does not; both get the same pixels from libjpeg. Pillow decides
+    where libvips stops over a warning that costs no pixels, and decodes CMYK.
+
+    Args:
+        image: the file, opened by Pillow.
+
+    Raises:
+        Damaged: some pixels are missing.
+        Exception: the file is broken otherwise.
+    """
+    try:
+        with _ONE_AT_A_TIME:
+            seen = pyvips.Image.jpegload_buffer(file, access="sequential", fail_on="warning")
+            pixels = seen.numpy().reshape(seen.height, seen.width, seen.bands)
+    except pyvips.Error as error:
+        if found := MISSING_PIXELS.search(str(error)):
+            raise Damaged(
+                f"the JPEG file is truncated or corrupt: some of its pixels are missing ({found[0]})"
+            ) from error
+    else:
+        if {"L": 1, "RGB": 3}.get(image.mode) == seen.bands and image.size == (seen.width, seen.height):
+            return of_channels(numpy.asarray(pixels))
+    image.load()
+    return of_image(image)
