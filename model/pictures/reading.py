@@ -130,7 +130,7 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
         head = file.read(32)
         if container.known_format(head) == "TIFF":
             with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-                layout = layout_of(TiffFile(content), limits)
+                layout = _tiff_layout(content, limits)
                 return _upright_size(layout.width, layout.height, layout.orientation)
     if head.startswith(b"BM"):  # small headers, and kinds that Pillow does not open
         header = read_header(path.read_bytes(), limits)
@@ -159,7 +159,7 @@ def _blaming(known: str | None) -> Iterator[None]:
         raise deep.refusal(known or "picture", error) from error
 
 
-def _tiff_layout(file: bytes, limits: Limits) -> Layout:
+def _tiff_layout(file: bytes | mmap, limits: Limits) -> Layout:
     layout = layout_of(TiffFile(file), limits)
     tiff.check_accepted(layout)
     return layout

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
-from model.pictures import deep
 from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.picture import Pixels
+from model.pictures import deep
 from tests.app.conftest import encoded, noise
 from tests.app.heic_file import SIDE, heic
 from tests.app.picture_files import HEIGHT, LIMITS, WIDTH, chunk, levels, png, tiff

@@ -24,7 +24,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a picture")
-    with pytest.raises(DataError, match=r"holds no picture; looked for \.bmp, \.jpeg"):
+    with pytest.raises(DataError, match=r"holds no picture; looked for \.apng, \.avif, \.bmp"):
         picture_files(tmp_path)
 
 
