@@ -4,13 +4,12 @@ import re
 import threading
 from collections.abc import Iterator
 
-import numpy
 import pyvips
 from PIL import Image
 
 from model.pictures.colour import of_image
 from model.pictures.errors import Damaged, NotAccepted, OverLimit
-from model.pictures.samples import Samples, of_channels
+from model.pictures.samples import Pixels, Samples, of_channels
 
 MOST_SCANS = 100
 """A progressive JPEG has about ten. Each one costs a pass over the whole picture, however few bytes it has."""
@@ -28,11 +27,14 @@ START, END, SCAN, ALONE = 0xD8, 0xD9, 0xDA, 0x01
 MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """In data of pixels a 0 or a restart marker follows each 255."""
 
-MISSING_PIXELS = re.compile(r"premature end of data segment|instead of RST|[Bb]ad Huffman code|[Bb]ad arithmetic code")
+MISSING_PIXELS = re.compile(
+    r"VipsJpeg: .*(premature end of data|instead of RST|before marker 0xd[0-7]|bad Huffman code|bad arithmetic code)",
+    re.IGNORECASE,
+)
 """Warnings of libjpeg that tell of pixels that it made up. Its other warnings are about writers, not pixels."""
 
 _ONE_AT_A_TIME = threading.Lock()
-"""libvips keeps one list of errors for all threads: a picture must not be judged by the warnings of another."""
+"""libvips keeps one list of warnings for all threads: a picture must not be judged by those of another."""
 
 
 def _segments(file: bytes) -> Iterator[tuple[int, int, int]]:
@@ -88,8 +90,8 @@ def check_scans(file: bytes) -> None:
 def samples_of(file: bytes, image: Image.Image) -> Samples:
     """The pixels of the first picture of a JPEG.
 
-    libvips tells what libjpeg warns of, which Pillow does not; both get the same pixels from libjpeg. Pillow decides
-    where libvips stops over a warning that costs no pixels, and decodes CMYK.
+    Pillow hides what libjpeg warns of, so libvips decodes, which gets the same pixels from libjpeg. Pillow decodes what
+    libvips does not, and CMYK.
 
     Args:
         image: the file, opened by Pillow.
@@ -98,17 +100,23 @@ def samples_of(file: bytes, image: Image.Image) -> Samples:
         Damaged: some pixels are missing.
         Exception: the file is broken otherwise.
     """
-    try:
-        with _ONE_AT_A_TIME:
-            seen = pyvips.Image.jpegload_buffer(file, access="sequential", fail_on="warning")
-            pixels = seen.numpy().reshape(seen.height, seen.width, seen.bands)
-    except pyvips.Error as error:
-        if found := MISSING_PIXELS.search(str(error)):
-            raise Damaged(
-                f"the JPEG file is truncated or corrupt: some of its pixels are missing ({found[0]})"
-            ) from error
-    else:
-        if {"L": 1, "RGB": 3}.get(image.mode) == seen.bands and image.size == (seen.width, seen.height):
-            return of_channels(numpy.asarray(pixels))
+    pixels, warnings = _with_warnings(file)
+    if found := MISSING_PIXELS.search(warnings):
+        raise Damaged(f"the JPEG file is truncated or corrupt: some of its pixels are missing ({found[1]})")
+    shape = (image.height, image.width, {"L": 1, "RGB": 3}.get(image.mode))
+    if pixels is not None and pixels.shape == shape:
+        return of_channels(pixels)
     image.load()
     return of_image(image)
+
+
+def _with_warnings(file: bytes) -> tuple[Pixels | None, str]:
+    """The samples (H, W, C), None where libvips does not read them, and the first warning of libjpeg."""
+    with _ONE_AT_A_TIME:
+        pyvips.vips_lib.vips_error_clear()
+        try:
+            seen = pyvips.Image.jpegload_buffer(file, access="sequential", fail_on="error")
+            pixels = seen.numpy().reshape(seen.height, seen.width, seen.bands)
+        except pyvips.Error as error:
+            return None, str(error)
+        return pixels, pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()).decode(errors="replace")
