@@ -24,7 +24,7 @@ Value = tuple[int, bytes] | Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class Tiff:
-    """How to write levels (H, W, C)."""
+    """A layout in which levels (H, W, C) are written."""
 
     bits: int = 8
     photometric: int | None = 2

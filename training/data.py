@@ -45,14 +45,14 @@ def picture_files(folder: Path) -> list[Path]:
     """Every picture below `folder`, in a fixed order. Linked folders are followed; each folder counts once.
 
     Raises:
-        DataError: there is no such folder, it cannot be looked into, or no picture is in it.
+        DataError: there is no such folder, it cannot be read, or no picture is in it.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name one with photographs in it")
     try:
         files = sorted(_files_below(folder))
     except OSError as error:
-        raise DataError(f"{folder} cannot be looked into ({error})") from error
+        raise DataError(f"{folder} cannot be read ({error})") from error
     if not files:
         raise DataError(f"{folder} holds no picture; looked for {', '.join(sorted(SUFFIXES))} in it and below it")
     return files
@@ -92,7 +92,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """Height and width of a picture, upright, from its header alone.
 
     Raises:
-        READ_ERRORS: the header is none of a picture.
+        READ_ERRORS: it is not the header of a picture.
     """
     return reading.read_size(path, LIMITS)
 

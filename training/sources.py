@@ -153,7 +153,7 @@ class StreamedPhotographs:
 
 
 def _workers_context() -> BaseContext:
-    """How workers begin: not as forks of this process, in which a decoder's threads would be missing."""
+    """Start workers from a fork server: a fork of this process would lack the threads of libvips, and hang."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context

@@ -8,7 +8,7 @@ KEPT_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 
 
 def is_kept(chunk: Chunk, colour_type: int) -> bool:
-    """Whether an answer says again what a chunk says that the pixels do not need."""
+    """Tell if an answer repeats an optional chunk."""
     size = len(chunk.body)
     start = bytes(chunk.body[:81])
     if chunk.kind == b"iCCP":

@@ -26,7 +26,7 @@ class BitFields:
     upside_down: bool
     """Its rows begin at the top, which is not usual."""
     bits: int
-    """Of a pixel: 16 or 32."""
+    """Bits of a pixel: 16 or 32."""
     masks: tuple[int, ...]
     """Where red, green, blue, and alpha if there is any, are in a pixel."""
     begins: int
@@ -65,7 +65,7 @@ def bit_fields(file: bytes, limits: Limits) -> BitFields:
 
 
 def has_bit_fields(file: bytes) -> bool:
-    """Whether a BMP is of this kind."""
+    """Tell if a BMP is of this kind."""
     header_bytes, _, _, _, bits, compression = struct.unpack_from("<IiiHHI", file.ljust(34, b"\0"), 14)
     return header_bytes >= 40 and compression in (BIT_FIELDS, ALPHA_BIT_FIELDS) and bits in (16, 32)
 

@@ -43,7 +43,7 @@ def check_before_opening(upload: bytes, limits: Limits) -> None:
 
 
 def _check_item_names(upload: bytes) -> None:
-    """Refuse a HEIC of which an item's kind is no text: pi-heif 1.4 ends the process over it."""
+    """Refuse a HEIC with an item whose kind is not text: pi-heif 1.4 ends the process over it."""
     for kind, start, end in _boxes(upload, 0, len(upload)):
         if kind != b"meta":
             continue
@@ -78,10 +78,10 @@ def _boxes(upload: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, in
 
 
 def gif_frames(upload: bytes, limits: Limits) -> int:
-    """Frames of a GIF; as many as can be found where its end is missing.
+    """Number of frames of a GIF, up to where its end is missing.
 
     Raises:
-        OverLimit: more than the settings allow.
+        OverLimit: more than the limits allow.
     """
     frames = 0
     for _ in _gif_frames(upload):

@@ -1,6 +1,6 @@
 """Pixels that Pillow would cut down or misread: more than 8 bits in PNG, AVIF and HEIC, a PNG's transparent colour.
 
-libvips, and for HEIC pi-heif, get the file only after its size has been checked, and are told the format.
+libvips, and pi-heif for HEIC, get the file only after its size has been checked, and are given the format.
 """
 
 import io
@@ -69,7 +69,7 @@ def refusal(file_format: str, error: Exception) -> PictureError:
 
 
 def samples(upload: bytes, file_format: str) -> Samples:
-    """The pixels as they lie in a PNG, or upright those of an AVIF or HEIC, in the depth that they have there.
+    """The pixels of a PNG as stored, or those of an AVIF or HEIC upright, in their full depth.
 
     Raises:
         Unsupported: see there.
@@ -107,7 +107,7 @@ def _of_heic(upload: bytes) -> Pixels:
 
 
 def _from_upper_bits(pixels: Pixels, bits: int) -> Pixels:
-    """10 or 12 bits that lie in the upper ones of 16 -> 16 bits, so that white is white."""
+    """Stretch 10 or 12 bits, kept in the upper ones of 16, to 16 bits, so that white is white."""
     levels = (pixels >> (16 - bits)).astype(numpy.uint32)
     whole: Pixels = ((levels * 65535 + (2 ** (bits - 1) - 1)) // (2**bits - 1)).astype(numpy.uint16)
     return whole

@@ -15,7 +15,7 @@ MOST_SCANS = 100
 """A progressive JPEG has about ten. Each one costs a pass over the whole picture, however few bytes it has."""
 
 MOST_SEGMENTS = 20_000
-"""Of a file: real ones have up to some hundreds."""
+"""The most segments in a file: real ones have up to some hundreds."""
 
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
@@ -31,7 +31,7 @@ MISSING_PIXELS = re.compile(
     r"VipsJpeg: .*(premature end of data|instead of RST|before marker 0xd[0-7]|bad Huffman code|bad arithmetic code)",
     re.IGNORECASE,
 )
-"""Warnings of libjpeg that tell of pixels that it made up. Its other warnings are about writers, not pixels."""
+"""Warnings of libjpeg about pixels that it made up. Its other warnings are about writers, not pixels."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """libvips keeps one list of warnings for all threads: a picture must not be judged by those of another."""

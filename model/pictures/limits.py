@@ -11,10 +11,10 @@ class Limits:
 
     max_picture_px: int
     max_width_px: int
-    """Of the upright picture."""
+    """Width of the upright picture."""
     max_frames: int
     max_metadata_bytes: int
-    """Of each piece that is read and holds no pixels."""
+    """Size of each piece that is read and holds no pixels."""
     max_expansion: int
     """Pixels for each byte of the file."""
 
@@ -22,7 +22,7 @@ class Limits:
         """Refuse what the header announces before it is decoded.
 
         Raises:
-            OverLimit: too many pixels, or so many for so few bytes that hardly anything can be in them.
+            OverLimit: too many pixels, or too many for each byte of the file.
         """
         px = width * height
         if px > self.max_picture_px:

@@ -13,16 +13,16 @@ PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (
 """Bits of a sample, by colour type."""
 
 TRANSPARENT_COLOUR_BYTES = {0: 2, 2: 6}
-"""Of a chunk tRNS, by colour type; of a palette it may have any size."""
+"""Size of a chunk tRNS, by colour type; it may have any size for a palette."""
 
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 ORIENTING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
-"""Beginnings of texts that may say how the picture lies: XMP, and EXIF as ImageMagick writes it."""
+"""Beginnings of texts that may hold the orientation: XMP, and EXIF as ImageMagick writes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PngHeader:
-    """What decides how the pixels of a PNG are read."""
+    """The fields that decide how the pixels of a PNG are read."""
 
     bits: int
     colour_type: int
@@ -49,14 +49,14 @@ class Chunk:
 
 
 Keeps = Callable[[Chunk, int], bool]
-"""Tells of an optional chunk, given the colour type, whether somebody reads it."""
+"""A function of an optional chunk and the colour type: true if somebody reads the chunk."""
 
 
 def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = True) -> PngHeader:
     """Walk over the chunks of a PNG.
 
     Args:
-        keeps: chooses the optional chunks that are kept beside those that the pixels need.
+        keeps: chooses the optional chunks to keep; those that the pixels need are always kept.
         whole: check the pixels' checksums, too, which takes time.
 
     Raises:
@@ -101,7 +101,7 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
 
 
 def keeps_orientation(chunk: Chunk, colour_type: int) -> bool:
-    """Whether an optional chunk may say how the picture lies: EXIF, or XMP."""
+    """Tell if an optional chunk may hold the orientation: EXIF, or XMP."""
     return chunk.kind == b"eXIf" or (chunk.kind in TEXTS and bytes(chunk.body[:81]).startswith(ORIENTING_TEXTS))
 
 
@@ -110,7 +110,7 @@ def _is_critical(kind: bytes) -> bool:
 
 
 def _is_shown(chunk: Chunk, colour_type: int, keeps: Keeps) -> bool:
-    """Whether a decoder sees a chunk that a picture can do without."""
+    """Tell if a decoder gets to see an optional chunk."""
     if chunk.kind == b"tRNS":
         return colour_type == 3 or TRANSPARENT_COLOUR_BYTES.get(colour_type) == len(chunk.body)
     return chunk.sound and keeps(chunk, colour_type)

@@ -1,4 +1,4 @@
-"""Bytes of a file -> samples. The format is told by content, never by name; limits are checked before decoding."""
+"""Bytes of a file -> samples. The content tells the format, never the name; limits are checked before decoding."""
 
 import io
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def prepare_decoders() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What the header of a file tells, before anything is decoded."""
+    """The size and depth of a picture, known before anything is decoded."""
 
     planes: int
     """Most that the picture may have: two where it may be transparent."""
@@ -50,7 +50,7 @@ class Header:
     width: int
     """Both as stored, not upright."""
     bits: int
-    """Of a channel: 8 or 16."""
+    """Bits of a channel: 8 or 16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class FilePicture:
     frames: int
     """Pictures in the file."""
     image: Image.Image
-    """What else the file says of it (profile, EXIF, XMP, resolution). Its pixels mean nothing."""
+    """Its profile, EXIF, XMP and resolution, as Pillow holds them. The pixels mean nothing."""
 
 
 def read_header(file: bytes, limits: Limits) -> Header:
@@ -96,7 +96,7 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
     """Decode the first picture of a file.
 
     Args:
-        keeps: chooses the optional chunks of a PNG that `FilePicture.image` shall know.
+        keeps: chooses the optional chunks of a PNG to keep in `FilePicture.image`.
 
     Raises:
         NotAccepted: not one of `FORMATS`, or of a kind that is not read.
@@ -123,7 +123,7 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
     """Height and width of a picture, upright, from the header of its file alone.
 
     Raises:
-        PictureError, OSError, Exception: the header is none of a picture.
+        Exception: it is not the header of a picture.
     """
     prepare_decoders()
     with path.open("rb") as file:
@@ -270,7 +270,7 @@ def _bits(file: _File) -> int:
 
 
 def _orientation_of(image: Image.Image) -> int:
-    """How the stored pixels have to be turned, 1 to 8; 1, which is not at all, where nothing sensible is said."""
+    """EXIF's orientation, 1 to 8; 1, which is upright, where the file says nothing sensible."""
     try:
         said = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
     except Exception:

@@ -20,7 +20,7 @@ NO_RANGE = "signed, 32-bit and floating-point pixels have no fixed range; send 8
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Pixels as they lie in the file, not turned."""
+    """Pixels as stored in the file, not turned."""
 
     colour: Pixels
     """RGB (H, W, 3)."""

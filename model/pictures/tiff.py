@@ -26,14 +26,14 @@ BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 PREDICTING_CODECS = BYTE_CODECS - {1, 32773}
 
 MOST_CHANNELS = 8
-"""That lie in one plane, so that extra ones cost little memory."""
+"""The most channels in one plane, so that extra ones cost little memory."""
 
 ROW_FIELDS = frozenset({tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.PREDICTOR, 320, 529, 530, 531, 532})
 """Fields that rows of grey bytes do not have."""
 
 
 def is_unpacked_here(layout: Layout) -> bool:
-    """Whether the samples are cut out of rows of bytes, rather than decoded by a library that knows their colour."""
+    """Tell if the samples are cut out of rows of bytes, not decoded by a library that knows their colour."""
     return layout.compression in BYTE_CODECS and layout.photometric in (*GREY, RGB, SEPARATED, *LAB)
 
 
@@ -213,7 +213,7 @@ def _has_differences(layout: Layout) -> bool:
 
 
 def _of_bits(rows: NDArray[numpy.uint8], bits: int) -> NDArray[numpy.uint16]:
-    """Samples of any depth, which lie bit after bit in each row whatever the byte order is."""
+    """Samples of any depth, packed bit after bit in each row, whatever the byte order is."""
     singly = numpy.unpackbits(rows, axis=1)
     whole = singly[:, : singly.shape[1] // bits * bits].reshape(len(rows), -1, bits)
     samples = numpy.zeros(whole.shape[:2], numpy.uint16)

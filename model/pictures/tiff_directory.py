@@ -18,10 +18,10 @@ LONG, LONG8 = 4, 16
 SUB_DIRECTORIES = 330
 
 MOST_DIRECTORIES = 10_000
-"""Of a file: more are not looked at."""
+"""The most directories of a file that are looked at."""
 
 MOST_FIELDS = 200_000
-"""Of all directories of a file: real ones have up to a hundred each."""
+"""The most fields in all directories of a file: real ones have up to a hundred each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Directory:
             most: values that are wanted; all of them if None.
 
         Raises:
-            Damaged: they lie outside of the file.
+            Damaged: they end outside of the file.
         """
         field = self.fields.get(tag)
         if field is None:
@@ -74,7 +74,7 @@ class Directory:
         """The whole numbers of a field; none without the field, or where it holds something else.
 
         Raises:
-            Damaged: they lie outside of the file.
+            Damaged: they end outside of the file.
         """
         field = self.fields.get(tag)
         if field is None or field.kind not in INTEGERS:
@@ -193,8 +193,8 @@ class _Writer:
     """A directory that is being written.
 
     Args:
-        place: where it will lie in its file.
-        entries: number of fields that it will have.
+        place: where it begins in its file.
+        entries: number of its fields.
     """
 
     def __init__(self, *, order: str, big: bool, place: int, entries: int) -> None:
@@ -205,7 +205,7 @@ class _Writer:
         self._values_place = place + len(self._directory) + entries * (20 if big else 12) + self._word_bytes
 
     def add(self, entry: bytes) -> None:
-        """Add a field as it lies in the file."""
+        """Add a field with its entry as stored in the file."""
         self._directory += entry
 
     def add_numbers(self, tag: int, numbers: Sequence[int]) -> None:

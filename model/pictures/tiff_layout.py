@@ -34,10 +34,10 @@ LAB = (CIELAB, ICCLAB)
 
 RAW_PHOTOMETRICS = {32803: "a mosaic of colour filters", 34892: "linear raw"}
 RAW_COMPRESSIONS = frozenset({32767, 32769, 32770, 34713, 65000, 65535})
-"""Of Sony, Epson, Samsung, Nikon, Kodak and Pentax; nothing but camera raw is kept in them."""
+"""Codecs of Sony, Epson, Samsung, Nikon, Kodak and Pentax, which keep nothing but camera raw."""
 
 RAW_SIGNATURE = re.compile(rb"CR\x02|IIII.waR|MMMMRaw", re.DOTALL)
-"""Of Canon and Phase One, behind the header of the TIFF."""
+"""Signatures of Canon and Phase One, behind the header of the TIFF."""
 
 OTHER_PHOTOMETRICS = {
     4: "a transparency mask",
@@ -52,7 +52,7 @@ CCITT = (2, 3, 4)
 JPEGS = (6, 7)
 
 MULTIPLIED_ALPHA, ALPHA, ALPHA_OF_COREL = 1, 2, 999
-"""Kinds of extra samples; 0 is none of these."""
+"""Kinds of extra samples; others are not alpha."""
 
 REDUCED, MASK = 1, 4
 """Bits of the subfile type."""
@@ -63,7 +63,7 @@ ORIENTATION_IN_XMP = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])"
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How one picture of a TIFF keeps its samples, and what they mean."""
+    """The layout of the samples of one picture, and their meaning."""
 
     directory: Directory
     frames: int
@@ -71,14 +71,14 @@ class Layout:
     width: int
     height: int
     bits: int
-    """Of a sample, 1 to 16."""
+    """Bits of a sample, 1 to 16."""
     channels: int
     photometric: int
     extra: tuple[int, ...]
     """Kinds of the channels after the colour."""
     compression: int
     apart: bool
-    """Each channel lies in a plane of its own."""
+    """Each channel has a plane of its own."""
     predicted: bool
     """Samples are kept as differences from the sample to the left."""
     tile_width: int | None

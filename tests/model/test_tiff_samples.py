@@ -34,7 +34,8 @@ def samples(file: bytes) -> Samples:
 def stretched(stored: Levels, bits: int) -> NDArray[numpy.int64]:
     """The levels of 8 or 16 bits that are nearest."""
     whole = 255 if bits <= 8 else 65_535
-    return numpy.round(stored * (whole / (2**bits - 1))).astype(numpy.int64)
+    levels: NDArray[numpy.int64] = numpy.round(stored * (whole / (2**bits - 1))).astype(numpy.int64)
+    return levels
 
 
 @pytest.mark.parametrize("order", ORDERS)
