@@ -1,5 +1,6 @@
 """TIFFs of every layout, written by hand: the libraries that read them write only some."""
 
+import io
 import lzma
 import struct
 import zlib
@@ -8,14 +9,31 @@ from dataclasses import dataclass, field
 
 import numpy
 from numpy.typing import NDArray
+from PIL import Image
 
 Levels = NDArray[numpy.uint16]
 
+
+def _by_pillow(name: str) -> Callable[[bytes], bytes]:
+    """A codec that the standard library lacks: the only strip of a picture of one row."""
+
+    def packed(rows: bytes) -> bytes:
+        made = io.BytesIO()
+        Image.frombytes("L", (len(rows), 1), rows).save(made, "TIFF", compression=name)
+        fields = Image.open(made).tag_v2  # type: ignore[attr-defined]  # of a TIFF
+        (place,), (size,) = fields[273], fields[279]
+        return made.getvalue()[place : place + size]
+
+    return packed
+
+
 COMPRESSIONS: Mapping[int, Callable[[bytes], bytes]] = {
     1: bytes,
+    5: _by_pillow("tiff_lzw"),
     8: zlib.compress,
     32773: lambda rows: b"".join(bytes((0, byte)) for byte in rows),  # PackBits, which packs nothing here
     34925: lzma.compress,
+    50000: _by_pillow("zstd"),
 }
 
 Value = tuple[int, bytes] | Sequence[int]

@@ -7,12 +7,21 @@ import pyvips
 from PIL import Image, ImageCms
 
 from model.pictures.errors import NotAccepted
-from model.pictures.samples import NO_RANGE, SLICE_ROWS, Pixels, Samples, of_channels
+from model.pictures.samples import NO_RANGE, SLICE_ROWS, Pixels, Samples, most, of_channels
 
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 
 SRGB = "srgb"
-"""libvips' own name of the profile, and of RGB of 8 bits."""
+"""libvips' own name of the profile."""
+
+D50 = numpy.array((0.96422, 1.0, 0.82521), numpy.float32)
+"""X, Y and Z of the white that Lab is relative to."""
+
+LINEAR_SRGB_OF_XYZ = numpy.array(
+    ((3.1338561, -1.6168667, -0.4906146), (-0.9787684, 1.9161415, 0.0334540), (0.0719453, -0.2289914, 1.4052427)),
+    numpy.float32,
+)
+"""From XYZ of D50, adapted to sRGB's D65 by Bradford's method."""
 
 
 def of_image(image: Image.Image) -> Samples:
@@ -64,18 +73,20 @@ def _cmyk_in_srgb(image: Image.Image) -> Pixels:
 
 def in_srgb(inks: Pixels, profile: bytes) -> Pixels:
     """CMYK (H, W, 4) in sRGB, in the same depth: through its profile, or by the simple rule without a sound one."""
-    deep = inks.dtype == numpy.uint16
-    image = pyvips.Image.new_from_array(numpy.ascontiguousarray(inks)).copy(interpretation="cmyk")
     if _is_of_cmyk(profile):
+        image = pyvips.Image.new_from_array(numpy.ascontiguousarray(inks)).copy(interpretation="cmyk")
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+        depth = 8 * inks.itemsize
         through: Pixels = image.icc_transform(
-            SRGB, embedded=True, intent="relative", black_point_compensation=True, depth=16 if deep else 8
+            SRGB, embedded=True, intent="relative", black_point_compensation=True, depth=depth
         ).numpy()
         return through
-    whole = 65535 if deep else 255
-    light = image.linear(-1, whole)
-    simple: Pixels = (light[:3] * light[3] / whole).rint().cast(image.format).numpy()
-    return simple
+    whole = numpy.uint32(most(inks))
+    colour = numpy.empty((*inks.shape[:2], 3), inks.dtype)
+    for top in range(0, len(inks), SLICE_ROWS):
+        light = whole - inks[top : top + SLICE_ROWS].astype(numpy.uint32)
+        colour[top : top + SLICE_ROWS] = (light[..., :3] * light[..., 3:] + whole // 2) // whole
+    return colour
 
 
 def _is_of_cmyk(profile: bytes) -> bool:
@@ -86,18 +97,26 @@ def _is_of_cmyk(profile: bytes) -> bool:
 
 
 def lab_in_srgb(lab: Pixels, *, signed: bool) -> Pixels:
-    """CIE L*a*b* (H, W, 3) in sRGB, in the same depth.
+    """CIE L*a*b* (H, W, 3) of D50 in sRGB, in the same depth, by CIE's formulas.
 
     Args:
         signed: a* and b* are kept as signed numbers; else they are kept with 128 added.
     """
-    deep = lab.dtype == numpy.uint16
-    image = pyvips.Image.new_from_array(numpy.ascontiguousarray(lab))
-    lightness = image[0] * (100 / (65535 if deep else 255))
-    opponents = image[1:].copy(format="short" if deep else "char") if signed else image[1:] - 128
-    bands = lightness.bandjoin(opponents / (256 if deep else 1)).cast("float").copy(interpretation="lab")
-    rgb = bands.icc_export(
-        output_profile=SRGB, intent="relative", black_point_compensation=True, depth=16 if deep else 8
-    )
-    pixels: Pixels = rgb.numpy()
-    return pixels
+    whole, unit = most(lab), 1 if lab.dtype == numpy.uint8 else 256
+    colour = numpy.empty(lab.shape, lab.dtype)
+    for top in range(0, len(lab), SLICE_ROWS):
+        rows = numpy.ascontiguousarray(lab[top : top + SLICE_ROWS])
+        opponents = (
+            rows[..., 1:].view(f"i{lab.itemsize}").astype(numpy.float32)
+            if signed
+            else rows[..., 1:] - numpy.float32(128)
+        )
+        middle = (rows[..., 0] * numpy.float32(100 / whole) + 16) / 116
+        roots = numpy.stack(
+            (middle + opponents[..., 0] / (500 * unit), middle, middle - opponents[..., 1] / (200 * unit)), axis=-1
+        )
+        xyz = numpy.where(roots > 6 / 29, roots * roots * roots, (roots - 4 / 29) * (3 * (6 / 29) ** 2)) * D50
+        linear = (xyz @ LINEAR_SRGB_OF_XYZ.T).clip(0, 1)
+        encoded = numpy.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+        colour[top : top + SLICE_ROWS] = (encoded * whole).round()
+    return colour

@@ -171,8 +171,7 @@ def _tiff_header(layout: Layout) -> Header:
 
 
 def _read_tiff(layout: Layout) -> FilePicture:
-    image = tiff.opened(layout)
-    samples = tiff.samples_of(layout, image)
+    samples, image = tiff.read(layout)
     return FilePicture(samples=samples, orientation=layout.orientation, frames=layout.frames, image=image)
 
 

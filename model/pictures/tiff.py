@@ -59,19 +59,32 @@ def _rare(layout: Layout, what: str) -> str:
     return f"a TIFF of this rare kind is not accepted ({what}); save it as RGB or grey of 8 or 16 bits, or as PNG"
 
 
-def opened(layout: Layout) -> Image.Image:
-    """The file as Pillow may see it: one picture, and no fields that nobody reads.
+def read(layout: Layout) -> tuple[Samples, Image.Image]:
+    """The samples, not turned, and the file as Pillow may see it: one picture, and no fields that nobody reads.
 
     Raises:
-        NotAccepted: Pillow does not know it.
+        NotAccepted: no decoder knows the kind.
+        Exception: the file is broken.
     """
     if is_unpacked_here(layout):
-        return _rows_of_bytes(layout, 0)
+        file = _rows_of_bytes(layout, 0)
+        return _meaning(layout, _unpacked(layout, file)), _opened(file)
     file = _file(layout, made={tags.ORIENTATION: (1,)})  # or Pillow would turn it
     try:
-        return Image.open(io.BytesIO(file), formats=("TIFF",))
+        image = _opened(file)
     except UnidentifiedImageError as error:
         raise NotAccepted(_rare(layout, f"compression {layout.compression}, {layout.channels} channels")) from error
+    try:
+        image.load()
+        return of_image(image), image
+    except Exception:
+        if not _is_for_libvips(layout):
+            raise
+    return _meaning(layout, _by_libvips(layout)), image
+
+
+def _opened(file: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(file), formats=("TIFF",))
 
 
 def _file(
@@ -80,28 +93,6 @@ def _file(
     """The file with the fields of one picture that are read, but for some, and with others made."""
     kept = (tags.STRUCTURE | tags.DESCRIPTION).difference(dropped)
     return layout.directory.file.with_directory(layout.directory, kept, made)
-
-
-def samples_of(layout: Layout, image: Image.Image | None) -> Samples:
-    """The samples, not turned.
-
-    Args:
-        image: what `opened` gave.
-
-    Raises:
-        NotAccepted: a decoder does not know the kind.
-        Exception: the file is broken.
-    """
-    if is_unpacked_here(layout):
-        return _meaning(layout, _unpacked(layout, image))
-    if image is not None:
-        try:
-            image.load()
-            return of_image(image)
-        except Exception:
-            if not _is_for_libvips(layout):
-                raise
-    return _meaning(layout, _by_libvips(layout))
 
 
 def _is_for_libvips(layout: Layout) -> bool:
@@ -137,19 +128,24 @@ def _meaning(layout: Layout, pixels: Pixels) -> Samples:
     return Samples(colour=colour, alpha=alpha, grey=grey, converted=converted)
 
 
-def _unpacked(layout: Layout, first: Image.Image | None) -> Pixels:
-    """The channels (H, W, C) that have a meaning: colour, and alpha after it where planes lie apart."""
+def _unpacked(layout: Layout, first: bytes) -> Pixels:
+    """The channels (H, W, C) that have a meaning: colour, and alpha after it where planes lie apart.
+
+    Args:
+        first: `_rows_of_bytes` of the first plane.
+    """
     if not layout.apart:
-        image = _rows_of_bytes(layout, 0) if first is None else first
-        image.load()
-        return _cut(layout, image, layout.channels)
+        return _cut(layout, _opened(first), layout.channels)
     numbers = [*range(layout.colour_channels), *([] if layout.alpha is None else [layout.alpha])]
-    pixels = numpy.empty((layout.height, layout.width, len(numbers)), numpy.uint8 if layout.bits <= 8 else numpy.uint16)
+    pixels = numpy.empty((layout.height, layout.width, len(numbers)), _depth(layout))
     for place, number in enumerate(numbers):
-        image = _rows_of_bytes(layout, number) if first is None or number else first
-        image.load()
+        image = _opened(_rows_of_bytes(layout, number) if number else first)
         pixels[..., place : place + 1] = _cut(layout, image, 1)
     return pixels
+
+
+def _depth(layout: Layout) -> type[numpy.uint8 | numpy.uint16]:
+    return numpy.uint8 if layout.bits <= 8 else numpy.uint16
 
 
 def _segment(layout: Layout, channels: int) -> tuple[int, int, int]:
@@ -159,8 +155,8 @@ def _segment(layout: Layout, channels: int) -> tuple[int, int, int]:
     return in_row, -(-in_row * layout.bits // 8), across
 
 
-def _rows_of_bytes(layout: Layout, plane: int) -> Image.Image:
-    """The strips or tiles of a plane as a grey picture of bytes."""
+def _rows_of_bytes(layout: Layout, plane: int) -> bytes:
+    """The file with the strips or tiles of a plane as a grey picture of bytes."""
     directory = layout.directory
     _, segment_bytes, across = _segment(layout, 1 if layout.apart else layout.channels)
     made: dict[int, tuple[int, ...]] = {
@@ -179,12 +175,13 @@ def _rows_of_bytes(layout: Layout, plane: int) -> Image.Image:
             if numbers := directory.numbers(tag):
                 each = len(numbers) // layout.channels
                 made[tag] = numbers[plane * each : (plane + 1) * each]
-    return Image.open(io.BytesIO(_file(layout, made=made, dropped=ROW_FIELDS)), formats=("TIFF",))
+    return _file(layout, made=made, dropped=ROW_FIELDS)
 
 
 def _cut(layout: Layout, image: Image.Image, channels: int) -> Pixels:
     """Samples (H, W, channels) of 8 or 16 bits, stretched to these from fewer."""
-    samples = numpy.empty((layout.height, layout.width, channels), numpy.uint8 if layout.bits <= 8 else numpy.uint16)
+    image.load()
+    samples = numpy.empty((layout.height, layout.width, channels), _depth(layout))
     for rows, stored in _slices(layout, image, channels):
         samples[rows] = _stretched(stored, layout.bits)[:, : layout.width]
     return samples

@@ -163,11 +163,11 @@ class TiffFile:
             kept: tags of the fields that stay as they are.
             made: other fields, of these numbers.
         """
-        content = bytes(self.content)
-        content += bytes(-len(content) % 8)
+        padding = bytes(-len(self.content) % 8)
+        place = len(self.content) + len(padding)
         taken = {tag: field for tag, field in directory.fields.items() if tag in kept and tag not in made}
         big = self.big and self.order == "<"  # Pillow reads no BigTIFF of the other byte order
-        writer = _Writer(order=self.order, big=big, place=len(content), entries=len(taken) + len(made))
+        writer = _Writer(order=self.order, big=big, place=place, entries=len(taken) + len(made))
         for tag in sorted({*taken, *made}):
             if tag in made:
                 writer.add_numbers(tag, made[tag])
@@ -177,10 +177,10 @@ class TiffFile:
                 writer.add_numbers(tag, directory.numbers(tag))
             else:
                 writer.add_values(tag, taken[tag], directory.raw(tag))
-        head = 8 if self.big else 4
-        rest = content[16 if big else 8 :]
-        signature = content[:head] if big == self.big else b"MM\0*"
-        return signature + struct.pack(self.order + writer.word, len(content)) + rest + writer.directory()
+        signature = b"MM\0*" if self.big and not big else self.content[: 8 if big else 4]
+        pointer = struct.pack(self.order + writer.word, place)
+        with memoryview(self.content) as content, content[16 if big else 8 :] as rest:
+            return b"".join((signature, pointer, rest, padding, writer.directory()))
 
     def _number(self, code: str, place: int) -> int:
         if place + struct.calcsize("=" + code) > len(self.content):
