@@ -46,6 +46,8 @@ def check_accepted(layout: Layout) -> None:
     if not is_unpacked_here(layout):
         if layout.bits > 8:
             raise NotAccepted(_rare(layout, f"{layout.bits} bits in compression {layout.compression}"))
+        if layout.photometric == YCBCR and layout.apart:
+            raise NotAccepted(_rare(layout, "YCbCr in planes apart"))
         return
     if layout.channels > MOST_CHANNELS and not layout.apart:
         raise NotAccepted(_rare(layout, f"{layout.channels} channels; the limit is {MOST_CHANNELS}"))
@@ -102,7 +104,8 @@ def _is_for_libvips(layout: Layout) -> bool:
 def _by_libvips(layout: Layout) -> Pixels:
     file = _file(layout, dropped={tags.EXTRA_SAMPLES})  # what it says is done here
     image = pyvips.Image.tiffload_buffer(file, fail_on="error")
-    if image.format != "uchar" or image.bands != layout.channels:
+    channels = 4 if layout.photometric == YCBCR else layout.channels  # libtiff makes RGBA of it
+    if image.format != "uchar" or image.bands not in (channels, layout.channels):
         raise NotAccepted(_rare(layout, f"{image.bands} channels of the kind {image.format}"))
     pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands).copy()  # which can be written
     return pixels
