@@ -17,6 +17,9 @@ MOST_SCANS = 100
 MOST_SEGMENTS = 20_000
 """The most segments in a file: real ones have up to some hundreds."""
 
+MOST_FILL_BYTES = 1000
+"""The most between two segments of the header: Pillow takes them one by one."""
+
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Markers of a frame: sequential and progressive, with Huffman's or arithmetic codes."""
@@ -24,7 +27,7 @@ READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 START, END, SCAN, ALONE = 0xD8, 0xD9, 0xDA, 0x01
 """Markers. The last one is followed by no segment, like the first two."""
 
-MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """In data of pixels a 0 or a restart marker follows each 255."""
 
 MISSING_PIXELS = re.compile(
@@ -58,11 +61,17 @@ def check_kind(file: bytes) -> None:
 
     Raises:
         NotAccepted: it is one.
+        Damaged: no header is found where one should be.
     """
-    for marker, begins, _ in _segments(file):
+    expected = 2
+    for marker, begins, end in _segments(file):
+        if begins - expected > MOST_FILL_BYTES:
+            break
         if marker in FRAMES:
             _check_frame(marker, file[begins : begins + 3])
             return
+        expected = end
+    raise Damaged(f"the header of the JPEG file is truncated or corrupt: there is no frame behind byte {expected}")
 
 
 def _check_frame(marker: int, header: bytes) -> None:

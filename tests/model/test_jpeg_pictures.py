@@ -147,3 +147,12 @@ def test_a_sound_picture_is_not_judged_by_the_warnings_of_a_damaged_one() -> Non
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(reads, 40 * [damaged, sound, sound, damaged])) == 40 * [False, True, True, False]
+
+
+def test_fill_bytes_are_passed_over_up_to_a_limit() -> None:
+    file = jpeg()
+    filled = file[:2] + b"\xff" * 900 + file[2:]
+    assert (read(filled, LIMITS).samples.colour == read(file, LIMITS).samples.colour).all()
+    for one in (file[:2] + b"\xff" * 3_000_000 + file[2:], b"\xff\xd8" + b"\xff" * 3_000_000):
+        with pytest.raises(Damaged, match="no frame behind byte 2"):
+            read_header(one, LIMITS)
