@@ -14,7 +14,8 @@ from model.convolution import Convolver
 from model.device import band_px, best_device, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
 from model.rrdb import RRDBNet, places_with_margin
-from model.streaming import GRID_ROWS, state_bytes, upscale_batch, upscale_rows
+from model.stages import GRID_ROWS
+from model.streaming import state_bytes, upscale_batch, upscale_rows
 from model.transfer import Download, Pixels, transfer_for
 from model.trial import best_convolver, best_dtype
 from model.workspace import Workspace

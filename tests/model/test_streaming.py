@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from model import winograd, workspace
 from model.convolution import OneDnnConvolver, WinogradConvolver
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
-from model.streaming import GRID_ROWS, state_bytes, upscale_batch, upscale_rows
+from model.stages import GRID_ROWS
+from model.streaming import state_bytes, upscale_batch, upscale_rows
 from tests.model.examples import random_net
 
 TOLERANCE = 0.01 / 255
