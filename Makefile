@@ -14,7 +14,8 @@ endif
 JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
     /usr/lib/$(shell uname -m)-linux-gnu /usr/lib64 /usr/lib /usr/local/lib)))
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
-RUN := exec env LD_PRELOAD=$(JEMALLOC)
+RUN_ONE := env LD_PRELOAD=$(JEMALLOC)
+RUN := exec $(RUN_ONE)
 
 # What is compiled, beside its source. Not by the name of the module that loads it: Python would import it instead.
 NATIVE := app/pictures/libpng_deflate.so app/pictures/libpng_filters.so model/libwinograd.so
@@ -27,7 +28,12 @@ OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
 # soon as anything else runs, be it the encoding of an answer: docs/benchmarks.md.
 PATIENT := OMP_WAIT_POLICY=passive
 
-.PHONY: help native serve train test check bench bench-gpu bench-runtimes bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-training soak audit openapi lock image clean
+# Tests that let the service or a network choose how to compute.
+WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_foreign.py tests/model/test_command.py \
+    tests/app/test_upscale.py tests/app/test_ensemble.py tests/app/test_fidelity.py tests/app/test_streamed_answers.py \
+    tests/app/test_swap.py tests/training/test_evaluate.py tests/test_pth_to_answer.py
+
+.PHONY: help native serve train test test-formats check bench bench-gpu bench-runtimes bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-training soak audit openapi lock image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -50,6 +56,13 @@ train: $(VENV)/train.stamp $(NATIVE) ## train or measure a generator: ARGS="comp
 
 test: $(VENV)/dev.stamp $(NATIVE) ## run the tests (others than the usual: ARGS="-m slow")
 	@$(RUN) $(PATIENT) $(PYTHON) -m pytest $(ARGS)
+
+# Which number format is fastest is found out on each machine; the tests must hold in all of them. What a processor lacks
+# is emulated.
+test-formats: $(VENV)/dev.stamp $(NATIVE) ## run the tests of whole networks in each number format
+	@for precision in float32 bfloat16 float16; do \
+	    $(RUN_ONE) $(PATIENT) $(PYTHON) -m pytest -q --precision $$precision $(WHOLE_NETWORKS) || exit 1; \
+	done
 
 check: $(VENV)/dev.stamp ## check format, lint and types
 	@$(PYTHON) -m ruff format --check

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -11,22 +12,26 @@ from functools import partial
 from pathlib import Path
 
 import numpy
+import torch
 
 from app.batching.scheduler import Scheduler
 from app.errors import Unavailable
+from app.library.files import Folder, shown
 from app.library.library import Library, NoModelError
-from app.library.loading import LoadError, Loading
+from app.library.loading import LoadError, Loading, UnreadableError
 from app.library.network import ModelInfo, Network
 from app.pictures.compiled import load_compiled
 from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
-from model.checkpoint import FORMAT, WeightsError
-from model.device import DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
+from model.checkpoint import FORMAT
+from model.device import FORMATS, DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
 from model.ensemble import ensemble_batch, ensemble_stream
+from model.errors import UnreadableError as UnreadableFileError
+from model.errors import WeightsError
 from model.gate import refuse_far_from_bicubic
 from model.interpolation import InterpolationError, blended
-from model.reading import READERS, AnyCheckpoint, read_any
+from model.reading import SUFFIXES, AnyCheckpoint, read_any
 from model.reliable import ReliableUpscaler, SelfTestError
 from model.upscaler import SuspiciousOutputError
 
@@ -111,16 +116,21 @@ class NetworkLoader:
         piece_s: how long a warm-up may take at a time.
         max_loss_db: how far a network whose file brings no golden picture may stay behind bicubic.
         rescues: how often each model's work was done again; counted there from one of its networks to the next.
-        exact: in float32, not in the number format that is fastest.
+        dtype: the number format that networks compute in, by default the fastest.
     """
 
     def __init__(
-        self, *, piece_s: float, max_loss_db: float, rescues: dict[str, Counter[str]], exact: bool = False
+        self,
+        *,
+        piece_s: float,
+        max_loss_db: float,
+        rescues: dict[str, Counter[str]],
+        dtype: torch.dtype | None = None,
     ) -> None:
         self._piece_s = piece_s
         self._max_loss_db = max_loss_db
         self._rescues = rescues
-        self._exact = exact
+        self._dtype = dtype
 
     def file(self, name: str, path: Path) -> Loading:
         """See `app.library.loading.Loader`."""
@@ -139,7 +149,7 @@ class NetworkLoader:
             return (yield from self._network(name, checkpoint))
 
     def _network(self, name: str, checkpoint: AnyCheckpoint) -> Loading:
-        upscaler = ReliableUpscaler(checkpoint, exact=self._exact)
+        upscaler = ReliableUpscaler(checkpoint, dtype=self._dtype)
         upscaler.rescues = self._rescues.setdefault(name, upscaler.rescues)
         yield
         if checkpoint.format != FORMAT:  # nobody vouches for it
@@ -166,12 +176,22 @@ class NetworkLoader:
 
 
 @contextmanager
-def _refused(path: Path = Path()) -> Iterator[None]:
-    """What is wrong with a weight file, without the path to it: callers may read that."""
+def _refused(path: Path | None = None) -> Iterator[None]:
+    """Say what is wrong with a weight file, without the path to it: callers may read that."""
     try:
         yield
+    except UnreadableFileError as error:
+        raise UnreadableError(_public(error, path)) from error
     except (WeightsError, InterpolationError, SelfTestError, DeviceMemoryError, SuspiciousOutputError) as error:
-        raise LoadError(str(error).replace(str(path), path.name)) from error
+        raise LoadError(_public(error, path)) from error
+
+
+def _public(error: Exception, path: Path | None) -> str:
+    """The text of an error with the names of files only, and in UTF-8, whatever their names are."""
+    text = str(error)
+    if path is not None:
+        text = text.replace(f"{path.parent}{os.sep}", "")
+    return shown(" ".join(text.split()))
 
 
 def build_service(settings: Settings) -> UpscaleService:
@@ -195,14 +215,13 @@ def build_service(settings: Settings) -> UpscaleService:
             scheduler.costs.observe((network.info.version,), px, seconds)
 
     library = Library(
-        settings.models,
+        Folder(settings.models, SUFFIXES),
         NetworkLoader(
             piece_s=settings.piece_s,
             max_loss_db=settings.max_loss_db,
             rescues=device.rescues,
-            exact=settings.precision == "float32",
+            dtype=FORMATS.get(settings.precision),
         ),
-        suffixes=frozenset(READERS),
         on_device=scheduler.between_pieces,
         ready=learn_speed,
         freed=partial(_give_memory_back, scheduler),

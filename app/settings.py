@@ -65,10 +65,9 @@ class Settings(BaseSettings):
     default_model: str = Field(
         default="", description="The model for requests that name none; empty: the best that the device runs well."
     )
-    precision: Literal["fastest", "float32"] = Field(
+    precision: Literal["fastest", "float32", "bfloat16", "float16"] = Field(
         default="fastest",
-        description="How networks compute: in the number format that is fastest here, of 16 bits where the device has "
-        "such, or in float32, slower and exact.",
+        description="Number format that networks compute in: the fastest here, or always the one named.",
     )
     max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest upload in bytes.")
     max_picture_px: int = Field(default=2**24, ge=1, description="Most pixels of an uploaded picture.")

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 from model.catalogue import CATALOGUE
 from model.checkpoint import FORMAT, Card, Checkpoint, WeightsError, write_checkpoint
-from model.device import DeviceMemoryError
+from model.device import FORMATS, DeviceMemoryError
 from model.fetching import entry_named, fetch
 from model.inspection import check, describe
 from model.interpolation import InterpolationError, interpolate
@@ -19,8 +17,6 @@ from model.reading import read, read_any
 from model.reliable import SelfTestError
 from model.rrdb import SCALES
 from model.upscaler import SuspiciousOutputError
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 SHIPPED = Path(__file__).parent / "weights"
 """The folder that the service serves by default."""
@@ -57,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--licence", help="under which the weights may be used")
     convert.add_argument("--source", help="where they come from")
     convert.add_argument("--data", help="what they were trained on, with its licence")
-    convert.add_argument("--dtype", choices=DTYPES, default="float32", help="in which weights are stored")
+    convert.add_argument("--dtype", choices=FORMATS, default="float32", help="in which weights are stored")
     convert.add_argument("--force", action="store_true", help="replace OUT where it exists")
     convert.set_defaults(run=_convert)
 
@@ -92,7 +88,7 @@ def _convert(options: argparse.Namespace) -> int:
     out = _target(options.out, options.name or checkpoint.card.name, options.force)
     card = replace(_origin(checkpoint, options.file, out), **{name: one for name, one in given.items() if one})
     golden = checkpoint.golden_input
-    write_checkpoint(out, checkpoint.net, card, golden_input=golden, dtype=DTYPES[options.dtype])
+    write_checkpoint(out, checkpoint.net, card, golden_input=golden, dtype=FORMATS[options.dtype])
     print(f"wrote {out}")
     return 0
 

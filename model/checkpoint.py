@@ -2,8 +2,8 @@
 
 The header's metadata says `format`, `architecture`, `scale`, `channels`, `blocks`, `growth`, `inputs`, `unshuffle`,
 `padding_mode`, `name`, `recipe`, `steps`, `data`, `licence`, `source`, `metrics` (JSON: set -> measure -> value) and
-`created`. Next to the weights are `golden.input` and `golden.output`, uint8 RGB (3, H, W): a small picture and the
-output of this network for it in float32.
+`created`. `golden.input` and `golden.output`, uint8 RGB (3, H, W), are a small picture and what this network makes of
+it in float32.
 """
 
 import json
@@ -105,8 +105,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except WeightsError as error:
         raise WeightsError(f"{path} {error}") from error
     _refuse_not_finite(tensors, path)
+    net = _network(config, tensors)
+    if "padding_mode" not in file.metadata:  # written when a network saw only the picture, without a margin
+        golden_output = reference_output(net, golden_input)
     return Checkpoint(
-        net=_network(config, tensors),
+        net=net,
         card=card,
         sha256=file.sha256,
         golden_input=golden_input,

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import torch
 
+FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Number formats that a network can be stored and run in."""
+
 BAND_PX = {"cpu": 2**15, "cuda": 2**20}
 """LR px that a device best takes at a time: on a CPU what stays in its cache; on a GPU not measured yet."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.by_shape import generators_by_shape
 from model.errors import OtherNetworkError, WeightsError
 from model.rrdb import RRDBConfig, RRDBNet
 
@@ -67,8 +68,12 @@ NUMBERED = re.compile(r"model\.(\d{1,9})\.(weight|bias)")
 """In the old dialect the convolutions behind the trunk are numbers; how many there are tells the scale."""
 
 
-def recognised(tensors: Mapping[str, Tensor]) -> tuple[Dialect, Tensors] | None:
-    """The dialect of some weights, and the generator's under our names; None where none of them knows a name.
+def recognised(tensors: Mapping[str, Tensor], *, in_order: bool = False) -> tuple[str, Tensors] | None:
+    """The dialect of some weights, and the generator's under our names; None where there is no generator.
+
+    Args:
+        in_order: they come in the order in which the network was made, so they are known by their shapes where no
+            dialect knows their names.
 
     Raises:
         WeightsError: several generators are in it, and none is the obvious one.
@@ -78,7 +83,9 @@ def recognised(tensors: Mapping[str, Tensor]) -> tuple[Dialect, Tensors] | None:
         if prefixes:
             prefix = _chosen(prefixes)
             named = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
-            return dialect, _numbered_tail({_renamed(dialect, name): one for name, one in named.items()})
+            return dialect.name, _numbered_tail({_renamed(dialect, name): one for name, one in named.items()})
+    if in_order and (unnamed := generators_by_shape(tensors)):
+        return "ESRGAN's convolutions under other names", unnamed[_chosen(list(unnamed))]
     return None
 
 

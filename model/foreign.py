@@ -1,10 +1,11 @@
 """Networks of other architectures, built by spandrel (the extra `spandrel`) from weights that were read safely.
 
-Nothing is known of what is inside, so such a network cannot stream: it runs in tiles (`model.tiling`). How far a tile's
-cut edges spoil its inside is measured when the network is read.
+Nothing is known of what is inside, so such a network cannot stream: it runs in tiles (`model.tiling`). Where tiles may
+begin and how far a cut changes the pixels next to it is measured when the network is read (`model.reach`).
 """
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import Card
-from model.errors import WeightsError
+from model.errors import WeightsError, one_line
+from model.reach import Probe
 from model.rrdb import mirrored
 
 WRAPPERS = (
@@ -21,13 +23,6 @@ WRAPPERS = (
     *("generator.", "net_g.", "netG.", "module.", "model.", "net."),
 )
 """What stands in front of the names of published weights, the best first."""
-
-CUT_TOLERANCE = 0.5 / 255
-"""What a cut may still change where it has no effect any more; tests hold results to four times as much."""
-
-TRIAL_ROWS = 24
-TRIAL_REACH_PX = 128
-"""How far a cut's effect is looked for; a network that it reaches further is tiled with this margin all the same."""
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +46,10 @@ class ForeignNet(nn.Module):
     Args:
         multiple: what the sides of its pictures must be divisible by.
         least_px: the shortest side that it takes.
+
+    Attributes:
+        period_px: tiles give the same pixels as the whole picture where they begin on a multiple of this.
+        margin_px: how far a cut there changes the pixels next to it.
     """
 
     def __init__(self, descriptor: Descriptor, architecture: str, *, multiple: int, least_px: int) -> None:
@@ -61,8 +60,8 @@ class ForeignNet(nn.Module):
         self.inputs = descriptor.input_channels
         self.takes_bfloat16 = descriptor.supports_bfloat16
         self.multiple = multiple
+        self.period_px = multiple
         self.margin_px = 0
-        """How far the effect of a cut reaches; measured when the network is read."""
         self._descriptor = descriptor
         self._least_px = least_px
 
@@ -76,6 +75,14 @@ class ForeignNet(nn.Module):
                 x = x.index_select(axis, torch.tensor(mirrored(x.shape[axis], wanted)[:wanted], device=x.device))
         made = torch.cat([self._one(picture) for picture in x.split(1)])
         return made[:, :, : self.scale * height, : self.scale * width]
+
+    def measure(self) -> None:
+        """Find out where tiles may begin, and how far a cut is seen."""
+        probe = Probe(self, self.scale, multiple=self.multiple, least_px=self._least_px)
+        self.period_px = probe.period_px()
+        self.margin_px = probe.margin_px(self.period_px)
+        # Networks mirror a picture up to whole windows, which takes more than half a window to mirror.
+        self._least_px = max(self._least_px, self.period_px // 2 + 1)
 
     def _one(self, picture: Tensor) -> Tensor:
         """As `RRDBNet` has it: a grey network takes each colour by itself, one of four inputs an opaque alpha."""
@@ -109,21 +116,25 @@ def foreign_network(tensors: Mapping[str, Tensor]) -> ForeignNet:
         WeightsError: spandrel is not installed or does not know it, or it is not one that upscales RGB pictures.
     """
     try:
-        from spandrel import ImageModelDescriptor, ModelLoader
+        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
     except ImportError as error:
         raise WeightsError("other architectures serve where spandrel is installed: pip install spandrel") from error
     loader = ModelLoader(device="cpu")
-    reason = "nothing"
+    reasons: list[str] = []
     for weights in _unwrapped(tensors):
         try:
-            found = loader.load_from_state_dict(weights)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of other projects' code, which says them to its authors
+                found = loader.load_from_state_dict(weights)
         except Exception as error:  # its architectures raise whatever foreign shapes lead to
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reasons += [] if isinstance(error, UnsupportedModelError) else [one_line(error)]
             continue
         if not isinstance(found, ImageModelDescriptor):
             raise WeightsError(f"is {found.architecture.name}, which does more than upscale a picture")
         return _examined(found, found.architecture.name, found.size_requirements)
-    raise WeightsError(f"and spandrel knows it neither ({reason})")
+    if reasons:
+        raise WeightsError(f"and spandrel cannot build it ({reasons[0]}); its weights may be incomplete or renamed")
+    raise WeightsError("and spandrel knows it neither; docs/models.md lists the names of weights that are known")
 
 
 def _unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
@@ -149,29 +160,12 @@ def _examined(descriptor: Descriptor, architecture: str, sizes: _Sizes) -> Forei
             raise WeightsError(f"{name} holds NaN or infinity; it cannot serve")
     net = ForeignNet(descriptor, architecture, multiple=max(1, sizes.multiple_of), least_px=max(1, sizes.minimum))
     net.eval().requires_grad_(False).float()
-    net.margin_px = measured_margin(net)
-    log.info("%s: a cut changes %d px beside it, so tiles overlap by that", architecture, net.margin_px)
+    try:
+        net.measure()
+    except Exception as error:  # its architecture raises whatever it trips over
+        raise WeightsError(f"is {architecture}, which fails on a test picture ({one_line(error)})") from error
+    log.info(
+        "%s: tiles begin on multiples of %d px and overlap by %d px, as far as a cut is seen",
+        *(architecture, net.period_px, net.margin_px),
+    )
     return net
-
-
-@torch.inference_mode()
-def measured_margin(net: ForeignNet) -> int:
-    """How many px of the input beside a cut the result differs from that of the uncut picture."""
-    length = TRIAL_REACH_PX + 64
-    length += -length % (2 * net.multiple)
-    rows = TRIAL_ROWS + -TRIAL_ROWS % net.multiple
-    chance = torch.Generator().manual_seed(0)
-    noise = torch.rand(1, 3, rows, length, generator=chance)
-    smooth = nn.functional.avg_pool2d(noise, 5, 1, 2, count_include_pad=False) * 3 - 1
-    picture = torch.where(torch.rand(1, 1, 1, length, generator=chance) < 0.5, noise, smooth).clamp(0, 1)
-    cut = 64 - 64 % net.multiple
-    margins = []
-    for lying in (picture, picture.flip(3)):
-        for one in (lying, lying.transpose(2, 3)):
-            along = 3 if one is lying else 2
-            whole = net(one).narrow(along, cut * net.scale, (length - cut) * net.scale)
-            part = net(one.narrow(along, cut, length - cut))
-            change = (whole - part).abs().amax(dim=tuple({0, 1, 2, 3} - {along}))
-            changed = (change > CUT_TOLERANCE).nonzero()
-            margins.append(int(changed.max()) // net.scale + 1 if len(changed) else 0)
-    return min(TRIAL_REACH_PX, max(margins))

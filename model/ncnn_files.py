@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from model.by_shape import convolution_names
 from model.errors import WeightsError
 from model.rrdb import RRDBNet
+from model.weight_bytes import readable, weight_bytes
 
 MAGIC = "7767517"
 FLOAT16, FLOAT32 = 0x01306B47, 0
@@ -60,16 +62,19 @@ def read_graph(path: Path) -> Graph:
     """Read a `.param` and the `.bin` beside it.
 
     Raises:
+        UnreadableError: one of them cannot be read at the moment.
         WeightsError: one of them is missing, broken, or holds layers that ESRGAN's generator does not have.
     """
     param, weights = path.with_suffix(".param"), path.with_suffix(".bin")
-    try:
-        if max(param.stat().st_size, weights.stat().st_size) > LARGEST_BYTES:
+    with readable(path):
+        if sum(part.exists() for part in (param, weights)) == 1:
+            raise WeightsError(f"{path} needs {param.name} and {weights.name} side by side")
+        if max(part.stat().st_size for part in (param, weights)) > LARGEST_BYTES:
             raise WeightsError(f"{path} is larger than {LARGEST_BYTES} bytes; no generator is")
-        layers = _parse(param.read_text(encoding="ascii"))
-        return Graph(layers=layers, convolutions=_convolutions(layers, weights.read_bytes()))
-    except OSError as error:
-        raise WeightsError(f"{path} needs {param.name} and {weights.name} side by side ({error})") from error
+    graph, data = weight_bytes(param, text=True), weight_bytes(weights)
+    try:
+        layers = _parse(graph.decode("ascii"))
+        return Graph(layers=layers, convolutions=_convolutions(layers, data))
     except (ValueError, IndexError, OverflowError) as error:
         raise WeightsError(f"{path} is not a readable ncnn network ({error})") from error
 
@@ -84,11 +89,7 @@ def tensors_of(graph: Graph) -> dict[str, Tensor]:
     in_blocks, rest = divmod(len(graph.convolutions) - 4 - enlargements, 15)
     if rest or in_blocks < 1:
         raise WeightsError(f"has {len(graph.convolutions)} convolutions and is no network of ESRGAN's kind")
-    names = ["conv_first"]
-    names += [
-        f"body.{block}.rdb{rdb}.conv{conv}" for block in range(in_blocks) for rdb in (1, 2, 3) for conv in range(1, 6)
-    ]
-    names += ["conv_body", *(f"conv_up{step}" for step in range(1, enlargements + 1)), "conv_hr", "conv_last"]
+    names = convolution_names(in_blocks, enlargements)
     tensors: dict[str, Tensor] = {}
     for name, (weight, bias) in zip(names, graph.convolutions.values(), strict=True):
         tensors[f"{name}.weight"] = weight

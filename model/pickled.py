@@ -1,10 +1,11 @@
-"""PyTorch's own files (`.pth`, `.pt`, `.ckpt`): pickles, which can carry code; here none of it ever runs.
+"""PyTorch's own files (`.pth`, `.pt`, `.ckpt`, ...): pickles, which can carry code; here none of it ever runs.
 
 `torch.load(weights_only=True)` builds nothing but tensors and containers. What it does not bound is size: a file of a
 few kilobytes can stand for terabytes, by compression or by tensors that repeat one number. Such files are refused
 before anything is made of them.
 """
 
+import io
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -13,40 +14,57 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.errors import WeightsError
+from model.errors import WeightsError, one_line
+from model.weight_bytes import weight_bytes
 
 DEEPEST = 8
 """Dictionaries in dictionaries; training frameworks need three."""
 
 MOST_TENSORS = 100_000
 
+PICKLE = b"\x80"
+"""First byte of every pickle that PyTorch writes outside of a zip archive."""
+
+TAR_SIGN = slice(257, 262)
+"""Where an archive of PyTorch's oldest format says what it is."""
+
 
 def read_pickled(path: Path) -> dict[str, Tensor]:
     """Every tensor in a file, by the names on the way to it, joined by dots.
 
     Raises:
-        WeightsError: it cannot be read, carries code, or its tensors are larger than the file.
+        UnreadableError: it cannot be read at the moment.
+        WeightsError: it is no such file, carries code, or its tensors are larger than the file.
     """
+    content = io.BytesIO(weight_bytes(path))
+    size_bytes = content.getbuffer().nbytes
     try:
-        size_bytes = path.stat().st_size
-        _refuse_inflating(path, size_bytes)
+        _refuse_other_archives(path, content, size_bytes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch comments on old formats, which are read all the same
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(content, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
     except Exception as error:  # torch, pickle and zip raise whatever they trip over in a broken file
         raise WeightsError(f"{path} {_reason(error)}") from error
-    tensors = dict(_tensors(content))
+    tensors = dict(_tensors(loaded))
     _refuse_foreign_tensors(tensors, size_bytes, path)
     return tensors
 
 
-def _refuse_inflating(path: Path, size_bytes: int) -> None:
-    if not zipfile.is_zipfile(path):
+def _refuse_other_archives(path: Path, content: io.BytesIO, size_bytes: int) -> None:
+    if not zipfile.is_zipfile(content):
+        start = content.getvalue()[: TAR_SIGN.stop]
+        if not start.startswith(PICKLE) and start[TAR_SIGN] != b"ustar":
+            raise WeightsError(f"{path} is not a PyTorch file: it begins with {start[:8].hex(' ')}")
+        content.seek(0)
         return
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(content) as archive:
         entries = archive.infolist()
+    content.seek(0)
+    if not any(entry.filename.endswith("data.pkl") for entry in entries):
+        names = ", ".join(repr(entry.filename[:60]) for entry in entries[:3]) or "nothing"
+        raise WeightsError(f"{path} is a zip archive of {names}; unpack it")
     if any(entry.filename.endswith("/constants.pkl") for entry in entries):
         raise WeightsError(f"{path} is a TorchScript program, which carries code; save its state_dict() instead")
     if sum(entry.file_size for entry in entries) > size_bytes:
@@ -79,7 +97,7 @@ def _refuse_foreign_tensors(tensors: Mapping[str, Tensor], size_bytes: int, path
 
 def _reason(error: Exception) -> str:
     """What went wrong, in one line; torch's own texts end in advice to trust the file, which is not for us."""
-    text = " ".join(str(error).split())
+    text = one_line(error, most=2000)
     for sign in ("Unsupported global: GLOBAL", "Unsupported class", "Unsupported operand", "Trying to call reduce"):
         if sign in text:
             what = text.partition(sign)[2].strip(" :").split(" ")[0]

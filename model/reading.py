@@ -1,12 +1,14 @@
 """Any weight file that can serve, by whomever it was made: one call, whatever the format and the dialect.
 
-`.safetensors` of ours says what it is. Every other file says nothing that could be trusted, so its sizes are read off
-its weights, and its golden picture is one that every network gets, upscaled in float32 as it is read.
+`.safetensors` of ours says what it is. Every other file says nothing that could be trusted, not even by its suffix: the
+first bytes tell what it is. Its sizes are read off its weights, and its golden picture is one that every network gets,
+upscaled in float32 as it is read.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,9 +24,10 @@ from model.ncnn_files import read_graph, refuse_other_graph, scale_of, tensors_o
 from model.pickled import read_pickled
 from model.rrdb import RRDBNet
 from model.tensor_files import read_tensors
+from model.weight_bytes import readable, weight_bytes
 
-Read = tuple[RRDBNet, str]
-"""A network, and whose dialect it was written in."""
+SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt", ".pkl", ".bin", ".param")
+"""How the names of files end that are read; a `.bin` next to a `.param` belongs to it."""
 
 GOLDEN_SIZE = (21, 26)
 """Height and width of the golden picture of foreign files: odd, so that networks with an unshuffle must pad."""
@@ -37,24 +40,24 @@ def read_any(path: Path) -> AnyCheckpoint:
     """Read a weight file of any architecture and check that it can serve.
 
     Raises:
-        WeightsError: it cannot be read, carries code, is broken, or nobody here knows its architecture.
+        UnreadableError: it cannot be read at the moment.
+        WeightsError: it carries code, is broken, or nobody here knows its architecture.
     """
     try:
         return read(path)
     except OtherNetworkError as error:
         text, tensors = str(error), error.tensors
     try:
-        net = foreign_network(tensors)
+        net, golden, sha256 = foreign_network(tensors), golden_picture(), sha256_of(path)
     except WeightsError as error:
         raise WeightsError(f"{text}; {error}") from error
-    golden, sha256 = golden_picture(), sha256_of(path)
     return ForeignCheckpoint(
         net=net,
         card=_card(path, sha256),
         sha256=sha256,
         golden_input=golden,
         golden_output=net(golden[None] / 255)[0].mul(255).round().to(torch.uint8),
-        format=f"{net.architecture} (spandrel), {path.suffix.lower()}",
+        format=f"{net.architecture} (spandrel), {suffix_of(path)}",
     )
 
 
@@ -65,13 +68,14 @@ def read(path: Path, *, scale: int | None = None) -> Checkpoint:
         scale: by which a foreign network enlarges; only needed for x3, whose weights look like those of x2.
 
     Raises:
+        UnreadableError: it cannot be read at the moment.
         WeightsError: it is in no format or dialect that can be read, carries code, or is broken.
     """
-    if path.suffix.lower() == ".safetensors" and _is_ours(path):
+    if not (suffix := suffix_of(path)):
+        raise WeightsError(f"{path} is of no kind that can be read; there are {', '.join(SUFFIXES)}")
+    if _is_ours(path, suffix):
         return read_checkpoint(path)
-    if (reader := READERS.get(path.suffix.lower())) is None:
-        raise WeightsError(f"{path} is of no kind that can be read; there are {', '.join(READERS)}")
-    net, dialect = reader(path, scale)
+    net, dialect = _network(path, suffix, scale)
     golden, sha256 = golden_picture(), sha256_of(path)
     return Checkpoint(
         net=net,
@@ -96,18 +100,34 @@ def sha256_of(path: Path) -> str:
     """The file's hash; that of an ncnn pair is over the `.param`, then the `.bin`."""
     digest = hashlib.sha256()
     for part in (path, path.with_suffix(".bin")) if path.suffix.lower() == ".param" else (path,):
-        digest.update(part.read_bytes())
+        digest.update(weight_bytes(part, text=part.suffix.lower() == ".param"))
     return digest.hexdigest()
 
 
 def model_name(path: Path) -> str:
     """The name under which a foreign file serves: its own, without what names of models may not have."""
-    name = re.sub(r"[^\w.-]+", "-", path.stem, flags=re.ASCII).strip("-._")[:100]
+    stem = path.name.removesuffix(path.name[-len(suffix_of(path) or path.suffix) :])
+    name = re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip("-._")[:100]
     return name if NAME.fullmatch(name) else "unnamed"
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether the header says so; what is no `.safetensors` at all goes to our own reader, which says why not."""
+def suffix_of(path: Path) -> str:
+    """The end of a file's name that says it is a weight file, in lower case; empty where none does."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+
+
+def _holds_tensors(path: Path, suffix: str) -> bool:
+    """Tell `.safetensors` files from PyTorch's, by content."""
+    content = weight_bytes(path)
+    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content):
+        return True
+    return suffix == ".safetensors" and not content.startswith((b"PK", b"\x80"))
+
+
+def _is_ours(path: Path, suffix: str) -> bool:
+    """Look into the header; a broken `.safetensors` file goes to our own reader, which says what is wrong."""
+    if suffix == ".param" or not _holds_tensors(path, suffix):
+        return False
     try:
         metadata = read_tensors(path).metadata
     except WeightsError:
@@ -117,7 +137,8 @@ def _is_ours(path: Path) -> bool:
 
 def _card(path: Path, sha256: str) -> Card:
     known = published_as(sha256)
-    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    with readable(path):
+        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     return Card(
         name=model_name(path),
         recipe="unknown",
@@ -130,41 +151,33 @@ def _card(path: Path, sha256: str) -> Card:
     )
 
 
-def _pickled(path: Path, scale: int | None) -> Read:
-    return _generator(path, read_pickled(path), scale)
-
-
-def _safetensors(path: Path, scale: int | None) -> Read:
-    return _generator(path, read_tensors(path).tensors, scale)
-
-
-def _ncnn(path: Path, scale: int | None) -> Read:
-    graph = read_graph(path)
-    try:
-        net = generator(tensors_of(graph), scale_of(graph) or scale)
-        refuse_other_graph(graph, net)
-    except WeightsError as error:
-        raise WeightsError(f"{path} {error}") from error
-    return net, "ncnn"
-
-
-def _generator(path: Path, tensors: Mapping[str, Tensor], scale: int | None) -> Read:
-    try:
-        if found := recognised(tensors):
-            return generator(found[1], scale), f"{found[0].name}, {path.suffix.lower()}"
-    except OtherNetworkError as error:
-        raise OtherNetworkError(f"{path} {error}", tensors) from error
-    except WeightsError as error:
-        raise WeightsError(f"{path} {error}") from error
+def _network(path: Path, suffix: str, scale: int | None) -> tuple[RRDBNet, str]:
+    """The generator in a file, and whose dialect it is written in."""
+    if suffix == ".param":
+        graph = read_graph(path)
+        with _naming(path):
+            net = generator(tensors_of(graph), scale_of(graph) or scale)
+            refuse_other_graph(graph, net)
+        return net, "ncnn"
+    in_order = not _holds_tensors(path, suffix)
+    tensors = read_pickled(path) if in_order else read_tensors(path).tensors
+    with _naming(path, tensors):
+        if found := recognised(tensors, in_order=in_order):
+            return generator(found[1], scale), f"{found[0]}, {suffix}"
     names = ", ".join(repr(name[:60]) for name in list(tensors)[:3]) or "nothing"
     raise OtherNetworkError(f"{path} holds no network of ESRGAN's kind; its weights are {names}, ...", tensors)
 
 
-READERS: dict[str, Callable[[Path, int | None], Read]] = {
-    ".safetensors": _safetensors,
-    ".pth": _pickled,
-    ".pt": _pickled,
-    ".ckpt": _pickled,
-    ".param": _ncnn,
-}
-"""What can be read, by the end of the file's name."""
+@contextmanager
+def _naming(path: Path, tensors: Mapping[str, Tensor] | None = None) -> Iterator[None]:
+    """Put the name of a file in front of what is wrong with its weights.
+
+    Args:
+        tensors: the weights as they lie in the file, for those who know other architectures.
+    """
+    try:
+        yield
+    except OtherNetworkError as error:
+        raise OtherNetworkError(f"{path} {error}", tensors or error.tensors) from error
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from error

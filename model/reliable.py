@@ -42,17 +42,19 @@ class ReliableUpscaler:
 
     Args:
         device: the best one present by default.
-        exact: in float32; else in the number format that the device has natively and is fastest, if the golden picture
-            comes out well in it.
+        dtype: number format of the convolutions, by default the fastest that the device has natively. Where the golden
+            picture does not come out well in it, float32 is taken instead.
 
     Raises:
         SelfTestError: what it makes of the checkpoint's golden picture is not what the file says.
     """
 
-    def __init__(self, checkpoint: AnyCheckpoint, device: torch.device | None = None, *, exact: bool = False) -> None:
+    def __init__(
+        self, checkpoint: AnyCheckpoint, device: torch.device | None = None, *, dtype: torch.dtype | None = None
+    ) -> None:
         self._checkpoint = checkpoint
         self._spare_net = copy.deepcopy(checkpoint.net)
-        self._fast = upscaler_for(checkpoint.net, device, torch.float32 if exact else None)
+        self._fast = upscaler_for(checkpoint.net, device, dtype)
         self.scale = self._fast.scale
         self.device = self._fast.device
         self.most_px = band_px(self.device)
@@ -166,11 +168,11 @@ class ReliableUpscaler:
 
     def _self_test(self, checkpoint: AnyCheckpoint) -> None:
         psnr_db, way = self._golden_psnr_db(checkpoint)
-        if psnr_db < SELF_TEST_PSNR_DB and self.dtype is not torch.float32:
-            log.warning(
-                "%s runs in float32: in %s its golden picture is %.1f dB from what the file says",
-                *(checkpoint.card.name, self.dtype, psnr_db),
-            )
+        rescued = self.rescues["float32"] > 0
+        if self.dtype is not torch.float32 and (rescued or psnr_db < SELF_TEST_PSNR_DB):
+            why = "does not come out" if rescued else f"is {psnr_db:.1f} dB from what the file says"
+            log.warning("%s runs in float32: in %s its golden picture %s", checkpoint.card.name, self.dtype, why)
+            self.rescues.clear()
             self._fast = self._exact
             self._checkpoint = replace(checkpoint, net=self._spare_net)  # type: ignore[arg-type]  # its own; frees the other
             psnr_db, way = self._golden_psnr_db(checkpoint)
@@ -202,7 +204,7 @@ def upscaler_for(
 
 
 def load(
-    path: Path, device: torch.device | None = None, *, exact: bool = False
+    path: Path, device: torch.device | None = None, *, dtype: torch.dtype | None = None
 ) -> tuple[ReliableUpscaler, AnyCheckpoint]:
     """Read a weight file of any kind that `model.reading` knows, set it up and test it; see `ReliableUpscaler`.
 
@@ -211,4 +213,4 @@ def load(
         SelfTestError: the file is fine, its result on this device is not.
     """
     checkpoint = read_any(path)
-    return ReliableUpscaler(checkpoint, device, exact=exact), checkpoint
+    return ReliableUpscaler(checkpoint, device, dtype=dtype), checkpoint

@@ -339,9 +339,8 @@ def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_rows: Calla
     yield from _through(others, final, last, most_rows)
 
 
-def _cut(rows: Tensor, most_rows: int, grid_row: int) -> tuple[Tensor, ...]:
+def _cut(rows: Tensor, most_rows: int, grid_row: int) -> list[Tensor]:
     """Cut rows into bands that end on the grid of the stage that takes them; the first of them is row `grid_row`."""
-    first = most_rows - grid_row % GRID_ROWS
-    if not 0 < first < rows.shape[2]:
-        return rows.split(most_rows, dim=2)
-    return rows[:, :, :first], *rows[:, :, first:].split(most_rows, dim=2)
+    first = min(rows.shape[2], max(1, most_rows - grid_row % GRID_ROWS))
+    others: list[Tensor] = [*rows[:, :, first:].split(most_rows, dim=2)] if first < rows.shape[2] else []
+    return [rows[:, :, :first], *others]

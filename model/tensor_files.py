@@ -1,8 +1,4 @@
-"""`.safetensors` files, read whole before anything is made of them.
-
-The library's own reader maps the file into memory. Whoever overwrites or cuts short such a file takes the ground from
-under the network that was read from it, and the process dies of a bus error.
-"""
+"""`.safetensors` files, without the library's own reader, which maps the file into memory."""
 
 import hashlib
 import json
@@ -13,7 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from model.errors import WeightsError
+from model.errors import WeightsError, one_line
+from model.weight_bytes import weight_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +26,14 @@ def read_tensors(path: Path) -> TensorFile:
     """Read a `.safetensors` file.
 
     Raises:
-        WeightsError: it cannot be read, or is none.
+        UnreadableError: it cannot be read at the moment.
+        WeightsError: it is no such file.
     """
+    content = weight_bytes(path)
     try:
-        content = path.read_bytes()
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} is not a readable .safetensors file ({error})") from error
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path} is not a readable .safetensors file ({one_line(error)})") from error
     metadata = header.get("__metadata__") or {}
     return TensorFile(metadata=metadata, tensors=tensors, sha256=hashlib.sha256(content).hexdigest())

@@ -1,8 +1,8 @@
 """Networks that cannot stream, behind the same calls: in strips of rows, cut into tiles where they are wide.
 
-A tile is computed with a margin on each cut side that is thrown away: as far as the cut's effect reaches, and a little
-more over which neighbours are blended. So the result is that of the uncut picture to within two 8-bit levels, without
-seams.
+A tile begins and ends on the network's grid (`ForeignNet.period_px`). It has a margin on each cut side that is thrown
+away: as far as a cut is seen, and a little more over which neighbours are blended. So the result is that of the uncut
+picture in the same number format to within two 8-bit levels, without seams.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from model.device import band_px, best_device, fast_dtype
+from model.device import DeviceMemoryError, band_px, best_device, fast_dtype, memory_errors
+from model.errors import one_line
 from model.foreign import ForeignNet
 from model.transfer import Pixels, transfer_for
-from model.upscaler import Upscaler
+from model.upscaler import SuspiciousOutputError, Upscaler
 
 BLEND_PX = 4
 """Half of the width over which two neighbours are blended."""
@@ -40,7 +41,7 @@ class TiledUpscaler(Upscaler):
         self._foreign = net.eval().requires_grad_(False).to(device=self.device, dtype=self.dtype)
         self._transfer = transfer_for(self.device)
         margin = net.margin_px + BLEND_PX
-        self._margin = margin + -margin % net.multiple
+        self._margin = margin + -margin % net.period_px
         self._captured = None
 
     def band_rows(self, picture: Pixels) -> int:
@@ -50,7 +51,7 @@ class TiledUpscaler(Upscaler):
 
     def state_bytes(self, planes: int, width: int) -> int:
         """See `Upscaler`: the rows of a strip with its margins, and those of the answer that are blended."""
-        rows = LEAST_ROWS + 4 * self._margin
+        rows = self._whole_squares(LEAST_ROWS) + 4 * self._margin
         return planes * width * 3 * torch.float32.itemsize * (rows + 2 * BLEND_PX * self.scale**2)
 
     @property
@@ -73,8 +74,9 @@ class TiledUpscaler(Upscaler):
         return picture  # the network does that itself
 
     def _whole_squares(self, rows: int) -> int:
+        """Round a number of rows up, so that the strip below begins on the grid."""
         rows = max(rows, LEAST_ROWS)
-        return rows + -rows % self._foreign.multiple
+        return rows + -rows % self._foreign.period_px
 
     def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
         """Strip by strip: each waits for the rows below it, and its last rows for the next one, to be blended."""
@@ -124,11 +126,11 @@ class TiledUpscaler(Upscaler):
     def _tiled(self, strip: Tensor) -> Tensor:
         """A strip in tiles from left to right, blended."""
         width, made = strip.shape[3], []
-        edges = [*range(0, max(1, width - TILE_PX // 2), TILE_PX - TILE_PX % self._foreign.multiple), width]
+        edges = [*range(0, max(1, width - TILE_PX // 2), TILE_PX - TILE_PX % self._foreign.period_px), width]
         held: Tensor | None = None
         for left, right in pairwise(edges):
             start, end = max(0, left - self._margin), min(width, right + self._margin)
-            tile = self._foreign(strip[:, :, :, start:end])
+            tile = self._run(strip[:, :, :, start:end])
             before, after = (0 if held is None else BLEND_PX), (0 if right == width else BLEND_PX)
             tile = tile[:, :, :, (left - before - start) * self.scale : (right + after - start) * self.scale]
             if held is not None:
@@ -141,6 +143,20 @@ class TiledUpscaler(Upscaler):
                 tile = tile[:, :, :, :-kept]
             made.append(tile)
         return torch.cat(made, dim=3)
+
+    def _run(self, tile: Tensor) -> Tensor:
+        """The network; many raise in 16 bits, since they make some tensor in float32 themselves."""
+        try:
+            with memory_errors():
+                made: Tensor = self._foreign(tile)
+                return made
+        except DeviceMemoryError:
+            raise
+        except Exception as error:
+            if self.dtype is torch.float32:
+                raise
+            text = f"{self._foreign.architecture} does not run in {self.dtype}: {one_line(error)}"
+            raise SuspiciousOutputError(text) from error
 
 
 def _ramp(length: int, device: torch.device) -> Tensor:

@@ -30,7 +30,7 @@ TORCH_DEPTHS = {numpy.dtype(numpy.uint8): torch.uint8, numpy.dtype(numpy.uint16)
 
 
 class SuspiciousOutputError(Exception):
-    """The output is not finite, or it is flat where the input is not."""
+    """The output is not finite, flat where the input is not, or there is none since the network raised in 16 bits."""
 
 
 class Upscaler:
@@ -118,10 +118,9 @@ class Upscaler:
             # Entered for each band anew: a generator must not keep inference mode on while its caller runs.
             with torch.inference_mode(), memory_errors():
                 if (band := next(rows, None)) is not None:
-                    first, end = max(0, done), max(0, min(height, done + band.shape[2]))
-                    made = self._quantised(
-                        self._without_margin(band[:, :, first - done : end - done], width), picture.dtype
-                    )
+                    first, end = (min(max(row, 0), height) for row in (done, done + band.shape[2]))
+                    rows_made = self._without_margin(band[:, :, first - done : end - done], width)
+                    made = self._quantised(rows_made, picture.dtype)
                     self._check(made, picture[:, first // self.scale : -(-end // self.scale)])
                     done += band.shape[2]
                     leaving.append(made)

@@ -1,16 +1,49 @@
-"""What every test may ask for."""
+"""Fixtures for every test, and options for a whole run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from model import trial
+from model.convolution import Convolver
+from model.device import FORMATS
+from model.rrdb import RRDBNet
+
 torch.set_num_threads(min(2, torch.get_num_threads()))  # tiny tensors: more threads only wait for each other
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options for what is otherwise found out by timing, and so may differ between machines and runs."""
+    parser.addoption("--precision", choices=FORMATS, help="number format that networks compute in")
+    parser.addoption(
+        "--convolution", choices=("library", "ours"), help="who convolves: PyTorch, or our code if it runs"
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _forced(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Compute in the number format and by the convolution that the options of the run name."""
+    precision, convolution = pytestconfig.getoption("--precision"), pytestconfig.getoption("--convolution")
+
+    def convolver(net: RRDBNet) -> Convolver:
+        weight = net.conv_body.weight
+        ours = trial.our_way(weight.dtype, weight.device) if convolution == "ours" else None
+        return (ours or trial.library_way(weight.dtype, weight.device))()
+
+    with pytest.MonkeyPatch.context() as patch:
+        if precision:
+            patch.setattr("model.upscaler.best_dtype", lambda net, device: FORMATS[precision])
+            patch.setattr("model.tiling.fast_dtype", lambda device: FORMATS[precision])
+        if convolution:
+            patch.setattr("model.upscaler.best_convolver", convolver)
+        yield
 
 
 @pytest.fixture(scope="session")
 def shared_folder() -> Path:
-    """The benchmark pictures beside the clone; a test that needs them is skipped where they are not."""
+    """The benchmark pictures next to the clone; a test that needs them is skipped where there are none."""
     folder = Path(__file__).parents[2] / "shared"
     if not (folder / "bench" / "Set5" / "HR").is_dir():
         pytest.skip(f"{folder} with bench/Set5 does not lie beside the clone")

@@ -69,7 +69,17 @@ def test_app_does_not_meet_training(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for module in modules("app") if module not in JOINING])
 def test_only_the_files_that_join_the_parts_meet_the_networks(module: str) -> None:
-    assert "model" not in imports_of(module)
+    of_model = {name for name in imports_of(module) if name.split(".")[0] == "model"}
+    reader = {"model", "model.pictures"} if module.startswith("app/pictures/") else set()
+    assert {name for name in of_model if not name.startswith("model.pictures.")} <= reader
+    assert reader or not of_model
+
+
+@pytest.mark.parametrize("module", modules("model/pictures"))
+def test_the_reader_of_pictures_knows_no_networks(module: str) -> None:
+    names = imports_of(module)
+    assert "torch" not in names
+    assert {name for name in names if name.startswith("model.") and not name.startswith("model.pictures")} == set()
 
 
 @pytest.mark.parametrize("module", modules("model"))

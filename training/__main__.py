@@ -10,6 +10,7 @@ from model.reliable import SelfTestError
 from training.commands import doctor, evaluate, interpolate, render, train
 from training.config import ConfigError
 from training.data import DataError
+from training.evaluate import printable
 from training.perceptual import VGGError
 from training.recipes import RECIPES
 from training.rendered.render import RenderError
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         command: Callable[[argparse.Namespace], int] = options.run
         return command(options)
     except MISTAKES as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
 
 

@@ -1,26 +1,31 @@
 """Photographs of a folder: found, decoded, and paired with their reductions."""
 
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 import torch
-from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
+from model.pictures import reading
+from model.pictures.limits import Limits
+from model.pictures.reading import SUFFIXES
+from model.pictures.samples import turned
 from training.degrade import crop_to_multiple, shrink_bicubic
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-
 READ_ERRORS = (Exception,)
-"""Broken files make decoders raise anything: OSError, SyntaxError, IndexError, struct.error, DecompressionBombError."""
+"""Errors of a picture that cannot be read: `PictureError`, OSError, or whatever else a decoder trips over."""
 
-_SIDEWAYS = (5, 6, 7, 8)
-"""EXIF orientations that exchange width and height."""
-
-_PNG_EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
-"""Where a PNG keeps its orientation."""
+LIMITS = Limits(
+    max_picture_px=2**28,
+    max_width_px=2**28,
+    max_frames=10_000,
+    max_metadata_bytes=2**28,
+    max_expansion=2**28,
+)
+"""The files are one's own: only what would exhaust the memory is refused."""
 
 
 class DataError(Exception):
@@ -37,14 +42,17 @@ class Pair:
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Every picture below `folder`, in a fixed order.
+    """Every picture below `folder`, in a fixed order. Linked folders are followed; each folder counts once.
 
     Raises:
-        DataError: there is no such folder, or no picture in it.
+        DataError: there is no such folder, it cannot be read, or no picture is in it.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name one with photographs in it")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    try:
+        files = sorted(_files_below(folder))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error})") from error
     if not files:
         raise DataError(f"{folder} holds no picture; looked for {', '.join(sorted(SUFFIXES))} in it and below it")
     return files
@@ -59,31 +67,43 @@ def originals(folder: Path) -> Path:
     return high_res if high_res.is_dir() else folder
 
 
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files with the suffix of a picture. A folder is found by its own name where there is one, else by a link."""
+    seen: set[tuple[int, int]] = set()
+    folders, links = [folder], list[Path]()
+    while folders or links:
+        one = folders.pop() if folders else links.pop(0)
+        status = one.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in sorted(os.scandir(one), key=lambda entry: entry.name):
+            if entry.is_dir():
+                (links if entry.is_symlink() else folders).append(one / entry.name)
+            elif Path(entry.name).suffix.lower() in SUFFIXES and (entry.is_file() or entry.is_symlink()):
+                yield one / entry.name
+
+
 def read_picture(path: Path) -> Tensor:
-    """Decode one file, upright, as uint8 RGB (3, H, W).
+    """Decode one file as the service does, upright, as uint8 RGB (3, H, W). Transparency is left out.
 
     Raises:
-        READ_ERRORS: not a picture that Pillow can read, or a truncated one.
+        READ_ERRORS: not a picture that can be read, or a damaged one.
     """
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255 instead of scaling
-            upright = Image.fromarray(((numpy.array(upright, dtype=numpy.uint32) + 128) // 257).astype(numpy.uint8))
-        return torch.from_numpy(numpy.array(upright.convert("RGB"))).permute(2, 0, 1).contiguous()
+    picture = reading.read(path.read_bytes(), LIMITS)
+    pixels = turned(picture.samples.colour, picture.orientation)
+    if pixels.dtype == numpy.uint16:
+        pixels = ((pixels.astype(numpy.uint32) + 128) // 257).astype(numpy.uint8)
+    return torch.from_numpy(numpy.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def read_size(path: Path) -> tuple[int, int]:
     """Height and width of a picture, upright, from its header alone.
 
     Raises:
-        READ_ERRORS: the header is none of a picture.
+        READ_ERRORS: it is not the header of a picture.
     """
-    with Image.open(path) as image:
-        width, height = image.size
-        if image.format == "TIFF" or (image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF)):
-            return height, width  # Pillow turns a TIFF itself, and would decode a whole PNG to look for its EXIF
-        sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
-    return (width, height) if sideways else (height, width)
+    return reading.read_size(path, LIMITS)
 
 
 def read_pairs(

@@ -1,6 +1,7 @@
 """`python -m training doctor`: every file of a folder that would stop a run, or teach it nothing, each with the reason.
 
-- broken: training cannot decode it: cut short, no picture in spite of its suffix, or large enough to be an attack.
+- broken: training cannot decode it: cut short, no picture in spite of its suffix, of a kind that is not read (camera
+  raw), or large enough to be an attack.
 - tiny: its shorter side is less than a high-res crop.
 - low detail: flat, blurred, or already enlarged from a smaller picture; see `detail`.
 - duplicate: the pixels of another file, or the same photograph recompressed, resized or slightly brightened. Mirrored,
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from model.pictures.errors import OverLimit
 from training.data import picture_files, read_picture
 
 LEAST_DETAIL = 0.19
@@ -131,7 +133,7 @@ def _look(path: Path, *, least_px: int, least_detail: float) -> _Picture | Findi
     try:
         picture = read_picture(path).permute(1, 2, 0).contiguous().numpy()
         file_bytes = path.stat().st_size
-    except Image.DecompressionBombError as error:
+    except OverLimit as error:
         return Finding(path=path, problem="broken", detail=f"too large ({error}); cut it into smaller pictures")
     except Exception as error:  # broken files make decoders raise anything: struct.error, IndexError, MemoryError
         reason = str(error) or type(error).__name__

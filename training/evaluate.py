@@ -6,6 +6,7 @@ and the colour shift, which none of them sees.
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -193,11 +194,18 @@ def save(results: Sequence[SetScores], out: Path, flat: Sequence[FlatScores] = (
     """Write `out`.md, the tables, and `out`.json, every number; returns both."""
     out.parent.mkdir(parents=True, exist_ok=True)
     tables, numbers = (out.with_name(out.name + suffix) for suffix in (".md", ".json"))
-    tables.write_text("\n\n".join(all_tables(results, flat)) + "\n", encoding="utf-8")
+    text = "\n\n".join(all_tables(results, flat)) + "\n"
+    tables.write_text(text, encoding="utf-8", errors="backslashreplace")
     everything = [asdict(result) | {"mean": asdict(result.mean)} for result in results]
     everything += [{"set": one.set} | asdict(one) for one in flat]
     numbers.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     return tables, numbers
+
+
+def printable(text: str) -> str:
+    """A text with names of files as any terminal can show it: characters that it lacks become escapes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _head(first: str) -> str:

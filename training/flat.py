@@ -14,8 +14,7 @@ LATTICE = 16
 """Values of each channel, evenly from 0 to 255; so 4,096 colours."""
 
 FLAT_PX = 16
-"""Side of the flat pictures, in low-res pixels. Most networks reach across; one that pads with zeros sees these
-everywhere in it, as it does near the border of every large one."""
+"""Side of the flat pictures, in low-res pixels: most networks reach across."""
 
 BORDER_PX = 4
 """Width of what counts as border, in pixels of the output."""

@@ -1,10 +1,12 @@
 """Where a run's crops come from: photographs that lie decoded on the device, or files that workers read as it goes."""
 
 import hashlib
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import torch
@@ -139,6 +141,7 @@ class StreamedPhotographs:
             sampler=range(first_step, end_step),
             batch_size=None,
             num_workers=self._workers,
+            multiprocessing_context=_workers_context() if self._workers else None,
             prefetch_factor=4 if self._workers else None,
             pin_memory=self._device.type == "cuda",
         )
@@ -149,6 +152,13 @@ class StreamedPhotographs:
                     self._report(f"left out: {problem}")
                     reported.add(problem)
             yield low_res.to(self._device, non_blocking=True), high_res.to(self._device, non_blocking=True)
+
+
+def _workers_context() -> BaseContext:
+    """Start workers from a fork server: a fork of this process would lack the threads of libvips, and hang."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 class DegradedCrops:

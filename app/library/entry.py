@@ -5,9 +5,13 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.errors import Unavailable
 from app.library.files import ModelFile
 from app.library.loading import Loading
 from app.library.network import ModelInfo, Network
+
+READ_AGAIN_S = 5
+"""When to try again what could not be read: a network drive that was away is often back by then."""
 
 
 class State(enum.Enum):
@@ -40,7 +44,11 @@ class Entry:
     """Of the version that serves, or served before it was unloaded."""
     reason: str | None = None
     """Why it failed, or why the version before the last change serves on."""
+    unread: bool = False
+    """True where the reason is only that its file could not be read just now."""
     loading: asyncio.Task[None] | None = None
+    waiting: int = 0
+    """Number of requests that wait for its network."""
     used: int = 0
     """When it was used last, as a count."""
 
@@ -51,7 +59,12 @@ class Entry:
             return State.READY
         if self.loading is not None:
             return State.LOADING
-        return State.UNLOADED if self.reason is None else State.FAILED
+        return State.UNLOADED if self.reason is None or self.unread else State.FAILED
+
+    def unreadable(self) -> Unavailable:
+        """The answer to a request while its file cannot be read."""
+        text = f"the model {self.name} cannot be loaded now: {self.reason}"
+        return Unavailable(text, retry_after_s=READ_AGAIN_S)
 
     @property
     def size_bytes(self) -> int:
@@ -60,8 +73,8 @@ class Entry:
 
     @property
     def may_go(self) -> bool:
-        """Whether it can be unloaded: nobody uses it, and it can come back."""
-        return self.held is not None and not self.held.users and self.reason is None
+        """True where it can be unloaded: nobody uses it or waits for it, and it can come back."""
+        return self.held is not None and not self.held.users and not self.waiting and self.reason is None
 
     @property
     def memory_bytes(self) -> int:

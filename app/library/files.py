@@ -1,7 +1,9 @@
 """The weight files of a folder: their names as models, and whether one has changed."""
 
+import logging
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,21 @@ COMPANIONS = {".param": ".bin"}
 """Files that hold one model together with another: ncnn's."""
 
 
+DOCUMENTS = ("", ".csv", ".jpg", ".json", ".md", ".png", ".rst", ".txt", ".webp", ".yaml", ".yml")
+"""Suffixes of what people keep next to weights: licences, cards, samples."""
+
+GRAPH = "a graph without the network's structure; take the .pth or .safetensors that it was exported from"
+ARCHIVE = "an archive; unpack it"
+UNSERVED = {
+    **dict.fromkeys((".onnx", ".xml", ".pb", ".tflite", ".engine", ".trt", ".plan", ".mlmodel"), GRAPH),
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".xz", ".bz2", ".zst"), ARCHIVE),
+    **dict.fromkeys((".part", ".tmp", ".crdownload", ".download", ".aria2", ".unfinished"), "an unfinished download"),
+}
+"""Why files with other well-known suffixes are not served."""
+
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
     """A weight file as it was when somebody looked."""
@@ -24,20 +41,74 @@ class ModelFile:
     """Sizes, times and places on the disk of all its parts: they differ once it has changed."""
 
 
-def model_files(folder: Path, suffixes: Collection[str]) -> dict[str, ModelFile]:
-    """The weight files of a folder by the names of their models.
+class Folder:
+    """A folder of weight files.
 
-    A model is called as its file without the suffix; what cannot stand in an address becomes a `-`. Where two files
-    differ in their suffix only, the `.safetensors` one has that name, and the other keeps its suffix: `face.pth`.
+    Args:
+        suffixes: of weight files, in lower case.
     """
-    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
-    files: dict[str, ModelFile] = {}
-    for path in sorted(found, key=lambda path: (path.suffix.lower() != ".safetensors", path.name)):
-        name = _name(path.stem) if _name(path.stem) not in files else _name(path.name)
-        file = _look(path)
-        if file is not None and name not in files:
-            files[name] = file
-    return files
+
+    def __init__(self, path: Path, suffixes: Collection[str]) -> None:
+        self.path = path
+        self._suffixes = sorted(suffixes, key=len, reverse=True)
+        self._told: dict[str, str] = {}
+
+    def files(self) -> dict[str, ModelFile]:
+        """Its weight files by the names of their models; all others are logged, once.
+
+        A model is called as its file without the suffix; what cannot stand in an address becomes a `-`. Where two files
+        differ in their suffix only, the `.safetensors` one has that name, and the other keeps its suffix: `face.pth`.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        found = [(path, self._suffix(path)) for path in self._visible() if not self._is_companion(path)]
+        files: dict[str, ModelFile] = {}
+        for path, suffix in sorted(found, key=lambda one: (one[1] != ".safetensors", one[0].name)):
+            stem = path.name[: len(path.name) - len(suffix)]
+            name = _name(stem) if _name(stem) not in files else _name(path.name)
+            file = _look(path) if suffix else None
+            if file is not None and name not in files:
+                files[name] = file
+        self._tell_of_others()
+        return files
+
+    def others(self) -> dict[str, str]:
+        """The names of files and folders that are not served, with the reason."""
+        others = {path.name: reason for path in self._visible() if (reason := self._reason(path))}
+        return {shown(name): reason for name, reason in sorted(others.items())}
+
+    def _visible(self) -> list[Path]:
+        return [path for path in self.path.iterdir() if not path.name.startswith(".")]
+
+    def _suffix(self, path: Path) -> str:
+        return next((suffix for suffix in self._suffixes if path.name.lower().endswith(suffix)), "")
+
+    def _is_companion(self, path: Path) -> bool:
+        return any(path.suffix.lower() == its and path.with_suffix(of).exists() for of, its in COMPANIONS.items())
+
+    def _reason(self, path: Path) -> str | None:
+        if path.is_dir():
+            with suppress(OSError):
+                number = sum(bool(self._suffix(inner)) for inner in path.iterdir())
+                if number or not self._suffix(path):
+                    return f"a folder of {number} weight files; move them up" if number else None
+        if self._suffix(path) and not path.is_file():
+            return "not a file, or a link to none"
+        if self._suffix(path) or self._is_companion(path) or path.suffix.lower() in DOCUMENTS:
+            return None
+        return UNSERVED.get(path.suffix.lower(), "its suffix is not one of " + " ".join(sorted(self._suffixes)))
+
+    def _tell_of_others(self) -> None:
+        others = self.others()
+        if new := {name: reason for name, reason in others.items() if self._told.get(name) != reason}:
+            log.warning("not served: %s", "; ".join(f"{name} ({reason})" for name, reason in new.items()))
+        self._told = others
+
+
+def shown(text: str) -> str:
+    """A text with the name of a file as it can be written anywhere: bytes that are not UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _name(text: str) -> str:

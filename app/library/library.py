@@ -2,20 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from app.errors import DeadlinePassed, NoSuchModel, Unavailable, Unprocessable
 from app.library.blends import Blends
-from app.library.entry import Entry, State
-from app.library.files import ModelFile, model_files
-from app.library.loading import Load, Loader, LoadError, Run
+from app.library.entry import READ_AGAIN_S, Entry, State
+from app.library.files import Folder, ModelFile
+from app.library.loading import Load, Loader, LoadError, Run, UnreadableError
 from app.library.network import Network
 from app.library.pairs import STEPS, Pair, pairs
 from app.library.shelf import LibraryCounters, Shelf
+from app.library.watch import keep_looking
 
 Result = TypeVar("Result")
 
@@ -33,7 +33,6 @@ class Library:
     that are out go on with what they have.
 
     Args:
-        suffixes: of weight files, in lower case.
         on_device: runs a call in the device's thread, between two pieces of work.
         ready: called with each network that was loaded and has passed its tests, before anybody gets it.
         freed: awaited when a network is about to leave the memory.
@@ -42,10 +41,9 @@ class Library:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Folder,
         loader: Loader,
         *,
-        suffixes: Collection[str],
         on_device: Run,
         ready: Callable[[Network], None],
         freed: Callable[[], Coroutine[None, None, None]],
@@ -55,7 +53,6 @@ class Library:
         """The model for requests that name none."""
         self._folder = folder
         self._loader = loader
-        self._suffixes = suffixes
         self._on_device = on_device
         self._ready = ready
         self._shelf = Shelf(max_bytes=max_bytes, freed=lambda: self._start(freed(), "give memory back"))
@@ -78,15 +75,16 @@ class Library:
             NoModelError: there is no weight file, not the default one, or none of them can serve.
         """
         try:
-            self._seen = self._files()
+            self._seen = self._folder.files()
         except OSError as error:
-            raise NoModelError(f"{self._folder} is no folder that can be read ({error.strerror})") from error
+            raise NoModelError(f"{self._folder.path} is no folder that can be read ({error.strerror})") from error
         for name, file in sorted(self._seen.items()):
             self._entries[name] = self._entry(name, file)
         if not self._entries:
-            raise NoModelError(f"{self._folder} holds no weight file ({', '.join(sorted(self._suffixes))})")
+            others = "".join(f"; {name}: {reason}" for name, reason in self._folder.others().items())
+            raise NoModelError(f"{self._folder.path} holds no weight file{others}")
         if default and default not in self._entries:
-            raise NoModelError(f"{default} is not in {self._folder}, which holds {', '.join(self._entries)}")
+            raise NoModelError(f"{default} is not in {self._folder.path}, which holds {', '.join(self._entries)}")
         first = [name for name in [default, *preferred] if name in self._entries]
         for name in dict.fromkeys([*first, *self._entries]):
             entry = self._entries[name]
@@ -96,7 +94,7 @@ class Library:
                 self.default = name
         if not self.default:
             reasons = "; ".join(f"{name}: {entry.reason}" for name, entry in self._entries.items())
-            raise NoModelError(f"no weight file of {self._folder} can serve: {reasons}")
+            raise NoModelError(f"no weight file of {self._folder.path} can serve: {reasons}")
         self.default = default or self.default
 
     def entries(self) -> Iterable[Entry]:
@@ -107,6 +105,10 @@ class Library:
     def memory_bytes(self) -> int:
         """What all networks hold at the moment."""
         return self._shelf.memory_bytes
+
+    def memory_by_name(self) -> Mapping[str, int]:
+        """The memory that the networks under each name hold: of all models, and of those between the two of a pair."""
+        return dict.fromkeys(self._entries, 0) | self._shelf.memory_by_name()
 
     @property
     def counters(self) -> LibraryCounters:
@@ -155,14 +157,14 @@ class Library:
 
     def watch(self, every_s: float) -> None:
         """Begin to look into the folder, again and again."""
-        self._start(self._watch(every_s), "watch the models")
+        self._start(keep_looking(self.look, every_s), "watch the models")
 
     async def look(self) -> None:
         """Take over what has changed in the folder: what looks the same twice is not being written any more."""
-        before, self._seen = self._seen, await asyncio.to_thread(self._files)
+        before, self._seen = self._seen, await asyncio.to_thread(self._folder.files)
         for name, file in self._seen.items():
             entry = self._entries.get(name)
-            if before.get(name) == file and (entry is None or entry.file != file):
+            if before.get(name) == file and (entry is None or entry.file != file or entry.unread):
                 await self._renew(name, file)
         for name, entry in list(self._entries.items()):
             if entry.file is not None and name not in self._seen and name not in before:
@@ -174,11 +176,18 @@ class Library:
         Raises:
             NoSuchModel: there is no such file.
             Unprocessable: it cannot serve; if it did before, that version serves on.
+            Unavailable: it cannot be read at the moment.
         """
-        file = (await asyncio.to_thread(self._files)).get(name)
+        try:
+            file = (await asyncio.to_thread(self._folder.files)).get(name)
+        except OSError as error:
+            text = f"the folder of models cannot be read at the moment ({error.strerror}); try again"
+            raise Unavailable(text, retry_after_s=READ_AGAIN_S) from error
         if file is None:
             raise NoSuchModel(f"there is no weight file of a model {name[:100]!r}")
         entry = await asyncio.shield(self._start(self._renew(name, file), f"reload {name}"))
+        if entry.unread:
+            raise entry.unreadable()
         if entry.reason is not None:
             raise Unprocessable(f"{entry.name} was not reloaded: {entry.reason}")
         return entry
@@ -187,14 +196,6 @@ class Library:
         """Break off all that goes on; whoever waits for a network is answered by the end of the service."""
         for task in self._tasks:
             task.cancel()
-
-    async def _watch(self, every_s: float) -> None:
-        while True:
-            await asyncio.sleep(every_s)
-            try:
-                await self.look()
-            except OSError as error:
-                log.error("the folder of models cannot be looked at, all serve on: %s", error)
 
     async def _renew(self, name: str, file: ModelFile) -> Entry:
         """Load a file in the shadow; the version that serves is replaced only once the new one has passed its tests."""
@@ -219,9 +220,6 @@ class Library:
         del self._entries[entry.name]
         self._shelf.drop(entry)
 
-    def _files(self) -> dict[str, ModelFile]:
-        return model_files(self._folder, self._suffixes)
-
     def _entry(self, name: str, file: ModelFile) -> Entry:
         return Entry(name=name, file=file, load=partial(self._loader.file, name, file.path))
 
@@ -242,7 +240,11 @@ class Library:
 
     async def _taken(self, find: Callable[[], Entry], leases: AsyncExitStack) -> Network:
         while (held := (entry := find()).held) is None:
-            await self._loaded(entry)
+            entry.waiting += 1  # or the next load would make room by unloading what was loaded for this request
+            try:
+                await self._loaded(entry)
+            finally:
+                entry.waiting -= 1
         self._shelf.take(entry, held)
         leases.callback(self._shelf.give_back, held)
         return held.network
@@ -264,6 +266,8 @@ class Library:
         if entry.loading is None:
             entry.loading = self._start(self._load(entry), f"load {entry.name}")
         await asyncio.shield(entry.loading)
+        if entry.held is None and entry.unread:
+            raise entry.unreadable()
 
     async def _load(self, entry: Entry) -> None:
         try:
@@ -289,12 +293,14 @@ class Library:
         log.info("%s is ready on %s in %s", network.info.version, network.info.device, network.info.precision)
 
     def _failed(self, entry: Entry, error: Exception) -> None:
-        expected = isinstance(error, LoadError)
+        expected, known = isinstance(error, LoadError), entry.reason
         entry.reason = str(error) if expected else "an unexpected error; the service's log has it"
+        entry.unread = isinstance(error, UnreadableError)
         if entry.held is not None:
             entry.reason += f"; {entry.held.network.info.version} serves on"
-        self._shelf.counters.failed_loads += 1
-        log.error("%s was not loaded: %s", entry.name, entry.reason, exc_info=None if expected else error)
+        if not (entry.unread and entry.reason == known):  # it is tried again and again
+            self._shelf.counters.failed_loads += 1
+            log.error("%s was not loaded: %s", entry.name, entry.reason, exc_info=None if expected else error)
 
     def _start(self, work: Coroutine[None, None, Result], name: str) -> asyncio.Task[Result]:
         task = asyncio.create_task(work, name=name)

@@ -16,6 +16,10 @@ class LoadError(Exception):
     """A network cannot serve; the text tells operators and callers why, without a path."""
 
 
+class UnreadableError(LoadError):
+    """A file cannot be read at the moment: that says nothing about its network, and it is tried again."""
+
+
 class Loader(Protocol):
     """Reads, sets up and tests networks.
 

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,8 +30,8 @@ class Shelf:
     """Puts networks under the names of their entries. Belongs to the event loop.
 
     Args:
-        max_bytes: memory for all networks together. The one used least recently goes first, but none that is in use or
-            could not come back, so there may be more for a while; a single one is always taken.
+        max_bytes: memory for all networks together. The one used least recently goes first, but none that is in use, is
+            waited for or could not come back, so there may be more for a while; a single one is always taken.
         freed: called when a network is about to leave the memory.
     """
 
@@ -40,15 +41,23 @@ class Shelf:
         self._freed = freed
         self._entries: set[Entry] = set()
         """Those that have a network."""
-        self._replaced: set[Held] = set()
-        """Networks that serve no new requests, but are in use."""
+        self._replaced: dict[Held, str] = {}
+        """Networks that serve no new requests but are in use, and the names that they served under."""
         self._clock = itertools.count(1)
 
     @property
     def memory_bytes(self) -> int:
         """What all networks hold at the moment."""
-        replaced = sum(held.network.upscaler.memory_bytes for held in self._replaced)
-        return replaced + sum(entry.memory_bytes for entry in self._entries)
+        return self.memory_by_name().total()
+
+    def memory_by_name(self) -> Counter[str]:
+        """The memory of the networks under each name, with replaced versions and networks between two models."""
+        held = Counter[str]()
+        for entry in self._entries:
+            held[entry.name] += entry.memory_bytes
+        for replaced, name in self._replaced.items():
+            held[name] += replaced.network.upscaler.memory_bytes
+        return held
 
     def has_room(self, entry: Entry) -> bool:
         """Whether its network would fit, as far as its file tells."""
@@ -58,8 +67,8 @@ class Shelf:
         """From now on new requests get this network."""
         self.counters.loads += 1
         self.counters.swaps += entry.held is not None
-        self._leave(entry.held)
-        entry.held, entry.info, entry.reason = Held(network=network), network.info, None
+        self._leave(entry.name, entry.held)
+        entry.held, entry.info, entry.reason, entry.unread = Held(network=network), network.info, None, False
         entry.used = next(self._clock)
         self._entries.add(entry)
 
@@ -67,7 +76,7 @@ class Shelf:
         """From now on no request gets a network of it, until another one is put there."""
         held, entry.held = entry.held, None
         self._entries.discard(entry)
-        self._leave(held)
+        self._leave(entry.name, held)
 
     def take(self, entry: Entry, held: Held) -> None:
         """A request begins to use a network."""
@@ -80,7 +89,7 @@ class Shelf:
         if held.users:
             return
         if held in self._replaced:
-            self._replaced.remove(held)
+            del self._replaced[held]
             self._freed()
         self.make_room()
 
@@ -96,8 +105,8 @@ class Shelf:
             self.counters.evictions += 1
             self.drop(entry)
 
-    def _leave(self, held: Held | None) -> None:
+    def _leave(self, name: str, held: Held | None) -> None:
         if held is not None and held.users:
-            self._replaced.add(held)
+            self._replaced[held] = name
         elif held is not None:
             self._freed()

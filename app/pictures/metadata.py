@@ -18,17 +18,6 @@ from app.pictures.xmp import EXTENSION_NAME, kept_xmp
 MetadataRule = Literal["keep", "keep-gps", "strip"]
 """Keep all but the place, keep all, or keep only what the pixel values mean (the colour profile)."""
 
-UPRIGHT = 1
-
-
-def orientation_of(image: Image.Image) -> int:
-    """Return how the stored pixels have to be turned, 1 to 8; 1 is not at all, also where nothing sensible is said."""
-    try:
-        said = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
-    except Exception:
-        return UPRIGHT  # whatever Pillow trips over in a broken tag: the picture itself is sound
-    return said if isinstance(said, int) and 1 <= said <= 8 else UPRIGHT
-
 
 def metadata_of(
     image: Image.Image, upload: bytes, rule: MetadataRule, *, grey: bool = False, converted: bool = False

@@ -7,11 +7,9 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-Pixels = NDArray[numpy.uint8 | numpy.uint16]
-"""Levels of one depth; 0 is none, the type's largest number is all."""
-
-SLICE_ROWS = 64
-"""Rows that are worked on at a time where all are there: what is beside the picture in memory stays small."""
+from model.pictures.samples import SLICE_ROWS as SLICE_ROWS
+from model.pictures.samples import Pixels as Pixels
+from model.pictures.samples import most as most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +65,6 @@ class Picture:
     def without_metadata(self) -> "Picture":
         """The same picture, of which nothing is told but its colours."""
         return replace(self, metadata=self.metadata.stripped())
-
-
-def most(pixels: Pixels) -> int:
-    """The level that means all: 255 or 65535."""
-    return int(numpy.iinfo(pixels.dtype).max)
 
 
 def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:

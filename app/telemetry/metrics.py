@@ -234,11 +234,16 @@ def _of_library(library: Library) -> Iterator[Metric]:
     states = GaugeMetricFamily(
         "esrgan_model_state", "1 for the state of each model, else 0.", labels=("model", "state")
     )
-    memory = GaugeMetricFamily("esrgan_model_memory_bytes", "Memory that each model holds.", labels=("model",))
+    memory = GaugeMetricFamily(
+        "esrgan_model_memory_bytes",
+        "Memory that the networks of each model hold; those between the two of a pair are named `PSNR+GAN:FIDELITY`.",
+        labels=("model",),
+    )
     for entry in library.entries():
         for state in State:
             states.add_metric((entry.name, state.value), entry.state is state)
-        memory.add_metric((entry.name,), entry.memory_bytes)
+    for name, size in library.memory_by_name().items():
+        memory.add_metric((name,), size)
     yield states
     yield memory
     loads = CounterMetricFamily(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app.library.files import Folder
 from app.library.library import Library
-from app.library.loading import LoadError, Loading
+from app.library.loading import LoadError, Loading, UnreadableError
 from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
 
@@ -39,7 +40,10 @@ class FakeLoader:
         self.on_device: set[str] = set()
 
     def file(self, name: str, path: Path) -> Loading:
-        text = path.read_text()
+        try:
+            text = path.read_text()
+        except OSError as error:
+            raise UnreadableError(f"{path.name} cannot be read ({error.strerror})") from error
         self.loads.append(name)
         yield
         self.on_device.add(threading.current_thread().name)
@@ -105,9 +109,8 @@ async def make(folder: Path, loader: FakeLoader) -> AsyncIterator[Make]:
 
     def one(*, max_bytes: int = 10**9, default: str = "", lazily: bool = False, opened: bool = True) -> Library:
         library = Library(
-            folder,
+            Folder(folder, {".net", ".net.tar", ".safetensors"}),
             loader,
-            suffixes={".net", ".safetensors"},
             on_device=Device(),
             ready=lambda network: None,
             freed=freed,

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders, read_header
-from app.pictures.png_chunks import PNG_SIGNATURE
+from model.pictures.png_structure import PNG_SIGNATURE
 from tests.app.picture_files import FILES, LIMITS
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -129,3 +129,53 @@ async def test_a_model_in_use_is_never_unloaded(make: Make) -> None:
 async def test_at_the_start_no_more_is_loaded_than_fits(make: Make) -> None:
     library = make(max_bytes=2 * NETWORK_BYTES)
     assert states(library) == {"a": "ready", "b": "ready", "c": "unloaded"}
+
+
+async def test_more_models_in_use_than_fit_are_all_served(make: Make, folder: Path, loader: FakeLoader) -> None:
+    for name in ("d-psnr", "d-gan", "e-psnr", "e-gan"):
+        (folder / f"{name}.net").write_text(name)
+    library = make(max_bytes=2 * NETWORK_BYTES, lazily=True)
+    loader.loads.clear()
+
+    async def use(name: str, fidelity: float | None) -> str:
+        async with library.lease(name, fidelity) as network:
+            await asyncio.sleep(0)
+            return network.info.name
+
+    callers = [("d-psnr", 0.5), ("e-psnr", 0.5), ("a", None), ("c", None), ("d-gan", None)]
+    async with asyncio.timeout(20):
+        served = await asyncio.gather(*(use(*caller) for caller in callers))
+    assert served == ["d-psnr+d-gan:0.50", "e-psnr+e-gan:0.50", "a", "c", "d-gan"]
+    assert max(loader.loads.count(name) for name in loader.loads) == 1
+    assert library.memory_bytes <= 2 * NETWORK_BYTES
+
+
+async def test_a_network_that_is_waited_for_is_not_unloaded_and_may_go_once_nobody_waits(
+    make: Make, loader: FakeLoader
+) -> None:
+    library = make(max_bytes=NETWORK_BYTES, lazily=True)
+    loader.gate.clear()
+    waiting = asyncio.create_task(library.lease("a").__aenter__())
+    await asyncio.to_thread(loader.entered.wait, 10)
+    entry = library.find("a")
+    assert entry.waiting == 1
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert entry.waiting == 0
+    loader.gate.set()
+    async with library.lease("c"):
+        assert states(library)["a"] == "unloaded"
+
+
+async def test_memory_is_told_by_name_with_networks_between_two_and_replaced_ones(make: Make, folder: Path) -> None:
+    for name in ("d-psnr", "d-gan"):
+        (folder / f"{name}.net").write_text(name)
+    library = make(lazily=True)
+    async with library.lease("a"), library.lease("d-psnr", 0.3):
+        (folder / "a.net").write_text("a2")
+        await library.reload("a")
+        held = library.memory_by_name()
+        assert held["a"] == 2 * NETWORK_BYTES
+        assert held["d-psnr+d-gan:0.30"] == NETWORK_BYTES
+        assert held["c"] == 0
+        assert sum(held.values()) == library.memory_bytes

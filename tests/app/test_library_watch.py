@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import NoSuchModel, Unprocessable
+from app.errors import NoSuchModel, Unavailable, Unprocessable
 from app.library.library import Library
 from tests.app.library_parts import NETWORK_BYTES, FakeLoader, Make, states
 
@@ -17,6 +17,11 @@ async def settle(library: Library) -> None:
     """Two looks: what has changed before the first is taken over."""
     await library.look()
     await library.look()
+
+
+def taken_away(folder: Path) -> Path:
+    """Rename a folder, as if its drive were gone; returns where it is."""
+    return folder.rename(folder.with_name(f"{folder.name} away"))
 
 
 async def version(library: Library, name: str | None) -> str:
@@ -147,12 +152,84 @@ async def test_a_folder_that_cannot_be_read_changes_nothing(
     make: Make, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = make()
-    monkeypatch.setattr(library, "_folder", folder / "nowhere")
+    monkeypatch.setattr(library._folder, "path", folder / "nowhere")
     library.watch(0.001)
     async with asyncio.timeout(10):
-        while "cannot be looked at" not in caplog.text:  # noqa: ASYNC110  # what it waits for is in the log only
+        while "cannot be read" not in caplog.text:  # noqa: ASYNC110  # what it waits for is in the log only
             await asyncio.sleep(0.001)
     assert await version(library, "a") == "a@a1"
+
+
+async def test_a_folder_that_is_away_is_told_once_and_its_return_too(
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, looks = make(), 0
+    look = library.look
+
+    async def counted() -> None:
+        nonlocal looks
+        looks += 1
+        await look()
+
+    monkeypatch.setattr(library, "look", counted)
+    away = taken_away(folder)
+    caplog.set_level(logging.INFO)
+    library.watch(0.001)
+    async with asyncio.timeout(10):
+        while looks < 5:  # noqa: ASYNC110  # nothing signals it
+            await asyncio.sleep(0.001)
+        away.rename(folder)
+        while "can be read again" not in caplog.text:  # noqa: ASYNC110  # it is in the log only
+            await asyncio.sleep(0.001)
+    assert caplog.text.count("the folder of models cannot be read") == 1
+
+
+async def test_a_model_asked_for_while_its_folder_is_away_is_loaded_once_it_is_back(
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = make(lazily=True)
+    away = taken_away(folder)
+    for _ in range(3):
+        with pytest.raises(Unavailable, match=r"a cannot be loaded now: a\.net cannot be read") as refused:
+            await version(library, "a")
+        assert refused.value.retry_after_s
+    assert states(library)["a"] == "unloaded"
+    assert caplog.text.count("a was not loaded") == 1
+    away.rename(folder)
+    assert await version(library, "a") == "a@a1"
+    assert library.find("a").reason is None
+
+
+async def test_a_reload_while_the_folder_is_away_is_refused_for_now(make: Make, folder: Path) -> None:
+    library = make()
+    away = taken_away(folder)
+    with pytest.raises(
+        Unavailable, match=r"the folder of models cannot be read at the moment \(No such file"
+    ) as refused:
+        await library.reload("a")
+    assert str(folder) not in str(refused.value)
+    away.rename(folder)
+    assert (await library.reload("a")).reason is None
+
+
+async def test_a_changed_file_that_cannot_be_read_is_tried_at_every_look_and_the_old_version_serves(
+    make: Make, folder: Path, loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = make()
+    (folder / "a.net").write_text("a2")
+    read_text = Path.read_text
+
+    def fail(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    await settle(library)
+    assert await version(library, "a") == "a@a1"
+    assert library.find("a").reason == "a.net cannot be read (Permission denied); a@a1 serves on"
+    monkeypatch.setattr(Path, "read_text", read_text)
+    await library.look()
+    assert await version(library, "a") == "a@a2"
+    assert library.find("a").reason is None
 
 
 async def test_a_reload_takes_over_at_once(make: Make, folder: Path) -> None:

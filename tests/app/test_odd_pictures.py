@@ -2,6 +2,7 @@
 
 import io
 import struct
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
-from app.pictures import deep
 from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.picture import Pixels
+from model.pictures import deep
 from tests.app.conftest import encoded, noise
 from tests.app.heic_file import SIDE, heic
 from tests.app.picture_files import HEIGHT, LIMITS, WIDTH, chunk, levels, png, tiff
+from tests.tiff_file import Tiff
 
 prepare_decoders()
 
@@ -25,16 +27,24 @@ def box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", 8 + len(content)) + kind + content
 
 
-def bmp(pixels: NDArray[numpy.unsignedinteger], masks: tuple[int, ...], *, upside_down: bool = False) -> bytes:
+def bmp(
+    pixels: NDArray[numpy.unsignedinteger],
+    masks: tuple[int, ...],
+    *,
+    upside_down: bool = False,
+    header_bytes: int = 56,
+    compression: int = 3,
+) -> bytes:
     """A BMP with bit fields of pixels (H, W) of 16 or 32 bits."""
     height, width = pixels.shape
     bits = 8 * pixels.itemsize
     pad = -width * pixels.itemsize % 4
     rows = [row.tobytes() + bytes(pad) for row in (pixels if upside_down else pixels[::-1])]
     fields = struct.pack("<4I", *masks, *(4 - len(masks)) * (0,))
-    head = struct.pack("<IiiHHI", 56, width, -height if upside_down else height, 1, bits, 3)
-    header = head + struct.pack("<IiiII", 0, 2835, 2835, 0, 0) + fields
-    return struct.pack("<2sIII", b"BM", 14 + 56 + sum(map(len, rows)), 0, 14 + 56) + header + b"".join(rows)
+    head = struct.pack("<IiiHHI", header_bytes, width, -height if upside_down else height, 1, bits, compression)
+    header = (head + struct.pack("<IiiII", 0, 2835, 2835, 0, 0) + fields).ljust(header_bytes, b"\0")
+    begins = 14 + len(header)
+    return struct.pack("<2sIII", b"BM", begins + sum(map(len, rows)), 0, begins) + header + b"".join(rows)
 
 
 MASKS = {
@@ -55,6 +65,46 @@ def test_bit_fields_of_any_size_are_read(kind: str, masks: tuple[int, ...], *, u
         wanted = numpy.round((pixels & mask).astype(float) / mask * 255)
         visible = picture.planes[-1, ..., 0] > 0 if len(masks) == 4 else numpy.full(pixels.shape, True)
         assert numpy.abs(seen[..., channel] - wanted)[visible].max() <= 1  # Pillow, which knows some, does not round
+
+
+ALPHA_MASKS = {
+    "8888": ("<u4", (0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
+    "8888 from below": ("<u4", (0xFF, 0xFF00, 0xFF0000, 0xFF000000)),
+    "alpha first": ("<u4", (0xFF000000, 0xFF0000, 0xFF00, 0xFF)),
+    "1555": ("<u2", (0x7C00, 0x3E0, 0x1F, 0x8000)),
+    "4444": ("<u2", (0xF00, 0xF0, 0xF, 0xF000)),
+}
+HEADERS = {"V3": (56, 3), "V4": (108, 3), "V5": (124, 3), "V1 with alpha fields": (40, 6)}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("order", ALPHA_MASKS)
+@pytest.mark.parametrize("empty", [False, True])
+def test_an_alpha_field_counts_where_anything_is_set_in_it(header: str, order: str, *, empty: bool) -> None:
+    kind, masks = ALPHA_MASKS[order]
+    pixels = numpy.random.default_rng(0).integers(0, 2 ** (8 * numpy.dtype(kind).itemsize), (5, 7)).astype(kind)
+    pixels &= numpy.array(sum(masks[:3]) if empty else sum(masks), kind)
+    header_bytes, compression = HEADERS[header]
+    picture = decode(bmp(pixels, masks, header_bytes=header_bytes, compression=compression), LIMITS)
+    alpha = numpy.round((pixels & masks[3]).astype(float) / masks[3] * 255)
+    assert picture.transparent != empty
+    visible = numpy.full(pixels.shape, True) if empty else alpha > 0
+    for channel, mask in enumerate(masks[:3]):
+        wanted = numpy.round((pixels & mask).astype(float) / mask * 255)
+        assert numpy.abs(picture.planes[0, ..., channel] - wanted)[visible].max() <= 1
+    if not empty:
+        assert (picture.planes[1, ..., 0] == alpha).all()
+
+
+def test_a_bmp_with_bit_fields_keeps_its_resolution() -> None:
+    picture = decode(bmp(numpy.zeros((5, 7), "<u2"), (0xF00, 0xF0, 0xF)), LIMITS)
+    assert picture.metadata.dpi == pytest.approx((72, 72), abs=0.1)
+
+
+def test_a_png_for_ios_is_refused_by_name() -> None:
+    file = png(levels(3))
+    with pytest.raises(UnsupportedFormat, match="CgBI"):
+        read_header(file[:8] + chunk(b"CgBI", b"\x50\0\x20\2") + file[8:], LIMITS)
 
 
 def test_a_bmp_with_bit_fields_is_refused_where_it_ends_too_early() -> None:
@@ -112,13 +162,14 @@ def test_grey_that_was_multiplied_by_alpha_is_divided_by_it() -> None:
     assert numpy.abs(picture.planes[0].astype(int) - 127).max() <= 1
 
 
-def test_cmyk_that_only_libvips_knows_becomes_rgb() -> None:
+def test_cmyk_with_alpha_becomes_rgb_with_alpha() -> None:
     inks = levels(5)
     made = pyvips.Image.new_from_array(inks).copy(interpretation="cmyk")
     picture = decode(made.tiffsave_buffer(), LIMITS)
     light = 255 - inks.astype(float)
-    assert not picture.transparent
-    assert numpy.abs(picture.planes[0] - light[..., :3] * light[..., 3:4] / 255).max() <= 1
+    visible = inks[..., 4] > 0
+    assert (picture.planes[1, ..., 0] == inks[..., 4]).all()
+    assert numpy.abs(picture.planes[0] - light[..., :3] * light[..., 3:4] / 255)[visible].max() <= 1
 
 
 def test_a_tiff_of_a_compression_that_only_libvips_knows_is_read() -> None:
@@ -155,59 +206,31 @@ def test_a_jpeg_of_a_rare_kind_is_no_damaged_one(place: int, byte: int, said: st
         read_header(bytes(file), LIMITS)
 
 
-def planar_tiff(pixels: Pixels, order: str, *, multiplied: bool) -> bytes:
-    """A TIFF of 16 bits (H, W, C), in which each channel has a tile of its own."""
-    height, width, channels = pixels.shape
-    tiles = numpy.zeros((channels, 16, 16), order + "u2")
-    tiles[:, :height, :width] = pixels.transpose(2, 0, 1)
-    starts = [8 + 512 * channel for channel in range(channels)]
-    after, entries = 8 + tiles.nbytes, []
-    fields = {256: [width], 257: [height], 258: [16] * channels, 259: [1], 262: [2], 277: [channels], 284: [2]}
-    fields |= {322: [16], 323: [16], 324: starts, 325: [512] * channels}
-    fields |= {338: [1 if multiplied else 2]} if channels == 4 else {}
-    far = b""
-    for tag, values in fields.items():
-        packed = struct.pack(f"{order}{len(values)}H", *values)
-        at = after + 2 + 12 * len(fields) + 4 + len(far)
-        entries.append(struct.pack(order + "HHI", tag, 3, len(values)))
-        entries.append(packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(order + "I", at))
-        far += packed if len(packed) > 4 else b""
-    directory = struct.pack(order + "H", len(fields)) + b"".join(entries) + bytes(4) + far
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", after)
-    return head + tiles.tobytes() + directory
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("channels", [3, 4])
-def test_deep_planes_that_lie_apart_in_tiles_keep_their_depth(channels: int, order: str) -> None:
-    pixels = levels(channels, bits=16)
-    file = planar_tiff(pixels, order, multiplied=False)
-    picture = decode(file, LIMITS)
-    assert picture.bits == read_header(file, LIMITS).bits == 16
-    assert (picture.planes[0] == pixels[..., :3]).all()
-    assert picture.transparent == (channels == 4)
-    assert (picture.planes[-1, ..., 0] == pixels[..., 3 if channels == 4 else 0]).all()
-
-
-def test_such_planes_that_were_multiplied_by_alpha_are_divided_by_it() -> None:
-    pixels = numpy.full((HEIGHT, WIDTH, 4), 10_000, numpy.uint16)
-    pixels[..., 3] = 40_000
-    picture = decode(planar_tiff(pixels, "<", multiplied=True), LIMITS)
-    assert numpy.abs(picture.planes[0].astype(int) - 10_000 * 65_535 / 40_000).max() <= 1
-    assert (picture.planes[1] == 40_000).all()
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    "file", [Tiff(), Tiff(bits=16), Tiff(bits=16, order=">", apart=True)], ids=["8", "16", "apart"]
+)
+def test_a_tiff_of_any_depth_is_turned_and_says_so(file: Tiff, orientation: int) -> None:
+    pixels = levels(3, bits=file.bits)
+    picture = decode(replace(file, fields={274: [orientation]}).file(pixels.astype(numpy.uint16)), LIMITS)
+    shown = Image.fromarray(numpy.arange(HEIGHT * WIDTH, dtype=numpy.int32).reshape(HEIGHT, WIDTH))
+    shown.getexif()[0x0112] = orientation
+    places = numpy.array(ImageOps.exif_transpose(shown))
+    assert (picture.planes[0] == pixels.reshape(-1, 3)[places]).all()
+    assert b"\1\x12" not in (picture.metadata.exif or b"")
 
 
 def test_a_tiff_of_an_unusual_depth_is_told_so() -> None:
     made = io.BytesIO()
     Image.new("RGB", (8, 4)).save(made, "TIFF")
-    file = made.getvalue().replace(struct.pack("<3H", 8, 8, 8), struct.pack("<3H", 10, 10, 10))
-    with pytest.raises(UnsupportedFormat, match="TIFF of this rare kind"):
+    file = made.getvalue().replace(struct.pack("<3H", 8, 8, 8), struct.pack("<3H", 5, 6, 5))
+    with pytest.raises(UnsupportedFormat, match="its channels have 5, 6, 5 bits"):
         decode(file, LIMITS)
 
 
 def test_signed_pixels_are_told_what_they_are() -> None:
     made = pyvips.Image.new_from_array(numpy.zeros((4, 4, 3), numpy.int16))
-    with pytest.raises(UnsupportedFormat, match=r"signed.*kind short"):
+    with pytest.raises(UnsupportedFormat, match=r"signed.*16 bits, sample format 2"):
         decode(made.tiffsave_buffer(), LIMITS)
 
 

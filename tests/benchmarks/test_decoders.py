@@ -24,7 +24,7 @@ def test_each_file_of_a_folder_gets_its_verdict(tmp_path: Path, capsys: pytest.C
     print_verdicts(verdicts)
     said = capsys.readouterr().out
     assert "2 refused, 1 right" in said
-    assert "the upload is not a picture in a known format" in said
+    assert "the file is not a picture in a known format" in said
 
 
 def test_a_difference_is_that_of_what_can_be_seen() -> None:

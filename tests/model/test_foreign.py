@@ -11,9 +11,9 @@ from spandrel.architectures.ESRGAN import ESRGAN
 from torch import Tensor, nn
 
 from model.errors import WeightsError
-from model.foreign import ForeignNet, measured_margin
+from model.foreign import ForeignNet
 from model.reading import read, read_any
-from model.reliable import load
+from model.reliable import ReliableUpscaler, load
 from model.tiling import TiledUpscaler
 from model.transfer import Pixels
 from tests.model.examples import textured
@@ -100,14 +100,15 @@ def test_a_network_that_sees_one_pixel_only_needs_no_margin(net: ForeignNet) -> 
     for layer in blind.inner.modules():
         if isinstance(layer, nn.Conv2d):
             layer.weight[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0
-    assert measured_margin(blind) == 0
+    blind.measure()
+    assert blind.margin_px == 0
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 200), (97, 20), (230, 31), (201, 700), (410, 290)])
 def test_tiles_give_the_untiled_result_to_two_levels(
     height: int, width: int, net: ForeignNet, compact: Compact
 ) -> None:
-    upscaler = TiledUpscaler(copy.deepcopy(net), CPU)
+    upscaler = TiledUpscaler(copy.deepcopy(net), CPU, torch.float32)
     picture = pixels(height, width)
     wanted = expected(compact, picture)
     for rows in (1, 100, 1000):
@@ -119,27 +120,27 @@ def test_tiles_give_the_untiled_result_to_two_levels(
 def test_without_its_margin_the_tiles_would_show(net: ForeignNet, compact: Compact) -> None:
     careless = copy.deepcopy(net)
     careless.margin_px = 0
-    upscaler, picture = TiledUpscaler(careless, CPU), pixels(230, 31)
+    upscaler, picture = TiledUpscaler(careless, CPU, torch.float32), pixels(230, 31)
     streamed = numpy.concatenate(list(upscaler.stream(picture, 1)), axis=1)
     assert levels(streamed, expected(compact, picture)) > 2
 
 
 def test_a_batch_of_many_sizes_and_planes_comes_back_in_order(net: ForeignNet, compact: Compact) -> None:
-    upscaler = TiledUpscaler(copy.deepcopy(net), CPU)
+    upscaler = TiledUpscaler(copy.deepcopy(net), CPU, torch.float32)
     pictures = [pixels(5, 9), numpy.concatenate((pixels(8, 8), 255 - pixels(8, 8))), pixels(5, 9)]
     for made, picture in zip(upscaler.batch(pictures), pictures, strict=True):
         assert levels(made, expected(compact, picture)) <= 1
 
 
 def test_a_tiled_stream_yields_rows_before_the_picture_is_read_and_then_all(net: ForeignNet) -> None:
-    upscaler = TiledUpscaler(copy.deepcopy(net), CPU)
+    upscaler = TiledUpscaler(copy.deepcopy(net), CPU, torch.float32)
     heights = [rows.shape[1] for rows in upscaler.stream(pixels(500, 8), 96)]
     assert sum(heights) == 2000
     assert any(heights[: len(heights) // 2])
 
 
 def test_it_loads_tests_itself_and_serves_like_any_other(path: Path, compact: Compact) -> None:
-    upscaler, checkpoint = load(path, CPU)
+    upscaler, checkpoint = load(path, CPU, dtype=torch.float32)
     assert (upscaler.scale, checkpoint.card.name, len(checkpoint.sha256)) == (4, "small", 64)
     assert upscaler.memory_bytes > 0
     assert upscaler.state_bytes(1, 10) > 0
@@ -172,4 +173,44 @@ def test_foreign_weights_that_are_not_finite_are_refused(compact: Compact, tmp_p
 def test_without_spandrel_the_refusal_names_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(WeightsError, match=r"small\.pth holds no network of ESRGAN's kind.*pip install spandrel"):
+        read_any(path)
+
+
+class Stubborn(nn.Module):
+    """Makes a tensor in float32 by itself, as networks with attention masks do."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.matmul(x, torch.ones(x.shape[3], 1))
+        made: Tensor = self.inner(x)
+        return made
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_that_raises_in_16_bits_serves_in_float32(
+    dtype: torch.dtype, path: Path, compact: Compact, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = read_any(path)
+    assert isinstance(checkpoint.net, ForeignNet)
+    stubborn = Stubborn(checkpoint.net.inner)
+    checkpoint.net._descriptor = stubborn  # type: ignore[assignment]  # all that is called of it
+    upscaler = ReliableUpscaler(checkpoint, CPU, dtype=dtype)
+    assert upscaler.dtype is torch.float32
+    assert not upscaler.rescues
+    assert f"small runs in float32: in {dtype} its golden picture does not come out" in caplog.text
+    assert f"does not run in {dtype}: expected m1 and m2 to have the same dtype" in caplog.text
+    assert levels(upscaler.upscale(pixels(13, 11)), expected(compact, pixels(13, 11))) <= 1
+
+
+def test_a_network_that_raises_in_every_format_is_refused_with_its_reason(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: ForeignNet, picture: Tensor) -> Tensor:
+        raise ValueError("no\nheads")
+
+    monkeypatch.setattr(ForeignNet, "_one", fail)
+    with pytest.raises(WeightsError, match=r"is RealESRGAN Compact, which fails on a test picture \(no heads\)"):
         read_any(path)

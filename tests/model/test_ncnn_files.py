@@ -80,7 +80,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "a stride": (replacing("1=3 4=1", "1=3 3=2 4=1", 1), "is not 3x3 with stride 1"),
     "a larger kernel": (replacing("1=3 4=1", "1=5 4=2", 1), "is not 3x3"),
     "more weights than there are": (replacing("6=144", "6=144000"), "is not a readable ncnn network"),
-    "nothing": (lambda _: "", "its first line is not"),
+    "nothing": (lambda _: "", "is empty; download it again"),
     "an input that nobody made": (replacing(" t37 t38", " nothing t38"), "does not fit together"),
 }
 

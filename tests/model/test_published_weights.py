@@ -130,5 +130,6 @@ def test_tiles_of_a_published_network_are_within_two_levels_of_the_whole(publish
     assert isinstance(net, ForeignNet)
     large = textured(220, 40).permute(1, 2, 0)[None].numpy()
     whole = net(torch.from_numpy(large).permute(0, 3, 1, 2) / 255).mul(255).round().permute(0, 2, 3, 1).numpy()
-    tiled = numpy.concatenate(list(TiledUpscaler(net, torch.device("cpu")).stream(large, 1)), axis=1)
+    upscaler = TiledUpscaler(net, torch.device("cpu"), torch.float32)
+    tiled = numpy.concatenate(list(upscaler.stream(large, 1)), axis=1)
     assert numpy.abs(tiled - whole).max() <= 2

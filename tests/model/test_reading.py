@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from model.checkpoint import reference_output
 from model.errors import WeightsError
 from model.reading import golden_picture, model_name, read
 from model.reliable import load
@@ -138,12 +139,12 @@ def test_every_kind_of_network_streams_and_batches_to_what_it_makes_whole(config
     upscaler = Upscaler(random_net(config), CPU, torch.float32)
     pictures = [pixels(*size) for size in ((1, 1, 1), (3, 9, 2), (21, 10), (16, 8), (2, 3), (1, 7))]
     for one, batched in zip(pictures, upscaler.batch(pictures), strict=True):
-        whole = net(torch.from_numpy(one).permute(0, 3, 1, 2) / 255).mul(255).round().clamp(0, 255)
-        expected = whole.permute(0, 2, 3, 1).numpy()
+        planes = torch.from_numpy(one).permute(0, 3, 1, 2)
+        expected = torch.stack([reference_output(net, plane) for plane in planes]).permute(0, 2, 3, 1).numpy()
         streamed = numpy.concatenate(list(upscaler.stream(one, 3)), axis=1)
         for made in (batched, streamed):
             assert made.shape == expected.shape
-            assert numpy.abs(made - expected).max() <= 1
+            assert numpy.abs(made.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("config", NETWORKS, ids=str)
@@ -221,7 +222,13 @@ def test_a_published_network_loads_tests_itself_and_upscales(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("stem", "name"),
-    [("4x-UltraSharp", "4x-UltraSharp"), ("4x Ü (2)", "4x-2"), ("...", "unnamed"), ("a" * 200, "a" * 100)],
+    [
+        ("4x-UltraSharp", "4x-UltraSharp"),
+        ("x.pth", "x.pth"),
+        ("4x Ü (2)", "4x-2"),
+        ("...", "unnamed"),
+        ("a" * 200, "a" * 100),
+    ],
 )
 def test_a_foreign_file_serves_under_its_own_name(stem: str, name: str) -> None:
     assert model_name(Path(f"{stem}.pth")) == name
@@ -323,6 +330,71 @@ def test_a_file_that_is_wrong_inside_is_refused_with_its_name_and_the_reason(
     path = saved(published("new", 4, **SMALL), tmp_path / "wrong.pth", wrap)
     with pytest.raises(WeightsError, match=rf"wrong\.pth:? .*{reason}"):
         read(path)
+
+
+def renamed(number: int, words: str = "layers.{}.") -> Wrap:
+    """Every convolution under a name that nobody knows, in the order of the network; `number` of them are wrong."""
+
+    def wrap(tensors: dict[str, Tensor]) -> object:
+        stems = list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))
+        places = list(range(len(stems)))
+        places[1 : 1 + number] = reversed(places[1 : 1 + number])
+        return {
+            words.format(place) + kind: tensors[f"{stems[place]}.{kind}"]
+            for place in places
+            for kind in ("weight", "bias")
+        }
+
+    return wrap
+
+
+@pytest.mark.parametrize("dialect", ["old", "first release", "new"])
+@pytest.mark.parametrize("wrapping", ["bare", "params_ema", "with its average"])
+def test_a_generator_under_other_names_is_known_by_the_order_and_shapes_of_its_weights(
+    dialect: str, wrapping: str, tmp_path: Path
+) -> None:
+    net = published(dialect, 4, **SMALL)
+    path = saved(net, tmp_path / "net.pth", lambda tensors: WRAPPINGS[wrapping](renamed(0)(tensors)))  # type: ignore[arg-type]
+    checkpoint = read(path)
+    assert checkpoint.net.config == RRDBConfig(scale=4, **SMALL)
+    assert checkpoint.format == "ESRGAN's convolutions under other names, .pth"
+    assert_same(checkpoint.net(picture(7, 5)), net(picture(7, 5)))
+
+
+def test_weights_under_other_names_in_another_order_are_not_guessed_at(tmp_path: Path) -> None:
+    path = saved(published("new", 4, **SMALL), tmp_path / "net.pth", renamed(2))
+    with pytest.raises(WeightsError, match=r"net\.pth holds no network of ESRGAN's kind"):
+        read(path)
+
+
+def test_blocks_sorted_as_texts_are_not_taken_for_their_order(tmp_path: Path) -> None:
+    net = published("new", 4, channels=2, blocks=11, growth=1)
+    names = {name: name.replace("body.", "trunk.").replace("rdb", "dense") for name in net.state_dict()}
+    inside = {new: net.state_dict()[old] for old, new in names.items()}
+    trunk = sorted(name for name in inside if name.startswith("trunk."))
+    order = ["conv_first.weight", "conv_first.bias", *trunk, *(name for name in inside if name not in trunk)]
+    torch.save({name: inside[name] for name in dict.fromkeys(order)}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="holds no network of ESRGAN's kind"):
+        read(tmp_path / "net.pth")
+
+
+def test_other_names_in_a_file_without_order_are_not_guessed_at(tmp_path: Path) -> None:
+    tensors = renamed(0)(published("new", 4, **SMALL).state_dict())
+    save_file(tensors, tmp_path / "net.safetensors")  # type: ignore[arg-type]  # it is a dictionary
+    with pytest.raises(WeightsError, match="holds no network of ESRGAN's kind"):
+        read(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("name", ["net.pth.tar", "net.bin", "net.pkl", "net.safetensors", "NET.PT"])
+def test_what_a_file_is_does_not_depend_on_its_suffix(name: str, tmp_path: Path) -> None:
+    net = published("new", 4, **SMALL)
+    assert_same(read(saved(net, tmp_path / name)).net(picture(5, 6)), net(picture(5, 6)))
+
+
+def test_a_safetensors_file_under_another_suffix_is_read(tmp_path: Path) -> None:
+    net = published("new", 4, **SMALL)
+    save_file(net.state_dict(), tmp_path / "net.pth")
+    assert_same(read(tmp_path / "net.pth").net(picture(5, 6)), net(picture(5, 6)))
 
 
 def test_a_network_that_contains_itself_is_refused(tmp_path: Path) -> None:

@@ -219,13 +219,16 @@ def test_a_network_that_16_bits_change_runs_in_float32(
     assert upscaler.dtype is torch.float32
     assert close(upscaler.batch([pixels(9, 7)])[0], expected(pixels(9, 7)))
     assert "tiny runs in float32: in torch.bfloat16 its golden picture is" in caplog.text
-    assert upscaler.memory_bytes < 2 * ReliableUpscaler(read_checkpoint(weight_file), CPU, exact=True).memory_bytes
+    assert (
+        upscaler.memory_bytes
+        < 2 * ReliableUpscaler(read_checkpoint(weight_file), CPU, dtype=torch.float32).memory_bytes
+    )
 
 
 def test_exact_numbers_can_be_asked_for(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
     assert ReliableUpscaler(read_checkpoint(weight_file), CPU).dtype is torch.bfloat16
-    assert ReliableUpscaler(read_checkpoint(weight_file), CPU, exact=True).dtype is torch.float32
+    assert ReliableUpscaler(read_checkpoint(weight_file), CPU, dtype=torch.float32).dtype is torch.float32
 
 
 def test_the_self_test_refuses_a_golden_picture_of_another_size(weight_file: Path) -> None:

@@ -1,3 +1,4 @@
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,8 +7,9 @@ import numpy
 import pytest
 import torch
 
+from model.checkpoint import reference_output
 from model.device import DeviceMemoryError
-from model.rrdb import RRDBConfig, RRDBNet
+from model.rrdb import MARGIN_PX, PADDING_MODES, RRDBConfig, RRDBNet
 from model.transfer import Pixels
 from model.upscaler import SuspiciousOutputError, Upscaler
 from tests.model.examples import random_net, textured
@@ -17,9 +19,10 @@ CONFIG = RRDBConfig(channels=16, blocks=2, growth=16, scale=4)
 DTYPES = [torch.float32, torch.bfloat16]
 
 
-@pytest.fixture(params=DTYPES, ids=str)
+@pytest.fixture(params=itertools.product(PADDING_MODES, DTYPES), ids=str)
 def upscaler(request: pytest.FixtureRequest) -> Upscaler:
-    return Upscaler(random_net(CONFIG), CPU, request.param)
+    padding_mode, dtype = request.param
+    return Upscaler(random_net(replace(CONFIG, padding_mode=padding_mode)), CPU, dtype)
 
 
 @pytest.fixture
@@ -51,10 +54,19 @@ def test_a_stream_makes_what_a_batch_makes(upscaler: Upscaler) -> None:
     assert largest_difference(streamed, upscaler.batch([picture])[0]) <= 1
 
 
+def test_a_network_that_pads_with_zeros_sees_the_picture_mirrored_around_it() -> None:
+    picture = pixels(11, 13)
+    around = [(MARGIN_PX, MARGIN_PX)] * 2
+    seen = numpy.pad(picture, [(0, 0), *around, (0, 0)], mode="symmetric")
+    cut = slice(4 * MARGIN_PX, -4 * MARGIN_PX)
+    expected = random_net(CONFIG)(torch.from_numpy(seen).permute(0, 3, 1, 2) / 255)[:, :, cut, cut]
+    made = Upscaler(random_net(CONFIG), CPU, torch.float32).upscale(picture)
+    assert largest_difference(made, (expected * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()) <= 1
+
+
 def test_the_network_itself_makes_the_same_pixels(upscaler32: Upscaler) -> None:
     picture = textured(12, 10)
-    upscaled = random_net(CONFIG)(picture[None].float() / 255)[0].mul(255).round().clamp(0, 255)
-    expected = upscaled.permute(1, 2, 0).byte().numpy()
+    expected = reference_output(random_net(CONFIG), picture).permute(1, 2, 0).numpy()
     made = upscaler32.upscale(picture.permute(1, 2, 0)[None].numpy())[0]
     assert largest_difference(made, expected) <= 1
     assert (made != expected).mean() < 0.01  # only where a value lies on the edge between two levels

@@ -157,6 +157,15 @@ def test_a_gan_recipe_goes_on_from_the_weights_that_are_given(pictures: Path, we
     assert 0 < moved < 3e-3  # one step of Adam: the learning rate, and the rounding to float16
 
 
+def test_a_recipe_goes_on_from_published_weights(pictures: Path, tmp_path: Path) -> None:
+    start = random_net(TINY).state_dict()
+    torch.save({"params_ema": start}, tmp_path / "published.pth")
+    started = ("--start", tmp_path / "published.pth", "--steps", 1)
+    assert main(command(tiny_gan_x4, pictures, tmp_path / "run", *started)) == 0
+    trained = read_checkpoint(tmp_path / "run" / "tiny-gan-x4.safetensors").net.state_dict()
+    assert max((trained[name] - weight).abs().max().item() for name, weight in start.items()) < 3e-3
+
+
 def test_a_psnr_recipe_may_go_on_from_weights_too(pictures: Path, weights: Path, tmp_path: Path) -> None:
     assert main(command(tiny_psnr_x4, pictures, tmp_path / "run", "--start", weights, "--steps", 1)) == 0
     start = read_checkpoint(weights).net.state_dict()
@@ -275,7 +284,7 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(
         (["--batch", "-1"], "batch is -1; it must be at least 1"),
         (["--seed", "-1"], "seed is -1; it must not be negative"),
         (["--validation", "absent"], "absent is not a folder; name one with photographs"),
-        (["--start", "absent.safetensors"], "absent.safetensors is not a readable .safetensors file"),
+        (["--start", "absent.safetensors"], "absent.safetensors cannot be read (No such file or directory)"),
         (["--data", "absent"], "absent is not a folder; name one with photographs"),
     ],
 )

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from tests.model.examples import textured
+from tests.tiff_file import Tiff
 from tests.training.photographs import lying, save
 from training.data import READ_ERRORS, DataError, Pair, picture_files, read_pairs, read_picture, read_size
 from training.degrade import crop_to_multiple, shrink_bicubic
@@ -24,7 +25,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a picture")
-    with pytest.raises(DataError, match=r"holds no picture; looked for \.bmp, \.jpeg"):
+    with pytest.raises(DataError, match=r"holds no picture; looked for \.apng, \.avif, \.bmp"):
         picture_files(tmp_path)
 
 
@@ -112,3 +113,67 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     ramp = numpy.array([[0, 128, 257, 32_896, 65_535]], dtype=numpy.uint16)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
     assert read_picture(tmp_path / "ramp.png").tolist() == [[[0, 0, 1, 128, 255]]] * 3
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_a_grey_tiff_is_read_as_the_service_reads_it(photometric: int, bits: int, order: str, tmp_path: Path) -> None:
+    ramp = numpy.linspace(0, 2**bits - 1, 12).astype(numpy.uint16).reshape(3, 4, 1)
+    path = tmp_path / "ramp.tif"
+    for orientation in (1, 6):
+        file = Tiff(bits=bits, photometric=photometric, order=order, fields={274: [orientation]})
+        path.write_bytes(file.file(ramp))
+        shown = numpy.round((2**bits - 1 - ramp if photometric == 0 else ramp) * (255 / (2**bits - 1)))
+        upright = numpy.rot90(shown[..., 0], -1) if orientation == 6 else shown[..., 0]
+        seen = read_picture(path)
+        assert numpy.abs(seen[0].numpy() - upright).max() <= 1
+        assert read_size(path) == tuple(seen.shape[1:])
+
+
+def test_sixteen_bits_of_colour_are_rounded(tmp_path: Path) -> None:
+    levels = numpy.random.default_rng(0).integers(0, 2**16, (5, 6, 3), dtype=numpy.uint16)
+    (tmp_path / "a.tif").write_bytes(Tiff(bits=16).file(levels))
+    seen = read_picture(tmp_path / "a.tif").permute(1, 2, 0).numpy()
+    assert (seen == numpy.round(levels / 257)).all()
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.jpe", "a.JPG", "a.avif", "a.gif", "a.dib"])
+def test_every_suffix_of_a_format_that_is_read_is_found(name: str, tmp_path: Path) -> None:
+    kind = {"jfif": "JPEG", "jpe": "JPEG", "jpg": "JPEG", "dib": "BMP"}.get(name[2:].lower(), name[2:].upper())
+    save(textured(8, 8), tmp_path / name, format=kind)
+    assert picture_files(tmp_path) == [tmp_path / name]
+    assert read_picture(tmp_path / name).shape == (3, 8, 8)
+
+
+def test_a_cut_jpeg_that_was_closed_again_cannot_be_read(tmp_path: Path) -> None:
+    path = save(textured(90, 130), tmp_path / "a.jpg")
+    path.write_bytes(path.read_bytes()[:-1500] + b"\xff\xd9")
+    with pytest.raises(READ_ERRORS, match="pixels are missing"):
+        read_picture(path)
+
+
+def test_a_folder_that_is_named_like_a_picture_is_a_folder(tmp_path: Path) -> None:
+    inner = save(textured(8, 8), tmp_path / "sub.jpg/a.png")
+    assert picture_files(tmp_path) == [inner]
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    inside = save(textured(8, 8), folder / "own/a.png")
+    save(textured(8, 8), tmp_path / "elsewhere/b.png")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(folder / "own")
+    (folder / "own/loop").symlink_to(folder)
+    assert picture_files(folder) == [folder / "linked/b.png", inside]
+
+
+def test_a_linked_file_is_found_and_a_broken_link_is_reported(tmp_path: Path) -> None:
+    save(textured(16, 16), tmp_path / "elsewhere/b.png")
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "a.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "b.png").symlink_to(tmp_path / "elsewhere/b.png")
+    broken, pair = read_pairs(folder, 4)
+    assert isinstance(broken, str)
+    assert isinstance(pair, Pair)

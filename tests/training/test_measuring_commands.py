@@ -1,6 +1,7 @@
 """`python -m training evaluate` and `interpolate`, called in this process."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,35 @@ def test_evaluate_records_the_means_in_each_weight_file(weights: Path, trained_o
         load(path, CPU)
 
 
+def test_published_weights_are_measured_as_they_are(pictures: Path, tmp_path: Path) -> None:
+    torch.save(random_net().state_dict(), tmp_path / "published.pth")
+    assert main(evaluate(pictures, tmp_path / "published.pth")) == 0
+    numbers = json.loads((tmp_path / "tables" / "scores.json").read_text())
+    assert [one["generator"] for one in numbers] == ["bicubic", "published"]
+
+
+def test_published_weights_to_record_in_are_refused_before_anything_is_measured(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(random_net().state_dict(), tmp_path / "published.pth")
+    assert main(evaluate(pictures, tmp_path / "published.pth", more=("--record",))) == 2
+    assert "--record writes into files of ours only; convert" in the_error(capsys)
+    assert not (tmp_path / "tables").exists()
+
+
+def test_results_are_saved_whatever_the_names_of_pictures_and_folders_are(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / os.fsdecode(b"odd \xff")
+    save(textured(64, 64), odd / "picture.png")
+    (odd / "picture.png").rename(odd / os.fsdecode(b"\xfe.png"))
+    assert main(evaluate(odd, weights)) == 0
+    assert "| odd \\udcff | one |" in capsys.readouterr().out
+    assert "| odd \\udcff | one |" in (tmp_path / "tables" / "scores.md").read_text(encoding="utf-8")
+    (numbers, _) = json.loads((tmp_path / "tables" / "scores.json").read_text())
+    assert list(numbers["pictures"]) == ["\udcfe"]
+
+
 def test_weight_files_of_two_scales_are_refused(
     weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,7 +173,7 @@ def test_absent_weights_are_one_line_and_status_2(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(evaluate(pictures, tmp_path / "absent.safetensors")) == 2
-    assert "absent.safetensors is not a readable .safetensors file" in the_error(capsys)
+    assert "absent.safetensors cannot be read (No such file or directory)" in the_error(capsys)
 
 
 def test_an_absent_folder_is_one_line_and_status_2(
@@ -311,6 +341,19 @@ def test_interpolate_writes_a_file_that_can_be_loaded_and_says_how_it_was_made(
     assert checkpoint.card.metrics == {}
     ends = [read_checkpoint(path).net.conv_hr.weight for path in (weights, trained_on)]
     torch.testing.assert_close(checkpoint.net.conv_hr.weight, 0.75 * ends[0] + 0.25 * ends[1])
+
+
+def test_published_weights_are_interpolated(tmp_path: Path) -> None:
+    for name, factor in (("one", 1.0), ("two", 1.02)):
+        net = random_net()
+        for weight in net.parameters():
+            weight.mul_(factor)
+        torch.save({"params": net.state_dict()}, tmp_path / f"{name}.pth")
+    out = tmp_path / "between.safetensors"
+    command = ["interpolate", str(tmp_path / "one.pth"), str(tmp_path / "two.pth"), "--alpha", "0.5", "-o", str(out)]
+    assert main(command) == 0
+    between = read_checkpoint(out).net.conv_last.weight
+    assert torch.allclose(between, 1.01 * random_net().conv_last.weight, atol=1e-6)
 
 
 def test_interpolating_with_an_alpha_out_of_range_is_one_line_and_status_2(

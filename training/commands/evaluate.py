@@ -22,6 +22,7 @@ from training.evaluate import (
     damaged_originals,
     evaluate,
     picture_table,
+    printable,
     save,
     summary_table,
 )
@@ -56,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
     results = list(_measured(options, loaded))
     flat = [flat_scores(name, upscaler, options.flat) for name, upscaler in loaded.items()] if options.flat else []
     tables = [*map(picture_table, results), *([summary_table(results)] if results else [])]
-    print("\n\n".join([*tables, *([flat_table(flat)] if flat else [])]))
-    print("\nwrote " + " and ".join(map(str, save(results, options.out, flat))))
+    saved = " and ".join(map(str, save(results, options.out, flat)))  # before anything else can go wrong
+    print(printable("\n\n".join([*tables, *([flat_table(flat)] if flat else []), f"wrote {saved}"])))
     if options.record:
         for path in options.weights:
             record_metrics(path, _recorded(path.stem, results, flat))
@@ -79,7 +80,7 @@ def _loaded(options: argparse.Namespace) -> dict[str, ReliableUpscaler]:
         raise DataError(f"more than one generator is named {', '.join(twice)}; rename the files")
     loaded = {}
     for path in options.weights:
-        loaded[path.stem], checkpoint = load(path, exact=options.exact)
+        loaded[path.stem], checkpoint = load(path, dtype=torch.float32 if options.exact else None)
         if options.record and checkpoint.format != FORMAT:
             raise DataError(
                 f"{path} is {checkpoint.format}; --record writes into files of our own, see `model convert`"
@@ -103,7 +104,7 @@ def _measured(options: argparse.Namespace, loaded: dict[str, ReliableUpscaler]) 
         else:
             sets = {folder.name: benchmark_pairs(folder, scale)}
         for name, pairs in sets.items():
-            yield from evaluate(name, tqdm(pairs, desc=name, unit="picture", leave=False), generators, lpips)
+            yield from evaluate(name, tqdm(pairs, desc=printable(name), unit="picture", leave=False), generators, lpips)
 
 
 def _recorded(generator: str, results: list[SetScores], flat: list[FlatScores]) -> dict[str, dict[str, float]]:

@@ -4,8 +4,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from model.checkpoint import read_checkpoint, write_checkpoint
+from model.checkpoint import write_checkpoint
 from model.interpolation import interpolate
+from model.reading import read
+from training.evaluate import printable
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -19,7 +21,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Mix two weight files and write the result."""
-    psnr, gan = read_checkpoint(options.psnr), read_checkpoint(options.gan)
+    psnr, gan = read(options.psnr), read(options.gan)
     net = interpolate(psnr, gan, options.alpha)
     card = replace(
         psnr.card,
@@ -28,5 +30,5 @@ def run(options: argparse.Namespace) -> int:
         metrics={},
     )
     write_checkpoint(options.out, net, card, golden_input=psnr.golden_input)
-    print(f"wrote {options.out}")
+    print(printable(f"wrote {options.out}"))
     return 0

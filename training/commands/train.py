@@ -93,7 +93,8 @@ def _chosen(options: argparse.Namespace) -> TrainingConfig:
 
 def _start(path: Path, config: TrainingConfig) -> Checkpoint:
     """Read the weights to begin with; their network may have padded its convolutions by other pixels."""
-    start = read(path)
+    scale = config.generator.scale if config.generator.scale == 3 else None  # the weights themselves do not say it
+    start = read(path, scale=scale)
     if replace(start.net.config, padding_mode=config.generator.padding_mode) != config.generator:
         raise ConfigError(f"{path} is a network of {start.net.config}; {config.recipe} needs {config.generator}")
     return start

@@ -1,0 +1,89 @@
+"""Generators under names that nobody knows: the order and the shapes of their convolutions give them ours.
+
+A state dict lists weights in the order in which a network's parts were made, and every ESRGAN generator is made from
+its input to its output. Only files that keep that order can be read so, which `.safetensors` files do not.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+DEEPEST = 3
+"""Most words in front of the names that can be a wrapping."""
+
+IN_A_BLOCK = 15
+"""Convolutions of a residual-in-residual dense block."""
+
+AROUND_BLOCKS = 4
+"""`conv_first`, `conv_body`, `conv_hr` and `conv_last`."""
+
+MOST_ENLARGEMENTS = 4
+
+Tensors = dict[str, Tensor]
+
+
+def generators_by_shape(tensors: Mapping[str, Tensor]) -> dict[str, Tensors]:
+    """Every generator among some weights, with our names, by what stands in front of its own."""
+    found: dict[str, Tensors] = {}
+    seen: set[frozenset[str]] = set()
+    for prefix in _prefixes(tensors):
+        inside = {name: one for name, one in tensors.items() if name.startswith(prefix)}
+        if (names := frozenset(inside)) not in seen and (renamed := _renamed(inside)):
+            found[prefix] = renamed
+        seen.add(names)
+    return found
+
+
+def convolution_names(blocks: int, enlargements: int) -> Iterator[str]:
+    """Our names of a generator's convolutions, in the order in which it runs them."""
+    yield "conv_first"
+    for block in range(blocks):
+        for rdb in (1, 2, 3):
+            for conv in range(1, 6):
+                yield f"body.{block}.rdb{rdb}.conv{conv}"
+    yield "conv_body"
+    yield from (f"conv_up{step}" for step in range(1, enlargements + 1))
+    yield from ("conv_hr", "conv_last")
+
+
+def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
+    prefixes = dict.fromkeys([""])
+    for name in tensors:
+        words = name.split(".")
+        for depth in range(1, min(DEEPEST, len(words) - 1) + 1):
+            prefixes[".".join(words[:depth]) + "."] = None
+    return list(prefixes)
+
+
+def _renamed(tensors: Tensors) -> Tensors | None:
+    stems = list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))
+    wanted = {f"{stem}.{kind}" for stem in stems for kind in ("weight", "bias")}
+    weights = [tensors.get(f"{stem}.weight") for stem in stems]
+    blocks, enlargements = divmod(len(stems) - AROUND_BLOCKS, IN_A_BLOCK)
+    if blocks < 1 or enlargements > MOST_ENLARGEMENTS or not tensors.keys() <= wanted:
+        return None
+    shapes = [tuple(weight.shape) for weight in weights if weight is not None]
+    if not _is_generator(shapes, blocks, enlargements) or not _counts_up(stems[1 : 1 + IN_A_BLOCK * blocks]):
+        return None
+    ours = dict(zip(stems, convolution_names(blocks, enlargements), strict=True))
+    return {f"{ours[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": one for name, one in tensors.items()}
+
+
+def _is_generator(shapes: Sequence[tuple[int, ...]], blocks: int, enlargements: int) -> bool:
+    """Check that these are the weights of a generator's convolutions, all of them, in their order."""
+    if len(shapes) < 2 or any(len(shape) != 4 for shape in shapes):
+        return False
+    channels, seen, *_ = shapes[0]
+    growth, colours = shapes[1][0], shapes[-1][0]
+    dense = [(growth, channels + step * growth) for step in range(4)] + [(channels, channels + 4 * growth)]
+    rest = [(channels, channels)] * (enlargements + 2)
+    expected = [(channels, seen), *(dense * 3 * blocks), *rest, (colours, channels)]
+    return list(shapes) == [(*both, 3, 3) for both in expected]
+
+
+def _counts_up(stems: Sequence[str]) -> bool:
+    """Check that the numbers in the names of a trunk grow: sorted as texts, block 10 comes before block 2."""
+    numbers = [[int(number) for number in re.findall(r"\d+", stem[:200])] for stem in stems]
+    return all(len(one) != len(other) or one <= other for one, other in pairwise(numbers))

@@ -1,0 +1,96 @@
+"""A BMP whose header says with bit fields where the channels of a pixel lie. Pillow reads the other kinds."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy
+from numpy.typing import NDArray
+
+from model.pictures.errors import Damaged, NotAccepted
+from model.pictures.limits import Limits
+from model.pictures.samples import SLICE_ROWS, Pixels, Samples
+
+BIT_FIELDS, ALPHA_BIT_FIELDS = 3, 6
+"""Kinds of compression, as BMP calls it."""
+
+V3_HEADER_BYTES = 56
+"""The first header that always has a field for alpha."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitFields:
+    """The header of such a file."""
+
+    width: int
+    height: int
+    upside_down: bool
+    """Its rows begin at the top, which is not usual."""
+    bits: int
+    """Bits of a pixel: 16 or 32."""
+    masks: tuple[int, ...]
+    """Where red, green, blue, and alpha if there is any, are in a pixel."""
+    begins: int
+    px_per_m: tuple[int, int]
+
+
+def bit_fields(file: bytes, limits: Limits) -> BitFields:
+    """Read the header.
+
+    Raises:
+        NotAccepted: it is a BMP of yet another kind.
+        OverLimit: more than the limits allow.
+        Damaged: it is truncated.
+    """
+    if len(file) < 70:
+        raise Damaged(f"the BMP file is truncated: it ends at byte {len(file)}, in its header")
+    (begins,) = struct.unpack_from("<I", file, 10)
+    header_bytes, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", file, 14)
+    if header_bytes < 40 or bits not in (16, 32) or compression not in (BIT_FIELDS, ALPHA_BIT_FIELDS):
+        raise NotAccepted("a BMP of this rare kind is not accepted; save it as an ordinary one or as PNG")
+    has_alpha = compression == ALPHA_BIT_FIELDS or header_bytes >= V3_HEADER_BYTES
+    masks = struct.unpack_from("<4I", file, 54)
+    limits.check_size(width, abs(height), len(file))
+    row_bytes = -(-width * bits // 32) * 4
+    if width < 1 or not height or begins + row_bytes * abs(height) > len(file):
+        raise Damaged(f"the BMP file is truncated or corrupt: {width} x {height} px are not in it")
+    return BitFields(
+        width=width,
+        height=abs(height),
+        upside_down=height < 0,
+        bits=bits,
+        masks=masks if has_alpha and masks[3] else masks[:3],
+        begins=begins,
+        px_per_m=struct.unpack_from("<ii", file, 38),
+    )
+
+
+def has_bit_fields(file: bytes) -> bool:
+    """Tell if a BMP is of this kind."""
+    header_bytes, _, _, _, bits, compression = struct.unpack_from("<IiiHHI", file.ljust(34, b"\0"), 14)
+    return header_bytes >= 40 and compression in (BIT_FIELDS, ALPHA_BIT_FIELDS) and bits in (16, 32)
+
+
+def samples_of(file: bytes, found: BitFields) -> Samples:
+    """The samples, of 8 bits. An alpha field in which nothing is set is one that the writer has left empty."""
+    kind = numpy.dtype("<u2" if found.bits == 16 else "<u4")
+    row_px = -(-found.width * found.bits // 32) * 32 // found.bits
+    stored = numpy.frombuffer(file, kind, found.height * row_px, found.begins).reshape(found.height, row_px)
+    rows = stored[:: 1 if found.upside_down else -1, : found.width]
+    pixels = numpy.empty((found.height, found.width, len(found.masks)), numpy.uint8)
+    for top in range(0, found.height, SLICE_ROWS):
+        some = slice(top, top + SLICE_ROWS)
+        for channel, mask in enumerate(found.masks):
+            pixels[some, :, channel] = _levels(rows[some], mask)
+    alpha = pixels[..., 3] if len(found.masks) == 4 and pixels[..., 3].any() else None
+    return Samples(colour=pixels[..., :3], alpha=alpha, grey=False)
+
+
+def _levels(rows: NDArray[numpy.unsignedinteger], mask: int) -> Pixels:
+    """The channel that a mask cuts out, in 8 bits."""
+    if not mask:
+        return numpy.zeros(rows.shape, numpy.uint8)
+    shift = (mask & -mask).bit_length() - 1
+    most = mask >> shift
+    levels = ((rows & numpy.array(mask, rows.dtype)) >> numpy.array(shift, rows.dtype)).astype(numpy.uint64)
+    scaled: Pixels = ((levels * 255 + most // 2) // most).astype(numpy.uint8)
+    return scaled

@@ -1,0 +1,124 @@
+"""The structure of a file around its pixels: its format, and what must be refused before a decoder opens it."""
+
+import itertools
+import struct
+from collections.abc import Iterator
+
+from model.pictures import jpeg
+from model.pictures.errors import Damaged
+from model.pictures.limits import Limits
+from model.pictures.png_structure import PNG_SIGNATURE
+
+BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))
+
+
+def known_format(upload: bytes) -> str | None:
+    """The format by its signature, in Pillow's name; None for what is not accepted, or not for certain."""
+    signatures = (("PNG", PNG_SIGNATURE), ("JPEG", b"\xff\xd8\xff"), ("GIF", b"GIF87a"), ("GIF", b"GIF89a"))
+    for name, signature in signatures:
+        if upload.startswith(signature):
+            return name
+    if upload[:4] == b"RIFF" and upload[8:12] == b"WEBP":
+        return "WEBP"
+    if upload[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    if upload[:2] == b"BM" and upload[14:18] in BMP_HEADERS:
+        return "BMP"
+    brands = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys((b"heic", b"heix", b"heim", b"heis"), "HEIF")
+    return brands.get(upload[8:12]) if upload[4:8] == b"ftyp" else None
+
+
+def check_before_opening(upload: bytes, limits: Limits) -> None:
+    """Refuse what costs too much, or ends the process, as soon as a decoder looks at the header.
+
+    Raises:
+        OverLimit, Damaged, NotAccepted: see below.
+    """
+    if upload.startswith(b"GIF8"):
+        _check_gif_size(upload, limits)
+    elif upload.startswith(b"\xff\xd8"):
+        jpeg.check_kind(upload)
+    elif upload[4:8] == b"ftyp":
+        _check_item_names(upload)
+
+
+def _check_item_names(upload: bytes) -> None:
+    """Refuse a HEIC with an item whose kind is not text: pi-heif 1.4 ends the process over it."""
+    for kind, start, end in _boxes(upload, 0, len(upload)):
+        if kind != b"meta":
+            continue
+        for inner, inner_start, inner_end in _boxes(upload, start + 4, end):
+            if inner == b"iinf":
+                first = inner_start + (6 if upload[inner_start : inner_start + 1] == b"\0" else 8)
+                for item, item_start, item_end in _boxes(upload, first, inner_end):
+                    if item == b"infe":
+                        _check_item(upload[item_start:item_end], item_start)
+
+
+def _check_item(item: bytes, place: int) -> None:
+    said = item[8 if item[:1] == b"\2" else 10 :]  # after version, number and protection
+    kind, (_, *rest) = said[:4], said[4:].split(b"\0")
+    try:
+        b"".join((kind, *rest)).decode()
+    except UnicodeDecodeError as error:
+        raise Damaged(f"the HEIC file is corrupt: the kind of its item at byte {place} is no text") from error
+
+
+def _boxes(upload: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each box between two places of an ISO media file, and where its content begins and ends."""
+    while place + 8 <= end:
+        size, kind = struct.unpack_from(">I4s", upload, place)
+        head = 16 if size == 1 else 8
+        if size == 1:
+            size = int.from_bytes(upload[place + 8 : place + 16])
+        if not head <= size <= end - place:
+            size = end - place
+        yield kind, place + head, place + size
+        place += size
+
+
+def gif_frames(upload: bytes, limits: Limits) -> int:
+    """Number of frames of a GIF, up to where its end is missing.
+
+    Raises:
+        OverLimit: more than the limits allow.
+    """
+    frames = 0
+    for _ in _gif_frames(upload):
+        frames = limits.check_frames(frames + 1)
+    return max(1, frames)
+
+
+def _check_gif_size(upload: bytes, limits: Limits) -> None:
+    """Refuse a GIF that is too large, or whose first frame is: Pillow makes room for it when it opens the file."""
+    if len(upload) < 10:
+        return
+    width, height = struct.unpack_from("<HH", upload, 6)
+    for place in itertools.islice(_gif_frames(upload), 1):
+        left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
+        width, height = max(width, left + across), max(height, top + down)
+    limits.check_size(width, height, len(upload))
+
+
+def _gif_frames(upload: bytes) -> Iterator[int]:
+    """Where the frames of a GIF begin."""
+    try:
+        place = 13 + _colour_table_bytes(upload[10])
+        while (kind := upload[place]) != 0x3B:
+            if kind == 0x2C:
+                after = place + 10 + _colour_table_bytes(upload[place + 9])
+                yield place
+                place = after + 1
+            elif kind == 0x21:
+                place += 2
+            else:
+                return
+            while size := upload[place]:
+                place += 1 + size
+            place += 1
+    except IndexError:
+        return
+
+
+def _colour_table_bytes(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0

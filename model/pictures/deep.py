@@ -1,0 +1,113 @@
+"""Pixels that Pillow would cut down or misread: more than 8 bits in PNG, AVIF and HEIC, a PNG's transparent colour.
+
+libvips, and pi-heif for HEIC, get the file only after its size has been checked, and are given the format.
+"""
+
+import io
+import re
+
+import numpy
+import pi_heif
+import pyvips
+
+from model.pictures.errors import Damaged, NotAccepted, PictureError
+from model.pictures.limits import Limits
+from model.pictures.samples import NO_RANGE, Pixels, Samples, of_channels
+
+NOT_KNOWN = re.compile(
+    r"not supported|unsupported|not a whole number|out of range|not \d bands|not (been built in|configured)"
+)
+"""In the text of libvips or libheif where it does not know a kind of file, which is not the file's fault."""
+
+LOADERS = {
+    "PNG": pyvips.Image.pngload_buffer,
+    "AVIF": pyvips.Image.heifload_buffer,
+}
+
+
+class Unsupported(Exception):
+    """Pillow reads this kind of file, with 8 bits, and libvips does not read it."""
+
+
+def bits_of_avif(upload: bytes) -> int:
+    """Bits of a sample, from the header.
+
+    Raises:
+        pyvips.Error: it is broken.
+    """
+    return int(pyvips.Image.heifload_buffer(upload).get("bits-per-sample"))
+
+
+def rare_avif_size(upload: bytes, limits: Limits) -> tuple[int, int, int, bool]:
+    """Height, width, bits and transparency of an AVIF that Pillow does not know; decodes nothing.
+
+    Raises:
+        NotAccepted, OverLimit: libvips does not know it either, or more than the limits allow.
+        pyvips.Error: it is broken.
+    """
+    image = _loaded(upload, "AVIF")
+    limits.check_size(image.width, image.height, len(upload))
+    return image.height, image.width, 16 if image.format == "ushort" else 8, bool(image.hasalpha())
+
+
+def _loaded(upload: bytes, file_format: str) -> pyvips.Image:
+    image = LOADERS[file_format](upload, access="sequential", fail_on="error")
+    if image.format not in ("uchar", "ushort"):
+        raise NotAccepted(f"{NO_RANGE} (these are of the kind {image.format})")
+    return image
+
+
+def refusal(file_format: str, error: Exception) -> PictureError:
+    """Why a file is not accepted over whose pixels a decoder has tripped: of a rare kind, or broken."""
+    for line in str(error).splitlines():
+        if NOT_KNOWN.search(line):
+            return NotAccepted(
+                f"a {file_format} of this rare kind is not accepted ({line.strip()[:200]}); save it as PNG"
+            )
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return Damaged(f"the {file_format} file is truncated or corrupt ({reason})")
+
+
+def samples(upload: bytes, file_format: str) -> Samples:
+    """The pixels of a PNG as stored, or those of an AVIF or HEIC upright, in their full depth.
+
+    Raises:
+        Unsupported: see there.
+        NotAccepted: they are of a kind that has no fixed range.
+        pyvips.Error, Exception: the file is broken.
+    """
+    if file_format == "HEIF":
+        return of_channels(_of_heic(upload), upright=True)
+    try:
+        image = _loaded(upload, file_format)
+        pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
+    except pyvips.Error as error:
+        if NOT_KNOWN.search(str(error)):
+            raise Unsupported from error
+        raise
+    upright = file_format == "AVIF"
+    if upright and pixels.dtype == numpy.uint16:
+        pixels = _from_upper_bits(pixels, int(image.get("bits-per-sample")))
+    return of_channels(pixels, upright=upright)
+
+
+def _of_heic(upload: bytes) -> Pixels:
+    """Samples (H, W, C) of 16 bits.
+
+    Raises:
+        Unsupported: its colour is multiplied by alpha.
+    """
+    file = pi_heif.open_heif(io.BytesIO(upload), convert_hdr_to_8bit=False)
+    image = file[file.primary_index]
+    if image.mode.startswith("RGBa"):
+        raise Unsupported
+    pixels = numpy.array(image)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return _from_upper_bits(pixels, int(image.info["bit_depth"])) if pixels.dtype == numpy.uint16 else pixels
+
+
+def _from_upper_bits(pixels: Pixels, bits: int) -> Pixels:
+    """Stretch 10 or 12 bits, kept in the upper ones of 16, to 16 bits, so that white is white."""
+    levels = (pixels >> (16 - bits)).astype(numpy.uint32)
+    whole: Pixels = ((levels * 65535 + (2 ** (bits - 1) - 1)) // (2**bits - 1)).astype(numpy.uint16)
+    return whole

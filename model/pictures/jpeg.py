@@ -1,0 +1,131 @@
+"""JPEG: its markers, read without decoding, and its pixels, which are refused where some are missing."""
+
+import re
+import threading
+from collections.abc import Iterator
+
+import pyvips
+from PIL import Image
+
+from model.pictures.colour import of_image
+from model.pictures.errors import Damaged, NotAccepted, OverLimit
+from model.pictures.samples import Pixels, Samples, of_channels
+
+MOST_SCANS = 100
+"""A progressive JPEG has about ten. Each one costs a pass over the whole picture, however few bytes it has."""
+
+MOST_SEGMENTS = 20_000
+"""The most segments in a file: real ones have up to some hundreds."""
+
+MOST_FILL_BYTES = 1000
+"""The most between two segments of the header: Pillow takes them one by one."""
+
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+"""Markers of a frame: sequential and progressive, with Huffman's or arithmetic codes."""
+
+START, END, SCAN, ALONE = 0xD8, 0xD9, 0xDA, 0x01
+"""Markers. The last one is followed by no segment, like the first two."""
+
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
+"""In data of pixels a 0 or a restart marker follows each 255."""
+
+MISSING_PIXELS = re.compile(
+    r"VipsJpeg: .*(premature end of data|instead of RST|before marker 0xd[0-7]|bad Huffman code|bad arithmetic code)",
+    re.IGNORECASE,
+)
+"""Warnings of libjpeg about pixels that it made up. Its other warnings are about writers, not pixels."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""libvips keeps one list of warnings for all threads: a picture must not be judged by those of another."""
+
+
+def _segments(file: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, beginning and end of each segment of the first picture; what lies behind its end does not count."""
+    place, number = 2, 0
+    while found := MARKER.search(file, place):
+        if (number := number + 1) > MOST_SEGMENTS:
+            raise OverLimit(f"the JPEG has more than {MOST_SEGMENTS} segments, which is the limit; save it again")
+        marker, begins = found[1][0], found.end()
+        if marker == END:
+            return
+        if marker in (START, ALONE):
+            place = begins
+            continue
+        place = begins + max(2, int.from_bytes(file[begins : begins + 2]))
+        yield marker, begins + 2, place
+
+
+def check_kind(file: bytes) -> None:
+    """Refuse the kinds of JPEG that hardly any decoder reads.
+
+    Raises:
+        NotAccepted: it is one.
+        Damaged: no header is found where one should be.
+    """
+    expected = 2
+    for marker, begins, end in _segments(file):
+        if begins - expected > MOST_FILL_BYTES:
+            break
+        if marker in FRAMES:
+            _check_frame(marker, file[begins : begins + 3])
+            return
+        expected = end
+    raise Damaged(f"the header of the JPEG file is truncated or corrupt: there is no frame behind byte {expected}")
+
+
+def _check_frame(marker: int, header: bytes) -> None:
+    if marker not in READABLE_FRAMES:
+        raise NotAccepted("a lossless or hierarchical JPEG is not accepted; save it as an ordinary one")
+    if len(header) < 3:
+        return  # a decoder says where it ends
+    if header[0] != 8:
+        raise NotAccepted(f"a JPEG of {header[0]} bits is not accepted; save it with 8, or as PNG")
+    if header[1:] == b"\0\0":
+        raise NotAccepted("a JPEG that tells its height only behind its pixels (DNL) is not accepted; save it again")
+
+
+def check_scans(file: bytes) -> None:
+    """Refuse a JPEG that would be decoded over and over.
+
+    Raises:
+        OverLimit: more than `MOST_SCANS`.
+    """
+    scans = sum(marker == SCAN for marker, _, _ in _segments(file))
+    if scans > MOST_SCANS:
+        raise OverLimit(f"the JPEG has {scans} scans; the limit is {MOST_SCANS}; save it as a baseline JPEG")
+
+
+def samples_of(file: bytes, image: Image.Image) -> Samples:
+    """The pixels of the first picture of a JPEG.
+
+    Pillow hides what libjpeg warns of, so libvips decodes, which gets the same pixels from libjpeg. Pillow decodes what
+    libvips does not, and CMYK.
+
+    Args:
+        image: the file, opened by Pillow.
+
+    Raises:
+        Damaged: some pixels are missing.
+        Exception: the file is broken otherwise.
+    """
+    pixels, warnings = _with_warnings(file)
+    if found := MISSING_PIXELS.search(warnings):
+        raise Damaged(f"the JPEG file is truncated or corrupt: some of its pixels are missing ({found[1]})")
+    shape = (image.height, image.width, {"L": 1, "RGB": 3}.get(image.mode))
+    if pixels is not None and pixels.shape == shape:
+        return of_channels(pixels)
+    image.load()
+    return of_image(image)
+
+
+def _with_warnings(file: bytes) -> tuple[Pixels | None, str]:
+    """The samples (H, W, C), None where libvips does not read them, and the first warning of libjpeg."""
+    with _ONE_AT_A_TIME:
+        pyvips.vips_lib.vips_error_clear()
+        try:
+            seen = pyvips.Image.jpegload_buffer(file, access="sequential", fail_on="error")
+            pixels = seen.numpy().reshape(seen.height, seen.width, seen.bands)
+        except pyvips.Error as error:
+            return None, str(error)
+        return pixels, pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()).decode(errors="replace")

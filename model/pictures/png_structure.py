@@ -1,0 +1,166 @@
+"""The chunks of a PNG, walked over before a decoder sees them: all must be whole, and it sees only those it needs."""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from model.pictures.errors import Damaged, NotAccepted
+from model.pictures.limits import Limits
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""Bits of a sample, by colour type."""
+
+TRANSPARENT_COLOUR_BYTES = {0: 2, 2: 6}
+"""Size of a chunk tRNS, by colour type; it may have any size for a palette."""
+
+TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+ORIENTING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+"""Beginnings of texts that may hold the orientation: XMP, and EXIF as ImageMagick writes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PngHeader:
+    """The fields that decide how the pixels of a PNG are read."""
+
+    bits: int
+    colour_type: int
+    has_transparent_colour: bool
+    frames: int
+    still: bytes
+    """The file without what animates it and without chunks that nobody reads: a fault in there costs nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """A piece of the file."""
+
+    kind: bytes
+    place: int
+    body: memoryview
+    sound: bool
+    """Its checksum is right."""
+
+    @property
+    def end(self) -> int:
+        """Where the next one begins."""
+        return self.place + 12 + len(self.body)
+
+
+Keeps = Callable[[Chunk, int], bool]
+"""A function of an optional chunk and the colour type: true if somebody reads the chunk."""
+
+
+def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = True) -> PngHeader:
+    """Walk over the chunks of a PNG.
+
+    Args:
+        keeps: chooses the optional chunks to keep; those that the pixels need are always kept.
+        whole: check the pixels' checksums, too, which takes time.
+
+    Raises:
+        NotAccepted: it is one that only Apple's devices read.
+        Damaged: a chunk that is needed is truncated, missing or damaged.
+        OverLimit: a chunk that is read and holds no pixels is larger than the limits allow.
+    """
+    kinds: set[bytes] = set()
+    dropped: list[tuple[int, int]] = []
+    frames, bits, colour_type, before = 0, 0, 0, b""
+    for chunk in _chunks(upload, whole):
+        if chunk.kind == b"IHDR":
+            width, height, bits, colour_type = _picture(chunk.body)
+            limits.check_size(width, height, len(upload))
+        elif chunk.kind == b"CgBI" and not kinds:
+            raise NotAccepted("a PNG as Xcode makes it for iOS (CgBI) is not accepted; send the original PNG")
+        elif not kinds:
+            raise Damaged("the PNG file begins with another chunk than IHDR")
+        if chunk.kind == b"IDAT" != before and b"IDAT" in kinds:
+            raise Damaged(f"the PNG file is corrupt: a chunk {_name(before)} lies between its chunks IDAT")
+        before = chunk.kind
+        if chunk.kind == b"fcTL":
+            frames = limits.check_frames(frames + 1)
+        if _is_critical(chunk.kind) or _is_shown(chunk, colour_type, keeps):
+            kinds.add(chunk.kind)
+            if chunk.kind != b"IDAT":
+                limits.check_metadata(f"the PNG's chunk {_name(chunk.kind)} at byte {chunk.place}", len(chunk.body))
+        else:
+            dropped.append((chunk.place, chunk.end))
+    for needed in (b"IHDR", b"IDAT"):
+        if needed not in kinds:
+            raise Damaged(f"the PNG file has no chunk {_name(needed)}")
+    if colour_type == 3 and b"PLTE" not in kinds:
+        raise Damaged("the PNG file has pixels of a palette, and no chunk PLTE")
+    return PngHeader(
+        bits=bits,
+        colour_type=colour_type,
+        has_transparent_colour=b"tRNS" in kinds and colour_type != 3,
+        frames=max(1, frames),
+        still=_without(upload, dropped),
+    )
+
+
+def keeps_orientation(chunk: Chunk, colour_type: int) -> bool:
+    """Tell if an optional chunk may hold the orientation: EXIF, or XMP."""
+    return chunk.kind == b"eXIf" or (chunk.kind in TEXTS and bytes(chunk.body[:81]).startswith(ORIENTING_TEXTS))
+
+
+def _is_critical(kind: bytes) -> bool:
+    return not kind[0] & 0x20
+
+
+def _is_shown(chunk: Chunk, colour_type: int, keeps: Keeps) -> bool:
+    """Tell if a decoder gets to see an optional chunk."""
+    if chunk.kind == b"tRNS":
+        return colour_type == 3 or TRANSPARENT_COLOUR_BYTES.get(colour_type) == len(chunk.body)
+    return chunk.sound and keeps(chunk, colour_type)
+
+
+def _without(upload: bytes, parts: Sequence[tuple[int, int]]) -> bytes:
+    if not parts:
+        return upload
+    ends, starts = [0, *(end for _, end in parts)], [*(start for start, _ in parts), len(upload)]
+    return b"".join(upload[end:start] for end, start in zip(ends, starts, strict=True))
+
+
+def _chunks(upload: bytes, whole: bool) -> Iterator[Chunk]:
+    view, place = memoryview(upload), len(PNG_SIGNATURE)
+    while True:
+        if place + 12 > len(view):
+            raise Damaged(f"the PNG file is truncated: it ends at byte {len(view)}, before its chunk IEND")
+        size, kind = struct.unpack(">I4s", view[place : place + 8])
+        body, end = view[place + 8 : place + 8 + size], place + 12 + size
+        if end > len(view):
+            raise Damaged(
+                f"the PNG file is truncated: its chunk {_name(kind)} at byte {place} has {size} bytes, "
+                f"and the file ends at byte {len(view)}"
+            )
+        sound = (kind == b"IDAT" and not whole) or _checksum(view, end) == zlib.crc32(body, zlib.crc32(kind))
+        if not sound and (_is_critical(kind) or kind == b"tRNS"):
+            raise Damaged(f"the PNG file is corrupt: its chunk {_name(kind)} at byte {place} fails its checksum")
+        if kind == b"IEND":
+            return
+        yield Chunk(kind=kind, place=place, body=body, sound=sound)
+        place = end
+
+
+def _checksum(view: memoryview, end: int) -> int:
+    return int.from_bytes(view[end - 4 : end])
+
+
+def _picture(header: memoryview) -> tuple[int, int, int, int]:
+    """Width, height, bits and colour type."""
+    if len(header) != 13:
+        raise Damaged(f"the PNG file is corrupt: its chunk IHDR has {len(header)} bytes, not 13")
+    width, height, bits, colour_type, compression, filtering, interlacing = struct.unpack(">IIBBBBB", header)
+    if not (0 < width < 2**31 and 0 < height < 2**31):
+        raise Damaged(f"the PNG file is corrupt: it says that it has {width} x {height} px")
+    if bits not in PNG_DEPTHS.get(colour_type, ()):
+        raise Damaged(f"the PNG file is corrupt: there is no colour type {colour_type} with {bits} bits")
+    if compression or filtering or interlacing > 1:
+        raise Damaged("the PNG file is corrupt: it names a compression, filter or interlacing that does not exist")
+    return width, height, bits, colour_type
+
+
+def _name(kind: bytes) -> str:
+    return repr(kind.decode("latin-1"))[1:-1]

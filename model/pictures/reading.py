@@ -1,0 +1,281 @@
+"""Bytes of a file -> samples. The content tells the format, never the name; limits are checked before decoding."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
+import pyvips
+from pi_heif import register_heif_opener
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from model.pictures import bmp, colour, container, deep, jpeg, png_structure, tiff
+from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
+from model.pictures.limits import Limits
+from model.pictures.png_structure import Keeps, keeps_orientation
+from model.pictures.samples import UPRIGHT, Samples
+from model.pictures.tiff_directory import TiffFile
+from model.pictures.tiff_layout import Layout, layout_of
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+"""The formats that are accepted, in Pillow's names. Of a JPEG with further pictures (MPO) the first one is taken."""
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif"}
+    | {".avif", ".heic", ".heif", ".hif"}
+)
+"""Names of their files end in one of these, in either case."""
+
+_PNG_EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
+"""Where a PNG keeps its orientation, in Pillow's names."""
+
+
+@cache
+def prepare_decoders() -> None:
+    """Set up what is global in the libraries."""
+    register_heif_opener()
+    Image.MAX_IMAGE_PIXELS = None  # the limits say how many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """The size and depth of a picture, known before anything is decoded."""
+
+    planes: int
+    """Most that the picture may have: two where it may be transparent."""
+    height: int
+    width: int
+    """Both as stored, not upright."""
+    bits: int
+    """Bits of a channel: 8 or 16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePicture:
+    """The first picture of a file."""
+
+    samples: Samples
+    orientation: int
+    """EXIF's, 1 to 8: how the samples have to be turned."""
+    frames: int
+    """Pictures in the file."""
+    image: Image.Image
+    """Its profile, EXIF, XMP and resolution, as Pillow holds them. The pixels mean nothing."""
+
+
+def read_header(file: bytes, limits: Limits) -> Header:
+    """Look at the header of a file.
+
+    Raises:
+        NotAccepted: not one of `FORMATS`, or of a kind that is not read.
+        OverLimit: more than the limits allow.
+        Damaged: the header is corrupt.
+    """
+    known = container.known_format(file)
+    with _blaming(known):
+        if known == "TIFF":
+            return _tiff_header(_tiff_layout(file, limits))
+        if known == "BMP" and bmp.has_bit_fields(file):
+            fields = bmp.bit_fields(file, limits)
+            return Header(planes=1 + (len(fields.masks) == 4), height=fields.height, width=fields.width, bits=8)
+        try:
+            opened = _opened(file, known, limits, keeps_orientation, whole=False)
+        except _RareAvif:
+            height, width, bits, transparent = deep.rare_avif_size(file, limits)
+            return Header(planes=1 + transparent, height=height, width=width, bits=bits)
+        image, png = opened.image, opened.png
+        transparent = image.has_transparency_data or (png is not None and png.has_transparent_colour)
+        bits = 16 if _bits(opened) > 8 else 8
+        return Header(planes=1 + transparent, height=image.height, width=image.width, bits=bits)
+
+
+def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FilePicture:
+    """Decode the first picture of a file.
+
+    Args:
+        keeps: chooses the optional chunks of a PNG to keep in `FilePicture.image`.
+
+    Raises:
+        NotAccepted: not one of `FORMATS`, or of a kind that is not read.
+        OverLimit: more than the limits allow, which the header tells.
+        Damaged: truncated or corrupt.
+    """
+    known = container.known_format(file)
+    with _blaming(known):
+        if known == "TIFF":
+            return _read_tiff(_tiff_layout(file, limits))
+        if known == "BMP" and bmp.has_bit_fields(file):
+            return _read_bit_fields(file, limits)
+        try:
+            opened = _opened(file, known, limits, keeps)
+        except _RareAvif:
+            return _read_rare_avif(file, limits)
+        frames = _frames(opened, limits)
+        samples = _samples(opened)
+        orientation = UPRIGHT if samples.upright else _orientation_of(opened.image)
+        return FilePicture(samples=samples, orientation=orientation, frames=frames, image=opened.image)
+
+
+def read_size(path: Path, limits: Limits) -> tuple[int, int]:
+    """Height and width of a picture, upright, from the header of its file alone.
+
+    Raises:
+        Exception: it is not the header of a picture.
+    """
+    prepare_decoders()
+    with path.open("rb") as file:
+        head = file.read(32)
+        if container.known_format(head) == "TIFF":
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+                layout = _tiff_layout(content, limits)
+                return _upright_size(layout.width, layout.height, layout.orientation)
+    if head.startswith(b"BM"):  # small headers, and kinds that Pillow does not open
+        header = read_header(path.read_bytes(), limits)
+        return header.height, header.width
+    with Image.open(path, formats=FORMATS) as image:
+        width, height = image.size
+        limits.check_size(width, height, path.stat().st_size)
+        if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
+            return height, width  # Pillow would decode all of it to look for EXIF behind the pixels
+        return _upright_size(width, height, _orientation_of(image))
+
+
+def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+@contextmanager
+def _blaming(known: str | None) -> Iterator[None]:
+    """Whatever a decoder trips over is the file's fault."""
+    prepare_decoders()
+    try:
+        yield
+    except PictureError:
+        raise
+    except Exception as error:
+        raise deep.refusal(known or "picture", error) from error
+
+
+def _tiff_layout(file: bytes | mmap, limits: Limits) -> Layout:
+    layout = layout_of(TiffFile(file), limits)
+    tiff.check_accepted(layout)
+    return layout
+
+
+def _tiff_header(layout: Layout) -> Header:
+    bits = 16 if layout.bits > 8 else 8
+    return Header(planes=1 + (layout.alpha is not None), height=layout.height, width=layout.width, bits=bits)
+
+
+def _read_tiff(layout: Layout) -> FilePicture:
+    samples, image = tiff.read(layout)
+    return FilePicture(samples=samples, orientation=layout.orientation, frames=layout.frames, image=image)
+
+
+def _read_bit_fields(file: bytes, limits: Limits) -> FilePicture:
+    fields = bmp.bit_fields(file, limits)
+    said = Image.new("1", (1, 1))
+    said.info["dpi"] = tuple(per_m * 0.0254 for per_m in fields.px_per_m)
+    return FilePicture(samples=bmp.samples_of(file, fields), orientation=UPRIGHT, frames=1, image=said)
+
+
+class _RareAvif(Exception):
+    """Pillow does not know this AVIF, but libvips may."""
+
+
+def _read_rare_avif(file: bytes, limits: Limits) -> FilePicture:
+    deep.rare_avif_size(file, limits)
+    try:
+        samples = deep.samples(file, "AVIF")
+    except deep.Unsupported as error:
+        raise NotAccepted("an AVIF of this rare kind is not accepted; save it as PNG") from error
+    corner = pyvips.Image.heifload_buffer(file).crop(0, 0, 1, 1).pngsave_buffer()
+    image = Image.open(io.BytesIO(corner), formats=("PNG",))
+    return FilePicture(samples=samples, orientation=UPRIGHT, frames=1, image=image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """A file whose header was read, and that is no larger than it may be."""
+
+    content: bytes
+    image: Image.Image
+    png: png_structure.PngHeader | None
+
+
+def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, whole: bool = True) -> _File:
+    """The opened file.
+
+    Args:
+        whole: check a PNG's checksums of pixels, too.
+    """
+    container.check_before_opening(file, limits)
+    png = png_structure.png_header(file, limits, keeps, whole=whole) if known == "PNG" else None
+    content = png.still if png else file
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        if known == "AVIF":
+            raise _RareAvif from error
+        if known:
+            raise Damaged(f"the header of the {known} file is truncated or corrupt") from error
+        accepted = ", ".join(FORMATS)
+        raise NotAccepted(f"the file is not a picture in a known format; accepted are {accepted}") from error
+    except Exception as error:  # whatever a decoder trips over is the file's fault
+        if known == "AVIF":
+            raise _RareAvif from error
+        if "MAX_TEXT_CHUNK" in str(error):
+            raise OverLimit("a compressed text or profile in the PNG is far too large; save it without") from error
+        raise Damaged(f"the header of the {known or 'picture'} is corrupt ({_one_line(error)})") from error
+    limits.check_size(image.width, image.height, len(file))
+    return _File(content=content, image=image, png=png)
+
+
+def _frames(file: _File, limits: Limits) -> int:
+    if file.png:
+        return file.png.frames
+    if file.image.format in ("JPEG", "MPO"):
+        jpeg.check_scans(file.content)
+        return 1
+    if file.image.format == "GIF":
+        return container.gif_frames(file.content, limits)
+    return limits.check_frames(getattr(file.image, "n_frames", 1))
+
+
+def _samples(file: _File) -> Samples:
+    image = file.image
+    if image.format in ("JPEG", "MPO"):
+        return jpeg.samples_of(file.content, image)
+    image.load()
+    needs_depth = _bits(file) > 8 and not image.mode.startswith("I")
+    if needs_depth or (file.png and file.png.has_transparent_colour):
+        with suppress(deep.Unsupported):
+            return deep.samples(file.content, image.format or "")
+    return colour.of_image(image)
+
+
+def _bits(file: _File) -> int:
+    """Bits of a channel in the file; 8 for what we take at no more."""
+    if file.png:
+        return file.png.bits
+    if file.image.format == "AVIF":
+        return deep.bits_of_avif(file.content)
+    if file.image.format == "HEIF":
+        return int(file.image.info["bit_depth"])
+    return 8
+
+
+def _orientation_of(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1, which is upright, where the file says nothing sensible."""
+    try:
+        said = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    except Exception:
+        return UPRIGHT  # whatever Pillow trips over in a broken tag: the picture itself is sound
+    return said if isinstance(said, int) and 1 <= said <= 8 else UPRIGHT
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,232 @@
+"""The samples of a TIFF. Its layout says what they mean; decoders only unpack bytes.
+
+Grey, RGB, CMYK and Lab in codecs that pack bytes are unpacked by Pillow as if each row were a row of grey bytes, and
+cut into samples here. So one piece of code serves every depth, byte order and number of channels. Palettes, YCbCr, JPEG
+and fax, whose codecs need to know the colour, are left to Pillow, or to libvips where Pillow lacks the codec.
+"""
+
+import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy
+import pyvips
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from model.pictures import tiff_layout as tags
+from model.pictures.colour import in_srgb, lab_in_srgb, of_image
+from model.pictures.errors import NotAccepted
+from model.pictures.samples import SLICE_ROWS, Pixels, Samples, divide_by_alpha, most
+from model.pictures.tiff_layout import CIELAB, GREY, ICCLAB, LAB, MIN_IS_WHITE, RGB, SEPARATED, YCBCR, Layout
+
+BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
+"""Compressions that know nothing of samples: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
+
+PREDICTING_CODECS = BYTE_CODECS - {1, 32773}
+
+MOST_CHANNELS = 8
+"""The most channels in one plane, so that extra ones cost little memory."""
+
+ROW_FIELDS = frozenset({tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.PREDICTOR, 320, 529, 530, 531, 532})
+"""Fields that rows of grey bytes do not have."""
+
+
+def is_unpacked_here(layout: Layout) -> bool:
+    """Tell if the samples are cut out of rows of bytes, not decoded by a library that knows their colour."""
+    return layout.compression in BYTE_CODECS and layout.photometric in (*GREY, RGB, SEPARATED, *LAB)
+
+
+def check_accepted(layout: Layout) -> None:
+    """Refuse the combinations that no code here reads.
+
+    Raises:
+        NotAccepted: it is one.
+    """
+    if not is_unpacked_here(layout):
+        if layout.bits > 8:
+            raise NotAccepted(_rare(layout, f"{layout.bits} bits in compression {layout.compression}"))
+        if layout.photometric == YCBCR and layout.apart:
+            raise NotAccepted(_rare(layout, "YCbCr in planes apart"))
+        return
+    if layout.channels > MOST_CHANNELS and not layout.apart:
+        raise NotAccepted(_rare(layout, f"{layout.channels} channels; the limit is {MOST_CHANNELS}"))
+    if _has_differences(layout) and layout.bits not in (8, 16):
+        raise NotAccepted(_rare(layout, f"differences of samples of {layout.bits} bits"))
+    if layout.photometric in LAB and (layout.bits not in (8, 16) or (layout.photometric, layout.bits) == (ICCLAB, 16)):
+        raise NotAccepted(_rare(layout, f"Lab colour (262 = {layout.photometric}) of {layout.bits} bits"))
+
+
+def _rare(layout: Layout, what: str) -> str:
+    return f"a TIFF of this rare kind is not accepted ({what}); save it as RGB or grey of 8 or 16 bits, or as PNG"
+
+
+def read(layout: Layout) -> tuple[Samples, Image.Image]:
+    """The samples, not turned, and the file as Pillow may see it: one picture, and no fields that nobody reads.
+
+    Raises:
+        NotAccepted: no decoder knows the kind.
+        Exception: the file is broken.
+    """
+    if is_unpacked_here(layout):
+        file = _rows_of_bytes(layout, 0)
+        return _meaning(layout, _unpacked(layout, file)), _opened(file)
+    file = _file(layout, made={tags.ORIENTATION: (1,)})  # or Pillow would turn it
+    try:
+        image = _opened(file)
+    except UnidentifiedImageError as error:
+        raise NotAccepted(_rare(layout, f"compression {layout.compression}, {layout.channels} channels")) from error
+    try:
+        image.load()
+        return of_image(image), image
+    except Exception:
+        if not _is_for_libvips(layout):
+            raise
+    return _meaning(layout, _by_libvips(layout)), image
+
+
+def _opened(file: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(file), formats=("TIFF",))
+
+
+def _file(
+    layout: Layout, *, made: Mapping[int, Sequence[int]] = MappingProxyType({}), dropped: Collection[int] = ()
+) -> bytes:
+    """The file with the fields of one picture that are read, but for some, and with others made."""
+    kept = (tags.STRUCTURE | tags.DESCRIPTION).difference(dropped)
+    return layout.directory.file.with_directory(layout.directory, kept, made)
+
+
+def _is_for_libvips(layout: Layout) -> bool:
+    return layout.compression not in (*tags.JPEGS, *tags.CCITT) and layout.photometric in (1, RGB, YCBCR)
+
+
+def _by_libvips(layout: Layout) -> Pixels:
+    file = _file(layout, dropped={tags.EXTRA_SAMPLES})  # what it says is done here
+    image = pyvips.Image.tiffload_buffer(file, fail_on="error")
+    channels = 4 if layout.photometric == YCBCR else layout.channels  # libtiff makes RGBA of it
+    if image.format != "uchar" or image.bands not in (channels, layout.channels):
+        raise NotAccepted(_rare(layout, f"{image.bands} channels of the kind {image.format}"))
+    pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands).copy()  # which can be written
+    return pixels
+
+
+def _meaning(layout: Layout, pixels: Pixels) -> Samples:
+    """Samples (H, W, C) of colour, and of alpha where the layout has any, by what the fields say of them."""
+    colour_channels, grey = layout.colour_channels, layout.photometric in GREY
+    colour, alpha = pixels[..., :colour_channels], None
+    if layout.alpha is not None:
+        alpha = pixels[..., -1 if pixels.shape[-1] == colour_channels + 1 else layout.alpha]
+        if layout.multiplied:
+            divide_by_alpha(colour, alpha)
+    if layout.photometric == MIN_IS_WHITE:
+        numpy.subtract(most(colour), colour, out=colour)
+    if grey:
+        colour = colour.repeat(3, axis=-1)
+    converted = layout.photometric in (SEPARATED, *LAB)
+    if layout.photometric == SEPARATED:
+        colour = in_srgb(colour, layout.directory.raw(tags.ICC_PROFILE))
+    elif layout.photometric in LAB:
+        colour = lab_in_srgb(colour, signed=layout.photometric == CIELAB)
+    return Samples(colour=colour, alpha=alpha, grey=grey, converted=converted)
+
+
+def _unpacked(layout: Layout, first: bytes) -> Pixels:
+    """The channels (H, W, C) that have a meaning: colour, and alpha after it where planes lie apart.
+
+    Args:
+        first: `_rows_of_bytes` of the first plane.
+    """
+    if not layout.apart:
+        return _cut(layout, _opened(first), layout.channels)
+    numbers = [*range(layout.colour_channels), *([] if layout.alpha is None else [layout.alpha])]
+    pixels = numpy.empty((layout.height, layout.width, len(numbers)), _depth(layout))
+    for place, number in enumerate(numbers):
+        image = _opened(_rows_of_bytes(layout, number) if number else first)
+        pixels[..., place : place + 1] = _cut(layout, image, 1)
+    return pixels
+
+
+def _depth(layout: Layout) -> type[numpy.uint8 | numpy.uint16]:
+    return numpy.uint8 if layout.bits <= 8 else numpy.uint16
+
+
+def _segment(layout: Layout, channels: int) -> tuple[int, int, int]:
+    """Samples in a row of a strip or tile, the bytes that hold them, and how many of these make a row."""
+    across = 1 if layout.tile_width is None else -(-layout.width // layout.tile_width)
+    in_row = (layout.tile_width or layout.width) * channels
+    return in_row, -(-in_row * layout.bits // 8), across
+
+
+def _rows_of_bytes(layout: Layout, plane: int) -> bytes:
+    """The file with the strips or tiles of a plane as a grey picture of bytes."""
+    directory = layout.directory
+    _, segment_bytes, across = _segment(layout, 1 if layout.apart else layout.channels)
+    made: dict[int, tuple[int, ...]] = {
+        tags.WIDTH: (across * segment_bytes,),
+        tags.HEIGHT: (layout.height,),
+        tags.BITS: (8,),
+        tags.PHOTOMETRIC: (tags.MIN_IS_BLACK,),
+        tags.CHANNELS: (1,),
+        tags.PLANAR: (1,),
+        tags.ORIENTATION: (1,),
+    }
+    if layout.tile_width is not None:
+        made[tags.TILE_WIDTH] = (segment_bytes,)
+    if layout.apart:
+        for tag in (tags.STRIP_OFFSETS, tags.STRIP_SIZES, tags.TILE_OFFSETS, tags.TILE_SIZES):
+            if numbers := directory.numbers(tag):
+                each = len(numbers) // layout.channels
+                made[tag] = numbers[plane * each : (plane + 1) * each]
+    return _file(layout, made=made, dropped=ROW_FIELDS)
+
+
+def _cut(layout: Layout, image: Image.Image, channels: int) -> Pixels:
+    """Samples (H, W, channels) of 8 or 16 bits, stretched to these from fewer."""
+    image.load()
+    samples = numpy.empty((layout.height, layout.width, channels), _depth(layout))
+    for rows, stored in _slices(layout, image, channels):
+        samples[rows] = _stretched(stored, layout.bits)[:, : layout.width]
+    return samples
+
+
+def _slices(layout: Layout, image: Image.Image, channels: int) -> Iterator[tuple[slice, Pixels]]:
+    """Some rows (rows, at least W, channels) at a time, as they are kept but for differences."""
+    in_row, segment_bytes, _ = _segment(layout, channels)
+    order = layout.directory.file.order
+    for top in range(0, layout.height, SLICE_ROWS):
+        bottom = min(top + SLICE_ROWS, layout.height)
+        rows = numpy.asarray(image.crop((0, top, image.width, bottom))).reshape(-1, segment_bytes)
+        stored: Pixels = rows
+        if layout.bits == 16:
+            stored = rows.view(order + "u2").astype(numpy.uint16)
+        elif layout.bits != 8:
+            stored = _of_bits(rows, layout.bits)[:, :in_row]
+        stored = stored.reshape(len(stored), -1, channels)
+        if _has_differences(layout):
+            stored = stored.cumsum(axis=1, dtype=stored.dtype)
+        yield slice(top, bottom), stored.reshape(bottom - top, -1, channels)
+
+
+def _has_differences(layout: Layout) -> bool:
+    return layout.predicted and layout.compression in PREDICTING_CODECS
+
+
+def _of_bits(rows: NDArray[numpy.uint8], bits: int) -> NDArray[numpy.uint16]:
+    """Samples of any depth, packed bit after bit in each row, whatever the byte order is."""
+    singly = numpy.unpackbits(rows, axis=1)
+    whole = singly[:, : singly.shape[1] // bits * bits].reshape(len(rows), -1, bits)
+    samples = numpy.zeros(whole.shape[:2], numpy.uint16)
+    for bit in range(bits):
+        samples = samples << 1 | whole[..., bit]
+    return samples
+
+
+def _stretched(samples: Pixels, bits: int) -> Pixels:
+    """Levels of `bits` bits as levels of 8 or 16, so that white is white."""
+    if bits in (8, 16):
+        return samples
+    whole, kind = (255, numpy.uint8) if bits < 8 else (65535, numpy.uint16)
+    most_level = 2**bits - 1
+    levels: Pixels = ((samples.astype(numpy.uint32) * whole + most_level // 2) // most_level).astype(kind)
+    return levels

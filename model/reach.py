@@ -1,0 +1,123 @@
+"""The grid and the reach of a network with unknown insides, which its tiles must respect.
+
+Networks with window attention split a picture into windows from its upper left corner on, so a tile gives the pixels
+of the whole picture only if it begins where a window begins. Neither the size of the windows nor how far a pixel
+depends on others is written in a weight file, so both are measured on a small picture.
+"""
+
+from collections.abc import Callable
+from math import lcm
+
+import torch
+from torch import Tensor, nn
+
+Net = Callable[[Tensor], Tensor]
+
+TOLERANCE = 0.5 / 255
+"""A change that counts as none; tests hold whole pictures to four times as much."""
+
+ROUNDING = 0.02 / 255
+"""A change far from a cut that counts as none: rounding in float32 stays far below it, and a grid far above."""
+
+REACH_PX = 128
+"""The widest margin that is measured; a network that sees further is tiled with this one."""
+
+CUT_PX = 64
+"""Length of a part that is cut off, rounded up to whole windows."""
+
+ROWS = 24
+"""Height of the test picture, whose length is `CUT_PX + REACH_PX + CUT_PX`."""
+
+COMPARED_PX = 64
+"""Length of the far end that is compared where a picture begins later."""
+
+PERIODS_PX = (48, 64, 56, 40, 36, 60, 44, 52)
+"""Candidates for a grid; each stands for all of its divisors, so these cover windows of every usual size."""
+
+PRIMES = (2, 3, 5, 7, 11, 13)
+
+
+class Probe:
+    """Runs a network on a long, low picture and on parts of it.
+
+    Args:
+        net: float RGB (N, 3, H, W) -> (N, 3, scale * H, scale * W), both in [0, 1]; for any H and W.
+        multiple: what it pads the sides of pictures to, by itself.
+        least_px: shorter sides are not tried.
+    """
+
+    def __init__(self, net: Net, scale: int, *, multiple: int = 1, least_px: int = 1) -> None:
+        self._net, self._scale, self._multiple = net, scale, multiple
+        length = 2 * CUT_PX + REACH_PX
+        lying = _picture(max(ROWS, least_px), length + -length % multiple)
+        self._pictures = {3: lying, 2: lying.transpose(2, 3).contiguous()}
+        self._whole: dict[int, Tensor] = {}
+
+    @torch.inference_mode()
+    def period_px(self) -> int:
+        """Find the period of the grid: a picture that begins so many px later is the same further on.
+
+        It is 1 px for a network without a grid.
+
+        For a network that sees the whole picture, by attention between all pixels or by a mean over them, no cut leaves
+        the rest as it is. For it this is the one that changes least.
+        """
+        if self._begun_later(1) <= ROUNDING:
+            return self._multiple
+        period, change = 1, float("inf")
+        for tried in PERIODS_PX:
+            if (found := self._begun_later(tried)) < change:
+                period, change = tried, found
+            if change <= ROUNDING:
+                break
+        for prime in PRIMES:
+            while period % prime == 0 and (found := self._begun_later(period // prime)) <= max(change, ROUNDING):
+                period, change = period // prime, found
+        return lcm(period, self._multiple)
+
+    @torch.inference_mode()
+    def margin_px(self, period_px: int) -> int:
+        """Count the px next to a cut on the grid that differ from the uncut picture; at most `REACH_PX`."""
+        return min(REACH_PX, max(self._cut(axis, period_px) for axis in self._pictures))
+
+    def _begun_later(self, px: int) -> float:
+        """Measure how much the far end of the result changes where the picture begins later, along either axis.
+
+        The end belongs to it: a network pads a picture there to whole windows, counted from where it begins.
+        """
+        change = 0.0
+        for axis, picture in self._pictures.items():
+            part = self._net(picture.narrow(axis, px, picture.shape[axis] - px))
+            compared = COMPARED_PX * self._scale
+            ends = (made.narrow(axis, made.shape[axis] - compared, compared) for made in (part, self._uncut(axis)))
+            change = max(change, float(torch.sub(*ends).abs().max()))
+            if change > ROUNDING:
+                break
+        return change
+
+    def _cut(self, axis: int, period_px: int) -> int:
+        """The reach of a cut at the left or upper end, or at the right or lower one: whichever is larger."""
+        picture, whole, length = self._pictures[axis], self._uncut(axis), self._pictures[axis].shape[axis]
+        first = CUT_PX + -CUT_PX % period_px
+        end = (length - CUT_PX) // period_px * period_px
+        reaches = [0]
+        for start, stop in ((first, length), (0, end)):
+            part = self._net(picture.narrow(axis, start, stop - start))
+            change = (part - whole.narrow(axis, start * self._scale, (stop - start) * self._scale)).abs()
+            far = (change.amax(dim=tuple({0, 1, 2, 3} - {axis})) > TOLERANCE).nonzero() // self._scale
+            if len(far):
+                reaches.append(int(far.max()) + 1 if start else stop - int(far.min()))
+        return max(reaches)
+
+    def _uncut(self, axis: int) -> Tensor:
+        if axis not in self._whole:
+            self._whole[axis] = self._net(self._pictures[axis])
+        return self._whole[axis]
+
+
+def _picture(rows: int, length: int) -> Tensor:
+    """Columns of noise and of smooth noise, mixed: float RGB (1, 3, rows, length)."""
+    chance = torch.Generator().manual_seed(0)
+    noise = torch.rand(1, 3, rows, length, generator=chance)
+    smooth = nn.functional.avg_pool2d(noise, 5, 1, 2, count_include_pad=False) * 3 - 1
+    return torch.where(torch.rand(1, 1, 1, length, generator=chance) < 0.5, noise, smooth).clamp(0, 1)

@@ -1,0 +1,93 @@
+"""The bytes of a weight file, read whole before anything is made of them; what only looks like one is named.
+
+A file that is mapped into memory, or read piece by piece, can change under the network that is being made of it; if it
+is cut short, the process dies of a bus error.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from model.errors import UnreadableError, WeightsError, one_line
+
+HEAD_BYTES = 512
+"""Size of the part that is looked at to tell a text from other files."""
+
+TEXTS = (
+    ("version https://git-lfs", "is a Git LFS pointer, not the file itself; run `git lfs pull`"),
+    ("/annex/objects/", "is a git-annex pointer, not the file itself; run `git annex get`"),
+    ("<!doctype html", "is a web page, not weights; download the file that the page links to"),
+    ("<html", "is a web page, not weights; download the file that the page links to"),
+    ("<", "is XML or a web page, not weights; download the file itself"),
+    ("{", "is JSON text, not weights; download the file itself"),
+    ("[", "is JSON text, not weights; download the file itself"),
+)
+"""First characters, in lower case, of texts that are often saved in place of weight files."""
+
+BINARIES = (
+    (b"\x1f\x8b", "is compressed by gzip; unpack it"),
+    (b"BZh", "is compressed by bzip2; unpack it"),
+    (b"\xfd7zXZ\x00", "is compressed by xz; unpack it"),
+    (b"\x28\xb5\x2f\xfd", "is compressed by zstd; unpack it"),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive; unpack it"),
+    (b"Rar!\x1a\x07", "is a RAR archive; unpack it"),
+    (b"\x89PNG", "is a picture, not weights"),
+    (b"\xff\xd8\xff", "is a picture, not weights"),
+    (b"\x89HDF", "is an HDF5 file, as Keras writes them; save the weights with PyTorch or safetensors"),
+    (b"GGUF", "is a GGUF file; save the weights with PyTorch or safetensors"),
+)
+"""First bytes of other kinds of files."""
+
+
+def weight_bytes(path: Path, *, text: bool = False) -> bytes:
+    """Everything in a file.
+
+    Args:
+        text: it should be a text, as ncnn's `.param` is.
+
+    Raises:
+        UnreadableError: it cannot be read at the moment.
+        WeightsError: it is empty, or plainly something else than weights.
+    """
+    with readable(path):
+        content = path.read_bytes()
+    if known := _something_else(content, text=text):
+        raise WeightsError(f"{path} {known}")
+    return content
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say of a weight file that it cannot be read where the system says so.
+
+    Raises:
+        UnreadableError: the block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read ({one_line(error)})") from error
+
+
+def _something_else(content: bytes, *, text: bool) -> str | None:
+    if not content:
+        return "is empty; download it again"
+    for start, known in BINARIES:
+        if content.startswith(start):
+            return known
+    head = _text(content[:HEAD_BYTES])
+    for begin, known in TEXTS if head else ():
+        if head.lower().startswith(begin):
+            return known
+    return None if text or not head else f"is a text that begins with {head[:40]!r}, not weights; download it again"
+
+
+def _text(head: bytes) -> str:
+    """The first bytes as a text, without leading blanks; empty where they are none."""
+    try:
+        text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if len(head) - error.start > 3:  # not just a character that the end cuts in two
+            return ""
+        text = head.decode("utf-8-sig", errors="ignore")
+    return text.strip() if all(one.isprintable() or one in "\t\n\r\f" for one in text) else ""

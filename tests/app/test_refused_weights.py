@@ -1,0 +1,89 @@
+"""Texts that callers read about a weight file that cannot serve: its name and the reason, never its folder."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.library.loading import LoadError, UnreadableError
+from app.main import NetworkLoader
+from benchmarks.ncnn_model import write_generator
+from tests.app.conftest import write_tiny_model
+from tests.model.examples import random_net
+
+
+def half_a_pair(folder: Path) -> Path:
+    param, weights = write_generator(random_net(), folder)
+    weights.unlink()
+    return param
+
+
+def a_pair_with_a_pointer(folder: Path) -> Path:
+    param, weights = write_generator(random_net(), folder)
+    weights.write_text("version https://git-lfs.github.com/spec/v1\n")
+    return param
+
+
+def cut_short(folder: Path) -> Path:
+    path = write_tiny_model(folder, "tiny")
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def a_broken_pickle(folder: Path) -> Path:
+    torch.save(random_net().state_dict(), folder / "net.pth")
+    (folder / "net.pth").write_bytes((folder / "net.pth").read_bytes()[:5000])
+    return folder / "net.pth"
+
+
+def nothing_known(folder: Path) -> Path:
+    torch.save({"layer": torch.zeros(3)}, folder / "net.pth")
+    return folder / "net.pth"
+
+
+def a_name_that_is_not_utf_8(folder: Path) -> Path:
+    path = folder / os.fsdecode(b"net\xff.pth")
+    path.write_bytes(b"<html>")
+    return path
+
+
+def absent(folder: Path) -> Path:
+    return folder / "net.pth"
+
+
+def refusal(path: Path) -> LoadError:
+    loading = NetworkLoader(piece_s=1, max_loss_db=10, rescues={}).file("net", path)
+    with pytest.raises(LoadError) as refused:
+        next(loading)
+    return refused.value
+
+
+KINDS = [
+    half_a_pair,
+    a_pair_with_a_pointer,
+    cut_short,
+    a_broken_pickle,
+    nothing_known,
+    a_name_that_is_not_utf_8,
+    absent,
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["models", "it's  here\n", os.fsdecode(b"mod\xe8les")], ids=ascii)
+def test_a_refusal_names_the_file_and_not_its_folder(kind: Callable[[Path], Path], name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    path = kind(folder)
+    text = str(refusal(path))
+    assert text.startswith(path.stem[:3])
+    assert tmp_path.name not in text
+    assert "/" not in text.replace("docs/models.md", "")
+    text.encode()  # it can stand in JSON
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_file_that_cannot_be_read_may_be_tried_again(kind: Callable[[Path], Path], tmp_path: Path) -> None:
+    assert isinstance(refusal(kind(tmp_path)), UnreadableError) == (kind is absent)

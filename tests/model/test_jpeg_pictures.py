@@ -1,0 +1,158 @@
+"""JPEGs: only the first picture counts, and all of its pixels have to be there."""
+
+import io
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy
+import pytest
+from PIL import Image
+
+from model.pictures.errors import Damaged, NotAccepted, OverLimit
+from model.pictures.limits import Limits
+from model.pictures.reading import read, read_header
+
+LIMITS = Limits(
+    max_picture_px=100_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
+)
+SCAN = b"\xff\xda"
+KINDS: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 4},
+    "progressive with restarts": {"progressive": True, "restart_marker_rows": 1},
+    "grey": {"mode": "L"},
+    "CMYK": {"mode": "CMYK"},
+}
+
+
+def jpeg(mode: str = "RGB", **options: Any) -> bytes:
+    """A picture of 160 x 120 px with some detail."""
+    rough = numpy.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=numpy.uint8)
+    made = io.BytesIO()
+    Image.fromarray(rough).resize((160, 120)).convert(mode).save(made, "JPEG", quality=90, **options)
+    return made.getvalue()
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pixels_are_those_that_pillow_sees(kind: str) -> None:
+    file = jpeg(**KINDS[kind])
+    expected = numpy.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+    assert (read(file, LIMITS).samples.colour == expected).all()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        200 * SCAN,
+        200 * (b"\0" + SCAN + b"\0"),
+        numpy.random.default_rng(1).bytes(10**7),
+        12 * jpeg(progressive=True),
+        b"\xff\xd8" + 150 * segment(0xDA, b"\1\1\0\0\x3f\0"),
+    ],
+    ids=["markers", "markers apart", "a film", "a burst", "a second picture"],
+)
+def test_data_behind_the_picture_does_not_count(behind: bytes) -> None:
+    assert (read(jpeg() + behind, LIMITS).samples.colour == read(jpeg(), LIMITS).samples.colour).all()
+
+
+@pytest.mark.parametrize("marker", [0xE1, 0xE4, 0xEF, 0xFE])
+def test_data_in_a_segment_does_not_count(marker: int) -> None:
+    file = jpeg()
+    with_segment = file[:2] + segment(marker, b"FLIR\0" + 150 * SCAN) + file[2:]
+    assert (read(with_segment, LIMITS).samples.colour == read(file, LIMITS).samples.colour).all()
+
+
+def test_a_second_picture_that_the_file_announces_does_not_count() -> None:
+    made = io.BytesIO()
+    pictures = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    pictures[0].save(made, "MPO", save_all=True, append_images=pictures[1:])
+    picture = read(made.getvalue(), LIMITS)
+    assert picture.frames == 1
+    assert picture.samples.colour[..., 0].min() > 250
+
+
+@pytest.mark.parametrize("between", [b"", b"\xff\xff\xff"])
+def test_scans_of_the_picture_itself_are_counted(between: bytes) -> None:
+    file = jpeg(progressive=True)
+    scan = file.rindex(SCAN)
+    with pytest.raises(OverLimit, match="scans; the limit is 100"):
+        read(file[:-2] + 100 * (between + file[scan:-2]) + b"\xff\xd9", LIMITS)
+
+
+def test_very_many_segments_are_refused() -> None:
+    file = jpeg()
+    with pytest.raises(OverLimit, match="segments"):
+        read_header(file[:2] + 30_000 * segment(0xFE, b"") + file[2:], LIMITS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", [0.5, 0.75, 0.95])
+@pytest.mark.parametrize("end", [b"\xff\xd9", b""])
+def test_a_picture_that_was_cut_off_is_damaged(kind: str, kept: float, end: bytes) -> None:
+    file = jpeg(**KINDS[kind])
+    with pytest.raises(Damaged, match="truncated or corrupt"):
+        read(file[: int(kept * len(file))] + end, LIMITS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_from_whose_middle_bytes_are_missing_is_damaged(kind: str) -> None:
+    file = jpeg(**KINDS[kind])
+    half = len(file) // 2
+    with pytest.raises(Damaged, match="pixels are missing"):
+        read(file[:half] + file[half + 400 :], LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["baseline", "grey", "restarts"])
+def test_a_scan_header_of_zeros_costs_no_pixels(kind: str) -> None:
+    file = bytearray(jpeg(**KINDS[kind]))
+    scan = file.index(SCAN)
+    end = scan + 2 + int.from_bytes(file[scan + 2 : scan + 4])
+    assert file[end - 3 : end] == b"\0\x3f\0"
+    file[end - 3 : end] = bytes(3)
+    expected = read(jpeg(**KINDS[kind]), LIMITS).samples.colour
+    assert (read(bytes(file), LIMITS).samples.colour == expected).all()
+
+
+def test_padding_in_front_of_the_end_costs_no_pixels() -> None:
+    file = jpeg(progressive=True)
+    padded = file[:-2] + bytes(20) + b"\xff\xd9"
+    assert (read(padded, LIMITS).samples.colour == read(file, LIMITS).samples.colour).all()
+
+
+@pytest.mark.parametrize("kind", ["baseline", "progressive", "grey"])
+def test_a_height_behind_the_pixels_is_refused_by_name(kind: str) -> None:
+    file = bytearray(jpeg(**KINDS[kind]))
+    frame = next(file.index(start) for start in (b"\xff\xc0\0", b"\xff\xc2\0") if start in file)
+    file[frame + 5 : frame + 7] = bytes(2)
+    for one in (bytes(file), bytes(file[:-2]) + segment(0xDC, b"\0\x78") + b"\xff\xd9"):
+        with pytest.raises(NotAccepted, match="DNL"):
+            read_header(one, LIMITS)
+
+
+def test_a_sound_picture_is_not_judged_by_the_warnings_of_a_damaged_one() -> None:
+    sound, damaged = jpeg(), jpeg()[:3000] + b"\xff\xd9"
+
+    def reads(file: bytes) -> bool:
+        try:
+            read(file, LIMITS)
+        except Damaged:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(reads, 40 * [damaged, sound, sound, damaged])) == 40 * [False, True, True, False]
+
+
+def test_fill_bytes_are_passed_over_up_to_a_limit() -> None:
+    file = jpeg()
+    filled = file[:2] + b"\xff" * 900 + file[2:]
+    assert (read(filled, LIMITS).samples.colour == read(file, LIMITS).samples.colour).all()
+    for one in (file[:2] + b"\xff" * 3_000_000 + file[2:], b"\xff\xd8" + b"\xff" * 3_000_000):
+        with pytest.raises(Damaged, match="no frame behind byte 2"):
+            read_header(one, LIMITS)
