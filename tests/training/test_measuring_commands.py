@@ -310,20 +310,6 @@ def test_what_cannot_be_measured_is_refused_with_the_limits(
     assert complaint in capsys.readouterr().err
 
 
-def test_a_foreign_file_is_measured_but_never_recorded_in(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    foreign = tmp_path / "foreign.pth"
-    torch.save(random_net().state_dict(), foreign)
-    before = foreign.read_bytes()
-    assert main(evaluate(pictures, foreign)) == 0
-    assert [one["generator"] for one in sets_of(tmp_path)] == ["bicubic", "foreign"]
-    capsys.readouterr()
-    assert main(evaluate(pictures, foreign, more=("--record",))) == 2
-    assert "--record writes into files of our own" in the_error(capsys)
-    assert foreign.read_bytes() == before
-
-
 def interpolate(one: Path, other: Path, alpha: float, out: Path) -> list[str]:
     return ["interpolate", str(one), str(other), "--alpha", str(alpha), "-o", str(out)]
 
