@@ -18,9 +18,8 @@ from benchmarks.networks import add_network_options, chosen_network
 from benchmarks.peaks import dense_convolutions, matrix_product
 from benchmarks.pictures import smooth_noise, square
 from benchmarks.png import ours
-from benchmarks.runtimes import NotHere, builders
+from benchmarks.runtimes import NotHere, builders, exact_output
 from benchmarks.tables import print_bar, print_setting, print_table
-from model.checkpoint import reference_output
 from model.device import best_device, fast_dtype
 from model.rrdb import RRDBConfig, RRDBNet
 from model.transfer import Pixels
@@ -104,7 +103,7 @@ def _peaks(config: RRDBConfig, device: torch.device, side: int) -> dict[str, Cas
 
 def _networks(net: RRDBNet, device: torch.device, picture: Pixels) -> tuple[dict[str, Case], dict[str, str]]:
     """The runtimes that are here and give the right picture, and what is wrong with the others."""
-    reference = reference_output(net, torch.from_numpy(picture[0]).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+    reference = exact_output(net, picture)[0]
     _, height, width, _ = picture.shape
     flop = 2.0 * net.config.macs_per_low_res_px * height * width
     cases: dict[str, Case] = {}

@@ -88,7 +88,7 @@ def compare(net: RRDBNet, picture: Pixels, tile_px: int, device: torch.device) -
         for overlap_px in OVERLAPS_PX:
             upscaled, work = tiled(eager, low_res, tile_px=tile_px, overlap_px=overlap_px, scale=net.config.scale)
             ways.append(Way(name=f"overlap {overlap_px} px", work=work, error=numpy.abs(_levels(upscaled) - whole)))
-    upscaler = Upscaler(copy.deepcopy(net), device, torch.float32)
+    upscaler = Upscaler(copy.deepcopy(net), device, torch.float32, margin_px=0)
     for rows in BAND_ROWS:
         pixels = numpy.concatenate(list(upscaler.stream(picture, rows)), axis=1)[0]
         # What the stream gives is rounded; an error of its own is what goes beyond that half level.

@@ -135,9 +135,10 @@ def reference_output(net: RRDBNet, picture: Tensor) -> Tensor:
         uint8 RGB (3, scale * H, scale * W).
     """
     weight, config = net.conv_first.weight, net.config
-    rows, columns = (torch.tensor(places_with_margin(side, config)) for side in picture.shape[1:])
+    margin = config.margin_px
+    rows, columns = (torch.tensor(places_with_margin(side, margin, config.unshuffle)) for side in picture.shape[1:])
     seen = picture[:, rows[:, None], columns]
-    first, (height, width) = config.scale * config.margin_px, (config.scale * side for side in picture.shape[1:])
+    first, (height, width) = config.scale * margin, (config.scale * side for side in picture.shape[1:])
     upscaled: Tensor = net(seen[None].to(weight) / 255)[0, :, first : first + height, first : first + width]
     return upscaled.float().mul(255).round().clamp(0, 255).to(torch.uint8).contiguous()
 

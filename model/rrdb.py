@@ -107,16 +107,15 @@ class RRDBConfig:
         return self.passes * macs // self.unshuffle**2
 
 
-def places_with_margin(length: int, config: RRDBConfig) -> list[int]:
-    """Choose the pixels of one axis that a network is to see: mirrored ones on both sides, in whole squares.
+def places_with_margin(length: int, margin_px: int, multiple: int = 1) -> list[int]:
+    """Choose the pixels of one axis that a network is to see: the picture's, and mirrored ones on both sides.
 
     Returns:
-        `length` + 2 * margin_px indices or a few more, a multiple of `unshuffle`. The border itself is repeated once,
+        `length` + 2 * `margin_px` indices, or a few more that make it a multiple. The border itself is repeated once,
         as in 1 0 0 1 2 2 1.
     """
-    margin, size = config.margin_px, config.unshuffle
-    padded = -(-(length + 2 * margin) // size) * size
-    places = (place % (2 * length) for place in range(-margin, padded - margin))
+    padded = -(-(length + 2 * margin_px) // multiple) * multiple
+    places = (place % (2 * length) for place in range(-margin_px, padded - margin_px))
     return [min(place, 2 * length - 1 - place) for place in places]
 
 

@@ -43,15 +43,16 @@ class TiledUpscaler(Upscaler):
         margin = net.margin_px + BLEND_PX
         self._margin = margin + -margin % net.period_px
         self._captured = None
+        self._margin_px = 0  # foreign networks mirror what they need themselves
 
     def band_rows(self, picture: Pixels) -> int:
         """See `Upscaler`."""
         planes, height, width, _ = picture.shape
-        return int(min(height, self._whole_squares(band_px(self.device) // (planes * width))))
+        return int(min(height, self._on_grid(band_px(self.device) // (planes * width))))
 
     def state_bytes(self, planes: int, width: int) -> int:
         """See `Upscaler`: the rows of a strip with its margins, and those of the answer that are blended."""
-        rows = self._whole_squares(LEAST_ROWS) + 4 * self._margin
+        rows = self._on_grid(LEAST_ROWS) + 4 * self._margin
         return planes * width * 3 * torch.float32.itemsize * (rows + 2 * BLEND_PX * self.scale**2)
 
     @property
@@ -63,17 +64,18 @@ class TiledUpscaler(Upscaler):
         batch = self._to_input(planes)
         made = batch.new_zeros(*batch.shape[:2], *(self.scale * side for side in batch.shape[2:]))
         for picture, target, (height, width) in zip(batch.split(1), made.split(1), sizes, strict=True):
-            bands = picture[:, :, :height, :width].split(self._whole_squares(height), dim=2)
+            bands = picture[:, :, :height, :width].split(self._on_grid(height), dim=2)
             done = 0
             for rows in self._rows(iter(bands), band_px(self.device) // width):
                 target[:, :, done : done + rows.shape[2], : rows.shape[3]] = rows
                 done += rows.shape[2]
         return made
 
-    def _mirrored(self, picture: Pixels) -> Pixels:
-        return picture  # the network does that itself
+    def _bands(self, picture: Pixels, at_once: int | None) -> Iterator[Pixels]:
+        at_once = at_once or picture.shape[1]
+        return (picture[:, top : top + at_once] for top in range(0, picture.shape[1], at_once))
 
-    def _whole_squares(self, rows: int) -> int:
+    def _on_grid(self, rows: int) -> int:
         """Round a number of rows up, so that the strip below begins on the grid."""
         rows = max(rows, LEAST_ROWS)
         return rows + -rows % self._foreign.period_px
@@ -81,7 +83,7 @@ class TiledUpscaler(Upscaler):
     def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
         """Strip by strip: each waits for the rows below it, and its last rows for the next one, to be blended."""
         waiting = next(bands)
-        first, top, at_once = 0, 0, self._whole_squares(at_once)  # of the rows at hand; of the strip
+        first, top, at_once = 0, 0, self._on_grid(at_once)  # of the rows at hand; of the strip
         held: Tensor | None = None
         for band in bands:
             waiting = torch.cat((waiting, band), dim=2)

@@ -46,6 +46,7 @@ class Upscaler:
         dtype: number format of the convolutions, by default the fastest that the device has natively. The first and the
             last convolution and the trunk's residual sums are always float32.
         convolve: the fastest way to convolve there by default.
+        margin_px: mirrored pixels around every picture; by default as many as the network needs.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Upscaler:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         convolve: Convolver | None = None,
+        *,
+        margin_px: int | None = None,
     ) -> None:
         self.scale = net.config.scale
         self.device = device or best_device()
@@ -63,6 +66,7 @@ class Upscaler:
         net.conv_first.float()  # in bfloat16 their numbers could not tell neighbouring 8-bit levels apart
         net.conv_last.float()
         self._net = net
+        self._margin_px = net.config.margin_px if margin_px is None else margin_px
         self._workspace = Workspace()
         self._convolve = convolve or best_convolver(net)
         self._transfer = transfer_for(self.device)
@@ -114,7 +118,7 @@ class Upscaler:
         rows = self._rows(map(self._to_input, self._bands(picture, at_once)), at_once)
         height, width = (self.scale * side for side in picture.shape[1:3])
         leaving: deque[_Result] = deque()
-        done = -self._margin_px  # rows of the answer so far; those of the margin come before it
+        done = -self.scale * self._margin_px  # rows of the answer so far; those of the margin come before it
         while True:
             # Entered for each band anew: a generator must not keep inference mode on while its caller runs.
             with torch.inference_mode(), memory_errors():
@@ -145,7 +149,8 @@ class Upscaler:
             made = []
             for part, picture in zip(parts, pictures, strict=True):
                 height, width = (self.scale * side for side in picture.shape[1:3])
-                rows = part[:, :, self._margin_px : self._margin_px + height]
+                first = self.scale * self._margin_px
+                rows = part[:, :, first : first + height]
                 made.append(self._quantised(self._without_margin(rows, width), picture.dtype))
             for result, picture in zip(made, pictures, strict=True):
                 self._check(result, picture)
@@ -162,25 +167,22 @@ class Upscaler:
             return self._captured(batch, *filled)
         return upscale_batch(self._net, batch, *filled, workspace=self._workspace, convolve=self._convolve)
 
-    @property
-    def _margin_px(self) -> int:
-        """Rows and columns of the network's output around the answer."""
-        return self.scale * self._net.config.margin_px
-
     def _bands(self, picture: Pixels, at_once: int | None) -> Iterator[Pixels]:
         """Cut (N, H, W, 3) into bands of rows, with the margin that the network needs around the picture.
 
         Args:
             at_once: rows of a band; None: all of them.
         """
-        rows, columns = (places_with_margin(side, self._net.config) for side in picture.shape[1:3])
+        multiple = self._net.config.unshuffle
+        rows, columns = (places_with_margin(side, self._margin_px, multiple) for side in picture.shape[1:3])
         at_once = at_once or len(rows)
         for top in range(0, len(rows), at_once):
             yield picture.take(rows[top : top + at_once], axis=1).take(columns, axis=2)
 
     def _without_margin(self, rows: Tensor, width: int) -> Tensor:
         """Cut (N, 3, R, W) to the columns of the answer."""
-        return rows[:, :, :, self._margin_px : self._margin_px + width]
+        first = self.scale * self._margin_px
+        return rows[:, :, :, first : first + width]
 
     def _on_grid(self, rows: int) -> int:
         """Round up to rows that end on the grid of every convolution, so that their number changes nothing."""

@@ -9,9 +9,8 @@ import torch
 from benchmarks.__main__ import fidelity_of
 from benchmarks.networks import random_generator
 from benchmarks.pictures import smooth_noise
-from benchmarks.runtimes import NotHere, builders, eager, ours
-from model.checkpoint import reference_output
-from model.rrdb import RRDBConfig, RRDBNet
+from benchmarks.runtimes import NotHere, builders, eager, exact_output, ours
+from model.rrdb import RRDBConfig
 from model.transfer import Pixels
 
 CPU = torch.device("cpu")
@@ -24,12 +23,6 @@ def picture() -> Pixels:
     return smooth_noise(HEIGHT, WIDTH)
 
 
-def reference(net: RRDBNet, picture: Pixels) -> Pixels:
-    upscaled = reference_output(net, torch.from_numpy(picture[0]).permute(2, 0, 1))
-    pixels: Pixels = upscaled.permute(1, 2, 0).numpy()
-    return pixels
-
-
 @pytest.mark.parametrize("name", builders(NET, CPU, HEIGHT, WIDTH))
 def test_a_runtime_gives_the_picture_of_the_float32_network(name: str, picture: Pixels) -> None:
     if "OpenVINO" in name and "jemalloc" in os.environ.get("LD_PRELOAD", ""):
@@ -38,7 +31,7 @@ def test_a_runtime_gives_the_picture_of_the_float32_network(name: str, picture: 
         runtime = builders(NET, CPU, HEIGHT, WIDTH)[name]()
     except (ModuleNotFoundError, NotHere) as reason:
         pytest.skip(str(reason))
-    expected = reference(NET, picture)
+    expected = exact_output(NET, picture)[0]
     assert expected.std() > 20
     fidelity = fidelity_of(runtime(picture)[0], expected)
     assert fidelity.psnr_db > (60 if "float32" in name else 40)
@@ -49,7 +42,7 @@ def test_a_runtime_knows_other_scales(scale: int, picture: Pixels) -> None:
     pytest.importorskip("ncnn")
     net = random_generator(RRDBConfig(channels=4, blocks=1, growth=2, scale=scale))
     upscaled = builders(net, CPU, HEIGHT, WIDTH)["ncnn, float32"]()(picture)[0]
-    assert fidelity_of(upscaled, reference(net, picture)).psnr_db > 60
+    assert fidelity_of(upscaled, exact_output(net, picture)[0]).psnr_db > 60
 
 
 @pytest.mark.parametrize(
@@ -66,7 +59,7 @@ def test_a_runtime_is_measured_only_where_it_belongs(device: str, others: tuple[
 @pytest.mark.slow
 def test_the_compiled_network_is_the_network(picture: Pixels) -> None:
     runtime = eager(NET, CPU, torch.float32, torch.channels_last, compiled="default")
-    assert fidelity_of(runtime(picture)[0], reference(NET, picture)).psnr_db > 60
+    assert fidelity_of(runtime(picture)[0], exact_output(NET, picture)[0]).psnr_db > 60
 
 
 def test_our_runtime_leaves_the_network_that_it_was_given(picture: Pixels) -> None:

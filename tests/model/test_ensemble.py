@@ -35,7 +35,7 @@ def net() -> RRDBNet:
 
 @pytest.fixture(scope="module")
 def upscaler() -> Upscaler:
-    return Upscaler(random_net(CONFIG), torch.device("cpu"), torch.float32)
+    return Upscaler(random_net(CONFIG), torch.device("cpu"), torch.float32, margin_px=0)
 
 
 def noise(height: int, width: int, depth: Depth = numpy.uint8, planes: int = 1) -> Pixels:

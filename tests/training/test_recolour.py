@@ -135,7 +135,7 @@ def test_every_corner_of_the_cube_is_seen_by_a_generator() -> None:
     picture = textured(12, 12)
     seen = {
         tuple(colour)
-        for drawing in drawings(800)
+        for drawing in drawings(1600)
         for colour in recolour(picture, *drawing).flatten(1).unique(dim=1).T.tolist()
     }
     assert seen >= set(itertools.product((0, 255), repeat=3))
