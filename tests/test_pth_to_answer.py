@@ -54,11 +54,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def expected(net: nn.Module, picture: Tensor, margin_px: int) -> Tensor:
     """The whole picture by somebody else's network, with a mirrored margin around it."""
-    seen = numpy.pad(picture.numpy(), [(0, 0), (margin_px, margin_px), (margin_px, margin_px)], mode="symmetric")
+    sides = [
+        (margin_px, margin_px + (side % 2 if margin_px else 0)) for side in picture.shape[1:]
+    ]  # x2plus takes pairs
+    seen = numpy.pad(picture.numpy(), [(0, 0), *sides], mode="symmetric")
     with torch.inference_mode():
         made: Tensor = net(torch.from_numpy(seen)[None] / 255)[0].mul(255).round().clamp(0, 255)
-    first = margin_px * made.shape[2] // seen.shape[2]
-    return made[:, first : made.shape[1] - first, first : made.shape[2] - first]
+    scale = made.shape[2] // seen.shape[2]
+    first, (height, width) = scale * margin_px, (scale * side for side in picture.shape[1:])
+    return made[:, first : first + height, first : first + width]
 
 
 @pytest.mark.anyio
