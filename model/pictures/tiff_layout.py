@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from model.pictures import orientation
 from model.pictures.errors import Damaged, NotAccepted, OverLimit
 from model.pictures.limits import Limits
 from model.pictures.samples import NO_RANGE, UPRIGHT
@@ -57,8 +58,6 @@ MULTIPLIED_ALPHA, ALPHA, ALPHA_OF_COREL = 1, 2, 999
 REDUCED, MASK = 1, 4
 """Bits of the subfile type."""
 OLD_REDUCED = 2
-
-ORIENTATION_IN_XMP = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,8 +247,7 @@ def _orientation(directory: Directory) -> int:
     said = directory.number(ORIENTATION, 0)
     if ORIENTATION not in directory.fields:
         with suppress(Damaged):  # which costs nothing but the XMP
-            found = ORIENTATION_IN_XMP.search(directory.raw(XMP))
-            said = int(found[1]) if found else UPRIGHT
+            said = orientation.in_xmp(directory.raw(XMP))
     return said if 1 <= said <= 8 else UPRIGHT
 
 
