@@ -80,10 +80,10 @@ def test_the_resolution_is_kept() -> None:
     assert image.info["dpi"] == pytest.approx((50.8, 76.2))
 
 
-@pytest.mark.parametrize("kept", [20, 30, 60, -1])
+@pytest.mark.parametrize("kept", [26, 30, 60, -1])
 def test_a_file_that_ends_too_early_is_damaged(kept: int) -> None:
     file = bmp(numpy.zeros((HEIGHT, WIDTH), int), PALETTES["colours"], 8)
-    with pytest.raises(Damaged, match="truncated"):
+    with pytest.raises(Damaged, match="(?i)truncated"):
         read(file[:kept], LIMITS)
 
 
