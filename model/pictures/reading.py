@@ -65,6 +65,8 @@ class FilePicture:
     """Pictures in the file."""
     image: Image.Image
     """Its profile, EXIF, XMP and resolution, as Pillow holds them. The pixels mean nothing."""
+    directory: int | None = None
+    """Where its directory begins, in a TIFF."""
 
 
 def read_header(file: bytes, limits: Limits) -> Header:
@@ -181,7 +183,13 @@ def _tiff_header(layout: Layout) -> Header:
 
 def _read_tiff(layout: Layout) -> FilePicture:
     samples, image = tiff.read(layout)
-    return FilePicture(samples=samples, orientation=layout.orientation, frames=layout.frames, image=image)
+    return FilePicture(
+        samples=samples,
+        orientation=layout.orientation,
+        frames=layout.frames,
+        image=image,
+        directory=layout.directory.place,
+    )
 
 
 def _bmp(samples: Samples, px_per_m: tuple[int, int]) -> FilePicture:

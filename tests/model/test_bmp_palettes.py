@@ -83,7 +83,7 @@ def test_the_resolution_is_kept() -> None:
 @pytest.mark.parametrize("kept", [26, 30, 60, -1])
 def test_a_file_that_ends_too_early_is_damaged(kept: int) -> None:
     file = bmp(numpy.zeros((HEIGHT, WIDTH), int), PALETTES["colours"], 8)
-    with pytest.raises(Damaged, match="(?i)truncated"):
+    with pytest.raises(Damaged, match=r"(?i)truncated"):
         read(file[:kept], LIMITS)
 
 
