@@ -56,7 +56,7 @@ class _Segment:
 
     marker: int
     place: int
-    """Of the marker."""
+    """Where the marker begins."""
     begins: int
     """Where the content does."""
     end: int
