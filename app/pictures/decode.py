@@ -63,7 +63,9 @@ def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRul
     samples = file.samples
     pixels, alpha = turned(samples.colour, file.orientation), samples.alpha
     limits.check_width(pixels.shape[1])
-    said = metadata_of(file.image, upload, rule, grey=samples.grey, converted=samples.converted)
+    said = metadata_of(
+        file.image, upload, rule, grey=samples.grey, converted=samples.converted, directory=file.directory
+    )
     if alpha is None or int(alpha.min()) == most(alpha):
         planes = numpy.ascontiguousarray(pixels[None])
     else:

@@ -132,17 +132,19 @@ class Exif:
 _Tree = dict[int, "Field | _Tree"]
 
 
-def read_exif(data: bytes) -> Exif | None:
+def read_exif(data: bytes, first: int | None = None) -> Exif | None:
     """Read the tags that may stay. Broken ones are left out, and None is returned where nothing can be read.
 
     Args:
         data: a TIFF structure or a whole TIFF, with or without the name that JPEG puts before it.
+        first: where the IFD of the picture begins; the first one if None.
     """
     tiff = _Tiff.of(data.removeprefix(EXIF_NAME))
     if tiff is None:
         return None
-    image = tiff.fields(tiff.first, IMAGE_TAGS)
-    camera_at, place_at = (tiff.pointer(tiff.first, tag) for tag in (IFD.Exif, IFD.GPSInfo))
+    first = tiff.first if first is None else first
+    image = tiff.fields(first, IMAGE_TAGS)
+    camera_at, place_at = (tiff.pointer(first, tag) for tag in (IFD.Exif, IFD.GPSInfo))
     return Exif(
         order=tiff.order,
         image=image,
@@ -152,10 +154,10 @@ def read_exif(data: bytes) -> Exif | None:
     )
 
 
-def tiff_value(data: bytes, tag: int) -> bytes | None:
-    """The bytes of a tag of a TIFF's first IFD."""
+def tiff_value(data: bytes, tag: int, at: int) -> bytes | None:
+    """The bytes of a tag of the IFD that begins at a place of a TIFF."""
     tiff = _Tiff.of(data)
-    found = tiff.fields(tiff.first, frozenset({tag})).get(tag) if tiff else None
+    found = tiff.fields(at, frozenset({tag})).get(tag) if tiff else None
     return found.value if found else None
 
 

@@ -20,7 +20,13 @@ MetadataRule = Literal["keep", "keep-gps", "strip"]
 
 
 def metadata_of(
-    image: Image.Image, upload: bytes, rule: MetadataRule, *, grey: bool = False, converted: bool = False
+    image: Image.Image,
+    upload: bytes,
+    rule: MetadataRule,
+    *,
+    grey: bool = False,
+    converted: bool = False,
+    directory: int | None = None,
 ) -> Metadata:
     """Metadata of an answer. What is broken in that of the upload is dropped.
 
@@ -30,8 +36,9 @@ def metadata_of(
         rule: what to keep.
         grey: the picture has no colour.
         converted: its colours were converted to sRGB.
+        directory: where the picture's directory begins in a TIFF, which may have others before it.
     """
-    exif = _exif(image, upload)
+    exif = _exif(image, upload) if directory is None else read_exif(upload, directory)
     profile = None if converted else _profile(image, upload, exif, grey=grey)
     if rule == "strip":
         return Metadata(icc_profile=profile)
@@ -39,10 +46,11 @@ def metadata_of(
         exif = exif.without_colour()
     if exif and rule != "keep-gps":
         exif = exif.without_place()
+    packet = _packet(image) if directory is None else tiff_value(upload, ExifTags.Base.XMLPacket, directory)
     return Metadata(
         icc_profile=profile,
         exif=exif.to_bytes() if exif else None,
-        xmp=_xmp(image, upload, place=rule == "keep-gps"),
+        xmp=_xmp(image, packet, place=rule == "keep-gps"),
         dpi=_dpi(image),
     )
 
@@ -62,8 +70,6 @@ def _profile(image: Image.Image, upload: bytes, exif: Exif | None, *, grey: bool
 
 def _exif(image: Image.Image, upload: bytes) -> Exif | None:
     """EXIF as it is in the file: Pillow and pi-heif would write text of it with other bytes."""
-    if upload[:2] in (b"II", b"MM"):
-        return read_exif(upload)
     if upload[4:12] in (b"ftypavif", b"ftypavis"):
         with suppress(pyvips.Error):
             return read_exif(pyvips.Image.heifload_buffer(upload).get("exif-data"))
@@ -74,15 +80,17 @@ def _exif(image: Image.Image, upload: bytes) -> Exif | None:
     return read_exif(said) if isinstance(said, bytes) else None
 
 
-def _xmp(image: Image.Image, upload: bytes, *, place: bool) -> bytes | None:
+def _packet(image: Image.Image) -> bytes | None:
     said = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    if upload[:2] in (b"II", b"MM"):
-        said = tiff_value(upload, ExifTags.Base.XMLPacket)
     if isinstance(said, str):
-        said = said.encode("latin-1", "ignore")  # Pillow takes the bytes of a PNG's text for Latin-1
+        return said.encode("latin-1", "ignore")  # Pillow takes the bytes of a PNG's text for Latin-1
+    return said if isinstance(said, bytes) else None
+
+
+def _xmp(image: Image.Image, packet: bytes | None, *, place: bool) -> bytes | None:
     segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
     parts = (content for name, content in segments if name == "APP1" and content.startswith(EXTENSION_NAME))
-    return kept_xmp(said, parts, place=place) if isinstance(said, bytes) else None
+    return kept_xmp(packet, parts, place=place) if packet else None
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pyvips
 from PIL import Image
@@ -24,8 +25,17 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Markers of a frame: sequential and progressive, with Huffman's or arithmetic codes."""
 
+SEQUENTIAL_FRAMES = frozenset({0xC0, 0xC1, 0xC9})
+
 START, END, SCAN, ALONE = 0xD8, 0xD9, 0xDA, 0x01
 """Markers. The last one is followed by no segment, like the first two."""
+
+JFIF, ADOBE = 0xE0, 0xEE
+TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
+"""Markers of the codes, the quantization and the distance of restart markers."""
+
+KEPT = FRAMES | TABLES | {SCAN, JFIF, ADOBE}
+"""Markers of the segments that decide about pixels."""
 
 MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """In data of pixels a 0 or a restart marker follows each 255."""
@@ -40,20 +50,35 @@ _ONE_AT_A_TIME = threading.Lock()
 """libvips keeps one list of warnings for all threads: a picture must not be judged by those of another."""
 
 
-def _segments(file: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, beginning and end of each segment of the first picture; what lies behind its end does not count."""
-    place, number = 2, 0
+@dataclass(frozen=True, kw_only=True)
+class _Segment:
+    """A marker of the first picture, and the segment that follows it."""
+
+    marker: int
+    place: int
+    """Where the marker begins."""
+    begins: int
+    """Where the content does."""
+    end: int
+
+
+def _segments(file: bytes) -> Iterator[_Segment]:
+    """The segments of the first picture, with its end; what lies behind that does not count."""
+    place, number, scanned = 2, 0, False
     while found := MARKER.search(file, place):
         if (number := number + 1) > MOST_SEGMENTS:
             raise OverLimit(f"the JPEG has more than {MOST_SEGMENTS} segments, which is the limit; save it again")
         marker, begins = found[1][0], found.end()
-        if marker == END:
-            return
+        if marker == END or (marker == START and scanned):
+            break
         if marker in (START, ALONE):
             place = begins
             continue
         place = begins + max(2, int.from_bytes(file[begins : begins + 2]))
-        yield marker, begins + 2, place
+        scanned = scanned or marker == SCAN
+        yield _Segment(marker=marker, place=found.start(), begins=begins + 2, end=place)
+    end = found.start() if found else len(file)
+    yield _Segment(marker=END, place=end, begins=end, end=end)
 
 
 def check_kind(file: bytes) -> None:
@@ -64,13 +89,13 @@ def check_kind(file: bytes) -> None:
         Damaged: no header is found where one should be.
     """
     expected = 2
-    for marker, begins, end in _segments(file):
-        if begins - expected > MOST_FILL_BYTES:
+    for segment in _segments(file):
+        if segment.begins - expected > MOST_FILL_BYTES:
             break
-        if marker in FRAMES:
-            _check_frame(marker, file[begins : begins + 3])
+        if segment.marker in FRAMES:
+            _check_frame(segment.marker, file[segment.begins : segment.begins + 3])
             return
-        expected = end
+        expected = segment.end
     raise Damaged(f"the header of the JPEG file is truncated or corrupt: there is no frame behind byte {expected}")
 
 
@@ -91,9 +116,43 @@ def check_scans(file: bytes) -> None:
     Raises:
         OverLimit: more than `MOST_SCANS`.
     """
-    scans = sum(marker == SCAN for marker, _, _ in _segments(file))
+    scans = sum(segment.marker == SCAN for segment in _segments(file))
     if scans > MOST_SCANS:
         raise OverLimit(f"the JPEG has {scans} scans; the limit is {MOST_SCANS}; save it as a baseline JPEG")
+
+
+def _only_pixels(file: bytes) -> bytes:
+    """The first picture without what libjpeg warns of although no pixel is missing: it reports one warning only.
+
+    Raises:
+        Damaged: it ends within a segment.
+    """
+    segments = list(_segments(file))
+    frame = next(segment for segment in segments if segment.marker in FRAMES)
+    components = file[frame.begins + 5 : frame.begins + 6]
+    parts, pixels_begin = [b"\xff\xd8"], len(file)
+    for segment in segments:
+        parts.append(file[pixels_begin : segment.place])
+        pixels_begin = segment.end if segment.marker == SCAN else len(file)
+        if segment.marker in KEPT:
+            if segment.end > len(file):
+                raise Damaged(f"the JPEG file is truncated: it ends at byte {len(file)}, within a segment")
+            content = file[segment.begins : segment.end]
+            sequential = frame.marker in SEQUENTIAL_FRAMES
+            parts.append(file[segment.place : segment.begins])
+            parts.append(_as_understood(segment.marker, content, components, sequential=sequential))
+    return b"".join((*parts, b"\xff\xd9"))
+
+
+def _as_understood(marker: int, content: bytes, components: bytes, *, sequential: bool) -> bytes:
+    """The content of a segment with the values that libjpeg takes instead of those that it warns of."""
+    if marker == SCAN and sequential:
+        return content[:-3] + b"\0\x3f\0"
+    if marker == JFIF and content.startswith(b"JFIF\0"):
+        return content[:5] + b"\1" + content[6:]
+    if marker == ADOBE and content.startswith(b"Adobe") and content[11:12] not in (b"", b"\0"):
+        return content[:11] + (b"\2" if components == b"\4" else b"\1") + content[12:]
+    return content
 
 
 def samples_of(file: bytes, image: Image.Image) -> Samples:
@@ -109,7 +168,7 @@ def samples_of(file: bytes, image: Image.Image) -> Samples:
         Damaged: some pixels are missing.
         Exception: the file is broken otherwise.
     """
-    pixels, warnings = _with_warnings(file)
+    pixels, warnings = _with_warnings(_only_pixels(file))
     if found := MISSING_PIXELS.search(warnings):
         raise Damaged(f"the JPEG file is truncated or corrupt: some of its pixels are missing ({found[1]})")
     shape = (image.height, image.width, {"L": 1, "RGB": 3}.get(image.mode))

@@ -12,9 +12,10 @@ import pyvips
 from pi_heif import register_heif_opener
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from model.pictures import bmp, colour, container, deep, jpeg, png_structure, tiff
+from model.pictures import bmp, bmp_palette, colour, container, deep, jpeg, png_structure, tiff
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
+from model.pictures.orientation import in_xmp
 from model.pictures.png_structure import Keeps, keeps_orientation
 from model.pictures.samples import UPRIGHT, Samples
 from model.pictures.tiff_directory import TiffFile
@@ -64,6 +65,8 @@ class FilePicture:
     """Pictures in the file."""
     image: Image.Image
     """Its profile, EXIF, XMP and resolution, as Pillow holds them. The pixels mean nothing."""
+    directory: int | None = None
+    """Where its directory begins, in a TIFF."""
 
 
 def read_header(file: bytes, limits: Limits) -> Header:
@@ -81,6 +84,9 @@ def read_header(file: bytes, limits: Limits) -> Header:
         if known == "BMP" and bmp.has_bit_fields(file):
             fields = bmp.bit_fields(file, limits)
             return Header(planes=1 + (len(fields.masks) == 4), height=fields.height, width=fields.width, bits=8)
+        if known == "BMP" and bmp_palette.has_palette(file):
+            found = bmp_palette.palette(file, limits)
+            return Header(planes=1, height=found.height, width=found.width, bits=8)
         try:
             opened = _opened(file, known, limits, keeps_orientation, whole=False)
         except _RareAvif:
@@ -108,7 +114,11 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
         if known == "TIFF":
             return _read_tiff(_tiff_layout(file, limits))
         if known == "BMP" and bmp.has_bit_fields(file):
-            return _read_bit_fields(file, limits)
+            fields = bmp.bit_fields(file, limits)
+            return _bmp(bmp.samples_of(file, fields), fields.px_per_m)
+        if known == "BMP" and bmp_palette.has_palette(file):
+            found = bmp_palette.palette(file, limits)
+            return _bmp(bmp_palette.samples_of(file, found), found.px_per_m)
         try:
             opened = _opened(file, known, limits, keeps)
         except _RareAvif:
@@ -156,6 +166,7 @@ def _blaming(known: str | None) -> Iterator[None]:
     except PictureError:
         raise
     except Exception as error:
+        _refuse_large_text(error)
         raise deep.refusal(known or "picture", error) from error
 
 
@@ -172,14 +183,19 @@ def _tiff_header(layout: Layout) -> Header:
 
 def _read_tiff(layout: Layout) -> FilePicture:
     samples, image = tiff.read(layout)
-    return FilePicture(samples=samples, orientation=layout.orientation, frames=layout.frames, image=image)
+    return FilePicture(
+        samples=samples,
+        orientation=layout.orientation,
+        frames=layout.frames,
+        image=image,
+        directory=layout.directory.place,
+    )
 
 
-def _read_bit_fields(file: bytes, limits: Limits) -> FilePicture:
-    fields = bmp.bit_fields(file, limits)
+def _bmp(samples: Samples, px_per_m: tuple[int, int]) -> FilePicture:
     said = Image.new("1", (1, 1))
-    said.info["dpi"] = tuple(per_m * 0.0254 for per_m in fields.px_per_m)
-    return FilePicture(samples=bmp.samples_of(file, fields), orientation=UPRIGHT, frames=1, image=said)
+    said.info["dpi"] = tuple(per_m * 0.0254 for per_m in px_per_m)
+    return FilePicture(samples=samples, orientation=UPRIGHT, frames=1, image=said)
 
 
 class _RareAvif(Exception):
@@ -227,11 +243,16 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
     except Exception as error:  # whatever a decoder trips over is the file's fault
         if known == "AVIF":
             raise _RareAvif from error
-        if "MAX_TEXT_CHUNK" in str(error):
-            raise OverLimit("a compressed text or profile in the PNG is far too large; save it without") from error
+        _refuse_large_text(error)
         raise Damaged(f"the header of the {known or 'picture'} is corrupt ({_one_line(error)})") from error
     limits.check_size(image.width, image.height, len(file))
     return _File(content=content, image=image, png=png)
+
+
+def _refuse_large_text(error: Exception) -> None:
+    """Name the limit where Pillow has stopped at one of its own, before the pixels of a PNG or behind them."""
+    if "MAX_TEXT_CHUNK" in str(error):
+        raise OverLimit("a compressed text or profile in the PNG is far too large; save it without") from error
 
 
 def _frames(file: _File, limits: Limits) -> int:
@@ -271,9 +292,12 @@ def _bits(file: _File) -> int:
 def _orientation_of(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1, which is upright, where the file says nothing sensible."""
     try:
-        said = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+        said = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
         return UPRIGHT  # whatever Pillow trips over in a broken tag: the picture itself is sound
+    if said is None:
+        packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+        return in_xmp(packet.encode("latin-1", "ignore") if isinstance(packet, str) else packet)
     return said if isinstance(said, int) and 1 <= said <= 8 else UPRIGHT
 
 

@@ -1,8 +1,8 @@
 """The samples of a TIFF. Its layout says what they mean; decoders only unpack bytes.
 
-Grey, RGB, CMYK and Lab in codecs that pack bytes are unpacked by Pillow as if each row were a row of grey bytes, and
-cut into samples here. So one piece of code serves every depth, byte order and number of channels. Palettes, YCbCr, JPEG
-and fax, whose codecs need to know the colour, are left to Pillow, or to libvips where Pillow lacks the codec.
+Grey, RGB, palettes, CMYK and Lab in codecs that pack bytes are unpacked by Pillow as if each row were a row of grey
+bytes, and cut into samples here. So one piece of code serves every depth, byte order and number of channels. YCbCr,
+JPEG and fax, whose codecs need to know the colour, are left to Pillow, or to libvips where Pillow lacks the codec.
 """
 
 import io
@@ -16,9 +16,9 @@ from PIL import Image, UnidentifiedImageError
 
 from model.pictures import tiff_layout as tags
 from model.pictures.colour import in_srgb, lab_in_srgb, of_image
-from model.pictures.errors import NotAccepted
+from model.pictures.errors import Damaged, NotAccepted
 from model.pictures.samples import SLICE_ROWS, Pixels, Samples, divide_by_alpha, most
-from model.pictures.tiff_layout import CIELAB, GREY, ICCLAB, LAB, MIN_IS_WHITE, RGB, SEPARATED, YCBCR, Layout
+from model.pictures.tiff_layout import CIELAB, GREY, ICCLAB, LAB, MIN_IS_WHITE, PALETTE, RGB, SEPARATED, YCBCR, Layout
 
 BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions that know nothing of samples: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
@@ -28,13 +28,13 @@ PREDICTING_CODECS = BYTE_CODECS - {1, 32773}
 MOST_CHANNELS = 8
 """The most channels in one plane, so that extra ones cost little memory."""
 
-ROW_FIELDS = frozenset({tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.PREDICTOR, 320, 529, 530, 531, 532})
+ROW_FIELDS = frozenset({tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.PREDICTOR, tags.COLOUR_MAP, 529, 530, 531, 532})
 """Fields that rows of grey bytes do not have."""
 
 
 def is_unpacked_here(layout: Layout) -> bool:
     """Tell if the samples are cut out of rows of bytes, not decoded by a library that knows their colour."""
-    return layout.compression in BYTE_CODECS and layout.photometric in (*GREY, RGB, SEPARATED, *LAB)
+    return layout.compression in BYTE_CODECS and layout.photometric in (*GREY, RGB, PALETTE, SEPARATED, *LAB)
 
 
 def check_accepted(layout: Layout) -> None:
@@ -53,6 +53,8 @@ def check_accepted(layout: Layout) -> None:
         raise NotAccepted(_rare(layout, f"{layout.channels} channels; the limit is {MOST_CHANNELS}"))
     if _has_differences(layout) and layout.bits not in (8, 16):
         raise NotAccepted(_rare(layout, f"differences of samples of {layout.bits} bits"))
+    if layout.photometric == PALETTE and layout.bits > 8:
+        raise NotAccepted(_rare(layout, f"a palette for {layout.bits} bits"))
     if layout.photometric in LAB and (layout.bits not in (8, 16) or (layout.photometric, layout.bits) == (ICCLAB, 16)):
         raise NotAccepted(_rare(layout, f"Lab colour (262 = {layout.photometric}) of {layout.bits} bits"))
 
@@ -94,6 +96,8 @@ def _file(
 ) -> bytes:
     """The file with the fields of one picture that are read, but for some, and with others made."""
     kept = (tags.STRUCTURE | tags.DESCRIPTION).difference(dropped)
+    if not layout.directory.number(tags.ROWS_PER_STRIP, 0):
+        kept -= {tags.ROWS_PER_STRIP}  # 0, by which some mean all rows, stops the decoders
     return layout.directory.file.with_directory(layout.directory, kept, made)
 
 
@@ -115,6 +119,8 @@ def _meaning(layout: Layout, pixels: Pixels) -> Samples:
     """Samples (H, W, C) of colour, and of alpha where the layout has any, by what the fields say of them."""
     colour_channels, grey = layout.colour_channels, layout.photometric in GREY
     colour, alpha = pixels[..., :colour_channels], None
+    if layout.photometric == PALETTE:
+        colour = _palette(layout)[colour[..., 0]]
     if layout.alpha is not None:
         alpha = pixels[..., -1 if pixels.shape[-1] == colour_channels + 1 else layout.alpha]
         if layout.multiplied:
@@ -129,6 +135,24 @@ def _meaning(layout: Layout, pixels: Pixels) -> Samples:
     elif layout.photometric in LAB:
         colour = lab_in_srgb(colour, signed=layout.photometric == CIELAB)
     return Samples(colour=colour, alpha=alpha, grey=grey, converted=converted)
+
+
+def _palette(layout: Layout) -> Pixels:
+    """The colours (256, 3) that levels of samples stand for. Where none is above 255, they are of 8 bits, not black.
+
+    Raises:
+        Damaged: some are missing.
+    """
+    numbers = layout.directory.numbers(tags.COLOUR_MAP)
+    colours = 2**layout.bits
+    if len(numbers) < 3 * colours:
+        raise Damaged(f"the TIFF file is corrupt: its palette has {len(numbers) // 3} colours of {colours}")
+    levels = numpy.array(numbers[: 3 * colours], numpy.uint32).reshape(3, colours).T
+    if levels.max() > 255:
+        levels >>= 8
+    palette: Pixels = numpy.zeros((256, 3), numpy.uint8)
+    palette[_stretched(numpy.arange(colours, dtype=numpy.uint16), layout.bits)] = levels
+    return palette
 
 
 def _unpacked(layout: Layout, first: bytes) -> Pixels:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from model.pictures import orientation
 from model.pictures.errors import Damaged, NotAccepted, OverLimit
 from model.pictures.limits import Limits
 from model.pictures.samples import NO_RANGE, UPRIGHT
@@ -12,7 +13,7 @@ from model.pictures.tiff_directory import SUB_DIRECTORIES, Directory, Field, Tif
 
 NEW_SUBFILE_TYPE, SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 STRIP_OFFSETS, ORIENTATION, CHANNELS, ROWS_PER_STRIP, STRIP_SIZES, PLANAR = 273, 274, 277, 278, 279, 284
-PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 317, 322, 323, 324, 325
+PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 317, 320, 322, 323, 324, 325
 INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, XMP, ICC_PROFILE, DNG_VERSION = 332, 338, 339, 700, 34675, 50706
 
 STRUCTURE = frozenset(
@@ -57,8 +58,6 @@ MULTIPLIED_ALPHA, ALPHA, ALPHA_OF_COREL = 1, 2, 999
 REDUCED, MASK = 1, 4
 """Bits of the subfile type."""
 OLD_REDUCED = 2
-
-ORIENTATION_IN_XMP = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,8 +247,7 @@ def _orientation(directory: Directory) -> int:
     said = directory.number(ORIENTATION, 0)
     if ORIENTATION not in directory.fields:
         with suppress(Damaged):  # which costs nothing but the XMP
-            found = ORIENTATION_IN_XMP.search(directory.raw(XMP))
-            said = int(found[1]) if found else UPRIGHT
+            said = orientation.in_xmp(directory.raw(XMP))
     return said if 1 <= said <= 8 else UPRIGHT
 
 

@@ -39,6 +39,7 @@ from tests.app.metadata_files import (
 )
 from tests.app.picture_files import LIMITS, SRGB_PROFILE, chunk, levels, opened, png, tiff
 from tests.app.test_picture_kinds import answered
+from tests.tiff_file import Tiff, Value
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 prepare_decoders()
@@ -307,3 +308,33 @@ def test_the_colours_of_adobe_rgb_do_not_shift() -> None:
     assert (numpy.asarray(answer)[::2, ::2] == numpy.asarray(opened(file))).all()
     profile = ImageCms.ImageCmsProfile(io.BytesIO(answer.info["icc_profile"]))
     assert "Adobe RGB" in ImageCms.getProfileDescription(profile)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_that_begins_with_a_thumbnail_says_what_its_picture_says(order: str, *, big: bool) -> None:
+    stored = numpy.zeros((9, 8, 3), numpy.uint16)
+    layout: dict[int, Value] = {
+        256: [8],
+        257: [9],
+        258: [8, 8, 8],
+        259: [1],
+        262: [2],
+        273: [16],
+        277: [3],
+        278: [9],
+        279: [216],
+    }
+    thumbnail: dict[int, Value] = {
+        254: [1],
+        257: [4],
+        270: (2, b"a thumbnail\0"),
+        700: (1, xmp("", 'dc:source="a thumbnail"').encode()),
+    }
+    picture = layout | {270: (2, b"a picture\0"), 700: (1, xmp("", 'dc:source="a picture"').encode())}
+    file = Tiff(order=order, big=big, rows_per_strip=9, fields=thumbnail, after=[picture]).file(stored)
+    said = decode(file, LIMITS).metadata
+    for metadata in (said.exif, said.xmp):
+        assert metadata is not None
+        assert b"a picture" in metadata
+        assert b"thumbnail" not in metadata

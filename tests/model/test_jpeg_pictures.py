@@ -156,3 +156,43 @@ def test_fill_bytes_are_passed_over_up_to_a_limit() -> None:
     for one in (file[:2] + b"\xff" * 3_000_000 + file[2:], b"\xff\xd8" + b"\xff" * 3_000_000):
         with pytest.raises(Damaged, match="no frame behind byte 2"):
             read_header(one, LIMITS)
+
+
+def with_odd_frame(file: bytes, oddity: str) -> bytes:
+    """The file with something that libjpeg warns of although no pixel suffers."""
+    frame, scan = file.index(b"\xff\xdb"), file.index(SCAN)
+    end = scan + 2 + int.from_bytes(file[scan + 2 : scan + 4])
+    return {
+        "scan header of zeros": file[: end - 3] + bytes(3) + file[end:],
+        "data between segments": file[:frame] + b"junk" + file[frame:],
+        "JFIF of another version": file.replace(b"JFIF\0\1", b"JFIF\0\3"),
+        "unknown transform": file[:frame] + segment(0xEE, b"Adobe\0\x64\0\0\0\0\7") + file[frame:],
+    }[oddity]
+
+
+ODDITIES = ["scan header of zeros", "data between segments", "JFIF of another version", "unknown transform"]
+
+
+@pytest.mark.parametrize("oddity", ODDITIES)
+@pytest.mark.parametrize("kind", ["baseline", "restarts"])
+def test_an_oddity_does_not_hide_that_pixels_are_missing(kind: str, oddity: str) -> None:
+    file = jpeg(**KINDS[kind])
+    odd = with_odd_frame(file, oddity)
+    assert (read(odd, LIMITS).samples.colour == read(file, LIMITS).samples.colour).all()
+    half = len(odd) // 2
+    for damaged in (odd[:half], odd[:half] + b"\xff\xd9", odd[:half] + odd[half + 400 :]):
+        with pytest.raises(Damaged, match="pixels are missing"):
+            read(damaged, LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["baseline", "progressive", "restarts", "progressive with restarts", "grey"])
+@pytest.mark.parametrize("behind", [b"", b"\xff", bytes(10), jpeg()], ids=["nothing", "255", "zeros", "a picture"])
+def test_a_picture_that_lacks_nothing_but_its_end_is_whole(kind: str, behind: bytes) -> None:
+    file = jpeg(**KINDS[kind])
+    assert (read(file[:-2] + behind, LIMITS).samples.colour == read(file, LIMITS).samples.colour).all()
+
+
+def test_a_picture_that_ends_in_a_segment_is_damaged() -> None:
+    file = jpeg(progressive=True)
+    with pytest.raises(Damaged, match="within a segment"):
+        read(file[: file.rindex(SCAN) + 6], LIMITS)

@@ -314,3 +314,42 @@ def test_ycbcr_becomes_rgb_however_its_colour_is_shared(compression: int, shared
 def test_ycbcr_in_planes_apart_is_refused_by_name() -> None:
     with pytest.raises(NotAccepted, match="YCbCr in planes apart"):
         read_header(Tiff(photometric=6, apart=True, fields={530: [1, 1]}).file(levels(3)), LIMITS)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("map_bits", [8, 16])
+def test_a_palette_is_looked_up_with_levels_of_8_or_16_bits(map_bits: int, bits: int, order: str) -> None:
+    stored = levels(1, bits)
+    colours = numpy.random.default_rng(1).integers(0, 256, (3, 2**bits))
+    colours[0, 0] = 255
+    said = (colours * (257 if map_bits == 16 else 1)).flatten().tolist()
+    for layout in ({"compression": 5, "tile_px": 16}, {"big": True}):
+        file = Tiff(bits=bits, photometric=3, order=order, fields={320: said}, **layout).file(stored)
+        assert (samples(file).colour == colours[:, stored[..., 0]].transpose(1, 2, 0)).all()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("extra", [0, 1, 2])
+def test_what_an_extra_channel_of_a_palette_means_is_obeyed(extra: int, *, apart: bool) -> None:
+    stored = levels(2)
+    stored[..., 1] = numpy.where(stored[..., 1] < 100, 0, 255)
+    colours = numpy.random.default_rng(1).integers(0, 256, (3, 256))
+    file = Tiff(photometric=3, extra=[extra], apart=apart, fields={320: (colours * 257).flatten().tolist()})
+    seen = samples(file.file(stored))
+    shown = stored[..., 1] == 255
+    assert (seen.colour[shown] == colours[:, stored[..., 0]].transpose(1, 2, 0)[shown]).all()
+    assert (seen.alpha is None) == (extra == 0)
+    assert seen.alpha is None or (seen.alpha == stored[..., 1]).all()
+
+
+def test_a_palette_with_too_few_colours_is_damaged() -> None:
+    with pytest.raises(Damaged, match="palette has 5 colours of 256"):
+        samples(Tiff(photometric=3, fields={320: [7] * 15}).file(levels(1)))
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_no_rows_in_a_strip_means_that_all_are_in_one(compression: int) -> None:
+    stored = levels(3)
+    file = Tiff(compression=compression, rows_per_strip=HEIGHT, fields={278: [0]}).file(stored)
+    assert (samples(file).colour == stored).all()

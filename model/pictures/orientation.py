@@ -1,0 +1,26 @@
+"""EXIF's orientation, 1 to 8, where XMP says it."""
+
+import re
+
+from model.pictures.samples import UPRIGHT
+
+SPACE = rb"http://ns.adobe.com/tiff/1.0/"
+USUAL_PREFIX = b"tiff"
+
+PREFIX = re.compile(rb"\sxmlns:([\w.-]{1,40})\s*=\s*[\"']" + re.escape(SPACE))
+VALUE = re.compile(rb"[\s<]([\w.-]{1,40}):Orientation\s*(?:=\s*[\"']|>)\s*([1-8])\s*[\"'<]")
+"""The prefix of the property and its value, as an attribute or as an element."""
+
+
+def in_xmp(packet: bytes) -> int:
+    """The orientation that a packet says; `UPRIGHT` where it says none.
+
+    A packet that is broken elsewhere is searched all the same.
+
+    Args:
+        packet: in UTF-8, UTF-16 or UTF-32.
+    """
+    ascii_only = packet.replace(b"\0", b"")  # names and digits are ASCII, so this turns UTF-16 and UTF-32 into it
+    prefixes = {USUAL_PREFIX, *PREFIX.findall(ascii_only)}
+    values = (int(found[2]) for found in VALUE.finditer(ascii_only) if found[1] in prefixes)
+    return next(values, UPRIGHT)

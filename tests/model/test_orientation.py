@@ -1,0 +1,78 @@
+"""The orientation in XMP, in all the ways in which XML can say it."""
+
+import io
+import struct
+from collections.abc import Callable
+
+import numpy
+import pytest
+from PIL import Image, PngImagePlugin
+
+from model.pictures.limits import Limits
+from model.pictures.orientation import in_xmp
+from model.pictures.reading import read
+from tests.tiff_file import Tiff
+
+LIMITS = Limits(
+    max_picture_px=100_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
+)
+WAYS = [
+    ("tiff", ' tiff:Orientation="6"/>'),
+    ("tiff", " tiff:Orientation = '6'/>"),
+    ("tiff", "><tiff:Orientation> 6 </tiff:Orientation></rdf:Description>"),
+    ("t", ' t:Orientation="6"/>'),
+    ("ns0", "><ns0:Orientation>6</ns0:Orientation></rdf:Description>"),
+]
+ENCODINGS = ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+def packet(prefix: str, said: str, space: str = "http://ns.adobe.com/tiff/1.0/") -> str:
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description xmlns:{prefix}="{space}"{said}</rdf:RDF></x:xmpmeta>'
+    )
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(("prefix", "said"), WAYS)
+def test_every_way_to_say_it_counts(prefix: str, said: str, encoding: str) -> None:
+    assert in_xmp(packet(prefix, said).encode(encoding)) == 6
+
+
+@pytest.mark.parametrize("said", [' t:Orientation="9"/>', ' t:Orientation="60"/>', ' u:Orientation="6"/>', "/>"])
+def test_anything_else_is_upright(said: str) -> None:
+    assert in_xmp(packet("t", said).encode()) == 1
+
+
+def test_an_orientation_of_something_else_does_not_count() -> None:
+    assert in_xmp(packet("crs", ' crs:Orientation="6"/>', "http://ns.adobe.com/camera-raw-settings/1.0/").encode()) == 1
+
+
+def jpeg(image: Image.Image, xmp: bytes) -> bytes:
+    made = io.BytesIO()
+    image.save(made, "JPEG")
+    content = b"http://ns.adobe.com/xap/1.0/\0" + xmp
+    return b"\xff\xd8\xff\xe1" + struct.pack(">H", 2 + len(content)) + content + made.getvalue()[2:]
+
+
+def png(image: Image.Image, xmp: bytes) -> bytes:
+    made, info = io.BytesIO(), PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode(), zip=True)
+    image.save(made, "PNG", pnginfo=info)
+    return made.getvalue()
+
+
+def webp(image: Image.Image, xmp: bytes) -> bytes:
+    made = io.BytesIO()
+    image.save(made, "WEBP", xmp=xmp)
+    return made.getvalue()
+
+
+def tiff(image: Image.Image, xmp: bytes) -> bytes:
+    return Tiff(fields={700: (7, xmp)}).file(numpy.asarray(image).astype(numpy.uint16))
+
+
+@pytest.mark.parametrize("kind", [jpeg, png, webp, tiff])
+def test_a_picture_is_turned_whatever_the_prefix_is(kind: Callable[[Image.Image, bytes], bytes]) -> None:
+    file = kind(Image.new("RGB", (12, 8)), packet("t", ' t:Orientation="6"/>').encode())
+    assert read(file, LIMITS).orientation == 6
