@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 LOOK_S = 1.0
 """Time between two looks at a connection, which is how exactly its times are kept."""
 
+READ_BYTES = 16 * 1024
+"""Most bytes of a request that are read and parsed at a time.
+
+A chunk of one byte takes the parser as long as a large one, and nobody else is served before all that was read is
+parsed: the 256 kB that asyncio reads otherwise may hold 40,000 of them, which take seconds.
+"""
+
 LEAST_SEND_BYTES_PER_S = 8192
 """Least rate at which an answer is taken, on average, once it has been waiting for `send_idle_s`."""
 
@@ -80,6 +87,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin with a caller."""
         super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio's own transports
         transport.set_write_buffer_limits(high=0)  # so "resume" means that the kernel has all of it
         self.transport = Wire(transport, lambda: self.conn.their_state is h11.SEND_BODY)
         self._app = cast("ASGIApp", self.app)

@@ -108,6 +108,25 @@ async def test_an_endless_body_is_answered_and_then_cut(live: Live) -> None:
     await answers_still(live)
 
 
+async def test_a_body_of_tiny_chunks_is_parsed_a_little_at_a_time(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    parse = connection.Connection.data_received
+
+    def noted(self: connection.Connection, data: bytes) -> None:
+        sizes.append(len(data))
+        parse(self, data)
+
+    monkeypatch.setattr(connection.Connection, "data_received", noted)
+    caller = await live.connect()
+    body = b"".join(b"1\r\n%c\r\n" % byte for byte in PICTURE.ljust(50_000, b"\0")) + b"0\r\n\r\n"
+    await caller.send("POST /v1/upscale HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n", body)
+    assert await caller.status() == 200
+    assert sum(sizes) > len(body)
+    assert max(sizes) <= connection.READ_BYTES
+
+
 async def test_continue_is_said_to_those_who_are_let_in(live: Live) -> None:
     caller = await live.connect()
     await caller.send(HEAD + "Expect: 100-continue\n\n")
