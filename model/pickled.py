@@ -6,6 +6,7 @@ before anything is made of them.
 """
 
 import io
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,18 @@ MOST_TENSORS = 100_000
 
 PICKLE = b"\x80"
 """First byte of every pickle that PyTorch writes outside of a zip archive."""
+
+ZIP = b"PK\x03\x04"
+"""First bytes of a zip archive, whose directory is at its end."""
+
+INCOMPLETE = "ends early; download it again"
+
+CODE = re.compile(
+    r"(?:Unsupported global: GLOBAL|unsupported GLOBAL|Unsupported class|Unsupported operand|Trying to call reduce)"
+    r"[ :]*(\S*)",
+    re.IGNORECASE,
+)
+"""How torch says what a file carries besides tensors."""
 
 TAR_SIGN = slice(257, 262)
 """Where an archive of PyTorch's oldest format says what it is."""
@@ -55,6 +68,8 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
 def _refuse_other_archives(path: Path, content: io.BytesIO, size_bytes: int) -> None:
     if not zipfile.is_zipfile(content):
         start = content.getvalue()[: TAR_SIGN.stop]
+        if start.startswith(ZIP):
+            raise WeightsError(f"{path} {INCOMPLETE}")
         if not start.startswith(PICKLE) and start[TAR_SIGN] != b"ustar":
             raise WeightsError(f"{path} is not a PyTorch file: it begins with {start[:8].hex(' ')}")
         content.seek(0)
@@ -96,12 +111,14 @@ def _refuse_foreign_tensors(tensors: Mapping[str, Tensor], size_bytes: int, path
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one line; torch's own texts end in advice to trust the file, which is not for us."""
+    """What went wrong, in one line, without torch's advice to trust the file."""
     text = one_line(error, most=2000)
-    for sign in ("Unsupported global: GLOBAL", "Unsupported class", "Unsupported operand", "Trying to call reduce"):
-        if sign in text:
-            what = text.partition(sign)[2].strip(" :").split(" ")[0]
-            return f"carries code or objects ({what or sign}), which are never run; save its state_dict() alone"
+    if found := CODE.search(text):
+        return f"carries code or objects ({found[1] or found[0]}), which are never run; save its state_dict() alone"
     if "legacy .tar" in text:
         return "is in PyTorch's oldest format (tar), which cannot be read without running code; save it anew"
+    if isinstance(error, EOFError):
+        return INCOMPLETE
+    if "weights_only" in text:
+        text = text.partition("WeightsUnpickler error: ")[2] or "its content is not understood"
     return f"is not a readable PyTorch file ({type(error).__name__}: {text[:200]})"

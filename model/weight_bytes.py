@@ -47,9 +47,11 @@ def weight_bytes(path: Path, *, text: bool = False) -> bytes:
 
     Raises:
         UnreadableError: it cannot be read at the moment.
-        WeightsError: it is empty, or plainly something else than weights.
+        WeightsError: it is a pipe or a device, is empty, or plainly something else than weights.
     """
     with readable(path):
+        if path.is_fifo() or path.is_char_device():  # whose reading may never end
+            raise WeightsError(f"{path} is a pipe or a device, not weights; put the file itself there")
         content = path.read_bytes()
     if known := _something_else(content, text=text):
         raise WeightsError(f"{path} {known}")

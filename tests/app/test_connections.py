@@ -108,9 +108,7 @@ async def test_an_endless_body_is_answered_and_then_cut(live: Live) -> None:
     await answers_still(live)
 
 
-async def test_a_body_of_tiny_chunks_is_parsed_a_little_at_a_time(
-    live: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_body_of_tiny_chunks_is_parsed_a_little_at_a_time(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     parse = connection.Connection.data_received
 

@@ -1,10 +1,12 @@
 """Files that are no weight files at all: each is named for what it is, under every suffix, before any parser runs."""
 
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.ncnn_model import write_generator
 from model.errors import UnreadableError, WeightsError
@@ -56,6 +58,41 @@ def test_a_pointer_in_place_of_the_bin_of_a_pair_is_named(tmp_path: Path) -> Non
     weights.write_bytes(POINTER)
     with pytest.raises(WeightsError, match=rf"{weights.name} is a Git LFS pointer"):
         read(param)
+
+
+def test_a_pipe_in_place_of_the_bin_of_a_pair_is_not_waited_for(tmp_path: Path) -> None:
+    param, weights = write_generator(random_net(), tmp_path)
+    weights.unlink()
+    os.mkfifo(weights)
+    with pytest.raises(WeightsError, match=rf"{weights.name} is a pipe or a device"):
+        read(param)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_file_that_was_downloaded_in_part_is_called_that(share: float, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    torch.save(random_net().state_dict(), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(WeightsError, match=r"net\.pth ends early; download it again"):
+        read(path)
+
+
+CODE: dict[str, tuple[bytes, str]] = {
+    "a blocked module": (b"\x80\x02cos\nsystem\nX\x02\0\0\0idq\0\x85R.", "carries code or objects (os.system)"),
+    "another module": (b"\x80\x02cshutil\nrmtree\nX\x02\0\0\0idq\0\x85R.", "carries code or objects (shutil.rmtree)"),
+    "nothing behind the sign": (b"\x80\x02", "ends early; download it again"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), CODE.values(), ids=CODE.keys())
+def test_code_is_named_and_nobody_is_advised_to_trust_it(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError) as refused:
+        read(path)
+    assert str(refused.value).startswith(f"{path} {reason}")
+    assert "weights_only" not in str(refused.value)
 
 
 def remove(path: Path) -> None:
