@@ -70,7 +70,7 @@ def test_a_broken_file_is_told_with_the_decoders_reason(tmp_path: Path) -> None:
     whole = save(sharp(100, 100), tmp_path / "cut.jpg")
     whole.write_bytes(whole.read_bytes()[:-2000])
     assert only_finding(tmp_path).detail.startswith(
-        "cannot be decoded (the JPEG file is truncated or corrupt (image file is"
+        "cannot be decoded (the JPEG file is truncated or corrupt: some of its pixels are missing"
     )
 
 
