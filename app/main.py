@@ -35,10 +35,10 @@ from model.reading import SUFFIXES, AnyCheckpoint, read_any
 from model.reliable import ReliableUpscaler, SelfTestError
 from model.upscaler import SuspiciousOutputError
 
-PREFERRED = {"cuda": ("rrdb-psnr-x4", "compact-psnr-x4"), "cpu": ("compact-psnr-x4",)}
-"""Shipped models by device, the best that it runs well first: requests that name no model get that one.
+PREFERRED = ("compact-real-psnr-x4", "compact-psnr-x4")
+"""Shipped models, the best for real uploads first: requests that name no model get that one.
 
-They are those that invent nothing; who wants invented texture names a model of the GAN stage.
+They invent nothing; a caller who wants invented texture names a model of the GAN stage.
 """
 
 MEMORY_RETRY_S = 30
@@ -230,7 +230,7 @@ def build_service(settings: Settings) -> UpscaleService:
     try:
         library.open(
             default=settings.default_model,
-            preferred=PREFERRED.get(best_device().type, ()),
+            preferred=PREFERRED,
             lazily=settings.load == "lazy",
         )
     except NoModelError as error:

@@ -140,6 +140,7 @@ async def test_the_default_model_must_be_there(settings: Settings) -> None:
     ("names", "default"),
     [
         (["compact-esrgan-x4", "compact-psnr-x4", "a"], "compact-psnr-x4"),
+        (["compact-psnr-x4", "compact-real-psnr-x4", "a"], "compact-real-psnr-x4"),
         (["mine", "yours"], "mine"),
     ],
 )
