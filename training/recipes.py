@@ -162,7 +162,7 @@ def compact_real_psnr_x4() -> TrainingConfig:
     """Compact generator for real uploads, trained with L1 alone: cleans JPEG, noise and blur, and invents nothing.
 
     Command: python -m training compact_real_psnr_x4 --data PHOTOS --validation OTHER_PHOTOS --out DIR
-    Time: 0.45 s a step on two idle cores with AMX: two hours and a half for 20,000 steps. --start may name a
+    Time: 0.6 s a step on one core with AMX: three hours and a half for 20,000 steps. --start may name a
         generator of compact_psnr_x4.
     """
     return TrainingConfig(

@@ -209,6 +209,11 @@ PROXIED = [
     "CF-Connecting-IP",
     "True-Client-IP",
     "CDN-Loop",
+    "X-ProxyUser-Ip",
+    "WL-Proxy-Client-IP",
+    "X-Azure-ClientIP",
+    "X-Appengine-User-Ip",
+    "X_Forwarded_For",
 ]
 
 
