@@ -61,9 +61,9 @@ def _serve(settings: Settings) -> int:
 
 
 def _serve_until_stopped(settings: Settings) -> int:
+    from app.http.application import create_app
     from app.lifecycle import Lifecycle
-    from app.process import Server, allow_files, listen
-    from app.server import create_app
+    from app.server import Server, allow_files, listen
 
     listener = listen(settings)  # a busy port is told at once
     settings = settings.model_copy(update={"max_connections": allow_files(settings.max_connections)})
@@ -108,8 +108,8 @@ def _key(name: str, options: list[str]) -> int:
 
 
 def _openapi(settings: Settings) -> int:
+    from app.http.application import create_app
     from app.lifecycle import Lifecycle
-    from app.server import create_app
 
     app = create_app(Lifecycle(settings, lambda: _build(settings)))
     print(json.dumps(app.openapi(), indent=2))
@@ -117,7 +117,7 @@ def _openapi(settings: Settings) -> int:
 
 
 def _build(settings: Settings) -> UpscaleService:
-    from app.main import build_service  # takes seconds: torch
+    from app.build import build_service  # takes seconds: torch
 
     return build_service(settings)
 

@@ -7,9 +7,9 @@ import logging
 
 import uvicorn
 
+from app.build import build_service
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.main import build_service
-from app.server import create_app
 from app.settings import read_settings
 
 

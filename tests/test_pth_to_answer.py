@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from app.build import build_service
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.main import build_service
-from app.server import create_app
 from app.settings import read_settings
 from benchmarks.ncnn_model import write_generator
 from model.rrdb import MARGIN_PX

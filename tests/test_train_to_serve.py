@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from app.build import build_service
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.main import build_service
-from app.server import create_app
 from app.settings import read_settings
 from model.checkpoint import read_checkpoint
 from model.reliable import load

@@ -76,7 +76,7 @@ class Folder:
     def others(self) -> dict[str, str]:
         """The names of files and folders that are not served, with the reason."""
         others = {path.name: reason for path in self._visible() if (reason := self._reason(path))}
-        return {shown(name): reason for name, reason in sorted(others.items())}
+        return {printable(name): reason for name, reason in sorted(others.items())}
 
     def _visible(self) -> list[Path]:
         return [path for path in self.path.iterdir() if not path.name.startswith(".")]
@@ -106,7 +106,7 @@ class Folder:
         self._told = others
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """A text with the name of a file as it can be written anywhere: bytes that are not UTF-8 become escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -11,9 +11,9 @@ import torch
 from fastapi import FastAPI
 from PIL import Image
 
+from app.build import build_service
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.main import build_service
-from app.server import create_app
 from app.service import UpscaleService
 from app.settings import Settings
 from model.checkpoint import Card, write_checkpoint

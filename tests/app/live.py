@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import httpx
 from fastapi import FastAPI
 
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.process import Server, listen
-from app.server import create_app
+from app.server import Server, listen
 
 
 @dataclass(frozen=True, kw_only=True)

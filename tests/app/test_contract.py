@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from app.errors import ServiceError
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.server import create_app
 from app.service import UpscaleService
 from app.settings import Settings
 from tests.app.conftest import encoded, noise

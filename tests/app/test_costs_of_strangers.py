@@ -22,6 +22,7 @@ from starlette.requests import Request
 from app.access.keys import find_key
 from app.errors import ServiceError
 from app.http.accept import accepted_formats
+from app.http.application import create_app
 from app.http.deadline import preferred_wait_s
 from app.http.entrance import MOST_HEAD_BYTES
 from app.http.form import Form, check_encoding
@@ -29,7 +30,6 @@ from app.http.metrics import _accepts_open_metrics
 from app.http.upload import Upload
 from app.http.upscale import Parameters, _check_given_once
 from app.lifecycle import Lifecycle
-from app.server import create_app
 from app.service import UpscaleService
 from app.settings import Settings
 from app.telemetry.record import RequestRecord

@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from app.batching.ticket import Outcome
+from app.http.application import create_app
 from app.http.deadline import preferred_wait_s
 from app.lifecycle import Lifecycle
 from app.pictures.decode import decode
 from app.pictures.limits import Limits
 from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Picture
-from app.server import create_app
 from app.service import UpscaleService
 from app.settings import Settings
 from tests.app.conftest import encoded, noise, problem

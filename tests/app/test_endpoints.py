@@ -12,10 +12,10 @@ import torch
 from fastapi import FastAPI
 from starlette.types import Message
 
+from app.build import build_service
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.main import build_service
 from app.pictures.picture import Pixels
-from app.server import create_app
 from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
 from model.checkpoint import read_checkpoint

@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import VERSION
+from app.build import build_service
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.main import build_service
-from app.server import create_app
 from app.service import UpscaleService
 from app.settings import Settings
 from tests.app.conftest import encoded, noise, problem

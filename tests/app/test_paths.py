@@ -7,8 +7,8 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.server import create_app
 from app.service import UpscaleService
 from app.settings import Settings
 from tests.app.conftest import problem

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import checks
 from schemathesis.core.result import Ok
 
+from app.build import build_service
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from app.lifecycle import Phase as LifePhase
-from app.main import build_service
-from app.process import Server, listen
-from app.server import create_app
+from app.server import Server, listen
 from app.settings import Settings
 
 checks.load_all_checks()

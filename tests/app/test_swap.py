@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from app.build import build_service
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.main import build_service
-from app.process import Server
-from app.server import create_app
+from app.server import Server
 from app.settings import Settings
 from model.checkpoint import Card, write_checkpoint
 from model.rrdb import RRDBConfig, RRDBNet

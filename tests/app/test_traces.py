@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.server import create_app
 from app.telemetry.collector import open_traces
 from app.telemetry.record import STAGES, RequestRecord
 from app.telemetry.traces import Traces
@@ -148,7 +148,7 @@ def test_spans_go_to_the_collector_of_the_environment(collector: list[tuple[str,
 
 def test_without_a_collector_the_sdk_is_not_imported() -> None:
     code = """
-import sys, app.__main__, app.server
+import sys, app.__main__, app.http.application
 from app.telemetry.collector import open_traces
 assert open_traces() is None
 assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))]

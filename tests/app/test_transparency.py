@@ -3,7 +3,7 @@
 import numpy
 import pytest
 
-from app.main import build_service
+from app.build import build_service
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.finish import Finish
 from app.pictures.picture import Picture, planes_of

@@ -18,7 +18,7 @@ from typing import cast
 import pytest
 from fastapi import Depends, FastAPI, Response
 
-from app import process
+from app import server as process
 from app.access.keys import Right, new_key
 from app.http import connection, wire
 from app.http.auth import Access

@@ -1,0 +1,68 @@
+"""Builds the service: settings, library, networks, scheduler. The only file that knows all of them."""
+
+import asyncio
+from contextlib import suppress
+
+from app.batching.scheduler import Scheduler
+from app.library.files import Folder
+from app.library.library import Library, NoModelError
+from app.library.network import Network
+from app.networks import SUFFIXES, Device, DeviceEngine, NetworkLoader
+from app.pictures.compiled import load_compiled
+from app.pictures.picture import Pixels
+from app.service import Job, UpscaleService
+from app.settings import Settings, SettingsError
+
+PREFERRED = ("compact-real-psnr-x4", "compact-psnr-x4")
+"""Shipped models that may serve requests which name none, the best for real uploads first.
+
+Both were trained for PSNR and invent nothing; a caller who wants invented texture names a model of the GAN stage.
+"""
+
+RELEASE_DELAY_S = 1.0
+"""Grace period before the memory of an unloaded network is freed, so that nothing refers to it any more."""
+
+
+def build_service(settings: Settings) -> UpscaleService:
+    """Load and test the networks of the models folder and assemble the service around them.
+
+    Raises:
+        SettingsError: the folder has no weight file that works, or not the default model.
+    """
+    Device.prepare()
+    load_compiled()
+    scheduler: Scheduler[Job, Pixels] = Scheduler(
+        DeviceEngine(),
+        max_queued_px=settings.max_queued_px,
+        max_held_bytes=settings.max_stream_bytes,
+        piece_s=settings.piece_s,
+    )
+    device = Device()
+
+    def learn_speed(network: Network) -> None:
+        for px, seconds in network.speed:
+            scheduler.costs.observe((network.info.version,), px, seconds)
+
+    async def release_memory() -> None:
+        await asyncio.sleep(RELEASE_DELAY_S)
+        with suppress(RuntimeError):  # the service has stopped in the meantime
+            await scheduler.between_pieces(device.release_memory)
+
+    library = Library(
+        Folder(settings.models, SUFFIXES),
+        NetworkLoader(
+            piece_s=settings.piece_s,
+            max_loss_db=settings.max_loss_db,
+            rescues=device.rescues,
+            precision=settings.precision,
+        ),
+        on_device=scheduler.between_pieces,
+        ready=learn_speed,
+        freed=release_memory,
+        max_bytes=settings.max_model_bytes,
+    )
+    try:
+        library.open(default=settings.default_model, preferred=PREFERRED, lazily=settings.load == "lazy")
+    except NoModelError as error:
+        raise SettingsError(f"ESRGAN_MODELS and ESRGAN_DEFAULT_MODEL: {error}") from error
+    return UpscaleService(settings, library, scheduler, device)

@@ -1,0 +1,207 @@
+"""Networks for the service: loads and tests them, and runs the scheduler's pieces on them.
+
+The only file of app that imports the networks of `model`; reading pictures goes through `app.pictures`.
+"""
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy
+
+from app.errors import Unavailable
+from app.library.files import printable
+from app.library.loading import LoadError, Loading, UnreadableError
+from app.library.network import ModelInfo, Network
+from app.pictures.picture import Pixels
+from app.service import Job
+from model.checkpoint import FORMAT
+from model.device import FORMATS, DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
+from model.ensemble import ensemble_batch, ensemble_stream
+from model.errors import UnreadableError as UnreadableFileError
+from model.errors import WeightsError
+from model.gate import refuse_far_from_bicubic
+from model.interpolation import InterpolationError, blended
+from model.reading import SUFFIXES as SUFFIXES
+from model.reading import AnyCheckpoint, read_any
+from model.reliable import ReliableUpscaler, SelfTestError
+from model.upscaler import SuspiciousOutputError
+
+MEMORY_RETRY_S = 30
+"""`Retry-After` of a picture that did not fit into the device's memory: other pictures have usually left by then."""
+
+WIDE_PX = 4096
+"""Width at which the memory of a stream is measured; wide enough that the horizontal padding is negligible."""
+
+MIN_WARM_UP_PX = 32
+"""Side of the first warm-up picture; each further one has twice the side."""
+
+
+class DeviceEngine:
+    """The scheduler's engine: runs batches and streams on the network that each job brings along."""
+
+    def most_px(self, work: Job) -> int:
+        """Return the most LR px of a piece: what suits the device, less after the network ran out of memory."""
+        return work.network.upscaler.most_px
+
+    def batch(self, inputs: Sequence[Job]) -> Sequence[Pixels]:
+        """Upscale whole pictures of one network together. Either all of them are ensembles or none is.
+
+        Raises:
+            Unavailable: one of them does not fit into the device's memory, not even alone.
+        """
+        with _as_unavailable():
+            upscaler, pictures = inputs[0].network.upscaler, [job.planes for job in inputs]
+            return ensemble_batch(upscaler, pictures) if inputs[0].ensemble else upscaler.batch(pictures)
+
+    def stream(self, work: Job, band_px: int) -> Generator[Pixels | None]:
+        """Upscale one picture in bands of rows.
+
+        Raises:
+            Unavailable: not even a single row fits into the device's memory.
+        """
+        upscaler, (planes, _, width, _) = work.network.upscaler, work.planes.shape
+        with _as_unavailable():
+            if work.ensemble:
+                bands = ensemble_stream(upscaler, work.planes, scale=work.network.info.scale, band_px=band_px)
+            else:
+                bands = upscaler.stream(work.planes, max(1, band_px // (planes * width)))
+            for rows in bands:
+                yield rows if rows.shape[1] else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """The device that networks run on; see `app.service.DeviceState`."""
+
+    rescues: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @staticmethod
+    def prepare() -> None:
+        """Use one thread per physical core; call it once, before the first network is loaded."""
+        use_physical_cores()
+
+    @staticmethod
+    def memory_bytes() -> Mapping[str, int]:
+        """Return the memory of the GPU by kind; empty on a CPU."""
+        return memory_bytes(best_device())
+
+    @staticmethod
+    def release_memory() -> None:
+        """Return memory that networks no longer use to the operating system; call it in the device's thread."""
+        release_memory(best_device())
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except DeviceMemoryError as error:
+        raise Unavailable(
+            "the device does not have enough memory for this picture right now; send a smaller one, or try again later",
+            retry_after_s=MEMORY_RETRY_S,
+        ) from error
+
+
+class NetworkLoader:
+    """The library's loader: turns a weight file into a network that has passed its tests and is warmed up.
+
+    Args:
+        piece_s: target duration of a piece; the warm-up stops before a picture takes longer.
+        max_loss_db: how far below bicubic a network may be whose file has no golden picture.
+        rescues: counts of retried work by model and reason; a model's count continues when it is reloaded.
+        precision: number format of the networks, or `fastest`.
+    """
+
+    def __init__(
+        self,
+        *,
+        piece_s: float,
+        max_loss_db: float,
+        rescues: dict[str, Counter[str]],
+        precision: str = "fastest",
+    ) -> None:
+        self._piece_s = piece_s
+        self._max_loss_db = max_loss_db
+        self._rescues = rescues
+        self._dtype = FORMATS.get(precision)
+
+    def file(self, name: str, path: Path) -> Loading:
+        """Load a weight file; see `app.library.loading.Loader`."""
+        with _as_load_error(path):
+            checkpoint = read_any(path)
+            yield
+            return (yield from self._network(name, checkpoint))
+
+    def blend(self, name: str, psnr: Network, gan: Network, *, alpha: float) -> Loading:
+        """Interpolate two networks; see `app.library.loading.Loader`."""
+        assert isinstance(psnr.upscaler, ReliableUpscaler)
+        assert isinstance(gan.upscaler, ReliableUpscaler)
+        with _as_load_error():
+            checkpoint = blended(psnr.upscaler.source(), gan.upscaler.source(), alpha)
+            yield
+            return (yield from self._network(name, checkpoint))
+
+    def _network(self, name: str, checkpoint: AnyCheckpoint) -> Loading:
+        upscaler = ReliableUpscaler(checkpoint, dtype=self._dtype)
+        upscaler.rescues = self._rescues.setdefault(name, upscaler.rescues)
+        yield
+        if checkpoint.format != FORMAT:  # it has no golden picture to test it with
+            refuse_far_from_bicubic(upscaler, self._max_loss_db)
+            yield
+        speed = yield from self._warm_up(upscaler)
+        return Network(info=_info(name, upscaler, checkpoint), upscaler=upscaler, speed=speed)
+
+    def _warm_up(self, upscaler: ReliableUpscaler) -> Generator[None, None, Sequence[tuple[int, float]]]:
+        """Run larger and larger pictures, so that the first request finds kernels prepared and speeds measured."""
+        speed: list[tuple[int, float]] = []
+        side, seconds = min(MIN_WARM_UP_PX, math.isqrt(upscaler.most_px)), 0.0
+        while side**2 <= upscaler.most_px and seconds < self._piece_s / 2:
+            picture = numpy.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=numpy.uint8)
+            upscaler.batch([picture])  # not timed: the first run of a shape also prepares it
+            yield
+            began_s = time.perf_counter()
+            upscaler.batch([picture])
+            seconds = time.perf_counter() - began_s
+            speed.append((side**2, seconds))
+            yield
+            side *= 2
+        return speed
+
+
+@contextmanager
+def _as_load_error(path: Path | None = None) -> Iterator[None]:
+    """Report a bad weight file without the path to it, because callers can read the text."""
+    try:
+        yield
+    except UnreadableFileError as error:
+        raise UnreadableError(_public(error, path)) from error
+    except (WeightsError, InterpolationError, SelfTestError, DeviceMemoryError, SuspiciousOutputError) as error:
+        raise LoadError(_public(error, path)) from error
+
+
+def _public(error: Exception, path: Path | None) -> str:
+    """Return the text of an error on one line, in valid UTF-8, with file names instead of paths."""
+    text = str(error)
+    if path is not None:
+        text = text.replace(f"{path.parent}{os.sep}", "")
+    return printable(" ".join(text.split()))
+
+
+def _info(name: str, upscaler: ReliableUpscaler, checkpoint: AnyCheckpoint) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        sha256=checkpoint.sha256,
+        scale=upscaler.scale,
+        device=upscaler.device.type,
+        precision=str(upscaler.dtype).removeprefix("torch."),
+        licence=checkpoint.card.licence,
+        metrics=checkpoint.card.metrics,
+        whole_picture_px=upscaler.most_px,
+        state_bytes_per_column=upscaler.state_bytes(planes=1, width=WIDE_PX) // WIDE_PX,
+    )
