@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from app.admission import PictureMemory, UploadMemory
 from app.batching.backlog import Place
@@ -20,13 +20,12 @@ from app.library.network import ModelInfo, Network
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, AnswerFormat, chosen_format, encoded, layout_of
 from app.pictures.finish import Finish
-from app.pictures.in_thread import in_thread
 from app.pictures.limits import Limits
 from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Pixels
+from app.record import current_record
 from app.settings import Settings
-from app.telemetry.device import DeviceState
-from app.telemetry.record import current_record
+from app.threads import in_thread
 
 BUCKET_STEP_PX = 32
 """On a GPU small pictures share a batch when their sides agree after rounding up to this."""
@@ -99,6 +98,17 @@ class Answer:
     """Pictures in the upload, of which this is the first."""
     timings_s: Callable[[], Mapping[str, float]]
     """What each stage has taken so far."""
+
+
+class DeviceState(Protocol):
+    """State of the device for metrics. Read on the event loop."""
+
+    @property
+    def rescues(self) -> Mapping[str, Mapping[str, int]]:
+        """Count retried work since the start, by model and reason (`out_of_memory`, `float32`)."""
+
+    def memory_bytes(self) -> Mapping[str, int]:
+        """Return the memory of the device by kind; empty where it has no memory of its own."""
 
 
 class UpscaleService:

@@ -10,8 +10,8 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from app.access.keyring import Keyring
 from app.access.keys import RIGHTS, Key, Right
 from app.errors import Forbidden, Unauthorized
+from app.record import current_record
 from app.settings import Settings
-from app.telemetry.record import current_record
 
 HEADER = "X-Api-Key"
 

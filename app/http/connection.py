@@ -17,12 +17,11 @@ from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from app.errors import BadRequest, TooSlow, Unavailable
-from app.http.headers import DEFAULTS
+from app.http.middleware.headers import DEFAULTS
 from app.http.problems import answer_to, http_problem
 from app.http.target import in_origin_form
 from app.http.wire import Linger, Wire
-from app.telemetry.record import RequestRecord
-from app.telemetry.requests import Observer
+from app.record import Observer, RequestRecord
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

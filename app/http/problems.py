@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.errors import ServiceError, Unprocessable
-from app.telemetry.record import CLIENT_CLOSED_REQUEST, current_record
+from app.record import CLIENT_CLOSED_REQUEST, current_record
 
 MEDIA_TYPE = "application/problem+json"
 MOST_TOLD = 5

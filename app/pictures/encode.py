@@ -11,9 +11,9 @@ from PIL import Image
 from app.errors import Unprocessable
 from app.pictures.exif import EXIF_NAME
 from app.pictures.icc import Space, profile_for
-from app.pictures.in_thread import in_thread
 from app.pictures.picture import Metadata, Picture, Pixels
 from app.pictures.png import PngLayout, png_pieces
+from app.threads import in_thread
 
 JPEG_QUALITY = 95
 """If none is asked for: what upscaling has just drawn should not go again."""

@@ -4,7 +4,7 @@ import json
 import logging
 from datetime import UTC, datetime
 
-from app.telemetry.record import RequestRecord, current_record
+from app.record import RequestRecord, current_record
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked for every few seconds: the log tells of them only when they fail, or at level DEBUG."""

@@ -19,8 +19,8 @@ from app.errors import Unavailable
 from app.library.entry import State
 from app.library.library import Library
 from app.lifecycle import Lifecycle, Phase
-from app.telemetry.device import DeviceState
-from app.telemetry.record import RequestRecord
+from app.record import RequestRecord
+from app.service import DeviceState
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120)
 PIXELS = tuple(4.0**power for power in range(5, 14))

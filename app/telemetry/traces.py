@@ -16,8 +16,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app import VERSION
+from app.record import RequestRecord
 from app.telemetry.logs import PROBES
-from app.telemetry.record import RequestRecord
 
 FLUSH_MS = 2000
 """How long the last spans may take to leave when the service stops."""

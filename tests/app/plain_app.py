@@ -7,12 +7,12 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.errors import DeadlinePassed, TooLarge, Unavailable
-from app.http.deadline import Deadlines
-from app.http.entrance import Entrance
+from app.http.middleware.context import RequestContext
+from app.http.middleware.deadline import Deadlines
+from app.http.middleware.entrance import Entrance
 from app.http.problems import add_problem_handlers
 from app.lifecycle import Lifecycle
-from app.telemetry.record import RequestRecord
-from app.telemetry.requests import RequestContext
+from app.record import RequestRecord
 
 WHOLE = bytes(range(256)) * 2**15
 """More than what the system keeps for a connection."""

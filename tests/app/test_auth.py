@@ -12,11 +12,11 @@ from fastapi import Depends, FastAPI
 from app.access.keys import Right, new_key
 from app.http.application import create_app
 from app.http.auth import Access
+from app.http.middleware.context import RequestContext
 from app.http.problems import add_problem_handlers
 from app.lifecycle import Lifecycle
 from app.service import UpscaleService
 from app.settings import Settings
-from app.telemetry.requests import RequestContext
 from tests.app.conftest import decoded, encoded, noise, problem
 
 pytestmark = pytest.mark.anyio

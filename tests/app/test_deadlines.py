@@ -9,7 +9,7 @@ import pytest
 
 from app.batching.ticket import Outcome
 from app.http.application import create_app
-from app.http.deadline import preferred_wait_s
+from app.http.middleware.deadline import preferred_wait_s
 from app.lifecycle import Lifecycle
 from app.pictures.decode import decode
 from app.pictures.limits import Limits

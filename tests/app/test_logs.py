@@ -16,10 +16,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.record import RequestRecord, begin_record
 from app.service import UpscaleService
 from app.telemetry.log_queue import BackgroundLog
 from app.telemetry.logs import JsonFormatter, log_config
-from app.telemetry.record import RequestRecord, begin_record
 from tests.app.conftest import encoded, noise
 from tests.app.held import Held
 from tests.app.test_endpoints import send_and_hang_up

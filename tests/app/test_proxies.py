@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from app.lifecycle import Lifecycle
+from app.record import RequestRecord
 from app.settings import Settings
-from app.telemetry.record import RequestRecord
 from tests.app.live import Live, serving, until
 from tests.app.plain_app import WHOLE, plain_app
 

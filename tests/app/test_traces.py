@@ -17,8 +17,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
+from app.record import STAGES, RequestRecord
 from app.telemetry.collector import open_traces
-from app.telemetry.record import STAGES, RequestRecord
 from app.telemetry.traces import Traces
 from tests.app.conftest import encoded, noise
 

@@ -23,8 +23,8 @@ from app.access.keys import Right, new_key
 from app.http import connection, wire
 from app.http.auth import Access
 from app.lifecycle import Lifecycle, Phase
+from app.record import RequestRecord
 from app.settings import Settings
-from app.telemetry.record import RequestRecord
 from tests.app.live import Caller, Live, calling, serving, until
 from tests.app.plain_app import WHOLE, plain_app
 

@@ -6,7 +6,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,15 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DeadlinePassed, ServiceError, Unavailable
 from app.http.problems import internal_error
-from app.telemetry.record import RequestRecord, begin_record
+from app.record import Observer, RequestRecord, begin_record
 
 HEADER = "X-Request-Id"
 ACCEPTED_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 MOST_PATH = 200
 """Characters of a path that are kept."""
-
-Observer = Callable[[RequestRecord], None]
-"""Gets every record when its request has ended."""
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -119,6 +119,9 @@ class RequestRecord:
         finally:
             self.took(stage, time.monotonic() - began_s, began_s=began_s)
 
+
+Observer = Callable[[RequestRecord], None]
+"""Receives the record of every request once the request has ended."""
 
 _current: ContextVar[RequestRecord | None] = ContextVar("request", default=None)
 
