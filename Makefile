@@ -18,7 +18,7 @@ RUN_ONE := env LD_PRELOAD=$(JEMALLOC)
 RUN := exec $(RUN_ONE)
 
 # What is compiled, beside its source. Not by the name of the module that loads it: Python would import it instead.
-NATIVE := app/pictures/libpng_deflate.so app/pictures/libpng_filters.so model/libwinograd.so
+NATIVE := app/png/libdeflate.so app/png/libfilters.so model/libwinograd.so
 CFLAGS := -O3 -Wall -Wextra
 # As needed: a library that does not use OpenMP must not ask for it, since the image has only PyTorch's.
 OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \

@@ -8,8 +8,8 @@ from app.library.files import Folder
 from app.library.library import Library, NoModelError
 from app.library.network import Network
 from app.networks import SUFFIXES, Device, DeviceEngine, NetworkLoader
-from app.pictures.compiled import load_compiled
 from app.pictures.picture import Pixels
+from app.png.compiled import load_compiled
 from app.service import Job, UpscaleService
 from app.settings import Settings, SettingsError
 

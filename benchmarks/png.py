@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from app.pictures.png import PngLayout, png_pieces
-from app.pictures.png_filters import Samples
+from app.png.encoder import PngLayout, png_pieces
+from app.png.filters import Samples
 from benchmarks.networks import add_network_options, chosen_network
 from benchmarks.pictures import smooth_noise, square
 from benchmarks.tables import print_bar, print_progress, print_setting, print_table

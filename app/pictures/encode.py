@@ -12,7 +12,7 @@ from app.errors import Unprocessable
 from app.pictures.exif import EXIF_NAME
 from app.pictures.icc import Space, profile_for
 from app.pictures.picture import Metadata, Picture, Pixels
-from app.pictures.png import PngLayout, png_pieces
+from app.png.encoder import PngLayout, png_pieces
 from app.threads import in_thread
 
 JPEG_QUALITY = 95

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.pictures import compiled as module
-from app.pictures.compiled import FUNCTIONS, compiled, load_compiled
+from app.png import compiled as module
+from app.png.compiled import FUNCTIONS, compiled, load_compiled
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_the_log_tells_what_is_compiled(folder: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_file_that_is_no_library_or_an_older_one_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "libpng_filters.so").write_bytes(b"not a library")
+    (folder / "libfilters.so").write_bytes(b"not a library")
     assert compiled("filter_rows") is None
     monkeypatch.setattr(module, "CDLL", lambda path: CDLL(None))
     assert compiled("deflate_bytes") is None

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.pictures import png as encoder
-from app.pictures import png_deflate, png_filters
-from app.pictures.png import PngLayout, png_pieces
-from app.pictures.png_filters import Samples
+from app.png import deflate as png_deflate
+from app.png import encoder
+from app.png import filters as png_filters
+from app.png.encoder import PngLayout, png_pieces
+from app.png.filters import Samples
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.pictures import png_deflate
-from app.pictures.compiled import compiled
-from app.pictures.png_deflate import Bytes, deflated, room
+from app.png import deflate as png_deflate
+from app.png.compiled import compiled
+from app.png.deflate import Bytes, deflated, room
 
 BLOCK = 128 * 1024
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.pictures import png_filters
-from app.pictures.compiled import compiled
-from app.pictures.png_filters import Bytes, Samples, filter_in_numpy, filter_rows
+from app.png import filters as png_filters
+from app.png.compiled import compiled
+from app.png.filters import Bytes, Samples, filter_in_numpy, filter_rows
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from app.pictures.compiled import compiled
+from app.png.compiled import compiled
 
 Bytes = NDArray[numpy.uint8]
 

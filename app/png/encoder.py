@@ -20,8 +20,8 @@ from typing import cast
 import numpy
 from isal import isal_zlib
 
-from app.pictures.png_deflate import deflated, room
-from app.pictures.png_filters import Bytes, Samples, filter_rows
+from app.png.deflate import deflated, room
+from app.png.filters import Bytes, Samples, filter_rows
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}

@@ -1,13 +1,13 @@
 """PNG's five filters, each a prediction from the three bytes left, above, and above left; and which one a row gets.
 
-PNG specification (third edition), section 9. The work is done by png_filters.c where that has been compiled, else by
+PNG specification (third edition), section 9. The work is done by filters.c where that has been compiled, else by
 numpy: the same bytes, several times slower, and taking turns with other threads.
 """
 
 import numpy
 from numpy.typing import NDArray
 
-from app.pictures.compiled import compiled
+from app.png.compiled import compiled
 
 Bytes = NDArray[numpy.uint8]
 Samples = NDArray[numpy.uint8 | numpy.uint16]

@@ -1,4 +1,4 @@
-/* PNG's filters over rows of samples: what png_filters.py does with numpy, in one call and without Python's lock.
+/* PNG's filters over rows of samples: what filters.py does with numpy, in one call and without Python's lock.
  * PNG specification (third edition), section 9.
  *
  * Plain loops over bytes, in arithmetic that fits into them, which compilers turn into SIMD instructions: one variant

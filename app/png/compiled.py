@@ -10,11 +10,11 @@ FOLDER = Path(__file__).parent
 
 FUNCTIONS = {
     "filter_rows": (
-        "png_filters",
+        "filters",
         c_int,
         (c_void_p, c_ssize_t, c_void_p, c_size_t, c_size_t, c_size_t, c_int, c_void_p),
     ),
-    "deflate_bytes": ("png_deflate", c_size_t, (c_void_p, c_size_t, c_int, c_void_p)),
+    "deflate_bytes": ("deflate", c_size_t, (c_void_p, c_size_t, c_int, c_void_p)),
 }
 """By name: the file that they are in, what they return and what they take, as it is written there."""
 

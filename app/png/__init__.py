@@ -1,0 +1,1 @@
+"""A PNG encoder that works while rows arrive. Imports nothing else of app."""
