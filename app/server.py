@@ -14,7 +14,7 @@ from typing import Any, cast
 import uvicorn
 from fastapi import FastAPI
 
-from app.http.connection import Connection, ConnectionLimits, limited
+from app.http.protocol.connection import Connection, ConnectionLimits, limited
 from app.lifecycle import Lifecycle
 from app.settings import Settings, SettingsError
 

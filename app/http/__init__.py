@@ -1,1 +1,1 @@
-"""The endpoints, one file for each group."""
+"""HTTP: connections (`protocol`), ASGI middleware (`middleware`), endpoints (`endpoints`) and what they share."""

@@ -11,18 +11,18 @@ from app import VERSION
 from app.access.keys import Right
 from app.http import openapi
 from app.http.auth import Access
-from app.http.docs import docs_routes
-from app.http.health import health_routes
-from app.http.metrics import metrics_routes
+from app.http.endpoints.docs import docs_routes
+from app.http.endpoints.health import health_routes
+from app.http.endpoints.metrics import metrics_routes
+from app.http.endpoints.models import model_routes, reload_routes
+from app.http.endpoints.upscale import upscale_routes
 from app.http.middleware.context import RequestContext
 from app.http.middleware.deadline import Deadlines
 from app.http.middleware.entrance import WORK, Entrance
 from app.http.middleware.headers import SecureHeaders
 from app.http.middleware.paths import HeadAsGet, Prefix
-from app.http.models import model_routes, reload_routes
 from app.http.openapi import problems, servers
 from app.http.problems import add_problem_handlers
-from app.http.upscale import upscale_routes
 from app.lifecycle import Lifecycle
 from app.telemetry.logs import log_access
 from app.telemetry.metrics import Metrics

@@ -7,7 +7,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from app.http import connection, wire
+from app.http.protocol import connection, wire
 from app.lifecycle import Lifecycle
 from app.settings import Settings
 from tests.app.conftest import encoded, noise, problem

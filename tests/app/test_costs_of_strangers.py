@@ -23,13 +23,13 @@ from app.access.keys import find_key
 from app.errors import ServiceError
 from app.http.accept import accepted_formats
 from app.http.application import create_app
+from app.http.endpoints.metrics import _accepts_open_metrics
+from app.http.endpoints.upscale import Parameters, _check_given_once
 from app.http.form import Form, check_encoding
-from app.http.metrics import _accepts_open_metrics
 from app.http.middleware.context import ACCEPTED_ID
 from app.http.middleware.deadline import preferred_wait_s
 from app.http.middleware.entrance import MOST_HEAD_BYTES
 from app.http.upload import Upload
-from app.http.upscale import Parameters, _check_given_once
 from app.lifecycle import Lifecycle
 from app.record import RequestRecord
 from app.service import UpscaleService

@@ -20,8 +20,8 @@ from fastapi import Depends, FastAPI, Response
 
 from app import server as process
 from app.access.keys import Right, new_key
-from app.http import connection, wire
 from app.http.auth import Access
+from app.http.protocol import connection, wire
 from app.lifecycle import Lifecycle, Phase
 from app.record import RequestRecord
 from app.settings import Settings
@@ -350,12 +350,12 @@ async def test_a_slow_but_steady_reader_is_not_cut(live: Live, sleeper: Caller) 
 def test_a_reader_that_takes_nothing_or_too_little_is_cut(monkeypatch: pytest.MonkeyPatch, idle_s: float) -> None:
     sending = connection.Sending(0)
     began_s = sending._began_s
-    monkeypatch.setattr("app.http.connection.time.monotonic", lambda: began_s + idle_s * 3)
+    monkeypatch.setattr("app.http.protocol.connection.time.monotonic", lambda: began_s + idle_s * 3)
     sending.look(1)  # just now, and hardly anything
     assert sending.is_stuck(idle_s)
     sending.look(int(idle_s * 2 * connection.LEAST_SEND_BYTES_PER_S) + 1000)
     assert not sending.is_stuck(idle_s)
-    monkeypatch.setattr("app.http.connection.time.monotonic", lambda: began_s + idle_s * 5)
+    monkeypatch.setattr("app.http.protocol.connection.time.monotonic", lambda: began_s + idle_s * 5)
     assert sending.is_stuck(idle_s)
 
 

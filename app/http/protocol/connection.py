@@ -19,8 +19,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from app.errors import BadRequest, TooSlow, Unavailable
 from app.http.middleware.headers import DEFAULTS
 from app.http.problems import answer_to, http_problem
-from app.http.target import in_origin_form
-from app.http.wire import Linger, Wire
+from app.http.protocol.target import in_origin_form
+from app.http.protocol.wire import Linger, Wire
 from app.record import Observer, RequestRecord
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""HTTP/1.1 on the socket: connections and their limits, below the ASGI application."""
