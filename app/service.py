@@ -12,17 +12,17 @@ from typing import Protocol, TypeVar
 
 from app.admission import PictureMemory, UploadMemory
 from app.batching.backlog import Place
+from app.batching.job import Work
 from app.batching.scheduler import Scheduler
-from app.batching.work import Work
 from app.errors import TooLarge
 from app.library.library import Library
 from app.library.network import ModelInfo, Network
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, AnswerFormat, chosen_format, encoded, layout_of
-from app.pictures.finish import Finish
 from app.pictures.limits import Limits
 from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Pixels
+from app.pictures.postprocess import Finish
 from app.record import current_record
 from app.settings import Settings
 from app.threads import in_thread

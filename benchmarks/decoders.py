@@ -28,9 +28,9 @@ import pyvips
 from app.errors import ServiceError
 from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, encoded, layout_of
-from app.pictures.finish import Finish
 from app.pictures.limits import Limits
 from app.pictures.picture import Picture, Pixels
+from app.pictures.postprocess import Finish
 from app.settings import Settings
 from benchmarks import witnesses
 from benchmarks.tables import print_table

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.access.keys import Key, KeysError, find_key, parse_keys
-from app.access.limits import Usage
+from app.access.usage import Usage
 from app.settings import SettingsError
 
 LOOK_S = 1.0

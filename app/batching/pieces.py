@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
+from app.batching.job import Engine, Input, Output, Work
 from app.batching.ticket import Ticket
-from app.batching.work import Engine, Input, Output, Work
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import Any, Generic
 
 from app.batching.backlog import Backlog, Place
 from app.batching.cost import CostModel
+from app.batching.fair_queue import Turns
+from app.batching.job import Engine, Input, Output, Work
 from app.batching.open_streams import OpenStreams
 from app.batching.pieces import Bands, Piece, Request
 from app.batching.ticket import Outcome, Ticket, Withdrawn
-from app.batching.turns import Turns
-from app.batching.work import Engine, Input, Output, Work
 from app.errors import DeadlinePassed
 
 FIRST_PIECE_PX = 64 * 64

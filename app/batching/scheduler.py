@@ -19,11 +19,11 @@ from typing import Any, Generic, TypeVar
 from app.batching.backlog import Backlog, Place
 from app.batching.cost import CostModel
 from app.batching.counters import Counters
+from app.batching.job import Engine, Input, Output, Work
 from app.batching.open_streams import OpenStreams
 from app.batching.pieces import Landed, Piece, Request, Step
 from app.batching.queue import Queue
 from app.batching.ticket import Outcome, Ticket
-from app.batching.work import Engine, Input, Output, Work
 from app.errors import QueueFull, Unavailable
 
 AHEAD_S = 0.1

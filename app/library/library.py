@@ -8,13 +8,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from app.errors import DeadlinePassed, NoSuchModel, Unavailable, Unprocessable
-from app.library.blends import Blends
+from app.library.cache import LibraryCounters, Shelf
 from app.library.entry import READ_AGAIN_S, Entry, State
+from app.library.fidelity import STEPS, Blends, Pair, pairs
 from app.library.files import Folder, ModelFile
 from app.library.loading import Load, Loader, LoadError, Run, UnreadableError
 from app.library.network import Network
-from app.library.pairs import STEPS, Pair, pairs
-from app.library.shelf import LibraryCounters, Shelf
 from app.library.watch import keep_looking
 
 Result = TypeVar("Result")

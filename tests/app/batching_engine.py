@@ -6,9 +6,9 @@ import threading
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
 
+from app.batching.job import Work
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Ticket
-from app.batching.work import Work
 
 
 class ManualClock:

@@ -13,8 +13,8 @@ import torch
 from app.build import build_service
 from app.errors import DeadlinePassed, Unprocessable
 from app.http.application import create_app
+from app.library.fidelity import Pair, pairs
 from app.library.library import Library
-from app.library.pairs import Pair, pairs
 from app.lifecycle import Lifecycle
 from app.settings import Settings
 from model.checkpoint import read_checkpoint, reference_output, write_checkpoint

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app.pictures.encode import FORMATS, layout_of
-from app.pictures.finish import Finish
 from app.pictures.picture import Picture, Pixels, planes_of
+from app.pictures.postprocess import Finish
 
 
 def smooth(height: int, width: int, *, bits: int = 8) -> Pixels:

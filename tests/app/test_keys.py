@@ -7,7 +7,7 @@ import pytest
 
 from app.access.keyring import Keyring
 from app.access.keys import Key, KeysError, Limits, Role, find_key, new_key, parse_keys
-from app.access.limits import Usage
+from app.access.usage import Usage
 from app.errors import KeyLimit
 from app.settings import SettingsError
 

@@ -17,8 +17,8 @@ from app.errors import TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.encode import encoded as answer_pieces
-from app.pictures.finish import Finish
 from app.pictures.picture import Picture, Pixels
+from app.pictures.postprocess import Finish
 from tests.app.conftest import encoded, noise
 from tests.app.picture_files import FILES, HEIGHT, LIMITS, SRGB_PROFILE, WIDTH, avif, chunk, levels, opened, png, tiff
 

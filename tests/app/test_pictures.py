@@ -12,9 +12,9 @@ from PIL import Image
 from app.errors import ServiceError, TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders
 from app.pictures.encode import FORMATS, layout_of
-from app.pictures.finish import Finish
 from app.pictures.limits import Limits
 from app.pictures.picture import Metadata, Picture, Pixels, planes_of
+from app.pictures.postprocess import Finish
 from tests.app.conftest import encoded, noise
 from tests.app.picture_files import SRGB_PROFILE
 

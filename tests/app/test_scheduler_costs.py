@@ -5,7 +5,7 @@ import random
 import pytest
 
 from app.batching.cost import MOST_LINES, CostModel, Line
-from app.batching.work import Work
+from app.batching.job import Work
 from app.errors import QueueFull
 from tests.app.batching_engine import FakeEngine, Job, hold, large, make_scheduler, outputs, small
 

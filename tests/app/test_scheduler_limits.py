@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from app.batching.job import Work
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Outcome
-from app.batching.work import Work
 from app.errors import DeadlinePassed, QueueFull, Unavailable
 from tests.app.batching_engine import FakeEngine, Job, hold, large, make_scheduler, outcomes, outputs, small
 

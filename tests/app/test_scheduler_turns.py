@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.batching.turns import NEAR_PX, Turns
+from app.batching.fair_queue import NEAR_PX, Turns
 from tests.app.batching_engine import FakeEngine, hold, large, make_scheduler, outputs, small
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,8 @@ import pytest
 
 from app.build import build_service
 from app.pictures.encode import FORMATS, layout_of
-from app.pictures.finish import Finish
 from app.pictures.picture import Picture, planes_of
+from app.pictures.postprocess import Finish
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio

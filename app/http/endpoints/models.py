@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from app.http.openapi import RELOAD, problems
 from app.http.problems import encodable
 from app.library.entry import Entry, State
-from app.library.pairs import Pair
+from app.library.fidelity import Pair
 from app.lifecycle import Lifecycle
 
 

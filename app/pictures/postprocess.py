@@ -2,17 +2,21 @@
 
 import numpy
 from numpy.typing import NDArray
+from PIL import Image
 
 from app.pictures.colour_lock import colour_correction
 from app.pictures.encode import Layout
 from app.pictures.picture import Picture, Pixels, most
-from app.pictures.resize import resized
 
 SLICE_ROWS = 64
 """Rows that are finished at a time where all are there: what is beside them in memory stays small."""
 
 LUMA = numpy.array((0.299, 0.587, 0.114), numpy.float32)
 """Weights of red, green and blue in grey, of ITU-R BT.601."""
+
+
+FILTER = Image.Resampling.LANCZOS
+"""Resampling filter; Pillow widens its support for reductions, so nothing aliases."""
 
 
 class Finish:
@@ -56,7 +60,7 @@ class Finish:
         if self._colour_lock:
             for rows, correction in colour_correction(planes[0], self._picture.planes[0], SLICE_ROWS):
                 planes[0, rows] = (planes[0, rows] + correction).round().clip(0, most(planes))
-        planes = resized(planes, self._layout.height, self._layout.width)
+        planes = _resized(planes, self._layout.height, self._layout.width)
         slices = range(0, planes.shape[1], SLICE_ROWS)
         return numpy.concatenate([self._pixels(planes[:, top : top + SLICE_ROWS]) for top in slices])
 
@@ -105,3 +109,18 @@ def _of_depth(pixels: Pixels, bits: int) -> Pixels:
     if bits == 16 and pixels.dtype == numpy.uint8:
         return pixels.astype(numpy.uint16) * numpy.uint16(257)
     return pixels
+
+
+def _resized(planes: Pixels, height: int, width: int) -> Pixels:
+    """Planes (N, H, W, 3) in another size, on the levels that they have; unchanged if it is theirs already."""
+    if planes.shape[1:3] == (height, width):
+        return planes
+    result = numpy.empty((len(planes), height, width, 3), planes.dtype)
+    for plane, target in zip(planes, result, strict=True):
+        if planes.dtype == numpy.uint8:
+            target[:] = numpy.asarray(Image.fromarray(plane).resize((width, height), FILTER))
+            continue
+        for channel in range(3):
+            levels = Image.fromarray(plane[..., channel].astype(numpy.float32)).resize((width, height), FILTER)
+            target[..., channel] = numpy.asarray(levels).round().clip(0, most(planes))
+    return result

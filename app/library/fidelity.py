@@ -1,17 +1,46 @@
-"""The networks between those of a pair, kept from one request to the next."""
+"""The parameter `fidelity`: pairs of models, one trained for PSNR and one trained on from it with a GAN, and blends."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
+from app.library.cache import Shelf
 from app.library.entry import Entry
 from app.library.loading import Loader, LoadError, Loading
 from app.library.network import Network
-from app.library.pairs import STEPS, Pair
-from app.library.shelf import Shelf
 
-Key = tuple[Pair, int]
+STEPS = 20
+"""Networks between the two of a pair are made for steps of 1 / STEPS, and kept."""
+
+ROLE = re.compile(r"(?<![a-z])(psnr|esrgan|gan)(?![a-z])")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Names of two models that differ only in the word `psnr` of the one and `esrgan` or `gan` of the other."""
+
+    psnr: str
+    gan: str
+
+
+def pairs(names: Iterable[str]) -> dict[str, Pair]:
+    """The pairs among some models, by the names of both.
+
+    Whether the two were really trained from one another is found out by their weights, when one between is made.
+    """
+    roles: dict[str, dict[str, str]] = {}
+    for name in sorted(names):  # so that of an `esrgan` and a `gan` the former is taken
+        if found := ROLE.search(name.lower()):
+            rest = name.lower()[: found.start()] + "*" + name.lower()[found.end() :]
+            roles.setdefault(rest, {}).setdefault("psnr" if found[1] == "psnr" else "gan", name)
+    both = [Pair(psnr=role["psnr"], gan=role["gan"]) for role in roles.values() if len(role) == 2]
+    return {name: pair for pair in both for name in (pair.psnr, pair.gan)}
+
+
+BlendKey = tuple[Pair, int]
 
 
 class Blends:
@@ -20,7 +49,7 @@ class Blends:
     def __init__(self, loader: Loader, shelf: Shelf) -> None:
         self._loader = loader
         self._shelf = shelf
-        self._entries: dict[Key, tuple[str, Entry]] = {}
+        self._entries: dict[BlendKey, tuple[str, Entry]] = {}
         """Each with the versions of the two that it was made of."""
         self._waiting: Counter[Entry] = Counter()
 
