@@ -29,8 +29,8 @@ OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
 PATIENT := OMP_WAIT_POLICY=passive
 
 # Tests that let the service or a network choose how to compute.
-WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests/app/test_upscale.py \
-    tests/app/test_ensemble.py tests/app/test_fidelity.py tests/test_pth_to_answer.py
+WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests/app/http/endpoints/test_upscale.py \
+    tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
 .PHONY: help native serve train test test-formats check bench bench-gpu bench-runtimes bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-training soak audit openapi lock image clean
 .DELETE_ON_ERROR:

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,24 @@ WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings"}
 JOINING = ("app/networks.py",)
 """The only file of app that imports the networks."""
 
-MOST_LINES = 320
+FLOORS = (
+    {"app.__main__"},
+    {"app.server"},
+    {"app.http"},
+    {"app.build", "app.telemetry"},
+    {"app.networks", "app.lifecycle"},
+    {"app.service"},
+    {"app.access", "app.admission", "app.library"},
+    {"app.batching", "app.pictures"},
+    {"app.png"},
+    {"app.errors", "app.record", "app.settings", "app.threads"},
+)
+"""The rooms of app from top to bottom. A room imports only rooms on lower floors, so telemetry is a pure observer."""
+
+MIRRORED = ("app",)
+"""Packages whose folders have a folder of the same name in tests."""
+
+MAX_LINES = 320
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "managers", "misc"}
 
 
@@ -75,6 +93,62 @@ def test_only_the_files_that_join_the_parts_meet_the_networks(module: str) -> No
     assert reader or not of_model
 
 
+def floor_of(name: str) -> int | None:
+    """Return the index in FLOORS of the room that a dotted name of app belongs to; None for app itself."""
+    room = ".".join(name.split(".")[:2])
+    return next((floor for floor, rooms in enumerate(FLOORS) if room in rooms), None)
+
+
+def room_of(module: str) -> str:
+    """Return the room of a file of app: its folder or, at the top, the file itself."""
+    return ".".join(Path(module).with_suffix("").parts[:2])
+
+
+@pytest.mark.parametrize("module", modules("app"))
+def test_a_room_of_app_imports_only_rooms_on_lower_floors(module: str) -> None:
+    room = room_of(module)
+    if room == "app.__init__":
+        assert not {name for name in imports_of(module) if name.startswith("app")}
+        return
+    own_floor = floor_of(room)
+    assert own_floor is not None, f"{room} is on no floor"
+    others = {name for name in imports_of(module) if name.startswith("app.") and name.split(".")[1] != room[4:]}
+    floors = {name: floor for name in others if (floor := floor_of(name)) is not None}
+    assert {name for name, floor in floors.items() if floor <= own_floor} == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_files_import_each_other_in_a_circle(package: str) -> None:
+    files = {".".join(Path(module).with_suffix("").parts): module for module in modules(package)}
+    arrows = {name: imports_of(module) & files.keys() - {name} for name, module in files.items()}
+    assert set(TopologicalSorter(arrows).static_order()) == files.keys()  # raises CycleError
+
+
+@pytest.mark.parametrize("package", MIRRORED)
+def test_every_folder_of_a_package_has_its_folder_of_tests(package: str) -> None:
+    folders = {Path(module).parent for module in modules(package)}
+    tests = {Path(test).relative_to("tests").parent for test in modules("tests") if Path(test).name.startswith("test_")}
+    assert {folder for folder in tests if folder.parts[:1] == (package,)} == folders
+
+
+@pytest.mark.parametrize("package", MIRRORED)
+def test_a_test_named_for_a_module_is_in_the_folder_of_that_module(package: str) -> None:
+    homes: dict[str, set[Path]] = {}
+    for module in modules(package):
+        homes.setdefault(Path(module).stem, set()).add(Path(module).parent)
+    misplaced = []
+    for test in modules(f"tests/{package}"):
+        folder, stem = Path(test).relative_to("tests").parent, Path(test).stem.removeprefix("test_")
+        if Path(test).name.startswith("test_") and folder not in homes.get(stem, {folder}):
+            misplaced.append(test)
+    assert misplaced == []
+
+
+@pytest.mark.parametrize("module", modules("app/png"))
+def test_the_png_encoder_imports_nothing_else_of_app(module: str) -> None:
+    assert {name for name in imports_of(module) if name.startswith("app.") and not name.startswith("app.png")} == set()
+
+
 @pytest.mark.parametrize("module", modules("model/pictures"))
 def test_the_reader_of_pictures_knows_no_networks(module: str) -> None:
     names = imports_of(module)
@@ -104,23 +178,12 @@ def test_torchvision_lives_in_training(module: str) -> None:
 
 @pytest.mark.parametrize("module", modules("app/batching"))
 def test_batching_knows_neither_torch_nor_the_web_nor_pictures(module: str) -> None:
-    foreign = {
-        "torch",
-        "numpy",
-        "PIL",
-        "app.http",
-        "app.pictures",
-        "app.build",
-        "app.networks",
-        "app.server",
-        "app.service",
-    }
-    assert imports_of(module).isdisjoint(foreign | WEB)
+    assert imports_of(module).isdisjoint({"torch", "numpy", "PIL", "app.pictures"} | WEB)
 
 
 @pytest.mark.parametrize("module", modules("app/access"))
 def test_keys_and_limits_know_nothing_of_the_web(module: str) -> None:
-    assert imports_of(module).isdisjoint({"app.http", "app.server"} | WEB)
+    assert imports_of(module).isdisjoint(WEB)
 
 
 @pytest.mark.parametrize("module", modules("app"))
@@ -142,4 +205,4 @@ def test_every_module_is_named_for_what_it_does(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for package in PACKAGES for module in modules(package)])
 def test_every_module_can_be_read_in_one_sitting(module: str) -> None:
-    assert len((ROOT / module).read_text(encoding="utf-8").splitlines()) < MOST_LINES
+    assert len((ROOT / module).read_text(encoding="utf-8").splitlines()) < MAX_LINES

@@ -18,8 +18,8 @@ from app.service import UpscaleService
 from app.settings import Settings
 from model.checkpoint import Card, write_checkpoint
 from model.rrdb import RRDBConfig, RRDBNet
-from tests.app.held import Held
-from tests.app.library_parts import folder, loader, make
+from tests.app.held_device import Held
+from tests.app.library.parts import folder, loader, make
 from tests.app.live import Live, calling, serving
 
 __all__ = ["folder", "loader", "make"]  # fixtures

@@ -11,9 +11,9 @@ from app.admission import GRACE_S, PictureMemory, UploadMemory
 from app.admission import Held as HeldMemory
 from app.errors import QueueFull
 from app.service import UpscaleService
-from tests.app.batching_engine import FakeEngine, ManualClock, large, make_scheduler, small
+from tests.app.batching.engine import FakeEngine, ManualClock, large, make_scheduler, small
 from tests.app.conftest import encoded, noise, problem
-from tests.app.held import Held
+from tests.app.held_device import Held
 from tests.app.live import Live, until
 
 pytestmark = pytest.mark.anyio

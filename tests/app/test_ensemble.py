@@ -14,7 +14,7 @@ from app.pictures.decode import Header
 from app.service import UpscaleService, memory_bytes
 from model.ensemble import ensemble_batch
 from tests.app.conftest import decoded, encoded, noise, problem
-from tests.app.held import Held
+from tests.app.held_device import Held
 from tests.app.live import until
 
 pytestmark = pytest.mark.anyio

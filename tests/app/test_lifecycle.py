@@ -12,7 +12,7 @@ from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings
 from tests.app.conftest import decoded, encoded, noise, problem
-from tests.app.held import Held
+from tests.app.held_device import Held
 from tests.app.live import Live, calling, serving, until
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from app.pictures.decode import decode
 from app.pictures.picture import Picture
 from benchmarks.decoders import judged, print_verdicts
 from benchmarks.witnesses import difference
-from tests.app.picture_files import LIMITS, levels, png
+from tests.app.pictures.files import LIMITS, levels, png
 
 
 def test_each_file_of_a_folder_gets_its_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

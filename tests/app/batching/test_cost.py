@@ -1,0 +1,238 @@
+"""What pieces take: learned from noisy measurements, and what follows for their size and for predicted waits."""
+
+import random
+
+import pytest
+
+from app.batching.cost import MOST_LINES, CostModel, Line
+from app.batching.job import Work
+from app.errors import QueueFull
+from tests.app.batching.engine import FakeEngine, Job, hold, large, make_scheduler, outputs, small
+
+pytestmark = pytest.mark.anyio
+
+SIZES_PX = (4_000, 16_000, 64_000, 250_000)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+def device_s(px: int) -> float:
+    """A device that takes 5 ms for each piece, and a tenth of a second for a million px."""
+    return 0.005 + px * 1e-7
+
+
+def learned(pieces: int, *, noise: float = 0.0, slower: float = 1.0, line: Line | None = None, seed: int = 0) -> Line:
+    """A line after so many pieces of several sizes."""
+    line, rng = line or Line(), random.Random(seed)
+    for _ in range(pieces):
+        px = rng.choice(SIZES_PX)
+        line.add(px, slower * device_s(px) * rng.lognormvariate(0, noise))
+    return line
+
+
+def test_without_noise_a_few_pieces_of_two_sizes_tell_both_parts() -> None:
+    line = learned(20)
+    assert line.fixed_s == pytest.approx(0.005, rel=0.05)
+    assert line.seconds_per_px == pytest.approx(1e-7, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_with_noise_predictions_are_near(seed: int) -> None:
+    line = learned(100, noise=0.2, seed=seed)
+    for px in SIZES_PX:
+        assert line.seconds(px) == pytest.approx(device_s(px), rel=0.3)
+
+
+@pytest.mark.parametrize("first_times", [50.0, 1000.0])
+def test_a_slow_first_run_is_forgotten(first_times: float) -> None:
+    line = Line()
+    line.add(16_000, first_times * device_s(16_000))
+    learned(20, line=line)
+    for px in SIZES_PX:
+        assert line.seconds(px) == pytest.approx(device_s(px), rel=0.1)
+
+
+@pytest.mark.parametrize("times", [0.001, 1000.0])
+def test_one_outlier_changes_little(times: float) -> None:
+    line = learned(50)
+    line.add(64_000, times * device_s(64_000))
+    for px in SIZES_PX:
+        assert line.seconds(px) == pytest.approx(device_s(px), rel=0.5)
+
+
+@pytest.mark.parametrize("slower", [4.0, 0.25])
+def test_a_device_that_changes_its_speed_is_followed(slower: float) -> None:
+    line = learned(60, slower=slower, noise=0.1, line=learned(200, noise=0.1))
+    for px in SIZES_PX:
+        assert line.seconds(px) == pytest.approx(slower * device_s(px), rel=0.3)
+
+
+def test_pieces_of_one_size_are_taken_to_have_no_fixed_part() -> None:
+    line = Line()
+    for _ in range(20):
+        line.add(4000, 0.02)
+    assert line.fixed_s == 0
+    assert line.seconds(4000) == pytest.approx(0.02)
+
+
+def test_predictions_never_fall_with_size() -> None:
+    line = Line()
+    for px, seconds in ((1000, 0.4), (10_000, 0.2), (1000, 0.4), (10_000, 0.2)):
+        line.add(px, seconds)
+    assert line.seconds(10_000) >= line.seconds(1000) > 0
+
+
+def test_an_immeasurably_short_piece_is_no_error() -> None:
+    line = Line()
+    for _ in range(10):
+        line.add(100, 0.0)
+    assert line.seconds(100) > 0
+
+
+def test_the_size_of_a_piece_fits_its_duration() -> None:
+    assert device_s(learned(50).px_within(0.02)) == pytest.approx(0.02, rel=0.1)
+
+
+def test_where_the_fixed_part_fills_a_piece_it_gets_as_much_again_for_pixels() -> None:
+    assert device_s(learned(50).px_within(0.001)) == pytest.approx(0.010, rel=0.1)
+
+
+def test_no_piece_is_many_times_larger_than_any_that_ran() -> None:
+    line = Line()
+    line.add(1000, 1e-4)
+    assert line.px_within(100.0) == 4000
+
+
+def test_a_bucket_is_judged_by_its_kind_until_it_has_been_measured_itself() -> None:
+    costs = CostModel()
+    for _ in range(10):
+        costs.observe(("net", "square"), 1000, 0.1)
+    assert costs.seconds(("net", "wide"), 1000) == pytest.approx(0.1)
+    costs.observe(("net", "wide"), 1000, 0.2)
+    assert costs.seconds(("net", "wide"), 1000) == pytest.approx(0.1, rel=0.2)
+    for _ in range(2):
+        costs.observe(("net", "wide"), 1000, 0.2)
+    assert costs.seconds(("net", "wide"), 1000) == pytest.approx(0.2)
+    assert costs.seconds(("net", "square"), 1000) == pytest.approx(0.1)
+
+
+def test_nothing_is_known_of_a_kind_that_never_ran() -> None:
+    costs = CostModel()
+    costs.observe(("net", "square"), 1000, 0.1)
+    assert costs.seconds(("other net", "square"), 1000) is None
+    assert costs.px_within(("other net", "square"), 1.0) is None
+
+
+def test_the_memory_of_the_model_is_bounded_and_keeps_what_is_used() -> None:
+    costs = CostModel()
+    for bucket in range(2 * MOST_LINES):
+        costs.observe(("net", bucket), 1000, 0.1)
+        costs.observe(("net", "busy"), 1000, 0.5)
+    assert len(costs._lines) == MOST_LINES
+    assert costs.seconds(("net", "busy"), 1000) == pytest.approx(0.5)
+
+
+async def test_before_anything_is_learned_pieces_are_small_and_then_they_grow(engine: FakeEngine) -> None:
+    engine.s_per_px = 1e-5
+    scheduler = make_scheduler(engine, taught=False)
+    held = await hold(engine, scheduler, small("first", bucket="other", px=4000))
+    tickets = [scheduler.submit(small(f"{number}", px=1000)) for number in range(200)]
+    engine.gate.set()
+    await outputs(held, *tickets)
+    batches = [len(piece) for piece in engine.pieces[1:]]
+    assert batches[0] <= 16
+    assert max(batches) > 4 * batches[0]
+
+
+async def test_the_size_of_bands_follows_the_speed_of_the_device(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, taught=False)
+    for number in range(12):
+        await scheduler.submit(large(f"{number}", px=8000, row_px=10)).parts()
+    assert engine.bands_px["0"] == 10 * 384  # the first one did not know
+    assert engine.bands_px["11"] == 10 * 32  # 4 s at 0.01 s per px are 40 rows
+
+
+async def test_a_stream_that_only_gives_rows_at_its_end_teaches_the_mean_of_its_bands(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, taught=False)
+    await scheduler.submit(large("low", px=256, row_px=8, late_bands=2)).parts()
+    assert scheduler.costs.seconds(("net", None), 1000) == pytest.approx(10.0)
+
+
+async def test_bands_that_only_fill_the_network_teach_nothing(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, piece_s=1.0)
+    await scheduler.submit(large("poster", late_bands=3)).parts()
+    assert scheduler.costs.seconds(("net", None), 1000) == pytest.approx(10.0, rel=0.01)
+
+
+async def test_a_band_that_was_prepared_for_a_stream_that_failed_teaches_nothing(engine: FakeEngine) -> None:
+    engine.s_per_px = 1e-6
+    engine.breaks = {"bad": 0}
+    scheduler = make_scheduler(engine)
+    bad = await hold(engine, scheduler, large("bad"))
+    assert scheduler.counters().running_px == 2048
+    engine.gate.set()
+    scheduler._device.submit(int).result(10)  # both bands have run before the event loop hears of the first
+    with pytest.raises(ArithmeticError):
+        await bad.parts()
+    await scheduler.submit(small("next")).parts()
+    assert scheduler.costs.seconds(("net", None), 1000) == pytest.approx(1e-3, rel=0.01)
+
+
+async def test_kinds_that_never_ran_are_predicted_to_take_what_the_others_take(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    held = await hold(engine, scheduler, small("first"))
+    job = Job(name="strange", px=300)
+    strange = scheduler.submit(Work(input=job, cost_px=300, kind="new net", bucket="bucket"))
+    assert scheduler.backlog_s == pytest.approx(4.0)
+    engine.gate.set()
+    await outputs(held, strange)
+
+
+async def test_a_piece_that_failed_teaches_nothing(engine: FakeEngine) -> None:
+    engine.breaks = {"bad": 0}
+    scheduler = make_scheduler(engine, taught=False)
+    with pytest.raises(ArithmeticError):
+        await scheduler.submit(small("bad")).parts()
+    assert scheduler.costs.seconds(("net", "bucket"), 100) is None
+
+
+async def test_under_steady_load_the_predicted_wait_is_near_the_true_one(engine: FakeEngine) -> None:
+    engine.fixed_s = 0.5
+    rng = random.Random(0)
+    scheduler = make_scheduler(engine, taught=False)
+    errors: list[float] = []
+
+    async def work_off(works: int) -> None:
+        held = await hold(engine, scheduler, small("first", px=50))
+        px = [rng.choice((50, 100, 200)) for _ in range(works)]
+        tickets = [scheduler.submit(small(f"{number}", px=size, bucket=size)) for number, size in enumerate(px)]
+        predicted_s, began_s = scheduler.backlog_s, engine.clock()
+        engine.gate.set()
+        await outputs(held, *tickets)
+        errors.append((predicted_s or 0.0) / (engine.clock() - began_s) - 1)
+
+    for _ in range(12):
+        engine.s_per_px = 0.01 * rng.uniform(0.8, 1.2)
+        await work_off(100)
+    assert max(abs(error) for error in errors[2:]) < 0.3
+
+
+async def test_who_comes_back_after_the_time_to_retry_finds_room(engine: FakeEngine) -> None:
+    engine.fixed_s = 0.5
+    scheduler = make_scheduler(engine, max_queued_px=20_000, taught=False)
+    for number in range(100):  # the load that it learns from
+        await scheduler.submit(small(f"{number}", px=100 + number % 3 * 100, bucket=number % 3)).parts()
+    held = await hold(engine, scheduler, small("first"))
+    tickets = [scheduler.submit(small(f"{number}")) for number in range(199)]
+    with pytest.raises(QueueFull) as refusal:
+        scheduler.submit(small("refused", px=10_000))
+    began_s = engine.clock()
+    engine.gate.set()
+    for ticket in (held, *tickets[:99]):  # 100 works of 100 px make the room
+        await ticket.parts()
+    assert refusal.value.retry_after_s == pytest.approx(tickets[98].queue_s + tickets[98].infer_s, rel=0.3)
+    assert engine.clock() >= began_s
+    await outputs(*tickets[99:])

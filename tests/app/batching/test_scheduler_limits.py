@@ -1,0 +1,226 @@
+"""What bounds the queue and the time in it: admission, deadlines, shutdown; and the numbers for operators."""
+
+import asyncio
+import time
+
+import pytest
+
+from app.batching.job import Work
+from app.batching.scheduler import Scheduler
+from app.batching.ticket import Outcome
+from app.errors import DeadlinePassed, QueueFull, Unavailable
+from tests.app.batching.engine import FakeEngine, Job, hold, large, make_scheduler, outcomes, outputs, small
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+async def test_a_full_queue_refuses_with_a_time_to_retry(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_queued_px=25_000)
+    held = await hold(engine, scheduler, small("first", px=10_000))
+    waits = scheduler.submit(small("waits", px=10_000))
+    with pytest.raises(QueueFull, match="limit of 25000") as refusal:
+        scheduler.submit(small("refused", px=10_000))
+    assert refusal.value.retry_after_s == 50  # 5,000 px at 0.01 s each
+    engine.gate.set()
+    assert await outputs(held, waits, scheduler.submit(small("later"))) == [["FIRST"], ["WAITS"], ["LATER"]]
+
+
+async def test_a_work_that_is_hopelessly_late_is_refused_at_once(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    held = await hold(engine, scheduler, small("first", px=1000))  # 10 s
+    with scheduler.reserve(small("prepared", px=1000)):  # 10 more
+        with pytest.raises(QueueFull, match=r"would take 30 s.* deadline in 12 s") as refusal:
+            scheduler.submit(small("refused", px=1000, deadline_s=engine.clock() + 12))
+        assert refusal.value.retry_after_s == 6  # the prediction may be twice too long
+    in_time = scheduler.submit(small("taken", px=1000, deadline_s=engine.clock() + 25))
+    engine.gate.set()
+    assert await outputs(held, in_time) == [["FIRST"], ["TAKEN"]]
+
+
+async def test_a_small_work_has_time_beside_large_ones(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    poster = await hold(engine, scheduler, large("poster", px=10**5))  # 1,000 s
+    avatar = scheduler.submit(small("avatar", deadline_s=engine.clock() + 1.5))  # it needs 1 s, and so does the poster
+    avatar.close()
+    poster.close()
+    engine.gate.set()
+
+
+async def test_before_anything_is_learned_a_refusal_says_one_second(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_queued_px=100, taught=False)
+    await hold(engine, scheduler, small("first"))
+    with pytest.raises(QueueFull) as refusal:
+        scheduler.submit(small("refused"))
+    assert refusal.value.retry_after_s == 1
+    assert scheduler.backlog_s is None
+    engine.gate.set()
+
+
+async def test_an_idle_queue_takes_a_work_of_any_size(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_queued_px=250)
+    assert len(await scheduler.submit(large("poster")).parts()) == 4
+
+
+async def test_works_that_left_make_room(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_queued_px=250)
+    held = await hold(engine, scheduler, small("first"))
+    scheduler.submit(small("leaves")).close()
+    stays = scheduler.submit(small("stays"))
+    engine.gate.set()
+    await outputs(held, stays)
+
+
+async def test_what_a_stream_has_done_makes_room(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_queued_px=1100)
+    poster = await hold(engine, scheduler, large("poster"))
+    with pytest.raises(QueueFull):
+        scheduler.submit(small("early"))
+    engine.gate.set()
+    await anext(poster)
+    await outputs(scheduler.submit(small("later")), poster)
+
+
+async def test_nothing_is_taken_before_the_start(engine: FakeEngine) -> None:
+    scheduler = Scheduler[Job, str](engine, max_queued_px=100, max_held_bytes=1)
+    assert not scheduler.alive
+    with pytest.raises(Unavailable):
+        scheduler.submit(small("early"))
+    await scheduler.stop(drain_s=0)
+
+
+def test_a_work_that_costs_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        small("nothing", px=0)
+
+
+async def test_a_deadline_that_passes_in_the_queue_keeps_the_work_from_the_device(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    held = await hold(engine, scheduler, small("first", px=1000))
+    late = scheduler.submit(small("late", deadline_s=engine.clock() + 5))
+    in_time = scheduler.submit(small("in time", deadline_s=engine.clock() + 15))
+    engine.gate.set()
+    first, too_late, good = await outcomes(held, late, in_time)
+    assert (first, good) == (["FIRST"], ["IN TIME"])
+    assert isinstance(too_late, DeadlinePassed)
+    assert engine.pieces == [["first"], ["in time"]]
+    assert late.outcome is Outcome.EXPIRED
+
+
+async def test_a_deadline_is_answered_when_it_passes_whatever_the_device_does(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, taught=False)  # else the late work were not taken
+    held = await hold(engine, scheduler, small("first"))
+    late = scheduler.submit(small("late", deadline_s=engine.clock() + 0.01))  # its timer is on the loop's clock
+    with pytest.raises(DeadlinePassed, match="0 of 100 px"):
+        await late.parts()
+    assert not engine.gate.is_set()
+    engine.gate.set()
+    await outputs(held)
+
+
+async def test_a_deadline_that_passes_between_bands_ends_the_stream(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)  # a band takes 2.56 s
+    poster = scheduler.submit(large("poster", deadline_s=engine.clock() + 5))
+    with pytest.raises(DeadlinePassed, match="512 of 1024 px"):
+        await poster.parts()
+    await scheduler.submit(small("next")).parts()
+    assert engine.pieces == [["poster"], ["poster"], ["next"]]
+    assert engine.closed == ["poster"]
+
+
+async def test_a_deadline_ends_a_stream_that_nobody_reads(engine: FakeEngine) -> None:
+    scheduler = Scheduler[Job, str](engine, max_queued_px=10**6, max_held_bytes=1)
+    scheduler.start()
+    poster = scheduler.submit(large("poster", px=10**5, deadline_s=time.monotonic() + 0.02))
+    waits = scheduler.submit(large("waits"))
+    assert len(await waits.parts()) == 1
+    assert poster.outcome is Outcome.EXPIRED
+
+
+async def test_a_deadline_that_passes_after_the_end_changes_nothing(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    ticket = scheduler.submit(small("a", deadline_s=engine.clock() + 2))
+    await scheduler.submit(small("b", bucket="other")).parts()
+    engine.clock.now_s += 10
+    await scheduler.submit(small("c")).parts()
+    assert await ticket.parts() == ["A"]
+
+
+async def test_of_requests_that_wait_together_the_earliest_deadline_runs_first(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    held = await hold(engine, scheduler, small("first"))
+    now_s = engine.clock()
+    due = (("a", None), ("b", now_s + 200), ("c", now_s + 100))
+    tickets = [scheduler.submit(small(name, bucket=name, deadline_s=deadline_s)) for name, deadline_s in due]
+    engine.gate.set()
+    await outputs(held, *tickets)
+    assert engine.pieces == [["first"], ["c"], ["b"], ["a"]]
+
+
+async def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    held = await hold(engine, scheduler, small("first"))
+    tickets = scheduler.submit(small("waits")), scheduler.submit(large("poster", px=256))
+    stopping = asyncio.create_task(scheduler.stop(drain_s=10))
+    await asyncio.sleep(0)
+    assert scheduler.stopping
+    with pytest.raises(Unavailable):
+        scheduler.submit(small("late"))
+    engine.gate.set()
+    await stopping
+    assert await outputs(held, *tickets) == [["FIRST"], ["WAITS"], ["poster0"]]
+    assert not scheduler.alive
+
+
+async def test_what_is_not_finished_within_the_drain_deadline_is_answered_not_forgotten(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    held = await hold(engine, scheduler, large("first"))
+    waits = scheduler.submit(small("waits"))
+    await scheduler.stop(drain_s=0)
+    engine.gate.set()
+    assert [type(outcome) for outcome in await outcomes(held, waits)] == [Unavailable, Unavailable]
+    await asyncio.to_thread(scheduler._device.shutdown)
+    assert engine.pieces == [["first"]]
+    assert engine.closed == ["first"]
+
+
+async def test_an_idle_scheduler_stops_at_once(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    await scheduler.stop(drain_s=10)
+    assert not scheduler.alive
+
+
+async def test_the_counters_tell_what_happened(engine: FakeEngine) -> None:
+    engine.breaks = {"bad": 0}
+    scheduler = make_scheduler(engine, max_queued_px=3000)
+    held = await hold(engine, scheduler, small("first"))
+    padded = Work(input=Job(name="a", px=60), cost_px=60, padding_px=20, kind="net", bucket="bucket")
+    tickets = [scheduler.submit(padded), scheduler.submit(small("b")), scheduler.submit(large("poster"))]
+    bad = scheduler.submit(small("bad", bucket="other"))
+    late = scheduler.submit(small("late", deadline_s=engine.clock()))
+    scheduler.submit(small("leaves")).close()
+    with pytest.raises(QueueFull):
+        scheduler.submit(small("refused", px=9000))
+    waiting = scheduler.counters()
+    assert (waiting.queued, waiting.queued_px, waiting.running_px) == (6, 1484, 100)
+    assert waiting.backlog_s == pytest.approx(14.84)
+    engine.gate.set()
+    await outcomes(held, *tickets, bad, late)
+    ended = scheduler.counters()
+    assert (ended.queued, ended.queued_px, ended.open_streams, ended.backlog_s) == (0, 0, 0, 0)
+    assert (ended.batches, ended.batched_works, ended.batched_px, ended.padding_px) == (3, 4, 360, 20)
+    assert (ended.done_px, ended.refused) == (100 + 160 + 1024, 1)
+    assert ended.device_s == pytest.approx(1 + 1.6 + 1 + 10.24)
+    assert ended.outcomes == {Outcome.DONE: 4, Outcome.FAILED: 1, Outcome.EXPIRED: 1, Outcome.WITHDRAWN: 1}
+
+
+async def test_counters_that_were_taken_do_not_change(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    before = scheduler.counters()
+    await scheduler.submit(small("a")).parts()
+    assert before.outcomes == {}
+    assert scheduler.counters().outcomes == {Outcome.DONE: 1}

@@ -1,0 +1,152 @@
+"""What a caller is granted that hurries, and what ends when it has waited long enough or has left."""
+
+import asyncio
+import threading
+import time
+
+import httpx
+import pytest
+
+from app.batching.ticket import Outcome
+from app.http.application import create_app
+from app.http.middleware.deadline import preferred_wait_s
+from app.lifecycle import Lifecycle
+from app.pictures.decode import decode
+from app.pictures.limits import Limits
+from app.pictures.metadata import MetadataRule
+from app.pictures.picture import Picture
+from app.service import UpscaleService
+from app.settings import Settings
+from tests.app.conftest import encoded, noise, problem
+from tests.app.held_device import Held
+from tests.app.live import Live, until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ([], None),
+        (["wait=7"], 7),
+        (["respond-async, WAIT = 7 ,wait=9"], 7),
+        (["return=minimal; wait=3", "wait=7"], 7),
+        (['wait="7"'], 7),
+        (["wait=7; strictly"], 7),
+        (['foo="a, wait=3"; bar, wait=7'], 7),
+        (["wait=0"], 0),
+        (["wait"], None),
+        (["wait=-1"], None),
+        (["wait=1.5"], None),
+        (["wait=soon"], None),
+        (["wait=99999999999999999999"], None),
+        (['=,;;"', "wait=7"], 7),
+        ([", ,wait=7"], 7),
+        (["handling=lenient"], None),
+    ],
+)
+def test_the_preference_wait_is_read_as_rfc_7240_has_it(fields: list[str], seconds: int | None) -> None:
+    assert preferred_wait_s(fields) == seconds
+
+
+def test_a_hostile_preference_is_read_in_no_time() -> None:
+    began_s = time.process_time()
+    preferred_wait_s(['a;"' + "\\" * 5000 + ';"' * 2000 + "=" * 5000])
+    assert time.process_time() - began_s < 1
+
+
+async def test_a_preference_is_applied_up_to_the_maximum_and_the_answer_says_so(client: httpx.AsyncClient) -> None:
+    upload = encoded(noise(5, 5))
+    answer = await client.post("/v1/upscale", content=upload, headers={"Prefer": "respond-async, wait=60"})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=60")
+    answer = await client.post("/v1/upscale", content=upload, headers={"Prefer": "wait=100000"})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=600")
+    answer = await client.post("/v1/upscale", content=upload, headers={"Prefer": "respond-async"})
+    assert answer.status_code == 200
+    assert "preference-applied" not in answer.headers
+
+
+async def test_past_the_deadline_the_work_in_the_queue_is_dropped(
+    client: httpx.AsyncClient, service: UpscaleService, held: Held
+) -> None:
+    first = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
+    await held.at_work()
+    late = await client.post("/v1/upscale", content=encoded(noise(6, 5)), headers={"Prefer": "wait=1"})
+    assert "px were done" in problem(late, 504, "deadline-passed")
+    assert late.headers["preference-applied"] == "wait=1"
+    held.gate.set()
+    assert (await first).status_code == 200
+    assert held.widths_px == [5]
+    assert service.scheduler.counters().outcomes == {Outcome.EXPIRED: 1, Outcome.DONE: 1}
+
+
+async def test_the_default_wait_is_a_deadline_too(settings: Settings, service: UpscaleService, held: Held) -> None:
+    service.settings = settings.model_copy(update={"wait_s": 0.2})
+    app = create_app(Lifecycle.of(service))
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+        late = await it.post("/v1/upscale", content=encoded(noise(5, 5)))
+    problem(late, 504, "deadline-passed")
+    assert "preference-applied" not in late.headers
+
+
+async def test_a_picture_that_waits_for_a_decoder_when_its_deadline_passes_is_never_decoded(
+    client: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, decoded = threading.Event(), []
+
+    def slow(upload: bytes, limits: Limits, metadata: MetadataRule) -> Picture:
+        decoded.append(len(upload))
+        assert gate.wait(20)
+        return decode(upload, limits, metadata)
+
+    monkeypatch.setattr("app.service.decode", slow)
+    threads = service.settings.codec_threads
+    busy = [asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5)))) for _ in range(threads)]
+    await until(lambda: len(decoded) == threads)
+    late = await client.post("/v1/upscale", content=encoded(noise(6, 5)), headers={"Prefer": "wait=0"})
+    problem(late, 504, "deadline-passed")
+    for _ in range(10):
+        await asyncio.sleep(0)  # the cancellation finds its way to the threads
+    gate.set()
+    assert [answer.status_code for answer in await asyncio.gather(*busy)] == [200] * threads
+    assert len(decoded) == threads
+    assert service.pictures.used_bytes == service.uploads.held_bytes == service.scheduler.counters().queued_px == 0
+
+
+@pytest.mark.parametrize("farewell", ["close", "half-close", "reset"])
+async def test_a_caller_that_leaves_takes_its_queued_work_along_however_it_leaves(
+    live: Live, service: UpscaleService, held: Held, farewell: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def head(body: bytes) -> str:
+        return f"POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: {len(body)}\n\n"
+
+    stays, leaves = await live.connect(), await live.connect()
+    await stays.send(head(encoded(noise(5, 5))), encoded(noise(5, 5)))
+    await held.at_work()
+    await leaves.send(head(encoded(noise(6, 5))), encoded(noise(6, 5)))
+    await until(lambda: service.scheduler.counters().queued == 2)
+    if farewell == "half-close":
+        leaves.writer.write_eof()
+    elif farewell == "reset":
+        leaves.writer.transport.abort()
+    else:
+        leaves.hang_up()
+    await until(lambda: service.scheduler.counters().outcomes[Outcome.WITHDRAWN] == 1)
+    held.gate.set()
+    assert await stays.status() == 200
+    assert held.widths_px == [5]
+    await until(lambda: live.life.accepted == 0)
+    assert service.pictures.used_bytes == service.uploads.held_bytes == 0
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_caller_that_leaves_during_its_upload_leaves_nothing_behind(
+    live: Live, service: UpscaleService
+) -> None:
+    caller = await live.connect()
+    await caller.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 5000\n\n", bytes(100))
+    await until(lambda: service.uploads.held_bytes == 100)
+    caller.hang_up()
+    await until(lambda: live.life.accepted == 0)
+    assert service.uploads.held_bytes == 0

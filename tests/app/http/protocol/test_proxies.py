@@ -1,0 +1,131 @@
+"""The proxies that docs/deploy.md describes, in front of the service, with the configurations that it shows."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.lifecycle import Lifecycle
+from app.record import RequestRecord
+from app.settings import Settings
+from tests.app.http.protocol.plain_app import WHOLE, plain_app
+from tests.app.live import Live, serving, until
+
+pytestmark = pytest.mark.anyio
+
+CONFIGURATIONS = Path(__file__).parents[4] / "docker" / "proxy"
+
+AS_IT_COMES = "server { listen 8080; client_max_body_size 32m; location / { proxy_pass http://127.0.0.1:8000; } }"
+"""nginx with all that it does by default: HTTP/1.0 to the service, and everything in buffers."""
+
+NGINX = """
+daemon off; master_process off; pid nginx.pid; error_log stderr; worker_rlimit_nofile 200;
+events {{ worker_connections 100; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+    {server}
+}}
+"""
+
+
+@pytest.fixture
+def records() -> list[RequestRecord]:
+    return []
+
+
+@pytest.fixture
+async def live(records: list[RequestRecord]) -> AsyncIterator[Live]:
+    life = Lifecycle(Settings(), lambda: pytest.fail("nothing is to be loaded"))
+    async with serving(life, plain_app(life, records)) as it:
+        yield it
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], configuration: Path, text: str, live: Live) -> Iterator[str]:
+    """A proxy in front of the service; gives its address."""
+    if shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip(f"{command[0]} is not installed")
+    port = free_port()
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{live.port}").replace("127.0.0.1:8001", "127.0.0.1:1")
+    configuration.write_text(text.replace("8080", f"127.0.0.1:{port}").replace(":127.0.0.1", "127.0.0.1"))
+    with configuration.with_suffix(".log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=configuration.parent)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture(params=["as it comes", "nginx.conf", "haproxy.cfg"])
+def proxy(request: pytest.FixtureRequest, live: Live, tmp_path: Path) -> Iterator[str]:
+    if request.param == "haproxy.cfg":
+        file = tmp_path / "haproxy.cfg"
+        text = (CONFIGURATIONS / request.param).read_text()
+        with running(["haproxy", "-db", "-f", str(file)], file, text, live) as it:
+            yield it
+    else:
+        file = tmp_path / "nginx.conf"
+        server = AS_IT_COMES if request.param == "as it comes" else (CONFIGURATIONS / request.param).read_text()
+        text = NGINX.format(server=server)
+        with running(["nginx", "-p", str(tmp_path), "-c", str(file)], file, text, live) as it:
+            yield it
+
+
+@pytest.fixture
+async def caller(proxy: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=proxy, timeout=20) as it:
+        async with asyncio.timeout(20):
+            while not await answers(it):  # noqa: ASYNC110  # nothing signals it
+                await asyncio.sleep(0.05)
+        yield it
+
+
+async def answers(caller: httpx.AsyncClient) -> bool:
+    """True once the proxy has found the service."""
+    try:
+        return (await caller.get("/readyz")).is_success
+    except httpx.TransportError:
+        return False
+
+
+async def test_an_answer_comes_whole_or_the_caller_sees_that_it_does_not(
+    caller: httpx.AsyncClient, records: list[RequestRecord]
+) -> None:
+    assert (await caller.get("/whole")).content == WHOLE
+    for name in ("deadline", "fault"):
+        with pytest.raises(httpx.TransportError):
+            await caller.get(f"/broken/{name}")
+
+
+async def test_an_early_refusal_reaches_the_caller(caller: httpx.AsyncClient) -> None:
+    refused = await caller.post("/refused", content=bytes(30_000_000))
+    assert refused.status_code == 413
+    assert refused.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_caller_that_leaves_is_noticed(caller: httpx.AsyncClient, live: Live) -> None:
+    leaving = asyncio.create_task(caller.post("/wait", content=bytes(1000)))
+    await until(lambda: live.life.accepted == 1)
+    leaving.cancel()
+    await until(lambda: live.life.accepted == 0, within_s=3)
+
+
+@pytest.mark.parametrize("proxy", ["nginx.conf", "haproxy.cfg"], indirect=True)
+async def test_what_only_the_operator_may_do_is_closed_to_callers_of_the_proxy(caller: httpx.AsyncClient) -> None:
+    assert (await caller.get("/metrics")).status_code == 403
+    assert (await caller.post("/v1/models/compact-psnr-x4/reload")).status_code == 403
+    assert (await caller.get("/path")).status_code == 200

@@ -1,0 +1,96 @@
+"""The contract as it is written down: the OpenAPI document, and the examples of docs/api.md, which are run."""
+
+import asyncio
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from app.errors import ServiceError
+from app.http.application import create_app
+from app.lifecycle import Lifecycle
+from app.service import UpscaleService
+from app.settings import Settings
+from tests.app.conftest import encoded, noise
+from tests.app.live import Live
+
+pytestmark = pytest.mark.anyio
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def never() -> UpscaleService:
+    raise NotImplementedError
+
+
+@pytest.fixture
+def written() -> dict[str, Any]:
+    """The document that is checked in."""
+    document: dict[str, Any] = json.loads((DOCS / "openapi.json").read_text())
+    return document
+
+
+async def test_the_openapi_document_is_that_of_the_code(written: dict[str, Any]) -> None:
+    app = create_app(Lifecycle(Settings(), never))
+    assert json.loads(json.dumps(app.openapi())) == written, "run `make openapi`"
+
+
+def test_every_error_is_in_the_openapi_document(written: dict[str, Any]) -> None:
+    text = json.dumps(written)
+    for error in ServiceError.__subclasses__():
+        assert f'"urn:esrgan-serve:problem:{error.type}"' in text
+
+
+def test_every_status_of_the_main_endpoint_is_described_with_its_problem(written: dict[str, Any]) -> None:
+    answers = written["paths"]["/v1/upscale"]["post"]["responses"]
+    expected = {400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 431, 500, 501, 503, 504}
+    assert {int(status) for status in answers} == expected | {200}
+    for status in expected:
+        schema = answers[str(status)]["content"]["application/problem+json"]["schema"]
+        assert schema["properties"]["status"] == {"const": status}
+
+
+def test_every_status_is_in_the_documentation(written: dict[str, Any]) -> None:
+    text = (DOCS / "api.md").read_text()
+    for status in written["paths"]["/v1/upscale"]["post"]["responses"]:
+        assert status == "200" or f"| {status} |" in text
+
+
+def examples() -> list[str]:
+    """The commands and programs of the first section, in order."""
+    section = (DOCS / "api.md").read_text().split("## Upscale")[1].split("\n## ")[0]
+    commands = re.findall(r"(?m)^    (curl (?:.*\\\n)*.*)$", section)
+    programs = re.findall(r"(?s)```python\n(.*?)```", section)
+    assert len(commands) >= 3
+    assert len(programs) >= 2
+    return [*commands, *programs]
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda text: text.split()[0] + str(len(text)))
+async def test_the_examples_of_the_documentation_run(live: Live, example: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(encoded(noise(20, 16), "JPEG"))
+    text = example.replace("http://127.0.0.1:8000", live.address)
+    if text.startswith("curl"):
+        if shutil.which("curl") is None:
+            pytest.skip("curl is not installed")
+        command = ["bash", "-ec", text.replace("curl ", "curl --fail --silent --show-error ")]
+    else:
+        command = [sys.executable, "-W", "error", "-c", text]
+    process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path)
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+    check_answers(tmp_path)
+
+
+def check_answers(folder: Path) -> None:
+    answers = list(folder.glob("photo_*"))
+    assert answers
+    for path in answers:
+        factor = int(re.findall(r"_x(\d)", path.name)[0])
+        with Image.open(path) as image:
+            assert image.size == (20 * factor, 16 * factor)
+            assert path.suffix == f".{(image.format or '').lower()}"

@@ -1,0 +1,88 @@
+"""The folder of models: which files are models, and what the log says of the others."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app.library.files import Folder
+from app.library.library import NoModelError
+from tests.app.library.parts import Make, states
+
+SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".bin", ".param")
+
+
+def look(folder: Path) -> Folder:
+    return Folder(folder, SUFFIXES)
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.PTH", "net.pth.tar", "net.bin", "net.param"])
+def test_a_weight_file_is_a_model_by_its_name_without_the_whole_suffix(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    assert list(look(tmp_path).files()) == ["net"]
+    assert look(tmp_path).others() == {}
+
+
+def test_the_bin_of_a_pair_is_no_model_of_its_own(tmp_path: Path) -> None:
+    for name in ("net.param", "net.bin", "alone.bin"):
+        (tmp_path / name).write_bytes(b"x")
+    assert list(look(tmp_path).files()) == ["alone", "net"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("net.onnx", "a graph without the network's structure; take the .pth or .safetensors"),
+        ("nets.zip", "an archive; unpack it"),
+        ("net.pth.part", "an unfinished download"),
+        ("net.h5", "its suffix is not one of .bin .param .pth .pth.tar .safetensors"),
+    ],
+)
+def test_other_files_are_named_with_the_reason(
+    tmp_path: Path, name: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    folder = look(tmp_path)
+    assert folder.files() == {}
+    assert folder.others()[name].startswith(reason)
+    folder.files()
+    assert caplog.text.count(f"not served: {name} ({reason}") == 1  # once, however often
+
+
+def test_weight_files_in_a_subfolder_are_named(tmp_path: Path) -> None:
+    (tmp_path / "anime").mkdir()
+    (tmp_path / "anime" / "net.pth").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "net.pth").mkdir()
+    (tmp_path / "gone.pth").symlink_to(tmp_path / "nothing")
+    assert look(tmp_path).files() == {}
+    assert look(tmp_path).others() == {
+        "anime": "a folder of 1 weight files; move them up",
+        "gone.pth": "not a file, or a link to none",
+        "net.pth": "not a file, or a link to none",
+    }
+
+
+def test_cards_and_hidden_files_are_not_named(tmp_path: Path) -> None:
+    for name in ("net.md", "LICENSE", "sample.png", ".gitignore", "config.json"):
+        (tmp_path / name).write_bytes(b"x")
+    assert look(tmp_path).others() == {}
+
+
+def test_a_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.onnx")).write_bytes(b"x")
+    assert list(look(tmp_path).others()) == ["\\udcff.onnx"]
+
+
+@pytest.mark.anyio
+async def test_a_folder_without_weight_files_says_what_it_holds(make: Make, folder: Path) -> None:
+    for path in [*folder.iterdir()]:  # noqa: ASYNC240  # nothing else runs
+        path.rename(path.with_suffix(".onnx"))
+    with pytest.raises(NoModelError, match=r"holds no weight file; a\.onnx: a graph without"):
+        make()
+
+
+@pytest.mark.anyio
+async def test_a_model_of_two_suffixes_has_its_stem(make: Make, folder: Path) -> None:
+    (folder / "d.net.tar").write_text("d1")
+    assert states(make())["d"] == "ready"

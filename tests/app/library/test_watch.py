@@ -1,0 +1,267 @@
+"""Files that come, change, break and go while the library serves."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from app.errors import NoSuchModel, Unavailable, Unprocessable
+from app.library.library import Library
+from tests.app.library.parts import NETWORK_BYTES, FakeLoader, Make, states
+
+pytestmark = pytest.mark.anyio
+
+
+async def settle(library: Library) -> None:
+    """Two looks: what has changed before the first is taken over."""
+    await library.look()
+    await library.look()
+
+
+def taken_away(folder: Path) -> Path:
+    """Rename a folder, as if its drive were gone; returns where it is."""
+    return folder.rename(folder.with_name(f"{folder.name} away"))
+
+
+async def version(library: Library, name: str | None) -> str:
+    async with library.lease(name) as network:
+        return network.info.version
+
+
+async def test_a_new_file_is_a_new_model(make: Make, folder: Path) -> None:
+    library = make()
+    (folder / "d.net").write_text("d1")
+    await settle(library)
+    assert await version(library, "d") == "d@d1"
+
+
+async def test_a_file_that_is_still_being_written_is_left_alone(make: Make, folder: Path, loader: FakeLoader) -> None:
+    library = make()
+    loader.loads.clear()
+    for content in ("b", "ba", "bad", "b2"):
+        (folder / "b.net").write_text(content)
+        await library.look()
+        assert loader.loads == []
+    await library.look()
+    assert loader.loads == ["b"]
+    assert await version(library, "b") == "b@b2"
+
+
+async def test_a_file_that_stays_as_it_is_is_not_loaded_again(make: Make, loader: FakeLoader) -> None:
+    library = make()
+    loader.loads.clear()
+    await settle(library)
+    await settle(library)
+    assert loader.loads == []
+
+
+async def test_a_request_in_flight_keeps_the_old_version_and_the_next_gets_the_new_one(
+    make: Make, folder: Path
+) -> None:
+    library = make()
+    async with library.lease("a") as old:
+        (folder / "a.net").write_text("a2")
+        await settle(library)
+        assert await version(library, "a") == "a@a2"
+        assert old.info.version == "a@a1"
+        assert library.memory_bytes == 4 * NETWORK_BYTES
+    assert library.memory_bytes == 3 * NETWORK_BYTES
+    assert library.counters.swaps == 1
+
+
+async def test_while_a_new_version_is_loaded_the_old_one_serves(make: Make, folder: Path, loader: FakeLoader) -> None:
+    library = make()
+    (folder / "a.net").write_text("a2")
+    await library.look()
+    loader.gate.clear()
+    loader.entered.clear()
+    look = asyncio.create_task(library.look())
+    await asyncio.to_thread(loader.entered.wait, 10)
+    assert states(library)["a"] == "ready"
+    assert await version(library, "a") == "a@a1"
+    loader.gate.set()
+    await look
+    assert await version(library, "a") == "a@a2"
+
+
+async def test_a_bad_change_keeps_the_old_version_and_says_why(
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = make(max_bytes=2 * NETWORK_BYTES, lazily=True)
+    assert await version(library, "a") == "a@a1"
+    (folder / "a.net").write_text("bad")
+    with caplog.at_level(logging.ERROR):
+        await settle(library)
+    entry = library.find("a")
+    assert entry.state.value == "ready"
+    assert entry.reason == "a.net is bad; a@a1 serves on"
+    assert "a.net is bad" in caplog.text
+    assert library.counters.failed_loads == 1
+    for name in ("b", "c", "b", "c"):  # it could not come back, so it does not go
+        await version(library, name)
+    assert await version(library, "a") == "a@a1"
+    (folder / "a.net").write_text("a3")
+    await settle(library)
+    assert await version(library, "a") == "a@a3"
+    assert library.find("a").reason is None
+
+
+async def test_a_model_that_failed_serves_once_its_file_is_good(make: Make, folder: Path) -> None:
+    (folder / "c.net").write_text("bad")
+    library = make()
+    assert states(library)["c"] == "failed"
+    (folder / "c.net").write_text("c2")
+    await settle(library)
+    assert await version(library, "c") == "c@c2"
+
+
+async def test_a_removed_model_drains_and_is_unknown_afterwards(make: Make, folder: Path) -> None:
+    library = make()
+    async with library.lease("a") as network:
+        (folder / "a.net").unlink()
+        await settle(library)
+        assert network.info.version == "a@a1"
+        with pytest.raises(NoSuchModel):
+            library.find("a")
+    assert library.memory_bytes == 2 * NETWORK_BYTES
+
+
+async def test_a_file_that_is_gone_for_a_moment_only_is_replaced_not_removed(make: Make, folder: Path) -> None:
+    library = make()
+    (folder / "a.net").unlink()
+    await library.look()
+    assert await version(library, "a") == "a@a1"
+    (folder / "a.net").write_text("a2")
+    await settle(library)
+    assert await version(library, "a") == "a@a2"
+
+
+async def test_the_default_model_serves_on_without_its_file_and_says_so(make: Make, folder: Path) -> None:
+    library = make()
+    (folder / "b.net").unlink()
+    await settle(library)
+    assert await version(library, None) == "b@b1"
+    assert "removed" in (library.find("b").reason or "")
+    (folder / "b.net").write_text("b2")
+    await settle(library)
+    assert await version(library, None) == "b@b2"
+
+
+async def test_a_folder_that_cannot_be_read_changes_nothing(
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = make()
+    monkeypatch.setattr(library._folder, "path", folder / "nowhere")
+    library.watch(0.001)
+    async with asyncio.timeout(10):
+        while "cannot be read" not in caplog.text:  # noqa: ASYNC110  # what it waits for is in the log only
+            await asyncio.sleep(0.001)
+    assert await version(library, "a") == "a@a1"
+
+
+async def test_a_folder_that_is_away_is_told_once_and_its_return_too(
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, looks = make(), 0
+    look = library.look
+
+    async def counted() -> None:
+        nonlocal looks
+        looks += 1
+        await look()
+
+    monkeypatch.setattr(library, "look", counted)
+    away = taken_away(folder)
+    caplog.set_level(logging.INFO)
+    library.watch(0.001)
+    async with asyncio.timeout(10):
+        while looks < 5:  # noqa: ASYNC110  # nothing signals it
+            await asyncio.sleep(0.001)
+        away.rename(folder)
+        while "can be read again" not in caplog.text:  # noqa: ASYNC110  # it is in the log only
+            await asyncio.sleep(0.001)
+    assert caplog.text.count("the folder of models cannot be read") == 1
+
+
+async def test_a_model_asked_for_while_its_folder_is_away_is_loaded_once_it_is_back(
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = make(lazily=True)
+    away = taken_away(folder)
+    for _ in range(3):
+        with pytest.raises(Unavailable, match=r"a cannot be loaded now: a\.net cannot be read") as refused:
+            await version(library, "a")
+        assert refused.value.retry_after_s
+    assert states(library)["a"] == "unloaded"
+    assert caplog.text.count("a was not loaded") == 1
+    away.rename(folder)
+    assert await version(library, "a") == "a@a1"
+    assert library.find("a").reason is None
+
+
+async def test_a_reload_while_the_folder_is_away_is_refused_for_now(make: Make, folder: Path) -> None:
+    library = make()
+    away = taken_away(folder)
+    with pytest.raises(
+        Unavailable, match=r"the folder of models cannot be read at the moment \(No such file"
+    ) as refused:
+        await library.reload("a")
+    assert str(folder) not in str(refused.value)
+    away.rename(folder)
+    assert (await library.reload("a")).reason is None
+
+
+async def test_a_changed_file_that_cannot_be_read_is_tried_at_every_look_and_the_old_version_serves(
+    make: Make, folder: Path, loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = make()
+    (folder / "a.net").write_text("a2")
+    read_text = Path.read_text
+
+    def fail(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    await settle(library)
+    assert await version(library, "a") == "a@a1"
+    assert library.find("a").reason == "a.net cannot be read (Permission denied); a@a1 serves on"
+    monkeypatch.setattr(Path, "read_text", read_text)
+    await library.look()
+    assert await version(library, "a") == "a@a2"
+    assert library.find("a").reason is None
+
+
+async def test_a_reload_takes_over_at_once(make: Make, folder: Path) -> None:
+    library = make()
+    (folder / "a.net").write_text("a2")
+    assert (await library.reload("a")).reason is None
+    assert await version(library, "a") == "a@a2"
+
+
+async def test_a_reload_of_a_bad_file_says_why(make: Make, folder: Path) -> None:
+    library = make()
+    (folder / "a.net").write_text("bad")
+    with pytest.raises(Unprocessable, match=r"a was not reloaded: a\.net is bad; a@a1 serves on"):
+        await library.reload("a")
+    with pytest.raises(NoSuchModel, match="'nobody'"):
+        await library.reload("nobody")
+
+
+async def test_a_model_that_is_removed_while_it_loads_is_unknown_to_those_who_wait(
+    make: Make, folder: Path, loader: FakeLoader
+) -> None:
+    library = make(lazily=True)
+    loader.gate.clear()
+    loader.entered.clear()
+    waiting = asyncio.create_task(version(library, "a"))
+    await asyncio.to_thread(loader.entered.wait, 10)
+    (folder / "a.net").write_text("bad")  # what is loaded was read before
+    (folder / "a.net").unlink()
+    looks = asyncio.create_task(settle(library))
+    loader.gate.set()
+    assert await waiting == "a@a1"
+    await looks
+    with pytest.raises(NoSuchModel):
+        library.find("a")
+    assert library.memory_bytes == NETWORK_BYTES

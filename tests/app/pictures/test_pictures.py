@@ -1,0 +1,232 @@
+"""Bytes to Picture and back: every kind of upload keeps what it is."""
+
+import contextlib
+import struct
+import zlib
+from dataclasses import replace
+
+import numpy
+import pytest
+from PIL import Image
+
+from app.errors import ServiceError, TooLarge, Unprocessable, UnsupportedFormat
+from app.pictures.decode import decode, prepare_decoders
+from app.pictures.encode import FORMATS, layout_of
+from app.pictures.limits import Limits
+from app.pictures.picture import Metadata, Picture, Pixels, planes_of
+from app.pictures.postprocess import Finish
+from tests.app.conftest import encoded, noise
+from tests.app.pictures.files import SRGB_PROFILE
+
+LIMITS = Limits(
+    max_picture_px=10_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
+)
+
+# As the service sets it when it starts: what Pillow says of odd files is no news there.
+pytestmark = pytest.mark.filterwarnings("ignore")
+prepare_decoders()
+
+
+def decode_image(image: Image.Image, file_format: str = "PNG", **options: object) -> Picture:
+    return decode(encoded(image, file_format, **options), LIMITS)
+
+
+def finished(picture: Picture, upscaled: Pixels | None = None, form: str = "png") -> Pixels:
+    """The pixels of an answer, of a network that leaves everything as it is, or that made what is given."""
+    planes = picture.planes if upscaled is None else upscaled
+    height, width = planes.shape[1:3]
+    finish = Finish(picture, height // picture.height, layout_of(picture, FORMATS[form], height=height, width=width))
+    return numpy.concatenate((finish.rows(planes[:, :1]), finish.rows(planes[:, 1:]), finish.rest()))
+
+
+def opaque_or_not(planes: Pixels) -> Picture:
+    return Picture(planes=planes, grey=False, bits=8)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
+def test_every_accepted_format_is_told_by_its_content(file_format: str) -> None:
+    picture = decode_image(noise(7, 5), file_format)
+    assert picture.planes.shape == (1, 5, 7, 3)
+
+
+def test_colour_passes_through_unchanged() -> None:
+    image = noise(7, 5)
+    assert (finished(decode_image(image)) == numpy.array(image)).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_grey_stays_grey(mode: str) -> None:
+    image = noise(7, 5, mode="L").convert(mode)
+    assert (finished(decode_image(image))[..., 0] == numpy.array(image.convert("L"))).all()
+
+
+def test_grey_with_alpha_stays_so() -> None:
+    image = noise(7, 5, mode="LA")
+    pixels = numpy.array(image)
+    pixels[pixels[..., 1] == 0] = 0
+    assert (finished(decode_image(image)) == pixels).all()
+
+
+def test_a_palette_becomes_its_colours() -> None:
+    image = noise(7, 5).quantize(16)
+    assert (finished(decode_image(image)) == numpy.array(image.convert("RGB"))).all()
+
+
+def test_a_palette_with_a_transparent_colour_becomes_colour_with_alpha() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.putpixel((0, 0), 0)
+    result = finished(decode_image(image, transparency=0))
+    assert result[0, 0].tolist() == [0, 0, 0, 0]
+    assert result[1, 1].tolist() == [0, 255, 0, 255]
+
+
+def test_cmyk_becomes_rgb() -> None:
+    red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    pixels = decode_image(red, "JPEG", quality=95).planes[0]
+    assert numpy.abs(pixels.astype(int) - (255, 0, 0)).max() <= 3
+
+
+@pytest.mark.parametrize("value", [200, 30_000, 65_535])
+def test_sixteen_bits_stay_what_they_are_however_dark(value: int) -> None:
+    picture = decode_image(Image.fromarray(numpy.full((4, 4), value, numpy.uint16)))
+    assert picture.grey
+    assert picture.bits == 16
+    assert (picture.planes == value).all()
+
+
+def test_an_opaque_alpha_channel_costs_nothing() -> None:
+    image = noise(7, 5)
+    image.putalpha(255)
+    assert len(decode_image(image).planes) == 1
+
+
+@pytest.mark.parametrize("size", [(9, 9), (1, 7), (16, 5), (1, 1)])
+def test_what_can_be_seen_of_a_transparent_picture_stays(size: tuple[int, int]) -> None:
+    rng = numpy.random.default_rng(1)
+    colour = rng.integers(0, 256, (*size, 3), dtype=numpy.uint8)
+    alpha = rng.choice(numpy.array([0, 1, 100, 255], numpy.uint8), size)
+    planes = planes_of(colour, alpha)
+    again = finished(opaque_or_not(planes))
+    assert (again[..., 3] == alpha).all()
+    assert (again[alpha > 0, :3] == colour[alpha > 0]).all()
+    assert (again[alpha == 0] == 0).all()
+
+
+def test_hidden_pixels_take_the_colour_of_what_is_visible_around_them() -> None:
+    colour = numpy.full((32, 32, 3), (255, 0, 0), numpy.uint8)  # red that nobody sees
+    alpha = numpy.zeros((32, 32), numpy.uint8)
+    colour[:, 4:8], alpha[:, 4:8] = (255, 255, 255), 255
+    colour[:, 28:30], alpha[:, 28:30] = (0, 0, 255), 255
+    filled = planes_of(colour, alpha)[0]
+    assert (filled[:, :12] == 255).all()
+    assert (filled[:, 26:] == (0, 0, 255)).all()
+
+
+def test_alpha_stays_within_the_range_of_the_pixels_around_it() -> None:
+    low_res = planes_of(numpy.zeros((1, 6, 3), numpy.uint8), numpy.array([[0, 0, 0, 255, 255, 255]], numpy.uint8))
+    upscaled = numpy.full((2, 2, 12, 3), 128, numpy.uint8)
+    assert finished(opaque_or_not(low_res), upscaled)[..., 3].tolist() == [[0] * 4 + [128] * 4 + [255] * 4] * 2
+
+
+def test_a_picture_of_which_nothing_is_visible_is_black() -> None:
+    planes = planes_of(numpy.full((5, 6, 3), 200, numpy.uint8), numpy.zeros((5, 6), numpy.uint8))
+    assert (planes == 0).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_is_applied(orientation: int) -> None:
+    upright = noise(6, 4)
+    turn_back = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    stored = upright if turn_back is None else upright.transpose(turn_back)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert (finished(decode_image(stored, exif=exif)) == numpy.array(upright)).all()
+
+
+def test_the_colour_profile_survives() -> None:
+    assert decode_image(noise(7, 5), icc_profile=SRGB_PROFILE).metadata == Metadata(icc_profile=SRGB_PROFILE)
+
+
+def test_the_first_frame_of_an_animation_is_taken() -> None:
+    first, second = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
+    picture = decode_image(first, "GIF", save_all=True, append_images=[second])
+    assert (picture.planes[0] == (255, 0, 0)).all()
+
+
+def test_pixels_are_limited_by_the_header_before_anything_is_decoded() -> None:
+    # A header that claims 50,000 x 50,000 px, with no pixel data behind it.
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
+    with pytest.raises(TooLarge, match="10000 px"):
+        decode(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b""), LIMITS)
+
+
+def test_too_many_pixels_are_refused_with_both_numbers() -> None:
+    with pytest.raises(TooLarge, match=r"101 x 100 = 10100 px; the limit is 10000 px"):
+        decode_image(noise(101, 100))
+
+
+def test_a_picture_that_is_too_wide_is_refused() -> None:
+    with pytest.raises(TooLarge, match="is 60 px wide; the limit is 50 px"):
+        decode(encoded(noise(60, 5)), replace(LIMITS, max_width_px=50))
+    assert decode(encoded(noise(5, 60)), replace(LIMITS, max_width_px=50)).height == 60
+
+
+def test_the_width_that_counts_is_that_of_the_upright_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with pytest.raises(TooLarge, match="is 60 px wide"):
+        decode(encoded(noise(5, 60), exif=exif), replace(LIMITS, max_width_px=50))
+
+
+@pytest.mark.parametrize("upload", [b"hello", b"<svg/>", b"%PDF-1.7", b"\x00" * 64, b"\xff"])
+def test_what_is_no_picture_is_refused_with_the_list_of_formats(upload: bytes) -> None:
+    with pytest.raises(UnsupportedFormat, match="JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, HEIF"):
+        decode(upload, LIMITS)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_a_truncated_file_is_an_error_of_the_caller(file_format: str, kept: float) -> None:
+    whole = encoded(noise(60, 50), file_format)
+    with pytest.raises((Unprocessable, UnsupportedFormat)):
+        decode(whole[: int(len(whole) * kept)], LIMITS)
+
+
+def test_broken_metadata_does_not_cost_the_picture() -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x011A] = "maker", 72.0
+    upload = bytearray(encoded(noise(6, 4), "JPEG", exif=exif))
+    second_tag = upload.index(b"\x01\x1a\x00\x05")
+    upload[second_tag + 1] = 0  # another tag, of which a fraction makes no sense: Pillow raises struct.error
+    metadata = decode(bytes(upload), LIMITS).metadata
+    assert metadata.exif is not None
+    assert b"maker" in metadata.exif
+
+
+def test_pixels_of_32_bits_are_refused() -> None:
+    with pytest.raises(UnsupportedFormat, match="32-bit"):
+        decode_image(Image.new("F", (4, 4)), "TIFF")
+
+
+def test_no_damaged_file_raises_anything_but_an_error_for_the_caller() -> None:
+    rng = numpy.random.default_rng(2)
+    for file_format in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
+        whole = numpy.frombuffer(encoded(noise(20, 20), file_format), numpy.uint8)
+        for _ in range(60):
+            damaged = whole.copy()
+            damaged[rng.integers(0, len(whole), 4)] = rng.integers(0, 256, 4)
+            with contextlib.suppress(ServiceError):
+                decode(damaged.tobytes(), LIMITS)
