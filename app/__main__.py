@@ -1,7 +1,7 @@
 """python -m app: read the settings, open the port, load the networks, serve.
 
-`python -m app check` validates settings and weights and ends; `python -m app health` asks a running service;
-`python -m app key NAME` makes an API key; `python -m app openapi` prints the description of the API.
+`python -m app check` validates settings and weights and exits; `python -m app health` queries a running service;
+`python -m app key NAME` makes an API key; `python -m app openapi` prints the OpenAPI document.
 """
 
 import json
@@ -22,14 +22,14 @@ from app.telemetry.collector import open_traces
 from app.telemetry.log_queue import BackgroundLog
 from app.telemetry.logs import log_config
 
-LAST_LINES_S = 2.0
-"""For the last lines of the log to be written."""
+LOG_FLUSH_S = 2.0
+"""Time to write the last lines of the log."""
 
 USAGE = "usage: python -m app [check | health | openapi | key NAME [OPTION=VALUE …]]; settings come from ESRGAN_*"
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; returns the exit status: 2 for what the operator can put right."""
+    """Run a command and return its exit status: 2 for wrong usage or settings."""
     if arguments[:1] == ["key"] and len(arguments) > 1:
         return _key(arguments[1], arguments[2:])
     commands: dict[tuple[str, ...], Callable[[Settings], int]] = {
@@ -51,24 +51,27 @@ def main(arguments: list[str]) -> int:
 
 def _serve(settings: Settings) -> int:
     logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
-    # Of odd uploads. Here and not around each decoding, since filters belong to the process and decoders to threads.
+    # Pillow warns about odd uploads. Filters are global, so setting them around each call in a thread would race.
     warnings.filterwarnings("ignore", module="PIL")
     lines = BackgroundLog()
     try:
         return _serve_until_stopped(settings)
     finally:
-        lines.flush(LAST_LINES_S)
+        lines.flush(LOG_FLUSH_S)
 
 
 def _serve_until_stopped(settings: Settings) -> int:
     from app.http.application import create_app
     from app.lifecycle import Lifecycle
     from app.server import Server, allow_files, listen
+    from app.telemetry.observers import Telemetry
 
-    listener = listen(settings)  # a busy port is told at once
+    listener = listen(settings)  # first of all, so that a busy port is reported at once
     settings = settings.model_copy(update={"max_connections": allow_files(settings.max_connections)})
-    life = Lifecycle(settings, lambda: _build(settings), failed=lambda: server.end())
-    server = Server(create_app(life, open_traces()), life)
+    life = Lifecycle(settings, lambda: _build(settings))
+    telemetry = Telemetry(life, open_traces())
+    server = Server(create_app(life, telemetry), life, telemetry.observers)
+    life.on_failure = server.end
     server.run(sockets=[listener])
     log = logging.getLogger(__name__)
     if isinstance(life.failure, SettingsError):
@@ -81,10 +84,10 @@ def _serve_until_stopped(settings: Settings) -> int:
 
 
 def _check(settings: Settings) -> int:
-    """Exit status 0 when the settings are valid and every network works on this device."""
+    """Return 0 when the settings are valid and every network works on this device."""
     if settings.keys is not None:
         Keyring(settings.keys)
-    logging.disable()  # the one line that it prints says all
+    logging.disable()  # the command prints a single line instead
     service = _build(settings.model_copy(update={"load": "start", "max_model_bytes": sys.maxsize}))
     entries = list(service.library.entries())
     service.close()
@@ -96,13 +99,15 @@ def _check(settings: Settings) -> int:
 
 
 def _key(name: str, options: list[str]) -> int:
-    """Print a new key: its line for the file on the standard output, its token, the only time, on the other."""
+    """Print a new key: the line for the key file on standard output, the token, only this once, on standard error."""
     try:
         token, line = new_key(name, options)
     except KeysError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"token of {name}, shown this once; its line for the file of ESRGAN_KEYS follows:\n{token}", file=sys.stderr)
+    print(
+        f"token of {name}, shown only this once; its line for the ESRGAN_KEYS file follows:\n{token}", file=sys.stderr
+    )
     print(line)
     return 0
 
@@ -117,16 +122,16 @@ def _openapi(settings: Settings) -> int:
 
 
 def _build(settings: Settings) -> UpscaleService:
-    from app.build import build_service  # takes seconds: torch
+    from app.build import build_service  # imports torch, which takes seconds
 
     return build_service(settings)
 
 
 def _health(settings: Settings) -> int:
-    """Exit status 0 when the service on this machine is ready: the container's health check."""
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # compares, does not bind
+    """Return 0 when the service on this machine is ready; used as the container's health check."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # compared, not bound
     host = f"[{host}]" if ":" in host else host
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores a proxy set in the environment
     try:
         with opener.open(f"http://{host}:{settings.port}/readyz", timeout=5):
             return 0
@@ -140,4 +145,4 @@ def _health(settings: Settings) -> int:
 if __name__ == "__main__":
     status = main(sys.argv[1:])
     sys.stdout.flush()
-    os._exit(status)  # not held up by a thread that still loads, decodes or is stuck in a driver
+    os._exit(status)  # does not wait for threads that still load, decode or hang in a driver

@@ -10,7 +10,7 @@ from app.library.network import Network
 from app.networks import SUFFIXES, Device, DeviceEngine, NetworkLoader
 from app.pictures.picture import Pixels
 from app.png.compiled import load_compiled
-from app.service import Job, UpscaleService
+from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings, SettingsError
 
 PREFERRED = ("compact-real-psnr-x4", "compact-psnr-x4")
@@ -23,18 +23,21 @@ RELEASE_DELAY_S = 1.0
 """Grace period before the memory of an unloaded network is freed, so that nothing refers to it any more."""
 
 
-def build_service(settings: Settings) -> UpscaleService:
+def build_service(settings: Settings, *, engine: DeviceEngine | None = None) -> UpscaleService:
     """Load and test the networks of the models folder and assemble the service around them.
+
+    Args:
+        engine: runs batches and streams; by default on the networks themselves.
 
     Raises:
         SettingsError: the folder has no weight file that works, or not the default model.
     """
     Device.prepare()
     load_compiled()
-    scheduler: Scheduler[Job, Pixels] = Scheduler(
-        DeviceEngine(),
+    scheduler: Scheduler[UpscaleInput, Pixels] = Scheduler(
+        engine or DeviceEngine(),
         max_queued_px=settings.max_queued_px,
-        max_held_bytes=settings.max_stream_bytes,
+        max_stream_bytes=settings.max_stream_bytes,
         piece_s=settings.piece_s,
     )
     device = Device()

@@ -1,4 +1,4 @@
-"""The life of the service between start and stop: loading, ready, draining; and what it says of itself meanwhile."""
+"""The life of the service: loading, ready, draining, or broken."""
 
 import asyncio
 import enum
@@ -13,14 +13,14 @@ from app.errors import Unavailable
 from app.service import UpscaleService
 from app.settings import Settings
 
-LAST_ANSWERS_S = 1.0
-"""For what was accepted and cannot be finished any more: to hear so."""
+ABORT_GRACE_S = 1.0
+"""Time for aborted requests to receive their error response."""
 
 log = logging.getLogger(__name__)
 
 
 class Phase(enum.Enum):
-    """Where the service is in its life."""
+    """Phase of the service's life."""
 
     LOADING = "loading"
     READY = "ready"
@@ -28,33 +28,33 @@ class Phase(enum.Enum):
     BROKEN = "broken"
 
 
-WHY = {
+REFUSALS = {
     Phase.LOADING: "the service is loading its networks; try again in a few seconds",
     Phase.DRAINING: "the service is stopping; send the request again in a few seconds",
-    Phase.BROKEN: "the service is broken and has to be started again; its log says why",
+    Phase.BROKEN: "the service is broken and must be restarted; its log says why",
 }
-"""What callers are told where requests are not welcome."""
+"""Error text for requests in each phase but READY."""
 
 
 class Lifecycle:
-    """Loads the service while the port is open already, counts what was accepted, and ends in good order.
+    """Loads the service after the port is open, counts accepted requests, and drains before the end.
 
     Belongs to the event loop; only `build` runs in a thread.
 
     Args:
-        build: loads and tests the networks, and warms them up.
-        failed: called when `build` has raised; `failure` says what.
+        build: loads, tests and warms up the networks.
+
+    Attributes:
+        on_failure: called after `build` has raised; `failure` holds the error.
     """
 
-    def __init__(
-        self, settings: Settings, build: Callable[[], UpscaleService], *, failed: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, settings: Settings, build: Callable[[], UpscaleService]) -> None:
         self.settings = settings
         self.failure: BaseException | None = None
+        self.on_failure: Callable[[], None] | None = None
         self.accepted = 0
-        """Requests that were let in and have not been answered to the end."""
+        """Requests that were accepted and are not completely answered yet."""
         self._build = build
-        self._failed = failed
         self._service: UpscaleService | None = None
         self._draining = False
         self._idle = asyncio.Event()
@@ -62,14 +62,14 @@ class Lifecycle:
 
     @classmethod
     def of(cls, service: UpscaleService) -> Self:
-        """The life of a service that is loaded already."""
+        """Make the life of a service that is already loaded."""
         life = cls(service.settings, lambda: service)
         life._service = service
         return life
 
     @property
     def phase(self) -> Phase:
-        """Where the service is in its life."""
+        """Phase of the service's life."""
         if self._draining:
             return Phase.DRAINING
         if self._service is None:
@@ -88,17 +88,17 @@ class Lifecycle:
         return self._service
 
     def check_ready(self) -> None:
-        """Whether requests are welcome.
+        """Check that requests can be accepted.
 
         Raises:
-            Unavailable: they are not; says why, and when to come again.
+            Unavailable: they cannot; says why, and when to try again.
         """
         if self.phase is not Phase.READY:
             raise self._unavailable()
 
     @contextmanager
     def accept(self) -> Iterator[None]:
-        """Let a request in; the service waits for it before it stops."""
+        """Count a request within the block; the service waits for it before it stops."""
         self.accepted += 1
         self._idle.clear()
         try:
@@ -108,41 +108,41 @@ class Lifecycle:
             if not self.accepted:
                 self._idle.set()
 
-    def begin(self) -> None:
-        """Start to load; returns at once."""
+    def start(self) -> None:
+        """Start to load the service, without waiting for it."""
         if self._service is not None:
             self._service.start()
             return
-        # No pool: a stop does not wait for it, since nothing is lost when loading is broken off.
+        # A daemon thread and not a pool, so that stopping does not wait for it: an interrupted load loses nothing.
         threading.Thread(target=self._load, args=(asyncio.get_running_loop(),), name="load", daemon=True).start()
 
     def drain(self) -> None:
-        """Accept nothing any more."""
+        """Refuse new requests from now on."""
         if not self._draining:
-            log.info("stopping: %d requests are still to be answered", self.accepted)
+            log.info("stopping: %d requests are still running", self.accepted)
         self._draining = True
 
     async def drained(self) -> None:
-        """Wait until all that was accepted is answered; after the drain deadline the rest is refused."""
+        """Wait until every accepted request is answered; after the drain deadline the others are aborted."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_s):
                 await self._idle.wait()
                 return
-        log.warning("the drain deadline has passed: %d requests are broken off", self.accepted)
+        log.warning("the drain deadline has passed: aborting %d requests", self.accepted)
         await self._stop_scheduler()
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_ANSWERS_S):
+            async with asyncio.timeout(ABORT_GRACE_S):
                 await self._idle.wait()
 
-    async def end(self) -> None:
-        """Stop all that runs."""
+    async def stop(self) -> None:
+        """Stop everything that runs."""
         self._draining = True
         await self._stop_scheduler()
         if self._service is not None:
             self._service.close()
 
     def _unavailable(self) -> Unavailable:
-        return Unavailable(WHY[self.phase], state=self.phase.value)
+        return Unavailable(REFUSALS[self.phase], state=self.phase.value)
 
     async def _stop_scheduler(self) -> None:
         if self._service is not None:
@@ -155,14 +155,15 @@ class Lifecycle:
         try:
             service = self._build()
             log.info("loaded and warmed up in %.1f s", time.monotonic() - began_s)
-        except BaseException as error:  # of a thread that nobody waits for: told on the loop
+        except BaseException as error:  # reported on the event loop, since nothing joins this thread
             failure = error
-        with suppress(RuntimeError):  # the loop has ended meanwhile: nobody wants to know
+        with suppress(RuntimeError):  # the event loop has already ended
             loop.call_soon_threadsafe(self._loaded, service, failure)
 
     def _loaded(self, service: UpscaleService | None, failure: BaseException | None) -> None:
         self._service, self.failure = service, failure
-        if service is None:
-            self._failed()
-        elif not self._draining:
-            service.start()
+        if service is not None:
+            if not self._draining:
+                service.start()
+        elif self.on_failure is not None:
+            self.on_failure()

@@ -19,7 +19,7 @@ from app.library.files import printable
 from app.library.loading import LoadError, Loading, UnreadableError
 from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
-from app.service import Job
+from app.service import UpscaleInput
 from model.checkpoint import FORMAT
 from model.device import FORMATS, DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
 from model.ensemble import ensemble_batch, ensemble_stream
@@ -45,11 +45,11 @@ MIN_WARM_UP_PX = 32
 class DeviceEngine:
     """The scheduler's engine: runs batches and streams on the network that each job brings along."""
 
-    def most_px(self, work: Job) -> int:
+    def max_px(self, job: UpscaleInput) -> int:
         """Return the most LR px of a piece: what suits the device, less after the network ran out of memory."""
-        return work.network.upscaler.most_px
+        return job.network.upscaler.most_px
 
-    def batch(self, inputs: Sequence[Job]) -> Sequence[Pixels]:
+    def batch(self, inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
         """Upscale whole pictures of one network together. Either all of them are ensembles or none is.
 
         Raises:
@@ -59,18 +59,18 @@ class DeviceEngine:
             upscaler, pictures = inputs[0].network.upscaler, [job.planes for job in inputs]
             return ensemble_batch(upscaler, pictures) if inputs[0].ensemble else upscaler.batch(pictures)
 
-    def stream(self, work: Job, band_px: int) -> Generator[Pixels | None]:
+    def stream(self, job: UpscaleInput, band_px: int) -> Generator[Pixels | None]:
         """Upscale one picture in bands of rows.
 
         Raises:
             Unavailable: not even a single row fits into the device's memory.
         """
-        upscaler, (planes, _, width, _) = work.network.upscaler, work.planes.shape
+        upscaler, (planes, _, width, _) = job.network.upscaler, job.planes.shape
         with _as_unavailable():
-            if work.ensemble:
-                bands = ensemble_stream(upscaler, work.planes, scale=work.network.info.scale, band_px=band_px)
+            if job.ensemble:
+                bands = ensemble_stream(upscaler, job.planes, scale=job.network.info.scale, band_px=band_px)
             else:
-                bands = upscaler.stream(work.planes, max(1, band_px // (planes * width)))
+                bands = upscaler.stream(job.planes, max(1, band_px // (planes * width)))
             for rows in bands:
                 yield rows if rows.shape[1] else None
 

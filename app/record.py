@@ -98,7 +98,7 @@ class RequestRecord:
         """How long it has taken, or took."""
         return (time.monotonic() if self.ended_s is None else self.ended_s) - self.began_s
 
-    def took(self, stage: StageName, seconds: float, *, began_s: float | None = None) -> None:
+    def add_stage(self, stage: StageName, seconds: float, *, began_s: float | None = None) -> None:
         """A stage, or a part of it, took so long.
 
         Args:
@@ -117,7 +117,7 @@ class RequestRecord:
         try:
             yield
         finally:
-            self.took(stage, time.monotonic() - began_s, began_s=began_s)
+            self.add_stage(stage, time.monotonic() - began_s, began_s=began_s)
 
 
 Observer = Callable[[RequestRecord], None]

@@ -1,4 +1,4 @@
-"""The process around the application: its port, its signals, its end."""
+"""The server process: its port, its signals, its end."""
 
 import asyncio
 import errno
@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Any, cast
@@ -16,25 +17,26 @@ from fastapi import FastAPI
 
 from app.http.protocol.connection import Connection, ConnectionLimits, limited
 from app.lifecycle import Lifecycle
+from app.record import Observer
 from app.settings import Settings, SettingsError
 
-LAST_BYTES_S = 2
-"""Time for connections to close, after all answers have been sent."""
+FLUSH_S = 2
+"""Seconds for connections to close after the last answer has been sent."""
 
-DELIVERY_LOOK_S = 0.05
-"""Time between two looks, at the end, whether callers have all of their answers."""
+DELIVERY_POLL_S = 0.05
+"""Interval at which, at the end, the server checks that callers have received their answers."""
 
 SPARE_FILES = 128
-"""Files for all that is not a connection: weights, libraries, the log."""
+"""Open files for everything other than connections: weights, libraries, the log."""
 
-ACCEPTS_A_TURN = 4
-"""Connections that the event loop takes before it looks at anything else, such as closing those that are too many."""
+ACCEPTS_PER_TURN = 4
+"""Connections accepted per turn of the event loop, so that closing excess ones keeps up."""
 
-WAITING_CONNECTIONS = 1024
-"""Connections that the system keeps until they are taken; it may have a lower limit of its own."""
+LISTEN_BACKLOG = 1024
+"""Connections that the kernel queues until they are accepted; the system's own limit may be lower."""
 
-COMPLAINT_S = 60.0
-"""Least time between two log lines that say that no connection can be taken."""
+LOG_INTERVAL_S = 60.0
+"""Minimum time between two log lines about connections that cannot be accepted."""
 
 OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -42,20 +44,23 @@ log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn, whose port stays open while it drains, so that newcomers hear why they are not welcome.
+    """uvicorn's server, except that the port stays open while it drains, so that new requests get a 503.
 
     The first signal drains; the second ends the process at once.
+
+    Args:
+        observers: receive a record of every request that is refused before it reaches the application.
     """
 
-    def __init__(self, app: FastAPI, life: Lifecycle) -> None:
+    def __init__(self, app: FastAPI, life: Lifecycle, observers: Sequence[Observer] = ()) -> None:
         settings = life.settings
         limits = ConnectionLimits(
-            most=settings.max_connections, head_s=settings.head_s, send_idle_s=settings.send_idle_s
+            max_open=settings.max_connections, head_s=settings.head_s, send_idle_s=settings.send_idle_s
         )
         super().__init__(
             uvicorn.Config(
                 app,
-                http=limited(limits, app.state.observers),
+                http=limited(limits, observers),
                 ws="none",
                 loop="asyncio",
                 lifespan="on",
@@ -63,74 +68,74 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                backlog=ACCEPTS_A_TURN,
+                backlog=ACCEPTS_PER_TURN,
                 timeout_keep_alive=settings.keep_alive_s,
-                timeout_graceful_shutdown=LAST_BYTES_S,
+                timeout_graceful_shutdown=FLUSH_S,
             )
         )
         self._life = life
         self._signalled = False
         self._drain: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._complained_s = -COMPLAINT_S
+        self._logged_s = -LOG_INTERVAL_S
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port; the networks are loaded meanwhile."""
+        """Open the port; the networks are loaded in the meantime."""
         self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(self._complain)
+        self._loop.set_exception_handler(self._handle_loop_error)
         await super().startup(sockets)
         for listener in sockets or []:
-            listener.listen(WAITING_CONNECTIONS)  # asyncio has set it to what it takes in a turn
+            listener.listen(LISTEN_BACKLOG)  # asyncio has set it to what it accepts per turn
             log.info("listening on %s port %d", *listener.getsockname()[:2])
 
     def end(self) -> None:
-        """End the server; called on its loop."""
+        """Stop the server; call it on the server's event loop."""
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal has come: drain, and at the second one end now."""
+        """Handle a signal: drain at the first one, end the process at the second."""
         if self._signalled or self._loop is None:
-            os._exit(128 + sig)  # threads may be at work, and nothing is left to be saved
+            os._exit(128 + sig)  # threads may still be running, and there is nothing left to save
         self._signalled = True
-        self._loop.call_soon_threadsafe(self._begin_to_drain)
+        self._loop.call_soon_threadsafe(self._start_draining)
 
-    def _begin_to_drain(self) -> None:
+    def _start_draining(self) -> None:
         self._life.drain()
         self._drain = asyncio.get_running_loop().create_task(self._drain_and_deliver(), name="drain")
         self._drain.add_done_callback(lambda _: self.end())
 
     async def _drain_and_deliver(self) -> None:
-        """Wait for all answers and their delivery: what the kernel still holds may end with a container."""
+        """Wait for all answers and their delivery; bytes that only the kernel has are lost with a container."""
         until_s = time.monotonic() + self._life.settings.drain_s
         await self._life.drained()
-        while self._delivers() and time.monotonic() < until_s:  # noqa: ASYNC110  # the kernel does not signal it
-            await asyncio.sleep(DELIVERY_LOOK_S)
+        while self._is_delivering() and time.monotonic() < until_s:  # noqa: ASYNC110  # the kernel does not signal it
+            await asyncio.sleep(DELIVERY_POLL_S)
 
-    def _delivers(self) -> bool:
+    def _is_delivering(self) -> bool:
         return any(it.transport.unsent_bytes for it in cast("set[Connection]", self.server_state.connections))
 
-    def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log what no task handles; that no connection can be taken only once in a while, since it is tried again."""
+    def _handle_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log errors that no task handles; failures to accept, which asyncio retries, only once in a while."""
         error = context.get("exception")
         if not (isinstance(error, OSError) and error.errno in OUT_OF_FILES and "socket" in context):
             loop.default_exception_handler(context)
-        elif time.monotonic() - self._complained_s >= COMPLAINT_S:
-            self._complained_s = time.monotonic()
+        elif time.monotonic() - self._logged_s >= LOG_INTERVAL_S:
+            self._logged_s = time.monotonic()
             log.error(
-                "no connection can be taken (%s); it is tried again every second; lower ESRGAN_MAX_CONNECTIONS or "
-                "raise the limit of open files (ulimit -n)",
+                "cannot accept connections (%s); retrying every second; lower ESRGAN_MAX_CONNECTIONS or raise the "
+                "limit of open files (ulimit -n)",
                 error.strerror,
             )
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Take the port, before anything that takes time.
+    """Bind the port, before anything that takes time.
 
     Raises:
-        SettingsError: the port or the address is not to be had.
+        SettingsError: the port or the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only where the protocol is named; without it, a kept-alive answer takes 40 ms more.
+    # asyncio sets TCP_NODELAY only on sockets that name the protocol; without it, kept-alive answers take 40 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -146,22 +151,22 @@ def allow_files(connections: int) -> int:
     """Raise the limit of open files as far as the connections need and the system allows.
 
     Returns:
-        How many connections there is room for, at most those that were asked for.
+        The number of connections that fit, at most the number requested.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = connections + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    if soft == resource.RLIM_INFINITY or soft >= needed:
         return connections
     room = soft - min(SPARE_FILES, soft // 2)
     log.warning(
-        "ESRGAN_MAX_CONNECTIONS=%d needs %d open files, and the limit is %d (ulimit -n): at most %d are taken",
+        "ESRGAN_MAX_CONNECTIONS=%d needs %d open files, but the limit is %d (ulimit -n): accepting at most %d",
         connections,
-        wanted,
+        needed,
         soft,
         room,
     )

@@ -1,4 +1,4 @@
-"""Work on pixels in a thread beside the event loop."""
+"""Runs calls in threads."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,5 +9,5 @@ Result = TypeVar("Result")
 
 
 async def in_thread(pool: Executor, call: Callable[[], Result]) -> Result:
-    """Run a call in a thread of the pool and wait for its result."""
+    """Run a call in a thread of the pool and return its result."""
     return await asyncio.get_running_loop().run_in_executor(pool, call)

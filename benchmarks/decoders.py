@@ -30,7 +30,7 @@ from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, encoded, layout_of
 from app.pictures.limits import Limits
 from app.pictures.picture import Picture, Pixels
-from app.pictures.postprocess import Finish
+from app.pictures.postprocess import Postprocessor
 from app.settings import Settings
 from benchmarks import witnesses
 from benchmarks.tables import print_table
@@ -169,7 +169,7 @@ def _off_in_answer(picture: Picture) -> float:
     if picture.width * picture.height > MOST_PX:
         return 0.0
     layout = layout_of(picture, FORMATS["png"], height=2 * picture.height, width=2 * picture.width)
-    finish = Finish(picture, 2, layout)
+    finish = Postprocessor(picture, 2, layout)
 
     async def rows() -> AsyncIterator[Pixels]:
         yield finish.rows(picture.planes.repeat(2, axis=1).repeat(2, axis=2))

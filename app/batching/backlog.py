@@ -8,7 +8,7 @@ from types import TracebackType
 from app.batching.cost import CostModel
 from app.errors import QueueFull
 
-HOPELESS = 2.0
+LATE_FACTOR = 2.0
 """A work that would need so many times the time until its deadline is not taken. Predictions are far
 too long where the machine was just busy with something else, and to refuse what could be done is worse."""
 
@@ -26,7 +26,7 @@ class Backlog:
         self._max_px = max_px
         self._piece_s = piece_s
         self._px: Counter[tuple[Hashable, Hashable]] = Counter()
-        self._places = 0
+        self._reservations = 0
 
     @property
     def px(self) -> int:
@@ -61,7 +61,7 @@ class Backlog:
                 retry_after_s=wait_s,
             )
 
-    def check_in_time(self, cost_px: int, *, works: int, within_s: float) -> None:
+    def check_in_time(self, cost_px: int, *, jobs: int, within_s: float) -> None:
         """Whether a work would be done in time.
 
         Every work gets its fair share: until one is done, each of the others gets as much of the device as it does.
@@ -73,11 +73,11 @@ class Backlog:
         Raises:
             QueueFull: it would be late; `retry_after_s` is the predicted time until it would not.
         """
-        beside_px = min(self.px, (works + self._places) * cost_px)
+        beside_px = min(self.px, (jobs + self._reservations) * cost_px)
         if not beside_px or self.seconds is None or within_s <= 0:
             return
         predicted_s = self.seconds * (beside_px + cost_px) / self.px
-        wait_s = math.ceil(predicted_s - HOPELESS * within_s)
+        wait_s = math.ceil(predicted_s - LATE_FACTOR * within_s)
         if wait_s > 0:
             raise QueueFull(
                 f"so much waits that this picture would take {predicted_s:.0f} s, too much for its deadline in "
@@ -85,16 +85,16 @@ class Backlog:
                 retry_after_s=wait_s,
             )
 
-    def reserve(self, key: tuple[Hashable, Hashable], px: int) -> "Place":
+    def reserve(self, key: tuple[Hashable, Hashable], px: int) -> "Reservation":
         """Keep a place for a work that will be submitted."""
         self.add(key, px)
-        self._places += 1
-        return Place(self, key, px)
+        self._reservations += 1
+        return Reservation(self, key, px)
 
-    def give_back(self, key: tuple[Hashable, Hashable], px: int) -> None:
+    def release(self, key: tuple[Hashable, Hashable], px: int) -> None:
         """A place is not needed any more."""
         self.remove(key, px)
-        self._places -= 1
+        self._reservations -= 1
 
     def add(self, key: tuple[Hashable, Hashable], px: int) -> None:
         """A work was accepted."""
@@ -107,7 +107,7 @@ class Backlog:
             del self._px[key]
 
 
-class Place:
+class Reservation:
     """A place in the queue for a work that is still being prepared; given back by the end of `with`, if not taken."""
 
     def __init__(self, backlog: Backlog, key: tuple[Hashable, Hashable], px: int) -> None:
@@ -115,16 +115,16 @@ class Place:
         self._key = key
         self._px = px
 
-    def __enter__(self) -> "Place":
+    def __enter__(self) -> "Reservation":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.give_back()
+        self.release()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Its LR px do not count any more; once."""
         if self._px:
-            self._backlog.give_back(self._key, self._px)
+            self._backlog.release(self._key, self._px)
             self._px = 0

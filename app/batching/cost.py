@@ -4,25 +4,25 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-FADE = 0.9
+DECAY = 0.9
 """What a measurement weighs less with each later one: about ten count, so a device that slows down is noticed soon."""
 
-MOST_SURPRISE = 4.0
+MAX_SURPRISE = 4.0
 """A measurement is taken for at most this many times what was predicted, and at least for that part of it."""
 
-MOST_GROWTH = 4
+MAX_GROWTH = 4
 """A piece may be this many times larger than any that was measured: the line is not trusted further out."""
 
 DAMPING = 0.02
 """Keeps b at 0 where all pieces were of about one size, which cannot tell a from b."""
 
-ENOUGH = 3
+MIN_SAMPLES = 3
 """Measurements that a bucket needs before it is judged by its own."""
 
-MOST_LINES = 1000
+MAX_LINES = 1000
 """Lines that are kept; the one that was not measured for the longest time goes first."""
 
-Key = tuple[Hashable, ...]
+CostKey = tuple[Hashable, ...]
 """What a line is learned by, the general before the particular: (kind, bucket)."""
 
 
@@ -52,15 +52,15 @@ class Line:
         """
         seconds = max(seconds, 1e-6)
         expected_s = self.seconds(px) or seconds
-        seconds = min(max(seconds, expected_s / MOST_SURPRISE), expected_s * MOST_SURPRISE)
+        seconds = min(max(seconds, expected_s / MAX_SURPRISE), expected_s * MAX_SURPRISE)
         self.count += 1
         self.largest_px = max(self.largest_px, px)
         weight = expected_s**-2
-        self._w = FADE * self._w + weight
-        self._wx = FADE * self._wx + weight * px
-        self._wy = FADE * self._wy + weight * seconds
-        self._wxx = FADE * self._wxx + weight * px * px
-        self._wxy = FADE * self._wxy + weight * px * seconds
+        self._w = DECAY * self._w + weight
+        self._wx = DECAY * self._wx + weight * px
+        self._wy = DECAY * self._wy + weight * seconds
+        self._wxx = DECAY * self._wxx + weight * px * px
+        self._wxy = DECAY * self._wxy + weight * px * seconds
         self._solve()
 
     def _solve(self) -> None:
@@ -72,37 +72,37 @@ class Line:
 
     def px_within(self, seconds: float) -> int:
         """Most LR px of a piece that takes so long; where b alone takes half of it or more, of one that takes 2 b."""
-        most_px = MOST_GROWTH * self.largest_px
+        max_px = MAX_GROWTH * self.largest_px
         for_px_s = max(seconds, 2 * self.fixed_s) - self.fixed_s
-        return int(min(most_px, for_px_s / self.seconds_per_px)) if self.seconds_per_px else most_px
+        return int(min(max_px, for_px_s / self.seconds_per_px)) if self.seconds_per_px else max_px
 
 
 class CostModel:
     """One line per bucket, and one per kind for the buckets that have not been measured often enough."""
 
     def __init__(self) -> None:
-        self._lines: dict[Key, Line] = {}
+        self._lines: dict[CostKey, Line] = {}
 
-    def observe(self, key: Key, px: int, seconds: float) -> None:
+    def observe(self, key: CostKey, px: int, seconds: float) -> None:
         """Learn from a piece that ran without an error."""
         for depth in range(1, len(key) + 1):
             line = self._lines.pop(key[:depth], None) or Line()
             line.add(px, seconds)
             self._lines[key[:depth]] = line  # at the end, as the latest
-        while len(self._lines) > MOST_LINES:
+        while len(self._lines) > MAX_LINES:
             del self._lines[next(iter(self._lines))]
 
-    def seconds(self, key: Key, px: int) -> float | None:
+    def seconds(self, key: CostKey, px: int) -> float | None:
         """Predicted duration of a piece; None while nothing is known of its kind."""
         line = self._line(key)
         return None if line is None else line.seconds(px)
 
-    def px_within(self, key: Key, seconds: float) -> int | None:
+    def px_within(self, key: CostKey, seconds: float) -> int | None:
         """Most LR px of a piece that takes so long, see `Line.px_within`; None while nothing is known of its kind."""
         line = self._line(key)
         return None if line is None else line.px_within(seconds)
 
-    def drain_s(self, key: Key, px: int, piece_s: float) -> float | None:
+    def drain_s(self, key: CostKey, px: int, piece_s: float) -> float | None:
         """Predicted time for so many LR px in pieces of `piece_s`; None while nothing is known of their kind."""
         line = self._line(key)
         if line is None:
@@ -110,9 +110,9 @@ class CostModel:
         pieces = math.ceil(px / max(1, line.px_within(piece_s)))
         return px * line.seconds_per_px + pieces * line.fixed_s
 
-    def _line(self, key: Key) -> Line | None:
+    def _line(self, key: CostKey) -> Line | None:
         for depth in range(len(key), 1, -1):
             line = self._lines.get(key[:depth])
-            if line is not None and line.count >= ENOUGH:
+            if line is not None and line.count >= MIN_SAMPLES:
                 return line
         return self._lines.get(key[:1])

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.batching.pieces import Landed
+from app.batching.pieces import PieceResult
 from app.batching.ticket import Outcome
 
 
@@ -15,7 +15,7 @@ class Counters:
     pieces: int = 0
     """Pieces that ran: batches and bands, those that failed included."""
     batches: int = 0
-    batched_works: int = 0
+    batched_jobs: int = 0
     batched_px: int = 0
     """LR px of the works in all batches, padding included."""
     padding_px: int = 0
@@ -38,21 +38,21 @@ class Counters:
     running_px: int = 0
     """LR px of the pieces that the device has been given."""
     open_streams: int = 0
-    held_bytes: int = 0
+    stream_bytes: int = 0
     """Memory on the device that these hold."""
     backlog_s: float | None = None
     """Predicted seconds until all that waits or runs is done; None before anything was learned."""
 
-    def count(self, landed: Landed[Any, Any]) -> None:
+    def count(self, result: PieceResult[Any, Any]) -> None:
         """A piece came back."""
-        if not landed.present:
+        if not result.ran:
             return
         self.pieces += 1
-        self.device_s += landed.seconds
-        if landed.present[0].bands is None:
+        self.device_s += result.seconds
+        if result.ran[0].bands is None:
             self.batches += 1
-            self.batched_works += len(landed.present)
-            px = sum(request.work.cost_px for request in landed.present)
+            self.batched_jobs += len(result.ran)
+            px = sum(queued.job.cost_px for queued in result.ran)
             self.batched_px += px
             self.batch_bits[px.bit_length()] += 1
-            self.padding_px += sum(request.work.padding_px for request in landed.present)
+            self.padding_px += sum(queued.job.padding_px for queued in result.ran)

@@ -6,12 +6,12 @@ from typing import Generic, Protocol, TypeVar
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
-Taken = TypeVar("Taken", contravariant=True)
-Given = TypeVar("Given", covariant=True)
+EngineInput = TypeVar("EngineInput", contravariant=True)
+EngineOutput = TypeVar("EngineOutput", covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work(Generic[Input]):
+class Job(Generic[Input]):
     """What one request asks of the device.
 
     Raises:
@@ -27,9 +27,9 @@ class Work(Generic[Input]):
     """Works of one kind and bucket may run as one batch; None: this one runs alone, as a stream of bands."""
     row_px: int = 1
     """LR px of one row; a stream's bands are whole rows."""
-    least_rows: int = 1
+    min_rows: int = 1
     """Rows of a stream's bands at least, however long they take: lower ones would cost the device too much."""
-    held_bytes: int = 0
+    stream_bytes: int = 0
     """Memory on the device that its stream holds from band to band."""
     padding_px: int = 0
     """How many of `cost_px` are padding; only counted."""
@@ -46,19 +46,19 @@ class Work(Generic[Input]):
         return (self.kind, self.bucket)
 
 
-class Engine(Protocol[Taken, Given]):
+class Engine(Protocol[EngineInput, EngineOutput]):
     """Runs work on the device. All but `most_px` is called from one thread, and returns when the device has done it."""
 
-    def most_px(self, work: Taken) -> int:
+    def max_px(self, job: EngineInput) -> int:
         """Most LR px that a piece of such work may have for the memory at hand; lowered when memory ran out.
 
         Called from any thread. A single picture and a single row may be larger, and an open stream keeps its bands.
         """
 
-    def batch(self, inputs: Sequence[Taken]) -> Sequence[Given]:
+    def batch(self, inputs: Sequence[EngineInput]) -> Sequence[EngineOutput]:
         """Run works of one kind and bucket together: one whole output each, in the order of the inputs."""
 
-    def stream(self, work: Taken, band_px: int) -> Generator[Given | None, None, Given | None]:
+    def stream(self, job: EngineInput, band_px: int) -> Generator[EngineOutput | None, None, EngineOutput | None]:
         """Run one work in bands of `band_px` LR px, the last one smaller.
 
         Yields the parts of its output in order, one step per band: None where none is ready after that band. What it

@@ -17,8 +17,8 @@ class OpenStreams(Generic[Member]):
         patience_s: how long a reader may hold up its stream, in all, where others wait for room.
     """
 
-    def __init__(self, most_bytes: int, *, patience_s: float) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int, *, patience_s: float) -> None:
+        self._max_bytes = max_bytes
         self._patience_s = patience_s
         self._bytes: dict[Member, int] = {}
         self._held_s: dict[Member, float] = {}
@@ -28,17 +28,17 @@ class OpenStreams(Generic[Member]):
         return len(self._bytes)
 
     @property
-    def held_bytes(self) -> int:
+    def stream_bytes(self) -> int:
         """Memory that the open streams hold."""
         return sum(self._bytes.values())
 
-    def fits(self, held_bytes: int) -> bool:
+    def fits(self, stream_bytes: int) -> bool:
         """Whether a stream that holds so much may open."""
-        return not self._bytes or self.held_bytes + held_bytes <= self._most_bytes
+        return not self._bytes or self.stream_bytes + stream_bytes <= self._max_bytes
 
-    def take(self, stream: Member, held_bytes: int) -> None:
+    def take(self, stream: Member, stream_bytes: int) -> None:
         """A stream opens."""
-        self._bytes[stream] = held_bytes
+        self._bytes[stream] = stream_bytes
         self._held_s[stream] = 0.0
 
     def give_back(self, stream: Member) -> None:
@@ -47,11 +47,11 @@ class OpenStreams(Generic[Member]):
         self._held_s.pop(stream, None)
         self._held_since_s.pop(stream, None)
 
-    def hold(self, stream: Member, now_s: float) -> None:
+    def stall(self, stream: Member, now_s: float) -> None:
         """Its reader has more parts than it takes."""
         self._held_since_s.setdefault(stream, now_s)
 
-    def release(self, stream: Member, now_s: float) -> bool:
+    def resume(self, stream: Member, now_s: float) -> bool:
         """Its reader has taken some; whether it was held."""
         since_s = self._held_since_s.pop(stream, None)
         if since_s is None:
@@ -59,7 +59,7 @@ class OpenStreams(Generic[Member]):
         self._held_s[stream] += now_s - since_s
         return True
 
-    def longest_held(self, now_s: float) -> tuple[Member, float] | None:
+    def longest_stalled(self, now_s: float) -> tuple[Member, float] | None:
         """Of the streams that are held, the one that was held longest, and the seconds of patience left with it."""
         left_s = {s: self._patience_s - self._held_s[s] - (now_s - since) for s, since in self._held_since_s.items()}
         return min(left_s.items(), key=lambda item: item[1], default=None)

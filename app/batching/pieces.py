@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
-from app.batching.job import Engine, Input, Output, Work
+from app.batching.job import Engine, Input, Job, Output
 from app.batching.ticket import Ticket
 
 log = logging.getLogger(__name__)
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 class Bands(Generic[Input, Output]):
     """A stream of the engine from its first band to its end; only the device's thread calls it."""
 
-    def __init__(self, engine: Engine[Input, Output], work: Work[Input], band_px: int) -> None:
+    def __init__(self, engine: Engine[Input, Output], job: Job[Input], band_px: int) -> None:
         self._engine = engine
-        self._work = work
+        self._work = job
         self.band_px = band_px
         self._stream: Generator[Output | None, None, Output | None] | None = None
 
@@ -40,10 +40,10 @@ class Bands(Generic[Input, Output]):
 
 
 @dataclass(kw_only=True, eq=False)
-class Request(Generic[Input, Output]):
+class QueuedJob(Generic[Input, Output]):
     """A work that waits or runs. It belongs to the event loop; of `bands`, only the device's thread calls anything."""
 
-    work: Work[Input]
+    job: Job[Input]
     ticket: Ticket[Output] = field(init=False)
     submitted_s: float
     expiry: asyncio.TimerHandle | None = None
@@ -62,19 +62,19 @@ class Request(Generic[Input, Output]):
     """Whether one of its bands has taught the cost model."""
 
     @property
-    def left_px(self) -> int:
+    def remaining_px(self) -> int:
         """LR px that are still to be done."""
-        return self.work.cost_px - self.ticket.done_px
+        return self.job.cost_px - self.ticket.done_px
 
     @property
-    def next_px(self) -> int:
+    def next_band_px(self) -> int:
         """LR px of its next band; 0 where a stream has taken all rows in and only gives the last parts."""
         assert self.bands is not None
-        return min(self.bands.band_px, self.left_px)
+        return min(self.bands.band_px, self.remaining_px)
 
-    def wanted(self, now_s: float) -> bool:
+    def is_wanted(self, now_s: float) -> bool:
         """Whether anybody still waits for it."""
-        in_time = self.work.deadline_s is None or now_s < self.work.deadline_s
+        in_time = self.job.deadline_s is None or now_s < self.job.deadline_s
         return in_time and self.ticket.outcome is None
 
 
@@ -82,16 +82,16 @@ class Request(Generic[Input, Output]):
 class Step(Generic[Input, Output]):
     """How far a piece has brought one request."""
 
-    request: Request[Input, Output]
+    queued: QueuedJob[Input, Output]
     part: Output | None
     finished: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Landed(Generic[Input, Output]):
+class PieceResult(Generic[Input, Output]):
     """What a piece came back with."""
 
-    present: Sequence[Request[Input, Output]]
+    ran: Sequence[QueuedJob[Input, Output]]
     """Those that ran; the others were dropped, since nobody wanted them any more."""
     steps: Sequence[Step[Input, Output]]
     """One for each that is present, or none after an error."""
@@ -109,33 +109,31 @@ class Landed(Generic[Input, Output]):
 class Piece(Generic[Input, Output]):
     """Works of one kind and bucket, or one stream, on their way to the device."""
 
-    requests: Sequence[Request[Input, Output]]
+    jobs: Sequence[QueuedJob[Input, Output]]
     px: int
 
-    def run(self, engine: Engine[Input, Output], clock: Callable[[], float]) -> Landed[Input, Output]:
+    def run(self, engine: Engine[Input, Output], clock: Callable[[], float]) -> PieceResult[Input, Output]:
         """Do the work of all that is still wanted. An Exception of the engine comes back as a value."""
         began_s = clock()
-        present = [request for request in self.requests if request.wanted(began_s)]
+        ran = [queued for queued in self.jobs if queued.is_wanted(began_s)]
         steps: Sequence[Step[Input, Output]] = []
         error: Exception | None = None
         try:
-            steps = self._steps(engine, present)
+            steps = self._steps(engine, ran)
         except Exception as raised:
             error = raised
-        return Landed(present=present, steps=steps, error=error, began_s=began_s, ended_s=clock())
+        return PieceResult(ran=ran, steps=steps, error=error, began_s=began_s, ended_s=clock())
 
     def _steps(
-        self, engine: Engine[Input, Output], present: Sequence[Request[Input, Output]]
+        self, engine: Engine[Input, Output], ran: Sequence[QueuedJob[Input, Output]]
     ) -> Sequence[Step[Input, Output]]:
-        if not present:
+        if not ran:
             return []
-        first = present[0]
+        first = ran[0]
         if first.bands is not None:
             part, finished = first.bands.advance()
-            return [Step(request=first, part=part, finished=finished)]
-        outputs = engine.batch([request.work.input for request in present])
-        if len(outputs) != len(present):
-            raise RuntimeError(f"the engine gave {len(outputs)} outputs for {len(present)} inputs")
-        return [
-            Step(request=request, part=output, finished=True) for request, output in zip(present, outputs, strict=True)
-        ]
+            return [Step(queued=first, part=part, finished=finished)]
+        outputs = engine.batch([queued.job.input for queued in ran])
+        if len(outputs) != len(ran):
+            raise RuntimeError(f"the engine gave {len(outputs)} outputs for {len(ran)} inputs")
+        return [Step(queued=queued, part=output, finished=True) for queued, output in zip(ran, outputs, strict=True)]

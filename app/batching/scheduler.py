@@ -16,12 +16,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from app.batching.backlog import Backlog, Place
+from app.batching.backlog import Backlog, Reservation
 from app.batching.cost import CostModel
 from app.batching.counters import Counters
-from app.batching.job import Engine, Input, Output, Work
+from app.batching.job import Engine, Input, Job, Output
 from app.batching.open_streams import OpenStreams
-from app.batching.pieces import Landed, Piece, Request, Step
+from app.batching.pieces import Piece, PieceResult, QueuedJob, Step
 from app.batching.queue import Queue
 from app.batching.ticket import Outcome, Ticket
 from app.errors import QueueFull, Unavailable
@@ -55,7 +55,7 @@ class Scheduler(Generic[Input, Output]):
         engine: Engine[Input, Output],
         *,
         max_queued_px: int,
-        max_held_bytes: int,
+        max_stream_bytes: int,
         piece_s: float = 0.25,
         reader_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
@@ -65,7 +65,7 @@ class Scheduler(Generic[Input, Output]):
         self._clock = clock
         self._wake = asyncio.Event()
         self._backlog = Backlog(self.costs, max_px=max_queued_px, piece_s=piece_s)
-        self._open: OpenStreams[Request[Input, Output]] = OpenStreams(max_held_bytes, patience_s=reader_s)
+        self._open: OpenStreams[QueuedJob[Input, Output]] = OpenStreams(max_stream_bytes, patience_s=reader_s)
         self._queue: Queue[Input, Output] = Queue(
             engine,
             self.costs,
@@ -74,9 +74,9 @@ class Scheduler(Generic[Input, Output]):
             piece_s=piece_s,
             clock=clock,
             changed=self._wake.set,
-            ended=self._count_and_close,
+            ended=self._count_and_free,
         )
-        self._flying: deque[tuple[Piece[Input, Output], asyncio.Future[Landed[Input, Output]]]] = deque()
+        self._running: deque[tuple[Piece[Input, Output], asyncio.Future[PieceResult[Input, Output]]]] = deque()
         self._counters = Counters()
         self._stopping = False
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
@@ -102,11 +102,6 @@ class Scheduler(Generic[Input, Output]):
         return self._task is not None and not self._task.done()
 
     @property
-    def stopping(self) -> bool:
-        """True once `stop` was called."""
-        return self._stopping
-
-    @property
     def backlog_s(self) -> float | None:
         """Predicted seconds until all that waits or runs is done; None while nothing is known of any of it."""
         return self._backlog.seconds
@@ -120,12 +115,12 @@ class Scheduler(Generic[Input, Output]):
             queued=len(self._queue),
             queued_px=self._backlog.px,
             backlog_s=self._backlog.seconds,
-            running_px=sum(piece.px for piece, _ in self._flying),
+            running_px=sum(piece.px for piece, _ in self._running),
             open_streams=len(self._open),
-            held_bytes=self._open.held_bytes,
+            stream_bytes=self._open.stream_bytes,
         )
 
-    def reserve(self, work: Work[Any]) -> Place:
+    def reserve(self, job: Job[Any]) -> Reservation:
         """Keep a place for a work of which only the size is known yet, so that nothing is prepared in vain.
 
         Raises:
@@ -133,10 +128,10 @@ class Scheduler(Generic[Input, Output]):
                 until there is room.
             Unavailable: the service is stopping.
         """
-        with self._admitting():
-            return self._queue.reserve(work)
+        with self._admission():
+            return self._queue.reserve(job)
 
-    def submit(self, work: Work[Input], place: Place | None = None) -> Ticket[Output]:
+    def submit(self, job: Job[Input], reservation: Reservation | None = None) -> Ticket[Output]:
         """Accept a work; the ticket gives the parts of its output, and leaving the ticket withdraws it.
 
         Args:
@@ -146,11 +141,11 @@ class Scheduler(Generic[Input, Output]):
             QueueFull: no place was kept, and too much waits already, see `reserve`.
             Unavailable: the service is stopping.
         """
-        with self._admitting():
-            return self._queue.add(work, place)
+        with self._admission():
+            return self._queue.add(job, reservation)
 
     @contextmanager
-    def _admitting(self) -> Iterator[None]:
+    def _admission(self) -> Iterator[None]:
         if self._stopping or not self.alive:
             raise self._unavailable("the service takes no more work; send the picture again in a few seconds")
         try:
@@ -170,11 +165,11 @@ class Scheduler(Generic[Input, Output]):
     async def _run(self) -> None:
         try:
             while self._queue or not self._stopping:
-                while self._device_wants_more() and (piece := self._queue.next_piece()):
+                while self._device_needs_piece() and (piece := self._queue.next_piece()):
                     self._launch(piece)
-                await self._change()
-                while self._flying and self._flying[0][1].done():
-                    self._land(*self._flying.popleft())
+                await self._wait_for_change()
+                while self._running and self._running[0][1].done():
+                    self._finish(*self._running.popleft())
         except Exception:
             log.critical("the scheduler has ended", exc_info=True)  # readiness follows `alive`
         finally:
@@ -184,92 +179,92 @@ class Scheduler(Generic[Input, Output]):
     def _unavailable(self, text: str) -> Unavailable:
         return Unavailable(text, state="draining" if self._stopping else "broken")
 
-    def _device_wants_more(self) -> bool:
-        if not self._flying:
+    def _device_needs_piece(self) -> bool:
+        if not self._running:
             return True
-        (piece, _), *more = self._flying
-        predicted_s = self.costs.seconds(piece.requests[0].work.cost_key, piece.px)
+        (piece, _), *more = self._running
+        predicted_s = self.costs.seconds(piece.jobs[0].job.cost_key, piece.px)
         return not more and predicted_s is not None and predicted_s < AHEAD_S
 
-    async def _change(self) -> None:
+    async def _wait_for_change(self) -> None:
         """Wait until something landed, came, left or was read, or the patience with a slow reader has run out."""
         self._wake.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(None if self._flying else self._queue.patience_s()):
+            async with asyncio.timeout(None if self._running else self._queue.patience_s()):
                 await self._wake.wait()
 
     def _launch(self, piece: Piece[Input, Output]) -> None:
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._device, piece.run, self._engine, self._clock)
         future.add_done_callback(lambda _: self._wake.set())
-        self._flying.append((piece, future))
-        for request in piece.requests:
-            request.in_flight += 1
-            if request.bands is not None:
-                self._queue.line_up(request)
+        self._running.append((piece, future))
+        for queued in piece.jobs:
+            queued.in_flight += 1
+            if queued.bands is not None:
+                self._queue.enqueue(queued)
 
-    def _land(self, piece: Piece[Input, Output], future: "asyncio.Future[Landed[Input, Output]]") -> None:
+    def _finish(self, piece: Piece[Input, Output], future: "asyncio.Future[PieceResult[Input, Output]]") -> None:
         try:
-            landed = future.result()
+            result = future.result()
         except BaseException as error:
             # Raised here as it is, a SystemExit would end the event loop before anybody was answered.
             raise RuntimeError("the device's thread has given up") from error
-        self._counters.count(landed)
-        self._learn(landed)
-        for step in landed.steps:
-            if step.request.ticket.outcome is None:  # else its caller has left while the device worked
-                self._progress(step, landed)
-        for request in piece.requests:
-            request.in_flight -= 1
-            if request.ticket.outcome is not None:
+        self._counters.count(result)
+        self._learn(result)
+        for step in result.steps:
+            if step.queued.ticket.outcome is None:  # else its caller has left while the device worked
+                self._progress(step, result)
+        for queued in piece.jobs:
+            queued.in_flight -= 1
+            if queued.ticket.outcome is not None:
                 continue
-            if not request.wanted(landed.began_s):
-                self._queue.expire(request)
-            elif landed.error is not None and len(landed.present) > 1:
-                self._queue.run_alone(request)  # so that only the work which cannot be done fails
-            elif landed.error is not None:
-                self._queue.settle(request, Outcome.FAILED, landed.error)
+            if not queued.is_wanted(result.began_s):
+                self._queue.expire(queued)
+            elif result.error is not None and len(result.ran) > 1:
+                self._queue.run_alone(queued)  # so that only the work which cannot be done fails
+            elif result.error is not None:
+                self._queue.settle(queued, Outcome.FAILED, result.error)
             else:
-                self._queue.line_up(request)
+                self._queue.enqueue(queued)
 
-    def _progress(self, step: Step[Input, Output], landed: Landed[Input, Output]) -> None:
-        request, ticket = step.request, step.request.ticket
-        if request.began_s is None:
-            request.began_s = landed.began_s
-            ticket.queue_s = landed.began_s - request.submitted_s
-        ticket.infer_s = landed.ended_s - request.began_s
-        px = request.left_px if step.finished else request.next_px
-        self._queue.advance(request, px)
+    def _progress(self, step: Step[Input, Output], result: PieceResult[Input, Output]) -> None:
+        queued, ticket = step.queued, step.queued.ticket
+        if queued.began_s is None:
+            queued.began_s = result.began_s
+            ticket.queue_s = result.began_s - queued.submitted_s
+        ticket.infer_s = result.ended_s - queued.began_s
+        px = queued.remaining_px if step.finished else queued.next_band_px
+        self._queue.advance(queued, px)
         self._counters.done_px += px
         if step.part is not None:
             ticket.deliver(step.part)
         if step.finished:
-            self._queue.settle(request, Outcome.DONE)
+            self._queue.settle(queued, Outcome.DONE)
 
-    def _learn(self, landed: Landed[Input, Output]) -> None:
-        if not landed.steps:
+    def _learn(self, result: PieceResult[Input, Output]) -> None:
+        if not result.steps:
             return
-        request = landed.present[0]
-        if request.bands is None:
-            px = sum(request.work.cost_px for request in landed.present)
-            self.costs.observe(request.work.cost_key, px, landed.seconds)
-        elif request.ticket.outcome is None:
-            self._learn_from_band(request, landed.steps[0], landed.seconds)
+        queued = result.ran[0]
+        if queued.bands is None:
+            px = sum(queued.job.cost_px for queued in result.ran)
+            self.costs.observe(queued.job.cost_key, px, result.seconds)
+        elif queued.ticket.outcome is None:
+            self._learn_from_band(queued, result.steps[0], result.seconds)
 
-    def _learn_from_band(self, request: Request[Input, Output], step: Step[Input, Output], seconds: float) -> None:
+    def _learn_from_band(self, queued: QueuedJob[Input, Output], step: Step[Input, Output], seconds: float) -> None:
         # The first bands of a deep network only begin to fill it, and the last only empty it: neither tells what a band
         # takes. Where a picture is too low for any other, the mean of all its bands does.
-        request.bands_run += 1
-        request.device_s += seconds
-        if step.part is not None and request.next_px:
-            request.measured = True
-            self.costs.observe(request.work.cost_key, request.next_px, seconds)
-        elif step.finished and not request.measured:
-            px = max(1, request.work.cost_px // request.bands_run)
-            self.costs.observe(request.work.cost_key, px, request.device_s / request.bands_run)
+        queued.bands_run += 1
+        queued.device_s += seconds
+        if step.part is not None and queued.next_band_px:
+            queued.measured = True
+            self.costs.observe(queued.job.cost_key, queued.next_band_px, seconds)
+        elif step.finished and not queued.measured:
+            px = max(1, queued.job.cost_px // queued.bands_run)
+            self.costs.observe(queued.job.cost_key, px, queued.device_s / queued.bands_run)
 
-    def _count_and_close(self, request: Request[Input, Output]) -> None:
-        assert request.ticket.outcome is not None
-        self._counters.outcomes[request.ticket.outcome] += 1
-        if request.bands is not None:
-            self._device.submit(request.bands.close)
+    def _count_and_free(self, queued: QueuedJob[Input, Output]) -> None:
+        assert queued.ticket.outcome is not None
+        self._counters.outcomes[queued.ticket.outcome] += 1
+        if queued.bands is not None:
+            self._device.submit(queued.bands.close)

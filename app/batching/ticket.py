@@ -50,11 +50,6 @@ class Ticket(Generic[Output]):
         self._changed = asyncio.Event()
 
     @property
-    def progress(self) -> float:
-        """Share of the work that has been through the device, 0 to 1."""
-        return self.done_px / self.cost_px
-
-    @property
     def unread(self) -> int:
         """Parts that are ready and not taken yet."""
         return len(self._parts)
@@ -85,11 +80,6 @@ class Ticket(Generic[Output]):
         if self.outcome is None:
             self._on_read()
         return part
-
-    async def parts(self) -> list[Output]:
-        """Wait for all parts; raises as iteration does. Cancelling it withdraws the work."""
-        async with self:
-            return [part async for part in self]
 
     async def __aenter__(self) -> "Ticket[Output]":
         return self

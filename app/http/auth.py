@@ -1,4 +1,4 @@
-"""Checks who sends a request and whether the key allows it, before a byte of the body is read."""
+"""Authorizes requests by API key, before a byte of the body is read."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -15,44 +15,44 @@ from app.settings import Settings
 
 HEADER = "X-Api-Key"
 
-# What the OpenAPI document says; `_token` reads the headers.
-_BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="A key, where the service demands one.")
-_API_KEY = APIKeyHeader(name=HEADER, auto_error=False, scheme_name="key", description="The same, in its own header.")
+# These only describe the headers in the OpenAPI document; `_token` reads them.
+_BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="An API key, where the service requires one.")
+_API_KEY = APIKeyHeader(name=HEADER, auto_error=False, scheme_name="key", description="The same key in another header.")
 
 FORWARDED = re.compile(
     r"forwarded|proxy|(client|connecting|real|user)-?ip|^(x-(original|envoy|amzn|azure|appengine)-|via$|cdn-loop$)"
 )
-"""Names of headers by which proxies say that they pass on another's request."""
+"""Headers that proxies add when they forward a request."""
 
-Demand = Callable[..., AsyncIterator[None]]
+Dependency = Callable[..., AsyncIterator[None]]
 
 
-class Access:
-    """The door to the endpoints.
+class Authorizer:
+    """Checks that requests may do what they ask for.
 
-    Without keys anybody may do anything, as long as the service listens on this machine alone; beyond that nobody
-    may administer it. A request that has come through a proxy may be from anywhere, so without keys it neither
-    administers nor reads the metrics, wherever the service listens.
+    Without keys, everything is allowed while the service listens on this machine alone; on any other address nobody
+    may administer it. A request that came through a proxy may be from anywhere, so without keys it may neither
+    administer the service nor read the metrics, wherever the service listens.
 
     Raises:
-        SettingsError: the file of keys cannot be used.
+        SettingsError: the key file cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._keyring = Keyring(settings.keys) if settings.keys is not None else None
         self._local = settings.is_local
 
-    def demand(self, right: Right) -> Demand:
-        """The dependency of endpoints that need this right. A request counts for its key until the answer has ended."""
+    def require(self, right: Right) -> Dependency:
+        """Make a dependency for endpoints that need this right; a request counts for its key until it is answered."""
 
-        async def admitted(
+        async def authorized(
             request: Request, bearer: Annotated[object, Depends(_BEARER)], key: Annotated[object, Depends(_API_KEY)]
         ) -> AsyncIterator[None]:
             if self._keyring is None:
                 self._check_anonymous(right, request)
                 yield
                 return
-            known = _known(self._keyring, request)
+            known = _key_of(request, self._keyring)
             record = current_record()
             record.key = known.name
             if right not in RIGHTS[known.role]:
@@ -67,7 +67,7 @@ class Access:
             finally:
                 usage.end(record.cost_px)
 
-        return admitted
+        return authorized
 
     def _check_anonymous(self, right: Right, request: Request) -> None:
         if right is Right.UPSCALE:
@@ -75,26 +75,26 @@ class Access:
         if proxied := next(filter(FORWARDED.search, request.headers), None):
             raise Forbidden(
                 f"without keys nobody may {right.value} through a proxy, and the request has the header {proxied}; "
-                "set ESRGAN_KEYS, or ask the service directly"
+                "set ESRGAN_KEYS, or send the request directly"
             )
         if right is Right.ADMINISTER and not self._local:
             raise Forbidden(f"without keys nobody may {right.value} over the network; set ESRGAN_KEYS")
 
 
-def _known(keyring: Keyring, request: Request) -> Key:
+def _key_of(request: Request, keyring: Keyring) -> Key:
     key = keyring.find(_token(request))
     if key is None:
-        raise Unauthorized("the key is not known, or not any more; ask the operator for one", wrong=True)
+        raise Unauthorized("the key is unknown or no longer valid; ask the operator for one", wrong=True)
     return key
 
 
 def _token(request: Request) -> str:
-    # Another scheme next to our own header is a proxy's business.
+    # Other schemes in `Authorization` are ignored: a proxy may add them.
     bearers = (value.partition(" ") for value in request.headers.getlist("Authorization"))
     tokens = [token.strip() for scheme, _, token in bearers if scheme.lower() == "bearer"]
     tokens += request.headers.getlist(HEADER)
     if not tokens:
         raise Unauthorized(f"send your key as `Authorization: Bearer KEY` or as `{HEADER}: KEY`")
     if len(tokens) > 1:
-        raise Unauthorized(f"the request carries {len(tokens)} keys; send one", wrong=True)
+        raise Unauthorized(f"the request has {len(tokens)} keys; send one", wrong=True)
     return tokens[0]

@@ -25,7 +25,7 @@ from app.lifecycle import Phase
 Responses = dict[int | str, dict[str, Any]]
 
 
-class Fault(NamedTuple):
+class HttpProblem(NamedTuple):
     """A problem that no handler raises."""
 
     status: int
@@ -33,18 +33,18 @@ class Fault(NamedTuple):
     title: str
 
 
-INTERNAL = Fault(500, "internal", "Internal error")
-HEAD_TOO_LARGE = Fault(431, "request-header-fields-too-large", "Request Header Fields Too Large")
-NOT_IMPLEMENTED = Fault(501, "not-implemented", "Not Implemented")
+INTERNAL = HttpProblem(500, "internal", "Internal error")
+HEAD_TOO_LARGE = HttpProblem(431, "request-header-fields-too-large", "Request Header Fields Too Large")
+NOT_IMPLEMENTED = HttpProblem(501, "not-implemented", "Not Implemented")
 
-Kind = type[ServiceError] | Fault
+ProblemKind = type[ServiceError] | HttpProblem
 
-ANYWHERE: tuple[Kind, ...] = (BadRequest, TooSlow, HEAD_TOO_LARGE, INTERNAL, NOT_IMPLEMENTED, Unavailable)
-WITH_KEY: tuple[Kind, ...] = (*ANYWHERE, Unauthorized, Forbidden, KeyLimit)
-WORK: tuple[Kind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
-"""For endpoints that let a request in only while there is room, and that have a deadline."""
+ANYWHERE: tuple[ProblemKind, ...] = (BadRequest, TooSlow, HEAD_TOO_LARGE, INTERNAL, NOT_IMPLEMENTED, Unavailable)
+WITH_KEY: tuple[ProblemKind, ...] = (*ANYWHERE, Unauthorized, Forbidden, KeyLimit)
+API: tuple[ProblemKind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
+"""For endpoints below /v1, which limit the number of requests and have a deadline."""
 
-UPSCALE: tuple[Kind, ...] = (
+UPSCALE: tuple[ProblemKind, ...] = (
     NoSuchModel,
     NotAcceptable,
     TooLarge,
@@ -52,7 +52,7 @@ UPSCALE: tuple[Kind, ...] = (
     UnsupportedEncoding,
     Unprocessable,
 )
-RELOAD: tuple[Kind, ...] = (NoSuchModel, Unprocessable)
+RELOAD: tuple[ProblemKind, ...] = (NoSuchModel, Unprocessable)
 
 REQUEST_ID = {"X-Request-Id": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}}}
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
@@ -87,13 +87,13 @@ def servers(root_path: str) -> list[dict[str, Any]]:
     return [{"url": root_path or ".", "description": "This service."}]
 
 
-def problems(kinds: tuple[Kind, ...]) -> Responses:
+def problems(kinds: tuple[ProblemKind, ...]) -> Responses:
     """The answers of an endpoint that are problem documents, for `responses=`."""
     statuses = sorted({kind.status for kind in kinds})
     return {status: _response(status, [kind for kind in kinds if kind.status == status]) for status in statuses}
 
 
-def _response(status: int, kinds: list[Kind]) -> dict[str, Any]:
+def _response(status: int, kinds: list[ProblemKind]) -> dict[str, Any]:
     state = {"state": {"enum": [phase.value for phase in Phase if phase is not Phase.READY]}}
     schema = {
         "type": "object",

@@ -1,4 +1,4 @@
-"""Reads a request: the picture as the multipart field `image` or as the raw body, and parameters next to it."""
+"""Reads a request: the picture as the multipart field `image` or as the raw body, and the parameters next to it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -7,7 +7,7 @@ from functools import partial
 
 from fastapi import Request
 
-from app.admission import Held
+from app.admission import UploadReservation
 from app.errors import BadRequest, TooLarge, TooSlow, UnsupportedFormat
 from app.http.form import FIELD, Form, check_encoding
 
@@ -16,15 +16,15 @@ FORM = "multipart/form-data"
 
 @dataclass(frozen=True, kw_only=True)
 class UploadLimits:
-    """What a body may take."""
+    """Limits of a request's body."""
 
-    most_bytes: int
+    max_bytes: int
     whole_s: float
     """Seconds from the headers to the end of the body."""
     idle_s: float
-    """Seconds without a byte; and before the rate is looked at."""
-    bytes_per_s: int
-    """The least rate, on average."""
+    """Seconds without a byte; also the time before the rate is checked."""
+    min_bytes_per_s: int
+    """Minimum average rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +36,17 @@ class Upload:
     """The other fields of a form."""
 
 
-async def read_upload(request: Request, limits: UploadLimits, held: Held) -> Upload:
+async def read_upload(request: Request, limits: UploadLimits, reservation: UploadReservation) -> Upload:
     """Read the body as far as the limits and the memory allow.
 
     Args:
-        held: the memory of this upload, which grows with what comes.
+        reservation: the memory of this upload, which grows as bytes arrive.
 
     Raises:
         TooLarge: the request is larger than the limit.
-        TooSlow: it comes too slowly.
+        TooSlow: it arrives too slowly.
         QueueFull: other uploads fill the memory.
-        BadRequest: no picture in it, or broken multipart.
+        BadRequest: it has no picture, or malformed multipart.
         UnsupportedFormat: multipart of another kind than a form.
         UnsupportedEncoding: the body is compressed or encoded.
     """
@@ -55,54 +55,58 @@ async def read_upload(request: Request, limits: UploadLimits, held: Held) -> Upl
     media_type = content_type.partition(";")[0].strip().lower()
     is_form = media_type == FORM
     if media_type.startswith("multipart/") and not is_form:
-        raise UnsupportedFormat(f"Content-Type: {media_type[:100]} is not taken; send {FORM} or the raw body")
+        raise UnsupportedFormat(f"Content-Type: {media_type[:100]} is not supported; send {FORM} or the raw body")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
         _check_size(int(announced), limits)
-        held.announce(int(announced))
-    body = _parts(request, limits, held)
+        reservation.announce(int(announced))
+    body = _chunks(request, limits, reservation)
     upload = await _form(content_type, body) if is_form else Upload(picture=await _joined(body))
     if not upload.picture:
-        raise BadRequest(f"the request holds no picture; send it as the multipart field {FIELD!r} or as the raw body")
+        raise BadRequest(f"the request has no picture; send it as the multipart field {FIELD!r} or as the raw body")
     return upload
 
 
 def _check_size(size_bytes: int, limits: UploadLimits) -> None:
-    if size_bytes > limits.most_bytes:
-        raise TooLarge(f"the upload has more than {limits.most_bytes} bytes, which is the limit; send a smaller file")
+    if size_bytes > limits.max_bytes:
+        raise TooLarge(f"the upload has more than {limits.max_bytes} bytes, which is the limit; send a smaller file")
 
 
-async def _parts(request: Request, limits: UploadLimits, held: Held) -> AsyncGenerator[bytes, None]:
-    """The body as it comes."""
+async def _chunks(
+    request: Request, limits: UploadLimits, reservation: UploadReservation
+) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it arrives, within the limits."""
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     size_bytes = 0
-    parts = request.stream()
+    chunks = request.stream()
     while True:
-        enough_s = began_s + min(limits.whole_s, limits.idle_s + size_bytes / limits.bytes_per_s)
+        # At the minimum rate, n bytes must have arrived after idle_s + n / min_bytes_per_s.
+        rate_s = began_s + min(limits.whole_s, limits.idle_s + size_bytes / limits.min_bytes_per_s)
         try:
-            async with asyncio.timeout_at(min(enough_s, loop.time() + limits.idle_s)) as timeout:
-                with held.interrupting(partial(timeout.reschedule, 0)):
-                    part = await anext(parts, None)
+            async with asyncio.timeout_at(min(rate_s, loop.time() + limits.idle_s)) as timeout:
+                with reservation.calling_on_eviction(partial(timeout.reschedule, 0)):
+                    chunk = await anext(chunks, None)
         except TimeoutError as error:
-            held.check_kept()
+            reservation.check_kept()
             raise TooSlow(
-                f"{size_bytes} bytes of the body came within {loop.time() - began_s:.1f} s; send all within "
-                f"{limits.whole_s:g} s, at least {limits.bytes_per_s} bytes/s, without a pause of {limits.idle_s:g} s"
+                f"{size_bytes} bytes of the body arrived within {loop.time() - began_s:.1f} s; send all within "
+                f"{limits.whole_s:g} s, at least {limits.min_bytes_per_s} bytes/s, without a pause of "
+                f"{limits.idle_s:g} s"
             ) from error
-        if part is None:
-            held.complete()
+        if chunk is None:
+            reservation.complete()
             return
-        size_bytes += len(part)
+        size_bytes += len(chunk)
         _check_size(size_bytes, limits)
-        held.grow_to(size_bytes)
-        yield part
+        reservation.grow_to(size_bytes)
+        yield chunk
 
 
 async def _joined(body: AsyncGenerator[bytes, None]) -> bytes:
     whole = bytearray()
-    async for part in body:
-        whole += part
+    async for chunk in body:
+        whole += chunk
     return bytes(whole)
 
 

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-UNSPEAKABLE = re.compile(r"[^A-Za-z0-9_.-]+")
+INVALID_CHARS = re.compile(r"[^A-Za-z0-9_.-]+")
 """What cannot stand in an address or a header."""
 
-LONGEST_NAME = 100
+MAX_NAME_CHARS = 100
 
 COMPANIONS = {".param": ".bin"}
 """Files that hold one model together with another: ncnn's."""
@@ -112,7 +112,7 @@ def printable(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    return UNSPEAKABLE.sub("-", text).strip("-.")[:LONGEST_NAME] or "model"
+    return INVALID_CHARS.sub("-", text).strip("-.")[:MAX_NAME_CHARS] or "model"
 
 
 def _look(path: Path) -> ModelFile | None:

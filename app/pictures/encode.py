@@ -29,28 +29,28 @@ class AnswerFormat:
 
     name: str
     media_type: str
-    most_side_px: int
-    most_bits: int
+    max_side_px: int
+    max_bits: int
     transparent: bool
     grey: bool
     """Pictures without colour have one channel; elsewhere they have three equal ones."""
 
     def losses(self, picture: Picture) -> tuple[bool, bool]:
         """Say if it loses the transparency of a picture, and if its depth; less is better."""
-        return picture.transparent and not self.transparent, picture.bits > self.most_bits
+        return picture.transparent and not self.transparent, picture.bits > self.max_bits
 
 
 FORMATS: Mapping[str, AnswerFormat] = {
     found.name: found
     for found in (
         AnswerFormat(
-            name="png", media_type="image/png", most_side_px=2**31 - 1, most_bits=16, transparent=True, grey=True
+            name="png", media_type="image/png", max_side_px=2**31 - 1, max_bits=16, transparent=True, grey=True
         ),
         AnswerFormat(
-            name="webp", media_type="image/webp", most_side_px=16_383, most_bits=8, transparent=True, grey=False
+            name="webp", media_type="image/webp", max_side_px=16_383, max_bits=8, transparent=True, grey=False
         ),
         AnswerFormat(
-            name="jpeg", media_type="image/jpeg", most_side_px=65_500, most_bits=8, transparent=False, grey=True
+            name="jpeg", media_type="image/jpeg", max_side_px=65_500, max_bits=8, transparent=False, grey=True
         ),
     )
 }
@@ -85,7 +85,7 @@ def chosen_format(formats: Sequence[AnswerFormat], picture: Picture, *, height: 
     Args:
         formats: those that the caller accepts, the preferred one first.
     """
-    large_enough = [form for form in formats if max(height, width) <= form.most_side_px]
+    large_enough = [form for form in formats if max(height, width) <= form.max_side_px]
     return min(large_enough or formats, key=lambda form: form.losses(picture))
 
 
@@ -97,9 +97,9 @@ def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int) 
     Raises:
         Unprocessable: the format cannot be that large.
     """
-    if max(height, width) > form.most_side_px:
+    if max(height, width) > form.max_side_px:
         raise Unprocessable(
-            f"the answer would have {width} x {height} px, and {form.name} holds {form.most_side_px} px each way at "
+            f"the answer would have {width} x {height} px, and {form.name} holds {form.max_side_px} px each way at "
             "most; ask for format=png or for a smaller scale"
         )
     profile = picture.metadata.icc_profile
@@ -109,7 +109,7 @@ def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int) 
         height=height,
         grey=picture.grey,
         transparent=picture.transparent and form.transparent,
-        bits=min(picture.bits, form.most_bits),
+        bits=min(picture.bits, form.max_bits),
         metadata=replace(picture.metadata, icc_profile=profile_for(space, profile) if profile else None),
     )
 

@@ -1,7 +1,7 @@
 """A decoded upload: what the network sees of it, and what must survive beside that."""
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
@@ -23,10 +23,6 @@ class Metadata:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     """Pixels per inch, horizontally and vertically."""
-
-    def stripped(self) -> "Metadata":
-        """Only what the pixel values mean."""
-        return Metadata(icc_profile=self.icc_profile)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +57,6 @@ class Picture:
     def transparent(self) -> bool:
         """It has an alpha plane."""
         return len(self.planes) == 2
-
-    def without_metadata(self) -> "Picture":
-        """The same picture, of which nothing is told but its colours."""
-        return replace(self, metadata=self.metadata.stripped())
 
 
 def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:

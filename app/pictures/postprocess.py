@@ -19,7 +19,7 @@ FILTER = Image.Resampling.LANCZOS
 """Resampling filter; Pillow widens its support for reductions, so nothing aliases."""
 
 
-class Finish:
+class Postprocessor:
     """Turns the network's planes into the pixels of an answer. Rows go in and come out in order.
 
     Alpha is held within the range of the low-res pixels around it, so what was clear stays clear, and solid solid.

@@ -50,8 +50,6 @@ class PngLayout:
     bits: int
     """Of each sample: 8 or 16."""
     icc_profile: bytes | None = None
-    srgb: bool = False
-    """Say that the samples are sRGB; a profile says more, and then this is left out."""
     exif: bytes | None = None
     """A TIFF structure, with or without the `Exif` that JPEG has before it."""
     xmp: bytes | None = None
@@ -82,8 +80,6 @@ class PngLayout:
     def _metadata(self) -> Iterator[tuple[bytes, bytes]]:
         if self.icc_profile:
             yield b"iCCP", b"ICC profile\0\0" + isal_zlib.compress(self.icc_profile, isal_zlib.ISAL_BEST_COMPRESSION)
-        elif self.srgb:
-            yield b"sRGB", b"\0"
         if self.dpi:
             yield b"pHYs", struct.pack(">IIB", *(round(per_inch / 0.0254) for per_inch in self.dpi), 1)
         if self.exif:

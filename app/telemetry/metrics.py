@@ -79,7 +79,7 @@ SCHEDULER = (
     Reading(
         name="esrgan_batched_works",
         help="Pictures that went through in batches.",
-        read=lambda counters: counters.batched_works,
+        read=lambda counters: counters.batched_jobs,
         counts=True,
     ),
     Reading(
@@ -108,7 +108,7 @@ SCHEDULER = (
     Reading(
         name="esrgan_open_streams_bytes",
         help="Memory on the device that the open row streams hold.",
-        read=lambda counters: counters.held_bytes,
+        read=lambda counters: counters.stream_bytes,
     ),
 )
 
@@ -191,7 +191,7 @@ class _ServiceCollector(Collector):
             yield from _of_scheduler(service.scheduler.counters())
             yield from _of_device(service.device)
             yield from _of_library(service.library)
-            for name, size in (("upload", service.uploads.held_bytes), ("picture", service.pictures.used_bytes)):
+            for name, size in (("upload", service.uploads.used_bytes), ("picture", service.pictures.used_bytes)):
                 yield GaugeMetricFamily(
                     f"esrgan_{name}_memory_bytes", f"Memory that is set aside for {name}s.", value=size
                 )

@@ -14,6 +14,7 @@ from PIL import Image
 from app.build import build_service
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
+from app.networks import DeviceEngine
 from app.service import UpscaleService
 from app.settings import Settings
 from model.checkpoint import Card, write_checkpoint
@@ -51,9 +52,10 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(models: Path) -> Settings:
+def settings(models: Path, request: pytest.FixtureRequest) -> Settings:
+    """Settings of the test's service; a test changes some with `parametrize("settings", [{...}], indirect=True)`."""
     # Small limits, so that a test reaches them with small pictures.
-    return Settings(
+    small = Settings(
         models=models,
         default_model="tiny",
         max_upload_bytes=100_000,
@@ -61,11 +63,18 @@ def settings(models: Path) -> Settings:
         whole_picture_px=3_000,
         max_width_px=2_000,
     )
+    return small.model_copy(update=getattr(request, "param", {}))
 
 
 @pytest.fixture
-async def service(settings: Settings) -> UpscaleService:
-    return build_service(settings)
+def engine() -> DeviceEngine:
+    """The engine of the service, whose methods a test may replace."""
+    return DeviceEngine()
+
+
+@pytest.fixture
+async def service(settings: Settings, engine: DeviceEngine) -> UpscaleService:
+    return build_service(settings, engine=engine)
 
 
 @pytest.fixture
@@ -98,8 +107,8 @@ async def caller(live: Live) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def held(service: UpscaleService, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    device = Held(service, monkeypatch)
+def held(engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    device = Held(engine, monkeypatch)
     yield device
     device.gate.set()
 

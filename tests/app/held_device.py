@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
-from app.service import Job, UpscaleService
+from app.service import UpscaleInput
 
 
 class Held:
@@ -17,18 +18,18 @@ class Held:
         widths_px: of the pictures that it was given.
     """
 
-    def __init__(self, service: UpscaleService, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered, self.gate = threading.Event(), threading.Event()
         self.widths_px: list[int] = []
-        upscale = service.scheduler._engine.batch
+        upscale = engine.batch
 
-        def batch(inputs: Sequence[Job]) -> Sequence[Pixels]:
+        def batch(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
             self.widths_px.extend(job.planes.shape[2] for job in inputs)
             self.entered.set()
             assert self.gate.wait(20)
             return upscale(inputs)
 
-        monkeypatch.setattr(service.scheduler._engine, "batch", batch)
+        monkeypatch.setattr(engine, "batch", batch)
 
     async def at_work(self) -> None:
         assert await asyncio.to_thread(self.entered.wait, 10)

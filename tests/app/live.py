@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -11,7 +11,9 @@ from fastapi import FastAPI
 
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
+from app.record import Observer
 from app.server import Server, listen
+from app.telemetry.observers import Telemetry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +98,18 @@ async def until(holds: Callable[[], bool], *, within_s: float = 10, pause_s: flo
 
 
 @asynccontextmanager
-async def serving(life: Lifecycle, app: FastAPI | None = None) -> AsyncIterator[Live]:
+async def serving(
+    life: Lifecycle, app: FastAPI | None = None, observers: Sequence[Observer] = ()
+) -> AsyncIterator[Live]:
     """Serve until the end of the block; the service need not be ready yet.
 
     Args:
-        app: another application than the service's.
+        app: an application other than the service's.
+        observers: of requests refused before the application; by default the service's.
     """
     listener = listen(life.settings.model_copy(update={"port": 0}))
-    server = Server(app or create_app(life), life)
+    telemetry = Telemetry(life)
+    server = Server(app or create_app(life, telemetry), life, observers or telemetry.observers)
     server.config.load()
     running = asyncio.create_task(server._serve([listener]))  # without its handling of signals, which belong to pytest
     live = Live(port=listener.getsockname()[1], life=life, server=server, running=running)

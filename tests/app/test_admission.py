@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-from app.admission import GRACE_S, PictureMemory, UploadMemory
-from app.admission import Held as HeldMemory
+from app.admission import GRACE_S, PictureMemory, UploadMemory, UploadReservation
 from app.errors import QueueFull
 from app.service import UpscaleService
-from tests.app.batching.engine import FakeEngine, ManualClock, large, make_scheduler, small
+from app.sizing import job_of
+from tests.app.batching.engine import FakeEngine, ManualClock, all_parts, large, make_scheduler, small
 from tests.app.conftest import encoded, noise, problem
 from tests.app.held_device import Held
 from tests.app.live import Live, until
@@ -20,26 +20,26 @@ pytestmark = pytest.mark.anyio
 
 
 @contextmanager
-def counting(held: HeldMemory) -> Iterator[list[str]]:
+def counting(held: UploadReservation) -> Iterator[list[str]]:
     """Collect a word each time that the upload's reader is interrupted."""
     seen: list[str] = []
-    with held.interrupting(lambda: seen.append("slow")):
+    with held.calling_on_eviction(lambda: seen.append("slow")):
         yield seen
 
 
 def test_uploads_take_memory_as_they_grow_and_give_it_back() -> None:
     memory = UploadMemory(100, lambda: None)
-    with memory.hold() as first, memory.hold() as second:
+    with memory.reserve() as first, memory.reserve() as second:
         first.grow_to(60)
         first.grow_to(50)
         second.grow_to(40)
-        assert memory.held_bytes == 100
-    assert memory.held_bytes == 0
+        assert memory.used_bytes == 100
+    assert memory.used_bytes == 0
 
 
 def test_an_upload_that_does_not_fit_is_told_when_complete_ones_will_be_done() -> None:
     memory = UploadMemory(100, lambda: 30.0)
-    with memory.hold() as first, memory.hold() as second:
+    with memory.reserve() as first, memory.reserve() as second:
         first.grow_to(90)
         first.complete()
         with pytest.raises(QueueFull, match="limit is 100") as refusal:
@@ -48,28 +48,28 @@ def test_an_upload_that_does_not_fit_is_told_when_complete_ones_will_be_done() -
         with pytest.raises(QueueFull, match="limit is 100") as refusal:
             second.announce(40)
         assert refusal.value.retry_after_s == 10
-        assert memory.held_bytes == 90
+        assert memory.used_bytes == 90
 
 
 def test_what_is_announced_takes_no_memory_from_others() -> None:
     memory = UploadMemory(100, lambda: None)
-    with memory.hold() as first, memory.hold() as second:
+    with memory.reserve() as first, memory.reserve() as second:
         first.announce(90)
         second.announce(90)
         second.grow_to(90)
-        assert memory.held_bytes == 90
+        assert memory.used_bytes == 90
 
 
 def test_when_memory_is_full_the_slowest_of_those_that_are_still_read_loses_its_place() -> None:
     clock = ManualClock()
     memory = UploadMemory(100, lambda: None, clock)
-    with memory.hold() as complete, memory.hold() as slow, memory.hold() as fast, ExitStack() as later:
+    with memory.reserve() as complete, memory.reserve() as slow, memory.reserve() as fast, ExitStack() as later:
         complete.grow_to(10)
         complete.complete()
         slow.grow_to(30)
         fast.grow_to(60)
         clock.now_s += GRACE_S
-        newcomer = later.enter_context(memory.hold())
+        newcomer = later.enter_context(memory.reserve())
         interrupted = later.enter_context(counting(slow))
         newcomer.grow_to(20)
         assert interrupted == ["slow"]
@@ -78,14 +78,14 @@ def test_when_memory_is_full_the_slowest_of_those_that_are_still_read_loses_its_
         assert refusal.value.retry_after_s == GRACE_S
         for one in (complete, fast, newcomer):
             one.check_kept()
-        assert memory.held_bytes == 90
-    assert memory.held_bytes == 0
+        assert memory.used_bytes == 90
+    assert memory.used_bytes == 0
 
 
 def test_an_upload_gets_no_room_from_faster_or_younger_ones() -> None:
     clock = ManualClock()
     memory = UploadMemory(100, lambda: None, clock)
-    with memory.hold() as slow, memory.hold() as fast, memory.hold() as young:
+    with memory.reserve() as slow, memory.reserve() as fast, memory.reserve() as young:
         slow.grow_to(10)
         fast.grow_to(40)
         clock.now_s += GRACE_S / 2
@@ -102,12 +102,12 @@ def test_an_upload_gets_no_room_from_faster_or_younger_ones() -> None:
 def test_nobody_loses_where_that_would_not_make_enough_room() -> None:
     clock = ManualClock()
     memory = UploadMemory(100, lambda: 4.0, clock)
-    with memory.hold() as complete, memory.hold() as slow:
+    with memory.reserve() as complete, memory.reserve() as slow:
         complete.grow_to(90)
         complete.complete()
         slow.grow_to(10)
         clock.now_s += GRACE_S
-        with memory.hold() as newcomer, pytest.raises(QueueFull):
+        with memory.reserve() as newcomer, pytest.raises(QueueFull):
             newcomer.grow_to(50)
         slow.check_kept()
 
@@ -117,7 +117,7 @@ async def test_pictures_wait_for_memory_in_order() -> None:
     order: list[str] = []
 
     async def take(name: str, size_bytes: int, leave: asyncio.Event) -> None:
-        async with memory.room(size_bytes):
+        async with memory.reserve(size_bytes):
             order.append(name)
             await leave.wait()
 
@@ -139,7 +139,7 @@ async def test_pictures_wait_for_memory_in_order() -> None:
 
 async def test_a_picture_larger_than_all_memory_is_taken_alone() -> None:
     memory = PictureMemory(100)
-    async with memory.room(1000):
+    async with memory.reserve(1000):
         assert memory.used_bytes == 1000
 
 
@@ -147,7 +147,7 @@ async def test_while_complete_uploads_fill_the_memory_others_are_refused_unread(
     live: Live, caller: httpx.AsyncClient, service: UpscaleService, held: Held
 ) -> None:
     picture = encoded(noise(5, 5))
-    service.uploads._most_bytes = len(picture)
+    service.uploads.max_bytes = len(picture)
     first = asyncio.create_task(caller.post("/v1/upscale", content=picture))
     await held.at_work()
     refused = await live.connect()
@@ -161,15 +161,15 @@ async def test_callers_that_send_drop_by_drop_lock_nobody_out(
     live: Live, caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = encoded(noise(5, 5))
-    service.uploads._most_bytes = 8000
+    service.uploads.max_bytes = 8000
     slow = [await live.connect() for _ in range(8)]
     for one in slow:
         await one.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 8000\n\n", bytes(10))
-    await until(lambda: service.uploads.held_bytes == 80)
+    await until(lambda: service.uploads.used_bytes == 80)
     assert (await caller.post("/v1/upscale", content=picture)).status_code == 200
     for one in slow:
         await one.send("", bytes(990))
-    await until(lambda: service.uploads.held_bytes == 8000)
+    await until(lambda: service.uploads.used_bytes == 8000)
     monkeypatch.setattr("app.admission.GRACE_S", 0.0)
     assert (await caller.post("/v1/upscale", content=picture)).status_code == 200
     async with asyncio.timeout(10):
@@ -180,10 +180,10 @@ async def test_callers_that_send_drop_by_drop_lock_nobody_out(
         task.cancel()
 
 
+@pytest.mark.parametrize("settings", [{"max_queued_px": 2048}], indirect=True)
 async def test_a_full_queue_refuses_by_the_header_before_anything_is_decoded(
     client: httpx.AsyncClient, service: UpscaleService, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service.scheduler._backlog._max_px = 2048
     waits = [asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5)))) for _ in range(2)]
     await held.at_work()
     await until(lambda: service.scheduler.counters().queued_px == 2048)
@@ -199,7 +199,7 @@ async def test_a_full_queue_refuses_by_the_header_before_anything_is_decoded(
 async def test_what_waits_for_a_decoder_has_its_place_in_the_queue(service: UpscaleService) -> None:
     service.scheduler.start()
     async with service.library.lease(None) as network:
-        expected = service._work(None, network.info, (1, 100, 50), None)
+        expected = job_of(None, network.info, (1, 100, 50))
     with service.scheduler.reserve(expected):
         assert service.scheduler.counters().queued_px == 5000
     assert service.scheduler.counters().queued_px == 0
@@ -216,12 +216,12 @@ async def test_under_a_steady_load_the_time_to_come_again_is_right_within_30_per
         px = (100, 300, 700, 2000, 5000)[n * 7 % 5]
         one = large(f"{n}", px=px, row_px=1) if px > 1000 else small(f"{n}", px=px)
         try:
-            scheduler.reserve(one).give_back()
+            scheduler.reserve(one).release()
         except QueueFull as refusal:
             refused_s, retry_after_s = engine.clock(), refusal.retry_after_s or 0
             await until(lambda px=px: scheduler.counters().queued_px + px <= 30_000, pause_s=0)  # type: ignore[misc]  # of the default
             told.append((retry_after_s, engine.clock() - refused_s))
-        running.append(asyncio.create_task(scheduler.submit(one).parts()))
+        running.append(asyncio.create_task(all_parts(scheduler.submit(one))))
         await asyncio.sleep(0)
     await asyncio.gather(*running)
     settled = told[len(told) // 2 :]  # by now the pieces of all kinds have been measured

@@ -10,8 +10,9 @@ import numpy
 import pytest
 
 from app.batching.ticket import Outcome
+from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
-from app.service import Job, UpscaleService
+from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings
 from benchmarks.callers import Callers
 from tests.app.conftest import encoded, noise
@@ -36,12 +37,12 @@ def settings(settings: Settings) -> Settings:
     )
 
 
-async def callers_of(live: Live, service: UpscaleService) -> Callers:
+async def callers_of(live: Live, service: UpscaleService, engine: DeviceEngine) -> Callers:
     """Callers that know the right answers."""
     callers = Callers(live.port, SIDES)
     async with service.library.lease(None) as network:
         for n, upload in enumerate(callers.uploads):
-            (upscaled,) = service.scheduler._engine.batch([Job(network=network, planes=upload.picture)])
+            (upscaled,) = engine.batch([UpscaleInput(network=network, planes=upload.picture)])
             callers.answers[n] = upscaled[0]
     return callers
 
@@ -56,12 +57,14 @@ async def at_rest(live: Live, service: UpscaleService) -> None:
     await until(lambda: live.life.accepted == 0)
     await until(lambda: service.scheduler.counters().queued == 0)
     counters = service.scheduler.counters()
-    assert (counters.queued_px, counters.open_streams, counters.held_bytes) == (0, 0, 0)
-    assert (service.uploads.held_bytes, service.pictures.used_bytes, service.pictures.waiting) == (0, 0, 0)
+    assert (counters.queued_px, counters.open_streams, counters.stream_bytes) == (0, 0, 0)
+    assert (service.uploads.used_bytes, service.pictures.used_bytes, service.pictures.waiting) == (0, 0, 0)
 
 
-async def test_under_a_mixed_load_every_answer_is_that_of_its_picture(live: Live, service: UpscaleService) -> None:
-    callers = await callers_of(live, service)
+async def test_under_a_mixed_load_every_answer_is_that_of_its_picture(
+    live: Live, service: UpscaleService, engine: DeviceEngine
+) -> None:
+    callers = await callers_of(live, service, engine)
     await callers.run(good=12, leaving=0, stalling=0, rubbish=0, until=asyncio.sleep(4))
     assert callers.seen.wrong == []
     assert callers.seen.statuses[200] > 20
@@ -69,29 +72,29 @@ async def test_under_a_mixed_load_every_answer_is_that_of_its_picture(live: Live
 
 
 async def test_after_chaos_the_service_serves_and_nothing_is_left(
-    live: Live, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+    live: Live, service: UpscaleService, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(0)
-    batch, stream = service.scheduler._engine.batch, service.scheduler._engine.stream
+    batch, stream = engine.batch, engine.stream
 
-    def failing_batch(inputs: Sequence[Job]) -> Sequence[Pixels]:
+    def failing_batch(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
         if chance.random() < 0.3:
             raise ArithmeticError("the network fails now and then")
         return batch(inputs)
 
-    def failing_stream(work: Job, band_px: int) -> Generator[Pixels | None, None, Pixels | None]:
-        for part in stream(work, band_px):
+    def failing_stream(job: UpscaleInput, band_px: int) -> Generator[Pixels | None, None, Pixels | None]:
+        for part in stream(job, band_px):
             if chance.random() < 0.3:
                 raise ArithmeticError("the network fails now and then")
             yield part
         return None
 
-    callers = await callers_of(live, service)
+    callers = await callers_of(live, service, engine)
     await callers.run(good=2, leaving=0, stalling=0, rubbish=1, until=asyncio.sleep(0.5))  # all threads have begun
     await at_rest(live, service)
     tasks, threads = len(asyncio.all_tasks()), own_threads()
-    monkeypatch.setattr(service.scheduler._engine, "batch", failing_batch)
-    monkeypatch.setattr(service.scheduler._engine, "stream", failing_stream)
+    monkeypatch.setattr(engine, "batch", failing_batch)
+    monkeypatch.setattr(engine, "stream", failing_stream)
     await callers.run(good=6, leaving=4, stalling=3, rubbish=3, until=asyncio.sleep(5))
     await at_rest(live, service)
     unforeseen = [text for text in callers.seen.wrong if " 500 " not in text]  # those are the network's
@@ -112,16 +115,16 @@ async def test_after_chaos_the_service_serves_and_nothing_is_left(
 
 
 async def test_the_death_of_the_device_thread_is_answered_to_everybody(
-    live: Live, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+    live: Live, service: UpscaleService, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(inputs: Sequence[Job]) -> Sequence[Pixels]:
+    def die(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
         raise SystemExit("the driver is gone")
 
-    monkeypatch.setattr(service.scheduler._engine, "batch", die)
+    monkeypatch.setattr(engine, "batch", die)
     callers = [await live.connect() for _ in range(20)]
     picture = encoded(noise(5, 5))
     for caller in callers:
         await caller.send(f"POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: {len(picture)}\n\n", picture)
     assert {await caller.status() for caller in callers} <= {503, 429}
     await until(lambda: live.life.accepted == 0)
-    assert (service.uploads.held_bytes, service.pictures.used_bytes) == (0, 0)
+    assert (service.uploads.used_bytes, service.pictures.used_bytes) == (0, 0)

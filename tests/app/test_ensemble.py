@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from app.pictures.decode import Header
-from app.service import UpscaleService, memory_bytes
+from app.service import UpscaleService
+from app.sizing import memory_bytes
 from model.ensemble import ensemble_batch
 from tests.app.conftest import decoded, encoded, noise, problem
 from tests.app.held_device import Held

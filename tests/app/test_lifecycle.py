@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from app.lifecycle import Lifecycle, Phase
+from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
-from app.service import Job, UpscaleService
+from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings
 from tests.app.conftest import decoded, encoded, noise, problem
 from tests.app.held_device import Held
@@ -47,7 +48,8 @@ async def test_a_service_whose_networks_cannot_be_loaded_is_broken(settings: Set
         raise ValueError("no such network")
 
     failed = asyncio.Event()
-    life = Lifecycle(settings, build, failed=failed.set)
+    life = Lifecycle(settings, build)
+    life.on_failure = failed.set
     async with serving(life) as live, calling(live) as caller:
         await asyncio.wait_for(failed.wait(), 10)
         assert (await caller.get("/livez")).json()["state"] == "broken"
@@ -98,12 +100,12 @@ async def test_after_the_drain_deadline_the_rest_is_told_and_the_service_ends(
 
 
 async def test_a_dead_device_thread_turns_the_service_red(
-    live: Live, caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+    live: Live, caller: httpx.AsyncClient, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(inputs: Sequence[Job]) -> Sequence[Pixels]:
+    def die(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
         raise SystemExit("the driver is gone")
 
-    monkeypatch.setattr(service.scheduler._engine, "batch", die)
+    monkeypatch.setattr(engine, "batch", die)
     problem(await asyncio.wait_for(post(caller), 10), 503, "unavailable")
     for answer in (await caller.get("/livez"), await caller.get("/readyz"), await post(caller)):
         problem(answer, 503, "unavailable")

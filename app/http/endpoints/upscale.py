@@ -21,7 +21,7 @@ from app.http.upload import Upload, UploadLimits, read_upload
 from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, AnswerFormat
 from app.pictures.metadata import MetadataRule
-from app.service import Answer, UpscaleService, Wanted
+from app.service import Answer, UpscaleOptions, UpscaleService
 
 Result = TypeVar("Result")
 
@@ -31,35 +31,36 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(default=None, description="Which model; the service's default one if absent.")
+    model: str | None = Field(default=None, description="Name of the model; by default the service's default model.")
     scale: float | None = Field(
-        default=None, ge=1, description="Factor of the answer, at most the model's own, which it is if absent."
+        default=None, ge=1, description="Factor of the answer, from 1 to the model's own, which is the default."
     )
     format: Literal["png", "webp", "jpeg"] | None = Field(
-        default=None, description="Format of the answer; if absent, the header Accept chooses."
+        default=None, description="Format of the answer; by default chosen from the `Accept` header."
     )
     quality: int | None = Field(
-        default=None, ge=1, le=100, description="Of JPEG (95 if absent) and WebP (lossless if absent or 100)."
+        default=None, ge=1, le=100, description="Quality of JPEG (default 95) and WebP (default, and 100: lossless)."
     )
     metadata: MetadataRule = Field(
-        default="keep", description="Whether EXIF, XMP and resolution stay; `keep` drops the place where it was taken."
+        default="keep",
+        description="EXIF, XMP and resolution: `keep` all but the location, `keep-gps` keep all, or `strip` them.",
     )
     fidelity: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Where the model is one of a pair: 1 invents nothing, 0 is sharpest, steps of 0.05 between.",
+        description="For a model that is one of a pair: 1 invents nothing, 0 is sharpest; in steps of 0.05.",
     )
     colour_lock: bool = Field(default=False, description="Keep the colours of large areas exactly as in the upload.")
     ensemble: bool = Field(
-        default=False, description="The mean over the picture's eight turns, at eight times the cost."
+        default=False, description="Return the mean over the picture's eight turns, at eight times the cost."
     )
 
     def with_form(self, upload: Upload) -> "Parameters":
         """Add the parameters of a form, which override those of the query.
 
         Raises:
-            RequestValidationError: a form field is unknown or out of its range.
+            RequestValidationError: a form field is unknown or out of range.
         """
         try:
             return Parameters.model_validate(self.model_dump(exclude_unset=True) | dict(upload.parameters))
@@ -80,19 +81,17 @@ _ACCEPTED = (
     "image/avif",
     "image/heic",
 )
-
-
 _ANSWERS = {form.media_type: _BINARY for form in FORMATS.values()}
 
 
 def upscale_routes(life: Lifecycle) -> APIRouter:
-    """The endpoint that upscales."""
+    """Make the endpoint that upscales."""
     routes = APIRouter(prefix="/v1", tags=["upscale"])
     limits = UploadLimits(
-        most_bytes=life.settings.max_upload_bytes,
+        max_bytes=life.settings.max_upload_bytes,
         whole_s=life.settings.upload_s,
         idle_s=life.settings.upload_idle_s,
-        bytes_per_s=life.settings.upload_bytes_per_s,
+        min_bytes_per_s=life.settings.upload_bytes_per_s,
     )
 
     @routes.post(
@@ -114,74 +113,74 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
     async def upscale(
         request: Request,
         query: Annotated[Parameters, Query()],
-        until_answered: Annotated[AsyncExitStack, Depends(_until_answered)],
+        scope: Annotated[AsyncExitStack, Depends(_request_scope)],
     ) -> Response:
-        """Send the picture as the multipart field `image` or as the raw body; its content says which format it has."""
+        """Send the picture as the multipart field `image` or as the raw body; its format is read from its content."""
         _check_given_once(request)
         service = life.service
-        with_upload = until_answered.enter_context(service.uploads.hold())
-        upload = await read_upload(request, limits, with_upload)
-        asked = query.with_form(upload)
-        formats = [FORMATS[asked.format]] if asked.format else accepted_formats(_accept(request))
-        beginning = _begun(until_answered, service, upload, asked, formats, request.state.deadline_s)
-        answer = await _while_connected(request, beginning)
+        reservation = scope.enter_context(service.uploads.reserve())
+        upload = await read_upload(request, limits, reservation)
+        parameters = query.with_form(upload)
+        accept = ", ".join(request.headers.getlist("accept"))
+        formats = [FORMATS[parameters.format]] if parameters.format else accepted_formats(accept)
+        start = _start(scope, service, upload, parameters, formats, request.state.deadline_s)
+        answer = await _while_connected(request, start)
         return await _while_connected(request, _response(answer, life.settings.max_buffered_bytes))
 
     return routes
 
 
-async def _begun(
-    held: AsyncExitStack,
+async def _request_scope() -> AsyncIterator[AsyncExitStack]:
+    """Provide a stack for everything that a request holds until the last byte of its answer has been sent."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def _start(
+    scope: AsyncExitStack,
     service: UpscaleService,
     upload: Upload,
-    asked: Parameters,
+    parameters: Parameters,
     formats: Sequence[AnswerFormat],
     deadline_s: float,
 ) -> Answer:
-    """Put the picture to work; what that takes is held until the stack is closed."""
-    network = await held.enter_async_context(service.library.lease(asked.model, asked.fidelity, deadline_s=deadline_s))
+    """Start the work on a picture; cheap checks come first, so that only a picture can make a network load."""
+    service.library.find(parameters.model)
+    header = await service.read_header(upload.picture)
+    lease = service.library.lease(parameters.model, parameters.fidelity, deadline_s=deadline_s)
+    network = await scope.enter_async_context(lease)
     model = network.info
-    if asked.scale and asked.scale > model.scale:
+    if parameters.scale and parameters.scale > model.scale:
         raise Unprocessable(
-            f"scale = {asked.scale:g}: {model.name} upscales by {model.scale}; ask for 1 to {model.scale}"
+            f"scale = {parameters.scale:g}: {model.name} upscales by {model.scale}; ask for 1 to {model.scale}"
         )
-    wanted = Wanted(
-        scale=asked.scale,
+    options = UpscaleOptions(
+        scale=parameters.scale,
         formats=formats,
-        quality=asked.quality,
-        metadata=asked.metadata,
-        colour_lock=asked.colour_lock,
-        ensemble=asked.ensemble,
+        quality=parameters.quality,
+        metadata=parameters.metadata,
+        colour_lock=parameters.colour_lock,
+        ensemble=parameters.ensemble,
     )
-    upscaling = service.upscale(upload.picture, network, wanted, deadline_s=deadline_s)
-    return await held.enter_async_context(upscaling)
+    upscaling = service.upscale(upload.picture, header, network, options, deadline_s=deadline_s)
+    return await scope.enter_async_context(upscaling)
 
 
 def _check_given_once(request: Request) -> None:
-    """Refuse a query with two values for one parameter; which of them counts would be a guess."""
+    """Refuse a query with two values for one parameter, rather than guess which one counts."""
     names = [name for name, _ in request.query_params.multi_items()]
-    if twice := next((name for name, times in Counter(names).items() if times > 1), None):
-        raise BadRequest(f"the parameter {twice[:100]!r} is given more than once; give it once")
+    if repeated := next((name for name, times in Counter(names).items() if times > 1), None):
+        raise BadRequest(f"the parameter {repeated[:100]!r} is given more than once; give it once")
 
 
-def _accept(request: Request) -> str:
-    return ", ".join(request.headers.getlist("accept"))
-
-
-async def _until_answered() -> AsyncIterator[AsyncExitStack]:
-    """What is held for a request until the last byte of its answer has been sent."""
-    async with AsyncExitStack() as held:
-        yield held
-
-
-async def _response(answer: Answer, most_bytes: int) -> Response:
-    """The whole answer with its length and tag; or, as soon as it has more than so many bytes, as a stream."""
+async def _response(answer: Answer, max_bytes: int) -> Response:
+    """Return the whole answer with its length and ETag; or a stream as soon as it exceeds `max_bytes`."""
     pieces: list[bytes] = []
     size_bytes = 0
     async for piece in answer.pieces:
         pieces.append(piece)
         size_bytes += len(piece)
-        if size_bytes > most_bytes:
+        if size_bytes > max_bytes:
             streamed = _chained(pieces, answer.pieces)
             return StreamingResponse(streamed, media_type=answer.format.media_type, headers=_headers(answer))
     body = b"".join(pieces)
@@ -203,26 +202,26 @@ async def _chained(first: Sequence[bytes], more: AsyncIterable[bytes]) -> AsyncI
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Run the work, and cancel it when the caller leaves: FastAPI itself would go on.
+    """Run the work, and cancel it when the caller disconnects, which FastAPI itself does not do.
 
     Raises:
         ClientDisconnect: the caller left.
     """
     task = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(request))
+    disconnect = asyncio.create_task(_disconnected(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise ClientDisconnect
     finally:
         task.cancel()
-        gone.cancel()
-        # What it holds can be let go of only when it has stopped.
-        await asyncio.gather(task, gone, return_exceptions=True)
+        disconnect.cancel()
+        # Wait until both have really stopped, before what they use is released.
+        await asyncio.gather(task, disconnect, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:
-    """Return when the caller has left; the body must have been read."""
+    """Return when the caller has left; call it only after the body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

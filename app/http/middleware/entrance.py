@@ -1,4 +1,4 @@
-"""Who is let in, before a byte of a body is read: nobody while the service loads or stops, else so many at a time."""
+"""Admission of requests, before a byte of the body is read: by the service's phase, the head and the number running."""
 
 import math
 
@@ -9,23 +9,23 @@ from app.errors import BadRequest, QueueFull, ServiceError
 from app.http.problems import answer_to, http_problem
 from app.lifecycle import Lifecycle
 
-WORK = "/v1/"
-"""Below this path lies what needs the networks; probes and documentation lie elsewhere and are always answered."""
+API_PREFIX = "/v1/"
+"""Path prefix of the requests that need networks; probes and documentation are outside it and always answered."""
 
-MOST_HEAD_BYTES = 16 * 1024
-"""Of the path and all headers; the parser itself bounds only what comes in several parts."""
+MAX_HEAD_BYTES = 16 * 1024
+"""Limit on the path and all headers; the parser itself limits only heads that arrive in several parts."""
 
-SHARE = 0.75
-"""Of the connections that requests may take: the rest is for probes, and for those who are to hear that it is full."""
+REQUEST_SHARE = 0.75
+"""Share of the connections available to requests; the rest serves health probes and 429 responses."""
 
 
-class Entrance:
-    """ASGI middleware: refuses work that is not welcome, and counts what was let in until it is answered to the end."""
+class EntranceMiddleware:
+    """ASGI middleware: refuses requests that cannot be served now, and counts the others until they are answered."""
 
     def __init__(self, app: ASGIApp, life: Lifecycle) -> None:
         self._app = app
         self._life = life
-        self._most = int(life.settings.max_connections * SHARE)
+        self._max_requests = int(life.settings.max_connections * REQUEST_SHARE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -35,7 +35,7 @@ class Entrance:
         if (refusal := _refusal_of_head(scope)) is not None:
             await refusal(scope, receive, send)
             return
-        if not scope["path"].startswith(WORK):
+        if not scope["path"].startswith(API_PREFIX):
             await self._app(scope, receive, send)
             return
         try:
@@ -48,10 +48,10 @@ class Entrance:
 
     def _check(self) -> None:
         self._life.check_ready()
-        if self._life.accepted >= self._most:
-            wait_s = max(1, math.ceil((self._life.service.scheduler.backlog_s or 0.0) / self._most))
+        if self._life.accepted >= self._max_requests:
+            wait_s = max(1, math.ceil((self._life.service.scheduler.backlog_s or 0.0) / self._max_requests))
             raise QueueFull(
-                f"{self._most} requests are being answered, which is the limit; try again in {wait_s} s",
+                f"{self._max_requests} requests are running, which is the limit; try again in {wait_s} s",
                 retry_after_s=wait_s,
             )
 
@@ -61,11 +61,10 @@ def _refusal_of_head(scope: Scope) -> Response | None:
     size_bytes = (
         len(scope["query_string"]) + len(scope["path"]) + sum(len(name) + len(value) for name, value in headers)
     )
-    if size_bytes > MOST_HEAD_BYTES:
-        return http_problem(431, f"the head of the request has {size_bytes} bytes; the limit is {MOST_HEAD_BYTES}")
-    if {b"transfer-encoding", b"content-length"} <= {
-        name for name, _ in headers
-    }:  # two proxies may read it in two ways
+    if size_bytes > MAX_HEAD_BYTES:
+        return http_problem(431, f"the head of the request has {size_bytes} bytes; the limit is {MAX_HEAD_BYTES}")
+    # Two proxies may disagree on which one counts, and take the rest of the body for another request.
+    if {b"transfer-encoding", b"content-length"} <= {name for name, _ in headers}:
         text = "the request has both Content-Length and Transfer-Encoding; send one of them"
-        return answer_to(BadRequest(text, headers={"Connection": "close"}))  # what follows may be another's request
+        return answer_to(BadRequest(text, headers={"Connection": "close"}))
     return None

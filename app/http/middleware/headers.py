@@ -1,4 +1,4 @@
-"""Headers that tell browsers and caches what not to do with any answer."""
+"""Default headers of all answers, for browsers and caches."""
 
 from collections.abc import Mapping
 
@@ -6,22 +6,22 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DEFAULTS: Mapping[str, str] = {
-    "X-Content-Type-Options": "nosniff",  # a picture is never taken for a page
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # nor does a page do anything
+    "X-Content-Type-Options": "nosniff",  # a picture is never taken for a web page
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # nothing may run or be framed
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",  # pictures are somebody's; states are of the moment
+    "Cache-Control": "no-store",  # pictures are private, and states change
 }
-"""What an answer gets that does not say otherwise itself."""
+"""Headers of an answer that does not set them itself."""
 
 
-class SecureHeaders:
-    """ASGI middleware: adds the defaults to every answer."""
+class SecureHeadersMiddleware:
+    """ASGI middleware: adds the default headers to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
+        """Handle one request."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -37,7 +37,7 @@ class Linger:
         self._dropped_bytes += size_bytes
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """True once the caller has had its time."""
         now_s = time.monotonic()
         return (
@@ -51,13 +51,13 @@ class Wire(asyncio.Transport):
     """The transport of a connection. It counts bytes, closes without losing the answer, and resets on failure.
 
     Args:
-        still_coming: tells whether the caller has not sent all of its request yet.
+        is_request_incomplete: tells whether the caller has not sent all of its request yet.
     """
 
-    def __init__(self, transport: asyncio.Transport, still_coming: Callable[[], bool]) -> None:
+    def __init__(self, transport: asyncio.Transport, is_request_incomplete: Callable[[], bool]) -> None:
         super().__init__()
         self._transport = transport
-        self._still_coming = still_coming
+        self._is_request_incomplete = is_request_incomplete
         self._socket: socket.socket | None = transport.get_extra_info("socket")
         self.linger: Linger | None = None
         """Set once this side is closed while the caller may still send."""
@@ -82,7 +82,7 @@ class Wire(asyncio.Transport):
         """Send what is written, then close; read on meanwhile if the caller is still sending."""
         if self.is_closing():
             return
-        if self._still_coming():
+        if self._is_request_incomplete():
             self.close_our_side()
         else:
             self._transport.close()

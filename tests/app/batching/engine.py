@@ -6,7 +6,7 @@ import threading
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
 
-from app.batching.job import Work
+from app.batching.job import Job
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Ticket
 
@@ -24,7 +24,7 @@ class ManualClock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class FakeInput:
     """What the fake engine is given."""
 
     name: str
@@ -45,7 +45,7 @@ class FakeEngine:
         self.clock = ManualClock()
         self.s_per_px = 0.01
         self.fixed_s = 0.0
-        self.memory_px = 10**9
+        self.max_piece_px = 10**9
         self.returns_last = False
         """Whether streams return their last part rather than yield it."""
         self.breaks: dict[str, int] = {}
@@ -63,33 +63,33 @@ class FakeEngine:
         self.closed: list[str] = []
         self.threads: set[str] = set()
 
-    def most_px(self, work: Job) -> int:
-        return self.memory_px
+    def max_px(self, job: FakeInput) -> int:
+        return self.max_piece_px
 
-    def batch(self, inputs: Sequence[Job]) -> list[str]:
+    def batch(self, inputs: Sequence[FakeInput]) -> list[str]:
         self._run(inputs, sum(job.px for job in inputs))
         return [job.name.upper() for job in inputs if job.name != "swallowed"]
 
-    def stream(self, work: Job, band_px: int) -> Generator[str | None, None, str | None]:
-        self.bands_px[work.name] = band_px
-        self.open.add(work.name)
+    def stream(self, job: FakeInput, band_px: int) -> Generator[str | None, None, str | None]:
+        self.bands_px[job.name] = band_px
+        self.open.add(job.name)
         self.most_open = max(self.most_open, len(self.open))
-        last = math.ceil(work.px / band_px) + work.late_bands - 1
+        last = math.ceil(job.px / band_px) + job.late_bands - 1
         try:
             for band in range(last + 1):
-                ready = band - work.late_bands
-                self._run([work], min(band_px, work.px - ready * band_px) if ready >= 0 else 0)
-                part = f"{work.name}{ready}" if ready >= 0 else None
+                ready = band - job.late_bands
+                self._run([job], min(band_px, job.px - ready * band_px) if ready >= 0 else 0)
+                part = f"{job.name}{ready}" if ready >= 0 else None
                 if band == last and self.returns_last:
                     return part
                 yield part
             return None
         finally:
             self.threads.add(threading.current_thread().name)
-            self.open.remove(work.name)
-            self.closed.append(work.name)
+            self.open.remove(job.name)
+            self.closed.append(job.name)
 
-    def _run(self, jobs: Sequence[Job], px: int) -> None:
+    def _run(self, jobs: Sequence[FakeInput], px: int) -> None:
         self.threads.add(threading.current_thread().name)
         self.entered.set()
         assert self.gate.wait(10)
@@ -109,12 +109,12 @@ def make_scheduler(
     piece_s: float = 4.0,
     reader_s: float = 30.0,
     taught: bool = True,
-) -> Scheduler[Job, str]:
+) -> Scheduler[FakeInput, str]:
     """A scheduler that has started and, if taught, knows what the engine takes: 4 s are 400 px."""
-    scheduler = Scheduler[Job, str](
+    scheduler = Scheduler[FakeInput, str](
         engine,
         max_queued_px=max_queued_px,
-        max_held_bytes=max_streams,
+        max_stream_bytes=max_streams,
         piece_s=piece_s,
         reader_s=reader_s,
         clock=engine.clock,
@@ -125,9 +125,9 @@ def make_scheduler(
     return scheduler
 
 
-def small(name: str, *, px: int = 100, bucket: Hashable = "bucket", deadline_s: float | None = None) -> Work[Job]:
+def small(name: str, *, px: int = 100, bucket: Hashable = "bucket", deadline_s: float | None = None) -> Job[FakeInput]:
     """A picture that runs whole."""
-    return Work(input=Job(name=name, px=px), cost_px=px, kind="net", bucket=bucket, deadline_s=deadline_s)
+    return Job(input=FakeInput(name=name, px=px), cost_px=px, kind="net", bucket=bucket, deadline_s=deadline_s)
 
 
 def large(
@@ -135,38 +135,44 @@ def large(
     *,
     px: int = 1024,
     row_px: int = 256,
-    least_rows: int = 1,
+    min_rows: int = 1,
     deadline_s: float | None = None,
     late_bands: int = 0,
-    held_bytes: int = 1,
-) -> Work[Job]:
+    stream_bytes: int = 1,
+) -> Job[FakeInput]:
     """A picture that runs as a stream; of the default size, in four bands."""
-    job = Job(name=name, px=px, late_bands=late_bands)
-    return Work(
+    job = FakeInput(name=name, px=px, late_bands=late_bands)
+    return Job(
         input=job,
         cost_px=px,
         kind="net",
         row_px=row_px,
-        least_rows=least_rows,
+        min_rows=min_rows,
         deadline_s=deadline_s,
-        held_bytes=held_bytes,
+        stream_bytes=stream_bytes,
     )
 
 
-async def hold(engine: FakeEngine, scheduler: Scheduler[Job, str], work: Work[Job]) -> Ticket[str]:
+async def occupy(engine: FakeEngine, scheduler: Scheduler[FakeInput, str], job: Job[FakeInput]) -> Ticket[str]:
     """Close the gate and submit a work; returns when the device has taken it."""
     engine.gate.clear()
     engine.entered.clear()
-    ticket = scheduler.submit(work)
+    ticket = scheduler.submit(job)
     assert await asyncio.to_thread(engine.entered.wait, 10)
     return ticket
 
 
+async def all_parts(ticket: Ticket[str]) -> list[str]:
+    """Wait for all parts of a ticket's output; cancelling it withdraws the job."""
+    async with ticket:
+        return [part async for part in ticket]
+
+
 async def outputs(*tickets: Ticket[str]) -> list[list[str]]:
     """All parts of each."""
-    return await asyncio.gather(*(ticket.parts() for ticket in tickets))
+    return await asyncio.gather(*(all_parts(ticket) for ticket in tickets))
 
 
 async def outcomes(*tickets: Ticket[str]) -> list[list[str] | BaseException]:
     """All parts of each, or its error."""
-    return await asyncio.gather(*(ticket.parts() for ticket in tickets), return_exceptions=True)
+    return await asyncio.gather(*(all_parts(ticket) for ticket in tickets), return_exceptions=True)

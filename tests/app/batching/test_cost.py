@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from app.batching.cost import MOST_LINES, CostModel, Line
-from app.batching.job import Work
+from app.batching.cost import MAX_LINES, CostModel, Line
+from app.batching.job import Job
 from app.errors import QueueFull
-from tests.app.batching.engine import FakeEngine, Job, hold, large, make_scheduler, outputs, small
+from tests.app.batching.engine import FakeEngine, FakeInput, all_parts, large, make_scheduler, occupy, outputs, small
 
 pytestmark = pytest.mark.anyio
 
@@ -128,17 +128,17 @@ def test_nothing_is_known_of_a_kind_that_never_ran() -> None:
 
 def test_the_memory_of_the_model_is_bounded_and_keeps_what_is_used() -> None:
     costs = CostModel()
-    for bucket in range(2 * MOST_LINES):
+    for bucket in range(2 * MAX_LINES):
         costs.observe(("net", bucket), 1000, 0.1)
         costs.observe(("net", "busy"), 1000, 0.5)
-    assert len(costs._lines) == MOST_LINES
+    assert len(costs._lines) == MAX_LINES
     assert costs.seconds(("net", "busy"), 1000) == pytest.approx(0.5)
 
 
 async def test_before_anything_is_learned_pieces_are_small_and_then_they_grow(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-5
     scheduler = make_scheduler(engine, taught=False)
-    held = await hold(engine, scheduler, small("first", bucket="other", px=4000))
+    held = await occupy(engine, scheduler, small("first", bucket="other", px=4000))
     tickets = [scheduler.submit(small(f"{number}", px=1000)) for number in range(200)]
     engine.gate.set()
     await outputs(held, *tickets)
@@ -150,20 +150,20 @@ async def test_before_anything_is_learned_pieces_are_small_and_then_they_grow(en
 async def test_the_size_of_bands_follows_the_speed_of_the_device(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, taught=False)
     for number in range(12):
-        await scheduler.submit(large(f"{number}", px=8000, row_px=10)).parts()
+        await all_parts(scheduler.submit(large(f"{number}", px=8000, row_px=10)))
     assert engine.bands_px["0"] == 10 * 384  # the first one did not know
     assert engine.bands_px["11"] == 10 * 32  # 4 s at 0.01 s per px are 40 rows
 
 
 async def test_a_stream_that_only_gives_rows_at_its_end_teaches_the_mean_of_its_bands(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, taught=False)
-    await scheduler.submit(large("low", px=256, row_px=8, late_bands=2)).parts()
+    await all_parts(scheduler.submit(large("low", px=256, row_px=8, late_bands=2)))
     assert scheduler.costs.seconds(("net", None), 1000) == pytest.approx(10.0)
 
 
 async def test_bands_that_only_fill_the_network_teach_nothing(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, piece_s=1.0)
-    await scheduler.submit(large("poster", late_bands=3)).parts()
+    await all_parts(scheduler.submit(large("poster", late_bands=3)))
     assert scheduler.costs.seconds(("net", None), 1000) == pytest.approx(10.0, rel=0.01)
 
 
@@ -171,21 +171,21 @@ async def test_a_band_that_was_prepared_for_a_stream_that_failed_teaches_nothing
     engine.s_per_px = 1e-6
     engine.breaks = {"bad": 0}
     scheduler = make_scheduler(engine)
-    bad = await hold(engine, scheduler, large("bad"))
+    bad = await occupy(engine, scheduler, large("bad"))
     assert scheduler.counters().running_px == 2048
     engine.gate.set()
     scheduler._device.submit(int).result(10)  # both bands have run before the event loop hears of the first
     with pytest.raises(ArithmeticError):
-        await bad.parts()
-    await scheduler.submit(small("next")).parts()
+        await all_parts(bad)
+    await all_parts(scheduler.submit(small("next")))
     assert scheduler.costs.seconds(("net", None), 1000) == pytest.approx(1e-3, rel=0.01)
 
 
 async def test_kinds_that_never_ran_are_predicted_to_take_what_the_others_take(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
-    job = Job(name="strange", px=300)
-    strange = scheduler.submit(Work(input=job, cost_px=300, kind="new net", bucket="bucket"))
+    held = await occupy(engine, scheduler, small("first"))
+    job = FakeInput(name="strange", px=300)
+    strange = scheduler.submit(Job(input=job, cost_px=300, kind="new net", bucket="bucket"))
     assert scheduler.backlog_s == pytest.approx(4.0)
     engine.gate.set()
     await outputs(held, strange)
@@ -195,7 +195,7 @@ async def test_a_piece_that_failed_teaches_nothing(engine: FakeEngine) -> None:
     engine.breaks = {"bad": 0}
     scheduler = make_scheduler(engine, taught=False)
     with pytest.raises(ArithmeticError):
-        await scheduler.submit(small("bad")).parts()
+        await all_parts(scheduler.submit(small("bad")))
     assert scheduler.costs.seconds(("net", "bucket"), 100) is None
 
 
@@ -205,9 +205,9 @@ async def test_under_steady_load_the_predicted_wait_is_near_the_true_one(engine:
     scheduler = make_scheduler(engine, taught=False)
     errors: list[float] = []
 
-    async def work_off(works: int) -> None:
-        held = await hold(engine, scheduler, small("first", px=50))
-        px = [rng.choice((50, 100, 200)) for _ in range(works)]
+    async def work_off(jobs: int) -> None:
+        held = await occupy(engine, scheduler, small("first", px=50))
+        px = [rng.choice((50, 100, 200)) for _ in range(jobs)]
         tickets = [scheduler.submit(small(f"{number}", px=size, bucket=size)) for number, size in enumerate(px)]
         predicted_s, began_s = scheduler.backlog_s, engine.clock()
         engine.gate.set()
@@ -224,15 +224,15 @@ async def test_who_comes_back_after_the_time_to_retry_finds_room(engine: FakeEng
     engine.fixed_s = 0.5
     scheduler = make_scheduler(engine, max_queued_px=20_000, taught=False)
     for number in range(100):  # the load that it learns from
-        await scheduler.submit(small(f"{number}", px=100 + number % 3 * 100, bucket=number % 3)).parts()
-    held = await hold(engine, scheduler, small("first"))
+        await all_parts(scheduler.submit(small(f"{number}", px=100 + number % 3 * 100, bucket=number % 3)))
+    held = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(f"{number}")) for number in range(199)]
     with pytest.raises(QueueFull) as refusal:
         scheduler.submit(small("refused", px=10_000))
     began_s = engine.clock()
     engine.gate.set()
     for ticket in (held, *tickets[:99]):  # 100 works of 100 px make the room
-        await ticket.parts()
+        await all_parts(ticket)
     assert refusal.value.retry_after_s == pytest.approx(tickets[98].queue_s + tickets[98].infer_s, rel=0.3)
     assert engine.clock() >= began_s
     await outputs(*tickets[99:])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.batching.fair_queue import NEAR_PX, Turns
-from tests.app.batching.engine import FakeEngine, hold, large, make_scheduler, outputs, small
+from app.batching.fair_queue import NEAR_PX, FairQueue
+from tests.app.batching.engine import FakeEngine, all_parts, large, make_scheduler, occupy, outputs, small
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +18,7 @@ def engine() -> FakeEngine:
     return FakeEngine()
 
 
-def order(turns: Turns[str], px: int = 100) -> str:
+def order(turns: FairQueue[str], px: int = 100) -> str:
     """Serve one after the other, each once."""
     served = ""
     while (first := turns.first()) is not None:
@@ -29,7 +29,7 @@ def order(turns: Turns[str], px: int = 100) -> str:
 
 async def test_a_small_picture_waits_for_the_running_piece_of_a_large_one_and_no_more(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    poster = await hold(engine, scheduler, large("poster", px=256 * 50))
+    poster = await occupy(engine, scheduler, large("poster", px=256 * 50))
     avatar = scheduler.submit(small("avatar"))
     engine.gate.set()
     await outputs(poster, avatar)
@@ -39,7 +39,7 @@ async def test_a_small_picture_waits_for_the_running_piece_of_a_large_one_and_no
 async def test_with_short_pieces_it_waits_for_the_prepared_one_too_and_no_more(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-6
     scheduler = make_scheduler(engine, piece_s=400e-6)
-    poster = await hold(engine, scheduler, large("poster", px=256 * 50))
+    poster = await occupy(engine, scheduler, large("poster", px=256 * 50))
     await asyncio.sleep(0)
     avatar = scheduler.submit(small("avatar"))
     engine.gate.set()
@@ -49,17 +49,17 @@ async def test_with_short_pieces_it_waits_for_the_prepared_one_too_and_no_more(e
 
 async def test_a_crowd_of_small_pictures_does_not_starve_a_large_one(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    poster = asyncio.create_task(scheduler.submit(large("poster")).parts())
+    poster = asyncio.create_task(all_parts(scheduler.submit(large("poster"))))
     small_ones = 0
     while not poster.done() and small_ones < 100:  # there is always another small one waiting
-        await scheduler.submit(small("avatar", px=4096)).parts()
+        await all_parts(scheduler.submit(small("avatar", px=4096)))
         small_ones += 1
     assert poster.done()
     assert len(await poster) == 4
 
 
 def test_all_that_wait_get_the_same_share_whatever_they_bring() -> None:
-    turns: Turns[str] = Turns()
+    turns: FairQueue[str] = FairQueue()
     given = {"wide": 0, "narrow": 0, "middle": 0}
     bands = {"wide": 9000, "narrow": 700, "middle": 3000}
     for name in given:
@@ -74,7 +74,7 @@ def test_all_that_wait_get_the_same_share_whatever_they_bring() -> None:
 
 
 def test_who_comes_later_starts_with_the_others_and_not_before_them() -> None:
-    turns: Turns[str] = Turns()
+    turns: FairQueue[str] = FairQueue()
     turns.join("a", "a")
     turns.join("b", "b")
     for _ in range(10):
@@ -87,7 +87,7 @@ def test_who_comes_later_starts_with_the_others_and_not_before_them() -> None:
 
 
 def test_what_somebody_gets_alone_is_not_held_against_it() -> None:
-    turns: Turns[str] = Turns()
+    turns: FairQueue[str] = FairQueue()
     turns.join("alone", "large")
     for number in range(9):
         turns.join(f"leaves-{number}", "small")
@@ -105,7 +105,7 @@ def test_what_somebody_gets_alone_is_not_held_against_it() -> None:
 
 @pytest.mark.parametrize("posters", [1, 2, 3])
 def test_newcomers_that_came_and_went_do_not_hold_up_the_next(posters: int) -> None:
-    turns: Turns[str] = Turns()
+    turns: FairQueue[str] = FairQueue()
     for number in range(posters):
         turns.join(f"poster-{number}", "open")
 
@@ -129,21 +129,21 @@ def test_newcomers_that_came_and_went_do_not_hold_up_the_next(posters: int) -> N
 
 
 def test_newcomers_go_in_the_order_in_which_they_came() -> None:
-    turns: Turns[str] = Turns()
+    turns: FairQueue[str] = FairQueue()
     for name in "abc":
         turns.join(name, name)
     assert order(turns) == "abc"
 
 
 def test_of_equals_the_earliest_deadline_goes_first() -> None:
-    turns: Turns[str] = Turns()
+    turns: FairQueue[str] = FairQueue()
     for name, due_s in (("a", None), ("b", 20.0), ("c", 10.0), ("d", None)):
         turns.join(name, "small", due_s)
     assert order(turns) == "cbad"
 
 
 def test_deadlines_do_not_starve_those_without() -> None:
-    turns: Turns[str] = Turns()
+    turns: FairQueue[str] = FairQueue()
     turns.join("patient", "lane")
     served: list[str] = []
     while "patient" not in served:
@@ -157,14 +157,14 @@ def test_deadlines_do_not_starve_those_without() -> None:
 
 
 def test_a_lane_can_be_left_out() -> None:
-    turns: Turns[str] = Turns()
+    turns: FairQueue[str] = FairQueue()
     turns.join("stream", "new")
     turns.join("small", "bucket")
     assert turns.first() == "stream"
     assert turns.first(skip="new") == "small"
 
 
-def lines_run(works: int) -> int:
+def lines_run(jobs: int) -> int:
     """Lines of app/batching that the event loop runs for so many works that all wait at once."""
     count = 0
 
@@ -179,8 +179,8 @@ def lines_run(works: int) -> int:
         engine = FakeEngine()
         engine.s_per_px = 0.5
         scheduler = make_scheduler(engine)
-        held = await hold(engine, scheduler, small("first"))
-        tickets = [scheduler.submit(small("one", bucket=number % 10, px=2)) for number in range(works)]
+        held = await occupy(engine, scheduler, small("first"))
+        tickets = [scheduler.submit(small("one", bucket=number % 10, px=2)) for number in range(jobs)]
         for ticket in tickets[::3]:
             ticket.close()
         engine.gate.set()

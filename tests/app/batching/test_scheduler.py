@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from app.batching.ticket import Outcome, Withdrawn
-from tests.app.batching.engine import FakeEngine, hold, make_scheduler, outcomes, outputs, small
+from tests.app.batching.engine import FakeEngine, all_parts, make_scheduler, occupy, outcomes, outputs, small
 
 pytestmark = pytest.mark.anyio
 
@@ -23,12 +23,12 @@ async def test_an_output_comes_back_with_its_times(engine: FakeEngine) -> None:
     assert await outputs(first, second) == [["A"], ["B"]]
     assert (first.queue_s, first.infer_s) == pytest.approx((0.0, 1.0))
     assert (second.queue_s, second.infer_s) == pytest.approx((1.0, 1.0))
-    assert (first.done_px, first.progress, first.outcome) == (100, 1.0, Outcome.DONE)
+    assert (first.done_px, first.outcome) == (100, Outcome.DONE)
 
 
 async def test_works_that_wait_in_one_bucket_share_a_batch(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name)) for name in "abc"]
     engine.gate.set()
     assert await outputs(held, *tickets) == [["FIRST"], ["A"], ["B"], ["C"]]
@@ -37,7 +37,7 @@ async def test_works_that_wait_in_one_bucket_share_a_batch(engine: FakeEngine) -
 
 async def test_a_newcomer_joins_the_very_next_piece(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     waits = scheduler.submit(small("waits"))
     await asyncio.sleep(0)
     comes = scheduler.submit(small("comes"))
@@ -48,7 +48,7 @@ async def test_a_newcomer_joins_the_very_next_piece(engine: FakeEngine) -> None:
 
 async def test_works_of_different_buckets_never_share_a_batch(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name, bucket=name.isupper())) for name in "aXbY"]
     engine.gate.set()
     await outputs(held, *tickets)
@@ -57,7 +57,7 @@ async def test_works_of_different_buckets_never_share_a_batch(engine: FakeEngine
 
 async def test_a_batch_takes_no_longer_than_a_piece_should(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, piece_s=3.5)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name, px=150)) for name in "abc"]
     engine.gate.set()
     await outputs(held, *tickets)
@@ -66,23 +66,23 @@ async def test_a_batch_takes_no_longer_than_a_piece_should(engine: FakeEngine) -
 
 async def test_a_batch_holds_no_more_than_the_memory_allows_now(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name)) for name in "abcd"]
-    engine.memory_px = 200
+    engine.max_piece_px = 200
     engine.gate.set()
     await outputs(held, *tickets)
     assert engine.pieces == [["first"], ["a", "b"], ["c", "d"]]
 
 
 async def test_a_work_larger_than_any_piece_runs_alone(engine: FakeEngine) -> None:
-    engine.memory_px = 10
-    assert await make_scheduler(engine).submit(small("a", px=5000)).parts() == ["A"]
+    engine.max_piece_px = 10
+    assert await all_parts(make_scheduler(engine).submit(small("a", px=5000))) == ["A"]
 
 
 async def test_the_device_has_its_next_piece_while_a_short_one_runs(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-6
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     ahead = scheduler.submit(small("ahead"))
     await asyncio.sleep(0)
     assert scheduler.counters().running_px == 200
@@ -95,7 +95,7 @@ async def test_the_device_has_its_next_piece_while_a_short_one_runs(engine: Fake
 async def test_a_work_withdrawn_after_its_piece_was_prepared_does_not_reach_the_device(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-6
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     leaves, stays = scheduler.submit(small("leaves")), scheduler.submit(small("stays"))
     await asyncio.sleep(0)
     leaves.close()
@@ -120,7 +120,7 @@ async def test_the_engine_is_called_in_one_thread_only(engine: FakeEngine) -> No
 
 async def test_a_cancelled_caller_never_reaches_the_device(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     leaves, stays = scheduler.submit(small("leaves")), scheduler.submit(small("stays"))
     reader = asyncio.create_task(anext(leaves))
     await asyncio.sleep(0)
@@ -134,7 +134,7 @@ async def test_a_cancelled_caller_never_reaches_the_device(engine: FakeEngine) -
 
 async def test_leaving_the_block_withdraws_the_work(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     async with scheduler.submit(small("leaves")) as ticket:
         pass
     assert ticket.outcome is Outcome.WITHDRAWN
@@ -148,7 +148,7 @@ async def test_a_withdrawn_work_does_not_look_finished(engine: FakeEngine) -> No
     ticket = make_scheduler(engine).submit(small("a"))
     ticket.close()
     with pytest.raises(Withdrawn):
-        await ticket.parts()
+        await all_parts(ticket)
 
 
 async def test_a_caller_that_leaves_while_its_batch_runs_does_not_hurt_its_batch_mates(engine: FakeEngine) -> None:
@@ -164,8 +164,8 @@ async def test_a_caller_that_leaves_while_its_batch_runs_does_not_hurt_its_batch
 
 async def test_an_output_can_be_read_once_and_the_end_many_times(engine: FakeEngine) -> None:
     ticket = make_scheduler(engine).submit(small("a"))
-    assert await ticket.parts() == ["A"]
-    assert await ticket.parts() == []
+    assert await all_parts(ticket) == ["A"]
+    assert await all_parts(ticket) == []
 
 
 @pytest.mark.parametrize("leaves", [False, True])
@@ -173,12 +173,13 @@ async def test_nothing_keeps_the_picture_of_a_work_that_has_ended(engine: FakeEn
     scheduler = make_scheduler(engine)
     gc.disable()  # a large picture must not wait for the collector
     try:
-        ticket = scheduler.submit(small("a", deadline_s=engine.clock() + 1000))
-        (picture,) = [weakref.ref(request.work.input) for request in scheduler._queue._requests]
+        job = small("a", deadline_s=engine.clock() + 1000)
+        picture, ticket = weakref.ref(job.input), scheduler.submit(job)
+        del job
         if leaves:
             ticket.close()
-        await scheduler.submit(small("b")).parts()
-        await scheduler.submit(small("c")).parts()
+        await all_parts(scheduler.submit(small("b")))
+        await all_parts(scheduler.submit(small("c")))
         assert ticket.outcome is not None
         assert picture() is None
     finally:
@@ -188,7 +189,7 @@ async def test_nothing_keeps_the_picture_of_a_work_that_has_ended(engine: FakeEn
 async def test_only_the_work_that_cannot_be_done_fails_not_its_batch(engine: FakeEngine) -> None:
     engine.broken = {"bad"}
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name, bucket=bucket)) for name, bucket in (("a", 1), ("bad", 1), ("x", 2))]
     engine.gate.set()
     assert await outcomes(held, *tickets) == [["FIRST"], ["A"], engine.error, ["X"]]
@@ -199,7 +200,7 @@ async def test_only_the_work_that_cannot_be_done_fails_not_its_batch(engine: Fak
 async def test_an_error_that_passes_costs_a_batch_a_second_turn_and_no_more(engine: FakeEngine) -> None:
     engine.breaks = {"a": 0}
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name)) for name in "ab"]
     engine.gate.set()
     assert await outcomes(held, *tickets) == [["FIRST"], ["A"], ["B"]]
@@ -218,11 +219,11 @@ async def test_a_batch_with_too_few_outputs_is_not_mixed_up(engine: FakeEngine) 
 async def test_when_the_device_thread_gives_up_everybody_is_answered(engine: FakeEngine, error: BaseException) -> None:
     engine.breaks, engine.error = {"deadly": 0}, error
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("deadly"))
+    held = await occupy(engine, scheduler, small("deadly"))
     waits = scheduler.submit(small("waits", bucket="other"))
     engine.gate.set()
     for ticket in (held, waits):
         with pytest.raises(Exception, match="the service stopped"):
-            await ticket.parts()
+            await all_parts(ticket)
     await asyncio.sleep(0)
     assert not scheduler.alive

@@ -5,11 +5,21 @@ import time
 
 import pytest
 
-from app.batching.job import Work
+from app.batching.job import Job
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Outcome
 from app.errors import DeadlinePassed, QueueFull, Unavailable
-from tests.app.batching.engine import FakeEngine, Job, hold, large, make_scheduler, outcomes, outputs, small
+from tests.app.batching.engine import (
+    FakeEngine,
+    FakeInput,
+    all_parts,
+    large,
+    make_scheduler,
+    occupy,
+    outcomes,
+    outputs,
+    small,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -21,7 +31,7 @@ def engine() -> FakeEngine:
 
 async def test_a_full_queue_refuses_with_a_time_to_retry(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=25_000)
-    held = await hold(engine, scheduler, small("first", px=10_000))
+    held = await occupy(engine, scheduler, small("first", px=10_000))
     waits = scheduler.submit(small("waits", px=10_000))
     with pytest.raises(QueueFull, match="limit of 25000") as refusal:
         scheduler.submit(small("refused", px=10_000))
@@ -32,7 +42,7 @@ async def test_a_full_queue_refuses_with_a_time_to_retry(engine: FakeEngine) -> 
 
 async def test_a_work_that_is_hopelessly_late_is_refused_at_once(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first", px=1000))  # 10 s
+    held = await occupy(engine, scheduler, small("first", px=1000))  # 10 s
     with scheduler.reserve(small("prepared", px=1000)):  # 10 more
         with pytest.raises(QueueFull, match=r"would take 30 s.* deadline in 12 s") as refusal:
             scheduler.submit(small("refused", px=1000, deadline_s=engine.clock() + 12))
@@ -44,7 +54,7 @@ async def test_a_work_that_is_hopelessly_late_is_refused_at_once(engine: FakeEng
 
 async def test_a_small_work_has_time_beside_large_ones(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    poster = await hold(engine, scheduler, large("poster", px=10**5))  # 1,000 s
+    poster = await occupy(engine, scheduler, large("poster", px=10**5))  # 1,000 s
     avatar = scheduler.submit(small("avatar", deadline_s=engine.clock() + 1.5))  # it needs 1 s, and so does the poster
     avatar.close()
     poster.close()
@@ -53,7 +63,7 @@ async def test_a_small_work_has_time_beside_large_ones(engine: FakeEngine) -> No
 
 async def test_before_anything_is_learned_a_refusal_says_one_second(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=100, taught=False)
-    await hold(engine, scheduler, small("first"))
+    await occupy(engine, scheduler, small("first"))
     with pytest.raises(QueueFull) as refusal:
         scheduler.submit(small("refused"))
     assert refusal.value.retry_after_s == 1
@@ -63,12 +73,12 @@ async def test_before_anything_is_learned_a_refusal_says_one_second(engine: Fake
 
 async def test_an_idle_queue_takes_a_work_of_any_size(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=250)
-    assert len(await scheduler.submit(large("poster")).parts()) == 4
+    assert len(await all_parts(scheduler.submit(large("poster")))) == 4
 
 
 async def test_works_that_left_make_room(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=250)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     scheduler.submit(small("leaves")).close()
     stays = scheduler.submit(small("stays"))
     engine.gate.set()
@@ -77,7 +87,7 @@ async def test_works_that_left_make_room(engine: FakeEngine) -> None:
 
 async def test_what_a_stream_has_done_makes_room(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=1100)
-    poster = await hold(engine, scheduler, large("poster"))
+    poster = await occupy(engine, scheduler, large("poster"))
     with pytest.raises(QueueFull):
         scheduler.submit(small("early"))
     engine.gate.set()
@@ -86,7 +96,7 @@ async def test_what_a_stream_has_done_makes_room(engine: FakeEngine) -> None:
 
 
 async def test_nothing_is_taken_before_the_start(engine: FakeEngine) -> None:
-    scheduler = Scheduler[Job, str](engine, max_queued_px=100, max_held_bytes=1)
+    scheduler = Scheduler[FakeInput, str](engine, max_queued_px=100, max_stream_bytes=1)
     assert not scheduler.alive
     with pytest.raises(Unavailable):
         scheduler.submit(small("early"))
@@ -100,7 +110,7 @@ def test_a_work_that_costs_nothing_is_refused() -> None:
 
 async def test_a_deadline_that_passes_in_the_queue_keeps_the_work_from_the_device(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first", px=1000))
+    held = await occupy(engine, scheduler, small("first", px=1000))
     late = scheduler.submit(small("late", deadline_s=engine.clock() + 5))
     in_time = scheduler.submit(small("in time", deadline_s=engine.clock() + 15))
     engine.gate.set()
@@ -113,10 +123,10 @@ async def test_a_deadline_that_passes_in_the_queue_keeps_the_work_from_the_devic
 
 async def test_a_deadline_is_answered_when_it_passes_whatever_the_device_does(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, taught=False)  # else the late work were not taken
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     late = scheduler.submit(small("late", deadline_s=engine.clock() + 0.01))  # its timer is on the loop's clock
     with pytest.raises(DeadlinePassed, match="0 of 100 px"):
-        await late.parts()
+        await all_parts(late)
     assert not engine.gate.is_set()
     engine.gate.set()
     await outputs(held)
@@ -126,33 +136,33 @@ async def test_a_deadline_that_passes_between_bands_ends_the_stream(engine: Fake
     scheduler = make_scheduler(engine)  # a band takes 2.56 s
     poster = scheduler.submit(large("poster", deadline_s=engine.clock() + 5))
     with pytest.raises(DeadlinePassed, match="512 of 1024 px"):
-        await poster.parts()
-    await scheduler.submit(small("next")).parts()
+        await all_parts(poster)
+    await all_parts(scheduler.submit(small("next")))
     assert engine.pieces == [["poster"], ["poster"], ["next"]]
     assert engine.closed == ["poster"]
 
 
 async def test_a_deadline_ends_a_stream_that_nobody_reads(engine: FakeEngine) -> None:
-    scheduler = Scheduler[Job, str](engine, max_queued_px=10**6, max_held_bytes=1)
+    scheduler = Scheduler[FakeInput, str](engine, max_queued_px=10**6, max_stream_bytes=1)
     scheduler.start()
     poster = scheduler.submit(large("poster", px=10**5, deadline_s=time.monotonic() + 0.02))
     waits = scheduler.submit(large("waits"))
-    assert len(await waits.parts()) == 1
+    assert len(await all_parts(waits)) == 1
     assert poster.outcome is Outcome.EXPIRED
 
 
 async def test_a_deadline_that_passes_after_the_end_changes_nothing(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     ticket = scheduler.submit(small("a", deadline_s=engine.clock() + 2))
-    await scheduler.submit(small("b", bucket="other")).parts()
+    await all_parts(scheduler.submit(small("b", bucket="other")))
     engine.clock.now_s += 10
-    await scheduler.submit(small("c")).parts()
-    assert await ticket.parts() == ["A"]
+    await all_parts(scheduler.submit(small("c")))
+    assert await all_parts(ticket) == ["A"]
 
 
 async def test_of_requests_that_wait_together_the_earliest_deadline_runs_first(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     now_s = engine.clock()
     due = (("a", None), ("b", now_s + 200), ("c", now_s + 100))
     tickets = [scheduler.submit(small(name, bucket=name, deadline_s=deadline_s)) for name, deadline_s in due]
@@ -163,11 +173,10 @@ async def test_of_requests_that_wait_together_the_earliest_deadline_runs_first(e
 
 async def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     tickets = scheduler.submit(small("waits")), scheduler.submit(large("poster", px=256))
     stopping = asyncio.create_task(scheduler.stop(drain_s=10))
     await asyncio.sleep(0)
-    assert scheduler.stopping
     with pytest.raises(Unavailable):
         scheduler.submit(small("late"))
     engine.gate.set()
@@ -178,7 +187,7 @@ async def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(engine: 
 
 async def test_what_is_not_finished_within_the_drain_deadline_is_answered_not_forgotten(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, large("first"))
+    held = await occupy(engine, scheduler, large("first"))
     waits = scheduler.submit(small("waits"))
     await scheduler.stop(drain_s=0)
     engine.gate.set()
@@ -197,8 +206,8 @@ async def test_an_idle_scheduler_stops_at_once(engine: FakeEngine) -> None:
 async def test_the_counters_tell_what_happened(engine: FakeEngine) -> None:
     engine.breaks = {"bad": 0}
     scheduler = make_scheduler(engine, max_queued_px=3000)
-    held = await hold(engine, scheduler, small("first"))
-    padded = Work(input=Job(name="a", px=60), cost_px=60, padding_px=20, kind="net", bucket="bucket")
+    held = await occupy(engine, scheduler, small("first"))
+    padded = Job(input=FakeInput(name="a", px=60), cost_px=60, padding_px=20, kind="net", bucket="bucket")
     tickets = [scheduler.submit(padded), scheduler.submit(small("b")), scheduler.submit(large("poster"))]
     bad = scheduler.submit(small("bad", bucket="other"))
     late = scheduler.submit(small("late", deadline_s=engine.clock()))
@@ -212,7 +221,7 @@ async def test_the_counters_tell_what_happened(engine: FakeEngine) -> None:
     await outcomes(held, *tickets, bad, late)
     ended = scheduler.counters()
     assert (ended.queued, ended.queued_px, ended.open_streams, ended.backlog_s) == (0, 0, 0, 0)
-    assert (ended.batches, ended.batched_works, ended.batched_px, ended.padding_px) == (3, 4, 360, 20)
+    assert (ended.batches, ended.batched_jobs, ended.batched_px, ended.padding_px) == (3, 4, 360, 20)
     assert (ended.done_px, ended.refused) == (100 + 160 + 1024, 1)
     assert ended.device_s == pytest.approx(1 + 1.6 + 1 + 10.24)
     assert ended.outcomes == {Outcome.DONE: 4, Outcome.FAILED: 1, Outcome.EXPIRED: 1, Outcome.WITHDRAWN: 1}
@@ -221,6 +230,6 @@ async def test_the_counters_tell_what_happened(engine: FakeEngine) -> None:
 async def test_counters_that_were_taken_do_not_change(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     before = scheduler.counters()
-    await scheduler.submit(small("a")).parts()
+    await all_parts(scheduler.submit(small("a")))
     assert before.outcomes == {}
     assert scheduler.counters().outcomes == {Outcome.DONE: 1}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Outcome, Ticket, Withdrawn
 from app.errors import DeadlinePassed, QueueFull, Unavailable
-from tests.app.batching.engine import FakeEngine, Job, large, make_scheduler, small
+from tests.app.batching.engine import FakeEngine, FakeInput, all_parts, large, make_scheduler, small
 
 RAISED = {
     Outcome.FAILED: (ArithmeticError, Unavailable),
@@ -56,25 +56,25 @@ async def turns_of_the_loop(count: int) -> None:
 async def behave(caller: Caller, ticket: Ticket[str]) -> list[str]:
     """What the caller gets; raises what it is answered."""
     if caller.reads and caller.leaves_after is None:
-        return await ticket.parts()
-    reader = asyncio.create_task(ticket.parts()) if caller.reads else None
+        return await all_parts(ticket)
+    reader = asyncio.create_task(all_parts(ticket)) if caller.reads else None
     await turns_of_the_loop(caller.leaves_after or 1000)
     if reader is not None:
         reader.cancel()
         return await reader
     ticket.close()
-    return await ticket.parts()
+    return await all_parts(ticket)
 
 
-def submit(scheduler: Scheduler[Job, str], engine: FakeEngine, name: str, caller: Caller) -> Ticket[str]:
+def submit(scheduler: Scheduler[FakeInput, str], engine: FakeEngine, name: str, caller: Caller) -> Ticket[str]:
     deadline_s = None if caller.patience_s is None else engine.clock() + caller.patience_s
     if caller.breaks_in is not None:
         engine.breaks[name] = caller.breaks_in
     if caller.bands:
-        work = large(name, px=256 * caller.bands, late_bands=caller.late_bands, deadline_s=deadline_s)
+        job = large(name, px=256 * caller.bands, late_bands=caller.late_bands, deadline_s=deadline_s)
     else:
-        work = small(name, bucket=caller.bucket, deadline_s=deadline_s)
-    return scheduler.submit(work)
+        job = small(name, bucket=caller.bucket, deadline_s=deadline_s)
+    return scheduler.submit(job)
 
 
 async def run(callers: list[Caller], *, s_per_px: float, returns_last: bool, drain_s: float) -> None:

@@ -4,11 +4,21 @@ import asyncio
 
 import pytest
 
-from app.batching.queue import MOST_UNREAD
+from app.batching.queue import MAX_UNREAD
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Outcome, Ticket
 from app.errors import DeadlinePassed
-from tests.app.batching.engine import FakeEngine, Job, hold, large, make_scheduler, outcomes, outputs, small
+from tests.app.batching.engine import (
+    FakeEngine,
+    FakeInput,
+    all_parts,
+    large,
+    make_scheduler,
+    occupy,
+    outcomes,
+    outputs,
+    small,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -18,9 +28,9 @@ def engine() -> FakeEngine:
     return FakeEngine()
 
 
-async def run_until_held(scheduler: Scheduler[Job, str], ticket: Ticket[str]) -> None:
+async def run_until_held(scheduler: Scheduler[FakeInput, str], ticket: Ticket[str]) -> None:
     """Wait until a stream that nobody reads has run as far as it may."""
-    while ticket.unread < MOST_UNREAD or scheduler.counters().running_px:  # noqa: ASYNC110  # no event for "no more"
+    while ticket.unread < MAX_UNREAD or scheduler.counters().running_px:  # noqa: ASYNC110  # no event for "no more"
         await asyncio.sleep(0)
 
 
@@ -32,34 +42,34 @@ async def test_a_stream_gives_its_parts_in_order(engine: FakeEngine) -> None:
 
 async def test_a_part_is_there_before_the_next_band_has_run(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    ticket = await hold(engine, scheduler, large("poster"))
+    ticket = await occupy(engine, scheduler, large("poster"))
     engine.gate.set()
     assert await anext(ticket) == "poster0"
     assert ticket.done_px < ticket.cost_px
-    assert await ticket.parts() == ["poster1", "poster2", "poster3"]
+    assert await all_parts(ticket) == ["poster1", "poster2", "poster3"]
 
 
 async def test_progress_counts_the_rows_that_went_in(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    ticket = await hold(engine, scheduler, large("poster"))
-    assert ticket.progress == 0
+    ticket = await occupy(engine, scheduler, large("poster"))
+    assert ticket.done_px == 0
     engine.gate.set()
     await anext(ticket)
-    assert ticket.progress in (0.25, 0.5, 0.75)
-    await ticket.parts()
-    assert ticket.progress == 1
+    assert ticket.done_px in (256, 512, 768)
+    await all_parts(ticket)
+    assert ticket.done_px == ticket.cost_px
 
 
 async def test_bands_without_a_part_are_no_parts(engine: FakeEngine) -> None:
     ticket = make_scheduler(engine).submit(large("poster", late_bands=2))
-    assert await ticket.parts() == ["poster0", "poster1", "poster2", "poster3"]
+    assert await all_parts(ticket) == ["poster0", "poster1", "poster2", "poster3"]
     assert engine.pieces == [["poster"]] * 6
 
 
 async def test_a_last_part_that_is_returned_spares_a_turn(engine: FakeEngine) -> None:
     engine.returns_last = True
     scheduler = make_scheduler(engine)
-    first = await hold(engine, scheduler, large("poster", px=256))
+    first = await occupy(engine, scheduler, large("poster", px=256))
     engine.gate.set()
     assert await outputs(first) == [["poster0"]]
     assert scheduler.counters().pieces == 1
@@ -79,35 +89,35 @@ async def test_an_error_drops_the_parts_that_nobody_has_read(engine: FakeEngine)
     scheduler = make_scheduler(engine)
     bad = scheduler.submit(large("bad"))
     while bad.outcome is None:
-        await scheduler.submit(small("next")).parts()
+        await all_parts(scheduler.submit(small("next")))
     assert bad.done_px > 0
     assert bad.unread == 0
 
 
 async def test_a_stream_is_opened_run_and_closed_in_the_device_thread(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    leaves = await hold(engine, scheduler, large("leaves"))
+    leaves = await occupy(engine, scheduler, large("leaves"))
     leaves.close()
     engine.gate.set()
-    await scheduler.submit(small("next")).parts()
+    await all_parts(scheduler.submit(small("next")))
     assert engine.closed == ["leaves"]
     assert len(engine.threads) == 1
 
 
 async def test_the_stream_of_a_caller_that_left_is_closed_before_the_next_piece(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    async with await hold(engine, scheduler, large("poster")):
+    async with await occupy(engine, scheduler, large("poster")):
         pass
     next_one = scheduler.submit(large("next"))
     engine.gate.set()
-    await next_one.parts()
+    await all_parts(next_one)
     assert engine.pieces == [["poster"]] + [["next"]] * 4
     assert engine.most_open == 1
 
 
 async def test_a_stream_whose_caller_leaves_before_it_opens_never_opens(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     scheduler.submit(large("poster")).close()
     engine.gate.set()
     await outputs(held, scheduler.submit(small("next")))
@@ -116,7 +126,7 @@ async def test_a_stream_whose_caller_leaves_before_it_opens_never_opens(engine: 
 
 async def test_two_streams_take_turns(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     tickets = scheduler.submit(large("a")), scheduler.submit(large("b"))
     engine.gate.set()
     await outputs(held, *tickets)
@@ -131,16 +141,18 @@ async def test_no_more_streams_are_open_than_allowed(engine: FakeEngine) -> None
 
 async def test_open_streams_hold_no_more_memory_than_allowed(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=10)
-    await outputs(*(scheduler.submit(large(f"{size}", held_bytes=size)) for size in (6, 5, 4, 3)))
+    await outputs(*(scheduler.submit(large(f"{size}", stream_bytes=size)) for size in (6, 5, 4, 3)))
     firsts = [engine.pieces.index([name]) for name in ("6", "5", "4", "3")]
     assert firsts == sorted(firsts)  # a narrow one does not overtake a wide one that waits for room
-    assert engine.pieces.index(["5"]) > max(place for place, piece in enumerate(engine.pieces) if piece == ["6"])
+    assert engine.pieces.index(["5"]) > max(
+        reservation for reservation, piece in enumerate(engine.pieces) if piece == ["6"]
+    )
     assert engine.most_open == 2
 
 
 async def test_a_stream_that_holds_more_than_is_allowed_runs_alone(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=10)
-    await outputs(*(scheduler.submit(large(name, held_bytes=11)) for name in "ab"), scheduler.submit(large("c")))
+    await outputs(*(scheduler.submit(large(name, stream_bytes=11)) for name in "ab"), scheduler.submit(large("c")))
     assert engine.pieces == [["a"]] * 4 + [["b"]] * 4 + [["c"]] * 4
 
 
@@ -157,9 +169,9 @@ async def test_a_slow_reader_holds_back_only_its_own_stream(engine: FakeEngine) 
     slow = scheduler.submit(large("slow", px=256 * 20))
     await run_until_held(scheduler, slow)
     await outputs(*(scheduler.submit(small(f"{number}")) for number in range(20)), scheduler.submit(large("quick")))
-    assert slow.unread == MOST_UNREAD
-    assert engine.pieces.count(["slow"]) == MOST_UNREAD
-    assert await slow.parts() == [f"slow{band}" for band in range(20)]
+    assert slow.unread == MAX_UNREAD
+    assert engine.pieces.count(["slow"]) == MAX_UNREAD
+    assert await all_parts(slow) == [f"slow{band}" for band in range(20)]
 
 
 async def test_reading_one_part_lets_one_more_band_run(engine: FakeEngine) -> None:
@@ -168,7 +180,7 @@ async def test_reading_one_part_lets_one_more_band_run(engine: FakeEngine) -> No
     await run_until_held(scheduler, slow)
     await anext(slow)
     await run_until_held(scheduler, slow)
-    assert engine.pieces.count(["slow"]) == MOST_UNREAD + 1
+    assert engine.pieces.count(["slow"]) == MAX_UNREAD + 1
 
 
 async def test_a_reader_that_comes_back_gets_no_turns_in_arrears(engine: FakeEngine) -> None:
@@ -176,9 +188,9 @@ async def test_a_reader_that_comes_back_gets_no_turns_in_arrears(engine: FakeEng
     slow = scheduler.submit(large("slow", px=256 * 20))
     await run_until_held(scheduler, slow)
     await outputs(*(scheduler.submit(small("crowd", px=100_000)) for _ in range(5)))
-    held = await hold(engine, scheduler, small("first", bucket="other"))
+    held = await occupy(engine, scheduler, small("first", bucket="other"))
     seen = len(engine.pieces)
-    rest = asyncio.create_task(slow.parts())
+    rest = asyncio.create_task(all_parts(slow))
     other = scheduler.submit(large("other"))
     engine.gate.set()
     await outputs(held, other)
@@ -191,10 +203,10 @@ async def test_a_held_stream_keeps_its_slot_while_its_reader_may_be_patient(engi
     slow = scheduler.submit(large("slow", px=256 * 20))
     await run_until_held(scheduler, slow)
     waits = scheduler.submit(large("waits"))
-    await scheduler.submit(small("next")).parts()
+    await all_parts(scheduler.submit(small("next")))
     assert "waits" not in engine.bands_px
-    assert len(await slow.parts()) == 20
-    assert len(await waits.parts()) == 4
+    assert len(await all_parts(slow)) == 20
+    assert len(await all_parts(waits)) == 4
 
 
 async def test_a_reader_that_never_reads_loses_its_slot_to_a_stream_that_waits(engine: FakeEngine) -> None:
@@ -202,10 +214,10 @@ async def test_a_reader_that_never_reads_loses_its_slot_to_a_stream_that_waits(e
     never = scheduler.submit(large("never", px=256 * 20))
     await run_until_held(scheduler, never)
     engine.clock.now_s += 31
-    assert len(await scheduler.submit(large("waits")).parts()) == 4
+    assert len(await all_parts(scheduler.submit(large("waits")))) == 4
     assert engine.closed[0] == "never"
     with pytest.raises(DeadlinePassed, match="read too slowly"):
-        await never.parts()
+        await all_parts(never)
 
 
 async def test_the_patience_with_a_reader_counts_all_the_times_that_it_held_its_stream_up(engine: FakeEngine) -> None:
@@ -226,8 +238,8 @@ async def test_while_nobody_wants_its_slot_a_reader_may_take_its_time(engine: Fa
     slow = scheduler.submit(large("slow", px=256 * 20))
     await run_until_held(scheduler, slow)
     engine.clock.now_s += 1000
-    await scheduler.submit(small("next")).parts()
-    assert len(await slow.parts()) == 20
+    await all_parts(scheduler.submit(small("next")))
+    assert len(await all_parts(slow)) == 20
 
 
 async def test_patience_runs_out_without_any_other_event(engine: FakeEngine) -> None:
@@ -238,14 +250,14 @@ async def test_patience_runs_out_without_any_other_event(engine: FakeEngine) -> 
     for _ in range(10):
         await asyncio.sleep(0)
     engine.clock.now_s += 1  # nothing tells the scheduler but the timeout that it has set itself by now
-    assert len(await waits.parts()) == 4
+    assert len(await all_parts(waits)) == 4
 
 
 async def test_the_event_loop_does_not_spin_while_the_device_works_and_a_stream_must_go(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=1)
     never = scheduler.submit(large("never", px=256 * 20))
     await run_until_held(scheduler, never)
-    held = await hold(engine, scheduler, small("first"))
+    held = await occupy(engine, scheduler, small("first"))
     engine.clock.now_s += 31
     waits = scheduler.submit(large("waits"))
     reads = engine.clock.reads
@@ -258,7 +270,7 @@ async def test_the_event_loop_does_not_spin_while_the_device_works_and_a_stream_
 
 async def test_the_rows_of_a_band_are_chosen_when_the_stream_opens(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)  # 400 px are a piece
-    await scheduler.submit(large("poster", px=30 * 40, row_px=30)).parts()
+    await all_parts(scheduler.submit(large("poster", px=30 * 40, row_px=30)))
     assert engine.bands_px == {"poster": 30 * 12}  # not 13, so that there are few shapes
 
 
@@ -267,25 +279,25 @@ async def test_the_rows_of_a_band_are_chosen_when_the_stream_opens(engine: FakeE
 )
 async def test_bands_of_one_width_have_few_shapes(engine: FakeEngine, rows: int, band: int) -> None:
     scheduler = make_scheduler(engine)
-    engine.memory_px = 10 * rows
-    await scheduler.submit(large("poster", px=10 * 40, row_px=10)).parts()
+    engine.max_piece_px = 10 * rows
+    await all_parts(scheduler.submit(large("poster", px=10 * 40, row_px=10)))
     assert engine.bands_px == {"poster": 10 * band}
 
 
 async def test_a_band_is_at_least_one_row(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    engine.memory_px = 10
-    assert len(await scheduler.submit(large("wide", px=3000, row_px=1000)).parts()) == 3
+    engine.max_piece_px = 10
+    assert len(await all_parts(scheduler.submit(large("wide", px=3000, row_px=1000)))) == 3
 
 
 async def test_a_band_has_the_least_rows_of_its_work(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)  # 400 px are a piece
-    await scheduler.submit(large("wide", px=20 * 300, row_px=300, least_rows=8)).parts()
+    await all_parts(scheduler.submit(large("wide", px=20 * 300, row_px=300, min_rows=8)))
     assert engine.bands_px == {"wide": 8 * 300}
 
 
 async def test_a_new_stream_obeys_the_memory_at_hand(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    engine.memory_px = 100
-    await scheduler.submit(large("poster", row_px=4)).parts()
+    engine.max_piece_px = 100
+    await all_parts(scheduler.submit(large("poster", row_px=4)))
     assert engine.bands_px == {"poster": 96}

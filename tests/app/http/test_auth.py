@@ -11,8 +11,8 @@ from fastapi import Depends, FastAPI
 
 from app.access.keys import Right, new_key
 from app.http.application import create_app
-from app.http.auth import Access
-from app.http.middleware.context import RequestContext
+from app.http.auth import Authorizer
+from app.http.middleware.context import RequestContextMiddleware
 from app.http.problems import add_problem_handlers
 from app.lifecycle import Lifecycle
 from app.service import UpscaleService
@@ -156,9 +156,9 @@ async def test_the_documentation_tells_of_both_headers(client: httpx.AsyncClient
 def administered(settings: Settings) -> httpx.AsyncClient:
     """A client of an application whose only endpoint is for operators."""
     app = FastAPI()
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContextMiddleware)
     add_problem_handlers(app)
-    operator = Access(settings).demand(Right.ADMINISTER)
+    operator = Authorizer(settings).require(Right.ADMINISTER)
 
     @app.post("/admin")
     async def admin(_: Annotated[None, Depends(operator)]) -> str:

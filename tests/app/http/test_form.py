@@ -191,4 +191,4 @@ async def test_an_encoded_part_is_refused_by_name(header: str) -> None:
 async def test_refused_forms_leave_no_memory_behind(client: httpx.AsyncClient, service: UpscaleService) -> None:
     for body in (form((IMAGE, LARGE), end=b""), form((IMAGE, PICTURE), (IMAGE, PICTURE)), form(("", LARGE))):
         assert (await post(client, body)).status_code == 400
-    assert service.uploads.held_bytes == 0
+    assert service.uploads.used_bytes == 0

@@ -28,14 +28,14 @@ from app.http.endpoints.upscale import Parameters, _check_given_once
 from app.http.form import Form, check_encoding
 from app.http.middleware.context import ACCEPTED_ID
 from app.http.middleware.deadline import preferred_wait_s
-from app.http.middleware.entrance import MOST_HEAD_BYTES
+from app.http.middleware.entrance import MAX_HEAD_BYTES
 from app.http.upload import Upload
 from app.lifecycle import Lifecycle
 from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
 
-LONGEST_HEAD = MOST_HEAD_BYTES - 500
+LONGEST_HEAD = MAX_HEAD_BYTES - 500
 """Characters of one header of a request that is not refused for its length."""
 
 HEAD_S = 0.05

@@ -18,7 +18,7 @@ from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.encode import encoded as answer_pieces
 from app.pictures.picture import Picture, Pixels
-from app.pictures.postprocess import Finish
+from app.pictures.postprocess import Postprocessor
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import FILES, HEIGHT, LIMITS, SRGB_PROFILE, WIDTH, avif, chunk, levels, opened, png, tiff
 
@@ -35,7 +35,7 @@ def answered(picture: Picture, form: str, **options: int) -> bytes:
     """The answer of a network that enlarges by doubling every pixel."""
     upscaled: Pixels = picture.planes.repeat(2, axis=1).repeat(2, axis=2)
     layout = layout_of(picture, FORMATS[form], height=2 * picture.height, width=2 * picture.width)
-    finish = Finish(picture, 2, layout)
+    finish = Postprocessor(picture, 2, layout)
 
     async def rows() -> AsyncIterator[Pixels]:
         yield finish.rows(upscaled[:, :3])

@@ -14,7 +14,7 @@ from app.pictures.decode import decode, prepare_decoders
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.limits import Limits
 from app.pictures.picture import Metadata, Picture, Pixels, planes_of
-from app.pictures.postprocess import Finish
+from app.pictures.postprocess import Postprocessor
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import SRGB_PROFILE
 
@@ -35,7 +35,9 @@ def finished(picture: Picture, upscaled: Pixels | None = None, form: str = "png"
     """The pixels of an answer, of a network that leaves everything as it is, or that made what is given."""
     planes = picture.planes if upscaled is None else upscaled
     height, width = planes.shape[1:3]
-    finish = Finish(picture, height // picture.height, layout_of(picture, FORMATS[form], height=height, width=width))
+    finish = Postprocessor(
+        picture, height // picture.height, layout_of(picture, FORMATS[form], height=height, width=width)
+    )
     return numpy.concatenate((finish.rows(planes[:, :1]), finish.rows(planes[:, 1:]), finish.rest()))
 
 

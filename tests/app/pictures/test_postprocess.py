@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.picture import Picture, Pixels, planes_of
-from app.pictures.postprocess import Finish
+from app.pictures.postprocess import Postprocessor
 
 
 def smooth(height: int, width: int, *, bits: int = 8) -> Pixels:
@@ -26,7 +26,7 @@ def enlarged(planes: Pixels, scale: int = 4) -> Pixels:
 
 def finished(picture: Picture, upscaled: Pixels, size: tuple[int, int], *, lock: bool = False, band: int = 5) -> Pixels:
     layout = layout_of(picture, FORMATS["png"], height=size[0], width=size[1])
-    finish = Finish(picture, upscaled.shape[1] // picture.height, layout, colour_lock=lock)
+    finish = Postprocessor(picture, upscaled.shape[1] // picture.height, layout, colour_lock=lock)
     bands = [finish.rows(upscaled[:, top : top + band]) for top in range(0, upscaled.shape[1], band)]
     return numpy.concatenate([*bands, finish.rest()])
 

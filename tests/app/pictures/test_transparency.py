@@ -6,7 +6,7 @@ import pytest
 from app.build import build_service
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.picture import Picture, planes_of
-from app.pictures.postprocess import Finish
+from app.pictures.postprocess import Postprocessor
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ async def test_a_white_disc_has_no_halo_whatever_lies_under_the_transparency(hid
     picture = Picture(planes=planes_of(colour, alpha), grey=False, bits=8)
     async with service.library.lease(None) as network:
         (upscaled,) = network.upscaler.batch([picture.planes])
-    finish = Finish(picture, 4, layout_of(picture, FORMATS["png"], height=160, width=160))
+    finish = Postprocessor(picture, 4, layout_of(picture, FORMATS["png"], height=160, width=160))
     seen, opacity = numpy.split(finish.rows(upscaled), [3], axis=-1)
     assert opacity[80, 80, 0] == 255
     assert opacity[0, 0, 0] == 0

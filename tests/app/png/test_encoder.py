@@ -147,7 +147,7 @@ def test_metadata_stands_before_the_pixels_as_readers_expect_it(pool: ThreadPool
     exif[0x010F] = "a camera"
     xmp = "<x:xmpmeta xmlns:x='adobe:ns:meta/'>größer</x:xmpmeta>".encode()
     pixels = some_pixels(5, 5, 3, 8)
-    layout = layout_of(pixels, icc_profile=b"profile" * 99, exif=exif.tobytes(), xmp=xmp, dpi=(300, 72), srgb=True)
+    layout = layout_of(pixels, icc_profile=b"profile" * 99, exif=exif.tobytes(), xmp=xmp, dpi=(300, 72))
     file = encode(layout, [pixels], pool)
     kinds = [kind for kind, _ in chunks(file)]
     assert kinds[:5] == [b"IHDR", b"iCCP", b"pHYs", b"eXIf", b"iTXt"]
@@ -157,11 +157,6 @@ def test_metadata_stands_before_the_pixels_as_readers_expect_it(pool: ThreadPool
         assert image.info["xmp"] == xmp
         assert image.info["dpi"] == pytest.approx((300, 72), abs=0.01)
         assert image.getexif()[0x010F] == "a camera"
-
-
-def test_srgb_is_said_where_there_is_no_profile() -> None:
-    layout = PngLayout(width=1, height=1, channels=3, bits=8, srgb=True)
-    assert [kind for kind, _ in chunks(layout.head())] == [b"IHDR", b"sRGB"]
 
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"height": 2**31}, {"channels": 5}, {"bits": 4}])

@@ -19,6 +19,7 @@ from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from app.record import STAGES, RequestRecord
 from app.telemetry.collector import open_traces
+from app.telemetry.observers import Telemetry
 from app.telemetry.traces import Traces
 from tests.app.conftest import encoded, noise
 
@@ -37,7 +38,7 @@ def exporter() -> InMemorySpanExporter:
 async def app(life: Lifecycle, exporter: InMemorySpanExporter) -> AsyncIterator[FastAPI]:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    yield create_app(life, Traces(provider))
+    yield create_app(life, Telemetry(life, Traces(provider)))
     provider.shutdown()
 
 

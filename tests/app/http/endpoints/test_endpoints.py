@@ -15,8 +15,9 @@ from starlette.types import Message
 from app.build import build_service
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
+from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
-from app.service import Job, UpscaleService
+from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings, SettingsError
 from model.checkpoint import read_checkpoint
 from tests.app.conftest import encoded, noise, problem, write_tiny_model
@@ -93,19 +94,19 @@ async def test_the_documentation_shows_both_ways_to_send(client: httpx.AsyncClie
 
 
 async def test_a_caller_that_leaves_takes_its_work_with_it(
-    client: httpx.AsyncClient, app: FastAPI, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, app: FastAPI, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, gate = threading.Event(), threading.Event()
     ran: list[str] = []
-    upscale = service.scheduler._engine.batch
+    upscale = engine.batch
 
-    def held(inputs: Sequence[Job]) -> Sequence[Pixels]:
+    def held(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
         ran.extend(f"{job.planes.shape[2]} px wide" for job in inputs)
         entered.set()
         assert gate.wait(10)
         return upscale(inputs)
 
-    monkeypatch.setattr(service.scheduler._engine, "batch", held)
+    monkeypatch.setattr(engine, "batch", held)
     stays = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
     assert await asyncio.to_thread(entered.wait, 10)
     await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 10)

@@ -10,10 +10,13 @@ import numpy
 import pytest
 from PIL import Image
 
-from app.batching.ticket import Outcome
+from app.batching.backlog import Reservation
+from app.batching.job import Job
+from app.batching.ticket import Outcome, Ticket
 from app.lifecycle import Lifecycle
+from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
-from app.service import Job, UpscaleService
+from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings
 from tests.app.conftest import decoded, encoded, noise
 from tests.app.live import Live, calling, serving, until
@@ -43,14 +46,13 @@ async def caller(live: Live) -> AsyncIterator[httpx.AsyncClient]:
         yield it
 
 
-def after_each_band(service: UpscaleService, monkeypatch: pytest.MonkeyPatch, call: Callable[[int], None]) -> None:
+def after_each_band(engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch, call: Callable[[int], None]) -> None:
     """Have streams call this with the number of parts that they have given."""
-    engine = service.scheduler._engine
     stream = engine.stream
 
-    def watched(work: Job, band_px: int) -> Generator[Pixels | None, None, Pixels | None]:
+    def watched(job: UpscaleInput, band_px: int) -> Generator[Pixels | None, None, Pixels | None]:
         given = 0
-        for part in stream(work, band_px):
+        for part in stream(job, band_px):
             yield part
             given += part is not None
             call(given)
@@ -83,7 +85,7 @@ async def test_a_streamed_answer_is_the_same_file_as_a_buffered_one(
 
 
 async def test_rows_leave_while_the_network_is_still_at_work(
-    caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+    caller: httpx.AsyncClient, service: UpscaleService, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
     rows = 0
@@ -94,7 +96,7 @@ async def test_rows_leave_while_the_network_is_still_at_work(
         if service.scheduler.counters().done_px > 60 * 400:
             assert gate.wait(10)
 
-    after_each_band(service, monkeypatch, hold)
+    after_each_band(engine, monkeypatch, hold)
     async with caller.stream("POST", "/v1/upscale", content=encoded(TALL)) as answer:
         pieces = answer.aiter_raw()
         file = await anext(pieces)
@@ -107,7 +109,11 @@ async def test_rows_leave_while_the_network_is_still_at_work(
 
 
 async def test_an_error_in_mid_stream_breaks_the_connection_and_the_next_request_works(
-    live: Live, caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+    live: Live,
+    caller: httpx.AsyncClient,
+    service: UpscaleService,
+    engine: DeviceEngine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     began = threading.Event()
 
@@ -118,7 +124,7 @@ async def test_an_error_in_mid_stream_breaks_the_connection_and_the_next_request
 
     upload = encoded(TALL)
     with monkeypatch.context() as patch:
-        after_each_band(service, patch, fail)
+        after_each_band(engine, patch, fail)
         connection = await live.connect()
         await connection.send(f"POST /v1/upscale HTTP/1.1\nHost: x\nContent-Length: {len(upload)}\n\n", upload)
         answer = await connection.reader.readuntil(b"\r\n\r\n")
@@ -137,6 +143,7 @@ async def test_a_deadline_that_passes_in_mid_stream_breaks_the_connection_and_is
     live: Live,
     caller: httpx.AsyncClient,
     service: UpscaleService,
+    engine: DeviceEngine,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -147,7 +154,7 @@ async def test_a_deadline_that_passes_in_mid_stream_breaks_the_connection_and_is
             assert gate.wait(20)
 
     upload = encoded(TALL)
-    after_each_band(service, monkeypatch, hold)
+    after_each_band(engine, monkeypatch, hold)
     connection = await live.connect()
     head = f"POST /v1/upscale HTTP/1.0\nHost: x\nPrefer: wait=3\nContent-Length: {len(upload)}\n\n"
     await connection.send(head, upload)
@@ -163,7 +170,7 @@ async def test_a_deadline_that_passes_in_mid_stream_breaks_the_connection_and_is
 
 
 async def test_a_caller_that_leaves_in_mid_stream_withdraws_the_rest(
-    caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+    caller: httpx.AsyncClient, service: UpscaleService, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
 
@@ -171,7 +178,7 @@ async def test_a_caller_that_leaves_in_mid_stream_withdraws_the_rest(
         if service.scheduler.counters().done_px > 60 * 400:
             assert gate.wait(10)
 
-    after_each_band(service, monkeypatch, hold)
+    after_each_band(engine, monkeypatch, hold)
     async with caller.stream("POST", "/v1/upscale", content=encoded(TALL)) as answer:
         await anext(answer.aiter_raw())
     await until(lambda: service.scheduler.counters().outcomes[Outcome.WITHDRAWN] == 1)
@@ -179,40 +186,53 @@ async def test_a_caller_that_leaves_in_mid_stream_withdraws_the_rest(
     assert service.scheduler.counters().queued_px == 0
 
 
-def repeated(work: Job, band_px: int) -> Generator[Pixels]:
+def repeated(job: UpscaleInput, band_px: int) -> Generator[Pixels]:
     """A stream of a network that takes no time."""
-    planes, height, width, _ = work.planes.shape
+    planes, height, width, _ = job.planes.shape
     rows = max(1, band_px // (planes * width))
     for top in range(0, height, rows):
-        yield work.planes[:, top : top + rows].repeat(4, axis=1).repeat(4, axis=2)
+        yield job.planes[:, top : top + rows].repeat(4, axis=1).repeat(4, axis=2)
 
 
 async def test_a_reader_that_pauses_holds_up_nobody_else_and_gets_its_picture_in_the_end(
-    caller: httpx.AsyncClient, live: Live, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+    caller: httpx.AsyncClient,
+    live: Live,
+    service: UpscaleService,
+    engine: DeviceEngine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(service.scheduler._engine, "stream", repeated)
+    tickets: list[Ticket[Pixels]] = []
+    submit = service.scheduler.submit
+
+    def noted(job: Job[UpscaleInput], reservation: Reservation | None = None) -> Ticket[Pixels]:
+        tickets.append(submit(job, reservation))
+        return tickets[-1]
+
+    monkeypatch.setattr(service.scheduler, "submit", noted)
+    monkeypatch.setattr(engine, "stream", repeated)
     upload = encoded(noise(60, 6000))
     connection = await live.connect()
     await connection.send(
         f"POST /v1/upscale HTTP/1.1\nHost: x\nConnection: close\nContent-Length: {len(upload)}\n\n", upload
     )
     await connection.reader.readuntil(b"\r\n\r\n")
-    (request,) = service.scheduler._queue._requests
-    await until(lambda: request.ticket.unread >= 3 and not request.in_flight, within_s=60)
+    (ticket,) = tickets
+    await until(lambda: ticket.unread >= 3 and not service.scheduler.counters().running_px, within_s=60)
     assert decoded(await caller.post("/v1/upscale", content=encoded(noise(5, 5)))).size == (20, 20)
-    assert request.ticket.progress < 1
+    assert ticket.done_px < ticket.cost_px
     assert (await connection.reader.read()).endswith(b"\r\n0\r\n\r\n")
 
 
 @pytest.mark.parametrize("height", [10_000, pytest.param(40_000, marks=pytest.mark.slow)])
 async def test_the_memory_of_a_tall_answer_does_not_grow_with_its_height(
-    height: int, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+    height: int, service: UpscaleService, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.scheduler._engine, "stream", repeated)
+    monkeypatch.setattr(engine, "stream", repeated)
     service.scheduler.start()
     pixels = numpy.arange(64 * height * 3, dtype=numpy.uint8).reshape(height, 64, 3)
     upload = encoded(Image.fromarray(pixels))
-    async with service.library.lease(None) as network, service.upscale(upload, network) as answer:
+    header = await service.read_header(upload)
+    async with service.library.lease(None) as network, service.upscale(upload, header, network) as answer:
         tracemalloc.start()
         try:
             size_bytes = sum([len(piece) async for piece in answer.pieces])

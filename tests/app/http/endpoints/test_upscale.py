@@ -8,6 +8,7 @@ import numpy
 import pytest
 from PIL import Image
 
+from app.networks import DeviceEngine
 from app.service import UpscaleService
 from tests.app.conftest import decoded, encoded, noise, problem
 from tests.app.pictures.files import FILES
@@ -155,13 +156,13 @@ async def test_a_corrupt_picture_is_unprocessable(client: httpx.AsyncClient) -> 
 
 
 async def test_a_failure_of_the_network_is_answered_with_a_fixed_text_and_the_next_request_works(
-    client: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(inputs: object) -> object:
         raise RuntimeError("secret /path/to/weights")
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.scheduler._engine, "batch", fail)
+        patch.setattr(engine, "batch", fail)
         detail = problem(await client.post("/v1/upscale", content=encoded(noise(5, 5))), 500, "internal")
         assert "secret" not in detail
     assert (await upscale(client, noise(5, 5))).size == (20, 20)

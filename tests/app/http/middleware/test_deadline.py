@@ -111,7 +111,7 @@ async def test_a_picture_that_waits_for_a_decoder_when_its_deadline_passes_is_ne
     gate.set()
     assert [answer.status_code for answer in await asyncio.gather(*busy)] == [200] * threads
     assert len(decoded) == threads
-    assert service.pictures.used_bytes == service.uploads.held_bytes == service.scheduler.counters().queued_px == 0
+    assert service.pictures.used_bytes == service.uploads.used_bytes == service.scheduler.counters().queued_px == 0
 
 
 @pytest.mark.parametrize("farewell", ["close", "half-close", "reset"])
@@ -137,7 +137,7 @@ async def test_a_caller_that_leaves_takes_its_queued_work_along_however_it_leave
     assert await stays.status() == 200
     assert held.widths_px == [5]
     await until(lambda: live.life.accepted == 0)
-    assert service.pictures.used_bytes == service.uploads.held_bytes == 0
+    assert service.pictures.used_bytes == service.uploads.used_bytes == 0
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
@@ -146,7 +146,7 @@ async def test_a_caller_that_leaves_during_its_upload_leaves_nothing_behind(
 ) -> None:
     caller = await live.connect()
     await caller.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 5000\n\n", bytes(100))
-    await until(lambda: service.uploads.held_bytes == 100)
+    await until(lambda: service.uploads.used_bytes == 100)
     caller.hang_up()
     await until(lambda: live.life.accepted == 0)
-    assert service.uploads.held_bytes == 0
+    assert service.uploads.used_bytes == 0

@@ -7,9 +7,9 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.errors import DeadlinePassed, TooLarge, Unavailable
-from app.http.middleware.context import RequestContext
-from app.http.middleware.deadline import Deadlines
-from app.http.middleware.entrance import Entrance
+from app.http.middleware.context import RequestContextMiddleware
+from app.http.middleware.deadline import DeadlineMiddleware
+from app.http.middleware.entrance import EntranceMiddleware
 from app.http.problems import add_problem_handlers
 from app.lifecycle import Lifecycle
 from app.record import RequestRecord
@@ -31,10 +31,9 @@ def plain_app(life: Lifecycle, records: list[RequestRecord]) -> FastAPI:
         records: get those of all requests that have ended.
     """
     app = FastAPI()
-    app.state.observers = [records.append]
-    app.add_middleware(Deadlines, default_s=60, most_s=60, below="/")
-    app.add_middleware(Entrance, life=life)
-    app.add_middleware(RequestContext, observers=[records.append])
+    app.add_middleware(DeadlineMiddleware, default_s=60, max_s=60, below="/")
+    app.add_middleware(EntranceMiddleware, life=life)
+    app.add_middleware(RequestContextMiddleware, observers=[records.append])
     add_problem_handlers(app)
 
     async def counted() -> AsyncIterator[None]:

@@ -21,7 +21,7 @@ HEAD = f"POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: {len(PICTURE)}\n"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LOOK_S", 0.05)
+    monkeypatch.setattr(connection, "POLL_S", 0.05)
     monkeypatch.setattr(wire, "LINGER_S", 0.3)
 
 
@@ -44,7 +44,7 @@ async def answers_still(live: Live) -> None:
     await caller.send(HEAD + "\n", PICTURE)
     assert await caller.status() == 200
     await until(lambda: live.life.accepted == 0)
-    assert live.life.service.uploads.held_bytes == live.life.service.pictures.used_bytes == 0
+    assert live.life.service.uploads.used_bytes == live.life.service.pictures.used_bytes == 0
 
 
 async def test_headers_that_drip_are_cut(live: Live) -> None:

@@ -44,7 +44,7 @@ def records() -> list[RequestRecord]:
 @pytest.fixture
 async def live(records: list[RequestRecord]) -> AsyncIterator[Live]:
     life = Lifecycle(Settings(), lambda: pytest.fail("nothing is to be loaded"))
-    async with serving(life, plain_app(life, records)) as it:
+    async with serving(life, plain_app(life, records), [records.append]) as it:
         yield it
 
 

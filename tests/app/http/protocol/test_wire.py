@@ -18,9 +18,9 @@ from typing import cast
 import pytest
 from fastapi import Depends, FastAPI, Response
 
-from app import server as process
+from app import server
 from app.access.keys import Right, new_key
-from app.http.auth import Access
+from app.http.auth import Authorizer
 from app.http.protocol import connection, wire
 from app.lifecycle import Lifecycle, Phase
 from app.record import RequestRecord
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LOOK_S", 0.05)
+    monkeypatch.setattr(connection, "POLL_S", 0.05)
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def app(life: Lifecycle, records: list[RequestRecord]) -> FastAPI:
 
 
 @pytest.fixture
-async def live(life: Lifecycle, app: FastAPI) -> AsyncIterator[Live]:
-    async with serving(life, app) as it:
+async def live(life: Lifecycle, app: FastAPI, records: list[RequestRecord]) -> AsyncIterator[Live]:
+    async with serving(life, app, [records.append]) as it:
         yield it
 
 
@@ -107,9 +107,9 @@ async def test_small_writes_leave_at_once_on_every_accepted_connection(live: Liv
 
 
 async def test_connections_are_bounded_also_where_all_come_at_once(
-    life: Lifecycle, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+    life: Lifecycle, app: FastAPI, records: list[RequestRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "ACCEPTS_A_TURN", 2)
+    monkeypatch.setattr(server, "ACCEPTS_PER_TURN", 2)
     most = 0
     made = connection.Connection.connection_made
 
@@ -119,7 +119,7 @@ async def test_connections_are_bounded_also_where_all_come_at_once(
         most = max(most, len(self.connections))
 
     monkeypatch.setattr(connection.Connection, "connection_made", counted)
-    async with serving(life, app) as live:
+    async with serving(life, app, [records.append]) as live:
         callers = [socket.create_connection(("127.0.0.1", live.port)) for _ in range(80)]  # at once
         async with calling(live) as caller:
             assert (await caller.get("/whole?size=1")).status_code == 200
@@ -151,7 +151,7 @@ async def test_while_no_file_can_be_opened_the_log_says_so_once_and_afterwards_a
     with monkeypatch.context() as patch:
         patch.setattr(socket.socket, "accept", exhausted)
         caller = await live.connect()
-        await until(lambda: tries > 5 * process.ACCEPTS_A_TURN)
+        await until(lambda: tries > 5 * server.ACCEPTS_PER_TURN)
     await caller.send("GET /whole?size=1 HTTP/1.1\nHost: a\n\n")
     assert await caller.status() == 200
     (told,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -165,12 +165,12 @@ def test_as_many_connections_are_taken_as_files_may_be_open(
     limits = {"soft": 64, "hard": 64}
     monkeypatch.setattr("resource.getrlimit", lambda kind: (limits["soft"], limits["hard"]))
     monkeypatch.setattr("resource.setrlimit", lambda kind, both: limits.update(soft=both[0]))
-    assert process.allow_files(1000) == 32
+    assert server.allow_files(1000) == 32
     assert "ulimit -n" in caplog.text
     caplog.clear()
     limits["hard"] = 2000
-    assert process.allow_files(1000) == 1000
-    assert limits["soft"] == 1000 + process.SPARE_FILES
+    assert server.allow_files(1000) == 1000
+    assert limits["soft"] == 1000 + server.SPARE_FILES
     assert not caplog.records
 
 
@@ -290,13 +290,13 @@ async def test_a_caller_that_leaves_while_its_answer_is_sent_has_left(
 def counted_looks(live: Live, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Collect what the server sees when it looks for answers that are still to be delivered."""
     looks: list[bool] = []
-    delivers = live.server._delivers
+    delivers = live.server._is_delivering
 
     def seen() -> bool:
         looks.append(delivers())
         return looks[-1]
 
-    monkeypatch.setattr(live.server, "_delivers", seen)
+    monkeypatch.setattr(live.server, "_is_delivering", seen)
     return looks
 
 
@@ -321,9 +321,9 @@ async def test_a_signal_ends_the_service_only_when_all_answers_have_been_deliver
 async def test_answers_that_are_not_taken_within_the_drain_deadline_are_cut_off(
     app: FastAPI, life: Lifecycle, records: list[RequestRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "LAST_BYTES_S", 0)
+    monkeypatch.setattr(server, "FLUSH_S", 0)
     life.settings = life.settings.model_copy(update={"drain_s": 0, "send_idle_s": 60})
-    async with serving(life, app) as live, sleeping(live) as sleeper:
+    async with serving(life, app, [records.append]) as live, sleeping(live) as sleeper:
         await sleeper.send("GET /whole HTTP/1.1\nHost: a\n\n")
         await answer_waits(live)
         live.signal()
@@ -348,12 +348,12 @@ async def test_a_slow_but_steady_reader_is_not_cut(live: Live, sleeper: Caller) 
 
 @pytest.mark.parametrize("idle_s", [0.5, 60.0], ids=["takes nothing", "takes too little"])
 def test_a_reader_that_takes_nothing_or_too_little_is_cut(monkeypatch: pytest.MonkeyPatch, idle_s: float) -> None:
-    sending = connection.Sending(0)
+    sending = connection.SendProgress(0)
     began_s = sending._began_s
     monkeypatch.setattr("app.http.protocol.connection.time.monotonic", lambda: began_s + idle_s * 3)
-    sending.look(1)  # just now, and hardly anything
+    sending.update(1)  # just now, and hardly anything
     assert sending.is_stuck(idle_s)
-    sending.look(int(idle_s * 2 * connection.LEAST_SEND_BYTES_PER_S) + 1000)
+    sending.update(int(idle_s * 2 * connection.MIN_SEND_BYTES_PER_S) + 1000)
     assert not sending.is_stuck(idle_s)
     monkeypatch.setattr("app.http.protocol.connection.time.monotonic", lambda: began_s + idle_s * 5)
     assert sending.is_stuck(idle_s)
@@ -398,9 +398,9 @@ async def test_a_key_counts_its_request_until_the_answer_has_been_taken(
 ) -> None:
     token, line = new_key("shop", ["concurrent=1"])
     (tmp_path / "keys").write_text(line + "\n")
-    access = Access(life.settings.model_copy(update={"keys": tmp_path / "keys"}))
+    access = Authorizer(life.settings.model_copy(update={"keys": tmp_path / "keys"}))
 
-    @app.get("/mine", dependencies=[Depends(access.demand(Right.UPSCALE))])
+    @app.get("/mine", dependencies=[Depends(access.require(Right.UPSCALE))])
     async def mine(size: int = len(WHOLE)) -> Response:
         return Response(WHOLE[:size])
 
