@@ -1,1 +1,1 @@
-"""The work of all requests, shared out to one device."""
+"""Shares one device among the jobs of all requests."""

@@ -1,34 +1,34 @@
-"""How long a piece of work takes: time = a · LR px + b, learned from every piece that ran."""
+"""Cost model: the time of a piece is a · LR px + b, learned from every piece that ran."""
 
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
 DECAY = 0.9
-"""What a measurement weighs less with each later one: about ten count, so a device that slows down is noticed soon."""
+"""Exponential decay: roughly the last ten samples matter, so a device that slows down is noticed soon."""
 
 MAX_SURPRISE = 4.0
-"""A measurement is taken for at most this many times what was predicted, and at least for that part of it."""
+"""A sample is clipped to at most this many times its prediction, and at least that fraction of it."""
 
 MAX_GROWTH = 4
-"""A piece may be this many times larger than any that was measured: the line is not trusted further out."""
+"""Maximum size of a piece, as a multiple of the largest measured one: the line is not trusted further out."""
 
 DAMPING = 0.02
-"""Keeps b at 0 where all pieces were of about one size, which cannot tell a from b."""
+"""Regularisation: keeps b near 0 when all samples have similar size (a and b are then not identifiable)."""
 
 MIN_SAMPLES = 3
-"""Measurements that a bucket needs before it is judged by its own."""
+"""Samples of a bucket before its own line is used."""
 
 MAX_LINES = 1000
-"""Lines that are kept; the one that was not measured for the longest time goes first."""
+"""Maximum number of lines kept; the one updated least recently is dropped first."""
 
 CostKey = tuple[Hashable, ...]
-"""What a line is learned by, the general before the particular: (kind, bucket)."""
+"""Key of a line, from the general to the specific: (kind, bucket)."""
 
 
 @dataclass(kw_only=True)
 class Line:
-    """A least-squares fit of seconds = a · px + b over the latest pieces, by their relative errors."""
+    """A least-squares fit of seconds = a · px + b to the latest pieces, weighted by their relative errors."""
 
     seconds_per_px: float = 0.0
     fixed_s: float = 0.0
@@ -41,14 +41,14 @@ class Line:
     _wxy: float = 0.0
 
     def seconds(self, px: int) -> float:
-        """Predicted duration of a piece."""
+        """Return the predicted duration of a piece."""
         return self.seconds_per_px * px + self.fixed_s
 
     def add(self, px: int, seconds: float) -> None:
         """Learn from a piece.
 
-        Now and then a piece takes many times as long: the first of its shape, or one that something else on the machine
-        held up. So one measurement surprises only so much; if the next ones say the same, the line follows.
+        Now and then a piece takes many times as long: the first of its shape, or one that was interrupted by something
+        else on the machine. So each sample is clipped; if the next ones agree with it, the line follows.
         """
         seconds = max(seconds, 1e-6)
         expected_s = self.seconds(px) or seconds
@@ -71,14 +71,14 @@ class Line:
             self.seconds_per_px, self.fixed_s = 0.0, self._wy / self._w
 
     def px_within(self, seconds: float) -> int:
-        """Most LR px of a piece that takes so long; where b alone takes half of it or more, of one that takes 2 b."""
+        """Return the largest piece that takes this long; if b alone takes half of it or more, one that takes 2 b."""
         max_px = MAX_GROWTH * self.largest_px
         for_px_s = max(seconds, 2 * self.fixed_s) - self.fixed_s
         return int(min(max_px, for_px_s / self.seconds_per_px)) if self.seconds_per_px else max_px
 
 
 class CostModel:
-    """One line per bucket, and one per kind for the buckets that have not been measured often enough."""
+    """One line per bucket, and one per kind for buckets with too few samples."""
 
     def __init__(self) -> None:
         self._lines: dict[CostKey, Line] = {}
@@ -88,22 +88,22 @@ class CostModel:
         for depth in range(1, len(key) + 1):
             line = self._lines.pop(key[:depth], None) or Line()
             line.add(px, seconds)
-            self._lines[key[:depth]] = line  # at the end, as the latest
+            self._lines[key[:depth]] = line  # at the end: updated most recently
         while len(self._lines) > MAX_LINES:
             del self._lines[next(iter(self._lines))]
 
     def seconds(self, key: CostKey, px: int) -> float | None:
-        """Predicted duration of a piece; None while nothing is known of its kind."""
+        """Return the predicted duration of a piece; None while nothing is known of its kind."""
         line = self._line(key)
         return None if line is None else line.seconds(px)
 
     def px_within(self, key: CostKey, seconds: float) -> int | None:
-        """Most LR px of a piece that takes so long, see `Line.px_within`; None while nothing is known of its kind."""
+        """Return the largest piece that takes this long, see `Line.px_within`; None while its kind is unknown."""
         line = self._line(key)
         return None if line is None else line.px_within(seconds)
 
     def drain_s(self, key: CostKey, px: int, piece_s: float) -> float | None:
-        """Predicted time for so many LR px in pieces of `piece_s`; None while nothing is known of their kind."""
+        """Return the predicted time for `px` in pieces of `piece_s`; None while nothing is known of their kind."""
         line = self._line(key)
         if line is None:
             return None

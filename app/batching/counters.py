@@ -1,4 +1,4 @@
-"""What operators may want to know of the scheduler, as plain numbers."""
+"""Counters of the scheduler for metrics, as plain numbers."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,41 +10,41 @@ from app.batching.ticket import Outcome
 
 @dataclass(kw_only=True)
 class Counters:
-    """Totals since the start, and how things stand at the moment."""
+    """Totals since the start, and current values."""
 
     pieces: int = 0
-    """Pieces that ran: batches and bands, those that failed included."""
+    """Pieces that ran: batches and bands, including failed ones."""
     batches: int = 0
     batched_jobs: int = 0
     batched_px: int = 0
-    """LR px of the works in all batches, padding included."""
+    """LR px of the jobs in all batches, including padding."""
     padding_px: int = 0
-    """How many of these were padding."""
+    """LR px of padding in these."""
     batch_bits: Counter[int] = field(default_factory=Counter)
-    """Batches by the binary digits of their LR px: those with `n` have at least 2 ** (n - 1) and less than 2 ** n."""
+    """Batches by the bit length of their LR px: n counts those from 2 ** (n - 1) to 2 ** n - 1."""
     done_px: int = 0
-    """LR px that went through the device and were wanted."""
+    """LR px that were processed for jobs that still wanted them."""
     device_s: float = 0.0
-    """Seconds that the engine worked."""
+    """Seconds that the engine was busy."""
     refused: int = 0
-    """Works that were not admitted since the queue was full."""
+    """Jobs refused because the queue was full."""
     outcomes: Counter[Outcome] = field(default_factory=Counter)
-    """Works that were admitted and have ended, by how."""
+    """Ended jobs, by outcome."""
 
     queued: int = 0
-    """Works that wait or run."""
+    """Jobs that wait or run."""
     queued_px: int = 0
-    """LR px of these that are still to be done."""
+    """Their LR px that are not done yet."""
     running_px: int = 0
-    """LR px of the pieces that the device has been given."""
+    """LR px of the pieces submitted to the device."""
     open_streams: int = 0
     stream_bytes: int = 0
-    """Memory on the device that these hold."""
+    """Memory on the device that the open streams hold."""
     backlog_s: float | None = None
-    """Predicted seconds until all that waits or runs is done; None before anything was learned."""
+    """Predicted seconds until everything that waits or runs is done; None before anything was learned."""
 
     def count(self, result: PieceResult[Any, Any]) -> None:
-        """A piece came back."""
+        """Count a finished piece."""
         if not result.ran:
             return
         self.pieces += 1

@@ -1,4 +1,4 @@
-"""Whose turn it is: fair shares of the device for all requests, in virtual time."""
+"""Fair queueing: equal shares of the device for all requests, by virtual time."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 NEAR_PX = 128 * 128
-"""Turns in one interval of this much virtual time are near: there newcomers go first, by their deadlines."""
+"""Width of the intervals of virtual time within which new members go first, by their deadlines."""
 
 Member = TypeVar("Member", bound=Hashable)
 SortKey = tuple[float, bool, float, float, int]
@@ -16,25 +16,31 @@ SortKey = tuple[float, bool, float, float, int]
 
 @dataclass(kw_only=True)
 class _Position:
-    """A member's place in virtual time, and in a lane while it waits there."""
+    """A member's position in virtual time, and in a lane while it waits."""
 
     turn_px: float
     due_s: float
     served: bool = False
     lane: Hashable = None
     key: SortKey | None = None
-    """None while it is in no lane."""
+    """None while it waits in no lane."""
 
 
 class FairQueue(Generic[Member]):
-    """Members wait in lanes; the first of a lane, and of all lanes, is the one that has had the least.
+    """Members wait in lanes; the next one is the member with the smallest turn, which has received least.
 
-    Virtual time counts LR px per waiting member. A member that is served moves back by the LR px that it was given,
-    virtual time moves on by these divided by the number of those that wait, and newcomers start at virtual time. So
-    all get the same share, whatever they bring, and nobody is passed over for long by those who come later. Virtual
-    time never lies behind the member that is served: what one gets while nobody else waits is not held against it. And
-    while nobody new waits, it is not ahead of the mean of those who do: they have made up for the newcomers that came
-    and went, and the next one shall not pay for those.
+    Virtual time V counts LR px per waiting member. A new member's turn is V. When members are served px LR px together:
+
+        V <- min(V, mean turn of those waiting)      only while no new member waits
+        V <- max(V, turn of the first) + px / number of those waiting
+        turn of each <- turn + its own px
+
+    For example, A and B wait with turn 0, and pieces have 100 px. A runs: V becomes 50 and A's turn 100. C joins with
+    turn 50, so the order is B (0), C (50), A (100), whatever the sizes of their pictures.
+
+    With the max, a member is not charged later for what it received while nobody else waited. With the min, V does not
+    run ahead of members that have been delayed by short-lived new ones; otherwise the next new member would start too
+    far back and pay for those.
     """
 
     def __init__(self) -> None:
@@ -46,16 +52,17 @@ class FairQueue(Generic[Member]):
         self._serial = itertools.count()
 
     def join(self, member: Member, lane: Hashable, due_s: float | None = None) -> None:
-        """A newcomer waits in a lane; of newcomers whose turns are near, the earliest `due_s` goes first."""
+        """Add a new member to a lane; among new members with near turns, the earliest `due_s` goes first."""
         due_s = math.inf if due_s is None else due_s
         self._positions[member] = _Position(turn_px=self._virtual_px, due_s=due_s)
         self.wait(member, lane)
 
     def wait(self, member: Member, lane: Hashable) -> None:
-        """A member that was served waits again; nothing happens to one that waits already."""
+        """Put a member that was served back into a lane; nothing happens if it already waits."""
         position = self._positions[member]
         if position.key is None:
-            # Streams come after newcomers: a small picture that has just come is answered before the next small band.
+            # New members first: a small picture that has just arrived is answered before the next small band of a
+            # stream.
             near = position.turn_px // NEAR_PX
             position.key = (
                 near,
@@ -70,26 +77,26 @@ class FairQueue(Generic[Member]):
             self._new += not position.served
 
     def catch_up(self, member: Member) -> None:
-        """Forgo the turns that passed while a member that is in no lane did not want them."""
+        """Skip the turns that a member missed while it waited in no lane."""
         position = self._positions[member]
         position.turn_px = max(position.turn_px, self._virtual_px)
 
     def leave(self, member: Member) -> None:
-        """Forget a member, wherever it is."""
+        """Remove a member, wherever it is."""
         self._step_out(member)
         del self._positions[member]
 
     def first(self, *, skip: Hashable = None) -> Member | None:
-        """Whose turn it is, of all lanes but one."""
+        """Return the member that is next in all lanes but one; None if nobody waits."""
         heads = [line[0] for lane, line in self._lanes.items() if lane != skip]
         return min(heads)[1] if heads else None
 
     def line(self, lane: Hashable) -> Iterator[Member]:
-        """Those that wait in a lane, first to last."""
+        """Iterate over the members of a lane, first to last."""
         return (member for _, member in self._lanes.get(lane, ()))
 
     def serve(self, members: Sequence[Member], px: Sequence[int]) -> None:
-        """Take members out of their lane and charge each what it is given; the first is the one whose turn it is."""
+        """Take members out of their lane and charge each for its px; the first one is the one whose turn it is."""
         if not self._new:
             self._virtual_px = min(self._virtual_px, self._mean_turn_px())
         self._virtual_px = max(self._virtual_px, self._positions[members[0]].turn_px) + sum(px) / self._waiting

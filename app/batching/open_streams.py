@@ -1,4 +1,4 @@
-"""The streams that are open. Each holds memory on the device, of which there is only so much, whoever reads them."""
+"""Open streams and the device memory that they hold."""
 
 from typing import Generic, TypeVar
 
@@ -6,15 +6,15 @@ Member = TypeVar("Member")
 
 
 class OpenStreams(Generic[Member]):
-    """The memory of each open stream, and how long each one's reader has held it up.
+    """Counts the memory of open streams, and the time that each has been stalled by its reader.
 
-    A stream whose reader is slow is held: it waits, with its memory and its few unread parts. Nobody loses by that
-    until another stream wants to open and finds no room. Then the one whose reader has held it up for longer than its
-    patience, in all, has to go: so no reader keeps others from the device for good by reading slowly or never.
+    A stream whose reader is slow is stalled: it waits, with its memory and a few unread parts. That harms nobody until
+    another stream has no room to open. Then the stream is ended that has been stalled longest, if it was stalled for
+    longer than `patience_s` in total. So no reader can occupy the device for good by reading slowly or not at all.
 
     Args:
-        most_bytes: memory for all open streams together; a single one may hold more.
-        patience_s: how long a reader may hold up its stream, in all, where others wait for room.
+        max_bytes: memory for all open streams together; a single one may hold more.
+        patience_s: total time that a reader may stall its stream while others wait for room.
     """
 
     def __init__(self, max_bytes: int, *, patience_s: float) -> None:
@@ -33,26 +33,26 @@ class OpenStreams(Generic[Member]):
         return sum(self._bytes.values())
 
     def fits(self, stream_bytes: int) -> bool:
-        """Whether a stream that holds so much may open."""
+        """Return True where a stream that holds this much may open."""
         return not self._bytes or self.stream_bytes + stream_bytes <= self._max_bytes
 
     def take(self, stream: Member, stream_bytes: int) -> None:
-        """A stream opens."""
+        """Open a stream."""
         self._bytes[stream] = stream_bytes
         self._held_s[stream] = 0.0
 
     def give_back(self, stream: Member) -> None:
-        """A stream has ended; nothing happens if it was not open."""
+        """Close a stream; nothing happens if it was not open."""
         self._bytes.pop(stream, None)
         self._held_s.pop(stream, None)
         self._held_since_s.pop(stream, None)
 
     def stall(self, stream: Member, now_s: float) -> None:
-        """Its reader has more parts than it takes."""
+        """Note that its reader is behind."""
         self._held_since_s.setdefault(stream, now_s)
 
     def resume(self, stream: Member, now_s: float) -> bool:
-        """Its reader has taken some; whether it was held."""
+        """Note that its reader has caught up; returns True where the stream was stalled."""
         since_s = self._held_since_s.pop(stream, None)
         if since_s is None:
             return False
@@ -60,6 +60,6 @@ class OpenStreams(Generic[Member]):
         return True
 
     def longest_stalled(self, now_s: float) -> tuple[Member, float] | None:
-        """Of the streams that are held, the one that was held longest, and the seconds of patience left with it."""
+        """Return the stream that has been stalled longest in total, and the seconds of patience left for it."""
         left_s = {s: self._patience_s - self._held_s[s] - (now_s - since) for s, since in self._held_since_s.items()}
         return min(left_s.items(), key=lambda item: item[1], default=None)

@@ -1,4 +1,7 @@
-"""One visit to the device: a batch of whole works, or one band of a stream. `run` and `close` belong to its thread."""
+"""A piece of work for the device: a batch of whole jobs, or one band of a stream.
+
+`Piece.run` and `Bands` belong to the device's thread, everything else to the event loop.
+"""
 
 import asyncio
 import logging
@@ -13,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Bands(Generic[Input, Output]):
-    """A stream of the engine from its first band to its end; only the device's thread calls it."""
+    """An open stream of the engine."""
 
     def __init__(self, engine: Engine[Input, Output], job: Job[Input], band_px: int) -> None:
         self._engine = engine
@@ -22,7 +25,7 @@ class Bands(Generic[Input, Output]):
         self._stream: Generator[Output | None, None, Output | None] | None = None
 
     def advance(self) -> tuple[Output | None, bool]:
-        """Run a band: the part that got ready, if any, and whether it was the last; after the end, nothing and True."""
+        """Run a band; returns the part that is ready, if any, and True after the last band."""
         if self._stream is None:
             self._stream = self._engine.stream(self._work.input, self.band_px)
         try:
@@ -31,17 +34,17 @@ class Bands(Generic[Input, Output]):
             return end.value, True
 
     def close(self) -> None:
-        """Free what the stream holds on the device."""
+        """Free the stream's memory on the device."""
         if self._stream is not None:
             try:
                 self._stream.close()
             except Exception:
-                log.exception("a stream could not be closed")  # its caller has been answered already
+                log.exception("a stream could not be closed")  # its caller has already been answered
 
 
 @dataclass(kw_only=True, eq=False)
 class QueuedJob(Generic[Input, Output]):
-    """A work that waits or runs. It belongs to the event loop; of `bands`, only the device's thread calls anything."""
+    """A job that waits or runs. Belongs to the event loop, except for the methods of `bands`."""
 
     job: Job[Input]
     ticket: Ticket[Output] = field(init=False)
@@ -50,37 +53,37 @@ class QueuedJob(Generic[Input, Output]):
     bands: Bands[Input, Output] | None = None
     """Set when a stream opens."""
     in_flight: int = 0
-    """Its bands that the device has been given and the scheduler has not seen come back."""
+    """Pieces submitted to the device and not finished yet."""
     began_s: float | None = None
-    """When the device first took it."""
+    """Start of its first piece."""
     device_s: float = 0.0
     """Seconds that its bands have taken so far."""
     bands_run: int = 0
     alone: bool = False
-    """It was in a batch that failed, and runs once more without the others."""
+    """Run it without others: its batch failed, and it is retried."""
     measured: bool = False
-    """Whether one of its bands has taught the cost model."""
+    """True once one of its bands has taught the cost model."""
 
     @property
     def remaining_px(self) -> int:
-        """LR px that are still to be done."""
+        """LR px that are not done yet."""
         return self.job.cost_px - self.ticket.done_px
 
     @property
     def next_band_px(self) -> int:
-        """LR px of its next band; 0 where a stream has taken all rows in and only gives the last parts."""
+        """LR px of its next band; 0 where the input is used up and only the last parts of the output follow."""
         assert self.bands is not None
         return min(self.bands.band_px, self.remaining_px)
 
     def is_wanted(self, now_s: float) -> bool:
-        """Whether anybody still waits for it."""
+        """Return True while the output is still wanted: not settled, and before the deadline."""
         in_time = self.job.deadline_s is None or now_s < self.job.deadline_s
         return in_time and self.ticket.outcome is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Generic[Input, Output]):
-    """How far a piece has brought one request."""
+    """The progress of one job in a piece."""
 
     queued: QueuedJob[Input, Output]
     part: Output | None
@@ -89,31 +92,31 @@ class Step(Generic[Input, Output]):
 
 @dataclass(frozen=True, kw_only=True)
 class PieceResult(Generic[Input, Output]):
-    """What a piece came back with."""
+    """The result of a piece."""
 
     ran: Sequence[QueuedJob[Input, Output]]
-    """Those that ran; the others were dropped, since nobody wanted them any more."""
+    """Jobs that ran; the others were skipped because they were no longer wanted."""
     steps: Sequence[Step[Input, Output]]
-    """One for each that is present, or none after an error."""
+    """One for each job that ran; empty after an error."""
     error: Exception | None
     began_s: float
     ended_s: float
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Duration of the piece."""
         return self.ended_s - self.began_s
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece(Generic[Input, Output]):
-    """Works of one kind and bucket, or one stream, on their way to the device."""
+    """Jobs of one kind and bucket, or one stream, for the device."""
 
     jobs: Sequence[QueuedJob[Input, Output]]
     px: int
 
     def run(self, engine: Engine[Input, Output], clock: Callable[[], float]) -> PieceResult[Input, Output]:
-        """Do the work of all that is still wanted. An Exception of the engine comes back as a value."""
+        """Run all jobs that are still wanted; an exception of the engine is returned in the result."""
         began_s = clock()
         ran = [queued for queued in self.jobs if queued.is_wanted(began_s)]
         steps: Sequence[Step[Input, Output]] = []

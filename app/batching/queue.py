@@ -1,4 +1,4 @@
-"""All works that wait or run: admits them, chooses what runs next, and ends each of them once."""
+"""All jobs that wait or run: admits them, chooses the next piece, and settles each job once."""
 
 import asyncio
 import enum
@@ -16,25 +16,25 @@ from app.batching.ticket import Outcome, Ticket, Withdrawn
 from app.errors import DeadlinePassed
 
 FIRST_PIECE_PX = 64 * 64
-"""Size of pieces while nothing is known of how long they take."""
+"""Size of pieces while their speed is unknown."""
 
 MAX_UNREAD = 3
-"""Parts that a stream runs ahead of its reader."""
+"""Maximum parts that a stream runs ahead of its reader."""
 
 
 class StreamLane(enum.Enum):
-    """Where streams wait for their turns; the works of one bucket wait in a lane of their own."""
+    """Lanes of streams; the jobs of each bucket have a lane of their own."""
 
     NEW = "new"
     OPEN = "open"
 
 
 class Queue(Generic[Input, Output]):
-    """The requests and their turns.
+    """The jobs and their order.
 
     Args:
-        changed: called when there may be something new to choose from.
-        ended: called with each request when it is settled.
+        changed: called when a piece may have become available.
+        ended: called with each job when it is settled.
     """
 
     def __init__(
@@ -64,19 +64,19 @@ class Queue(Generic[Input, Output]):
         return len(self._jobs)
 
     def reserve(self, job: Job[Any]) -> Reservation:
-        """Keep a place for a work of which only the size is known yet.
+        """Reserve room for a job whose input is not ready yet.
 
         Raises:
-            QueueFull: too much waits already, altogether or for its deadline.
+            QueueFull: too much is queued, in total or for its deadline.
         """
         self._check(job)
         return self._backlog.reserve(job.cost_key, job.cost_px)
 
     def add(self, job: Job[Input], reservation: Reservation | None = None) -> Ticket[Output]:
-        """Accept a work, in the place that was kept for it, if one was.
+        """Accept a job, using a reservation if there is one.
 
         Raises:
-            QueueFull: no place was kept, and too much waits already.
+            QueueFull: there is no reservation, and too much is queued.
         """
         if reservation is None:
             self._check(job)
@@ -102,7 +102,7 @@ class Queue(Generic[Input, Output]):
             self._backlog.check_in_time(job.cost_px, jobs=len(self._jobs), within_s=within_s)
 
     def next_piece(self) -> Piece[Input, Output] | None:
-        """Take the request whose turn it is, joined by those of its bucket that fit; None where none may run now."""
+        """Take the next job, together with those of its bucket that fit; None where nothing may run now."""
         if not self._next_stream_fits():
             self._end_stalled_stream()
         first = self._fair_queue.first(skip=None if self._next_stream_fits() else StreamLane.NEW)
@@ -111,7 +111,7 @@ class Queue(Generic[Input, Output]):
         return self._next_band(first) if first.job.bucket is None else self._next_batch(first)
 
     def enqueue(self, queued: QueuedJob[Input, Output]) -> None:
-        """A stream that has run a band, or was read, waits for its next turn, unless its reader has enough to take."""
+        """Put a stream back in the queue after a band or a read, or stall it while its reader is behind."""
         if queued.ticket.unread + queued.in_flight < MAX_UNREAD:
             if self._open.resume(queued, self._clock()):
                 self._fair_queue.catch_up(queued)
@@ -121,22 +121,22 @@ class Queue(Generic[Input, Output]):
             self._open.stall(queued, self._clock())
 
     def run_alone(self, queued: QueuedJob[Input, Output]) -> None:
-        """A whole work whose batch failed waits for another turn, in a lane of its own."""
+        """Put a job whose batch failed back in the queue, in a lane of its own."""
         queued.alone = True
         self._fair_queue.wait(queued, queued)
 
     def patience_s(self) -> float | None:
-        """Seconds until `next_piece` may end a stream that its reader holds up; None where nobody wants its memory."""
-        held = self._open.longest_stalled(self._clock())
-        return None if held is None or self._next_stream_fits() else max(0.0, held[1])
+        """Return the seconds until `next_piece` may end a stalled stream; None where nothing waits for its memory."""
+        stalled = self._open.longest_stalled(self._clock())
+        return None if stalled is None or self._next_stream_fits() else max(0.0, stalled[1])
 
     def advance(self, queued: QueuedJob[Input, Output], px: int) -> None:
-        """So many LR px of a request went through the device."""
+        """Count LR px of a job as done."""
         queued.ticket.done_px += px
         self._backlog.remove(queued.job.cost_key, px)
 
     def settle(self, queued: QueuedJob[Input, Output], outcome: Outcome, error: Exception | None = None) -> None:
-        """End a request that is not settled yet, wherever it is."""
+        """Settle a job that is not settled yet, wherever it is."""
         queued.ticket.settle(outcome, error)
         if queued.expiry is not None:
             queued.expiry.cancel()
@@ -148,31 +148,36 @@ class Queue(Generic[Input, Output]):
         self._changed()
 
     def expire(self, queued: QueuedJob[Input, Output]) -> None:
-        """End a request whose deadline has passed."""
+        """Settle a job whose deadline has passed."""
         progress = f"{queued.ticket.done_px} of {queued.job.cost_px} px were done"
-        late = DeadlinePassed(f"{progress} when the deadline passed; allow more time, or try again when less waits")
+        late = DeadlinePassed(f"{progress} when the deadline passed; allow more time, or try again later")
         self.settle(queued, Outcome.EXPIRED, late)
 
     def settle_all(self, error: Callable[[], Exception]) -> None:
-        """End all requests as failed."""
+        """Settle all jobs as failed."""
         for queued in list(self._jobs):
             self.settle(queued, Outcome.FAILED, error())
 
     def _withdraw(self, queued: QueuedJob[Input, Output]) -> None:
-        self.settle(queued, Outcome.WITHDRAWN, Withdrawn("the caller of this work withdrew it"))
+        self.settle(queued, Outcome.WITHDRAWN, Withdrawn("the caller cancelled this job"))
 
     def _next_stream_fits(self) -> bool:
-        """Whether the first of the streams that want to open may; the others wait behind it, or it never could."""
+        """Return True where the first new stream may open; the others wait behind it, or it might never open."""
         first = next(self._fair_queue.line(StreamLane.NEW), None)
         return first is None or self._open.fits(first.job.stream_bytes)
 
     def _end_stalled_stream(self) -> None:
-        held = self._open.longest_stalled(self._clock())
-        if held is not None and held[1] <= 0:
+        """End the stream that was stalled longest if its patience is used up, to make room for a waiting one.
+
+        With a patience of 30 s, a stream whose reader paused for 20 s, read on, and paused for 10 s again may be ended;
+        one whose reader keeps up is never ended, however much memory it holds.
+        """
+        stalled = self._open.longest_stalled(self._clock())
+        if stalled is not None and stalled[1] <= 0:
             slow = DeadlinePassed(
                 "the answer was read too slowly while others waited; read it faster, or try again later"
             )
-            self.settle(held[0], Outcome.EXPIRED, slow)
+            self.settle(stalled[0], Outcome.EXPIRED, slow)
 
     def _next_batch(self, first: QueuedJob[Input, Output]) -> Piece[Input, Output]:
         max_px = self._piece_px(first.job)
@@ -201,7 +206,7 @@ class Queue(Generic[Input, Output]):
 
 
 def _rounded(rows: int) -> int:
-    """Down to 1, 2, 3, 4, 6, 8, 12, 16, 24 ...: bands of one width have few shapes, which a device may prepare for."""
+    """Round down to 1, 2, 3, 4, 6, 8, 12, 16, 24 ...: few band shapes, since a device may prepare for each."""
     power: int = 1 << (rows.bit_length() - 1)
     half_more = power + power // 2
     return half_more if half_more <= rows else power

@@ -1,9 +1,8 @@
-"""Shares one device among all requests: after every piece of work it decides anew what runs next.
+"""Shares one device among all requests: after every piece of work it chooses the next one.
 
-A piece is a batch of small works that share a bucket, whoever sent them, or one band of a large work's stream. The
-request that has had the least of the device goes first (see `turns`), and a piece is as large as fits into a target
-duration by what earlier pieces took (see `cost`). All decisions are made on the event loop; the engine runs in one
-thread.
+A piece is a batch of small jobs of one bucket, from any requests, or one band of a large job's stream. The request that
+has received least of the device goes first (see `fair_queue`), and a piece is as large as fits into a target duration,
+predicted from earlier pieces (see `cost`). All decisions are made on the event loop; the engine runs in one thread.
 """
 
 import asyncio
@@ -27,8 +26,11 @@ from app.batching.ticket import Outcome, Ticket
 from app.errors import QueueFull, Unavailable
 
 AHEAD_S = 0.1
-"""While a piece runs that is predicted to be shorter than this, the device is given the next one already: it shall not
-idle while a busy event loop takes its time. Longer pieces can afford that, and newcomers wait for one of them only."""
+"""While a piece runs that is predicted to be shorter than this, the next one is submitted already.
+
+So the device does not idle while the event loop is busy. Longer pieces do not need it, and a new request then waits for
+one piece only.
+"""
 
 Result = TypeVar("Result")
 
@@ -36,18 +38,18 @@ log = logging.getLogger(__name__)
 
 
 class Scheduler(Generic[Input, Output]):
-    """A queue in front of an engine. Everything is called on the event loop.
+    """A queue in front of an engine. Belongs to the event loop.
 
     Args:
-        max_queued_px: most LR px that may wait or run; a single request is always taken.
-        max_held_bytes: memory on the device for all streams that are open; a single one may hold more.
-        piece_s: how long a piece should take, which is how long a newcomer waits for the device at most.
-        reader_s: how long, in all, the reader of a stream may hold it up; after that its memory goes to a stream that
-            waits for some.
-        clock: seconds; what the deadlines of works refer to.
+        max_queued_px: maximum LR px that may wait or run; a single job is always accepted.
+        max_stream_bytes: memory on the device for all open streams; a single one may hold more.
+        piece_s: target duration of a piece, and so the longest wait of a new request for the device.
+        reader_s: total time that a reader may stall its stream before it is ended in favour of one that waits for
+            memory.
+        clock: returns seconds; the deadlines of jobs refer to it.
 
     Attributes:
-        costs: what has been learned; a warm-up may teach it before the first request.
+        costs: the learned cost model; a warm-up may teach it before the first request.
     """
 
     def __init__(
@@ -83,31 +85,31 @@ class Scheduler(Generic[Input, Output]):
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to run work."""
+        """Start to run jobs."""
         self._task = asyncio.create_task(self._run(), name="scheduler")
 
     async def stop(self, drain_s: float) -> None:
-        """Refuse new work and finish what was accepted, for at most `drain_s`; the rest is answered Unavailable."""
+        """Refuse new jobs and finish accepted ones for at most `drain_s`; the rest fails with Unavailable."""
         self._stopping = True
         self._wake.set()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=drain_s)
             self._task.cancel()
             await asyncio.wait({self._task})
-        self._device.shutdown(wait=False)  # streams that were open are closed after the piece that runs
+        self._device.shutdown(wait=False)  # open streams are closed after the current piece
 
     @property
     def alive(self) -> bool:
-        """False before `start`, and once the loop has ended for whatever reason."""
+        """False before `start`, and after the loop has ended for any reason."""
         return self._task is not None and not self._task.done()
 
     @property
     def backlog_s(self) -> float | None:
-        """Predicted seconds until all that waits or runs is done; None while nothing is known of any of it."""
+        """Predicted seconds until everything that waits or runs is done; None while no speed is known."""
         return self._backlog.seconds
 
     def counters(self) -> Counters:
-        """Totals since the start, and how things stand at the moment."""
+        """Return totals since the start, and current values."""
         return replace(
             self._counters,
             batch_bits=self._counters.batch_bits.copy(),
@@ -121,24 +123,24 @@ class Scheduler(Generic[Input, Output]):
         )
 
     def reserve(self, job: Job[Any]) -> Reservation:
-        """Keep a place for a work of which only the size is known yet, so that nothing is prepared in vain.
+        """Reserve room for a job whose input is not ready yet, so that nothing is prepared in vain.
 
         Raises:
-            QueueFull: too much waits already, altogether or for its deadline; `retry_after_s` is the predicted time
-                until there is room.
+            QueueFull: too much is queued, in total or for its deadline; `retry_after_s` is the predicted time until
+                there is room.
             Unavailable: the service is stopping.
         """
         with self._admission():
             return self._queue.reserve(job)
 
     def submit(self, job: Job[Input], reservation: Reservation | None = None) -> Ticket[Output]:
-        """Accept a work; the ticket gives the parts of its output, and leaving the ticket withdraws it.
+        """Accept a job; the ticket yields the parts of its output, and leaving the ticket cancels the job.
 
         Args:
-            place: what `reserve` has kept for it.
+            reservation: made by `reserve` for this job.
 
         Raises:
-            QueueFull: no place was kept, and too much waits already, see `reserve`.
+            QueueFull: there is no reservation, and too much is queued, see `reserve`.
             Unavailable: the service is stopping.
         """
         with self._admission():
@@ -147,7 +149,7 @@ class Scheduler(Generic[Input, Output]):
     @contextmanager
     def _admission(self) -> Iterator[None]:
         if self._stopping or not self.alive:
-            raise self._unavailable("the service takes no more work; send the picture again in a few seconds")
+            raise self._unavailable("the service accepts no more work; send the picture again in a few seconds")
         try:
             yield
         except QueueFull:
@@ -155,7 +157,7 @@ class Scheduler(Generic[Input, Output]):
             raise
 
     async def between_pieces(self, call: Callable[[], Result]) -> Result:
-        """Run a call in the device's thread, after the pieces that it has been given already. It holds up all others.
+        """Run a call in the device's thread, after the pieces submitted so far; it delays all others.
 
         Raises:
             RuntimeError: the service has stopped.
@@ -187,7 +189,7 @@ class Scheduler(Generic[Input, Output]):
         return not more and predicted_s is not None and predicted_s < AHEAD_S
 
     async def _wait_for_change(self) -> None:
-        """Wait until something landed, came, left or was read, or the patience with a slow reader has run out."""
+        """Wait until a piece finished, a job arrived, left or was read, or the patience with a slow reader ran out."""
         self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(None if self._running else self._queue.patience_s()):
@@ -207,12 +209,12 @@ class Scheduler(Generic[Input, Output]):
         try:
             result = future.result()
         except BaseException as error:
-            # Raised here as it is, a SystemExit would end the event loop before anybody was answered.
-            raise RuntimeError("the device's thread has given up") from error
+            # Wrapped, because a SystemExit raised here would end the event loop before anybody is answered.
+            raise RuntimeError("the device's thread has died") from error
         self._counters.count(result)
         self._learn(result)
         for step in result.steps:
-            if step.queued.ticket.outcome is None:  # else its caller has left while the device worked
+            if step.queued.ticket.outcome is None:  # otherwise its caller left while the device was busy
                 self._progress(step, result)
         for queued in piece.jobs:
             queued.in_flight -= 1
@@ -221,7 +223,7 @@ class Scheduler(Generic[Input, Output]):
             if not queued.is_wanted(result.began_s):
                 self._queue.expire(queued)
             elif result.error is not None and len(result.ran) > 1:
-                self._queue.run_alone(queued)  # so that only the work which cannot be done fails
+                self._queue.run_alone(queued)  # so that only the job that cannot be done fails
             elif result.error is not None:
                 self._queue.settle(queued, Outcome.FAILED, result.error)
             else:
@@ -252,8 +254,8 @@ class Scheduler(Generic[Input, Output]):
             self._learn_from_band(queued, result.steps[0], result.seconds)
 
     def _learn_from_band(self, queued: QueuedJob[Input, Output], step: Step[Input, Output], seconds: float) -> None:
-        # The first bands of a deep network only begin to fill it, and the last only empty it: neither tells what a band
-        # takes. Where a picture is too low for any other, the mean of all its bands does.
+        # The first bands of a deep network only fill it, and the last ones only empty it, so neither shows the cost of
+        # a band. For a picture too low to have others, use the mean of all its bands.
         queued.bands_run += 1
         queued.device_s += seconds
         if step.part is not None and queued.next_band_px:

@@ -1,4 +1,4 @@
-"""What a caller holds while its work waits and runs: the parts of the output as they get ready."""
+"""The caller's handle on a submitted job: the parts of its output as they get ready."""
 
 import asyncio
 import enum
@@ -11,7 +11,7 @@ Output = TypeVar("Output")
 
 
 class Outcome(enum.Enum):
-    """How a work ended."""
+    """The end of a job."""
 
     DONE = "done"
     FAILED = "failed"
@@ -20,29 +20,29 @@ class Outcome(enum.Enum):
 
 
 class Withdrawn(Exception):
-    """Parts were asked of a ticket that its caller had closed before."""
+    """A part was requested from a ticket that its caller had closed."""
 
 
 class Ticket(Generic[Output]):
-    """The parts of one work's output, in order: one of a batch, any number of a stream. Belongs to the event loop.
+    """The parts of one job's output, in order: one for a batch, any number for a stream. Belongs to the event loop.
 
-    Leaving it withdraws the work: by the end of `async with`, by `close`, or by cancelling whoever waits for a part.
+    Leaving it cancels the job: at the end of `async with`, by `close`, or by cancelling a task that waits for a part.
 
     Args:
-        on_read: called after a part was taken, while the work is not settled.
-        on_leave: called when the caller leaves before the work is settled; it settles it.
+        on_read: called after a part was taken, while the job is not settled.
+        on_leave: called when the caller leaves before the job is settled; must settle it.
     """
 
     def __init__(self, cost_px: int, *, on_read: Callable[[], None], on_leave: Callable[[], None]) -> None:
         self.cost_px = cost_px
         self.done_px = 0
-        """LR px that have been through the device."""
+        """LR px that have been processed."""
         self.queue_s = 0.0
-        """Seconds from submission until the device first took it."""
+        """Seconds from submission to the start of the first piece."""
         self.infer_s = 0.0
-        """Seconds from then until the last piece so far was ready, the pieces of others in between included."""
+        """Seconds from there to the end of the latest piece, including pieces of other jobs in between."""
         self.outcome: Outcome | None = None
-        """None while the work waits or runs. The reader may still have parts to take after that."""
+        """None while the job waits or runs. There may still be unread parts after that."""
         self._on_read = on_read
         self._on_leave = on_leave
         self._parts: deque[Output] = deque()
@@ -51,7 +51,7 @@ class Ticket(Generic[Output]):
 
     @property
     def unread(self) -> int:
-        """Parts that are ready and not taken yet."""
+        """Number of parts that are ready and not taken yet."""
         return len(self._parts)
 
     def __aiter__(self) -> "Ticket[Output]":
@@ -61,9 +61,9 @@ class Ticket(Generic[Output]):
         """Wait for the next part.
 
         Raises:
-            DeadlinePassed: the work's deadline passed, or its reader held up others for too long.
+            DeadlinePassed: the job's deadline passed, or its reader stalled others for too long.
             Unavailable: the service stopped first.
-            Exception: whatever the engine raised.
+            Exception: raised by the engine.
         """
         try:
             while not self._parts and self.outcome is None:
@@ -90,22 +90,22 @@ class Ticket(Generic[Output]):
         self.close()
 
     def close(self) -> None:
-        """Withdraw the work, unless it is settled already."""
+        """Cancel the job, unless it is settled already."""
         if self.outcome is None:
             self._on_leave()
 
     def deliver(self, part: Output) -> None:
-        """For the scheduler: hand the reader its next part."""
+        """Deliver the next part; called by the scheduler."""
         self._parts.append(part)
         self._changed.set()
 
     def settle(self, outcome: Outcome, error: Exception | None = None) -> None:
-        """For the scheduler: end it, once; with an error, which the reader gets at once instead of further parts."""
+        """Settle the job, once; called by the scheduler. With an error, unread parts are dropped."""
         assert self.outcome is None, f"settled twice: {self.outcome}, then {outcome}"
         self.outcome, self._error = outcome, error
         if error is not None:
             self._parts.clear()
-        # Both lead back to the request and its picture; a cycle would keep these until the collector comes by.
+        # Both refer to the job and its picture; the cycle would keep them until the next garbage collection.
         self._on_read = self._on_leave = _nothing
         self._changed.set()
 
