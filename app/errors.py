@@ -1,38 +1,38 @@
-"""Every error that a caller can get, drawn once.
+"""Every error that a caller can get.
 
     ServiceError
     ├── BadRequest            400  malformed request
     ├── Unauthorized          401  no key, or a wrong one
     ├── Forbidden             403  the key does not allow this
     ├── NoSuchModel           404
-    ├── TooSlow               408  the request came too slowly
-    ├── NotAcceptable         406  Accept names no format that answers may have
+    ├── TooSlow               408  the request arrived too slowly
+    ├── NotAcceptable         406  Accept allows none of our formats
     ├── TooLarge              413  too many bytes or pixels
-    ├── UnsupportedFormat     415  not an image format that we take
+    ├── UnsupportedFormat     415  not a supported image format
     ├── UnsupportedEncoding   415  a compressed or encoded body
-    ├── Unprocessable         422  a corrupt image, or a parameter out of its range
+    ├── Unprocessable         422  a corrupt image, or a parameter out of range
     ├── QueueFull             429  with Retry-After
     ├── KeyLimit              429  with Retry-After
     ├── Unavailable           503  loading, stopping or broken, with Retry-After
     └── DeadlinePassed        504
 
-Their text goes to the caller: it names the value, the limit and the way out, never a path or an internal name.
-Anything else that is raised is answered 500 with a fixed text and goes to the log.
+Their text is sent to the caller: it names the value, the limit and the way out, never a path or an internal name. Any
+other exception is answered with 500 and a fixed text, and logged.
 """
 
 from collections.abc import Mapping
 from typing import ClassVar
 
 RETRY_S = 5
-"""By then a service has loaded, or another instance has taken over."""
+"""Default `Retry-After`: by then the service has loaded, or another instance has taken over."""
 
 
 class ServiceError(Exception):
-    """An answer to the caller other than a picture."""
+    """An answer other than a picture."""
 
     status: ClassVar[int]
     type: ClassVar[str]
-    """Stable last part of the problem type, for programs."""
+    """Last part of the problem type: stable, for programs."""
     title: ClassVar[str]
 
     def __init__(
@@ -48,23 +48,23 @@ class ServiceError(Exception):
         self.retry_after_s = retry_after_s
         self.headers = headers or {}
         self.members = members or {}
-        """What the problem document says beside its four usual members."""
+        """Members of the problem document besides the standard four."""
 
 
 class BadRequest(ServiceError):
-    """The request cannot be read as one."""
+    """The request is malformed."""
 
     status, type, title = 400, "bad-request", "The request is malformed"
 
 
 class Unauthorized(ServiceError):
-    """The request carries no key, or not one that is known.
+    """The request has no key, or an unknown one.
 
     Args:
-        wrong: it carries one.
+        wrong: True where it has one.
     """
 
-    status, type, title = 401, "unauthorized", "A key is needed"
+    status, type, title = 401, "unauthorized", "A valid API key is required"
 
     def __init__(self, detail: str, *, wrong: bool = False) -> None:
         error = ', error="invalid_token"' if wrong else ""
@@ -72,27 +72,27 @@ class Unauthorized(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """The key is known and does not allow what is asked."""
+    """The key does not allow the request."""
 
     status, type, title = 403, "forbidden", "The key does not allow this"
 
 
 class NoSuchModel(ServiceError):
-    """The request names a model that is not loaded."""
+    """There is no model of the requested name."""
 
     status, type, title = 404, "no-such-model", "There is no model of that name"
 
 
 class TooSlow(ServiceError):
-    """The request came too slowly, or stopped coming."""
+    """The request arrived too slowly, or not completely."""
 
-    status, type, title = 408, "too-slow", "The request came too slowly"
+    status, type, title = 408, "too-slow", "The request arrived too slowly"
 
 
 class NotAcceptable(ServiceError):
-    """The caller accepts no format that answers may have."""
+    """The caller accepts none of the formats of answers."""
 
-    status, type, title = 406, "not-acceptable", "No accepted format can be answered"
+    status, type, title = 406, "not-acceptable", "None of the accepted formats is available"
 
 
 class TooLarge(ServiceError):
@@ -102,30 +102,30 @@ class TooLarge(ServiceError):
 
 
 class UnsupportedFormat(ServiceError):
-    """Not an image format that is accepted."""
+    """The upload is not a supported image format."""
 
-    status, type, title = 415, "unsupported-format", "The upload is not an image format that is accepted"
+    status, type, title = 415, "unsupported-format", "The upload is not a supported image format"
 
 
 class UnsupportedEncoding(ServiceError):
     """The body is compressed or encoded, e.g. with gzip."""
 
-    status, type, title = 415, "unsupported-encoding", "The body's encoding is not accepted"
+    status, type, title = 415, "unsupported-encoding", "The body's encoding is not supported"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Accept-Encoding": "identity"})  # RFC 9110, section 12.5.3
 
 
 class Unprocessable(ServiceError):
-    """A corrupt image, or a parameter out of its range."""
+    """A corrupt image, or a parameter out of range."""
 
     status, type, title = 422, "unprocessable", "The image or a parameter cannot be processed"
 
 
 class QueueFull(ServiceError):
-    """More work waits than the settings allow."""
+    """More work is queued than the settings allow."""
 
-    status, type, title = 429, "queue-full", "Too much work is waiting"
+    status, type, title = 429, "queue-full", "The queue is full"
 
 
 class KeyLimit(ServiceError):
@@ -138,10 +138,10 @@ class Unavailable(ServiceError):
     """The service is loading, stopping or broken, or lacks what this request needs.
 
     Args:
-        state: of the service, where that is the reason: `loading`, `draining` or `broken`.
+        state: state of the service, where that is the reason: `loading`, `draining` or `broken`.
     """
 
-    status, type, title = 503, "unavailable", "The service cannot take work now"
+    status, type, title = 503, "unavailable", "The service is not available"
 
     def __init__(self, detail: str, *, retry_after_s: int = RETRY_S, state: str | None = None) -> None:
         super().__init__(detail, retry_after_s=retry_after_s, members={} if state is None else {"state": state})

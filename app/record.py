@@ -1,4 +1,4 @@
-"""What is known of one request, filled by whoever handles it: the source of its log line, metrics and trace."""
+"""The record of one request, filled while it is handled: the source of its log line, metrics and trace."""
 
 import re
 import time
@@ -10,17 +10,17 @@ from typing import Literal
 
 StageName = Literal["read", "decode", "queue", "infer", "encode", "send"]
 STAGES: tuple[StageName, ...] = ("read", "decode", "queue", "infer", "encode", "send")
-"""In the order of a picture's way; in a streamed answer the last three overlap."""
+"""Stages in order; in a streamed answer the last three overlap."""
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*", re.ASCII)
 
 CLIENT_CLOSED_REQUEST = 499
-"""Nobody reads this status; it is what logs call a caller that left."""
+"""Status in logs for a caller that left; it is never sent."""
 
 
 @dataclass(kw_only=True)
 class Stage:
-    """One part of a request's way. It may pause in between: `seconds` is what it took of the time that it spans."""
+    """One stage of a request. It may pause in between, so `seconds` can be less than the span from begin to end."""
 
     began_s: float
     ended_s: float
@@ -29,18 +29,18 @@ class Stage:
 
 @dataclass(kw_only=True)
 class RequestRecord:
-    """One request from its first header to the last byte of its answer. All times are those of `time.monotonic`."""
+    """One request from its first header to the last byte of its answer. Times are those of `time.monotonic`."""
 
     id: str = "-"
     method: str = "-"
     path: str = "-"
-    """As it was asked for, percent-encoded."""
+    """Requested path, percent-encoded."""
     client: str = ""
-    """Address of the other end of the connection: the caller, or the last proxy in front."""
+    """Address of the peer: the caller, or the last proxy."""
     route: str = ""
-    """The path of the endpoint, or nothing where there is none: few values, whatever callers ask for."""
+    """Path of the endpoint, empty if there is none: few values, whatever paths are requested."""
     trace_headers: Mapping[str, str] = field(default_factory=dict)
-    """`traceparent` and `tracestate` as they came (W3C Trace Context)."""
+    """`traceparent` and `tracestate` as received (W3C Trace Context)."""
     began_s: float = field(default_factory=time.monotonic)
     ended_s: float | None = None
 
@@ -49,24 +49,24 @@ class RequestRecord:
     model: str = ""
     """Name of the model, once it is known to exist."""
     width_px: int = 0
-    """Of the upload as the network sees it: upright."""
+    """Width of the upload as the network sees it: upright."""
     height_px: int = 0
     runs: int = 1
-    """How often the picture goes through the network: more than once as an ensemble."""
+    """Passes of the picture through the network: more than one for an ensemble."""
     received_bytes: int = 0
-    """Of the request's body."""
+    """Bytes of the request's body."""
     sent_bytes: int = 0
-    """Of the answer's body."""
+    """Bytes of the answer's body."""
     stages: dict[StageName, Stage] = field(default_factory=dict)
 
     answered: int = 0
-    """Status of the answer; 0 before it begins."""
+    """Status of the answer; 0 before it starts."""
     complete: bool = False
-    """Whether the answer was given to its end."""
+    """True once the answer is complete."""
     left: bool = False
-    """Whether the caller closed the connection before that."""
+    """True where the caller disconnected before that."""
     problem: str = ""
-    """Last part of the problem type, where the answer is a problem."""
+    """Last part of the problem type, where the answer is a problem document."""
 
     @property
     def status(self) -> int:
@@ -75,12 +75,12 @@ class RequestRecord:
 
     @property
     def cost_px(self) -> int:
-        """LR px of the upload, as often as they go through the network."""
+        """LR px of the upload times the passes through the network."""
         return self.width_px * self.height_px * self.runs
 
     @property
     def outcome(self) -> str:
-        """In one word: `done`, `left`, `broken` (the answer began and did not end), or the problem's type."""
+        """`done`, `left`, `broken` (the answer started and did not finish), or the last part of the problem type."""
         if self.status == CLIENT_CLOSED_REQUEST:
             return "left"
         if self.problem:
@@ -89,20 +89,20 @@ class RequestRecord:
 
     @property
     def trace_id(self) -> str:
-        """The caller's trace, or nothing."""
+        """Id of the caller's trace, or empty."""
         found = TRACEPARENT.fullmatch(self.trace_headers.get("traceparent", ""))
         return found[1] if found else ""
 
     @property
     def seconds(self) -> float:
-        """How long it has taken, or took."""
+        """Duration so far, or in total."""
         return (time.monotonic() if self.ended_s is None else self.ended_s) - self.began_s
 
     def add_stage(self, stage: StageName, seconds: float, *, began_s: float | None = None) -> None:
-        """A stage, or a part of it, took so long.
+        """Add time to a stage.
 
         Args:
-            began_s: when; if absent, it has just ended.
+            began_s: start; by default the stage has just ended.
         """
         began_s = time.monotonic() - seconds if began_s is None else began_s
         known = self.stages.setdefault(stage, Stage(began_s=began_s, ended_s=began_s, seconds=0.0))
@@ -112,7 +112,7 @@ class RequestRecord:
 
     @contextmanager
     def stage(self, stage: StageName) -> Iterator[None]:
-        """Measure a stage, or a part of it, however it ends."""
+        """Measure a stage, or a part of it, within the block."""
         began_s = time.monotonic()
         try:
             yield
@@ -127,10 +127,10 @@ _current: ContextVar[RequestRecord | None] = ContextVar("request", default=None)
 
 
 def current_record() -> RequestRecord:
-    """The record of the request that this task works for; outside of requests one that nobody reads."""
+    """Return the record of the request that this task works for; outside a request, a throw-away record."""
     return _current.get() or RequestRecord()
 
 
 def begin_record(record: RequestRecord) -> None:
-    """From here on, this task and those that it starts work for this request."""
+    """Make this task, and tasks that it starts, work for this request."""
     _current.set(record)

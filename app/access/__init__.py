@@ -1,1 +1,1 @@
-"""Who may do what, and how much of it: API keys, their rights and their limits. Knows no HTTP."""
+"""API keys, their rights and their limits. Does not import HTTP."""

@@ -1,7 +1,6 @@
-"""The file of API keys, one a line: `NAME sha256:HASH [role=…] [concurrent=…] [requests_per_minute=…] …`.
+"""The API key file, one key per line: `NAME sha256:HASH [role=…] [concurrent=…] [requests_per_minute=…] …`.
 
-It holds no secrets: of a token there is only its SHA-256, which cannot be guessed back, since a token is 256 random
-bits and not a password.
+It contains no secrets: a token's SHA-256 cannot be reversed, because a token is 256 random bits and not a password.
 """
 
 import enum
@@ -13,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 PREFIX = "esrgan_"
-"""Begins every token, so that scanners and people recognise one that lies where it should not."""
+"""Prefix of every token, so that secret scanners and people recognise a leaked one."""
 
 NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 HASH = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
@@ -21,7 +20,7 @@ COUNT = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 class Right(enum.Enum):
-    """What a request may need."""
+    """A right that an endpoint may require."""
 
     UPSCALE = "upscale pictures"
     METRICS = "read the metrics"
@@ -29,7 +28,7 @@ class Right(enum.Enum):
 
 
 class Role(enum.Enum):
-    """What a key is for."""
+    """The purpose of a key."""
 
     CALLER = "caller"
     MONITOR = "monitor"
@@ -44,14 +43,14 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How much the requests of one key may ask for; None: any amount."""
+class KeyLimits:
+    """Limits on the requests of one key; None for no limit."""
 
     concurrent: int | None = None
-    """Requests at a time."""
+    """Maximum requests at a time."""
     requests_per_minute: int | None = None
     px_per_minute: int | None = None
-    """LR px."""
+    """LR px per minute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +60,20 @@ class Key:
     name: str
     digest: bytes
     role: Role = Role.CALLER
-    limits: Limits = Limits()
+    limits: KeyLimits = KeyLimits()
 
 
 class KeysError(Exception):
-    """The text is not a file of keys; says in which line and why."""
+    """The text is not a valid key file; says which line is wrong and why."""
 
 
 def parse_keys(text: str) -> list[Key]:
-    """Read the lines of a file; empty ones and those that begin with `#` are left out.
+    """Parse the lines of a key file; empty lines and comments (`#`) are skipped.
 
-    Two lines may have one name, for the time in which a new token takes over from an old one.
+    Two lines may have the same name, for the time in which a new token replaces an old one.
 
     Raises:
-        KeysError: a line is not a key, a hash stands there twice, lines of one name differ, or there is no key at all.
+        KeysError: a line is not a key, a hash appears twice, lines of one name differ, or there are no keys.
     """
     keys: list[Key] = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -88,12 +87,12 @@ def parse_keys(text: str) -> list[Key]:
             raise KeysError(f"line {number}: {error}") from error
         keys.append(key)
     if not keys:
-        raise KeysError("there is no key in it; `python -m app key NAME` makes one")
+        raise KeysError("it has no keys; `python -m app key NAME` makes one")
     return keys
 
 
 def find_key(keys: Iterable[Key], token: str) -> Key | None:
-    """The key with this token. Takes equally long whichever it is, and whether there is one."""
+    """Return the key with this token, in a time that does not depend on the token."""
     digest = hashlib.sha256(token.encode()).digest()
     found: Key | None = None
     for key in keys:
@@ -103,13 +102,13 @@ def find_key(keys: Iterable[Key], token: str) -> Key | None:
 
 
 def new_key(name: str, options: Sequence[str] = ()) -> tuple[str, str]:
-    """Make a token and the line for the file.
+    """Make a token and its line for the key file.
 
     Args:
         options: such as `role=operator` or `concurrent=4`.
 
     Raises:
-        KeysError: not a name, or not an option.
+        KeysError: the name or an option is not valid.
     """
     token = PREFIX + secrets.token_urlsafe(32)
     words = [name, f"sha256:{hashlib.sha256(token.encode()).hexdigest()}", *options]
@@ -123,27 +122,27 @@ def new_key(name: str, options: Sequence[str] = ()) -> tuple[str, str]:
 def _parse_line(words: Sequence[str]) -> Key:
     name, hashed, *options = words if len(words) > 1 else (*words, "")
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name[:70]!r} is no name; use up to 64 letters, digits and . _ -")
+        raise ValueError(f"{name[:70]!r} is not a valid name; use up to 64 letters, digits and . _ -")
     found = HASH.fullmatch(hashed)
     if not found:
-        raise ValueError(f"after the name {name} there is no `sha256:` with 64 digits of a hash; lower case")
+        raise ValueError(f"after the name {name}, write `sha256:` and the 64 lower-case digits of the hash")
     role, limits = Role.CALLER, dict[str, int]()
     for option in options:
         left, _, right = option.partition("=")
         if left == "role" and right in {role.value for role in Role}:
             role = Role(right)
-        elif left in Limits.__dataclass_fields__ and COUNT.fullmatch(right):
+        elif left in KeyLimits.__dataclass_fields__ and COUNT.fullmatch(right):
             limits[left] = int(right)
         else:
             roles = "|".join(role.value for role in Role)
-            numbers = ", ".join(f"{limit}=N" for limit in Limits.__dataclass_fields__)
-            raise ValueError(f"{option[:70]!r} is no option; there are role={roles}, {numbers}")
-    return Key(name=name, digest=bytes.fromhex(found[1]), role=role, limits=Limits(**limits))
+            numbers = ", ".join(f"{limit}=N" for limit in KeyLimits.__dataclass_fields__)
+            raise ValueError(f"{option[:70]!r} is not an option; the options are role={roles}, {numbers}")
+    return Key(name=name, digest=bytes.fromhex(found[1]), role=role, limits=KeyLimits(**limits))
 
 
 def _check_with(keys: Iterable[Key], key: Key) -> None:
     for other in keys:
         if hmac.compare_digest(other.digest, key.digest):
-            raise ValueError(f"the hash of {key.name} stands there twice; make a new key")
+            raise ValueError(f"the hash of {key.name} appears twice; make a new key")
         if other.name == key.name and (other.role, other.limits) != (key.role, key.limits):
             raise ValueError(f"another line named {key.name} has other options; lines of one name share them")

@@ -1,55 +1,56 @@
-"""What each key has used of its limits."""
+"""Usage of each key, counted against its limits."""
 
 import math
 import time
 from collections.abc import Callable
 
-from app.access.keys import Key, Limits
+from app.access.keys import Key, KeyLimits
 from app.errors import KeyLimit
 
 MINUTE_S = 60.0
 
 
-class Allowance:
-    """So many units a minute. It may be overdrawn, and then has to fill up before there is another one.
+class TokenBucket:
+    """A token bucket with a capacity of one minute that may be overdrawn.
 
-    What a picture costs is known only after it was let in: so what is asked is whether there is anything left, and what
-    it costs is taken later. A picture that costs more than a minute's worth is possible, and paid for by waiting.
+    The cost of a picture is known only after its request has been accepted. So a request needs one token, and its cost
+    is taken later. A picture may cost more than a minute's tokens; the next request then waits until the debt is
+    refilled.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
-        self._most = float(per_minute)
+        self._capacity = float(per_minute)
         self._clock = clock
-        self._left = self._most
-        self._at_s = clock()
+        self._tokens = self._capacity
+        self._updated_s = clock()
 
     def wait_s(self) -> float:
-        """Seconds until there is a unit left; 0 where there is one."""
+        """Return the seconds until there is a token; 0 where there is one."""
         now_s = self._clock()
-        self._left = min(self._most, self._left + (now_s - self._at_s) * self._most / MINUTE_S)
-        self._at_s = now_s
-        return max(0.0, (1 - self._left) * MINUTE_S / self._most)
+        self._tokens = min(self._capacity, self._tokens + (now_s - self._updated_s) * self._capacity / MINUTE_S)
+        self._updated_s = now_s
+        return max(0.0, (1 - self._tokens) * MINUTE_S / self._capacity)
 
-    def take(self, units: int) -> None:
-        """So many were used."""
-        self._left -= units
+    def take(self, tokens: int) -> None:
+        """Consume tokens."""
+        self._tokens -= tokens
 
 
 class Usage:
-    """What the requests of one key use. Belongs to the event loop."""
+    """Usage of one key. Belongs to the event loop."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: KeyLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
         self.running = 0
-        """Requests that were let in and are not answered yet."""
-        self._requests = None if limits.requests_per_minute is None else Allowance(limits.requests_per_minute, clock)
-        self._px = None if limits.px_per_minute is None else Allowance(limits.px_per_minute, clock)
+        """Requests that were accepted and are not answered yet."""
+        self._requests = None if limits.requests_per_minute is None else TokenBucket(limits.requests_per_minute, clock)
+        self._px = None if limits.px_per_minute is None else TokenBucket(limits.px_per_minute, clock)
 
     def begin(self, key: Key) -> None:
-        """Let a request in.
+        """Count a new request.
 
         Raises:
-            KeyLimit: it would pass one of the key's limits.
+            KeyLimit: it would exceed one of the key's limits.
         """
         if self.limits.concurrent is not None and self.running >= self.limits.concurrent:
             raise KeyLimit(
@@ -69,10 +70,10 @@ class Usage:
             self._requests.take(1)
 
     def end(self, px: int) -> None:
-        """A request was answered.
+        """Count the end of a request.
 
         Args:
-            px: LR px of its picture, as often as they went through the network.
+            px: LR px of its picture times the passes through the network.
         """
         self.running -= 1
         if self._px is not None:

@@ -1,1 +1,1 @@
-"""The models of a folder: which there are, which are in memory, and who uses them. No torch, no HTTP."""
+"""The models of a folder: which exist, which are in memory, and which are in use. Imports neither torch nor HTTP."""

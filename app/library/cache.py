@@ -1,4 +1,4 @@
-"""The networks that are in memory: who uses them, and which has to go when there are too many."""
+"""Cache of the networks in memory: counts their users and evicts the least recently used one."""
 
 import itertools
 import logging
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.library.entry import Entry, Held
+from app.library.entry import Entry, LoadedNetwork
 from app.library.network import Network
 
 log = logging.getLogger(__name__)
@@ -19,19 +19,20 @@ class LibraryCounters:
     loads: int = 0
     """Networks that were loaded and passed their tests."""
     failed_loads: int = 0
-    """Networks that could not be loaded, or did not pass; none of them has served."""
+    """Networks that failed to load or did not pass; none of them has served."""
     swaps: int = 0
-    """Networks that took the place of an earlier version."""
+    """Networks that replaced an earlier version."""
     evictions: int = 0
-    """Networks that were unloaded for want of memory."""
+    """Networks that were unloaded to free memory."""
 
 
-class Shelf:
-    """Puts networks under the names of their entries. Belongs to the event loop.
+class NetworkCache:
+    """Holds the networks of entries. Belongs to the event loop.
 
     Args:
-        max_bytes: memory for all networks together. The one used least recently goes first, but none that is in use, is
-            waited for or could not come back, so there may be more for a while; a single one is always taken.
+        max_bytes: memory for all networks together. The least recently used one is evicted first, but never one that is
+            in use, has requests waiting for it or could not be loaded again, so the limit may be exceeded for a while;
+            a single network is always kept.
         freed: called when a network is about to leave the memory.
     """
 
@@ -40,73 +41,78 @@ class Shelf:
         self._max_bytes = max_bytes
         self._freed = freed
         self._entries: set[Entry] = set()
-        """Those that have a network."""
-        self._replaced: dict[Held, str] = {}
-        """Networks that serve no new requests but are in use, and the names that they served under."""
+        """Entries with a loaded network."""
+        self._replaced: dict[LoadedNetwork, str] = {}
+        """Replaced networks that are still in use, and the names that they served under."""
         self._clock = itertools.count(1)
 
     @property
     def memory_bytes(self) -> int:
-        """What all networks hold at the moment."""
+        """Memory of all networks."""
         return self.memory_by_name().total()
 
     def memory_by_name(self) -> Counter[str]:
-        """The memory of the networks under each name, with replaced versions and networks between two models."""
-        held = Counter[str]()
+        """Return the memory of the networks under each name, including replaced versions and blends."""
+        loaded = Counter[str]()
         for entry in self._entries:
-            held[entry.name] += entry.memory_bytes
+            loaded[entry.name] += entry.memory_bytes
         for replaced, name in self._replaced.items():
-            held[name] += replaced.network.upscaler.memory_bytes
-        return held
+            loaded[name] += replaced.network.upscaler.memory_bytes
+        return loaded
 
     def has_room(self, entry: Entry) -> bool:
-        """Whether its network would fit, as far as its file tells."""
+        """Return True where its network should fit, judged by the size of its file."""
         return self.memory_bytes + entry.size_bytes <= self._max_bytes
 
-    def put(self, entry: Entry, network: Network) -> None:
-        """From now on new requests get this network."""
+    def store(self, entry: Entry, network: Network) -> None:
+        """Make a network serve the entry's new requests."""
         self.counters.loads += 1
-        self.counters.swaps += entry.held is not None
-        self._leave(entry.name, entry.held)
-        entry.held, entry.info, entry.reason, entry.unread = Held(network=network), network.info, None, False
+        self.counters.swaps += entry.loaded is not None
+        self._leave(entry.name, entry.loaded)
+        entry.loaded, entry.info, entry.reason, entry.unreadable = (
+            LoadedNetwork(network=network),
+            network.info,
+            None,
+            False,
+        )
         entry.used = next(self._clock)
         self._entries.add(entry)
 
     def drop(self, entry: Entry) -> None:
-        """From now on no request gets a network of it, until another one is put there."""
-        held, entry.held = entry.held, None
+        """Stop serving an entry until another network is stored for it."""
+        loaded, entry.loaded = entry.loaded, None
         self._entries.discard(entry)
-        self._leave(entry.name, held)
+        self._leave(entry.name, loaded)
 
-    def take(self, entry: Entry, held: Held) -> None:
-        """A request begins to use a network."""
-        held.users += 1
+    def acquire(self, entry: Entry, loaded: LoadedNetwork) -> None:
+        """Count a request that uses a network."""
+        loaded.users += 1
         entry.used = next(self._clock)
 
-    def give_back(self, held: Held) -> None:
-        """A request has done with a network."""
-        held.users -= 1
-        if held.users:
+    def release(self, loaded: LoadedNetwork) -> None:
+        """Count a request that no longer uses a network."""
+        loaded.users -= 1
+        if loaded.users:
             return
-        if held in self._replaced:
-            del self._replaced[held]
+        if loaded in self._replaced:
+            del self._replaced[loaded]
             self._freed()
         self.make_room()
 
-    def make_room(self, coming: Entry | None = None) -> None:
-        """Unload what was used least recently, but not the one that is about to come or has just come."""
-        needed_bytes = 0 if coming is None or coming.held is not None else coming.size_bytes
+    def make_room(self, incoming: Entry | None = None) -> None:
+        """Evict the least recently used networks, except the one that is about to be loaded or just was."""
+        needed_bytes = 0 if incoming is None or incoming.loaded is not None else incoming.size_bytes
         while self.memory_bytes + needed_bytes > self._max_bytes:
-            idle = [entry for entry in self._entries if entry.may_go and entry is not coming]
-            if not idle or (len(self._entries) == 1 and coming is None):
+            idle = [entry for entry in self._entries if entry.is_evictable and entry is not incoming]
+            if not idle or (len(self._entries) == 1 and incoming is None):
                 return
             entry = min(idle, key=lambda entry: entry.used)
-            log.info("%s is unloaded: the networks hold %d of %d bytes", entry.name, self.memory_bytes, self._max_bytes)
+            log.info("unloading %s: the networks use %d of %d bytes", entry.name, self.memory_bytes, self._max_bytes)
             self.counters.evictions += 1
             self.drop(entry)
 
-    def _leave(self, name: str, held: Held | None) -> None:
-        if held is not None and held.users:
-            self._replaced[held] = name
-        elif held is not None:
+    def _leave(self, name: str, loaded: LoadedNetwork | None) -> None:
+        if loaded is not None and loaded.users:
+            self._replaced[loaded] = name
+        elif loaded is not None:
             self._freed()

@@ -1,4 +1,4 @@
-"""A model of the library: the network that serves under its name, and how that came about."""
+"""An entry of the library: a model's name, its file, its state and the network that serves it."""
 
 import asyncio
 import enum
@@ -10,12 +10,12 @@ from app.library.files import ModelFile
 from app.library.loading import Loading
 from app.library.network import ModelInfo, Network
 
-READ_AGAIN_S = 5
-"""When to try again what could not be read: a network drive that was away is often back by then."""
+READ_RETRY_S = 5
+"""`Retry-After` for a file that cannot be read: a network drive often comes back within this time."""
 
 
 class State(enum.Enum):
-    """What a request that names a model can expect."""
+    """State of a model as seen by a request."""
 
     LOADING = "loading"
     READY = "ready"
@@ -24,8 +24,8 @@ class State(enum.Enum):
 
 
 @dataclass(kw_only=True, eq=False)
-class Held:
-    """A network that is in memory, and how many requests use it."""
+class LoadedNetwork:
+    """A network in memory, and the number of requests that use it."""
 
     network: Network
     users: int = 0
@@ -33,50 +33,50 @@ class Held:
 
 @dataclass(kw_only=True, eq=False)
 class Entry:
-    """What the library knows under one name. Belongs to the event loop."""
+    """A model under one name. Belongs to the event loop."""
 
     name: str
     load: Callable[[], Loading]
     file: ModelFile | None
-    """What was last loaded or tried; None once it was removed."""
-    held: Held | None = None
+    """The file that was loaded or tried last; None after it was removed."""
+    loaded: LoadedNetwork | None = None
     info: ModelInfo | None = None
-    """Of the version that serves, or served before it was unloaded."""
+    """Facts about the version that serves, or served before it was unloaded."""
     reason: str | None = None
-    """Why it failed, or why the version before the last change serves on."""
-    unread: bool = False
-    """True where the reason is only that its file could not be read just now."""
+    """Why the model failed, or why its last change was not accepted."""
+    unreadable: bool = False
+    """True where `reason` is only that the file cannot be read at the moment."""
     loading: asyncio.Task[None] | None = None
     waiting: int = 0
     """Number of requests that wait for its network."""
     used: int = 0
-    """When it was used last, as a count."""
+    """Sequence number of its latest use."""
 
     @property
     def state(self) -> State:
-        """What a request can expect."""
-        if self.held is not None:
+        """State as seen by a request."""
+        if self.loaded is not None:
             return State.READY
         if self.loading is not None:
             return State.LOADING
-        return State.UNLOADED if self.reason is None or self.unread else State.FAILED
+        return State.UNLOADED if self.reason is None or self.unreadable else State.FAILED
 
-    def unreadable(self) -> Unavailable:
-        """The answer to a request while its file cannot be read."""
+    def unreadable_error(self) -> Unavailable:
+        """Make the error for requests while the file cannot be read."""
         text = f"the model {self.name} cannot be loaded now: {self.reason}"
-        return Unavailable(text, retry_after_s=READ_AGAIN_S)
+        return Unavailable(text, retry_after_s=READ_RETRY_S)
 
     @property
     def size_bytes(self) -> int:
-        """Of its file: about what its network needs."""
+        """Size of its file: about what its network needs."""
         return 0 if self.file is None else self.file.size_bytes
 
     @property
-    def may_go(self) -> bool:
-        """True where it can be unloaded: nobody uses it or waits for it, and it can come back."""
-        return self.held is not None and not self.held.users and not self.waiting and self.reason is None
+    def is_evictable(self) -> bool:
+        """True where it can be unloaded: it is unused, no request waits for it, and it can be loaded again."""
+        return self.loaded is not None and not self.loaded.users and not self.waiting and self.reason is None
 
     @property
     def memory_bytes(self) -> int:
-        """What it holds at the moment."""
-        return 0 if self.held is None else self.held.network.upscaler.memory_bytes
+        """Memory that its network uses."""
+        return 0 if self.loaded is None else self.loaded.network.upscaler.memory_bytes

@@ -1,4 +1,4 @@
-"""The parameter `fidelity`: pairs of models, one trained for PSNR and one trained on from it with a GAN, and blends."""
+"""The parameter `fidelity`: pairs of models trained for PSNR and with a GAN, and blends of the two."""
 
 import re
 from collections import Counter
@@ -7,32 +7,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from app.library.cache import Shelf
+from app.library.cache import NetworkCache
 from app.library.entry import Entry
 from app.library.loading import Loader, LoadError, Loading
 from app.library.network import Network
 
 STEPS = 20
-"""Networks between the two of a pair are made for steps of 1 / STEPS, and kept."""
+"""Blends of a pair are made in steps of 1 / STEPS, and kept."""
 
 ROLE = re.compile(r"(?<![a-z])(psnr|esrgan|gan)(?![a-z])")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Names of two models that differ only in the word `psnr` of the one and `esrgan` or `gan` of the other."""
+    """Names of two models that differ only in `psnr` in one and `esrgan` or `gan` in the other."""
 
     psnr: str
     gan: str
 
 
 def pairs(names: Iterable[str]) -> dict[str, Pair]:
-    """The pairs among some models, by the names of both.
+    """Find the pairs among some models; returns each under both of its names.
 
-    Whether the two were really trained from one another is found out by their weights, when one between is made.
+    Names only suggest a pair. Whether one was trained from the other is checked on the weights when a blend is made.
     """
     roles: dict[str, dict[str, str]] = {}
-    for name in sorted(names):  # so that of an `esrgan` and a `gan` the former is taken
+    for name in sorted(names):  # so that `esrgan` is preferred to `gan`
         if found := ROLE.search(name.lower()):
             rest = name.lower()[: found.start()] + "*" + name.lower()[found.end() :]
             roles.setdefault(rest, {}).setdefault("psnr" if found[1] == "psnr" else "gan", name)
@@ -44,23 +44,23 @@ BlendKey = tuple[Pair, int]
 
 
 class Blends:
-    """One entry for each pair and step. Belongs to the event loop."""
+    """Entries of blended networks, one for each pair and step. Belongs to the event loop."""
 
-    def __init__(self, loader: Loader, shelf: Shelf) -> None:
+    def __init__(self, loader: Loader, cache: NetworkCache) -> None:
         self._loader = loader
-        self._shelf = shelf
+        self._cache = cache
         self._entries: dict[BlendKey, tuple[str, Entry]] = {}
-        """Each with the versions of the two that it was made of."""
+        """Each with the versions of the two networks that it was made from."""
         self._waiting: Counter[Entry] = Counter()
 
     @contextmanager
     def between(self, pair: Pair, psnr: Network, gan: Network, step: int) -> Iterator[Entry]:
-        """The entry for a step between the versions that serve now; it can be loaded within the block only."""
+        """Provide the entry for a step between two networks; it can be loaded only within the block."""
         versions = f"{psnr.info.version} {gan.info.version}"
         known, entry = self._entries.get((pair, step), ("", None))
         if entry is None or known != versions:
             if entry is not None:
-                self._shelf.drop(entry)
+                self._cache.drop(entry)
             entry = Entry(name=f"{pair.psnr}+{pair.gan}:{step / STEPS:.2f}", file=None, load=_impossible)
             self._entries[pair, step] = (versions, entry)
         entry.load = partial(self._loader.blend, entry.name, psnr, gan, alpha=1 - step / STEPS)
@@ -71,8 +71,8 @@ class Blends:
             self._waiting[entry] -= 1
             if not self._waiting[entry]:
                 del self._waiting[entry]
-                entry.load = _impossible  # so that it does not keep the two in memory
+                entry.load = _impossible  # drop references to both source networks
 
 
 def _impossible() -> Loading:
-    raise LoadError("the networks that it lies between are not in memory")
+    raise LoadError("the networks that it blends are not in memory")

@@ -1,4 +1,4 @@
-"""The weight files of a folder: their names as models, and whether one has changed."""
+"""The weight files of a folder: their model names, and whether they have changed."""
 
 import logging
 import re
@@ -8,56 +8,56 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INVALID_CHARS = re.compile(r"[^A-Za-z0-9_.-]+")
-"""What cannot stand in an address or a header."""
+"""Characters not allowed in a URL path or header."""
 
 MAX_NAME_CHARS = 100
 
 COMPANIONS = {".param": ".bin"}
-"""Files that hold one model together with another: ncnn's."""
+"""Suffixes of models that consist of two files (ncnn), and those of the second file."""
 
 
 DOCUMENTS = ("", ".csv", ".jpg", ".json", ".md", ".png", ".rst", ".txt", ".webp", ".yaml", ".yml")
-"""Suffixes of what people keep next to weights: licences, cards, samples."""
+"""Suffixes of files that people keep next to weights: licences, model cards, samples."""
 
-GRAPH = "a graph without the network's structure; take the .pth or .safetensors that it was exported from"
+GRAPH = "a graph without the network's structure; use the .pth or .safetensors that it was exported from"
 ARCHIVE = "an archive; unpack it"
 UNSERVED = {
     **dict.fromkeys((".onnx", ".xml", ".pb", ".tflite", ".engine", ".trt", ".plan", ".mlmodel"), GRAPH),
     **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".xz", ".bz2", ".zst"), ARCHIVE),
     **dict.fromkeys((".part", ".tmp", ".crdownload", ".download", ".aria2", ".unfinished"), "an unfinished download"),
 }
-"""Why files with other well-known suffixes are not served."""
+"""Reasons for not serving files with other well-known suffixes."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
-    """A weight file as it was when somebody looked."""
+    """A weight file as it was when the folder was last read."""
 
     path: Path
     size_bytes: int
     marks: tuple[int, ...]
-    """Sizes, times and places on the disk of all its parts: they differ once it has changed."""
+    """Sizes, times and inodes of all its parts: they differ after a change."""
 
 
 class Folder:
     """A folder of weight files.
 
     Args:
-        suffixes: of weight files, in lower case.
+        suffixes: suffixes of weight files, in lower case.
     """
 
     def __init__(self, path: Path, suffixes: Collection[str]) -> None:
         self.path = path
         self._suffixes = sorted(suffixes, key=len, reverse=True)
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
     def files(self) -> dict[str, ModelFile]:
-        """Its weight files by the names of their models; all others are logged, once.
+        """List its weight files by model name; log all other files, once.
 
-        A model is called as its file without the suffix; what cannot stand in an address becomes a `-`. Where two files
-        differ in their suffix only, the `.safetensors` one has that name, and the other keeps its suffix: `face.pth`.
+        A model is named like its file, without the suffix and with invalid characters replaced by `-`. Where two files
+        differ only in their suffix, the `.safetensors` one gets that name and the other keeps its suffix: `face.pth`.
 
         Raises:
             OSError: the folder cannot be read.
@@ -70,13 +70,13 @@ class Folder:
             file = _look(path) if suffix else None
             if file is not None and name not in files:
                 files[name] = file
-        self._tell_of_others()
+        self._log_ignored()
         return files
 
-    def others(self) -> dict[str, str]:
-        """The names of files and folders that are not served, with the reason."""
-        others = {path.name: reason for path in self._visible() if (reason := self._reason(path))}
-        return {printable(name): reason for name, reason in sorted(others.items())}
+    def ignored(self) -> dict[str, str]:
+        """List files and folders that are not served, with the reason."""
+        ignored = {path.name: reason for path in self._visible() if (reason := self._reason(path))}
+        return {printable(name): reason for name, reason in sorted(ignored.items())}
 
     def _visible(self) -> list[Path]:
         return [path for path in self.path.iterdir() if not path.name.startswith(".")]
@@ -92,22 +92,22 @@ class Folder:
             with suppress(OSError):
                 number = sum(bool(self._suffix(inner)) for inner in path.iterdir())
                 if number or not self._suffix(path):
-                    return f"a folder of {number} weight files; move them up" if number else None
+                    return f"a folder of {number} weight files; move them one level up" if number else None
         if self._suffix(path) and not path.is_file():
-            return "not a file, or a link to none"
+            return "not a file, or a broken link"
         if self._suffix(path) or self._is_companion(path) or path.suffix.lower() in DOCUMENTS:
             return None
         return UNSERVED.get(path.suffix.lower(), "its suffix is not one of " + " ".join(sorted(self._suffixes)))
 
-    def _tell_of_others(self) -> None:
-        others = self.others()
-        if new := {name: reason for name, reason in others.items() if self._told.get(name) != reason}:
+    def _log_ignored(self) -> None:
+        ignored = self.ignored()
+        if new := {name: reason for name, reason in ignored.items() if self._reported.get(name) != reason}:
             log.warning("not served: %s", "; ".join(f"{name} ({reason})" for name, reason in new.items()))
-        self._told = others
+        self._reported = ignored
 
 
 def printable(text: str) -> str:
-    """A text with the name of a file as it can be written anywhere: bytes that are not UTF-8 become escapes."""
+    """Escape bytes of a file name that are not UTF-8, so that the text can be written anywhere."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -123,7 +123,7 @@ def _look(path: Path) -> ModelFile | None:
         return None
     try:
         stats = [part.stat() for part in parts if part.exists()]
-    except OSError:  # removed meanwhile
+    except OSError:  # removed in the meantime
         return None
     marks = tuple(mark for stat in stats for mark in (stat.st_size, stat.st_mtime_ns, stat.st_ino))
     return ModelFile(path=path, size_bytes=sum(stat.st_size for stat in stats), marks=marks)

@@ -1,4 +1,4 @@
-"""How a network comes into memory: in stretches, so that one thread owns the device and never works on it for long."""
+"""Loading a network in steps, so that one thread owns the device and is never blocked for long."""
 
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
@@ -7,48 +7,45 @@ from typing import Protocol
 from app.library.network import Network
 
 Loading = Generator[None, None, Network]
-"""A network on its way: up to the first `yield` it runs beside the device, each later stretch in its thread."""
-Run = Callable[[Callable[[], bool]], Awaitable[bool]]
-"""Runs a call in some thread."""
+"""A network being loaded. The step before the first `yield` runs in any thread, the others in the device's thread."""
+RunInThread = Callable[[Callable[[], bool]], Awaitable[bool]]
+"""Runs a call in a thread."""
 
 
 class LoadError(Exception):
-    """A network cannot serve; the text tells operators and callers why, without a path."""
+    """A network cannot serve; the text says why to operators and callers, without a path."""
 
 
 class UnreadableError(LoadError):
-    """A file cannot be read at the moment: that says nothing about its network, and it is tried again."""
+    """A file cannot be read at the moment; this says nothing about its network, so it is tried again."""
 
 
 class Loader(Protocol):
-    """Reads, sets up and tests networks.
-
-    What it returns may raise `LoadError` at any step.
-    """
+    """Reads, builds and tests networks. The generators that it returns may raise `LoadError` at any step."""
 
     def file(self, name: str, path: Path) -> Loading:
-        """The network of a weight file."""
+        """Load the network of a weight file."""
 
     def blend(self, name: str, psnr: Network, gan: Network, *, alpha: float) -> Loading:
-        """The network between two, whose weights are (1 - alpha) * psnr + alpha * gan."""
+        """Load a blend of two networks, whose weights are (1 - alpha) * psnr + alpha * gan."""
 
 
 class Load:
-    """One loading that is driven to its end."""
+    """Runs a loading generator to its end."""
 
     def __init__(self, loading: Loading) -> None:
         self._loading = loading
         self._network: Network | None = None
 
     def now(self) -> Network:
-        """Finish it in this thread, while nobody else uses the device."""
+        """Run it in this thread, while nothing else uses the device."""
         while not self._step():
             pass
         return self._result
 
-    async def between(self, *, beside: Run, on_device: Run) -> Network:
-        """Finish it while others use the device: its first stretch beside them, the others between their pieces."""
-        finished = await beside(self._step)
+    async def between(self, *, in_thread: RunInThread, on_device: RunInThread) -> Network:
+        """Run the first step in a thread and the others between pieces of work on the device."""
+        finished = await in_thread(self._step)
         while not finished:
             finished = await on_device(self._step)
         return self._result

@@ -1,4 +1,4 @@
-"""A network that is in memory: what callers may know of it, and what the device needs of it."""
+"""A network in memory: facts for callers, and the interface for the device."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from app.pictures.picture import Pixels
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What callers may know of a model."""
+    """Facts about a model for callers and the scheduler."""
 
     name: str
     sha256: str
-    """Of the weight file; of a blend, of all that it was made of."""
+    """Hash of the weight file; for a blend, of everything that it was made from."""
     scale: int
     device: str
     precision: str
@@ -21,29 +21,29 @@ class ModelInfo:
     """Empty where the weight file does not say."""
     metrics: Mapping[str, Mapping[str, float]]
     whole_picture_px: int
-    """LR px of the largest picture that goes through whole; larger ones are streams."""
+    """LR px of the largest picture that runs whole; larger ones run as streams."""
     state_bytes_per_column: int
     """Memory on the device that a stream holds for each px of its width and each plane."""
 
     @property
     def version(self) -> str:
-        """Name and the first digits of the weights' hash: tells which weights made an answer."""
+        """Name and first digits of the weights' hash: identifies the weights that made an answer."""
         return f"{self.name}@{self.sha256[:12]}"
 
 
-class Upscaler(Protocol):
-    """Turns pictures into larger ones. One thread at a time may use it."""
+class DeviceUpscaler(Protocol):
+    """Upscales pictures. Only one thread at a time may use it."""
 
     @property
     def most_px(self) -> int:
-        """LR px that it best takes at a time."""
+        """LR px that it should be given at a time."""
 
     @property
     def memory_bytes(self) -> int:
-        """What it holds at the moment: weights, those in reserve, and buffers; without the streams that are open."""
+        """Memory of its weights, fallback weights and buffers, without open streams."""
 
     def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
-        """Upscale pictures (N, H, W, 3) together, whole."""
+        """Upscale whole pictures (N, H, W, 3) together."""
 
     def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
         """Upscale one picture in bands of rows."""
@@ -51,9 +51,9 @@ class Upscaler(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Network:
-    """One version of a model, loaded and tested. Whoever holds it may go on using it, whatever replaces it."""
+    """One version of a model, loaded and tested; it stays usable after it has been replaced."""
 
     info: ModelInfo
-    upscaler: Upscaler
+    upscaler: DeviceUpscaler
     speed: Sequence[tuple[int, float]] = ()
     """LR px and seconds of the pieces that warmed it up."""

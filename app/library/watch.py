@@ -1,4 +1,4 @@
-"""Looking into the folder of models again and again."""
+"""Polls the folder of models."""
 
 import asyncio
 import logging
@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable
 log = logging.getLogger(__name__)
 
 
-async def keep_looking(look: Callable[[], Awaitable[None]], every_s: float) -> None:
-    """Look until cancelled; a folder that cannot be read is logged once, and so is its return."""
+async def poll(refresh: Callable[[], Awaitable[None]], every_s: float) -> None:
+    """Call `refresh` until cancelled; an unreadable folder is logged once, and so is its return."""
     away = False
     while True:
         await asyncio.sleep(every_s)
         try:
-            await look()
+            await refresh()
         except OSError as error:
             if not away:
-                log.error("the folder of models cannot be read, all in memory serve on: %s", error)
+                log.error("cannot read the model folder; loaded models keep serving: %s", error)
             away = True
         else:
             if away:
-                log.info("the folder of models can be read again")
+                log.info("the model folder can be read again")
             away = False

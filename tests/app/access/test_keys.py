@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.access.keyring import Keyring
-from app.access.keys import Key, KeysError, Limits, Role, find_key, new_key, parse_keys
+from app.access.keys import Key, KeyLimits, KeysError, Role, find_key, new_key, parse_keys
 from app.access.usage import Usage
 from app.errors import KeyLimit
 from app.settings import SettingsError
@@ -30,7 +30,7 @@ def test_a_new_key_is_found_by_its_token_alone() -> None:
     assert token not in line
     found = find_key(keys, token)
     assert found is not None
-    assert (found.name, found.role, found.limits) == ("shop", Role.OPERATOR, Limits(concurrent=4))
+    assert (found.name, found.role, found.limits) == ("shop", Role.OPERATOR, KeyLimits(concurrent=4))
     assert find_key(keys, other) is None
     assert find_key(keys, "") is None
 
@@ -38,16 +38,16 @@ def test_a_new_key_is_found_by_its_token_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "there is no key in it"),
-        ("# nothing\n", "there is no key in it"),
+        ("", "it has no keys"),
+        ("# nothing\n", "it has no keys"),
         ("shop", "line 1: after the name shop there is no"),
         ("shop sha256:123", "line 1: after the name shop there is no"),
-        (f"sh/op {HASH}", "line 1: 'sh/op' is no name"),
-        (f"\nshop {HASH} rule=operator", "line 2: 'rule=operator' is no option"),
-        (f"shop {HASH} role=king", "'role=king' is no option; there are role=caller|monitor|operator"),
-        (f"shop {HASH} concurrent=0", "'concurrent=0' is no option"),
-        (f"shop {HASH} px_per_minute=-1", "'px_per_minute=-1' is no option"),
-        (f"a {HASH}\nb {HASH}", "line 2: the hash of b stands there twice"),
+        (f"sh/op {HASH}", "line 1: 'sh/op' is not a valid name"),
+        (f"\nshop {HASH} rule=operator", "line 2: 'rule=operator' is not an option"),
+        (f"shop {HASH} role=king", "'role=king' is not an option; the options are role=caller|monitor|operator"),
+        (f"shop {HASH} concurrent=0", "'concurrent=0' is not an option"),
+        (f"shop {HASH} px_per_minute=-1", "'px_per_minute=-1' is not an option"),
+        (f"a {HASH}\nb {HASH}", "line 2: the hash of b appears twice"),
         (f"a {HASH}\na sha256:{'1' * 64} concurrent=2", "line 2: another line named a has other options"),
     ],
 )
@@ -94,13 +94,13 @@ def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
         Keyring(tmp_path / "nowhere")
 
 
-def limited(limits: Limits) -> tuple[Key, Usage, Clock]:
+def limited(limits: KeyLimits) -> tuple[Key, Usage, Clock]:
     clock = Clock()
     return Key(name="shop", digest=b"", limits=limits), Usage(limits, clock), clock
 
 
 def test_a_key_runs_so_many_requests_at_a_time() -> None:
-    key, usage, _ = limited(Limits(concurrent=2))
+    key, usage, _ = limited(KeyLimits(concurrent=2))
     usage.begin(key)
     usage.begin(key)
     with pytest.raises(KeyLimit, match="2 requests of the key shop are running, and its limit is concurrent=2"):
@@ -110,7 +110,7 @@ def test_a_key_runs_so_many_requests_at_a_time() -> None:
 
 
 def test_a_key_makes_so_many_requests_a_minute_and_is_told_when_to_come_again() -> None:
-    key, usage, clock = limited(Limits(requests_per_minute=6))
+    key, usage, clock = limited(KeyLimits(requests_per_minute=6))
     for _ in range(6):
         usage.begin(key)
     with pytest.raises(KeyLimit, match=r"shop has used up its limit requests_per_minute=6; try again in 10 s") as late:
@@ -128,7 +128,7 @@ def test_a_key_makes_so_many_requests_a_minute_and_is_told_when_to_come_again() 
 
 
 def test_a_picture_larger_than_a_minute_is_worth_is_paid_for_by_waiting() -> None:
-    key, usage, clock = limited(Limits(px_per_minute=1000))
+    key, usage, clock = limited(KeyLimits(px_per_minute=1000))
     usage.begin(key)
     usage.end(px=3000)
     with pytest.raises(KeyLimit, match="px_per_minute=1000") as late:

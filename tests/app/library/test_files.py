@@ -12,21 +12,21 @@ from tests.app.library.parts import Make, states
 SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".bin", ".param")
 
 
-def look(folder: Path) -> Folder:
+def refresh(folder: Path) -> Folder:
     return Folder(folder, SUFFIXES)
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.PTH", "net.pth.tar", "net.bin", "net.param"])
 def test_a_weight_file_is_a_model_by_its_name_without_the_whole_suffix(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
-    assert list(look(tmp_path).files()) == ["net"]
-    assert look(tmp_path).others() == {}
+    assert list(refresh(tmp_path).files()) == ["net"]
+    assert refresh(tmp_path).ignored() == {}
 
 
 def test_the_bin_of_a_pair_is_no_model_of_its_own(tmp_path: Path) -> None:
     for name in ("net.param", "net.bin", "alone.bin"):
         (tmp_path / name).write_bytes(b"x")
-    assert list(look(tmp_path).files()) == ["alone", "net"]
+    assert list(refresh(tmp_path).files()) == ["alone", "net"]
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,9 @@ def test_other_files_are_named_with_the_reason(
     tmp_path: Path, name: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / name).write_bytes(b"x")
-    folder = look(tmp_path)
+    folder = refresh(tmp_path)
     assert folder.files() == {}
-    assert folder.others()[name].startswith(reason)
+    assert folder.ignored()[name].startswith(reason)
     folder.files()
     assert caplog.text.count(f"not served: {name} ({reason}") == 1  # once, however often
 
@@ -55,30 +55,30 @@ def test_weight_files_in_a_subfolder_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "net.pth").mkdir()
     (tmp_path / "gone.pth").symlink_to(tmp_path / "nothing")
-    assert look(tmp_path).files() == {}
-    assert look(tmp_path).others() == {
-        "anime": "a folder of 1 weight files; move them up",
-        "gone.pth": "not a file, or a link to none",
-        "net.pth": "not a file, or a link to none",
+    assert refresh(tmp_path).files() == {}
+    assert refresh(tmp_path).ignored() == {
+        "anime": "a folder of 1 weight files; move them one level up",
+        "gone.pth": "not a file, or a broken link",
+        "net.pth": "not a file, or a broken link",
     }
 
 
 def test_cards_and_hidden_files_are_not_named(tmp_path: Path) -> None:
     for name in ("net.md", "LICENSE", "sample.png", ".gitignore", "config.json"):
         (tmp_path / name).write_bytes(b"x")
-    assert look(tmp_path).others() == {}
+    assert refresh(tmp_path).ignored() == {}
 
 
 def test_a_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.onnx")).write_bytes(b"x")
-    assert list(look(tmp_path).others()) == ["\\udcff.onnx"]
+    assert list(refresh(tmp_path).ignored()) == ["\\udcff.onnx"]
 
 
 @pytest.mark.anyio
 async def test_a_folder_without_weight_files_says_what_it_holds(make: Make, folder: Path) -> None:
     for path in [*folder.iterdir()]:  # noqa: ASYNC240  # nothing else runs
         path.rename(path.with_suffix(".onnx"))
-    with pytest.raises(NoModelError, match=r"holds no weight file; a\.onnx: a graph without"):
+    with pytest.raises(NoModelError, match=r"has no weight file; a\.onnx: a graph without"):
         make()
 
 

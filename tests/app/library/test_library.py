@@ -100,7 +100,7 @@ async def test_a_folder_without_any_good_file_cannot_open(make: Make, folder: Pa
 
 
 async def test_an_unknown_name_is_told_what_there_is(make: Make) -> None:
-    with pytest.raises(NoSuchModel, match="'nobody'; there are a, b, c"):
+    with pytest.raises(NoSuchModel, match="'nobody'; the models are a, b, c"):
         make().find("nobody")
 
 
@@ -174,8 +174,8 @@ async def test_memory_is_told_by_name_with_networks_between_two_and_replaced_one
     async with library.lease("a"), library.lease("d-psnr", 0.3):
         (folder / "a.net").write_text("a2")
         await library.reload("a")
-        held = library.memory_by_name()
-        assert held["a"] == 2 * NETWORK_BYTES
-        assert held["d-psnr+d-gan:0.30"] == NETWORK_BYTES
-        assert held["c"] == 0
-        assert sum(held.values()) == library.memory_bytes
+        loaded = library.memory_by_name()
+        assert loaded["a"] == 2 * NETWORK_BYTES
+        assert loaded["d-psnr+d-gan:0.30"] == NETWORK_BYTES
+        assert loaded["c"] == 0
+        assert sum(loaded.values()) == library.memory_bytes

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.anyio
 
 async def settle(library: Library) -> None:
     """Two looks: what has changed before the first is taken over."""
-    await library.look()
-    await library.look()
+    await library.refresh()
+    await library.refresh()
 
 
 def taken_away(folder: Path) -> Path:
@@ -41,9 +41,9 @@ async def test_a_file_that_is_still_being_written_is_left_alone(make: Make, fold
     loader.loads.clear()
     for content in ("b", "ba", "bad", "b2"):
         (folder / "b.net").write_text(content)
-        await library.look()
+        await library.refresh()
         assert loader.loads == []
-    await library.look()
+    await library.refresh()
     assert loader.loads == ["b"]
     assert await version(library, "b") == "b@b2"
 
@@ -73,15 +73,15 @@ async def test_a_request_in_flight_keeps_the_old_version_and_the_next_gets_the_n
 async def test_while_a_new_version_is_loaded_the_old_one_serves(make: Make, folder: Path, loader: FakeLoader) -> None:
     library = make()
     (folder / "a.net").write_text("a2")
-    await library.look()
+    await library.refresh()
     loader.gate.clear()
     loader.entered.clear()
-    look = asyncio.create_task(library.look())
+    refresh = asyncio.create_task(library.refresh())
     await asyncio.to_thread(loader.entered.wait, 10)
     assert states(library)["a"] == "ready"
     assert await version(library, "a") == "a@a1"
     loader.gate.set()
-    await look
+    await refresh
     assert await version(library, "a") == "a@a2"
 
 
@@ -95,7 +95,7 @@ async def test_a_bad_change_keeps_the_old_version_and_says_why(
         await settle(library)
     entry = library.find("a")
     assert entry.state.value == "ready"
-    assert entry.reason == "a.net is bad; a@a1 serves on"
+    assert entry.reason == "a.net is bad; a@a1 keeps serving"
     assert "a.net is bad" in caplog.text
     assert library.counters.failed_loads == 1
     for name in ("b", "c", "b", "c"):  # it could not come back, so it does not go
@@ -130,7 +130,7 @@ async def test_a_removed_model_drains_and_is_unknown_afterwards(make: Make, fold
 async def test_a_file_that_is_gone_for_a_moment_only_is_replaced_not_removed(make: Make, folder: Path) -> None:
     library = make()
     (folder / "a.net").unlink()
-    await library.look()
+    await library.refresh()
     assert await version(library, "a") == "a@a1"
     (folder / "a.net").write_text("a2")
     await settle(library)
@@ -155,7 +155,7 @@ async def test_a_folder_that_cannot_be_read_changes_nothing(
     monkeypatch.setattr(library._folder, "path", folder / "nowhere")
     library.watch(0.001)
     async with asyncio.timeout(10):
-        while "cannot be read" not in caplog.text:  # noqa: ASYNC110  # what it waits for is in the log only
+        while "cannot read the model folder" not in caplog.text:  # noqa: ASYNC110  # what it waits for is in the log only
             await asyncio.sleep(0.001)
     assert await version(library, "a") == "a@a1"
 
@@ -164,14 +164,14 @@ async def test_a_folder_that_is_away_is_told_once_and_its_return_too(
     make: Make, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library, looks = make(), 0
-    look = library.look
+    refresh = library.refresh
 
     async def counted() -> None:
         nonlocal looks
         looks += 1
-        await look()
+        await refresh()
 
-    monkeypatch.setattr(library, "look", counted)
+    monkeypatch.setattr(library, "refresh", counted)
     away = taken_away(folder)
     caplog.set_level(logging.INFO)
     library.watch(0.001)
@@ -225,9 +225,9 @@ async def test_a_changed_file_that_cannot_be_read_is_tried_at_every_look_and_the
     monkeypatch.setattr(Path, "read_text", fail)
     await settle(library)
     assert await version(library, "a") == "a@a1"
-    assert library.find("a").reason == "a.net cannot be read (Permission denied); a@a1 serves on"
+    assert library.find("a").reason == "a.net cannot be read (Permission denied); a@a1 keeps serving"
     monkeypatch.setattr(Path, "read_text", read_text)
-    await library.look()
+    await library.refresh()
     assert await version(library, "a") == "a@a2"
     assert library.find("a").reason is None
 
@@ -242,7 +242,7 @@ async def test_a_reload_takes_over_at_once(make: Make, folder: Path) -> None:
 async def test_a_reload_of_a_bad_file_says_why(make: Make, folder: Path) -> None:
     library = make()
     (folder / "a.net").write_text("bad")
-    with pytest.raises(Unprocessable, match=r"a was not reloaded: a\.net is bad; a@a1 serves on"):
+    with pytest.raises(Unprocessable, match=r"a was not reloaded: a\.net is bad; a@a1 keeps serving"):
         await library.reload("a")
     with pytest.raises(NoSuchModel, match="'nobody'"):
         await library.reload("nobody")

@@ -133,7 +133,7 @@ async def send_and_hang_up(app: FastAPI, upload: bytes) -> None:
 
 
 async def test_the_default_model_must_be_there(settings: Settings) -> None:
-    with pytest.raises(SettingsError, match=r"other is not in .*, which holds tiny"):
+    with pytest.raises(SettingsError, match=r"other is not in .*, which has tiny"):
         build_service(settings.model_copy(update={"default_model": "other"}))
 
 
@@ -167,7 +167,7 @@ async def test_exact_numbers_can_be_asked_for(settings: Settings, monkeypatch: p
 async def test_an_empty_models_folder_is_refused(settings: Settings, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(SettingsError, match=r"holds no weight file"):
+    with pytest.raises(SettingsError, match=r"has no weight file"):
         build_service(settings.model_copy(update={"models": empty}))
 
 
