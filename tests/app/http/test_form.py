@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.errors import BadRequest, UnsupportedEncoding
-from app.http.form import MOST_FIELD_BYTES, MOST_FIELDS, Form
+from app.http.form import MAX_FIELD_BYTES, MAX_FIELDS, Form
 from app.service import UpscaleService
 from tests.app.conftest import decoded, encoded, noise, problem
 
@@ -94,7 +94,7 @@ async def test_a_file_under_another_name_is_refused_by_that_name(others: list[st
 
 async def test_a_picture_as_a_text_field_of_another_name_is_refused_by_that_name() -> None:
     detail = await refusal(form(('form-data; name="photo"', LARGE)))
-    assert f"'photo' has more than {MOST_FIELD_BYTES} bytes" in detail
+    assert f"'photo' has more than {MAX_FIELD_BYTES} bytes" in detail
     assert "send the picture as the field 'image'" in detail
     detail = await refusal(form(('form-data; name="photo"', PICTURE[:50])))
     assert "'photo' is not UTF-8" in detail
@@ -111,8 +111,8 @@ async def test_a_field_given_twice_is_refused_by_its_name() -> None:
 
 
 async def test_more_fields_than_there_can_be_parameters_are_refused() -> None:
-    parts = [(f'form-data; name="f{number}"', b"") for number in range(MOST_FIELDS + 1)]
-    assert f"more than {MOST_FIELDS} fields" in await refusal(form(*parts, (IMAGE, PICTURE)))
+    parts = [(f'form-data; name="f{number}"', b"") for number in range(MAX_FIELDS + 1)]
+    assert f"more than {MAX_FIELDS} fields" in await refusal(form(*parts, (IMAGE, PICTURE)))
 
 
 @pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\nContent-Disposition: form"])

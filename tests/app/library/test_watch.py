@@ -181,7 +181,7 @@ async def test_a_folder_that_is_away_is_told_once_and_its_return_too(
         away.rename(folder)
         while "can be read again" not in caplog.text:  # noqa: ASYNC110  # it is in the log only
             await asyncio.sleep(0.001)
-    assert caplog.text.count("the folder of models cannot be read") == 1
+    assert caplog.text.count("cannot read the model folder") == 1
 
 
 async def test_a_model_asked_for_while_its_folder_is_away_is_loaded_once_it_is_back(
@@ -203,9 +203,7 @@ async def test_a_model_asked_for_while_its_folder_is_away_is_loaded_once_it_is_b
 async def test_a_reload_while_the_folder_is_away_is_refused_for_now(make: Make, folder: Path) -> None:
     library = make()
     away = taken_away(folder)
-    with pytest.raises(
-        Unavailable, match=r"the folder of models cannot be read at the moment \(No such file"
-    ) as refused:
+    with pytest.raises(Unavailable, match=r"the model folder cannot be read at the moment \(No such file") as refused:
         await library.reload("a")
     assert str(folder) not in str(refused.value)
     away.rename(folder)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.png import deflate as png_deflate
 from app.png.compiled import compiled
-from app.png.deflate import Bytes, deflated, room
+from app.png.deflate import Bytes, deflated, max_deflated_bytes
 
 BLOCK = 128 * 1024
 
@@ -28,7 +28,7 @@ each_way = pytest.mark.usefixtures("_each_way")
 
 def stream(pieces: Sequence[Bytes]) -> bytes:
     """Pieces, compressed each by itself and joined."""
-    work = numpy.full(max(room(piece.size) for piece in pieces), 99, numpy.uint8)
+    work = numpy.full(max(max_deflated_bytes(piece.size) for piece in pieces), 99, numpy.uint8)
     parts = [b"".join(deflated(piece, last=piece is pieces[-1], work=work)) for piece in pieces]
     return b"".join(parts)
 
@@ -87,5 +87,5 @@ def test_codes_of_very_rare_bytes_are_not_too_long() -> None:
 @each_way
 @pytest.mark.parametrize("size", [1, 2, 100, 5000, 3 * BLOCK])
 def test_noise_does_not_grow_beyond_the_room_for_it(size: int) -> None:
-    parts = deflated(noise(size), last=False, work=numpy.empty(room(size), numpy.uint8))
+    parts = deflated(noise(size), last=False, work=numpy.empty(max_deflated_bytes(size), numpy.uint8))
     assert sum(map(len, parts)) <= size + size // 500 + 300

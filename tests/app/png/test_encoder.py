@@ -21,7 +21,7 @@ from app.png import deflate as png_deflate
 from app.png import encoder
 from app.png import filters as png_filters
 from app.png.encoder import PngLayout, png_pieces
-from app.png.filters import Samples
+from app.png.filters import SampleArray
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +30,17 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield it
 
 
-async def from_list(pieces: Sequence[Samples]) -> AsyncIterator[Samples]:
+async def from_list(pieces: Sequence[SampleArray]) -> AsyncIterator[SampleArray]:
     for piece in pieces:
         yield piece
 
 
-def layout_of(pixels: Samples, **metadata: object) -> PngLayout:
+def layout_of(pixels: SampleArray, **metadata: object) -> PngLayout:
     height, width, channels = pixels.shape
     return PngLayout(width=width, height=height, channels=channels, bits=8 * pixels.dtype.itemsize, **metadata)  # type: ignore[arg-type]  # by name
 
 
-def encode(layout: PngLayout, pieces: Sequence[Samples], pool: ThreadPoolExecutor) -> bytes:
+def encode(layout: PngLayout, pieces: Sequence[SampleArray], pool: ThreadPoolExecutor) -> bytes:
     async def collect() -> bytes:
         return b"".join([piece async for piece in png_pieces(layout, from_list(pieces), pool)])
 
@@ -62,16 +62,16 @@ def idat(file: bytes) -> bytes:
     return b"".join(body for kind, body in chunks(file) if kind == b"IDAT")
 
 
-def read_by_pypng(file: bytes) -> Samples:
+def read_by_pypng(file: bytes) -> SampleArray:
     """The samples by a reader in pure Python that shares nothing with the encoder."""
     width, height, rows, info = png.Reader(bytes=file).read()
     dtype = numpy.uint16 if info["bitdepth"] == 16 else numpy.uint8
     samples = numpy.array([numpy.frombuffer(row, dtype) for row in rows], dtype).reshape(height, width, -1)
     assert samples.shape[2] == info["planes"]
-    return cast(Samples, samples)
+    return cast(SampleArray, samples)
 
 
-def some_pixels(height: int, width: int, channels: int, bits: int, seed: int = 0) -> Samples:
+def some_pixels(height: int, width: int, channels: int, bits: int, seed: int = 0) -> SampleArray:
     """A smooth slope, a flat part, noise and full contrast: rows for every filter."""
     random = numpy.random.default_rng(seed)
     dtype, most = (numpy.uint8, 255) if bits == 8 else (numpy.uint16, 65535)
@@ -80,7 +80,7 @@ def some_pixels(height: int, width: int, channels: int, bits: int, seed: int = 0
     noise = random.integers(0, most + 1, (height, width, channels))
     kinds = numpy.stack((slope + 0 * c, noise, 0 * noise + most // 3, noise // (most // 2 + 1) * most, slope // 2))
     return cast(
-        Samples, numpy.take_along_axis(kinds, random.integers(0, 5, (1, height, 1, 1)), axis=0)[0].astype(dtype)
+        SampleArray, numpy.take_along_axis(kinds, random.integers(0, 5, (1, height, 1, 1)), axis=0)[0].astype(dtype)
     )
 
 
@@ -184,7 +184,7 @@ def test_strips_leave_before_more_rows_are_asked_for(pool: ThreadPoolExecutor) -
     async def check() -> None:
         asked = 0
 
-        async def one_strip_at_a_time() -> AsyncIterator[Samples]:
+        async def one_strip_at_a_time() -> AsyncIterator[SampleArray]:
             nonlocal asked
             for top in range(0, 300, layout.strip_rows):
                 asked += 1

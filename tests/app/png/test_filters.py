@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.png import filters as png_filters
 from app.png.compiled import compiled
-from app.png.filters import Bytes, Samples, filter_in_numpy, filter_rows
+from app.png.filters import Bytes, SampleArray, filter_in_numpy, filter_rows
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,9 @@ def in_c() -> None:
 
 
 def filtered(
-    samples: Samples, above: Samples | None, how: Callable[[Samples, Samples | None, Bytes], None] = filter_rows
+    samples: SampleArray,
+    above: SampleArray | None,
+    how: Callable[[SampleArray, SampleArray | None, Bytes], None] = filter_rows,
 ) -> Bytes:
     height, width, channels = samples.shape
     result = numpy.full((height, 1 + width * channels * samples.itemsize), 99, numpy.uint8)
@@ -81,7 +83,7 @@ def test_compiled_code_and_numpy_make_the_same_bytes(
 ) -> None:
     random = numpy.random.default_rng(seed)
     steps = random.integers(-spread, spread + 1, (1 + height, width + cut, channels))
-    picture = cast(Samples, steps.cumsum(axis=seed % 2).astype(depth))[:, cut:]  # a view with gaps between its rows
+    picture = cast(SampleArray, steps.cumsum(axis=seed % 2).astype(depth))[:, cut:]  # a view with gaps between its rows
     above = None if top else picture[0]
     assert (filtered(picture[1:], above) == filtered(picture[1:], above, filter_in_numpy)).all()
 

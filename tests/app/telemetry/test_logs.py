@@ -138,7 +138,7 @@ def test_a_log_that_nobody_reads_holds_up_nobody_and_says_afterwards_what_was_dr
     with os.fdopen(writing, "w") as end, os.fdopen(reading) as log:
         logging.config.dictConfig(log_config("json"))
         cast("logging.StreamHandler[TextIO]", root.handlers[0]).setStream(end)
-        lines = BackgroundLog(most_lines=100)
+        lines = BackgroundLog(max_lines=100)
         for n in range(1000):
             logging.getLogger("x").info("%d %s", n, "-" * 1000)  # several times what a pipe holds
         lines.flush(within_s=0.01)
