@@ -37,11 +37,11 @@ def heic(grey: NDArray[numpy.uint16], *, bits: int = 8, quarter_turns: int = 0) 
     properties = _box(b"hvcC", _setup(units, bits)), _full(b"ispe", struct.pack(">II", SIDE, SIDE)), _full_range()
     turn: tuple[bytes, ...] = (_box(b"irot", bytes([quarter_turns])),) if quarter_turns else ()
     before = _box(b"ftyp", b"heic\0\0\0\0mif1heic")
-    place = len(before + _meta(properties + turn, 0, len(media))) + 8
-    return before + _meta(properties + turn, place, len(media)) + _box(b"mdat", media)
+    location = len(before + _meta(properties + turn, 0, len(media))) + 8
+    return before + _meta(properties + turn, location, len(media)) + _box(b"mdat", media)
 
 
-def _meta(properties: tuple[bytes, ...], place: int, size: int) -> bytes:
+def _meta(properties: tuple[bytes, ...], location: int, size: int) -> bytes:
     """What is said of the picture whose coded samples are at a place of the file."""
     of_item = bytes(range(1, 1 + len(properties)))
     said_of_item = _full(b"ipma", struct.pack(">IHB", 1, 1, len(of_item)) + of_item)
@@ -52,7 +52,7 @@ def _meta(properties: tuple[bytes, ...], place: int, size: int) -> bytes:
         + _full(b"pitm", struct.pack(">H", 1))
         + _full(b"iinf", struct.pack(">H", 1) + item)
         + _box(b"iprp", _box(b"ipco", b"".join(properties)) + said_of_item)
-        + _full(b"iloc", b"\x44\0" + struct.pack(">HHHHII", 1, 1, 0, 1, place, size)),
+        + _full(b"iloc", b"\x44\0" + struct.pack(">HHHHII", 1, 1, 0, 1, location, size)),
     )
 
 

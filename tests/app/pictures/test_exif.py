@@ -31,10 +31,10 @@ ORDERS = pytest.mark.parametrize("order", ["<", ">"])
 MAKE, ARTIST, USER_COMMENT, COLOUR_SPACE = 0x10F, 0x13B, 0x9286, 0xA001
 
 
-def written(entries: list[Entry], order: str = "<", *, place: bool = False) -> bytes | None:
+def written(entries: list[Entry], order: str = "<", *, location: bool = False) -> bytes | None:
     read = read_exif(tiff_structure(entries, order))
     assert read
-    return (read if place else read.without_place()).to_bytes()
+    return (read if location else read.without_location()).to_bytes()
 
 
 def tags(data: bytes | None, ifd: int | None = None) -> set[int]:
@@ -83,7 +83,7 @@ def test_what_is_true_of_the_old_file_only_is_dropped(order: str) -> None:
     in_camera = [0x9101, 0x9102, 0x927C, GPS_IFD, 0x9214, 0xA002, 0xA003, 0xA004, 0xA20E, 0xA20F, 0xA214, 0xEA1D]
     camera = [number(tag, 7, order) for tag in (0x8827, *in_camera)]
     image = [number(tag, 7, order) for tag in (*untrue, *private)]
-    data = written([text(MAKE, b"Maker"), *image, Entry(EXIF_IFD, LONG, camera)], order, place=True)
+    data = written([text(MAKE, b"Maker"), *image, Entry(EXIF_IFD, LONG, camera)], order, location=True)
     assert tags(data) == {MAKE, EXIF_IFD}
     assert tags(data, EXIF_IFD) == {0x8827}
 
@@ -94,22 +94,22 @@ def test_the_interoperability_ifd_is_written_where_its_pointer_says(order: str) 
     assert again
     assert again.interop[1].value == b"R03\0"
     assert again.interop[2] == Field(kind=UNDEFINED, count=4, value=b"0100")
-    assert again.says_adobe_rgb
+    assert again.is_adobe_rgb
 
 
 def test_a_pointer_that_leads_nowhere_is_dropped() -> None:
     camera = [number(0x8827, 100), number(INTEROP_IFD, 130, kind=LONG)]
-    data = written([Entry(EXIF_IFD, LONG, camera), number(GPS_IFD, 2**31, kind=LONG)], place=True)
+    data = written([Entry(EXIF_IFD, LONG, camera), number(GPS_IFD, 2**31, kind=LONG)], location=True)
     assert tags(data) == {EXIF_IFD}
     assert tags(data, EXIF_IFD) == {0x8827}
 
 
-@pytest.mark.parametrize("place", [True, False])
-def test_the_place_stays_only_where_it_is_wanted(place: bool) -> None:
+@pytest.mark.parametrize("location", [True, False])
+def test_the_place_stays_only_where_it_is_wanted(location: bool) -> None:
     gps = [text(1, b"N"), Entry(2, RATIONAL, struct.pack("<6I", 59, 1, 20, 1, 0, 1))]
-    data = written([text(MAKE, b"Maker"), Entry(GPS_IFD, LONG, gps)], place=place)
-    assert tags(data) == ({MAKE, GPS_IFD} if place else {MAKE})
-    assert tags(data, GPS_IFD) == ({1, 2} if place else set())
+    data = written([text(MAKE, b"Maker"), Entry(GPS_IFD, LONG, gps)], location=location)
+    assert tags(data) == ({MAKE, GPS_IFD} if location else {MAKE})
+    assert tags(data, GPS_IFD) == ({1, 2} if location else set())
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_the_place_stays_only_where_it_is_wanted(place: bool) -> None:
 def test_adobe_rgb_is_known_by_the_rule_of_dcf(space: int, index: bytes | None, adobe: bool) -> None:
     exif = read_exif(adobe_exif(space, index))
     assert exif
-    assert exif.says_adobe_rgb == adobe
+    assert exif.is_adobe_rgb == adobe
     converted = exif.without_colour()
-    assert not converted.says_adobe_rgb
+    assert not converted.is_adobe_rgb
     assert COLOUR_SPACE not in converted.camera
     assert MAKE in converted.image
 

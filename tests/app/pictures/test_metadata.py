@@ -185,8 +185,8 @@ def test_text_of_a_tiff_that_pillow_does_not_open_is_kept() -> None:
     (count,) = struct.unpack_from("<H", file, at)
     struct.pack_into("<I", file, 4, len(file))
     table = file[at + 2 : at + 2 + 12 * count]
-    place = struct.pack("<HHII", COPYRIGHT, 2, 7, len(file) + 2 + 12 * (count + 1) + 4)
-    file += struct.pack("<H", count + 1) + table + place + bytes(4) + "© 24".encode() + b"\0\0\0"
+    location = struct.pack("<HHII", COPYRIGHT, 2, 7, len(file) + 2 + 12 * (count + 1) + 4)
+    file += struct.pack("<H", count + 1) + table + location + bytes(4) + "© 24".encode() + b"\0\0\0"
     exif = decode(bytes(file), LIMITS).metadata.exif
     assert exif is not None
     assert "© 24".encode() in exif
@@ -277,8 +277,8 @@ def test_exiftool_finds_answers_sound_and_writes_to_them(tmp_path: Path) -> None
     uploads = [photograph("JPEG"), photograph("TIFF"), jpeg(exif=adobe_exif(), xmp=XMP)]
     uploads.append(jpeg(mode="L", exif=EXIF, icc_profile=SRGB_PROFILE))
     rules: list[MetadataRule] = ["keep-gps", "strip"]
-    for place, (upload, rule, form) in enumerate(itertools.product(uploads, rules, FORMATS)):
-        (tmp_path / f"{place}.{form}").write_bytes(answered(decode(upload, LIMITS, rule), form))
+    for location, (upload, rule, form) in enumerate(itertools.product(uploads, rules, FORMATS)):
+        (tmp_path / f"{location}.{form}").write_bytes(answered(decode(upload, LIMITS, rule), form))
     run = functools.partial(subprocess.run, capture_output=True, text=True, check=False)
     checked = run(["exiftool", "-validate", "-warning", "-error", "-a", "-s2", str(tmp_path)])
     complaints = [line for line in checked.stdout.splitlines() if line.startswith(("Warning", "Error"))]

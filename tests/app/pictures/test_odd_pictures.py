@@ -199,9 +199,9 @@ def test_a_deep_avif_is_turned_once(orientation: int, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("place", "byte", "said"), [(1, 0xC3, "lossless"), (4, 12, "JPEG of 12 bits")])
-def test_a_jpeg_of_a_rare_kind_is_no_damaged_one(place: int, byte: int, said: str) -> None:
+def test_a_jpeg_of_a_rare_kind_is_no_damaged_one(location: int, byte: int, said: str) -> None:
     file = bytearray(encoded(noise(WIDTH, HEIGHT), "JPEG"))
-    file[file.index(b"\xff\xc0") + place] = byte
+    file[file.index(b"\xff\xc0") + location] = byte
     with pytest.raises(UnsupportedFormat, match=said):
         read_header(bytes(file), LIMITS)
 

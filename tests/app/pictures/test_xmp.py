@@ -84,14 +84,16 @@ def test_no_place_travels_however_it_is_written(attributes: str, elements: str) 
 
 @pytest.mark.parametrize(("attributes", "elements"), PLACES)
 def test_the_place_travels_where_it_is_wanted(attributes: str, elements: str) -> None:
-    packet = kept_xmp(xmp(elements, attributes).encode(), place=True)
+    packet = kept_xmp(xmp(elements, attributes).encode(), location=True)
     assert "59,20N" in values(packet)
 
 
 @pytest.mark.parametrize(("attributes", "elements"), CLAIMS)
-@pytest.mark.parametrize("place", [True, False])
-def test_what_was_true_of_the_old_file_only_is_dropped(attributes: str, elements: str, place: bool) -> None:
-    assert kept_xmp(xmp(elements, attributes).encode(), place=place) == kept_xmp(xmp().encode(), place=place)
+@pytest.mark.parametrize("location", [True, False])
+def test_what_was_true_of_the_old_file_only_is_dropped(attributes: str, elements: str, location: bool) -> None:
+    assert kept_xmp(xmp(elements, attributes).encode(), location=location) == kept_xmp(
+        xmp().encode(), location=location
+    )
 
 
 def test_the_rest_of_a_structure_stays() -> None:
@@ -159,7 +161,7 @@ def test_text_and_attributes_are_escaped() -> None:
         TITLE,
         '<!DOCTYPE x [<!ENTITY a "b">]>' + xmp().replace("Quay", "&a;"),
         "<!DOCTYPE x SYSTEM 'file:///etc/hostname'>" + xmp(),
-        xmp(TITLE * (reader.MOST_BYTES // len(TITLE))),
+        xmp(TITLE * (reader.MAX_BYTES // len(TITLE))),
     ],
 )
 def test_a_packet_that_is_broken_dangerous_or_says_nothing_is_dropped(said: str) -> None:
@@ -170,7 +172,7 @@ def test_elements_may_not_lie_within_each_other_without_end() -> None:
     deep = "<dc:source>" * 5000 + "59,20N" + "</dc:source>" * 5000
     packet = kept_xmp(xmp(deep).encode())
     assert "Quay" in values(packet)
-    assert (packet or b"").count(b"<dc:source>") < reader.MOST_DEPTH
+    assert (packet or b"").count(b"<dc:source>") < reader.MAX_DEPTH
 
 
 def parts_of(packet: bytes, identity: bytes | None = None, size: int = 40) -> list[bytes]:
