@@ -16,7 +16,7 @@ FUNCTIONS = {
     ),
     "deflate_bytes": ("deflate", c_size_t, (c_void_p, c_size_t, c_int, c_void_p)),
 }
-"""By name: the file, the return type and the argument types of each function."""
+"""File, return type and argument types of each function, by name."""
 
 log = logging.getLogger(__name__)
 
