@@ -187,7 +187,7 @@ def read_settings() -> Settings:
         raise SettingsError("; ".join(lines)) from error
     if settings.keys is None and not settings.allow_anonymous and not settings.is_local:
         raise SettingsError(
-            f"ESRGAN_HOST={settings.host} is reachable from other machines, and there are no keys; set ESRGAN_KEYS to a key "
-            "file (`python -m app key NAME` makes one), or set ESRGAN_ALLOW_ANONYMOUS=true"
+            f"ESRGAN_HOST={settings.host} is reachable from other machines, and there are no keys; set ESRGAN_KEYS "
+            "to a key file (`python -m app key NAME` makes one), or set ESRGAN_ALLOW_ANONYMOUS=true"
         )
     return settings

@@ -43,7 +43,7 @@ class Authorizer:
         self._local = settings.is_local
 
     def require(self, right: Right) -> Dependency:
-        """Make a dependency for endpoints that need this right; requests count for their key until the answer is sent."""
+        """Make a dependency for endpoints that need this right; a request counts for its key until its end."""
 
         async def authorized(
             request: Request, bearer: Annotated[object, Depends(_BEARER)], key: Annotated[object, Depends(_API_KEY)]

@@ -57,7 +57,7 @@ def test_on_this_machine_alone_no_keys_are_needed(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "server.example"])
 def test_elsewhere_keys_or_a_plain_word_are_needed(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("ESRGAN_HOST", host)
-    with pytest.raises(SettingsError, match=r"ESRGAN_HOST=.* ESRGAN_KEYS .* ESRGAN_ALLOW_ANONYMOUS=true"):
+    with pytest.raises(SettingsError, match=r"ESRGAN_HOST=.* ESRGAN_KEYS to .* ESRGAN_ALLOW_ANONYMOUS=true"):
         read_settings()
     monkeypatch.setenv("ESRGAN_ALLOW_ANONYMOUS", "true")
     assert read_settings().host == host
