@@ -27,7 +27,7 @@ def counting(held: UploadReservation) -> Iterator[list[str]]:
         yield seen
 
 
-def test_uploads_take_memory_as_they_grow_and_give_it_back() -> None:
+def test_uploads_reserve_memory_as_they_grow_and_release_it() -> None:
     memory = UploadMemory(100, lambda: None)
     with memory.reserve() as first, memory.reserve() as second:
         first.grow_to(60)
@@ -37,7 +37,7 @@ def test_uploads_take_memory_as_they_grow_and_give_it_back() -> None:
     assert memory.used_bytes == 0
 
 
-def test_an_upload_that_does_not_fit_is_told_when_complete_ones_will_be_done() -> None:
+def test_an_upload_that_does_not_fit_gets_the_time_until_complete_ones_are_done() -> None:
     memory = UploadMemory(100, lambda: 30.0)
     with memory.reserve() as first, memory.reserve() as second:
         first.grow_to(90)
@@ -51,7 +51,7 @@ def test_an_upload_that_does_not_fit_is_told_when_complete_ones_will_be_done() -
         assert memory.used_bytes == 90
 
 
-def test_what_is_announced_takes_no_memory_from_others() -> None:
+def test_an_announced_size_reserves_no_memory() -> None:
     memory = UploadMemory(100, lambda: None)
     with memory.reserve() as first, memory.reserve() as second:
         first.announce(90)
@@ -60,7 +60,7 @@ def test_what_is_announced_takes_no_memory_from_others() -> None:
         assert memory.used_bytes == 90
 
 
-def test_when_memory_is_full_the_slowest_of_those_that_are_still_read_loses_its_place() -> None:
+def test_when_memory_is_full_the_slowest_incomplete_upload_is_evicted() -> None:
     clock = ManualClock()
     memory = UploadMemory(100, lambda: None, clock)
     with memory.reserve() as complete, memory.reserve() as slow, memory.reserve() as fast, ExitStack() as later:
@@ -82,7 +82,7 @@ def test_when_memory_is_full_the_slowest_of_those_that_are_still_read_loses_its_
     assert memory.used_bytes == 0
 
 
-def test_an_upload_gets_no_room_from_faster_or_younger_ones() -> None:
+def test_an_upload_does_not_evict_faster_or_younger_ones() -> None:
     clock = ManualClock()
     memory = UploadMemory(100, lambda: None, clock)
     with memory.reserve() as slow, memory.reserve() as fast, memory.reserve() as young:
@@ -99,7 +99,7 @@ def test_an_upload_gets_no_room_from_faster_or_younger_ones() -> None:
             one.check_kept()
 
 
-def test_nobody_loses_where_that_would_not_make_enough_room() -> None:
+def test_nothing_is_evicted_where_that_would_not_make_enough_room() -> None:
     clock = ManualClock()
     memory = UploadMemory(100, lambda: 4.0, clock)
     with memory.reserve() as complete, memory.reserve() as slow:
@@ -137,7 +137,7 @@ async def test_pictures_wait_for_memory_in_order() -> None:
     assert (memory.used_bytes, memory.waiting) == (0, 0)
 
 
-async def test_a_picture_larger_than_all_memory_is_taken_alone() -> None:
+async def test_a_picture_larger_than_all_memory_is_accepted_alone() -> None:
     memory = PictureMemory(100)
     async with memory.reserve(1000):
         assert memory.used_bytes == 1000
@@ -157,7 +157,7 @@ async def test_while_complete_uploads_fill_the_memory_others_are_refused_unread(
     assert (await first).status_code == 200
 
 
-async def test_callers_that_send_drop_by_drop_lock_nobody_out(
+async def test_callers_that_send_drop_by_drop_block_nobody(
     live: Live, caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = encoded(noise(5, 5))
@@ -196,7 +196,7 @@ async def test_a_full_queue_refuses_by_the_header_before_anything_is_decoded(
     assert service.scheduler.counters().queued_px == 0
 
 
-async def test_what_waits_for_a_decoder_has_its_place_in_the_queue(service: UpscaleService) -> None:
+async def test_a_picture_that_waits_for_a_decoder_has_a_reservation_in_the_queue(service: UpscaleService) -> None:
     service.scheduler.start()
     async with service.library.lease(None) as network:
         expected = job_of(None, network.info, (1, 100, 50))
@@ -206,7 +206,7 @@ async def test_what_waits_for_a_decoder_has_its_place_in_the_queue(service: Upsc
     await service.scheduler.stop(drain_s=0)
 
 
-async def test_under_a_steady_load_the_time_to_come_again_is_right_within_30_percent() -> None:
+async def test_under_a_steady_load_retry_after_is_right_within_30_percent() -> None:
     engine = FakeEngine()
     engine.fixed_s = 0.3
     scheduler = make_scheduler(engine, max_queued_px=30_000, taught=False)

@@ -71,7 +71,7 @@ async def test_under_a_mixed_load_every_answer_is_that_of_its_picture(
     await at_rest(live, service)
 
 
-async def test_after_chaos_the_service_serves_and_nothing_is_left(
+async def test_after_chaos_the_service_works_and_nothing_leaks(
     live: Live, service: UpscaleService, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(0)
@@ -114,7 +114,7 @@ async def test_after_chaos_the_service_serves_and_nothing_is_left(
     assert sum(array.nbytes for array in kept) < 20_000_000
 
 
-async def test_the_death_of_the_device_thread_is_answered_to_everybody(
+async def test_every_request_fails_when_the_device_thread_dies(
     live: Live, service: UpscaleService, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:

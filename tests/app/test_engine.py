@@ -22,7 +22,7 @@ async def send(client: httpx.AsyncClient, image: Image.Image) -> httpx.Response:
     return await client.post("/v1/upscale", content=encoded(image))
 
 
-async def test_64_callers_with_other_colours_and_sizes_get_their_own(client: httpx.AsyncClient) -> None:
+async def test_64_callers_with_different_pictures_get_their_own(client: httpx.AsyncClient) -> None:
     images = [
         Image.new("RGB", (3 + 7 * number % 80, 2 + 11 * number % 90), (4 * number, 255 - 3 * number, 37 * number % 256))
         for number in range(64)
@@ -81,7 +81,7 @@ async def test_a_device_that_runs_out_of_memory_still_gives_the_right_picture(
 
 
 @pytest.mark.parametrize("size", [(20, 30), (70, 90)], ids=["whole", "a stream"])
-async def test_a_picture_that_never_fits_is_answered_503_and_the_next_one_works(
+async def test_a_picture_that_never_fits_gets_503_and_the_next_one_works(
     client: httpx.AsyncClient,
     before_each_piece: Callable[[Check], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -99,7 +99,7 @@ async def test_a_picture_that_never_fits_is_answered_503_and_the_next_one_works(
     assert decoded(await send(client, noise(*size))).width == 4 * size[0]
 
 
-async def test_an_output_that_is_never_finite_is_answered_500_and_batch_mates_get_theirs(
+async def test_an_output_that_is_never_finite_gets_500_and_its_batch_mates_get_theirs(
     client: httpx.AsyncClient, before_each_piece: Callable[[Check], None]
 ) -> None:
     def spoilt(_: Upscaler, pictures: Sequence[Pixels]) -> None:

@@ -56,7 +56,7 @@ async def test_a_service_whose_networks_cannot_be_loaded_is_broken(settings: Set
     assert str(life.failure) == "no such network"
 
 
-async def test_a_signal_refuses_newcomers_and_ends_when_all_that_was_accepted_is_answered(
+async def test_a_signal_refuses_new_requests_and_ends_when_all_accepted_ones_are_answered(
     live: Live, caller: httpx.AsyncClient, held: Held
 ) -> None:
     accepted = [post(caller, width=width) for width in range(5, 25)]
@@ -85,7 +85,7 @@ async def test_an_upload_that_was_accepted_may_be_finished_while_the_service_dra
     assert await caller.status() == 200
 
 
-async def test_after_the_drain_deadline_the_rest_is_told_and_the_service_ends(
+async def test_after_the_drain_deadline_the_rest_is_aborted_and_the_service_ends(
     settings: Settings, service: UpscaleService, held: Held
 ) -> None:
     life = Lifecycle.of(service)
@@ -99,7 +99,7 @@ async def test_after_the_drain_deadline_the_rest_is_told_and_the_service_ends(
             await live.running
 
 
-async def test_a_dead_device_thread_turns_the_service_red(
+async def test_a_dead_device_thread_makes_the_probes_fail(
     live: Live, caller: httpx.AsyncClient, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:

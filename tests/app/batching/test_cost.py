@@ -33,14 +33,14 @@ def learned(pieces: int, *, noise: float = 0.0, slower: float = 1.0, line: Line 
     return line
 
 
-def test_without_noise_a_few_pieces_of_two_sizes_tell_both_parts() -> None:
+def test_without_noise_a_few_pieces_of_two_sizes_determine_both_parameters() -> None:
     line = learned(20)
     assert line.fixed_s == pytest.approx(0.005, rel=0.05)
     assert line.seconds_per_px == pytest.approx(1e-7, rel=0.05)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_with_noise_predictions_are_near(seed: int) -> None:
+def test_with_noise_predictions_are_close(seed: int) -> None:
     line = learned(100, noise=0.2, seed=seed)
     for px in SIZES_PX:
         assert line.seconds(px) == pytest.approx(device_s(px), rel=0.3)
@@ -64,13 +64,13 @@ def test_one_outlier_changes_little(times: float) -> None:
 
 
 @pytest.mark.parametrize("slower", [4.0, 0.25])
-def test_a_device_that_changes_its_speed_is_followed(slower: float) -> None:
+def test_predictions_follow_a_change_of_speed(slower: float) -> None:
     line = learned(60, slower=slower, noise=0.1, line=learned(200, noise=0.1))
     for px in SIZES_PX:
         assert line.seconds(px) == pytest.approx(slower * device_s(px), rel=0.3)
 
 
-def test_pieces_of_one_size_are_taken_to_have_no_fixed_part() -> None:
+def test_pieces_of_one_size_leave_the_fixed_part_at_zero() -> None:
     line = Line()
     for _ in range(20):
         line.add(4000, 0.02)
@@ -85,7 +85,7 @@ def test_predictions_never_fall_with_size() -> None:
     assert line.seconds(10_000) >= line.seconds(1000) > 0
 
 
-def test_an_immeasurably_short_piece_is_no_error() -> None:
+def test_a_piece_of_zero_seconds_is_accepted() -> None:
     line = Line()
     for _ in range(10):
         line.add(100, 0.0)
@@ -96,7 +96,7 @@ def test_the_size_of_a_piece_fits_its_duration() -> None:
     assert device_s(learned(50).px_within(0.02)) == pytest.approx(0.02, rel=0.1)
 
 
-def test_where_the_fixed_part_fills_a_piece_it_gets_as_much_again_for_pixels() -> None:
+def test_where_the_fixed_part_exceeds_the_target_a_piece_takes_twice_the_fixed_part() -> None:
     assert device_s(learned(50).px_within(0.001)) == pytest.approx(0.010, rel=0.1)
 
 
@@ -106,7 +106,7 @@ def test_no_piece_is_many_times_larger_than_any_that_ran() -> None:
     assert line.px_within(100.0) == 4000
 
 
-def test_a_bucket_is_judged_by_its_kind_until_it_has_been_measured_itself() -> None:
+def test_a_bucket_uses_the_line_of_its_kind_until_it_has_enough_samples() -> None:
     costs = CostModel()
     for _ in range(10):
         costs.observe(("net", "square"), 1000, 0.1)
@@ -155,7 +155,7 @@ async def test_the_size_of_bands_follows_the_speed_of_the_device(engine: FakeEng
     assert engine.bands_px["11"] == 10 * 32  # 4 s at 0.01 s per px are 40 rows
 
 
-async def test_a_stream_that_only_gives_rows_at_its_end_teaches_the_mean_of_its_bands(engine: FakeEngine) -> None:
+async def test_a_stream_that_yields_only_at_its_end_teaches_the_mean_of_its_bands(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, taught=False)
     await all_parts(scheduler.submit(large("low", px=256, row_px=8, late_bands=2)))
     assert scheduler.costs.seconds(("net", None), 1000) == pytest.approx(10.0)
@@ -220,7 +220,7 @@ async def test_under_steady_load_the_predicted_wait_is_near_the_true_one(engine:
     assert max(abs(error) for error in errors[2:]) < 0.3
 
 
-async def test_who_comes_back_after_the_time_to_retry_finds_room(engine: FakeEngine) -> None:
+async def test_a_caller_that_waits_for_retry_after_finds_room(engine: FakeEngine) -> None:
     engine.fixed_s = 0.5
     scheduler = make_scheduler(engine, max_queued_px=20_000, taught=False)
     for number in range(100):  # the load that it learns from

@@ -26,7 +26,7 @@ async def test_an_output_comes_back_with_its_times(engine: FakeEngine) -> None:
     assert (first.done_px, first.outcome) == (100, Outcome.DONE)
 
 
-async def test_works_that_wait_in_one_bucket_share_a_batch(engine: FakeEngine) -> None:
+async def test_jobs_of_one_bucket_share_a_batch(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     held = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name)) for name in "abc"]
@@ -35,7 +35,7 @@ async def test_works_that_wait_in_one_bucket_share_a_batch(engine: FakeEngine) -
     assert engine.pieces == [["first"], ["a", "b", "c"]]
 
 
-async def test_a_newcomer_joins_the_very_next_piece(engine: FakeEngine) -> None:
+async def test_a_new_job_joins_the_very_next_piece(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     held = await occupy(engine, scheduler, small("first"))
     waits = scheduler.submit(small("waits"))
@@ -46,7 +46,7 @@ async def test_a_newcomer_joins_the_very_next_piece(engine: FakeEngine) -> None:
     assert engine.pieces == [["first"], ["waits", "comes"]]
 
 
-async def test_works_of_different_buckets_never_share_a_batch(engine: FakeEngine) -> None:
+async def test_jobs_of_different_buckets_never_share_a_batch(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     held = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name, bucket=name.isupper())) for name in "aXbY"]
@@ -74,7 +74,7 @@ async def test_a_batch_holds_no_more_than_the_memory_allows_now(engine: FakeEngi
     assert engine.pieces == [["first"], ["a", "b"], ["c", "d"]]
 
 
-async def test_a_work_larger_than_any_piece_runs_alone(engine: FakeEngine) -> None:
+async def test_a_job_larger_than_any_piece_runs_alone(engine: FakeEngine) -> None:
     engine.max_piece_px = 10
     assert await all_parts(make_scheduler(engine).submit(small("a", px=5000))) == ["A"]
 
@@ -92,7 +92,7 @@ async def test_the_device_has_its_next_piece_while_a_short_one_runs(engine: Fake
     assert engine.pieces == [["first"], ["ahead"], ["late"]]
 
 
-async def test_a_work_withdrawn_after_its_piece_was_prepared_does_not_reach_the_device(engine: FakeEngine) -> None:
+async def test_a_job_cancelled_after_its_piece_was_submitted_does_not_reach_the_device(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-6
     scheduler = make_scheduler(engine)
     held = await occupy(engine, scheduler, small("first"))
@@ -132,7 +132,7 @@ async def test_a_cancelled_caller_never_reaches_the_device(engine: FakeEngine) -
     assert leaves.outcome is Outcome.WITHDRAWN
 
 
-async def test_leaving_the_block_withdraws_the_work(engine: FakeEngine) -> None:
+async def test_leaving_the_block_cancels_the_job(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     held = await occupy(engine, scheduler, small("first"))
     async with scheduler.submit(small("leaves")) as ticket:
@@ -144,7 +144,7 @@ async def test_leaving_the_block_withdraws_the_work(engine: FakeEngine) -> None:
     assert engine.pieces == [["first"]]
 
 
-async def test_a_withdrawn_work_does_not_look_finished(engine: FakeEngine) -> None:
+async def test_a_cancelled_job_does_not_look_finished(engine: FakeEngine) -> None:
     ticket = make_scheduler(engine).submit(small("a"))
     ticket.close()
     with pytest.raises(Withdrawn):
@@ -169,7 +169,7 @@ async def test_an_output_can_be_read_once_and_the_end_many_times(engine: FakeEng
 
 
 @pytest.mark.parametrize("leaves", [False, True])
-async def test_nothing_keeps_the_picture_of_a_work_that_has_ended(engine: FakeEngine, leaves: bool) -> None:
+async def test_nothing_keeps_the_picture_of_a_job_that_has_ended(engine: FakeEngine, leaves: bool) -> None:
     scheduler = make_scheduler(engine)
     gc.disable()  # a large picture must not wait for the collector
     try:
@@ -186,7 +186,7 @@ async def test_nothing_keeps_the_picture_of_a_work_that_has_ended(engine: FakeEn
         gc.enable()
 
 
-async def test_only_the_work_that_cannot_be_done_fails_not_its_batch(engine: FakeEngine) -> None:
+async def test_only_the_job_that_cannot_be_done_fails_not_its_batch(engine: FakeEngine) -> None:
     engine.broken = {"bad"}
     scheduler = make_scheduler(engine)
     held = await occupy(engine, scheduler, small("first"))
@@ -197,7 +197,7 @@ async def test_only_the_work_that_cannot_be_done_fails_not_its_batch(engine: Fak
     assert scheduler.alive
 
 
-async def test_an_error_that_passes_costs_a_batch_a_second_turn_and_no_more(engine: FakeEngine) -> None:
+async def test_a_transient_error_costs_a_batch_one_retry(engine: FakeEngine) -> None:
     engine.breaks = {"a": 0}
     scheduler = make_scheduler(engine)
     held = await occupy(engine, scheduler, small("first"))
@@ -216,7 +216,7 @@ async def test_a_batch_with_too_few_outputs_is_not_mixed_up(engine: FakeEngine) 
 
 
 @pytest.mark.parametrize("error", [SystemExit(), KeyboardInterrupt(), asyncio.CancelledError()])
-async def test_when_the_device_thread_gives_up_everybody_is_answered(engine: FakeEngine, error: BaseException) -> None:
+async def test_when_the_device_thread_dies_every_job_fails(engine: FakeEngine, error: BaseException) -> None:
     engine.breaks, engine.error = {"deadly": 0}, error
     scheduler = make_scheduler(engine)
     held = await occupy(engine, scheduler, small("deadly"))

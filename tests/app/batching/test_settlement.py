@@ -119,7 +119,7 @@ def check(name: str, ticket: Ticket[str], caller: Caller, answer: list[str] | Ba
     returns_last=st.booleans(),
     drain_s=st.sampled_from((0.0, 10.0)),
 )
-def test_every_work_is_settled_once(callers: list[Caller], s_per_px: float, returns_last: bool, drain_s: float) -> None:
+def test_every_job_is_settled_once(callers: list[Caller], s_per_px: float, returns_last: bool, drain_s: float) -> None:
     asyncio.run(asyncio.wait_for(run(callers, s_per_px=s_per_px, returns_last=returns_last, drain_s=drain_s), 30))
 
 

@@ -65,13 +65,13 @@ async def test_the_field_image_is_the_picture_however_its_file_is_named(disposit
     assert (bytes(made.picture or b""), made.parameters) == (picture, {"scale": "2"})
 
 
-async def test_a_picture_without_a_file_name_is_answered_as_the_raw_body(client: httpx.AsyncClient) -> None:
+async def test_a_picture_without_a_file_name_gets_the_same_answer_as_the_raw_body(client: httpx.AsyncClient) -> None:
     answer = await post(client, form((IMAGE, PICTURE)))
     assert answer.status_code == 200, answer.text
     assert answer.content == (await client.post("/v1/upscale", content=PICTURE)).content
 
 
-async def test_a_form_is_read_however_it_is_cut() -> None:
+async def test_a_form_is_parsed_in_chunks_of_any_size() -> None:
     picture = PICTURE + b"\r\n--b\r\r\n--"
     body = form(('form-data; name="scale"', b"2"), (f'{IMAGE}; filename="p.png"', picture))
     for piece_bytes in (1, 2, 3, 7, 50, len(body)):
@@ -79,7 +79,7 @@ async def test_a_form_is_read_however_it_is_cut() -> None:
         assert (bytes(made.picture or b""), made.parameters) == (picture, {"scale": "2"})
 
 
-async def test_a_second_picture_is_refused_with_the_way_out() -> None:
+async def test_a_second_picture_is_refused_with_a_hint() -> None:
     detail = await refusal(form((f'{IMAGE}; filename="a"', PICTURE), (f'{IMAGE}; filename="b"', PICTURE)))
     assert "'image' more than once" in detail
     assert "a request of its own" in detail
@@ -116,7 +116,7 @@ async def test_more_fields_than_there_can_be_parameters_are_refused() -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\nContent-Disposition: form"])
-async def test_a_form_that_breaks_off_is_no_picture(end: bytes) -> None:
+async def test_an_incomplete_form_is_refused(end: bytes) -> None:
     assert "ends before its last boundary" in await refusal(form((IMAGE, PICTURE), end=end))
 
 
@@ -129,7 +129,7 @@ async def test_a_form_that_breaks_off_is_no_picture(end: bytes) -> None:
         ("Multipart/Form-Data ; boundary=c", "multipart body is broken"),
     ],
 )
-async def test_a_boundary_that_is_none_is_named(content_type: str, said: str) -> None:
+async def test_a_missing_boundary_is_named(content_type: str, said: str) -> None:
     assert said in await refusal(form((IMAGE, PICTURE)), content_type)
 
 
@@ -138,7 +138,7 @@ async def test_other_kinds_of_multipart_are_refused_by_name(client: httpx.AsyncC
     assert "multipart/mixed" in problem(answer, 415, "unsupported-format")
 
 
-async def test_no_charset_of_a_stranger_is_ever_used() -> None:
+async def test_a_charset_chosen_by_the_caller_is_never_used() -> None:
     for charset in {*encodings.aliases.aliases.values(), "undefined", "idna", "unicode_escape", "no such thing"}:
         assert (await in_charset(charset, "größe".encode())).parameters == {"model": "größe"}
 
@@ -177,7 +177,7 @@ async def test_a_compressed_body_is_refused_before_it_is_read(client: httpx.Asyn
     assert not read
 
 
-async def test_a_body_that_is_not_compressed_may_say_so(client: httpx.AsyncClient) -> None:
+async def test_the_coding_identity_is_accepted(client: httpx.AsyncClient) -> None:
     for coding in ("", "identity", "Identity, identity"):
         decoded(await client.post("/v1/upscale", content=PICTURE, headers={"Content-Encoding": coding}))
 

@@ -35,7 +35,7 @@ def written() -> dict[str, Any]:
     return document
 
 
-async def test_the_openapi_document_is_that_of_the_code(written: dict[str, Any]) -> None:
+async def test_the_openapi_document_is_up_to_date(written: dict[str, Any]) -> None:
     app = create_app(Lifecycle(Settings(), never))
     assert json.loads(json.dumps(app.openapi())) == written, "run `make openapi`"
 

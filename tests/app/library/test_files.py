@@ -17,7 +17,7 @@ def refresh(folder: Path) -> Folder:
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.PTH", "net.pth.tar", "net.bin", "net.param"])
-def test_a_weight_file_is_a_model_by_its_name_without_the_whole_suffix(tmp_path: Path, name: str) -> None:
+def test_a_model_is_named_like_its_file_without_the_whole_suffix(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     assert list(refresh(tmp_path).files()) == ["net"]
     assert refresh(tmp_path).ignored() == {}
@@ -83,6 +83,6 @@ async def test_a_folder_without_weight_files_says_what_it_holds(make: Make, fold
 
 
 @pytest.mark.anyio
-async def test_a_model_of_two_suffixes_has_its_stem(make: Make, folder: Path) -> None:
+async def test_a_double_suffix_is_removed_from_the_name(make: Make, folder: Path) -> None:
     (folder / "d.net.tar").write_text("d1")
     assert states(make())["d"] == "ready"

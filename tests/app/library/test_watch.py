@@ -137,7 +137,7 @@ async def test_a_file_that_is_gone_for_a_moment_only_is_replaced_not_removed(mak
     assert await version(library, "a") == "a@a2"
 
 
-async def test_the_default_model_serves_on_without_its_file_and_says_so(make: Make, folder: Path) -> None:
+async def test_the_default_model_keeps_serving_without_its_file_and_says_so(make: Make, folder: Path) -> None:
     library = make()
     (folder / "b.net").unlink()
     await settle(library)
@@ -160,7 +160,7 @@ async def test_a_folder_that_cannot_be_read_changes_nothing(
     assert await version(library, "a") == "a@a1"
 
 
-async def test_a_folder_that_is_away_is_told_once_and_its_return_too(
+async def test_a_missing_folder_is_logged_once_and_its_return_too(
     make: Make, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library, looks = make(), 0
@@ -184,7 +184,7 @@ async def test_a_folder_that_is_away_is_told_once_and_its_return_too(
     assert caplog.text.count("cannot read the model folder") == 1
 
 
-async def test_a_model_asked_for_while_its_folder_is_away_is_loaded_once_it_is_back(
+async def test_a_model_requested_while_its_folder_is_missing_is_loaded_when_it_is_back(
     make: Make, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     library = make(lazily=True)
@@ -200,7 +200,7 @@ async def test_a_model_asked_for_while_its_folder_is_away_is_loaded_once_it_is_b
     assert library.find("a").reason is None
 
 
-async def test_a_reload_while_the_folder_is_away_is_refused_for_now(make: Make, folder: Path) -> None:
+async def test_a_reload_while_the_folder_is_missing_gets_503(make: Make, folder: Path) -> None:
     library = make()
     away = taken_away(folder)
     with pytest.raises(Unavailable, match=r"the model folder cannot be read at the moment \(No such file") as refused:
@@ -210,7 +210,7 @@ async def test_a_reload_while_the_folder_is_away_is_refused_for_now(make: Make, 
     assert (await library.reload("a")).reason is None
 
 
-async def test_a_changed_file_that_cannot_be_read_is_tried_at_every_look_and_the_old_version_serves(
+async def test_an_unreadable_changed_file_is_retried_while_the_old_version_serves(
     make: Make, folder: Path, loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = make()
@@ -230,7 +230,7 @@ async def test_a_changed_file_that_cannot_be_read_is_tried_at_every_look_and_the
     assert library.find("a").reason is None
 
 
-async def test_a_reload_takes_over_at_once(make: Make, folder: Path) -> None:
+async def test_a_reload_takes_effect_at_once(make: Make, folder: Path) -> None:
     library = make()
     (folder / "a.net").write_text("a2")
     assert (await library.reload("a")).reason is None
@@ -246,7 +246,7 @@ async def test_a_reload_of_a_bad_file_says_why(make: Make, folder: Path) -> None
         await library.reload("nobody")
 
 
-async def test_a_model_that_is_removed_while_it_loads_is_unknown_to_those_who_wait(
+async def test_a_model_removed_while_it_loads_is_unknown_to_waiting_requests(
     make: Make, folder: Path, loader: FakeLoader
 ) -> None:
     library = make(lazily=True)

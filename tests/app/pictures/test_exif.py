@@ -77,7 +77,7 @@ def test_tags_are_written_in_ascending_order_with_values_at_even_offsets() -> No
 
 
 @ORDERS
-def test_what_is_true_of_the_old_file_only_is_dropped(order: str) -> None:
+def test_tags_of_the_old_file_only_are_dropped(order: str) -> None:
     untrue = [0x100, 0x101, 0x102, 0x103, 0x106, 0x111, 0x112, 0x115, 0x117, 0x142, 0x144, 0x14A, 0x201, 0x202, 0x213]
     private = [0x2BC, 0x83BB, 0x8649, 0x8773, 0xC4A5, 0xC612, 0xEA1C]
     in_camera = [0x9101, 0x9102, 0x927C, GPS_IFD, 0x9214, 0xA002, 0xA003, 0xA004, 0xA20E, 0xA20F, 0xA214, 0xEA1D]
@@ -105,7 +105,7 @@ def test_a_pointer_that_leads_nowhere_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("location", [True, False])
-def test_the_place_stays_only_where_it_is_wanted(location: bool) -> None:
+def test_the_location_is_kept_only_on_request(location: bool) -> None:
     gps = [text(1, b"N"), Entry(2, RATIONAL, struct.pack("<6I", 59, 1, 20, 1, 0, 1))]
     data = written([text(MAKE, b"Maker"), Entry(GPS_IFD, LONG, gps)], location=location)
     assert tags(data) == ({MAKE, GPS_IFD} if location else {MAKE})
@@ -123,7 +123,7 @@ def test_the_place_stays_only_where_it_is_wanted(location: bool) -> None:
         (1, b"R03", False),
     ],
 )
-def test_adobe_rgb_is_known_by_the_rule_of_dcf(space: int, index: bytes | None, adobe: bool) -> None:
+def test_adobe_rgb_is_recognised_by_the_rule_of_dcf(space: int, index: bytes | None, adobe: bool) -> None:
     exif = read_exif(adobe_exif(space, index))
     assert exif
     assert exif.is_adobe_rgb == adobe
@@ -155,7 +155,7 @@ def test_a_field_whose_value_lies_outside_costs_only_itself() -> None:
     assert set(exif.image) == {MAKE}
 
 
-def test_values_that_overlap_do_not_make_more_than_there_was() -> None:
+def test_overlapping_values_do_not_multiply_the_data() -> None:
     wanted = [0x10D, 0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x13C, 0x8298]
     table = b"".join(struct.pack("<HHII", tag, BYTE, 50_000, 8) for tag in wanted)
     data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(wanted)) + table + bytes(60_000)
@@ -204,13 +204,13 @@ def check_any(data: bytes) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"Exif\0\0II*\0", b"")), st.binary(max_size=200))
-def test_no_bytes_are_too_odd(start: bytes, data: bytes) -> None:
+def test_arbitrary_bytes_are_handled(start: bytes, data: bytes) -> None:
     check_any(start + data)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(SOUND) - 1), st.integers(0, 255)), min_size=1, max_size=12))
-def test_no_damage_is_too_odd(damage: list[tuple[int, int]]) -> None:
+def test_arbitrary_damage_is_handled(damage: list[tuple[int, int]]) -> None:
     data = bytearray(SOUND)
     for at, value in damage:
         data[at] = value

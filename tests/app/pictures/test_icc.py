@@ -32,7 +32,7 @@ def in_srgb(levels: NDArray[numpy.uint8], profile: bytes) -> NDArray[numpy.int_]
 
 
 @pytest.mark.parametrize("profile", [SRGB_PROFILE, P3_PROFILE, adobe_rgb(), GREY_PROFILE])
-def test_a_sound_profile_is_taken_as_it_is(profile: bytes) -> None:
+def test_a_valid_profile_is_kept_unchanged(profile: bytes) -> None:
     assert usable_profile(profile) == profile
     assert usable_profile(profile + b"padding") == profile
 
@@ -58,7 +58,7 @@ def test_a_sound_profile_is_taken_as_it_is(profile: bytes) -> None:
         CMYK_PROFILE,
     ],
 )
-def test_what_describes_no_grey_and_no_rgb_is_none(data: object) -> None:
+def test_a_profile_for_other_spaces_than_grey_and_rgb_is_dropped(data: object) -> None:
     assert usable_profile(data) is None
 
 
@@ -91,12 +91,12 @@ def test_three_equal_levels_mean_what_the_grey_level_means() -> None:
 
 
 @pytest.mark.parametrize("profile", [SRGB_PROFILE, GREY_PROFILE])
-def test_a_profile_for_the_same_channels_stays_byte_for_byte(profile: bytes) -> None:
+def test_a_profile_for_the_same_channels_is_kept_byte_for_byte(profile: bytes) -> None:
     space = space_of(profile)
     assert profile_for(b"GRAY" if space == b"GRAY" else b"RGB ", profile) == profile
 
 
-def test_tone_curves_that_differ_make_no_grey() -> None:
+def test_a_profile_with_different_tone_curves_has_no_grey_equivalent() -> None:
     blue = SRGB_PROFILE.index(b"bTRC")
     other = SRGB_PROFILE[: blue + 4] + SRGB_PROFILE[SRGB_PROFILE.index(b"wtpt") + 4 :][:8] + SRGB_PROFILE[blue + 12 :]
     assert usable_profile(other) == other
@@ -109,7 +109,7 @@ def test_tone_curves_that_differ_make_no_grey() -> None:
     st.lists(st.tuples(st.integers(0, 299), st.integers(0, 255)), max_size=6),
     st.integers(0, 700),
 )
-def test_no_damage_is_too_odd(profile: bytes, damage: list[tuple[int, int]], kept: int) -> None:
+def test_arbitrary_damage_is_handled(profile: bytes, damage: list[tuple[int, int]], kept: int) -> None:
     data = bytearray(profile)
     for at, value in damage:
         data[at] = value

@@ -46,7 +46,7 @@ def opaque_or_not(planes: Pixels) -> Picture:
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
-def test_every_accepted_format_is_told_by_its_content(file_format: str) -> None:
+def test_every_supported_format_is_recognised_by_its_content(file_format: str) -> None:
     picture = decode_image(noise(7, 5), file_format)
     assert picture.planes.shape == (1, 5, 7, 3)
 
@@ -62,7 +62,7 @@ def test_grey_stays_grey(mode: str) -> None:
     assert (finished(decode_image(image))[..., 0] == numpy.array(image.convert("L"))).all()
 
 
-def test_grey_with_alpha_stays_so() -> None:
+def test_grey_with_alpha_stays_grey_with_alpha() -> None:
     image = noise(7, 5, mode="LA")
     pixels = numpy.array(image)
     pixels[pixels[..., 1] == 0] = 0
@@ -90,21 +90,21 @@ def test_cmyk_becomes_rgb() -> None:
 
 
 @pytest.mark.parametrize("value", [200, 30_000, 65_535])
-def test_sixteen_bits_stay_what_they_are_however_dark(value: int) -> None:
+def test_16_bit_levels_are_exact_however_dark(value: int) -> None:
     picture = decode_image(Image.fromarray(numpy.full((4, 4), value, numpy.uint16)))
     assert picture.grey
     assert picture.bits == 16
     assert (picture.planes == value).all()
 
 
-def test_an_opaque_alpha_channel_costs_nothing() -> None:
+def test_an_opaque_alpha_channel_is_dropped() -> None:
     image = noise(7, 5)
     image.putalpha(255)
     assert len(decode_image(image).planes) == 1
 
 
 @pytest.mark.parametrize("size", [(9, 9), (1, 7), (16, 5), (1, 1)])
-def test_what_can_be_seen_of_a_transparent_picture_stays(size: tuple[int, int]) -> None:
+def test_the_visible_part_of_a_transparent_picture_is_kept(size: tuple[int, int]) -> None:
     rng = numpy.random.default_rng(1)
     colour = rng.integers(0, 256, (*size, 3), dtype=numpy.uint8)
     alpha = rng.choice(numpy.array([0, 1, 100, 255], numpy.uint8), size)
@@ -131,7 +131,7 @@ def test_alpha_stays_within_the_range_of_the_pixels_around_it() -> None:
     assert finished(opaque_or_not(low_res), upscaled)[..., 3].tolist() == [[0] * 4 + [128] * 4 + [255] * 4] * 2
 
 
-def test_a_picture_of_which_nothing_is_visible_is_black() -> None:
+def test_an_invisible_picture_is_black() -> None:
     planes = planes_of(numpy.full((5, 6, 3), 200, numpy.uint8), numpy.zeros((5, 6), numpy.uint8))
     assert (planes == 0).all()
 
@@ -194,7 +194,7 @@ def test_the_width_that_counts_is_that_of_the_upright_picture() -> None:
 
 
 @pytest.mark.parametrize("upload", [b"hello", b"<svg/>", b"%PDF-1.7", b"\x00" * 64, b"\xff"])
-def test_what_is_no_picture_is_refused_with_the_list_of_formats(upload: bytes) -> None:
+def test_an_upload_that_is_not_a_picture_is_refused_with_the_list_of_formats(upload: bytes) -> None:
     with pytest.raises(UnsupportedFormat, match="JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, HEIF"):
         decode(upload, LIMITS)
 
@@ -207,7 +207,7 @@ def test_a_truncated_file_is_an_error_of_the_caller(file_format: str, kept: floa
         decode(whole[: int(len(whole) * kept)], LIMITS)
 
 
-def test_broken_metadata_does_not_cost_the_picture() -> None:
+def test_broken_metadata_does_not_prevent_decoding() -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x011A] = "maker", 72.0
     upload = bytearray(encoded(noise(6, 4), "JPEG", exif=exif))

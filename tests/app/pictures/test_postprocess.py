@@ -65,7 +65,7 @@ def test_locked_colours_are_within_a_delta_e_of_1_of_the_upload(bits: int) -> No
     assert worst(finished(picture, upscaled, (268, 360), lock=True)) < 1
 
 
-def test_locked_colours_keep_the_detail_that_the_network_drew() -> None:
+def test_locked_colours_keep_the_detail_of_the_network() -> None:
     picture = Picture(planes=smooth(40, 40)[None], grey=False, bits=8)
     detail = numpy.where(numpy.indices((160, 160)).sum(axis=0) % 2, 9, -9)[..., None]
     upscaled = (enlarged(picture.planes) + detail).astype(numpy.uint8)
@@ -82,7 +82,7 @@ def test_locked_colours_keep_the_detail_that_the_network_drew() -> None:
     lock=st.booleans(),
     transparent=st.booleans(),
 )
-def test_any_size_is_met_exactly(
+def test_any_size_is_produced_exactly(
     height: int, width: int, share: float, bits: int, lock: bool, transparent: bool
 ) -> None:
     colour = smooth(height, width, bits=bits)

@@ -70,7 +70,7 @@ def test_runs_of_any_length_are_read_back(length: int) -> None:
 @each_way
 @pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 7])
 @pytest.mark.parametrize("levels", [1, 2, 256])
-def test_blocks_end_where_they_may(size: int, levels: int) -> None:
+def test_blocks_end_on_byte_boundaries(size: int, levels: int) -> None:
     pieces = [noise(size, levels), noise(size, levels, seed=1)]
     assert inflated(stream(pieces)) == pieces[0].tobytes() + pieces[1].tobytes()
 
@@ -86,6 +86,6 @@ def test_codes_of_very_rare_bytes_are_not_too_long() -> None:
 
 @each_way
 @pytest.mark.parametrize("size", [1, 2, 100, 5000, 3 * BLOCK])
-def test_noise_does_not_grow_beyond_the_room_for_it(size: int) -> None:
+def test_noise_does_not_exceed_the_maximum_size(size: int) -> None:
     parts = deflated(noise(size), last=False, work=numpy.empty(max_deflated_bytes(size), numpy.uint8))
     assert sum(map(len, parts)) <= size + size // 500 + 300

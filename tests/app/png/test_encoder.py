@@ -94,7 +94,7 @@ def some_pixels(height: int, width: int, channels: int, bits: int, seed: int = 0
     cuts=st.lists(st.integers(0, 40), max_size=5),
     seed=st.integers(0, 999),
 )
-def test_an_independent_reader_gets_every_sample_back(
+def test_an_independent_reader_returns_every_sample(
     height: int, width: int, channels: int, bits: int, strip_rows: int, cuts: list[int], seed: int
 ) -> None:
     pixels = some_pixels(height, width, channels, bits, seed)
@@ -142,7 +142,7 @@ def test_rows_of_any_heights_make_the_same_file(pool: ThreadPoolExecutor) -> Non
     assert len([kind for kind, _ in chunks(whole) if kind == b"IDAT"]) > 3  # several strips
 
 
-def test_metadata_stands_before_the_pixels_as_readers_expect_it(pool: ThreadPoolExecutor) -> None:
+def test_metadata_precedes_the_pixels(pool: ThreadPoolExecutor) -> None:
     exif = Image.Exif()
     exif[0x010F] = "a camera"
     xmp = "<x:xmpmeta xmlns:x='adobe:ns:meta/'>größer</x:xmpmeta>".encode()
@@ -160,13 +160,13 @@ def test_metadata_stands_before_the_pixels_as_readers_expect_it(pool: ThreadPool
 
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"height": 2**31}, {"channels": 5}, {"bits": 4}])
-def test_what_no_png_can_be_is_refused(wrong: dict[str, int]) -> None:
+def test_an_impossible_layout_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         PngLayout(**({"width": 1, "height": 1, "channels": 1, "bits": 8} | wrong))  # type: ignore[arg-type]  # ints
 
 
 @pytest.mark.parametrize("height", [9, 11])
-def test_too_few_or_too_many_rows_never_make_a_whole_file(height: int, pool: ThreadPoolExecutor) -> None:
+def test_too_few_or_too_many_rows_never_make_a_complete_file(height: int, pool: ThreadPoolExecutor) -> None:
     async def collect() -> None:
         pixels = some_pixels(height, 5, 3, 8)
         layout = PngLayout(width=5, height=10, channels=3, bits=8)
@@ -178,7 +178,7 @@ def test_too_few_or_too_many_rows_never_make_a_whole_file(height: int, pool: Thr
     assert b"IEND" not in b"".join(sent)
 
 
-def test_strips_leave_before_more_rows_are_asked_for(pool: ThreadPoolExecutor) -> None:
+def test_strips_are_yielded_before_more_rows_are_requested(pool: ThreadPoolExecutor) -> None:
     pixels = some_pixels(300, 700, 3, 8)
 
     async def check() -> None:
@@ -201,7 +201,7 @@ def test_strips_leave_before_more_rows_are_asked_for(pool: ThreadPoolExecutor) -
     asyncio.run(check())
 
 
-def test_an_abandoned_encoder_drops_what_no_thread_has_begun() -> None:
+def test_an_abandoned_encoder_drops_strips_that_no_thread_has_started() -> None:
     pixels = some_pixels(2000, 1000, 3, 8)
     threads_before = threading.active_count()
     begun = 0

@@ -35,7 +35,7 @@ def by_the_book(left: int, up: int, up_left: int) -> int:
     return min((left, up, up_left), key=lambda value: abs(guess - value))  # the first one of equals, as it says
 
 
-def test_average_and_paeth_predict_what_the_specification_says() -> None:
+def test_average_and_paeth_follow_the_specification() -> None:
     values = numpy.array((0, 1, 2, 3, 7, 8, 100, 127, 128, 129, 200, 254, 255), numpy.uint8)
     left, up, up_left = (axis.ravel() for axis in numpy.meshgrid(values, values, values))
     three = list(zip(left.tolist(), up.tolist(), up_left.tolist(), strict=True))
@@ -96,7 +96,7 @@ def test_long_rows_are_summed_without_overflow() -> None:
     assert filtered(samples, None)[:, 0].tolist() == [0, 2]
 
 
-def test_rows_whose_pixels_are_apart_are_filtered_too() -> None:
+def test_rows_that_are_not_contiguous_are_filtered_too() -> None:
     samples = numpy.arange(4 * 5 * 3, dtype=numpy.uint16).reshape(3, 4, 5).transpose(1, 2, 0)
     assert (filtered(samples[1:], samples[0]) == filtered(samples.copy()[1:], samples[0].copy())).all()
 

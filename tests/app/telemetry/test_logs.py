@@ -55,7 +55,7 @@ async def test_a_request_leaves_one_line_with_its_sizes_and_stages(client: httpx
     assert all(isinstance(took_ms, float) and took_ms >= 0 for took_ms in stages)
 
 
-async def test_a_line_tells_the_address_of_the_other_end(app: FastAPI, client: httpx.AsyncClient, lines: Lines) -> None:
+async def test_a_line_has_the_address_of_the_peer(app: FastAPI, client: httpx.AsyncClient, lines: Lines) -> None:
     for address in ("192.0.2.7", "2001:db8::7"):
         transport = httpx.ASGITransport(app=app, client=(address, 4321))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as caller:
@@ -133,7 +133,7 @@ def root() -> Iterator[logging.Logger]:
     root.setLevel(level)
 
 
-def test_a_log_that_nobody_reads_holds_up_nobody_and_says_afterwards_what_was_dropped(root: logging.Logger) -> None:
+def test_an_unread_log_delays_no_request_and_reports_dropped_lines(root: logging.Logger) -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as end, os.fdopen(reading) as log:
         logging.config.dictConfig(log_config("json"))
@@ -157,7 +157,7 @@ def test_a_log_that_nobody_reads_holds_up_nobody_and_says_afterwards_what_was_dr
         reader.join()
 
 
-def test_lines_in_the_background_carry_the_request_that_they_belong_to(
+def test_lines_written_in_the_background_have_their_request_id(
     root: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logging.config.dictConfig(log_config("line"))
@@ -179,7 +179,7 @@ def test_lines_in_the_background_carry_the_request_that_they_belong_to(
     assert text.count("ValueError: no") == 1
 
 
-def test_what_the_server_says_of_odd_requests_is_left_to_the_access_log(root: logging.Logger) -> None:
+def test_odd_requests_are_logged_only_by_the_access_log(root: logging.Logger) -> None:
     logging.config.dictConfig(log_config("line"))
     assert not logging.getLogger("uvicorn.error").isEnabledFor(logging.WARNING)
     assert logging.getLogger("uvicorn.error").isEnabledFor(logging.ERROR)

@@ -41,7 +41,9 @@ def write_file_named(name: str, folder: Path) -> None:
         pytest.skip("this file system takes no such name")
 
 
-async def test_a_file_name_that_is_not_utf_8_hurts_no_list_and_no_answer(settings: Settings, models: Path) -> None:
+async def test_a_file_name_that_is_not_utf_8_breaks_neither_the_list_nor_answers(
+    settings: Settings, models: Path
+) -> None:
     write_file_named(os.fsdecode(b"caf\xe9.pth"), models)
     app = create_app(Lifecycle.of(build_service(settings)))
     transport = httpx.ASGITransport(app=app)
@@ -70,7 +72,7 @@ async def test_a_service_that_drains_is_alive_but_not_ready(client: httpx.AsyncC
     problem(await client.post("/v1/upscale", content=encoded(noise(5, 5))), 503, "unavailable")
 
 
-async def test_a_dead_scheduler_turns_the_service_red(client: httpx.AsyncClient, service: UpscaleService) -> None:
+async def test_a_dead_scheduler_makes_the_probes_fail(client: httpx.AsyncClient, service: UpscaleService) -> None:
     def explode() -> None:
         raise RuntimeError("the loop is broken")
 
@@ -93,7 +95,7 @@ async def test_the_documentation_shows_both_ways_to_send(client: httpx.AsyncClie
     assert "image/jpeg" in body
 
 
-async def test_a_caller_that_leaves_takes_its_work_with_it(
+async def test_work_is_cancelled_when_its_caller_leaves(
     client: httpx.AsyncClient, app: FastAPI, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, gate = threading.Event(), threading.Event()
@@ -155,7 +157,7 @@ async def test_without_a_setting_the_default_is_the_best_shipped_model_or_the_fi
     assert service.library.default == default
 
 
-async def test_exact_numbers_can_be_asked_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_float32_can_be_requested(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
     for precision, dtype in (("fastest", "bfloat16"), ("float32", "float32")):
         service = build_service(settings.model_copy(update={"precision": precision}))

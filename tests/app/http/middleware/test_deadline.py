@@ -45,11 +45,11 @@ pytestmark = pytest.mark.anyio
         (["handling=lenient"], None),
     ],
 )
-def test_the_preference_wait_is_read_as_rfc_7240_has_it(fields: list[str], seconds: int | None) -> None:
+def test_the_preference_wait_is_parsed_as_in_rfc_7240(fields: list[str], seconds: int | None) -> None:
     assert preferred_wait_s(fields) == seconds
 
 
-def test_a_hostile_preference_is_read_in_no_time() -> None:
+def test_a_hostile_preference_is_parsed_quickly() -> None:
     began_s = time.process_time()
     preferred_wait_s(['a;"' + "\\" * 5000 + ';"' * 2000 + "=" * 5000])
     assert time.process_time() - began_s < 1
@@ -115,7 +115,7 @@ async def test_a_picture_that_waits_for_a_decoder_when_its_deadline_passes_is_ne
 
 
 @pytest.mark.parametrize("farewell", ["close", "half-close", "reset"])
-async def test_a_caller_that_leaves_takes_its_queued_work_along_however_it_leaves(
+async def test_queued_work_is_cancelled_however_its_caller_leaves(
     live: Live, service: UpscaleService, held: Held, farewell: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def head(body: bytes) -> str:

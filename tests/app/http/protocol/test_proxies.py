@@ -102,7 +102,7 @@ async def answers(caller: httpx.AsyncClient) -> bool:
         return False
 
 
-async def test_an_answer_comes_whole_or_the_caller_sees_that_it_does_not(
+async def test_an_answer_arrives_complete_or_with_a_visible_error(
     caller: httpx.AsyncClient, records: list[RequestRecord]
 ) -> None:
     assert (await caller.get("/whole")).content == WHOLE
@@ -125,7 +125,7 @@ async def test_a_caller_that_leaves_is_noticed(caller: httpx.AsyncClient, live: 
 
 
 @pytest.mark.parametrize("proxy", ["nginx.conf", "haproxy.cfg"], indirect=True)
-async def test_what_only_the_operator_may_do_is_closed_to_callers_of_the_proxy(caller: httpx.AsyncClient) -> None:
+async def test_operator_endpoints_are_closed_through_the_proxy(caller: httpx.AsyncClient) -> None:
     assert (await caller.get("/metrics")).status_code == 403
     assert (await caller.post("/v1/models/compact-psnr-x4/reload")).status_code == 403
     assert (await caller.get("/path")).status_code == 200

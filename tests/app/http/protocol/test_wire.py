@@ -106,7 +106,7 @@ async def test_small_writes_leave_at_once_on_every_accepted_connection(live: Liv
     assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-async def test_connections_are_bounded_also_where_all_come_at_once(
+async def test_connections_are_limited_even_when_all_arrive_at_once(
     life: Lifecycle, app: FastAPI, records: list[RequestRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "ACCEPTS_PER_TURN", 2)
@@ -129,7 +129,7 @@ async def test_connections_are_bounded_also_where_all_come_at_once(
             one.close()
 
 
-async def test_a_connection_whose_answer_is_being_sent_makes_no_room_for_others(live: Live, sleeper: Caller) -> None:
+async def test_a_connection_whose_answer_is_being_sent_is_not_closed_for_others(live: Live, sleeper: Caller) -> None:
     await sleeper.send("GET /whole HTTP/1.1\nHost: a\n\n")
     await until(lambda: live.life.accepted == 1)
     others = [await live.connect() for _ in range(20)]
@@ -137,7 +137,7 @@ async def test_a_connection_whose_answer_is_being_sent_makes_no_room_for_others(
     assert await body(sleeper) == WHOLE
 
 
-async def test_while_no_file_can_be_opened_the_log_says_so_once_and_afterwards_all_is_well(
+async def test_running_out_of_files_is_logged_once_and_recovers(
     live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("asyncio.selector_events.constants.ACCEPT_RETRY_DELAY", 0.01)
@@ -159,7 +159,7 @@ async def test_while_no_file_can_be_opened_the_log_says_so_once_and_afterwards_a
     assert told.exc_info is None
 
 
-def test_as_many_connections_are_taken_as_files_may_be_open(
+def test_the_number_of_connections_is_limited_by_the_limit_of_open_files(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = {"soft": 64, "hard": 64}
@@ -179,7 +179,7 @@ def test_as_many_connections_are_taken_as_files_may_be_open(
     ("name", "outcome", "tracebacks"),
     [("deadline", "deadline-passed", 0), ("stop", "unavailable", 0), ("fault", "broken", 1)],
 )
-async def test_an_answer_that_is_cut_off_never_ends_like_a_whole_one(
+async def test_an_aborted_answer_never_ends_like_a_complete_one(
     live: Live,
     records: list[RequestRecord],
     caplog: pytest.LogCaptureFixture,
@@ -197,7 +197,7 @@ async def test_an_answer_that_is_cut_off_never_ends_like_a_whole_one(
     assert len(caplog.records) == 1
 
 
-async def test_a_deadline_that_passes_in_mid_stream_is_an_outcome_of_its_own(
+async def test_a_deadline_in_mid_stream_is_an_outcome_of_its_own(
     live: Live, records: list[RequestRecord], caplog: pytest.LogCaptureFixture
 ) -> None:
     caller = await live.connect()
@@ -263,7 +263,7 @@ async def test_a_caller_that_never_stops_sending_is_cut(
                 await asyncio.sleep(0.005)
 
 
-async def test_an_answer_counts_until_its_caller_has_taken_it(
+async def test_a_request_counts_until_its_caller_has_the_answer(
     live: Live, records: list[RequestRecord], sleeper: Caller
 ) -> None:
     await sleeper.send("GET /whole HTTP/1.1\nHost: a\n\n")
@@ -275,7 +275,7 @@ async def test_an_answer_counts_until_its_caller_has_taken_it(
     assert records[0].outcome == "done"
 
 
-async def test_a_caller_that_leaves_while_its_answer_is_sent_has_left(
+async def test_a_caller_that_leaves_while_its_answer_is_sent_is_recorded_as_left(
     live: Live, records: list[RequestRecord], sleeper: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     await sleeper.send("GET /whole HTTP/1.1\nHost: a\n\n")
@@ -318,7 +318,7 @@ async def test_a_signal_ends_the_service_only_when_all_answers_have_been_deliver
         await live.running
 
 
-async def test_answers_that_are_not_taken_within_the_drain_deadline_are_cut_off(
+async def test_answers_not_read_within_the_drain_deadline_are_aborted(
     app: FastAPI, life: Lifecycle, records: list[RequestRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "FLUSH_S", 0)
@@ -333,7 +333,7 @@ async def test_answers_that_are_not_taken_within_the_drain_deadline_are_cut_off(
     assert records[0].outcome == "unavailable"
 
 
-async def test_a_slow_but_steady_reader_is_not_cut(live: Live, sleeper: Caller) -> None:
+async def test_a_slow_but_steady_reader_is_not_disconnected(live: Live, sleeper: Caller) -> None:
     await sleeper.send("GET /whole HTTP/1.1\nHost: a\n\n")
     loop = asyncio.get_running_loop()
     until_s = loop.time() + 3 * live.life.settings.send_idle_s
@@ -347,7 +347,9 @@ async def test_a_slow_but_steady_reader_is_not_cut(live: Live, sleeper: Caller) 
 
 
 @pytest.mark.parametrize("idle_s", [0.5, 60.0], ids=["takes nothing", "takes too little"])
-def test_a_reader_that_takes_nothing_or_too_little_is_cut(monkeypatch: pytest.MonkeyPatch, idle_s: float) -> None:
+def test_a_reader_that_takes_nothing_or_too_little_is_disconnected(
+    monkeypatch: pytest.MonkeyPatch, idle_s: float
+) -> None:
     sending = connection.SendProgress(0)
     began_s = sending._began_s
     monkeypatch.setattr("app.http.protocol.connection.time.monotonic", lambda: began_s + idle_s * 3)
@@ -383,9 +385,7 @@ async def test_after_a_request_with_two_lengths_nothing_more_is_served(live: Liv
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"400"]
 
 
-async def test_rubbish_after_a_request_does_not_change_what_is_known_of_that(
-    live: Live, records: list[RequestRecord]
-) -> None:
+async def test_garbage_after_a_request_does_not_change_its_record(live: Live, records: list[RequestRecord]) -> None:
     caller = await live.connect()
     await caller.send("GET /path HTTP/1.1\nHost: a\n\nrubbish\n\n")
     answer, _ = await caller.rest()
@@ -393,7 +393,7 @@ async def test_rubbish_after_a_request_does_not_change_what_is_known_of_that(
     assert sorted((record.status, record.outcome) for record in records) == [(200, "done"), (400, "bad-request")]
 
 
-async def test_a_key_counts_its_request_until_the_answer_has_been_taken(
+async def test_a_key_counts_its_request_until_the_answer_has_been_read(
     life: Lifecycle, app: FastAPI, tmp_path: Path
 ) -> None:
     token, line = new_key("shop", ["concurrent=1"])
