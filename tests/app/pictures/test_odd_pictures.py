@@ -198,10 +198,10 @@ def test_a_deep_avif_is_turned_once(orientation: int, monkeypatch: pytest.Monkey
     assert numpy.abs(seen.astype(int) - expected).max() <= 4
 
 
-@pytest.mark.parametrize(("place", "byte", "said"), [(1, 0xC3, "lossless"), (4, 12, "JPEG of 12 bits")])
-def test_a_jpeg_of_a_rare_kind_is_unsupported_and_not_corrupt(location: int, byte: int, said: str) -> None:
+@pytest.mark.parametrize(("offset", "byte", "said"), [(1, 0xC3, "lossless"), (4, 12, "JPEG of 12 bits")])
+def test_a_jpeg_of_a_rare_kind_is_unsupported_and_not_corrupt(offset: int, byte: int, said: str) -> None:
     file = bytearray(encoded(noise(WIDTH, HEIGHT), "JPEG"))
-    file[file.index(b"\xff\xc0") + location] = byte
+    file[file.index(b"\xff\xc0") + offset] = byte
     with pytest.raises(UnsupportedFormat, match=said):
         read_header(bytes(file), LIMITS)
 
