@@ -1,4 +1,4 @@
-"""`python -m app` as a process: what it says, what it serves, how it ends."""
+"""`python -m app` as a process: its output, its answers, its end."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def start(*arguments: str, **settings: object) -> subprocess.Popen[str]:
 
 
 def refusal(*arguments: str, **settings: object) -> str:
-    """What a start that must fail says in its last line, or its only one; its exit status is 2."""
+    """Start a command that must fail with exit status 2; returns its last line."""
     process = start(*arguments, **settings)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2, said
@@ -105,7 +105,7 @@ def test_a_second_signal_ends_a_service_that_is_still_loading_or_draining_at_onc
         except httpx.ConnectError:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
-    with socket.create_connection(("127.0.0.1", port)) as upload:  # accepted or not, it may hold the drain up
+    with socket.create_connection(("127.0.0.1", port)) as upload:  # accepted or not, it may delay the drain
         upload.sendall(b"POST /v1/upscale HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)

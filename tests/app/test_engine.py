@@ -39,7 +39,7 @@ Check = Callable[[Upscaler, Sequence[Pixels]], None]
 
 @pytest.fixture
 def before_each_piece(monkeypatch: pytest.MonkeyPatch) -> Callable[[Check], None]:
-    """Puts a check in front of every call of the fast upscaler, and of every band of its streams."""
+    """Call a check before every batch of the fast upscaler, and before every band of its streams."""
 
     def put(check: Check) -> None:
         batch, stream = Upscaler.batch, Upscaler.stream
@@ -75,7 +75,7 @@ async def test_a_device_that_runs_out_of_memory_still_gives_the_right_picture(
     before_each_piece(small_memory)
     with caplog.at_level(logging.WARNING):
         answers = await asyncio.gather(*(send(client, noise(*size)) for _ in range(3)))
-    for answer in answers:  # in bfloat16, a network of six channels rounds otherwise in bands of another height
+    for answer in answers:  # in bfloat16, a network of six channels rounds differently in bands of another height
         assert numpy.abs(numpy.asarray(decoded(answer)).astype(int) - expected).max() <= 3
     assert "out of memory" in caplog.text
 
@@ -126,7 +126,7 @@ async def test_an_error_in_the_third_piece_of_a_stream_ends_that_request_alone(
             raise ArithmeticError("the third piece")
 
     before_each_piece(third_breaks)
-    service.scheduler.costs._lines.clear()  # knows nothing of the speed: so its bands are small
+    service.scheduler.costs._lines.clear()  # forget the speed, so that bands are small
     poster, avatar = await asyncio.gather(send(client, noise(70, 400)), send(client, noise(8, 8)))
     problem(poster, 500, "internal")
     assert decoded(avatar).size == (32, 32)

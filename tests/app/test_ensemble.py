@@ -14,15 +14,15 @@ from app.pictures.decode import Header
 from app.service import UpscaleService
 from app.sizing import memory_bytes
 from model.ensemble import ensemble_batch
+from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem
-from tests.app.held_device import Held
 from tests.app.live import until
 
 pytestmark = pytest.mark.anyio
 
 URL = "/v1/upscale?ensemble=true"
 SIZES = ((13, 9), (61, 20))
-"""Of an ensemble that goes through whole, and of one that is a stream."""
+"""Sizes of an ensemble that runs whole, and of one that is a stream."""
 
 
 def largest_difference(made: Image.Image, other: object) -> int:
@@ -52,15 +52,15 @@ async def test_it_costs_eight_times_the_px(client: httpx.AsyncClient, service: U
 
 
 async def test_it_waits_in_the_queue_at_its_full_cost(
-    client: httpx.AsyncClient, service: UpscaleService, held: Held
+    client: httpx.AsyncClient, service: UpscaleService, blocked: BlockedDevice
 ) -> None:
     first = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(8, 8))))
-    await held.at_work()
+    await blocked.at_work()
     before_px = service.scheduler.counters().queued_px
     second = asyncio.create_task(client.post(URL, content=encoded(noise(61, 20))))
     await until(lambda: service.scheduler.counters().queued_px > before_px)
     assert service.scheduler.counters().queued_px - before_px == 8 * 61 * 20
-    held.gate.set()
+    blocked.gate.set()
     for answer in (await first, await second):
         assert answer.status_code == 200
 

@@ -1,4 +1,4 @@
-"""Settings come from the environment, and nonsense is refused in one line."""
+"""Settings are read from the environment, and invalid ones are refused in one line."""
 
 import pytest
 

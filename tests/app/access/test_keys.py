@@ -1,4 +1,4 @@
-"""The file of keys, its reload, and what a key may use: without HTTP, and with a clock that is told the time."""
+"""The key file, its reload, and the usage of keys: without HTTP, and with a manual clock."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ HASH = "sha256:" + "0" * 64
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0

@@ -1,4 +1,4 @@
-"""What pieces take: learned from noisy measurements, and what follows for their size and for predicted waits."""
+"""The cost model: learning from noisy measurements, and its use for the size of pieces and for predicted waits."""
 
 import random
 
@@ -20,12 +20,12 @@ def engine() -> FakeEngine:
 
 
 def device_s(px: int) -> float:
-    """A device that takes 5 ms for each piece, and a tenth of a second for a million px."""
+    """A device that takes 5 ms per piece and 0.1 s per million px."""
     return 0.005 + px * 1e-7
 
 
 def learned(pieces: int, *, noise: float = 0.0, slower: float = 1.0, line: Line | None = None, seed: int = 0) -> Line:
-    """A line after so many pieces of several sizes."""
+    """Make a line that has learned from pieces of several sizes."""
     line, rng = line or Line(), random.Random(seed)
     for _ in range(pieces):
         px = rng.choice(SIZES_PX)
@@ -138,10 +138,10 @@ def test_the_memory_of_the_model_is_bounded_and_keeps_what_is_used() -> None:
 async def test_before_anything_is_learned_pieces_are_small_and_then_they_grow(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-5
     scheduler = make_scheduler(engine, taught=False)
-    held = await occupy(engine, scheduler, small("first", bucket="other", px=4000))
+    occupied = await occupy(engine, scheduler, small("first", bucket="other", px=4000))
     tickets = [scheduler.submit(small(f"{number}", px=1000)) for number in range(200)]
     engine.gate.set()
-    await outputs(held, *tickets)
+    await outputs(occupied, *tickets)
     batches = [len(piece) for piece in engine.pieces[1:]]
     assert batches[0] <= 16
     assert max(batches) > 4 * batches[0]
@@ -151,7 +151,7 @@ async def test_the_size_of_bands_follows_the_speed_of_the_device(engine: FakeEng
     scheduler = make_scheduler(engine, taught=False)
     for number in range(12):
         await all_parts(scheduler.submit(large(f"{number}", px=8000, row_px=10)))
-    assert engine.bands_px["0"] == 10 * 384  # the first one did not know
+    assert engine.bands_px["0"] == 10 * 384  # before anything was learned
     assert engine.bands_px["11"] == 10 * 32  # 4 s at 0.01 s per px are 40 rows
 
 
@@ -174,7 +174,7 @@ async def test_a_band_that_was_prepared_for_a_stream_that_failed_teaches_nothing
     bad = await occupy(engine, scheduler, large("bad"))
     assert scheduler.counters().running_px == 2048
     engine.gate.set()
-    scheduler._device.submit(int).result(10)  # both bands have run before the event loop hears of the first
+    scheduler._device.submit(int).result(10)  # both bands have run before the event loop knows of the first
     with pytest.raises(ArithmeticError):
         await all_parts(bad)
     await all_parts(scheduler.submit(small("next")))
@@ -183,12 +183,12 @@ async def test_a_band_that_was_prepared_for_a_stream_that_failed_teaches_nothing
 
 async def test_kinds_that_never_ran_are_predicted_to_take_what_the_others_take(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     job = FakeInput(name="strange", px=300)
     strange = scheduler.submit(Job(input=job, cost_px=300, kind="new net", bucket="bucket"))
     assert scheduler.backlog_s == pytest.approx(4.0)
     engine.gate.set()
-    await outputs(held, strange)
+    await outputs(occupied, strange)
 
 
 async def test_a_piece_that_failed_teaches_nothing(engine: FakeEngine) -> None:
@@ -206,12 +206,12 @@ async def test_under_steady_load_the_predicted_wait_is_near_the_true_one(engine:
     errors: list[float] = []
 
     async def work_off(jobs: int) -> None:
-        held = await occupy(engine, scheduler, small("first", px=50))
+        occupied = await occupy(engine, scheduler, small("first", px=50))
         px = [rng.choice((50, 100, 200)) for _ in range(jobs)]
         tickets = [scheduler.submit(small(f"{number}", px=size, bucket=size)) for number, size in enumerate(px)]
         predicted_s, began_s = scheduler.backlog_s, engine.clock()
         engine.gate.set()
-        await outputs(held, *tickets)
+        await outputs(occupied, *tickets)
         errors.append((predicted_s or 0.0) / (engine.clock() - began_s) - 1)
 
     for _ in range(12):
@@ -223,15 +223,15 @@ async def test_under_steady_load_the_predicted_wait_is_near_the_true_one(engine:
 async def test_a_caller_that_waits_for_retry_after_finds_room(engine: FakeEngine) -> None:
     engine.fixed_s = 0.5
     scheduler = make_scheduler(engine, max_queued_px=20_000, taught=False)
-    for number in range(100):  # the load that it learns from
+    for number in range(100):  # to learn from
         await all_parts(scheduler.submit(small(f"{number}", px=100 + number % 3 * 100, bucket=number % 3)))
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(f"{number}")) for number in range(199)]
     with pytest.raises(QueueFull) as refusal:
         scheduler.submit(small("refused", px=10_000))
     began_s = engine.clock()
     engine.gate.set()
-    for ticket in (held, *tickets[:99]):  # 100 works of 100 px make the room
+    for ticket in (occupied, *tickets[:99]):  # 100 jobs of 100 px make the room
         await all_parts(ticket)
     assert refusal.value.retry_after_s == pytest.approx(tickets[98].queue_s + tickets[98].infer_s, rel=0.3)
     assert engine.clock() >= began_s

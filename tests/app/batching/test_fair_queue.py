@@ -1,4 +1,4 @@
-"""Whose turn it is: fair shares, deadlines first among equals, and no quadratic blow-up."""
+"""The fair queue: equal shares, deadlines among equals, and linear cost."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ def engine() -> FakeEngine:
 
 
 def order(turns: FairQueue[str], px: int = 100) -> str:
-    """Serve one after the other, each once."""
+    """Serve all members, each once."""
     served = ""
     while (first := turns.first()) is not None:
         turns.serve([first], [px])
@@ -118,7 +118,7 @@ def test_short_lived_requests_do_not_delay_the_next_one(posters: int) -> None:
     for _ in range(50):
         turns.wait(serve_one(NEAR_PX), "open")
     for _ in range(50):
-        turns.wait(serve_one(NEAR_PX), "open")  # it runs, while the avatar comes
+        turns.wait(serve_one(NEAR_PX), "open")  # it runs when the avatar arrives
         turns.join("avatar", "small")
         bands = 0
         while (first := serve_one(4096)) != "avatar":
@@ -165,7 +165,7 @@ def test_a_lane_can_be_left_out() -> None:
 
 
 def lines_run(jobs: int) -> int:
-    """Lines of app/batching that the event loop runs for so many works that all wait at once."""
+    """Count the lines of app/batching that the event loop runs for this many jobs that all wait at once."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -179,12 +179,12 @@ def lines_run(jobs: int) -> int:
         engine = FakeEngine()
         engine.s_per_px = 0.5
         scheduler = make_scheduler(engine)
-        held = await occupy(engine, scheduler, small("first"))
+        occupied = await occupy(engine, scheduler, small("first"))
         tickets = [scheduler.submit(small("one", bucket=number % 10, px=2)) for number in range(jobs)]
         for ticket in tickets[::3]:
             ticket.close()
         engine.gate.set()
-        await outputs(held, *(ticket for ticket in tickets if ticket.outcome is None))
+        await outputs(occupied, *(ticket for ticket in tickets if ticket.outcome is None))
 
     before = sys.gettrace()
     sys.settrace(trace)

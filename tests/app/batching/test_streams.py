@@ -1,4 +1,4 @@
-"""Large works as streams of bands: their parts, their slots, and readers that are slow."""
+"""Large jobs as streams of bands: their parts, their memory, and slow readers."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ def engine() -> FakeEngine:
 
 
 async def run_until_held(scheduler: Scheduler[FakeInput, str], ticket: Ticket[str]) -> None:
-    """Wait until a stream that nobody reads has run as far as it may."""
+    """Wait until an unread stream has run as far as it may."""
     while ticket.unread < MAX_UNREAD or scheduler.counters().running_px:  # noqa: ASYNC110  # no event for "no more"
         await asyncio.sleep(0)
 
@@ -117,19 +117,19 @@ async def test_the_stream_of_a_caller_that_left_is_closed_before_the_next_piece(
 
 async def test_a_stream_whose_caller_leaves_before_it_opens_never_opens(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     scheduler.submit(large("poster")).close()
     engine.gate.set()
-    await outputs(held, scheduler.submit(small("next")))
+    await outputs(occupied, scheduler.submit(small("next")))
     assert engine.bands_px == {}
 
 
 async def test_two_streams_take_turns(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = scheduler.submit(large("a")), scheduler.submit(large("b"))
     engine.gate.set()
-    await outputs(held, *tickets)
+    await outputs(occupied, *tickets)
     assert engine.pieces[1:] == [["a"], ["b"]] * 4
 
 
@@ -157,7 +157,7 @@ async def test_a_stream_that_exceeds_the_memory_limit_runs_alone(engine: FakeEng
 
 
 async def test_a_short_stream_with_bands_in_flight_is_finished_once(engine: FakeEngine) -> None:
-    engine.s_per_px = 1e-6  # short pieces: the second band is on its way before the first has landed
+    engine.s_per_px = 1e-6  # short pieces: the second band is submitted before the first has finished
     scheduler = make_scheduler(engine, piece_s=400e-6)
     tickets = [scheduler.submit(large(name)) for name in "abcdef"]
     assert await outputs(*tickets) == [[f"{name}{band}" for band in range(4)] for name in "abcdef"]
@@ -188,12 +188,12 @@ async def test_a_reader_that_comes_back_does_not_catch_up_on_missed_turns(engine
     slow = scheduler.submit(large("slow", px=256 * 20))
     await run_until_held(scheduler, slow)
     await outputs(*(scheduler.submit(small("crowd", px=100_000)) for _ in range(5)))
-    held = await occupy(engine, scheduler, small("first", bucket="other"))
+    occupied = await occupy(engine, scheduler, small("first", bucket="other"))
     seen = len(engine.pieces)
     rest = asyncio.create_task(all_parts(slow))
     other = scheduler.submit(large("other"))
     engine.gate.set()
-    await outputs(held, other)
+    await outputs(occupied, other)
     await rest
     assert engine.pieces[seen + 1 : seen + 7].count(["other"]) >= 3
 
@@ -249,7 +249,7 @@ async def test_patience_runs_out_without_any_other_event(engine: FakeEngine) -> 
     waits = scheduler.submit(large("waits"))
     for _ in range(10):
         await asyncio.sleep(0)
-    engine.clock.now_s += 1  # nothing tells the scheduler but the timeout that it has set itself by now
+    engine.clock.now_s += 1  # only the scheduler's own timeout wakes it
     assert len(await all_parts(waits)) == 4
 
 
@@ -257,7 +257,7 @@ async def test_the_event_loop_does_not_spin_while_the_device_is_busy_and_a_strea
     scheduler = make_scheduler(engine, max_streams=1)
     never = scheduler.submit(large("never", px=256 * 20))
     await run_until_held(scheduler, never)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     engine.clock.now_s += 31
     waits = scheduler.submit(large("waits"))
     reads = engine.clock.reads
@@ -265,7 +265,7 @@ async def test_the_event_loop_does_not_spin_while_the_device_is_busy_and_a_strea
         await asyncio.sleep(0)
     assert engine.clock.reads - reads <= 3
     engine.gate.set()
-    await outputs(held, waits)
+    await outputs(occupied, waits)
 
 
 async def test_the_height_of_bands_is_chosen_when_the_stream_opens(engine: FakeEngine) -> None:

@@ -1,4 +1,4 @@
-"""The format of an answer: what the caller accepts, of that what holds the picture."""
+"""The format of an answer: chosen from what the caller accepts and what can hold the picture."""
 
 import io
 
@@ -31,7 +31,7 @@ SAFARI_IMAGE = (
 BROWSERS = [CHROME_PAGE, CHROME_IMAGE, FIREFOX_PAGE, FIREFOX_IMAGE, SAFARI_PAGE, SAFARI_IMAGE, "*/*"]
 
 TALL = encoded(Image.new("RGB", (1, 4096)))
-"""Four times larger it passes WebP's 16,383 px."""
+"""Upscaled four times, it exceeds WebP's 16,383 px."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Keys over HTTP: who is let in, who is not, and the answers."""
+"""API keys over HTTP: accepted and refused requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -152,7 +152,7 @@ async def test_the_documentation_describes_both_headers(client: httpx.AsyncClien
 
 
 def administered(settings: Settings) -> httpx.AsyncClient:
-    """A client of an application whose only endpoint is for operators."""
+    """Make a client of an application whose only endpoint is for operators."""
     app = FastAPI()
     app.add_middleware(RequestContextMiddleware)
     add_problem_handlers(app)

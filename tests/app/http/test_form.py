@@ -1,4 +1,4 @@
-"""Multipart uploads as clients send them, and the refusals of wrong ones."""
+"""Multipart uploads as clients send them, and errors for malformed ones."""
 
 import encodings.aliases
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ IMAGE = 'form-data; name="image"'
 
 
 def form(*parts: tuple[str, bytes], end: bytes = b"--\r\n") -> bytes:
-    """A body with the boundary `b`; each part is its head, from the value of Content-Disposition on, and its data."""
+    """Make a body with the boundary `b` from parts of a head, starting with the Content-Disposition, and data."""
     heads = (b"--b\r\nContent-Disposition: %b\r\n\r\n%b\r\n" % (head.encode(), data) for head, data in parts)
     return b"".join(heads) + b"--b" + end
 
@@ -35,7 +35,7 @@ async def read(body: bytes, content_type: str = "multipart/form-data; boundary=b
 
 
 async def refusal(body: bytes, content_type: str = "multipart/form-data; boundary=b") -> str:
-    """The text that refuses a form."""
+    """Return the error text for a form."""
     with pytest.raises(BadRequest) as refused:
         await read(body, content_type)
     return str(refused.value)

@@ -1,4 +1,4 @@
-"""The contract as it is written down: the OpenAPI document, and the examples of docs/api.md, which are run."""
+"""The documented contract: the OpenAPI document, and the examples of docs/api.md, which are run."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def never() -> UpscaleService:
 
 @pytest.fixture
 def written() -> dict[str, Any]:
-    """The document that is checked in."""
+    """The document in the repository."""
     document: dict[str, Any] = json.loads((DOCS / "openapi.json").read_text())
     return document
 

@@ -1,4 +1,4 @@
-"""Between a network trained for PSNR and one trained with a GAN."""
+"""Blends of a network trained for PSNR and one trained with a GAN."""
 
 import asyncio
 import shutil
@@ -91,7 +91,7 @@ async def test_blends_count_as_memory_and_are_evicted_like_others(make: Make, pa
     for fidelity in (0.1, 0.2, 0.3, 0.4, 0.1):
         await version(library, pair.psnr, fidelity)
     assert library.memory_bytes == 3 * NETWORK_BYTES
-    assert "x-psnr+x-gan:0.10" not in states(library)  # models are files
+    assert "x-psnr+x-gan:0.10" not in states(library)  # only files are listed as models
 
 
 async def test_the_error_for_a_model_without_a_pair_lists_those_with_one(make: Make, pair: Pair) -> None:
@@ -121,7 +121,7 @@ async def test_a_load_that_takes_longer_than_the_deadline_continues_for_others(
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A service with two tiny networks of one origin, and a stranger whose name claims the same."""
+    """A service with two related tiny networks, and an unrelated one whose name suggests the same."""
     origin = read_checkpoint(write_tiny_model(tmp_path, "tiny-psnr-x4"))
     torch.manual_seed(1)
     with torch.no_grad():

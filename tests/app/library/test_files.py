@@ -1,4 +1,4 @@
-"""The folder of models: which files are models, and what the log says of the others."""
+"""The folder of models: which files are models, and what is logged about the others."""
 
 import os
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_other_files_are_named_with_the_reason(
     assert folder.files() == {}
     assert folder.ignored()[name].startswith(reason)
     folder.files()
-    assert caplog.text.count(f"not served: {name} ({reason}") == 1  # once, however often
+    assert caplog.text.count(f"not served: {name} ({reason}") == 1  # once, however often the folder is read
 
 
 def test_weight_files_in_a_subfolder_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The library of models, with networks that are no more than a name: what is loaded, used, unloaded, and what fails."""
+"""The library of models, with networks that are only names: loading, use, eviction and failure."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -58,7 +58,7 @@ async def test_many_requests_for_an_unloaded_model_wait_for_one_load(make: Make,
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert states(library)["a"] == "loading"
-    waiting[0].cancel()  # who leaves does not take the load along
+    waiting[0].cancel()  # a caller that leaves does not cancel the load
     loader.gate.set()
     assert await asyncio.gather(*waiting[1:]) == ["a"] * 19
     assert loader.loads == ["a"]

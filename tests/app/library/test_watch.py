@@ -1,4 +1,4 @@
-"""Files that come, change, break and go while the library serves."""
+"""Files that appear, change, break and disappear while the library serves."""
 
 import asyncio
 import logging
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.anyio
 
 
 async def settle(library: Library) -> None:
-    """Two looks: what has changed before the first is taken over."""
+    """Refresh twice: changes seen by both are applied."""
     await library.refresh()
     await library.refresh()
 
 
 def taken_away(folder: Path) -> Path:
-    """Rename a folder, as if its drive were gone; returns where it is."""
+    """Rename a folder, as if its drive were gone; returns its new path."""
     return folder.rename(folder.with_name(f"{folder.name} away"))
 
 
@@ -98,7 +98,7 @@ async def test_a_bad_change_keeps_the_old_version_and_says_why(
     assert entry.reason == "a.net is bad; a@a1 keeps serving"
     assert "a.net is bad" in caplog.text
     assert library.counters.failed_loads == 1
-    for name in ("b", "c", "b", "c"):  # it could not come back, so it does not go
+    for name in ("b", "c", "b", "c"):  # it could not be loaded again, so it is not evicted
         await version(library, name)
     assert await version(library, "a") == "a@a1"
     (folder / "a.net").write_text("a3")
@@ -254,7 +254,7 @@ async def test_a_model_removed_while_it_loads_is_unknown_to_waiting_requests(
     loader.entered.clear()
     waiting = asyncio.create_task(version(library, "a"))
     await asyncio.to_thread(loader.entered.wait, 10)
-    (folder / "a.net").write_text("bad")  # what is loaded was read before
+    (folder / "a.net").write_text("bad")  # the loaded version was read before
     (folder / "a.net").unlink()
     looks = asyncio.create_task(settle(library))
     loader.gate.set()

@@ -1,4 +1,4 @@
-"""Damaged files: the right error or a picture, never anything else, and no more memory for it."""
+"""Damaged files: the right error or a picture, never anything else, and in bounded memory."""
 
 import contextlib
 import resource
@@ -20,7 +20,7 @@ MAX_GROWTH_KB = 200_000
 
 
 def damaged(whole: bytes, other: bytes, random: Random) -> bytes:
-    """A file with some bytes changed, cut out, doubled, or taken from another file."""
+    """Damage a file: some bytes changed, cut out, doubled, or taken from another file."""
     file = bytearray(whole)
     for _ in range(random.randint(1, 4)):
         start, size = random.randrange(len(file)), random.choice((1, 2, 4, 20))
@@ -43,7 +43,7 @@ def damaged(whole: bytes, other: bytes, random: Random) -> bytes:
 
 
 def _with_right_checksums(file: bytes) -> bytes:
-    """A damaged PNG as somebody would send it who wants its chunks to be believed; other files as they are."""
+    """Correct the checksums of a damaged PNG, as an attacker would; return other files as they are."""
     if not file.startswith(PNG_SIGNATURE):
         return file or b"\0"
     whole, location = bytearray(file), len(PNG_SIGNATURE)

@@ -1,4 +1,4 @@
-"""EXIF: what travels comes back byte for byte, everything else is dropped, and no bytes are too odd."""
+"""EXIF: kept tags are repeated byte for byte, others are dropped, and any bytes are handled."""
 
 import io
 import struct
@@ -38,7 +38,7 @@ def written(entries: list[Entry], order: str = "<", *, location: bool = False) -
 
 
 def tags(data: bytes | None, ifd: int | None = None) -> set[int]:
-    """The tags that Pillow finds."""
+    """Return the tags that Pillow finds."""
     exif = Image.Exif()
     exif.load(b"Exif\0\0" + (data or b""))
     return set(exif.get_ifd(ifd) if ifd else exif)

@@ -1,4 +1,4 @@
-"""Colour profiles: which may travel, and what those mean that are made for other channels."""
+"""Colour profiles: which are kept, and the meaning of those made for other channels."""
 
 import io
 
@@ -20,7 +20,7 @@ RAMP = numpy.arange(256, dtype=numpy.uint8)[None]
 
 
 def in_srgb(levels: NDArray[numpy.uint8], profile: bytes) -> NDArray[numpy.int_]:
-    """Levels as Little CMS shows them."""
+    """Convert levels to sRGB with Little CMS."""
     shown = ImageCms.profileToProfile(
         Image.fromarray(levels),
         ImageCms.ImageCmsProfile(io.BytesIO(profile)),

@@ -1,4 +1,4 @@
-"""Every kind of upload in, every format out: what stays what it is."""
+"""Every kind of upload in, every format out: pixels, depth and transparency are kept."""
 
 import asyncio
 import io
@@ -32,7 +32,7 @@ ANIMATED = {"APNG", "WebP animated", "TIFF of pages", "GIF animated"}
 
 
 def answered(picture: Picture, form: str, **options: int) -> bytes:
-    """The answer of a network that enlarges by doubling every pixel."""
+    """Return the answer of a network that doubles every pixel."""
     upscaled: Pixels = picture.planes.repeat(2, axis=1).repeat(2, axis=2)
     layout = layout_of(picture, FORMATS[form], height=2 * picture.height, width=2 * picture.width)
     finish = Postprocessor(picture, 2, layout)

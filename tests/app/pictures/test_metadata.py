@@ -73,7 +73,7 @@ XMP = xmp("<exif:GPSLongitude>18,3E</exif:GPSLongitude>", 'tiff:Orientation="6" 
 
 
 def tiff_photograph() -> bytes:
-    """A TIFF whose text is not of ASCII, which Pillow would not write."""
+    """Make a TIFF with text that is not ASCII, which Pillow would not write."""
     said = {270: "Zuerich", MAKE: "Maker", 700: XMP, ORIENTATION: 6}
     file = encoded(noise(10, 7), "TIFF", tiffinfo=said, dpi=(300, 300), icc_profile=SRGB_PROFILE)
     return file.replace(b"Zuerich", "Zürich".encode()[:7])
@@ -83,7 +83,7 @@ def photograph(file_format: str) -> bytes:
     said: dict[str, object] = {"dpi": (300, 300), "icc_profile": SRGB_PROFILE}
     if file_format == "TIFF":
         return tiff_photograph()
-    if file_format == "AVIF":  # whose writer in Pillow spoils text
+    if file_format == "AVIF":  # Pillow's writer corrupts text
         plain = EXIF.replace("Jörg Ö".encode(), b"JXXrg XX").replace("© 2024".encode("latin-1"), b"X 2024")
         file = encoded(noise(10, 7), "AVIF", exif=plain, xmp=XMP, quality=95, **said)
         return file.replace(b"JXXrg XX", "Jörg Ö".encode()).replace(b"X 2024", "© 2024".encode("latin-1"))

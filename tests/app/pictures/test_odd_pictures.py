@@ -1,4 +1,4 @@
-"""Files that real collections of odd pictures hold: each gets the right picture, or a refusal that says why."""
+"""Odd files from real collections: each is decoded correctly, or refused with the reason."""
 
 import io
 import struct
@@ -23,7 +23,7 @@ prepare_decoders()
 
 
 def box(kind: bytes, content: bytes) -> bytes:
-    """A box of an ISO media file."""
+    """Make a box of an ISO media file."""
     return struct.pack(">I", 8 + len(content)) + kind + content
 
 
@@ -35,7 +35,7 @@ def bmp(
     header_bytes: int = 56,
     compression: int = 3,
 ) -> bytes:
-    """A BMP with bit fields of pixels (H, W) of 16 or 32 bits."""
+    """Make a BMP with bit fields from pixels (H, W) of 16 or 32 bits."""
     height, width = pixels.shape
     bits = 8 * pixels.itemsize
     pad = -width * pixels.itemsize % 4
@@ -64,7 +64,7 @@ def test_bit_fields_of_any_size_are_read(kind: str, masks: tuple[int, ...], *, u
     for channel, mask in enumerate(masks):
         wanted = numpy.round((pixels & mask).astype(float) / mask * 255)
         visible = picture.planes[-1, ..., 0] > 0 if len(masks) == 4 else numpy.full(pixels.shape, True)
-        assert numpy.abs(seen[..., channel] - wanted)[visible].max() <= 1  # Pillow, which knows some, does not round
+        assert numpy.abs(seen[..., channel] - wanted)[visible].max() <= 1  # Pillow, which supports some, does not round
 
 
 ALPHA_MASKS = {
@@ -258,7 +258,7 @@ def test_a_ycck_jpeg_is_not_decoded_as_cmyk() -> None:
     adobe = cmyk.index(b"Adobe")
     assert cmyk[adobe + 11] == 0
     ycck = cmyk[: adobe + 11] + b"\2" + cmyk[adobe + 12 :]
-    luma, blue, red, black = (255 - level for level in (120, 100, 160, 40))  # as such files keep them
+    luma, blue, red, black = (255 - level for level in (120, 100, 160, 40))  # inverted, as such files store them
     light = luma + numpy.array((1.402 * (red - 128), -0.344 * (blue - 128) - 0.714 * (red - 128), 1.772 * (blue - 128)))
     wanted = (255 - light) * black / 255
     assert numpy.abs(decode(ycck, LIMITS).planes[0] - wanted).max() <= 2

@@ -1,4 +1,4 @@
-"""Bytes to Picture and back: every kind of upload keeps what it is."""
+"""Uploads to Picture and back: every kind of upload keeps its nature."""
 
 import contextlib
 import struct
@@ -22,7 +22,7 @@ LIMITS = Limits(
     max_picture_px=10_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
 )
 
-# As the service sets it when it starts: what Pillow says of odd files is no news there.
+# As at the start of the service: Pillow's warnings about odd files are expected here.
 pytestmark = pytest.mark.filterwarnings("ignore")
 prepare_decoders()
 
@@ -32,7 +32,7 @@ def decode_image(image: Image.Image, file_format: str = "PNG", **options: object
 
 
 def finished(picture: Picture, upscaled: Pixels | None = None, form: str = "png") -> Pixels:
-    """The pixels of an answer, of a network that leaves everything as it is, or that made what is given."""
+    """Return the pixels of an answer, for a network that changes nothing or has this output."""
     planes = picture.planes if upscaled is None else upscaled
     height, width = planes.shape[1:3]
     finish = Postprocessor(
@@ -116,7 +116,7 @@ def test_the_visible_part_of_a_transparent_picture_is_kept(size: tuple[int, int]
 
 
 def test_hidden_pixels_take_the_colour_of_what_is_visible_around_them() -> None:
-    colour = numpy.full((32, 32, 3), (255, 0, 0), numpy.uint8)  # red that nobody sees
+    colour = numpy.full((32, 32, 3), (255, 0, 0), numpy.uint8)  # hidden red
     alpha = numpy.zeros((32, 32), numpy.uint8)
     colour[:, 4:8], alpha[:, 4:8] = (255, 255, 255), 255
     colour[:, 28:30], alpha[:, 28:30] = (0, 0, 255), 255
@@ -166,7 +166,7 @@ def test_the_first_frame_of_an_animation_is_taken() -> None:
 
 
 def test_pixels_are_limited_by_the_header_before_anything_is_decoded() -> None:
-    # A header that claims 50,000 x 50,000 px, with no pixel data behind it.
+    # A header that claims 50,000 x 50,000 px, without pixel data.
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -212,7 +212,7 @@ def test_broken_metadata_does_not_prevent_decoding() -> None:
     exif[0x010F], exif[0x011A] = "maker", 72.0
     upload = bytearray(encoded(noise(6, 4), "JPEG", exif=exif))
     second_tag = upload.index(b"\x01\x1a\x00\x05")
-    upload[second_tag + 1] = 0  # another tag, of which a fraction makes no sense: Pillow raises struct.error
+    upload[second_tag + 1] = 0  # a tag whose fractional type is invalid: Pillow raises struct.error
     metadata = decode(bytes(upload), LIMITS).metadata
     assert metadata.exif is not None
     assert b"maker" in metadata.exif

@@ -1,4 +1,4 @@
-"""XMP: a packet in any encoding and with any prefixes is read, and only what stays true of the answer is written."""
+"""XMP: packets in any encoding and with any prefixes are read, and only what is true of the answer is written."""
 
 import hashlib
 import struct
@@ -16,7 +16,7 @@ RDF_URI = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 
 def values(packet: bytes | None) -> set[str]:
-    """All names, attributes and texts of a packet."""
+    """Return all names, attributes and texts of a packet."""
     assert packet is not None
     root = ElementTree.fromstring(packet.decode())
     found = set()

@@ -1,4 +1,4 @@
-"""Functions in C: found where they are compiled, done without elsewhere, and the log tells which."""
+"""Functions in C: used where they are compiled, replaced where not, and reported in the log."""
 
 import logging
 import shutil
@@ -14,7 +14,7 @@ from app.png.compiled import FUNCTIONS, compiled, load_compiled
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder of libraries; what was found elsewhere is forgotten, before and after."""
+    """An empty folder of libraries; the cache is cleared before and after."""
     monkeypatch.setattr(module, "FOLDER", tmp_path)
     compiled.cache_clear()
     yield tmp_path

@@ -1,4 +1,4 @@
-"""Deflate for filtered rows: zlib reads what was put in, whatever it was, compiled or not."""
+"""Deflate for filtered rows: zlib returns any input, compiled or not."""
 
 import zlib
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ each_way = pytest.mark.usefixtures("_each_way")
 
 
 def stream(pieces: Sequence[Bytes]) -> bytes:
-    """Pieces, compressed each by itself and joined."""
+    """Compress each piece by itself and join the results."""
     work = numpy.full(max(max_deflated_bytes(piece.size) for piece in pieces), 99, numpy.uint8)
     parts = [b"".join(deflated(piece, last=piece is pieces[-1], work=work)) for piece in pieces]
     return b"".join(parts)
@@ -79,7 +79,7 @@ def test_blocks_end_on_byte_boundaries(size: int, levels: int) -> None:
 def test_codes_of_very_rare_bytes_are_not_too_long() -> None:
     counts = [1, 1]
     while sum(counts) < BLOCK - 50_000:
-        counts.append(counts[-1] + counts[-2])  # Fibonacci's numbers make the deepest trees
+        counts.append(counts[-1] + counts[-2])  # Fibonacci numbers make the deepest trees
     skewed = numpy.random.default_rng(0).permutation(numpy.arange(len(counts), dtype=numpy.uint8).repeat(counts))
     assert inflated(stream([skewed])) == skewed.tobytes()
 

@@ -1,4 +1,4 @@
-"""The PNG encoder: what independent readers make of its files, and what it does with rows as they come."""
+"""The PNG encoder: independent readers decode its files, and it works while rows arrive."""
 
 import asyncio
 import io
@@ -63,7 +63,7 @@ def idat(file: bytes) -> bytes:
 
 
 def read_by_pypng(file: bytes) -> SampleArray:
-    """The samples by a reader in pure Python that shares nothing with the encoder."""
+    """Decode the samples with a pure Python reader that shares no code with the encoder."""
     width, height, rows, info = png.Reader(bytes=file).read()
     dtype = numpy.uint16 if info["bitdepth"] == 16 else numpy.uint8
     samples = numpy.array([numpy.frombuffer(row, dtype) for row in rows], dtype).reshape(height, width, -1)
@@ -72,7 +72,7 @@ def read_by_pypng(file: bytes) -> SampleArray:
 
 
 def some_pixels(height: int, width: int, channels: int, bits: int, seed: int = 0) -> SampleArray:
-    """A smooth slope, a flat part, noise and full contrast: rows for every filter."""
+    """Make a smooth slope, a flat part, noise and full contrast: rows for every filter."""
     random = numpy.random.default_rng(seed)
     dtype, most = (numpy.uint8, 255) if bits == 8 else (numpy.uint16, 65535)
     y, x, c = numpy.ogrid[:height, :width, :channels]
@@ -211,7 +211,7 @@ def test_an_abandoned_encoder_drops_strips_that_no_thread_has_started() -> None:
         await anext(pieces)
         await anext(pieces)
         await pieces.aclose()
-        await asyncio.sleep(0)  # in which the loop tells the pool
+        await asyncio.sleep(0)  # the event loop cancels the pool's calls
         gate.set()
 
     gate = threading.Event()
@@ -226,5 +226,5 @@ def test_an_abandoned_encoder_drops_strips_that_no_thread_has_started() -> None:
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
         patch.setattr(encoder, "_deflate", counting)
         asyncio.run(check(pool))
-    assert begun <= 2  # of all strips: one that is done, and one that its thread had begun
+    assert begun <= 2  # one strip that is done, and one that its thread had started
     assert threading.active_count() == threads_before

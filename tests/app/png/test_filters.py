@@ -1,4 +1,4 @@
-"""The filters of PNG: the specification's sums, and compiled code that makes the same bytes as numpy."""
+"""The filters of PNG: the specification's formulas, and compiled code that agrees with numpy."""
 
 from collections.abc import Callable
 from typing import cast
@@ -32,7 +32,7 @@ def filtered(
 
 def by_the_book(left: int, up: int, up_left: int) -> int:
     guess = left + up - up_left
-    return min((left, up, up_left), key=lambda value: abs(guess - value))  # the first one of equals, as it says
+    return min((left, up, up_left), key=lambda value: abs(guess - value))  # the first of equals, as specified
 
 
 def test_average_and_paeth_follow_the_specification() -> None:

@@ -1,4 +1,4 @@
-"""The log: one line a request, with all that is known of it, as text and as JSON."""
+"""The log: one line per request, with everything known about it, as text and as JSON."""
 
 import asyncio
 import contextvars
@@ -20,8 +20,8 @@ from app.record import RequestRecord, begin_record
 from app.service import UpscaleService
 from app.telemetry.log_queue import BackgroundLog
 from app.telemetry.logs import JsonFormatter, log_config
+from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
-from tests.app.held_device import Held
 from tests.app.http.endpoints.test_endpoints import send_and_hang_up
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ Lines = Callable[[], list[dict[str, object]]]
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    """What the access log has said so far, one object a line."""
+    """Collect the lines of the access log, one object each."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(JsonFormatter())
@@ -79,12 +79,12 @@ async def test_a_refused_request_is_logged_with_the_problem(client: httpx.AsyncC
 
 
 async def test_a_caller_that_left_is_logged_as_499(
-    app: FastAPI, client: httpx.AsyncClient, held: Held, lines: Lines
+    app: FastAPI, client: httpx.AsyncClient, blocked: BlockedDevice, lines: Lines
 ) -> None:
     stays = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
-    await held.at_work()
+    await blocked.at_work()
     await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 10)
-    held.gate.set()
+    blocked.gate.set()
     await stays
     left, stayed = lines()
     assert (left["status"], left["outcome"]) == (499, "left")
@@ -125,7 +125,7 @@ async def test_both_formats_carry_the_request_id(client: httpx.AsyncClient, caps
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, as it was afterwards."""
+    """Restore the root logger after the test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield root
@@ -140,7 +140,7 @@ def test_an_unread_log_delays_no_request_and_reports_dropped_lines(root: logging
         cast("logging.StreamHandler[TextIO]", root.handlers[0]).setStream(end)
         lines = BackgroundLog(max_lines=100)
         for n in range(1000):
-            logging.getLogger("x").info("%d %s", n, "-" * 1000)  # several times what a pipe holds
+            logging.getLogger("x").info("%d %s", n, "-" * 1000)  # several times the buffer of a pipe
         lines.flush(within_s=0.01)
         told = [json.loads(log.readline())["message"] for _ in range(50)]
         assert [int(text.split()[0]) for text in told] == list(range(50))

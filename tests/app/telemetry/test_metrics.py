@@ -1,4 +1,4 @@
-"""What /metrics says after known requests."""
+"""The output of /metrics after known requests."""
 
 import tomllib
 from pathlib import Path
@@ -24,7 +24,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 async def scraped(client: httpx.AsyncClient) -> Samples:
-    """All samples, by name and labels."""
+    """Return all samples, by name and labels."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")

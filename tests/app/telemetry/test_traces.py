@@ -43,7 +43,7 @@ async def app(life: Lifecycle, exporter: InMemorySpanExporter) -> AsyncIterator[
 
 
 def spans(exporter: InMemorySpanExporter) -> tuple[ReadableSpan, dict[str, ReadableSpan]]:
-    """The span of the only request, and those of its stages by name."""
+    """Return the span of the only request, and those of its stages by name."""
     *stages, request = exporter.get_finished_spans()
     return request, {span.name: span for span in stages}
 
@@ -106,7 +106,7 @@ async def test_a_fault_of_the_service_is_an_error_and_one_of_the_caller_is_not(
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
-    """Keeps what is posted."""
+    """Records posted spans."""
 
     posts: list[tuple[str, bytes]]
 
@@ -121,7 +121,7 @@ class Collector(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes]]]:
-    """A collector that the environment names; what it was sent."""
+    """A collector set in the environment; yields what it received."""
     posts: list[tuple[str, bytes]] = []
     server = http.server.HTTPServer(("127.0.0.1", 0), type("Kept", (Collector,), {"posts": posts}))
     thread = threading.Thread(target=server.serve_forever)

@@ -1,4 +1,4 @@
-"""The other endpoints, the documentation, and what the service says when it starts and stops."""
+"""The other endpoints, the documentation, and errors at the start."""
 
 import asyncio
 import os
@@ -102,13 +102,13 @@ async def test_work_is_cancelled_when_its_caller_leaves(
     ran: list[str] = []
     upscale = engine.batch
 
-    def held(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
+    def blocked(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
         ran.extend(f"{job.planes.shape[2]} px wide" for job in inputs)
         entered.set()
         assert gate.wait(10)
         return upscale(inputs)
 
-    monkeypatch.setattr(engine, "batch", held)
+    monkeypatch.setattr(engine, "batch", blocked)
     stays = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
     assert await asyncio.to_thread(entered.wait, 10)
     await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 10)
@@ -119,7 +119,7 @@ async def test_work_is_cancelled_when_its_caller_leaves(
 
 
 async def send_and_hang_up(app: FastAPI, upload: bytes) -> None:
-    """The ASGI messages of a caller that sends a picture and closes the connection."""
+    """Send the ASGI messages of a caller that sends a picture and closes the connection."""
     messages: Iterator[Message] = iter(
         [{"type": "http.request", "body": upload, "more_body": False}, {"type": "http.disconnect"}]
     )

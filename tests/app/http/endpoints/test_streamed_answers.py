@@ -1,4 +1,4 @@
-"""Answers that are sent while they are made, and those that are small enough to be sent whole."""
+"""Answers that are streamed while they are made, and those that are small enough to be sent whole."""
 
 import io
 import threading
@@ -24,7 +24,7 @@ from tests.app.live import Live, calling, serving, until
 pytestmark = pytest.mark.anyio
 
 TALL = noise(60, 660)
-"""Over `whole_picture_px`, so it is a stream; its answer has more than one strip."""
+"""Larger than `whole_picture_px`, so it is a stream; its answer has more than one strip."""
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def caller(live: Live) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def after_each_band(engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch, call: Callable[[int], None]) -> None:
-    """Have streams call this with the number of parts that they have given."""
+    """Make streams call this with the number of parts that they have yielded."""
     stream = engine.stream
 
     def watched(job: UpscaleInput, band_px: int) -> Generator[Pixels | None, None, Pixels | None]:
@@ -187,7 +187,7 @@ async def test_a_caller_that_leaves_in_mid_stream_cancels_the_rest(
 
 
 def repeated(job: UpscaleInput, band_px: int) -> Generator[Pixels]:
-    """A stream of a network that takes no time."""
+    """Stream like a network that takes no time."""
     planes, height, width, _ = job.planes.shape
     rows = max(1, band_px // (planes * width))
     for top in range(0, height, rows):

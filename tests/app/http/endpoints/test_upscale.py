@@ -48,7 +48,7 @@ async def test_a_jpeg_is_upscaled_too(client: httpx.AsyncClient) -> None:
 async def test_a_large_picture_streams_to_the_same_result_as_a_whole_one(
     client: httpx.AsyncClient, service: UpscaleService
 ) -> None:
-    image = noise(100, 61)  # over whole_picture_px
+    image = noise(100, 61)  # larger than whole_picture_px
     answer = await upscale(client, image)
     async with service.library.lease("tiny") as network:
         (expected,) = network.upscaler.batch([numpy.array(image)[None]])

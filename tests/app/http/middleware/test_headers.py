@@ -1,4 +1,4 @@
-"""What browsers and caches are told, and what nobody is told."""
+"""Default headers of answers."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Paths: slashes at the end, HEAD, and a prefix that a proxy adds."""
+"""Paths: trailing slashes, HEAD, and a prefix that a proxy adds."""
 
 from collections.abc import AsyncIterator
 from urllib.parse import urljoin
@@ -22,7 +22,7 @@ def never() -> UpscaleService:
 
 
 def asking(settings: Settings) -> httpx.AsyncClient:
-    """A client of a service that has not loaded anything; it has probes and documentation all the same."""
+    """Make a client of a service that has not loaded anything; probes and documentation work all the same."""
     app = create_app(Lifecycle(settings, never))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 
@@ -78,14 +78,14 @@ async def test_head_has_no_body_and_the_connection_stays_open(live: Live) -> Non
         head = await caller.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 %d" % status)
         assert b"content-length: 0\r\n" not in head
-    for host in ("[", "[::1", "a]b", "a:b:c", "", "a" * 5000, "\N{SNOWMAN}"):  # none of them is looked at
+    for host in ("[", "[::1", "a]b", "a:b:c", "", "a" * 5000, "\N{SNOWMAN}"):  # the Host header is not used
         await caller.send(f"GET /nothing HTTP/1.1\nHost: {host}\n\n")
         assert await caller.status() == 404
 
 
 @pytest.mark.parametrize("address", ["http://test/docs", "http://test/pictures/docs", "https://a.example/a/b/docs"])
 async def test_the_document_names_its_own_location(unloaded: httpx.AsyncClient, address: str) -> None:
-    # What a proxy that removes its prefix passes on is the same whatever the prefix.
+    # A proxy that removes its prefix forwards the same request whatever the prefix.
     page = (await unloaded.get("/docs")).text
     assert "url: 'openapi.json'" in page
     (server,) = (await unloaded.get("/openapi.json")).json()["servers"]
@@ -101,7 +101,7 @@ async def test_below_a_configured_prefix_both_kinds_of_proxy_work() -> None:
             assert "/v1/upscale" in document["paths"]
         for path in READABLE:
             assert (await client.get(f"/a/pictures{path}")).status_code == 200
-        problem(await client.post("/a/pictures/v1/upscale", content=b"x"), 503, "unavailable")  # it is work there, too
+        problem(await client.post("/a/pictures/v1/upscale", content=b"x"), 503, "unavailable")  # as everywhere
         problem(await client.get("/a/pictureslivez"), 404, "not-found")
         problem(await client.get("/a/pictures"), 404, "not-found")
 

@@ -187,7 +187,7 @@ async def test_a_reader_that_takes_nothing_of_its_answer_is_disconnected(live: L
     with socket.socket() as sleeper:
         sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await asyncio.to_thread(sleeper.connect, ("127.0.0.1", live.port))
-        # More answers than what the system keeps for a connection.
+        # More answers than the kernel buffers for a connection.
         request = f"POST /v1/upscale HTTP/1.1\r\nHost: a\r\nContent-Length: {len(picture)}\r\n\r\n".encode() + picture
         await asyncio.to_thread(sleeper.sendall, request * 6)
         connections = live.server.server_state.connections

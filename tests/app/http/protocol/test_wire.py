@@ -1,6 +1,6 @@
-"""Bytes on their way: answers to slow, leaving and still sending callers, and the end of connections.
+"""Bytes on the wire: answers to slow, leaving and still sending callers, and the end of connections.
 
-The application is a small one, so that only the server is tried.
+The application is a small one, so that only the server is tested.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ def connections(live: Live) -> list[connection.Connection]:
 
 @asynccontextmanager
 async def sleeping(live: Live) -> AsyncIterator[Caller]:
-    """A caller whose system takes little ahead of what it reads."""
+    """Connect a caller whose system buffers little more than it reads."""
     with socket.socket() as it:
         it.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         it.setblocking(False)
@@ -86,13 +86,13 @@ async def sleeper(live: Live) -> AsyncIterator[Caller]:
 
 
 async def answer_waits(live: Live, size: int = len(WHOLE)) -> None:
-    """Wait until an answer of this size is on its way to a caller that does not read it."""
+    """Wait until an answer of this size is being sent to a caller that does not read it."""
     await until(lambda: any(it.transport.written_bytes > size for it in connections(live)))
     assert any(it.transport.unsent_bytes for it in connections(live))
 
 
 async def body(caller: Caller) -> bytes:
-    """The body of an answer with a length, to its end and without delay."""
+    """Read the body of an answer with a length, to its end and without delay."""
     caller.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
     head = await caller.reader.readuntil(b"\r\n\r\n")
     (length,) = re.findall(rb"content-length: (\d+)", head.lower())
@@ -208,7 +208,7 @@ async def test_a_deadline_in_mid_stream_is_an_outcome_of_its_own(
 
 
 def refusal(address: str, head: str, size: int) -> str:
-    """Send a body to its end, whatever comes meanwhile; returns what was answered."""
+    """Send a body to its end, whatever arrives meanwhile; returns the answer."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as caller:
         caller.sendall(f"{head}Content-Length: {size}\n\n".replace("\n", "\r\n").encode())
@@ -288,7 +288,7 @@ async def test_a_caller_that_leaves_while_its_answer_is_sent_is_recorded_as_left
 
 
 def counted_looks(live: Live, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Collect what the server sees when it looks for answers that are still to be delivered."""
+    """Collect what the server sees when it checks for answers that are still to be delivered."""
     looks: list[bool] = []
     delivers = live.server._is_delivering
 
@@ -342,7 +342,7 @@ async def test_a_slow_but_steady_reader_is_not_disconnected(live: Live, sleeper:
         await asyncio.sleep(0.05)
     (kept,) = connections(live)
     assert not kept.transport.is_closing()
-    assert kept.transport.taken_bytes < len(WHOLE) / 4  # the kernel still wants no more of us
+    assert kept.transport.taken_bytes < len(WHOLE) / 4  # the kernel takes no more
     sleeper.hang_up()
 
 
@@ -353,7 +353,7 @@ def test_a_reader_that_takes_nothing_or_too_little_is_disconnected(
     sending = connection.SendProgress(0)
     began_s = sending._began_s
     monkeypatch.setattr("app.http.protocol.connection.time.monotonic", lambda: began_s + idle_s * 3)
-    sending.update(1)  # just now, and hardly anything
+    sending.update(1)  # recent progress, but hardly any
     assert sending.is_stuck(idle_s)
     sending.update(int(idle_s * 2 * connection.MIN_SEND_BYTES_PER_S) + 1000)
     assert not sending.is_stuck(idle_s)
