@@ -93,7 +93,7 @@ async def test_a_picture_that_never_fits_gets_503_and_the_next_one_works(
     with monkeypatch.context():
         before_each_piece(no_memory)
         answer = await send(client, noise(*size))
-        assert "not enough memory" in problem(answer, 503, "unavailable")
+        assert "does not have enough memory" in problem(answer, 503, "unavailable")
         assert answer.headers["retry-after"] == "30"
     monkeypatch.undo()
     assert decoded(await send(client, noise(*size))).width == 4 * size[0]

@@ -40,8 +40,8 @@ def test_a_new_key_is_found_by_its_token_alone() -> None:
     [
         ("", "it has no keys"),
         ("# nothing\n", "it has no keys"),
-        ("shop", "line 1: after the name shop there is no"),
-        ("shop sha256:123", "line 1: after the name shop there is no"),
+        ("shop", "line 1: after the name shop, write `sha256:`"),
+        ("shop sha256:123", "line 1: after the name shop, write `sha256:`"),
         (f"sh/op {HASH}", "line 1: 'sh/op' is not a valid name"),
         (f"\nshop {HASH} rule=operator", "line 2: 'rule=operator' is not an option"),
         (f"shop {HASH} role=king", "'role=king' is not an option; the options are role=caller|monitor|operator"),

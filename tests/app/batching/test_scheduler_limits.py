@@ -33,7 +33,7 @@ async def test_a_full_queue_refuses_with_a_time_to_retry(engine: FakeEngine) -> 
     scheduler = make_scheduler(engine, max_queued_px=25_000)
     occupied = await occupy(engine, scheduler, small("first", px=10_000))
     waits = scheduler.submit(small("waits", px=10_000))
-    with pytest.raises(QueueFull, match="limit of 25000") as refusal:
+    with pytest.raises(QueueFull, match="limit is 25000") as refusal:
         scheduler.submit(small("refused", px=10_000))
     assert refusal.value.retry_after_s == 50  # 5,000 px at 0.01 s each
     engine.gate.set()
@@ -44,7 +44,7 @@ async def test_a_job_that_cannot_meet_its_deadline_is_refused_at_once(engine: Fa
     scheduler = make_scheduler(engine)
     occupied = await occupy(engine, scheduler, small("first", px=1000))  # 10 s
     with scheduler.reserve(small("prepared", px=1000)):  # 10 more
-        with pytest.raises(QueueFull, match=r"would take 30 s.* deadline in 12 s") as refusal:
+        with pytest.raises(QueueFull, match=r"finish in about 30 s.* deadline is in 12 s") as refusal:
             scheduler.submit(small("refused", px=1000, deadline_s=engine.clock() + 12))
         assert refusal.value.retry_after_s == 6  # the prediction may be twice too long
     in_time = scheduler.submit(small("taken", px=1000, deadline_s=engine.clock() + 25))

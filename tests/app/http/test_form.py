@@ -82,7 +82,7 @@ async def test_a_form_is_parsed_in_chunks_of_any_size() -> None:
 async def test_a_second_picture_is_refused_with_a_hint() -> None:
     detail = await refusal(form((f'{IMAGE}; filename="a"', PICTURE), (f'{IMAGE}; filename="b"', PICTURE)))
     assert "'image' more than once" in detail
-    assert "a request of its own" in detail
+    assert "one picture per request" in detail
 
 
 @pytest.mark.parametrize("others", [[IMAGE], []])
@@ -123,10 +123,10 @@ async def test_an_incomplete_form_is_refused(end: bytes) -> None:
 @pytest.mark.parametrize(
     ("content_type", "said"),
     [
-        ("multipart/form-data", "names no boundary"),
-        ("multipart/form-data; boundary=", "names no boundary"),
-        ("multipart/form-data; boundary=" + "b" * 300, "multipart body is broken"),
-        ("Multipart/Form-Data ; boundary=c", "multipart body is broken"),
+        ("multipart/form-data", "has no boundary"),
+        ("multipart/form-data; boundary=", "has no boundary"),
+        ("multipart/form-data; boundary=" + "b" * 300, "multipart body is malformed"),
+        ("Multipart/Form-Data ; boundary=c", "multipart body is malformed"),
     ],
 )
 async def test_a_missing_boundary_is_named(content_type: str, said: str) -> None:

@@ -32,7 +32,7 @@ def test_the_bin_of_a_pair_is_no_model_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("net.onnx", "a graph without the network's structure; take the .pth or .safetensors"),
+        ("net.onnx", "a graph without the network's structure; use the .pth or .safetensors"),
         ("nets.zip", "an archive; unpack it"),
         ("net.pth.part", "an unfinished download"),
         ("net.h5", "its suffix is not one of .bin .param .pth .pth.tar .safetensors"),

@@ -43,12 +43,12 @@ async def test_a_trailing_slash_is_never_redirected(unloaded: httpx.AsyncClient,
     assert answer.status_code == 404
     assert "location" not in answer.headers
     if method != "HEAD":
-        assert "leave out the slash at the end" in problem(answer, 404, "not-found")
+        assert "remove the trailing slash" in problem(answer, 404, "not-found")
 
 
 async def test_a_trailing_slash_is_named_in_the_error(client: httpx.AsyncClient) -> None:
     for path in ("/v1/upscale/", "/v1/models/"):
-        assert "leave out the slash at the end" in problem(await client.post(path), 404, "not-found")
+        assert "remove the trailing slash" in problem(await client.post(path), 404, "not-found")
 
 
 async def test_head_has_the_headers_of_get_on_every_path(client: httpx.AsyncClient) -> None:
