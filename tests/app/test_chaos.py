@@ -13,7 +13,7 @@ from app.batching.ticket import Outcome
 from app.pictures.picture import Pixels
 from app.service import Job, UpscaleService
 from app.settings import Settings
-from benchmarks.callers import Callers
+from benchmarks.rig.clients import Clients
 from tests.app.conftest import encoded, noise
 from tests.app.live import Live, until
 
@@ -36,9 +36,9 @@ def settings(settings: Settings) -> Settings:
     )
 
 
-async def callers_of(live: Live, service: UpscaleService) -> Callers:
-    """Callers that know the right answers."""
-    callers = Callers(live.port, SIDES)
+async def callers_of(live: Live, service: UpscaleService) -> Clients:
+    """Clients that know the right answers."""
+    callers = Clients(live.port, SIDES)
     async with service.library.lease(None) as network:
         for n, upload in enumerate(callers.uploads):
             (upscaled,) = service.scheduler._engine.batch([Job(network=network, planes=upload.picture)])
