@@ -58,12 +58,12 @@ async def _measure(
         piece_s = (after["device_s"] - before["device_s"]) / (after["pieces"] - before["pieces"])
         alone = [await send(client, small) for _ in range(samples)]
         during: list[Answered] = []
-        larges = [large_alone]
+        large_ones = [large_alone]
         while len(during) < samples:
             running = asyncio.create_task(send(client, large))
             during += await _until_done(client, small, running, piece_s)
-            larges.append(await running)
-    return alone, during, larges, piece_s
+            large_ones.append(await running)
+    return alone, during, large_ones, piece_s
 
 
 async def _until_done(

@@ -2,7 +2,7 @@
 
 Written as a user of LitServe would, with its own batching. LitServe stacks pictures of one shape and leaves mixed
 shapes to its user: here pictures of one shape run together and others one by one, since padding all to the largest
-would take several times the work. PNGs are read and written with Pillow, at its fastest level.
+would take several times the work. Pictures are read and written with Pillow, at its fastest level.
 """
 
 import argparse

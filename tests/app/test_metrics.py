@@ -1,6 +1,5 @@
 """What /metrics says after known requests."""
 
-import tomllib
 from pathlib import Path
 
 import httpx
@@ -122,11 +121,6 @@ async def test_openmetrics_is_spoken_to_those_who_ask(client: httpx.AsyncClient)
     answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
-
-
-def test_the_version_is_that_of_the_project() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    assert project["project"]["version"] == VERSION
 
 
 class TestWithKeys:
