@@ -70,10 +70,11 @@ coverage: $(VENV)/dev.stamp $(NATIVE) ## run the tests with branch coverage, and
 	@$(RUN_ONE) $(PATIENT) $(PYTHON) -m coverage run -m pytest $(ARGS)
 	@$(PYTHON) -m coverage report
 
-check: $(VENV)/dev.stamp ## check format, lint and types
+check: $(VENV)/dev.stamp ## check format, lint and types, those of examples in docs/ too
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m mypy
+	@.ci/examples $(PYTHON)
 
 # `bench` runs all of them with the same ARGS, which name the network; each has its own target. Runtimes are measured with
 # their default allocator, the service with the one that `make serve` uses.
