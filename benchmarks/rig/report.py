@@ -3,14 +3,16 @@
 With `--record` a command appends its figures to `benchmarks/results/COMMAND.jsonl`, one line for each setting:
 
     {"command", "arguments", "setting", "date", "commit", "changed", "processor", "cores", "torch", "device",
-     "threads", "tables": [[{HEAD: CELL, ...}, ...], ...], "bars": {NAME: VALUE}}
+     "threads", "load", "tables": [[{HEAD: CELL, ...}, ...], ...], "bars": {NAME: VALUE}}
 
-`commit` is the checkout's, `changed` says that files differed from it. A cell that is a number, with or without a unit,
+`commit` is the checkout's, `changed` says that files differed from it. `load` is the machine's load average of the last
+five minutes, the benchmark included: above `threads`, durations are not comparable. A cell that is a number, with or without a unit,
 is recorded as a number. Paths are recorded by their last part. `python -m benchmarks.history` draws these files.
 """
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -90,7 +92,7 @@ class Report:
         arguments = {name: _plain(value) for name, value in vars(self._options).items() if name != "record"}
         common: dict[str, Any] = {"command": self._command, "arguments": arguments}
         common |= {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": sha, "changed": changed}
-        common |= {"cores": cores, "threads": threads, "torch": torch.__version__}
+        common |= {"cores": cores, "threads": threads, "load": os.getloadavg()[1], "torch": torch.__version__}
         path = self._folder / f"{self._command}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:

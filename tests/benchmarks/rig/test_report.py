@@ -33,7 +33,7 @@ def test_a_recorded_run_is_a_line_of_numbers_with_its_machine_and_commit(tmp_pat
     assert line["bars"] == {"ours over theirs": 2.0}
     assert line["arguments"] == {"picture": "heron.png", "rounds": 3}
     assert line["processor"]
-    assert {"commit", "changed", "date", "torch", "cores", "threads"} <= line.keys()
+    assert {"commit", "changed", "date", "torch", "cores", "threads", "load"} <= line.keys()
 
 
 def test_nothing_is_recorded_unless_asked_for_or_when_the_run_fails(tmp_path: Path) -> None:
