@@ -6,8 +6,9 @@ With `--record` a command appends its figures to `benchmarks/results/COMMAND.jso
      "threads", "load", "tables": [[{HEAD: CELL, ...}, ...], ...], "bars": {NAME: VALUE}}
 
 `commit` is the checkout's, `changed` says that files differed from it. `load` is the machine's load average of the last
-five minutes, the benchmark included: above `threads`, durations are not comparable. A cell that is a number, with or without a unit,
-is recorded as a number. Paths are recorded by their last part. `python -m benchmarks.history` draws these files.
+five minutes, the benchmark included: above `threads`, durations are not comparable. A cell that is a number, with or
+without a unit, is recorded as a number. Paths are recorded by their last part. `python -m benchmarks.history` draws
+these files.
 """
 
 import argparse
