@@ -5,47 +5,50 @@ PYTHON := $(VENV)/bin/python
 INTERPRETERS := python3.13 python3.12 python3.11 python3
 DOCKER := docker
 
-# `PORT=9000 make serve` and `make serve PORT=9000` say the same.
+# `PORT=9000 make serve` and `make serve PORT=9000` are the same.
 ifdef PORT
 export ESRGAN_PORT := $(PORT)
 endif
 
-# glibc hands the memory of every large tensor back and faults it in again, which costs a CPU much time.
+# glibc returns the memory of every large tensor to the system and faults it in again, which is slow.
 JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
     /usr/lib/$(shell uname -m)-linux-gnu /usr/lib64 /usr/lib /usr/local/lib)))
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
 RUN_ONE := env LD_PRELOAD=$(JEMALLOC)
 RUN := exec $(RUN_ONE)
 
-# What is compiled, beside its source. Not by the name of the module that loads it: Python would import it instead.
+# Compiled libraries, next to their sources. Named differently from the modules that load them, which Python would
+# otherwise import instead.
 NATIVE := app/png/libdeflate.so app/png/libfilters.so model/libwinograd.so
 CFLAGS := -O3 -Wall -Wextra
-# As needed: a library that does not use OpenMP must not ask for it, since the image has only PyTorch's.
+# As needed: a library that does not use OpenMP must not require it, since the image has only PyTorch's.
 OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
     echo 'int main(void) { return 0; }' | $(CC) $$flags -x c - -o /dev/null 2>/dev/null && echo $$flags)
 
-# Threads of the network that wait for one another spin by default, and keep the processor from whom they wait for as
-# soon as anything else runs, be it the encoding of an answer: docs/benchmarks.md.
+# Threads of the network spin while they wait for each other by default, which takes the processor from whatever else
+# runs, such as the encoding of an answer: docs/benchmarks.md.
 PATIENT := OMP_WAIT_POLICY=passive
 
-# Tests that let the service or a network choose how to compute.
+# Tests in which the service or a network chooses how to compute.
 WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests/app/http/endpoints/test_upscale.py \
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
-.PHONY: help native serve train test test-formats check bench bench-gpu bench-runtimes bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-training soak audit openapi lock image clean
+.PHONY: help native serve train test test-formats coverage check bench bench-gpu bench-runtimes bench-bands bench-load \
+    bench-fairness bench-memory bench-poster bench-seams bench-png bench-history bench-training soak audit openapi lock \
+    image clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s  %s\n", $$1, $$2 }' Makefile
 
-native: $(NATIVE) ## compile what is written in C; the other targets do it where they can
+native: $(NATIVE) ## compile the C sources; other targets do it if a compiler is there
 	@ls $^ >/dev/null
 
 model/libwinograd.so: model/winograd_kernel.h model/winograd_multiply.h
 lib%.so: %.c
 	@rm -f $@
-	@if ! command -v $(firstword $(CC)) >/dev/null; then echo "No C compiler ($(CC)): slower Python will do the work of $<."; \
-	elif ! $(CC) $(CFLAGS) -fPIC -shared $(OPENMP) -o $@ $<; then echo "Slower Python will do the work of $<."; fi
+	@if ! command -v $(firstword $(CC)) >/dev/null; then echo "No C compiler ($(CC)): using the slower Python version of $<."; \
+	elif ! $(CC) $(CFLAGS) -fPIC -shared $(OPENMP) -o $@ $<; then echo "$< does not compile: using its slower Python version."; fi
 
 serve: $(VENV)/base.stamp $(NATIVE) ## run the service on 127.0.0.1:8000 (another port: PORT=9000)
 	@$(RUN) $(KEEP) $(PATIENT) $(PYTHON) -m app
@@ -53,25 +56,31 @@ serve: $(VENV)/base.stamp $(NATIVE) ## run the service on 127.0.0.1:8000 (anothe
 train: $(VENV)/train.stamp $(NATIVE) ## train or measure a generator: ARGS="compact_psnr_x4 --data PHOTOS --out runs/mine"
 	@$(RUN) $(PYTHON) -m training $(ARGS)
 
-test: $(VENV)/dev.stamp $(NATIVE) ## run the tests (others than the usual: ARGS="-m slow")
+test: $(VENV)/dev.stamp $(NATIVE) ## run the tests (a selection: ARGS="-m slow")
 	@$(RUN) $(PATIENT) $(PYTHON) -m pytest $(ARGS)
 
-# Which number format is fastest is found out on each machine; the tests must hold in all of them. What a processor lacks
-# is emulated.
+# Each machine finds out which number format is fastest; the tests must pass in all of them. A processor emulates those
+# that it lacks.
 test-formats: $(VENV)/dev.stamp $(NATIVE) ## run the tests of whole networks in each number format
 	@for precision in float32 bfloat16 float16; do \
 	    $(RUN_ONE) $(PATIENT) $(PYTHON) -m pytest -q --precision $$precision $(WHOLE_NETWORKS) || exit 1; \
 	done
 
-check: $(VENV)/dev.stamp ## check format, lint and types
+# Tracing slows Python down, so tests that bound processor time are left out.
+coverage: $(VENV)/dev.stamp $(NATIVE) ## run the tests with branch coverage, and fail below the floor in pyproject.toml
+	@$(RUN_ONE) $(PATIENT) $(PYTHON) -m coverage run -m pytest --ignore-glob="*test_costs_*" $(ARGS)
+	@$(PYTHON) -m coverage report
+
+check: $(VENV)/dev.stamp ## check format, lint and types, those of examples in docs/ too
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m mypy
+	@.ci/examples $(PYTHON)
 
-# `bench` runs all of them and hands them ARGS, so these name the network; each has a target of its own. Runtimes are
-# measured with the allocator that they come with, the service with the one that it is served with.
+# `bench` runs all of them with the same ARGS, which name the network; each has its own target. Runtimes are measured with
+# their default allocator, the service with the one that `make serve` uses.
 BENCH := $(PYTHON) -m benchmarks
-bench: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure runtimes, load, fairness, memory, seams and PNG: ARGS="--network 23"
+bench: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure runtimes, load, fairness, memory, seams and PNG: ARGS="--network 23 --record"
 	@$(BENCH) $(ARGS)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).load --litserve $(ARGS)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).fairness $(ARGS)
@@ -79,7 +88,7 @@ bench: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure runtimes, load
 	@$(BENCH).seams $(ARGS)
 	@$(RUN) $(KEEP) $(BENCH).png $(ARGS)
 
-bench-gpu: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## test and measure all that only an NVIDIA GPU can show
+bench-gpu: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## test and measure everything that needs an NVIDIA GPU
 	@$(PYTHON) -m pytest -m gpu
 	@$(BENCH) --device cuda --network 23 --side 512
 	@$(BENCH).load --litserve --network 23
@@ -88,8 +97,19 @@ bench-gpu: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## test and measure a
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)
 
-bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png: bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE)
+BENCHES := bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png
+bench-bands: ## measure low bands of a stream, alone and next to busy processes
+bench-load: ## measure the service under load: ARGS="--litserve eager"
+bench-fairness: ## measure a small picture's latency during a large one
+bench-memory: ## measure the memory of a stream
+bench-poster: ## measure the service's memory during very large pictures: ARGS=--tiny
+bench-seams: ## measure and draw the errors of tiles at their edges
+bench-png: ## measure PNG encoders: ARGS="--folder PHOTOS"
+$(BENCHES): bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).$* $(ARGS)
+
+bench-history: $(VENV)/dev.stamp $(VENV)/bench.stamp ## draw what ARGS=--record appended to benchmarks/results/ over time
+	@$(BENCH).history $(ARGS)
 
 soak: $(VENV)/dev.stamp $(NATIVE) ## watch the service's memory under good and bad callers: ARGS="--minutes 10"
 	@$(RUN) $(KEEP) $(BENCH).soak $(ARGS)
@@ -97,16 +117,16 @@ soak: $(VENV)/dev.stamp $(NATIVE) ## watch the service's memory under good and b
 bench-training: $(VENV)/dev.stamp $(NATIVE) ## measure training steps: ARGS="--data PHOTOS"
 	@$(RUN) $(PYTHON) -m benchmarks.training $(ARGS)
 
-audit: $(VENV)/dev.stamp ## look up known holes in what the service is installed from (needs the network)
+audit: $(VENV)/dev.stamp ## look up known vulnerabilities of the service's dependencies (needs the network)
 	@$(PYTHON) -m pip_audit --requirement requirements/base.txt --disable-pip --progress-spinner off
 
-# Each lock holds the versions of the one before, so that all of them fit into one environment in any order.
-LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
-    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
-openapi: $(VENV)/base.stamp ## write docs/openapi.json anew from the code
+openapi: $(VENV)/base.stamp ## rewrite docs/openapi.json from the code
 	@$(PYTHON) -m app openapi > docs/openapi.json
 
-lock: ## write requirements/ anew from pyproject.toml with uv (newest versions: ARGS=--upgrade)
+# Each lock is constrained by the one before, so that all of them fit into one environment in any order.
+LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
+    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
+lock: ## rewrite requirements/ from pyproject.toml with uv (newest versions: ARGS=--upgrade)
 	@$(LOCK) --output-file requirements/base.txt
 	@$(LOCK) --extra train --constraint requirements/base.txt --output-file requirements/train.txt
 	@$(LOCK) --extra train --extra dev --constraint requirements/train.txt --output-file requirements/dev.txt
@@ -116,8 +136,8 @@ lock: ## write requirements/ anew from pyproject.toml with uv (newest versions: 
 image: ## build the container image esrgan-serve
 	@$(DOCKER) build --tag esrgan-serve .
 
-clean: ## remove .venv, what was compiled and every cache; runs/ stays
-	@rm -rf $(VENV) $(NATIVE) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove .venv, compiled libraries and caches; runs/ stays
+	@rm -rf $(VENV) $(NATIVE) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp newer than its lock means: installed. A new .venv has no stamps.

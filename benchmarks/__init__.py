@@ -1,1 +1,1 @@
-"""Side-by-side measurements. Machines are noisy: compare within one run."""
+"""Commands that measure, one file each; their parts are in `rig/`. Machines are noisy: compare within one run."""

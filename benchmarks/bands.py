@@ -1,6 +1,6 @@
-"""python -m benchmarks.bands: what low bands cost, alone and beside busy processes, by how OpenMP's threads wait.
+"""python -m benchmarks.bands: speed of low bands, alone and next to busy processes, for each way OpenMP threads wait.
 
-Each way to wait gets a process of its own, in which bands of all heights and the whole picture take turns.
+Each wait policy runs in its own process, in which bands of all heights and the whole picture take turns.
 """
 
 import argparse
@@ -14,45 +14,48 @@ from contextlib import contextmanager
 
 import torch
 
-from benchmarks.networks import add_network_options, chosen_network
-from benchmarks.pictures import smooth_noise
-from benchmarks.tables import print_setting, print_table
+from benchmarks.rig.networks import add_network_options, chosen_network
+from benchmarks.rig.pictures import smooth_noise
+from benchmarks.rig.report import Report, add_record_option
 from model.device import best_device
 from model.upscaler import Upscaler
 
 POLICY = "OMP_WAIT_POLICY"
-"""What OpenMP reads when it is loaded; of a process that does not set it, threads spin."""
+"""Read by OpenMP when it is loaded; without it, threads spin."""
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
 def main() -> None:
-    """Measure each way to wait with each number of busy processes."""
+    """Measure each wait policy with each number of busy processes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bands", description=__doc__)
     add_network_options(parser)
     parser.add_argument("--width", type=int, default=256, help="px of the picture")
     parser.add_argument("--height", type=int, default=256)
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 24, 32, 48, 64], help="heights of the bands")
     parser.add_argument("--policies", choices=("default", "passive", "active"), nargs="+", default=["passive"])
-    parser.add_argument("--busy", type=int, nargs="+", default=[0], help="processes that loop beside")
+    parser.add_argument("--busy", type=int, nargs="+", default=[0], help="processes that loop meanwhile")
     parser.add_argument("--rounds", type=int, default=5)
+    add_record_option(parser)
     options = parser.parse_args()
 
     size = f"{options.width} x {options.height} px"
-    print_setting(f"{chosen_network(options).name}, {size}, LR kpx/s, medians of {options.rounds}", best_device())
-    rows = []
-    for busy in options.busy:
-        for policy in options.policies:
-            with busy_processes(busy):
-                rates = _in_new_process(options, policy)
-            rows.append([policy, str(busy), *(f"{rate / 1e3:.1f}" for rate in rates)])
-    heads = (f"bands of {height}" for height in options.rows)
-    print_table((POLICY, "busy processes", "whole", *heads), rows)
+    with Report("bands", options) as report:
+        setting = f"{chosen_network(options).name}, {size}, LR kpx/s, medians of {options.rounds}"
+        report.setting(setting, best_device())
+        rows = []
+        for busy in options.busy:
+            for policy in options.policies:
+                with busy_processes(busy):
+                    rates = _in_new_process(options, policy)
+                rows.append([policy, str(busy), *(f"{rate / 1e3:.1f}" for rate in rates)])
+        heads = (f"bands of {height}" for height in options.rows)
+        report.table((POLICY, "busy processes", "whole", *heads), rows)
 
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """So many others that want a core each."""
+    """Run `count` processes that keep a core busy each."""
     others = [SPAWN.Process(target=_loop, daemon=True) for _ in range(count)]
     for other in others:
         other.start()
@@ -78,7 +81,7 @@ def _in_new_process(options: argparse.Namespace, policy: str) -> Sequence[float]
 
 @torch.inference_mode()
 def _measure(options: argparse.Namespace) -> Sequence[float]:
-    """LR px in a second, of the whole picture and of bands of each height."""
+    """Return LR px per second of the whole picture and of bands of each height."""
     upscaler = Upscaler(chosen_network(options).net)
     picture = smooth_noise(options.height, options.width)
     heights = [options.height, *options.rows]

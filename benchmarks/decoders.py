@@ -1,8 +1,8 @@
-"""python -m benchmarks.decoders FOLDER: judge our decoder over every file of a folder, beside others.
+"""python -m benchmarks.decoders FOLDER: compare our decoder with others on every file of a folder.
 
-Each file goes the whole way: header, decoder, a network that doubles every pixel, PNG, and back. It is done in a
-process of its own, with a limit of memory and of time, so a file that ends the process or hangs is a line of the table.
-Prints what is wrong, and what is refused by status and reason, with the first file of each.
+Each file goes the whole way: header, decoder, a network that doubles every pixel, PNG, and back. This runs in its own
+process with limits of memory and time, so a file that crashes or hangs it becomes a line of the table. Prints wrong
+results, and refusals by status and reason with an example file each.
 
 Pillow's own test pictures are a good folder: `pip download pillow --no-deps --no-binary pillow`, then `Tests/images`.
 """
@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pyvips
+import torch
 
 from app.errors import ServiceError
 from app.pictures.decode import decode, prepare_decoders, read_header
@@ -32,57 +33,59 @@ from app.pictures.limits import Limits
 from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import Postprocessor
 from app.settings import Settings
-from benchmarks import witnesses
-from benchmarks.tables import print_table
-from benchmarks.witnesses import WITNESSES, difference
+from benchmarks.rig import reference_decoders
+from benchmarks.rig.reference_decoders import REFERENCE_DECODERS, difference
+from benchmarks.rig.report import Report, add_record_option
 
 AGREED = 2.0
-"""Levels of 8 bits that decoders of one format may be apart."""
+"""Largest difference, in 8-bit levels, at which two decoders agree."""
 
-MOST_PX = 2**20
-"""Larger pictures are decoded only, and not answered."""
+MAX_PX = 2**20
+"""Larger pictures are decoded but not encoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of one file."""
+    """Result of one file."""
 
     outcome: str
-    """right; wrong; alone, where nobody else reads it; unjudged, where nobody else can tell; refused; crash."""
+    """right; wrong; alone (no other decoder reads it); unjudged (no other decoder can tell); refused; crash."""
     reason: str = ""
     readers: Sequence[str] = ()
-    """Who else reads it."""
+    """Other decoders that read it."""
     seconds: float = 0.0
     peak_bytes: int = 0
-    """Of memory, beyond what the process had before."""
+    """Peak memory of the process above its level before the file."""
 
 
 def main() -> None:
-    """Judge, and print the tables."""
+    """Compare the decoders and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seconds", type=float, default=30.0, help="most for one step of a file")
+    parser.add_argument("--seconds", type=float, default=30.0, help="time limit of one step of a file")
     parser.add_argument("--memory-gib", type=float, default=12.0, help="address space of the process")
+    add_record_option(parser)
     options = parser.parse_args()
     files = sorted(path for path in options.folder.rglob("*") if path.is_file())
-    verdicts = dict(judged(files, options.seconds, round(options.memory_gib * 2**30)))
-    print_verdicts(verdicts)
+    with Report("decoders", options) as report:
+        report.setting(f"{len(files)} files of {options.folder.name}", torch.device("cpu"))
+        report_verdicts(report, dict(judged(files, options.seconds, round(options.memory_gib * 2**30))))
 
 
-def print_verdicts(verdicts: dict[Path, Verdict]) -> None:
-    """Print all that is not right, and how often what came out."""
+def report_verdicts(report: Report, verdicts: dict[Path, Verdict]) -> None:
+    """Print the files that are not right, the refusals by reason, and the count of each outcome."""
     suspect = {path: said for path, said in verdicts.items() if said.outcome not in ("right", "refused")}
     rows = [
         (path.name, said.outcome, said.reason, f"{said.seconds:.1f}", f"{said.peak_bytes / 2**20:.0f}")
         for path, said in suspect.items()
     ]
-    print_table(("file", "outcome", "why", "s", "MiB"), rows)
+    report.table(("file", "outcome", "why", "s", "MiB"), rows)
     refused: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path, said in verdicts.items():
         if said.outcome == "refused":
             refused[re.sub(r"\d+", "N", said.reason[4:]), ", ".join(said.readers)].append(said.reason[:4] + path.name)
     grouped = [(reason, readers, str(len(names)), names[0]) for (reason, readers), names in sorted(refused.items())]
-    print_table(("refused because", "read by", "files", "for one"), grouped)
+    report.table(("refused because", "read by", "files", "for one"), grouped)
     slowest = max(verdicts.values(), key=lambda said: said.seconds, default=Verdict(outcome=""))
     largest = max(verdicts.values(), key=lambda said: said.peak_bytes, default=Verdict(outcome=""))
     counts = Counter(said.outcome for said in verdicts.values())
@@ -92,11 +95,11 @@ def print_verdicts(verdicts: dict[Path, Verdict]) -> None:
     )
 
 
-def judged(files: Sequence[Path], most_s: float, memory_bytes: int) -> Iterator[tuple[Path, Verdict]]:
-    """The verdict on each file.
+def judged(files: Sequence[Path], max_s: float, memory_bytes: int) -> Iterator[tuple[Path, Verdict]]:
+    """Yield the verdict on each file.
 
     Args:
-        most_s: after so many seconds without a step done, a file is given up.
+        max_s: time limit of one step of a file.
         memory_bytes: address space of the process that decodes.
     """
     spawn = multiprocessing.get_context("spawn")
@@ -111,12 +114,12 @@ def judged(files: Sequence[Path], most_s: float, memory_bytes: int) -> Iterator[
         step, verdict = "our decoder", Verdict(outcome="crash")
         try:
             while step:
-                if not line.poll(most_s):
-                    raise TimeoutError(f"nothing for {most_s:.0f} s")
+                if not line.poll(max_s):
+                    raise TimeoutError(f"nothing for {max_s:.0f} s")
                 step, verdict = line.recv()
         except (EOFError, ConnectionResetError, TimeoutError) as error:
             if verdict.outcome != "refused":
-                outcome = "unjudged" if step in WITNESSES else "crash"
+                outcome = "unjudged" if step in REFERENCE_DECODERS else "crash"
                 verdict = replace(verdict, outcome=outcome, reason=f"in {step}: {type(error).__name__} {error}")
             process.kill()
             process.join()
@@ -137,7 +140,7 @@ def _judge(line: Connection, memory_bytes: int) -> None:
             line.send(("our encoder", verdict))
             if (off := _off_in_answer(picture)) > 0:
                 verdict = replace(verdict, outcome="wrong", reason=f"the answer is off by {off:.1f} levels")
-        line.send(("", _beside_others(upload, picture, verdict, line)))
+        line.send(("", _against_others(upload, picture, verdict, line)))
 
 
 def _decoded(upload: bytes, limits: Limits) -> tuple[Picture | None, Verdict]:
@@ -150,7 +153,7 @@ def _decoded(upload: bytes, limits: Limits) -> tuple[Picture | None, Verdict]:
         if sorted((header.height, header.width)) != sorted((picture.height, picture.width)):
             verdict = Verdict(outcome="wrong", reason="another size in the header")
         if header.bits != picture.bits or header.planes < len(picture.planes):
-            verdict = Verdict(outcome="wrong", reason="the header tells less than there is")
+            verdict = Verdict(outcome="wrong", reason="the header promises less than the file has")
     except ServiceError as error:
         verdict = Verdict(outcome="refused", reason=f"{error.status} {error.detail}")
     except Exception:
@@ -165,8 +168,8 @@ def _memory(what: str) -> int:
 
 
 def _off_in_answer(picture: Picture) -> float:
-    """How far the PNG of the picture doubled is off, in levels of 8 bits."""
-    if picture.width * picture.height > MOST_PX:
+    """Return the largest error, in 8-bit levels, of the PNG made from the doubled picture."""
+    if picture.width * picture.height > MAX_PX:
         return 0.0
     layout = layout_of(picture, FORMATS["png"], height=2 * picture.height, width=2 * picture.width)
     finish = Postprocessor(picture, 2, layout)
@@ -183,14 +186,14 @@ def _off_in_answer(picture: Picture) -> float:
     return difference(picture, pixels)
 
 
-def _beside_others(upload: bytes, picture: Picture | None, verdict: Verdict, line: Connection) -> Verdict:
+def _against_others(upload: bytes, picture: Picture | None, verdict: Verdict, line: Connection) -> Verdict:
     differences: dict[str, float] = {}
-    too_large = picture is not None and picture.width * picture.height > witnesses.MOST_PX
+    too_large = picture is not None and picture.width * picture.height > reference_decoders.MAX_PX
     unclear = too_large
-    for name, witness in () if too_large else WITNESSES.items():
+    for name, decoder in () if too_large else REFERENCE_DECODERS.items():
         line.send((name, verdict))
         try:
-            seen = witness(upload)
+            seen = decoder(upload)
         except Exception:
             continue  # it does not read it
         unclear = unclear or seen is None

@@ -1,4 +1,4 @@
-"""python -m benchmarks.fairness: how long a small picture takes while the service works on a large one."""
+"""python -m benchmarks.fairness: latency of a small picture while the service upscales a large one."""
 
 import argparse
 import asyncio
@@ -10,44 +10,46 @@ from pathlib import Path
 import httpx
 import numpy
 
-from benchmarks.load import counters
-from benchmarks.networks import add_network_options, write_models
-from benchmarks.servers import our_service
-from benchmarks.tables import print_bar, print_setting, print_table
-from benchmarks.traffic import Answered, Upload, percentiles, send, uploads_of
+from benchmarks.rig.networks import add_network_options, write_models
+from benchmarks.rig.report import Report, add_record_option
+from benchmarks.rig.servers import our_service
+from benchmarks.rig.traffic import Answered, Upload, counters, percentiles, send, uploads_of
 from model.device import best_device
 
 
 def main() -> None:
-    """Send small pictures one after the other, first alone, then beside a large one."""
+    """Send small pictures one after the other, first alone, then during a large one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fairness", description=__doc__)
     add_network_options(parser)
     parser.add_argument("--small", type=int, default=64, help="px of the small square picture")
     parser.add_argument("--large", type=int, default=2048, help="px of the large one")
-    parser.add_argument("--samples", type=int, default=50, help="least small pictures sent in each case")
+    parser.add_argument("--samples", type=int, default=50, help="minimum number of small pictures in each case")
+    add_record_option(parser)
     options = parser.parse_args()
 
     small, large = uploads_of([options.small, options.large])
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Report("fairness", options) as report:
         network = write_models(options, Path(folder))
         with our_service(Path(folder)) as address:
-            alone, beside, large_s, piece_s = asyncio.run(_measure(address, small, large, options.samples))
-    print_setting(f"{network.name}, {options.small} px beside {options.large} px", best_device())
-    rows = [("alone", alone), (f"beside one of {options.large} px", beside), ("the large one itself", large_s)]
-    print_table(("what", "answers", "p50 / p95 / p99, s"), [[name, str(len(of)), percentiles(of)] for name, of in rows])
-    own_s = _percentile_s(alone, 50)
-    print(f"A piece of the large one takes {piece_s:.3f} s on the device.\n")
-    print_bar(
-        "p95 beside it, in s, against its own time and two pieces",
-        _percentile_s(beside, 95),
-        at_most=own_s + 2 * piece_s,
-    )
+            alone, during, large_s, piece_s = asyncio.run(_measure(address, small, large, options.samples))
+        report.setting(f"{network.name}, {options.small} px during {options.large} px", best_device())
+        rows = [("alone", alone), (f"during one of {options.large} px", during), ("the large one itself", large_s)]
+        report.table(
+            ("what", "answers", "p50, s", "p95, s", "p99, s"),
+            [[name, str(len(answers)), *percentiles(answers)] for name, answers in rows],
+        )
+        print(f"A piece of the large one takes {piece_s:.3f} s on the device.\n")
+        report.bar(
+            "p95 during it, in s, against its own time and two pieces",
+            _percentile_s(during, 95),
+            at_most=_percentile_s(alone, 50) + 2 * piece_s,
+        )
 
 
 async def _measure(
     address: str, small: Upload, large: Upload, samples: int
 ) -> tuple[list[Answered], list[Answered], list[Answered], float]:
-    """Latencies of the small picture alone and beside the large one, of the large one, and seconds of its pieces."""
+    """Return latencies of the small picture alone and during the large one, of the large one, and seconds per piece."""
     async with httpx.AsyncClient(base_url=address, timeout=None) as client:
         await send(client, small)  # warms up
         before = await counters(client)
@@ -55,13 +57,13 @@ async def _measure(
         after = await counters(client)
         piece_s = (after["device_s"] - before["device_s"]) / (after["pieces"] - before["pieces"])
         alone = [await send(client, small) for _ in range(samples)]
-        beside: list[Answered] = []
-        larges = [large_alone]
-        while len(beside) < samples:
+        during: list[Answered] = []
+        large_ones = [large_alone]
+        while len(during) < samples:
             running = asyncio.create_task(send(client, large))
-            beside += await _until_done(client, small, running, piece_s)
-            larges.append(await running)
-    return alone, beside, larges, piece_s
+            during += await _until_done(client, small, running, piece_s)
+            large_ones.append(await running)
+    return alone, during, large_ones, piece_s
 
 
 async def _until_done(

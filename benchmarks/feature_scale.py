@@ -1,7 +1,7 @@
-"""python -m benchmarks.feature_scale --vgg-weights FILE --weights FILE --data DIR: the size of the perceptual loss.
+"""python -m benchmarks.feature_scale --vgg-weights FILE --weights FILE --data DIR: magnitude of the perceptual loss.
 
-A loss weight is tuned for features of one size, and VGG19's depend on whose weights it has. This prints the unscaled
-perceptual loss of a PSNR-trained generator; `feature_scale` is what brings it to the size it has with torchvision's.
+A loss weight is tuned for features of one magnitude, which differs between publications of VGG19's weights. This prints
+the unscaled perceptual loss of a PSNR-trained generator; `feature_scale` brings it to its value with torchvision's.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from training.data import Pair, read_pairs
 from training.perceptual import load_vgg, perceptual_loss
 
 SIDE = 32
-"""Low-res px of the crop in the middle of each picture: that of the paper's training."""
+"""Low-res px of the crop in the middle of each picture, as in the paper's training."""
 
 
 def main() -> None:

@@ -1,8 +1,7 @@
-"""python -m benchmarks.memory: the most memory that a process needs to stream pictures of one width and many heights.
+"""python -m benchmarks.memory: peak memory of a process that streams pictures of one width and several heights.
 
-Each height gets a process of its own, which streams a picture of seeded noise and drops every band that comes out. What
-the process had before, and what the picture itself takes, is told apart: what is left is the stream's, and shall depend
-on the width alone.
+Each height runs in its own process, which streams a picture of seeded noise and drops every band of the result. Memory
+from before and that of the picture itself are subtracted; the rest is the stream's, and must depend on the width alone.
 """
 
 import argparse
@@ -12,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from benchmarks.networks import add_network_options, chosen_network
-from benchmarks.pictures import smooth_noise
-from benchmarks.tables import print_bar, print_setting, print_table
+from benchmarks.rig.networks import add_network_options, chosen_network
+from benchmarks.rig.pictures import smooth_noise
+from benchmarks.rig.report import Report, add_record_option
 from model.device import best_device
 from model.upscaler import Upscaler
 
@@ -23,16 +22,16 @@ MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """What one process came to, in bytes."""
+    """Peak memory of one process, in bytes."""
 
     before: int
-    """With the network loaded and warm."""
+    """Peak with the network loaded and warm."""
     picture: int
     whole: int
 
     @property
     def stream(self) -> int:
-        """What is neither the network's nor the picture's."""
+        """Peak without the network and the picture."""
         return self.whole - self.before - self.picture
 
 
@@ -42,24 +41,26 @@ def main() -> None:
     add_network_options(parser)
     parser.add_argument("--width", type=int, default=64, help="px of all the pictures")
     parser.add_argument("--heights", type=int, nargs="+", default=[2_000, 20_000])
+    add_record_option(parser)
     options = parser.parse_args()
 
-    print_setting(f"{chosen_network(options).name}, pictures {options.width} px wide", best_device())
-    peaks = [_in_new_process(options, height) for height in options.heights]
-    print_table(
-        ("rows", "before, MiB", "the picture", "peak", "the stream's"),
-        [
-            [str(height), *(f"{part / MIB:.0f}" for part in (peak.before, peak.picture, peak.whole, peak.stream))]
-            for height, peak in zip(options.heights, peaks, strict=True)
-        ],
-    )
-    _print_bar(options.heights, peaks)
+    with Report("memory", options) as report:
+        report.setting(f"{chosen_network(options).name}, pictures {options.width} px wide", best_device())
+        peaks = [_in_new_process(options, height) for height in options.heights]
+        report.table(
+            ("rows", "before, MiB", "the picture", "peak", "the stream's"),
+            [
+                [str(height), *(f"{part / MIB:.0f}" for part in (peak.before, peak.picture, peak.whole, peak.stream))]
+                for height, peak in zip(options.heights, peaks, strict=True)
+            ],
+        )
+        _bar(report, options.heights, peaks)
 
 
-def _print_bar(heights: Sequence[int], peaks: Sequence[Peak]) -> None:
+def _bar(report: Report, heights: Sequence[int], peaks: Sequence[Peak]) -> None:
     low, high = min(zip(heights, peaks, strict=True)), max(zip(heights, peaks, strict=True))  # heights differ
     grown = (high[1].stream - low[1].stream) / MIB
-    print_bar(f"growth of the stream's memory from {low[0]} to {high[0]} rows, in MiB", grown, at_most=32)
+    report.bar(f"growth of the stream's memory from {low[0]} to {high[0]} rows, in MiB", grown, at_most=32)
 
 
 def _in_new_process(options: argparse.Namespace, height: int) -> Peak:

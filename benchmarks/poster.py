@@ -1,7 +1,7 @@
-"""python -m benchmarks.poster: pictures far larger than any other tool takes, through the service, and what it holds.
+"""python -m benchmarks.poster: peak memory of the service during pictures far larger than other tools accept.
 
-Each height is sent as a JPEG of its own over HTTP, and its answer thrown away as it comes. What the service's process
-holds at most meanwhile is Linux's figure for it, set back before each upload.
+Each height is sent as a JPEG over HTTP, and its answer is dropped as it arrives. The peak is Linux's figure for the
+service's process (VmHWM), reset before each upload.
 """
 
 import argparse
@@ -17,10 +17,10 @@ import numpy
 import torch
 from PIL import Image
 
-from benchmarks.networks import add_network_options, write_models
-from benchmarks.pictures import smooth_noise
-from benchmarks.servers import service_process
-from benchmarks.tables import print_bar, print_setting, print_table
+from benchmarks.rig.networks import add_network_options, write_models
+from benchmarks.rig.pictures import smooth_noise
+from benchmarks.rig.report import Report, add_record_option
+from benchmarks.rig.servers import service_process
 
 MIB = 2**20
 
@@ -31,19 +31,19 @@ LIMITS = {
     "ESRGAN_WAIT_S": 24 * 3600,
     "ESRGAN_MAX_WAIT_S": 24 * 3600,
 }
-"""Settings that let such pictures in."""
+"""Settings that admit such pictures."""
 
-ROWS_BEGIN_BYTES = 2**12
-"""By so many bytes of an answer its first rows have come."""
+FIRST_ROWS_BYTES = 2**12
+"""Bytes of an answer after which its first rows have arrived."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """How one picture fared."""
+    """Times and memory of one picture."""
 
     height: int
     peak_bytes: int
-    """What the service held at most."""
+    """Peak memory of the service."""
     first_rows_s: float
     whole_s: float
     answer_bytes: int
@@ -55,19 +55,20 @@ def main() -> None:
     add_network_options(parser)
     parser.add_argument("--width", type=int, default=8_000, help="px of all the pictures")
     parser.add_argument("--heights", type=int, nargs="+", default=[600, 6_000])
+    add_record_option(parser)
     options = parser.parse_args()
     for name, value in LIMITS.items():
         os.environ[name] = str(value)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Report("poster", options) as report:
         network = write_models(options, Path(folder))
-        print_setting(f"{network.name}, pictures {options.width} px wide over HTTP", torch.device("cpu"))
+        report.setting(f"{network.name}, pictures {options.width} px wide over HTTP", torch.device("cpu"))
         with service_process(Path(folder)) as (port, process):
             _send(port, process.pid, _jpeg(256, 256), network.net.config.scale)
             sent = [
                 _send(port, process.pid, _jpeg(height, options.width), network.net.config.scale)
                 for height in options.heights
             ]
-    _print(options.width, network.net.config.scale, sent)
+        _print(report, options.width, network.net.config.scale, sent)
 
 
 def _jpeg(height: int, width: int) -> bytes:
@@ -84,13 +85,13 @@ def _send(port: int, process: int, upload: bytes, scale: int) -> Answer:
         RuntimeError: the answer is not the PNG that it should be.
     """
     width, height = Image.open(io.BytesIO(upload)).size
-    Path(f"/proc/{process}/clear_refs").write_text("5")  # the peak starts anew
+    Path(f"/proc/{process}/clear_refs").write_text("5")  # resets the peak
     began_s, first_rows_s, received, head, end = time.perf_counter(), 0.0, 0, b"", b""
     with httpx.stream("POST", f"http://127.0.0.1:{port}/v1/upscale", content=upload, timeout=None) as answer:
         for part in answer.iter_raw():
             received += len(part)
             head, end = (head + part)[:24], (end + part)[-12:]
-            if received >= ROWS_BEGIN_BYTES and not first_rows_s:
+            if received >= FIRST_ROWS_BYTES and not first_rows_s:
                 first_rows_s = time.perf_counter() - began_s
         size = tuple(int.from_bytes(head[at : at + 4]) for at in (16, 20))
         if not answer.is_success or size != (scale * width, scale * height) or end[4:8] != b"IEND":
@@ -110,8 +111,8 @@ def _peak_bytes(process: int) -> int:
     return 1024 * int(peak.split()[1])
 
 
-def _print(width: int, scale: int, sent: list[Answer]) -> None:
-    print_table(
+def _print(report: Report, width: int, scale: int, sent: list[Answer]) -> None:
+    report.table(
         ("rows", "pixels made", "peak, MiB", "the picture, MiB", "first rows, s", "whole, s", "answer, MiB"),
         [
             [
@@ -128,8 +129,8 @@ def _print(width: int, scale: int, sent: list[Answer]) -> None:
     )
     low, high = min(sent, key=lambda one: one.height), max(sent, key=lambda one: one.height)
     grown_bytes, grown_px = high.peak_bytes - low.peak_bytes, width * (high.height - low.height)
-    print_bar(
-        f"growth of the peak in bytes for each px of the upload, whose answer has {3 * scale**2}",
+    report.bar(
+        f"growth of the peak in bytes per px of the upload, whose answer has {3 * scale**2}",
         grown_bytes / grown_px,
         at_most=10,
     )

@@ -1,7 +1,7 @@
-"""python -m benchmarks.seams: what tiles cost a picture at their edges, beside what our stream does.
+"""python -m benchmarks.seams: errors at the edges of tiles, and those of our stream.
 
-Every way is held against the whole picture in float32, and errors are told in 8-bit levels. The picture shows the
-result around the corner where four tiles meet, and there the error of each way, amplified.
+Every way is compared with the whole picture in float32; errors are in 8-bit levels. The picture shows the result around
+the corner where four tiles meet, and the error of each way there, amplified.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from benchmarks.networks import add_network_options, chosen_network
-from benchmarks.pictures import square
-from benchmarks.tables import print_setting, print_table
+from benchmarks.rig.networks import add_network_options, chosen_network
+from benchmarks.rig.pictures import square
+from benchmarks.rig.report import Report, add_record_option
 from model.device import best_device
 from model.rrdb import RRDBNet
 from model.transfer import Pixels
@@ -33,16 +33,16 @@ LABEL_PX = 16
 """Height of the line above each part of the picture."""
 
 Levels = NDArray[numpy.float32]
-"""Upscaled RGB in 8-bit levels but not rounded, (scale * H, scale * W, 3)."""
+"""Upscaled RGB in 8-bit levels, not rounded: (scale * H, scale * W, 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """A way to upscale a picture in parts, and how far it is from the whole."""
+    """A way to upscale a picture in parts, and its difference from the whole."""
 
     name: str
     work: float
-    """LR px that go through the network for each one of the picture."""
+    """LR px that go through the network per LR px of the picture."""
     error: Levels
 
 
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=128, help="LR px of a square tile without its overlap")
     parser.add_argument("--crop", type=int, default=192, help="px of the upscaled result in the picture")
     parser.add_argument("--out", type=Path, default=Path("runs/seams.png"), help="PNG to write")
+    add_record_option(parser)
     options = parser.parse_args()
 
     torch.backends.cudnn.allow_tf32 = False  # the reference is float32 proper
@@ -62,11 +63,12 @@ def main() -> None:
     picture = square(options.picture, options.side)
     whole, ways = compare(network.net, picture, options.tile, best_device())
     size = f"{options.side} x {options.side} px in tiles of {options.tile} px or bands"
-    print_setting(f"{network.name}, {size}", best_device())
-    print_table(
-        ("how", "work", "largest error, levels", "pixels off by a level or more"),
-        [[way.name, f"{way.work:.2f} x", f"{way.error.max():.3g}", _share_off(way.error)] for way in ways],
-    )
+    with Report("seams", options) as report:
+        report.setting(f"{network.name}, {size}", best_device())
+        report.table(
+            ("how", "work", "largest error, levels", "pixels off by a level or more"),
+            [[way.name, f"{way.work:.2f} x", f"{way.error.max():.3g}", _share_off(way.error)] for way in ways],
+        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     centre = options.tile * network.net.config.scale  # where four tiles meet
     drawing(whole, ways, centre, options.crop).save(options.out, optimize=True)
@@ -74,10 +76,10 @@ def main() -> None:
 
 
 def compare(net: RRDBNet, picture: Pixels, tile_px: int, device: torch.device) -> tuple[Levels, list[Way]]:
-    """The picture as a whole, and every way to upscale it in parts.
+    """Upscale the picture as a whole and in parts, each way.
 
     Args:
-        net: on the CPU in float32; it stays as it is.
+        net: on the CPU in float32; not changed.
         picture: (1, H, W, 3).
     """
     eager = copy.deepcopy(net).to(device)
@@ -91,7 +93,7 @@ def compare(net: RRDBNet, picture: Pixels, tile_px: int, device: torch.device) -
     upscaler = Upscaler(copy.deepcopy(net), device, torch.float32, margin_px=0)
     for rows in BAND_ROWS:
         pixels = numpy.concatenate(list(upscaler.stream(picture, rows)), axis=1)[0]
-        # What the stream gives is rounded; an error of its own is what goes beyond that half level.
+        # The stream rounds; only an error beyond half a level is its own.
         beyond = numpy.maximum(numpy.abs(pixels - whole) - 0.5, 0)
         ways.append(Way(name=f"stream, {rows} rows", work=1.0, error=beyond))
     return whole, ways
@@ -100,10 +102,10 @@ def compare(net: RRDBNet, picture: Pixels, tile_px: int, device: torch.device) -
 def tiled(
     upscale: Callable[[Tensor], Tensor], low_res: Tensor, *, tile_px: int, overlap_px: int, scale: int
 ) -> tuple[Tensor, float]:
-    """Upscale (1, 3, H, W) in square tiles, each with some px around it that are thrown away afterwards.
+    """Upscale (1, 3, H, W) in square tiles, each with a margin of `overlap_px` that is discarded.
 
     Returns:
-        The result, and LR px that went through the network for each one of the picture.
+        The result, and LR px that went through the network per LR px of the picture.
     """
     _, _, height, width = low_res.shape
     upscaled = low_res.new_empty(1, 3, scale * height, scale * width)
@@ -119,7 +121,7 @@ def tiled(
 
 
 def drawing(whole: Levels, ways: Sequence[Way], centre_px: int, crop_px: int) -> Image.Image:
-    """The result around a point on the diagonal, and beside it the error of each way, amplified."""
+    """Draw the result around a point on the diagonal, and next to it the error of each way, amplified."""
     first = max(0, centre_px - crop_px // 2)
     part = slice(first, first + crop_px)
     panels = [("the whole picture", whole[part, part])]

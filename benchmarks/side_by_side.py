@@ -1,6 +1,6 @@
-"""python -m benchmarks.side_by_side PHOTO --crop LEFT TOP SIZE --out PNG: the same crop of a photograph, four times.
+"""python -m benchmarks.side_by_side PHOTO --crop LEFT TOP SIZE --out PNG: the same crop four times, as one picture.
 
-From left to right: what the network gets (the photograph reduced by 4), bicubic, the generator, the photograph.
+From left to right: the input (the photograph reduced by 4), bicubic, the generator, the photograph.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from training.metrics import psnr_y
 
 
 def main() -> None:
-    """Write the picture and print what it shows in dB."""
+    """Write the picture and print the PSNR-Y of both results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.side_by_side", description=__doc__)
     parser.add_argument("photo", type=Path)
     parser.add_argument("--crop", type=int, nargs=3, required=True, metavar=("LEFT", "TOP", "SIZE"), help="in px")

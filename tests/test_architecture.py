@@ -36,7 +36,7 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "
 
 
 def modules(folder: str) -> list[str]:
-    """Every module below a folder, as a path from the root."""
+    """Return every module below a folder, as a path from the root."""
     return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -207,3 +207,10 @@ def test_every_module_is_named_for_what_it_does(module: str) -> None:
 @pytest.mark.parametrize("module", [module for package in PACKAGES for module in modules(package)])
 def test_every_module_can_be_read_in_one_sitting(module: str) -> None:
     assert len((ROOT / module).read_text(encoding="utf-8").splitlines()) < MAX_LINES
+
+
+@pytest.mark.parametrize("module", modules("benchmarks/rig"))
+def test_parts_of_benchmarks_import_no_command(module: str) -> None:
+    being_moved = {"benchmarks.graph", "benchmarks.ncnn_model", "benchmarks.onnx_model"}
+    own = {name for name in imports_of(module) if name.startswith("benchmarks.") and name.count(".") == 1}
+    assert own <= {"benchmarks.rig"} | being_moved

@@ -2,6 +2,10 @@
 
 Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the size of a step is that of
 Liu et al. 2025, arXiv 2502.16982, section 2.2, so that learning rates known from Adam can be kept.
+
+`torch.optim.Muon` has the same coefficients and step size, but refuses weights of four dimensions, orthogonalises in
+bfloat16 and moves each weight alone. On flattened weights of `compact_psnr_x4` it took 124 ms of one core a step, this
+one 52, and its updates differed by 2.7 %.
 """
 
 from collections import defaultdict

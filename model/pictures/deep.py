@@ -1,15 +1,14 @@
 """Pixels that Pillow would cut down or misread: more than 8 bits in PNG, AVIF and HEIC, a PNG's transparent colour.
 
-libvips, and pi-heif for HEIC, get the file only after its size has been checked, and are given the format.
+libvips, and the reader of HEIC, get the file only after its size has been checked, and are given the format.
 """
 
-import io
 import re
 
 import numpy
-import pi_heif
 import pyvips
 
+from model.pictures import heic
 from model.pictures.errors import Damaged, NotAccepted, PictureError
 from model.pictures.limits import Limits
 from model.pictures.samples import NO_RANGE, Pixels, Samples, of_channels
@@ -97,7 +96,7 @@ def _of_heic(upload: bytes) -> Pixels:
     Raises:
         Unsupported: its colour is multiplied by alpha.
     """
-    file = pi_heif.open_heif(io.BytesIO(upload), convert_hdr_to_8bit=False)
+    file = heic.open_deep(upload)
     image = file[file.primary_index]
     if image.mode.startswith("RGBa"):
         raise Unsupported

@@ -9,10 +9,9 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import pyvips
-from pi_heif import register_heif_opener
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from model.pictures import bmp, bmp_palette, colour, container, deep, jpeg, png_structure, tiff
+from model.pictures import bmp, bmp_palette, colour, container, deep, heic, jpeg, png_structure, tiff
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
 from model.pictures.orientation import in_xmp
@@ -37,7 +36,7 @@ _PNG_EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
 @cache
 def prepare_decoders() -> None:
     """Set up what is global in the libraries."""
-    register_heif_opener()
+    heic.register()
     Image.MAX_IMAGE_PIXELS = None  # the limits say how many
 
 
@@ -229,6 +228,8 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
         whole: check a PNG's checksums of pixels, too.
     """
     container.check_before_opening(file, limits)
+    if known == "HEIF":
+        heic.reader()  # refuses it where there is none
     png = png_structure.png_header(file, limits, keeps, whole=whole) if known == "PNG" else None
     content = png.still if png else file
     try:

@@ -14,7 +14,7 @@ from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings
-from benchmarks.callers import Callers
+from benchmarks.rig.clients import Clients
 from tests.app.conftest import encoded, noise
 from tests.app.live import Live, until
 
@@ -37,9 +37,9 @@ def settings(settings: Settings) -> Settings:
     )
 
 
-async def callers_of(live: Live, service: UpscaleService, engine: DeviceEngine) -> Callers:
-    """Make callers that know the right answers."""
-    callers = Callers(live.port, SIDES)
+async def clients_of(live: Live, service: UpscaleService, engine: DeviceEngine) -> Clients:
+    """Make clients that know the right answers."""
+    callers = Clients(live.port, SIDES)
     async with service.library.lease(None) as network:
         for n, upload in enumerate(callers.uploads):
             (upscaled,) = engine.batch([UpscaleInput(network=network, planes=upload.picture)])
@@ -64,7 +64,7 @@ async def at_rest(live: Live, service: UpscaleService) -> None:
 async def test_under_a_mixed_load_every_answer_is_that_of_its_picture(
     live: Live, service: UpscaleService, engine: DeviceEngine
 ) -> None:
-    callers = await callers_of(live, service, engine)
+    callers = await clients_of(live, service, engine)
     await callers.run(good=12, leaving=0, stalling=0, rubbish=0, until=asyncio.sleep(4))
     assert callers.seen.wrong == []
     assert callers.seen.statuses[200] > 20
@@ -89,7 +89,7 @@ async def test_after_chaos_the_service_works_and_nothing_leaks(
             yield part
         return None
 
-    callers = await callers_of(live, service, engine)
+    callers = await clients_of(live, service, engine)
     await callers.run(good=2, leaving=0, stalling=0, rubbish=1, until=asyncio.sleep(0.5))  # all threads have started
     await at_rest(live, service)
     tasks, threads = len(asyncio.all_tasks()), own_threads()

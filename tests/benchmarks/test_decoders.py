@@ -1,14 +1,17 @@
-"""The judge of decoders tells right from wrong."""
+"""The comparison of decoders tells right from wrong."""
 
+import argparse
 from pathlib import Path
 
 import numpy
 import pytest
+import torch
 
 from app.pictures.decode import decode
 from app.pictures.picture import Picture
-from benchmarks.decoders import judged, print_verdicts
-from benchmarks.witnesses import difference
+from benchmarks.decoders import judged, report_verdicts
+from benchmarks.rig.reference_decoders import difference
+from benchmarks.rig.report import Report
 from tests.app.pictures.files import LIMITS, levels, png
 
 
@@ -17,11 +20,13 @@ def test_each_file_of_a_folder_gets_its_verdict(tmp_path: Path, capsys: pytest.C
     files = [tmp_path / name for name in ("whole.png", "cut.png", "notes.txt")]
     for path, content in zip(files, (whole, whole[:-20], b"notes"), strict=True):
         path.write_bytes(content)
-    verdicts = dict(judged(files, most_s=60, memory_bytes=8 * 2**30))
+    verdicts = dict(judged(files, max_s=60, memory_bytes=8 * 2**30))
     assert [verdicts[path].outcome for path in files] == ["right", "refused", "refused"]
     assert [verdicts[path].reason[:3] for path in files] == ["", "422", "415"]
     assert verdicts[files[0]].readers[:2] == ["Pillow", "libvips"]
-    print_verdicts(verdicts)
+    report = Report("decoders", argparse.Namespace())
+    report.setting("three files", torch.device("cpu"))
+    report_verdicts(report, verdicts)
     said = capsys.readouterr().out
     assert "2 refused, 1 right" in said
     assert "the file is not a picture in a known format" in said

@@ -3,8 +3,8 @@
 import numpy
 import torch
 
-from benchmarks.networks import random_generator
-from benchmarks.pictures import smooth_noise
+from benchmarks.rig.networks import random_generator
+from benchmarks.rig.pictures import smooth_noise
 from benchmarks.seams import OVERLAPS_PX, compare, drawing, tiled
 from model.rrdb import RRDBConfig
 

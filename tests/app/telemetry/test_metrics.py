@@ -1,6 +1,5 @@
 """The output of /metrics after known requests."""
 
-import tomllib
 from pathlib import Path
 
 import httpx
@@ -120,11 +119,6 @@ async def test_openmetrics_is_sent_on_request(client: httpx.AsyncClient) -> None
     answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
-
-
-def test_the_version_is_that_of_the_project() -> None:
-    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
-    assert project["project"]["version"] == VERSION
 
 
 class TestWithKeys:

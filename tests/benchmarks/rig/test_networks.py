@@ -1,4 +1,4 @@
-"""The networks that are measured: their files, and their graph as others write it."""
+"""Networks to measure: their files, their pictures and their graph."""
 
 import argparse
 from pathlib import Path
@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.__main__ import Case, medians_s
 from benchmarks.ncnn_model import published_models, write_generator
-from benchmarks.networks import add_network_options, chosen_network, write_models
-from benchmarks.peaks import dense_convolutions
-from benchmarks.pictures import smooth_noise, square
+from benchmarks.rig.networks import add_network_options, chosen_network, write_models
+from benchmarks.rig.peaks import dense_convolutions
+from benchmarks.rig.pictures import smooth_noise, square
+from benchmarks.rig.timing import Case, medians_s
 from model.checkpoint import read_checkpoint
 from model.rrdb import RRDBConfig, RRDBNet
 
@@ -33,7 +33,7 @@ def test_a_size_that_nobody_published_gets_the_same_random_weights_each_time() -
     assert all(map(torch.equal, first.net.parameters(), second.net.parameters()))
 
 
-def test_the_chosen_network_is_laid_down_as_a_file_that_serves(tmp_path: Path) -> None:
+def test_the_chosen_network_is_written_as_a_file_that_serves(tmp_path: Path) -> None:
     network = write_models(options("--network", "1"), tmp_path)
     (path,) = tmp_path.iterdir()
     checkpoint = read_checkpoint(path)

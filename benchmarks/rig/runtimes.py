@@ -1,7 +1,7 @@
-"""Every way to run a generator that is measured, behind one call: 8-bit pixels in, 8-bit pixels out.
+"""Every measured way to run a generator, behind one call: 8-bit pixels in, 8-bit pixels out.
 
-So each pays for its own conversions, and its picture can be held against that of the float32 network. All of them get
-the threads that PyTorch has. What an optional package does not offer raises `NotHere`, with the reason as its text.
+Each pays for its own conversions, and its picture can be compared with that of the float32 network. All of them use as
+many threads as PyTorch. `NotHere` is raised for a runtime that this machine cannot run.
 """
 
 import copy
@@ -25,10 +25,10 @@ from model.trial import best_dtype, library_way
 from model.upscaler import Upscaler
 
 BAND_ROWS = (16, 32, 64, 128)
-"""Heights of the bands that our stream is measured with."""
+"""Heights of the bands of our stream."""
 
 WHOLE_PX = 2**16
-"""Pictures up to this many LR px go through `ours` whole."""
+"""Maximum LR px of pictures that `ours` upscales whole."""
 
 
 class NotHere(Exception):
@@ -43,14 +43,14 @@ class Runtime(Protocol):
 
 
 Build = Callable[[], Runtime]
-"""Sets a runtime up; raises `NotHere` or ModuleNotFoundError."""
+"""Sets up a runtime; raises `NotHere` or ModuleNotFoundError."""
 
 
 def builders(net: RRDBNet, device: torch.device, height: int, width: int) -> dict[str, Build]:
-    """All runtimes by name, to be set up for pictures of one size.
+    """Return all runtimes by name, not yet set up, for pictures of one size.
 
     Args:
-        net: on the CPU in float32; it stays as it is.
+        net: on the CPU in float32; not changed.
     """
     dtype, our_dtype = fast_dtype(device), best_dtype(net, device)
     fast, best = (str(some).removeprefix("torch.") for some in (dtype, our_dtype))
@@ -75,7 +75,10 @@ def builders(net: RRDBNet, device: torch.device, height: int, width: int) -> dic
 
 
 def _only_on(kind: str, device: torch.device, build: Build) -> Build:
-    """The optional packages run on the CPU, where `torch.compile` was slower than eager and takes minutes."""
+    """Restrict a runtime to a kind of device: other packages to the CPU, `torch.compile` to GPUs.
+
+    On CPUs `torch.compile` was slower than eager and takes minutes.
+    """
 
     def built() -> Runtime:
         if device.type != kind:
@@ -88,7 +91,7 @@ def _only_on(kind: str, device: torch.device, build: Build) -> Build:
 def eager(
     net: RRDBNet, device: torch.device, dtype: torch.dtype, layout: torch.memory_format, compiled: str | None = None
 ) -> Runtime:
-    """The network as PyTorch runs it without our help, or as its compiler does in the mode `compiled`."""
+    """Run the network in plain PyTorch, or compiled in the mode `compiled`."""
     moved = copy.deepcopy(net).to(device=device, dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks the keyword
     if compiled:
         moved.compile(mode=compiled)
@@ -109,7 +112,7 @@ def exact_output(net: RRDBNet, picture: Pixels) -> Pixels:
 
 
 def ours(net: RRDBNet, device: torch.device) -> Runtime:
-    """Our runtime the way it is quickest: small pictures whole, large ones in bands."""
+    """Run our runtime in its fastest way: small pictures whole, large ones in bands."""
     whole, stream = _whole(net, device), _stream(net, device, 64)
     return lambda picture: whole(picture) if picture[..., 0].size <= WHOLE_PX else stream(picture)
 
@@ -117,7 +120,7 @@ def ours(net: RRDBNet, device: torch.device) -> Runtime:
 def _whole(
     net: RRDBNet, device: torch.device, dtype: torch.dtype | None = None, convolve: Convolver | None = None
 ) -> Runtime:
-    """Our runtime; in a number format, and with convolutions, other than it would take."""
+    """Run our runtime on whole pictures; `dtype` and `convolve` override its own choice."""
     upscaler = Upscaler(copy.deepcopy(net), device, dtype, convolve, margin_px=0)  # as the others run it
     return lambda picture: upscaler.batch([picture])[0]
 
@@ -168,7 +171,7 @@ def _ncnn(net: RRDBNet, *, bfloat16: bool) -> Runtime:
     with tempfile.TemporaryDirectory() as folder:
         param, weights = write_generator(net, Path(folder))
         if loaded.load_param(str(param)) or loaded.load_model(str(weights)):
-            raise RuntimeError("ncnn does not take the generator that was written for it")
+            raise RuntimeError("ncnn does not load the generator that was written for it")
 
     def run(low_res: Tensor) -> Tensor:
         extractor: Any = loaded.create_extractor()
@@ -182,7 +185,7 @@ def _ncnn(net: RRDBNet, *, bfloat16: bool) -> Runtime:
 
 
 def _in_floats(run: Callable[[Tensor], Tensor]) -> Runtime:
-    """A runtime around what takes and gives float32 (N, 3, H, W) in [0, 1], in plain NCHW layout."""
+    """Wrap a call from float32 (N, 3, H, W) in [0, 1], NCHW, to the same."""
 
     @torch.inference_mode()
     def upscale(picture: Pixels) -> Pixels:

@@ -1,4 +1,4 @@
-"""The load: what is sent, by how many at a time, and what is made of the answers."""
+"""Traffic: the uploads, the number of clients and the latencies."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,11 +10,9 @@ import torch
 from fastapi import FastAPI, Response, UploadFile
 from PIL import Image
 
-from benchmarks.load import OURS, Load, bare_px_per_s, counters
-from benchmarks.networks import random_generator
-from benchmarks.runtimes import ours
-from benchmarks.servers import our_service
-from benchmarks.traffic import Answered, Pass, mixed_sides, percentiles, send, send_all, uploads_of
+from benchmarks.rig.networks import random_generator
+from benchmarks.rig.servers import our_service
+from benchmarks.rig.traffic import Answered, counters, mixed_sides, percentiles, send, send_all, uploads_of
 from model.checkpoint import Card, write_checkpoint
 from model.rrdb import RRDBConfig
 
@@ -27,7 +25,7 @@ def anyio_backend() -> str:
 
 
 class Server:
-    """Answers with what it was sent, and remembers it."""
+    """Echoes uploads and remembers them."""
 
     def __init__(self) -> None:
         self.app = FastAPI()
@@ -41,7 +39,7 @@ class Server:
         self.most_at_a_time = max(self.most_at_a_time, self.at_a_time)
         self.pngs.append(await image.read())
         for _ in range(20):
-            await asyncio.sleep(0)  # lets the other callers in
+            await asyncio.sleep(0)  # lets the other clients in
         self.at_a_time -= 1
         return Response(self.pngs[-1], status_code=self.status)
 
@@ -57,9 +55,9 @@ async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_every_picture_is_sent_once_by_so_many_callers(client: httpx.AsyncClient, server: Server) -> None:
+async def test_every_picture_is_sent_once_by_that_number_of_clients(client: httpx.AsyncClient, server: Server) -> None:
     uploads = uploads_of([4, 5, 6, 7, 8, 9])
-    done = await send_all(client, uploads, callers=3)
+    done = await send_all(client, uploads, clients=3)
     assert sorted(server.pngs) == sorted(upload.png for upload in uploads)
     assert server.most_at_a_time == 3
     assert sorted(answer.side for answer in done.answered) == [4, 5, 6, 7, 8, 9]
@@ -95,21 +93,8 @@ def test_pictures_come_from_a_folder_too(tmp_path: Path) -> None:
 
 def test_percentiles_are_those_of_the_latencies() -> None:
     answered = [Answered(side=1, seconds=number / 100) for number in range(101)]
-    assert percentiles(answered) == "0.500 / 0.950 / 0.990"
-    assert percentiles([]) == "-"
-
-
-def test_counters_are_told_for_each_batch() -> None:
-    one = Pass(wall_s=2.0, answered=[Answered(side=10, seconds=1.0)])
-    load = Load(server=OURS, callers=1, passes=[one], counted={"batches": 2.0, "batched_works": 5.0})
-    assert load.px_per_s == 50
-    assert load.per_batch("batched_works") == 2.5
-    assert Load(server="another", callers=1, passes=[one]).per_batch("batched_works") is None
-
-
-def test_the_bare_network_has_a_rate() -> None:
-    net = random_generator(RRDBConfig(channels=4, blocks=1, growth=2, scale=4))
-    assert bare_px_per_s(ours(net, torch.device("cpu")), uploads_of([8, 9]), warm_up=1) > 0
+    assert percentiles(answered) == ("0.500", "0.950", "0.990")
+    assert percentiles([]) == ("-", "-", "-")
 
 
 @pytest.mark.slow
@@ -120,6 +105,6 @@ async def test_the_service_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "tiny.safetensors", net, card, golden_input=golden)
     with our_service(tmp_path) as address:
         async with httpx.AsyncClient(base_url=address, timeout=60) as client:
-            await send_all(client, uploads_of([8, 9, 10]), callers=2)
+            await send_all(client, uploads_of([8, 9, 10]), clients=2)
             counted = await counters(client)
     assert counted["batched_works"] == 3

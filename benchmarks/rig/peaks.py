@@ -1,4 +1,4 @@
-"""What the device gives at best: the trunk's convolutions alone, and matrices."""
+"""Upper bounds of the device's speed: matrix products, and the trunk's convolutions alone."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ Run = Callable[[], object]
 def dense_convolutions(
     config: RRDBConfig, device: torch.device, dtype: torch.dtype, *, band_rows: int, height: int, width: int
 ) -> tuple[Run, float]:
-    """All convolutions of the trunk on a picture, band by band, with nothing between them.
+    """Prepare all convolutions of the trunk on a picture, band by band, with nothing between them.
 
     Returns:
         A call that runs them, and their FLOP.
@@ -42,7 +42,7 @@ def dense_convolutions(
 
 
 def matrix_product(device: torch.device, dtype: torch.dtype, *, repeats: int = 50) -> tuple[Run, float]:
-    """Products of square matrices.
+    """Prepare products of square matrices.
 
     Returns:
         A call that computes them, and their FLOP.

@@ -1,4 +1,4 @@
-"""Which network is measured: a weight file, or the published or a random generator of so many blocks."""
+"""Networks to measure: a weight file, a published generator or one with random weights."""
 
 import argparse
 import shutil
@@ -10,7 +10,7 @@ from torch import nn
 
 from app.settings import SHIPPED_MODELS
 from benchmarks.ncnn_model import published_models
-from benchmarks.pictures import smooth_noise
+from benchmarks.rig.pictures import smooth_noise
 from model.checkpoint import Card, read_checkpoint, write_checkpoint
 from model.reading import read
 from model.rrdb import RRDBConfig, RRDBNet
@@ -21,14 +21,14 @@ PUBLISHED = {23: "realesrgan-x4plus", 6: "realesrgan-x4plus-anime"}
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A generator to measure, on the CPU in float32, and where it comes from."""
+    """A generator to measure, on the CPU in float32."""
 
     name: str
     net: RRDBNet
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """`--weights FILE`, `--network BLOCKS` or `--tiny`."""
+    """Add `--weights FILE`, `--network BLOCKS` and `--tiny`."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--weights", type=Path, default=SHIPPED_MODELS / "compact-psnr-x4.safetensors")
     which.add_argument(
@@ -38,7 +38,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_network(options: argparse.Namespace) -> Network:
-    """The network that the command line asks for."""
+    """Return the network that the command line names."""
     if options.tiny:
         return Network(name="tiny", net=random_generator(RRDBConfig(channels=8, blocks=1, growth=8, scale=4)))
     if options.network is None:
@@ -56,7 +56,7 @@ def chosen_network(options: argparse.Namespace) -> Network:
 
 @torch.no_grad()
 def random_generator(config: RRDBConfig, seed: int = 0) -> RRDBNet:
-    """Seeded random weights whose output spreads around the middle of [0, 1], as a picture does."""
+    """Return a generator with seeded random weights whose output spreads around 0.5, as a picture does."""
     chance = torch.Generator().manual_seed(seed)
     net = RRDBNet(config)
     for weight in net.parameters():
@@ -71,7 +71,7 @@ def random_generator(config: RRDBConfig, seed: int = 0) -> RRDBNet:
 
 
 def write_models(options: argparse.Namespace, folder: Path) -> Network:
-    """Lay the chosen network into a folder as the only weight file, ready to be served."""
+    """Write the chosen network to a folder as its only weight file, ready to be served."""
     network = chosen_network(options)
     path = folder / f"{network.name}.safetensors"
     if options.network is None and not options.tiny:

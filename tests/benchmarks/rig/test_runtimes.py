@@ -6,10 +6,10 @@ import numpy
 import pytest
 import torch
 
-from benchmarks.__main__ import fidelity_of
-from benchmarks.networks import random_generator
-from benchmarks.pictures import smooth_noise
-from benchmarks.runtimes import NotHere, builders, eager, exact_output, ours
+from benchmarks.rig.networks import random_generator
+from benchmarks.rig.pictures import smooth_noise
+from benchmarks.rig.runtimes import NotHere, builders, eager, exact_output, ours
+from benchmarks.rig.timing import fidelity_of
 from model.rrdb import RRDBConfig
 from model.transfer import Pixels
 
@@ -26,7 +26,7 @@ def picture() -> Pixels:
 @pytest.mark.parametrize("name", builders(NET, CPU, HEIGHT, WIDTH))
 def test_a_runtime_gives_the_picture_of_the_float32_network(name: str, picture: Pixels) -> None:
     if "OpenVINO" in name and "jemalloc" in os.environ.get("LD_PRELOAD", ""):
-        pytest.skip("OpenVINO aborts the process beside jemalloc; `make bench-runtimes` runs without it")
+        pytest.skip("OpenVINO aborts the process under jemalloc; `make bench-runtimes` runs without it")
     try:
         runtime = builders(NET, CPU, HEIGHT, WIDTH)[name]()
     except (ModuleNotFoundError, NotHere) as reason:

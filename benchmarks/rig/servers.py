@@ -1,4 +1,4 @@
-"""Starts what is measured as processes of their own, on free ports of this machine, and ends them."""
+"""Start and stop servers to measure, as processes on free ports of this machine."""
 
 import os
 import signal
@@ -14,24 +14,24 @@ from pathlib import Path
 import httpx
 
 START_S = 300
-"""Longest time from start to ready."""
+"""Timeout from start to ready."""
 
 STOP_S = 20
-"""Longest time from the signal to the end."""
+"""Timeout from the signal to the end."""
 
 
 @contextmanager
 def our_service(models: Path) -> Iterator[str]:
-    """Run the service with a folder of weight files; gives its address. Other settings come from the environment."""
+    """Run the service with a folder of weight files; yields its address. Other settings come from the environment."""
     port = _free_port()
     settings = {"ESRGAN_MODELS": str(models), "ESRGAN_HOST": "127.0.0.1", "ESRGAN_PORT": str(port)}
-    with _running("benchmarks.served", [], port, ready="/readyz", environment=settings):
+    with _running("benchmarks.rig.served", [], port, ready="/readyz", environment=settings):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def service_process(models: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
-    """Run the service as `python -m app` does; gives its port and its process, which may end on its own."""
+    """Run the service as `python -m app` does; yields its port and its process, which may end on its own."""
     port = _free_port()
     settings = {"ESRGAN_MODELS": str(models), "ESRGAN_HOST": "127.0.0.1", "ESRGAN_PORT": str(port)}
     with _running("app", [], port, ready="/readyz", environment=settings) as process:
@@ -40,10 +40,10 @@ def service_process(models: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes
 
 @contextmanager
 def litserve_service(weights: Path, runtime: str) -> Iterator[str]:
-    """Run LitServe around the same network; gives its address."""
+    """Run LitServe around the same network; yields its address."""
     port = _free_port()
     arguments = ["--weights", str(weights), "--port", str(port), "--runtime", runtime]
-    with _running("benchmarks.litserve_server", arguments, port, ready="/health", environment={}):
+    with _running("benchmarks.rig.litserve_server", arguments, port, ready="/health", environment={}):
         yield f"http://127.0.0.1:{port}"
 
 

@@ -1,4 +1,4 @@
-"""Pictures of mixed sizes, and callers that send them: each its next one when the answer to the last has come."""
+"""Pictures of mixed sizes, and clients that send them, each its next one after the answer to its last."""
 
 import asyncio
 import io
@@ -14,16 +14,16 @@ import httpx
 import numpy
 from PIL import Image, ImageOps
 
-from benchmarks.pictures import smooth_noise
+from benchmarks.rig.pictures import smooth_noise
 from model.transfer import Pixels
 
-SMALLEST_PX, LARGEST_PX = 48, 512
+MIN_PX, MAX_PX = 48, 512
 """Sides of the pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A square picture on its way."""
+    """A square picture and its file."""
 
     side: int
     picture: Pixels
@@ -38,7 +38,7 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """How long one upload took, from its first byte to the last of its answer."""
+    """Time of one upload, from its first byte to the last of its answer."""
 
     side: int
     seconds: float
@@ -53,27 +53,27 @@ class Pass:
 
     @property
     def px_per_s(self) -> float:
-        """LR px in a second."""
+        """LR px per second."""
         return sum(answer.side**2 for answer in self.answered) / self.wall_s
 
 
 def mixed_sides(count: int, *, choices: Sequence[int] = (), seed: int = 0) -> list[int]:
-    """Sides in px: each octave from 48 to 512 as often as any other, or from `choices`."""
+    """Draw sides in px: spread evenly over the octaves from 48 to 512, or from `choices`."""
     chance = random.Random(seed)
     if choices:
         return chance.choices(choices, k=count)
-    ends = math.log(SMALLEST_PX), math.log(LARGEST_PX)
+    ends = math.log(MIN_PX), math.log(MAX_PX)
     return [round(math.exp(chance.uniform(*ends))) for _ in range(count)]
 
 
 def uploads_of(sides: Sequence[int], folder: Path | None = None) -> list[Upload]:
-    """Seeded noise of these sizes, or the middles of the folder's pictures, reduced to them."""
+    """Make uploads of these sizes, of seeded noise or of the middles of the folder's pictures."""
     files = itertools.cycle(_pictures(folder)) if folder else None
     return [_upload(side, seed, next(files) if files else None) for seed, side in enumerate(sides)]
 
 
 def _pictures(folder: Path) -> list[Path]:
-    known = Image.registered_extensions()  # a list of licences may lie beside them
+    known = Image.registered_extensions()  # there may be a list of licences, too
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in known)
 
 
@@ -89,10 +89,10 @@ def _upload(side: int, seed: int, file: Path | None) -> Upload:
 
 
 async def send(client: httpx.AsyncClient, upload: Upload) -> Answered:
-    """Send one upload and take in its answer.
+    """Send one upload and receive its answer.
 
     Raises:
-        RuntimeError: the answer is no picture; a measurement with refused requests would be none.
+        RuntimeError: the request was refused, so there is nothing to measure.
     """
     began_s = time.perf_counter()
     files = {"image": ("picture.png", upload.png, "image/png")}
@@ -100,29 +100,35 @@ async def send(client: httpx.AsyncClient, upload: Upload) -> Answered:
         if not answer.is_success:
             raise RuntimeError(f"{upload.side} px: status {answer.status_code}: {(await answer.aread())[:500]!r}")
         async for _ in answer.aiter_raw():
-            pass  # answers of large pictures are larger than memory should be
+            pass  # an answer may be larger than memory
     return Answered(side=upload.side, seconds=time.perf_counter() - began_s)
 
 
-async def send_all(client: httpx.AsyncClient, uploads: Sequence[Upload], callers: int) -> Pass:
-    """Send every upload once, in order, from so many callers at a time."""
+async def send_all(client: httpx.AsyncClient, uploads: Sequence[Upload], clients: int) -> Pass:
+    """Send every upload once, in order, from `clients` clients at a time."""
     waiting = iter(uploads)
     answered: list[Answered] = []
 
     async def call() -> None:
         for upload in waiting:
-            answered.append(await send(client, upload))  # noqa: PERF401  # callers share the list
+            answered.append(await send(client, upload))  # noqa: PERF401  # clients share the list
 
     began_s = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for _ in range(callers):
+        for _ in range(clients):
             group.create_task(call())
     return Pass(wall_s=time.perf_counter() - began_s, answered=answered)
 
 
-def percentiles(answered: Sequence[Answered]) -> str:
-    """p50, p95 and p99 of the latency in seconds, as a table shows them."""
+async def counters(client: httpx.AsyncClient) -> dict[str, float]:
+    """Return the counts of the scheduler since its start; empty for other servers than ours."""
+    answer = await client.get("/bench/counters")
+    return dict(answer.json()) if answer.is_success else {}
+
+
+def percentiles(answered: Sequence[Answered]) -> tuple[str, str, str]:
+    """Return p50, p95 and p99 of the latency in seconds, as table cells."""
     if not answered:
-        return "-"
-    seconds = numpy.percentile([answer.seconds for answer in answered], [50, 95, 99])
-    return " / ".join(f"{s:.3f}" for s in seconds)
+        return "-", "-", "-"
+    p50, p95, p99 = numpy.percentile([answer.seconds for answer in answered], [50, 95, 99])
+    return f"{p50:.3f}", f"{p95:.3f}", f"{p99:.3f}"

@@ -1,4 +1,4 @@
-"""Decoders that have nothing in common with ours but libraries: what they make of a file, upright."""
+"""Other decoders of picture files, upright, which share only libraries with ours."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -10,17 +10,17 @@ from PIL import Image, ImageOps
 
 from app.pictures.picture import Picture, Pixels
 
-Witness = Callable[[bytes], Pixels | None]
-"""Of a file, samples (H, W, C) of grey or RGB, with alpha or without; None of what is neither. Raises anything."""
+Decoder = Callable[[bytes], Pixels | None]
+"""File -> samples (H, W, C) of grey or RGB with or without alpha, or None for other kinds; may raise any exception."""
 
-MOST_PX = 2**25
-"""Larger pictures are not decoded again."""
+MAX_PX = 2**25
+"""Larger pictures are skipped."""
 
 
 def by_pillow(upload: bytes) -> Pixels | None:
-    """See `Witness`."""
+    """Decode with Pillow."""
     image: Image.Image = Image.open(io.BytesIO(upload))
-    if image.width * image.height > MOST_PX:
+    if image.width * image.height > MAX_PX:
         return None
     image.load()
     image = ImageOps.exif_transpose(image)
@@ -32,18 +32,18 @@ def by_pillow(upload: bytes) -> Pixels | None:
 
 
 def by_libvips(upload: bytes) -> Pixels | None:
-    """See `Witness`."""
+    """Decode with libvips."""
     image = pyvips.Image.new_from_buffer(upload, "", fail_on="error").autorot()
     rgb = image.format in ("uchar", "ushort") and not image.interpretation.startswith(("cmyk", "lab"))
-    if not rgb or image.width * image.height > MOST_PX:
+    if not rgb or image.width * image.height > MAX_PX:
         return None
     pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
     return pixels
 
 
 def by_opencv(upload: bytes) -> Pixels | None:
-    """See `Witness`; it turns nothing."""
-    import cv2  # of the extra `bench`
+    """Decode with OpenCV, which ignores the orientation."""
+    import cv2  # in the extra `bench`
 
     pixels = cv2.imdecode(numpy.frombuffer(upload, numpy.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
@@ -55,11 +55,11 @@ def by_opencv(upload: bytes) -> Pixels | None:
     return numpy.concatenate((pixels[..., 2::-1], pixels[..., 3:]), axis=-1)
 
 
-WITNESSES: Mapping[str, Witness] = {"Pillow": by_pillow, "libvips": by_libvips, "OpenCV": by_opencv}
+REFERENCE_DECODERS: Mapping[str, Decoder] = {"Pillow": by_pillow, "libvips": by_libvips, "OpenCV": by_opencv}
 
 
 def difference(picture: Picture, seen: Pixels) -> float:
-    """The largest difference of what can be seen, in levels of 8 bits; infinite between different sizes."""
+    """Return the largest visible difference in 8-bit levels; infinite between different sizes."""
     height, width, channels = seen.shape
     if (height, width) != (picture.height, picture.width) or channels > 4:
         return float("inf")

@@ -1,8 +1,8 @@
-"""python -m benchmarks.litserve_server --weights FILE --port PORT: the same network behind LitServe.
+"""python -m benchmarks.rig.litserve_server --weights FILE --port PORT: the same network behind LitServe.
 
-Written as one of its users would, with its own batching. LitServe stacks pictures of one shape and leaves the others
-to its user: here those of one shape run together and the others one by one, since padding all to the largest would
-cost it several times the work. PNGs are read and written with Pillow, at its fastest level.
+Written as a user of LitServe would, with its own batching. LitServe stacks pictures of one shape and leaves mixed
+shapes to its user: here pictures of one shape run together and others one by one, since padding all to the largest
+would take several times the work. Pictures are read and written with Pillow, at its fastest level.
 """
 
 import argparse
@@ -16,22 +16,22 @@ import torch
 from fastapi import Request, Response
 from PIL import Image
 
-from benchmarks.runtimes import Runtime, eager, ours
+from benchmarks.rig.runtimes import Runtime, eager, ours
 from model.checkpoint import read_checkpoint
 from model.device import fast_dtype
 from model.transfer import Pixels
 
-MOST_PX = 2**18
-"""LR px of pictures that run together."""
+MAX_BATCH_PX = 2**18
+"""Maximum LR px of a batch."""
 
 RUNTIMES = ("eager", "ours")
 
 
 class SuperResolution(litserve.LitAPI):  # type: ignore[misc]  # an optional package: Any to mypy
-    """Takes the multipart field `image`, gives the upscaled PNG.
+    """Upscale the multipart field `image` to a PNG.
 
     Args:
-        weights: the file of the network.
+        weights: weight file of the network.
         runtime: one of `RUNTIMES`: PyTorch in the device's fastest number format, or ours.
     """
 
@@ -48,32 +48,32 @@ class SuperResolution(litserve.LitAPI):  # type: ignore[misc]  # an optional pac
         )
 
     def decode_request(self, request: Request) -> Pixels:
-        """The uploaded picture, (H, W, 3); what LitServe calls the request is its form."""
+        """Decode the uploaded picture, (H, W, 3); LitServe passes the form as the request."""
         return numpy.asarray(Image.open(request["image"].file).convert("RGB"))
 
     def batch(self, inputs: list[Pixels]) -> list[Pixels]:
-        """Leave them apart, since their shapes differ."""
+        """Keep the pictures separate, since their shapes differ."""
         return inputs
 
     def predict(self, pictures: list[Pixels]) -> list[Pixels]:
-        """(H, W, 3) each -> (scale * H, scale * W, 3), in the same order."""
+        """Upscale (H, W, 3) each to (scale * H, scale * W, 3), in the same order."""
         by_shape = defaultdict(list)
         for place, picture in enumerate(pictures):
             by_shape[picture.shape].append(place)
         upscaled: dict[int, Pixels] = {}
         for (height, width, _), places in by_shape.items():
-            together = max(1, MOST_PX // (height * width))
+            together = max(1, MAX_BATCH_PX // (height * width))
             for first in range(0, len(places), together):
                 some = places[first : first + together]
                 upscaled |= zip(some, self._upscale(numpy.stack([pictures[place] for place in some])), strict=True)
         return [upscaled[place] for place in range(len(pictures))]
 
     def unbatch(self, output: list[Pixels]) -> list[Pixels]:
-        """They are apart already."""
+        """Return the pictures, which are separate already."""
         return output
 
     def encode_response(self, output: Pixels) -> Response:
-        """The answer to one request."""
+        """Encode the answer to one request."""
         png = io.BytesIO()
         Image.fromarray(output).save(png, "PNG", compress_level=1)
         return Response(png.getvalue(), media_type="image/png")
@@ -81,7 +81,7 @@ class SuperResolution(litserve.LitAPI):  # type: ignore[misc]  # an optional pac
 
 def main() -> None:
     """Serve on 127.0.0.1 until a signal."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.litserve_server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rig.litserve_server", description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--runtime", choices=RUNTIMES, default="eager")

@@ -1,4 +1,4 @@
-"""Callers of every kind, good and bad, that call a service at the same time until they are told to stop."""
+"""Clients of a service, good and bad, that call it at the same time until they are stopped."""
 
 import asyncio
 import io
@@ -12,44 +12,44 @@ import httpx
 import numpy
 from PIL import Image
 
-from benchmarks.traffic import uploads_of
+from benchmarks.rig.traffic import uploads_of
 from model.transfer import Pixels
 
-LONGEST_STAY_S = 0.5
-"""By then a caller that leaves at random has left."""
+MAX_STAY_S = 0.5
+"""Longest time until a client that disconnects at random has done so."""
 
-PATIENCE_S = 120
-"""For any one answer; what takes longer is hung."""
+ANSWER_TIMEOUT_S = 120
+"""Timeout of each answer; a slower one counts as a hang."""
 
 REFUSALS = frozenset({429, 503, 504})
-"""Statuses that a good picture may get besides 200."""
+"""Statuses that a valid picture may get apart from 200."""
 
 
 @dataclass(kw_only=True)
-class Seen:
-    """What callers saw of a service."""
+class Answers:
+    """Counts of the answers, and everything wrong with them."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    """Answers that should not have been."""
+    """Descriptions of wrong answers."""
     left: int = 0
-    """Callers that did not wait for an answer."""
+    """Clients that did not wait for an answer."""
 
 
-class Callers:
-    """Callers of a service; each makes its next call when the last has ended.
+class Clients:
+    """Clients of a service; each sends its next request when the last has ended.
 
     Args:
-        port: of the service on this machine.
-        sides: of the square pictures that they send, in px.
+        port: port of the service on this machine.
+        sides: sides in px of the square pictures that they send.
 
     Attributes:
-        answers: by the number of the upload, the pixels that the service should answer, within one level; where they
-            are not known, the first answer is taken for right.
+        answers: expected pixels by number of the upload, compared within one level; an unknown one is filled in from
+            the first answer.
     """
 
     def __init__(self, port: int, sides: Sequence[int], *, seed: int = 0) -> None:
-        self.seen = Seen()
+        self.seen = Answers()
         self.uploads = uploads_of(sides)
         self.answers: dict[int, Pixels] = {}
         self._port = port
@@ -57,12 +57,14 @@ class Callers:
         self._stop = asyncio.Event()
 
     async def run(self, *, good: int, leaving: int, stalling: int, rubbish: int, until: Awaitable[object]) -> None:
-        """Call from so many of each kind until something is done; then wait until all calls have ended."""
+        """Run that number of clients of each kind until `until` is done; then wait for their last calls."""
         self._stop.clear()
         kinds = [self._good] * good + [self._leave] * leaving + [self._stall] * stalling + [self._rubbish] * rubbish
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         async with (
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", timeout=PATIENCE_S, limits=limits) as client,
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{self._port}", timeout=ANSWER_TIMEOUT_S, limits=limits
+            ) as client,
             asyncio.TaskGroup() as group,
         ):
             for call in kinds:
@@ -116,13 +118,13 @@ class Callers:
             self.seen.wrong.append(f"rubbish of kind {kind}: {answer.status_code} {answer.text[:200]}")
 
     async def _leave(self, client: httpx.AsyncClient) -> None:
-        await self._half_way(share=1.0, stay_s=self._chance.random() * LONGEST_STAY_S)
+        await self._half_way(share=1.0, stay_s=self._chance.random() * MAX_STAY_S)
 
     async def _stall(self, client: httpx.AsyncClient) -> None:
-        await self._half_way(share=self._chance.random(), stay_s=LONGEST_STAY_S)
+        await self._half_way(share=self._chance.random(), stay_s=MAX_STAY_S)
 
     async def _half_way(self, *, share: float, stay_s: float) -> None:
-        """Send a part of a request, stay for a while, and leave in one of two ways."""
+        """Send part of a request, wait, and disconnect: by a reset or by a normal close."""
         upload = self._chance.choice(self.uploads)
         _, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:

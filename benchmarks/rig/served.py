@@ -1,6 +1,6 @@
-"""python -m benchmarks.served: the service as `python -m app` starts it, and what its scheduler counts.
+"""python -m benchmarks.rig.served: the service as `python -m app` starts it, with its scheduler's counters.
 
-`GET /bench/counters` gives the numbers of `Scheduler.counters()` as one JSON object.
+`GET /bench/counters` returns the numbers of `Scheduler.counters()` as one JSON object.
 """
 
 import logging

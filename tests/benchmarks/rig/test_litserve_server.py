@@ -1,4 +1,4 @@
-"""What LitServe runs is the same network."""
+"""LitServe runs the same network."""
 
 import io
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.networks import random_generator
-from benchmarks.pictures import smooth_noise
+from benchmarks.rig.networks import random_generator
+from benchmarks.rig.pictures import smooth_noise
 from model.checkpoint import Card, write_checkpoint
 from model.rrdb import RRDBConfig
 
 pytest.importorskip("litserve")
-from benchmarks.litserve_server import SuperResolution
+from benchmarks.rig.litserve_server import SuperResolution
 
 
 @pytest.mark.parametrize("runtime", ["eager", "ours"])

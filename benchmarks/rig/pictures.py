@@ -1,4 +1,4 @@
-"""What is upscaled: seeded noise, or a part of a photograph."""
+"""Pictures to upscale: seeded noise, or part of a photograph."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from model.transfer import Pixels
 
 
 def smooth_noise(height: int, width: int, seed: int = 0) -> Pixels:
-    """A seeded picture with flat parts and some detail, uint8 RGB (1, height, width, 3)."""
+    """Return a seeded picture with flat parts and some detail, uint8 RGB (1, height, width, 3)."""
     noise = numpy.random.default_rng(seed).integers(0, 256, (height // 4 + 2, width // 4 + 2, 3), dtype=numpy.uint8)
     return numpy.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))[None].copy()
 
 
 def square(path: Path | None, side: int) -> Pixels:
-    """The middle of a picture file, (1, side, side, 3), or noise where there is none.
+    """Return the middle of a picture file, (1, side, side, 3), or noise without a path.
 
     Raises:
         ValueError: the picture is smaller.

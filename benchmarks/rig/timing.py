@@ -1,0 +1,53 @@
+"""Timing of cases in turns, and the fidelity of their pictures."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy
+
+from model.transfer import Pixels
+
+PAUSE_S = 0.05
+"""Pause before each case, for the threads of the one before to stop spinning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """Difference of a picture from that of the float32 network, in 8-bit levels."""
+
+    psnr_db: float
+    worst_levels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One line of the table."""
+
+    run: Callable[[], object]
+    flop: float = 0.0
+    fidelity: Fidelity | None = None
+    """None where the case is not a network."""
+
+
+def medians_s(cases: dict[str, Case], rounds: int) -> dict[str, float]:
+    """Run all cases in turns, so that a slow minute hits them alike; one more round, the first, warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds + 1):
+        for name, case in cases.items():
+            time.sleep(PAUSE_S)
+            began_s = time.perf_counter()
+            case.run()
+            seconds[name].append(time.perf_counter() - began_s)
+    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+
+
+def fidelity_of(upscaled: Pixels, reference: Pixels) -> Fidelity:
+    """Compare two pictures of the same shape."""
+    errors = numpy.abs(upscaled.astype(numpy.float64) - reference)
+    mean_square = float(numpy.square(errors).mean())
+    return Fidelity(
+        psnr_db=10 * math.log10(255**2 / mean_square) if mean_square else math.inf, worst_levels=int(errors.max())
+    )
