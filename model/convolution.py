@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model import fused, winograd
+from model.amx import convolution as amx
 from model.rrdb import NEGATIVE_SLOPE
 from model.workspace import Padding, rows_like
 
@@ -153,6 +154,37 @@ class WinogradConvolver:
             target = _room_for(conv, window)
         slope = NEGATIVE_SLOPE if active else 1.0
         packed(window, target, negative_slope=slope, residual_scaling=residual, grid_row=grid_row)
+        return target
+
+
+class AmxConvolver:
+    """The convolutions of `model.amx`; those that it does not take are another convolver's."""
+
+    def __init__(self, other: Convolver) -> None:
+        self._other = other
+        self._packed: dict[nn.Conv2d, amx.Packed | None] = {}
+
+    def __call__(
+        self,
+        conv: nn.Conv2d,
+        window: Tensor,
+        *,
+        active: bool = False,
+        residual: float = 0.0,
+        target: Tensor | None = None,
+        grid_row: int = 0,
+    ) -> Tensor:
+        """See `Convolver`."""
+        if conv not in self._packed:
+            self._packed[conv] = amx.Packed(conv.weight, conv.bias) if amx.takes(conv) else None
+        packed = self._packed[conv]
+        if packed is None or window.shape[2] < 3:
+            return self._other(conv, window, active=active, residual=residual, target=target)
+        if target is None:
+            target = _room_for(conv, window)
+        skip = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
+        slope = NEGATIVE_SLOPE if active else 1.0
+        amx.convolve(window, packed, made=target, skip=skip, negative_slope=slope, scaling=residual or 1.0)
         return target
 
 

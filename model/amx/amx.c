@@ -54,16 +54,15 @@ struct amx_convolution {
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 static int at_most(int value, int limit) { return value < limit ? value : limit; }
 
 static int chunk_of(const struct amx_convolution *c) { return at_most(c->in_channels, MOST_CHUNK); }
+static int chunks_of(const struct amx_convolution *c) { return (c->in_channels + chunk_of(c) - 1) / chunk_of(c); }
 
 /* Numbers of the weights of all in_channels and LANES of out_channels. */
 static ptrdiff_t tile_weights(const struct amx_convolution *c) {
-    int chunk = chunk_of(c), chunks = (c->in_channels + chunk - 1) / chunk;
-    return (ptrdiff_t)chunks * 9 * chunk * LANES;
+    return (ptrdiff_t)chunks_of(c) * 9 * chunk_of(c) * LANES;
 }
 
 struct place {
@@ -78,6 +77,15 @@ static inline ptrdiff_t at(const struct steps *steps, const struct place *p) {
 struct area {
     struct place first;
     int rows, end;
+};
+
+/* Some of these, in a tile for each row, and the sums from which they are made. A block at the end of a row begins
+ * further to the left, so that it is full; what is made twice is stored once. */
+struct block {
+    struct place first; /* that is stored */
+    int channel, rows, pixels, made_twice;
+    int finished; /* rows that are stored */
+    float *sums;
 };
 
 static int groups_of(const struct amx_convolution *c) { return (c->rows + MOST_ROWS - 1) / MOST_ROWS; }

@@ -35,3 +35,9 @@ INLINE void from_bfloat16_chip(const uint16_t *from, floats *values) {
 INLINE void multiply_and_add_chip(float factor, floats *values, const floats *others) {
     *values = (floats)_mm512_fmadd_ps(_mm512_set1_ps(factor), (__m512)*values, (__m512)*others);
 }
+
+/* The values that are above zero, others in place of the rest. */
+INLINE void choose_positive_chip(floats *values, const floats *others) {
+    __mmask16 positive = _mm512_cmp_ps_mask((__m512)*values, _mm512_setzero_ps(), _CMP_GT_OQ);
+    *values = (floats)_mm512_mask_mov_ps((__m512)*others, positive, (__m512)*values);
+}

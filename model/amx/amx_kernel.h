@@ -34,84 +34,84 @@ INLINE void NAMED(add_column)(const uint16_t *pixels, ptrdiff_t row, ptrdiff_t b
     TILE_ADD(3, PIXELS, WEIGHTS_2);
 }
 
-/* Sums of `rows` rows of pixels, in float32, row by row. */
-INLINE void NAMED(add_up)(const struct amx_convolution *c, const uint16_t *pixels, const uint16_t *weights, int rows, float *sums) {
+/* Bias, LeakyReLU, skip and rounding of one row of a block. Of the channels only `lanes` are read, and written. */
+INLINE void NAMED(finish_row)(const struct amx_convolution *c, const struct block *b, int row, int lanes) {
+    struct place place = {b->first.plane, b->first.row + row, b->first.column};
+    const floats bias = *(const floats *)(c->bias + b->channel), *sums = (const floats *)b->sums + row * LANES + b->made_twice;
+    const ptrdiff_t skip_at = at(&c->skip_steps, &place) + b->channel, skip_step = c->skip_steps.pixel;
+    const float *exact_skip = c->skip && c->skip_is_exact ? (const float *)c->skip + skip_at : NULL;
+    const uint16_t *skip = c->skip && !c->skip_is_exact ? (const uint16_t *)c->skip + skip_at : NULL;
+    uint16_t *made = c->made ? c->made + at(&c->made_steps, &place) + b->channel : NULL, rounded[LANES] = {0};
+    float *exact = c->exact ? c->exact + at(&c->exact_steps, &place) + b->channel : NULL;
+    const float slope = c->negative_slope, scaling = c->scaling;
+    for (int pixel = 0; pixel < b->pixels; pixel++) {
+        floats value = sums[pixel] + bias, scaled = slope * value, added = {0};
+        NAMED(choose_positive)(&value, &scaled);
+        if (exact_skip) {
+            memcpy(&added, exact_skip + pixel * skip_step, sizeof(float) * lanes);
+            NAMED(multiply_and_add)(scaling, &value, &added);
+        } else if (skip) {
+            memcpy(rounded, skip + pixel * skip_step, sizeof(uint16_t) * lanes);
+            NAMED(from_bfloat16)(rounded, &added);
+            NAMED(multiply_and_add)(scaling, &value, &added);
+        }
+        if (exact) memcpy(exact + pixel * c->exact_steps.pixel, &value, sizeof(float) * lanes);
+        if (made) {
+            NAMED(put_bfloat16)(rounded, &value);
+            memcpy(made + pixel * c->made_steps.pixel, rounded, sizeof(uint16_t) * lanes);
+        }
+    }
+}
+
+static void NAMED(finish_next)(const struct amx_convolution *c, struct block *b) {
+    int lanes = at_most(c->out_channels - b->channel, LANES);
+    if (lanes == LANES) NAMED(finish_row)(c, b, b->finished, LANES);
+    else NAMED(finish_row)(c, b, b->finished, lanes);
+    b->finished++;
+}
+
+/* Add up the products of a block, while the rows of the block before it are finished: the unit multiplies on its own. */
+INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b, struct block *before, int rows) {
     const int chunk = chunk_of(c);
+    const struct place seen = {b->first.plane, b->first.row, b->first.column - b->made_twice};
+    const uint16_t *pixels = c->window + at(&c->window_steps, &seen);
+    const uint16_t *weights = c->weights + b->channel / LANES * tile_weights(c);
+    volatile int stored;
     TILE_ZERO(0);
     if (rows > 1) TILE_ZERO(1);
     if (rows > 2) TILE_ZERO(2);
     if (rows > 3) TILE_ZERO(3);
     for (int first = 0; first < c->in_channels; first += chunk) {
-        int channel = at_most(first, c->in_channels - chunk);
+        const uint16_t *channels = pixels + at_most(first, c->in_channels - chunk);
         for (int column = 0; column < 3; column++) {
-            const uint16_t *first_row = pixels + channel + column * c->window_steps.pixel;
-            NAMED(add_column)(first_row, c->window_steps.row, 2 * c->window_steps.pixel, weights, chunk, rows);
+            const uint16_t *shifted = channels + column * c->window_steps.pixel;
+            NAMED(add_column)(shifted, c->window_steps.row, 2 * c->window_steps.pixel, weights, chunk, rows);
             weights += 3 * chunk * LANES;
+            if (before->finished < before->rows) NAMED(finish_next)(c, before);
+            /* After about 2,000 cycles without any store the tiles' take 700 more, measured on a Sapphire Rapids. */
+            stored = column, (void)stored;
         }
     }
-    TILE_STORE(0, sums);
-    if (rows > 1) TILE_STORE(1, sums + 16 * LANES);
-    if (rows > 2) TILE_STORE(2, sums + 32 * LANES);
-    if (rows > 3) TILE_STORE(3, sums + 48 * LANES);
+    TILE_STORE(0, b->sums);
+    if (rows > 1) TILE_STORE(1, b->sums + 16 * LANES);
+    if (rows > 2) TILE_STORE(2, b->sums + 32 * LANES);
+    if (rows > 3) TILE_STORE(3, b->sums + 48 * LANES);
+    while (before->finished < before->rows) NAMED(finish_next)(c, before);
 }
 
-/* Only as many channels are read, and written, as there are. */
-INLINE void NAMED(get_skip)(const struct amx_convolution *c, ptrdiff_t from, floats *values, int lanes) {
-    if (c->skip_is_exact) {
-        memcpy(values, (const float *)c->skip + from, sizeof(float) * lanes);
-        return;
-    }
-    uint16_t rounded[LANES] = {0};
-    memcpy(rounded, (const uint16_t *)c->skip + from, sizeof(uint16_t) * lanes);
-    NAMED(from_bfloat16)(rounded, values);
-}
-
-INLINE void NAMED(put)(const struct amx_convolution *c, const struct place *p, int channel, const floats *value, int lanes) {
-    if (c->exact) memcpy(c->exact + at(&c->exact_steps, p) + channel, value, sizeof(float) * lanes);
-    if (!c->made) return;
-    uint16_t rounded[LANES];
-    NAMED(put_bfloat16)(rounded, value);
-    memcpy(c->made + at(&c->made_steps, p) + channel, rounded, sizeof(uint16_t) * lanes);
-}
-
-/* Bias, LeakyReLU, skip and rounding of some pixels in a row. */
-INLINE void NAMED(finish)(const struct amx_convolution *c, struct place p, int channel, const float *sums, int pixels, int lanes) {
-    const floats bias = *(const floats *)(c->bias + channel);
-    for (int pixel = 0; pixel < pixels; pixel++, p.column++) {
-        floats value = *(const floats *)(sums + pixel * LANES) + bias, scaled = c->negative_slope * value;
-        ints positive = value > 0;
-        value = (floats)(((ints)value & positive) | ((ints)scaled & ~positive));
-        if (c->skip) {
-            floats skip = {0};
-            NAMED(get_skip)(c, at(&c->skip_steps, &p) + channel, &skip, lanes);
-            NAMED(multiply_and_add)(c->scaling, &value, &skip);
-        }
-        NAMED(put)(c, &p, channel, &value, lanes);
-    }
-}
-
-/* Make the results of an area whose number of rows is a constant. */
+/* Make the results of an area whose number of rows is a constant. Blocks with the same weights follow each other. */
 INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area, int rows) {
-    float sums[MOST_ROWS * LANES * LANES] __attribute__((aligned(64)));
-    const ptrdiff_t weights = tile_weights(c);
-    for (int column = area->first.column; column < area->end; column += LANES) {
-        /* The last block of a row is moved to the left so that it is full; what it makes twice is stored once. */
-        struct place p = area->first;
-        p.column = c->width < LANES ? 0 : at_most(column, c->width - LANES);
-        const uint16_t *pixels = c->window + at(&c->window_steps, &p);
-        int made_twice = column - p.column, count = at_most(area->end - column, LANES);
-        p.column = column;
-        for (int channel = 0; channel < c->out_channels; channel += LANES) {
-            int lanes = at_most(c->out_channels - channel, LANES);
-            NAMED(add_up)(c, pixels, c->weights + channel / LANES * weights, rows, sums);
-            for (int row = 0; row < rows; row++) {
-                struct place first = {p.plane, p.row + row, column};
-                const float *from = sums + (row * LANES + made_twice) * LANES;
-                if (lanes == LANES) NAMED(finish)(c, first, channel, from, count, LANES);
-                else NAMED(finish)(c, first, channel, from, count, lanes);
-            }
+    float sums[2][MOST_ROWS * LANES * LANES] __attribute__((aligned(64)));
+    struct block before = {.rows = 0, .sums = sums[1]};
+    for (int channel = 0; channel < c->out_channels; channel += LANES)
+        for (int column = area->first.column; column < area->end; column += LANES) {
+            struct block block = {area->first, channel, rows, at_most(area->end - column, LANES), 0, 0, sums[before.sums == sums[0]]};
+            block.first.column = column;
+            if (c->width >= LANES && column > c->width - LANES) block.made_twice = column - (c->width - LANES);
+            NAMED(add_up)(c, &block, &before, rows);
+            before = block;
         }
-    }
+    while (before.finished < rows) NAMED(finish_next)(c, &before);
 }
 
 static void NAMED(convolve)(const struct amx_convolution *c) {

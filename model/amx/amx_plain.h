@@ -83,3 +83,8 @@ INLINE void from_bfloat16_plain(const uint16_t *from, floats *values) {
 INLINE void multiply_and_add_plain(float factor, floats *values, const floats *others) {
     for (int lane = 0; lane < LANES; lane++) (*values)[lane] = fmaf(factor, (*values)[lane], (*others)[lane]);
 }
+
+/* The values that are above zero, others in place of the rest. */
+INLINE void choose_positive_plain(floats *values, const floats *others) {
+    for (int lane = 0; lane < LANES; lane++) (*values)[lane] = (*values)[lane] > 0 ? (*values)[lane] : (*others)[lane];
+}
