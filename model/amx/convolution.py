@@ -112,6 +112,7 @@ def convolve(
     """
     library = compiled()
     assert library is not None, "nothing is compiled"
+    assert plainly or available(), "no AMX here"
     planes, in_channels, rows, width = window.shape
     assert in_channels == packed.in_channels, f"{in_channels} channels instead of {packed.in_channels}"
     assert rows > 2, f"a window of {rows} rows makes none"
@@ -157,5 +158,5 @@ def _tiles(weight: Tensor) -> Tensor:
     if missing := chunk - last.shape[1]:  # channels that the chunk before has, too
         last = functional.pad(last, (0, 0, 0, 0, missing, 0))
     chunks = torch.stack((*whole, last)).unflatten(2, (-1, 2)).unflatten(1, (-1, LANES))
-    tiles: Tensor = chunks.permute(1, 0, 6, 5, 3, 2, 4).to(torch.bfloat16, memory_format=torch.contiguous_format)
+    tiles: Tensor = chunks.permute(1, 0, 6, 5, 3, 2, 4).to(torch.bfloat16).contiguous()
     return tiles
