@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 LIBRARY = Path(__file__).with_name("libamx.so")
@@ -20,18 +20,16 @@ MOST_CHUNK = 32
 log = logging.getLogger(__name__)
 
 
-class _Steps(ctypes.Structure):
-    """`struct steps` of amx.c."""
-
-    _fields_ = tuple((name, ctypes.c_ssize_t) for name in ("plane", "row", "pixel"))
-
-
 class _Convolution(ctypes.Structure):
     """`struct amx_convolution` of amx.c."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("window", "weights", "bias", "skip", "made", "exact")),
-        *((name, _Steps) for name in ("window_steps", "skip_steps", "made_steps", "exact_steps")),
+        *(
+            (f"{of}_{step}", ctypes.c_ssize_t)
+            for of in ("window", "skip", "made", "exact")
+            for step in ("plane", "row", "pixel")
+        ),
         *((name, ctypes.c_int) for name in ("planes", "rows", "width", "in_channels", "out_channels")),
         ("skip_is_exact", ctypes.c_int),
         ("negative_slope", ctypes.c_float),
@@ -81,10 +79,9 @@ class Packed:
         self.bias = functional.pad(bias.float(), (0, to_fill)).contiguous()
 
 
-def takes(conv: nn.Conv2d) -> bool:
-    """Whether amx.c runs a 3x3 convolution on this processor."""
-    weight = conv.weight
-    return weight.device.type == "cpu" and weight.dtype is torch.bfloat16 and weight.shape[1] % 2 == 0 and available()
+def takes(window: Tensor) -> bool:
+    """Whether amx.c convolves a window on this processor."""
+    return window.dtype is torch.bfloat16 and window.device.type == "cpu" and window.shape[1] % 2 == 0 and available()
 
 
 def convolve(
@@ -137,17 +134,17 @@ def convolve(
             packed.weights.data_ptr(),
             packed.bias.data_ptr(),
             *(None if tensor is None else tensor.data_ptr() for tensor in (skip, made, exact)),
-            *(_steps(tensor) for tensor in (window, skip, made, exact)),
+            *(
+                0 if tensor is None else tensor.stride(axis)
+                for tensor in (window, skip, made, exact)
+                for axis in (0, 2, 3)
+            ),
             *(planes, rows - 2, width - 2, in_channels, packed.out_channels),
             skip is not None and skip.dtype is torch.float32,
             negative_slope,
             scaling,
         )
     )
-
-
-def _steps(tensor: Tensor | None) -> _Steps:
-    return _Steps() if tensor is None else _Steps(tensor.stride(0), tensor.stride(2), tensor.stride(3))
 
 
 def _tiles(weight: Tensor) -> Tensor:
