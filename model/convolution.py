@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model import fused, winograd
+from model.amx import convolution as amx
 from model.rrdb import NEGATIVE_SLOPE
 from model.workspace import Padding, rows_like
 
@@ -21,6 +22,7 @@ class Convolver(Protocol):
         *,
         active: bool = False,
         residual: float = 0.0,
+        skip: Tensor | None = None,
         target: Tensor | None = None,
         grid_row: int = 0,
     ) -> Tensor:
@@ -29,6 +31,7 @@ class Convolver(Protocol):
         Args:
             active: LeakyReLU comes after it.
             residual: factor of the result, which is added to the window's own first channels; 0 if nothing is.
+            skip: float32, what the result is added to instead, in place; then this is returned, and there is no target.
             target: where the result goes, and what is returned; may be other channels of the window's buffer.
             grid_row: number of the first row of the result, counted from a row that does not depend on how a picture
                 is cut into bands. Results that are computed in tiles then never depend on it either.
@@ -41,28 +44,32 @@ def library_convolution(
     *,
     active: bool = False,
     residual: float = 0.0,
+    skip: Tensor | None = None,
     target: Tensor | None = None,
     grid_row: int = 0,
 ) -> Tensor:
     """PyTorch's own convolution: oneDNN's on a CPU, cuDNN's on a GPU. See `Convolver`."""
+    window = window.to(conv.weight.dtype)
     if window.shape[2] < 3:
         made = window.new_empty(window.shape[0], conv.out_channels, 0, window.shape[3] - 2)
     else:
         made = functional.conv2d(window, conv.weight, conv.bias)
         made = functional.leaky_relu(made, NEGATIVE_SLOPE, inplace=True) if active else made
-    return _finished(made, window, residual, target)
+    return _finished(made, window, residual, skip, target)
 
 
-def _finished(made: Tensor, window: Tensor, residual: float, target: Tensor | None) -> Tensor:
-    """Add what a convolution made to its window's first channels, if asked to, and put it where it goes."""
+def _finished(made: Tensor, window: Tensor, residual: float, skip: Tensor | None, target: Tensor | None) -> Tensor:
+    """Add the result of a convolution to a skip or to its window's first channels, if asked to, and put it in place."""
+    if skip is not None:
+        return skip.add_(made, alpha=residual)
     if residual and made.shape[2]:
         made = torch.add(window[:, : made.shape[1], 1:-1, 1:-1], made, alpha=residual)
     return made if target is None else target.copy_(made)
 
 
-def _room_for(conv: nn.Conv2d, window: Tensor) -> Tensor:
+def _room_for(conv: nn.Conv2d, window: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Allocate the result of a convolution, channels last."""
-    return rows_like(window[:, :, 1:-1, 1:-1], window.shape[2] - 2, conv.out_channels)
+    return rows_like(window[:, :, 1:-1, 1:-1], window.shape[2] - 2, conv.out_channels, dtype)
 
 
 class OneDnnConvolver:
@@ -78,12 +85,14 @@ class OneDnnConvolver:
         *,
         active: bool = False,
         residual: float = 0.0,
+        skip: Tensor | None = None,
         target: Tensor | None = None,
         grid_row: int = 0,
     ) -> Tensor:
         """See `Convolver`."""
         if window.shape[2] < 3:
-            return library_convolution(conv, window, active=active, residual=residual, target=target)
+            return library_convolution(conv, window, active=active, residual=residual, skip=skip, target=target)
+        window = window.to(conv.weight.dtype)
         padding, one = [0, 0], [1, 1]
         if conv not in self._packed:
             # The shape is a hint for the layout; windows of others are right as well.
@@ -94,7 +103,7 @@ class OneDnnConvolver:
         made: Tensor = torch.ops.mkldnn._convolution_pointwise(
             window, self._packed[conv], conv.bias, padding, one, one, 1, *after
         )
-        return _finished(made, window, residual, target)
+        return _finished(made, window, residual, skip, target)
 
 
 class FusedConvolver:
@@ -110,19 +119,23 @@ class FusedConvolver:
         *,
         active: bool = False,
         residual: float = 0.0,
+        skip: Tensor | None = None,
         target: Tensor | None = None,
         grid_row: int = 0,
     ) -> Tensor:
         """See `Convolver`."""
         if conv.weight.dtype is torch.float32 or window.shape[2] < 3:
-            return library_convolution(conv, window, active=active, residual=residual, target=target)
+            return library_convolution(conv, window, active=active, residual=residual, skip=skip, target=target)
         if conv not in self._packed:
             self._packed[conv] = fused.pack(conv)
         if target is None:
             target = _room_for(conv, window)
         slope = NEGATIVE_SLOPE if active else None
-        skip = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
-        fused.convolve(window, self._packed[conv], target, negative_slope=slope, skip=skip, alpha=residual or 1.0)
+        if skip is not None:
+            fused.convolve(window, self._packed[conv], target, negative_slope=slope)
+            return skip.add_(target, alpha=residual)
+        own = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
+        fused.convolve(window, self._packed[conv], target, negative_slope=slope, skip=own, alpha=residual or 1.0)
         return target
 
 
@@ -140,6 +153,7 @@ class WinogradConvolver:
         *,
         active: bool = False,
         residual: float = 0.0,
+        skip: Tensor | None = None,
         target: Tensor | None = None,
         grid_row: int = 0,
     ) -> Tensor:
@@ -148,12 +162,67 @@ class WinogradConvolver:
             self._packed[conv] = winograd.Packed(conv) if winograd.takes(conv) else None
         packed = self._packed[conv]
         if packed is None or window.shape[2] < 3:
-            return self._other(conv, window, active=active, residual=residual, target=target)
+            return self._other(conv, window, active=active, residual=residual, skip=skip, target=target)
+        window = window.to(conv.weight.dtype)
         if target is None:
             target = _room_for(conv, window)
         slope = NEGATIVE_SLOPE if active else 1.0
-        packed(window, target, negative_slope=slope, residual_scaling=residual, grid_row=grid_row)
+        packed(
+            window,
+            target,
+            negative_slope=slope,
+            residual_scaling=0 if skip is not None else residual,
+            grid_row=grid_row,
+        )
+        return target if skip is None else skip.add_(target, alpha=residual)
+
+
+class AmxConvolver:
+    """The convolutions of `model.amx`, for windows in bfloat16; those that it does not take are another convolver's."""
+
+    def __init__(self, other: Convolver) -> None:
+        self._other = other
+        self._packed: dict[nn.Conv2d, amx.Packed] = {}
+        self._rest: dict[nn.Conv2d, amx.Packed] = {}
+        """What bfloat16 rounds away of weights in float32."""
+
+    def __call__(
+        self,
+        conv: nn.Conv2d,
+        window: Tensor,
+        *,
+        active: bool = False,
+        residual: float = 0.0,
+        skip: Tensor | None = None,
+        target: Tensor | None = None,
+        grid_row: int = 0,
+    ) -> Tensor:
+        """See `Convolver`."""
+        exact = conv.weight.dtype is torch.float32
+        if window.shape[2] < 3 or not amx.takes(window) or (exact and (active or residual or target is not None)):
+            return self._other(conv, window, active=active, residual=residual, skip=skip, target=target)
+        if conv not in self._packed:
+            self._pack(conv)
+        packed, slope = self._packed[conv], NEGATIVE_SLOPE if active else 1.0
+        if exact:
+            made = _room_for(conv, window, torch.float32)
+            amx.convolve(window, packed, exact=made)
+            amx.convolve(window, self._rest[conv], exact=made, skip=made)
+            return made
+        if skip is not None:
+            amx.convolve(window, packed, exact=skip, skip=skip, negative_slope=slope, scaling=residual)
+            return skip
+        if target is None:
+            target = _room_for(conv, window)
+        own = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
+        amx.convolve(window, packed, made=target, skip=own, negative_slope=slope, scaling=residual or 1.0)
         return target
+
+    def _pack(self, conv: nn.Conv2d) -> None:
+        weight = conv.weight.detach()
+        self._packed[conv] = amx.Packed(weight, conv.bias)
+        if weight.dtype is torch.float32:
+            self._rest[conv] = amx.Packed(weight - weight.bfloat16().float())
 
 
 class PaddedConvolver:
@@ -170,10 +239,13 @@ class PaddedConvolver:
         *,
         active: bool = False,
         residual: float = 0.0,
+        skip: Tensor | None = None,
         target: Tensor | None = None,
         grid_row: int = 0,
     ) -> Tensor:
         """See `Convolver`."""
-        made = self._convolve(conv, window, active=active, residual=residual, target=target, grid_row=grid_row)
+        made = self._convolve(
+            conv, window, active=active, residual=residual, skip=skip, target=target, grid_row=grid_row
+        )
         self._padding.fill(made)
         return made

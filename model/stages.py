@@ -47,6 +47,7 @@ class ConvolutionStage:
         lag: see `Stage`.
         active: LeakyReLU comes after it.
         factor: of the nearest-neighbour enlargement that comes before it.
+        dtype: number format of its window; None for that of its weights.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class ConvolutionStage:
         *,
         active: bool = False,
         factor: int = 1,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.lag, self.row = lag, 0
         self._conv = conv
-        self._window = Window(workspace, conv, most_kept=2)
+        self._window = Window(workspace, conv, most_kept=2, dtype=dtype)
         self._convolve = convolve
         self._active = active
         self._factor = factor
@@ -122,14 +124,15 @@ class DenseStage:
         made = self._convolve(
             self._closing,
             seen,
-            residual=RESIDUAL_SCALING if self._skip is None else 0.0,
+            residual=RESIDUAL_SCALING,
+            skip=None if self._skip is None else self._skip.take(max(0, seen.shape[2] - 2)),
             grid_row=self._window.first_row + 1 + self.lag + DENSE_LAG,
         )
         if not last:
             done = made.shape[2]
             self._window.keep(features, done)
             self._filled = [filled - done for filled in self._filled]
-        return made if self._skip is None else self._skip.add_to(made, RESIDUAL_SCALING)
+        return made
 
     def _grow(self, features: Tensor, number: int, conv: nn.Conv2d, last: bool) -> None:
         """Let a convolution write the rows that it can into its channels of the buffer."""
@@ -202,7 +205,9 @@ def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver) -> list[S
     lag = closing.lag_after
     convolutions = (*net.upsampling, net.conv_hr, net.conv_last)
     for conv, factor in zip(convolutions, (*net.config.enlargements, 1, 1), strict=True):
-        stage = ConvolutionStage(conv, workspace, convolve, lag, active=conv is not net.conv_last, factor=factor)
+        active = conv is not net.conv_last
+        rounded = net.conv_hr.weight.dtype  # what the last convolution reads, though its weights are float32
+        stage = ConvolutionStage(conv, workspace, convolve, lag, active=active, factor=factor, dtype=rounded)
         stages.append(stage)
         lag = stage.lag_after
     return stages

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from model import fused, winograd
-from model.convolution import Convolver, FusedConvolver, OneDnnConvolver, WinogradConvolver, library_convolution
+from model.amx import convolution as amx
+from model.convolution import (
+    AmxConvolver,
+    Convolver,
+    FusedConvolver,
+    OneDnnConvolver,
+    WinogradConvolver,
+    library_convolution,
+)
 from model.device import fast_dtype
 from model.rrdb import RRDB, ResidualDenseBlock, RRDBNet
 
@@ -79,6 +87,9 @@ def library_way(dtype: torch.dtype, device: torch.device) -> Way:
 
 def our_way(dtype: torch.dtype, device: torch.device) -> Way | None:
     """What we have beside the library, if it runs here."""
+    if device.type == "cpu" and dtype is torch.bfloat16 and amx.available():
+        library = library_way(dtype, device)
+        return lambda: AmxConvolver(library())
     if device.type == "cpu" and dtype is not torch.bfloat16 and winograd.compiled():
         library = library_way(torch.float32, device)
         return lambda: WinogradConvolver(library())

@@ -35,14 +35,17 @@ class Window:
     """Input of a stage's convolutions: halo rows, the new rows, and one pixel of padding around the picture.
 
     Args:
-        conv: one that reads all channels; decides their number, device, number format and padding.
+        conv: one that reads all channels; decides their number, device and padding.
         most_kept: most halo rows from one band to the next.
+        dtype: number format of the pixels; None for that of the weights.
     """
 
-    def __init__(self, workspace: Workspace, conv: nn.Conv2d, *, most_kept: int) -> None:
+    def __init__(
+        self, workspace: Workspace, conv: nn.Conv2d, *, most_kept: int, dtype: torch.dtype | None = None
+    ) -> None:
         self._workspace = workspace
         self._channels = conv.in_channels
-        self._weight = conv.weight
+        self._like = torch.empty(0, dtype=dtype or conv.weight.dtype, device=conv.weight.device)
         self._most_kept = most_kept
         self._repeats = conv.padding_mode == "replicate"
         self._halo: Tensor | None = None
@@ -57,7 +60,7 @@ class Window:
         The caller writes its `height` new rows, then calls `pad` for every group of channels that it wrote.
         """
         rows = self.kept + height + last
-        buffer = self._workspace.buffer(planes, self._channels, rows, width + 2, self._weight)
+        buffer = self._workspace.buffer(planes, self._channels, rows, width + 2, self._like)
         if self._halo is not None:
             buffer[:, :, : self.kept] = self._halo[:, :, : self.kept]
         if not self._repeats:
@@ -110,16 +113,28 @@ class SkipPath:
 
     def add_to(self, residual: Tensor, scaling: float) -> Tensor:
         """Take as many rows as `residual` has from the front; returns them + scaling * residual, in their format."""
-        waiting = self._ring if self._new is None else self._new
-        assert waiting is not None, "nothing was put"
-        made = rows_like(waiting, residual.shape[2])
-        done = 0
+        made, done = self._room(residual.shape[2]), 0
         for rows in self._take(residual.shape[2]):
             end = done + rows.shape[2]
             torch.add(rows, residual[:, :, done:end], alpha=scaling, out=made[:, :, done:end])
             done = end
         self._store_new()
         return made
+
+    def take(self, count: int) -> Tensor:
+        """Take rows from the front; returns them in memory of their own, into which anybody may write."""
+        made, done = self._room(count), 0
+        for rows in self._take(count):
+            end = done + rows.shape[2]
+            made[:, :, done:end] = rows
+            done = end
+        self._store_new()
+        return made
+
+    def _room(self, count: int) -> Tensor:
+        waiting = self._ring if self._new is None else self._new
+        assert waiting is not None, "nothing was put"
+        return rows_like(waiting, count)
 
     def _take(self, count: int) -> Iterator[Tensor]:
         """The first rows, in pieces that lie together."""
@@ -183,7 +198,7 @@ class Padding:
         lines[line, self._planes] = lines[line, self._planes].where(full, padding)
 
 
-def rows_like(rows: Tensor, height: int, channels: int | None = None) -> Tensor:
+def rows_like(rows: Tensor, height: int, channels: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Room for `height` rows like these, channels last; one plane that is not turns everything after it."""
     shape = (rows.shape[0], channels or rows.shape[1], height, rows.shape[3])
-    return torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=dtype or rows.dtype, device=rows.device, memory_format=torch.channels_last)

@@ -5,7 +5,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolution import Convolver, FusedConvolver, OneDnnConvolver, WinogradConvolver, library_convolution
+from model.convolution import (
+    AmxConvolver,
+    Convolver,
+    FusedConvolver,
+    OneDnnConvolver,
+    WinogradConvolver,
+    library_convolution,
+)
 from model.rrdb import NEGATIVE_SLOPE
 from model.trial import one_dnn_takes
 
@@ -13,6 +20,7 @@ WAYS = {
     "library": lambda: library_convolution,
     "oneDNN": OneDnnConvolver,
     "Winograd": lambda: WinogradConvolver(library_convolution),
+    "AMX": lambda: AmxConvolver(library_convolution),
 }
 
 
@@ -66,6 +74,26 @@ def test_a_residual_is_added_to_the_first_channels_of_the_window(convolve: Convo
     tolerance = 1e-5 if dtype is torch.float32 else 0.02
     sums = window[:, :8, 1:-1, 1:-1].float() + 0.2 * expected(conv, window, active=False)
     torch.testing.assert_close(convolve(conv, window, residual=0.2).float(), sums, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_skip_is_added_to_in_its_own_precision(convolve: Convolver, dtype: torch.dtype) -> None:
+    if isinstance(convolve, OneDnnConvolver) and not one_dnn_takes(dtype):
+        pytest.skip(f"oneDNN has no {dtype} on this processor")
+    conv, window = conv_and_window(dtype)
+    skip = torch.rand(2, 8, 5, 11).contiguous(memory_format=torch.channels_last)
+    sums = skip + 0.2 * expected(conv, window, active=False)
+    assert convolve(conv, window, residual=0.2, skip=skip) is skip
+    tolerance = 1e-5 if dtype is torch.float32 else 0.01
+    torch.testing.assert_close(skip, sums, rtol=tolerance, atol=tolerance)
+
+
+def test_weights_in_float32_keep_their_precision_over_a_window_in_bfloat16(convolve: Convolver) -> None:
+    conv, window = conv_and_window(torch.float32)
+    window = window.bfloat16()
+    made = convolve(conv, window)
+    assert made.dtype is torch.float32
+    torch.testing.assert_close(made, expected(conv, window, active=False), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("way", [*WAYS.values(), FusedConvolver])

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model import trial, winograd
-from model.convolution import OneDnnConvolver, WinogradConvolver, library_convolution
+from model.amx import convolution as amx
+from model.convolution import AmxConvolver, OneDnnConvolver, WinogradConvolver, library_convolution
 from model.rrdb import RRDBConfig
 from model.trial import best_convolver, best_dtype, fastest_cpu_dtype, fastest_way
 from tests.model.examples import random_net
@@ -41,6 +42,13 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[type, float]) -> None:
 def test_the_faster_one_convolves(monkeypatch: pytest.MonkeyPatch, winograd_s: float, wins: type) -> None:
     timed(monkeypatch, {OneDnnConvolver: 2.0, WinogradConvolver: winograd_s})
     assert isinstance(best_convolver(random_net(CONFIG)), wins)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_amx_is_tried_in_bfloat16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setattr(amx, "available", lambda: there)
+    way = trial.our_way(torch.bfloat16, CPU)
+    assert isinstance(way and way(), AmxConvolver) is there
 
 
 def test_without_a_compiler_one_dnn_convolves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,159 @@
+"""3x3 convolutions in bfloat16 on AMX: amx.c, whose first comment is the contract, for tensors."""
+
+import ctypes
+import logging
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LIBRARY = Path(__file__).with_name("libamx.so")
+
+LANES = 16
+"""Channels that a tile of results holds."""
+
+MOST_CHUNK = 32
+"""Channels of the window that a tile of pixels holds."""
+
+log = logging.getLogger(__name__)
+
+
+class _Convolution(ctypes.Structure):
+    """`struct amx_convolution` of amx.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("window", "weights", "bias", "skip", "made", "exact")),
+        *(
+            (f"{of}_{step}", ctypes.c_ssize_t)
+            for of in ("window", "skip", "made", "exact")
+            for step in ("plane", "row", "pixel")
+        ),
+        *((name, ctypes.c_int) for name in ("planes", "rows", "width", "in_channels", "out_channels")),
+        ("skip_is_exact", ctypes.c_int),
+        ("negative_slope", ctypes.c_float),
+        ("scaling", ctypes.c_float),
+    )
+
+
+@cache
+def compiled() -> ctypes.CDLL | None:
+    """The compiled convolution, or None where there is none; the first call says so in the log."""
+    try:
+        library = ctypes.CDLL(str(LIBRARY))  # with the threads of PyTorch, whose OpenMP is there already
+        for name in ("amx_convolve", "amx_convolve_plainly"):
+            getattr(library, name).argtypes = (ctypes.POINTER(_Convolution),)
+            getattr(library, name).restype = None
+    except (OSError, AttributeError) as error:
+        log.warning("AMX is not used; `make native` compiles what uses it (%s)", error)
+        return None
+    return library
+
+
+@cache
+def available() -> bool:
+    """Whether this processor has AMX for bfloat16, and the kernel lets this process use it."""
+    library = compiled()
+    return library is not None and bool(library.amx_available())
+
+
+class Packed:
+    """The weights and the bias of a 3x3 convolution as amx.c takes them.
+
+    Args:
+        weight: (out_channels, in_channels, 3, 3); in_channels is even.
+        bias: (out_channels,); None for zeros.
+
+    Raises:
+        ValueError: in_channels is odd.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.out_channels, self.in_channels = weight.shape[:2]
+        if self.in_channels % 2:
+            raise ValueError(f"in_channels is {self.in_channels}; AMX multiplies pairs of channels")
+        to_fill = -self.out_channels % LANES
+        self.weights = _tiles(functional.pad(weight.detach(), (0, 0, 0, 0, 0, 0, 0, to_fill)))
+        bias = weight.new_zeros(self.out_channels) if bias is None else bias.detach()
+        self.bias = functional.pad(bias.float(), (0, to_fill)).contiguous()
+
+
+def takes(window: Tensor) -> bool:
+    """Whether amx.c convolves a window on this processor."""
+    return window.dtype is torch.bfloat16 and window.device.type == "cpu" and window.shape[1] % 2 == 0 and available()
+
+
+def convolve(
+    window: Tensor,
+    packed: Packed,
+    *,
+    made: Tensor | None = None,
+    exact: Tensor | None = None,
+    skip: Tensor | None = None,
+    negative_slope: float = 1.0,
+    scaling: float = 1.0,
+    plainly: bool = False,
+) -> None:
+    """Convolve (N, in_channels, R, W) into (N, out_channels, R - 2, W - 2), all of them channels last.
+
+    Each may be a slice of the channels of a larger buffer, as long as no result overlaps the channels that are read.
+
+    Args:
+        window: bfloat16, one pixel of padding on every side included; R and W are at least 3.
+        made: bfloat16, where the result goes.
+        exact: float32, where the result goes before it is rounded.
+        skip: bfloat16 or float32, what `scaling` times the result is added to; may be `made` or `exact`.
+        negative_slope: of the LeakyReLU that comes after the convolution; 1 for none.
+        plainly: by plain C instead of AMX: slowly, on any processor, with the same bits.
+    """
+    library = compiled()
+    assert library is not None, "nothing is compiled"
+    assert plainly or available(), "no AMX here"
+    planes, in_channels, rows, width = window.shape
+    assert in_channels == packed.in_channels, f"{in_channels} channels instead of {packed.in_channels}"
+    assert rows > 2, f"a window of {rows} rows makes none"
+    assert width > 2, f"a window of {width} columns makes none"
+    result = (planes, packed.out_channels, rows - 2, width - 2)
+    assert skip is None or skip.dtype in (torch.bfloat16, torch.float32), f"skip is {skip.dtype}"
+    for name, tensor, dtype, shape in (
+        ("window", window, torch.bfloat16, window.shape),
+        ("made", made, torch.bfloat16, result),
+        ("exact", exact, torch.float32, result),
+        ("skip", skip, skip.dtype if skip is not None else None, result),
+    ):
+        if tensor is None:
+            continue
+        assert tensor.shape == shape, f"{name} is {tuple(tensor.shape)} instead of {shape}"
+        assert tensor.dtype is dtype, f"{name} is {tensor.dtype}"
+        assert tensor.stride(1) == 1 or tensor.shape[1] == 1, f"channels of {name} are not last"
+    run = library.amx_convolve_plainly if plainly else library.amx_convolve
+    run(
+        _Convolution(
+            window.data_ptr(),
+            packed.weights.data_ptr(),
+            packed.bias.data_ptr(),
+            *(None if tensor is None else tensor.data_ptr() for tensor in (skip, made, exact)),
+            *(
+                0 if tensor is None else tensor.stride(axis)
+                for tensor in (window, skip, made, exact)
+                for axis in (0, 2, 3)
+            ),
+            *(planes, rows - 2, width - 2, in_channels, packed.out_channels),
+            skip is not None and skip.dtype is torch.float32,
+            negative_slope,
+            scaling,
+        )
+    )
+
+
+def _tiles(weight: Tensor) -> Tensor:
+    """(out_channels, in_channels, 3, 3) -> (out tiles, chunks, columns, rows, pairs, LANES, 2), bfloat16."""
+    in_channels = weight.shape[1]
+    chunk = min(in_channels, MOST_CHUNK)
+    *whole, last = weight.split(chunk, dim=1)
+    if missing := chunk - last.shape[1]:  # channels that the chunk before has, too
+        last = functional.pad(last, (0, 0, 0, 0, missing, 0))
+    chunks = torch.stack((*whole, last)).unflatten(2, (-1, 2)).unflatten(1, (-1, LANES))
+    tiles: Tensor = chunks.permute(1, 0, 6, 5, 3, 2, 4).to(torch.bfloat16).contiguous()
+    return tiles
