@@ -21,6 +21,7 @@ from app.http.upload import Upload, UploadLimits, read_upload
 from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, AnswerFormat
 from app.pictures.metadata import MetadataRule
+from app.record import current_record
 from app.service import Answer, UpscaleOptions, UpscaleService
 
 Result = TypeVar("Result")
@@ -145,7 +146,7 @@ async def _start(
     deadline_s: float,
 ) -> Answer:
     """Start the work on a picture; cheap checks come first, so that only a picture can make a network load."""
-    service.library.find(parameters.model)
+    current_record().model = service.library.find(parameters.model).name
     header = await service.read_header(upload.picture)
     lease = service.library.lease(parameters.model, parameters.fidelity, deadline_s=deadline_s)
     network = await scope.enter_async_context(lease)

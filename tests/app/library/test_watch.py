@@ -149,10 +149,10 @@ async def test_the_default_model_keeps_serving_without_its_file_and_says_so(make
 
 
 async def test_a_folder_that_cannot_be_read_changes_nothing(
-    make: Make, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     library = make()
-    monkeypatch.setattr(library._folder, "path", folder / "nowhere")
+    taken_away(folder)
     library.watch(0.001)
     async with asyncio.timeout(10):
         while "cannot read the model folder" not in caplog.text:  # noqa: ASYNC110  # what it waits for is in the log only

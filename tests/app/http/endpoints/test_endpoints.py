@@ -14,13 +14,14 @@ from starlette.types import Message
 
 from app.build import build_service
 from app.http.application import create_app
+from app.library.entry import State
 from app.lifecycle import Lifecycle
 from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
-from app.service import UpscaleInput, UpscaleService
+from app.service import UpscaleInput
 from app.settings import Settings, SettingsError
 from model.checkpoint import read_checkpoint
-from tests.app.conftest import encoded, noise, problem, write_tiny_model
+from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 
@@ -72,11 +73,13 @@ async def test_a_service_that_drains_is_alive_but_not_ready(client: httpx.AsyncC
     problem(await client.post("/v1/upscale", content=encoded(noise(5, 5))), 503, "unavailable")
 
 
-async def test_a_dead_scheduler_makes_the_probes_fail(client: httpx.AsyncClient, service: UpscaleService) -> None:
-    def explode() -> None:
+async def test_a_dead_scheduler_makes_the_probes_fail(
+    client: httpx.AsyncClient, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(job: UpscaleInput) -> int:
         raise RuntimeError("the loop is broken")
 
-    service.scheduler._queue.next_piece = explode  # type: ignore[method-assign]  # breaks what cannot break
+    monkeypatch.setattr(engine, "max_px", explode)  # the scheduler calls it on the event loop
     request = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
     problem(await asyncio.wait_for(request, 10), 503, "unavailable")
     problem(await client.get("/livez"), 503, "unavailable")
@@ -183,3 +186,15 @@ async def test_several_models_are_served_by_name(settings: Settings, models: Pat
             it.post("/v1/upscale?model=double", content=encoded(noise(5, 5))),
         )
     assert [answer.headers["x-model"].split("@")[0] for answer in answers] == ["tiny", "double"]
+
+
+async def test_an_upload_that_is_not_a_picture_loads_no_network(settings: Settings, models: Path) -> None:
+    write_tiny_model(models, "other", seed=1)
+    service = build_service(settings.model_copy(update={"load": "lazy"}))
+    app = create_app(Lifecycle.of(service))
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+        problem(await it.post("/v1/upscale?model=other", content=b"not a picture"), 415, "unsupported-format")
+        assert service.library.find("other").state is State.UNLOADED
+        problem(await it.post("/v1/upscale?model=nobody", content=b"not a picture"), 404, "no-such-model")
+        assert decoded(await it.post("/v1/upscale?model=other", content=encoded(noise(5, 5)))).size == (20, 20)
