@@ -15,11 +15,12 @@ import numpy
 import torch
 
 from benchmarks.networks import add_network_options, chosen_network
-from benchmarks.peaks import dense_convolutions, matrix_product
+from benchmarks.peaks import dense_convolutions, matrix_product, tile_products
 from benchmarks.pictures import smooth_noise, square
 from benchmarks.png import ours
 from benchmarks.runtimes import NotHere, builders, exact_output
 from benchmarks.tables import print_bar, print_setting, print_table
+from model.amx import convolution as amx
 from model.device import best_device, fast_dtype
 from model.rrdb import RRDBConfig, RRDBNet
 from model.transfer import Pixels
@@ -27,6 +28,7 @@ from model.transfer import Pixels
 PAUSE_S = 0.05
 """Before each case: the threads of the one before have to stop spinning."""
 
+TILES = "products of AMX tiles"
 EAGER, OURS, BARE, PNG = "PyTorch eager, float32", "our runtime", "bare convolutions", "PNG encoding of the answer"
 """Names of cases, or how they begin."""
 
@@ -95,6 +97,9 @@ def _peaks(config: RRDBConfig, device: torch.device, side: int) -> dict[str, Cas
     fast = str(dtype).removeprefix("torch.")
     run, flop = matrix_product(device, dtype)
     cases = {f"matrix product, {fast}": Case(run=run, flop=flop)}
+    if device.type == "cpu" and amx.available():
+        run, flop = tile_products()
+        cases[TILES] = Case(run=run, flop=flop)
     for rows in sorted({min(16, side), side}):
         run, flop = dense_convolutions(config, device, dtype, band_rows=rows, height=side, width=side)
         cases[f"{BARE}, the trunk's, {rows} rows at a time, {fast}"] = Case(run=run, flop=flop)
@@ -159,6 +164,8 @@ def _print(cases: dict[str, Case], seconds: dict[str, float], px: int) -> None:
     print_bar("our runtime over PyTorch eager in float32", ours / rates[EAGER], at_least=4)
     print_bar("our runtime over the bare convolution", ours / bare_rate, at_least=0.75)
     print_bar("our runtime over the fastest of the others", ours / others, at_least=1)
+    if TILES in rates:
+        print_bar("our runtime over the products of AMX tiles", ours / rates[TILES], at_least=0.45)
 
 
 if __name__ == "__main__":
