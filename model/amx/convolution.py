@@ -54,7 +54,7 @@ def compiled() -> ctypes.CDLL | None:
 
 @cache
 def available() -> bool:
-    """Whether this processor has AMX for bfloat16, and the kernel lets this process use it."""
+    """True if this processor has AMX for bfloat16 and the kernel lets this process use it."""
     library = compiled()
     return library is not None and bool(library.amx_available())
 
@@ -93,7 +93,7 @@ class Packed:
 
 
 def takes(window: Tensor) -> bool:
-    """Whether amx.c convolves a window on this processor."""
+    """Check that amx.c convolves a window on this processor."""
     return window.dtype is torch.bfloat16 and window.device.type == "cpu" and window.shape[1] % 2 == 0 and available()
 
 
