@@ -9,17 +9,19 @@ from pathlib import Path
 import torch
 
 from benchmarks.rig.networks import add_network_options, chosen_network
-from benchmarks.rig.peaks import dense_convolutions, matrix_product
+from benchmarks.rig.peaks import dense_convolutions, matrix_product, tile_products
 from benchmarks.rig.pictures import smooth_noise, square
 from benchmarks.rig.png_encoders import ours
 from benchmarks.rig.report import Report, add_record_option
 from benchmarks.rig.runtimes import NotHere, builders, exact_output
 from benchmarks.rig.timing import Case, fidelity_of, medians_s
+from model.amx import convolution as amx
 from model.device import best_device, fast_dtype
 from model.rrdb import RRDBConfig, RRDBNet
 from model.transfer import Pixels
 
 EAGER, OURS, BARE, PNG = "PyTorch eager, float32", "our runtime", "bare convolutions", "PNG encoding of the answer"
+TILES = "products of AMX tiles"
 """Names of cases, or their beginnings."""
 
 MIN_PSNR_DB = 35
@@ -58,6 +60,9 @@ def _peaks(config: RRDBConfig, device: torch.device, side: int) -> dict[str, Cas
     fast = str(dtype).removeprefix("torch.")
     run, flop = matrix_product(device, dtype)
     cases = {f"matrix product, {fast}": Case(run=run, flop=flop)}
+    if device.type == "cpu" and amx.available():
+        run, flop = tile_products()
+        cases[TILES] = Case(run=run, flop=flop)
     for rows in sorted({min(16, side), side}):
         run, flop = dense_convolutions(config, device, dtype, band_rows=rows, height=side, width=side)
         cases[f"{BARE}, the trunk's, {rows} rows at a time, {fast}"] = Case(run=run, flop=flop)
@@ -113,6 +118,8 @@ def _print(report: Report, cases: dict[str, Case], seconds: dict[str, float], px
     report.bar("our runtime over PyTorch eager in float32", ours / rates[EAGER], at_least=4)
     report.bar("our runtime over the bare convolution", ours / bare_rate, at_least=0.75)
     report.bar("our runtime over the fastest of the others", ours / others, at_least=1)
+    if TILES in rates:
+        report.bar("our runtime over the products of AMX tiles", ours / rates[TILES], at_least=0.45)
 
 
 if __name__ == "__main__":

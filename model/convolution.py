@@ -184,7 +184,7 @@ class AmxConvolver:
         self._other = other
         self._packed: dict[nn.Conv2d, amx.Packed] = {}
         self._rest: dict[nn.Conv2d, amx.Packed] = {}
-        """What bfloat16 rounds away of weights in float32."""
+        """The part of float32 weights that bfloat16 rounds away."""
 
     def __call__(
         self,

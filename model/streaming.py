@@ -42,7 +42,7 @@ def state_bytes(net: RRDBNet, width: int) -> int:
     sides = list(accumulate(config.enlargements, operator.mul, initial=1))
     feature_rows = sum(side * width + 2 for side in (*sides, sides[-1])) * config.channels * channel
     first_row = config.inputs * config.unshuffle**2 * exact * (width + 2)
-    last_row = config.channels * exact * (sides[-1] * width + 2)
+    last_row = config.channels * channel * (sides[-1] * width + 2)
     return config.passes * (trunk + 2 * (feature_rows + first_row + last_row))
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from model.amx.convolution import multiply_tiles
 from model.rrdb import RRDBConfig
 
 MATRIX_SIDE = {"cpu": 1024, "cuda": 8192}
@@ -57,6 +58,16 @@ def matrix_product(device: torch.device, dtype: torch.dtype, *, repeats: int = 5
         _wait_for(device)
 
     return run, 2.0 * side**3 * repeats
+
+
+def tile_products(*, rounds: int = 2_000_000) -> tuple[Run, float]:
+    """Products of AMX tiles that stay in their registers.
+
+    Returns:
+        A call that computes them, and their FLOP.
+    """
+    flop = rounds * multiply_tiles(1)
+    return lambda: multiply_tiles(rounds), flop
 
 
 def _noise(device: torch.device, dtype: torch.dtype, *shape: int) -> Tensor:

@@ -145,8 +145,30 @@ int amx_available(void) {
 }
 
 void amx_convolve(const struct amx_convolution *c) { convolve_chip(c); }
+
+/* Numbers of floating-point operations that `rounds` rounds of nothing but products of tiles took, on every thread. */
+#pragma GCC push_options
+#pragma GCC target("amx-tile,amx-bf16")
+double amx_multiply(long rounds) {
+    int threads = 0;
+#pragma omp parallel reduction(+ : threads)
+    {
+        tiles_begin_chip(LANES, MOST_CHUNK);
+        for (long round = 0; round < rounds; round++) {
+            _tile_dpbf16ps(0, PIXELS, WEIGHTS_0);
+            _tile_dpbf16ps(1, PIXELS, WEIGHTS_0);
+            _tile_dpbf16ps(2, PIXELS, WEIGHTS_0);
+            _tile_dpbf16ps(3, PIXELS, WEIGHTS_0);
+        }
+        _tile_release();
+        threads++;
+    }
+    return 2.0 * 4 * LANES * LANES * MOST_CHUNK * threads * rounds;
+}
+#pragma GCC pop_options
 #else
 int amx_available(void) { return 0; }
+double amx_multiply(long rounds) { return 0 * rounds; }
 void amx_convolve(const struct amx_convolution *c) { convolve_plain(c); }
 #endif
 

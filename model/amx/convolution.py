@@ -45,6 +45,7 @@ def compiled() -> ctypes.CDLL | None:
         for name in ("amx_convolve", "amx_convolve_plainly"):
             getattr(library, name).argtypes = (ctypes.POINTER(_Convolution),)
             getattr(library, name).restype = None
+        library.amx_multiply.argtypes, library.amx_multiply.restype = (ctypes.c_long,), ctypes.c_double
     except (OSError, AttributeError) as error:
         log.warning("AMX is not used; `make native` compiles what uses it (%s)", error)
         return None
@@ -53,9 +54,21 @@ def compiled() -> ctypes.CDLL | None:
 
 @cache
 def available() -> bool:
-    """Whether this processor has AMX for bfloat16, and the kernel lets this process use it."""
+    """True if this processor has AMX for bfloat16 and the kernel lets this process use it."""
     library = compiled()
     return library is not None and bool(library.amx_available())
+
+
+def multiply_tiles(rounds: int) -> float:
+    """Multiply tiles that stay in their registers, on every thread: the most that AMX does; returns the FLOP.
+
+    Raises:
+        RuntimeError: there is no AMX here.
+    """
+    library = compiled()
+    if library is None or not available():
+        raise RuntimeError("this processor has no AMX, or the kernel does not lend it")
+    return float(library.amx_multiply(rounds))
 
 
 class Packed:
@@ -80,7 +93,7 @@ class Packed:
 
 
 def takes(window: Tensor) -> bool:
-    """Whether amx.c convolves a window on this processor."""
+    """Check that amx.c convolves a window on this processor."""
     return window.dtype is torch.bfloat16 and window.device.type == "cpu" and window.shape[1] % 2 == 0 and available()
 
 

@@ -1,6 +1,11 @@
 """model/amx in plain C, on every processor, and on AMX, where there is one: both make the same bits."""
 
+import ctypes
+import shutil
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,7 +44,7 @@ def expected(window: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -
 
 
 @pytest.mark.parametrize("plainly", WAYS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     planes=st.integers(1, 2),
     channels=CHANNELS,
@@ -86,8 +91,8 @@ def test_results_are_accumulated_once_where_they_are(plainly: bool, dtype: torch
     weight, bias = weights(16, 32)
     window, total = channels_last(1, 32, 6, 23), channels_last(1, 16, 4, 21, dtype=dtype)
     sums = total.double() + expected(window, weight, bias)
-    where = {"exact" if dtype is torch.float32 else "made": total}
-    convolve(window, Packed(weight, bias), skip=total, plainly=plainly, **where)
+    made, exact = (None, total) if dtype is torch.float32 else (total, None)
+    convolve(window, Packed(weight, bias), made=made, exact=exact, skip=total, plainly=plainly)
     torch.testing.assert_close(total.double(), sums, rtol=1e-5 if dtype is torch.float32 else 0.01, atol=1e-2)
 
 
@@ -111,7 +116,7 @@ def test_rows_and_columns_may_be_computed_apart(plainly: bool) -> None:
 @on_amx
 @pytest.mark.parametrize(("least", "most"), [(100, 140), (55, 70), (0, 255)], ids=["usual", "tiny products", "all"])
 def test_plain_c_makes_the_bits_of_the_chip(least: int, most: int) -> None:
-    """Of numbers that the unit rounds, takes as zero, or adds up to infinity; in every place of a NaN there is one."""
+    """Sums that are rounded, products that are taken as zero, infinity and NaN."""
     chance = torch.Generator().manual_seed(0)
 
     def numbers(*shape: int) -> Tensor:
@@ -191,6 +196,32 @@ def test_an_odd_number_of_channels_is_refused() -> None:
 def test_tensors_that_do_not_fit_are_refused(window: Tensor, made: Tensor | None, why: str) -> None:
     with pytest.raises(AssertionError, match=why):
         convolve(window, Packed(torch.rand(16, 32, 3, 3)), made=made, plainly=True)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
+def test_a_compiler_without_amx_makes_a_library_without_it(tmp_path: Path) -> None:
+    source, library = amx.LIBRARY.with_name("amx.c"), tmp_path / "libamx.so"
+    # Any compiler that says it is another one than GCC gets the plain half of the source.
+    subprocess.run(["cc", "-D__clang__", "-fPIC", "-shared", "-o", library, source, "-lm"], check=True)
+    assert ctypes.CDLL(str(library)).amx_available() == 0
+
+
+REFUSED = """
+import ctypes
+class Stack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+room = ctypes.create_string_buffer(8192)
+assert ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(room), 0, len(room))), None) == 0
+print(ctypes.CDLL(LIBRARY).amx_available())
+"""
+"""A process with a stack for signals on which the tiles have no room: the kernel refuses such a one the unit."""
+
+
+@on_amx
+def test_a_kernel_that_refuses_the_registers_is_no_error() -> None:
+    program = f"LIBRARY = {str(amx.LIBRARY)!r}\n{REFUSED}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
 
 
 def test_a_processor_without_it_never_gets_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
