@@ -22,7 +22,8 @@ from tests.model.examples import TINY, textured
 from tests.training.photographs import save
 from training.__main__ import main
 from training.config import TrainingConfig
-from training.data import Pair, read_pairs
+from training.data import Pair
+from training.pairs import read_pairs
 from training.evaluate import as_service, evaluate
 from training.metrics import psnr_y
 from training.recipes import RECIPES, smoke

@@ -10,13 +10,13 @@ from model.reliable import SelfTestError
 from training.commands import doctor, evaluate, interpolate, render, train
 from training.config import ConfigError
 from training.data import DataError
-from training.evaluate import printable
 from training.perceptual import VGGError
 from training.recipes import RECIPES
 from training.rendered.render import RenderError
 from training.rendered.sources import SourcesError
 from training.state import StateError
 from training.steps import DivergedError
+from training.terminal import printable
 
 MISTAKES = (
     ConfigError,

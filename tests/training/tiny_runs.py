@@ -12,9 +12,9 @@ from torch import Tensor
 
 from model.checkpoint import read_checkpoint
 from model.rrdb import RRDBConfig
-from tests.training.photographs import made_pair
+from tests.training.photographs import decoded, made_pair
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
-from training.crops import CropPlan, DecodedPhotographs
+from training.crops import CropPlan
 from training.damage import Damage
 from training.data import Pair
 from training.sources import Photographs
@@ -49,7 +49,7 @@ VALIDATION = [made_pair(3)]
 def photographs_for(config: TrainingConfig, fingerprint: str = "made") -> Photographs:
     sizes = [(pair.low_res.shape[1], pair.low_res.shape[2]) for pair in PAIRS]
     plan = CropPlan(sizes, crop_px=config.crop_px, batch=config.batch, seed=config.seed)
-    crops = DecodedPhotographs(PAIRS, plan, scale=config.generator.scale, device=CPU)
+    crops = decoded(PAIRS, plan, config.generator.scale)
     return Photographs(crops, len(PAIRS), fingerprint, decoded=True)
 
 

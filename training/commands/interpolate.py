@@ -7,7 +7,7 @@ from pathlib import Path
 from model.checkpoint import write_checkpoint
 from model.interpolation import interpolate
 from model.reading import read
-from training.evaluate import printable
+from training.terminal import printable
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

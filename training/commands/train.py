@@ -1,38 +1,29 @@
 """`python -m training RECIPE`: train a generator, or continue a run that was killed."""
 
 import argparse
-import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from model.checkpoint import Checkpoint
 from model.reading import read
+from training.commands import pictures
 from training.config import ConfigError, TrainingConfig
-from training.damage import DAMAGES, Damage, damaged_pair
-from training.data import Pair, originals, read_pairs
 from training.distributed import joined, this_process
-from training.evaluate import LEAST_PX
 from training.perceptual import CAFFE, CAFFE_FEATURE_SCALE, VGGFeatures, load_vgg
 from training.recipes import RECIPES
-from training.sources import hold_out, open_photographs
 from training.steps import Steps
+from training.terminal import say
 from training.train import Run, refuse_finished, train
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options that every recipe has to its parser."""
     add = command.add_argument
-    add("--data", type=Path, required=True, help="folder with photographs, searched in depth")
+    pictures.add_options(command)
     add("--out", type=Path, required=True, help="folder of the run; the same one continues it")
-    add("--validation", type=Path, help="pictures to measure PSNR-Y on; without it a few of --data are kept aside")
     add("--start", type=Path, metavar="FILE", help="weight file of any kind to begin with; a GAN recipe needs one")
     add("--trained-on", default="", help="the photographs and their licence, for the weight file")
     add("--vgg-weights", type=Path, metavar="FILE", help="VGG19 of the perceptual loss; without it torchvision's")
-    add("--memory-gb", type=float, help="memory for decoded photographs; without it half of what the device has free")
-    add("--workers", type=int, default=4, help="processes that decode where the photographs do not fit (default 4)")
     add("--steps", type=int, help="instead of the recipe's; more of them continue a run that was killed")
     add("--batch", type=int, help="instead of the recipe's")
     add("--seed", type=int, help="instead of the recipe's")
@@ -42,24 +33,15 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the recipe that the command names."""
-    config, data = _chosen(options), originals(options.data)
+    config = _chosen(options)
     with joined() as device:
-        report = tqdm.write if this_process() == 0 else _silent
+        report = say if this_process() == 0 else _silent
         start = _start(options.start, config) if options.start else None
         losses = config.losses
         vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers) if losses.perceptual else None
         config = _scaled(config, vgg)
         refuse_finished(options.out, config)
-        held_out = None if options.validation else hold_out(data)
-        photographs = open_photographs(
-            data,
-            config,
-            device,
-            leave_out=held_out or frozenset(),
-            most_bytes=None if options.memory_gb is None else int(options.memory_gb * 1e9),
-            workers=options.workers,
-            report=report,
-        )
+        photographs, validation = pictures.open_pictures(options, config, device, report)
         training = Run(
             steps=Steps(
                 config,
@@ -69,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
                 compiled=options.compiled and device.type == "cuda",
             ),
             photographs=photographs,
-            validation=_validation(options.validation or data, held_out, config, report),
+            validation=validation,
             out=options.out,
             trained_on=options.trained_on or f"{photographs.number} pictures of {options.data.name}",
             report=report,
@@ -105,20 +87,6 @@ def _scaled(config: TrainingConfig, vgg: VGGFeatures | None) -> TrainingConfig:
     if vgg is None or vgg.normalisation is not CAFFE or config.losses.feature_scale is None:
         return config
     return replace(config, losses=replace(config.losses, feature_scale=CAFFE_FEATURE_SCALE))
-
-
-def _validation(
-    folder: Path, only: frozenset[Path] | None, config: TrainingConfig, report: Callable[[str], None]
-) -> dict[Damage, list[Pair]]:
-    """Read the pictures to measure on: all of a folder or some; of every kind of upload if the run learns from them."""
-    pairs, scale = [], config.generator.scale
-    for pair in read_pairs(originals(folder), scale, least_px=math.ceil(LEAST_PX / scale), only=only):
-        if isinstance(pair, Pair):
-            pairs.append(pair)
-        else:
-            report(f"left out: {pair}")
-    kinds = DAMAGES if config.learns_damage else DAMAGES[:1]
-    return {damage: [damaged_pair(pair, damage) for pair in pairs] for damage in kinds if pairs}
 
 
 def _silent(line: str) -> None:
