@@ -15,6 +15,7 @@ from torch.nn import functional
 from model.device import best_device, fast_dtype
 from training.config import LossConfig, TrainingConfig
 from training.crops import CropSource
+from training.pairs import find_pairs
 from training.perceptual import VGGFeatures, load_vgg
 from training.recipes import RECIPES
 from training.sources import open_photographs
@@ -93,7 +94,8 @@ WHOLE = "our whole step"
 def _kinds(config: TrainingConfig, data: Path, vgg: VGGFeatures | None, device: torch.device) -> Iterator[Kind]:
     dtype = str(fast_dtype(device)).removeprefix("torch.")
     uploads = replace(config, degradation=config.degradation or UploadConfig())
-    crops, damaged = (open_photographs(data, one, device, report=print).crops for one in (config, uploads))
+    pictures = find_pairs(data, config.generator.scale)
+    crops, damaged = (open_photographs(pictures, one, device, report=print).crops for one in (config, uploads))
     low, high = next(crops.batches(0, 1))
     l1 = replace(config, losses=LossConfig(), discriminator=None)
 

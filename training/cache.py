@@ -87,8 +87,8 @@ class PictureCache:
             needed, free = self.missing_bytes(files), self.free_bytes()
             if needed > free:
                 raise DataError(
-                    f"{self._folder} needs {needed / 1e9:.1f} GB for decoded pictures and the disk has {free / 1e9:.1f} "
-                    "GB; name a folder on another disk by --cache"
+                    f"{self._folder} needs {needed / 1e9:.1f} GB for decoded pictures and the disk has "
+                    f"{free / 1e9:.1f} GB; name a folder on another disk by --cache"
                 )
             if stale := self._stale(files):
                 self._decode(stale, threads)

@@ -45,8 +45,13 @@ class PictureSet:
     files: tuple[PairFiles, ...]
     notes: tuple[str, ...]
     """What else is in the folder, and why it is no original."""
-    unpaired: tuple[str, ...]
+    unpaired: tuple[tuple[Path, str], ...]
     """Pictures that should have a partner and have none, each with the reason."""
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each picture without a partner."""
+        return [f"{path}: {reason}" for path, reason in self.unpaired]
 
 
 def find_pairs(folder: Path, scale: int, low_res: Path | None = None) -> PictureSet:
@@ -108,7 +113,7 @@ def read_pairs(folder: Path, scale: int, *, low_res: Path | None = None, least_p
         least_px: shortest side that an original must have.
     """
     found = find_pairs(folder, scale, low_res)
-    yield from found.unpaired
+    yield from found.problems
     for files in found.files:
         try:
             yield read_pair(files, scale, least_px=least_px)
@@ -183,11 +188,11 @@ def _paired(
             name = path.stem if stems[path.stem] == 1 else relative.as_posix()
             files.append(PairFiles(name=name, high_res=path, low_res=partners[0]))
         elif partners:
-            unpaired.append(f"{path}: {partners[0]} and {partners[1]} could both be its low-res picture; rename one")
+            unpaired.append((path, f"{partners[0]} and {partners[1]} could both be its low-res picture; rename one"))
         else:
-            unpaired.append(f"{path}: there is no low-res picture of this name")
+            unpaired.append((path, "there is no low-res picture of this name"))
     if asked_for:
-        unpaired += [f"{path}: there is no original of this name" for path in low_res if path not in used]
+        unpaired += [(path, "there is no original of this name") for path in low_res if path not in used]
     return PictureSet(folder=folder, files=tuple(files), notes=notes, unpaired=tuple(unpaired))
 
 

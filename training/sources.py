@@ -112,7 +112,7 @@ def open_photographs(
         DataError: no picture of the set can be used, or the disk has no room for the cache.
     """
     scale, crop_px = config.generator.scale, config.crop_px + (GRID_PX if config.degradation else 0)
-    for line in (*pictures.notes, *(f"left out: {line}" for line in pictures.unpaired)):
+    for line in (*pictures.notes, *(f"left out: {line}" for line in pictures.problems)):
         report(line)
     uses_low_res = config.degradation is None
     files = [

@@ -11,7 +11,6 @@ from training.crops import CropPlan, Places, turned
 from training.data import DataError, Pair
 from training.degrade import shrink_bicubic
 
-CPU = torch.device("cpu")
 BOTH = [made_pair(1, height=80, width=104, scale=4), made_pair(2, height=72, width=60, scale=4)]
 
 TURNS_BY_HAND = ["12 34", "21 43", "34 12", "43 21", "13 24", "24 13", "31 42", "42 31"]

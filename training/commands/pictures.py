@@ -45,7 +45,7 @@ def open_pictures(
     pictures = find_pairs(options.data, scale, options.low_res)
     if options.validation:
         others = find_pairs(options.validation, scale, options.validation_low_res)
-        for line in (*others.notes, *(f"left out: {line}" for line in others.unpaired)):
+        for line in (*others.notes, *(f"left out: {line}" for line in others.problems)):
             report(line)
         measured, left_out = others.files, frozenset[Path]()
     else:
