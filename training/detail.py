@@ -54,7 +54,7 @@ def _ring_energies(strip: NDArray[numpy.uint8]) -> NDArray[numpy.float32]:
 
 @lru_cache(maxsize=1)
 def _window_and_rings() -> tuple[NDArray[numpy.float32], NDArray[numpy.float32]]:
-    """Make Hann's window (32, 32) of mean square 1, and the weights of each frequency in both octaves and the corner."""
+    """Make Hann's window (32, 32) of mean square 1, and each frequency's weight in both octaves and the corner."""
     ramp = numpy.hanning(_BLOCK_PX + 2)[1:-1]
     window = numpy.outer(ramp, ramp) / (ramp**2).mean()
     across = numpy.fft.rfftfreq(_BLOCK_PX) * 2  # 1 is Nyquist's frequency

@@ -224,6 +224,45 @@ def test_a_picture_that_cannot_be_used_is_left_out_with_a_line(
     assert read_checkpoint(tmp_path / "run" / "tiny-psnr-x4.safetensors").card.data == "2 pictures of pictures"
 
 
+def test_a_run_learns_from_pairs_and_is_measured_on_those_it_keeps_aside(tmp_path: Path) -> None:
+    for number in range(10):
+        save(textured(40, 40, number), tmp_path / "big" / f"{number}.png")
+        save(textured(10, 10, 100 + number), tmp_path / "small" / f"{number}x4.png")
+    assert main(command(tiny_psnr_x4, tmp_path / "big", tmp_path / "a", "--low-res", tmp_path / "small")) == 0
+    assert main(command(tiny_psnr_x4, tmp_path / "big", tmp_path / "b")) == 0
+    scores = [
+        read_checkpoint(tmp_path / run / "tiny-psnr-x4.safetensors").card.metrics["validation, clean"]["psnr_y"]
+        for run in ("a", "b")
+    ]
+    assert scores[0] != scores[1]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "complaint"),
+    [
+        (tiny_real_x4, ("--low-res", "x"), "tiny_real_x4 makes its low-res pictures itself; leave --low-res out"),
+        (tiny_psnr_x4, ("--validation-low-res", "x"), "--validation-low-res belongs to --validation"),
+    ],
+)
+def test_low_res_pictures_that_would_not_be_used_are_refused(
+    recipe: Callable[[], TrainingConfig],
+    more: tuple[str, ...],
+    complaint: str,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(command(recipe, pictures, tmp_path / "run", *more)) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_run_on_few_pictures_says_that_it_measures_nothing(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tiny_psnr_x4, pictures, tmp_path / "run")) == 0
+    assert "are needed to keep one aside: the run measures nothing; name other pictures" in capsys.readouterr().out
+
+
 def test_a_validation_picture_too_small_to_be_measured_is_left_out(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
