@@ -16,6 +16,8 @@ from tests.training.photographs import save
 from training.__main__ import main
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
 from training.damage import DAMAGES
+from training.data import read_picture
+from training.degrade import shrink_bicubic
 from training.recipes import RECIPES
 from training.state import load_state
 from training.uploads import UploadConfig
@@ -206,7 +208,8 @@ def test_the_reduced_pictures_of_a_benchmark_are_neither_learnt_from_nor_measure
     (tmp_path / "Set2").mkdir()
     (tmp_path / "HR").rename(tmp_path / "Set2" / "HR")
     for path in (tmp_path / "Set2" / "HR").iterdir():
-        save(textured(40, 48, 9), tmp_path / "Set2" / "LRbicX4" / path.name)
+        save(shrink_bicubic(read_picture(path), 4), tmp_path / "Set2" / "LRbicX4" / path.name)
+        save(textured(40, 48, 9), tmp_path / "Set2" / "LRbicX2" / path.name)
     assert main(command(tiny_psnr_x4, tmp_path / "Set2", tmp_path / "one", "--validation", tmp_path / "Set2")) == 0
     hr = tmp_path / "Set2" / "HR"
     assert main(command(tiny_psnr_x4, hr, tmp_path / "two", "--validation", hr)) == 0
