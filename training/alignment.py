@@ -1,4 +1,4 @@
-"""Whether the two pictures of a pair show the same, and at the same place."""
+"""Check that the two pictures of a pair show the same, at the same place."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ _LEAST_DEVIATION = 1.0  # levels; a flat picture has no place
 
 @dataclass(frozen=True)
 class Alignment:
-    """How a low-res picture fits its reduced original.
+    """The fit of a low-res picture to its reduced original.
 
     Attributes:
         likeness: correlation of Y where they fit best: 1 for equal pictures, about 0 for different ones.

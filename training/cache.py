@@ -2,7 +2,7 @@
 
 The folder of a cache holds `pixels.bin`, the RGB bytes of one picture after the other, and `index.jsonl`, a line for
 each of them: its path, its size and time when it was decoded, and its place. A line is written after its pixels are on
-the disk, so a build that was killed goes on where it stopped. A file that has changed since is decoded again.
+the disk, so a build that was killed continues where it stopped. A file that has changed since is decoded again.
 """
 
 import fcntl

@@ -253,7 +253,7 @@ class _BatchOfStep(Dataset[tuple[list[Tensor], list[str]]]):
 
 
 def _shrunk_crop(picture: Tensor, top: int, left: int, side: int, scale: int) -> Tensor:
-    """Cut a crop from the reduction of a whole picture, of which only the surroundings of the crop are made."""
+    """Cut a crop from the reduction of a whole picture; only its surroundings are reduced."""
     above, before = min(top, BICUBIC_REACH_PX), min(left, BICUBIC_REACH_PX)
     rows = slice((top - above) * scale, (top + side + BICUBIC_REACH_PX) * scale)
     columns = slice((left - before) * scale, (left + side + BICUBIC_REACH_PX) * scale)

@@ -33,9 +33,9 @@ class _Taps:
     """
 
     first: tuple[int, ...]
-    """For each phase, the first source pixel of the first result pixel."""
+    """The first source pixel of the first result pixel, by phase."""
     weights: tuple[tuple[float, ...], ...]
-    """For each phase, in the order of the source pixels."""
+    """By phase, in the order of the source pixels."""
     stride: int
     exact: torch.dtype
     """The smallest number format in which no sum of levels times weights is rounded; float64 where there is none."""

@@ -1,4 +1,4 @@
-"""How much fine detail a picture has, to tell sharp photographs from blurred or enlarged ones."""
+"""Measure fine detail, to tell sharp photographs from blurred or enlarged ones."""
 
 from functools import lru_cache
 

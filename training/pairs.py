@@ -44,7 +44,7 @@ class PictureSet:
     folder: Path
     files: tuple[PairFiles, ...]
     notes: tuple[str, ...]
-    """What else is in the folder, and why it is no original."""
+    """Lines about files that were left out, and how to use them."""
     unpaired: tuple[tuple[Path, str], ...]
     """Pictures that should have a partner and have none, each with the reason."""
 
