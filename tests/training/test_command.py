@@ -274,7 +274,7 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(
     assert main(command(tiny_psnr_x4, pictures, out, "--seed", 1)) == 2
     assert "holds a run with other settings" in the_error(capsys)
     assert (out / "config.json").read_bytes() == before
-    assert load_state(out / "state.pt", tiny_psnr_x4().identity()) is not None
+    assert load_state(out / "state.pt", tiny_psnr_x4()) is not None
 
 
 @pytest.mark.parametrize(

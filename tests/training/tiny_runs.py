@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import read_checkpoint
-from model.rrdb import RRDBConfig
+from model.rrdb import RRDBConfig, RRDBNet
 from tests.training.photographs import made_pair
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
 from training.crops import CropPlan, DecodedPhotographs
 from training.damage import Damage
 from training.data import Pair
+from training.snapshots import Origin
 from training.sources import Photographs
 from training.steps import Steps
 from training.train import Run
+from training.validation import Validation
 
 CPU = torch.device("cpu")
 PSNR = TrainingConfig(
@@ -59,13 +61,14 @@ def run_of(
     lines: list[str] | None = None,
     *,
     validation: Mapping[Damage, Sequence[Pair]] = MappingProxyType({"clean": VALIDATION}),
+    start: RRDBNet | None = None,
 ) -> Run:
     return Run(
-        steps=Steps(config, CPU),
+        steps=Steps(config, CPU, start=start),
         photographs=photographs_for(config),
-        validation=validation,
+        validation=Validation(pairs=validation),
         out=out,
-        trained_on="noise (CC0)",
+        origin=Origin(trained_on="noise (CC0)"),
         report=(lines if lines is not None else []).append,
     )
 
