@@ -23,8 +23,10 @@ class LossScale:
 
     def count_step(self) -> None:
         """Count a step whose gradients were finite."""
+        if not self.needed:
+            return
         self._good_steps += 1
-        if self.needed and self._good_steps == GROWS_AFTER:
+        if self._good_steps == GROWS_AFTER:
             self.value *= 2
             self._good_steps = 0
 

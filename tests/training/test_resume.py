@@ -177,7 +177,9 @@ def test_the_folder_of_another_run_is_left_alone(other: TrainingConfig, lost: st
     if lost == ".json":
         (tmp_path / "config.json").unlink()
     before = contents(tmp_path)
-    with pytest.raises(StateError, match=r"holds a run with other settings: .* choose another --out or remove the folder"):
+    with pytest.raises(
+        StateError, match=r"holds a run with other settings: .* choose another --out or remove the folder"
+    ):
         train(run_of(other, tmp_path))
     assert contents(tmp_path) == before
 
