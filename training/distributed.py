@@ -22,7 +22,7 @@ class ProcessesDisagreeError(Exception):
 
 
 def processes() -> int:
-    """How many processes share the run."""
+    """Count the processes that share the run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -49,7 +49,7 @@ def joined() -> Iterator[torch.device]:
 
 
 def from_process_0(make: Callable[[], Value]) -> Value:
-    """What process 0 makes, in every process; an error that it raises is raised in all of them.
+    """Make a value in process 0 and send it to every other; an error there is raised in all of them.
 
     Value and error are pickled on their way.
     """

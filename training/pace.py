@@ -1,4 +1,4 @@
-"""How long a run will take, told at its start: a step is rehearsed before the first one is taken."""
+"""The pace of a run, known at its start: a step is rehearsed before the first one is taken."""
 
 import resource
 import time
@@ -21,7 +21,7 @@ LONG_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """What a step takes, without the update, the cutting of crops and the measurements."""
+    """Time, work and memory of a step, without the update, the cutting of crops and the measurements."""
 
     step_s: float
     flop: float
@@ -44,7 +44,7 @@ class Pace:
 
 def rehearse(steps: Steps, low_res: Tensor, high_res: Tensor) -> Pace:
     """Time the work of a step; every process of a run calls it."""
-    others = [net for net in (steps.vgg, steps.discriminator.net if steps.discriminator else None) if net is not None]
+    others = steps.judges()
     with _counted(others) as counted:
         steps.rehearse(low_res, high_res)
     started = time.perf_counter()

@@ -19,14 +19,14 @@ LAST, BEST = "last", "best"
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What weight files say about where their weights come from."""
+    """The origin of the weights, as weight files say it."""
 
     trained_on: str
     """The pictures and their licence in words."""
     source: str = ""
     """The weights that the run began with; empty for new ones."""
     licence: str = ""
-    """Of those."""
+    """Licence of the weights that the run began with."""
 
 
 class Snapshots:
@@ -112,5 +112,5 @@ class Snapshots:
             licence=self._origin.licence,
             source=self._origin.source,
         )
-        net = copy.deepcopy(net).cpu()  # the run goes on with the one on its device
+        net = copy.deepcopy(net).cpu()  # the one on the device is still trained
         write_checkpoint(self.path(which), net, card, golden_input=self._golden_input, dtype=torch.float16)

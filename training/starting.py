@@ -1,4 +1,4 @@
-"""What a run begins with: a generator from any weight file, and the discriminator of a run or a published one."""
+"""The start of a run: a generator from any weight file, and the discriminator of a run or a published one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -173,6 +173,11 @@ class Steps:
         self.done += 1
         return values
 
+    def judges(self) -> list[nn.Module]:
+        """List the other networks that the losses of the generator go through."""
+        discriminator = [self.discriminator.net] if self.discriminator else []
+        return [*([self.vgg] if self.vgg else []), *discriminator]
+
     def rehearse(self, low_res: Tensor, high_res: Tensor) -> None:
         """Do the work of a step but the update, to see how long it takes; changes nothing that is saved."""
         buffers = list(self.discriminator.net.buffers()) if self.discriminator else []

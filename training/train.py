@@ -128,7 +128,7 @@ def _batches(run: Run) -> Iterator[Batch]:
 
 
 class Watch:
-    """What process 0 does between the steps: it records, measures, saves, and at the end exports."""
+    """The work of process 0 between the steps: record, measure, save, and at the end export."""
 
     def __init__(self, run: Run, state: Mapping[str, Any] | None) -> None:
         self._run = run

@@ -18,7 +18,7 @@ from training.lpips import LPIPS
 from training.metrics import psnr_y
 
 Scores = dict[str, dict[str, float]]
-"""By measure, then by kind of upload: the mean over the pictures."""
+"""Means over the pictures, by measure, then by kind of upload."""
 
 LOWER_IS_BETTER = ("lpips", "colour_shift")
 WHOLE_PX = 2**17
@@ -35,7 +35,7 @@ class Validation:
     """The pictures that a run is measured on."""
 
     pairs: Mapping[Damage, Sequence[Pair]]
-    """By the kind of upload that their low-res side is."""
+    """Pictures by the kind of upload that their low-res side is."""
     lpips: LPIPS | None = None
     """None leaves that measure out."""
 

@@ -17,6 +17,7 @@ from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, Tr
 from training.crops import CropPlan, DecodedPhotographs
 from training.damage import Damage
 from training.data import Pair
+from training.distributed import processes, this_process
 from training.snapshots import Origin
 from training.sources import Photographs
 from training.steps import Steps
@@ -50,7 +51,8 @@ VALIDATION = [made_pair(3)]
 
 def photographs_for(config: TrainingConfig, fingerprint: str = "made") -> Photographs:
     sizes = [(pair.low_res.shape[1], pair.low_res.shape[2]) for pair in PAIRS]
-    plan = CropPlan(sizes, crop_px=config.crop_px, batch=config.batch, seed=config.seed)
+    share = (this_process(), processes())
+    plan = CropPlan(sizes, crop_px=config.crop_px, batch=config.batch, seed=config.seed, share=share)
     crops = DecodedPhotographs(PAIRS, plan, scale=config.generator.scale, device=CPU)
     return Photographs(crops, len(PAIRS), fingerprint, decoded=True)
 
