@@ -1,18 +1,22 @@
 """One step of training: the losses of both networks, their gradients, and the update where all of them are finite."""
 
 import copy
+import functools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.device import fast_dtype
 from model.rrdb import ResidualDenseBlock, RRDBNet
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.discriminator import new_discriminator
 from training.distributed import average_gradients, mean_over_processes
+from training.loss_scale import LossScale
 from training.losses import l1_loss, relativistic_discriminator_loss, relativistic_generator_loss
 from training.muon import Muon
 from training.perceptual import VGGFeatures, perceptual_loss
@@ -44,12 +48,12 @@ def new_generator(config: TrainingConfig) -> RRDBNet:
 
 
 def new_optimisers(net: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
-    """Adam for all weights; with `muon`, Muon for the convolutions between feature maps and Adam for the rest."""
-    hidden: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for weight in net.parameters():
-        between_features = weight.dim() == 4 and min(weight.shape[:2]) > 3
-        (hidden if config.method == "muon" and between_features else rest).append(weight)
+    """Adam for all weights; with `muon`, Muon for hidden convolutions, Adam for the first and last layer and biases."""
+    weights = list(net.parameters())
+    layers = [weight for weight in weights if weight.dim() > 1]  # in the order in which pictures pass them
+    muon = {weight for weight in layers[1:-1] if weight.dim() == 4} if config.method == "muon" else set()
+    hidden = [weight for weight in weights if weight in muon]
+    rest = [weight for weight in weights if weight not in muon]
     adam = torch.optim.Adam(rest, lr=config.learning_rate, betas=config.betas, fused=True)
     return [Muon(hidden, learning_rate=config.learning_rate), adam] if hidden else [adam]
 
@@ -78,13 +82,17 @@ class Trained:
         self.config = config
         self.optimisers = new_optimisers(self.net, config)
 
-    def set_gradients(self, loss: Tensor) -> Tensor:
-        """Compute the gradients of a loss, averaged over the processes; returns their norm."""
+    def clear_gradients(self) -> None:
+        """Drop the gradients of the step before."""
         for optimiser in self.optimisers:
             optimiser.zero_grad()
-        loss.backward()
+
+    def finish_gradients(self, loss_scale: float) -> Tensor:
+        """Average the gradients over the processes and take the scale of the loss out of them; returns their norm."""
         average_gradients(self.net)
         gradients = [weight.grad for weight in self.net.parameters() if weight.grad is not None]
+        if loss_scale != 1:
+            torch._foreach_div_(gradients, loss_scale)
         return torch.nn.utils.get_total_norm(gradients)
 
     def update(self, step: int, steps: int) -> None:
@@ -110,6 +118,7 @@ class Steps:
 
     Args:
         start: weights to begin with; None: new ones.
+        discriminator: the network to begin with where the config has one; None: a new one.
         vgg: needed where the config has a perceptual loss.
         compiled: let torch compile the generator. It pays on a GPU; on a CPU it was slower.
     """
@@ -120,6 +129,7 @@ class Steps:
         device: torch.device,
         *,
         start: RRDBNet | None = None,
+        discriminator: nn.Module | None = None,
         vgg: VGGFeatures | None = None,
         compiled: bool = False,
     ) -> None:
@@ -135,36 +145,73 @@ class Steps:
             net.load_state_dict(start.state_dict())
         self.generator = Trained(net, config.optimiser, device)
         self.average: RRDBNet = copy.deepcopy(self.generator.net).requires_grad_(False)
-        self.discriminator = _trained_discriminator(config.discriminator, config.seed, device)
+        if config.checkpointing:
+            keep_only_block_inputs(self.generator.net)
+        self.discriminator = _trained_discriminator(config.discriminator, config.seed, discriminator, device)
         self.vgg = vgg
         self._upscale = torch.compile(self.generator.net) if compiled else self.generator.net
         self._dtype = fast_dtype(device)
+        if device.type == "cuda" and self._dtype is torch.float32:  # no bfloat16: GPUs before Ampere
+            self._dtype = torch.float16
+        self.loss_scale = LossScale(needed=self._dtype is torch.float16)
 
     def take(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
         """One step on a batch: uint8 RGB (N, 3, H, W) and (N, 3, scale * H, scale * W) on the device.
 
         Returns:
-            Each loss by name, unweighted, the mean over all processes; not finite where the step was skipped.
+            Each loss by name, unweighted, and the norm of each network's gradients, the mean over all processes; not
+            finite where the step was skipped.
 
         Raises:
             DivergedError: this was the last of `MOST_SKIPPED` steps in a row that had to be skipped.
         """
-        low, high = as_network_input(low_res), as_network_input(high_res)
-        losses, upscaled = self._generator_losses(low, high)
-        norms = [self.generator.set_gradients(self._total(losses))]
-        if self.discriminator:
-            losses["discriminator"] = self._discriminator_loss(self.discriminator.net, upscaled.detach(), high)
-            norms.append(self.discriminator.set_gradients(losses["discriminator"]))
-        values = mean_over_processes(torch.stack([*losses.values(), *norms]).detach())
-        if values.isfinite().all():
+        values = self._set_gradients(low_res, high_res)
+        if all(map(math.isfinite, values.values())):
             self._update()
         else:
             self._skip()
         self.done += 1
-        return dict(zip(losses, values.tolist(), strict=False))
+        return values
+
+    def judges(self) -> list[nn.Module]:
+        """List the other networks that the losses of the generator go through."""
+        discriminator = [self.discriminator.net] if self.discriminator else []
+        return [*([self.vgg] if self.vgg else []), *discriminator]
+
+    def rehearse(self, low_res: Tensor, high_res: Tensor) -> None:
+        """Do the work of a step but the update, to see how long it takes; changes nothing that is saved."""
+        buffers = list(self.discriminator.net.buffers()) if self.discriminator else []
+        before = [buffer.clone() for buffer in buffers]  # spectral norms are estimated at each step
+        self._set_gradients(low_res, high_res)
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+
+    def _set_gradients(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
+        """Compute the gradients of a batch, part by part; returns the losses and the norms of the gradients."""
+        networks = {"generator": self.generator} | ({"discriminator": self.discriminator} if self.discriminator else {})
+        for network in networks.values():
+            network.clear_gradients()
+        batch = zip(*(pixels.chunk(self.config.accumulate) for pixels in (low_res, high_res)), strict=True)
+        parts = [self._add_gradients(low, high, len(low) / len(low_res)) for low, high in batch]
+        values = {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}
+        for name, network in networks.items():
+            values[f"{name}_gradient"] = network.finish_gradients(self.loss_scale.value)
+        means = mean_over_processes(torch.stack([*values.values()]))
+        return dict(zip(values, means.tolist(), strict=True))
+
+    def _add_gradients(self, low_res: Tensor, high_res: Tensor, share: float) -> dict[str, Tensor]:
+        """Add the gradients of a part of the batch; returns its losses, times its share of the batch."""
+        low, high = as_network_input(low_res), as_network_input(high_res)
+        losses, upscaled = self._generator_losses(low, high)
+        factor = share * self.loss_scale.value
+        (factor * self._total(losses)).backward()
+        if self.discriminator:
+            losses["discriminator"] = self._discriminator_loss(self.discriminator.net, upscaled.detach(), high)
+            (factor * losses["discriminator"]).backward()
+        return {name: share * loss.detach() for name, loss in losses.items()}
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides the steps to come; it changes with the next step, so it is to be saved at once."""
+        """All that decides the steps to come. The tensors are live: save them before the next step."""
         return {
             "done": self.done,
             "skipped": self.skipped,
@@ -172,6 +219,7 @@ class Steps:
             "generator": self.generator.state(),
             "average": self.average.state_dict(),
             "discriminator": self.discriminator.state() if self.discriminator else None,
+            "loss_scale": self.loss_scale.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -182,6 +230,8 @@ class Steps:
         self.average.load_state_dict(state["average"])
         if self.discriminator:
             self.discriminator.restore(state["discriminator"])
+        if "loss_scale" in state:  # runs of older versions have none
+            self.loss_scale.restore(state["loss_scale"])
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
@@ -208,6 +258,7 @@ class Steps:
 
     def _update(self) -> None:
         self.skipped_in_a_row = 0
+        self.loss_scale.count_step()
         self.generator.update(self.done, self.config.steps)
         if self.discriminator:
             self.discriminator.update(self.done, self.config.steps)
@@ -215,6 +266,8 @@ class Steps:
 
     def _skip(self) -> None:
         self.skipped += 1
+        if self.loss_scale.lower():
+            return
         self.skipped_in_a_row += 1
         if self.skipped_in_a_row >= MOST_SKIPPED:
             raise DivergedError(
@@ -234,5 +287,13 @@ def frozen(net: nn.Module) -> Iterator[nn.Module]:
         net.train().requires_grad_(True)
 
 
-def _trained_discriminator(config: DiscriminatorConfig | None, seed: int, device: torch.device) -> Trained | None:
-    return Trained(new_discriminator(config, seed), config.optimiser, device) if config else None
+def keep_only_block_inputs(net: RRDBNet) -> None:
+    """Let each block of the trunk be computed again on the way back, so that only its input is kept for that."""
+    for block in net.body:
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def _trained_discriminator(
+    config: DiscriminatorConfig | None, seed: int, start: nn.Module | None, device: torch.device
+) -> Trained | None:
+    return Trained(start or new_discriminator(config, seed), config.optimiser, device) if config else None

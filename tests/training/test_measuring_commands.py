@@ -1,4 +1,4 @@
-"""`python -m training evaluate` and `interpolate`, called in this process."""
+"""`python -m training evaluate`, called in this process."""
 
 import json
 import os
@@ -369,58 +369,3 @@ def test_what_cannot_be_measured_is_refused_with_the_limits(
         main(["evaluate", "--weights", str(weights), *arguments])
     assert exit_status.value.code == 2
     assert complaint in capsys.readouterr().err
-
-
-def interpolate(one: Path, other: Path, alpha: float, out: Path) -> list[str]:
-    return ["interpolate", str(one), str(other), "--alpha", str(alpha), "-o", str(out)]
-
-
-def test_interpolate_writes_a_file_that_can_be_loaded_and_says_how_it_was_made(
-    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "between.safetensors"
-    assert main(interpolate(weights, trained_on, 0.25, out)) == 0
-    assert capsys.readouterr().out == f"wrote {out}\n"
-    load(out, CPU)
-    checkpoint = read_checkpoint(out)
-    assert checkpoint.card.name == "between"
-    assert checkpoint.card.recipe == "interpolate one two --alpha 0.25"
-    assert checkpoint.card.metrics == {}
-    ends = [read_checkpoint(path).net.conv_hr.weight for path in (weights, trained_on)]
-    torch.testing.assert_close(checkpoint.net.conv_hr.weight, 0.75 * ends[0] + 0.25 * ends[1])
-
-
-def test_published_weights_are_interpolated(tmp_path: Path) -> None:
-    for name, factor in (("one", 1.0), ("two", 1.02)):
-        net = random_net()
-        for weight in net.parameters():
-            weight.mul_(factor)
-        torch.save({"params": net.state_dict()}, tmp_path / f"{name}.pth")
-    out = tmp_path / "between.safetensors"
-    command = ["interpolate", str(tmp_path / "one.pth"), str(tmp_path / "two.pth"), "--alpha", "0.5", "-o", str(out)]
-    assert main(command) == 0
-    between = read_checkpoint(out).net.conv_last.weight
-    assert torch.allclose(between, 1.01 * random_net().conv_last.weight, atol=1e-6)
-
-
-def test_interpolating_with_an_alpha_out_of_range_is_one_line_and_status_2(
-    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(interpolate(weights, trained_on, 1.5, tmp_path / "between.safetensors")) == 2
-    assert "alpha is 1.5; it must be in [0, 1]" in the_error(capsys)
-    assert not (tmp_path / "between.safetensors").exists()
-
-
-def test_a_name_that_no_model_may_have_is_refused_and_not_written(
-    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(interpolate(weights, trained_on, 0.5, tmp_path / "two words.safetensors")) == 2
-    assert "two words" in the_error(capsys)
-    assert not (tmp_path / "two words.safetensors").exists()
-
-
-def test_a_place_that_nothing_can_be_written_to_is_one_line_and_status_2(
-    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(interpolate(weights, trained_on, 0.5, weights / "between.safetensors")) == 2
-    assert weights.name in the_error(capsys)
