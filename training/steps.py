@@ -13,9 +13,11 @@ from model.rrdb import ResidualDenseBlock, RRDBNet
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.discriminator import new_discriminator
 from training.distributed import average_gradients, mean_over_processes
-from training.losses import l1_loss, relativistic_discriminator_loss, relativistic_generator_loss
+from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss
 from training.muon import Muon
-from training.perceptual import VGGFeatures, perceptual_loss
+from training.objective import Objective
+from training.perceptual import VGGFeatures
+from training.teacher import Teacher
 
 INITIAL_SCALE = 0.1
 """Factor on the initial weights of the dense blocks (the paper, section 3.1: smaller initialisation)."""
@@ -111,6 +113,7 @@ class Steps:
     Args:
         start: weights to begin with; None: new ones.
         vgg: needed where the config has a perceptual loss.
+        teacher: needed where the config learns from one.
         compiled: let torch compile the generator. It pays on a GPU; on a CPU it was slower.
     """
 
@@ -121,10 +124,9 @@ class Steps:
         *,
         start: RRDBNet | None = None,
         vgg: VGGFeatures | None = None,
+        teacher: Teacher | None = None,
         compiled: bool = False,
     ) -> None:
-        if config.losses.perceptual and vgg is None:
-            raise ValueError(f"{config.recipe} has a perceptual loss and needs VGG19")
         self.config = config
         self.device = device
         self.done = 0
@@ -136,7 +138,7 @@ class Steps:
         self.generator = Trained(net, config.optimiser, device)
         self.average: RRDBNet = copy.deepcopy(self.generator.net).requires_grad_(False)
         self.discriminator = _trained_discriminator(config.discriminator, config.seed, device)
-        self.vgg = vgg
+        self._objective = Objective(config.losses, vgg=vgg, teacher=teacher)
         self._upscale = torch.compile(self.generator.net) if compiled else self.generator.net
         self._dtype = fast_dtype(device)
 
@@ -187,24 +189,24 @@ class Steps:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
 
     def _generator_losses(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        weights = self.config.losses
         with self._autocast():
             upscaled: Tensor = self._upscale(low)
-            losses = {"l1": l1_loss(upscaled, high)}
-            if weights.perceptual and self.vgg:
-                losses["perceptual"] = perceptual_loss(self.vgg, upscaled, high, weights.feature_scale)
+            losses = self._objective.losses(low, high, upscaled, self.average)
             if self.discriminator:
                 with frozen(self.discriminator.net) as judge:
-                    losses["adversarial"] = relativistic_generator_loss(judge(high).detach(), judge(upscaled))
+                    losses["adversarial"] = self._adversarial.of_generator(judge, high, upscaled)
         return losses, upscaled
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
-        weighted = [getattr(self.config.losses, name) * loss for name, loss in losses.items()]
-        return torch.stack(weighted).sum()
+        return self._objective.total(losses)
+
+    @property
+    def _adversarial(self) -> AdversarialLoss:
+        return ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind]
 
     def _discriminator_loss(self, discriminator: nn.Module, upscaled: Tensor, high: Tensor) -> Tensor:
         with self._autocast():
-            return relativistic_discriminator_loss(discriminator(high), discriminator(upscaled))
+            return self._adversarial.discriminator(discriminator(high), discriminator(upscaled))
 
     def _update(self) -> None:
         self.skipped_in_a_row = 0

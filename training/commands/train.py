@@ -15,10 +15,11 @@ from training.damage import DAMAGES, Damage, damaged_pair
 from training.data import Pair, originals, read_pairs
 from training.distributed import joined, this_process
 from training.evaluate import LEAST_PX
-from training.perceptual import CAFFE, CAFFE_FEATURE_SCALE, VGGFeatures, load_vgg
+from training.perceptual import load_vgg
 from training.recipes import RECIPES
 from training.sources import hold_out, open_photographs
 from training.steps import Steps
+from training.teacher import Teacher, load_teacher
 from training.train import Run, refuse_finished, train
 
 
@@ -31,6 +32,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add("--start", type=Path, metavar="FILE", help="weight file of any kind to begin with; a GAN recipe needs one")
     add("--trained-on", default="", help="the photographs and their licence, for the weight file")
     add("--vgg-weights", type=Path, metavar="FILE", help="VGG19 of the perceptual loss; without it torchvision's")
+    add(
+        "--teacher", type=Path, metavar="FILE", help="weight file of any kind to learn from, with weight losses.teacher"
+    )
     add("--memory-gb", type=float, help="memory for decoded photographs; without it half of what the device has free")
     add("--workers", type=int, default=4, help="processes that decode where the photographs do not fit (default 4)")
     add("--steps", type=int, help="instead of the recipe's; more of them continue a run that was killed")
@@ -47,8 +51,8 @@ def run(options: argparse.Namespace) -> int:
         report = tqdm.write if this_process() == 0 else _silent
         start = _start(options.start, config) if options.start else None
         losses = config.losses
-        vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers) if losses.perceptual else None
-        config = _scaled(config, vgg)
+        vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers.names) if losses.perceptual else None
+        teacher = load_teacher(options.teacher, config, device)
         refuse_finished(options.out, config)
         held_out = None if options.validation else hold_out(data)
         photographs = open_photographs(
@@ -66,12 +70,13 @@ def run(options: argparse.Namespace) -> int:
                 device,
                 start=start.net if start else None,
                 vgg=vgg,
+                teacher=teacher,
                 compiled=options.compiled and device.type == "cuda",
             ),
             photographs=photographs,
             validation=_validation(options.validation or data, held_out, config, report),
             out=options.out,
-            trained_on=options.trained_on or f"{photographs.number} pictures of {options.data.name}",
+            trained_on=_trained_on(options, photographs.number, teacher),
             report=report,
         )
         path = train(training)
@@ -100,11 +105,10 @@ def _start(path: Path, config: TrainingConfig) -> Checkpoint:
     return start
 
 
-def _scaled(config: TrainingConfig, vgg: VGGFeatures | None) -> TrainingConfig:
-    """Set the feature scale that belongs to the loaded VGG19."""
-    if vgg is None or vgg.normalisation is not CAFFE or config.losses.feature_scale is None:
-        return config
-    return replace(config, losses=replace(config.losses, feature_scale=CAFFE_FEATURE_SCALE))
+def _trained_on(options: argparse.Namespace, number: int, teacher: Teacher | None) -> str:
+    """Name the pictures, and the teacher, on which the licence of its student may depend."""
+    pictures: str = options.trained_on or f"{number} pictures of {options.data.name}"
+    return f"{pictures}; taught by {teacher.name}" if teacher else pictures
 
 
 def _validation(
