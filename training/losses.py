@@ -84,14 +84,14 @@ def artefact_loss(upscaled: Tensor, averaged: Tensor, high_res: Tensor) -> Tenso
 
 
 def _local_variance(values: Tensor) -> Tensor:
-    """Variance in the window around each pixel, (N, 1, H, W) -> the same shape; the picture goes on mirrored."""
+    """Variance in the window around each pixel, (N, 1, H, W) -> the same shape; mirrored at the border."""
     padded = functional.pad(values, [ARTEFACT_WINDOW_PX // 2] * 4, mode="reflect")
     windows = padded.unfold(2, ARTEFACT_WINDOW_PX, 1).unfold(3, ARTEFACT_WINDOW_PX, 1)
     return windows.var(dim=(-1, -2))
 
 
 def relativistic_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """How badly real pictures are told from upscaled ones, each against the average of the other kind (equation 1).
+    """Compare each verdict with the average verdict on pictures of the other kind (equation 1); a scalar.
 
     -E[log D(real, fake)] - E[log(1 - D(fake, real))], where D(x, y) = sigmoid(C(x) - E[C(y)]).
 
@@ -157,7 +157,7 @@ ADVERSARIAL_LOSSES: dict[AdversarialKind, AdversarialLoss] = {
     "vanilla": AdversarialLoss(vanilla_discriminator_loss, vanilla_generator_loss, generator_compares=False),
     "hinge": AdversarialLoss(hinge_discriminator_loss, hinge_generator_loss, generator_compares=False),
 }
-"""By their names in `LossConfig`."""
+"""Kinds of adversarial losses, by their names in `LossConfig`."""
 
 
 def _relative(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

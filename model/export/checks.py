@@ -25,7 +25,7 @@ class MissingRuntimeError(WeightsError):
 
 
 def installed(package: str, kind: str) -> None:
-    """Refuse to go on without an optional package.
+    """Refuse a check whose package is missing.
 
     Raises:
         MissingRuntimeError: it is not installed.
@@ -41,7 +41,9 @@ def onnx_output(path: Path, picture: Tensor) -> Tensor:
     installed("onnxruntime", "ONNX")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     return _pixels(torch.from_numpy(session.run([OUTPUT], {INPUT: _floats(picture).numpy()})[0])[0])
 
 

@@ -13,7 +13,7 @@ from model.export.checks import bare_output, ncnn_output, onnx_output, spandrel_
 from model.export.ncnn_pair import write_generator
 from model.export.pth_file import KNOWN_GROWTH, widened, write_pth
 from model.reading import golden_picture
-from model.rrdb import RRDBNet
+from model.rrdb import UNSHUFFLES, RRDBNet
 
 Kind = Literal["onnx", "pth", "ncnn"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -24,7 +24,7 @@ WORST_LEVELS = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a generator is exported."""
+    """The choices of an export."""
 
     kind: Kind
     checked: bool = True
@@ -37,11 +37,10 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written."""
+    """Files of an export, and notes for their user."""
 
     files: tuple[Path, ...]
     notes: tuple[str, ...] = ()
-    """What the user of the files should know."""
 
 
 def export(checkpoint: Checkpoint, target: Path, options: Options) -> Exported:
@@ -88,8 +87,9 @@ def _write_onnx(checkpoint: Checkpoint, path: Path, options: Options) -> tuple[s
     path.write_bytes(to_onnx(net, margin_px=margin_px, properties=_properties(checkpoint)))
     if options.checked:
         for picture in (golden_picture(), checkpoint.golden_input):  # two sizes: neither may be fixed in the model
-            ours = reference_output(net, picture) if margin_px else bare_output(net, picture)
-            _compare(onnx_output(path, picture), ours, path, "ONNX Runtime")
+            seen = picture if options.margin else _cut(picture)
+            ours = reference_output(net, picture) if options.margin else bare_output(net, seen)
+            _compare(onnx_output(path, seen), ours, path, "ONNX Runtime")
     return ()
 
 
@@ -131,11 +131,15 @@ def _write_pth(checkpoint: Checkpoint, path: Path, options: Options) -> tuple[st
 
 
 def _test_picture(net: RRDBNet) -> Tensor:
-    """A picture whose sides the unshuffle divides; grey for a network that sees one colour at a time."""
-    picture = golden_picture()
-    height, width = (side - side % net.config.unshuffle for side in picture.shape[1:])
-    picture = picture[:, :height, :width]
+    """A picture that other programs take as it is: grey for a network that sees one colour at a time."""
+    picture = _cut(golden_picture())
     return picture[:1].expand(3, -1, -1) if net.config.inputs == 1 else picture
+
+
+def _cut(picture: Tensor) -> Tensor:
+    """Cut the sides to multiples of the largest unshuffle."""
+    height, width = (max(side - side % UNSHUFFLES[-1], 1) for side in picture.shape[1:])
+    return picture[:, :height, :width]
 
 
 def _without_margin(net: RRDBNet) -> tuple[str, ...]:
@@ -148,7 +152,7 @@ def _without_margin(net: RRDBNet) -> tuple[str, ...]:
 
 
 def _compare(made: Tensor, ours: Tensor, path: Path, program: str) -> None:
-    """Refuse a file of which another program makes another picture.
+    """Refuse a file with which another program makes another picture.
 
     Raises:
         WeightsError: it does.
@@ -165,7 +169,7 @@ def _compare(made: Tensor, ours: Tensor, path: Path, program: str) -> None:
 
 
 def _properties(checkpoint: Checkpoint) -> dict[str, str]:
-    """What an ONNX file says about itself."""
+    """Describe the generator inside an ONNX file."""
     card = checkpoint.card
     known = {
         "name": card.name,

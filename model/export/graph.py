@@ -13,7 +13,7 @@ class Unshuffle:
     """`side` x `side` pixels become the channels of one, in the order of `torch.nn.functional.pixel_unshuffle`."""
 
     channels: int
-    """Of what goes in."""
+    """Number of channels that go in."""
     side: int
 
 

@@ -25,8 +25,8 @@ def to_onnx(net: RRDBNet, *, margin_px: int | None = None, properties: Mapping[s
 
     Args:
         net: on the CPU, float32.
-        margin_px: mirrored pixels that the model adds around a picture and cuts off again; by default as many as the
-            service adds, so that the model gives its pictures.
+        margin_px: mirrored pixels that the model adds around a picture and cuts off again; by default the margin of
+            the service, so that the model gives its pictures.
         properties: what the file says about itself.
     """
     config = net.config
@@ -121,7 +121,7 @@ class _Writer:
         self._node("LeakyRelu", linear, output=node.output, alpha=NEGATIVE_SLOPE)
 
     def _unshuffle(self, node: Node, channels: int, side: int) -> None:
-        """As a convolution: ONNX's own SpaceToDepth orders the channels in another way."""
+        """Write a convolution, since ONNX's own SpaceToDepth orders the channels in another way."""
         pixels = torch.eye(side * side).reshape(-1, side, side)
         picks = torch.einsum("cd,pij->cpdij", torch.eye(channels), pixels).flatten(0, 1)
         weight = self._constant(picks.numpy())

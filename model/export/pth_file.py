@@ -23,7 +23,9 @@ def widened(net: RRDBNet, growth: int = KNOWN_GROWTH) -> RRDBNet:
     weights = wide.state_dict()
     for name, weight in net.state_dict().items():
         weights[name].zero_()
-        if weight.dim() == 1:
+        if weight.shape == weights[name].shape:
+            weights[name].copy_(weight)
+        elif weight.dim() == 1:
             weights[name][: len(weight)] = weight
         else:
             weights[name][: len(weight), _places(weight.shape[1], net.config, growth)] = weight

@@ -45,7 +45,9 @@ def checkpoint_of(config: RRDBConfig, folder: Path) -> Checkpoint:
 
 def onnx_pictures(path: Path, pictures: Tensor) -> Tensor:
     onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     (made,) = session.run(None, {"low_res": (pictures.float() / 255).numpy()})
     return torch.from_numpy(made).mul(255).round().clamp(0, 255).to(torch.uint8)
 
@@ -166,7 +168,7 @@ def test_a_pth_file_keeps_its_growth_if_asked_to(tmp_path: Path) -> None:
 
 def test_repeated_borders_do_not_fit_into_a_pth_file(tmp_path: Path) -> None:
     checkpoint = checkpoint_of(REPEATING, tmp_path)
-    with pytest.raises(WeightsError, match="repeats the border .* export to onnx or ncnn, or take --unchecked"):
+    with pytest.raises(WeightsError, match=r"repeats the border .* export to onnx or ncnn, or take --unchecked"):
         export(checkpoint, tmp_path / "made.pth", Options(kind="pth"))
     export(checkpoint, tmp_path / "made.pth", Options(kind="pth", checked=False))
     assert read(tmp_path / "made.pth").net.config.padding_mode == "zeros"
