@@ -49,7 +49,7 @@ def main() -> None:
     device = best_device()
     config = RECIPES[options.recipe]()
     losses = config.losses
-    vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers) if losses.perceptual else None
+    vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers.names) if losses.perceptual else None
     kinds = list(_kinds(config, options.data, vgg, device))
     seconds = measured(kinds, options.rounds, device)
     print("\n".join(report(config, kinds, seconds, f"{device}, {torch.get_num_threads()} threads")))

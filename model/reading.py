@@ -21,7 +21,7 @@ from model.checkpoint import FORMAT, NAME, Card, Checkpoint, read_checkpoint, re
 from model.dialects import generator, recognised
 from model.errors import OtherNetworkError, WeightsError
 from model.foreign import ForeignCheckpoint, foreign_network
-from model.ncnn_files import read_graph, refuse_other_graph, scale_of, tensors_of
+from model.ncnn_files import read_graph, refuse_other_graph, scale_of, tensors_of, with_padding_of
 from model.pickled import read_pickled
 from model.rrdb import PaddingMode, RRDBNet
 from model.tensor_files import read_tensors
@@ -157,7 +157,7 @@ def _network(path: Path, suffix: str, scale: int | None) -> tuple[RRDBNet, str]:
     if suffix == ".param":
         graph = read_graph(path)
         with _naming(path):
-            net = generator(tensors_of(graph), scale_of(graph) or scale)
+            net = with_padding_of(graph, generator(tensors_of(graph), scale_of(graph) or scale))
             refuse_other_graph(graph, net)
         return net, "ncnn"
     sizes: Mapping[str, object] = {}

@@ -8,17 +8,12 @@ from typing import Literal
 
 from model.checkpoint import NAME
 from model.rrdb import RRDBConfig
+from training.errors import ConfigError as ConfigError
+from training.loss_config import LossConfig as LossConfig
 from training.uploads import UploadConfig
-
-VGG_LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
-"""Layers of VGG19 that a perceptual loss may compare: the last convolution before each halving."""
 
 LONGEST_NAME = 95
 """Of a generator, so that `-last` and `-best` fit behind it."""
-
-
-class ConfigError(ValueError):
-    """A config makes no sense; the text names the value and the limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,37 +67,6 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """Weights of the generator's losses; one whose weight is 0 is not computed, but for L1, which is always reported.
-
-    Raises:
-        ConfigError: a weight is negative, or all are zero; unknown layers, or a scale that is not positive.
-    """
-
-    l1: float = 1.0
-    perceptual: float = 0.0
-    adversarial: float = 0.0
-    perceptual_layers: tuple[str, ...] = ("conv5_4",)
-    """The layers of VGG19 that are compared, in the order of `VGG_LAYERS`; the paper's by default."""
-    feature_scale: float | None = 1.0
-    """Factor on VGG19's features before they are compared: 1 for torchvision's weights, `CAFFE_FEATURE_SCALE` for
-    the original ones. It belongs to the weights that are loaded, see `training/perceptual.py`. None: each layer's are
-    compared relative to their mean size, whatever the weights."""
-
-    def __post_init__(self) -> None:
-        for name in ("l1", "perceptual", "adversarial"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} is {getattr(self, name)}; a loss weight must not be negative")
-        if not self.l1 + self.perceptual + self.adversarial:
-            raise ConfigError("every loss weight is 0; nothing would be learnt")
-        layers = self.perceptual_layers
-        if not layers or layers != tuple(name for name in VGG_LAYERS if name in layers):
-            raise ConfigError(f"perceptual_layers is {layers!r}; it must name some of {VGG_LAYERS}, in this order")
-        if self.feature_scale is not None and not 0 < self.feature_scale < math.inf:
-            raise ConfigError(f"feature_scale is {self.feature_scale}; it must be positive")
-
-
-@dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
     """The network that tells photographs from upscaled pictures, and its optimiser.
 
@@ -142,6 +106,8 @@ class TrainingConfig:
     """The weight file that this run begins with: name and sha256."""
     start_discriminator: str | None = None
     """The same of the discriminator."""
+    teacher: str | None = None
+    """The same of the generator that it learns from."""
     generator: RRDBConfig
     steps: int
     batch: int

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from training.config import CHANGEABLE, ConfigError, TrainingConfig
+from training.loss_config import VGG_LAYERS
 
 DEFAULT = "default"
 """Text that stands for a part of a config with all of its defaults, as in `degradation=default`."""
@@ -55,7 +56,7 @@ def from_tree(tree: object) -> TrainingConfig:
     Raises:
         ConfigError: see `read_config`.
     """
-    config = _made(TrainingConfig, tree, "")
+    config = _made(TrainingConfig, _of_today(tree), "")
     assert isinstance(config, TrainingConfig)
     return config
 
@@ -69,6 +70,20 @@ def differences(config: TrainingConfig, other: TrainingConfig) -> list[str]:
         for name in names
         if ours.get(name) != theirs.get(name)
     ]
+
+
+def _of_today(tree: object) -> object:
+    """Rewrite losses as earlier versions wrote them: names of layers, and a feature scale that may be null."""
+    losses = tree.get("losses") if isinstance(tree, Mapping) else None
+    if not isinstance(tree, Mapping) or not isinstance(losses, Mapping):
+        return tree
+    layers = losses.get("perceptual_layers")
+    if not isinstance(layers, list):
+        return tree
+    weights = dict.fromkeys(VGG_LAYERS, 0.0) | {str(name): 1.0 for name in layers}
+    # a number was that of the loaded weights, whatever the recipe said
+    scale = "relative" if losses.get("feature_scale", 1.0) is None else "auto"
+    return {**tree, "losses": {**losses, "perceptual_layers": weights, "feature_scale": scale}}
 
 
 def _flat(tree: Mapping[str, Any], name: str = "") -> dict[str, object]:

@@ -1,9 +1,8 @@
 """The pace of a run, known at its start: a step is rehearsed before the first one is taken."""
 
+import copy
 import resource
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -44,48 +43,51 @@ class Pace:
 
 def rehearse(steps: Steps, low_res: Tensor, high_res: Tensor) -> Pace:
     """Time the work of a step; every process of a run calls it."""
-    others = steps.judges()
-    with _counted(others) as counted:
-        steps.rehearse(low_res, high_res)
+    steps.rehearse(low_res, high_res)
     started = time.perf_counter()
     for _ in range(REHEARSALS):
         steps.rehearse(low_res, high_res)
     config = steps.config
     low_res_px = config.batch * config.crop_px**2
     passes = 4 if config.checkpointing else 3  # forward, and backward twice as much; the trunk once more
-    flop = passes * 2 * config.generator.macs_per_low_res_px * low_res_px
+    macs = passes * config.generator.macs_per_low_res_px * low_res_px
     shared = config.batch / len(low_res)
     return Pace(
         step_s=(time.perf_counter() - started) / REHEARSALS,
-        flop=flop + shared * sum(2 * macs * _passes(net) for net, macs in zip(others, counted, strict=True)),
+        flop=2 * (macs + shared * _other_macs(steps, low_res, high_res)),
         memory_bytes=_most_memory(steps.device),
     )
 
 
-def _passes(net: nn.Module) -> float:
-    """Work of a step for each forward pass: VGG19 passes gradients of one of two pictures on, without its own."""
-    if any(weight.requires_grad for weight in net.parameters()):
-        return 9 / 4  # four passes forward, three backward that end at the pictures or weights, two that need both
-    return 3 / 2
+def _other_macs(steps: Steps, low_res: Tensor, high_res: Tensor) -> float:
+    """Count the multiply-accumulate operations of the networks that the losses go through, whoever runs them."""
+    macs, losses = 0, steps.config.losses
+    if vgg := steps.objective.vgg:  # two passes forward, and a gradient to one of the pictures
+        macs += 3 * _macs(vgg, high_res)
+    if steps.discriminator:  # four passes forward, three backward that end at pictures or weights, two that need both
+        macs += 9 * _macs(steps.discriminator.net, high_res)
+    if teacher := steps.objective.teacher:
+        macs += _macs(teacher.net, low_res)
+    if losses.artefacts:
+        macs += _macs(steps.average, low_res)
+    return macs
 
 
-@contextmanager
-def _counted(nets: Sequence[nn.Module]) -> Iterator[list[int]]:
-    """Count the multiply-accumulate operations of all forward passes of some networks."""
-    macs = [0] * len(nets)
-    hooks = []
+def _macs(net: nn.Module, pictures: Tensor) -> int:
+    """Count those of one forward pass, which is not computed."""
+    shapes = copy.deepcopy(net).to("meta")
+    counted = [0]
 
-    def count(number: int, layer: nn.Conv2d | nn.Linear, made: Tensor) -> None:
-        macs[number] += made.numel() * layer.weight[0].numel()
+    def count(layer: nn.Module, _: object, made: Tensor) -> None:
+        assert isinstance(layer.weight, Tensor)
+        counted[0] += made.numel() * layer.weight[0].numel()
 
-    for number, net in enumerate(nets):
-        layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-        hooks += [layer.register_forward_hook(lambda one, _, made, n=number: count(n, one, made)) for layer in layers]
-    try:
-        yield macs
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for layer in shapes.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        shapes(torch.empty(pictures.shape, device="meta"))
+    return counted[0]
 
 
 def _most_memory(device: torch.device) -> int:

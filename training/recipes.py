@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from model.rrdb import RRDBConfig
-from training.config import ANY, VGG_LAYERS, DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.config import ANY, DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.loss_config import ALL_LAYERS
 from training.uploads import UploadConfig
 
 PAPER = RRDBConfig(channels=64, blocks=23, growth=32, scale=4)
@@ -149,7 +150,9 @@ def real_esrgan_x4() -> TrainingConfig:
         batch=16,
         crop_px=64,
         optimiser=OptimiserConfig(learning_rate=1e-4, warmup_steps=500, decay_steps=100_000, betas=(0.9, 0.99)),
-        losses=LossConfig(l1=1.0, perceptual=1.0, adversarial=0.1, perceptual_layers=VGG_LAYERS, feature_scale=None),
+        losses=LossConfig(
+            l1=1.0, perceptual=1.0, adversarial=0.1, perceptual_layers=ALL_LAYERS, feature_scale="relative"
+        ),
         discriminator=DiscriminatorConfig(
             kind="unet", optimiser=OptimiserConfig(learning_rate=1e-4, decay_steps=100_000, betas=(0.9, 0.99))
         ),
@@ -256,7 +259,7 @@ _PAPER_GAN = OptimiserConfig(learning_rate=1e-4, halve_at=(50_000, 100_000, 200_
 """Section 4.1 of the paper, for both networks."""
 
 _COMPACT_GAN_LOSSES = LossConfig(
-    l1=10.0, perceptual=1.0, adversarial=0.2, perceptual_layers=VGG_LAYERS, feature_scale=None
+    l1=10.0, perceptual=1.0, adversarial=0.2, perceptual_layers=ALL_LAYERS, feature_scale="relative"
 )
 
 RECIPES: dict[str, Callable[[], TrainingConfig]] = {

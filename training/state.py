@@ -35,12 +35,16 @@ def load_state(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        written = json.loads(state["config"])
     except Exception as error:
         raise StateError(f"{path} is not the state of a run ({error}); choose another --out") from error
+    if "config" not in state:
+        raise StateError(
+            f"{path} is of a version that cannot be continued; choose another --out, and go on from its weights by "
+            f"--start {path}"
+        )
     try:
-        refuse_other(path.parent, config, from_tree(written))
-    except ConfigError as error:
+        refuse_other(path.parent, config, from_tree(json.loads(state["config"])))
+    except ValueError as error:
         raise StateError(f"{path} is of another version ({error}); choose another --out") from error
     return state
 

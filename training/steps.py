@@ -17,9 +17,11 @@ from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.discriminator import new_discriminator
 from training.distributed import average_gradients, mean_over_processes
 from training.loss_scale import LossScale
-from training.losses import l1_loss, relativistic_discriminator_loss, relativistic_generator_loss
+from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss
 from training.muon import Muon
-from training.perceptual import VGGFeatures, perceptual_loss
+from training.objective import Objective
+from training.perceptual import VGGFeatures
+from training.teacher import Teacher
 
 INITIAL_SCALE = 0.1
 """Factor on the initial weights of the dense blocks (the paper, section 3.1: smaller initialisation)."""
@@ -120,6 +122,7 @@ class Steps:
         start: weights to begin with; None: new ones.
         discriminator: the network to begin with where the config has one; None: a new one.
         vgg: needed where the config has a perceptual loss.
+        teacher: needed where the config learns from one.
         compiled: let torch compile the generator. It pays on a GPU; on a CPU it was slower.
     """
 
@@ -131,10 +134,9 @@ class Steps:
         start: RRDBNet | None = None,
         discriminator: nn.Module | None = None,
         vgg: VGGFeatures | None = None,
+        teacher: Teacher | None = None,
         compiled: bool = False,
     ) -> None:
-        if config.losses.perceptual and vgg is None:
-            raise ValueError(f"{config.recipe} has a perceptual loss and needs VGG19")
         self.config = config
         self.device = device
         self.done = 0
@@ -148,7 +150,7 @@ class Steps:
         if config.checkpointing:
             keep_only_block_inputs(self.generator.net)
         self.discriminator = _trained_discriminator(config.discriminator, config.seed, discriminator, device)
-        self.vgg = vgg
+        self.objective = Objective(config.losses, vgg=vgg, teacher=teacher)
         self._upscale = torch.compile(self.generator.net) if compiled else self.generator.net
         self._dtype = fast_dtype(device)
         if device.type == "cuda" and self._dtype is torch.float32:  # no bfloat16: GPUs before Ampere
@@ -172,11 +174,6 @@ class Steps:
             self._skip()
         self.done += 1
         return values
-
-    def judges(self) -> list[nn.Module]:
-        """List the other networks that the losses of the generator go through."""
-        discriminator = [self.discriminator.net] if self.discriminator else []
-        return [*([self.vgg] if self.vgg else []), *discriminator]
 
     def rehearse(self, low_res: Tensor, high_res: Tensor) -> None:
         """Do the work of a step but the update, to see how long it takes; changes nothing that is saved."""
@@ -237,24 +234,24 @@ class Steps:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
 
     def _generator_losses(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        weights = self.config.losses
         with self._autocast():
             upscaled: Tensor = self._upscale(low)
-            losses = {"l1": l1_loss(upscaled, high)}
-            if weights.perceptual and self.vgg:
-                losses["perceptual"] = perceptual_loss(self.vgg, upscaled, high, weights.feature_scale)
+            losses = self.objective.losses(low, high, upscaled, self.average)
             if self.discriminator:
                 with frozen(self.discriminator.net) as judge:
-                    losses["adversarial"] = relativistic_generator_loss(judge(high).detach(), judge(upscaled))
+                    losses["adversarial"] = self._adversarial.of_generator(judge, high, upscaled)
         return losses, upscaled
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
-        weighted = [getattr(self.config.losses, name) * loss for name, loss in losses.items()]
-        return torch.stack(weighted).sum()
+        return self.objective.total(losses)
+
+    @property
+    def _adversarial(self) -> AdversarialLoss:
+        return ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind]
 
     def _discriminator_loss(self, discriminator: nn.Module, upscaled: Tensor, high: Tensor) -> Tensor:
         with self._autocast():
-            return relativistic_discriminator_loss(discriminator(high), discriminator(upscaled))
+            return self._adversarial.discriminator(discriminator(high), discriminator(upscaled))
 
     def _update(self) -> None:
         self.skipped_in_a_row = 0

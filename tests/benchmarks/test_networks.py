@@ -9,11 +9,11 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.__main__ import Case, medians_s
-from benchmarks.ncnn_model import published_models, write_generator
-from benchmarks.networks import add_network_options, chosen_network, write_models
+from benchmarks.networks import add_network_options, chosen_network, published_models, write_models
 from benchmarks.peaks import dense_convolutions
 from benchmarks.pictures import smooth_noise, square
 from model.checkpoint import read_checkpoint
+from model.export.ncnn_pair import write_generator
 from model.rrdb import RRDBConfig, RRDBNet
 
 

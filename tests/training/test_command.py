@@ -65,6 +65,11 @@ def tiny_gan_x4() -> TrainingConfig:
     )
 
 
+def tiny_student_x4() -> TrainingConfig:
+    """A recipe with a teacher."""
+    return replace(tiny_psnr_x4(), recipe="tiny_student_x4", losses=LossConfig(l1=0.5, teacher=0.5))
+
+
 def tiny_perceptual_x4() -> TrainingConfig:
     """A recipe that would need VGG19."""
     return replace(tiny_psnr_x4(), recipe="tiny_perceptual_x4", losses=LossConfig(perceptual=1.0))
@@ -72,7 +77,7 @@ def tiny_perceptual_x4() -> TrainingConfig:
 
 @pytest.fixture(autouse=True)
 def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for recipe in (tiny_psnr_x4, tiny_real_x4, tiny_gan_x4, tiny_perceptual_x4):
+    for recipe in (tiny_psnr_x4, tiny_real_x4, tiny_gan_x4, tiny_student_x4, tiny_perceptual_x4):
         monkeypatch.setitem(RECIPES, recipe.__name__, recipe)
 
 
@@ -343,6 +348,21 @@ def test_vgg_weights_that_are_missing_are_one_line_and_status_2(
     absent = tmp_path / "vgg.safetensors"
     assert main(command(tiny_perceptual_x4, pictures, tmp_path / "run", "--vgg-weights", absent)) == 2
     assert "vgg.safetensors" in the_error(capsys)
+
+
+def test_a_run_learns_from_a_teacher_and_names_it(pictures: Path, weights: Path, tmp_path: Path) -> None:
+    assert main(command(tiny_student_x4, pictures, tmp_path / "run", "--teacher", weights)) == 0
+    card = read_checkpoint(tmp_path / "run" / "tiny-psnr-x4.safetensors").card
+    assert "; taught by start@" in card.data
+    assert '"teacher": ' in (tmp_path / "run" / "history.jsonl").read_text()
+
+
+def test_a_teacher_that_nothing_is_learnt_from_is_one_line_and_status_2(
+    pictures: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tiny_psnr_x4, pictures, tmp_path / "run", "--teacher", weights)) == 2
+    assert "losses.teacher, the weight of its loss, is 0.0" in the_error(capsys)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_without_usable_photographs_is_one_line_and_status_2(

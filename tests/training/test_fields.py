@@ -7,6 +7,7 @@ import pytest
 from tests.training.tiny_runs import GAN, PSNR
 from training.config import ConfigError
 from training.fields import read_config, with_settings
+from training.loss_config import LOSSES, LayerWeights
 from training.recipes import RECIPES
 from training.uploads import UploadConfig
 
@@ -57,6 +58,33 @@ def test_a_part_is_given_as_json() -> None:
     assert config.discriminator == GAN.discriminator
 
 
+def test_every_loss_has_a_weight_that_is_set_by_its_name() -> None:
+    weights = [f"losses.{name}={number / 10}" for number, name in enumerate(LOSSES)]
+    more = ["losses.adversarial_kind=hinge", "losses.perceptual_layers.conv2_2=0.5", "losses.feature_scale=relative"]
+    losses = with_settings(GAN, weights + more).losses
+    assert [getattr(losses, name) for name in LOSSES] == [number / 10 for number in range(len(LOSSES))]
+    assert losses.adversarial_kind == "hinge"
+    assert losses.perceptual_layers == LayerWeights(conv2_2=0.5)
+    assert losses.feature_scale == "relative"
+    assert with_settings(GAN, ["losses.feature_scale=0.05"]).losses.feature_scale == 0.05
+
+
+@pytest.mark.parametrize(("number", "scale"), [(None, "relative"), (1.0, "auto"), (0.05, "auto")])
+def test_losses_are_read_as_older_versions_wrote_them(number: float | None, scale: str, tmp_path: Path) -> None:
+    written = json.loads(GAN.to_json())
+    written["losses"] = {
+        "l1": 1.0,
+        "perceptual": 0.5,
+        "adversarial": 0.1,
+        "perceptual_layers": ["conv1_2", "conv5_4"],
+        "feature_scale": number,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    losses = read_config(tmp_path / "config.json").losses
+    assert (losses.perceptual, losses.perceptual_layers) == (0.5, LayerWeights(conv1_2=1.0))
+    assert losses.feature_scale == scale
+
+
 def test_fields_that_only_fit_together_are_set_together() -> None:
     assert with_settings(GAN, ["losses.adversarial=0", "discriminator=none"]).discriminator is None
 
@@ -85,6 +113,15 @@ def test_fields_that_only_fit_together_are_set_together() -> None:
         ("optimiser.betas=0.9", "optimiser.betas has 1 values; it takes 2, with commas between them"),
         ("optimiser.halve_at=a,b", "optimiser.halve_at is 'a'; it must be a whole number"),
         ("generator.scale=5", "generator.scale is 5; it must be one of (1, 2, 3, 4, 8)"),
+        ("losses.l3=1", "losses.l3 is not a field; do you mean l1? There are l1, l2, "),
+        ("losses.l1=-1", "losses.l1 is -1.0; a loss weight must not be negative"),
+        ("losses.perceptual_layers=conv1_2", "losses.perceptual_layers is 'conv1_2'; it must be a group of the fields"),
+        ("losses.perceptual_layers.conv5_4=0", "losses.perceptual_layers: every layer has weight 0"),
+        ("losses.feature_scale=fast", "losses.feature_scale is 'fast'; it must be a number or one of auto, relative"),
+        (
+            "losses.adversarial_kind=gan",
+            "losses.adversarial_kind is 'gan'; it must be one of relativistic, vanilla, hinge",
+        ),
         ("batch=0", "batch is 0; it must be at least 1"),
     ],
 )

@@ -30,7 +30,10 @@ def test_a_short_run_says_nothing() -> None:
     assert PACE.line(100, NOON) is None
 
 
-@pytest.mark.parametrize("config", [GAN, replace(GAN, losses=replace(GAN.losses, adversarial=0.0), discriminator=None)])
+PSNR = replace(GAN, losses=replace(GAN.losses, adversarial=0.0), discriminator=None)
+
+
+@pytest.mark.parametrize("config", [GAN, PSNR, replace(PSNR, losses=replace(PSNR.losses, artefacts=1.0))])
 def test_the_work_of_a_step_is_what_torch_counts(config) -> None:  # type: ignore[no-untyped-def]
     low_res, high_res = batch()
     pace = rehearse(Steps(config, CPU), low_res, high_res)

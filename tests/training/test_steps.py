@@ -1,9 +1,8 @@
 import copy
 import io
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -15,7 +14,14 @@ from training import steps as training_steps
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
 from training.degrade import shrink_bicubic
 from training.discriminator import new_discriminator
-from training.losses import l1_loss, relativistic_discriminator_loss, relativistic_generator_loss
+from training.loss_config import LayerWeights
+from training.losses import (
+    ADVERSARIAL_LOSSES,
+    PIXEL_LOSSES,
+    l1_loss,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
 from training.muon import Muon
 from training.perceptual import VGGFeatures, perceptual_loss
 from training.steps import (
@@ -57,6 +63,10 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     """Two crops of 8 x 8 px and the 16 x 16 px that they were made of."""
     high_res = torch.stack([textured(16, 16, seed), textured(16, 16, seed + 100)])
     return torch.stack([shrink_bicubic(picture, 2) for picture in high_res]), high_res
+
+
+TWO_LAYERS = LayerWeights(conv4_4=1.0)
+"""With conv5_4, which counts by default."""
 
 
 def tiny_vgg() -> VGGFeatures:
@@ -127,7 +137,7 @@ def test_a_run_goes_on_from_a_copy_of_the_weights_it_is_given() -> None:
 
 
 def test_a_perceptual_loss_without_vgg_is_refused() -> None:
-    with pytest.raises(ValueError, match="tiny has a perceptual loss and needs VGG19"):
+    with pytest.raises(ValueError, match="the perceptual loss needs VGG19"):
         Steps(replace(CONFIG, losses=LossConfig(perceptual=1.0)), CPU)
 
 
@@ -217,18 +227,20 @@ def test_one_step_reports_the_mean_absolute_error_before_it() -> None:
     assert run.take(low_res, high_res)["l1"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("feature_scale", [2.0, None])
+@pytest.mark.parametrize("feature_scale", [2.0, "relative"])
 def test_the_generator_learns_from_the_weighted_sum_of_its_losses_and_from_nothing_else(
-    feature_scale: float | None,
+    feature_scale: float | Literal["relative"],
 ) -> None:
     vgg = tiny_vgg()
-    weights = LossConfig(l1=0.01, perceptual=0.7, adversarial=0.3, feature_scale=feature_scale)
+    weights = LossConfig(
+        l1=0.01, perceptual=0.7, adversarial=0.3, perceptual_layers=TWO_LAYERS, feature_scale=feature_scale
+    )
     run = Steps(replace(GAN, losses=weights), CPU, vgg=vgg)
     net, judge = copy.deepcopy(run.generator.net), copy.deepcopy(discriminator_of(run).net).eval()
     reported = run.take(*batch())
     low, high = (pixels.float() / 255 for pixels in batch())
     upscaled = net(low)
-    l1, perceptual = l1_loss(upscaled, high), perceptual_loss(vgg, upscaled, high, feature_scale)
+    l1, perceptual = l1_loss(upscaled, high), perceptual_loss(vgg, upscaled, high, feature_scale=feature_scale)
     adversarial = relativistic_generator_loss(judge(high), judge(upscaled))
     (0.01 * l1 + 0.7 * perceptual + 0.3 * adversarial).backward()
     torch.testing.assert_close(gradients(run.generator.net), gradients(net), rtol=1e-4, atol=1e-6)
@@ -431,35 +443,35 @@ def with_an_infinite_gradient(upscaled: Tensor, high_res: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "broken"),
+    ("table", "name", "broken"),
     [
-        ("l1_loss", infinite),
-        ("l1_loss", with_an_infinite_gradient),
-        ("relativistic_generator_loss", infinite),
-        ("relativistic_discriminator_loss", infinite),
+        (PIXEL_LOSSES, "l1", infinite),
+        (PIXEL_LOSSES, "l1", with_an_infinite_gradient),
+        (ADVERSARIAL_LOSSES, "relativistic", replace(ADVERSARIAL_LOSSES["relativistic"], generator=infinite)),
+        (ADVERSARIAL_LOSSES, "relativistic", replace(ADVERSARIAL_LOSSES["relativistic"], discriminator=infinite)),
     ],
 )
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(
-    name: str, broken: Callable[[Tensor, Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+    table: dict[str, object], name: str, broken: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Steps(MUON, CPU)
     run.take(*batch(0))
     before = weights_and_optimisers(run)
-    monkeypatch.setattr(training_steps, name, broken)
+    monkeypatch.setitem(table, name, broken)
     run.take(*batch(1))
     assert_equal(weights_and_optimisers(run), before)
     assert (run.done, run.skipped, run.skipped_in_a_row) == (2, 1, 1)
 
 
 def test_a_skipped_step_reports_that_its_loss_was_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_steps, "l1_loss", infinite)
+    monkeypatch.setitem(PIXEL_LOSSES, "l1", infinite)
     assert Steps(CONFIG, CPU).take(*batch())["l1"] == math.inf
 
 
 def test_the_step_after_a_skipped_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Steps(GAN, CPU)
     with monkeypatch.context() as patch:
-        patch.setattr(training_steps, "l1_loss", infinite)
+        patch.setitem(PIXEL_LOSSES, "l1", infinite)
         run.take(*batch(0))
     before = weights_and_optimisers(run)
     run.take(*batch(1))
@@ -472,7 +484,7 @@ def test_the_step_after_a_skipped_one_is_taken(monkeypatch: pytest.MonkeyPatch) 
 def test_ten_skipped_steps_in_a_row_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Steps(CONFIG, CPU)
     run.take(*batch())
-    monkeypatch.setattr(training_steps, "l1_loss", infinite)
+    monkeypatch.setitem(PIXEL_LOSSES, "l1", infinite)
     for _ in range(9):
         run.take(*batch())
     with pytest.raises(DivergedError, match=r"^steps 2 to 11 gave losses .* not finite.*Lower the learning rate"):
@@ -483,7 +495,7 @@ def test_skipped_steps_that_are_not_in_a_row_do_not_end_the_run(monkeypatch: pyt
     run = Steps(CONFIG, CPU)
     for _ in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr(training_steps, "l1_loss", infinite)
+            patch.setitem(PIXEL_LOSSES, "l1", infinite)
             for _ in range(9):
                 run.take(*batch())
         run.take(*batch())
@@ -508,7 +520,7 @@ def test_a_restored_run_goes_on_bit_for_bit(config: TrainingConfig) -> None:
 
 def test_the_count_of_skipped_steps_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     run, resumed = Steps(CONFIG, CPU), Steps(CONFIG, CPU)
-    monkeypatch.setattr(training_steps, "l1_loss", infinite)
+    monkeypatch.setitem(PIXEL_LOSSES, "l1", infinite)
     for _ in range(9):
         run.take(*batch())
     resumed.restore(saved_and_loaded(run.state()))

@@ -16,13 +16,14 @@ from training.data import Pair
 from training.distributed import from_process_0, joined, this_process
 from training.fields import read_config, with_settings
 from training.lpips import load_lpips
-from training.perceptual import CAFFE, CAFFE_FEATURE_SCALE, VGGFeatures, load_vgg
+from training.perceptual import VGGFeatures, load_vgg
 from training.recipes import RECIPES
 from training.snapshots import Origin
 from training.sources import Photographs
 from training.starting import Start, discriminator_named, named, read_discriminator, read_generator, start_from
 from training.state import refuse_finished
 from training.steps import Steps
+from training.teacher import Teacher, load_teacher
 from training.terminal import say
 from training.train import Run, train
 from training.validation import Validation
@@ -53,6 +54,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     add("--trained-on", default="", help="the photographs and their licence, for the weight file")
     add("--vgg-weights", type=Path, metavar="FILE", help="VGG19 of the perceptual loss; without it torchvision's")
+    add(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="weight file of any kind to learn from, with --set losses.teacher=1",
+    )
     add("--alexnet-weights", type=Path, metavar="FILE", help="AlexNet, to measure LPIPS too")
     add("--no-compile", dest="compiled", action="store_false", help="do not let torch compile the generator on a GPU")
 
@@ -65,17 +72,18 @@ def run(options: argparse.Namespace) -> int:
         if config.best_by == "lpips" and not options.alexnet_weights:
             raise ConfigError("best_by is lpips, which needs AlexNet; name its weights by --alexnet-weights")
         losses = config.losses
-        vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers) if losses.perceptual else None
-        config = _scaled(config, vgg)
+        vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers.names) if losses.perceptual else None
+        teacher = load_teacher(options.teacher, config, device)
+        config = replace(config, teacher=teacher.name if teacher else None)
         from_process_0(lambda: refuse_finished(options.out, config))
         photographs, measured = pictures.open_pictures(options, config, device, report)
         train(
             Run(
-                steps=_steps(options, config, start, vgg, device),
+                steps=_steps(options, config, device, start, vgg, teacher),
                 photographs=photographs,
                 validation=_validation(options, config, measured, report),
                 out=options.out,
-                origin=_origin(options, photographs, start),
+                origin=_origin(options, photographs, start, teacher),
                 report=report,
             )
         )
@@ -96,7 +104,7 @@ def _begun(options: argparse.Namespace, report: Report) -> tuple[TrainingConfig,
     if options.start_discriminator and not config.discriminator:
         raise ConfigError(f"{config.recipe} has no discriminator that could begin with {options.start_discriminator}")
     judge = discriminator_named(options.start_discriminator) if options.start_discriminator else None
-    config = replace(config, start=None, start_discriminator=judge)
+    config = replace(config, start=None, start_discriminator=judge, teacher=None)
     if not options.start:
         return with_settings(config, _settings(options)), None
     file = read_generator(options.start, options.scale or config.generator.scale)
@@ -136,19 +144,13 @@ def _settings(options: argparse.Namespace) -> list[str]:
     return [*(f"{name}={value}" for name, value in given.items() if value is not None), *options.settings]
 
 
-def _scaled(config: TrainingConfig, vgg: VGGFeatures | None) -> TrainingConfig:
-    """Set the feature scale that belongs to the loaded VGG19."""
-    if vgg is None or vgg.normalisation is not CAFFE or config.losses.feature_scale is None:
-        return config
-    return replace(config, losses=replace(config.losses, feature_scale=CAFFE_FEATURE_SCALE))
-
-
 def _steps(
     options: argparse.Namespace,
     config: TrainingConfig,
+    device: torch.device,
     start: Start | None,
     vgg: VGGFeatures | None,
-    device: torch.device,
+    teacher: Teacher | None,
 ) -> Steps:
     judge = None
     if options.start_discriminator and config.discriminator:
@@ -159,6 +161,7 @@ def _steps(
         start=start.net if start else None,
         discriminator=judge,
         vgg=vgg,
+        teacher=teacher,
         compiled=options.compiled and device.type == "cuda",
     )
 
@@ -172,9 +175,13 @@ def _validation(
     return Validation(pairs=pairs, lpips=load_lpips(alexnet, torch.device("cpu")) if alexnet else None)
 
 
-def _origin(options: argparse.Namespace, photographs: Photographs, start: Start | None) -> Origin:
+def _origin(
+    options: argparse.Namespace, photographs: Photographs, start: Start | None, teacher: Teacher | None
+) -> Origin:
+    """Name the pictures, the start and the teacher, on whose licences that of the result may depend."""
+    trained_on = options.trained_on or f"{photographs.number} pictures of {options.data.name}"
     return Origin(
-        trained_on=options.trained_on or f"{photographs.number} pictures of {options.data.name}",
+        trained_on=f"{trained_on}; taught by {teacher.name}" if teacher else trained_on,
         source=start.source if start else "",
         licence=start.licence if start else "",
     )
