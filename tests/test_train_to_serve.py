@@ -100,7 +100,8 @@ async def test_the_service_answers_every_picture_with_the_score_that_training_me
 def test_the_score_in_the_weight_file_is_the_one_of_the_last_validation(finished: Path, validation: Path) -> None:
     checkpoint = read_checkpoint(finished / f"{NAME}.safetensors")
     last = json.loads((finished / "history.jsonl").read_text().splitlines()[-1])
-    assert checkpoint.card.metrics == {"validation, clean": {"psnr_y": round(last["psnr_y"]["clean"], 3)}}
+    measures = {name: round(last[name]["clean"], 4) for name in ("psnr_y", "colour_shift")}
+    assert checkpoint.card.metrics == {"validation, clean": measures}
     pairs = [pair for pair in read_pairs(validation, 4) if isinstance(pair, Pair)]
     upscaler, _ = load(finished / f"{NAME}.safetensors")
     (measured,) = evaluate("validation", pairs, {NAME: as_service(upscaler)})
