@@ -1,21 +1,25 @@
 """One step of training: the losses of both networks, their gradients, and the update where all of them are finite."""
 
 import copy
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from model.device import fast_dtype
 from model.rrdb import ResidualDenseBlock, RRDBNet
+from training import amx
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.discriminator import new_discriminator
 from training.distributed import average_gradients, mean_over_processes
 from training.losses import l1_loss, relativistic_discriminator_loss, relativistic_generator_loss
 from training.muon import Muon
 from training.perceptual import VGGFeatures, perceptual_loss
+
+log = logging.getLogger(__name__)
 
 INITIAL_SCALE = 0.1
 """Factor on the initial weights of the dense blocks (the paper, section 3.1: smaller initialisation)."""
@@ -137,8 +141,8 @@ class Steps:
         self.average: RRDBNet = copy.deepcopy(self.generator.net).requires_grad_(False)
         self.discriminator = _trained_discriminator(config.discriminator, config.seed, device)
         self.vgg = vgg
-        self._upscale = torch.compile(self.generator.net) if compiled else self.generator.net
         self._dtype = fast_dtype(device)
+        self._upscale = torch.compile(self.generator.net) if compiled else self._fastest()
 
     def take(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
         """One step on a batch: uint8 RGB (N, 3, H, W) and (N, 3, scale * H, scale * W) on the device.
@@ -182,6 +186,15 @@ class Steps:
         self.average.load_state_dict(state["average"])
         if self.discriminator:
             self.discriminator.restore(state["discriminator"])
+
+    def _fastest(self) -> nn.Module:
+        """The generator itself, or what runs it on the tiles of AMX."""
+        net = cast(RRDBNet, self.generator.net)
+        if self.device.type == "cpu" and self._dtype is torch.bfloat16 and amx.takes(net.config) and amx.available():
+            log.info("the generator trains on AMX tiles")
+            return amx.AmxGenerator(net)
+        log.info("the generator trains on PyTorch in %s", str(self._dtype).removeprefix("torch."))
+        return net
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
