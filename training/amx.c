@@ -16,7 +16,7 @@
 
 typedef uint16_t half; /* a bfloat16 */
 
-enum { LANES = 16, PACKED = 512, MOST_CHANNELS = 512, BAND_ROWS = 12, MOST_STEPS = 36 };
+enum { LANES = 16, PACKED = 512, MOST_CHANNELS = 512, BAND_ROWS = 12, MOST_STEPS = 36, MOST_WINDOW = 1 << 18 };
 #define SLOPE 0.2f
 #define RESIDUAL 0.2f
 
@@ -51,6 +51,16 @@ struct conv {
 struct mirror { /* what a channel of a gradient is multiplied by: a convolution's weights to one of its inputs */
     const float *weights;
     int in;
+};
+
+struct features {
+    int images, height, width, channels;
+    const half *first, *second;  /* images x span x channels; null: nothing to compare with */
+    half *pooled;                /* images x span of half the size x channels */
+    const half *pooled_gradient; /* the same; null: there is none */
+    half *gradient;              /* of `first`, zero beyond the border */
+    double *sums;                /* images x (of differences, of sizes) */
+    float weight;
 };
 
 static ptrdiff_t place(int width, int y, int x) { return (ptrdiff_t)(y + 3) * (width + 2) + x + 1; }
@@ -104,6 +114,7 @@ static size_t lines(size_t bytes) { return (bytes + 127) / 64 * 64; }
 #include "amx_layers.h"
 #include "amx_trunk.h"
 #include "amx_conv.h"
+#include "amx_features.h"
 #include "amx_calls.h"
 #undef CHIP
 #undef NAME
@@ -128,6 +139,7 @@ static size_t lines(size_t bytes) { return (bytes + 127) / 64 * 64; }
 #include "amx_layers.h"
 #include "amx_trunk.h"
 #include "amx_conv.h"
+#include "amx_features.h"
 #include "amx_calls.h"
 #pragma GCC pop_options
 
@@ -152,3 +164,6 @@ int amx_trunk_forward(const struct trunk *net, int threads, int plain) { CALL(ru
 int amx_trunk_backward(const struct trunk *net, int threads, int plain) { CALL(run_trunk_backward, net, threads); }
 int amx_conv_forward(const struct conv *conv, int threads, int plain) { CALL(run_conv_forward, conv, threads); }
 int amx_conv_backward(const struct conv *conv, int threads, int plain) { CALL(run_conv_backward, conv, threads); }
+int amx_features_compare(const struct features *of, int threads, int plain) { CALL(run_features_compare, of, threads); }
+int amx_features_pool(const struct features *of, int threads, int plain) { CALL(run_features_pool, of, threads); }
+int amx_features_back(const struct features *of, int threads, int plain) { CALL(run_features_back, of, threads); }

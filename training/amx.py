@@ -44,7 +44,7 @@ class _Trunk(ctypes.Structure):
     )
 
 
-class _Conv(ctypes.Structure):
+class AmxConv(ctypes.Structure):
     """`struct conv` of amx.c."""
 
     _fields_ = (
@@ -66,6 +66,19 @@ class _Conv(ctypes.Structure):
     )
 
 
+class AmxFeatures(ctypes.Structure):
+    """`struct features` of amx.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("images", "height", "width", "channels")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("first", "second", "pooled", "pooled_gradient", "gradient", "sums")
+        ),
+        ("weight", ctypes.c_float),
+    )
+
+
 @cache
 def compiled() -> ctypes.CDLL | None:
     """The compiled library, or None where there is none; the first call says so in the log."""
@@ -74,7 +87,9 @@ def compiled() -> ctypes.CDLL | None:
         for name in ("amx_trunk_forward", "amx_trunk_backward"):
             getattr(library, name).argtypes = (ctypes.POINTER(_Trunk), ctypes.c_int, ctypes.c_int)
         for name in ("amx_conv_forward", "amx_conv_backward"):
-            getattr(library, name).argtypes = (ctypes.POINTER(_Conv), ctypes.c_int, ctypes.c_int)
+            getattr(library, name).argtypes = (ctypes.POINTER(AmxConv), ctypes.c_int, ctypes.c_int)
+        for name in ("amx_features_compare", "amx_features_pool", "amx_features_back"):
+            getattr(library, name).argtypes = (ctypes.POINTER(AmxFeatures), ctypes.c_int, ctypes.c_int)
     except (OSError, AttributeError) as error:
         log.warning("no AMX kernels for training; `make native` compiles them (%s)", error)
         return None
@@ -109,6 +124,34 @@ def framed(maps: Tensor, height: int, width: int, border: int = 0) -> Tensor:
     return rows[:, ROWS_AROUND - border : ROWS_AROUND + height + border, 1 - border : 1 + width + border]
 
 
+class Room:
+    """Memory that is kept from step to step, and calls of amx.c.
+
+    Args:
+        plain: emulate the tiles, slowly, on any processor.
+    """
+
+    def __init__(self, *, plain: bool = False) -> None:
+        self._plain = plain
+        self._kept: dict[str, dict[tuple[int, ...], Tensor]] = {}
+
+    def zeros(self, name: str, *shape: int) -> Tensor:
+        """bfloat16 zeros of which a pass overwrites only the pixels inside a map, so that they serve every step."""
+        kept = self._kept.setdefault(name, {})
+        if shape not in kept:
+            kept[shape] = torch.zeros(shape, dtype=torch.bfloat16)
+        return kept[shape]
+
+    def run(self, function: str, work: ctypes.Structure) -> None:
+        """Call amx.c with as many threads as PyTorch has.
+
+        Raises:
+            MemoryError: there is none to work in.
+        """
+        if getattr(compiled(), f"amx_{function}")(work, torch.get_num_threads(), self._plain):
+            raise MemoryError("no memory for the convolutions of a training step")
+
+
 class AmxGenerator(nn.Module):
     """Runs the forward and backward passes of a generator; holds no weights of its own.
 
@@ -119,8 +162,7 @@ class AmxGenerator(nn.Module):
     def __init__(self, net: RRDBNet, *, plain: bool = False) -> None:
         super().__init__()
         self._net = [net]  # in a list, so that its weights are not registered twice
-        self._plain = plain
-        self._kept: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+        self.room = Room(plain=plain)
 
     def forward(self, low: Tensor) -> Tensor:
         """Upscale like the network: float RGB (N, 3, H, W) -> float32 (N, 3, scale * H, scale * W)."""
@@ -129,23 +171,6 @@ class AmxGenerator(nn.Module):
         weights = [parameter for conv in _convs(net) for parameter in (conv.weight, conv.bias)]
         made = _Passes.apply(entering(low, net.config), self, *weights)
         return leaving(made, net.config)[:, :, :height, :width]
-
-    def zeros(self, name: str, *shape: int) -> Tensor:
-        """bfloat16 zeros of which a pass overwrites only the pixels inside a map, so that they serve every step."""
-        key = name, shape
-        if key not in self._kept:
-            self._kept = {other: kept for other, kept in self._kept.items() if other[0] != name}
-            self._kept[key] = torch.zeros(shape, dtype=torch.bfloat16)
-        return self._kept[key]
-
-    def run(self, function: str, work: ctypes.Structure, threads: int) -> None:
-        """Call amx.c.
-
-        Raises:
-            MemoryError: there is none to work in.
-        """
-        if getattr(compiled(), f"amx_{function}")(work, threads, self._plain):
-            raise MemoryError("no memory for the convolutions of a training step")
 
 
 def _convs(net: RRDBNet) -> list[nn.Conv2d]:
@@ -162,7 +187,7 @@ class _Layer:
     """A convolution outside the trunk, with its maps."""
 
     def __init__(
-        self, conv: _Conv, weight: Tensor, bias: Tensor, made: Tensor | None, *, threads: int
+        self, conv: AmxConv, weight: Tensor, bias: Tensor, made: Tensor | None, *, threads: int
     ) -> None:
         self.conv = conv
         self.weight, self.bias, self.made = weight, bias, made
@@ -181,7 +206,7 @@ class _Layer:
         return weights[: weight.shape[0], : weight.shape[1]], gradients[9 * inputs * outputs :][: len(bias)]
 
 
-def _laid_out(weight: Tensor) -> Tensor:
+def laid_out(weight: Tensor) -> Tensor:
     """(out, in, 3, 3) -> [out][3][3][in], channels padded to a multiple of `CHUNK`."""
     rows = weight.detach().permute(0, 2, 3, 1)
     if rows.shape[0] % CHUNK == rows.shape[3] % CHUNK == 0:
@@ -237,8 +262,8 @@ class _Run:
         weights, biases = self.parameters[::2], self.parameters[1::2]
         dense = len(weights) - 4 - net.config.upsamplings
         self.first = self._layer(weights[0], biases[0], self.low, features, slope=1)
-        self.amx.run("conv_forward", self.first.conv, self.threads)
-        self.amx.run("trunk_forward", trunk, self.threads)
+        self.amx.room.run("conv_forward", self.first.conv)
+        self.amx.room.run("trunk_forward", trunk)
         self.tail: list[_Layer] = []
         made, height, width = self.made, self.height, self.width
         for number, factor in enumerate((1, *net.config.enlargements, 1, 1)):
@@ -256,7 +281,7 @@ class _Run:
                 colours = net.config.colours
                 picture = torch.empty(self.images, height, width, colours)
                 layer.conv.picture, layer.conv.colours = picture.data_ptr(), colours
-            self.amx.run("conv_forward", layer.conv, self.threads)
+            self.amx.room.run("conv_forward", layer.conv)
             self.tail.append(layer)
             if into is not None:
                 made = into
@@ -266,7 +291,7 @@ class _Run:
         """Gradients of the parameters, in their order."""
         images, channels = self.images, self.channels
         last = self.tail[-1].conv
-        maps = self.amx.zeros("last", images, span(last.height, last.width), last.out_channels)
+        maps = self.amx.room.zeros("last", images, span(last.height, last.width), last.out_channels)
         framed(maps, last.height, last.width)[..., : gradient.shape[1]] = gradient.permute(0, 2, 3, 1)
         carry = torch.zeros(images, span(self.height, self.width), channels)
         for number in range(len(self.tail) - 1, -1, -1):
@@ -274,18 +299,18 @@ class _Run:
             conv.gradient, conv.gradients = maps.data_ptr(), self.tail[number].gradients.data_ptr()
             size = span(conv.height // conv.enlarge, conv.width // conv.enlarge)
             if number:
-                below = self.amx.zeros(f"{number}", images, size, channels)
+                below = self.amx.room.zeros(f"{number}", images, size, channels)
                 conv.in_gradient = below.data_ptr()
             else:
                 below = maps
                 conv.carry = carry.data_ptr()
-            self.amx.run("conv_backward", conv, self.threads)
+            self.amx.room.run("conv_backward", conv)
             maps = below
         dense = self._trunk_backward(carry)
         carry += maps
         before = carry.bfloat16()
         self.first.conv.gradient, self.first.conv.gradients = before.data_ptr(), self.first.gradients.data_ptr()
-        self.amx.run("conv_backward", self.first.conv, self.threads)
+        self.amx.room.run("conv_backward", self.first.conv)
         outer = [layer.gradients_of(*parameters) for layer, parameters in self._outer()]
         return [one for pair in (outer[0], *dense, *outer[1:]) for one in pair]
 
@@ -296,20 +321,20 @@ class _Run:
     def _layer(
         self, weight: Tensor, bias: Tensor, features: Tensor, made: Tensor | None, *, slope: float, factor: int = 1
     ) -> _Layer:
-        laid_out = _laid_out(weight)
+        rows = laid_out(weight)
         padded = bias.detach()
-        if len(padded) < len(laid_out):
-            padded = torch.zeros(len(laid_out))
+        if len(padded) < len(rows):
+            padded = torch.zeros(len(rows))
             padded[: len(bias)] = bias.detach()
         before = self.layers[-1].conv if self.layers else None
-        conv = _Conv(
+        conv = AmxConv(
             images=self.images,
             height=before.height * factor if before else self.height,
             width=before.width * factor if before else self.width,
             enlarge=factor,
             replicate=self.replicate,
-            in_channels=laid_out.shape[3],
-            out_channels=laid_out.shape[0],
+            in_channels=rows.shape[3],
+            out_channels=rows.shape[0],
             slope=slope,
             in_slope=1,
             in_pixel=features.shape[-1],
@@ -317,7 +342,7 @@ class _Run:
         )
         if made is not None:
             conv.made, conv.made_pixel = made.data_ptr(), made.shape[-1]
-        self.layers.append(_Layer(conv, laid_out, padded, made, threads=self.threads))
+        self.layers.append(_Layer(conv, rows, padded, made, threads=self.threads))
         return self.layers[-1]
 
     def _trunk(self) -> _Trunk:
@@ -360,7 +385,7 @@ class _Run:
         outer = torch.empty_like(carry)
         gradients = torch.zeros(self.threads, trunk.blocks, trunk.gradients_block)
         trunk.carry, trunk.outer, trunk.gradients = carry.data_ptr(), outer.data_ptr(), gradients.data_ptr()
-        self.amx.run("trunk_backward", trunk, self.threads)
+        self.amx.room.run("trunk_backward", trunk)
         summed = gradients.sum(0) if self.threads > 1 else gradients[0]
         weights = [outputs * 9 * inputs for outputs, inputs in self.sizes]
         pieces = [row.split([*weights, *(outputs for outputs, _ in self.sizes)]) for row in summed]

@@ -51,7 +51,7 @@ static size_t NAME(window_bytes)(const struct conv *conv, int rows) {
 static int NAME(run_conv_forward)(const struct conv *conv, int threads) {
     int failed = 0;
     size_t bytes = NAME(window_bytes)(conv, BAND_ROWS);
-    NAME(conv_pack)(conv);
+    if (conv->weights) NAME(conv_pack)(conv); /* else it was packed before */
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         half *room = room_of(bytes);
@@ -94,3 +94,14 @@ static int NAME(run_conv_backward)(const struct conv *conv, int threads) {
     }
     return failed;
 }
+
+#define EACH_IMAGE(name) \
+    static int NAME(run_features_##name)(const struct features *of, int threads) { \
+        _Pragma("omp parallel for schedule(static) num_threads(threads)") \
+        for (int image = 0; image < of->images; image++) NAME(features_##name)(of, image); \
+        return 0; \
+    }
+EACH_IMAGE(compare)
+EACH_IMAGE(pool)
+EACH_IMAGE(back)
+#undef EACH_IMAGE

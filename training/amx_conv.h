@@ -31,7 +31,8 @@ static void NAME(conv_pack)(const struct conv *conv) {
 static void NAME(conv_forward)(const struct conv *conv, int image, half *room) {
     int width = conv->width, height = conv->height, chunks = conv->in_channels / 32, tiles = conv->out_channels / 16;
     ptrdiff_t image_size = span(height, width), pixel = NAME(window_pixel)(conv), taps[9];
-    int band = conv->enlarge == 1 ? height : BAND_ROWS;
+    int band = BAND_ROWS;
+    if (conv->enlarge == 1 && band * (width + 2) * pixel < MOST_WINDOW) band = (int)(MOST_WINDOW / ((width + 2) * pixel));
     taps_of(width, taps);
     half *made = conv->made ? conv->made + image * image_size * conv->made_pixel : NULL;
     for (int first = 0; first < height; first += band) {

@@ -55,6 +55,20 @@ static inline floats NAME(sloped)(floats values, const half *of, floats slope) {
     return _mm512_mask_mul_ps(values, flat, values, slope);
 }
 
+/* `values` where a is b, or where it is not; 0 elsewhere. */
+static inline floats NAME(where_same)(floats a, floats b, floats values) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), values);
+}
+static inline floats NAME(where_not)(floats a, floats b, floats values) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ), values);
+}
+
+/* `value` with the sign of a - b, or 0. */
+static inline floats NAME(signed_as)(floats a, floats b, floats value) {
+    floats above = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), value);
+    return _mm512_mask_sub_ps(above, _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), above, value);
+}
+
 static inline float NAME(total)(const half *values, ptrdiff_t number) { /* a multiple of 32 */
     __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
     __m512 sums = _mm512_setzero_ps();
@@ -213,6 +227,18 @@ static void NAME(narrow_two)(half *to, floats low, floats high) {
 static floats NAME(sloped)(floats values, const half *of, floats slope) {
     EACH if (!(NAME(float_of)(of[i]) > 0)) values.of[i] *= slope.of[i];
     return values;
+}
+static floats NAME(where_same)(floats a, floats b, floats values) {
+    EACH values.of[i] = a.of[i] == b.of[i] ? values.of[i] : 0;
+    return values;
+}
+static floats NAME(where_not)(floats a, floats b, floats values) {
+    EACH values.of[i] = a.of[i] == b.of[i] ? 0 : values.of[i];
+    return values;
+}
+static floats NAME(signed_as)(floats a, floats b, floats value) {
+    EACH value.of[i] = a.of[i] > b.of[i] ? value.of[i] : a.of[i] < b.of[i] ? -value.of[i] : 0;
+    return value;
 }
 static float NAME(total)(const half *values, ptrdiff_t number) {
     float sum = 0;

@@ -2,8 +2,9 @@
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from model.device import fast_dtype
 from model.rrdb import ResidualDenseBlock, RRDBNet
 from training import amx
+from training.amx_perceptual import AmxPerceptual
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.discriminator import new_discriminator
 from training.distributed import average_gradients, mean_over_processes
@@ -142,6 +144,7 @@ class Steps:
         self.discriminator = _trained_discriminator(config.discriminator, config.seed, device)
         self.vgg = vgg
         self._dtype = fast_dtype(device)
+        self._perceptual_loss = self._fastest_perceptual_loss()
         self._upscale = torch.compile(self.generator.net) if compiled else self._fastest()
 
     def take(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
@@ -190,11 +193,20 @@ class Steps:
     def _fastest(self) -> nn.Module:
         """The generator itself, or what runs it on the tiles of AMX."""
         net = cast(RRDBNet, self.generator.net)
-        if self.device.type == "cpu" and self._dtype is torch.bfloat16 and amx.takes(net.config) and amx.available():
+        if self._has_tiles() and amx.takes(net.config):
             log.info("the generator trains on AMX tiles")
             return amx.AmxGenerator(net)
         log.info("the generator trains on PyTorch in %s", str(self._dtype).removeprefix("torch."))
         return net
+
+    def _fastest_perceptual_loss(self) -> Callable[[Tensor, Tensor, float | None], Tensor]:
+        if self._has_tiles() and isinstance(self.vgg, VGGFeatures):
+            log.info("VGG19 runs on AMX tiles")
+            return AmxPerceptual(self.vgg)
+        return partial(perceptual_loss, cast(VGGFeatures, self.vgg))
+
+    def _has_tiles(self) -> bool:
+        return self.device.type == "cpu" and self._dtype is torch.bfloat16 and amx.available()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
@@ -204,8 +216,8 @@ class Steps:
         with self._autocast():
             upscaled: Tensor = self._upscale(low)
             losses = {"l1": l1_loss(upscaled, high)}
-            if weights.perceptual and self.vgg:
-                losses["perceptual"] = perceptual_loss(self.vgg, upscaled, high, weights.feature_scale)
+            if weights.perceptual:
+                losses["perceptual"] = self._perceptual_loss(upscaled, high, weights.feature_scale)
             if self.discriminator:
                 with frozen(self.discriminator.net) as judge:
                     losses["adversarial"] = relativistic_generator_loss(judge(high).detach(), judge(upscaled))
