@@ -63,6 +63,13 @@ struct features {
     float weight;
 };
 
+struct maps {
+    int images, height, width, channels; /* of the larger map */
+    const half *first, *second, *of;     /* images x span x channels; `second` and `of` may be null */
+    half *made;
+    float slope;
+};
+
 static ptrdiff_t place(int width, int y, int x) { return (ptrdiff_t)(y + 3) * (width + 2) + x + 1; }
 
 static ptrdiff_t span(int height, int width) { return (ptrdiff_t)(height + 6) * (width + 2) + 32; }
@@ -115,6 +122,7 @@ static size_t lines(size_t bytes) { return (bytes + 127) / 64 * 64; }
 #include "amx_trunk.h"
 #include "amx_conv.h"
 #include "amx_features.h"
+#include "amx_maps.h"
 #include "amx_calls.h"
 #undef CHIP
 #undef NAME
@@ -140,6 +148,7 @@ static size_t lines(size_t bytes) { return (bytes + 127) / 64 * 64; }
 #include "amx_trunk.h"
 #include "amx_conv.h"
 #include "amx_features.h"
+#include "amx_maps.h"
 #include "amx_calls.h"
 #pragma GCC pop_options
 
@@ -167,3 +176,8 @@ int amx_conv_backward(const struct conv *conv, int threads, int plain) { CALL(ru
 int amx_features_compare(const struct features *of, int threads, int plain) { CALL(run_features_compare, of, threads); }
 int amx_features_pool(const struct features *of, int threads, int plain) { CALL(run_features_pool, of, threads); }
 int amx_features_back(const struct features *of, int threads, int plain) { CALL(run_features_back, of, threads); }
+int amx_maps_join(const struct maps *maps, int threads, int plain) { CALL(run_maps_join, maps, threads); }
+int amx_maps_enlarge(const struct maps *maps, int threads, int plain) { CALL(run_maps_enlarge, maps, threads); }
+int amx_maps_shrink(const struct maps *maps, int threads, int plain) { CALL(run_maps_shrink, maps, threads); }
+int amx_maps_shuffle(const struct maps *maps, int threads, int plain) { CALL(run_maps_shuffle, maps, threads); }
+int amx_maps_unshuffle(const struct maps *maps, int threads, int plain) { CALL(run_maps_unshuffle, maps, threads); }

@@ -79,17 +79,34 @@ class AmxFeatures(ctypes.Structure):
     )
 
 
+class AmxMaps(ctypes.Structure):
+    """`struct maps` of amx.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("images", "height", "width", "channels")),
+        *((name, ctypes.c_void_p) for name in ("first", "second", "of", "made")),
+        ("slope", ctypes.c_float),
+    )
+
+
+CALLS: dict[str, type[ctypes.Structure]] = {
+    "trunk_forward": _Trunk,
+    "trunk_backward": _Trunk,
+    "conv_forward": AmxConv,
+    "conv_backward": AmxConv,
+    **{f"features_{name}": AmxFeatures for name in ("compare", "pool", "back")},
+    **{f"maps_{name}": AmxMaps for name in ("join", "enlarge", "shrink", "shuffle", "unshuffle")},
+}
+"""Functions of amx.c, and what they take."""
+
+
 @cache
 def compiled() -> ctypes.CDLL | None:
     """The compiled library, or None where there is none; the first call says so in the log."""
     try:
         library = ctypes.CDLL(str(LIBRARY))  # with the threads of PyTorch, whose OpenMP is there already
-        for name in ("amx_trunk_forward", "amx_trunk_backward"):
-            getattr(library, name).argtypes = (ctypes.POINTER(_Trunk), ctypes.c_int, ctypes.c_int)
-        for name in ("amx_conv_forward", "amx_conv_backward"):
-            getattr(library, name).argtypes = (ctypes.POINTER(AmxConv), ctypes.c_int, ctypes.c_int)
-        for name in ("amx_features_compare", "amx_features_pool", "amx_features_back"):
-            getattr(library, name).argtypes = (ctypes.POINTER(AmxFeatures), ctypes.c_int, ctypes.c_int)
+        for name, work in CALLS.items():
+            getattr(library, f"amx_{name}").argtypes = (ctypes.POINTER(work), ctypes.c_int, ctypes.c_int)
     except (OSError, AttributeError) as error:
         log.warning("no AMX kernels for training; `make native` compiles them (%s)", error)
         return None

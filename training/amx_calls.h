@@ -95,13 +95,18 @@ static int NAME(run_conv_backward)(const struct conv *conv, int threads) {
     return failed;
 }
 
-#define EACH_IMAGE(name) \
-    static int NAME(run_features_##name)(const struct features *of, int threads) { \
+#define EACH_IMAGE(kind, name) \
+    static int NAME(run_##kind##_##name)(const struct kind *work, int threads) { \
         _Pragma("omp parallel for schedule(static) num_threads(threads)") \
-        for (int image = 0; image < of->images; image++) NAME(features_##name)(of, image); \
+        for (int image = 0; image < work->images; image++) NAME(kind##_##name)(work, image); \
         return 0; \
     }
-EACH_IMAGE(compare)
-EACH_IMAGE(pool)
-EACH_IMAGE(back)
+EACH_IMAGE(features, compare)
+EACH_IMAGE(features, pool)
+EACH_IMAGE(features, back)
+EACH_IMAGE(maps, join)
+EACH_IMAGE(maps, enlarge)
+EACH_IMAGE(maps, shrink)
+EACH_IMAGE(maps, shuffle)
+EACH_IMAGE(maps, unshuffle)
 #undef EACH_IMAGE

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from model.device import fast_dtype
 from model.rrdb import ResidualDenseBlock, RRDBNet
-from training import amx
+from training import amx, amx_discriminator
+from training.amx_discriminator import AmxDiscriminator
 from training.amx_perceptual import AmxPerceptual
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
-from training.discriminator import new_discriminator
+from training.discriminator import UNetDiscriminator, new_discriminator
 from training.distributed import average_gradients, mean_over_processes
 from training.losses import l1_loss, relativistic_discriminator_loss, relativistic_generator_loss
 from training.muon import Muon
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 INITIAL_SCALE = 0.1
 """Factor on the initial weights of the dense blocks (the paper, section 3.1: smaller initialisation)."""
+
+Verdicts = tuple[Tensor, Tensor]
 
 MOST_SKIPPED = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
@@ -144,6 +147,7 @@ class Steps:
         self.discriminator = _trained_discriminator(config.discriminator, config.seed, device)
         self.vgg = vgg
         self._dtype = fast_dtype(device)
+        self._tiled_discriminator = self._fastest_discriminator()
         self._perceptual_loss = self._fastest_perceptual_loss()
         self._upscale = torch.compile(self.generator.net) if compiled else self._fastest()
 
@@ -157,10 +161,10 @@ class Steps:
             DivergedError: this was the last of `MOST_SKIPPED` steps in a row that had to be skipped.
         """
         low, high = as_network_input(low_res), as_network_input(high_res)
-        losses, upscaled = self._generator_losses(low, high)
+        losses, verdicts = self._generator_losses(low, high)
         norms = [self.generator.set_gradients(self._total(losses))]
         if self.discriminator:
-            losses["discriminator"] = self._discriminator_loss(self.discriminator.net, upscaled.detach(), high)
+            losses["discriminator"] = relativistic_discriminator_loss(*verdicts())
             norms.append(self.discriminator.set_gradients(losses["discriminator"]))
         values = mean_over_processes(torch.stack([*losses.values(), *norms]).detach())
         if values.isfinite().all():
@@ -205,31 +209,45 @@ class Steps:
             return AmxPerceptual(self.vgg)
         return partial(perceptual_loss, cast(VGGFeatures, self.vgg))
 
+    def _fastest_discriminator(self) -> AmxDiscriminator | None:
+        net = self.discriminator.net if self.discriminator else None
+        if self._has_tiles() and isinstance(net, UNetDiscriminator) and amx_discriminator.takes(net):
+            log.info("the discriminator trains on AMX tiles")
+            return AmxDiscriminator(net)
+        return None
+
     def _has_tiles(self) -> bool:
         return self.device.type == "cpu" and self._dtype is torch.bfloat16 and amx.available()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
 
-    def _generator_losses(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def _generator_losses(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], Callable[[], Verdicts]]:
+        """Losses of the generator, and what makes the verdicts for that of the discriminator."""
         weights = self.config.losses
         with self._autocast():
             upscaled: Tensor = self._upscale(low)
             losses = {"l1": l1_loss(upscaled, high)}
             if weights.perceptual:
                 losses["perceptual"] = self._perceptual_loss(upscaled, high, weights.feature_scale)
-            if self.discriminator:
-                with frozen(self.discriminator.net) as judge:
-                    losses["adversarial"] = relativistic_generator_loss(judge(high).detach(), judge(upscaled))
-        return losses, upscaled
+        if self._tiled_discriminator:
+            judgement = self._tiled_discriminator.judge(upscaled, high)
+            losses["adversarial"] = relativistic_generator_loss(judgement.of_high_res, judgement.of_upscaled(upscaled))
+            return losses, judgement.of_both
+        if self.discriminator:
+            with self._autocast(), frozen(self.discriminator.net) as judge:
+                losses["adversarial"] = relativistic_generator_loss(judge(high).detach(), judge(upscaled))
+        return losses, lambda: self._verdicts(upscaled.detach(), high)
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
         weighted = [getattr(self.config.losses, name) * loss for name, loss in losses.items()]
         return torch.stack(weighted).sum()
 
-    def _discriminator_loss(self, discriminator: nn.Module, upscaled: Tensor, high: Tensor) -> Tensor:
+    def _verdicts(self, upscaled: Tensor, high: Tensor) -> Verdicts:
+        """The discriminator's verdicts on high-res pictures and on upscaled ones."""
+        discriminator = cast(Trained, self.discriminator).net
         with self._autocast():
-            return relativistic_discriminator_loss(discriminator(high), discriminator(upscaled))
+            return discriminator(high), discriminator(upscaled)
 
     def _update(self) -> None:
         self.skipped_in_a_row = 0
