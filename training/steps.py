@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from model.device import fast_dtype
 from model.rrdb import ResidualDenseBlock, RRDBNet
-from training import amx, amx_discriminator
-from training.amx_discriminator import AmxDiscriminator
-from training.amx_perceptual import AmxPerceptual
+from training.amx import discriminator as amx_discriminator
+from training.amx import generator as amx_generator
+from training.amx.library import available as tiles_available
+from training.amx.perceptual import AmxPerceptual
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.discriminator import UNetDiscriminator, new_discriminator
 from training.distributed import average_gradients, mean_over_processes
@@ -197,9 +198,9 @@ class Steps:
     def _fastest(self) -> nn.Module:
         """The generator itself, or what runs it on the tiles of AMX."""
         net = cast(RRDBNet, self.generator.net)
-        if self._has_tiles() and amx.takes(net.config):
+        if self._has_tiles() and amx_generator.takes(net.config):
             log.info("the generator trains on AMX tiles")
-            return amx.AmxGenerator(net)
+            return amx_generator.AmxGenerator(net)
         log.info("the generator trains on PyTorch in %s", str(self._dtype).removeprefix("torch."))
         return net
 
@@ -209,15 +210,15 @@ class Steps:
             return AmxPerceptual(self.vgg)
         return partial(perceptual_loss, cast(VGGFeatures, self.vgg))
 
-    def _fastest_discriminator(self) -> AmxDiscriminator | None:
+    def _fastest_discriminator(self) -> amx_discriminator.AmxDiscriminator | None:
         net = self.discriminator.net if self.discriminator else None
         if self._has_tiles() and isinstance(net, UNetDiscriminator) and amx_discriminator.takes(net):
             log.info("the discriminator trains on AMX tiles")
-            return AmxDiscriminator(net)
+            return amx_discriminator.AmxDiscriminator(net)
         return None
 
     def _has_tiles(self) -> bool:
-        return self.device.type == "cpu" and self._dtype is torch.bfloat16 and amx.available()
+        return self.device.type == "cpu" and self._dtype is torch.bfloat16 and tiles_available()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)

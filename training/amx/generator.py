@@ -1,123 +1,25 @@
-"""Forward and backward passes of a generator in bfloat16 on the tiles of AMX: amx.c, where that has been compiled."""
+"""Forward and backward passes of a generator on the tiles of AMX."""
 
 import ctypes
-import logging
 from collections.abc import Sequence
-from functools import cache
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from model.rrdb import NEGATIVE_SLOPE, RRDB, ResidualDenseBlock, RRDBConfig, RRDBNet, entering, leaving
-
-LIBRARY = Path(__file__).with_name("libamx.so")
-
-CHUNK = 32
-"""Channels that a tile multiplies at once: feature maps have a multiple of them."""
-
-TILE = 16
-"""Channels of the result that a tile holds."""
-
-MOST_CHANNELS = 512
-
-ROWS_AROUND, PIXELS_BEHIND = 3, 32
-"""Rows above and below a map in its frame, and pixels that follow: `place` and `span` of amx.c."""
-
-log = logging.getLogger(__name__)
-
-
-class _Trunk(ctypes.Structure):
-    """`struct trunk` of amx.c."""
-
-    _fields_ = (
-        *((name, ctypes.c_int) for name in ("images", "height", "width", "channels", "growth", "blocks", "replicate")),
-        *((name, ctypes.c_ssize_t) for name in ("packed_block", "gradients_block")),
-        *(
-            (name, ctypes.c_void_p)
-            for name in (
-                *("weights", "biases", "packed", "mirrored", "features", "made", "carry", "outer", "gradients"),
-            )
-        ),
-    )
-
-
-class AmxConv(ctypes.Structure):
-    """`struct conv` of amx.c."""
-
-    _fields_ = (
-        *(
-            (name, ctypes.c_int)
-            for name in (
-                *("images", "height", "width", "enlarge", "replicate", "in_channels", "out_channels", "colours"),
-            )
-        ),
-        *((name, ctypes.c_float) for name in ("slope", "in_slope")),
-        *((name, ctypes.c_ssize_t) for name in ("in_pixel", "made_pixel", "residual_pixel")),
-        *(
-            (name, ctypes.c_void_p)
-            for name in (
-                *("weights", "bias", "packed", "mirrored", "features", "residual", "made", "picture"),
-                *("gradient", "in_gradient", "carry", "gradients"),
-            )
-        ),
-    )
-
-
-class AmxFeatures(ctypes.Structure):
-    """`struct features` of amx.c."""
-
-    _fields_ = (
-        *((name, ctypes.c_int) for name in ("images", "height", "width", "channels")),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("first", "second", "pooled", "pooled_gradient", "gradient", "sums")
-        ),
-        ("weight", ctypes.c_float),
-    )
-
-
-class AmxMaps(ctypes.Structure):
-    """`struct maps` of amx.c."""
-
-    _fields_ = (
-        *((name, ctypes.c_int) for name in ("images", "height", "width", "channels")),
-        *((name, ctypes.c_void_p) for name in ("first", "second", "of", "made")),
-        ("slope", ctypes.c_float),
-    )
-
-
-CALLS: dict[str, type[ctypes.Structure]] = {
-    "trunk_forward": _Trunk,
-    "trunk_backward": _Trunk,
-    "conv_forward": AmxConv,
-    "conv_backward": AmxConv,
-    **{f"features_{name}": AmxFeatures for name in ("compare", "pool", "back")},
-    **{f"maps_{name}": AmxMaps for name in ("join", "enlarge", "shrink", "shuffle", "unshuffle")},
-}
-"""Functions of amx.c, and what they take."""
-
-
-@cache
-def compiled() -> ctypes.CDLL | None:
-    """The compiled library, or None where there is none; the first call says so in the log."""
-    try:
-        library = ctypes.CDLL(str(LIBRARY))  # with the threads of PyTorch, whose OpenMP is there already
-        for name, work in CALLS.items():
-            getattr(library, f"amx_{name}").argtypes = (ctypes.POINTER(work), ctypes.c_int, ctypes.c_int)
-    except (OSError, AttributeError) as error:
-        log.warning("no AMX kernels for training; `make native` compiles them (%s)", error)
-        return None
-    return library
-
-
-@cache
-def available() -> bool:
-    """Whether this process may use the tiles of an AMX unit, and the library is there."""
-    library = compiled()
-    return library is not None and bool(library.amx_available())
+from training.amx.library import (
+    CHUNK,
+    MOST_CHANNELS,
+    TILE,
+    AmxConv,
+    AmxTrunk,
+    Room,
+    framed,
+    laid_out,
+    padded_to_chunks,
+    span,
+)
 
 
 def takes(config: RRDBConfig) -> bool:
@@ -128,45 +30,6 @@ def takes(config: RRDBConfig) -> bool:
         and config.channels + 4 * config.growth <= MOST_CHANNELS
         and config.inputs * config.unshuffle**2 <= CHUNK
     )
-
-
-def span(height: int, width: int) -> int:
-    """Pixels of a map with its frame."""
-    return (height + 2 * ROWS_AROUND) * (width + 2) + PIXELS_BEHIND
-
-
-def framed(maps: Tensor, height: int, width: int, border: int = 0) -> Tensor:
-    """View the pixels of (N, span, C) as (N, height, width, C), with `border` more on every side."""
-    rows = maps[:, :-PIXELS_BEHIND].unflatten(1, (height + 2 * ROWS_AROUND, width + 2))
-    return rows[:, ROWS_AROUND - border : ROWS_AROUND + height + border, 1 - border : 1 + width + border]
-
-
-class Room:
-    """Memory that is kept from step to step, and calls of amx.c.
-
-    Args:
-        plain: emulate the tiles, slowly, on any processor.
-    """
-
-    def __init__(self, *, plain: bool = False) -> None:
-        self._plain = plain
-        self._kept: dict[str, dict[tuple[int, ...], Tensor]] = {}
-
-    def zeros(self, name: str, *shape: int) -> Tensor:
-        """bfloat16 zeros of which a pass overwrites only the pixels inside a map, so that they serve every step."""
-        kept = self._kept.setdefault(name, {})
-        if shape not in kept:
-            kept[shape] = torch.zeros(shape, dtype=torch.bfloat16)
-        return kept[shape]
-
-    def run(self, function: str, work: ctypes.Structure) -> None:
-        """Call amx.c with as many threads as PyTorch has.
-
-        Raises:
-            MemoryError: there is none to work in.
-        """
-        if getattr(compiled(), f"amx_{function}")(work, torch.get_num_threads(), self._plain):
-            raise MemoryError("no memory for the convolutions of a training step")
 
 
 class AmxGenerator(nn.Module):
@@ -203,9 +66,7 @@ def _dense_blocks(net: RRDBNet) -> list[ResidualDenseBlock]:
 class _Layer:
     """A convolution outside the trunk, with its maps."""
 
-    def __init__(
-        self, conv: AmxConv, weight: Tensor, bias: Tensor, made: Tensor | None, *, threads: int
-    ) -> None:
+    def __init__(self, conv: AmxConv, weight: Tensor, bias: Tensor, made: Tensor | None, *, threads: int) -> None:
         self.conv = conv
         self.weight, self.bias, self.made = weight, bias, made
         inputs, outputs = conv.in_channels, conv.out_channels
@@ -221,20 +82,6 @@ class _Layer:
         outputs, inputs = self.conv.out_channels, self.conv.in_channels
         weights = gradients[: 9 * inputs * outputs].view(outputs, 3, 3, inputs).permute(0, 3, 1, 2)
         return weights[: weight.shape[0], : weight.shape[1]], gradients[9 * inputs * outputs :][: len(bias)]
-
-
-def laid_out(weight: Tensor) -> Tensor:
-    """(out, in, 3, 3) -> [out][3][3][in], channels padded to a multiple of `CHUNK`."""
-    rows = weight.detach().permute(0, 2, 3, 1)
-    if rows.shape[0] % CHUNK == rows.shape[3] % CHUNK == 0:
-        return rows.contiguous()
-    padded = rows.new_zeros(_padded(rows.shape[0]), 3, 3, _padded(rows.shape[3]))
-    padded[: rows.shape[0], :, :, : rows.shape[3]] = rows
-    return padded
-
-
-def _padded(channels: int) -> int:
-    return -(-channels // CHUNK) * CHUNK
 
 
 class _Passes(torch.autograd.Function):
@@ -362,7 +209,7 @@ class _Run:
         self.layers.append(_Layer(conv, rows, padded, made, threads=self.threads))
         return self.layers[-1]
 
-    def _trunk(self) -> _Trunk:
+    def _trunk(self) -> AmxTrunk:
         net, config = self.net, self.net.config
         blocks, channels, growth = 3 * config.blocks, config.channels, config.growth
         size = span(self.height, self.width)
@@ -372,13 +219,13 @@ class _Run:
         dense = [conv for block in _dense_blocks(net) for conv in (*block.growing, block.conv5)]
         self.sizes = [(conv.out_channels, conv.in_channels) for conv in dense[:5]]
         self.weights = [_rows(conv.weight) for conv in dense]
-        tiles = sum(9 * _padded(inputs) * outputs for outputs, inputs in self.sizes)
+        tiles = sum(9 * padded_to_chunks(inputs) * outputs for outputs, inputs in self.sizes)
         self.packed = torch.empty(2, blocks, tiles, dtype=torch.bfloat16)
         self.pointers = [
             (ctypes.c_void_p * len(dense))(*(one.data_ptr() for one in tensors))
             for tensors in (self.weights, [cast(Tensor, conv.bias) for conv in dense])
         ]
-        self.trunk = _Trunk(
+        self.trunk = AmxTrunk(
             images=self.images,
             height=self.height,
             width=self.width,

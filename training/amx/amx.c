@@ -116,14 +116,14 @@ static size_t lines(size_t bytes) { return (bytes + 127) / 64 * 64; }
 
 #define CHIP 0
 #define NAME(name) plain_##name
-#include "amx_units.h"
-#include "amx_kernel.h"
-#include "amx_layers.h"
-#include "amx_trunk.h"
-#include "amx_conv.h"
-#include "amx_features.h"
-#include "amx_maps.h"
-#include "amx_calls.h"
+#include "units.h"
+#include "kernel.h"
+#include "layers.h"
+#include "trunk.h"
+#include "conv.h"
+#include "features.h"
+#include "maps.h"
+#include "calls.h"
 #undef CHIP
 #undef NAME
 #undef floats
@@ -142,14 +142,14 @@ static size_t lines(size_t bytes) { return (bytes + 127) / 64 * 64; }
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,amx-tile,amx-bf16")
 #define CHIP 1
 #define NAME(name) chip_##name
-#include "amx_units.h"
-#include "amx_kernel.h"
-#include "amx_layers.h"
-#include "amx_trunk.h"
-#include "amx_conv.h"
-#include "amx_features.h"
-#include "amx_maps.h"
-#include "amx_calls.h"
+#include "units.h"
+#include "kernel.h"
+#include "layers.h"
+#include "trunk.h"
+#include "conv.h"
+#include "features.h"
+#include "maps.h"
+#include "calls.h"
 #pragma GCC pop_options
 
 /* Returns 1 where the processor has the tiles and the kernel lets this process use them. */

@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from training.amx import CHUNK, AmxConv, AmxFeatures, Room, framed, laid_out, span
+from training.amx.library import CHUNK, AmxConv, AmxFeatures, Room, framed, laid_out, span
 from training.distributed import mean_over_processes
 from training.perceptual import VGGFeatures
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from training.amx import CHUNK, MOST_CHANNELS, AmxConv, AmxMaps, Room, framed, laid_out, span
+from training.amx.library import CHUNK, MOST_CHANNELS, AmxConv, AmxMaps, Room, framed, laid_out, span
 from training.discriminator import NEGATIVE_SLOPE, UNetDiscriminator
 
 SQUARES = ((0, 1), (1, 0), (1, 1), (2, 0))
@@ -61,8 +61,14 @@ def as_squares(weight: Tensor) -> Tensor:
     y, x = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
     at = (slice(None), inner[y], inner[x], slice(None), rows[y], rows[x])
     return squares.index_put(
-        (torch.arange(outputs)[None, None, :, None], at[1][..., None, None], at[2][..., None, None],
-         torch.arange(inputs)[None, None, None, :], at[4][..., None, None], at[5][..., None, None]),
+        (
+            torch.arange(outputs)[None, None, :, None],
+            at[1][..., None, None],
+            at[2][..., None, None],
+            torch.arange(inputs)[None, None, None, :],
+            at[4][..., None, None],
+            at[5][..., None, None],
+        ),
         values,
     ).flatten(1, 3)
 
@@ -176,7 +182,13 @@ class Judgement:
         return [*weights, biases[0], biases[-1]]
 
     def _layer_back(
-        self, layer: _Layer, behind: Tensor, *, to_weights: bool, below: Tensor | None = None, carry: Tensor | None = None
+        self,
+        layer: _Layer,
+        behind: Tensor,
+        *,
+        to_weights: bool,
+        below: Tensor | None = None,
+        carry: Tensor | None = None,
     ) -> Tensor:
         conv, threads = layer.conv, torch.get_num_threads()
         flat = torch.zeros(threads, conv.out_channels * (9 * conv.in_channels + 1)) if to_weights else torch.zeros(1, 0)
