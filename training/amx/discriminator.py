@@ -92,6 +92,7 @@ class Judgement:
         self.room, self.weights, self.biases = room, weights, biases
         self.images, _, self.height, self.width = upscaled.shape
         self.layers: list[_Layer] = []
+        self.number = room.begin()
         with torch.no_grad():
             self.verdicts = self._forward(torch.cat((upscaled, high_res)))
 
@@ -135,10 +136,10 @@ class Judgement:
 
     def back(self, gradient: Tensor, *, to_weights: bool) -> tuple[Tensor, list[Tensor]]:
         """From the gradient of the verdicts on the first pictures to that of these pictures, or of the weights."""
+        self.room.check(self.number)
         number = len(gradient)
-        for name in ("images",):
-            for layer in self.layers:
-                setattr(layer.conv, name, number)
+        for layer in self.layers:
+            layer.conv.images = number
         found: list[Tensor] = []
         last = self._zeros("gradient of verdict", 0, CHUNK)[:number]
         framed(last, self.height, self.width)[..., :1] = gradient.permute(0, 2, 3, 1)

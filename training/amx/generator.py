@@ -109,7 +109,8 @@ class _Run:
         self.channels = net.config.channels
         self.replicate = net.config.padding_mode == "replicate"
         self.layers: list[_Layer] = []
-        maps = torch.zeros(self.images, span(self.height, self.width), CHUNK, dtype=torch.bfloat16)
+        self.number = amx.room.begin()
+        maps = amx.room.zeros("low", self.images, span(self.height, self.width), CHUNK)
         inside = framed(maps, self.height, self.width, border=1)
         if self.replicate:
             low = nn.functional.pad(low, [1] * 4, mode="replicate")
@@ -133,7 +134,7 @@ class _Run:
         for number, factor in enumerate((1, *net.config.enlargements, 1, 1)):
             height, width = height * factor, width * factor
             last = number == net.config.upsamplings + 2
-            into = None if last else torch.empty(self.images, span(height, width), channels, dtype=torch.bfloat16)
+            into = None if last else self.amx.room.zeros(f"made {number}", self.images, span(height, width), channels)
             index = 1 + dense + number
             layer = self._layer(
                 weights[index], biases[index], made, into, slope=NEGATIVE_SLOPE if number else 1, factor=factor
@@ -153,6 +154,7 @@ class _Run:
 
     def backward(self, gradient: Tensor) -> list[Tensor]:
         """Gradients of the parameters, in their order."""
+        self.amx.room.check(self.number)
         images, channels = self.images, self.channels
         last = self.tail[-1].conv
         maps = self.amx.room.zeros("last", images, span(last.height, last.width), last.out_channels)
@@ -214,8 +216,8 @@ class _Run:
         blocks, channels, growth = 3 * config.blocks, config.channels, config.growth
         size = span(self.height, self.width)
         wide = channels + 4 * growth
-        self.features = torch.empty(blocks, self.images, size, wide, dtype=torch.bfloat16)
-        self.made = torch.empty(self.images, size, channels, dtype=torch.bfloat16)
+        self.features = self.amx.room.zeros("features", blocks, self.images, size, wide)
+        self.made = self.amx.room.zeros("trunk", self.images, size, channels)
         dense = [conv for block in _dense_blocks(net) for conv in (*block.growing, block.conv5)]
         self.sizes = [(conv.out_channels, conv.in_channels) for conv in dense[:5]]
         self.weights = [_rows(conv.weight) for conv in dense]

@@ -133,9 +133,24 @@ class Room:
     def __init__(self, *, plain: bool = False) -> None:
         self._plain = plain
         self._kept: dict[str, dict[tuple[int, ...], Tensor]] = {}
+        self._passes = 0
+
+    def begin(self) -> int:
+        """Number a forward pass, which overwrites the maps of the one before."""
+        self._passes += 1
+        return self._passes
+
+    def check(self, number: int) -> None:
+        """Refuse the way back of a pass whose maps are gone.
+
+        Raises:
+            RuntimeError: another forward pass has begun since.
+        """
+        if number != self._passes:
+            raise RuntimeError("a later forward pass has overwritten the maps of this one; go back before it")
 
     def zeros(self, name: str, *shape: int) -> Tensor:
-        """bfloat16 zeros of which a pass overwrites only the pixels inside a map, so that they serve every step."""
+        """Memory for maps in bfloat16, at first zero; whoever writes only the pixels inside keeps the border zero."""
         kept = self._kept.setdefault(name, {})
         if shape not in kept:
             kept[shape] = torch.zeros(shape, dtype=torch.bfloat16)

@@ -67,6 +67,7 @@ class _Passes:
     def __init__(self, perceptual: AmxPerceptual, images: int, height: int, width: int) -> None:
         self.perceptual, self.images = perceptual, images
         self.height, self.width = height, width
+        self.number = perceptual.room.begin()
 
     def forward(self, upscaled: Tensor, high_res: Tensor, feature_scale: float | None) -> Tensor:
         perceptual, images, room = self.perceptual, self.images, self.perceptual.room
@@ -107,6 +108,7 @@ class _Passes:
 
     def backward(self, factor: float) -> Tensor:
         room, layers = self.perceptual.room, self.perceptual.layers
+        room.check(self.number)
         behind: Tensor | None = None
         carry = torch.zeros(self.images, span(self.height, self.width), CHUNK)
         for number in range(len(layers) - 1, -1, -1):
