@@ -122,6 +122,7 @@ class Steps:
         start: weights to begin with; None: new ones.
         vgg: needed where the config has a perceptual loss.
         compiled: let torch compile the generator. It pays on a GPU; on a CPU it was slower.
+        tiles: train on AMX where the processor has it, instead of PyTorch.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Steps:
         start: RRDBNet | None = None,
         vgg: VGGFeatures | None = None,
         compiled: bool = False,
+        tiles: bool = True,
     ) -> None:
         if config.losses.perceptual and vgg is None:
             raise ValueError(f"{config.recipe} has a perceptual loss and needs VGG19")
@@ -148,9 +150,10 @@ class Steps:
         self.discriminator = _trained_discriminator(config.discriminator, config.seed, device)
         self.vgg = vgg
         self._dtype = fast_dtype(device)
+        self._tiles = tiles and device.type == "cpu" and self._dtype is torch.bfloat16 and tiles_available()
         self._tiled_discriminator = self._fastest_discriminator()
         self._perceptual_loss = self._fastest_perceptual_loss()
-        self._upscale = torch.compile(self.generator.net) if compiled else self._fastest()
+        self._upscale: Callable[[Tensor], Tensor] = torch.compile(self.generator.net) if compiled else self._fastest()
 
     def take(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
         """One step on a batch: uint8 RGB (N, 3, H, W) and (N, 3, scale * H, scale * W) on the device.
@@ -198,27 +201,24 @@ class Steps:
     def _fastest(self) -> nn.Module:
         """The generator itself, or what runs it on the tiles of AMX."""
         net = cast(RRDBNet, self.generator.net)
-        if self._has_tiles() and amx_generator.takes(net.config):
+        if self._tiles and amx_generator.takes(net.config):
             log.info("the generator trains on AMX tiles")
             return amx_generator.AmxGenerator(net)
         log.info("the generator trains on PyTorch in %s", str(self._dtype).removeprefix("torch."))
         return net
 
     def _fastest_perceptual_loss(self) -> Callable[[Tensor, Tensor, float | None], Tensor]:
-        if self._has_tiles() and isinstance(self.vgg, VGGFeatures):
+        if self._tiles and isinstance(self.vgg, VGGFeatures):
             log.info("VGG19 runs on AMX tiles")
             return AmxPerceptual(self.vgg)
         return partial(perceptual_loss, cast(VGGFeatures, self.vgg))
 
     def _fastest_discriminator(self) -> amx_discriminator.AmxDiscriminator | None:
         net = self.discriminator.net if self.discriminator else None
-        if self._has_tiles() and isinstance(net, UNetDiscriminator) and amx_discriminator.takes(net):
+        if self._tiles and isinstance(net, UNetDiscriminator) and amx_discriminator.takes(net):
             log.info("the discriminator trains on AMX tiles")
             return amx_discriminator.AmxDiscriminator(net)
         return None
-
-    def _has_tiles(self) -> bool:
-        return self.device.type == "cpu" and self._dtype is torch.bfloat16 and tiles_available()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
@@ -227,7 +227,7 @@ class Steps:
         """Losses of the generator, and what makes the verdicts for that of the discriminator."""
         weights = self.config.losses
         with self._autocast():
-            upscaled: Tensor = self._upscale(low)
+            upscaled = self._upscale(low)
             losses = {"l1": l1_loss(upscaled, high)}
             if weights.perceptual:
                 losses["perceptual"] = self._perceptual_loss(upscaled, high, weights.feature_scale)

@@ -52,7 +52,7 @@ def net_of(config: RRDBConfig) -> RRDBNet:
     for weight in net.parameters():
         if weight.dim() == 1:
             nn.init.normal_(weight, std=0.1)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stub lacks the keyword
+    return net.to(memory_format=torch.channels_last)
 
 
 def passes(upscale: Callable[[Tensor], Tensor], net: nn.Module, low: Tensor, *, autocast: bool = False) -> Found:

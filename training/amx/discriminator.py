@@ -254,7 +254,7 @@ class Judgement:
         return self.room.zeros(name, 2 * self.images, span(self.height >> depth, self.width >> depth), channels)
 
     def _depth(self, layer: _Layer) -> int:
-        return (self.height // layer.conv.height).bit_length() - 1
+        return (self.height // int(layer.conv.height)).bit_length() - 1
 
 
 class _OfUpscaled(torch.autograd.Function):

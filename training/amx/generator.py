@@ -1,6 +1,7 @@
 """Forward and backward passes of a generator on the tiles of AMX."""
 
 import ctypes
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -131,6 +132,8 @@ class _Run:
         self.amx.room.run("trunk_forward", trunk)
         self.tail: list[_Layer] = []
         made, height, width = self.made, self.height, self.width
+        scale = math.prod(net.config.enlargements)
+        picture = torch.empty(self.images, height * scale, width * scale, net.config.colours)
         for number, factor in enumerate((1, *net.config.enlargements, 1, 1)):
             height, width = height * factor, width * factor
             last = number == net.config.upsamplings + 2
@@ -143,9 +146,7 @@ class _Run:
             if number == 0:
                 layer.conv.residual, layer.conv.residual_pixel = features.data_ptr(), wide
             if last:
-                colours = net.config.colours
-                picture = torch.empty(self.images, height, width, colours)
-                layer.conv.picture, layer.conv.colours = picture.data_ptr(), colours
+                layer.conv.picture, layer.conv.colours = picture.data_ptr(), picture.shape[-1]
             self.amx.room.run("conv_forward", layer.conv)
             self.tail.append(layer)
             if into is not None:

@@ -119,7 +119,7 @@ def span(height: int, width: int) -> int:
 
 def framed(maps: Tensor, height: int, width: int, border: int = 0) -> Tensor:
     """View the pixels of (N, span, C) as (N, height, width, C), with `border` more on every side."""
-    rows = maps[:, :-PIXELS_BEHIND].unflatten(1, (height + 2 * ROWS_AROUND, width + 2))
+    rows: Tensor = maps[:, :-PIXELS_BEHIND].unflatten(1, (height + 2 * ROWS_AROUND, width + 2))
     return rows[:, ROWS_AROUND - border : ROWS_AROUND + height + border, 1 - border : 1 + width + border]
 
 
