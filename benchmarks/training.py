@@ -60,16 +60,20 @@ def main() -> None:
 
 
 def measured(kinds: list[Kind], rounds: int, device: torch.device) -> list[float]:
-    """Median seconds of each kind, after two rounds that warm up."""
+    """Median seconds of each kind, after two rounds that warm up.
+
+    With one thread they are the processor's, so that other processes on a busy machine do not count.
+    """
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     seconds: list[list[float]] = [[] for _ in kinds]
     for turn in range(rounds + 2):
         for kind, times in zip(kinds, seconds, strict=True):
-            began_s = time.perf_counter()
+            began_s = clock()
             kind.run()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if turn > 1:
-                times.append(time.perf_counter() - began_s)
+                times.append(clock() - began_s)
     return [statistics.median(times) for times in seconds]
 
 

@@ -16,7 +16,7 @@ squares and the row in it. The same for columns."""
 
 
 def takes(net: nn.Module) -> bool:
-    """Whether this is a discriminator that `AmxDiscriminator` runs."""
+    """Return True for a discriminator that `AmxDiscriminator` runs."""
     return (
         isinstance(net, UNetDiscriminator)
         and net.first.out_channels % CHUNK == 0

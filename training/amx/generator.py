@@ -24,7 +24,7 @@ from training.amx.library import (
 
 
 def takes(config: RRDBConfig) -> bool:
-    """Whether amx.c has room for a generator of these sizes."""
+    """Return True if the channels of a generator fill tiles, and amx.c has room for them."""
     return (
         config.channels % CHUNK == 0
         and config.growth % TILE == 0

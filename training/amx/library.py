@@ -107,7 +107,7 @@ def compiled() -> ctypes.CDLL | None:
 
 @cache
 def available() -> bool:
-    """Whether this process may use the tiles of an AMX unit, and the library is there."""
+    """Return True if the library was compiled and this process may use the tiles."""
     library = compiled()
     return library is not None and bool(library.amx_available())
 
@@ -150,7 +150,7 @@ class Room:
             raise RuntimeError("a later forward pass has overwritten the maps of this one; go back before it")
 
     def zeros(self, name: str, *shape: int) -> Tensor:
-        """Memory for maps in bfloat16, at first zero; whoever writes only the pixels inside keeps the border zero."""
+        """Return memory for maps in bfloat16: zero at first, then as the last pass left it."""
         kept = self._kept.setdefault(name, {})
         if shape not in kept:
             kept[shape] = torch.zeros(shape, dtype=torch.bfloat16)

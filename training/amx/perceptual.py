@@ -44,7 +44,7 @@ class AmxPerceptual:
                 self.layers.append(_Layer(module, wanted=index in vgg.wanted, pooled=pooled))
 
     def __call__(self, upscaled: Tensor, high_res: Tensor, feature_scale: float | None = 1.0) -> Tensor:
-        """As `perceptual_loss`: float RGB (N, 3, H, W) in [0, 1], twice -> a scalar; the gradient is `upscaled`'s."""
+        """Compute `perceptual_loss` of float RGB (N, 3, H, W) in [0, 1]; the gradient flows into `upscaled` alone."""
         return cast(Tensor, _Loss.apply(upscaled, high_res, self, feature_scale))
 
 
