@@ -18,7 +18,7 @@ RUN_ONE := env LD_PRELOAD=$(JEMALLOC)
 RUN := exec $(RUN_ONE)
 
 # What is compiled, beside its source. Not by the name of the module that loads it: Python would import it instead.
-NATIVE := app/pictures/libpng_deflate.so app/pictures/libpng_filters.so model/libwinograd.so
+NATIVE := app/pictures/libpng_deflate.so app/pictures/libpng_filters.so model/libwinograd.so training/amx/libamx.so
 CFLAGS := -O3 -Wall -Wextra
 # As needed: a library that does not use OpenMP must not ask for it, since the image has only PyTorch's.
 OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
@@ -42,6 +42,7 @@ native: $(NATIVE) ## compile what is written in C; the other targets do it where
 	@ls $^ >/dev/null
 
 model/libwinograd.so: model/winograd_kernel.h model/winograd_multiply.h
+training/amx/libamx.so: $(wildcard training/amx/*.h)
 lib%.so: %.c
 	@rm -f $@
 	@if ! command -v $(firstword $(CC)) >/dev/null; then echo "No C compiler ($(CC)): slower Python will do the work of $<."; \

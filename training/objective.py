@@ -1,15 +1,20 @@
 """The function that a generator minimises: the weighted sum of its losses."""
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from training.amx.perceptual import AmxPerceptual
 from training.loss_config import LossConfig
 from training.losses import PIXEL_LOSSES, artefact_loss
 from training.perceptual import VGGFeatures, perceptual_loss
 from training.teacher import Teacher
+
+log = logging.getLogger(__name__)
 
 
 class Objective:
@@ -18,9 +23,12 @@ class Objective:
     Args:
         vgg: needed where the perceptual loss has a weight.
         teacher: needed where its loss has a weight.
+        tiles: run VGG19 on AMX.
     """
 
-    def __init__(self, config: LossConfig, *, vgg: VGGFeatures | None, teacher: Teacher | None) -> None:
+    def __init__(
+        self, config: LossConfig, *, vgg: VGGFeatures | None, teacher: Teacher | None, tiles: bool = False
+    ) -> None:
         if config.perceptual and vgg is None:
             raise ValueError("the perceptual loss needs VGG19")
         if config.teacher and teacher is None:
@@ -28,6 +36,12 @@ class Objective:
         self._config = config
         self.vgg = vgg
         self.teacher = teacher
+        self._perceptual_loss: Callable[..., Tensor] | None = None
+        if tiles and isinstance(vgg, VGGFeatures):
+            log.info("VGG19 runs on AMX tiles")
+            self._perceptual_loss = AmxPerceptual(vgg)
+        elif vgg:
+            self._perceptual_loss = partial(perceptual_loss, vgg)
 
     def losses(
         self, low: Tensor, high: Tensor, upscaled: Tensor, average: Callable[[Tensor], Tensor]
@@ -48,9 +62,8 @@ class Objective:
             losses["artefacts"] = artefact_loss(upscaled, averaged, high)
         if config.teacher and self.teacher:
             losses["teacher"] = PIXEL_LOSSES["l1"](upscaled, self.teacher(low))
-        if config.perceptual and self.vgg:
-            losses["perceptual"] = perceptual_loss(
-                self.vgg,
+        if config.perceptual and self.vgg and self._perceptual_loss:
+            losses["perceptual"] = self._perceptual_loss(
                 upscaled,
                 high,
                 weights=config.perceptual_layers.weights,

@@ -53,12 +53,12 @@ class VGGFeatures(nn.Module):
     def __init__(self, normalisation: Normalisation, layers: Sequence[str]) -> None:
         super().__init__()
         self.normalisation = normalisation
-        self._wanted = {LAYERS[name] for name in layers}
+        self.wanted = {LAYERS[name] for name in layers}
         with torch.device("meta"):  # its classifier alone would take half a gigabyte
             features = vgg19(weights=None, init_weights=False).features
-        for index in self._wanted:
+        for index in self.wanted:
             features[index + 1].inplace = False  # torchvision's would overwrite what is wanted
-        self.features = features[: max(self._wanted) + 1].to_empty(device="cpu").eval().requires_grad_(False)
+        self.features = features[: max(self.wanted) + 1].to_empty(device="cpu").eval().requires_grad_(False)
         for name in ("mean", "std"):
             values = torch.tensor(getattr(normalisation, name))[:, None, None]
             self.register_buffer(name, values, persistent=False)
@@ -78,7 +78,7 @@ class VGGFeatures(nn.Module):
         found = []
         for index, layer in enumerate(self.features):
             values = layer(values)
-            if index in self._wanted:
+            if index in self.wanted:
                 found.append(values)
         return found
 

@@ -2,10 +2,11 @@
 
 import copy
 import functools
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,11 @@ from torch.utils.checkpoint import checkpoint
 
 from model.device import fast_dtype
 from model.rrdb import ResidualDenseBlock, RRDBNet
+from training.amx import discriminator as amx_discriminator
+from training.amx import generator as amx_generator
+from training.amx.library import available as tiles_available
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
-from training.discriminator import new_discriminator
+from training.discriminator import UNetDiscriminator, new_discriminator
 from training.distributed import average_gradients, mean_over_processes
 from training.loss_scale import LossScale
 from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss
@@ -23,8 +27,12 @@ from training.objective import Objective
 from training.perceptual import VGGFeatures
 from training.teacher import Teacher
 
+log = logging.getLogger(__name__)
+
 INITIAL_SCALE = 0.1
 """Factor on the initial weights of the dense blocks (the paper, section 3.1: smaller initialisation)."""
+
+Verdicts = tuple[Tensor, Tensor]
 
 MOST_SKIPPED = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
@@ -124,6 +132,7 @@ class Steps:
         vgg: needed where the config has a perceptual loss.
         teacher: needed where the config learns from one.
         compiled: let torch compile the generator. It pays on a GPU; on a CPU it was slower.
+        tiles: train on AMX where the processor has it, instead of PyTorch.
     """
 
     def __init__(
@@ -136,6 +145,7 @@ class Steps:
         vgg: VGGFeatures | None = None,
         teacher: Teacher | None = None,
         compiled: bool = False,
+        tiles: bool = True,
     ) -> None:
         self.config = config
         self.device = device
@@ -150,12 +160,14 @@ class Steps:
         if config.checkpointing:
             keep_only_block_inputs(self.generator.net)
         self.discriminator = _trained_discriminator(config.discriminator, config.seed, discriminator, device)
-        self.objective = Objective(config.losses, vgg=vgg, teacher=teacher)
-        self._upscale = torch.compile(self.generator.net) if compiled else self.generator.net
         self._dtype = fast_dtype(device)
         if device.type == "cuda" and self._dtype is torch.float32:  # no bfloat16: GPUs before Ampere
             self._dtype = torch.float16
         self.loss_scale = LossScale(needed=self._dtype is torch.float16)
+        self._tiles = tiles and device.type == "cpu" and self._dtype is torch.bfloat16 and tiles_available()
+        self._tiled_discriminator = self._fastest_discriminator()
+        self.objective = Objective(config.losses, vgg=vgg, teacher=teacher, tiles=self._tiles)
+        self._upscale: Callable[[Tensor], Tensor] = torch.compile(self.generator.net) if compiled else self._fastest()
 
     def take(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
         """One step on a batch: uint8 RGB (N, 3, H, W) and (N, 3, scale * H, scale * W) on the device.
@@ -199,11 +211,11 @@ class Steps:
     def _add_gradients(self, low_res: Tensor, high_res: Tensor, share: float) -> dict[str, Tensor]:
         """Add the gradients of a part of the batch; returns its losses, times its share of the batch."""
         low, high = as_network_input(low_res), as_network_input(high_res)
-        losses, upscaled = self._generator_losses(low, high)
+        losses, verdicts = self._generator_losses(low, high)
         factor = share * self.loss_scale.value
         (factor * self._total(losses)).backward()
         if self.discriminator:
-            losses["discriminator"] = self._discriminator_loss(self.discriminator.net, upscaled.detach(), high)
+            losses["discriminator"] = self._adversarial.discriminator(*verdicts())
             (factor * losses["discriminator"]).backward()
         return {name: share * loss.detach() for name, loss in losses.items()}
 
@@ -230,17 +242,39 @@ class Steps:
         if "loss_scale" in state:  # runs of older versions have none
             self.loss_scale.restore(state["loss_scale"])
 
+    def _fastest(self) -> nn.Module:
+        """The generator itself, or what runs it on the tiles of AMX."""
+        net = cast(RRDBNet, self.generator.net)
+        if self._tiles and amx_generator.takes(net.config) and not self.config.checkpointing:  # they keep every map
+            log.info("the generator trains on AMX tiles")
+            return amx_generator.AmxGenerator(net)
+        log.info("the generator trains on PyTorch in %s", str(self._dtype).removeprefix("torch."))
+        return net
+
+    def _fastest_discriminator(self) -> amx_discriminator.AmxDiscriminator | None:
+        net = self.discriminator.net if self.discriminator else None
+        if self._tiles and isinstance(net, UNetDiscriminator) and amx_discriminator.takes(net):
+            log.info("the discriminator trains on AMX tiles")
+            return amx_discriminator.AmxDiscriminator(net)
+        return None
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
 
-    def _generator_losses(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def _generator_losses(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], Callable[[], Verdicts]]:
+        """Losses of the generator, and what makes the verdicts for that of the discriminator."""
         with self._autocast():
-            upscaled: Tensor = self._upscale(low)
+            upscaled = self._upscale(low)
             losses = self.objective.losses(low, high, upscaled, self.average)
-            if self.discriminator:
-                with frozen(self.discriminator.net) as judge:
-                    losses["adversarial"] = self._adversarial.of_generator(judge, high, upscaled)
-        return losses, upscaled
+        if self._tiled_discriminator:
+            judgement = self._tiled_discriminator.judge(upscaled, high)
+            of_upscaled = judgement.of_upscaled(upscaled)
+            losses["adversarial"] = self._adversarial.generator(judgement.of_high_res, of_upscaled)
+            return losses, judgement.of_both
+        if self.discriminator:
+            with self._autocast(), frozen(self.discriminator.net) as judge:
+                losses["adversarial"] = self._adversarial.of_generator(judge, high, upscaled)
+        return losses, lambda: self._verdicts(upscaled.detach(), high)
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
         return self.objective.total(losses)
@@ -249,9 +283,11 @@ class Steps:
     def _adversarial(self) -> AdversarialLoss:
         return ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind]
 
-    def _discriminator_loss(self, discriminator: nn.Module, upscaled: Tensor, high: Tensor) -> Tensor:
+    def _verdicts(self, upscaled: Tensor, high: Tensor) -> Verdicts:
+        """The discriminator's verdicts on high-res pictures and on upscaled ones."""
+        discriminator = cast(Trained, self.discriminator).net
         with self._autocast():
-            return self._adversarial.discriminator(discriminator(high), discriminator(upscaled))
+            return discriminator(high), discriminator(upscaled)
 
     def _update(self) -> None:
         self.skipped_in_a_row = 0

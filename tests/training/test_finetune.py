@@ -41,7 +41,7 @@ def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
 def pictures(tmp_path: Path) -> Path:
     """Ten pictures, one of which is held out to measure on."""
     for number in range(10):
-        save(textured(132, 136, seed=number), tmp_path / "pictures" / f"made_{number}.png")
+        save(textured(132, 136, seed=number), tmp_path / "pictures" / f"{'abcdefghij'[number]}.png")
     return tmp_path / "pictures"
 
 
