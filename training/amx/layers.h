@@ -39,7 +39,7 @@ struct NAME(activation) {
     ptrdiff_t pixel;
     const float *bias;
     float slope;
-    int clears; /* the next 16 channels too, so that whoever reads 32 of them reads no garbage */
+    int clears; /* the next 16 channels too, since convolutions read 32 at a time */
 };
 
 static inline void NAME(activate)(const void *context, ptrdiff_t first, int pixels, int channel, int tiles,
@@ -185,7 +185,7 @@ static void NAME(planes_of)(half *planes, ptrdiff_t plane, const half *pixels, p
 }
 
 /* Packs [out][9][in] weights for the convolution: taps, chunks of 32 channels in, tiles of channels out; pairs of tiles
- * come first. `chunk` channels of `in` are valid. */
+ * come first. */
 static half *NAME(pack)(half *to, const float *weights, int out, int in) {
     int chunks = (in + 31) / 32;
     for (int n = 0; n < out; n += 32)
