@@ -35,16 +35,18 @@ def load_state(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        is_older = "identity" in state
+        written = {} if is_older else json.loads(state["config"])
     except Exception as error:
         raise StateError(f"{path} is not the state of a run ({error}); choose another --out") from error
-    if "config" not in state:
+    if is_older:
         raise StateError(
-            f"{path} is of a version that cannot be continued; choose another --out, and go on from its weights by "
-            f"--start {path}"
+            f"{path} is of an older version, which cannot be continued; choose another --out, and begin with its "
+            f"weights by --start {path}"
         )
     try:
-        refuse_other(path.parent, config, from_tree(json.loads(state["config"])))
-    except ValueError as error:
+        refuse_other(path.parent, config, from_tree(written))
+    except ConfigError as error:
         raise StateError(f"{path} is of another version ({error}); choose another --out") from error
     return state
 

@@ -191,6 +191,7 @@ def test_a_config_is_written_with_every_field(tmp_path: Path) -> None:
         "starts_from": None,
         "start": None,
         "start_discriminator": None,
+        "teacher": None,
         "generator": generator,
         "steps": 100,
         "batch": 2,

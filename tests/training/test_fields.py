@@ -113,7 +113,7 @@ def test_fields_that_only_fit_together_are_set_together() -> None:
         ("optimiser.betas=0.9", "optimiser.betas has 1 values; it takes 2, with commas between them"),
         ("optimiser.halve_at=a,b", "optimiser.halve_at is 'a'; it must be a whole number"),
         ("generator.scale=5", "generator.scale is 5; it must be one of (1, 2, 3, 4, 8)"),
-        ("losses.l3=1", "losses.l3 is not a field; do you mean l1? There are l1, l2, "),
+        ("losses.l3=1", "losses.l3 is not a field; there are l1, l2, "),
         ("losses.l1=-1", "losses.l1 is -1.0; a loss weight must not be negative"),
         ("losses.perceptual_layers=conv1_2", "losses.perceptual_layers is 'conv1_2'; it must be a group of the fields"),
         ("losses.perceptual_layers.conv5_4=0", "losses.perceptual_layers: every layer has weight 0"),

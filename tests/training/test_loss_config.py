@@ -15,6 +15,7 @@ GAN = LossConfig(l1=1e-2, perceptual=1.0, adversarial=5e-3)
 
 ALL_ALIKE = {"perceptual_layers": ALL_LAYERS, "feature_scale": "relative"}
 LOSSES_OF_RECIPES: dict[str, dict[str, Any]] = {
+    "finetune_x4": {"l1": 1.0},
     "smoke": {"l1": 1.0},
     "compact_psnr_x4": {"l1": 1.0},
     "compact_real_psnr_x4": {"l1": 1.0},

@@ -76,10 +76,10 @@ def test_a_state_with_a_field_that_nobody_knows_is_refused_by_name(tmp_path: Pat
         load_state(tmp_path / "state.pt", PSNR)
 
 
-def test_a_state_without_a_config_is_refused_with_the_way_to_use_its_weights(tmp_path: Path) -> None:
+def test_a_state_of_an_older_version_is_refused_with_the_way_to_use_its_weights(tmp_path: Path) -> None:
     save_state(tmp_path / "state.pt", {"identity": PSNR.to_json(), "step": 3})
     with pytest.raises(
-        StateError, match=r"version that cannot be continued; .* go on from its weights by --start .*state"
+        StateError, match=r"an older version, which cannot be continued; .* with its weights by --start .*state"
     ):
         load_state(tmp_path / "state.pt", PSNR)
 

@@ -416,7 +416,7 @@ def test_an_overflow_in_float16_halves_the_scale_and_does_not_count_towards_the_
     first = run.loss_scale.value
     before = weights_and_optimisers(run)
     with monkeypatch.context() as patch:
-        patch.setattr(training_steps, "l1_loss", infinite)
+        patch.setitem(PIXEL_LOSSES, "l1", infinite)
         run.take(*batch())
     after = weights_and_optimisers(run)
     assert (run.skipped, run.skipped_in_a_row, run.loss_scale.value) == (1, 0, first / 2)
