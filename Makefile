@@ -19,7 +19,7 @@ RUN := exec $(RUN_ONE)
 
 # Compiled libraries, next to their sources. Named differently from the modules that load them, which Python would
 # otherwise import instead.
-NATIVE := app/png/libdeflate.so app/png/libfilters.so model/libwinograd.so model/amx/libamx.so
+NATIVE := app/png/libdeflate.so app/png/libfilters.so model/libwinograd.so model/amx/libamx.so training/amx/libamx.so
 CFLAGS := -O3 -Wall -Wextra
 # As needed: a library that does not use OpenMP must not require it, since the image has only PyTorch's.
 OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
@@ -46,6 +46,7 @@ native: $(NATIVE) ## compile the C sources; other targets do it if a compiler is
 
 model/libwinograd.so: model/winograd_kernel.h model/winograd_multiply.h
 model/amx/libamx.so: model/amx/amx_kernel.h model/amx/amx_chip.h model/amx/amx_plain.h
+training/amx/libamx.so: $(wildcard training/amx/*.h)
 lib%.so: %.c
 	@rm -f $@
 	@if ! command -v $(firstword $(CC)) >/dev/null; then echo "No C compiler ($(CC)): using the slower Python version of $<."; \

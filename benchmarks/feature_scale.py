@@ -11,7 +11,8 @@ import torch
 
 from model.checkpoint import read_checkpoint, reference_output
 from model.device import best_device
-from training.data import Pair, read_pairs
+from training.data import Pair
+from training.pairs import read_pairs
 from training.perceptual import load_vgg, perceptual_loss
 
 SIDE = 32
@@ -31,7 +32,7 @@ def main() -> None:
     net = read_checkpoint(options.weights).net
     scale = net.config.scale
     losses = []
-    for pair in read_pairs(options.data, scale, least_px=SIDE):
+    for pair in read_pairs(options.data, scale, least_px=scale * SIDE):
         if not isinstance(pair, Pair):
             print(pair)
             continue

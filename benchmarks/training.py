@@ -11,19 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from model.device import best_device, fast_dtype
+from training.amx.library import available
 from training.config import LossConfig, TrainingConfig
 from training.crops import CropSource
+from training.pairs import find_pairs
 from training.perceptual import VGGFeatures, load_vgg
 from training.recipes import RECIPES
 from training.sources import open_photographs
 from training.steps import Steps, new_generator
 from training.uploads import UploadConfig
-
-FORWARD, FORWARD_AND_BACKWARD = 1, 3
-"""Passes through the generator's convolutions: a backward one does the multiplications of two forward ones, for the
-gradients of the features and of the weights."""
 
 
 @dataclass(frozen=True)
@@ -32,57 +31,64 @@ class Kind:
 
     name: str
     run: Callable[[], object]
-    passes: int | None = None
-    """Passes through the generator, where it is all that computes: what the GFLOP/s are counted from."""
+    flop: float | None = None
+    """Its multiplications and additions in convolutions, as PyTorch does them: what the GFLOP/s are counted from."""
 
 
 def main() -> None:
     """Take one step of each kind in turns, so that a slow minute hits all of them alike."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with photographs")
-    parser.add_argument("--recipe", choices=RECIPES, default="compact_esrgan_x4", help="(default %(default)s)")
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        nargs="+",
+        default=["compact_real_psnr_x4", "compact_real_esrgan_x4"],
+        help="one table each (default %(default)s)",
+    )
     parser.add_argument("--vgg-weights", type=Path, help="VGG19; without it torchvision's")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
 
     device = best_device()
-    config = RECIPES[options.recipe]()
-    losses = config.losses
-    vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers) if losses.perceptual else None
-    kinds = list(_kinds(config, options.data, vgg, device))
-    seconds = measured(kinds, options.rounds, device)
-    print("\n".join(report(config, kinds, seconds, f"{device}, {torch.get_num_threads()} threads")))
+    for recipe in options.recipe:
+        config = RECIPES[recipe]()
+        losses = config.losses
+        vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers.names) if losses.perceptual else None
+        kinds = list(_kinds(config, options.data, vgg, device))
+        seconds = measured(kinds, options.rounds, device)
+        print("\n".join(report(config, kinds, seconds, f"{device}, {torch.get_num_threads()} threads")), end="\n\n")
 
 
 def measured(kinds: list[Kind], rounds: int, device: torch.device) -> list[float]:
-    """Median seconds of each kind, after two rounds that warm up."""
+    """Median seconds of each kind, after two rounds that warm up.
+
+    With one thread they are the processor's, so that other processes on a busy machine do not count.
+    """
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     seconds: list[list[float]] = [[] for _ in kinds]
     for turn in range(rounds + 2):
         for kind, times in zip(kinds, seconds, strict=True):
-            began_s = time.perf_counter()
+            began_s = clock()
             kind.run()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if turn > 1:
-                times.append(time.perf_counter() - began_s)
+                times.append(clock() - began_s)
     return [statistics.median(times) for times in seconds]
 
 
 def report(config: TrainingConfig, kinds: list[Kind], seconds: list[float], where: str) -> Iterator[str]:
     """Table of the medians, and the length of the recipe's run at the speed of its own step."""
     px = config.batch * config.crop_px**2
-    flop = 2 * config.generator.macs_per_low_res_px * px
     yield f"{config.recipe}, {config.batch} crops of {config.crop_px} px, torch {torch.__version__}, {where}\n"
     yield "| what | s | steps/s | LR kpx/s | GFLOP/s | against plain |"
     yield "|---|---|---|---|---|---|"
     for kind, s in zip(kinds, seconds, strict=True):
-        speed = f"{kind.passes * flop / s / 1e9:.0f}" if kind.passes else ""
+        speed = f"{kind.flop / s / 1e9:.0f}" if kind.flop else ""
         yield f"| {kind.name} | {s:.4f} | {1 / s:.2f} | {px / s / 1e3:.1f} | {speed} | {seconds[0] / s:.2f} x |"
-    yield (
-        f"\nGFLOP/s: 2 x {config.generator.macs_per_low_res_px:,} multiply-adds of the generator for an LR px, "
-        "times 3 for a step: forward, and backward twice as much."
-    )
-    full_s = next(s for kind, s in zip(kinds, seconds, strict=True) if kind.name.startswith(WHOLE))
+    yield "\nGFLOP/s: of the convolutions that PyTorch runs for the same result."
+    full_s = next(s for kind, s in reversed(list(zip(kinds, seconds, strict=True))) if kind.name.startswith(WHOLE))
     yield f"A run of {config.steps:,} steps takes {config.steps * full_s / 3600:.1f} h at that speed of its whole step."
 
 
@@ -93,29 +99,40 @@ WHOLE = "our whole step"
 def _kinds(config: TrainingConfig, data: Path, vgg: VGGFeatures | None, device: torch.device) -> Iterator[Kind]:
     dtype = str(fast_dtype(device)).removeprefix("torch.")
     uploads = replace(config, degradation=config.degradation or UploadConfig())
-    crops, damaged = (open_photographs(data, one, device, report=print).crops for one in (config, uploads))
+    pictures = find_pairs(data, config.generator.scale)
+    crops, damaged = (open_photographs(pictures, one, device, report=print).crops for one in (config, uploads))
     low, high = next(crops.batches(0, 1))
     l1 = replace(config, losses=LossConfig(), discriminator=None)
 
-    yield Kind(PLAIN, _plain(config, low, high, device), FORWARD_AND_BACKWARD)
+    plain = plain_step(config, low, high, device)
+    yield Kind(PLAIN, plain, count_flop(plain))
     only_l1 = l1.losses == config.losses
-    yield Kind(
-        f"{WHOLE if only_l1 else 'our step'}, L1, {dtype}", _ours(l1, low, high, device, None), FORWARD_AND_BACKWARD
-    )
-    if device.type == "cuda":
-        compiled = _ours(l1, low, high, device, None, compiled=True)
-        yield Kind(f"our step, L1, {dtype}, compiled", compiled, FORWARD_AND_BACKWARD)
+    runs: dict[str, tuple[TrainingConfig, VGGFeatures | None]] = {f"{WHOLE if only_l1 else 'our step'}, L1": (l1, None)}
     if config.losses.perceptual:
         perceptual = replace(config, losses=replace(config.losses, adversarial=0.0), discriminator=None)
-        yield Kind(f"our step, L1 + perceptual, {dtype}", _ours(perceptual, low, high, device, vgg))
+        runs["our step, L1 + perceptual"] = perceptual, vgg
     if not only_l1:
-        name = f"{WHOLE}, all losses{' and the discriminator' if config.discriminator else ''}, {dtype}"
-        yield Kind(name, _ours(config, low, high, device, vgg))
+        runs[f"{WHOLE}, all losses{' and the discriminator' if config.discriminator else ''}"] = config, vgg
+    for name, (part, its_vgg) in runs.items():
+        by_torch = _ours(part, low, high, device, its_vgg, tiles=False)
+        flop = count_flop(by_torch)
+        yield Kind(f"{name}, {dtype}", by_torch, flop)
+        if available() and fast_dtype(device) is torch.bfloat16:
+            yield Kind(f"{name}, AMX", _ours(part, low, high, device, its_vgg), flop)
+    if device.type == "cuda":
+        yield Kind(f"our step, L1, {dtype}, compiled", _ours(l1, low, high, device, None, compiled=True))
     net = Steps(l1, device).average
-    yield Kind(f"of it, the generator forward, {dtype}", lambda: _forward(net, low, device), FORWARD)
+    yield Kind(f"of it, the generator forward, {dtype}", lambda: _forward(net, low, device))
     yield Kind("cutting the crops" if not config.degradation else "cutting and damaging the crops", _made(crops))
     if not config.degradation:
         yield Kind("cutting and damaging them as uploads", _made(damaged))
+
+
+def count_flop(run: Callable[[], object]) -> int:
+    """Multiplications and additions of PyTorch's convolutions and products of matrices in one run."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
 
 
 def _made(crops: CropSource) -> Callable[[], object]:
@@ -129,7 +146,7 @@ def _made(crops: CropSource) -> Callable[[], object]:
     return make
 
 
-def _plain(config: TrainingConfig, low: Tensor, high: Tensor, device: torch.device) -> Callable[[], None]:
+def plain_step(config: TrainingConfig, low: Tensor, high: Tensor, device: torch.device) -> Callable[[], None]:
     """The step of most published training loops."""
     net = new_generator(config).to(device)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
@@ -151,8 +168,9 @@ def _ours(
     vgg: VGGFeatures | None,
     *,
     compiled: bool = False,
+    tiles: bool = True,
 ) -> Callable[[], object]:
-    steps = Steps(replace(config, steps=1_000_000), device, vgg=vgg, compiled=compiled)
+    steps = Steps(replace(config, steps=1_000_000), device, vgg=vgg, compiled=compiled, tiles=tiles)
     return lambda: steps.take(low, high)
 
 

@@ -1,4 +1,4 @@
-"""python -m model: look at weight files, convert them, test them, mix them, fetch them."""
+"""python -m model: look at weight files, convert them, export them, test them, mix them, fetch them."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from model.catalogue import CATALOGUE
 from model.checkpoint import FORMAT, Card, Checkpoint, WeightsError, write_checkpoint
 from model.device import FORMATS, DeviceMemoryError
+from model.export.exporting import KINDS, Options, export, parts, target_path
 from model.fetching import entry_named, fetch
 from model.inspection import check, describe
 from model.interpolation import InterpolationError, interpolate
@@ -57,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--force", action="store_true", help="replace OUT where it exists")
     convert.set_defaults(run=_convert)
 
+    _add_export(commands.add_parser("export", help="write a file for another program, checked in it first"))
+
     checking = commands.add_parser("check", help="test a file on this machine as the service does, and its speed")
     checking.add_argument("file", type=Path)
     checking.add_argument("--json", action="store_true", help="as JSON")
@@ -75,6 +78,20 @@ def _parser() -> argparse.ArgumentParser:
     fetching.add_argument("--out", metavar="FOLDER", type=Path, default=SHIPPED, help="default: %(default)s")
     fetching.set_defaults(run=_fetch)
     return parser
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path)
+    command.add_argument(
+        "--to", choices=KINDS, required=True, help="ONNX, PyTorch (spandrel, chaiNNer), or an ncnn pair"
+    )
+    command.add_argument("-o", "--out", type=Path, default=Path(), help="a file, or a folder (default: this one)")
+    command.add_argument("--scale", type=int, choices=SCALES, help="by which it enlarges; needed for x3 only")
+    command.add_argument("--no-margin", dest="margin", action="store_false", help="ONNX without mirrored borders")
+    command.add_argument("--keep-growth", action="store_true", help="PyTorch with the growth that the network has")
+    command.add_argument("--unchecked", dest="checked", action="store_false", help="write it without the check")
+    command.add_argument("--force", action="store_true", help="replace files that exist")
+    command.set_defaults(run=_export)
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -103,6 +120,20 @@ def _origin(checkpoint: Checkpoint, path: Path, out: Path) -> Card:
         recipe=f"converted from {checkpoint.format}",
         source=checkpoint.card.source or f"{path.name}, sha256 {checkpoint.sha256}",
     )
+
+
+def _export(options: argparse.Namespace) -> int:
+    checkpoint = read(options.file, scale=options.scale)
+    target = target_path(options.out, checkpoint.card.name, options.to)
+    existing = next((path for path in parts(target) if path.exists()), None)
+    if existing and not options.force:
+        raise WeightsError(f"{existing} exists already; --force replaces it")
+    how = Options(kind=options.to, checked=options.checked, margin=options.margin, keep_growth=options.keep_growth)
+    exported = export(checkpoint, target, how)
+    print(f"wrote {' and '.join(map(str, exported.files))}")
+    for note in exported.notes:
+        print(f"note: {note}")
+    return 0
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.by_shape import generators_by_shape
 from model.errors import OtherNetworkError, WeightsError
-from model.rrdb import RRDBConfig, RRDBNet
+from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 
 LARGEST_SIZE = 1024
 """No generator has more channels, blocks or growth than this; a file that says so is refused."""
@@ -22,8 +22,8 @@ LARGEST_SIZE = 1024
 READABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """Number formats of published weights; all are computed with as float32."""
 
-PREFERRED = ("ema", "net_g", "netg", "generator", "params")
-"""Words in front of names by which one of several generators in a file is chosen, the best first."""
+PREFERRED = ("average", "ema", "net_g", "netg", "generator", "params")
+"""Words in front of names by which one of several generators in a file is chosen, the best first: moving averages."""
 
 DENSE = r"RDB([123])\.(conv[1-5])"
 """A convolution of a dense block, as the older dialects spell it."""
@@ -89,12 +89,13 @@ def recognised(tensors: Mapping[str, Tensor], *, in_order: bool = False) -> tupl
     return None
 
 
-def generator(tensors: Tensors, scale: int | None = None) -> RRDBNet:
+def generator(tensors: Tensors, scale: int | None = None, padding_mode: PaddingMode = "zeros") -> RRDBNet:
     """The network that holds these weights, which have our names; a convolution may lack its bias if all of them do.
 
     Args:
         scale: by which the network enlarges; read off the weights by default. Needed for 3, whose weights look like
             those of 2.
+        padding_mode: of its convolutions, which no weight shows.
 
     Raises:
         WeightsError: they are not exactly those of a generator, or not finite.
@@ -102,7 +103,7 @@ def generator(tensors: Tensors, scale: int | None = None) -> RRDBNet:
     if plus := next((name for name in tensors if ".conv1x1." in name), None):
         text = f"is an ESRGAN+ network ({plus}), whose dense blocks have one more path than ESRGAN's"
         raise OtherNetworkError(text, tensors)
-    config = sizes(tensors, scale)
+    config = sizes(tensors, scale, padding_mode)
     if config.inputs == 4:  # what it would make of the alpha is not asked for: a picture's alpha is a plane of its own
         tensors = {name: one[:3] if name.startswith("conv_last.") else one for name, one in tensors.items()}
     if not any(name.endswith(".bias") for name in tensors):
@@ -115,7 +116,7 @@ def generator(tensors: Tensors, scale: int | None = None) -> RRDBNet:
     return net.eval().requires_grad_(False)
 
 
-def sizes(tensors: Mapping[str, Tensor], scale: int | None = None) -> RRDBConfig:
+def sizes(tensors: Mapping[str, Tensor], scale: int | None = None, padding_mode: PaddingMode = "zeros") -> RRDBConfig:
     """The sizes of the network that these weights, under our names, come from.
 
     Raises:
@@ -139,6 +140,7 @@ def sizes(tensors: Mapping[str, Tensor], scale: int | None = None) -> RRDBConfig
             scale=enlargement // unshuffle,
             inputs=inputs,
             unshuffle=unshuffle,
+            padding_mode=padding_mode,
         )
     except ValueError as error:
         raise WeightsError(f"holds no network that can serve: {error}") from error

@@ -7,7 +7,7 @@ generator differs there, however much it looks like it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from model.by_shape import convolution_names
 from model.errors import WeightsError
-from model.rrdb import RRDBNet
+from model.rrdb import PaddingMode, RRDBNet
 from model.weight_bytes import readable, weight_bytes
 
 MAGIC = "7767517"
@@ -103,6 +103,17 @@ def scale_of(graph: Graph) -> int | None:
     return 3 if any(layer.kind == "Interp" and layer.number(1, 1) == 3 for layer in graph.layers) else None
 
 
+def with_padding_of(graph: Graph, net: RRDBNet) -> RRDBNet:
+    """Make the network pad as the graph does: its layers say it, its weights do not."""
+    mode: PaddingMode = "replicate" if any(layer.kind == "Padding" for layer in graph.layers) else "zeros"
+    if mode == net.config.padding_mode:
+        return net
+    with torch.device("meta"):
+        padded = RRDBNet(replace(net.config, padding_mode=mode))
+    padded.load_state_dict(net.state_dict(), assign=True)
+    return padded.eval().requires_grad_(False)
+
+
 @torch.inference_mode()
 def refuse_other_graph(graph: Graph, net: RRDBNet) -> None:
     """Run the graph as it is written, and compare.
@@ -111,9 +122,10 @@ def refuse_other_graph(graph: Graph, net: RRDBNet) -> None:
         WeightsError: it does not compute what the network does.
     """
     chance = torch.Generator().manual_seed(0)
-    picture = torch.rand(1, net.config.inputs, 6, 5, generator=chance)
+    height, width = (side * net.config.unshuffle for side in (6, 5))
+    picture = torch.rand(1, net.config.inputs, height, width, generator=chance)
     if net.config.inputs == 1:
-        picture = picture.expand(1, 3, 6, 5)
+        picture = picture.expand(1, 3, height, width)
     if net.config.inputs == 4:
         picture[:, 3] = 1
     expected = net(picture[:, :3])
@@ -162,8 +174,11 @@ def _convolutions(layers: Sequence[Layer], data: bytes) -> dict[str, tuple[Tenso
         if layer.kind != "Convolution":
             continue
         outputs, count = int(layer.number(0, 0)), int(layer.number(6, 0))
-        if (layer.number(1, 0), layer.number(2, 1), layer.number(3, 1), layer.number(4, 0)) != (3, 1, 1, 1):
-            raise ValueError(f"the convolution {layer.outputs[0][:40]} is not 3x3 with stride 1 and padding 1")
+        if (layer.number(1, 0), layer.number(2, 1), layer.number(3, 1)) != (3, 1, 1) or layer.number(4, 0) not in (
+            0,
+            1,
+        ):
+            raise ValueError(f"the convolution {layer.outputs[0][:40]} is not 3x3 with stride 1 and padding 0 or 1")
         if outputs < 1 or count < 1 or count % (9 * outputs):
             raise ValueError(f"the convolution {layer.outputs[0][:40]} has {count} weights for {outputs} channels")
         weight, offset = _weights(data, offset, count)
@@ -199,7 +214,7 @@ def _run(graph: Graph, picture: Tensor) -> Tensor:
             made = picture
         elif layer.kind == "Convolution":
             weight, bias = graph.convolutions[layer.outputs[0]]
-            made = _activated(layer, functional.conv2d(inputs[0], weight, bias, padding=1))
+            made = _activated(layer, functional.conv2d(inputs[0], weight, bias, padding=int(layer.number(4, 0))))
         else:
             made = OPERATIONS[layer.kind](layer, inputs)
         values.update(dict.fromkeys(layer.outputs, made))
@@ -244,6 +259,19 @@ def _interp(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     return functional.interpolate(inputs[0], scale_factor=factor, mode="nearest")
 
 
+def _padding(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
+    if [layer.number(key, 0) for key in range(5)] != [1, 1, 1, 1, 1]:
+        raise ValueError("a Padding that does not repeat the border by one pixel")
+    return functional.pad(inputs[0], [1] * 4, mode="replicate")
+
+
+def _reorg(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
+    side = layer.number(0, 1)
+    if side not in (2, 4) or layer.number(1, 0) != 0:
+        raise ValueError("a Reorg that is no pixel-unshuffle by 2 or 4")
+    return functional.pixel_unshuffle(inputs[0], int(side))
+
+
 OPERATIONS: dict[str, Callable[[Layer, Sequence[Tensor]], Tensor]] = {
     "Input": lambda _, inputs: inputs[0],
     "Convolution": lambda _, inputs: inputs[0],
@@ -253,5 +281,7 @@ OPERATIONS: dict[str, Callable[[Layer, Sequence[Tensor]], Tensor]] = {
     "Eltwise": _eltwise,
     "BinaryOp": _binary,
     "Interp": _interp,
+    "Padding": _padding,
+    "Reorg": _reorg,
 }
 """The layers of ESRGAN's generators, with what they do; the first two need more than their inputs."""

@@ -10,6 +10,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,6 +23,9 @@ DEEPEST = 8
 """Dictionaries in dictionaries; training frameworks need three."""
 
 MOST_TENSORS = 100_000
+
+SIZES = "esrgan-serve"
+"""Key under which the state of one of our training runs says the sizes of its network that weights do not show."""
 
 PICKLE = b"\x80"
 """First byte of every pickle that PyTorch writes outside of a zip archive."""
@@ -42,8 +46,18 @@ TAR_SIGN = slice(257, 262)
 """Where an archive of PyTorch's oldest format says what it is."""
 
 
-def read_pickled(path: Path) -> dict[str, Tensor]:
-    """Every tensor in a file, by the names on the way to it, joined by dots.
+@dataclass(frozen=True, kw_only=True)
+class PickledFile:
+    """What a file of PyTorch's holds."""
+
+    tensors: dict[str, Tensor]
+    """By the names on the way to each, joined by dots."""
+    sizes: Mapping[str, object]
+    """What the state of a training run says about its network, see `SIZES`; empty for other files."""
+
+
+def read_pickled(path: Path) -> PickledFile:
+    """Read every tensor in a file, and what it says about them.
 
     Raises:
         UnreadableError: it cannot be read at the moment.
@@ -62,7 +76,8 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} {_reason(error)}") from error
     tensors = dict(_tensors(loaded))
     _refuse_foreign_tensors(tensors, size_bytes, path)
-    return tensors
+    said = loaded.get(SIZES) if isinstance(loaded, Mapping) else None
+    return PickledFile(tensors=tensors, sizes=said if isinstance(said, Mapping) else {})
 
 
 def _refuse_other_archives(path: Path, content: io.BytesIO, size_bytes: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,9 +21,9 @@ from model.checkpoint import FORMAT, NAME, Card, Checkpoint, read_checkpoint, re
 from model.dialects import generator, recognised
 from model.errors import OtherNetworkError, WeightsError
 from model.foreign import ForeignCheckpoint, foreign_network
-from model.ncnn_files import read_graph, refuse_other_graph, scale_of, tensors_of
+from model.ncnn_files import read_graph, refuse_other_graph, scale_of, tensors_of, with_padding_of
 from model.pickled import read_pickled
-from model.rrdb import RRDBNet
+from model.rrdb import PaddingMode, RRDBNet
 from model.tensor_files import read_tensors
 from model.weight_bytes import readable, weight_bytes
 
@@ -156,14 +157,20 @@ def _network(path: Path, suffix: str, scale: int | None) -> tuple[RRDBNet, str]:
     if suffix == ".param":
         graph = read_graph(path)
         with _naming(path):
-            net = generator(tensors_of(graph), scale_of(graph) or scale)
+            net = with_padding_of(graph, generator(tensors_of(graph), scale_of(graph) or scale))
             refuse_other_graph(graph, net)
         return net, "ncnn"
-    in_order = not _holds_tensors(path, suffix)
-    tensors = read_pickled(path) if in_order else read_tensors(path).tensors
+    sizes: Mapping[str, object] = {}
+    if in_order := not _holds_tensors(path, suffix):
+        pickled = read_pickled(path)
+        tensors, sizes = pickled.tensors, pickled.sizes
+    else:
+        tensors = read_tensors(path).tensors
     with _naming(path, tensors):
         if found := recognised(tensors, in_order=in_order):
-            return generator(found[1], scale), f"{found[0]}, {suffix}"
+            scale = 3 if sizes.get("scale") == 3 else scale
+            padding_mode = cast(PaddingMode, sizes.get("padding_mode", "zeros"))  # which the config checks
+            return generator(found[1], scale, padding_mode), f"{found[0]}, {suffix}"
     names = ", ".join(repr(name[:60]) for name in list(tensors)[:3]) or "nothing"
     raise OtherNetworkError(f"{path} holds no network of ESRGAN's kind; its weights are {names}, ...", tensors)
 

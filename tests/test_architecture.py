@@ -211,6 +211,5 @@ def test_every_module_can_be_read_in_one_sitting(module: str) -> None:
 
 @pytest.mark.parametrize("module", modules("benchmarks/rig"))
 def test_parts_of_benchmarks_import_no_command(module: str) -> None:
-    being_moved = {"benchmarks.graph", "benchmarks.ncnn_model", "benchmarks.onnx_model"}
     own = {name for name in imports_of(module) if name.startswith("benchmarks.") and name.count(".") == 1}
-    assert own <= {"benchmarks.rig"} | being_moved
+    assert own <= {"benchmarks.rig"}

@@ -14,7 +14,7 @@ from app.build import build_service
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from app.settings import read_settings
-from benchmarks.ncnn_model import write_generator
+from model.export.ncnn_pair import write_generator
 from model.rrdb import MARGIN_PX
 from tests.model.examples import random_net, textured
 from tests.model.published import FIRST_RELEASE, NEW, NamedGenerator, OldGenerator, randomised

@@ -22,9 +22,10 @@ from tests.model.examples import TINY, textured
 from tests.training.photographs import save
 from training.__main__ import main
 from training.config import TrainingConfig
-from training.data import Pair, read_pairs
+from training.data import Pair
 from training.evaluate import as_service, evaluate
 from training.metrics import psnr_y
+from training.pairs import read_pairs
 from training.recipes import RECIPES, smoke
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +83,7 @@ async def test_the_service_answers_every_picture_with_the_score_that_training_me
 ) -> None:
     upscaler, _ = load(finished / f"{NAME}.safetensors")
     pairs = [pair for pair in read_pairs(validation, upscaler.scale) if isinstance(pair, Pair)]
-    (measured,) = evaluate("validation", pairs, {NAME: as_service(upscaler)}, None)
+    (measured,) = evaluate("validation", pairs, {NAME: as_service(upscaler)})
     monkeypatch.setenv("ESRGAN_MODELS", str(finished))
     monkeypatch.setenv("ESRGAN_DEFAULT_MODEL", NAME)
     monkeypatch.setenv("ESRGAN_WHOLE_PICTURE_PX", str(whole_picture_px))
@@ -99,8 +100,9 @@ async def test_the_service_answers_every_picture_with_the_score_that_training_me
 def test_the_score_in_the_weight_file_is_the_one_of_the_last_validation(finished: Path, validation: Path) -> None:
     checkpoint = read_checkpoint(finished / f"{NAME}.safetensors")
     last = json.loads((finished / "history.jsonl").read_text().splitlines()[-1])
-    assert checkpoint.card.metrics == {"validation, clean": {"psnr_y": round(last["psnr_y"]["clean"], 3)}}
+    measures = {name: round(last[name]["clean"], 4) for name in ("psnr_y", "colour_shift")}
+    assert checkpoint.card.metrics == {"validation, clean": measures}
     pairs = [pair for pair in read_pairs(validation, 4) if isinstance(pair, Pair)]
     upscaler, _ = load(finished / f"{NAME}.safetensors")
-    (measured,) = evaluate("validation", pairs, {NAME: as_service(upscaler)}, None)
+    (measured,) = evaluate("validation", pairs, {NAME: as_service(upscaler)})
     assert measured.mean.psnr_y == pytest.approx(last["psnr_y"]["clean"], abs=0.05)  # float16 weights, bfloat16 sums

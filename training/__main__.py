@@ -1,28 +1,30 @@
-"""python -m training RECIPE | doctor | evaluate | interpolate | render; `--help` after any lists its options."""
+"""python -m training RECIPE | doctor | evaluate | render; `--help` after any lists its options."""
 
 import argparse
 import sys
 from collections.abc import Callable
 
+from model.device import DeviceMemoryError
 from model.errors import WeightsError
-from model.interpolation import InterpolationError
 from model.reliable import SelfTestError
-from training.commands import doctor, evaluate, interpolate, render, train
+from training.commands import doctor, evaluate, render, train
 from training.config import ConfigError
 from training.data import DataError
-from training.evaluate import printable
+from training.distributed import ProcessesDisagreeError
 from training.perceptual import VGGError
 from training.recipes import RECIPES
 from training.rendered.render import RenderError
 from training.rendered.sources import SourcesError
 from training.state import StateError
 from training.steps import DivergedError
+from training.terminal import printable
 
 MISTAKES = (
     ConfigError,
     DataError,
+    DeviceMemoryError,
     DivergedError,
-    InterpolationError,
+    ProcessesDisagreeError,
     RenderError,
     SelfTestError,
     SourcesError,
@@ -36,7 +38,6 @@ MISTAKES = (
 OTHERS = (
     ("doctor", doctor.add_options, doctor.run, "name every picture that would harm a run"),
     ("evaluate", evaluate.add_options, evaluate.run, "measure weight files next to bicubic"),
-    ("interpolate", interpolate.add_options, interpolate.run, "write a generator between a PSNR and a GAN one"),
     ("render", render.add_options, render.run, "pictures of text, screens, charts and drawings to train on"),
 )
 """The commands that are no recipes: name, what adds its options, what runs it, and a line of help."""

@@ -6,15 +6,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from model.checkpoint import NAME
 from model.rrdb import RRDBConfig
+from training.errors import ConfigError as ConfigError
+from training.loss_config import LossConfig as LossConfig
 from training.uploads import UploadConfig
 
-VGG_LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
-"""Layers of VGG19 that a perceptual loss may compare: the last convolution before each halving."""
-
-
-class ConfigError(ValueError):
-    """A config makes no sense; the text names the value and the limit."""
+LONGEST_NAME = 95
+"""Of a generator, so that `-last` and `-best` fit behind it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,37 +67,6 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """Weights of the generator's losses; one whose weight is 0 is not computed, but for L1, which is always reported.
-
-    Raises:
-        ConfigError: a weight is negative, or all are zero; unknown layers, or a scale that is not positive.
-    """
-
-    l1: float = 1.0
-    perceptual: float = 0.0
-    adversarial: float = 0.0
-    perceptual_layers: tuple[str, ...] = ("conv5_4",)
-    """The layers of VGG19 that are compared, in the order of `VGG_LAYERS`; the paper's by default."""
-    feature_scale: float | None = 1.0
-    """Factor on VGG19's features before they are compared: 1 for torchvision's weights, `CAFFE_FEATURE_SCALE` for
-    the original ones. It belongs to the weights that are loaded, see `training/perceptual.py`. None: each layer's are
-    compared relative to their mean size, whatever the weights."""
-
-    def __post_init__(self) -> None:
-        for name in ("l1", "perceptual", "adversarial"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} is {getattr(self, name)}; a loss weight must not be negative")
-        if not self.l1 + self.perceptual + self.adversarial:
-            raise ConfigError("every loss weight is 0; nothing would be learnt")
-        layers = self.perceptual_layers
-        if not layers or layers != tuple(name for name in VGG_LAYERS if name in layers):
-            raise ConfigError(f"perceptual_layers is {layers!r}; it must name some of {VGG_LAYERS}, in this order")
-        if self.feature_scale is not None and not 0 < self.feature_scale < math.inf:
-            raise ConfigError(f"feature_scale is {self.feature_scale}; it must be positive")
-
-
-@dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
     """The network that tells photographs from upscaled pictures, and its optimiser.
 
@@ -132,7 +100,14 @@ class TrainingConfig:
     recipe: str
     """Name of the recipe that made this config."""
     starts_from: str | None = None
-    """The recipe whose generator this run begins with; None: new weights, unless some are given."""
+    """The recipe whose generator this run begins with; `ANY`: that of any file, with its sizes; None: new weights,
+    unless some are given."""
+    start: str | None = None
+    """The weight file that this run begins with: name and sha256."""
+    start_discriminator: str | None = None
+    """The same of the discriminator."""
+    teacher: str | None = None
+    """The same of the generator that it learns from."""
     generator: RRDBConfig
     steps: int
     batch: int
@@ -150,14 +125,32 @@ class TrainingConfig:
     """Steps between two measurements on the validation pictures."""
     log_every: int = 100
     """Steps between two lines of the history."""
+    best_by: Literal["psnr_y", "lpips"] = "psnr_y"
+    """The measure by which the best snapshot is chosen: the mean over the kinds of validation pictures."""
+    patience: int = 0
+    """Measurements in a row without a better one after which the run ends; 0: it takes all its steps."""
+    accumulate: int = 1
+    """Parts that a process cuts its share of a batch into, to need less memory. Losses that compare the pictures of a
+    batch with one another, as the adversarial one does, see one part at a time."""
+    checkpointing: bool = False
+    """Compute the trunk a second time on the way back instead of keeping it: less memory, a third more work."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "crop_px", "validate_every", "log_every"):
+        for name in ("steps", "batch", "crop_px", "validate_every", "log_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it must not be negative")
+        for name in ("seed", "patience"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.best_by not in ("psnr_y", "lpips"):
+            raise ConfigError(f"best_by is {self.best_by!r}; it must be 'psnr_y' or 'lpips'")
+        if self.batch % self.accumulate:
+            raise ConfigError(f"accumulate is {self.accumulate}; it must divide batch = {self.batch}")
+        if not NAME.fullmatch(self.name) or len(self.name) > LONGEST_NAME:
+            raise ConfigError(
+                f"name is {self.name!r}; it takes letters, digits, '.', '_' and '-', at most {LONGEST_NAME}"
+            )
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
         optimisers = [self.optimiser, *([self.discriminator.optimiser] if self.discriminator else [])]
@@ -199,20 +192,9 @@ class TrainingConfig:
         """Write every field, in order."""
         return json.dumps(asdict(self), indent=2)
 
-    def continues(self, written: str) -> bool:
-        """Tell whether a run of this config may continue the one whose config was written as JSON."""
-        try:
-            fields = json.loads(written)
-        except ValueError:
-            return False
-        mine = json.loads(self.identity())
-        return isinstance(fields, dict) and mine == {name: value for name, value in fields.items() if name in mine}
 
-    def identity(self) -> str:
-        """Write the fields that must not change when a run is continued: all but its length and what it reports."""
-        fields = asdict(self)
-        return json.dumps({name: value for name, value in fields.items() if name not in CHANGEABLE}, indent=2)
+ANY = "any"
+"""`starts_from` of a recipe that takes the generator of any file, with its sizes."""
 
-
-CHANGEABLE = ("steps", "validate_every", "log_every")
-"""Fields that a run may be continued with other values of."""
+CHANGEABLE = ("steps", "validate_every", "log_every", "patience", "accumulate", "checkpointing")
+"""Fields that a run may be continued with other values of: its length, what it reports, and what memory it needs."""

@@ -1,6 +1,7 @@
 """Four kinds of uploads to measure a generator on, made from any originals: clean, web75, web50, phone."""
 
 import hashlib
+import os
 from typing import Literal, get_args
 
 import numpy
@@ -38,7 +39,7 @@ def damaged(high_res: Tensor, scale: int, damage: Damage, *, name: str) -> Tenso
     if damage == "clean":
         return shrink_bicubic(high_res, scale)
     if damage == "phone":
-        rng = numpy.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
+        rng = numpy.random.default_rng(list(hashlib.sha256(os.fsencode(name)).digest()))
         blurred = _blurred(high_res, PHONE_BLUR_PX)
         noisy = add_gaussian_noise(shrink_bicubic(blurred, scale).float()[None], PHONE_NOISE_LEVELS, rng)[0]
         return _jpeg(noisy.round().clamp(0, 255).to(torch.uint8), PHONE_QUALITY)

@@ -1,7 +1,7 @@
-"""Photographs of a folder: found, decoded, and paired with their reductions."""
+"""Pictures of a folder: found and decoded."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from model.pictures import reading
 from model.pictures.limits import Limits
 from model.pictures.reading import SUFFIXES
 from model.pictures.samples import turned
-from training.degrade import crop_to_multiple, shrink_bicubic
 
 READ_ERRORS = (Exception,)
 """Errors of a picture that cannot be read: `PictureError`, OSError, or whatever else a decoder trips over."""
@@ -25,7 +24,7 @@ LIMITS = Limits(
     max_metadata_bytes=2**28,
     max_expansion=2**28,
 )
-"""The files are one's own: only what would exhaust the memory is refused."""
+"""Limits for the user's own files: only what would exhaust the memory is refused."""
 
 
 class DataError(Exception):
@@ -34,7 +33,7 @@ class DataError(Exception):
 
 @dataclass(frozen=True)
 class Pair:
-    """A photograph and its bicubic reduction: uint8 RGB (3, H, W) and (3, scale * H, scale * W)."""
+    """An original and its low-res picture: uint8 RGB (3, scale * H, scale * W) and (3, H, W)."""
 
     name: str
     low_res: Tensor
@@ -42,7 +41,7 @@ class Pair:
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Every picture below `folder`, in a fixed order. Linked folders are followed; each folder counts once.
+    """List every picture below `folder`, in a fixed order. Linked folders are followed; each folder counts once.
 
     Raises:
         DataError: there is no such folder, it cannot be read, or no picture is in it.
@@ -58,17 +57,8 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def originals(folder: Path) -> Path:
-    """Find where a folder keeps its full-size pictures: in `HR` if it is a benchmark's, else in itself.
-
-    Without this, the reduced pictures of a benchmark would count as originals too.
-    """
-    high_res = folder / "HR"
-    return high_res if high_res.is_dir() else folder
-
-
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Files with the suffix of a picture. A folder is found by its own name where there is one, else by a link."""
+    """Yield files with the suffix of a picture; a folder by its own name where it has one here, else by a link."""
     seen: set[tuple[int, int]] = set()
     folders, links = [folder], list[Path]()
     while folders or links:
@@ -98,7 +88,7 @@ def read_picture(path: Path) -> Tensor:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture, upright, from its header alone.
+    """Read height and width of a picture, upright, from its header alone.
 
     Raises:
         READ_ERRORS: it is not the header of a picture.
@@ -106,37 +96,13 @@ def read_size(path: Path) -> tuple[int, int]:
     return reading.read_size(path, LIMITS)
 
 
-def read_pairs(
-    folder: Path, scale: int, *, least_px: int = 1, only: Collection[Path] | None = None
-) -> Iterator[Pair | str]:
-    """Every photograph of a folder as a pair; in its place a line that says why, where one cannot be used.
-
-    Args:
-        least_px: shortest side that a low-res picture must have.
-        only: read these alone.
-    """
-    for path in picture_files(folder):
-        if only is not None and path not in only:
-            continue
-        try:
-            high_res = crop_to_multiple(read_picture(path), scale)
-        except READ_ERRORS as error:
-            yield unreadable(path, error)
-            continue
-        height, width = high_res.shape[-2:]
-        if problem := too_small(path, height, width, scale * least_px):
-            yield problem
-            continue
-        yield Pair(path.stem, shrink_bicubic(high_res, scale), high_res)
-
-
 def unreadable(path: Path, error: Exception) -> str:
-    """The line that says why a picture is left out."""
+    """Write the line that says why a picture is left out."""
     return f"{path}: cannot be read ({error})"
 
 
 def too_small(path: Path, height: int, width: int, least_px: int) -> str | None:
-    """The line that says why a picture is left out; None where it is large enough."""
+    """Write the line that says why a picture is left out; None where it is large enough."""
     if min(height, width) >= least_px:
         return None
     return f"{path}: {width} x {height} px is less than {least_px} px a side"

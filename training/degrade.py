@@ -4,13 +4,17 @@ Numbers are only comparable with published ones when low-res pictures are made b
 reproduces the low-res files of Set5, Set14 and BSD100 bit for bit.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+STRIP_ROWS = 32
+"""Rows that are made at a time: what they are made from stays in the processor's cache."""
+
 BICUBIC_REACH_PX = 3
-"""How far from a low-res pixel, in low-res pixels, lies what it is made from."""
+"""A low-res pixel depends on the picture up to this distance, in low-res pixels."""
 
 
 def _cubic(distance: Tensor) -> Tensor:
@@ -21,35 +25,69 @@ def _cubic(distance: Tensor) -> Tensor:
     return torch.where(x <= 1, inner, torch.where(x <= 2, outer, 0.0))
 
 
-@lru_cache(maxsize=64)
-def _resampling_matrix(size: int, factor: int, shrink: bool) -> Tensor:
-    """The resize of one dimension as a float64 matrix (new size, size); a picture is mirrored at its border."""
+@dataclass(frozen=True)
+class _Taps:
+    """The resize of one dimension: how far each pixel of the result looks, and the weights of what it sees.
+
+    Every `phases`-th pixel of the result has the same weights; between two of them the source moves by `stride` px.
+    """
+
+    first: tuple[int, ...]
+    """The first source pixel of the first result pixel, by phase."""
+    weights: tuple[tuple[float, ...], ...]
+    """By phase, in the order of the source pixels."""
+    stride: int
+    exact: torch.dtype
+    """The smallest number format in which no sum of levels times weights is rounded; float64 where there is none."""
+
+
+@lru_cache(maxsize=16)
+def _taps(factor: int, shrink: bool) -> _Taps:
     ratio = 1 / factor if shrink else float(factor)
     stretch = factor if shrink else 1  # antialiasing widens the kernel by the factor of reduction
-    new_size = size // factor if shrink else size * factor
-    taps = 4 * stretch + 2
-    centre = (torch.arange(new_size, dtype=torch.float64) + 0.5) / ratio - 0.5
+    phases = 1 if shrink else factor
+    centre = (torch.arange(phases, dtype=torch.float64) + 0.5) / ratio - 0.5
     first = torch.floor(centre - 2 * stretch).long()
-    source = first[:, None] + torch.arange(taps)
+    source = first[:, None] + torch.arange(4 * stretch + 2)
     weights = _cubic((centre[:, None] - source) / stretch) / stretch
     weights /= weights.sum(dim=1, keepdim=True)
-    mirrored = source.remainder(2 * size)
-    mirrored = torch.where(mirrored < size, mirrored, 2 * size - 1 - mirrored)
-    return torch.zeros(new_size, size, dtype=torch.float64).scatter_add_(1, mirrored, weights)
+    steps = weights * 2**14  # whole if float32, with its 24 bits, holds every sum of weights times levels
+    exact = torch.float32 if torch.equal(steps, steps.round()) else torch.float64
+    return _Taps(tuple(first.tolist()), tuple(map(tuple, weights.tolist())), factor if shrink else 1, exact)
+
+
+def _resized_rows(levels: Tensor, factor: int, *, shrink: bool) -> Tensor:
+    """Resize uint8 (..., H, W) in height alone; the picture is mirrored at its border.
+
+    MATLAB resizes uint8 one dimension after the other, rows first, and rounds after each.
+    """
+    taps, size = _taps(factor, shrink), levels.shape[-2]
+    count = size // taps.stride  # of rows for each phase
+    phases = levels.new_empty((*levels.shape[:-2], count, len(taps.first), levels.shape[-1]))
+    for top in range(0, count, STRIP_ROWS):
+        end = min(top + STRIP_ROWS, count)
+        for phase, (first, weights) in enumerate(zip(taps.first, taps.weights, strict=True)):
+            seen = torch.arange(first + top * taps.stride, first + (end - 1) * taps.stride + len(weights))
+            seen = seen.remainder(2 * size)
+            values = levels.index_select(-2, torch.where(seen < size, seen, 2 * size - 1 - seen)).to(taps.exact)
+            total = values.new_zeros((*levels.shape[:-2], end - top, levels.shape[-1]))
+            for place, weight in enumerate(weights):
+                if weight:
+                    rows = slice(place, place + (end - top - 1) * taps.stride + 1, taps.stride)
+                    total.add_(values[..., rows, :], alpha=weight)
+            phases[..., top:end, phase, :] = _round_to_uint8(total)
+    return phases.flatten(-3, -2)
 
 
 def _round_to_uint8(values: Tensor) -> Tensor:
-    """Half away from zero, as MATLAB's uint8() does; values stay float64."""
-    return (values + 0.5).floor().clamp_(0, 255)
+    """Round half away from zero, as MATLAB's uint8() does."""
+    return values.add(0.5).floor_().clamp_(0, 255).to(torch.uint8)
 
 
 def _resize(picture: Tensor, factor: int, *, shrink: bool) -> Tensor:
-    height, width = picture.shape[-2:]
-    rows = _resampling_matrix(height, factor, shrink)
-    columns = _resampling_matrix(width, factor, shrink)
-    # MATLAB resizes uint8 one dimension after the other, rows first, and rounds after each.
-    tall = _round_to_uint8(rows @ picture.double())
-    return _round_to_uint8(tall @ columns.T).to(torch.uint8)
+    tall = _resized_rows(picture, factor, shrink=shrink)
+    # A copy, so that the additions run along memory.
+    return _resized_rows(tall.mT.contiguous(), factor, shrink=shrink).mT.contiguous()
 
 
 def shrink_bicubic(picture: Tensor, factor: int) -> Tensor:

@@ -4,9 +4,9 @@ Start them with `torchrun --nproc-per-node N -m training ...`. Without it everyt
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,9 +14,15 @@ from torch import Tensor, nn
 
 from model.device import best_device
 
+Value = TypeVar("Value")
+
+
+class ProcessesDisagreeError(Exception):
+    """The processes of one run would not make the same update; the text says what differs."""
+
 
 def processes() -> int:
-    """How many processes share the run."""
+    """Count the processes that share the run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -42,6 +48,45 @@ def joined() -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
+def from_process_0(make: Callable[[], Value]) -> Value:
+    """Make a value in process 0 and send it to every other; an error there is raised in all of them.
+
+    Value and error are pickled on their way.
+    """
+    if processes() == 1:
+        return make()
+    made: list[Any] = [None, None]
+    if this_process() == 0:
+        try:
+            made = [make(), None]
+        except Exception as error:
+            made = [None, error]
+    dist.broadcast_object_list(made, src=0)
+    value, problem = made
+    if problem is not None:
+        raise problem
+    return value  # type: ignore[no-any-return]  # it is what `make` returned in process 0
+
+
+def refuse_disagreement(**values: object) -> None:
+    """Check that every process has the same values.
+
+    Raises:
+        ProcessesDisagreeError: one has another; all processes raise it.
+    """
+    if processes() == 1:
+        return
+    gathered: list[Any] = [None] * processes()
+    dist.all_gather_object(gathered, values)
+    for name, value in gathered[0].items():
+        for process, others in enumerate(gathered):
+            if others[name] != value:
+                raise ProcessesDisagreeError(
+                    f"process {process} has other {name.replace('_', ' ')} than process 0: {others[name]} and {value}; "
+                    "give every machine the same command, code and pictures"
+                )
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of every process's value, with a gradient to each of them."""
     if processes() == 1:
@@ -51,7 +96,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes. What each made of it flows back to every one of them."""
+    """The sum over the processes; its gradient is the sum of the gradients of all of them."""
 
     @staticmethod
     def forward(_context: Any, value: Tensor) -> Tensor:

@@ -4,6 +4,8 @@
   raw), or large enough to be an attack.
 - tiny: its shorter side is less than a high-res crop.
 - low detail: flat, blurred, or already enlarged from a smaller picture; see `detail`.
+- pair: the low-res picture that was given for it cannot be decoded, is missing, has the wrong size, or shows another
+  place or another thing; see `training.alignment`.
 - duplicate: the pixels of another file, or the same photograph recompressed, resized or slightly brightened. Mirrored,
   turned and cropped copies are not found.
 
@@ -12,6 +14,8 @@ Measured on 551 photographs that were cut by hand for training, and on copies of
 - low detail: 1 photograph, a camera picture that is soft at 1:1. Copies found, of 111 each: enlarged x2 bicubic 110, x2
   Lanczos 111, x4 by either 111; x2 Lanczos as JPEG of quality 90 or 75 111, x4 Lanczos as JPEG of quality 75 109; a
   Gaussian blur of 2 px 111, the same with noise of 5 levels 110. Enlarged by only 1.5: 68; by repeating pixels: none.
+- pair: of 82 of them, low-res pictures by bicubic, of another gamma, or blurred, noisy and compressed: none. Moved by 3
+  or 4 high-res px: all; mirrored: all; by 1 high-res px (0.25 low-res px): 1. Those of other photographs: 71 of 71.
 - duplicate: no two photographs. All 333 copies were found: in another format, as JPEG of quality 60, and at 70 %.
 """
 
@@ -21,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -31,15 +35,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from model.pictures.errors import OverLimit
-from training.data import picture_files, read_picture
+from training.alignment import pair_problem
+from training.data import read_picture
+from training.detail import detail
+from training.pairs import PairFiles, find_pairs
+from training.terminal import printable
 
 LEAST_DETAIL = 0.19
 """A picture with less `detail` is soft: 99 % of x2 bicubic copies have less than 0.16, 99 % of photographs over 0.3."""
 
-PROBLEMS = ("broken", "tiny", "low detail", "duplicate")
+PROBLEMS = ("broken", "tiny", "low detail", "pair", "duplicate")
 
-_BLOCK_PX = 32
-_LEAST_CONTRAST = 16.0  # variance in squared grey levels; below it a block is backdrop, JPEG's blocks or noise
 _HASH_BITS = 12  # of 64; copies differ by up to 12, and only 10 of 151,525 pairs of different photographs
 _LEAST_LIKENESS = 0.95  # copies correlate by 0.95 or more, those 10 pairs by 0.91 or less
 _LEAST_LAYOUT = 1.0  # levels; the layout of a picture that varies less is rounding and noise
@@ -69,11 +75,13 @@ class Report:
         files: number of files that were looked at.
         megapixels: size of all that could be decoded.
         findings: in the order of their paths; a file may have several.
+        notes: what else is in the folder.
     """
 
     files: int
     megapixels: float
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def usable(self) -> int:
@@ -86,7 +94,7 @@ class Report:
         count = Counter(finding.problem for finding in self.findings)
         found = ", ".join(f"{count[problem]} {problem}" for problem in PROBLEMS if count[problem])
         summary = f"{self.files} files, {self.megapixels:.1f} MP: {found or 'nothing wrong'}; {self.usable} usable"
-        return [*lines, summary]
+        return [*self.notes, *lines, summary]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +111,19 @@ class _Picture:
     findings: tuple[Finding, ...]
 
 
-def examine(folder: Path, *, least_px: int, least_detail: float = LEAST_DETAIL, threads: int | None = None) -> Report:
-    """Look at every picture below a folder, with a progress bar; no file stops it.
+def examine(
+    folder: Path,
+    *,
+    least_px: int,
+    scale: int = 4,
+    low_res: Path | None = None,
+    least_detail: float = LEAST_DETAIL,
+    threads: int | None = None,
+) -> Report:
+    """Look at every original below a folder and at its low-res picture, with a progress bar; no file stops it.
 
     Args:
+        low_res: folder with the low-res pictures; see `find_pairs`.
         least_px: shortest side that training can use: scale times the low-res crop.
         least_detail: the `detail` that a sound picture has at least.
         threads: how many decode at a time; without it one for each processor, at most 8.
@@ -114,24 +131,31 @@ def examine(folder: Path, *, least_px: int, least_detail: float = LEAST_DETAIL, 
     Raises:
         DataError: there is no such folder, or no picture in it.
     """
-    files = picture_files(folder)
-    look = partial(_look, least_px=least_px, least_detail=least_detail)
+    pictures = find_pairs(folder, scale, low_res)
+    files = pictures.files
+    look = partial(_look, scale=scale, least_px=least_px, least_detail=least_detail)
     with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
-        looked = list(tqdm(pool.map(look, files), total=len(files), desc=f"examining {folder}", unit="picture"))
+        looked = list(
+            tqdm(pool.map(look, files), total=len(files), desc=printable(f"examining {folder}"), unit="picture")
+        )
     broken = [one for one in looked if isinstance(one, Finding)]
-    pictures = [one for one in looked if isinstance(one, _Picture)]
-    own = chain.from_iterable(picture.findings for picture in pictures)
-    findings = [*broken, *own, *_duplicates(sorted(pictures, key=_worse))]
+    readable = [one for one in looked if isinstance(one, _Picture)]
+    own = chain.from_iterable(picture.findings for picture in readable)
+    alone = [Finding(path=path, problem="pair", detail=detail) for path, detail in pictures.unpaired]
+    findings = [*broken, *alone, *own, *_duplicates(sorted(readable, key=_worse))]
     return Report(
-        files=len(files),
-        megapixels=sum(picture.width * picture.height for picture in pictures) / 1e6,
+        files=len(files) + len(pictures.unpaired),
+        megapixels=sum(picture.width * picture.height for picture in readable) / 1e6,
         findings=tuple(sorted(findings, key=lambda finding: (finding.path, PROBLEMS.index(finding.problem)))),
+        notes=pictures.notes,
     )
 
 
-def _look(path: Path, *, least_px: int, least_detail: float) -> _Picture | Finding:
+def _look(files: PairFiles, *, scale: int, least_px: int, least_detail: float) -> _Picture | Finding:
+    path = files.high_res
     try:
-        picture = read_picture(path).permute(1, 2, 0).contiguous().numpy()
+        planes = read_picture(path)
+        picture = planes.permute(1, 2, 0).contiguous().numpy()
         file_bytes = path.stat().st_size
     except OverLimit as error:
         return Finding(path=path, problem="broken", detail=f"too large ({error}); cut it into smaller pictures")
@@ -140,6 +164,8 @@ def _look(path: Path, *, least_px: int, least_detail: float) -> _Picture | Findi
         return Finding(path=path, problem="broken", detail=f"cannot be decoded ({reason}); replace or delete it")
     height, width = picture.shape[:2]
     grey = Image.fromarray(picture).convert("L")
+    unlike = pair_problem(files, planes, scale)
+    pair = [Finding(path=path, problem="pair", detail=unlike)] if unlike else []
     return _Picture(
         path=path,
         width=width,
@@ -148,7 +174,7 @@ def _look(path: Path, *, least_px: int, least_detail: float) -> _Picture | Findi
         digest=hashlib.blake2b(picture.data, digest_size=16, salt=width.to_bytes(8, "big")).digest(),
         hash=_difference_hash(grey),
         layout=_layout(grey),
-        findings=tuple(_own_findings(path, grey, least_px, least_detail)),
+        findings=(*_own_findings(path, grey, least_px, least_detail), *pair),
     )
 
 
@@ -163,62 +189,6 @@ def _own_findings(path: Path, grey: Image.Image, least_px: int, least_detail: fl
     elif (measured := detail(numpy.asarray(grey))) < least_detail:
         text = f"{measured:.3f} is less than {least_detail:.3f}: flat, blurred or enlarged; shrink or delete it"
         yield Finding(path=path, problem="low detail", detail=text)
-
-
-def detail(grey: NDArray[numpy.uint8]) -> float:
-    """How much finest detail the best part of a picture has: energy of its last octave over that of the octave before.
-
-    An octave is a ring of the block's spectrum: the larger of both frequencies in (1/2, 1] and (1/4, 1/2] of
-    Nyquist's. Photographs have about 1, since their amplitudes fall as 1 / frequency (Field 1987); enlarging by 2 or
-    more leaves the last octave empty. Noise is taken from both rings: it is as strong everywhere, so that its strength
-    can be read from the corner of the spectrum, where photographs have little.
-
-    Args:
-        grey: (H, W), levels 0 to 255.
-
-    Returns:
-        The 90th percentile over blocks of 32 px, of those alone that have contrast in the octave before; 0 where none
-        has, NaN for a picture smaller than a block.
-    """
-    height, width = grey.shape
-    if min(height, width) < _BLOCK_PX:
-        return float("nan")
-    tops = range(0, height - _BLOCK_PX + 1, _BLOCK_PX)
-    energies = numpy.concatenate([_ring_energies(grey[top : top + _BLOCK_PX]) for top in tops])
-    _, rings = _window_and_rings()
-    before_size, last_size, corner_size = rings.sum(axis=(1, 2))
-    before, last, corner = energies.T
-    noise = corner / corner_size
-    contrast = before - noise * before_size
-    counted = contrast > _LEAST_CONTRAST
-    if not counted.any():
-        return 0.0
-    ratios = (last - noise * last_size)[counted] / contrast[counted]
-    return max(0.0, float(numpy.quantile(ratios, 0.9)))
-
-
-def _ring_energies(strip: NDArray[numpy.uint8]) -> NDArray[numpy.float32]:
-    """Variance in the two octaves and in the corner, (blocks, 3), of the blocks of a strip one block high."""
-    window, rings = _window_and_rings()
-    columns = strip.shape[1] // _BLOCK_PX
-    blocks = strip[:, : columns * _BLOCK_PX].reshape(_BLOCK_PX, columns, _BLOCK_PX).swapaxes(0, 1)
-    levels = blocks.astype(numpy.float32)
-    spectrum = numpy.fft.rfft2((levels - levels.mean(axis=(1, 2), keepdims=True)) * window)
-    energies = numpy.tensordot(numpy.abs(spectrum) ** 2, rings, axes=((1, 2), (1, 2))) / _BLOCK_PX**4
-    return energies.astype(numpy.float32)
-
-
-@lru_cache(maxsize=1)
-def _window_and_rings() -> tuple[NDArray[numpy.float32], NDArray[numpy.float32]]:
-    """Hann's window (32, 32) of mean square 1, and how often the two octaves and the corner hold each frequency."""
-    ramp = numpy.hanning(_BLOCK_PX + 2)[1:-1]
-    window = numpy.outer(ramp, ramp) / (ramp**2).mean()
-    across = numpy.fft.rfftfreq(_BLOCK_PX) * 2  # 1 is Nyquist's frequency
-    down = numpy.abs(numpy.fft.fftfreq(_BLOCK_PX) * 2)[:, None]
-    higher, lower = numpy.maximum(down, across), numpy.minimum(down, across)
-    rings = numpy.stack([(higher > 0.25) & (higher <= 0.5), higher > 0.5, lower > 0.7])
-    times = numpy.where((across == 0) | (across == 1), 1, 2)  # rfft2 leaves out the mirrored half
-    return window.astype(numpy.float32), (rings * times).astype(numpy.float32)
 
 
 def _difference_hash(grey: Image.Image) -> int:

@@ -5,11 +5,10 @@ and the colour shift, which none of them sees.
 """
 
 import json
-import math
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,40 +16,43 @@ from torch import Tensor
 from model.reliable import ReliableUpscaler
 from model.upscaler import Upscaler
 from training.colour import colour_shift
-from training.damage import Damage, damaged_pair
-from training.data import DataError, Pair, originals, picture_files, read_pairs, read_picture, too_small
-from training.degrade import crop_to_multiple, enlarge_bicubic
+from training.data import DataError, Pair
+from training.degrade import enlarge_bicubic
 from training.flat import FlatScores, flat_table
 from training.lpips import LPIPS
 from training.metrics import psnr_y, ssim_y
 from training.niqe import niqe
+from training.pairs import read_pairs
+from training.tables import table
 
-LEAST_PX = 32
+LEAST_MEASURED_PX = 32
 """Shortest side of an original that every measure but NIQE applies to."""
 
 Upscale = Callable[[Tensor], Tensor]
 """uint8 RGB (3, H, W) -> (3, scale * H, scale * W)."""
 
+Measure = Literal["psnr_y", "ssim_y", "lpips", "niqe", "colour_shift"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+TITLES = ("PSNR-Y", "SSIM-Y", "LPIPS", "NIQE", "colour shift")
+FORMATS = (".2f", ".4f", ".4f", ".2f", ".2f")
+USUAL_MEASURES: tuple[Measure, ...] = ("psnr_y", "ssim_y", "lpips", "colour_shift")
+"""NIQE is no goal: it calls sharpened noise natural."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Measures of one picture, or their means over a set; None where a measure does not apply."""
+    """Measures of one picture, or their means over a set; None where one was not taken or does not apply."""
 
-    psnr_y: float
+    psnr_y: float | None = None
     """dB; higher is nearer to the original."""
-    ssim_y: float
+    ssim_y: float | None = None
     """Up to 1; higher is nearer."""
-    lpips: float | None
+    lpips: float | None = None
     """From 0; lower looks nearer."""
-    niqe: float | None
-    """Lower looks more natural; knows no original. None for pictures too small for it."""
-    colour_shift: float
+    niqe: float | None = None
+    """Lower looks more natural; knows no original. Pictures too small for it have none."""
+    colour_shift: float | None = None
     """Mean distance in CIELAB between the coarse colours of the output and those of the input; 1 is just noticeable."""
-
-
-MEASURES = tuple(field.name for field in fields(Scores))
-TITLES = ("PSNR-Y", "SSIM-Y", "LPIPS", "NIQE", "colour shift")
-FORMATS = (".2f", ".4f", ".4f", ".2f", ".2f")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class SetScores:
 
     set: str
     generator: str
+    measures: tuple[Measure, ...]
     pictures: dict[str, Scores]
 
     @property
@@ -67,46 +70,30 @@ class SetScores:
         return mean(list(self.pictures.values()))
 
 
-def benchmark_pairs(folder: Path, scale: int) -> Iterator[Pair]:
-    """Read the pairs of a set: `HR` and `LRbicX4` where the folder has them, else its originals, reduced by bicubic.
+def least_measured_px(scale: int) -> int:
+    """Return the shortest side that an original must have, in whole low-res pixels."""
+    return -(-LEAST_MEASURED_PX // scale) * scale
+
+
+def pairs_to_measure(folder: Path, scale: int, low_res: Path | None = None) -> Iterator[Pair]:
+    """Read every pair of a folder; see `find_pairs`.
 
     Raises:
-        DataError: there is no picture, one is too small to be measured, or a low-res one has the wrong size.
-        OSError: a picture is missing or cannot be read.
+        DataError: there is no picture, or one cannot be read, has no partner, or is too small to be measured.
     """
-    low_res_folder = folder / f"LRbicX{scale}"
-    if not low_res_folder.is_dir():
-        yield from reduced_originals(folder, scale)
-        return
-    for path in picture_files(folder / "HR"):
-        high_res = crop_to_multiple(read_picture(path), scale)
-        low_res = read_picture(low_res_folder / path.name)
-        height, width = high_res.shape[-2:]
-        if problem := too_small(path, height, width, LEAST_PX):
-            raise DataError(problem)
-        if any(high != scale * low for high, low in zip(high_res.shape[1:], low_res.shape[1:], strict=True)):
-            raise DataError(f"{path.name}: the picture in {low_res_folder.name} is not {scale} times smaller")
-        yield Pair(path.stem, low_res, high_res)
-
-
-def reduced_originals(folder: Path, scale: int) -> Iterator[Pair]:
-    """Reduce every original of a folder by bicubic.
-
-    Raises:
-        DataError: there is no picture, or one cannot be read or is too small to be measured.
-    """
-    for pair in read_pairs(originals(folder), scale, least_px=math.ceil(LEAST_PX / scale)):
+    for pair in read_pairs(folder, scale, low_res=low_res, least_px=least_measured_px(scale)):
         if isinstance(pair, str):
             raise DataError(pair)
         yield pair
 
 
-def damaged_originals(folder: Path, scale: int, damage: Damage) -> Iterator[Pair]:
-    """Make an upload of one kind from every original of a folder; raises as `reduced_originals` does."""
-    return (damaged_pair(pair, damage) for pair in reduced_originals(folder, scale))
-
-
-def evaluate(name: str, pairs: Iterable[Pair], generators: dict[str, Upscale], lpips: LPIPS | None) -> list[SetScores]:
+def evaluate(
+    name: str,
+    pairs: Iterable[Pair],
+    generators: Mapping[str, Upscale],
+    measures: Collection[Measure] = USUAL_MEASURES,
+    lpips: LPIPS | None = None,
+) -> list[SetScores]:
     """Let every generator upscale every picture of a set, and compare.
 
     Args:
@@ -117,27 +104,29 @@ def evaluate(name: str, pairs: Iterable[Pair], generators: dict[str, Upscale], l
     Raises:
         DataError: two pictures have one name.
     """
-    results = {generator: SetScores(set=name, generator=generator, pictures={}) for generator in generators}
+    taken = tuple(measure for measure in MEASURES if measure in measures and (lpips or measure != "lpips"))
+    results = {one: SetScores(set=name, generator=one, measures=taken, pictures={}) for one in generators}
     seen: set[str] = set()
     for pair in pairs:
         if pair.name in seen:
             raise DataError(f"two pictures of {name} are named {pair.name}; rename one of them")
         seen.add(pair.name)
         for generator, upscale in generators.items():
-            results[generator].pictures[pair.name] = scores(pair, upscale(pair.low_res), lpips)
+            results[generator].pictures[pair.name] = scores(pair, upscale(pair.low_res), taken, lpips)
     return list(results.values())
 
 
-def scores(pair: Pair, upscaled: Tensor, lpips: LPIPS | None) -> Scores:
-    """Every measure of one upscaled picture."""
-    scale = pair.high_res.shape[-1] // pair.low_res.shape[-1]
-    return Scores(
-        psnr_y=psnr_y(upscaled, pair.high_res, border=scale),
-        ssim_y=ssim_y(upscaled, pair.high_res, border=scale),
-        lpips=lpips.distance(upscaled, pair.high_res) if lpips else None,
-        niqe=_niqe_or_none(upscaled, border=scale),
-        colour_shift=colour_shift(upscaled, pair.low_res),
-    )
+def scores(pair: Pair, upscaled: Tensor, measures: Collection[Measure], lpips: LPIPS | None = None) -> Scores:
+    """Take some measures of one upscaled picture."""
+    border = pair.high_res.shape[-1] // pair.low_res.shape[-1]
+    ways: dict[Measure, Callable[[], float | None]] = {
+        "psnr_y": lambda: psnr_y(upscaled, pair.high_res, border=border),
+        "ssim_y": lambda: ssim_y(upscaled, pair.high_res, border=border),
+        "lpips": lambda: lpips.distance(upscaled, pair.high_res) if lpips else None,
+        "niqe": lambda: _niqe_or_none(upscaled, border=border),
+        "colour_shift": lambda: colour_shift(upscaled, pair.low_res),
+    }
+    return Scores(**{measure: ways[measure]() for measure in measures})
 
 
 def _niqe_or_none(upscaled: Tensor, *, border: int) -> float | None:
@@ -148,16 +137,16 @@ def _niqe_or_none(upscaled: Tensor, *, border: int) -> float | None:
 
 
 def mean(pictures: Sequence[Scores]) -> Scores:
-    """The mean of each measure over the pictures that have it."""
-    means = {}
+    """Take the mean of each measure over the pictures that have it."""
+    means: dict[str, float | None] = {}
     for measure in MEASURES:
         values = [value for value in (getattr(one, measure) for one in pictures) if value is not None]
         means[measure] = sum(values) / len(values) if values else None
-    return Scores(**means)  # type: ignore[arg-type]  # the three that are never None have a mean
+    return Scores(**means)
 
 
 def bicubic(scale: int) -> Upscale:
-    """MATLAB's bicubic enlargement, which every generator must beat."""
+    """Make MATLAB's bicubic enlargement, which every generator must beat."""
     return lambda low_res: enlarge_bicubic(low_res, scale)
 
 
@@ -172,20 +161,21 @@ def as_service(upscaler: Upscaler | ReliableUpscaler) -> Upscale:
 
 
 def picture_table(result: SetScores) -> str:
-    """Every picture of one set and generator, and the mean, as a Markdown table."""
+    """Write every picture of one set and generator, and the mean, as a Markdown table."""
     rows = [(name, one) for name, one in result.pictures.items()] + [("**mean**", result.mean)]
-    lines = [f"### {result.set}, {result.generator}", "", _head("picture")]
-    return "\n".join([*lines, *(f"| {name} | {_cells(one)} |" for name, one in rows)])
+    lines = [[name, *_cells(one, result.measures)] for name, one in rows]
+    return f"### {result.set}, {result.generator}\n\n" + table(["picture", *_titles(result.measures)], lines)
 
 
-def summary_table(results: Iterable[SetScores]) -> str:
-    """The mean of every set and generator as a Markdown table."""
-    rows = (f"| {result.set} | {result.generator} | {_cells(result.mean)} |" for result in results)
-    return "\n".join([_head("set | generator"), *rows])
+def summary_table(results: Sequence[SetScores]) -> str:
+    """Write the mean of every set and generator as a Markdown table."""
+    measures = results[0].measures
+    rows = [[result.set, result.generator, *_cells(result.mean, measures)] for result in results]
+    return table(["set", "generator", *_titles(measures)], rows, texts=2)
 
 
 def all_tables(results: Sequence[SetScores], flat: Sequence[FlatScores]) -> list[str]:
-    """The tables that there are: means of all sets, flat colours, then picture by picture."""
+    """List the tables that there are: means of all sets, flat colours, then picture by picture."""
     means = [summary_table(results)] if results else []
     return [*means, *([flat_table(flat)] if flat else []), *map(picture_table, results)]
 
@@ -202,17 +192,11 @@ def save(results: Sequence[SetScores], out: Path, flat: Sequence[FlatScores] = (
     return tables, numbers
 
 
-def printable(text: str) -> str:
-    """A text with names of files as any terminal can show it: characters that it lacks become escapes."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def _titles(measures: Collection[Measure]) -> list[str]:
+    return [title for title, measure in zip(TITLES, MEASURES, strict=True) if measure in measures]
 
 
-def _head(first: str) -> str:
-    columns = [*first.split(" | "), *TITLES]
-    return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
-
-
-def _cells(one: Scores) -> str:
-    values = ((getattr(one, measure), form) for measure, form in zip(MEASURES, FORMATS, strict=True))
-    return " | ".join("" if value is None else format(value, form) for value, form in values)
+def _cells(one: Scores, measures: Collection[Measure]) -> list[str]:
+    forms = {measure: form for measure, form in zip(MEASURES, FORMATS, strict=True) if measure in measures}
+    values = ((getattr(one, measure), form) for measure, form in forms.items())
+    return ["" if value is None else format(value, form) for value, form in values]

@@ -18,6 +18,12 @@ PANEL_PX = 128
 """Side of each high-res picture in a panel."""
 
 
+GRADIENT = "_gradient"
+"""End of the names of norms among the losses of a step."""
+
+TITLES = {"psnr_y": "PSNR-Y in dB", "lpips": "LPIPS", "colour_shift": "colour shift"}
+
+
 class Journal:
     """Writes down what a run does; after a kill, the record is cut back to the step that the run continues from.
 
@@ -37,8 +43,8 @@ class Journal:
         self._spent_s: float = state["seconds"] if state else 0.0
         self._started = time.monotonic()
         self._postfix: dict[str, str] = {}
-        _cut_back(self._history, done)
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done + 1)
+        _cut_back(self._history, done or -1)  # a run that begins again measures its start again, at step 0
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done + 1 if done else 0)
         self._bar = tqdm(total=steps, initial=done, unit="step", smoothing=0.05)
 
     @property
@@ -51,35 +57,41 @@ class Journal:
         return {"sums": dict(self._sums), "counted": self._counted, "seconds": self.seconds}
 
     def count(self, losses: Mapping[str, float]) -> None:
-        """One more step; losses that are not finite are left out of the means."""
+        """Count one more step; its losses and norms are left out of the means if any is not finite."""
         if all(abs(loss) < float("inf") for loss in losses.values()):
             self._counted += 1
             for name, loss in losses.items():
                 self._sums[name] += loss
-        self._postfix |= {name: f"{loss:.4f}" for name, loss in losses.items()}
+        self._postfix |= {name: f"{loss:.4f}" for name, loss in losses.items() if not name.endswith(GRADIENT)}
         self._bar.set_postfix(self._postfix, refresh=False)
         self._bar.update()
 
     def write_losses(self, step: int, *, learning_rate: float, skipped: int) -> None:
-        """A line of the history: the mean losses since the line before."""
+        """Write a line of the history: the mean losses and norms since the line before."""
         means = {name: total / self._counted for name, total in self._sums.items()} if self._counted else {}
         self._write(
             {"step": step, "seconds": round(self.seconds), **means, "learning_rate": learning_rate, "skipped": skipped}
         )
         for name, mean in means.items():
-            self._board.add_scalar(f"loss/{name}", mean, step)
+            self._board.add_scalar(f"{'norm' if name.endswith(GRADIENT) else 'loss'}/{name}", mean, step)
         self._board.add_scalar("learning_rate", learning_rate, step)
         self._sums.clear()
         self._counted = 0
 
-    def write_scores(self, step: int, scores: Mapping[Any, float], bicubic: Mapping[Any, float]) -> None:
-        """Write the PSNR-Y of the validation pictures, in dB, by kind of upload."""
-        self._write({"step": step, "seconds": round(self.seconds), "psnr_y": dict(scores)})
-        for damage, score in scores.items():
-            self._board.add_scalar(f"validation/psnr_y/{damage}", score, step)
-            self._postfix[damage] = f"{score:.2f}"
-        each = ", ".join(f"{damage} {score:.3f} (bicubic {bicubic[damage]:.3f})" for damage, score in scores.items())
-        self._report(f"step {step}: PSNR-Y in dB: {each}")
+    def write_scores(
+        self, step: int, scores: Mapping[str, Mapping[Any, float]], bicubic: Mapping[str, Mapping[Any, float]]
+    ) -> None:
+        """Write what was measured on the validation pictures: by measure, then by kind of upload."""
+        self._write({"step": step, "seconds": round(self.seconds), **{name: dict(of) for name, of in scores.items()}})
+        parts = []
+        for measure, kinds in scores.items():
+            for damage, score in kinds.items():
+                self._board.add_scalar(f"validation/{measure}/{damage}", score, step)
+                if measure == "psnr_y":
+                    self._postfix[damage] = f"{score:.2f}"
+            each = ", ".join(f"{one} {score:.3f} (bicubic {bicubic[measure][one]:.3f})" for one, score in kinds.items())
+            parts.append(f"{TITLES[measure]}: {each}")
+        self._report(f"step {step}: {'; '.join(parts)}")
 
     def show(self, step: int, rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
         """Pictures of low_res | bicubic | upscaled | high_res, each uint8 RGB (3, H, W), below one another."""

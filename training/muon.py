@@ -28,7 +28,7 @@ def orthogonalised(matrices: Tensor, rounds: int = 5) -> Tensor:
     x: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(rounds):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
 
 
@@ -65,11 +65,24 @@ class Muon(torch.optim.Optimizer):
         averages = [self.state[weight]["momentum"] for weight in weights]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, averages, momentum)  # Nesterov: where the average is going
-        matrices = torch.stack([update.flatten(1) for update in ahead])
+        matrices = torch.stack([_as_matrix(update) for update in ahead])
         if tall := matrices.shape[1] > matrices.shape[2]:
             matrices = matrices.mT
         updates = orthogonalised(matrices)
         size = ADAM_STEP * max(matrices.shape[1:]) ** 0.5
         updates = updates.mT if tall else updates
-        for weight, update in zip(weights, updates, strict=True):
-            weight.add_(update.reshape(weight.shape), alpha=-learning_rate * size)
+        moves = [_as_shape(update, weight.shape) for weight, update in zip(weights, updates, strict=True)]
+        torch._foreach_add_(weights, moves, alpha=-learning_rate * size)
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """(outputs, all the rest); of a convolution in the order that it has in memory, which changes no singular value."""
+    return (weight.permute(0, 2, 3, 1) if weight.dim() == 4 else weight).flatten(1)
+
+
+def _as_shape(matrix: Tensor, shape: torch.Size) -> Tensor:
+    """Undo `_as_matrix`."""
+    if len(shape) != 4:
+        return matrix.reshape(shape)
+    outputs, inputs, height, width = shape
+    return matrix.reshape(outputs, height, width, inputs).permute(0, 3, 1, 2)

@@ -7,7 +7,7 @@ takes those of conv5_4. The network is Simonyan and Zisserman's VGG19 (arXiv 140
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import VGG19_Weights, vgg19
 
-from training.config import VGG_LAYERS
 from training.distributed import mean_over_processes
+from training.loss_config import VGG_LAYERS
 
 LAYERS = dict(zip(VGG_LAYERS, (2, 7, 16, 25, 34), strict=True))
 """Their indices in torchvision's `vgg19().features`; the module after each is its activation."""
@@ -53,15 +53,20 @@ class VGGFeatures(nn.Module):
     def __init__(self, normalisation: Normalisation, layers: Sequence[str]) -> None:
         super().__init__()
         self.normalisation = normalisation
-        self._wanted = {LAYERS[name] for name in layers}
+        self.wanted = {LAYERS[name] for name in layers}
         with torch.device("meta"):  # its classifier alone would take half a gigabyte
             features = vgg19(weights=None, init_weights=False).features
-        for index in self._wanted:
+        for index in self.wanted:
             features[index + 1].inplace = False  # torchvision's would overwrite what is wanted
-        self.features = features[: max(self._wanted) + 1].to_empty(device="cpu").eval().requires_grad_(False)
+        self.features = features[: max(self.wanted) + 1].to_empty(device="cpu").eval().requires_grad_(False)
         for name in ("mean", "std"):
             values = torch.tensor(getattr(normalisation, name))[:, None, None]
             self.register_buffer(name, values, persistent=False)
+
+    @property
+    def feature_scale(self) -> float:
+        """The factor that brings its features to the size that torchvision's weights give them."""
+        return CAFFE_FEATURE_SCALE if self.normalisation is CAFFE else 1.0
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """Float RGB (N, 3, H, W) in [0, 1], sides from 16 -> the features of each layer, before its activation.
@@ -73,28 +78,34 @@ class VGGFeatures(nn.Module):
         found = []
         for index, layer in enumerate(self.features):
             values = layer(values)
-            if index in self._wanted:
+            if index in self.wanted:
                 found.append(values)
         return found
 
 
 def perceptual_loss(
-    vgg: Callable[[Tensor], Sequence[Tensor]], upscaled: Tensor, high_res: Tensor, feature_scale: float | None = 1.0
+    vgg: Callable[[Tensor], Sequence[Tensor]],
+    upscaled: Tensor,
+    high_res: Tensor,
+    *,
+    weights: Sequence[float] | None = None,
+    feature_scale: float | Literal["relative"] = 1.0,
 ) -> Tensor:
-    """Mean absolute difference of the features, times their scale, added up over the layers, in float32; a scalar.
+    """Mean absolute difference of the features of each layer, times scale and weight, added up in float32; a scalar.
 
     The gradient flows into `upscaled` alone.
 
     Args:
-        feature_scale: the scale of all layers; None: that of each is one over the mean size of its features of
+        weights: one for each layer; None: 1 for all of them.
+        feature_scale: the scale of all layers; `relative`: that of each is one over the mean size of its features of
             `high_res` (over all processes), so that the layers count alike, whatever weights VGG19 has.
     """
     with torch.no_grad():
         wanted = [features.float() for features in vgg(high_res)]
-        scales = [_one_over_size(features) if feature_scale is None else feature_scale for features in wanted]
+        scales = [_one_over_size(features) if feature_scale == "relative" else feature_scale for features in wanted]
     found = [features.float() for features in vgg(upscaled)]
-    layers = zip(scales, found, wanted, strict=True)
-    return torch.stack([scale * functional.l1_loss(one, other) for scale, one, other in layers]).sum()
+    layers = zip(weights or [1.0] * len(found), scales, found, wanted, strict=True)
+    return torch.stack([weight * scale * functional.l1_loss(one, other) for weight, scale, one, other in layers]).sum()
 
 
 def _one_over_size(features: Tensor) -> Tensor:

@@ -1,10 +1,14 @@
 """The state of a run on disk: written whole or not at all, so that a run killed at any moment continues."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from training.config import ConfigError, TrainingConfig
+from training.fields import differences, from_tree, read_config
 
 
 class StateError(Exception):
@@ -21,7 +25,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     unfinished.replace(path)
 
 
-def load_state(path: Path, identity: str) -> dict[str, Any] | None:
+def load_state(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
     """The state that `path` holds; None where there is none yet.
 
     Raises:
@@ -31,9 +35,50 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        same = state["identity"] == identity
+        is_older = "identity" in state
+        written = {} if is_older else json.loads(state["config"])
     except Exception as error:
         raise StateError(f"{path} is not the state of a run ({error}); choose another --out") from error
-    if not same:
-        raise StateError(f"{path.parent} holds a run with other settings; choose another --out or remove the folder")
+    if is_older:
+        raise StateError(
+            f"{path} is of an older version, which cannot be continued; choose another --out, and begin with its "
+            f"weights by --start {path}"
+        )
+    try:
+        refuse_other(path.parent, config, from_tree(written))
+    except ConfigError as error:
+        raise StateError(f"{path} is of another version ({error}); choose another --out") from error
     return state
+
+
+def refuse_finished(out: Path, config: TrainingConfig) -> None:
+    """Check, before any work, that a run may be made or continued in `out`.
+
+    Raises:
+        StateError: `out` holds another run, or this one is finished.
+    """
+    target = out / f"{config.name}.safetensors"
+    if target.exists():
+        raise StateError(
+            f"{target} exists: that run is finished; choose another --out or remove the folder. To train it further, "
+            "move the file away and give more --steps"
+        )
+    if (written := out / "config.json").exists():
+        try:
+            refuse_other(out, config, read_config(written))
+        except ConfigError as error:
+            raise StateError(f"{error}; choose another --out or remove the folder") from error
+
+
+def refuse_other(out: Path, config: TrainingConfig, written: TrainingConfig) -> None:
+    """Check that a run that was begun with a config may be continued with another.
+
+    Raises:
+        StateError: a field differs that decides what is learnt.
+    """
+    if others := differences(config, written):
+        more = f" (and {len(others) - 3} more)" if len(others) > 3 else ""
+        raise StateError(
+            f"{out} holds a run with other settings: {', '.join(others[:3])}{more}; choose another --out or remove the "
+            "folder"
+        )

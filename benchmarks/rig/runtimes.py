@@ -15,10 +15,10 @@ import numpy
 import torch
 from torch import Tensor
 
-from benchmarks.graph import INPUT, OUTPUT
-from benchmarks.ncnn_model import write_generator
 from model.convolution import Convolver
 from model.device import fast_dtype
+from model.export import ncnn_pair
+from model.export.graph import INPUT, OUTPUT
 from model.rrdb import RRDBNet
 from model.transfer import Pixels
 from model.trial import best_dtype, library_way
@@ -133,7 +133,7 @@ def _stream(net: RRDBNet, device: torch.device, band_rows: int) -> Runtime:
 def _openvino(net: RRDBNet, precision: str, height: int, width: int) -> Runtime:
     import openvino
 
-    from benchmarks.onnx_model import to_onnx
+    from model.export.onnx_file import to_onnx
 
     if precision == "bf16" and fast_dtype(torch.device("cpu")) is not torch.bfloat16:
         raise NotHere("this CPU does not multiply bfloat16")
@@ -143,8 +143,9 @@ def _openvino(net: RRDBNet, precision: str, height: int, width: int) -> Runtime:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    model = core.compile_model(core.read_model(to_onnx(net, height, width)), "CPU", how)
-    run = model.create_infer_request().infer
+    model = core.read_model(to_onnx(net, margin_px=0))
+    model.reshape([1, 3, height, width])  # one size, which it can plan for
+    run = core.compile_model(model, "CPU", how).create_infer_request().infer
     return _in_floats(
         lambda low_res: torch.from_numpy(run({INPUT: low_res.numpy()}, share_inputs=True, share_outputs=True)[OUTPUT])
     )
@@ -153,11 +154,13 @@ def _openvino(net: RRDBNet, precision: str, height: int, width: int) -> Runtime:
 def _onnxruntime(net: RRDBNet, height: int, width: int) -> Runtime:
     import onnxruntime
 
-    from benchmarks.onnx_model import to_onnx
+    from model.export.onnx_file import to_onnx
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(to_onnx(net, height, width), options, ["CPUExecutionProvider"])
+    for name, size in (("batch", 1), ("height", height), ("width", width)):
+        options.add_free_dimension_override_by_name(name, size)
+    session = onnxruntime.InferenceSession(to_onnx(net, margin_px=0), options, ["CPUExecutionProvider"])
     return _in_floats(lambda low_res: torch.from_numpy(session.run([OUTPUT], {INPUT: low_res.numpy()})[0]))
 
 
@@ -169,14 +172,14 @@ def _ncnn(net: RRDBNet, *, bfloat16: bool) -> Runtime:
     loaded.opt.use_vulkan_compute = False
     loaded.opt.use_bf16_storage = bfloat16
     with tempfile.TemporaryDirectory() as folder:
-        param, weights = write_generator(net, Path(folder))
+        param, weights = ncnn_pair.write_generator(net, Path(folder))
         if loaded.load_param(str(param)) or loaded.load_model(str(weights)):
             raise RuntimeError("ncnn does not load the generator that was written for it")
 
     def run(low_res: Tensor) -> Tensor:
         extractor: Any = loaded.create_extractor()
-        extractor.input(INPUT, ncnn.Mat(low_res[0].numpy()))
-        status, upscaled = extractor.extract(OUTPUT)
+        extractor.input(ncnn_pair.INPUT, ncnn.Mat(low_res[0].numpy()))
+        status, upscaled = extractor.extract(ncnn_pair.OUTPUT)
         if status:
             raise RuntimeError(f"ncnn failed with status {status}")
         return torch.from_numpy(numpy.array(upscaled))[None]

@@ -9,7 +9,7 @@ import torch
 
 from app.library.loading import LoadError, UnreadableError
 from app.networks import NetworkLoader
-from benchmarks.ncnn_model import write_generator
+from model.export.ncnn_pair import write_generator
 from tests.app.conftest import write_tiny_model
 from tests.model.examples import random_net
 

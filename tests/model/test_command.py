@@ -144,6 +144,40 @@ def test_interpolate_writes_a_network_between_two(ours: Path, tmp_path: Path) ->
     assert torch.allclose(between.net.conv_last.weight, random_net().conv_last.weight * 1.05)
 
 
+def test_interpolate_takes_published_files_and_says_how_it_mixed_them(tmp_path: Path) -> None:
+    for name, factor in (("one", 1.0), ("two", 1.02)):
+        net = random_net()
+        for weight in net.parameters():
+            weight.mul_(factor)
+        torch.save({"params": net.state_dict()}, tmp_path / f"{name}.pth")
+    one, two, out = (str(tmp_path / name) for name in ("one.pth", "two.pth", "between.safetensors"))
+    assert main(["interpolate", one, two, "--alpha", "0.5", "-o", out]) == 0
+    between = read_checkpoint(Path(out))
+    assert torch.allclose(between.net.conv_last.weight, 1.01 * random_net().conv_last.weight, atol=1e-6)
+    assert between.card.recipe == "interpolate one two --alpha 0.5"
+    assert between.card.metrics == {}
+
+
+@pytest.mark.parametrize(
+    ("alpha", "out", "complaint"),
+    [
+        ("1.5", "between.safetensors", "alpha is 1.5; it must be in [0, 1]"),
+        ("0.5", "two words.safetensors", "'two words' cannot be the name of a model"),
+        ("0.5", "between.pth", "must end in .safetensors"),
+        ("0.5", "absent/between.safetensors", "absent/between.safetensors cannot be written"),
+        ("0.5", "ours.safetensors", "exists already; --force replaces it"),
+    ],
+)
+def test_what_interpolate_cannot_do_is_one_line_and_nothing_is_written(
+    alpha: str, out: str, complaint: str, ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    target = ours if out == ours.name else tmp_path / out
+    assert main(["interpolate", str(ours), str(ours), "--alpha", alpha, "-o", str(target)]) == 1
+    assert complaint in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_interpolate_refuses_two_sizes(ours: Path, x2plus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["interpolate", str(ours), str(x2plus), "--alpha", "0.5", "-o", "out.safetensors"]) == 1
     assert "the sizes must be equal" in capsys.readouterr().err

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.ncnn_model import write_generator
 from model.checkpoint import Card, write_checkpoint
 from model.errors import WeightsError
+from model.export.ncnn_pair import write_generator
 from model.reading import read_any
 from tests.model.examples import random_net, textured
 from tests.model.published import NEW, NamedGenerator, OldGenerator, randomised

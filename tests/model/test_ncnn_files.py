@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.ncnn_model import write_generator
 from model.errors import WeightsError
+from model.export.ncnn_pair import write_generator
 from model.reading import read, sha256_of
 from model.rrdb import RRDBConfig, RRDBNet
 from tests.model.examples import TINY, random_net

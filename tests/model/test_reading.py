@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from model.checkpoint import reference_output
 from model.errors import WeightsError
+from model.pickled import SIZES
 from model.reading import golden_picture, model_name, read
 from model.reliable import load
-from model.rrdb import RRDBConfig
+from model.rrdb import PADDING_MODES, PaddingMode, RRDBConfig, RRDBNet
 from model.streaming import upscale_rows
 from tests.model.examples import random_net
 from tests.model.published import FIRST_RELEASE, NEW, NamedGenerator, OldGenerator, prefixed, randomised
@@ -439,3 +440,39 @@ def test_a_stream_of_an_unshuffling_network_takes_bands_of_whole_squares() -> No
     one = picture(24, 6)
     for rows in (2, 4, 10, 24):
         assert_same(torch.cat(list(upscale_rows(net, one.split(rows, dim=2), band_rows=rows)), dim=2), net(one))
+
+
+# States of our own training runs
+
+
+def state_of_a_run(config: RRDBConfig, path: Path) -> RRDBNet:
+    """Write a file with the layout of a run's `state.pt`; returns the moving average in it."""
+    raw, average = random_net(config, seed=1), random_net(config, seed=2)
+    steps = {
+        "done": 3,
+        "generator": {"net": raw.state_dict(), "optimisers": [{"state": {0: {"exp_avg": torch.zeros(3)}}}]},
+        "average": average.state_dict(),
+        "discriminator": {"net": {"first.weight": torch.zeros(3, 3)}},
+    }
+    sizes = {"scale": config.scale, "padding_mode": config.padding_mode}
+    torch.save({"config": "{}", "steps": steps, SIZES: sizes}, path)
+    return average
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("padding_mode", PADDING_MODES)
+def test_the_state_of_a_run_serves_as_the_moving_average_with_its_padding(
+    scale: int, padding_mode: PaddingMode, tmp_path: Path
+) -> None:
+    config = RRDBConfig(channels=4, blocks=1, growth=2, scale=scale, padding_mode=padding_mode)
+    average = state_of_a_run(config, tmp_path / "state.pt")
+    read_back = read(tmp_path / "state.pt").net
+    assert read_back.config == config
+    assert_same(read_back(picture(9, 12)), average(picture(9, 12)))
+
+
+def test_a_state_with_a_padding_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    sizes = {"scale": 2, "padding_mode": "circular"}
+    torch.save({"net": random_net().state_dict(), SIZES: sizes}, tmp_path / "state.pt")
+    with pytest.raises(WeightsError, match="padding_mode is 'circular'; it must be one of"):
+        read(tmp_path / "state.pt")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.ncnn_model import write_generator
 from model.errors import UnreadableError, WeightsError
+from model.export.ncnn_pair import write_generator
 from model.reading import SUFFIXES, read, read_any
 from tests.model.examples import random_net
 

@@ -1,5 +1,6 @@
 """Photographs made for tests: as files, and as pairs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from tests.model.examples import textured
+from training.crop_sources import Canvas, DecodedPhotographs
+from training.crops import CropPlan
 from training.data import Pair
 from training.degrade import shrink_bicubic
 
@@ -30,6 +33,16 @@ def made_pair(seed: int, *, height: int = 48, width: int = 64, scale: int = 2) -
     """A textured photograph and its reduction."""
     high_res = textured(height, width, seed)
     return Pair(f"made {seed}", shrink_bicubic(high_res, scale), high_res)
+
+
+def decoded(pairs: Sequence[Pair], plan: CropPlan, scale: int) -> DecodedPhotographs:
+    """Crops of pairs that are held in memory."""
+    sides = [[pair.high_res for pair in pairs], [pair.low_res for pair in pairs]]
+    high_res, low_res = (Canvas(sum(one[0].numel() for one in side), torch.device("cpu")) for side in sides)
+    for canvas, side in zip((high_res, low_res), sides, strict=True):
+        for picture in side:
+            canvas.add(picture)
+    return DecodedPhotographs(high_res, low_res, plan, scale=scale)
 
 
 def map_pair(height: int, width: int, scale: int = 4, mark: int = 0) -> Pair:

@@ -16,6 +16,8 @@ from tests.training.photographs import save
 from training.__main__ import main
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
 from training.damage import DAMAGES
+from training.data import read_picture
+from training.degrade import shrink_bicubic
 from training.recipes import RECIPES
 from training.state import load_state
 from training.uploads import UploadConfig
@@ -63,6 +65,11 @@ def tiny_gan_x4() -> TrainingConfig:
     )
 
 
+def tiny_student_x4() -> TrainingConfig:
+    """A recipe with a teacher."""
+    return replace(tiny_psnr_x4(), recipe="tiny_student_x4", losses=LossConfig(l1=0.5, teacher=0.5))
+
+
 def tiny_perceptual_x4() -> TrainingConfig:
     """A recipe that would need VGG19."""
     return replace(tiny_psnr_x4(), recipe="tiny_perceptual_x4", losses=LossConfig(perceptual=1.0))
@@ -70,7 +77,7 @@ def tiny_perceptual_x4() -> TrainingConfig:
 
 @pytest.fixture(autouse=True)
 def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for recipe in (tiny_psnr_x4, tiny_real_x4, tiny_gan_x4, tiny_perceptual_x4):
+    for recipe in (tiny_psnr_x4, tiny_real_x4, tiny_gan_x4, tiny_student_x4, tiny_perceptual_x4):
         monkeypatch.setitem(RECIPES, recipe.__name__, recipe)
 
 
@@ -113,7 +120,7 @@ def test_a_recipe_trains_and_says_where_the_weights_are(
     out = tmp_path / "run"
     more = ("--validation", pictures, "--trained-on", "noise (CC0)")
     assert main(command(tiny_psnr_x4, pictures, out, *more)) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"wrote {out / 'tiny-psnr-x4.safetensors'}"
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"wrote {out / 'tiny-psnr-x4.safetensors'}")
     card = read_checkpoint(out / "tiny-psnr-x4.safetensors").card
     assert card.data == "noise (CC0)"
     assert "psnr_y" in card.metrics["validation, clean"]
@@ -206,7 +213,8 @@ def test_the_reduced_pictures_of_a_benchmark_are_neither_learnt_from_nor_measure
     (tmp_path / "Set2").mkdir()
     (tmp_path / "HR").rename(tmp_path / "Set2" / "HR")
     for path in (tmp_path / "Set2" / "HR").iterdir():
-        save(textured(40, 48, 9), tmp_path / "Set2" / "LRbicX4" / path.name)
+        save(shrink_bicubic(read_picture(path), 4), tmp_path / "Set2" / "LRbicX4" / path.name)
+        save(textured(40, 48, 9), tmp_path / "Set2" / "LRbicX2" / path.name)
     assert main(command(tiny_psnr_x4, tmp_path / "Set2", tmp_path / "one", "--validation", tmp_path / "Set2")) == 0
     hr = tmp_path / "Set2" / "HR"
     assert main(command(tiny_psnr_x4, hr, tmp_path / "two", "--validation", hr)) == 0
@@ -222,6 +230,45 @@ def test_a_picture_that_cannot_be_used_is_left_out_with_a_line(
     assert main(command(tiny_psnr_x4, pictures, tmp_path / "run")) == 0
     assert f"left out: {pictures / 'broken.png'}: cannot be read" in capsys.readouterr().out
     assert read_checkpoint(tmp_path / "run" / "tiny-psnr-x4.safetensors").card.data == "2 pictures of pictures"
+
+
+def test_a_run_learns_from_pairs_and_is_measured_on_those_it_keeps_aside(tmp_path: Path) -> None:
+    for number in range(10):
+        save(textured(40, 40, number), tmp_path / "big" / f"{number}.png")
+        save(textured(10, 10, 100 + number), tmp_path / "small" / f"{number}x4.png")
+    assert main(command(tiny_psnr_x4, tmp_path / "big", tmp_path / "a", "--low-res", tmp_path / "small")) == 0
+    assert main(command(tiny_psnr_x4, tmp_path / "big", tmp_path / "b")) == 0
+    scores = [
+        read_checkpoint(tmp_path / run / "tiny-psnr-x4.safetensors").card.metrics["validation, clean"]["psnr_y"]
+        for run in ("a", "b")
+    ]
+    assert scores[0] != scores[1]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "complaint"),
+    [
+        (tiny_real_x4, ("--low-res", "x"), "tiny_real_x4 makes its low-res pictures itself; leave --low-res out"),
+        (tiny_psnr_x4, ("--validation-low-res", "x"), "--validation-low-res belongs to --validation"),
+    ],
+)
+def test_low_res_pictures_that_would_not_be_used_are_refused(
+    recipe: Callable[[], TrainingConfig],
+    more: tuple[str, ...],
+    complaint: str,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(command(recipe, pictures, tmp_path / "run", *more)) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_run_on_few_pictures_says_that_it_measures_nothing(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tiny_psnr_x4, pictures, tmp_path / "run")) == 0
+    assert "are needed to keep one aside: the run measures nothing; name other pictures" in capsys.readouterr().out
 
 
 def test_a_validation_picture_too_small_to_be_measured_is_left_out(
@@ -274,7 +321,7 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(
     assert main(command(tiny_psnr_x4, pictures, out, "--seed", 1)) == 2
     assert "holds a run with other settings" in the_error(capsys)
     assert (out / "config.json").read_bytes() == before
-    assert load_state(out / "state.pt", tiny_psnr_x4().identity()) is not None
+    assert load_state(out / "state.pt", tiny_psnr_x4()) is not None
 
 
 @pytest.mark.parametrize(
@@ -301,6 +348,21 @@ def test_vgg_weights_that_are_missing_are_one_line_and_status_2(
     absent = tmp_path / "vgg.safetensors"
     assert main(command(tiny_perceptual_x4, pictures, tmp_path / "run", "--vgg-weights", absent)) == 2
     assert "vgg.safetensors" in the_error(capsys)
+
+
+def test_a_run_learns_from_a_teacher_and_names_it(pictures: Path, weights: Path, tmp_path: Path) -> None:
+    assert main(command(tiny_student_x4, pictures, tmp_path / "run", "--teacher", weights)) == 0
+    card = read_checkpoint(tmp_path / "run" / "tiny-psnr-x4.safetensors").card
+    assert "; taught by start@" in card.data
+    assert '"teacher": ' in (tmp_path / "run" / "history.jsonl").read_text()
+
+
+def test_a_teacher_that_nothing_is_learnt_from_is_one_line_and_status_2(
+    pictures: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tiny_psnr_x4, pictures, tmp_path / "run", "--teacher", weights)) == 2
+    assert "losses.teacher, the weight of its loss, is 0.0" in the_error(capsys)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_without_usable_photographs_is_one_line_and_status_2(

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.photographs import made_pair, map_pair
-from training.crops import CropPlan, DecodedPhotographs, Places, turned
+from tests.training.photographs import decoded, made_pair, map_pair
+from training.crop_sources import DecodedPhotographs
+from training.crops import CropPlan, Places, turned
 from training.data import DataError, Pair
 from training.degrade import shrink_bicubic
 
-CPU = torch.device("cpu")
 BOTH = [made_pair(1, height=80, width=104, scale=4), made_pair(2, height=72, width=60, scale=4)]
 
 TURNS_BY_HAND = ["12 34", "21 43", "34 12", "43 21", "13 24", "24 13", "31 42", "42 31"]
@@ -24,7 +24,7 @@ def plan_of(*pairs: Pair, crop_px: int = 8, batch: int = 8, seed: int = 0, share
 
 def source_of(*pairs: Pair, crop_px: int = 8, batch: int = 8, seed: int = 0) -> DecodedPhotographs:
     plan = plan_of(*pairs, crop_px=crop_px, batch=batch, seed=seed)
-    return DecodedPhotographs(pairs, plan, scale=4, device=CPU)
+    return decoded(pairs, plan, 4)
 
 
 def numbers(places: Places) -> list[tuple[int, int, int, int]]:
@@ -37,7 +37,7 @@ def crops_with_turn(turn: int) -> Iterator[tuple[Pair, int, int, Tensor, Tensor]
     """Picture, top, left, low-res and high-res crop of some crops that are turned so."""
     plan = plan_of(*BOTH, batch=64)
     places = plan.of_step(0)
-    ((low_res, high_res),) = DecodedPhotographs(BOTH, plan, scale=4, device=CPU).batches(0, 1)
+    ((low_res, high_res),) = decoded(BOTH, plan, 4).batches(0, 1)
     for place, low, high in zip(numbers(places), low_res, high_res, strict=True):
         if place[3] == turn:
             yield BOTH[place[0]], place[1], place[2], low, high

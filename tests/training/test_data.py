@@ -8,8 +8,7 @@ from PIL import Image
 from tests.model.examples import textured
 from tests.tiff_file import Tiff
 from tests.training.photographs import lying, save
-from training.data import READ_ERRORS, DataError, Pair, picture_files, read_pairs, read_picture, read_size
-from training.degrade import crop_to_multiple, shrink_bicubic
+from training.data import READ_ERRORS, DataError, picture_files, read_picture, read_size
 
 
 def test_pictures_are_found_in_depth_in_a_fixed_order(tmp_path: Path) -> None:
@@ -69,46 +68,6 @@ def test_a_size_that_cannot_be_read_is_one_of_the_read_errors(content: bytes, tm
         read_size(tmp_path / "a.png")
 
 
-def test_a_photograph_becomes_a_pair_cut_to_whole_low_res_pixels(tmp_path: Path) -> None:
-    picture = textured(42, 55)
-    save(picture, tmp_path / "photo.png")
-    (pair,) = read_pairs(tmp_path, 4)
-    assert isinstance(pair, Pair)
-    assert pair.name == "photo"
-    assert torch.equal(pair.high_res, crop_to_multiple(picture, 4))
-    assert torch.equal(pair.low_res, shrink_bicubic(pair.high_res, 4))
-
-
-def test_a_corrupt_file_is_reported_in_its_place_and_the_rest_is_read(tmp_path: Path) -> None:
-    for name in ("a", "c"):
-        save(textured(16, 16), tmp_path / f"{name}.png")
-    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:150])
-    (tmp_path / "d.jpg").write_text("no picture at all")
-    first, second, third, fourth = read_pairs(tmp_path, 4)
-    assert isinstance(first, Pair)
-    assert isinstance(second, str)
-    assert second.startswith(f"{tmp_path / 'b.png'}: cannot be read (")
-    assert isinstance(third, Pair)
-    assert isinstance(fourth, str)
-    assert fourth.startswith(f"{tmp_path / 'd.jpg'}: cannot be read (")
-
-
-def test_a_picture_smaller_than_a_crop_is_reported_with_its_size(tmp_path: Path) -> None:
-    save(textured(31, 80), tmp_path / "small.png")
-    save(textured(32, 32), tmp_path / "whole.png")
-    small, whole = read_pairs(tmp_path, 4, least_px=8)
-    assert small == f"{tmp_path / 'small.png'}: 80 x 28 px is less than 32 px a side"
-    assert isinstance(whole, Pair)
-
-
-def test_only_the_pictures_that_are_asked_for_are_read(tmp_path: Path) -> None:
-    wanted = save(textured(16, 16), tmp_path / "b.png")
-    (tmp_path / "a.png").write_text("would be reported")
-    (pair,) = read_pairs(tmp_path, 4, only={wanted})
-    assert isinstance(pair, Pair)
-    assert pair.name == "b"
-
-
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     ramp = numpy.array([[0, 128, 257, 32_896, 65_535]], dtype=numpy.uint16)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
@@ -166,14 +125,3 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     (folder / "again").symlink_to(folder / "own")
     (folder / "own/loop").symlink_to(folder)
     assert picture_files(folder) == [folder / "linked/b.png", inside]
-
-
-def test_a_linked_file_is_found_and_a_broken_link_is_reported(tmp_path: Path) -> None:
-    save(textured(16, 16), tmp_path / "elsewhere/b.png")
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    (folder / "a.png").symlink_to(tmp_path / "nowhere.png")
-    (folder / "b.png").symlink_to(tmp_path / "elsewhere/b.png")
-    broken, pair = read_pairs(folder, 4)
-    assert isinstance(broken, str)
-    assert isinstance(pair, Pair)

@@ -1,14 +1,17 @@
+import math
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.model.examples import textured
 from training.data import read_picture
 from training.degrade import (
+    BICUBIC_REACH_PX,
     _cubic,
-    _resampling_matrix,
     _round_to_uint8,
     crop_to_multiple,
     enlarge_bicubic,
@@ -29,27 +32,51 @@ def test_the_kernel_has_the_values_of_keys_cubic(distance: float, weight: float)
     assert _cubic(torch.tensor([distance, -distance], dtype=torch.float64)).tolist() == [weight, weight]
 
 
-def test_enlarging_by_2_weighs_four_pixels() -> None:
-    row = _resampling_matrix(8, 2, shrink=False)[5]  # its centre lies at 2.25
-    assert row.tolist() == [0, -0.0703125, 0.8671875, 0.2265625, -0.0234375, 0, 0, 0]
+def weights_by_hand(size: int, factor: int, *, shrink: bool) -> NDArray[numpy.float64]:
+    """The resize of one dimension as a dense matrix, written from the definition of `imresize`."""
+    ratio, stretch = (1 / factor, factor) if shrink else (float(factor), 1)
+    matrix = numpy.zeros((size // factor if shrink else size * factor, size))
+    for row, weights in enumerate(matrix):
+        centre = (row + 0.5) / ratio - 0.5
+        for place in range(math.floor(centre - 2 * stretch), math.ceil(centre + 2 * stretch) + 1):
+            weight = _cubic(torch.tensor((centre - place) / stretch, dtype=torch.float64)).item() / stretch
+            mirrored = place % (2 * size)
+            weights[mirrored if mirrored < size else 2 * size - 1 - mirrored] += weight
+        weights /= weights.sum()
+    return matrix
 
 
-def test_shrinking_by_2_weighs_eight_pixels_with_the_kernel_stretched() -> None:
-    row = _resampling_matrix(16, 2, shrink=True)[3]  # its centre lies at 6.5
+def resized_by_hand(picture: Tensor, factor: int, *, shrink: bool) -> list[object]:
+    rows, columns = (weights_by_hand(size, factor, shrink=shrink) for size in picture.shape[1:])
+    tall = numpy.clip(numpy.floor(rows @ picture.numpy() + 0.5), 0, 255)
+    wide: list[object] = numpy.clip(numpy.floor(tall @ columns.T + 0.5), 0, 255).astype(int).tolist()
+    return wide
+
+
+def test_the_weights_by_hand_are_those_of_matlab() -> None:
     half = [-0.01171875, -0.03515625, 0.11328125, 0.43359375]
-    assert row.tolist() == [0, 0, 0, *half, *reversed(half), 0, 0, 0, 0, 0]
+    assert weights_by_hand(16, 2, shrink=True)[3].tolist() == [0, 0, 0, *half, *reversed(half), 0, 0, 0, 0, 0]
+    enlarging = weights_by_hand(8, 2, shrink=False)
+    assert enlarging[5].tolist() == [0, -0.0703125, 0.8671875, 0.2265625, -0.0234375, 0, 0, 0]
+    assert enlarging[0].tolist() == [0.2265625 + 0.8671875, -0.0703125 - 0.0234375, 0, 0, 0, 0, 0, 0]  # mirrored
 
 
-def test_the_border_is_mirrored_with_its_edge_pixel() -> None:
-    row = _resampling_matrix(8, 2, shrink=False)[0]  # centre -0.25: pixels -2, -1, 0, 1 are 1, 0, 0, 1
-    assert row.tolist() == [0.2265625 + 0.8671875, -0.0703125 - 0.0234375, 0, 0, 0, 0, 0, 0]
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize(("height", "width"), [(1, 3), (5, 2), (40, 37)])
+def test_pictures_are_resized_as_by_dense_weights_bit_for_bit(height: int, width: int, factor: int) -> None:
+    picture = textured(height * factor, width * factor)
+    assert shrink_bicubic(picture, factor).tolist() == resized_by_hand(picture, factor, shrink=True)
+    small = textured(height, width)
+    assert enlarge_bicubic(small, factor).tolist() == resized_by_hand(small, factor, shrink=False)
 
 
-@pytest.mark.parametrize("shrink", [True, False])
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_every_row_of_weights_sums_to_one(factor: int, shrink: bool) -> None:
-    sums = _resampling_matrix(12, factor, shrink).sum(dim=1)
-    torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-12)
+def test_a_low_res_pixel_depends_on_nothing_beyond_its_reach(factor: int) -> None:
+    picture = textured(16 * factor, 16 * factor)
+    near = slice((8 - BICUBIC_REACH_PX) * factor, (9 + BICUBIC_REACH_PX) * factor)
+    changed = 255 - picture
+    changed[:, near] = picture[:, near]
+    assert torch.equal(shrink_bicubic(changed, factor)[:, 8], shrink_bicubic(picture, factor)[:, 8])
 
 
 @pytest.mark.parametrize("level", [0, 1, 128, 255])

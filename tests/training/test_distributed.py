@@ -14,10 +14,22 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from model.rrdb import RRDBConfig
+from tests.training import tiny_runs
 from training import steps as training_steps
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
-from training.distributed import BatchNorm, average_gradients, joined, mean_over_processes, processes, this_process
+from training.distributed import (
+    BatchNorm,
+    ProcessesDisagreeError,
+    average_gradients,
+    from_process_0,
+    joined,
+    mean_over_processes,
+    processes,
+    refuse_disagreement,
+    this_process,
+)
 from training.steps import Steps
+from training.train import train
 
 CPU = torch.device("cpu")
 PROCESSES = 2
@@ -110,6 +122,37 @@ def normalised(norm: nn.BatchNorm2d, process: int, sharing: int) -> dict[str, Te
     }
 
 
+def agreement(process: int) -> dict[str, str]:
+    """What the processes say of a value of process 0, of an error of it, and of values that differ."""
+    said = {"value": from_process_0(lambda: f"made in {process}")}
+
+    def fail() -> None:
+        raise ValueError(f"wrong in {process}")
+
+    try:
+        from_process_0(fail)
+    except ValueError as error:
+        said["error"] = str(error)
+    refuse_disagreement(settings="equal")
+    try:
+        refuse_disagreement(settings="equal", photographs=f"of {process}")
+    except ProcessesDisagreeError as error:
+        said["disagreement"] = str(error)
+    return said
+
+
+def resumed_without_a_shared_folder(process: int, out: Path) -> dict[str, Any]:
+    """A run of two sittings, in a folder of each process's own; returns the weights that it ends with."""
+    config = replace(tiny_runs.PSNR, optimiser=OptimiserConfig(learning_rate=1e-3, decay_steps=2))
+    folder = out / f"machine {process}"
+    train(tiny_runs.run_of(replace(config, steps=3), folder))
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    run = tiny_runs.run_of(replace(config, steps=6), folder)
+    train(run)
+    return {"done": run.steps.done, "average": run.steps.average.state_dict(), "folder": folder.exists()}
+
+
 def work(process: int, out: Path) -> None:
     """What each of the processes does; the environment is the one that torchrun makes."""
     faulthandler.dump_traceback_later(TIMEOUT_S, exit=True)  # also when nobody is left to end it
@@ -124,6 +167,8 @@ def work(process: int, out: Path) -> None:
             "numbers": (this_process(), processes()),
             "mean": mean.item(),
             "gradient of the mean": value.grad,
+            "agreement": agreement(process),
+            "resumed": resumed_without_a_shared_folder(process, out),
             "norm": normalised(BatchNorm(3), process, PROCESSES),
             **{name: after_two_steps(config, process, PROCESSES) for name, config in CONFIGS.items()},
         }
@@ -195,6 +240,23 @@ def test_a_batch_normalisation_sees_the_batch_of_all_processes(shared: list[dict
 def test_the_mean_over_processes_passes_gradients_to_all_of_them(shared: list[dict[str, Any]]) -> None:
     assert [result["mean"] for result in shared] == [0.5, 0.5]
     assert [result["gradient of the mean"].item() for result in shared] == [1.5, 1.5]  # (1 + 2) / 2
+
+
+def test_what_process_0_makes_is_in_every_process(shared: list[dict[str, Any]]) -> None:
+    assert [result["agreement"]["value"] for result in shared] == ["made in 0", "made in 0"]
+    assert [result["agreement"]["error"] for result in shared] == ["wrong in 0", "wrong in 0"]
+
+
+def test_processes_that_were_given_other_pictures_are_refused_in_all_of_them(shared: list[dict[str, Any]]) -> None:
+    for result in shared:
+        assert "process 1 has other photographs than process 0: of 1 and of 0" in result["agreement"]["disagreement"]
+
+
+def test_a_run_on_several_machines_is_resumed_from_the_state_of_the_first_alone(shared: list[dict[str, Any]]) -> None:
+    first, second = (result["resumed"] for result in shared)
+    assert (first["folder"], second["folder"]) == (True, False)  # so the second had no state to read
+    assert (first["done"], second["done"]) == (6, 6)
+    torch.testing.assert_close(second["average"], first["average"], rtol=0, atol=0)
 
 
 def test_processes_are_numbered_until_they_part(shared: list[dict[str, Any]]) -> None:

@@ -1,4 +1,5 @@
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,12 @@ import pytest
 from PIL import Image, ImageFilter
 
 from tests.model.examples import textured
-from training.data import LIMITS, DataError
-from training.doctor import LEAST_DETAIL, Finding, Report, detail, examine
+from tests.training.photographs import save as save_planes
+from training.__main__ import main
+from training.data import LIMITS, DataError, read_picture
+from training.degrade import shrink_bicubic
+from training.detail import detail
+from training.doctor import LEAST_DETAIL, Finding, Report, examine
 
 
 def sharp(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -255,3 +260,71 @@ def test_the_lines_name_each_finding_and_sum_them_up() -> None:
 def test_the_lines_of_a_sound_folder_say_so() -> None:
     report = Report(files=5, megapixels=1.5, findings=())
     assert report.lines() == ["5 files, 1.5 MP: nothing wrong; 5 usable"]
+
+
+@pytest.fixture
+def paired(tmp_path: Path) -> tuple[Path, Path]:
+    """Four originals with good low-res pictures."""
+    for number in range(4):
+        path = save(sharp(128, 160, seed=number), tmp_path / "big" / f"{number}.png")
+        save_planes(shrink_bicubic(read_picture(path), 4), tmp_path / "small" / path.name)
+    return tmp_path / "big", tmp_path / "small"
+
+
+def pair_findings(big: Path, small: Path) -> list[str]:
+    """What the doctor says of pairs."""
+    findings = examine(big, least_px=64, low_res=small).findings
+    assert {finding.problem for finding in findings} <= {"pair"}
+    return [f"{finding.path.name}: {finding.detail}" for finding in findings]
+
+
+def test_good_pairs_give_no_finding(paired: tuple[Path, Path]) -> None:
+    assert pair_findings(*paired) == []
+
+
+def test_every_kind_of_bad_pair_is_found(paired: tuple[Path, Path]) -> None:
+    big, small = paired
+    moved = read_picture(big / "0.png").roll((4, 8), (1, 2))
+    save_planes(shrink_bicubic(moved, 4), small / "0.png")
+    save_planes(read_picture(small / "3.png"), small / "1.png")
+    save_planes(read_picture(small / "2.png")[:, :, 1:], small / "2.png")
+    (small / "3.png").rename(small / "4.png")
+    first, second, third, fourth, fifth = pair_findings(big, small)
+    assert first.startswith(f"0.png: {small / '0.png'}: the low-res picture is shifted by +2.0 px to the right and +1.")
+    assert second.startswith(f"1.png: {small / '1.png'}: the ")
+    assert second.endswith("; replace or delete it")
+    assert third == f"2.png: {small / '2.png'}: 39 x 32 px is not 1/4 of {big / '2.png'}; it must have 40 x 32 px"
+    assert fourth == "3.png: there is no low-res picture of this name"
+    assert fifth == "4.png: there is no original of this name"
+
+
+def test_a_low_res_picture_that_cannot_be_decoded_is_found(paired: tuple[Path, Path]) -> None:
+    big, small = paired
+    (small / "1.png").write_text("no picture")
+    (line,) = pair_findings(big, small)
+    assert line.startswith(f"1.png: {small / '1.png'}: cannot be read (")
+
+
+def test_the_low_res_copies_of_a_benchmark_are_pairs_and_no_duplicates(paired: tuple[Path, Path]) -> None:
+    big, small = paired
+    big.rename(big.parent / "HR")
+    small.rename(big.parent / "LRbicX4")
+    report = examine(big.parent, least_px=64)
+    assert (report.files, report.findings) == (4, ())
+
+
+def test_the_command_checks_pairs(paired: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    big, small = paired
+    command = ["doctor", "--data", str(big), "--low-res", str(small), "--least-px", "64"]
+    assert main(command) == 0
+    (small / "1.png").unlink()
+    assert main(command) == 1
+    assert f"pair        {big / '1.png'}: there is no low-res picture of this name" in capsys.readouterr().out
+
+
+def test_names_that_are_not_utf_8_are_examined_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = tmp_path / os.fsdecode(b"odd \xff")
+    save(sharp(40, 40), odd / "a.png")
+    (odd / "a.png").rename(odd / os.fsdecode(b"\xfe.png"))
+    assert main(["doctor", "--data", str(odd)]) == 1
+    assert "odd \\udcff/\\udcfe.png: 40 x 40 px is less than 128 px a side" in capsys.readouterr().out

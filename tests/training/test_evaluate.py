@@ -11,15 +11,18 @@ from tests.model.examples import random_net, textured
 from tests.training.photographs import made_pair, save
 from training.colour import colour_shift
 from training.data import DataError
-from training.degrade import enlarge_bicubic, shrink_bicubic
+from training.degrade import enlarge_bicubic
 from training.evaluate import (
+    MEASURES,
+    USUAL_MEASURES,
     Scores,
     SetScores,
     as_service,
-    benchmark_pairs,
     bicubic,
     evaluate,
+    least_measured_px,
     mean,
+    pairs_to_measure,
     picture_table,
     scores,
     summary_table,
@@ -35,8 +38,8 @@ ONE = Scores(psnr_y=30.0, ssim_y=0.9, lpips=0.25, niqe=None, colour_shift=0.5)
 TWO = Scores(psnr_y=33.004, ssim_y=0.7, lpips=0.35, niqe=4.0, colour_shift=1.5)
 BARE = Scores(psnr_y=20.0, ssim_y=0.5, lpips=None, niqe=None, colour_shift=0.0)
 RESULTS = [
-    SetScores(set="Set5", generator="bicubic", pictures={"baby": BARE}),
-    SetScores(set="Set5", generator="tiny", pictures={"baby": ONE, "bird": TWO}),
+    SetScores(set="Set5", generator="bicubic", measures=MEASURES, pictures={"baby": BARE}),
+    SetScores(set="Set5", generator="tiny", measures=MEASURES, pictures={"baby": ONE, "bird": TWO}),
 ]
 
 
@@ -50,39 +53,16 @@ def lpips() -> LPIPS:
     return metric
 
 
-def test_a_benchmark_folder_gives_its_own_low_res_pictures(tmp_path: Path) -> None:
-    high_res, low_res = textured(33, 41), textured(8, 10, seed=1)
-    save(high_res, tmp_path / "HR" / "a.png")
-    save(low_res, tmp_path / "LRbicX4" / "a.png")
-    (pair,) = benchmark_pairs(tmp_path, 4)
-    assert pair.name == "a"
-    assert torch.equal(pair.low_res, low_res)
-    assert torch.equal(pair.high_res, high_res[:, :32, :40])
-
-
-def test_a_plain_folder_gives_its_pictures_reduced(tmp_path: Path) -> None:
-    save(textured(32, 40), tmp_path / "a.png")
-    (pair,) = benchmark_pairs(tmp_path, 4)
-    assert torch.equal(pair.low_res, shrink_bicubic(textured(32, 40), 4))
-
-
-def test_a_low_res_picture_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
-    save(textured(32, 40), tmp_path / "HR" / "a.png")
-    save(textured(8, 9), tmp_path / "LRbicX4" / "a.png")
-    with pytest.raises(DataError, match=r"a\.png: the picture in LRbicX4 is not 4 times smaller"):
-        list(benchmark_pairs(tmp_path, 4))
-
-
 def test_a_picture_that_cannot_be_read_stops_a_measurement(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
     with pytest.raises(DataError, match=r"a\.png: cannot be read"):
-        list(benchmark_pairs(tmp_path, 4))
+        list(pairs_to_measure(tmp_path, 4))
 
 
 def test_the_scores_of_a_picture_are_what_each_metric_gives(lpips: LPIPS) -> None:
     pair = made_pair(1, height=208, width=224, scale=4)
     upscaled = enlarge_bicubic(pair.low_res, 4)
-    assert scores(pair, upscaled, lpips) == Scores(
+    assert scores(pair, upscaled, MEASURES, lpips) == Scores(
         psnr_y=psnr_y(upscaled, pair.high_res, border=4),
         ssim_y=ssim_y(upscaled, pair.high_res, border=4),
         lpips=lpips.distance(upscaled, pair.high_res),
@@ -93,32 +73,52 @@ def test_the_scores_of_a_picture_are_what_each_metric_gives(lpips: LPIPS) -> Non
 
 def test_a_picture_too_small_for_niqe_has_none() -> None:
     small = made_pair(1, height=96, width=196, scale=4)  # 88 x 188 px within the border
-    assert scores(small, small.high_res, None).niqe is None
+    assert scores(small, small.high_res, ["niqe"]).niqe is None
 
 
-def test_without_lpips_there_is_none(lpips: LPIPS) -> None:
-    pair = made_pair(1, scale=4)
+def test_measures_that_are_not_asked_for_are_not_taken(lpips: LPIPS) -> None:
+    pair = made_pair(1, height=208, width=224, scale=4)
     upscaled = enlarge_bicubic(pair.low_res, 4)
-    without = scores(pair, upscaled, None)
-    assert without.lpips is None
-    assert replace(scores(pair, upscaled, lpips), lpips=None) == without
+    whole = scores(pair, upscaled, MEASURES, lpips)
+    assert scores(pair, upscaled, ["lpips"], lpips) == Scores(lpips=whole.lpips)
+    assert scores(pair, upscaled, USUAL_MEASURES, lpips) == replace(whole, niqe=None)
+
+
+def test_without_alexnet_there_is_no_column_for_lpips() -> None:
+    (result,) = evaluate("made", [made_pair(1, scale=4)], {"bicubic": bicubic(4)})
+    assert result.measures == ("psnr_y", "ssim_y", "colour_shift")
+    assert "LPIPS" not in summary_table([result])
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+def test_the_smallest_picture_that_is_measured_has_every_usual_measure(
+    scale: int, tmp_path: Path, lpips: LPIPS
+) -> None:
+    side = least_measured_px(scale)
+    save(textured(side, side), tmp_path / "a.png")
+    (pair,) = pairs_to_measure(tmp_path, scale)
+    ((one,),) = (r.pictures.values() for r in evaluate("a", [pair], {"bicubic": bicubic(scale)}, USUAL_MEASURES, lpips))
+    assert None not in (one.psnr_y, one.ssim_y, one.lpips, one.colour_shift)
+    save(textured(side - 1, 200), tmp_path / "a.png")
+    with pytest.raises(DataError, match=rf"px is less than {side} px a side"):
+        list(pairs_to_measure(tmp_path, scale))
 
 
 def test_every_generator_upscales_every_picture() -> None:
     pairs = [replace(made_pair(seed, scale=4), name=name) for seed, name in enumerate(("a", "b"))]
-    results = evaluate("made", iter(pairs), {"bicubic": bicubic(4), "zero": lambda low: 0 * bicubic(4)(low)}, None)
+    results = evaluate("made", iter(pairs), {"bicubic": bicubic(4), "zero": lambda low: 0 * bicubic(4)(low)})
     assert [(result.set, result.generator, list(result.pictures)) for result in results] == [
         ("made", "bicubic", ["a", "b"]),
         ("made", "zero", ["a", "b"]),
     ]
     for pair in pairs:
-        assert results[0].pictures[pair.name] == scores(pair, enlarge_bicubic(pair.low_res, 4), None)
-        assert results[1].pictures[pair.name] == scores(pair, torch.zeros_like(pair.high_res), None)
+        assert results[0].pictures[pair.name] == scores(pair, enlarge_bicubic(pair.low_res, 4), results[0].measures)
+        assert results[1].pictures[pair.name] == scores(pair, torch.zeros_like(pair.high_res), results[0].measures)
 
 
 def test_two_pictures_of_one_name_are_refused() -> None:
     with pytest.raises(DataError, match="made 1"):
-        evaluate("made", [made_pair(1, scale=4), made_pair(1, scale=4)], {"bicubic": bicubic(4)}, None)
+        evaluate("made", [made_pair(1, scale=4), made_pair(1, scale=4)], {"bicubic": bicubic(4)})
 
 
 def test_a_generator_is_measured_on_what_the_service_would_answer() -> None:
@@ -151,20 +151,20 @@ def test_the_table_of_a_set_has_a_line_for_each_picture_and_the_mean() -> None:
     assert picture_table(RESULTS[1]).splitlines() == [
         "### Set5, tiny",
         "",
-        "| picture | PSNR-Y | SSIM-Y | LPIPS | NIQE | colour shift |",
-        "|---|---|---|---|---|---|",
-        "| baby | 30.00 | 0.9000 | 0.2500 |  | 0.50 |",
-        "| bird | 33.00 | 0.7000 | 0.3500 | 4.00 | 1.50 |",
-        "| **mean** | 31.50 | 0.8000 | 0.3000 | 4.00 | 1.00 |",
+        "| picture  | PSNR-Y | SSIM-Y |  LPIPS | NIQE | colour shift |",
+        "| -------- | -----: | -----: | -----: | ---: | -----------: |",
+        "| baby     |  30.00 | 0.9000 | 0.2500 |      |         0.50 |",
+        "| bird     |  33.00 | 0.7000 | 0.3500 | 4.00 |         1.50 |",
+        "| **mean** |  31.50 | 0.8000 | 0.3000 | 4.00 |         1.00 |",
     ]
 
 
 def test_the_summary_has_a_line_for_each_set_and_generator() -> None:
     assert summary_table(RESULTS).splitlines() == [
-        "| set | generator | PSNR-Y | SSIM-Y | LPIPS | NIQE | colour shift |",
-        "|---|---|---|---|---|---|---|",
-        "| Set5 | bicubic | 20.00 | 0.5000 |  |  | 0.00 |",
-        "| Set5 | tiny | 31.50 | 0.8000 | 0.3000 | 4.00 | 1.00 |",
+        "| set  | generator | PSNR-Y | SSIM-Y |  LPIPS | NIQE | colour shift |",
+        "| ---- | --------- | -----: | -----: | -----: | ---: | -----------: |",
+        "| Set5 | bicubic   |  20.00 | 0.5000 |        |      |         0.00 |",
+        "| Set5 | tiny      |  31.50 | 0.8000 | 0.3000 | 4.00 |         1.00 |",
     ]
 
 

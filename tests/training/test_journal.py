@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from tests.model.examples import textured
+from tests.training.tiny_runs import PSNR
 from training import journal as journal_module
 from training.journal import PANEL_PX, Journal
 from training.state import load_state, save_state
@@ -46,8 +47,8 @@ def opened(out: Path, *, done: int = 0, state: dict[str, Any] | None = None) -> 
 
 def through_the_disk(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What a run that goes on reads of the state that another saved."""
-    save_state(folder / "state.pt", {"identity": "{}", "journal": state})
-    loaded = load_state(folder / "state.pt", "{}")
+    save_state(folder / "state.pt", {"config": PSNR.to_json(), "journal": state})
+    loaded = load_state(folder / "state.pt", PSNR)
     assert loaded is not None
     journal: dict[str, Any] = loaded["journal"]
     return journal
@@ -62,7 +63,7 @@ def write_steps(journal: Journal, steps: Iterator[int] | range) -> None:
     for step in steps:
         journal.count({"l1": step / 10})
         journal.write_losses(step, learning_rate=0.1, skipped=0)
-        journal.write_scores(step, {"clean": 20 + step}, {"clean": 19})
+        journal.write_scores(step, {"psnr_y": {"clean": 20 + step}}, {"psnr_y": {"clean": 19}})
 
 
 def test_a_line_holds_the_mean_losses_since_the_line_before(tmp_path: Path) -> None:
@@ -81,9 +82,31 @@ def test_a_line_holds_the_mean_losses_since_the_line_before(tmp_path: Path) -> N
 def test_the_scores_of_a_step_are_a_line_and_are_reported_next_to_bicubic(tmp_path: Path) -> None:
     lines: list[str] = []
     with closing(Journal(tmp_path, steps=9, done=0, state=None, report=lines.append)) as journal:
-        journal.write_scores(3, {"clean": 30.12345, "web50": 26.5}, {"clean": 28.5, "web50": 25.25})
-    assert history(tmp_path) == [{"step": 3, "seconds": 0, "psnr_y": {"clean": 30.12345, "web50": 26.5}}]
-    assert lines == ["step 3: PSNR-Y in dB: clean 30.123 (bicubic 28.500), web50 26.500 (bicubic 25.250)"]
+        journal.write_scores(
+            3,
+            {"psnr_y": {"clean": 30.12345, "web50": 26.5}, "lpips": {"clean": 0.25, "web50": 0.5}},
+            {"psnr_y": {"clean": 28.5, "web50": 25.25}, "lpips": {"clean": 0.375, "web50": 0.75}},
+        )
+    assert history(tmp_path) == [
+        {
+            "step": 3,
+            "seconds": 0,
+            "psnr_y": {"clean": 30.12345, "web50": 26.5},
+            "lpips": {"clean": 0.25, "web50": 0.5},
+        }
+    ]
+    assert lines == [
+        "step 3: PSNR-Y in dB: clean 30.123 (bicubic 28.500), web50 26.500 (bicubic 25.250); "
+        "LPIPS: clean 0.250 (bicubic 0.375), web50 0.500 (bicubic 0.750)"
+    ]
+
+
+def test_the_start_is_measured_once_also_if_the_run_was_killed_before_its_first_state(tmp_path: Path) -> None:
+    for _ in range(2):
+        with opened(tmp_path) as journal:
+            write_steps(journal, range(1))
+    assert [line["step"] for line in history(tmp_path)] == [0, 0]  # its losses and its scores
+    assert points(tmp_path, "validation/psnr_y/clean") == [(0, 20)]
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
@@ -112,7 +135,7 @@ def test_the_seconds_are_those_of_all_sittings(tmp_path: Path, clock: Clock) -> 
     with opened(tmp_path, done=1, state=state) as journal:
         clock.now_s += 20.2
         assert journal.seconds == pytest.approx(50.6)
-        journal.write_scores(2, {"clean": 30}, {"clean": 29})
+        journal.write_scores(2, {"psnr_y": {"clean": 30}}, {"psnr_y": {"clean": 29}})
     assert history(tmp_path)[-1]["seconds"] == 51
 
 
@@ -143,7 +166,7 @@ def test_lines_after_the_step_that_a_run_goes_on_from_are_dropped(tmp_path: Path
     assert [line["step"] for line in history(tmp_path)] == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_run_that_was_killed_before_its_first_state_begins_its_history_anew(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_before_its_first_state_begins_a_new_history(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         write_steps(journal, range(1, 3))
     with opened(tmp_path):

@@ -5,7 +5,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.losses import l1_loss, relativistic_discriminator_loss, relativistic_generator_loss
+from training.loss_config import AdversarialKind
+from training.losses import (
+    ADVERSARIAL_LOSSES,
+    PIXEL_LOSSES,
+    artefact_loss,
+    charbonnier_loss,
+    fourier_loss,
+    l1_loss,
+    l2_loss,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
 
 REAL = (0.8, -0.3, 1.7)
 FAKE = (-0.5, 0.4, 2.1)
@@ -116,3 +127,130 @@ def test_l1_compares_bfloat16_with_float32_in_float32() -> None:
     upscaled, high_res = torch.rand(2, 5, 7, generator=chance)
     rounded = upscaled.bfloat16()
     assert torch.equal(l1_loss(rounded, high_res), (rounded.float() - high_res).abs().mean())
+
+
+# Losses of pixels
+
+
+@pytest.mark.parametrize(
+    ("loss", "by_hand"),
+    [
+        (l2_loss, (0.2**2 + 0 + 0.1**2 + 0.7**2) / 4),
+        (charbonnier_loss, sum(math.sqrt(difference**2 + 1e-6) for difference in (0.2, 0, 0.1, 0.7)) / 4),
+    ],
+)
+def test_other_means_of_differences(loss: Callable[[Tensor, Tensor], Tensor], by_hand: float) -> None:
+    upscaled, high_res = torch.tensor([0.1, 0.5, 0.9, 1.2]), torch.tensor([0.3, 0.5, 0.8, 0.5])
+    assert loss(upscaled, high_res).item() == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_the_charbonnier_loss_has_a_slope_of_zero_where_nothing_differs() -> None:
+    upscaled = torch.full((2, 3), 0.5, requires_grad=True)
+    charbonnier_loss(upscaled, torch.full((2, 3), 0.5)).backward()
+    assert upscaled.grad is not None
+    assert not upscaled.grad.any()
+
+
+def test_the_fourier_loss_of_a_wave_is_at_its_frequency() -> None:
+    # cos(2 pi x / 8) over 4 x 8 px has one value in half of an orthonormal spectrum: 4 * 8 / 2 / sqrt(4 * 8).
+    wave = torch.cos(2 * math.pi * torch.arange(8) / 8).expand(1, 1, 4, 8)
+    values = 4 * 5 * 2  # rows, frequencies from 0 to 4, real and imaginary parts
+    assert fourier_loss(wave, torch.zeros(1, 1, 4, 8)).item() == pytest.approx(math.sqrt(8) / values, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", PIXEL_LOSSES.values(), ids=PIXEL_LOSSES)
+def test_every_loss_of_pixels_is_computed_in_float32(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    one, other = torch.rand(2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(1)).bfloat16()
+    value = loss(one, other)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, loss(one.float(), other.float()))
+
+
+# LDL's map of artefacts
+
+
+def noise(seed: int) -> Tensor:
+    return torch.rand(2, 3, 9, 11, generator=torch.Generator().manual_seed(seed))
+
+
+def artefact_map_by_hand(upscaled: Tensor, averaged: Tensor, high_res: Tensor) -> Tensor:
+    """Each pixel's weight, (N, 1, H, W): the paper's equations, one pixel at a time."""
+    error = (high_res - upscaled).abs().sum(1)
+    of_average = (high_res - averaged).abs().sum(1)
+    weights = torch.zeros(2, 1, 9, 11)
+    for picture in range(2):
+        spread = error[picture].flatten().var().item() ** (1 / 5)
+        for row in range(9):
+            for column in range(11):
+                rows = [mirror(row + step, 9) for step in range(-3, 4)]
+                columns = [mirror(column + step, 11) for step in range(-3, 4)]
+                window = error[picture][rows][:, columns]
+                if error[picture, row, column] >= of_average[picture, row, column]:
+                    weights[picture, 0, row, column] = spread * window.flatten().var()
+    return weights
+
+
+def mirror(place: int, side: int) -> int:
+    return abs(place) if place < side else 2 * (side - 1) - place
+
+
+def test_the_artefact_loss_weights_errors_by_how_much_they_vary() -> None:
+    upscaled, averaged, high_res = noise(1), noise(2), noise(3)
+    weights = artefact_map_by_hand(upscaled, averaged, high_res)
+    assert 0.3 < (weights == 0).float().mean() < 0.7
+    by_hand = (weights * (upscaled - high_res).abs()).mean().item()
+    assert artefact_loss(upscaled, averaged, high_res).item() == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_nothing_is_an_artefact_where_the_average_is_farther_from_the_original() -> None:
+    upscaled, high_res = noise(1), noise(3)
+    assert artefact_loss(upscaled, high_res + 2 * (upscaled - high_res), high_res) == 0
+    assert artefact_loss(upscaled, high_res, high_res) > 0
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.25])
+def test_an_error_that_is_the_same_everywhere_is_no_artefact_and_has_a_finite_gradient(shift: float) -> None:
+    high_res = torch.full((1, 3, 8, 8), 0.5)
+    upscaled = (high_res + shift).requires_grad_()
+    loss = artefact_loss(upscaled, high_res, high_res)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-9)
+    assert upscaled.grad is not None
+    assert upscaled.grad.isfinite().all()
+
+
+# Adversarial losses of other kinds
+
+
+def test_the_vanilla_losses_are_cross_entropies() -> None:
+    told = mean([math.log(sigmoid(x)) for x in REAL]) + mean([math.log(1 - sigmoid(x)) for x in FAKE])
+    vanilla = ADVERSARIAL_LOSSES["vanilla"]
+    assert vanilla.discriminator(column(REAL), column(FAKE)).item() == pytest.approx(-told, rel=1e-6)
+    fooled = mean([math.log(sigmoid(x)) for x in FAKE])
+    assert vanilla.generator(column(REAL), column(FAKE)).item() == pytest.approx(-fooled, rel=1e-6)
+
+
+def test_the_hinge_losses_stop_at_verdicts_beyond_one() -> None:
+    hinge = ADVERSARIAL_LOSSES["hinge"]
+    by_hand = (0.2 + 1.3 + 0) / 3 + (0.5 + 1.4 + 3.1) / 3
+    assert hinge.discriminator(column(REAL), column(FAKE)).item() == pytest.approx(by_hand, rel=1e-6)
+    assert hinge.generator(column(REAL), column(FAKE)).item() == pytest.approx(-mean(FAKE), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ADVERSARIAL_LOSSES)
+def test_photographs_are_judged_for_the_generator_only_where_its_loss_compares(kind: AdversarialKind) -> None:
+    judged: list[float] = []
+    loss = ADVERSARIAL_LOSSES[kind]
+
+    def discriminator(pictures: Tensor) -> Tensor:
+        judged.append(pictures.mean().item())
+        return 3 * pictures
+
+    upscaled, high_res = torch.zeros(2, 1, requires_grad=True), torch.ones(2, 1, requires_grad=True)
+    value = loss.of_generator(discriminator, high_res, upscaled)
+    value.backward()
+    assert (1.0 in judged) == loss.generator_compares == (kind == "relativistic")
+    assert value.item() == loss.generator(3 * high_res, 3 * upscaled).item()
+    assert high_res.grad is None
+    assert upscaled.grad is not None
+    assert (upscaled.grad < 0).all()  # a step against it makes the verdicts higher

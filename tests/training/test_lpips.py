@@ -11,7 +11,7 @@ from torchvision.models import AlexNet, AlexNet_Weights
 from model.checkpoint import WeightsError
 from tests.model.examples import textured
 from training.degrade import enlarge_bicubic
-from training.evaluate import benchmark_pairs
+from training.evaluate import pairs_to_measure
 from training.lpips import LINEAR, LPIPS, load_lpips
 
 CPU = torch.device("cpu")
@@ -170,6 +170,6 @@ def test_the_distance_is_that_of_the_authors_package(
 
 
 def test_the_distance_of_bicubic_on_set5_is_that_of_the_authors_package(real_lpips: LPIPS, shared_folder: Path) -> None:
-    pairs = list(benchmark_pairs(shared_folder / "bench" / "Set5", 4))
+    pairs = list(pairs_to_measure(shared_folder / "bench" / "Set5", 4))
     distances = [real_lpips.distance(enlarge_bicubic(pair.low_res, 4), pair.high_res) for pair in pairs]
     assert sum(distances) / 5 == pytest.approx(0.340, abs=0.002)

@@ -1,4 +1,4 @@
-"""`python -m training evaluate` and `interpolate`, called in this process."""
+"""`python -m training evaluate`, called in this process."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from model.checkpoint import Card, read_checkpoint, write_checkpoint
+from model.errors import WeightsError
 from model.reliable import load
 from model.rrdb import RRDBNet
 from tests.model.examples import TINY, random_net, textured
@@ -18,6 +19,7 @@ from training.__main__ import main
 from training.damage import damaged
 from training.data import read_picture
 from training.degrade import enlarge_bicubic, shrink_bicubic
+from training.lpips import LPIPS
 from training.metrics import psnr_y
 
 CPU = torch.device("cpu")
@@ -50,11 +52,25 @@ def trained_on(tmp_path: Path) -> Path:
     return written(tmp_path / "two.safetensors", net)
 
 
+MEASURES = ("psnr_y", "ssim_y", "colour_shift")
+
+
 def evaluate(pictures: Path, *weights: Path, more: tuple[object, ...] = ()) -> list[str]:
     """The command without LPIPS, with its tables beside the pictures."""
     out = pictures.parent / "tables" / "scores"
     files = [str(path) for path in weights]
-    return ["evaluate", "--weights", *files, "--data", str(pictures), "--no-lpips", "--out", str(out), *map(str, more)]
+    return [
+        "evaluate",
+        "--weights",
+        *files,
+        "--data",
+        str(pictures),
+        "--out",
+        str(out),
+        "--measure",
+        *MEASURES,
+        *map(str, more),
+    ]
 
 
 def cells(line: str) -> list[str]:
@@ -71,31 +87,38 @@ def the_error(capsys: pytest.CaptureFixture[str]) -> str:
     return lines[-1]
 
 
-def test_evaluate_prints_every_picture_and_the_means_of_each_file_and_bicubic(
+def test_evaluate_prints_the_means_of_each_file_and_bicubic(
     weights: Path, trained_on: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(evaluate(pictures, weights, trained_on)) == 0
-    *tables, last = capsys.readouterr().out.strip().split("\n\n")
+    table, last = capsys.readouterr().out.strip().split("\n\n")
     out = pictures.parent / "tables"
     assert last == f"wrote {out / 'scores.md'} and {out / 'scores.json'}"
-    assert [line for line in tables if line.startswith("###")] == [
-        f"### pictures, {name}" for name in ("bicubic", "one", "two")
-    ]
-    summary = [cells(row) for row in tables[-1].splitlines()[2:]]
-    assert [(where, name) for where, name, *_ in summary] == [("pictures", name) for name in ("bicubic", "one", "two")]
-    assert float(summary[0][2]) > float(summary[1][2])  # a random network is worse than bicubic
+    summary = [cells(row) for row in table.splitlines()]
+    assert summary[0] == ["set", "generator", "PSNR-Y", "SSIM-Y", "colour shift"]
+    assert [row[:2] for row in summary[2:]] == [["pictures", name] for name in ("bicubic", "one", "two")]
+    assert float(summary[2][2]) > float(summary[3][2])  # a random network is worse than bicubic
+
+
+def test_evaluate_writes_every_picture_of_each_file_and_bicubic(
+    weights: Path, trained_on: Path, pictures: Path
+) -> None:
+    assert main(evaluate(pictures, weights, trained_on)) == 0
+    _, *tables = (pictures.parent / "tables" / "scores.md").read_text().split("###")
+    assert [table.split("\n")[0] for table in tables] == [f" pictures, {name}" for name in ("bicubic", "one", "two")]
+    assert all("| made_0 " in table and "| made_1 " in table for table in tables)
 
 
 def test_evaluate_writes_the_tables_and_the_numbers_behind_them(weights: Path, pictures: Path) -> None:
     assert main(evaluate(pictures, weights)) == 0
-    tables = (pictures.parent / "tables" / "scores.md").read_text()
+    rows = [cells(line) for line in (pictures.parent / "tables" / "scores.md").read_text().splitlines()]
     numbers = json.loads((pictures.parent / "tables" / "scores.json").read_text())
     assert [one["generator"] for one in numbers] == ["bicubic", "one"]
     for one in numbers:
         assert list(one["pictures"]) == ["made_0", "made_1"]
         mean = one["mean"]
-        row = f"| pictures | {one['generator']} | {mean['psnr_y']:.2f} | {mean['ssim_y']:.4f} |  |  | "
-        assert row in tables
+        expected = [f"{mean['psnr_y']:.2f}", f"{mean['ssim_y']:.4f}", f"{mean['colour_shift']:.2f}"]
+        assert ["pictures", one["generator"], *expected] in rows
         scores = [picture["psnr_y"] for picture in one["pictures"].values()]
         assert mean["psnr_y"] == pytest.approx(sum(scores) / 2)
 
@@ -146,8 +169,8 @@ def test_results_are_saved_whatever_the_names_of_pictures_and_folders_are(
     save(textured(64, 64), odd / "picture.png")
     (odd / "picture.png").rename(odd / os.fsdecode(b"\xfe.png"))
     assert main(evaluate(odd, weights)) == 0
-    assert "| odd \\udcff | one |" in capsys.readouterr().out
-    assert "| odd \\udcff | one |" in (tmp_path / "tables" / "scores.md").read_text(encoding="utf-8")
+    assert "| odd \\udcff | one " in capsys.readouterr().out
+    assert "| odd \\udcff | one " in (tmp_path / "tables" / "scores.md").read_text(encoding="utf-8")
     (numbers, _) = json.loads((tmp_path / "tables" / "scores.json").read_text())
     assert list(numbers["pictures"]) == ["\udcfe"]
 
@@ -192,13 +215,48 @@ def test_absent_weights_of_alexnet_are_one_line_and_status_2(
 
 
 def test_a_low_res_picture_that_is_missing_is_one_line_and_status_2(
-    weights: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (pictures / "LRbicX4").mkdir()
-    (pictures / "HR").mkdir()
-    (pictures / "made_0.png").rename(pictures / "HR" / "made_0.png")
-    assert main(evaluate(pictures, weights)) == 2
-    assert "made_0.png" in the_error(capsys)
+    save(textured(16, 18), tmp_path / "small" / "made_1.png")
+    assert main(evaluate(pictures, weights, more=("--low-res", tmp_path / "small"))) == 2
+    assert "made_0.png: there is no low-res picture of this name" in the_error(capsys)
+
+
+def test_low_res_pictures_that_are_given_are_measured(weights: Path, pictures: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        high_res = read_picture(pictures / f"made_{number}.png")
+        save(255 - shrink_bicubic(high_res, 4), tmp_path / "small" / f"made_{number}.png")
+    assert main(evaluate(pictures, weights, more=("--low-res", tmp_path / "small"))) == 0
+    bicubic = sets_of(tmp_path)[0]["pictures"]["made_1"]
+    high_res = read_picture(pictures / "made_1.png")
+    low_res = read_picture(tmp_path / "small" / "made_1.png")
+    assert bicubic["psnr_y"] == psnr_y(enlarge_bicubic(low_res, 4), high_res, border=4)
+
+
+def test_the_low_res_copies_of_a_benchmark_are_not_measured_as_originals(
+    weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    for path in sorted(pictures.iterdir()):
+        save(shrink_bicubic(read_picture(path), 4), pictures / "LRbicX4" / path.name)
+        save(shrink_bicubic(read_picture(path), 2), pictures / "LRbicX2" / path.name)
+    assert main(evaluate(pictures, weights)) == 0
+    assert list(sets_of(tmp_path)[0]["pictures"]) == ["made_0", "made_1"]
+
+
+def test_lpips_is_left_out_with_a_line_if_alexnet_is_missing_and_nobody_asked_for_it(
+    weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object) -> LPIPS:
+        raise WeightsError("AlexNet could not be downloaded")
+
+    monkeypatch.setattr("training.commands.evaluate.load_lpips", offline)
+    command = ["evaluate", "--weights", str(weights), "--data", str(pictures), "--out", str(tmp_path / "tables" / "t")]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert "LPIPS is left out: AlexNet could not be downloaded" in captured.err
+    assert "| PSNR-Y | SSIM-Y | colour shift |" in captured.out
+    assert main([*command, "--measure", "lpips"]) == 2
+    assert "AlexNet could not be downloaded" in the_error(capsys)
 
 
 def test_a_picture_too_small_to_be_measured_is_one_line_and_status_2(
@@ -223,7 +281,7 @@ def test_evaluate_makes_the_kinds_of_uploads_that_are_named(
     assert [(one["set"], one["generator"]) for one in numbers] == [
         (f"pictures {damage}", generator) for damage in ("web50", "phone") for generator in ("bicubic", "one")
     ]
-    assert "| pictures phone | one | " in capsys.readouterr().out
+    assert "| pictures phone | one " in capsys.readouterr().out
     high_res = read_picture(pictures / "made_0.png")
     low_res = damaged(high_res, 4, "phone", name="made_0")
     expected = psnr_y(enlarge_bicubic(low_res, 4), high_res, border=4)
@@ -283,6 +341,8 @@ def test_flat_colours_are_recorded_and_reported_next_to_the_pictures(weights: Pa
     [
         ([], "there is nothing to measure on; name folders by --data, or take --flat"),
         (["--flat", "2", "--damage", "phone"], "--damage is made from originals; name their folders by --data"),
+        (["--data", "a", "--low-res", "b", "--damage", "phone"], "--damage makes its low-res pictures itself"),
+        (["--data", "a", "b", "--low-res", "c"], "--data names 2 folders and --low-res 1; give each folder its own"),
     ],
 )
 def test_a_measurement_on_nothing_is_one_line_and_status_2(
@@ -298,6 +358,7 @@ def test_a_measurement_on_nothing_is_one_line_and_status_2(
         (["--flat", "1"], "1 values a channel; take 2 to 256"),
         (["--flat", "257"], "257 values a channel; take 2 to 256"),
         (["--flat", "some"], "invalid _lattice value: 'some'"),
+        (["--measure", "beauty"], "invalid choice: 'beauty' (choose from"),
         (["--damage", "fax"], "invalid choice: 'fax' (choose from"),
     ],
 )
@@ -308,58 +369,3 @@ def test_what_cannot_be_measured_is_refused_with_the_limits(
         main(["evaluate", "--weights", str(weights), *arguments])
     assert exit_status.value.code == 2
     assert complaint in capsys.readouterr().err
-
-
-def interpolate(one: Path, other: Path, alpha: float, out: Path) -> list[str]:
-    return ["interpolate", str(one), str(other), "--alpha", str(alpha), "-o", str(out)]
-
-
-def test_interpolate_writes_a_file_that_can_be_loaded_and_says_how_it_was_made(
-    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "between.safetensors"
-    assert main(interpolate(weights, trained_on, 0.25, out)) == 0
-    assert capsys.readouterr().out == f"wrote {out}\n"
-    load(out, CPU)
-    checkpoint = read_checkpoint(out)
-    assert checkpoint.card.name == "between"
-    assert checkpoint.card.recipe == "interpolate one two --alpha 0.25"
-    assert checkpoint.card.metrics == {}
-    ends = [read_checkpoint(path).net.conv_hr.weight for path in (weights, trained_on)]
-    torch.testing.assert_close(checkpoint.net.conv_hr.weight, 0.75 * ends[0] + 0.25 * ends[1])
-
-
-def test_published_weights_are_interpolated(tmp_path: Path) -> None:
-    for name, factor in (("one", 1.0), ("two", 1.02)):
-        net = random_net()
-        for weight in net.parameters():
-            weight.mul_(factor)
-        torch.save({"params": net.state_dict()}, tmp_path / f"{name}.pth")
-    out = tmp_path / "between.safetensors"
-    command = ["interpolate", str(tmp_path / "one.pth"), str(tmp_path / "two.pth"), "--alpha", "0.5", "-o", str(out)]
-    assert main(command) == 0
-    between = read_checkpoint(out).net.conv_last.weight
-    assert torch.allclose(between, 1.01 * random_net().conv_last.weight, atol=1e-6)
-
-
-def test_interpolating_with_an_alpha_out_of_range_is_one_line_and_status_2(
-    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(interpolate(weights, trained_on, 1.5, tmp_path / "between.safetensors")) == 2
-    assert "alpha is 1.5; it must be in [0, 1]" in the_error(capsys)
-    assert not (tmp_path / "between.safetensors").exists()
-
-
-def test_a_name_that_no_model_may_have_is_refused_and_not_written(
-    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(interpolate(weights, trained_on, 0.5, tmp_path / "two words.safetensors")) == 2
-    assert "two words" in the_error(capsys)
-    assert not (tmp_path / "two words.safetensors").exists()
-
-
-def test_a_place_that_nothing_can_be_written_to_is_one_line_and_status_2(
-    weights: Path, trained_on: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(interpolate(weights, trained_on, 0.5, weights / "between.safetensors")) == 2
-    assert weights.name in the_error(capsys)

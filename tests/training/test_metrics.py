@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.model.examples import textured
 from training.degrade import enlarge_bicubic
-from training.evaluate import benchmark_pairs
+from training.evaluate import pairs_to_measure
 from training.metrics import luma, psnr_y, ssim_y
 
 
@@ -101,12 +101,12 @@ def test_ssim_of_a_pattern_against_its_negative_is_negative() -> None:
 
 
 def test_bicubic_reaches_its_published_psnr_on_set5(shared_folder: Path) -> None:
-    pairs = list(benchmark_pairs(shared_folder / "bench" / "Set5", 4))
+    pairs = list(pairs_to_measure(shared_folder / "bench" / "Set5", 4))
     scores = [psnr_y(enlarge_bicubic(pair.low_res, 4), pair.high_res, border=4) for pair in pairs]
     assert sum(scores) / 5 == pytest.approx(28.42, abs=0.02)
 
 
 def test_bicubic_reaches_its_published_ssim_on_set5(shared_folder: Path) -> None:
-    pairs = list(benchmark_pairs(shared_folder / "bench" / "Set5", 4))
+    pairs = list(pairs_to_measure(shared_folder / "bench" / "Set5", 4))
     scores = [ssim_y(enlarge_bicubic(pair.low_res, 4), pair.high_res, border=4) for pair in pairs]
     assert sum(scores) / 5 == pytest.approx(0.8104, abs=0.001)

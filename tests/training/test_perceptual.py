@@ -1,6 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.error import URLError
 
 import pytest
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG19_Weights, vgg19
 
 from training import perceptual
-from training.config import VGG_LAYERS
+from training.loss_config import VGG_LAYERS
 from training.perceptual import VGGError, VGGFeatures, load_vgg, perceptual_loss
 
 CPU = torch.device("cpu")
@@ -195,7 +195,7 @@ def test_the_loss_is_the_mean_absolute_difference_of_the_features_times_the_scal
     upscaled, high_res = torch.zeros(1, 3, 1, 2), torch.zeros(1, 3, 1, 2)
     upscaled[0, 1, 0, 0], high_res[0, 2, 0, 1] = 0.5, 0.1  # features differ by 1.0 in one pixel, by -0.2 in the other
     assert perceptual_loss(one_layer(net), upscaled, high_res).item() == pytest.approx(0.6)
-    assert perceptual_loss(one_layer(net), upscaled, high_res, 0.05).item() == pytest.approx(0.03)
+    assert perceptual_loss(one_layer(net), upscaled, high_res, feature_scale=0.05).item() == pytest.approx(0.03)
 
 
 def one_red_value_apart() -> tuple[Tensor, Tensor]:
@@ -207,22 +207,35 @@ def one_red_value_apart() -> tuple[Tensor, Tensor]:
 
 def test_the_losses_of_several_layers_are_added_up() -> None:
     assert perceptual_loss(two_layers, *one_red_value_apart()).item() == pytest.approx(0.1 + 0.6)
-    assert perceptual_loss(two_layers, *one_red_value_apart(), 0.05).item() == pytest.approx(0.05 * (0.1 + 0.6))
+    assert perceptual_loss(two_layers, *one_red_value_apart(), feature_scale=0.05).item() == pytest.approx(
+        0.05 * (0.1 + 0.6)
+    )
 
 
-def test_without_a_scale_each_layer_counts_relative_to_its_size_in_the_high_res_picture() -> None:
-    assert perceptual_loss(two_layers, *one_red_value_apart(), None).item() == pytest.approx(0.1 / 1 + 0.6 / 2)
+def test_a_layer_counts_by_its_weight() -> None:
+    loss = perceptual_loss(two_layers, *one_red_value_apart(), weights=(0.5, 2.0), feature_scale="relative")
+    assert loss.item() == pytest.approx(0.5 * 0.1 / 1 + 2.0 * 0.6 / 2)
+
+
+def test_with_relative_scales_each_layer_counts_relative_to_its_size_in_the_high_res_picture() -> None:
+    assert perceptual_loss(two_layers, *one_red_value_apart(), feature_scale="relative").item() == pytest.approx(
+        0.1 / 1 + 0.6 / 2
+    )
 
 
 def test_the_size_of_a_layer_is_its_mean_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(perceptual, "mean_over_processes", lambda size: (size + 3) / 2)  # the other process: 3 and 3
-    assert perceptual_loss(two_layers, *one_red_value_apart(), None).item() == pytest.approx(0.1 / 2 + 0.6 / 2.5)
+    assert perceptual_loss(two_layers, *one_red_value_apart(), feature_scale="relative").item() == pytest.approx(
+        0.1 / 2 + 0.6 / 2.5
+    )
 
 
-@pytest.mark.parametrize("feature_scale", [1.0, None])
-def test_the_gradient_flows_into_the_upscaled_picture_alone(vgg: VGGFeatures, feature_scale: float | None) -> None:
+@pytest.mark.parametrize("feature_scale", [1.0, "relative"])
+def test_the_gradient_flows_into_the_upscaled_picture_alone(
+    vgg: VGGFeatures, feature_scale: float | Literal["relative"]
+) -> None:
     upscaled, high_res = picture(1).requires_grad_(), picture(2).requires_grad_()
-    perceptual_loss(vgg, upscaled, high_res, feature_scale).backward()
+    perceptual_loss(vgg, upscaled, high_res, feature_scale=feature_scale).backward()
     assert upscaled.grad is not None
     assert upscaled.grad.abs().sum() > 0
     assert high_res.grad is None

@@ -227,7 +227,7 @@ def test_a_folder_with_files_is_refused(tmp_path: Path, sources: Sources) -> Non
 
 
 def test_the_guide_names_every_package() -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[2] / "docs" / "rendered_pictures.md").read_text(encoding="utf-8")
     folders = [*ICONS, *CLIP_ART, *(one for lists in WORDS.values() for one in lists)]
     packages = {font.package for font in FONTS} | {folder.package for folder in folders}
     assert {package for package in packages if f"`{package}`" not in guide} == set()

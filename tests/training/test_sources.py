@@ -1,3 +1,4 @@
+import os
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -9,12 +10,14 @@ import torch
 from model.rrdb import RRDBConfig
 from tests.model.examples import textured
 from tests.training.photographs import lying, save
-from training import sources
+from training import crop_sources, sources
+from training.cache import PictureCache
 from training.config import OptimiserConfig, TrainingConfig
 from training.crops import Batch
 from training.data import DataError, picture_files
 from training.degrade import shrink_bicubic
-from training.sources import Photographs, hold_out, open_photographs
+from training.pairs import find_pairs
+from training.sources import HeldOut, Photographs, hold_out, open_photographs
 from training.uploads import CLEAN, GRID_PX, UploadConfig
 
 CPU = torch.device("cpu")
@@ -49,11 +52,20 @@ def opened(
     config: TrainingConfig = CONFIG,
     leave_out: frozenset[Path] = frozenset(),
     workers: int = 0,
+    cache: Path | None = None,
+    low_res: Path | None = None,
 ) -> Photographs:
     report = (lines if lines is not None else []).append
+    pictures = find_pairs(folder, config.generator.scale, low_res)
     return open_photographs(
-        folder, config, CPU, leave_out=leave_out, most_bytes=most_bytes, workers=workers, report=report
+        pictures, config, CPU, leave_out=leave_out, most_bytes=most_bytes, cache=cache, workers=workers, report=report
     )
+
+
+@pytest.fixture(autouse=True)
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no room for the cache that is used if no other is named; so files are streamed."""
+    monkeypatch.setattr(PictureCache, "free_bytes", lambda cache: 10**9 if cache.folder != sources.CACHE else 0)
 
 
 def equal(some: Sequence[Batch], others: Sequence[Batch]) -> bool:
@@ -91,12 +103,16 @@ def test_photographs_that_need_more_memory_than_there_may_be_are_streamed(tmp_pa
     assert opened(tmp_path, needed, lines).decoded
     assert lines == []
     assert not opened(tmp_path, needed - 1, lines).decoded
-    assert lines == ["0.0 GB of decoded pictures do not fit on the device; workers read them as it goes"]
+    (line,) = lines
+    assert line.startswith("0.0 GB of decoded pictures do not fit on the device, nor 0.0 GB into ")
+    assert line.endswith(
+        "whole files are decoded for every crop, which is slow; name a folder on a larger disk by --cache"
+    )
 
 
 def test_photographs_that_fit_the_free_memory_are_decoded(folder: Path) -> None:
     lines: list[str] = []
-    assert open_photographs(folder, CONFIG, CPU, report=lines.append).decoded
+    assert open_photographs(find_pairs(folder, 4), CONFIG, CPU, report=lines.append).decoded
 
 
 @pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
@@ -187,33 +203,163 @@ def folder_of(path: Path, number: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("files", "held_out"), [(1, 0), (9, 0), (10, 1), (29, 2), (120, 10)])
-def test_a_tenth_of_the_pictures_is_held_out_and_at_most_ten(files: int, held_out: int, tmp_path: Path) -> None:
-    for number in range(files):
-        (tmp_path / f"{number}.png").touch()
-    assert len(hold_out(tmp_path)) == held_out
+def held_out(folder: Path, lines: list[str] | None = None) -> HeldOut:
+    return hold_out(find_pairs(folder, 4), (lines if lines is not None else []).append)
+
+
+def touched(folder: Path, *names: str) -> Path:
+    """A folder of files that are found and not read."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize(("files", "expected"), [(10, 1), (29, 2), (120, 10)])
+def test_a_tenth_of_the_pictures_is_held_out_and_at_most_ten(files: int, expected: int, tmp_path: Path) -> None:
+    lines: list[str] = []
+    held = held_out(touched(tmp_path, *(f"{number}.png" for number in range(files))), lines)
+    assert len(held.measured) == len(held.left_out) == expected
+    assert lines == []
+
+
+def test_a_run_on_fewer_than_ten_photographs_says_that_it_measures_nothing(tmp_path: Path) -> None:
+    lines: list[str] = []
+    assert held_out(touched(tmp_path, *(f"{number}.png" for number in range(9))), lines) == HeldOut((), frozenset())
+    assert lines == [
+        f"{tmp_path} holds 9 different photographs, and 10 are needed to keep one aside: the run measures nothing; "
+        "name other pictures by --validation"
+    ]
 
 
 def test_which_pictures_are_held_out_depends_on_their_names_alone(tmp_path: Path) -> None:
     one, other = folder_of(tmp_path / "one", 30), tmp_path / "other"
-    other.mkdir()
-    for number in reversed(range(30)):
-        (other / f"{number:03}.png").touch()
-    names = [{path.name for path in hold_out(folder)} for folder in (one, other)]
+    touched(other, *(f"{number:03}.png" for number in reversed(range(30))))
+    names = [{path.name for path in held_out(folder).left_out} for folder in (one, other)]
     assert names[0] == names[1]
     assert names[0] != {"000.png", "001.png", "002.png"}
 
 
+@pytest.mark.parametrize("tile", ["castle{}_{}.png", "0{}_s{:03}.png", "{} a-{}.jpg", "{}_0_{}.webp"])
+def test_tiles_of_one_photograph_are_never_on_both_sides(tile: str, tmp_path: Path) -> None:
+    held = held_out(touched(tmp_path, *(tile.format(photo, number) for photo in range(20) for number in range(4))))
+    assert len(held.measured) == len(held.left_out) == 8  # two photographs of four tiles
+    learnt = {path.name for path in tmp_path.iterdir()} - {path.name for path in held.left_out}
+    for photo in range(20):
+        assert len(learnt & {tile.format(photo, number) for number in range(4)}) in (0, 4)
+
+
+def test_of_photographs_of_many_tiles_some_of_each_are_measured_and_none_is_learnt_from(tmp_path: Path) -> None:
+    held = held_out(touched(tmp_path, *(f"{photo:04}_s{number:03}.png" for photo in range(200) for number in range(6))))
+    assert len(held.left_out) == 60
+    assert len({files.name.split("_")[0] for files in held.measured}) == len(held.measured) == 10
+
+
+def test_counters_of_cameras_are_no_tiles(tmp_path: Path) -> None:
+    assert len(held_out(touched(tmp_path, *(f"IMG_{number:04}.jpg" for number in range(50)))).left_out) == 5
+
+
 @pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
 def test_what_is_held_out_is_never_learnt_from(most_bytes: int, tmp_path: Path) -> None:
-    held_out = hold_out(folder_of(tmp_path, 20))
-    for path in held_out:
+    left_out = held_out(folder_of(tmp_path, 20)).left_out
+    for path in left_out:
         save(torch.full((3, 32, 32), 255, dtype=torch.uint8), path)
-    photographs = opened(tmp_path, most_bytes, leave_out=held_out)
-    assert (photographs.number, len(held_out)) == (18, 2)
+    photographs = opened(tmp_path, most_bytes, leave_out=left_out)
+    assert (photographs.number, len(left_out)) == (18, 2)
     assert max(int(high_res.max()) for _, high_res in photographs.crops.batches(0, 10)) == 0
     whole = opened(tmp_path, most_bytes)
     assert max(int(high_res.max()) for _, high_res in whole.crops.batches(0, 10)) == 255
+
+
+def test_names_that_are_not_utf_8_are_held_out_and_learnt_from(tmp_path: Path) -> None:
+    for number in range(12):
+        save(textured(40, 40, number), tmp_path / "picture.png")
+        (tmp_path / "picture.png").rename(tmp_path / os.fsdecode(b"%d \xff.png" % number))
+    held = held_out(tmp_path)
+    assert len(held.left_out) == 1
+    for cache in (None, tmp_path / "cache"):
+        assert opened(tmp_path, PLENTY, leave_out=held.left_out, cache=cache).number == 11
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_cached_photographs_give_the_batches_of_decoded_ones(workers: int, folder: Path) -> None:
+    lines: list[str] = []
+    cached = opened(folder, NOTHING, lines, cache=folder / "cache", workers=workers)
+    assert (cached.decoded, lines) == (False, [])
+    assert equal(list(opened(folder, PLENTY).crops.batches(0, 6)), list(cached.crops.batches(0, 6)))
+
+
+def test_photographs_that_do_not_fit_into_memory_are_cached_if_the_disk_has_room(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(sources, "CACHE", folder / "cache")
+    monkeypatch.setattr(PictureCache, "free_bytes", lambda cache: 10**9)
+    cached = opened(folder, NOTHING, lines)
+    assert lines == [
+        f"0.0 GB of decoded pictures do not fit on the device; they are kept in {folder / 'cache'}",
+    ]
+    whole = list(opened(folder, PLENTY).crops.batches(0, 2))
+    for path in picture_files(folder):
+        path.write_bytes(b"")  # nothing is decoded during the run
+    assert equal(list(cached.crops.batches(0, 2)), whole)
+
+
+@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
+def test_a_broken_picture_is_left_out_of_the_cache_too(most_bytes: int, folder: Path) -> None:
+    cut_short(folder / "c.jpg")
+    lines: list[str] = []
+    photographs = opened(folder, most_bytes, lines, cache=folder / "cache")
+    assert len(list(photographs.crops.batches(0, 3))) == 3
+    assert len(lines) == 1
+    assert lines[0].startswith(f"left out: {folder / 'c.jpg'}: cannot be read (")
+
+
+@pytest.fixture
+def paired(tmp_path: Path) -> tuple[Path, Path]:
+    """Originals, and low-res pictures of another kind than bicubic."""
+    for number, (height, width) in enumerate([(64, 92), (48, 80)]):
+        picture = textured(height, width, number)
+        save(picture, tmp_path / "big" / f"{number}.png")
+        save(255 - shrink_bicubic(picture, 4), tmp_path / "small" / f"{number}.png")
+    return tmp_path / "big", tmp_path / "small"
+
+
+@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_run_learns_from_the_low_res_pictures_that_are_given(
+    most_bytes: int, cached: bool, paired: tuple[Path, Path]
+) -> None:
+    big, small = paired
+    cache = big.parent / "cache" if cached else None
+    batches = opened(big, most_bytes, cache=cache, low_res=small).crops.batches(0, 3)
+    plain = opened(big, PLENTY).crops.batches(0, 3)
+    for (low_res, high_res), (reduced, same) in zip(batches, plain, strict=True):
+        assert torch.equal(high_res, same)
+        assert torch.equal(low_res, 255 - reduced)
+
+
+@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
+def test_pairs_that_do_not_fit_together_are_left_out_with_the_reason(
+    most_bytes: int, paired: tuple[Path, Path]
+) -> None:
+    big, small = paired
+    save(textured(12, 21), small / "1.png")
+    save(textured(64, 64), big / "alone.png")
+    lines: list[str] = []
+    assert opened(big, most_bytes, lines, low_res=small).number == 1
+    assert lines[:2] == [
+        f"left out: {big / 'alone.png'}: there is no low-res picture of this name",
+        f"left out: {small / '1.png'}: 21 x 12 px is not 1/4 of {big / '1.png'}; it must have 20 x 12 px",
+    ]
+
+
+def test_the_low_res_copies_of_a_benchmark_are_not_learnt_from(tmp_path: Path) -> None:
+    picture = textured(160, 160)
+    save(picture, tmp_path / "HR" / "a.png")
+    save(shrink_bicubic(picture, 4), tmp_path / "LRbicX4" / "a.png")
+    save(shrink_bicubic(picture, 2), tmp_path / "LRbicX2" / "a.png")
+    assert opened(tmp_path, PLENTY).number == 1
 
 
 ALL_DAMAGED = UploadConfig(clean_share=0, recolour_probability=0)
@@ -309,3 +455,26 @@ def test_two_processes_see_the_uploads_that_one_sees(
         monkeypatch.setattr(sources, "this_process", lambda number=process: number)
         share = [(low[process::2], high[process::2]) for low, high in whole]
         assert equal(list(opened(large, most_bytes, config=config).crops.batches(0, 3)), share)
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_two_processes_draw_the_same_crops_in_the_place_of_a_broken_picture_as_one(
+    process: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs = opened(folder, NOTHING)
+    monkeypatch.setattr(sources, "processes", lambda: 2)
+    monkeypatch.setattr(sources, "this_process", lambda: process)
+    shared = opened(folder, NOTHING)
+    cut_short(folder / "c.jpg")
+    share = [(low[process::2], high[process::2]) for low, high in photographs.crops.batches(0, 3)]
+    assert equal(list(shared.crops.batches(0, 3)), share)
+
+
+def test_regions_of_uploads_are_cut_without_any_reduction(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(picture: torch.Tensor, scale: int) -> torch.Tensor:
+        raise AssertionError("a low-res picture was made and thrown away")
+
+    for module in (sources, crop_sources):
+        monkeypatch.setattr(module, "shrink_bicubic", refused)
+    for most_bytes in (PLENTY, NOTHING):
+        assert len(list(opened(large, most_bytes, config=UPLOADS).crops.batches(0, 2))) == 2

@@ -1,20 +1,27 @@
 import copy
 import io
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from model.rrdb import ResidualDenseBlock, RRDBConfig
+from model.rrdb import ResidualDenseBlock, RRDBConfig, RRDBNet
 from tests.model.examples import random_net, textured
 from training import steps as training_steps
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
 from training.degrade import shrink_bicubic
-from training.losses import l1_loss, relativistic_discriminator_loss, relativistic_generator_loss
+from training.discriminator import new_discriminator
+from training.loss_config import LayerWeights
+from training.losses import (
+    ADVERSARIAL_LOSSES,
+    PIXEL_LOSSES,
+    l1_loss,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
 from training.muon import Muon
 from training.perceptual import VGGFeatures, perceptual_loss
 from training.steps import (
@@ -56,6 +63,10 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     """Two crops of 8 x 8 px and the 16 x 16 px that they were made of."""
     high_res = torch.stack([textured(16, 16, seed), textured(16, 16, seed + 100)])
     return torch.stack([shrink_bicubic(picture, 2) for picture in high_res]), high_res
+
+
+TWO_LAYERS = LayerWeights(conv4_4=1.0)
+"""With conv5_4, which counts by default."""
 
 
 def tiny_vgg() -> VGGFeatures:
@@ -126,7 +137,7 @@ def test_a_run_goes_on_from_a_copy_of_the_weights_it_is_given() -> None:
 
 
 def test_a_perceptual_loss_without_vgg_is_refused() -> None:
-    with pytest.raises(ValueError, match="tiny has a perceptual loss and needs VGG19"):
+    with pytest.raises(ValueError, match="the perceptual loss needs VGG19"):
         Steps(replace(CONFIG, losses=LossConfig(perceptual=1.0)), CPU)
 
 
@@ -150,6 +161,25 @@ def test_muon_moves_the_convolutions_between_feature_maps_and_adam_the_rest() ->
         "conv_first.weight",
         "conv_last.weight",
     }
+
+
+@pytest.mark.parametrize("sizes", [{"unshuffle": 2}, {"unshuffle": 4, "scale": 1}, {"inputs": 1}])
+def test_adam_moves_the_first_and_last_convolution_of_every_kind_of_generator(sizes: dict[str, Any]) -> None:
+    net = RRDBNet(replace(CONFIG.generator, **sizes))
+    muon, _ = new_optimisers(net, MUON.optimiser)
+    names = {id(weight): name for name, weight in net.named_parameters()}
+    by_muon = {names[id(weight)] for weight in muon.param_groups[0]["params"]}
+    convolutions = {name for name in names.values() if name.endswith("weight")}
+    assert convolutions - by_muon == {"conv_first.weight", "conv_last.weight"}
+
+
+@pytest.mark.parametrize("kind", ["vgg", "unet"])
+def test_muon_moves_the_hidden_convolutions_of_a_discriminator(kind: Any) -> None:
+    net = new_discriminator(replace(UNET, kind=kind), seed=0)
+    muon, _ = new_optimisers(net, MUON.optimiser)
+    convolutions = [id(weight) for weight in net.parameters() if weight.dim() == 4]
+    last = 1 if kind == "unet" else 0  # the last layer of the other is linear
+    assert [id(weight) for weight in muon.param_groups[0]["params"]] == convolutions[1 : len(convolutions) - last]
 
 
 def test_pixels_become_floats_up_to_one() -> None:
@@ -194,27 +224,28 @@ def test_one_step_reports_the_mean_absolute_error_before_it() -> None:
     low_res, high_res = batch()
     with torch.no_grad():
         expected = (run.generator.net(low_res.float() / 255) - high_res.float() / 255).abs().mean().item()
-    assert run.take(low_res, high_res) == {"l1": pytest.approx(expected, rel=1e-5)}
+    assert run.take(low_res, high_res)["l1"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("feature_scale", [2.0, None])
+@pytest.mark.parametrize("feature_scale", [2.0, "relative"])
 def test_the_generator_learns_from_the_weighted_sum_of_its_losses_and_from_nothing_else(
-    feature_scale: float | None,
+    feature_scale: float | Literal["relative"],
 ) -> None:
     vgg = tiny_vgg()
-    weights = LossConfig(l1=0.01, perceptual=0.7, adversarial=0.3, feature_scale=feature_scale)
+    weights = LossConfig(
+        l1=0.01, perceptual=0.7, adversarial=0.3, perceptual_layers=TWO_LAYERS, feature_scale=feature_scale
+    )
     run = Steps(replace(GAN, losses=weights), CPU, vgg=vgg)
     net, judge = copy.deepcopy(run.generator.net), copy.deepcopy(discriminator_of(run).net).eval()
     reported = run.take(*batch())
     low, high = (pixels.float() / 255 for pixels in batch())
     upscaled = net(low)
-    l1, perceptual = l1_loss(upscaled, high), perceptual_loss(vgg, upscaled, high, feature_scale)
+    l1, perceptual = l1_loss(upscaled, high), perceptual_loss(vgg, upscaled, high, feature_scale=feature_scale)
     adversarial = relativistic_generator_loss(judge(high), judge(upscaled))
     (0.01 * l1 + 0.7 * perceptual + 0.3 * adversarial).backward()
     torch.testing.assert_close(gradients(run.generator.net), gradients(net), rtol=1e-4, atol=1e-6)
-    del reported["discriminator"]
     by_hand = {"l1": l1.item(), "perceptual": perceptual.item(), "adversarial": adversarial.item()}
-    assert reported == pytest.approx(by_hand, rel=1e-5)
+    assert {name: reported[name] for name in by_hand} == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_the_discriminator_learns_from_its_own_loss_alone() -> None:
@@ -265,7 +296,7 @@ def test_a_loss_of_weight_zero_is_not_computed() -> None:
         raise AssertionError
 
     run = Steps(CONFIG, CPU, vgg=cast(VGGFeatures, never))
-    assert run.take(*batch()).keys() == {"l1"}
+    assert run.take(*batch()).keys() == {"l1", "generator_gradient"}
 
 
 def test_both_networks_take_the_scheduled_learning_rates() -> None:
@@ -297,9 +328,107 @@ def test_bfloat16_moves_weights_of_float32(monkeypatch: pytest.MonkeyPatch) -> N
     exact._dtype = torch.float32
     losses, exact_losses = run.take(*batch()), exact.take(*batch())
     assert losses != exact_losses
-    assert losses == pytest.approx(exact_losses, rel=0.02)
+    assert losses == pytest.approx(exact_losses, rel=0.05)
     for side in both(run):
         assert {weight.dtype for weight in side.net.state_dict().values()} == {torch.float32}
+
+
+def test_a_step_reports_the_norms_of_both_networks_gradients() -> None:
+    run = Steps(GAN, CPU)
+    values = run.take(*batch())
+    for name, side in zip(("generator", "discriminator"), both(run), strict=True):
+        norm = math.sqrt(sum(gradient.square().sum().item() for gradient in gradients(side.net).values()))
+        assert values[f"{name}_gradient"] == pytest.approx(norm, rel=1e-5)
+
+
+# Less memory, and GPUs without bfloat16
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_makes_the_same_update(parts: int) -> None:
+    pictures = [torch.cat(pair) for pair in zip(batch(0), batch(1), strict=True)]
+    whole = Steps(replace(CONFIG, batch=4), CPU)
+    in_parts = Steps(replace(CONFIG, batch=4, accumulate=parts), CPU)
+    for _ in range(2):
+        assert in_parts.take(*pictures) == pytest.approx(whole.take(*pictures), rel=1e-4)
+    torch.testing.assert_close(in_parts.state()["average"], whole.state()["average"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_share_of_the_batch_that_cannot_be_cut_evenly_counts_by_its_pictures() -> None:
+    pictures = [torch.cat(pair)[:3] for pair in zip(batch(0), batch(1), strict=True)]  # of a batch of 4
+    whole, in_parts = Steps(replace(CONFIG, batch=4), CPU), Steps(replace(CONFIG, batch=4, accumulate=2), CPU)
+    assert in_parts.take(*pictures) == pytest.approx(whole.take(*pictures), rel=1e-5)
+
+
+def test_a_batch_in_parts_trains_both_networks() -> None:
+    run = Steps(replace(GAN, accumulate=2), CPU)
+    before = [dict(side.net.state_dict()) for side in both(run)]
+    before = copy.deepcopy(before)
+    values = run.take(*batch())
+    assert all(map(math.isfinite, values.values()))
+    for side, weights in zip(both(run), before, strict=True):
+        assert any(not torch.equal(weight, weights[name]) for name, weight in side.net.state_dict().items())
+
+
+@pytest.mark.parametrize("config", [CONFIG, GAN], ids=["psnr", "gan"])
+def test_activation_checkpointing_changes_nothing_but_the_memory(config: TrainingConfig) -> None:
+    whole, checkpointed = Steps(config, CPU), Steps(replace(config, checkpointing=True), CPU)
+    for step in range(2):
+        assert whole.take(*batch(step)) == checkpointed.take(*batch(step))
+    assert_equal(checkpointed.state(), whole.state())
+
+
+def test_activation_checkpointing_computes_each_block_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    original = ResidualDenseBlock.forward
+
+    def counted(block: ResidualDenseBlock, x: Tensor) -> Tensor:
+        calls.append(1)
+        return original(block, x)
+
+    monkeypatch.setattr(ResidualDenseBlock, "forward", counted)
+    Steps(replace(CONFIG, checkpointing=True), CPU).take(*batch())
+    assert len(calls) == 2 * 3 * CONFIG.generator.blocks
+
+
+def in_float16(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    monkeypatch.setattr(training_steps, "fast_dtype", lambda device: torch.float16)
+    return Steps(GAN, CPU)
+
+
+def test_float16_makes_nearly_the_update_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = Steps(GAN, CPU)
+    run = in_float16(monkeypatch)
+    assert run.loss_scale.value > 1
+    run.loss_scale.value = 2.0**8  # where this batch does not overflow
+    values, expected = run.take(*batch()), exact.take(*batch())
+    assert values == pytest.approx(expected, rel=0.05)
+    for side, other in zip(both(run), both(exact), strict=True):
+        for name, gradient in gradients(other.net).items():
+            torch.testing.assert_close(gradients(side.net)[name], gradient, rtol=0.1, atol=0.01)
+        assert {weight.dtype for weight in side.net.state_dict().values()} == {torch.float32}
+
+
+def test_an_overflow_in_float16_halves_the_scale_and_does_not_count_towards_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = in_float16(monkeypatch)
+    first = run.loss_scale.value
+    before = weights_and_optimisers(run)
+    with monkeypatch.context() as patch:
+        patch.setitem(PIXEL_LOSSES, "l1", infinite)
+        run.take(*batch())
+    after = weights_and_optimisers(run)
+    assert (run.skipped, run.skipped_in_a_row, run.loss_scale.value) == (1, 0, first / 2)
+    del before["loss_scale"], after["loss_scale"]
+    assert_equal(after, before)
+
+
+def test_a_gpu_without_bfloat16_takes_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_steps.Trained, "__init__", lambda self, net, config, device: setattr(self, "net", net))
+    run = Steps(CONFIG, torch.device("cuda"))  # nothing is moved there
+    assert run._dtype is torch.float16
+    assert run.loss_scale.needed
 
 
 # Steps that are skipped
@@ -314,35 +443,35 @@ def with_an_infinite_gradient(upscaled: Tensor, high_res: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "broken"),
+    ("table", "name", "broken"),
     [
-        ("l1_loss", infinite),
-        ("l1_loss", with_an_infinite_gradient),
-        ("relativistic_generator_loss", infinite),
-        ("relativistic_discriminator_loss", infinite),
+        (PIXEL_LOSSES, "l1", infinite),
+        (PIXEL_LOSSES, "l1", with_an_infinite_gradient),
+        (ADVERSARIAL_LOSSES, "relativistic", replace(ADVERSARIAL_LOSSES["relativistic"], generator=infinite)),
+        (ADVERSARIAL_LOSSES, "relativistic", replace(ADVERSARIAL_LOSSES["relativistic"], discriminator=infinite)),
     ],
 )
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(
-    name: str, broken: Callable[[Tensor, Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+    table: dict[str, object], name: str, broken: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Steps(MUON, CPU)
     run.take(*batch(0))
     before = weights_and_optimisers(run)
-    monkeypatch.setattr(training_steps, name, broken)
+    monkeypatch.setitem(table, name, broken)
     run.take(*batch(1))
     assert_equal(weights_and_optimisers(run), before)
     assert (run.done, run.skipped, run.skipped_in_a_row) == (2, 1, 1)
 
 
 def test_a_skipped_step_reports_that_its_loss_was_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_steps, "l1_loss", infinite)
+    monkeypatch.setitem(PIXEL_LOSSES, "l1", infinite)
     assert Steps(CONFIG, CPU).take(*batch())["l1"] == math.inf
 
 
 def test_the_step_after_a_skipped_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Steps(GAN, CPU)
     with monkeypatch.context() as patch:
-        patch.setattr(training_steps, "l1_loss", infinite)
+        patch.setitem(PIXEL_LOSSES, "l1", infinite)
         run.take(*batch(0))
     before = weights_and_optimisers(run)
     run.take(*batch(1))
@@ -355,7 +484,7 @@ def test_the_step_after_a_skipped_one_is_taken(monkeypatch: pytest.MonkeyPatch) 
 def test_ten_skipped_steps_in_a_row_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Steps(CONFIG, CPU)
     run.take(*batch())
-    monkeypatch.setattr(training_steps, "l1_loss", infinite)
+    monkeypatch.setitem(PIXEL_LOSSES, "l1", infinite)
     for _ in range(9):
         run.take(*batch())
     with pytest.raises(DivergedError, match=r"^steps 2 to 11 gave losses .* not finite.*Lower the learning rate"):
@@ -366,7 +495,7 @@ def test_skipped_steps_that_are_not_in_a_row_do_not_end_the_run(monkeypatch: pyt
     run = Steps(CONFIG, CPU)
     for _ in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr(training_steps, "l1_loss", infinite)
+            patch.setitem(PIXEL_LOSSES, "l1", infinite)
             for _ in range(9):
                 run.take(*batch())
         run.take(*batch())
@@ -391,7 +520,7 @@ def test_a_restored_run_goes_on_bit_for_bit(config: TrainingConfig) -> None:
 
 def test_the_count_of_skipped_steps_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     run, resumed = Steps(CONFIG, CPU), Steps(CONFIG, CPU)
-    monkeypatch.setattr(training_steps, "l1_loss", infinite)
+    monkeypatch.setitem(PIXEL_LOSSES, "l1", infinite)
     for _ in range(9):
         run.take(*batch())
     resumed.restore(saved_and_loaded(run.state()))

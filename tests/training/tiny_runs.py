@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import read_checkpoint
-from model.rrdb import RRDBConfig
-from tests.training.photographs import made_pair
+from model.rrdb import RRDBConfig, RRDBNet
+from tests.training.photographs import decoded, made_pair
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
-from training.crops import CropPlan, DecodedPhotographs
+from training.crops import CropPlan
 from training.damage import Damage
 from training.data import Pair
+from training.distributed import processes, this_process
+from training.snapshots import Origin
 from training.sources import Photographs
 from training.steps import Steps
 from training.train import Run
+from training.validation import Validation
 
 CPU = torch.device("cpu")
 PSNR = TrainingConfig(
@@ -48,8 +51,9 @@ VALIDATION = [made_pair(3)]
 
 def photographs_for(config: TrainingConfig, fingerprint: str = "made") -> Photographs:
     sizes = [(pair.low_res.shape[1], pair.low_res.shape[2]) for pair in PAIRS]
-    plan = CropPlan(sizes, crop_px=config.crop_px, batch=config.batch, seed=config.seed)
-    crops = DecodedPhotographs(PAIRS, plan, scale=config.generator.scale, device=CPU)
+    share = (this_process(), processes())
+    plan = CropPlan(sizes, crop_px=config.crop_px, batch=config.batch, seed=config.seed, share=share)
+    crops = decoded(PAIRS, plan, config.generator.scale)
     return Photographs(crops, len(PAIRS), fingerprint, decoded=True)
 
 
@@ -59,13 +63,14 @@ def run_of(
     lines: list[str] | None = None,
     *,
     validation: Mapping[Damage, Sequence[Pair]] = MappingProxyType({"clean": VALIDATION}),
+    start: RRDBNet | None = None,
 ) -> Run:
     return Run(
-        steps=Steps(config, CPU),
+        steps=Steps(config, CPU, start=start),
         photographs=photographs_for(config),
-        validation=validation,
+        validation=Validation(pairs=validation),
         out=out,
-        trained_on="noise (CC0)",
+        origin=Origin(trained_on="noise (CC0)"),
         report=(lines if lines is not None else []).append,
     )
 

@@ -3,17 +3,21 @@
 import argparse
 from pathlib import Path
 
+from model.rrdb import SCALES
 from training import doctor
+from training.terminal import printable
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of this command to its parser."""
     command.add_argument("--data", type=Path, required=True, help="folder with photographs, searched in depth")
+    command.add_argument("--low-res", type=Path, metavar="DIR", help="their low-res pictures, to check each pair")
+    command.add_argument("--scale", type=int, default=4, choices=SCALES, help="of the pairs (default 4)")
     command.add_argument("--least-px", type=int, default=128, help="shortest side that a run can use (default 128)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Examine a folder and print the findings; returns 1 where there are any."""
-    report = doctor.examine(options.data, least_px=options.least_px)
-    print("\n".join(report.lines()))
+    report = doctor.examine(options.data, least_px=options.least_px, scale=options.scale, low_res=options.low_res)
+    print(printable("\n".join(report.lines())))
     return 1 if report.findings else 0

@@ -5,36 +5,42 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from model.checkpoint import FORMAT, record_metrics
+from model.errors import WeightsError
 from model.reliable import ReliableUpscaler, load
-from training.damage import DAMAGES
+from training.damage import DAMAGES, damaged_pair
 from training.data import DataError
 from training.evaluate import (
+    MEASURES,
+    USUAL_MEASURES,
     SetScores,
     as_service,
-    benchmark_pairs,
     bicubic,
-    damaged_originals,
     evaluate,
-    picture_table,
-    printable,
+    pairs_to_measure,
     save,
     summary_table,
 )
 from training.flat import LATTICE, FlatScores, flat_scores, flat_table
-from training.lpips import load_lpips
+from training.lpips import LPIPS, load_lpips
+from training.pairs import find_pairs
+from training.terminal import note, printable
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of this command to its parser."""
     add = command.add_argument
     add("--weights", type=Path, nargs="+", required=True, metavar="FILE", help="weight files of any kind")
-    add("--data", type=Path, nargs="+", default=[], metavar="DIR", help="folders: HR with LRbicX4, or pictures")
+    add("--data", type=Path, nargs="+", default=[], metavar="DIR", help="folders of pictures to measure on")
+    add(
+        "--low-res", type=Path, nargs="+", default=[], metavar="DIR", help="their low-res pictures, one folder for each"
+    )
     add("--damage", nargs="+", choices=DAMAGES, help="kinds of uploads to make from the originals, and measure on")
     add(
         "--flat",
@@ -44,8 +50,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="measure on N x N x N flat colours (%(const)s without a number); a paper-size network is slow: take 6",
     )
+    usual = " ".join(USUAL_MEASURES)
+    add("--measure", nargs="+", choices=MEASURES, metavar="MEASURE", help=f"of {', '.join(MEASURES)} ({usual})")
     add("--alexnet-weights", type=Path, metavar="FILE", help="AlexNet of LPIPS; without it torchvision's")
-    add("--no-lpips", dest="lpips", action="store_false", help="leave LPIPS out, which needs AlexNet")
     add("--exact", action="store_true", help="in float32, not in the number format that is fastest here")
     add("--out", type=Path, default=Path("runs/evaluation"), help="where the tables go, as .md and .json (%(default)s)")
     add("--record", action="store_true", help="write the means into each weight file's metadata")
@@ -56,9 +63,9 @@ def run(options: argparse.Namespace) -> int:
     loaded = _loaded(options)
     results = list(_measured(options, loaded))
     flat = [flat_scores(name, upscaler, options.flat) for name, upscaler in loaded.items()] if options.flat else []
-    tables = [*map(picture_table, results), *([summary_table(results)] if results else [])]
     saved = " and ".join(map(str, save(results, options.out, flat)))  # before anything else can go wrong
-    print(printable("\n\n".join([*tables, *([flat_table(flat)] if flat else []), f"wrote {saved}"])))
+    means = [summary_table(results)] if results else []
+    print(printable("\n\n".join([*means, *([flat_table(flat)] if flat else []), f"wrote {saved}"])))
     if options.record:
         for path in options.weights:
             record_metrics(path, _recorded(path.stem, results, flat))
@@ -75,6 +82,12 @@ def _loaded(options: argparse.Namespace) -> dict[str, ReliableUpscaler]:
         raise DataError("there is nothing to measure on; name folders by --data, or take --flat")
     if options.damage and not options.data:
         raise DataError("--damage is made from originals; name their folders by --data")
+    if options.damage and options.low_res:
+        raise DataError("--damage makes its low-res pictures itself; leave --low-res out")
+    if options.low_res and len(options.low_res) != len(options.data):
+        raise DataError(
+            f"--data names {len(options.data)} folders and --low-res {len(options.low_res)}; give each folder its own"
+        )
     names = Counter(path.stem for path in options.weights) + Counter(["bicubic"])
     if twice := [name for name, count in names.items() if count > 1]:
         raise DataError(f"more than one generator is named {', '.join(twice)}; rename the files")
@@ -98,14 +111,33 @@ def _measured(options: argparse.Namespace, loaded: dict[str, ReliableUpscaler]) 
         raise DataError(f"the weight files have the scales {sorted(scales)}; measure those of one scale at a time")
     (scale,) = scales
     generators = {"bicubic": bicubic(scale)} | {name: as_service(upscaler) for name, upscaler in loaded.items()}
-    lpips = load_lpips(options.alexnet_weights, torch.device("cpu")) if options.lpips else None
-    for folder in options.data:
-        if options.damage:
-            sets = {f"{folder.name} {kind}": damaged_originals(folder, scale, kind) for kind in options.damage}
-        else:
-            sets = {folder.name: benchmark_pairs(folder, scale)}
-        for name, pairs in sets.items():
-            yield from evaluate(name, tqdm(pairs, desc=printable(name), unit="picture", leave=False), generators, lpips)
+    measures = options.measure or USUAL_MEASURES
+    lpips = _lpips(options) if "lpips" in measures else None
+    for folder, low_res in zip_longest(options.data, options.low_res):
+        for line in find_pairs(folder, scale, low_res).notes:
+            note(line)
+        for kind in options.damage or (None,):
+            pairs = pairs_to_measure(folder, scale, low_res)
+            if kind:
+                pairs = (damaged_pair(pair, kind) for pair in pairs)
+            name = f"{folder.name} {kind}" if kind else folder.name
+            seen = tqdm(pairs, desc=printable(name), unit="picture", leave=False)
+            yield from evaluate(name, seen, generators, measures, lpips)
+
+
+def _lpips(options: argparse.Namespace) -> LPIPS | None:
+    """Load LPIPS; it is left out, with a line that says so, if AlexNet is missing and nobody asked for it.
+
+    Raises:
+        WeightsError: AlexNet is missing, and `--measure` names LPIPS or `--alexnet-weights` a file.
+    """
+    try:
+        return load_lpips(options.alexnet_weights, torch.device("cpu"))
+    except WeightsError as error:
+        if options.measure or options.alexnet_weights:
+            raise
+        note(f"LPIPS is left out: {error}")
+        return None
 
 
 def _recorded(generator: str, results: list[SetScores], flat: list[FlatScores]) -> dict[str, dict[str, float]]:

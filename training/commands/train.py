@@ -1,124 +1,190 @@
 """`python -m training RECIPE`: train a generator, or continue a run that was killed."""
 
 import argparse
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
+import torch
 
 from model.checkpoint import Checkpoint
-from model.reading import read
-from training.config import ConfigError, TrainingConfig
-from training.damage import DAMAGES, Damage, damaged_pair
-from training.data import Pair, originals, read_pairs
-from training.distributed import joined, this_process
-from training.evaluate import LEAST_PX
-from training.perceptual import CAFFE, CAFFE_FEATURE_SCALE, VGGFeatures, load_vgg
+from model.rrdb import SCALES
+from training.commands import pictures
+from training.config import ANY, ConfigError, TrainingConfig
+from training.damage import Damage
+from training.data import Pair
+from training.distributed import from_process_0, joined, this_process
+from training.fields import read_config, with_settings
+from training.lpips import load_lpips
+from training.perceptual import VGGFeatures, load_vgg
 from training.recipes import RECIPES
-from training.sources import hold_out, open_photographs
+from training.snapshots import Origin
+from training.sources import Photographs
+from training.starting import Start, discriminator_named, named, read_discriminator, read_generator, start_from
+from training.state import refuse_finished
 from training.steps import Steps
-from training.train import Run, refuse_finished, train
+from training.teacher import Teacher, load_teacher
+from training.terminal import say
+from training.train import Run, train
+from training.validation import Validation
+
+Report = Callable[[str], None]
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options that every recipe has to its parser."""
     add = command.add_argument
-    add("--data", type=Path, required=True, help="folder with photographs, searched in depth")
+    pictures.add_options(command)
     add("--out", type=Path, required=True, help="folder of the run; the same one continues it")
-    add("--validation", type=Path, help="pictures to measure PSNR-Y on; without it a few of --data are kept aside")
-    add("--start", type=Path, metavar="FILE", help="weight file of any kind to begin with; a GAN recipe needs one")
-    add("--trained-on", default="", help="the photographs and their licence, for the weight file")
-    add("--vgg-weights", type=Path, metavar="FILE", help="VGG19 of the perceptual loss; without it torchvision's")
-    add("--memory-gb", type=float, help="memory for decoded photographs; without it half of what the device has free")
-    add("--workers", type=int, default=4, help="processes that decode where the photographs do not fit (default 4)")
+    add("--start", type=Path, metavar="FILE", help="weight file of any kind to begin with; some recipes need one")
+    add("--start-discriminator", type=Path, metavar="FILE", help="state.pt or .pth with a discriminator to begin with")
+    add("--scale", type=int, choices=SCALES, help="by which to enlarge, instead of the recipe's or the start's")
     add("--steps", type=int, help="instead of the recipe's; more of them continue a run that was killed")
     add("--batch", type=int, help="instead of the recipe's")
     add("--seed", type=int, help="instead of the recipe's")
-    add("--method", choices=("adam", "muon"), help="the generator's optimiser, instead of the recipe's")
+    add("--config", type=Path, metavar="FILE", help="config.json of another run of the recipe, to take its settings")
+    add(
+        "--set",
+        dest="settings",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="any field of the config, e.g. optimiser.learning_rate=1e-4 crop_px=48 degradation=default",
+    )
+    add("--trained-on", default="", help="the photographs and their licence, for the weight file")
+    add("--vgg-weights", type=Path, metavar="FILE", help="VGG19 of the perceptual loss; without it torchvision's")
+    add(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="weight file of any kind to learn from, with --set losses.teacher=1",
+    )
+    add("--alexnet-weights", type=Path, metavar="FILE", help="AlexNet, to measure LPIPS too")
     add("--no-compile", dest="compiled", action="store_false", help="do not let torch compile the generator on a GPU")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the recipe that the command names."""
-    config, data = _chosen(options), originals(options.data)
     with joined() as device:
-        report = tqdm.write if this_process() == 0 else _silent
-        start = _start(options.start, config) if options.start else None
+        report = say if this_process() == 0 else _silent
+        config, start = _begun(options, report)
+        if config.best_by == "lpips" and not options.alexnet_weights:
+            raise ConfigError("best_by is lpips, which needs AlexNet; name its weights by --alexnet-weights")
         losses = config.losses
-        vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers) if losses.perceptual else None
-        config = _scaled(config, vgg)
-        refuse_finished(options.out, config)
-        held_out = None if options.validation else hold_out(data)
-        photographs = open_photographs(
-            data,
-            config,
-            device,
-            leave_out=held_out or frozenset(),
-            most_bytes=None if options.memory_gb is None else int(options.memory_gb * 1e9),
-            workers=options.workers,
-            report=report,
+        vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers.names) if losses.perceptual else None
+        teacher = load_teacher(options.teacher, config, device)
+        config = replace(config, teacher=teacher.name if teacher else None)
+        from_process_0(lambda: refuse_finished(options.out, config))
+        photographs, measured = pictures.open_pictures(options, config, device, report)
+        train(
+            Run(
+                steps=_steps(options, config, device, start, vgg, teacher),
+                photographs=photographs,
+                validation=_validation(options, config, measured, report),
+                out=options.out,
+                origin=_origin(options, photographs, start, teacher),
+                report=report,
+            )
         )
-        training = Run(
-            steps=Steps(
-                config,
-                device,
-                start=start.net if start else None,
-                vgg=vgg,
-                compiled=options.compiled and device.type == "cuda",
-            ),
-            photographs=photographs,
-            validation=_validation(options.validation or data, held_out, config, report),
-            out=options.out,
-            trained_on=options.trained_on or f"{photographs.number} pictures of {options.data.name}",
-            report=report,
-        )
-        path = train(training)
-        report(f"wrote {path}")
     return 0
 
 
-def _chosen(options: argparse.Namespace) -> TrainingConfig:
-    """Replace fields of the recipe by what the command line gives."""
-    config = RECIPES[options.command]()
+def _begun(options: argparse.Namespace, report: Report) -> tuple[TrainingConfig, Start | None]:
+    """Make the config of the recipe, the options and the start; read the start.
+
+    Raises:
+        ConfigError: they do not fit together.
+        WeightsError: the start cannot be read.
+    """
+    config = _chosen(options)
     if config.starts_from and not options.start:
-        raise ConfigError(f"{config.recipe} begins with a generator of {config.starts_from}; name its file by --start")
-    given = {name: getattr(options, name) for name in ("steps", "batch", "seed")}
-    changes = {name: value for name, value in given.items() if value is not None}
-    if options.method:
-        changes["optimiser"] = replace(config.optimiser, method=options.method)
-    return replace(config, **changes)
+        which = "any generator" if config.starts_from == ANY else f"a generator of {config.starts_from}"
+        raise ConfigError(f"{config.recipe} begins with {which}; name its file by --start")
+    if options.start_discriminator and not config.discriminator:
+        raise ConfigError(f"{config.recipe} has no discriminator that could begin with {options.start_discriminator}")
+    judge = discriminator_named(options.start_discriminator) if options.start_discriminator else None
+    config = replace(config, start=None, start_discriminator=judge, teacher=None)
+    if not options.start:
+        return with_settings(config, _settings(options)), None
+    file = read_generator(options.start, options.scale or config.generator.scale)
+    if config.starts_from == ANY:
+        config = _sized(config, file, options.scale)
+    config = replace(config, start=named(options.start, file.card.name, file.sha256))
+    config = with_settings(config, _settings(options))
+    return config, start_from(file, options.start, config, rescale=options.scale is not None, report=report)
 
 
-def _start(path: Path, config: TrainingConfig) -> Checkpoint:
-    """Read the weights to begin with; their network may have padded its convolutions by other pixels."""
-    scale = config.generator.scale if config.generator.scale == 3 else None  # the weights themselves do not say it
-    start = read(path, scale=scale)
-    if replace(start.net.config, padding_mode=config.generator.padding_mode) != config.generator:
-        raise ConfigError(f"{path} is a network of {start.net.config}; {config.recipe} needs {config.generator}")
-    return start
+def _sized(config: TrainingConfig, start: Checkpoint, scale: int | None) -> TrainingConfig:
+    """Take the sizes of the start, and its name; a crop is as large as the recipe's where the trunk sees it."""
+    generator, name = start.net.config, start.card.name[:80]
+    if scale and scale != generator.scale:
+        generator, name = replace(generator, scale=scale), f"{name}-x{scale}"
+    crop_px = config.crop_px * generator.unshuffle
+    return replace(config, generator=generator, name=f"{name}-finetuned", crop_px=crop_px)
 
 
-def _scaled(config: TrainingConfig, vgg: VGGFeatures | None) -> TrainingConfig:
-    """Set the feature scale that belongs to the loaded VGG19."""
-    if vgg is None or vgg.normalisation is not CAFFE or config.losses.feature_scale is None:
+def _chosen(options: argparse.Namespace) -> TrainingConfig:
+    """The recipe's config, or that of another run of it, with the scale that was asked for."""
+    config = RECIPES[options.command]()
+    if options.config:
+        config = read_config(options.config)
+        if config.recipe != options.command:
+            raise ConfigError(
+                f"{options.config} is of the recipe {config.recipe}; name that instead of {options.command}"
+            )
+    if options.scale in (None, config.generator.scale):
         return config
-    return replace(config, losses=replace(config.losses, feature_scale=CAFFE_FEATURE_SCALE))
+    name = f"{config.name.removesuffix(f'-x{config.generator.scale}')}-x{options.scale}"
+    return replace(config, generator=replace(config.generator, scale=options.scale), name=name)
+
+
+def _settings(options: argparse.Namespace) -> list[str]:
+    given = {name: getattr(options, name) for name in ("steps", "batch", "seed")}
+    return [*(f"{name}={value}" for name, value in given.items() if value is not None), *options.settings]
+
+
+def _steps(
+    options: argparse.Namespace,
+    config: TrainingConfig,
+    device: torch.device,
+    start: Start | None,
+    vgg: VGGFeatures | None,
+    teacher: Teacher | None,
+) -> Steps:
+    judge = None
+    if options.start_discriminator and config.discriminator:
+        judge = read_discriminator(options.start_discriminator, config.discriminator)
+    return Steps(
+        config,
+        device,
+        start=start.net if start else None,
+        discriminator=judge,
+        vgg=vgg,
+        teacher=teacher,
+        compiled=options.compiled and device.type == "cuda",
+    )
 
 
 def _validation(
-    folder: Path, only: frozenset[Path] | None, config: TrainingConfig, report: Callable[[str], None]
-) -> dict[Damage, list[Pair]]:
-    """Read the pictures to measure on: all of a folder or some; of every kind of upload if the run learns from them."""
-    pairs, scale = [], config.generator.scale
-    for pair in read_pairs(originals(folder), scale, least_px=math.ceil(LEAST_PX / scale), only=only):
-        if isinstance(pair, Pair):
-            pairs.append(pair)
-        else:
-            report(f"left out: {pair}")
-    kinds = DAMAGES if config.learns_damage else DAMAGES[:1]
-    return {damage: [damaged_pair(pair, damage) for pair in pairs] for damage in kinds if pairs}
+    options: argparse.Namespace, config: TrainingConfig, pairs: Mapping[Damage, Sequence[Pair]], report: Report
+) -> Validation:
+    if config.discriminator and not options.alexnet_weights:
+        report("LPIPS is left out of the measurements; --alexnet-weights FILE adds it")
+    alexnet = options.alexnet_weights if this_process() == 0 else None
+    return Validation(pairs=pairs, lpips=load_lpips(alexnet, torch.device("cpu")) if alexnet else None)
+
+
+def _origin(
+    options: argparse.Namespace, photographs: Photographs, start: Start | None, teacher: Teacher | None
+) -> Origin:
+    """Name the pictures, the start and the teacher, on whose licences that of the result may depend."""
+    trained_on = options.trained_on or f"{photographs.number} pictures of {options.data.name}"
+    return Origin(
+        trained_on=f"{trained_on}; taught by {teacher.name}" if teacher else trained_on,
+        source=start.source if start else "",
+        licence=start.licence if start else "",
+    )
 
 
 def _silent(line: str) -> None:

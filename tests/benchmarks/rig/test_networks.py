@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ncnn_model import published_models, write_generator
-from benchmarks.rig.networks import add_network_options, chosen_network, write_models
+from benchmarks.rig.networks import add_network_options, chosen_network, published_models, write_models
 from benchmarks.rig.peaks import dense_convolutions
 from benchmarks.rig.pictures import smooth_noise, square
 from benchmarks.rig.timing import Case, medians_s
 from model.checkpoint import read_checkpoint
+from model.export.ncnn_pair import write_generator
 from model.rrdb import RRDBConfig, RRDBNet
 
 

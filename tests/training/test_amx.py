@@ -1,0 +1,246 @@
+"""What AMX computes against PyTorch; with the tiles where the processor has them, and emulated in plain C."""
+
+import logging
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Literal, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
+from training import steps as training_steps
+from training.amx import discriminator as amx_discriminator
+from training.amx import generator as amx_generator
+from training.amx.discriminator import AmxDiscriminator, as_squares
+from training.amx.generator import AmxGenerator
+from training.amx.library import available, compiled
+from training.amx.perceptual import AmxPerceptual
+from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.discriminator import UNetDiscriminator
+from training.losses import relativistic_discriminator_loss, relativistic_generator_loss
+from training.perceptual import TORCHVISION, VGGFeatures, perceptual_loss
+from training.steps import Steps
+
+pytestmark = pytest.mark.skipif(compiled() is None, reason="nothing was compiled: `make native`")
+CHIP = pytest.param(False, marks=pytest.mark.skipif(not available(), reason="this processor has no AMX"), id="chip")
+PLAIN = pytest.param(True, id="plain")
+CPU = torch.device("cpu")
+SMALL = RRDBConfig(channels=32, blocks=1, growth=16, scale=2, padding_mode="replicate")
+GAN = TrainingConfig(
+    name="small-x2",
+    recipe="small",
+    generator=SMALL,
+    steps=100,
+    batch=2,
+    crop_px=8,
+    optimiser=OptimiserConfig(method="muon", learning_rate=1e-3),
+    losses=LossConfig(l1=1.0, adversarial=0.1),
+    discriminator=DiscriminatorConfig(kind="unet", channels=32, optimiser=OptimiserConfig(learning_rate=1e-3)),
+    validate_every=100,
+)
+
+Found = tuple[Tensor, list[Tensor]]
+"""What a pass made, and gradients."""
+
+
+def net_of(config: RRDBConfig) -> RRDBNet:
+    torch.manual_seed(0)
+    net = RRDBNet(config)
+    for weight in net.parameters():
+        if weight.dim() == 1:
+            nn.init.normal_(weight, std=0.1)
+    return net.to(memory_format=torch.channels_last)
+
+
+def passes(upscale: Callable[[Tensor], Tensor], net: nn.Module, low: Tensor, *, autocast: bool = False) -> Found:
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        made = upscale(low)
+    torch.manual_seed(1)
+    gradients = torch.autograd.grad((made.float() * torch.randn(made.shape)).mean(), list(net.parameters()))
+    return made.detach().float(), list(gradients)
+
+
+def error(found: Tensor, exact: Tensor) -> float:
+    return float((found.double() - exact.double()).norm() / exact.double().norm())
+
+
+def mean_error(found: list[Tensor], exact: list[Tensor]) -> float:
+    return sum(error(one, other) for one, other in zip(found, exact, strict=True)) / len(exact)
+
+
+def cosine(found: Tensor, exact: Tensor) -> float:
+    return float(functional.cosine_similarity(found.flatten().double(), exact.flatten().double(), dim=0))
+
+
+@pytest.mark.parametrize("plain", [CHIP, PLAIN])
+@pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
+@pytest.mark.parametrize(
+    ("channels", "growth", "scale", "size"),
+    [(32, 16, 4, (7, 10)), (64, 32, 2, (5, 16)), (32, 32, 3, (1, 3)), (32, 16, 1, (18, 1))],
+)
+def test_a_generator_is_as_near_to_float32_as_autocast_is(
+    channels: int, growth: int, scale: int, size: tuple[int, int], padding_mode: PaddingMode, plain: bool
+) -> None:
+    net = net_of(RRDBConfig(channels=channels, growth=growth, blocks=1, scale=scale, padding_mode=padding_mode))
+    low = torch.rand(2, 3, *size)
+    exact, rounded = (passes(net, net, low, autocast=autocast) for autocast in (False, True))
+    made, gradients = passes(AmxGenerator(net, plain=plain), net, low)
+    assert made.shape == exact[0].shape
+    assert error(made, exact[0]) < error(rounded[0], exact[0])
+    assert mean_error(gradients, exact[1]) < 1.5 * mean_error(rounded[1], exact[1])
+    assert min(cosine(one, other) for one, other in zip(gradients, exact[1], strict=True)) > 0.97
+
+
+@pytest.mark.parametrize("plain", [CHIP, PLAIN])
+def test_large_maps_are_taken_in_bands_and_runs(plain: bool) -> None:
+    net = net_of(RRDBConfig(channels=32, growth=16, blocks=1, scale=2, padding_mode="replicate"))
+    low = torch.rand(1, 3, 27, 45)  # more than a run of pixels, and more than a band of rows
+    exact, rounded = (passes(net, net, low, autocast=autocast) for autocast in (False, True))
+    made, gradients = passes(AmxGenerator(net, plain=plain), net, low)
+    assert error(made, exact[0]) < error(rounded[0], exact[0])
+    assert mean_error(gradients, exact[1]) < 1.5 * mean_error(rounded[1], exact[1])
+
+
+@pytest.mark.parametrize("plain", [CHIP, PLAIN])
+def test_the_same_pass_gives_the_same_bits(plain: bool) -> None:
+    net = net_of(SMALL)
+    low = torch.rand(2, 3, 6, 5)
+    amx = AmxGenerator(net, plain=plain)
+    first, again = passes(amx, net, low), passes(amx, net, low)
+    assert torch.equal(first[0], again[0])
+    assert all(torch.equal(one, other) for one, other in zip(first[1], again[1], strict=True))
+
+
+def test_several_threads_make_what_one_makes() -> None:
+    net = net_of(SMALL)
+    low = torch.rand(3, 3, 6, 5)
+    amx = AmxGenerator(net, plain=not available())
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = passes(amx, net, low)
+        torch.set_num_threads(2)
+        shared = passes(amx, net, low)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(alone[0], shared[0])
+    assert mean_error(shared[1], alone[1]) < 1e-5  # sums in another order
+
+
+@pytest.mark.parametrize("plain", [CHIP, PLAIN])
+@pytest.mark.parametrize(("size", "feature_scale"), [((16, 24), "relative"), ((19, 17), 0.05)])
+def test_the_perceptual_loss_is_as_near_to_float32_as_autocast_is(
+    size: tuple[int, int], feature_scale: float | Literal["relative"], plain: bool
+) -> None:
+    torch.manual_seed(0)
+    vgg = VGGFeatures(TORCHVISION, ("conv1_2", "conv2_2"))
+    for layer in vgg.features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.normal_(cast(Tensor, layer.bias), std=0.1)
+    high = torch.rand(2, 3, *size)
+    upscaled = (high + 0.2 * torch.randn_like(high)).requires_grad_()
+
+    def found(loss: Callable[[Tensor, Tensor], Tensor], *, autocast: bool = False) -> tuple[float, Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            value = loss(upscaled, high)
+        return float(value.detach()), torch.autograd.grad(value, upscaled)[0]
+
+    exact, rounded = (
+        found(
+            lambda one, other: perceptual_loss(vgg, one, other, weights=(0.5, 2.0), feature_scale=feature_scale),
+            autocast=autocast,
+        )
+        for autocast in (False, True)
+    )
+    amx = AmxPerceptual(vgg, plain=plain)
+    made = found(lambda one, other: amx(one, other, weights=(0.5, 2.0), feature_scale=feature_scale))
+    assert made[0] == pytest.approx(exact[0], rel=2e-3)
+    assert cosine(made[1], exact[1]) > cosine(rounded[1], exact[1]) - 1e-3
+    assert made[1].norm() == pytest.approx(float(exact[1].norm()), rel=0.01)
+
+
+def test_a_convolution_of_stride_2_is_one_over_squares_of_pixels() -> None:
+    torch.manual_seed(0)
+    weight, maps = torch.randn(5, 3, 4, 4), torch.randn(2, 3, 8, 6)
+    squares = maps.unflatten(2, (4, 2)).unflatten(4, (3, 2)).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+    made = functional.conv2d(squares, as_squares(weight), padding=1)
+    assert torch.allclose(made, functional.conv2d(maps, weight, stride=2, padding=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("plain", [CHIP, PLAIN])
+def test_a_discriminator_is_as_near_to_float32_as_autocast_is(plain: bool) -> None:
+    torch.manual_seed(0)
+    net = UNetDiscriminator(32).eval()  # so that spectral norms stand still
+    high, upscaled = torch.rand(1, 3, 8, 16), (0.5 * torch.rand(1, 3, 8, 16)).requires_grad_()
+
+    def by_torch(*, autocast: bool) -> list[Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            real, fake = net(high), net(upscaled)
+        return gradients(real, fake, real, fake)
+
+    def gradients(real: Tensor, fake: Tensor, own_real: Tensor, own_fake: Tensor) -> list[Tensor]:
+        of_picture = torch.autograd.grad(relativistic_generator_loss(real.detach(), fake), upscaled, retain_graph=True)
+        weights = [weight for name, weight in net.named_parameters() if name != "verdict.bias"]  # whose gradient is 0
+        return [*of_picture, *torch.autograd.grad(relativistic_discriminator_loss(own_real, own_fake), weights)]
+
+    judgement = AmxDiscriminator(net, plain=plain).judge(upscaled, high)
+    made = gradients(judgement.of_high_res, judgement.of_upscaled(upscaled), *judgement.of_both())
+    exact, rounded = by_torch(autocast=False), by_torch(autocast=True)
+    assert mean_error(made, exact) < 1.3 * mean_error(rounded, exact)
+    assert min(cosine(one, other) for one, other in zip(made, exact, strict=True)) > 0.98
+
+
+@pytest.fixture
+def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run take the tiles, emulated where there are none."""
+    monkeypatch.setattr(training_steps, "fast_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr(training_steps, "tiles_available", lambda: True)
+    if not available():
+        monkeypatch.setattr(amx_generator, "AmxGenerator", lambda net: AmxGenerator(net, plain=True))
+        monkeypatch.setattr(amx_discriminator, "AmxDiscriminator", lambda net: AmxDiscriminator(net, plain=True))
+
+
+def batch(seed: int) -> tuple[Tensor, Tensor]:
+    chance = torch.Generator().manual_seed(seed)
+    low, high = (torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=chance) for side in (8, 16))
+    return low, high
+
+
+def test_a_run_on_tiles_goes_on_bit_for_bit_from_a_saved_state(tiles: None, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        whole = Steps(GAN, CPU)
+    assert "the generator trains on AMX tiles" in caplog.messages
+    assert "the discriminator trains on AMX tiles" in caplog.messages
+    whole.take(*batch(0))
+    resumed = Steps(GAN, CPU)
+    state = whole.state()
+    torch.manual_seed(5)
+    resumed.restore(
+        {**state, "generator": deepcopy(state["generator"]), "discriminator": deepcopy(state["discriminator"])}
+    )
+    assert whole.take(*batch(1)) == resumed.take(*batch(1))
+    for one, other in zip(whole.generator.net.parameters(), resumed.generator.net.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_run_on_tiles_learns(tiles: None) -> None:
+    run = Steps(GAN, CPU)
+    losses = [run.take(*batch(0))["l1"] for _ in range(8)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_without_tiles_pytorch_trains(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(training_steps, "tiles_available", lambda: False)
+    with caplog.at_level(logging.INFO):
+        Steps(GAN, CPU)
+    assert [message for message in caplog.messages if message.startswith("the generator trains on PyTorch in ")]
+
+
+def test_sizes_that_fill_no_tile_are_left_to_pytorch() -> None:
+    assert amx_generator.takes(SMALL)
+    assert not amx_generator.takes(RRDBConfig(channels=24, blocks=2, growth=12))
+    assert not amx_discriminator.takes(UNetDiscriminator(4))

@@ -1,0 +1,192 @@
+"""Fine-tuning as a user does it: any weight file, a folder of pictures, one command."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import read_checkpoint
+from model.reading import sha256_of
+from tests.model.examples import TINY, random_net, textured
+from tests.training.photographs import save
+from tests.training.test_command import command, the_error, tiny_gan_x4, tiny_psnr_x4
+from training.__main__ import main
+from training.config import TrainingConfig
+from training.damage import DAMAGES
+from training.recipes import RECIPES, finetune_x4
+
+QUICK = (
+    "--steps",
+    2,
+    "--batch",
+    2,
+    "--set",
+    "crop_px=8",
+    "optimiser.warmup_steps=0",
+    "validate_every=1",
+    "log_every=1",
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for recipe in (tiny_psnr_x4, tiny_gan_x4):
+        monkeypatch.setitem(RECIPES, recipe.__name__, recipe)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Ten pictures, one of which is held out to measure on."""
+    for number in range(10):
+        save(textured(132, 136, seed=number), tmp_path / "pictures" / f"{'abcdefghij'[number]}.png")
+    return tmp_path / "pictures"
+
+
+def published(path: Path, **sizes: int) -> Path:
+    torch.save({"params_ema": random_net(replace(TINY, **sizes)).state_dict()}, path)  # type: ignore[arg-type]  # all sizes here are integers
+    return path
+
+
+@pytest.mark.parametrize(
+    ("sizes", "crop_px"),
+    [
+        ({}, 8),
+        ({"blocks": 2, "growth": 3}, 8),
+        ({"scale": 2, "unshuffle": 2}, 16),
+        ({"scale": 1, "unshuffle": 4}, 16),
+        ({"scale": 8}, 8),
+        ({"inputs": 1}, 8),
+    ],
+)
+def test_every_published_network_is_trained_further_in_its_own_sizes(
+    sizes: dict[str, int], crop_px: int, pictures: Path, tmp_path: Path
+) -> None:
+    start = published(tmp_path / "x_plus.pth", **sizes)
+    more = ("--start", start, *QUICK, f"crop_px={crop_px}")
+    assert main(command(finetune_x4, pictures, tmp_path / "run", *more)) == 0
+    checkpoint = read_checkpoint(tmp_path / "run" / "x_plus-finetuned.safetensors")
+    assert checkpoint.net.config == replace(TINY, **sizes)  # type: ignore[arg-type]
+    assert checkpoint.card.steps == 2
+    source = f"x_plus, sha256 {sha256_of(start)}"
+    assert checkpoint.card.source == f"trained from {source}"
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["start"] == source
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 8])
+def test_another_scale_is_asked_for_by_one_option(scale: int, pictures: Path, tmp_path: Path) -> None:
+    start = published(tmp_path / "x4.pth")
+    more = ("--start", start, "--scale", scale, *QUICK)
+    assert main(command(finetune_x4, pictures, tmp_path / "run", *more)) == 0
+    net = read_checkpoint(tmp_path / "run" / f"x4-x{scale}-finetuned.safetensors").net
+    assert net.config == replace(TINY, scale=scale)
+
+
+def test_a_recipe_is_trained_for_another_scale(pictures: Path, tmp_path: Path) -> None:
+    assert main(command(tiny_psnr_x4, pictures, tmp_path / "run", "--scale", 2)) == 0
+    assert read_checkpoint(tmp_path / "run" / "tiny-psnr-x2.safetensors").net.config == replace(TINY, scale=2)
+
+
+def test_the_crops_of_networks_behind_an_unshuffle_are_as_large_to_their_trunk(pictures: Path, tmp_path: Path) -> None:
+    start = published(tmp_path / "x2plus.pth", scale=2, unshuffle=2)
+    quick = [one for one in QUICK if one != "crop_px=8"]
+    assert main(command(finetune_x4, pictures, tmp_path / "run", "--start", start, *quick)) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["crop_px"] == 2 * finetune_x4().crop_px
+
+
+def test_damage_of_uploads_is_learnt_where_it_is_asked_for(pictures: Path, tmp_path: Path) -> None:
+    start = published(tmp_path / "x4.pth")
+    more = ("--start", start, *QUICK, "degradation=default")
+    assert main(command(finetune_x4, pictures, tmp_path / "run", *more)) == 0
+    metrics = read_checkpoint(tmp_path / "run" / "x4-finetuned.safetensors").card.metrics
+    assert metrics.keys() == {f"validation, {damage}" for damage in DAMAGES}
+
+
+def test_a_run_goes_on_when_its_command_is_given_again_with_more_steps(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = published(tmp_path / "x4.pth")
+    assert main(command(finetune_x4, pictures, tmp_path / "run", "--start", start, *QUICK)) == 0
+    (tmp_path / "run" / "x4-finetuned.safetensors").rename(tmp_path / "before.safetensors")
+    capsys.readouterr()
+    more = ("--start", start, *QUICK, "steps=3", "validate_every=3")
+    assert main(command(finetune_x4, pictures, tmp_path / "run", *more)) == 0
+    assert "continuing after step 2 of 3" in capsys.readouterr().out
+
+
+def test_another_start_does_not_go_on_with_a_run(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(finetune_x4, pictures, tmp_path / "run", "--start", published(tmp_path / "a.pth"), *QUICK)) == 0
+    (tmp_path / "run" / "a-finetuned.safetensors").unlink()
+    published(tmp_path / "a.pth", blocks=2)
+    assert main(command(finetune_x4, pictures, tmp_path / "run", "--start", tmp_path / "a.pth", *QUICK)) == 2
+    assert "holds a run with other settings: start is a, sha256" in the_error(capsys)
+
+
+def test_the_config_of_another_run_is_taken_and_changed(pictures: Path, tmp_path: Path) -> None:
+    assert main(command(tiny_psnr_x4, pictures, tmp_path / "one", "--set", "batch=1", "ema_decay=0.5")) == 0
+    more = ("--config", tmp_path / "one" / "config.json", "--set", "seed=3")
+    assert main(command(tiny_psnr_x4, pictures, tmp_path / "two", *more)) == 0
+    one, two = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("one", "two"))
+    assert two == one | {"seed": 3}
+    assert (one["batch"], one["ema_decay"]) == (1, 0.5)
+
+
+def test_a_discriminator_is_trained_further(pictures: Path, tmp_path: Path) -> None:
+    start = published(tmp_path / "start.pth")
+    one = command(tiny_gan_x4, pictures, tmp_path / "one", "--start", start)
+    assert main(one) == 0
+    judge = ("--start-discriminator", tmp_path / "one" / "state.pt")
+    still = ("--set", "discriminator.optimiser.learning_rate=1e-12", "steps=1")
+    assert main(command(tiny_gan_x4, pictures, tmp_path / "two", "--start", start, *judge, *still)) == 0
+    first, second = (
+        torch.load(tmp_path / name / "state.pt", weights_only=True)["steps"]["discriminator"]["net"]
+        for name in ("one", "two")
+    )
+    torch.testing.assert_close(
+        {name: one for name, one in second.items() if not name.endswith(("_u", "_v"))},
+        {name: one for name, one in first.items() if not name.endswith(("_u", "_v"))},
+    )
+    recorded = json.loads((tmp_path / "two" / "config.json").read_text())["start_discriminator"]
+    assert recorded == f"state.pt, sha256 {sha256_of(tmp_path / 'one' / 'state.pt')}"
+
+
+def test_lpips_is_said_to_be_left_out_once_where_it_is_missed(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = published(tmp_path / "start.pth")
+    assert main(command(tiny_gan_x4, pictures, tmp_path / "run", "--start", start)) == 0
+    assert capsys.readouterr().out.count("LPIPS is left out of the measurements; --alexnet-weights FILE adds it") == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "complaint"),
+    [
+        (finetune_x4, [], "finetune_x4 begins with any generator; name its file by --start"),
+        (finetune_x4, ["--start", "{tmp}/text.pth"], "text.pth is a text that begins with"),
+        (finetune_x4, ["--start", "{tmp}/x4.pth", "--set", "batch=two"], "batch is 'two'; it must be a whole number"),
+        (finetune_x4, ["--start", "{tmp}/x4.pth", "--set", "generator.blocks=5"], "finetune_x4 needs RRDBConfig"),
+        (finetune_x4, ["--start", "{tmp}/x4.pth", "--set", "best_by=lpips"], "which needs AlexNet; name its weights"),
+        (tiny_psnr_x4, ["--config", "{tmp}/absent.json"], "No such file"),
+        (tiny_psnr_x4, ["--config", "{tmp}/gan.json"], "is of the recipe tiny_gan_x4; name that instead"),
+        (tiny_psnr_x4, ["--start-discriminator", "{tmp}/x4.pth"], "tiny_psnr_x4 has no discriminator"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_begun(
+    recipe: Callable[[], TrainingConfig],
+    more: list[str],
+    complaint: str,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    published(tmp_path / "x4.pth")
+    (tmp_path / "text.pth").write_text("no weights at all")
+    tiny_gan_x4().write(tmp_path / "gan.json")
+    given = [one.replace("{tmp}", str(tmp_path)) for one in more]
+    assert main(command(recipe, pictures, tmp_path / "run", *given)) == 2
+    assert complaint in the_error(capsys)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,77 @@
+"""A teacher makes of crops what the service would, and a run takes none by mistake."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import Card, reference_output, write_checkpoint
+from model.errors import WeightsError
+from model.rrdb import RRDBConfig
+from tests.model.examples import TINY, random_net, textured
+from tests.training.tiny_runs import PSNR
+from training.config import ConfigError, LossConfig
+from training.teacher import Teacher, load_teacher
+
+CPU = torch.device("cpu")
+LEARNING = replace(PSNR, losses=LossConfig(l1=0.5, teacher=0.5))
+
+
+def weight_file(folder: Path, config: RRDBConfig) -> Path:
+    path = folder / "large.safetensors"
+    card = Card(name="large", recipe="none", steps=0, data="none", metrics={}, created="2026-01-01")
+    write_checkpoint(path, random_net(config, seed=2), card, golden_input=textured(8, 9))
+    return path
+
+
+@pytest.mark.parametrize(
+    "config",
+    [TINY, replace(TINY, padding_mode="replicate"), replace(TINY, scale=2, unshuffle=2), replace(TINY, inputs=1)],
+)
+def test_a_teacher_upscales_as_the_service_does(config: RRDBConfig) -> None:
+    net = random_net(config)
+    crops = torch.stack([textured(7, 9, seed) for seed in range(2)])
+    upscaled = Teacher(net, CPU)(crops.float() / 255)
+    assert upscaled.min() >= 0
+    assert upscaled.max() <= 1
+    for one, crop in zip(upscaled, crops, strict=True):
+        assert ((255 * one).round() - reference_output(net, crop).float()).abs().max() <= 1
+
+
+def test_nothing_of_a_teacher_is_trained() -> None:
+    net = random_net().requires_grad_(True)
+    assert not Teacher(net, CPU)(torch.rand(1, 3, 4, 4)).requires_grad
+    assert not any(weight.requires_grad for weight in net.parameters())
+
+
+def test_a_teacher_is_read_from_a_weight_file_and_named(tmp_path: Path) -> None:
+    path = weight_file(tmp_path, replace(TINY, scale=2, blocks=2))
+    teacher = load_teacher(path, LEARNING, CPU)
+    assert teacher
+    assert teacher.name.startswith("large@")
+    assert teacher(torch.rand(1, 3, 4, 5)).shape == (1, 3, 8, 10)
+
+
+def test_a_run_without_a_teacher_has_none() -> None:
+    assert load_teacher(None, PSNR, CPU) is None
+
+
+def test_a_teacher_needs_a_weight_and_a_weight_a_teacher(tmp_path: Path) -> None:
+    path = weight_file(tmp_path, replace(TINY, scale=2))
+    with pytest.raises(ConfigError, match=r"--teacher is .*large.* losses\.teacher, .*, is 0\.0; .* both or neither"):
+        load_teacher(path, PSNR, CPU)
+    with pytest.raises(ConfigError, match=r"--teacher is None and losses\.teacher, .*, is 0\.5"):
+        load_teacher(None, LEARNING, CPU)
+
+
+def test_a_teacher_of_another_scale_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"large.* enlarges by 4; tiny_psnr_x2 trains a generator for 2"):
+        load_teacher(weight_file(tmp_path, TINY), LEARNING, CPU)
+
+
+def test_a_file_that_holds_no_network_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match="broken"):
+        load_teacher(path, LEARNING, CPU)

@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from model.checkpoint import reference_output
+from model.rrdb import RRDBConfig
+from tests.model.examples import random_net, textured
+from tests.training.photographs import made_pair
+from training import validation as module
+from training.colour import colour_shift
+from training.damage import damaged_pair
+from training.degrade import enlarge_bicubic
+from training.lpips import LPIPS
+from training.metrics import psnr_y
+from training.validation import Validation, overall, upscaled
+
+PAIRS = [made_pair(3), made_pair(4, height=34, width=50)]
+
+
+def test_scores_are_means_over_whole_pictures() -> None:
+    net = random_net(RRDBConfig(channels=4, blocks=1, growth=2, scale=2))
+    made = [reference_output(net, pair.low_res) for pair in PAIRS]
+    scores = Validation(pairs={"clean": PAIRS}).scores_of(lambda low_res: reference_output(net, low_res))
+    expected = {
+        "psnr_y": sum(psnr_y(one, pair.high_res, border=2) for one, pair in zip(made, PAIRS, strict=True)) / 2,
+        "colour_shift": sum(colour_shift(one, pair.low_res) for one, pair in zip(made, PAIRS, strict=True)) / 2,
+    }
+    assert scores == {measure: {"clean": pytest.approx(value)} for measure, value in expected.items()}
+
+
+def test_lpips_is_measured_where_there_is_alexnet() -> None:
+    torch.manual_seed(0)
+    lpips = LPIPS()
+    for weights in lpips.linear:
+        weights.data.fill_(0.1)
+    scores = Validation(pairs={"clean": PAIRS}, lpips=lpips).bicubic(2)
+    distances = [lpips.distance(enlarge_bicubic(pair.low_res, 2), pair.high_res) for pair in PAIRS]
+    assert scores["lpips"] == {"clean": pytest.approx(sum(distances) / 2)}
+
+
+def test_every_kind_of_upload_has_scores_of_its_own() -> None:
+    pairs = {"clean": PAIRS[:1], "web50": [damaged_pair(PAIRS[0], "web50")]}
+    scores = Validation(pairs=pairs).bicubic(2)  # type: ignore[arg-type]  # the keys are kinds
+    assert scores["psnr_y"].keys() == {"clean", "web50"}
+    assert scores["psnr_y"]["clean"] > scores["psnr_y"]["web50"]
+
+
+def test_no_pictures_are_no_scores() -> None:
+    validation = Validation(pairs={"clean": []})
+    assert not validation
+    assert validation.bicubic(2) == {}
+
+
+def test_higher_is_better_overall_whatever_the_measure() -> None:
+    scores = {"psnr_y": {"clean": 30.0, "web50": 20.0}, "lpips": {"clean": 0.25, "web50": 0.75}}
+    assert overall(scores, "psnr_y") == 25
+    assert overall(scores, "lpips") == -0.5
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RRDBConfig(channels=4, blocks=1, growth=2, scale=2),
+        RRDBConfig(channels=4, blocks=1, growth=2, scale=2, unshuffle=2),
+        RRDBConfig(channels=4, blocks=1, growth=2, scale=4, padding_mode="replicate"),
+    ],
+    ids=["x2", "unshuffled", "repeated borders"],
+)
+def test_a_large_picture_goes_through_in_bands_and_comes_out_the_same(
+    config: RRDBConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, picture = random_net(config), textured(45, 31)
+    whole = upscaled(net, picture)
+    monkeypatch.setattr(module, "WHOLE_PX", 100)
+    monkeypatch.setattr(module, "BAND_PX", 256)
+    assert torch.equal(whole, reference_output(net, picture))
+    assert (upscaled(net, picture).int() - whole.int()).abs().max() <= 1  # rounded sums of another order

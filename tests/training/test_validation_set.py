@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.model.examples import textured
+from tests.training.photographs import save
+from training.damage import DAMAGES, damaged
+from training.data import DataError, read_picture
+from training.pairs import find_pairs
+from training.validation_set import validation_set
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(2):
+        save(textured(64, 72, number), tmp_path / f"{number}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("most_bytes", [0, 15_000, 10**9])
+def test_pictures_are_the_same_whether_they_fit_into_memory_or_not(most_bytes: int, folder: Path) -> None:
+    sets = validation_set(find_pairs(folder, 4).files, 4, DAMAGES, print, most_bytes=most_bytes)
+    assert list(sets) == list(DAMAGES)
+    for damage, pairs in sets.items():
+        for _ in range(2):
+            assert [pair.name for pair in pairs] == ["0", "1"]
+            for pair in pairs:
+                assert torch.equal(pair.high_res, read_picture(folder / f"{pair.name}.png"))
+                assert torch.equal(pair.low_res, damaged(pair.high_res, 4, damage, name=pair.name))
+        assert [pair.name for pair in pairs[-1:]] == [pairs[-1].name] == ["1"]
+
+
+def test_pictures_beyond_the_memory_are_read_at_each_look(folder: Path) -> None:
+    size = 3 * (64 * 72 + 16 * 18)
+    pairs = validation_set(find_pairs(folder, 4).files, 4, ["clean"], print, most_bytes=size)["clean"]
+    for path in folder.iterdir():
+        path.unlink()
+    assert pairs[0].name == "0"
+    with pytest.raises(DataError, match=r"1\.png: cannot be read"):
+        pairs[1]
+
+
+def test_a_picture_that_cannot_be_measured_is_left_out_with_a_line(folder: Path) -> None:
+    (folder / "0.png").write_text("no picture")
+    lines: list[str] = []
+    pairs = validation_set(find_pairs(folder, 4).files, 4, ["clean"], lines.append)["clean"]
+    assert [pair.name for pair in pairs] == ["1"]
+    assert lines[0].startswith(f"left out: {folder / '0.png'}: cannot be read (")
+
+
+def test_without_a_picture_there_is_nothing_to_measure_on() -> None:
+    assert validation_set([], 4, DAMAGES, print) == {}

@@ -1,0 +1,183 @@
+/* The convolutions of a training step in bfloat16 on the tiles of AMX.
+ *
+ * Feature maps lie pixel by pixel, channels last, in a frame: a row of width + 2 pixels for each row of the map, with the
+ * pixel beyond each end, three such rows above and three below. So a tap of a convolution is the same distance in memory
+ * for every pixel, pixels can be taken 16 at a time whatever the width is, and a map is read where it is. What falls
+ * between two rows is overwritten by the border.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+typedef uint16_t half; /* a bfloat16 */
+
+enum { LANES = 16, PACKED = 512, MOST_CHANNELS = 512, BAND_ROWS = 12, MOST_STEPS = 36, MOST_WINDOW = 1 << 18 };
+#define SLOPE 0.2f
+#define RESIDUAL 0.2f
+
+struct trunk {
+    int images, height, width, channels, growth, blocks, replicate;
+    ptrdiff_t packed_block, gradients_block; /* elements of a dense block */
+    const float *const *weights;             /* 5 blocks of [out][9][in] */
+    const float *const *biases;
+    half *packed, *mirrored;
+    half *features;         /* blocks x images x span x (channels + 4 growth) */
+    half *made;             /* images x span x channels */
+    float *carry, *outer;   /* images x span x channels: the gradient on its way back, and of what goes around an RRDB */
+    float *gradients;       /* threads x blocks x gradients_block, added to */
+};
+
+struct conv {
+    int images, height, width, enlarge, replicate, in_channels, out_channels, colours;
+    float slope, in_slope; /* of the activation of what is made, and of what is read; 1: none */
+    ptrdiff_t in_pixel, made_pixel, residual_pixel;
+    const float *weights, *bias; /* [out][9][in] */
+    half *packed, *mirrored;
+    const half *in;       /* images x span x in_pixel */
+    const half *residual; /* added to what is made; or null */
+    half *made;           /* images x span x made_pixel; or */
+    float *picture;       /* images x height x width x colours */
+    const half *gradient; /* images x span x out_channels, zero beyond the border */
+    half *in_gradient;    /* images x span x in_channels, the same; or */
+    float *carry;         /* in floats */
+    float *gradients;     /* threads x (out x 9 x in + out), added to */
+};
+
+struct mirror { /* what a channel of a gradient is multiplied by: a convolution's weights to one of its inputs */
+    const float *weights;
+    int in;
+};
+
+struct features {
+    int images, height, width, channels;
+    const half *first, *second;  /* images x span x channels; null: nothing to compare with */
+    half *pooled;                /* images x span of half the size x channels */
+    const half *pooled_gradient; /* the same; null: there is none */
+    half *gradient;              /* of `first`, zero beyond the border */
+    double *sums;                /* images x (of differences, of sizes) */
+    float weight;
+};
+
+struct maps {
+    int images, height, width, channels; /* of the larger map */
+    const half *first, *second, *of;     /* images x span x channels; `second` and `of` may be null */
+    half *made;
+    float slope;
+};
+
+static ptrdiff_t place(int width, int y, int x) { return (ptrdiff_t)(y + 3) * (width + 2) + x + 1; }
+
+static ptrdiff_t span(int height, int width) { return (ptrdiff_t)(height + 6) * (width + 2) + 32; }
+
+static void taps_of(int width, ptrdiff_t *taps) {
+    for (int tap = 0; tap < 9; tap++) taps[tap] = (ptrdiff_t)(tap / 3 - 1) * (width + 2) + tap % 3 - 1;
+}
+
+/* Overwrites the pixels around a map by zeros, or by the pixels next to them. */
+static void fill_border(half *map, ptrdiff_t pixel, int height, int width, int channels, int replicate) {
+    size_t bytes = channels * sizeof(half);
+    for (int y = 0; y < height; y++)
+        for (int end = 0; end < 2; end++) {
+            half *to = map + place(width, y, end ? width : -1) * pixel;
+            if (replicate)
+                memcpy(to, map + place(width, y, end ? width - 1 : 0) * pixel, bytes);
+            else
+                memset(to, 0, bytes);
+        }
+    for (int end = 0; end < 2; end++)
+        for (int x = -1; x <= width; x++) {
+            half *to = map + place(width, end ? height : -1, x) * pixel;
+            if (replicate)
+                memcpy(to, map + place(width, end ? height - 1 : 0, x) * pixel, bytes);
+            else
+                memset(to, 0, bytes);
+        }
+}
+
+/* Memory of a thread, which it keeps for the next call; null if there is none. */
+static void *room_of(size_t bytes) {
+    static _Thread_local void *room;
+    static _Thread_local size_t size;
+    if (bytes > size) {
+        free(room);
+        size = (bytes + 4095) / 4096 * 4096;
+        room = aligned_alloc(4096, size);
+        if (!room) size = 0;
+    }
+    return room;
+}
+
+static size_t lines(size_t bytes) { return (bytes + 127) / 64 * 64; }
+
+#define CHIP 0
+#define NAME(name) plain_##name
+#include "units.h"
+#include "kernel.h"
+#include "layers.h"
+#include "trunk.h"
+#include "conv.h"
+#include "features.h"
+#include "maps.h"
+#include "calls.h"
+#undef CHIP
+#undef NAME
+#undef floats
+#undef EACH
+#undef CLEAR
+#undef LOAD
+#undef STORE
+#undef MULTIPLY
+#undef TILES
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,amx-tile,amx-bf16")
+#define CHIP 1
+#define NAME(name) chip_##name
+#include "units.h"
+#include "kernel.h"
+#include "layers.h"
+#include "trunk.h"
+#include "conv.h"
+#include "features.h"
+#include "maps.h"
+#include "calls.h"
+#pragma GCC pop_options
+
+/* Returns 1 where the processor has the tiles and the kernel lets this process use them. */
+int amx_available(void) {
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d;
+    __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(7), "c"(0));
+    int tiles = d >> 22 & 1 && d >> 24 & 1;
+    return tiles && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA);
+}
+#define CALL(name, ...) return plain ? plain_##name(__VA_ARGS__) : chip_##name(__VA_ARGS__)
+#else
+int amx_available(void) { return 0; }
+#define CALL(name, ...) return (void)plain, plain_##name(__VA_ARGS__)
+#endif
+
+/* Each returns 0, or 1 for want of memory. `plain`: without the tiles, on any processor. */
+int amx_trunk_forward(const struct trunk *net, int threads, int plain) { CALL(run_trunk_forward, net, threads); }
+int amx_trunk_backward(const struct trunk *net, int threads, int plain) { CALL(run_trunk_backward, net, threads); }
+int amx_conv_forward(const struct conv *conv, int threads, int plain) { CALL(run_conv_forward, conv, threads); }
+int amx_conv_backward(const struct conv *conv, int threads, int plain) { CALL(run_conv_backward, conv, threads); }
+int amx_features_compare(const struct features *of, int threads, int plain) { CALL(run_features_compare, of, threads); }
+int amx_features_pool(const struct features *of, int threads, int plain) { CALL(run_features_pool, of, threads); }
+int amx_features_back(const struct features *of, int threads, int plain) { CALL(run_features_back, of, threads); }
+int amx_maps_join(const struct maps *maps, int threads, int plain) { CALL(run_maps_join, maps, threads); }
+int amx_maps_enlarge(const struct maps *maps, int threads, int plain) { CALL(run_maps_enlarge, maps, threads); }
+int amx_maps_shrink(const struct maps *maps, int threads, int plain) { CALL(run_maps_shrink, maps, threads); }
+int amx_maps_shuffle(const struct maps *maps, int threads, int plain) { CALL(run_maps_shuffle, maps, threads); }
+int amx_maps_unshuffle(const struct maps *maps, int threads, int plain) { CALL(run_maps_unshuffle, maps, threads); }

@@ -1,0 +1,181 @@
+"""The compiled library: what its functions take, and the memory of the feature maps that they work on."""
+
+import ctypes
+import logging
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+LIBRARY = Path(__file__).with_name("libamx.so")
+
+CHUNK = 32
+"""Channels that a tile multiplies at once: feature maps have a multiple of them."""
+
+TILE = 16
+"""Channels of the result that a tile holds."""
+
+MOST_CHANNELS = 512
+
+ROWS_AROUND, PIXELS_BEHIND = 3, 32
+"""Rows above and below a map in its frame, and pixels that follow: `place` and `span` of amx.c."""
+
+log = logging.getLogger(__name__)
+
+
+class AmxTrunk(ctypes.Structure):
+    """`struct trunk` of amx.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("images", "height", "width", "channels", "growth", "blocks", "replicate")),
+        *((name, ctypes.c_ssize_t) for name in ("packed_block", "gradients_block")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("weights", "biases", "packed", "mirrored", "features", "made", "carry", "outer", "gradients"),
+            )
+        ),
+    )
+
+
+class AmxConv(ctypes.Structure):
+    """`struct conv` of amx.c."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_int)
+            for name in (
+                *("images", "height", "width", "enlarge", "replicate", "in_channels", "out_channels", "colours"),
+            )
+        ),
+        *((name, ctypes.c_float) for name in ("slope", "in_slope")),
+        *((name, ctypes.c_ssize_t) for name in ("in_pixel", "made_pixel", "residual_pixel")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("weights", "bias", "packed", "mirrored", "features", "residual", "made", "picture"),
+                *("gradient", "in_gradient", "carry", "gradients"),
+            )
+        ),
+    )
+
+
+class AmxFeatures(ctypes.Structure):
+    """`struct features` of amx.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("images", "height", "width", "channels")),
+        *((name, ctypes.c_void_p) for name in ("first", "second", "pooled", "pooled_gradient", "gradient", "sums")),
+        ("weight", ctypes.c_float),
+    )
+
+
+class AmxMaps(ctypes.Structure):
+    """`struct maps` of amx.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("images", "height", "width", "channels")),
+        *((name, ctypes.c_void_p) for name in ("first", "second", "of", "made")),
+        ("slope", ctypes.c_float),
+    )
+
+
+CALLS: dict[str, type[ctypes.Structure]] = {
+    "trunk_forward": AmxTrunk,
+    "trunk_backward": AmxTrunk,
+    "conv_forward": AmxConv,
+    "conv_backward": AmxConv,
+    **{f"features_{name}": AmxFeatures for name in ("compare", "pool", "back")},
+    **{f"maps_{name}": AmxMaps for name in ("join", "enlarge", "shrink", "shuffle", "unshuffle")},
+}
+"""Functions of amx.c, and what they take."""
+
+
+@cache
+def compiled() -> ctypes.CDLL | None:
+    """The compiled library, or None where there is none; the first call says so in the log."""
+    try:
+        library = ctypes.CDLL(str(LIBRARY))  # with the threads of PyTorch, whose OpenMP is there already
+        for name, work in CALLS.items():
+            getattr(library, f"amx_{name}").argtypes = (ctypes.POINTER(work), ctypes.c_int, ctypes.c_int)
+    except (OSError, AttributeError) as error:
+        log.warning("no AMX kernels for training; `make native` compiles them (%s)", error)
+        return None
+    return library
+
+
+@cache
+def available() -> bool:
+    """Return True if the library was compiled and this process may use the tiles."""
+    library = compiled()
+    return library is not None and bool(library.amx_available())
+
+
+def span(height: int, width: int) -> int:
+    """Pixels of a map with its frame."""
+    return (height + 2 * ROWS_AROUND) * (width + 2) + PIXELS_BEHIND
+
+
+def framed(maps: Tensor, height: int, width: int, border: int = 0) -> Tensor:
+    """View the pixels of (N, span, C) as (N, height, width, C), with `border` more on every side."""
+    rows: Tensor = maps[:, :-PIXELS_BEHIND].unflatten(1, (height + 2 * ROWS_AROUND, width + 2))
+    return rows[:, ROWS_AROUND - border : ROWS_AROUND + height + border, 1 - border : 1 + width + border]
+
+
+class Room:
+    """Memory that is kept from step to step, and calls of amx.c.
+
+    Args:
+        plain: emulate the tiles, slowly, on any processor.
+    """
+
+    def __init__(self, *, plain: bool = False) -> None:
+        self._plain = plain
+        self._kept: dict[str, dict[tuple[int, ...], Tensor]] = {}
+        self._passes = 0
+
+    def begin(self) -> int:
+        """Number a forward pass, which overwrites the maps of the one before."""
+        self._passes += 1
+        return self._passes
+
+    def check(self, number: int) -> None:
+        """Refuse the way back of a pass whose maps are gone.
+
+        Raises:
+            RuntimeError: another forward pass has begun since.
+        """
+        if number != self._passes:
+            raise RuntimeError("a later forward pass has overwritten the maps of this one; go back before it")
+
+    def zeros(self, name: str, *shape: int) -> Tensor:
+        """Return memory for maps in bfloat16: zero at first, then as the last pass left it."""
+        kept = self._kept.setdefault(name, {})
+        if shape not in kept:
+            kept[shape] = torch.zeros(shape, dtype=torch.bfloat16)
+        return kept[shape]
+
+    def run(self, function: str, work: ctypes.Structure) -> None:
+        """Call amx.c with as many threads as PyTorch has.
+
+        Raises:
+            MemoryError: there is none to work in.
+        """
+        if getattr(compiled(), f"amx_{function}")(work, torch.get_num_threads(), self._plain):
+            raise MemoryError("no memory for the convolutions of a training step")
+
+
+def laid_out(weight: Tensor) -> Tensor:
+    """(out, in, 3, 3) -> [out][3][3][in], channels padded to a multiple of `CHUNK`."""
+    rows = weight.detach().permute(0, 2, 3, 1)
+    if rows.shape[0] % CHUNK == rows.shape[3] % CHUNK == 0:
+        return rows.contiguous()
+    padded = rows.new_zeros(padded_to_chunks(rows.shape[0]), 3, 3, padded_to_chunks(rows.shape[3]))
+    padded[: rows.shape[0], :, :, : rows.shape[3]] = rows
+    return padded
+
+
+def padded_to_chunks(channels: int) -> int:
+    """The next multiple of `CHUNK`."""
+    return -(-channels // CHUNK) * CHUNK

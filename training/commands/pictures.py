@@ -1,0 +1,65 @@
+"""The options of a run that name its pictures, and the pictures that they name."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from training.config import TrainingConfig
+from training.damage import DAMAGES, Damage
+from training.data import DataError, Pair
+from training.distributed import this_process
+from training.pairs import find_pairs
+from training.sources import Photographs, hold_out, open_photographs
+from training.validation_set import validation_set
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options to the parser of a recipe."""
+    add = command.add_argument
+    add("--data", type=Path, required=True, help="folder with photographs, searched in depth")
+    add("--low-res", type=Path, metavar="DIR", help="their low-res pictures, by name; without it made by bicubic")
+    add("--validation", type=Path, help="pictures to measure on; without it a few of --data are kept aside")
+    add("--validation-low-res", type=Path, metavar="DIR", help="low-res pictures of --validation")
+    add("--memory-gb", type=float, help="memory for decoded pictures; without it half of what the device has free")
+    add("--cache", type=Path, metavar="DIR", help="folder for decoded pictures, which later runs find there")
+    add("--workers", type=int, default=4, help="processes that read where the pictures do not fit (default 4)")
+
+
+def open_pictures(
+    options: argparse.Namespace, config: TrainingConfig, device: torch.device, report: Callable[[str], None]
+) -> tuple[Photographs, dict[Damage, Sequence[Pair]]]:
+    """Open the pictures to learn from, and those to measure on by the kind of upload (for process 0 alone).
+
+    Raises:
+        DataError: the options do not fit together, or a folder cannot be used.
+    """
+    if options.low_res and config.degradation:
+        raise DataError(
+            f"{config.recipe} makes its low-res pictures itself; leave --low-res out or take another recipe"
+        )
+    if options.validation_low_res and not options.validation:
+        raise DataError("--validation-low-res belongs to --validation; name that folder too")
+    scale = config.generator.scale
+    pictures = find_pairs(options.data, scale, options.low_res)
+    if options.validation:
+        others = find_pairs(options.validation, scale, options.validation_low_res)
+        for line in (*others.notes, *(f"left out: {line}" for line in others.problems)):
+            report(line)
+        measured, left_out = others.files, frozenset[Path]()
+    else:
+        held_out = hold_out(pictures, report)
+        measured, left_out = held_out.measured, held_out.left_out
+    photographs = open_photographs(
+        pictures,
+        config,
+        device,
+        leave_out=left_out,
+        most_bytes=None if options.memory_gb is None else int(options.memory_gb * 1e9),
+        cache=options.cache,
+        workers=options.workers,
+        report=report,
+    )
+    kinds = DAMAGES if config.learns_damage else DAMAGES[:1]
+    return photographs, validation_set(measured, scale, kinds, report) if this_process() == 0 else {}

@@ -1,0 +1,102 @@
+"""The pace of a run, known at its start: a step is rehearsed before the first one is taken."""
+
+import copy
+import resource
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import torch
+from torch import Tensor, nn
+
+from training.steps import Steps
+
+REHEARSALS = 2
+"""Steps that are timed, after one that is not, in which the device and torch's compiler warm up."""
+
+LONG_S = 60.0
+"""A run that takes no longer says nothing about its pace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Time, work and memory of a step, without the update, the cutting of crops and the measurements."""
+
+    step_s: float
+    flop: float
+    """Multiplications and additions of a step, over all processes."""
+    memory_bytes: int
+    """The most that this process has held: on the GPU, else all of it."""
+
+    def line(self, steps: int, now: datetime) -> str | None:
+        """Say when `steps` more will be done; None where that is soon."""
+        left_s = steps * self.step_s
+        if left_s < LONG_S:
+            return None
+        end = now + timedelta(seconds=left_s)
+        day = "" if end.date() == now.date() else f"{end:%Y-%m-%d} "
+        return (
+            f"{steps:,} steps at {1 / self.step_s:.3g} steps/s ({self.flop / self.step_s / 1e9:,.0f} GFLOP/s, "
+            f"{self.memory_bytes / 1e9:.1f} GB): {_duration(left_s)}, until {day}{end:%H:%M}, and the time to measure"
+        )
+
+
+def rehearse(steps: Steps, low_res: Tensor, high_res: Tensor) -> Pace:
+    """Time the work of a step; every process of a run calls it."""
+    steps.rehearse(low_res, high_res)
+    started = time.perf_counter()
+    for _ in range(REHEARSALS):
+        steps.rehearse(low_res, high_res)
+    config = steps.config
+    low_res_px = config.batch * config.crop_px**2
+    passes = 4 if config.checkpointing else 3  # forward, and backward twice as much; the trunk once more
+    macs = passes * config.generator.macs_per_low_res_px * low_res_px
+    shared = config.batch / len(low_res)
+    return Pace(
+        step_s=(time.perf_counter() - started) / REHEARSALS,
+        flop=2 * (macs + shared * _other_macs(steps, low_res, high_res)),
+        memory_bytes=_most_memory(steps.device),
+    )
+
+
+def _other_macs(steps: Steps, low_res: Tensor, high_res: Tensor) -> float:
+    """Count the multiply-accumulate operations of the networks that the losses go through, whoever runs them."""
+    macs, losses = 0, steps.config.losses
+    if vgg := steps.objective.vgg:  # two passes forward, and a gradient to one of the pictures
+        macs += 3 * _macs(vgg, high_res)
+    if steps.discriminator:  # four passes forward, three backward that end at pictures or weights, two that need both
+        macs += 9 * _macs(steps.discriminator.net, high_res)
+    if teacher := steps.objective.teacher:
+        macs += _macs(teacher.net, low_res)
+    if losses.artefacts:
+        macs += _macs(steps.average, low_res)
+    return macs
+
+
+def _macs(net: nn.Module, pictures: Tensor) -> int:
+    """Count those of one forward pass, which is not computed."""
+    shapes = copy.deepcopy(net).to("meta")
+    counted = [0]
+
+    def count(layer: nn.Module, _: object, made: Tensor) -> None:
+        assert isinstance(layer.weight, Tensor)
+        counted[0] += made.numel() * layer.weight[0].numel()
+
+    for layer in shapes.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        shapes(torch.empty(pictures.shape, device="meta"))
+    return counted[0]
+
+
+def _most_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

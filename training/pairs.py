@@ -1,0 +1,224 @@
+"""Originals of a folder, each with its low-res picture: found by name, read, and checked against each other.
+
+Training, validation, `evaluate` and the doctor all find their pictures here.
+"""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from training.data import READ_ERRORS, DataError, Pair, picture_files, read_picture, too_small, unreadable
+from training.degrade import crop_to_multiple, shrink_bicubic
+
+_LOW_RES = re.compile(r"(?:^|[^a-z0-9])(?:lr(?=$|[^a-z]|bic|blur|x\d)|low[-_ ]?res)", re.IGNORECASE)
+"""Names of low-res folders and files: LR, LRbicX4, DIV2K_train_LR_bicubic, Canon_001_LR4."""
+
+_HIGH_RES = re.compile(r"(?:^|[^a-z0-9])(?:hr|gt(?:mod\d+)?|high[-_ ]?res)(?=$|[^a-z])", re.IGNORECASE)
+
+_ENDING = re.compile(r"[-_ ]?(?:hr|gt|lr|(?:low|high)[-_ ]?res)(?:[-_ ]?x?\d)?$", re.IGNORECASE)
+"""The end of a file's name by which the two pictures of a pair differ, where they share a folder."""
+
+_SCALE_ENDING = re.compile(r"[-_ ]?x\d$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairFiles:
+    """An original, and the file of its low-res picture."""
+
+    name: str
+    """The file's name without its suffix; with its folders where two files share it."""
+    high_res: Path
+    low_res: Path | None
+    """None: it is made by MATLAB's bicubic."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSet:
+    """The originals of a folder."""
+
+    folder: Path
+    files: tuple[PairFiles, ...]
+    notes: tuple[str, ...]
+    """Lines about files that were left out, and how to use them."""
+    unpaired: tuple[tuple[Path, str], ...]
+    """Pictures that should have a partner and have none, each with the reason."""
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each picture without a partner."""
+        return [f"{path}: {reason}" for path, reason in self.unpaired]
+
+
+def find_pairs(folder: Path, scale: int, low_res: Path | None = None) -> PictureSet:
+    """Find the originals below a folder and their low-res pictures.
+
+    Low-res copies are no originals: files outside of `HR`, where the folder has one, and files whose name or folder
+    says LR, where an original has the same name. The published bicubic ones of this scale (`LRbicX4`, `LR_bicubic/X4`)
+    become the low-res pictures.
+
+    Args:
+        low_res: folder with the low-res picture of every original, under the same name; `_LR4`, `x4` and the like at
+            its end do not count. It may be in `folder`, or `folder` itself if the names say which is which.
+
+    Raises:
+        DataError: a folder is missing, or holds no picture.
+    """
+    every = picture_files(folder)
+    if low_res is not None:
+        originals, candidates = _apart(folder, every, low_res)
+        return _paired(folder, originals, candidates, (), asked_for=True)
+    originals, copies = _without_copies(folder, every)
+    published = [path for path in copies if _published(path.relative_to(folder), scale)]
+    notes: tuple[str, ...] = ()
+    if ignored := len(copies) - len(published):
+        first = next(path for path in copies if path not in set(published))
+        notes = (
+            f"{folder}: {ignored} pictures are taken for low-res copies and left out, {first} first; to use them, name "
+            "their folder by --low-res",
+        )
+    return _paired(folder, originals, published, notes, asked_for=False)
+
+
+def read_pair(files: PairFiles, scale: int, *, least_px: int = 1) -> Pair:
+    """Read both pictures of a pair.
+
+    Args:
+        least_px: shortest side that the original must have, in whole low-res pixels.
+
+    Raises:
+        DataError: a picture cannot be read, or has the wrong size; the text is a line that names the file.
+    """
+    high_res = crop_to_multiple(_read(files.high_res), scale)
+    height, width = high_res.shape[-2:]
+    if problem := too_small(files.high_res, height, width, max(scale, least_px)):
+        raise DataError(problem)
+    if files.low_res is None:
+        return Pair(files.name, shrink_bicubic(high_res, scale), high_res)
+    low_res = _read(files.low_res)
+    if problem := wrong_size(files, tuple(low_res.shape[1:]), (height // scale, width // scale), scale):
+        raise DataError(problem)
+    return Pair(files.name, low_res, high_res)
+
+
+def read_pairs(folder: Path, scale: int, *, low_res: Path | None = None, least_px: int = 1) -> Iterator[Pair | str]:
+    """Read every pair of a folder; in the place of one that cannot be used, a line that says why.
+
+    Args:
+        low_res: see `find_pairs`.
+        least_px: shortest side that an original must have.
+    """
+    found = find_pairs(folder, scale, low_res)
+    yield from found.problems
+    for files in found.files:
+        try:
+            yield read_pair(files, scale, least_px=least_px)
+        except DataError as error:
+            yield str(error)
+
+
+def wrong_size(files: PairFiles, low_res: tuple[int, ...], expected: tuple[int, int], scale: int) -> str | None:
+    """Write the line that says why a pair is left out; None where its sizes fit.
+
+    Args:
+        low_res, expected: height and width.
+    """
+    if low_res == expected:
+        return None
+    return (
+        f"{files.low_res}: {low_res[1]} x {low_res[0]} px is not 1/{scale} of {files.high_res}; it must have "
+        f"{expected[1]} x {expected[0]} px"
+    )
+
+
+def _read(path: Path) -> Tensor:
+    try:
+        return read_picture(path)
+    except READ_ERRORS as error:
+        raise DataError(unreadable(path, error)) from error
+
+
+def _without_copies(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Tell originals from low-res copies by their names."""
+    parts = {path: path.relative_to(folder).parts for path in files}
+    in_hr = [path for path in files if len(parts[path]) > 1 and parts[path][0].lower() == "hr"]
+    if in_hr:
+        return in_hr, [path for path in files if path not in set(in_hr)]
+    low = [path for path in files if _says(_LOW_RES, path.relative_to(folder))]
+    others = [path for path in files if path not in set(low)]
+    keys = {_key(path) for path in others}
+    if any(_key(path) in keys for path in low) or any(_says(_HIGH_RES, path.relative_to(folder)) for path in others):
+        return others, low
+    return list(files), []  # a name says LR, and nothing is there that it could be a copy of
+
+
+def _apart(folder: Path, every: Sequence[Path], low_res: Path) -> tuple[list[Path], list[Path]]:
+    """Tell originals from the low-res pictures that the user named."""
+    candidates = picture_files(low_res)
+    if folder.resolve() == low_res.resolve():
+        candidates = [path for path in every if _says(_LOW_RES, path.relative_to(folder))]
+        if not candidates:
+            raise DataError(f"{folder} is named twice, and no name in it says LR; keep the two sizes in two folders")
+    taken = {path.resolve() for path in candidates}
+    originals = [path for path in every if path.resolve() not in taken]
+    if not originals:
+        raise DataError(f"{folder} holds no other pictures than {low_res}; name the folder of the originals by --data")
+    return [path for path in originals if path in set(_without_copies(folder, originals)[0])], candidates
+
+
+def _paired(
+    folder: Path, originals: Sequence[Path], low_res: Sequence[Path], notes: tuple[str, ...], *, asked_for: bool
+) -> PictureSet:
+    candidates: dict[str, list[Path]] = defaultdict(list)
+    for path in low_res:
+        candidates[_key(path)].append(path)
+    stems = Counter(path.stem for path in originals)
+    files, unpaired, used = [], [], set()
+    for path in originals:
+        relative = path.relative_to(folder).with_suffix("")
+        partners: list[Path | None] = [*_nearest(path, candidates[_key(path)])]
+        if not partners and not asked_for:
+            partners = [None]
+        if len(partners) == 1:
+            used.add(partners[0])
+            name = path.stem if stems[path.stem] == 1 else relative.as_posix()
+            files.append(PairFiles(name=name, high_res=path, low_res=partners[0]))
+        elif partners:
+            unpaired.append((path, f"{partners[0]} and {partners[1]} could both be its low-res picture; rename one"))
+        else:
+            unpaired.append((path, "there is no low-res picture of this name"))
+    if asked_for:
+        unpaired += [(path, "there is no original of this name") for path in low_res if path not in used]
+    return PictureSet(folder=folder, files=tuple(files), notes=notes, unpaired=tuple(unpaired))
+
+
+def _nearest(path: Path, candidates: Sequence[Path]) -> list[Path]:
+    """Keep the candidates with the very name of a path, then those that share the most folders with it."""
+
+    def shared(candidate: Path) -> tuple[bool, int, int]:
+        from_root = len(os.path.commonpath((path.absolute(), candidate.absolute())))
+        folders = zip(reversed(path.parts[:-1]), reversed(candidate.parts[:-1]), strict=False)
+        from_file = next((n for n, (one, other) in enumerate(folders) if one != other), len(path.parts))
+        return candidate.stem == path.stem, from_file, from_root
+
+    most = max(map(shared, candidates), default=None)
+    return [candidate for candidate in candidates if shared(candidate) == most]
+
+
+def _says(names: re.Pattern[str], relative: Path) -> bool:
+    return any(names.search(part) for part in (*relative.parts[:-1], relative.stem))
+
+
+def _published(relative: Path, scale: int) -> bool:
+    """Tell whether a low-res picture was made by bicubic at this scale."""
+    text = relative.as_posix()
+    return bool(re.search(r"bic", text, re.IGNORECASE) and re.search(rf"x{scale}(?!\d)", text, re.IGNORECASE))
+
+
+def _key(path: Path) -> str:
+    """Reduce a file's name to what the two pictures of a pair share."""
+    return _SCALE_ENDING.sub("", _ENDING.sub("", path.stem)).lower()

@@ -1,0 +1,64 @@
+"""A trained generator whose output is a second target: distillation."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from model.reading import read_any
+from model.rrdb import RRDBConfig, RRDBNet, places_with_margin
+from training.config import ConfigError, TrainingConfig
+
+
+class Teacher:
+    """A fixed generator that upscales the crops of a run, as the service would upscale a picture.
+
+    Args:
+        net: any network from RGB (N, 3, H, W) to RGB (N, 3, scale * H, scale * W), floats in [0, 1].
+        name: its name and hash, for those who read the card of its student.
+    """
+
+    def __init__(self, net: nn.Module, device: torch.device, name: str = "") -> None:
+        self.net = net.to(device).eval().requires_grad_(False)
+        self._config = net.config if isinstance(net, RRDBNet) else None
+        self.name = name
+
+    @torch.no_grad()
+    def __call__(self, low: Tensor) -> Tensor:
+        """Upscale a batch: float RGB (N, 3, H, W) -> float32 (N, 3, scale * H, scale * W), both in [0, 1]."""
+        upscaled: Tensor = self._with_margin(low, self._config) if self._config else self.net(low)
+        return upscaled.float().clamp(0, 1)
+
+    def _with_margin(self, low: Tensor, config: RRDBConfig) -> Tensor:
+        margin, scale = config.margin_px, config.scale
+        rows, columns = (
+            torch.tensor(places_with_margin(side, margin, config.unshuffle), device=low.device)
+            for side in low.shape[2:]
+        )
+        first, (height, width) = scale * margin, (scale * side for side in low.shape[2:])
+        upscaled: Tensor = self.net(low[:, :, rows[:, None], columns])
+        return upscaled[:, :, first : first + height, first : first + width]
+
+
+def load_teacher(path: Path | None, config: TrainingConfig, device: torch.device) -> Teacher | None:
+    """Read the weight file of a teacher, of any kind that serves; None where a run has none.
+
+    Raises:
+        ConfigError: there is a file and no weight, or a weight and no file, or the scales differ.
+        WeightsError: the file cannot serve.
+    """
+    weight = config.losses.teacher
+    if bool(weight) != bool(path):
+        raise ConfigError(
+            f"--teacher is {path} and losses.teacher, the weight of its loss, is {weight}; a run takes both or neither"
+        )
+    if path is None:
+        return None
+    checkpoint = read_any(path)
+    net = checkpoint.net
+    scale = net.config.scale if isinstance(net, RRDBNet) else net.scale
+    if scale != config.generator.scale:
+        raise ConfigError(
+            f"{path} enlarges by {scale}; {config.recipe} trains a generator for {config.generator.scale}"
+        )
+    return Teacher(net, device, name=f"{checkpoint.card.name}@{checkpoint.sha256[:12]}")

@@ -1,0 +1,21 @@
+"""Lines for the terminal, whatever the names of files in them are."""
+
+import sys
+
+from tqdm import tqdm
+
+
+def printable(text: str) -> str:
+    """Write a text as any terminal can show it: characters that it lacks become escapes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def say(line: str) -> None:
+    """Print a line above the progress bars."""
+    tqdm.write(printable(line))
+
+
+def note(line: str) -> None:
+    """Print a line above the progress bars to the standard error output, next to results on the standard one."""
+    tqdm.write(printable(line), file=sys.stderr)

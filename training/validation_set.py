@@ -1,0 +1,98 @@
+"""The pictures that a run is measured on, in memory as far as they fit."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import overload
+
+from torch import Tensor
+
+from training.damage import Damage, damaged_pair
+from training.data import DataError, Pair
+from training.evaluate import least_measured_px
+from training.pairs import PairFiles, read_pair
+
+MOST_BYTES = 2**31
+"""Decoded originals that are kept; the others are read again for each measurement."""
+
+
+def validation_set(
+    files: Iterable[PairFiles],
+    scale: int,
+    kinds: Sequence[Damage],
+    report: Callable[[str], None],
+    *,
+    most_bytes: int = MOST_BYTES,
+) -> dict[Damage, Sequence[Pair]]:
+    """Read the pictures to measure on, once for each kind of upload.
+
+    Args:
+        kinds: `clean` is the low-res picture that the pair has; others are made from the original.
+        report: takes a line for each picture that cannot be used.
+        most_bytes: memory for decoded originals.
+    """
+    originals = _Originals(scale, most_bytes)
+    for one in files:
+        try:
+            originals.add(one)
+        except DataError as error:
+            report(f"left out: {error}")
+    return {damage: _Damaged(originals, damage) for damage in kinds if len(originals)}
+
+
+class _Originals(Sequence[Pair]):
+    """Pairs of files; those that do not fit into memory are read whenever they are looked at."""
+
+    def __init__(self, scale: int, most_bytes: int) -> None:
+        self._scale = scale
+        self._left_bytes = most_bytes
+        self._files: list[PairFiles] = []
+        self._kept: dict[int, Pair] = {}
+
+    def add(self, files: PairFiles) -> None:
+        """Read a pair and keep it, if it fits; raises `DataError` if it cannot be used."""
+        pair = read_pair(files, self._scale, least_px=least_measured_px(self._scale))
+        size = pair.high_res.numel() + pair.low_res.numel()
+        if size <= self._left_bytes:
+            self._left_bytes -= size
+            self._kept[len(self._files)] = pair
+        self._files.append(files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        return self._kept.get(number) or read_pair(self._files[number], self._scale)
+
+
+class _Damaged(Sequence[Pair]):
+    """The same originals with low-res pictures of one kind, each made once."""
+
+    def __init__(self, originals: _Originals, damage: Damage) -> None:
+        self._originals = originals
+        self._damage = damage
+        self._low_res: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._originals)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        original = self._originals[number]
+        if self._damage == "clean":
+            return original
+        if number not in self._low_res:
+            self._low_res[number] = damaged_pair(original, self._damage).low_res
+        return replace(original, low_res=self._low_res[number])
