@@ -17,13 +17,13 @@ from model.rrdb import ResidualDenseBlock, RRDBNet
 from training.amx import discriminator as amx_discriminator
 from training.amx import generator as amx_generator
 from training.amx.library import available as tiles_available
-from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
+from training.config import DiscriminatorConfig, TrainingConfig
 from training.discriminator import UNetDiscriminator, new_discriminator
-from training.distributed import average_gradients, mean_over_processes
+from training.distributed import mean_over_processes
 from training.loss_scale import LossScale
 from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss
-from training.muon import Muon
 from training.objective import Objective
+from training.optimisers import TrainedNetwork
 from training.perceptual import VGGFeatures
 from training.teacher import Teacher
 
@@ -57,17 +57,6 @@ def new_generator(config: TrainingConfig) -> RRDBNet:
     return net
 
 
-def new_optimisers(net: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
-    """Adam for all weights; with `muon`, Muon for hidden convolutions, Adam for the first and last layer and biases."""
-    weights = list(net.parameters())
-    layers = [weight for weight in weights if weight.dim() > 1]  # in the order in which pictures pass them
-    muon = {weight for weight in layers[1:-1] if weight.dim() == 4} if config.method == "muon" else set()
-    hidden = [weight for weight in weights if weight in muon]
-    rest = [weight for weight in weights if weight not in muon]
-    adam = torch.optim.Adam(rest, lr=config.learning_rate, betas=config.betas, fused=True)
-    return [Muon(hidden, learning_rate=config.learning_rate), adam] if hidden else [adam]
-
-
 def ema_decay_at(config: TrainingConfig, step: int) -> float:
     """Decay of the weight average: small at first, so that the initial weights are soon forgotten."""
     return min(config.ema_decay, (1 + step) / (10 + step))
@@ -82,45 +71,6 @@ def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
 def as_network_input(pixels: Tensor) -> Tensor:
     """uint8 RGB (N, 3, H, W) -> float32 in [0, 1], channels last."""
     return pixels.to(memory_format=torch.channels_last).float() / 255
-
-
-class Trained:
-    """A network in training, with its optimisers."""
-
-    def __init__(self, net: nn.Module, config: OptimiserConfig, device: torch.device) -> None:
-        self.net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword
-        self.config = config
-        self.optimisers = new_optimisers(self.net, config)
-
-    def clear_gradients(self) -> None:
-        """Drop the gradients of the step before."""
-        for optimiser in self.optimisers:
-            optimiser.zero_grad()
-
-    def finish_gradients(self, loss_scale: float) -> Tensor:
-        """Average the gradients over the processes and take the scale of the loss out of them; returns their norm."""
-        average_gradients(self.net)
-        gradients = [weight.grad for weight in self.net.parameters() if weight.grad is not None]
-        if loss_scale != 1:
-            torch._foreach_div_(gradients, loss_scale)
-        return torch.nn.utils.get_total_norm(gradients)
-
-    def update(self, step: int, steps: int) -> None:
-        """Move the weights along their gradients."""
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = self.config.rate_at(step, steps)
-            optimiser.step()
-
-    def state(self) -> dict[str, Any]:
-        """Weights and optimisers."""
-        return {"net": self.net.state_dict(), "optimisers": [one.state_dict() for one in self.optimisers]}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue where `state()` was taken."""
-        self.net.load_state_dict(state["net"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
 
 
 class Steps:
@@ -155,7 +105,7 @@ class Steps:
         net = new_generator(config)
         if start:  # whose padding may have been another
             net.load_state_dict(start.state_dict())
-        self.generator = Trained(net, config.optimiser, device)
+        self.generator = TrainedNetwork(net, config.optimiser, device)
         self.average: RRDBNet = copy.deepcopy(self.generator.net).requires_grad_(False)
         if config.checkpointing:
             keep_only_block_inputs(self.generator.net)
@@ -285,7 +235,7 @@ class Steps:
 
     def _verdicts(self, upscaled: Tensor, high: Tensor) -> Verdicts:
         """The discriminator's verdicts on high-res pictures and on upscaled ones."""
-        discriminator = cast(Trained, self.discriminator).net
+        discriminator = cast(TrainedNetwork, self.discriminator).net
         with self._autocast():
             return discriminator(high), discriminator(upscaled)
 
@@ -328,5 +278,5 @@ def keep_only_block_inputs(net: RRDBNet) -> None:
 
 def _trained_discriminator(
     config: DiscriminatorConfig | None, seed: int, start: nn.Module | None, device: torch.device
-) -> Trained | None:
-    return Trained(start or new_discriminator(config, seed), config.optimiser, device) if config else None
+) -> TrainedNetwork | None:
+    return TrainedNetwork(start or new_discriminator(config, seed), config.optimiser, device) if config else None

@@ -23,16 +23,15 @@ from training.losses import (
     relativistic_generator_loss,
 )
 from training.muon import Muon
+from training.optimisers import TrainedNetwork, new_optimisers
 from training.perceptual import VGGFeatures, perceptual_loss
 from training.steps import (
     DivergedError,
     Steps,
-    Trained,
     as_network_input,
     ema_decay_at,
     frozen,
     new_generator,
-    new_optimisers,
     update_average,
 )
 
@@ -76,7 +75,7 @@ def tiny_vgg() -> VGGFeatures:
     return cast(VGGFeatures, lambda pictures: [shallow(pictures), deep(pictures)])
 
 
-def discriminator_of(run: Steps) -> Trained:
+def discriminator_of(run: Steps) -> TrainedNetwork:
     assert run.discriminator
     return run.discriminator
 
@@ -308,7 +307,7 @@ def test_both_networks_take_the_scheduled_learning_rates() -> None:
     assert UNET.optimiser.rate_at(3, 100) == 1e-3 / 4
 
 
-def both(run: Steps) -> tuple[Trained, Trained]:
+def both(run: Steps) -> tuple[TrainedNetwork, TrainedNetwork]:
     return run.generator, discriminator_of(run)
 
 
@@ -425,7 +424,7 @@ def test_an_overflow_in_float16_halves_the_scale_and_does_not_count_towards_the_
 
 
 def test_a_gpu_without_bfloat16_takes_float16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_steps.Trained, "__init__", lambda self, net, config, device: setattr(self, "net", net))
+    monkeypatch.setattr(TrainedNetwork, "__init__", lambda self, net, config, device: setattr(self, "net", net))
     run = Steps(CONFIG, torch.device("cuda"))  # nothing is moved there
     assert run._dtype is torch.float16
     assert run.loss_scale.needed
