@@ -73,8 +73,10 @@ class UploadConfig:
         ValueError: a probability or a range makes no sense.
     """
 
-    clean_share: float = 0.25
+    clean_share: float = 0.2
     """Share of the pictures that are reduced by MATLAB's bicubic and not damaged at all."""
+    web_share: float = 0.4
+    """Share of the others that are reduced in the same way and then only compressed, as most web pages do it."""
     twice_share: float = 0.15
     """Share of the damaged pictures that were compressed at a larger size first, then reduced and compressed again."""
     twice_factor: tuple[float, float] = (1.0, 2.5)
@@ -97,7 +99,7 @@ class UploadConfig:
     """Share of the high-res pictures that get other colours first; see `training.recolour`."""
 
     def __post_init__(self) -> None:
-        for name in ("clean_share", "twice_share"):
+        for name in ("clean_share", "web_share", "twice_share"):
             check_probability(name, getattr(self, name))
         for name in ("blur", "noise", "grey", "soft", "sharpen", "recolour"):
             check_probability(f"{name}_probability", getattr(self, f"{name}_probability"))
@@ -126,6 +128,8 @@ def degrade_upload(high_res: Tensor, scale: int, config: UploadConfig, rng: nump
     _check(high_res, scale)
     if rng.random() < config.clean_share:
         return shrink_bicubic(high_res, scale)
+    if rng.random() < config.web_share:
+        return _levels(_compress(shrink_bicubic(high_res, scale).float()[None], config.file, rng))[0]
     height, width = (side // scale for side in high_res.shape[1:])
     picture = high_res.float()[None]
     if rng.random() < config.blur_probability:

@@ -362,7 +362,7 @@ def test_the_low_res_copies_of_a_benchmark_are_not_learnt_from(tmp_path: Path) -
     assert opened(tmp_path, PLENTY).number == 1
 
 
-ALL_DAMAGED = UploadConfig(clean_share=0, recolour_probability=0)
+ALL_DAMAGED = UploadConfig(clean_share=0, web_share=0, recolour_probability=0)
 UPLOADS = replace(CONFIG, crop_px=6, batch=4, degradation=ALL_DAMAGED)
 
 
