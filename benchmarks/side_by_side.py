@@ -1,48 +1,90 @@
-"""python -m benchmarks.side_by_side PHOTO --crop LEFT TOP SIZE --out PNG: the same crop four times, as one picture.
+"""python -m benchmarks.side_by_side CROP ... --weights FILE ... --out PNG: pieces of real pictures, enlarged.
 
-From left to right: the input (the photograph reduced by 4), bicubic, the generator, the photograph.
+A CROP is PHOTO:LEFT,TOP,WIDTH,HEIGHT in pixels of the photo, which is upscaled as it is and not reduced first. Each is
+a row: bicubic, then every generator in the order of the files.
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy
 from PIL import Image
-from torch import Tensor
 
 from app.settings import SHIPPED_MODELS
 from model.reliable import load
+from model.transfer import Pixels
 from training.data import read_picture
-from training.degrade import crop_to_multiple, enlarge_bicubic, shrink_bicubic
-from training.metrics import psnr_y
+
+GAP_PX = 4
+SURROUNDINGS_PX = 32
+"""Pixels around a crop that a generator sees too, so that it draws the piece as in the whole picture."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A piece of a photo, in its pixels."""
+
+    photo: Path
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def parse_crop(text: str) -> Crop:
+    """Read PHOTO:LEFT,TOP,WIDTH,HEIGHT.
+
+    Raises:
+        ValueError: `text` has another form, or the crop reaches over the photo.
+    """
+    photo, _, numbers = text.rpartition(":")
+    left, top, width, height = (int(number) for number in numbers.split(","))
+    crop = Crop(Path(photo), left, top, width, height)
+    with Image.open(crop.photo) as image:
+        whole = image.size
+    if min(left, top) < 0 or min(width, height) < 1 or left + width > whole[0] or top + height > whole[1]:
+        raise ValueError(f"{numbers} is not inside {photo}, which has {whole[0]} x {whole[1]} px")
+    return crop
+
+
+def row(crop: Crop, weights: list[Path]) -> Pixels:
+    """Enlarge a crop by bicubic and by each generator: uint8 RGB (scale * height, W, 3), next to each other."""
+    photo = read_picture(crop.photo).permute(1, 2, 0).numpy()
+    before_x, before_y = min(crop.left, SURROUNDINGS_PX), min(crop.top, SURROUNDINGS_PX)
+    piece = photo[
+        crop.top - before_y : crop.top + crop.height + SURROUNDINGS_PX,
+        crop.left - before_x : crop.left + crop.width + SURROUNDINGS_PX,
+    ].copy()
+    generators = [load(path)[0] for path in weights]
+    scale = generators[0].scale
+    size = (piece.shape[1] * scale, piece.shape[0] * scale)
+    enlarged = [numpy.asarray(Image.fromarray(piece).resize(size, Image.Resampling.BICUBIC))]
+    enlarged += [generator.upscale(piece[None])[0] for generator in generators]
+    rows = slice(before_y * scale, (before_y + crop.height) * scale)
+    columns = slice(before_x * scale, (before_x + crop.width) * scale)
+    return joined([picture[rows, columns] for picture in enlarged], axis=1)
+
+
+def joined(pictures: list[Pixels], *, axis: int) -> Pixels:
+    """Put pictures next to each other (axis 1) or below each other (axis 0), with a white gap."""
+    shape = list(pictures[0].shape)
+    shape[axis] = GAP_PX
+    gap = numpy.full(shape, 255, numpy.uint8)
+    parts = [part for picture in pictures for part in (gap, picture)]
+    return numpy.concatenate(parts[1:], axis=axis)
 
 
 def main() -> None:
-    """Write the picture and print the PSNR-Y of both results."""
+    """Write the picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.side_by_side", description=__doc__)
-    parser.add_argument("photo", type=Path)
-    parser.add_argument("--crop", type=int, nargs=3, required=True, metavar=("LEFT", "TOP", "SIZE"), help="in px")
-    parser.add_argument("--weights", type=Path, default=SHIPPED_MODELS / "compact-psnr-x4.safetensors")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("crops", nargs="+", type=parse_crop, metavar="CROP", help="PHOTO:LEFT,TOP,WIDTH,HEIGHT")
+    default = [SHIPPED_MODELS / "compact-real-esrgan-x4.safetensors"]
+    parser.add_argument("--weights", type=Path, nargs="+", default=default, metavar="FILE")
+    parser.add_argument("--out", type=Path, required=True, help="a PNG; all crops need the same width")
     options = parser.parse_args()
-
-    upscaler, _ = load(options.weights)
-    photo = crop_to_multiple(read_picture(options.photo), upscaler.scale)
-    low_res = shrink_bicubic(photo, upscaler.scale)
-    bicubic = enlarge_bicubic(low_res, upscaler.scale)
-    pixels = upscaler.upscale(low_res.permute(1, 2, 0)[None].contiguous().numpy())
-    upscaled = torch.from_numpy(pixels)[0].permute(2, 0, 1)
-    blocks = low_res.repeat_interleave(upscaler.scale, dim=1).repeat_interleave(upscaler.scale, dim=2)
-
-    left, top, size = options.crop
-    gap = torch.full((3, size, 4), 255, dtype=torch.uint8)
-    crops = [picture[:, top : top + size, left : left + size] for picture in (blocks, bicubic, upscaled, photo)]
-    row: list[Tensor] = [crops[0]]
-    for crop in crops[1:]:
-        row += [gap, crop]
-    Image.fromarray(torch.cat(row, dim=2).permute(1, 2, 0).numpy()).save(options.out, optimize=True)
-    for name, picture in (("bicubic", bicubic), ("generator", upscaled)):
-        print(f"{name}: PSNR-Y {psnr_y(picture, photo, border=upscaler.scale):.2f} dB")
+    picture = joined([row(crop, options.weights) for crop in options.crops], axis=0)
+    Image.fromarray(picture).save(options.out, optimize=True)
 
 
 if __name__ == "__main__":
