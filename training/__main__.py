@@ -1,6 +1,7 @@
 """python -m training RECIPE | doctor | evaluate | render; `--help` after any lists its options."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 
@@ -46,6 +47,8 @@ OTHERS = (
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 1 for the doctor's findings, 2 for an error that the user can fix."""
     options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("training").setLevel(logging.INFO)  # not other projects' loggers
     try:
         command: Callable[[argparse.Namespace], int] = options.run
         return command(options)

@@ -227,7 +227,7 @@ def finetune_x4() -> TrainingConfig:
         steps=500,
         batch=4,
         crop_px=32,
-        optimiser=OptimiserConfig(learning_rate=1e-4, warmup_steps=50, decay_steps=150, betas=(0.9, 0.99)),
+        optimiser=OptimiserConfig(learning_rate=5e-5, warmup_steps=50, decay_steps=150, betas=(0.9, 0.99)),
         ema_decay=0.98,
         validate_every=50,
         log_every=10,
