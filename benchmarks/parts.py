@@ -34,7 +34,7 @@ PARTS = (
     ("skip paths", SkipPath, "take"),
     ("skip paths", SkipPath, "add_to"),
 )
-"""What a part is called, and the functions whose own time, without that of the parts inside, it is."""
+"""Names of parts, and the functions in them. A function counts without the time of those that it calls."""
 
 
 class Clock:
