@@ -120,44 +120,43 @@ def convolve(
         negative_slope: of the LeakyReLU that comes after the convolution; 1 for none.
         plainly: by plain C instead of AMX: slowly, on any processor, with the same bits.
     """
-    library = compiled()
-    assert library is not None, "nothing is compiled"
-    assert plainly or available(), "no AMX here"
     planes, in_channels, rows, width = window.shape
     assert in_channels == packed.in_channels, f"{in_channels} channels instead of {packed.in_channels}"
     assert rows > 2, f"a window of {rows} rows makes none"
     assert width > 2, f"a window of {width} columns makes none"
     result = (planes, packed.out_channels, rows - 2, width - 2)
-    assert skip is None or skip.dtype in (torch.bfloat16, torch.float32), f"skip is {skip.dtype}"
-    for name, tensor, dtype, shape in (
-        ("window", window, torch.bfloat16, window.shape),
-        ("made", made, torch.bfloat16, result),
-        ("exact", exact, torch.float32, result),
-        ("skip", skip, skip.dtype if skip is not None else None, result),
-    ):
-        if tensor is None:
-            continue
-        assert tensor.shape == shape, f"{name} is {tuple(tensor.shape)} instead of {shape}"
+    _check("window", window, torch.bfloat16, window.shape)
+    _check("made", made, torch.bfloat16, result)
+    _check("exact", exact, torch.float32, result)
+    exact_skip = skip is not None and skip.dtype is torch.float32
+    _check("skip", skip, torch.float32 if exact_skip else torch.bfloat16, result)
+    arguments = _Convolution(
+        window.data_ptr(),
+        packed.weights.data_ptr(),
+        packed.bias.data_ptr(),
+        *(None if tensor is None else tensor.data_ptr() for tensor in (skip, made, exact)),
+        *(0 if tensor is None else tensor.stride(axis) for tensor in (window, skip, made, exact) for axis in (0, 2, 3)),
+        *(planes, rows - 2, width - 2, in_channels, packed.out_channels),
+        exact_skip,
+        negative_slope,
+        scaling,
+    )
+    run(arguments, plainly)
+
+
+def run(arguments: _Convolution, plainly: bool) -> None:
+    """Call amx.c."""
+    library = compiled()
+    assert library is not None, "nothing is compiled"
+    assert plainly or available(), "no AMX here"
+    (library.amx_convolve_plainly if plainly else library.amx_convolve)(arguments)
+
+
+def _check(name: str, tensor: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    if tensor is not None:
+        assert tensor.shape == shape, f"{name} is {tuple(tensor.shape)} instead of {tuple(shape)}"
         assert tensor.dtype is dtype, f"{name} is {tensor.dtype}"
         assert tensor.stride(1) == 1 or tensor.shape[1] == 1, f"channels of {name} are not last"
-    run = library.amx_convolve_plainly if plainly else library.amx_convolve
-    run(
-        _Convolution(
-            window.data_ptr(),
-            packed.weights.data_ptr(),
-            packed.bias.data_ptr(),
-            *(None if tensor is None else tensor.data_ptr() for tensor in (skip, made, exact)),
-            *(
-                0 if tensor is None else tensor.stride(axis)
-                for tensor in (window, skip, made, exact)
-                for axis in (0, 2, 3)
-            ),
-            *(planes, rows - 2, width - 2, in_channels, packed.out_channels),
-            skip is not None and skip.dtype is torch.float32,
-            negative_slope,
-            scaling,
-        )
-    )
 
 
 def _tiles(weight: Tensor) -> Tensor:
