@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+from app.batching.job import DeviceLost
 from app.errors import DeadlinePassed, NoSuchModel, Unavailable, Unprocessable
 from app.library.cache import LibraryCounters, NetworkCache
 from app.library.entry import READ_RETRY_S, Entry, State
@@ -284,6 +285,8 @@ class Library:
     def _load_now(self, entry: Entry) -> None:
         try:
             self._take(entry, Load(entry.load()).now())
+        except DeviceLost:  # no other network could serve either
+            raise
         except Exception as error:
             self._failed(entry, error)
 
