@@ -4,7 +4,7 @@ import ctypes
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -68,11 +68,6 @@ def choose_device(wanted: str) -> torch.device:
     level = logging.WARNING if unusable or gpu.driver_present() else logging.INFO
     log.log(level, "using the CPU and no GPU: %s", reason)
     return CPU
-
-
-def current_device(device: torch.device) -> AbstractContextManager[object]:
-    """Make a GPU the current one of this thread within the block; new streams, graphs and Triton's kernels use it."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def inference_dtype(device: torch.device) -> torch.dtype:

@@ -293,7 +293,8 @@ class Library:
     def _take(self, entry: Entry, network: Network) -> None:
         self._ready(network)
         self._cache.store(entry, network)
-        log.info("%s is ready on %s in %s", network.info.version, network.info.device, network.info.precision)
+        info = network.info
+        log.info("%s is ready on %s in %s, by %s", info.version, info.device, info.precision, info.convolution)
 
     def _failed(self, entry: Entry, error: Exception) -> None:
         expected, known = isinstance(error, LoadError), entry.reason

@@ -254,12 +254,21 @@ def _library_metrics(library: Library) -> Iterator[Metric]:
         "Memory of each model's networks; blends of a pair are named `PSNR+GAN:FIDELITY`.",
         labels=("model",),
     )
+    how = GaugeMetricFamily(
+        "esrgan_model_info",
+        "How each model runs; the value is 1.",
+        labels=("model", "device", "precision", "convolution"),
+    )
     for entry in library.entries():
+        if entry.loaded is not None:
+            info = entry.loaded.network.info
+            how.add_metric((entry.name, info.device, info.precision, info.convolution), 1)
         for state in State:
             states.add_metric((entry.name, state.value), entry.state is state)
     for name, size in library.memory_by_name().items():
         memory.add_metric((name,), size)
     yield states
+    yield how
     yield memory
     loads = CounterMetricFamily(
         "esrgan_model_loads",

@@ -2,12 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from app.batching.device_thread import MAX_LATENESS, UNKNOWN_FACTOR, DeviceThread
-from app.batching.job import DeviceLost
+from app.batching.job import DeviceLost, Job
 from app.batching.scheduler import Scheduler
 from app.errors import Unavailable
 from tests.app.batching.engine import FakeEngine, FakeInput, ManualClock, large, make_scheduler, occupy, outcomes, small
@@ -37,7 +37,8 @@ def test_a_call_hangs_once_it_is_far_past_its_prediction(
     predicted_s: float | None, limit_s: float, clock: ManualClock
 ) -> None:
     thread, gate, entered = DeviceThread(hang_s=HANG_S, clock=clock), threading.Event(), threading.Event()
-    assert thread.check_in_s is None
+    idle = thread.check_in_s
+    assert idle is None
 
     def call() -> None:
         entered.set()
@@ -115,12 +116,11 @@ async def test_a_call_between_pieces_that_hangs_is_noticed_too(engine: FakeEngin
     await call
 
 
-@pytest.mark.parametrize("kind", [small, large])
+@pytest.mark.parametrize("make", [small, large])
 @pytest.mark.parametrize("error", [DeviceLost("cuda:0 is lost"), SystemExit("the driver is gone")])
 async def test_a_lost_device_fails_its_batch_mates_and_all_that_wait(
-    kind: "type[object]", error: BaseException, engine: FakeEngine
+    make: Callable[[str], Job[FakeInput]], error: BaseException, engine: FakeEngine
 ) -> None:
-    make = small if kind is small else large
     scheduler = make_scheduler(engine)
     engine.broken, engine.error = {"first"}, error
     jobs = [scheduler.submit(make(name)) for name in ("first", "second", "third")]
