@@ -11,9 +11,10 @@ FROM python:3.11-slim-bookworm
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 
-# glibc hands the memory of every large tensor back and faults it in again, which costs a CPU much time.
+# glibc hands the memory of every large tensor back and faults it in again, which costs a CPU much time. On a GPU, Triton
+# compiles its launcher with gcc, the C headers and Python.h, which this image has.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libjemalloc2 \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev libjemalloc2 \
     && rm -rf /var/lib/apt/lists/*
 ENV LD_PRELOAD=libjemalloc.so.2 \
     MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
@@ -25,9 +26,14 @@ COPY requirements/base.txt /tmp/base.txt
 RUN python -m pip install --no-cache-dir --root-user-action=ignore --disable-pip-version-check \
         --require-hashes --requirement /tmp/base.txt \
     && rm /tmp/base.txt \
-    && useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin esrgan
+    && useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin esrgan \
+    && install --directory --owner esrgan /var/cache/esrgan
 
-# With what was compiled, without the compiler.
+# Triton's kernels, CUDA's own; has to be writable, and executable, on a GPU.
+ENV TRITON_CACHE_DIR=/var/cache/esrgan/triton \
+    CUDA_CACHE_PATH=/var/cache/esrgan/cuda \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
 WORKDIR /srv
 COPY --from=compiled /srv/model model
 COPY --from=compiled /srv/app app

@@ -33,8 +33,8 @@ PATIENT := OMP_WAIT_POLICY=passive
 WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests/app/http/endpoints/test_upscale.py \
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
-.PHONY: help native serve train test test-formats coverage check bench bench-gpu bench-runtimes bench-bands bench-load \
-    bench-fairness bench-memory bench-poster bench-seams bench-png bench-history bench-training soak audit openapi lock \
+.PHONY: help native serve train test test-formats coverage check bench bench-gpu gpu-acceptance bench-runtimes bench-bands \
+    bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-history bench-training soak audit openapi lock \
     image clean
 .DELETE_ON_ERROR:
 
@@ -95,6 +95,9 @@ bench-gpu: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## test and measure e
 	@$(BENCH) --device cuda --network 23 --side 512
 	@$(BENCH).load --litserve --network 23
 	@$(BENCH).fairness --network 23
+
+gpu-acceptance: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## prove on a GPU what only a GPU can prove, with a report (rehearsal: ARGS=--cpu)
+	@$(PYTHON) -m benchmarks.acceptance $(ARGS)
 
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable
+from typing import NoReturn
 
 from app.access.keyring import Keyring
 from app.access.keys import KeysError, new_key
@@ -29,7 +30,7 @@ USAGE = "usage: python -m app [check | health | openapi | key NAME [OPTION=VALUE
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command and return its exit status: 2 for wrong usage or settings."""
+    """Run a command and return its exit status: 2 for wrong usage or settings, 70 after the device was lost."""
     if arguments[:1] == ["key"] and len(arguments) > 1:
         return _key(arguments[1], arguments[2:])
     commands: dict[tuple[str, ...], Callable[[Settings], int]] = {
@@ -62,7 +63,7 @@ def _serve(settings: Settings) -> int:
 
 def _serve_until_stopped(settings: Settings) -> int:
     from app.http.application import create_app
-    from app.lifecycle import Lifecycle
+    from app.lifecycle import DEVICE_LOST_STATUS, Lifecycle
     from app.server import Server, allow_files, listen
     from app.telemetry.observers import Telemetry
 
@@ -71,16 +72,18 @@ def _serve_until_stopped(settings: Settings) -> int:
     life = Lifecycle(settings, lambda: _build(settings))
     telemetry = Telemetry(life, open_traces())
     server = Server(create_app(life, telemetry), life, telemetry.observers)
-    life.on_failure = server.end
+    life.on_failure = server.fail
     server.run(sockets=[listener])
     log = logging.getLogger(__name__)
     if isinstance(life.failure, SettingsError):
         raise life.failure
-    if life.failure is not None:
+    if life.failure is None:
+        log.info("stopped")
+    elif life.exit_status == DEVICE_LOST_STATUS:
+        log.critical("stopped, since the device was lost: %s", life.failure)
+    else:
         log.critical("the networks could not be loaded", exc_info=life.failure)
-        return 1
-    log.info("stopped")
-    return 0
+    return life.exit_status
 
 
 def _check(settings: Settings) -> int:
@@ -142,7 +145,11 @@ def _health(settings: Settings) -> int:
     return 1
 
 
-if __name__ == "__main__":
-    status = main(sys.argv[1:])
+def end(status: int) -> NoReturn:
+    """End the process without waiting for threads that still load, decode or hang in a driver."""
     sys.stdout.flush()
-    os._exit(status)  # does not wait for threads that still load, decode or hang in a driver
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    end(main(sys.argv[1:]))

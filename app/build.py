@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from app.batching.scheduler import Scheduler
+from app.errors import Unavailable
 from app.library.files import Folder
 from app.library.library import Library, NoModelError
 from app.library.network import Network
@@ -30,17 +31,19 @@ def build_service(settings: Settings, *, engine: DeviceEngine | None = None) -> 
         engine: runs batches and streams; by default on the networks themselves.
 
     Raises:
-        SettingsError: the folder has no weight file that works, or not the default model.
+        SettingsError: the device cannot be used; or the folder has no weight file that works, or not the default model.
+        DeviceLost: the device has failed.
     """
     Device.prepare()
+    device = Device.chosen(settings.device)
     load_compiled()
     scheduler: Scheduler[UpscaleInput, Pixels] = Scheduler(
-        engine or DeviceEngine(),
+        engine or DeviceEngine(device),
         max_queued_px=settings.max_queued_px,
         max_stream_bytes=settings.max_stream_bytes,
         piece_s=settings.piece_s,
+        hang_s=settings.hang_s,
     )
-    device = Device()
 
     def learn_speed(network: Network) -> None:
         for px, seconds in network.speed:
@@ -48,7 +51,7 @@ def build_service(settings: Settings, *, engine: DeviceEngine | None = None) -> 
 
     async def release_memory() -> None:
         await asyncio.sleep(RELEASE_DELAY_S)
-        with suppress(RuntimeError):  # the service has stopped in the meantime
+        with suppress(RuntimeError, Unavailable):  # the service has stopped in the meantime
             await scheduler.between_pieces(device.release_memory)
 
     library = Library(
@@ -56,7 +59,7 @@ def build_service(settings: Settings, *, engine: DeviceEngine | None = None) -> 
         NetworkLoader(
             piece_s=settings.piece_s,
             max_loss_db=settings.max_loss_db,
-            rescues=device.rescues,
+            device=device,
             precision=settings.precision,
         ),
         on_device=scheduler.between_pieces,

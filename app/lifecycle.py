@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Self
 
+from app.batching.job import DeviceLost
 from app.errors import Unavailable
 from app.service import UpscaleService
 from app.settings import Settings
 
 ABORT_GRACE_S = 1.0
 """Time for aborted requests to receive their error response."""
+
+DEVICE_LOST_STATUS = 70
+"""Exit status after the device was lost or its thread died; a restart may help."""
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +35,7 @@ class Phase(enum.Enum):
 REFUSALS = {
     Phase.LOADING: "the service is loading its networks; try again in a few seconds",
     Phase.DRAINING: "the service is stopping; send the request again in a few seconds",
-    Phase.BROKEN: "the service is broken and must be restarted; its log says why",
+    Phase.BROKEN: "the service is broken and restarts, where something supervises it; its log says why",
 }
 """Error text for requests in each phase but READY."""
 
@@ -45,7 +49,7 @@ class Lifecycle:
         build: loads, tests and warms up the networks.
 
     Attributes:
-        on_failure: called after `build` has raised; `failure` holds the error.
+        on_failure: called when the service cannot load, or breaks later; `failure` holds the error.
     """
 
     def __init__(self, settings: Settings, build: Callable[[], UpscaleService]) -> None:
@@ -75,6 +79,13 @@ class Lifecycle:
         if self._service is None:
             return Phase.LOADING if self.failure is None else Phase.BROKEN
         return Phase.READY if self._service.scheduler.alive else Phase.BROKEN
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status of the process: 0, 1 where the networks could not be loaded, or `DEVICE_LOST_STATUS`."""
+        if self.failure is None:
+            return 0
+        return 1 if self._service is None and not isinstance(self.failure, DeviceLost) else DEVICE_LOST_STATUS
 
     @property
     def service(self) -> UpscaleService:
@@ -111,7 +122,7 @@ class Lifecycle:
     def start(self) -> None:
         """Start to load the service, without waiting for it."""
         if self._service is not None:
-            self._service.start()
+            self._start_service(self._service)
             return
         # A daemon thread and not a pool, so that stopping does not wait for it: an interrupted load loses nothing.
         threading.Thread(target=self._load, args=(asyncio.get_running_loop(),), name="load", daemon=True).start()
@@ -124,15 +135,19 @@ class Lifecycle:
 
     async def drained(self) -> None:
         """Wait for every accepted request; abort those that are still running after the drain deadline."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.drain_s):
-                await self._idle.wait()
-                return
+        if await self.answered(within_s=self.settings.drain_s):
+            return
         log.warning("the drain deadline has passed: aborting %d requests", self.accepted)
         await self._stop_scheduler()
+        await self.answered(within_s=ABORT_GRACE_S)
+
+    async def answered(self, *, within_s: float) -> bool:
+        """Wait until every accepted request is answered; returns False where that takes longer."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(ABORT_GRACE_S):
+            async with asyncio.timeout(within_s):
                 await self._idle.wait()
+                return True
+        return False
 
     async def stop(self) -> None:
         """Stop everything that runs."""
@@ -164,6 +179,15 @@ class Lifecycle:
         self._service, self.failure = service, failure
         if service is not None:
             if not self._draining:
-                service.start()
+                self._start_service(service)
         elif self.on_failure is not None:
+            self.on_failure()
+
+    def _start_service(self, service: UpscaleService) -> None:
+        service.scheduler.on_failure = self._break
+        service.start()
+
+    def _break(self) -> None:
+        self.failure = self.service.scheduler.failure
+        if self.on_failure is not None:
             self.on_failure()

@@ -9,23 +9,35 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy
+import torch
 
+from app.batching.job import DeviceLost
 from app.errors import Unavailable
 from app.library.files import printable
 from app.library.loading import LoadError, Loading, UnreadableError
 from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput
+from app.settings import SettingsError
 from model.checkpoint import FORMAT
-from model.device import FORMATS, DeviceMemoryError, best_device, memory_bytes, release_memory, use_physical_cores
+from model.device import (
+    CPU,
+    FORMATS,
+    DeviceMemoryError,
+    choose_device,
+    memory_bytes,
+    release_memory,
+    use_physical_cores,
+)
 from model.ensemble import ensemble_batch, ensemble_stream
 from model.errors import UnreadableError as UnreadableFileError
 from model.errors import WeightsError
 from model.gate import refuse_far_from_bicubic
+from model.gpu import DeviceError, DeviceLostError, check_alive
 from model.interpolation import InterpolationError, blended
 from model.reading import SUFFIXES as SUFFIXES
 from model.reading import AnyCheckpoint, read_any
@@ -42,8 +54,73 @@ MIN_WARM_UP_PX = 32
 """Side of the first warm-up picture; each further one has twice the side."""
 
 
+class Device:
+    """The device that networks run on; see `app.service.DeviceState`.
+
+    Attributes:
+        rescues: counts of retried work by model and reason; the loader adds to them.
+    """
+
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device = device
+        self.rescues: dict[str, Counter[str]] = {}
+        self._memory_bytes: Mapping[str, int] = {}
+
+    @classmethod
+    def chosen(cls, wanted: str) -> Self:
+        """Choose the device that ESRGAN_DEVICE names.
+
+        Raises:
+            SettingsError: it cannot be used; says why.
+        """
+        try:
+            return cls(choose_device(wanted))
+        except DeviceError as error:
+            raise SettingsError(f"ESRGAN_DEVICE={wanted}: {error}") from error
+
+    @staticmethod
+    def prepare() -> None:
+        """Use one thread per physical core; call it once, before the first network is loaded."""
+        use_physical_cores()
+
+    def memory_bytes(self) -> Mapping[str, int]:
+        """Return the memory of the GPU by kind, as it was after the latest call; empty on a CPU.
+
+        A scrape must not ask the driver itself: where that hangs, so would the event loop.
+        """
+        return self._memory_bytes
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """After an error within the block, find out whether only that call failed; runs in the device's thread.
+
+        Raises:
+            DeviceLost: the device has failed.
+        """
+        try:
+            yield
+        except Exception as error:
+            try:
+                check_alive(self.device)
+            except DeviceLostError as lost:
+                raise DeviceLost(f"{lost} (found after: {' '.join(str(error).split())})") from error
+            raise
+        try:
+            self._memory_bytes = memory_bytes(self.device)
+        except RuntimeError:  # the work is done; what follows will find out whether the device is lost
+            self._memory_bytes = {}
+
+    def release_memory(self) -> None:
+        """Return memory that networks no longer use to the operating system; call it in the device's thread."""
+        with self.watched():
+            release_memory(self.device)
+
+
 class DeviceEngine:
     """The scheduler's engine: runs batches and streams on the network that each job brings along."""
+
+    def __init__(self, device: Device | None = None) -> None:
+        self._device = device or Device()
 
     def max_px(self, job: UpscaleInput) -> int:
         """Return the most LR px of a piece: what suits the device, less after the network ran out of memory."""
@@ -55,7 +132,7 @@ class DeviceEngine:
         Raises:
             Unavailable: one of them does not fit into the device's memory, not even alone.
         """
-        with _as_unavailable():
+        with _as_unavailable(), self._device.watched():
             upscaler, pictures = inputs[0].network.upscaler, [job.planes for job in inputs]
             return ensemble_batch(upscaler, pictures) if inputs[0].ensemble else upscaler.batch(pictures)
 
@@ -66,35 +143,13 @@ class DeviceEngine:
             Unavailable: not even a single row fits into the device's memory.
         """
         upscaler, (planes, _, width, _) = job.network.upscaler, job.planes.shape
-        with _as_unavailable():
+        with _as_unavailable(), self._device.watched():
             if job.ensemble:
                 bands = ensemble_stream(upscaler, job.planes, scale=job.network.info.scale, band_px=band_px)
             else:
                 bands = upscaler.stream(job.planes, max(1, band_px // (planes * width)))
             for rows in bands:
                 yield rows if rows.shape[1] else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """The device that networks run on; see `app.service.DeviceState`."""
-
-    rescues: dict[str, Counter[str]] = field(default_factory=dict)
-
-    @staticmethod
-    def prepare() -> None:
-        """Use one thread per physical core; call it once, before the first network is loaded."""
-        use_physical_cores()
-
-    @staticmethod
-    def memory_bytes() -> Mapping[str, int]:
-        """Return the memory of the GPU by kind; empty on a CPU."""
-        return memory_bytes(best_device())
-
-    @staticmethod
-    def release_memory() -> None:
-        """Return memory that networks no longer use to the operating system; call it in the device's thread."""
-        release_memory(best_device())
 
 
 @contextmanager
@@ -114,7 +169,7 @@ class NetworkLoader:
     Args:
         piece_s: target duration of a piece; the warm-up stops before a picture takes longer.
         max_loss_db: how far below bicubic a network may be whose file has no golden picture.
-        rescues: counts of retried work by model and reason; a model's count continues when it is reloaded.
+        device: runs the networks and counts their retried work; a model's count continues when it is reloaded.
         precision: number format of the networks, or `fastest`.
     """
 
@@ -123,17 +178,17 @@ class NetworkLoader:
         *,
         piece_s: float,
         max_loss_db: float,
-        rescues: dict[str, Counter[str]],
+        device: Device | None = None,
         precision: str = "fastest",
     ) -> None:
         self._piece_s = piece_s
         self._max_loss_db = max_loss_db
-        self._rescues = rescues
+        self._device = device or Device()
         self._dtype = FORMATS.get(precision)
 
     def file(self, name: str, path: Path) -> Loading:
         """Load a weight file; see `app.library.loading.Loader`."""
-        with _as_load_error(path):
+        with _as_load_error(path), self._device.watched():
             checkpoint = read_any(path)
             yield
             return (yield from self._network(name, checkpoint))
@@ -142,14 +197,14 @@ class NetworkLoader:
         """Interpolate two networks; see `app.library.loading.Loader`."""
         assert isinstance(psnr.upscaler, ReliableUpscaler)
         assert isinstance(gan.upscaler, ReliableUpscaler)
-        with _as_load_error():
+        with _as_load_error(), self._device.watched():
             checkpoint = blended(psnr.upscaler.source(), gan.upscaler.source(), alpha)
             yield
             return (yield from self._network(name, checkpoint))
 
     def _network(self, name: str, checkpoint: AnyCheckpoint) -> Loading:
-        upscaler = ReliableUpscaler(checkpoint, dtype=self._dtype)
-        upscaler.rescues = self._rescues.setdefault(name, upscaler.rescues)
+        upscaler = ReliableUpscaler(checkpoint, self._device.device, dtype=self._dtype)
+        upscaler.rescues = self._device.rescues.setdefault(name, upscaler.rescues)
         yield
         if checkpoint.format != FORMAT:  # it has no golden picture to test it with
             refuse_far_from_bicubic(upscaler, self._max_loss_db)
@@ -200,6 +255,7 @@ def _info(name: str, upscaler: ReliableUpscaler, checkpoint: AnyCheckpoint) -> M
         scale=upscaler.scale,
         device=upscaler.device.type,
         precision=str(upscaler.dtype).removeprefix("torch."),
+        convolution=upscaler.convolution,
         licence=checkpoint.card.licence,
         metrics=checkpoint.card.metrics,
         whole_picture_px=upscaler.most_px,

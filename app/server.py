@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Any, cast
@@ -22,6 +22,9 @@ from app.settings import Settings, SettingsError
 
 FLUSH_S = 2
 """Seconds for connections to close after the last answer has been sent."""
+
+BROKEN_GRACE_S = 5.0
+"""Seconds for accepted requests to get their error, and for probes to see it, once the service is broken."""
 
 DELIVERY_POLL_S = 0.05
 """Interval at which, at the end, the server checks that callers have received their answers."""
@@ -92,6 +95,11 @@ class Server(uvicorn.Server):
         """Stop the server; call it on the server's event loop."""
         self.should_exit = True
 
+    def fail(self) -> None:
+        """Stop the server after accepted requests have received their errors; call it on its event loop."""
+        if self._drain is None:
+            self._end_after(self._answer_and_deliver())
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handle a signal: drain at the first one, end the process at the second."""
         if self._signalled or self._loop is None:
@@ -101,13 +109,27 @@ class Server(uvicorn.Server):
 
     def _start_draining(self) -> None:
         self._life.drain()
-        self._drain = asyncio.get_running_loop().create_task(self._drain_and_deliver(), name="drain")
+        if self._drain is None:
+            self._end_after(self._drain_and_deliver())
+
+    def _end_after(self, work: Coroutine[Any, Any, None]) -> None:
+        self._drain = asyncio.get_running_loop().create_task(work, name="drain")
         self._drain.add_done_callback(lambda _: self.end())
 
     async def _drain_and_deliver(self) -> None:
-        """Wait for all answers and their delivery; bytes that only the kernel has are lost with a container."""
+        """Wait for all answers and their delivery."""
         until_s = time.monotonic() + self._life.settings.drain_s
         await self._life.drained()
+        await self._deliver(until_s)
+
+    async def _answer_and_deliver(self) -> None:
+        """Wait for the errors of all accepted requests and their delivery; nothing is computed any more."""
+        until_s = time.monotonic() + BROKEN_GRACE_S
+        await self._life.answered(within_s=BROKEN_GRACE_S)
+        await self._deliver(until_s)
+
+    async def _deliver(self, until_s: float) -> None:
+        """Wait for the delivery of all answers; bytes that only the kernel has are lost with a container."""
         while self._is_delivering() and time.monotonic() < until_s:  # noqa: ASYNC110  # the kernel does not signal it
             await asyncio.sleep(DELIVERY_POLL_S)
 

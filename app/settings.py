@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         default="fastest",
         description="Number format of the networks: the fastest on this machine, or always the named one.",
     )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
+        description="`auto` (a GPU if one can be used), `cpu`, `cuda` (a GPU or no start) or `cuda:N` (that GPU).",
+    )
     max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Maximum size of an upload in bytes.")
     max_picture_px: int = Field(default=2**24, ge=1, description="Maximum pixels of an uploaded picture.")
     max_width_px: int = Field(
@@ -109,6 +114,12 @@ class Settings(BaseSettings):
         gt=0,
         le=60,
         description="Target seconds of a piece of work, and so the longest wait of a new request for the device.",
+    )
+    hang_s: float = Field(
+        default=120,
+        gt=0,
+        description="Minimum seconds after which a piece that is far past its prediction counts as hung; the service "
+        "then ends.",
     )
     whole_picture_px: int | None = Field(
         default=None, ge=1, description="Pictures with more pixels run as row streams; empty for what suits the device."

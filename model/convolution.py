@@ -38,6 +38,12 @@ class Convolver(Protocol):
         """
 
 
+def name_of(convolver: Convolver) -> str:
+    """Return a short name for logs and metrics: `fused` is our kernel for GPUs, `winograd` and `amx` ours for CPUs."""
+    name = getattr(convolver, "__name__", type(convolver).__name__)
+    return "library" if name == "library_convolution" else name.removesuffix("Convolver").lower()
+
+
 def library_convolution(
     conv: nn.Conv2d,
     window: Tensor,

@@ -1,12 +1,16 @@
 """Which device runs the network, in which number format, and what is particular to each."""
 
 import ctypes
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
+
+from model import gpu
 
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Number formats that a network can be stored and run in."""
@@ -14,28 +18,76 @@ FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 BAND_PX = {"cpu": 2**15, "cuda": 2**20}
 """LR px that a device best takes at a time: on a CPU what stays in its cache; on a GPU not measured yet."""
 
+TURING, AMPERE = (7, 5), (8, 0)
+"""Compute capabilities of the first GPUs with useful float16, and with bfloat16."""
+
 JEMALLOC_ALL_ARENAS = 4096
 """What jemalloc calls all of its arenas together (MALLCTL_ARENAS_ALL)."""
 
 SYSTEM = Path("/sys")
+
+CPU = torch.device("cpu")
+
+log = logging.getLogger(__name__)
 
 
 class DeviceMemoryError(Exception):
     """The device has not enough memory for a call."""
 
 
+@cache
 def best_device() -> torch.device:
-    """The first CUDA device, else the CPU."""
-    return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    """Return the first GPU that can be used, else the CPU."""
+    return choose_device("auto")
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device that a setting names, or the best one.
+
+    Args:
+        wanted: `cpu`; `cuda:N`, which is the GPU of that number; `cuda`, the first GPU that can be used; or `auto`, the
+            same, but the CPU where there is none, and the log says why.
+
+    Raises:
+        DeviceError: a GPU is wanted and none, or not this one, can be used; says why.
+    """
+    if wanted == "cpu":
+        return CPU
+    count, reason = gpu.present()
+    number = int(wanted.removeprefix("cuda:")) if ":" in wanted else None
+    if number is not None and number >= count > 0:
+        reason = f"the GPUs have the numbers 0 to {count - 1}"
+    unusable: list[str] = []
+    for device in (torch.device("cuda", index) for index in range(count) if number in (None, index)):
+        if (why := gpu.why_unusable(device)) is None:
+            return device
+        unusable.append(why)
+    reason = "; ".join(unusable) or reason
+    if wanted != "auto":
+        raise gpu.DeviceError(f"{wanted} cannot be used: {reason}")
+    level = logging.WARNING if unusable or gpu.driver_present() else logging.INFO
+    log.log(level, "using the CPU and no GPU: %s", reason)
+    return CPU
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """Return the number format that suits inference: `fast_dtype`, but float16 on GPUs that lack bfloat16.
+
+    The tensor cores of Turing (T4, RTX 20) take float16 only. Its range is small, so the result of every network has
+    to be checked, and training must not use it without scaling the loss.
+    """
+    if device.type == "cuda" and TURING <= torch.cuda.get_device_capability(device) < AMPERE:
+        return torch.float16
+    return fast_dtype(device)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it natively, else float32.
+    """Return bfloat16 where the device multiplies it natively, else float32.
 
     bfloat16 keeps float32's range, so no activation of a trained network can overflow.
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= AMPERE else torch.float32
     instructions = torch.cpu.get_capabilities()
     native = instructions.get("avx512_bf16") or instructions.get("amx_bf16")
     return torch.bfloat16 if native else torch.float32

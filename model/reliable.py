@@ -68,6 +68,11 @@ class ReliableUpscaler:
         """Number format of the convolutions."""
         return self._fast.dtype
 
+    @property
+    def convolution(self) -> str:
+        """Which code convolves: `library`, or a name of ours."""
+        return self._fast.convolution
+
     @cached_property
     def _exact(self) -> Upscaler:
         return upscaler_for(self._spare_net, self.device, torch.float32)

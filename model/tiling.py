@@ -45,6 +45,11 @@ class TiledUpscaler(Upscaler):
         self._captured = None
         self._margin_px = 0  # foreign networks mirror what they need themselves
 
+    @property
+    def convolution(self) -> str:
+        """See `Upscaler`: the network's own code calls PyTorch."""
+        return "library"
+
     def band_rows(self, picture: Pixels) -> int:
         """See `Upscaler`."""
         planes, height, width, _ = picture.shape

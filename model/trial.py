@@ -20,7 +20,7 @@ from model.convolution import (
     WinogradConvolver,
     library_convolution,
 )
-from model.device import fast_dtype
+from model.device import fast_dtype, inference_dtype
 from model.rrdb import RRDB, ResidualDenseBlock, RRDBNet
 
 WINDOW = {"cpu": (34, 130), "cuda": (258, 514)}
@@ -53,7 +53,7 @@ def best_convolver(net: RRDBNet) -> Convolver:
 def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
     """The number format in which a device runs a network fastest; of formats that are about as fast the exact one."""
     if device.type != "cpu" or not isinstance(net.body[0], RRDB):
-        return fast_dtype(device)
+        return inference_dtype(device)
     return fastest_cpu_dtype(net.config.channels, net.config.growth)
 
 

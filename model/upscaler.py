@@ -10,7 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from model.convolution import Convolver
+from model.convolution import Convolver, name_of
 from model.device import band_px, best_device, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
 from model.rrdb import RRDBNet, places_with_margin
@@ -73,6 +73,11 @@ class Upscaler:
         # Graphs work in buffers of their own: they know memory by its address, and the workspace grows.
         small = partial(upscale_batch, net, convolve=self._convolve)
         self._captured = CapturedCalls(small, CudaGraphs()) if self.device.type == "cuda" else None
+
+    @property
+    def convolution(self) -> str:
+        """Which code convolves; see `model.convolution.name_of`."""
+        return name_of(self._convolve)
 
     def band_rows(self, picture: Pixels) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""

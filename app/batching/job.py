@@ -10,6 +10,10 @@ EngineInput = TypeVar("EngineInput", contravariant=True)
 EngineOutput = TypeVar("EngineOutput", covariant=True)
 
 
+class DeviceLost(Exception):
+    """The device computes nothing more in this process, which has to be restarted; the text says why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job(Generic[Input]):
     """The work of one request.
@@ -47,7 +51,10 @@ class Job(Generic[Input]):
 
 
 class Engine(Protocol[EngineInput, EngineOutput]):
-    """Runs jobs on the device. All methods but `max_px` block, and are called from one thread."""
+    """Runs jobs on the device. All methods but `max_px` block, and are called from one thread.
+
+    They raise `DeviceLost` where no later call can succeed.
+    """
 
     def max_px(self, job: EngineInput) -> int:
         """Return the maximum LR px of a piece of such jobs, limited by memory; lower after memory ran out.

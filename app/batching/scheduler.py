@@ -10,15 +10,16 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from app.batching.backlog import Backlog, Reservation
 from app.batching.cost import CostModel
 from app.batching.counters import Counters
-from app.batching.job import Engine, Input, Job, Output
+from app.batching.device_thread import DeviceThread
+from app.batching.job import DeviceLost, Engine, Input, Job, Output
 from app.batching.open_streams import OpenStreams
 from app.batching.pieces import Piece, PieceResult, QueuedJob, Step
 from app.batching.queue import Queue
@@ -46,10 +47,13 @@ class Scheduler(Generic[Input, Output]):
         piece_s: target duration of a piece, and so the longest wait of a new request for the device.
         reader_s: total time that a reader may stall its stream before it is ended in favour of one that waits for
             memory.
+        hang_s: minimum seconds before a piece that also runs far longer than predicted counts as hung.
         clock: returns seconds; the deadlines of jobs refer to it.
 
     Attributes:
         costs: the learned cost model; a warm-up may teach it before the first request.
+        failure: why the scheduler has ended, where it was not stopped; `DeviceLost`, or a fault of its own.
+        on_failure: called once `failure` is set and every job is settled.
     """
 
     def __init__(
@@ -60,9 +64,12 @@ class Scheduler(Generic[Input, Output]):
         max_stream_bytes: int,
         piece_s: float = 0.25,
         reader_s: float = 30.0,
+        hang_s: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.costs = CostModel()
+        self.failure: Exception | None = None
+        self.on_failure: Callable[[], None] | None = None
         self._engine = engine
         self._clock = clock
         self._wake = asyncio.Event()
@@ -81,7 +88,8 @@ class Scheduler(Generic[Input, Output]):
         self._running: deque[tuple[Piece[Input, Output], asyncio.Future[PieceResult[Input, Output]]]] = deque()
         self._counters = Counters()
         self._stopping = False
-        self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._device = DeviceThread(hang_s=hang_s, clock=clock)
+        self._lost: DeviceLost | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -96,12 +104,12 @@ class Scheduler(Generic[Input, Output]):
             await asyncio.wait({self._task}, timeout=drain_s)
             self._task.cancel()
             await asyncio.wait({self._task})
-        self._device.shutdown(wait=False)  # open streams are closed after the current piece
+        self._device.shutdown()  # open streams are closed after the current piece
 
     @property
     def alive(self) -> bool:
         """False before `start`, and after the loop has ended for any reason."""
-        return self._task is not None and not self._task.done()
+        return self.failure is None and self._task is not None and not self._task.done()
 
     @property
     def backlog_s(self) -> float | None:
@@ -161,8 +169,16 @@ class Scheduler(Generic[Input, Output]):
 
         Raises:
             RuntimeError: the service has stopped.
+            Unavailable: the call has found the device lost.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._device, call)
+        future = asyncio.wrap_future(self._device.submit(call))
+        self._wake.set()  # so that the call is watched
+        try:
+            return await future
+        except DeviceLost as error:
+            self._lost = error
+            self._wake.set()
+            raise self._unavailable("the device was lost; the service restarts") from error
 
     async def _run(self) -> None:
         try:
@@ -172,11 +188,17 @@ class Scheduler(Generic[Input, Output]):
                 await self._wait_for_change()
                 while self._running and self._running[0][1].done():
                     self._finish(*self._running.popleft())
-        except Exception:
-            log.critical("the scheduler has ended", exc_info=True)  # readiness follows `alive`
+                if self._lost is not None:
+                    raise self._lost
+                self._device.check()
+        except Exception as error:
+            log.critical("the scheduler has ended", exc_info=True)
+            self.failure = error  # readiness follows it
         finally:
             text = "the service stopped before this picture was finished; send it again"
             self._queue.settle_all(lambda: self._unavailable(text))
+            if self.failure is not None and self.on_failure is not None:
+                self.on_failure()
 
     def _unavailable(self, text: str) -> Unavailable:
         return Unavailable(text, state="draining" if self._stopping else "broken")
@@ -189,15 +211,22 @@ class Scheduler(Generic[Input, Output]):
         return not more and predicted_s is not None and predicted_s < AHEAD_S
 
     async def _wait_for_change(self) -> None:
-        """Wait until a piece finished, a job arrived, left or was read, or the patience with a slow reader ran out."""
+        """Wait until a piece finished, a job arrived, left or was read, or the patience with a slow reader ran out.
+
+        Or until the device has to be checked.
+        """
         self._wake.clear()
+        patience_s = None if self._running else self._queue.patience_s()
         with suppress(TimeoutError):
-            async with asyncio.timeout(None if self._running else self._queue.patience_s()):
+            async with asyncio.timeout(
+                min((s for s in (patience_s, self._device.check_in_s) if s is not None), default=None)
+            ):
                 await self._wake.wait()
 
     def _launch(self, piece: Piece[Input, Output]) -> None:
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._device, piece.run, self._engine, self._clock)
+        predicted_s = self.costs.seconds(piece.jobs[0].job.cost_key, piece.px)
+        run = partial(piece.run, self._engine, self._clock)
+        future = asyncio.wrap_future(self._device.submit(run, f"a piece of {piece.px} px", predicted_s=predicted_s))
         future.add_done_callback(lambda _: self._wake.set())
         self._running.append((piece, future))
         for queued in piece.jobs:
@@ -206,11 +235,9 @@ class Scheduler(Generic[Input, Output]):
                 self._queue.enqueue(queued)
 
     def _finish(self, piece: Piece[Input, Output], future: "asyncio.Future[PieceResult[Input, Output]]") -> None:
-        try:
-            result = future.result()
-        except BaseException as error:
-            # Wrapped, because a SystemExit raised here would end the event loop before any answer is sent.
-            raise RuntimeError("the device's thread has died") from error
+        result = future.result()
+        if isinstance(result.error, DeviceLost):
+            raise result.error
         self._counters.count(result)
         self._learn(result)
         for step in result.steps:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+from app.batching.job import DeviceLost
 from app.errors import DeadlinePassed, NoSuchModel, Unavailable, Unprocessable
 from app.library.cache import LibraryCounters, NetworkCache
 from app.library.entry import READ_RETRY_S, Entry, State
@@ -284,13 +285,16 @@ class Library:
     def _load_now(self, entry: Entry) -> None:
         try:
             self._take(entry, Load(entry.load()).now())
+        except DeviceLost:  # no other network could serve either
+            raise
         except Exception as error:
             self._failed(entry, error)
 
     def _take(self, entry: Entry, network: Network) -> None:
         self._ready(network)
         self._cache.store(entry, network)
-        log.info("%s is ready on %s in %s", network.info.version, network.info.device, network.info.precision)
+        info = network.info
+        log.info("%s is ready on %s in %s, by %s", info.version, info.device, info.precision, info.convolution)
 
     def _failed(self, entry: Entry, error: Exception) -> None:
         expected, known = isinstance(error, LoadError), entry.reason

@@ -17,6 +17,8 @@ class ModelInfo:
     scale: int
     device: str
     precision: str
+    convolution: str
+    """Which code convolves: `library` (oneDNN or cuDNN by PyTorch), `onednn`, `winograd`, `amx` or `fused`."""
     licence: str
     """Empty where the weight file does not say."""
     metrics: Mapping[str, Mapping[str, float]]

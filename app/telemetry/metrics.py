@@ -3,9 +3,10 @@
 "Pixels" in a name are LR px, the unit of every budget.
 """
 
+import logging
 import math
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from app.service import DeviceState
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120)
 PIXELS = tuple(4.0**power for power in range(5, 14))
 """From 32 x 32 to 8192 x 8192."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,10 +194,22 @@ class _ServiceCollector(Collector):
         with suppress(Unavailable):  # still loading
             service = self._life.service
             yield from _scheduler_metrics(service.scheduler.counters())
-            yield from _device_metrics(service.device)
-            yield from _library_metrics(service.library)
+            yield from _readable(_device_metrics(service.device))
+            yield from _readable(_library_metrics(service.library))
             for name, size in (("upload", service.uploads.used_bytes), ("picture", service.pictures.used_bytes)):
                 yield GaugeMetricFamily(f"esrgan_{name}_memory_bytes", f"Memory reserved for {name}s.", value=size)
+
+
+def _readable(metrics: Iterator[Metric]) -> Sequence[Metric]:
+    """Return some metrics, or none where they cannot be read.
+
+    The device's thread changes what they are read from, and a scrape has to work above all while something is broken.
+    """
+    try:
+        return list(metrics)
+    except Exception:
+        log.exception("some metrics cannot be read; the others are complete")
+        return ()
 
 
 def _scheduler_metrics(counters: Counters) -> Iterator[Metric]:
@@ -220,8 +235,8 @@ def _device_metrics(device: DeviceState) -> Iterator[Metric]:
     rescues = CounterMetricFamily(
         "esrgan_rescues", "Work that was retried: after out_of_memory, or in float32.", labels=("model", "reason")
     )
-    for model, reasons in device.rescues.items():
-        for reason, count in reasons.items():
+    for model, reasons in dict(device.rescues).items():  # copies, since the device's thread adds to both
+        for reason, count in dict(reasons).items():
             rescues.add_metric((model, reason), count)
     yield rescues
     memory = GaugeMetricFamily("esrgan_device_memory_bytes", "Memory of the GPU.", labels=("kind",))
@@ -239,12 +254,21 @@ def _library_metrics(library: Library) -> Iterator[Metric]:
         "Memory of each model's networks; blends of a pair are named `PSNR+GAN:FIDELITY`.",
         labels=("model",),
     )
+    how = GaugeMetricFamily(
+        "esrgan_model_info",
+        "How each model runs; the value is 1.",
+        labels=("model", "device", "precision", "convolution"),
+    )
     for entry in library.entries():
+        if entry.loaded is not None:
+            info = entry.loaded.network.info
+            how.add_metric((entry.name, info.device, info.precision, info.convolution), 1)
         for state in State:
             states.add_metric((entry.name, state.value), entry.state is state)
     for name, size in library.memory_by_name().items():
         memory.add_metric((name,), size)
     yield states
+    yield how
     yield memory
     loads = CounterMetricFamily(
         "esrgan_model_loads",

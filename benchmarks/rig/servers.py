@@ -30,11 +30,22 @@ def our_service(models: Path) -> Iterator[str]:
 
 
 @contextmanager
-def service_process(models: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
-    """Run the service as `python -m app` does; yields its port and its process, which may end on its own."""
+def service_process(
+    models: Path, *, device: str = "auto", module: str = "app"
+) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """Run the service as `python -m app` does; yields its port and its process, which may end on its own.
+
+    Args:
+        module: another one that starts the service.
+    """
     port = _free_port()
-    settings = {"ESRGAN_MODELS": str(models), "ESRGAN_HOST": "127.0.0.1", "ESRGAN_PORT": str(port)}
-    with _running("app", [], port, ready="/readyz", environment=settings) as process:
+    settings = {
+        "ESRGAN_MODELS": str(models),
+        "ESRGAN_HOST": "127.0.0.1",
+        "ESRGAN_PORT": str(port),
+        "ESRGAN_DEVICE": device,
+    }
+    with _running(module, [], port, ready="/readyz", environment=settings) as process:
         yield port, process
 
 

@@ -54,7 +54,7 @@ def absent(folder: Path) -> Path:
 
 
 def refusal(path: Path) -> LoadError:
-    loading = NetworkLoader(piece_s=1, max_loss_db=10, rescues={}).file("net", path)
+    loading = NetworkLoader(piece_s=1, max_loss_db=10).file("net", path)
     with pytest.raises(LoadError) as refused:
         next(loading)
     return refused.value

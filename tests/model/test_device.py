@@ -3,16 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.device import DeviceMemoryError, best_device, fast_dtype, memory_errors, usable_cores
+from model.device import CPU, DeviceMemoryError, fast_dtype, memory_errors, usable_cores
 
-CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
-
-
-@pytest.mark.parametrize(("present", "best"), [(True, CUDA), (False, CPU)])
-def test_cuda_is_taken_where_it_is_present(present: bool, best: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
-    assert best_device() == best
 
 
 @pytest.mark.parametrize("instruction", ["avx512_bf16", "amx_bf16"])
@@ -27,14 +20,13 @@ def test_any_other_cpu_computes_in_float32(capabilities: dict[str, bool], monkey
     assert fast_dtype(CPU) is torch.float32
 
 
-@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((8, 0), torch.bfloat16), ((12, 0), torch.bfloat16), ((7, 5), torch.float32)]
+)
 def test_a_gpu_uses_bfloat16_only_where_it_is_native(
-    native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    capability: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def is_bf16_supported(including_emulation: bool = True) -> bool:
-        return native or including_emulation
-
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     assert fast_dtype(CUDA) is dtype
 
 

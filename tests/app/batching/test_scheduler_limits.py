@@ -192,7 +192,7 @@ async def test_jobs_not_finished_within_the_drain_deadline_fail(engine: FakeEngi
     await scheduler.stop(drain_s=0)
     engine.gate.set()
     assert [type(outcome) for outcome in await outcomes(occupied, waits)] == [Unavailable, Unavailable]
-    await asyncio.to_thread(scheduler._device.shutdown)
+    await asyncio.to_thread(scheduler._device._pool.shutdown)
     assert engine.pieces == [["first"]]
     assert engine.closed == ["first"]
 

@@ -93,7 +93,7 @@ async def run(callers: list[Caller], *, s_per_px: float, returns_last: bool, dra
     await scheduler.stop(drain_s)
     for (name, (caller, ticket)), answer in zip(tickets.items(), await answers, strict=True):
         check(name, ticket, caller, answer)
-    await asyncio.to_thread(scheduler._device.shutdown)
+    await asyncio.to_thread(scheduler._device._pool.shutdown)
     ended = scheduler.counters()
     assert ended.outcomes.total() == len(tickets)
     assert (ended.queued, ended.queued_px, ended.open_streams) == (0, 0, 0)

@@ -70,6 +70,7 @@ def info(name: str, sha256: str) -> ModelInfo:
         scale=4,
         device="cpu",
         precision="float32",
+        convolution="library",
         licence="",
         metrics={},
         whole_picture_px=1000,

@@ -12,6 +12,7 @@ from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from app.service import UpscaleService
 from app.settings import Settings
+from model.convolution import Convolver, FusedConvolver, OneDnnConvolver, library_convolution, name_of
 from tests.app.conftest import encoded, noise, problem
 from tests.app.http.test_auth import bearer, tokens
 
@@ -71,6 +72,21 @@ async def test_every_stage_of_a_request_is_measured(client: httpx.AsyncClient) -
 async def test_retried_work_is_counted(client: httpx.AsyncClient, service: UpscaleService) -> None:
     service.device.rescues["tiny"].update({"float32": 3})  # type: ignore[attr-defined]  # a Counter
     assert value(await scraped(client), "esrgan_rescues_total", model="tiny", reason="float32") == 3
+
+
+async def test_the_metrics_say_how_each_model_runs(client: httpx.AsyncClient, service: UpscaleService) -> None:
+    (entry,) = service.library.entries()
+    assert entry.info is not None
+    how = {"device": "cpu", "precision": entry.info.precision, "convolution": entry.info.convolution}
+    assert value(await scraped(client), "esrgan_model_info", model="tiny", **how) == 1
+
+
+@pytest.mark.parametrize(
+    ("convolver", "name"),
+    [(library_convolution, "library"), (FusedConvolver(), "fused"), (OneDnnConvolver(), "onednn")],
+)
+def test_a_convolution_has_a_short_name(convolver: Convolver, name: str) -> None:
+    assert name_of(convolver) == name
 
 
 async def test_the_metrics_have_the_version_and_readiness(client: httpx.AsyncClient, service: UpscaleService) -> None:
