@@ -81,10 +81,10 @@ class UploadConfig:
     """Share of the damaged pictures that were compressed at a larger size first, then reduced and compressed again."""
     twice_factor: tuple[float, float] = (1.0, 2.5)
     """Size at the first compression, relative to the low-res size."""
-    blur_probability: float = 0.35
+    blur_probability: float = 0.3
     blur: BlurConfig = field(default_factory=lambda: BlurConfig(sinc_probability=0.06, sigma_px=(0.3, 2.8)))
     """The blur of the lens, before the reduction; in high-res pixels."""
-    noise_probability: float = 0.4
+    noise_probability: float = 0.35
     noise_levels: tuple[float, float] = (0.7, 14.0)
     """Standard deviation of the noise in levels of 255; small ones are drawn more often (evenly in the logarithm)."""
     grey_probability: float = 0.35
