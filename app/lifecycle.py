@@ -142,7 +142,7 @@ class Lifecycle:
         await self.answered(within_s=ABORT_GRACE_S)
 
     async def answered(self, *, within_s: float) -> bool:
-        """Wait until every accepted request is answered; returns False where that takes longer."""
+        """Wait for the answers of all accepted requests; returns False where they take longer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._idle.wait()

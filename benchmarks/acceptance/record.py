@@ -64,7 +64,7 @@ class Record:
         return [f"{line.stage}: {line.name}" for line in self.lines if line.passed is False]
 
     def write(self, path: Path) -> None:
-        """Write the report as text for people, and as JSON beside it."""
+        """Write the report as text for people, and as JSON next to it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         verdict = f"{len(self.failed)} of {len(self.lines)} lines failed" if self.failed else "nothing failed"
         path.write_text("\n".join((*map(str, self.lines), "", verdict, "")), encoding="utf-8")

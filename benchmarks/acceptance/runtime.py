@@ -23,7 +23,7 @@ from model.transfer import Pixels
 from model.upscaler import Upscaler
 
 LEAST_DB = {torch.float32: 80.0, torch.float16: 52.0, torch.bfloat16: 45.0}
-"""How close a network in each number format has to come to float32 on the CPU."""
+"""Minimum PSNR of a network in each number format, against float32 on the CPU."""
 
 ROUNDED_DB = 55.0
 """The same for 16 bits, which are compared with 8: their rounding alone gives 58.9."""
@@ -107,7 +107,7 @@ class Runtime:
             self._kernel()
 
     def memory(self, weights: Path) -> None:
-        """What a network keeps, and a picture that does not fit."""
+        """Measure the memory that a network keeps, and upscale a picture that does not fit."""
         upscaler, _ = load(weights, self._device)
         picture = smooth_noise(*((40, 40) if self._small else (900, 900)))
         expected = upscaler.batch([picture])[0]
