@@ -14,10 +14,10 @@ from app.png.compiled import load_compiled
 from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings, SettingsError
 
-PREFERRED = ("compact-real-psnr-x4", "compact-psnr-x4")
-"""Shipped models that may serve requests which name none, the best for real uploads first.
+PREFERRED = ("compact-real-esrgan-x4", "compact-real-psnr-x4", "compact-psnr-x4")
+"""Shipped models that may serve requests which name none, the one that looks best on real uploads first.
 
-Both were trained for PSNR and invent nothing; a caller who wants invented texture names a model of the GAN stage.
+The first draws some texture of its own; clients that want none ask for `fidelity=1` or name the second.
 """
 
 RELEASE_DELAY_S = 1.0

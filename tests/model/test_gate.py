@@ -13,7 +13,7 @@ from model.reliable import ReliableUpscaler, SelfTestError
 MAX_LOSS_DB = 10.0
 
 
-@pytest.fixture(params=["compact-psnr-x4", "compact-esrgan-x4", "compact-real-psnr-x4"])
+@pytest.fixture(params=["compact-psnr-x4", "compact-esrgan-x4", "compact-real-psnr-x4", "compact-real-esrgan-x4"])
 def shipped(request: pytest.FixtureRequest) -> Path:
     return SHIPPED_MODELS / f"{request.param}.safetensors"
 

@@ -147,6 +147,7 @@ async def test_the_default_model_must_be_there(settings: Settings) -> None:
     [
         (["compact-esrgan-x4", "compact-psnr-x4", "a"], "compact-psnr-x4"),
         (["compact-psnr-x4", "compact-real-psnr-x4", "a"], "compact-real-psnr-x4"),
+        (["compact-real-esrgan-x4", "compact-real-psnr-x4", "a"], "compact-real-esrgan-x4"),
         (["mine", "yours"], "mine"),
     ],
 )
