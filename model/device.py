@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from model.memory import says_out_of_memory
+
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Number formats that a network can be stored and run in."""
 
@@ -55,10 +57,8 @@ def memory_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DeviceMemoryError(_first_line(error)) from error
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" in str(error):
+    except Exception as error:
+        if says_out_of_memory(error):
             raise DeviceMemoryError(_first_line(error)) from error
         raise
 
