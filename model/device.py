@@ -48,6 +48,11 @@ def band_px(device: torch.device) -> int:
     return BAND_PX[device.type]
 
 
+def exact_float32() -> None:
+    """Let cuDNN multiply float32 as float32; by default it takes TF32 on Ampere and later, which has 10 bits."""
+    torch.backends.cudnn.allow_tf32 = False
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
     """What the devices raise for want of memory becomes one error.

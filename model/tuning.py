@@ -7,7 +7,7 @@ for large ones. All of it happens before the first request, so nothing is compil
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -36,7 +36,7 @@ def tuned(
     block: ResidualDenseBlock,
     body: nn.Conv2d,
     *,
-    windows: Sequence[tuple[int, int]] = (SMALL_WINDOW, LARGE_WINDOW),
+    windows: tuple[tuple[int, int], tuple[int, int]] = (SMALL_WINDOW, LARGE_WINDOW),
     clock: Callable[[Callable[[], object], torch.device], float] = seconds,
 ) -> Tilings:
     """Find the tilings of all kinds of convolution that a network has; kinds without a right one are left out.
@@ -52,9 +52,12 @@ def tuned(
     found: dict[tuple[int, int], tuple[fused.Tiling, fused.Tiling]] = {}
     for conv in (*block.growing, block.conv5, body):
         residual = RESIDUAL_SCALING if conv is block.conv5 else 0.0
-        best = [_fastest(conv, residual, window, clock) for window in windows]
-        if None not in best:
-            found[conv.in_channels, conv.out_channels] = (best[0], best[1])
+        small, large = (_fastest(conv, residual, window, clock) for window in windows)
+        if small is not None and large is not None:
+            found[conv.in_channels, conv.out_channels] = (small, large)
+        else:
+            kind = f"{conv.in_channels} to {conv.out_channels} channels"
+            log.warning("no tiling is right for %s, so the library convolves them", kind)
     return found
 
 
@@ -147,4 +150,5 @@ def _left_out(conv: nn.Conv2d, tiling: fused.Tiling) -> Iterator[None]:
         raise
     except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
         kind = f"{conv.in_channels} to {conv.out_channels} channels"
-        log.warning("a tiling for %s is left out: %s (%s)", kind, one_line(error), tiling)
+        level = logging.WARNING if isinstance(error, WrongNumbersError) else logging.INFO
+        log.log(level, "a tiling for %s is left out: %s (%s)", kind, one_line(error), tiling)
