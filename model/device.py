@@ -43,11 +43,6 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def band_px(device: torch.device) -> int:
-    """LR px that the device best takes at a time."""
-    return BAND_PX[device.type]
-
-
 def exact_float32() -> None:
     """Let cuDNN multiply float32 as float32; by default it takes TF32 on Ampere and later, which has 10 bits."""
     torch.backends.cudnn.allow_tf32 = False

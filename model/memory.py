@@ -9,7 +9,7 @@ OUT_OF_MEMORY = re.compile(
     r"|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY"
     r"|(?:CUDNN|CUBLAS|CUFFT|CUSOLVER|CUSPARSE)_STATUS_ALLOC_FAILED"
     r"|CUDNN_STATUS_INTERNAL_ERROR_(?:DEVICE|HOST)_ALLOCATION_FAILED"
-    r"|no valid execution plans|unable to find an engine to execute|Unable to find a valid cuDNN algorithm"  # workspaces
+    r"|no valid execution plans|unable to find an engine to execute|find a valid cuDNN algorithm"  # no workspace fits
     r"|DefaultCPUAllocator|can't allocate memory|Cannot allocate memory|std::bad_alloc",
     re.IGNORECASE,
 )

@@ -73,7 +73,9 @@ def upscale_batch(
     if sizes is not None:
         seen = (sizes // config.unshuffle).repeat_interleave(config.passes, dim=0)
         padding = Padding(seen, rows.shape[2], rows.shape[3], config.padding_mode, full=full)
-        convolve = convolve.padded(padding) if isinstance(convolve, FusedConvolver) else PaddedConvolver(convolve, padding)
+        convolve = (
+            convolve.padded(padding) if isinstance(convolve, FusedConvolver) else PaddedConvolver(convolve, padding)
+        )
         padding.fill(rows)
     for stage in stages_of(net, workspace or Workspace(), convolve):
         rows = stage(rows, True)

@@ -114,9 +114,7 @@ def _skip(conv: nn.Conv2d, window: Tensor) -> Tensor:
     return rows_like(window[:, :, 1:-1, 1:-1], window.shape[2] - 2, conv.out_channels, torch.float32).fill_(0.5)
 
 
-def _check(
-    conv: nn.Conv2d, window: Tensor, residual: float, tiling: fused.Tiling, padding: Padding | None
-) -> None:
+def _check(conv: nn.Conv2d, window: Tensor, residual: float, tiling: fused.Tiling, padding: Padding | None) -> None:
     """Compare a tiling with the library in float32.
 
     Raises:

@@ -21,6 +21,10 @@ class Workspace:
         """What it holds at the moment."""
         return sum(flat.nbytes for flat in list(self._flat.values()))
 
+    def clear(self) -> None:
+        """Free it."""
+        self._flat.clear()
+
     def buffer(self, planes: int, channels: int, height: int, width: int, like: Tensor) -> Tensor:
         """(planes, channels, height, width), channels last, of any content; device and format are those of `like`."""
         elements = planes * channels * height * width

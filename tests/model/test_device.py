@@ -98,7 +98,9 @@ def test_other_errors_stay_what_they_are() -> None:
         raise RuntimeError("wrong shape")
 
 
-@pytest.mark.parametrize("text", ["CUDA error: an illegal memory access was encountered", "CUDNN_STATUS_EXECUTION_FAILED"])
+@pytest.mark.parametrize(
+    "text", ["CUDA error: an illegal memory access was encountered", "CUDNN_STATUS_EXECUTION_FAILED"]
+)
 def test_a_device_that_fails_is_not_said_to_lack_memory(text: str) -> None:
     with pytest.raises(torch.AcceleratorError), memory_errors():
         raise torch.AcceleratorError(text)

@@ -184,9 +184,7 @@ def test_every_tiling_gives_the_same(
 @on_device
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
 @pytest.mark.parametrize("factor", [1, 2])
-def test_pictures_of_a_padded_batch_see_only_themselves(
-    padding_mode: PaddingMode, factor: int, device: str
-) -> None:
+def test_pictures_of_a_padded_batch_see_only_themselves(padding_mode: PaddingMode, factor: int, device: str) -> None:
     conv = conv3x3(5, 3, torch.float32, device)
     sizes = torch.tensor([[4, 9], [2, 10], [1, 1]], device=device)
     planes = filled(torch.nan, 3, 5, 4 * factor + 2, 10 * factor + 2, torch.float32, device)
@@ -256,7 +254,13 @@ def compiled(capability: int, channels: int, tiling: Any, *, sizes: bool = False
 
     kernel, columns = fused_kernel.convolve_rows, 64 if tiling in fused_kernel.WIDE else 32
     number = "fp16" if capability < 80 else "bf16"
-    pointers = {"window": f"*{number}", "target": f"*{number}", "skip": "*fp32", "weight": f"*{number}", "bias": "*fp32"}
+    pointers = {
+        "window": f"*{number}",
+        "target": f"*{number}",
+        "skip": "*fp32",
+        "weight": f"*{number}",
+        "bias": "*fp32",
+    }
     numbers = dict.fromkeys(("slope", "alpha"), "fp32") | dict.fromkeys(("height", "width", "factor"), "i32")
     strides = {name: "i32" for name in kernel.arg_names if re.search("_(image|row|pixel)$", name)}
     constants = {"channels": channels, "channels_padded": -(-channels // 64) * 64, "made": columns,
@@ -293,7 +297,9 @@ def test_every_tiling_compiles_for_every_gpu(capability: int, channels: int) -> 
     from model import fused_kernel
 
     for tilings in (fused_kernel.NARROW, fused_kernel.WIDE):
-        shared = [compiled(capability, channels, tiling).metadata.shared for tiling in tilings[: 4 if capability > 75 else 0]]
+        shared = [
+            compiled(capability, channels, tiling).metadata.shared for tiling in tilings[: 4 if capability > 75 else 0]
+        ]
         shared.append(compiled(capability, channels, fused_kernel.SMALL).metadata.shared)
         assert min(shared) <= ARCHITECTURES[capability] * 1024  # those that do not fit are left out by `model.tuning`
 

@@ -218,7 +218,7 @@ def test_a_network_that_16_bits_change_runs_in_float32(
     upscaler = load(weight_file, CPU)[0]
     assert upscaler.dtype is torch.float32
     assert close(upscaler.batch([pixels(9, 7)])[0], expected(pixels(9, 7)))
-    assert "tiny runs in float32: in torch.bfloat16 its golden picture is" in caplog.text
+    assert "tiny runs in float32: in torch.bfloat16 the golden picture is" in caplog.text
     assert (
         upscaler.memory_bytes
         < 2 * ReliableUpscaler(read_checkpoint(weight_file), CPU, dtype=torch.float32).memory_bytes
