@@ -68,7 +68,8 @@ def _fastest(
     clock: Callable[[Callable[[], object], torch.device], float],
 ) -> fused.Tiling | None:
     """The fastest tiling that is right in a window, with and without sizes of pictures."""
-    window, timed = _window(conv, size), []
+    window = _window(conv, size)
+    timed: list[tuple[float, int, fused.Tiling]] = []
     for tiling in fused.tilings(conv.out_channels):
         call = partial(_run, conv, window, residual, tiling)
         with _left_out(conv, tiling):
