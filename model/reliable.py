@@ -74,7 +74,9 @@ class ReliableUpscaler:
 
     @cached_property
     def _exact(self) -> Upscaler:
-        return upscaler_for(self._spare_net, self.device, torch.float32)
+        made = upscaler_for(self._spare_net, self.device, torch.float32)
+        made.use_all_but(self.left_out)
+        return made
 
     @property
     def memory_bytes(self) -> int:
@@ -198,6 +200,8 @@ class ReliableUpscaler:
 
     def _note_left_out(self, checkpoint: AnyCheckpoint, left_out: frozenset[str], fault: str | None) -> None:
         self.left_out = left_out
+        if "_exact" in self.__dict__:  # not made before it is needed
+            self._exact.use_all_but(left_out)
         for way in left_out:
             self.rescues[f"without_{way}"] = 1
         if left_out:

@@ -1,14 +1,18 @@
 """One step of training: the losses of both networks, their gradients, and the update where all of them are finite."""
 
 import copy
-from collections.abc import Iterator
+import logging
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model.device import fast_dtype
+from model.device import exact_float32, fast_dtype
+from model.errors import one_line
+from model.memory import says_out_of_memory
 from model.rrdb import ResidualDenseBlock, RRDBNet
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.discriminator import new_discriminator
@@ -22,6 +26,9 @@ INITIAL_SCALE = 0.1
 
 MOST_SKIPPED = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
+
+
+log = logging.getLogger(__name__)
 
 
 class DivergedError(Exception):
@@ -105,13 +112,37 @@ class Trained:
             optimiser.load_state_dict(saved)
 
 
+class Compiled:
+    """A network that torch compiles at the first call; if it cannot, without a C compiler say, it runs as it is."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+        self._call: Callable[[Tensor], Tensor] = torch.compile(net)
+        self._proven = False
+
+    def __call__(self, low: Tensor) -> Tensor:
+        """Run the network; its first call decides how all later ones run."""
+        if self._proven:
+            return self._call(low)
+        try:
+            made = self._call(low)
+        except Exception as error:  # dynamo, inductor, Triton and the C compiler each raise their own
+            if says_out_of_memory(error):
+                raise
+            log.warning("torch.compile does not work here, so training is slower: %s", one_line(error))
+            self._call = self._net
+            made = self._net(low)
+        self._proven = True
+        return made
+
+
 class Steps:
     """The networks of a run, and the steps that change them.
 
     Args:
         start: weights to begin with; None: new ones.
         vgg: needed where the config has a perceptual loss.
-        compiled: let torch compile the generator. It pays on a GPU; on a CPU it was slower.
+        compiled: let torch compile the generator, if it can. It pays on a GPU; on a CPU it was slower.
     """
 
     def __init__(
@@ -125,6 +156,9 @@ class Steps:
     ) -> None:
         if config.losses.perceptual and vgg is None:
             raise ValueError(f"{config.recipe} has a perceptual loss and needs VGG19")
+        exact_float32()
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # every step has the same shapes
         self.config = config
         self.device = device
         self.done = 0
@@ -137,7 +171,7 @@ class Steps:
         self.average: RRDBNet = copy.deepcopy(self.generator.net).requires_grad_(False)
         self.discriminator = _trained_discriminator(config.discriminator, config.seed, device)
         self.vgg = vgg
-        self._upscale = torch.compile(self.generator.net) if compiled else self.generator.net
+        self._upscale = Compiled(self.generator.net) if compiled else self.generator.net
         self._dtype = fast_dtype(device)
 
     def take(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
@@ -155,13 +189,14 @@ class Steps:
         if self.discriminator:
             losses["discriminator"] = self._discriminator_loss(self.discriminator.net, upscaled.detach(), high)
             norms.append(self.discriminator.set_gradients(losses["discriminator"]))
-        values = mean_over_processes(torch.stack([*losses.values(), *norms]).detach())
-        if values.isfinite().all():
+        means = mean_over_processes(torch.stack([*losses.values(), *norms]).detach())
+        values: list[float] = means.tolist()  # the only time in a step that the host waits for a GPU
+        if all(map(math.isfinite, values)):
             self._update()
         else:
             self._skip()
         self.done += 1
-        return dict(zip(losses, values.tolist(), strict=False))
+        return dict(zip(losses, values, strict=False))
 
     def state(self) -> dict[str, Any]:
         """Everything that decides the steps to come; it changes with the next step, so it is to be saved at once."""
