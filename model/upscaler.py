@@ -132,14 +132,14 @@ class Upscaler:
         """
         groups: dict[tuple[object, object], list[int]] = defaultdict(list)
         for number, picture in enumerate(pictures):
-            padded = self.device.type != "cpu" and self._bucket_px(picture) <= CAPTURED_PX
+            padded = self.device.type != "cpu" and self._padded_px([picture]) <= CAPTURED_PX
             groups[picture.dtype, None if padded else picture.shape[1:]].append(number)
         upscaled: dict[int, Pixels] = {}
         for (_, size), numbers in groups.items():
-            largest = max(self._bucket_px(pictures[number]) for number in numbers)
-            together = max(1, (CAPTURED_PX if size is None else self.band_px) // largest)
-            for first in range(0, len(numbers), together):
-                some = numbers[first : first + together]
+            most_px = CAPTURED_PX if size is None else self.band_px
+            while numbers:
+                count = self._fitting([pictures[number] for number in numbers], most_px)
+                some, numbers = numbers[:count], numbers[count:]
                 upscaled |= zip(some, self._together([pictures[number] for number in some]), strict=True)
         return [upscaled[number] for number in range(len(pictures))]
 
@@ -181,7 +181,7 @@ class Upscaler:
     def _together(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         entire = [next(self._bands(picture, None)) for picture in pictures]
         sizes = [p.shape[1:3] for p in entire for _ in range(len(p))]
-        captured = self._captured is not None and sum(map(self._bucket_px, pictures)) <= CAPTURED_PX
+        captured = self._captured is not None and self._padded_px(pictures) <= CAPTURED_PX
         planes = _padded(entire, sizes, buckets=captured)
         sizes += [(1, 1)] * (len(planes) - len(sizes))
         with self._working():
@@ -219,10 +219,18 @@ class Upscaler:
         with torch.inference_mode(), memory_errors(), current:
             yield
 
-    def _bucket_px(self, picture: Pixels) -> int:
-        """LR px that a picture's planes have in a captured batch."""
-        height, width = (side + 2 * self._margin_px for side in picture.shape[1:3])
-        return len(picture) * (_bucket(height) * _bucket(width) if self.device.type == "cuda" else height * width)
+    def _fitting(self, pictures: Sequence[Pixels], most_px: int) -> int:
+        """How many of the first pictures, at least one, fill no more LR px together."""
+        count = 1
+        while count < len(pictures) and self._padded_px(pictures[: count + 1]) <= most_px:
+            count += 1
+        return count
+
+    def _padded_px(self, pictures: Sequence[Pixels]) -> int:
+        """LR px of a batch of these pictures; each plane is as high as the highest and as wide as the widest."""
+        height, width = (max(picture.shape[axis] for picture in pictures) + 2 * self._margin_px for axis in (1, 2))
+        planes = sum(map(len, pictures))
+        return math.prod(_bucket_shape(planes, height, width) if self._captured else (planes, height, width))
 
     def _bands(self, picture: Pixels, at_once: int | None) -> Iterator[Pixels]:
         """Cut (N, H, W, 3) into bands of rows, with the margin that the network needs around the picture.
@@ -289,10 +297,11 @@ class _Result:
     """float (2,) on the device; None where there are no pixels."""
 
 
-def _bucket(side: int) -> int:
-    """Round a side up to one of the few that captured batches have."""
-    step = FINE_PX if side < COARSE_FROM_PX else COARSE_PX
-    return -(-side // step) * step
+def _bucket_shape(planes: int, height: int, width: int) -> tuple[int, int, int]:
+    """Round planes and sides up to those of the few batches that are captured."""
+    steps = (FINE_PX if side < COARSE_FROM_PX else COARSE_PX for side in (height, width))
+    height, width = (-(-side // step) * step for side, step in zip((height, width), steps, strict=True))
+    return 1 << (planes - 1).bit_length(), height, width
 
 
 def _padded(pictures: Sequence[Pixels], sizes: Sequence[tuple[int, ...]], *, buckets: bool) -> Pixels:
@@ -303,7 +312,7 @@ def _padded(pictures: Sequence[Pixels], sizes: Sequence[tuple[int, ...]], *, buc
     """
     planes, height, width = len(sizes), max(height for height, _ in sizes), max(width for _, width in sizes)
     if buckets:
-        planes, height, width = 1 << (planes - 1).bit_length(), _bucket(height), _bucket(width)
+        planes, height, width = _bucket_shape(planes, height, width)
     padded = numpy.zeros((planes, height, width, 3), pictures[0].dtype)
     filled = 0
     for picture in pictures:

@@ -282,3 +282,14 @@ def test_reserves_drop_the_graphs_of_every_network() -> None:
     kept.workspace.buffer(1, 3, 4, 5, torch.empty(0))
     kept.clear()
     assert kept.workspace.memory_bytes == sum(call.memory_bytes for call in calls) == 0
+
+
+def test_high_and_wide_pictures_do_not_pad_each_other_beyond_what_is_captured(
+    upscaler32: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.upscaler.CAPTURED_PX", 2 * 32 * 128)
+    high, wide, small = pixels(100, 9), pixels(9, 100), pixels(9, 9)
+    captured(upscaler32)
+    assert upscaler32._fitting([high, wide, small], 2 * 32 * 128) == 1
+    assert upscaler32._fitting([small, high, wide], 2 * 32 * 128) == 2
+    assert upscaler32._fitting([wide, wide, wide], 2 * 32 * 128) == 2
