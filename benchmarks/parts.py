@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.networks import add_network_options, chosen_network
-from benchmarks.pictures import smooth_noise
-from benchmarks.tables import print_setting, print_table
+from benchmarks.rig.networks import add_network_options, chosen_network
+from benchmarks.rig.pictures import smooth_noise
+from benchmarks.rig.report import Report, add_record_option
 from model import stages
 from model.amx import convolution as amx
 from model.convolution import AmxConvolver, OneDnnConvolver, WinogradConvolver
@@ -68,13 +68,13 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=192, help="px of the square picture")
     parser.add_argument("--rows", type=int, default=32, help="height of the bands")
     parser.add_argument("--rounds", type=int, default=3)
+    add_record_option(parser)
     options = parser.parse_args()
 
     torch.set_num_threads(1)
     network = chosen_network(options)
     upscaler = Upscaler(network.net, torch.device("cpu"))
     size = f"{options.side} x {options.side} px in bands of {options.rows} rows, one thread, {upscaler.dtype}"
-    print_setting(f"{network.name}, {size}", upscaler.device)
     picture, clock = smooth_noise(options.side, options.side), Clock()
     for part, owner, name in PARTS:
         clock.watch(part, owner, name)
@@ -84,7 +84,9 @@ def main() -> None:
     own_s["the rest"] = whole_s - sum(own_s.values())
     own_s["all"] = whole_s
     rows = [[part, f"{own_s[part]:.3f}", f"{100 * own_s[part] / whole_s:.0f} %"] for part in own_s]
-    print_table(("part", "processor s", "of all"), rows)
+    with Report("parts", options) as report:
+        report.setting(f"{network.name}, {size}", upscaler.device)
+        report.table(("part", "processor s", "of all"), rows)
     print(f"\n{flop / whole_s / 1e9:.0f} GFLOP/s of a core")
 
 

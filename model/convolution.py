@@ -1,5 +1,7 @@
 """A 3x3 convolution over a window of rows, and the ways to run it; `model.trial` finds the fastest."""
 
+import copy
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -112,11 +114,45 @@ class OneDnnConvolver:
         return _finished(made, window, residual, skip, target)
 
 
-class FusedConvolver:
-    """The kernel of `model.fused`, for convolutions in 16 bits; the few float32 ones are the library's."""
+LARGE_PX = 2**16
+"""Outputs from which the kernel is cut as for a large picture."""
 
-    def __init__(self) -> None:
+Tilings = Mapping[tuple[int, int], tuple[fused.Tiling, fused.Tiling]]
+"""Input and output channels -> tilings for few pixels and for many."""
+
+
+class FusedConvolver:
+    """The kernel of `model.fused`, for convolutions in 16 bits; the few float32 ones are the library's.
+
+    Args:
+        tilings: for each kind of convolution that the kernel may run, as `model.tuning` found them; other kinds are
+            the library's. None: any kind may run, cut in the first way.
+    """
+
+    def __init__(self, tilings: Tilings | None = None) -> None:
+        self._tilings = tilings
         self._packed: dict[nn.Conv2d, fused.Packed] = {}
+        self._padding: Padding | None = None
+
+    def padded(self, padding: Padding) -> "FusedConvolver":
+        """Return one for whole pictures in a padded batch: whatever their windows hold beyond them is not read."""
+        made = copy.copy(self)
+        made._padding = padding
+        return made
+
+    def reads_border(self, conv: nn.Conv2d) -> bool:
+        """Tell if the border of a window has to be written for a convolution."""
+        return self._padding is None or not self._takes(conv)
+
+    def _takes(self, conv: nn.Conv2d) -> bool:
+        known = self._tilings is None or (conv.in_channels, conv.out_channels) in self._tilings
+        return known and conv.weight.dtype is not torch.float32
+
+    def _tiling(self, conv: nn.Conv2d, made: Tensor) -> fused.Tiling | None:
+        if self._tilings is None:
+            return None
+        small, large = self._tilings[conv.in_channels, conv.out_channels]
+        return large if made[:, 0].numel() >= LARGE_PX else small
 
     def __call__(
         self,
@@ -130,18 +166,29 @@ class FusedConvolver:
         grid_row: int = 0,
     ) -> Tensor:
         """See `Convolver`."""
-        if conv.weight.dtype is torch.float32 or window.shape[2] < 3:
+        if not self._takes(conv) or window.shape[2] < 3:
+            if self._padding is not None:
+                self._padding.fill(window[:, :, 1:-1, 1:-1])
             return library_convolution(conv, window, active=active, residual=residual, skip=skip, target=target)
         if conv not in self._packed:
             self._packed[conv] = fused.pack(conv)
+        if skip is not None:
+            target = skip
+        elif residual:
+            skip = window[:, : conv.out_channels, 1:-1, 1:-1]
         if target is None:
             target = _room_for(conv, window)
-        slope = NEGATIVE_SLOPE if active else None
-        if skip is not None:
-            fused.convolve(window, self._packed[conv], target, negative_slope=slope)
-            return skip.add_(target, alpha=residual)
-        own = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
-        fused.convolve(window, self._packed[conv], target, negative_slope=slope, skip=own, alpha=residual or 1.0)
+        slope, alpha = NEGATIVE_SLOPE if active else None, residual or 1.0
+        fused.convolve(
+            window,
+            self._packed[conv],
+            target,
+            negative_slope=slope,
+            skip=skip,
+            alpha=alpha,
+            padding=self._padding,
+            tiling=self._tiling(conv, target),
+        )
         return target
 
 

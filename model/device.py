@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from model import gpu
+from model.memory import says_out_of_memory
 
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Number formats that a network can be stored and run in."""
@@ -93,9 +94,9 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def band_px(device: torch.device) -> int:
-    """LR px that the device best takes at a time."""
-    return BAND_PX[device.type]
+def exact_float32() -> None:
+    """Let cuDNN multiply float32 as float32; by default it takes TF32 on Ampere and later, which has 10 bits."""
+    torch.backends.cudnn.allow_tf32 = False
 
 
 @contextmanager
@@ -107,10 +108,8 @@ def memory_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DeviceMemoryError(_first_line(error)) from error
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" in str(error):
+    except Exception as error:
+        if says_out_of_memory(error):
             raise DeviceMemoryError(_first_line(error)) from error
         raise
 

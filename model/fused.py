@@ -17,11 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.workspace import Padding
+
 CHANNEL_BLOCK = 64
 """Input channels of packed weights are filled up to a multiple of this; every step of the kernel divides it."""
 
 FEWEST_COLUMNS = 16
 """The fewest output channels that the tensor cores make."""
+
+
+Tiling = object
+"""A way to cut the work of the kernel: Triton's `Config`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +51,17 @@ def available() -> bool:
     return torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def tilings(made: int) -> tuple[Tiling, ...]:
+    """List the ways to cut the work of a convolution with so many output channels."""
+    from model import fused_kernel  # it needs Triton
+
+    return fused_kernel.tilings(_columns(made))
+
+
+def _columns(made: int) -> int:
+    return max(FEWEST_COLUMNS, 1 << (made - 1).bit_length())
+
+
 def pack(conv: nn.Conv2d) -> Packed:
     """Lay a 3x3 convolution out for the kernel, on its device and in its number format.
 
@@ -54,7 +71,7 @@ def pack(conv: nn.Conv2d) -> Packed:
     if conv.kernel_size != (3, 3) or (conv.stride, conv.dilation, conv.groups) != ((1, 1), (1, 1), 1):
         raise ValueError(f"{conv} cannot be packed; only 3x3 with stride 1, dilation 1 and one group can")
     made, channels = conv.weight.shape[:2]
-    columns = max(FEWEST_COLUMNS, 1 << (made - 1).bit_length())
+    columns = _columns(made)
     taps = conv.weight.detach().permute(2, 3, 1, 0).reshape(9, channels, made)
     bias = conv.weight.new_zeros(made) if conv.bias is None else conv.bias.detach()
     return Packed(
@@ -73,11 +90,13 @@ def convolve(
     negative_slope: float | None,
     skip: Tensor | None = None,
     alpha: float = 1.0,
+    padding: Padding | None = None,
+    tiling: Tiling | None = None,
 ) -> None:
     """Write skip + alpha * leaky_relu(conv(window) + bias) into `target`.
 
-    The window holds one pixel of padding on every side. The first call for a class of sizes compiles and times several
-    kernels; later ones neither wait nor allocate, so that a CUDA graph can capture them.
+    The window holds one pixel of padding on every side. The first call for a kind of convolution compiles the kernel;
+    later ones neither wait nor allocate, so that a CUDA graph can capture them.
 
     Args:
         window: (N, C_in, R + 2, W + 2) float16, bfloat16 or float32 (slow, for tests), channels last: the stride of C
@@ -87,6 +106,9 @@ def convolve(
             the window does not have.
         negative_slope: of the LeakyReLU; None for none.
         skip: of the target's shape, channels last, of any float format; may be the target itself.
+        padding: sizes of the pictures in a padded batch, beyond which nothing is read, the border included; the target
+            has no meaning there. None: the window is read as it is.
+        tiling: one of `tilings`; None for the first of them.
 
     Raises:
         ValueError: shapes, layouts, formats or devices do not fit together.
@@ -98,7 +120,7 @@ def convolve(
     from model import fused_kernel  # it needs Triton
 
     columns = weight.weight.shape[2]
-    kernel, tiling = fused_kernel.launchable(columns, window.dtype)
+    kernel, tiling = fused_kernel.launchable(columns, window.dtype, tiling)
 
     def grid(sizes: Mapping[str, int]) -> tuple[int]:
         return (-(-width // sizes["pixels"]) * -(-height // sizes["rows"]) * images,)
@@ -106,20 +128,15 @@ def convolve(
     kernel[grid](
         window, *_strides(window), target, *_strides(target), skip, *_strides(target if skip is None else skip),
         weight.weight, weight.bias, 1.0 if negative_slope is None else float(negative_slope), float(alpha),
-        height, width, _size_class(images * height, width),
+        height, width, None if padding is None else padding.sizes, 1 if padding is None else padding.factor(width),
         channels=weight.in_channels, channels_padded=weight.weight.shape[1],
-        made=weight.out_channels, columns=columns, **tiling,
+        made=weight.out_channels, columns=columns, repeats=padding is not None and padding.repeats, **tiling,
     )  # fmt: skip
 
 
 def _strides(pixels: Tensor) -> tuple[int, int, int]:
     """From image to image, from row to row and from pixel to pixel, in elements."""
     return pixels.stride(0), pixels.stride(2), pixels.stride(3)
-
-
-def _size_class(rows: int, width: int) -> int:
-    """Sizes between the same powers of two share a tuning: a service meets any width and must not time each."""
-    return 64 * width.bit_length() + rows.bit_length()
 
 
 def _check(window: Tensor, weight: Packed, target: Tensor, skip: Tensor | None) -> None:

@@ -20,27 +20,36 @@ to sums `apart`, which costs three times the registers; otherwise other programs
 the gaps, and the tilings leave room for two or three.
 """
 
-from functools import cache, partial
-
 import torch
 import triton
 import triton.language as tl
-from triton.testing import do_bench
 
 
 @triton.jit
 def _input_rows(
     window: tl.tensor, window_row: tl.tensor, window_pixel: tl.tensor,
-    y: tl.tensor, column: tl.tensor, channel: tl.tensor, height: tl.tensor, width: tl.tensor,
-    channels: tl.constexpr, rows: tl.constexpr, widened: tl.constexpr,
+    y: tl.tensor, column: tl.tensor, channel: tl.tensor, bottom: tl.tensor, right: tl.tensor,
+    channels: tl.constexpr, rows: tl.constexpr, widened: tl.constexpr, sized: tl.constexpr, repeats: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
-    """The window's rows y to y + rows + 1 as tiles (pixels, depth) of these columns and channels, zero outside it."""
-    inside = (column < width + 2)[:, None] & (channel < channels)[None, :]
+    """The window's rows y to y + rows + 1 as tiles (pixels, depth) of these columns and channels.
+
+    Without sizes the window ends at `bottom` and `right`, and what it holds is read. With them, a picture fills rows 1
+    to `bottom` and columns 1 to `right`; beyond it come zeros, or its border repeated.
+    """
+    if sized and repeats:
+        column = tl.minimum(tl.maximum(column, 1), right)
+    inside = ((column <= right) & (column >= (1 if sized else 0)))[:, None] & (channel < channels)[None, :]
     place = window + column.to(tl.int64)[:, None] * window_pixel + channel[None, :]
     tiles = ()
     for i in tl.static_range(rows + 2):
-        row = tl.minimum(y + i, height + 1)  # what is made of a row below the window is not stored
-        tile = tl.load(place + row.to(tl.int64) * window_row, mask=inside, other=0.0)
+        row = tl.minimum(y + i, bottom)  # what is made of a row below the window is not stored
+        seen = inside
+        if sized:
+            row = tl.maximum(row, 1)
+            if not repeats:
+                end = tl.where(row == y + i, right, 0)  # no column of a row above or below the picture
+                seen = inside & (column <= end)[:, None]
+        tile = tl.load(place + row.to(tl.int64) * window_row, mask=seen, other=0.0)
         tiles += (tile.to(tl.float32) if widened else tile,)
     return tiles
 
@@ -68,25 +77,27 @@ def _products(
     return added
 
 
-@triton.jit(do_not_specialize=["height", "width", "size_class"])
+@triton.jit(do_not_specialize=["height", "width", "factor"])
 def convolve_rows(
     window: tl.tensor, window_image: tl.tensor, window_row: tl.tensor, window_pixel: tl.tensor,
     target: tl.tensor, target_image: tl.tensor, target_row: tl.tensor, target_pixel: tl.tensor,
     skip: tl.tensor, skip_image: tl.tensor, skip_row: tl.tensor, skip_pixel: tl.tensor,
     weight: tl.tensor, bias: tl.tensor, slope: tl.tensor, alpha: tl.tensor,
-    height: tl.tensor, width: tl.tensor, size_class: tl.tensor,
+    height: tl.tensor, width: tl.tensor, sizes: tl.tensor, factor: tl.tensor,
     channels: tl.constexpr, channels_padded: tl.constexpr, made: tl.constexpr, columns: tl.constexpr,
     rows: tl.constexpr, pixels: tl.constexpr, depth: tl.constexpr, apart: tl.constexpr,
-    widened: tl.constexpr = False,
+    widened: tl.constexpr = False, repeats: tl.constexpr = False,
 ) -> None:  # fmt: skip
     """`model.fused.convolve` for `rows` x `pixels` outputs of one image per program.
 
     Args:
         window: (N, height + 2, width + 2, channels) with its strides in elements; target and skip likewise.
         weight: (9, channels_padded, columns); zero beyond channels and made, as bias is.
-        size_class: what the tuning is remembered by; not read here.
+        sizes: int64 (N, 2), height and width of the picture in the upper left of each plane, to be multiplied by
+            `factor`; None: the window's border is read as it is.
         depth: input channels at a time; divides channels_padded.
         widened: multiply in float32, as the interpreter must: it knows no bfloat16.
+        repeats: beyond a picture of `sizes` its border is repeated, instead of zeros.
     """
     across = tl.cdiv(width, pixels)
     down = tl.cdiv(height, rows)
@@ -97,6 +108,11 @@ def convolve_rows(
     column = tl.arange(0, columns)
     blocks: tl.constexpr = (channels + depth - 1) // depth
     tap: tl.constexpr = channels_padded * columns
+    sized: tl.constexpr = sizes is not None
+    bottom, right = height + 1, width + 1
+    if sized:
+        bottom = tl.load(sizes + 2 * image).to(tl.int32) * factor
+        right = tl.load(sizes + 2 * image + 1).to(tl.int32) * factor
 
     sums = ()
     for _ in tl.static_range(3 * rows if apart else rows):
@@ -105,7 +121,7 @@ def convolve_rows(
         dx = step // blocks
         channel = step % blocks * depth + tl.arange(0, depth)
         tiles = _input_rows(window + image * window_image, window_row, window_pixel, y, x + dx, channel,
-                            height, width, channels, rows, widened)  # fmt: skip
+                            bottom, right, channels, rows, widened, sized, repeats)  # fmt: skip
         taps = weight + dx * tap + channel[:, None] * columns + column[None, :]
         sums = _products(tiles, taps, 3 * tap, sums, rows, apart, widened)
 
@@ -152,16 +168,9 @@ WIDE = (
 """For up to 64 columns."""
 
 
-@cache
-def tuned(columns: int) -> triton.runtime.Autotuner:
-    """The kernel with the tilings for a number of columns; it times them when a class of sizes comes first."""
-    tilings = NARROW if columns <= 32 else WIDE if columns <= 64 else (SMALL,)
-    return triton.autotune(
-        list(tilings),
-        key=["channels", "made", "size_class"],
-        restore_value=["target"],  # which may be the skip too
-        do_bench=partial(do_bench, warmup=5, rep=20),
-    )(convolve_rows)
+def tilings(columns: int) -> tuple[triton.Config, ...]:
+    """The ways to cut the work for a number of columns; `model.tuning` finds the fastest of those that are right."""
+    return NARROW if columns <= 32 else WIDE if columns <= 64 else (SMALL,)
 
 
 def interpreted() -> bool:
@@ -169,8 +178,11 @@ def interpreted() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
-def launchable(columns: int, dtype: torch.dtype) -> tuple[triton.KernelInterface, dict[str, object]]:
+def launchable(
+    columns: int, dtype: torch.dtype, tiling: triton.Config | None = None
+) -> tuple[triton.KernelInterface, dict[str, object]]:
     """The kernel to launch and the arguments that go with it beside the convolution's own."""
+    fusion = {"enable_fp_fusion": True}  # Triton 3.9 warns that its default will change
     if interpreted() or dtype == torch.float32:
-        return convolve_rows, {**PLAIN.all_kwargs(), "widened": True}
-    return tuned(columns), {"enable_fp_fusion": True}  # Triton 3.9 warns that its default will change
+        return convolve_rows, {**PLAIN.all_kwargs(), "widened": True, **fusion}
+    return convolve_rows, {**(tiling or tilings(columns)[0]).all_kwargs(), **fusion}

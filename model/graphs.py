@@ -1,4 +1,4 @@
-"""Calls that a GPU repeats without Python: captured once for each shape of their inputs, then replayed.
+"""Calls that a GPU repeats without Python: captured for each shape of their inputs, then replayed.
 
 A network of hundreds of small kernels waits for its launches, which take the host longer than the device needs for the
 kernels. A captured graph starts all of them at once.
@@ -13,11 +13,22 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from model.memory import says_out_of_memory
+
 WARM_UP_CALLS = 2
 """Calls before a capture: in the first, libraries allocate and kernels are compiled and timed."""
 
 Made = TypeVar("Made")
 Key = tuple[tuple[torch.Size, torch.dtype], ...]
+
+MOST_SHAPES = 256
+"""Shapes that are remembered, whatever their size."""
+
+SECOND_SIGHT = 2
+"""Calls of a shape after which it is captured: a shape that never returns is not worth a capture."""
+
+GRAPH_BYTES = 2**29
+"""Inputs and outputs that the graphs of a network may hold."""
 
 log = logging.getLogger(__name__)
 
@@ -39,22 +50,26 @@ class Graphs(Protocol):
 class CudaGraphs:
     """Graphs of one device, used by one thread. They share their memory: each replay may overwrite what others made."""
 
-    def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
-        self._aside = torch.cuda.Stream()
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        with torch.cuda.device(device):
+            self._pool = torch.cuda.graph_pool_handle()
+            self._aside = torch.cuda.Stream(device)
 
     def warm_up(self, call: Callable[[], object]) -> None:
         """See `Graphs`; on the stream of the captures, for which libraries set up what they need once."""
-        self._aside.wait_stream(torch.cuda.current_stream())
+        now = torch.cuda.current_stream(self._device)
+        self._aside.wait_stream(now)
         with torch.cuda.stream(self._aside):
             call()
-        torch.cuda.current_stream().wait_stream(self._aside)
+        now.wait_stream(self._aside)
 
     def capture(self, call: Callable[[], Made]) -> tuple[Callable[[], None], Made]:
         """See `Graphs`; other threads may use the device meanwhile."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._aside, capture_error_mode="thread_local"):
-            made = call()
+        with torch.cuda.device(self._device):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._aside, capture_error_mode="thread_local"):
+                made = call()
         return graph.replay, made
 
 
@@ -63,6 +78,11 @@ class _Captured(Generic[Made]):
     inputs: tuple[Tensor, ...]
     replay: Callable[[], None]
     made: Made
+
+    @property
+    def memory_bytes(self) -> int:
+        tensors = (*self.inputs, *((self.made,) if isinstance(self.made, Tensor) else ()))
+        return sum(tensor.nbytes for tensor in tensors)
 
 
 class CapturedCalls(Generic[Made]):
@@ -73,15 +93,41 @@ class CapturedCalls(Generic[Made]):
             look at their values, and leaves no trace for later calls: the first input of a shape meets it several
             times. Memory that it keeps, weights for example, must stay where it is; a graph knows it by its address.
         graphs: None to just call the function, as on a CPU.
-        most: graphs that are kept, each with its inputs and outputs; the one not used for longest goes first.
+        most_bytes: memory that the graphs may hold, each its inputs and outputs; the one not used for longest goes
+            first.
+        sights: calls of a shape after which it is captured.
     """
 
-    def __init__(self, function: Callable[..., Made], graphs: Graphs | None, *, most: int = 16) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Made],
+        graphs: Graphs | None,
+        *,
+        most_bytes: int = GRAPH_BYTES,
+        sights: int = SECOND_SIGHT,
+    ) -> None:
         self._function = function
         self._graphs = graphs
-        self._most = most
+        self._most_bytes = most_bytes
+        self._sights = sights
+        self._seen: OrderedDict[Key, int] = OrderedDict()
         self._captured: OrderedDict[Key, _Captured[Made] | None] = OrderedDict()
         self._warned = False
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that inputs and outputs of the graphs hold."""
+        return sum(captured.memory_bytes for captured in list(self._captured.values()) if captured)
+
+    def clear(self) -> None:
+        """Drop all graphs and their memory."""
+        self._captured.clear()
+        self._seen.clear()
+
+    def leave_out(self) -> None:
+        """Call the function without graphs from now on."""
+        self.clear()
+        self._graphs = None
 
     def __call__(self, *inputs: Tensor) -> Made:
         """Call the function.
@@ -93,10 +139,11 @@ class CapturedCalls(Generic[Made]):
             return self._function(*inputs)
         key = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
         if key not in self._captured:
-            while len(self._captured) >= self._most:
-                self._captured.popitem(last=False)  # first, so that the new graph can have its memory
+            if not self._familiar(key):
+                return self._function(*inputs)
             self._captured[key] = self._capture(self._graphs, inputs)
         self._captured.move_to_end(key)
+        self._make_room()
         captured = self._captured[key]
         if captured is None:
             return self._function(*inputs)
@@ -104,6 +151,18 @@ class CapturedCalls(Generic[Made]):
             kept.copy_(given, non_blocking=True)
         captured.replay()
         return captured.made
+
+    def _familiar(self, key: Key) -> bool:
+        """Count a call of a shape; False if it has come too seldom."""
+        self._seen[key] = self._seen.pop(key, 0) + 1
+        while len(self._seen) > MOST_SHAPES:
+            self._seen.popitem(last=False)
+        return self._seen[key] >= self._sights
+
+    def _make_room(self) -> None:
+        """Drop graphs until the others hold no more than they may; the newest stays for its call."""
+        while len(self._captured) > 1 and (self.memory_bytes > self._most_bytes or len(self._captured) > MOST_SHAPES):
+            self._captured.popitem(last=False)
 
     def _capture(self, graphs: Graphs, inputs: tuple[Tensor, ...]) -> _Captured[Made] | None:
         """None where the function works but cannot be captured."""
@@ -113,6 +172,8 @@ class CapturedCalls(Generic[Made]):
         try:
             replay, made = graphs.capture(lambda: self._function(*kept))
         except RuntimeError as error:  # of which CUDA's errors are kinds
+            if says_out_of_memory(error):
+                raise  # the caller frees memory, and the shape may be captured later
             if not self._warned:
                 log.warning("cannot be captured as a CUDA graph, so it runs without: %s", error)
                 self._warned = True

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.checkpoint import reference_output
-from model.device import band_px, best_device, use_physical_cores
+from model.device import best_device, use_physical_cores
 from model.foreign import ForeignNet
 from model.reading import AnyCheckpoint
 from model.reliable import ReliableUpscaler, upscaler_for
@@ -179,7 +179,7 @@ def _psnr_db(made: Pixels, expected: Pixels) -> float:
 
 def _speed(upscaler: ReliableUpscaler) -> float:
     """LR px per second of pictures of a size that suits the device, or of smaller ones where those take long."""
-    side, most = 32, math.isqrt(band_px(upscaler.device))
+    side, most = 32, math.isqrt(upscaler.most_px)
     while True:
         picture = _picture(side, side)
         upscaler.batch([picture])

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy
 import torch
 
-from model.device import DeviceMemoryError, band_px, release_memory
+from model.device import DeviceMemoryError
+from model.errors import one_line
 from model.foreign import ForeignNet
 from model.reading import AnyCheckpoint, read_any
 from model.rrdb import RRDBNet
@@ -57,10 +58,13 @@ class ReliableUpscaler:
         self._fast = upscaler_for(checkpoint.net, device, dtype)
         self.scale = self._fast.scale
         self.device = self._fast.device
-        self.most_px = band_px(self.device)
+        self.most_px = self._fast.band_px
         """LR px that it best takes at a time; fewer for a while after it ran out of memory."""
         self.rescues: Counter[str] = Counter()
-        """How often work was done again: after `out_of_memory`, and in `float32`."""
+        """How often work was done again: after `out_of_memory`, in `float32`; and `without_graphs` and the like: 1 if
+        the device does not get that right with this network."""
+        self.left_out: frozenset[str] = frozenset()
+        """The fast ways of the device that are not used, since the golden picture did not come out right with them."""
         self._self_test(checkpoint)
 
     @property
@@ -75,7 +79,9 @@ class ReliableUpscaler:
 
     @cached_property
     def _exact(self) -> Upscaler:
-        return upscaler_for(self._spare_net, self.device, torch.float32)
+        made = upscaler_for(self._spare_net, self.device, torch.float32)
+        made.use_all_but(self.left_out)
+        return made
 
     @property
     def memory_bytes(self) -> int:
@@ -108,7 +114,7 @@ class ReliableUpscaler:
         """
         try:
             upscaled = self._fast.batch(pictures)
-            self.most_px = min(band_px(self.device), self.most_px + band_px(self.device) // RECOVERY)
+            self.most_px = min(self._fast.band_px, self.most_px + max(1, self._fast.band_px // RECOVERY))
             return upscaled
         except (DeviceMemoryError, SuspiciousOutputError) as error:
             out_of_memory = isinstance(error, DeviceMemoryError)
@@ -169,36 +175,86 @@ class ReliableUpscaler:
     def _count_out_of_memory(self) -> None:
         self.rescues["out_of_memory"] += 1
         self.most_px = max(1, self.most_px // 2)
-        release_memory(self.device)
+        self._fast.release()
 
     def _self_test(self, checkpoint: AnyCheckpoint) -> None:
-        psnr_db, way = self._golden_psnr_db(checkpoint)
-        rescued = self.rescues["float32"] > 0
-        if self.dtype is not torch.float32 and (rescued or psnr_db < SELF_TEST_PSNR_DB):
-            why = "does not come out" if rescued else f"is {psnr_db:.1f} dB from what the file says"
-            log.warning("%s runs in float32: in %s its golden picture %s", checkpoint.card.name, self.dtype, why)
-            self.rescues.clear()
+        """Prove the golden picture, first with everything that is fast, then with as little left out as possible."""
+        fault = self._proven(checkpoint)
+        if fault and self.dtype is not torch.float32:
+            log.warning("%s runs in float32: in %s %s", checkpoint.card.name, self.dtype, fault)
             self._fast = self._exact
             self._checkpoint = replace(checkpoint, net=self._spare_net)  # type: ignore[arg-type]  # its own; frees the other
-            psnr_db, way = self._golden_psnr_db(checkpoint)
-        if psnr_db < SELF_TEST_PSNR_DB:
+            fault = self._proven(checkpoint)
+        if fault:
             raise SelfTestError(
-                f"self-test of {checkpoint.card.name} on {self.device} in {self.dtype}, {way}: the golden picture is "
-                f"off by {255 / 10 ** (psnr_db / 20):.1f} levels (root mean square); the device or the weights cannot "
-                "be trusted"
+                f"self-test of {checkpoint.card.name} on {self.device} in {self.dtype}: {fault}; the device or the "
+                "weights cannot be trusted"
             )
+
+    def _proven(self, checkpoint: AnyCheckpoint) -> str | None:
+        """Leave out what fails in this number format: each fast way alone, then all; returns why nothing helped."""
+        ways, first_fault = self._fast.fast_ways, None
+        for left_out in dict.fromkeys((frozenset(), *(frozenset({way}) for way in ways), frozenset(ways))):
+            self._fast.use_all_but(left_out)
+            fault = self._fault(checkpoint)
+            if fault is None:
+                self._note_left_out(checkpoint, left_out, first_fault)
+                return None
+            first_fault = first_fault or fault
+        return first_fault
+
+    def _note_left_out(self, checkpoint: AnyCheckpoint, left_out: frozenset[str], fault: str | None) -> None:
+        self.left_out = left_out
+        if "_exact" in self.__dict__:  # not made before it is needed
+            self._exact.use_all_but(left_out)
+        for way in left_out:
+            self.rescues[f"without_{way}"] = 1
+        if left_out:
+            names = " and ".join(sorted(left_out))
+            log.warning("%s runs without %s: with it, %s", checkpoint.card.name, names, fault)
+
+    def _fault(self, checkpoint: AnyCheckpoint) -> str | None:
+        """How the golden picture fails, if it does; memory that does not suffice is no fault."""
+        before = self.rescues["float32"]
+        try:
+            psnr_db, way = self._golden_psnr_db(checkpoint)
+        except (DeviceMemoryError, SelfTestError):
+            raise
+        except (SuspiciousOutputError, RuntimeError) as error:
+            if not self._fast.fast_ways and self.dtype is torch.float32:
+                raise
+            return f"the golden picture does not come out: {one_line(error)}"
+        rescued = self.rescues["float32"] > before
+        self.rescues["float32"] = before
+        self.rescues += Counter()  # which forgets counts of 0
+        if rescued:
+            return "the golden picture does not come out"
+        if psnr_db < SELF_TEST_PSNR_DB:
+            levels = 255 / 10 ** (psnr_db / 20)
+            return f"the golden picture is off by {levels:.1f} levels (root mean square, {way}), {psnr_db:.1f} dB"
+        return None
 
     def _golden_psnr_db(self, checkpoint: AnyCheckpoint) -> tuple[float, str]:
         """How near the golden picture comes out, whole or as a stream: whichever is worse."""
         picture = checkpoint.golden_input.permute(1, 2, 0)[None].contiguous().numpy()
         expected = checkpoint.golden_output.permute(1, 2, 0)[None].numpy()
         errors: list[tuple[float, str]] = []
-        for way, upscaled in (("whole", self.batch([picture])[0]), ("as a stream", self.upscale(picture))):
+        for way, upscaled in self._golden_ways(picture):
             if upscaled.shape != expected.shape:
                 raise SelfTestError(f"self-test of {checkpoint.card.name}: {upscaled.shape} px, not {expected.shape}")
             errors.append((float(numpy.square(upscaled.astype(float) - expected).mean()), way))
         error, way = max(errors)
         return (10 * math.log10(255**2 / error) if error else math.inf), way
+
+    def _golden_ways(self, picture: Pixels) -> Iterator[tuple[str, Pixels]]:
+        """The golden picture in every way that requests take: on a GPU also captured, replayed and padded."""
+        yield "whole", self.batch([picture])[0]
+        if self.device.type != "cpu":
+            smaller = picture[:, : -(-picture.shape[1] // 2)]
+            yield "captured", self.batch([picture])[0]
+            yield "replayed", self.batch([picture])[0]
+            yield "in a batch with another", self.batch([smaller, picture])[1]
+        yield "as a stream", self.upscale(picture)
 
 
 def upscaler_for(

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from model.convolution import Convolver
+from model.convolution import Convolver, FusedConvolver
 from model.rrdb import RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet
 from model.workspace import SkipPath, Window, Workspace
 
@@ -63,7 +63,7 @@ class ConvolutionStage:
     ) -> None:
         self.lag, self.row = lag, 0
         self._conv = conv
-        self._window = Window(workspace, conv, most_kept=2, dtype=dtype)
+        self._window = Window(workspace, conv, most_kept=2, dtype=dtype, padded=reads_border(convolve, conv))
         self._convolve = convolve
         self._active = active
         self._factor = factor
@@ -94,16 +94,23 @@ class DenseStage:
     """A residual dense block. Its convolutions run in their own number format.
 
     The input waits for its residual in the window; of a format that would round it away, it waits in float32 instead.
+
+    Args:
+        owned: no one else reads the rows that come in.
     """
 
-    def __init__(self, block: ResidualDenseBlock, workspace: Workspace, convolve: Convolver, lag: int) -> None:
+    def __init__(
+        self, block: ResidualDenseBlock, workspace: Workspace, convolve: Convolver, lag: int, *, owned: bool
+    ) -> None:
         self.lag, self.row = lag, 0
         self._growing = block.growing
         self._closing = block.conv5
         self._channels = block.conv1.in_channels
         self._growth = block.conv1.out_channels
-        self._window = Window(workspace, block.conv5, most_kept=DENSE_LAG + 1)
+        padded = any(reads_border(convolve, conv) for conv in (*block.growing, block.conv5))
+        self._window = Window(workspace, block.conv5, most_kept=DENSE_LAG + 1, padded=padded)
         self._convolve = convolve
+        self._owned = owned
         self._skip = SkipPath(DENSE_LAG) if block.conv5.weight.dtype is torch.bfloat16 else None
         self._filled = [1] * DENSE_LAG
         """Rows in the buffer, of the input and of each growing convolution's output; the first is the one above."""
@@ -112,7 +119,7 @@ class DenseStage:
         """See `Stage`."""
         planes, _, height, width = rows.shape
         if self._skip is not None:
-            self._skip.put(rows)
+            self._skip.put(rows, owned=self._owned)
         features = self._window.open(planes, height, width, last)
         begin, own = self._window.kept, features[:, : self._channels]
         own[:, :, begin : begin + height, 1:-1] = rows
@@ -154,7 +161,7 @@ class BlockStage:
     def __init__(self, block: RRDB, workspace: Workspace, convolve: Convolver, lag: int) -> None:
         self.lag, self.row = lag, 0
         self._dense = [
-            DenseStage(dense, workspace, convolve, lag + number * DENSE_LAG)
+            DenseStage(dense, workspace, convolve, lag + number * DENSE_LAG, owned=number > 0)
             for number, dense in enumerate((block.rdb1, block.rdb2, block.rdb3))
         ]
         self._skip = SkipPath(BLOCK_LAG)
@@ -191,6 +198,11 @@ class ClosingStage(ConvolutionStage):
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
         return self._skip.add_to(super().__call__(rows, last), 1.0)
+
+
+def reads_border(convolve: Convolver, conv: nn.Conv2d) -> bool:
+    """Tell if the border of a convolution's window has to be written."""
+    return not isinstance(convolve, FusedConvolver) or convolve.reads_border(conv)
 
 
 def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver) -> list[Stage]:

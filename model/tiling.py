@@ -5,17 +5,18 @@ away: as far as a cut is seen, and a little more over which neighbours are blend
 picture in the same number format to within two 8-bit levels, without seams.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from model.device import DeviceMemoryError, band_px, best_device, fast_dtype, memory_errors
+from model.device import BAND_PX, DeviceMemoryError, best_device, exact_float32, fast_dtype, memory_errors
 from model.errors import one_line
 from model.foreign import ForeignNet
+from model.reserves import reserves_of
 from model.transfer import Pixels, transfer_for
-from model.upscaler import SuspiciousOutputError, Upscaler
+from model.upscaler import PINNED, SuspiciousOutputError, Upscaler
 
 BLEND_PX = 4
 """Half of the width over which two neighbours are blended."""
@@ -39,7 +40,10 @@ class TiledUpscaler(Upscaler):
         self.device = device or best_device()
         self.dtype = dtype or (fast_dtype(self.device) if net.takes_bfloat16 else torch.float32)
         self._foreign = net.eval().requires_grad_(False).to(device=self.device, dtype=self.dtype)
+        exact_float32()
         self._transfer = transfer_for(self.device)
+        self._reserves = reserves_of(self.device)
+        self.band_px = BAND_PX[self.device.type]
         margin = net.margin_px + BLEND_PX
         self._margin = margin + -margin % net.period_px
         self._captured = None
@@ -53,7 +57,16 @@ class TiledUpscaler(Upscaler):
     def band_rows(self, picture: Pixels) -> int:
         """See `Upscaler`."""
         planes, height, width, _ = picture.shape
-        return int(min(height, self._on_grid(band_px(self.device) // (planes * width))))
+        return int(min(height, self._on_grid(self.band_px // (planes * width))))
+
+    @property
+    def fast_ways(self) -> tuple[str, ...]:
+        """See `Upscaler`."""
+        return (PINNED,) if self.device.type == "cuda" else ()
+
+    def use_all_but(self, left_out: Collection[str]) -> None:
+        """See `Upscaler`."""
+        self._transfer = transfer_for(self.device, pinned=PINNED not in left_out)
 
     def state_bytes(self, planes: int, width: int) -> int:
         """See `Upscaler`: the rows of a strip with its margins, and those of the answer that are blended."""
@@ -71,7 +84,7 @@ class TiledUpscaler(Upscaler):
         for picture, target, (height, width) in zip(batch.split(1), made.split(1), sizes, strict=True):
             bands = picture[:, :, :height, :width].split(self._on_grid(height), dim=2)
             done = 0
-            for rows in self._rows(iter(bands), band_px(self.device) // width):
+            for rows in self._rows(iter(bands), self.band_px // width):
                 target[:, :, done : done + rows.shape[2], : rows.shape[3]] = rows
                 done += rows.shape[2]
         return made

@@ -4,13 +4,20 @@ A copy is fast and leaves the device free only if the host's memory is pinned. P
 freed and gives it out again when its copy is over, so each result has memory of its own and nothing is copied twice.
 """
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from model.errors import one_line
+from model.memory import says_out_of_memory
+
+log = logging.getLogger(__name__)
 
 Pixels = NDArray[numpy.uint8 | numpy.uint16]
 """RGB (N, H, W, 3) of 8 or 16 bits: the planes of one picture, e.g. its colour and its alpha."""
@@ -48,21 +55,28 @@ class NoTransfer:
 
 
 class CudaTransfer:
-    """Through pinned memory; results leave on a stream of their own, beside the device's current stream."""
+    """Through pinned memory; results leave on a stream of their own, beside the device's current stream.
+
+    Args:
+        pinned: False: copies wait for the device, through ordinary memory. So do those for which pinning fails.
+    """
 
     ahead = 1
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, pinned: bool = True) -> None:
         self._device = device
+        self._pinned = pinned
         self._leaving = torch.cuda.Stream(device)
 
     def upload(self, pixels: Pixels) -> Tensor:
         """See `Transfer`. Uploads are a sixteenth of the results at x4: they may wait for the device's turn."""
-        return torch.tensor(pixels).pin_memory().to(self._device, non_blocking=True)
+        levels = torch.tensor(pixels)
+        return self._pinned_or_not(levels.pin_memory, lambda: levels).to(self._device, non_blocking=True)
 
     def download(self, made: Tensor) -> Download:
         """See `Transfer`."""
-        there = torch.empty(made.shape, dtype=made.dtype, pin_memory=True)
+        room = partial(torch.empty, made.shape, dtype=made.dtype)
+        there = self._pinned_or_not(partial(room, pin_memory=True), room)
         self._leaving.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._leaving):
             there.copy_(made, non_blocking=True)
@@ -76,7 +90,19 @@ class CudaTransfer:
 
         return wait
 
+    def _pinned_or_not(self, pinned: Callable[[], Tensor], ordinary: Callable[[], Tensor]) -> Tensor:
+        """Pinned memory is scarce in containers and under WSL2: without it a copy is slower, not wrong."""
+        if self._pinned:
+            try:
+                return pinned()
+            except RuntimeError as error:
+                if not says_out_of_memory(error):
+                    raise
+                log.warning("pictures are copied through ordinary memory from now on: %s", one_line(error))
+                self._pinned = False
+        return ordinary()
 
-def transfer_for(device: torch.device) -> Transfer:
-    """The way to a device."""
-    return CudaTransfer(device) if device.type == "cuda" else NoTransfer()
+
+def transfer_for(device: torch.device, *, pinned: bool = True) -> Transfer:
+    """The way to a device; see `CudaTransfer`."""
+    return CudaTransfer(device, pinned=pinned) if device.type == "cuda" else NoTransfer()

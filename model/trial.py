@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -20,19 +20,19 @@ from model.convolution import (
     WinogradConvolver,
     library_convolution,
 )
-from model.device import fast_dtype, inference_dtype
+from model.device import DeviceMemoryError, exact_float32, fast_dtype, inference_dtype, memory_errors
 from model.rrdb import RRDB, ResidualDenseBlock, RRDBNet
+from model.timing import seconds
+from model.tuning import TOLERANCE, tuned
 
-WINDOW = {"cpu": (34, 130), "cuda": (258, 514)}
+WINDOW = {"cpu": (34, 130), "cuda": (258, 1026)}
 """Rows and width of the window that a device is timed with, padding included: of the order of a band."""
 
 ROUNDS = 8
 """The ways take turns, and the best round of each counts: other work on the machine must not decide."""
-CALLS = {"cpu": 1, "cuda": 10}
-"""In each round; launches of a GPU that overlap take less."""
 
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
-"""Most by which a right way may differ from the exact result, relative to the largest value."""
+TENSOR_CORES, TRITON_USES_THEM = (7, 5), (8, 0)
+"""The first compute capabilities that multiply float16 fast, and for which Triton makes such code."""
 
 ABOUT_AS_FAST = 1.05
 """Exact numbers are worth this much time."""
@@ -51,9 +51,15 @@ def best_convolver(net: RRDBNet) -> Convolver:
 
 
 def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
-    """The number format in which a device runs a network fastest; of formats that are about as fast the exact one."""
-    if device.type != "cpu" or not isinstance(net.body[0], RRDB):
+    """The number format in which a device runs a network fastest; of formats that are about as fast the exact one.
+
+    On a GPU with tensor cores that is float16: they multiply it as fast as bfloat16, it has three bits more, and sums
+    need no float32 next to it. Its range is small, so what a network makes has to be checked, as `Upscaler` does.
+    """
+    if not isinstance(net.body[0], RRDB):
         return inference_dtype(device)
+    if device.type == "cuda":
+        return torch.float16 if torch.cuda.get_device_capability(device) >= TENSOR_CORES else torch.float32
     return fastest_cpu_dtype(net.config.channels, net.config.growth)
 
 
@@ -94,7 +100,7 @@ def our_way(dtype: torch.dtype, device: torch.device) -> Way | None:
         library = library_way(torch.float32, device)
         return lambda: WinogradConvolver(library())
     if device.type == "cuda" and dtype is not torch.float32 and fused.available():
-        return FusedConvolver
+        return FusedConvolver if torch.cuda.get_device_capability(device) >= TRITON_USES_THEM else None
     return None
 
 
@@ -107,7 +113,18 @@ def one_dnn_takes(dtype: torch.dtype) -> bool:
     return dtype is torch.float32
 
 
+def _tuned_way(block: ResidualDenseBlock) -> Way:
+    """The kernel in the ways to cut its work that are right and fastest here."""
+    channels = block.conv5.out_channels
+    body = _dense_block(channels, channels, block.conv5.weight.dtype, block.conv5.weight.device).conv1
+    tilings = tuned(block, body)
+    if not tilings:
+        raise RuntimeError("no tiling of the kernel is right")
+    return lambda: FusedConvolver(tilings)
+
+
 @cache
+@memory_errors()
 def fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> Way:
     """Ours, if it runs the convolutions of a dense block, makes what the library makes, and is faster."""
     library, ours = library_way(dtype, device), our_way(dtype, device)
@@ -116,6 +133,8 @@ def fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.de
     block = _dense_block(channels, growth, dtype, device)
     name = type(ours()).__name__
     try:
+        if ours is FusedConvolver:
+            ours = _tuned_way(block)
         error = _error(block, ours())
         if error > TOLERANCE[dtype]:
             log.warning("%s is off by %.2g of the largest value, so the library convolves", name, error)
@@ -124,6 +143,8 @@ def fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.de
         if device.type == "cpu" and dtype is torch.float16:
             return ours  # the library emulates it
         library_s, ours_s = _seconds([(block, library()), (block, ours())])
+    except DeviceMemoryError:
+        raise  # and nothing is remembered: there may be more memory the next time
     except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
         log.warning("%s does not run here, so the library convolves: %s", name, error)
         return library
@@ -159,6 +180,7 @@ def _run(block: ResidualDenseBlock, features: Tensor, convolve: Convolver) -> Te
 @torch.inference_mode()
 def _error(block: ResidualDenseBlock, convolve: Convolver) -> float:
     """Of all that a way makes, against the library in float32, relative to the largest value."""
+    exact_float32()
     exact, made = copy.deepcopy(block).float(), []
     for some, way in ((block, convolve), (exact, library_way(torch.float32, exact.conv5.weight.device)())):
         features = _features(block).to(some.conv5.weight.dtype)
@@ -172,13 +194,12 @@ def _seconds(ways: Sequence[tuple[ResidualDenseBlock, Convolver]]) -> list[float
     """What the convolutions of each block take in its best round."""
     best_s = [math.inf] * len(ways)
     windows = [_features(block) for block, _ in ways]
+    if windows[0].device.type == "cuda":
+        calls = [partial(_run, block, features, way) for (block, way), features in zip(ways, windows, strict=True)]
+        return [seconds(call, windows[0].device) for call in calls]
     for _ in range(1 + ROUNDS):  # the first one compiles or chooses an algorithm
         for number, ((block, convolve), features) in enumerate(zip(ways, windows, strict=True)):
-            device = features.device.type
             began_s = time.perf_counter()
-            for _ in range(CALLS[device]):
-                _run(block, features, convolve)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            best_s[number] = min(best_s[number], (time.perf_counter() - began_s) / CALLS[device])
+            _run(block, features, convolve)
+            best_s[number] = min(best_s[number], time.perf_counter() - began_s)
     return best_s

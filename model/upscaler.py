@@ -2,7 +2,8 @@
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,17 +12,23 @@ import torch
 from torch import Tensor
 
 from model.convolution import Convolver, name_of
-from model.device import band_px, best_device, memory_errors
+from model.device import best_device, exact_float32, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
+from model.reserves import band_px, reserves_of
 from model.rrdb import RRDBNet, places_with_margin
 from model.stages import GRID_ROWS
 from model.streaming import state_bytes, upscale_batch, upscale_rows
 from model.transfer import Download, Pixels, transfer_for
-from model.trial import best_convolver, best_dtype
-from model.workspace import Workspace
+from model.trial import best_convolver, best_dtype, library_way
 
 CAPTURED_PX = 2**16
 """LR px up to which a GPU gets a batch as a captured graph; larger ones take it longer than their launches take."""
+
+FINE_PX, COARSE_PX, COARSE_FROM_PX = 32, 64, 256
+"""Sides of a captured batch are multiples of the first, from the third on of the second: few graphs serve all sizes."""
+
+GRAPHS, KERNEL, PINNED = "graphs", "kernel", "pinned"
+"""The ways in which a GPU is faster, each of which can be left out: captured calls, our kernel, pinned memory."""
 
 FLAT_LEVELS = 16
 """A flat output is suspicious where the input has at least so much contrast, in levels of 8 bits."""
@@ -58,6 +65,7 @@ class Upscaler:
         *,
         margin_px: int | None = None,
     ) -> None:
+        exact_float32()
         self.scale = net.config.scale
         self.device = device or best_device()
         self.dtype = dtype or best_dtype(net, self.device)
@@ -67,12 +75,34 @@ class Upscaler:
         net.conv_last.float()
         self._net = net
         self._margin_px = net.config.margin_px if margin_px is None else margin_px
-        self._workspace = Workspace()
-        self._convolve = convolve or best_convolver(net)
-        self._transfer = transfer_for(self.device)
-        # Graphs work in buffers of their own: they know memory by its address, and the workspace grows.
-        small = partial(upscale_batch, net, convolve=self._convolve)
-        self._captured = CapturedCalls(small, CudaGraphs()) if self.device.type == "cuda" else None
+        self._reserves = reserves_of(self.device)
+        self._convolvers = {True: convolve or best_convolver(net), False: library_way(self.dtype, self.device)()}
+        self.use_all_but(())
+        self.band_px = band_px(self.device, net.config.channels)
+        """LR px that the device best takes at a time."""
+
+    @property
+    def fast_ways(self) -> tuple[str, ...]:
+        """The ways of a GPU that could be left out: `GRAPHS`, `KERNEL`, `PINNED`."""
+        if self.device.type != "cuda":
+            return ()
+        own = type(self._convolvers[True]) is not type(self._convolvers[False])
+        return (GRAPHS, KERNEL, PINNED) if own else (GRAPHS, PINNED)
+
+    def use_all_but(self, left_out: Collection[str]) -> None:
+        """Use all of the device's `fast_ways` but some."""
+        self._convolve = self._convolvers[KERNEL not in left_out]
+        self._transfer = transfer_for(self.device, pinned=PINNED not in left_out)
+        self._captured: CapturedCalls[Tensor] | None = None
+        if self.device.type == "cuda" and GRAPHS not in left_out:
+            # Graphs work in buffers of their own: they know memory by its address, and the workspace grows.
+            small = partial(upscale_batch, self._net, convolve=self._convolve)
+            self._captured = CapturedCalls(small, CudaGraphs(self.device))
+            self._reserves.add(self._captured)
+
+    def release(self) -> None:
+        """Free what all networks of the device keep for later calls."""
+        self._reserves.clear()
 
     @property
     def convolution(self) -> str:
@@ -82,7 +112,7 @@ class Upscaler:
     def band_rows(self, picture: Pixels) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         planes, height, width, _ = picture.shape
-        return int(min(height, self._on_grid(band_px(self.device) // (planes * width))))
+        return int(min(height, self._on_grid(self.band_px // (planes * width))))
 
     def state_bytes(self, planes: int, width: int) -> int:
         """Memory on the device that a stream of this width holds from band to band."""
@@ -90,23 +120,31 @@ class Upscaler:
 
     @property
     def memory_bytes(self) -> int:
-        """What the weights and the buffer hold at the moment, without streams and captured graphs."""
-        return sum(weight.nbytes for weight in self._net.parameters()) + self._workspace.memory_bytes
+        """What the weights and graphs hold at the moment, and on a CPU the buffer, without streams.
+
+        On a GPU all networks share the buffer, and dropping one frees none of it.
+        """
+        held = self._captured.memory_bytes if self._captured else 0
+        if self.device.type == "cpu":
+            held += self._reserves.workspace.memory_bytes
+        return sum(weight.nbytes for weight in self._net.parameters()) + held
 
     def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         """Upscale small pictures together, whole; each as if it were alone, and in its own depth.
 
-        A GPU gets all of one depth at once. A CPU has nothing to win from that, so only pictures of one size share a
-        call there, as many as stay in its cache.
+        A GPU gets small pictures of one depth at once. Of large ones, and on a CPU, which has nothing to win from that,
+        only those of one size share a call, as many as the device best takes at a time.
         """
-        groups: dict[object, list[int]] = defaultdict(list)
+        groups: dict[tuple[object, object], list[int]] = defaultdict(list)
         for number, picture in enumerate(pictures):
-            groups[picture.dtype, picture.shape[1:] if self.device.type == "cpu" else None].append(number)
+            padded = self.device.type != "cpu" and self._padded_px([picture]) <= CAPTURED_PX
+            groups[picture.dtype, None if padded else picture.shape[1:]].append(number)
         upscaled: dict[int, Pixels] = {}
-        for numbers in groups.values():
-            together = max(1, band_px(self.device) // max(pictures[number][..., 0].size for number in numbers))
-            for first in range(0, len(numbers), together):
-                some = numbers[first : first + together]
+        for (_, size), numbers in groups.items():
+            most_px = CAPTURED_PX if size is None else self.band_px
+            while numbers:
+                count = self._fitting([pictures[number] for number in numbers], most_px)
+                some, numbers = numbers[:count], numbers[count:]
                 upscaled |= zip(some, self._together([pictures[number] for number in some]), strict=True)
         return [upscaled[number] for number in range(len(pictures))]
 
@@ -125,8 +163,8 @@ class Upscaler:
         leaving: deque[_Result] = deque()
         done = -self.scale * self._margin_px  # rows of the answer so far; those of the margin come before it
         while True:
-            # Entered for each band anew: a generator must not keep inference mode on while its caller runs.
-            with torch.inference_mode(), memory_errors():
+            # Entered for each band: a generator must not keep inference mode on while its caller runs.
+            with self._working():
                 if (band := next(rows, None)) is not None:
                     first, end = (min(max(row, 0), height) for row in (done, done + band.shape[2]))
                     rows_made = self._without_margin(band[:, :, first - done : end - done], width)
@@ -148,9 +186,12 @@ class Upscaler:
     def _together(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         entire = [next(self._bands(picture, None)) for picture in pictures]
         sizes = [p.shape[1:3] for p in entire for _ in range(len(p))]
-        planes = _padded(entire, sizes)
-        with torch.inference_mode(), memory_errors():
-            parts = self._upscaled(planes, sizes).split([len(p) for p in pictures])
+        captured = self._captured is not None and self._padded_px(pictures) <= CAPTURED_PX
+        planes = _padded(entire, sizes, buckets=captured)
+        sizes += [(1, 1)] * (len(planes) - len(sizes))
+        with self._working():
+            made_of_all = self._upscaled(planes, sizes)
+            parts = made_of_all[: sum(map(len, pictures))].split([len(p) for p in pictures])
             made = []
             for part, picture in zip(parts, pictures, strict=True):
                 height, width = (self.scale * side for side in picture.shape[1:3])
@@ -165,12 +206,36 @@ class Upscaler:
         batch = self._to_input(planes)
         uniform = all(size == planes.shape[1:3] for size in sizes)
         at_once = self.band_rows(planes)
-        if uniform and at_once < planes.shape[1]:
+        small = planes[..., 0].size <= CAPTURED_PX
+        if uniform and (at_once < planes.shape[1] or not small):  # as bands, of which the enlarged rows go in parts
             return torch.cat(list(self._rows(iter(batch.split(at_once, dim=2)), at_once)), dim=2)
-        filled = () if uniform else (torch.tensor(sizes).to(self.device),)
-        if self._captured and planes[..., 0].size <= CAPTURED_PX:
-            return self._captured(batch, *filled)
-        return upscale_batch(self._net, batch, *filled, workspace=self._workspace, convolve=self._convolve)
+        filled = torch.tensor(sizes).to(self.device)
+        if self._captured and small:
+            return self._captured(batch, filled)
+        workspace = self._reserves.workspace
+        return upscale_batch(
+            self._net, batch, None if uniform else filled, workspace=workspace, convolve=self._convolve
+        )
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Run on the upscaler's own device: streams, graphs and kernels of CUDA are those of the current one."""
+        current = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        with torch.inference_mode(), memory_errors(), current:
+            yield
+
+    def _fitting(self, pictures: Sequence[Pixels], most_px: int) -> int:
+        """How many of the first pictures, at least one, fill no more LR px together."""
+        count = 1
+        while count < len(pictures) and self._padded_px(pictures[: count + 1]) <= most_px:
+            count += 1
+        return count
+
+    def _padded_px(self, pictures: Sequence[Pixels]) -> int:
+        """LR px of a batch of these pictures; each plane is as high as the highest and as wide as the widest."""
+        height, width = (max(picture.shape[axis] for picture in pictures) + 2 * self._margin_px for axis in (1, 2))
+        planes = sum(map(len, pictures))
+        return math.prod(_bucket_shape(planes, height, width) if self._captured else (planes, height, width))
 
     def _bands(self, picture: Pixels, at_once: int | None) -> Iterator[Pixels]:
         """Cut (N, H, W, 3) into bands of rows, with the margin that the network needs around the picture.
@@ -195,7 +260,9 @@ class Upscaler:
         return max(1, -(-rows // grid)) * grid
 
     def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
-        return upscale_rows(self._net, bands, band_rows=at_once, workspace=self._workspace, convolve=self._convolve)
+        return upscale_rows(
+            self._net, bands, band_rows=at_once, workspace=self._reserves.workspace, convolve=self._convolve
+        )
 
     def _to_input(self, pixels: Pixels) -> Tensor:
         """Levels (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1] on the device; the view is channels-last already."""
@@ -235,10 +302,23 @@ class _Result:
     """float (2,) on the device; None where there are no pixels."""
 
 
-def _padded(pictures: Sequence[Pixels], sizes: Sequence[tuple[int, ...]]) -> Pixels:
-    """All planes of some pictures of one depth in one array, each in the upper left of its place."""
-    height, width = max(height for height, _ in sizes), max(width for _, width in sizes)
-    padded = numpy.zeros((len(sizes), height, width, 3), pictures[0].dtype)
+def _bucket_shape(planes: int, height: int, width: int) -> tuple[int, int, int]:
+    """Round planes and sides up to those of the few batches that are captured."""
+    steps = (FINE_PX if side < COARSE_FROM_PX else COARSE_PX for side in (height, width))
+    height, width = (-(-side // step) * step for side, step in zip((height, width), steps, strict=True))
+    return 1 << (planes - 1).bit_length(), height, width
+
+
+def _padded(pictures: Sequence[Pixels], sizes: Sequence[tuple[int, ...]], *, buckets: bool) -> Pixels:
+    """All planes of some pictures of one depth in one array, each in the upper left of its place.
+
+    Args:
+        buckets: round the sides and the number of planes up, so that batches of like sizes share a graph.
+    """
+    planes, height, width = len(sizes), max(height for height, _ in sizes), max(width for _, width in sizes)
+    if buckets:
+        planes, height, width = _bucket_shape(planes, height, width)
+    padded = numpy.zeros((planes, height, width, 3), pictures[0].dtype)
     filled = 0
     for picture in pictures:
         padded[filled : filled + len(picture), : picture.shape[1], : picture.shape[2]] = picture

@@ -21,6 +21,10 @@ class Workspace:
         """What it holds at the moment."""
         return sum(flat.nbytes for flat in list(self._flat.values()))
 
+    def clear(self) -> None:
+        """Free it."""
+        self._flat.clear()
+
     def buffer(self, planes: int, channels: int, height: int, width: int, like: Tensor) -> Tensor:
         """(planes, channels, height, width), channels last, of any content; device and format are those of `like`."""
         elements = planes * channels * height * width
@@ -38,16 +42,24 @@ class Window:
         conv: one that reads all channels; decides their number, device and padding.
         most_kept: most halo rows from one band to the next.
         dtype: number format of the pixels; None for that of the weights.
+        padded: the border around the picture is written; False: nobody reads it.
     """
 
     def __init__(
-        self, workspace: Workspace, conv: nn.Conv2d, *, most_kept: int, dtype: torch.dtype | None = None
+        self,
+        workspace: Workspace,
+        conv: nn.Conv2d,
+        *,
+        most_kept: int,
+        dtype: torch.dtype | None = None,
+        padded: bool = True,
     ) -> None:
         self._workspace = workspace
         self._channels = conv.in_channels
         self._like = torch.empty(0, dtype=dtype or conv.weight.dtype, device=conv.weight.device)
         self._most_kept = most_kept
-        self._repeats = conv.padding_mode == "replicate"
+        self._repeats = padded and conv.padding_mode == "replicate"
+        self._zeros = padded and conv.padding_mode == "zeros"
         self._halo: Tensor | None = None
         self.kept = 1
         """Halo rows in front of the new ones; at first the row of padding above the picture."""
@@ -63,7 +75,7 @@ class Window:
         buffer = self._workspace.buffer(planes, self._channels, rows, width + 2, self._like)
         if self._halo is not None:
             buffer[:, :, : self.kept] = self._halo[:, :, : self.kept]
-        if not self._repeats:
+        if self._zeros:
             buffer[:, :, :, :: width + 1] = 0  # its first and its last column
             if self._halo is None:
                 buffer[:, :, 0] = 0
@@ -105,11 +117,16 @@ class SkipPath:
         self._first = 0
         self._waiting = 0
         self._new: Tensor | None = None
+        self._owned = False
 
-    def put(self, rows: Tensor) -> None:
-        """Add rows at the end; nobody may write into them before the next call."""
+    def put(self, rows: Tensor, *, owned: bool = False) -> None:
+        """Add rows at the end; nobody may write into them before the next call.
+
+        Args:
+            owned: no one else reads the rows, so that `take` need not copy them.
+        """
         self._store_new()
-        self._new = rows
+        self._new, self._owned = rows, owned
 
     def add_to(self, residual: Tensor, scaling: float) -> Tensor:
         """Take as many rows as `residual` has from the front; returns them + scaling * residual, in their format."""
@@ -123,6 +140,10 @@ class SkipPath:
 
     def take(self, count: int) -> Tensor:
         """Take rows from the front; returns them in memory of their own, into which anybody may write."""
+        if self._owned and not self._waiting and self._new is not None:
+            made, self._new = self._new[:, :, :count], self._new[:, :, count:]
+            self._store_new()
+            return made
         made, done = self._room(count), 0
         for rows in self._take(count):
             end = done + rows.shape[2]
@@ -164,7 +185,7 @@ class SkipPath:
 
 
 class Padding:
-    """The pixels right of and below the pictures of a padded batch, as far as a convolution sees them.
+    """The pixels right of and below the pictures of a padded batch.
 
     Every call does the same operations whatever the sizes are and never waits for the device, so that a CUDA graph can
     hold them.
@@ -173,29 +194,42 @@ class Padding:
         sizes: int64 (N, 2), height and width of the pictures; each fills the upper left of its plane.
         height: of the planes.
         width: of the planes.
+        full: every picture is as large as its plane, so that nothing is to be filled.
     """
 
-    def __init__(self, sizes: Tensor, height: int, width: int, padding_mode: str) -> None:
-        self._heights, self._widths = sizes.unbind(1)
-        self._planes = torch.arange(len(sizes), device=sizes.device)
+    def __init__(self, sizes: Tensor, height: int, width: int, padding_mode: str, *, full: bool = False) -> None:
+        self._full = full
+        self.sizes = sizes.contiguous()
+        self.repeats = padding_mode == "replicate"
         self._height = height
         self._width = width
-        self._repeats = padding_mode == "replicate"
+        self._places: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
+
+    def factor(self, columns: int) -> int:
+        """Enlargement of features that are so many columns wide."""
+        return columns // self._width
 
     def fill(self, features: Tensor) -> None:
-        """Pad (N, C, factor * height, factor * width) in place, whatever power of two the factor is."""
-        factor = features.shape[3] // self._width
-        rows = features.permute(2, 0, 3, 1)
-        columns = features.permute(3, 0, 2, 1)
-        self._fill_line(rows, self._heights * factor)
-        self._fill_line(columns, self._widths * factor)  # after the rows, so that the corner is filled, too
+        """Pad (N, C, factor * height, factor * width) in place: with zeros by one mask, or by repeating the border."""
+        if self._full:
+            return
+        factor = self.factor(features.shape[3])
+        if factor not in self._places:
+            self._places[factor] = self._at(factor)
+        planes, rows, columns, outside = self._places[factor]
+        if self.repeats:
+            features.copy_(features[planes, :, rows, columns].permute(0, 3, 1, 2))
+        else:
+            features.masked_fill_(outside, 0)
 
-    def _fill_line(self, lines: Tensor, sizes: Tensor) -> None:
-        """Overwrite line `sizes[n]` of plane n of (lines, N, ...); a picture as large as its plane has none."""
-        line = sizes.clamp(max=len(lines) - 1)
-        full = (sizes == len(lines))[:, None, None]
-        padding = lines[sizes - 1, self._planes] if self._repeats else 0
-        lines[line, self._planes] = lines[line, self._planes].where(full, padding)
+    def _at(self, factor: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Where each pixel comes from if borders repeat: plane, row, column; and (N, 1, H, W) the ones outside."""
+        device, (heights, widths) = self.sizes.device, (self.sizes * factor)[:, :, None, None].unbind(1)
+        planes = torch.arange(len(self.sizes), device=device)[:, None, None]
+        rows = torch.arange(factor * self._height, device=device)[:, None]
+        columns = torch.arange(factor * self._width, device=device)
+        outside = (rows >= heights) | (columns >= widths)
+        return planes, rows.minimum(heights - 1), columns.minimum(widths - 1), outside[:, None]
 
 
 def rows_like(rows: Tensor, height: int, channels: int | None = None, dtype: torch.dtype | None = None) -> Tensor:

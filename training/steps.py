@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.device import fast_dtype
+from model.device import exact_float32, fast_dtype
+from model.errors import one_line
+from model.memory import says_out_of_memory
 from model.rrdb import ResidualDenseBlock, RRDBNet
 from training.amx import discriminator as amx_discriminator
 from training.amx import generator as amx_generator
@@ -36,6 +38,9 @@ Verdicts = tuple[Tensor, Tensor]
 
 MOST_SKIPPED = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
+
+
+log = logging.getLogger(__name__)
 
 
 class DivergedError(Exception):
@@ -73,6 +78,30 @@ def as_network_input(pixels: Tensor) -> Tensor:
     return pixels.to(memory_format=torch.channels_last).float() / 255
 
 
+class Compiled:
+    """A network that torch compiles at the first call; if it cannot, without a C compiler say, it runs as it is."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+        self._call: Callable[[Tensor], Tensor] = torch.compile(net)
+        self._proven = False
+
+    def __call__(self, low: Tensor) -> Tensor:
+        """Run the network; its first call decides how all later ones run."""
+        if self._proven:
+            return self._call(low)
+        try:
+            made = self._call(low)
+        except Exception as error:  # dynamo, inductor, Triton and the C compiler each raise their own
+            if says_out_of_memory(error):
+                raise
+            log.warning("torch.compile does not work here, so training is slower: %s", one_line(error))
+            self._call = self._net
+            made = self._net(low)
+        self._proven = True
+        return made
+
+
 class Steps:
     """The networks of a run, and the steps that change them.
 
@@ -81,7 +110,7 @@ class Steps:
         discriminator: the network to begin with where the config has one; None: a new one.
         vgg: needed where the config has a perceptual loss.
         teacher: needed where the config learns from one.
-        compiled: let torch compile the generator. It pays on a GPU; on a CPU it was slower.
+        compiled: let torch compile the generator, if it can. It pays on a GPU; on a CPU it was slower.
         tiles: train on AMX where the processor has it, instead of PyTorch.
     """
 
@@ -97,6 +126,9 @@ class Steps:
         compiled: bool = False,
         tiles: bool = True,
     ) -> None:
+        exact_float32()
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # every step has the same shapes
         self.config = config
         self.device = device
         self.done = 0
@@ -117,7 +149,7 @@ class Steps:
         self._tiles = tiles and device.type == "cpu" and self._dtype is torch.bfloat16 and tiles_available()
         self._tiled_discriminator = self._fastest_discriminator()
         self.objective = Objective(config.losses, vgg=vgg, teacher=teacher, tiles=self._tiles)
-        self._upscale: Callable[[Tensor], Tensor] = torch.compile(self.generator.net) if compiled else self._fastest()
+        self._upscale = Compiled(self.generator.net) if compiled else self._fastest()
 
     def take(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
         """One step on a batch: uint8 RGB (N, 3, H, W) and (N, 3, scale * H, scale * W) on the device.

@@ -61,7 +61,24 @@ def test_a_machine_that_tells_nothing_has_a_core_for_each_cpu(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("[enforce] DefaultCPUAllocator: no")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
+        RuntimeError("cuDNN Frontend error: [cudnn_frontend] Error: No valid execution plans built."),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY"),
+        OSError(12, "Cannot allocate memory"),
+        MemoryError(),
+        RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("std::bad_alloc"),
+    ],
+    ids=lambda error: type(error).__name__ + str(error)[:40],
 )
 def test_every_want_of_memory_is_one_error(error: Exception) -> None:
     with pytest.raises(DeviceMemoryError), memory_errors():
@@ -71,3 +88,11 @@ def test_every_want_of_memory_is_one_error(error: Exception) -> None:
 def test_other_errors_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="shape"), memory_errors():
         raise RuntimeError("wrong shape")
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA error: an illegal memory access was encountered", "CUDNN_STATUS_EXECUTION_FAILED"]
+)
+def test_a_device_that_fails_is_not_said_to_lack_memory(text: str) -> None:
+    with pytest.raises(torch.AcceleratorError), memory_errors():
+        raise torch.AcceleratorError(text)

@@ -200,7 +200,7 @@ def test_a_network_that_raises_in_16_bits_serves_in_float32(
     upscaler = ReliableUpscaler(checkpoint, CPU, dtype=dtype)
     assert upscaler.dtype is torch.float32
     assert not upscaler.rescues
-    assert f"small runs in float32: in {dtype} its golden picture does not come out" in caplog.text
+    assert f"small runs in float32: in {dtype} the golden picture does not come out" in caplog.text
     assert f"does not run in {dtype}: expected m1 and m2 to have the same dtype" in caplog.text
     assert levels(upscaler.upscale(pixels(13, 11)), expected(compact, pixels(13, 11))) <= 1
 

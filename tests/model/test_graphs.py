@@ -10,6 +10,8 @@ from model.graphs import WARM_UP_CALLS, CapturedCalls, CudaGraphs
 
 Made = TypeVar("Made")
 
+CUDA = torch.device("cuda", 0)
+
 
 class FakeGraphs:
     """A device whose graphs are replayed by calling again, into the memory of the first result."""
@@ -17,6 +19,7 @@ class FakeGraphs:
     def __init__(self) -> None:
         self.log: list[str] = []
         self.fails = False
+        self.error = torch.AcceleratorError("operation not permitted when stream is capturing")
 
     def warm_up(self, call: Callable[[], object]) -> None:
         self.log.append("warm up")
@@ -25,7 +28,7 @@ class FakeGraphs:
     def capture(self, call: Callable[[], Made]) -> tuple[Callable[[], None], Made]:
         self.log.append("capture")
         if self.fails:
-            raise torch.AcceleratorError("operation not permitted when stream is capturing")
+            raise self.error
         made = call()
         assert isinstance(made, Tensor)
         memory = made
@@ -60,7 +63,7 @@ def test_without_graphs_the_function_is_called() -> None:
 
 
 def test_a_shape_is_captured_once_and_replayed_with_each_input(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(twice, graphs)
+    calls = CapturedCalls(twice, graphs, sights=1)
     for number in range(3):
         x = torch.full((2, 3), float(number))
         assert torch.equal(calls(x), 2 * x)
@@ -68,7 +71,7 @@ def test_a_shape_is_captured_once_and_replayed_with_each_input(graphs: FakeGraph
 
 
 def test_each_shape_and_format_has_its_graph(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(twice, graphs)
+    calls = CapturedCalls(twice, graphs, sights=1)
     inputs = [torch.rand(3), torch.rand(4), torch.rand(3).double()]
     for x in inputs + inputs:
         assert torch.equal(calls(x), 2 * x)
@@ -76,14 +79,14 @@ def test_each_shape_and_format_has_its_graph(graphs: FakeGraphs) -> None:
 
 
 def test_several_inputs_are_kept_apart(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(lambda x, y: x - y, graphs)
+    calls = CapturedCalls(lambda x, y: x - y, graphs, sights=1)
     x, y = torch.rand(3), torch.rand(3)
     assert torch.equal(calls(x, y), x - y)
     assert torch.equal(calls(y, x), y - x)
 
 
 def test_the_callers_tensors_are_not_the_graphs(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(twice, graphs)
+    calls = CapturedCalls(twice, graphs, sights=1)
     x = torch.ones(3)
     calls(x)
     x.fill_(torch.nan)
@@ -91,8 +94,9 @@ def test_the_callers_tensors_are_not_the_graphs(graphs: FakeGraphs) -> None:
 
 
 def test_the_shape_not_used_for_longest_is_captured_again(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(twice, graphs, most=2)
-    one, two, three = torch.rand(1), torch.rand(2), torch.rand(3)
+    two_graphs = 2 * (6 + 6) * torch.float32.itemsize  # of six numbers in and six out
+    calls = CapturedCalls(twice, graphs, most_bytes=two_graphs, sights=1)
+    one, two, three = torch.rand(6), torch.rand(2, 3), torch.rand(3, 2)
     for x in (one, two, one, three):
         calls(x)
     graphs.log.clear()
@@ -103,7 +107,7 @@ def test_the_shape_not_used_for_longest_is_captured_again(graphs: FakeGraphs) ->
 
 
 def test_what_cannot_be_captured_is_called_and_said_once(graphs: FakeGraphs, caplog: pytest.LogCaptureFixture) -> None:
-    calls = CapturedCalls(twice, graphs)
+    calls = CapturedCalls(twice, graphs, sights=1)
     graphs.fails = True
     with caplog.at_level(logging.WARNING):
         for x in (torch.rand(3), torch.rand(3), torch.rand(4)):
@@ -118,17 +122,55 @@ def test_an_error_of_the_function_itself_is_the_callers(graphs: FakeGraphs) -> N
     def out_of_memory(x: Tensor) -> Tensor:
         raise torch.OutOfMemoryError
 
-    calls = CapturedCalls(out_of_memory, graphs)
+    calls = CapturedCalls(out_of_memory, graphs, sights=1)
     for _ in range(2):
         with pytest.raises(torch.OutOfMemoryError):
             calls(torch.rand(3))
     assert graphs.log == ["warm up", "warm up"]
 
 
+def test_a_shape_is_captured_when_it_comes_again(graphs: FakeGraphs) -> None:
+    calls = CapturedCalls(twice, graphs)
+    calls(torch.rand(3))
+    assert graphs.log == []
+    calls(torch.rand(3))
+    assert graphs.log == FIRST
+
+
+def test_memory_that_does_not_suffice_for_a_capture_is_the_callers_and_it_is_tried_again(graphs: FakeGraphs) -> None:
+    calls = CapturedCalls(twice, graphs, sights=1)
+    graphs.error = torch.AcceleratorError("CUDA error: out of memory")
+    graphs.fails = True
+    with pytest.raises(torch.AcceleratorError, match="out of memory"):
+        calls(torch.rand(3))
+    graphs.fails = False
+    x = torch.rand(3)
+    assert torch.equal(calls(x), 2 * x)
+    assert graphs.log[-1] == "replay"
+
+
+def test_graphs_hold_what_they_say_until_they_are_dropped(graphs: FakeGraphs) -> None:
+    calls = CapturedCalls(twice, graphs, sights=1)
+    calls(torch.rand(3))
+    assert calls.memory_bytes == 2 * 3 * torch.float32.itemsize
+    calls.clear()
+    assert calls.memory_bytes == 0
+    calls(torch.rand(3))
+    assert graphs.log == FIRST * 2
+
+
+def test_graphs_that_are_left_out_are_not_used_again(graphs: FakeGraphs) -> None:
+    calls = CapturedCalls(twice, graphs, sights=1)
+    calls.leave_out()
+    x = torch.rand(3)
+    assert torch.equal(calls(x), 2 * x)
+    assert graphs.log == []
+
+
 @pytest.mark.gpu
 def test_cuda_graphs_give_what_the_calls_give() -> None:
     weight = torch.randn(8, 8, device="cuda")
-    calls = CapturedCalls(lambda x: (x @ weight).relu(), CudaGraphs(), most=2)
+    calls = CapturedCalls(lambda x: (x @ weight).relu(), CudaGraphs(CUDA), sights=1)
     for rows in (3, 5, 3, 7, 5, 3):
         x = torch.randn(rows, 8, device="cuda")
         torch.testing.assert_close(calls(x), (x @ weight).relu())
@@ -136,10 +178,10 @@ def test_cuda_graphs_give_what_the_calls_give() -> None:
 
 @pytest.mark.gpu
 def test_a_call_that_waits_for_the_device_works_without_a_graph() -> None:
-    calls = CapturedCalls(lambda x: x * x.max().item(), CudaGraphs())
+    calls = CapturedCalls(lambda x: x * x.max().item(), CudaGraphs(CUDA), sights=1)
     for _ in range(2):
         x = torch.randn(5, device="cuda")
         torch.testing.assert_close(calls(x), x * x.max())
-    after = CapturedCalls(twice, CudaGraphs())
+    after = CapturedCalls(twice, CudaGraphs(CUDA), sights=1)
     x = torch.randn(5, device="cuda")
     torch.testing.assert_close(after(x), 2 * x)

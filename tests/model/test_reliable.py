@@ -1,6 +1,6 @@
 """What the reliable upscaler makes good again, with faults injected into the fast one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -220,7 +220,7 @@ def test_a_network_that_16_bits_change_runs_in_float32(
     upscaler = load(weight_file, CPU)[0]
     assert upscaler.dtype is torch.float32
     assert close(upscaler.batch([pixels(9, 7)])[0], expected(pixels(9, 7)))
-    assert "tiny runs in float32: in torch.bfloat16 its golden picture is" in caplog.text
+    assert "tiny runs in float32: in torch.bfloat16 the golden picture is" in caplog.text
     assert (
         upscaler.memory_bytes
         < 2 * ReliableUpscaler(read_checkpoint(weight_file), CPU, dtype=torch.float32).memory_bytes
@@ -243,3 +243,96 @@ def test_the_self_test_also_tries_the_stream(weight_file: Path, monkeypatch: pyt
     monkeypatch.setattr(ReliableUpscaler, "upscale", lambda self, picture: self.batch([255 - picture])[0])
     with pytest.raises(SelfTestError, match="as a stream"):
         load(weight_file, CPU)
+
+
+class FastWays:
+    """Gives the upscaler the fast ways of a GPU, of which some do not work.
+
+    Args:
+        fails: told which ways are used and in which format; what it returns happens: an error is raised, True makes a
+            wrong picture.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        fails: Callable[[frozenset[str], torch.dtype], Exception | bool],
+    ) -> None:
+        ways = frozenset({"graphs", "kernel", "pinned"})
+        used: dict[int, frozenset[str]] = {}
+        batch, set_up = Upscaler.batch, Upscaler.use_all_but
+
+        def use_all_but(upscaler: Upscaler, left_out: Collection[str]) -> None:
+            set_up(upscaler, ())
+            used[id(upscaler)] = ways.difference(left_out)
+
+        def faulty(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+            fault = fails(used[id(upscaler)], upscaler.dtype)
+            if isinstance(fault, Exception):
+                raise fault
+            return [255 - made if fault else made for made in batch(upscaler, pictures)]
+
+        monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
+        monkeypatch.setattr(Upscaler, "fast_ways", property(lambda upscaler: ("graphs", "kernel", "pinned")))
+        monkeypatch.setattr(Upscaler, "use_all_but", use_all_but)
+        monkeypatch.setattr(Upscaler, "batch", faulty)
+
+
+LOST_KERNEL = RuntimeError("Triton Error [CUDA]: invalid argument")
+
+
+@pytest.mark.parametrize("way", ["graphs", "kernel", "pinned"])
+@pytest.mark.parametrize("fault", [True, LOST_KERNEL], ids=["wrong", "raises"])
+def test_only_the_fast_way_that_fails_is_left_out(
+    way: str,
+    fault: Exception | bool,
+    weight_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    FastWays(monkeypatch, lambda used, dtype: fault if way in used else False)
+    upscaler = load(weight_file, CPU)[0]
+    assert upscaler.left_out == {way}
+    assert upscaler.rescues == {f"without_{way}": 1}
+    assert upscaler.dtype is torch.bfloat16
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [f"tiny runs without {way}"]
+
+
+def test_fast_ways_that_fail_only_together_lose_one_of_them(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FastWays(monkeypatch, lambda used, dtype: {"graphs", "kernel"} <= used)
+    assert load(weight_file, CPU)[0].left_out == {"graphs"}
+
+
+def test_several_that_fail_are_left_out_together(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FastWays(monkeypatch, lambda used, dtype: bool({"graphs", "kernel"} & used))
+    assert load(weight_file, CPU)[0].left_out == {"graphs", "kernel", "pinned"}
+
+
+def test_a_format_that_fails_leaves_the_fast_ways_in_use(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FastWays(monkeypatch, lambda used, dtype: dtype is not torch.float32)
+    upscaler = load(weight_file, CPU)[0]
+    assert (upscaler.dtype, upscaler.left_out) == (torch.float32, frozenset())
+
+
+def test_a_device_that_fails_in_every_way_serves_nothing(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FastWays(monkeypatch, lambda used, dtype: LOST_KERNEL)
+    with pytest.raises(SelfTestError, match="invalid argument"):
+        load(weight_file, CPU)
+
+
+def test_memory_that_does_not_suffice_blames_no_fast_way(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FastWays(monkeypatch, lambda used, dtype: DeviceMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(Upscaler, "stream", lambda *_: (_ for _ in ()).throw(DeviceMemoryError("CUDA out of memory")))
+    with pytest.raises(DeviceMemoryError):
+        load(weight_file, CPU)
+
+
+def test_want_of_memory_frees_what_is_kept_for_later_calls(
+    upscaler: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upscaler.batch([pixels(16, 10)])
+    held = upscaler.memory_bytes
+    Faults(monkeypatch, fails=lambda px: True)
+    with pytest.raises(DeviceMemoryError):
+        upscaler.batch([pixels(16, 10)])
+    assert upscaler.memory_bytes < held

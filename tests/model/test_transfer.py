@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from model.rrdb import RRDBConfig
-from model.transfer import Download, NoTransfer, Pixels
+from model.transfer import CudaTransfer, Download, NoTransfer, Pixels
 from model.upscaler import Upscaler
 from tests.model.examples import random_net, textured
 
@@ -37,7 +37,7 @@ class LateTransfer(NoTransfer):
 @pytest.fixture
 def transfer(monkeypatch: pytest.MonkeyPatch) -> LateTransfer:
     made = LateTransfer()
-    monkeypatch.setattr("model.upscaler.transfer_for", lambda device: made)
+    monkeypatch.setattr("model.upscaler.transfer_for", lambda device, **options: made)
     return made
 
 
@@ -52,7 +52,7 @@ def picture(height: int) -> Pixels:
 @pytest.mark.parametrize("height", [1, 8, 40])
 def test_results_that_come_late_are_the_same_rows(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = upscaler().upscale(picture(height))
-    monkeypatch.setattr("model.upscaler.transfer_for", lambda device: LateTransfer())
+    monkeypatch.setattr("model.upscaler.transfer_for", lambda device, **options: LateTransfer())
     assert numpy.array_equal(numpy.concatenate(list(upscaler().stream(picture(height), 8)), axis=1), at_once)
 
 
@@ -75,3 +75,26 @@ def test_the_caller_may_overwrite_what_it_has_sent() -> None:
     there = NoTransfer().upload(pixels)
     pixels[:] = 0
     assert there.any()
+
+
+def test_pinned_memory_that_does_not_suffice_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
+    transfer = CudaTransfer.__new__(CudaTransfer)  # its constructor needs a GPU
+    transfer._pinned = True
+
+    def refused() -> Tensor:
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    for _ in range(2):
+        assert transfer._pinned_or_not(refused, lambda: torch.ones(1)) == 1
+    assert caplog.text.count("ordinary memory from now on") == 1
+
+
+def test_another_error_of_pinning_is_the_callers() -> None:
+    transfer = CudaTransfer.__new__(CudaTransfer)
+    transfer._pinned = True
+
+    def refused() -> Tensor:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(torch.AcceleratorError, match="illegal"):
+        transfer._pinned_or_not(refused, lambda: torch.ones(1))

@@ -2,17 +2,23 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy
 import pytest
 import torch
 
 from model.checkpoint import reference_output
+from model.convolution import library_convolution
 from model.device import DeviceMemoryError
+from model.graphs import CapturedCalls
+from model.reserves import Reserves, band_px, reserves_of
 from model.rrdb import MARGIN_PX, PADDING_MODES, RRDBConfig, RRDBNet
+from model.streaming import upscale_batch
 from model.transfer import Pixels
 from model.upscaler import SuspiciousOutputError, Upscaler
 from tests.model.examples import random_net, textured
+from tests.model.test_graphs import FakeGraphs
 
 CPU = torch.device("cpu")
 CONFIG = RRDBConfig(channels=16, blocks=2, growth=16, scale=4)
@@ -207,3 +213,83 @@ def test_16_bits_come_out_as_finely_as_they_went_in() -> None:
     assert numpy.abs(whole / 257 - shallow).max() <= 0.51
     assert numpy.abs(whole.astype(int) - streamed).max() <= 2
     assert len(numpy.unique(whole % 257)) > 100
+
+
+def captured(upscaler: Upscaler) -> FakeGraphs:
+    """Let a CPU's upscaler capture its batches, as a GPU's does."""
+    graphs = FakeGraphs()
+    small = partial(upscale_batch, upscaler._net, convolve=upscaler._convolve)
+    upscaler._captured = CapturedCalls(small, graphs, sights=1)
+    return graphs
+
+
+def test_sizes_of_one_bucket_share_a_graph(upscaler: Upscaler) -> None:
+    pictures = [pixels(9, 14, seed=1), pixels(15, 7, seed=2), pixels(1, 1, seed=3)]
+    alone = [upscaler.batch([picture])[0] for picture in pictures]
+    graphs = captured(upscaler)
+    for picture, expected in zip(pictures, alone, strict=True):
+        assert largest_difference(upscaler.batch([picture])[0], expected) <= 1
+    assert graphs.log.count("capture") == 1
+    assert graphs.log.count("replay") == 3
+
+
+def test_a_number_of_planes_is_filled_up_so_that_three_and_four_share_a_graph(upscaler32: Upscaler) -> None:
+    pictures = [pixels(9, 9, seed=seed) for seed in range(4)]
+    alone = [upscaler32.batch([picture])[0] for picture in pictures]
+    graphs = captured(upscaler32)
+    for count in (3, 4):
+        made = upscaler32.batch(pictures[:count])
+        assert all(largest_difference(*pair) <= 1 for pair in zip(made, alone[:count], strict=True))
+    assert graphs.log.count("capture") == 1
+
+
+def test_a_large_picture_goes_as_one_band_in_a_third_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, kept = pixels(64, 64), []
+    made = []
+    for captured_px in (2**16, 0):
+        monkeypatch.setattr("model.upscaler.CAPTURED_PX", captured_px)
+        upscaler = Upscaler(random_net(CONFIG), CPU, torch.float32, library_convolution)
+        upscaler.band_px = 2**20
+        made.append(upscaler.batch([picture])[0])
+        kept.append(upscaler._reserves.workspace.memory_bytes)
+    assert numpy.array_equal(made[0], made[1])
+    assert 3 * kept[1] < kept[0]
+
+
+@pytest.mark.parametrize(("free", "band"), [(80e9, 2**20), (2e9, 434_782), (0, 1)])
+def test_bands_on_a_gpu_take_half_of_the_memory_that_is_free(
+    free: float, band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free) // 2, int(80e9)))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: int(free) - int(free) // 2 + 1000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
+    assert band_px(torch.device("cuda", 0), channels=64) == band
+
+
+def test_networks_of_a_gpu_share_what_they_keep_and_those_of_a_cpu_do_not() -> None:
+    gpu, other = torch.device("cuda", 0), torch.device("cuda", 1)
+    kept = reserves_of(gpu)
+    assert reserves_of(gpu) is kept
+    assert reserves_of(other) is not kept
+    assert reserves_of(CPU) is not reserves_of(CPU)
+
+
+def test_reserves_drop_the_graphs_of_every_network() -> None:
+    kept, calls = Reserves(CPU), [CapturedCalls(torch.neg, FakeGraphs(), sights=1) for _ in range(2)]
+    for call in calls:
+        kept.add(call)
+        call(torch.rand(3))
+    kept.workspace.buffer(1, 3, 4, 5, torch.empty(0))
+    kept.clear()
+    assert kept.workspace.memory_bytes == sum(call.memory_bytes for call in calls) == 0
+
+
+def test_high_and_wide_pictures_do_not_pad_each_other_beyond_what_is_captured(
+    upscaler32: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.upscaler.CAPTURED_PX", 2 * 32 * 128)
+    high, wide, small = pixels(100, 9), pixels(9, 100), pixels(9, 9)
+    captured(upscaler32)
+    assert upscaler32._fitting([high, wide, small], 2 * 32 * 128) == 1
+    assert upscaler32._fitting([small, high, wide], 2 * 32 * 128) == 2
+    assert upscaler32._fitting([wide, wide, wide], 2 * 32 * 128) == 2

@@ -535,3 +535,42 @@ def test_equal_runs_give_equal_weights() -> None:
         run.take(*batch(0))
         run.take(*batch(1))
     assert_equal(one.state(), other.state())
+
+
+def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_compiler(low: Tensor) -> Tensor:
+        raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable")
+
+    plain = Steps(CONFIG, CPU)
+    expected = [plain.take(*batch(step)) for step in range(2)]
+    monkeypatch.setattr(torch, "compile", lambda net: no_compiler)
+    run = Steps(CONFIG, CPU, compiled=True)
+    assert [run.take(*batch(step)) for step in range(2)] == expected
+    assert caplog.text.count("Failed to find C compiler") == 1
+
+
+def test_memory_that_does_not_suffice_is_not_blamed_on_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(low: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "compile", lambda net: out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        Steps(CONFIG, CPU, compiled=True).take(*batch())
+
+
+def test_the_host_waits_once_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[str] = []
+    for name in ("tolist", "item", "__bool__", "__float__", "cpu"):
+        original = getattr(Tensor, name)
+
+        def waiting(tensor: Tensor, name: str = name, original: Any = original) -> Any:
+            waits.append(name)
+            return original(tensor)
+
+        monkeypatch.setattr(Tensor, name, waiting)
+    run = Steps(CONFIG, CPU)
+    waits.clear()
+    run.take(*batch())
+    assert waits == ["tolist"]
