@@ -44,6 +44,10 @@ class RequestRecord:
     began_s: float = field(default_factory=time.monotonic)
     ended_s: float | None = None
 
+    job: str = ""
+    """Id of the job that the request has made, or that the record is about."""
+    accepted_px: int = 0
+    """LR px of the pictures that were accepted as a job."""
     key: str = ""
     """Name of the caller's API key."""
     model: str = ""

@@ -19,6 +19,8 @@ FLOORS = (
     {"app.http"},
     {"app.build", "app.telemetry"},
     {"app.networks", "app.lifecycle"},
+    {"app.jobs"},
+    {"app.upscaling"},
     {"app.service"},
     {"app.sizing"},
     {"app.access", "app.admission", "app.library", "app.stopwatch"},

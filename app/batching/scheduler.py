@@ -69,7 +69,9 @@ class Scheduler(Generic[Input, Output]):
         self._wake = asyncio.Event()
         self._backlog = Backlog(self.costs, max_px=max_queued_px, piece_s=piece_s)
         self._open: OpenStreams[QueuedJob[Input, Output]] = OpenStreams(max_stream_bytes, patience_s=reader_s)
-        self._background: OpenStreams[QueuedJob[Input, Output]] = OpenStreams(max_stream_bytes // 2, patience_s=reader_s)
+        self._background: OpenStreams[QueuedJob[Input, Output]] = OpenStreams(
+            max_stream_bytes // 2, patience_s=reader_s
+        )
         self._queue: Queue[Input, Output] = Queue(
             engine,
             self.costs,

@@ -12,8 +12,10 @@ from app.http import openapi
 from app.http.auth import Authorizer
 from app.http.endpoints.docs import docs_routes
 from app.http.endpoints.health import health_routes
+from app.http.endpoints.jobs import job_routes
 from app.http.endpoints.metrics import metrics_routes
 from app.http.endpoints.models import model_routes, reload_routes
+from app.http.endpoints.submit import submit_routes
 from app.http.endpoints.upscale import upscale_routes
 from app.http.middleware.context import RequestContextMiddleware
 from app.http.middleware.deadline import DeadlineMiddleware
@@ -35,6 +37,7 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
         SettingsError: the key file cannot be used.
     """
     telemetry = telemetry or Telemetry(life)
+    life.observers = telemetry.observers
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -76,6 +79,9 @@ def _add_routes(app: FastAPI, life: Lifecycle, telemetry: Telemetry) -> None:
     upscaling = [Depends(authorizer.require(Right.UPSCALE))]
     for routes in (upscale_routes(life), model_routes(life)):
         app.include_router(routes, dependencies=upscaling, responses=problems(openapi.API))
+    app.include_router(submit_routes(life), dependencies=upscaling, responses=problems(openapi.API))
+    looking = [Depends(authorizer.require(Right.UPSCALE, counts=False))]
+    app.include_router(job_routes(life), dependencies=looking, responses=problems(openapi.API))
     monitoring = [Depends(authorizer.require(Right.METRICS))]
     metrics = metrics_routes(telemetry.metrics)
     app.include_router(metrics, dependencies=monitoring, responses=problems(openapi.WITH_KEY))

@@ -42,8 +42,12 @@ class Authorizer:
         self._keyring = Keyring(settings.keys) if settings.keys is not None else None
         self._local = settings.is_local
 
-    def require(self, right: Right) -> Dependency:
-        """Make a dependency for endpoints that need this right; a request counts for its key until it is answered."""
+    def require(self, right: Right, *, counts: bool = True) -> Dependency:
+        """Make a dependency for endpoints that need this right; a request counts for its key until it is answered.
+
+        Args:
+            counts: False for requests that the limits of the key do not apply to.
+        """
 
         async def authorized(
             request: Request, bearer: Annotated[object, Depends(_BEARER)], key: Annotated[object, Depends(_API_KEY)]
@@ -60,12 +64,16 @@ class Authorizer:
                     f"the key {known.name} has the role {known.role.value}, which may not {right.value}; "
                     "ask the operator for another key"
                 )
+            request.state.key = known
+            if not counts:
+                yield
+                return
             usage = self._keyring.usage(known)
             usage.begin(known)
             try:
                 yield
             finally:
-                usage.end(record.cost_px)
+                usage.end(record.cost_px + record.accepted_px)
 
         return authorized
 

@@ -1,0 +1,320 @@
+"""Works jobs off: claims pictures, upscales them beside the requests that are waited for, and stores the results."""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+
+from app.errors import DeadlinePassed, QueueFull, ServiceError, StorageFull, Unavailable
+from app.jobs.counters import JobCounters
+from app.jobs.database import Database
+from app.jobs.job import Problem, Result, State
+from app.jobs.store import Store, whole
+from app.jobs.transfer import Transfer
+from app.jobs.watch import Watch
+from app.jobs.working import Claim, Hold, claim, end, recover, release, renew
+from app.record import Observer, RequestRecord, begin_record
+from app.service import Answer, UpscaleService
+from app.settings import Settings
+from app.upscaling import UpscaleRequest
+
+POLL_S = 1.0
+"""Interval between looks at the table for work that other processes left or that has become due."""
+
+MAX_ATTEMPTS = 20
+"""A picture that the service cannot take for the moment is tried this many times."""
+
+FULL_WAIT_S = 30.0
+"""Time until a picture is tried again whose result did not fit on the disk."""
+
+END_RETRY_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Given(Exception):
+    """The picture goes back to the queue.
+
+    Args:
+        wait_s: until it may be claimed again.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__()
+        self.wait_s = wait_s
+
+
+class Runner:
+    """Runs up to `settings.jobs_running` pictures at a time. Belongs to the event loop.
+
+    Attributes:
+        observers: receive a record of each picture whose work has ended, like one of a request.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: Store,
+        transfer: Transfer,
+        watch: Watch,
+        counters: JobCounters,
+    ) -> None:
+        self.observers: Sequence[Observer] = ()
+        self.owner = f"{socket.gethostname()}:{secrets.token_hex(6)}"
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._transfer = transfer
+        self._watch = watch
+        self._counters = counters
+        self._wake = asyncio.Event()
+        self._running: dict[asyncio.Task[None], Claim] = {}
+        self._cancelled: set[asyncio.Task[None]] = set()
+        """Tasks whose job was cancelled, rather than interrupted by the end of the service."""
+        self._loop: asyncio.Task[None] | None = None
+        self.on_end: Callable[[], None] = lambda: None
+        """Called after the end of a picture was recorded."""
+
+    def start(self, service: UpscaleService) -> None:
+        """Start to claim pictures."""
+        self._loop = asyncio.create_task(self._claim_forever(service), name="jobs")
+
+    def wake(self) -> None:
+        """Look for work now."""
+        self._wake.set()
+
+    def cancel(self, job_id: str) -> None:
+        """Stop the pictures of a job that run here."""
+        for task, held in self._running.items():
+            if held.job.id == job_id:
+                self._cancelled.add(task)
+                task.cancel()
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more."""
+        if self._loop is not None:
+            self._loop.cancel()
+
+    async def idle(self) -> None:
+        """Wait until nothing runs."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def stop(self) -> None:
+        """Stop, and give what runs back to the queue."""
+        self.stop_claiming()
+        for task in self._running:
+            task.cancel()
+        tasks = [*self._running, *([self._loop] if self._loop is not None else [])]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _claim_forever(self, service: UpscaleService) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                while len(self._running) < self._settings.jobs_running and (held := await self._next()):
+                    self._begin(held, service)
+            except ServiceError as error:
+                log.warning("no job can be claimed: %s", getattr(error, "reason", error))
+            except Exception:
+                log.exception("no job can be claimed")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+
+    async def _next(self) -> Claim | None:
+        if any(held.is_suspect for held in self._running.values()):
+            return None
+        ttl_s = self._settings.job_ttl_s
+        for picture in await self._database.write(partial(recover, ttl_s=ttl_s)):
+            log.warning("job %s picture %d lost its worker", picture.job_id, picture.number)
+            self._counters.crashes += 1
+            self._watch.wake(picture.job_id)
+        return await self._database.write(
+            partial(claim, owner=self.owner, lease_s=self._settings.job_lease_s, ttl_s=ttl_s, idle=not self._running)
+        )
+
+    def _begin(self, held: Claim, service: UpscaleService) -> None:
+        task = asyncio.create_task(self._work(held, service), name=f"{held.job.id} {held.picture.number}")
+        self._running[task] = held
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        held = self._running.pop(task)
+        self._cancelled.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("job %s picture %d: the work ended badly", held.job.id, held.picture.number, exc_info=error)
+        self._watch.forget(held.job.id, held.picture.number)
+        self._wake.set()
+
+    async def _work(self, held: Claim, service: UpscaleService) -> None:
+        """Work on a picture, hold its lease meanwhile, and record how it ended."""
+        record = _record(held)
+        begin_record(record)
+        task = asyncio.current_task()
+        assert task is not None
+        lease = asyncio.create_task(self._hold(held, task))
+        try:
+            try:
+                result = await self._upscaled(held, service, record)
+                await self._settle(held, record, State.DONE, result=result)
+            except Given as given:
+                await self._give_back(held, given.wait_s)
+            except ServiceError as error:
+                await self._settle(held, record, State.FAILED, problem=Problem.of(error))
+            except asyncio.CancelledError:
+                if task not in self._cancelled:
+                    await self._give_back(held, 0.0)
+                    raise
+                task.uncancel()
+                await self._settle(held, record, State.CANCELLED)
+            except Exception:
+                log.exception("job %s picture %d failed", held.job.id, held.picture.number)
+                problem = Problem(
+                    status=500, type="internal", title="Internal error", detail="the service failed on this picture"
+                )
+                await self._settle(held, record, State.FAILED, problem=problem)
+        finally:
+            lease.cancel()
+            record.ended_s = time.monotonic()
+            for observe in self.observers:
+                observe(record)
+
+    async def _upscaled(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
+        """Upscale a picture and store the result.
+
+        Raises:
+            Given: it has to wait.
+            ServiceError: it cannot be done.
+        """
+        max_s = self._settings.job_max_s
+        try:
+            async with asyncio.timeout(max_s), AsyncExitStack() as scope:
+                picture = await self._picture(held)
+                record.received_bytes = len(picture)
+                request = UpscaleRequest.from_json(held.job.request)
+                answer = await request.start(scope, service, picture, background=True)
+                result = await self._stored(held, answer)
+                record.sent_bytes = result.size_bytes
+                if held.picture.target:
+                    await self._transfer.send(
+                        held.picture.target,
+                        partial(self._store.read, result.name),
+                        result.size_bytes,
+                        result.media_type,
+                    )
+                return result
+        except TimeoutError as error:
+            text = (
+                f"the picture was not done within {max_s:g} s, the limit for one picture of a job; send a smaller one"
+            )
+            raise DeadlinePassed(text) from error
+        except StorageFull as error:
+            log.warning("job %s waits for room: %s", held.job.id, error.detail)
+            raise Given(FULL_WAIT_S) from error
+        except (QueueFull, Unavailable) as error:
+            if held.picture.attempts >= MAX_ATTEMPTS:
+                raise
+            raise Given(error.retry_after_s or POLL_S) from error
+
+    async def _picture(self, held: Claim) -> bytes:
+        if held.picture.source:
+            return await self._transfer.fetch(held.picture.source, self._settings.max_upload_bytes)
+        return await whole(self._store.read(held.picture.upload_name))
+
+    async def _stored(self, held: Claim, answer: Answer) -> Result:
+        digest = hashlib.blake2b(digest_size=16)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            async for piece in answer.pieces:
+                digest.update(piece)
+                self._watch.publish(held.job.id, held.picture.number, answer.progress())
+                yield piece
+
+        size_bytes = await self._store.put(held.result_name, pieces())
+        return Result(
+            name=held.result_name,
+            size_bytes=size_bytes,
+            etag=f'"{digest.hexdigest()}"',
+            media_type=answer.format.media_type,
+            model=answer.model.version,
+        )
+
+    async def _settle(
+        self,
+        held: Claim,
+        record: RequestRecord,
+        state: State,
+        *,
+        result: Result | None = None,
+        problem: Problem | None = None,
+    ) -> None:
+        """Record the end of a picture, and remove the files that are not needed any more."""
+        record.answered = 200 if problem is None else problem.status
+        record.problem = problem.type if problem else ""
+        record.complete = state is State.DONE
+        record.left = state is State.CANCELLED
+        change = partial(end, claim=held, state=state, ttl_s=self._settings.job_ttl_s, result=result, problem=problem)
+        counts = await self._insisting(held, lambda: self._database.write(change))
+        self._counters.ended[state.value] += 1
+        self.on_end()
+        files = [held.picture.upload_name] if held.picture.upload_name else []
+        await self._store.delete(files if counts else [*files, held.result_name])
+
+    async def _give_back(self, held: Claim, wait_s: float) -> None:
+        change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s)
+        await self._insisting(held, lambda: self._database.write(change))
+        await self._store.delete([held.result_name])
+
+    async def _insisting(self, held: Claim, write: Callable[[], Awaitable[bool]]) -> bool:
+        """Write to the database until it works, or until the lease has run out and another has the picture."""
+        until_s = time.monotonic() + self._settings.job_lease_s
+        while True:
+            try:
+                return await write()
+            except ServiceError as error:
+                if time.monotonic() > until_s:
+                    log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, error)
+                    return False
+            await asyncio.sleep(END_RETRY_S)
+
+    async def _hold(self, held: Claim, task: asyncio.Task[None]) -> None:
+        """Renew the lease until cancelled; cancels the work when its job was cancelled or the lease lost."""
+        lease_s = self._settings.job_lease_s
+        renewed_s = time.monotonic()
+        while True:
+            await asyncio.sleep(lease_s / 3)
+            progress = self._watch.progress_of(held.job.id, held.picture.number)
+            hold = Hold.KEPT
+            try:
+                hold = await self._database.write(partial(renew, claim=held, lease_s=lease_s, progress=progress))
+                renewed_s = time.monotonic()
+            except ServiceError:
+                if time.monotonic() - renewed_s > lease_s * 2 / 3:
+                    hold = Hold.LOST
+            if hold is not Hold.KEPT:
+                if hold is Hold.CANCELLED:
+                    self._cancelled.add(task)
+                else:
+                    log.warning("job %s picture %d: the lease was lost", held.job.id, held.picture.number)
+                task.cancel()
+                return
+
+
+def _record(held: Claim) -> RequestRecord:
+    """Return the record of the work on a picture, in the trace of the request that brought it."""
+    return RequestRecord(
+        id=held.job.request_id,
+        job=held.job.id,
+        method="JOB",
+        path=f"/v1/jobs/{held.job.id}/results/{held.picture.number}",
+        route="/v1/jobs/{id}/results/{number}",
+        key=held.job.key_name,
+        trace_headers=held.job.trace,
+    )
