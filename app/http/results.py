@@ -110,7 +110,6 @@ class _Sink:
     def flush(self) -> None:
         pass
 
-
     def take(self) -> bytes:
         taken = bytes(self._written)
         self._written.clear()
