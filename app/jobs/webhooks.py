@@ -22,7 +22,7 @@ import httpx2
 from app.errors import NoSuchJob, ServiceError, SourceRefused
 from app.jobs import outbox
 from app.jobs.counters import JobCounters
-from app.jobs.database import Database
+from app.jobs.database import Database, Session
 from app.jobs.ledger import find
 from app.jobs.outbox import Delivery
 from app.jobs.outgoing import Outgoing
@@ -167,7 +167,7 @@ class Deliverer:
         began_s = time.monotonic()
         status, error, retry_after_s = 0, "", 0
         try:
-            body = await self._database.write(partial(self._body, delivery))
+            body = await self._database.write(partial(self._body, delivery=delivery))
             async with asyncio.timeout(ANSWER_S):
                 status, retry_after_s = await self._post(delivery, body)
         except NoSuchJob:
@@ -187,7 +187,7 @@ class Deliverer:
         log.info("job %s webhook %s: %s", delivery.job_id, delivery.id, status or error)
         await self._database.write(partial(outbox.note, delivery=delivery, attempt=attempt, state=state, wait_s=wait_s))
 
-    def _body(self, session: Any, delivery: Delivery) -> str:
+    def _body(self, session: Session, *, delivery: Delivery) -> str:
         job = JobView.of(find(session, delivery.job_id), self._prefix)
         message = {
             "type": delivery.event,

@@ -51,7 +51,9 @@ class DeadlineMiddleware:
             if message["type"] == "http.response.start":
                 answering = True
                 if preferred_s is not None:
-                    MutableHeaders(scope=message)["Preference-Applied"] = f"wait={wait_s}"
+                    headers = MutableHeaders(scope=message)
+                    applied = filter(None, [headers.get("Preference-Applied"), f"wait={wait_s}"])
+                    headers["Preference-Applied"] = ", ".join(applied)
             elif not message.get("more_body", False) and not limit.expired():
                 limit.reschedule(None)  # the work is done; the connection limits how slowly a caller may read
             await send(message)

@@ -126,5 +126,3 @@ async def test_what_is_ahead_of_a_job_is_what_came_before_it_or_runs(database: D
     jobs.sort(key=lambda job: job.id)
     ahead = await database.read(partial(ledger.ahead_of, job=jobs[1]))
     assert (ahead.pictures, ahead.px) == (2, {"": 400})
-
-

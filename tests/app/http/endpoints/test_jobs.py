@@ -245,7 +245,5 @@ async def test_without_jobs_there_is_a_clear_answer(client: httpx.AsyncClient) -
 
 
 async def test_a_page_of_another_site_cannot_send_jobs(client: httpx.AsyncClient) -> None:
-    answer = await client.post(
-        "/v1/jobs", content=encoded(noise(20, 16)), headers={"Sec-Fetch-Site": "cross-site"}
-    )
+    answer = await client.post("/v1/jobs", content=encoded(noise(20, 16)), headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
