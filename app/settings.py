@@ -154,11 +154,11 @@ class Settings(BaseSettings):
     )
     job_max_pictures: int = Field(default=100, ge=1, le=1000, description="Pictures of one job.")
     job_max_upload_bytes: int = Field(default=2**27, ge=1024, description="Bytes of all uploads of one job.")
-    job_ttl_s: float = Field(default=86_400, gt=0, description="Seconds that a job is kept after it has ended.")
+    job_ttl_s: int = Field(default=86_400, gt=0, description="Seconds that a job is kept after it has ended.")
     job_lease_s: float = Field(
         default=15, gt=0, description="Seconds after which the work of a process that has died is taken up by another."
     )
-    job_max_s: float = Field(default=3600, gt=0, description="Seconds that the work on one picture of a job may take.")
+    job_max_s: int = Field(default=3600, gt=0, description="Seconds that the work on one picture of a job may take.")
     webhook_secrets: Path | None = Field(
         default=None,
         description="File of secrets that sign webhooks, the newest first; empty: made in the folder of jobs.",

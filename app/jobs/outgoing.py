@@ -1,5 +1,6 @@
 """Requests that the service sends for callers, each to an address that was checked, and to no other."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ class Outgoing:
     def __init__(self, rules: AddressRules, *, idle_s: float = IDLE_S) -> None:
         self.rules = rules
         self._timeout = httpx2.Timeout(idle_s, connect=CONNECT_S)
-        self._tls: ssl.SSLContext | None = None
+        self._certificates: ssl.SSLContext | None = None
 
     @asynccontextmanager
     async def request(
@@ -41,10 +42,10 @@ class Outgoing:
             httpx2.TransportError: the host cannot be reached, or stops answering.
         """
         destination = await self.rules.resolved(url)
-        self._tls = self._tls or ssl.create_default_context()
+        tls = await self._tls() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # A client of its own for each request: a connection that was verified for one name serves no other.
         async with httpx2.AsyncClient(
-            verify=self._tls, trust_env=False, follow_redirects=False, timeout=self._timeout
+            verify=tls, trust_env=False, follow_redirects=False, timeout=self._timeout
         ) as client:
             request = client.build_request(
                 method,
@@ -67,3 +68,9 @@ class Outgoing:
                 yield response
             finally:
                 await response.aclose()
+
+    async def _tls(self) -> ssl.SSLContext:
+        """Return the system's certificates; reading them takes long enough to hold up the event loop."""
+        if self._certificates is None:
+            self._certificates = await asyncio.to_thread(ssl.create_default_context)
+        return self._certificates

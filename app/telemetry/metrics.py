@@ -21,6 +21,7 @@ from app.library.library import Library
 from app.lifecycle import Lifecycle, Phase
 from app.record import RequestRecord
 from app.service import DeviceState
+from app.telemetry.job_metrics import metrics_of_jobs
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120)
 PIXELS = tuple(4.0**power for power in range(5, 14))
@@ -186,6 +187,7 @@ class _ServiceCollector(Collector):
         ready = self._life.phase is Phase.READY
         yield GaugeMetricFamily("esrgan_ready", "1 when requests are welcome, else 0.", value=ready)
         yield GaugeMetricFamily("esrgan_requests_running", "Requests that are being answered.", self._life.accepted)
+        yield from metrics_of_jobs(self._life.jobs.counters)
         with suppress(Unavailable):  # it is still loading
             service = self._life.service
             yield from _of_scheduler(service.scheduler.counters())

@@ -50,7 +50,7 @@ class Peer:
                 await reader.read()
                 return
             sent = {"Content-Length": str(len(reply.body)), "Connection": "close"} | dict(reply.headers)
-            lines = [f"HTTP/1.1 {reply.status} -", *(f"{name}: {value}" for name, value in sent.items())]
+            lines = [f"HTTP/1.1 {reply.status} -", *(f"{name}: {value}" for name, value in sent.items() if value)]
             writer.write("\r\n".join([*lines, "", ""]).encode() + reply.body)
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
