@@ -37,7 +37,8 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
         SettingsError: the key file cannot be used.
     """
     telemetry = telemetry or Telemetry(life)
-    life.observers = telemetry.observers
+    authorizer = Authorizer(life.settings)
+    life.observers = [*telemetry.observers, authorizer.charge]
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -58,7 +59,7 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours knows stages and pixels
     )
     _add_middleware(app, life, telemetry)
-    _add_routes(app, life, telemetry)
+    _add_routes(app, life, telemetry, authorizer)
     return app
 
 
@@ -74,8 +75,7 @@ def _add_middleware(app: FastAPI, life: Lifecycle, telemetry: Telemetry) -> None
     add_problem_handlers(app)
 
 
-def _add_routes(app: FastAPI, life: Lifecycle, telemetry: Telemetry) -> None:
-    authorizer = Authorizer(life.settings)
+def _add_routes(app: FastAPI, life: Lifecycle, telemetry: Telemetry, authorizer: Authorizer) -> None:
     upscaling = [Depends(authorizer.require(Right.UPSCALE))]
     for routes in (upscale_routes(life), model_routes(life)):
         app.include_router(routes, dependencies=upscaling, responses=problems(openapi.API))

@@ -10,7 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from app.access.keyring import Keyring
 from app.access.keys import RIGHTS, Key, Right
 from app.errors import Forbidden, Unauthorized
-from app.record import current_record
+from app.record import JOB_ROUTE, RequestRecord, current_record
 from app.settings import Settings
 
 HEADER = "X-Api-Key"
@@ -76,6 +76,11 @@ class Authorizer:
                 usage.end(record.cost_px + record.accepted_px)
 
         return authorized
+
+    def charge(self, record: RequestRecord) -> None:
+        """Charge the work on a picture of a job to its key, unless that was done when the job was accepted."""
+        if self._keyring is not None and record.route == JOB_ROUTE and not record.is_charged:
+            self._keyring.charge(record.key, record.cost_px)
 
     def _check_anonymous(self, right: Right, request: Request) -> None:
         if right is Right.UPSCALE:

@@ -100,9 +100,10 @@ class Form:
             check_encoding(header, self._headers.get(header.encode(), b"").decode("latin-1"))
         if self._name == FIELD:
             if len(self.pictures) == self._max_pictures:
+                times = "once" if self._max_pictures == 1 else f"{self._max_pictures} times"
                 raise BadRequest(
-                    f"the form has {FIELD!r} more than {self._max_pictures} times; send each picture in a request "
-                    "of its own, or several as a job"
+                    f"the form has {FIELD!r} more than {times}; send each picture in a request of its own, or several "
+                    "as a job"
                 )
             self.pictures.append(bytearray())
             self._text = None

@@ -8,23 +8,13 @@ from obstore.exceptions import NotFoundError as NoSuchObject
 from obstore.store import ObjectStore as AnyStore
 from obstore.store import from_url
 
-from app.errors import Unavailable
-from app.jobs.store import StoredFile
+from app.jobs.store import StoredFile, StoreDown
 
 CHUNK_BYTES = 1024 * 1024
 """Bytes that are read at a time; a slow reader holds no more."""
 
 PART_BYTES = 8 * 1024 * 1024
 """Bytes of each part of an upload; S3 takes up to 10,000 parts of 5 MiB or more."""
-
-
-class StoreDown(Unavailable):
-    """The object store cannot be reached, or refuses."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__("the store of the jobs' files cannot be reached; try again in a few seconds")
-        self.reason = reason
-        """For the log: callers are not told where the store is."""
 
 
 class ObjectStore:

@@ -14,11 +14,11 @@ from app.errors import DeadlinePassed, QueueFull, ServiceError, StorageFull, Una
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database
 from app.jobs.job import Problem, Result, State
-from app.jobs.store import Store, whole
+from app.jobs.store import Store, StoreDown, whole
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.working import Claim, Hold, claim, end, recover, release, renew
-from app.record import Observer, RequestRecord, begin_record
+from app.record import JOB_ROUTE, Observer, RequestRecord, begin_record
 from app.service import Answer, UpscaleService
 from app.settings import Settings
 from app.upscaling import UpscaleRequest
@@ -77,6 +77,8 @@ class Runner:
         self._running: dict[asyncio.Task[None], Claim] = {}
         self._cancelled: set[asyncio.Task[None]] = set()
         """Tasks whose job was cancelled, rather than interrupted by the end of the service."""
+        self._settling: set[asyncio.Task[None]] = set()
+        """Tasks whose result is there and being recorded."""
         self._loop: asyncio.Task[None] | None = None
         self.on_end: Callable[[], None] = lambda: None
         """Called after the end of a picture was recorded."""
@@ -132,7 +134,7 @@ class Runner:
         if any(held.is_suspect for held in self._running.values()):
             return None
         ttl_s = self._settings.job_ttl_s
-        for picture in await self._database.write(partial(recover, ttl_s=ttl_s)):
+        for picture in await self._database.write(partial(recover, ttl_s=ttl_s, owner=self.owner)):
             log.warning("job %s picture %d lost its worker", picture.job_id, picture.number)
             self._counters.crashes += 1
             self._watch.wake(picture.job_id)
@@ -148,6 +150,7 @@ class Runner:
     def _ended(self, task: asyncio.Task[None]) -> None:
         held = self._running.pop(task)
         self._cancelled.discard(task)
+        self._settling.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("job %s picture %d: the work ended badly", held.job.id, held.picture.number, exc_info=error)
         self._watch.forget(held.job.id, held.picture.number)
@@ -163,13 +166,16 @@ class Runner:
         try:
             try:
                 result = await self._upscaled(held, service, record)
+                self._settling.add(task)
                 await self._settle(held, record, State.DONE, result=result)
             except Given as given:
+                record.answered, record.problem = Unavailable.status, Unavailable.type
                 await self._give_back(held, given.wait_s)
             except ServiceError as error:
                 await self._settle(held, record, State.FAILED, problem=Problem.of(error))
             except asyncio.CancelledError:
                 if task not in self._cancelled:
+                    record.answered, record.problem = Unavailable.status, Unavailable.type
                     await self._give_back(held, 0.0)
                     raise
                 task.uncancel()
@@ -198,6 +204,7 @@ class Runner:
             async with asyncio.timeout(max_s), AsyncExitStack() as scope:
                 picture = await self._picture(held)
                 record.received_bytes = len(picture)
+                record.is_charged = not held.picture.source
                 request = UpscaleRequest.from_json(held.job.request)
                 answer = await request.start(scope, service, picture, background=True)
                 result = await self._stored(held, answer)
@@ -215,8 +222,8 @@ class Runner:
                 f"the picture was not done within {max_s:g} s, the limit for one picture of a job; send a smaller one"
             )
             raise DeadlinePassed(text) from error
-        except StorageFull as error:
-            log.warning("job %s waits for room: %s", held.job.id, error.detail)
+        except (StorageFull, StoreDown) as error:
+            log.warning("job %s waits for the store: %s", held.job.id, getattr(error, "reason", error.detail))
             raise Given(FULL_WAIT_S) from error
         except (QueueFull, Unavailable) as error:
             if held.picture.attempts >= MAX_ATTEMPTS:
@@ -269,8 +276,9 @@ class Runner:
 
     async def _give_back(self, held: Claim, wait_s: float) -> None:
         change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s)
-        await self._insisting(held, lambda: self._database.write(change))
-        await self._store.delete([held.result_name])
+        # Only what is certainly not needed: where the lease was lost, the end may have been recorded all the same.
+        if await self._insisting(held, lambda: self._database.write(change)):
+            await self._store.delete([held.result_name])
 
     async def _insisting(self, held: Claim, write: Callable[[], Awaitable[bool]]) -> bool:
         """Write to the database until it works, or until the lease has run out and another has the picture."""
@@ -298,7 +306,7 @@ class Runner:
             except ServiceError:
                 if time.monotonic() - renewed_s > lease_s * 2 / 3:
                     hold = Hold.LOST
-            if hold is not Hold.KEPT:
+            if hold is not Hold.KEPT and task not in self._settling:
                 if hold is Hold.CANCELLED:
                     self._cancelled.add(task)
                 else:
@@ -314,7 +322,7 @@ def _record(held: Claim) -> RequestRecord:
         job=held.job.id,
         method="JOB",
         path=f"/v1/jobs/{held.job.id}/results/{held.picture.number}",
-        route="/v1/jobs/{id}/results/{number}",
+        route=JOB_ROUTE,
         key=held.job.key_name,
         trace_headers=held.job.trace,
     )

@@ -9,6 +9,7 @@ from functools import partial
 from app.errors import JobsOff, TooLarge, Unavailable
 from app.jobs import ledger, outbox
 from app.jobs.counters import JobCounters
+from app.jobs.database import DatabaseDown
 from app.jobs.job import ENDED, NewJob, NewPicture, Result, State, StoredJob, new_job_id
 from app.jobs.ledger import JobLimits
 from app.jobs.outbox import Delivery
@@ -21,7 +22,7 @@ from app.record import Observer
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError
 
-WATCH_POLL_S = 0.5
+WATCH_POLL_S = 1.0
 """Interval between looks at a job that runs in another process."""
 
 log = logging.getLogger(__name__)
@@ -177,6 +178,8 @@ class JobService:
             for name, picture in zip(names, submission.pictures, strict=True):
                 await parts.store.put(name, one(picture))
             stored, created = await parts.database.write(partial(ledger.add, job=job, limits=limits))
+        except DatabaseDown:
+            raise  # the job may have been accepted all the same; if not, the sweeper removes its files
         except Exception:
             await parts.store.delete(names)
             raise

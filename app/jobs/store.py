@@ -4,6 +4,17 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.errors import Unavailable
+
+
+class StoreDown(Unavailable):
+    """The store cannot be reached, or refuses."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the store of the jobs' files cannot be reached; try again in a few seconds")
+        self.reason = reason
+        """For the log: callers are not told where the store is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:

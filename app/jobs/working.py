@@ -60,12 +60,17 @@ class Hold(enum.Enum):
     LOST = "lost"
 
 
-def recover(session: Session, ttl_s: float) -> list[StoredPicture]:
-    """Put pictures whose owner has died back in the queue, and fail those that have ended it twice; returns them."""
+def recover(session: Session, ttl_s: float, *, owner: str = "") -> list[StoredPicture]:
+    """Put pictures whose owner has died back in the queue, and fail those that have ended it twice; returns them.
+
+    Args:
+        owner: who asks, and so is alive, even where it has been too busy to renew its leases.
+    """
     lost = session.rows(
         "update pictures set state = 'waiting', owner = null, progress = 0, crashes = crashes + 1"
-        " where state = 'running' and lease_until < :now returning *",
+        " where state = 'running' and lease_until < :now and owner <> :owner returning *",
         now=session.now(),
+        owner=owner,
     )
     for row in lost:
         identity = {"job_id": row["job_id"], "number": row["number"]}
@@ -146,10 +151,14 @@ def end(
     result: Result | None = None,
     problem: Problem | None = None,
 ) -> bool:
-    """End a picture, once; returns False where its lease was lost or its job cancelled, so that the result is void."""
+    """End a picture, once; returns False where its lease was lost or its job cancelled, so that the result is void.
+
+    It may be called again after an error that leaves open whether it had an effect.
+    """
     rows = session.rows(f"select cancel from pictures where {OWNED}", **claim.values)
     if not rows:
-        return False
+        job = session.rows("select * from pictures where job_id = :job_id and number = :number", **claim.values)
+        return bool(job) and result is not None and StoredPicture.of(job[0]).result == result
     if rows[0]["cancel"]:
         state, result, problem = State.CANCELLED, None, None
     session.rows(

@@ -24,9 +24,8 @@ from tests.app.test_command import free_port
 pytestmark = pytest.mark.anyio
 
 TEXT = (Path(__file__).parents[3] / "docs" / "jobs.md").read_text()
-SCRIPTS = [
-    "\n".join(block.splitlines()) for block in re.findall(r"(?:^    (?:JOB=|curl|    ).*\n)+", TEXT, re.MULTILINE)
-]
+COMMANDS = re.sub(r"(?s)```.*?```", "", TEXT)
+SCRIPTS = re.findall(r"(?:^    (?:JOB=|curl|    ).*\n)+", COMMANDS, re.MULTILINE)
 CLIENT, RECEIVER = re.findall(r"(?s)```python\n(.*?)```", TEXT)
 ONE, SEVERAL, URLS = (re.sub(r"(?m)^    ", "", script) for script in SCRIPTS)
 HERE = {"allowed_networks": "127.0.0.0/8"}
