@@ -35,7 +35,7 @@ async def run(live: Live, folder: Path, text: str, variables: Mapping[str, str] 
     """Run a script of bash, or else of Python, in a folder with a picture; returns what it says."""
     (folder / "photo.jpg").write_bytes(encoded(noise(20, 16), "JPEG"))
     text = text.replace("http://127.0.0.1:8000", live.address)
-    if "import " in text.splitlines()[0]:
+    if text.startswith("import "):
         command = [sys.executable, "-W", "error", "-c", text]
     else:
         if shutil.which("curl") is None:

@@ -50,7 +50,7 @@ sys.meta_path.insert(0, Watcher())
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+def running(folder: Path, **settings: object) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     """A service of its own process whose jobs are in a folder; it is killed at the end of the block."""
     port = free_port()
     variables = {
@@ -60,7 +60,7 @@ def running(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Clien
         "jobs_min_free_bytes": 0,
         "job_lease_s": 2,
         "precision": "float32",
-    }
+    } | settings
     environment = os.environ | {f"ESRGAN_{name.upper()}": str(value) for name, value in variables.items()}
     environment["PYTHONPATH"] = str(folder / "poison")
     with (folder / "log").open("ab") as log:
@@ -131,3 +131,27 @@ def test_after_kills_every_accepted_job_ends_once_and_only_the_killer_fails(fold
         assert process.wait(30) == 0
     assert len(deaths.read_text()) == 2
     assert not list((folder / "jobs" / "files").rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_what_a_lost_machine_had_begun_is_done_by_another(folder: Path, postgres: str) -> None:
+    pictures = [encoded(noise(20, 20 + seed, seed=seed)) for seed in range(JOBS)]
+    go = folder / "go"
+    (folder / "poison").mkdir()
+    poison = POISON.format(go=str(go), killer_bytes=0, deaths="")
+    (folder / "poison" / "sitecustomize.py").write_text(poison)
+    (folder / "bucket").mkdir()
+    shared = {"jobs_database": postgres, "jobs_store": f"file://{folder / 'bucket'}"}
+    with running(folder, **shared) as (first, client), running(folder, **shared) as (_, other):
+        sent = [client.post("/v1/jobs", content=picture).raise_for_status().json()["id"] for picture in pictures]
+        until_s = time.monotonic() + 30
+        while sum(job["state"] == "running" for job in jobs_of(other)) < 8:  # four on each
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+        first.kill()
+        go.touch()
+        jobs = finished(other)
+        assert [jobs[job_id]["state"] for job_id in sent] == ["done"] * JOBS
+        for job_id, picture in zip(sent, pictures, strict=True):
+            answer = other.post("/v1/upscale", content=picture).raise_for_status()
+            assert other.get(f"/v1/jobs/{job_id}/result").raise_for_status().content == answer.content
