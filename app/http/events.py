@@ -38,7 +38,7 @@ def event_stream(jobs: JobService, service: UpscaleService, job: StoredJob, seen
 async def _events(jobs: JobService, service: UpscaleService, job: StoredJob, seen: int | None) -> AsyncIterator[str]:
     """Yield events until the job has ended or the service stops.
 
-    Events are not kept: each tells the job as it is, so whoever has missed some needs only the next one.
+    Events are not kept: each describes the whole job, so a watcher that has missed some needs only the next one.
     """
     yield f"retry: {RECONNECT_MS}\n\n"
     told: tuple[State, float] | None = None

@@ -1,4 +1,4 @@
-"""What the endpoints that take pictures share: the body that they describe, its limits, and checks of the query."""
+"""Shared by the endpoints that take pictures: the description of the body, its limits, and checks of the query."""
 
 from collections import Counter
 from collections.abc import AsyncIterator

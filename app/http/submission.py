@@ -28,14 +28,14 @@ Url = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 class JobParameters(Parameters):
     """Parameters of a job, in the query or as form fields."""
 
-    webhook: Url | None = Field(default=None, description="URL that is told when the job changes its state.")
+    webhook: Url | None = Field(default=None, description="URL that changes of the job are sent to.")
     webhook_events: str | None = Field(
         default=None,
-        description=f"Which of {', '.join(EVENTS)} it is told, separated by commas; by default the last three.",
+        description=f"Which of {', '.join(EVENTS)} are sent, separated by commas; by default the last three.",
     )
 
     def events(self) -> Sequence[str]:
-        """Return the events that the webhook is told.
+        """Return the events that are sent to the webhook.
 
         Raises:
             BadRequest: one is unknown.

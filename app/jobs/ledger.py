@@ -215,7 +215,7 @@ def _with_pictures(session: Session, rows: Iterable[Row]) -> list[StoredJob]:
 def cancel(session: Session, job: StoredJob, ttl_s: float) -> list[str]:
     """Cancel what has not ended of a job, and remove its results; an ended job is removed altogether.
 
-    Pictures that run are only marked: whoever runs them stops at the next band.
+    Pictures that run are only marked: their worker stops at the next band.
 
     Returns:
         The names of files that are no longer needed.

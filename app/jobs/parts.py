@@ -21,7 +21,7 @@ from app.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What there is while jobs are open."""
+    """The parts of open jobs."""
 
     settings: Settings
     database: Database

@@ -1,52 +1,33 @@
-"""Works jobs off: claims pictures, upscales them beside the requests that are waited for, and stores the results."""
+"""Processes jobs: claims pictures, has them upscaled, renews their leases, and records how they end."""
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
-from app.errors import DeadlinePassed, QueueFull, ServiceError, StorageFull, Unavailable
+from app.errors import ServiceError, Unavailable
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database
 from app.jobs.job import Problem, Result, State
-from app.jobs.store import Store, StoreDown, whole
+from app.jobs.store import Store
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
+from app.jobs.worker import Given, Worker
 from app.jobs.working import Claim, Hold, claim, end, recover, release, renew
 from app.record import JOB_ROUTE, Observer, RequestRecord, begin_record
-from app.service import Answer, UpscaleService
+from app.service import UpscaleService
 from app.settings import Settings
-from app.upscaling import UpscaleRequest
 
 POLL_S = 1.0
 """Interval between looks at the table for work that other processes left or that has become due."""
 
-MAX_ATTEMPTS = 20
-"""A picture that the service cannot take for the moment is tried this many times."""
-
-FULL_WAIT_S = 30.0
-"""Time until a picture is tried again whose result did not fit on the disk."""
-
 END_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
-
-
-class Given(Exception):
-    """The picture goes back to the queue.
-
-    Args:
-        wait_s: until it may be claimed again.
-    """
-
-    def __init__(self, wait_s: float) -> None:
-        super().__init__()
-        self.wait_s = wait_s
 
 
 class Runner:
@@ -70,7 +51,7 @@ class Runner:
         self._settings = settings
         self._database = database
         self._store = store
-        self._transfer = transfer
+        self._worker = Worker(settings, store, transfer, watch)
         self._watch = watch
         self._counters = counters
         self._wake = asyncio.Event()
@@ -165,7 +146,7 @@ class Runner:
         lease = asyncio.create_task(self._hold(held, task))
         try:
             try:
-                result = await self._upscaled(held, service, record)
+                result = await self._worker.result(held, service, record)
                 self._settling.add(task)
                 await self._settle(held, record, State.DONE, result=result)
             except Given as given:
@@ -191,67 +172,6 @@ class Runner:
             record.ended_s = time.monotonic()
             for observe in self.observers:
                 observe(record)
-
-    async def _upscaled(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
-        """Upscale a picture and store the result.
-
-        Raises:
-            Given: it has to wait.
-            ServiceError: it cannot be done.
-        """
-        max_s = self._settings.job_max_s
-        try:
-            async with asyncio.timeout(max_s), AsyncExitStack() as scope:
-                picture = await self._picture(held)
-                record.received_bytes = len(picture)
-                record.is_charged = not held.picture.source
-                request = UpscaleRequest.from_json(held.job.request)
-                answer = await request.start(scope, service, picture, background=True)
-                result = await self._stored(held, answer)
-                record.sent_bytes = result.size_bytes
-                if held.picture.target:
-                    await self._transfer.send(
-                        held.picture.target,
-                        partial(self._store.read, result.name),
-                        result.size_bytes,
-                        result.media_type,
-                    )
-                return result
-        except TimeoutError as error:
-            text = (
-                f"the picture was not done within {max_s:g} s, the limit for one picture of a job; send a smaller one"
-            )
-            raise DeadlinePassed(text) from error
-        except (StorageFull, StoreDown) as error:
-            log.warning("job %s waits for the store: %s", held.job.id, getattr(error, "reason", error.detail))
-            raise Given(FULL_WAIT_S) from error
-        except (QueueFull, Unavailable) as error:
-            if held.picture.attempts >= MAX_ATTEMPTS:
-                raise
-            raise Given(error.retry_after_s or POLL_S) from error
-
-    async def _picture(self, held: Claim) -> bytes:
-        if held.picture.source:
-            return await self._transfer.fetch(held.picture.source, self._settings.max_upload_bytes)
-        return await whole(self._store.read(held.picture.upload_name))
-
-    async def _stored(self, held: Claim, answer: Answer) -> Result:
-        digest = hashlib.blake2b(digest_size=16)
-
-        async def pieces() -> AsyncIterator[bytes]:
-            async for piece in answer.pieces:
-                digest.update(piece)
-                self._watch.publish(held.job.id, held.picture.number, answer.progress())
-                yield piece
-
-        size_bytes = await self._store.put(held.result_name, pieces())
-        return Result(
-            name=held.result_name,
-            size_bytes=size_bytes,
-            etag=f'"{digest.hexdigest()}"',
-            media_type=answer.format.media_type,
-            model=answer.model.version,
-        )
 
     async def _settle(
         self,

@@ -1,4 +1,4 @@
-"""Jobs for those who ask: accept, read, watch, cancel; and their life beside that of the service."""
+"""The interface of the jobs: accept, read, watch, cancel; and start, drain and stop."""
 
 import asyncio
 import logging
@@ -97,7 +97,7 @@ class JobService:
 
     @property
     def is_open(self) -> bool:
-        """Whether there are jobs."""
+        """True where jobs are on and opened."""
         return self._parts is not None
 
     @property

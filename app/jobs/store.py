@@ -13,7 +13,7 @@ class StoreDown(Unavailable):
     def __init__(self, reason: str) -> None:
         super().__init__("the store of the jobs' files cannot be reached; try again in a few seconds")
         self.reason = reason
-        """For the log: callers are not told where the store is."""
+        """Text for the log; the answer does not say where the store is."""
 
 
 @dataclass(frozen=True, kw_only=True)

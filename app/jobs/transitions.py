@@ -6,7 +6,7 @@ from app.jobs.outbox import announce
 
 
 def touch(session: Session, job_id: str, ttl_s: float) -> None:
-    """Bring the state of a job up to date after one of its pictures has changed; a webhook tells of a new state.
+    """Bring the state of a job up to date after one of its pictures has changed; a new state adds its webhook.
 
     Args:
         ttl_s: how long a job is kept after its end.

@@ -60,7 +60,7 @@ class PictureView(BaseModel):
 
 
 class QueueView(BaseModel):
-    """What is before a job that waits."""
+    """The place of a job in the queue."""
 
     position: int = Field(description="Pictures of other jobs that are before it or run.")
     predicted_end: datetime | None = Field(description="Null while the speed is unknown.")

@@ -1,4 +1,4 @@
-"""What this process knows of running jobs before the database does: their progress, and when to look again."""
+"""Progress of running jobs, which this process knows before the database does, and wake-ups for watchers."""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ class Watch:
         self._progress: dict[tuple[str, int], float] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self.closed = False
-        """Set when the service stops: whoever watches should end."""
+        """Set when the service stops, so that watchers end."""
 
     def publish(self, job_id: str, number: int, progress: float) -> None:
         """Note the progress of a picture that runs here."""

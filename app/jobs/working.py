@@ -1,4 +1,4 @@
-"""Transactions of those who work jobs off: claim a picture, hold it by a lease, end it or give it back.
+"""Transactions of workers: claim a picture, hold it by a lease, end it or give it back.
 
 A picture is `running` while its owner renews its lease. If the owner dies, the lease runs out and another claims the
 picture. Whatever a former owner still writes changes nothing, because every statement names owner and attempt.
@@ -53,7 +53,7 @@ class Claim:
 
 
 class Hold(enum.Enum):
-    """What has become of a claim."""
+    """State of a claim after its renewal."""
 
     KEPT = "kept"
     CANCELLED = "cancelled"

@@ -1,4 +1,4 @@
-"""Who works on what: claimed once, taken over when a worker dies, ended once, and given up after two deaths."""
+"""Pictures are claimed once, taken over when a worker dies, ended once, and given up after two deaths."""
 
 import asyncio
 from functools import partial
