@@ -24,7 +24,7 @@
     └── DeadlinePassed        504
 
 Their text is sent to the caller: it names the value, the limit and the way out, never a path or an internal name. Any
-other exception is answered with 500 and a fixed text, and logged.
+other exception is logged and becomes a 500 with a fixed text.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ class ServiceError(Exception):
         self.retry_after_s = retry_after_s
         self.headers = headers or {}
         self.members = members or {}
-        """Members of the problem document besides the standard four."""
+        """Further members of the problem document."""
 
 
 class BadRequest(ServiceError):

@@ -130,7 +130,7 @@ class Lifecycle:
         self.jobs.drain()
 
     async def drained(self) -> None:
-        """Wait until every accepted request is answered; after the drain deadline the others are aborted."""
+        """Wait for every accepted request; abort those that are still running after the drain deadline."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_s):
                 await self._idle.wait()

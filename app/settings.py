@@ -1,4 +1,4 @@
-"""Every setting of the service. Each comes from the environment as `ESRGAN_` and its name in capitals."""
+"""Every setting of the service, read from the environment variable `ESRGAN_` plus its name in capitals."""
 
 import difflib
 import ipaddress
@@ -15,117 +15,130 @@ PREFIX = "ESRGAN_"
 SHIPPED_MODELS = Path(__file__).parent.parent / "model" / "weights"
 
 SERVICE_LINK = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
-"""Names, after the prefix, of variables by which Kubernetes describes a Service whose name begins with esrgan."""
+"""Names, after the prefix, of the variables that Kubernetes sets for a Service whose name begins with esrgan."""
 
 SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
-"""Begins the value of such a variable that is named `..._PORT`, and of no setting."""
+"""Start of the value of such a variable named `..._PORT`; no setting has such a value."""
 
 
 class SettingsError(Exception):
-    """The environment holds a setting that is unknown or out of range; the text says which and what is allowed."""
+    """A setting is unknown or out of range; the text says which and what is allowed."""
 
 
 class Settings(BaseSettings):
-    """The service's settings with their units, bounds and defaults."""
+    """Settings with their units, bounds and defaults."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 listens on all.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all addresses.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 for a free one.")
     root_path: str = Field(
         default="",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-        description="Path below which a proxy shows the service, such as /pictures; empty: none that has to be known.",
+        description="Path prefix below which a proxy serves the service, such as /pictures; empty for none.",
     )
-    keys: Path | None = Field(default=None, description="File of API keys, see `python -m app key`; empty: no keys.")
+    keys: Path | None = Field(default=None, description="API key file, see `python -m app key`; empty for no keys.")
     allow_anonymous: bool = Field(
-        default=False, description="Serve callers without keys on another address than this machine's own, too."
+        default=False, description="Serve callers without keys on addresses that other machines can reach."
     )
     models: Path = Field(
-        default=SHIPPED_MODELS, description="Folder of weight files; each is a model by its name without the suffix."
+        default=SHIPPED_MODELS,
+        description="Folder of weight files; each is a model named like the file without its suffix.",
     )
     load: Literal["start", "lazy"] = Field(
-        default="start", description="When models are loaded: all at the start, or each when it is first asked for."
+        default="start", description="When to load models: all at the start, or each for its first request."
     )
     watch_s: float = Field(
         default=2.0,
         ge=0,
         le=3600,
-        description="Seconds between two looks into the folder for new, changed and removed files; 0: none.",
+        description="Seconds between checks of the folder for new, changed and removed files; 0 to disable.",
     )
     max_model_bytes: int = Field(
         default=4 * 2**30,
         ge=1,
-        description="Memory for all networks together; past it, the one used least recently is unloaded.",
+        description="Memory for all networks together; beyond it, the least recently used one is unloaded.",
     )
     max_loss_db: float = Field(
         default=10.0,
         ge=0,
-        description="How far below bicubic a network of a foreign file may be on a test picture; 1000: any serves.",
+        description="How far below bicubic a network from a foreign file may be on a test picture; 1000 to accept any.",
     )
     default_model: str = Field(
-        default="", description="The model for requests that name none; empty: the best that the device runs well."
+        default="", description="Model for requests that name none; empty for the best one that suits the device."
     )
     precision: Literal["fastest", "float32", "bfloat16", "float16"] = Field(
         default="fastest",
-        description="Number format that networks compute in: the fastest here, or always the one named.",
+        description="Number format of the networks: the fastest on this machine, or always the named one.",
     )
-    max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest upload in bytes.")
-    max_picture_px: int = Field(default=2**24, ge=1, description="Most pixels of an uploaded picture.")
+    max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Maximum size of an upload in bytes.")
+    max_picture_px: int = Field(default=2**24, ge=1, description="Maximum pixels of an uploaded picture.")
     max_width_px: int = Field(
-        default=16384, ge=1, description="Widest picture: the memory of a row stream grows with the width."
+        default=16384, ge=1, description="Maximum width of a picture: the memory of a row stream grows with it."
     )
     max_upload_memory_bytes: int = Field(
-        default=2**28, ge=1024, description="Memory for the uploads that are read or wait; more gets 429."
+        default=2**28,
+        ge=1024,
+        description="Memory for uploads that are being read or wait; beyond it, requests get 429.",
     )
     max_picture_memory_bytes: int = Field(
         default=2**31, ge=1, description="Memory for decoded pictures and their answers; uploads wait for it in order."
     )
-    upload_s: float = Field(default=300, gt=0, description="Seconds for a whole upload.")
-    upload_idle_s: float = Field(default=10, gt=0, description="Seconds without a byte of an upload.")
+    upload_s: float = Field(default=300, gt=0, description="Maximum seconds for a whole upload.")
+    upload_idle_s: float = Field(default=10, gt=0, description="Maximum seconds without a byte of an upload.")
     upload_bytes_per_s: int = Field(
-        default=8192, ge=1, description="Least rate of an upload on average, once it has gone on for the time above."
+        default=8192, ge=1, description="Minimum average upload rate, enforced after `upload_idle_s`."
     )
     wait_s: float = Field(
-        default=300, gt=0, description="Seconds that a request may take whose caller prefers no other time."
+        default=300, gt=0, description="Default request timeout in seconds, when the client sends no `Prefer: wait=`."
     )
-    max_wait_s: int = Field(default=600, ge=1, description="Longest time that a caller may prefer.")
-    max_frames: int = Field(default=10_000, ge=1, description="Most frames of an upload, of which the first is taken.")
+    max_wait_s: int = Field(default=600, ge=1, description="Upper bound on `Prefer: wait=`, in seconds.")
+    max_frames: int = Field(
+        default=10_000, ge=1, description="Maximum frames in an upload (only the first is upscaled)."
+    )
     max_metadata_bytes: int = Field(
-        default=4 * 2**20, ge=1024, description="Largest single piece of an upload that holds no pixels."
+        default=4 * 2**20,
+        ge=1024,
+        description="Maximum bytes of a single part of an upload that has no pixels, such as a profile.",
     )
-    max_expansion: int = Field(default=100_000, ge=1, description="Most pixels for each byte of an upload.")
+    max_expansion: int = Field(default=100_000, ge=1, description="Maximum pixels per byte of an upload.")
     max_queued_px: int = Field(
-        default=2**26, ge=1, description="Most pixels that may wait for the device; more gets 429."
+        default=2**26, ge=1, description="Maximum pixels queued for the device; beyond it, requests get 429."
     )
     piece_s: float = Field(
         default=0.25,
         gt=0,
         le=60,
-        description="Seconds that the device works without a break; a newcomer waits as long.",
+        description="Target seconds of a piece of work, and so the longest wait of a new request for the device.",
     )
     whole_picture_px: int | None = Field(
-        default=None, ge=1, description="Larger pictures go through as row streams; empty: what suits the device."
+        default=None, ge=1, description="Pictures with more pixels run as row streams; empty for what suits the device."
     )
     max_stream_bytes: int = Field(
         default=4 * 2**30,
         ge=1,
-        description="Memory on the device for the open row streams, which grows with their width.",
+        description="Memory on the device for open row streams, which grows with their width.",
     )
     log_format: Literal["line", "json"] = Field(
-        default="line", description="Lines for people, or one JSON object a line for machines."
+        default="line", description="`line` for people, or `json` for machines: one object per line."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING"] = Field(default="INFO", description="What the log tells of.")
+    log_level: Literal["DEBUG", "INFO", "WARNING"] = Field(default="INFO", description="Log level.")
     max_buffered_bytes: int = Field(
-        default=16 * 2**20, ge=0, description="Larger answers are sent while they are made, without a Content-Length."
+        default=16 * 2**20,
+        ge=0,
+        description="Larger answers are streamed while they are made, without a Content-Length.",
     )
     codec_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode and encode pictures.")
     max_connections: int = Field(
-        default=1000, ge=10, description="Open connections; one more takes the place of one that has been idle longest."
+        default=1000,
+        ge=10,
+        description="Maximum open connections; a new one beyond it closes the one that has been idle longest.",
     )
-    head_s: float = Field(default=10, gt=0, description="Seconds for the headers of a request.")
+    head_s: float = Field(default=10, gt=0, description="Maximum seconds for the headers of a request.")
     send_idle_s: float = Field(
-        default=30, gt=0, description="Seconds for a caller to take anything of an answer that waits for it."
+        default=30,
+        gt=0,
+        description="Maximum seconds for a client to take any byte of an answer that waits to be sent.",
     )
     jobs: bool = Field(default=True, description="Take jobs: pictures that are upscaled after their request has ended.")
     jobs_folder: Path | None = Field(
@@ -173,14 +186,12 @@ class Settings(BaseSettings):
         default="", description="Networks such as 10.0.0.0/8 whose addresses count as public for these hosts."
     )
     keep_alive_s: int = Field(default=65, ge=1, description="Seconds that an idle connection is kept open.")
-    drain_s: int = Field(
-        default=30, ge=0, description="Seconds that accepted work has to finish after a signal to stop."
-    )
+    drain_s: int = Field(default=30, ge=0, description="Seconds for accepted work to finish after a signal to stop.")
 
     @field_validator("port", mode="before")
     @classmethod
     def _ignore_service_address(cls, value: object) -> object:
-        """Keep the default where Kubernetes has set ESRGAN_PORT, for a Service that is named esrgan."""
+        """Use the default where Kubernetes has set ESRGAN_PORT for a Service named esrgan."""
         is_address = isinstance(value, str) and SERVICE_ADDRESS.match(value)
         return cls.model_fields["port"].default if is_address else value
 
@@ -202,7 +213,7 @@ class Settings(BaseSettings):
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach the service."""
+        """True where only this machine can reach the service."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -213,8 +224,8 @@ def _members(value: str) -> list[str]:
     return [member.strip() for member in value.split(",") if member.strip()]
 
 
-def _links(name: str, value: str) -> bool:
-    """True for a variable that describes another service and is no setting of this one."""
+def _is_service_link(name: str, value: str) -> bool:
+    """Return True for a variable that describes a Kubernetes Service and is not a setting."""
     rest = name.upper().removeprefix(PREFIX)
     return bool(SERVICE_LINK.fullmatch(rest) or (rest.endswith("_PORT") and SERVICE_ADDRESS.match(value)))
 
@@ -223,12 +234,12 @@ def read_settings() -> Settings:
     """Read the environment.
 
     Raises:
-        SettingsError: one line per setting that is unknown or wrong, or keys are missing where they should not be.
+        SettingsError: settings are unknown or wrong, or keys are missing on a public address.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     found = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
     if unknown := sorted(
-        name for name, value in found.items() if name.upper() not in known and not _links(name, value)
+        name for name, value in found.items() if name.upper() not in known and not _is_service_link(name, value)
     ):
         close = {
             name for unknown_name in unknown for name in difflib.get_close_matches(unknown_name.upper(), known, n=1)
@@ -242,7 +253,7 @@ def read_settings() -> Settings:
         raise SettingsError("; ".join(lines)) from error
     if settings.keys is None and not settings.allow_anonymous and not settings.is_local:
         raise SettingsError(
-            f"ESRGAN_HOST={settings.host} lets others than this machine in, and there are no keys; name a file of keys "
-            "with ESRGAN_KEYS (`python -m app key NAME` makes one), or say ESRGAN_ALLOW_ANONYMOUS=true"
+            f"ESRGAN_HOST={settings.host} is reachable from other machines, and there are no keys; set ESRGAN_KEYS "
+            "to a key file (`python -m app key NAME` makes one), or set ESRGAN_ALLOW_ANONYMOUS=true"
         )
     return settings

@@ -8,6 +8,7 @@ from typing import Any, Self
 from app.errors import Unprocessable
 from app.pictures.decode import Header
 from app.pictures.encode import FORMATS
+from app.record import current_record
 from app.service import DEFAULT_OPTIONS, Answer, UpscaleOptions, UpscaleService
 
 
@@ -71,6 +72,7 @@ class UpscaleRequest:
             ServiceError: see `app.errors`.
         """
         entry = service.library.find(self.model)
+        current_record().model = entry.name
         header = await service.read_header(picture)
         if entry.info is not None:
             self._check_scale(entry.info.name, entry.info.scale)

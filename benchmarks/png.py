@@ -21,7 +21,7 @@ import numpy
 from PIL import Image
 
 from app.png.encoder import PngLayout, png_pieces
-from app.png.filters import Samples
+from app.png.filters import SampleArray
 from benchmarks.networks import add_network_options, chosen_network
 from benchmarks.pictures import smooth_noise, square
 from benchmarks.tables import print_bar, print_progress, print_setting, print_table
@@ -94,7 +94,7 @@ def measure(encoders: Mapping[str, Encode], pictures: Sequence[Pixels], rounds: 
 def ours(pool: ThreadPoolExecutor, threads: int) -> Encode:
     """The service's encoder, given a whole picture."""
 
-    async def rows(picture: Pixels) -> AsyncIterator[Samples]:
+    async def rows(picture: Pixels) -> AsyncIterator[SampleArray]:
         yield picture
 
     async def encoded(picture: Pixels) -> bytes:

@@ -67,8 +67,7 @@ class FairQueue(Generic[Member]):
         """Put a member that was served back into a lane; nothing happens if it already waits."""
         position = self._positions[member]
         if position.key is None:
-            # New members first: a small picture that has just arrived is answered before the next small band of a
-            # stream.
+            # New members first: a small picture that has just arrived runs before the next small band of a stream.
             near = position.turn_px // NEAR_PX
             position.key = (
                 near,

@@ -214,7 +214,7 @@ class Scheduler(Generic[Input, Output]):
         try:
             result = future.result()
         except BaseException as error:
-            # Wrapped, because a SystemExit raised here would end the event loop before anybody is answered.
+            # Wrapped, because a SystemExit raised here would end the event loop before any answer is sent.
             raise RuntimeError("the device's thread has died") from error
         self._counters.count(result)
         self._learn(result)

@@ -1,4 +1,4 @@
-"""The header Accept -> the formats that an answer may have (RFC 9110, section 12.5.1)."""
+"""Chooses the formats of an answer from the `Accept` header (RFC 9110, section 12.5.1)."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,9 @@ _QVALUE = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
 
 
 def accepted_formats(accept: str) -> Sequence[AnswerFormat]:
-    """The formats that a caller accepts, the preferred one first; of equal ones the best, which is PNG.
+    """Return the formats that a caller accepts, the preferred one first; among equals the best one, which is PNG.
 
-    Malformed members are ignored, and a header without a sound one accepts everything.
+    Malformed members are ignored; a header without a valid one accepts everything.
 
     Raises:
         NotAcceptable: the header rules out every format.
@@ -25,7 +25,7 @@ def accepted_formats(accept: str) -> Sequence[AnswerFormat]:
     accepted = [form for name, form in FORMATS.items() if weighed[name] > 0]
     if not accepted:
         offered = ", ".join(form.media_type for form in FORMATS.values())
-        raise NotAcceptable(f"Accept: {accept[:200]} allows none of {offered}; allow one of these or leave it out")
+        raise NotAcceptable(f"Accept: {accept[:200]} allows none of {offered}; accept one of these or omit it")
     return sorted(accepted, key=lambda form: -weighed[form.name])
 
 
@@ -40,7 +40,7 @@ def _weights(accept: str) -> Iterator[tuple[tuple[str, str], float]]:
 
 
 def _weight(media_type: str, weights: dict[tuple[str, str], float]) -> float:
-    """The weight of the most specific range that covers the type; 0 where none does."""
+    """Return the weight of the most specific range that covers the type; 0 where none does."""
     kind, subtype = media_type.split("/")
     ranges = ((kind, subtype), (kind, "*"), ("*", "*"))
     return next((weights[covered] for covered in ranges if covered in weights), 0.0)

@@ -1,21 +1,21 @@
-"""Values of header fields: lists whose members may hold quoted strings (RFC 9110, section 5.6).
+"""Values of header fields: lists whose members may contain quoted strings (RFC 9110, section 5.6).
 
-Everything here takes time in proportion to the length of the value, however it is made: headers are read on the event
-loop, before anybody has shown a key.
+Everything here takes time linear in the length of the value, whatever it contains: headers are parsed on the event
+loop, before a key has been checked.
 """
 
 import re
 from collections.abc import Iterator
 
 _TOKENS = {
-    # Possessive: a string without an end is taken to the end once, and nothing is tried a second time.
+    # Possessive quantifiers: an unterminated string is read to the end once, without backtracking.
     separator: re.compile(rf'"(?:[^"\\]|\\.)*+"?|[^"{separator}]++|{separator}', re.DOTALL)
     for separator in (",", ";")
 }
 
 
 def split(value: str, separator: str) -> Iterator[str]:
-    """The members of a list, without the spaces around them. A separator in a quoted string separates nothing.
+    """Split a list into its members, without surrounding spaces; separators in quoted strings are ignored.
 
     Args:
         separator: `,` between the members of a list, `;` between parameters.
@@ -31,7 +31,7 @@ def split(value: str, separator: str) -> Iterator[str]:
 
 
 def parameter(text: str) -> tuple[str, str]:
-    """Name, in lower case, and value of `name=value`; quotes around the value are removed."""
+    """Split `name=value` into the name in lower case and the value without quotes."""
     name, _, value = text.partition("=")
     value = value.strip()
     if len(value) > 1 and value[0] == value[-1] == '"':

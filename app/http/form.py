@@ -1,4 +1,4 @@
-"""A multipart/form-data body (RFC 7578): one picture and small text fields, read while it arrives."""
+"""A multipart/form-data body (RFC 7578): one picture and small text fields, parsed while it arrives."""
 
 from collections.abc import AsyncIterable
 
@@ -9,14 +9,14 @@ from app.errors import BadRequest, UnsupportedEncoding
 
 FIELD = "image"
 
-MOST_FIELDS = 32
-"""Limit on the fields other than the picture; above the number of parameters, so that a wrong one is named."""
+MAX_FIELDS = 32
+"""Limit on fields other than the picture; larger than the number of parameters, so that a wrong one can be named."""
 
-MOST_FIELD_BYTES = 1024
+MAX_FIELD_BYTES = 1024
 """Limit on a name or a value; far more than any parameter needs."""
 
 NOT_ENCODED = frozenset({"", "identity", "binary", "8bit", "7bit"})
-"""Content codings and transfer encodings that leave the bytes as they are."""
+"""Content codings and transfer encodings that leave the bytes unchanged."""
 
 HOW = f"send the picture as the field {FIELD!r}"
 
@@ -24,14 +24,14 @@ HOW = f"send the picture as the field {FIELD!r}"
 class Form:
     """Collects the parts of a form.
 
-    The part named `image` is the picture, with or without a file name. Every other part is a parameter, and its text is
-    UTF-8 whatever the headers claim: a stranger does not choose a codec.
+    The part named `image` is the picture, with or without a file name. Every other part is a parameter; it is decoded
+    as UTF-8 whatever its headers say, so that a caller cannot choose a codec.
 
     Args:
         content_type: of the request; it names the boundary.
 
     Raises:
-        BadRequest: it names none.
+        BadRequest: there is no boundary.
     """
 
     def __init__(self, content_type: str, *, max_pictures: int = 1) -> None:
@@ -46,13 +46,15 @@ class Form:
         self._ended = False
         self._boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
         if not self._boundary:
-            raise BadRequest(f"Content-Type: {content_type[:100]} names no boundary; let the client library make it")
+            raise BadRequest(
+                f"Content-Type: {content_type[:100]} has no boundary; let the client library set the header"
+            )
 
     async def read(self, body: AsyncIterable[bytes]) -> None:
         """Read the whole body.
 
         Raises:
-            BadRequest: it is broken, or holds something other than one picture and small fields, each once.
+            BadRequest: it is malformed, or has something other than one picture and small fields, each once.
             UnsupportedEncoding: a part is compressed or encoded.
         """
         try:
@@ -60,12 +62,14 @@ class Form:
             async for piece in body:
                 parser.write(piece)
         except FormParserError as error:
-            raise BadRequest(f"the multipart body is broken: {error}") from error
+            raise BadRequest(f"the multipart body is malformed: {error}") from error
         if not self._ended:
-            raise BadRequest("the multipart body ends before its last boundary; check the client and what lies between")
+            raise BadRequest(
+                "the multipart body ends before its last boundary; check the client and any proxy in between"
+            )
 
     def _parser(self) -> MultipartParser:
-        """The parser that calls this form; kept by nobody, so that a picture is freed as soon as its form is."""
+        """Make the parser that calls this form; not stored, since the cycle would keep the picture in memory."""
         return MultipartParser(
             self._boundary,
             {
@@ -112,18 +116,18 @@ class Form:
             raise BadRequest(f"the form has a file as {self._name!r}; {HOW}, and no other file")
         if self._name in self.parameters:
             raise BadRequest(f"the form field {self._name!r} is given more than once; give it once")
-        if len(self.parameters) == MOST_FIELDS:
-            raise BadRequest(f"the form has more than {MOST_FIELDS} fields besides {FIELD!r}, which is the limit")
+        if len(self.parameters) == MAX_FIELDS:
+            raise BadRequest(f"the form has more than {MAX_FIELDS} fields other than {FIELD!r}, which is the limit")
         self._text = bytearray()
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._text is None:
             self.pictures[-1] += data[start:end]
             return
-        self._text += data[start : min(end, start + MOST_FIELD_BYTES + 1)]
-        if len(self._text) > MOST_FIELD_BYTES:
+        self._text += data[start : min(end, start + MAX_FIELD_BYTES + 1)]
+        if len(self._text) > MAX_FIELD_BYTES:
             raise BadRequest(
-                f"the form field {self._name!r} has more than {MOST_FIELD_BYTES} bytes, which is the limit; {HOW}"
+                f"the form field {self._name!r} has more than {MAX_FIELD_BYTES} bytes, which is the limit; {HOW}"
             )
 
     def _on_part_end(self) -> None:
@@ -142,12 +146,12 @@ def check_encoding(header: str, value: str) -> None:
     """
     encodings = [encoding.strip().lower() for encoding in value.split(",")]
     if wrong := next((encoding for encoding in encodings if encoding not in NOT_ENCODED), ""):
-        raise UnsupportedEncoding(f"{header}: {wrong[:100]} is not taken; send the picture's bytes as they are")
+        raise UnsupportedEncoding(f"{header}: {wrong[:100]} is not supported; send the picture's bytes unencoded")
 
 
 def _text(data: bytes | bytearray, what: str) -> str:
-    if len(data) > MOST_FIELD_BYTES:
-        raise BadRequest(f"{what} has more than {MOST_FIELD_BYTES} bytes, which is the limit")
+    if len(data) > MAX_FIELD_BYTES:
+        raise BadRequest(f"{what} has more than {MAX_FIELD_BYTES} bytes, which is the limit")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

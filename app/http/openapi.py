@@ -1,4 +1,4 @@
-"""Answers in the OpenAPI document: every status of an endpoint, and the problems that it stands for."""
+"""Responses in the OpenAPI document: every status of an endpoint, with its problem types."""
 
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ ProblemKind = type[ServiceError] | HttpProblem
 ANYWHERE: tuple[ProblemKind, ...] = (BadRequest, TooSlow, HEAD_TOO_LARGE, INTERNAL, NOT_IMPLEMENTED, Unavailable)
 WITH_KEY: tuple[ProblemKind, ...] = (*ANYWHERE, Unauthorized, Forbidden, KeyLimit)
 API: tuple[ProblemKind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
-"""For endpoints below /v1, which limit the number of requests and have a deadline."""
+"""Problems of endpoints below /v1, which limit the number of requests and have a deadline."""
 
 UPSCALE: tuple[ProblemKind, ...] = (
     NoSuchModel,
@@ -63,18 +63,23 @@ JOB: tuple[ProblemKind, ...] = (NoSuchJob, NotReady, JobsOff)
 RELOAD: tuple[ProblemKind, ...] = (NoSuchModel, Unprocessable)
 
 REQUEST_ID = {"X-Request-Id": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}}}
-RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
-CHALLENGE = {"WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}}}
+RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds to wait.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+CHALLENGE = {"WWW-Authenticate": {"description": "The scheme `Bearer`.", "schema": {"type": "string"}}}
 HEADERS: dict[int, dict[str, Any]] = {401: CHALLENGE, 429: RETRY_AFTER, 503: RETRY_AFTER}
 
 PICTURE_HEADERS = REQUEST_ID | {
     name: {"description": description, "schema": {"type": "string"}}
     for name, description in {
         "X-Model": "Name of the model, `@`, and the first digits of the weights' SHA-256.",
-        "X-Frames": "`1 of N`, where the upload held N pictures.",
+        "X-Frames": "`1 of N`, where the upload has N pictures.",
         "Server-Timing": "Milliseconds of `decode`, `queue`, `infer` and `encode`.",
-        "ETag": "Hash of the answer, where it was not streamed.",
-        "Preference-Applied": "`wait=SECONDS`, where the caller preferred some: what was granted.",
+        "ETag": "Hash of the answer, unless it is streamed.",
+        "Preference-Applied": "`wait=SECONDS`, the granted deadline, where the caller preferred one.",
     }.items()
 }
 
@@ -111,7 +116,7 @@ RANGE = {
 
 
 def servers(root_path: str) -> list[dict[str, Any]]:
-    """The address of the API: at the prefix that is set, else at the place of the document itself.
+    """Return the address of the API: the configured prefix, else the location of the document itself.
 
     So the page at /docs works below any prefix that a proxy removes, without trusting a header for it.
     """
@@ -119,7 +124,7 @@ def servers(root_path: str) -> list[dict[str, Any]]:
 
 
 def problems(kinds: tuple[ProblemKind, ...]) -> Responses:
-    """The answers of an endpoint that are problem documents, for `responses=`."""
+    """Return the problem documents of an endpoint, for `responses=`."""
     statuses = sorted({kind.status for kind in kinds})
     return {status: _response(status, [kind for kind in kinds if kind.status == status]) for status in statuses}
 

@@ -1,1 +1,1 @@
-"""Bytes to pixels and back."""
+"""Pictures: uploads to pixels and metadata, and pixels to files."""

@@ -1,4 +1,4 @@
-"""An upload -> Picture: the samples upright, and what else an answer repeats. `model.pictures` reads the samples."""
+"""Decodes an upload to a `Picture`: upright samples from `model.pictures`, and the metadata that an answer repeats."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,10 +26,10 @@ ANSWERS: Mapping[type[PictureError], type[ServiceError]] = {
 
 
 def read_header(upload: bytes, limits: Limits) -> Header:
-    """Look at the header of an upload.
+    """Read the header of an upload.
 
     Raises:
-        UnsupportedFormat: not a picture of a kind that is accepted.
+        UnsupportedFormat: not a supported image format.
         TooLarge: more than the limits allow.
         Unprocessable: the header is corrupt.
     """
@@ -41,8 +41,8 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
     """Decode the first picture of an upload, upright.
 
     Raises:
-        UnsupportedFormat: not a picture of a kind that is accepted.
-        TooLarge: more than the limits allow, which the header tells.
+        UnsupportedFormat: not a supported image format.
+        TooLarge: more than the limits allow, according to the header.
         Unprocessable: truncated or corrupt.
     """
     with _answered():
@@ -52,7 +52,7 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
 
 @contextmanager
 def _answered() -> Iterator[None]:
-    """Turn the reader's errors into those of the service."""
+    """Translate the reader's errors to the service's."""
     try:
         yield
     except PictureError as error:
@@ -63,7 +63,7 @@ def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRul
     samples = file.samples
     pixels, alpha = turned(samples.colour, file.orientation), samples.alpha
     limits.check_width(pixels.shape[1])
-    said = metadata_of(
+    metadata = metadata_of(
         file.image, upload, rule, grey=samples.grey, converted=samples.converted, directory=file.directory
     )
     if alpha is None or int(alpha.min()) == most(alpha):
@@ -71,4 +71,4 @@ def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRul
     else:
         planes = planes_of(pixels, turned(alpha, file.orientation))
     bits = 8 if planes.dtype == numpy.uint8 else 16
-    return Picture(planes=planes, grey=samples.grey, bits=bits, metadata=said, frames=file.frames)
+    return Picture(planes=planes, grey=samples.grey, bits=bits, metadata=metadata, frames=file.frames)

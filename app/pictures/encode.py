@@ -1,4 +1,4 @@
-"""Rows of an answer -> its bytes, in one of the formats that answers may have."""
+"""Encodes the rows of an answer in one of the formats of answers."""
 
 import io
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
@@ -16,16 +16,16 @@ from app.png.encoder import PngLayout, png_pieces
 from app.threads import in_thread
 
 JPEG_QUALITY = 95
-"""If none is asked for: what upscaling has just drawn should not go again."""
+"""Default JPEG quality: high, to keep the detail just generated."""
 
 JPEG_SEGMENT_BYTES = 65_533
-"""Most bytes of a JPEG's EXIF or XMP, with the name in front."""
+"""Maximum bytes of EXIF or XMP in a JPEG, including their name."""
 XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerFormat:
-    """What a file format can hold."""
+    """The capabilities of a file format."""
 
     name: str
     media_type: str
@@ -33,10 +33,10 @@ class AnswerFormat:
     max_bits: int
     transparent: bool
     grey: bool
-    """Pictures without colour have one channel; elsewhere they have three equal ones."""
+    """Pictures without colour have one channel; otherwise three equal ones."""
 
     def losses(self, picture: Picture) -> tuple[bool, bool]:
-        """Say if it loses the transparency of a picture, and if its depth; less is better."""
+        """Return whether it loses a picture's transparency and its depth; smaller is better."""
         return picture.transparent and not self.transparent, picture.bits > self.max_bits
 
 
@@ -54,19 +54,19 @@ FORMATS: Mapping[str, AnswerFormat] = {
         ),
     )
 }
-"""Best first. JPEG could count to 65535, but libjpeg, which nearly everybody reads it with, stops at 65500."""
+"""Formats of answers, best first. A JPEG could have sides of 65535 px, but libjpeg reads at most 65500."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What an answer is, before its pixels."""
+    """The size, channels and metadata of an answer."""
 
     width: int
     height: int
     grey: bool
     transparent: bool
     bits: int
-    """Of each sample: 8 or 16."""
+    """Bits of each sample: 8 or 16."""
     metadata: Metadata
 
     @property
@@ -75,27 +75,27 @@ class Layout:
         return (1 if self.grey else 3) + (1 if self.transparent else 0)
 
     def empty(self, rows: int) -> Pixels:
-        """Rows (rows, W, channels) to be filled."""
+        """Return uninitialised rows (rows, W, channels)."""
         return numpy.empty((rows, self.width, self.channels), numpy.uint8 if self.bits == 8 else numpy.uint16)
 
 
 def chosen_format(formats: Sequence[AnswerFormat], picture: Picture, *, height: int, width: int) -> AnswerFormat:
-    """The format of an answer: the first that holds its size and all of the picture, else the one that loses least.
+    """Choose the first format that loses nothing and allows the size, else the one that loses least.
 
     Args:
-        formats: those that the caller accepts, the preferred one first.
+        formats: accepted formats, the preferred one first.
     """
     large_enough = [form for form in formats if max(height, width) <= form.max_side_px]
     return min(large_enough or formats, key=lambda form: form.losses(picture))
 
 
 def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int) -> Layout:
-    """The layout of an answer: all of the picture that its format can hold.
+    """Return the layout of an answer: everything of the picture that its format can hold.
 
-    Its profile is one for the channels that it has.
+    The colour profile is converted to one for the answer's channels where necessary.
 
     Raises:
-        Unprocessable: the format cannot be that large.
+        Unprocessable: the format does not allow pictures of this size.
     """
     if max(height, width) > form.max_side_px:
         raise Unprocessable(
@@ -117,12 +117,12 @@ def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int) 
 def encoded(
     rows: AsyncIterable[Pixels], layout: Layout, form: AnswerFormat, pool: Executor, *, quality: int | None = None
 ) -> AsyncGenerator[bytes, None]:
-    """The file of an answer, in pieces: a PNG while its rows come, others at the end.
+    """Encode an answer in pieces: a PNG while its rows arrive, other formats at the end.
 
     Args:
         rows: of the layout, in order.
-        pool: where the encoding is done.
-        quality: 1 to 100, of WebP (lossless without one or at 100) and JPEG.
+        pool: runs the encoding.
+        quality: 1 to 100, of WebP (lossless by default and at 100) and JPEG.
     """
     if form.name == "png":
         return png_pieces(_png_layout(layout), rows, pool)
@@ -130,16 +130,16 @@ def encoded(
 
 
 def _png_layout(layout: Layout) -> PngLayout:
-    said = layout.metadata
+    metadata = layout.metadata
     return PngLayout(
         width=layout.width,
         height=layout.height,
         channels=layout.channels,
         bits=layout.bits,
-        icc_profile=said.icc_profile,
-        exif=said.exif,
-        xmp=said.xmp,
-        dpi=said.dpi,
+        icc_profile=metadata.icc_profile,
+        exif=metadata.exif,
+        xmp=metadata.xmp,
+        dpi=metadata.dpi,
     )
 
 
@@ -154,18 +154,18 @@ async def _whole(
 
 
 def _file(pixels: Pixels, layout: Layout, form: AnswerFormat, quality: int | None) -> bytes:
-    said = layout.metadata
-    options: dict[str, object] = {"icc_profile": said.icc_profile, "dpi": said.dpi}
-    options |= {"exif": EXIF_NAME + said.exif} if said.exif else {}
-    options |= {"xmp": said.xmp} if said.xmp else {}
+    metadata = layout.metadata
+    options: dict[str, object] = {"icc_profile": metadata.icc_profile, "dpi": metadata.dpi}
+    options |= {"exif": EXIF_NAME + metadata.exif} if metadata.exif else {}
+    options |= {"xmp": metadata.xmp} if metadata.xmp else {}
     if form.name == "webp":
         lossless = quality in (None, 100)
         options |= {"lossless": lossless, "quality": 50 if lossless else quality}
     elif form.name == "jpeg":
         options |= {"quality": quality or JPEG_QUALITY, "subsampling": "4:4:4"}
-        if said.exif and len(EXIF_NAME + said.exif) > JPEG_SEGMENT_BYTES:
+        if metadata.exif and len(EXIF_NAME + metadata.exif) > JPEG_SEGMENT_BYTES:
             del options["exif"]
-        if said.xmp and len(XMP_NAME + said.xmp) > JPEG_SEGMENT_BYTES:
+        if metadata.xmp and len(XMP_NAME + metadata.xmp) > JPEG_SEGMENT_BYTES:
             del options["xmp"]
     image = Image.fromarray(pixels[..., 0] if layout.channels == 1 else pixels)
     file = io.BytesIO()

@@ -1,7 +1,8 @@
-"""EXIF: a TIFF structure. An answer repeats only what is still true of it.
+"""Reads and writes EXIF, a TIFF structure. An answer repeats only what is still true of it.
 
-Values are copied as bytes, in the byte order that they have, so text in any encoding stays as it is. The offsets are
-new. A tag that is on no list below is dropped: sizes and offsets of the old file, thumbnails, maker notes, the place.
+Values are copied as bytes in their original byte order, so text in any encoding is preserved; offsets are computed for
+the new structure. A tag that is on no list below is dropped: sizes and offsets of the old file, thumbnails, maker
+notes, the location.
 
 TIFF 6.0, BigTIFF, and EXIF 3.0 (CIPA DC-008-2023).
 """
@@ -22,10 +23,10 @@ IMAGE_TAGS: frozenset[int] = frozenset(
     | {Base.WhitePoint, Base.PrimaryChromaticities, Base.Rating, Base.RatingPercent}
     | {Base.XPTitle, Base.XPComment, Base.XPAuthor, Base.XPKeywords, Base.XPSubject}
 )
-"""Tags of the first IFD that stay."""
+"""Tags of the first IFD that are kept."""
 
 CAMERA_TAGS: frozenset[int] = frozenset(
-    # versions, dates
+    # versions and dates
     {Base.ExifVersion, Base.FlashPixVersion, Base.DateTimeOriginal, Base.DateTimeDigitized, Base.TimeZoneOffset}
     | {Base.OffsetTime, Base.OffsetTimeOriginal, Base.OffsetTimeDigitized}
     | {Base.SubsecTime, Base.SubsecTimeOriginal, Base.SubsecTimeDigitized}
@@ -42,35 +43,35 @@ CAMERA_TAGS: frozenset[int] = frozenset(
     | {Base.AmbientTemperature, Base.Humidity, Base.Acceleration, Base.CameraElevationAngle}
     # colour
     | {Base.ColorSpace, Base.Gamma}
-    # words, and which camera it was
+    # comments and the identity of the camera
     | {Base.UserComment, Base.ImageNumber, Base.ImageHistory, Base.SecurityClassification, Base.ImageUniqueID}
     | {Base.CameraOwnerName, Base.BodySerialNumber}
     | {Base.LensSpecification, Base.LensMake, Base.LensModel, Base.LensSerialNumber}
     | set(range(0xA436, 0xA43D))  # EXIF 3.0: title, photographer, editor, firmware, software
 )
-"""Tags of the Exif IFD that stay."""
+"""Tags of the Exif IFD that are kept."""
 
-PLACE_TAGS: frozenset[int] = frozenset(range(32))
+LOCATION_TAGS: frozenset[int] = frozenset(range(32))
 INTEROP_TAGS: frozenset[int] = frozenset({1, 2})
 """The index, which names the colour space, and the version."""
 
 COLOUR_TAGS: frozenset[int] = frozenset({Base.ColorSpace, Base.Gamma, Base.WhitePoint, Base.PrimaryChromaticities})
-"""Tags that say how colours are written, which no longer holds where they were converted."""
+"""Tags that describe the encoding of colours; invalid after the colours were converted."""
 
 ADOBE_RGB, UNCALIBRATED = 2, 65535
 """Values of ColorSpace."""
 
 VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
-"""Bytes of a value by field type. The types of 8 bytes that BigTIFF adds are not for EXIF."""
+"""Bytes of a value by field type. The 8-byte types that BigTIFF adds are not valid in EXIF."""
 INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
-MOST_BYTES = 4 * 2**20
-"""Most bytes of all values that are copied: values may overlap, and a small file could claim endless ones."""
+MAX_BYTES = 4 * 2**20
+"""Maximum total bytes of copied values: values may overlap, so a small file could claim an endless number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """A value of a tag, as its bytes."""
+    """A value of a tag, as bytes."""
 
     kind: int
     """Field type of TIFF."""
@@ -87,26 +88,26 @@ class Exif:
     """The tags of a file that an answer may repeat."""
 
     order: Literal["<", ">"]
-    """Byte order of all values, as `struct` writes it."""
+    """Byte order of all values, in the notation of `struct`."""
     image: Fields = field(default_factory=dict)
     camera: Fields = field(default_factory=dict)
     interop: Fields = field(default_factory=dict)
-    place: Fields = field(default_factory=dict)
+    location: Fields = field(default_factory=dict)
 
     @property
-    def says_adobe_rgb(self) -> bool:
-        """The pixels are Adobe RGB by DCF's rule, or by the value 2 that some cameras write."""
+    def is_adobe_rgb(self) -> bool:
+        """True for Adobe RGB, by DCF's rule or by the value 2 that some cameras write."""
         space = self.camera.get(Base.ColorSpace)
         value = _integer(space.kind, space.value, self.order) if space else None
         index = self.interop.get(1)
         return value == ADOBE_RGB or (value == UNCALIBRATED and index is not None and index.value.startswith(b"R03"))
 
-    def without_place(self) -> "Exif":
-        """The same without the place."""
-        return replace(self, place={})
+    def without_location(self) -> "Exif":
+        """Return a copy without the location."""
+        return replace(self, location={})
 
     def without_colour(self) -> "Exif":
-        """The same for pixels whose colours were converted."""
+        """Return a copy for pixels whose colours were converted."""
         image, camera = (
             {tag: found for tag, found in fields.items() if tag not in COLOUR_TAGS}
             for fields in (self.image, self.camera)
@@ -114,15 +115,15 @@ class Exif:
         return replace(self, image=image, camera=camera, interop={})
 
     def to_bytes(self) -> bytes | None:
-        """The TIFF structure, without the name that JPEG puts before it; None where nothing is left."""
+        """Return the TIFF structure, without the name that precedes it in a JPEG; None if it is empty."""
         camera: _Tree = dict(self.camera)
         if self.interop:
             camera[IFD.Interop] = dict(self.interop)
         image: _Tree = dict(self.image)
         if camera:
             image[IFD.Exif] = camera
-        if self.place:
-            image[IFD.GPSInfo] = dict(self.place)
+        if self.location:
+            image[IFD.GPSInfo] = dict(self.location)
         if not image:
             return None
         mark = b"II" if self.order == "<" else b"MM"
@@ -133,42 +134,42 @@ _Tree = dict[int, "Field | _Tree"]
 
 
 def read_exif(data: bytes, first: int | None = None) -> Exif | None:
-    """Read the tags that may stay. Broken ones are left out, and None is returned where nothing can be read.
+    """Read the tags that may be kept. Corrupt ones are skipped; returns None where nothing can be read.
 
     Args:
-        data: a TIFF structure or a whole TIFF, with or without the name that JPEG puts before it.
-        first: where the IFD of the picture begins; the first one if None.
+        data: a TIFF structure or a whole TIFF, with or without the name that precedes it in a JPEG.
+        first: offset of the picture's IFD; by default the first IFD.
     """
     tiff = _Tiff.of(data.removeprefix(EXIF_NAME))
     if tiff is None:
         return None
     first = tiff.first if first is None else first
     image = tiff.fields(first, IMAGE_TAGS)
-    camera_at, place_at = (tiff.pointer(first, tag) for tag in (IFD.Exif, IFD.GPSInfo))
+    camera_at, location_at = (tiff.pointer(first, tag) for tag in (IFD.Exif, IFD.GPSInfo))
     return Exif(
         order=tiff.order,
         image=image,
         camera=tiff.fields(camera_at, CAMERA_TAGS),
         interop=tiff.fields(tiff.pointer(camera_at, IFD.Interop), INTEROP_TAGS),
-        place=tiff.fields(place_at, PLACE_TAGS),
+        location=tiff.fields(location_at, LOCATION_TAGS),
     )
 
 
 def tiff_value(data: bytes, tag: int, at: int) -> bytes | None:
-    """The bytes of a tag of the IFD that begins at a place of a TIFF."""
+    """Return the bytes of a tag in the IFD at an offset of a TIFF."""
     tiff = _Tiff.of(data)
     found = tiff.fields(at, frozenset({tag})).get(tag) if tiff else None
     return found.value if found else None
 
 
 def _integer(kind: int, value: bytes, order: str) -> int | None:
-    """The first of a field's values."""
+    """Return the first of a field's values."""
     form = struct.Struct(order + INTEGERS[kind]) if kind in INTEGERS else None
     return int(form.unpack_from(value)[0]) if form and len(value) >= form.size else None
 
 
 class _Tiff:
-    """Reads IFDs; whatever lies outside of the data is not there."""
+    """Reads IFDs; anything outside of the data counts as absent."""
 
     def __init__(self, data: bytes, order: Literal["<", ">"], first: int, *, big: bool) -> None:
         self.order: Literal["<", ">"] = order
@@ -177,11 +178,11 @@ class _Tiff:
         self._count = struct.Struct(order + ("Q" if big else "H"))
         self._entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
         self._offset = struct.Struct(order + ("Q" if big else "I"))
-        self._left_bytes = min(MOST_BYTES, len(data))
+        self._left_bytes = min(MAX_BYTES, len(data))
 
     @classmethod
     def of(cls, data: bytes) -> "_Tiff | None":
-        """A reader of what begins as a TIFF, classic or BigTIFF, does."""
+        """Make a reader if the data begin like a TIFF, classic or BigTIFF."""
         order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
         if data[:2] not in (b"II", b"MM") or len(data) < 16:
             return None
@@ -191,29 +192,29 @@ class _Tiff:
         (first,) = struct.unpack_from(order + ("Q" if version == 43 else "I"), data, 8 if version == 43 else 4)
         return cls(data, order, first, big=version == 43)
 
-    def fields(self, at: int | None, wanted: Set[int]) -> dict[int, Field]:
-        """The sound fields of an IFD that are wanted; the first one where a tag is repeated."""
+    def fields(self, at: int | None, tags: Set[int]) -> dict[int, Field]:
+        """Return the valid fields of an IFD among some tags; the first one where a tag is repeated."""
         found: dict[int, Field] = {}
         for tag, kind, count, inline in self._entries(at):
             size = count * VALUE_BYTES.get(kind, 0)
-            if tag not in wanted or tag in found or not 0 < size <= self._left_bytes:
+            if tag not in tags or tag in found or not 0 < size <= self._left_bytes:
                 continue
-            (place,) = self._offset.unpack(inline)
-            value = inline[:size] if size <= len(inline) else bytes(self._data[place : place + size])
+            (offset,) = self._offset.unpack(inline)
+            value = inline[:size] if size <= len(inline) else bytes(self._data[offset : offset + size])
             if len(value) == size:
                 found[tag] = Field(kind=kind, count=count, value=value)
                 self._left_bytes -= size
         return found
 
     def pointer(self, at: int | None, tag: int) -> int | None:
-        """The offset of an IFD that a field of another one holds."""
+        """Return the offset of an IFD that is stored in a field of another one."""
         for found, kind, count, inline in self._entries(at):
             if found == tag and count == 1:
                 return _integer(kind, inline, self.order)
         return None
 
     def _entries(self, at: int | None) -> list[tuple[int, int, int, bytes]]:
-        """Tag, type, count, and the bytes that hold the value or its offset."""
+        """Return the tag, type, count, and the bytes that hold the value or its offset, of each entry."""
         if not at or at + self._count.size > len(self._data):
             return []
         (count,) = self._count.unpack_from(self._data, at)
@@ -223,7 +224,7 @@ class _Tiff:
 
 
 def _written(tree: _Tree, at: int, order: str) -> bytes:
-    """An IFD at an offset, followed by all that it points to."""
+    """Write an IFD at an offset, followed by everything that it points to."""
     entries, behind = [], bytearray()
     start = at + 2 + 12 * len(tree) + 4
     for tag, entry in sorted(tree.items()):

@@ -1,4 +1,4 @@
-"""ICC profiles: which may stand in an answer, and those that are made for it.
+"""ICC profiles: which ones an answer may carry, and new ones for other channels.
 
 ICC.1:2022, section 7. Numbers are big-endian; `s15Fixed16` counts in steps of 1/65536.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 Space = Literal[b"GRAY", b"RGB "]
-"""Colour spaces of answers, as profiles spell them."""
+"""Colour spaces of answers, as spelled in profiles."""
 
 HEADER_BYTES = 128
 SPACE, CONNECTION, PROFILE_ID = slice(16, 20), slice(20, 24), slice(84, 100)
@@ -18,8 +18,8 @@ CLASSES = (b"mntr", b"scnr", b"prtr", b"spac")
 TONE_CURVES = {b"RGB ": (b"rTRC", b"gTRC", b"bTRC"), b"GRAY": (b"kTRC",)}
 TABLE = b"A2B0"
 COLORANTS = (b"rXYZ", b"gXYZ", b"bXYZ")
-DESCRIBING = (b"desc", b"cprt", b"wtpt", b"chad")
-"""Tags that stay true when a profile is made to hold for other channels."""
+SHARED_TAGS = (b"desc", b"cprt", b"wtpt", b"chad")
+"""Tags that stay valid when a profile is rewritten for other channels."""
 
 D50 = (0.9642, 1.0, 0.8249)
 D65 = (0.95045, 1.0, 1.08905)
@@ -32,8 +32,8 @@ Tags = Mapping[bytes, bytes]
 """Contents of a profile by signature."""
 
 
-def sound_profile(data: object) -> bytes | None:
-    """The profile that data begin with, if it describes grey or RGB pixels in a way that readers can use."""
+def usable_profile(data: object) -> bytes | None:
+    """Return the profile at the start of some data, if it describes grey or RGB pixels and readers can use it."""
     if not isinstance(data, bytes):
         return None
     size = int.from_bytes(data[:4])
@@ -48,14 +48,15 @@ def sound_profile(data: object) -> bytes | None:
 
 
 def space_of(profile: bytes) -> bytes:
-    """The colour space that a profile is for."""
+    """Return the colour space of a profile."""
     return profile[SPACE]
 
 
 def profile_for(space: Space, profile: bytes) -> bytes | None:
-    """A profile for the channels of an answer, in which neutral colours mean what they mean in a sound profile.
+    """Return a profile for the channels of an answer that keeps the meaning of neutral colours, if there is one.
 
-    A grey level in an RGB profile means what three equal levels mean: its tone curve, where it has one for all three.
+    A grey level in an RGB profile means three equal levels; so the profile's tone curve is used, if all three are
+    equal.
     """
     if space_of(profile) == space:
         return profile
@@ -64,7 +65,7 @@ def profile_for(space: Space, profile: bytes) -> bytes | None:
     curve = curves.pop()
     if curves or curve is None or profile[CONNECTION] != b"XYZ ":
         return None
-    made = {name: tags[name] for name in DESCRIBING if name in tags} | dict.fromkeys(TONE_CURVES[space], curve)
+    made = {name: tags[name] for name in SHARED_TAGS if name in tags} | dict.fromkeys(TONE_CURVES[space], curve)
     if space == b"RGB ":
         made |= {name: _xyz(*colour) for name, colour in zip(COLORANTS, SRGB_PRIMARIES, strict=True)}
     header = bytearray(profile[:HEADER_BYTES])
@@ -73,7 +74,7 @@ def profile_for(space: Space, profile: bytes) -> bytes | None:
 
 
 def adobe_rgb() -> bytes:
-    """A profile of the colours of Adobe RGB (1998), for files that say by EXIF alone that they have them."""
+    """Make a profile of Adobe RGB (1998), for files that name these colours only in EXIF."""
     made = {
         b"desc": _description("Compatible with Adobe RGB (1998)"),
         b"cprt": b"text" + bytes(4) + b"No copyright, use freely\0",
@@ -88,7 +89,7 @@ def adobe_rgb() -> bytes:
 
 
 def _tags(profile: bytes) -> Tags | None:
-    """The contents of a profile; None where one lies outside of it."""
+    """Return the contents of a profile; None where one of them is outside of it."""
     (count,) = struct.unpack_from(">I", profile, HEADER_BYTES)
     start = HEADER_BYTES + 4
     if count > (len(profile) - start) // 12:
@@ -98,19 +99,19 @@ def _tags(profile: bytes) -> Tags | None:
         if offset + size > len(profile):
             return None
         found[name] = view[offset : offset + size]
-    wanted = (*DESCRIBING, TABLE, *COLORANTS, *TONE_CURVES[b"RGB "], *TONE_CURVES[b"GRAY"])
-    return {name: bytes(found[name]) for name in wanted if name in found}
+    tags = (*SHARED_TAGS, TABLE, *COLORANTS, *TONE_CURVES[b"RGB "], *TONE_CURVES[b"GRAY"])
+    return {name: bytes(found[name]) for name in tags if name in found}
 
 
 def _profile(header: bytes, tags: Tags) -> bytes:
-    """A profile of tags; equal contents are written once."""
+    """Write a profile; equal contents are written once."""
     table, contents = struct.pack(">I", len(tags)), bytearray()
-    start, places = HEADER_BYTES + 4 + 12 * len(tags), dict[bytes, int]()
+    start, offsets = HEADER_BYTES + 4 + 12 * len(tags), dict[bytes, int]()
     for name, content in tags.items():
-        if content not in places:
-            places[content] = start + len(contents)
+        if content not in offsets:
+            offsets[content] = start + len(contents)
             contents += content + bytes(-len(content) % 4)
-        table += struct.pack(">4sII", name, places[content], len(content))
+        table += struct.pack(">4sII", name, offsets[content], len(content))
     return (start + len(contents)).to_bytes(4) + header[4:] + table + contents
 
 
@@ -123,6 +124,6 @@ def _xyz(x: float, y: float, z: float) -> bytes:
 
 
 def _description(text: str) -> bytes:
-    """A textDescriptionType of version 2, whose Unicode and Macintosh parts are empty."""
+    """Return a textDescriptionType of version 2 with empty Unicode and Macintosh parts."""
     ascii_text = text.encode("ascii") + b"\0"
     return b"desc" + bytes(4) + struct.pack(">I", len(ascii_text)) + ascii_text + bytes(8 + 3 + 67)

@@ -1,4 +1,4 @@
-"""Limits of an upload, from the settings."""
+"""Limits of an upload, taken from the settings."""
 
 from dataclasses import fields
 from typing import Self
@@ -8,9 +8,9 @@ from model.pictures import limits
 
 
 class Limits(limits.Limits):
-    """The settings of the same names."""
+    """Limits with the names of settings."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Limits with the values of the settings."""
+        """Take the limits from the settings."""
         return cls(**{limit.name: getattr(settings, limit.name) for limit in fields(cls)})

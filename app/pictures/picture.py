@@ -1,4 +1,4 @@
-"""A decoded upload: what the network sees of it, and what must survive beside that."""
+"""A decoded upload: the planes for the network, and everything that must survive."""
 
 import itertools
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from model.pictures.samples import most as most
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What a file says beside its pixels, in the form in which an answer says it again."""
+    """Metadata of an answer."""
 
     icc_profile: bytes | None = None
-    """The colour profile that the pixel values are in."""
+    """Colour profile of the pixel values."""
     exif: bytes | None = None
-    """A TIFF structure, without the marker `Exif` in front, for an upright picture."""
+    """A TIFF structure for an upright picture, without the `Exif` that precedes it in a JPEG."""
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     """Pixels per inch, horizontally and vertically."""
@@ -29,38 +29,38 @@ class Metadata:
 class Picture:
     """An upright picture.
 
-    Its planes are what the network upscales, RGB (N, H, W, 3). An opaque picture has one, its colour. One with
-    transparency has two: its colour, in which what nobody can see has taken the colour of what is visible around it,
-    and its alpha. So no hidden colour bleeds into an edge.
+    Its planes are what the network upscales, RGB (N, H, W, 3). An opaque picture has one plane, its colour. A
+    transparent one has two, colour and alpha; invisible pixels take the colour of visible ones around them, so that no
+    hidden colour bleeds into an edge.
     """
 
     planes: Pixels
     grey: bool
-    """The upload had no colour, and so will the answer."""
+    """The upload has no colour, and neither will the answer."""
     bits: int
-    """8 or 16 bits a channel in the upload, and so in the answer where its format can."""
+    """Bits per channel of the upload, 8 or 16, and of the answer if its format allows."""
     metadata: Metadata = Metadata()
     frames: int = 1
-    """Pictures in the file, of which this is the first."""
+    """Pictures in the file; this is the first."""
 
     @property
     def height(self) -> int:
-        """In px."""
+        """Height in px."""
         return int(self.planes.shape[1])
 
     @property
     def width(self) -> int:
-        """In px."""
+        """Width in px."""
         return int(self.planes.shape[2])
 
     @property
     def transparent(self) -> bool:
-        """It has an alpha plane."""
+        """True where it has an alpha plane."""
         return len(self.planes) == 2
 
 
 def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:
-    """The two planes (2, H, W, 3) of colour (H, W, 3) and alpha (H, W)."""
+    """Make the two planes (2, H, W, 3) of colour (H, W, 3) and alpha (H, W)."""
     planes = numpy.empty((2, *colour.shape), colour.dtype)
     planes[0], planes[1] = colour, alpha[..., None]
     visible = alpha > 0
@@ -75,7 +75,7 @@ def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _spread(colour: NDArray[numpy.float32], known: NDArray[numpy.bool_]) -> NDArray[numpy.float32]:
-    """Fill what is not known with the mean of what is, in ever larger squares around it.
+    """Fill unknown pixels with the mean of known ones in larger and larger squares around them.
 
     Args:
         colour: (H, W, 3).
@@ -88,7 +88,7 @@ def _spread(colour: NDArray[numpy.float32], known: NDArray[numpy.bool_]) -> NDAr
 
 
 def _halved(colour: NDArray[Any], known: NDArray[numpy.bool_]) -> tuple[NDArray[numpy.float32], NDArray[numpy.bool_]]:
-    """The mean of what is known in each square of 2 x 2, and whether anything is."""
+    """Return the mean of the known pixels in each square of 2 x 2, and where there are any."""
     height, width = known.shape
     shape = (-(-height // 2), -(-width // 2))
     total, count = numpy.zeros((*shape, 3), numpy.float32), numpy.zeros(shape, numpy.float32)

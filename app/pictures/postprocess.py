@@ -1,4 +1,4 @@
-"""Upscaled planes, as they come -> rows of the answer."""
+"""Turns upscaled planes into rows of the answer, as they arrive."""
 
 import numpy
 from numpy.typing import NDArray
@@ -9,10 +9,10 @@ from app.pictures.encode import Layout
 from app.pictures.picture import Picture, Pixels, most
 
 SLICE_ROWS = 64
-"""Rows that are finished at a time where all are there: what is beside them in memory stays small."""
+"""Rows processed at a time once all rows are there, which keeps temporary arrays small."""
 
 LUMA = numpy.array((0.299, 0.587, 0.114), numpy.float32)
-"""Weights of red, green and blue in grey, of ITU-R BT.601."""
+"""Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 
 FILTER = Image.Resampling.LANCZOS
@@ -22,13 +22,13 @@ FILTER = Image.Resampling.LANCZOS
 class Postprocessor:
     """Turns the network's planes into the pixels of an answer. Rows go in and come out in order.
 
-    Alpha is held within the range of the low-res pixels around it, so what was clear stays clear, and solid solid.
-    Where the answer has another size than the network's, or locked colours, all rows come out at the end.
+    Alpha is clipped to the range of the low-res pixels around it, so clear areas stay clear and solid ones solid. Where
+    the answer's size is not the network's, or colours are locked, all rows come out at the end.
 
     Args:
-        scale: the network's.
+        scale: of the network.
         layout: of the answer.
-        colour_lock: whether its low frequencies shall be the upload's.
+        colour_lock: keep the low frequencies of the upload.
     """
 
     def __init__(self, picture: Picture, scale: int, layout: Layout, *, colour_lock: bool = False) -> None:
@@ -44,7 +44,7 @@ class Postprocessor:
         self._done = 0
 
     def rows(self, upscaled: Pixels) -> Pixels:
-        """The next rows of the answer (some or none, W, C), made of the next rows of its planes (N, some, W, 3)."""
+        """Return the next rows of the answer (some or none, W, C), from the next rows of its planes (N, some, W, 3)."""
         bounded = self._bounded(upscaled)
         top, self._done = self._done, self._done + upscaled.shape[1]
         if self._held is None:
@@ -53,7 +53,7 @@ class Postprocessor:
         return self._nothing()
 
     def rest(self) -> Pixels:
-        """The rows that had to wait for the last one."""
+        """Return the rows that could not be returned before the last one arrived."""
         if self._held is None:
             return self._nothing()
         planes, self._held = self._held, None
@@ -89,7 +89,7 @@ class Postprocessor:
 
 
 def _alpha_limits(alpha: Pixels) -> tuple[Pixels, Pixels]:
-    """The least and the largest alpha (H, W) among each pixel and its eight neighbours."""
+    """Return the minimum and the maximum alpha (H, W) of each pixel and its eight neighbours."""
     padded = numpy.pad(alpha, 1, mode="edge")
     around = numpy.lib.stride_tricks.sliding_window_view(padded, (3, 3))
     return around.min(axis=(2, 3)), around.max(axis=(2, 3))
@@ -103,7 +103,7 @@ def _on_white(colour: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _of_depth(pixels: Pixels, bits: int) -> Pixels:
-    """Levels of 8 or 16 bits, rounded."""
+    """Convert levels to 8 or 16 bits, rounded."""
     if bits == 8 and pixels.dtype == numpy.uint16:
         return ((pixels.astype(numpy.uint32) + 128) // 257).astype(numpy.uint8)
     if bits == 16 and pixels.dtype == numpy.uint8:
@@ -112,7 +112,7 @@ def _of_depth(pixels: Pixels, bits: int) -> Pixels:
 
 
 def _resized(planes: Pixels, height: int, width: int) -> Pixels:
-    """Planes (N, H, W, 3) in another size, on the levels that they have; unchanged if it is theirs already."""
+    """Resize planes (N, H, W, 3), keeping their depth; unchanged if they already have the size."""
     if planes.shape[1:3] == (height, width):
         return planes
     result = numpy.empty((len(planes), height, width, 3), planes.dtype)

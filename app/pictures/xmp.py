@@ -1,7 +1,7 @@
-"""XMP: RDF in XML. An answer repeats only properties that are still true of it.
+"""Reads and writes XMP: RDF in XML. An answer repeats only properties that are still true of it.
 
-A packet is parsed as XML and written new. Names are known by the URI of their namespace, whatever their prefix. An
-attribute or element that is on no list of `xmp_names.py` is dropped with all that it holds, however deep it is nested.
+A packet is parsed as XML and written again. Names are recognised by the URI of their namespace, whatever their prefix.
+An attribute or element that is on no list of `xmp_names.py` is dropped with everything in it, at any depth.
 
 XMP specification, parts 1 (ISO 16684-1) and 3, on the extended packets of JPEG.
 """
@@ -15,50 +15,50 @@ from itertools import accumulate
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from app.pictures.xmp_names import KEPT, PLACE, Names
+from app.pictures.xmp_names import KEPT, LOCATION, Names
 
-MOST_BYTES = 2**20
-"""Most bytes of a packet that is parsed: a million attributes of one element would hold up all other threads."""
-MOST_DEPTH = 64
-"""Most elements around one another; what is deeper is dropped."""
+MAX_BYTES = 2**20
+"""Maximum bytes of a packet: parsing a million attributes of one element would block all other threads."""
+MAX_DEPTH = 64
+"""Maximum nesting of elements; deeper ones are dropped."""
 
 BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),  # which begins as that of UTF-16 does
+    (codecs.BOM_UTF32_LE, "utf-32"),  # starts like that of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 ENCODINGS_BY_ZEROS = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x": "utf-16-be"}
-"""Encodings by which of the first four bytes are zero, as the first characters are of ASCII."""
+"""Encodings by which of the first four bytes are zero, given that the first characters are ASCII."""
 
 EXTENSION_NAME = b"http://ns.adobe.com/xmp/extension/\0"
-"""Precedes a part of an extended packet in a JPEG; then follow an ID of 32 bytes, the size of all, and an offset."""
+"""Precedes a part of an extended packet in a JPEG; followed by an ID of 32 bytes, the total size, and an offset."""
 
 EXTENSION_ID = re.compile(r"""HasExtendedXMP[\s="'>]{1,9}([0-9A-Fa-f]{32})""")
 
 RDF, XML = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://www.w3.org/XML/1998/namespace"
 RDF_ROOT = f"{RDF} RDF"
-"""The parser spells names like this: URI, space, local name."""
+"""The parser spells names as URI, space, local name."""
 ELEMENTS = {f"{RDF} {name}": f"rdf:{name}" for name in ("Description", "Bag", "Seq", "Alt", "li", "value")}
 ATTRIBUTES = {f"{RDF} {name}": f"rdf:{name}" for name in ("about", "parseType", "resource")} | {
     f"{XML} lang": "xml:lang"
 }
-"""Names that give values their structure, as they are written."""
+"""Names that structure values, as they are written."""
 STRUCTURE = frozenset({"", "rdf:Description", "rdf:Bag", "rdf:Seq", "rdf:Alt"})
-"""Elements that hold no text of their own."""
-SAYING_NOTHING = frozenset({"rdf:about", "rdf:parseType", "xml:lang"})
-"""Attributes of which an element without content has no use."""
+"""Elements without text of their own."""
+EMPTY_ATTRIBUTES = frozenset({"rdf:about", "rdf:parseType", "xml:lang"})
+"""Attributes that mean nothing on an element without content."""
 
 
-def kept_xmp(packet: bytes, parts: Iterable[bytes] = (), *, place: bool = False) -> bytes | None:
-    """A new packet of what may stay of another; None where that is nothing, or where it is broken.
+def kept_xmp(packet: bytes, parts: Iterable[bytes] = (), *, location: bool = False) -> bytes | None:
+    """Write a new packet with the properties that may be kept; None where there are none, or the packet is malformed.
 
     Args:
         packet: in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
         parts: the parts of extended packets, as they are in a JPEG.
-        place: keep the place as well.
+        location: keep the location, too.
     """
-    names = [KEPT, PLACE] if place else [KEPT]
+    names = [KEPT, LOCATION] if location else [KEPT]
     writer, text = _Writer(names), _text(packet)
     if not text or not writer.take(text):
         return None
@@ -71,8 +71,8 @@ def kept_xmp(packet: bytes, parts: Iterable[bytes] = (), *, place: bool = False)
 
 
 def _text(packet: bytes) -> str | None:
-    """The characters of a packet; None for one that is too small or too large."""
-    if not 4 <= len(packet) <= MOST_BYTES:
+    """Decode a packet; None if it is too small or too large."""
+    if not 4 <= len(packet) <= MAX_BYTES:
         return None
     mark = next((name for mark, name in BYTE_ORDER_MARKS if packet.startswith(mark)), None)
     zeros = "".join("0" if byte == 0 else "x" for byte in packet[:4])
@@ -80,12 +80,12 @@ def _text(packet: bytes) -> str | None:
     try:
         text = packet.decode(found)
     except UnicodeDecodeError:
-        text = packet.decode("latin-1")  # which no packet may have, and a few do
+        text = packet.decode("latin-1")  # not allowed in a packet, but some have it
     return text.strip("\0 \t\r\n")
 
 
 def _joined(parts: Iterable[bytes], packet: str) -> bytes:
-    """The extended packet whose ID a packet names; empty where it is not whole."""
+    """Return the extended packet whose ID a packet names; empty where it is incomplete."""
     named = EXTENSION_ID.search(packet)
     if not named:
         return b""
@@ -101,7 +101,7 @@ def _joined(parts: Iterable[bytes], packet: str) -> bytes:
 
 
 class _Refused(Exception):
-    """A packet that no well-meaning program writes."""
+    """A packet that no well-behaved program writes."""
 
 
 @dataclass(frozen=True)
@@ -110,30 +110,30 @@ class _Element:
 
     tag: str
     """Its name as it was written."""
-    place: int = 0
+    start: int = 0
     """Index of its start tag in the body."""
 
 
-AROUND = _Element("")
+OUTER = _Element("")
 """An element around the RDF, or the RDF itself."""
 
 
 class _Writer:
-    """Takes what a parser sees, and writes what may stay of it, in one pass."""
+    """Receives a parser's events and writes what may be kept, in one pass."""
 
     def __init__(self, names: Iterable[Names]) -> None:
         self._names = list(names)
         self._body: list[str] = []
         self._spaces = {RDF: "rdf"}
         self._in_rdf = False
-        self._last_said = -1
-        """Index of the last part of the body that is more than structure and space."""
+        self._last_content = -1
+        """Index of the last part of the body that is more than structure and white space."""
         self._open: list[_Element] = []
         self._dropped = 0
-        """Open elements within one that is dropped, and that one."""
+        """Number of open elements from the dropped one inwards."""
 
     def take(self, text: str) -> bool:
-        """Parse a packet. Returns False where it is broken."""
+        """Parse a packet; returns False where it is malformed."""
         parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse
@@ -147,12 +147,12 @@ class _Writer:
         return True
 
     def add(self, other: "_Writer") -> None:
-        """Append what another has written."""
+        """Append what another writer has written."""
         self._body += other._body
         self._spaces |= other._spaces
 
     def packet(self) -> bytes | None:
-        """All that was written; None where it says nothing."""
+        """Return the packet; None where it is empty."""
         if not self._body:
             return None
         spaces = "".join(f' xmlns:{prefix}="{uri}"' for uri, prefix in sorted(self._spaces.items()))
@@ -166,19 +166,19 @@ class _Writer:
         raise _Refused("a document type: entities that it defines can expand")
 
     def _start(self, name: str, attributes: Mapping[str, str]) -> None:
-        if self._dropped or len(self._open) >= MOST_DEPTH:
+        if self._dropped or len(self._open) >= MAX_DEPTH:
             self._dropped += 1
         elif not self._in_rdf:
             self._in_rdf = name == RDF_ROOT
-            self._open.append(AROUND)
+            self._open.append(OUTER)
         elif (tag := self._written(name, ELEMENTS)) is None:
             self._dropped = 1
         else:
             named = ((self._written(key, ATTRIBUTES), value) for key, value in attributes.items())
             said = {key: "" if key == "rdf:about" else value for key, value in named if key}
-            self._open.append(_Element(tag, place=len(self._body)))
-            if not said.keys() <= SAYING_NOTHING:
-                self._last_said = len(self._body)
+            self._open.append(_Element(tag, start=len(self._body)))
+            if not said.keys() <= EMPTY_ATTRIBUTES:
+                self._last_content = len(self._body)
             self._body.append(f"<{tag}{''.join(f' {key}={quoteattr(value)}' for key, value in said.items())}>")
 
     def _end(self, name: str) -> None:
@@ -186,21 +186,21 @@ class _Writer:
             self._dropped -= 1
             return
         element = self._open.pop()
-        if element is AROUND:
+        if element is OUTER:
             self._in_rdf = self._in_rdf and name != RDF_ROOT
-        elif self._last_said >= element.place:
+        elif self._last_content >= element.start:
             self._body.append(f"</{element.tag}>")
         else:
-            del self._body[element.place :]
+            del self._body[element.start :]
 
     def _characters(self, text: str) -> None:
         if not self._dropped and self._open and self._open[-1].tag not in STRUCTURE:
             if not text.isspace():
-                self._last_said = len(self._body)
+                self._last_content = len(self._body)
             self._body.append(escape(text, {"\r": "&#13;"}))
 
     def _written(self, name: str, structure: Mapping[str, str]) -> str | None:
-        """The name with its usual prefix; None for one that is dropped."""
+        """Return the name with its usual prefix; None for one that is dropped."""
         if name in structure:
             return structure[name]
         uri, _, local = name.rpartition(" ")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 Names = Mapping[str, tuple[str, frozenset[str]]]
-"""The usual prefix of a namespace and the names in it that stay, by its URI."""
+"""Usual prefix of a namespace and its names that are kept, by URI."""
 
 EXPOSURE = """
     ApertureValue BrightnessValue CFAPattern Contrast CustomRendered DateTimeDigitized DateTimeOriginal DigitalZoomRatio
@@ -80,7 +80,7 @@ KEPT: Names = _names(
     ("http://ns.microsoft.com/photo/1.0/", "MicrosoftPhoto", "Rating"),
 )
 
-PLACE: Names = _names(
+LOCATION: Names = _names(
     (
         "http://ns.adobe.com/exif/1.0/",
         "exif",

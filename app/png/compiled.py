@@ -1,4 +1,4 @@
-"""Functions of the libraries that `make native` compiles from the C beside these modules."""
+"""Functions of the libraries that `make native` compiles from the C files next to these modules."""
 
 import logging
 from collections.abc import Callable
@@ -16,26 +16,26 @@ FUNCTIONS = {
     ),
     "deflate_bytes": ("deflate", c_size_t, (c_void_p, c_size_t, c_int, c_void_p)),
 }
-"""By name: the file that they are in, what they return and what they take, as it is written there."""
+"""File, return type and argument types of each function, by name."""
 
 log = logging.getLogger(__name__)
 
 
 @cache
 def compiled(name: str) -> Callable[..., int] | None:
-    """A function that lets other threads run while it works; None where it is not compiled."""
+    """Return a function that releases Python's lock while it runs; None where it is not compiled."""
     file, result, arguments = FUNCTIONS[name]
     try:
         function = CDLL(str(FOLDER / f"lib{file}.so"))[name]
     except (OSError, AttributeError) as error:
-        log.warning("slower Python does the work of %s.c, which `make native` compiles (%s)", file, error)
+        log.warning("%s.c is not compiled (run `make native`); using the slower Python version (%s)", file, error)
         return None
     function.restype, function.argtypes = result, arguments
-    log.info("%s.c is compiled and in use", file)
+    log.info("using the compiled %s.c", file)
     return function
 
 
 def load_compiled() -> None:
-    """Find all functions, so that the log tells at the start which are compiled."""
+    """Look up all functions, so that the log says at the start which are compiled."""
     for name in FUNCTIONS:
         compiled(name)

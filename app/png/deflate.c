@@ -1,7 +1,7 @@
-/* Filtered rows of a PNG -> deflate (RFC 1951), by Huffman codes and runs of equal bytes only.
+/* Compresses filtered rows of a PNG with deflate (RFC 1951), using Huffman codes and runs of equal bytes only.
  *
- * What a filter leaves of a photograph or of a network's answer repeats nothing but flat parts, so to look for other
- * matches takes most of a compressor's time and makes the file larger: a short match costs more than its literals.
+ * Filtered rows of photographs and of network outputs repeat only in flat areas. Searching for other matches would take
+ * most of a compressor's time and make the file larger: a short match costs more than its literals.
  */
 
 #include <stddef.h>
@@ -11,15 +11,15 @@
 
 enum {
     BLOCK = 128 << 10,  /* bytes that share codes */
-    END = 256,          /* of a block */
+    END = 256,          /* end of a block */
     FIRST_LENGTH = 257, /* symbols from here on are lengths of runs */
-    SYMBOLS = 285,      /* the 286th is for the length 258 alone, which is not used */
-    LEAST_RUN = 16,
-    MOST_RUN = 257,
-    MOST_BITS = 12, /* of a code: deflate would allow 15; of these, four and what is left of a byte fit into 64 bits */
+    SYMBOLS = 285,      /* the 286th is only for length 258, which is not used */
+    MIN_RUN = 16,
+    MAX_RUN = 257,
+    MAX_BITS = 12, /* of a code; deflate allows 15, but four codes of 12 and 7 pending bits fit into 64 bits */
 };
 
-/* A code: its bits, to be written from the lowest on, and above them their number. */
+/* A code: its bits, lowest first, and above them their number. */
 typedef uint32_t code;
 enum { NUMBER = 16 };
 
@@ -38,7 +38,7 @@ static inline void put_bits(struct writer *writer, unsigned number, unsigned bit
     put(writer, number << NUMBER | bits);
 }
 
-/* Whole bytes leave; up to 57 bits may be put in before the next time. */
+/* Writes whole bytes; up to 57 bits may be put before the next flush. */
 static inline void flush(struct writer *writer) {
     for (int i = 0; i < 8; i++) writer->at[i] = (uint8_t)(writer->bits >> 8 * i);
     writer->at += writer->held >> 3;
@@ -46,12 +46,12 @@ static inline void flush(struct writer *writer) {
     writer->held &= 7;
 }
 
-/* The next run at or after `from`: bytes that are each like the one before. Finds all of 31 and more, some of 16.
- * Returns where it starts, `count` if there is none. */
+/* Finds the next run at or after `from`: bytes that equal the one before. Finds all runs of 31 and more, some of 16.
+ * Returns its start, or `count` if there is none. */
 static size_t next_run(const uint8_t *bytes, size_t from, size_t count, size_t *length) {
-    for (size_t at = from + 1; at + LEAST_RUN <= count; at += LEAST_RUN) {
-        if (memcmp(bytes + at, bytes + at - 1, LEAST_RUN) != 0) continue;
-        size_t start = at, end = at + LEAST_RUN;
+    for (size_t at = from + 1; at + MIN_RUN <= count; at += MIN_RUN) {
+        if (memcmp(bytes + at, bytes + at - 1, MIN_RUN) != 0) continue;
+        size_t start = at, end = at + MIN_RUN;
         while (start > from + 1 && bytes[start - 1] == bytes[start - 2]) start--;
         while (end < count && bytes[end] == bytes[end - 1]) end++;
         *length = end - start;
@@ -61,13 +61,13 @@ static size_t next_run(const uint8_t *bytes, size_t from, size_t count, size_t *
     return count;
 }
 
-/* How much of a run one length says: never so much that less than the least would be left. */
+/* Returns the longest match for this run that does not leave a remainder shorter than MIN_RUN. */
 static size_t length_of(size_t run) {
-    if (run <= MOST_RUN) return run;
-    return run - MOST_RUN < LEAST_RUN ? run - LEAST_RUN : MOST_RUN;
+    if (run <= MAX_RUN) return run;
+    return run - MAX_RUN < MIN_RUN ? run - MIN_RUN : MAX_RUN;
 }
 
-/* The symbol for a length and how many bits follow it, which hold the lowest bits of the length less 3. */
+/* Returns the symbol for a length, and the number of extra bits, which hold the lowest bits of length - 3. */
 static unsigned length_symbol(size_t length, unsigned *extra) {
     unsigned rest = (unsigned)length - 3, bits = 0;
     while (rest >> bits >= 8) bits++;
@@ -76,7 +76,7 @@ static unsigned length_symbol(size_t length, unsigned *extra) {
 }
 
 static void count_symbols(const uint8_t *bytes, size_t count, uint32_t counts[SYMBOLS]) {
-    uint32_t literals[4][256] = {{0}}; /* one table would wait for itself where neighbours are equal */
+    uint32_t literals[4][256] = {{0}}; /* four tables, since increments of the same counter would wait for each other */
     for (size_t at = 0, run, length; at < count; at = run + length) {
         run = next_run(bytes, at, count, &length);
         for (; at + 4 <= run; at += 4)
@@ -96,7 +96,7 @@ static int by_weight(const void *one, const void *other) {
     return (a > b) - (a < b);
 }
 
-/* Huffman's lengths of the codes of symbols, 0 where a symbol does not occur; at least two do. */
+/* Computes Huffman code lengths of symbols, 0 where a symbol does not occur; at least two must occur. */
 static void code_lengths(const uint32_t counts[SYMBOLS], uint8_t lengths[SYMBOLS]) {
     uint64_t leaves[SYMBOLS], weights[2 * SYMBOLS];
     int parents[2 * SYMBOLS], depths[2 * SYMBOLS], used = 0;
@@ -105,7 +105,7 @@ static void code_lengths(const uint32_t counts[SYMBOLS], uint8_t lengths[SYMBOLS
     qsort(leaves, (size_t)used, sizeof *leaves, by_weight);
     for (int i = 0; i < used; i++) weights[i] = leaves[i] >> 16;
 
-    /* The two lightest nodes get a parent until one is left. Parents are made in the order of their weights. */
+    /* Join the two lightest nodes until one is left; parents are made in the order of their weights. */
     int deepest;
     do {
         int leaf = 0, inner = used, made = used;
@@ -122,16 +122,16 @@ static void code_lengths(const uint32_t counts[SYMBOLS], uint8_t lengths[SYMBOLS
             depths[node] = depths[parents[node]] + 1;
             if (depths[node] > deepest) deepest = depths[node];
         }
-        for (int i = 0; i < used; i++) weights[i] = (weights[i] + 1) / 2; /* flatter, if it was too deep */
-    } while (deepest > MOST_BITS);
+        for (int i = 0; i < used; i++) weights[i] = (weights[i] + 1) / 2; /* too deep: flatten the weights and try again */
+    } while (deepest > MAX_BITS);
     memset(lengths, 0, SYMBOLS);
     for (int i = 0; i < used; i++) lengths[leaves[i] & 0xFFFF] = (uint8_t)depths[i];
 }
 
-/* Codes in the order of their lengths and symbols, as RFC 1951 (3.2.2) has them. */
+/* Assigns codes in the order of lengths and symbols (RFC 1951, 3.2.2). */
 static void assign_codes(const uint8_t lengths[SYMBOLS], code codes[SYMBOLS]) {
     unsigned next = 0;
-    for (unsigned length = 1; length <= MOST_BITS; length++, next <<= 1) {
+    for (unsigned length = 1; length <= MAX_BITS; length++, next <<= 1) {
         for (int symbol = 0; symbol < SYMBOLS; symbol++) {
             if (lengths[symbol] != length) continue;
             unsigned reversed = 0;
@@ -142,10 +142,10 @@ static void assign_codes(const uint8_t lengths[SYMBOLS], code codes[SYMBOLS]) {
     }
 }
 
-/* The head of a block: the lengths of all codes, each in four bits, and those of the distances 1 and 2: some readers
- * want a code for two. */
+/* Writes the head of a block: the lengths of all codes, each in four bits, and those of the distances 1 and 2, because
+ * some readers require codes for two. */
 static void put_head(struct writer *writer, int last, const uint8_t lengths[SYMBOLS]) {
-    put_bits(writer, 3, 4 | (last ? 1 : 0)); /* codes of its own */
+    put_bits(writer, 3, 4 | (last ? 1 : 0)); /* dynamic Huffman codes */
     put_bits(writer, 5, SYMBOLS - 257);
     put_bits(writer, 5, 2 - 1);
     put_bits(writer, 4, 19 - 4);
@@ -165,7 +165,7 @@ static void put_head(struct writer *writer, int last, const uint8_t lengths[SYMB
 }
 
 static void put_symbols(struct writer *writer, const uint8_t *bytes, size_t count, const code codes[SYMBOLS]) {
-    struct writer w = *writer; /* in registers */
+    struct writer w = *writer; /* a local copy, kept in registers */
     for (size_t at = 0, run, length; at < count; at = run + length) {
         run = next_run(bytes, at, count, &length);
         for (; at + 4 <= run; at += 4) {
@@ -200,9 +200,9 @@ static void put_block(struct writer *writer, const uint8_t *bytes, size_t count,
 
 /* Compresses bytes into blocks that end on a byte boundary.
  *
- * last: whether the stream ends with them.
- * deflated: with room for 1.5 x `count` + 512 bytes.
- * Returns how many bytes they have become.
+ * last: 1 at the end of the stream, else 0.
+ * deflated: room for 1.5 x `count` + 512 bytes.
+ * Returns the number of compressed bytes.
  */
 size_t deflate_bytes(const uint8_t *bytes, size_t count, int last, uint8_t *deflated) {
     struct writer writer = {deflated, 0, 0};
@@ -210,7 +210,7 @@ size_t deflate_bytes(const uint8_t *bytes, size_t count, int last, uint8_t *defl
         size_t rest = count - at;
         put_block(&writer, bytes + at, rest < BLOCK ? rest : BLOCK, last && rest <= BLOCK);
     }
-    if (!last) put_bits(&writer, 3, 0); /* an empty block of stored bytes, which begin on a boundary */
+    if (!last) put_bits(&writer, 3, 0); /* an empty stored block, which aligns to a byte */
     writer.held = (writer.held + 7) & ~7U;
     flush(&writer);
     if (!last) {

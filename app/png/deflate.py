@@ -1,8 +1,8 @@
-"""Filtered rows of a PNG -> deflate (RFC 1951), in pieces that end on a byte boundary.
+"""Compresses filtered rows of a PNG with deflate (RFC 1951), in pieces that end on a byte boundary.
 
-Compiled, by Huffman codes and runs of equal bytes only; else by ISA-L, which looks for repeats too. What a filter
-leaves of a photograph or of a network's answer has none that pay, so the first is several times as fast and mostly
-smaller.
+The compiled code uses only Huffman codes and runs of equal bytes; the fallback, ISA-L, also looks for repeats. Filtered
+rows of photographs and of network outputs have no repeats worth coding, so the first is several times as fast and
+mostly smaller.
 """
 
 import numpy
@@ -14,22 +14,22 @@ from app.png.compiled import compiled
 Bytes = NDArray[numpy.uint8]
 
 ISAL_LEVEL = 2
-"""3 takes half as long again for at most half a percent, 1 is as fast and up to three percent larger."""
+"""Level 3 takes half as long again for at most half a percent, level 1 is as fast and up to three percent larger."""
 RAW_DEFLATE = -15
 
 
-def room(size: int) -> int:
-    """Bytes that `deflated` may need for a size: no code has more than twelve bits, and blocks have heads."""
+def max_deflated_bytes(size: int) -> int:
+    """Return the maximum size of a result: codes have at most twelve bits, and blocks have heads."""
     return size + size // 2 + 512
 
 
 def deflated(filtered: Bytes, *, last: bool, work: Bytes) -> tuple[memoryview | bytes, ...]:
-    """Bytes as a run of deflate blocks that starts and ends on a byte boundary, in parts.
+    """Compress bytes to deflate blocks that start and end on a byte boundary, in parts.
 
     Args:
         filtered: contiguous.
-        last: whether the stream ends with it.
-        work: memory of at least `room` bytes; the result may lie there.
+        last: True at the end of the stream.
+        work: at least `max_deflated_bytes` bytes; the result may be a view of it.
     """
     deflate = compiled("deflate_bytes")
     if deflate is not None:

@@ -1,7 +1,7 @@
-"""Rows of a picture -> a PNG file, in pieces that leave while later rows are still to come.
+"""Encodes rows as a PNG file, in pieces that can be sent before the last rows exist.
 
-Rows are gathered into strips, which threads filter and compress side by side. Each strip is a run of deflate blocks of
-its own that ends on a byte boundary, so strips joined in order are one zlib stream; only the checksum spans all of it.
+Rows are collected into strips, which threads filter and compress in parallel. Each strip is a run of deflate blocks
+that ends on a byte boundary, so the strips in order form one zlib stream; only the checksum spans all of it.
 
 PNG specification, third edition: https://www.w3.org/TR/png-3/
 """
@@ -20,27 +20,27 @@ from typing import cast
 import numpy
 from isal import isal_zlib
 
-from app.png.deflate import deflated, room
-from app.png.filters import Bytes, Samples, filter_rows
+from app.png.deflate import deflated, max_deflated_bytes
+from app.png.filters import Bytes, SampleArray, filter_rows
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
-"""Grey, grey with alpha, RGB and RGBA, by their number of channels."""
-MOST_PX = 2**31 - 1
-"""Largest width and height of a PNG."""
+"""Colour types by number of channels: grey, grey with alpha, RGB and RGBA."""
+MAX_SIDE_PX = 2**31 - 1
+"""Maximum width and height of a PNG."""
 
 STRIP_BYTES = 256 * 1024
-"""Most bytes of a strip before compression, where a row has not more."""
+"""Maximum bytes of a strip before compression, unless a single row has more."""
 ZLIB_HEADER = b"\x78\x01"
 ADLER_BASE = 65521
 
 
 @dataclass(frozen=True, kw_only=True)
 class PngLayout:
-    """What a PNG says before its pixels.
+    """The header and metadata of a PNG.
 
     Raises:
-        ValueError: a PNG cannot be like that.
+        ValueError: a PNG cannot have this size or format.
     """
 
     width: int
@@ -48,18 +48,20 @@ class PngLayout:
     channels: int
     """1 grey, 2 grey with alpha, 3 RGB, 4 RGBA."""
     bits: int
-    """Of each sample: 8 or 16."""
+    """Bits of each sample: 8 or 16."""
     icc_profile: bytes | None = None
     exif: bytes | None = None
-    """A TIFF structure, with or without the `Exif` that JPEG has before it."""
+    """A TIFF structure, with or without the `Exif` that precedes it in a JPEG."""
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not (1 <= self.width <= MOST_PX and 1 <= self.height <= MOST_PX):
-            raise ValueError(f"{self.width} x {self.height} px; a PNG has 1 to {MOST_PX} px each way")
+        if not (1 <= self.width <= MAX_SIDE_PX and 1 <= self.height <= MAX_SIDE_PX):
+            raise ValueError(f"{self.width} x {self.height} px; a PNG has 1 to {MAX_SIDE_PX} px per side")
         if self.channels not in COLOUR_TYPES or self.bits not in (8, 16):
-            raise ValueError(f"{self.channels} channels of {self.bits} bits; a PNG here has 1 to 4 of 8 or 16")
+            raise ValueError(
+                f"{self.channels} channels of {self.bits} bits; supported are 1 to 4 channels of 8 or 16 bits"
+            )
 
     @property
     def pixel_bytes(self) -> int:
@@ -68,12 +70,12 @@ class PngLayout:
 
     @property
     def strip_rows(self) -> int:
-        """Rows of each strip but the last, which has about as many: threads shall end together."""
+        """Rows of each strip: even heights, so that threads finish together."""
         most = max(1, STRIP_BYTES // (self.width * self.pixel_bytes))
         return -(-self.height // -(-self.height // most))
 
     def head(self) -> bytes:
-        """The file up to its pixels."""
+        """Return the file up to its pixels."""
         size = struct.pack(">IIBBBBB", self.width, self.height, self.bits, COLOUR_TYPES[self.channels], 0, 0, 0)
         return SIGNATURE + _chunk(b"IHDR", size) + b"".join(_chunk(kind, body) for kind, body in self._metadata())
 
@@ -89,21 +91,22 @@ class PngLayout:
 
 
 async def png_pieces(
-    layout: PngLayout, rows: AsyncIterable[Samples], pool: Executor, *, ahead: int = 4
+    layout: PngLayout, rows: AsyncIterable[SampleArray], pool: Executor, *, ahead: int = 4
 ) -> AsyncGenerator[bytes, None]:
-    """Encode rows as they come; what is ready leaves before more rows are asked for.
+    """Encode rows as they arrive; a finished piece is yielded before more rows are requested.
 
-    It holds one piece of rows and `ahead` strips, however high the picture. Whoever does not want the rest closes the
-    generator (`aclose`); strips that no thread has begun are then dropped.
+    Holds one piece of rows and `ahead` strips, whatever the height of the picture. A consumer that does not want the
+    rest closes the generator (`aclose`), which drops strips that no thread has started.
 
     Args:
-        layout: what the rows are.
-        rows: (H, W, channels) each, uint8 or uint16 by the layout's bits, together as high as the picture.
-        pool: where strips are compressed.
-        ahead: how many of them at once.
+        layout: of the rows.
+        rows: arrays (H, W, channels) of uint8 or uint16, depending on the layout's bits; together as high as the
+            picture.
+        pool: compresses strips.
+        ahead: maximum strips in the pool.
 
     Raises:
-        ValueError: the rows do not fit the layout. The file is broken off, and no reader takes it for whole.
+        ValueError: the rows do not fit the layout; the file ends early, so no reader takes it for complete.
     """
     loop = asyncio.get_running_loop()
     strips = _Strips(layout)
@@ -131,8 +134,8 @@ async def png_pieces(
 
 @dataclass(frozen=True, kw_only=True)
 class _Strip:
-    parts: tuple[Samples, ...]
-    above: Samples | None
+    parts: tuple[SampleArray, ...]
+    above: SampleArray | None
     """The row before it; None at the top."""
     last: bool
 
@@ -145,20 +148,20 @@ class _Deflated:
 
 
 class _Strips:
-    """Cuts pieces of any height into strips of one height."""
+    """Cuts pieces of any height into strips of equal height."""
 
     def __init__(self, layout: PngLayout) -> None:
         self._layout = layout
-        self._parts: list[Samples] = []
-        self._above: Samples | None = None
+        self._parts: list[SampleArray] = []
+        self._above: SampleArray | None = None
         self.missing_rows = layout.height
 
-    def cut(self, piece: Samples) -> Iterator[_Strip]:
-        """The strips that a piece completes; the rest of it waits for the next."""
+    def cut(self, piece: SampleArray) -> Iterator[_Strip]:
+        """Yield the strips that a piece completes; its remaining rows are kept for the next call."""
         layout = self._layout
         dtype = numpy.uint8 if layout.bits == 8 else numpy.uint16
         if piece.shape[1:] != (layout.width, layout.channels) or piece.dtype != dtype or len(piece) > self.missing_rows:
-            raise ValueError(f"rows {piece.shape} of {piece.dtype} do not go on a picture like {layout}")
+            raise ValueError(f"rows {piece.shape} of {piece.dtype} do not fit {layout}")
         while len(piece):
             wanted = layout.strip_rows - sum(map(len, self._parts))
             part, piece = piece[:wanted], piece[wanted:]
@@ -169,33 +172,33 @@ class _Strips:
                 self._parts, self._above = [], part[-1]
 
 
-class _Kept(threading.local):
-    """Memory that a thread keeps from strip to strip: to get it from the system anew takes as long as filtering."""
+class _ThreadBuffers(threading.local):
+    """Buffers that a thread reuses for each strip: allocating new memory takes as long as filtering."""
 
     def array(self, name: str, shape: tuple[int, ...]) -> Bytes:
-        """An array whose content is left over from before."""
+        """Return an uninitialised array."""
         size, kept = math.prod(shape), self.__dict__.get(name)
         if kept is None or kept.size < size:
             kept = self.__dict__[name] = numpy.empty(size, numpy.uint8)
         return cast(Bytes, kept[:size].reshape(shape))
 
 
-_kept = _Kept()
+_buffers = _ThreadBuffers()
 
 
 def _deflate(strip: _Strip, layout: PngLayout) -> _Deflated:
     """Filter and compress a strip; runs in a thread."""
-    filtered = _kept.array("filtered", (sum(map(len, strip.parts)), 1 + layout.width * layout.pixel_bytes))
+    filtered = _buffers.array("filtered", (sum(map(len, strip.parts)), 1 + layout.width * layout.pixel_bytes))
     above, top = strip.above, 0
     for part in strip.parts:
         filter_rows(part, above, filtered[top : top + len(part)])
         above, top = part[-1], top + len(part)
-    body = deflated(filtered, last=strip.last, work=_kept.array("deflated", (room(filtered.size),)))
+    body = deflated(filtered, last=strip.last, work=_buffers.array("deflated", (max_deflated_bytes(filtered.size),)))
     return _Deflated(chunk=_chunk(b"IDAT", *body), checksum=isal_zlib.adler32(filtered), filtered_bytes=filtered.size)
 
 
 def _joined_checksum(before: int, strip: _Deflated) -> int:
-    """Adler-32 of what came before and a strip, from those of both (RFC 1950, section 9)."""
+    """Combine the Adler-32 of the bytes so far with that of a strip (RFC 1950, section 9)."""
     sum_before, weighted_before = before & 0xFFFF, before >> 16
     sum_strip, weighted_strip = strip.checksum & 0xFFFF, strip.checksum >> 16
     total = (sum_before + sum_strip - 1) % ADLER_BASE

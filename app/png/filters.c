@@ -1,8 +1,8 @@
-/* PNG's filters over rows of samples: what filters.py does with numpy, in one call and without Python's lock.
+/* PNG's filters over rows of samples: the same as filters.py does with numpy, in one call and without Python's lock.
  * PNG specification (third edition), section 9.
  *
  * Plain loops over bytes, in arithmetic that fits into them, which compilers turn into SIMD instructions: one variant
- * for each kind of processor, of which the dynamic linker takes the best that there is.
+ * for each kind of processor; the dynamic linker chooses the best.
  */
 
 #include <stddef.h>
@@ -23,9 +23,9 @@ static inline uint8_t larger(uint8_t a, uint8_t b) { return a > b ? a : b; }
 
 static inline uint8_t average(uint8_t left, uint8_t up) { return (uint8_t)((left & up) + ((left ^ up) >> 1)); }
 
-/* Whichever of the three is nearest to left + up - up_left. That sum lies as far from the larger of left and up as
- * up_left does from the smaller, on the same side. So the smaller is nearest if up_left is beyond the larger, or
- * between the two and at least twice as near to the larger; and the other way round. If neither, up_left itself is. */
+/* Returns the one of the three nearest to left + up - up_left. That sum is as far from the larger of left and up as
+ * up_left is from the smaller, on the same side. So the smaller is nearest if up_left is beyond the larger, or between
+ * the two and at least twice as near to the larger; and vice versa. Otherwise up_left itself is nearest. */
 static inline uint8_t paeth(uint8_t left, uint8_t up, uint8_t up_left) {
     uint8_t low = smaller(left, up), high = larger(left, up);
     uint8_t between = smaller(larger(up_left, low), high);
@@ -34,7 +34,7 @@ static inline uint8_t paeth(uint8_t left, uint8_t up, uint8_t up_left) {
     return to_low <= to_high >> 1 ? high : nearest;
 }
 
-/* What a filter expects a row to be; `here` and `above` have zeros to their left. */
+/* Predicts a row with a filter; `here` and `above` have zeros to their left. */
 FOR_EVERY_PROCESSOR
 static void predict(int filter, const uint8_t *here, const uint8_t *above, size_t bytes, size_t pixel,
                     uint8_t *restrict predicted) {
@@ -58,7 +58,7 @@ static void predict(int filter, const uint8_t *here, const uint8_t *above, size_
     }
 }
 
-/* How far two rows are apart: the sum of the differences of their bytes. */
+/* Returns the sum of absolute differences of the bytes of two rows. */
 FOR_EVERY_PROCESSOR
 static uint64_t distance(const uint8_t *one, const uint8_t *other, size_t bytes) {
     uint64_t sum = 0;
@@ -76,7 +76,7 @@ static void subtract(const uint8_t *here, const uint8_t *predicted, size_t bytes
     for (size_t i = 0; i < bytes; i++) residual[i] = (uint8_t)(here[i] - predicted[i]);
 }
 
-/* Samples as they are in the file: the high byte first. */
+/* Writes samples in the byte order of the file: high byte first. */
 FOR_EVERY_PROCESSOR
 static void in_file_order(const void *samples, size_t bytes, int sample_bytes, uint8_t *restrict row) {
     const uint16_t *words = samples;
@@ -90,13 +90,13 @@ static void in_file_order(const void *samples, size_t bytes, int sample_bytes, u
     }
 }
 
-/* Filters rows, each by the filter whose predictions are nearest to it.
+/* Filters each row with the filter that leaves the smallest sum of absolute differences.
  *
- * samples: `height` rows of `bytes` bytes, each `stride` bytes after the one before; of `sample_bytes` (1 or 2, in the
- *     byte order of this machine) a sample and `pixel` bytes a pixel.
+ * samples: `height` rows of `bytes` bytes, `stride` bytes apart, with `sample_bytes` per sample (1, or 2 in this machine's
+ *     byte order) and `pixel` bytes per pixel.
  * above: the row before the first one, or NULL at the top of the picture.
  * filtered: `height` rows of 1 + `bytes` bytes, the number of the filter first.
- * Returns 0, or -1 without memory for four rows.
+ * Returns 0, or -1 if memory for four rows cannot be allocated.
  */
 int filter_rows(const uint8_t *samples, ptrdiff_t stride, const uint8_t *above, size_t height, size_t bytes,
                 size_t pixel, int sample_bytes, uint8_t *filtered) {

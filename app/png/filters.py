@@ -1,7 +1,7 @@
-"""PNG's five filters, each a prediction from the three bytes left, above, and above left; and which one a row gets.
+"""The five filters of PNG: predictions of each byte from those left, above and above left; one filter per row.
 
-PNG specification (third edition), section 9. The work is done by filters.c where that has been compiled, else by
-numpy: the same bytes, several times slower, and taking turns with other threads.
+PNG specification (third edition), section 9. filters.c does the work where it is compiled, else numpy: the result is
+the same, but numpy is several times slower and holds Python's lock.
 """
 
 import numpy
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from app.png.compiled import compiled
 
 Bytes = NDArray[numpy.uint8]
-Samples = NDArray[numpy.uint8 | numpy.uint16]
+SampleArray = NDArray[numpy.uint8 | numpy.uint16]
 
 BLOCK_BYTES = 96 * 1024
-"""numpy filters so much at a time, which stays in a core's cache with what is computed from it."""
+"""Bytes that numpy filters at a time; they and the intermediate results fit a core's cache."""
 
 
-def filter_rows(samples: Samples, above: Samples | None, filtered: Bytes) -> None:
-    """Filter rows, each by the filter whose predictions are nearest to it: the least sum of differences.
+def filter_rows(samples: SampleArray, above: SampleArray | None, filtered: Bytes) -> None:
+    """Filter each row with the filter that leaves the smallest sum of absolute differences.
 
     Args:
         samples: (H, W, channels).
         above: (W, channels), the row before them; None at the top of the picture.
-        filtered: (H, 1 + bytes of a row), where the result goes: the number of the filter, then what it leaves.
+        filtered: (H, 1 + bytes of a row), the result: the filter's number, then the filtered bytes.
     """
     in_c = compiled("filter_rows")
     if in_c is None:
@@ -50,10 +50,10 @@ def filter_rows(samples: Samples, above: Samples | None, filtered: Bytes) -> Non
         raise MemoryError("no memory for four rows of a picture")
 
 
-def filter_in_numpy(samples: Samples, above: Samples | None, filtered: Bytes) -> None:
-    """See `filter_rows`."""
+def filter_in_numpy(samples: SampleArray, above: SampleArray | None, filtered: Bytes) -> None:
+    """Filter rows with numpy; see `filter_rows`."""
     pixel = samples.shape[2] * samples.itemsize
-    # With zeros left of each row and above the first, all neighbours of a byte lie at fixed distances.
+    # With zeros left of each row and above the first, all neighbours of a byte are at fixed distances.
     padded = numpy.zeros((1 + len(samples), pixel + filtered.shape[1] - 1), numpy.uint8)
     padded[1:, pixel:] = _in_file_order(samples)
     if above is not None:
@@ -72,16 +72,16 @@ def filter_in_numpy(samples: Samples, above: Samples | None, filtered: Bytes) ->
 
 
 def average(left: Bytes, up: Bytes) -> Bytes:
-    """Of two bytes, rounded down."""
+    """Return the mean of two bytes, rounded down."""
     return (left & up) + ((left ^ up) >> 1)
 
 
 def paeth(left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
-    """Whichever of the three is nearest to left + up - up_left; of equals the first.
+    """Return the one nearest to left + up - up_left; the first of equals.
 
-    That sum lies as far from the larger of left and up as up_left does from the smaller, on the same side. So the
-    smaller is nearest if up_left is beyond the larger, or between the two and at least twice as near to the larger;
-    and the other way round. If neither, up_left itself is.
+    That sum is as far from the larger of left and up as up_left is from the smaller, on the same side. So the smaller
+    is nearest if up_left is beyond the larger, or between the two and at least twice as near to the larger; and vice
+    versa. Otherwise up_left itself is nearest.
     """
     low, high = numpy.minimum(left, up), numpy.maximum(left, up)
     between = numpy.minimum(numpy.maximum(up_left, low), high)
@@ -92,11 +92,11 @@ def paeth(left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
 
 
 def _all_bits(where: NDArray[numpy.bool_]) -> Bytes:
-    """255 where it holds, else 0: with it one chooses ten times as fast as with `numpy.where`."""
+    """Return 255 where true, else 0: selecting with such a mask is ten times as fast as `numpy.where`."""
     return -where.view(numpy.uint8)
 
 
-def _in_file_order(samples: Samples) -> Bytes:
-    """Rows (H, W, channels) as bytes (H, B), the high byte of a sample first."""
+def _in_file_order(samples: SampleArray) -> Bytes:
+    """Return rows (H, W, channels) as bytes (H, B), the high byte of a sample first."""
     in_order = numpy.ascontiguousarray(samples, ">u2" if samples.itemsize == 2 else "u1")
     return in_order.view(numpy.uint8).reshape(len(samples), -1)

@@ -1,1 +1,1 @@
-"""What the service tells of itself: one record a request, which logs, metrics and traces are made of."""
+"""Logs, metrics and traces: observers of the request record."""

@@ -1,4 +1,4 @@
-"""Whether there are traces: where the environment names a collector and the extra `otel` is there to reach it."""
+"""Decides whether there are traces: a collector must be set in the environment, and the extra `otel` installed."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ log = logging.getLogger(__name__)
 
 
 def open_traces() -> "Traces | None":
-    """Traces to the collector of the standard OTEL_ variables; without it the SDK is not imported."""
+    """Send traces to the collector of the standard OTEL_ variables; without one the SDK is not imported."""
     if not any(os.environ.get(name) for name in ENDPOINTS) or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
         return None
     try:
         from app.telemetry.traces import Traces
     except ImportError:
-        log.warning("%s is set, but the extra `otel` is not installed: there are no traces", ENDPOINTS[1])
+        log.warning("%s is set, but the extra `otel` is not installed: no traces are sent", ENDPOINTS[1])
         return None
     return Traces.to_collector()

@@ -15,29 +15,31 @@ def metrics_of_jobs(counters: JobCounters) -> Iterator[Metric]:
     """Yield all metrics of jobs."""
     totals = counters.totals
     states = [state.value for state in State]
-    yield _gauges("esrgan_jobs", "Jobs by state, on all machines.", "state", totals.jobs, states)
+    yield _gauges("esrgan_stored_jobs", "Jobs by state, on all machines.", "state", totals.jobs, states)
     yield _gauges(
-        "esrgan_job_pictures", "Pictures of jobs by state, on all machines.", "state", totals.pictures, states
+        "esrgan_stored_job_pictures", "Pictures of jobs by state, on all machines.", "state", totals.pictures, states
     )
     yield GaugeMetricFamily(
-        "esrgan_jobs_oldest_waiting_seconds",
+        "esrgan_stored_jobs_oldest_waiting_seconds",
         "Age of the oldest job that nobody works on yet.",
         value=totals.oldest_waiting_s,
     )
     yield GaugeMetricFamily(
-        "esrgan_jobs_stored_bytes", "Bytes that uploads and results of jobs hold.", value=totals.stored_bytes
+        "esrgan_stored_jobs_bytes", "Bytes that uploads and results of jobs hold.", value=totals.stored_bytes
     )
     ended = CounterMetricFamily(
-        "esrgan_job_pictures_ended", "Pictures of jobs whose work ended here, by state.", labels=("state",)
+        "esrgan_stored_job_pictures_ended", "Pictures of jobs whose work ended here, by state.", labels=("state",)
     )
     for state in ("done", "failed", "cancelled"):
         ended.add_metric((state,), counters.ended[state])
     yield ended
     yield CounterMetricFamily(
-        "esrgan_job_crashes", "Pictures of jobs whose worker died or was cut off, noticed here.", value=counters.crashes
+        "esrgan_stored_job_crashes",
+        "Pictures of jobs whose worker died or was cut off, noticed here.",
+        value=counters.crashes,
     )
     yield CounterMetricFamily(
-        "esrgan_jobs_expired", "Jobs that were removed here when their time was over.", value=counters.expired
+        "esrgan_stored_jobs_expired", "Jobs that were removed here when their time was over.", value=counters.expired
     )
     yield _gauges("esrgan_webhooks", "Webhooks by state, on all machines.", "state", totals.deliveries, DELIVERY_STATES)
     attempts = CounterMetricFamily(

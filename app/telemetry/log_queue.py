@@ -1,21 +1,21 @@
-"""The log in a thread of its own: a slow reader of the log holds up no request."""
+"""Writes the log in a thread of its own, so that a slow reader of the log delays no request."""
 
 import logging
 import queue
 import time
 from logging.handlers import QueueHandler, QueueListener
 
-MOST_LINES = 10_000
-"""Lines that may wait; more are dropped and counted."""
+MAX_LINES = 10_000
+"""Maximum lines in the queue; more are dropped and counted."""
 
-LOOK_S = 0.01
+POLL_S = 0.01
 
 
 class BoundedQueueHandler(QueueHandler):
     """Puts formatted lines into a queue, and drops them while it is full.
 
     Args:
-        lines: what a thread takes them from.
+        lines: the queue that a thread writes from.
     """
 
     def __init__(self, lines: "queue.Queue[logging.LogRecord]") -> None:
@@ -24,47 +24,50 @@ class BoundedQueueHandler(QueueHandler):
         self._dropped = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Add a line, after word of those that were dropped before it."""
+        """Add a line, after a notice about lines that were dropped before it."""
         try:
             if self._dropped:
-                self._lines.put_nowait(self.prepare(self._word_of_loss()))
+                self._lines.put_nowait(self.prepare(self._dropped_notice()))
                 self._dropped = 0
             self._lines.put_nowait(record)
         except queue.Full:
             self._dropped += 1
 
-    def _word_of_loss(self) -> logging.LogRecord:
-        text = "%d lines of the log were dropped, since nobody read them"
+    def _dropped_notice(self) -> logging.LogRecord:
+        text = "%d lines of the log were dropped because it is not read"
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (self._dropped,), None)
-        self.filter(record)  # which adds the fields that formatters want
+        self.filter(record)  # adds the fields that formatters need
         return record
 
 
 class BackgroundLog:
-    """Writes what the root logger gets in a thread of its own, from here on.
+    """Writes what the root logger receives in a thread of its own, starting now.
 
     Args:
-        most_lines: that may wait to be written.
+        max_lines: maximum lines in the queue.
     """
 
-    def __init__(self, most_lines: int = MOST_LINES) -> None:
+    def __init__(self, max_lines: int = MAX_LINES) -> None:
         root = logging.getLogger()
         (handler,) = root.handlers
-        self._lines: queue.Queue[logging.LogRecord] = queue.Queue(most_lines)
+        self._lines: queue.Queue[logging.LogRecord] = queue.Queue(max_lines)
         waiting = BoundedQueueHandler(self._lines)
         waiting.setFormatter(handler.formatter)
-        waiting.filters, handler.filters = handler.filters, []  # the request is known only where the line is made
+        waiting.filters, handler.filters = (
+            handler.filters,
+            [],
+        )  # they need the request's context
         handler.setFormatter(None)
         root.handlers = [waiting]
         self._listener = QueueListener(self._lines, handler)
         self._listener.start()
 
     def close(self) -> None:
-        """Write what is left, however long that takes, and end the thread."""
+        """Write all remaining lines, however long that takes, and end the thread."""
         self._listener.stop()
 
     def flush(self, within_s: float) -> None:
-        """Wait until all lines are written, unless that takes longer: perhaps nobody reads them."""
+        """Wait until all lines are written, but no longer than this: perhaps nobody reads them."""
         until_s = time.monotonic() + within_s
         while self._lines.unfinished_tasks and time.monotonic() < until_s:
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)

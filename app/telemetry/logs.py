@@ -1,4 +1,4 @@
-"""The log: a line for every request and whatever else there is to say, as text or as JSON, with the request id."""
+"""The log: one line per request and other messages, as text or JSON, with the request id."""
 
 import json
 import logging
@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from app.record import RequestRecord, current_record
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
-"""Asked for every few seconds: the log tells of them only when they fail, or at level DEBUG."""
+"""Probes come every few seconds: they are logged only if they fail, or at level DEBUG."""
 
 access = logging.getLogger("app.access")
 
 
 def log_config(log_format: str = "line", level: str = "INFO") -> dict[str, object]:
-    """Configuration of `logging` for the service and its server.
+    """Return the configuration of `logging` for the service and its server.
 
     Args:
-        log_format: `line` for people, `json` for machines: one object a line.
+        log_format: `line` for people, `json` for machines: one object per line.
     """
     handler = {"class": "logging.StreamHandler", "formatter": log_format, "filters": ["request_id"]}
     return {
@@ -29,18 +29,18 @@ def log_config(log_format: str = "line", level: str = "INFO") -> dict[str, objec
         },
         "handlers": {"stderr": handler},
         "loggers": {
-            "uvicorn.access": {"propagate": False},  # ours knows more
-            # Their warnings are about what strangers send, which our own line tells in fewer words.
+            "uvicorn.access": {"propagate": False},  # our access line has more fields
+            # Their warnings are about malformed requests, which our access line reports in fewer words.
             "python_multipart": {"level": "ERROR"},
             "opentelemetry.trace": {"level": "ERROR"},
-            "uvicorn.error": {"level": "ERROR"},  # its warnings are of requests, which have lines of their own
+            "uvicorn.error": {"level": "ERROR"},  # its warnings are about requests, which have access lines
         },
         "root": {"level": level, "handlers": ["stderr"]},
     }
 
 
 def log_access(record: RequestRecord) -> None:
-    """One line for a request that has ended."""
+    """Log a line for a request that has ended."""
     good_probe = record.route in PROBES and record.status < 400
     access.log(
         logging.DEBUG if good_probe else logging.INFO,
@@ -53,7 +53,7 @@ def log_access(record: RequestRecord) -> None:
 
 
 def access_fields(record: RequestRecord) -> dict[str, object]:
-    """What the log tells of a request; what is not known is left out."""
+    """Return the fields of a request's log line; unknown ones are left out."""
     fields: dict[str, object] = {
         "method": record.method,
         "path": record.path,
@@ -76,23 +76,23 @@ def access_fields(record: RequestRecord) -> dict[str, object]:
 
 
 class LineFormatter(logging.Formatter):
-    """A line of text; an access line's fields stand behind it."""
+    """Formats a line of text; the fields of an access line follow the message."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # its name in logging
-        """The record as one line, but for a traceback."""
+        """Format the record as one line, apart from a traceback."""
         fields = getattr(record, "fields", {})
         more = [f"{name}={value}" for name, value in fields.items() if name not in ("method", "path", "status")]
         return " ".join([super().formatMessage(record), *more])
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (UTC), `level`, `logger`, `message`, `request_id`, and an access line's fields."""
+    """Formats one JSON object per line: `time` (UTC), `level`, `logger`, `message`, `request_id` and access fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
+        """Format the record as one line."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,

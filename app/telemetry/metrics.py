@@ -1,4 +1,4 @@
-"""Prometheus metrics. Requests are counted as they end; the rest is read where it is kept, when somebody asks.
+"""Prometheus metrics. Requests are counted when they end; everything else is read at the moment of a scrape.
 
 "Pixels" in a name are LR px, the unit of every budget.
 """
@@ -29,86 +29,86 @@ PIXELS = tuple(4.0**power for power in range(5, 14))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """A metric that is one number of the scheduler's."""
+class SchedulerMetric:
+    """A metric that is one of the scheduler's counters."""
 
     name: str
     help: str
     read: Callable[[Counters], float]
-    counts: bool = False
-    """Whether it only grows."""
+    is_counter: bool = False
+    """True for a value that only grows."""
 
     def metric(self, counters: Counters) -> Metric:
-        """Its value now."""
-        family = CounterMetricFamily if self.counts else GaugeMetricFamily
+        """Return its current value."""
+        family = CounterMetricFamily if self.is_counter else GaugeMetricFamily
         return family(self.name, self.help, value=self.read(counters))
 
 
 SCHEDULER = (
-    Reading(
+    SchedulerMetric(
         name="esrgan_queued_pixels",
-        help="LR px that wait for the device.",
+        help="LR px waiting for the device.",
         read=lambda counters: max(0, counters.queued_px - counters.running_px),
     ),
-    Reading(
+    SchedulerMetric(
         name="esrgan_in_flight_pixels",
-        help="LR px of the pieces that the device has been given.",
+        help="LR px of the pieces submitted to the device.",
         read=lambda counters: counters.running_px,
     ),
-    Reading(
+    SchedulerMetric(
         name="esrgan_done_pixels",
-        help="LR px that went through the device and were wanted.",
+        help="LR px that were processed for pictures still wanted.",
         read=lambda counters: counters.done_px,
-        counts=True,
+        is_counter=True,
     ),
-    Reading(
-        name="esrgan_queued_works",
+    SchedulerMetric(
+        name="esrgan_queued_jobs",
         help="Pictures that wait or run.",
         read=lambda counters: counters.queued,
     ),
-    Reading(
+    SchedulerMetric(
         name="esrgan_backlog_seconds",
-        help="Predicted seconds until all that waits or runs is done; NaN before anything was learned.",
+        help="Predicted seconds until everything that waits or runs is done; NaN before anything was learned.",
         read=lambda counters: math.nan if counters.backlog_s is None else counters.backlog_s,
     ),
-    Reading(
+    SchedulerMetric(
         name="esrgan_pieces",
         help="Batches and bands that ran.",
         read=lambda counters: counters.pieces,
-        counts=True,
+        is_counter=True,
     ),
-    Reading(
-        name="esrgan_batched_works",
-        help="Pictures that went through in batches.",
+    SchedulerMetric(
+        name="esrgan_batched_jobs",
+        help="Pictures processed in batches.",
         read=lambda counters: counters.batched_jobs,
-        counts=True,
+        is_counter=True,
     ),
-    Reading(
+    SchedulerMetric(
         name="esrgan_padding_pixels",
-        help="LR px of all batches that were padding: waste.",
+        help="LR px of padding in all batches.",
         read=lambda counters: counters.padding_px,
-        counts=True,
+        is_counter=True,
     ),
-    Reading(
+    SchedulerMetric(
         name="esrgan_device_busy_seconds",
-        help="Seconds that the device worked.",
+        help="Seconds that the device was busy.",
         read=lambda counters: counters.device_s,
-        counts=True,
+        is_counter=True,
     ),
-    Reading(
-        name="esrgan_refused_works",
-        help="Pictures that were refused since the queue was full.",
+    SchedulerMetric(
+        name="esrgan_refused_jobs",
+        help="Pictures refused because the queue was full.",
         read=lambda counters: counters.refused,
-        counts=True,
+        is_counter=True,
     ),
-    Reading(
+    SchedulerMetric(
         name="esrgan_open_streams",
-        help="Row streams that are open.",
+        help="Open row streams.",
         read=lambda counters: counters.open_streams,
     ),
-    Reading(
+    SchedulerMetric(
         name="esrgan_open_streams_bytes",
-        help="Memory on the device that the open row streams hold.",
+        help="Memory on the device held by open row streams.",
         read=lambda counters: counters.stream_bytes,
     ),
 )
@@ -118,7 +118,7 @@ class Metrics:
     """All metrics of one service.
 
     Args:
-        life: of the service, which need not be loaded yet.
+        life: of the service, which may not be loaded yet.
     """
 
     def __init__(self, life: Lifecycle) -> None:
@@ -135,14 +135,14 @@ class Metrics:
         )
         self._seconds = Histogram(
             "esrgan_request_duration_seconds",
-            "From the first header of a request to the last byte of its answer.",
+            "Time from the first header of a request to the last byte of its answer.",
             ("route",),
             buckets=SECONDS,
             registry=self.registry,
         )
         self._stages = Histogram(
             "esrgan_stage_duration_seconds",
-            "What each stage took of a request: read, decode, queue, infer, encode, send.",
+            "Time of each stage of a request: read, decode, queue, infer, encode, send.",
             ("stage",),
             buckets=SECONDS,
             registry=self.registry,
@@ -150,8 +150,8 @@ class Metrics:
         self._pixels = Histogram(
             "esrgan_picture_pixels", "LR px of the uploaded pictures.", buckets=PIXELS, registry=self.registry
         )
-        self._received = Counter("esrgan_received_bytes", "Of the requests' bodies.", registry=self.registry)
-        self._sent = Counter("esrgan_sent_bytes", "Of the answers' bodies.", registry=self.registry)
+        self._received = Counter("esrgan_received_bytes", "Bytes of the requests' bodies.", registry=self.registry)
+        self._sent = Counter("esrgan_sent_bytes", "Bytes of the answers' bodies.", registry=self.registry)
         self._key_requests = Counter(
             "esrgan_key_requests", "Requests of each API key.", ("key", "outcome"), registry=self.registry
         )
@@ -174,53 +174,53 @@ class Metrics:
 
 
 class _ServiceCollector(Collector):
-    """Reads the life, the scheduler and the device of a service at the moment of a scrape, on its event loop."""
+    """Reads the lifecycle, scheduler and device of a service at the moment of a scrape, on its event loop."""
 
     def __init__(self, life: Lifecycle) -> None:
         self._life = life
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics that are kept elsewhere."""
-        build = GaugeMetricFamily("esrgan_build_info", "What runs; the value is 1.", labels=("version", "python"))
+        """Yield all metrics that are kept elsewhere."""
+        build = GaugeMetricFamily(
+            "esrgan_build_info", "Versions of the service; the value is 1.", labels=("version", "python")
+        )
         build.add_metric((VERSION, platform.python_version()), 1)
         yield build
         ready = self._life.phase is Phase.READY
-        yield GaugeMetricFamily("esrgan_ready", "1 when requests are welcome, else 0.", value=ready)
-        yield GaugeMetricFamily("esrgan_requests_running", "Requests that are being answered.", self._life.accepted)
+        yield GaugeMetricFamily("esrgan_ready", "1 when requests are accepted, else 0.", value=ready)
+        yield GaugeMetricFamily("esrgan_requests_running", "Requests being answered.", self._life.accepted)
         yield from metrics_of_jobs(self._life.jobs.counters)
-        with suppress(Unavailable):  # it is still loading
+        with suppress(Unavailable):  # still loading
             service = self._life.service
-            yield from _of_scheduler(service.scheduler.counters())
-            yield from _of_device(service.device)
-            yield from _of_library(service.library)
+            yield from _scheduler_metrics(service.scheduler.counters())
+            yield from _device_metrics(service.device)
+            yield from _library_metrics(service.library)
             for name, size in (("upload", service.uploads.used_bytes), ("picture", service.pictures.used_bytes)):
-                yield GaugeMetricFamily(
-                    f"esrgan_{name}_memory_bytes", f"Memory that is set aside for {name}s.", value=size
-                )
+                yield GaugeMetricFamily(f"esrgan_{name}_memory_bytes", f"Memory reserved for {name}s.", value=size)
 
 
-def _of_scheduler(counters: Counters) -> Iterator[Metric]:
+def _scheduler_metrics(counters: Counters) -> Iterator[Metric]:
     for reading in SCHEDULER:
         yield reading.metric(counters)
-    works = CounterMetricFamily("esrgan_works", "Pictures that were admitted and have ended.", labels=("outcome",))
+    jobs = CounterMetricFamily("esrgan_jobs", "Pictures that were accepted and have ended.", labels=("outcome",))
     for outcome, count in counters.outcomes.items():
-        works.add_metric((outcome.value,), count)
-    yield works
+        jobs.add_metric((outcome.value,), count)
+    yield jobs
     buckets, total = list[tuple[str, float]](), 0
     for bits in range(max(counters.batch_bits, default=0) + 1):
         total += counters.batch_bits[bits]
         buckets.append((f"{2**bits - 1:.1f}", total))
     yield HistogramMetricFamily(
         "esrgan_batch_pixels",
-        "LR px of the batches, padding included.",
+        "LR px of the batches, including padding.",
         buckets=[*buckets, ("+Inf", total)],
         sum_value=counters.batched_px,
     )
 
 
-def _of_device(device: DeviceState) -> Iterator[Metric]:
+def _device_metrics(device: DeviceState) -> Iterator[Metric]:
     rescues = CounterMetricFamily(
-        "esrgan_rescues", "Work that was done again: after out_of_memory, or in float32.", labels=("model", "reason")
+        "esrgan_rescues", "Work that was retried: after out_of_memory, or in float32.", labels=("model", "reason")
     )
     for model, reasons in device.rescues.items():
         for reason, count in reasons.items():
@@ -232,13 +232,13 @@ def _of_device(device: DeviceState) -> Iterator[Metric]:
     yield memory
 
 
-def _of_library(library: Library) -> Iterator[Metric]:
+def _library_metrics(library: Library) -> Iterator[Metric]:
     states = GaugeMetricFamily(
         "esrgan_model_state", "1 for the state of each model, else 0.", labels=("model", "state")
     )
     memory = GaugeMetricFamily(
         "esrgan_model_memory_bytes",
-        "Memory that the networks of each model hold; those between the two of a pair are named `PSNR+GAN:FIDELITY`.",
+        "Memory of each model's networks; blends of a pair are named `PSNR+GAN:FIDELITY`.",
         labels=("model",),
     )
     for entry in library.entries():
@@ -250,8 +250,8 @@ def _of_library(library: Library) -> Iterator[Metric]:
     yield memory
     loads = CounterMetricFamily(
         "esrgan_model_loads",
-        "Networks by what became of them: loaded, failed (did not pass and never served), swapped (replaced an "
-        "earlier version), evicted (unloaded for want of memory).",
+        "Networks by outcome: loaded, failed (did not pass the tests), swapped (replaced an earlier version), evicted "
+        "(unloaded to free memory).",
         labels=("outcome",),
     )
     counters = library.counters

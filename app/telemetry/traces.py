@@ -1,7 +1,7 @@
 """OpenTelemetry traces: a span for each request and one for each of its stages. Needs the extra `otel`.
 
-The spans are made when a request has ended, from its record: tracing costs the request nothing while it runs, and no
-other part of the service knows of it.
+Spans are made from the record of a request that has ended, so tracing costs a running request nothing, and no other
+part of the service depends on it.
 """
 
 import time
@@ -20,14 +20,14 @@ from app.record import RequestRecord
 from app.telemetry.logs import PROBES
 
 FLUSH_MS = 2000
-"""How long the last spans may take to leave when the service stops."""
+"""Time limit for sending the last spans when the service stops."""
 
 
 class Traces:
-    """Hands finished requests to a tracer.
+    """Turns finished requests into spans.
 
     Args:
-        provider: where the spans go.
+        provider: receives the spans.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -36,7 +36,7 @@ class Traces:
 
     @classmethod
     def to_collector(cls) -> Self:
-        """To the collector that the standard OTEL_ variables name, over HTTP; they rule sampling and names, too."""
+        """Send spans over HTTP to the collector of the standard OTEL_ variables, which also set sampling and names."""
         own = Resource({"service.name": "esrgan-serve", "service.version": VERSION})
         provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -68,7 +68,7 @@ class Traces:
         span.end(_wall_ns(record.ended_s))
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         self._provider.force_flush(FLUSH_MS)
 
 
@@ -94,5 +94,5 @@ def _attributes(record: RequestRecord) -> Mapping[str, str | int]:
 
 
 def _wall_ns(monotonic_s: float) -> int:
-    """Nanoseconds since 1970 of a moment on the monotonic clock."""
+    """Convert a time on the monotonic clock to nanoseconds since 1970."""
     return time.time_ns() - round((time.monotonic() - monotonic_s) * 1e9)

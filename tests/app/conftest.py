@@ -19,7 +19,7 @@ from app.service import UpscaleService
 from app.settings import Settings
 from model.checkpoint import Card, write_checkpoint
 from model.rrdb import RRDBConfig, RRDBNet
-from tests.app.held_device import Held
+from tests.app.blocked_device import BlockedDevice
 from tests.app.library.parts import folder, loader, make
 from tests.app.live import Live, calling, serving
 
@@ -32,7 +32,7 @@ def anyio_backend() -> str:
 
 
 def write_tiny_model(folder: Path, name: str, *, scale: int = 4, seed: int = 0) -> Path:
-    """A generator whose output depends on its input: random weights around a copy of the picture."""
+    """Write a generator whose output depends on its input: random weights around a copy of the picture."""
     torch.manual_seed(seed)
     net = RRDBNet(RRDBConfig(channels=6, blocks=1, growth=4, scale=scale))
     with torch.no_grad():
@@ -109,28 +109,28 @@ async def caller(live: Live) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def held(engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    device = Held(engine, monkeypatch)
+def blocked(engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[BlockedDevice]:
+    device = BlockedDevice(engine, monkeypatch)
     yield device
     device.gate.set()
 
 
 def noise(width: int, height: int, *, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """A picture of random pixels, so that no two of them look alike."""
+    """Make a picture of random pixels, so that no two look alike."""
     channels = len(Image.new(mode, (1, 1)).getbands())
     pixels = numpy.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=numpy.uint8)
     return Image.fromarray(pixels if channels > 1 else pixels[..., 0], mode=None).convert(mode)
 
 
 def encoded(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
-    """The bytes of a picture file."""
+    """Return the bytes of a picture file."""
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()
 
 
 def decoded(answer: httpx.Response) -> Image.Image:
-    """The picture in a good answer."""
+    """Return the picture in a successful answer."""
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "image/png"
     image = Image.open(io.BytesIO(answer.content))
@@ -139,7 +139,7 @@ def decoded(answer: httpx.Response) -> Image.Image:
 
 
 def problem(answer: httpx.Response, status: int, kind: str) -> str:
-    """Check that an answer is the problem document it should be; returns its detail."""
+    """Check that an answer is the expected problem document; returns its detail."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()

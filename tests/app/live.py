@@ -1,4 +1,4 @@
-"""The service behind a real port, in the test's own event loop, and callers that speak to it by hand."""
+"""The service on a real port, in the test's own event loop, and callers that speak to it byte by byte."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ from app.telemetry.observers import Telemetry
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """A service that listens."""
+    """A listening service."""
 
     port: int
     life: Lifecycle
@@ -31,7 +31,7 @@ class Live:
         return f"http://127.0.0.1:{self.port}"
 
     def signal(self) -> None:
-        """What the process does at SIGTERM."""
+        """Handle a SIGTERM as the process does."""
         self.server.handle_exit(signal.SIGTERM, None)
 
     async def connect(self) -> "Caller":
@@ -48,7 +48,7 @@ class Caller:
     writer: asyncio.StreamWriter
 
     async def send(self, text: str, body: bytes = b"") -> None:
-        """Lines of a head as one string, each ended by a newline, and bytes after it."""
+        """Send the lines of a head as one string, each ended by a newline, and bytes after it."""
         self.writer.write(text.replace("\n", "\r\n").encode() + body)
         await self.writer.drain()
 
@@ -66,7 +66,7 @@ class Caller:
             return int(lines[0].split()[1])
 
     async def rest(self, *, within_s: float = 20) -> tuple[bytes, bool]:
-        """Read until the other side ends; returns what came, and whether it broke off instead of closing."""
+        """Read until the other side ends; returns the bytes, and True where it was reset instead of closed."""
         came = bytearray()
         async with asyncio.timeout(within_s):
             try:
@@ -77,7 +77,7 @@ class Caller:
         return bytes(came), False
 
     async def closed(self, *, within_s: float = 10) -> bool:
-        """Wait until the other side has hung up."""
+        """Wait until the other side has closed the connection."""
         async with asyncio.timeout(within_s):
             try:
                 while await self.reader.read(65536):
@@ -91,7 +91,7 @@ class Caller:
 
 
 async def until(holds: Callable[[], bool], *, within_s: float = 10, pause_s: float = 0.005) -> None:
-    """Wait for what happens in the service."""
+    """Wait for something to happen in the service."""
     async with asyncio.timeout(within_s):
         while not holds():  # noqa: ASYNC110  # nothing signals it, it is only to be seen
             await asyncio.sleep(pause_s)
@@ -101,7 +101,7 @@ async def until(holds: Callable[[], bool], *, within_s: float = 10, pause_s: flo
 async def serving(
     life: Lifecycle, app: FastAPI | None = None, observers: Sequence[Observer] = ()
 ) -> AsyncIterator[Live]:
-    """Serve until the end of the block; the service need not be ready yet.
+    """Serve until the end of the block; the service may still be loading.
 
     Args:
         app: an application other than the service's.
@@ -111,7 +111,7 @@ async def serving(
     telemetry = Telemetry(life)
     server = Server(app or create_app(life, telemetry), life, observers or telemetry.observers)
     server.config.load()
-    running = asyncio.create_task(server._serve([listener]))  # without its handling of signals, which belong to pytest
+    running = asyncio.create_task(server._serve([listener]))  # without its signal handlers
     live = Live(port=listener.getsockname()[1], life=life, server=server, running=running)
     try:
         await until(lambda: server.started)
@@ -125,7 +125,7 @@ async def serving(
 
 @asynccontextmanager
 async def calling(live: Live) -> AsyncIterator[httpx.AsyncClient]:
-    """A client without limits of its own."""
+    """Make a client without connection limits."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(base_url=live.address, timeout=60, limits=limits) as client:
         yield client

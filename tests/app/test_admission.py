@@ -1,4 +1,4 @@
-"""Who may read an upload, who may decode one, and how well the time to come again is told."""
+"""Which uploads may be read, which pictures may be decoded, and how accurate Retry-After is."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,22 +12,22 @@ from app.errors import QueueFull
 from app.service import UpscaleService
 from app.sizing import job_of
 from tests.app.batching.engine import FakeEngine, ManualClock, all_parts, large, make_scheduler, small
+from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
-from tests.app.held_device import Held
 from tests.app.live import Live, until
 
 pytestmark = pytest.mark.anyio
 
 
 @contextmanager
-def counting(held: UploadReservation) -> Iterator[list[str]]:
-    """Collect a word each time that the upload's reader is interrupted."""
+def counting(reservation: UploadReservation) -> Iterator[list[str]]:
+    """Collect a word each time that the reservation is evicted."""
     seen: list[str] = []
-    with held.calling_on_eviction(lambda: seen.append("slow")):
+    with reservation.calling_on_eviction(lambda: seen.append("slow")):
         yield seen
 
 
-def test_uploads_take_memory_as_they_grow_and_give_it_back() -> None:
+def test_uploads_reserve_memory_as_they_grow_and_release_it() -> None:
     memory = UploadMemory(100, lambda: None)
     with memory.reserve() as first, memory.reserve() as second:
         first.grow_to(60)
@@ -37,21 +37,21 @@ def test_uploads_take_memory_as_they_grow_and_give_it_back() -> None:
     assert memory.used_bytes == 0
 
 
-def test_an_upload_that_does_not_fit_is_told_when_complete_ones_will_be_done() -> None:
+def test_an_upload_that_does_not_fit_gets_the_time_until_complete_ones_are_done() -> None:
     memory = UploadMemory(100, lambda: 30.0)
     with memory.reserve() as first, memory.reserve() as second:
         first.grow_to(90)
         first.complete()
         with pytest.raises(QueueFull, match="limit is 100") as refusal:
             second.grow_to(40)
-        assert refusal.value.retry_after_s == 10  # a third of what waits has to go
+        assert refusal.value.retry_after_s == 10  # a third of the complete uploads has to finish
         with pytest.raises(QueueFull, match="limit is 100") as refusal:
             second.announce(40)
         assert refusal.value.retry_after_s == 10
         assert memory.used_bytes == 90
 
 
-def test_what_is_announced_takes_no_memory_from_others() -> None:
+def test_an_announced_size_reserves_no_memory() -> None:
     memory = UploadMemory(100, lambda: None)
     with memory.reserve() as first, memory.reserve() as second:
         first.announce(90)
@@ -60,7 +60,7 @@ def test_what_is_announced_takes_no_memory_from_others() -> None:
         assert memory.used_bytes == 90
 
 
-def test_when_memory_is_full_the_slowest_of_those_that_are_still_read_loses_its_place() -> None:
+def test_when_memory_is_full_the_slowest_incomplete_upload_is_evicted() -> None:
     clock = ManualClock()
     memory = UploadMemory(100, lambda: None, clock)
     with memory.reserve() as complete, memory.reserve() as slow, memory.reserve() as fast, ExitStack() as later:
@@ -82,7 +82,7 @@ def test_when_memory_is_full_the_slowest_of_those_that_are_still_read_loses_its_
     assert memory.used_bytes == 0
 
 
-def test_an_upload_gets_no_room_from_faster_or_younger_ones() -> None:
+def test_an_upload_does_not_evict_faster_or_younger_ones() -> None:
     clock = ManualClock()
     memory = UploadMemory(100, lambda: None, clock)
     with memory.reserve() as slow, memory.reserve() as fast, memory.reserve() as young:
@@ -91,7 +91,7 @@ def test_an_upload_gets_no_room_from_faster_or_younger_ones() -> None:
         clock.now_s += GRACE_S / 2
         with pytest.raises(QueueFull) as refusal:
             young.grow_to(51)
-        assert refusal.value.retry_after_s == GRACE_S  # by then the slow one may lose its place
+        assert refusal.value.retry_after_s == GRACE_S  # then the slow one may be evicted
         clock.now_s += GRACE_S
         with pytest.raises(QueueFull):
             slow.grow_to(61)
@@ -99,7 +99,7 @@ def test_an_upload_gets_no_room_from_faster_or_younger_ones() -> None:
             one.check_kept()
 
 
-def test_nobody_loses_where_that_would_not_make_enough_room() -> None:
+def test_nothing_is_evicted_where_that_would_not_make_enough_room() -> None:
     clock = ManualClock()
     memory = UploadMemory(100, lambda: 4.0, clock)
     with memory.reserve() as complete, memory.reserve() as slow:
@@ -137,27 +137,27 @@ async def test_pictures_wait_for_memory_in_order() -> None:
     assert (memory.used_bytes, memory.waiting) == (0, 0)
 
 
-async def test_a_picture_larger_than_all_memory_is_taken_alone() -> None:
+async def test_a_picture_larger_than_all_memory_is_accepted_alone() -> None:
     memory = PictureMemory(100)
     async with memory.reserve(1000):
         assert memory.used_bytes == 1000
 
 
 async def test_while_complete_uploads_fill_the_memory_others_are_refused_unread(
-    live: Live, caller: httpx.AsyncClient, service: UpscaleService, held: Held
+    live: Live, caller: httpx.AsyncClient, service: UpscaleService, blocked: BlockedDevice
 ) -> None:
     picture = encoded(noise(5, 5))
     service.uploads.max_bytes = len(picture)
     first = asyncio.create_task(caller.post("/v1/upscale", content=picture))
-    await held.at_work()
+    await blocked.at_work()
     refused = await live.connect()
     await refused.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 800\nExpect: 100-continue\n\n")
     assert await refused.status() == 429  # and no 100 before it
-    held.gate.set()
+    blocked.gate.set()
     assert (await first).status_code == 200
 
 
-async def test_callers_that_send_drop_by_drop_lock_nobody_out(
+async def test_callers_that_send_drop_by_drop_block_nobody(
     live: Live, caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = encoded(noise(5, 5))
@@ -182,21 +182,21 @@ async def test_callers_that_send_drop_by_drop_lock_nobody_out(
 
 @pytest.mark.parametrize("settings", [{"max_queued_px": 2048}], indirect=True)
 async def test_a_full_queue_refuses_by_the_header_before_anything_is_decoded(
-    client: httpx.AsyncClient, service: UpscaleService, held: Held, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, service: UpscaleService, blocked: BlockedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = [asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5)))) for _ in range(2)]
-    await held.at_work()
+    await blocked.at_work()
     await until(lambda: service.scheduler.counters().queued_px == 2048)
     monkeypatch.setattr("app.service.decode", None)
     refused = await client.post("/v1/upscale", content=encoded(noise(6, 5)))
     problem(refused, 429, "queue-full")
     assert int(refused.headers["retry-after"]) >= 1
-    held.gate.set()
+    blocked.gate.set()
     assert [answer.status_code for answer in await asyncio.gather(*waits)] == [200, 200]
     assert service.scheduler.counters().queued_px == 0
 
 
-async def test_what_waits_for_a_decoder_has_its_place_in_the_queue(service: UpscaleService) -> None:
+async def test_a_picture_that_waits_for_a_decoder_has_a_reservation_in_the_queue(service: UpscaleService) -> None:
     service.scheduler.start()
     async with service.library.lease(None) as network:
         expected = job_of(None, network.info, (1, 100, 50))
@@ -206,11 +206,11 @@ async def test_what_waits_for_a_decoder_has_its_place_in_the_queue(service: Upsc
     await service.scheduler.stop(drain_s=0)
 
 
-async def test_under_a_steady_load_the_time_to_come_again_is_right_within_30_percent() -> None:
+async def test_under_a_steady_load_retry_after_is_right_within_30_percent() -> None:
     engine = FakeEngine()
     engine.fixed_s = 0.3
     scheduler = make_scheduler(engine, max_queued_px=30_000, taught=False)
-    told: list[tuple[float, float]] = []  # after which time a refused work may come again, and after which it could
+    waits: list[tuple[float, float]] = []  # Retry-After, and the true time until there is room
     running: list[asyncio.Task[list[str]]] = []
     for n in range(150):
         px = (100, 300, 700, 2000, 5000)[n * 7 % 5]
@@ -220,11 +220,11 @@ async def test_under_a_steady_load_the_time_to_come_again_is_right_within_30_per
         except QueueFull as refusal:
             refused_s, retry_after_s = engine.clock(), refusal.retry_after_s or 0
             await until(lambda px=px: scheduler.counters().queued_px + px <= 30_000, pause_s=0)  # type: ignore[misc]  # of the default
-            told.append((retry_after_s, engine.clock() - refused_s))
+            waits.append((retry_after_s, engine.clock() - refused_s))
         running.append(asyncio.create_task(all_parts(scheduler.submit(one))))
         await asyncio.sleep(0)
     await asyncio.gather(*running)
-    settled = told[len(told) // 2 :]  # by now the pieces of all kinds have been measured
+    settled = waits[len(waits) // 2 :]  # when the pieces of all kinds have been measured
     assert len(settled) > 10
     predicted_s, true_s = (sum(times) for times in zip(*settled, strict=True))
     assert predicted_s == pytest.approx(true_s, rel=0.3)

@@ -1,4 +1,4 @@
-"""Good and bad callers at once over a network that fails now and then: no answer is wrong, and nothing is left."""
+"""Good and bad callers at once, with a network that fails sometimes: no answer is wrong, and nothing leaks."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ SIDES = (8, 16, 24, 40, 64, 90)
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    # Memory and queue for a few pictures only, so that limits are met all the time.
+    # Memory and queue for a few pictures only, so that limits are reached all the time.
     return settings.model_copy(
         update={
             "max_queued_px": 20_000,
@@ -38,7 +38,7 @@ def settings(settings: Settings) -> Settings:
 
 
 async def callers_of(live: Live, service: UpscaleService, engine: DeviceEngine) -> Callers:
-    """Callers that know the right answers."""
+    """Make callers that know the right answers."""
     callers = Callers(live.port, SIDES)
     async with service.library.lease(None) as network:
         for n, upload in enumerate(callers.uploads):
@@ -48,7 +48,7 @@ async def callers_of(live: Live, service: UpscaleService, engine: DeviceEngine) 
 
 
 def own_threads() -> set[str]:
-    """Threads other than those of pools that are bounded and grow when they are used."""
+    """Return threads other than those of bounded pools that grow on demand."""
     return {thread.name for thread in threading.enumerate() if not thread.name.startswith(("asyncio", "codec"))}
 
 
@@ -71,7 +71,7 @@ async def test_under_a_mixed_load_every_answer_is_that_of_its_picture(
     await at_rest(live, service)
 
 
-async def test_after_chaos_the_service_serves_and_nothing_is_left(
+async def test_after_chaos_the_service_works_and_nothing_leaks(
     live: Live, service: UpscaleService, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(0)
@@ -90,14 +90,14 @@ async def test_after_chaos_the_service_serves_and_nothing_is_left(
         return None
 
     callers = await callers_of(live, service, engine)
-    await callers.run(good=2, leaving=0, stalling=0, rubbish=1, until=asyncio.sleep(0.5))  # all threads have begun
+    await callers.run(good=2, leaving=0, stalling=0, rubbish=1, until=asyncio.sleep(0.5))  # all threads have started
     await at_rest(live, service)
     tasks, threads = len(asyncio.all_tasks()), own_threads()
     monkeypatch.setattr(engine, "batch", failing_batch)
     monkeypatch.setattr(engine, "stream", failing_stream)
     await callers.run(good=6, leaving=4, stalling=3, rubbish=3, until=asyncio.sleep(5))
     await at_rest(live, service)
-    unforeseen = [text for text in callers.seen.wrong if " 500 " not in text]  # those are the network's
+    unforeseen = [text for text in callers.seen.wrong if " 500 " not in text]  # the others are the network's failures
     assert unforeseen == []
     assert service.scheduler.counters().outcomes[Outcome.FAILED] > 0
     assert service.scheduler.counters().outcomes[Outcome.WITHDRAWN] > 0
@@ -114,7 +114,7 @@ async def test_after_chaos_the_service_serves_and_nothing_is_left(
     assert sum(array.nbytes for array in kept) < 20_000_000
 
 
-async def test_the_death_of_the_device_thread_is_answered_to_everybody(
+async def test_every_request_fails_when_the_device_thread_dies(
     live: Live, service: UpscaleService, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:

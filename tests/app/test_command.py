@@ -1,4 +1,4 @@
-"""`python -m app` as a process: what it says, what it serves, how it ends."""
+"""`python -m app` as a process: its output, its answers, its end."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def start(*arguments: str, **settings: object) -> subprocess.Popen[str]:
 
 
 def refusal(*arguments: str, **settings: object) -> str:
-    """What a start that must fail says in its last line, or its only one; its exit status is 2."""
+    """Start a command that must fail with exit status 2; returns its last line."""
     process = start(*arguments, **settings)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2, said
@@ -76,7 +76,7 @@ def test_the_shipped_generator_answers_and_a_signal_ends_the_service(
     assert process.returncode == 0
 
 
-def test_check_tells_in_one_line_that_all_is_well(models: Path) -> None:
+def test_check_prints_one_line_when_everything_works(models: Path) -> None:
     process = start("check", models=models)
     said, complaints = process.communicate(timeout=60)
     assert process.returncode == 0, complaints
@@ -85,7 +85,7 @@ def test_check_tells_in_one_line_that_all_is_well(models: Path) -> None:
     assert "tiny@" in said
 
 
-def test_check_tells_in_one_line_what_is_wrong(models: Path) -> None:
+def test_check_prints_one_line_about_what_is_wrong(models: Path) -> None:
     (models / "rubbish.safetensors").write_bytes(b"rubbish")
     process = start("check", models=models)
     said, complaints = process.communicate(timeout=60)
@@ -105,7 +105,7 @@ def test_a_second_signal_ends_a_service_that_is_still_loading_or_draining_at_onc
         except httpx.ConnectError:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
-    with socket.create_connection(("127.0.0.1", port)) as upload:  # accepted or not, it may hold the drain up
+    with socket.create_connection(("127.0.0.1", port)) as upload:  # accepted or not, it may delay the drain
         upload.sendall(b"POST /v1/upscale HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
@@ -113,23 +113,23 @@ def test_a_second_signal_ends_a_service_that_is_still_loading_or_draining_at_onc
     assert process.returncode in (0, 128 + signal.SIGTERM)
 
 
-def test_a_busy_port_is_told_in_one_line_with_the_way_out() -> None:
+def test_a_busy_port_is_reported_in_one_line_with_a_hint() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert f"cannot listen on 127.0.0.1:{port}" in refusal(port=port)
         assert "PORT=9000" in refusal(port=port)
 
 
-def test_a_wrong_setting_is_told_in_one_line() -> None:
+def test_a_wrong_setting_is_reported_in_one_line() -> None:
     assert "ESRGAN_PORT='http'" in refusal(port="http")
     assert "unknown setting ESRGAN_COLOUR" in refusal(colour="red")
 
 
-def test_a_missing_models_folder_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_models_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     assert "holds no weight file" in refusal(port=free_port(), models=tmp_path)
 
 
-def test_an_unknown_command_is_told_how_to_use_it() -> None:
+def test_an_unknown_command_prints_the_usage() -> None:
     assert "usage: python -m app" in refusal("serve")
 
 
@@ -140,7 +140,7 @@ def test_health_fails_where_nothing_listens() -> None:
     assert "not ready" in said
 
 
-def test_a_new_key_goes_into_the_file_and_its_token_to_the_terminal() -> None:
+def test_the_line_of_a_new_key_goes_to_stdout_and_its_token_to_stderr() -> None:
     process = subprocess.run(
         [sys.executable, "-m", "app", "key", "shop", "concurrent=4"],
         cwd=ROOT,

@@ -22,7 +22,7 @@ async def send(client: httpx.AsyncClient, image: Image.Image) -> httpx.Response:
     return await client.post("/v1/upscale", content=encoded(image))
 
 
-async def test_64_callers_with_other_colours_and_sizes_get_their_own(client: httpx.AsyncClient) -> None:
+async def test_64_callers_with_different_pictures_get_their_own(client: httpx.AsyncClient) -> None:
     images = [
         Image.new("RGB", (3 + 7 * number % 80, 2 + 11 * number % 90), (4 * number, 255 - 3 * number, 37 * number % 256))
         for number in range(64)
@@ -39,7 +39,7 @@ Check = Callable[[Upscaler, Sequence[Pixels]], None]
 
 @pytest.fixture
 def before_each_piece(monkeypatch: pytest.MonkeyPatch) -> Callable[[Check], None]:
-    """Puts a check in front of every call of the fast upscaler, and of every band of its streams."""
+    """Call a check before every batch of the fast upscaler, and before every band of its streams."""
 
     def put(check: Check) -> None:
         batch, stream = Upscaler.batch, Upscaler.stream
@@ -75,13 +75,13 @@ async def test_a_device_that_runs_out_of_memory_still_gives_the_right_picture(
     before_each_piece(small_memory)
     with caplog.at_level(logging.WARNING):
         answers = await asyncio.gather(*(send(client, noise(*size)) for _ in range(3)))
-    for answer in answers:  # in bfloat16, a network of six channels rounds otherwise in bands of another height
+    for answer in answers:  # in bfloat16, a network of six channels rounds differently in bands of another height
         assert numpy.abs(numpy.asarray(decoded(answer)).astype(int) - expected).max() <= 3
     assert "out of memory" in caplog.text
 
 
 @pytest.mark.parametrize("size", [(20, 30), (70, 90)], ids=["whole", "a stream"])
-async def test_a_picture_that_never_fits_is_answered_503_and_the_next_one_works(
+async def test_a_picture_that_never_fits_gets_503_and_the_next_one_works(
     client: httpx.AsyncClient,
     before_each_piece: Callable[[Check], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -93,13 +93,13 @@ async def test_a_picture_that_never_fits_is_answered_503_and_the_next_one_works(
     with monkeypatch.context():
         before_each_piece(no_memory)
         answer = await send(client, noise(*size))
-        assert "not enough memory" in problem(answer, 503, "unavailable")
+        assert "does not have enough memory" in problem(answer, 503, "unavailable")
         assert answer.headers["retry-after"] == "30"
     monkeypatch.undo()
     assert decoded(await send(client, noise(*size))).width == 4 * size[0]
 
 
-async def test_an_output_that_is_never_finite_is_answered_500_and_batch_mates_get_theirs(
+async def test_an_output_that_is_never_finite_gets_500_and_its_batch_mates_get_theirs(
     client: httpx.AsyncClient, before_each_piece: Callable[[Check], None]
 ) -> None:
     def spoilt(_: Upscaler, pictures: Sequence[Pixels]) -> None:
@@ -126,7 +126,7 @@ async def test_an_error_in_the_third_piece_of_a_stream_ends_that_request_alone(
             raise ArithmeticError("the third piece")
 
     before_each_piece(third_breaks)
-    service.scheduler.costs._lines.clear()  # knows nothing of the speed: so its bands are small
+    service.scheduler.costs._lines.clear()  # forget the speed, so that bands are small
     poster, avatar = await asyncio.gather(send(client, noise(70, 400)), send(client, noise(8, 8)))
     problem(poster, 500, "internal")
     assert decoded(avatar).size == (32, 32)

@@ -14,15 +14,15 @@ from app.pictures.decode import Header
 from app.service import UpscaleService
 from app.sizing import memory_bytes
 from model.ensemble import ensemble_batch
+from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem
-from tests.app.held_device import Held
 from tests.app.live import until
 
 pytestmark = pytest.mark.anyio
 
 URL = "/v1/upscale?ensemble=true"
 SIZES = ((13, 9), (61, 20))
-"""Of an ensemble that goes through whole, and of one that is a stream."""
+"""Sizes of an ensemble that runs whole, and of one that is a stream."""
 
 
 def largest_difference(made: Image.Image, other: object) -> int:
@@ -52,20 +52,20 @@ async def test_it_costs_eight_times_the_px(client: httpx.AsyncClient, service: U
 
 
 async def test_it_waits_in_the_queue_at_its_full_cost(
-    client: httpx.AsyncClient, service: UpscaleService, held: Held
+    client: httpx.AsyncClient, service: UpscaleService, blocked: BlockedDevice
 ) -> None:
     first = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(8, 8))))
-    await held.at_work()
+    await blocked.at_work()
     before_px = service.scheduler.counters().queued_px
     second = asyncio.create_task(client.post(URL, content=encoded(noise(61, 20))))
     await until(lambda: service.scheduler.counters().queued_px > before_px)
     assert service.scheduler.counters().queued_px - before_px == 8 * 61 * 20
-    held.gate.set()
+    blocked.gate.set()
     for answer in (await first, await second):
         assert answer.status_code == 200
 
 
-async def test_the_log_tells_it(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_it_is_logged(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "app.access"):
         await client.post(URL, content=encoded(noise(5, 4)))
         await client.post("/v1/upscale", content=encoded(noise(5, 4)))
@@ -73,13 +73,13 @@ async def test_the_log_tells_it(client: httpx.AsyncClient, caplog: pytest.LogCap
     assert [line.get("runs") for line in lines] == [8, None]
 
 
-async def test_grey_and_transparency_stay(client: httpx.AsyncClient) -> None:
+async def test_grey_and_transparency_are_kept(client: httpx.AsyncClient) -> None:
     for (width, height), mode in itertools.product(SIZES, ("RGBA", "L", "LA")):
         made = decoded(await client.post(URL, content=encoded(noise(width, height, mode=mode))))
         assert (made.mode, made.size) == (mode, (4 * width, 4 * height))
 
 
-async def test_16_bits_stay_and_say_what_8_bits_say(client: httpx.AsyncClient) -> None:
+async def test_16_bits_are_kept_and_agree_with_8_bits(client: httpx.AsyncClient) -> None:
     for size in SIZES:
         image = noise(*size, mode="L")
         deep = Image.fromarray(numpy.asarray(image).astype(numpy.uint16) * 257)
@@ -89,7 +89,7 @@ async def test_16_bits_stay_and_say_what_8_bits_say(client: httpx.AsyncClient) -
         assert largest_difference(shallow, (made + 128) // 257) <= 1
 
 
-async def test_it_goes_with_another_size_and_format_and_as_a_form_field(client: httpx.AsyncClient) -> None:
+async def test_it_works_with_another_size_and_format_and_as_a_form_field(client: httpx.AsyncClient) -> None:
     answer = await client.post(
         "/v1/upscale",
         files={"image": encoded(noise(20, 10))},
@@ -116,7 +116,7 @@ async def test_a_value_that_is_neither_true_nor_false_is_unprocessable(client: h
         assert "ensemble" in problem(answer, 422, "unprocessable")
 
 
-async def test_a_picture_that_is_too_high_to_lie_on_its_side_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_picture_that_would_be_too_wide_when_turned_is_refused(client: httpx.AsyncClient) -> None:
     upload = encoded(noise(3, 2001))
     assert "2001 px; with ensemble" in problem(await client.post(URL, content=upload), 413, "too-large")
     decoded(await client.post("/v1/upscale", content=upload))

@@ -12,8 +12,8 @@ from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings
+from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem
-from tests.app.held_device import Held
 from tests.app.live import Live, calling, serving, until
 
 pytestmark = pytest.mark.anyio
@@ -56,11 +56,11 @@ async def test_a_service_whose_networks_cannot_be_loaded_is_broken(settings: Set
     assert str(life.failure) == "no such network"
 
 
-async def test_a_signal_refuses_newcomers_and_ends_when_all_that_was_accepted_is_answered(
-    live: Live, caller: httpx.AsyncClient, held: Held
+async def test_a_signal_refuses_new_requests_and_ends_when_all_accepted_ones_are_answered(
+    live: Live, caller: httpx.AsyncClient, blocked: BlockedDevice
 ) -> None:
     accepted = [post(caller, width=width) for width in range(5, 25)]
-    await held.at_work()
+    await blocked.at_work()
     await until(lambda: live.life.accepted == len(accepted))
     live.signal()
     await asyncio.sleep(0)
@@ -68,7 +68,7 @@ async def test_a_signal_refuses_newcomers_and_ends_when_all_that_was_accepted_is
     assert "is stopping" in problem(late, 503, "unavailable")
     assert late.json()["state"] == (await caller.get("/readyz")).json()["state"] == "draining"
     assert (await caller.get("/livez")).status_code == 200
-    held.gate.set()
+    blocked.gate.set()
     for width, answer in enumerate(await asyncio.gather(*accepted), start=5):
         assert decoded(answer).size == (width * 4, 20)
     async with asyncio.timeout(10):
@@ -85,21 +85,21 @@ async def test_an_upload_that_was_accepted_may_be_finished_while_the_service_dra
     assert await caller.status() == 200
 
 
-async def test_after_the_drain_deadline_the_rest_is_told_and_the_service_ends(
-    settings: Settings, service: UpscaleService, held: Held
+async def test_after_the_drain_deadline_the_rest_is_aborted_and_the_service_ends(
+    settings: Settings, service: UpscaleService, blocked: BlockedDevice
 ) -> None:
     life = Lifecycle.of(service)
     life.settings = settings.model_copy(update={"drain_s": 0})
     async with serving(life) as live, calling(live) as caller:
         waits = post(caller)
-        await held.at_work()
+        await blocked.at_work()
         live.signal()
         problem(await waits, 503, "unavailable")
         async with asyncio.timeout(10):
             await live.running
 
 
-async def test_a_dead_device_thread_turns_the_service_red(
+async def test_a_dead_device_thread_makes_the_probes_fail(
     live: Live, caller: httpx.AsyncClient, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:

@@ -1,4 +1,4 @@
-"""Texts that callers read about a weight file that cannot serve: its name and the reason, never its folder."""
+"""Errors for a weight file that cannot serve: they name the file and the reason, never its folder."""
 
 import os
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def test_a_refusal_names_the_file_and_not_its_folder(kind: Callable[[Path], Path
     assert text.startswith(path.stem[:3])
     assert tmp_path.name not in text
     assert "/" not in text.replace("docs/models.md", "")
-    text.encode()  # it can stand in JSON
+    text.encode()  # it can be part of JSON
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,11 +1,11 @@
-"""Settings come from the environment, and nonsense is refused in one line."""
+"""Settings are read from the environment, and invalid ones are refused in one line."""
 
 import pytest
 
 from app.settings import SHIPPED_MODELS, Settings, SettingsError, read_settings
 
 
-def test_defaults_are_those_of_the_documentation() -> None:
+def test_defaults_match_the_documentation() -> None:
     settings = read_settings()
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
 
@@ -55,9 +55,9 @@ def test_on_this_machine_alone_no_keys_are_needed(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "server.example"])
-def test_elsewhere_keys_or_a_plain_word_are_needed(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_on_other_addresses_keys_or_explicit_permission_are_needed(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("ESRGAN_HOST", host)
-    with pytest.raises(SettingsError, match=r"ESRGAN_HOST=.* ESRGAN_KEYS .* ESRGAN_ALLOW_ANONYMOUS=true"):
+    with pytest.raises(SettingsError, match=r"ESRGAN_HOST=.* ESRGAN_KEYS to .* ESRGAN_ALLOW_ANONYMOUS=true"):
         read_settings()
     monkeypatch.setenv("ESRGAN_ALLOW_ANONYMOUS", "true")
     assert read_settings().host == host
@@ -85,13 +85,13 @@ SERVICE_LINKS = {
 """Variables in every container of a namespace with Services esrgan, esrgan-serve, esrgan-grafana and esrgan-max."""
 
 
-def test_what_kubernetes_says_of_services_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubernetes_service_variables_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SERVICE_LINKS.items():
         monkeypatch.setenv(name, value)
     assert read_settings() == Settings.model_construct()
 
 
-def test_a_port_that_is_set_counts_among_service_links(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_set_next_to_service_variables_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (SERVICE_LINKS | {"ESRGAN_PORT": "9000"}).items():
         monkeypatch.setenv(name, value)
     assert read_settings().port == 9000

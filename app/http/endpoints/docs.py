@@ -1,4 +1,4 @@
-"""GET /docs: the OpenAPI document for people, in a page that may run its own script and nothing else."""
+"""GET /docs: a page for the OpenAPI document, whose policy allows only its own script."""
 
 import base64
 import hashlib
@@ -8,15 +8,15 @@ from fastapi import APIRouter, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 
 CDN = "https://cdn.jsdelivr.net/npm/"
-"""Where the page's viewer comes from."""
+"""Source of the page's viewer."""
 
 NOTHING = "data:,"
 
 
 def docs_routes(title: str) -> APIRouter:
-    """The page."""
+    """Make the page."""
     routes = APIRouter(include_in_schema=False)
-    # The document's address is relative, so that the page works below a proxy's prefix.
+    # A relative address, so that the page works below a proxy's prefix.
     page = bytes(get_swagger_ui_html(openapi_url="openapi.json", title=title, swagger_favicon_url=NOTHING).body)
     headers = {"Content-Security-Policy": _policy(page), "Cache-Control": "no-cache"}
 

@@ -1,4 +1,4 @@
-"""GET /metrics: for Prometheus."""
+"""GET /metrics, for Prometheus."""
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
@@ -10,7 +10,7 @@ OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def metrics_routes(metrics: Metrics) -> APIRouter:
-    """The endpoint that Prometheus scrapes."""
+    """Make the endpoint that Prometheus scrapes."""
     routes = APIRouter(tags=["health"])
 
     @routes.get(
@@ -20,7 +20,7 @@ def metrics_routes(metrics: Metrics) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def read(request: Request) -> Response:
-        """In Prometheus's text format, or in OpenMetrics' where `Accept` asks for it."""
+        """Return metrics in Prometheus's text format, or in OpenMetrics where `Accept` asks for it."""
         encode, media_type = choose_encoder(OPEN_METRICS if _accepts_open_metrics(request) else "")
         return Response(encode(metrics.registry), headers={"Content-Type": media_type})
 
@@ -28,7 +28,7 @@ def metrics_routes(metrics: Metrics) -> APIRouter:
 
 
 def _accepts_open_metrics(request: Request) -> bool:
-    # prometheus_client raises TypeError where a version is not a number.
+    # Checked here because prometheus_client raises TypeError for a version that is not a number.
     for member in split(",".join(request.headers.getlist("accept")), ","):
         media_type, *parameters = split(member, ";")
         version = dict(map(parameter, parameters)).get("version", "1.0.0")

@@ -1,4 +1,4 @@
-"""GET /v1/models: what can be asked for."""
+"""GET /v1/models and the reload of a model."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -16,28 +16,28 @@ from app.lifecycle import Lifecycle
 class FidelityRange(BaseModel):
     """The models at both ends of the parameter `fidelity`."""
 
-    psnr: str = Field(description="Of fidelity 1: invents nothing.")
-    gan: str = Field(description="Of fidelity 0: sharpest.")
+    psnr: str = Field(description="Model of fidelity 1: invents nothing.")
+    gan: str = Field(description="Model of fidelity 0: sharpest.")
 
 
 class ModelEntry(BaseModel):
-    """One model: what its weight file says, and how it stands. What only a loaded one tells is null before that."""
+    """A model: facts from its weight file, and its state. Fields known only after loading are null before."""
 
     name: str
     state: State
-    reason: str | None = Field(description="Why it failed; or, of one that is ready, why its last change was refused.")
+    reason: str | None = Field(description="Why it failed; or, for a ready model, why its last change was refused.")
     sha256: str | None
     scale: int | None
     licence: str | None
     metrics: dict[str, dict[str, float]] | None
     device: str | None
     precision: str | None
-    memory_bytes: int = Field(description="What it holds at the moment, without the streams that are open.")
-    fidelity: FidelityRange | None = Field(description="The pair that `fidelity` chooses between, if any.")
+    memory_bytes: int = Field(description="Memory that it uses now, without open streams.")
+    fidelity: FidelityRange | None = Field(description="The pair that `fidelity` blends, if any.")
 
     @classmethod
     def of(cls, entry: Entry, pair: Pair | None) -> Self:
-        """What callers may know of a model."""
+        """Describe a model to callers."""
         info = entry.info
         return cls(
             name=entry.name,
@@ -59,14 +59,14 @@ def _encodable(measures: Mapping[str, float]) -> dict[str, float]:
 
 
 class ModelList(BaseModel):
-    """All models, and which one serves requests that name none."""
+    """All models, and the default one."""
 
     default: str
     models: list[ModelEntry]
 
 
 def model_routes(life: Lifecycle) -> APIRouter:
-    """The endpoint that lists models."""
+    """Make the endpoint that lists models."""
     routes = APIRouter(prefix="/v1", tags=["models"])
 
     @routes.get("/models", summary="List the models")
@@ -79,12 +79,12 @@ def model_routes(life: Lifecycle) -> APIRouter:
 
 
 def reload_routes(life: Lifecycle) -> APIRouter:
-    """The endpoint for operators."""
+    """Make the endpoint for operators."""
     routes = APIRouter(prefix="/v1", tags=["models"])
 
-    @routes.post("/models/{name}/reload", summary="Load a model's file anew", responses=problems(RELOAD))
+    @routes.post("/models/{name}/reload", summary="Reload a model's file", responses=problems(RELOAD))
     async def reload(name: str) -> ModelEntry:
-        """Answers once the file was tested and serves, or 422 with the reason; what served before then serves on."""
+        """Respond once the new version serves; or with 422 and the reason, while the loaded version keeps serving."""
         library = life.service.library
         return ModelEntry.of(await library.reload(name), library.pair_of(name))
 

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from app.http.endpoints.submit import accepted, submit
-from app.http.openapi import PICTURE_HEADERS, PREFER, SUBMIT, UPSCALE, problems
+from app.http.openapi import PICTURE_HEADERS, PREFER, SUBMIT, problems
 from app.http.parameters import Parameters
 from app.http.receiving import BINARY, check_given_once, pictures_in, request_scope, upload_limits
 from app.http.submission import JobParameters, prefers_async
@@ -38,7 +38,7 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         responses={
             200: {"description": "The upscaled picture", "content": _ANSWERS, "headers": PICTURE_HEADERS},
             202: accepted("The picture was accepted as a job, as `Prefer: respond-async` asked"),
-            **problems((*UPSCALE, *SUBMIT)),
+            **problems(SUBMIT),
         },
         openapi_extra={
             "parameters": [PREFER],

@@ -20,7 +20,7 @@ REQUEST_SHARE = 0.75
 
 
 class EntranceMiddleware:
-    """ASGI middleware: refuses requests that cannot be served now, and counts the others until they are answered."""
+    """ASGI middleware: refuses requests that cannot be served now, and counts the others until the end."""
 
     def __init__(self, app: ASGIApp, life: Lifecycle) -> None:
         self._app = app

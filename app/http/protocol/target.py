@@ -1,4 +1,4 @@
-"""The target of a request: proxies may send it with scheme and host, and the service takes it like any other."""
+"""Request targets: proxies may send them with scheme and host, as an absolute URL."""
 
 import re
 from urllib.parse import unquote

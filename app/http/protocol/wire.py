@@ -1,4 +1,4 @@
-"""One caller's socket: what has been sent, what the caller has taken of it, and how the connection ends."""
+"""One caller's socket: counts bytes sent and acknowledged, and decides how the connection ends."""
 
 import asyncio
 import fcntl
@@ -10,19 +10,19 @@ from collections.abc import Callable
 from typing import Any
 
 LINGER_S = 30.0
-"""Longest time that the rest of a request is read after its answer."""
+"""Maximum time that the rest of a request is read after its answer."""
 
 LINGER_IDLE_S = 5.0
-"""The same, without a byte from the caller."""
+"""Maximum time without a byte from the caller while it is read."""
 
 LINGER_BYTES = 2**30
-"""Most bytes that are read and dropped after an answer."""
+"""Maximum bytes that are read and dropped after an answer."""
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Linger:
-    """Reads on after an answer, for a bounded time and amount.
+    """Keeps reading after an answer, for a limited time and number of bytes.
 
     A caller that is still sending when its connection closes gets a reset, and loses the answer.
     """
@@ -32,13 +32,13 @@ class Linger:
         self._dropped_bytes = 0
 
     def drop(self, size_bytes: int) -> None:
-        """Count bytes that have come and are not wanted."""
+        """Count bytes that arrived and are dropped."""
         self._heard_s = time.monotonic()
         self._dropped_bytes += size_bytes
 
     @property
     def is_over(self) -> bool:
-        """True once the caller has had its time."""
+        """True once the time or the bytes are used up."""
         now_s = time.monotonic()
         return (
             now_s - self._began_s > LINGER_S
@@ -48,10 +48,10 @@ class Linger:
 
 
 class Wire(asyncio.Transport):
-    """The transport of a connection. It counts bytes, closes without losing the answer, and resets on failure.
+    """The transport of a connection: counts bytes, closes without losing the answer, and resets on failure.
 
     Args:
-        is_request_incomplete: tells whether the caller has not sent all of its request yet.
+        is_request_incomplete: returns True while the caller has not sent all of its request.
     """
 
     def __init__(self, transport: asyncio.Transport, is_request_incomplete: Callable[[], bool]) -> None:
@@ -65,7 +65,7 @@ class Wire(asyncio.Transport):
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the caller's system has not acknowledged: here, in the kernel, or on their way."""
+        """Bytes that the caller's system has not acknowledged: here, in the kernel, or in transit."""
         return self._transport.get_write_buffer_size() + _unacknowledged_bytes(self._socket)
 
     @property
@@ -79,7 +79,7 @@ class Wire(asyncio.Transport):
         self._transport.write(data)
 
     def close(self) -> None:
-        """Send what is written, then close; read on meanwhile if the caller is still sending."""
+        """Send what is written, then close; keep reading meanwhile if the caller is still sending."""
         if self.is_closing():
             return
         if self._is_request_incomplete():
@@ -88,7 +88,7 @@ class Wire(asyncio.Transport):
             self._transport.close()
 
     def close_our_side(self) -> None:
-        """Send what is written and the end of the stream; what still comes is dropped until the linger is over."""
+        """Send what is written and the end of the stream; further input is dropped until the linger is over."""
         self._transport.write_eof()
         self._transport.resume_reading()
         self.linger = Linger()
@@ -98,20 +98,20 @@ class Wire(asyncio.Transport):
         self._transport.close()
 
     def abort(self) -> None:
-        """Close at once, and drop what is unsent."""
+        """Close at once, and drop unsent bytes."""
         self._transport.abort()
 
     def reset(self) -> None:
-        """Close at once with an error for the caller, who then never takes a part for the whole.
+        """Close at once with an error for the caller, so that a partial answer is never taken for a complete one.
 
-        An orderly close is how an answer without a length ends in HTTP/1.0, so it must not be how one fails.
+        In HTTP/1.0 an orderly close is how an answer without a length ends, so it must not be how one fails.
         """
         if self._socket is not None and self._socket.fileno() >= 0:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._transport.abort()
 
     def is_closing(self) -> bool:
-        """True once no further answer can be sent."""
+        """Return True once no further answer can be sent."""
         return self.linger is not None or self._transport.is_closing()
 
     @property
@@ -120,7 +120,7 @@ class Wire(asyncio.Transport):
         return self._transport.is_closing()
 
     def pause_reading(self) -> None:
-        """Leave what comes in the kernel."""
+        """Leave further input in the kernel."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
@@ -128,7 +128,7 @@ class Wire(asyncio.Transport):
         self._transport.resume_reading()
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that the kernel has not taken yet."""
+        """Return the bytes that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -137,7 +137,7 @@ class Wire(asyncio.Transport):
 
 
 def _unacknowledged_bytes(sock: socket.socket | None) -> int:
-    """Bytes in the kernel's send queue; 0 where the system cannot tell."""
+    """Return the bytes in the kernel's send queue; 0 where the system cannot say."""
     if sock is None or sock.fileno() < 0:
         return 0
     try:

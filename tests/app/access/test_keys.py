@@ -1,4 +1,4 @@
-"""The file of keys, its reload, and what a key may use: without HTTP, and with a clock that is told the time."""
+"""The key file, its reload, and the usage of keys: without HTTP, and with a manual clock."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ HASH = "sha256:" + "0" * 64
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -40,8 +40,8 @@ def test_a_new_key_is_found_by_its_token_alone() -> None:
     [
         ("", "it has no keys"),
         ("# nothing\n", "it has no keys"),
-        ("shop", "line 1: after the name shop there is no"),
-        ("shop sha256:123", "line 1: after the name shop there is no"),
+        ("shop", "line 1: after the name shop, write `sha256:`"),
+        ("shop sha256:123", "line 1: after the name shop, write `sha256:`"),
         (f"sh/op {HASH}", "line 1: 'sh/op' is not a valid name"),
         (f"\nshop {HASH} rule=operator", "line 2: 'rule=operator' is not an option"),
         (f"shop {HASH} role=king", "'role=king' is not an option; the options are role=caller|monitor|operator"),
@@ -51,7 +51,7 @@ def test_a_new_key_is_found_by_its_token_alone() -> None:
         (f"a {HASH}\na sha256:{'1' * 64} concurrent=2", "line 2: another line named a has other options"),
     ],
 )
-def test_what_is_no_file_of_keys_is_told_with_its_line(text: str, said: str) -> None:
+def test_an_invalid_key_file_is_reported_with_the_line(text: str, said: str) -> None:
     with pytest.raises(KeysError) as refusal:
         parse_keys(text)
     assert said in str(refusal.value)
@@ -63,7 +63,7 @@ def test_a_name_may_have_two_tokens_while_one_replaces_the_other() -> None:
     assert [key.name for token in (old, new) if (key := find_key(keys, token))] == ["shop", "shop"]
 
 
-def test_a_changed_file_is_read_anew_and_a_broken_one_changes_nothing(
+def test_a_changed_file_is_reloaded_and_a_broken_one_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, path = Clock(), tmp_path / "keys"
@@ -99,7 +99,7 @@ def limited(limits: KeyLimits) -> tuple[Key, Usage, Clock]:
     return Key(name="shop", digest=b"", limits=limits), Usage(limits, clock), clock
 
 
-def test_a_key_runs_so_many_requests_at_a_time() -> None:
+def test_a_key_has_a_limit_on_concurrent_requests() -> None:
     key, usage, _ = limited(KeyLimits(concurrent=2))
     usage.begin(key)
     usage.begin(key)
@@ -109,7 +109,7 @@ def test_a_key_runs_so_many_requests_at_a_time() -> None:
     usage.begin(key)
 
 
-def test_a_key_makes_so_many_requests_a_minute_and_is_told_when_to_come_again() -> None:
+def test_a_key_has_a_limit_on_requests_per_minute_with_retry_after() -> None:
     key, usage, clock = limited(KeyLimits(requests_per_minute=6))
     for _ in range(6):
         usage.begin(key)
@@ -127,7 +127,7 @@ def test_a_key_makes_so_many_requests_a_minute_and_is_told_when_to_come_again() 
         usage.begin(key)
 
 
-def test_a_picture_larger_than_a_minute_is_worth_is_paid_for_by_waiting() -> None:
+def test_a_picture_that_costs_more_than_a_minute_delays_the_next_request() -> None:
     key, usage, clock = limited(KeyLimits(px_per_minute=1000))
     usage.begin(key)
     usage.end(px=3000)
@@ -138,7 +138,7 @@ def test_a_picture_larger_than_a_minute_is_worth_is_paid_for_by_waiting() -> Non
     usage.begin(key)
 
 
-def test_usage_outlives_a_reload_and_begins_anew_with_new_limits(tmp_path: Path) -> None:
+def test_usage_survives_a_reload_and_is_reset_by_new_limits(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "keys"
     token, line = new_key("shop")
     path.write_text(f"{line} concurrent=1")

@@ -1,4 +1,4 @@
-"""An engine that a test holds by a gate, on a clock that only its pieces move, and callers that wait together."""
+"""A fake engine that a test can block, on a clock that only its pieces move, and helpers that submit jobs."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from app.batching.ticket import Ticket
 
 
 class ManualClock:
-    """Stands still until somebody moves it on."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -25,20 +25,20 @@ class ManualClock:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeInput:
-    """What the fake engine is given."""
+    """Input of the fake engine."""
 
     name: str
     px: int
     late_bands: int = 0
-    """Bands that a stream's output is late by."""
+    """Bands by which a stream's output lags behind its input."""
 
 
 class FakeEngine:
-    """Notes every piece it runs, and runs none while the gate is closed.
+    """Records every piece, and blocks while the gate is closed.
 
-    A batch gives the names in capitals; a stream of the job `a` gives `a0`, `a1` and so on, one for each band. Each
-    piece moves the clock on by `s_per_px` and `fixed_s`; a band without a part only by the latter, as if it did no more
-    than fill the network.
+    A batch returns the names in capitals; a stream of the job `a` yields `a0`, `a1` and so on, one for each band. Each
+    piece moves the clock by `s_per_px` and `fixed_s`; a band without a part moves it only by `fixed_s`, as if it did no
+    more than fill the network.
     """
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class FakeEngine:
         self.fixed_s = 0.0
         self.max_piece_px = 10**9
         self.returns_last = False
-        """Whether streams return their last part rather than yield it."""
+        """Return the last part of a stream instead of yielding it."""
         self.breaks: dict[str, int] = {}
-        self.broken: set[str] = set()
-        """Works that break every piece they are in."""
         """Jobs that raise, and in which of their pieces, from 0."""
+        self.broken: set[str] = set()
+        """Jobs that raise in every piece."""
         self.error: BaseException = ArithmeticError("cannot run this")
         self.gate = threading.Event()
         self.gate.set()
@@ -110,7 +110,7 @@ def make_scheduler(
     reader_s: float = 30.0,
     taught: bool = True,
 ) -> Scheduler[FakeInput, str]:
-    """A scheduler that has started and, if taught, knows what the engine takes: 4 s are 400 px."""
+    """Make a scheduler that has started and, if taught, knows the speed of the engine: 400 px take 4 s."""
     scheduler = Scheduler[FakeInput, str](
         engine,
         max_queued_px=max_queued_px,
@@ -126,7 +126,7 @@ def make_scheduler(
 
 
 def small(name: str, *, px: int = 100, bucket: Hashable = "bucket", deadline_s: float | None = None) -> Job[FakeInput]:
-    """A picture that runs whole."""
+    """Make a job for a picture that runs whole."""
     return Job(input=FakeInput(name=name, px=px), cost_px=px, kind="net", bucket=bucket, deadline_s=deadline_s)
 
 
@@ -140,7 +140,7 @@ def large(
     late_bands: int = 0,
     stream_bytes: int = 1,
 ) -> Job[FakeInput]:
-    """A picture that runs as a stream; of the default size, in four bands."""
+    """Make a job for a picture that runs as a stream; in four bands by default."""
     job = FakeInput(name=name, px=px, late_bands=late_bands)
     return Job(
         input=job,
@@ -154,7 +154,7 @@ def large(
 
 
 async def occupy(engine: FakeEngine, scheduler: Scheduler[FakeInput, str], job: Job[FakeInput]) -> Ticket[str]:
-    """Close the gate and submit a work; returns when the device has taken it."""
+    """Close the gate and submit a job; returns once it is running."""
     engine.gate.clear()
     engine.entered.clear()
     ticket = scheduler.submit(job)
@@ -163,16 +163,16 @@ async def occupy(engine: FakeEngine, scheduler: Scheduler[FakeInput, str], job: 
 
 
 async def all_parts(ticket: Ticket[str]) -> list[str]:
-    """Wait for all parts of a ticket's output; cancelling it withdraws the job."""
+    """Wait for all parts of a ticket's output; cancelling it cancels the job."""
     async with ticket:
         return [part async for part in ticket]
 
 
 async def outputs(*tickets: Ticket[str]) -> list[list[str]]:
-    """All parts of each."""
+    """Return all parts of each ticket."""
     return await asyncio.gather(*(all_parts(ticket) for ticket in tickets))
 
 
 async def outcomes(*tickets: Ticket[str]) -> list[list[str] | BaseException]:
-    """All parts of each, or its error."""
+    """Return all parts of each ticket, or its error."""
     return await asyncio.gather(*(all_parts(ticket) for ticket in tickets), return_exceptions=True)

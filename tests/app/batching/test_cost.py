@@ -1,4 +1,4 @@
-"""What pieces take: learned from noisy measurements, and what follows for their size and for predicted waits."""
+"""The cost model: learning from noisy measurements, and its use for the size of pieces and for predicted waits."""
 
 import random
 
@@ -20,12 +20,12 @@ def engine() -> FakeEngine:
 
 
 def device_s(px: int) -> float:
-    """A device that takes 5 ms for each piece, and a tenth of a second for a million px."""
+    """A device that takes 5 ms per piece and 0.1 s per million px."""
     return 0.005 + px * 1e-7
 
 
 def learned(pieces: int, *, noise: float = 0.0, slower: float = 1.0, line: Line | None = None, seed: int = 0) -> Line:
-    """A line after so many pieces of several sizes."""
+    """Make a line that has learned from pieces of several sizes."""
     line, rng = line or Line(), random.Random(seed)
     for _ in range(pieces):
         px = rng.choice(SIZES_PX)
@@ -33,14 +33,14 @@ def learned(pieces: int, *, noise: float = 0.0, slower: float = 1.0, line: Line 
     return line
 
 
-def test_without_noise_a_few_pieces_of_two_sizes_tell_both_parts() -> None:
+def test_without_noise_a_few_pieces_of_two_sizes_determine_both_parameters() -> None:
     line = learned(20)
     assert line.fixed_s == pytest.approx(0.005, rel=0.05)
     assert line.seconds_per_px == pytest.approx(1e-7, rel=0.05)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_with_noise_predictions_are_near(seed: int) -> None:
+def test_with_noise_predictions_are_close(seed: int) -> None:
     line = learned(100, noise=0.2, seed=seed)
     for px in SIZES_PX:
         assert line.seconds(px) == pytest.approx(device_s(px), rel=0.3)
@@ -64,13 +64,13 @@ def test_one_outlier_changes_little(times: float) -> None:
 
 
 @pytest.mark.parametrize("slower", [4.0, 0.25])
-def test_a_device_that_changes_its_speed_is_followed(slower: float) -> None:
+def test_predictions_follow_a_change_of_speed(slower: float) -> None:
     line = learned(60, slower=slower, noise=0.1, line=learned(200, noise=0.1))
     for px in SIZES_PX:
         assert line.seconds(px) == pytest.approx(slower * device_s(px), rel=0.3)
 
 
-def test_pieces_of_one_size_are_taken_to_have_no_fixed_part() -> None:
+def test_pieces_of_one_size_leave_the_fixed_part_at_zero() -> None:
     line = Line()
     for _ in range(20):
         line.add(4000, 0.02)
@@ -85,7 +85,7 @@ def test_predictions_never_fall_with_size() -> None:
     assert line.seconds(10_000) >= line.seconds(1000) > 0
 
 
-def test_an_immeasurably_short_piece_is_no_error() -> None:
+def test_a_piece_of_zero_seconds_is_accepted() -> None:
     line = Line()
     for _ in range(10):
         line.add(100, 0.0)
@@ -96,7 +96,7 @@ def test_the_size_of_a_piece_fits_its_duration() -> None:
     assert device_s(learned(50).px_within(0.02)) == pytest.approx(0.02, rel=0.1)
 
 
-def test_where_the_fixed_part_fills_a_piece_it_gets_as_much_again_for_pixels() -> None:
+def test_where_the_fixed_part_exceeds_the_target_a_piece_takes_twice_the_fixed_part() -> None:
     assert device_s(learned(50).px_within(0.001)) == pytest.approx(0.010, rel=0.1)
 
 
@@ -106,7 +106,7 @@ def test_no_piece_is_many_times_larger_than_any_that_ran() -> None:
     assert line.px_within(100.0) == 4000
 
 
-def test_a_bucket_is_judged_by_its_kind_until_it_has_been_measured_itself() -> None:
+def test_a_bucket_uses_the_line_of_its_kind_until_it_has_enough_samples() -> None:
     costs = CostModel()
     for _ in range(10):
         costs.observe(("net", "square"), 1000, 0.1)
@@ -138,10 +138,10 @@ def test_the_memory_of_the_model_is_bounded_and_keeps_what_is_used() -> None:
 async def test_before_anything_is_learned_pieces_are_small_and_then_they_grow(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-5
     scheduler = make_scheduler(engine, taught=False)
-    held = await occupy(engine, scheduler, small("first", bucket="other", px=4000))
+    occupied = await occupy(engine, scheduler, small("first", bucket="other", px=4000))
     tickets = [scheduler.submit(small(f"{number}", px=1000)) for number in range(200)]
     engine.gate.set()
-    await outputs(held, *tickets)
+    await outputs(occupied, *tickets)
     batches = [len(piece) for piece in engine.pieces[1:]]
     assert batches[0] <= 16
     assert max(batches) > 4 * batches[0]
@@ -151,11 +151,11 @@ async def test_the_size_of_bands_follows_the_speed_of_the_device(engine: FakeEng
     scheduler = make_scheduler(engine, taught=False)
     for number in range(12):
         await all_parts(scheduler.submit(large(f"{number}", px=8000, row_px=10)))
-    assert engine.bands_px["0"] == 10 * 384  # the first one did not know
+    assert engine.bands_px["0"] == 10 * 384  # before anything was learned
     assert engine.bands_px["11"] == 10 * 32  # 4 s at 0.01 s per px are 40 rows
 
 
-async def test_a_stream_that_only_gives_rows_at_its_end_teaches_the_mean_of_its_bands(engine: FakeEngine) -> None:
+async def test_a_stream_that_yields_only_at_its_end_teaches_the_mean_of_its_bands(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, taught=False)
     await all_parts(scheduler.submit(large("low", px=256, row_px=8, late_bands=2)))
     assert scheduler.costs.seconds(("net", None), 1000) == pytest.approx(10.0)
@@ -174,7 +174,7 @@ async def test_a_band_that_was_prepared_for_a_stream_that_failed_teaches_nothing
     bad = await occupy(engine, scheduler, large("bad"))
     assert scheduler.counters().running_px == 2048
     engine.gate.set()
-    scheduler._device.submit(int).result(10)  # both bands have run before the event loop hears of the first
+    scheduler._device.submit(int).result(10)  # both bands have run before the event loop knows of the first
     with pytest.raises(ArithmeticError):
         await all_parts(bad)
     await all_parts(scheduler.submit(small("next")))
@@ -183,12 +183,12 @@ async def test_a_band_that_was_prepared_for_a_stream_that_failed_teaches_nothing
 
 async def test_kinds_that_never_ran_are_predicted_to_take_what_the_others_take(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     job = FakeInput(name="strange", px=300)
     strange = scheduler.submit(Job(input=job, cost_px=300, kind="new net", bucket="bucket"))
     assert scheduler.backlog_s == pytest.approx(4.0)
     engine.gate.set()
-    await outputs(held, strange)
+    await outputs(occupied, strange)
 
 
 async def test_a_piece_that_failed_teaches_nothing(engine: FakeEngine) -> None:
@@ -206,12 +206,12 @@ async def test_under_steady_load_the_predicted_wait_is_near_the_true_one(engine:
     errors: list[float] = []
 
     async def work_off(jobs: int) -> None:
-        held = await occupy(engine, scheduler, small("first", px=50))
+        occupied = await occupy(engine, scheduler, small("first", px=50))
         px = [rng.choice((50, 100, 200)) for _ in range(jobs)]
         tickets = [scheduler.submit(small(f"{number}", px=size, bucket=size)) for number, size in enumerate(px)]
         predicted_s, began_s = scheduler.backlog_s, engine.clock()
         engine.gate.set()
-        await outputs(held, *tickets)
+        await outputs(occupied, *tickets)
         errors.append((predicted_s or 0.0) / (engine.clock() - began_s) - 1)
 
     for _ in range(12):
@@ -220,18 +220,18 @@ async def test_under_steady_load_the_predicted_wait_is_near_the_true_one(engine:
     assert max(abs(error) for error in errors[2:]) < 0.3
 
 
-async def test_who_comes_back_after_the_time_to_retry_finds_room(engine: FakeEngine) -> None:
+async def test_a_caller_that_waits_for_retry_after_finds_room(engine: FakeEngine) -> None:
     engine.fixed_s = 0.5
     scheduler = make_scheduler(engine, max_queued_px=20_000, taught=False)
-    for number in range(100):  # the load that it learns from
+    for number in range(100):  # to learn from
         await all_parts(scheduler.submit(small(f"{number}", px=100 + number % 3 * 100, bucket=number % 3)))
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(f"{number}")) for number in range(199)]
     with pytest.raises(QueueFull) as refusal:
         scheduler.submit(small("refused", px=10_000))
     began_s = engine.clock()
     engine.gate.set()
-    for ticket in (held, *tickets[:99]):  # 100 works of 100 px make the room
+    for ticket in (occupied, *tickets[:99]):  # 100 jobs of 100 px make the room
         await all_parts(ticket)
     assert refusal.value.retry_after_s == pytest.approx(tickets[98].queue_s + tickets[98].infer_s, rel=0.3)
     assert engine.clock() >= began_s

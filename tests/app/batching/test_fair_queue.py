@@ -1,4 +1,4 @@
-"""Whose turn it is: fair shares, deadlines first among equals, and no quadratic blow-up."""
+"""The fair queue: equal shares, deadlines among equals, and linear cost."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ def engine() -> FakeEngine:
 
 
 def order(turns: FairQueue[str], px: int = 100) -> str:
-    """Serve one after the other, each once."""
+    """Serve all members, each once."""
     served = ""
     while (first := turns.first()) is not None:
         turns.serve([first], [px])
@@ -36,7 +36,7 @@ async def test_a_small_picture_waits_for_the_running_piece_of_a_large_one_and_no
     assert engine.pieces[:3] == [["poster"], ["avatar"], ["poster"]]
 
 
-async def test_with_short_pieces_it_waits_for_the_prepared_one_too_and_no_more(engine: FakeEngine) -> None:
+async def test_with_short_pieces_it_waits_for_the_submitted_one_too_and_no_more(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-6
     scheduler = make_scheduler(engine, piece_s=400e-6)
     poster = await occupy(engine, scheduler, large("poster", px=256 * 50))
@@ -58,7 +58,7 @@ async def test_a_crowd_of_small_pictures_does_not_starve_a_large_one(engine: Fak
     assert len(await poster) == 4
 
 
-def test_all_that_wait_get_the_same_share_whatever_they_bring() -> None:
+def test_all_waiting_requests_get_the_same_share_whatever_their_size() -> None:
     turns: FairQueue[str] = FairQueue()
     given = {"wide": 0, "narrow": 0, "middle": 0}
     bands = {"wide": 9000, "narrow": 700, "middle": 3000}
@@ -73,7 +73,7 @@ def test_all_that_wait_get_the_same_share_whatever_they_bring() -> None:
     assert max(given.values()) - min(given.values()) <= max(bands.values())
 
 
-def test_who_comes_later_starts_with_the_others_and_not_before_them() -> None:
+def test_a_later_request_starts_level_with_the_others_and_not_before_them() -> None:
     turns: FairQueue[str] = FairQueue()
     turns.join("a", "a")
     turns.join("b", "b")
@@ -86,7 +86,7 @@ def test_who_comes_later_starts_with_the_others_and_not_before_them() -> None:
     assert order(turns, NEAR_PX) == "lateab"
 
 
-def test_what_somebody_gets_alone_is_not_held_against_it() -> None:
+def test_work_done_while_nobody_else_waits_is_not_charged_later() -> None:
     turns: FairQueue[str] = FairQueue()
     turns.join("alone", "large")
     for number in range(9):
@@ -104,7 +104,7 @@ def test_what_somebody_gets_alone_is_not_held_against_it() -> None:
 
 
 @pytest.mark.parametrize("posters", [1, 2, 3])
-def test_newcomers_that_came_and_went_do_not_hold_up_the_next(posters: int) -> None:
+def test_short_lived_requests_do_not_delay_the_next_one(posters: int) -> None:
     turns: FairQueue[str] = FairQueue()
     for number in range(posters):
         turns.join(f"poster-{number}", "open")
@@ -118,7 +118,7 @@ def test_newcomers_that_came_and_went_do_not_hold_up_the_next(posters: int) -> N
     for _ in range(50):
         turns.wait(serve_one(NEAR_PX), "open")
     for _ in range(50):
-        turns.wait(serve_one(NEAR_PX), "open")  # it runs, while the avatar comes
+        turns.wait(serve_one(NEAR_PX), "open")  # it runs when the avatar arrives
         turns.join("avatar", "small")
         bands = 0
         while (first := serve_one(4096)) != "avatar":
@@ -128,14 +128,14 @@ def test_newcomers_that_came_and_went_do_not_hold_up_the_next(posters: int) -> N
         turns.leave("avatar")
 
 
-def test_newcomers_go_in_the_order_in_which_they_came() -> None:
+def test_new_requests_run_in_the_order_of_arrival() -> None:
     turns: FairQueue[str] = FairQueue()
     for name in "abc":
         turns.join(name, name)
     assert order(turns) == "abc"
 
 
-def test_of_equals_the_earliest_deadline_goes_first() -> None:
+def test_among_equals_the_earliest_deadline_goes_first() -> None:
     turns: FairQueue[str] = FairQueue()
     for name, due_s in (("a", None), ("b", 20.0), ("c", 10.0), ("d", None)):
         turns.join(name, "small", due_s)
@@ -165,7 +165,7 @@ def test_a_lane_can_be_left_out() -> None:
 
 
 def lines_run(jobs: int) -> int:
-    """Lines of app/batching that the event loop runs for so many works that all wait at once."""
+    """Count the lines of app/batching that the event loop runs for this many jobs that all wait at once."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -179,12 +179,12 @@ def lines_run(jobs: int) -> int:
         engine = FakeEngine()
         engine.s_per_px = 0.5
         scheduler = make_scheduler(engine)
-        held = await occupy(engine, scheduler, small("first"))
+        occupied = await occupy(engine, scheduler, small("first"))
         tickets = [scheduler.submit(small("one", bucket=number % 10, px=2)) for number in range(jobs)]
         for ticket in tickets[::3]:
             ticket.close()
         engine.gate.set()
-        await outputs(held, *(ticket for ticket in tickets if ticket.outcome is None))
+        await outputs(occupied, *(ticket for ticket in tickets if ticket.outcome is None))
 
     before = sys.gettrace()
     sys.settrace(trace)
@@ -195,5 +195,5 @@ def lines_run(jobs: int) -> int:
     return count
 
 
-def test_four_times_as_many_that_wait_are_about_four_times_the_work() -> None:
+def test_the_cost_of_queueing_grows_linearly() -> None:
     assert lines_run(2000) < 5 * lines_run(500)

@@ -26,55 +26,55 @@ async def test_an_output_comes_back_with_its_times(engine: FakeEngine) -> None:
     assert (first.done_px, first.outcome) == (100, Outcome.DONE)
 
 
-async def test_works_that_wait_in_one_bucket_share_a_batch(engine: FakeEngine) -> None:
+async def test_jobs_of_one_bucket_share_a_batch(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name)) for name in "abc"]
     engine.gate.set()
-    assert await outputs(held, *tickets) == [["FIRST"], ["A"], ["B"], ["C"]]
+    assert await outputs(occupied, *tickets) == [["FIRST"], ["A"], ["B"], ["C"]]
     assert engine.pieces == [["first"], ["a", "b", "c"]]
 
 
-async def test_a_newcomer_joins_the_very_next_piece(engine: FakeEngine) -> None:
+async def test_a_new_job_joins_the_very_next_piece(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     waits = scheduler.submit(small("waits"))
     await asyncio.sleep(0)
     comes = scheduler.submit(small("comes"))
     engine.gate.set()
-    await outputs(held, waits, comes)
+    await outputs(occupied, waits, comes)
     assert engine.pieces == [["first"], ["waits", "comes"]]
 
 
-async def test_works_of_different_buckets_never_share_a_batch(engine: FakeEngine) -> None:
+async def test_jobs_of_different_buckets_never_share_a_batch(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name, bucket=name.isupper())) for name in "aXbY"]
     engine.gate.set()
-    await outputs(held, *tickets)
+    await outputs(occupied, *tickets)
     assert engine.pieces == [["first"], ["a", "b"], ["X", "Y"]]
 
 
 async def test_a_batch_takes_no_longer_than_a_piece_should(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, piece_s=3.5)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name, px=150)) for name in "abc"]
     engine.gate.set()
-    await outputs(held, *tickets)
+    await outputs(occupied, *tickets)
     assert engine.pieces == [["first"], ["a", "b"], ["c"]]
 
 
 async def test_a_batch_holds_no_more_than_the_memory_allows_now(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name)) for name in "abcd"]
     engine.max_piece_px = 200
     engine.gate.set()
-    await outputs(held, *tickets)
+    await outputs(occupied, *tickets)
     assert engine.pieces == [["first"], ["a", "b"], ["c", "d"]]
 
 
-async def test_a_work_larger_than_any_piece_runs_alone(engine: FakeEngine) -> None:
+async def test_a_job_larger_than_any_piece_runs_alone(engine: FakeEngine) -> None:
     engine.max_piece_px = 10
     assert await all_parts(make_scheduler(engine).submit(small("a", px=5000))) == ["A"]
 
@@ -82,25 +82,25 @@ async def test_a_work_larger_than_any_piece_runs_alone(engine: FakeEngine) -> No
 async def test_the_device_has_its_next_piece_while_a_short_one_runs(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-6
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     ahead = scheduler.submit(small("ahead"))
     await asyncio.sleep(0)
     assert scheduler.counters().running_px == 200
     late = scheduler.submit(small("late"))
     engine.gate.set()
-    await outputs(held, ahead, late)
+    await outputs(occupied, ahead, late)
     assert engine.pieces == [["first"], ["ahead"], ["late"]]
 
 
-async def test_a_work_withdrawn_after_its_piece_was_prepared_does_not_reach_the_device(engine: FakeEngine) -> None:
+async def test_a_job_cancelled_after_its_piece_was_submitted_does_not_reach_the_device(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-6
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     leaves, stays = scheduler.submit(small("leaves")), scheduler.submit(small("stays"))
     await asyncio.sleep(0)
     leaves.close()
     engine.gate.set()
-    await outputs(held, stays)
+    await outputs(occupied, stays)
     assert engine.pieces == [["first"], ["stays"]]
 
 
@@ -120,31 +120,31 @@ async def test_the_engine_is_called_in_one_thread_only(engine: FakeEngine) -> No
 
 async def test_a_cancelled_caller_never_reaches_the_device(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     leaves, stays = scheduler.submit(small("leaves")), scheduler.submit(small("stays"))
     reader = asyncio.create_task(anext(leaves))
     await asyncio.sleep(0)
     reader.cancel()
     await asyncio.wait({reader})
     engine.gate.set()
-    await outputs(held, stays)
+    await outputs(occupied, stays)
     assert engine.pieces == [["first"], ["stays"]]
     assert leaves.outcome is Outcome.WITHDRAWN
 
 
-async def test_leaving_the_block_withdraws_the_work(engine: FakeEngine) -> None:
+async def test_leaving_the_block_cancels_the_job(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     async with scheduler.submit(small("leaves")) as ticket:
         pass
     assert ticket.outcome is Outcome.WITHDRAWN
     assert scheduler.counters().queued == 1
     engine.gate.set()
-    await outputs(held)
+    await outputs(occupied)
     assert engine.pieces == [["first"]]
 
 
-async def test_a_withdrawn_work_does_not_look_finished(engine: FakeEngine) -> None:
+async def test_a_cancelled_job_does_not_look_finished(engine: FakeEngine) -> None:
     ticket = make_scheduler(engine).submit(small("a"))
     ticket.close()
     with pytest.raises(Withdrawn):
@@ -169,7 +169,7 @@ async def test_an_output_can_be_read_once_and_the_end_many_times(engine: FakeEng
 
 
 @pytest.mark.parametrize("leaves", [False, True])
-async def test_nothing_keeps_the_picture_of_a_work_that_has_ended(engine: FakeEngine, leaves: bool) -> None:
+async def test_nothing_keeps_the_picture_of_a_job_that_has_ended(engine: FakeEngine, leaves: bool) -> None:
     scheduler = make_scheduler(engine)
     gc.disable()  # a large picture must not wait for the collector
     try:
@@ -186,24 +186,24 @@ async def test_nothing_keeps_the_picture_of_a_work_that_has_ended(engine: FakeEn
         gc.enable()
 
 
-async def test_only_the_work_that_cannot_be_done_fails_not_its_batch(engine: FakeEngine) -> None:
+async def test_only_the_job_that_cannot_be_done_fails_not_its_batch(engine: FakeEngine) -> None:
     engine.broken = {"bad"}
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name, bucket=bucket)) for name, bucket in (("a", 1), ("bad", 1), ("x", 2))]
     engine.gate.set()
-    assert await outcomes(held, *tickets) == [["FIRST"], ["A"], engine.error, ["X"]]
+    assert await outcomes(occupied, *tickets) == [["FIRST"], ["A"], engine.error, ["X"]]
     assert engine.pieces.count(["bad"]) == engine.pieces.count(["a"]) == 1
     assert scheduler.alive
 
 
-async def test_an_error_that_passes_costs_a_batch_a_second_turn_and_no_more(engine: FakeEngine) -> None:
+async def test_a_transient_error_costs_a_batch_one_retry(engine: FakeEngine) -> None:
     engine.breaks = {"a": 0}
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = [scheduler.submit(small(name)) for name in "ab"]
     engine.gate.set()
-    assert await outcomes(held, *tickets) == [["FIRST"], ["A"], ["B"]]
+    assert await outcomes(occupied, *tickets) == [["FIRST"], ["A"], ["B"]]
     assert scheduler.counters().outcomes == {Outcome.DONE: 3}
 
 
@@ -216,13 +216,13 @@ async def test_a_batch_with_too_few_outputs_is_not_mixed_up(engine: FakeEngine) 
 
 
 @pytest.mark.parametrize("error", [SystemExit(), KeyboardInterrupt(), asyncio.CancelledError()])
-async def test_when_the_device_thread_gives_up_everybody_is_answered(engine: FakeEngine, error: BaseException) -> None:
+async def test_when_the_device_thread_dies_every_job_fails(engine: FakeEngine, error: BaseException) -> None:
     engine.breaks, engine.error = {"deadly": 0}, error
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("deadly"))
+    occupied = await occupy(engine, scheduler, small("deadly"))
     waits = scheduler.submit(small("waits", bucket="other"))
     engine.gate.set()
-    for ticket in (held, waits):
+    for ticket in (occupied, waits):
         with pytest.raises(Exception, match="the service stopped"):
             await all_parts(ticket)
     await asyncio.sleep(0)

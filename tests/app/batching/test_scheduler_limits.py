@@ -1,4 +1,4 @@
-"""What bounds the queue and the time in it: admission, deadlines, shutdown; and the numbers for operators."""
+"""Limits of the queue: admission, deadlines, shutdown; and the counters."""
 
 import asyncio
 import time
@@ -31,28 +31,28 @@ def engine() -> FakeEngine:
 
 async def test_a_full_queue_refuses_with_a_time_to_retry(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=25_000)
-    held = await occupy(engine, scheduler, small("first", px=10_000))
+    occupied = await occupy(engine, scheduler, small("first", px=10_000))
     waits = scheduler.submit(small("waits", px=10_000))
-    with pytest.raises(QueueFull, match="limit of 25000") as refusal:
+    with pytest.raises(QueueFull, match="limit is 25000") as refusal:
         scheduler.submit(small("refused", px=10_000))
     assert refusal.value.retry_after_s == 50  # 5,000 px at 0.01 s each
     engine.gate.set()
-    assert await outputs(held, waits, scheduler.submit(small("later"))) == [["FIRST"], ["WAITS"], ["LATER"]]
+    assert await outputs(occupied, waits, scheduler.submit(small("later"))) == [["FIRST"], ["WAITS"], ["LATER"]]
 
 
-async def test_a_work_that_is_hopelessly_late_is_refused_at_once(engine: FakeEngine) -> None:
+async def test_a_job_that_cannot_meet_its_deadline_is_refused_at_once(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first", px=1000))  # 10 s
+    occupied = await occupy(engine, scheduler, small("first", px=1000))  # 10 s
     with scheduler.reserve(small("prepared", px=1000)):  # 10 more
-        with pytest.raises(QueueFull, match=r"would take 30 s.* deadline in 12 s") as refusal:
+        with pytest.raises(QueueFull, match=r"finish in about 30 s.* deadline is in 12 s") as refusal:
             scheduler.submit(small("refused", px=1000, deadline_s=engine.clock() + 12))
         assert refusal.value.retry_after_s == 6  # the prediction may be twice too long
     in_time = scheduler.submit(small("taken", px=1000, deadline_s=engine.clock() + 25))
     engine.gate.set()
-    assert await outputs(held, in_time) == [["FIRST"], ["TAKEN"]]
+    assert await outputs(occupied, in_time) == [["FIRST"], ["TAKEN"]]
 
 
-async def test_a_small_work_has_time_beside_large_ones(engine: FakeEngine) -> None:
+async def test_a_small_job_has_time_next_to_large_ones(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     poster = await occupy(engine, scheduler, large("poster", px=10**5))  # 1,000 s
     avatar = scheduler.submit(small("avatar", deadline_s=engine.clock() + 1.5))  # it needs 1 s, and so does the poster
@@ -61,7 +61,7 @@ async def test_a_small_work_has_time_beside_large_ones(engine: FakeEngine) -> No
     engine.gate.set()
 
 
-async def test_before_anything_is_learned_a_refusal_says_one_second(engine: FakeEngine) -> None:
+async def test_before_anything_is_learned_retry_after_is_one_second(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=100, taught=False)
     await occupy(engine, scheduler, small("first"))
     with pytest.raises(QueueFull) as refusal:
@@ -71,21 +71,21 @@ async def test_before_anything_is_learned_a_refusal_says_one_second(engine: Fake
     engine.gate.set()
 
 
-async def test_an_idle_queue_takes_a_work_of_any_size(engine: FakeEngine) -> None:
+async def test_an_idle_queue_accepts_a_job_of_any_size(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=250)
     assert len(await all_parts(scheduler.submit(large("poster")))) == 4
 
 
-async def test_works_that_left_make_room(engine: FakeEngine) -> None:
+async def test_cancelled_jobs_make_room(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=250)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     scheduler.submit(small("leaves")).close()
     stays = scheduler.submit(small("stays"))
     engine.gate.set()
-    await outputs(held, stays)
+    await outputs(occupied, stays)
 
 
-async def test_what_a_stream_has_done_makes_room(engine: FakeEngine) -> None:
+async def test_finished_bands_of_a_stream_make_room(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=1100)
     poster = await occupy(engine, scheduler, large("poster"))
     with pytest.raises(QueueFull):
@@ -95,7 +95,7 @@ async def test_what_a_stream_has_done_makes_room(engine: FakeEngine) -> None:
     await outputs(scheduler.submit(small("later")), poster)
 
 
-async def test_nothing_is_taken_before_the_start(engine: FakeEngine) -> None:
+async def test_no_job_is_accepted_before_the_start(engine: FakeEngine) -> None:
     scheduler = Scheduler[FakeInput, str](engine, max_queued_px=100, max_stream_bytes=1)
     assert not scheduler.alive
     with pytest.raises(Unavailable):
@@ -103,33 +103,33 @@ async def test_nothing_is_taken_before_the_start(engine: FakeEngine) -> None:
     await scheduler.stop(drain_s=0)
 
 
-def test_a_work_that_costs_nothing_is_refused() -> None:
+def test_a_job_without_cost_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         small("nothing", px=0)
 
 
-async def test_a_deadline_that_passes_in_the_queue_keeps_the_work_from_the_device(engine: FakeEngine) -> None:
+async def test_a_job_whose_deadline_passes_in_the_queue_never_reaches_the_device(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first", px=1000))
+    occupied = await occupy(engine, scheduler, small("first", px=1000))
     late = scheduler.submit(small("late", deadline_s=engine.clock() + 5))
     in_time = scheduler.submit(small("in time", deadline_s=engine.clock() + 15))
     engine.gate.set()
-    first, too_late, good = await outcomes(held, late, in_time)
+    first, too_late, good = await outcomes(occupied, late, in_time)
     assert (first, good) == (["FIRST"], ["IN TIME"])
     assert isinstance(too_late, DeadlinePassed)
     assert engine.pieces == [["first"], ["in time"]]
     assert late.outcome is Outcome.EXPIRED
 
 
-async def test_a_deadline_is_answered_when_it_passes_whatever_the_device_does(engine: FakeEngine) -> None:
-    scheduler = make_scheduler(engine, taught=False)  # else the late work were not taken
-    held = await occupy(engine, scheduler, small("first"))
+async def test_a_job_fails_at_its_deadline_whatever_the_device_does(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, taught=False)  # otherwise the late job would be refused
+    occupied = await occupy(engine, scheduler, small("first"))
     late = scheduler.submit(small("late", deadline_s=engine.clock() + 0.01))  # its timer is on the loop's clock
     with pytest.raises(DeadlinePassed, match="0 of 100 px"):
         await all_parts(late)
     assert not engine.gate.is_set()
     engine.gate.set()
-    await outputs(held)
+    await outputs(occupied)
 
 
 async def test_a_deadline_that_passes_between_bands_ends_the_stream(engine: FakeEngine) -> None:
@@ -142,7 +142,7 @@ async def test_a_deadline_that_passes_between_bands_ends_the_stream(engine: Fake
     assert engine.closed == ["poster"]
 
 
-async def test_a_deadline_ends_a_stream_that_nobody_reads(engine: FakeEngine) -> None:
+async def test_a_deadline_ends_an_unread_stream(engine: FakeEngine) -> None:
     scheduler = Scheduler[FakeInput, str](engine, max_queued_px=10**6, max_stream_bytes=1)
     scheduler.start()
     poster = scheduler.submit(large("poster", px=10**5, deadline_s=time.monotonic() + 0.02))
@@ -160,20 +160,20 @@ async def test_a_deadline_that_passes_after_the_end_changes_nothing(engine: Fake
     assert await all_parts(ticket) == ["A"]
 
 
-async def test_of_requests_that_wait_together_the_earliest_deadline_runs_first(engine: FakeEngine) -> None:
+async def test_among_waiting_jobs_the_earliest_deadline_runs_first(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     now_s = engine.clock()
     due = (("a", None), ("b", now_s + 200), ("c", now_s + 100))
     tickets = [scheduler.submit(small(name, bucket=name, deadline_s=deadline_s)) for name, deadline_s in due]
     engine.gate.set()
-    await outputs(held, *tickets)
+    await outputs(occupied, *tickets)
     assert engine.pieces == [["first"], ["c"], ["b"], ["a"]]
 
 
 async def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = scheduler.submit(small("waits")), scheduler.submit(large("poster", px=256))
     stopping = asyncio.create_task(scheduler.stop(drain_s=10))
     await asyncio.sleep(0)
@@ -181,17 +181,17 @@ async def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(engine: 
         scheduler.submit(small("late"))
     engine.gate.set()
     await stopping
-    assert await outputs(held, *tickets) == [["FIRST"], ["WAITS"], ["poster0"]]
+    assert await outputs(occupied, *tickets) == [["FIRST"], ["WAITS"], ["poster0"]]
     assert not scheduler.alive
 
 
-async def test_what_is_not_finished_within_the_drain_deadline_is_answered_not_forgotten(engine: FakeEngine) -> None:
+async def test_jobs_not_finished_within_the_drain_deadline_fail(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, large("first"))
+    occupied = await occupy(engine, scheduler, large("first"))
     waits = scheduler.submit(small("waits"))
     await scheduler.stop(drain_s=0)
     engine.gate.set()
-    assert [type(outcome) for outcome in await outcomes(held, waits)] == [Unavailable, Unavailable]
+    assert [type(outcome) for outcome in await outcomes(occupied, waits)] == [Unavailable, Unavailable]
     await asyncio.to_thread(scheduler._device.shutdown)
     assert engine.pieces == [["first"]]
     assert engine.closed == ["first"]
@@ -203,10 +203,10 @@ async def test_an_idle_scheduler_stops_at_once(engine: FakeEngine) -> None:
     assert not scheduler.alive
 
 
-async def test_the_counters_tell_what_happened(engine: FakeEngine) -> None:
+async def test_the_counters_count_what_happened(engine: FakeEngine) -> None:
     engine.breaks = {"bad": 0}
     scheduler = make_scheduler(engine, max_queued_px=3000)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     padded = Job(input=FakeInput(name="a", px=60), cost_px=60, padding_px=20, kind="net", bucket="bucket")
     tickets = [scheduler.submit(padded), scheduler.submit(small("b")), scheduler.submit(large("poster"))]
     bad = scheduler.submit(small("bad", bucket="other"))
@@ -218,7 +218,7 @@ async def test_the_counters_tell_what_happened(engine: FakeEngine) -> None:
     assert (waiting.queued, waiting.queued_px, waiting.running_px) == (6, 1484, 100)
     assert waiting.backlog_s == pytest.approx(14.84)
     engine.gate.set()
-    await outcomes(held, *tickets, bad, late)
+    await outcomes(occupied, *tickets, bad, late)
     ended = scheduler.counters()
     assert (ended.queued, ended.queued_px, ended.open_streams, ended.backlog_s) == (0, 0, 0, 0)
     assert (ended.batches, ended.batched_jobs, ended.batched_px, ended.padding_px) == (3, 4, 360, 20)
@@ -227,7 +227,7 @@ async def test_the_counters_tell_what_happened(engine: FakeEngine) -> None:
     assert ended.outcomes == {Outcome.DONE: 4, Outcome.FAILED: 1, Outcome.EXPIRED: 1, Outcome.WITHDRAWN: 1}
 
 
-async def test_counters_that_were_taken_do_not_change(engine: FakeEngine) -> None:
+async def test_a_copy_of_the_counters_does_not_change(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     before = scheduler.counters()
     await all_parts(scheduler.submit(small("a")))

@@ -1,4 +1,4 @@
-"""Whatever mixture of finishing, failing, leaving and being late: each work is settled once, and nothing is left."""
+"""Any mixture of finishing, failing, leaving and being late: each job is settled once, and nothing leaks."""
 
 import asyncio
 import itertools
@@ -22,10 +22,10 @@ RAISED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """One request and what becomes of it."""
+    """One request and its behaviour."""
 
     bands: int
-    """0: a small picture."""
+    """0 for a small picture."""
     bucket: int
     late_bands: int
     breaks_in: int | None
@@ -33,7 +33,7 @@ class Caller:
     reads: bool
     """Callers that do not read leave at the end."""
     leaves_after: int | None
-    """Turns of the event loop after which it leaves, if it does."""
+    """Rounds of the event loop after which it leaves, if it does."""
 
 
 CALLERS = st.builds(
@@ -54,7 +54,7 @@ async def turns_of_the_loop(count: int) -> None:
 
 
 async def behave(caller: Caller, ticket: Ticket[str]) -> list[str]:
-    """What the caller gets; raises what it is answered."""
+    """Return the caller's output, or raise its error."""
     if caller.reads and caller.leaves_after is None:
         return await all_parts(ticket)
     reader = asyncio.create_task(all_parts(ticket)) if caller.reads else None
@@ -88,7 +88,7 @@ async def run(callers: list[Caller], *, s_per_px: float, returns_last: bool, dra
     behaviour = [behave(caller, ticket) for caller, ticket in tickets.values()]
     answers = asyncio.gather(*behaviour, return_exceptions=True)
     if drain_s:
-        await answers  # else the shutdown comes into the middle of it all
+        await answers  # before the shutdown
     await turns_of_the_loop(5)
     await scheduler.stop(drain_s)
     for (name, (caller, ticket)), answer in zip(tickets.items(), await answers, strict=True):
@@ -119,7 +119,7 @@ def check(name: str, ticket: Ticket[str], caller: Caller, answer: list[str] | Ba
     returns_last=st.booleans(),
     drain_s=st.sampled_from((0.0, 10.0)),
 )
-def test_every_work_is_settled_once(callers: list[Caller], s_per_px: float, returns_last: bool, drain_s: float) -> None:
+def test_every_job_is_settled_once(callers: list[Caller], s_per_px: float, returns_last: bool, drain_s: float) -> None:
     asyncio.run(asyncio.wait_for(run(callers, s_per_px=s_per_px, returns_last=returns_last, drain_s=drain_s), 30))
 
 

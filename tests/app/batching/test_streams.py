@@ -1,4 +1,4 @@
-"""Large works as streams of bands: their parts, their slots, and readers that are slow."""
+"""Large jobs as streams of bands: their parts, their memory, and slow readers."""
 
 import asyncio
 
@@ -29,12 +29,12 @@ def engine() -> FakeEngine:
 
 
 async def run_until_held(scheduler: Scheduler[FakeInput, str], ticket: Ticket[str]) -> None:
-    """Wait until a stream that nobody reads has run as far as it may."""
+    """Wait until an unread stream has run as far as it may."""
     while ticket.unread < MAX_UNREAD or scheduler.counters().running_px:  # noqa: ASYNC110  # no event for "no more"
         await asyncio.sleep(0)
 
 
-async def test_a_stream_gives_its_parts_in_order(engine: FakeEngine) -> None:
+async def test_a_stream_yields_its_parts_in_order(engine: FakeEngine) -> None:
     ticket = make_scheduler(engine).submit(large("poster"))
     assert [part async for part in ticket] == ["poster0", "poster1", "poster2", "poster3"]
     assert engine.pieces == [["poster"]] * 4
@@ -66,7 +66,7 @@ async def test_bands_without_a_part_are_no_parts(engine: FakeEngine) -> None:
     assert engine.pieces == [["poster"]] * 6
 
 
-async def test_a_last_part_that_is_returned_spares_a_turn(engine: FakeEngine) -> None:
+async def test_a_returned_last_part_saves_a_scheduling_round(engine: FakeEngine) -> None:
     engine.returns_last = True
     scheduler = make_scheduler(engine)
     first = await occupy(engine, scheduler, large("poster", px=256))
@@ -84,7 +84,7 @@ async def test_a_stream_that_raises_fails_only_its_own_request(engine: FakeEngin
     assert "bad" in engine.closed
 
 
-async def test_an_error_drops_the_parts_that_nobody_has_read(engine: FakeEngine) -> None:
+async def test_an_error_drops_unread_parts(engine: FakeEngine) -> None:
     engine.breaks = {"bad": 2}
     scheduler = make_scheduler(engine)
     bad = scheduler.submit(large("bad"))
@@ -117,19 +117,19 @@ async def test_the_stream_of_a_caller_that_left_is_closed_before_the_next_piece(
 
 async def test_a_stream_whose_caller_leaves_before_it_opens_never_opens(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     scheduler.submit(large("poster")).close()
     engine.gate.set()
-    await outputs(held, scheduler.submit(small("next")))
+    await outputs(occupied, scheduler.submit(small("next")))
     assert engine.bands_px == {}
 
 
 async def test_two_streams_take_turns(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     tickets = scheduler.submit(large("a")), scheduler.submit(large("b"))
     engine.gate.set()
-    await outputs(held, *tickets)
+    await outputs(occupied, *tickets)
     assert engine.pieces[1:] == [["a"], ["b"]] * 4
 
 
@@ -150,21 +150,21 @@ async def test_open_streams_hold_no_more_memory_than_allowed(engine: FakeEngine)
     assert engine.most_open == 2
 
 
-async def test_a_stream_that_holds_more_than_is_allowed_runs_alone(engine: FakeEngine) -> None:
+async def test_a_stream_that_exceeds_the_memory_limit_runs_alone(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=10)
     await outputs(*(scheduler.submit(large(name, stream_bytes=11)) for name in "ab"), scheduler.submit(large("c")))
     assert engine.pieces == [["a"]] * 4 + [["b"]] * 4 + [["c"]] * 4
 
 
-async def test_a_short_stream_that_is_run_ahead_of_is_finished_once(engine: FakeEngine) -> None:
-    engine.s_per_px = 1e-6  # short pieces: the second band is on its way before the first has landed
+async def test_a_short_stream_with_bands_in_flight_is_finished_once(engine: FakeEngine) -> None:
+    engine.s_per_px = 1e-6  # short pieces: the second band is submitted before the first has finished
     scheduler = make_scheduler(engine, piece_s=400e-6)
     tickets = [scheduler.submit(large(name)) for name in "abcdef"]
     assert await outputs(*tickets) == [[f"{name}{band}" for band in range(4)] for name in "abcdef"]
     assert scheduler.counters().outcomes == {Outcome.DONE: 6}
 
 
-async def test_a_slow_reader_holds_back_only_its_own_stream(engine: FakeEngine) -> None:
+async def test_a_slow_reader_delays_only_its_own_stream(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     slow = scheduler.submit(large("slow", px=256 * 20))
     await run_until_held(scheduler, slow)
@@ -183,22 +183,22 @@ async def test_reading_one_part_lets_one_more_band_run(engine: FakeEngine) -> No
     assert engine.pieces.count(["slow"]) == MAX_UNREAD + 1
 
 
-async def test_a_reader_that_comes_back_gets_no_turns_in_arrears(engine: FakeEngine) -> None:
+async def test_a_reader_that_comes_back_does_not_catch_up_on_missed_turns(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     slow = scheduler.submit(large("slow", px=256 * 20))
     await run_until_held(scheduler, slow)
     await outputs(*(scheduler.submit(small("crowd", px=100_000)) for _ in range(5)))
-    held = await occupy(engine, scheduler, small("first", bucket="other"))
+    occupied = await occupy(engine, scheduler, small("first", bucket="other"))
     seen = len(engine.pieces)
     rest = asyncio.create_task(all_parts(slow))
     other = scheduler.submit(large("other"))
     engine.gate.set()
-    await outputs(held, other)
+    await outputs(occupied, other)
     await rest
     assert engine.pieces[seen + 1 : seen + 7].count(["other"]) >= 3
 
 
-async def test_a_held_stream_keeps_its_slot_while_its_reader_may_be_patient(engine: FakeEngine) -> None:
+async def test_a_stalled_stream_keeps_its_memory_while_its_patience_lasts(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=1, reader_s=10_000)
     slow = scheduler.submit(large("slow", px=256 * 20))
     await run_until_held(scheduler, slow)
@@ -209,7 +209,7 @@ async def test_a_held_stream_keeps_its_slot_while_its_reader_may_be_patient(engi
     assert len(await all_parts(waits)) == 4
 
 
-async def test_a_reader_that_never_reads_loses_its_slot_to_a_stream_that_waits(engine: FakeEngine) -> None:
+async def test_an_unread_stream_is_ended_for_one_that_waits_for_memory(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=1)
     never = scheduler.submit(large("never", px=256 * 20))
     await run_until_held(scheduler, never)
@@ -220,7 +220,7 @@ async def test_a_reader_that_never_reads_loses_its_slot_to_a_stream_that_waits(e
         await all_parts(never)
 
 
-async def test_the_patience_with_a_reader_counts_all_the_times_that_it_held_its_stream_up(engine: FakeEngine) -> None:
+async def test_patience_counts_the_total_time_that_a_stream_was_stalled(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=1)
     drips = scheduler.submit(large("drips", px=256 * 20))
     for _ in range(4):
@@ -233,7 +233,7 @@ async def test_the_patience_with_a_reader_counts_all_the_times_that_it_held_its_
     assert isinstance(outcome, DeadlinePassed)
 
 
-async def test_while_nobody_wants_its_slot_a_reader_may_take_its_time(engine: FakeEngine) -> None:
+async def test_a_slow_reader_is_tolerated_while_nobody_needs_its_memory(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=1)
     slow = scheduler.submit(large("slow", px=256 * 20))
     await run_until_held(scheduler, slow)
@@ -249,15 +249,15 @@ async def test_patience_runs_out_without_any_other_event(engine: FakeEngine) -> 
     waits = scheduler.submit(large("waits"))
     for _ in range(10):
         await asyncio.sleep(0)
-    engine.clock.now_s += 1  # nothing tells the scheduler but the timeout that it has set itself by now
+    engine.clock.now_s += 1  # only the scheduler's own timeout wakes it
     assert len(await all_parts(waits)) == 4
 
 
-async def test_the_event_loop_does_not_spin_while_the_device_works_and_a_stream_must_go(engine: FakeEngine) -> None:
+async def test_the_event_loop_does_not_spin_while_the_device_is_busy_and_a_stream_must_end(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=1)
     never = scheduler.submit(large("never", px=256 * 20))
     await run_until_held(scheduler, never)
-    held = await occupy(engine, scheduler, small("first"))
+    occupied = await occupy(engine, scheduler, small("first"))
     engine.clock.now_s += 31
     waits = scheduler.submit(large("waits"))
     reads = engine.clock.reads
@@ -265,10 +265,10 @@ async def test_the_event_loop_does_not_spin_while_the_device_works_and_a_stream_
         await asyncio.sleep(0)
     assert engine.clock.reads - reads <= 3
     engine.gate.set()
-    await outputs(held, waits)
+    await outputs(occupied, waits)
 
 
-async def test_the_rows_of_a_band_are_chosen_when_the_stream_opens(engine: FakeEngine) -> None:
+async def test_the_height_of_bands_is_chosen_when_the_stream_opens(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)  # 400 px are a piece
     await all_parts(scheduler.submit(large("poster", px=30 * 40, row_px=30)))
     assert engine.bands_px == {"poster": 30 * 12}  # not 13, so that there are few shapes
@@ -290,13 +290,13 @@ async def test_a_band_is_at_least_one_row(engine: FakeEngine) -> None:
     assert len(await all_parts(scheduler.submit(large("wide", px=3000, row_px=1000)))) == 3
 
 
-async def test_a_band_has_the_least_rows_of_its_work(engine: FakeEngine) -> None:
+async def test_a_band_has_the_minimum_rows_of_its_job(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)  # 400 px are a piece
     await all_parts(scheduler.submit(large("wide", px=20 * 300, row_px=300, min_rows=8)))
     assert engine.bands_px == {"wide": 8 * 300}
 
 
-async def test_a_new_stream_obeys_the_memory_at_hand(engine: FakeEngine) -> None:
+async def test_a_new_stream_respects_the_memory_limit(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     engine.max_piece_px = 100
     await all_parts(scheduler.submit(large("poster", row_px=4)))

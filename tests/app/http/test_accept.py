@@ -1,4 +1,4 @@
-"""The format of an answer: what the caller accepts, of that what holds the picture."""
+"""The format of an answer: chosen from what the caller accepts and what can hold the picture."""
 
 import io
 
@@ -31,7 +31,7 @@ SAFARI_IMAGE = (
 BROWSERS = [CHROME_PAGE, CHROME_IMAGE, FIREFOX_PAGE, FIREFOX_IMAGE, SAFARI_PAGE, SAFARI_IMAGE, "*/*"]
 
 TALL = encoded(Image.new("RGB", (1, 4096)))
-"""Four times larger it passes WebP's 16,383 px."""
+"""Upscaled four times, it exceeds WebP's 16,383 px."""
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ async def test_a_smaller_answer_that_fits_keeps_the_preferred_format(client: htt
 @pytest.mark.parametrize(
     ("query", "accept"), [("?format=webp", "*/*"), ("?format=webp", "image/png"), ("", "image/webp")]
 )
-async def test_what_the_only_allowed_format_cannot_hold_is_refused(
+async def test_a_picture_too_large_for_the_only_accepted_format_is_refused(
     client: httpx.AsyncClient, query: str, accept: str
 ) -> None:
     answer = await client.post(f"/v1/upscale{query}", content=TALL, headers={"Accept": accept})
@@ -88,7 +88,7 @@ async def test_what_the_only_allowed_format_cannot_hold_is_refused(
     assert "format=png" in detail
 
 
-async def test_every_browser_gets_16_bits_with_16(client: httpx.AsyncClient) -> None:
+async def test_every_browser_gets_a_16_bit_answer_to_a_16_bit_upload(client: httpx.AsyncClient) -> None:
     for accept in BROWSERS:
         answer = await client.post("/v1/upscale", content=FILES["PNG 16 bits"](), headers={"Accept": accept})
         assert answer.headers["content-type"] == "image/png"
@@ -112,7 +112,7 @@ async def test_where_only_lossy_formats_are_accepted_the_one_that_loses_least_is
     assert await form_of(client, clear, "image/jpeg,image/webp;q=0.5") == "webp"
 
 
-async def test_a_format_that_is_asked_for_is_given_whatever_it_loses(client: httpx.AsyncClient) -> None:
+async def test_a_requested_format_is_used_whatever_it_loses(client: httpx.AsyncClient) -> None:
     for name in FORMATS:
         for picture in (FILES["PNG 16 bits"](), encoded(noise(5, 5, mode="RGBA"))):
             assert await form_of(client, picture, CHROME_PAGE, f"?format={name}") == name

@@ -1,4 +1,4 @@
-"""Keys over HTTP: who is let in, who is not, and the answers."""
+"""API keys over HTTP: accepted and refused requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -67,7 +67,7 @@ async def test_a_key_is_taken_from_either_header(client: httpx.AsyncClient, toke
         ([("X-Api-Key", "a"), ("Authorization", "Bearer b")], 'Bearer realm="esrgan-serve", error="invalid_token"'),
     ],
 )
-async def test_without_a_right_key_the_answer_is_401(
+async def test_without_a_valid_key_the_answer_is_401(
     client: httpx.AsyncClient, headers: list[tuple[str, str]], challenge: str
 ) -> None:
     for method, path in (("POST", "/v1/upscale"), ("GET", "/v1/models")):
@@ -76,7 +76,7 @@ async def test_without_a_right_key_the_answer_is_401(
         assert answer.headers["www-authenticate"] == challenge
 
 
-async def test_the_body_of_a_stranger_is_not_read(client: httpx.AsyncClient) -> None:
+async def test_the_body_of_an_unauthorized_request_is_not_read(client: httpx.AsyncClient) -> None:
     read = []
 
     async def body() -> AsyncIterator[bytes]:
@@ -92,15 +92,13 @@ async def test_probes_and_documentation_need_no_key(client: httpx.AsyncClient) -
         assert (await client.get(path)).status_code == 200
 
 
-async def test_a_role_allows_what_it_is_for(client: httpx.AsyncClient, tokens: dict[str, str]) -> None:
+async def test_each_role_has_its_rights(client: httpx.AsyncClient, tokens: dict[str, str]) -> None:
     assert (await client.get("/v1/models", headers=bearer(tokens["boss"]))).status_code == 200
     detail = problem(await client.get("/v1/models", headers=bearer(tokens["watch"])), 403, "forbidden")
     assert "the key watch has the role monitor, which may not upscale pictures" in detail
 
 
-async def test_limits_are_told_by_name_with_a_time_to_come_again(
-    client: httpx.AsyncClient, tokens: dict[str, str]
-) -> None:
+async def test_limits_are_named_with_retry_after(client: httpx.AsyncClient, tokens: dict[str, str]) -> None:
     for _ in range(2):
         assert (await client.get("/v1/models", headers=bearer(tokens["slow"]))).status_code == 200
     answer = await client.get("/v1/models", headers=bearer(tokens["slow"]))
@@ -147,14 +145,14 @@ async def test_a_request_counts_for_its_key_until_it_is_answered(
     decoded(await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers=headers))
 
 
-async def test_the_documentation_tells_of_both_headers(client: httpx.AsyncClient) -> None:
+async def test_the_documentation_describes_both_headers(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     assert document["paths"]["/v1/upscale"]["post"]["security"] == [{"bearer": []}, {"key": []}]
     assert "security" not in document["paths"]["/readyz"]["get"]
 
 
 def administered(settings: Settings) -> httpx.AsyncClient:
-    """A client of an application whose only endpoint is for operators."""
+    """Make a client of an application whose only endpoint is for operators."""
     app = FastAPI()
     app.add_middleware(RequestContextMiddleware)
     add_problem_handlers(app)
@@ -167,14 +165,14 @@ def administered(settings: Settings) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 
 
-async def test_only_an_operator_administers(settings: Settings, tokens: dict[str, str]) -> None:
+async def test_only_an_operator_may_administer(settings: Settings, tokens: dict[str, str]) -> None:
     async with administered(settings) as client:
         assert (await client.post("/admin", headers=bearer(tokens["boss"]))).status_code == 200
         problem(await client.post("/admin", headers=bearer(tokens["shop"])), 403, "forbidden")
         problem(await client.post("/admin"), 401, "unauthorized")
 
 
-async def test_without_keys_only_this_machine_administers(settings: Settings) -> None:
+async def test_without_keys_only_this_machine_may_administer(settings: Settings) -> None:
     open_to_all = settings.model_copy(update={"keys": None})
     async with administered(open_to_all) as client:
         assert (await client.post("/admin")).status_code == 200
@@ -182,7 +180,7 @@ async def test_without_keys_only_this_machine_administers(settings: Settings) ->
         assert "set ESRGAN_KEYS" in problem(await client.post("/admin"), 403, "forbidden")
 
 
-async def test_without_keys_a_key_is_not_looked_at(service: UpscaleService, settings: Settings) -> None:
+async def test_without_keys_a_sent_key_is_ignored(service: UpscaleService, settings: Settings) -> None:
     life = Lifecycle.of(service)
     life.settings = settings.model_copy(update={"keys": None})
     app = create_app(life)
@@ -218,7 +216,7 @@ PROXIED = [
 
 
 @pytest.mark.parametrize("header", PROXIED)
-async def test_without_keys_nobody_administers_through_a_proxy(settings: Settings, header: str) -> None:
+async def test_without_keys_nobody_may_administer_through_a_proxy(settings: Settings, header: str) -> None:
     async with administered(settings.model_copy(update={"keys": None})) as client:
         for value in ("192.0.2.7", "127.0.0.1", ""):
             detail = problem(await client.post("/admin", headers={header: value}), 403, "forbidden")
@@ -227,13 +225,15 @@ async def test_without_keys_nobody_administers_through_a_proxy(settings: Setting
         assert (await client.post("/admin", headers={"X-Forward": "a", "Viable": "b"})).status_code == 200
 
 
-async def test_through_a_proxy_an_operator_administers_with_a_key(settings: Settings, tokens: dict[str, str]) -> None:
+async def test_through_a_proxy_an_operator_may_administer_with_a_key(
+    settings: Settings, tokens: dict[str, str]
+) -> None:
     async with administered(settings) as client:
         answer = await client.post("/admin", headers=bearer(tokens["boss"]) | {"X-Forwarded-For": "192.0.2.7"})
         assert answer.status_code == 200
 
 
-async def test_without_keys_the_metrics_are_for_direct_callers(settings: Settings) -> None:
+async def test_without_keys_the_metrics_are_for_direct_callers_only(settings: Settings) -> None:
     for host in ("127.0.0.1", "0.0.0.0"):
         open_to_all = settings.model_copy(update={"keys": None, "host": host, "allow_anonymous": True})
         transport = httpx.ASGITransport(app=create_app(Lifecycle(open_to_all, never)))

@@ -1,4 +1,4 @@
-"""Multipart uploads as clients send them, and the refusals of wrong ones."""
+"""Multipart uploads as clients send them, and errors for malformed ones."""
 
 import encodings.aliases
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.errors import BadRequest, UnsupportedEncoding
-from app.http.form import MOST_FIELD_BYTES, MOST_FIELDS, Form
+from app.http.form import MAX_FIELD_BYTES, MAX_FIELDS, Form
 from app.service import UpscaleService
 from tests.app.conftest import decoded, encoded, noise, problem
 
@@ -19,7 +19,7 @@ IMAGE = 'form-data; name="image"'
 
 
 def form(*parts: tuple[str, bytes], end: bytes = b"--\r\n") -> bytes:
-    """A body with the boundary `b`; each part is its head, from the value of Content-Disposition on, and its data."""
+    """Make a body with the boundary `b` from parts of a head, starting with the Content-Disposition, and data."""
     heads = (b"--b\r\nContent-Disposition: %b\r\n\r\n%b\r\n" % (head.encode(), data) for head, data in parts)
     return b"".join(heads) + b"--b" + end
 
@@ -35,7 +35,7 @@ async def read(body: bytes, content_type: str = "multipart/form-data; boundary=b
 
 
 async def refusal(body: bytes, content_type: str = "multipart/form-data; boundary=b") -> str:
-    """The text that refuses a form."""
+    """Return the error text for a form."""
     with pytest.raises(BadRequest) as refused:
         await read(body, content_type)
     return str(refused.value)
@@ -65,13 +65,13 @@ async def test_the_field_image_is_the_picture_however_its_file_is_named(disposit
     assert ([bytes(it) for it in made.pictures], made.parameters) == ([picture], {"scale": "2"})
 
 
-async def test_a_picture_without_a_file_name_is_answered_as_the_raw_body(client: httpx.AsyncClient) -> None:
+async def test_a_picture_without_a_file_name_gets_the_same_answer_as_the_raw_body(client: httpx.AsyncClient) -> None:
     answer = await post(client, form((IMAGE, PICTURE)))
     assert answer.status_code == 200, answer.text
     assert answer.content == (await client.post("/v1/upscale", content=PICTURE)).content
 
 
-async def test_a_form_is_read_however_it_is_cut() -> None:
+async def test_a_form_is_parsed_in_chunks_of_any_size() -> None:
     picture = PICTURE + b"\r\n--b\r\r\n--"
     body = form(('form-data; name="scale"', b"2"), (f'{IMAGE}; filename="p.png"', picture))
     for piece_bytes in (1, 2, 3, 7, 50, len(body)):
@@ -79,10 +79,10 @@ async def test_a_form_is_read_however_it_is_cut() -> None:
         assert ([bytes(it) for it in made.pictures], made.parameters) == ([picture], {"scale": "2"})
 
 
-async def test_a_second_picture_is_refused_with_the_way_out() -> None:
+async def test_a_second_picture_is_refused_with_a_hint() -> None:
     detail = await refusal(form((f'{IMAGE}; filename="a"', PICTURE), (f'{IMAGE}; filename="b"', PICTURE)))
     assert "'image' more than once" in detail
-    assert "a request of its own" in detail
+    assert "one picture per request" in detail
 
 
 @pytest.mark.parametrize("others", [[IMAGE], []])
@@ -94,7 +94,7 @@ async def test_a_file_under_another_name_is_refused_by_that_name(others: list[st
 
 async def test_a_picture_as_a_text_field_of_another_name_is_refused_by_that_name() -> None:
     detail = await refusal(form(('form-data; name="photo"', LARGE)))
-    assert f"'photo' has more than {MOST_FIELD_BYTES} bytes" in detail
+    assert f"'photo' has more than {MAX_FIELD_BYTES} bytes" in detail
     assert "send the picture as the field 'image'" in detail
     detail = await refusal(form(('form-data; name="photo"', PICTURE[:50])))
     assert "'photo' is not UTF-8" in detail
@@ -111,25 +111,25 @@ async def test_a_field_given_twice_is_refused_by_its_name() -> None:
 
 
 async def test_more_fields_than_there_can_be_parameters_are_refused() -> None:
-    parts = [(f'form-data; name="f{number}"', b"") for number in range(MOST_FIELDS + 1)]
-    assert f"more than {MOST_FIELDS} fields" in await refusal(form(*parts, (IMAGE, PICTURE)))
+    parts = [(f'form-data; name="f{number}"', b"") for number in range(MAX_FIELDS + 1)]
+    assert f"more than {MAX_FIELDS} fields" in await refusal(form(*parts, (IMAGE, PICTURE)))
 
 
 @pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\nContent-Disposition: form"])
-async def test_a_form_that_breaks_off_is_no_picture(end: bytes) -> None:
+async def test_an_incomplete_form_is_refused(end: bytes) -> None:
     assert "ends before its last boundary" in await refusal(form((IMAGE, PICTURE), end=end))
 
 
 @pytest.mark.parametrize(
     ("content_type", "said"),
     [
-        ("multipart/form-data", "names no boundary"),
-        ("multipart/form-data; boundary=", "names no boundary"),
-        ("multipart/form-data; boundary=" + "b" * 300, "multipart body is broken"),
-        ("Multipart/Form-Data ; boundary=c", "multipart body is broken"),
+        ("multipart/form-data", "has no boundary"),
+        ("multipart/form-data; boundary=", "has no boundary"),
+        ("multipart/form-data; boundary=" + "b" * 300, "multipart body is malformed"),
+        ("Multipart/Form-Data ; boundary=c", "multipart body is malformed"),
     ],
 )
-async def test_a_boundary_that_is_none_is_named(content_type: str, said: str) -> None:
+async def test_a_missing_boundary_is_named(content_type: str, said: str) -> None:
     assert said in await refusal(form((IMAGE, PICTURE)), content_type)
 
 
@@ -138,7 +138,7 @@ async def test_other_kinds_of_multipart_are_refused_by_name(client: httpx.AsyncC
     assert "multipart/mixed" in problem(answer, 415, "unsupported-format")
 
 
-async def test_no_charset_of_a_stranger_is_ever_used() -> None:
+async def test_a_charset_chosen_by_the_caller_is_never_used() -> None:
     for charset in {*encodings.aliases.aliases.values(), "undefined", "idna", "unicode_escape", "no such thing"}:
         assert (await in_charset(charset, "größe".encode())).parameters == {"model": "größe"}
 
@@ -177,7 +177,7 @@ async def test_a_compressed_body_is_refused_before_it_is_read(client: httpx.Asyn
     assert not read
 
 
-async def test_a_body_that_is_not_compressed_may_say_so(client: httpx.AsyncClient) -> None:
+async def test_the_coding_identity_is_accepted(client: httpx.AsyncClient) -> None:
     for coding in ("", "identity", "Identity, identity"):
         decoded(await client.post("/v1/upscale", content=PICTURE, headers={"Content-Encoding": coding}))
 

@@ -1,4 +1,4 @@
-"""The contract as it is written down: the OpenAPI document, and the examples of docs/api.md, which are run."""
+"""The documented contract: the OpenAPI document, and the examples of docs/api.md, which are run."""
 
 import asyncio
 import json
@@ -30,12 +30,12 @@ def never() -> UpscaleService:
 
 @pytest.fixture
 def written() -> dict[str, Any]:
-    """The document that is checked in."""
+    """The document in the repository."""
     document: dict[str, Any] = json.loads((DOCS / "openapi.json").read_text())
     return document
 
 
-async def test_the_openapi_document_is_that_of_the_code(written: dict[str, Any]) -> None:
+async def test_the_openapi_document_is_up_to_date(written: dict[str, Any]) -> None:
     app = create_app(Lifecycle(Settings(), never))
     assert json.loads(json.dumps(app.openapi())) == written, "run `make openapi`"
 

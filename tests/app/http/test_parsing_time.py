@@ -1,8 +1,7 @@
-"""Readers of foreign headers and forms take time in proportion to the length: families of repeated patterns.
+"""Parsing of untrusted headers and forms takes linear time: families of repeated patterns.
 
-A reader that is quadratic takes seconds for the 16 KiB that a request's head may have, one that is linear about a
-millisecond, so the bound between them is generous. Time is that of this thread alone on a processor: another process
-or thread that keeps the machine busy does not count.
+For the 16 KiB that a request's head may have, a quadratic parser takes seconds and a linear one about a millisecond, so
+the bound between them is generous. Only the processor time of this thread counts, not other processes or threads.
 """
 
 import asyncio
@@ -36,10 +35,10 @@ from app.service import UpscaleService
 from app.settings import Settings
 
 LONGEST_HEAD = MAX_HEAD_BYTES - 500
-"""Characters of one header of a request that is not refused for its length."""
+"""Characters of one header in a request that is not refused for its size."""
 
 HEAD_S = 0.05
-"""Processor time for one header; a whole request may take four times that."""
+"""Processor time for one header; a whole request may take four times as long."""
 
 ATOMS = [
     *'"\\;,=/*- \t\0aAzq0.:%()<>@[]{}~_\x7f\x80\xe9\xff',
@@ -67,11 +66,11 @@ ATOMS = [
     "gzip,",
     "Bearer ",
 ]
-"""Parts that readers of headers look for, and others that may stand in one."""
+"""Tokens that parsers of headers look for, and others."""
 
 
 def form_of(content_type: str = "multipart/form-data; boundary=b", body: bytes = b"") -> None:
-    """Read a form to its end, or to its refusal."""
+    """Read a form to its end, or until it is refused."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 65536):
@@ -113,7 +112,7 @@ READERS: dict[str, Callable[[str], object]] = {
 
 
 def cost_s(read: Callable[[str], object], value: str) -> float:
-    """Processor time for a value, which may be refused, though not by an error that nobody foresaw."""
+    """Measure the processor time for a value, which may be refused, but not by an unexpected error."""
     began_s = time.thread_time()
     with suppress(ServiceError, RequestValidationError, ValidationError):
         read(value)
@@ -121,7 +120,7 @@ def cost_s(read: Callable[[str], object], value: str) -> float:
 
 
 def repeated(start: str, unit: Sequence[str], end: str) -> str:
-    """A header as long as may be, of one pattern over and over."""
+    """Make a header of maximum length that repeats one pattern."""
     pattern = "".join(unit)
     return start + pattern * ((LONGEST_HEAD - len(start) - len(end)) // len(pattern)) + end
 
@@ -135,7 +134,7 @@ HEADERS = st.builds(
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_no_header_costs_more_than_its_length(reader: str) -> None:
+def test_parsing_a_header_takes_linear_time(reader: str) -> None:
     @given(HEADERS)
     @settings(max_examples=40, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
     def read(value: str) -> None:
@@ -145,7 +144,7 @@ def test_no_header_costs_more_than_its_length(reader: str) -> None:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_no_pattern_of_one_atom_costs_more_than_its_length(reader: str) -> None:
+def test_matching_a_pattern_of_one_atom_takes_linear_time(reader: str) -> None:
     for atom in ATOMS:
         for start, end in (("", ""), ("a", '"'), ("a=", '"'), ('a="', ""), ("a;", "b"), ("a", "\0")):
             value = repeated(start, [atom], end)
@@ -154,7 +153,7 @@ def test_no_pattern_of_one_atom_costs_more_than_its_length(reader: str) -> None:
 
 BODY_BYTES = 2**18
 BODY_S = 1.0
-"""Processor time for a form of that length; repeated text that is nearly a boundary takes a thirtieth of it."""
+"""Processor time for a form of that length; repeated text that resembles a boundary takes a thirtieth of it."""
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,7 @@ BODY_S = 1.0
     ],
 )
 @pytest.mark.parametrize("name", [b"image", b"model"])
-def test_no_body_costs_more_than_its_length(name: bytes, unit: bytes) -> None:
+def test_parsing_a_body_takes_linear_time(name: bytes, unit: bytes) -> None:
     head = b'--b\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n'
     for start in (head, b"", b"\r\n", b"--b\r\n"):
         body = start + unit * (BODY_BYTES // len(unit))
@@ -186,7 +185,7 @@ def never() -> UpscaleService:
 
 
 @pytest.mark.anyio
-async def test_no_header_holds_up_the_whole_service() -> None:
+async def test_no_header_blocks_the_whole_service() -> None:
     app = create_app(Lifecycle(Settings(), never))
     patterns = ['a"', "a=b", "a ", "a;", '";', "\\", "=", ",", "/", "q=1;", "%41", "é", "[", "."]
     names = [

@@ -1,4 +1,4 @@
-"""Requests that schemathesis makes up from the OpenAPI document, against a running service."""
+"""Requests that schemathesis generates from the OpenAPI document, against a running service."""
 
 import asyncio
 import threading
@@ -29,12 +29,12 @@ CHECKED = checks.CHECKS.get_by_names(
     ]
 )
 EXAMPLES = 8
-"""For each operation and each of both ways to make requests up."""
+"""Examples for each operation and each way to generate requests."""
 
 
 @pytest.fixture
 def address(settings: Settings) -> Iterator[str]:
-    """A service in a thread of its own: schemathesis blocks while it waits for an answer."""
+    """Run a service in a thread of its own: schemathesis blocks while it waits for an answer."""
     listener = listen(settings.model_copy(update={"port": 0}))
     life = Lifecycle(settings, lambda: build_service(settings))
     server = Server(create_app(life), life)
@@ -49,16 +49,16 @@ def address(settings: Settings) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.filterwarnings("ignore")  # schemathesis has its own about other people's packages
-def test_what_the_document_allows_gets_an_answer_that_it_describes(address: str) -> None:
+@pytest.mark.filterwarnings("ignore")  # schemathesis raises some about other packages
+def test_valid_requests_get_an_answer_that_the_document_describes(address: str) -> None:
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     ask_all(schema, address, schemathesis.GenerationMode.POSITIVE)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_the_document_does_not_allow_gets_an_answer_that_it_describes(address: str) -> None:
+def test_invalid_requests_get_an_answer_that_the_document_describes(address: str) -> None:
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
-    ask_all(schema.include(method="POST"), address, schemathesis.GenerationMode.NEGATIVE)  # the others take nothing
+    ask_all(schema.include(method="POST"), address, schemathesis.GenerationMode.NEGATIVE)  # the others take no body
 
 
 def ask_all(schema: schemathesis.BaseSchema, address: str, mode: schemathesis.GenerationMode) -> None:

@@ -1,4 +1,4 @@
-"""A library whose networks are no more than a name, and a loader that a test holds by a gate."""
+"""A library whose networks are only names, and a loader that a test can block."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ NETWORK_BYTES = 100
 
 
 class Nothing:
-    """An upscaler that only takes memory."""
+    """An upscaler that only uses memory."""
 
     most_px = 1000
     memory_bytes = NETWORK_BYTES
@@ -30,7 +30,7 @@ class Nothing:
 
 
 class FakeLoader:
-    """Loads a file: its text is the hash of the network; `bad` cannot be loaded. Waits while the gate is shut."""
+    """Loads a file: its text is the hash of the network; `bad` cannot be loaded. Blocks while the gate is closed."""
 
     def __init__(self) -> None:
         self.loads: list[str] = []
@@ -78,7 +78,7 @@ def info(name: str, sha256: str) -> ModelInfo:
 
 
 class Device:
-    """The device's thread."""
+    """Runs calls like the device's thread."""
 
     async def __call__(self, call: Callable[[], bool]) -> bool:
         return await asyncio.to_thread(call)
@@ -101,7 +101,7 @@ Make = Callable[..., Library]
 
 @pytest.fixture
 async def make(folder: Path, loader: FakeLoader) -> AsyncIterator[Make]:
-    """Makes libraries of the folder, which end with the test."""
+    """Make libraries of the folder, which are closed after the test."""
     made: list[Library] = []
 
     async def freed() -> None:

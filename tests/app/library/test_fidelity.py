@@ -1,4 +1,4 @@
-"""Between a network trained for PSNR and one trained with a GAN."""
+"""Blends of a network trained for PSNR and one trained with a GAN."""
 
 import asyncio
 import shutil
@@ -64,7 +64,7 @@ def test_a_pair_differs_in_one_word(names: list[str], expected: Pair | None) -> 
         (0.26, "x-psnr+x-gan:0.25@p1 g1 0.75"),
     ],
 )
-async def test_fidelity_1_is_the_one_0_the_other_and_between_lie_steps(
+async def test_fidelity_1_and_0_are_the_two_models_with_steps_in_between(
     make: Make, pair: Pair, fidelity: float, expected: str
 ) -> None:
     library = make()
@@ -72,7 +72,7 @@ async def test_fidelity_1_is_the_one_0_the_other_and_between_lie_steps(
     assert await version(library, pair.gan, fidelity) == expected
 
 
-async def test_a_step_is_made_once_and_anew_when_one_of_the_two_has_changed(
+async def test_a_blend_is_made_once_and_again_after_one_of_the_two_changed(
     make: Make, folder: Path, pair: Pair, loader: FakeLoader
 ) -> None:
     library = make()
@@ -86,28 +86,26 @@ async def test_a_step_is_made_once_and_anew_when_one_of_the_two_has_changed(
     assert library.memory_bytes == before_bytes
 
 
-async def test_steps_count_in_the_memory_and_go_with_the_others(make: Make, pair: Pair) -> None:
+async def test_blends_count_as_memory_and_are_evicted_like_others(make: Make, pair: Pair) -> None:
     library = make(max_bytes=3 * NETWORK_BYTES, lazily=True)
     for fidelity in (0.1, 0.2, 0.3, 0.4, 0.1):
         await version(library, pair.psnr, fidelity)
     assert library.memory_bytes == 3 * NETWORK_BYTES
-    assert "x-psnr+x-gan:0.10" not in states(library)  # models are files
+    assert "x-psnr+x-gan:0.10" not in states(library)  # only files are listed as models
 
 
-async def test_a_model_without_a_pair_is_told_which_have_one(make: Make, pair: Pair) -> None:
+async def test_the_error_for_a_model_without_a_pair_lists_those_with_one(make: Make, pair: Pair) -> None:
     with pytest.raises(Unprocessable, match=r"a is not one of a pair; .* \(x-psnr and x-gan\)"):
         await version(make(), "a", 0.5)
 
 
-async def test_two_that_were_not_trained_from_one_another_give_none_between(
-    make: Make, folder: Path, pair: Pair
-) -> None:
+async def test_unrelated_models_cannot_be_blended(make: Make, folder: Path, pair: Pair) -> None:
     (folder / "x-gan.net").write_text("stranger")
     with pytest.raises(Unprocessable, match=r"fidelity = 0\.5: they are strangers"):
         await version(make(), pair.psnr, 0.5)
 
 
-async def test_a_load_that_takes_longer_than_the_deadline_goes_on_for_others(
+async def test_a_load_that_takes_longer_than_the_deadline_continues_for_others(
     make: Make, pair: Pair, loader: FakeLoader
 ) -> None:
     library = make(lazily=True)
@@ -123,7 +121,7 @@ async def test_a_load_that_takes_longer_than_the_deadline_goes_on_for_others(
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A service with two tiny networks of one origin, and a stranger whose name claims the same."""
+    """A service with two related tiny networks, and an unrelated one whose name suggests the same."""
     origin = read_checkpoint(write_tiny_model(tmp_path, "tiny-psnr-x4"))
     torch.manual_seed(1)
     with torch.no_grad():
@@ -138,7 +136,7 @@ async def served(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         yield it
 
 
-async def test_what_lies_between_is_the_interpolated_network(served: httpx.AsyncClient, tmp_path: Path) -> None:
+async def test_a_blend_is_the_interpolated_network(served: httpx.AsyncClient, tmp_path: Path) -> None:
     image = noise(9, 7)
     answer = await served.post("/v1/upscale?fidelity=0.7", content=encoded(image))
     psnr, gan = (read_checkpoint(tmp_path / f"tiny-{kind}-x4.safetensors") for kind in ("psnr", "esrgan"))
@@ -148,9 +146,7 @@ async def test_what_lies_between_is_the_interpolated_network(served: httpx.Async
     assert answer.headers["x-model"].startswith("tiny-psnr-x4+tiny-esrgan-x4:0.70@")
 
 
-async def test_an_ensemble_of_what_lies_between_is_the_mean_of_its_turns(
-    served: httpx.AsyncClient, tmp_path: Path
-) -> None:
+async def test_an_ensemble_of_a_blend_is_the_mean_of_its_turns(served: httpx.AsyncClient, tmp_path: Path) -> None:
     image = noise(9, 7)
     answer = await served.post("/v1/upscale?fidelity=0.7&ensemble=true", content=encoded(image))
     psnr, gan = (read_checkpoint(tmp_path / f"tiny-{kind}-x4.safetensors") for kind in ("psnr", "esrgan"))
@@ -162,7 +158,7 @@ async def test_an_ensemble_of_what_lies_between_is_the_mean_of_its_turns(
     assert answer.headers["x-model"].startswith("tiny-psnr-x4+tiny-esrgan-x4:0.70@")
 
 
-async def test_fidelity_is_refused_where_it_cannot_be(served: httpx.AsyncClient) -> None:
+async def test_fidelity_is_refused_where_it_is_not_available(served: httpx.AsyncClient) -> None:
     upload = encoded(noise(9, 7))
     assert "equal" in problem(
         await served.post("/v1/upscale?model=odd-gan&fidelity=0.5", content=upload), 422, "unprocessable"

@@ -1,4 +1,4 @@
-"""The folder of models: which files are models, and what the log says of the others."""
+"""The folder of models: which files are models, and what is logged about the others."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ def refresh(folder: Path) -> Folder:
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.PTH", "net.pth.tar", "net.bin", "net.param"])
-def test_a_weight_file_is_a_model_by_its_name_without_the_whole_suffix(tmp_path: Path, name: str) -> None:
+def test_a_model_is_named_like_its_file_without_the_whole_suffix(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     assert list(refresh(tmp_path).files()) == ["net"]
     assert refresh(tmp_path).ignored() == {}
@@ -32,7 +32,7 @@ def test_the_bin_of_a_pair_is_no_model_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("net.onnx", "a graph without the network's structure; take the .pth or .safetensors"),
+        ("net.onnx", "a graph without the network's structure; use the .pth or .safetensors"),
         ("nets.zip", "an archive; unpack it"),
         ("net.pth.part", "an unfinished download"),
         ("net.h5", "its suffix is not one of .bin .param .pth .pth.tar .safetensors"),
@@ -46,7 +46,7 @@ def test_other_files_are_named_with_the_reason(
     assert folder.files() == {}
     assert folder.ignored()[name].startswith(reason)
     folder.files()
-    assert caplog.text.count(f"not served: {name} ({reason}") == 1  # once, however often
+    assert caplog.text.count(f"not served: {name} ({reason}") == 1  # once, however often the folder is read
 
 
 def test_weight_files_in_a_subfolder_are_named(tmp_path: Path) -> None:
@@ -83,6 +83,6 @@ async def test_a_folder_without_weight_files_says_what_it_holds(make: Make, fold
 
 
 @pytest.mark.anyio
-async def test_a_model_of_two_suffixes_has_its_stem(make: Make, folder: Path) -> None:
+async def test_a_double_suffix_is_removed_from_the_name(make: Make, folder: Path) -> None:
     (folder / "d.net.tar").write_text("d1")
     assert states(make())["d"] == "ready"

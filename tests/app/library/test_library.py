@@ -1,4 +1,4 @@
-"""The library of models, with networks that are no more than a name: what is loaded, used, unloaded, and what fails."""
+"""The library of models, with networks that are only names: loading, use, eviction and failure."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -14,7 +14,7 @@ from tests.app.library.parts import NETWORK_BYTES, FakeLoader, Make, states
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_file_is_a_model_by_its_stem(make: Make) -> None:
+async def test_every_file_is_a_model_named_by_its_stem(make: Make) -> None:
     library = make()
     assert states(library) == {"a": "ready", "b": "ready", "c": "ready"}
     assert library.default == "b"
@@ -26,26 +26,26 @@ async def test_every_file_is_a_model_by_its_stem(make: Make) -> None:
     ("file", "name"),
     [("4x Ultra Sharp (2).net", "4x-Ultra-Sharp-2"), ("größe.net", "gr-e"), ("A.B_c-1.NET", "A.B_c-1")],
 )
-async def test_what_cannot_stand_in_an_address_becomes_a_dash(make: Make, folder: Path, file: str, name: str) -> None:
+async def test_characters_not_allowed_in_a_url_become_a_dash(make: Make, folder: Path, file: str, name: str) -> None:
     (folder / file).write_text("x")
     assert name in states(make())
 
 
-async def test_of_two_files_with_one_stem_safetensors_has_the_name(make: Make, folder: Path) -> None:
+async def test_among_files_with_one_stem_safetensors_gets_the_name(make: Make, folder: Path) -> None:
     (folder / "a.safetensors").write_text("safe")
     library = make()
     assert library.find("a").info.sha256 == "safe"  # type: ignore[union-attr]  # it is ready
     assert library.find("a.net").info.sha256 == "a1"  # type: ignore[union-attr]  # it is ready
 
 
-async def test_a_lazy_library_loads_the_default_at_first_and_others_when_asked(make: Make, loader: FakeLoader) -> None:
+async def test_a_lazy_library_loads_the_default_first_and_others_on_request(make: Make, loader: FakeLoader) -> None:
     library = make(lazily=True)
     assert states(library) == {"a": "unloaded", "b": "ready", "c": "unloaded"}
     async with library.lease("c"):
         assert states(library) == {"a": "unloaded", "b": "ready", "c": "ready"}
 
 
-async def test_many_that_ask_for_an_unloaded_model_wait_for_one_load(make: Make, loader: FakeLoader) -> None:
+async def test_many_requests_for_an_unloaded_model_wait_for_one_load(make: Make, loader: FakeLoader) -> None:
     library = make(lazily=True)
     loader.loads.clear()
     loader.gate.clear()
@@ -58,7 +58,7 @@ async def test_many_that_ask_for_an_unloaded_model_wait_for_one_load(make: Make,
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert states(library)["a"] == "loading"
-    waiting[0].cancel()  # who leaves does not take the load along
+    waiting[0].cancel()  # a caller that leaves does not cancel the load
     loader.gate.set()
     assert await asyncio.gather(*waiting[1:]) == ["a"] * 19
     assert loader.loads == ["a"]
@@ -82,7 +82,7 @@ async def test_a_named_default_that_is_bad_lets_the_others_serve(make: Make, fol
     assert states(library) == {"a": "unloaded", "b": "ready", "c": "failed"}
 
 
-async def test_an_unexpected_error_is_told_by_the_log_only(
+async def test_an_unexpected_error_is_described_only_in_the_log(
     make: Make, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "c.net").write_text("surprise")
@@ -99,12 +99,12 @@ async def test_a_folder_without_any_good_file_cannot_open(make: Make, folder: Pa
         make()
 
 
-async def test_an_unknown_name_is_told_what_there_is(make: Make) -> None:
+async def test_the_error_for_an_unknown_name_lists_the_models(make: Make) -> None:
     with pytest.raises(NoSuchModel, match="'nobody'; the models are a, b, c"):
         make().find("nobody")
 
 
-async def test_the_model_used_least_recently_goes_when_memory_is_short(make: Make) -> None:
+async def test_the_least_recently_used_model_is_evicted_when_memory_is_short(make: Make) -> None:
     library = make(max_bytes=2 * NETWORK_BYTES, lazily=True)
     for name in ("b", "a", "b", "c"):
         async with library.lease(name):
@@ -150,7 +150,7 @@ async def test_more_models_in_use_than_fit_are_all_served(make: Make, folder: Pa
     assert library.memory_bytes <= 2 * NETWORK_BYTES
 
 
-async def test_a_network_that_is_waited_for_is_not_unloaded_and_may_go_once_nobody_waits(
+async def test_a_network_with_waiting_requests_is_not_evicted_until_they_are_gone(
     make: Make, loader: FakeLoader
 ) -> None:
     library = make(max_bytes=NETWORK_BYTES, lazily=True)
@@ -167,7 +167,7 @@ async def test_a_network_that_is_waited_for_is_not_unloaded_and_may_go_once_nobo
         assert states(library)["a"] == "unloaded"
 
 
-async def test_memory_is_told_by_name_with_networks_between_two_and_replaced_ones(make: Make, folder: Path) -> None:
+async def test_memory_is_reported_by_name_with_blends_and_replaced_versions(make: Make, folder: Path) -> None:
     for name in ("d-psnr", "d-gan"):
         (folder / f"{name}.net").write_text(name)
     library = make(lazily=True)

@@ -1,4 +1,4 @@
-"""A weight file that is swapped again and again under load, over real HTTP."""
+"""A weight file that is replaced again and again under load, over real HTTP."""
 
 import asyncio
 import io
@@ -28,7 +28,7 @@ SWAPS = 8
 
 
 def write_constant_model(path: Path, level: int) -> None:
-    """A generator that answers every picture with one level of grey."""
+    """Write a generator whose output has one level of grey for every picture."""
     net = RRDBNet(RRDBConfig(channels=6, blocks=1, growth=4, scale=4))
     with torch.no_grad():
         for weight in net.parameters():
@@ -41,7 +41,7 @@ def write_constant_model(path: Path, level: int) -> None:
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A service behind a real socket, with the models `constant` and `tiny`."""
+    """A service on a real port, with the models `constant` and `tiny`."""
     models = tmp_path / "models"
     models.mkdir()
     write_constant_model(models / "constant.safetensors", COLOURS[0])
@@ -89,7 +89,7 @@ async def test_no_answer_fails_or_mixes_weights_while_the_file_is_swapped_under_
             fresh = tmp_path / "fresh"
             fresh.write_bytes(files[swap % 2].read_bytes())
             fresh.replace(tmp_path / "models" / "constant.safetensors")
-            while latest != COLOURS[swap % 2]:  # until somebody was answered by it  # noqa: ASYNC110
+            while latest != COLOURS[swap % 2]:  # until a request was answered by it  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         swapping = False
     assert set(level_of.values()) == set(COLOURS)

@@ -1,4 +1,4 @@
-"""Files that come, change, break and go while the library serves."""
+"""Files that appear, change, break and disappear while the library serves."""
 
 import asyncio
 import logging
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.anyio
 
 
 async def settle(library: Library) -> None:
-    """Two looks: what has changed before the first is taken over."""
+    """Refresh twice: changes seen by both are applied."""
     await library.refresh()
     await library.refresh()
 
 
 def taken_away(folder: Path) -> Path:
-    """Rename a folder, as if its drive were gone; returns where it is."""
+    """Rename a folder, as if its drive were gone; returns its new path."""
     return folder.rename(folder.with_name(f"{folder.name} away"))
 
 
@@ -98,7 +98,7 @@ async def test_a_bad_change_keeps_the_old_version_and_says_why(
     assert entry.reason == "a.net is bad; a@a1 keeps serving"
     assert "a.net is bad" in caplog.text
     assert library.counters.failed_loads == 1
-    for name in ("b", "c", "b", "c"):  # it could not come back, so it does not go
+    for name in ("b", "c", "b", "c"):  # it could not be loaded again, so it is not evicted
         await version(library, name)
     assert await version(library, "a") == "a@a1"
     (folder / "a.net").write_text("a3")
@@ -137,7 +137,7 @@ async def test_a_file_that_is_gone_for_a_moment_only_is_replaced_not_removed(mak
     assert await version(library, "a") == "a@a2"
 
 
-async def test_the_default_model_serves_on_without_its_file_and_says_so(make: Make, folder: Path) -> None:
+async def test_the_default_model_keeps_serving_without_its_file_and_says_so(make: Make, folder: Path) -> None:
     library = make()
     (folder / "b.net").unlink()
     await settle(library)
@@ -149,10 +149,10 @@ async def test_the_default_model_serves_on_without_its_file_and_says_so(make: Ma
 
 
 async def test_a_folder_that_cannot_be_read_changes_nothing(
-    make: Make, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make: Make, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     library = make()
-    monkeypatch.setattr(library._folder, "path", folder / "nowhere")
+    taken_away(folder)
     library.watch(0.001)
     async with asyncio.timeout(10):
         while "cannot read the model folder" not in caplog.text:  # noqa: ASYNC110  # what it waits for is in the log only
@@ -160,7 +160,7 @@ async def test_a_folder_that_cannot_be_read_changes_nothing(
     assert await version(library, "a") == "a@a1"
 
 
-async def test_a_folder_that_is_away_is_told_once_and_its_return_too(
+async def test_a_missing_folder_is_logged_once_and_its_return_too(
     make: Make, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library, looks = make(), 0
@@ -181,10 +181,10 @@ async def test_a_folder_that_is_away_is_told_once_and_its_return_too(
         away.rename(folder)
         while "can be read again" not in caplog.text:  # noqa: ASYNC110  # it is in the log only
             await asyncio.sleep(0.001)
-    assert caplog.text.count("the folder of models cannot be read") == 1
+    assert caplog.text.count("cannot read the model folder") == 1
 
 
-async def test_a_model_asked_for_while_its_folder_is_away_is_loaded_once_it_is_back(
+async def test_a_model_requested_while_its_folder_is_missing_is_loaded_when_it_is_back(
     make: Make, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     library = make(lazily=True)
@@ -200,19 +200,17 @@ async def test_a_model_asked_for_while_its_folder_is_away_is_loaded_once_it_is_b
     assert library.find("a").reason is None
 
 
-async def test_a_reload_while_the_folder_is_away_is_refused_for_now(make: Make, folder: Path) -> None:
+async def test_a_reload_while_the_folder_is_missing_gets_503(make: Make, folder: Path) -> None:
     library = make()
     away = taken_away(folder)
-    with pytest.raises(
-        Unavailable, match=r"the folder of models cannot be read at the moment \(No such file"
-    ) as refused:
+    with pytest.raises(Unavailable, match=r"the model folder cannot be read at the moment \(No such file") as refused:
         await library.reload("a")
     assert str(folder) not in str(refused.value)
     away.rename(folder)
     assert (await library.reload("a")).reason is None
 
 
-async def test_a_changed_file_that_cannot_be_read_is_tried_at_every_look_and_the_old_version_serves(
+async def test_an_unreadable_changed_file_is_retried_while_the_old_version_serves(
     make: Make, folder: Path, loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = make()
@@ -232,7 +230,7 @@ async def test_a_changed_file_that_cannot_be_read_is_tried_at_every_look_and_the
     assert library.find("a").reason is None
 
 
-async def test_a_reload_takes_over_at_once(make: Make, folder: Path) -> None:
+async def test_a_reload_takes_effect_at_once(make: Make, folder: Path) -> None:
     library = make()
     (folder / "a.net").write_text("a2")
     assert (await library.reload("a")).reason is None
@@ -248,7 +246,7 @@ async def test_a_reload_of_a_bad_file_says_why(make: Make, folder: Path) -> None
         await library.reload("nobody")
 
 
-async def test_a_model_that_is_removed_while_it_loads_is_unknown_to_those_who_wait(
+async def test_a_model_removed_while_it_loads_is_unknown_to_waiting_requests(
     make: Make, folder: Path, loader: FakeLoader
 ) -> None:
     library = make(lazily=True)
@@ -256,7 +254,7 @@ async def test_a_model_that_is_removed_while_it_loads_is_unknown_to_those_who_wa
     loader.entered.clear()
     waiting = asyncio.create_task(version(library, "a"))
     await asyncio.to_thread(loader.entered.wait, 10)
-    (folder / "a.net").write_text("bad")  # what is loaded was read before
+    (folder / "a.net").write_text("bad")  # the loaded version was read before
     (folder / "a.net").unlink()
     looks = asyncio.create_task(settle(library))
     loader.gate.set()

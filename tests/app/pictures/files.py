@@ -1,4 +1,4 @@
-"""One picture as a file of every kind that is accepted."""
+"""One picture as a file of every supported kind."""
 
 import io
 import struct
@@ -21,12 +21,12 @@ SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG."""
+    """Make a chunk of a PNG."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(pixels: Pixels, *between: bytes, bits: int | None = None) -> bytes:
-    """A PNG of samples (H, W, C); with fewer than 8 bits, of packed bytes of one grey channel.
+    """Make a PNG of samples (H, W, C); with fewer than 8 bits, of packed bytes of one grey channel.
 
     Args:
         between: chunks after the header.
@@ -42,13 +42,13 @@ def png(pixels: Pixels, *between: bytes, bits: int | None = None) -> bytes:
 
 
 def levels(channels: int, *, bits: int = 8, seed: int = 0) -> Pixels:
-    """Random samples (H, W, C)."""
+    """Make random samples (H, W, C)."""
     kind = numpy.uint8 if bits == 8 else numpy.uint16
     return numpy.random.default_rng(seed).integers(0, 2**bits, (HEIGHT, WIDTH, channels), dtype=kind)
 
 
 def tiff(pixels: Pixels, *, compression: str = "none", cmyk: bool = False) -> bytes:
-    """A TIFF of samples (H, W, C)."""
+    """Make a TIFF of samples (H, W, C)."""
     deep = pixels.itemsize == 2
     names = {1: ("b-w", "grey16"), 2: ("b-w", "grey16"), 3: ("srgb", "rgb16"), 4: ("srgb", "rgb16")}
     name = "cmyk" if cmyk else names[pixels.shape[-1]][deep]
@@ -58,7 +58,7 @@ def tiff(pixels: Pixels, *, compression: str = "none", cmyk: bool = False) -> by
 
 
 def avif(pixels: Pixels, *, bits: int) -> bytes:
-    """An AVIF of colour (H, W, 3) of 16 bits, of which it keeps some."""
+    """Make an AVIF of colour (H, W, 3) of 16 bits, which it stores in fewer."""
     made = pyvips.Image.new_from_array(pixels).copy(interpretation="rgb16")
     file: bytes = made.heifsave_buffer(compression="av1", bitdepth=bits, Q=95)
     return file
@@ -115,11 +115,11 @@ FILES: Mapping[str, Callable[[], bytes]] = {
     "AVIF": lambda: encoded(noise(WIDTH, HEIGHT), "AVIF"),
     "AVIF 10 bits": lambda: avif(levels(3, bits=16), bits=10),
 }
-"""By kind; each is WIDTH x HEIGHT."""
+"""Makers of files by kind; each is WIDTH x HEIGHT."""
 
 
 def opened(file: bytes) -> Image.Image:
-    """A file as Pillow sees it."""
+    """Open a file with Pillow."""
     image = Image.open(io.BytesIO(file))
     image.load()
     return image

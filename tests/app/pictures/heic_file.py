@@ -1,4 +1,4 @@
-"""A HEIC of one block of raw samples, written by hand: nothing that may be used here encodes HEVC."""
+"""A HEIC of one block of raw samples, written by hand, because no HEVC encoder may be used here."""
 
 import re
 import struct
@@ -7,22 +7,22 @@ import numpy
 from numpy.typing import NDArray
 
 SIDE = 16
-"""Of the picture, which is grey, in px."""
+"""Side of the picture, which is grey, in px."""
 
 ONE_RAW_BLOCK = bytes((0b1000_0110, 0b1000_0000))
-"""What HEVC's arithmetic coder makes of: a block in one part, whose samples follow as they are."""
+"""Output of HEVC's arithmetic coder for a single raw block; its samples follow as they are."""
 NO_FURTHER_BLOCK = bytes((0b1111_1110, 0b1000_0000))
 
 VIDEO_PARAMETERS, SEQUENCE_PARAMETERS, PICTURE_PARAMETERS, KEY_PICTURE = 32, 33, 34, 19
-"""Kinds of HEVC's units."""
+"""Types of HEVC's units."""
 
 
 def heic(grey: NDArray[numpy.uint16], *, bits: int = 8, quarter_turns: int = 0) -> bytes:
-    """A HEIC of levels (SIDE, SIDE).
+    """Make a HEIC of levels (SIDE, SIDE).
 
     Args:
         bits: of a level.
-        quarter_turns: anticlockwise, that a decoder has to do.
+        quarter_turns: anticlockwise, to be applied by the decoder.
     """
     units = {
         VIDEO_PARAMETERS: _bits("0000 1 1 000000 000 1", "1" * 16, _profile(), "1 1 1 1 000000 1 0 0 1"),
@@ -37,12 +37,12 @@ def heic(grey: NDArray[numpy.uint16], *, bits: int = 8, quarter_turns: int = 0) 
     properties = _box(b"hvcC", _setup(units, bits)), _full(b"ispe", struct.pack(">II", SIDE, SIDE)), _full_range()
     turn: tuple[bytes, ...] = (_box(b"irot", bytes([quarter_turns])),) if quarter_turns else ()
     before = _box(b"ftyp", b"heic\0\0\0\0mif1heic")
-    place = len(before + _meta(properties + turn, 0, len(media))) + 8
-    return before + _meta(properties + turn, place, len(media)) + _box(b"mdat", media)
+    location = len(before + _meta(properties + turn, 0, len(media))) + 8
+    return before + _meta(properties + turn, location, len(media)) + _box(b"mdat", media)
 
 
-def _meta(properties: tuple[bytes, ...], place: int, size: int) -> bytes:
-    """What is said of the picture whose coded samples are at a place of the file."""
+def _meta(properties: tuple[bytes, ...], location: int, size: int) -> bytes:
+    """Make the metadata box of a picture whose coded samples are at this location of the file."""
     of_item = bytes(range(1, 1 + len(properties)))
     said_of_item = _full(b"ipma", struct.pack(">IHB", 1, 1, len(of_item)) + of_item)
     item = _full(b"infe", struct.pack(">HH4sB", 1, 0, b"hvc1", 0), version=2)
@@ -52,7 +52,7 @@ def _meta(properties: tuple[bytes, ...], place: int, size: int) -> bytes:
         + _full(b"pitm", struct.pack(">H", 1))
         + _full(b"iinf", struct.pack(">H", 1) + item)
         + _box(b"iprp", _box(b"ipco", b"".join(properties)) + said_of_item)
-        + _full(b"iloc", b"\x44\0" + struct.pack(">HHHHII", 1, 1, 0, 1, place, size)),
+        + _full(b"iloc", b"\x44\0" + struct.pack(">HHHHII", 1, 1, 0, 1, location, size)),
     )
 
 
@@ -69,13 +69,13 @@ def _full_range() -> bytes:
 
 
 def _bits(*parts: str) -> bytes:
-    """Bits, written out, filled up with zeros to whole bytes."""
+    """Convert written-out bits to bytes, padded with zeros."""
     said = "".join(parts).replace(" ", "")
     return int(said.ljust(-(-len(said) // 8) * 8, "0"), 2).to_bytes(-(-len(said) // 8))
 
 
 def _number(value: int) -> str:
-    """HEVC's code of an unsigned number."""
+    """Encode an unsigned number as HEVC does."""
     return f"{value + 1:b}".rjust(2 * (value + 1).bit_length() - 1, "0")
 
 

@@ -1,4 +1,4 @@
-"""Metadata as cameras and programs write it, and files that hold it."""
+"""Metadata as written by cameras and programs, and files with it."""
 
 import io
 import struct
@@ -24,12 +24,12 @@ class Entry:
 
 
 def text(tag: int, content: bytes) -> Entry:
-    """A field of text."""
+    """Make a field of text."""
     return Entry(tag, ASCII, content + b"\0")
 
 
 def tiff_structure(entries: Sequence[Entry], order: str = "<") -> bytes:
-    """EXIF of the entries, in their order."""
+    """Make EXIF from the entries, in their order."""
     mark = b"II" if order == "<" else b"MM"
     return mark + struct.pack(order + "HI", 42, 8) + _ifd(entries, 8, order)
 
@@ -51,12 +51,12 @@ def _ifd(entries: Sequence[Entry], at: int, order: str) -> bytes:
 
 
 def number(tag: int, value: int, order: str = "<", kind: int = SHORT) -> Entry:
-    """A field of one integer."""
+    """Make a field of one integer."""
     return Entry(tag, kind, struct.pack(order + ("H" if kind == SHORT else "I"), value))
 
 
 def adobe_exif(space: int = 65535, index: bytes | None = b"R03", order: str = "<") -> bytes:
-    """EXIF of a camera that was set to Adobe RGB."""
+    """Make the EXIF of a camera set to Adobe RGB."""
     camera = [number(0xA001, space, order)]
     if index:
         camera.append(Entry(INTEROP_IFD, LONG, [text(1, index), Entry(2, UNDEFINED, b"0100")]))
@@ -87,7 +87,7 @@ TITLE = '<dc:title><rdf:Alt><rdf:li xml:lang="x-default">Quay</rdf:li></rdf:Alt>
 
 
 def xmp(elements: str = "", attributes: str = "", *, title: str = TITLE) -> str:
-    """A packet with a title, and with elements and attributes of one description."""
+    """Make a packet with a title, and with elements and attributes of one description."""
     spaces = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in NAMESPACES.items())
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -100,7 +100,7 @@ def xmp(elements: str = "", attributes: str = "", *, title: str = TITLE) -> str:
 def jpeg(
     *segments: bytes, mode: str = "RGB", exif: bytes = b"", xmp: bytes = b"", icc_profile: bytes | None = None
 ) -> bytes:
-    """A JPEG of noise.
+    """Make a JPEG of noise.
 
     Args:
         segments: contents of further APP1 segments.

@@ -1,4 +1,4 @@
-"""Damaged files: the right error or a picture, never anything else, and no more memory for it."""
+"""Damaged files: the right error or a picture, never anything else, and in bounded memory."""
 
 import contextlib
 import resource
@@ -16,11 +16,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 prepare_decoders()
 
 REFUSALS = (TooLarge, Unprocessable, UnsupportedFormat)
-MOST_GROWTH_KB = 200_000
+MAX_GROWTH_KB = 200_000
 
 
 def damaged(whole: bytes, other: bytes, random: Random) -> bytes:
-    """A file with some bytes changed, cut out, doubled, or taken from another file."""
+    """Damage a file: some bytes changed, cut out, doubled, or taken from another file."""
     file = bytearray(whole)
     for _ in range(random.randint(1, 4)):
         start, size = random.randrange(len(file)), random.choice((1, 2, 4, 20))
@@ -43,14 +43,14 @@ def damaged(whole: bytes, other: bytes, random: Random) -> bytes:
 
 
 def _with_right_checksums(file: bytes) -> bytes:
-    """A damaged PNG as somebody would send it who wants its chunks to be believed; other files as they are."""
+    """Correct the checksums of a damaged PNG, as an attacker would; return other files as they are."""
     if not file.startswith(PNG_SIGNATURE):
         return file or b"\0"
-    whole, place = bytearray(file), len(PNG_SIGNATURE)
-    while place + 12 <= len(whole):
-        end = place + 8 + int.from_bytes(whole[place : place + 4])
-        whole[end : end + 4] = zlib.crc32(whole[place + 4 : end]).to_bytes(4)
-        place = end + 4
+    whole, location = bytearray(file), len(PNG_SIGNATURE)
+    while location + 12 <= len(whole):
+        end = location + 8 + int.from_bytes(whole[location : location + 4])
+        whole[end : end + 4] = zlib.crc32(whole[location + 4 : end]).to_bytes(4)
+        location = end + 4
     return bytes(whole)
 
 
@@ -75,4 +75,4 @@ def test_many_damaged_files_are_refused_or_decoded_in_bounded_memory() -> None:
     decode_damaged(rounds=50, seed=2)
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     decode_damaged(rounds=1500, seed=3)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < MOST_GROWTH_KB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < MAX_GROWTH_KB

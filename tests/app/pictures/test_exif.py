@@ -1,4 +1,4 @@
-"""EXIF: what travels comes back byte for byte, everything else is dropped, and no bytes are too odd."""
+"""EXIF: kept tags are repeated byte for byte, others are dropped, and any bytes are handled."""
 
 import io
 import struct
@@ -31,14 +31,14 @@ ORDERS = pytest.mark.parametrize("order", ["<", ">"])
 MAKE, ARTIST, USER_COMMENT, COLOUR_SPACE = 0x10F, 0x13B, 0x9286, 0xA001
 
 
-def written(entries: list[Entry], order: str = "<", *, place: bool = False) -> bytes | None:
+def written(entries: list[Entry], order: str = "<", *, location: bool = False) -> bytes | None:
     read = read_exif(tiff_structure(entries, order))
     assert read
-    return (read if place else read.without_place()).to_bytes()
+    return (read if location else read.without_location()).to_bytes()
 
 
 def tags(data: bytes | None, ifd: int | None = None) -> set[int]:
-    """The tags that Pillow finds."""
+    """Return the tags that Pillow finds."""
     exif = Image.Exif()
     exif.load(b"Exif\0\0" + (data or b""))
     return set(exif.get_ifd(ifd) if ifd else exif)
@@ -77,13 +77,13 @@ def test_tags_are_written_in_ascending_order_with_values_at_even_offsets() -> No
 
 
 @ORDERS
-def test_what_is_true_of_the_old_file_only_is_dropped(order: str) -> None:
+def test_tags_of_the_old_file_only_are_dropped(order: str) -> None:
     untrue = [0x100, 0x101, 0x102, 0x103, 0x106, 0x111, 0x112, 0x115, 0x117, 0x142, 0x144, 0x14A, 0x201, 0x202, 0x213]
     private = [0x2BC, 0x83BB, 0x8649, 0x8773, 0xC4A5, 0xC612, 0xEA1C]
     in_camera = [0x9101, 0x9102, 0x927C, GPS_IFD, 0x9214, 0xA002, 0xA003, 0xA004, 0xA20E, 0xA20F, 0xA214, 0xEA1D]
     camera = [number(tag, 7, order) for tag in (0x8827, *in_camera)]
     image = [number(tag, 7, order) for tag in (*untrue, *private)]
-    data = written([text(MAKE, b"Maker"), *image, Entry(EXIF_IFD, LONG, camera)], order, place=True)
+    data = written([text(MAKE, b"Maker"), *image, Entry(EXIF_IFD, LONG, camera)], order, location=True)
     assert tags(data) == {MAKE, EXIF_IFD}
     assert tags(data, EXIF_IFD) == {0x8827}
 
@@ -94,22 +94,22 @@ def test_the_interoperability_ifd_is_written_where_its_pointer_says(order: str) 
     assert again
     assert again.interop[1].value == b"R03\0"
     assert again.interop[2] == Field(kind=UNDEFINED, count=4, value=b"0100")
-    assert again.says_adobe_rgb
+    assert again.is_adobe_rgb
 
 
 def test_a_pointer_that_leads_nowhere_is_dropped() -> None:
     camera = [number(0x8827, 100), number(INTEROP_IFD, 130, kind=LONG)]
-    data = written([Entry(EXIF_IFD, LONG, camera), number(GPS_IFD, 2**31, kind=LONG)], place=True)
+    data = written([Entry(EXIF_IFD, LONG, camera), number(GPS_IFD, 2**31, kind=LONG)], location=True)
     assert tags(data) == {EXIF_IFD}
     assert tags(data, EXIF_IFD) == {0x8827}
 
 
-@pytest.mark.parametrize("place", [True, False])
-def test_the_place_stays_only_where_it_is_wanted(place: bool) -> None:
+@pytest.mark.parametrize("location", [True, False])
+def test_the_location_is_kept_only_on_request(location: bool) -> None:
     gps = [text(1, b"N"), Entry(2, RATIONAL, struct.pack("<6I", 59, 1, 20, 1, 0, 1))]
-    data = written([text(MAKE, b"Maker"), Entry(GPS_IFD, LONG, gps)], place=place)
-    assert tags(data) == ({MAKE, GPS_IFD} if place else {MAKE})
-    assert tags(data, GPS_IFD) == ({1, 2} if place else set())
+    data = written([text(MAKE, b"Maker"), Entry(GPS_IFD, LONG, gps)], location=location)
+    assert tags(data) == ({MAKE, GPS_IFD} if location else {MAKE})
+    assert tags(data, GPS_IFD) == ({1, 2} if location else set())
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_the_place_stays_only_where_it_is_wanted(place: bool) -> None:
         (1, b"R03", False),
     ],
 )
-def test_adobe_rgb_is_known_by_the_rule_of_dcf(space: int, index: bytes | None, adobe: bool) -> None:
+def test_adobe_rgb_is_recognised_by_the_rule_of_dcf(space: int, index: bytes | None, adobe: bool) -> None:
     exif = read_exif(adobe_exif(space, index))
     assert exif
-    assert exif.says_adobe_rgb == adobe
+    assert exif.is_adobe_rgb == adobe
     converted = exif.without_colour()
-    assert not converted.says_adobe_rgb
+    assert not converted.is_adobe_rgb
     assert COLOUR_SPACE not in converted.camera
     assert MAKE in converted.image
 
@@ -155,7 +155,7 @@ def test_a_field_whose_value_lies_outside_costs_only_itself() -> None:
     assert set(exif.image) == {MAKE}
 
 
-def test_values_that_overlap_do_not_make_more_than_there_was() -> None:
+def test_overlapping_values_do_not_multiply_the_data() -> None:
     wanted = [0x10D, 0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x13C, 0x8298]
     table = b"".join(struct.pack("<HHII", tag, BYTE, 50_000, 8) for tag in wanted)
     data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(wanted)) + table + bytes(60_000)
@@ -204,13 +204,13 @@ def check_any(data: bytes) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"Exif\0\0II*\0", b"")), st.binary(max_size=200))
-def test_no_bytes_are_too_odd(start: bytes, data: bytes) -> None:
+def test_arbitrary_bytes_are_handled(start: bytes, data: bytes) -> None:
     check_any(start + data)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(SOUND) - 1), st.integers(0, 255)), min_size=1, max_size=12))
-def test_no_damage_is_too_odd(damage: list[tuple[int, int]]) -> None:
+def test_arbitrary_damage_is_handled(damage: list[tuple[int, int]]) -> None:
     data = bytearray(SOUND)
     for at, value in damage:
         data[at] = value

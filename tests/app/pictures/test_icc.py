@@ -1,4 +1,4 @@
-"""Colour profiles: which may travel, and what those mean that are made for other channels."""
+"""Colour profiles: which are kept, and the meaning of those made for other channels."""
 
 import io
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from app.pictures.icc import Space, adobe_rgb, profile_for, sound_profile, space_of
+from app.pictures.icc import Space, adobe_rgb, profile_for, space_of, usable_profile
 from tests.app.pictures.files import SRGB_PROFILE
 
 GREY_PROFILE = profile_for(b"GRAY", adobe_rgb()) or b""
@@ -20,7 +20,7 @@ RAMP = numpy.arange(256, dtype=numpy.uint8)[None]
 
 
 def in_srgb(levels: NDArray[numpy.uint8], profile: bytes) -> NDArray[numpy.int_]:
-    """Levels as Little CMS shows them."""
+    """Convert levels to sRGB with Little CMS."""
     shown = ImageCms.profileToProfile(
         Image.fromarray(levels),
         ImageCms.ImageCmsProfile(io.BytesIO(profile)),
@@ -32,9 +32,9 @@ def in_srgb(levels: NDArray[numpy.uint8], profile: bytes) -> NDArray[numpy.int_]
 
 
 @pytest.mark.parametrize("profile", [SRGB_PROFILE, P3_PROFILE, adobe_rgb(), GREY_PROFILE])
-def test_a_sound_profile_is_taken_as_it_is(profile: bytes) -> None:
-    assert sound_profile(profile) == profile
-    assert sound_profile(profile + b"padding") == profile
+def test_a_valid_profile_is_kept_unchanged(profile: bytes) -> None:
+    assert usable_profile(profile) == profile
+    assert usable_profile(profile + b"padding") == profile
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_a_sound_profile_is_taken_as_it_is(profile: bytes) -> None:
         CMYK_PROFILE,
     ],
 )
-def test_what_describes_no_grey_and_no_rgb_is_none(data: object) -> None:
-    assert sound_profile(data) is None
+def test_a_profile_for_other_spaces_than_grey_and_rgb_is_dropped(data: object) -> None:
+    assert usable_profile(data) is None
 
 
 def test_adobe_rgb_means_what_its_definition_says() -> None:
@@ -77,7 +77,7 @@ def test_adobe_rgb_means_what_its_definition_says() -> None:
 def test_a_grey_level_means_what_three_equal_levels_mean(profile: bytes) -> None:
     made = profile_for(b"GRAY", profile)
     assert made
-    assert sound_profile(made) == made
+    assert usable_profile(made) == made
     assert space_of(made) == b"GRAY"
     assert numpy.abs(in_srgb(RAMP, made) - in_srgb(RAMP[..., None].repeat(3, axis=-1), profile)).max() <= 1
 
@@ -85,21 +85,21 @@ def test_a_grey_level_means_what_three_equal_levels_mean(profile: bytes) -> None
 def test_three_equal_levels_mean_what_the_grey_level_means() -> None:
     made = profile_for(b"RGB ", GREY_PROFILE)
     assert made
-    assert sound_profile(made) == made
+    assert usable_profile(made) == made
     assert space_of(made) == b"RGB "
     assert numpy.abs(in_srgb(RAMP[..., None].repeat(3, axis=-1), made) - in_srgb(RAMP, GREY_PROFILE)).max() <= 1
 
 
 @pytest.mark.parametrize("profile", [SRGB_PROFILE, GREY_PROFILE])
-def test_a_profile_for_the_same_channels_stays_byte_for_byte(profile: bytes) -> None:
+def test_a_profile_for_the_same_channels_is_kept_byte_for_byte(profile: bytes) -> None:
     space = space_of(profile)
     assert profile_for(b"GRAY" if space == b"GRAY" else b"RGB ", profile) == profile
 
 
-def test_tone_curves_that_differ_make_no_grey() -> None:
+def test_a_profile_with_different_tone_curves_has_no_grey_equivalent() -> None:
     blue = SRGB_PROFILE.index(b"bTRC")
     other = SRGB_PROFILE[: blue + 4] + SRGB_PROFILE[SRGB_PROFILE.index(b"wtpt") + 4 :][:8] + SRGB_PROFILE[blue + 12 :]
-    assert sound_profile(other) == other
+    assert usable_profile(other) == other
     assert profile_for(b"GRAY", other) is None
 
 
@@ -109,14 +109,14 @@ def test_tone_curves_that_differ_make_no_grey() -> None:
     st.lists(st.tuples(st.integers(0, 299), st.integers(0, 255)), max_size=6),
     st.integers(0, 700),
 )
-def test_no_damage_is_too_odd(profile: bytes, damage: list[tuple[int, int]], kept: int) -> None:
+def test_arbitrary_damage_is_handled(profile: bytes, damage: list[tuple[int, int]], kept: int) -> None:
     data = bytearray(profile)
     for at, value in damage:
         data[at] = value
-    sound = sound_profile(bytes(data[:kept]))
+    sound = usable_profile(bytes(data[:kept]))
     if sound:
         assert space_of(sound) in (b"GRAY", b"RGB ")
         spaces: list[Space] = [b"GRAY", b"RGB "]
         for space in spaces:
             made = profile_for(space, sound)
-            assert made is None or space_of(sound_profile(made) or b"") == space
+            assert made is None or space_of(usable_profile(made) or b"") == space

@@ -1,4 +1,4 @@
-"""Every kind of upload in, every format out: what stays what it is."""
+"""Every kind of upload in, every format out: pixels, depth and transparency are kept."""
 
 import asyncio
 import io
@@ -32,7 +32,7 @@ ANIMATED = {"APNG", "WebP animated", "TIFF of pages", "GIF animated"}
 
 
 def answered(picture: Picture, form: str, **options: int) -> bytes:
-    """The answer of a network that enlarges by doubling every pixel."""
+    """Return the answer of a network that doubles every pixel."""
     upscaled: Pixels = picture.planes.repeat(2, axis=1).repeat(2, axis=2)
     layout = layout_of(picture, FORMATS[form], height=2 * picture.height, width=2 * picture.width)
     finish = Postprocessor(picture, 2, layout)
@@ -51,7 +51,7 @@ def answered(picture: Picture, form: str, **options: int) -> bytes:
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("kind", FILES)
-def test_every_kind_of_upload_is_answered_in_every_format_as_what_it_is(kind: str, form: str) -> None:
+def test_every_kind_of_upload_keeps_its_nature_in_every_format(kind: str, form: str) -> None:
     picture = decode(FILES[kind](), LIMITS)
     assert (picture.height, picture.width) == (HEIGHT, WIDTH)
     assert picture.bits == (16 if kind in DEEP else 8)
@@ -70,7 +70,7 @@ def test_every_kind_of_upload_is_answered_in_every_format_as_what_it_is(kind: st
 
 
 @pytest.mark.parametrize("kind", sorted(set(FILES) - DEEP - {"JPEG CMYK", "TIFF CMYK"}))
-def test_pixels_of_8_bits_are_those_that_pillow_sees(kind: str) -> None:
+def test_8_bit_pixels_equal_pillows(kind: str) -> None:
     file = FILES[kind]()
     expected = numpy.array(opened(file).convert("RGBA"))
     expected[expected[..., 3] == 0] = 0
@@ -102,7 +102,7 @@ def test_white_of_an_avif_of_more_bits_is_white(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_the_transparent_grey_of_few_bits_is_the_right_one(bits: int) -> None:
+def test_a_transparent_grey_level_of_few_bits_is_scaled_correctly(bits: int) -> None:
     packed = numpy.array([[0b01_01_01_11]], numpy.uint8)[..., None]
     clear = {1: 1, 2: 1, 4: 5}[bits]
     picture = decode(png(packed, chunk(b"tRNS", clear.to_bytes(2)), bits=bits), LIMITS)
@@ -123,7 +123,7 @@ def test_cmyk_becomes_srgb_through_its_profile() -> None:
     assert picture.metadata.icc_profile is None
 
 
-def test_a_profile_of_another_kind_is_none() -> None:
+def test_a_profile_of_another_class_is_dropped() -> None:
     image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     picture = decode(encoded(image, "TIFF", icc_profile=SRGB_PROFILE), LIMITS)
     assert (picture.planes[0] == (255, 0, 0)).all()
@@ -165,7 +165,7 @@ def test_a_jpeg_of_65500_px_is_refused_by_its_header() -> None:
         read_header(file, LIMITS)
 
 
-def test_the_header_tells_what_memory_a_picture_takes() -> None:
+def test_the_memory_of_a_picture_is_known_from_its_header() -> None:
     for kind, make in FILES.items():
         header = read_header(make(), LIMITS)
         assert (header.height, header.width) == (HEIGHT, WIDTH)
@@ -185,12 +185,12 @@ def test_a_piece_without_pixels_that_is_too_large_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"caBX", b"npLy", b"tEXt", b"zTXt"])
-def test_a_chunk_that_nobody_reads_may_be_of_any_size(kind: bytes) -> None:
+def test_an_unused_chunk_may_have_any_size(kind: bytes) -> None:
     pixels = levels(3)
     assert (decode(png(pixels, chunk(kind, bytes(60_000))), LIMITS).planes[0] == pixels).all()
 
 
-def test_a_text_that_unpacks_to_far_more_is_refused_or_not_looked_at() -> None:
+def test_a_decompression_bomb_in_a_text_is_refused_or_ignored() -> None:
     bomb = zlib.compress(bytes(3_000_000))
     with pytest.raises(TooLarge, match="far too large"):
         decode(png(levels(3), chunk(b"zTXt", b"Raw profile type exif\0\0" + bomb)), LIMITS)
@@ -204,7 +204,7 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
         decode(file[:-2] + 200 * file[scan:-2] + b"\xff\xd9", LIMITS)
 
 
-def test_pixels_out_of_nothing_are_refused() -> None:
+def test_too_many_pixels_per_byte_are_refused() -> None:
     with pytest.raises(TooLarge, match="the limit is 1 px a byte"):
         decode(encoded(Image.new("RGB", (100, 90)), "WEBP", lossless=True), replace(LIMITS, max_expansion=1))
 
@@ -224,7 +224,7 @@ def test_pixels_out_of_nothing_are_refused() -> None:
         ),
     ],
 )
-def test_a_damaged_png_is_told_what_is_wrong(damage: object, said: str) -> None:
+def test_the_error_for_a_damaged_png_says_what_is_wrong(damage: object, said: str) -> None:
     assert callable(damage)
     with pytest.raises(Unprocessable, match=said):
         decode(damage(FILES["PNG"]()), LIMITS)
@@ -262,7 +262,7 @@ def test_float_colour_is_refused() -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_deep_colour_that_was_multiplied_by_alpha_is_divided_by_it(channels: int) -> None:
+def test_premultiplied_deep_colour_is_divided_by_alpha(channels: int) -> None:
     pixels = numpy.full((HEIGHT, WIDTH, channels), 10_000, numpy.uint16)
     pixels[..., -1] = 40_000
     file = bytearray(tiff(pixels))

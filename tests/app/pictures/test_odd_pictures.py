@@ -1,4 +1,4 @@
-"""Files that real collections of odd pictures hold: each gets the right picture, or a refusal that says why."""
+"""Odd files from real collections: each is decoded correctly, or refused with the reason."""
 
 import io
 import struct
@@ -23,7 +23,7 @@ prepare_decoders()
 
 
 def box(kind: bytes, content: bytes) -> bytes:
-    """A box of an ISO media file."""
+    """Make a box of an ISO media file."""
     return struct.pack(">I", 8 + len(content)) + kind + content
 
 
@@ -35,7 +35,7 @@ def bmp(
     header_bytes: int = 56,
     compression: int = 3,
 ) -> bytes:
-    """A BMP with bit fields of pixels (H, W) of 16 or 32 bits."""
+    """Make a BMP with bit fields from pixels (H, W) of 16 or 32 bits."""
     height, width = pixels.shape
     bits = 8 * pixels.itemsize
     pad = -width * pixels.itemsize % 4
@@ -64,7 +64,7 @@ def test_bit_fields_of_any_size_are_read(kind: str, masks: tuple[int, ...], *, u
     for channel, mask in enumerate(masks):
         wanted = numpy.round((pixels & mask).astype(float) / mask * 255)
         visible = picture.planes[-1, ..., 0] > 0 if len(masks) == 4 else numpy.full(pixels.shape, True)
-        assert numpy.abs(seen[..., channel] - wanted)[visible].max() <= 1  # Pillow, which knows some, does not round
+        assert numpy.abs(seen[..., channel] - wanted)[visible].max() <= 1  # Pillow, which supports some, does not round
 
 
 ALPHA_MASKS = {
@@ -80,7 +80,7 @@ HEADERS = {"V3": (56, 3), "V4": (108, 3), "V5": (124, 3), "V1 with alpha fields"
 @pytest.mark.parametrize("header", HEADERS)
 @pytest.mark.parametrize("order", ALPHA_MASKS)
 @pytest.mark.parametrize("empty", [False, True])
-def test_an_alpha_field_counts_where_anything_is_set_in_it(header: str, order: str, *, empty: bool) -> None:
+def test_an_alpha_field_counts_where_any_bit_is_set(header: str, order: str, *, empty: bool) -> None:
     kind, masks = ALPHA_MASKS[order]
     pixels = numpy.random.default_rng(0).integers(0, 2 ** (8 * numpy.dtype(kind).itemsize), (5, 7)).astype(kind)
     pixels &= numpy.array(sum(masks[:3]) if empty else sum(masks), kind)
@@ -107,7 +107,7 @@ def test_a_png_for_ios_is_refused_by_name() -> None:
         read_header(file[:8] + chunk(b"CgBI", b"\x50\0\x20\2") + file[8:], LIMITS)
 
 
-def test_a_bmp_with_bit_fields_is_refused_where_it_ends_too_early() -> None:
+def test_a_truncated_bmp_with_bit_fields_is_refused() -> None:
     file = bmp(numpy.zeros((5, 7), "<u2"), (0xF00, 0xF0, 0xF))
     with pytest.raises(Unprocessable, match="7 x 5 px are not in it"):
         decode(file[:-1], LIMITS)
@@ -123,7 +123,7 @@ def test_a_gif_is_not_opened_before_the_size_of_its_frame_is_known(monkeypatch: 
 
 
 @pytest.mark.parametrize("kind", [b"\xff\xfe\xfd\xfc", b"mime"])
-def test_a_heic_whose_items_are_of_no_kind_never_reaches_its_decoder(kind: bytes) -> None:
+def test_a_heic_with_items_of_invalid_type_never_reaches_its_decoder(kind: bytes) -> None:
     item = box(b"infe", b"\2\0\0\0\0\1\0\0" + kind + b"\0" + b"\xff\xff\0")
     file = box(b"ftyp", b"heic\0\0\0\0mif1heic") + box(b"meta", bytes(4) + box(b"iinf", bytes(4) + b"\0\1" + item))
     with pytest.raises(Unprocessable, match="is no text"):
@@ -143,7 +143,7 @@ def test_a_heic_whose_items_are_of_no_kind_never_reaches_its_decoder(kind: bytes
         chunk(b"acTL", b""),
     ],
 )
-def test_a_broken_chunk_that_a_picture_can_do_without_costs_only_itself(broken: bytes) -> None:
+def test_a_broken_optional_chunk_is_ignored(broken: bytes) -> None:
     pixels = levels(3)
     picture = decode(png(pixels, broken, chunk(b"pHYs", struct.pack(">IIB", 3937, 3937, 1))), LIMITS)
     assert (picture.planes == pixels).all()
@@ -151,7 +151,7 @@ def test_a_broken_chunk_that_a_picture_can_do_without_costs_only_itself(broken: 
     assert picture.metadata.dpi == pytest.approx((100, 100), abs=0.01)
 
 
-def test_grey_that_was_multiplied_by_alpha_is_divided_by_it() -> None:
+def test_premultiplied_grey_is_divided_by_alpha() -> None:
     pixels = numpy.full((HEIGHT, WIDTH, 2), 50, numpy.uint8)
     pixels[..., 1] = 100
     file = bytearray(tiff(pixels))
@@ -172,13 +172,13 @@ def test_cmyk_with_alpha_becomes_rgb_with_alpha() -> None:
     assert numpy.abs(picture.planes[0] - light[..., :3] * light[..., 3:4] / 255)[visible].max() <= 1
 
 
-def test_a_tiff_of_a_compression_that_only_libvips_knows_is_read() -> None:
+def test_a_tiff_with_a_compression_that_only_libvips_supports_is_read() -> None:
     pixels = levels(3)
     made = pyvips.Image.new_from_array(pixels).copy(interpretation="srgb")
     assert (decode(made.tiffsave_buffer(compression="webp", lossless=True), LIMITS).planes[0] == pixels).all()
 
 
-def test_a_damaged_tiff_that_only_libvips_knows_is_refused() -> None:
+def test_a_damaged_tiff_that_only_libvips_supports_is_refused() -> None:
     file = bytearray(tiff(levels(2, bits=16), compression="deflate"))
     file[20:60] = bytes(40)
     with pytest.raises(Unprocessable, match="the TIFF file is truncated or corrupt"):
@@ -198,10 +198,10 @@ def test_a_deep_avif_is_turned_once(orientation: int, monkeypatch: pytest.Monkey
     assert numpy.abs(seen.astype(int) - expected).max() <= 4
 
 
-@pytest.mark.parametrize(("place", "byte", "said"), [(1, 0xC3, "lossless"), (4, 12, "JPEG of 12 bits")])
-def test_a_jpeg_of_a_rare_kind_is_no_damaged_one(place: int, byte: int, said: str) -> None:
+@pytest.mark.parametrize(("offset", "byte", "said"), [(1, 0xC3, "lossless"), (4, 12, "JPEG of 12 bits")])
+def test_a_jpeg_of_a_rare_kind_is_unsupported_and_not_corrupt(offset: int, byte: int, said: str) -> None:
     file = bytearray(encoded(noise(WIDTH, HEIGHT), "JPEG"))
-    file[file.index(b"\xff\xc0") + place] = byte
+    file[file.index(b"\xff\xc0") + offset] = byte
     with pytest.raises(UnsupportedFormat, match=said):
         read_header(bytes(file), LIMITS)
 
@@ -220,7 +220,7 @@ def test_a_tiff_of_any_depth_is_turned_and_says_so(file: Tiff, orientation: int)
     assert b"\1\x12" not in (picture.metadata.exif or b"")
 
 
-def test_a_tiff_of_an_unusual_depth_is_told_so() -> None:
+def test_the_error_for_a_tiff_of_unusual_depth_names_the_depth() -> None:
     made = io.BytesIO()
     Image.new("RGB", (8, 4)).save(made, "TIFF")
     file = made.getvalue().replace(struct.pack("<3H", 8, 8, 8), struct.pack("<3H", 5, 6, 5))
@@ -228,7 +228,7 @@ def test_a_tiff_of_an_unusual_depth_is_told_so() -> None:
         decode(file, LIMITS)
 
 
-def test_signed_pixels_are_told_what_they_are() -> None:
+def test_the_error_for_signed_pixels_says_so() -> None:
     made = pyvips.Image.new_from_array(numpy.zeros((4, 4, 3), numpy.int16))
     with pytest.raises(UnsupportedFormat, match=r"signed.*16 bits, sample format 2"):
         decode(made.tiffsave_buffer(), LIMITS)
@@ -246,19 +246,19 @@ def test_a_heic_is_read_in_its_depth_and_turned_once(bits: int, quarter_turns: i
     assert numpy.abs(picture.planes[0] - wanted).max() <= 0.5
 
 
-def test_a_heic_that_ends_in_its_pixels_is_refused() -> None:
+def test_a_heic_truncated_in_its_pixels_is_refused() -> None:
     file = heic(numpy.full((SIDE, SIDE), 77, numpy.uint16))
     with pytest.raises(Unprocessable, match="the HEIF file is truncated or corrupt"):
         decode(file[:-100], LIMITS)
 
 
-def test_a_ycck_jpeg_is_no_cmyk_one() -> None:
+def test_a_ycck_jpeg_is_not_decoded_as_cmyk() -> None:
     inks = Image.merge("CMYK", [Image.new("L", (16, 16), level) for level in (120, 100, 160, 40)])
     cmyk = encoded(inks, "JPEG", quality=100)
     adobe = cmyk.index(b"Adobe")
     assert cmyk[adobe + 11] == 0
     ycck = cmyk[: adobe + 11] + b"\2" + cmyk[adobe + 12 :]
-    luma, blue, red, black = (255 - level for level in (120, 100, 160, 40))  # as such files keep them
+    luma, blue, red, black = (255 - level for level in (120, 100, 160, 40))  # inverted, as such files store them
     light = luma + numpy.array((1.402 * (red - 128), -0.344 * (blue - 128) - 0.714 * (red - 128), 1.772 * (blue - 128)))
     wanted = (255 - light) * black / 255
     assert numpy.abs(decode(ycck, LIMITS).planes[0] - wanted).max() <= 2

@@ -1,4 +1,4 @@
-"""Bytes to Picture and back: every kind of upload keeps what it is."""
+"""Uploads to Picture and back: every kind of upload keeps its nature."""
 
 import contextlib
 import struct
@@ -22,7 +22,7 @@ LIMITS = Limits(
     max_picture_px=10_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
 )
 
-# As the service sets it when it starts: what Pillow says of odd files is no news there.
+# As at the start of the service: Pillow's warnings about odd files are expected here.
 pytestmark = pytest.mark.filterwarnings("ignore")
 prepare_decoders()
 
@@ -32,7 +32,7 @@ def decode_image(image: Image.Image, file_format: str = "PNG", **options: object
 
 
 def finished(picture: Picture, upscaled: Pixels | None = None, form: str = "png") -> Pixels:
-    """The pixels of an answer, of a network that leaves everything as it is, or that made what is given."""
+    """Return the pixels of an answer, for a network that changes nothing or has this output."""
     planes = picture.planes if upscaled is None else upscaled
     height, width = planes.shape[1:3]
     finish = Postprocessor(
@@ -46,7 +46,7 @@ def opaque_or_not(planes: Pixels) -> Picture:
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
-def test_every_accepted_format_is_told_by_its_content(file_format: str) -> None:
+def test_every_supported_format_is_recognised_by_its_content(file_format: str) -> None:
     picture = decode_image(noise(7, 5), file_format)
     assert picture.planes.shape == (1, 5, 7, 3)
 
@@ -62,7 +62,7 @@ def test_grey_stays_grey(mode: str) -> None:
     assert (finished(decode_image(image))[..., 0] == numpy.array(image.convert("L"))).all()
 
 
-def test_grey_with_alpha_stays_so() -> None:
+def test_grey_with_alpha_stays_grey_with_alpha() -> None:
     image = noise(7, 5, mode="LA")
     pixels = numpy.array(image)
     pixels[pixels[..., 1] == 0] = 0
@@ -90,21 +90,21 @@ def test_cmyk_becomes_rgb() -> None:
 
 
 @pytest.mark.parametrize("value", [200, 30_000, 65_535])
-def test_sixteen_bits_stay_what_they_are_however_dark(value: int) -> None:
+def test_16_bit_levels_are_exact_however_dark(value: int) -> None:
     picture = decode_image(Image.fromarray(numpy.full((4, 4), value, numpy.uint16)))
     assert picture.grey
     assert picture.bits == 16
     assert (picture.planes == value).all()
 
 
-def test_an_opaque_alpha_channel_costs_nothing() -> None:
+def test_an_opaque_alpha_channel_is_dropped() -> None:
     image = noise(7, 5)
     image.putalpha(255)
     assert len(decode_image(image).planes) == 1
 
 
 @pytest.mark.parametrize("size", [(9, 9), (1, 7), (16, 5), (1, 1)])
-def test_what_can_be_seen_of_a_transparent_picture_stays(size: tuple[int, int]) -> None:
+def test_the_visible_part_of_a_transparent_picture_is_kept(size: tuple[int, int]) -> None:
     rng = numpy.random.default_rng(1)
     colour = rng.integers(0, 256, (*size, 3), dtype=numpy.uint8)
     alpha = rng.choice(numpy.array([0, 1, 100, 255], numpy.uint8), size)
@@ -116,7 +116,7 @@ def test_what_can_be_seen_of_a_transparent_picture_stays(size: tuple[int, int]) 
 
 
 def test_hidden_pixels_take_the_colour_of_what_is_visible_around_them() -> None:
-    colour = numpy.full((32, 32, 3), (255, 0, 0), numpy.uint8)  # red that nobody sees
+    colour = numpy.full((32, 32, 3), (255, 0, 0), numpy.uint8)  # hidden red
     alpha = numpy.zeros((32, 32), numpy.uint8)
     colour[:, 4:8], alpha[:, 4:8] = (255, 255, 255), 255
     colour[:, 28:30], alpha[:, 28:30] = (0, 0, 255), 255
@@ -131,7 +131,7 @@ def test_alpha_stays_within_the_range_of_the_pixels_around_it() -> None:
     assert finished(opaque_or_not(low_res), upscaled)[..., 3].tolist() == [[0] * 4 + [128] * 4 + [255] * 4] * 2
 
 
-def test_a_picture_of_which_nothing_is_visible_is_black() -> None:
+def test_an_invisible_picture_is_black() -> None:
     planes = planes_of(numpy.full((5, 6, 3), 200, numpy.uint8), numpy.zeros((5, 6), numpy.uint8))
     assert (planes == 0).all()
 
@@ -166,7 +166,7 @@ def test_the_first_frame_of_an_animation_is_taken() -> None:
 
 
 def test_pixels_are_limited_by_the_header_before_anything_is_decoded() -> None:
-    # A header that claims 50,000 x 50,000 px, with no pixel data behind it.
+    # A header that claims 50,000 x 50,000 px, without pixel data.
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -194,7 +194,7 @@ def test_the_width_that_counts_is_that_of_the_upright_picture() -> None:
 
 
 @pytest.mark.parametrize("upload", [b"hello", b"<svg/>", b"%PDF-1.7", b"\x00" * 64, b"\xff"])
-def test_what_is_no_picture_is_refused_with_the_list_of_formats(upload: bytes) -> None:
+def test_an_upload_that_is_not_a_picture_is_refused_with_the_list_of_formats(upload: bytes) -> None:
     with pytest.raises(UnsupportedFormat, match="JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, HEIF"):
         decode(upload, LIMITS)
 
@@ -207,12 +207,12 @@ def test_a_truncated_file_is_an_error_of_the_caller(file_format: str, kept: floa
         decode(whole[: int(len(whole) * kept)], LIMITS)
 
 
-def test_broken_metadata_does_not_cost_the_picture() -> None:
+def test_broken_metadata_does_not_prevent_decoding() -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x011A] = "maker", 72.0
     upload = bytearray(encoded(noise(6, 4), "JPEG", exif=exif))
     second_tag = upload.index(b"\x01\x1a\x00\x05")
-    upload[second_tag + 1] = 0  # another tag, of which a fraction makes no sense: Pillow raises struct.error
+    upload[second_tag + 1] = 0  # a tag whose fractional type is invalid: Pillow raises struct.error
     metadata = decode(bytes(upload), LIMITS).metadata
     assert metadata.exif is not None
     assert b"maker" in metadata.exif

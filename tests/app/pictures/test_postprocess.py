@@ -1,4 +1,4 @@
-"""Upscaled planes -> the pixels of an answer: its size and its colours."""
+"""Upscaled planes to the pixels of an answer: its size and its colours."""
 
 import numpy
 import pytest
@@ -12,7 +12,7 @@ from app.pictures.postprocess import Postprocessor
 
 
 def smooth(height: int, width: int, *, bits: int = 8) -> Pixels:
-    """Colour (H, W, 3) without sharp edges, in the middle of its range."""
+    """Make colour (H, W, 3) without sharp edges, in the middle of its range."""
     rows, columns = numpy.mgrid[:height, :width]
     waves = [numpy.sin(rows / 9 + shift) + numpy.cos(columns / 7 + shift) for shift in range(3)]
     kind = numpy.uint8 if bits == 8 else numpy.uint16
@@ -32,7 +32,7 @@ def finished(picture: Picture, upscaled: Pixels, size: tuple[int, int], *, lock:
 
 
 def blocks(colour: Pixels, side: int) -> NDArray[numpy.float64]:
-    """Mean colours of squares."""
+    """Return mean colours of squares."""
     rows, columns = (length // side * side for length in colour.shape[:2])
     squares = colour[:rows, :columns].reshape(rows // side, side, columns // side, side, 3)
     means: NDArray[numpy.float64] = squares.astype(float).mean(axis=(1, 3))
@@ -40,7 +40,7 @@ def blocks(colour: Pixels, side: int) -> NDArray[numpy.float64]:
 
 
 def lab(colour: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
-    """CIE L*a*b* of sRGB in [0, 1]."""
+    """Convert sRGB in [0, 1] to CIE L*a*b*."""
     linear = numpy.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
     matrix = numpy.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     xyz = linear @ matrix.T / matrix.sum(axis=1)
@@ -65,7 +65,7 @@ def test_locked_colours_are_within_a_delta_e_of_1_of_the_upload(bits: int) -> No
     assert worst(finished(picture, upscaled, (268, 360), lock=True)) < 1
 
 
-def test_locked_colours_keep_the_detail_that_the_network_drew() -> None:
+def test_locked_colours_keep_the_detail_of_the_network() -> None:
     picture = Picture(planes=smooth(40, 40)[None], grey=False, bits=8)
     detail = numpy.where(numpy.indices((160, 160)).sum(axis=0) % 2, 9, -9)[..., None]
     upscaled = (enlarged(picture.planes) + detail).astype(numpy.uint8)
@@ -82,7 +82,7 @@ def test_locked_colours_keep_the_detail_that_the_network_drew() -> None:
     lock=st.booleans(),
     transparent=st.booleans(),
 )
-def test_any_size_is_met_exactly(
+def test_any_size_is_produced_exactly(
     height: int, width: int, share: float, bits: int, lock: bool, transparent: bool
 ) -> None:
     colour = smooth(height, width, bits=bits)

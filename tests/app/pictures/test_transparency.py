@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("hidden", [(0, 0, 0), (255, 0, 0)])
-async def test_a_white_disc_has_no_halo_whatever_lies_under_the_transparency(hidden: tuple[int, int, int]) -> None:
+async def test_a_white_disc_has_no_halo_whatever_the_hidden_colour(hidden: tuple[int, int, int]) -> None:
     rows, columns = numpy.mgrid[:40, :40]
     alpha = numpy.where((rows - 20) ** 2 + (columns - 20) ** 2 < 14**2, 255, 0).astype(numpy.uint8)
     colour = numpy.where(alpha[..., None] > 0, 255, numpy.array(hidden)).astype(numpy.uint8)

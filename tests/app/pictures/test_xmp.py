@@ -1,4 +1,4 @@
-"""XMP: a packet in any encoding and with any prefixes is read, and only what stays true of the answer is written."""
+"""XMP: packets in any encoding and with any prefixes are read, and only what is true of the answer is written."""
 
 import hashlib
 import struct
@@ -16,7 +16,7 @@ RDF_URI = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 
 def values(packet: bytes | None) -> set[str]:
-    """All names, attributes and texts of a packet."""
+    """Return all names, attributes and texts of a packet."""
     assert packet is not None
     root = ElementTree.fromstring(packet.decode())
     found = set()
@@ -76,25 +76,27 @@ CLAIMS = [
 
 
 @pytest.mark.parametrize(("attributes", "elements"), [*PLACES, *OUR_OWN])
-def test_no_place_travels_however_it_is_written(attributes: str, elements: str) -> None:
+def test_the_location_is_dropped_however_it_is_written(attributes: str, elements: str) -> None:
     packet = kept_xmp(xmp(elements, attributes).encode())
     assert "Quay" in values(packet)
     assert b"59,20N" not in (packet or b"")
 
 
 @pytest.mark.parametrize(("attributes", "elements"), PLACES)
-def test_the_place_travels_where_it_is_wanted(attributes: str, elements: str) -> None:
-    packet = kept_xmp(xmp(elements, attributes).encode(), place=True)
+def test_the_location_is_kept_on_request(attributes: str, elements: str) -> None:
+    packet = kept_xmp(xmp(elements, attributes).encode(), location=True)
     assert "59,20N" in values(packet)
 
 
 @pytest.mark.parametrize(("attributes", "elements"), CLAIMS)
-@pytest.mark.parametrize("place", [True, False])
-def test_what_was_true_of_the_old_file_only_is_dropped(attributes: str, elements: str, place: bool) -> None:
-    assert kept_xmp(xmp(elements, attributes).encode(), place=place) == kept_xmp(xmp().encode(), place=place)
+@pytest.mark.parametrize("location", [True, False])
+def test_properties_of_the_old_file_only_are_dropped(attributes: str, elements: str, location: bool) -> None:
+    assert kept_xmp(xmp(elements, attributes).encode(), location=location) == kept_xmp(
+        xmp().encode(), location=location
+    )
 
 
-def test_the_rest_of_a_structure_stays() -> None:
+def test_the_rest_of_a_structure_is_kept() -> None:
     _, contact = PLACES[5]
     assert "a@example.org" in values(kept_xmp(xmp(contact).encode()))
 
@@ -115,14 +117,14 @@ def test_an_xml_declaration_does_not_confuse_the_reader() -> None:
     assert "Quay" in values(kept_xmp(said.encode("utf-16")))
 
 
-def test_what_is_empty_without_the_place_is_dropped() -> None:
+def test_elements_that_are_empty_without_the_location_are_dropped() -> None:
     address = "<rdf:Description> <Iptc4xmpCore:CiAdrCity>Bern</Iptc4xmpCore:CiAdrCity> </rdf:Description>"
     said = f"<Iptc4xmpCore:CreatorContactInfo>\n{address}\n</Iptc4xmpCore:CreatorContactInfo>"
     assert values(kept_xmp(xmp(said).encode())) == values(kept_xmp(xmp().encode()))
     assert kept_xmp(xmp(said, title="").encode()) is None
 
 
-def test_namespaces_are_known_by_their_address_and_not_by_their_prefix() -> None:
+def test_namespaces_are_recognised_by_their_uri_and_not_by_their_prefix() -> None:
     said = (
         f"<rdf:RDF {RDF}><rdf:Description xmlns:dc='{NAMESPACES['exif']}' xmlns:exif='{NAMESPACES['dc']}' "
         "dc:GPSLatitude='59,20N' exif:title='Quay'><source xmlns='http://purl.org/dc/elements/1.1/'>roll 7</source>"
@@ -159,18 +161,18 @@ def test_text_and_attributes_are_escaped() -> None:
         TITLE,
         '<!DOCTYPE x [<!ENTITY a "b">]>' + xmp().replace("Quay", "&a;"),
         "<!DOCTYPE x SYSTEM 'file:///etc/hostname'>" + xmp(),
-        xmp(TITLE * (reader.MOST_BYTES // len(TITLE))),
+        xmp(TITLE * (reader.MAX_BYTES // len(TITLE))),
     ],
 )
-def test_a_packet_that_is_broken_dangerous_or_says_nothing_is_dropped(said: str) -> None:
+def test_a_broken_dangerous_or_empty_packet_is_dropped(said: str) -> None:
     assert kept_xmp(said.encode()) is None
 
 
-def test_elements_may_not_lie_within_each_other_without_end() -> None:
+def test_the_nesting_of_elements_is_limited() -> None:
     deep = "<dc:source>" * 5000 + "59,20N" + "</dc:source>" * 5000
     packet = kept_xmp(xmp(deep).encode())
     assert "Quay" in values(packet)
-    assert (packet or b"").count(b"<dc:source>") < reader.MOST_DEPTH
+    assert (packet or b"").count(b"<dc:source>") < reader.MAX_DEPTH
 
 
 def parts_of(packet: bytes, identity: bytes | None = None, size: int = 40) -> list[bytes]:
@@ -208,7 +210,7 @@ def test_an_extended_packet_is_joined_and_filtered(main: bytes) -> None:
         [EXTENSION_NAME + IDENTITY.encode()],
     ],
 )
-def test_an_extended_packet_that_is_not_whole_costs_only_itself(parts: list[bytes]) -> None:
+def test_an_incomplete_extended_packet_is_ignored(parts: list[bytes]) -> None:
     assert kept_xmp(MAIN[0], parts) == kept_xmp(xmp().encode())
 
 
@@ -220,7 +222,7 @@ SNIPPETS = st.sampled_from([*WORDS.split(), " ", " exif:GPSLatitude='59,20N' ", 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(xmp())), SNIPPETS | st.text(max_size=3)), min_size=1, max_size=8))
-def test_no_damage_makes_anything_but_sound_xml(damage: list[tuple[int, str]]) -> None:
+def test_damage_never_produces_invalid_xml(damage: list[tuple[int, str]]) -> None:
     said = xmp("<exif:GPSLatitude/>")
     for at, what in damage:
         said = said[:at] + what + said[at:]
@@ -232,5 +234,5 @@ def test_no_damage_makes_anything_but_sound_xml(damage: list[tuple[int, str]]) -
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from((b"", b"<\0", b"\0<", b"\xff\xfe", b"\xfe\xff\0<", b"<?xml?>")), st.binary(max_size=100))
-def test_no_bytes_are_too_odd(start: bytes, data: bytes) -> None:
+def test_arbitrary_bytes_are_handled(start: bytes, data: bytes) -> None:
     assert kept_xmp(start + data, [EXTENSION_NAME + data]) is None

@@ -1,4 +1,4 @@
-"""Functions in C: found where they are compiled, done without elsewhere, and the log tells which."""
+"""Functions in C: used where they are compiled, replaced where not, and reported in the log."""
 
 import logging
 import shutil
@@ -14,21 +14,21 @@ from app.png.compiled import FUNCTIONS, compiled, load_compiled
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder of libraries; what was found elsewhere is forgotten, before and after."""
+    """An empty folder of libraries; the cache is cleared before and after."""
     monkeypatch.setattr(module, "FOLDER", tmp_path)
     compiled.cache_clear()
     yield tmp_path
     compiled.cache_clear()
 
 
-def test_the_log_tells_once_what_is_not_compiled_and_what_to_do(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_once_what_is_not_compiled_and_what_to_do(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     load_compiled()
     load_compiled()
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * len(FUNCTIONS)
     assert all("make native" in record.getMessage() for record in caplog.records)
 
 
-def test_the_log_tells_what_is_compiled(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_what_is_compiled(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     libraries = list(Path(module.__file__).parent.glob("lib*.so"))
     if len(libraries) < len(FUNCTIONS):
         pytest.skip("nothing is compiled here: `make native`")
@@ -39,7 +39,7 @@ def test_the_log_tells_what_is_compiled(folder: Path, caplog: pytest.LogCaptureF
     assert [record.levelno for record in caplog.records] == [logging.INFO] * len(FUNCTIONS)
 
 
-def test_a_file_that_is_no_library_or_an_older_one_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_or_outdated_library_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "libfilters.so").write_bytes(b"not a library")
     assert compiled("filter_rows") is None
     monkeypatch.setattr(module, "CDLL", lambda path: CDLL(None))

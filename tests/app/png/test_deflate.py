@@ -1,4 +1,4 @@
-"""Deflate for filtered rows: zlib reads what was put in, whatever it was, compiled or not."""
+"""Deflate for filtered rows: zlib returns any input, compiled or not."""
 
 import zlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.png import deflate as png_deflate
 from app.png.compiled import compiled
-from app.png.deflate import Bytes, deflated, room
+from app.png.deflate import Bytes, deflated, max_deflated_bytes
 
 BLOCK = 128 * 1024
 
@@ -27,8 +27,8 @@ each_way = pytest.mark.usefixtures("_each_way")
 
 
 def stream(pieces: Sequence[Bytes]) -> bytes:
-    """Pieces, compressed each by itself and joined."""
-    work = numpy.full(max(room(piece.size) for piece in pieces), 99, numpy.uint8)
+    """Compress each piece by itself and join the results."""
+    work = numpy.full(max(max_deflated_bytes(piece.size) for piece in pieces), 99, numpy.uint8)
     parts = [b"".join(deflated(piece, last=piece is pieces[-1], work=work)) for piece in pieces]
     return b"".join(parts)
 
@@ -70,7 +70,7 @@ def test_runs_of_any_length_are_read_back(length: int) -> None:
 @each_way
 @pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 7])
 @pytest.mark.parametrize("levels", [1, 2, 256])
-def test_blocks_end_where_they_may(size: int, levels: int) -> None:
+def test_blocks_end_on_byte_boundaries(size: int, levels: int) -> None:
     pieces = [noise(size, levels), noise(size, levels, seed=1)]
     assert inflated(stream(pieces)) == pieces[0].tobytes() + pieces[1].tobytes()
 
@@ -79,13 +79,13 @@ def test_blocks_end_where_they_may(size: int, levels: int) -> None:
 def test_codes_of_very_rare_bytes_are_not_too_long() -> None:
     counts = [1, 1]
     while sum(counts) < BLOCK - 50_000:
-        counts.append(counts[-1] + counts[-2])  # Fibonacci's numbers make the deepest trees
+        counts.append(counts[-1] + counts[-2])  # Fibonacci numbers make the deepest trees
     skewed = numpy.random.default_rng(0).permutation(numpy.arange(len(counts), dtype=numpy.uint8).repeat(counts))
     assert inflated(stream([skewed])) == skewed.tobytes()
 
 
 @each_way
 @pytest.mark.parametrize("size", [1, 2, 100, 5000, 3 * BLOCK])
-def test_noise_does_not_grow_beyond_the_room_for_it(size: int) -> None:
-    parts = deflated(noise(size), last=False, work=numpy.empty(room(size), numpy.uint8))
+def test_noise_does_not_exceed_the_maximum_size(size: int) -> None:
+    parts = deflated(noise(size), last=False, work=numpy.empty(max_deflated_bytes(size), numpy.uint8))
     assert sum(map(len, parts)) <= size + size // 500 + 300

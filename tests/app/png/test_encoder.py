@@ -1,4 +1,4 @@
-"""The PNG encoder: what independent readers make of its files, and what it does with rows as they come."""
+"""The PNG encoder: independent readers decode its files, and it works while rows arrive."""
 
 import asyncio
 import io
@@ -21,7 +21,7 @@ from app.png import deflate as png_deflate
 from app.png import encoder
 from app.png import filters as png_filters
 from app.png.encoder import PngLayout, png_pieces
-from app.png.filters import Samples
+from app.png.filters import SampleArray
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +30,17 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield it
 
 
-async def from_list(pieces: Sequence[Samples]) -> AsyncIterator[Samples]:
+async def from_list(pieces: Sequence[SampleArray]) -> AsyncIterator[SampleArray]:
     for piece in pieces:
         yield piece
 
 
-def layout_of(pixels: Samples, **metadata: object) -> PngLayout:
+def layout_of(pixels: SampleArray, **metadata: object) -> PngLayout:
     height, width, channels = pixels.shape
     return PngLayout(width=width, height=height, channels=channels, bits=8 * pixels.dtype.itemsize, **metadata)  # type: ignore[arg-type]  # by name
 
 
-def encode(layout: PngLayout, pieces: Sequence[Samples], pool: ThreadPoolExecutor) -> bytes:
+def encode(layout: PngLayout, pieces: Sequence[SampleArray], pool: ThreadPoolExecutor) -> bytes:
     async def collect() -> bytes:
         return b"".join([piece async for piece in png_pieces(layout, from_list(pieces), pool)])
 
@@ -62,17 +62,17 @@ def idat(file: bytes) -> bytes:
     return b"".join(body for kind, body in chunks(file) if kind == b"IDAT")
 
 
-def read_by_pypng(file: bytes) -> Samples:
-    """The samples by a reader in pure Python that shares nothing with the encoder."""
+def read_by_pypng(file: bytes) -> SampleArray:
+    """Decode the samples with a pure Python reader that shares no code with the encoder."""
     width, height, rows, info = png.Reader(bytes=file).read()
     dtype = numpy.uint16 if info["bitdepth"] == 16 else numpy.uint8
     samples = numpy.array([numpy.frombuffer(row, dtype) for row in rows], dtype).reshape(height, width, -1)
     assert samples.shape[2] == info["planes"]
-    return cast(Samples, samples)
+    return cast(SampleArray, samples)
 
 
-def some_pixels(height: int, width: int, channels: int, bits: int, seed: int = 0) -> Samples:
-    """A smooth slope, a flat part, noise and full contrast: rows for every filter."""
+def some_pixels(height: int, width: int, channels: int, bits: int, seed: int = 0) -> SampleArray:
+    """Make a smooth slope, a flat part, noise and full contrast: rows for every filter."""
     random = numpy.random.default_rng(seed)
     dtype, most = (numpy.uint8, 255) if bits == 8 else (numpy.uint16, 65535)
     y, x, c = numpy.ogrid[:height, :width, :channels]
@@ -80,7 +80,7 @@ def some_pixels(height: int, width: int, channels: int, bits: int, seed: int = 0
     noise = random.integers(0, most + 1, (height, width, channels))
     kinds = numpy.stack((slope + 0 * c, noise, 0 * noise + most // 3, noise // (most // 2 + 1) * most, slope // 2))
     return cast(
-        Samples, numpy.take_along_axis(kinds, random.integers(0, 5, (1, height, 1, 1)), axis=0)[0].astype(dtype)
+        SampleArray, numpy.take_along_axis(kinds, random.integers(0, 5, (1, height, 1, 1)), axis=0)[0].astype(dtype)
     )
 
 
@@ -94,7 +94,7 @@ def some_pixels(height: int, width: int, channels: int, bits: int, seed: int = 0
     cuts=st.lists(st.integers(0, 40), max_size=5),
     seed=st.integers(0, 999),
 )
-def test_an_independent_reader_gets_every_sample_back(
+def test_an_independent_reader_returns_every_sample(
     height: int, width: int, channels: int, bits: int, strip_rows: int, cuts: list[int], seed: int
 ) -> None:
     pixels = some_pixels(height, width, channels, bits, seed)
@@ -142,7 +142,7 @@ def test_rows_of_any_heights_make_the_same_file(pool: ThreadPoolExecutor) -> Non
     assert len([kind for kind, _ in chunks(whole) if kind == b"IDAT"]) > 3  # several strips
 
 
-def test_metadata_stands_before_the_pixels_as_readers_expect_it(pool: ThreadPoolExecutor) -> None:
+def test_metadata_precedes_the_pixels(pool: ThreadPoolExecutor) -> None:
     exif = Image.Exif()
     exif[0x010F] = "a camera"
     xmp = "<x:xmpmeta xmlns:x='adobe:ns:meta/'>größer</x:xmpmeta>".encode()
@@ -160,13 +160,13 @@ def test_metadata_stands_before_the_pixels_as_readers_expect_it(pool: ThreadPool
 
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"height": 2**31}, {"channels": 5}, {"bits": 4}])
-def test_what_no_png_can_be_is_refused(wrong: dict[str, int]) -> None:
+def test_an_impossible_layout_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         PngLayout(**({"width": 1, "height": 1, "channels": 1, "bits": 8} | wrong))  # type: ignore[arg-type]  # ints
 
 
 @pytest.mark.parametrize("height", [9, 11])
-def test_too_few_or_too_many_rows_never_make_a_whole_file(height: int, pool: ThreadPoolExecutor) -> None:
+def test_too_few_or_too_many_rows_never_make_a_complete_file(height: int, pool: ThreadPoolExecutor) -> None:
     async def collect() -> None:
         pixels = some_pixels(height, 5, 3, 8)
         layout = PngLayout(width=5, height=10, channels=3, bits=8)
@@ -178,13 +178,13 @@ def test_too_few_or_too_many_rows_never_make_a_whole_file(height: int, pool: Thr
     assert b"IEND" not in b"".join(sent)
 
 
-def test_strips_leave_before_more_rows_are_asked_for(pool: ThreadPoolExecutor) -> None:
+def test_strips_are_yielded_before_more_rows_are_requested(pool: ThreadPoolExecutor) -> None:
     pixels = some_pixels(300, 700, 3, 8)
 
     async def check() -> None:
         asked = 0
 
-        async def one_strip_at_a_time() -> AsyncIterator[Samples]:
+        async def one_strip_at_a_time() -> AsyncIterator[SampleArray]:
             nonlocal asked
             for top in range(0, 300, layout.strip_rows):
                 asked += 1
@@ -201,7 +201,7 @@ def test_strips_leave_before_more_rows_are_asked_for(pool: ThreadPoolExecutor) -
     asyncio.run(check())
 
 
-def test_an_abandoned_encoder_drops_what_no_thread_has_begun() -> None:
+def test_an_abandoned_encoder_drops_strips_that_no_thread_has_started() -> None:
     pixels = some_pixels(2000, 1000, 3, 8)
     threads_before = threading.active_count()
     begun = 0
@@ -211,7 +211,7 @@ def test_an_abandoned_encoder_drops_what_no_thread_has_begun() -> None:
         await anext(pieces)
         await anext(pieces)
         await pieces.aclose()
-        await asyncio.sleep(0)  # in which the loop tells the pool
+        await asyncio.sleep(0)  # the event loop cancels the pool's calls
         gate.set()
 
     gate = threading.Event()
@@ -226,5 +226,5 @@ def test_an_abandoned_encoder_drops_what_no_thread_has_begun() -> None:
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
         patch.setattr(encoder, "_deflate", counting)
         asyncio.run(check(pool))
-    assert begun <= 2  # of all strips: one that is done, and one that its thread had begun
+    assert begun <= 2  # one strip that is done, and one that its thread had started
     assert threading.active_count() == threads_before

@@ -1,4 +1,4 @@
-"""The filters of PNG: the specification's sums, and compiled code that makes the same bytes as numpy."""
+"""The filters of PNG: the specification's formulas, and compiled code that agrees with numpy."""
 
 from collections.abc import Callable
 from typing import cast
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.png import filters as png_filters
 from app.png.compiled import compiled
-from app.png.filters import Bytes, Samples, filter_in_numpy, filter_rows
+from app.png.filters import Bytes, SampleArray, filter_in_numpy, filter_rows
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,9 @@ def in_c() -> None:
 
 
 def filtered(
-    samples: Samples, above: Samples | None, how: Callable[[Samples, Samples | None, Bytes], None] = filter_rows
+    samples: SampleArray,
+    above: SampleArray | None,
+    how: Callable[[SampleArray, SampleArray | None, Bytes], None] = filter_rows,
 ) -> Bytes:
     height, width, channels = samples.shape
     result = numpy.full((height, 1 + width * channels * samples.itemsize), 99, numpy.uint8)
@@ -30,10 +32,10 @@ def filtered(
 
 def by_the_book(left: int, up: int, up_left: int) -> int:
     guess = left + up - up_left
-    return min((left, up, up_left), key=lambda value: abs(guess - value))  # the first one of equals, as it says
+    return min((left, up, up_left), key=lambda value: abs(guess - value))  # the first of equals, as specified
 
 
-def test_average_and_paeth_predict_what_the_specification_says() -> None:
+def test_average_and_paeth_follow_the_specification() -> None:
     values = numpy.array((0, 1, 2, 3, 7, 8, 100, 127, 128, 129, 200, 254, 255), numpy.uint8)
     left, up, up_left = (axis.ravel() for axis in numpy.meshgrid(values, values, values))
     three = list(zip(left.tolist(), up.tolist(), up_left.tolist(), strict=True))
@@ -81,7 +83,7 @@ def test_compiled_code_and_numpy_make_the_same_bytes(
 ) -> None:
     random = numpy.random.default_rng(seed)
     steps = random.integers(-spread, spread + 1, (1 + height, width + cut, channels))
-    picture = cast(Samples, steps.cumsum(axis=seed % 2).astype(depth))[:, cut:]  # a view with gaps between its rows
+    picture = cast(SampleArray, steps.cumsum(axis=seed % 2).astype(depth))[:, cut:]  # a view with gaps between its rows
     above = None if top else picture[0]
     assert (filtered(picture[1:], above) == filtered(picture[1:], above, filter_in_numpy)).all()
 
@@ -94,7 +96,7 @@ def test_long_rows_are_summed_without_overflow() -> None:
     assert filtered(samples, None)[:, 0].tolist() == [0, 2]
 
 
-def test_rows_whose_pixels_are_apart_are_filtered_too() -> None:
+def test_rows_that_are_not_contiguous_are_filtered_too() -> None:
     samples = numpy.arange(4 * 5 * 3, dtype=numpy.uint16).reshape(3, 4, 5).transpose(1, 2, 0)
     assert (filtered(samples[1:], samples[0]) == filtered(samples.copy()[1:], samples[0].copy())).all()
 

@@ -1,4 +1,4 @@
-"""The log: one line a request, with all that is known of it, as text and as JSON."""
+"""The log: one line per request, with everything known about it, as text and as JSON."""
 
 import asyncio
 import contextvars
@@ -20,8 +20,8 @@ from app.record import RequestRecord, begin_record
 from app.service import UpscaleService
 from app.telemetry.log_queue import BackgroundLog
 from app.telemetry.logs import JsonFormatter, log_config
+from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
-from tests.app.held_device import Held
 from tests.app.http.endpoints.test_endpoints import send_and_hang_up
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ Lines = Callable[[], list[dict[str, object]]]
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    """What the access log has said so far, one object a line."""
+    """Collect the lines of the access log, one object each."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(JsonFormatter())
@@ -55,7 +55,7 @@ async def test_a_request_leaves_one_line_with_its_sizes_and_stages(client: httpx
     assert all(isinstance(took_ms, float) and took_ms >= 0 for took_ms in stages)
 
 
-async def test_a_line_tells_the_address_of_the_other_end(app: FastAPI, client: httpx.AsyncClient, lines: Lines) -> None:
+async def test_a_line_has_the_address_of_the_peer(app: FastAPI, client: httpx.AsyncClient, lines: Lines) -> None:
     for address in ("192.0.2.7", "2001:db8::7"):
         transport = httpx.ASGITransport(app=app, client=(address, 4321))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as caller:
@@ -79,12 +79,12 @@ async def test_a_refused_request_is_logged_with_the_problem(client: httpx.AsyncC
 
 
 async def test_a_caller_that_left_is_logged_as_499(
-    app: FastAPI, client: httpx.AsyncClient, held: Held, lines: Lines
+    app: FastAPI, client: httpx.AsyncClient, blocked: BlockedDevice, lines: Lines
 ) -> None:
     stays = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
-    await held.at_work()
+    await blocked.at_work()
     await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 10)
-    held.gate.set()
+    blocked.gate.set()
     await stays
     left, stayed = lines()
     assert (left["status"], left["outcome"]) == (499, "left")
@@ -125,7 +125,7 @@ async def test_both_formats_carry_the_request_id(client: httpx.AsyncClient, caps
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, as it was afterwards."""
+    """Restore the root logger after the test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield root
@@ -133,14 +133,14 @@ def root() -> Iterator[logging.Logger]:
     root.setLevel(level)
 
 
-def test_a_log_that_nobody_reads_holds_up_nobody_and_says_afterwards_what_was_dropped(root: logging.Logger) -> None:
+def test_an_unread_log_delays_no_request_and_reports_dropped_lines(root: logging.Logger) -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as end, os.fdopen(reading) as log:
         logging.config.dictConfig(log_config("json"))
         cast("logging.StreamHandler[TextIO]", root.handlers[0]).setStream(end)
-        lines = BackgroundLog(most_lines=100)
+        lines = BackgroundLog(max_lines=100)
         for n in range(1000):
-            logging.getLogger("x").info("%d %s", n, "-" * 1000)  # several times what a pipe holds
+            logging.getLogger("x").info("%d %s", n, "-" * 1000)  # several times the buffer of a pipe
         lines.flush(within_s=0.01)
         told = [json.loads(log.readline())["message"] for _ in range(50)]
         assert [int(text.split()[0]) for text in told] == list(range(50))
@@ -157,7 +157,7 @@ def test_a_log_that_nobody_reads_holds_up_nobody_and_says_afterwards_what_was_dr
         reader.join()
 
 
-def test_lines_in_the_background_carry_the_request_that_they_belong_to(
+def test_lines_written_in_the_background_have_their_request_id(
     root: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logging.config.dictConfig(log_config("line"))
@@ -179,7 +179,7 @@ def test_lines_in_the_background_carry_the_request_that_they_belong_to(
     assert text.count("ValueError: no") == 1
 
 
-def test_what_the_server_says_of_odd_requests_is_left_to_the_access_log(root: logging.Logger) -> None:
+def test_odd_requests_are_logged_only_by_the_access_log(root: logging.Logger) -> None:
     logging.config.dictConfig(log_config("line"))
     assert not logging.getLogger("uvicorn.error").isEnabledFor(logging.WARNING)
     assert logging.getLogger("uvicorn.error").isEnabledFor(logging.ERROR)

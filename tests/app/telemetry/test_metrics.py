@@ -1,4 +1,4 @@
-"""What /metrics says after known requests."""
+"""The output of /metrics after known requests."""
 
 import tomllib
 from pathlib import Path
@@ -24,7 +24,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 async def scraped(client: httpx.AsyncClient) -> Samples:
-    """All samples, by name and labels."""
+    """Return all samples, by name and labels."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -48,7 +48,7 @@ async def test_a_request_is_counted_by_route_status_outcome_and_model(client: ht
     assert value(now, "esrgan_request_duration_seconds_count", route="/v1/upscale") == 2
 
 
-async def test_pixels_are_counted_where_they_are(client: httpx.AsyncClient) -> None:
+async def test_pixels_are_counted_by_state(client: httpx.AsyncClient) -> None:
     await client.post("/v1/upscale", content=encoded(noise(50, 40)))
     now = await scraped(client)
     assert value(now, "esrgan_done_pixels_total") == 2000
@@ -58,7 +58,7 @@ async def test_pixels_are_counted_where_they_are(client: httpx.AsyncClient) -> N
     assert value(now, "esrgan_batch_pixels_bucket", le="2047.0") == 1
     assert value(now, "esrgan_batch_pixels_bucket", le="+Inf") == 1
     assert value(now, "esrgan_picture_pixels_sum") == 2000
-    assert value(now, "esrgan_works_total", outcome="done") == 1
+    assert value(now, "esrgan_jobs_total", outcome="done") == 1
     assert value(now, "esrgan_device_busy_seconds_total") > 0
 
 
@@ -69,14 +69,12 @@ async def test_every_stage_of_a_request_is_measured(client: httpx.AsyncClient) -
         assert value(now, "esrgan_stage_duration_seconds_count", stage=stage) == 1
 
 
-async def test_work_that_is_done_again_is_counted(client: httpx.AsyncClient, service: UpscaleService) -> None:
+async def test_retried_work_is_counted(client: httpx.AsyncClient, service: UpscaleService) -> None:
     service.device.rescues["tiny"].update({"float32": 3})  # type: ignore[attr-defined]  # a Counter
     assert value(await scraped(client), "esrgan_rescues_total", model="tiny", reason="float32") == 3
 
 
-async def test_the_metrics_say_what_runs_and_whether_it_is_ready(
-    client: httpx.AsyncClient, service: UpscaleService
-) -> None:
+async def test_the_metrics_have_the_version_and_readiness(client: httpx.AsyncClient, service: UpscaleService) -> None:
     now = await scraped(client)
     assert value(now, "esrgan_ready") == 1
     assert value(now, "esrgan_model_state", model="tiny", state="ready") == 1
@@ -99,7 +97,7 @@ async def test_metrics_are_there_while_the_service_loads(settings: Settings) -> 
     assert not any(name == "esrgan_queued_pixels" for name, _ in now)
 
 
-async def test_whatever_version_a_scraper_names_it_is_answered(client: httpx.AsyncClient) -> None:
+async def test_a_scraper_gets_an_answer_whatever_version_it_names(client: httpx.AsyncClient) -> None:
     openmetrics, text = "application/openmetrics-text; version=1.0.0", "text/plain"
     for accept, expected in {
         "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5": openmetrics,
@@ -118,7 +116,7 @@ async def test_whatever_version_a_scraper_names_it_is_answered(client: httpx.Asy
         assert answer.headers["content-type"].startswith(expected), accept
 
 
-async def test_openmetrics_is_spoken_to_those_who_ask(client: httpx.AsyncClient) -> None:
+async def test_openmetrics_is_sent_on_request(client: httpx.AsyncClient) -> None:
     answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")

@@ -1,4 +1,4 @@
-"""Dashboard, alerts and compose files: they name what exists, and the tools that read them accept them."""
+"""Dashboard, alerts and compose files: they use existing metrics, and their tools accept them."""
 
 import json
 import re
@@ -19,7 +19,7 @@ NAME = re.compile(r"\b(?:esrgan|process)_[a-z0-9_]+")
 
 
 def exported(text: str) -> Iterator[str]:
-    """Names of all samples that there may be, by the TYPE lines of what /metrics says."""
+    """Return the names of all possible samples, from the TYPE lines of /metrics."""
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE):
         suffixes = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
         yield from (name + suffix for suffix in suffixes)
@@ -30,7 +30,7 @@ def named(text: str) -> set[str]:
 
 
 def expressions() -> str:
-    """All queries of the dashboard, and the alerts."""
+    """Return all queries of the dashboard, and the alerts."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
     queries = [target["expr"] for panel in panels for target in panel["targets"]]
     return "\n".join([*queries, (PROMETHEUS / "alerts.yml").read_text()])
@@ -61,7 +61,7 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 def accepted(*command: str) -> None:
-    """Check that a tool which may be here accepts its files."""
+    """Check that a tool, if it is installed, accepts its files."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -43,7 +43,7 @@ async def app(life: Lifecycle, exporter: InMemorySpanExporter) -> AsyncIterator[
 
 
 def spans(exporter: InMemorySpanExporter) -> tuple[ReadableSpan, dict[str, ReadableSpan]]:
-    """The span of the only request, and those of its stages by name."""
+    """Return the span of the only request, and those of its stages by name."""
     *stages, request = exporter.get_finished_spans()
     return request, {span.name: span for span in stages}
 
@@ -71,14 +71,14 @@ async def test_a_request_is_a_span_below_the_callers_with_one_for_each_stage(
         assert request.start_time - slack_ns <= span.start_time <= span.end_time <= request.end_time + slack_ns
 
 
-async def test_encoding_is_shown_before_sending(client: httpx.AsyncClient, exporter: InMemorySpanExporter) -> None:
+async def test_encoding_precedes_sending(client: httpx.AsyncClient, exporter: InMemorySpanExporter) -> None:
     await client.post("/v1/upscale", content=encoded(noise(50, 40)))
     _, stages = spans(exporter)
     assert (stages["infer"].start_time or 0) < (stages["encode"].end_time or 0) <= (stages["send"].start_time or 0)
 
 
 @pytest.mark.parametrize("traceparent", ["", "rubbish", f"00-{'0' * 32}-{PARENT}-01"])
-async def test_without_a_good_traceparent_a_trace_begins(
+async def test_without_a_valid_traceparent_a_trace_starts(
     client: httpx.AsyncClient, exporter: InMemorySpanExporter, traceparent: str
 ) -> None:
     await client.get("/v1/models", headers={"traceparent": traceparent})
@@ -106,7 +106,7 @@ async def test_a_fault_of_the_service_is_an_error_and_one_of_the_caller_is_not(
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
-    """Keeps what is posted."""
+    """Records posted spans."""
 
     posts: list[tuple[str, bytes]]
 
@@ -121,7 +121,7 @@ class Collector(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes]]]:
-    """A collector that the environment names; what it was sent."""
+    """A collector set in the environment; yields what it received."""
     posts: list[tuple[str, bytes]] = []
     server = http.server.HTTPServer(("127.0.0.1", 0), type("Kept", (Collector,), {"posts": posts}))
     thread = threading.Thread(target=server.serve_forever)
@@ -157,7 +157,9 @@ assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
-def test_without_the_extra_a_warning_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_the_extra_a_warning_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "app.telemetry.traces", None)
     assert open_traces() is None

@@ -1,4 +1,4 @@
-"""The other endpoints, the documentation, and what the service says when it starts and stops."""
+"""The other endpoints, the documentation, and errors at the start."""
 
 import asyncio
 import os
@@ -14,13 +14,14 @@ from starlette.types import Message
 
 from app.build import build_service
 from app.http.application import create_app
+from app.library.entry import State
 from app.lifecycle import Lifecycle
 from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
-from app.service import UpscaleInput, UpscaleService
+from app.service import UpscaleInput
 from app.settings import Settings, SettingsError
 from model.checkpoint import read_checkpoint
-from tests.app.conftest import encoded, noise, problem, write_tiny_model
+from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +42,9 @@ def write_file_named(name: str, folder: Path) -> None:
         pytest.skip("this file system takes no such name")
 
 
-async def test_a_file_name_that_is_not_utf_8_hurts_no_list_and_no_answer(settings: Settings, models: Path) -> None:
+async def test_a_file_name_that_is_not_utf_8_breaks_neither_the_list_nor_answers(
+    settings: Settings, models: Path
+) -> None:
     write_file_named(os.fsdecode(b"caf\xe9.pth"), models)
     app = create_app(Lifecycle.of(build_service(settings)))
     transport = httpx.ASGITransport(app=app)
@@ -70,11 +73,13 @@ async def test_a_service_that_drains_is_alive_but_not_ready(client: httpx.AsyncC
     problem(await client.post("/v1/upscale", content=encoded(noise(5, 5))), 503, "unavailable")
 
 
-async def test_a_dead_scheduler_turns_the_service_red(client: httpx.AsyncClient, service: UpscaleService) -> None:
-    def explode() -> None:
+async def test_a_dead_scheduler_makes_the_probes_fail(
+    client: httpx.AsyncClient, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(job: UpscaleInput) -> int:
         raise RuntimeError("the loop is broken")
 
-    service.scheduler._queue.next_piece = explode  # type: ignore[method-assign]  # breaks what cannot break
+    monkeypatch.setattr(engine, "max_px", explode)  # the scheduler calls it on the event loop
     request = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
     problem(await asyncio.wait_for(request, 10), 503, "unavailable")
     problem(await client.get("/livez"), 503, "unavailable")
@@ -93,20 +98,20 @@ async def test_the_documentation_shows_both_ways_to_send(client: httpx.AsyncClie
     assert "image/jpeg" in body
 
 
-async def test_a_caller_that_leaves_takes_its_work_with_it(
+async def test_work_is_cancelled_when_its_caller_leaves(
     client: httpx.AsyncClient, app: FastAPI, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, gate = threading.Event(), threading.Event()
     ran: list[str] = []
     upscale = engine.batch
 
-    def held(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
+    def blocked(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
         ran.extend(f"{job.planes.shape[2]} px wide" for job in inputs)
         entered.set()
         assert gate.wait(10)
         return upscale(inputs)
 
-    monkeypatch.setattr(engine, "batch", held)
+    monkeypatch.setattr(engine, "batch", blocked)
     stays = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
     assert await asyncio.to_thread(entered.wait, 10)
     await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 10)
@@ -117,7 +122,7 @@ async def test_a_caller_that_leaves_takes_its_work_with_it(
 
 
 async def send_and_hang_up(app: FastAPI, upload: bytes) -> None:
-    """The ASGI messages of a caller that sends a picture and closes the connection."""
+    """Send the ASGI messages of a caller that sends a picture and closes the connection."""
     messages: Iterator[Message] = iter(
         [{"type": "http.request", "body": upload, "more_body": False}, {"type": "http.disconnect"}]
     )
@@ -155,7 +160,7 @@ async def test_without_a_setting_the_default_is_the_best_shipped_model_or_the_fi
     assert service.library.default == default
 
 
-async def test_exact_numbers_can_be_asked_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_float32_can_be_requested(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
     for precision, dtype in (("fastest", "bfloat16"), ("float32", "float32")):
         service = build_service(settings.model_copy(update={"precision": precision}))
@@ -181,3 +186,15 @@ async def test_several_models_are_served_by_name(settings: Settings, models: Pat
             it.post("/v1/upscale?model=double", content=encoded(noise(5, 5))),
         )
     assert [answer.headers["x-model"].split("@")[0] for answer in answers] == ["tiny", "double"]
+
+
+async def test_an_upload_that_is_not_a_picture_loads_no_network(settings: Settings, models: Path) -> None:
+    write_tiny_model(models, "other", seed=1)
+    service = build_service(settings.model_copy(update={"load": "lazy"}))
+    app = create_app(Lifecycle.of(service))
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+        problem(await it.post("/v1/upscale?model=other", content=b"not a picture"), 415, "unsupported-format")
+        assert service.library.find("other").state is State.UNLOADED
+        problem(await it.post("/v1/upscale?model=nobody", content=b"not a picture"), 404, "no-such-model")
+        assert decoded(await it.post("/v1/upscale?model=other", content=encoded(noise(5, 5)))).size == (20, 20)

@@ -1,4 +1,4 @@
-"""Answers that are sent while they are made, and those that are small enough to be sent whole."""
+"""Answers that are streamed while they are made, and those that are small enough to be sent whole."""
 
 import io
 import threading
@@ -24,7 +24,7 @@ from tests.app.live import Live, calling, serving, until
 pytestmark = pytest.mark.anyio
 
 TALL = noise(60, 660)
-"""Over `whole_picture_px`, so it is a stream; its answer has more than one strip."""
+"""Larger than `whole_picture_px`, so it is a stream; its answer has more than one strip."""
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def caller(live: Live) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def after_each_band(engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch, call: Callable[[int], None]) -> None:
-    """Have streams call this with the number of parts that they have given."""
+    """Make streams call this with the number of parts that they have yielded."""
     stream = engine.stream
 
     def watched(job: UpscaleInput, band_px: int) -> Generator[Pixels | None, None, Pixels | None]:
@@ -108,7 +108,7 @@ async def test_rows_leave_while_the_network_is_still_at_work(
         assert image.size == (240, 2640)
 
 
-async def test_an_error_in_mid_stream_breaks_the_connection_and_the_next_request_works(
+async def test_an_error_in_mid_stream_resets_the_connection_and_the_next_request_works(
     live: Live,
     caller: httpx.AsyncClient,
     service: UpscaleService,
@@ -139,7 +139,7 @@ async def test_an_error_in_mid_stream_breaks_the_connection_and_the_next_request
     assert (await caller.post("/v1/upscale", content=encoded(noise(5, 5)))).status_code == 200
 
 
-async def test_a_deadline_that_passes_in_mid_stream_breaks_the_connection_and_is_no_failure(
+async def test_a_deadline_in_mid_stream_resets_the_connection_and_is_not_logged_as_an_error(
     live: Live,
     caller: httpx.AsyncClient,
     service: UpscaleService,
@@ -169,7 +169,7 @@ async def test_a_deadline_that_passes_in_mid_stream_breaks_the_connection_and_is
     await until(lambda: live.life.accepted == 0)
 
 
-async def test_a_caller_that_leaves_in_mid_stream_withdraws_the_rest(
+async def test_a_caller_that_leaves_in_mid_stream_cancels_the_rest(
     caller: httpx.AsyncClient, service: UpscaleService, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
@@ -187,14 +187,14 @@ async def test_a_caller_that_leaves_in_mid_stream_withdraws_the_rest(
 
 
 def repeated(job: UpscaleInput, band_px: int) -> Generator[Pixels]:
-    """A stream of a network that takes no time."""
+    """Stream like a network that takes no time."""
     planes, height, width, _ = job.planes.shape
     rows = max(1, band_px // (planes * width))
     for top in range(0, height, rows):
         yield job.planes[:, top : top + rows].repeat(4, axis=1).repeat(4, axis=2)
 
 
-async def test_a_reader_that_pauses_holds_up_nobody_else_and_gets_its_picture_in_the_end(
+async def test_a_reader_that_pauses_delays_nobody_else_and_gets_its_whole_picture(
     caller: httpx.AsyncClient,
     live: Live,
     service: UpscaleService,

@@ -32,9 +32,7 @@ async def test_a_raw_body_gives_the_same_answer_as_multipart(client: httpx.Async
     assert raw.content == form.content
 
 
-async def test_the_answer_is_what_the_network_makes_of_the_picture(
-    client: httpx.AsyncClient, service: UpscaleService
-) -> None:
+async def test_the_answer_is_the_output_of_the_network(client: httpx.AsyncClient, service: UpscaleService) -> None:
     image = noise(13, 9)
     answer = await upscale(client, image)
     async with service.library.lease("tiny") as network:
@@ -42,7 +40,7 @@ async def test_the_answer_is_what_the_network_makes_of_the_picture(
     assert (numpy.array(answer) == expected[0]).all()
 
 
-async def test_a_jpeg_is_answered_too(client: httpx.AsyncClient) -> None:
+async def test_a_jpeg_is_upscaled_too(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/upscale", files={"image": encoded(noise(13, 9), "JPEG")})
     assert decoded(answer).size == (52, 36)
 
@@ -50,14 +48,14 @@ async def test_a_jpeg_is_answered_too(client: httpx.AsyncClient) -> None:
 async def test_a_large_picture_streams_to_the_same_result_as_a_whole_one(
     client: httpx.AsyncClient, service: UpscaleService
 ) -> None:
-    image = noise(100, 61)  # over whole_picture_px
+    image = noise(100, 61)  # larger than whole_picture_px
     answer = await upscale(client, image)
     async with service.library.lease("tiny") as network:
         (expected,) = network.upscaler.batch([numpy.array(image)[None]])
     assert numpy.abs(numpy.array(answer).astype(int) - expected[0]).max() <= 1
 
 
-async def test_transparency_stays(client: httpx.AsyncClient) -> None:
+async def test_transparency_is_kept(client: httpx.AsyncClient) -> None:
     assert (await upscale(client, noise(13, 9, mode="RGBA"))).mode == "RGBA"
 
 
@@ -146,7 +144,7 @@ async def test_too_many_pixels_are_refused(client: httpx.AsyncClient) -> None:
     assert "40000" in problem(answer, 413, "too-large")
 
 
-async def test_what_is_no_picture_is_an_unsupported_format(client: httpx.AsyncClient) -> None:
+async def test_an_upload_that_is_not_a_picture_is_an_unsupported_format(client: httpx.AsyncClient) -> None:
     problem(await client.post("/v1/upscale", content=b"hello"), 415, "unsupported-format")
 
 
@@ -155,7 +153,7 @@ async def test_a_corrupt_picture_is_unprocessable(client: httpx.AsyncClient) -> 
     problem(await client.post("/v1/upscale", content=upload[: len(upload) // 2]), 422, "unprocessable")
 
 
-async def test_a_failure_of_the_network_is_answered_with_a_fixed_text_and_the_next_request_works(
+async def test_a_failure_of_the_network_gets_a_fixed_text_and_the_next_request_works(
     client: httpx.AsyncClient, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(inputs: object) -> object:
@@ -183,7 +181,7 @@ async def test_errors_carry_a_request_id_too(client: httpx.AsyncClient) -> None:
     assert "x-request-id" in (await client.post("/v1/upscale")).headers
 
 
-async def test_a_grey_upload_is_answered_grey(client: httpx.AsyncClient) -> None:
+async def test_the_answer_to_a_grey_upload_is_grey(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/upscale", content=encoded(noise(5, 5, mode="L")))
     assert Image.open(io.BytesIO(answer.content)).mode == "L"
 
@@ -197,7 +195,7 @@ async def test_a_smaller_scale_gives_exactly_that_size(
 
 
 @pytest.mark.parametrize("form", ["png", "webp", "jpeg"])
-async def test_the_format_may_be_asked_for(client: httpx.AsyncClient, form: str) -> None:
+async def test_the_format_can_be_requested(client: httpx.AsyncClient, form: str) -> None:
     answer = await client.post(f"/v1/upscale?format={form}", content=encoded(noise(13, 9)))
     assert answer.headers["content-type"] == f"image/{form}"
     image = Image.open(io.BytesIO(answer.content))
@@ -225,13 +223,13 @@ async def test_accept_chooses_the_format(client: httpx.AsyncClient, accept: str,
     assert answer.headers["vary"] == "Accept"
 
 
-async def test_the_parameter_outranks_accept(client: httpx.AsyncClient) -> None:
+async def test_the_parameter_overrides_accept(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/upscale?format=png", content=encoded(noise(5, 5)), headers={"accept": "image/webp"})
     assert answer.headers["content-type"] == "image/png"
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/avif", "image/*;q=0", "*/*;q=0.0"])
-async def test_a_caller_that_accepts_no_format_gets_none(client: httpx.AsyncClient, accept: str) -> None:
+async def test_a_caller_that_accepts_no_format_gets_406(client: httpx.AsyncClient, accept: str) -> None:
     answer = await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers={"accept": accept})
     assert "image/png, image/webp, image/jpeg" in problem(answer, 406, "not-acceptable")
 
@@ -244,12 +242,12 @@ async def test_an_answer_larger_than_its_format_is_refused_before_the_work(clien
     assert "format=png" in detail
 
 
-async def test_16_bits_are_answered_with_16(client: httpx.AsyncClient) -> None:
+async def test_a_16_bit_upload_gets_a_16_bit_answer(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/upscale", content=FILES["PNG 16 bits"]())
     assert answer.content[24] == 16
 
 
-async def test_an_animation_is_answered_with_its_first_frame_which_a_header_says(client: httpx.AsyncClient) -> None:
+async def test_the_answer_to_an_animation_is_its_first_frame_with_a_header(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/upscale?scale=1", content=FILES["GIF animated"]())
     assert answer.status_code == 200
     assert answer.headers["x-frames"] == "1 of 2"

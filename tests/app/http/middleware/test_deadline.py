@@ -1,4 +1,4 @@
-"""What a caller is granted that hurries, and what ends when it has waited long enough or has left."""
+"""Deadlines that callers set, and work that ends when one has passed or the caller has left."""
 
 import asyncio
 import threading
@@ -17,8 +17,8 @@ from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Picture
 from app.service import UpscaleService
 from app.settings import Settings
+from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
-from tests.app.held_device import Held
 from tests.app.live import Live, until
 
 pytestmark = pytest.mark.anyio
@@ -45,11 +45,11 @@ pytestmark = pytest.mark.anyio
         (["handling=lenient"], None),
     ],
 )
-def test_the_preference_wait_is_read_as_rfc_7240_has_it(fields: list[str], seconds: int | None) -> None:
+def test_the_preference_wait_is_parsed_as_in_rfc_7240(fields: list[str], seconds: int | None) -> None:
     assert preferred_wait_s(fields) == seconds
 
 
-def test_a_hostile_preference_is_read_in_no_time() -> None:
+def test_a_hostile_preference_is_parsed_quickly() -> None:
     began_s = time.process_time()
     preferred_wait_s(['a;"' + "\\" * 5000 + ';"' * 2000 + "=" * 5000])
     assert time.process_time() - began_s < 1
@@ -67,20 +67,22 @@ async def test_a_preference_is_applied_up_to_the_maximum_and_the_answer_says_so(
 
 
 async def test_past_the_deadline_the_work_in_the_queue_is_dropped(
-    client: httpx.AsyncClient, service: UpscaleService, held: Held
+    client: httpx.AsyncClient, service: UpscaleService, blocked: BlockedDevice
 ) -> None:
     first = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
-    await held.at_work()
+    await blocked.at_work()
     late = await client.post("/v1/upscale", content=encoded(noise(6, 5)), headers={"Prefer": "wait=1"})
     assert "px were done" in problem(late, 504, "deadline-passed")
     assert late.headers["preference-applied"] == "wait=1"
-    held.gate.set()
+    blocked.gate.set()
     assert (await first).status_code == 200
-    assert held.widths_px == [5]
+    assert blocked.widths_px == [5]
     assert service.scheduler.counters().outcomes == {Outcome.EXPIRED: 1, Outcome.DONE: 1}
 
 
-async def test_the_default_wait_is_a_deadline_too(settings: Settings, service: UpscaleService, held: Held) -> None:
+async def test_the_default_wait_is_a_deadline_too(
+    settings: Settings, service: UpscaleService, blocked: BlockedDevice
+) -> None:
     service.settings = settings.model_copy(update={"wait_s": 0.2})
     app = create_app(Lifecycle.of(service))
     transport = httpx.ASGITransport(app=app)
@@ -107,7 +109,7 @@ async def test_a_picture_that_waits_for_a_decoder_when_its_deadline_passes_is_ne
     late = await client.post("/v1/upscale", content=encoded(noise(6, 5)), headers={"Prefer": "wait=0"})
     problem(late, 504, "deadline-passed")
     for _ in range(10):
-        await asyncio.sleep(0)  # the cancellation finds its way to the threads
+        await asyncio.sleep(0)  # the cancellation reaches the threads
     gate.set()
     assert [answer.status_code for answer in await asyncio.gather(*busy)] == [200] * threads
     assert len(decoded) == threads
@@ -115,15 +117,15 @@ async def test_a_picture_that_waits_for_a_decoder_when_its_deadline_passes_is_ne
 
 
 @pytest.mark.parametrize("farewell", ["close", "half-close", "reset"])
-async def test_a_caller_that_leaves_takes_its_queued_work_along_however_it_leaves(
-    live: Live, service: UpscaleService, held: Held, farewell: str, caplog: pytest.LogCaptureFixture
+async def test_queued_work_is_cancelled_however_its_caller_leaves(
+    live: Live, service: UpscaleService, blocked: BlockedDevice, farewell: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def head(body: bytes) -> str:
         return f"POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: {len(body)}\n\n"
 
     stays, leaves = await live.connect(), await live.connect()
     await stays.send(head(encoded(noise(5, 5))), encoded(noise(5, 5)))
-    await held.at_work()
+    await blocked.at_work()
     await leaves.send(head(encoded(noise(6, 5))), encoded(noise(6, 5)))
     await until(lambda: service.scheduler.counters().queued == 2)
     if farewell == "half-close":
@@ -133,9 +135,9 @@ async def test_a_caller_that_leaves_takes_its_queued_work_along_however_it_leave
     else:
         leaves.hang_up()
     await until(lambda: service.scheduler.counters().outcomes[Outcome.WITHDRAWN] == 1)
-    held.gate.set()
+    blocked.gate.set()
     assert await stays.status() == 200
-    assert held.widths_px == [5]
+    assert blocked.widths_px == [5]
     await until(lambda: live.life.accepted == 0)
     assert service.pictures.used_bytes == service.uploads.used_bytes == 0
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

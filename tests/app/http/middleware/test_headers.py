@@ -1,4 +1,4 @@
-"""What browsers and caches are told, and what nobody is told."""
+"""Default headers of answers."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ from tests.app.conftest import encoded, noise
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_kind_of_answer_says_what_not_to_do_with_it(client: httpx.AsyncClient) -> None:
+async def test_every_kind_of_answer_has_the_default_headers(client: httpx.AsyncClient) -> None:
     answers = [
         await client.post("/v1/upscale", content=encoded(noise(5, 5))),
         await client.post("/v1/upscale", content=b"rubbish"),

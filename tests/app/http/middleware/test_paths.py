@@ -1,4 +1,4 @@
-"""Paths: slashes at the end, HEAD, and a prefix that a proxy adds."""
+"""Paths: trailing slashes, HEAD, and a prefix that a proxy adds."""
 
 from collections.abc import AsyncIterator
 from urllib.parse import urljoin
@@ -22,7 +22,7 @@ def never() -> UpscaleService:
 
 
 def asking(settings: Settings) -> httpx.AsyncClient:
-    """A client of a service that has not loaded anything; it has probes and documentation all the same."""
+    """Make a client of a service that has not loaded anything; probes and documentation work all the same."""
     app = create_app(Lifecycle(settings, never))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 
@@ -38,22 +38,20 @@ READABLE = ["/livez", "/docs", "/openapi.json"]
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("path", ["/livez/", "/docs/", "/openapi.json/", "/readyz/?a=b", "/livez//"])
-async def test_a_slash_at_the_end_is_never_answered_with_a_redirect(
-    unloaded: httpx.AsyncClient, path: str, method: str
-) -> None:
+async def test_a_trailing_slash_is_never_redirected(unloaded: httpx.AsyncClient, path: str, method: str) -> None:
     answer = await unloaded.request(method, path, headers={"Host": "evil.example"})
     assert answer.status_code == 404
     assert "location" not in answer.headers
     if method != "HEAD":
-        assert "leave out the slash at the end" in problem(answer, 404, "not-found")
+        assert "remove the trailing slash" in problem(answer, 404, "not-found")
 
 
-async def test_a_slash_behind_the_main_endpoint_is_told_to_go(client: httpx.AsyncClient) -> None:
+async def test_a_trailing_slash_is_named_in_the_error(client: httpx.AsyncClient) -> None:
     for path in ("/v1/upscale/", "/v1/models/"):
-        assert "leave out the slash at the end" in problem(await client.post(path), 404, "not-found")
+        assert "remove the trailing slash" in problem(await client.post(path), 404, "not-found")
 
 
-async def test_every_path_that_is_read_answers_head_with_the_headers_of_get(client: httpx.AsyncClient) -> None:
+async def test_head_has_the_headers_of_get_on_every_path(client: httpx.AsyncClient) -> None:
     documented = (await client.get("/openapi.json")).json()["paths"]
     paths = [path for path, operations in documented.items() if "get" in operations]
     assert {"/livez", "/readyz", "/metrics", "/v1/models"} <= set(paths)
@@ -67,27 +65,27 @@ async def test_every_path_that_is_read_answers_head_with_the_headers_of_get(clie
         }
 
 
-async def test_head_of_what_is_not_read_is_no_method(client: httpx.AsyncClient) -> None:
+async def test_head_is_not_allowed_where_get_is_not(client: httpx.AsyncClient) -> None:
     for path in ("/v1/upscale", "/v1/models/tiny/reload"):
         answer = await client.head(path)
         assert (answer.status_code, answer.headers["allow"], answer.content) == (405, "POST", b"")
 
 
-async def test_on_the_wire_head_has_no_body_and_the_connection_goes_on(live: Live) -> None:
+async def test_head_has_no_body_and_the_connection_stays_open(live: Live) -> None:
     caller = await live.connect()
     for method, path, status in [("HEAD", "/readyz", 200), ("HEAD", "/v1/models", 200), ("HEAD", "/nothing", 404)]:
         await caller.send(f"{method} {path} HTTP/1.1\nHost: a\n\n")
         head = await caller.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 %d" % status)
         assert b"content-length: 0\r\n" not in head
-    for host in ("[", "[::1", "a]b", "a:b:c", "", "a" * 5000, "\N{SNOWMAN}"):  # none of them is looked at
+    for host in ("[", "[::1", "a]b", "a:b:c", "", "a" * 5000, "\N{SNOWMAN}"):  # the Host header is not used
         await caller.send(f"GET /nothing HTTP/1.1\nHost: {host}\n\n")
         assert await caller.status() == 404
 
 
 @pytest.mark.parametrize("address", ["http://test/docs", "http://test/pictures/docs", "https://a.example/a/b/docs"])
-async def test_the_document_names_the_place_where_it_was_found(unloaded: httpx.AsyncClient, address: str) -> None:
-    # What a proxy that removes its prefix passes on is the same whatever the prefix.
+async def test_the_document_names_its_own_location(unloaded: httpx.AsyncClient, address: str) -> None:
+    # A proxy that removes its prefix forwards the same request whatever the prefix.
     page = (await unloaded.get("/docs")).text
     assert "url: 'openapi.json'" in page
     (server,) = (await unloaded.get("/openapi.json")).json()["servers"]
@@ -95,7 +93,7 @@ async def test_the_document_names_the_place_where_it_was_found(unloaded: httpx.A
     assert f"{at}/v1/upscale" == urljoin(address, "v1/upscale")
 
 
-async def test_below_a_prefix_that_is_known_both_kinds_of_proxy_work() -> None:
+async def test_below_a_configured_prefix_both_kinds_of_proxy_work() -> None:
     async with asking(Settings(root_path="/a/pictures")) as client:
         for path in ("/openapi.json", "/a/pictures/openapi.json"):
             document = (await client.get(path)).json()
@@ -103,12 +101,12 @@ async def test_below_a_prefix_that_is_known_both_kinds_of_proxy_work() -> None:
             assert "/v1/upscale" in document["paths"]
         for path in READABLE:
             assert (await client.get(f"/a/pictures{path}")).status_code == 200
-        problem(await client.post("/a/pictures/v1/upscale", content=b"x"), 503, "unavailable")  # it is work there, too
+        problem(await client.post("/a/pictures/v1/upscale", content=b"x"), 503, "unavailable")  # as everywhere
         problem(await client.get("/a/pictureslivez"), 404, "not-found")
         problem(await client.get("/a/pictures"), 404, "not-found")
 
 
 @pytest.mark.parametrize("prefix", ["pictures", "/", "/pictures/", "/a b", "//a", "/a?b", "http://a/b"])
-def test_what_is_no_prefix_is_refused(prefix: str) -> None:
+def test_an_invalid_prefix_is_refused(prefix: str) -> None:
     with pytest.raises(ValidationError, match="root_path"):
         Settings(root_path=prefix)

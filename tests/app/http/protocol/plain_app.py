@@ -1,4 +1,4 @@
-"""A small application behind the real server, for tests of what happens to its bytes on their way."""
+"""A small application behind the real server, for tests of the bytes on the wire."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from app.lifecycle import Lifecycle
 from app.record import RequestRecord
 
 WHOLE = bytes(range(256)) * 2**15
-"""More than what the system keeps for a connection."""
+"""More than the kernel buffers for a connection."""
 
 ERRORS = {
     "deadline": DeadlinePassed("too late"),
@@ -25,10 +25,10 @@ ERRORS = {
 
 
 def plain_app(life: Lifecycle, records: list[RequestRecord]) -> FastAPI:
-    """The application, with the service's middleware.
+    """Make the application, with the service's middleware.
 
     Args:
-        records: get those of all requests that have ended.
+        records: receives those of all requests that have ended.
     """
     app = FastAPI()
     app.add_middleware(DeadlineMiddleware, default_s=60, max_s=60, below="/")

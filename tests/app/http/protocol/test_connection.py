@@ -94,7 +94,7 @@ async def test_a_body_that_is_fast_enough_is_not_cut(live: Live) -> None:
     assert await caller.status() == 200
 
 
-async def test_an_endless_body_is_answered_and_then_cut(live: Live) -> None:
+async def test_an_endless_body_gets_an_answer_and_is_then_cut(live: Live) -> None:
     caller = await live.connect()
     await caller.send("POST /v1/upscale HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n")
     answer = asyncio.create_task(caller.status())
@@ -125,7 +125,7 @@ async def test_a_body_of_tiny_chunks_is_parsed_a_little_at_a_time(live: Live, mo
     assert max(sizes) <= connection.READ_BYTES
 
 
-async def test_continue_is_said_to_those_who_are_let_in(live: Live) -> None:
+async def test_accepted_requests_get_100_continue(live: Live) -> None:
     caller = await live.connect()
     await caller.send(HEAD + "Expect: 100-continue\n\n")
     assert await caller.status() == 100
@@ -133,7 +133,7 @@ async def test_continue_is_said_to_those_who_are_let_in(live: Live) -> None:
     assert await caller.status() == 200
 
 
-async def test_continue_is_not_said_to_those_who_are_refused(live: Live) -> None:
+async def test_refused_requests_get_no_100_continue(live: Live) -> None:
     caller = await live.connect()
     await caller.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 100001\nExpect: 100-continue\n\n")
     assert await caller.status() == 413
@@ -157,7 +157,7 @@ FORGED = [
 ]
 
 
-async def test_forged_heads_get_the_status_that_http_has_for_them(live: Live) -> None:
+async def test_malformed_heads_get_their_http_status(live: Live) -> None:
     for head, status in FORGED:
         caller = await live.connect()
         await caller.send(head)
@@ -165,7 +165,7 @@ async def test_forged_heads_get_the_status_that_http_has_for_them(live: Live) ->
         await answers_still(live)
 
 
-async def test_what_is_not_http_is_answered_with_a_problem_document(live: Live) -> None:
+async def test_input_that_is_not_http_gets_a_problem_document(live: Live) -> None:
     caller = await live.connect()
     await caller.send("rubbish\n\n")
     text = (await asyncio.wait_for(caller.reader.read(), 10)).decode()
@@ -174,7 +174,7 @@ async def test_what_is_not_http_is_answered_with_a_problem_document(live: Live) 
     assert "urn:esrgan-serve:problem:bad-request" in text
 
 
-async def test_what_is_refused_before_the_application_is_counted(live: Live, caller: httpx.AsyncClient) -> None:
+async def test_requests_refused_before_the_application_are_counted(live: Live, caller: httpx.AsyncClient) -> None:
     stranger = await live.connect()
     await stranger.send("rubbish\n\n")
     assert await stranger.status() == 400
@@ -182,12 +182,12 @@ async def test_what_is_refused_before_the_application_is_counted(live: Live, cal
     assert 'esrgan_requests_total{model="",outcome="bad-request",route="other",status="400"} 1.0' in metrics
 
 
-async def test_a_reader_that_takes_nothing_of_its_answer_is_cut(live: Live) -> None:
+async def test_a_reader_that_takes_nothing_of_its_answer_is_disconnected(live: Live) -> None:
     picture = encoded(noise(200, 190), "JPEG", quality=10)
     with socket.socket() as sleeper:
         sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await asyncio.to_thread(sleeper.connect, ("127.0.0.1", live.port))
-        # More answers than what the system keeps for a connection.
+        # More answers than the kernel buffers for a connection.
         request = f"POST /v1/upscale HTTP/1.1\r\nHost: a\r\nContent-Length: {len(picture)}\r\n\r\n".encode() + picture
         await asyncio.to_thread(sleeper.sendall, request * 6)
         connections = live.server.server_state.connections
@@ -196,7 +196,7 @@ async def test_a_reader_that_takes_nothing_of_its_answer_is_cut(live: Live) -> N
     await answers_still(live)
 
 
-async def test_one_connection_too_many_takes_the_place_of_the_one_that_is_quiet_longest(
+async def test_one_connection_too_many_closes_the_one_that_has_been_idle_longest(
     live: Live, caller: httpx.AsyncClient
 ) -> None:
     quiet = [await live.connect() for _ in range(12)]
@@ -204,7 +204,7 @@ async def test_one_connection_too_many_takes_the_place_of_the_one_that_is_quiet_
     assert await quiet[0].closed(within_s=0.3)
 
 
-async def test_too_many_requests_are_refused_while_probes_are_answered(
+async def test_too_many_requests_are_refused_while_probes_still_work(
     live: Live, caller: httpx.AsyncClient, life: Lifecycle
 ) -> None:
     uploads = [await live.connect() for _ in range(9)]

@@ -1,4 +1,4 @@
-"""The proxies that docs/deploy.md describes, in front of the service, with the configurations that it shows."""
+"""The proxies of docs/deploy.md in front of the service, with the configurations shown there."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 CONFIGURATIONS = Path(__file__).parents[4] / "docker" / "proxy"
 
 AS_IT_COMES = "server { listen 8080; client_max_body_size 32m; location / { proxy_pass http://127.0.0.1:8000; } }"
-"""nginx with all that it does by default: HTTP/1.0 to the service, and everything in buffers."""
+"""nginx with its defaults: HTTP/1.0 to the service, and everything buffered."""
 
 NGINX = """
 daemon off; master_process off; pid nginx.pid; error_log stderr; worker_rlimit_nofile 200;
@@ -55,7 +55,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(command: list[str], configuration: Path, text: str, live: Live) -> Iterator[str]:
-    """A proxy in front of the service; gives its address."""
+    """Run a proxy in front of the service; yields its address."""
     if shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip(f"{command[0]} is not installed")
     port = free_port()
@@ -95,14 +95,14 @@ async def caller(proxy: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def answers(caller: httpx.AsyncClient) -> bool:
-    """True once the proxy has found the service."""
+    """Return True once the proxy has found the service."""
     try:
         return (await caller.get("/readyz")).is_success
     except httpx.TransportError:
         return False
 
 
-async def test_an_answer_comes_whole_or_the_caller_sees_that_it_does_not(
+async def test_an_answer_arrives_complete_or_with_a_visible_error(
     caller: httpx.AsyncClient, records: list[RequestRecord]
 ) -> None:
     assert (await caller.get("/whole")).content == WHOLE
@@ -125,7 +125,7 @@ async def test_a_caller_that_leaves_is_noticed(caller: httpx.AsyncClient, live: 
 
 
 @pytest.mark.parametrize("proxy", ["nginx.conf", "haproxy.cfg"], indirect=True)
-async def test_what_only_the_operator_may_do_is_closed_to_callers_of_the_proxy(caller: httpx.AsyncClient) -> None:
+async def test_operator_endpoints_are_closed_through_the_proxy(caller: httpx.AsyncClient) -> None:
     assert (await caller.get("/metrics")).status_code == 403
     assert (await caller.post("/v1/models/compact-psnr-x4/reload")).status_code == 403
     assert (await caller.get("/path")).status_code == 200

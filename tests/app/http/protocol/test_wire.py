@@ -1,6 +1,6 @@
-"""Bytes on their way: answers to slow, leaving and still sending callers, and the end of connections.
+"""Bytes on the wire: answers to slow, leaving and still sending callers, and the end of connections.
 
-The application is a small one, so that only the server is tried.
+The application is a small one, so that only the server is tested.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ def connections(live: Live) -> list[connection.Connection]:
 
 @asynccontextmanager
 async def sleeping(live: Live) -> AsyncIterator[Caller]:
-    """A caller whose system takes little ahead of what it reads."""
+    """Connect a caller whose system buffers little more than it reads."""
     with socket.socket() as it:
         it.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         it.setblocking(False)
@@ -86,13 +86,13 @@ async def sleeper(live: Live) -> AsyncIterator[Caller]:
 
 
 async def answer_waits(live: Live, size: int = len(WHOLE)) -> None:
-    """Wait until an answer of this size is on its way to a caller that does not read it."""
+    """Wait until an answer of this size is being sent to a caller that does not read it."""
     await until(lambda: any(it.transport.written_bytes > size for it in connections(live)))
     assert any(it.transport.unsent_bytes for it in connections(live))
 
 
 async def body(caller: Caller) -> bytes:
-    """The body of an answer with a length, to its end and without delay."""
+    """Read the body of an answer with a length, to its end and without delay."""
     caller.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
     head = await caller.reader.readuntil(b"\r\n\r\n")
     (length,) = re.findall(rb"content-length: (\d+)", head.lower())
@@ -106,7 +106,7 @@ async def test_small_writes_leave_at_once_on_every_accepted_connection(live: Liv
     assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-async def test_connections_are_bounded_also_where_all_come_at_once(
+async def test_connections_are_limited_even_when_all_arrive_at_once(
     life: Lifecycle, app: FastAPI, records: list[RequestRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "ACCEPTS_PER_TURN", 2)
@@ -129,7 +129,7 @@ async def test_connections_are_bounded_also_where_all_come_at_once(
             one.close()
 
 
-async def test_a_connection_whose_answer_is_being_sent_makes_no_room_for_others(live: Live, sleeper: Caller) -> None:
+async def test_a_connection_whose_answer_is_being_sent_is_not_closed_for_others(live: Live, sleeper: Caller) -> None:
     await sleeper.send("GET /whole HTTP/1.1\nHost: a\n\n")
     await until(lambda: live.life.accepted == 1)
     others = [await live.connect() for _ in range(20)]
@@ -137,7 +137,7 @@ async def test_a_connection_whose_answer_is_being_sent_makes_no_room_for_others(
     assert await body(sleeper) == WHOLE
 
 
-async def test_while_no_file_can_be_opened_the_log_says_so_once_and_afterwards_all_is_well(
+async def test_running_out_of_files_is_logged_once_and_recovers(
     live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("asyncio.selector_events.constants.ACCEPT_RETRY_DELAY", 0.01)
@@ -159,7 +159,7 @@ async def test_while_no_file_can_be_opened_the_log_says_so_once_and_afterwards_a
     assert told.exc_info is None
 
 
-def test_as_many_connections_are_taken_as_files_may_be_open(
+def test_the_number_of_connections_is_limited_by_the_limit_of_open_files(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = {"soft": 64, "hard": 64}
@@ -179,7 +179,7 @@ def test_as_many_connections_are_taken_as_files_may_be_open(
     ("name", "outcome", "tracebacks"),
     [("deadline", "deadline-passed", 0), ("stop", "unavailable", 0), ("fault", "broken", 1)],
 )
-async def test_an_answer_that_is_cut_off_never_ends_like_a_whole_one(
+async def test_an_aborted_answer_never_ends_like_a_complete_one(
     live: Live,
     records: list[RequestRecord],
     caplog: pytest.LogCaptureFixture,
@@ -197,7 +197,7 @@ async def test_an_answer_that_is_cut_off_never_ends_like_a_whole_one(
     assert len(caplog.records) == 1
 
 
-async def test_a_deadline_that_passes_in_mid_stream_is_an_outcome_of_its_own(
+async def test_a_deadline_in_mid_stream_is_an_outcome_of_its_own(
     live: Live, records: list[RequestRecord], caplog: pytest.LogCaptureFixture
 ) -> None:
     caller = await live.connect()
@@ -208,7 +208,7 @@ async def test_a_deadline_that_passes_in_mid_stream_is_an_outcome_of_its_own(
 
 
 def refusal(address: str, head: str, size: int) -> str:
-    """Send a body to its end, whatever comes meanwhile; returns what was answered."""
+    """Send a body to its end, whatever arrives meanwhile; returns the answer."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as caller:
         caller.sendall(f"{head}Content-Length: {size}\n\n".replace("\n", "\r\n").encode())
@@ -263,7 +263,7 @@ async def test_a_caller_that_never_stops_sending_is_cut(
                 await asyncio.sleep(0.005)
 
 
-async def test_an_answer_counts_until_its_caller_has_taken_it(
+async def test_a_request_counts_until_its_caller_has_the_answer(
     live: Live, records: list[RequestRecord], sleeper: Caller
 ) -> None:
     await sleeper.send("GET /whole HTTP/1.1\nHost: a\n\n")
@@ -275,7 +275,7 @@ async def test_an_answer_counts_until_its_caller_has_taken_it(
     assert records[0].outcome == "done"
 
 
-async def test_a_caller_that_leaves_while_its_answer_is_sent_has_left(
+async def test_a_caller_that_leaves_while_its_answer_is_sent_is_recorded_as_left(
     live: Live, records: list[RequestRecord], sleeper: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     await sleeper.send("GET /whole HTTP/1.1\nHost: a\n\n")
@@ -288,7 +288,7 @@ async def test_a_caller_that_leaves_while_its_answer_is_sent_has_left(
 
 
 def counted_looks(live: Live, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Collect what the server sees when it looks for answers that are still to be delivered."""
+    """Collect what the server sees when it checks for answers that are still to be delivered."""
     looks: list[bool] = []
     delivers = live.server._is_delivering
 
@@ -318,7 +318,7 @@ async def test_a_signal_ends_the_service_only_when_all_answers_have_been_deliver
         await live.running
 
 
-async def test_answers_that_are_not_taken_within_the_drain_deadline_are_cut_off(
+async def test_answers_not_read_within_the_drain_deadline_are_aborted(
     app: FastAPI, life: Lifecycle, records: list[RequestRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "FLUSH_S", 0)
@@ -333,7 +333,7 @@ async def test_answers_that_are_not_taken_within_the_drain_deadline_are_cut_off(
     assert records[0].outcome == "unavailable"
 
 
-async def test_a_slow_but_steady_reader_is_not_cut(live: Live, sleeper: Caller) -> None:
+async def test_a_slow_but_steady_reader_is_not_disconnected(live: Live, sleeper: Caller) -> None:
     await sleeper.send("GET /whole HTTP/1.1\nHost: a\n\n")
     loop = asyncio.get_running_loop()
     until_s = loop.time() + 3 * live.life.settings.send_idle_s
@@ -342,16 +342,18 @@ async def test_a_slow_but_steady_reader_is_not_cut(live: Live, sleeper: Caller) 
         await asyncio.sleep(0.05)
     (kept,) = connections(live)
     assert not kept.transport.is_closing()
-    assert kept.transport.taken_bytes < len(WHOLE) / 4  # the kernel still wants no more of us
+    assert kept.transport.taken_bytes < len(WHOLE) / 4  # the kernel takes no more
     sleeper.hang_up()
 
 
 @pytest.mark.parametrize("idle_s", [0.5, 60.0], ids=["takes nothing", "takes too little"])
-def test_a_reader_that_takes_nothing_or_too_little_is_cut(monkeypatch: pytest.MonkeyPatch, idle_s: float) -> None:
+def test_a_reader_that_takes_nothing_or_too_little_is_disconnected(
+    monkeypatch: pytest.MonkeyPatch, idle_s: float
+) -> None:
     sending = connection.SendProgress(0)
     began_s = sending._began_s
     monkeypatch.setattr("app.http.protocol.connection.time.monotonic", lambda: began_s + idle_s * 3)
-    sending.update(1)  # just now, and hardly anything
+    sending.update(1)  # recent progress, but hardly any
     assert sending.is_stuck(idle_s)
     sending.update(int(idle_s * 2 * connection.MIN_SEND_BYTES_PER_S) + 1000)
     assert not sending.is_stuck(idle_s)
@@ -383,9 +385,7 @@ async def test_after_a_request_with_two_lengths_nothing_more_is_served(live: Liv
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"400"]
 
 
-async def test_rubbish_after_a_request_does_not_change_what_is_known_of_that(
-    live: Live, records: list[RequestRecord]
-) -> None:
+async def test_garbage_after_a_request_does_not_change_its_record(live: Live, records: list[RequestRecord]) -> None:
     caller = await live.connect()
     await caller.send("GET /path HTTP/1.1\nHost: a\n\nrubbish\n\n")
     answer, _ = await caller.rest()
@@ -393,7 +393,7 @@ async def test_rubbish_after_a_request_does_not_change_what_is_known_of_that(
     assert sorted((record.status, record.outcome) for record in records) == [(200, "done"), (400, "bad-request")]
 
 
-async def test_a_key_counts_its_request_until_the_answer_has_been_taken(
+async def test_a_key_counts_its_request_until_the_answer_has_been_read(
     life: Lifecycle, app: FastAPI, tmp_path: Path
 ) -> None:
     token, line = new_key("shop", ["concurrent=1"])

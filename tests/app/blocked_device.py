@@ -1,4 +1,4 @@
-"""A device that a test holds."""
+"""A device that a test blocks."""
 
 import asyncio
 import threading
@@ -11,11 +11,11 @@ from app.pictures.picture import Pixels
 from app.service import UpscaleInput
 
 
-class Held:
-    """The device of a service, which works no further until its gate is opened.
+class BlockedDevice:
+    """Blocks the device of a service until its gate is opened.
 
     Attributes:
-        widths_px: of the pictures that it was given.
+        widths_px: widths of the pictures in its batches.
     """
 
     def __init__(self, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,54 @@
+"""The cost of a picture for the scheduler: buckets, padding and streams."""
+
+import pytest
+
+from app.library.network import ModelInfo
+from app.sizing import BUCKET_STEP_PX, MIN_BAND_ROWS, MIN_COST_PX, job_of, scaled_px
+
+
+def model(device: str) -> ModelInfo:
+    return ModelInfo(
+        name="net",
+        sha256="0" * 64,
+        scale=4,
+        device=device,
+        precision="float32",
+        licence="",
+        metrics={},
+        whole_picture_px=10_000,
+        state_bytes_per_column=100,
+    )
+
+
+def test_on_a_gpu_small_pictures_of_one_rounded_size_share_a_bucket_and_count_their_padding() -> None:
+    first, second = (job_of(None, model("cuda"), (1, *shape)) for shape in ((33, 64), (64, 50)))
+    assert first.cost_key == second.cost_key
+    assert first.cost_px == second.cost_px == 4 * BUCKET_STEP_PX**2
+    assert first.padding_px == 64 * 64 - 33 * 64
+
+
+def test_on_a_cpu_small_pictures_are_not_padded_and_have_a_minimum_cost() -> None:
+    tiny, small = (job_of(None, model("cpu"), (1, *shape)) for shape in ((2, 3), (50, 60)))
+    assert tiny.cost_key == small.cost_key
+    assert (tiny.cost_px, small.cost_px) == (MIN_COST_PX, 3000)
+
+
+def test_a_large_picture_is_a_stream_of_rows() -> None:
+    job = job_of(None, model("cuda"), (2, 1000, 300))
+    assert job.bucket is None
+    assert (job.cost_px, job.row_px, job.min_rows) == (600_000, 600, MIN_BAND_ROWS)
+    assert job.stream_bytes == 600 * 100
+
+
+def test_a_setting_overrides_the_size_from_which_pictures_are_streams() -> None:
+    assert job_of(None, model("cpu"), (1, 50, 60), whole_picture_px=2999).bucket is None
+
+
+def test_an_ensemble_counts_every_run_and_is_as_wide_as_its_longer_side() -> None:
+    job = job_of(None, model("cpu"), (1, 500, 100), runs=8)
+    assert (job.cost_px, job.row_px) == (8 * 50_000, 500)
+
+
+@pytest.mark.parametrize(("side_px", "scale", "scaled"), [(47, 1.5, 71), (5, 1.1, 6), (3, 4, 12)])
+def test_sides_are_rounded_with_halves_up(side_px: int, scale: float, scaled: int) -> None:
+    assert scaled_px(side_px, scale) == scaled
