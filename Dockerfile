@@ -25,7 +25,8 @@ COPY requirements/base.txt /tmp/base.txt
 RUN python -m pip install --no-cache-dir --root-user-action=ignore --disable-pip-version-check \
         --require-hashes --requirement /tmp/base.txt \
     && rm /tmp/base.txt \
-    && useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin esrgan
+    && useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin esrgan \
+    && install --directory --owner esrgan --mode 700 /var/lib/esrgan
 
 # With what was compiled, without the compiler.
 WORKDIR /srv
@@ -34,7 +35,9 @@ COPY --from=compiled /srv/app app
 
 USER esrgan
 ENV ESRGAN_HOST=0.0.0.0 \
-    ESRGAN_LOG_FORMAT=json
+    ESRGAN_LOG_FORMAT=json \
+    ESRGAN_JOBS_FOLDER=/var/lib/esrgan
+VOLUME /var/lib/esrgan
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=8s --start-period=2m CMD ["python", "-m", "app", "health"]
 CMD ["python", "-m", "app"]
