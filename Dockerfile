@@ -27,7 +27,8 @@ RUN python -m pip install --no-cache-dir --root-user-action=ignore --disable-pip
         --require-hashes --requirement /tmp/base.txt \
     && rm /tmp/base.txt \
     && useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin esrgan \
-    && install --directory --owner esrgan /var/cache/esrgan
+    && install --directory --owner esrgan /var/cache/esrgan \
+    && install --directory --owner esrgan --mode 700 /var/lib/esrgan
 
 # Triton's kernels, CUDA's own; has to be writable, and executable, on a GPU.
 ENV TRITON_CACHE_DIR=/var/cache/esrgan/triton \
@@ -40,7 +41,9 @@ COPY --from=compiled /srv/app app
 
 USER esrgan
 ENV ESRGAN_HOST=0.0.0.0 \
-    ESRGAN_LOG_FORMAT=json
+    ESRGAN_LOG_FORMAT=json \
+    ESRGAN_JOBS_FOLDER=/var/lib/esrgan
+VOLUME /var/lib/esrgan
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=8s --start-period=2m CMD ["python", "-m", "app", "health"]
 CMD ["python", "-m", "app"]

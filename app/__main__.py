@@ -1,7 +1,8 @@
 """python -m app: read the settings, open the port, load the networks, serve.
 
 `python -m app check` validates settings and weights and exits; `python -m app health` queries a running service;
-`python -m app key NAME` makes an API key; `python -m app openapi` prints the OpenAPI document.
+`python -m app key NAME` makes an API key; `python -m app webhook-secret [NAME]` prints the secret that verifies the
+webhooks of that key; `python -m app openapi` prints the OpenAPI document.
 """
 
 import json
@@ -26,13 +27,19 @@ from app.telemetry.logs import log_config
 LOG_FLUSH_S = 2.0
 """Time to write the last lines of the log."""
 
-USAGE = "usage: python -m app [check | health | openapi | key NAME [OPTION=VALUE …]]; settings come from ESRGAN_*"
+USAGE = (
+    "usage: python -m app [check | health | openapi | key NAME [OPTION=VALUE …] | webhook-secret [NAME]]; "
+    "settings come from ESRGAN_*"
+)
 
 
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit status: 2 for wrong usage or settings, 70 after the device was lost."""
     if arguments[:1] == ["key"] and len(arguments) > 1:
         return _key(arguments[1], arguments[2:])
+    if arguments[:1] == ["webhook-secret"] and len(arguments) <= 2:
+        name = arguments[1] if len(arguments) == 2 else ""
+        return _run(lambda settings: _webhook_secret(settings, name))
     commands: dict[tuple[str, ...], Callable[[Settings], int]] = {
         (): _serve,
         ("check",): _check,
@@ -43,11 +50,15 @@ def main(arguments: list[str]) -> int:
     if command is None:
         print(USAGE, file=sys.stderr)
         return 2
+    return _run(command, failed=1 if command is _check else 2)
+
+
+def _run(command: Callable[[Settings], int], *, failed: int = 2) -> int:
     try:
         return command(read_settings())
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1 if command is _check else 2
+        return failed
 
 
 def _serve(settings: Settings) -> int:
@@ -112,6 +123,16 @@ def _key(name: str, options: list[str]) -> int:
         f"token of {name}, shown only this once; its line for the ESRGAN_KEYS file follows:\n{token}", file=sys.stderr
     )
     print(line)
+    return 0
+
+
+def _webhook_secret(settings: Settings, key_name: str) -> int:
+    """Print the secrets that sign the webhooks of a key, the newest first; no name for a service without keys."""
+    from app.jobs.opening import open_webhook_secrets
+    from app.jobs.parts import default_folder
+
+    keys = open_webhook_secrets(settings, settings.jobs_folder or default_folder())
+    print("\n".join(keys.of_key(key_name)))
     return 0
 
 

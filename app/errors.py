@@ -5,14 +5,21 @@
     ├── Unauthorized          401  no key, or a wrong one
     ├── Forbidden             403  the key does not allow this
     ├── NoSuchModel           404
+    ├── NoSuchJob             404
     ├── TooSlow               408  the request arrived too slowly
     ├── NotAcceptable         406  Accept allows none of our formats
+    ├── NotReady              409  a result that is not there yet
     ├── TooLarge              413  too many bytes or pixels
     ├── UnsupportedFormat     415  not a supported image format
     ├── UnsupportedEncoding   415  a compressed or encoded body
+    ├── SourceRefused         422  a URL that may not be read or written, or could not be
+    ├── IdempotencyMismatch   422  an Idempotency-Key that was used for another request
+    ├── GaveUp                422  a picture that ended the service twice
     ├── Unprocessable         422  a corrupt image, or a parameter out of range
     ├── QueueFull             429  with Retry-After
     ├── KeyLimit              429  with Retry-After
+    ├── JobsOff               501  the service takes no jobs
+    ├── StorageFull           507  no room for jobs
     ├── Unavailable           503  loading, stopping or broken, with Retry-After
     └── DeadlinePassed        504
 
@@ -83,6 +90,12 @@ class NoSuchModel(ServiceError):
     status, type, title = 404, "no-such-model", "There is no model of that name"
 
 
+class NoSuchJob(ServiceError):
+    """The caller has no job of that id: it never had, or the job has expired."""
+
+    status, type, title = 404, "no-such-job", "There is no job of that id"
+
+
 class TooSlow(ServiceError):
     """The request arrived too slowly, or not completely."""
 
@@ -93,6 +106,12 @@ class NotAcceptable(ServiceError):
     """The caller accepts none of the formats of answers."""
 
     status, type, title = 406, "not-acceptable", "None of the accepted formats is available"
+
+
+class NotReady(ServiceError):
+    """The result is not there: the job has not ended yet, or has no result."""
+
+    status, type, title = 409, "not-ready", "There is no result"
 
 
 class TooLarge(ServiceError):
@@ -122,6 +141,24 @@ class Unprocessable(ServiceError):
     status, type, title = 422, "unprocessable", "The image or a parameter cannot be processed"
 
 
+class SourceRefused(ServiceError):
+    """A URL may not be read or written, or could not be."""
+
+    status, type, title = 422, "source-refused", "The URL cannot be used"
+
+
+class IdempotencyMismatch(ServiceError):
+    """The Idempotency-Key was used for another request."""
+
+    status, type, title = 422, "idempotency-mismatch", "The Idempotency-Key belongs to another request"
+
+
+class GaveUp(ServiceError):
+    """The picture ended the service twice, and is not tried again."""
+
+    status, type, title = 422, "job-gave-up", "The picture was given up"
+
+
 class QueueFull(ServiceError):
     """More work is queued than the settings allow."""
 
@@ -145,6 +182,18 @@ class Unavailable(ServiceError):
 
     def __init__(self, detail: str, *, retry_after_s: int = RETRY_S, state: str | None = None) -> None:
         super().__init__(detail, retry_after_s=retry_after_s, members={} if state is None else {"state": state})
+
+
+class JobsOff(ServiceError):
+    """The service takes no jobs."""
+
+    status, type, title = 501, "jobs-off", "The service takes no jobs"
+
+
+class StorageFull(ServiceError):
+    """The disk or the limit on what jobs may hold is full."""
+
+    status, type, title = 507, "storage-full", "There is no room for jobs"
 
 
 class DeadlinePassed(ServiceError):

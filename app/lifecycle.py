@@ -5,12 +5,14 @@ import enum
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Self
 
 from app.batching.job import DeviceLost
 from app.errors import Unavailable
+from app.jobs.service import JobService
+from app.record import Observer
 from app.service import UpscaleService
 from app.settings import Settings
 
@@ -63,6 +65,9 @@ class Lifecycle:
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self.jobs = JobService(settings)
+        self.observers: Sequence[Observer] = ()
+        """Receive a record of each picture of a job, like one of a request."""
 
     @classmethod
     def of(cls, service: UpscaleService) -> Self:
@@ -122,6 +127,7 @@ class Lifecycle:
     def start(self) -> None:
         """Start to load the service, without waiting for it."""
         if self._service is not None:
+            self.jobs.open()
             self._start_service(self._service)
             return
         # A daemon thread and not a pool, so that stopping does not wait for it: an interrupted load loses nothing.
@@ -132,11 +138,16 @@ class Lifecycle:
         if not self._draining:
             log.info("stopping: %d requests are still running", self.accepted)
         self._draining = True
+        self.jobs.drain()
 
     async def drained(self) -> None:
         """Wait for every accepted request; abort those that are still running after the drain deadline."""
-        if await self.answered(within_s=self.settings.drain_s):
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_s):
+                await self._idle.wait()
+                await self.jobs.idle()
+                return
+        await self.jobs.release()
         log.warning("the drain deadline has passed: aborting %d requests", self.accepted)
         await self._stop_scheduler()
         await self.answered(within_s=ABORT_GRACE_S)
@@ -152,9 +163,14 @@ class Lifecycle:
     async def stop(self) -> None:
         """Stop everything that runs."""
         self._draining = True
+        await self.jobs.close()
         await self._stop_scheduler()
         if self._service is not None:
             self._service.close()
+
+    def _start_service(self, service: UpscaleService) -> None:
+        service.start()
+        self.jobs.start(service, self.observers)
 
     def _unavailable(self) -> Unavailable:
         return Unavailable(REFUSALS[self.phase], state=self.phase.value)
@@ -168,6 +184,7 @@ class Lifecycle:
         service: UpscaleService | None = None
         failure: BaseException | None = None
         try:
+            self.jobs.open()
             service = self._build()
             log.info("loaded and warmed up in %.1f s", time.monotonic() - began_s)
         except BaseException as error:  # reported on the event loop, since nothing joins this thread

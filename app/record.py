@@ -14,6 +14,9 @@ STAGES: tuple[StageName, ...] = ("read", "decode", "queue", "infer", "encode", "
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*", re.ASCII)
 
+JOB_ROUTE = "job"
+"""Route in the record of the work on a picture of a job, which is no request."""
+
 CLIENT_CLOSED_REQUEST = 499
 """Status in logs for a caller that left; it is never sent."""
 
@@ -44,6 +47,12 @@ class RequestRecord:
     began_s: float = field(default_factory=time.monotonic)
     ended_s: float | None = None
 
+    job: str = ""
+    """Id of the job that the request has made, or that the record is about."""
+    accepted_px: int = 0
+    """LR px of the pictures that were accepted as a job."""
+    is_charged: bool = False
+    """True for the work on a picture whose LR px were charged to the key when its job was accepted."""
     key: str = ""
     """Name of the caller's API key."""
     model: str = ""

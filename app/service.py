@@ -3,7 +3,7 @@
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -11,7 +11,7 @@ from app.admission import PictureMemory, UploadMemory
 from app.batching.backlog import Reservation
 from app.batching.job import Job
 from app.batching.scheduler import Scheduler
-from app.errors import TooLarge
+from app.errors import NoSuchModel, TooLarge
 from app.library.library import Library
 from app.library.network import ModelInfo, Network
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
@@ -72,6 +72,15 @@ DEFAULT_OPTIONS = UpscaleOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Urgency:
+    """Deadline and priority of a picture."""
+
+    deadline_s: float | None
+    """On the clock of `time.monotonic`."""
+    background: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """An upscaled picture that is being sent."""
 
@@ -83,6 +92,8 @@ class Answer:
     """Pictures in the upload; the answer is the first of them."""
     timings_s: Callable[[], Mapping[str, float]]
     """Return the seconds of each stage so far."""
+    progress: Callable[[], float]
+    """Return the share of the picture that has been through the network, from 0 to 1."""
 
 
 class DeviceState(Protocol):
@@ -110,11 +121,13 @@ class UpscaleService:
             max(settings.max_upload_memory_bytes, settings.max_upload_bytes), lambda: scheduler.backlog_s
         )
         self.pictures = PictureMemory(settings.max_picture_memory_bytes)
+        self.background_pictures = PictureMemory(settings.max_picture_memory_bytes // 2)
         self._limits = Limits.of(settings)
         # Headers have a thread of their own, so that a refusal does not wait for a picture that is being decoded.
         self._headers = ThreadPoolExecutor(1, thread_name_prefix="header")
         prepare_decoders()
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
+        self._background_codecs = ThreadPoolExecutor(1, thread_name_prefix="background")
 
     async def read_header(self, upload: bytes) -> Header:
         """Read the header of an upload; needs no network, so refusals come before one is loaded.
@@ -133,6 +146,7 @@ class UpscaleService:
         options: UpscaleOptions = DEFAULT_OPTIONS,
         *,
         deadline_s: float | None = None,
+        background: bool = False,
     ) -> AsyncIterator[Answer]:
         """Decode, upscale and encode one upload. Leaving the block cancels work that is not done yet.
 
@@ -142,6 +156,7 @@ class UpscaleService:
             header: of the upload; see `read_header`.
             network: leased until the block is left.
             deadline_s: on the clock of `time.monotonic`; work is cancelled when it passes.
+            background: nobody waits for the answer, so memory, threads and device go to others first.
 
         Raises:
             ServiceError: see `app.errors`; also raised while the answer's pieces are read.
@@ -149,13 +164,15 @@ class UpscaleService:
         current_record().model = network.info.name
         if options.ensemble:
             self._check_turned(max(header.height, header.width))
-        expected = self._job(None, network.info, (header.planes, header.height, header.width), options, deadline_s)
+        urgency = Urgency(deadline_s=deadline_s, background=background)
+        pictures = self.background_pictures if background else self.pictures
+        expected = self._job(None, network.info, (header.planes, header.height, header.width), options, urgency)
         with self.scheduler.reserve(expected) as reservation:
             by_rows = expected.bucket is None and options.by_rows(network.info)
             size_bytes = memory_bytes(header, network.info.scale, by_rows=by_rows, ensemble=options.ensemble)
             async with (
-                self.pictures.reserve(size_bytes),
-                self._upscale(upload, network, options, deadline_s, reservation) as answer,
+                pictures.reserve(size_bytes),
+                self._upscale(upload, network, options, urgency, reservation) as answer,
             ):
                 yield answer
 
@@ -165,21 +182,22 @@ class UpscaleService:
         upload: bytes,
         network: Network,
         options: UpscaleOptions,
-        deadline_s: float | None,
+        urgency: Urgency,
         reservation: Reservation,
     ) -> AsyncIterator[Answer]:
         stopwatch, model = Stopwatch(), network.info
-        picture = await self._decode(upload, options, stopwatch)
+        codecs = self._background_codecs if urgency.background else self._codecs
+        picture = await self._decode(upload, options, stopwatch, codecs)
         height, width = (scaled_px(side, options.scale or model.scale) for side in (picture.height, picture.width))
         form = chosen_format(options.formats, picture, height=height, width=width)
         layout = layout_of(picture, form, height=height, width=width)
         postprocessor = Postprocessor(picture, model.scale, layout, colour_lock=options.colour_lock)
         inputs = UpscaleInput(network=network, planes=picture.planes, ensemble=options.ensemble)
-        job = self._job(inputs, model, picture.planes.shape[:3], options, deadline_s)
+        job = self._job(inputs, model, picture.planes.shape[:3], options, urgency)
         stopwatch.submitted()
         async with self.scheduler.submit(job, reservation) as ticket:
-            rows = self._postprocessed(stopwatch.rows(ticket), postprocessor)
-            pieces = stopwatch.file(encoded(rows, layout, form, self._codecs, quality=options.quality))
+            rows = _postprocessed(stopwatch.rows(ticket), postprocessor, codecs)
+            pieces = stopwatch.file(encoded(rows, layout, form, codecs, quality=options.quality))
             try:
                 async with aclosing(pieces):
                     yield Answer(
@@ -188,25 +206,26 @@ class UpscaleService:
                         model=model,
                         frames=picture.frames,
                         timings_s=stopwatch.timings_s,
+                        progress=lambda: ticket.done_px / ticket.cost_px,
                     )
             finally:
                 stopwatch.stop()
 
-    async def _decode(self, upload: bytes, options: UpscaleOptions, stopwatch: Stopwatch) -> Picture:
+    async def _decode(
+        self, upload: bytes, options: UpscaleOptions, stopwatch: Stopwatch, codecs: ThreadPoolExecutor
+    ) -> Picture:
         call = functools.partial(decode, upload, self._limits, options.metadata)
-        picture = await stopwatch.decode(self._codecs, call)
+        picture = await stopwatch.decode(codecs, call)
         record = current_record()
         record.width_px, record.height_px, record.runs = picture.width, picture.height, options.runs
         return picture
 
-    async def _postprocessed(
-        self, upscaled: AsyncIterator[Pixels], postprocessor: Postprocessor
-    ) -> AsyncGenerator[Pixels, None]:
-        async for planes in upscaled:
-            if len(rows := await in_thread(self._codecs, functools.partial(postprocessor.rows, planes))):
-                yield rows
-        if len(rest := await in_thread(self._codecs, postprocessor.rest)):
-            yield rest
+    def predicted_s(self, model: str | None, px: int) -> float | None:
+        """Return the predicted seconds for some LR px of a model; None while its speed is unknown."""
+        with suppress(NoSuchModel):
+            if (info := self.library.find(model).info) is not None:
+                return self.scheduler.costs.drain_s((info.version, None), px, self.settings.piece_s)
+        return None
 
     def start(self) -> None:
         """Start to run jobs and to watch the models folder."""
@@ -219,6 +238,7 @@ class UpscaleService:
         self.library.close()
         self._headers.shutdown(wait=False)
         self._codecs.shutdown(wait=False)
+        self._background_codecs.shutdown(wait=False)
 
     def _check_turned(self, side_px: int) -> None:
         if side_px > self.settings.max_width_px:
@@ -233,7 +253,7 @@ class UpscaleService:
         model: ModelInfo,
         shape: tuple[int, ...],
         options: UpscaleOptions,
-        deadline_s: float | None,
+        urgency: Urgency,
     ) -> Job[Input]:
         planes, height, width = shape
         return job_of(
@@ -242,5 +262,16 @@ class UpscaleService:
             (planes, height, width),
             runs=options.runs,
             whole_picture_px=self.settings.whole_picture_px,
-            deadline_s=deadline_s,
+            deadline_s=urgency.deadline_s,
+            background=urgency.background,
         )
+
+
+async def _postprocessed(
+    upscaled: AsyncIterator[Pixels], postprocessor: Postprocessor, codecs: ThreadPoolExecutor
+) -> AsyncGenerator[Pixels, None]:
+    async for planes in upscaled:
+        if len(rows := await in_thread(codecs, functools.partial(postprocessor.rows, planes))):
+            yield rows
+    if len(rest := await in_thread(codecs, postprocessor.rest)):
+        yield rest

@@ -4,6 +4,7 @@ import difflib
 import ipaddress
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -150,6 +151,51 @@ class Settings(BaseSettings):
         gt=0,
         description="Maximum seconds for a client to take any byte of an answer that waits to be sent.",
     )
+    jobs: bool = Field(default=True, description="Take jobs: pictures that are upscaled after their request has ended.")
+    jobs_folder: Path | None = Field(
+        default=None,
+        description="Folder of jobs; empty: esrgan-serve in $XDG_STATE_HOME, by default in ~/.local/state.",
+    )
+    jobs_database: str = Field(
+        default="",
+        pattern=r"^(postgres(ql)?://.+)?$",
+        description="Address of a PostgreSQL database for the jobs of several machines; empty: SQLite in the folder.",
+    )
+    jobs_store: str = Field(
+        default="",
+        pattern=r"^((s3|gs|az|file)://.+)?$",
+        description="Address of an object store for the files of jobs, such as s3://bucket/path; empty: the folder.",
+    )
+    jobs_running: int = Field(
+        default=4, ge=1, le=64, description="Pictures of jobs that this process works on at a time."
+    )
+    jobs_waiting: int = Field(default=10_000, ge=1, description="Pictures of jobs that may wait; more gets 429.")
+    jobs_max_bytes: int = Field(
+        default=20 * 2**30, ge=1, description="Bytes that the uploads and results of jobs may hold; more gets 507."
+    )
+    jobs_min_free_bytes: int = Field(
+        default=2**28, ge=0, description="Bytes of the disk that no upload of a job may take, so that results fit."
+    )
+    job_max_pictures: int = Field(default=100, ge=1, le=1000, description="Pictures of one job.")
+    job_max_upload_bytes: int = Field(default=2**27, ge=1024, description="Bytes of all uploads of one job.")
+    job_ttl_s: int = Field(default=86_400, gt=0, description="Seconds that a job is kept after it has ended.")
+    job_lease_s: float = Field(
+        default=15, gt=0, description="Seconds after which the work of a process that has died is taken up by another."
+    )
+    job_max_s: int = Field(default=3600, gt=0, description="Seconds that the work on one picture of a job may take.")
+    webhook_secrets: Path | None = Field(
+        default=None,
+        description="File of secrets that sign webhooks, the newest first; empty: made in the folder of jobs.",
+    )
+    webhook_hosts: str = Field(
+        default="", description="Hosts that webhooks may go to, separated by commas; * for any public one."
+    )
+    fetch_hosts: str = Field(
+        default="", description="Hosts that pictures may be read from and written to, separated by commas; * likewise."
+    )
+    allowed_networks: str = Field(
+        default="", description="Networks such as 10.0.0.0/8 whose addresses count as public for these hosts."
+    )
     keep_alive_s: int = Field(default=65, ge=1, description="Seconds that an idle connection is kept open.")
     drain_s: int = Field(default=30, ge=0, description="Seconds for accepted work to finish after a signal to stop.")
 
@@ -160,6 +206,22 @@ class Settings(BaseSettings):
         is_address = isinstance(value, str) and SERVICE_ADDRESS.match(value)
         return cls.model_fields["port"].default if is_address else value
 
+    @field_validator("allowed_networks")
+    @classmethod
+    def _check_networks(cls, value: str) -> str:
+        for network in _members(value):
+            ipaddress.ip_network(network)
+        return value
+
+    @property
+    def networks(self) -> Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """Networks whose addresses count as public."""
+        return [ipaddress.ip_network(network) for network in _members(self.allowed_networks)]
+
+    def hosts(self, name: Literal["fetch_hosts", "webhook_hosts"]) -> Sequence[str]:
+        """Return the hosts of a setting."""
+        return _members(self.fetch_hosts if name == "fetch_hosts" else self.webhook_hosts)
+
     @property
     def is_local(self) -> bool:
         """True where only this machine can reach the service."""
@@ -167,6 +229,10 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+def _members(value: str) -> list[str]:
+    return [member.strip() for member in value.split(",") if member.strip()]
 
 
 def _is_service_link(name: str, value: str) -> bool:

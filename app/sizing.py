@@ -36,6 +36,7 @@ def job_of(
     runs: int = 1,
     whole_picture_px: int | None = None,
     deadline_s: float | None = None,
+    background: bool = False,
 ) -> Job[Input]:
     """Make the scheduler's job for a picture: a member of a batch where it is small, else a stream.
 
@@ -45,10 +46,11 @@ def job_of(
         runs: passes through the network; see `app.service.UpscaleOptions.runs`.
         whole_picture_px: larger pictures are streams; by default what suits the model's device.
         deadline_s: on the scheduler's clock.
+        background: see `Job.background`.
     """
     planes, height, width = shape
     px = runs * planes * height * width
-    job = functools.partial(Job[Input], input=picture, kind=model.version, deadline_s=deadline_s)
+    job = functools.partial(Job[Input], input=picture, kind=model.version, deadline_s=deadline_s, background=background)
     if runs * height * width > (whole_picture_px or model.whole_picture_px):
         row_px = planes * (width if runs == 1 else max(height, width))  # half of an ensemble's turns swap the sides
         return job(

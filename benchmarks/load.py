@@ -156,7 +156,7 @@ def _print(report: Report, loads: Sequence[Load], bare_rates: Sequence[float]) -
 
 def _throughput(load: Load, bare_px_per_s: float) -> list[str]:
     answered = [answer for one in load.passes for answer in one.answered]
-    padding_px, batched_px, works = (load.per_batch(name) for name in ("padding_px", "batched_px", "batched_works"))
+    padding_px, batched_px, jobs = (load.per_batch(name) for name in ("padding_px", "batched_px", "batched_jobs"))
     return [
         load.server,
         str(load.clients),
@@ -164,7 +164,7 @@ def _throughput(load: Load, bare_px_per_s: float) -> list[str]:
         f"{load.px_per_s / bare_px_per_s:.2f} x",
         *percentiles(answered),
         f"{100 * padding_px / batched_px:.0f} %" if padding_px is not None and batched_px else "-",
-        f"{works:.1f}" if works is not None else "-",
+        f"{jobs:.1f}" if jobs is not None else "-",
     ]
 
 

@@ -49,6 +49,11 @@ class Keyring:
             usage = self._usages[key.name] = Usage(key.limits, self._clock)
         return usage
 
+    def charge(self, name: str, px: int) -> None:
+        """Count LR px that no request waits for; nothing happens for a key that has made no request here."""
+        if (usage := self._usages.get(name)) is not None:
+            usage.charge(px)
+
     def _stamp_of_file(self) -> FileStamp:
         status = self._path.stat()
         return status.st_mtime_ns, status.st_size, status.st_ino

@@ -51,6 +51,10 @@ class KeyLimits:
     requests_per_minute: int | None = None
     px_per_minute: int | None = None
     """LR px per minute."""
+    jobs: int | None = None
+    """Pictures of jobs that wait or run."""
+    job_bytes: int | None = None
+    """Bytes that the uploads and results of jobs hold."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,5 +76,9 @@ class Usage:
             px: LR px of its picture times the passes through the network.
         """
         self.running -= 1
+        self.charge(px)
+
+    def charge(self, px: int) -> None:
+        """Count LR px that no request waits for."""
         if self._px is not None:
             self._px.take(px)

@@ -101,8 +101,9 @@ class Backlog:
         self._reservations -= 1
 
     def add(self, key: tuple[Hashable, Hashable], px: int) -> None:
-        """Count an accepted job."""
-        self._px[key] += px
+        """Count an accepted job; one of 0 px, in the background, leaves the backlog as empty as it was."""
+        if px:
+            self._px[key] += px
 
     def remove(self, key: tuple[Hashable, Hashable], px: int) -> None:
         """Remove finished or cancelled pixels."""

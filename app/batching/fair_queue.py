@@ -1,9 +1,9 @@
-"""Fair queueing: equal shares of the device for all requests, by virtual time."""
+"""Fair queueing: shares of the device by weight, by virtual time."""
 
 import itertools
 import math
 from bisect import bisect_left, insort
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -20,6 +20,7 @@ class _Position:
 
     turn_px: float
     due_s: float
+    weight: float
     served: bool = False
     lane: Hashable = None
     key: SortKey | None = None
@@ -29,11 +30,12 @@ class _Position:
 class FairQueue(Generic[Member]):
     """Members wait in lanes; the next one is the member with the smallest turn, which has received least.
 
-    Virtual time V counts LR px per waiting member. A new member's turn is V. When members are served px LR px together:
+    Virtual time V counts LR px per unit of weight that waits; a member's weight is 1 unless it is given. A new member's
+    turn is V. When members are served px LR px together:
 
-        V <- min(V, mean turn of those waiting)      only while no new member waits
-        V <- max(V, turn of the first) + px / number of those waiting
-        turn of each <- turn + its own px
+        V <- min(V, mean turn of those waiting, by weight)      only while no new member waits
+        V <- max(V, turn of the first) + px / weight of those waiting
+        turn of each <- turn + its own px / its weight
 
     For example, A and B wait with turn 0, and pieces have 100 px. A runs: V becomes 50 and A's turn 100. C joins with
     turn 50, so the order is B (0), C (50), A (100), whatever the sizes of their pictures.
@@ -47,14 +49,18 @@ class FairQueue(Generic[Member]):
         self._positions: dict[Member, _Position] = {}
         self._lanes: dict[Hashable, list[tuple[SortKey, Member]]] = {}
         self._virtual_px = 0.0
-        self._waiting = 0
+        self._waiting_weight = 0.0
         self._new = 0
         self._serial = itertools.count()
 
-    def join(self, member: Member, lane: Hashable, due_s: float | None = None) -> None:
-        """Add a new member to a lane; among new members with near turns, the earliest `due_s` goes first."""
+    def join(self, member: Member, lane: Hashable, due_s: float | None = None, *, weight: float = 1.0) -> None:
+        """Add a new member to a lane; among new members with near turns, the earliest `due_s` goes first.
+
+        Args:
+            weight: share of the device, relative to the others; powers of two keep the sum of weights exact.
+        """
         due_s = math.inf if due_s is None else due_s
-        self._positions[member] = _Position(turn_px=self._virtual_px, due_s=due_s)
+        self._positions[member] = _Position(turn_px=self._virtual_px, due_s=due_s, weight=weight)
         self.wait(member, lane)
 
     def wait(self, member: Member, lane: Hashable) -> None:
@@ -72,7 +78,7 @@ class FairQueue(Generic[Member]):
             )
             position.lane = lane
             insort(self._lanes.setdefault(lane, []), (position.key, member))
-            self._waiting += 1
+            self._waiting_weight += position.weight
             self._new += not position.served
 
     def catch_up(self, member: Member) -> None:
@@ -85,9 +91,9 @@ class FairQueue(Generic[Member]):
         self._step_out(member)
         del self._positions[member]
 
-    def first(self, *, skip: Hashable = None) -> Member | None:
-        """Return the member that is next in all lanes but one; None if nobody waits."""
-        heads = [line[0] for lane, line in self._lanes.items() if lane != skip]
+    def first(self, *, skip: Collection[Hashable] = ()) -> Member | None:
+        """Return the member that is next in all lanes except some; None if nobody waits."""
+        heads = [line[0] for lane, line in self._lanes.items() if lane not in skip]
         return min(heads)[1] if heads else None
 
     def line(self, lane: Hashable) -> Iterator[Member]:
@@ -98,11 +104,11 @@ class FairQueue(Generic[Member]):
         """Take members out of their lane and charge each for its px; the first one is the one whose turn it is."""
         if not self._new:
             self._virtual_px = min(self._virtual_px, self._mean_turn_px())
-        self._virtual_px = max(self._virtual_px, self._positions[members[0]].turn_px) + sum(px) / self._waiting
+        self._virtual_px = max(self._virtual_px, self._positions[members[0]].turn_px) + sum(px) / self._waiting_weight
         for member, given_px in zip(members, px, strict=True):
             self._step_out(member)
             position = self._positions[member]
-            position.turn_px += given_px
+            position.turn_px += given_px / position.weight
             position.served = True
 
     def _step_out(self, member: Member) -> None:
@@ -113,9 +119,9 @@ class FairQueue(Generic[Member]):
             if not line:
                 del self._lanes[position.lane]
             position.key = None
-            self._waiting -= 1
+            self._waiting_weight -= position.weight
             self._new -= not position.served
 
     def _mean_turn_px(self) -> float:
-        waiting = (self._positions[member].turn_px for line in self._lanes.values() for _, member in line)
-        return sum(waiting) / self._waiting
+        waiting = (self._positions[member] for line in self._lanes.values() for _, member in line)
+        return sum(position.turn_px * position.weight for position in waiting) / self._waiting_weight

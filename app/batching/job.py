@@ -37,6 +37,8 @@ class Job(Generic[Input]):
     """Memory on the device that its stream holds between bands."""
     padding_px: int = 0
     """LR px of padding in `cost_px`; only counted."""
+    background: bool = False
+    """Nobody waits for it: it yields to the others, and has limits of its own."""
     deadline_s: float | None = None
     """Time on the scheduler's clock (`time.monotonic`) after which the output is no longer wanted."""
 

@@ -22,17 +22,26 @@ MAX_UNREAD = 3
 """Maximum parts that a stream runs ahead of its reader."""
 
 
+BACKGROUND_WEIGHT = 0.25
+"""Share of the device of a background job, relative to one that somebody waits for."""
+
+
 class StreamLane(enum.Enum):
     """Lanes of streams; the jobs of each bucket have a lane of their own."""
 
     NEW = "new"
+    NEW_BACKGROUND = "new, background"
     OPEN = "open"
 
 
 class Queue(Generic[Input, Output]):
     """The jobs and their order.
 
+    Background jobs count neither in the backlog nor in the memory of the other streams, so that they can only slow
+    others down, by their weight, and never make them wait for room.
+
     Args:
+        open_streams: those that clients wait for, and those of background jobs.
         changed: called when a piece may have become available.
         ended: called with each job when it is settled.
     """
@@ -42,7 +51,7 @@ class Queue(Generic[Input, Output]):
         engine: Engine[Input, Output],
         costs: CostModel,
         backlog: Backlog,
-        open_streams: OpenStreams[QueuedJob[Input, Output]],
+        open_streams: tuple[OpenStreams[QueuedJob[Input, Output]], OpenStreams[QueuedJob[Input, Output]]],
         *,
         piece_s: float,
         clock: Callable[[], float],
@@ -52,7 +61,7 @@ class Queue(Generic[Input, Output]):
         self._engine = engine
         self._costs = costs
         self._backlog = backlog
-        self._open = open_streams
+        self._streams = dict(zip((StreamLane.NEW, StreamLane.NEW_BACKGROUND), open_streams, strict=True))
         self._piece_s = piece_s
         self._clock = clock
         self._changed = changed
@@ -69,6 +78,8 @@ class Queue(Generic[Input, Output]):
         Raises:
             QueueFull: too much is queued, in total or for its deadline.
         """
+        if job.background:
+            return Reservation(self._backlog, job.cost_key, 0)
         self._check(job)
         return self._backlog.reserve(job.cost_key, job.cost_px)
 
@@ -90,35 +101,42 @@ class Queue(Generic[Input, Output]):
             in_s = max(0.0, job.deadline_s - queued.submitted_s)
             queued.expiry = asyncio.get_running_loop().call_later(in_s, self.expire, queued)
         self._jobs.add(queued)
-        self._backlog.add(job.cost_key, job.cost_px)
-        self._fair_queue.join(queued, StreamLane.NEW if job.bucket is None else job.cost_key, job.deadline_s)
+        self._backlog.add(job.cost_key, _counted_px(job, job.cost_px))
+        lane = _new_lane(job) if job.bucket is None else job.cost_key
+        weight = BACKGROUND_WEIGHT if job.background else 1.0
+        self._fair_queue.join(queued, lane, None if job.background else job.deadline_s, weight=weight)
         self._changed()
         return queued.ticket
 
     def _check(self, job: Job[Any]) -> None:
+        if job.background:
+            return  # the number of these is limited by their sender
         self._backlog.check(job.cost_px)
         if job.deadline_s is not None:
             within_s = job.deadline_s - self._clock()
-            self._backlog.check_in_time(job.cost_px, jobs=len(self._jobs), within_s=within_s)
+            jobs = sum(not queued.job.background for queued in self._jobs)
+            self._backlog.check_in_time(job.cost_px, jobs=jobs, within_s=within_s)
 
     def next_piece(self) -> Piece[Input, Output] | None:
         """Take the next job, together with those of its bucket that fit; None where nothing may run now."""
-        if not self._next_stream_fits():
-            self._end_stalled_stream()
-        first = self._fair_queue.first(skip=None if self._next_stream_fits() else StreamLane.NEW)
+        for lane in self._streams:
+            if not self._next_stream_fits(lane):
+                self._end_stalled_stream(lane)
+        first = self._fair_queue.first(skip=[lane for lane in self._streams if not self._next_stream_fits(lane)])
         if first is None:
             return None
         return self._next_band(first) if first.job.bucket is None else self._next_batch(first)
 
     def enqueue(self, queued: QueuedJob[Input, Output]) -> None:
         """Put a stream back in the queue after a band or a read, or stall it while its reader is behind."""
+        streams = self._streams[_new_lane(queued.job)]
         if queued.ticket.unread + queued.in_flight < MAX_UNREAD:
-            if self._open.resume(queued, self._clock()):
+            if streams.resume(queued, self._clock()):
                 self._fair_queue.catch_up(queued)
             self._fair_queue.wait(queued, StreamLane.OPEN)
             self._changed()
         elif not queued.in_flight:
-            self._open.stall(queued, self._clock())
+            streams.stall(queued, self._clock())
 
     def run_alone(self, queued: QueuedJob[Input, Output]) -> None:
         """Put a job whose batch failed back in the queue, in a lane of its own."""
@@ -127,13 +145,17 @@ class Queue(Generic[Input, Output]):
 
     def patience_s(self) -> float | None:
         """Return the seconds until `next_piece` may end a stalled stream; None where nothing waits for its memory."""
-        stalled = self._open.longest_stalled(self._clock())
-        return None if stalled is None or self._next_stream_fits() else max(0.0, stalled[1])
+        left_s = [
+            stalled[1]
+            for lane, streams in self._streams.items()
+            if not self._next_stream_fits(lane) and (stalled := streams.longest_stalled(self._clock())) is not None
+        ]
+        return max(0.0, min(left_s)) if left_s else None
 
     def advance(self, queued: QueuedJob[Input, Output], px: int) -> None:
         """Count LR px of a job as done."""
         queued.ticket.done_px += px
-        self._backlog.remove(queued.job.cost_key, px)
+        self._backlog.remove(queued.job.cost_key, _counted_px(queued.job, px))
 
     def settle(self, queued: QueuedJob[Input, Output], outcome: Outcome, error: Exception | None = None) -> None:
         """Settle a job that is not settled yet, wherever it is."""
@@ -142,8 +164,8 @@ class Queue(Generic[Input, Output]):
             queued.expiry.cancel()
         self._jobs.discard(queued)
         self._fair_queue.leave(queued)
-        self._open.give_back(queued)
-        self._backlog.remove(queued.job.cost_key, queued.remaining_px)
+        self._streams[_new_lane(queued.job)].give_back(queued)
+        self._backlog.remove(queued.job.cost_key, _counted_px(queued.job, queued.remaining_px))
         self._ended(queued)
         self._changed()
 
@@ -161,18 +183,18 @@ class Queue(Generic[Input, Output]):
     def _withdraw(self, queued: QueuedJob[Input, Output]) -> None:
         self.settle(queued, Outcome.WITHDRAWN, Withdrawn("the caller cancelled this job"))
 
-    def _next_stream_fits(self) -> bool:
+    def _next_stream_fits(self, lane: StreamLane) -> bool:
         """Return True where the first new stream may open; the others wait behind it, or it might never open."""
-        first = next(self._fair_queue.line(StreamLane.NEW), None)
-        return first is None or self._open.fits(first.job.stream_bytes)
+        first = next(self._fair_queue.line(lane), None)
+        return first is None or self._streams[lane].fits(first.job.stream_bytes)
 
-    def _end_stalled_stream(self) -> None:
+    def _end_stalled_stream(self, lane: StreamLane) -> None:
         """End the stream that was stalled longest if its patience is used up, to make room for a waiting one.
 
         With a patience of 30 s, a stream whose reader paused for 20 s, read on, and paused for 10 s again may be ended;
         one whose reader keeps up is never ended, however much memory it holds.
         """
-        stalled = self._open.longest_stalled(self._clock())
+        stalled = self._streams[lane].longest_stalled(self._clock())
         if stalled is not None and stalled[1] <= 0:
             slow = DeadlinePassed(
                 "the answer was read too slowly while others waited; read it faster, or try again later"
@@ -196,13 +218,22 @@ class Queue(Generic[Input, Output]):
             job = queued.job
             rows = max(job.min_rows, min(self._piece_px(job), job.cost_px) // job.row_px)
             queued.bands = Bands(self._engine, job, job.row_px * _rounded(rows))
-            self._open.take(queued, job.stream_bytes)
+            self._streams[_new_lane(job)].take(queued, job.stream_bytes)
         self._fair_queue.serve([queued], [queued.bands.band_px])
         return Piece(jobs=[queued], px=queued.bands.band_px)
 
     def _piece_px(self, job: Job[Input]) -> int:
         px = self._costs.px_within(job.cost_key, self._piece_s)
         return min(self._engine.max_px(job.input), FIRST_PIECE_PX if px is None else px)
+
+
+def _new_lane(job: Job[Any]) -> StreamLane:
+    return StreamLane.NEW_BACKGROUND if job.background else StreamLane.NEW
+
+
+def _counted_px(job: Job[Any], px: int) -> int:
+    """Return the LR px of a job that count in the backlog."""
+    return 0 if job.background else px
 
 
 def _rounded(rows: int) -> int:

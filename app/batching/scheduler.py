@@ -43,7 +43,8 @@ class Scheduler(Generic[Input, Output]):
 
     Args:
         max_queued_px: maximum LR px that may wait or run; a single job is always accepted.
-        max_stream_bytes: memory on the device for all open streams; a single one may hold more.
+        max_stream_bytes: memory on the device for all open streams; a single one may hold more. Background jobs may
+            hold half as much on top of that.
         piece_s: target duration of a piece, and so the longest wait of a new request for the device.
         reader_s: total time that a reader may stall its stream before it is ended in favour of one that waits for
             memory.
@@ -75,11 +76,14 @@ class Scheduler(Generic[Input, Output]):
         self._wake = asyncio.Event()
         self._backlog = Backlog(self.costs, max_px=max_queued_px, piece_s=piece_s)
         self._open: OpenStreams[QueuedJob[Input, Output]] = OpenStreams(max_stream_bytes, patience_s=reader_s)
+        self._background: OpenStreams[QueuedJob[Input, Output]] = OpenStreams(
+            max_stream_bytes // 2, patience_s=reader_s
+        )
         self._queue: Queue[Input, Output] = Queue(
             engine,
             self.costs,
             self._backlog,
-            self._open,
+            (self._open, self._background),
             piece_s=piece_s,
             clock=clock,
             changed=self._wake.set,
@@ -126,8 +130,8 @@ class Scheduler(Generic[Input, Output]):
             queued_px=self._backlog.px,
             backlog_s=self._backlog.seconds,
             running_px=sum(piece.px for piece, _ in self._running),
-            open_streams=len(self._open),
-            stream_bytes=self._open.stream_bytes,
+            open_streams=len(self._open) + len(self._background),
+            stream_bytes=self._open.stream_bytes + self._background.stream_bytes,
         )
 
     def reserve(self, job: Job[Any]) -> Reservation:

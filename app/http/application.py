@@ -12,8 +12,10 @@ from app.http import openapi
 from app.http.auth import Authorizer
 from app.http.endpoints.docs import docs_routes
 from app.http.endpoints.health import health_routes
+from app.http.endpoints.jobs import job_routes
 from app.http.endpoints.metrics import metrics_routes
 from app.http.endpoints.models import model_routes, reload_routes
+from app.http.endpoints.submit import submit_routes
 from app.http.endpoints.upscale import upscale_routes
 from app.http.middleware.context import RequestContextMiddleware
 from app.http.middleware.deadline import DeadlineMiddleware
@@ -35,6 +37,8 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
         SettingsError: the key file cannot be used.
     """
     telemetry = telemetry or Telemetry(life)
+    authorizer = Authorizer(life.settings)
+    life.observers = [*telemetry.observers, authorizer.charge]
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,7 +59,7 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours knows stages and pixels
     )
     _add_middleware(app, life, telemetry)
-    _add_routes(app, life, telemetry)
+    _add_routes(app, life, telemetry, authorizer)
     return app
 
 
@@ -71,11 +75,13 @@ def _add_middleware(app: FastAPI, life: Lifecycle, telemetry: Telemetry) -> None
     add_problem_handlers(app)
 
 
-def _add_routes(app: FastAPI, life: Lifecycle, telemetry: Telemetry) -> None:
-    authorizer = Authorizer(life.settings)
+def _add_routes(app: FastAPI, life: Lifecycle, telemetry: Telemetry, authorizer: Authorizer) -> None:
     upscaling = [Depends(authorizer.require(Right.UPSCALE))]
     for routes in (upscale_routes(life), model_routes(life)):
         app.include_router(routes, dependencies=upscaling, responses=problems(openapi.API))
+    app.include_router(submit_routes(life), dependencies=upscaling, responses=problems(openapi.API))
+    looking = [Depends(authorizer.require(Right.UPSCALE, counts=False))]
+    app.include_router(job_routes(life), dependencies=looking, responses=problems(openapi.API))
     monitoring = [Depends(authorizer.require(Right.METRICS))]
     metrics = metrics_routes(telemetry.metrics)
     app.include_router(metrics, dependencies=monitoring, responses=problems(openapi.WITH_KEY))

@@ -10,7 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from app.access.keyring import Keyring
 from app.access.keys import RIGHTS, Key, Right
 from app.errors import Forbidden, Unauthorized
-from app.record import current_record
+from app.record import JOB_ROUTE, RequestRecord, current_record
 from app.settings import Settings
 
 HEADER = "X-Api-Key"
@@ -42,8 +42,12 @@ class Authorizer:
         self._keyring = Keyring(settings.keys) if settings.keys is not None else None
         self._local = settings.is_local
 
-    def require(self, right: Right) -> Dependency:
-        """Make a dependency for endpoints that need this right; a request counts for its key until its end."""
+    def require(self, right: Right, *, counts: bool = True) -> Dependency:
+        """Make a dependency for endpoints that need this right; a request counts for its key until it is answered.
+
+        Args:
+            counts: False for requests that the limits of the key do not apply to.
+        """
 
         async def authorized(
             request: Request, bearer: Annotated[object, Depends(_BEARER)], key: Annotated[object, Depends(_API_KEY)]
@@ -60,14 +64,23 @@ class Authorizer:
                     f"the key {known.name} has the role {known.role.value}, which may not {right.value}; "
                     "ask the operator for another key"
                 )
+            request.state.key = known
+            if not counts:
+                yield
+                return
             usage = self._keyring.usage(known)
             usage.begin(known)
             try:
                 yield
             finally:
-                usage.end(record.cost_px)
+                usage.end(record.cost_px + record.accepted_px)
 
         return authorized
+
+    def charge(self, record: RequestRecord) -> None:
+        """Charge the work on a picture of a job to its key, unless that was done when the job was accepted."""
+        if self._keyring is not None and record.route == JOB_ROUTE and not record.is_charged:
+            self._keyring.charge(record.key, record.cost_px)
 
     def _check_anonymous(self, right: Right, request: Request) -> None:
         if right is Right.UPSCALE:

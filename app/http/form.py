@@ -34,8 +34,9 @@ class Form:
         BadRequest: there is no boundary.
     """
 
-    def __init__(self, content_type: str) -> None:
-        self.picture: bytearray | None = None
+    def __init__(self, content_type: str, *, max_pictures: int = 1) -> None:
+        self.pictures: list[bytearray] = []
+        self._max_pictures = max_pictures
         self.parameters: dict[str, str] = {}
         self._header, self._value = bytearray(), bytearray()
         self._headers: dict[bytes, bytes] = {}
@@ -102,9 +103,14 @@ class Form:
         for header in ("content-encoding", "content-transfer-encoding"):
             check_encoding(header, self._headers.get(header.encode(), b"").decode("latin-1"))
         if self._name == FIELD:
-            if self.picture is not None:
-                raise BadRequest(f"the form has {FIELD!r} more than once; send one picture per request")
-            self.picture, self._text = bytearray(), None
+            if len(self.pictures) == self._max_pictures:
+                times = "once" if self._max_pictures == 1 else f"{self._max_pictures} times"
+                raise BadRequest(
+                    f"the form has {FIELD!r} more than {times}; send each picture in a request of its own, or several "
+                    "as a job"
+                )
+            self.pictures.append(bytearray())
+            self._text = None
             return
         if b"filename" in options:
             raise BadRequest(f"the form has a file as {self._name!r}; {HOW}, and no other file")
@@ -116,8 +122,7 @@ class Form:
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._text is None:
-            assert self.picture is not None
-            self.picture += data[start:end]
+            self.pictures[-1] += data[start:end]
             return
         self._text += data[start : min(end, start + MAX_FIELD_BYTES + 1)]
         if len(self._text) > MAX_FIELD_BYTES:

@@ -6,11 +6,17 @@ from app.errors import (
     BadRequest,
     DeadlinePassed,
     Forbidden,
+    IdempotencyMismatch,
+    JobsOff,
     KeyLimit,
+    NoSuchJob,
     NoSuchModel,
     NotAcceptable,
+    NotReady,
     QueueFull,
     ServiceError,
+    SourceRefused,
+    StorageFull,
     TooLarge,
     TooSlow,
     Unauthorized,
@@ -52,6 +58,8 @@ UPSCALE: tuple[ProblemKind, ...] = (
     UnsupportedEncoding,
     Unprocessable,
 )
+SUBMIT: tuple[ProblemKind, ...] = (*UPSCALE, IdempotencyMismatch, SourceRefused, JobsOff, StorageFull)
+JOB: tuple[ProblemKind, ...] = (NoSuchJob, NotReady, JobsOff)
 RELOAD: tuple[ProblemKind, ...] = (NoSuchModel, Unprocessable)
 
 REQUEST_ID = {"X-Request-Id": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}}}
@@ -81,6 +89,29 @@ PREFER = {
     "description": "`wait=SECONDS` (RFC 7240) is the caller's deadline; other preferences are ignored.",
     "schema": {"type": "string"},
     "example": "wait=30",
+}
+
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A name for this job that you choose: sent again with the same request, it returns the same job.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "Id of the last event that was received; browsers send it when they reconnect.",
+    "schema": {"type": "string"},
+}
+
+RANGE = {
+    "name": "Range",
+    "in": "header",
+    "description": "`bytes=FIRST-LAST` for a part of the result (RFC 9110, section 14).",
+    "schema": {"type": "string"},
+    "example": "bytes=0-1023",
 }
 
 

@@ -1,7 +1,7 @@
 """Reads a request: the picture as the multipart field `image` or as the raw body, and the parameters next to it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -25,15 +25,22 @@ class UploadLimits:
     """Seconds without a byte; also the time before the rate is checked."""
     min_bytes_per_s: int
     """Minimum average rate."""
+    max_pictures: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
     """The body of a request."""
 
-    picture: bytes
+    pictures: Sequence[bytes]
     parameters: Mapping[str, str] = field(default_factory=dict)
     """The other fields of a form."""
+
+    @property
+    def picture(self) -> bytes:
+        """The only picture."""
+        (picture,) = self.pictures
+        return picture
 
 
 async def read_upload(request: Request, limits: UploadLimits, reservation: UploadReservation) -> Upload:
@@ -61,8 +68,8 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Uploa
         _check_size(int(announced), limits)
         reservation.announce(int(announced))
     body = _chunks(request, limits, reservation)
-    upload = await _form(content_type, body) if is_form else Upload(picture=await _joined(body))
-    if not upload.picture:
+    upload = await _form(content_type, body, limits) if is_form else Upload(pictures=[await _joined(body)])
+    if not upload.pictures or not all(upload.pictures):
         raise BadRequest(f"the request has no picture; send it as the multipart field {FIELD!r} or as the raw body")
     return upload
 
@@ -110,7 +117,7 @@ async def _joined(body: AsyncGenerator[bytes, None]) -> bytes:
     return bytes(whole)
 
 
-async def _form(content_type: str, body: AsyncGenerator[bytes, None]) -> Upload:
-    form = Form(content_type)
+async def _form(content_type: str, body: AsyncGenerator[bytes, None], limits: UploadLimits) -> Upload:
+    form = Form(content_type, max_pictures=limits.max_pictures)
     await form.read(body)
-    return Upload(picture=bytes(form.picture or b""), parameters=form.parameters)
+    return Upload(pictures=[bytes(picture) for picture in form.pictures], parameters=form.parameters)

@@ -62,6 +62,7 @@ def access_fields(record: RequestRecord) -> dict[str, object]:
         "client": record.client,
         "duration_ms": round(record.seconds * 1000, 1),
         "trace_id": record.trace_id,
+        "job": record.job,
         "key": record.key,
         "model": record.model,
         "width_px": record.width_px,

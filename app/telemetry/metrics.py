@@ -22,6 +22,7 @@ from app.library.library import Library
 from app.lifecycle import Lifecycle, Phase
 from app.record import RequestRecord
 from app.service import DeviceState
+from app.telemetry.job_metrics import metrics_of_jobs
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120)
 PIXELS = tuple(4.0**power for power in range(5, 14))
@@ -64,7 +65,7 @@ SCHEDULER = (
         is_counter=True,
     ),
     SchedulerMetric(
-        name="esrgan_queued_jobs",
+        name="esrgan_queued_pictures",
         help="Pictures that wait or run.",
         read=lambda counters: counters.queued,
     ),
@@ -80,7 +81,7 @@ SCHEDULER = (
         is_counter=True,
     ),
     SchedulerMetric(
-        name="esrgan_batched_jobs",
+        name="esrgan_batched_pictures",
         help="Pictures processed in batches.",
         read=lambda counters: counters.batched_jobs,
         is_counter=True,
@@ -98,7 +99,7 @@ SCHEDULER = (
         is_counter=True,
     ),
     SchedulerMetric(
-        name="esrgan_refused_jobs",
+        name="esrgan_refused_pictures",
         help="Pictures refused because the queue was full.",
         read=lambda counters: counters.refused,
         is_counter=True,
@@ -191,6 +192,7 @@ class _ServiceCollector(Collector):
         ready = self._life.phase is Phase.READY
         yield GaugeMetricFamily("esrgan_ready", "1 when requests are accepted, else 0.", value=ready)
         yield GaugeMetricFamily("esrgan_requests_running", "Requests being answered.", self._life.accepted)
+        yield from metrics_of_jobs(self._life.jobs.counters)
         with suppress(Unavailable):  # still loading
             service = self._life.service
             yield from _scheduler_metrics(service.scheduler.counters())
@@ -215,10 +217,12 @@ def _readable(metrics: Iterator[Metric]) -> Sequence[Metric]:
 def _scheduler_metrics(counters: Counters) -> Iterator[Metric]:
     for reading in SCHEDULER:
         yield reading.metric(counters)
-    jobs = CounterMetricFamily("esrgan_jobs", "Pictures that were accepted and have ended.", labels=("outcome",))
+    pictures = CounterMetricFamily(
+        "esrgan_pictures", "Pictures that were accepted and have ended.", labels=("outcome",)
+    )
     for outcome, count in counters.outcomes.items():
-        jobs.add_metric((outcome.value,), count)
-    yield jobs
+        pictures.add_metric((outcome.value,), count)
+    yield pictures
     buckets, total = list[tuple[str, float]](), 0
     for bits in range(max(counters.batch_bits, default=0) + 1):
         total += counters.batch_bits[bits]

@@ -83,6 +83,7 @@ def _attributes(record: RequestRecord) -> Mapping[str, str | int]:
         "http.response.body.size": record.sent_bytes,
         "esrgan.request_id": record.id,
         "esrgan.outcome": record.outcome,
+        "esrgan.job": record.job,
         "esrgan.key": record.key,
         "esrgan.model": record.model,
         "esrgan.width_px": record.width_px,

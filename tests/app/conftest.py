@@ -52,7 +52,7 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(models: Path, request: pytest.FixtureRequest) -> Settings:
+def settings(models: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of the test's service; a test changes some with `parametrize("settings", [{...}], indirect=True)`."""
     # Small limits, so that a test reaches them with small pictures.
     small = Settings(
@@ -62,6 +62,8 @@ def settings(models: Path, request: pytest.FixtureRequest) -> Settings:
         max_picture_px=40_000,
         whole_picture_px=3_000,
         max_width_px=2_000,
+        jobs_folder=tmp_path_factory.mktemp("jobs"),
+        jobs_min_free_bytes=0,
     )
     return small.model_copy(update=getattr(request, "param", {}))
 

@@ -11,10 +11,10 @@ from model.rrdb import RRDBConfig
 
 def test_counters_are_divided_by_the_number_of_batches() -> None:
     one = Pass(wall_s=2.0, answered=[Answered(side=10, seconds=1.0)])
-    load = Load(server=OURS, clients=1, passes=[one], counted={"batches": 2.0, "batched_works": 5.0})
+    load = Load(server=OURS, clients=1, passes=[one], counted={"batches": 2.0, "batched_jobs": 5.0})
     assert load.px_per_s == 50
-    assert load.per_batch("batched_works") == 2.5
-    assert Load(server="another", clients=1, passes=[one]).per_batch("batched_works") is None
+    assert load.per_batch("batched_jobs") == 2.5
+    assert Load(server="another", clients=1, passes=[one]).per_batch("batched_jobs") is None
 
 
 def test_the_bare_network_has_a_rate() -> None:

@@ -18,7 +18,8 @@ SLACK_S = 0.1
 class DeadlineMiddleware:
     """ASGI middleware: cancels requests that take longer than their callers wait.
 
-    Handlers find the deadline as `request.state.deadline_s`, on the clock of `time.monotonic`.
+    Handlers find the deadline as `request.state.deadline_s`, on the clock of `time.monotonic`. Those that deliver what
+    is there already, or watch, call `request.state.lift_deadline()`.
 
     Args:
         default_s: for callers without a preference.
@@ -39,7 +40,10 @@ class DeadlineMiddleware:
             return
         preferred_s = preferred_wait_s(Headers(scope=scope).getlist("prefer"))
         wait_s = self._default_s if preferred_s is None else min(preferred_s, self._max_s)
-        scope.setdefault("state", {})["deadline_s"] = time.monotonic() + wait_s
+        limit = asyncio.timeout(wait_s + SLACK_S)
+        state = scope.setdefault("state", {})
+        state["deadline_s"] = time.monotonic() + wait_s
+        state["lift_deadline"] = lambda: limit.reschedule(None)
         answering = False
 
         async def send_applied(message: Message) -> None:
@@ -47,12 +51,13 @@ class DeadlineMiddleware:
             if message["type"] == "http.response.start":
                 answering = True
                 if preferred_s is not None:
-                    MutableHeaders(scope=message)["Preference-Applied"] = f"wait={wait_s}"
+                    headers = MutableHeaders(scope=message)
+                    applied = filter(None, [headers.get("Preference-Applied"), f"wait={wait_s}"])
+                    headers["Preference-Applied"] = ", ".join(applied)
             elif not message.get("more_body", False) and not limit.expired():
                 limit.reschedule(None)  # the work is done; the connection limits how slowly a caller may read
             await send(message)
 
-        limit = asyncio.timeout(wait_s + SLACK_S)
         try:
             async with limit:
                 await self._app(scope, receive, send_applied)

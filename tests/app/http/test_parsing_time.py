@@ -23,12 +23,12 @@ from app.errors import ServiceError
 from app.http.accept import accepted_formats
 from app.http.application import create_app
 from app.http.endpoints.metrics import _accepts_open_metrics
-from app.http.endpoints.upscale import Parameters, _check_given_once
 from app.http.form import Form, check_encoding
 from app.http.middleware.context import ACCEPTED_ID
 from app.http.middleware.deadline import preferred_wait_s
 from app.http.middleware.entrance import MAX_HEAD_BYTES
-from app.http.upload import Upload
+from app.http.parameters import Parameters
+from app.http.receiving import check_given_once
 from app.lifecycle import Lifecycle
 from app.record import RequestRecord
 from app.service import UpscaleService
@@ -86,7 +86,7 @@ def request_with(query: str = "", **headers: str) -> Request:
 
 def read_query(value: str) -> None:
     request = request_with(value)
-    _check_given_once(request)
+    check_given_once(request)
     Parameters.model_validate(dict(request.query_params))
 
 
@@ -107,7 +107,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "X-Api-Key": lambda value: find_key([], value),
     "query": read_query,
     "a parameter of the query": lambda value: read_query(f"scale={quote(value[: LONGEST_HEAD // 3])}"),
-    "parameters of a form": lambda value: Parameters().with_form(Upload(picture=b"x", parameters={"model": value})),
+    "parameters of a form": lambda value: Parameters().with_fields({"model": value}),
 }
 
 

@@ -58,7 +58,7 @@ async def test_pixels_are_counted_by_state(client: httpx.AsyncClient) -> None:
     assert value(now, "esrgan_batch_pixels_bucket", le="2047.0") == 1
     assert value(now, "esrgan_batch_pixels_bucket", le="+Inf") == 1
     assert value(now, "esrgan_picture_pixels_sum") == 2000
-    assert value(now, "esrgan_jobs_total", outcome="done") == 1
+    assert value(now, "esrgan_pictures_total", outcome="done") == 1
     assert value(now, "esrgan_device_busy_seconds_total") > 0
 
 

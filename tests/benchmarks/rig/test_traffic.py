@@ -107,4 +107,4 @@ async def test_the_service_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=address, timeout=60) as client:
             await send_all(client, uploads_of([8, 9, 10]), clients=2)
             counted = await counters(client)
-    assert counted["batched_works"] == 3
+    assert counted["batched_jobs"] == 3

@@ -1,0 +1,172 @@
+"""/v1/jobs/...: read, watch, cancel and fetch jobs."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from app.access.keys import Role
+from app.errors import NoSuchJob
+from app.http.events import event_stream, last_event_id
+from app.http.openapi import JOB, LAST_EVENT_ID, RANGE, Responses, problems
+from app.http.receiving import BINARY
+from app.http.results import result_response, zip_response
+from app.http.submission import key_of
+from app.jobs.job import State, StoredJob
+from app.jobs.outbox import Delivery
+from app.jobs.view import JobView
+from app.lifecycle import Lifecycle
+from app.pictures.encode import FORMATS
+from app.record import current_record
+
+JobId = Annotated[str, Path(max_length=64, description="Id of the job.")]
+RESULTS = {form.media_type: BINARY for form in FORMATS.values()}
+RESULT_ANSWERS: Responses = {
+    200: {"description": "The upscaled picture, with an `ETag` and `Accept-Ranges`", "content": RESULTS},
+    206: {"description": "The part of it that `Range` asks for", "content": RESULTS},
+    304: {"description": "`If-None-Match` names the result"},
+}
+
+
+class JobList(BaseModel):
+    """A page of jobs, the newest first."""
+
+    jobs: list[JobView]
+    next: str | None = Field(description="Address of the next page; null on the last one.")
+
+
+class WebhookView(BaseModel):
+    """A webhook and the attempts to deliver it."""
+
+    id: str = Field(description="The header `webhook-id` of every attempt.")
+    event: str
+    state: str = Field(description="`waiting`, `delivered` or `failed`.")
+    attempts: list[dict[str, str | int | float | None]]
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> "WebhookView":
+        """Describe a delivery."""
+        return cls(id=delivery.id, event=delivery.event, state=delivery.state, attempts=list(delivery.attempts))
+
+
+class WebhookList(BaseModel):
+    """The webhooks of a job, in order."""
+
+    webhooks: list[WebhookView]
+
+
+def job_routes(life: Lifecycle) -> APIRouter:
+    """Make the endpoints of accepted jobs."""
+    routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+    async def job_of(request: Request, job_id: str) -> StoredJob:
+        current_record().job = job_id[:64]
+        return await life.jobs.get(job_id, _key_name(request))
+
+    @routes.get("", summary="List your jobs", responses=problems(JOB))
+    async def page(
+        request: Request,
+        state: State | None = None,
+        before: Annotated[str, Query(max_length=64, description="Id of a job: only older ones are listed.")] = "",
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    ) -> JobList:
+        """Lists the jobs of the caller's key; an operator's key lists all."""
+        jobs = await life.jobs.page(_key_name(request), state=state, before=before, limit=limit)
+        more = f"&state={state.value}" if state else ""
+        address = f"{life.settings.root_path}/v1/jobs?limit={limit}&before={jobs[-1].id}{more}" if jobs else None
+        views = [JobView.of(job, life.settings.root_path) for job in jobs]
+        return JobList(jobs=views, next=address if len(jobs) == limit else None)
+
+    @routes.get("/{job_id}", summary="Read a job", responses=problems(JOB))
+    async def read(request: Request, job_id: JobId) -> JobView:
+        """Returns state, progress, place in the queue, and results or problems of a job and of each of its pictures."""
+        return await life.jobs.view(life.service, await job_of(request, job_id))
+
+    @routes.delete("/{job_id}", summary="Cancel or remove a job", status_code=204, responses=problems(JOB))
+    async def remove(request: Request, job_id: JobId) -> None:
+        """Cancels a job that has not ended, within one band of rows; removes one that has, with its results."""
+        await life.jobs.cancel(await job_of(request, job_id))
+
+    @routes.get(
+        "/{job_id}/events",
+        summary="Watch a job",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "Server-sent events: `state` with the job, `progress` with its progress",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            },
+            204: {"description": "The job has ended, and `Last-Event-ID` names its last event"},
+            **problems(JOB),
+        },
+        openapi_extra={"parameters": [LAST_EVENT_ID]},
+    )
+    async def events(request: Request, job_id: JobId) -> Response:
+        """Sends an event for each change until the job has ended; every event tells all that is to know."""
+        job = await job_of(request, job_id)
+        request.state.lift_deadline()
+        return event_stream(life.jobs, life.service, job, last_event_id(request))
+
+    @routes.get(
+        "/{job_id}/result",
+        summary="Fetch the result",
+        response_class=Response,
+        responses={**_with_zip(), **problems(JOB)},
+        openapi_extra={"parameters": [RANGE]},
+    )
+    async def result(request: Request, job_id: JobId) -> Response:
+        """Returns the upscaled picture; of several pictures, a zip file of those that are done."""
+        job = await job_of(request, job_id)
+        request.state.lift_deadline()
+        if len(job.pictures) == 1:
+            return result_response(life.jobs, request, job, 1)
+        return zip_response(life.jobs, job)
+
+    @routes.get(
+        "/{job_id}/results/{number}",
+        summary="Fetch the result of one picture",
+        response_class=Response,
+        responses={**RESULT_ANSWERS, **problems(JOB)},
+        openapi_extra={"parameters": [RANGE]},
+    )
+    async def one_result(request: Request, job_id: JobId, number: Annotated[int, Path(ge=1, le=1000)]) -> Response:
+        """Returns an upscaled picture as soon as it is done, whether the other pictures are or not."""
+        job = await job_of(request, job_id)
+        request.state.lift_deadline()
+        if number > len(job.pictures):
+            raise NoSuchJob(f"the job {job.id} has {len(job.pictures)} pictures, and none with the number {number}")
+        return result_response(life.jobs, request, job, number)
+
+    @routes.get("/{job_id}/webhooks", summary="Read the log of a job's webhooks", responses=problems(JOB))
+    async def webhooks(request: Request, job_id: JobId) -> WebhookList:
+        """Returns every webhook with all attempts to deliver it."""
+        job = await job_of(request, job_id)
+        return WebhookList(webhooks=[WebhookView.of(it) for it in await life.jobs.deliveries(job.id)])
+
+    @routes.post(
+        "/{job_id}/webhooks/{webhook_id}/redeliver",
+        summary="Deliver a webhook again",
+        status_code=202,
+        responses=problems(JOB),
+    )
+    async def redeliver(
+        request: Request, job_id: JobId, webhook_id: Annotated[str, Path(max_length=64)]
+    ) -> WebhookView:
+        """Makes a webhook due now, whatever has become of it; its id stays the same."""
+        job = await job_of(request, job_id)
+        return WebhookView.of(await life.jobs.redeliver(job.id, webhook_id))
+
+    return routes
+
+
+def _key_name(request: Request) -> str | None:
+    """Return the name of the caller's key, or None where it may see all jobs."""
+    key = key_of(request)
+    if key is None:
+        return ""
+    return None if key.role is Role.OPERATOR else key.name
+
+
+def _with_zip() -> Responses:
+    ok = {**RESULT_ANSWERS[200], "content": RESULTS | {"application/zip": BINARY}}
+    return {**RESULT_ANSWERS, 200: ok}

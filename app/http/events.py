@@ -1,0 +1,63 @@
+"""A job as server-sent events (WHATWG HTML, section 9.2)."""
+
+import json
+from collections.abc import AsyncIterator
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.jobs.job import ENDED, State, StoredJob
+from app.jobs.service import JobService
+from app.service import UpscaleService
+
+PING_S = 15.0
+"""Interval between comments that keep proxies from closing a quiet stream."""
+
+RECONNECT_MS = 1000
+
+
+def last_event_id(request: Request) -> int | None:
+    """Return the id of the last event that the caller has seen, if any."""
+    value = request.headers.get("last-event-id", "")
+    return int(value) if value.isdecimal() and value.isascii() and len(value) < 10 else None
+
+
+def event_stream(jobs: JobService, service: UpscaleService, job: StoredJob, seen: int | None) -> Response:
+    """Return the stream of a job's events, or 204, which ends reconnecting, where the caller has seen the last one.
+
+    Args:
+        seen: version of the job that the caller has seen.
+    """
+    if job.state in ENDED and seen is not None and seen >= job.version:
+        return Response(status_code=204)
+    return StreamingResponse(
+        _events(jobs, service, job, seen), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+    )
+
+
+async def _events(jobs: JobService, service: UpscaleService, job: StoredJob, seen: int | None) -> AsyncIterator[str]:
+    """Yield events until the job has ended or the service stops.
+
+    Events are not kept: each describes the whole job, so a watcher that has missed some needs only the next one.
+    """
+    yield f"retry: {RECONNECT_MS}\n\n"
+    told: tuple[State, float] | None = None
+    with jobs.watch.changes(job.id) as event:
+        if seen is not None and seen >= job.version:
+            told = (job.state, job.progress)
+        while True:
+            if told is None or job.state is not told[0]:
+                view = await jobs.view(service, job)
+                yield _event("state", job.version, view.model_dump(mode="json"))
+            elif job.progress != told[1]:
+                yield _event("progress", job.version, {"id": job.id, "progress": round(job.progress, 4)})
+            told = (job.state, job.progress)
+            if job.state in ENDED or jobs.watch.closed:
+                return
+            if not await jobs.changed(job, event, PING_S):
+                yield ": still here\n\n"
+            job = await jobs.get(job.id, None)
+
+
+def _event(name: str, version: int, data: object) -> str:
+    return f"id: {version}\nevent: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"

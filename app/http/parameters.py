@@ -1,0 +1,74 @@
+"""Parameters of an upscale request."""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.http.accept import accepted_formats
+from app.pictures.encode import FORMATS
+from app.pictures.metadata import MetadataRule
+from app.service import UpscaleOptions
+from app.upscaling import UpscaleRequest
+
+
+class Parameters(BaseModel):
+    """Parameters of a request, in the query or as form fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(default=None, description="Name of the model; by default the service's default model.")
+    scale: float | None = Field(
+        default=None, ge=1, description="Factor of the answer, from 1 to the model's own, which is the default."
+    )
+    format: Literal["png", "webp", "jpeg"] | None = Field(
+        default=None, description="Format of the answer; by default chosen from the `Accept` header."
+    )
+    quality: int | None = Field(
+        default=None, ge=1, le=100, description="Quality of JPEG (default 95) and WebP (default, and 100: lossless)."
+    )
+    metadata: MetadataRule = Field(
+        default="keep",
+        description="EXIF, XMP and resolution: `keep` all but the location, `keep-gps` keep all, or `strip` them.",
+    )
+    fidelity: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="For a model that is one of a pair: 1 invents nothing, 0 is sharpest; in steps of 0.05.",
+    )
+    colour_lock: bool = Field(default=False, description="Keep the colours of large areas exactly as in the upload.")
+    ensemble: bool = Field(
+        default=False, description="Return the mean over the picture's eight turns, at eight times the cost."
+    )
+
+    def with_fields(self, fields: Mapping[str, str]) -> Self:
+        """Add the fields of a form, which override the parameters of the query.
+
+        Raises:
+            RequestValidationError: a form field is unknown or out of range.
+        """
+        try:
+            return self.model_validate(self.model_dump(exclude_unset=True) | dict(fields))
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from error
+
+    def request(self, accept: str) -> UpscaleRequest:
+        """Return what the parameters ask for.
+
+        Args:
+            accept: the header Accept, which chooses the format where no parameter does.
+
+        Raises:
+            NotAcceptable: the header rules out every format.
+        """
+        options = UpscaleOptions(
+            scale=self.scale,
+            formats=[FORMATS[self.format]] if self.format else accepted_formats(accept),
+            quality=self.quality,
+            metadata=self.metadata,
+            colour_lock=self.colour_lock,
+            ensemble=self.ensemble,
+        )
+        return UpscaleRequest(model=self.model, fidelity=self.fidelity, options=options)

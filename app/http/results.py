@@ -1,0 +1,128 @@
+"""Results of jobs as answers: whole, in part (RFC 9110, section 14), or several as a zip file."""
+
+import asyncio
+import re
+import zipfile
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+from typing import IO, cast
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.errors import NotReady
+from app.http.problems import http_problem
+from app.jobs.job import ENDED, Result, StoredJob
+from app.jobs.service import JobService
+
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+
+
+def result_response(jobs: JobService, request: Request, job: StoredJob, number: int) -> Response:
+    """Return the result of a picture, or the part of it that the request asks for.
+
+    Raises:
+        NotReady: there is none, or none yet.
+    """
+    result = _result(job, number)
+    headers = {
+        "ETag": result.etag,
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f'attachment; filename="{job.id}-{number}{result.suffix}"',
+        "X-Model": result.model,
+        "Cache-Control": "private, no-cache",
+    }
+    if result.etag in _tags(request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers=headers)
+    first, end, status = 0, result.size_bytes, 200
+    if_range = request.headers.get("if-range")
+    if if_range is None or if_range == result.etag:
+        wanted = wanted_range(request.headers.get("range", ""), result.size_bytes)
+        if wanted == ():
+            detail = f"Range: {request.headers['range'][:100]} is not in the {result.size_bytes} bytes of the result"
+            return http_problem(416, detail, {"Content-Range": f"bytes */{result.size_bytes}"})
+        if wanted:
+            (first, end), status = wanted, 206
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{result.size_bytes}"
+    headers["Content-Length"] = str(end - first)
+    body = jobs.read(result, first, end)
+    return StreamingResponse(body, status_code=status, media_type=result.media_type, headers=headers)
+
+
+def wanted_range(value: str, size_bytes: int) -> tuple[int, int] | tuple[()] | None:
+    """Return the first byte of a range and the one after its last.
+
+    Returns:
+        None where all of the file is wanted, also for several ranges, which a server may ignore; an empty tuple for a
+        range that lies outside the file.
+    """
+    found = RANGE.fullmatch(value.replace(" ", ""))
+    if not found or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        length = min(int(found[2]), size_bytes)
+        return (size_bytes - length, size_bytes) if length else ()
+    first, last = int(found[1]), int(found[2]) if found[2] else size_bytes - 1
+    if last < first and found[2]:
+        return None
+    return (first, min(last, size_bytes - 1) + 1) if first < size_bytes else ()
+
+
+def zip_response(jobs: JobService, job: StoredJob) -> Response:
+    """Return the results of all pictures that are done as a zip file, which is made while it is sent.
+
+    Raises:
+        NotReady: the job has not ended, or no picture is done.
+    """
+    results = [(picture.number, picture.result) for picture in job.pictures if picture.result]
+    if job.state not in ENDED:
+        raise NotReady(f"the job {job.id} is {job.state.value}; results/NUMBER has each picture once it is done")
+    if not results:
+        raise NotReady(f"the job {job.id} is {job.state.value}: none of its pictures is done")
+    headers = {"Content-Disposition": f'attachment; filename="{job.id}.zip"', "Cache-Control": "private, no-cache"}
+    return StreamingResponse(_zipped(jobs, job, results), media_type="application/zip", headers=headers)
+
+
+async def _zipped(jobs: JobService, job: StoredJob, results: Iterable[tuple[int, Result]]) -> AsyncIterator[bytes]:
+    """Yield a zip file; the pictures are compressed already, and are stored as they are."""
+    sink = _Sink()
+    when = datetime.fromtimestamp(job.ended or job.created, UTC).timetuple()[:6]
+    with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED) as archive:
+        for number, result in results:
+            info = zipfile.ZipInfo(f"{number}{result.suffix}", date_time=when)
+            with archive.open(info, "w", force_zip64=True) as member:
+                async for chunk in jobs.read(result):
+                    await asyncio.to_thread(member.write, chunk)  # computes the checksum
+                    yield sink.take()
+    yield sink.take()
+
+
+class _Sink:
+    """A file that is written from start to end, and whose bytes are taken on the way."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._written += data
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def take(self) -> bytes:
+        taken = bytes(self._written)
+        self._written.clear()
+        return taken
+
+
+def _result(job: StoredJob, number: int) -> Result:
+    picture = job.pictures[number - 1]
+    if picture.result is None:
+        when = "it has no result" if picture.state in ENDED else "try again later"
+        raise NotReady(f"picture {number} of the job {job.id} is {picture.state.value}; {when}")
+    return picture.result
+
+
+def _tags(if_none_match: str) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}

@@ -1,0 +1,169 @@
+"""A request -> a job: pictures in a form or as the raw body, or URLs in a JSON document."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+
+from app.access.keys import Key
+from app.admission import UploadReservation
+from app.errors import BadRequest, Forbidden
+from app.http.fields import parameter, split
+from app.http.parameters import Parameters
+from app.http.upload import Upload, UploadLimits, read_upload
+from app.jobs.outbox import DEFAULT_EVENTS, EVENTS
+from app.jobs.submission import Submission
+from app.record import current_record
+
+JSON = "application/json"
+MAX_IDEMPOTENCY_CHARS = 255
+MAX_JSON_BYTES = 512 * 1024
+
+Url = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+class JobParameters(Parameters):
+    """Parameters of a job, in the query or as form fields."""
+
+    webhook: Url | None = Field(default=None, description="URL that changes of the job are sent to.")
+    webhook_events: str | None = Field(
+        default=None,
+        description=f"Which of {', '.join(EVENTS)} are sent, separated by commas; by default the last three.",
+    )
+
+    def events(self) -> Sequence[str]:
+        """Return the events that are sent to the webhook.
+
+        Raises:
+            BadRequest: one is unknown.
+        """
+        if self.webhook_events is None:
+            return DEFAULT_EVENTS
+        events = [event.strip() for event in self.webhook_events.split(",") if event.strip()]
+        if unknown := next((event for event in events if event not in EVENTS), None):
+            raise BadRequest(f"webhook_events = {unknown[:100]!r} is not an event; the events are {', '.join(EVENTS)}")
+        return events
+
+
+class JobDocument(JobParameters):
+    """A job whose pictures are read from URLs, as a JSON document."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: Url | list[Url] = Field(description="URL of the picture, or URLs of several.")
+    target: Url | list[Url] | None = Field(
+        default=None, description="Presigned URL that the result is written to with PUT; one for each source."
+    )
+
+    def sources(self) -> list[str]:
+        """Return the URLs of the pictures."""
+        return [self.source] if isinstance(self.source, str) else self.source
+
+    def targets(self) -> list[str]:
+        """Return the URLs that results are written to.
+
+        Raises:
+            BadRequest: there is not one for each source.
+        """
+        targets = [self.target] if isinstance(self.target, str) else self.target or []
+        if targets and len(targets) != len(self.sources()):
+            raise BadRequest(f"there are {len(self.sources())} sources and {len(targets)} targets; send one for each")
+        return targets
+
+
+async def read_submission(
+    request: Request, query: JobParameters, limits: UploadLimits, reservation: UploadReservation
+) -> Submission:
+    """Read a job from a request.
+
+    Raises:
+        BadRequest: the request is malformed.
+        RequestValidationError: a parameter is out of range.
+        ServiceError: see `read_upload`.
+    """
+    _check_origin(request)
+    if _media_type(request) == JSON:
+        return await _from_json(request, query, limits, reservation)
+    upload = await read_upload(request, limits, reservation)
+    return _submission(request, query.with_fields(upload.parameters), pictures=upload.pictures)
+
+
+async def _from_json(
+    request: Request, query: JobParameters, limits: UploadLimits, reservation: UploadReservation
+) -> Submission:
+    upload: Upload = await read_upload(request, limits, reservation)
+    if len(upload.picture) > MAX_JSON_BYTES:
+        raise BadRequest(f"the JSON document has {len(upload.picture)} bytes; the limit is {MAX_JSON_BYTES}")
+    try:
+        sent = json.loads(upload.picture)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest('the body is not JSON; send {"source": URL}, or a picture with its own media type') from error
+    if not isinstance(sent, dict):
+        raise BadRequest('the JSON document is not an object; send {"source": URL}')
+    try:
+        document = JobDocument.model_validate(query.model_dump(exclude_unset=True) | sent)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+    sources = document.sources()
+    if not 1 <= len(sources) <= limits.max_pictures:
+        raise BadRequest(f"there are {len(sources)} sources; send 1 to {limits.max_pictures}")
+    return _submission(request, document, sources=sources, targets=document.targets())
+
+
+def _submission(
+    request: Request,
+    parameters: JobParameters,
+    *,
+    pictures: Sequence[bytes] = (),
+    sources: Sequence[str] = (),
+    targets: Sequence[str] = (),
+) -> Submission:
+    record, key = current_record(), key_of(request)
+    return Submission(
+        key_name=record.key,
+        request=parameters.request(", ".join(request.headers.getlist("accept"))),
+        pictures=pictures,
+        sources=sources,
+        targets=targets,
+        webhook=parameters.webhook or "",
+        webhook_events=parameters.events(),
+        idempotency_key=_idempotency_key(request),
+        trace=record.trace_headers,
+        request_id=record.id,
+        key_waiting=key.limits.jobs if key else None,
+        key_bytes=key.limits.job_bytes if key else None,
+    )
+
+
+def key_of(request: Request) -> Key | None:
+    """Return the key of a request; None where the service has no keys."""
+    key: Key | None = getattr(request.state, "key", None)
+    return key
+
+
+def prefers_async(request: Request) -> bool:
+    """Return True where the caller prefers not to wait: `Prefer: respond-async` (RFC 7240)."""
+    members = split(",".join(request.headers.getlist("prefer")), ",")
+    return any(parameter(next(split(member, ";")))[0] == "respond-async" for member in members)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _idempotency_key(request: Request) -> str:
+    values = request.headers.getlist("idempotency-key")
+    if not values:
+        return ""
+    if len(values) > 1 or not 1 <= len(values[0]) <= MAX_IDEMPOTENCY_CHARS:
+        raise BadRequest(f"send one Idempotency-Key of 1 to {MAX_IDEMPOTENCY_CHARS} characters, or none")
+    return values[0]
+
+
+def _check_origin(request: Request) -> None:
+    """Refuse jobs that a page of another site sends from its visitor's browser, where no key protects the service."""
+    if key_of(request) is None and request.headers.get("sec-fetch-site", "") in ("cross-site", "same-site"):
+        raise Forbidden("without keys this service takes no jobs from pages of other sites; set ESRGAN_KEYS")

@@ -1,0 +1,152 @@
+"""Which URLs the service may open for a caller: by host name, and by the address that the name resolves to."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from app.errors import SourceRefused
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Returns the addresses of a host."""
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_URL_CHARS = 4096
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """A URL with the address that it must be opened at."""
+
+    url: str
+    host: str
+    port: int
+    address: str
+
+    @property
+    def pinned_url(self) -> str:
+        """The URL with the address in place of the host's name."""
+        parts = urlsplit(self.url)
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return parts._replace(netloc=f"{host}:{self.port}", fragment="").geturl()
+
+    @property
+    def host_header(self) -> str:
+        """The value of the header Host."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[urlsplit(self.url).scheme] else f"{host}:{self.port}"
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """Ask the system for the addresses of a host."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+class AddressRules:
+    """Decides about URLs.
+
+    A host is allowed if a rule names it: `host`, `*.example.com` for names below one, or `*` for all; each with
+    `:PORT` for another port than 80 and 443. Whatever the rules, its addresses must be public, or in a network that is
+    allowed.
+
+    Args:
+        setting: name of the setting that the rules come from, for errors.
+        networks: addresses that are allowed although they are not public.
+    """
+
+    def __init__(
+        self, rules: Iterable[str], *, setting: str, networks: Sequence[Network] = (), resolver: Resolver = resolve
+    ) -> None:
+        self._rules = [_parse_rule(rule) for rule in rules]
+        self._setting = setting
+        self._networks = networks
+        self._resolver = resolver
+
+    def check(self, url: str) -> tuple[str, int]:
+        """Check a URL without resolving its host; returns host and port.
+
+        Raises:
+            SourceRefused: it is no URL of an allowed host.
+        """
+        if len(url) > MAX_URL_CHARS:
+            raise SourceRefused(f"the URL has {len(url)} characters; the limit is {MAX_URL_CHARS}")
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").rstrip("."), parts.port
+        except ValueError as error:
+            raise SourceRefused(f"{_shown(url)} is not a URL ({error})") from error
+        if parts.scheme not in DEFAULT_PORTS or not host or not url.isascii() or not url.isprintable() or " " in url:
+            raise SourceRefused(f"{_shown(url)} is not an http or https URL in ASCII; encode other characters")
+        if parts.username is not None or parts.password is not None:
+            raise SourceRefused("the URL has a user name or a password; use a presigned URL instead")
+        if not self._rules:
+            raise SourceRefused(f"this service opens no URLs; its operator can allow hosts with {self._setting}")
+        if not any(_matches(rule, host, port) for rule in self._rules):
+            where = host if port is None else f"{host}:{port}"
+            raise SourceRefused(f"{where} is not among the hosts of {self._setting}; ask the operator to add it")
+        return host, port or DEFAULT_PORTS[parts.scheme]
+
+    async def resolved(self, url: str) -> Destination:
+        """Check a URL and the addresses of its host; returns the one to connect to.
+
+        The host is resolved once. Connecting to the address that was checked, and not to the name, leaves no second
+        look-up that could give another answer.
+
+        Raises:
+            SourceRefused: the host is not allowed, has no address, or one that is not public.
+        """
+        host, port = self.check(url)
+        try:
+            addresses = await self._resolver(host, port)
+        except (OSError, UnicodeError) as error:
+            raise SourceRefused(f"the host {host[:200]} has no address") from error
+        for address in addresses:
+            if not self._is_allowed(ipaddress.ip_address(address.partition("%")[0])):
+                raise SourceRefused(f"the host {host[:200]} has an address that is not public; use one that is")
+        if not addresses:
+            raise SourceRefused(f"the host {host[:200]} has no address")
+        return Destination(url=url, host=host, port=port, address=addresses[0])
+
+    def _is_allowed(self, address: Address) -> bool:
+        if any(address in network for network in self._networks if network.version == address.version):
+            return True
+        inner = _embedded(address)
+        if inner is not None:
+            return self._is_allowed(inner)
+        return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def _embedded(address: Address) -> Address | None:
+    """Return the IPv4 address that an IPv6 address leads to, if it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+
+
+def _parse_rule(rule: str) -> tuple[str, int | None]:
+    host, colon, port = rule.rpartition(":")
+    if colon and port.isdecimal() and not host.endswith(":"):
+        return host.strip("[]").lower(), int(port)
+    return rule.strip("[]").lower(), None
+
+
+def _matches(rule: tuple[str, int | None], host: str, port: int | None) -> bool:
+    pattern, allowed_port = rule
+    if port is not None and port not in ({*DEFAULT_PORTS.values()} if allowed_port is None else {allowed_port}):
+        return False
+    if port is None and allowed_port is not None:
+        return False
+    host = host.lower()
+    return pattern in ("*", host) or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+
+
+def _shown(url: str) -> str:
+    return repr(url.partition("?")[0][:200])

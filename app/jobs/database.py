@@ -1,0 +1,81 @@
+"""Where jobs are recorded: SQLite or PostgreSQL behind one interface.
+
+Statements name their values (`:id`) and use only SQL that both understand. One transaction writes at a time, on all
+machines together, so what holds between two statements of one transaction holds without further locks.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from app.errors import Unavailable
+from app.jobs.job import Row
+
+Result = TypeVar("Result")
+
+DOWN_RETRY_S = 5
+
+SCHEMA = (
+    "create table if not exists jobs ("
+    " id text primary key, key_name text not null, idempotency_key text, fingerprint text not null,"
+    " request text not null, state text not null, version integer not null, created double precision not null,"
+    " ended double precision, expires double precision, webhook text not null, webhook_events text not null,"
+    " trace text not null, request_id text not null)",
+    "create unique index if not exists jobs_idempotency on jobs (key_name, idempotency_key)",
+    "create index if not exists jobs_key on jobs (key_name, id)",
+    "create index if not exists jobs_expires on jobs (expires)",
+    "create table if not exists pictures ("
+    " job_id text not null, number integer not null, key_name text not null, state text not null,"
+    " upload_name text not null, upload_bytes bigint not null, cost_px bigint not null, source text not null,"
+    " target text not null, model text not null, not_before double precision not null, started double precision,"
+    " ended double precision, attempts integer not null, crashes integer not null, owner text,"
+    " lease_until double precision, progress double precision not null, cancel integer not null, problem text,"
+    " result text, result_bytes bigint not null, primary key (job_id, number))",
+    "create index if not exists pictures_waiting on pictures (state, key_name, job_id, number)",
+    "create table if not exists deliveries ("
+    " id text primary key, job_id text not null, key_name text not null, url text not null, event text not null,"
+    " body text not null, state text not null, created double precision not null, not_before double precision not null,"
+    " owner text, lease_until double precision, attempts text not null)",
+    "create index if not exists deliveries_job on deliveries (job_id)",
+    "create index if not exists deliveries_waiting on deliveries (state, not_before)",
+)
+
+
+class Session(Protocol):
+    """One transaction."""
+
+    def rows(self, sql: str, **values: object) -> list[Row]:
+        """Run a statement and return its rows."""
+
+    def now(self) -> float:
+        """Return the time in seconds since 1970, by a clock that all machines share."""
+
+
+class Database(Protocol):
+    """Runs transactions in threads."""
+
+    async def write(self, call: Callable[[Session], Result]) -> Result:
+        """Run a transaction; it is durable when this returns, and did nothing if this raises.
+
+        Raises:
+            StorageFull: the disk is full.
+            DatabaseDown: the database cannot be reached.
+        """
+
+    async def read(self, call: Callable[[Session], Result]) -> Result:
+        """Run a transaction that changes nothing.
+
+        Raises:
+            DatabaseDown: the database cannot be reached.
+        """
+
+    async def close(self) -> None:
+        """Finish what runs, and close the connections."""
+
+
+class DatabaseDown(Unavailable):
+    """The database of the jobs cannot be reached."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the database of the jobs cannot be reached; try again in a few seconds")
+        self.reason = reason
+        """Text for the log; the answer does not say where the database is."""

@@ -1,0 +1,136 @@
+"""Files of jobs in a folder of this machine."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from app.errors import StorageFull
+from app.jobs.store import StoredFile
+from app.threads import in_thread
+
+CHUNK_BYTES = 256 * 1024
+PART = ".part"
+"""Suffix of files that are being written."""
+
+OUT_OF_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class FolderStore:
+    """Files below a folder. A file is written under another name and renamed once it is on the disk.
+
+    Args:
+        min_free_bytes: kept free on the disk, so that what was accepted can be finished.
+    """
+
+    def __init__(self, path: Path, *, min_free_bytes: int = 0) -> None:
+        self._path = path
+        self._min_free_bytes = min_free_bytes
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="store")
+        path.mkdir(parents=True, exist_ok=True)
+
+    def check_room(self, size_bytes: int) -> None:
+        """See `Store.check_room`."""
+        free_bytes = shutil.disk_usage(self._path).free
+        if free_bytes < size_bytes + self._min_free_bytes:
+            raise StorageFull(
+                f"{free_bytes} bytes are free on the disk, of which {self._min_free_bytes} are reserved, and this job "
+                f"adds {size_bytes}; delete jobs that are no longer needed, or try again later"
+            )
+
+    async def put(self, name: str, chunks: AsyncIterable[bytes]) -> int:
+        """See `Store.put`."""
+        path = self._path / name
+        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+        size_bytes = 0
+        try:
+            file = await in_thread(self._threads, partial(_create, part))
+            try:
+                async for chunk in chunks:
+                    size_bytes += len(chunk)
+                    await in_thread(self._threads, partial(file.write, chunk))
+                await in_thread(self._threads, partial(_finish, file, part, path))
+            finally:
+                file.close()
+        except BaseException as error:
+            part.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in OUT_OF_ROOM:
+                raise StorageFull("the disk is full; try again later, or ask the operator for room") from error
+            raise
+        return size_bytes
+
+    async def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """See `Store.read`."""
+        file = await in_thread(self._threads, partial(_open, self._path / name))
+        try:
+            file.seek(first)
+            left_bytes = None if end is None else end - first
+            while left_bytes is None or left_bytes > 0:
+                wanted_bytes = CHUNK_BYTES if left_bytes is None else min(CHUNK_BYTES, left_bytes)
+                chunk = await in_thread(self._threads, partial(file.read, wanted_bytes))
+                if not chunk:
+                    return
+                left_bytes = None if left_bytes is None else left_bytes - len(chunk)
+                yield chunk
+        finally:
+            file.close()
+
+    async def delete(self, names: Iterable[str]) -> None:
+        """See `Store.delete`."""
+        await in_thread(self._threads, partial(_delete, [self._path / name for name in names]))
+
+    async def files(self) -> list[StoredFile]:
+        """See `Store.files`."""
+        return await in_thread(self._threads, self._files)
+
+    def _files(self) -> list[StoredFile]:
+        found = list[StoredFile]()
+        for path in self._path.glob("*/*"):
+            try:
+                modified = path.stat().st_mtime
+            except FileNotFoundError:
+                continue
+            found.append(StoredFile(name=path.relative_to(self._path).as_posix(), modified=modified))
+        return found
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _create(part: Path) -> BinaryIO:
+    if not part.parent.exists():
+        part.parent.mkdir(exist_ok=True)
+        _sync_folder(part.parent.parent)
+    return part.open("xb")
+
+
+def _finish(file: BinaryIO, part: Path, path: Path) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    part.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Write the names in a folder to the disk, without which a new file may be lost with the power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _delete(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+    for folder in {path.parent for path in paths}:
+        try:
+            folder.rmdir()
+        except OSError:
+            continue  # it holds other files, or is gone

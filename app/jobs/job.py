@@ -1,0 +1,167 @@
+"""A job and its pictures as they are stored. Imports no I/O."""
+
+import enum
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from app.errors import ServiceError
+
+
+class State(enum.StrEnum):
+    """State of a job or of one of its pictures."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+
+MAX_CRASHES = 2
+"""A picture whose work ended the process this many times is failed and not tried again."""
+
+Row = Mapping[str, Any]
+
+
+def new_job_id() -> str:
+    """Return an id that sorts by time and cannot be guessed: 48 bits of milliseconds and 80 random ones."""
+    return f"job_{time.time_ns() // 10**6:012x}{secrets.token_hex(10)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """An error as stored in a job; the members of a problem document."""
+
+    status: int
+    type: str
+    title: str
+    detail: str
+
+    @classmethod
+    def of(cls, error: ServiceError) -> Self:
+        """Return the problem for an error."""
+        return cls(status=error.status, type=error.type, title=error.title, detail=error.detail)
+
+    def to_json(self) -> str:
+        """Return the problem as JSON text."""
+        return json.dumps(self.__dict__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The file of an upscaled picture."""
+
+    name: str
+    """In the store."""
+    size_bytes: int
+    etag: str
+    """With its quotes, as the synchronous answer has it."""
+    media_type: str
+    model: str
+    """Version of the model, as in `X-Model`."""
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the file name, such as `.png`."""
+        return "." + self.media_type.rpartition("/")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewPicture:
+    """A picture of a job that is being accepted: an upload that is in the store, or a URL to read it from."""
+
+    upload_name: str = ""
+    upload_bytes: int = 0
+    cost_px: int = 0
+    """LR px; 0 while only the URL is known."""
+    source: str = ""
+    target: str = ""
+    """URL that the result is sent to; empty for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """A job that is being accepted."""
+
+    id: str
+    key_name: str
+    request: Mapping[str, Any]
+    """`app.upscaling.UpscaleRequest` as JSON."""
+    pictures: Sequence[NewPicture]
+    idempotency_key: str = ""
+    fingerprint: str = ""
+    """Hash of everything that the caller sent; compared where the idempotency key is known."""
+    webhook: str = ""
+    webhook_events: Sequence[str] = ()
+    trace: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredPicture:
+    """One picture of a job."""
+
+    job_id: str
+    number: int
+    """From 1."""
+    state: State
+    progress: float
+    upload_name: str
+    upload_bytes: int
+    cost_px: int
+    source: str
+    target: str
+    started: float | None
+    ended: float | None
+    attempts: int
+    crashes: int
+    problem: Problem | None
+    result: Result | None
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Read a row."""
+        problem = Problem(**json.loads(row["problem"])) if row["problem"] else None
+        result = Result(**json.loads(row["result"])) if row["result"] else None
+        plain = {name: row[name] for name in cls.__dataclass_fields__ if name not in {"state", "problem", "result"}}
+        return cls(**plain, state=State(row["state"]), problem=problem, result=result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredJob:
+    """A job with its pictures."""
+
+    id: str
+    key_name: str
+    state: State
+    version: int
+    """Counts the changes of the job."""
+    created: float
+    ended: float | None
+    expires: float | None
+    request: Mapping[str, Any]
+    fingerprint: str
+    webhook: str
+    webhook_events: Sequence[str]
+    trace: Mapping[str, str]
+    request_id: str
+    pictures: Sequence[StoredPicture]
+
+    @classmethod
+    def of(cls, row: Row, pictures: Sequence[StoredPicture]) -> Self:
+        """Read a row."""
+        texts = {"request", "webhook_events", "trace"}
+        plain = {name: row[name] for name in cls.__dataclass_fields__ if name not in {"state", "pictures", *texts}}
+        parsed = {name: json.loads(row[name]) for name in texts}
+        return cls(**plain, **parsed, state=State(row["state"]), pictures=pictures)
+
+    @property
+    def progress(self) -> float:
+        """Share of the job that is done, from 0 to 1."""
+        return sum(picture.progress for picture in self.pictures) / len(self.pictures)

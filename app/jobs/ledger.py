@@ -1,0 +1,298 @@
+"""Transactions that add, read, cancel and remove jobs. Each takes the session of its transaction."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from app.errors import IdempotencyMismatch, KeyLimit, NoSuchJob, QueueFull, StorageFull
+from app.jobs.database import Session
+from app.jobs.job import ENDED, NewJob, Row, State, StoredJob, StoredPicture
+from app.jobs.transitions import touch
+
+FULL_RETRY_S = 30
+"""`Retry-After` when too many jobs wait: some have usually been done by then."""
+
+EXPIRED_AT_A_TIME = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobLimits:
+    """Limits on the jobs of all keys together and of one key; pictures that have not ended count as waiting."""
+
+    max_waiting: int
+    max_bytes: int
+    key_waiting: int | None = None
+    key_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Numbers for metrics."""
+
+    jobs: Mapping[str, int] = field(default_factory=dict)
+    """Jobs by state."""
+    pictures: Mapping[str, int] = field(default_factory=dict)
+    oldest_waiting_s: float = 0.0
+    stored_bytes: int = 0
+    deliveries: Mapping[str, int] = field(default_factory=dict)
+    """Webhook deliveries by state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """Work that comes before the end of a job."""
+
+    pictures: int
+    """Pictures of other jobs that are before it or run."""
+    px: Mapping[str, int]
+    """LR px to do until it ends, its own included, by the name of the model; empty for the default."""
+
+
+def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bool]:
+    """Accept a job; returns it, and False where its idempotency key is that of an earlier one, which is returned.
+
+    Raises:
+        IdempotencyMismatch: the earlier job is of another request.
+        KeyLimit: the key has too many jobs, or they hold too much.
+        QueueFull: too many pictures wait.
+        StorageFull: all jobs together hold too much.
+    """
+    if earlier := find_repeated(session, job.key_name, job.idempotency_key, job.fingerprint):
+        return earlier, False
+    _check_limits(session, job, limits)
+    now = session.now()
+    session.rows(
+        "insert into jobs values (:id, :key_name, :idempotency_key, :fingerprint, :request, :state, 1, :created, null,"
+        " null, :webhook, :webhook_events, :trace, :request_id)",
+        id=job.id,
+        key_name=job.key_name,
+        idempotency_key=job.idempotency_key or None,
+        fingerprint=job.fingerprint,
+        request=json.dumps(job.request),
+        state=State.WAITING.value,
+        created=now,
+        webhook=job.webhook,
+        webhook_events=json.dumps(list(job.webhook_events)),
+        trace=json.dumps(dict(job.trace)),
+        request_id=job.request_id,
+    )
+    for number, picture in enumerate(job.pictures, start=1):
+        session.rows(
+            "insert into pictures values (:job_id, :number, :key_name, :state, :upload_name, :upload_bytes, :cost_px,"
+            " :source, :target, :model, :now, null, null, 0, 0, null, null, 0, 0, null, null, 0)",
+            job_id=job.id,
+            number=number,
+            key_name=job.key_name,
+            state=State.WAITING.value,
+            upload_name=picture.upload_name,
+            upload_bytes=picture.upload_bytes,
+            cost_px=picture.cost_px,
+            source=picture.source,
+            target=picture.target,
+            model=job.request.get("model") or "",
+            now=now,
+        )
+    return find(session, job.id), True
+
+
+def find_repeated(session: Session, key_name: str, idempotency_key: str, fingerprint: str) -> StoredJob | None:
+    """Return the job that was accepted under an idempotency key, if any.
+
+    Raises:
+        IdempotencyMismatch: the job is of another request.
+    """
+    if not idempotency_key:
+        return None
+    rows = session.rows(
+        "select * from jobs where key_name = :key_name and idempotency_key = :idempotency_key",
+        key_name=key_name,
+        idempotency_key=idempotency_key,
+    )
+    if not rows:
+        return None
+    if rows[0]["fingerprint"] != fingerprint:
+        raise IdempotencyMismatch(
+            f"Idempotency-Key: {idempotency_key[:100]} was sent with another picture or other parameters, for the job "
+            f"{rows[0]['id']}; use a new key for a new job"
+        )
+    return _with_pictures(session, rows)[0]
+
+
+def _check_limits(session: Session, job: NewJob, limits: JobLimits) -> None:
+    unfinished = "state in ('waiting', 'running')"
+    new = len(job.pictures)
+    new_bytes = sum(picture.upload_bytes for picture in job.pictures)
+    waiting = _number(session, f"select count(*) as n from pictures where {unfinished}")
+    if waiting + new > limits.max_waiting:
+        text = (
+            f"{waiting} pictures of jobs wait; the limit is ESRGAN_JOBS_WAITING={limits.max_waiting}; try again later"
+        )
+        raise QueueFull(text, retry_after_s=FULL_RETRY_S)
+    stored_bytes = _number(session, "select sum(upload_bytes + result_bytes) as n from pictures")
+    if stored_bytes + new_bytes > limits.max_bytes:
+        raise StorageFull(
+            f"jobs hold {stored_bytes} bytes and this one adds {new_bytes}; the limit is {limits.max_bytes}; delete "
+            "jobs that are no longer needed, or try again later"
+        )
+    of_key = "key_name = :key_name"
+    if limits.key_waiting is not None:
+        waiting = _number(session, f"select count(*) as n from pictures where {unfinished} and {of_key}", job.key_name)
+        if waiting + new > limits.key_waiting:
+            raise KeyLimit(
+                f"{waiting} pictures of the key {job.key_name} wait and this job adds {new}; its limit is "
+                f"jobs={limits.key_waiting}; wait for some to end",
+                retry_after_s=FULL_RETRY_S,
+            )
+    if limits.key_bytes is not None:
+        sql = f"select sum(upload_bytes + result_bytes) as n from pictures where {of_key}"
+        held_bytes = _number(session, sql, job.key_name)
+        if held_bytes + new_bytes > limits.key_bytes:
+            raise KeyLimit(
+                f"jobs of the key {job.key_name} hold {held_bytes} bytes and this one adds {new_bytes}; its limit is "
+                f"job_bytes={limits.key_bytes}; delete jobs that are no longer needed",
+                retry_after_s=FULL_RETRY_S,
+            )
+
+
+def _number(session: Session, sql: str, key_name: str = "") -> int:
+    return int(session.rows(sql, **({"key_name": key_name} if ":key_name" in sql else {}))[0]["n"] or 0)
+
+
+def find(session: Session, job_id: str, key_name: str | None = None) -> StoredJob:
+    """Return a job.
+
+    Args:
+        key_name: of the caller's key, whose job it must be; None for any.
+
+    Raises:
+        NoSuchJob: there is none.
+    """
+    rows = session.rows("select * from jobs where id = :id", id=job_id)
+    if not rows or key_name not in (None, rows[0]["key_name"]):
+        raise NoSuchJob(f"there is no job {job_id[:100]!r}; a job is removed ESRGAN_JOB_TTL_S seconds after its end")
+    return _with_pictures(session, rows)[0]
+
+
+def version_of(session: Session, job_id: str) -> int | None:
+    """Return the number of changes of a job; None where it is gone."""
+    rows = session.rows("select version from jobs where id = :id", id=job_id)
+    return rows[0]["version"] if rows else None
+
+
+def page(
+    session: Session, key_name: str | None, *, state: State | None = None, before: str = "", limit: int = 20
+) -> list[StoredJob]:
+    """Return the newest jobs of a key.
+
+    Args:
+        key_name: None for the jobs of all keys.
+        before: id; only older jobs are returned.
+    """
+    conditions = ["1 = 1"]
+    values: dict[str, object] = {"limit": limit}
+    for name, value, condition in (
+        ("key_name", key_name, "key_name = :key_name"),
+        ("state", state and state.value, "state = :state"),
+        ("before", before or None, "id < :before"),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values[name] = value
+    where = " and ".join(conditions)
+    return _with_pictures(
+        session, session.rows(f"select * from jobs where {where} order by id desc limit :limit", **values)
+    )
+
+
+def _with_pictures(session: Session, rows: Iterable[Row]) -> list[StoredJob]:
+    jobs = list[StoredJob]()
+    for row in rows:
+        pictures = session.rows("select * from pictures where job_id = :id order by number", id=row["id"])
+        jobs.append(StoredJob.of(row, [StoredPicture.of(picture) for picture in pictures]))
+    return jobs
+
+
+def cancel(session: Session, job: StoredJob, ttl_s: float) -> list[str]:
+    """Cancel what has not ended of a job, and remove its results; an ended job is removed altogether.
+
+    Pictures that run are only marked: their worker stops at the next band.
+
+    Returns:
+        The names of files that are no longer needed.
+    """
+    job = find(session, job.id)
+    if job.state in ENDED:
+        remove(session, [job.id])
+        return files_of([job])
+    session.rows(
+        "update pictures set state = 'cancelled', ended = :now, upload_bytes = 0, result = null, result_bytes = 0"
+        " where job_id = :id and state in ('waiting', 'done')",
+        id=job.id,
+        now=session.now(),
+    )
+    session.rows("update pictures set cancel = 1 where job_id = :id and state = 'running'", id=job.id)
+    touch(session, job.id, ttl_s)
+    return files_of([job], but={State.RUNNING})
+
+
+def files_of(jobs: Iterable[StoredJob], *, but: Iterable[State] = ()) -> list[str]:
+    """Return the names of the files of some jobs, except those of pictures in some states."""
+    pictures = [picture for job in jobs for picture in job.pictures if picture.state not in set(but)]
+    uploads = [picture.upload_name for picture in pictures if picture.upload_name]
+    return uploads + [picture.result.name for picture in pictures if picture.result]
+
+
+def remove(session: Session, job_ids: Iterable[str]) -> None:
+    """Forget jobs."""
+    for job_id in job_ids:
+        for table, column in (("deliveries", "job_id"), ("pictures", "job_id"), ("jobs", "id")):
+            session.rows(f"delete from {table} where {column} = :id", id=job_id)
+
+
+def expire(session: Session) -> tuple[int, list[str]]:
+    """Remove expired jobs; returns how many, and the names of their files."""
+    rows = session.rows(
+        "select * from jobs where expires < :now order by expires limit :limit",
+        now=session.now(),
+        limit=EXPIRED_AT_A_TIME,
+    )
+    jobs = _with_pictures(session, rows)
+    remove(session, [job.id for job in jobs])
+    return len(jobs), files_of(jobs)
+
+
+def known_files(session: Session) -> set[str]:
+    """Return the names of all files that jobs need."""
+    return set(files_of(_with_pictures(session, session.rows("select * from jobs"))))
+
+
+def totals(session: Session) -> Totals:
+    """Count everything, for metrics."""
+    counts = {
+        table: {
+            row["state"]: row["n"] for row in session.rows(f"select state, count(*) as n from {table} group by state")
+        }
+        for table in ("jobs", "pictures", "deliveries")
+    }
+    rows = session.rows("select min(created) as oldest from jobs where state = 'waiting'")
+    oldest = rows[0]["oldest"]
+    return Totals(
+        jobs=counts["jobs"],
+        pictures=counts["pictures"],
+        deliveries=counts["deliveries"],
+        oldest_waiting_s=0.0 if oldest is None else max(0.0, session.now() - oldest),
+        stored_bytes=_number(session, "select sum(upload_bytes + result_bytes) as n from pictures"),
+    )
+
+
+def ahead_of(session: Session, job: StoredJob) -> Ahead:
+    """Return the work that comes before the end of a job, if jobs run in the order of their arrival."""
+    rows = session.rows(
+        "select model, job_id = :id as own, count(*) as n, sum(cost_px * (1.0 - progress)) as px from pictures"
+        " where state in ('waiting', 'running') and (job_id <= :id or state = 'running') group by model, own",
+        id=job.id,
+    )
+    px: dict[str, int] = {}
+    for row in rows:
+        px[row["model"]] = px.get(row["model"], 0) + int(row["px"])
+    return Ahead(pictures=sum(row["n"] for row in rows if not row["own"]), px=px)

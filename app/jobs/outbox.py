@@ -1,0 +1,113 @@
+"""Webhooks that are to be delivered. A change of a job and its webhook are written in one transaction."""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import NoSuchJob
+from app.jobs.database import Session
+from app.jobs.job import Row, State
+
+EVENTS: Sequence[str] = tuple(f"job.{state.value}" for state in State if state is not State.WAITING)
+DEFAULT_EVENTS: Sequence[str] = ("job.done", "job.failed", "job.cancelled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """A webhook and the attempts to deliver it."""
+
+    id: str
+    """Also the header `webhook-id`: the same in every attempt."""
+    job_id: str
+    key_name: str
+    url: str
+    event: str
+    created: float
+    state: str
+    """`waiting`, `delivered` or `failed`."""
+    not_before: float
+    attempts: Sequence[dict[str, Any]]
+
+    @classmethod
+    def of(cls, row: Row) -> "Delivery":
+        """Read a row."""
+        plain = {name: row[name] for name in cls.__dataclass_fields__ if name != "attempts"}
+        return cls(**plain, attempts=json.loads(row["attempts"]))
+
+
+def announce(session: Session, job_id: str, state: State) -> None:
+    """Add the webhook of a new state, if the caller wants it."""
+    rows = session.rows("select key_name, webhook, webhook_events from jobs where id = :id", id=job_id)
+    event = f"job.{state.value}"
+    if not rows[0]["webhook"] or event not in json.loads(rows[0]["webhook_events"]):
+        return
+    session.rows(
+        "insert into deliveries values (:id, :job_id, :key_name, :url, :event, '', 'waiting', :now, :now, null, null,"
+        " '[]')",
+        id=f"msg_{secrets.token_hex(16)}",
+        job_id=job_id,
+        key_name=rows[0]["key_name"],
+        url=rows[0]["webhook"],
+        event=event,
+        now=session.now(),
+    )
+
+
+def of_job(session: Session, job_id: str) -> list[Delivery]:
+    """Return the webhooks of a job, in order."""
+    rows = session.rows("select * from deliveries where job_id = :id order by created, id", id=job_id)
+    return [Delivery.of(row) for row in rows]
+
+
+def take(session: Session, *, owner: str, lease_s: float) -> Delivery | None:
+    """Take the next webhook that is due."""
+    now = session.now()
+    rows = session.rows(
+        "update deliveries set owner = :owner, lease_until = :until where id = (select id from deliveries"
+        " where state = 'waiting' and not_before <= :now and (owner is null or lease_until < :now)"
+        " order by not_before limit 1) returning *",
+        owner=owner,
+        until=now + lease_s,
+        now=now,
+    )
+    return Delivery.of(rows[0]) if rows else None
+
+
+def fix_body(session: Session, delivery_id: str, body: str) -> str:
+    """Store the body of a webhook before its first attempt; returns the stored one, the same in every attempt."""
+    session.rows("update deliveries set body = :body where id = :id and body = ''", id=delivery_id, body=body)
+    rows = session.rows("select body from deliveries where id = :id", id=delivery_id)
+    return str(rows[0]["body"]) if rows else body
+
+
+def note(session: Session, delivery: Delivery, attempt: dict[str, Any], *, state: str, wait_s: float = 0.0) -> None:
+    """Log an attempt, and what comes next."""
+    session.rows(
+        "update deliveries set state = :state, attempts = :attempts, not_before = :not_before, owner = null"
+        " where id = :id",
+        id=delivery.id,
+        state=state,
+        attempts=json.dumps([*delivery.attempts, attempt]),
+        not_before=session.now() + wait_s,
+    )
+    session.rows("update jobs set version = version + 1 where id = :id", id=delivery.job_id)
+
+
+def redeliver(session: Session, job_id: str, delivery_id: str) -> Delivery:
+    """Make a webhook due now, whatever has become of it.
+
+    Raises:
+        NoSuchJob: the job has no such webhook.
+    """
+    rows = session.rows(
+        "update deliveries set state = 'waiting', not_before = :now, owner = null where id = :id and job_id = :job_id"
+        " returning *",
+        id=delivery_id,
+        job_id=job_id,
+        now=session.now(),
+    )
+    if not rows:
+        raise NoSuchJob(f"the job {job_id} has no webhook {delivery_id[:100]!r}; GET /v1/jobs/{job_id} lists them")
+    return Delivery.of(rows[0])

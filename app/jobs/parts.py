@@ -1,0 +1,80 @@
+"""Joins the parts of the jobs: database, store, runner, webhooks, sweeper."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.jobs.addresses import AddressRules
+from app.jobs.counters import JobCounters
+from app.jobs.database import Database
+from app.jobs.opening import open_database, open_store, open_webhook_secrets
+from app.jobs.outgoing import Outgoing
+from app.jobs.runner import Runner
+from app.jobs.store import Store
+from app.jobs.submission import Submission
+from app.jobs.sweeper import Sweeper
+from app.jobs.transfer import Transfer
+from app.jobs.watch import Watch
+from app.jobs.webhooks import Deliverer
+from app.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of open jobs."""
+
+    settings: Settings
+    database: Database
+    store: Store
+    runner: Runner
+    deliverer: Deliverer
+    sweeper: Sweeper
+    sources: Outgoing
+    hooks: Outgoing
+
+    @classmethod
+    def open(cls, settings: Settings, folder: Path, watch: Watch, counters: JobCounters) -> "Parts":
+        """Open database, store and secrets.
+
+        Raises:
+            SettingsError: they cannot be used.
+        """
+        database = open_database(settings, folder)
+        store = open_store(settings, folder)
+        keys = open_webhook_secrets(settings, folder)
+        networks = settings.networks
+        sources = Outgoing(AddressRules(settings.hosts("fetch_hosts"), setting="ESRGAN_FETCH_HOSTS", networks=networks))
+        hooks = Outgoing(
+            AddressRules(settings.hosts("webhook_hosts"), setting="ESRGAN_WEBHOOK_HOSTS", networks=networks)
+        )
+        deliverer = Deliverer(database, hooks, keys, counters, prefix=settings.root_path)
+        transfer = Transfer(sources, whole_s=settings.upload_s)
+        runner = Runner(settings, database, store, transfer, watch, counters)
+        runner.on_end = deliverer.wake
+        return cls(
+            settings=settings,
+            database=database,
+            store=store,
+            runner=runner,
+            deliverer=deliverer,
+            sweeper=Sweeper(database, store, counters),
+            sources=sources,
+            hooks=hooks,
+        )
+
+    def check_urls(self, submission: Submission) -> None:
+        """Check the URLs of a job as far as that is possible without their addresses.
+
+        Raises:
+            SourceRefused: one is not allowed.
+        """
+        for url in [*submission.sources, *filter(None, submission.targets)]:
+            self.sources.rules.check(url)
+        if submission.webhook:
+            self.hooks.rules.check(submission.webhook)
+
+
+def default_folder() -> Path:
+    """Return the folder of jobs where the settings name none (XDG Base Directory Specification)."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "esrgan-serve"

@@ -1,0 +1,116 @@
+"""Jobs in PostgreSQL: for several machines. Needs the extra `postgres`."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import psycopg
+from psycopg.rows import dict_row
+
+from app.errors import StorageFull
+from app.jobs.database import SCHEMA, DatabaseDown, Session
+from app.jobs.job import Row
+
+Result = TypeVar("Result")
+
+LOCK = 0x65737267
+"""Number of the advisory lock that writers share; any that no other program uses in this database."""
+
+CONNECT_S = 5
+STATEMENT_S = 30
+
+VALUE = re.compile(r":(\w+)")
+
+
+class PostgresDatabase:
+    """A connection to write and one to read, each used by one thread. A connection that breaks is replaced.
+
+    Args:
+        address: `postgresql://USER:PASSWORD@HOST/DATABASE`.
+
+    Raises:
+        OSError: the database cannot be reached.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._writer = _Connection(address)
+        self._reader = _Connection(address)
+        try:
+            self._writer.run(_create, lock=True)
+        except DatabaseDown as error:
+            raise OSError(f"the database cannot be reached ({error.reason})") from error
+
+    async def write(self, call: Callable[[Session], Result]) -> Result:
+        """See `Database.write`."""
+        return await self._writer.in_thread(partial(self._writer.run, call, lock=True))
+
+    async def read(self, call: Callable[[Session], Result]) -> Result:
+        """See `Database.read`."""
+        return await self._reader.in_thread(partial(self._reader.run, call, lock=False))
+
+    async def close(self) -> None:
+        """See `Database.close`."""
+        for connection in (self._writer, self._reader):
+            await connection.in_thread(connection.close)
+            connection.thread.shutdown(wait=False)
+
+
+class _Connection:
+    def __init__(self, address: str) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        self._address = address
+        self._open: psycopg.Connection[Row] | None = None
+
+    async def in_thread(self, call: Callable[[], Result]) -> Result:
+        # Shielded: a caller that leaves must not see the transaction of another one rolled back.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.thread, call))
+
+    def run(self, call: Callable[[Session], Result], *, lock: bool) -> Result:
+        """Run a transaction. It is not tried again where the connection breaks: it may have been committed."""
+        try:
+            if self._open is None or self._open.closed:
+                self._open = self._connect()
+            with self._open.transaction():
+                session = _PostgresSession(self._open)
+                if lock:
+                    session.rows("select pg_advisory_xact_lock(:lock)", lock=LOCK)
+                return call(session)
+        except psycopg.errors.DiskFull as error:
+            raise StorageFull("the disk of the database is full; try again later") from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self.close()
+            raise DatabaseDown(" ".join(str(error).split())) from error
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _connect(self) -> "psycopg.Connection[Row]":
+        return psycopg.connect(
+            self._address,
+            autocommit=True,
+            row_factory=dict_row,
+            connect_timeout=CONNECT_S,
+            options=f"-c statement_timeout={STATEMENT_S * 1000}",
+        )
+
+
+class _PostgresSession:
+    def __init__(self, connection: "psycopg.Connection[Row]") -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, **values: object) -> list[Row]:
+        cursor = self._connection.execute(VALUE.sub(r"%(\1)s", sql).encode(), values)
+        return cursor.fetchall() if cursor.description is not None else []
+
+    def now(self) -> float:
+        return float(self.rows("select extract(epoch from clock_timestamp()) as now")[0]["now"])
+
+
+def _create(session: Session) -> None:
+    for statement in SCHEMA:
+        session.rows(statement)

@@ -1,0 +1,248 @@
+"""Processes jobs: claims pictures, has them upscaled, renews their leases, and records how they end."""
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from app.errors import ServiceError, Unavailable
+from app.jobs.counters import JobCounters
+from app.jobs.database import Database
+from app.jobs.job import Problem, Result, State
+from app.jobs.store import Store
+from app.jobs.transfer import Transfer
+from app.jobs.watch import Watch
+from app.jobs.worker import Given, Worker
+from app.jobs.working import Claim, Hold, claim, end, recover, release, renew
+from app.record import JOB_ROUTE, Observer, RequestRecord, begin_record
+from app.service import UpscaleService
+from app.settings import Settings
+
+POLL_S = 1.0
+"""Interval between looks at the table for work that other processes left or that has become due."""
+
+END_RETRY_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Runs up to `settings.jobs_running` pictures at a time. Belongs to the event loop.
+
+    Attributes:
+        observers: receive a record of each picture whose work has ended, like one of a request.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: Store,
+        transfer: Transfer,
+        watch: Watch,
+        counters: JobCounters,
+    ) -> None:
+        self.observers: Sequence[Observer] = ()
+        self.owner = f"{socket.gethostname()}:{secrets.token_hex(6)}"
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._worker = Worker(settings, store, transfer, watch)
+        self._watch = watch
+        self._counters = counters
+        self._wake = asyncio.Event()
+        self._running: dict[asyncio.Task[None], Claim] = {}
+        self._cancelled: set[asyncio.Task[None]] = set()
+        """Tasks whose job was cancelled, rather than interrupted by the end of the service."""
+        self._settling: set[asyncio.Task[None]] = set()
+        """Tasks whose result is there and being recorded."""
+        self._loop: asyncio.Task[None] | None = None
+        self.on_end: Callable[[], None] = lambda: None
+        """Called after the end of a picture was recorded."""
+
+    def start(self, service: UpscaleService) -> None:
+        """Start to claim pictures."""
+        self._loop = asyncio.create_task(self._claim_forever(service), name="jobs")
+
+    def wake(self) -> None:
+        """Look for work now."""
+        self._wake.set()
+
+    def cancel(self, job_id: str) -> None:
+        """Stop the pictures of a job that run here."""
+        for task, held in self._running.items():
+            if held.job.id == job_id:
+                self._cancelled.add(task)
+                task.cancel()
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more."""
+        if self._loop is not None:
+            self._loop.cancel()
+
+    async def idle(self) -> None:
+        """Wait until nothing runs."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def stop(self) -> None:
+        """Stop, and give what runs back to the queue."""
+        self.stop_claiming()
+        for task in self._running:
+            task.cancel()
+        tasks = [*self._running, *([self._loop] if self._loop is not None else [])]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _claim_forever(self, service: UpscaleService) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                while len(self._running) < self._settings.jobs_running and (held := await self._next()):
+                    self._begin(held, service)
+            except ServiceError as error:
+                log.warning("no job can be claimed: %s", getattr(error, "reason", error))
+            except Exception:
+                log.exception("no job can be claimed")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+
+    async def _next(self) -> Claim | None:
+        if any(held.is_suspect for held in self._running.values()):
+            return None
+        ttl_s = self._settings.job_ttl_s
+        for picture in await self._database.write(partial(recover, ttl_s=ttl_s, owner=self.owner)):
+            log.warning("job %s picture %d lost its worker", picture.job_id, picture.number)
+            self._counters.crashes += 1
+            self._watch.wake(picture.job_id)
+        return await self._database.write(
+            partial(claim, owner=self.owner, lease_s=self._settings.job_lease_s, ttl_s=ttl_s, idle=not self._running)
+        )
+
+    def _begin(self, held: Claim, service: UpscaleService) -> None:
+        task = asyncio.create_task(self._work(held, service), name=f"{held.job.id} {held.picture.number}")
+        self._running[task] = held
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        held = self._running.pop(task)
+        self._cancelled.discard(task)
+        self._settling.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("job %s picture %d: the work ended badly", held.job.id, held.picture.number, exc_info=error)
+        self._watch.forget(held.job.id, held.picture.number)
+        self._wake.set()
+
+    async def _work(self, held: Claim, service: UpscaleService) -> None:
+        """Work on a picture, hold its lease meanwhile, and record how it ended."""
+        record = _record(held)
+        begin_record(record)
+        task = asyncio.current_task()
+        assert task is not None
+        lease = asyncio.create_task(self._hold(held, task))
+        try:
+            try:
+                result = await self._worker.result(held, service, record)
+                self._settling.add(task)
+                await self._settle(held, record, State.DONE, result=result)
+            except Given as given:
+                record.answered, record.problem = Unavailable.status, Unavailable.type
+                await self._give_back(held, given.wait_s)
+            except ServiceError as error:
+                await self._settle(held, record, State.FAILED, problem=Problem.of(error))
+            except asyncio.CancelledError:
+                if task not in self._cancelled:
+                    record.answered, record.problem = Unavailable.status, Unavailable.type
+                    await self._give_back(held, 0.0)
+                    raise
+                task.uncancel()
+                await self._settle(held, record, State.CANCELLED)
+            except Exception:
+                log.exception("job %s picture %d failed", held.job.id, held.picture.number)
+                problem = Problem(
+                    status=500, type="internal", title="Internal error", detail="the service failed on this picture"
+                )
+                await self._settle(held, record, State.FAILED, problem=problem)
+        finally:
+            lease.cancel()
+            record.ended_s = time.monotonic()
+            for observe in self.observers:
+                observe(record)
+
+    async def _settle(
+        self,
+        held: Claim,
+        record: RequestRecord,
+        state: State,
+        *,
+        result: Result | None = None,
+        problem: Problem | None = None,
+    ) -> None:
+        """Record the end of a picture, and remove the files that are not needed any more."""
+        record.answered = 200 if problem is None else problem.status
+        record.problem = problem.type if problem else ""
+        record.complete = state is State.DONE
+        record.left = state is State.CANCELLED
+        change = partial(end, claim=held, state=state, ttl_s=self._settings.job_ttl_s, result=result, problem=problem)
+        counts = await self._insisting(held, lambda: self._database.write(change))
+        self._counters.ended[state.value] += 1
+        self.on_end()
+        files = [held.picture.upload_name] if held.picture.upload_name else []
+        await self._store.delete(files if counts else [*files, held.result_name])
+
+    async def _give_back(self, held: Claim, wait_s: float) -> None:
+        change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s)
+        # Only what is certainly not needed: where the lease was lost, the end may have been recorded all the same.
+        if await self._insisting(held, lambda: self._database.write(change)):
+            await self._store.delete([held.result_name])
+
+    async def _insisting(self, held: Claim, write: Callable[[], Awaitable[bool]]) -> bool:
+        """Write to the database until it works, or until the lease has run out and another has the picture."""
+        until_s = time.monotonic() + self._settings.job_lease_s
+        while True:
+            try:
+                return await write()
+            except ServiceError as error:
+                if time.monotonic() > until_s:
+                    log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, error)
+                    return False
+            await asyncio.sleep(END_RETRY_S)
+
+    async def _hold(self, held: Claim, task: asyncio.Task[None]) -> None:
+        """Renew the lease until cancelled; cancels the work when its job was cancelled or the lease lost."""
+        lease_s = self._settings.job_lease_s
+        renewed_s = time.monotonic()
+        while True:
+            await asyncio.sleep(lease_s / 3)
+            progress = self._watch.progress_of(held.job.id, held.picture.number)
+            hold = Hold.KEPT
+            try:
+                hold = await self._database.write(partial(renew, claim=held, lease_s=lease_s, progress=progress))
+                renewed_s = time.monotonic()
+            except ServiceError:
+                if time.monotonic() - renewed_s > lease_s * 2 / 3:
+                    hold = Hold.LOST
+            if hold is not Hold.KEPT and task not in self._settling:
+                if hold is Hold.CANCELLED:
+                    self._cancelled.add(task)
+                else:
+                    log.warning("job %s picture %d: the lease was lost", held.job.id, held.picture.number)
+                task.cancel()
+                return
+
+
+def _record(held: Claim) -> RequestRecord:
+    """Return the record of the work on a picture, in the trace of the request that brought it."""
+    return RequestRecord(
+        id=held.job.request_id,
+        job=held.job.id,
+        method="JOB",
+        path=f"/v1/jobs/{held.job.id}/results/{held.picture.number}",
+        route=JOB_ROUTE,
+        key=held.job.key_name,
+        trace_headers=held.job.trace,
+    )

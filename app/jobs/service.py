@@ -1,0 +1,269 @@
+"""The interface of the jobs: accept, read, watch, cancel; and start, drain and stop."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from app.errors import JobsOff, TooLarge, Unavailable
+from app.jobs import ledger, outbox
+from app.jobs.counters import JobCounters
+from app.jobs.database import DatabaseDown
+from app.jobs.job import ENDED, NewJob, NewPicture, Result, State, StoredJob, new_job_id
+from app.jobs.ledger import JobLimits
+from app.jobs.outbox import Delivery
+from app.jobs.parts import Parts, default_folder
+from app.jobs.store import one
+from app.jobs.submission import Submission
+from app.jobs.view import JobView, QueueView
+from app.jobs.watch import Watch
+from app.record import Observer
+from app.service import UpscaleService
+from app.settings import Settings, SettingsError
+
+WATCH_POLL_S = 1.0
+"""Interval between looks at a job that runs in another process."""
+
+log = logging.getLogger(__name__)
+
+
+class JobService:
+    """The jobs of this process. Belongs to the event loop; only `open` may run in a thread.
+
+    Attributes:
+        counters: for metrics.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.counters = JobCounters()
+        self.watch = Watch()
+        self._settings = settings
+        self._parts: Parts | None = None
+        self._why_off = "" if settings.jobs else "the operator has set ESRGAN_JOBS=false"
+        self._service: UpscaleService | None = None
+
+    def open(self) -> None:
+        """Open database and store; blocks.
+
+        Raises:
+            SettingsError: they cannot be used.
+        """
+        if self._why_off:
+            return
+        folder = self._settings.jobs_folder or default_folder()
+        try:
+            self._parts = Parts.open(self._settings, folder, self.watch, self.counters)
+        except SettingsError as error:
+            if self._settings.jobs_folder is not None or self._settings.jobs_database:
+                raise
+            self._why_off = "the default folder of jobs cannot be used; its operator can name another"
+            log.warning("jobs are off: %s; ESRGAN_JOBS=false hides this", error)
+
+    def start(self, service: UpscaleService, observers: Sequence[Observer] = ()) -> None:
+        """Start to work off jobs, to deliver webhooks and to remove what has expired."""
+        self._service = service
+        if self._parts is not None:
+            self._parts.runner.observers = observers
+            self._parts.runner.start(service)
+            self._parts.deliverer.start()
+            self._parts.sweeper.start()
+
+    def drain(self) -> None:
+        """Begin no further pictures, and end all watching."""
+        self.watch.close()
+        if self._parts is not None:
+            self._parts.runner.stop_claiming()
+
+    async def idle(self) -> None:
+        """Wait until no picture is worked on."""
+        if self._parts is not None:
+            await self._parts.runner.idle()
+
+    async def release(self) -> None:
+        """Give the pictures that are worked on back to the queue."""
+        self.watch.close()
+        if self._parts is not None:
+            await self._parts.runner.stop()
+
+    async def close(self) -> None:
+        """Stop everything."""
+        await self.release()
+        if self._parts is not None:
+            await self._parts.deliverer.stop()
+            await self._parts.sweeper.stop()
+            await self._parts.database.close()
+            self._parts = None
+
+    @property
+    def is_open(self) -> bool:
+        """True where jobs are on and opened."""
+        return self._parts is not None
+
+    @property
+    def parts(self) -> Parts:
+        """The opened parts.
+
+        Raises:
+            JobsOff: jobs are off.
+        """
+        if self._parts is None:
+            if self._why_off:
+                raise JobsOff(f"this service takes no jobs: {self._why_off}; use POST /v1/upscale")
+            raise Unavailable("the jobs are not open yet; try again in a few seconds")
+        return self._parts
+
+    async def submit(self, service: UpscaleService, submission: Submission) -> tuple[StoredJob, bool]:
+        """Accept a job; once this returns, it survives a crash.
+
+        Returns:
+            The job, and False where an earlier one with the same idempotency key is returned.
+
+        Raises:
+            ServiceError: a picture, a parameter, a URL or a limit refuses it.
+        """
+        parts = self.parts
+        parts.check_urls(submission)
+        key, fingerprint = submission.idempotency_key, await asyncio.to_thread(lambda: submission.fingerprint)
+        repeated = partial(
+            ledger.find_repeated, key_name=submission.key_name, idempotency_key=key, fingerprint=fingerprint
+        )
+        if key and (earlier := await parts.database.read(repeated)):
+            return earlier, False
+        job_id = new_job_id()
+        pictures = await self._checked(service, submission, job_id)
+        job = NewJob(
+            id=job_id,
+            key_name=submission.key_name,
+            request=submission.request.to_json(),
+            pictures=pictures,
+            idempotency_key=key,
+            fingerprint=fingerprint,
+            webhook=submission.webhook,
+            webhook_events=submission.webhook_events,
+            trace=submission.trace,
+            request_id=submission.request_id,
+        )
+        return await self._stored(job, submission)
+
+    async def _checked(self, service: UpscaleService, submission: Submission, job_id: str) -> list[NewPicture]:
+        targets = submission.targets or [""] * max(len(submission.pictures), len(submission.sources))
+        if submission.sources:
+            service.library.find(submission.request.model)
+            pairs = zip(submission.sources, targets, strict=True)
+            return [NewPicture(source=source, target=target) for source, target in pairs]
+        pictures = list[NewPicture]()
+        for number, (picture, target) in enumerate(zip(submission.pictures, targets, strict=True), start=1):
+            if len(picture) > self._settings.max_upload_bytes:
+                limit = self._settings.max_upload_bytes
+                raise TooLarge(f"picture {number} has {len(picture)} bytes; the limit for one picture is {limit}")
+            header = await submission.request.check(service, picture)
+            cost_px = header.planes * header.height * header.width * submission.request.options.runs
+            name = f"{job_id}/upload-{number}"
+            pictures.append(NewPicture(upload_name=name, upload_bytes=len(picture), cost_px=cost_px, target=target))
+        return pictures
+
+    async def _stored(self, job: NewJob, submission: Submission) -> tuple[StoredJob, bool]:
+        """Write the uploads, then the rows: a job that has a row has its uploads."""
+        parts = self.parts
+        names = [picture.upload_name for picture in job.pictures if picture.upload_name]
+        parts.store.check_room(sum(picture.upload_bytes for picture in job.pictures))
+        limits = JobLimits(
+            max_waiting=self._settings.jobs_waiting,
+            max_bytes=self._settings.jobs_max_bytes,
+            key_waiting=submission.key_waiting,
+            key_bytes=submission.key_bytes,
+        )
+        try:
+            for name, picture in zip(names, submission.pictures, strict=True):
+                await parts.store.put(name, one(picture))
+            stored, created = await parts.database.write(partial(ledger.add, job=job, limits=limits))
+        except DatabaseDown:
+            raise  # the job may have been accepted all the same; if not, the sweeper removes its files
+        except Exception:
+            await parts.store.delete(names)
+            raise
+        if not created:
+            await parts.store.delete(names)
+        parts.runner.wake()
+        return stored, created
+
+    async def get(self, job_id: str, key_name: str | None) -> StoredJob:
+        """Return a job.
+
+        Args:
+            key_name: of the caller's key; None for an operator, who may see all jobs.
+
+        Raises:
+            NoSuchJob: the key has no such job.
+        """
+        find = partial(ledger.find, job_id=job_id, key_name=key_name)
+        return self.watch.refreshed(await self.parts.database.read(find))
+
+    async def page(self, key_name: str | None, *, state: State | None, before: str, limit: int) -> Sequence[StoredJob]:
+        """Return the newest jobs; see `ledger.page`."""
+        page = partial(ledger.page, key_name=key_name, state=state, before=before, limit=limit)
+        return [self.watch.refreshed(job) for job in await self.parts.database.read(page)]
+
+    async def view(self, service: UpscaleService, job: StoredJob) -> JobView:
+        """Describe a job for its caller, with its place in the queue where it has not ended."""
+        view = JobView.of(job, self._settings.root_path)
+        if job.state in ENDED:
+            return view
+        pictures, seconds = await self._ahead_of(service, job)
+        end = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
+        return view.model_copy(update={"queue": QueueView(position=pictures, predicted_end=end)})
+
+    async def _ahead_of(self, service: UpscaleService, job: StoredJob) -> tuple[int, float | None]:
+        """Return how many pictures are before the end of a job, and the predicted seconds until it."""
+        ahead = await self.parts.database.read(partial(ledger.ahead_of, job=job))
+        seconds = [service.predicted_s(model or None, px) for model, px in ahead.px.items()]
+        known = [value for value in seconds if value is not None]
+        return ahead.pictures, sum(known) if known and len(known) == len(seconds) else None
+
+    async def cancel(self, job: StoredJob) -> None:
+        """Cancel a job that has not ended, or remove one that has."""
+        parts = self.parts
+        files = await parts.database.write(partial(ledger.cancel, job=job, ttl_s=self._settings.job_ttl_s))
+        parts.runner.cancel(job.id)
+        self.watch.wake(job.id)
+        parts.deliverer.wake()
+        await parts.store.delete(files)
+
+    def read(self, result: Result, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Iterate over the bytes of a result from `first` up to `end`."""
+        return self.parts.store.read(result.name, first, end)
+
+    async def deliveries(self, job_id: str) -> Sequence[Delivery]:
+        """Return the webhooks of a job."""
+        return await self.parts.database.read(partial(outbox.of_job, job_id=job_id))
+
+    async def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
+        """Deliver a webhook again, now.
+
+        Raises:
+            NoSuchJob: the job has no such webhook.
+        """
+        parts = self.parts
+        delivery = await parts.database.write(partial(outbox.redeliver, job_id=job_id, delivery_id=delivery_id))
+        parts.deliverer.wake()
+        return delivery
+
+    async def changed(self, job: StoredJob, event: asyncio.Event, within_s: float) -> bool:
+        """Wait until a job may have changed; returns False where it has not within the time.
+
+        Args:
+            event: from `watch.changes`.
+        """
+        until_s = asyncio.get_running_loop().time() + within_s
+        version = partial(ledger.version_of, job_id=job.id)
+        while not self.watch.closed and asyncio.get_running_loop().time() < until_s:
+            try:
+                async with asyncio.timeout(WATCH_POLL_S):
+                    await event.wait()
+                event.clear()
+                return True
+            except TimeoutError:
+                if await self.parts.database.read(version) != job.version:
+                    return True
+        return False

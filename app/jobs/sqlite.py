@@ -1,0 +1,97 @@
+"""Jobs in a SQLite file: for one machine, with nothing to install."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from app.errors import StorageFull
+from app.jobs.database import SCHEMA, DatabaseDown, Session
+from app.jobs.job import Row
+
+Result = TypeVar("Result")
+
+BUSY_S = 10.0
+"""Time to wait for another process that writes."""
+
+
+class SqliteDatabase:
+    """A connection that one thread uses; several processes of one machine may share the file.
+
+    Args:
+        clock: returns seconds since 1970.
+
+    Raises:
+        OSError: the file cannot be opened or is no database.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        try:
+            self._connection = self._thread.submit(_connect, path).result()
+        except sqlite3.Error as error:
+            self._thread.shutdown()
+            raise OSError(f"{path.name} cannot be used as a database ({error})") from error
+
+    async def write(self, call: Callable[[Session], Result]) -> Result:
+        """See `Database.write`."""
+        return await self._run(call, "begin immediate")
+
+    async def read(self, call: Callable[[Session], Result]) -> Result:
+        """See `Database.read`."""
+        return await self._run(call, "begin")
+
+    async def close(self) -> None:
+        """See `Database.close`."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, call: Callable[[Session], Result], begin: str) -> Result:
+        run = partial(self._transact, call, begin)
+        # Shielded: a caller that leaves must not see the transaction of another one rolled back.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, run))
+
+    def _transact(self, call: Callable[[Session], Result], begin: str) -> Result:
+        try:
+            self._connection.execute(begin)
+            try:
+                result = call(_SqliteSession(self._connection, self._clock))
+                self._connection.execute("commit")
+                return result
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+                raise
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise StorageFull("the disk is full; try again later, or ask the operator for room") from error
+            if isinstance(error, sqlite3.OperationalError):
+                raise DatabaseDown(str(error)) from error
+            raise
+
+
+class _SqliteSession:
+    def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
+        self._connection = connection
+        self._clock = clock
+
+    def rows(self, sql: str, **values: object) -> list[Row]:
+        return [dict(row) for row in self._connection.execute(sql, values)]
+
+    def now(self) -> float:
+        return self._clock()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = full")  # a commit is on the disk when it returns
+    for statement in SCHEMA:
+        connection.execute(statement)
+    return connection

@@ -1,0 +1,67 @@
+"""Where the files of jobs are: uploads and results, in a folder or an object store."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.errors import Unavailable
+
+
+class StoreDown(Unavailable):
+    """The store cannot be reached, or refuses."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the store of the jobs' files cannot be reached; try again in a few seconds")
+        self.reason = reason
+        """Text for the log; the answer does not say where the store is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file in the store."""
+
+    name: str
+    modified: float
+    """Seconds since 1970."""
+
+
+class Store(Protocol):
+    """Files by name; a name is `JOB_ID/FILE`."""
+
+    def check_room(self, size_bytes: int) -> None:
+        """Check that files of this size fit.
+
+        Raises:
+            StorageFull: they do not.
+        """
+
+    async def put(self, name: str, chunks: AsyncIterable[bytes]) -> int:
+        """Write a file, durably and whole or not at all; returns its size in bytes.
+
+        Raises:
+            StorageFull: it does not fit.
+            StoreDown: the store cannot be reached.
+        """
+
+    def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Iterate over the bytes of a file from `first` up to `end`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+
+    async def delete(self, names: Iterable[str]) -> None:
+        """Delete files; names without a file are ignored."""
+
+    async def files(self) -> list[StoredFile]:
+        """List all files."""
+
+
+async def whole(chunks: AsyncIterable[bytes]) -> bytes:
+    """Join chunks."""
+    return b"".join([chunk async for chunk in chunks])
+
+
+async def one(chunk: bytes) -> AsyncIterator[bytes]:
+    """Iterate over a single chunk."""
+    yield chunk

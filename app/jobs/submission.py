@@ -1,0 +1,35 @@
+"""A job as its caller sends it."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from app.upscaling import UpscaleRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A job as a caller sends it: pictures or the URLs of some."""
+
+    key_name: str
+    request: UpscaleRequest
+    pictures: Sequence[bytes] = ()
+    sources: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    """URLs to write the results to, one for each picture; empty for none."""
+    webhook: str = ""
+    webhook_events: Sequence[str] = ()
+    idempotency_key: str = ""
+    trace: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
+    key_waiting: int | None = None
+    key_bytes: int | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that makes it this job and no other."""
+        digests = [hashlib.sha256(picture).hexdigest() for picture in self.pictures]
+        parts = [self.request.to_json(), digests, list(self.sources), list(self.targets), self.webhook]
+        text = json.dumps([*parts, list(self.webhook_events)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

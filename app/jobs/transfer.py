@@ -1,0 +1,116 @@
+"""Pictures from URLs, and results to URLs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+
+from app.errors import SourceRefused
+from app.jobs.outgoing import Outgoing
+
+Result = TypeVar("Result")
+
+RETRIES_S = (1.0, 4.0)
+"""Time before each further attempt, where a host does not answer or says that it cannot now."""
+
+BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class _Busy(Exception):
+    """The host cannot answer now."""
+
+
+class Transfer:
+    """Fetches sources and writes targets.
+
+    Args:
+        whole_s: time for one transfer.
+        retries_s: time before each further attempt.
+    """
+
+    def __init__(self, outgoing: Outgoing, *, whole_s: float, retries_s: tuple[float, ...] = RETRIES_S) -> None:
+        self._outgoing = outgoing
+        self._whole_s = whole_s
+        self._retries_s = retries_s
+
+    def check(self, url: str) -> None:
+        """Check that a URL may be opened, as far as that is known without its address.
+
+        Raises:
+            SourceRefused: it may not.
+        """
+        self._outgoing.rules.check(url)
+
+    async def fetch(self, url: str, max_bytes: int) -> bytes:
+        """Read a picture.
+
+        Raises:
+            SourceRefused: the URL is not allowed, or cannot be read.
+        """
+
+        async def attempt() -> bytes:
+            async with self._outgoing.request("GET", url) as response:
+                _check_status(response, url)
+                return b"".join([chunk async for chunk in _bounded(response, url, max_bytes)])
+
+        return await self._persistently(attempt, url)
+
+    async def send(
+        self, url: str, chunks: Callable[[], AsyncIterator[bytes]], size_bytes: int, media_type: str
+    ) -> None:
+        """Write a result with PUT.
+
+        Args:
+            chunks: starts to read the result.
+
+        Raises:
+            SourceRefused: the URL is not allowed, or cannot be written.
+        """
+        headers = {"Content-Type": media_type, "Content-Length": str(size_bytes)}
+
+        async def attempt() -> None:
+            async with self._outgoing.request("PUT", url, headers=headers, content=chunks()) as response:
+                _check_status(response, url)
+
+        await self._persistently(attempt, url)
+
+    async def _persistently(self, attempt: Callable[[], Awaitable[Result]], url: str) -> Result:
+        host = urlsplit(url).hostname
+        for wait_s in (*self._retries_s, None):
+            try:
+                async with asyncio.timeout(self._whole_s):
+                    return await attempt()
+            except (TimeoutError, httpx2.TransportError, _Busy) as error:
+                if wait_s is None:
+                    reason = str(error) if isinstance(error, _Busy) else "it cannot be reached, or answers too slowly"
+                    text = f"{host} failed {len(self._retries_s) + 1} times: {reason}; try again later"
+                    raise SourceRefused(text) from error
+                await asyncio.sleep(wait_s)
+        raise AssertionError("unreachable")
+
+
+def _check_status(response: httpx2.Response, url: str) -> None:
+    if response.status_code in BUSY:
+        raise _Busy(f"it answers {response.status_code}")
+    if not response.is_success:
+        host = urlsplit(url).hostname
+        raise SourceRefused(f"{host} answers {response.status_code}; check the URL and whether it has expired")
+
+
+async def _bounded(response: httpx2.Response, url: str, max_bytes: int) -> AsyncIterator[bytes]:
+    host = urlsplit(url).hostname
+    if encoding := response.headers.get("content-encoding", "identity").lower().replace("identity", ""):
+        raise SourceRefused(f"{host} sends the picture with Content-Encoding: {encoding[:100]}; store it as it is")
+    announced = response.headers.get("content-length", "")
+    size_bytes = int(announced) if announced.isdecimal() and len(announced) < 19 else 0
+    if size_bytes <= max_bytes:
+        size_bytes = 0
+        async for chunk in response.aiter_raw():
+            size_bytes += len(chunk)
+            if size_bytes > max_bytes:
+                break
+            yield chunk
+    if size_bytes > max_bytes:
+        raise SourceRefused(f"the picture at {host} has more than {max_bytes} bytes, which is the limit")

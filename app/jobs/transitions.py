@@ -1,0 +1,38 @@
+"""The state of a job from those of its pictures, and the webhooks of its changes."""
+
+from app.jobs.database import Session
+from app.jobs.job import ENDED, State
+from app.jobs.outbox import announce
+
+
+def touch(session: Session, job_id: str, ttl_s: float) -> None:
+    """Bring the state of a job up to date after one of its pictures has changed; a new state adds its webhook.
+
+    Args:
+        ttl_s: how long a job is kept after its end.
+    """
+    counted = session.rows("select state, count(*) as n from pictures where job_id = :id group by state", id=job_id)
+    rows = session.rows("select state from jobs where id = :id", id=job_id)
+    if not rows:
+        return
+    state = combined({State(row["state"]) for row in counted})
+    session.rows("update jobs set version = version + 1, state = :state where id = :id", id=job_id, state=state.value)
+    if state is State(rows[0]["state"]):
+        return
+    if state in ENDED:
+        now = session.now()
+        session.rows(
+            "update jobs set ended = :now, expires = :expires where id = :id", id=job_id, now=now, expires=now + ttl_s
+        )
+    announce(session, job_id, state)
+
+
+def combined(states: set[State]) -> State:
+    """Return the state of a job whose pictures are in these states."""
+    if states == {State.WAITING}:
+        return State.WAITING
+    if not states <= ENDED:
+        return State.RUNNING
+    if State.CANCELLED in states:
+        return State.CANCELLED
+    return State.FAILED if State.FAILED in states else State.DONE

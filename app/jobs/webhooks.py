@@ -1,0 +1,221 @@
+"""Webhooks as Standard Webhooks says: signed, retried for a day, and logged in the job."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import os
+import random
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from app.errors import NoSuchJob, ServiceError, SourceRefused
+from app.jobs import outbox
+from app.jobs.counters import JobCounters
+from app.jobs.database import Database, Session
+from app.jobs.ledger import find
+from app.jobs.outbox import Delivery
+from app.jobs.outgoing import Outgoing
+from app.jobs.view import JobView, moment
+
+DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 21600, 36000)
+"""Time before each further attempt: about a day in total."""
+
+JITTER = 0.2
+"""Share by which each delay varies, so that a receiver that comes back is not hit by all at once."""
+
+ANSWER_S = 15.0
+MAX_RETRY_AFTER_S = 3600
+MAX_RUNNING = 8
+POLL_S = 1.0
+LEASE_S = 60.0
+MIN_SECRET_BYTES = 24
+
+log = logging.getLogger(__name__)
+
+
+def signature(secret: str, webhook_id: str, timestamp: int, body: str) -> str:
+    """Sign a webhook: HMAC-SHA256 over its id, its time and its body.
+
+    Args:
+        secret: `whsec_` and the key in base64.
+    """
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    digest = hmac.new(key, f"{webhook_id}.{timestamp}.{body}".encode(), hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+class WebhookSecrets:
+    """Derives the secret of each API key from those of the service, so that the file of keys holds no secrets.
+
+    Args:
+        masters: secrets of the service, the newest first. All of them sign, so that receivers can move to a new one.
+    """
+
+    def __init__(self, masters: Sequence[str]) -> None:
+        self._masters = masters
+
+    @classmethod
+    def read(cls, path: Path, *, create: bool = False) -> "WebhookSecrets":
+        """Read a file with a secret on each line.
+
+        Args:
+            create: make it, with one secret, where it is missing.
+
+        Raises:
+            OSError: it cannot be read or made.
+            ValueError: it holds no secret, or one that is too short.
+        """
+        if create and not path.exists():
+            part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_urlsafe(32) + "\n")
+            with suppress(FileExistsError):
+                os.link(part, path)  # unlike a rename it never replaces the secret that another process has made
+            part.unlink()
+        masters = path.read_text(encoding="utf-8").split()
+        if not masters or min(map(len, masters)) < MIN_SECRET_BYTES:
+            raise ValueError(f"it needs a secret of {MIN_SECRET_BYTES} characters or more on each line")
+        return cls(masters)
+
+    def of_key(self, key_name: str) -> Sequence[str]:
+        """Return the secrets of a key, the newest first."""
+        digests = [hmac.new(master.encode(), key_name.encode(), hashlib.sha256).digest() for master in self._masters]
+        return [f"whsec_{base64.b64encode(digest).decode()}" for digest in digests]
+
+
+class Deliverer:
+    """Delivers the webhooks of the outbox. Belongs to the event loop.
+
+    Args:
+        prefix: of the addresses in jobs; see `JobView.of`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        outgoing: Outgoing,
+        keys: WebhookSecrets,
+        counters: JobCounters,
+        *,
+        prefix: str = "",
+        delays_s: Sequence[float] = DELAYS_S,
+    ) -> None:
+        self._database = database
+        self._outgoing = outgoing
+        self._keys = keys
+        self._counters = counters
+        self._prefix = prefix
+        self._delays_s = delays_s
+        self._owner = secrets.token_hex(8)
+        self._wake = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start to deliver."""
+        self._loop = asyncio.create_task(self._deliver_forever(), name="webhooks")
+
+    def wake(self) -> None:
+        """Look for webhooks now."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Stop; what was not delivered is delivered by another process, or after the next start."""
+        tasks = [*self._running, *([self._loop] if self._loop is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _deliver_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                while len(self._running) < MAX_RUNNING and (
+                    delivery := await self._database.write(partial(outbox.take, owner=self._owner, lease_s=LEASE_S))
+                ):
+                    task = asyncio.create_task(self._deliver(delivery), name=delivery.id)
+                    self._running.add(task)
+                    task.add_done_callback(self._ended)
+            except ServiceError as error:
+                log.warning("no webhook can be taken: %s", getattr(error, "reason", error))
+            except Exception:
+                log.exception("no webhook can be taken")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a webhook could not be recorded", exc_info=error)
+        self._wake.set()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        """Attempt a delivery, and record what came of it and what comes next."""
+        began_s = time.monotonic()
+        status, error, retry_after_s = 0, "", 0
+        try:
+            body = await self._database.write(partial(self._body, delivery=delivery))
+            async with asyncio.timeout(ANSWER_S):
+                status, retry_after_s = await self._post(delivery, body)
+        except NoSuchJob:
+            return  # it was removed, and its webhooks with it
+        except (TimeoutError, httpx2.TransportError) as failure:
+            error = type(failure).__name__
+        except SourceRefused as refusal:
+            error = refusal.detail
+        attempt: dict[str, Any] = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "status": status or None,
+            "error": error or None,
+            "seconds": round(time.monotonic() - began_s, 3),
+        }
+        state, wait_s = self._next(delivery, status, retry_after_s)
+        self._counters.webhooks["retried" if state == "waiting" else state] += 1
+        log.info("job %s webhook %s: %s", delivery.job_id, delivery.id, status or error)
+        await self._database.write(partial(outbox.note, delivery=delivery, attempt=attempt, state=state, wait_s=wait_s))
+
+    def _body(self, session: Session, *, delivery: Delivery) -> str:
+        job = JobView.of(find(session, delivery.job_id), self._prefix)
+        message = {
+            "type": delivery.event,
+            "timestamp": moment(delivery.created).isoformat(timespec="milliseconds"),
+            "data": job.model_dump(mode="json"),
+        }
+        return outbox.fix_body(session, delivery.id, json.dumps(message, ensure_ascii=False, separators=(",", ":")))
+
+    async def _post(self, delivery: Delivery, body: str) -> tuple[int, int]:
+        timestamp = int(time.time())
+        signatures = [signature(key, delivery.id, timestamp, body) for key in self._keys.of_key(delivery.key_name)]
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": delivery.id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": " ".join(signatures),
+        }
+        async with self._outgoing.request("POST", delivery.url, headers=headers, content=body.encode()) as response:
+            retry_after = response.headers.get("retry-after", "")
+            retry_after_s = int(retry_after) if retry_after.isdecimal() and len(retry_after) < 7 else 0
+            return response.status_code, min(retry_after_s, MAX_RETRY_AFTER_S)
+
+    def _next(self, delivery: Delivery, status: int, retry_after_s: int) -> tuple[str, float]:
+        """Return the state of a delivery after an attempt, and the time until the next one."""
+        if 200 <= status < 300:
+            return "delivered", 0.0
+        attempts = len(delivery.attempts) + 1
+        if status == 410 or attempts > len(self._delays_s):  # the receiver is gone for good
+            return "failed", 0.0
+        delay_s = self._delays_s[attempts - 1] * random.uniform(1 - JITTER, 1 + JITTER)
+        return "waiting", max(delay_s, retry_after_s)

@@ -1,0 +1,113 @@
+"""Upscales one picture of a job and stores the result."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+
+from app.errors import DeadlinePassed, QueueFull, StorageFull, Unavailable
+from app.jobs.job import Result
+from app.jobs.store import Store, StoreDown, whole
+from app.jobs.transfer import Transfer
+from app.jobs.watch import Watch
+from app.jobs.working import Claim
+from app.record import RequestRecord
+from app.service import Answer, UpscaleService
+from app.settings import Settings
+from app.upscaling import UpscaleRequest
+
+MAX_ATTEMPTS = 20
+"""A picture that the service cannot take for the moment is tried this many times."""
+
+FULL_WAIT_S = 30.0
+"""Time until a picture is tried again whose result did not fit on the disk."""
+
+BUSY_WAIT_S = 1.0
+"""Time until a picture is tried again that the service could not take, where it does not say how long that lasts."""
+
+log = logging.getLogger(__name__)
+
+
+class Given(Exception):
+    """The picture goes back to the queue.
+
+    Args:
+        wait_s: until it may be claimed again.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__()
+        self.wait_s = wait_s
+
+
+class Worker:
+    """Does the work of a claim; leases and records are the runner's."""
+
+    def __init__(self, settings: Settings, store: Store, transfer: Transfer, watch: Watch) -> None:
+        self._settings = settings
+        self._store = store
+        self._transfer = transfer
+        self._watch = watch
+
+    async def result(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
+        """Upscale a picture and store the result.
+
+        Raises:
+            Given: it has to wait.
+            ServiceError: it cannot be done.
+        """
+        max_s = self._settings.job_max_s
+        try:
+            async with asyncio.timeout(max_s), AsyncExitStack() as scope:
+                picture = await self._picture(held)
+                record.received_bytes = len(picture)
+                record.is_charged = not held.picture.source
+                request = UpscaleRequest.from_json(held.job.request)
+                answer = await request.start(scope, service, picture, background=True)
+                result = await self._stored(held, answer)
+                record.sent_bytes = result.size_bytes
+                if held.picture.target:
+                    await self._transfer.send(
+                        held.picture.target,
+                        partial(self._store.read, result.name),
+                        result.size_bytes,
+                        result.media_type,
+                    )
+                return result
+        except TimeoutError as error:
+            text = (
+                f"the picture was not done within {max_s:g} s, the limit for one picture of a job; send a smaller one"
+            )
+            raise DeadlinePassed(text) from error
+        except (StorageFull, StoreDown) as error:
+            log.warning("job %s waits for the store: %s", held.job.id, getattr(error, "reason", error.detail))
+            raise Given(FULL_WAIT_S) from error
+        except (QueueFull, Unavailable) as error:
+            if held.picture.attempts >= MAX_ATTEMPTS:
+                raise
+            raise Given(error.retry_after_s or BUSY_WAIT_S) from error
+
+    async def _picture(self, held: Claim) -> bytes:
+        if held.picture.source:
+            return await self._transfer.fetch(held.picture.source, self._settings.max_upload_bytes)
+        return await whole(self._store.read(held.picture.upload_name))
+
+    async def _stored(self, held: Claim, answer: Answer) -> Result:
+        digest = hashlib.blake2b(digest_size=16)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            async for piece in answer.pieces:
+                digest.update(piece)
+                self._watch.publish(held.job.id, held.picture.number, answer.progress())
+                yield piece
+
+        size_bytes = await self._store.put(held.result_name, pieces())
+        return Result(
+            name=held.result_name,
+            size_bytes=size_bytes,
+            etag=f'"{digest.hexdigest()}"',
+            media_type=answer.format.media_type,
+            model=answer.model.version,
+        )

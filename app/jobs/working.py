@@ -1,0 +1,188 @@
+"""Transactions of workers: claim a picture, hold it by a lease, end it or give it back.
+
+A picture is `running` while its owner renews its lease. If the owner dies, the lease runs out and another claims the
+picture. Whatever a former owner still writes changes nothing, because every statement names owner and attempt.
+"""
+
+import enum
+import json
+from dataclasses import dataclass
+
+from app.errors import GaveUp
+from app.jobs.database import Session
+from app.jobs.job import MAX_CRASHES, Problem, Result, State, StoredJob, StoredPicture
+from app.jobs.ledger import find
+from app.jobs.transitions import touch
+
+GAVE_UP = GaveUp(
+    "the service ended twice while it worked on this picture, so it is not tried again; send another picture, and tell "
+    "the operator"
+)
+
+OWNED = "job_id = :job_id and number = :number and owner = :owner and attempts = :attempts and state = 'running'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A picture that this process works on."""
+
+    job: StoredJob
+    picture: StoredPicture
+    owner: str
+
+    @property
+    def is_suspect(self) -> bool:
+        """True where the process that worked on the picture before has died."""
+        return self.picture.crashes > 0
+
+    @property
+    def result_name(self) -> str:
+        """Name of the result in the store; each attempt has its own."""
+        return f"{self.job.id}/result-{self.picture.number}-{self.picture.attempts}"
+
+    @property
+    def values(self) -> dict[str, object]:
+        """Values of `OWNED`."""
+        picture = self.picture
+        return {
+            "job_id": picture.job_id,
+            "number": picture.number,
+            "owner": self.owner,
+            "attempts": picture.attempts,
+        }
+
+
+class Hold(enum.Enum):
+    """State of a claim after its renewal."""
+
+    KEPT = "kept"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+def recover(session: Session, ttl_s: float, *, owner: str = "") -> list[StoredPicture]:
+    """Put pictures whose owner has died back in the queue, and fail those that have ended it twice; returns them.
+
+    Args:
+        owner: who asks, and so is alive, even where it has been too busy to renew its leases.
+    """
+    lost = session.rows(
+        "update pictures set state = 'waiting', owner = null, progress = 0, crashes = crashes + 1"
+        " where state = 'running' and lease_until < :now and owner <> :owner returning *",
+        now=session.now(),
+        owner=owner,
+    )
+    for row in lost:
+        identity = {"job_id": row["job_id"], "number": row["number"]}
+        where = "where job_id = :job_id and number = :number"
+        if row["cancel"]:
+            session.rows(
+                f"update pictures set state = 'cancelled', ended = :now {where}", **identity, now=session.now()
+            )
+        elif row["crashes"] >= MAX_CRASHES:
+            session.rows(
+                f"update pictures set state = 'failed', ended = :now, problem = :problem {where}",
+                **identity,
+                now=session.now(),
+                problem=Problem.of(GAVE_UP).to_json(),
+            )
+        touch(session, row["job_id"], ttl_s)
+    return [StoredPicture.of(row) for row in lost]
+
+
+def claim(session: Session, *, owner: str, lease_s: float, ttl_s: float, idle: bool) -> Claim | None:
+    """Take the next picture: of the key that has the fewest running, the one that has waited longest.
+
+    A picture whose former owner died is suspected of having killed it. It runs alone, so that a second death can be
+    blamed on it and not on its neighbours: it is claimed before all others, but only by a process that is idle.
+
+    Args:
+        idle: whether this process works on no other picture.
+    """
+    waits = "state = 'waiting' and not_before <= :now"
+    now = session.now()
+    if suspect := bool(session.rows(f"select 1 from pictures where {waits} and crashes > 0 limit 1", now=now)):
+        if not idle:
+            return None
+        waits += " and crashes > 0"
+    keys = session.rows(
+        "select p.key_name, min(p.job_id) as first, (select count(*) from pictures r where r.state = 'running'"
+        f" and r.key_name = p.key_name) as running from pictures p where {waits}"
+        " group by p.key_name order by running, first limit 1",
+        now=now,
+    )
+    if not keys:
+        return None
+    rows = session.rows(
+        "update pictures set state = 'running', owner = :owner, lease_until = :until, attempts = attempts + 1,"
+        " started = coalesce(started, :now) where (job_id, number) = (select job_id, number from pictures"
+        f" where {waits} and key_name = :key_name order by job_id, number limit 1) returning *",
+        owner=owner,
+        until=now + lease_s,
+        now=now,
+        key_name=keys[0]["key_name"],
+    )
+    picture = StoredPicture.of(rows[0])
+    assert suspect == (picture.crashes > 0)
+    touch(session, picture.job_id, ttl_s)
+    return Claim(job=find(session, picture.job_id), picture=picture, owner=owner)
+
+
+def renew(session: Session, claim: Claim, *, lease_s: float, progress: float) -> Hold:
+    """Renew the lease of a picture, and note how far it has come."""
+    rows = session.rows(
+        f"update pictures set lease_until = :until, progress = :progress where {OWNED} returning cancel",
+        until=session.now() + lease_s,
+        progress=progress,
+        **claim.values,
+    )
+    if not rows:
+        return Hold.LOST
+    session.rows("update jobs set version = version + 1 where id = :id", id=claim.job.id)
+    return Hold.CANCELLED if rows[0]["cancel"] else Hold.KEPT
+
+
+def end(
+    session: Session,
+    claim: Claim,
+    state: State,
+    *,
+    ttl_s: float,
+    result: Result | None = None,
+    problem: Problem | None = None,
+) -> bool:
+    """End a picture, once; returns False where its lease was lost or its job cancelled, so that the result is void.
+
+    It may be called again after an error that leaves open whether it had an effect.
+    """
+    rows = session.rows(f"select cancel from pictures where {OWNED}", **claim.values)
+    if not rows:
+        job = session.rows("select * from pictures where job_id = :job_id and number = :number", **claim.values)
+        return bool(job) and result is not None and StoredPicture.of(job[0]).result == result
+    if rows[0]["cancel"]:
+        state, result, problem = State.CANCELLED, None, None
+    session.rows(
+        "update pictures set state = :state, ended = :now, owner = null, progress = :progress, upload_bytes = 0,"
+        f" problem = :problem, result = :result, result_bytes = :result_bytes where {OWNED}",
+        state=state.value,
+        now=session.now(),
+        progress=1.0 if state is State.DONE else claim.picture.progress,
+        problem=problem and problem.to_json(),
+        result=json.dumps(result.__dict__) if result else None,
+        result_bytes=result.size_bytes if result else 0,
+        **claim.values,
+    )
+    touch(session, claim.job.id, ttl_s)
+    return result is not None or not rows[0]["cancel"]
+
+
+def release(session: Session, claim: Claim, *, wait_s: float, ttl_s: float) -> bool:
+    """Give a picture back to the queue, to be claimed again after some time; returns False where it was lost."""
+    rows = session.rows(
+        "update pictures set state = case when cancel = 1 then 'cancelled' else 'waiting' end, owner = null,"
+        f" progress = 0, not_before = :not_before where {OWNED} returning state",
+        not_before=session.now() + wait_s,
+        **claim.values,
+    )
+    touch(session, claim.job.id, ttl_s)
+    return bool(rows)

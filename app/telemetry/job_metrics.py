@@ -1,0 +1,61 @@
+"""Prometheus metrics of jobs. Totals are those of the table, which all processes share; the rest is of this process."""
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from app.jobs.counters import JobCounters
+from app.jobs.job import State
+
+DELIVERY_STATES = ("waiting", "delivered", "failed")
+DELIVERY_OUTCOMES = ("delivered", "retried", "failed")
+
+
+def metrics_of_jobs(counters: JobCounters) -> Iterator[Metric]:
+    """Yield all metrics of jobs."""
+    totals = counters.totals
+    states = [state.value for state in State]
+    yield _gauges("esrgan_stored_jobs", "Jobs by state, on all machines.", "state", totals.jobs, states)
+    yield _gauges(
+        "esrgan_stored_job_pictures", "Pictures of jobs by state, on all machines.", "state", totals.pictures, states
+    )
+    yield GaugeMetricFamily(
+        "esrgan_stored_jobs_oldest_waiting_seconds",
+        "Age of the oldest job that has not started.",
+        value=totals.oldest_waiting_s,
+    )
+    yield GaugeMetricFamily(
+        "esrgan_stored_jobs_bytes", "Bytes that uploads and results of jobs hold.", value=totals.stored_bytes
+    )
+    ended = CounterMetricFamily(
+        "esrgan_stored_job_pictures_ended",
+        "Pictures of jobs whose work ended in this process, by state.",
+        labels=("state",),
+    )
+    for state in ("done", "failed", "cancelled"):
+        ended.add_metric((state,), counters.ended[state])
+    yield ended
+    yield CounterMetricFamily(
+        "esrgan_stored_job_crashes",
+        "Pictures of jobs whose worker died or stopped renewing its lease, noticed by this process.",
+        value=counters.crashes,
+    )
+    yield CounterMetricFamily(
+        "esrgan_stored_jobs_expired", "Jobs removed by this process because they had expired.", value=counters.expired
+    )
+    yield _gauges("esrgan_webhooks", "Webhooks by state, on all machines.", "state", totals.deliveries, DELIVERY_STATES)
+    attempts = CounterMetricFamily(
+        "esrgan_webhook_attempts", "Attempts of this process to deliver webhooks.", labels=("outcome",)
+    )
+    for outcome in DELIVERY_OUTCOMES:
+        attempts.add_metric((outcome,), counters.webhooks[outcome])
+    yield attempts
+
+
+def _gauges(
+    name: str, text: str, label: str, values: Mapping[str, int], labels: list[str] | tuple[str, ...]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=(label,))
+    for value in labels:
+        family.add_metric((value,), values.get(value, 0))
+    return family

@@ -1,0 +1,83 @@
+"""Background jobs slow others down by their weight, and never make them wait for room."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from app.batching.fair_queue import FairQueue
+from app.batching.job import Job
+from app.batching.queue import BACKGROUND_WEIGHT
+from app.errors import QueueFull
+from tests.app.batching.engine import FakeEngine, FakeInput, all_parts, large, make_scheduler, occupy, outputs, small
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+def in_background(job: Job[FakeInput]) -> Job[FakeInput]:
+    return replace(job, background=True)
+
+
+def test_shares_follow_the_weights() -> None:
+    queue: FairQueue[str] = FairQueue()
+    queue.join("asked", "lane")
+    queue.join("later", "lane", weight=BACKGROUND_WEIGHT)
+    served = ""
+    for _ in range(500):
+        first = queue.first()
+        assert first is not None
+        queue.serve([first], [20_000])
+        queue.wait(first, "lane")
+        served += first[0]
+    assert served.count("a") / served.count("l") == pytest.approx(1 / BACKGROUND_WEIGHT, rel=0.05)
+
+
+async def test_a_request_goes_before_background_jobs_that_came_earlier(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    first = await occupy(engine, scheduler, small("first"))
+    later = [scheduler.submit(in_background(small(f"later{n}", px=400, bucket="other"))) for n in range(5)]
+    asked = scheduler.submit(small("asked", px=400, deadline_s=engine.clock.now_s + 1000))
+    engine.gate.set()
+    await outputs(first, asked, *later)
+    assert engine.pieces[1] == ["asked"]
+
+
+async def test_background_jobs_fill_no_queue(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_queued_px=10_000)
+    first = await occupy(engine, scheduler, small("first"))
+    later = [scheduler.submit(in_background(small(f"later{n}", px=9_000))) for n in range(3)]
+    with scheduler.reserve(in_background(small("planned", px=9_000))):
+        asked = scheduler.submit(small("asked", px=9_000, deadline_s=engine.clock.now_s + 200))
+    assert scheduler.counters().queued_px == 9_100
+    with pytest.raises(QueueFull):
+        scheduler.submit(small("refused", px=9_000))
+    engine.gate.set()
+    await outputs(first, asked, *later)
+    assert scheduler.counters().queued_px == 0
+
+
+async def test_behind_background_jobs_only_a_picture_larger_than_the_queue_is_accepted(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_queued_px=10_000)
+    first = await occupy(engine, scheduler, in_background(small("later")))
+    assert scheduler.counters().backlog_s == 0
+    asked = scheduler.submit(large("asked", px=256 * 50))
+    engine.gate.set()
+    await outputs(first, asked)
+
+
+async def test_open_background_streams_leave_the_memory_of_the_others_alone(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_streams=2)
+    job = in_background(large("later", px=256 * 50))
+    later = await occupy(engine, scheduler, job)
+    waits = scheduler.submit(in_background(large("waits", px=256 * 2)))
+    asked = [scheduler.submit(large(name, px=256 * 4)) for name in ("asked", "too")]
+    engine.gate.set()
+    await asyncio.gather(*(all_parts(ticket) for ticket in asked))
+    assert "later" not in engine.closed
+    assert engine.most_open == 3  # the second in the background waits for the first
+    await outputs(later, waits)

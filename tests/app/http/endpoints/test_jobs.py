@@ -1,0 +1,253 @@
+"""Jobs over HTTP: accepted, watched, cancelled, fetched; the same bytes as the synchronous answer."""
+
+import asyncio
+import io
+import json
+import re
+import zipfile
+from typing import Any
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from tests.app.blocked_device import BlockedDevice
+from tests.app.conftest import encoded, noise
+
+pytestmark = pytest.mark.anyio
+
+
+async def create(client: httpx.AsyncClient, *seeds: int, **parameters: Any) -> dict[str, Any]:
+    """Send a job of pictures of noise."""
+    pictures = [("image", encoded(noise(20, 16, seed=seed))) for seed in seeds or (0,)]
+    answer = await client.post("/v1/jobs", files=pictures, params=parameters)
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    return job
+
+
+async def ended(client: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
+    """Wait for the end of a job."""
+    async with asyncio.timeout(20):
+        while True:
+            job: dict[str, Any] = (await client.get(f"/v1/jobs/{job_id}")).raise_for_status().json()
+            if job["state"] not in ("waiting", "running"):
+                return job
+            await asyncio.sleep(0.02)
+
+
+def events_of(text: str) -> list[tuple[int, str, Any]]:
+    """Id, name and data of the server-sent events in a text."""
+    found = re.findall(r"id: (\d+)\nevent: (\w+)\ndata: (.*)\n\n", text)
+    return [(int(number), name, json.loads(data)) for number, name, data in found]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"scale": 2, "format": "webp"}, {"format": "jpeg", "quality": 60}])
+async def test_the_result_has_the_bytes_of_the_synchronous_answer(
+    client: httpx.AsyncClient, parameters: dict[str, Any]
+) -> None:
+    picture = encoded(noise(20, 16))
+    answer = (await client.post("/v1/upscale", content=picture, params=parameters)).raise_for_status()
+    job = await ended(client, (await create(client, 0, **parameters))["id"])
+    result = (await client.get(job["result"]["href"])).raise_for_status()
+    assert result.content == answer.content
+    for header in ("content-type", "etag", "x-model", "content-length"):
+        assert result.headers[header] == answer.headers[header]
+    assert (job["state"], job["progress"], job["problem"]) == ("done", 1, None)
+
+
+async def test_a_stream_of_bands_has_the_bytes_of_the_synchronous_answer_and_rising_progress(
+    client: httpx.AsyncClient,
+) -> None:
+    picture = encoded(noise(60, 400))
+    answer = (await client.post("/v1/upscale", content=picture)).raise_for_status()
+    created = (await client.post("/v1/jobs", content=picture)).json()
+    watched = await client.get(f"/v1/jobs/{created['id']}/events")
+    assert (await client.get(f"/v1/jobs/{created['id']}/result")).content == answer.content
+    events = events_of(watched.text)
+    progress = [data["progress"] for _, _, data in events]
+    assert progress == sorted(progress)
+    assert progress[-1] == 1
+    assert events[-1][1:] == ("state", (await client.get(f"/v1/jobs/{created['id']}")).json())
+
+
+async def test_prefer_respond_async_makes_a_job_of_an_upscale_request(client: httpx.AsyncClient) -> None:
+    picture = encoded(noise(20, 16))
+    answer = await client.post("/v1/upscale?scale=2", content=picture, headers={"Prefer": "respond-async, wait=10"})
+    assert answer.status_code == 202
+    assert "respond-async" in answer.headers["preference-applied"]
+    job = await ended(client, answer.json()["id"])
+    assert job["state"] == "done"
+
+
+async def test_several_pictures_are_fetched_one_by_one_or_as_a_zip_file(client: httpx.AsyncClient) -> None:
+    job = await ended(client, (await create(client, 1, 2, 3))["id"])
+    singles = [(await client.get(picture["result"]["href"])).content for picture in job["pictures"]]
+    assert len(set(singles)) == 3
+    answer = (await client.get(job["result"]["href"])).raise_for_status()
+    assert answer.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert [archive.read(name) for name in ("1.png", "2.png", "3.png")] == singles
+
+
+async def test_one_broken_picture_leaves_the_others_their_results(client: httpx.AsyncClient) -> None:
+    whole = encoded(noise(20, 16))
+    files = [("image", whole), ("image", whole[: len(whole) // 2])]
+    job = await ended(client, (await client.post("/v1/jobs", files=files)).json()["id"])
+    assert job["state"] == "failed"
+    assert [picture["state"] for picture in job["pictures"]] == ["done", "failed"]
+    assert job["problem"]["status"] == 422
+    assert job["problem"]["type"] == "urn:esrgan-serve:problem:unprocessable"
+    assert (await client.get(job["pictures"][0]["result"]["href"])).status_code == 200
+    refused = await client.get(f"/v1/jobs/{job['id']}/results/2")
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:esrgan-serve:problem:not-ready")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "expected"),
+    [
+        ("bytes=0-9", 206, slice(0, 10)),
+        ("bytes=10-", 206, slice(10, None)),
+        ("bytes=-7", 206, slice(-7, None)),
+        ("bytes=5-999999999", 206, slice(5, None)),
+        ("bytes=999999999-", 416, None),
+        ("bytes=-0", 416, None),
+        ("bytes=9-3", 200, slice(None)),
+        ("bytes=0-1,4-5", 200, slice(None)),
+        ("lines=1-2", 200, slice(None)),
+    ],
+)
+async def test_parts_of_a_result_are_those_asked_for(
+    client: httpx.AsyncClient, asked: str, status: int, expected: slice | None
+) -> None:
+    job = await ended(client, (await create(client))["id"])
+    whole = (await client.get(job["result"]["href"])).content
+    part = await client.get(job["result"]["href"], headers={"Range": asked})
+    assert part.status_code == status
+    if expected is None:
+        assert part.headers["content-range"] == f"bytes */{len(whole)}"
+        return
+    assert part.content == whole[expected]
+    if status == 206:
+        first = expected.indices(len(whole))[0]
+        assert part.headers["content-range"] == f"bytes {first}-{first + len(part.content) - 1}/{len(whole)}"
+
+
+async def test_a_result_that_the_caller_has_is_not_sent_again(client: httpx.AsyncClient) -> None:
+    job = await ended(client, (await create(client))["id"])
+    href, etag = job["result"]["href"], job["result"]["etag"]
+    assert (await client.get(href, headers={"If-None-Match": f'"other", {etag}'})).status_code == 304
+    assert (await client.get(href, headers={"Range": "bytes=0-1", "If-Range": etag})).status_code == 206
+    assert (await client.get(href, headers={"Range": "bytes=0-1", "If-Range": '"other"'})).status_code == 200
+
+
+async def test_a_job_that_runs_is_cancelled_and_leaves_the_device(
+    client: httpx.AsyncClient, blocked: BlockedDevice
+) -> None:
+    first, second = await create(client, 1), await create(client, 2)
+    await blocked.at_work()
+    for job in (first, second):
+        assert (await client.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+    blocked.gate.set()
+    for job in (first, second):
+        assert (await ended(client, job["id"]))["state"] == "cancelled"
+        assert (await client.get(f"/v1/jobs/{job['id']}/result")).status_code == 409
+    third = await ended(client, (await create(client, 3))["id"])
+    assert third["state"] == "done"
+
+
+async def test_deleting_an_ended_job_removes_it(client: httpx.AsyncClient, settings: Settings) -> None:
+    job = await ended(client, (await create(client))["id"])
+    assert settings.jobs_folder is not None
+    assert list((settings.jobs_folder / "files").rglob("result*"))
+    assert (await client.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+    gone = await client.get(f"/v1/jobs/{job['id']}")
+    assert (gone.status_code, gone.json()["type"]) == (404, "urn:esrgan-serve:problem:no-such-job")
+    assert not list((settings.jobs_folder / "files").rglob("*"))
+
+
+async def test_a_waiting_job_tells_its_place_and_its_predicted_end(
+    client: httpx.AsyncClient, blocked: BlockedDevice
+) -> None:
+    await create(client, *range(4))
+    await blocked.at_work()
+    last = await create(client, 5)
+    assert last["queue"]["position"] == 4
+    assert last["queue"]["predicted_end"] is not None
+    blocked.gate.set()
+    assert (await ended(client, last["id"]))["queue"] is None
+
+
+async def test_an_idempotency_key_returns_the_first_job(client: httpx.AsyncClient) -> None:
+    picture, headers = encoded(noise(20, 16)), {"Idempotency-Key": "order-1"}
+    first = await client.post("/v1/jobs?scale=2", content=picture, headers=headers)
+    again = await client.post("/v1/jobs?scale=2", content=picture, headers=headers)
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert first.json()["id"] == again.json()["id"]
+    other = await client.post("/v1/jobs?scale=3", content=picture, headers=headers)
+    assert (other.status_code, other.json()["type"]) == (422, "urn:esrgan-serve:problem:idempotency-mismatch")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "body", "status"),
+    [
+        ({"model": "none"}, b"", 404),
+        ({"format": "png", "quality": 200}, b"", 422),
+        ({"scale": 9}, b"", 422),
+        ({"webhook_events": "job.none"}, b"", 400),
+        ({"webhook": "https://example.com/hook"}, b"", 422),
+        ({}, b"no picture", 415),
+        ({}, encoded(noise(300, 300)), 413),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_before_it_is_accepted(
+    client: httpx.AsyncClient, settings: Settings, parameters: dict[str, Any], body: bytes, status: int
+) -> None:
+    answer = await client.post("/v1/jobs", content=body or encoded(noise(20, 16)), params=parameters)
+    assert answer.status_code == status, answer.text
+    assert (await client.get("/v1/jobs")).json() == {"jobs": [], "next": None}
+    assert settings.jobs_folder is not None
+    assert not list((settings.jobs_folder / "files").rglob("*"))
+
+
+async def test_a_full_disk_refuses_before_anything_is_accepted(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = await create(client)
+    monkeypatch.setattr("app.jobs.folder.shutil.disk_usage", lambda path: type("Usage", (), {"free": 100}))
+    refused = await client.post("/v1/jobs", content=encoded(noise(20, 16)))
+    assert (refused.status_code, refused.json()["type"]) == (507, "urn:esrgan-serve:problem:storage-full")
+    assert [job["id"] for job in (await client.get("/v1/jobs")).json()["jobs"]] == [kept["id"]]
+    assert (await ended(client, kept["id"]))["state"] == "done"
+
+
+async def test_pages_list_all_jobs(client: httpx.AsyncClient) -> None:
+    created = [(await create(client, seed))["id"] for seed in range(3)]
+    page = (await client.get("/v1/jobs?limit=2")).json()
+    rest = (await client.get(page["next"])).json()
+    assert [job["id"] for job in [*page["jobs"], *rest["jobs"]]] == created[::-1]
+    assert rest["next"] is None
+
+
+async def test_a_watcher_that_has_seen_the_end_is_told_to_stop(client: httpx.AsyncClient) -> None:
+    job = await ended(client, (await create(client))["id"])
+    (number, name, data), *more = events_of((await client.get(f"/v1/jobs/{job['id']}/events")).text)
+    assert (name, data, more) == ("state", job, [])
+    again = await client.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": str(number)})
+    assert again.status_code == 204
+    missed = await client.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": "1"})
+    assert events_of(missed.text)[-1][0] == number
+
+
+@pytest.mark.parametrize("settings", [{"jobs": False}], indirect=True)
+async def test_without_jobs_there_is_a_clear_answer(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/jobs", content=encoded(noise(20, 16)))
+    assert (answer.status_code, answer.json()["type"]) == (501, "urn:esrgan-serve:problem:jobs-off")
+    assert (await client.post("/v1/upscale", content=encoded(noise(20, 16)))).status_code == 200
+
+
+async def test_a_page_of_another_site_cannot_send_jobs(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/jobs", content=encoded(noise(20, 16)), headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403

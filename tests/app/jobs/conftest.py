@@ -1,0 +1,108 @@
+"""Databases of jobs on a clock that only the test moves: SQLite, and PostgreSQL where it is installed."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from app.jobs.database import Database, Session
+from app.jobs.sqlite import SqliteDatabase
+
+Result = TypeVar("Result")
+
+
+class ManualClock:
+    """Stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Address of a PostgreSQL server that is there for this run alone; the tests that need it are skipped without."""
+    pytest.importorskip("psycopg")
+    programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+    initdb = programs / "initdb" if programs else shutil.which("initdb")
+    if initdb is None:
+        pytest.skip("PostgreSQL is not installed")
+    user = None
+    if os.geteuid() == 0:  # which PostgreSQL refuses to run as
+        try:
+            user = pwd.getpwnam("postgres").pw_name
+        except KeyError:
+            pytest.skip("there is no user postgres")
+    folder = Path(tempfile.mkdtemp(prefix="esrgan-postgres-"))
+    if user:
+        shutil.chown(folder, user)
+    run = partial(
+        subprocess.run, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    control = Path(initdb).with_name("pg_ctl")
+    try:
+        run([initdb, "--pgdata", folder / "data", "--auth", "trust", "--username", "esrgan", "--no-sync"])
+        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+        run([control, "--pgdata", folder / "data", "--wait", "-o", options, "start"])
+        yield f"postgresql://esrgan@/postgres?host={folder}"
+        run([control, "--pgdata", folder / "data", "--mode", "immediate", "stop"])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class ShiftedSession:
+    """A session with the clock of the test."""
+
+    def __init__(self, session: Session, clock: ManualClock) -> None:
+        self._session = session
+        self.rows = session.rows
+        self.now = clock
+
+
+class ShiftedDatabase:
+    """A database with the clock of the test."""
+
+    def __init__(self, database: Database, clock: ManualClock) -> None:
+        self._database = database
+        self._clock = clock
+        self.close = database.close
+
+    async def write(self, call: Callable[[Session], Result]) -> Result:
+        return await self._database.write(lambda session: call(ShiftedSession(session, self._clock)))
+
+    async def read(self, call: Callable[[Session], Result]) -> Result:
+        return await self._database.read(lambda session: call(ShiftedSession(session, self._clock)))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Database]:
+    opened: Database
+    if request.param == "sqlite":
+        opened = SqliteDatabase(tmp_path / "jobs.sqlite", clock)
+    else:
+        address = request.getfixturevalue("postgres")
+        from app.jobs.postgres import PostgresDatabase
+
+        opened = ShiftedDatabase(PostgresDatabase(address), clock)
+        await opened.write(_empty)
+    yield opened
+    await opened.close()
+
+
+def _empty(session: Session) -> None:
+    for table in ("jobs", "pictures", "deliveries"):
+        session.rows(f"delete from {table}")

@@ -1,0 +1,157 @@
+"""`python -m app` killed while it works: what was accepted is done after the next start, once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.app.conftest import encoded, noise, write_tiny_model
+from tests.app.test_command import ROOT, free_port
+
+JOBS = 20
+KILLER = 2
+
+POISON = """
+import importlib.abc, os, sys, time
+
+def install():
+    import app.service as service
+    decode = service.decode
+
+    def deadly(upload, *arguments):
+        while not os.path.exists({go!r}):
+            time.sleep(0.01)
+        if len(upload) == {killer_bytes}:
+            with open({deaths!r}, "a") as file:
+                file.write("x")
+            os.kill(os.getpid(), 9)
+        return decode(upload, *arguments)
+
+    service.decode = deadly
+
+class Watcher(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "app.build":
+            sys.meta_path.remove(self)
+            install()
+        return None
+
+sys.meta_path.insert(0, Watcher())
+"""
+"""A sitecustomize module: one picture kills the process that decodes it, once a file says that decoding may begin."""
+
+
+@contextmanager
+def running(folder: Path, **settings: object) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """A service of its own process whose jobs are in a folder; it is killed at the end of the block."""
+    port = free_port()
+    variables = {
+        "port": port,
+        "models": folder / "models",
+        "jobs_folder": folder / "jobs",
+        "jobs_min_free_bytes": 0,
+        "job_lease_s": 2,
+        "precision": "float32",
+    } | settings
+    environment = os.environ | {f"ESRGAN_{name.upper()}": str(value) for name, value in variables.items()}
+    environment["PYTHONPATH"] = str(folder / "poison")
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-m", "app"], cwd=ROOT, env=environment, stderr=log)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            until_s = time.monotonic() + 120
+            while not is_ready(client):
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < until_s
+                time.sleep(0.1)
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def jobs_of(client: httpx.Client) -> list[dict[str, Any]]:
+    jobs: list[dict[str, Any]] = client.get("/v1/jobs?limit=100").raise_for_status().json()["jobs"]
+    return jobs
+
+
+def finished(client: httpx.Client, *, within_s: float = 90) -> dict[str, dict[str, Any]]:
+    """Wait until every job has ended; returns them by their ids."""
+    until_s = time.monotonic() + within_s
+    while any(job["state"] in ("waiting", "running") for job in jobs_of(client)):
+        assert time.monotonic() < until_s, jobs_of(client)
+        time.sleep(0.1)
+    return {job["id"]: job for job in jobs_of(client)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    write_tiny_model(tmp_path / "models", "tiny")
+    return tmp_path
+
+
+def test_after_kills_every_accepted_job_ends_once_and_only_the_killer_fails(folder: Path) -> None:
+    pictures = [encoded(noise(20, 20 + seed, seed=seed)) for seed in range(JOBS)]
+    go, deaths = folder / "go", folder / "deaths"
+    (folder / "poison").mkdir()
+    poison = POISON.format(go=str(go), killer_bytes=len(pictures[KILLER]), deaths=str(deaths))
+    (folder / "poison" / "sitecustomize.py").write_text(poison)
+    with running(folder) as (process, client):
+        sent = [client.post("/v1/jobs", content=picture).raise_for_status().json()["id"] for picture in pictures]
+        go.touch()
+        process.wait(60)  # killed in the middle of four pictures
+    with running(folder) as (process, client):
+        process.wait(60)  # killed again, by the picture that now runs alone
+    with running(folder) as (process, client):
+        jobs = finished(client)
+        killer = jobs.pop(sent.pop(KILLER))
+        pictures.pop(KILLER)
+        assert killer["problem"]["type"] == "urn:esrgan-serve:problem:job-gave-up"
+        for job_id, picture in zip(sent, pictures, strict=True):
+            answer = client.post("/v1/upscale", content=picture).raise_for_status()
+            assert client.get(f"/v1/jobs/{job_id}/result").raise_for_status().content == answer.content
+        assert [job["state"] for job in jobs.values()] == ["done"] * (JOBS - 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert len(deaths.read_text()) == 2
+    assert not list((folder / "jobs" / "files").rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_what_a_lost_machine_had_begun_is_done_by_another(folder: Path, postgres: str) -> None:
+    pictures = [encoded(noise(20, 20 + seed, seed=seed)) for seed in range(JOBS)]
+    go = folder / "go"
+    (folder / "poison").mkdir()
+    poison = POISON.format(go=str(go), killer_bytes=0, deaths="")
+    (folder / "poison" / "sitecustomize.py").write_text(poison)
+    (folder / "bucket").mkdir()
+    shared = {"jobs_database": postgres, "jobs_store": f"file://{folder / 'bucket'}"}
+    with running(folder, **shared) as (first, client), running(folder, **shared) as (_, other):
+        sent = [client.post("/v1/jobs", content=picture).raise_for_status().json()["id"] for picture in pictures]
+        until_s = time.monotonic() + 30
+        while sum(job["state"] == "running" for job in jobs_of(other)) < 8:  # four on each
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+        first.kill()
+        go.touch()
+        jobs = finished(other)
+        assert [jobs[job_id]["state"] for job_id in sent] == ["done"] * JOBS
+        for job_id, picture in zip(sent, pictures, strict=True):
+            answer = other.post("/v1/upscale", content=picture).raise_for_status()
+            assert other.get(f"/v1/jobs/{job_id}/result").raise_for_status().content == answer.content

@@ -1,0 +1,128 @@
+"""The table of jobs: accepted once, within limits, seen by their key, removed in time."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from app.errors import IdempotencyMismatch, KeyLimit, NoSuchJob, QueueFull, ServiceError, StorageFull
+from app.jobs import ledger
+from app.jobs.database import Database
+from app.jobs.job import State
+from app.jobs.ledger import JobLimits
+from tests.app.jobs.conftest import ManualClock
+from tests.app.jobs.rows import TTL_S, added, claimed, ended, new_job, read, taken
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_job_is_read_as_it_was_accepted(database: Database) -> None:
+    job = await added(database, new_job(key="shop", pictures=2))
+    assert (job.state, job.key_name, len(job.pictures)) == (State.WAITING, "shop", 2)
+    assert await read(database, job.id) == job
+
+
+async def test_a_job_of_another_key_is_not_there(database: Database) -> None:
+    job = await added(database, new_job(key="shop"))
+    with pytest.raises(NoSuchJob, match=job.id):
+        await database.read(partial(ledger.find, job_id=job.id, key_name="other"))
+
+
+async def test_an_idempotency_key_returns_the_first_job_however_many_come_at_once(database: Database) -> None:
+    jobs = [new_job(key="shop", idempotency="order-1", fingerprint="f") for _ in range(20)]
+    stored = await asyncio.gather(*(added(database, job) for job in jobs))
+    assert len({job.id for job in stored}) == 1
+    assert len(await database.read(partial(ledger.page, key_name="shop"))) == 1
+
+
+async def test_an_idempotency_key_with_another_request_is_refused(database: Database) -> None:
+    first = await added(database, new_job(key="shop", idempotency="order-1", fingerprint="f"))
+    with pytest.raises(IdempotencyMismatch, match=first.id):
+        await added(database, new_job(key="shop", idempotency="order-1", fingerprint="g"))
+    other = await added(database, new_job(key="other", idempotency="order-1", fingerprint="g"))
+    assert other.id != first.id
+
+
+@pytest.mark.parametrize(
+    ("limits", "error", "text"),
+    [
+        (JobLimits(max_waiting=2, max_bytes=1000), QueueFull, "ESRGAN_JOBS_WAITING=2"),
+        (JobLimits(max_waiting=9, max_bytes=25), StorageFull, "limit is 25"),
+        (JobLimits(max_waiting=9, max_bytes=1000, key_waiting=2), KeyLimit, "jobs=2"),
+        (JobLimits(max_waiting=9, max_bytes=1000, key_bytes=25), KeyLimit, "job_bytes=25"),
+    ],
+)
+async def test_limits_hold_however_many_come_at_once(
+    database: Database, limits: JobLimits, error: type[ServiceError], text: str
+) -> None:
+    adding = [added(database, new_job(key="shop"), limits) for _ in range(10)]
+    outcomes = await asyncio.gather(*adding, return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert len(refused) == 8
+    for refusal in refused:
+        assert isinstance(refusal, error)
+        assert text in str(refusal)
+
+
+async def test_limits_of_a_key_leave_others_alone(database: Database) -> None:
+    limits = JobLimits(max_waiting=9, max_bytes=1000, key_waiting=1, key_bytes=15)
+    await added(database, new_job(key="shop"), limits)
+    await added(database, new_job(key="other"), limits)
+
+
+async def test_pages_go_from_the_newest_to_the_oldest(database: Database) -> None:
+    jobs = sorted([(await added(database, new_job(key="shop"))).id for _ in range(5)], reverse=True)
+    first = await database.read(partial(ledger.page, key_name="shop", limit=3))
+    rest = await database.read(partial(ledger.page, key_name="shop", limit=3, before=first[-1].id))
+    assert [job.id for job in [*first, *rest]] == jobs
+    assert await database.read(partial(ledger.page, key_name="shop", state=State.DONE)) == []
+
+
+async def test_a_cancelled_job_is_never_claimed(database: Database) -> None:
+    job = await added(database, new_job(pictures=2))
+    files = await database.write(partial(ledger.cancel, job=job, ttl_s=TTL_S))
+    assert (await read(database, job.id)).state is State.CANCELLED
+    assert len(files) == 2
+    assert await claimed(database) is None
+
+
+async def test_cancelling_an_ended_job_removes_it(database: Database) -> None:
+    job = await added(database)
+    held = await taken(database)
+    await ended(database, held)
+    assert held.result_name in await database.write(partial(ledger.cancel, job=job, ttl_s=TTL_S))
+    with pytest.raises(NoSuchJob):
+        await read(database, job.id)
+
+
+async def test_a_job_expires_only_some_time_after_its_end(database: Database, clock: ManualClock) -> None:
+    job = await added(database)
+    clock.now_s += 10 * TTL_S
+    assert (await database.write(ledger.expire))[0] == 0
+    held = await taken(database)
+    await ended(database, held)
+    clock.now_s += TTL_S - 1
+    assert (await database.write(ledger.expire))[0] == 0
+    clock.now_s += 2
+    removed, files = await database.write(ledger.expire)
+    assert removed == 1
+    assert set(files) == {job.pictures[0].upload_name, held.result_name}
+    assert await database.read(ledger.known_files) == set()
+
+
+async def test_totals_tell_states_age_and_bytes(database: Database, clock: ManualClock) -> None:
+    for _ in range(3):
+        await added(database)
+    await ended(database, await taken(database))
+    clock.now_s += 7
+    totals = await database.read(ledger.totals)
+    assert totals.jobs == {"waiting": 2, "done": 1}
+    assert totals.oldest_waiting_s == 7
+    assert totals.stored_bytes == 2 * 10 + 40
+
+
+async def test_what_is_ahead_of_a_job_is_what_came_before_it_or_runs(database: Database) -> None:
+    jobs = [await added(database, new_job(pictures=2)) for _ in range(3)]
+    jobs.sort(key=lambda job: job.id)
+    ahead = await database.read(partial(ledger.ahead_of, job=jobs[1]))
+    assert (ahead.pictures, ahead.px) == (2, {"": 400})

@@ -1,0 +1,100 @@
+"""Files of jobs: whole or not there at all, in a folder and in an object store."""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.errors import StorageFull
+from app.jobs.folder import FolderStore
+from app.jobs.objects import ObjectStore
+from app.jobs.store import Store, one, whole
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["folder", "memory", "file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "folder":
+        return FolderStore(tmp_path)
+    return ObjectStore("memory:///" if request.param == "memory" else f"file://{tmp_path}")
+
+
+async def chunks(*pieces: bytes, error: BaseException | None = None) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+    if error is not None:
+        raise error
+
+
+async def test_a_file_is_read_as_it_was_written(store: Store) -> None:
+    data = os.urandom(3_000_000)
+    assert await store.put("job/result", chunks(data[:10], data[10:2_000_000], data[2_000_000:])) == len(data)
+    assert await whole(store.read("job/result")) == data
+    assert await whole(store.read("job/result", 5, 2_500_000)) == data[5:2_500_000]
+    assert await whole(store.read("job/result", 7)) == data[7:]
+
+
+async def test_a_file_whose_source_fails_is_not_there(store: Store) -> None:
+    with pytest.raises(StorageFull, match="too much"):
+        await store.put("job/result", chunks(b"begun", error=StorageFull("too much")))
+    assert await store.files() == []
+    with pytest.raises(FileNotFoundError):
+        await whole(store.read("job/result"))
+
+
+async def test_a_file_whose_writer_is_cancelled_is_not_there(store: Store) -> None:
+    begun = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 1000
+            begun.set()
+            await asyncio.sleep(0)
+
+    writing = asyncio.create_task(store.put("job/result", endless()))
+    await begun.wait()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    assert [file.name for file in await store.files()] == []
+
+
+async def test_a_second_file_of_one_name_replaces_the_first(store: Store) -> None:
+    await store.put("job/result", one(b"first"))
+    await store.put("job/result", one(b"second"))
+    assert await whole(store.read("job/result")) == b"second"
+    assert [file.name for file in await store.files()] == ["job/result"]
+
+
+async def test_deleted_files_are_gone_and_unknown_ones_are_ignored(store: Store) -> None:
+    for name in ("a/1", "a/2", "b/1"):
+        await store.put(name, one(b"x"))
+    await store.delete(["a/1", "a/2", "a/3", "c/1"])
+    assert [file.name for file in await store.files()] == ["b/1"]
+
+
+async def test_a_disk_that_is_full_is_said_so_and_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "job").mkdir()
+    monkeypatch.setattr("app.jobs.folder.os.fsync", fsync)
+    with pytest.raises(StorageFull, match="disk is full"):
+        await FolderStore(tmp_path).put("job/result", one(b"x"))
+    assert list((tmp_path / "job").iterdir()) == []
+
+
+async def test_room_is_kept_free(tmp_path: Path) -> None:
+    FolderStore(tmp_path).check_room(1000)
+    with pytest.raises(StorageFull, match="are reserved"):
+        FolderStore(tmp_path, min_free_bytes=2**60).check_room(1000)
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be used"):
+        ObjectStore("s4://bucket")

@@ -1,0 +1,81 @@
+"""Pictures from URLs and results to URLs: whole, bounded, tried again where it may help."""
+
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+
+import pytest
+
+from app.errors import SourceRefused
+from app.jobs.addresses import AddressRules
+from app.jobs.outgoing import Outgoing
+from app.jobs.store import one
+from app.jobs.transfer import Transfer
+from tests.app.jobs.peer import Peer, Reply, listening
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    async with listening(Peer()) as it:
+        yield it
+
+
+def transfer(peer: Peer, *, whole_s: float = 5) -> Transfer:
+    rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[ip_network("127.0.0.0/8")])
+    return Transfer(Outgoing(rules, idle_s=1), whole_s=whole_s, retries_s=(0.01, 0.01))
+
+
+async def test_a_picture_is_read_from_its_url(peer: Peer) -> None:
+    peer.replies = [Reply(body=b"x" * 100_000)]
+    assert await transfer(peer).fetch(f"{peer.address}/a.png?key=1", 100_000) == b"x" * 100_000
+    assert peer.received[0].path == "/a.png?key=1"
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_picture_that_is_too_large_is_refused(peer: Peer, *, announced: bool) -> None:
+    body = b"%x\r\n" % 1001 + b"x" * 1001 + b"\r\n0\r\n\r\n"
+    chunked = Reply(body=body, headers={"Transfer-Encoding": "chunked", "Content-Length": ""})
+    peer.replies = [Reply(body=b"x" * 1001) if announced else chunked]
+    with pytest.raises(SourceRefused, match="more than 1000 bytes"):
+        await transfer(peer).fetch(peer.address, 1000)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_refusal_is_final(peer: Peer, status: int) -> None:
+    peer.replies = [Reply(status=status)]
+    with pytest.raises(SourceRefused, match=f"answers {status}"):
+        await transfer(peer).fetch(f"{peer.address}/?signature=secret", 1000)
+    assert len(peer.received) == 1
+
+
+async def test_a_host_that_is_busy_is_asked_again(peer: Peer) -> None:
+    peer.replies = [Reply(status=503), Reply(status=429), Reply(body=b"picture")]
+    assert await transfer(peer).fetch(peer.address, 1000) == b"picture"
+
+
+async def test_a_host_that_stays_busy_is_given_up(peer: Peer) -> None:
+    peer.replies = [Reply(status=503)]
+    with pytest.raises(SourceRefused, match="failed 3 times: it answers 503"):
+        await transfer(peer).fetch(f"{peer.address}/?signature=secret", 1000)
+    assert len(peer.received) == 3
+
+
+async def test_a_host_that_hangs_is_given_up(peer: Peer) -> None:
+    peer.replies = [Reply(hold=True)]
+    with pytest.raises(SourceRefused, match="too slowly"):
+        await transfer(peer, whole_s=0.1).fetch(peer.address, 1000)
+
+
+async def test_a_compressed_picture_is_refused(peer: Peer) -> None:
+    peer.replies = [Reply(body=b"x", headers={"Content-Encoding": "gzip"})]
+    with pytest.raises(SourceRefused, match="gzip"):
+        await transfer(peer).fetch(peer.address, 1000)
+
+
+async def test_a_result_is_written_whole_and_again_where_the_host_was_busy(peer: Peer) -> None:
+    peer.replies = [Reply(status=500), Reply(status=200)]
+    await transfer(peer).send(f"{peer.address}/out?X-Signature=1", lambda: one(b"result"), 6, "image/png")
+    assert [(it.method, it.body, it.headers["content-type"]) for it in peer.received] == [
+        ("PUT", b"result", "image/png")
+    ] * 2

@@ -1,0 +1,187 @@
+"""Webhooks: signed so that another's library verifies them, retried with one id, logged, delivered again on demand."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from standardwebhooks import Webhook
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from app.jobs import outbox
+from app.jobs.addresses import AddressRules
+from app.jobs.counters import JobCounters
+from app.jobs.database import Database
+from app.jobs.job import StoredJob
+from app.jobs.outbox import Delivery
+from app.jobs.outgoing import Outgoing
+from app.jobs.webhooks import DELAYS_S, Deliverer, WebhookSecrets
+from tests.app.jobs.conftest import ManualClock
+from tests.app.jobs.peer import Peer, Reply, listening, until
+from tests.app.jobs.rows import added, ended, new_job, taken
+
+pytestmark = pytest.mark.anyio
+
+MASTER = "m" * 40
+
+
+class RunningClock(ManualClock):
+    """The time as it is, so that retries become due."""
+
+    def __call__(self) -> float:
+        return time.time()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return RunningClock()
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    async with listening(Peer()) as it:
+        yield it
+
+
+async def done_job(database: Database, url: str, key: str = "shop") -> StoredJob:
+    """A job that is done and has a webhook."""
+    job = await added(database, new_job(key=key, webhook=url))
+    await ended(database, await taken(database))
+    return job
+
+
+def deliverer(
+    database: Database, port: int, *, delays_s: tuple[float, ...] = (0.02,) * 5, keys: WebhookSecrets | None = None
+) -> Deliverer:
+    rules = AddressRules([f"127.0.0.1:{port}"], setting="ESRGAN_WEBHOOK_HOSTS", networks=[ip_network("127.0.0.0/8")])
+    keys = keys or WebhookSecrets([MASTER])
+    return Deliverer(database, Outgoing(rules, idle_s=1), keys, JobCounters(), delays_s=delays_s)
+
+
+async def delivered(database: Database, job: StoredJob, delivering: Deliverer, *, state: str = "delivered") -> Delivery:
+    """Deliver until the job's webhook is in a state."""
+    delivering.start()
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                (delivery,) = await database.read(partial(outbox.of_job, job_id=job.id))
+                if delivery.state == state:
+                    return delivery
+                delivering.wake()
+                await asyncio.sleep(0.02)
+    finally:
+        await delivering.stop()
+
+
+async def test_a_webhook_is_verified_by_the_library_of_the_standard(database: Database, peer: Peer) -> None:
+    job = await done_job(database, f"{peer.address}/hook")
+    await delivered(database, job, deliverer(database, peer.port))
+    (received,) = peer.received
+    (secret,) = WebhookSecrets([MASTER]).of_key("shop")
+    message = Webhook(secret).verify(received.body, dict(received.headers))
+    assert message["type"] == "job.done"
+    assert message["data"]["id"] == job.id
+    assert received.headers["content-type"] == "application/json"
+
+
+async def test_the_secret_of_another_key_does_not_verify_it(database: Database, peer: Peer) -> None:
+    await delivered(database, await done_job(database, peer.address), deliverer(database, peer.port))
+    (secret,) = WebhookSecrets([MASTER]).of_key("other")
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret).verify(peer.received[0].body, dict(peer.received[0].headers))
+
+
+async def test_while_secrets_change_both_verify(database: Database, peer: Peer) -> None:
+    keys = WebhookSecrets(["n" * 40, MASTER])
+    await delivered(database, await done_job(database, peer.address), deliverer(database, peer.port, keys=keys))
+    for secret in keys.of_key("shop"):
+        assert Webhook(secret).verify(peer.received[0].body, dict(peer.received[0].headers))
+
+
+async def test_a_receiver_that_fails_for_a_while_gets_the_same_webhook_again(database: Database, peer: Peer) -> None:
+    peer.replies = [Reply(status=500), Reply(status=302, headers={"Location": "/"}), Reply(status=204)]
+    delivery = await delivered(database, await done_job(database, peer.address), deliverer(database, peer.port))
+    assert [attempt["status"] for attempt in delivery.attempts] == [500, None, 204]
+    assert len({(it.headers["webhook-id"], it.body) for it in peer.received}) == 1
+    assert peer.received[0].headers["webhook-id"] == delivery.id
+
+
+async def test_a_receiver_that_is_down_gets_its_webhook_when_it_is_back(database: Database) -> None:
+    async with listening(Peer()) as other:
+        down = other.port
+    rules = AddressRules([f"127.0.0.1:{down}"], setting="-", networks=[ip_network("127.0.0.0/8")])
+    job = await done_job(database, f"http://127.0.0.1:{down}")
+    delivering = Deliverer(database, Outgoing(rules), WebhookSecrets([MASTER]), JobCounters(), delays_s=(0.05,) * 100)
+    waiting = asyncio.create_task(delivered(database, job, delivering))
+    async with asyncio.timeout(10):
+        while not (await database.read(partial(outbox.of_job, job_id=job.id)))[0].attempts:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    async with listening(Peer(port=down)) as back:
+        delivery = await waiting
+        assert len(back.received) == 1
+    assert len(delivery.attempts) > 1
+    assert delivery.attempts[0]["error"] == "ConnectError"
+
+
+async def test_a_receiver_that_hangs_is_not_waited_for(
+    database: Database, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.webhooks.ANSWER_S", 0.1)
+    peer.replies = [Reply(hold=True), Reply()]
+    delivery = await delivered(database, await done_job(database, peer.address), deliverer(database, peer.port))
+    assert delivery.attempts[0]["error"] == "TimeoutError"
+
+
+async def test_a_receiver_that_is_gone_is_not_asked_again(database: Database, peer: Peer) -> None:
+    peer.replies = [Reply(status=410)]
+    job = await done_job(database, peer.address)
+    delivery = await delivered(database, job, deliverer(database, peer.port), state="failed")
+    assert len(delivery.attempts) == 1
+
+
+async def test_after_the_last_delay_it_is_given_up_and_delivered_again_on_demand(
+    database: Database, peer: Peer
+) -> None:
+    peer.replies = [Reply(status=500)]
+    job = await done_job(database, peer.address)
+    delivery = await delivered(database, job, deliverer(database, peer.port, delays_s=(0.01, 0.01)), state="failed")
+    assert len(delivery.attempts) == 3
+    peer.replies = [Reply()]
+    await database.write(partial(outbox.redeliver, job_id=job.id, delivery_id=delivery.id))
+    again = await delivered(database, job, deliverer(database, peer.port))
+    assert again.id == delivery.id
+    assert [attempt["status"] for attempt in again.attempts] == [500, 500, 500, 200]
+
+
+async def test_a_webhook_that_a_dead_process_had_taken_is_delivered_by_another(database: Database, peer: Peer) -> None:
+    job = await done_job(database, peer.address)
+    assert await database.write(partial(outbox.take, owner="dead", lease_s=-1)) is not None
+    await delivered(database, job, deliverer(database, peer.port))
+    await until(lambda: len(peer.received) == 1)
+
+
+async def test_only_wanted_events_are_told(database: Database) -> None:
+    job = await added(database, new_job(webhook="http://127.0.0.1"))
+    assert await database.read(partial(outbox.of_job, job_id=job.id)) == []
+    await ended(database, await taken(database))
+    assert [it.event for it in await database.read(partial(outbox.of_job, job_id=job.id))] == ["job.done"]
+
+
+def test_retries_go_on_for_a_day() -> None:
+    assert 0.9 * 86_400 < sum(DELAYS_S) <= 86_400
+    assert list(DELAYS_S) == sorted(DELAYS_S)
+
+
+def test_the_secrets_are_made_once_and_read_by_their_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    first = WebhookSecrets.read(path, create=True).of_key("")
+    assert WebhookSecrets.read(path, create=True).of_key("") == first
+    assert path.stat().st_mode & 0o077 == 0
+    path.write_text("short\n")
+    with pytest.raises(ValueError, match="24 characters"):
+        WebhookSecrets.read(path)
+    assert json.dumps(first)

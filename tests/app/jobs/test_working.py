@@ -1,0 +1,153 @@
+"""Pictures are claimed once, taken over when a worker dies, ended once, and given up after two deaths."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from app.jobs import ledger
+from app.jobs.database import Database
+from app.jobs.job import State, StoredPicture
+from app.jobs.working import Hold, recover, release, renew
+from tests.app.jobs.conftest import ManualClock
+from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
+
+pytestmark = pytest.mark.anyio
+
+
+async def recovered(database: Database) -> list[StoredPicture]:
+    return await database.write(partial(recover, ttl_s=TTL_S))
+
+
+async def test_a_picture_is_claimed_once_however_many_want_it(database: Database) -> None:
+    for _ in range(10):
+        await added(database, new_job(pictures=2))
+    claims = await asyncio.gather(*(claimed(database, f"owner{n}") for n in range(30)))
+    pictures = [(held.job.id, held.picture.number) for held in claims if held is not None]
+    assert len(pictures) == len(set(pictures)) == 20
+
+
+async def test_jobs_are_claimed_in_the_order_of_their_arrival(database: Database) -> None:
+    jobs = sorted([(await added(database)).id for _ in range(5)])
+    assert [(await taken(database)).job.id for _ in jobs] == jobs
+
+
+async def test_a_key_with_one_job_does_not_wait_behind_the_many_of_another(database: Database) -> None:
+    for _ in range(5):
+        await added(database, new_job(key="crowd"))
+    await added(database, new_job(key="single"))
+    keys = [(await taken(database)).job.key_name for _ in range(3)]
+    assert keys == ["crowd", "single", "crowd"]
+
+
+async def test_a_job_ends_when_its_last_picture_does(database: Database) -> None:
+    job = await added(database, new_job(pictures=2))
+    first, second = await taken(database), await taken(database)
+    await ended(database, first)
+    assert (await read(database, job.id)).state is State.RUNNING
+    await ended(database, second, State.FAILED)
+    read_again = await read(database, job.id)
+    assert read_again.state is State.FAILED
+    assert [picture.state for picture in read_again.pictures] == [State.DONE, State.FAILED]
+    assert read_again.expires is not None
+
+
+async def test_a_lease_that_is_renewed_is_kept(database: Database, clock: ManualClock) -> None:
+    job = await added(database)
+    held = await taken(database)
+    for progress in (0.25, 0.5, 0.75):
+        clock.now_s += LEASE_S * 0.9
+        hold = await database.write(partial(renew, claim=held, lease_s=LEASE_S, progress=progress))
+        assert hold is Hold.KEPT
+    assert await recovered(database) == []
+    assert (await read(database, job.id)).progress == 0.75
+
+
+async def test_the_picture_of_a_dead_worker_is_taken_over_and_the_dead_changes_nothing_more(
+    database: Database, clock: ManualClock
+) -> None:
+    job = await added(database)
+    dead = await taken(database, "dead")
+    clock.now_s += LEASE_S + 1
+    assert len(await recovered(database)) == 1
+    alive = await taken(database, "alive")
+    assert await database.write(partial(renew, claim=dead, lease_s=LEASE_S, progress=0.5)) is Hold.LOST
+    assert not await ended(database, dead)
+    assert not await database.write(partial(release, claim=dead, wait_s=0, ttl_s=TTL_S))
+    assert await ended(database, alive)
+    done = await read(database, job.id)
+    assert done.pictures[0].result is not None
+    assert done.pictures[0].result.name == alive.result_name != dead.result_name
+
+
+async def test_a_worker_that_comes_back_late_under_its_own_name_changes_nothing(
+    database: Database, clock: ManualClock
+) -> None:
+    await added(database)
+    first = await taken(database, "same")
+    clock.now_s += LEASE_S + 1
+    await recovered(database)
+    second = await taken(database, "same")
+    assert not await ended(database, first)
+    assert await ended(database, second)
+
+
+async def test_a_picture_whose_worker_died_runs_alone(database: Database, clock: ManualClock) -> None:
+    await added(database)
+    await taken(database)
+    clock.now_s += LEASE_S + 1
+    await recovered(database)
+    await added(database)
+    assert await claimed(database, idle=False) is None
+    assert (await taken(database)).is_suspect
+
+
+async def test_a_picture_that_killed_two_workers_is_failed_and_its_neighbours_are_done(
+    database: Database, clock: ManualClock
+) -> None:
+    killer, *others = sorted([(await added(database)).id for _ in range(4)])
+    for _ in range(4):
+        await taken(database)
+    clock.now_s += LEASE_S + 1
+    assert len(await recovered(database)) == 4
+    assert (await taken(database)).job.id == killer
+    clock.now_s += LEASE_S + 1
+    await recovered(database)
+    for _ in others:
+        await ended(database, await taken(database))
+    assert await claimed(database) is None
+    failed = await read(database, killer)
+    assert failed.state is State.FAILED
+    assert failed.pictures[0].problem is not None
+    assert failed.pictures[0].problem.type == "job-gave-up"
+    assert [(await read(database, job)).state for job in others] == [State.DONE] * 3
+
+
+async def test_a_picture_that_is_given_back_waits_and_counts_no_death(database: Database, clock: ManualClock) -> None:
+    job = await added(database)
+    held = await taken(database)
+    await database.write(partial(release, claim=held, wait_s=30, ttl_s=TTL_S))
+    assert await claimed(database) is None
+    assert (await read(database, job.id)).state is State.WAITING
+    clock.now_s += 31
+    again = await taken(database)
+    assert (again.picture.attempts, again.picture.crashes) == (2, 0)
+
+
+async def test_a_job_that_is_cancelled_while_it_runs_has_no_result(database: Database) -> None:
+    job = await added(database)
+    held = await taken(database)
+    await database.write(partial(ledger.cancel, job=job, ttl_s=TTL_S))
+    assert await database.write(partial(renew, claim=held, lease_s=LEASE_S, progress=0.5)) is Hold.CANCELLED
+    assert not await ended(database, held)
+    assert (await read(database, job.id)).state is State.CANCELLED
+    assert (await read(database, job.id)).pictures[0].result is None
+
+
+async def test_a_cancelled_picture_whose_worker_died_is_cancelled(database: Database, clock: ManualClock) -> None:
+    job = await added(database)
+    await taken(database)
+    await database.write(partial(ledger.cancel, job=job, ttl_s=TTL_S))
+    clock.now_s += LEASE_S + 1
+    await recovered(database)
+    assert (await read(database, job.id)).state is State.CANCELLED

@@ -1,0 +1,79 @@
+"""Jobs while the service starts and stops: given back when it stops, and done by the next one."""
+
+import httpx
+import pytest
+
+from app.build import build_service
+from app.http.application import create_app
+from app.lifecycle import Lifecycle
+from app.networks import DeviceEngine
+from app.settings import Settings, SettingsError
+from tests.app.blocked_device import BlockedDevice
+from tests.app.conftest import encoded, noise
+from tests.app.http.endpoints.test_jobs import create, ended
+from tests.app.live import Live, calling, until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("settings", [{"drain_s": 0, "job_lease_s": 1000}], indirect=True)
+async def test_what_runs_at_a_stop_is_given_back_and_done_by_the_next_process(
+    live: Live, caller: httpx.AsyncClient, settings: Settings, blocked: BlockedDevice
+) -> None:
+    sent = [(await create(caller, seed))["id"] for seed in range(6)]
+    await blocked.at_work()
+    live.signal()
+    await until(live.running.done)
+    blocked.gate.set()
+    app = create_app(Lifecycle.of(build_service(settings)))
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        jobs = [await ended(client, job_id) for job_id in sent]
+    assert [job["state"] for job in jobs] == ["done"] * 6
+    assert max(picture["attempts"] for job in jobs for picture in job["pictures"]) == 2
+
+
+async def test_a_watcher_does_not_hold_up_the_end_of_the_service(live: Live, blocked: BlockedDevice) -> None:
+    async with calling(live) as caller:
+        job = await create(caller)
+        await blocked.at_work()
+        async with caller.stream("GET", f"/v1/jobs/{job['id']}/events") as events:
+            lines = events.aiter_lines()
+            assert (await anext(lines)).startswith("retry:")
+            live.signal()
+            blocked.gate.set()
+            async for _ in lines:
+                pass
+        await until(live.running.done)
+
+
+@pytest.mark.parametrize("settings", [{"max_queued_px": 1000, "jobs_running": 2}], indirect=True)
+async def test_jobs_that_run_take_no_place_in_the_queue_of_requests(
+    client: httpx.AsyncClient, blocked: BlockedDevice
+) -> None:
+    pictures = [("image", encoded(noise(30, 30, seed=seed))) for seed in range(50)]
+    job = (await client.post("/v1/jobs", files=pictures)).raise_for_status().json()
+    await blocked.at_work()
+    blocked.gate.set()
+    for _ in range(3):
+        assert (await client.post("/v1/upscale", content=encoded(noise(30, 30)))).status_code == 200
+    await client.delete(f"/v1/jobs/{job['id']}")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"jobs_store": "file:///tmp", "jobs_database": "postgresql://nobody@/"}], indirect=True
+)
+async def test_a_database_that_is_not_there_stops_the_start(settings: Settings, engine: DeviceEngine) -> None:
+    settings = settings.model_copy(update={"jobs_database": "postgresql://nobody@/none?host=/nowhere"})
+    life = Lifecycle(settings, lambda: build_service(settings, engine=engine))
+    with pytest.raises(SettingsError, match="ESRGAN_JOBS_DATABASE: the database cannot be reached"):
+        life.jobs.open()
+
+
+async def test_a_folder_that_was_named_and_cannot_be_made_stops_the_start(settings: Settings) -> None:
+    settings = settings.model_copy(update={"jobs_folder": settings.models / "tiny.safetensors" / "jobs"})
+    with pytest.raises(SettingsError, match="ESRGAN_JOBS_FOLDER="):
+        Lifecycle(settings, lambda: build_service(settings)).jobs.open()
