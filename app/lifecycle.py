@@ -168,10 +168,6 @@ class Lifecycle:
         if self._service is not None:
             self._service.close()
 
-    def _start_service(self, service: UpscaleService) -> None:
-        service.start()
-        self.jobs.start(service, self.observers)
-
     def _unavailable(self) -> Unavailable:
         return Unavailable(REFUSALS[self.phase], state=self.phase.value)
 
@@ -203,6 +199,7 @@ class Lifecycle:
     def _start_service(self, service: UpscaleService) -> None:
         service.scheduler.on_failure = self._break
         service.start()
+        self.jobs.start(service, self.observers)
 
     def _break(self) -> None:
         self.failure = self.service.scheduler.failure

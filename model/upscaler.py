@@ -11,6 +11,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from model.buckets import bucket_shape, padded
 from model.convolution import Convolver, name_of
 from model.device import best_device, exact_float32, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
@@ -24,8 +25,6 @@ from model.trial import best_convolver, best_dtype, library_way
 CAPTURED_PX = 2**16
 """LR px up to which a GPU gets a batch as a captured graph; larger ones take it longer than their launches take."""
 
-FINE_PX, COARSE_PX, COARSE_FROM_PX = 32, 64, 256
-"""Sides of a captured batch are multiples of the first, from the third on of the second: few graphs serve all sizes."""
 
 GRAPHS, KERNEL, PINNED = "graphs", "kernel", "pinned"
 """The ways in which a GPU is faster, each of which can be left out: captured calls, our kernel, pinned memory."""
@@ -187,7 +186,7 @@ class Upscaler:
         entire = [next(self._bands(picture, None)) for picture in pictures]
         sizes = [p.shape[1:3] for p in entire for _ in range(len(p))]
         captured = self._captured is not None and self._padded_px(pictures) <= CAPTURED_PX
-        planes = _padded(entire, sizes, buckets=captured)
+        planes = padded(entire, sizes, buckets=captured)
         sizes += [(1, 1)] * (len(planes) - len(sizes))
         with self._working():
             made_of_all = self._upscaled(planes, sizes)
@@ -235,7 +234,7 @@ class Upscaler:
         """LR px of a batch of these pictures; each plane is as high as the highest and as wide as the widest."""
         height, width = (max(picture.shape[axis] for picture in pictures) + 2 * self._margin_px for axis in (1, 2))
         planes = sum(map(len, pictures))
-        return math.prod(_bucket_shape(planes, height, width) if self._captured else (planes, height, width))
+        return math.prod(bucket_shape(planes, height, width) if self._captured else (planes, height, width))
 
     def _bands(self, picture: Pixels, at_once: int | None) -> Iterator[Pixels]:
         """Cut (N, H, W, 3) into bands of rows, with the margin that the network needs around the picture.
@@ -300,27 +299,3 @@ class _Result:
     download: Download
     extremes: Tensor | None
     """float (2,) on the device; None where there are no pixels."""
-
-
-def _bucket_shape(planes: int, height: int, width: int) -> tuple[int, int, int]:
-    """Round planes and sides up to those of the few batches that are captured."""
-    steps = (FINE_PX if side < COARSE_FROM_PX else COARSE_PX for side in (height, width))
-    height, width = (-(-side // step) * step for side, step in zip((height, width), steps, strict=True))
-    return 1 << (planes - 1).bit_length(), height, width
-
-
-def _padded(pictures: Sequence[Pixels], sizes: Sequence[tuple[int, ...]], *, buckets: bool) -> Pixels:
-    """All planes of some pictures of one depth in one array, each in the upper left of its place.
-
-    Args:
-        buckets: round the sides and the number of planes up, so that batches of like sizes share a graph.
-    """
-    planes, height, width = len(sizes), max(height for height, _ in sizes), max(width for _, width in sizes)
-    if buckets:
-        planes, height, width = _bucket_shape(planes, height, width)
-    padded = numpy.zeros((planes, height, width, 3), pictures[0].dtype)
-    filled = 0
-    for picture in pictures:
-        padded[filled : filled + len(picture), : picture.shape[1], : picture.shape[2]] = picture
-        filled += len(picture)
-    return padded
