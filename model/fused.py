@@ -52,7 +52,7 @@ def available() -> bool:
 
 
 def tilings(made: int) -> tuple[Tiling, ...]:
-    """List the ways to cut the work of a convolution with so many output channels."""
+    """List the ways to cut the work of a convolution, by its output channels."""
     from model import fused_kernel  # it needs Triton
 
     return fused_kernel.tilings(_columns(made))

@@ -171,7 +171,7 @@ class CapturedCalls(Generic[Made]):
             graphs.warm_up(lambda: self._function(*kept))
         try:
             replay, made = graphs.capture(lambda: self._function(*kept))
-        except RuntimeError as error:  # of which CUDA's errors are kinds
+        except RuntimeError as error:  # CUDA's errors are subclasses
             if says_out_of_memory(error):
                 raise  # the caller frees memory, and the shape may be captured later
             if not self._warned:

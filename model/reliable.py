@@ -61,7 +61,7 @@ class ReliableUpscaler:
         self.most_px = self._fast.band_px
         """LR px that it best takes at a time; fewer for a while after it ran out of memory."""
         self.rescues: Counter[str] = Counter()
-        """How often work was done again: after `out_of_memory`, in `float32`; and `without_graphs` and the like: 1 if
+        """How often work was done again: after `out_of_memory`, in `float32`; and `without_graphs`, `_kernel` or `_pinned`: 1 if
         the device does not get that right with this network."""
         self.left_out: frozenset[str] = frozenset()
         """The fast ways of the device that are not used, since the golden picture did not come out right with them."""
@@ -214,7 +214,7 @@ class ReliableUpscaler:
             log.warning("%s runs without %s: with it, %s", checkpoint.card.name, names, fault)
 
     def _fault(self, checkpoint: AnyCheckpoint) -> str | None:
-        """How the golden picture fails, if it does; memory that does not suffice is no fault."""
+        """Say how the golden picture fails, if it does; memory that does not suffice is no fault."""
         before = self.rescues["float32"]
         try:
             psnr_db, way = self._golden_psnr_db(checkpoint)
@@ -235,7 +235,7 @@ class ReliableUpscaler:
         return None
 
     def _golden_psnr_db(self, checkpoint: AnyCheckpoint) -> tuple[float, str]:
-        """How near the golden picture comes out, whole or as a stream: whichever is worse."""
+        """Measure how near the golden picture comes out, whole or as a stream: whichever is worse."""
         picture = checkpoint.golden_input.permute(1, 2, 0)[None].contiguous().numpy()
         expected = checkpoint.golden_output.permute(1, 2, 0)[None].numpy()
         errors: list[tuple[float, str]] = []

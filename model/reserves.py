@@ -16,7 +16,7 @@ _of_device: "WeakValueDictionary[torch.device, Reserves]" = WeakValueDictionary(
 
 
 class Reserves:
-    """What is kept on a device; used by the device's thread."""
+    """Memory kept on a device; used by the device's thread."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -9,7 +9,7 @@ ROUNDS = 8
 """The best round counts: other work on the machine must not decide."""
 
 CALLS = 10
-"""Calls of a graph: its launch is small beside them."""
+"""Calls of a graph: its one launch takes little of their time."""
 
 
 def seconds(call: Callable[[], object], device: torch.device, *, rounds: int = ROUNDS) -> float:
@@ -51,6 +51,6 @@ def _captured(call: Callable[[], object]) -> Callable[[], object]:
     try:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             round_of_calls()
-    except RuntimeError:  # of which CUDA's errors are kinds
+    except RuntimeError:  # CUDA's errors are subclasses
         return round_of_calls
     return graph.replay
