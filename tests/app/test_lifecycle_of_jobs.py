@@ -8,8 +8,8 @@ from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from app.networks import DeviceEngine
 from app.settings import Settings, SettingsError
+from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
-from tests.app.held_device import Held
 from tests.app.http.endpoints.test_jobs import create, ended
 from tests.app.live import Live, calling, until
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("settings", [{"drain_s": 0, "job_lease_s": 1000}], indirect=True)
 async def test_what_runs_at_a_stop_is_given_back_and_done_by_the_next_process(
-    live: Live, caller: httpx.AsyncClient, settings: Settings, held: Held
+    live: Live, caller: httpx.AsyncClient, settings: Settings, blocked: BlockedDevice
 ) -> None:
     sent = [(await create(caller, seed))["id"] for seed in range(6)]
-    await held.at_work()
+    await blocked.at_work()
     live.signal()
     await until(live.running.done)
-    held.gate.set()
+    blocked.gate.set()
     app = create_app(Lifecycle.of(build_service(settings)))
     transport = httpx.ASGITransport(app=app)
     async with (
@@ -36,26 +36,28 @@ async def test_what_runs_at_a_stop_is_given_back_and_done_by_the_next_process(
     assert max(picture["attempts"] for job in jobs for picture in job["pictures"]) == 2
 
 
-async def test_a_watcher_does_not_hold_up_the_end_of_the_service(live: Live, held: Held) -> None:
+async def test_a_watcher_does_not_hold_up_the_end_of_the_service(live: Live, blocked: BlockedDevice) -> None:
     async with calling(live) as caller:
         job = await create(caller)
-        await held.at_work()
+        await blocked.at_work()
         async with caller.stream("GET", f"/v1/jobs/{job['id']}/events") as events:
             lines = events.aiter_lines()
             assert (await anext(lines)).startswith("retry:")
             live.signal()
-            held.gate.set()
+            blocked.gate.set()
             async for _ in lines:
                 pass
         await until(live.running.done)
 
 
 @pytest.mark.parametrize("settings", [{"max_queued_px": 1000, "jobs_running": 2}], indirect=True)
-async def test_jobs_that_run_take_no_place_in_the_queue_of_requests(client: httpx.AsyncClient, held: Held) -> None:
+async def test_jobs_that_run_take_no_place_in_the_queue_of_requests(
+    client: httpx.AsyncClient, blocked: BlockedDevice
+) -> None:
     pictures = [("image", encoded(noise(30, 30, seed=seed))) for seed in range(50)]
     job = (await client.post("/v1/jobs", files=pictures)).raise_for_status().json()
-    await held.at_work()
-    held.gate.set()
+    await blocked.at_work()
+    blocked.gate.set()
     for _ in range(3):
         assert (await client.post("/v1/upscale", content=encoded(noise(30, 30)))).status_code == 200
     await client.delete(f"/v1/jobs/{job['id']}")

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from app.settings import Settings
+from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
-from tests.app.held_device import Held
 
 pytestmark = pytest.mark.anyio
 
@@ -143,12 +143,14 @@ async def test_a_result_that_the_caller_has_is_not_sent_again(client: httpx.Asyn
     assert (await client.get(href, headers={"Range": "bytes=0-1", "If-Range": '"other"'})).status_code == 200
 
 
-async def test_a_job_that_runs_is_cancelled_and_leaves_the_device(client: httpx.AsyncClient, held: Held) -> None:
+async def test_a_job_that_runs_is_cancelled_and_leaves_the_device(
+    client: httpx.AsyncClient, blocked: BlockedDevice
+) -> None:
     first, second = await create(client, 1), await create(client, 2)
-    await held.at_work()
+    await blocked.at_work()
     for job in (first, second):
         assert (await client.delete(f"/v1/jobs/{job['id']}")).status_code == 204
-    held.gate.set()
+    blocked.gate.set()
     for job in (first, second):
         assert (await ended(client, job["id"]))["state"] == "cancelled"
         assert (await client.get(f"/v1/jobs/{job['id']}/result")).status_code == 409
@@ -166,13 +168,15 @@ async def test_deleting_an_ended_job_removes_it(client: httpx.AsyncClient, setti
     assert not list((settings.jobs_folder / "files").rglob("*"))
 
 
-async def test_a_waiting_job_tells_its_place_and_its_predicted_end(client: httpx.AsyncClient, held: Held) -> None:
+async def test_a_waiting_job_tells_its_place_and_its_predicted_end(
+    client: httpx.AsyncClient, blocked: BlockedDevice
+) -> None:
     await create(client, *range(4))
-    await held.at_work()
+    await blocked.at_work()
     last = await create(client, 5)
     assert last["queue"]["position"] == 4
     assert last["queue"]["predicted_end"] is not None
-    held.gate.set()
+    blocked.gate.set()
     assert (await ended(client, last["id"]))["queue"] is None
 
 
