@@ -17,8 +17,8 @@ GAVE_UP = Problem(
     status=422,
     type="job-gave-up",
     title="The picture was given up",
-    detail="the service ended twice while it worked on this picture, so it is not tried again; send another one, and tell "
-    "the operator",
+    detail="the service ended twice while it worked on this picture, so it is not tried again; send another one, and "
+    "tell the operator",
 )
 
 OWNED = "job_id = :job_id and number = :number and owner = :owner and attempts = :attempts and state = 'running'"
