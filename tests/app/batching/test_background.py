@@ -61,6 +61,14 @@ async def test_background_jobs_fill_no_queue(engine: FakeEngine) -> None:
     assert scheduler.counters().queued_px == 0
 
 
+async def test_background_jobs_alone_leave_the_queue_empty(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_queued_px=100)
+    later = await occupy(engine, scheduler, in_background(small("later", px=9_000)))
+    asked = scheduler.submit(small("asked", px=9_000))  # larger than the limit, and taken because nothing else waits
+    engine.gate.set()
+    await outputs(later, asked)
+
+
 async def test_open_background_streams_leave_the_memory_of_the_others_alone(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=2)
     job = in_background(large("later", px=256 * 50))
