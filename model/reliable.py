@@ -61,8 +61,8 @@ class ReliableUpscaler:
         self.most_px = self._fast.band_px
         """LR px that it best takes at a time; fewer for a while after it ran out of memory."""
         self.rescues: Counter[str] = Counter()
-        """How often work was done again: after `out_of_memory`, in `float32`; and `without_graphs`, `_kernel` or `_pinned`: 1 if
-        the device does not get that right with this network."""
+        """How often work was done again: after `out_of_memory`, in `float32`; `without_graphs`, `without_kernel` and
+        `without_pinned` are 1 if the device does not get that right with this network."""
         self.left_out: frozenset[str] = frozenset()
         """The fast ways of the device that are not used, since the golden picture did not come out right with them."""
         self._self_test(checkpoint)
