@@ -57,7 +57,7 @@ def test_a_hostile_preference_is_parsed_quickly() -> None:
 
 async def test_a_preference_is_applied_up_to_the_maximum_and_the_answer_says_so(client: httpx.AsyncClient) -> None:
     upload = encoded(noise(5, 5))
-    answer = await client.post("/v1/upscale", content=upload, headers={"Prefer": "respond-async, wait=60"})
+    answer = await client.post("/v1/upscale", content=upload, headers={"Prefer": "handling=lenient, wait=60"})
     assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=60")
     answer = await client.post("/v1/upscale", content=upload, headers={"Prefer": "wait=100000"})
     assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=600")
