@@ -61,7 +61,7 @@ async def test_a_preference_is_applied_up_to_the_maximum_and_the_answer_says_so(
     assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=60")
     answer = await client.post("/v1/upscale", content=upload, headers={"Prefer": "wait=100000"})
     assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=600")
-    answer = await client.post("/v1/upscale", content=upload, headers={"Prefer": "respond-async"})
+    answer = await client.post("/v1/upscale", content=upload, headers={"Prefer": "handling=lenient"})
     assert answer.status_code == 200
     assert "preference-applied" not in answer.headers
 
