@@ -14,7 +14,6 @@
     ├── UnsupportedEncoding   415  a compressed or encoded body
     ├── SourceRefused         422  a URL that may not be read or written, or could not be
     ├── IdempotencyMismatch   422  an Idempotency-Key that was used for another request
-    ├── GaveUp                422  a picture that ended the service twice
     ├── Unprocessable         422  a corrupt image, or a parameter out of range
     ├── QueueFull             429  with Retry-After
     ├── KeyLimit              429  with Retry-After
@@ -151,12 +150,6 @@ class IdempotencyMismatch(ServiceError):
     """The Idempotency-Key was used for another request."""
 
     status, type, title = 422, "idempotency-mismatch", "The Idempotency-Key belongs to another request"
-
-
-class GaveUp(ServiceError):
-    """The picture ended the service twice, and is not tried again."""
-
-    status, type, title = 422, "job-gave-up", "The picture was given up"
 
 
 class QueueFull(ServiceError):

@@ -101,8 +101,8 @@ class Backlog:
         self._reservations -= 1
 
     def add(self, key: tuple[Hashable, Hashable], px: int) -> None:
-        """Count an accepted job; one of 0 px, in the background, leaves the backlog as empty as it was."""
-        if px:
+        """Count an accepted job."""
+        if px:  # a background job adds nothing, and no empty entry either
             self._px[key] += px
 
     def remove(self, key: tuple[Hashable, Hashable], px: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.errors import NoSuchJob
 from app.jobs.job import ENDED, State, StoredJob
 from app.jobs.service import JobService
 from app.service import UpscaleService
@@ -56,7 +57,10 @@ async def _events(jobs: JobService, service: UpscaleService, job: StoredJob, see
                 return
             if not await jobs.changed(job, event, PING_S):
                 yield ": still here\n\n"
-            job = await jobs.get(job.id, None)
+            try:
+                job = await jobs.get(job.id, None)
+            except NoSuchJob:
+                return  # it has ended, and was removed
 
 
 def _event(name: str, version: int, data: object) -> str:

@@ -106,8 +106,7 @@ class Form:
             if len(self.pictures) == self._max_pictures:
                 times = "once" if self._max_pictures == 1 else f"{self._max_pictures} times"
                 raise BadRequest(
-                    f"the form has {FIELD!r} more than {times}; send each picture in a request of its own, or several "
-                    "as a job"
+                    f"the form has {FIELD!r} more than {times}; send one picture per request, or several as a job"
                 )
             self.pictures.append(bytearray())
             self._text = None

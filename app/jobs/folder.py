@@ -49,14 +49,11 @@ class FolderStore:
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
         size_bytes = 0
         try:
-            file = await in_thread(self._threads, partial(_create, part))
-            try:
-                async for chunk in chunks:
-                    size_bytes += len(chunk)
-                    await in_thread(self._threads, partial(file.write, chunk))
-                await in_thread(self._threads, partial(_finish, file, part, path))
-            finally:
-                file.close()
+            await in_thread(self._threads, partial(_create, part))
+            async for chunk in chunks:
+                size_bytes += len(chunk)
+                await in_thread(self._threads, partial(_append, part, chunk))
+            await in_thread(self._threads, partial(_finish, part, path))
         except BaseException as error:
             part.unlink(missing_ok=True)
             if isinstance(error, OSError) and error.errno in OUT_OF_ROOM:
@@ -103,22 +100,28 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _create(part: Path) -> BinaryIO:
+def _create(part: Path) -> None:
     if not part.parent.exists():
         part.parent.mkdir(exist_ok=True)
-        _sync_folder(part.parent.parent)
-    return part.open("xb")
+        _sync(part.parent.parent)
+    part.touch(exist_ok=False)
 
 
-def _finish(file: BinaryIO, part: Path, path: Path) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _append(part: Path, chunk: bytes) -> None:
+    """Write a chunk. No file stays open in between, which a writer that is cancelled could not close."""
+    with part.open("r+b") as file:  # does not make the file again that a cancelled writer has removed
+        file.seek(0, os.SEEK_END)
+        file.write(chunk)
+
+
+def _finish(part: Path, path: Path) -> None:
+    _sync(part)
     part.replace(path)
-    _sync_folder(path.parent)
+    _sync(path.parent)
 
 
-def _sync_folder(path: Path) -> None:
-    """Write the names in a folder to the disk, without which a new file may be lost with the power."""
+def _sync(path: Path) -> None:
+    """Write a file to the disk, or the names in a folder, without which a new file may be lost with the power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -68,10 +68,12 @@ def open_webhook_secrets(settings: Settings, folder: Path) -> WebhookSecrets:
         SettingsError: they cannot be used.
     """
     path = settings.webhook_secrets
-    if path is None and settings.jobs_database and settings.webhook_hosts:
-        raise SettingsError(
-            "ESRGAN_WEBHOOK_SECRETS must name a file that all machines share; receivers rely on one secret"
-        )
+    if path is None and settings.jobs_database:
+        if settings.webhook_hosts:
+            raise SettingsError(
+                "ESRGAN_WEBHOOK_SECRETS must name a file that all machines share; receivers rely on one secret"
+            )
+        return WebhookSecrets([])
     try:
         if path is None:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)

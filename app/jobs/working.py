@@ -8,15 +8,17 @@ import enum
 import json
 from dataclasses import dataclass
 
-from app.errors import GaveUp
 from app.jobs.database import Session
 from app.jobs.job import MAX_CRASHES, Problem, Result, State, StoredJob, StoredPicture
 from app.jobs.ledger import find
 from app.jobs.transitions import touch
 
-GAVE_UP = GaveUp(
-    "the service ended twice while it worked on this picture, so it is not tried again; send another picture, and tell "
-    "the operator"
+GAVE_UP = Problem(
+    status=422,
+    type="job-gave-up",
+    title="The picture was given up",
+    detail="the service ended twice while it worked on this picture, so it is not tried again; send another one, and "
+    "tell the operator",
 )
 
 OWNED = "job_id = :job_id and number = :number and owner = :owner and attempts = :attempts and state = 'running'"
@@ -84,7 +86,7 @@ def recover(session: Session, ttl_s: float, *, owner: str = "") -> list[StoredPi
                 f"update pictures set state = 'failed', ended = :now, problem = :problem {where}",
                 **identity,
                 now=session.now(),
-                problem=Problem.of(GAVE_UP).to_json(),
+                problem=GAVE_UP.to_json(),
             )
         touch(session, row["job_id"], ttl_s)
     return [StoredPicture.of(row) for row in lost]

@@ -32,6 +32,8 @@ def log_config(log_format: str = "line", level: str = "INFO") -> dict[str, objec
             "uvicorn.access": {"propagate": False},  # our access line has more fields
             # Their warnings are about malformed requests, which our access line reports in fewer words.
             "python_multipart": {"level": "ERROR"},
+            "httpx2": {"level": "WARNING"},  # it logs URLs, whose queries may be secrets
+            "httpcore2": {"level": "WARNING"},
             "opentelemetry.trace": {"level": "ERROR"},
             "uvicorn.error": {"level": "ERROR"},  # its warnings are about requests, which have access lines
         },

@@ -61,13 +61,13 @@ async def test_background_jobs_fill_no_queue(engine: FakeEngine) -> None:
     assert scheduler.counters().queued_px == 0
 
 
-async def test_behind_background_jobs_only_a_picture_larger_than_the_queue_is_accepted(engine: FakeEngine) -> None:
-    scheduler = make_scheduler(engine, max_queued_px=10_000)
-    first = await occupy(engine, scheduler, in_background(small("later")))
+async def test_background_jobs_alone_leave_the_queue_empty(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_queued_px=100)
+    later = await occupy(engine, scheduler, in_background(small("later", px=9_000)))
     assert scheduler.counters().backlog_s == 0
-    asked = scheduler.submit(large("asked", px=256 * 50))
+    asked = scheduler.submit(small("asked", px=9_000))  # larger than the limit, and taken because nothing else waits
     engine.gate.set()
-    await outputs(first, asked)
+    await outputs(later, asked)
 
 
 async def test_open_background_streams_leave_the_memory_of_the_others_alone(engine: FakeEngine) -> None:

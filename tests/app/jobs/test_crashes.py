@@ -67,7 +67,7 @@ def running(folder: Path, **settings: object) -> Iterator[tuple[subprocess.Popen
         process = subprocess.Popen([sys.executable, "-m", "app"], cwd=ROOT, env=environment, stderr=log)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            until_s = time.monotonic() + 120
+            until_s = time.monotonic() + 300
             while not is_ready(client):
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < until_s
@@ -115,9 +115,9 @@ def test_after_kills_every_accepted_job_ends_once_and_only_the_killer_fails(fold
     with running(folder) as (process, client):
         sent = [client.post("/v1/jobs", content=picture).raise_for_status().json()["id"] for picture in pictures]
         go.touch()
-        process.wait(60)  # killed in the middle of four pictures
+        process.wait(120)  # killed in the middle of four pictures
     with running(folder) as (process, client):
-        process.wait(60)  # killed again, by the picture that now runs alone
+        process.wait(120)  # killed again, by the picture that now runs alone
     with running(folder) as (process, client):
         jobs = finished(client)
         killer = jobs.pop(sent.pop(KILLER))

@@ -193,3 +193,8 @@ def test_an_error_is_logged_as_one_json_object_with_its_traceback() -> None:
     line = JsonFormatter().format(record)
     assert "\n" not in line
     assert "ValueError: a\nb" in json.loads(line)["exception"]
+
+
+def test_the_client_of_outgoing_requests_does_not_log_urls_whose_queries_may_be_secrets() -> None:
+    loggers = cast(dict[str, dict[str, str]], log_config("line", "DEBUG")["loggers"])
+    assert {loggers[name]["level"] for name in ("httpx2", "httpcore2")} == {"WARNING"}

@@ -93,9 +93,10 @@ async def test_several_pictures_are_fetched_one_by_one_or_as_a_zip_file(client: 
 
 
 async def test_one_broken_picture_leaves_the_others_their_results(client: httpx.AsyncClient) -> None:
-    whole = encoded(noise(20, 16))
-    files = [("image", whole), ("image", whole[: len(whole) // 2])]
-    job = await ended(client, (await client.post("/v1/jobs", files=files)).json()["id"])
+    cut_off = encoded(noise(64, 64), "JPEG")[:-1500]  # its header is sound
+    files = [("image", encoded(noise(20, 16))), ("image", cut_off)]
+    sent = await client.post("/v1/jobs", files=files)
+    job = await ended(client, sent.raise_for_status().json()["id"])
     assert job["state"] == "failed"
     assert [picture["state"] for picture in job["pictures"]] == ["done", "failed"]
     assert job["problem"]["status"] == 422

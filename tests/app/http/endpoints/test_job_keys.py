@@ -1,0 +1,54 @@
+"""Jobs and API keys: a key sees its own jobs, and its limits hold for them."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.access.keys import new_key
+from app.settings import Settings
+from tests.app.blocked_device import BlockedDevice
+from tests.app.conftest import encoded, noise
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> dict[str, str]:
+    """Tokens by the names of their keys, which are in the file `keys`."""
+    keys = {
+        "shop": new_key("shop", ["jobs=2", "px_per_minute=500", "requests_per_minute=3"]),
+        "other": new_key("other"),
+        "boss": new_key("boss", ["role=operator"]),
+    }
+    (tmp_path / "keys").write_text("\n".join(line for _, line in keys.values()))
+    return {name: token for name, (token, _) in keys.items()}
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path, tokens: dict[str, str]) -> Settings:
+    return settings.model_copy(update={"keys": tmp_path / "keys"})
+
+
+async def test_a_key_sees_its_own_jobs_within_its_limits(
+    client: httpx.AsyncClient, tokens: dict[str, str], blocked: BlockedDevice
+) -> None:
+    headers = {name: {"Authorization": f"Bearer {token}"} for name, token in tokens.items()}
+    picture = encoded(noise(20, 16))
+    too_many = await client.post("/v1/jobs", files=[("image", picture)] * 3, headers=headers["shop"])
+    assert (too_many.status_code, too_many.json()["type"]) == (429, "urn:esrgan-serve:problem:key-limit")
+    assert "jobs=2" in too_many.json()["detail"]
+    sent = await client.post("/v1/jobs", files=[("image", picture)] * 2, headers=headers["shop"])
+    address = f"/v1/jobs/{sent.raise_for_status().json()['id']}"
+    spent = await client.post("/v1/jobs", content=picture, headers=headers["shop"])
+    assert (spent.status_code, "px_per_minute=500" in spent.json()["detail"]) == (429, True)
+    for _ in range(5):  # reading counts against no limit
+        assert (await client.get(address, headers=headers["shop"])).status_code == 200
+    assert (await client.get(address, headers=headers["boss"])).status_code == 200
+    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/result"), ("GET", "/events"), ("GET", "/webhooks")):
+        hidden = await client.request(method, address + path, headers=headers["other"])
+        assert (hidden.status_code, hidden.json()["type"]) == (404, "urn:esrgan-serve:problem:no-such-job")
+    assert (await client.get("/v1/jobs", headers=headers["other"])).json()["jobs"] == []
+    assert len((await client.get("/v1/jobs", headers=headers["boss"])).json()["jobs"]) == 1
+    assert (await client.get(address)).status_code == 401
+    blocked.gate.set()
