@@ -64,6 +64,7 @@ async def test_background_jobs_fill_no_queue(engine: FakeEngine) -> None:
 async def test_background_jobs_alone_leave_the_queue_empty(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=100)
     later = await occupy(engine, scheduler, in_background(small("later", px=9_000)))
+    assert scheduler.counters().backlog_s == 0
     asked = scheduler.submit(small("asked", px=9_000))  # larger than the limit, and taken because nothing else waits
     engine.gate.set()
     await outputs(later, asked)
