@@ -126,7 +126,7 @@ def test_a_wrong_setting_is_reported_in_one_line() -> None:
 
 
 def test_a_missing_models_folder_is_reported_in_one_line(tmp_path: Path) -> None:
-    assert "holds no weight file" in refusal(port=free_port(), models=tmp_path)
+    assert "has no weight file" in refusal(port=free_port(), models=tmp_path)
 
 
 def test_an_unknown_command_prints_the_usage() -> None:
@@ -153,4 +153,4 @@ def test_the_line_of_a_new_key_goes_to_stdout_and_its_token_to_stderr() -> None:
     assert (key.name, key.limits.concurrent) == ("shop", 4)
     token = process.stderr.splitlines()[-1]
     assert find_key([key], token) == key
-    assert "'colour=red' is no option" in refusal("key", "shop", "colour=red")
+    assert "'colour=red' is not an option" in refusal("key", "shop", "colour=red")
