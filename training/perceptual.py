@@ -22,7 +22,7 @@ LAYERS = dict(zip(VGG_LAYERS, (2, 7, 16, 25, 34), strict=True))
 """Their indices in torchvision's `vgg19().features`; the module after each is its activation."""
 
 CAFFE_FEATURE_SCALE = 0.05
-"""Brings conv5_4 of the original Caffe weights to about the size of torchvision's; docs/training_reference.md has the figures."""
+"""Brings conv5_4 of the original Caffe weights to about the size of torchvision's: docs/training_reference.md."""
 
 
 class VGGError(Exception):
