@@ -210,7 +210,7 @@ async def test_a_reader_that_pauses_delays_nobody_else_and_gets_its_whole_pictur
 
     monkeypatch.setattr(service.scheduler, "submit", noted)
     monkeypatch.setattr(engine, "stream", repeated)
-    upload = encoded(noise(60, 6000))
+    upload = encoded(noise(60, 15_000))
     connection = await live.connect()
     await connection.send(
         f"POST /v1/upscale HTTP/1.1\nHost: x\nConnection: close\nContent-Length: {len(upload)}\n\n", upload
