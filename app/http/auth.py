@@ -43,7 +43,7 @@ class Authorizer:
         self._local = settings.is_local
 
     def require(self, right: Right, *, counts: bool = True) -> Dependency:
-        """Make a dependency for endpoints that need this right; a request counts for its key until it is answered.
+        """Make a dependency for endpoints that need this right; a request counts for its key until its answer ends.
 
         Args:
             counts: False for requests that the limits of the key do not apply to.

@@ -55,13 +55,18 @@ class WebhookList(BaseModel):
     webhooks: list[WebhookView]
 
 
+EVENT_ANSWERS: Responses = {
+    200: {
+        "description": "Server-sent events: `state` with the job, `progress` with its progress",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "The job has ended, and `Last-Event-ID` names its last event"},
+}
+
+
 def job_routes(life: Lifecycle) -> APIRouter:
     """Make the endpoints of accepted jobs."""
     routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-
-    async def job_of(request: Request, job_id: str) -> StoredJob:
-        current_record().job = job_id[:64]
-        return await life.jobs.get(job_id, _key_name(request))
 
     @routes.get("", summary="List your jobs", responses=problems(JOB))
     async def page(
@@ -80,33 +85,32 @@ def job_routes(life: Lifecycle) -> APIRouter:
     @routes.get("/{job_id}", summary="Read a job", responses=problems(JOB))
     async def read(request: Request, job_id: JobId) -> JobView:
         """Returns state, progress, place in the queue, and results or problems of a job and of each of its pictures."""
-        return await life.jobs.view(life.service, await job_of(request, job_id))
+        return await life.jobs.view(life.service, await _job_of(life, request, job_id))
 
     @routes.delete("/{job_id}", summary="Cancel or remove a job", status_code=204, responses=problems(JOB))
     async def remove(request: Request, job_id: JobId) -> None:
         """Cancels a job that has not ended, within one band of rows; removes one that has, with its results."""
-        await life.jobs.cancel(await job_of(request, job_id))
+        await life.jobs.cancel(await _job_of(life, request, job_id))
 
     @routes.get(
         "/{job_id}/events",
         summary="Watch a job",
         response_class=Response,
-        responses={
-            200: {
-                "description": "Server-sent events: `state` with the job, `progress` with its progress",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
-            },
-            204: {"description": "The job has ended, and `Last-Event-ID` names its last event"},
-            **problems(JOB),
-        },
+        responses={**EVENT_ANSWERS, **problems(JOB)},
         openapi_extra={"parameters": [LAST_EVENT_ID]},
     )
     async def events(request: Request, job_id: JobId) -> Response:
         """Sends an event for each change until the job has ended; every event tells all that is to know."""
-        job = await job_of(request, job_id)
+        job = await _job_of(life, request, job_id)
         request.state.lift_deadline()
         return event_stream(life.jobs, life.service, job, last_event_id(request))
 
+    _add_results(routes, life)
+    _add_webhooks(routes, life)
+    return routes
+
+
+def _add_results(routes: APIRouter, life: Lifecycle) -> None:
     @routes.get(
         "/{job_id}/result",
         summary="Fetch the result",
@@ -116,7 +120,7 @@ def job_routes(life: Lifecycle) -> APIRouter:
     )
     async def result(request: Request, job_id: JobId) -> Response:
         """Returns the upscaled picture; of several pictures, a zip file of those that are done."""
-        job = await job_of(request, job_id)
+        job = await _job_of(life, request, job_id)
         request.state.lift_deadline()
         if len(job.pictures) == 1:
             return result_response(life.jobs, request, job, 1)
@@ -131,16 +135,18 @@ def job_routes(life: Lifecycle) -> APIRouter:
     )
     async def one_result(request: Request, job_id: JobId, number: Annotated[int, Path(ge=1, le=1000)]) -> Response:
         """Returns an upscaled picture as soon as it is done, whether the other pictures are or not."""
-        job = await job_of(request, job_id)
+        job = await _job_of(life, request, job_id)
         request.state.lift_deadline()
         if number > len(job.pictures):
             raise NoSuchJob(f"the job {job.id} has {len(job.pictures)} pictures, and none with the number {number}")
         return result_response(life.jobs, request, job, number)
 
+
+def _add_webhooks(routes: APIRouter, life: Lifecycle) -> None:
     @routes.get("/{job_id}/webhooks", summary="Read the log of a job's webhooks", responses=problems(JOB))
     async def webhooks(request: Request, job_id: JobId) -> WebhookList:
         """Returns every webhook with all attempts to deliver it."""
-        job = await job_of(request, job_id)
+        job = await _job_of(life, request, job_id)
         return WebhookList(webhooks=[WebhookView.of(it) for it in await life.jobs.deliveries(job.id)])
 
     @routes.post(
@@ -153,10 +159,14 @@ def job_routes(life: Lifecycle) -> APIRouter:
         request: Request, job_id: JobId, webhook_id: Annotated[str, Path(max_length=64)]
     ) -> WebhookView:
         """Makes a webhook due now, whatever has become of it; its id stays the same."""
-        job = await job_of(request, job_id)
+        job = await _job_of(life, request, job_id)
         return WebhookView.of(await life.jobs.redeliver(job.id, webhook_id))
 
-    return routes
+
+async def _job_of(life: Lifecycle, request: Request, job_id: str) -> StoredJob:
+    """Find a job that the caller may see, and note it in the request's record."""
+    current_record().job = job_id[:64]
+    return await life.jobs.get(job_id, _key_name(request))
 
 
 def _key_name(request: Request) -> str | None:
