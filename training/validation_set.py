@@ -1,5 +1,6 @@
 """The pictures that a run is measured on, in memory as far as they fit."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import overload
@@ -39,7 +40,23 @@ def validation_set(
     return {damage: _Damaged(originals, damage) for damage in kinds if len(originals)}
 
 
-class _Originals(Sequence[Pair]):
+class _LazyPairs(Sequence[Pair]):
+    """Pairs that are made when they are asked for."""
+
+    @abstractmethod
+    def _pair(self, number: int) -> Pair:
+        """Make a pair; `number` is not negative."""
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
+        numbers = range(len(self))[index]
+        return self._pair(numbers) if isinstance(numbers, int) else [self._pair(number) for number in numbers]
+
+
+class _Originals(_LazyPairs):
     """Pairs of files; those that do not fit into memory are read whenever they are looked at."""
 
     def __init__(self, scale: int, most_bytes: int) -> None:
@@ -60,18 +77,11 @@ class _Originals(Sequence[Pair]):
     def __len__(self) -> int:
         return len(self._files)
 
-    @overload
-    def __getitem__(self, index: int) -> Pair: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
+    def _pair(self, number: int) -> Pair:
         return self._kept.get(number) or read_pair(self._files[number], self._scale)
 
 
-class _Damaged(Sequence[Pair]):
+class _Damaged(_LazyPairs):
     """The same originals with low-res pictures of one kind, each made once."""
 
     def __init__(self, originals: _Originals, damage: Damage) -> None:
@@ -82,14 +92,7 @@ class _Damaged(Sequence[Pair]):
     def __len__(self) -> int:
         return len(self._originals)
 
-    @overload
-    def __getitem__(self, index: int) -> Pair: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
+    def _pair(self, number: int) -> Pair:
         original = self._originals[number]
         if self._damage == "clean":
             return original
