@@ -1,12 +1,12 @@
 """Never a wrong picture: an upscaler that helps itself where the device's memory or number format does not suffice.
 
 Out of memory: the batch is halved, then the band, and the work is done again. An output that cannot be right: the
-picture is done again in float32. Both are counted and logged.
+picture is done again in float32. A fast way of a GPU that raises: the work is done again without it, and so is all
+later work. Each is counted and logged.
 """
 
 import copy
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,24 +18,20 @@ import torch
 
 from model.device import DeviceMemoryError
 from model.errors import one_line
+from model.fast_ways import Search, Ways, fewer
 from model.foreign import ForeignNet
+from model.golden import SELF_TEST_PSNR_DB, golden_psnr_db
+from model.golden import SelfTestError as SelfTestError
 from model.reading import AnyCheckpoint, read_any
 from model.rrdb import RRDBNet
 from model.tiling import TiledUpscaler
 from model.transfer import Pixels
 from model.upscaler import SuspiciousOutputError, Upscaler
 
-SELF_TEST_PSNR_DB = 40.0
-"""The golden picture must come out at least this close to what the weight file says; bfloat16 gives about 55."""
-
 RECOVERY = 64
 """Good batches after which a device that had run out of memory gets as much at a time as before."""
 
 log = logging.getLogger(__name__)
-
-
-class SelfTestError(Exception):
-    """The network on this device does not reproduce the golden picture of its weight file."""
 
 
 class ReliableUpscaler:
@@ -63,8 +59,8 @@ class ReliableUpscaler:
         self.rescues: Counter[str] = Counter()
         """How often work was done again: after `out_of_memory`, in `float32`; `without_graphs`, `without_kernel` and
         `without_pinned` are 1 if the device does not get that right with this network."""
-        self.left_out: frozenset[str] = frozenset()
-        """The fast ways of the device that are not used, since the golden picture did not come out right with them."""
+        self.left_out: Ways = frozenset()
+        """The fast ways of the device that are not used, since the golden picture or later work failed with them."""
         self._self_test(checkpoint)
 
     @property
@@ -84,13 +80,36 @@ class ReliableUpscaler:
         return made
 
     @property
+    def _made_exact(self) -> Upscaler | None:
+        return self.__dict__.get("_exact")  # not made before it is needed
+
+    @property
     def memory_bytes(self) -> int:
         """What both networks hold at the moment, on the device and beside it."""
-        exact: Upscaler | None = self.__dict__.get("_exact")  # not made before it is needed
+        exact = self._made_exact
         if exact is self._fast:
             return exact.memory_bytes
         spare_bytes = sum(weight.nbytes for weight in self._spare_net.parameters())
         return self._fast.memory_bytes + (exact.memory_bytes if exact else spare_bytes)
+
+    @property
+    def fast_ways(self) -> Sequence[str]:
+        """Fast ways of the device that could be left out."""
+        return self._fast.fast_ways
+
+    def use_all_but(self, left_out: Ways) -> None:
+        """Use all fast ways but some, in both networks."""
+        self.left_out = left_out
+        self._fast.use_all_but(left_out)
+        if self._made_exact is not None and self._made_exact is not self._fast:
+            self._made_exact.use_all_but(left_out)
+
+    def note_left_out(self, fault: str) -> None:
+        """Log and count the ways that are left out from now on, because of a fault with them."""
+        for way in self.left_out:
+            self.rescues[f"without_{way}"] = 1
+        names = " and ".join(sorted(self.left_out))
+        log.warning("%s runs without %s: with it, %s", self._checkpoint.card.name, names, fault)
 
     def source(self) -> AnyCheckpoint:
         """The checkpoint as it was read, its network in float32 on the CPU."""
@@ -112,6 +131,21 @@ class ReliableUpscaler:
             DeviceMemoryError: one of them does not fit into memory, not even one row at a time.
             SuspiciousOutputError: the network makes no finite output of one of them, not even in float32.
         """
+        search = Search(self)
+        while True:
+            try:
+                upscaled = self._rescued_batch(pictures)
+            except (DeviceMemoryError, SuspiciousOutputError):
+                search.give_up()
+                raise
+            except Exception as error:  # of CUDA, cuDNN, Triton, its compiler, or a file of theirs
+                search.failed(error)
+            else:
+                search.succeeded()
+                return upscaled
+
+    def _rescued_batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+        """See `batch`."""
         try:
             upscaled = self._fast.batch(pictures)
             self.most_px = min(self._fast.band_px, self.most_px + max(1, self._fast.band_px // RECOVERY))
@@ -124,7 +158,7 @@ class ReliableUpscaler:
             self._count_out_of_memory()
         if len(pictures) > 1:
             half = len(pictures) // 2
-            return self.batch(pictures[:half]) + self.batch(pictures[half:])
+            return self._rescued_batch(pictures[:half]) + self._rescued_batch(pictures[half:])
         if out_of_memory:
             bands = self.stream(pictures[0], max(1, pictures[0].shape[1] // 2))
             return [numpy.concatenate(list(bands), axis=1)]
@@ -144,15 +178,27 @@ class ReliableUpscaler:
             DeviceMemoryError: it does not fit into memory, not even one row at a time.
             SuspiciousOutputError: the network makes no finite output of it, not even in float32.
         """
-        upscaler, at_once, done = self._fast, band_rows or self.band_rows(picture), 0
+        search = Search(self)
+        try:
+            yield from self._rescued_stream(picture, band_rows or self.band_rows(picture), search)
+        except (GeneratorExit, DeviceMemoryError, SuspiciousOutputError):
+            search.give_up()
+            raise
+
+    def _rescued_stream(self, picture: Pixels, at_once: int, search: Search) -> Iterator[Pixels]:
+        """See `stream`."""
+        upscaler, done = self._fast, 0
         while True:
             made = 0
             try:
                 for rows in upscaler.stream(picture, at_once):
                     known = min(rows.shape[1], done - made)  # after a new start: the caller has them already
                     made += rows.shape[1]
+                    if made > done:
+                        search.succeeded()
                     done = max(done, made)
                     yield rows[:, known:]
+                search.succeeded()
                 return
             except DeviceMemoryError as error:
                 if at_once == 1:
@@ -165,6 +211,9 @@ class ReliableUpscaler:
                 log.warning("a stream starts anew in float32: %s", error)
                 upscaler = self._exact
                 self.rescues["float32"] += 1
+                continue
+            except Exception as error:  # see `batch`
+                search.failed(error)
                 continue
             self._count_out_of_memory()
 
@@ -193,31 +242,23 @@ class ReliableUpscaler:
 
     def _proven(self, checkpoint: AnyCheckpoint) -> str | None:
         """Leave out what fails in this number format: each fast way alone, then all; returns why nothing helped."""
-        ways, first_fault = self._fast.fast_ways, None
-        for left_out in dict.fromkeys((frozenset(), *(frozenset({way}) for way in ways), frozenset(ways))):
-            self._fast.use_all_but(left_out)
+        everything: Ways = frozenset()
+        first_fault = None
+        for left_out in (everything, *fewer(self.fast_ways, everything)):
+            self.use_all_but(left_out)
             fault = self._fault(checkpoint)
             if fault is None:
-                self._note_left_out(checkpoint, left_out, first_fault)
+                if first_fault is not None:
+                    self.note_left_out(first_fault)
                 return None
             first_fault = first_fault or fault
         return first_fault
-
-    def _note_left_out(self, checkpoint: AnyCheckpoint, left_out: frozenset[str], fault: str | None) -> None:
-        self.left_out = left_out
-        if "_exact" in self.__dict__:  # not made before it is needed
-            self._exact.use_all_but(left_out)
-        for way in left_out:
-            self.rescues[f"without_{way}"] = 1
-        if left_out:
-            names = " and ".join(sorted(left_out))
-            log.warning("%s runs without %s: with it, %s", checkpoint.card.name, names, fault)
 
     def _fault(self, checkpoint: AnyCheckpoint) -> str | None:
         """Say how the golden picture fails, if it does; memory that does not suffice is no fault."""
         before = self.rescues["float32"]
         try:
-            psnr_db, way = self._golden_psnr_db(checkpoint)
+            psnr_db, way = golden_psnr_db(self, checkpoint)
         except (DeviceMemoryError, SelfTestError):
             raise
         except (SuspiciousOutputError, RuntimeError) as error:
@@ -233,28 +274,6 @@ class ReliableUpscaler:
             levels = 255 / 10 ** (psnr_db / 20)
             return f"the golden picture is off by {levels:.1f} levels (root mean square, {way}), {psnr_db:.1f} dB"
         return None
-
-    def _golden_psnr_db(self, checkpoint: AnyCheckpoint) -> tuple[float, str]:
-        """Measure how near the golden picture comes out, whole or as a stream: whichever is worse."""
-        picture = checkpoint.golden_input.permute(1, 2, 0)[None].contiguous().numpy()
-        expected = checkpoint.golden_output.permute(1, 2, 0)[None].numpy()
-        errors: list[tuple[float, str]] = []
-        for way, upscaled in self._golden_ways(picture):
-            if upscaled.shape != expected.shape:
-                raise SelfTestError(f"self-test of {checkpoint.card.name}: {upscaled.shape} px, not {expected.shape}")
-            errors.append((float(numpy.square(upscaled.astype(float) - expected).mean()), way))
-        error, way = max(errors)
-        return (10 * math.log10(255**2 / error) if error else math.inf), way
-
-    def _golden_ways(self, picture: Pixels) -> Iterator[tuple[str, Pixels]]:
-        """The golden picture in every way that requests take: on a GPU also captured, replayed and padded."""
-        yield "whole", self.batch([picture])[0]
-        if self.device.type != "cpu":
-            smaller = picture[:, : -(-picture.shape[1] // 2)]
-            yield "captured", self.batch([picture])[0]
-            yield "replayed", self.batch([picture])[0]
-            yield "in a batch with another", self.batch([smaller, picture])[1]
-        yield "as a stream", self.upscale(picture)
 
 
 def upscaler_for(

@@ -1,6 +1,6 @@
 """What the reliable upscaler makes good again, with faults injected into the fast one."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from model.reliable import ReliableUpscaler, SelfTestError, load
 from model.transfer import Pixels
 from model.upscaler import SuspiciousOutputError, Upscaler
 from tests.model.examples import random_net, textured
+from tests.model.fast_ways import LOST_KERNEL, FastWays
 
 CPU = torch.device("cpu")
 CARD = Card(name="tiny", recipe="by_hand", steps=0, data="noise", metrics={}, created="2025-01-01")
@@ -243,42 +244,6 @@ def test_the_self_test_also_tries_the_stream(weight_file: Path, monkeypatch: pyt
     monkeypatch.setattr(ReliableUpscaler, "upscale", lambda self, picture: self.batch([255 - picture])[0])
     with pytest.raises(SelfTestError, match="as a stream"):
         load(weight_file, CPU)
-
-
-class FastWays:
-    """Gives the upscaler the fast ways of a GPU, of which some do not work.
-
-    Args:
-        fails: told which ways are used and in which format; what it returns happens: an error is raised, True makes a
-            wrong picture.
-    """
-
-    def __init__(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
-        fails: Callable[[frozenset[str], torch.dtype], Exception | bool],
-    ) -> None:
-        ways = frozenset({"graphs", "kernel", "pinned"})
-        used: dict[int, frozenset[str]] = {}
-        batch, set_up = Upscaler.batch, Upscaler.use_all_but
-
-        def use_all_but(upscaler: Upscaler, left_out: Collection[str]) -> None:
-            set_up(upscaler, ())
-            used[id(upscaler)] = ways.difference(left_out)
-
-        def faulty(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
-            fault = fails(used[id(upscaler)], upscaler.dtype)
-            if isinstance(fault, Exception):
-                raise fault
-            return [255 - made if fault else made for made in batch(upscaler, pictures)]
-
-        monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
-        monkeypatch.setattr(Upscaler, "fast_ways", property(lambda upscaler: ("graphs", "kernel", "pinned")))
-        monkeypatch.setattr(Upscaler, "use_all_but", use_all_but)
-        monkeypatch.setattr(Upscaler, "batch", faulty)
-
-
-LOST_KERNEL = RuntimeError("Triton Error [CUDA]: invalid argument")
 
 
 @pytest.mark.parametrize("way", ["graphs", "kernel", "pinned"])

@@ -1,0 +1,63 @@
+"""The fast ways of a GPU on a CPU, some of which fail."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import pytest
+import torch
+
+from model.transfer import Pixels
+from model.upscaler import Upscaler
+
+WAYS = ("graphs", "kernel", "pinned")
+
+LOST_KERNEL = RuntimeError("Triton Error [CUDA]: invalid argument")
+
+Fails = Callable[[frozenset[str], torch.dtype], Exception | bool]
+
+
+class FastWays:
+    """Gives the upscaler the fast ways of a GPU, of which some do not work.
+
+    Args:
+        fails: told which ways are used and in which format; what it returns happens: an error is raised, True makes a
+            wrong picture. Streams raise only.
+
+    Attributes:
+        from_band: first band of a stream that fails.
+        calls: batches and bands that ran or failed, by the ways that they used.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Fails = lambda used, dtype: False) -> None:
+        self.fails = fails
+        self.from_band = 0
+        self.calls: list[frozenset[str]] = []
+        used: dict[int, frozenset[str]] = {}
+        batch, stream, set_up = Upscaler.batch, Upscaler.stream, Upscaler.use_all_but
+
+        def use_all_but(upscaler: Upscaler, left_out: Collection[str]) -> None:
+            set_up(upscaler, ())
+            used[id(upscaler)] = frozenset(WAYS).difference(left_out)
+
+        def fault(upscaler: Upscaler, ways: frozenset[str]) -> bool:
+            self.calls.append(ways)
+            found = self.fails(ways, upscaler.dtype)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        def faulty_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+            wrong = fault(upscaler, used[id(upscaler)])
+            return [255 - made if wrong else made for made in batch(upscaler, pictures)]
+
+        def faulty_stream(upscaler: Upscaler, picture: Pixels, band_rows: int = 4) -> Iterator[Pixels]:
+            ways = used[id(upscaler)]  # a stream keeps those that it began with
+            for number, rows in enumerate(stream(upscaler, picture, band_rows)):
+                if number >= self.from_band:
+                    fault(upscaler, ways)
+                yield rows
+
+        monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
+        monkeypatch.setattr(Upscaler, "fast_ways", property(lambda upscaler: WAYS))
+        monkeypatch.setattr(Upscaler, "use_all_but", use_all_but)
+        monkeypatch.setattr(Upscaler, "batch", faulty_batch)
+        monkeypatch.setattr(Upscaler, "stream", faulty_stream)

@@ -1,0 +1,157 @@
+"""Fast ways of a GPU that raise after the load: the work is done without them, and what it needs stays."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import numpy
+import pytest
+import torch
+
+from model.checkpoint import Card, reference_output, write_checkpoint
+from model.gpu import DeviceLostError
+from model.reliable import ReliableUpscaler, load
+from model.transfer import Pixels
+from tests.model.examples import random_net, textured
+from tests.model.fast_ways import LOST_KERNEL, WAYS, Fails, FastWays
+
+CPU = torch.device("cpu")
+CARD = Card(name="tiny", recipe="by_hand", steps=0, data="noise", metrics={}, created="2025-01-01")
+ERRORS = [
+    LOST_KERNEL,
+    torch.AcceleratorError("CUDA error: invalid configuration argument"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    OSError(28, "No space left on device", "/var/cache/esrgan/triton/x.cubin"),
+]
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> FastWays:
+    return FastWays(monkeypatch)
+
+
+@pytest.fixture
+def upscaler(ways: FastWays, tmp_path: Path) -> ReliableUpscaler:
+    write_checkpoint(tmp_path / "tiny.safetensors", random_net(), CARD, golden_input=textured(20, 24))
+    made = load(tmp_path / "tiny.safetensors", CPU)[0]
+    assert made.left_out == frozenset()
+    ways.calls.clear()
+    return made
+
+
+def pixels(height: int, width: int) -> Pixels:
+    return textured(height, width).permute(1, 2, 0)[None].contiguous().numpy()
+
+
+def is_right(made: Pixels, picture: Pixels) -> bool:
+    low_res = torch.from_numpy(picture)[0].permute(2, 0, 1)
+    expected = reference_output(random_net(), low_res).permute(1, 2, 0)[None].numpy()
+    error = numpy.square(made.astype(float) - expected).mean()
+    return made.shape == expected.shape and bool(10 * numpy.log10(255**2 / max(error, 1e-9)) > 40)
+
+
+def with_any(*names: str, error: Exception = LOST_KERNEL) -> Fails:
+    """Fail where any of these ways is used."""
+    return lambda used, dtype: error if used.intersection(names) else False
+
+
+def together(bands: Iterator[Pixels]) -> Pixels:
+    return numpy.concatenate(list(bands), axis=1)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_that_begins_to_raise_is_left_out_of_all_later_batches(
+    way: str, error: Exception, ways: FastWays, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
+) -> None:
+    ways.fails = with_any(way, error=error)
+    assert is_right(upscaler.batch([pixels(9, 7)])[0], pixels(9, 7))
+    assert upscaler.left_out == {way}
+    assert upscaler.rescues == {f"without_{way}": 1}
+    (line,) = caplog.messages
+    assert line.startswith(f"tiny runs without {way}: with it, ")
+    ways.calls.clear()
+    upscaler.batch([pixels(9, 7)])
+    assert ways.calls == [frozenset(WAYS) - {way}]
+
+
+@pytest.mark.parametrize("from_band", [0, 3])
+def test_a_stream_goes_on_without_the_way_that_raises_and_repeats_no_row(
+    from_band: int, ways: FastWays, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
+) -> None:
+    ways.fails, ways.from_band = with_any("kernel"), from_band
+    assert is_right(together(upscaler.stream(pixels(30, 7), 4)), pixels(30, 7))
+    assert (upscaler.left_out, upscaler.rescues) == ({"kernel"}, {"without_kernel": 1})
+    assert len(caplog.messages) == 1
+
+
+def test_open_streams_that_find_out_one_after_the_other_lose_one_way_together(
+    ways: FastWays, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = (upscaler.stream(pixels(30, 7), 4) for _ in range(2))
+    parts = [next(one)], [next(other)]
+    ways.fails = with_any("kernel")
+    for stream, part in zip((one, other), parts, strict=True):
+        part.extend(stream)
+        assert is_right(numpy.concatenate(part, axis=1), pixels(30, 7))
+    assert (upscaler.left_out, upscaler.rescues) == ({"kernel"}, {"without_kernel": 1})
+    assert len(caplog.messages) == 1
+
+
+def test_ways_that_fail_at_different_times_are_left_out_one_after_the_other(
+    ways: FastWays, upscaler: ReliableUpscaler
+) -> None:
+    for names in (["kernel"], ["kernel", "pinned"], ["kernel", "pinned", "graphs"]):
+        ways.fails = with_any(*names)
+        assert is_right(upscaler.batch([pixels(9, 7)])[0], pixels(9, 7))
+        assert upscaler.left_out == set(names)
+
+
+def test_two_ways_that_fail_at_once_take_the_third_along(ways: FastWays, upscaler: ReliableUpscaler) -> None:
+    ways.fails = with_any("graphs", "kernel")
+    assert is_right(upscaler.batch([pixels(9, 7)])[0], pixels(9, 7))
+    assert upscaler.left_out == set(WAYS)
+
+
+def test_a_picture_that_fails_in_every_way_fails_alone_and_leaves_nothing_out(
+    ways: FastWays, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
+) -> None:
+    ways.fails = lambda used, dtype: LOST_KERNEL
+    with pytest.raises(RuntimeError, match="invalid argument"):
+        upscaler.batch([pixels(9, 7)])
+    with pytest.raises(RuntimeError, match="invalid argument"):
+        together(upscaler.stream(pixels(9, 7), 4))
+    assert (upscaler.left_out, upscaler.rescues, caplog.messages) == (frozenset(), {}, [])
+    ways.fails = lambda used, dtype: False
+    ways.calls.clear()
+    assert is_right(upscaler.batch([pixels(9, 7)])[0], pixels(9, 7))
+    assert ways.calls == [frozenset(WAYS)]
+
+
+def test_a_stream_whose_caller_leaves_during_the_search_leaves_nothing_out(
+    ways: FastWays, upscaler: ReliableUpscaler
+) -> None:
+    ways.from_band = 2
+    stream = upscaler.stream(pixels(30, 7), 4)
+    rows = next(stream)
+    ways.fails = with_any("kernel")
+    while rows.shape[1]:
+        rows = next(stream)  # until the first rows come again, of which the caller has all
+    stream.close()  # type: ignore[attr-defined]  # it is a generator
+    assert (upscaler.left_out, upscaler.rescues) == (frozenset(), {})
+
+
+def test_on_a_lost_device_nothing_is_tried_again(
+    ways: FastWays, upscaler: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(_: torch.device) -> NoReturn:
+        raise DeviceLostError("cuda:0 is lost")
+
+    monkeypatch.setattr("model.fast_ways.check_alive", lost)
+    ways.fails = with_any("kernel")
+    for work in (lambda: upscaler.batch([pixels(9, 7)]), lambda: together(upscaler.stream(pixels(9, 7), 4))):
+        ways.calls.clear()
+        with pytest.raises(DeviceLostError):
+            work()
+        assert ways.calls == [frozenset(WAYS)]
+    assert upscaler.left_out == frozenset()
