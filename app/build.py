@@ -2,7 +2,9 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
+from app.batching.device_thread import DeviceThread
 from app.batching.scheduler import Scheduler
 from app.errors import Unavailable
 from app.library.files import Folder
@@ -32,10 +34,11 @@ def build_service(settings: Settings, *, engine: DeviceEngine | None = None) -> 
 
     Raises:
         SettingsError: the device cannot be used; or the folder has no weight file that works, or not the default model.
-        DeviceLost: the device has failed.
+        DeviceLost: the device has failed, or the driver hangs.
     """
     Device.prepare()
-    device = Device.chosen(settings.device)
+    chosen = partial(Device.chosen, settings.device)
+    device = DeviceThread(hang_s=settings.hang_s).call(chosen, "the choice of the device")
     load_compiled()
     scheduler: Scheduler[UpscaleInput, Pixels] = Scheduler(
         engine or DeviceEngine(device),
@@ -68,7 +71,12 @@ def build_service(settings: Settings, *, engine: DeviceEngine | None = None) -> 
         max_bytes=settings.max_model_bytes,
     )
     try:
-        library.open(default=settings.default_model, preferred=PREFERRED, lazily=settings.load == "lazy")
+        library.open(
+            default=settings.default_model,
+            preferred=PREFERRED,
+            lazily=settings.load == "lazy",
+            run=lambda step: scheduler.before_pieces(step, "a step of loading a network"),
+        )
     except NoModelError as error:
         raise SettingsError(f"ESRGAN_MODELS and ESRGAN_DEFAULT_MODEL: {error}") from error
     return UpscaleService(settings, library, scheduler, device)

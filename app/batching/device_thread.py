@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -69,6 +69,17 @@ class DeviceThread:
         self._unfinished.add(future)
         future.add_done_callback(self._unfinished.discard)
         return future
+
+    def call(self, call: Callable[[], Result], text: str) -> Result:
+        """Run a call after those submitted before, and wait for it.
+
+        Raises:
+            DeviceLost: it hangs, or has ended the thread.
+        """
+        future = self.submit(call, text)
+        while not wait([future], timeout=self.check_in_s).done:
+            self.check()
+        return future.result()
 
     def check(self) -> None:
         """Check that the running call does not hang.

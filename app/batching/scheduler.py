@@ -168,6 +168,17 @@ class Scheduler(Generic[Input, Output]):
             self._counters.refused += 1
             raise
 
+    def before_pieces(self, call: Callable[[], Result], text: str) -> Result:
+        """Run a call in the device's thread and wait for it; for the thread that loads the service, before `start`.
+
+        Args:
+            text: names the call where it hangs.
+
+        Raises:
+            DeviceLost: it hangs, or has found the device lost.
+        """
+        return self._device.call(call, text)
+
     async def between_pieces(self, call: Callable[[], Result]) -> Result:
         """Run a call in the device's thread, after the pieces submitted so far; it delays all others.
 

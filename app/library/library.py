@@ -13,7 +13,7 @@ from app.library.cache import LibraryCounters, NetworkCache
 from app.library.entry import READ_RETRY_S, Entry, State
 from app.library.fidelity import STEPS, Blends, Pair, pairs
 from app.library.files import Folder, ModelFile
-from app.library.loading import Load, Loader, LoadError, RunInThread, UnreadableError
+from app.library.loading import Load, Loader, LoadError, RunInThread, RunNow, UnreadableError, run_here
 from app.library.network import Network
 from app.library.watch import poll
 
@@ -62,13 +62,14 @@ class Library:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._one_at_a_time = asyncio.Lock()
 
-    def open(self, *, default: str, preferred: Sequence[str], lazily: bool) -> None:
-        """Read the folder and load its models in this thread; call it before anything else.
+    def open(self, *, default: str, preferred: Sequence[str], lazily: bool, run: RunNow = run_here) -> None:
+        """Read the folder and load its models; call it before anything else.
 
         Args:
             default: the model for requests that name none; if empty, the first of `preferred` that works, else the
                 first by name.
             lazily: load only the default model; the others are loaded by their first request.
+            run: runs a step of loading, here by default; may raise `DeviceLost`.
 
         Raises:
             NoModelError: there is no weight file, not the default one, or none that works.
@@ -88,7 +89,7 @@ class Library:
         for name in dict.fromkeys([*first, *self._entries]):
             entry = self._entries[name]
             if not self.default or (not lazily and self._cache.has_room(entry)):
-                self._load_now(entry)
+                self._load_now(entry, run)
             if not self.default and entry.loaded is not None:
                 self.default = name
         if not self.default:
@@ -282,9 +283,9 @@ class Library:
         finally:
             entry.loading = None
 
-    def _load_now(self, entry: Entry) -> None:
+    def _load_now(self, entry: Entry, run: RunNow) -> None:
         try:
-            self._take(entry, Load(entry.load()).now())
+            self._take(entry, Load(entry.load()).now(run))
         except DeviceLost:  # no other network could serve either
             raise
         except Exception as error:

@@ -10,6 +10,13 @@ Loading = Generator[None, None, Network]
 """A network being loaded. The step before the first `yield` runs in any thread, the others in the device's thread."""
 RunInThread = Callable[[Callable[[], bool]], Awaitable[bool]]
 """Runs a call in a thread."""
+RunNow = Callable[[Callable[[], bool]], bool]
+"""Runs a call, and waits for it."""
+
+
+def run_here(call: Callable[[], bool]) -> bool:
+    """Run a call in this thread."""
+    return call()
 
 
 class LoadError(Exception):
@@ -37,9 +44,9 @@ class Load:
         self._loading = loading
         self._network: Network | None = None
 
-    def now(self) -> Network:
-        """Run it in this thread, while nothing else uses the device."""
-        while not self._step():
+    def now(self, run: RunNow) -> Network:
+        """Run it step by step, while nothing else uses the device."""
+        while not run(self._step):
             pass
         return self._result
 

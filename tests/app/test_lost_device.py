@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,24 @@ async def test_a_device_lost_while_networks_load_is_no_fault_of_the_settings(
     life.start()
     await asyncio.wait_for(failed.wait(), 10)
     assert isinstance(life.failure, DeviceLost)
+    assert life.exit_status == DEVICE_LOST_STATUS
+
+
+@pytest.mark.parametrize("hangs", ["app.networks.choose_device", "app.networks.ReliableUpscaler"])
+async def test_a_driver_that_hangs_while_networks_load_ends_the_process_like_a_lost_device(
+    hangs: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(hangs, lambda *_, **__: gate.wait(20))
+    settings = settings.model_copy(update={"hang_s": 0.05})
+    life = Lifecycle(settings, lambda: build_service(settings))
+    failed = asyncio.Event()
+    life.on_failure = failed.set
+    life.start()
+    await asyncio.wait_for(failed.wait(), 10)
+    gate.set()
+    assert isinstance(life.failure, DeviceLost)
+    assert "has run for" in str(life.failure)
     assert life.exit_status == DEVICE_LOST_STATUS
 
 

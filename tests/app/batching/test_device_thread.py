@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -28,6 +29,10 @@ def engine() -> Iterator[FakeEngine]:
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
+
+
+def fail(error: BaseException) -> NoReturn:
+    raise error
 
 
 @pytest.mark.parametrize(
@@ -62,11 +67,26 @@ def test_a_call_hangs_once_it_is_far_past_its_prediction(
 def test_what_would_end_a_thread_is_a_lost_device_and_an_error_stays_itself(error: BaseException) -> None:
     thread = DeviceThread(hang_s=HANG_S)
 
-    def call() -> None:
-        raise error
-
-    raised = thread.submit(call).exception(10)
+    raised = thread.submit(lambda: fail(error)).exception(10)
     assert raised is error if isinstance(error, Exception) else isinstance(raised, DeviceLost)
+    thread.shutdown()
+
+
+def test_a_call_that_is_waited_for_returns_or_raises_what_it_makes_of_itself() -> None:
+    thread = DeviceThread(hang_s=HANG_S)
+    assert thread.call(lambda: 5, "a sum") == 5
+    with pytest.raises(TimeoutError, match="slow disk"):
+        thread.call(lambda: fail(TimeoutError("slow disk")), "a read")
+    with pytest.raises(DeviceLost, match="has died"):
+        thread.call(lambda: fail(SystemExit("gone")), "a call")
+    thread.shutdown()
+
+
+def test_a_call_that_is_waited_for_and_hangs_is_a_lost_device() -> None:
+    thread, gate = DeviceThread(hang_s=0.01), threading.Event()
+    with pytest.raises(DeviceLost, match=r"the first step has run for \d+ s"):
+        thread.call(lambda: gate.wait(10), "the first step")
+    gate.set()
     thread.shutdown()
 
 
@@ -135,11 +155,8 @@ async def test_a_lost_device_fails_its_batch_mates_and_all_that_wait(
 async def test_a_load_that_finds_the_device_lost_ends_the_scheduler(error: BaseException, engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
 
-    def load() -> None:
-        raise error
-
     with pytest.raises(Unavailable):
-        await scheduler.between_pieces(load)
+        await scheduler.between_pieces(lambda: fail(error))
     await until(lambda: not scheduler.alive)
     assert isinstance(scheduler.failure, DeviceLost)
 
@@ -147,11 +164,8 @@ async def test_a_load_that_finds_the_device_lost_ends_the_scheduler(error: BaseE
 async def test_a_load_that_fails_otherwise_is_the_loaders_own_matter(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
 
-    def load() -> None:
-        raise ValueError("a bad file")
-
     with pytest.raises(ValueError, match="a bad file"):
-        await scheduler.between_pieces(load)
+        await scheduler.between_pieces(lambda: fail(ValueError("a bad file")))
     assert await outcomes(scheduler.submit(small("a"))) == [["A"]]
     await scheduler.stop(drain_s=10)
     assert scheduler.failure is None
