@@ -18,8 +18,9 @@ RUN_ONE := env LD_PRELOAD=$(JEMALLOC)
 RUN := exec $(RUN_ONE)
 
 # Compiled libraries, next to their sources. Named differently from the modules that load them, which Python would
-# otherwise import instead.
-NATIVE := app/png/libdeflate.so app/png/libfilters.so model/libwinograd.so model/amx/libamx.so training/amx/libamx.so
+# otherwise import instead. Only of the packages that are here: the image has no training/.
+C_SOURCES := $(wildcard app/*/*.c model/*.c model/*/*.c model/*/*/*.c training/*/*.c)
+NATIVE := $(foreach source,$(C_SOURCES),$(dir $(source))lib$(basename $(notdir $(source))).so)
 CFLAGS := -O3 -Wall -Wextra
 # As needed: a library that does not use OpenMP must not require it, since the image has only PyTorch's.
 OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
