@@ -4,21 +4,27 @@ A rehearsal on a CPU (`--cpu`) runs the same stages with tiny pictures; limits o
 """
 
 import argparse
+import faulthandler
 import os
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from app import VERSION
 from benchmarks.acceptance import service
 from benchmarks.acceptance.record import Record
 from benchmarks.acceptance.runtime import Runtime
 from benchmarks.rig.networks import chosen_network, write_models
 from model.device import choose_device
 from model.gpu import DeviceError
+
+STAGE_S = 600
+"""A stage that takes longer hangs, most likely in the driver; the process then ends, and the report says where."""
 
 SIZES = [(64, 64), (256, 256), (512, 512), (1000, 1000), (2000, 1500)]
 
@@ -31,17 +37,20 @@ def main() -> int:
     except DeviceError as error:
         print(f"error: {error}; --cpu rehearses without a GPU", file=sys.stderr)
         return 2
+    report = options.out / "report.txt"
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TRITON_CACHE_DIR", str(options.out / "triton"))  # cold, as in a new container
-    record = Record()
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    record = Record(report=report, title=f"Acceptance of esrgan-serve {VERSION} on {device}, {now}")
     with tempfile.TemporaryDirectory() as models:
         for name, stage in _stages(record, options, device, Path(models)).items():
             if not options.stages or name in options.stages:
+                faulthandler.dump_traceback_later(STAGE_S, exit=True)
                 record.run(name, stage)
+                faulthandler.cancel_dump_traceback_later()
                 if device.type == "cuda":
                     torch.cuda.empty_cache()
-    record.write(options.out / "report.txt")
-    print(f"\n{options.out / 'report.txt'}: {', '.join(record.failed) or 'nothing'} failed")
+    print(f"\n{report}: {', '.join(record.failed) or 'nothing'} failed")
     return 1 if record.failed else 0
 
 

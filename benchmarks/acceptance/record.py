@@ -3,11 +3,12 @@
 import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 MARKS = {True: "PASS", False: "FAIL", None: "----"}
+LEGEND = "STAGE: CHECK FIGURES (WHAT IS DEMANDED); ---- is a figure without a limit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,16 @@ class Line:
 
 @dataclass(kw_only=True)
 class Record:
-    """Everything that a run has found."""
+    """Everything that a run has found.
 
+    Args:
+        report: file that is written before and after each stage, as text for people, and as JSON next to it: a fault of
+            the driver may end this process.
+        title: its first line.
+    """
+
+    report: Path | None = None
+    title: str = ""
     lines: list[Line] = field(default_factory=list)
     stage: str = ""
     began_s: float = field(default_factory=time.perf_counter)
@@ -47,11 +56,16 @@ class Record:
     def run(self, stage: str, call: Callable[[], None]) -> None:
         """Run a stage; an exception is one more failed line, so that the stages after it still run."""
         self.stage = stage
+        cut_short = Line(
+            stage=stage, name="runs to its end", passed=False, text="the process ended or hung in it", figures={}
+        )
+        self.write([*self.lines, cut_short])
         try:
             call()
         except Exception as error:
             traceback.print_exc()
             self.check("runs to its end", False, " ".join(f"{type(error).__name__}: {error}".split())[:300])
+        self.write(self.lines)
 
     def figure(self, stage: str, name: str, figure: str) -> float | None:
         """Return a figure of an earlier line, if there is one."""
@@ -63,11 +77,16 @@ class Record:
         """Names of the failed checks."""
         return [f"{line.stage}: {line.name}" for line in self.lines if line.passed is False]
 
-    def write(self, path: Path) -> None:
-        """Write the report as text for people, and as JSON next to it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        verdict = f"{len(self.failed)} of {len(self.lines)} lines failed" if self.failed else "nothing failed"
-        path.write_text("\n".join((*map(str, self.lines), "", verdict, "")), encoding="utf-8")
-        path.with_suffix(".json").write_text(
-            json.dumps([asdict(line) for line in self.lines], indent=1), encoding="utf-8"
+    def write(self, lines: Sequence[Line]) -> None:
+        """Write the report, if there is one."""
+        if self.report is None:
+            return
+        self.report.parent.mkdir(parents=True, exist_ok=True)
+        checks = [line for line in lines if line.passed is not None]
+        failed = sum(not line.passed for line in checks)
+        verdict = f"{failed} of {len(checks)} checks failed" if failed else f"{len(checks)} checks passed"
+        text = (self.title, LEGEND, "", *map(str, lines), "", verdict, "")
+        self.report.write_text("\n".join(text), encoding="utf-8")
+        self.report.with_suffix(".json").write_text(
+            json.dumps([asdict(line) for line in lines], indent=1), encoding="utf-8"
         )

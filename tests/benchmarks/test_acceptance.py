@@ -54,21 +54,33 @@ def test_float32_on_the_cpu_is_float32(record: Record, runtime: Runtime) -> None
     assert record.failed == []
 
 
-def test_a_stage_that_raises_fails_and_the_next_one_runs(record: Record, tmp_path: Path) -> None:
+def test_a_stage_that_raises_fails_and_the_next_one_runs(tmp_path: Path) -> None:
     def breaks() -> None:
         raise ArithmeticError("no such device")
 
+    record = Record(report=tmp_path / "out" / "report.txt", title="Acceptance on cuda:0")
+
     record.run("first", breaks)
     record.run("second", lambda: record.check("holds", True, rate=1.23456))
-    record.check("a figure", None, "for comparison", s=2)
+    record.run("third", lambda: record.check("a figure", None, "for comparison", s=2))
     assert record.failed == ["first: runs to its end"]
-    record.write(tmp_path / "out" / "report.txt")
     report = (tmp_path / "out" / "report.txt").read_text()
     assert "FAIL first: runs to its end (ArithmeticError: no such device)" in report
     assert "PASS second: holds rate=1.235" in report
-    assert "---- second: a figure s=2 (for comparison)" in report
-    assert "1 of 3 lines failed" in report
+    assert "---- third: a figure s=2 (for comparison)" in report
+    assert report.startswith("Acceptance on cuda:0\n")
+    assert report.endswith("\n1 of 2 checks failed\n")
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())) == 3
+
+
+def test_a_report_that_is_cut_short_names_the_stage_that_did_not_end(tmp_path: Path) -> None:
+    record = Record(report=tmp_path / "report.txt")
+    record.run("first", lambda: record.check("holds", True))
+    said: list[str] = []
+    record.run("second", lambda: said.append((tmp_path / "report.txt").read_text()))
+    assert "PASS first: holds" in said[0]
+    assert "FAIL second: runs to its end" in said[0]
+    assert (tmp_path / "report.txt").read_text().endswith("\n1 checks passed\n")
 
 
 def test_a_figure_can_be_read_again(record: Record) -> None:
