@@ -255,7 +255,6 @@ def _info(name: str, upscaler: ReliableUpscaler, checkpoint: AnyCheckpoint) -> M
         scale=upscaler.scale,
         device=upscaler.device.type,
         precision=str(upscaler.dtype).removeprefix("torch."),
-        convolution=upscaler.convolution,
         licence=checkpoint.card.licence,
         metrics=checkpoint.card.metrics,
         whole_picture_px=upscaler.most_px,

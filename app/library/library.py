@@ -294,8 +294,8 @@ class Library:
     def _take(self, entry: Entry, network: Network) -> None:
         self._ready(network)
         self._cache.store(entry, network)
-        info = network.info
-        log.info("%s is ready on %s in %s, by %s", info.version, info.device, info.precision, info.convolution)
+        info, convolution = network.info, network.upscaler.convolution
+        log.info("%s is ready on %s in %s, by %s", info.version, info.device, info.precision, convolution)
 
     def _failed(self, entry: Entry, error: Exception) -> None:
         expected, known = isinstance(error, LoadError), entry.reason

@@ -17,8 +17,6 @@ class ModelInfo:
     scale: int
     device: str
     precision: str
-    convolution: str
-    """Which code convolves: `library` (oneDNN or cuDNN by PyTorch), `onednn`, `winograd`, `amx` or `fused`."""
     licence: str
     """Empty where the weight file does not say."""
     metrics: Mapping[str, Mapping[str, float]]
@@ -43,6 +41,10 @@ class DeviceUpscaler(Protocol):
     @property
     def memory_bytes(self) -> int:
         """Memory of its weights, fallback weights and buffers, without open streams."""
+
+    @property
+    def convolution(self) -> str:
+        """Which code convolves: `library` (oneDNN or cuDNN by PyTorch), `onednn`, `winograd`, `amx` or `fused`."""
 
     def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
         """Upscale whole pictures (N, H, W, 3) together."""

@@ -265,8 +265,9 @@ def _library_metrics(library: Library) -> Iterator[Metric]:
     )
     for entry in library.entries():
         if entry.loaded is not None:
-            info = entry.loaded.network.info
-            how.add_metric((entry.name, info.device, info.precision, info.convolution), 1)
+            network = entry.loaded.network
+            info, convolution = network.info, network.upscaler.convolution
+            how.add_metric((entry.name, info.device, info.precision, convolution), 1)
         for state in State:
             states.add_metric((entry.name, state.value), entry.state is state)
     for name, size in library.memory_by_name().items():

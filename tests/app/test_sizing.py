@@ -13,7 +13,6 @@ def model(device: str) -> ModelInfo:
         scale=4,
         device=device,
         precision="float32",
-        convolution="library",
         licence="",
         metrics={},
         whole_picture_px=10_000,

@@ -20,6 +20,7 @@ class Nothing:
     """An upscaler that only uses memory."""
 
     most_px = 1000
+    convolution = "library"
     memory_bytes = NETWORK_BYTES
 
     def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
@@ -70,7 +71,6 @@ def info(name: str, sha256: str) -> ModelInfo:
         scale=4,
         device="cpu",
         precision="float32",
-        convolution="library",
         licence="",
         metrics={},
         whole_picture_px=1000,

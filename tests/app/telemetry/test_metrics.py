@@ -76,8 +76,9 @@ async def test_retried_work_is_counted(client: httpx.AsyncClient, service: Upsca
 
 async def test_the_metrics_say_how_each_model_runs(client: httpx.AsyncClient, service: UpscaleService) -> None:
     (entry,) = service.library.entries()
-    assert entry.info is not None
-    how = {"device": "cpu", "precision": entry.info.precision, "convolution": entry.info.convolution}
+    assert entry.loaded is not None
+    network = entry.loaded.network
+    how = {"device": "cpu", "precision": network.info.precision, "convolution": network.upscaler.convolution}
     assert value(await scraped(client), "esrgan_model_info", model="tiny", **how) == 1
 
 
