@@ -119,8 +119,8 @@ class Settings(BaseSettings):
     hang_s: float = Field(
         default=120,
         gt=0,
-        description="Minimum seconds after which a piece that is far past its prediction counts as hung, and a tenth of what "
-        "a step of loading may take; the service then ends.",
+        description="Minimum seconds after which a piece that is far past its prediction counts as hung; a step of "
+        "loading may take ten times as long. The service then ends.",
     )
     whole_picture_px: int | None = Field(
         default=None, ge=1, description="Pictures with more pixels run as row streams; empty for what suits the device."

@@ -4,7 +4,7 @@ import ctypes
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -97,6 +97,13 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 def exact_float32() -> None:
     """Let cuDNN multiply float32 as float32; by default it takes TF32 on Ampere and later, which has 10 bits."""
     torch.backends.cudnn.allow_tf32 = False
+
+
+@contextmanager
+def current(device: torch.device) -> Iterator[None]:
+    """Make a GPU the current one: CUDA's streams and graphs, and Triton's kernels, are those of the current GPU."""
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        yield
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from model.convolution import (
     WinogradConvolver,
     library_convolution,
 )
-from model.device import DeviceMemoryError, exact_float32, fast_dtype, inference_dtype, memory_errors
+from model.device import DeviceMemoryError, current, exact_float32, fast_dtype, inference_dtype, memory_errors
 from model.rrdb import RRDB, ResidualDenseBlock, RRDBNet
 from model.timing import seconds
 from model.tuning import TOLERANCE, tuned
@@ -124,9 +124,13 @@ def _tuned_way(block: ResidualDenseBlock) -> Way:
 
 
 @cache
-@memory_errors()
 def fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> Way:
     """Ours, if it runs the convolutions of a dense block, makes what the library makes, and is faster."""
+    with memory_errors(), current(device):
+        return _fastest_way(channels, growth, dtype, device)
+
+
+def _fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> Way:
     library, ours = library_way(dtype, device), our_way(dtype, device)
     if ours is None:
         return library

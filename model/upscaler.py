@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.buckets import bucket_shape, padded
 from model.convolution import Convolver, name_of
-from model.device import best_device, exact_float32, memory_errors
+from model.device import best_device, current, exact_float32, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
 from model.reserves import band_px, reserves_of
 from model.rrdb import RRDBNet, places_with_margin
@@ -218,9 +218,8 @@ class Upscaler:
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        """Run on the upscaler's own device: streams, graphs and kernels of CUDA are those of the current one."""
-        current = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-        with torch.inference_mode(), memory_errors(), current:
+        """Run on the upscaler's own device."""
+        with torch.inference_mode(), memory_errors(), current(self.device):
             yield
 
     def _fitting(self, pictures: Sequence[Pixels], most_px: int) -> int:

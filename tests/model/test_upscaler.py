@@ -293,3 +293,12 @@ def test_high_and_wide_pictures_do_not_pad_each_other_beyond_what_is_captured(
     assert upscaler32._fitting([high, wide, small], 2 * 32 * 128) == 1
     assert upscaler32._fitting([small, high, wide], 2 * 32 * 128) == 2
     assert upscaler32._fitting([wide, wide, wide], 2 * 32 * 128) == 2
+
+
+def test_every_call_runs_with_the_networks_gpu_as_the_current_one(
+    upscaler32: Upscaler, current_gpus: list[torch.device]
+) -> None:
+    upscaler32.device = torch.device("cuda", 1)
+    with upscaler32._working():
+        assert current_gpus == [torch.device("cuda", 1)]
+    assert current_gpus == []
