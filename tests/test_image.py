@@ -1,5 +1,6 @@
-"""The image on a GPU: everything that Triton needs to compile and load its launcher is in it."""
+"""The image: what is compiled for it, and on a GPU everything that Triton needs to compile and load its launcher."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,9 +11,58 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-SERVICE_STAGE = DOCKERFILE.split("\nFROM ")[-1]
+COMPILING_STAGE, SERVICE_STAGE = DOCKERFILE.split("\nFROM ")
 COMPOSE_GPU = (ROOT / "docker" / "compose.gpu.yml").read_text(encoding="utf-8")
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+
+COMPILER = """#!/bin/sh
+# Compiles nothing, but leaves a file where the library would be.
+while [ "$1" != -o ]; do shift; done
+touch "$2"
+"""
+
+
+def copied(stage: str) -> list[str]:
+    """Return the files and folders of the clone that a stage copies."""
+    return [line.split()[1] for line in stage.splitlines() if line.startswith("COPY ") and "--from=" not in line]
+
+
+def test_every_c_source_of_the_service_is_compiled_from_what_the_image_copies(tmp_path: Path) -> None:
+    clone, compiler = tmp_path / "clone", tmp_path / "cc"
+    compiler.write_text(COMPILER)
+    compiler.chmod(0o755)
+    clone.mkdir()
+    for name in copied(COMPILING_STAGE):
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("*.so", "*.safetensors", "*.py", "__pycache__")
+            shutil.copytree(ROOT / name, clone / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, clone / name)
+    made = subprocess.run(["make", "native", f"CC={compiler}"], cwd=clone, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    sources = {path.with_name(f"lib{path.stem}.so") for path in clone.rglob("*.c")}
+    assert sources == set(clone.rglob("*.so"))
+    assert len(sources) >= 4
+
+
+def test_what_the_image_copies_is_in_its_build_context_and_no_library_of_the_host_is() -> None:
+    context = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in context
+    assert "**/*.so" in context
+    for name in {*copied(COMPILING_STAGE), *copied(SERVICE_STAGE)}:
+        assert f"!{name}" in context
+    for name in ("model", "app"):
+        assert f"COPY --from=compiled /srv/{name} {name}" in SERVICE_STAGE
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
+def test_triton_brings_an_assembler_that_everyone_may_run() -> None:
+    import triton
+
+    (assembler,) = Path(triton.__file__).parent.glob("backends/nvidia/bin/ptxas")
+    assert os.access(assembler, os.X_OK)
+    assert assembler.stat().st_mode & 0o555 == 0o555
+    assert "ptxas" in subprocess.run([assembler, "--version"], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.skipif(find_spec("triton") is None or shutil.which("gcc") is None, reason="needs Triton and gcc")

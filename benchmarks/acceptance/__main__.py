@@ -41,7 +41,8 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TRITON_CACHE_DIR", str(options.out / "triton"))  # cold, as in a new container
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    record = Record(report=report, title=f"Acceptance of esrgan-serve {VERSION} on {device}, {now}")
+    kind = "Rehearsal of the acceptance" if options.cpu else "Acceptance"
+    record = Record(report=report, title=f"{kind} of esrgan-serve {VERSION} on {device}, {now}")
     with tempfile.TemporaryDirectory() as models:
         for name, stage in _stages(record, options, device, Path(models)).items():
             if not options.stages or name in options.stages:

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 MARKS = {True: "PASS", False: "FAIL", None: "----"}
-LEGEND = "STAGE: CHECK FIGURES (WHAT IS DEMANDED); ---- is a figure without a limit"
+LEGEND = (
+    "Each line: stage, check, figures, and in brackets what is demanded. ---- is for comparison and demands nothing."
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,9 @@ class Runtime:
         picture = smooth_noise(*((40, 40) if self._small else (900, 900)))
         expected = upscaler.batch([picture])[0]
         held = upscaler.memory_bytes
-        self._record.check("kept by one network", held < MAX_NETWORK_BYTES, "after 900 x 900 px", GB=held / 1e9)
+        size = f"{picture.shape[2]} x {picture.shape[1]} px"
+        text = f"under {MAX_NETWORK_BYTES / 1e9:.1f} GB, after {size}"
+        self._record.check("kept by one network", held < MAX_NETWORK_BYTES, text, GB=held / 1e9, **self._peak())
         ballast = None
         if self._on_gpu:
             torch.cuda.empty_cache()
@@ -123,7 +125,8 @@ class Runtime:
         del ballast
         decibel = _psnr_db(made, expected[:, : made.shape[1]])
         rescues = str(dict(upscaler.rescues) or "none")
-        self._record.check("a picture in scarce memory", decibel > 45, "right, in pieces", dB=decibel, rescues=rescues)
+        text = "over 45 dB, however little memory is left"
+        self._record.check("a picture in scarce memory", decibel > 45, text, dB=decibel, rescues=rescues)
 
     def numbers(self, upscaler: Upscaler, exact: Pixels) -> None:
         """Compare every way through an upscaler with the exact result for `smooth_noise` of that size."""
