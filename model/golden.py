@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy
 import torch
 
-from model.reading import AnyCheckpoint
+from model.files.reading import AnyCheckpoint
 from model.transfer import Pixels
 
 SELF_TEST_PSNR_DB = 40.0

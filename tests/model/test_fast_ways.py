@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 
-from model.checkpoint import Card, reference_output, write_checkpoint
+from model.files.checkpoint import Card, reference_output, write_checkpoint
 from model.gpu import DeviceLostError
 from model.reliable import ReliableUpscaler, load
 from model.transfer import Pixels
