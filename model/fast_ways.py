@@ -8,6 +8,7 @@ import torch
 
 from model.errors import one_line
 from model.gpu import check_alive
+from model.memory import says_out_of_memory
 
 Ways = frozenset[str]
 
@@ -52,8 +53,12 @@ class Search:
 
         Raises:
             DeviceLostError: the device has failed, whatever is left out.
-            Exception: the first error, where nothing is left to try; everything is then used as before.
+            Exception: the first error, where nothing is left to try; everything is then used as before. Want of memory,
+                which no way is to blame for.
         """
+        if says_out_of_memory(error):
+            self.give_up()
+            raise error
         check_alive(self._network.device)
         if self._network.left_out != self._tried:  # other work has failed too, and has found out more
             self._tried = self._network.left_out

@@ -48,17 +48,23 @@ def tuned(
         windows: rows and columns of a small and of a large window.
 
     Raises:
+        NoTilingError: no kind has a right one.
         DeviceMemoryError: the device has not enough memory to find out.
     """
     found: dict[tuple[int, int], tuple[fused.Tiling, fused.Tiling]] = {}
+    faults: dict[str, str] = {}
     for conv in (*block.growing, block.conv5, body):
         residual = RESIDUAL_SCALING if conv is block.conv5 else 0.0
-        small, large = (_fastest(conv, residual, window, clock) for window in windows)
+        why: list[str] = []
+        small, large = (_fastest(conv, residual, window, clock, why) for window in windows)
         if small is not None and large is not None:
             found[conv.in_channels, conv.out_channels] = (small, large)
         else:
-            kind = f"{conv.in_channels} to {conv.out_channels} channels"
-            log.warning("no tiling is right for %s, so the library convolves them", kind)
+            faults[f"{conv.in_channels} to {conv.out_channels} channels"] = why[0]
+    if not found:
+        raise NoTilingError(f"no tiling of the kernel is right: {next(iter(faults.values()))}")
+    for kind, fault in faults.items():
+        log.warning("no tiling is right for %s, so the library convolves them: %s", kind, fault)
     return found
 
 
@@ -67,17 +73,22 @@ def _fastest(
     residual: float,
     size: tuple[int, int],
     clock: Callable[[Callable[[], object], torch.device], float],
+    why: list[str],
 ) -> fused.Tiling | None:
-    """The fastest tiling that is right in a window, with and without sizes of pictures."""
+    """Find the fastest tiling that is right in a window, with and without sizes of pictures.
+
+    Args:
+        why: gets the reason for each that is left out.
+    """
     window = _window(conv, size)
     timed: list[tuple[float, int, fused.Tiling]] = []
     for tiling in fused.tilings(conv.out_channels):
         call = partial(_run, conv, window, residual, tiling)
-        with _left_out(conv, tiling):
+        with _left_out(conv, tiling, why):
             _check(conv, window, residual, tiling, None)
             timed.append((clock(call, window.device), len(timed), tiling))
     for _, _, tiling in sorted(timed, key=lambda one: one[:2]):
-        with _left_out(conv, tiling):
+        with _left_out(conv, tiling, why):
             for padding in _paddings(window):
                 _check(conv, window, residual, tiling, padding)
             return tiling
@@ -136,19 +147,24 @@ def _check(conv: nn.Conv2d, window: Tensor, residual: float, tiling: fused.Tilin
         raise WrongNumbersError(f"it is off by {error:.2g} of the largest value")
 
 
+class NoTilingError(Exception):
+    """The kernel does not run on this machine, or is wrong in every way to cut its work; says why the first one is."""
+
+
 class WrongNumbersError(Exception):
     """A tiling does not make what the library makes."""
 
 
 @contextmanager
-def _left_out(conv: nn.Conv2d, tiling: fused.Tiling) -> Iterator[None]:
-    """Leave out a tiling that does not run here or is wrong; the log says why."""
+def _left_out(conv: nn.Conv2d, tiling: fused.Tiling, why: list[str]) -> Iterator[None]:
+    """Leave out a tiling that does not run here or is wrong; `why` gets the reason, and the log if it is wrong."""
     try:
         with memory_errors():
             yield
     except DeviceMemoryError:
         raise
     except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
+        why.append(one_line(error))
         kind = f"{conv.in_channels} to {conv.out_channels} channels"
-        level = logging.WARNING if isinstance(error, WrongNumbersError) else logging.INFO
+        level = logging.WARNING if isinstance(error, WrongNumbersError) else logging.DEBUG
         log.log(level, "a tiling for %s is left out: %s (%s)", kind, one_line(error), tiling)

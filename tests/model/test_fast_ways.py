@@ -128,6 +128,16 @@ def test_a_picture_that_fails_in_every_way_fails_alone_and_leaves_nothing_out(
     assert ways.calls == [frozenset(WAYS)]
 
 
+def test_want_of_memory_of_the_host_blames_no_way(ways: FastWays, upscaler: ReliableUpscaler) -> None:
+    ways.fails = with_any("kernel", error=MemoryError("no room for the pixels"))
+    for work in (lambda: upscaler.batch([pixels(9, 7)]), lambda: together(upscaler.stream(pixels(9, 7), 4))):
+        ways.calls.clear()
+        with pytest.raises(MemoryError):
+            work()
+        assert ways.calls == [frozenset(WAYS)]
+    assert upscaler.left_out == frozenset()
+
+
 def test_a_stream_whose_caller_leaves_during_the_search_leaves_nothing_out(
     ways: FastWays, upscaler: ReliableUpscaler
 ) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from model.convolutions import fused
 from model.convolutions.fused import Packed
-from model.convolutions.tuning import tuned
+from model.convolutions.tuning import NoTilingError, tuned
 from model.device import DeviceMemoryError
 from model.rrdb import ResidualDenseBlock
 from model.workspace import Padding
@@ -123,7 +123,22 @@ def test_a_kind_without_a_right_tiling_is_the_librarys(kernel: Kernel, caplog: p
     kernel.fault = fault
     with caplog.at_level(logging.WARNING):
         assert set(found(kernel)) == {kind for kind in KINDS if kind[1] == 4}
-    assert "so the library convolves them" in caplog.text
+    assert caplog.messages == [
+        f"no tiling is right for {kind} to 8 channels, so the library convolves them: no kernel image is available"
+        for kind in (24, 8)
+    ]
+
+
+def test_a_kernel_that_does_not_run_at_all_is_one_error_that_says_why(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(tiling: str, target: Tensor, padding: Padding | None) -> None:
+        raise RuntimeError("Failed to find C compiler")
+
+    kernel.fault = fault
+    with caplog.at_level(logging.INFO), pytest.raises(NoTilingError, match="Failed to find C compiler"):
+        found(kernel)
+    assert caplog.messages == []
 
 
 def test_memory_that_does_not_suffice_says_nothing_about_a_tiling(kernel: Kernel) -> None:
