@@ -23,7 +23,7 @@ TURING, AMPERE = (7, 5), (8, 0)
 """Compute capabilities of the first GPUs with useful float16, and with bfloat16."""
 
 JEMALLOC_ALL_ARENAS = 4096
-"""What jemalloc calls all of its arenas together (MALLCTL_ARENAS_ALL)."""
+"""jemalloc's number for all of its arenas together (MALLCTL_ARENAS_ALL)."""
 
 SYSTEM = Path("/sys")
 
@@ -108,7 +108,7 @@ def current(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """What the devices raise for want of memory becomes one error.
+    """Turn every error that means too little memory into one.
 
     Raises:
         DeviceMemoryError: the device has not enough memory.

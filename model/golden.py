@@ -31,7 +31,7 @@ class Upscaling(Protocol):
 
 
 def golden_psnr_db(upscaler: Upscaling, checkpoint: AnyCheckpoint) -> tuple[float, str]:
-    """Measure how near the golden picture comes out in the way of which the result is worst; returns that way too.
+    """Measure how near the golden picture comes out in each way; returns the least PSNR, and the way that gave it.
 
     Raises:
         SelfTestError: it comes out in another size.

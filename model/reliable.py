@@ -57,7 +57,7 @@ class ReliableUpscaler:
         self.most_px = self._fast.band_px
         """LR px that it best takes at a time; fewer for a while after it ran out of memory."""
         self.rescues: Counter[str] = Counter()
-        """How often work was done again: after `out_of_memory`, in `float32`; `without_graphs`, `without_kernel` and
+        """Counts of work that was done again: after `out_of_memory`, in `float32`; `without_graphs`, `without_kernel` and
         `without_pinned` are 1 if the device does not get that right with this network."""
         self.left_out: Ways = frozenset()
         """The fast ways of the device that are not used, since the golden picture or later work failed with them."""
@@ -85,7 +85,7 @@ class ReliableUpscaler:
 
     @property
     def memory_bytes(self) -> int:
-        """What both networks hold at the moment, on the device and beside it."""
+        """Memory that both networks hold at the moment, on the device and the host."""
         exact = self._made_exact
         if exact is self._fast:
             return exact.memory_bytes
@@ -166,7 +166,7 @@ class ReliableUpscaler:
         return self._exact.batch(pictures)
 
     def stream(self, picture: Pixels, band_rows: int | None = None) -> Iterator[Pixels]:
-        """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
+        """Upscale one picture of any height, band by band; further memory grows with its width only.
 
         Args:
             band_rows: rows that go through the network at a time.

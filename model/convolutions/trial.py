@@ -62,7 +62,7 @@ def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
 
 @cache
 def fastest_cpu_dtype(channels: int, growth: int) -> torch.dtype:
-    """For networks of a shape; so all of them compute alike, and only the first one is kept waiting."""
+    """Find the fastest number format for networks of a shape, so that all of them compute alike."""
     dtypes, cpu = _cpu_dtypes(channels, growth), torch.device("cpu")
     if len(dtypes) == 1:
         return torch.float32
@@ -84,12 +84,12 @@ def _cpu_dtypes(channels: int, growth: int) -> list[torch.dtype]:
 
 
 def library_way(dtype: torch.dtype, device: torch.device) -> Way:
-    """What PyTorch brings: oneDNN on a CPU, cuDNN on a GPU."""
+    """Return PyTorch's convolution: oneDNN on a CPU, cuDNN on a GPU."""
     return OneDnnConvolver if device.type == "cpu" and one_dnn_takes(dtype) else lambda: library_convolution
 
 
 def our_way(dtype: torch.dtype, device: torch.device) -> Way | None:
-    """What we have beside the library, if it runs here."""
+    """Return our own convolution, if there is one for this device and format."""
     if device.type == "cpu" and dtype is torch.bfloat16 and amx.available():
         library = library_way(dtype, device)
         return lambda: AmxConvolver(library())
@@ -102,7 +102,7 @@ def our_way(dtype: torch.dtype, device: torch.device) -> Way | None:
 
 
 def one_dnn_takes(dtype: torch.dtype) -> bool:
-    """Whether oneDNN lays out weights of this type; for 16 bits it asks for the processor's own instructions."""
+    """Return True if oneDNN lays out weights of this type; in 16 bits the processor must have instructions for them."""
     if not torch.backends.mkldnn.is_available():
         return False
     if dtype is torch.bfloat16:
@@ -178,7 +178,7 @@ def _run(block: ResidualDenseBlock, features: Tensor, convolve: Convolver) -> Te
 
 @torch.inference_mode()
 def _error(block: ResidualDenseBlock, convolve: Convolver) -> float:
-    """Of all that a way makes, against the library in float32, relative to the largest value."""
+    """Return the largest error of a dense block, against the library in float32, relative to the largest value."""
     exact_float32()
     exact, made = copy.deepcopy(block).float(), []
     for some, way in ((block, convolve), (exact, library_way(torch.float32, exact.conv5.weight.device)())):
@@ -190,7 +190,7 @@ def _error(block: ResidualDenseBlock, convolve: Convolver) -> float:
 
 @torch.inference_mode()
 def _seconds(ways: Sequence[tuple[ResidualDenseBlock, Convolver]]) -> list[float]:
-    """What the convolutions of each block take in its best round."""
+    """Time the convolutions of each block, in its best round."""
     best_s = [math.inf] * len(ways)
     windows = [_features(block) for block, _ in ways]
     if windows[0].device.type == "cuda":

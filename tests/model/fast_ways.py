@@ -1,4 +1,4 @@
-"""The fast ways of a GPU on a CPU, some of which fail."""
+"""The fast ways of a GPU, imitated on a CPU; some fail."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -16,11 +16,11 @@ Fails = Callable[[frozenset[str], torch.dtype], Exception | bool]
 
 
 class FastWays:
-    """Gives the upscaler the fast ways of a GPU, of which some do not work.
+    """Gives the upscaler the fast ways of a GPU, some broken.
 
     Args:
-        fails: told which ways are used and in which format; what it returns happens: an error is raised, True makes a
-            wrong picture. Streams raise only.
+        fails: takes the ways that are used and the format; returns an error to raise, or True for a wrong picture, which
+            batches make and streams do not.
 
     Attributes:
         from_band: first band of a stream that fails.

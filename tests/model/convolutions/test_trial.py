@@ -130,12 +130,22 @@ def test_a_cpu_convolves_every_format_with_something_that_runs() -> None:
 def test_the_trial_of_a_gpu_runs_with_that_gpu_as_the_current_one(
     current_gpus: list[torch.device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu, seen = torch.device("cuda", 1), []
+    gpu = torch.device("cuda", 1)
+    seen: list[torch.device] = []
+
+    def error(*_: object) -> float:
+        seen.append(current_gpus[-1])
+        return 0.0
+
+    def seconds(_: object) -> list[float]:
+        seen.append(current_gpus[-1])
+        return [1.0, 2.0]
+
     block = trial._dense_block(16, 16, torch.float16, CPU)
     monkeypatch.setattr(trial, "_dense_block", lambda *_: block)
     ours_is(monkeypatch, library_convolution)
-    monkeypatch.setattr(trial, "_error", lambda *_: seen.append(current_gpus[-1]) or 0.0)
-    monkeypatch.setattr(trial, "_seconds", lambda ways: seen.append(current_gpus[-1]) or [1.0, 2.0])
+    monkeypatch.setattr(trial, "_error", error)
+    monkeypatch.setattr(trial, "_seconds", seconds)
     fastest_way(16, 16, torch.float16, gpu)
     assert seen == [gpu, gpu]
     assert current_gpus == []
