@@ -57,8 +57,8 @@ class ReliableUpscaler:
         self.most_px = self._fast.band_px
         """LR px that it best takes at a time; fewer for a while after it ran out of memory."""
         self.rescues: Counter[str] = Counter()
-        """Counts of work that was done again: after `out_of_memory`, in `float32`; `without_graphs`, `without_kernel` and
-        `without_pinned` are 1 if the device does not get that right with this network."""
+        """Counts of work that was done again: after `out_of_memory`, in `float32`. `without_graphs`, `without_kernel`
+        and `without_pinned` are 1 if that way failed with this network."""
         self.left_out: Ways = frozenset()
         """The fast ways of the device that are not used, since the golden picture or later work failed with them."""
         self._self_test(checkpoint)

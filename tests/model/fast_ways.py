@@ -19,8 +19,8 @@ class FastWays:
     """Gives the upscaler the fast ways of a GPU, some broken.
 
     Args:
-        fails: takes the ways that are used and the format; returns an error to raise, or True for a wrong picture, which
-            batches make and streams do not.
+        fails: takes the ways that are used and the format; returns an error to raise, or True for a wrong picture,
+            which batches make and streams do not.
 
     Attributes:
         from_band: first band of a stream that fails.

@@ -123,7 +123,9 @@ def test_a_picture_that_fails_in_every_way_fails_alone_and_leaves_nothing_out(
         upscaler.batch([pixels(9, 7)])
     with pytest.raises(RuntimeError, match="invalid argument"):
         together(upscaler.stream(pixels(9, 7), 4))
-    assert not (upscaler.left_out or upscaler.rescues or caplog.messages)
+    assert upscaler.left_out == frozenset()
+    assert upscaler.rescues == {}
+    assert caplog.messages == []
     ways.fails = lambda used, dtype: False
     ways.calls.clear()
     assert is_right(upscaler.batch([pixels(9, 7)])[0], pixels(9, 7))
@@ -150,7 +152,8 @@ def test_a_stream_whose_caller_leaves_during_the_search_leaves_nothing_out(
     while rows.shape[1]:
         rows = next(stream)  # until the first rows come again, which the caller has
     stream.close()  # type: ignore[attr-defined]  # it is a generator
-    assert not (upscaler.left_out or upscaler.rescues)
+    assert upscaler.left_out == frozenset()
+    assert upscaler.rescues == {}
 
 
 def test_on_a_lost_device_nothing_is_tried_again(
