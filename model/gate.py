@@ -11,7 +11,7 @@ from model.reliable import ReliableUpscaler, SelfTestError
 SIDE_PX = 48
 """Of the test picture, as the network gets it."""
 
-CLEAREST_DB = 40.0
+MAX_DB = 40.0
 """Bicubic counts for no more than this: at scale 1 it would be the picture itself."""
 
 FINENESS = 24
@@ -32,7 +32,7 @@ def refuse_far_from_bicubic(upscaler: ReliableUpscaler, max_loss_db: float) -> N
     scale = upscaler.scale
     low_res, high_res = _picture(1), _picture(scale)
     bicubic = Image.fromarray(low_res).resize((SIDE_PX * scale,) * 2, Image.Resampling.BICUBIC)
-    bicubic_db = min(CLEAREST_DB, _psnr(numpy.asarray(bicubic), high_res))
+    bicubic_db = min(MAX_DB, _psnr(numpy.asarray(bicubic), high_res))
     network_db = _psnr(upscaler.upscale(low_res[None])[0], high_res)
     if network_db < bicubic_db - max_loss_db:
         raise SelfTestError(

@@ -21,7 +21,7 @@ WARM_UP_CALLS = 2
 Made = TypeVar("Made")
 Key = tuple[tuple[torch.Size, torch.dtype], ...]
 
-MOST_SHAPES = 256
+MAX_SHAPES = 256
 """Shapes that are remembered, whatever their size."""
 
 SECOND_SIGHT = 2
@@ -93,7 +93,7 @@ class CapturedCalls(Generic[Made]):
             look at their values, and leaves no trace for later calls: the first input of a shape meets it several
             times. Memory that it keeps, weights for example, must stay where it is; a graph knows it by its address.
         graphs: None to just call the function, as on a CPU.
-        most_bytes: memory that the graphs may hold, each its inputs and outputs; the one not used for longest goes
+        max_bytes: memory that the graphs may hold, each its inputs and outputs; the one not used for longest goes
             first.
         sights: calls of a shape after which it is captured.
     """
@@ -103,12 +103,12 @@ class CapturedCalls(Generic[Made]):
         function: Callable[..., Made],
         graphs: Graphs | None,
         *,
-        most_bytes: int = GRAPH_BYTES,
+        max_bytes: int = GRAPH_BYTES,
         sights: int = SECOND_SIGHT,
     ) -> None:
         self._function = function
         self._graphs = graphs
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._sights = sights
         self._seen: OrderedDict[Key, int] = OrderedDict()
         self._captured: OrderedDict[Key, _Captured[Made] | None] = OrderedDict()
@@ -155,13 +155,13 @@ class CapturedCalls(Generic[Made]):
     def _familiar(self, key: Key) -> bool:
         """Count a call of a shape; False if it has come too seldom."""
         self._seen[key] = self._seen.pop(key, 0) + 1
-        while len(self._seen) > MOST_SHAPES:
+        while len(self._seen) > MAX_SHAPES:
             self._seen.popitem(last=False)
         return self._seen[key] >= self._sights
 
     def _make_room(self) -> None:
         """Drop graphs until the others hold no more than they may; the newest stays for its call."""
-        while len(self._captured) > 1 and (self.memory_bytes > self._most_bytes or len(self._captured) > MOST_SHAPES):
+        while len(self._captured) > 1 and (self.memory_bytes > self._max_bytes or len(self._captured) > MAX_SHAPES):
             self._captured.popitem(last=False)
 
     def _capture(self, graphs: Graphs, inputs: tuple[Tensor, ...]) -> _Captured[Made] | None:

@@ -26,10 +26,10 @@ TILED_TRIAL_SIZE = (401, 53)
 
 TRIAL_BAND_ROWS = 8
 
-MOST_STREAM_LEVELS, MOST_TILED_LEVELS = 1, 2
+MAX_STREAM_LEVELS, MAX_TILED_LEVELS = 1, 2
 """By which a stream, and strips of tiles, may differ from the whole picture, in 8-bit levels."""
 
-LEAST_PRECISION_DB = 40.0
+MIN_PRECISION_DB = 40.0
 """PSNR that the device's fast format must keep against float32."""
 
 SPEED_S = 1.0
@@ -116,8 +116,8 @@ class Findings:
         wrong = []
         if self.stream_levels > self.most_stream_levels:
             wrong.append(f"a stream differs from the whole picture by {self.stream_levels} levels")
-        if self.precision_db < LEAST_PRECISION_DB:
-            wrong.append(f"{self.precision} is {self.precision_db:.1f} dB from float32, under {LEAST_PRECISION_DB:.0f}")
+        if self.precision_db < MIN_PRECISION_DB:
+            wrong.append(f"{self.precision} is {self.precision_db:.1f} dB from float32, under {MIN_PRECISION_DB:.0f}")
         return wrong
 
 
@@ -143,7 +143,7 @@ def check(checkpoint: AnyCheckpoint, device: torch.device | None = None) -> Find
         device=str(device),
         precision=str(upscaler.dtype).removeprefix("torch."),
         stream_levels=_levels(streamed, whole),
-        most_stream_levels=MOST_TILED_LEVELS if tiled else MOST_STREAM_LEVELS,
+        most_stream_levels=MAX_TILED_LEVELS if tiled else MAX_STREAM_LEVELS,
         precision_db=_psnr_db(fast, whole),
         precision_levels=_levels(fast, whole),
         lr_px_per_s=round(lr_px_per_s, 1),

@@ -10,7 +10,7 @@ from model.files.checkpoint import Checkpoint, reference_output
 from model.files.reading import AnyCheckpoint
 from model.rrdb import RRDBNet
 
-LARGEST_DRIFT = 2.0
+MAX_DRIFT = 2.0
 """How many times further apart than the two originals an interpolated output may be from either of them."""
 
 
@@ -67,7 +67,7 @@ def _refuse_unrelated(psnr: Checkpoint, gan: Checkpoint, middle: RRDBNet) -> Non
     outputs = [reference_output(net, picture) for net in (psnr.net, gan.net, middle)]
     apart = _distance(outputs[0], outputs[1])
     drift = max(_distance(outputs[2], outputs[0]), _distance(outputs[2], outputs[1]))
-    if drift > LARGEST_DRIFT * apart + 1:
+    if drift > MAX_DRIFT * apart + 1:
         raise InterpolationError(
             f"{psnr.card.name} and {gan.card.name} were not trained from one another: half way between them the golden "
             f"picture is {drift:.1f} levels from theirs, which are {apart:.1f} apart; take a pair of one origin"

@@ -43,13 +43,13 @@ class Probe:
     Args:
         net: float RGB (N, 3, H, W) -> (N, 3, scale * H, scale * W), both in [0, 1]; for any H and W.
         multiple: what it pads the sides of pictures to, by itself.
-        least_px: shorter sides are not tried.
+        min_px: shorter sides are not tried.
     """
 
-    def __init__(self, net: Net, scale: int, *, multiple: int = 1, least_px: int = 1) -> None:
+    def __init__(self, net: Net, scale: int, *, multiple: int = 1, min_px: int = 1) -> None:
         self._net, self._scale, self._multiple = net, scale, multiple
         length = 2 * CUT_PX + REACH_PX
-        lying = _picture(max(ROWS, least_px), length + -length % multiple)
+        lying = _picture(max(ROWS, min_px), length + -length % multiple)
         self._pictures = {3: lying, 2: lying.transpose(2, 3).contiguous()}
         self._whole: dict[int, Tensor] = {}
 

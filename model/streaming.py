@@ -24,7 +24,7 @@ from model.rrdb import RRDBNet, entering, leaving
 from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS, Stage, stages_of
 from model.workspace import Padding, Workspace
 
-LEAST_ROWS = 8
+MIN_ROWS = 8
 """Enlarged rows that a stage handles at a time, if the band has as many: of fewer, each takes longer."""
 
 
@@ -101,7 +101,7 @@ def upscale_rows(
         bands: the picture from top to bottom, each (N, 3, R, W) in [0, 1], with at most `band_rows` rows; R and W are
             multiples of the network's `unshuffle`.
         band_rows: the most rows of the input that a stage handles at a time; of enlarged rows as many as hold no more
-            pixels, but at least `LEAST_ROWS`, if the band has as many.
+            pixels, but at least `MIN_ROWS`, if the band has as many.
 
     Yields:
         float32 (N, 3, some rows or none, scale * W), not clamped: once for each band, and then what the end of the
@@ -114,7 +114,7 @@ def upscale_rows(
     planes, _, _, width = rows.shape
 
     def most_rows(columns: int) -> int:
-        rows = max(min(band_rows, LEAST_ROWS), band_rows * width // columns)
+        rows = max(min(band_rows, MIN_ROWS), band_rows * width // columns)
         return rows - rows % GRID_ROWS if rows > GRID_ROWS else rows
 
     none = rows.new_empty(config.passes * planes, config.colours, 0, config.scale * width)

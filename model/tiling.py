@@ -21,7 +21,7 @@ from model.upscaler import PINNED, SuspiciousOutputError, Upscaler
 BLEND_PX = 4
 """Half of the width over which two neighbours are blended."""
 
-LEAST_ROWS = 96
+MIN_ROWS = 96
 """Rows of a strip without its margins; thinner ones would be mostly margin."""
 
 TILE_PX = 256
@@ -70,7 +70,7 @@ class TiledUpscaler(Upscaler):
 
     def state_bytes(self, planes: int, width: int) -> int:
         """See `Upscaler`: the rows of a strip with its margins, and those of the answer that are blended."""
-        rows = self._on_grid(LEAST_ROWS) + 4 * self._margin
+        rows = self._on_grid(MIN_ROWS) + 4 * self._margin
         return planes * width * 3 * torch.float32.itemsize * (rows + 2 * BLEND_PX * self.scale**2)
 
     @property
@@ -95,7 +95,7 @@ class TiledUpscaler(Upscaler):
 
     def _on_grid(self, rows: int) -> int:
         """Round a number of rows up, so that the strip below begins on the grid."""
-        rows = max(rows, LEAST_ROWS)
+        rows = max(rows, MIN_ROWS)
         return rows + -rows % self._foreign.period_px
 
     def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from training.metrics import luma
 
 PRISTINE = Path(__file__).parent / "weights" / "niqe-pristine.safetensors"
 BLOCK_PX = 96
-FEWEST_BLOCKS = 2
+MIN_BLOCKS = 2
 """One block alone has no covariance."""
 
 BELL = torch.exp(-((torch.arange(7, dtype=torch.float64) - 3) ** 2) / (2 * (7 / 6) ** 2))
@@ -51,16 +51,16 @@ def niqe(picture: Tensor, *, border: int = 0) -> float:
     height, width = picture.shape[-2:]
     y = luma(picture[..., border : height - border, border : width - border])
     rows, columns = (size // BLOCK_PX for size in y.shape)
-    if rows * columns < FEWEST_BLOCKS:
+    if rows * columns < MIN_BLOCKS:
         raise ValueError(
             f"a picture of {width} x {height} px with a border of {border} px holds {rows * columns} whole blocks of "
-            f"{BLOCK_PX} x {BLOCK_PX} px; NIQE needs at least {FEWEST_BLOCKS}"
+            f"{BLOCK_PX} x {BLOCK_PX} px; NIQE needs at least {MIN_BLOCKS}"
         )
     y = y[: rows * BLOCK_PX, : columns * BLOCK_PX].cpu()
     features = torch.cat([_features(y, BLOCK_PX), _features(_halved(y), BLOCK_PX // 2)], dim=1)
     textured = features[~features.isnan().any(dim=1)]
-    if len(textured) < FEWEST_BLOCKS:
-        raise ValueError(f"{len(textured)} of {len(features)} blocks have texture; NIQE needs {FEWEST_BLOCKS}")
+    if len(textured) < MIN_BLOCKS:
+        raise ValueError(f"{len(textured)} of {len(features)} blocks have texture; NIQE needs {MIN_BLOCKS}")
     return _distance_to_pristine(features.nanmean(dim=0), textured.T.cov())
 
 

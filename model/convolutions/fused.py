@@ -26,7 +26,7 @@ from model.workspace import Padding
 CHANNEL_BLOCK = 64
 """Input channels of packed weights are filled up to a multiple of this; every step of the kernel divides it."""
 
-FEWEST_COLUMNS = 16
+MIN_COLUMNS = 16
 """The fewest output channels that the tensor cores make."""
 
 
@@ -63,7 +63,7 @@ def tilings(made: int) -> tuple[Tiling, ...]:
 
 
 def _columns(made: int) -> int:
-    return max(FEWEST_COLUMNS, 1 << (made - 1).bit_length())
+    return max(MIN_COLUMNS, 1 << (made - 1).bit_length())
 
 
 def pack(conv: nn.Conv2d) -> Packed:

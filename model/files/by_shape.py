@@ -19,7 +19,7 @@ IN_A_BLOCK = 15
 AROUND_BLOCKS = 4
 """`conv_first`, `conv_body`, `conv_hr` and `conv_last`."""
 
-MOST_ENLARGEMENTS = 4
+MAX_ENLARGEMENTS = 4
 
 Tensors = dict[str, Tensor]
 
@@ -62,7 +62,7 @@ def _renamed(tensors: Tensors) -> Tensors | None:
     wanted = {f"{stem}.{kind}" for stem in stems for kind in ("weight", "bias")}
     weights = [tensors.get(f"{stem}.weight") for stem in stems]
     blocks, enlargements = divmod(len(stems) - AROUND_BLOCKS, IN_A_BLOCK)
-    if blocks < 1 or enlargements > MOST_ENLARGEMENTS or not tensors.keys() <= wanted:
+    if blocks < 1 or enlargements > MAX_ENLARGEMENTS or not tensors.keys() <= wanted:
         return None
     shapes = [tuple(weight.shape) for weight in weights if weight is not None]
     if not _is_generator(shapes, blocks, enlargements) or not _counts_up(stems[1 : 1 + IN_A_BLOCK * blocks]):

@@ -16,7 +16,7 @@ from model.errors import OtherNetworkError, WeightsError
 from model.files.by_shape import generators_by_shape
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 
-LARGEST_SIZE = 1024
+MAX_SIZE = 1024
 """No generator has more channels, blocks or growth than this; a file that says so is refused."""
 
 READABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -128,8 +128,8 @@ def sizes(tensors: Mapping[str, Tensor], scale: int | None = None, padding_mode:
     blocks = 1 + max(int(name.split(".")[1]) for name in tensors if re.match(r"body\.\d{1,9}\.", name))
     enlargement = 3 if scale == 3 else 2 ** sum(bool(re.fullmatch(r"conv_up\d+\.weight", name)) for name in tensors)
     inputs, unshuffle = _entrance(seen, colours)
-    if max(channels, growth, blocks) > LARGEST_SIZE:
-        raise WeightsError(f"has {channels} channels, {blocks} blocks, growth {growth}; {LARGEST_SIZE} is the most")
+    if max(channels, growth, blocks) > MAX_SIZE:
+        raise WeightsError(f"has {channels} channels, {blocks} blocks, growth {growth}; {MAX_SIZE} is the most")
     if enlargement % unshuffle or scale not in (None, enlargement // unshuffle):
         raise WeightsError(f"enlarges by {enlargement} behind an unshuffle of {unshuffle}; that is not x{scale or 1}")
     try:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from model.errors import WeightsError
 from model.files.catalogue import CATALOGUE, Published
 
-LARGEST_BYTES = 2**29
+MAX_BYTES = 2**29
 """No file of the catalogue comes near this; a server that sends more sends something else."""
 
 TIMEOUT_S = 30
@@ -32,7 +32,7 @@ def entry_named(name: str) -> Published:
     raise WeightsError(f"there is no {name[:100]!r} in the catalogue; there are {names}")
 
 
-def fetch(entry: Published, folder: Path, *, largest_bytes: int = LARGEST_BYTES) -> Path:
+def fetch(entry: Published, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
     """Download a file into a folder, under the entry's name; where it lies already nothing is downloaded.
 
     The file appears under its name when all of it is there and its hash is right, not before.
@@ -50,7 +50,7 @@ def fetch(entry: Published, folder: Path, *, largest_bytes: int = LARGEST_BYTES)
     handle, unfinished = tempfile.mkstemp(prefix=f".{entry.name}.", suffix=".unfinished", dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
-            found = _download(entry.url, file, largest_bytes)
+            found = _download(entry.url, file, max_bytes)
         if found != entry.sha256:
             raise WeightsError(f"{entry.url} has sha256 {found}, not {entry.sha256}; it is another file, and not kept")
         Path(unfinished).chmod(0o644)  # the library makes it private, and the service may run as another user
@@ -60,7 +60,7 @@ def fetch(entry: Published, folder: Path, *, largest_bytes: int = LARGEST_BYTES)
     return path
 
 
-def _download(url: str, file: BinaryIO, largest_bytes: int) -> str:
+def _download(url: str, file: BinaryIO, max_bytes: int) -> str:
     """Write what lies at an address into a file; returns its SHA-256."""
     digest, received = hashlib.sha256(), 0
     try:
@@ -68,8 +68,8 @@ def _download(url: str, file: BinaryIO, largest_bytes: int) -> str:
             announced = answer.headers.get("Content-Length")
             while data := answer.read(AT_ONCE_BYTES):
                 received += len(data)
-                if received > largest_bytes:
-                    raise WeightsError(f"{url} is larger than {largest_bytes} bytes; that is no weight file")
+                if received > max_bytes:
+                    raise WeightsError(f"{url} is larger than {max_bytes} bytes; that is no weight file")
                 digest.update(data)
                 file.write(data)
     except OSError as error:  # of which urllib's and the network's errors are kinds

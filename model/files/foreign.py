@@ -45,14 +45,14 @@ class ForeignNet(nn.Module):
 
     Args:
         multiple: what the sides of its pictures must be divisible by.
-        least_px: the shortest side that it takes.
+        min_px: the shortest side that it takes.
 
     Attributes:
         period_px: tiles give the same pixels as the whole picture where they begin on a multiple of this.
         margin_px: how far a cut there changes the pixels next to it.
     """
 
-    def __init__(self, descriptor: Descriptor, architecture: str, *, multiple: int, least_px: int) -> None:
+    def __init__(self, descriptor: Descriptor, architecture: str, *, multiple: int, min_px: int) -> None:
         super().__init__()
         self.inner = descriptor.model
         self.architecture = architecture
@@ -63,13 +63,13 @@ class ForeignNet(nn.Module):
         self.period_px = multiple
         self.margin_px = 0
         self._descriptor = descriptor
-        self._least_px = least_px
+        self._min_px = min_px
 
     def forward(self, x: Tensor) -> Tensor:
         """Float RGB (N, 3, H, W) in [0, 1] -> float RGB (N, 3, scale * H, scale * W) in [0, 1], one by one."""
         height, width = x.shape[2:]
         for axis in (2, 3):
-            wanted = max(self._least_px, x.shape[axis])
+            wanted = max(self._min_px, x.shape[axis])
             wanted += -wanted % self.multiple
             if wanted != x.shape[axis]:
                 x = x.index_select(axis, torch.tensor(mirrored(x.shape[axis], wanted)[:wanted], device=x.device))
@@ -78,11 +78,11 @@ class ForeignNet(nn.Module):
 
     def measure(self) -> None:
         """Find out where tiles may begin, and how far a cut is seen."""
-        probe = Probe(self, self.scale, multiple=self.multiple, least_px=self._least_px)
+        probe = Probe(self, self.scale, multiple=self.multiple, min_px=self._min_px)
         self.period_px = probe.period_px()
         self.margin_px = probe.margin_px(self.period_px)
         # Networks mirror a picture up to whole windows, which takes more than half a window to mirror.
-        self._least_px = max(self._least_px, self.period_px // 2 + 1)
+        self._min_px = max(self._min_px, self.period_px // 2 + 1)
 
     def _one(self, picture: Tensor) -> Tensor:
         """As `RRDBNet` has it: a grey network takes each colour by itself, one of four inputs an opaque alpha."""
@@ -158,7 +158,7 @@ def _examined(descriptor: Descriptor, architecture: str, sizes: _Sizes) -> Forei
     for name, weight in descriptor.model.state_dict().items():
         if weight.is_floating_point() and not weight.isfinite().all():
             raise WeightsError(f"{name} holds NaN or infinity; it cannot serve")
-    net = ForeignNet(descriptor, architecture, multiple=max(1, sizes.multiple_of), least_px=max(1, sizes.minimum))
+    net = ForeignNet(descriptor, architecture, multiple=max(1, sizes.multiple_of), min_px=max(1, sizes.minimum))
     net.eval().requires_grad_(False).float()
     try:
         net.measure()

@@ -24,12 +24,12 @@ MAGIC = "7767517"
 FLOAT16, FLOAT32 = 0x01306B47, 0
 """Flags in front of weights that are not quantised."""
 
-LARGEST_BYTES = 2**30
+MAX_BYTES = 2**30
 """Of either file."""
 
-MOST_LAYERS = 100_000
+MAX_LAYERS = 100_000
 
-MOST_CHANNELS = 2**14
+MAX_CHANNELS = 2**14
 """Of one layer: features joined over and over must not fill the memory."""
 
 TOLERANCE = 1e-3
@@ -69,8 +69,8 @@ def read_graph(path: Path) -> Graph:
     with readable(path):
         if sum(part.exists() for part in (param, weights)) == 1:
             raise WeightsError(f"{path} needs {param.name} and {weights.name} side by side")
-        if max(part.stat().st_size for part in (param, weights)) > LARGEST_BYTES:
-            raise WeightsError(f"{path} is larger than {LARGEST_BYTES} bytes; no generator is")
+        if max(part.stat().st_size for part in (param, weights)) > MAX_BYTES:
+            raise WeightsError(f"{path} is larger than {MAX_BYTES} bytes; no generator is")
     graph, data = weight_bytes(param, text=True), weight_bytes(weights)
     try:
         layers = _parse(graph.decode("ascii"))
@@ -142,7 +142,7 @@ def _parse(text: str) -> tuple[Layer, ...]:
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines or lines[0] != [MAGIC]:
         raise ValueError(f"its first line is not {MAGIC}")
-    if int(lines[1][0]) != len(lines) - 2 or len(lines) > MOST_LAYERS:
+    if int(lines[1][0]) != len(lines) - 2 or len(lines) > MAX_LAYERS:
         raise ValueError(f"it announces {lines[1][0]} layers and has {len(lines) - 2}")
     return tuple(_layer(words) for words in lines[2:])
 
@@ -230,8 +230,8 @@ def _activated(layer: Layer, made: Tensor) -> Tensor:
 
 
 def _concat(_: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    if sum(one.shape[1] for one in inputs) > MOST_CHANNELS:
-        raise ValueError(f"a Concat of more than {MOST_CHANNELS} channels")
+    if sum(one.shape[1] for one in inputs) > MAX_CHANNELS:
+        raise ValueError(f"a Concat of more than {MAX_CHANNELS} channels")
     return torch.cat(list(inputs), dim=1)
 
 

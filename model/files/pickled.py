@@ -22,7 +22,7 @@ from model.files.weight_bytes import weight_bytes
 DEEPEST = 8
 """Dictionaries in dictionaries; training frameworks need three."""
 
-MOST_TENSORS = 100_000
+MAX_TENSORS = 100_000
 
 SIZES = "esrgan-serve"
 """Key under which the state of one of our training runs says the sizes of its network that weights do not show."""
@@ -106,7 +106,7 @@ def _tensors(content: object) -> Iterator[tuple[str, Tensor]]:
     entered: set[int] = set()
     waiting: list[tuple[str, object, int]] = [("", content, 0)]
     found = 0
-    while waiting and found <= MOST_TENSORS:
+    while waiting and found <= MAX_TENSORS:
         name, one, depth = waiting.pop()
         if isinstance(one, Tensor):
             found += 1

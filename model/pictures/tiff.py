@@ -25,7 +25,7 @@ BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 
 PREDICTING_CODECS = BYTE_CODECS - {1, 32773}
 
-MOST_CHANNELS = 8
+MAX_CHANNELS = 8
 """The most channels in one plane, so that extra ones cost little memory."""
 
 ROW_FIELDS = frozenset({tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.PREDICTOR, tags.COLOUR_MAP, 529, 530, 531, 532})
@@ -49,8 +49,8 @@ def check_accepted(layout: Layout) -> None:
         if layout.photometric == YCBCR and layout.apart:
             raise NotAccepted(_rare(layout, "YCbCr in planes apart"))
         return
-    if layout.channels > MOST_CHANNELS and not layout.apart:
-        raise NotAccepted(_rare(layout, f"{layout.channels} channels; the limit is {MOST_CHANNELS}"))
+    if layout.channels > MAX_CHANNELS and not layout.apart:
+        raise NotAccepted(_rare(layout, f"{layout.channels} channels; the limit is {MAX_CHANNELS}"))
     if _has_differences(layout) and layout.bits not in (8, 16):
         raise NotAccepted(_rare(layout, f"differences of samples of {layout.bits} bits"))
     if layout.photometric == PALETTE and layout.bits > 8:

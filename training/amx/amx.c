@@ -16,7 +16,7 @@
 
 typedef uint16_t half; /* a bfloat16 */
 
-enum { LANES = 16, PACKED = 512, MOST_CHANNELS = 512, BAND_ROWS = 12, MOST_STEPS = 36, MOST_WINDOW = 1 << 18 };
+enum { LANES = 16, PACKED = 512, MAX_CHANNELS = 512, BAND_ROWS = 12, MAX_STEPS = 36, MAX_WINDOW = 1 << 18 };
 #define SLOPE 0.2f
 #define RESIDUAL 0.2f
 

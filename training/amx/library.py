@@ -16,7 +16,7 @@ CHUNK = 32
 TILE = 16
 """Channels of the result that a tile holds."""
 
-MOST_CHANNELS = 512
+MAX_CHANNELS = 512
 
 ROWS_AROUND, PIXELS_BEHIND = 3, 32
 """Rows above and below a map in its frame, and pixels that follow: `place` and `span` of amx.c."""

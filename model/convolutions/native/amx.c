@@ -28,7 +28,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 16, MOST_CHUNK = 32, MOST_ROWS = 4 };
+enum { LANES = 16, MAX_CHUNK = 32, MAX_ROWS = 4 };
 
 /* Pixels of a row that a task makes at most: few enough to share a low band among threads. */
 enum { TASK_PIXELS = 64 };
@@ -57,7 +57,7 @@ typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 
 static int at_most(int value, int limit) { return value < limit ? value : limit; }
 
-static int chunk_of(const struct amx_convolution *c) { return at_most(c->in_channels, MOST_CHUNK); }
+static int chunk_of(const struct amx_convolution *c) { return at_most(c->in_channels, MAX_CHUNK); }
 static int chunks_of(const struct amx_convolution *c) { return (c->in_channels + chunk_of(c) - 1) / chunk_of(c); }
 
 /* Numbers of the weights of all in_channels and LANES of out_channels. */
@@ -88,7 +88,7 @@ struct block {
     float *sums;
 };
 
-static int groups_of(const struct amx_convolution *c) { return (c->rows + MOST_ROWS - 1) / MOST_ROWS; }
+static int groups_of(const struct amx_convolution *c) { return (c->rows + MAX_ROWS - 1) / MAX_ROWS; }
 static int parts_of(const struct amx_convolution *c) { return (c->width + TASK_PIXELS - 1) / TASK_PIXELS; }
 
 static struct area area_of(const struct amx_convolution *c, long task) {
@@ -153,7 +153,7 @@ double amx_multiply(long rounds) {
     int threads = 0;
 #pragma omp parallel reduction(+ : threads)
     {
-        tiles_begin_chip(LANES, MOST_CHUNK);
+        tiles_begin_chip(LANES, MAX_CHUNK);
         for (long round = 0; round < rounds; round++) {
             _tile_dpbf16ps(0, PIXELS, WEIGHTS_0);
             _tile_dpbf16ps(1, PIXELS, WEIGHTS_0);
@@ -163,7 +163,7 @@ double amx_multiply(long rounds) {
         _tile_release();
         threads++;
     }
-    return 2.0 * 4 * LANES * LANES * MOST_CHUNK * threads * rounds;
+    return 2.0 * 4 * LANES * LANES * MAX_CHUNK * threads * rounds;
 }
 #pragma GCC pop_options
 #else

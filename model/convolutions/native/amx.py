@@ -17,7 +17,7 @@ LIBRARY = Path(__file__).with_name("libamx.so")
 LANES = 16
 """Channels that a tile of results holds."""
 
-MOST_CHUNK = 32
+MAX_CHUNK = 32
 """Channels of the window that a tile of pixels holds."""
 
 log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def _check(name: str, tensor: Tensor | None, dtype: torch.dtype, shape: tuple[in
 def _tiles(weight: Tensor) -> Tensor:
     """(out_channels, in_channels, 3, 3) -> (out tiles, chunks, columns, rows, pairs, LANES, 2), bfloat16."""
     in_channels = weight.shape[1]
-    chunk = min(in_channels, MOST_CHUNK)
+    chunk = min(in_channels, MAX_CHUNK)
     *whole, last = weight.split(chunk, dim=1)
     if missing := chunk - last.shape[1]:  # channels that the chunk before has, too
         last = functional.pad(last, (0, 0, 0, 0, missing, 0))

@@ -101,7 +101,7 @@ INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b
 
 /* Make the results of an area whose number of rows is a constant. Blocks with the same weights follow each other. */
 INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area, int rows) {
-    float sums[2][MOST_ROWS * LANES * LANES] __attribute__((aligned(64)));
+    float sums[2][MAX_ROWS * LANES * LANES] __attribute__((aligned(64)));
     struct block before = {.rows = 0, .sums = sums[1]};
     for (int channel = 0; channel < c->out_channels; channel += LANES)
         for (int column = area->first.column; column < area->end; column += LANES) {

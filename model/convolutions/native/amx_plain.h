@@ -5,7 +5,7 @@
  * below 2^-126 as zero, and makes zero of such results.
  */
 
-#define LEAST 0x1p-126f
+#define MIN_NORMAL 0x1p-126f
 
 struct tile {
     int rows, row_bytes;
@@ -19,14 +19,14 @@ struct tile {
 static _Thread_local struct tile tiles[8];
 
 /* Zero instead of what is below the least normal number. */
-static float flushed(float value) { return fabsf(value) < LEAST ? copysignf(0, value) : value; }
+static float flushed(float value) { return fabsf(value) < MIN_NORMAL ? copysignf(0, value) : value; }
 
 static float multiply_add(float one, float other, float sum) {
     one = flushed(one), other = flushed(other), sum = flushed(sum);
     float result = fmaf(one, other, sum);
-    if (result == 0 || !(fabsf(result) <= LEAST)) return result;
+    if (result == 0 || !(fabsf(result) <= MIN_NORMAL)) return result;
     /* Whether it is below is decided as if there were room for all digits of smaller numbers. */
-    return fabsf(fmaf(one * 0x1p64f, other, sum * 0x1p64f)) < LEAST * 0x1p64f ? copysignf(0, result) : result;
+    return fabsf(fmaf(one * 0x1p64f, other, sum * 0x1p64f)) < MIN_NORMAL * 0x1p64f ? copysignf(0, result) : result;
 }
 
 static void tiles_begin_plain(int pixels, int chunk) {

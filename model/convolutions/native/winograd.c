@@ -37,10 +37,10 @@ enum { AT_ONCE = 12 };
 enum { APART = LINE };
 
 /* Most by which a factor exceeds the largest pixel under its tile: the weights of `line_in` add up to 65/12, twice. */
-#define MOST_GAIN (65 / 12.0f * (65 / 12.0f))
+#define MAX_GAIN (65 / 12.0f * (65 / 12.0f))
 
 /* The largest factor as an integer; one less than there is, for rounding. */
-#define LARGEST 32766.0f
+#define MAX_LEVEL 32766.0f
 
 struct convolution {
     const void *window; /* planes x (rows + 2) x (width + 2) pixels, with one of padding on every side */
@@ -138,7 +138,7 @@ static inline void measure(const struct convolution *c, const struct patch *p, f
         for (int x = 1; x < REACH; x++) most = _mm_max_epi16(most, columns[SIDE * tile + x]);
         __m128i least_complement = _mm_minpos_epu16(_mm_sub_epi16(_mm_set1_epi16(0x7fff), most));
         float largest = _cvtsh_ss(0x7fff - _mm_extract_epi16(least_complement, 0));
-        units[tile] = MOST_GAIN / LARGEST * (largest > 0 || largest != largest ? largest : 1);
+        units[tile] = MAX_GAIN / MAX_LEVEL * (largest > 0 || largest != largest ? largest : 1);
     }
 }
 

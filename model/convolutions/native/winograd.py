@@ -33,8 +33,8 @@ Of points that are about as cheap these round least: the usual ones, 1 and 2, we
 TILE_ROWS = 4
 """Rows of the result that a tile makes: SIDE of winograd.c."""
 
-LARGEST = 2**15 - 1
-MOST_SUM = 2**31 - 1
+MAX_INT16 = 2**15 - 1
+MAX_INT32 = 2**31 - 1
 """The largest integers of 16 bits, and of the 32 bits in which their products are added up."""
 
 log = logging.getLogger(__name__)
@@ -153,9 +153,9 @@ def _lanes(conv: nn.Conv2d) -> int:
 
 def _units(factors: Tensor) -> Tensor:
     """Factors (36, in_channels, out_channels) -> units (36, 1, out_channels), of which no sum of products overflows."""
-    fitting = MOST_SUM / LARGEST - factors.shape[1] / 2  # rounding adds half a unit to each
+    fitting = MAX_INT32 / MAX_INT16 - factors.shape[1] / 2  # rounding adds half a unit to each
     sizes = factors.abs()
-    needed = torch.maximum(sizes.sum(1, keepdim=True) / fitting, sizes.amax(1, keepdim=True) / LARGEST)
+    needed = torch.maximum(sizes.sum(1, keepdim=True) / fitting, sizes.amax(1, keepdim=True) / MAX_INT16)
     return torch.where(needed > 0, needed, 1.0)
 
 

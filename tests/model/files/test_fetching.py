@@ -104,7 +104,7 @@ def test_another_file_than_the_catalogue_says_is_not_kept(server: str, tmp_path:
 @pytest.mark.parametrize("path", ["whole", "endless"])
 def test_a_file_beyond_the_limit_is_given_up(path: str, entry: Callable[[str], Published], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is larger than 1000 bytes"):
-        fetch(entry(path), tmp_path, largest_bytes=1000)
+        fetch(entry(path), tmp_path, max_bytes=1000)
     assert list(tmp_path.iterdir()) == []
 
 
