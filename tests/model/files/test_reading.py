@@ -315,7 +315,7 @@ REFUSALS: dict[str, tuple[Wrap, str]] = {
     "NaN": (holding("conv_hr.bias", torch.full((6,), math.nan)), "holds NaN or infinity"),
     "infinity": (holding("conv_hr.bias", torch.full((6,), math.inf)), "holds NaN or infinity"),
     "integers": (holding("conv_hr.bias", torch.zeros(6, dtype=torch.int64)), "stored as torch.int64"),
-    "a sparse weight": (holding("conv_hr.bias", torch.zeros(6).to_sparse()), "no plain tensor"),
+    "a sparse weight": (holding("conv_hr.bias", torch.zeros(6).to_sparse()), "not a plain tensor"),
     "terabytes of one number": (holding("conv_hr.bias", torch.zeros(1).expand(10**12)), "larger than the whole file"),
     "a million blocks": (holding("body.999999.rdb1.conv1.weight", torch.zeros(3)), "1024 is the most"),
     "ESRGAN+": (holding("body.0.rdb1.conv1x1.weight", torch.zeros(3, 6, 1, 1)), r"is an ESRGAN\+ network"),

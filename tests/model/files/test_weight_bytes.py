@@ -1,4 +1,4 @@
-"""Files that are no weight files at all: each is named for what it is, under every suffix, before any parser runs."""
+"""Files that are not weight files: each is recognised, under every suffix, before any parser runs."""
 
 import gzip
 import os
