@@ -93,7 +93,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a weight file and check everything it says about itself.
 
     Raises:
-        WeightsError: the file is not a weight file of ours, is incomplete, or has wrong shapes or values that are not finite.
+        WeightsError: the file is not one of ours, is incomplete, or has wrong shapes or values that are not finite.
     """
     file = read_tensors(path)
     config, card = _parse(file.metadata, path)

@@ -134,7 +134,7 @@ def _reason(error: Exception) -> str:
     if found := CODE.search(text):
         return f"carries code or objects ({found[1] or found[0]}), which are never run; save its state_dict() alone"
     if "legacy .tar" in text:
-        return "is in PyTorch's oldest format (tar), which cannot be read without running code; save it again with a newer PyTorch"
+        return "is in PyTorch's oldest format (tar), which cannot be read without running code; save it again"
     if isinstance(error, EOFError):
         return INCOMPLETE
     if "weights_only" in text:
