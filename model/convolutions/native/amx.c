@@ -117,11 +117,10 @@ static inline float float_of(uint16_t half) {
 #include "amx_kernel.h"
 #undef NAMED
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
-#include <cpuid.h>
+#include "amx_unit.h"
+
+#ifdef AMX_COMPILED
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,amx-tile,amx-bf16,fma")
@@ -130,19 +129,6 @@ static inline float float_of(uint16_t half) {
 #include "amx_kernel.h"
 #undef NAMED
 #pragma GCC pop_options
-
-enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-
-/* 1 if this processor has the unit, and the kernel lets this process use it. */
-int amx_available(void) {
-    unsigned eax, ebx, ecx, edx;
-    if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq") ||
-        !__builtin_cpu_supports("avx512bf16") || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx))
-        return 0;
-    const unsigned tiles = 1u << 24, bfloat16 = 1u << 22;
-    if (!(edx & tiles) || !(edx & bfloat16)) return 0;
-    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
-}
 
 void amx_convolve(const struct amx_convolution *c) { convolve_chip(c); }
 
@@ -167,7 +153,6 @@ double amx_multiply(long rounds) {
 }
 #pragma GCC pop_options
 #else
-int amx_available(void) { return 0; }
 double amx_multiply(long rounds) { return 0 * rounds; }
 void amx_convolve(const struct amx_convolution *c) { convolve_plain(c); }
 #endif

@@ -1,7 +1,6 @@
 """3x3 convolutions in bfloat16 on AMX: amx.c, whose first comment is the contract, for tensors."""
 
 import ctypes
-import logging
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.convolutions.convolver import Convolver, room_for
+from model.convolutions.native.loading import has_amx, load
 from model.rrdb import NEGATIVE_SLOPE
 
 LIBRARY = Path(__file__).with_name("libamx.so")
@@ -19,8 +19,6 @@ LANES = 16
 
 MAX_CHUNK = 32
 """Channels of the window that a tile of pixels holds."""
-
-log = logging.getLogger(__name__)
 
 
 class _Convolution(ctypes.Structure):
@@ -42,24 +40,19 @@ class _Convolution(ctypes.Structure):
 
 @cache
 def compiled() -> ctypes.CDLL | None:
-    """The compiled convolution, or None where there is none; the first call says so in the log."""
-    try:
-        library = ctypes.CDLL(str(LIBRARY))  # with the threads of PyTorch, whose OpenMP is there already
-        for name in ("amx_convolve", "amx_convolve_plainly"):
-            getattr(library, name).argtypes = (ctypes.POINTER(_Convolution),)
-            getattr(library, name).restype = None
-        library.amx_multiply.argtypes, library.amx_multiply.restype = (ctypes.c_long,), ctypes.c_double
-    except (OSError, AttributeError) as error:
-        log.warning("AMX is not used; `make native` compiles what uses it (%s)", error)
-        return None
+    """Load amx.c; None if it is not compiled, which the first call logs."""
+    convolution = (ctypes.POINTER(_Convolution),)
+    functions = {"amx_convolve": convolution, "amx_convolve_plainly": convolution, "amx_multiply": (ctypes.c_long,)}
+    library = load(LIBRARY, functions, otherwise="convolutions do not use AMX")
+    if library is not None:
+        library.amx_multiply.restype = ctypes.c_double
     return library
 
 
 @cache
 def available() -> bool:
-    """True if this processor has AMX for bfloat16 and the kernel lets this process use it."""
-    library = compiled()
-    return library is not None and bool(library.amx_available())
+    """Return True if amx.c is compiled and this process may use AMX."""
+    return has_amx(compiled())
 
 
 def multiply_tiles(rounds: int) -> float:

@@ -1,7 +1,6 @@
 """Convolutions in float32 with a quarter of the multiplications: winograd.c, where that has been compiled."""
 
 import ctypes
-import logging
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.convolutions.convolver import Convolver, room_for
+from model.convolutions.native.loading import load
 from model.rrdb import NEGATIVE_SLOPE
 
 LIBRARY = Path(__file__).with_name("libwinograd.so")
@@ -37,8 +37,6 @@ MAX_INT16 = 2**15 - 1
 MAX_INT32 = 2**31 - 1
 """The largest integers of 16 bits, and of the 32 bits in which their products are added up."""
 
-log = logging.getLogger(__name__)
-
 
 class _Convolution(ctypes.Structure):
     """`struct convolution` of winograd.c."""
@@ -55,15 +53,12 @@ class _Convolution(ctypes.Structure):
 
 @cache
 def compiled() -> ctypes.CDLL | None:
-    """The compiled convolution, or None where there is none; the first call says so in the log."""
-    try:
-        library = ctypes.CDLL(str(LIBRARY))  # with the threads of PyTorch, whose OpenMP is there already
-        library.winograd_lanes.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int)
-        library.winograd_convolve.argtypes = (ctypes.POINTER(_Convolution), ctypes.c_int)
-    except (OSError, AttributeError) as error:
-        log.warning("oneDNN convolves, slowly; `make native` compiles what is faster (%s)", error)
-        return None
-    return library
+    """Load winograd.c; None if it is not compiled, which the first call logs."""
+    functions = {
+        "winograd_lanes": (ctypes.c_int, ctypes.c_int, ctypes.c_int),
+        "winograd_convolve": (ctypes.POINTER(_Convolution), ctypes.c_int),
+    }
+    return load(LIBRARY, functions, otherwise="convolutions use oneDNN instead of the faster Winograd code")
 
 
 class Packed:
