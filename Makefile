@@ -20,8 +20,8 @@ RUN := exec $(RUN_ONE)
 # Compiled libraries, next to their sources. Named differently from the modules that load them, which Python would
 # otherwise import instead.
 CONVOLUTIONS := model/convolutions/native
-NATIVE := app/png/libdeflate.so app/png/libfilters.so \
-    $(CONVOLUTIONS)/libwinograd.so $(CONVOLUTIONS)/libamx.so training/amx/libamx.so
+SOURCES := $(wildcard app/png/*.c $(CONVOLUTIONS)/*.c training/amx/*.c)
+NATIVE := $(join $(dir $(SOURCES)),$(patsubst %.c,lib%.so,$(notdir $(SOURCES))))
 CFLAGS := -O3 -Wall -Wextra
 # As needed: a library that does not use OpenMP must not require it, since the image has only PyTorch's.
 OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
