@@ -1,4 +1,4 @@
-"""The contract of a 3x3 convolution over a window of rows, and what the ways to run it share."""
+"""The contract of a 3x3 convolution over a window of rows, and the parts that its implementations share."""
 
 from typing import Protocol
 
@@ -24,24 +24,30 @@ class Convolver(Protocol):
     ) -> Tensor:
         """(N, C, R, W), one pixel of padding included -> (N, out_channels, R - 2, W - 2); no rows if R is less than 3.
 
+        The result is leaky_relu(conv(window) + bias), or without the LeakyReLU; then, if `residual` is not 0,
+
+            window's first channels + residual * result        without a skip
+            skip + residual * result                            with one
+
         Args:
-            active: LeakyReLU comes after it.
-            residual: factor of the result, which is added to the window's own first channels; 0 if nothing is.
-            skip: float32, what the result is added to instead, in place; then this is returned, and there is no target.
-            target: where the result goes, and what is returned; may be other channels of the window's buffer.
+            active: apply the LeakyReLU.
+            residual: factor of the result before it is added; 0 if nothing is added.
+            skip: float32, changed in place and returned. Excludes a target.
+            target: memory for the result, which is then returned; may be other channels of the window's buffer.
             grid_row: number of the first row of the result, counted from a row that does not depend on how a picture
-                is cut into bands. Results that are computed in tiles then never depend on it either.
+                is cut into bands. Implementations that work in tiles align them to it, so their results do not
+                depend on the bands: with tiles of 4 rows and grid_row 6, the first tile has the rows 6 and 7 only.
         """
 
 
 def name_of(convolver: Convolver) -> str:
-    """Return a short name for logs and metrics: `fused` is our kernel for GPUs, `winograd` and `amx` ours for CPUs."""
+    """Return a short name for logs and metrics: `library`, `onednn`, `fused` (ours for GPUs), `winograd` or `amx`."""
     name = getattr(convolver, "__name__", type(convolver).__name__)
     return "library" if name == "library_convolution" else name.removesuffix("Convolver").lower()
 
 
 def finished(made: Tensor, window: Tensor, residual: float, skip: Tensor | None, target: Tensor | None) -> Tensor:
-    """Add the result of a convolution to a skip or to its window's first channels, if asked to, and put it in place."""
+    """Add the result of a convolution to the skip or the window's first channels, if asked to, and store it."""
     if skip is not None:
         return skip.add_(made, alpha=residual)
     if residual and made.shape[2]:
@@ -55,7 +61,7 @@ def room_for(conv: nn.Conv2d, window: Tensor, dtype: torch.dtype | None = None) 
 
 
 class PaddedConvolver:
-    """Another convolver, after which the pixels next to the pictures of a batch are padding again."""
+    """Runs another convolver and sets the pixels around the pictures of a batch back to padding."""
 
     def __init__(self, convolve: Convolver, padding: Padding) -> None:
         self._convolve = convolve

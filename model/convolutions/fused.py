@@ -1,8 +1,8 @@
-"""A 3x3 convolution with everything around it in one kernel, from a slice of a buffer's channels into another slice.
+"""A 3x3 convolution with bias, LeakyReLU and residual in one GPU kernel, from some channels of a buffer to others.
 
-A dense block that joins its features makes each of them several times. Here it has one channels-last buffer
+A dense block that concatenates its features copies each of them several times. Here it has one channels-last buffer
 (N, channels + 4 growth, rows, W): convolution j reads the first channels + j growth channels and writes the next
-`growth`, and nothing is ever joined. Bias, LeakyReLU and residual are added in float32 before the one rounding.
+`growth`, so nothing is copied. Bias, LeakyReLU and residual are added in float32 before the one rounding.
 
 The kernel is Triton's, and `fused_kernel.py` explains it. This file imports it at the first call, so that machines
 without Triton or a GPU can import this one.
@@ -24,19 +24,19 @@ from model.rrdb import NEGATIVE_SLOPE
 from model.workspace import Padding
 
 CHANNEL_BLOCK = 64
-"""Input channels of packed weights are filled up to a multiple of this; every step of the kernel divides it."""
+"""Packed weights have a multiple of this number of input channels; every step of the kernel divides it."""
 
 MIN_COLUMNS = 16
-"""The fewest output channels that the tensor cores make."""
+"""Minimum output channels of the tensor cores."""
 
 
 Tiling = object
-"""A way to cut the work of the kernel: Triton's `Config`."""
+"""Sizes by which the kernel divides its work: Triton's `Config`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Packed:
-    """A convolution laid out for the kernel.
+    """The weights of a convolution in the layout of the kernel.
 
     weight: (9, C_in padded, C_out padded), taps from left to right and from top to bottom, zero in the padding.
     bias: float32 (C_out padded,).
@@ -49,14 +49,14 @@ class Packed:
 
 
 def available() -> bool:
-    """Whether `convolve` works here: Triton is installed, and there is a GPU or Triton interprets its kernels."""
+    """Check that Triton is installed, and that there is a GPU or Triton interprets its kernels."""
     if find_spec("triton") is None:
         return False
     return torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def tilings(made: int) -> tuple[Tiling, ...]:
-    """List the ways to cut the work of a convolution, by its output channels."""
+    """List the tilings for a convolution with that number of output channels."""
     from model.convolutions import fused_kernel  # it needs Triton
 
     return fused_kernel.tilings(_columns(made))
@@ -67,7 +67,7 @@ def _columns(made: int) -> int:
 
 
 def pack(conv: nn.Conv2d) -> Packed:
-    """Lay a 3x3 convolution out for the kernel, on its device and in its number format.
+    """Convert a 3x3 convolution to the layout of the kernel, on its device and in its number format.
 
     Raises:
         ValueError: it is not a plain 3x3 convolution with stride 1.
@@ -106,16 +106,16 @@ def convolve(
         window: (N, C_in, R + 2, W + 2) float16, bfloat16 or float32 (slow, for tests), channels last: the stride of C
             is 1, all others are free.
         weight: made from the convolution in the window's number format.
-        target: (N, C_out, R, W), channels last, of any float format; may lie in the window's buffer, in channels that
-            the window does not have.
-        negative_slope: of the LeakyReLU; None for none.
+        target: (N, C_out, R, W), channels last, of any float format; may be in the window's buffer, in channels that
+            the window does not include.
+        negative_slope: slope of the LeakyReLU; None for no LeakyReLU.
         skip: of the target's shape, channels last, of any float format; may be the target itself.
-        padding: sizes of the pictures in a padded batch, beyond which nothing is read, the border included; the target
-            has no meaning there. None: the window is read as it is.
+        padding: sizes of the pictures in a padded batch; nothing outside a picture is read, and the target is undefined
+            there. None: the window is read as it is.
         tiling: one of `tilings`; None for the first of them.
 
     Raises:
-        ValueError: shapes, layouts, formats or devices do not fit together.
+        ValueError: shapes, layouts, formats or devices do not match.
     """
     _check(window, weight, target, skip)
     images, _, height, width = target.shape
@@ -139,7 +139,7 @@ def convolve(
 
 
 def _strides(pixels: Tensor) -> tuple[int, int, int]:
-    """From image to image, from row to row and from pixel to pixel, in elements."""
+    """Return the strides of images, rows and pixels, in elements."""
     return pixels.stride(0), pixels.stride(2), pixels.stride(3)
 
 
@@ -164,18 +164,18 @@ def _check(window: Tensor, weight: Packed, target: Tensor, skip: Tensor | None) 
 
 
 LARGE_PX = 2**16
-"""Outputs from which the kernel is cut as for a large picture."""
+"""Minimum pixels of a result that is tiled like a large picture."""
 
 Tilings = Mapping[tuple[int, int], tuple[Tiling, Tiling]]
-"""Input and output channels -> tilings for few pixels and for many."""
+"""(input channels, output channels) -> tilings for results below and from `LARGE_PX`."""
 
 
 class FusedConvolver:
-    """The kernel of this file, for convolutions in 16 bits; the few float32 ones are the library's.
+    """Runs convolutions in 16 bits with the kernel, and the few in float32 with the library.
 
     Args:
-        tilings: for each kind of convolution that the kernel may run, as `tuning.py` found them; other kinds are the
-            library's. None: any kind may run, cut in the first way.
+        tilings: by kind of convolution, as `tuning.py` found them; the library runs the other kinds. None: the kernel
+            runs all kinds, with its first tiling.
     """
 
     def __init__(self, tilings: Tilings | None = None) -> None:
@@ -184,13 +184,13 @@ class FusedConvolver:
         self._padding: Padding | None = None
 
     def padded(self, padding: Padding) -> "FusedConvolver":
-        """Return one for whole pictures in a padded batch: whatever their windows hold beyond them is not read."""
+        """Return a convolver for a padded batch of whole pictures, which reads no pixels outside them."""
         made = copy.copy(self)
         made._padding = padding
         return made
 
     def reads_border(self, conv: nn.Conv2d) -> bool:
-        """Tell if the border of a window has to be written for a convolution."""
+        """Check if a convolution reads the border of its window, which then has to be written."""
         return self._padding is None or not self._takes(conv)
 
     def _takes(self, conv: nn.Conv2d) -> bool:

@@ -1,4 +1,4 @@
-"""The convolutions of PyTorch: its own, and those of oneDNN with the weights laid out once."""
+"""PyTorch's convolutions: its own, and those of oneDNN with weights in oneDNN's layout."""
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ def library_convolution(
     target: Tensor | None = None,
     grid_row: int = 0,
 ) -> Tensor:
-    """PyTorch's own convolution: oneDNN's on a CPU, cuDNN's on a GPU. See `Convolver`."""
+    """Convolve with PyTorch: oneDNN on a CPU, cuDNN on a GPU. See `Convolver`."""
     window = window.to(conv.weight.dtype)
     if window.shape[2] < 3:
         made = window.new_empty(window.shape[0], conv.out_channels, 0, window.shape[3] - 2)
@@ -29,7 +29,7 @@ def library_convolution(
 
 
 class OneDnnConvolver:
-    """oneDNN's convolution with LeakyReLU on the way out, its weights laid out once instead of in every call."""
+    """Convolves with oneDNN, LeakyReLU included; converts the weights to its layout once instead of in every call."""
 
     def __init__(self) -> None:
         self._packed: dict[nn.Conv2d, Tensor] = {}
@@ -51,7 +51,7 @@ class OneDnnConvolver:
         window = window.to(conv.weight.dtype)
         padding, one = [0, 0], [1, 1]
         if conv not in self._packed:
-            # The shape is a hint for the layout; windows of others are right as well.
+            # The shape is a hint for the layout; the result is right for other windows, too.
             self._packed[conv] = torch.ops.mkldnn._reorder_convolution_weight(
                 conv.weight, padding, one, one, 1, window.shape
             )

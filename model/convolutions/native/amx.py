@@ -1,4 +1,4 @@
-"""3x3 convolutions in bfloat16 on AMX: amx.c, whose first comment is the contract, for tensors."""
+"""3x3 convolutions of tensors in bfloat16 on AMX, in amx.c, whose first comment is the contract."""
 
 import ctypes
 from functools import cache
@@ -15,10 +15,10 @@ from model.rrdb import NEGATIVE_SLOPE
 LIBRARY = Path(__file__).with_name("libamx.so")
 
 LANES = 16
-"""Channels that a tile of results holds."""
+"""Channels in a tile of results."""
 
 MAX_CHUNK = 32
-"""Channels of the window that a tile of pixels holds."""
+"""Maximum channels in a tile of pixels."""
 
 
 class _Convolution(ctypes.Structure):
@@ -56,19 +56,19 @@ def available() -> bool:
 
 
 def multiply_tiles(rounds: int) -> float:
-    """Multiply tiles that stay in their registers, on every thread: the most that AMX does; returns the FLOP.
+    """Multiply tiles that stay in their registers, on all threads, to measure the peak of AMX. Returns the FLOP.
 
     Raises:
-        RuntimeError: there is no AMX here.
+        RuntimeError: AMX is not available.
     """
     library = compiled()
     if library is None or not available():
-        raise RuntimeError("this processor has no AMX, or the kernel does not lend it")
+        raise RuntimeError("this processor has no AMX, or the kernel does not permit it")
     return float(library.amx_multiply(rounds))
 
 
 class Packed:
-    """The weights and the bias of a 3x3 convolution as amx.c takes them.
+    """The weights and the bias of a 3x3 convolution in the layout of amx.c.
 
     Args:
         weight: (out_channels, in_channels, 3, 3); in_channels is even.
@@ -89,7 +89,7 @@ class Packed:
 
 
 def takes(window: Tensor) -> bool:
-    """Check that amx.c convolves a window on this processor."""
+    """Check if amx.c can convolve a window on this processor."""
     return window.dtype is torch.bfloat16 and window.device.type == "cpu" and window.shape[1] % 2 == 0 and available()
 
 
@@ -110,11 +110,11 @@ def convolve(
 
     Args:
         window: bfloat16, one pixel of padding on every side included; R and W are at least 3.
-        made: bfloat16, where the result goes.
-        exact: float32, where the result goes before it is rounded.
-        skip: bfloat16 or float32, what `scaling` times the result is added to; may be `made` or `exact`.
-        negative_slope: of the LeakyReLU that comes after the convolution; 1 for none.
-        plainly: by plain C instead of AMX: slowly, on any processor, with the same bits.
+        made: bfloat16, memory for the result.
+        exact: float32, memory for the result before it is rounded.
+        skip: bfloat16 or float32; `scaling` times the result is added to it. May be `made` or `exact`.
+        negative_slope: slope of the LeakyReLU; 1 for no LeakyReLU.
+        plainly: use plain C instead of AMX: slow, on any processor, with the same bits.
     """
     planes, in_channels, rows, width = window.shape
     assert in_channels == packed.in_channels, f"{in_channels} channels instead of {packed.in_channels}"
@@ -143,7 +143,7 @@ def convolve(
 def run(arguments: _Convolution, plainly: bool) -> None:
     """Call amx.c."""
     library = compiled()
-    assert library is not None, "nothing is compiled"
+    assert library is not None, "amx.c is not compiled"
     assert plainly or available(), "no AMX here"
     (library.amx_convolve_plainly if plainly else library.amx_convolve)(arguments)
 
@@ -156,11 +156,11 @@ def _check(name: str, tensor: Tensor | None, dtype: torch.dtype, shape: tuple[in
 
 
 def _tiles(weight: Tensor) -> Tensor:
-    """(out_channels, in_channels, 3, 3) -> (out tiles, chunks, columns, rows, pairs, LANES, 2), bfloat16."""
+    """Reorder (out_channels, in_channels, 3, 3) to (out tiles, chunks, columns, rows, pairs, LANES, 2), bfloat16."""
     in_channels = weight.shape[1]
     chunk = min(in_channels, MAX_CHUNK)
     *whole, last = weight.split(chunk, dim=1)
-    if missing := chunk - last.shape[1]:  # channels that the chunk before has, too
+    if missing := chunk - last.shape[1]:  # repeats channels of the chunk before, with weights of zero
         last = functional.pad(last, (0, 0, 0, 0, missing, 0))
     chunks = torch.stack((*whole, last)).unflatten(2, (-1, 2)).unflatten(1, (-1, LANES))
     tiles: Tensor = chunks.permute(1, 0, 6, 5, 3, 2, 4).to(torch.bfloat16).contiguous()
@@ -168,13 +168,13 @@ def _tiles(weight: Tensor) -> Tensor:
 
 
 class AmxConvolver:
-    """The convolutions of amx.c, for windows in bfloat16; those that it does not take are another convolver's."""
+    """Runs convolutions of bfloat16 windows with amx.c, and those that it does not support with another convolver."""
 
     def __init__(self, other: Convolver) -> None:
         self._other = other
         self._packed: dict[nn.Conv2d, Packed] = {}
         self._rest: dict[nn.Conv2d, Packed] = {}
-        """The part of float32 weights that bfloat16 rounds away."""
+        """The part of float32 weights that is lost by rounding them to bfloat16, added by a second convolution."""
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""Convolutions in float32 with a quarter of the multiplications: winograd.c, where that has been compiled."""
+"""3x3 convolutions in float32 with a quarter of the multiplications, in winograd.c."""
 
 import ctypes
 from functools import cache
@@ -24,18 +24,27 @@ FACTORS_OF_WEIGHTS = torch.tensor(
     ],
     dtype=torch.float64,
 )
-"""Three weights in a line -> six factors, for the points 0, 2/3, -2/3, 3/2, -3/2 and infinity.
+"""The matrix G: three weights in a line -> six factors.
 
-Of points that are about as cheap these round least: the usual ones, 1 and 2, weigh pixels and products with up to 5 and
-8, these with up to 2.7 and 3.4. Factors of weights for 3/2 are divided by 3/2, and those of pixels multiplied.
+Winograd's F(4, 3) computes 4 results y of a 3-tap filter g over 6 pixels d as
+
+    y = A^T ((G g) * (B^T d))        with 6 products instead of 12
+
+Here the polynomials are evaluated at 0, 2/3, -2/3, 3/2, -3/2 and infinity; B^T is `line_in` and A^T `line_out` of
+winograd_kernel.h. Example: for d = (1, 1, 1, 1, 1, 1) and g = (1, 1, 1), every y is 3. In two dimensions, rows and then
+columns are transformed: 36 products for 16 results, instead of 144.
+
+These points have the smallest rounding errors among those of similar cost: the usual 1 and 2 multiply pixels and
+products by up to 5 and 8, these by up to 2.7 and 3.4. The rows for 3/2 and -3/2 are divided by 3/2, and those of B^T
+multiplied by it.
 """
 
 TILE_ROWS = 4
-"""Rows of the result that a tile makes: SIDE of winograd.c."""
+"""Rows of results in a tile: SIDE of winograd.c."""
 
 MAX_INT16 = 2**15 - 1
 MAX_INT32 = 2**31 - 1
-"""The largest integers of 16 bits, and of the 32 bits in which their products are added up."""
+"""The largest 16-bit integer, and the largest 32-bit sum of their products."""
 
 
 class _Convolution(ctypes.Structure):
@@ -62,10 +71,10 @@ def compiled() -> ctypes.CDLL | None:
 
 
 class Packed:
-    """A convolution as winograd.c takes it: 3x3, on the CPU, in float32, or in float16 with products of integers.
+    """The weights of a convolution for winograd.c: 3x3, on the CPU, in float32, or as integers for float16.
 
     Raises:
-        ValueError: it is not one that winograd.c takes: `takes` tells.
+        ValueError: winograd.c does not support the convolution; see `takes`.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -98,17 +107,17 @@ class Packed:
         residual_scaling: float = 0.0,
         grid_row: int = 0,
     ) -> None:
-        """Convolve (N, in_channels, R, W), channels last, into (N, out_channels, R - 2, W - 2), the same.
+        """Convolve (N, in_channels, R, W) into `made`, (N, out_channels, R - 2, W - 2); both channels last.
 
-        Both are in the weights' number format, and may be slices of the channels of one buffer.
+        Both have the number format of the weights, and may be slices of the channels of one buffer.
 
         Args:
-            negative_slope: of the LeakyReLU that comes after it; 1 for none.
-            residual_scaling: of what is added to the window's own first channels; 0 if nothing is.
+            negative_slope: slope of the LeakyReLU; 1 for no LeakyReLU.
+            residual_scaling: factor of the result, which is then added to the window's first channels; 0 for no sum.
             grid_row: number of the first row of the result; tiles begin at multiples of `TILE_ROWS`.
 
         Raises:
-            MemoryError: there is none to work in.
+            MemoryError: there is not enough memory.
         """
         planes, in_channels, rows, width = window.shape
         assert window.stride(1) == made.stride(1) == 1, "channels are not last"
@@ -134,12 +143,12 @@ class Packed:
 
 
 def takes(conv: nn.Conv2d) -> bool:
-    """Whether winograd.c runs a 3x3 convolution on this processor."""
+    """Check if winograd.c supports a 3x3 convolution on this processor."""
     return conv.weight.device.type == "cpu" and _lanes(conv) > 0
 
 
 def _lanes(conv: nn.Conv2d) -> int:
-    """Lanes of the registers in which winograd.c runs it; 0 if it does not."""
+    """Return the lanes of the registers in which winograd.c runs a convolution; 0 if it does not support it."""
     library, dtype = compiled(), conv.weight.dtype
     if library is None or dtype not in (torch.float32, torch.float16):
         return 0
@@ -147,7 +156,12 @@ def _lanes(conv: nn.Conv2d) -> int:
 
 
 def _units(factors: Tensor) -> Tensor:
-    """Factors (36, in_channels, out_channels) -> units (36, 1, out_channels), of which no sum of products overflows."""
+    """Choose units (36, 1, out_channels) for factors (36, in_channels, out_channels), so that no sum can overflow.
+
+    A factor f becomes the integer round(f / unit), of at most 32,767. Factors of pixels have at most that, too, so a
+    sum over the input channels fits into 32 bits if the integers of the weights add up to at most 2^31 / 32,767 =
+    65,538 in magnitude. Example: 64 channels of equal weights become integers of about 1,000 each.
+    """
     fitting = MAX_INT32 / MAX_INT16 - factors.shape[1] / 2  # rounding adds half a unit to each
     sizes = factors.abs()
     needed = torch.maximum(sizes.sum(1, keepdim=True) / fitting, sizes.amax(1, keepdim=True) / MAX_INT16)
@@ -155,9 +169,10 @@ def _units(factors: Tensor) -> Tensor:
 
 
 def _paired(factors: Tensor, lanes: int) -> Tensor:
-    """(36, in_channels, out_channels) -> (36, in_channels / 2, out_channels, 2), in the order in which pixels come.
+    """Reorder (36, in_channels, out_channels) to (36, in_channels / 2, out_channels, 2), like the factors of pixels.
 
-    Two registers of their channels become one by turns of four, as the processor's own instruction does it.
+    The instruction that packs two registers of 32-bit integers into one of 16 bits alternates groups of four: channels
+    0-3 of the first register, 0-3 of the second, 4-7 of the first, and so on.
     """
     by_turns = factors.unflatten(1, (-1, 2, lanes // 4, 4)).transpose(2, 3).flatten(1, 4)
     paired: Tensor = by_turns.unflatten(1, (-1, 2)).transpose(2, 3)
@@ -165,7 +180,7 @@ def _paired(factors: Tensor, lanes: int) -> Tensor:
 
 
 class WinogradConvolver:
-    """The convolutions of winograd.c; those that it does not take are another convolver's."""
+    """Runs the convolutions that winograd.c supports, and the others with another convolver."""
 
     def __init__(self, other: Convolver) -> None:
         self._other = other
