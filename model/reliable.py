@@ -1,7 +1,7 @@
-"""Never a wrong picture: an upscaler that helps itself where the device's memory or number format does not suffice.
+"""An upscaler that recovers if the device runs out of memory or its number format is not sufficient.
 
-Out of memory: the batch is halved, then the band, and the work is done again. An output that cannot be right: the
-picture is done again in float32. Both are counted and logged.
+Out of memory: the work is repeated with half the batch, or half the band. An output that cannot be right: the picture
+is upscaled again in float32. Both are counted and logged.
 """
 
 import copy
@@ -26,10 +26,10 @@ from model.transfer import Pixels
 from model.upscaler import SuspiciousOutputError, Upscaler
 
 SELF_TEST_PSNR_DB = 40.0
-"""The golden picture must come out at least this close to what the weight file says; bfloat16 gives about 55."""
+"""Minimum PSNR of the golden picture against that of the weight file; bfloat16 reaches about 55."""
 
 RECOVERY = 64
-"""Good batches after which a device that had run out of memory gets as much at a time as before."""
+"""Successful batches after which the limits are restored that were lowered because memory ran out."""
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,9 @@ class ReliableUpscaler:
         self.scale = self._fast.scale
         self.device = self._fast.device
         self.most_px = self._fast.band_px
-        """LR px that it best takes at a time; fewer for a while after it ran out of memory."""
+        """Best number of LR px in a band; fewer for a while after the device ran out of memory."""
         self.rescues: Counter[str] = Counter()
-        """How often work was done again: after `out_of_memory`, in `float32`; `without_graphs`, `without_kernel` and
+        """Number of retries: after `out_of_memory`, in `float32`; `without_graphs`, `without_kernel` and
         `without_pinned` are 1 if the device does not get that right with this network."""
         self.left_out: frozenset[str] = frozenset()
         """The fast ways of the device that are not used, since the golden picture did not come out right with them."""
@@ -74,7 +74,7 @@ class ReliableUpscaler:
 
     @property
     def convolution(self) -> str:
-        """Which code convolves: `library`, or a name of ours."""
+        """Name of the convolver; see `model.convolutions.convolver.name_of`."""
         return self._fast.convolution
 
     @cached_property
@@ -85,8 +85,8 @@ class ReliableUpscaler:
 
     @property
     def memory_bytes(self) -> int:
-        """What both networks hold at the moment, on the device and beside it."""
-        exact: Upscaler | None = self.__dict__.get("_exact")  # not made before it is needed
+        """Current memory of both networks, on the device and on the host."""
+        exact: Upscaler | None = self.__dict__.get("_exact")  # created when it is needed
         if exact is self._fast:
             return exact.memory_bytes
         spare_bytes = sum(weight.nbytes for weight in self._spare_net.parameters())
@@ -98,15 +98,15 @@ class ReliableUpscaler:
         return replace(self._checkpoint, net=net)  # type: ignore[arg-type]  # the net of this very checkpoint
 
     def band_rows(self, picture: Pixels) -> int:
-        """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
+        """Return the best number of rows in a band of a picture (N, H, W, 3)."""
         return self._fast.band_rows(picture)
 
     def state_bytes(self, planes: int, width: int) -> int:
-        """Memory on the device that a stream of this width holds from band to band."""
+        """Return the memory on the device that a stream of this width keeps between bands."""
         return self._fast.state_bytes(planes, width)
 
     def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        """Upscale small pictures together, whole; each as if it were alone.
+        """Upscale small pictures together; each as if it were alone.
 
         Raises:
             DeviceMemoryError: one of them does not fit into memory, not even one row at a time.
@@ -132,10 +132,10 @@ class ReliableUpscaler:
         return self._exact.batch(pictures)
 
     def stream(self, picture: Pixels, band_rows: int | None = None) -> Iterator[Pixels]:
-        """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
+        """Upscale one picture of any height, band by band, in memory that depends on its width only.
 
         Args:
-            band_rows: rows that go through the network at a time.
+            band_rows: rows of a band.
 
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).
@@ -149,7 +149,7 @@ class ReliableUpscaler:
             made = 0
             try:
                 for rows in upscaler.stream(picture, at_once):
-                    known = min(rows.shape[1], done - made)  # after a new start: the caller has them already
+                    known = min(rows.shape[1], done - made)  # after a restart: the caller already has them
                     made += rows.shape[1]
                     done = max(done, made)
                     yield rows[:, known:]
@@ -205,7 +205,7 @@ class ReliableUpscaler:
 
     def _note_left_out(self, checkpoint: AnyCheckpoint, left_out: frozenset[str], fault: str | None) -> None:
         self.left_out = left_out
-        if "_exact" in self.__dict__:  # not made before it is needed
+        if "_exact" in self.__dict__:  # created when it is needed
             self._exact.use_all_but(left_out)
         for way in left_out:
             self.rescues[f"without_{way}"] = 1

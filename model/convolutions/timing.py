@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 ROUNDS = 8
-"""Rounds, of which the fastest counts, so that other work on the machine matters less."""
+"""Rounds; the fastest counts, so that other work on the machine matters less."""
 
 CALLS = 10
 """Calls in a CUDA graph, whose single launch then takes little of the time."""

@@ -20,7 +20,7 @@ MAX_SIZE = 1024
 """Maximum channels, blocks and growth; a file with more is refused."""
 
 READABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-"""Number formats of published weights, all of which are converted to float32."""
+"""Number formats of published weights; they are converted to float32."""
 
 PREFERRED = ("average", "ema", "net_g", "netg", "generator", "params")
 """Words in prefixes that select one of several generators in a file, best first: moving averages."""
