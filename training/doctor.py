@@ -69,7 +69,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What an examination found.
+    """Findings of an examination.
 
     Attributes:
         files: number of files that were looked at.
@@ -99,7 +99,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class _Picture:
-    """What is kept of a decoded file: little enough for a hundred thousand of them."""
+    """Properties of a decoded file, small enough to keep a hundred thousand of them."""
 
     path: Path
     width: int
@@ -198,9 +198,10 @@ def _difference_hash(grey: Image.Image) -> int:
 
 
 def _layout(grey: Image.Image) -> NDArray[numpy.float32]:
-    """How the inner 14 x 14 of 16 x 16 areas differ from their four neighbours: a unit vector (196,), zero if flat.
+    """Describe a picture by the differences of the inner 14 x 14 of 16 x 16 areas from their four neighbours.
 
-    Levels themselves would not do: all pictures of sky over land, or lit from the left, have nearly the same.
+    The result is a unit vector (196,), or zero for a flat picture. Levels themselves would be nearly the same for all
+    pictures of sky over land, or with light from the left.
     """
     areas = numpy.asarray(grey.resize((16, 16), Image.Resampling.BOX), dtype=numpy.float32)
     around = (areas[2:, 1:-1] + areas[:-2, 1:-1] + areas[1:-1, 2:] + areas[1:-1, :-2]) / 4

@@ -79,7 +79,7 @@ def pairs_to_measure(folder: Path, scale: int, low_res: Path | None = None) -> I
     """Read every pair of a folder; see `find_pairs`.
 
     Raises:
-        DataError: there is no picture, or one cannot be read, has no partner, or is too small to be measured.
+        DataError: there are no pictures, or one cannot be read, has no partner, or is too small to be measured.
     """
     for pair in read_pairs(folder, scale, low_res=low_res, min_px=min_measured_px(scale)):
         if isinstance(pair, str):

@@ -58,9 +58,9 @@ class BlurConfig:
     """
 
     probability: float = 1.0
-    """How often a picture is blurred at all."""
+    """Share of the pictures that are blurred."""
     sinc_probability: float = 0.1
-    """How often a blur is a sinc filter (ringing) instead of one of the six families below."""
+    """Share of the blurs that are sinc filters (ringing) instead of one of the six families below."""
     family_shares: tuple[float, ...] = _SHARES_OF_FAMILIES
     """Gaussian, generalised Gaussian and plateau, of each first the isotropic and then the anisotropic share."""
     sigma_px: tuple[float, float] = (0.2, 3.0)

@@ -16,7 +16,7 @@ from model.errors import WeightsError
 
 LINEAR = Path(__file__).parent / "weights" / "lpips-alex-v0.1.safetensors"
 MIN_LPIPS_PX = 31
-"""Of both sides: AlexNet's second pooling has nothing to pool in a smaller picture."""
+"""Minimum of both sides: smaller pictures leave nothing for AlexNet's second pooling."""
 
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -78,7 +78,7 @@ class LPIPS(nn.Module):
         return total
 
     def _directions(self, picture: Tensor) -> list[Tensor]:
-        """What follows each of the five ReLUs, every position scaled to a vector of length one: (channels, h, w)."""
+        """Compute the outputs (channels, h, w) of the five ReLUs, with a vector of length one at every position."""
         values = (picture.to(self.shift.device).float() / 127.5 - 1 - self.shift) / self.scale
         directions = []
         for layer in self.features:

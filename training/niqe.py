@@ -103,7 +103,7 @@ def _normalised(y: Tensor) -> Tensor:
 
 
 def _smooth(values: Tensor) -> Tensor:
-    """The local mean (H, W) -> (H, W); the edge goes on beyond the border."""
+    """Compute the local mean (H, W) -> (H, W); the border is repeated."""
     for _ in range(2):  # first down the columns, then, transposed, along the rows
         padded = torch.cat([values[:1].expand(3, -1), values, values[-1:].expand(3, -1)])
         values = (padded.unfold(0, len(WINDOW), 1) @ WINDOW).T
@@ -139,7 +139,7 @@ def _fit(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _root_mean_square(values: Tensor, chosen: Tensor) -> Tensor:
-    """Of the chosen values of each row; NaN where there is none."""
+    """Compute the root mean square of the chosen values of each row; NaN if there are none."""
     return (torch.where(chosen, values, 0.0).square().sum(dim=1) / chosen.sum(dim=1)).sqrt()
 
 

@@ -57,13 +57,13 @@ class PictureSet:
 def find_pairs(folder: Path, scale: int, low_res: Path | None = None) -> PictureSet:
     """Find the originals below a folder and their low-res pictures.
 
-    Low-res copies are no originals: files outside of `HR`, where the folder has one, and files whose name or folder
-    says LR, where an original has the same name. The published bicubic ones of this scale (`LRbicX4`, `LR_bicubic/X4`)
-    become the low-res pictures.
+    Low-res copies do not count as originals: files outside of `HR`, where the folder has one, and files whose name or
+    folder says LR, where an original has the same name. The published bicubic ones of this scale (`LRbicX4`,
+    `LR_bicubic/X4`) become the low-res pictures.
 
     Args:
-        low_res: folder with the low-res picture of every original, under the same name; `_LR4`, `x4` and the like at
-            its end do not count. It may be in `folder`, or `folder` itself if the names say which is which.
+        low_res: folder with the low-res picture of every original, under the same name; endings like `_LR4` and `x4` do
+            not count. It may be in `folder`, or `folder` itself if the names show which picture is which.
 
     Raises:
         DataError: a folder is missing, or holds no picture.

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class DivergedError(Exception):
-    """The losses stopped being finite; the text says since when and what to try."""
+    """The losses are not finite any more; the text has the step and what to try."""
 
 
 def new_generator(config: TrainingConfig) -> RRDBNet:
@@ -294,7 +294,7 @@ class Steps:
 
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[nn.Module]:
-    """A network that passes gradients through but collects none, and whose spectral norms stand still."""
+    """Freeze a network: gradients pass through it, but its weights get none, and its spectral norms do not change."""
     net.eval().requires_grad_(False)
     try:
         yield net

@@ -22,7 +22,7 @@ Scores = dict[str, dict[str, float]]
 
 LOWER_IS_BETTER = ("lpips", "colour_shift")
 WHOLE_PX = 2**17
-"""LR px up to which a picture is upscaled at once; larger ones go in bands, whose memory grows with the width only."""
+"""Maximum LR px of pictures that are upscaled at once; larger ones are upscaled in bands."""
 BAND_PX = 2**15
 MAX_PANELS = 4
 

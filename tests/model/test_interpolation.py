@@ -63,9 +63,7 @@ def test_the_ends_are_the_two_originals(alpha: int, psnr: Checkpoint, gan: Check
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])
-def test_every_weight_lies_that_share_of_the_way_from_the_first_to_the_second(
-    alpha: float, psnr: Checkpoint, gan: Checkpoint
-) -> None:
+def test_every_weight_is_interpolated_linearly(alpha: float, psnr: Checkpoint, gan: Checkpoint) -> None:
     one, other = psnr.net.state_dict(), gan.net.state_dict()
     between = interpolate(psnr, gan, alpha).state_dict()
     assert between.keys() == one.keys()

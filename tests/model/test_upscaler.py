@@ -191,7 +191,7 @@ def test_a_flat_output_of_a_flat_picture_is_believed() -> None:
     assert Upscaler(spoilt(0.5), CPU, torch.bfloat16).upscale(grey).shape == (1, 16, 20, 3)
 
 
-def test_want_of_memory_is_told_as_such(upscaler32: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_memory_is_reported_as_such(upscaler32: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 

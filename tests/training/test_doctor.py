@@ -71,7 +71,7 @@ def test_files_that_are_no_picture_are_broken_and_do_not_stop_the_rest(tmp_path:
     assert examine(tmp_path, min_px=64).usable == 1
 
 
-def test_a_broken_file_is_told_with_the_decoders_reason(tmp_path: Path) -> None:
+def test_a_broken_file_is_reported_with_the_decoders_reason(tmp_path: Path) -> None:
     whole = save(sharp(100, 100), tmp_path / "cut.jpg")
     whole.write_bytes(whole.read_bytes()[:-2000])
     assert only_finding(tmp_path).detail.startswith(
@@ -130,7 +130,7 @@ def test_a_copy_of_a_photograph_is_a_duplicate_of_the_better_file(
     assert finding.detail.startswith(f"shows what {original} shows")
 
 
-def test_every_copy_is_told_once_and_of_the_same_original(tmp_path: Path) -> None:
+def test_every_copy_is_reported_once_and_of_the_same_original(tmp_path: Path) -> None:
     original = save(sharp(200, 250), tmp_path / "b.png")
     for name, quality in (("a.jpg", 70), ("c.jpg", 80), ("d.jpg", 90)):
         save(sharp(200, 250), tmp_path / name, quality=quality)
@@ -182,7 +182,9 @@ def test_equal_pixels_in_another_shape_are_no_duplicate(tmp_path: Path) -> None:
     ],
     ids=["blurred", "enlarged by 2", "enlarged by 2 with Lanczos", "enlarged by 4", "reduced and enlarged"],
 )
-def test_a_picture_without_finest_detail_is_told(tmp_path: Path, spoil: Callable[[Image.Image], Image.Image]) -> None:
+def test_a_picture_without_finest_detail_is_reported(
+    tmp_path: Path, spoil: Callable[[Image.Image], Image.Image]
+) -> None:
     save(spoil(sharp(128, 160)), tmp_path / "soft.jpg", quality=90)
     finding = only_finding(tmp_path)
     assert finding.problem == "low detail"
@@ -217,7 +219,7 @@ def test_noise_does_not_hide_detail() -> None:
     assert detail(noisy) == pytest.approx(detail(levels), rel=0.2)
 
 
-def test_detail_of_less_than_a_block_cannot_be_told(tmp_path: Path) -> None:
+def test_detail_of_less_than_a_block_cannot_be_measured(tmp_path: Path) -> None:
     small = sharp(31, 60)
     assert math.isnan(detail(levels_of(small)))
     save(small, tmp_path / "small.png")
@@ -272,7 +274,7 @@ def paired(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def pair_findings(big: Path, small: Path) -> list[str]:
-    """What the doctor says of pairs."""
+    """Return the doctor's findings for pairs."""
     findings = examine(big, min_px=64, low_res=small).findings
     assert {finding.problem for finding in findings} <= {"pair"}
     return [f"{finding.path.name}: {finding.detail}" for finding in findings]

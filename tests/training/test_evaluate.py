@@ -45,7 +45,7 @@ RESULTS = [
 
 @pytest.fixture(scope="module")
 def lpips() -> LPIPS:
-    """With random weights: what it says means nothing, and yet it has to be told."""
+    """LPIPS with random weights: its values mean nothing, but have to be reported."""
     chance = torch.Generator().manual_seed(0)
     metric = LPIPS()
     for weight in metric.parameters():

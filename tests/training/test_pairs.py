@@ -175,7 +175,7 @@ def test_one_folder_named_twice_without_a_hint_is_refused(tmp_path: Path) -> Non
         find_pairs(tmp_path, 4, tmp_path)
 
 
-def test_two_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_two_pictures_of_one_name_are_distinguished_by_their_folders(tmp_path: Path) -> None:
     names(tmp_path, "x/a.png", "y/a.png", "y/b.png")
     assert [files.name for files in find_pairs(tmp_path, 4).files] == ["x/a", "y/a", "b"]
 

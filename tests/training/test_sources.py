@@ -197,7 +197,7 @@ def test_the_fingerprint_changes_with_names_and_sizes(folder: Path) -> None:
 
 
 def folder_of(path: Path, number: int) -> Path:
-    """So many black pictures."""
+    """Create a folder of black pictures."""
     for one in range(number):
         save(torch.zeros(3, 32, 32, dtype=torch.uint8), path / f"{one:03}.png")
     return path

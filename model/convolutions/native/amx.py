@@ -42,8 +42,8 @@ class _Convolution(ctypes.Structure):
 def compiled() -> ctypes.CDLL | None:
     """Load amx.c; None if it is not compiled, which the first call logs."""
     convolution = (ctypes.POINTER(_Convolution),)
-    functions = {"amx_convolve": convolution, "amx_convolve_plainly": convolution, "amx_multiply": (ctypes.c_long,)}
-    library = load(LIBRARY, functions, otherwise="convolutions do not use AMX")
+    functions = {"amx_convolve": convolution, "amx_convolve_plainly": convolution}
+    library = load(LIBRARY, {**functions, "amx_multiply": (ctypes.c_long,)}, otherwise="convolutions do not use AMX")
     if library is not None:
         library.amx_multiply.restype = ctypes.c_double
     return library

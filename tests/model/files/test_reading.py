@@ -179,7 +179,7 @@ def test_a_network_of_four_inputs_sees_an_opaque_picture_and_its_colours_are_the
     assert_same(checkpoint.net(rgb), net(torch.cat((rgb, torch.ones(1, 1, 6, 7)), dim=1))[:, :3])
 
 
-def test_x3_looks_like_x2_and_is_read_when_told(tmp_path: Path) -> None:
+def test_x3_looks_like_x2_and_is_read_if_the_scale_is_given(tmp_path: Path) -> None:
     net = published("old", 3, **SMALL)
     path = saved(net, tmp_path / "3x.pth")
     assert read(path).net.config.scale == 2
