@@ -74,7 +74,7 @@ class ReliableUpscaler:
 
     @property
     def convolution(self) -> str:
-        """Name of the convolver; see `model.convolutions.convolver.name_of`."""
+        """Name of the convolver; see `Upscaler.convolution`."""
         return self._fast.convolution
 
     @cached_property

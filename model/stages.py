@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from model.convolutions.convolver import Convolver
-from model.convolutions.fused import FusedConvolver
 from model.rrdb import RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet
 from model.workspace import SkipPath, Window, Workspace
 
@@ -64,7 +63,7 @@ class ConvolutionStage:
     ) -> None:
         self.lag, self.row = lag, 0
         self._conv = conv
-        self._window = Window(workspace, conv, most_kept=2, dtype=dtype, padded=reads_border(convolve, conv))
+        self._window = Window(workspace, conv, most_kept=2, dtype=dtype, padded=convolve.reads_border(conv))
         self._convolve = convolve
         self._active = active
         self._factor = factor
@@ -108,7 +107,7 @@ class DenseStage:
         self._closing = block.conv5
         self._channels = block.conv1.in_channels
         self._growth = block.conv1.out_channels
-        padded = any(reads_border(convolve, conv) for conv in (*block.growing, block.conv5))
+        padded = any(convolve.reads_border(conv) for conv in (*block.growing, block.conv5))
         self._window = Window(workspace, block.conv5, most_kept=DENSE_LAG + 1, padded=padded)
         self._convolve = convolve
         self._owned = owned
@@ -199,11 +198,6 @@ class ClosingStage(ConvolutionStage):
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
         return self._skip.add_to(super().__call__(rows, last), 1.0)
-
-
-def reads_border(convolve: Convolver, conv: nn.Conv2d) -> bool:
-    """Check if a convolution reads the border of its window, which then has to be written."""
-    return not isinstance(convolve, FusedConvolver) or convolve.reads_border(conv)
 
 
 def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver) -> list[Stage]:

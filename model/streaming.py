@@ -17,8 +17,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from model.convolutions.convolver import Convolver, PaddedConvolver
-from model.convolutions.fused import FusedConvolver
+from model.convolutions.convolver import Convolver
 from model.convolutions.library import library_convolution
 from model.rrdb import RRDBNet, entering, leaving
 from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS, Stage, stages_of
@@ -69,15 +68,13 @@ def upscale_batch(
     config = net.config
     rows = entering(pictures, config)
     full = sizes is None
-    if sizes is None and isinstance(convolve, FusedConvolver):  # which then needs no border around them
+    if sizes is None and convolve.skips_border:
         sides = [torch.full(pictures.shape[:1], side, device=pictures.device) for side in pictures.shape[2:]]
         sizes = torch.stack(sides, dim=1)
     if sizes is not None:
         seen = (sizes // config.unshuffle).repeat_interleave(config.passes, dim=0)
         padding = Padding(seen, rows.shape[2], rows.shape[3], config.padding_mode, full=full)
-        convolve = (
-            convolve.padded(padding) if isinstance(convolve, FusedConvolver) else PaddedConvolver(convolve, padding)
-        )
+        convolve = convolve.padded(padding)
         padding.fill(rows)
     for stage in stages_of(net, workspace or Workspace(), convolve):
         rows = stage(rows, True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.buckets import bucket_shape, padded
-from model.convolutions.convolver import Convolver, name_of
+from model.convolutions.convolver import Convolver
 from model.convolutions.trial import best_convolver, best_dtype, library_way
 from model.device import best_device, exact_float32, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
@@ -105,8 +105,8 @@ class Upscaler:
 
     @property
     def convolution(self) -> str:
-        """Name of the convolver; see `model.convolutions.convolver.name_of`."""
-        return name_of(self._convolve)
+        """Name of the convolver: `library`, `onednn`, `fused` (ours for GPUs), `winograd` or `amx`."""
+        return self._convolve.name
 
     def band_rows(self, picture: Pixels) -> int:
         """Return the best number of rows in a band of a picture (N, H, W, 3)."""

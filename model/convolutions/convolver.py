@@ -1,6 +1,7 @@
 """The contract of a 3x3 convolution over a window of rows, and the parts that its implementations share."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,16 @@ from torch import Tensor, nn
 from model.workspace import Padding, rows_like
 
 
-class Convolver(Protocol):
+class Convolver(ABC):
     """Runs the convolutions of a network."""
 
+    name: str
+    """Short name for logs and metrics."""
+
+    skips_border: ClassVar[bool] = False
+    """Whole pictures are faster with their sizes, because the border of windows is then not read."""
+
+    @abstractmethod
     def __call__(
         self,
         conv: nn.Conv2d,
@@ -39,11 +47,13 @@ class Convolver(Protocol):
                 depend on the bands: with tiles of 4 rows and grid_row 6, the first tile has the rows 6 and 7 only.
         """
 
+    def padded(self, padding: Padding) -> "Convolver":
+        """Return a convolver for a batch of pictures that do not fill their planes, as `padding` says."""
+        return PaddedConvolver(self, padding)
 
-def name_of(convolver: Convolver) -> str:
-    """Return a short name for logs and metrics: `library`, `onednn`, `fused` (ours for GPUs), `winograd` or `amx`."""
-    name = getattr(convolver, "__name__", type(convolver).__name__)
-    return "library" if name == "library_convolution" else name.removesuffix("Convolver").lower()
+    def reads_border(self, conv: nn.Conv2d) -> bool:
+        """Check if a convolution reads the border of its window, which then has to be written."""
+        return True
 
 
 def finished(made: Tensor, window: Tensor, residual: float, skip: Tensor | None, target: Tensor | None) -> Tensor:
@@ -60,12 +70,13 @@ def room_for(conv: nn.Conv2d, window: Tensor, dtype: torch.dtype | None = None) 
     return rows_like(window[:, :, 1:-1, 1:-1], window.shape[2] - 2, conv.out_channels, dtype)
 
 
-class PaddedConvolver:
+class PaddedConvolver(Convolver):
     """Runs another convolver and sets the pixels around the pictures of a batch back to padding."""
 
     def __init__(self, convolve: Convolver, padding: Padding) -> None:
         self._convolve = convolve
         self._padding = padding
+        self.name = convolve.name
 
     def __call__(
         self,

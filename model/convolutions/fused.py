@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolutions.convolver import room_for
+from model.convolutions.convolver import Convolver, room_for
 from model.convolutions.library import library_convolution
 from model.rrdb import NEGATIVE_SLOPE
 from model.workspace import Padding
@@ -170,13 +170,16 @@ Tilings = Mapping[tuple[int, int], tuple[Tiling, Tiling]]
 """(input channels, output channels) -> tilings for results below and from `LARGE_PX`."""
 
 
-class FusedConvolver:
+class FusedConvolver(Convolver):
     """Runs convolutions in 16 bits with the kernel, and the few in float32 with the library.
 
     Args:
         tilings: by kind of convolution, as `tuning.py` found them; the library runs the other kinds. None: the kernel
             runs all kinds, with its first tiling.
     """
+
+    name = "fused"
+    skips_border = True
 
     def __init__(self, tilings: Tilings | None = None) -> None:
         self._tilings = tilings

@@ -4,32 +4,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolutions.convolver import finished
+from model.convolutions.convolver import Convolver, finished
 from model.rrdb import NEGATIVE_SLOPE
 
 
-def library_convolution(
-    conv: nn.Conv2d,
-    window: Tensor,
-    *,
-    active: bool = False,
-    residual: float = 0.0,
-    skip: Tensor | None = None,
-    target: Tensor | None = None,
-    grid_row: int = 0,
-) -> Tensor:
-    """Convolve with PyTorch: oneDNN on a CPU, cuDNN on a GPU. See `Convolver`."""
-    window = window.to(conv.weight.dtype)
-    if window.shape[2] < 3:
-        made = window.new_empty(window.shape[0], conv.out_channels, 0, window.shape[3] - 2)
-    else:
-        made = functional.conv2d(window, conv.weight, conv.bias)
-        made = functional.leaky_relu(made, NEGATIVE_SLOPE, inplace=True) if active else made
-    return finished(made, window, residual, skip, target)
+class LibraryConvolver(Convolver):
+    """Convolves with PyTorch's own function: oneDNN's on a CPU, cuDNN's on a GPU."""
+
+    name = "library"
+
+    def __call__(
+        self,
+        conv: nn.Conv2d,
+        window: Tensor,
+        *,
+        active: bool = False,
+        residual: float = 0.0,
+        skip: Tensor | None = None,
+        target: Tensor | None = None,
+        grid_row: int = 0,
+    ) -> Tensor:
+        """See `Convolver`."""
+        window = window.to(conv.weight.dtype)
+        if window.shape[2] < 3:
+            made = window.new_empty(window.shape[0], conv.out_channels, 0, window.shape[3] - 2)
+        else:
+            made = functional.conv2d(window, conv.weight, conv.bias)
+            made = functional.leaky_relu(made, NEGATIVE_SLOPE, inplace=True) if active else made
+        return finished(made, window, residual, skip, target)
 
 
-class OneDnnConvolver:
+library_convolution = LibraryConvolver()
+"""The convolver of everything that the others do not support."""
+
+
+class OneDnnConvolver(Convolver):
     """Convolves with oneDNN, LeakyReLU included; converts the weights to its layout once instead of in every call."""
+
+    name = "onednn"
 
     def __init__(self) -> None:
         self._packed: dict[nn.Conv2d, Tensor] = {}

@@ -167,8 +167,10 @@ def _tiles(weight: Tensor) -> Tensor:
     return tiles
 
 
-class AmxConvolver:
+class AmxConvolver(Convolver):
     """Runs convolutions of bfloat16 windows with amx.c, and those that it does not support with another convolver."""
+
+    name = "amx"
 
     def __init__(self, other: Convolver) -> None:
         self._other = other

@@ -179,8 +179,10 @@ def _paired(factors: Tensor, lanes: int) -> Tensor:
     return paired
 
 
-class WinogradConvolver:
+class WinogradConvolver(Convolver):
     """Runs the convolutions that winograd.c supports, and the others with another convolver."""
+
+    name = "winograd"
 
     def __init__(self, other: Convolver) -> None:
         self._other = other
