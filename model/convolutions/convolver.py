@@ -1,12 +1,45 @@
 """The contract of a 3x3 convolution over a window of rows, and the parts that its implementations share."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from model.rrdb import NEGATIVE_SLOPE
 from model.workspace import Padding, rows_like
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epilogue:
+    """What follows a convolution, in the same pass over memory.
+
+    The result is leaky_relu(conv(window) + bias), or without the LeakyReLU; then, if `residual` is not 0,
+
+        window's first channels + residual * result        without a skip
+        skip + residual * result                            with one
+    """
+
+    active: bool = False
+    """Apply the LeakyReLU."""
+    residual: float = 0.0
+    """Factor of the result before it is added; 0 if nothing is added."""
+    skip: Tensor | None = None
+    """float32, changed in place and returned. Excludes a target."""
+    target: Tensor | None = None
+    """Memory for the result, which is then returned; may be other channels of the window's buffer."""
+    grid_row: int = 0
+    """Number of the first row of the result, counted from a fixed row of the picture, whatever its bands are.
+
+    Implementations that work in tiles align them to it, so their results do not depend on the bands: with tiles of 4
+    rows and grid_row 6, the first tile has the rows 6 and 7 only.
+    """
+
+    @property
+    def slope(self) -> float:
+        """Slope of the LeakyReLU; 1 without one."""
+        return NEGATIVE_SLOPE if self.active else 1.0
 
 
 class Convolver(ABC):
@@ -18,7 +51,6 @@ class Convolver(ABC):
     skips_border: ClassVar[bool] = False
     """Whole pictures are faster with their sizes, because the border of windows is then not read."""
 
-    @abstractmethod
     def __call__(
         self,
         conv: nn.Conv2d,
@@ -30,21 +62,15 @@ class Convolver(ABC):
         target: Tensor | None = None,
         grid_row: int = 0,
     ) -> Tensor:
-        """(N, C, R, W), one pixel of padding included -> (N, out_channels, R - 2, W - 2); no rows if R is less than 3.
+        """Run a convolution; see `convolve` and `Epilogue`."""
+        then = Epilogue(active=active, residual=residual, skip=skip, target=target, grid_row=grid_row)
+        return self.convolve(conv, window, then)
 
-        The result is leaky_relu(conv(window) + bias), or without the LeakyReLU; then, if `residual` is not 0,
+    @abstractmethod
+    def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
+        """Convolve (N, C, R, W), one pixel of padding included, to (N, out_channels, R - 2, W - 2).
 
-            window's first channels + residual * result        without a skip
-            skip + residual * result                            with one
-
-        Args:
-            active: apply the LeakyReLU.
-            residual: factor of the result before it is added; 0 if nothing is added.
-            skip: float32, changed in place and returned. Excludes a target.
-            target: memory for the result, which is then returned; may be other channels of the window's buffer.
-            grid_row: number of the first row of the result, counted from a row that does not depend on how a picture
-                is cut into bands. Implementations that work in tiles align them to it, so their results do not
-                depend on the bands: with tiles of 4 rows and grid_row 6, the first tile has the rows 6 and 7 only.
+        There are no rows if R is less than 3.
         """
 
     def padded(self, padding: Padding) -> "Convolver":
@@ -56,13 +82,13 @@ class Convolver(ABC):
         return True
 
 
-def finished(made: Tensor, window: Tensor, residual: float, skip: Tensor | None, target: Tensor | None) -> Tensor:
+def finished(made: Tensor, window: Tensor, then: Epilogue) -> Tensor:
     """Add the result of a convolution to the skip or the window's first channels, if asked to, and store it."""
-    if skip is not None:
-        return skip.add_(made, alpha=residual)
-    if residual and made.shape[2]:
-        made = torch.add(window[:, : made.shape[1], 1:-1, 1:-1], made, alpha=residual)
-    return made if target is None else target.copy_(made)
+    if then.skip is not None:
+        return then.skip.add_(made, alpha=then.residual)
+    if then.residual and made.shape[2]:
+        made = torch.add(window[:, : made.shape[1], 1:-1, 1:-1], made, alpha=then.residual)
+    return made if then.target is None else then.target.copy_(made)
 
 
 def room_for(conv: nn.Conv2d, window: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -78,20 +104,8 @@ class PaddedConvolver(Convolver):
         self._padding = padding
         self.name = convolve.name
 
-    def __call__(
-        self,
-        conv: nn.Conv2d,
-        window: Tensor,
-        *,
-        active: bool = False,
-        residual: float = 0.0,
-        skip: Tensor | None = None,
-        target: Tensor | None = None,
-        grid_row: int = 0,
-    ) -> Tensor:
+    def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
         """See `Convolver`."""
-        made = self._convolve(
-            conv, window, active=active, residual=residual, skip=skip, target=target, grid_row=grid_row
-        )
+        made = self._convolve.convolve(conv, window, then)
         self._padding.fill(made)
         return made

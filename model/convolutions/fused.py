@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolutions.convolver import Convolver, room_for
+from model.convolutions.convolver import Convolver, Epilogue, room_for
 from model.convolutions.library import library_convolution
-from model.rrdb import NEGATIVE_SLOPE
 from model.workspace import Padding
 
 CHANNEL_BLOCK = 64
@@ -206,31 +205,22 @@ class FusedConvolver(Convolver):
         small, large = self._tilings[conv.in_channels, conv.out_channels]
         return large if made[:, 0].numel() >= LARGE_PX else small
 
-    def __call__(
-        self,
-        conv: nn.Conv2d,
-        window: Tensor,
-        *,
-        active: bool = False,
-        residual: float = 0.0,
-        skip: Tensor | None = None,
-        target: Tensor | None = None,
-        grid_row: int = 0,
-    ) -> Tensor:
+    def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
         """See `Convolver`."""
         if not self._takes(conv) or window.shape[2] < 3:
             if self._padding is not None:
                 self._padding.fill(window[:, :, 1:-1, 1:-1])
-            return library_convolution(conv, window, active=active, residual=residual, skip=skip, target=target)
+            return library_convolution.convolve(conv, window, then)
         if conv not in self._packed:
             self._packed[conv] = pack(conv)
+        skip, target = then.skip, then.target
         if skip is not None:
             target = skip
-        elif residual:
+        elif then.residual:
             skip = window[:, : conv.out_channels, 1:-1, 1:-1]
         if target is None:
             target = room_for(conv, window)
-        slope, alpha = NEGATIVE_SLOPE if active else None, residual or 1.0
+        slope, alpha = then.slope if then.active else None, then.residual or 1.0
         convolve(
             window,
             self._packed[conv],

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolutions.convolver import Convolver, room_for
+from model.convolutions.convolver import Convolver, Epilogue, room_for
 from model.convolutions.native.loading import has_amx, load
-from model.rrdb import NEGATIVE_SLOPE
 
 LIBRARY = Path(__file__).with_name("libamx.so")
 
@@ -178,34 +177,24 @@ class AmxConvolver(Convolver):
         self._rest: dict[nn.Conv2d, Packed] = {}
         """The part of float32 weights that is lost by rounding them to bfloat16, added by a second convolution."""
 
-    def __call__(
-        self,
-        conv: nn.Conv2d,
-        window: Tensor,
-        *,
-        active: bool = False,
-        residual: float = 0.0,
-        skip: Tensor | None = None,
-        target: Tensor | None = None,
-        grid_row: int = 0,
-    ) -> Tensor:
+    def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
         """See `Convolver`."""
         exact = conv.weight.dtype is torch.float32
-        if window.shape[2] < 3 or not takes(window) or (exact and (active or residual or target is not None)):
-            return self._other(conv, window, active=active, residual=residual, skip=skip, target=target)
+        plain = not (then.active or then.residual or then.target is not None)
+        if window.shape[2] < 3 or not takes(window) or (exact and not plain):
+            return self._other.convolve(conv, window, then)
         if conv not in self._packed:
             self._pack(conv)
-        packed, slope = self._packed[conv], NEGATIVE_SLOPE if active else 1.0
+        packed, slope, residual = self._packed[conv], then.slope, then.residual
         if exact:
             made = room_for(conv, window, torch.float32)
             convolve(window, packed, exact=made)
             convolve(window, self._rest[conv], exact=made, skip=made)
             return made
-        if skip is not None:
-            convolve(window, packed, exact=skip, skip=skip, negative_slope=slope, scaling=residual)
-            return skip
-        if target is None:
-            target = room_for(conv, window)
+        if then.skip is not None:
+            convolve(window, packed, exact=then.skip, skip=then.skip, negative_slope=slope, scaling=residual)
+            return then.skip
+        target = room_for(conv, window) if then.target is None else then.target
         own = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
         convolve(window, packed, made=target, skip=own, negative_slope=slope, scaling=residual or 1.0)
         return target

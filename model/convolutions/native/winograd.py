@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.convolutions.convolver import Convolver, room_for
+from model.convolutions.convolver import Convolver, Epilogue, room_for
 from model.convolutions.native.loading import load
-from model.rrdb import NEGATIVE_SLOPE
 
 LIBRARY = Path(__file__).with_name("libwinograd.so")
 
@@ -188,32 +187,20 @@ class WinogradConvolver(Convolver):
         self._other = other
         self._packed: dict[nn.Conv2d, Packed | None] = {}
 
-    def __call__(
-        self,
-        conv: nn.Conv2d,
-        window: Tensor,
-        *,
-        active: bool = False,
-        residual: float = 0.0,
-        skip: Tensor | None = None,
-        target: Tensor | None = None,
-        grid_row: int = 0,
-    ) -> Tensor:
+    def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
         """See `Convolver`."""
         if conv not in self._packed:
             self._packed[conv] = Packed(conv) if takes(conv) else None
         packed = self._packed[conv]
         if packed is None or window.shape[2] < 3:
-            return self._other(conv, window, active=active, residual=residual, skip=skip, target=target)
+            return self._other.convolve(conv, window, then)
         window = window.to(conv.weight.dtype)
-        if target is None:
-            target = room_for(conv, window)
-        slope = NEGATIVE_SLOPE if active else 1.0
+        target = room_for(conv, window) if then.target is None else then.target
         packed(
             window,
             target,
-            negative_slope=slope,
-            residual_scaling=0 if skip is not None else residual,
-            grid_row=grid_row,
+            negative_slope=then.slope,
+            residual_scaling=0 if then.skip is not None else then.residual,
+            grid_row=then.grid_row,
         )
-        return target if skip is None else skip.add_(target, alpha=residual)
+        return target if then.skip is None else then.skip.add_(target, alpha=then.residual)
