@@ -38,7 +38,7 @@ TURNS = tuple(Turn(*which) for which in product((False, True), repeat=3))
 """All turns: the first changes nothing, the first four keep height and width."""
 
 
-class Upscaler(Protocol):
+class AnyUpscaler(Protocol):
     """The upscaler of the turns; see `model.reliable.ReliableUpscaler`."""
 
     def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
@@ -48,7 +48,7 @@ class Upscaler(Protocol):
         """Upscale one picture in bands of rows."""
 
 
-def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+def ensemble_batch(upscaler: AnyUpscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
     """Upscale small pictures together, each in all turns; each as if it were alone, and in its own depth."""
     deep = [_deep(picture) for picture in pictures]
     totals: dict[int, Totals] = {}
@@ -61,7 +61,7 @@ def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixel
     return [_mean(totals[number], picture.dtype) for number, picture in enumerate(pictures)]
 
 
-def ensemble_stream(upscaler: Upscaler, picture: Pixels, *, scale: int, band_px: int) -> Iterator[Pixels]:
+def ensemble_stream(upscaler: AnyUpscaler, picture: Pixels, *, scale: int, band_px: int) -> Iterator[Pixels]:
     """Upscale one picture of any size, one turn after the other, each in bands of at most `band_px` LR px or one row.
 
     The sum of the turns is in memory completely, with 4 bytes for each sample of the answer.

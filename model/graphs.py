@@ -19,7 +19,7 @@ WARM_UP_CALLS = 2
 """Calls before a capture: during the first, libraries allocate memory, and kernels are compiled and timed."""
 
 Made = TypeVar("Made")
-Key = tuple[tuple[torch.Size, torch.dtype], ...]
+Shapes = tuple[tuple[torch.Size, torch.dtype], ...]
 
 MAX_SHAPES = 256
 """Maximum number of shapes that are remembered."""
@@ -109,8 +109,8 @@ class CapturedCalls(Generic[Made]):
         self._graphs = graphs
         self._max_bytes = max_bytes
         self._sights = sights
-        self._seen: OrderedDict[Key, int] = OrderedDict()
-        self._captured: OrderedDict[Key, _Captured[Made] | None] = OrderedDict()
+        self._seen: OrderedDict[Shapes, int] = OrderedDict()
+        self._captured: OrderedDict[Shapes, _Captured[Made] | None] = OrderedDict()
         self._warned = False
 
     @property
@@ -151,7 +151,7 @@ class CapturedCalls(Generic[Made]):
         captured.replay()
         return captured.made
 
-    def _familiar(self, key: Key) -> bool:
+    def _familiar(self, key: Shapes) -> bool:
         """Count a call of a shape; False if there have not been enough."""
         self._seen[key] = self._seen.pop(key, 0) + 1
         while len(self._seen) > MAX_SHAPES:

@@ -61,16 +61,16 @@ class Probe:
         pixels or by a mean over them, every cut changes the rest; for it, the period that changes least is returned.
         Example: with windows of 8 px, cutting 48, 24 or 8 px changes nothing, and 12 does, so the period is 8.
         """
-        if self._begun_later(1) <= ROUNDING:
+        if self._change_by_cutting(1) <= ROUNDING:
             return self._multiple
         period, change = 1, float("inf")
         for tried in PERIODS_PX:
-            if (found := self._begun_later(tried)) < change:
+            if (found := self._change_by_cutting(tried)) < change:
                 period, change = tried, found
             if change <= ROUNDING:
                 break
         for prime in PRIMES:
-            while period % prime == 0 and (found := self._begun_later(period // prime)) <= max(change, ROUNDING):
+            while period % prime == 0 and (found := self._change_by_cutting(period // prime)) <= max(change, ROUNDING):
                 period, change = period // prime, found
         return lcm(period, self._multiple)
 
@@ -79,7 +79,7 @@ class Probe:
         """Count the px next to a cut on the grid that differ from the whole picture; at most `REACH_PX`."""
         return min(REACH_PX, max(self._cut(axis, period_px) for axis in self._pictures))
 
-    def _begun_later(self, px: int) -> float:
+    def _change_by_cutting(self, px: int) -> float:
         """Measure the change at the far end if the beginning of the picture is cut off, along either axis.
 
         The end is included, because networks pad pictures there to whole windows, counted from the beginning.

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-DEEPEST = 3
+MAX_DEPTH = 3
 """Maximum number of words in the prefix that wraps the names of a generator, as in `state_dict.generator.`."""
 
 IN_A_BLOCK = 15
@@ -53,7 +53,7 @@ def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
     prefixes = dict.fromkeys([""])
     for name in tensors:
         words = name.split(".")
-        for depth in range(1, min(DEEPEST, len(words) - 1) + 1):
+        for depth in range(1, min(MAX_DEPTH, len(words) - 1) + 1):
             prefixes[".".join(words[:depth]) + "."] = None
     return list(prefixes)
 

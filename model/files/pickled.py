@@ -18,7 +18,7 @@ from torch import Tensor
 from model.errors import WeightsError, one_line
 from model.files.weight_bytes import weight_bytes
 
-DEEPEST = 8
+MAX_DEPTH = 8
 """Maximum nesting of dictionaries; training frameworks need three."""
 
 MAX_TENSORS = 100_000
@@ -114,7 +114,7 @@ def _tensors(content: object) -> Iterator[tuple[str, Tensor]]:
         if isinstance(one, Tensor):
             found += 1
             yield name, one
-        elif isinstance(one, Mapping) and depth < DEEPEST and id(one) not in entered:
+        elif isinstance(one, Mapping) and depth < MAX_DEPTH and id(one) not in entered:
             entered.add(id(one))
             inner = [(f"{name}.{key}" if name else str(key), value, depth + 1) for key, value in one.items()]
             waiting += reversed(inner)
