@@ -49,8 +49,8 @@ class Probe:
     def __init__(self, net: Net, scale: int, *, multiple: int = 1, min_px: int = 1) -> None:
         self._net, self._scale, self._multiple = net, scale, multiple
         length = 2 * CUT_PX + REACH_PX
-        lying = _picture(max(ROWS, min_px), length + -length % multiple)
-        self._pictures = {3: lying, 2: lying.transpose(2, 3).contiguous()}
+        long = _picture(max(ROWS, min_px), length + -length % multiple)
+        self._pictures = {3: long, 2: long.transpose(2, 3).contiguous()}
         self._whole: dict[int, Tensor] = {}
 
     @torch.inference_mode()

@@ -47,7 +47,7 @@ class ReliableUpscaler:
             picture does not come out well in it, float32 is taken instead.
 
     Raises:
-        SelfTestError: what it makes of the checkpoint's golden picture is not what the file says.
+        SelfTestError: the golden picture of the checkpoint is not reproduced.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ Read = Callable[[Path], Tensor]
 """Gives the pixels of a file: uint8 RGB (3, H, W)."""
 
 MAX_ATTEMPTS = 100
-"""Unreadable pictures in a row after which the run gives up: the folder is probably gone."""
+"""Unreadable pictures in a row after which the run ends: the folder is probably gone."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from model.pictures.reading import SUFFIXES
 from model.pictures.samples import turned
 
 READ_ERRORS = (Exception,)
-"""Errors of a picture that cannot be read: `PictureError`, OSError, or whatever else a decoder trips over."""
+"""Errors of a picture that cannot be read: `PictureError`, OSError, or any error of a decoder."""
 
 LIMITS = Limits(
     max_picture_px=2**28,

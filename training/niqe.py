@@ -1,4 +1,4 @@
-"""NIQE: how far the statistics of a picture lie from those of pristine photographs, without any reference.
+"""NIQE: the distance of a picture's statistics from those of pristine photographs, without any reference.
 
 Mittal, Soundararajan and Bovik, "Making a 'Completely Blind' Image Quality Analyzer", IEEE Signal Processing Letters
 2013; numbers of equations are theirs. The conventions are those of the authors' MATLAB release, which the literature

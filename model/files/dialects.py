@@ -1,7 +1,7 @@
 """Rename the weights of published ESRGAN generators to our names, and read the sizes off their shapes.
 
 A dialect is a table of renamings. Prefixes of names (`params_ema.`, `module.`, `generator.`, ...) are found, not
-listed: a prefix is whatever precedes the tell-tale name of a dialect. If a file has several generators, the moving
+listed: a prefix is the text before the tell-tale name of a dialect. If a file has several generators, the moving
 average is used.
 """
 

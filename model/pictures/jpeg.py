@@ -63,7 +63,7 @@ class _Segment:
 
 
 def _segments(file: bytes) -> Iterator[_Segment]:
-    """The segments of the first picture, with its end; what lies behind that does not count."""
+    """Return the segments of the first picture up to its end; data after it is ignored."""
     place, number, scanned = 2, 0, False
     while found := MARKER.search(file, place):
         if (number := number + 1) > MAX_SEGMENTS:

@@ -64,7 +64,7 @@ def _rare(layout: Layout, what: str) -> str:
 
 
 def read(layout: Layout) -> tuple[Samples, Image.Image]:
-    """The samples, not turned, and the file as Pillow may see it: one picture, and no fields that nobody reads.
+    """Return the samples, not turned, and the file for Pillow: one picture, without unused fields.
 
     Raises:
         NotAccepted: no decoder knows the kind.
@@ -156,7 +156,7 @@ def _palette(layout: Layout) -> Pixels:
 
 
 def _unpacked(layout: Layout, first: bytes) -> Pixels:
-    """The channels (H, W, C) that have a meaning: colour, and alpha after it where planes lie apart.
+    """Return the channels (H, W, C) with a meaning: colour, and then alpha if the planes are separate.
 
     Args:
         first: `_rows_of_bytes` of the first plane.
@@ -237,7 +237,7 @@ def _has_differences(layout: Layout) -> bool:
 
 
 def _of_bits(rows: NDArray[numpy.uint8], bits: int) -> NDArray[numpy.uint16]:
-    """Samples of any depth, packed bit after bit in each row, whatever the byte order is."""
+    """Unpack samples of any depth from the bits of each row, in either byte order."""
     singly = numpy.unpackbits(rows, axis=1)
     whole = singly[:, : singly.shape[1] // bits * bits].reshape(len(rows), -1, bits)
     samples = numpy.zeros(whole.shape[:2], numpy.uint16)

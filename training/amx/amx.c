@@ -1,6 +1,6 @@
 /* The convolutions of a training step in bfloat16 on the tiles of AMX.
  *
- * Feature maps lie pixel by pixel, channels last, in a frame: a row of width + 2 pixels for each row of the map, with the
+ * Feature maps are stored pixel by pixel, channels last, in a frame: a row of width + 2 pixels for each row of the map, with the
  * pixel beyond each end, three such rows above and three below. So a tap of a convolution is the same distance in memory
  * for every pixel, pixels can be taken 16 at a time whatever the width is, and a map is read where it is. What falls
  * between two rows is overwritten by the border.
