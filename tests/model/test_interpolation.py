@@ -107,5 +107,7 @@ def test_two_networks_of_different_origin_are_refused_whatever_alpha(alpha: floa
     other = checkpoint_of(with_channels_in_another_order(psnr.net), "other")
     far = (other.golden_output.int() - psnr.golden_output.int()).abs().max()
     assert far <= 1  # both make the same pictures, and yet nothing between them does
-    with pytest.raises(InterpolationError, match="psnr and other were not trained from one another: the golden picture"):
+    with pytest.raises(
+        InterpolationError, match="psnr and other were not trained from one another: the golden picture"
+    ):
         interpolate(psnr, other, alpha)
