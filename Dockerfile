@@ -21,11 +21,13 @@ ENV LD_PRELOAD=libjemalloc.so.2 \
 # Threads that wait for one another by spinning keep the processor from whom they wait for: docs/benchmarks.md.
 ENV OMP_WAIT_POLICY=passive
 
-# By far the largest layer, and the one that changes least. PyTorch asks for the name and the home of its user.
-COPY requirements/base.txt /tmp/base.txt
+# By far the largest layer, and the one that changes least. PyTorch asks for the name and the home of its user. `heic` is
+# `base` with a reader of HEIC; without one: `--build-arg REQUIREMENTS=base`.
+ARG REQUIREMENTS=heic
+COPY requirements/${REQUIREMENTS}.txt /tmp/requirements.txt
 RUN python -m pip install --no-cache-dir --root-user-action=ignore --disable-pip-version-check \
-        --require-hashes --requirement /tmp/base.txt \
-    && rm /tmp/base.txt \
+        --require-hashes --requirement /tmp/requirements.txt \
+    && rm /tmp/requirements.txt \
     && useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin esrgan \
     && install --directory --owner esrgan /var/cache/esrgan \
     && install --directory --owner esrgan --mode 700 /var/lib/esrgan

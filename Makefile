@@ -48,7 +48,7 @@ native: $(NATIVE) ## compile the C sources; other targets do it if a compiler is
 
 $(CONVOLUTIONS)/libwinograd.so: $(wildcard $(CONVOLUTIONS)/winograd_*.h)
 $(CONVOLUTIONS)/libamx.so: $(wildcard $(CONVOLUTIONS)/amx_*.h)
-training/amx/libamx.so: $(wildcard training/amx/*.h)
+training/amx/libamx.so: $(wildcard training/amx/*.h) $(CONVOLUTIONS)/amx_unit.h
 lib%.so: %.c
 	@rm -f $@
 	@if ! command -v $(firstword $(CC)) >/dev/null; then echo "No C compiler ($(CC)): using the slower Python version of $<."; \
@@ -125,8 +125,8 @@ soak: $(VENV)/dev.stamp $(NATIVE) ## watch the service's memory under good and b
 bench-training: $(VENV)/dev.stamp $(NATIVE) ## measure training steps: ARGS="--data PHOTOS"
 	@$(RUN) $(PYTHON) -m benchmarks.training $(ARGS)
 
-audit: $(VENV)/dev.stamp ## look up known vulnerabilities of the service's dependencies (needs the network)
-	@$(PYTHON) -m pip_audit --requirement requirements/base.txt --disable-pip --progress-spinner off
+audit: $(VENV)/dev.stamp ## look up known vulnerabilities of the service's dependencies, HEIC included (needs the network)
+	@$(PYTHON) -m pip_audit --requirement requirements/heic.txt --disable-pip --progress-spinner off
 
 openapi: $(VENV)/base.stamp ## rewrite docs/openapi.json from the code
 	@$(PYTHON) -m app openapi > docs/openapi.json
@@ -140,6 +140,7 @@ lock: ## rewrite requirements/ from pyproject.toml with uv (newest versions: ARG
 	@$(LOCK) --extra train --extra dev --constraint requirements/train.txt --output-file requirements/dev.txt
 	@$(LOCK) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	@$(LOCK) --extra otel --constraint requirements/dev.txt --output-file requirements/otel.txt
+	@$(LOCK) --extra heic --constraint requirements/dev.txt --output-file requirements/heic.txt
 
 image: ## build the container image esrgan-serve
 	@$(DOCKER) build --tag esrgan-serve .

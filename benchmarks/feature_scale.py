@@ -32,7 +32,7 @@ def main() -> None:
     net = read_checkpoint(options.weights).net
     scale = net.config.scale
     losses = []
-    for pair in read_pairs(options.data, scale, least_px=scale * SIDE):
+    for pair in read_pairs(options.data, scale, min_px=scale * SIDE):
         if not isinstance(pair, Pair):
             print(pair)
             continue

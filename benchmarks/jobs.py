@@ -39,7 +39,7 @@ class Measured:
 
 
 def main() -> None:
-    """Send small pictures one after the other, first alone, then beside queued jobs."""
+    """Send small pictures one after the other, first alone, then while jobs are queued."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.jobs", description=__doc__)
     add_network_options(parser)
     parser.add_argument("--jobs", type=int, default=1000, help="jobs in the queue")

@@ -22,9 +22,9 @@ from model.workspace import SkipPath, Window
 PARTS = (
     ("convolution on AMX", amx, "run"),
     ("Winograd's convolution", Packed, "__call__"),
-    ("oneDNN's convolution", OneDnnConvolver, "__call__"),
-    ("Python around convolutions", AmxConvolver, "__call__"),
-    ("Python around convolutions", WinogradConvolver, "__call__"),
+    ("oneDNN's convolution", OneDnnConvolver, "convolve"),
+    ("Python around convolutions", AmxConvolver, "convolve"),
+    ("Python around convolutions", WinogradConvolver, "convolve"),
     ("Python around convolutions", amx, "convolve"),
     ("windows: halo rows and padding", Window, "open"),
     ("windows: halo rows and padding", Window, "pad"),

@@ -1,4 +1,4 @@
-"""python -m model: look at weight files, convert them, export them, test them, mix them, fetch them."""
+"""python -m model: show, convert, export, test, mix and download weight files."""
 
 import argparse
 import json
@@ -24,11 +24,11 @@ SHIPPED = Path(__file__).parent / "weights"
 """The folder that the service serves by default."""
 
 REFUSALS = (WeightsError, SelfTestError, InterpolationError, DeviceMemoryError, SuspiciousOutputError, OSError)
-"""What is told in one line."""
+"""Errors that are printed in one line, without a traceback."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status: 1 where a file is refused, with the reason in one line."""
+    """Run one command and return its exit status: 1 if a file is refused, with the reason in one line."""
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -112,7 +112,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _origin(checkpoint: Checkpoint, path: Path, out: Path) -> Card:
-    """The card of a converted file: a file of ours keeps what it says, a foreign one gets what is known."""
+    """Return the card of a converted file: that of our own files stays; others get what is known of them."""
     if checkpoint.format == FORMAT:
         return checkpoint.card
     return replace(

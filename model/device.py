@@ -1,4 +1,4 @@
-"""Which device runs the network, in which number format, and what is particular to each."""
+"""Choose the device and the number format for networks, and handle their memory."""
 
 import ctypes
 import logging
@@ -17,13 +17,13 @@ FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 """Number formats that a network can be stored and run in."""
 
 BAND_PX = {"cpu": 2**15, "cuda": 2**20}
-"""LR px that a device best takes at a time: on a CPU what stays in its cache; on a GPU not measured yet."""
+"""Best number of LR px in a band: on a CPU the number that stays in its cache; not yet measured on a GPU."""
 
 TURING, AMPERE = (7, 5), (8, 0)
 """Compute capabilities of the first GPUs with useful float16, and with bfloat16."""
 
 JEMALLOC_ALL_ARENAS = 4096
-"""jemalloc's number for all of its arenas together (MALLCTL_ARENAS_ALL)."""
+"""jemalloc's number for all of its arenas (MALLCTL_ARENAS_ALL)."""
 
 SYSTEM = Path("/sys")
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class DeviceMemoryError(Exception):
-    """The device has not enough memory for a call."""
+    """The device does not have enough memory for a call."""
 
 
 @cache
@@ -95,7 +95,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def exact_float32() -> None:
-    """Let cuDNN multiply float32 as float32; by default it takes TF32 on Ampere and later, which has 10 bits."""
+    """Make cuDNN multiply in float32; by default it uses TF32, with 10 bits, on Ampere and later."""
     torch.backends.cudnn.allow_tf32 = False
 
 
@@ -108,10 +108,10 @@ def current(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn every error that means too little memory into one.
+    """Turn all errors of devices that mean out of memory into one.
 
     Raises:
-        DeviceMemoryError: the device has not enough memory.
+        DeviceMemoryError: the device does not have enough memory.
     """
     try:
         yield
@@ -122,7 +122,7 @@ def memory_errors() -> Iterator[None]:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what the allocators hold in reserve, so that smaller pieces, or others, find room."""
+    """Free the reserves of the allocators, for smaller allocations and other processes."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     process = ctypes.CDLL(None)
@@ -142,9 +142,9 @@ def memory_bytes(device: torch.device) -> dict[str, int]:
 
 
 def use_physical_cores() -> int:
-    """Let torch run as many threads as there are cores for this process; returns how many.
+    """Set the number of torch's threads to that of the cores for this process, and return it.
 
-    torch by itself counts neither a container's quota nor sibling threads, and with too many threads every operation
+    torch itself considers neither a container's quota nor sibling threads, and with too many threads every operation
     waits for the slowest.
     """
     cores = usable_cores(os.sched_getaffinity(0), SYSTEM)
@@ -153,23 +153,23 @@ def use_physical_cores() -> int:
 
 
 def usable_cores(cpus: Iterable[int], system: Path) -> int:
-    """Physical cores behind some logical CPUs, or what a container's quota allows of them; at least 1.
+    """Count the physical cores of some logical CPUs, up to the quota of the container; at least 1.
 
     Args:
-        system: where Linux's /sys is.
+        system: path of Linux's /sys.
     """
     cores = len({_siblings(cpu, system) for cpu in cpus})
     try:
         quota, period = (system / "fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return max(1, cores if quota == "max" else min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no container, or one of the old kind
+    except (OSError, ValueError):  # no container, or cgroup v1
         return max(1, cores)
 
 
 def _siblings(cpu: int, system: Path) -> str:
     try:
         return (system / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii")
-    except OSError:  # a machine that does not tell: each counts as a core
+    except OSError:  # unknown: each counts as a core
         return str(cpu)
 
 

@@ -1,7 +1,7 @@
-"""The self-ensemble: a picture goes through the network in its eight turns; the answer is the mean of what comes back.
+"""Self-ensemble: upscale a picture in eight orientations, and return the mean of the results.
 
 Timofte et al. 2016, "Seven ways to improve example-based single image super resolution"; the ESRGAN paper calls it x8.
-Each turn comes back with 16 bits, so the mean is rounded to the picture's own depth once, at the end.
+Results have 16 bits, so only the mean is rounded to the depth of the picture.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,31 +15,31 @@ from model.device import memory_errors
 from model.transfer import Pixels
 
 Totals = NDArray[numpy.uint32]
-"""Sums of levels of 16 bits."""
+"""Sums of 16-bit levels."""
 
 DEEPER = 257
-"""65535 / 255: levels of 16 bits for each one of 8."""
+"""65535 / 255: the factor from 8-bit to 16-bit levels."""
 
 
 class Turn(NamedTuple):
-    """One of the eight ways to lay a picture down."""
+    """One of the eight orientations of a picture."""
 
     transposed: bool
     upside_down: bool
     mirrored: bool
 
     def of(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """A view of a picture (N, H, W, C), turned: what is written there is written into the picture."""
+        """Return a turned view of a picture (N, H, W, C); writing to it changes the picture."""
         turned = picture.swapaxes(1, 2) if self.transposed else picture
         return turned[:, :: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
 
 
 TURNS = tuple(Turn(*which) for which in product((False, True), repeat=3))
-"""The first one changes nothing; the first four keep the sides."""
+"""All turns: the first changes nothing, the first four keep height and width."""
 
 
-class Upscaler(Protocol):
-    """What the turns go through; see `model.reliable.ReliableUpscaler`."""
+class AnyUpscaler(Protocol):
+    """The upscaler of the turns; see `model.reliable.ReliableUpscaler`."""
 
     def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
         """Upscale pictures (N, H, W, 3) together, whole."""
@@ -48,11 +48,11 @@ class Upscaler(Protocol):
         """Upscale one picture in bands of rows."""
 
 
-def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+def ensemble_batch(upscaler: AnyUpscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
     """Upscale small pictures together, each in all turns; each as if it were alone, and in its own depth."""
     deep = [_deep(picture) for picture in pictures]
     totals: dict[int, Totals] = {}
-    for turns in (TURNS[:4], TURNS[4:]):  # apart, so that those of other sides need no padding
+    for turns in (TURNS[:4], TURNS[4:]):  # separately, so that different sizes need no padding
         which = list(product(range(len(deep)), turns))
         upscaled = upscaler.batch([numpy.ascontiguousarray(turn.of(deep[number])) for number, turn in which])
         for (number, turn), made in zip(which, upscaled, strict=True):
@@ -61,10 +61,10 @@ def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixel
     return [_mean(totals[number], picture.dtype) for number, picture in enumerate(pictures)]
 
 
-def ensemble_stream(upscaler: Upscaler, picture: Pixels, *, scale: int, band_px: int) -> Iterator[Pixels]:
+def ensemble_stream(upscaler: AnyUpscaler, picture: Pixels, *, scale: int, band_px: int) -> Iterator[Pixels]:
     """Upscale one picture of any size, one turn after the other, each in bands of at most `band_px` LR px or one row.
 
-    The sum of the turns is in memory as a whole, with 4 bytes for each sample of the answer.
+    The sum of the turns is in memory completely, with 4 bytes for each sample of the answer.
 
     Args:
         scale: the upscaler's.
@@ -86,12 +86,12 @@ def ensemble_stream(upscaler: Upscaler, picture: Pixels, *, scale: int, band_px:
 
 
 def _deep(picture: Pixels) -> Pixels:
-    """The same picture with 16 bits."""
+    """Convert a picture to 16 bits."""
     return picture * numpy.uint16(DEEPER) if picture.dtype == numpy.uint8 else picture
 
 
 def _mean(total: Totals, depth: "numpy.dtype[numpy.uint8 | numpy.uint16]") -> Pixels:
-    """What all turns add up to -> levels of a depth, rounded."""
+    """Divide the sum of all turns, rounded to levels of a depth."""
     divisor = numpy.uint32(len(TURNS) * (DEEPER if depth == numpy.uint8 else 1))
     mean: Pixels = ((total + divisor // 2) // divisor).astype(depth)
     return mean

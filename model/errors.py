@@ -1,4 +1,4 @@
-"""What can be wrong with a network or its file."""
+"""Errors of networks and their files."""
 
 from collections.abc import Mapping
 
@@ -6,24 +6,24 @@ from torch import Tensor
 
 
 def one_line(error: BaseException, most: int = 200) -> str:
-    """The text of an error as callers may read it: without line breaks, and without the path of a file.
+    """Return the text of an error for clients: without line breaks, and without the path of a file.
 
-    The text of an OSError quotes the whole path, so of those only the reason is taken.
+    The text of an OSError includes the path, so only its reason is used.
     """
     text = (error.strerror or "") if isinstance(error, OSError) else str(error)
     return " ".join(text.split())[:most] or type(error).__name__
 
 
 class WeightsError(Exception):
-    """A weight file cannot be used; the text names the file, the reason and what would help."""
+    """A weight file cannot be used; the text has the file, the reason and the remedy."""
 
 
 class UnreadableError(WeightsError):
-    """A weight file cannot be read at the moment; that says nothing about what is in it."""
+    """A weight file cannot be read at the moment, which may have nothing to do with its content."""
 
 
 class OtherNetworkError(WeightsError):
-    """The weights were read and are none of ESRGAN's kind."""
+    """The weights were read, but are not those of an ESRGAN generator."""
 
     def __init__(self, text: str, tensors: Mapping[str, Tensor]) -> None:
         super().__init__(text)

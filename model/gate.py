@@ -1,4 +1,4 @@
-"""A network that nobody vouches for: does it enlarge a picture, or does it only make pixels?"""
+"""Check that an unknown network upscales a picture at all, by comparing it with bicubic interpolation."""
 
 import math
 
@@ -9,13 +9,13 @@ from PIL import Image
 from model.reliable import ReliableUpscaler, SelfTestError
 
 SIDE_PX = 48
-"""Of the test picture, as the network gets it."""
+"""Side of the low-res test picture."""
 
-CLEAREST_DB = 40.0
-"""Bicubic counts for no more than this: at scale 1 it would be the picture itself."""
+MAX_DB = 40.0
+"""Upper bound on the PSNR of bicubic interpolation, which is infinite at scale 1."""
 
 FINENESS = 24
-"""Points along each side of a low-res pixel that it is the mean of: a multiple of every scale."""
+"""Points along each side of a low-res pixel, which is their mean; a multiple of every scale."""
 
 Levels = NDArray[numpy.uint8]
 
@@ -23,26 +23,26 @@ Levels = NDArray[numpy.uint8]
 def refuse_far_from_bicubic(upscaler: ReliableUpscaler, max_loss_db: float) -> None:
     """Upscale a test picture whose larger version is known.
 
-    Networks trained on damaged pictures, or with a GAN, may well be worse than bicubic by some dB here; one whose
-    weights are damaged, or whose colours are swapped, is worse by far more.
+    Networks trained on damaged pictures, or with a GAN, can be some dB worse than bicubic here; networks with damaged
+    weights or swapped colours are far worse.
 
     Raises:
-        SelfTestError: its PSNR is further than that below bicubic's.
+        SelfTestError: its PSNR is more than `max_loss_db` below that of bicubic interpolation.
     """
     scale = upscaler.scale
     low_res, high_res = _picture(1), _picture(scale)
     bicubic = Image.fromarray(low_res).resize((SIDE_PX * scale,) * 2, Image.Resampling.BICUBIC)
-    bicubic_db = min(CLEAREST_DB, _psnr(numpy.asarray(bicubic), high_res))
+    bicubic_db = min(MAX_DB, _psnr(numpy.asarray(bicubic), high_res))
     network_db = _psnr(upscaler.upscale(low_res[None])[0], high_res)
     if network_db < bicubic_db - max_loss_db:
         raise SelfTestError(
-            f"it makes {network_db:.1f} dB of the test picture, where bicubic makes {bicubic_db:.1f}; more than "
-            f"{max_loss_db:g} dB less is no upscaling (ESRGAN_MAX_LOSS_DB)"
+            f"it reaches {network_db:.1f} dB on the test picture, bicubic interpolation {bicubic_db:.1f}; at most "
+            f"{max_loss_db:g} dB less are accepted (ESRGAN_MAX_LOSS_DB)"
         )
 
 
 def _picture(scale: int) -> Levels:
-    """A landscape: a sky, a sun, a hill and a fence; each pixel (H, W, 3) is the mean of the points that it covers."""
+    """Draw a landscape (H, W, 3): sky, sun, hill and fence. Each pixel is the mean of the points that it covers."""
     rows, columns = numpy.mgrid[: SIDE_PX * FINENESS, : SIDE_PX * FINENESS] / (SIDE_PX * FINENESS)
     points = numpy.stack((110 + 90 * rows, 150 + 60 * rows, 235 - 60 * rows), axis=-1)
     points[(rows - 0.25) ** 2 + (columns - 0.7) ** 2 < 0.13**2] = (250, 220, 90)

@@ -14,7 +14,7 @@ ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 """An entry of `torch.cuda.get_arch_list`: machine code or PTX, and the compute capability that it was compiled for."""
 
 DRIVER_FILES = tuple(map(Path, ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")))
-"""Any of them exists where a driver is loaded; the last one in WSL."""
+"""Files of a driver: one of them exists if it is loaded; the last one in WSL."""
 
 Capability = tuple[int, int]
 
@@ -44,13 +44,13 @@ def present() -> tuple[int, str]:
 
 
 def driver_present() -> bool:
-    """Return True where an NVIDIA driver is loaded, so that a missing GPU is a fault and not a choice."""
+    """Return True if an NVIDIA driver is loaded, so that a missing GPU is an error."""
     return any(path.exists() for path in DRIVER_FILES)
 
 
 @cache
 def why_unusable(device: torch.device) -> str | None:
-    """Return why a GPU cannot be used, or None where it computes rightly; asked once for each GPU."""
+    """Return why a GPU cannot be used, or None if its results are right; tested once for each GPU."""
     name = str(device)
     try:
         capability = torch.cuda.get_device_capability(device)
@@ -59,12 +59,12 @@ def why_unusable(device: torch.device) -> str | None:
         if not any(runs_on(architecture, capability) for architecture in built_for):
             return f"{name}: this build of PyTorch has code for {', '.join(built_for)} only"
         return None if _computes_rightly(device) else f"{name} computes wrongly"
-    except Exception as error:  # whatever the driver trips over
+    except Exception as error:  # the driver raises all kinds of errors
         return f"{name}: {one_line(error)}"
 
 
 def runs_on(architecture: str, capability: Capability) -> bool:
-    """Return True where code compiled for an architecture runs on a GPU of a compute capability.
+    """Check if code compiled for an architecture runs on a GPU of a compute capability.
 
     Machine code runs on later minor versions of its own major version, PTX on everything later. The suffix `a` binds
     either to one version, `f` PTX to its major version.
@@ -85,7 +85,7 @@ def check_alive(device: torch.device) -> None:
     After a fault of the hardware or an illegal access every later CUDA call of the process fails, whatever it is.
 
     Raises:
-        DeviceLostError: it does not.
+        DeviceLostError: the device does not compute.
     """
     if device.type != "cuda":
         return

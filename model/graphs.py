@@ -1,7 +1,7 @@
-"""Calls that a GPU repeats without Python: captured for each shape of their inputs, then replayed.
+"""Calls that a GPU repeats without Python: captured as CUDA graphs for each shape of their inputs, then replayed.
 
-A network of hundreds of small kernels waits for its launches, which take the host longer than the device needs for the
-kernels. A captured graph starts all of them at once.
+For a network of hundreds of small kernels, the host takes longer to launch them than the device to run them. A captured
+graph launches all of them at once.
 """
 
 import logging
@@ -16,39 +16,39 @@ from torch import Tensor
 from model.memory import says_out_of_memory
 
 WARM_UP_CALLS = 2
-"""Calls before a capture: in the first, libraries allocate and kernels are compiled and timed."""
+"""Calls before a capture: during the first, libraries allocate memory, and kernels are compiled and timed."""
 
 Made = TypeVar("Made")
-Key = tuple[tuple[torch.Size, torch.dtype], ...]
+Shapes = tuple[tuple[torch.Size, torch.dtype], ...]
 
-MOST_SHAPES = 256
-"""Shapes that are remembered, whatever their size."""
+MAX_SHAPES = 256
+"""Maximum number of shapes that are remembered."""
 
-SECOND_SIGHT = 2
-"""Calls of a shape after which it is captured: a shape that never returns is not worth a capture."""
+CALLS_TO_CAPTURE = 2
+"""Calls of a shape after which it is captured; a shape that occurs once is not worth it."""
 
 GRAPH_BYTES = 2**29
-"""Inputs and outputs that the graphs of a network may hold."""
+"""Maximum memory of the inputs and outputs of a network's graphs."""
 
 log = logging.getLogger(__name__)
 
 
 class Graphs(Protocol):
-    """What captures and replays; a test has one without a GPU."""
+    """Captures and replays calls; tests have an implementation without a GPU."""
 
     def warm_up(self, call: Callable[[], object]) -> None:
-        """Make a call as a capture will make it, but for real."""
+        """Make a call under the conditions of a capture, but run it."""
 
     def capture(self, call: Callable[[], Made]) -> tuple[Callable[[], None], Made]:
         """Record a call.
 
         Returns:
-            What replays it, and the call's result, which each replay fills anew.
+            A function that replays it, and its result, which each replay overwrites.
         """
 
 
 class CudaGraphs:
-    """Graphs of one device, used by one thread. They share their memory: each replay may overwrite what others made."""
+    """Graphs of one device, used by one thread. They share memory: a replay may overwrite the results of others."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -57,7 +57,7 @@ class CudaGraphs:
             self._aside = torch.cuda.Stream(device)
 
     def warm_up(self, call: Callable[[], object]) -> None:
-        """See `Graphs`; on the stream of the captures, for which libraries set up what they need once."""
+        """See `Graphs`; uses the stream of the captures, so that libraries initialise themselves for it."""
         now = torch.cuda.current_stream(self._device)
         self._aside.wait_stream(now)
         with torch.cuda.stream(self._aside):
@@ -86,15 +86,14 @@ class _Captured(Generic[Made]):
 
 
 class CapturedCalls(Generic[Made]):
-    """A function of tensors on one device, called through graphs where there are any.
+    """A function of tensors on one device, called through graphs if possible.
 
     Args:
-        function: makes tensors out of tensors. With inputs of the same shapes it does the same operations, without a
-            look at their values, and leaves no trace for later calls: the first input of a shape meets it several
-            times. Memory that it keeps, weights for example, must stay where it is; a graph knows it by its address.
+        function: maps tensors to tensors. For inputs of the same shapes it does the same operations, whatever their
+            values are, and has no side effects, because it is called several times with the first input of a shape.
+            Memory that it keeps, such as weights, must not move, because graphs use its address.
         graphs: None to just call the function, as on a CPU.
-        most_bytes: memory that the graphs may hold, each its inputs and outputs; the one not used for longest goes
-            first.
+        max_bytes: memory for inputs and outputs of all graphs; the least recently used graph is dropped first.
         sights: calls of a shape after which it is captured.
     """
 
@@ -103,20 +102,20 @@ class CapturedCalls(Generic[Made]):
         function: Callable[..., Made],
         graphs: Graphs | None,
         *,
-        most_bytes: int = GRAPH_BYTES,
-        sights: int = SECOND_SIGHT,
+        max_bytes: int = GRAPH_BYTES,
+        sights: int = CALLS_TO_CAPTURE,
     ) -> None:
         self._function = function
         self._graphs = graphs
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._sights = sights
-        self._seen: OrderedDict[Key, int] = OrderedDict()
-        self._captured: OrderedDict[Key, _Captured[Made] | None] = OrderedDict()
+        self._seen: OrderedDict[Shapes, int] = OrderedDict()
+        self._captured: OrderedDict[Shapes, _Captured[Made] | None] = OrderedDict()
         self._warned = False
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that inputs and outputs of the graphs hold."""
+        """Memory of the inputs and outputs of the graphs."""
         return sum(captured.memory_bytes for captured in list(self._captured.values()) if captured)
 
     def clear(self) -> None:
@@ -133,7 +132,7 @@ class CapturedCalls(Generic[Made]):
         """Call the function.
 
         Returns:
-            What the function makes; valid until the next call, which may overwrite it.
+            The result of the function; valid until the next call, which may overwrite it.
         """
         if self._graphs is None:
             return self._function(*inputs)
@@ -152,20 +151,20 @@ class CapturedCalls(Generic[Made]):
         captured.replay()
         return captured.made
 
-    def _familiar(self, key: Key) -> bool:
-        """Count a call of a shape; False if it has come too seldom."""
+    def _familiar(self, key: Shapes) -> bool:
+        """Count a call of a shape; False if there have not been enough."""
         self._seen[key] = self._seen.pop(key, 0) + 1
-        while len(self._seen) > MOST_SHAPES:
+        while len(self._seen) > MAX_SHAPES:
             self._seen.popitem(last=False)
         return self._seen[key] >= self._sights
 
     def _make_room(self) -> None:
-        """Drop graphs until the others hold no more than they may; the newest stays for its call."""
-        while len(self._captured) > 1 and (self.memory_bytes > self._most_bytes or len(self._captured) > MOST_SHAPES):
+        """Drop the least recently used graphs until the rest is within the limits; the newest stays for its call."""
+        while len(self._captured) > 1 and (self.memory_bytes > self._max_bytes or len(self._captured) > MAX_SHAPES):
             self._captured.popitem(last=False)
 
     def _capture(self, graphs: Graphs, inputs: tuple[Tensor, ...]) -> _Captured[Made] | None:
-        """None where the function works but cannot be captured."""
+        """Capture a call; None if the function works but cannot be captured."""
         kept = tuple(tensor.clone() for tensor in inputs)
         for _ in range(WARM_UP_CALLS):
             graphs.warm_up(lambda: self._function(*kept))

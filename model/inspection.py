@@ -1,4 +1,4 @@
-"""What a weight file is, and whether it works here: `python -m model info` and `check`."""
+"""Describe a weight file and test it on this machine: `python -m model info` and `check`."""
 
 import copy
 import math
@@ -22,36 +22,36 @@ TRIAL_SIZE = (67, 53)
 """Height and width of the picture that `check` upscales in several ways: odd, and many bands high."""
 
 TILED_TRIAL_SIZE = (401, 53)
-"""The same for a network in tiles, whose strips are higher."""
+"""The same for tiled networks, whose strips are higher."""
 
 TRIAL_BAND_ROWS = 8
 
-MOST_STREAM_LEVELS, MOST_TILED_LEVELS = 1, 2
-"""By which a stream, and strips of tiles, may differ from the whole picture, in 8-bit levels."""
+MAX_STREAM_LEVELS, MAX_TILED_LEVELS = 1, 2
+"""Maximum difference of streams, and of tiles, from the whole picture, in 8-bit levels."""
 
-LEAST_PRECISION_DB = 40.0
-"""PSNR that the device's fast format must keep against float32."""
+MIN_PRECISION_DB = 40.0
+"""Minimum PSNR of the fast number format against float32."""
 
 SPEED_S = 1.0
-"""How long `check` measures speed at least."""
+"""Minimum time for measuring speed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """A weight file in figures."""
+    """Properties of a weight file."""
 
     name: str
     format: str
     architecture: str
     scale: int
     channels: int | None
-    """This and the next two: of ESRGAN's generators only."""
+    """None for other networks than ESRGAN generators, like the next two."""
     blocks: int | None
     growth: int | None
     inputs: int
     unshuffle: int
     padding_mode: str | None
-    """Also of ESRGAN's generators only: what convolutions see beyond the border."""
+    """Pixels that convolutions see beyond the border; None for other networks."""
     parameters: int
     mmac_per_lr_px: float
     sha256: str
@@ -65,7 +65,7 @@ class Description:
 
 
 def describe(checkpoint: AnyCheckpoint) -> Description:
-    """Everything that a file says and that its weights tell."""
+    """Describe a file by its card and its weights."""
     net = checkpoint.net
     if isinstance(net, ForeignNet):
         unknown = dict.fromkeys(("channels", "blocks", "growth", "padding_mode"))
@@ -96,38 +96,38 @@ def _macs_per_low_res_px(net: RRDBNet | ForeignNet) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """How a network did on this device."""
+    """Results of testing a network on this device."""
 
     device: str
     precision: str
     stream_levels: int
     """Largest difference between stream, or tiles, and whole picture, in 8-bit levels."""
-    most_stream_levels: int
-    """What is allowed of that."""
+    max_stream_levels: int
+    """Limit of `stream_levels`."""
     precision_db: float
-    """PSNR of the device's fast format against float32; infinite where they are equal."""
+    """PSNR of the fast number format against float32; infinite if they are equal."""
     precision_levels: int
     lr_px_per_s: float
     gflop_per_s: float
 
     @property
     def failures(self) -> list[str]:
-        """What is wrong; nothing where the network can serve."""
+        """Reasons why the network cannot serve."""
         wrong = []
-        if self.stream_levels > self.most_stream_levels:
+        if self.stream_levels > self.max_stream_levels:
             wrong.append(f"a stream differs from the whole picture by {self.stream_levels} levels")
-        if self.precision_db < LEAST_PRECISION_DB:
-            wrong.append(f"{self.precision} is {self.precision_db:.1f} dB from float32, under {LEAST_PRECISION_DB:.0f}")
+        if self.precision_db < MIN_PRECISION_DB:
+            wrong.append(f"{self.precision} is {self.precision_db:.1f} dB from float32, under {MIN_PRECISION_DB:.0f}")
         return wrong
 
 
 def check(checkpoint: AnyCheckpoint, device: torch.device | None = None) -> Findings:
-    """Test a network as the service does before it serves, compare its ways to work, and measure its speed.
+    """Test a network like the service does, compare streams and number formats, and measure its speed.
 
     The checkpoint's network is moved to the device.
 
     Raises:
-        SelfTestError: it does not reproduce its golden picture on this device.
+        SelfTestError: the network does not reproduce its golden picture on this device.
     """
     use_physical_cores()
     device = device or best_device()
@@ -143,7 +143,7 @@ def check(checkpoint: AnyCheckpoint, device: torch.device | None = None) -> Find
         device=str(device),
         precision=str(upscaler.dtype).removeprefix("torch."),
         stream_levels=_levels(streamed, whole),
-        most_stream_levels=MOST_TILED_LEVELS if tiled else MOST_STREAM_LEVELS,
+        max_stream_levels=MAX_TILED_LEVELS if tiled else MAX_STREAM_LEVELS,
         precision_db=_psnr_db(fast, whole),
         precision_levels=_levels(fast, whole),
         lr_px_per_s=round(lr_px_per_s, 1),
@@ -152,7 +152,7 @@ def check(checkpoint: AnyCheckpoint, device: torch.device | None = None) -> Find
 
 
 def _picture(height: int, width: int) -> Pixels:
-    """Noise over slopes: uint8 (1, height, width, 3)."""
+    """Create a picture of noise over gradients: uint8 (1, height, width, 3)."""
     chance = numpy.random.default_rng(0)
     slopes = numpy.linspace(0, 200, height)[:, None, None] + numpy.linspace(0, 30, width)[None, :, None]
     return (slopes + chance.integers(0, 25, (height, width, 3))).astype(numpy.uint8)[None]
@@ -160,7 +160,7 @@ def _picture(height: int, width: int) -> Pixels:
 
 @torch.inference_mode()
 def _whole(net: RRDBNet | ForeignNet, picture: Pixels) -> Pixels:
-    """What the network itself makes of a picture, in one go, on the CPU in float32."""
+    """Upscale a whole picture at once by the network itself, on the CPU in float32."""
     if isinstance(net, RRDBNet):  # with the margin that it may need
         return reference_output(net, torch.from_numpy(picture[0]).permute(2, 0, 1)).permute(1, 2, 0)[None].numpy()
     made = net(torch.from_numpy(picture).permute(0, 3, 1, 2) / 255)
@@ -178,7 +178,7 @@ def _psnr_db(made: Pixels, expected: Pixels) -> float:
 
 
 def _speed(upscaler: ReliableUpscaler) -> float:
-    """LR px per second of pictures of a size that suits the device, or of smaller ones where those take long."""
+    """Measure LR px per second, with pictures as large as suits the device, or smaller if they take too long."""
     side, most = 32, math.isqrt(upscaler.most_px)
     while True:
         picture = _picture(side, side)

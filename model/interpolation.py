@@ -10,8 +10,8 @@ from model.files.checkpoint import Checkpoint, reference_output
 from model.files.reading import AnyCheckpoint
 from model.rrdb import RRDBNet
 
-LARGEST_DRIFT = 2.0
-"""How many times further apart than the two originals an interpolated output may be from either of them."""
+MAX_DRIFT = 2.0
+"""Maximum distance of the interpolated output from either original, relative to the distance of the originals."""
 
 
 class InterpolationError(Exception):
@@ -19,15 +19,15 @@ class InterpolationError(Exception):
 
 
 def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> RRDBNet:
-    """(1 - alpha) * psnr + alpha * gan, for every weight.
+    """Interpolate two generators: (1 - alpha) * psnr + alpha * gan, for every weight.
 
     Args:
         psnr, gan: two generators of equal sizes, one trained from the other.
         alpha: 0 gives the first, 1 the second; the paper shows 0.2 to 0.8.
 
     Raises:
-        InterpolationError: alpha is out of range, the sizes differ, or neither was trained from the other: between two
-            unrelated networks lies none that works.
+        InterpolationError: alpha is out of range, the sizes differ, or neither was trained from the other: the mean of
+            two unrelated networks does not work.
     """
     if not 0 <= alpha <= 1:
         raise InterpolationError(f"alpha is {alpha}; it must be in [0, 1]")
@@ -41,13 +41,13 @@ def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> RRDBNet:
 
 
 def blended(psnr: AnyCheckpoint, gan: AnyCheckpoint, alpha: float) -> Checkpoint:
-    """What `interpolate` makes of two, with a golden picture and a hash that tells which two and how; no metrics.
+    """Interpolate two checkpoints, with a new golden picture, a hash of both hashes and alpha, and without metrics.
 
     Raises:
         InterpolationError: see `interpolate`; or one of them is of another architecture.
     """
     if not (isinstance(psnr, Checkpoint) and isinstance(gan, Checkpoint)):
-        raise InterpolationError(f"{psnr.format} and {gan.format}: only networks of ESRGAN's kind can be mixed")
+        raise InterpolationError(f"{psnr.format} and {gan.format}: only ESRGAN networks can be mixed")
     net = interpolate(psnr, gan, alpha)
     sha256 = hashlib.sha256(f"{psnr.sha256} {gan.sha256} {alpha:.6f}".encode()).hexdigest()
     golden_output = reference_output(net, psnr.golden_input)
@@ -62,18 +62,18 @@ def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
 
 
 def _refuse_unrelated(psnr: Checkpoint, gan: Checkpoint, middle: RRDBNet) -> None:
-    """Half way between two related networks lies an output near both; between unrelated ones it is like neither."""
+    """Compare the output of the mean network with both: it is near them if they are related, else like neither."""
     picture = psnr.golden_input
     outputs = [reference_output(net, picture) for net in (psnr.net, gan.net, middle)]
     apart = _distance(outputs[0], outputs[1])
     drift = max(_distance(outputs[2], outputs[0]), _distance(outputs[2], outputs[1]))
-    if drift > LARGEST_DRIFT * apart + 1:
+    if drift > MAX_DRIFT * apart + 1:
         raise InterpolationError(
-            f"{psnr.card.name} and {gan.card.name} were not trained from one another: half way between them the golden "
-            f"picture is {drift:.1f} levels from theirs, which are {apart:.1f} apart; take a pair of one origin"
+            f"{psnr.card.name} and {gan.card.name} were not trained from one another: the golden picture of their "
+            f"mean differs from theirs by {drift:.1f} levels, and theirs by {apart:.1f}; use a pair of one origin"
         )
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
-    """Root mean square in 8-bit levels."""
+    """Return the root mean square difference in 8-bit levels."""
     return (one.float() - other.float()).square().mean().sqrt().item()

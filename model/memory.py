@@ -1,4 +1,4 @@
-"""Texts in which devices and libraries say that memory does not suffice."""
+"""Recognise errors of devices and libraries that mean out of memory."""
 
 import re
 
@@ -16,7 +16,7 @@ OUT_OF_MEMORY = re.compile(
 
 
 def says_out_of_memory(error: BaseException) -> bool:
-    """Tell if an error means that memory did not suffice: on the device, pinned, or the host's."""
+    """Check if an error means out of memory: of the device, of pinned memory, or of the host."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, (RuntimeError, OSError)) and OUT_OF_MEMORY.search(str(error)) is not None

@@ -1,4 +1,4 @@
-"""Padding of feature maps by their own border pixels, fast enough to train with."""
+"""Pad feature maps by repeating their border pixels, fast enough for training."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ class _PadByRepeating(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        # A repeated pixel hands its gradient to the pixel that it repeats.
+        # The gradient of a repeated pixel is added to that of the pixel that it repeats.
         inner = gradient[:, :, 1:-1, 1:-1].clone(memory_format=torch.channels_last)
         for side in (0, -1):
             inner[:, :, side] += gradient[:, :, side, 1:-1]

@@ -1,4 +1,4 @@
-"""Never a wrong picture: an upscaler that helps itself where the device's memory or number format does not suffice.
+"""An upscaler that recovers if the device runs out of memory or its number format is not sufficient.
 
 Out of memory: the batch is halved, then the band, and the work is done again. An output that cannot be right: the
 picture is done again in float32. A fast way of a GPU that raises: the work is done again without it, and so is all
@@ -29,7 +29,7 @@ from model.transfer import Pixels
 from model.upscaler import SuspiciousOutputError, Upscaler
 
 RECOVERY = 64
-"""Good batches after which a device that had run out of memory gets as much at a time as before."""
+"""Successful batches after which the limits are restored that were lowered because memory ran out."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class ReliableUpscaler:
             picture does not come out well in it, float32 is taken instead.
 
     Raises:
-        SelfTestError: what it makes of the checkpoint's golden picture is not what the file says.
+        SelfTestError: the golden picture of the checkpoint is not reproduced.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ReliableUpscaler:
         self.scale = self._fast.scale
         self.device = self._fast.device
         self.most_px = self._fast.band_px
-        """LR px that it best takes at a time; fewer for a while after it ran out of memory."""
+        """Best number of LR px in a band; fewer for a while after the device ran out of memory."""
         self.rescues: Counter[str] = Counter()
         """Counts of work that was done again: after `out_of_memory`, in `float32`. `without_graphs`, `without_kernel`
         and `without_pinned` are 1 if that way failed with this network."""
@@ -70,7 +70,7 @@ class ReliableUpscaler:
 
     @property
     def convolution(self) -> str:
-        """Which code convolves: `library`, or a name of ours."""
+        """Name of the convolver; see `Upscaler.convolution`."""
         return self._fast.convolution
 
     @cached_property
@@ -117,15 +117,15 @@ class ReliableUpscaler:
         return replace(self._checkpoint, net=net)  # type: ignore[arg-type]  # the net of this very checkpoint
 
     def band_rows(self, picture: Pixels) -> int:
-        """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
+        """Return the best number of rows in a band of a picture (N, H, W, 3)."""
         return self._fast.band_rows(picture)
 
     def state_bytes(self, planes: int, width: int) -> int:
-        """Memory on the device that a stream of this width holds from band to band."""
+        """Return the memory on the device that a stream of this width keeps between bands."""
         return self._fast.state_bytes(planes, width)
 
     def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        """Upscale small pictures together, whole; each as if it were alone.
+        """Upscale small pictures together; each as if it were alone.
 
         Raises:
             DeviceMemoryError: one of them does not fit into memory, not even one row at a time.
@@ -166,10 +166,10 @@ class ReliableUpscaler:
         return self._exact.batch(pictures)
 
     def stream(self, picture: Pixels, band_rows: int | None = None) -> Iterator[Pixels]:
-        """Upscale one picture of any height, band by band; further memory grows with its width only.
+        """Upscale one picture of any height, band by band, in memory that depends on its width only.
 
         Args:
-            band_rows: rows that go through the network at a time.
+            band_rows: rows of a band.
 
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).
@@ -192,7 +192,7 @@ class ReliableUpscaler:
             made = 0
             try:
                 for rows in upscaler.stream(picture, at_once):
-                    known = min(rows.shape[1], done - made)  # after a new start: the caller has them already
+                    known = min(rows.shape[1], done - made)  # after a restart: the caller already has them
                     made += rows.shape[1]
                     if made > done:
                         search.succeeded()

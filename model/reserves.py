@@ -10,13 +10,13 @@ from model.graphs import CapturedCalls
 from model.workspace import Workspace
 
 PIXEL_BYTES = 2300
-"""Memory that a band with 64 channels takes at most while it is computed, for each LR px."""
+"""Maximum memory for each LR px of a band with 64 channels while it is computed."""
 
 _of_device: "WeakValueDictionary[torch.device, Reserves]" = WeakValueDictionary()
 
 
 class Reserves:
-    """Memory kept on a device; used by the device's thread."""
+    """Memory that is kept on a device, for its thread."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -28,7 +28,7 @@ class Reserves:
         self._graphs.add(graphs)
 
     def clear(self) -> None:
-        """Free the workspace and all graphs; what runs next makes them again, as large as it needs them."""
+        """Free the workspace and all graphs; later calls allocate what they need."""
         self.workspace.clear()
         for graphs in list(self._graphs):
             graphs.clear()
@@ -36,7 +36,7 @@ class Reserves:
 
 
 def reserves_of(device: torch.device) -> Reserves:
-    """The reserves that all networks of a GPU share while there are any; on a CPU, a network's own.
+    """Return the reserves that all networks of a GPU share; on a CPU, each network gets its own.
 
     Several threads may use networks on a CPU, and their workspaces are small.
     """
@@ -49,7 +49,7 @@ def reserves_of(device: torch.device) -> Reserves:
 
 
 def band_px(device: torch.device, channels: int) -> int:
-    """LR px that a network best takes at a time; on a GPU no more than half of the memory that is free takes."""
+    """Return the best number of LR px in a band; on a GPU it takes at most half of the free memory."""
     most = BAND_PX[device.type]
     if device.type != "cuda":
         return most

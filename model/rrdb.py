@@ -24,12 +24,12 @@ RESIDUAL_SCALING = 0.2
 SCALES = (1, 2, 3, 4, 8)
 
 INPUTS = (1, 3, 4)
-"""Values of a pixel that a generator may read."""
+"""Possible numbers of input values of a pixel."""
 
 UNSHUFFLES = (1, 2, 4)
 
 MARGIN_PX = 8
-"""Mirrored pixels around a picture for networks that pad with zeros: so far in, a frame of zeros no longer shows."""
+"""Mirrored pixels around a picture for networks that pad with zeros; further in, the zeros have no visible effect."""
 
 PaddingMode = Literal["zeros", "replicate"]
 PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
@@ -48,14 +48,14 @@ class RRDBConfig:
     growth: int = 32
     scale: int = 4
     inputs: int = 3
-    """What it reads of a pixel: 3 is RGB; 1 is grey, and each colour goes through as a grey picture of its own; 4 is
-    RGB and an alpha that is opaque everywhere."""
+    """Input values of a pixel: 3 for RGB; 1 for grey, where each colour goes through as a grey picture of its own; 4
+    for RGB and an opaque alpha."""
     unshuffle: int = 1
-    """Side of the squares of pixels that become the channels of one before the first convolution (Real-ESRGAN's x2
-    and x1 have 2 and 4); the network then enlarges by unshuffle * scale."""
+    """Side of the squares of pixels that become the channels of one pixel before the first convolution (2 and 4 for
+    Real-ESRGAN's x2 and x1); the network then enlarges by unshuffle * scale."""
     padding_mode: PaddingMode = "zeros"
-    """Pixels that every convolution sees beyond the border: zeros, as published networks do, or the border's own pixels
-    repeated. With these, a flat picture has the same colour at its border as inside."""
+    """Pixels that every convolution sees beyond the border: zeros, as in published networks, or repeated border pixels,
+    with which a flat picture keeps its colour at the border."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "blocks", "growth"):
@@ -70,27 +70,27 @@ class RRDBConfig:
 
     @property
     def margin_px(self) -> int:
-        """Mirrored pixels that the network needs around a picture; its answer is cut by as many, times `scale`."""
+        """Mirrored pixels that the network needs around a picture; scale times as many are cut off its output."""
         return MARGIN_PX if self.padding_mode == "zeros" else 0
 
     @property
     def enlargements(self) -> tuple[int, ...]:
-        """The factors by which the picture grows behind the trunk, in order: 2, 2 for scale 4."""
+        """Factors of the enlargements after the trunk, in order: 2, 2 for scale 4."""
         return (3,) if self.scale == 3 else (2,) * ((self.scale * self.unshuffle).bit_length() - 1)
 
     @property
     def upsamplings(self) -> int:
-        """How many times the picture grows behind the trunk: 2 for scale 4."""
+        """Number of enlargements after the trunk: 2 for scale 4."""
         return len(self.enlargements)
 
     @property
     def passes(self) -> int:
-        """Pictures that the network sees of an RGB one."""
+        """Number of pictures that the network processes for an RGB one."""
         return 3 if self.inputs == 1 else 1
 
     @property
     def colours(self) -> int:
-        """Values that the network makes for a pixel."""
+        """Output values of a pixel."""
         return min(self.inputs, 3)
 
     @property
@@ -108,11 +108,11 @@ class RRDBConfig:
 
 
 def places_with_margin(length: int, margin_px: int, multiple: int = 1) -> list[int]:
-    """Choose the pixels of one axis that a network is to see: the picture's, and mirrored ones on both sides.
+    """Return the indices of the pixels of one axis with mirrored ones on both sides.
 
     Returns:
-        `length` + 2 * `margin_px` indices, or a few more that make it a multiple. The border itself is repeated once,
-        as in 1 0 0 1 2 2 1.
+        `length` + 2 * `margin_px` indices, rounded up to a multiple. The border pixel is repeated once, as in
+        1 0 0 1 2 2 1 for a length of 3 and a margin of 2.
     """
     padded = -(-(length + 2 * margin_px) // multiple) * multiple
     places = (place % (2 * length) for place in range(-margin_px, padded - margin_px))
@@ -120,7 +120,7 @@ def places_with_margin(length: int, margin_px: int, multiple: int = 1) -> list[i
 
 
 class Conv3x3(nn.Conv2d):
-    """The only convolution of the network: 3x3, stride 1, with bias; the result is as large as the input."""
+    """The only kind of convolution in the network: 3x3, stride 1, with bias; the output is as large as the input."""
 
     def __init__(self, in_channels: int, out_channels: int, padding_mode: PaddingMode) -> None:
         super().__init__(in_channels, out_channels, kernel_size=3, padding=1, padding_mode=padding_mode)
@@ -134,7 +134,7 @@ class Conv3x3(nn.Conv2d):
 
 
 def leaky_relu(features: Tensor) -> Tensor:
-    """The network's only non-linearity; overwrites `features`, which no caller needs again."""
+    """Apply the only non-linearity of the network; overwrites `features`."""
     return functional.leaky_relu(features, NEGATIVE_SLOPE, inplace=True)
 
 
@@ -144,9 +144,10 @@ def enlarge(features: Tensor, factor: int) -> Tensor:
 
 
 def entering(rgb: Tensor, config: RRDBConfig) -> Tensor:
-    """RGB (N, 3, H, W) as the first convolution reads it: (passes * N, inputs * unshuffle², H / unshuffle, ...).
+    """Convert RGB (N, 3, H, W) to the input of the first convolution.
 
-    Sides that `unshuffle` does not divide grow at the right and at the bottom by mirrored pixels, as Real-ESRGAN's do.
+    That is (passes * N, inputs * unshuffle², H / unshuffle, W / unshuffle). Sides that `unshuffle` does not divide get
+    mirrored pixels at the right and at the bottom, as in Real-ESRGAN.
     """
     for axis in (2, 3):
         if rgb.shape[axis] % config.unshuffle:
@@ -160,19 +161,19 @@ def entering(rgb: Tensor, config: RRDBConfig) -> Tensor:
 
 
 def leaving(made: Tensor, config: RRDBConfig) -> Tensor:
-    """What the last convolution made as RGB: (passes * N, colours, H, W) -> (N, 3, H, W)."""
+    """Convert the output of the last convolution to RGB: (passes * N, colours, H, W) -> (N, 3, H, W)."""
     return made.unflatten(0, (-1, 3)).flatten(1, 2) if config.inputs == 1 else made
 
 
 def mirrored(length: int, multiple: int) -> list[int]:
-    """Where pixels come from if a side of `length` grows to a multiple by mirroring; the last pixel is the mirror."""
+    """Return the indices of pixels for a side that is mirrored up to a multiple: 0 1 2 1 for length 3, multiple 4."""
     there_and_back = max(1, 2 * (length - 1))
     places = (place % there_and_back for place in range(-(-length // multiple) * multiple))
     return [min(place, there_and_back - place) for place in places]
 
 
 class ResidualDenseBlock(nn.Module):
-    """Five 3x3 convolutions, each fed with everything before it; the paper's dense block."""
+    """Five 3x3 convolutions, each of the input and all outputs before it: the paper's dense block."""
 
     def __init__(self, channels: int, growth: int, padding_mode: PaddingMode = "zeros") -> None:
         super().__init__()
@@ -184,7 +185,7 @@ class ResidualDenseBlock(nn.Module):
 
     @property
     def growing(self) -> tuple[nn.Conv2d, ...]:
-        """The four convolutions whose outputs join the features."""
+        """The four convolutions whose outputs are added to the features."""
         return (self.conv1, self.conv2, self.conv3, self.conv4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -212,8 +213,8 @@ class RRDB(nn.Module):
 class RRDBNet(nn.Module):
     """RGB in, RGB `scale` times larger out.
 
-    The first convolution feeds a trunk of RRDBs closed by a long skip; then nearest-neighbour enlargement and a
-    convolution for each factor, and two convolutions to RGB.
+    One convolution, a trunk of RRDBs with a skip connection around it, nearest-neighbour enlargement and a convolution
+    for each factor, and two convolutions to RGB.
     """
 
     def __init__(self, config: RRDBConfig) -> None:

@@ -1,13 +1,13 @@
-"""The parts of a generator that rows go through one after the other: convolutions, dense blocks, and the skips between.
+"""The stages of a generator, through which rows go one after the other: convolutions, dense blocks, skip connections.
 
-A stage works in a buffer that all stages share: its halo rows in front, the new rows behind them. In a dense block each
-convolution writes its channels behind those before it, so nothing is concatenated. Between two bands only halo rows and
+A stage works in a buffer that all stages share: its halo rows first, then the new rows. In a dense block each
+convolution writes its channels after those before it, so nothing is concatenated. Between bands only halo rows and
 waiting rows are kept, in memory that is allocated once.
 
-A convolution that works in tiles of rows rounds a row a little differently in another place of a tile. So each
-convolution counts its rows from one fixed place, its *grid*: the rows by which it stays behind the picture, before the
-picture's first. Bands of a multiple of `GRID_ROWS` end where tiles end, in every stage, and the result does not depend
-on how high they are.
+A convolution that works in tiles of rows rounds a row slightly differently at another position in a tile. So each
+convolution has a fixed *grid*, which begins before the first row of the picture, by the number of rows that the
+convolution stays behind. Bands of a multiple of `GRID_ROWS` end at the end of a tile in every stage, so the result does
+not depend on their height.
 """
 
 from typing import Protocol
@@ -16,29 +16,28 @@ import torch
 from torch import Tensor, nn
 
 from model.convolutions.convolver import Convolver
-from model.convolutions.fused import FusedConvolver
 from model.rrdb import RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet
 from model.workspace import SkipPath, Window, Workspace
 
 DENSE_LAG = 5
-"""Rows by which the output of a dense block stays behind its input: one for each of its convolutions."""
+"""Rows by which the output of a dense block stays behind its input: one for each convolution."""
 
 BLOCK_LAG = 3 * DENSE_LAG
 
 GRID_ROWS = 4
-"""Rows of a tile of the convolutions that work in tiles: bands of a multiple of these give the same bits."""
+"""Rows of a tile of convolutions that work in tiles; bands of a multiple of it have the same results, bit for bit."""
 
 
 class Stage(Protocol):
-    """A part of the network that takes rows and makes rows."""
+    """A part of the network, from rows to rows."""
 
     lag: int
-    """Rows by which its input stays behind the picture, at its input's size."""
+    """Rows by which its input stays behind the picture, at the size of its input."""
     row: int
-    """Row of the picture that its next input begins with."""
+    """Row of the picture at which its next input begins."""
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
-        """Take the next rows (N, C, R, W), the last ones or not; returns the rows that are complete, or none."""
+        """Process the next rows (N, C, R, W), which may be the last ones, and return the rows that are complete."""
 
 
 class ConvolutionStage:
@@ -46,8 +45,8 @@ class ConvolutionStage:
 
     Args:
         lag: see `Stage`.
-        active: LeakyReLU comes after it.
-        factor: of the nearest-neighbour enlargement that comes before it.
+        active: apply the LeakyReLU.
+        factor: factor of the nearest-neighbour enlargement before it.
         dtype: number format of its window; None for that of its weights.
     """
 
@@ -64,7 +63,7 @@ class ConvolutionStage:
     ) -> None:
         self.lag, self.row = lag, 0
         self._conv = conv
-        self._window = Window(workspace, conv, most_kept=2, dtype=dtype, padded=reads_border(convolve, conv))
+        self._window = Window(workspace, conv, most_kept=2, dtype=dtype, padded=convolve.reads_border(conv))
         self._convolve = convolve
         self._active = active
         self._factor = factor
@@ -108,7 +107,7 @@ class DenseStage:
         self._closing = block.conv5
         self._channels = block.conv1.in_channels
         self._growth = block.conv1.out_channels
-        padded = any(reads_border(convolve, conv) for conv in (*block.growing, block.conv5))
+        padded = any(convolve.reads_border(conv) for conv in (*block.growing, block.conv5))
         self._window = Window(workspace, block.conv5, most_kept=DENSE_LAG + 1, padded=padded)
         self._convolve = convolve
         self._owned = owned
@@ -143,7 +142,7 @@ class DenseStage:
         return made
 
     def _grow(self, features: Tensor, number: int, conv: nn.Conv2d, last: bool) -> None:
-        """Let a convolution write the rows that it can into its channels of the buffer."""
+        """Run a convolution on the available rows; it writes into its channels of the buffer."""
         readable, written = self._filled[number] + last, self._filled[number + 1]
         if readable - 1 <= written:
             return
@@ -176,7 +175,7 @@ class BlockStage:
 
 
 class EnteringStage:
-    """The beginning of the trunk: rows pass, and also wait for the trunk's end."""
+    """The beginning of the trunk, which also keeps the rows for the end of the trunk."""
 
     def __init__(self, lag: int, skip: SkipPath) -> None:
         self.lag, self.row = lag, 0
@@ -190,7 +189,7 @@ class EnteringStage:
 
 
 class ClosingStage(ConvolutionStage):
-    """The convolution after the trunk, which joins the trunk's input again."""
+    """The convolution after the trunk, whose result is added to the trunk's input."""
 
     def __init__(self, conv: nn.Conv2d, workspace: Workspace, convolve: Convolver, lag: int, skip: SkipPath) -> None:
         super().__init__(conv, workspace, convolve, lag)
@@ -199,11 +198,6 @@ class ClosingStage(ConvolutionStage):
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
         return self._skip.add_to(super().__call__(rows, last), 1.0)
-
-
-def reads_border(convolve: Convolver, conv: nn.Conv2d) -> bool:
-    """Tell if the border of a convolution's window has to be written."""
-    return not isinstance(convolve, FusedConvolver) or convolve.reads_border(conv)
 
 
 def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver) -> list[Stage]:

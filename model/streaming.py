@@ -1,13 +1,13 @@
-"""The generator over bands of rows: the untiled result, exactly, in memory that grows with the width only.
+"""Run a generator over bands of rows: exactly the result for the whole picture, in memory that depends on its width.
 
-A 3x3 convolution needs one row above and one below each row that it makes. So it answers one row late and remembers
-the last rows of its input, the *halo rows*; a row of padding comes above the first row of the picture and below the
-last, as in the whole picture. A skip path holds its rows until the convolutions next to it have caught up. No row is
-ever computed twice, and nothing overlaps.
+A 3x3 convolution needs one row above and one below each row of its result. So its output is one row behind, and it
+keeps the last rows of its input, the *halo rows*. As for the whole picture, there is a row of padding above the first
+row and below the last. A skip connection keeps its rows until the convolutions that it skips have caught up. No row is
+computed twice, and nothing overlaps.
 
-A batch of small pictures goes through the same stages as one band. Pictures of different sizes share a batch by
-padding; the pixels next to a picture are made padding again after each convolution, which is all that the next one can
-see. So each picture is upscaled as if it were alone.
+A batch of small pictures goes through the same stages as a single band. Pictures of different sizes are padded; the
+pixels around a picture are set back to padding after each convolution, and the next one sees no others. So each picture
+is upscaled as if it were alone.
 """
 
 import operator
@@ -17,22 +17,21 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from model.convolutions.convolver import Convolver, PaddedConvolver
-from model.convolutions.fused import FusedConvolver
+from model.convolutions.convolver import Convolver
 from model.convolutions.library import library_convolution
 from model.rrdb import RRDBNet, entering, leaving
 from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS, Stage, stages_of
 from model.workspace import Padding, Workspace
 
-LEAST_ROWS = 8
-"""Enlarged rows that a stage handles at a time, if the band has as many: of fewer, each takes longer."""
+MIN_ROWS = 8
+"""Minimum enlarged rows that a stage processes at a time, if the band has them: fewer rows take longer per row."""
 
 
 def state_bytes(net: RRDBNet, width: int) -> int:
-    """Memory that a stream holds from band to band: halo rows, and rows on the skip paths.
+    """Return the memory that a stream keeps between bands: halo rows, and waiting rows of skip connections.
 
     Args:
-        width: of the picture, a multiple of the network's `unshuffle`.
+        width: width of the picture, a multiple of the network's `unshuffle`.
     """
     config = net.config
     exact, channel = torch.float32.itemsize, net.conv_body.weight.element_size()
@@ -61,23 +60,21 @@ def upscale_batch(
     Args:
         pictures: (N, 3, H, W) in [0, 1]; picture n fills the upper left `sizes[n]`, the rest is zero. All sides are
             multiples of the network's `unshuffle`.
-        sizes: int64 (N, 2), on the pictures' device; None where all of them are H x W.
+        sizes: int64 (N, 2), on the pictures' device; None if all of them are H x W.
 
     Returns:
-        float32 (N, 3, scale * H, scale * W), not clamped; what lies outside a picture has no meaning.
+        float32 (N, 3, scale * H, scale * W), not clamped; undefined outside a picture.
     """
     config = net.config
     rows = entering(pictures, config)
     full = sizes is None
-    if sizes is None and isinstance(convolve, FusedConvolver):  # which then needs no border around them
+    if sizes is None and convolve.skips_border:
         sides = [torch.full(pictures.shape[:1], side, device=pictures.device) for side in pictures.shape[2:]]
         sizes = torch.stack(sides, dim=1)
     if sizes is not None:
         seen = (sizes // config.unshuffle).repeat_interleave(config.passes, dim=0)
         padding = Padding(seen, rows.shape[2], rows.shape[3], config.padding_mode, full=full)
-        convolve = (
-            convolve.padded(padding) if isinstance(convolve, FusedConvolver) else PaddedConvolver(convolve, padding)
-        )
+        convolve = convolve.padded(padding)
         padding.fill(rows)
     for stage in stages_of(net, workspace or Workspace(), convolve):
         rows = stage(rows, True)
@@ -94,18 +91,18 @@ def upscale_rows(
 ) -> Iterator[Tensor]:
     """Upscale a picture of any height, band by band.
 
-    Between two items the caller may do other work, or stop: closing the iterator frees all state. The rows of all
-    items together are the upscaled picture.
+    Between items the caller may do other work, or stop: closing the iterator frees all state. All items together are
+    the rows of the upscaled picture.
 
     Args:
         bands: the picture from top to bottom, each (N, 3, R, W) in [0, 1], with at most `band_rows` rows; R and W are
             multiples of the network's `unshuffle`.
-        band_rows: the most rows of the input that a stage handles at a time; of enlarged rows as many as hold no more
-            pixels, but at least `LEAST_ROWS`, if the band has as many.
+        band_rows: maximum rows of the input that a stage processes at a time; fewer enlarged rows, for the same number
+            of pixels, but at least `MIN_ROWS`, if the band has them.
 
     Yields:
-        float32 (N, 3, some rows or none, scale * W), not clamped: once for each band, and then what the end of the
-        picture has set free, in bands as well.
+        float32 (N, 3, some rows or none, scale * W), not clamped: one item for each band, then the rows that
+        were waiting for the end of the picture, in bands.
     """
     config = net.config
     stages = stages_of(net, workspace or Workspace(), convolve)
@@ -114,7 +111,7 @@ def upscale_rows(
     planes, _, _, width = rows.shape
 
     def most_rows(columns: int) -> int:
-        rows = max(min(band_rows, LEAST_ROWS), band_rows * width // columns)
+        rows = max(min(band_rows, MIN_ROWS), band_rows * width // columns)
         return rows - rows % GRID_ROWS if rows > GRID_ROWS else rows
 
     none = rows.new_empty(config.passes * planes, config.colours, 0, config.scale * width)
@@ -131,10 +128,10 @@ def upscale_rows(
 
 
 def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_rows: Callable[[int], int]) -> Iterator[Tensor]:
-    """Send rows through all stages; yields what comes out of the last one.
+    """Send rows through all stages, and yield the output of the last one.
 
-    The last rows of a picture set free all that waited for them, and a doubling makes four pixels of one. They go on in
-    bands of at most `most_rows` of their width, so that memory stays bounded.
+    The last rows of a picture release all waiting rows, and an enlargement by 2 makes four pixels of one. Such rows are
+    cut into bands of at most `most_rows`, by their width, to limit memory.
     """
     if not stages:
         yield rows
@@ -151,7 +148,7 @@ def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_rows: Calla
 
 
 def _cut(rows: Tensor, most_rows: int, grid_row: int) -> list[Tensor]:
-    """Cut rows into bands that end on the grid of the stage that takes them; the first of them is row `grid_row`."""
+    """Cut rows, beginning with row `grid_row`, into bands that end on the grid of the next stage."""
     first = min(rows.shape[2], max(1, most_rows - grid_row % GRID_ROWS))
     others: list[Tensor] = [*rows[:, :, first:].split(most_rows, dim=2)] if first < rows.shape[2] else []
     return [rows[:, :, :first], *others]

@@ -1,8 +1,14 @@
-"""Networks that cannot stream, behind the same calls: in strips of rows, cut into tiles where they are wide.
+"""Run networks that cannot stream, by the same methods: in strips of rows, and wide strips in tiles.
 
-A tile begins and ends on the network's grid (`ForeignNet.period_px`). It has a margin on each cut side that is thrown
-away: as far as a cut is seen, and a little more over which neighbours are blended. So the result is that of the uncut
-picture in the same number format to within two 8-bit levels, without seams.
+A tile begins and ends on the network's grid (`ForeignNet.period_px`). On each cut side it has a margin that is dropped:
+as far as a cut changes pixels, and a little more, over which adjacent tiles are blended. So the result differs by at
+most two 8-bit levels from that of the whole picture in the same number format, and has no seams.
+
+Across an edge, over 2 * BLEND_PX * scale pixels, the result is
+
+    (1 - r) * left + r * right        with r = (i + 0.5) / length for the pixels i = 0, 1, ...
+
+so with a length of 4 the weights of the right tile are 0.125, 0.375, 0.625 and 0.875.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -19,20 +25,20 @@ from model.transfer import Pixels, transfer_for
 from model.upscaler import PINNED, SuspiciousOutputError, Upscaler
 
 BLEND_PX = 4
-"""Half of the width over which two neighbours are blended."""
+"""Half of the width over which adjacent tiles are blended, in LR px."""
 
-LEAST_ROWS = 96
-"""Rows of a strip without its margins; thinner ones would be mostly margin."""
+MIN_ROWS = 96
+"""Minimum rows of a strip without its margins; lower strips would be mostly margin."""
 
 TILE_PX = 256
 """Width of a tile without its margins."""
 
 
 class TiledUpscaler(Upscaler):
-    """An `Upscaler` for a network of which only input and output are known.
+    """An `Upscaler` for a network of unknown structure.
 
     Args:
-        dtype: number format of the network, by default bfloat16 where device and network take it, else float32.
+        dtype: number format of the network, by default bfloat16 if device and network support it, else float32.
     """
 
     def __init__(self, net: ForeignNet, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
@@ -47,7 +53,7 @@ class TiledUpscaler(Upscaler):
         margin = net.margin_px + BLEND_PX
         self._margin = margin + -margin % net.period_px
         self._captured = None
-        self._margin_px = 0  # foreign networks mirror what they need themselves
+        self._margin_px = 0  # foreign networks mirror pictures themselves
 
     @property
     def convolution(self) -> str:
@@ -69,8 +75,8 @@ class TiledUpscaler(Upscaler):
         self._transfer = transfer_for(self.device, pinned=PINNED not in left_out)
 
     def state_bytes(self, planes: int, width: int) -> int:
-        """See `Upscaler`: the rows of a strip with its margins, and those of the answer that are blended."""
-        rows = self._on_grid(LEAST_ROWS) + 4 * self._margin
+        """See `Upscaler`: the rows of a strip with its margins, and the rows of its result that are blended."""
+        rows = self._on_grid(MIN_ROWS) + 4 * self._margin
         return planes * width * 3 * torch.float32.itemsize * (rows + 2 * BLEND_PX * self.scale**2)
 
     @property
@@ -95,13 +101,13 @@ class TiledUpscaler(Upscaler):
 
     def _on_grid(self, rows: int) -> int:
         """Round a number of rows up, so that the strip below begins on the grid."""
-        rows = max(rows, LEAST_ROWS)
+        rows = max(rows, MIN_ROWS)
         return rows + -rows % self._foreign.period_px
 
     def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
-        """Strip by strip: each waits for the rows below it, and its last rows for the next one, to be blended."""
+        """Upscale strip by strip. A strip waits for the margin below it, its last rows for those of the next strip."""
         waiting = next(bands)
-        first, top, at_once = 0, 0, self._on_grid(at_once)  # of the rows at hand; of the strip
+        first, top, at_once = 0, 0, self._on_grid(at_once)  # the first of the waiting rows, and of the strip
         held: Tensor | None = None
         for band in bands:
             waiting = torch.cat((waiting, band), dim=2)
@@ -123,11 +129,11 @@ class TiledUpscaler(Upscaler):
     def _strip(
         self, waiting: Tensor, first: int, top: int, bottom: int, held: Tensor | None, *, last: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """The finished rows of a strip, and those that are blended with the next one's, faded out already.
+        """Upscale a strip: returns its finished rows, and faded out rows that are blended with the next strip.
 
         Args:
             waiting: rows of the picture from `first` on.
-            held: what the strip above holds for this one; None for the first strip.
+            held: the faded out rows of the strip above; None for the first strip.
         """
         above, below = (0 if held is None else BLEND_PX), (0 if last else BLEND_PX)
         start = max(0, top - self._margin)
@@ -144,7 +150,7 @@ class TiledUpscaler(Upscaler):
         return made[:, :, :-kept], made[:, :, -kept:] * _ramp(kept, made.device).flip(0)[:, None]
 
     def _tiled(self, strip: Tensor) -> Tensor:
-        """A strip in tiles from left to right, blended."""
+        """Upscale a strip in tiles from left to right, and blend them."""
         width, made = strip.shape[3], []
         edges = [*range(0, max(1, width - TILE_PX // 2), TILE_PX - TILE_PX % self._foreign.period_px), width]
         held: Tensor | None = None
@@ -165,7 +171,7 @@ class TiledUpscaler(Upscaler):
         return torch.cat(made, dim=3)
 
     def _run(self, tile: Tensor) -> Tensor:
-        """The network; many raise in 16 bits, since they make some tensor in float32 themselves."""
+        """Run the network. Many fail in 16 bits, because they create tensors in float32."""
         try:
             with memory_errors():
                 made: Tensor = self._foreign(tile)
@@ -180,5 +186,5 @@ class TiledUpscaler(Upscaler):
 
 
 def _ramp(length: int, device: torch.device) -> Tensor:
-    """From 0 to 1 in the middles of equal steps; with its mirror image it adds up to 1."""
+    """Return weights from 0 to 1, at the middles of equal steps; the sum with their mirror image is 1."""
     return (torch.arange(length, device=device) + 0.5) / length

@@ -1,7 +1,7 @@
-"""Pixels to a device and back; a GPU copies its results beside its computing.
+"""Copy pixels to a device and back; a GPU copies results while it computes.
 
-A copy is fast and leaves the device free only if the host's memory is pinned. PyTorch keeps pinned memory that was
-freed and gives it out again when its copy is over, so each result has memory of its own and nothing is copied twice.
+Copies are fast and asynchronous only if the host's memory is pinned. PyTorch reuses freed pinned memory once its copy
+is complete, so each result has its own memory, and nothing is copied twice.
 """
 
 import logging
@@ -20,27 +20,27 @@ from model.memory import says_out_of_memory
 log = logging.getLogger(__name__)
 
 Pixels = NDArray[numpy.uint8 | numpy.uint16]
-"""RGB (N, H, W, 3) of 8 or 16 bits: the planes of one picture, e.g. its colour and its alpha."""
+"""RGB (N, H, W, 3) of 8 or 16 bits: the planes of one picture, such as its colour and its alpha."""
 
 Download = Callable[[], Pixels]
-"""Waits for a copy to the host; returns what it brought."""
+"""Waits for a copy to the host and returns the pixels."""
 
 
 class Transfer(Protocol):
     """Moves pixels of any shape between host and device."""
 
     ahead: int
-    """Results that may be on their way while the device computes the next one."""
+    """Number of results that may be copied while the device computes the next one."""
 
     def upload(self, pixels: Pixels) -> Tensor:
-        """The same levels on the device; the pixels may be overwritten as soon as this returns."""
+        """Copy levels to the device; the pixels may be overwritten as soon as this returns."""
 
     def download(self, made: Tensor) -> Download:
-        """Start a copy of a tensor of levels that the device has been told to compute and nobody will write to."""
+        """Start copying a tensor of levels, whose computation is queued, and which is not changed afterwards."""
 
 
 class NoTransfer:
-    """For a CPU: the host's memory is the device's."""
+    """Transfer for a CPU, which uses the memory of the host."""
 
     ahead = 0
 
@@ -55,10 +55,10 @@ class NoTransfer:
 
 
 class CudaTransfer:
-    """Through pinned memory; results leave on a stream of their own, beside the device's current stream.
+    """Transfer through pinned memory; results are copied on a separate stream.
 
     Args:
-        pinned: False: copies wait for the device, through ordinary memory. So do those for which pinning fails.
+        pinned: False to use ordinary memory, with copies that wait for the device; also used if pinning fails.
     """
 
     ahead = 1
@@ -69,7 +69,7 @@ class CudaTransfer:
         self._leaving = torch.cuda.Stream(device)
 
     def upload(self, pixels: Pixels) -> Tensor:
-        """See `Transfer`. Uploads are a sixteenth of the results at x4: they may wait for the device's turn."""
+        """See `Transfer`. Uploads use the current stream: at x4 they have a sixteenth of the size of results."""
         levels = torch.tensor(pixels)
         return self._pinned_or_not(levels.pin_memory, lambda: levels).to(self._device, non_blocking=True)
 
@@ -81,7 +81,7 @@ class CudaTransfer:
         with torch.cuda.stream(self._leaving):
             there.copy_(made, non_blocking=True)
             over = self._leaving.record_event()
-        made.record_stream(self._leaving)  # or its memory may go to the next band too early
+        made.record_stream(self._leaving)  # otherwise its memory may be reused for the next band too early
 
         def wait() -> Pixels:
             over.synchronize()
@@ -91,7 +91,7 @@ class CudaTransfer:
         return wait
 
     def _pinned_or_not(self, pinned: Callable[[], Tensor], ordinary: Callable[[], Tensor]) -> Tensor:
-        """Pinned memory is scarce in containers and under WSL2: without it a copy is slower, not wrong."""
+        """Allocate pinned memory, or ordinary memory if that fails: it is scarce in containers and under WSL2."""
         if self._pinned:
             try:
                 return pinned()
@@ -104,5 +104,5 @@ class CudaTransfer:
 
 
 def transfer_for(device: torch.device, *, pinned: bool = True) -> Transfer:
-    """The way to a device; see `CudaTransfer`."""
+    """Return the transfer for a device; see `CudaTransfer`."""
     return CudaTransfer(device, pinned=pinned) if device.type == "cuda" else NoTransfer()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.buckets import bucket_shape, padded
-from model.convolutions.convolver import Convolver, name_of
+from model.convolutions.convolver import Convolver
 from model.convolutions.trial import best_convolver, best_dtype, library_way
 from model.device import best_device, current, exact_float32, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
@@ -23,36 +23,36 @@ from model.streaming import state_bytes, upscale_batch, upscale_rows
 from model.transfer import Download, Pixels, transfer_for
 
 CAPTURED_PX = 2**16
-"""LR px up to which a GPU gets a batch as a captured graph; larger ones take it longer than their launches take."""
+"""Maximum LR px of batches that a GPU runs as captured graphs; for larger ones the launches are not the limit."""
 
 
 GRAPHS, KERNEL, PINNED = "graphs", "kernel", "pinned"
-"""The ways in which a GPU is faster, each of which can be left out: captured calls, our kernel, pinned memory."""
+"""Optional ways to speed up a GPU: captured calls, our kernel, pinned memory."""
 
 FLAT_LEVELS = 16
-"""A flat output is suspicious where the input has at least so much contrast, in levels of 8 bits."""
+"""Minimum contrast of the input, in 8-bit levels, for which a flat output is suspicious."""
 
 Depth = numpy.dtype[numpy.uint8 | numpy.uint16]
 TORCH_DEPTHS = {numpy.dtype(numpy.uint8): torch.uint8, numpy.dtype(numpy.uint16): torch.uint16}
 
 
 class SuspiciousOutputError(Exception):
-    """The output is not finite, flat where the input is not, or there is none since the network raised in 16 bits."""
+    """The output is not finite, or flat for an input that is not, or the network failed in 16 bits."""
 
 
 class Upscaler:
     """Turns pictures into pictures `scale` times larger. One thread at a time may use it.
 
-    Every call raises `DeviceMemoryError` where the device's memory does not suffice, and `SuspiciousOutputError`
-    instead of returning an output that cannot be right.
+    Every call raises `DeviceMemoryError` if the device is out of memory, and `SuspiciousOutputError` if the output
+    cannot be right.
 
     Args:
         net: the generator; moved to the device, in place.
-        device: the best one present by default.
-        dtype: number format of the convolutions, by default the fastest that the device has natively. The first and the
-            last convolution and the trunk's residual sums are always float32.
-        convolve: the fastest way to convolve there by default.
-        margin_px: mirrored pixels around every picture; by default as many as the network needs.
+        device: by default the best one here.
+        dtype: number format of the convolutions, by default the fastest one on the device. The first and the last
+            convolution and the residual sums of the trunk are always float32.
+        convolve: by default the fastest convolver on the device.
+        margin_px: mirrored pixels around every picture; by default the number that the network needs.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Upscaler:
         self.dtype = dtype or best_dtype(net, self.device)
         net.eval().requires_grad_(False)
         net.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword
-        net.conv_first.float()  # in bfloat16 their numbers could not tell neighbouring 8-bit levels apart
+        net.conv_first.float()  # bfloat16 cannot represent all 8-bit levels
         net.conv_last.float()
         self._net = net
         self._margin_px = net.config.margin_px if margin_px is None else margin_px
@@ -78,50 +78,50 @@ class Upscaler:
         self._convolvers = {True: convolve or best_convolver(net), False: library_way(self.dtype, self.device)()}
         self.use_all_but(())
         self.band_px = band_px(self.device, net.config.channels)
-        """LR px that the device best takes at a time."""
+        """Best number of LR px in a band."""
 
     @property
     def fast_ways(self) -> tuple[str, ...]:
-        """The ways of a GPU that could be left out: `GRAPHS`, `KERNEL`, `PINNED`."""
+        """The optional ways of a GPU: `GRAPHS`, `KERNEL`, `PINNED`."""
         if self.device.type != "cuda":
             return ()
         own = type(self._convolvers[True]) is not type(self._convolvers[False])
         return (GRAPHS, KERNEL, PINNED) if own else (GRAPHS, PINNED)
 
     def use_all_but(self, left_out: Collection[str]) -> None:
-        """Use all of the device's `fast_ways` but some."""
+        """Use all of the device's `fast_ways` except some."""
         self._convolve = self._convolvers[KERNEL not in left_out]
         self._transfer = transfer_for(self.device, pinned=PINNED not in left_out)
         self._captured: CapturedCalls[Tensor] | None = None
         if self.device.type == "cuda" and GRAPHS not in left_out:
-            # Graphs work in buffers of their own: they know memory by its address, and the workspace grows.
+            # Graphs have their own buffers: they use addresses of memory, and the workspace grows.
             small = partial(upscale_batch, self._net, convolve=self._convolve)
             self._captured = CapturedCalls(small, CudaGraphs(self.device))
             self._reserves.add(self._captured)
 
     def release(self) -> None:
-        """Free what all networks of the device keep for later calls."""
+        """Free the memory that all networks of the device keep for later calls."""
         self._reserves.clear()
 
     @property
     def convolution(self) -> str:
-        """Which code convolves; see `model.convolutions.convolver.name_of`."""
-        return name_of(self._convolve)
+        """Name of the convolver: `library`, `onednn`, `fused` (ours for GPUs), `winograd` or `amx`."""
+        return self._convolve.name
 
     def band_rows(self, picture: Pixels) -> int:
-        """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
+        """Return the best number of rows in a band of a picture (N, H, W, 3)."""
         planes, height, width, _ = picture.shape
         return int(min(height, self._on_grid(self.band_px // (planes * width))))
 
     def state_bytes(self, planes: int, width: int) -> int:
-        """Memory on the device that a stream of this width holds from band to band."""
+        """Return the memory on the device that a stream of this width keeps between bands."""
         return planes * state_bytes(self._net, width)
 
     @property
     def memory_bytes(self) -> int:
-        """What the weights and graphs hold at the moment, and on a CPU the buffer, without streams.
+        """Current memory of the weights and graphs, and on a CPU of the buffer, without streams.
 
-        On a GPU all networks share the buffer, and dropping one frees none of it.
+        On a GPU all networks share the buffer, so dropping a network does not free it.
         """
         held = self._captured.memory_bytes if self._captured else 0
         if self.device.type == "cpu":
@@ -129,10 +129,10 @@ class Upscaler:
         return sum(weight.nbytes for weight in self._net.parameters()) + held
 
     def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        """Upscale small pictures together, whole; each as if it were alone, and in its own depth.
+        """Upscale small pictures together; each as if it were alone, and with its own depth.
 
-        A GPU gets small pictures of one depth at once. Of large ones, and on a CPU, which has nothing to win from that,
-        only those of one size share a call, as many as the device best takes at a time.
+        A GPU gets all small pictures of one depth at once. Large ones share a call only if they have the same size, up
+        to the best number of LR px; so do all pictures on a CPU, where padding costs more than it saves.
         """
         groups: dict[tuple[object, object], list[int]] = defaultdict(list)
         for number, picture in enumerate(pictures):
@@ -148,10 +148,10 @@ class Upscaler:
         return [upscaled[number] for number in range(len(pictures))]
 
     def stream(self, picture: Pixels, band_rows: int | None = None) -> Iterator[Pixels]:
-        """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
+        """Upscale one picture of any height, band by band, in memory that depends on its width only.
 
         Args:
-            band_rows: rows that go through the network at a time.
+            band_rows: rows of a band.
 
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).
@@ -160,7 +160,7 @@ class Upscaler:
         rows = self._rows(map(self._to_input, self._bands(picture, at_once)), at_once)
         height, width = (self.scale * side for side in picture.shape[1:3])
         leaving: deque[_Result] = deque()
-        done = -self.scale * self._margin_px  # rows of the answer so far; those of the margin come before it
+        done = -self.scale * self._margin_px  # rows of the answer so far; the rows of the margin have negative numbers
         while True:
             # Entered for each band: a generator must not keep inference mode on while its caller runs.
             with self._working():
@@ -206,7 +206,7 @@ class Upscaler:
         uniform = all(size == planes.shape[1:3] for size in sizes)
         at_once = self.band_rows(planes)
         small = planes[..., 0].size <= CAPTURED_PX
-        if uniform and (at_once < planes.shape[1] or not small):  # as bands, of which the enlarged rows go in parts
+        if uniform and (at_once < planes.shape[1] or not small):  # as bands, whose enlarged rows are processed in parts
             return torch.cat(list(self._rows(iter(batch.split(at_once, dim=2)), at_once)), dim=2)
         filled = torch.tensor(sizes).to(self.device)
         if self._captured and small:
@@ -223,14 +223,14 @@ class Upscaler:
             yield
 
     def _fitting(self, pictures: Sequence[Pixels], most_px: int) -> int:
-        """How many of the first pictures, at least one, fill no more LR px together."""
+        """Count the first pictures that together have at most that many LR px; at least one."""
         count = 1
         while count < len(pictures) and self._padded_px(pictures[: count + 1]) <= most_px:
             count += 1
         return count
 
     def _padded_px(self, pictures: Sequence[Pixels]) -> int:
-        """LR px of a batch of these pictures; each plane is as high as the highest and as wide as the widest."""
+        """Return the LR px of a batch of pictures, whose planes have the largest height and the largest width."""
         height, width = (max(picture.shape[axis] for picture in pictures) + 2 * self._margin_px for axis in (1, 2))
         planes = sum(map(len, pictures))
         return math.prod(bucket_shape(planes, height, width) if self._captured else (planes, height, width))
@@ -239,7 +239,7 @@ class Upscaler:
         """Cut (N, H, W, 3) into bands of rows, with the margin that the network needs around the picture.
 
         Args:
-            at_once: rows of a band; None: all of them.
+            at_once: rows of a band; None for all rows.
         """
         multiple = self._net.config.unshuffle
         rows, columns = (places_with_margin(side, self._margin_px, multiple) for side in picture.shape[1:3])
@@ -253,7 +253,7 @@ class Upscaler:
         return rows[:, :, :, first : first + width]
 
     def _on_grid(self, rows: int) -> int:
-        """Round up to rows that end on the grid of every convolution, so that their number changes nothing."""
+        """Round rows up to the grid of all convolutions, so that the result does not depend on their number."""
         grid = GRID_ROWS * self._net.config.unshuffle
         return max(1, -(-rows // grid)) * grid
 
@@ -263,18 +263,18 @@ class Upscaler:
         )
 
     def _to_input(self, pixels: Pixels) -> Tensor:
-        """Levels (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1] on the device; the view is channels-last already."""
+        """Copy levels (N, H, W, 3) to the device as float32 (N, 3, H, W) in [0, 1], channels last."""
         return self._transfer.upload(pixels).permute(0, 3, 1, 2).float().div_(_most(pixels.dtype))
 
     def _quantised(self, upscaled: Tensor, depth: Depth) -> "_Result":
-        """Float (N, 3, H, W) -> levels (N, H, W, 3) of a depth, rounded, on their way to the host."""
+        """Round float (N, 3, H, W) to levels (N, H, W, 3) of a depth, and start copying them to the host."""
         extremes = torch.stack(upscaled.aminmax()) if upscaled.numel() else None
         levels = (upscaled * _most(depth)).round_().clamp_(0, _most(depth))
         pixels = levels.to(TORCH_DEPTHS[depth]).permute(0, 2, 3, 1).contiguous()
         return _Result(download=self._transfer.download(pixels), extremes=extremes)
 
     def _check(self, made: "_Result", low_res: Pixels) -> None:
-        """Wait for the device, and refuse what cannot be right; `low_res` is what it was made of."""
+        """Wait for the device, and refuse an output of `low_res` that cannot be right."""
         if made.extremes is None:
             return
         darkest, brightest = (255 * extreme for extreme in made.extremes.tolist())  # either is NaN where any is
@@ -287,14 +287,14 @@ class Upscaler:
 
 
 def _most(depth: Depth) -> int:
-    """The level that stands for 1."""
+    """Return the level of 1.0."""
     return int(numpy.iinfo(depth).max)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Result:
-    """Pixels on their way to the host, and the least and the largest value before rounding, 1 being white."""
+    """Pixels that are copied to the host, and the minimum and maximum before rounding; white is 1."""
 
     download: Download
     extremes: Tensor | None
-    """float (2,) on the device; None where there are no pixels."""
+    """float (2,) on the device; None if there are no pixels."""

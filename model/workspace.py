@@ -1,4 +1,4 @@
-"""Memory of a network's stages: a shared buffer, halo rows, rows that wait, and the padding around pictures."""
+"""Memory of a network's stages: a shared buffer, halo rows, waiting rows, and the padding around pictures."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class Workspace:
     """The buffer in which the stages of a network work, one after the other.
 
-    What is in it lasts for one call of one stage. It grows to the largest call and is then used again and again, by
-    all streams and batches of the device's thread.
+    Its content is valid during one call of one stage. It grows to the largest call, and is reused by all streams and
+    batches of the device's thread.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Workspace:
 
     @property
     def memory_bytes(self) -> int:
-        """What it holds at the moment."""
+        """Current size."""
         return sum(flat.nbytes for flat in list(self._flat.values()))
 
     def clear(self) -> None:
@@ -26,7 +26,7 @@ class Workspace:
         self._flat.clear()
 
     def buffer(self, planes: int, channels: int, height: int, width: int, like: Tensor) -> Tensor:
-        """(planes, channels, height, width), channels last, of any content; device and format are those of `like`."""
+        """Return (planes, channels, height, width), channels last, of any content, with device and format of `like`."""
         elements = planes * channels * height * width
         flat = self._flat.get((like.device, like.dtype))
         if flat is None or flat.numel() < elements:
@@ -39,10 +39,10 @@ class Window:
     """Input of a stage's convolutions: halo rows, the new rows, and one pixel of padding around the picture.
 
     Args:
-        conv: one that reads all channels; decides their number, device and padding.
-        most_kept: most halo rows from one band to the next.
+        conv: a convolution of all channels; gives their number, device and padding.
+        most_kept: maximum halo rows from one band to the next.
         dtype: number format of the pixels; None for that of the weights.
-        padded: the border around the picture is written; False: nobody reads it.
+        padded: write the border around the picture; False if it is not read.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class Window:
 
 
 class SkipPath:
-    """Rows that wait until the convolutions beside them have caught up.
+    """Rows of a skip connection, which wait until the convolutions that it skips have caught up.
 
     Args:
-        lag: most rows by which they stay behind; so many are kept between two bands, in a ring that is allocated once.
+        lag: maximum rows by which the convolutions stay behind, which are kept between bands in a ring buffer.
     """
 
     def __init__(self, lag: int) -> None:
@@ -120,16 +120,16 @@ class SkipPath:
         self._owned = False
 
     def put(self, rows: Tensor, *, owned: bool = False) -> None:
-        """Add rows at the end; nobody may write into them before the next call.
+        """Add rows at the end; they must not be changed before the next call.
 
         Args:
-            owned: no one else reads the rows, so that `take` need not copy them.
+            owned: the rows are not used elsewhere, so `take` does not need to copy them.
         """
         self._store_new()
         self._new, self._owned = rows, owned
 
     def add_to(self, residual: Tensor, scaling: float) -> Tensor:
-        """Take as many rows as `residual` has from the front; returns them + scaling * residual, in their format."""
+        """Take rows from the front; returns rows + scaling * residual, in the format of the rows."""
         made, done = self._room(residual.shape[2]), 0
         for rows in self._take(residual.shape[2]):
             end = done + rows.shape[2]
@@ -139,7 +139,7 @@ class SkipPath:
         return made
 
     def take(self, count: int) -> Tensor:
-        """Take rows from the front; returns them in memory of their own, into which anybody may write."""
+        """Take rows from the front; returns them in separate memory, which the caller may overwrite."""
         if self._owned and not self._waiting and self._new is not None:
             made, self._new = self._new[:, :, :count], self._new[:, :, count:]
             self._store_new()
@@ -158,7 +158,7 @@ class SkipPath:
         return rows_like(waiting, count)
 
     def _take(self, count: int) -> Iterator[Tensor]:
-        """The first rows, in pieces that lie together."""
+        """Yield the first rows in contiguous parts."""
         while count and self._waiting and self._ring is not None:
             taken = min(count, self._waiting, self._lag - self._first)
             yield self._ring[:, :, self._first : self._first + taken]
@@ -170,7 +170,7 @@ class SkipPath:
             self._new = self._new[:, :, count:]
 
     def _store_new(self) -> None:
-        """Copy what is left of the new rows into the ring, so that their band can be freed."""
+        """Copy the remaining new rows into the ring, so that their band can be freed."""
         left, self._new = self._new, None
         if left is None or not left.shape[2]:
             return
@@ -206,7 +206,7 @@ class Padding:
         self._places: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 
     def factor(self, columns: int) -> int:
-        """Enlargement of features that are so many columns wide."""
+        """Return the enlargement of features by their width."""
         return columns // self._width
 
     def fill(self, features: Tensor) -> None:
@@ -223,7 +223,7 @@ class Padding:
             features.masked_fill_(outside, 0)
 
     def _at(self, factor: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Where each pixel comes from if borders repeat: plane, row, column; and (N, 1, H, W) the ones outside."""
+        """Return the source of each pixel for repeated borders (planes, rows, columns), and a mask of those outside."""
         device, (heights, widths) = self.sizes.device, (self.sizes * factor)[:, :, None, None].unbind(1)
         planes = torch.arange(len(self.sizes), device=device)[:, None, None]
         rows = torch.arange(factor * self._height, device=device)[:, None]
@@ -233,6 +233,6 @@ class Padding:
 
 
 def rows_like(rows: Tensor, height: int, channels: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """Room for `height` rows like these, channels last; one plane that is not turns everything after it."""
+    """Allocate `height` rows like these, always channels last, so that later operations keep that layout."""
     shape = (rows.shape[0], channels or rows.shape[1], height, rows.shape[3])
     return torch.empty(shape, dtype=dtype or rows.dtype, device=rows.device, memory_format=torch.channels_last)

@@ -216,3 +216,19 @@ def test_every_module_can_be_read_in_one_sitting(module: str) -> None:
 def test_parts_of_benchmarks_import_no_command(module: str) -> None:
     own = {name for name in imports_of(module) if name.startswith("benchmarks.") and name.count(".") == 1}
     assert own <= {"benchmarks.rig"}
+
+
+@pytest.mark.parametrize("module", modules("model/files"))
+def test_weight_files_are_read_without_what_runs_networks(module: str) -> None:
+    assert imports_of(module).isdisjoint({"model.upscaler", "model.reliable", "model.convolutions"})
+
+
+@pytest.mark.parametrize("module", modules("model/convolutions"))
+def test_convolutions_know_no_weight_files(module: str) -> None:
+    assert imports_of(module).isdisjoint({"model.files", "model.upscaler"})
+
+
+@pytest.mark.parametrize("module", modules("model"))
+def test_compiled_code_is_called_in_one_room(module: str) -> None:
+    allocator = module == "model/device.py"  # which asks jemalloc or glibc to free memory
+    assert module.startswith("model/convolutions/native/") or allocator or "ctypes" not in imports_of(module)

@@ -1,4 +1,4 @@
-"""The shortest road: a published file is put into the folder, and requests by its name are answered by it."""
+"""A published file serves under its name as soon as it is in the folder."""
 
 import io
 from pathlib import Path
@@ -67,7 +67,7 @@ def expected(net: nn.Module, picture: Tensor, margin_px: int) -> Tensor:
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("folder")
-async def test_every_kind_of_published_file_answers_under_its_name_and_a_broken_one_hurts_nobody() -> None:
+async def test_every_kind_of_published_file_serves_under_its_name_next_to_a_broken_one() -> None:
     picture = textured(13, 9)
     upload = io.BytesIO()
     Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(upload, "PNG")

@@ -1,6 +1,7 @@
 """The files around the code: decisions, targets, releases, workflows, examples of the documentation."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -87,3 +88,16 @@ def test_no_configuration_names_the_host_of_a_registry() -> None:
 def test_pre_commit_runs_the_locked_linter() -> None:
     (locked,) = re.findall(r"(?m)^ruff==([\d.]+)", text_of("requirements", "dev.txt"))
     assert set(re.findall(r"ruff==([\d.]+)", text_of(".pre-commit-config.yaml"))) == {locked}
+
+
+def test_the_sources_of_the_image_compile_without_those_of_training(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for source in [*(ROOT / "app").rglob("*.c"), *(ROOT / "model").rglob("*.c")]:
+        copy = tmp_path / source.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.touch()
+    planned = subprocess.run(
+        ["make", "--dry-run", "native"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert "libwinograd.so" in planned
+    assert "training" not in planned

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 
 NAME = "smoke-x4"
 SIZES = [(64, 96), (67, 53), (149, 41)]
-"""Of the validation pictures; the two odd ones lose the rows and columns that make no whole low-res pixel."""
+"""Sizes of the validation pictures; the odd ones lose rows and columns that are not a whole low-res pixel."""
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def finished(validation: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 async def answer_of(client: httpx.AsyncClient, picture: Tensor) -> Tensor:
-    """What POST /v1/upscale makes of uint8 RGB (3, H, W)."""
+    """Upscale uint8 RGB (3, H, W) by POST /v1/upscale."""
     upload = io.BytesIO()
     Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(upload, "PNG")
     answer = await client.post("/v1/upscale", files={"image": upload.getvalue()})

@@ -11,16 +11,16 @@ from training.degrade import crop_to_multiple, shrink_bicubic
 from training.metrics import luma
 from training.pairs import PairFiles, wrong_size
 
-MOST_PX = 512
+MAX_PX = 512
 """Side of the middle of a low-res picture that is compared."""
 
-MOST_SHIFT_PX = 0.5
+MAX_SHIFT_PX = 0.5
 """Low-res pixels by which a good pair is shifted at most: more blurs what is learnt."""
 
-LEAST_LIKENESS = 0.7
+MIN_LIKENESS = 0.7
 """Correlation of the pictures of a good pair, at their best shift."""
 
-_LEAST_DEVIATION = 1.0  # levels; a flat picture has no place
+_MIN_DEVIATION = 1.0  # levels; a flat picture has no place
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Alignment:
     @property
     def problem(self) -> str | None:
         """The value and the limit, if this is no good pair."""
-        if self.likeness < LEAST_LIKENESS:
-            return f"the two pictures do not show the same (correlation {self.likeness:.2f} of {LEAST_LIKENESS})"
-        if self.shift_px > MOST_SHIFT_PX:
+        if self.likeness < MIN_LIKENESS:
+            return f"the two pictures do not show the same (correlation {self.likeness:.2f} of {MIN_LIKENESS})"
+        if self.shift_px > MAX_SHIFT_PX:
             return (
                 f"the low-res picture is shifted by {self.right:+.1f} px to the right and {self.down:+.1f} px down "
-                f"(at most {MOST_SHIFT_PX} px)"
+                f"(at most {MAX_SHIFT_PX} px)"
             )
         return None
 
@@ -69,7 +69,7 @@ def alignment(low_res: Tensor, high_res: Tensor) -> Alignment | None:
     scale = high_res.shape[-1] // low_res.shape[-1]
     height, width = low_res.shape[1:]
     rows, columns = (
-        slice((side - min(side, MOST_PX)) // 2, (side + min(side, MOST_PX)) // 2) for side in (height, width)
+        slice((side - min(side, MAX_PX)) // 2, (side + min(side, MAX_PX)) // 2) for side in (height, width)
     )
     around = crop_to_multiple(
         high_res[:, rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale], scale
@@ -102,7 +102,7 @@ def pair_problem(files: PairFiles, high_res: Tensor, scale: int) -> str | None:
 
 def _standardised(values: NDArray[numpy.float64]) -> NDArray[numpy.float64] | None:
     deviation = float(values.std())
-    return None if deviation < _LEAST_DEVIATION else (values - values.mean()) / deviation
+    return None if deviation < _MIN_DEVIATION else (values - values.mean()) / deviation
 
 
 def _best_shift(seen: NDArray[numpy.float64], expected: NDArray[numpy.float64]) -> Alignment:

@@ -12,8 +12,8 @@ from training.errors import ConfigError as ConfigError
 from training.loss_config import LossConfig as LossConfig
 from training.uploads import UploadConfig
 
-LONGEST_NAME = 95
-"""Of a generator, so that `-last` and `-best` fit behind it."""
+MAX_NAME = 95
+"""Maximum length of a generator's name, to which `-last` and `-best` are appended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +147,8 @@ class TrainingConfig:
             raise ConfigError(f"best_by is {self.best_by!r}; it must be 'psnr_y' or 'lpips'")
         if self.batch % self.accumulate:
             raise ConfigError(f"accumulate is {self.accumulate}; it must divide batch = {self.batch}")
-        if not NAME.fullmatch(self.name) or len(self.name) > LONGEST_NAME:
-            raise ConfigError(
-                f"name is {self.name!r}; it takes letters, digits, '.', '_' and '-', at most {LONGEST_NAME}"
-            )
+        if not NAME.fullmatch(self.name) or len(self.name) > MAX_NAME:
+            raise ConfigError(f"name is {self.name!r}; it takes letters, digits, '.', '_' and '-', at most {MAX_NAME}")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
         optimisers = [self.optimiser, *([self.discriminator.optimiser] if self.discriminator else [])]

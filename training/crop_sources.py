@@ -22,8 +22,8 @@ Report = Callable[[str], None]
 Read = Callable[[Path], Tensor]
 """Gives the pixels of a file: uint8 RGB (3, H, W)."""
 
-MOST_ATTEMPTS = 100
-"""Unreadable pictures in a row after which the run gives up: the folder is probably gone."""
+MAX_ATTEMPTS = 100
+"""Unreadable pictures in a row after which the run ends: the folder is probably gone."""
 
 
 @dataclass(frozen=True)
@@ -229,14 +229,14 @@ class _BatchOfStep(Dataset[tuple[list[Tensor], list[str]]]):
 
     def _readable(self, step: int, number: int, problems: list[str]) -> list[Tensor]:
         """Cut one crop; in the place of a picture that cannot be read, another one, the same in every run."""
-        for attempt in range(MOST_ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             places = self._plan.of_step(step, attempt=attempt)
             file = self._files[places.picture[number]]
             try:
                 return self._cut(file, places, number)
             except READ_ERRORS as error:
                 problems.append(unreadable(file.path, error))
-        raise DataError(f"{MOST_ATTEMPTS} pictures in a row cannot be read; the last: {problems[-1]}")
+        raise DataError(f"{MAX_ATTEMPTS} pictures in a row cannot be read; the last: {problems[-1]}")
 
     def _cut(self, file: PhotographFile, places: Places, number: int) -> list[Tensor]:
         scale, side = self._scale, self._plan.crop_px

@@ -54,12 +54,12 @@ class CropPlan:
     """Draws the crops of every step.
 
     Args:
-        sizes: height and width of each picture in low-res pixels, none of them less than `crop_px`.
+        sizes: height and width of each picture in low-res pixels, all at least `crop_px`.
         batch: crops per step, over all processes.
         share: the number of this process and how many there are; it takes every n-th crop of the batch.
 
     Raises:
-        DataError: there is no picture, or the batch cannot be shared.
+        DataError: there are no pictures, or the batch cannot be shared.
     """
 
     def __init__(

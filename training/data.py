@@ -15,7 +15,7 @@ from model.pictures.reading import SUFFIXES
 from model.pictures.samples import turned
 
 READ_ERRORS = (Exception,)
-"""Errors of a picture that cannot be read: `PictureError`, OSError, or whatever else a decoder trips over."""
+"""Errors of a picture that cannot be read: `PictureError`, OSError, or any error of a decoder."""
 
 LIMITS = Limits(
     max_picture_px=2**28,
@@ -101,8 +101,8 @@ def unreadable(path: Path, error: Exception) -> str:
     return f"{path}: cannot be read ({error})"
 
 
-def too_small(path: Path, height: int, width: int, least_px: int) -> str | None:
+def too_small(path: Path, height: int, width: int, min_px: int) -> str | None:
     """Write the line that says why a picture is left out; None where it is large enough."""
-    if min(height, width) >= least_px:
+    if min(height, width) >= min_px:
         return None
-    return f"{path}: {width} x {height} px is less than {least_px} px a side"
+    return f"{path}: {width} x {height} px is less than {min_px} px a side"

@@ -35,10 +35,10 @@ class _Taps:
     first: tuple[int, ...]
     """The first source pixel of the first result pixel, by phase."""
     weights: tuple[tuple[float, ...], ...]
-    """By phase, in the order of the source pixels."""
+    """Weights by phase, in the order of the source pixels."""
     stride: int
     exact: torch.dtype
-    """The smallest number format in which no sum of levels times weights is rounded; float64 where there is none."""
+    """The smallest number format in which no sum of levels times weights is rounded; float64 if there is none."""
 
 
 @lru_cache(maxsize=16)

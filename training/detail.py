@@ -6,7 +6,7 @@ import numpy
 from numpy.typing import NDArray
 
 _BLOCK_PX = 32
-_LEAST_CONTRAST = 16.0  # variance in squared grey levels; below it a block is backdrop, JPEG's blocks or noise
+_MIN_CONTRAST = 16.0  # variance in squared grey levels; below it a block is backdrop, JPEG's blocks or noise
 
 
 def detail(grey: NDArray[numpy.uint8]) -> float:
@@ -34,7 +34,7 @@ def detail(grey: NDArray[numpy.uint8]) -> float:
     before, last, corner = energies.T
     noise = corner / corner_size
     contrast = before - noise * before_size
-    counted = contrast > _LEAST_CONTRAST
+    counted = contrast > _MIN_CONTRAST
     if not counted.any():
         return 0.0
     ratios = (last - noise * last_size)[counted] / contrast[counted]

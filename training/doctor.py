@@ -41,15 +41,15 @@ from training.detail import detail
 from training.pairs import PairFiles, find_pairs
 from training.terminal import printable
 
-LEAST_DETAIL = 0.19
+MIN_DETAIL = 0.19
 """A picture with less `detail` is soft: 99 % of x2 bicubic copies have less than 0.16, 99 % of photographs over 0.3."""
 
 PROBLEMS = ("broken", "tiny", "low detail", "pair", "duplicate")
 
 _HASH_BITS = 12  # of 64; copies differ by up to 12, and only 10 of 151,525 pairs of different photographs
-_LEAST_LIKENESS = 0.95  # copies correlate by 0.95 or more, those 10 pairs by 0.91 or less
-_LEAST_LAYOUT = 1.0  # levels; the layout of a picture that varies less is rounding and noise
-_MOST_THREADS = 8  # each holds one decoded picture
+_MIN_LIKENESS = 0.95  # copies correlate by 0.95 or more, those 10 pairs by 0.91 or less
+_MIN_LAYOUT = 1.0  # levels; the layout of a picture that varies less is rounding and noise
+_MAX_THREADS = 8  # each holds one decoded picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What an examination found.
+    """Findings of an examination.
 
     Attributes:
         files: number of files that were looked at.
@@ -99,7 +99,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class _Picture:
-    """What is kept of a decoded file: little enough for a hundred thousand of them."""
+    """Properties of a decoded file, small enough to keep a hundred thousand of them."""
 
     path: Path
     width: int
@@ -114,18 +114,18 @@ class _Picture:
 def examine(
     folder: Path,
     *,
-    least_px: int,
+    min_px: int,
     scale: int = 4,
     low_res: Path | None = None,
-    least_detail: float = LEAST_DETAIL,
+    min_detail: float = MIN_DETAIL,
     threads: int | None = None,
 ) -> Report:
     """Look at every original below a folder and at its low-res picture, with a progress bar; no file stops it.
 
     Args:
         low_res: folder with the low-res pictures; see `find_pairs`.
-        least_px: shortest side that training can use: scale times the low-res crop.
-        least_detail: the `detail` that a sound picture has at least.
+        min_px: shortest side that training can use: scale times the low-res crop.
+        min_detail: the `detail` that a sound picture has at least.
         threads: how many decode at a time; without it one for each processor, at most 8.
 
     Raises:
@@ -133,8 +133,8 @@ def examine(
     """
     pictures = find_pairs(folder, scale, low_res)
     files = pictures.files
-    look = partial(_look, scale=scale, least_px=least_px, least_detail=least_detail)
-    with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+    look = partial(_look, scale=scale, min_px=min_px, min_detail=min_detail)
+    with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, _MAX_THREADS)) as pool:
         looked = list(
             tqdm(pool.map(look, files), total=len(files), desc=printable(f"examining {folder}"), unit="picture")
         )
@@ -151,7 +151,7 @@ def examine(
     )
 
 
-def _look(files: PairFiles, *, scale: int, least_px: int, least_detail: float) -> _Picture | Finding:
+def _look(files: PairFiles, *, scale: int, min_px: int, min_detail: float) -> _Picture | Finding:
     path = files.high_res
     try:
         planes = read_picture(path)
@@ -174,20 +174,20 @@ def _look(files: PairFiles, *, scale: int, least_px: int, least_detail: float) -
         digest=hashlib.blake2b(picture.data, digest_size=16, salt=width.to_bytes(8, "big")).digest(),
         hash=_difference_hash(grey),
         layout=_layout(grey),
-        findings=(*_own_findings(path, grey, least_px, least_detail), *pair),
+        findings=(*_own_findings(path, grey, min_px, min_detail), *pair),
     )
 
 
-def _own_findings(path: Path, grey: Image.Image, least_px: int, least_detail: float) -> Iterator[Finding]:
-    if min(grey.size) < least_px:
+def _own_findings(path: Path, grey: Image.Image, min_px: int, min_detail: float) -> Iterator[Finding]:
+    if min(grey.size) < min_px:
         size = f"{grey.width} x {grey.height} px"
         yield Finding(
             path=path,
             problem="tiny",
-            detail=f"{size} is less than {least_px} px a side; train on smaller crops or delete it",
+            detail=f"{size} is less than {min_px} px a side; train on smaller crops or delete it",
         )
-    elif (measured := detail(numpy.asarray(grey))) < least_detail:
-        text = f"{measured:.3f} is less than {least_detail:.3f}: flat, blurred or enlarged; shrink or delete it"
+    elif (measured := detail(numpy.asarray(grey))) < min_detail:
+        text = f"{measured:.3f} is less than {min_detail:.3f}: flat, blurred or enlarged; shrink or delete it"
         yield Finding(path=path, problem="low detail", detail=text)
 
 
@@ -198,15 +198,16 @@ def _difference_hash(grey: Image.Image) -> int:
 
 
 def _layout(grey: Image.Image) -> NDArray[numpy.float32]:
-    """How the inner 14 x 14 of 16 x 16 areas differ from their four neighbours: a unit vector (196,), zero if flat.
+    """Describe a picture by the differences of the inner 14 x 14 of 16 x 16 areas from their four neighbours.
 
-    Levels themselves would not do: all pictures of sky over land, or lit from the left, have nearly the same.
+    The result is a unit vector (196,), or zero for a flat picture. Levels themselves would be nearly the same for all
+    pictures of sky over land, or with light from the left.
     """
     areas = numpy.asarray(grey.resize((16, 16), Image.Resampling.BOX), dtype=numpy.float32)
     around = (areas[2:, 1:-1] + areas[:-2, 1:-1] + areas[1:-1, 2:] + areas[1:-1, :-2]) / 4
     layout = (areas[1:-1, 1:-1] - around).ravel()
     length = float(numpy.linalg.norm(layout))
-    if length < _LEAST_LAYOUT * layout.size**0.5:
+    if length < _MIN_LAYOUT * layout.size**0.5:
         return numpy.zeros_like(layout)
     return (layout / length).astype(numpy.float32)
 
@@ -242,8 +243,8 @@ def _near_duplicates(pictures: Sequence[_Picture]) -> Iterator[Finding]:
         later = index + 1 + numpy.flatnonzero(near)
         likeness = layouts[later] @ layouts[index]
         for place, alike in zip(later.tolist(), likeness.tolist(), strict=True):
-            if alike < _LEAST_LIKENESS:
+            if alike < _MIN_LIKENESS:
                 continue
             kept[place] = False
-            text = f"shows what {first.path} shows (likeness {alike:.2f} of {_LEAST_LIKENESS}); delete one of them"
+            text = f"shows what {first.path} shows (likeness {alike:.2f} of {_MIN_LIKENESS}); delete one of them"
             yield Finding(path=pictures[place].path, problem="duplicate", detail=text)

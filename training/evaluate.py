@@ -25,7 +25,7 @@ from training.niqe import niqe
 from training.pairs import read_pairs
 from training.tables import table
 
-LEAST_MEASURED_PX = 32
+MIN_MEASURED_PX = 32
 """Shortest side of an original that every measure but NIQE applies to."""
 
 Upscale = Callable[[Tensor], Tensor]
@@ -70,18 +70,18 @@ class SetScores:
         return mean(list(self.pictures.values()))
 
 
-def least_measured_px(scale: int) -> int:
+def min_measured_px(scale: int) -> int:
     """Return the shortest side that an original must have, in whole low-res pixels."""
-    return -(-LEAST_MEASURED_PX // scale) * scale
+    return -(-MIN_MEASURED_PX // scale) * scale
 
 
 def pairs_to_measure(folder: Path, scale: int, low_res: Path | None = None) -> Iterator[Pair]:
     """Read every pair of a folder; see `find_pairs`.
 
     Raises:
-        DataError: there is no picture, or one cannot be read, has no partner, or is too small to be measured.
+        DataError: there are no pictures, or one cannot be read, has no partner, or is too small to be measured.
     """
-    for pair in read_pairs(folder, scale, low_res=low_res, least_px=least_measured_px(scale)):
+    for pair in read_pairs(folder, scale, low_res=low_res, min_px=min_measured_px(scale)):
         if isinstance(pair, str):
             raise DataError(pair)
         yield pair

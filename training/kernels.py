@@ -33,7 +33,7 @@ def check_probability(name: str, value: float) -> None:
     """Refuse what is no probability.
 
     Raises:
-        ValueError: `value` lies outside [0, 1].
+        ValueError: `value` is not in [0, 1].
     """
     if not 0 <= value <= 1:
         raise ValueError(f"{name} is {value}; a probability lies in [0, 1]")
@@ -58,9 +58,9 @@ class BlurConfig:
     """
 
     probability: float = 1.0
-    """How often a picture is blurred at all."""
+    """Share of the pictures that are blurred."""
     sinc_probability: float = 0.1
-    """How often a blur is a sinc filter (ringing) instead of one of the six families below."""
+    """Share of the blurs that are sinc filters (ringing) instead of one of the six families below."""
     family_shares: tuple[float, ...] = _SHARES_OF_FAMILIES
     """Gaussian, generalised Gaussian and plateau, of each first the isotropic and then the anisotropic share."""
     sigma_px: tuple[float, float] = (0.2, 3.0)
@@ -103,7 +103,7 @@ def gaussian_kernels(sigma_px: Tensor, angle: Tensor, beta: Tensor, size_px: Ten
     """Generalised Gaussians exp(-(x^T S^-1 x)^beta / 2); with beta = 1 the usual ones (the paper's equation 2).
 
     Args:
-        sigma_px: float64 (N, 2), along the axis that lies at `angle` and across it.
+        sigma_px: float64 (N, 2), along the axis at `angle` and across it.
         angle: float64 (N,), radians, from the direction of x towards that of y (down).
         beta: float64 (N,).
         size_px: int64 (N,), odd, at most 21; outside of it a kernel is zero.
@@ -144,7 +144,7 @@ def _pulses_where(skipped: numpy.ndarray, kernels: Tensor) -> Tensor:
 
 
 def _draw_beta(limits: tuple[float, float], count: int, chance: numpy.random.Generator) -> Tensor:
-    """Half of the betas lie below 1 and half above, however long the two parts are."""
+    """Draw half of the betas below 1 and half above, whatever the lengths of the two ranges are."""
     low, high = limits
     is_below = chance.random(count) < 0.5
     return torch.from_numpy(chance.uniform(numpy.where(is_below, low, 1), numpy.where(is_below, 1, high)))

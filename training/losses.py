@@ -72,8 +72,8 @@ def artefact_loss(upscaled: Tensor, averaged: Tensor, high_res: Tensor) -> Tenso
     Super-Resolution", arXiv 2203.09195, section 3.3.
 
     Args:
-        upscaled, averaged: what the generator and its moving average make of the same low-res pictures, (N, 3, H, W)
-            with sides from 4.
+        upscaled, averaged: outputs of the generator and of its moving average for the same low-res pictures, (N, 3, H,
+            W) with sides from 4.
     """
     upscaled, averaged, high_res = upscaled.float(), averaged.float(), high_res.float()
     error = (high_res - upscaled).abs().sum(dim=1, keepdim=True)

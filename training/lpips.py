@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from model.errors import WeightsError
 
 LINEAR = Path(__file__).parent / "weights" / "lpips-alex-v0.1.safetensors"
-LEAST_LPIPS_PX = 31
-"""Of both sides: AlexNet's second pooling has nothing to pool in a smaller picture."""
+MIN_LPIPS_PX = 31
+"""Minimum of both sides: smaller pictures leave nothing for AlexNet's second pooling."""
 
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -66,9 +66,9 @@ class LPIPS(nn.Module):
         if picture.shape != reference.shape:
             raise ValueError(f"cannot compare {tuple(picture.shape)} with {tuple(reference.shape)}: the sizes differ")
         height, width = picture.shape[-2:]
-        if min(height, width) < LEAST_LPIPS_PX:
+        if min(height, width) < MIN_LPIPS_PX:
             raise ValueError(
-                f"LPIPS needs at least {LEAST_LPIPS_PX} x {LEAST_LPIPS_PX} px, and the picture has {width} x {height}"
+                f"LPIPS needs at least {MIN_LPIPS_PX} x {MIN_LPIPS_PX} px, and the picture has {width} x {height}"
             )
         total = 0.0
         pairs = zip(self._directions(picture), self._directions(reference), strict=True)
@@ -78,7 +78,7 @@ class LPIPS(nn.Module):
         return total
 
     def _directions(self, picture: Tensor) -> list[Tensor]:
-        """What follows each of the five ReLUs, every position scaled to a vector of length one: (channels, h, w)."""
+        """Compute the outputs (channels, h, w) of the five ReLUs, with a vector of length one at every position."""
         values = (picture.to(self.shift.device).float() / 127.5 - 1 - self.shift) / self.scale
         directions = []
         for layer in self.features:

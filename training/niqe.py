@@ -1,4 +1,4 @@
-"""NIQE: how far the statistics of a picture lie from those of pristine photographs, without any reference.
+"""NIQE: the distance of a picture's statistics from those of pristine photographs, without any reference.
 
 Mittal, Soundararajan and Bovik, "Making a 'Completely Blind' Image Quality Analyzer", IEEE Signal Processing Letters
 2013; numbers of equations are theirs. The conventions are those of the authors' MATLAB release, which the literature
@@ -16,7 +16,7 @@ from training.metrics import luma
 
 PRISTINE = Path(__file__).parent / "weights" / "niqe-pristine.safetensors"
 BLOCK_PX = 96
-FEWEST_BLOCKS = 2
+MIN_BLOCKS = 2
 """One block alone has no covariance."""
 
 BELL = torch.exp(-((torch.arange(7, dtype=torch.float64) - 3) ** 2) / (2 * (7 / 6) ** 2))
@@ -51,16 +51,16 @@ def niqe(picture: Tensor, *, border: int = 0) -> float:
     height, width = picture.shape[-2:]
     y = luma(picture[..., border : height - border, border : width - border])
     rows, columns = (size // BLOCK_PX for size in y.shape)
-    if rows * columns < FEWEST_BLOCKS:
+    if rows * columns < MIN_BLOCKS:
         raise ValueError(
             f"a picture of {width} x {height} px with a border of {border} px holds {rows * columns} whole blocks of "
-            f"{BLOCK_PX} x {BLOCK_PX} px; NIQE needs at least {FEWEST_BLOCKS}"
+            f"{BLOCK_PX} x {BLOCK_PX} px; NIQE needs at least {MIN_BLOCKS}"
         )
     y = y[: rows * BLOCK_PX, : columns * BLOCK_PX].cpu()
     features = torch.cat([_features(y, BLOCK_PX), _features(_halved(y), BLOCK_PX // 2)], dim=1)
     textured = features[~features.isnan().any(dim=1)]
-    if len(textured) < FEWEST_BLOCKS:
-        raise ValueError(f"{len(textured)} of {len(features)} blocks have texture; NIQE needs {FEWEST_BLOCKS}")
+    if len(textured) < MIN_BLOCKS:
+        raise ValueError(f"{len(textured)} of {len(features)} blocks have texture; NIQE needs {MIN_BLOCKS}")
     return _distance_to_pristine(features.nanmean(dim=0), textured.T.cov())
 
 
@@ -103,7 +103,7 @@ def _normalised(y: Tensor) -> Tensor:
 
 
 def _smooth(values: Tensor) -> Tensor:
-    """The local mean (H, W) -> (H, W); the edge goes on beyond the border."""
+    """Compute the local mean (H, W) -> (H, W); the border is repeated."""
     for _ in range(2):  # first down the columns, then, transposed, along the rows
         padded = torch.cat([values[:1].expand(3, -1), values, values[-1:].expand(3, -1)])
         values = (padded.unfold(0, len(WINDOW), 1) @ WINDOW).T
@@ -139,7 +139,7 @@ def _fit(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _root_mean_square(values: Tensor, chosen: Tensor) -> Tensor:
-    """Of the chosen values of each row; NaN where there is none."""
+    """Compute the root mean square of the chosen values of each row; NaN if there are none."""
     return (torch.where(chosen, values, 0.0).square().sum(dim=1) / chosen.sum(dim=1)).sqrt()
 
 

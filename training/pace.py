@@ -60,7 +60,7 @@ def rehearse(steps: Steps, low_res: Tensor, high_res: Tensor) -> Pace:
 
 
 def _other_macs(steps: Steps, low_res: Tensor, high_res: Tensor) -> float:
-    """Count the multiply-accumulate operations of the networks that the losses go through, whoever runs them."""
+    """Count the multiply-accumulate operations of the networks of the losses, whichever code runs them."""
     macs, losses = 0, steps.config.losses
     if vgg := steps.objective.vgg:  # two passes forward, and a gradient to one of the pictures
         macs += 3 * _macs(vgg, high_res)

@@ -57,13 +57,13 @@ class PictureSet:
 def find_pairs(folder: Path, scale: int, low_res: Path | None = None) -> PictureSet:
     """Find the originals below a folder and their low-res pictures.
 
-    Low-res copies are no originals: files outside of `HR`, where the folder has one, and files whose name or folder
-    says LR, where an original has the same name. The published bicubic ones of this scale (`LRbicX4`, `LR_bicubic/X4`)
-    become the low-res pictures.
+    Low-res copies do not count as originals: files outside of `HR`, where the folder has one, and files whose name or
+    folder says LR, where an original has the same name. The published bicubic ones of this scale (`LRbicX4`,
+    `LR_bicubic/X4`) become the low-res pictures.
 
     Args:
-        low_res: folder with the low-res picture of every original, under the same name; `_LR4`, `x4` and the like at
-            its end do not count. It may be in `folder`, or `folder` itself if the names say which is which.
+        low_res: folder with the low-res picture of every original, under the same name; endings like `_LR4` and `x4` do
+            not count. It may be in `folder`, or `folder` itself if the names show which picture is which.
 
     Raises:
         DataError: a folder is missing, or holds no picture.
@@ -84,18 +84,18 @@ def find_pairs(folder: Path, scale: int, low_res: Path | None = None) -> Picture
     return _paired(folder, originals, published, notes, asked_for=False)
 
 
-def read_pair(files: PairFiles, scale: int, *, least_px: int = 1) -> Pair:
+def read_pair(files: PairFiles, scale: int, *, min_px: int = 1) -> Pair:
     """Read both pictures of a pair.
 
     Args:
-        least_px: shortest side that the original must have, in whole low-res pixels.
+        min_px: shortest side that the original must have, in whole low-res pixels.
 
     Raises:
         DataError: a picture cannot be read, or has the wrong size; the text is a line that names the file.
     """
     high_res = crop_to_multiple(_read(files.high_res), scale)
     height, width = high_res.shape[-2:]
-    if problem := too_small(files.high_res, height, width, max(scale, least_px)):
+    if problem := too_small(files.high_res, height, width, max(scale, min_px)):
         raise DataError(problem)
     if files.low_res is None:
         return Pair(files.name, shrink_bicubic(high_res, scale), high_res)
@@ -105,18 +105,18 @@ def read_pair(files: PairFiles, scale: int, *, least_px: int = 1) -> Pair:
     return Pair(files.name, low_res, high_res)
 
 
-def read_pairs(folder: Path, scale: int, *, low_res: Path | None = None, least_px: int = 1) -> Iterator[Pair | str]:
+def read_pairs(folder: Path, scale: int, *, low_res: Path | None = None, min_px: int = 1) -> Iterator[Pair | str]:
     """Read every pair of a folder; in the place of one that cannot be used, a line that says why.
 
     Args:
         low_res: see `find_pairs`.
-        least_px: shortest side that an original must have.
+        min_px: shortest side that an original must have.
     """
     found = find_pairs(folder, scale, low_res)
     yield from found.problems
     for files in found.files:
         try:
-            yield read_pair(files, scale, least_px=least_px)
+            yield read_pair(files, scale, min_px=min_px)
         except DataError as error:
             yield str(error)
 

@@ -30,7 +30,7 @@ class VGGError(Exception):
 
 
 class Normalisation(NamedTuple):
-    """What a VGG19 subtracts from RGB in [0, 1], and what it then divides by."""
+    """Mean and standard deviation by which a VGG19 normalises RGB in [0, 1]."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -113,15 +113,15 @@ def _one_over_size(features: Tensor) -> Tensor:
 
 
 def load_vgg(path: Path | None, device: torch.device, layers: Sequence[str] = ("conv5_4",)) -> VGGFeatures:
-    """VGG19 with torchvision's weights (None: downloaded once), or with those of a file in torchvision's layout.
+    """Load VGG19 with torchvision's weights (None: downloaded once), or with those of a file in torchvision's layout.
 
-    A `.safetensors` file whose metadata says Caffe holds the original weights, which expect another normalisation.
+    A `.safetensors` file with Caffe in its metadata has the original weights, which need another normalisation.
 
     Args:
-        layers: what `VGGFeatures` is asked for; a file needs no weights of deeper ones.
+        layers: the layers of `VGGFeatures`; a file does not need the weights of deeper ones.
 
     Raises:
-        VGGError: the download failed, or the file is none of VGG19.
+        VGGError: the download failed, or the file does not contain a VGG19.
     """
     weights, normalisation = _downloaded() if path is None else _read(path)
     vgg = VGGFeatures(normalisation, layers)

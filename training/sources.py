@@ -32,7 +32,7 @@ from training.distributed import processes, this_process
 from training.pairs import PairFiles, PictureSet, wrong_size
 from training.uploads import GRID_PX
 
-MOST_HELD_OUT = 10
+MAX_HELD_OUT = 10
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "esrgan-serve" / "pictures"
 """Where decoded pictures are kept that do not fit into memory, if no other folder is named."""
 
@@ -63,7 +63,7 @@ class HeldOut:
 
 
 def hold_out(pictures: PictureSet, report: Report) -> HeldOut:
-    """Choose pictures to measure on, where no others are given: a tenth of the photographs, at most `MOST_HELD_OUT`.
+    """Choose pictures to measure on, where no others are given: a tenth of the photographs, at most `MAX_HELD_OUT`.
 
     Tiles of one photograph, which have its name and a number, are never on both sides. The choice depends on names
     alone, so a run that continues holds out the same.
@@ -76,14 +76,14 @@ def hold_out(pictures: PictureSet, report: Report) -> HeldOut:
         return hashlib.sha256(os.fsencode(_relative(files.high_res, pictures.folder))).digest()
 
     ranked = sorted((sorted(family, key=rank) for family in families.values()), key=lambda family: rank(family[0]))
-    chosen = ranked[: min(MOST_HELD_OUT, len(ranked) // 10)]
+    chosen = ranked[: min(MAX_HELD_OUT, len(ranked) // 10)]
     if not chosen:
         report(
             f"{pictures.folder} holds {len(ranked)} different photographs, and 10 are needed to keep one aside: the "
             "run measures nothing; name other pictures by --validation"
         )
-    turns = (family[turn] for turn in range(MOST_HELD_OUT) for family in chosen if turn < len(family))
-    measured = [files for files, _ in zip(turns, range(MOST_HELD_OUT), strict=False)]
+    turns = (family[turn] for turn in range(MAX_HELD_OUT) for family in chosen if turn < len(family))
+    measured = [files for files, _ in zip(turns, range(MAX_HELD_OUT), strict=False)]
     return HeldOut(tuple(measured), frozenset(files.high_res for family in chosen for files in family))
 
 
@@ -93,7 +93,7 @@ def open_photographs(
     device: torch.device,
     *,
     leave_out: Collection[Path] = frozenset(),
-    most_bytes: int | None = None,
+    max_bytes: int | None = None,
     cache: Path | None = None,
     workers: int = 4,
     report: Report,
@@ -102,7 +102,7 @@ def open_photographs(
 
     Args:
         leave_out: originals that are not to be learnt from.
-        most_bytes: memory that decoded pictures may take on the device; None: half of what is free.
+        max_bytes: memory that decoded pictures may take on the device; None: half of what is free.
         cache: folder for decoded pictures. None: `CACHE`, only for pictures that do not fit into memory, and only if
             the disk has room; else workers decode files as the run goes.
         workers: processes that read, where the pictures do not fit.
@@ -122,7 +122,7 @@ def open_photographs(
     ]
     pixels = sum(file.height * file.width for file in files)
     needed = 3 * pixels * (scale**2 + uses_low_res)
-    decoded = needed <= (half_of_free_bytes(device) if most_bytes is None else most_bytes)
+    decoded = needed <= (half_of_free_bytes(device) if max_bytes is None else max_bytes)
     read = _reader(files, cache, decoded=decoded, needed=needed, workers=workers, report=report)
     crops: DecodedPhotographs | StreamedPhotographs
     if decoded:
@@ -183,14 +183,14 @@ def _plan(files: Sequence[PhotographFile], crop_px: int, config: TrainingConfig)
 
 
 def _usable(
-    pictures: PictureSet, scale: int, least_px: int, report: Report, *, uses_low_res: bool
+    pictures: PictureSet, scale: int, min_px: int, report: Report, *, uses_low_res: bool
 ) -> Iterator[PhotographFile]:
     for files in pictures.files:
         low_res = files.low_res if uses_low_res else None
         path = files.high_res
         try:
             height, width = read_size(path)
-            if problem := too_small(path, height, width, least_px):
+            if problem := too_small(path, height, width, min_px):
                 report(f"left out: {problem}")
                 continue
             if low_res is not None:

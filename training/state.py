@@ -16,7 +16,7 @@ class StateError(Exception):
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state beside `path`, flush it to the disk, then put it in the place of the old one in one step."""
+    """Write a state to a temporary file, flush it to the disk, then replace `path` by it atomically."""
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("wb") as file:
         torch.save(state, file)

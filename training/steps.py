@@ -36,7 +36,7 @@ INITIAL_SCALE = 0.1
 
 Verdicts = tuple[Tensor, Tensor]
 
-MOST_SKIPPED = 10
+MAX_SKIPPED = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
 
 
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class DivergedError(Exception):
-    """The losses stopped being finite; the text says since when and what to try."""
+    """The losses are not finite any more; the text has the step and what to try."""
 
 
 def new_generator(config: TrainingConfig) -> RRDBNet:
@@ -159,7 +159,7 @@ class Steps:
             finite where the step was skipped.
 
         Raises:
-            DivergedError: this was the last of `MOST_SKIPPED` steps in a row that had to be skipped.
+            DivergedError: this was the last of `MAX_SKIPPED` steps in a row that had to be skipped.
         """
         values = self._set_gradients(low_res, high_res)
         if all(map(math.isfinite, values.values())):
@@ -284,9 +284,9 @@ class Steps:
         if self.loss_scale.lower():
             return
         self.skipped_in_a_row += 1
-        if self.skipped_in_a_row >= MOST_SKIPPED:
+        if self.skipped_in_a_row >= MAX_SKIPPED:
             raise DivergedError(
-                f"steps {self.done - MOST_SKIPPED + 2} to {self.done + 1} gave losses or gradients that are not finite "
+                f"steps {self.done - MAX_SKIPPED + 2} to {self.done + 1} gave losses or gradients that are not finite "
                 "and changed nothing. Lower the learning rate, or look at the pictures with "
                 "`python -m training doctor`. The same command goes on from the last saved state"
             )
@@ -294,7 +294,7 @@ class Steps:
 
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[nn.Module]:
-    """A network that passes gradients through but collects none, and whose spectral norms stand still."""
+    """Freeze a network: gradients pass through it, but its weights get none, and its spectral norms do not change."""
     net.eval().requires_grad_(False)
     try:
         yield net

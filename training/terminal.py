@@ -1,4 +1,4 @@
-"""Lines for the terminal, whatever the names of files in them are."""
+"""Print lines with any names of files to any terminal."""
 
 import sys
 

@@ -98,7 +98,7 @@ def _prepared(run: Run) -> dict[str, Any] | None:
 
 
 def _trained(run: Run, state: Mapping[str, Any] | None) -> Path:
-    """Take the steps that are left; process 0 watches them."""
+    """Take the remaining steps, which process 0 records."""
     steps, config = run.steps, run.config
     batches = _batches(run)
     watch = Watch(run, state) if this_process() == 0 else None
@@ -117,7 +117,7 @@ def _trained(run: Run, state: Mapping[str, Any] | None) -> Path:
 
 
 def _batches(run: Run) -> Iterator[Batch]:
-    """The batches of the steps that are left; says what to expect of them."""
+    """Return the batches of the remaining steps, and report the expected time."""
     batches = iter(run.photographs.crops.batches(run.steps.done, run.config.steps))
     if (first := next(batches, None)) is None:
         return iter(())

@@ -113,7 +113,7 @@ CLEAN = UploadConfig(clean_share=1.0)
 
 
 def degrade_upload(high_res: Tensor, scale: int, config: UploadConfig, rng: numpy.random.Generator) -> Tensor:
-    """Make the low-res picture that somebody might upload of a high-res one.
+    """Create a low-res picture of a high-res one, as users might upload it.
 
     Args:
         high_res: uint8 RGB (3, scale * H, scale * W) on the CPU; H and W at least `MIN_SIDE_PX`.
@@ -150,7 +150,7 @@ def degrade_crops(
 ) -> tuple[Tensor, Tensor]:
     """Damage regions that are `GRID_PX` larger than a crop, and cut the crop at a drawn place.
 
-    So the grid of a file lies at any phase in the crop, as it does in the pieces of a picture.
+    So the grid of a file has any phase in the crop, as in parts of a picture.
 
     Args:
         regions: uint8 RGB (3, S, S) with S = scale * (crop_px + GRID_PX).

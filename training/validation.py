@@ -22,9 +22,9 @@ Scores = dict[str, dict[str, float]]
 
 LOWER_IS_BETTER = ("lpips", "colour_shift")
 WHOLE_PX = 2**17
-"""LR px up to which a picture is upscaled at once; larger ones go in bands, whose memory grows with the width only."""
+"""Maximum LR px of pictures that are upscaled at once; larger ones are upscaled in bands."""
 BAND_PX = 2**15
-MOST_PANELS = 4
+MAX_PANELS = 4
 
 Upscale = Callable[[Tensor], Tensor]
 """uint8 RGB (3, H, W) -> (3, scale * H, scale * W)."""
@@ -61,7 +61,7 @@ class Validation:
     def panels(self, net: RRDBNet, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The middle of some pictures, four ways: low_res, bicubic, upscaled, high_res."""
         shown = [pair for group in zip(*self.pairs.values(), strict=True) for pair in group]
-        return [_panel(net, pair, device) for pair in shown[:MOST_PANELS]]
+        return [_panel(net, pair, device) for pair in shown[:MAX_PANELS]]
 
     def _of_picture(self, upscaled: Tensor, pair: Pair) -> dict[str, float]:
         scale = pair.high_res.shape[-1] // pair.low_res.shape[-1]

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from training.damage import Damage, damaged_pair
 from training.data import DataError, Pair
-from training.evaluate import least_measured_px
+from training.evaluate import min_measured_px
 from training.pairs import PairFiles, read_pair
 
-MOST_BYTES = 2**31
+MAX_BYTES = 2**31
 """Decoded originals that are kept; the others are read again for each measurement."""
 
 
@@ -22,16 +22,16 @@ def validation_set(
     kinds: Sequence[Damage],
     report: Callable[[str], None],
     *,
-    most_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> dict[Damage, Sequence[Pair]]:
     """Read the pictures to measure on, once for each kind of upload.
 
     Args:
         kinds: `clean` is the low-res picture that the pair has; others are made from the original.
         report: takes a line for each picture that cannot be used.
-        most_bytes: memory for decoded originals.
+        max_bytes: memory for decoded originals.
     """
-    originals = _Originals(scale, most_bytes)
+    originals = _Originals(scale, max_bytes)
     for one in files:
         try:
             originals.add(one)
@@ -59,15 +59,15 @@ class _LazyPairs(Sequence[Pair]):
 class _Originals(_LazyPairs):
     """Pairs of files; those that do not fit into memory are read whenever they are looked at."""
 
-    def __init__(self, scale: int, most_bytes: int) -> None:
+    def __init__(self, scale: int, max_bytes: int) -> None:
         self._scale = scale
-        self._left_bytes = most_bytes
+        self._left_bytes = max_bytes
         self._files: list[PairFiles] = []
         self._kept: dict[int, Pair] = {}
 
     def add(self, files: PairFiles) -> None:
         """Read a pair and keep it, if it fits; raises `DataError` if it cannot be used."""
-        pair = read_pair(files, self._scale, least_px=least_measured_px(self._scale))
+        pair = read_pair(files, self._scale, min_px=min_measured_px(self._scale))
         size = pair.high_res.numel() + pair.low_res.numel()
         if size <= self._left_bytes:
             self._left_bytes -= size

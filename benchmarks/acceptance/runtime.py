@@ -22,7 +22,7 @@ from model.rrdb import RRDBNet
 from model.transfer import Pixels
 from model.upscaler import Upscaler
 
-LEAST_DB = {torch.float32: 80.0, torch.float16: 52.0, torch.bfloat16: 45.0}
+MIN_DB = {torch.float32: 80.0, torch.float16: 52.0, torch.bfloat16: 45.0}
 """Minimum PSNR of a network in each number format, against float32 on the CPU."""
 
 ROUNDED_DB = 55.0
@@ -143,7 +143,7 @@ class Runtime:
         }
         for way, call in ways.items():
             decibel = _psnr_db(call(), exact)
-            least = min(LEAST_DB[upscaler.dtype], ROUNDED_DB if way == "of 16 bits" else math.inf)
+            least = min(MIN_DB[upscaler.dtype], ROUNDED_DB if way == "of 16 bits" else math.inf)
             self._record.check(f"{_name(upscaler.dtype)} {way}", decibel > least, f"over {least:.0f} dB", dB=decibel)
 
     def _speed(self, upscaler: Upscaler) -> None:

@@ -1,8 +1,8 @@
-"""A 3x3 convolution with everything around it in one kernel, from a slice of a buffer's channels into another slice.
+"""A 3x3 convolution with bias, LeakyReLU and residual in one GPU kernel, from some channels of a buffer to others.
 
-A dense block that joins its features makes each of them several times. Here it has one channels-last buffer
+A dense block that concatenates its features copies each of them several times. Here it has one channels-last buffer
 (N, channels + 4 growth, rows, W): convolution j reads the first channels + j growth channels and writes the next
-`growth`, and nothing is ever joined. Bias, LeakyReLU and residual are added in float32 before the one rounding.
+`growth`, so nothing is copied. Bias, LeakyReLU and residual are added in float32 before the one rounding.
 
 The kernel is Triton's, and `fused_kernel.py` explains it. This file imports it at the first call, so that machines
 without Triton or a GPU can import this one.
@@ -18,25 +18,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolutions.convolver import room_for
+from model.convolutions.convolver import Convolver, Epilogue, room_for
 from model.convolutions.library import library_convolution
-from model.rrdb import NEGATIVE_SLOPE
 from model.workspace import Padding
 
 CHANNEL_BLOCK = 64
-"""Input channels of packed weights are filled up to a multiple of this; every step of the kernel divides it."""
+"""Packed weights have a multiple of this number of input channels; every step of the kernel divides it."""
 
-FEWEST_COLUMNS = 16
-"""The fewest output channels that the tensor cores make."""
+MIN_COLUMNS = 16
+"""Minimum output channels of the tensor cores."""
 
 
 Tiling = object
-"""A way to cut the work of the kernel: Triton's `Config`."""
+"""Sizes by which the kernel divides its work: Triton's `Config`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Packed:
-    """A convolution laid out for the kernel.
+    """The weights of a convolution in the layout of the kernel.
 
     weight: (9, C_in padded, C_out padded), taps from left to right and from top to bottom, zero in the padding.
     bias: float32 (C_out padded,).
@@ -49,25 +48,25 @@ class Packed:
 
 
 def available() -> bool:
-    """Whether `convolve` works here: Triton is installed, and there is a GPU or Triton interprets its kernels."""
+    """Check that Triton is installed, and that there is a GPU or Triton interprets its kernels."""
     if find_spec("triton") is None:
         return False
     return torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def tilings(made: int) -> tuple[Tiling, ...]:
-    """List the ways to cut the work of a convolution, by its output channels."""
+    """List the tilings for a convolution with that number of output channels."""
     from model.convolutions import fused_kernel  # it needs Triton
 
     return fused_kernel.tilings(_columns(made))
 
 
 def _columns(made: int) -> int:
-    return max(FEWEST_COLUMNS, 1 << (made - 1).bit_length())
+    return max(MIN_COLUMNS, 1 << (made - 1).bit_length())
 
 
 def pack(conv: nn.Conv2d) -> Packed:
-    """Lay a 3x3 convolution out for the kernel, on its device and in its number format.
+    """Convert a 3x3 convolution to the layout of the kernel, on its device and in its number format.
 
     Raises:
         ValueError: it is not a plain 3x3 convolution with stride 1.
@@ -106,16 +105,16 @@ def convolve(
         window: (N, C_in, R + 2, W + 2) float16, bfloat16 or float32 (slow, for tests), channels last: the stride of C
             is 1, all others are free.
         weight: made from the convolution in the window's number format.
-        target: (N, C_out, R, W), channels last, of any float format; may lie in the window's buffer, in channels that
-            the window does not have.
-        negative_slope: of the LeakyReLU; None for none.
+        target: (N, C_out, R, W), channels last, of any float format; may be in the window's buffer, in channels that
+            the window does not include.
+        negative_slope: slope of the LeakyReLU; None for no LeakyReLU.
         skip: of the target's shape, channels last, of any float format; may be the target itself.
-        padding: sizes of the pictures in a padded batch, beyond which nothing is read, the border included; the target
-            has no meaning there. None: the window is read as it is.
+        padding: sizes of the pictures in a padded batch; nothing outside a picture is read, and the target is undefined
+            there. None: the window is read as it is.
         tiling: one of `tilings`; None for the first of them.
 
     Raises:
-        ValueError: shapes, layouts, formats or devices do not fit together.
+        ValueError: shapes, layouts, formats or devices do not match.
     """
     _check(window, weight, target, skip)
     images, _, height, width = target.shape
@@ -139,7 +138,7 @@ def convolve(
 
 
 def _strides(pixels: Tensor) -> tuple[int, int, int]:
-    """From image to image, from row to row and from pixel to pixel, in elements."""
+    """Return the strides of images, rows and pixels, in elements."""
     return pixels.stride(0), pixels.stride(2), pixels.stride(3)
 
 
@@ -164,19 +163,22 @@ def _check(window: Tensor, weight: Packed, target: Tensor, skip: Tensor | None) 
 
 
 LARGE_PX = 2**16
-"""Outputs from which the kernel is cut as for a large picture."""
+"""Minimum pixels of a result that is tiled like a large picture."""
 
 Tilings = Mapping[tuple[int, int], tuple[Tiling, Tiling]]
-"""Input and output channels -> tilings for few pixels and for many."""
+"""(input channels, output channels) -> tilings for results below and from `LARGE_PX`."""
 
 
-class FusedConvolver:
-    """The kernel of this file, for convolutions in 16 bits; the few float32 ones are the library's.
+class FusedConvolver(Convolver):
+    """Runs convolutions in 16 bits with the kernel, and the few in float32 with the library.
 
     Args:
-        tilings: for each kind of convolution that the kernel may run, as `tuning.py` found them; other kinds are the
-            library's. None: any kind may run, cut in the first way.
+        tilings: by kind of convolution, as `tuning.py` found them; the library runs the other kinds. None: the kernel
+            runs all kinds, with its first tiling.
     """
+
+    name = "fused"
+    skips_border = True
 
     def __init__(self, tilings: Tilings | None = None) -> None:
         self._tilings = tilings
@@ -184,13 +186,13 @@ class FusedConvolver:
         self._padding: Padding | None = None
 
     def padded(self, padding: Padding) -> "FusedConvolver":
-        """Return one for whole pictures in a padded batch: whatever their windows hold beyond them is not read."""
+        """Return a convolver for a padded batch of whole pictures, which reads no pixels outside them."""
         made = copy.copy(self)
         made._padding = padding
         return made
 
     def reads_border(self, conv: nn.Conv2d) -> bool:
-        """Tell if the border of a window has to be written for a convolution."""
+        """Check if a convolution reads the border of its window, which then has to be written."""
         return self._padding is None or not self._takes(conv)
 
     def _takes(self, conv: nn.Conv2d) -> bool:
@@ -203,31 +205,22 @@ class FusedConvolver:
         small, large = self._tilings[conv.in_channels, conv.out_channels]
         return large if made[:, 0].numel() >= LARGE_PX else small
 
-    def __call__(
-        self,
-        conv: nn.Conv2d,
-        window: Tensor,
-        *,
-        active: bool = False,
-        residual: float = 0.0,
-        skip: Tensor | None = None,
-        target: Tensor | None = None,
-        grid_row: int = 0,
-    ) -> Tensor:
+    def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
         """See `Convolver`."""
         if not self._takes(conv) or window.shape[2] < 3:
             if self._padding is not None:
                 self._padding.fill(window[:, :, 1:-1, 1:-1])
-            return library_convolution(conv, window, active=active, residual=residual, skip=skip, target=target)
+            return library_convolution.convolve(conv, window, then)
         if conv not in self._packed:
             self._packed[conv] = pack(conv)
+        skip, target = then.skip, then.target
         if skip is not None:
             target = skip
-        elif residual:
+        elif then.residual:
             skip = window[:, : conv.out_channels, 1:-1, 1:-1]
         if target is None:
             target = room_for(conv, window)
-        slope, alpha = NEGATIVE_SLOPE if active else None, residual or 1.0
+        slope, alpha = then.slope if then.active else None, then.residual or 1.0
         convolve(
             window,
             self._packed[conv],

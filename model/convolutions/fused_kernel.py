@@ -1,9 +1,9 @@
-"""The kernel behind `model.convolutions.fused`, in Triton, and the ways to cut its work; imported only where Triton is.
+"""The Triton kernel of `fused.py` and its tilings; needs Triton to be imported.
 
 A 3x3 convolution is a product of pixels x input channels with input channels x output channels, summed over nine taps.
-The few output channels of a dense block decide how to do it. A tile that is read once for each tap is worth 2 * C_out
-FLOP per 2 bytes, 32 FLOP/B for 32 channels, and an H200 wants about 120 for each byte of L2 (790 TFLOP/s, 6.5 TB/s).
-So one program makes `rows` rows of `pixels` outputs and reads each row of its input three times, once per horizontal
+The limit is the small number of output channels of a dense block. Reading a tile once for each tap gives 2 * C_out FLOP
+per 2 bytes, 32 FLOP/B for 32 channels, while an H200 needs about 120 per byte of L2 (790 TFLOP/s, 6.5 TB/s). So one
+program computes `rows` rows of `pixels` outputs and reads each row of its input three times, once per horizontal
 tap, for up to three rows of outputs: 3 (rows + 2) / rows reads per pixel and channel instead of 9; and each weight is
 read once per rows * pixels outputs. FLOP per byte of L2:
 
@@ -11,13 +11,13 @@ read once per rows * pixels outputs. FLOP per byte of L2:
     32 channels out       26        34         39        50         56         65
     64 channels out       43        55         68        83         97        116
 
-The other ceiling is shared memory, 128 B per clock of a multiprocessor: wgmma fetches 64 x 16 values of the input and
+The other limit is shared memory, 128 B per clock of a multiprocessor: wgmma fetches 64 x 16 values of the input and
 16 x C_out weights for 64 x 16 x C_out products, so that 32 columns cannot use more than two thirds of the tensor
 cores, and about half with the copies into shared memory counted; 64 columns three quarters.
 
-Triton lets wgmma run ahead only where a sum gets one product per turn of the loop. So the three vertical taps may add
-to sums `apart`, which costs three times the registers; otherwise other programs on the same multiprocessor must fill
-the gaps, and the tilings leave room for two or three.
+Triton runs wgmma asynchronously only if a sum gets one product per iteration. So the three vertical taps can have
+separate sums (`apart`), which takes three times the registers; without them, other programs on the same multiprocessor
+must fill the gaps, and the tilings leave room for two or three.
 """
 
 import torch
@@ -31,10 +31,10 @@ def _input_rows(
     y: tl.tensor, column: tl.tensor, channel: tl.tensor, bottom: tl.tensor, right: tl.tensor,
     channels: tl.constexpr, rows: tl.constexpr, widened: tl.constexpr, sized: tl.constexpr, repeats: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
-    """The window's rows y to y + rows + 1 as tiles (pixels, depth) of these columns and channels.
+    """Load the window's rows y to y + rows + 1 as tiles (pixels, depth) of these columns and channels.
 
-    Without sizes the window ends at `bottom` and `right`, and what it holds is read. With them, a picture fills rows 1
-    to `bottom` and columns 1 to `right`; beyond it come zeros, or its border repeated.
+    Without sizes the window ends at `bottom` and `right`, and is read as it is. With sizes, a picture fills the rows 1
+    to `bottom` and the columns 1 to `right`; around it are zeros, or its border repeated.
     """
     if sized and repeats:
         column = tl.minimum(tl.maximum(column, 1), right)
@@ -42,7 +42,7 @@ def _input_rows(
     place = window + column.to(tl.int64)[:, None] * window_pixel + channel[None, :]
     tiles = ()
     for i in tl.static_range(rows + 2):
-        row = tl.minimum(y + i, bottom)  # what is made of a row below the window is not stored
+        row = tl.minimum(y + i, bottom)  # results of rows below the window are not stored
         seen = inside
         if sized:
             row = tl.maximum(row, 1)
@@ -59,20 +59,20 @@ def _products(
     tiles: tl.tuple, taps: tl.tensor, tap_row: tl.constexpr, sums: tl.tuple,
     rows: tl.constexpr, apart: tl.constexpr, widened: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
-    """The sums with what three vertical taps add: three sums for each row if `apart`, else one."""
-    above, beside, below = tl.load(taps), tl.load(taps + tap_row), tl.load(taps + 2 * tap_row)
+    """Add the products of three vertical taps to the sums: three sums for each row if `apart`, else one."""
+    above, middle, below = tl.load(taps), tl.load(taps + tap_row), tl.load(taps + 2 * tap_row)
     if widened:
-        above, beside, below = above.to(tl.float32), beside.to(tl.float32), below.to(tl.float32)
+        above, middle, below = above.to(tl.float32), middle.to(tl.float32), below.to(tl.float32)
     added = ()
     for i in tl.static_range(rows):
         if apart:
             first = tl.dot(tiles[i], above, sums[3 * i], input_precision="ieee")
-            second = tl.dot(tiles[i + 1], beside, sums[3 * i + 1], input_precision="ieee")
+            second = tl.dot(tiles[i + 1], middle, sums[3 * i + 1], input_precision="ieee")
             third = tl.dot(tiles[i + 2], below, sums[3 * i + 2], input_precision="ieee")
             added += (first, second, third)
         else:
             row = tl.dot(tiles[i], above, sums[i], input_precision="ieee")
-            row = tl.dot(tiles[i + 1], beside, row, input_precision="ieee")
+            row = tl.dot(tiles[i + 1], middle, row, input_precision="ieee")
             added += (tl.dot(tiles[i + 2], below, row, input_precision="ieee"),)
     return added
 
@@ -88,16 +88,16 @@ def convolve_rows(
     rows: tl.constexpr, pixels: tl.constexpr, depth: tl.constexpr, apart: tl.constexpr,
     widened: tl.constexpr = False, repeats: tl.constexpr = False,
 ) -> None:  # fmt: skip
-    """`model.convolutions.fused.convolve` for `rows` x `pixels` outputs of one image per program.
+    """Compute `fused.convolve` for `rows` x `pixels` outputs of one image per program.
 
     Args:
         window: (N, height + 2, width + 2, channels) with its strides in elements; target and skip likewise.
         weight: (9, channels_padded, columns); zero beyond channels and made, as bias is.
         sizes: int64 (N, 2), height and width of the picture in the upper left of each plane, to be multiplied by
-            `factor`; None: the window's border is read as it is.
+            `factor`; None: read the border of the window as it is.
         depth: input channels at a time; divides channels_padded.
-        widened: multiply in float32, as the interpreter must: it knows no bfloat16.
-        repeats: beyond a picture of `sizes` its border is repeated, instead of zeros.
+        widened: multiply in float32, for the interpreter, which has no bfloat16.
+        repeats: repeat the border of a picture of `sizes` around it, instead of zeros.
     """
     across = tl.cdiv(width, pixels)
     down = tl.cdiv(height, rows)
@@ -140,16 +140,16 @@ def convolve_rows(
 
 
 def tiling(rows: int, pixels: int, depth: int, *, warps: int, stages: int, apart: bool) -> triton.Config:
-    """One way to cut the work; the input of `stages` steps is in shared memory or on its way there."""
+    """Return a tiling; the input of `stages` steps is in shared memory or being copied there."""
     sizes = {"rows": rows, "pixels": pixels, "depth": depth, "apart": apart}
     return triton.Config(sizes, num_warps=warps, num_stages=stages)
 
 
 PLAIN = tiling(2, 16, 16, warps=4, stages=1, apart=False)
-"""For float32, which has no fast product, and for the interpreter."""
+"""Tiling for float32, which has no fast product, and for the interpreter."""
 
 SMALL = tiling(1, 64, 32, warps=4, stages=3, apart=False)
-"""Many small programs: for small pictures, and for more columns than the sums of several rows have registers for."""
+"""Tiling with many small programs: for small pictures, and if sums of several rows do not fit into registers."""
 
 NARROW = (
     tiling(4, 64, 32, warps=4, stages=3, apart=True),
@@ -157,7 +157,7 @@ NARROW = (
     tiling(8, 64, 32, warps=4, stages=2, apart=False),
     SMALL,
 )
-"""For up to 32 columns: at most 192 of a thread's 255 registers hold sums."""
+"""Tilings for up to 32 columns: sums take at most 192 of the 255 registers of a thread."""
 
 WIDE = (
     tiling(4, 64, 32, warps=4, stages=3, apart=False),
@@ -165,23 +165,23 @@ WIDE = (
     tiling(2, 128, 32, warps=8, stages=3, apart=True),
     SMALL,
 )
-"""For up to 64 columns."""
+"""Tilings for up to 64 columns."""
 
 
 def tilings(columns: int) -> tuple[triton.Config, ...]:
-    """The ways to cut the work for a number of columns; `tuning.py` finds the fastest right one."""
+    """List the tilings for a number of columns; `tuning.py` finds the fastest right one."""
     return NARROW if columns <= 32 else WIDE if columns <= 64 else (SMALL,)
 
 
 def interpreted() -> bool:
-    """Whether kernels run in Triton's interpreter, on the CPU."""
+    """Check if kernels run in Triton's interpreter, on the CPU."""
     return bool(triton.knobs.runtime.interpret)
 
 
 def launchable(
     columns: int, dtype: torch.dtype, tiling: triton.Config | None = None
 ) -> tuple[triton.KernelInterface, dict[str, object]]:
-    """The kernel to launch and the arguments that go with it beside the convolution's own."""
+    """Return the kernel to launch, and its arguments other than those of the convolution."""
     fusion = {"enable_fp_fusion": True}  # Triton 3.9 warns that its default will change
     if interpreted() or dtype == torch.float32:
         return convolve_rows, {**PLAIN.all_kwargs(), "widened": True, **fusion}

@@ -1,4 +1,4 @@
-"""Time that a call takes on a device, without the host's share."""
+"""Measure the time of a call on a device, without the time of the host."""
 
 import time
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from collections.abc import Callable
 import torch
 
 ROUNDS = 8
-"""The best round counts: other work on the machine must not decide."""
+"""Rounds; the fastest counts, so that other work on the machine matters less."""
 
 CALLS = 10
-"""Calls of a graph: its one launch takes little of their time."""
+"""Calls in a CUDA graph, whose single launch then takes little of the time."""
 
 
 def seconds(call: Callable[[], object], device: torch.device, *, rounds: int = ROUNDS) -> float:
-    """Time a call, in the best of some rounds; on a GPU by its own clock, from a captured graph where that works."""
+    """Time a call in the fastest of some rounds; on a GPU by its own clock, from a captured graph if possible."""
     call()  # the first call compiles, or chooses an algorithm
     return min(_gpu_seconds(call, device, rounds) if device.type == "cuda" else _cpu_seconds(call, rounds))
 
@@ -41,7 +41,7 @@ def _gpu_seconds(call: Callable[[], object], device: torch.device, rounds: int) 
 
 
 def _captured(call: Callable[[], object]) -> Callable[[], object]:
-    """The calls of a round as a graph; one after the other where they cannot be captured."""
+    """Capture the calls of a round in a graph; returns a function that makes them, one by one if capturing fails."""
 
     def round_of_calls() -> None:
         for _ in range(CALLS):

@@ -1,4 +1,4 @@
-"""The fastest way to run a network's convolutions on a device: a dense block of its shape is run by each and timed."""
+"""Find the fastest convolver and number format for a network on a device, by timing a dense block of its shape."""
 
 import copy
 import logging
@@ -23,16 +23,16 @@ from model.device import DeviceMemoryError, current, exact_float32, fast_dtype, 
 from model.rrdb import RRDB, ResidualDenseBlock, RRDBNet
 
 WINDOW = {"cpu": (34, 130), "cuda": (258, 1026)}
-"""Rows and width of the window that a device is timed with, padding included: of the order of a band."""
+"""Rows and width of the window for timing, padding included: about the size of a band."""
 
 ROUNDS = 8
-"""The ways take turns, and the best round of each counts: other work on the machine must not decide."""
+"""Rounds of alternating calls; the fastest of each counts, so that other work on the machine matters less."""
 
 TENSOR_CORES, TRITON_USES_THEM = (7, 5), (8, 0)
-"""The first compute capabilities that multiply float16 fast, and for which Triton makes such code."""
+"""Minimum compute capabilities for fast products of float16, and for Triton's use of them."""
 
 ABOUT_AS_FAST = 1.05
-"""Exact numbers are worth this much time."""
+"""Factor by which float32 may be slower than 16 bits and is still preferred."""
 
 Way = Callable[[], Convolver]
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 def best_convolver(net: RRDBNet) -> Convolver:
-    """The fastest way to run a network's convolutions where it is, in its number format."""
+    """Return the fastest convolver for a network on its device, in its number format."""
     weight, block = net.conv_body.weight, net.body[0]
     if not isinstance(block, RRDB):
         return library_way(weight.dtype, weight.device)()
@@ -48,10 +48,10 @@ def best_convolver(net: RRDBNet) -> Convolver:
 
 
 def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
-    """The number format in which a device runs a network fastest; of formats that are about as fast the exact one.
+    """Return the fastest number format for a network on a device; float32 if it is about as fast.
 
-    On a GPU with tensor cores that is float16: they multiply it as fast as bfloat16, it has three bits more, and sums
-    need no float32 next to it. Its range is small, so what a network makes has to be checked, as `Upscaler` does.
+    On a GPU with tensor cores that is float16: it is as fast as bfloat16, has three more bits, and needs no extra sums
+    in float32. Its range is small, so the output of the network has to be checked, as `Upscaler` does.
     """
     if not isinstance(net.body[0], RRDB):
         return inference_dtype(device)
@@ -62,7 +62,7 @@ def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
 
 @cache
 def fastest_cpu_dtype(channels: int, growth: int) -> torch.dtype:
-    """Find the fastest number format for networks of a shape, so that all of them compute alike."""
+    """Time the formats for networks of a shape; cached, so that all of them use the same one."""
     dtypes, cpu = _cpu_dtypes(channels, growth), torch.device("cpu")
     if len(dtypes) == 1:
         return torch.float32
@@ -76,7 +76,7 @@ def fastest_cpu_dtype(channels: int, growth: int) -> torch.dtype:
 
 
 def _cpu_dtypes(channels: int, growth: int) -> list[torch.dtype]:
-    """float32, and the formats of 16 bits in which this processor has fast convolutions, the library's or ours."""
+    """List float32 and the 16-bit formats for which there are fast convolutions on this processor."""
     cpu = torch.device("cpu")
     dtypes = [torch.float32, *({fast_dtype(cpu)} - {torch.float32})]
     block = _dense_block(channels, growth, torch.float16, cpu)
@@ -84,12 +84,12 @@ def _cpu_dtypes(channels: int, growth: int) -> list[torch.dtype]:
 
 
 def library_way(dtype: torch.dtype, device: torch.device) -> Way:
-    """Return PyTorch's convolution: oneDNN on a CPU, cuDNN on a GPU."""
+    """Return the best convolver of PyTorch: oneDNN on a CPU, cuDNN on a GPU."""
     return OneDnnConvolver if device.type == "cpu" and one_dnn_takes(dtype) else lambda: library_convolution
 
 
 def our_way(dtype: torch.dtype, device: torch.device) -> Way | None:
-    """Return our own convolution, if there is one for this device and format."""
+    """Return our own convolver for a format and a device, if there is one."""
     if device.type == "cpu" and dtype is torch.bfloat16 and amx.available():
         library = library_way(dtype, device)
         return lambda: AmxConvolver(library())
@@ -102,7 +102,7 @@ def our_way(dtype: torch.dtype, device: torch.device) -> Way | None:
 
 
 def one_dnn_takes(dtype: torch.dtype) -> bool:
-    """Return True if oneDNN lays out weights of this type; in 16 bits the processor must have instructions for them."""
+    """Check if oneDNN has a layout for weights of this type; for bfloat16 it needs instructions of the processor."""
     if not torch.backends.mkldnn.is_available():
         return False
     if dtype is torch.bfloat16:
@@ -111,7 +111,7 @@ def one_dnn_takes(dtype: torch.dtype) -> bool:
 
 
 def _tuned_way(block: ResidualDenseBlock) -> Way:
-    """The kernel in the ways to cut its work that are right and fastest here."""
+    """Return the kernel with the fastest tilings that are right here."""
     channels = block.conv5.out_channels
     body = _dense_block(channels, channels, block.conv5.weight.dtype, block.conv5.weight.device).conv1
     tilings = tuned(block, body)
@@ -120,7 +120,7 @@ def _tuned_way(block: ResidualDenseBlock) -> Way:
 
 @cache
 def fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> Way:
-    """Ours, if it runs the convolutions of a dense block, makes what the library makes, and is faster."""
+    """Return our convolver if it runs a dense block with the results of the library, and faster; else the library."""
     with memory_errors(), current(device):
         return _fastest_way(channels, growth, dtype, device)
 
@@ -143,8 +143,8 @@ def _fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.d
             return ours  # the library emulates it
         library_s, ours_s = _seconds([(block, library()), (block, ours())])
     except DeviceMemoryError:
-        raise  # and nothing is remembered: there may be more memory the next time
-    except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
+        raise  # is not cached: there may be more memory next time
+    except Exception as error:  # Triton raises errors of its compiler, of ptxas and of the driver
         log.warning("%s does not run here, so the library convolves: %s", name, error)
         return library
     log.info("a dense block takes %.2f ms by the library, %.2f ms by %s", 1e3 * library_s, 1e3 * ours_s, name)
@@ -152,7 +152,7 @@ def _fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.d
 
 
 def _dense_block(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> ResidualDenseBlock:
-    """With random weights."""
+    """Create a dense block with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         block = ResidualDenseBlock(channels, growth)
@@ -161,7 +161,7 @@ def _dense_block(channels: int, growth: int, dtype: torch.dtype, device: torch.d
 
 
 def _features(block: ResidualDenseBlock) -> Tensor:
-    """A window of a dense block, of random numbers."""
+    """Create a window of random numbers for a dense block."""
     channels, weight = block.conv5.in_channels, block.conv5.weight
     chance = torch.Generator(weight.device).manual_seed(0)
     features = torch.rand(1, channels, *WINDOW[weight.device.type], generator=chance, device=weight.device)
@@ -169,7 +169,7 @@ def _features(block: ResidualDenseBlock) -> Tensor:
 
 
 def _run(block: ResidualDenseBlock, features: Tensor, convolve: Convolver) -> Tensor:
-    """Run the convolutions of a dense block as a band does: most write into the window, the last one is returned."""
+    """Run the convolutions of a dense block as for a band: all but the last write into the window."""
     for conv in block.growing:
         target = features[:, conv.in_channels : conv.in_channels + conv.out_channels, 1:-1, 1:-1]
         convolve(conv, features[:, : conv.in_channels], active=True, target=target)
@@ -178,7 +178,7 @@ def _run(block: ResidualDenseBlock, features: Tensor, convolve: Convolver) -> Te
 
 @torch.inference_mode()
 def _error(block: ResidualDenseBlock, convolve: Convolver) -> float:
-    """Return the largest error of a dense block, against the library in float32, relative to the largest value."""
+    """Return the largest error of a convolver, compared with the library in float32, relative to the largest value."""
     exact_float32()
     exact, made = copy.deepcopy(block).float(), []
     for some, way in ((block, convolve), (exact, library_way(torch.float32, exact.conv5.weight.device)())):
@@ -190,13 +190,13 @@ def _error(block: ResidualDenseBlock, convolve: Convolver) -> float:
 
 @torch.inference_mode()
 def _seconds(ways: Sequence[tuple[ResidualDenseBlock, Convolver]]) -> list[float]:
-    """Time the convolutions of each block, in its best round."""
+    """Return the time of each block in its fastest round."""
     best_s = [math.inf] * len(ways)
     windows = [_features(block) for block, _ in ways]
     if windows[0].device.type == "cuda":
         calls = [partial(_run, block, features, way) for (block, way), features in zip(ways, windows, strict=True)]
         return [seconds(call, windows[0].device) for call in calls]
-    for _ in range(1 + ROUNDS):  # the first one compiles or chooses an algorithm
+    for _ in range(1 + ROUNDS):  # the first round compiles or chooses an algorithm
         for number, ((block, convolve), features) in enumerate(zip(ways, windows, strict=True)):
             began_s = time.perf_counter()
             _run(block, features, convolve)

@@ -1,8 +1,8 @@
-"""Tune the kernel of `fused.py` on this machine: which ways to cut its work are right, and which is fastest.
+"""Tune the kernel of `fused.py` on this machine: find the fastest tiling that is right.
 
-Every kind of convolution that a network has is run in every way, and compared with the library in float32. A way that
-does not compile, does not fit or is wrong is left out; of the others the fastest serves, one for small pictures and one
-for large ones. All of it happens before the first request, so nothing is compiled or timed while somebody waits.
+Every kind of convolution of a network is run with every tiling, and compared with the library in float32. Tilings that
+do not compile, do not fit or are wrong are left out. The fastest of the rest are used: one for small and one for large
+pictures. This happens before the first request, so no request waits for compilation or timing.
 """
 
 import copy
@@ -25,10 +25,10 @@ from model.rrdb import RESIDUAL_SCALING, ResidualDenseBlock
 from model.workspace import Padding, rows_like
 
 SMALL_WINDOW, LARGE_WINDOW = (98, 162), (258, 1026)
-"""Rows and columns of the windows that a GPU is timed with: fewer pixels than `convolution.LARGE_PX`, and more."""
+"""Rows and columns of the windows for timing: with fewer pixels than `fused.LARGE_PX`, and with more."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
-"""Most by which a right way may differ from the exact result, relative to the largest value."""
+"""Maximum difference from the exact result, relative to its largest value."""
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +40,17 @@ def tuned(
     windows: tuple[tuple[int, int], tuple[int, int]] = (SMALL_WINDOW, LARGE_WINDOW),
     clock: Callable[[Callable[[], object], torch.device], float] = seconds,
 ) -> Tilings:
-    """Find the tilings of all kinds of convolution that a network has; kinds without a right one are left out.
+    """Find tilings for all kinds of convolution of a network; kinds without a right one are left out.
 
     Args:
         block: any of the network's dense blocks.
-        body: a convolution of as many channels as go in, as between trunk and enlargements.
+        body: a convolution with equal numbers of input and output channels, as after the trunk.
         windows: rows and columns of a small and of a large window.
 
     Raises:
         NoTilingError: no kind has a right one.
         DeviceMemoryError: the device has not enough memory to find out.
+        DeviceMemoryError: the device does not have enough memory.
     """
     found: dict[tuple[int, int], tuple[fused.Tiling, fused.Tiling]] = {}
     faults: dict[str, str] = {}
@@ -103,7 +104,7 @@ def _window(conv: nn.Conv2d, size: tuple[int, int]) -> Tensor:
 
 
 def _paddings(window: Tensor) -> Iterator[Padding]:
-    """The two ways to pad, for a picture that does not fill its plane."""
+    """Yield both kinds of padding for a picture that does not fill its plane."""
     height, width = window.shape[2] - 2, window.shape[3] - 2
     sizes = torch.tensor([[height - 5, width - 7]], device=window.device)
     yield from (Padding(sizes, height, width, mode) for mode in ("zeros", "replicate"))
@@ -116,7 +117,7 @@ def _run(
     tiling: fused.Tiling | None,
     padding: Padding | None = None,
 ) -> Tensor:
-    """Run a convolution as a network does: the closing one of a dense block adds to a skip in float32."""
+    """Run a convolution as a network does: the last one of a dense block adds to a skip in float32."""
     one = FusedConvolver({(conv.in_channels, conv.out_channels): (tiling, tiling)} if tiling else None)
     convolve = one.padded(padding) if padding else one
     skip = _skip(conv, window) if residual and conv.weight.dtype is torch.bfloat16 else None
@@ -131,7 +132,7 @@ def _check(conv: nn.Conv2d, window: Tensor, residual: float, tiling: fused.Tilin
     """Compare a tiling with the library in float32.
 
     Raises:
-        WrongNumbersError: it makes something else.
+        WrongNumbersError: the results differ.
     """
     made = _run(conv, window, residual, tiling, padding).float()
     exact_conv, seen = copy.deepcopy(conv).float(), window.float()
@@ -152,7 +153,7 @@ class NoTilingError(Exception):
 
 
 class WrongNumbersError(Exception):
-    """A tiling does not make what the library makes."""
+    """The result of a tiling differs from that of the library."""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Run an exported file in the program that it is for, and compare with our picture.
 
-Each function returns what a program makes of a picture, uint8 RGB (3, scale * H, scale * W), and raises
+Each function returns the output of a program for a picture, uint8 RGB (3, scale * H, scale * W), and raises
 `MissingRuntimeError` where its package is not installed.
 """
 
@@ -77,7 +77,7 @@ def spandrel_output(path: Path, picture: Tensor) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other projects' code, which says them to its authors
             found = ModelLoader(device="cpu").load_from_state_dict(weights)
-    except Exception as error:  # its architectures raise whatever foreign shapes lead to
+    except Exception as error:  # architectures raise all kinds of errors for unexpected shapes
         raise WeightsError(f"spandrel cannot build the network ({' '.join(str(error).split())[:200]})") from error
     assert isinstance(found, ImageModelDescriptor)
     with torch.inference_mode():

@@ -1,7 +1,7 @@
-"""Generators under names that nobody knows: the order and the shapes of their convolutions give them ours.
+"""Recognise generators with unknown names by the order and the shapes of their convolutions.
 
-A state dict lists weights in the order in which a network's parts were made, and every ESRGAN generator is made from
-its input to its output. Only files that keep that order can be read so, which `.safetensors` files do not.
+A state dict lists weights in the order in which the parts of a network were created, and every ESRGAN generator is
+created from its input to its output. This only works for files that keep that order; `.safetensors` files do not.
 """
 
 import re
@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-DEEPEST = 3
-"""Most words in front of the names that can be a wrapping."""
+MAX_DEPTH = 3
+"""Maximum number of words in the prefix that wraps the names of a generator, as in `state_dict.generator.`."""
 
 IN_A_BLOCK = 15
 """Convolutions of a residual-in-residual dense block."""
@@ -19,13 +19,13 @@ IN_A_BLOCK = 15
 AROUND_BLOCKS = 4
 """`conv_first`, `conv_body`, `conv_hr` and `conv_last`."""
 
-MOST_ENLARGEMENTS = 4
+MAX_ENLARGEMENTS = 4
 
 Tensors = dict[str, Tensor]
 
 
 def generators_by_shape(tensors: Mapping[str, Tensor]) -> dict[str, Tensors]:
-    """Every generator among some weights, with our names, by what stands in front of its own."""
+    """Find every generator among some weights: the prefix of its names -> its weights under our names."""
     found: dict[str, Tensors] = {}
     seen: set[frozenset[str]] = set()
     for prefix in _prefixes(tensors):
@@ -37,7 +37,7 @@ def generators_by_shape(tensors: Mapping[str, Tensor]) -> dict[str, Tensors]:
 
 
 def convolution_names(blocks: int, enlargements: int) -> Iterator[str]:
-    """Our names of a generator's convolutions, in the order in which it runs them."""
+    """Yield our names of a generator's convolutions, in the order in which it runs them."""
     yield "conv_first"
     for block in range(blocks):
         for rdb in (1, 2, 3):
@@ -49,20 +49,26 @@ def convolution_names(blocks: int, enlargements: int) -> Iterator[str]:
 
 
 def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
+    """List every prefix of the names: `a.b.c` has "", `a.` and `a.b.`."""
     prefixes = dict.fromkeys([""])
     for name in tensors:
         words = name.split(".")
-        for depth in range(1, min(DEEPEST, len(words) - 1) + 1):
+        for depth in range(1, min(MAX_DEPTH, len(words) - 1) + 1):
             prefixes[".".join(words[:depth]) + "."] = None
     return list(prefixes)
 
 
 def _renamed(tensors: Tensors) -> Tensors | None:
+    """Rename the weights of a generator; None if they are not exactly those of one.
+
+    A generator with B blocks and E enlargements has 15 B + E + 4 convolutions, so their number tells both: 349 are 23
+    blocks, no enlargement missing and none too many, since E is at most 4.
+    """
     stems = list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))
     wanted = {f"{stem}.{kind}" for stem in stems for kind in ("weight", "bias")}
     weights = [tensors.get(f"{stem}.weight") for stem in stems]
     blocks, enlargements = divmod(len(stems) - AROUND_BLOCKS, IN_A_BLOCK)
-    if blocks < 1 or enlargements > MOST_ENLARGEMENTS or not tensors.keys() <= wanted:
+    if blocks < 1 or enlargements > MAX_ENLARGEMENTS or not tensors.keys() <= wanted:
         return None
     shapes = [tuple(weight.shape) for weight in weights if weight is not None]
     if not _is_generator(shapes, blocks, enlargements) or not _counts_up(stems[1 : 1 + IN_A_BLOCK * blocks]):
@@ -84,6 +90,6 @@ def _is_generator(shapes: Sequence[tuple[int, ...]], blocks: int, enlargements: 
 
 
 def _counts_up(stems: Sequence[str]) -> bool:
-    """Check that the numbers in the names of a trunk grow: sorted as texts, block 10 comes before block 2."""
+    """Check that the numbers in the names of a trunk increase: names sorted as text have block 10 before block 2."""
     numbers = [[int(number) for number in re.findall(r"\d+", stem[:200])] for stem in stems]
     return all(len(one) != len(other) or one <= other for one, other in pairwise(numbers))

@@ -1,7 +1,7 @@
-"""Weights that others published and that `python -m model fetch` knows, each with the hash of the file.
+"""Published weights that `python -m model fetch` can download, each with the hash of its file.
 
-The hashes are those that independent projects pin for the same files of the release. A file whose hash nobody
-published is not in here.
+The hashes are those that independent projects pin for the same files of the release. Files without a published hash
+are left out.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Published:
     licence: str
     about: str
     needs_spandrel: bool = False
-    """It is no RRDB network: it serves where the extra `spandrel` is installed."""
+    """Not an RRDB network: needs the extra `spandrel` to serve."""
 
     @property
     def suffix(self) -> str:
-        """Of the file, with the dot."""
+        """Suffix of the file, with the dot."""
         return "." + self.url.rpartition(".")[2]
 
 
@@ -85,5 +85,5 @@ CATALOGUE = (
 
 
 def published_as(sha256: str) -> Published | None:
-    """The entry of a file with this hash."""
+    """Return the entry of the file with this hash."""
     return next((entry for entry in CATALOGUE if entry.sha256 == sha256), None)

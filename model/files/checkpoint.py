@@ -1,9 +1,9 @@
-"""Weight files: one `.safetensors` with the generator, what it is, and a golden picture to test it by.
+"""Our weight files: a `.safetensors` with the generator, its description, and a golden picture to test it by.
 
-The header's metadata says `format`, `architecture`, `scale`, `channels`, `blocks`, `growth`, `inputs`, `unshuffle`,
+The header's metadata has `format`, `architecture`, `scale`, `channels`, `blocks`, `growth`, `inputs`, `unshuffle`,
 `padding_mode`, `name`, `recipe`, `steps`, `data`, `licence`, `source`, `metrics` (JSON: set -> measure -> value) and
-`created`. `golden.input` and `golden.output`, uint8 RGB (3, H, W), are a small picture and what this network makes of
-it in float32.
+`created`. `golden.input` and `golden.output`, uint8 RGB (3, H, W), are a small picture and the
+output of this network for it in float32.
 """
 
 import json
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.errors import WeightsError
-from model.files.dialects import LARGEST_SIZE, refuse_other_shapes
+from model.files.dialects import MAX_SIZE, refuse_other_shapes
 from model.files.tensor_files import read_tensors
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet, places_with_margin
 
@@ -28,32 +28,32 @@ STORED = (torch.float32, torch.float16, torch.bfloat16)
 """Number formats of weights."""
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
-"""Names of models: they stand in addresses, headers and file names."""
+"""Pattern of model names, which are used in URLs, headers and file names."""
 
 Metrics = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a weight file says about its origin."""
+    """Origin of a network, as its weight file states it."""
 
     name: str
     recipe: str
     steps: int
     data: str
-    """What it was trained on, with the licence."""
+    """Training data, with its licence."""
     metrics: Metrics
     created: str
     """ISO 8601 date."""
     licence: str = ""
-    """Under which the weights may be used; empty where the file does not say."""
+    """Licence of the weights; empty if the file has none."""
     source: str = ""
-    """Where the weights come from: an address, or the file that they were converted from."""
+    """Origin of the weights: a URL, or the file that they were converted from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A weight file that was read and found whole."""
+    """A weight file that was read and checked."""
 
     net: RRDBNet
     """On the CPU, float32, in evaluation mode."""
@@ -64,21 +64,21 @@ class Checkpoint:
     golden_output: Tensor
     """uint8 RGB (3, scale * H, scale * W)."""
     format: str = FORMAT
-    """Of the file: ours, or whose dialect in what kind of file."""
+    """Format of the file: ours, or the dialect and the kind of file."""
 
 
 def write_checkpoint(
     path: Path, net: RRDBNet, card: Card, *, golden_input: Tensor, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write a weight file, whole or not at all.
+    """Write a weight file completely or not at all.
 
     Args:
         net: the generator, on the CPU.
-        golden_input: a small picture, uint8 RGB (3, H, W); its upscaled version is computed and stored beside it.
+        golden_input: a small picture, uint8 RGB (3, H, W); its upscaled version is computed and stored with it.
         dtype: format of the stored weights; the golden output is that of the stored, rounded weights.
 
     Raises:
-        WeightsError: a weight is not finite in `dtype`, the name is none, or the file cannot be written.
+        WeightsError: a weight is not finite in `dtype`, the name is not valid, or the file cannot be written.
     """
     if not NAME.fullmatch(card.name):
         raise WeightsError(f"{card.name!r} cannot be the name of a model; take letters, digits, '.', '_' and '-'")
@@ -93,7 +93,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a weight file and check everything it says about itself.
 
     Raises:
-        WeightsError: not a weight file, not ours, incomplete, of the wrong shape, or not finite.
+        WeightsError: the file is not one of ours, is incomplete, or has wrong shapes or values that are not finite.
     """
     file = read_tensors(path)
     config, card = _parse(file.metadata, path)
@@ -106,7 +106,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(f"{path} {error}") from error
     _refuse_not_finite(tensors, path)
     net = _network(config, tensors)
-    if "padding_mode" not in file.metadata:  # written when a network saw only the picture, without a margin
+    if "padding_mode" not in file.metadata:  # from before networks saw a margin around the picture
         golden_output = reference_output(net, golden_input)
     return Checkpoint(
         net=net,
@@ -118,7 +118,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def record_metrics(path: Path, metrics: Metrics) -> None:
-    """Add measurements to a weight file's metadata, in place of earlier ones of the same sets."""
+    """Add measurements to the metadata of a weight file; they replace earlier ones of the same sets."""
     checkpoint = read_checkpoint(path)
     card = replace(checkpoint.card, metrics=checkpoint.card.metrics | metrics)
     _save(path, read_tensors(path).tensors, checkpoint.net.config, card)
@@ -126,7 +126,7 @@ def record_metrics(path: Path, metrics: Metrics) -> None:
 
 @torch.inference_mode()
 def reference_output(net: RRDBNet, picture: Tensor) -> Tensor:
-    """Upscale a whole picture at once in the network's own number format, as `model.upscaler` does it.
+    """Upscale a whole picture at once in the network's own number format, as `model.upscaler` does.
 
     Args:
         picture: uint8 RGB (3, H, W).
@@ -149,7 +149,7 @@ def _save(path: Path, tensors: dict[str, Tensor], config: RRDBConfig, card: Card
         save_file(tensors, unfinished, metadata=_metadata(config, card))
     except SafetensorError as error:
         raise WeightsError(f"{path} cannot be written ({error})") from error
-    unfinished.chmod(0o644)  # the library makes it private, and the service may run as another user
+    unfinished.chmod(0o644)  # safetensors creates private files, and the service may run as another user
     unfinished.replace(path)
 
 
@@ -182,8 +182,8 @@ def _parse(metadata: dict[str, str], path: Path) -> tuple[RRDBConfig, Card]:
     try:
         sizes = {name: int(metadata[name]) for name in ("scale", "channels", "blocks", "growth")}
         sizes |= {name: int(metadata[name]) for name in ("inputs", "unshuffle") if name in metadata}
-        if max(sizes.values()) > LARGEST_SIZE:
-            raise ValueError(f"sizes {sizes} pass {LARGEST_SIZE}")
+        if max(sizes.values()) > MAX_SIZE:
+            raise ValueError(f"sizes {sizes} pass {MAX_SIZE}")
         padding_mode = cast(PaddingMode, metadata.get("padding_mode", "zeros"))  # which the config checks
         if not NAME.fullmatch(metadata["name"]):
             raise ValueError(f"the name {metadata['name'][:100]!r} is not one of letters, digits, '.', '_' and '-'")

@@ -1,8 +1,8 @@
-"""The names under which generators of ESRGAN's kind are published, turned into ours; sizes are read off the weights.
+"""Rename the weights of published ESRGAN generators to our names, and read the sizes off their shapes.
 
-A dialect is a table of renamings. What stands in front of the names (`params_ema.`, `module.`, `generator.`, ...) is
-found, not listed: it is whatever precedes a dialect's tell-tale name. Where a file holds several generators, the moving
-average is the one to serve.
+A dialect is a table of renamings. Prefixes of names (`params_ema.`, `module.`, `generator.`, ...) are found, not
+listed: a prefix is the text before the tell-tale name of a dialect. If a file has several generators, the moving
+average is used.
 """
 
 import re
@@ -16,30 +16,30 @@ from model.errors import OtherNetworkError, WeightsError
 from model.files.by_shape import generators_by_shape
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 
-LARGEST_SIZE = 1024
-"""No generator has more channels, blocks or growth than this; a file that says so is refused."""
+MAX_SIZE = 1024
+"""Maximum channels, blocks and growth; a file with more is refused."""
 
 READABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-"""Number formats of published weights; all are computed with as float32."""
+"""Number formats of published weights; they are converted to float32."""
 
 PREFERRED = ("average", "ema", "net_g", "netg", "generator", "params")
-"""Words in front of names by which one of several generators in a file is chosen, the best first: moving averages."""
+"""Words in prefixes that select one of several generators in a file, best first: moving averages."""
 
 DENSE = r"RDB([123])\.(conv[1-5])"
-"""A convolution of a dense block, as the older dialects spell it."""
+"""Pattern of a convolution of a dense block in the older dialects."""
 
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """A way to name the weights of a generator."""
+    """One convention for the names of a generator's weights."""
 
     name: str
     tell_tale: str
-    """A weight that every generator has, and only in this dialect."""
+    """Name of a weight that every generator has, in this dialect only."""
     renamings: tuple[tuple[str, str], ...] = ()
-    """Patterns of names without what stands in front of them, and what they become."""
+    """Patterns of names without their prefix, and their replacements."""
 
 
 NEW = Dialect(name="Real-ESRGAN (body, conv_body)", tell_tale="body.0.rdb1.conv1.weight")
@@ -65,18 +65,18 @@ OLD = Dialect(
 DIALECTS = (NEW, FIRST_RELEASE, OLD)
 
 NUMBERED = re.compile(r"model\.(\d{1,9})\.(weight|bias)")
-"""In the old dialect the convolutions behind the trunk are numbers; how many there are tells the scale."""
+"""Convolutions behind the trunk in the old dialect; their number gives the scale."""
 
 
 def recognised(tensors: Mapping[str, Tensor], *, in_order: bool = False) -> tuple[str, Tensors] | None:
-    """The dialect of some weights, and the generator's under our names; None where there is no generator.
+    """Find a generator among some weights: the name of its dialect, and its weights under our names; None if absent.
 
     Args:
-        in_order: they come in the order in which the network was made, so they are known by their shapes where no
-            dialect knows their names.
+        in_order: the weights are in the order in which the network was created, so unknown names can be recognised by
+            their shapes.
 
     Raises:
-        WeightsError: several generators are in it, and none is the obvious one.
+        WeightsError: there are several generators, and none is the obvious one.
     """
     for dialect in DIALECTS:
         prefixes = [name.removesuffix(dialect.tell_tale) for name in tensors if _ends_with(name, dialect.tell_tale)]
@@ -90,21 +90,20 @@ def recognised(tensors: Mapping[str, Tensor], *, in_order: bool = False) -> tupl
 
 
 def generator(tensors: Tensors, scale: int | None = None, padding_mode: PaddingMode = "zeros") -> RRDBNet:
-    """The network that holds these weights, which have our names; a convolution may lack its bias if all of them do.
+    """Build the network of these weights, which have our names; the biases may be missing if all of them are.
 
     Args:
-        scale: by which the network enlarges; read off the weights by default. Needed for 3, whose weights look like
-            those of 2.
-        padding_mode: of its convolutions, which no weight shows.
+        scale: scale of the network; read off the weights by default. Needed for 3, whose weights look like those of 2.
+        padding_mode: padding of its convolutions, which no weight shows.
 
     Raises:
-        WeightsError: they are not exactly those of a generator, or not finite.
+        WeightsError: the weights are not exactly those of a generator, or not finite.
     """
     if plus := next((name for name in tensors if ".conv1x1." in name), None):
         text = f"is an ESRGAN+ network ({plus}), whose dense blocks have one more path than ESRGAN's"
         raise OtherNetworkError(text, tensors)
     config = sizes(tensors, scale, padding_mode)
-    if config.inputs == 4:  # what it would make of the alpha is not asked for: a picture's alpha is a plane of its own
+    if config.inputs == 4:  # drop its alpha output: the alpha of a picture goes through as a plane of its own
         tensors = {name: one[:3] if name.startswith("conv_last.") else one for name, one in tensors.items()}
     if not any(name.endswith(".bias") for name in tensors):
         tensors = tensors | _zero_biases(config)
@@ -117,10 +116,10 @@ def generator(tensors: Tensors, scale: int | None = None, padding_mode: PaddingM
 
 
 def sizes(tensors: Mapping[str, Tensor], scale: int | None = None, padding_mode: PaddingMode = "zeros") -> RRDBConfig:
-    """The sizes of the network that these weights, under our names, come from.
+    """Read the sizes of a network off its weights, which have our names.
 
     Raises:
-        WeightsError: they come from none that can be.
+        WeightsError: no network can have such weights.
     """
     channels, seen, *_ = _shape(tensors, "conv_first.weight")
     growth = _shape(tensors, "body.0.rdb1.conv1.weight")[0]
@@ -128,8 +127,8 @@ def sizes(tensors: Mapping[str, Tensor], scale: int | None = None, padding_mode:
     blocks = 1 + max(int(name.split(".")[1]) for name in tensors if re.match(r"body\.\d{1,9}\.", name))
     enlargement = 3 if scale == 3 else 2 ** sum(bool(re.fullmatch(r"conv_up\d+\.weight", name)) for name in tensors)
     inputs, unshuffle = _entrance(seen, colours)
-    if max(channels, growth, blocks) > LARGEST_SIZE:
-        raise WeightsError(f"has {channels} channels, {blocks} blocks, growth {growth}; {LARGEST_SIZE} is the most")
+    if max(channels, growth, blocks) > MAX_SIZE:
+        raise WeightsError(f"has {channels} channels, {blocks} blocks, growth {growth}; {MAX_SIZE} is the most")
     if enlargement % unshuffle or scale not in (None, enlargement // unshuffle):
         raise WeightsError(f"enlarges by {enlargement} behind an unshuffle of {unshuffle}; that is not x{scale or 1}")
     try:
@@ -147,10 +146,10 @@ def sizes(tensors: Mapping[str, Tensor], scale: int | None = None, padding_mode:
 
 
 def refuse_other_shapes(config: RRDBConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Compare weights under our names with what a network of that size has.
+    """Compare weights under our names with those of a network of that size.
 
     Raises:
-        WeightsError: one is missing, too much, or of another shape.
+        WeightsError: a weight is missing, superfluous or of another shape.
     """
     with torch.device("meta"):
         expected = {name: tuple(weight.shape) for name, weight in RRDBNet(config).state_dict().items()}
@@ -168,7 +167,7 @@ def _ends_with(name: str, tell_tale: str) -> bool:
 
 
 def _chosen(prefixes: list[str]) -> str:
-    """Of several generators in a file the one to serve, by what stands in front of its names."""
+    """Choose one of several generators in a file by the prefixes of their names."""
     if len(prefixes) == 1:
         return prefixes[0]
     for word in PREFERRED:
@@ -187,7 +186,7 @@ def _renamed(dialect: Dialect, name: str) -> str:
 
 
 def _numbered_tail(tensors: Tensors) -> Tensors:
-    """The last two of the numbered convolutions are `conv_hr` and `conv_last`, those before them `conv_up1`, ..."""
+    """Rename the numbered convolutions: the last two are `conv_hr` and `conv_last`, those before `conv_up1`, ..."""
     numbers = sorted({int(match[1]) for name in tensors if (match := NUMBERED.fullmatch(name))})
     names = [f"conv_up{step}" for step in range(1, len(numbers) - 1)] + ["conv_hr", "conv_last"]
     ours = dict(zip(numbers, names[-len(numbers) :], strict=True)) if numbers else {}
@@ -207,7 +206,7 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
 
 
 def _entrance(seen: int, colours: int) -> tuple[int, int]:
-    """What the network reads of a pixel, and the unshuffle before it: 12 channels for 3 colours are 3 and 2."""
+    """Return the inputs per pixel and the unshuffle: 12 input channels for 3 colours mean 3 inputs, unshuffle 2."""
     entrances = {(inputs * side**2, inputs): (inputs, side) for inputs in (1, 3, 4) for side in (1, 2, 4)}
     if (seen, colours) == (4, 3):  # reads RGBA, makes RGB
         return 4, 1

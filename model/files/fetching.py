@@ -1,4 +1,4 @@
-"""Downloads a published weight file: the right one, whole, or nothing."""
+"""Download a published weight file and check its hash."""
 
 import hashlib
 import os
@@ -10,17 +10,17 @@ from typing import BinaryIO
 from model.errors import WeightsError
 from model.files.catalogue import CATALOGUE, Published
 
-LARGEST_BYTES = 2**29
-"""No file of the catalogue comes near this; a server that sends more sends something else."""
+MAX_BYTES = 2**29
+"""Maximum size of a download; all files of the catalogue are far smaller."""
 
 TIMEOUT_S = 30
-"""Without a byte."""
+"""Longest wait for the next bytes."""
 
-AT_ONCE_BYTES = 2**20
+CHUNK_BYTES = 2**20
 
 
 def entry_named(name: str) -> Published:
-    """The entry of the catalogue with this name.
+    """Return the entry of the catalogue with this name.
 
     Raises:
         WeightsError: there is none.
@@ -32,14 +32,13 @@ def entry_named(name: str) -> Published:
     raise WeightsError(f"there is no {name[:100]!r} in the catalogue; there are {names}")
 
 
-def fetch(entry: Published, folder: Path, *, largest_bytes: int = LARGEST_BYTES) -> Path:
-    """Download a file into a folder, under the entry's name; where it lies already nothing is downloaded.
+def fetch(entry: Published, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
+    """Download a file into a folder under the entry's name, unless it is already there.
 
-    The file appears under its name when all of it is there and its hash is right, not before.
+    The file appears under its name only when it is complete and its hash is right.
 
     Raises:
-        WeightsError: it cannot be downloaded, is too large, cut off, or not the file of the catalogue; or another file
-            has its name.
+        WeightsError: the download fails, is too large, cut off or has another hash; or another file has its name.
     """
     path = folder / f"{entry.name}{entry.suffix}"
     if path.exists():
@@ -50,29 +49,29 @@ def fetch(entry: Published, folder: Path, *, largest_bytes: int = LARGEST_BYTES)
     handle, unfinished = tempfile.mkstemp(prefix=f".{entry.name}.", suffix=".unfinished", dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
-            found = _download(entry.url, file, largest_bytes)
+            found = _download(entry.url, file, max_bytes)
         if found != entry.sha256:
             raise WeightsError(f"{entry.url} has sha256 {found}, not {entry.sha256}; it is another file, and not kept")
-        Path(unfinished).chmod(0o644)  # the library makes it private, and the service may run as another user
+        Path(unfinished).chmod(0o644)  # mkstemp creates private files, and the service may run as another user
         Path(unfinished).replace(path)
     finally:
         Path(unfinished).unlink(missing_ok=True)
     return path
 
 
-def _download(url: str, file: BinaryIO, largest_bytes: int) -> str:
-    """Write what lies at an address into a file; returns its SHA-256."""
+def _download(url: str, file: BinaryIO, max_bytes: int) -> str:
+    """Write the content of a URL to a file and return its SHA-256."""
     digest, received = hashlib.sha256(), 0
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
             announced = answer.headers.get("Content-Length")
-            while data := answer.read(AT_ONCE_BYTES):
+            while data := answer.read(CHUNK_BYTES):
                 received += len(data)
-                if received > largest_bytes:
-                    raise WeightsError(f"{url} is larger than {largest_bytes} bytes; that is no weight file")
+                if received > max_bytes:
+                    raise WeightsError(f"{url} is larger than {max_bytes} bytes; that is no weight file")
                 digest.update(data)
                 file.write(data)
-    except OSError as error:  # of which urllib's and the network's errors are kinds
+    except OSError as error:  # includes those of urllib and of the network
         raise WeightsError(f"{url} cannot be downloaded ({error})") from error
     if announced is not None and int(announced) != received:
         raise WeightsError(f"{url} ended after {received} of {announced} bytes; try again")

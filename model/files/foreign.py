@@ -1,7 +1,7 @@
 """Networks of other architectures, built by spandrel (the extra `spandrel`) from weights that were read safely.
 
-Nothing is known of what is inside, so such a network cannot stream: it runs in tiles (`model.tiling`). Where tiles may
-begin and how far a cut changes the pixels next to it is measured when the network is read (`model.reach`).
+Their layers are unknown, so such a network cannot stream: it runs in tiles (`model.tiling`). The positions where tiles
+may begin, and how far a cut changes the pixels next to it, are measured when the network is read (`model.reach`).
 """
 
 import logging
@@ -22,13 +22,13 @@ WRAPPERS = (
     *("params_ema.", "params-ema.", "params.", "model_state_dict.", "state_dict."),
     *("generator.", "net_g.", "netG.", "module.", "model.", "net."),
 )
-"""What stands in front of the names of published weights, the best first."""
+"""Prefixes of the names of published weights, best first."""
 
 log = logging.getLogger(__name__)
 
 
 class Descriptor(Protocol):
-    """What is used of spandrel's `ImageModelDescriptor`."""
+    """The part of spandrel's `ImageModelDescriptor` that is used."""
 
     model: nn.Module
     scale: int
@@ -44,15 +44,15 @@ class ForeignNet(nn.Module):
     """A network of any architecture: RGB in, RGB `scale` times larger out.
 
     Args:
-        multiple: what the sides of its pictures must be divisible by.
-        least_px: the shortest side that it takes.
+        multiple: the sides of its pictures must be divisible by this.
+        min_px: minimum side of a picture.
 
     Attributes:
-        period_px: tiles give the same pixels as the whole picture where they begin on a multiple of this.
-        margin_px: how far a cut there changes the pixels next to it.
+        period_px: tiles that begin on a multiple of this have the same pixels as the whole picture.
+        margin_px: distance up to which a cut there changes pixels.
     """
 
-    def __init__(self, descriptor: Descriptor, architecture: str, *, multiple: int, least_px: int) -> None:
+    def __init__(self, descriptor: Descriptor, architecture: str, *, multiple: int, min_px: int) -> None:
         super().__init__()
         self.inner = descriptor.model
         self.architecture = architecture
@@ -63,13 +63,13 @@ class ForeignNet(nn.Module):
         self.period_px = multiple
         self.margin_px = 0
         self._descriptor = descriptor
-        self._least_px = least_px
+        self._min_px = min_px
 
     def forward(self, x: Tensor) -> Tensor:
         """Float RGB (N, 3, H, W) in [0, 1] -> float RGB (N, 3, scale * H, scale * W) in [0, 1], one by one."""
         height, width = x.shape[2:]
         for axis in (2, 3):
-            wanted = max(self._least_px, x.shape[axis])
+            wanted = max(self._min_px, x.shape[axis])
             wanted += -wanted % self.multiple
             if wanted != x.shape[axis]:
                 x = x.index_select(axis, torch.tensor(mirrored(x.shape[axis], wanted)[:wanted], device=x.device))
@@ -77,15 +77,15 @@ class ForeignNet(nn.Module):
         return made[:, :, : self.scale * height, : self.scale * width]
 
     def measure(self) -> None:
-        """Find out where tiles may begin, and how far a cut is seen."""
-        probe = Probe(self, self.scale, multiple=self.multiple, least_px=self._least_px)
+        """Measure where tiles may begin, and how far a cut changes pixels."""
+        probe = Probe(self, self.scale, multiple=self.multiple, min_px=self._min_px)
         self.period_px = probe.period_px()
         self.margin_px = probe.margin_px(self.period_px)
         # Networks mirror a picture up to whole windows, which takes more than half a window to mirror.
-        self._least_px = max(self._least_px, self.period_px // 2 + 1)
+        self._min_px = max(self._min_px, self.period_px // 2 + 1)
 
     def _one(self, picture: Tensor) -> Tensor:
-        """As `RRDBNet` has it: a grey network takes each colour by itself, one of four inputs an opaque alpha."""
+        """Upscale one picture. A grey network gets each colour by itself; one with four inputs an opaque alpha."""
         weight = next(self.inner.parameters())
         rgb = picture.to(weight.dtype)
         if self.inputs == 1:
@@ -110,10 +110,10 @@ class ForeignCheckpoint:
 
 
 def foreign_network(tensors: Mapping[str, Tensor]) -> ForeignNet:
-    """The network that these weights belong to.
+    """Build the network of these weights.
 
     Raises:
-        WeightsError: spandrel is not installed or does not know it, or it is not one that upscales RGB pictures.
+        WeightsError: spandrel is not installed or does not know the network, or it does not upscale RGB pictures.
     """
     try:
         from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
@@ -124,9 +124,9 @@ def foreign_network(tensors: Mapping[str, Tensor]) -> ForeignNet:
     for weights in _unwrapped(tensors):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of other projects' code, which says them to its authors
+                warnings.simplefilter("ignore")  # they concern the authors of the architectures
                 found = loader.load_from_state_dict(weights)
-        except Exception as error:  # its architectures raise whatever foreign shapes lead to
+        except Exception as error:  # architectures raise all kinds of errors for unexpected shapes
             reasons += [] if isinstance(error, UnsupportedModelError) else [one_line(error)]
             continue
         if not isinstance(found, ImageModelDescriptor):
@@ -151,18 +151,18 @@ class _Sizes(Protocol):
 
 
 def _examined(descriptor: Descriptor, architecture: str, sizes: _Sizes) -> ForeignNet:
-    """Refuse what cannot serve, and measure the margin."""
+    """Refuse a network that cannot serve, and measure the margin."""
     channels = (descriptor.input_channels, descriptor.output_channels)
     if channels not in ((1, 1), (3, 3), (4, 4), (4, 3)):
         raise WeightsError(f"is {architecture} from {channels[0]} to {channels[1]} channels; RGB pictures have 3")
     for name, weight in descriptor.model.state_dict().items():
         if weight.is_floating_point() and not weight.isfinite().all():
             raise WeightsError(f"{name} holds NaN or infinity; it cannot serve")
-    net = ForeignNet(descriptor, architecture, multiple=max(1, sizes.multiple_of), least_px=max(1, sizes.minimum))
+    net = ForeignNet(descriptor, architecture, multiple=max(1, sizes.multiple_of), min_px=max(1, sizes.minimum))
     net.eval().requires_grad_(False).float()
     try:
         net.measure()
-    except Exception as error:  # its architecture raises whatever it trips over
+    except Exception as error:  # architectures raise all kinds of errors
         raise WeightsError(f"is {architecture}, which fails on a test picture ({one_line(error)})") from error
     log.info(
         "%s: tiles begin on multiples of %d px and overlap by %d px, as far as a cut is seen",

@@ -1,9 +1,8 @@
-"""Generators in ncnn's format, a `.param` (the graph, as text) with a `.bin` (the weights) beside it.
+"""Generators in ncnn's format: a `.param` (the graph, as text) and a `.bin` (the weights).
 
-The `.bin` holds each convolution in the order of the graph: a flag that tells the format of the weights, the weights
-padded to 4 bytes, float32 biases. The names are lost, so the order gives them back; then the graph as it is written is
-run on a small picture and must make what the network made out of it does. A graph that is anything but ESRGAN's
-generator differs there, however much it looks like it.
+The `.bin` has the convolutions in the order of the graph, each as a flag for the number format, the weights padded to 4
+bytes, and float32 biases. There are no names, so the order gives them. To make sure that the graph is that of a
+generator, it is run on a small picture as it is written, and must give the same output as the network made from it.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,18 +21,18 @@ from model.rrdb import PaddingMode, RRDBNet
 
 MAGIC = "7767517"
 FLOAT16, FLOAT32 = 0x01306B47, 0
-"""Flags in front of weights that are not quantised."""
+"""Flags of weights that are not quantised."""
 
-LARGEST_BYTES = 2**30
-"""Of either file."""
+MAX_BYTES = 2**30
+"""Maximum size of either file."""
 
-MOST_LAYERS = 100_000
+MAX_LAYERS = 100_000
 
-MOST_CHANNELS = 2**14
-"""Of one layer: features joined over and over must not fill the memory."""
+MAX_CHANNELS = 2**14
+"""Maximum channels of a layer, so that repeated `Concat`s cannot fill the memory."""
 
 TOLERANCE = 1e-3
-"""Most by which graph and network may differ on a picture in [0, 1]."""
+"""Maximum difference between graph and network for a picture in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +45,20 @@ class Layer:
     parameters: dict[int, tuple[float, ...]]
 
     def number(self, key: int, default: float) -> float:
-        """A parameter that is one number."""
+        """Return a parameter that is a single number."""
         return (self.parameters.get(key) or (default,))[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """Layers in order, and weight and bias of each convolution, by its output."""
+    """The layers in order; weight and bias of each convolution by the name of its output."""
 
     layers: tuple[Layer, ...]
     convolutions: dict[str, tuple[Tensor, Tensor | None]]
 
 
 def read_graph(path: Path) -> Graph:
-    """Read a `.param` and the `.bin` beside it.
+    """Read a `.param` and the `.bin` next to it.
 
     Raises:
         UnreadableError: one of them cannot be read at the moment.
@@ -69,8 +68,8 @@ def read_graph(path: Path) -> Graph:
     with readable(path):
         if sum(part.exists() for part in (param, weights)) == 1:
             raise WeightsError(f"{path} needs {param.name} and {weights.name} side by side")
-        if max(part.stat().st_size for part in (param, weights)) > LARGEST_BYTES:
-            raise WeightsError(f"{path} is larger than {LARGEST_BYTES} bytes; no generator is")
+        if max(part.stat().st_size for part in (param, weights)) > MAX_BYTES:
+            raise WeightsError(f"{path} is larger than {MAX_BYTES} bytes; no generator is")
     graph, data = weight_bytes(param, text=True), weight_bytes(weights)
     try:
         layers = _parse(graph.decode("ascii"))
@@ -80,15 +79,15 @@ def read_graph(path: Path) -> Graph:
 
 
 def tensors_of(graph: Graph) -> dict[str, Tensor]:
-    """The weights under our names: convolutions come in the order in which the generator runs them.
+    """Return the weights under our names: the convolutions are in the order in which a generator runs them.
 
     Raises:
-        WeightsError: there are not as many as a generator has.
+        WeightsError: no generator has that number of convolutions.
     """
     enlargements = sum(layer.kind == "Interp" for layer in graph.layers)
     in_blocks, rest = divmod(len(graph.convolutions) - 4 - enlargements, 15)
     if rest or in_blocks < 1:
-        raise WeightsError(f"has {len(graph.convolutions)} convolutions and is no network of ESRGAN's kind")
+        raise WeightsError(f"has {len(graph.convolutions)} convolutions, which no ESRGAN generator has")
     names = convolution_names(in_blocks, enlargements)
     tensors: dict[str, Tensor] = {}
     for name, (weight, bias) in zip(names, graph.convolutions.values(), strict=True):
@@ -99,12 +98,12 @@ def tensors_of(graph: Graph) -> dict[str, Tensor]:
 
 
 def scale_of(graph: Graph) -> int | None:
-    """3 where the graph enlarges by 3; else the weights tell."""
+    """Return 3 if the graph enlarges by 3, else None: the weights show the other scales."""
     return 3 if any(layer.kind == "Interp" and layer.number(1, 1) == 3 for layer in graph.layers) else None
 
 
 def with_padding_of(graph: Graph, net: RRDBNet) -> RRDBNet:
-    """Make the network pad as the graph does: its layers say it, its weights do not."""
+    """Give the network the padding of the graph, which its weights do not show."""
     mode: PaddingMode = "replicate" if any(layer.kind == "Padding" for layer in graph.layers) else "zeros"
     if mode == net.config.padding_mode:
         return net
@@ -116,10 +115,10 @@ def with_padding_of(graph: Graph, net: RRDBNet) -> RRDBNet:
 
 @torch.inference_mode()
 def refuse_other_graph(graph: Graph, net: RRDBNet) -> None:
-    """Run the graph as it is written, and compare.
+    """Run the graph as it is written, and compare its output with that of the network.
 
     Raises:
-        WeightsError: it does not compute what the network does.
+        WeightsError: they differ.
     """
     chance = torch.Generator().manual_seed(0)
     height, width = (side * net.config.unshuffle for side in (6, 5))
@@ -142,7 +141,7 @@ def _parse(text: str) -> tuple[Layer, ...]:
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines or lines[0] != [MAGIC]:
         raise ValueError(f"its first line is not {MAGIC}")
-    if int(lines[1][0]) != len(lines) - 2 or len(lines) > MOST_LAYERS:
+    if int(lines[1][0]) != len(lines) - 2 or len(lines) > MAX_LAYERS:
         raise ValueError(f"it announces {lines[1][0]} layers and has {len(lines) - 2}")
     return tuple(_layer(words) for words in lines[2:])
 
@@ -197,7 +196,7 @@ def _weights(data: bytes, offset: int, count: int) -> tuple[Tensor, int]:
         return _numbers(data, "<f2", count, offset + 4), offset + 4 + (2 * count + 3) // 4 * 4
     if flag == FLOAT32:
         return _numbers(data, "<f4", count, offset + 4), offset + 4 + 4 * count
-    raise ValueError(f"at byte {offset} lies {flag:#x}; quantised weights cannot be read")
+    raise ValueError(f"byte {offset} has flag {flag:#x}; quantised weights cannot be read")
 
 
 def _numbers(data: bytes, dtype: str, count: int, offset: int) -> Tensor:
@@ -205,7 +204,7 @@ def _numbers(data: bytes, dtype: str, count: int, offset: int) -> Tensor:
 
 
 def _run(graph: Graph, picture: Tensor) -> Tensor:
-    """What the graph makes, layer by layer; `Input` names the picture."""
+    """Run the graph layer by layer; `Input` layers name the picture."""
     values: dict[str, Tensor] = {}
     made = picture
     for layer in graph.layers:
@@ -230,14 +229,14 @@ def _activated(layer: Layer, made: Tensor) -> Tensor:
 
 
 def _concat(_: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    if sum(one.shape[1] for one in inputs) > MOST_CHANNELS:
-        raise ValueError(f"a Concat of more than {MOST_CHANNELS} channels")
+    if sum(one.shape[1] for one in inputs) > MAX_CHANNELS:
+        raise ValueError(f"a Concat of more than {MAX_CHANNELS} channels")
     return torch.cat(list(inputs), dim=1)
 
 
 def _eltwise(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     if layer.number(0, 0) != 1:
-        raise ValueError("an Eltwise that is no sum")
+        raise ValueError("an Eltwise that is not a sum")
     factors = layer.parameters.get(1) or (1.0,) * len(inputs)
     return sum((factor * one for factor, one in zip(factors, inputs, strict=True)), torch.zeros(()))
 
@@ -268,7 +267,7 @@ def _padding(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
 def _reorg(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     side = layer.number(0, 1)
     if side not in (2, 4) or layer.number(1, 0) != 0:
-        raise ValueError("a Reorg that is no pixel-unshuffle by 2 or 4")
+        raise ValueError("a Reorg that is not a pixel-unshuffle by 2 or 4")
     return functional.pixel_unshuffle(inputs[0], int(side))
 
 
@@ -284,4 +283,4 @@ OPERATIONS: dict[str, Callable[[Layer, Sequence[Tensor]], Tensor]] = {
     "Padding": _padding,
     "Reorg": _reorg,
 }
-"""The layers of ESRGAN's generators, with what they do; the first two need more than their inputs."""
+"""Layers of ESRGAN generators and their functions; the first two are handled by `_run`, which has more to go by."""

@@ -1,8 +1,7 @@
-"""PyTorch's own files (`.pth`, `.pt`, `.ckpt`, ...): pickles, which can carry code; here none of it ever runs.
+"""PyTorch's own files (`.pth`, `.pt`, `.ckpt`, ...): pickles, which can contain code; none of it is ever run.
 
-`torch.load(weights_only=True)` builds nothing but tensors and containers. What it does not bound is size: a file of a
-few kilobytes can stand for terabytes, by compression or by tensors that repeat one number. Such files are refused
-before anything is made of them.
+`torch.load(weights_only=True)` creates only tensors and containers, but does not limit their size: by compression, or
+by tensors that repeat one number, a file of a few kilobytes can expand to terabytes. Such files are refused first.
 """
 
 import io
@@ -19,19 +18,19 @@ from torch import Tensor
 from model.errors import WeightsError, one_line
 from model.files.weight_bytes import weight_bytes
 
-DEEPEST = 8
-"""Dictionaries in dictionaries; training frameworks need three."""
+MAX_DEPTH = 8
+"""Maximum nesting of dictionaries; training frameworks need three."""
 
-MOST_TENSORS = 100_000
+MAX_TENSORS = 100_000
 
 SIZES = "esrgan-serve"
-"""Key under which the state of one of our training runs says the sizes of its network that weights do not show."""
+"""Key of our training states for the properties of a network that weights do not show."""
 
 PICKLE = b"\x80"
 """First byte of every pickle that PyTorch writes outside of a zip archive."""
 
 ZIP = b"PK\x03\x04"
-"""First bytes of a zip archive, whose directory is at its end."""
+"""First bytes of a zip archive."""
 
 INCOMPLETE = "ends early; download it again"
 
@@ -40,39 +39,39 @@ CODE = re.compile(
     r"[ :]*(\S*)",
     re.IGNORECASE,
 )
-"""How torch says what a file carries besides tensors."""
+"""Pattern of torch's errors for files that contain more than tensors."""
 
 TAR_SIGN = slice(257, 262)
-"""Where an archive of PyTorch's oldest format says what it is."""
+"""Position of the signature in PyTorch's oldest format."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PickledFile:
-    """What a file of PyTorch's holds."""
+    """Content of a PyTorch file."""
 
     tensors: dict[str, Tensor]
-    """By the names on the way to each, joined by dots."""
+    """Tensors by the keys that lead to each, joined by dots."""
     sizes: Mapping[str, object]
-    """What the state of a training run says about its network, see `SIZES`; empty for other files."""
+    """Value of `SIZES` in the state of a training run; empty for other files."""
 
 
 def read_pickled(path: Path) -> PickledFile:
-    """Read every tensor in a file, and what it says about them.
+    """Read all tensors of a file.
 
     Raises:
         UnreadableError: it cannot be read at the moment.
-        WeightsError: it is no such file, carries code, or its tensors are larger than the file.
+        WeightsError: it is not such a file, contains code, or its tensors are larger than the file.
     """
     content = io.BytesIO(weight_bytes(path))
     size_bytes = content.getbuffer().nbytes
     try:
         _refuse_other_archives(path, content, size_bytes)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch comments on old formats, which are read all the same
+            warnings.simplefilter("ignore")  # about old formats, which are read all the same
             loaded = torch.load(content, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
-    except Exception as error:  # torch, pickle and zip raise whatever they trip over in a broken file
+    except Exception as error:  # torch, pickle and zip raise all kinds of errors for broken files
         raise WeightsError(f"{path} {_reason(error)}") from error
     tensors = dict(_tensors(loaded))
     _refuse_foreign_tensors(tensors, size_bytes, path)
@@ -102,16 +101,20 @@ def _refuse_other_archives(path: Path, content: io.BytesIO, size_bytes: int) -> 
 
 
 def _tensors(content: object) -> Iterator[tuple[str, Tensor]]:
-    """Each dictionary is entered once, so that many names for one cannot multiply."""
+    """Yield the tensors of nested dictionaries with their names.
+
+    Each dictionary is entered once, so that dictionaries that contain each other many times cannot multiply: twenty
+    levels of two references to the next one would be a million names.
+    """
     entered: set[int] = set()
     waiting: list[tuple[str, object, int]] = [("", content, 0)]
     found = 0
-    while waiting and found <= MOST_TENSORS:
+    while waiting and found <= MAX_TENSORS:
         name, one, depth = waiting.pop()
         if isinstance(one, Tensor):
             found += 1
             yield name, one
-        elif isinstance(one, Mapping) and depth < DEEPEST and id(one) not in entered:
+        elif isinstance(one, Mapping) and depth < MAX_DEPTH and id(one) not in entered:
             entered.add(id(one))
             inner = [(f"{name}.{key}" if name else str(key), value, depth + 1) for key, value in one.items()]
             waiting += reversed(inner)
@@ -120,18 +123,18 @@ def _tensors(content: object) -> Iterator[tuple[str, Tensor]]:
 def _refuse_foreign_tensors(tensors: Mapping[str, Tensor], size_bytes: int, path: Path) -> None:
     for name, one in tensors.items():
         if one.layout is not torch.strided or one.device.type != "cpu" or one.is_quantized:
-            raise WeightsError(f"{path}: {name[:100]} is no plain tensor but {one.layout} on {one.device}")
+            raise WeightsError(f"{path}: {name[:100]} is not a plain tensor but {one.layout} on {one.device}")
         if one.numel() * one.element_size() > size_bytes:
             raise WeightsError(f"{path}: {name[:100]} of {tuple(one.shape)} is larger than the whole file")
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one line, without torch's advice to trust the file."""
+    """Describe an error in one line, without torch's advice to trust the file."""
     text = one_line(error, most=2000)
     if found := CODE.search(text):
         return f"carries code or objects ({found[1] or found[0]}), which are never run; save its state_dict() alone"
     if "legacy .tar" in text:
-        return "is in PyTorch's oldest format (tar), which cannot be read without running code; save it anew"
+        return "is in PyTorch's oldest format (tar), which cannot be read without running code; save it again"
     if isinstance(error, EOFError):
         return INCOMPLETE
     if "weights_only" in text:

@@ -1,8 +1,8 @@
-"""Any weight file that can serve, by whomever it was made: one call, whatever the format and the dialect.
+"""Read any weight file that can serve, in any format and dialect.
 
-`.safetensors` of ours says what it is. Every other file says nothing that could be trusted, not even by its suffix: the
-first bytes tell what it is. Its sizes are read off its weights, and its golden picture is one that every network gets,
-upscaled in float32 as it is read.
+Our own `.safetensors` files describe themselves. Nothing in other files is trusted, not even the suffix: the first
+bytes show the format, and the shapes of the weights the sizes. All of them get the same golden picture, which is
+upscaled in float32 when the file is read.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from model.files.weight_bytes import readable, weight_bytes
 from model.rrdb import PaddingMode, RRDBNet
 
 SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt", ".pkl", ".bin", ".param")
-"""How the names of files end that are read; a `.bin` next to a `.param` belongs to it."""
+"""Suffixes of files that are read; a `.bin` next to a `.param` belongs to it."""
 
 GOLDEN_SIZE = (21, 26)
 """Height and width of the golden picture of foreign files: odd, so that networks with an unshuffle must pad."""
@@ -42,7 +42,7 @@ def read_any(path: Path) -> AnyCheckpoint:
 
     Raises:
         UnreadableError: it cannot be read at the moment.
-        WeightsError: it carries code, is broken, or nobody here knows its architecture.
+        WeightsError: it contains code, is broken, or has an unknown architecture.
     """
     try:
         return read(path)
@@ -63,14 +63,14 @@ def read_any(path: Path) -> AnyCheckpoint:
 
 
 def read(path: Path, *, scale: int | None = None) -> Checkpoint:
-    """Read the weight file of a generator of ESRGAN's kind and check that it can serve.
+    """Read the weight file of an ESRGAN generator and check that it can serve.
 
     Args:
-        scale: by which a foreign network enlarges; only needed for x3, whose weights look like those of x2.
+        scale: scale of a foreign network; only needed for x3, whose weights look like those of x2.
 
     Raises:
         UnreadableError: it cannot be read at the moment.
-        WeightsError: it is in no format or dialect that can be read, carries code, or is broken.
+        WeightsError: its format or dialect is unknown, it contains code, or it is broken.
     """
     if not (suffix := suffix_of(path)):
         raise WeightsError(f"{path} is of no kind that can be read; there are {', '.join(SUFFIXES)}")
@@ -89,7 +89,7 @@ def read(path: Path, *, scale: int | None = None) -> Checkpoint:
 
 
 def golden_picture() -> Tensor:
-    """A small picture with slopes, edges and fine detail: uint8 RGB (3, H, W), the same everywhere."""
+    """Return a small picture with slopes, edges and fine detail, always the same: uint8 RGB (3, H, W)."""
     rows, columns = torch.meshgrid(*(torch.arange(side) for side in GOLDEN_SIZE), indexing="ij")
     slopes = torch.stack((8 * columns + 20, 9 * rows + 30, 5 * (rows + columns)))
     edges = 60 * ((rows // 5 + columns // 6) % 2)
@@ -98,7 +98,7 @@ def golden_picture() -> Tensor:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's hash; that of an ncnn pair is over the `.param`, then the `.bin`."""
+    """Return the hash of a file; that of an ncnn pair is over the `.param`, then the `.bin`."""
     digest = hashlib.sha256()
     for part in (path, path.with_suffix(".bin")) if path.suffix.lower() == ".param" else (path,):
         digest.update(weight_bytes(part, text=part.suffix.lower() == ".param"))
@@ -106,19 +106,19 @@ def sha256_of(path: Path) -> str:
 
 
 def model_name(path: Path) -> str:
-    """The name under which a foreign file serves: its own, without what names of models may not have."""
+    """Return the model name of a foreign file: its own name without characters that model names cannot have."""
     stem = path.name.removesuffix(path.name[-len(suffix_of(path) or path.suffix) :])
     name = re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip("-._")[:100]
     return name if NAME.fullmatch(name) else "unnamed"
 
 
 def suffix_of(path: Path) -> str:
-    """The end of a file's name that says it is a weight file, in lower case; empty where none does."""
+    """Return the suffix of a weight file, in lower case; empty if the file has another one."""
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
 def _holds_tensors(path: Path, suffix: str) -> bool:
-    """Tell `.safetensors` files from PyTorch's, by content."""
+    """Distinguish `.safetensors` from PyTorch's files by content."""
     content = weight_bytes(path)
     if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content):
         return True
@@ -126,7 +126,7 @@ def _holds_tensors(path: Path, suffix: str) -> bool:
 
 
 def _is_ours(path: Path, suffix: str) -> bool:
-    """Look into the header; a broken `.safetensors` file goes to our own reader, which says what is wrong."""
+    """Look at the header; a broken `.safetensors` file goes to our own reader, which reports what is wrong."""
     if suffix == ".param" or not _holds_tensors(path, suffix):
         return False
     try:
@@ -153,7 +153,7 @@ def _card(path: Path, sha256: str) -> Card:
 
 
 def _network(path: Path, suffix: str, scale: int | None) -> tuple[RRDBNet, str]:
-    """The generator in a file, and whose dialect it is written in."""
+    """Read the generator of a file, and the name of its dialect."""
     if suffix == ".param":
         graph = read_graph(path)
         with _naming(path):
@@ -177,10 +177,10 @@ def _network(path: Path, suffix: str, scale: int | None) -> tuple[RRDBNet, str]:
 
 @contextmanager
 def _naming(path: Path, tensors: Mapping[str, Tensor] | None = None) -> Iterator[None]:
-    """Put the name of a file in front of what is wrong with its weights.
+    """Add the name of a file to errors about its weights.
 
     Args:
-        tensors: the weights as they lie in the file, for those who know other architectures.
+        tensors: the weights as they are in the file, for readers of other architectures.
     """
     try:
         yield

@@ -15,7 +15,7 @@ from model.files.weight_bytes import weight_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFile:
-    """What a `.safetensors` file holds."""
+    """Content of a `.safetensors` file."""
 
     metadata: dict[str, str]
     tensors: dict[str, Tensor]
@@ -27,7 +27,7 @@ def read_tensors(path: Path) -> TensorFile:
 
     Raises:
         UnreadableError: it cannot be read at the moment.
-        WeightsError: it is no such file.
+        WeightsError: it is not such a file.
     """
     content = weight_bytes(path)
     try:

@@ -1,7 +1,7 @@
-"""The bytes of a weight file, read whole before anything is made of them; what only looks like one is named.
+"""Read the bytes of a weight file, and recognise other kinds of files, so that errors can name them.
 
-A file that is mapped into memory, or read piece by piece, can change under the network that is being made of it; if it
-is cut short, the process dies of a bus error.
+The file is read completely before its content is used: a file that is mapped into memory, or read in parts, can change
+while the network is built from it. If a mapped file is cut short, the process dies of a bus error.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from pathlib import Path
 from model.errors import UnreadableError, WeightsError, one_line
 
 HEAD_BYTES = 512
-"""Size of the part that is looked at to tell a text from other files."""
+"""Length of the beginning that is checked for text."""
 
 TEXTS = (
     ("version https://git-lfs", "is a Git LFS pointer, not the file itself; run `git lfs pull`"),
@@ -22,7 +22,7 @@ TEXTS = (
     ("{", "is JSON text, not weights; download the file itself"),
     ("[", "is JSON text, not weights; download the file itself"),
 )
-"""First characters, in lower case, of texts that are often saved in place of weight files."""
+"""First characters, in lower case, of texts that are often saved instead of weight files."""
 
 BINARIES = (
     (b"\x1f\x8b", "is compressed by gzip; unpack it"),
@@ -40,17 +40,17 @@ BINARIES = (
 
 
 def weight_bytes(path: Path, *, text: bool = False) -> bytes:
-    """Everything in a file.
+    """Read a file.
 
     Args:
-        text: it should be a text, as ncnn's `.param` is.
+        text: the file is expected to be a text, as ncnn's `.param` is.
 
     Raises:
         UnreadableError: it cannot be read at the moment.
-        WeightsError: it is a pipe or a device, is empty, or plainly something else than weights.
+        WeightsError: it is a pipe or a device, is empty, or plainly not a weight file.
     """
     with readable(path):
-        if path.is_fifo() or path.is_char_device():  # whose reading may never end
+        if path.is_fifo() or path.is_char_device():  # reading may never end
             raise WeightsError(f"{path} is a pipe or a device, not weights; put the file itself there")
         content = path.read_bytes()
     if known := _something_else(content, text=text):
@@ -60,7 +60,7 @@ def weight_bytes(path: Path, *, text: bool = False) -> bytes:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say of a weight file that it cannot be read where the system says so.
+    """Turn errors of the system in a block into ours.
 
     Raises:
         UnreadableError: the block raised an OSError.
@@ -85,11 +85,11 @@ def _something_else(content: bytes, *, text: bool) -> str | None:
 
 
 def _text(head: bytes) -> str:
-    """The first bytes as a text, without leading blanks; empty where they are none."""
+    """Decode the first bytes as text, without leading blanks; empty if they are not text."""
     try:
         text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
-        if len(head) - error.start > 3:  # not just a character that the end cuts in two
+        if len(head) - error.start > 3:  # not just a character that is cut off at the end
             return ""
         text = head.decode("utf-8-sig", errors="ignore")
     return text.strip() if all(one.isprintable() or one in "\t\n\r\f" for one in text) else ""

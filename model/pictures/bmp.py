@@ -1,4 +1,4 @@
-"""A BMP whose header says with bit fields where the channels of a pixel lie. Pillow reads the other kinds."""
+"""Read a BMP with bit fields, which give the position of each channel in a pixel. Pillow reads the other kinds."""
 
 import struct
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""HEIC, read by whichever package is installed: pillow-heif, or pi-heif, its discontinued edition without an encoder.
+"""Read HEIC with an optional package: pillow-heif, or pi-heif (the extra `heic`), which is older and has no encoder.
 
 Both have the same interface. pillow-heif is maintained, and its wheels include x265 under the GPL.
 """
@@ -16,24 +16,33 @@ READERS = ("pillow_heif", "pi_heif")
 
 
 @cache
+def installed() -> Any | None:
+    """Return the module that reads HEIC; None if there is none."""
+    for name in READERS:
+        with suppress(ImportError):
+            return import_module(name)
+    return None
+
+
 def reader() -> Any:
     """Return the module that reads HEIC.
 
     Raises:
         NotAccepted: none is installed.
     """
-    for name in READERS:
-        with suppress(ImportError):
-            return import_module(name)
-    raise NotAccepted("HEIC is not read here, since no reader for it is installed; send the picture as JPEG or PNG")
+    if (found := installed()) is None:
+        raise NotAccepted(
+            "HEIC cannot be read here, since no reader is installed (the extra `heic`); send the picture as JPEG or PNG"
+        )
+    return found
 
 
 def register() -> None:
-    """Let Pillow open HEIC, where a reader is installed."""
-    with suppress(NotAccepted):
-        reader().register_heif_opener()
+    """Let Pillow open HEIC, if a reader is installed."""
+    if (found := installed()) is not None:
+        found.register_heif_opener()
 
 
 def open_deep(upload: bytes) -> Any:
-    """Open a HEIC file in its full depth; raises any exception over a broken one."""
+    """Open a HEIC file in its full depth; raises any exception for a broken one."""
     return reader().open_heif(io.BytesIO(upload), convert_hdr_to_8bit=False)

@@ -12,13 +12,13 @@ from model.pictures.colour import of_image
 from model.pictures.errors import Damaged, NotAccepted, OverLimit
 from model.pictures.samples import Pixels, Samples, of_channels
 
-MOST_SCANS = 100
+MAX_SCANS = 100
 """A progressive JPEG has about ten. Each one costs a pass over the whole picture, however few bytes it has."""
 
-MOST_SEGMENTS = 20_000
+MAX_SEGMENTS = 20_000
 """The most segments in a file: real ones have up to some hundreds."""
 
-MOST_FILL_BYTES = 1000
+MAX_FILL_BYTES = 1000
 """The most between two segments of the header: Pillow takes them one by one."""
 
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -63,11 +63,11 @@ class _Segment:
 
 
 def _segments(file: bytes) -> Iterator[_Segment]:
-    """The segments of the first picture, with its end; what lies behind that does not count."""
+    """Return the segments of the first picture up to its end; data after it is ignored."""
     place, number, scanned = 2, 0, False
     while found := MARKER.search(file, place):
-        if (number := number + 1) > MOST_SEGMENTS:
-            raise OverLimit(f"the JPEG has more than {MOST_SEGMENTS} segments, which is the limit; save it again")
+        if (number := number + 1) > MAX_SEGMENTS:
+            raise OverLimit(f"the JPEG has more than {MAX_SEGMENTS} segments, which is the limit; save it again")
         marker, begins = found[1][0], found.end()
         if marker == END or (marker == START and scanned):
             break
@@ -90,7 +90,7 @@ def check_kind(file: bytes) -> None:
     """
     expected = 2
     for segment in _segments(file):
-        if segment.begins - expected > MOST_FILL_BYTES:
+        if segment.begins - expected > MAX_FILL_BYTES:
             break
         if segment.marker in FRAMES:
             _check_frame(segment.marker, file[segment.begins : segment.begins + 3])
@@ -114,11 +114,11 @@ def check_scans(file: bytes) -> None:
     """Refuse a JPEG that would be decoded over and over.
 
     Raises:
-        OverLimit: more than `MOST_SCANS`.
+        OverLimit: more than `MAX_SCANS`.
     """
     scans = sum(segment.marker == SCAN for segment in _segments(file))
-    if scans > MOST_SCANS:
-        raise OverLimit(f"the JPEG has {scans} scans; the limit is {MOST_SCANS}; save it as a baseline JPEG")
+    if scans > MAX_SCANS:
+        raise OverLimit(f"the JPEG has {scans} scans; the limit is {MAX_SCANS}; save it as a baseline JPEG")
 
 
 def _only_pixels(file: bytes) -> bytes:

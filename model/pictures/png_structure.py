@@ -29,7 +29,7 @@ class PngHeader:
     has_transparent_colour: bool
     frames: int
     still: bytes
-    """The file without what animates it and without chunks that nobody reads: a fault in there costs nothing."""
+    """The file without animation and without unused chunks, so that errors in these do not matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Chunk:
 
 
 Keeps = Callable[[Chunk, int], bool]
-"""A function of an optional chunk and the colour type: true if somebody reads the chunk."""
+"""A function of an optional chunk and the colour type: true if the chunk is used."""
 
 
 def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = True) -> PngHeader:

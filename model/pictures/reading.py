@@ -40,6 +40,11 @@ def prepare_decoders() -> None:
     Image.MAX_IMAGE_PIXELS = None  # the limits say how many
 
 
+def accepted_formats() -> tuple[str, ...]:
+    """Return `FORMATS`, without HEIF if no reader for it is installed."""
+    return FORMATS if heic.installed() else tuple(name for name in FORMATS if name != "HEIF")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Header:
     """The size and depth of a picture, known before anything is decoded."""
@@ -144,7 +149,7 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
     if head.startswith(b"BM"):  # small headers, and kinds that Pillow does not open
         header = read_header(path.read_bytes(), limits)
         return header.height, header.width
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(path, formats=accepted_formats()) as image:
         width, height = image.size
         limits.check_size(width, height, path.stat().st_size)
         if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
@@ -229,17 +234,17 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
     """
     container.check_before_opening(file, limits)
     if known == "HEIF":
-        heic.reader()  # refuses it where there is none
+        heic.reader()  # raises if there is none
     png = png_structure.png_header(file, limits, keeps, whole=whole) if known == "PNG" else None
     content = png.still if png else file
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=accepted_formats())
     except UnidentifiedImageError as error:
         if known == "AVIF":
             raise _RareAvif from error
         if known:
             raise Damaged(f"the header of the {known} file is truncated or corrupt") from error
-        accepted = ", ".join(FORMATS)
+        accepted = ", ".join(accepted_formats())
         raise NotAccepted(f"the file is not a picture in a known format; accepted are {accepted}") from error
     except Exception as error:  # whatever a decoder trips over is the file's fault
         if known == "AVIF":

@@ -25,7 +25,7 @@ BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 
 PREDICTING_CODECS = BYTE_CODECS - {1, 32773}
 
-MOST_CHANNELS = 8
+MAX_CHANNELS = 8
 """The most channels in one plane, so that extra ones cost little memory."""
 
 ROW_FIELDS = frozenset({tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.PREDICTOR, tags.COLOUR_MAP, 529, 530, 531, 532})
@@ -49,8 +49,8 @@ def check_accepted(layout: Layout) -> None:
         if layout.photometric == YCBCR and layout.apart:
             raise NotAccepted(_rare(layout, "YCbCr in planes apart"))
         return
-    if layout.channels > MOST_CHANNELS and not layout.apart:
-        raise NotAccepted(_rare(layout, f"{layout.channels} channels; the limit is {MOST_CHANNELS}"))
+    if layout.channels > MAX_CHANNELS and not layout.apart:
+        raise NotAccepted(_rare(layout, f"{layout.channels} channels; the limit is {MAX_CHANNELS}"))
     if _has_differences(layout) and layout.bits not in (8, 16):
         raise NotAccepted(_rare(layout, f"differences of samples of {layout.bits} bits"))
     if layout.photometric == PALETTE and layout.bits > 8:
@@ -64,7 +64,7 @@ def _rare(layout: Layout, what: str) -> str:
 
 
 def read(layout: Layout) -> tuple[Samples, Image.Image]:
-    """The samples, not turned, and the file as Pillow may see it: one picture, and no fields that nobody reads.
+    """Return the samples, not turned, and the file for Pillow: one picture, without unused fields.
 
     Raises:
         NotAccepted: no decoder knows the kind.
@@ -156,7 +156,7 @@ def _palette(layout: Layout) -> Pixels:
 
 
 def _unpacked(layout: Layout, first: bytes) -> Pixels:
-    """The channels (H, W, C) that have a meaning: colour, and alpha after it where planes lie apart.
+    """Return the channels (H, W, C) with a meaning: colour, and then alpha if the planes are separate.
 
     Args:
         first: `_rows_of_bytes` of the first plane.
@@ -237,7 +237,7 @@ def _has_differences(layout: Layout) -> bool:
 
 
 def _of_bits(rows: NDArray[numpy.uint8], bits: int) -> NDArray[numpy.uint16]:
-    """Samples of any depth, packed bit after bit in each row, whatever the byte order is."""
+    """Unpack samples of any depth from the bits of each row, in either byte order."""
     singly = numpy.unpackbits(rows, axis=1)
     whole = singly[:, : singly.shape[1] // bits * bits].reshape(len(rows), -1, bits)
     samples = numpy.zeros(whole.shape[:2], numpy.uint16)

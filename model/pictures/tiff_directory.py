@@ -17,10 +17,10 @@ INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 LONG, LONG8 = 4, 16
 SUB_DIRECTORIES = 330
 
-MOST_DIRECTORIES = 10_000
+MAX_DIRECTORIES = 10_000
 """The most directories of a file that are looked at."""
 
-MOST_FIELDS = 200_000
+MAX_FIELDS = 200_000
 """The most fields in all directories of a file: real ones have up to a hundred each."""
 
 
@@ -112,7 +112,7 @@ class TiffFile:
         """
         place = self._number(self.word, 8 if self.big else 4)
         found: dict[int, Directory] = {}
-        while place and place not in found and len(found) < MOST_DIRECTORIES:
+        while place and place not in found and len(found) < MAX_DIRECTORIES:
             try:
                 found[place] = self.directory_at(place)
             except Damaged:
@@ -124,7 +124,7 @@ class TiffFile:
 
     def inside(self, directory: Directory) -> Iterator[Directory]:
         """The directories that hang below one, as far as they are sound."""
-        for place in directory.numbers(SUB_DIRECTORIES, MOST_DIRECTORIES):
+        for place in directory.numbers(SUB_DIRECTORIES, MAX_DIRECTORIES):
             try:
                 yield self.directory_at(place)
             except Damaged:
@@ -143,9 +143,9 @@ class TiffFile:
         if end > len(self.content):
             raise Damaged(f"the TIFF file is truncated or corrupt: its directory at byte {place} ends outside of it")
         self._fields_seen += entries
-        if self._fields_seen > MOST_FIELDS:
+        if self._fields_seen > MAX_FIELDS:
             raise OverLimit(
-                f"the TIFF has more than {MOST_FIELDS} fields, which is the limit; send its first page alone"
+                f"the TIFF has more than {MAX_FIELDS} fields, which is the limit; send its first page alone"
             )
         fields: dict[int, Field] = {}
         for at in range(first, end, self._entry_bytes):

@@ -77,7 +77,7 @@ class Layout:
     """Kinds of the channels after the colour."""
     compression: int
     apart: bool
-    """Each channel has a plane of its own."""
+    """Each channel has its own plane."""
     predicted: bool
     """Samples are kept as differences from the sample to the left."""
     tile_width: int | None
@@ -109,7 +109,7 @@ def layout_of(file: TiffFile, limits: Limits) -> Layout:
     Raises:
         NotAccepted: its samples are of a kind that is not read.
         OverLimit: more than the limits allow.
-        Damaged: its fields contradict each other, or lie outside of the file.
+        Damaged: its fields contradict each other, or point outside the file.
     """
     _refuse_camera_raw(file)
     directory, frames = _picture_and_number(file, limits)

@@ -157,7 +157,7 @@ async def test_while_complete_uploads_fill_the_memory_others_are_refused_unread(
     assert (await first).status_code == 200
 
 
-async def test_callers_that_send_drop_by_drop_block_nobody(
+async def test_slow_senders_do_not_block_others(
     live: Live, caller: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = encoded(noise(5, 5))

@@ -81,7 +81,7 @@ def test_converting_a_file_of_ours_keeps_its_card_and_golden_picture(ours: Path,
     assert torch.equal(half.golden_input, textured(10, 12))
 
 
-def test_x3_is_converted_when_told(tmp_path: Path) -> None:
+def test_x3_is_converted_if_the_scale_is_given(tmp_path: Path) -> None:
     torch.save(randomised(OldGenerator(scale=3, **SMALL)).state_dict(), tmp_path / "3x.pth")
     assert main(["convert", str(tmp_path / "3x.pth"), str(tmp_path), "--scale", "3"]) == 0
     assert read_checkpoint(tmp_path / "3x.safetensors").net.config.scale == 3

@@ -31,7 +31,7 @@ def test_a_gpu_uses_bfloat16_only_where_it_is_native(
 
 
 def system(folder: Path, siblings: dict[int, str], quota: str | None = None) -> Path:
-    """What Linux tells of a machine's processors."""
+    """Create Linux's files about a machine's processors."""
     for cpu, text in siblings.items():
         place = folder / f"devices/system/cpu/cpu{cpu}/topology"
         place.mkdir(parents=True)

@@ -96,7 +96,7 @@ def test_a_stream_makes_what_a_batch_makes(upscaler: Upscaler, depth: Depth, ban
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_a_network_that_does_not_care_how_a_picture_lies_gives_exactly_what_it_gives_alone(depth: Depth) -> None:
+def test_the_ensemble_of_a_symmetric_network_is_exactly_its_own_result(depth: Depth) -> None:
     pictures = [noise(5, 9, depth), noise(1, 1, depth), noise(9, 5, depth, planes=2)]
     for made, picture, alone in zip(
         ensemble_batch(Nearest(), pictures), pictures, Nearest().batch(pictures), strict=True

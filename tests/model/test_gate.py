@@ -1,4 +1,4 @@
-"""What a network that nobody vouches for must do before it serves."""
+"""The check of unknown networks against bicubic interpolation."""
 
 from pathlib import Path
 

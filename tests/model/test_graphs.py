@@ -95,7 +95,7 @@ def test_the_callers_tensors_are_not_the_graphs(graphs: FakeGraphs) -> None:
 
 def test_the_shape_not_used_for_longest_is_captured_again(graphs: FakeGraphs) -> None:
     two_graphs = 2 * (6 + 6) * torch.float32.itemsize  # of six numbers in and six out
-    calls = CapturedCalls(twice, graphs, most_bytes=two_graphs, sights=1)
+    calls = CapturedCalls(twice, graphs, max_bytes=two_graphs, sights=1)
     one, two, three = torch.rand(6), torch.rand(2, 3), torch.rand(3, 2)
     for x in (one, two, one, three):
         calls(x)

@@ -63,9 +63,7 @@ def test_the_ends_are_the_two_originals(alpha: int, psnr: Checkpoint, gan: Check
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])
-def test_every_weight_lies_that_share_of_the_way_from_the_first_to_the_second(
-    alpha: float, psnr: Checkpoint, gan: Checkpoint
-) -> None:
+def test_every_weight_is_interpolated_linearly(alpha: float, psnr: Checkpoint, gan: Checkpoint) -> None:
     one, other = psnr.net.state_dict(), gan.net.state_dict()
     between = interpolate(psnr, gan, alpha).state_dict()
     assert between.keys() == one.keys()
@@ -109,5 +107,7 @@ def test_two_networks_of_different_origin_are_refused_whatever_alpha(alpha: floa
     other = checkpoint_of(with_channels_in_another_order(psnr.net), "other")
     far = (other.golden_output.int() - psnr.golden_output.int()).abs().max()
     assert far <= 1  # both make the same pictures, and yet nothing between them does
-    with pytest.raises(InterpolationError, match="psnr and other were not trained from one another: half way"):
+    with pytest.raises(
+        InterpolationError, match="psnr and other were not trained from one another: the golden picture"
+    ):
         interpolate(psnr, other, alpha)

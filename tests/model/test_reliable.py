@@ -1,4 +1,4 @@
-"""What the reliable upscaler makes good again, with faults injected into the fast one."""
+"""The reliable upscaler recovers from faults that are injected into the fast one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -49,11 +49,11 @@ def close(made: Pixels, expected: Pixels) -> bool:
 
 
 class Faults:
-    """Breaks the fast upscaler where a rule says so, and notes what it was asked for.
+    """Makes the fast upscaler fail by a rule, and records its calls.
 
     Args:
-        fails: told how many LR px a call takes at a time; True: it runs out of memory.
-        spoils: told the picture; True: the output is suspicious, but in float32.
+        fails: gets the LR px of a call; True: it runs out of memory.
+        spoils: gets the picture; True: the output is suspicious, except in float32.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Faults:
 
 @pytest.fixture
 def fast_is_bfloat16(upscaler: ReliableUpscaler) -> ReliableUpscaler:
-    """Where the processor has no bfloat16 the fast one is told to be, so that float32 is another."""
+    """Use bfloat16 for the fast upscaler, even if the processor does not have it, so that float32 is another one."""
     upscaler._fast = Upscaler(random_net(), CPU, torch.bfloat16)
     return upscaler
 

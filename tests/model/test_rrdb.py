@@ -129,7 +129,7 @@ REPEATING = replace(TINY, padding_mode="replicate")
 
 
 def rim_and_spread(config: RRDBConfig, colour: Tensor) -> tuple[float, float]:
-    """How far the outermost 4 px of an upscaled flat picture differ from its middle, and how much the middle varies."""
+    """Upscale a flat picture; return how far its outermost 4 px differ from its middle, and the middle's spread."""
     upscaled = random_net(config).double()(colour.double().view(1, 3, 1, 1).expand(1, 3, 12, 9))[0]
     middle = upscaled[:, upscaled.shape[1] // 2, upscaled.shape[2] // 2].view(3, 1, 1)
     error = (upscaled - middle).abs()

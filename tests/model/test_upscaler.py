@@ -7,8 +7,10 @@ from functools import partial
 import numpy
 import pytest
 import torch
+from torch import Tensor, nn
 
-from model.convolutions.library import library_convolution
+from model.convolutions.convolver import Epilogue
+from model.convolutions.library import LibraryConvolver, library_convolution
 from model.device import DeviceMemoryError
 from model.files.checkpoint import reference_output
 from model.graphs import CapturedCalls
@@ -191,11 +193,12 @@ def test_a_flat_output_of_a_flat_picture_is_believed() -> None:
     assert Upscaler(spoilt(0.5), CPU, torch.bfloat16).upscale(grey).shape == (1, 16, 20, 3)
 
 
-def test_want_of_memory_is_told_as_such(upscaler32: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_memory(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+def test_lack_of_memory_is_reported_as_such(upscaler32: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoMemory(LibraryConvolver):
+        def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(upscaler32, "_convolve", no_memory)
+    monkeypatch.setattr(upscaler32, "_convolve", NoMemory())
     with pytest.raises(DeviceMemoryError, match="Tried to allocate 2 GiB"):
         upscaler32.batch([pixels(4, 5)])
     with pytest.raises(DeviceMemoryError):

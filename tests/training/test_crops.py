@@ -14,7 +14,7 @@ from training.degrade import shrink_bicubic
 BOTH = [made_pair(1, height=80, width=104, scale=4), made_pair(2, height=72, width=60, scale=4)]
 
 TURNS_BY_HAND = ["12 34", "21 43", "34 12", "43 21", "13 24", "24 13", "31 42", "42 31"]
-"""What each turn makes of the picture 12 above 34: bit 0 mirrors columns, bit 1 rows, bit 2 then exchanges the two."""
+"""The picture 12 above 34 in each turn: bit 0 mirrors columns, bit 1 rows, bit 2 then exchanges the two."""
 
 
 def plan_of(*pairs: Pair, crop_px: int = 8, batch: int = 8, seed: int = 0, share: tuple[int, int] = (0, 1)) -> CropPlan:

@@ -39,7 +39,7 @@ def test_a_grey_picture_is_read_as_rgb(tmp_path: Path) -> None:
     assert torch.equal(read_picture(tmp_path / "grey.png"), grey.expand(3, 9, 13))
 
 
-def test_a_picture_that_lies_on_its_side_is_read_upright(tmp_path: Path) -> None:
+def test_a_turned_picture_is_read_upright(tmp_path: Path) -> None:
     picture = textured(9, 13)
     path = save(picture, tmp_path / "side.png", exif=lying(6))  # show it rotated by 90 degrees clockwise
     assert torch.equal(read_picture(path), picture.rot90(-1, (1, 2)))

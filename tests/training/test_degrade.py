@@ -107,7 +107,7 @@ def test_each_dimension_is_rounded_before_the_next() -> None:
     assert [shrunk[0, i, i].item() for i in range(2, 6)] == [4 * i + 2 for i in range(2, 6)]
 
 
-def test_overshoot_beside_an_edge_is_clamped() -> None:
+def test_overshoot_next_to_an_edge_is_clamped() -> None:
     edge = torch.zeros(3, 8, 8, dtype=torch.uint8)
     edge[:, :, 4:] = 255
     enlarged = enlarge_bicubic(edge, 4)

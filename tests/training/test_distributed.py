@@ -64,8 +64,8 @@ CONFIGS = {
 }
 
 CANCELLING = ("verdict.bias", "verdict.0.bias", "verdict.2.bias")
-"""Of the U-Net and the VGG discriminator. The relativistic losses see differences of verdicts, in which a bias cancels
-where it moves every verdict by as much: its gradient is made of rounding errors, and Adam makes whole steps of them."""
+"""Biases of the U-Net and the VGG discriminator that cancel: relativistic losses use differences of verdicts, which do
+not depend on them. Their gradients are rounding errors, which Adam turns into full steps."""
 
 
 def share_of(batch: Tensor, process: int, sharing: int) -> Tensor:
@@ -73,7 +73,7 @@ def share_of(batch: Tensor, process: int, sharing: int) -> Tensor:
 
 
 def after_two_steps(config: TrainingConfig, process: int, sharing: int) -> dict[str, Any]:
-    """What a run comes to in one of the processes that share it: weights, spectral norms, losses, first gradients."""
+    """Return the state of a run in one of its processes: weights, spectral norms, losses, first gradients."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_steps, "fast_dtype", lambda device: torch.float32)
         run = Steps(config, CPU)
@@ -123,7 +123,7 @@ def normalised(norm: nn.BatchNorm2d, process: int, sharing: int) -> dict[str, Te
 
 
 def agreement(process: int) -> dict[str, str]:
-    """What the processes say of a value of process 0, of an error of it, and of values that differ."""
+    """Return what the processes get for a value of process 0, for its error, and for values that differ."""
     said = {"value": from_process_0(lambda: f"made in {process}")}
 
     def fail() -> None:
@@ -154,7 +154,7 @@ def resumed_without_a_shared_folder(process: int, out: Path) -> dict[str, Any]:
 
 
 def work(process: int, out: Path) -> None:
-    """What each of the processes does; the environment is the one that torchrun makes."""
+    """Run one of the processes, in the environment that torchrun creates."""
     faulthandler.dump_traceback_later(TIMEOUT_S, exit=True)  # also when nobody is left to end it
     warnings.simplefilter("error")
     torch.set_num_threads(1)
@@ -192,7 +192,7 @@ def run_processes(out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What two processes came to that shared every batch."""
+    """Results of two processes that shared every batch."""
     out = tmp_path_factory.mktemp("processes")
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]  # a free port; not in torch's stub
     with pytest.MonkeyPatch.context() as patch:

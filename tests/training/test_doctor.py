@@ -15,7 +15,7 @@ from training.__main__ import main
 from training.data import LIMITS, DataError, read_picture
 from training.degrade import shrink_bicubic
 from training.detail import detail
-from training.doctor import LEAST_DETAIL, Finding, Report, examine
+from training.doctor import MIN_DETAIL, Finding, Report, examine
 
 
 def sharp(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -38,13 +38,13 @@ def save(picture: Image.Image, path: Path, **options: Any) -> Path:
     return path
 
 
-def problems(folder: Path, least_px: int = 64) -> list[tuple[str, str]]:
+def problems(folder: Path, min_px: int = 64) -> list[tuple[str, str]]:
     """Name and problem of each finding."""
-    return [(one.path.name, one.problem) for one in examine(folder, least_px=least_px).findings]
+    return [(one.path.name, one.problem) for one in examine(folder, min_px=min_px).findings]
 
 
-def only_finding(folder: Path, least_px: int = 64) -> Finding:
-    (finding,) = examine(folder, least_px=least_px).findings
+def only_finding(folder: Path, min_px: int = 64) -> Finding:
+    (finding,) = examine(folder, min_px=min_px).findings
     return finding
 
 
@@ -55,7 +55,7 @@ def levels_of(picture: Image.Image) -> numpy.ndarray[tuple[int, ...], numpy.dtyp
 def test_sound_pictures_give_no_finding(tmp_path: Path) -> None:
     save(sharp(100, 150, seed=1), tmp_path / "a.png")
     save(sharp(200, 100, seed=2), tmp_path / "deep/er/b.jpg", quality=90)
-    report = examine(tmp_path, least_px=100)
+    report = examine(tmp_path, min_px=100)
     assert report.findings == ()
     assert (report.files, report.usable) == (2, 2)
     assert report.megapixels == pytest.approx(0.035)
@@ -68,10 +68,10 @@ def test_files_that_are_no_picture_are_broken_and_do_not_stop_the_rest(tmp_path:
     (tmp_path / "text.png").write_text("no picture at all")
     names = ["cut.jpg", "empty.png", "text.png"]
     assert problems(tmp_path) == [(name, "broken") for name in names]
-    assert examine(tmp_path, least_px=64).usable == 1
+    assert examine(tmp_path, min_px=64).usable == 1
 
 
-def test_a_broken_file_is_told_with_the_decoders_reason(tmp_path: Path) -> None:
+def test_a_broken_file_is_reported_with_the_decoders_reason(tmp_path: Path) -> None:
     whole = save(sharp(100, 100), tmp_path / "cut.jpg")
     whole.write_bytes(whole.read_bytes()[:-2000])
     assert only_finding(tmp_path).detail.startswith(
@@ -100,7 +100,7 @@ def test_a_decompression_bomb_is_broken(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_picture_smaller_than_a_crop_is_tiny(tmp_path: Path) -> None:
     save(sharp(63, 200, seed=1), tmp_path / "small.png")
     save(sharp(64, 200, seed=2), tmp_path / "whole.png")
-    finding = only_finding(tmp_path, least_px=64)
+    finding = only_finding(tmp_path, min_px=64)
     assert (finding.path.name, finding.problem) == ("small.png", "tiny")
     assert finding.detail.startswith("200 x 63 px is less than 64 px a side")
 
@@ -130,11 +130,11 @@ def test_a_copy_of_a_photograph_is_a_duplicate_of_the_better_file(
     assert finding.detail.startswith(f"shows what {original} shows")
 
 
-def test_every_copy_is_told_once_and_of_the_same_original(tmp_path: Path) -> None:
+def test_every_copy_is_reported_once_and_of_the_same_original(tmp_path: Path) -> None:
     original = save(sharp(200, 250), tmp_path / "b.png")
     for name, quality in (("a.jpg", 70), ("c.jpg", 80), ("d.jpg", 90)):
         save(sharp(200, 250), tmp_path / name, quality=quality)
-    report = examine(tmp_path, least_px=64)
+    report = examine(tmp_path, min_px=64)
     assert [one.path.name for one in report.findings] == ["a.jpg", "c.jpg", "d.jpg"]
     assert all(str(original) in one.detail for one in report.findings)
 
@@ -142,7 +142,7 @@ def test_every_copy_is_told_once_and_of_the_same_original(tmp_path: Path) -> Non
 def test_an_enlarged_copy_does_not_replace_its_sound_original(tmp_path: Path) -> None:
     original = save(sharp(128, 160), tmp_path / "small.png")
     save(resized(sharp(128, 160), 2), tmp_path / "large.png")
-    report = examine(tmp_path, least_px=64)
+    report = examine(tmp_path, min_px=64)
     assert [(one.path.name, one.problem) for one in report.findings] == [
         ("large.png", "low detail"),
         ("large.png", "duplicate"),
@@ -182,32 +182,34 @@ def test_equal_pixels_in_another_shape_are_no_duplicate(tmp_path: Path) -> None:
     ],
     ids=["blurred", "enlarged by 2", "enlarged by 2 with Lanczos", "enlarged by 4", "reduced and enlarged"],
 )
-def test_a_picture_without_finest_detail_is_told(tmp_path: Path, spoil: Callable[[Image.Image], Image.Image]) -> None:
+def test_a_picture_without_finest_detail_is_reported(
+    tmp_path: Path, spoil: Callable[[Image.Image], Image.Image]
+) -> None:
     save(spoil(sharp(128, 160)), tmp_path / "soft.jpg", quality=90)
     finding = only_finding(tmp_path)
     assert finding.problem == "low detail"
-    assert f"is less than {LEAST_DETAIL:.3f}: flat, blurred or enlarged" in finding.detail
+    assert f"is less than {MIN_DETAIL:.3f}: flat, blurred or enlarged" in finding.detail
 
 
 def test_the_limit_of_detail_can_be_set(tmp_path: Path) -> None:
     save(resized(sharp(128, 160), 2), tmp_path / "soft.png")
-    assert examine(tmp_path, least_px=64, least_detail=0).findings == ()
+    assert examine(tmp_path, min_px=64, min_detail=0).findings == ()
 
 
 def test_smoothed_noise_of_two_pixels_has_no_finest_detail() -> None:
-    assert detail(textured(128, 128)[0].numpy()) < LEAST_DETAIL
+    assert detail(textured(128, 128)[0].numpy()) < MIN_DETAIL
 
 
 def test_a_sharp_subject_on_a_flat_backdrop_has_detail() -> None:
     portrait = Image.new("RGB", (400, 400), "teal")
     portrait.paste(sharp(96, 96), (160, 160))
-    assert detail(levels_of(portrait)) > LEAST_DETAIL
+    assert detail(levels_of(portrait)) > MIN_DETAIL
 
 
 def test_noise_does_not_pass_for_detail() -> None:
     soft = levels_of(sharp(256, 256).filter(ImageFilter.GaussianBlur(2)))
     noise = numpy.random.default_rng(0).normal(0, 3, soft.shape)
-    assert detail((soft + noise).clip(0, 255).round().astype(numpy.uint8)) < LEAST_DETAIL
+    assert detail((soft + noise).clip(0, 255).round().astype(numpy.uint8)) < MIN_DETAIL
 
 
 def test_noise_does_not_hide_detail() -> None:
@@ -217,11 +219,11 @@ def test_noise_does_not_hide_detail() -> None:
     assert detail(noisy) == pytest.approx(detail(levels), rel=0.2)
 
 
-def test_detail_of_less_than_a_block_cannot_be_told(tmp_path: Path) -> None:
+def test_detail_of_less_than_a_block_cannot_be_measured(tmp_path: Path) -> None:
     small = sharp(31, 60)
     assert math.isnan(detail(levels_of(small)))
     save(small, tmp_path / "small.png")
-    assert problems(tmp_path, least_px=16) == []
+    assert problems(tmp_path, min_px=16) == []
 
 
 @pytest.mark.parametrize(("mode", "name"), [("L", "a.png"), ("CMYK", "a.jpg"), ("RGBA", "a.png"), ("P", "a.png")])
@@ -234,7 +236,7 @@ def test_findings_come_in_the_order_of_their_paths_however_many_threads_decode(t
     for number in range(12):
         save(sharp(100, 100, seed=number % 4), tmp_path / f"{number % 3}/{number:02}.png")
         save(Image.new("RGB", (20, 20)), tmp_path / f"{number % 3}/{number:02}.bmp")
-    alone, together = (examine(tmp_path, least_px=64, threads=threads) for threads in (1, 8))
+    alone, together = (examine(tmp_path, min_px=64, threads=threads) for threads in (1, 8))
     assert alone == together
     paths = [finding.path for finding in together.findings]
     assert paths == sorted(paths)
@@ -243,7 +245,7 @@ def test_findings_come_in_the_order_of_their_paths_however_many_threads_decode(t
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no picture"):
-        examine(tmp_path, least_px=64)
+        examine(tmp_path, min_px=64)
 
 
 def test_the_lines_name_each_finding_and_sum_them_up() -> None:
@@ -272,8 +274,8 @@ def paired(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def pair_findings(big: Path, small: Path) -> list[str]:
-    """What the doctor says of pairs."""
-    findings = examine(big, least_px=64, low_res=small).findings
+    """Return the doctor's findings for pairs."""
+    findings = examine(big, min_px=64, low_res=small).findings
     assert {finding.problem for finding in findings} <= {"pair"}
     return [f"{finding.path.name}: {finding.detail}" for finding in findings]
 
@@ -309,13 +311,13 @@ def test_the_low_res_copies_of_a_benchmark_are_pairs_and_no_duplicates(paired: t
     big, small = paired
     big.rename(big.parent / "HR")
     small.rename(big.parent / "LRbicX4")
-    report = examine(big.parent, least_px=64)
+    report = examine(big.parent, min_px=64)
     assert (report.files, report.findings) == (4, ())
 
 
 def test_the_command_checks_pairs(paired: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     big, small = paired
-    command = ["doctor", "--data", str(big), "--low-res", str(small), "--least-px", "64"]
+    command = ["doctor", "--data", str(big), "--low-res", str(small), "--min-px", "64"]
     assert main(command) == 0
     (small / "1.png").unlink()
     assert main(command) == 1

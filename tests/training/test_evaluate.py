@@ -20,8 +20,8 @@ from training.evaluate import (
     as_service,
     bicubic,
     evaluate,
-    least_measured_px,
     mean,
+    min_measured_px,
     pairs_to_measure,
     picture_table,
     scores,
@@ -45,7 +45,7 @@ RESULTS = [
 
 @pytest.fixture(scope="module")
 def lpips() -> LPIPS:
-    """With random weights: what it says means nothing, and yet it has to be told."""
+    """LPIPS with random weights: its values mean nothing, but have to be reported."""
     chance = torch.Generator().manual_seed(0)
     metric = LPIPS()
     for weight in metric.parameters():
@@ -94,7 +94,7 @@ def test_without_alexnet_there_is_no_column_for_lpips() -> None:
 def test_the_smallest_picture_that_is_measured_has_every_usual_measure(
     scale: int, tmp_path: Path, lpips: LPIPS
 ) -> None:
-    side = least_measured_px(scale)
+    side = min_measured_px(scale)
     save(textured(side, side), tmp_path / "a.png")
     (pair,) = pairs_to_measure(tmp_path, scale)
     ((one,),) = (r.pictures.values() for r in evaluate("a", [pair], {"bicubic": bicubic(scale)}, USUAL_MEASURES, lpips))

@@ -39,7 +39,7 @@ def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Ten pictures, one of which is held out to measure on."""
+    """Ten pictures; one is held out to measure on."""
     for number in range(10):
         save(textured(132, 136, seed=number), tmp_path / "pictures" / f"{'abcdefghij'[number]}.png")
     return tmp_path / "pictures"

@@ -34,7 +34,7 @@ def test_a_lattice_holds_every_combination_of_its_values() -> None:
     assert {tuple(colour) for colour in lattice(4).tolist()} == set(itertools.product((0, 85, 170, 255), repeat=3))
 
 
-def test_errors_are_told_apart_by_where_they_are() -> None:
+def test_errors_are_distinguished_by_their_place() -> None:
     upscaler = Moved()
     scores = flat_scores("moved", upscaler, 3)
     assert upscaler.shapes == {(1, FLAT_PX, FLAT_PX, 3)}

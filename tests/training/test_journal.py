@@ -21,7 +21,7 @@ from training.state import load_state, save_state
 
 @dataclass
 class Clock:
-    """Stands still until it is told."""
+    """Clock that only tests advance."""
 
     now_s: float = 1000.0
 
@@ -46,7 +46,7 @@ def opened(out: Path, *, done: int = 0, state: dict[str, Any] | None = None) -> 
 
 
 def through_the_disk(state: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What a run that goes on reads of the state that another saved."""
+    """Save a state, and read it as a resumed run does."""
     save_state(folder / "state.pt", {"config": PSNR.to_json(), "journal": state})
     loaded = load_state(folder / "state.pt", PSNR)
     assert loaded is not None
@@ -202,7 +202,7 @@ def row_of(side: int, low_side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return low, high[0], high[1], high[2]
 
 
-def test_a_panel_shows_four_pictures_beside_one_another_for_each_row(tmp_path: Path) -> None:
+def test_a_panel_shows_four_pictures_side_by_side_in_each_row(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         journal.show(1, [row_of(128, 32), row_of(40, 10), row_of(64, 64)])
     with Image.open(tmp_path / "panel.png") as panel:

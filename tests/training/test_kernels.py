@@ -83,7 +83,7 @@ def test_a_sinc_filter_follows_the_bessel_function() -> None:
     assert (row / row[0]).tolist() == pytest.approx(expected, abs=1e-6)  # torch's own is good to 2e-7
 
 
-def test_a_sinc_filter_passes_what_lies_below_its_cutoff_and_stops_the_rest() -> None:
+def test_a_sinc_filter_passes_frequencies_below_its_cutoff_only() -> None:
     cutoff = math.pi / 2
     profile = sinc_kernels(number(cutoff), torch.tensor([KERNEL_PX]))[0].sum(dim=0)
 

@@ -37,7 +37,7 @@ def test_a_corrupt_file_is_reported_in_its_place_and_the_rest_is_read(tmp_path: 
 def test_a_picture_smaller_than_a_crop_is_reported_with_its_size(tmp_path: Path) -> None:
     save(textured(31, 80), tmp_path / "small.png")
     save(textured(32, 32), tmp_path / "whole.png")
-    small, whole = read_pairs(tmp_path, 4, least_px=32)
+    small, whole = read_pairs(tmp_path, 4, min_px=32)
     assert small == f"{tmp_path / 'small.png'}: 80 x 28 px is less than 32 px a side"
     assert isinstance(whole, Pair)
 
@@ -175,7 +175,7 @@ def test_one_folder_named_twice_without_a_hint_is_refused(tmp_path: Path) -> Non
         find_pairs(tmp_path, 4, tmp_path)
 
 
-def test_two_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_two_pictures_of_one_name_are_distinguished_by_their_folders(tmp_path: Path) -> None:
     names(tmp_path, "x/a.png", "y/a.png", "y/b.png")
     assert [files.name for files in find_pairs(tmp_path, 4).files] == ["x/a", "y/a", "b"]
 

@@ -36,7 +36,7 @@ def features() -> nn.Sequential:
 
 @pytest.fixture(scope="module")
 def weights(features: nn.Sequential) -> dict[str, Tensor]:
-    """Those of `features` under torchvision's names, and one of the classifier, which the files have too."""
+    """Return the weights of `features` under torchvision's names, and one of the classifier, as files have it."""
     return {f"features.{name}": weight for name, weight in features.state_dict().items()} | {
         "classifier.6.bias": torch.zeros(1000)
     }

@@ -23,7 +23,7 @@ def drawings(count: int) -> list[tuple[Matrix, Matrix]]:
 
 
 def kind_of(matrix: Matrix, offset: Matrix) -> str:
-    """The kind that a drawing is, told from its numbers."""
+    """Recognise the kind of a recolouring by its numbers."""
     if not matrix.any():
         return "flat"
     if numpy.array_equal(matrix, -numpy.eye(3)):

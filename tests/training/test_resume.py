@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Killed(BaseException):
-    """What ends a process ends it here too: nothing in the training may catch it."""
+    """Simulates the end of the process: nothing in the training may catch it."""
 
 
 class Gone(CropSource):
@@ -43,7 +43,7 @@ class Gone(CropSource):
 
 
 def killed_in_step(run: Run, step: int) -> None:
-    """Let it take so many steps and kill it in the next."""
+    """Kill a run in the given step."""
     crops = Gone(run.photographs.crops, step)
     with pytest.raises(Killed):
         train(replace(run, photographs=replace(run.photographs, crops=crops)))

@@ -1,4 +1,4 @@
-"""What can be served while a run goes on, and what is left at its end."""
+"""Weight files during a run and at its end."""
 
 from dataclasses import replace
 from pathlib import Path

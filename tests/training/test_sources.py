@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 def opened(
     folder: Path,
-    most_bytes: int,
+    max_bytes: int,
     lines: list[str] | None = None,
     *,
     config: TrainingConfig = CONFIG,
@@ -58,7 +58,7 @@ def opened(
     report = (lines if lines is not None else []).append
     pictures = find_pairs(folder, config.generator.scale, low_res)
     return open_photographs(
-        pictures, config, CPU, leave_out=leave_out, most_bytes=most_bytes, cache=cache, workers=workers, report=report
+        pictures, config, CPU, leave_out=leave_out, max_bytes=max_bytes, cache=cache, workers=workers, report=report
     )
 
 
@@ -115,13 +115,13 @@ def test_photographs_that_fit_the_free_memory_are_decoded(folder: Path) -> None:
     assert open_photographs(find_pairs(folder, 4), CONFIG, CPU, report=lines.append).decoded
 
 
-@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
-def test_a_corrupt_and_a_tiny_picture_are_reported_and_left_out(most_bytes: int, folder: Path) -> None:
-    whole = opened(folder, most_bytes)
+@pytest.mark.parametrize("max_bytes", [PLENTY, NOTHING])
+def test_a_corrupt_and_a_tiny_picture_are_reported_and_left_out(max_bytes: int, folder: Path) -> None:
+    whole = opened(folder, max_bytes)
     (folder / "broken.png").write_text("no picture")
     save(textured(31, 99), folder / "tiny.png")
     lines: list[str] = []
-    photographs = opened(folder, most_bytes, lines)
+    photographs = opened(folder, max_bytes, lines)
     assert lines[0].startswith(f"left out: {folder / 'broken.png'}: cannot be read (")
     assert lines[1] == f"left out: {folder / 'tiny.png'}: 99 x 31 px is less than 32 px a side"
     assert (photographs.number, photographs.fingerprint) == (4, whole.fingerprint)
@@ -178,9 +178,9 @@ def test_a_run_gives_up_when_all_its_photographs_are_gone(folder: Path) -> None:
 
 def test_a_folder_without_a_usable_picture_is_refused(tmp_path: Path) -> None:
     save(textured(20, 20), tmp_path / "tiny.png")
-    for most_bytes in (PLENTY, NOTHING):
+    for max_bytes in (PLENTY, NOTHING):
         with pytest.raises(DataError, match="no photograph of the folder can be used"):
-            opened(tmp_path, most_bytes)
+            opened(tmp_path, max_bytes)
 
 
 def test_the_fingerprint_changes_with_names_and_sizes(folder: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_fingerprint_changes_with_names_and_sizes(folder: Path) -> None:
 
 
 def folder_of(path: Path, number: int) -> Path:
-    """So many black pictures."""
+    """Create a folder of black pictures."""
     for one in range(number):
         save(torch.zeros(3, 32, 32, dtype=torch.uint8), path / f"{one:03}.png")
     return path
@@ -259,15 +259,15 @@ def test_counters_of_cameras_are_no_tiles(tmp_path: Path) -> None:
     assert len(held_out(touched(tmp_path, *(f"IMG_{number:04}.jpg" for number in range(50)))).left_out) == 5
 
 
-@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
-def test_what_is_held_out_is_never_learnt_from(most_bytes: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("max_bytes", [PLENTY, NOTHING])
+def test_what_is_held_out_is_never_learnt_from(max_bytes: int, tmp_path: Path) -> None:
     left_out = held_out(folder_of(tmp_path, 20)).left_out
     for path in left_out:
         save(torch.full((3, 32, 32), 255, dtype=torch.uint8), path)
-    photographs = opened(tmp_path, most_bytes, leave_out=left_out)
+    photographs = opened(tmp_path, max_bytes, leave_out=left_out)
     assert (photographs.number, len(left_out)) == (18, 2)
     assert max(int(high_res.max()) for _, high_res in photographs.crops.batches(0, 10)) == 0
-    whole = opened(tmp_path, most_bytes)
+    whole = opened(tmp_path, max_bytes)
     assert max(int(high_res.max()) for _, high_res in whole.crops.batches(0, 10)) == 255
 
 
@@ -305,11 +305,11 @@ def test_photographs_that_do_not_fit_into_memory_are_cached_if_the_disk_has_room
     assert equal(list(cached.crops.batches(0, 2)), whole)
 
 
-@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
-def test_a_broken_picture_is_left_out_of_the_cache_too(most_bytes: int, folder: Path) -> None:
+@pytest.mark.parametrize("max_bytes", [PLENTY, NOTHING])
+def test_a_broken_picture_is_left_out_of_the_cache_too(max_bytes: int, folder: Path) -> None:
     cut_short(folder / "c.jpg")
     lines: list[str] = []
-    photographs = opened(folder, most_bytes, lines, cache=folder / "cache")
+    photographs = opened(folder, max_bytes, lines, cache=folder / "cache")
     assert len(list(photographs.crops.batches(0, 3))) == 3
     assert len(lines) == 1
     assert lines[0].startswith(f"left out: {folder / 'c.jpg'}: cannot be read (")
@@ -325,29 +325,27 @@ def paired(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "big", tmp_path / "small"
 
 
-@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
+@pytest.mark.parametrize("max_bytes", [PLENTY, NOTHING])
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_run_learns_from_the_low_res_pictures_that_are_given(
-    most_bytes: int, cached: bool, paired: tuple[Path, Path]
+    max_bytes: int, cached: bool, paired: tuple[Path, Path]
 ) -> None:
     big, small = paired
     cache = big.parent / "cache" if cached else None
-    batches = opened(big, most_bytes, cache=cache, low_res=small).crops.batches(0, 3)
+    batches = opened(big, max_bytes, cache=cache, low_res=small).crops.batches(0, 3)
     plain = opened(big, PLENTY).crops.batches(0, 3)
     for (low_res, high_res), (reduced, same) in zip(batches, plain, strict=True):
         assert torch.equal(high_res, same)
         assert torch.equal(low_res, 255 - reduced)
 
 
-@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
-def test_pairs_that_do_not_fit_together_are_left_out_with_the_reason(
-    most_bytes: int, paired: tuple[Path, Path]
-) -> None:
+@pytest.mark.parametrize("max_bytes", [PLENTY, NOTHING])
+def test_pairs_that_do_not_fit_together_are_left_out_with_the_reason(max_bytes: int, paired: tuple[Path, Path]) -> None:
     big, small = paired
     save(textured(12, 21), small / "1.png")
     save(textured(64, 64), big / "alone.png")
     lines: list[str] = []
-    assert opened(big, most_bytes, lines, low_res=small).number == 1
+    assert opened(big, max_bytes, lines, low_res=small).number == 1
     assert lines[:2] == [
         f"left out: {big / 'alone.png'}: there is no low-res picture of this name",
         f"left out: {small / '1.png'}: 21 x 12 px is not 1/4 of {big / '1.png'}; it must have 20 x 12 px",
@@ -397,10 +395,10 @@ def test_the_high_res_crops_of_uploads_are_pieces_of_the_photographs_bit_for_bit
             assert min(y[0, 0], y[-1, 0]) % 4 == min(x[0, 0], x[0, -1]) % 4 == 0
 
 
-@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
-def test_the_uploads_of_a_step_are_the_same_whenever_it_is_taken(most_bytes: int, large: Path) -> None:
+@pytest.mark.parametrize("max_bytes", [PLENTY, NOTHING])
+def test_the_uploads_of_a_step_are_the_same_whenever_it_is_taken(max_bytes: int, large: Path) -> None:
     whole = list(opened(large, PLENTY, config=UPLOADS).crops.batches(0, 3))
-    assert equal(whole[1:], list(opened(large, most_bytes, config=UPLOADS).crops.batches(1, 3)))
+    assert equal(whole[1:], list(opened(large, max_bytes, config=UPLOADS).crops.batches(1, 3)))
 
 
 def test_uploads_without_damage_are_matlabs_bicubic_inside_the_crop(large: Path) -> None:
@@ -421,11 +419,11 @@ def test_every_step_damages_its_crops_in_its_own_way(tmp_path: Path) -> None:
 
 
 def test_a_picture_without_room_for_the_region_of_an_upload_is_left_out(large: Path) -> None:
-    least_px = (UPLOADS.crop_px + GRID_PX) * 4
-    save(textured(least_px - 1, 200), large / "low.png")
+    min_px = (UPLOADS.crop_px + GRID_PX) * 4
+    save(textured(min_px - 1, 200), large / "low.png")
     lines: list[str] = []
     assert opened(large, PLENTY, lines, config=UPLOADS).number == 2
-    assert lines == [f"left out: {large / 'low.png'}: 200 x {least_px - 1} px is less than {least_px} px a side"]
+    assert lines == [f"left out: {large / 'low.png'}: 200 x {min_px - 1} px is less than {min_px} px a side"]
 
 
 def test_a_photograph_that_breaks_is_reported_although_a_thread_damages_the_crops(large: Path) -> None:
@@ -444,9 +442,9 @@ def test_a_run_that_ends_early_leaves_no_thread_behind(large: Path) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("degradation")]
 
 
-@pytest.mark.parametrize("most_bytes", [PLENTY, NOTHING])
+@pytest.mark.parametrize("max_bytes", [PLENTY, NOTHING])
 def test_two_processes_see_the_uploads_that_one_sees(
-    most_bytes: int, large: Path, monkeypatch: pytest.MonkeyPatch
+    max_bytes: int, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(UPLOADS, degradation=UploadConfig())
     whole = list(opened(large, PLENTY, config=config).crops.batches(0, 3))
@@ -454,7 +452,7 @@ def test_two_processes_see_the_uploads_that_one_sees(
     for process in (0, 1):
         monkeypatch.setattr(sources, "this_process", lambda number=process: number)
         share = [(low[process::2], high[process::2]) for low, high in whole]
-        assert equal(list(opened(large, most_bytes, config=config).crops.batches(0, 3)), share)
+        assert equal(list(opened(large, max_bytes, config=config).crops.batches(0, 3)), share)
 
 
 @pytest.mark.parametrize("process", [0, 1])
@@ -476,5 +474,5 @@ def test_regions_of_uploads_are_cut_without_any_reduction(large: Path, monkeypat
 
     for module in (sources, crop_sources):
         monkeypatch.setattr(module, "shrink_bicubic", refused)
-    for most_bytes in (PLENTY, NOTHING):
-        assert len(list(opened(large, most_bytes, config=UPLOADS).crops.batches(0, 2))) == 2
+    for max_bytes in (PLENTY, NOTHING):
+        assert len(list(opened(large, max_bytes, config=UPLOADS).crops.batches(0, 2))) == 2

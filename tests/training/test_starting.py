@@ -1,4 +1,4 @@
-"""What runs begin with: generators of another scale, and discriminators under other names."""
+"""Initial weights of runs: generators of another scale, and discriminators under other names."""
 
 from collections import OrderedDict
 from dataclasses import replace
@@ -45,7 +45,7 @@ def test_a_start_of_another_scale_lends_what_it_has(theirs: int, ours: int, tmp_
     assert lines[0].startswith(f"the start enlarges by {theirs} and this run by {ours}: conv_up")
 
 
-def test_a_start_of_another_scale_is_refused_where_nobody_asked_for_it(tmp_path: Path) -> None:
+def test_a_start_of_another_scale_is_refused_unless_requested(tmp_path: Path) -> None:
     path = published(tmp_path / "start.pth", 4)
     with pytest.raises(ConfigError, match=r"start\.pth is a network of .*scale=4.*needs .*scale=2"):
         start_from(read(path), path, config_for(2), rescale=False, report=print)

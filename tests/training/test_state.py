@@ -69,7 +69,7 @@ def test_a_state_from_before_a_field_was_added_is_continued(tmp_path: Path) -> N
     assert load_state(tmp_path / "state.pt", PSNR) is not None
 
 
-def test_a_state_with_a_field_that_nobody_knows_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_state_with_an_unknown_field_is_refused_by_name(tmp_path: Path) -> None:
     written = json.loads(PSNR.to_json()) | {"flavour": 1}
     save_state(tmp_path / "state.pt", STATE | {"config": json.dumps(written)})
     with pytest.raises(StateError, match=r"is of another version .*flavour is not a field.*choose another --out"):

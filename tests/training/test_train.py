@@ -38,7 +38,7 @@ def test_a_gan_run_writes_down_the_losses_of_both_networks(tmp_path: Path) -> No
         assert all(math.isfinite(value) for value in line.values())
 
 
-def test_the_history_has_a_line_for_every_so_many_steps_and_the_last(tmp_path: Path) -> None:
+def test_the_history_has_a_line_for_every_nth_step_and_the_last(tmp_path: Path) -> None:
     train(run_of(replace(PSNR, steps=7), tmp_path))
     lines = history(tmp_path)
     assert [line["step"] for line in lines if "l1" in line] == [2, 4, 6, 7]
@@ -129,7 +129,7 @@ def test_a_run_without_validation_pictures_has_no_score_and_a_golden_picture_fro
     assert torch.equal(checkpoint.golden_input, low_res[0])
 
 
-def test_the_config_is_written_beside_what_it_made(tmp_path: Path) -> None:
+def test_the_config_is_written_next_to_the_weights(tmp_path: Path) -> None:
     train(run_of(GAN, tmp_path))
     assert (tmp_path / "config.json").read_text() == GAN.to_json() + "\n"
 

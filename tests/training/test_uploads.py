@@ -189,7 +189,7 @@ def test_the_mean_colour_survives_on_average() -> None:
 
 
 def shift_px(one: Tensor, other: Tensor) -> tuple[float, float]:
-    """How far `one` lies below and to the right of `other`, by least squares on the slopes."""
+    """Measure the shift of `one` down and to the right of `other`, by least squares on the slopes."""
     one, other = one.float().mean(dim=0), other.float().mean(dim=0)
     slopes = torch.stack(torch.gradient(other)).flatten(1).T
     down, right = torch.linalg.lstsq(slopes, (other - one).flatten()[:, None]).solution.flatten().tolist()
@@ -202,7 +202,7 @@ def test_the_shift_of_a_picture_is_measured() -> None:
     assert shift_px(moved, shrink_bicubic(fine, 4)[:, 4:-4, 4:-4]) == pytest.approx((0.25, -0.5), abs=0.03)
 
 
-def test_an_upload_lies_where_its_original_does() -> None:
+def test_an_upload_is_aligned_with_its_original() -> None:
     shifts = []
     for seed in range(24):
         high_res = smooth(160, 128, seed)
@@ -263,7 +263,7 @@ def test_qualities_are_drawn_over_the_whole_range_and_most_often_near_the_typica
 
 
 def block_steps(lines: Tensor, phase: int) -> float:
-    """How much larger the steps between the columns c and c + 1 are where (c + 1) mod 8 is `phase`, than elsewhere."""
+    """Measure the steps between columns c and c + 1 with (c + 1) mod 8 == `phase`, relative to the others."""
     steps = lines.float().diff(dim=-1).abs().mean(dim=tuple(range(lines.dim() - 1)))
     here = (torch.arange(1, len(steps) + 1) % 8) == phase
     return float(steps[here].mean() / steps[~here].mean())
@@ -284,7 +284,7 @@ def crops_of(count: int, crop_px: int, damage: UploadConfig) -> tuple[Tensor, Te
     return degrade_crops(regions, crop_px, 4, damage, [rng(9, number) for number in range(count)])
 
 
-def test_the_grid_of_a_file_lies_at_every_phase_of_a_crop_alike() -> None:
+def test_the_grid_of_a_file_has_every_phase_in_a_crop_equally_often() -> None:
     low_res, _ = crops_of(96, 32, HARSH)
     for lines in (low_res, low_res.transpose(2, 3)):
         shares = [block_steps(lines, phase) for phase in range(8)]

@@ -18,9 +18,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("most_bytes", [0, 15_000, 10**9])
-def test_pictures_are_the_same_whether_they_fit_into_memory_or_not(most_bytes: int, folder: Path) -> None:
-    sets = validation_set(find_pairs(folder, 4).files, 4, DAMAGES, print, most_bytes=most_bytes)
+@pytest.mark.parametrize("max_bytes", [0, 15_000, 10**9])
+def test_pictures_are_the_same_whether_they_fit_into_memory_or_not(max_bytes: int, folder: Path) -> None:
+    sets = validation_set(find_pairs(folder, 4).files, 4, DAMAGES, print, max_bytes=max_bytes)
     assert list(sets) == list(DAMAGES)
     for damage, pairs in sets.items():
         for _ in range(2):
@@ -33,7 +33,7 @@ def test_pictures_are_the_same_whether_they_fit_into_memory_or_not(most_bytes: i
 
 def test_pictures_beyond_the_memory_are_read_at_each_look(folder: Path) -> None:
     size = 3 * (64 * 72 + 16 * 18)
-    pairs = validation_set(find_pairs(folder, 4).files, 4, ["clean"], print, most_bytes=size)["clean"]
+    pairs = validation_set(find_pairs(folder, 4).files, 4, ["clean"], print, max_bytes=size)["clean"]
     for path in folder.iterdir():
         path.unlink()
     assert pairs[0].name == "0"

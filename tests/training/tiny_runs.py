@@ -86,7 +86,7 @@ def weights_of(path: Path) -> dict[str, Tensor]:
 
 
 def equal(one: Path, other: Path) -> bool:
-    """Whether two weight files hold the same weights and scores, bit for bit."""
+    """Check that two weight files have the same weights and scores, bit for bit."""
     weights, others = weights_of(one), weights_of(other)
     same = all(torch.equal(weight, others[name]) for name, weight in weights.items())
     return same and read_checkpoint(one).card.metrics == read_checkpoint(other).card.metrics

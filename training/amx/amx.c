@@ -1,6 +1,6 @@
 /* The convolutions of a training step in bfloat16 on the tiles of AMX.
  *
- * Feature maps lie pixel by pixel, channels last, in a frame: a row of width + 2 pixels for each row of the map, with the
+ * Feature maps are stored pixel by pixel, channels last, in a frame: a row of width + 2 pixels for each row of the map, with the
  * pixel beyond each end, three such rows above and three below. So a tap of a convolution is the same distance in memory
  * for every pixel, pixels can be taken 16 at a time whatever the width is, and a map is read where it is. What falls
  * between two rows is overwritten by the border.
@@ -14,9 +14,11 @@
 #include <omp.h>
 #endif
 
+#include "../../model/convolutions/native/amx_unit.h"
+
 typedef uint16_t half; /* a bfloat16 */
 
-enum { LANES = 16, PACKED = 512, MOST_CHANNELS = 512, BAND_ROWS = 12, MOST_STEPS = 36, MOST_WINDOW = 1 << 18 };
+enum { LANES = 16, PACKED = 512, MAX_CHANNELS = 512, BAND_ROWS = 12, MAX_STEPS = 36, MAX_WINDOW = 1 << 18 };
 #define SLOPE 0.2f
 #define RESIDUAL 0.2f
 
@@ -134,10 +136,8 @@ static size_t lines(size_t bytes) { return (bytes + 127) / 64 * 64; }
 #undef MULTIPLY
 #undef TILES
 
-#if defined(__x86_64__) && defined(__linux__)
+#ifdef AMX_COMPILED
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,amx-tile,amx-bf16")
 #define CHIP 1
@@ -152,23 +152,12 @@ static size_t lines(size_t bytes) { return (bytes + 127) / 64 * 64; }
 #include "calls.h"
 #pragma GCC pop_options
 
-/* Returns 1 where the processor has the tiles and the kernel lets this process use them. */
-int amx_available(void) {
-    enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
-    unsigned a, b, c, d;
-    __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(7), "c"(0));
-    int tiles = d >> 22 & 1 && d >> 24 & 1;
-    return tiles && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA);
-}
 #define CALL(name, ...) return plain ? plain_##name(__VA_ARGS__) : chip_##name(__VA_ARGS__)
 #else
-int amx_available(void) { return 0; }
 #define CALL(name, ...) return (void)plain, plain_##name(__VA_ARGS__)
 #endif
 
-/* Each returns 0, or 1 for want of memory. `plain`: without the tiles, on any processor. */
+/* Each returns 0, or 1 if there is not enough memory. `plain`: without the unit, slowly, on any processor. */
 int amx_trunk_forward(const struct trunk *net, int threads, int plain) { CALL(run_trunk_forward, net, threads); }
 int amx_trunk_backward(const struct trunk *net, int threads, int plain) { CALL(run_trunk_backward, net, threads); }
 int amx_conv_forward(const struct conv *conv, int threads, int plain) { CALL(run_conv_forward, conv, threads); }

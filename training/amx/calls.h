@@ -17,9 +17,9 @@ static int NAME(run_trunk_forward)(const struct trunk *net, int threads) {
 static int NAME(run_trunk_backward)(const struct trunk *net, int threads) {
     int wide = net->channels + 4 * net->growth, failed = 0;
     int most = net->channels > net->growth ? net->channels : net->growth;
-    ptrdiff_t pixels = span(net->height, net->width), ahead = 16 * MOST_STEPS + net->width + 4;
+    ptrdiff_t pixels = span(net->height, net->width), ahead = 16 * MAX_STEPS + net->width + 4;
     size_t sums = lines(pixels * most * sizeof(float)), gradients = lines(pixels * wide * sizeof(half));
-    size_t planes = lines((32 * MOST_STEPS + 32) * (size_t)wide * sizeof(half)), pairs = lines(2 * ahead * 64);
+    size_t planes = lines((32 * MAX_STEPS + 32) * (size_t)wide * sizeof(half)), pairs = lines(2 * ahead * 64);
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         int thread = 0;
@@ -68,9 +68,9 @@ static int NAME(run_conv_forward)(const struct conv *conv, int threads) {
 
 static int NAME(run_conv_backward)(const struct conv *conv, int threads) {
     int failed = 0;
-    ptrdiff_t ahead = 16 * MOST_STEPS + conv->width + 4, size = (9 * (ptrdiff_t)conv->in_channels + 1) * conv->out_channels;
-    size_t window = NAME(window_bytes)(conv, 32 * MOST_STEPS / (conv->width + 2) + 2);
-    size_t planes = lines((32 * MOST_STEPS + 32) * (size_t)conv->out_channels * sizeof(half)), pairs = lines(2 * ahead * 64);
+    ptrdiff_t ahead = 16 * MAX_STEPS + conv->width + 4, size = (9 * (ptrdiff_t)conv->in_channels + 1) * conv->out_channels;
+    size_t window = NAME(window_bytes)(conv, 32 * MAX_STEPS / (conv->width + 2) + 2);
+    size_t planes = lines((32 * MAX_STEPS + 32) * (size_t)conv->out_channels * sizeof(half)), pairs = lines(2 * ahead * 64);
     size_t sums = lines(((size_t)(BAND_ROWS + 2) * (conv->width + 2) + 64) * conv->in_channels * sizeof(float));
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {

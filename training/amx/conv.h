@@ -22,7 +22,7 @@ static ptrdiff_t NAME(window_pixel)(const struct conv *conv) {
 static void NAME(conv_pack)(const struct conv *conv) {
     NAME(pack)(conv->packed, conv->weights, conv->out_channels, conv->in_channels);
     if (!conv->mirrored) return;
-    struct mirror rows[MOST_CHANNELS];
+    struct mirror rows[MAX_CHANNELS];
     for (int o = 0; o < conv->out_channels; o++)
         rows[o] = (struct mirror){conv->weights + (ptrdiff_t)o * 9 * conv->in_channels, conv->in_channels};
     NAME(pack_mirrored)(conv->mirrored, rows, conv->out_channels, 0, conv->in_channels);
@@ -32,7 +32,7 @@ static void NAME(conv_forward)(const struct conv *conv, int image, half *room) {
     int width = conv->width, height = conv->height, chunks = conv->in_channels / 32, tiles = conv->out_channels / 16;
     ptrdiff_t image_size = span(height, width), pixel = NAME(window_pixel)(conv), taps[9];
     int band = BAND_ROWS;
-    if (conv->enlarge == 1 && band * (width + 2) * pixel < MOST_WINDOW) band = (int)(MOST_WINDOW / ((width + 2) * pixel));
+    if (conv->enlarge == 1 && band * (width + 2) * pixel < MAX_WINDOW) band = (int)(MAX_WINDOW / ((width + 2) * pixel));
     taps_of(width, taps);
     half *made = conv->made ? conv->made + image * image_size * conv->made_pixel : NULL;
     for (int first = 0; first < height; first += band) {
@@ -100,9 +100,9 @@ static void NAME(conv_weights_back)(const struct conv *conv, int image, half *pl
                                     float *sums) {
     int width = conv->width, height = conv->height, out = conv->out_channels, in = conv->in_channels;
     ptrdiff_t pitch = width + 2, all = ((ptrdiff_t)height * pitch - 2 + 31) / 32;
-    ptrdiff_t runs = (all + MOST_STEPS - 1) / MOST_STEPS, most = (all + runs - 1) / runs, plane = 32 * most + 32;
+    ptrdiff_t runs = (all + MAX_STEPS - 1) / MAX_STEPS, most = (all + runs - 1) / runs, plane = 32 * most + 32;
     const half *gradient = conv->gradient + image * span(height, width) * out;
-    struct NAME(left) lefts[MOST_CHANNELS / 16];
+    struct NAME(left) lefts[MAX_CHANNELS / 16];
     for (int o = 0; o < out; o += 16)
         lefts[o / 16] = (struct NAME(left)){planes + o * plane, sums + (ptrdiff_t)o * 9 * in, 9 * in, in, in / 16};
     for (ptrdiff_t done = 0; done < all; done += most) {

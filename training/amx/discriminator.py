@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from training.amx.library import CHUNK, MOST_CHANNELS, AmxConv, AmxMaps, Room, framed, laid_out, span
+from training.amx.library import CHUNK, MAX_CHANNELS, AmxConv, AmxMaps, Room, framed, laid_out, span
 from training.discriminator import NEGATIVE_SLOPE, UNetDiscriminator
 
 SQUARES = ((0, 1), (1, 0), (1, 1), (2, 0))
@@ -20,7 +20,7 @@ def takes(net: nn.Module) -> bool:
     return (
         isinstance(net, UNetDiscriminator)
         and net.first.out_channels % CHUNK == 0
-        and 8 * net.first.out_channels <= MOST_CHANNELS
+        and 8 * net.first.out_channels <= MAX_CHANNELS
     )
 
 

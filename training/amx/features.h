@@ -1,4 +1,5 @@
-/* What VGG19 has besides convolutions, for a perceptual loss: the distance of two maps, and the largest of 2 x 2 pixels. */
+/* The operations of VGG19 other than convolutions, for a perceptual loss: the distance of two maps, and the maximum of
+ * 2 x 2 pixels. */
 
 /* Sums of |first - second| and of |second| over the pixels of an image. */
 static void NAME(features_compare)(const struct features *of, int image) {

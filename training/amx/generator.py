@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from model.rrdb import NEGATIVE_SLOPE, RRDB, ResidualDenseBlock, RRDBConfig, RRDBNet, entering, leaving
 from training.amx.library import (
     CHUNK,
-    MOST_CHANNELS,
+    MAX_CHANNELS,
     TILE,
     AmxConv,
     AmxTrunk,
@@ -28,7 +28,7 @@ def takes(config: RRDBConfig) -> bool:
     return (
         config.channels % CHUNK == 0
         and config.growth % TILE == 0
-        and config.channels + 4 * config.growth <= MOST_CHANNELS
+        and config.channels + 4 * config.growth <= MAX_CHANNELS
         and config.inputs * config.unshuffle**2 <= CHUNK
     )
 

@@ -1,12 +1,13 @@
-"""The compiled library: what its functions take, and the memory of the feature maps that they work on."""
+"""The compiled library: the arguments of its functions, and the memory of their feature maps."""
 
 import ctypes
-import logging
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from model.convolutions.native.loading import has_amx, load
 
 LIBRARY = Path(__file__).with_name("libamx.so")
 
@@ -16,12 +17,10 @@ CHUNK = 32
 TILE = 16
 """Channels of the result that a tile holds."""
 
-MOST_CHANNELS = 512
+MAX_CHANNELS = 512
 
 ROWS_AROUND, PIXELS_BEHIND = 3, 32
 """Rows above and below a map in its frame, and pixels that follow: `place` and `span` of amx.c."""
-
-log = logging.getLogger(__name__)
 
 
 class AmxTrunk(ctypes.Structure):
@@ -89,31 +88,24 @@ CALLS: dict[str, type[ctypes.Structure]] = {
     **{f"features_{name}": AmxFeatures for name in ("compare", "pool", "back")},
     **{f"maps_{name}": AmxMaps for name in ("join", "enlarge", "shrink", "shuffle", "unshuffle")},
 }
-"""Functions of amx.c, and what they take."""
+"""Functions of amx.c and their arguments."""
 
 
 @cache
 def compiled() -> ctypes.CDLL | None:
-    """The compiled library, or None where there is none; the first call says so in the log."""
-    try:
-        library = ctypes.CDLL(str(LIBRARY))  # with the threads of PyTorch, whose OpenMP is there already
-        for name, work in CALLS.items():
-            getattr(library, f"amx_{name}").argtypes = (ctypes.POINTER(work), ctypes.c_int, ctypes.c_int)
-    except (OSError, AttributeError) as error:
-        log.warning("no AMX kernels for training; `make native` compiles them (%s)", error)
-        return None
-    return library
+    """Load amx.c; None if it is not compiled, which the first call logs."""
+    functions = {f"amx_{name}": (ctypes.POINTER(work), ctypes.c_int, ctypes.c_int) for name, work in CALLS.items()}
+    return load(LIBRARY, functions, otherwise="training does not use AMX")
 
 
 @cache
 def available() -> bool:
-    """Return True if the library was compiled and this process may use the tiles."""
-    library = compiled()
-    return library is not None and bool(library.amx_available())
+    """Return True if amx.c is compiled and this process may use AMX."""
+    return has_amx(compiled())
 
 
 def span(height: int, width: int) -> int:
-    """Pixels of a map with its frame."""
+    """Return the number of pixels of a map with its frame."""
     return (height + 2 * ROWS_AROUND) * (width + 2) + PIXELS_BEHIND
 
 
@@ -124,7 +116,7 @@ def framed(maps: Tensor, height: int, width: int, border: int = 0) -> Tensor:
 
 
 class Room:
-    """Memory that is kept from step to step, and calls of amx.c.
+    """Memory for feature maps that is reused from step to step, and calls of amx.c.
 
     Args:
         plain: emulate the tiles, slowly, on any processor.
@@ -141,7 +133,7 @@ class Room:
         return self._passes
 
     def check(self, number: int) -> None:
-        """Refuse the way back of a pass whose maps are gone.
+        """Refuse the backward pass if its maps are overwritten.
 
         Raises:
             RuntimeError: another forward pass has begun since.
@@ -150,7 +142,7 @@ class Room:
             raise RuntimeError("a later forward pass has overwritten the maps of this one; go back before it")
 
     def zeros(self, name: str, *shape: int) -> Tensor:
-        """Return memory for maps in bfloat16: zero at first, then as the last pass left it."""
+        """Return memory for maps in bfloat16: zeros at first, later the content of the last pass."""
         kept = self._kept.setdefault(name, {})
         if shape not in kept:
             kept[shape] = torch.zeros(shape, dtype=torch.bfloat16)
@@ -160,7 +152,7 @@ class Room:
         """Call amx.c with as many threads as PyTorch has.
 
         Raises:
-            MemoryError: there is none to work in.
+            MemoryError: there is not enough memory.
         """
         if getattr(compiled(), f"amx_{function}")(work, torch.get_num_threads(), self._plain):
             raise MemoryError("no memory for the convolutions of a training step")
@@ -177,5 +169,5 @@ def laid_out(weight: Tensor) -> Tensor:
 
 
 def padded_to_chunks(channels: int) -> int:
-    """The next multiple of `CHUNK`."""
+    """Round up to a multiple of `CHUNK`."""
     return -(-channels // CHUNK) * CHUNK

@@ -1,4 +1,4 @@
-/* What a U-Net has besides convolutions: sums, bilinear enlargement, and squares of 2 x 2 pixels as the channels of one. */
+/* The operations of a U-Net other than convolutions: sums, bilinear enlargement, and squares of 2 x 2 pixels as the channels of one. */
 
 /* first [+ second], times the slope where `of` is not above zero. */
 static void NAME(maps_join)(const struct maps *maps, int image) {

@@ -4,7 +4,7 @@ static void NAME(trunk_pack)(const struct trunk *net, int block) {
     int channels = net->channels, growth = net->growth;
     const float *const *weights = net->weights + 5 * block;
     half *packed = net->packed + block * net->packed_block, *mirrored = net->mirrored + block * net->packed_block;
-    struct mirror rows[MOST_CHANNELS];
+    struct mirror rows[MAX_CHANNELS];
     int number = 0;
     for (int conv = 0; conv < 5; conv++)
         packed = NAME(pack)(packed, weights[conv], conv < 4 ? growth : channels, channels + conv * growth);
@@ -97,9 +97,9 @@ static void NAME(trunk_weights_back)(const struct trunk *net, int block, int ima
     int wide = channels + 4 * growth, number = 0;
     ptrdiff_t image_size = span(height, width), start = place(width, 0, 0), pitch = width + 2;
     const half *features = net->features + ((ptrdiff_t)block * net->images + image) * image_size * wide;
-    ptrdiff_t all = ((ptrdiff_t)height * pitch - 2 + 31) / 32, runs = (all + MOST_STEPS - 1) / MOST_STEPS;
+    ptrdiff_t all = ((ptrdiff_t)height * pitch - 2 + 31) / 32, runs = (all + MAX_STEPS - 1) / MAX_STEPS;
     ptrdiff_t most = (all + runs - 1) / runs, plane = 32 * most + 32;
-    struct NAME(left) lefts[MOST_CHANNELS / 16];
+    struct NAME(left) lefts[MAX_CHANNELS / 16];
     const half *of = planes;
     float *end = sums;
     for (int conv = 0; conv < 5; conv++) end += 9 * (ptrdiff_t)(channels + conv * growth) * (conv < 4 ? growth : channels);

@@ -13,11 +13,18 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, required=True, help="folder with photographs, searched in depth")
     command.add_argument("--low-res", type=Path, metavar="DIR", help="their low-res pictures, to check each pair")
     command.add_argument("--scale", type=int, default=4, choices=SCALES, help="of the pairs (default 4)")
-    command.add_argument("--least-px", type=int, default=128, help="shortest side that a run can use (default 128)")
+    command.add_argument(
+        "--min-px",
+        "--least-px",
+        dest="min_px",
+        type=int,
+        default=128,
+        help="shortest side that a run can use (default 128)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Examine a folder and print the findings; returns 1 where there are any."""
-    report = doctor.examine(options.data, least_px=options.least_px, scale=options.scale, low_res=options.low_res)
+    report = doctor.examine(options.data, min_px=options.min_px, scale=options.scale, low_res=options.low_res)
     print(printable("\n".join(report.lines())))
     return 1 if report.findings else 0

@@ -126,7 +126,7 @@ def _measured(options: argparse.Namespace, loaded: dict[str, ReliableUpscaler]) 
 
 
 def _lpips(options: argparse.Namespace) -> LPIPS | None:
-    """Load LPIPS; it is left out, with a line that says so, if AlexNet is missing and nobody asked for it.
+    """Load LPIPS; it is left out, with a line that says so, if AlexNet is missing and it was not requested.
 
     Raises:
         WeightsError: AlexNet is missing, and `--measure` names LPIPS or `--alexnet-weights` a file.

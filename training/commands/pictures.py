@@ -56,7 +56,7 @@ def open_pictures(
         config,
         device,
         leave_out=left_out,
-        most_bytes=None if options.memory_gb is None else int(options.memory_gb * 1e9),
+        max_bytes=None if options.memory_gb is None else int(options.memory_gb * 1e9),
         cache=options.cache,
         workers=options.workers,
         report=report,

@@ -10,7 +10,7 @@ from training.rendered.scene import PHOTOGRAPH, Scene
 from training.rendered.sources import Sources
 
 COLUMNS = ("file", "kind", "used", "package", "version", "licence")
-LEAST_SIDE, MOST_SIDE = 256, 4096
+MIN_SIDE, MAX_SIDE = 256, 4096
 """Below the least, layouts have no room; above the most, a picture takes minutes."""
 
 
@@ -28,8 +28,8 @@ def render(out: Path, count: int, seed: int, sources: Sources, side: int = 512) 
     """
     if count < 1:
         raise RenderError(f"--count is {count}; it has to be 1 or more")
-    if not LEAST_SIDE <= side <= MOST_SIDE:
-        raise RenderError(f"--side is {side}; it has to be from {LEAST_SIDE} to {MOST_SIDE}")
+    if not MIN_SIDE <= side <= MAX_SIDE:
+        raise RenderError(f"--side is {side}; it has to be from {MIN_SIDE} to {MAX_SIDE}")
     if out.exists() and any(out.iterdir()):
         raise RenderError(f"{out} is not empty; name a new folder")
     out.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.rendered.packages import CLIP_ART, FONTS, ICONS, WORDS, Folder, Font
 
-MOST_BYTES = 300_000
+MAX_BYTES = 300_000
 """Larger drawings take seconds to render."""
 PHOTOGRAPHS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 
@@ -85,7 +85,7 @@ def _installed() -> dict[str, str]:
 def _drawings(folder: Folder) -> tuple[Icon, ...]:
     """Every SVG file of a theme once, though themes link many names to one file and some to none."""
     paths = {path.resolve() for path in Path("/").glob(folder.pattern.lstrip("/")) if path.is_file()}
-    return tuple(Icon(path, folder.package) for path in sorted(paths) if path.stat().st_size <= MOST_BYTES)
+    return tuple(Icon(path, folder.package) for path in sorted(paths) if path.stat().st_size <= MAX_BYTES)
 
 
 def _words(folder: Folder) -> WordList:

@@ -1,26 +1,25 @@
 /* 3x3 convolutions of bfloat16 windows on AMX, the matrix unit of Intel's processors since Sapphire Rapids.
  *
- * amx_convolve reads planes of rows of pixels whose channels lie together, one pixel of padding on every side. From one
- * pixel, row or plane to the next it goes by the caller's steps, so that window and result may be some of the channels
- * of one buffer: a dense block is read and written in place. For each pixel and each of out_channels it makes
+ * amx_convolve reads planes of rows of pixels, channels last, with one pixel of padding on every side. The caller gives the
+ * strides of pixels, rows and planes, so window and result may be slices of the channels of one buffer: a dense block is
+ * read and written in place. For each pixel and each of out_channels it computes
  *
  *     sum = bias + 9 x in_channels products, added up in float32
  *     value = sum > 0 ? sum : negative_slope * sum
- *     value = skip + scaling * value          where there is a skip, in bfloat16 or float32
+ *     value = skip + scaling * value          if there is a skip, in bfloat16 or float32
  *
  * and stores value in `made` as bfloat16, in `exact` as float32, or in both. `skip` may be `exact` or `made` itself, with
- * scaling 1: then results are accumulated. Neither result may overlap channels that are read otherwise.
+ * scaling 1, to accumulate results. Neither result may overlap other channels that are read.
  *
- * in_channels is even, out_channels any number. Width, rows and planes are at least 1. The value of a pixel does not
- * depend on where in the window it is, on other pixels' number, or on how many threads share the work: it is the same
- * to the last bit. Weights come packed in tiles, as model/convolutions/native/amx.py does it: [out_channels / 16, rounded up]
- * [chunks][3 columns][3 rows][chunk / 2][16 of out_channels][2 of in_channels]. A chunk is 32 of in_channels, or all of
- * them if they are fewer. The last chunk ends with the last channel; weights of channels that the chunk before it has
- * already are zero.
+ * in_channels is even, out_channels any number. Width, rows and planes are at least 1. The value of a pixel is the same to
+ * the last bit wherever it is in the window, and for any size of the window and any number of threads. amx.py packs the
+ * weights in tiles: [out_channels / 16, rounded up][chunks][3 columns][3 rows][chunk / 2][16 of out_channels]
+ * [2 of in_channels]. A chunk is 32 of in_channels, or all of them if there are fewer. The last chunk ends with the last
+ * channel, and has weights of zero for channels of the chunk before. Example: 40 channels are the chunks 0-31 and 8-39,
+ * and the second one has zeros for 8-31.
  *
- * amx_available asks the kernel for the unit's registers, once for the process. amx_convolve_plainly makes the same
- * bits on any processor, slowly, in plain C: the unit rounds to the nearest, ties to even, and takes numbers below
- * 2^-126 as zero, whatever the thread's own rounding and flushing are.
+ * amx_convolve_plainly computes the same bits on any processor, slowly, in plain C: the unit rounds to nearest, ties to
+ * even, and treats numbers below 2^-126 as zero, whatever the rounding and flushing modes of the thread are.
  */
 
 #include <math.h>
@@ -28,12 +27,12 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 16, MOST_CHUNK = 32, MOST_ROWS = 4 };
+enum { LANES = 16, MAX_CHUNK = 32, MAX_ROWS = 4 };
 
-/* Pixels of a row that a task makes at most: few enough to share a low band among threads. */
+/* Maximum pixels of a row in a task: few enough to share a low band among threads. */
 enum { TASK_PIXELS = 64 };
 
-/* Numbers from one plane, row or pixel to the next. */
+/* Strides of planes, rows and pixels, in elements. */
 struct steps {
     ptrdiff_t plane, row, pixel;
 };
@@ -57,10 +56,10 @@ typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 
 static int at_most(int value, int limit) { return value < limit ? value : limit; }
 
-static int chunk_of(const struct amx_convolution *c) { return at_most(c->in_channels, MOST_CHUNK); }
+static int chunk_of(const struct amx_convolution *c) { return at_most(c->in_channels, MAX_CHUNK); }
 static int chunks_of(const struct amx_convolution *c) { return (c->in_channels + chunk_of(c) - 1) / chunk_of(c); }
 
-/* Numbers of the weights of all in_channels and LANES of out_channels. */
+/* Number of weights of all in_channels and LANES of out_channels. */
 static ptrdiff_t tile_weights(const struct amx_convolution *c) {
     return (ptrdiff_t)chunks_of(c) * 9 * chunk_of(c) * LANES;
 }
@@ -73,22 +72,22 @@ static inline ptrdiff_t at(const struct steps *steps, const struct place *p) {
     return p->plane * steps->plane + p->row * steps->row + p->column * steps->pixel;
 }
 
-/* The results that one task makes: some rows, from a place to the column `end`. */
+/* The results of one task: some rows, from a place to the column `end`. */
 struct area {
     struct place first;
     int rows, end;
 };
 
-/* Some of these, in a tile for each row, and the sums from which they are made. A block at the end of a row begins
- * further to the left, so that it is full; what is made twice is stored once. */
+/* A part of an area, in a tile for each row, and its sums. A block at the end of a row begins further to the left, so that it
+ * is full; pixels that are computed twice are stored once. */
 struct block {
-    struct place first; /* that is stored */
+    struct place first; /* the first that is stored */
     int channel, rows, pixels, made_twice;
     int finished; /* rows that are stored */
     float *sums;
 };
 
-static int groups_of(const struct amx_convolution *c) { return (c->rows + MOST_ROWS - 1) / MOST_ROWS; }
+static int groups_of(const struct amx_convolution *c) { return (c->rows + MAX_ROWS - 1) / MAX_ROWS; }
 static int parts_of(const struct amx_convolution *c) { return (c->width + TASK_PIXELS - 1) / TASK_PIXELS; }
 
 static struct area area_of(const struct amx_convolution *c, long task) {
@@ -117,11 +116,10 @@ static inline float float_of(uint16_t half) {
 #include "amx_kernel.h"
 #undef NAMED
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
-#include <cpuid.h>
+#include "amx_unit.h"
+
+#ifdef AMX_COMPILED
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,amx-tile,amx-bf16,fma")
@@ -131,29 +129,16 @@ static inline float float_of(uint16_t half) {
 #undef NAMED
 #pragma GCC pop_options
 
-enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-
-/* 1 if this processor has the unit, and the kernel lets this process use it. */
-int amx_available(void) {
-    unsigned eax, ebx, ecx, edx;
-    if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq") ||
-        !__builtin_cpu_supports("avx512bf16") || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx))
-        return 0;
-    const unsigned tiles = 1u << 24, bfloat16 = 1u << 22;
-    if (!(edx & tiles) || !(edx & bfloat16)) return 0;
-    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
-}
-
 void amx_convolve(const struct amx_convolution *c) { convolve_chip(c); }
 
-/* Numbers of floating-point operations that `rounds` rounds of nothing but products of tiles took, on every thread. */
+/* Run `rounds` rounds of products of tiles on every thread, and return the number of floating-point operations. */
 #pragma GCC push_options
 #pragma GCC target("amx-tile,amx-bf16")
 double amx_multiply(long rounds) {
     int threads = 0;
 #pragma omp parallel reduction(+ : threads)
     {
-        tiles_begin_chip(LANES, MOST_CHUNK);
+        tiles_begin_chip(LANES, MAX_CHUNK);
         for (long round = 0; round < rounds; round++) {
             _tile_dpbf16ps(0, PIXELS, WEIGHTS_0);
             _tile_dpbf16ps(1, PIXELS, WEIGHTS_0);
@@ -163,11 +148,10 @@ double amx_multiply(long rounds) {
         _tile_release();
         threads++;
     }
-    return 2.0 * 4 * LANES * LANES * MOST_CHUNK * threads * rounds;
+    return 2.0 * 4 * LANES * LANES * MAX_CHUNK * threads * rounds;
 }
 #pragma GCC pop_options
 #else
-int amx_available(void) { return 0; }
 double amx_multiply(long rounds) { return 0 * rounds; }
 void amx_convolve(const struct amx_convolution *c) { convolve_plain(c); }
 #endif

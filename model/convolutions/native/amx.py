@@ -1,7 +1,6 @@
-"""3x3 convolutions in bfloat16 on AMX: amx.c, whose first comment is the contract, for tensors."""
+"""3x3 convolutions of tensors in bfloat16 on AMX, in amx.c, whose first comment is the contract."""
 
 import ctypes
-import logging
 from functools import cache
 from pathlib import Path
 
@@ -9,18 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolutions.convolver import Convolver, room_for
-from model.rrdb import NEGATIVE_SLOPE
+from model.convolutions.convolver import Convolver, Epilogue, room_for
+from model.convolutions.native.loading import has_amx, load
 
 LIBRARY = Path(__file__).with_name("libamx.so")
 
 LANES = 16
-"""Channels that a tile of results holds."""
+"""Channels in a tile of results."""
 
-MOST_CHUNK = 32
-"""Channels of the window that a tile of pixels holds."""
-
-log = logging.getLogger(__name__)
+MAX_CHUNK = 32
+"""Maximum channels in a tile of pixels."""
 
 
 class _Convolution(ctypes.Structure):
@@ -42,40 +39,35 @@ class _Convolution(ctypes.Structure):
 
 @cache
 def compiled() -> ctypes.CDLL | None:
-    """The compiled convolution, or None where there is none; the first call says so in the log."""
-    try:
-        library = ctypes.CDLL(str(LIBRARY))  # with the threads of PyTorch, whose OpenMP is there already
-        for name in ("amx_convolve", "amx_convolve_plainly"):
-            getattr(library, name).argtypes = (ctypes.POINTER(_Convolution),)
-            getattr(library, name).restype = None
-        library.amx_multiply.argtypes, library.amx_multiply.restype = (ctypes.c_long,), ctypes.c_double
-    except (OSError, AttributeError) as error:
-        log.warning("AMX is not used; `make native` compiles what uses it (%s)", error)
-        return None
+    """Load amx.c; None if it is not compiled, which the first call logs."""
+    convolution = (ctypes.POINTER(_Convolution),)
+    functions = {"amx_convolve": convolution, "amx_convolve_plainly": convolution}
+    library = load(LIBRARY, {**functions, "amx_multiply": (ctypes.c_long,)}, otherwise="convolutions do not use AMX")
+    if library is not None:
+        library.amx_multiply.restype = ctypes.c_double
     return library
 
 
 @cache
 def available() -> bool:
-    """True if this processor has AMX for bfloat16 and the kernel lets this process use it."""
-    library = compiled()
-    return library is not None and bool(library.amx_available())
+    """Return True if amx.c is compiled and this process may use AMX."""
+    return has_amx(compiled())
 
 
 def multiply_tiles(rounds: int) -> float:
-    """Multiply tiles that stay in their registers, on every thread: the most that AMX does; returns the FLOP.
+    """Multiply tiles that stay in their registers, on all threads, to measure the peak of AMX. Returns the FLOP.
 
     Raises:
-        RuntimeError: there is no AMX here.
+        RuntimeError: AMX is not available.
     """
     library = compiled()
     if library is None or not available():
-        raise RuntimeError("this processor has no AMX, or the kernel does not lend it")
+        raise RuntimeError("this processor has no AMX, or the kernel does not permit it")
     return float(library.amx_multiply(rounds))
 
 
 class Packed:
-    """The weights and the bias of a 3x3 convolution as amx.c takes them.
+    """The weights and the bias of a 3x3 convolution in the layout of amx.c.
 
     Args:
         weight: (out_channels, in_channels, 3, 3); in_channels is even.
@@ -96,7 +88,7 @@ class Packed:
 
 
 def takes(window: Tensor) -> bool:
-    """Check that amx.c convolves a window on this processor."""
+    """Check if amx.c can convolve a window on this processor."""
     return window.dtype is torch.bfloat16 and window.device.type == "cpu" and window.shape[1] % 2 == 0 and available()
 
 
@@ -117,11 +109,11 @@ def convolve(
 
     Args:
         window: bfloat16, one pixel of padding on every side included; R and W are at least 3.
-        made: bfloat16, where the result goes.
-        exact: float32, where the result goes before it is rounded.
-        skip: bfloat16 or float32, what `scaling` times the result is added to; may be `made` or `exact`.
-        negative_slope: of the LeakyReLU that comes after the convolution; 1 for none.
-        plainly: by plain C instead of AMX: slowly, on any processor, with the same bits.
+        made: bfloat16, memory for the result.
+        exact: float32, memory for the result before it is rounded.
+        skip: bfloat16 or float32; `scaling` times the result is added to it. May be `made` or `exact`.
+        negative_slope: slope of the LeakyReLU; 1 for no LeakyReLU.
+        plainly: use plain C instead of AMX: slow, on any processor, with the same bits.
     """
     planes, in_channels, rows, width = window.shape
     assert in_channels == packed.in_channels, f"{in_channels} channels instead of {packed.in_channels}"
@@ -150,7 +142,7 @@ def convolve(
 def run(arguments: _Convolution, plainly: bool) -> None:
     """Call amx.c."""
     library = compiled()
-    assert library is not None, "nothing is compiled"
+    assert library is not None, "amx.c is not compiled"
     assert plainly or available(), "no AMX here"
     (library.amx_convolve_plainly if plainly else library.amx_convolve)(arguments)
 
@@ -163,54 +155,46 @@ def _check(name: str, tensor: Tensor | None, dtype: torch.dtype, shape: tuple[in
 
 
 def _tiles(weight: Tensor) -> Tensor:
-    """(out_channels, in_channels, 3, 3) -> (out tiles, chunks, columns, rows, pairs, LANES, 2), bfloat16."""
+    """Reorder (out_channels, in_channels, 3, 3) to (out tiles, chunks, columns, rows, pairs, LANES, 2), bfloat16."""
     in_channels = weight.shape[1]
-    chunk = min(in_channels, MOST_CHUNK)
+    chunk = min(in_channels, MAX_CHUNK)
     *whole, last = weight.split(chunk, dim=1)
-    if missing := chunk - last.shape[1]:  # channels that the chunk before has, too
+    if missing := chunk - last.shape[1]:  # repeats channels of the chunk before, with weights of zero
         last = functional.pad(last, (0, 0, 0, 0, missing, 0))
     chunks = torch.stack((*whole, last)).unflatten(2, (-1, 2)).unflatten(1, (-1, LANES))
     tiles: Tensor = chunks.permute(1, 0, 6, 5, 3, 2, 4).to(torch.bfloat16).contiguous()
     return tiles
 
 
-class AmxConvolver:
-    """The convolutions of amx.c, for windows in bfloat16; those that it does not take are another convolver's."""
+class AmxConvolver(Convolver):
+    """Runs convolutions of bfloat16 windows with amx.c, and those that it does not support with another convolver."""
+
+    name = "amx"
 
     def __init__(self, other: Convolver) -> None:
         self._other = other
         self._packed: dict[nn.Conv2d, Packed] = {}
         self._rest: dict[nn.Conv2d, Packed] = {}
-        """The part of float32 weights that bfloat16 rounds away."""
+        """The part of float32 weights that is lost by rounding them to bfloat16, added by a second convolution."""
 
-    def __call__(
-        self,
-        conv: nn.Conv2d,
-        window: Tensor,
-        *,
-        active: bool = False,
-        residual: float = 0.0,
-        skip: Tensor | None = None,
-        target: Tensor | None = None,
-        grid_row: int = 0,
-    ) -> Tensor:
+    def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
         """See `Convolver`."""
         exact = conv.weight.dtype is torch.float32
-        if window.shape[2] < 3 or not takes(window) or (exact and (active or residual or target is not None)):
-            return self._other(conv, window, active=active, residual=residual, skip=skip, target=target)
+        plain = not (then.active or then.residual or then.target is not None)
+        if window.shape[2] < 3 or not takes(window) or (exact and not plain):
+            return self._other.convolve(conv, window, then)
         if conv not in self._packed:
             self._pack(conv)
-        packed, slope = self._packed[conv], NEGATIVE_SLOPE if active else 1.0
+        packed, slope, residual = self._packed[conv], then.slope, then.residual
         if exact:
             made = room_for(conv, window, torch.float32)
             convolve(window, packed, exact=made)
             convolve(window, self._rest[conv], exact=made, skip=made)
             return made
-        if skip is not None:
-            convolve(window, packed, exact=skip, skip=skip, negative_slope=slope, scaling=residual)
-            return skip
-        if target is None:
-            target = room_for(conv, window)
+        if then.skip is not None:
+            convolve(window, packed, exact=then.skip, skip=then.skip, negative_slope=slope, scaling=residual)
+            return then.skip
+        target = room_for(conv, window) if then.target is None else then.target
         own = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
         convolve(window, packed, made=target, skip=own, negative_slope=slope, scaling=residual or 1.0)
         return target

@@ -1,12 +1,13 @@
 /* The convolution of amx.c, on tiles in registers or in memory; amx.c includes it once for each.
  *
- * A task's results are made in blocks of up to 4 rows x 16 pixels x 16 channels: a tile of sums for each row. For each
- * chunk of channels and each column of the 3 x 3, the three tiles of weights are loaded once, and each row of pixels
- * under the block, straight out of the window, is multiplied by those of them that see it: 9 loads for 12 products.
+ * A task computes its results in blocks of up to 4 rows x 16 pixels x 16 channels, with a tile of sums for each row. For
+ * each chunk of channels and each column of the 3 x 3, the three tiles of weights are loaded once. Each of the six rows of
+ * pixels under the block is loaded from the window once, and multiplied by the weights of the results that it is part of:
+ * 9 loads for 12 products.
  */
 
-/* Add the products of a chunk and a column: a row of pixels is the lowest of one result, the middle of the next and the
- * highest of the one after. The order in which a row's sums are added up is the same for every number of rows. */
+/* Add the products of a chunk and a column: a row of pixels is the bottom row of one result, the middle row of the next and
+ * the top row of the one after. The order of the sums of a row is the same for every number of rows. */
 INLINE void NAMED(add_column)(const uint16_t *pixels, ptrdiff_t row, ptrdiff_t bytes, const uint16_t *weights, int chunk, int rows) {
     TILE_LOAD(WEIGHTS_0, weights, 4 * LANES);
     TILE_LOAD(PIXELS, pixels, bytes);
@@ -34,7 +35,7 @@ INLINE void NAMED(add_column)(const uint16_t *pixels, ptrdiff_t row, ptrdiff_t b
     TILE_ADD(3, PIXELS, WEIGHTS_2);
 }
 
-/* Bias, LeakyReLU, skip and rounding of one row of a block. Of the channels only `lanes` are read, and written. */
+/* Apply bias, LeakyReLU, skip and rounding to one row of a block, for the first `lanes` channels. */
 INLINE void NAMED(finish_row)(const struct amx_convolution *c, const struct block *b, int row, int lanes) {
     struct place place = {b->first.plane, b->first.row + row, b->first.column};
     const floats bias = *(const floats *)(c->bias + b->channel), *sums = (const floats *)b->sums + row * LANES + b->made_twice;
@@ -70,7 +71,7 @@ static void NAMED(finish_next)(const struct amx_convolution *c, struct block *b)
     b->finished++;
 }
 
-/* Add up the products of a block, while the rows of the block before it are finished: the unit multiplies on its own. */
+/* Add up the products of a block, and finish the rows of the block before it meanwhile: the unit works in parallel. */
 INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b, struct block *before, int rows) {
     const int chunk = chunk_of(c);
     const struct place seen = {b->first.plane, b->first.row, b->first.column - b->made_twice};
@@ -88,7 +89,7 @@ INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b
             NAMED(add_column)(shifted, c->window_steps.row, 2 * c->window_steps.pixel, weights, chunk, rows);
             weights += 3 * chunk * LANES;
             if (before->finished < before->rows) NAMED(finish_next)(c, before);
-            /* After about 2,000 cycles without any store the tiles' take 700 more, measured on a Sapphire Rapids. */
+            /* After about 2,000 cycles without any store, storing the tiles takes 700 cycles longer (on a Sapphire Rapids). */
             stored = column, (void)stored;
         }
     }
@@ -99,9 +100,9 @@ INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b
     while (before->finished < before->rows) NAMED(finish_next)(c, before);
 }
 
-/* Make the results of an area whose number of rows is a constant. Blocks with the same weights follow each other. */
+/* Compute an area with a constant number of rows. Consecutive blocks have the same weights. */
 INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area, int rows) {
-    float sums[2][MOST_ROWS * LANES * LANES] __attribute__((aligned(64)));
+    float sums[2][MAX_ROWS * LANES * LANES] __attribute__((aligned(64)));
     struct block before = {.rows = 0, .sums = sums[1]};
     for (int channel = 0; channel < c->out_channels; channel += LANES)
         for (int column = area->first.column; column < area->end; column += LANES) {

@@ -1,11 +1,11 @@
-/* The tiles of amx_kernel.h in memory, and the instructions on them in plain C: bit for bit what the matrix unit makes.
+/* The tiles of amx_kernel.h in memory, and the instructions on them in plain C, with the same bits as the matrix unit.
  *
- * Intel's manual (TDPBF16PS): products of the even and of the odd numbers are added up apart, by fused multiply-adds
- * from zero on, then both sums together, then the result to the tile. Every step rounds to nearest even, reads numbers
- * below 2^-126 as zero, and makes zero of such results.
+ * Intel's manual (TDPBF16PS): the products of even and of odd elements are summed separately by fused multiply-adds that
+ * start at zero; then the two sums are added, and their sum is added to the tile. Every step rounds to nearest even, and
+ * treats inputs and results below 2^-126 as zero.
  */
 
-#define LEAST 0x1p-126f
+#define MIN_NORMAL 0x1p-126f
 
 struct tile {
     int rows, row_bytes;
@@ -18,15 +18,15 @@ struct tile {
 
 static _Thread_local struct tile tiles[8];
 
-/* Zero instead of what is below the least normal number. */
-static float flushed(float value) { return fabsf(value) < LEAST ? copysignf(0, value) : value; }
+/* Return zero for numbers below the smallest normal one. */
+static float flushed(float value) { return fabsf(value) < MIN_NORMAL ? copysignf(0, value) : value; }
 
 static float multiply_add(float one, float other, float sum) {
     one = flushed(one), other = flushed(other), sum = flushed(sum);
     float result = fmaf(one, other, sum);
-    if (result == 0 || !(fabsf(result) <= LEAST)) return result;
-    /* Whether it is below is decided as if there were room for all digits of smaller numbers. */
-    return fabsf(fmaf(one * 0x1p64f, other, sum * 0x1p64f)) < LEAST * 0x1p64f ? copysignf(0, result) : result;
+    if (result == 0 || !(fabsf(result) <= MIN_NORMAL)) return result;
+    /* The unit compares before it rounds to the digits of a subnormal number: scaled by 2^64, the result is normal. */
+    return fabsf(fmaf(one * 0x1p64f, other, sum * 0x1p64f)) < MIN_NORMAL * 0x1p64f ? copysignf(0, result) : result;
 }
 
 static void tiles_begin_plain(int pixels, int chunk) {
@@ -65,7 +65,7 @@ static void tile_add(struct tile *to, const struct tile *pixels, const struct ti
 #define TILE_STORE(tile, to) tile_store(tiles + (tile), to)
 #define TILE_ADD(sums, pixels, weights) tile_add(tiles + (sums), tiles + (pixels), tiles + (weights))
 
-/* As VCVTNEPS2BF16 does it. */
+/* Convert like VCVTNEPS2BF16. */
 INLINE void put_bfloat16_plain(uint16_t *to, const floats *values) {
     for (int lane = 0; lane < LANES; lane++) {
         float value = flushed((*values)[lane]);
@@ -84,7 +84,7 @@ INLINE void multiply_and_add_plain(float factor, floats *values, const floats *o
     for (int lane = 0; lane < LANES; lane++) (*values)[lane] = fmaf(factor, (*values)[lane], (*others)[lane]);
 }
 
-/* The values that are above zero, others in place of the rest. */
+/* Replace the values that are not above zero by others. */
 INLINE void choose_positive_plain(floats *values, const floats *others) {
     for (int lane = 0; lane < LANES; lane++) (*values)[lane] = (*values)[lane] > 0 ? (*values)[lane] : (*others)[lane];
 }

@@ -1,15 +1,16 @@
 /* 3x3 convolutions over windows of rows by Winograd's minimal filtering F(4 x 4, 3 x 3): a quarter of the
  * multiplications. Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308.
  *
- * The results are cut into tiles of 4 x 4. The 6 x 6 pixels under a tile become 36 factors per channel by additions
- * (`transform`); for each of the 36, tiles x in_channels times in_channels x out_channels is a product of matrices
- * (`multiply`); and the 36 products of a channel become 16 results by additions (`restore`). A thread takes some tiles
- * through all three at a time, so that what lies between them stays in its core's cache.
+ * The results are cut into tiles of 4 x 4. For each channel, the 6 x 6 pixels d under a tile become 36 factors by additions
+ * (`transform`: B^T d B). Each of the 36 is a product of matrices, tiles x in_channels times in_channels x out_channels
+ * (`multiply`). The 36 products m of an output channel become 16 results by additions (`restore`: A^T m A). winograd.py
+ * has the matrix of the weights, and the formula in one dimension. A thread takes a few tiles through all three steps,
+ * so that the intermediate values stay in the cache of its core.
  *
- * Pixels are floats, and everything is computed in floats; or they are halves, floats of 16 bits, and factors and weights
- * are integers of 16 bits, which a processor multiplies about twice as fast. Weights have a unit for each of
- * out_channels, factors one for each tile, which follows from the largest pixel under it (`measure`). The sums are
- * exact.
+ * Pixels are floats, and everything is computed in floats; or pixels are halves, floats of 16 bits, and factors and weights
+ * are integers of 16 bits, which a processor multiplies about twice as fast. An integer i then stands for i * unit: weights
+ * have a unit for each of out_channels, factors one for each tile, by the largest pixel under it (`measure`). Example:
+ * where the largest pixel is 1, the factors are at most (65/12)^2 = 29.3, so the unit is 29.3 / 32766. The sums are exact.
  */
 
 #include <stddef.h>
@@ -23,45 +24,46 @@
 
 enum { SIDE = 4, REACH = 6, FACTORS = 36 };
 
-/* Columns of pixels that `transform` keeps: a power of two, so that a place is found by a mask. */
+/* Columns of pixels that `transform` keeps: a power of two, so that `%` is a mask. */
 enum { KEPT = 8 };
 
-/* Words of a line of a cache. A word is a float, two integers of 16 bits or one of 32. */
+/* Words of a cache line. A word is a float, two integers of 16 bits or one of 32. */
 enum { LINE = 16 };
 
-/* Tiles that a thread takes at a time, a multiple of TILES: more of them read the weights less often and need more of
- * its cache. */
+/* Tiles that a thread takes at a time, a multiple of TILES. With more of them the weights are read less often, but they
+ * need more cache. */
 enum { AT_ONCE = 12 };
 
-/* Words of a plane of factors beyond the last: planes a power of two apart would fall onto the same lines of a cache. */
+/* Unused words after each plane of factors: planes a power of two apart would share cache lines. */
 enum { APART = LINE };
 
-/* Most by which a factor exceeds the largest pixel under its tile: the weights of `line_in` add up to 65/12, twice. */
-#define MOST_GAIN (65 / 12.0f * (65 / 12.0f))
+/* Maximum of a factor relative to the largest pixel under its tile: the coefficients of `line_in` add up to 65/12, in both
+ * dimensions. */
+#define MAX_GAIN (65 / 12.0f * (65 / 12.0f))
 
-/* The largest factor as an integer; one less than there is, for rounding. */
-#define LARGEST 32766.0f
+/* Maximum of a factor as an integer; one below the largest, for rounding. */
+#define MAX_LEVEL 32766.0f
 
 struct convolution {
     const void *window; /* planes x (rows + 2) x (width + 2) pixels, with one of padding on every side */
     const float *weights; /* 36 x (out_channels / lanes) x in_words x lanes */
-    const float *units;   /* of the weights, 36 x out_channels; null if pixels and weights are floats */
+    const float *units;   /* units of the weights, 36 x out_channels; null if pixels and weights are floats */
     const float *bias;
     void *made; /* planes x rows x width pixels */
-    ptrdiff_t window_plane, window_row, window_pixel; /* channels from one to the next */
+    ptrdiff_t window_plane, window_row, window_pixel; /* strides, in channels */
     ptrdiff_t made_plane, made_row, made_pixel;
     int planes, rows, width, in_channels, out_channels;
-    float negative_slope;   /* of the LeakyReLU that comes after it; 1 for none */
-    float residual_scaling; /* of what is added to the window's own first channels; 0 if nothing is */
-    int first_rows;         /* of the first row of tiles; the others have SIDE rows, and the last has what is left */
+    float negative_slope;   /* slope of the LeakyReLU; 1 for none */
+    float residual_scaling; /* factor of the result, which is added to the window's first channels; 0 for no sum */
+    int first_rows;         /* rows of the first tiles; the others have SIDE rows, the last the remaining ones */
 };
 
 typedef int word __attribute__((may_alias));
 
-/* Words of a pixel's factors, of each of the 36. */
+/* Words for one of the 36 factors of all channels. */
 static int in_words(const struct convolution *c) { return c->units ? c->in_channels / 2 : c->in_channels; }
 
-/* What one thread works in: factors and products, in planes. */
+/* Memory of a thread: planes of factors and of products. */
 static size_t plane_words(int words) { return (size_t)AT_ONCE * words + APART; }
 
 static size_t work_words(const struct convolution *c) {
@@ -73,7 +75,7 @@ static int tiles_down(const struct convolution *c) { return (c->rows + SIDE - c-
 
 static int at_most(int value, int limit) { return value < limit ? value : limit; }
 
-/* Where the results of a tile belong, and how many of its rows and columns are in the picture. */
+/* Position of the results of a tile, and the number of its rows and columns in the picture. */
 struct place {
     long plane;
     int row, column, rows, columns;
@@ -81,7 +83,7 @@ struct place {
 
 static struct place place_of(const struct convolution *c, long tile) {
     long across = tiles_across(c), in_plane = across * tiles_down(c), in_this = tile % in_plane;
-    int down = (int)(in_this / across), above = SIDE - c->first_rows; /* rows of the first tiles that are not made */
+    int down = (int)(in_this / across), above = SIDE - c->first_rows; /* rows that the first tiles lack */
     struct place place = {tile / in_plane, down ? SIDE * down - above : 0, SIDE * (int)(in_this % across), 0, 0};
     place.rows = at_most(c->rows - place.row, down ? SIDE : c->first_rows);
     place.columns = at_most(c->width - place.column, SIDE);
@@ -92,18 +94,18 @@ static inline ptrdiff_t made_at(const struct convolution *c, const struct place 
     return p->plane * c->made_plane + p->row * c->made_row + p->column * c->made_pixel;
 }
 
-/* The pixel of the window that the first result of a tile belongs to. */
+/* Position in the window of the pixel at the first result of a tile. */
 static inline ptrdiff_t added_at(const struct convolution *c, const struct place *p) {
     return p->plane * c->window_plane + (p->row + 1) * c->window_row + (p->column + 1) * c->window_pixel;
 }
 
-/* The pixels under some tiles next to each other. Columns beyond the window and rows from `rows` on count as zero. */
+/* The pixels under adjacent tiles of a row. Columns beyond the window and rows from `rows` on count as zero. */
 struct patch {
     ptrdiff_t at; /* in the window */
     int tiles, rows, column;
 };
 
-/* Under as many tiles from one on as there are beside it, but at most so many. */
+/* The patch under a tile and those to its right, at most `most` tiles. */
 static struct patch patch_of(const struct convolution *c, long tile, int most) {
     struct place place = place_of(c, tile);
     ptrdiff_t at = place.plane * c->window_plane + place.row * c->window_row + place.column * c->window_pixel;
@@ -116,8 +118,8 @@ static struct patch patch_of(const struct convolution *c, long tile, int most) {
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
 
-/* The unit of the factors of each tile. Halves without a sign compare like integers, and what is not finite is larger
- * than the rest: then the unit is not finite either, nor is any result. */
+/* Find the unit of the factors of each tile. Halves without their sign compare like integers, and infinity and NaN are the
+ * largest of them: the unit and all results are then not finite either. */
 static inline void measure(const struct convolution *c, const struct patch *p, float *units) {
     __m128i columns[SIDE * AT_ONCE + 2];
     const __m256i magnitude = _mm256_set1_epi16(0x7fff);
@@ -138,7 +140,7 @@ static inline void measure(const struct convolution *c, const struct patch *p, f
         for (int x = 1; x < REACH; x++) most = _mm_max_epi16(most, columns[SIDE * tile + x]);
         __m128i least_complement = _mm_minpos_epu16(_mm_sub_epi16(_mm_set1_epi16(0x7fff), most));
         float largest = _cvtsh_ss(0x7fff - _mm_extract_epi16(least_complement, 0));
-        units[tile] = MOST_GAIN / LARGEST * (largest > 0 || largest != largest ? largest : 1);
+        units[tile] = MAX_GAIN / MAX_LEVEL * (largest > 0 || largest != largest ? largest : 1);
     }
 }
 
@@ -172,7 +174,7 @@ static int has_lanes(int lanes, int halves) {
 static void convolve_some(const struct convolution *c, int lanes, long first, int tiles, float *work) {
     (lanes == 8 ? convolve_some_8 : convolve_some_16)(c, first, tiles, work);
 }
-#else /* whatever the compiler makes of four floats: of most processors it is a register */
+#else /* vectors of four floats, which are registers of most processors */
 #define LANES 4
 #define TILES 6
 #define NAMED(name) name##_4
@@ -186,8 +188,8 @@ static void convolve_some(const struct convolution *c, int lanes, long first, in
 }
 #endif
 
-/* The most lanes that this processor has and that divide the numbers of channels: registers are full, and one of factors
- * takes two of halves. 0 if there are none. */
+/* Return the largest number of lanes of this processor that divides the numbers of channels, so that registers are full; a
+ * register of factors takes two of halves. 0 if there is none. */
 int winograd_lanes(int in_channels, int out_channels, int halves) {
     for (int lanes = 16; lanes >= 4; lanes /= 2)
         if (has_lanes(lanes, halves) && in_channels % (halves ? 2 * lanes : lanes) == 0 && out_channels % lanes == 0)
@@ -211,7 +213,7 @@ static int this_thread(void) {
 #endif
 }
 
-/* Returns 0, or -1 where there is no memory to work in. */
+/* Returns 0, or -1 if there is not enough memory. */
 int winograd_convolve(const struct convolution *c, int lanes) {
     int threads = threads_here();
     long tiles = (long)c->planes * tiles_down(c) * tiles_across(c);

@@ -1,15 +1,14 @@
-"""Convolutions in float32 with a quarter of the multiplications: winograd.c, where that has been compiled."""
+"""3x3 convolutions in float32 with a quarter of the multiplications, in winograd.c."""
 
 import ctypes
-import logging
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from model.convolutions.convolver import Convolver, room_for
-from model.rrdb import NEGATIVE_SLOPE
+from model.convolutions.convolver import Convolver, Epilogue, room_for
+from model.convolutions.native.loading import load
 
 LIBRARY = Path(__file__).with_name("libwinograd.so")
 
@@ -24,20 +23,27 @@ FACTORS_OF_WEIGHTS = torch.tensor(
     ],
     dtype=torch.float64,
 )
-"""Three weights in a line -> six factors, for the points 0, 2/3, -2/3, 3/2, -3/2 and infinity.
+"""The matrix G: three weights in a line -> six factors.
 
-Of points that are about as cheap these round least: the usual ones, 1 and 2, weigh pixels and products with up to 5 and
-8, these with up to 2.7 and 3.4. Factors of weights for 3/2 are divided by 3/2, and those of pixels multiplied.
+Winograd's F(4, 3) computes 4 results y of a 3-tap filter g over 6 pixels d as
+
+    y = A^T ((G g) * (B^T d))        with 6 products instead of 12
+
+Here the polynomials are evaluated at 0, 2/3, -2/3, 3/2, -3/2 and infinity; B^T is `line_in` and A^T `line_out` of
+winograd_kernel.h. Example: for d = (1, 1, 1, 1, 1, 1) and g = (1, 1, 1), every y is 3. In two dimensions, rows and then
+columns are transformed: 36 products for 16 results, instead of 144.
+
+These points have the smallest rounding errors among those of similar cost: the usual 1 and 2 multiply pixels and
+products by up to 5 and 8, these by up to 2.7 and 3.4. The rows for 3/2 and -3/2 are divided by 3/2, and those of B^T
+multiplied by it.
 """
 
 TILE_ROWS = 4
-"""Rows of the result that a tile makes: SIDE of winograd.c."""
+"""Rows of results in a tile: SIDE of winograd.c."""
 
-LARGEST = 2**15 - 1
-MOST_SUM = 2**31 - 1
-"""The largest integers of 16 bits, and of the 32 bits in which their products are added up."""
-
-log = logging.getLogger(__name__)
+MAX_INT16 = 2**15 - 1
+MAX_INT32 = 2**31 - 1
+"""The largest 16-bit integer, and the largest 32-bit sum of their products."""
 
 
 class _Convolution(ctypes.Structure):
@@ -55,22 +61,19 @@ class _Convolution(ctypes.Structure):
 
 @cache
 def compiled() -> ctypes.CDLL | None:
-    """The compiled convolution, or None where there is none; the first call says so in the log."""
-    try:
-        library = ctypes.CDLL(str(LIBRARY))  # with the threads of PyTorch, whose OpenMP is there already
-        library.winograd_lanes.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int)
-        library.winograd_convolve.argtypes = (ctypes.POINTER(_Convolution), ctypes.c_int)
-    except (OSError, AttributeError) as error:
-        log.warning("oneDNN convolves, slowly; `make native` compiles what is faster (%s)", error)
-        return None
-    return library
+    """Load winograd.c; None if it is not compiled, which the first call logs."""
+    functions = {
+        "winograd_lanes": (ctypes.c_int, ctypes.c_int, ctypes.c_int),
+        "winograd_convolve": (ctypes.POINTER(_Convolution), ctypes.c_int),
+    }
+    return load(LIBRARY, functions, otherwise="convolutions use oneDNN instead of the faster Winograd code")
 
 
 class Packed:
-    """A convolution as winograd.c takes it: 3x3, on the CPU, in float32, or in float16 with products of integers.
+    """The weights of a convolution for winograd.c: 3x3, on the CPU, in float32, or as integers for float16.
 
     Raises:
-        ValueError: it is not one that winograd.c takes: `takes` tells.
+        ValueError: winograd.c does not support the convolution; see `takes`.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -103,17 +106,17 @@ class Packed:
         residual_scaling: float = 0.0,
         grid_row: int = 0,
     ) -> None:
-        """Convolve (N, in_channels, R, W), channels last, into (N, out_channels, R - 2, W - 2), the same.
+        """Convolve (N, in_channels, R, W) into `made`, (N, out_channels, R - 2, W - 2); both channels last.
 
-        Both are in the weights' number format, and may be slices of the channels of one buffer.
+        Both have the number format of the weights, and may be slices of the channels of one buffer.
 
         Args:
-            negative_slope: of the LeakyReLU that comes after it; 1 for none.
-            residual_scaling: of what is added to the window's own first channels; 0 if nothing is.
+            negative_slope: slope of the LeakyReLU; 1 for no LeakyReLU.
+            residual_scaling: factor of the result, which is then added to the window's first channels; 0 for no sum.
             grid_row: number of the first row of the result; tiles begin at multiples of `TILE_ROWS`.
 
         Raises:
-            MemoryError: there is none to work in.
+            MemoryError: there is not enough memory.
         """
         planes, in_channels, rows, width = window.shape
         assert window.stride(1) == made.stride(1) == 1, "channels are not last"
@@ -139,12 +142,12 @@ class Packed:
 
 
 def takes(conv: nn.Conv2d) -> bool:
-    """Whether winograd.c runs a 3x3 convolution on this processor."""
+    """Check if winograd.c supports a 3x3 convolution on this processor."""
     return conv.weight.device.type == "cpu" and _lanes(conv) > 0
 
 
 def _lanes(conv: nn.Conv2d) -> int:
-    """Lanes of the registers in which winograd.c runs it; 0 if it does not."""
+    """Return the lanes of the registers in which winograd.c runs a convolution; 0 if it does not support it."""
     library, dtype = compiled(), conv.weight.dtype
     if library is None or dtype not in (torch.float32, torch.float16):
         return 0
@@ -152,56 +155,52 @@ def _lanes(conv: nn.Conv2d) -> int:
 
 
 def _units(factors: Tensor) -> Tensor:
-    """Factors (36, in_channels, out_channels) -> units (36, 1, out_channels), of which no sum of products overflows."""
-    fitting = MOST_SUM / LARGEST - factors.shape[1] / 2  # rounding adds half a unit to each
+    """Choose units (36, 1, out_channels) for factors (36, in_channels, out_channels), so that no sum can overflow.
+
+    A factor f becomes the integer round(f / unit), of at most 32,767. Factors of pixels have at most that, too, so a
+    sum over the input channels fits into 32 bits if the integers of the weights add up to at most 2^31 / 32,767 =
+    65,538 in magnitude. Example: 64 channels of equal weights become integers of about 1,000 each.
+    """
+    fitting = MAX_INT32 / MAX_INT16 - factors.shape[1] / 2  # rounding adds half a unit to each
     sizes = factors.abs()
-    needed = torch.maximum(sizes.sum(1, keepdim=True) / fitting, sizes.amax(1, keepdim=True) / LARGEST)
+    needed = torch.maximum(sizes.sum(1, keepdim=True) / fitting, sizes.amax(1, keepdim=True) / MAX_INT16)
     return torch.where(needed > 0, needed, 1.0)
 
 
 def _paired(factors: Tensor, lanes: int) -> Tensor:
-    """(36, in_channels, out_channels) -> (36, in_channels / 2, out_channels, 2), in the order in which pixels come.
+    """Reorder (36, in_channels, out_channels) to (36, in_channels / 2, out_channels, 2), like the factors of pixels.
 
-    Two registers of their channels become one by turns of four, as the processor's own instruction does it.
+    The instruction that packs two registers of 32-bit integers into one of 16 bits alternates groups of four: channels
+    0-3 of the first register, 0-3 of the second, 4-7 of the first, and so on.
     """
     by_turns = factors.unflatten(1, (-1, 2, lanes // 4, 4)).transpose(2, 3).flatten(1, 4)
     paired: Tensor = by_turns.unflatten(1, (-1, 2)).transpose(2, 3)
     return paired
 
 
-class WinogradConvolver:
-    """The convolutions of winograd.c; those that it does not take are another convolver's."""
+class WinogradConvolver(Convolver):
+    """Runs the convolutions that winograd.c supports, and the others with another convolver."""
+
+    name = "winograd"
 
     def __init__(self, other: Convolver) -> None:
         self._other = other
         self._packed: dict[nn.Conv2d, Packed | None] = {}
 
-    def __call__(
-        self,
-        conv: nn.Conv2d,
-        window: Tensor,
-        *,
-        active: bool = False,
-        residual: float = 0.0,
-        skip: Tensor | None = None,
-        target: Tensor | None = None,
-        grid_row: int = 0,
-    ) -> Tensor:
+    def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
         """See `Convolver`."""
         if conv not in self._packed:
             self._packed[conv] = Packed(conv) if takes(conv) else None
         packed = self._packed[conv]
         if packed is None or window.shape[2] < 3:
-            return self._other(conv, window, active=active, residual=residual, skip=skip, target=target)
+            return self._other.convolve(conv, window, then)
         window = window.to(conv.weight.dtype)
-        if target is None:
-            target = room_for(conv, window)
-        slope = NEGATIVE_SLOPE if active else 1.0
+        target = room_for(conv, window) if then.target is None else then.target
         packed(
             window,
             target,
-            negative_slope=slope,
-            residual_scaling=0 if skip is not None else residual,
-            grid_row=grid_row,
+            negative_slope=then.slope,
+            residual_scaling=0 if then.skip is not None else then.residual,
+            grid_row=then.grid_row,
         )
-        return target if skip is None else skip.add_(target, alpha=residual)
+        return target if then.skip is None else then.skip.add_(target, alpha=then.residual)

@@ -1,19 +1,19 @@
 /* The convolution of winograd.c for one width of SIMD registers; winograd.c includes it once for each.
  *
- * LANES: floats of a register.
+ * LANES: number of floats in a register.
  * TILES: tiles that `multiply` takes at a time; their sums fill twice as many registers.
- * NAMED: makes a name unique.
+ * NAMED: adds a suffix to a name.
  *
- * LARGER: of two registers of floats, lane by lane; where the processor has an instruction for it.
+ * LARGER: the maximum of two registers of floats, lane by lane; only if the processor has an instruction for it.
  *
- * And where there are pixels of 16 bits:
+ * And for pixels of 16 bits:
  *
- * FROM_HALVES: LANES halves in memory as floats.
- * TO_HALVES: floats into memory as halves.
- * PACKED: two registers of floats as one of integers of 16 bits, four of each by turns.
- * DOT: sums of 32 bits + the products of two registers of integers, of two neighbours together.
+ * FROM_HALVES: load LANES halves as floats.
+ * TO_HALVES: store floats as halves.
+ * PACKED: round two registers of floats to one of 16-bit integers, in alternating groups of four.
+ * DOT: multiply two registers of 16-bit integers, and add the products of adjacent pairs to 32-bit sums.
  *
- * `halves` is a constant wherever it is passed on: the compiler makes two kernels of one text.
+ * `halves` is a constant in every call, so the compiler creates two kernels from one source.
  */
 
 #define vec NAMED(vec)
@@ -22,7 +22,7 @@
 #define store NAMED(store)
 #define INLINE static inline __attribute__((always_inline))
 
-/* Words of a register of channels of all tiles: they lie together, and behind them those of the next register. */
+/* Words of one register of channels of all tiles, which are contiguous. */
 #define GROUP (AT_ONCE * LANES)
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -50,7 +50,7 @@ INLINE void NAMED(put_pixels)(void *pixels, ptrdiff_t at, vec values, int halves
     store((float *)pixels + at, values);
 }
 
-/* Lane by lane. */
+/* Maximum, lane by lane. */
 INLINE vec NAMED(larger)(vec one, vec other) {
 #ifdef LARGER
     return (vec)LARGER(one, other);
@@ -60,7 +60,12 @@ INLINE vec NAMED(larger)(vec one, vec other) {
 #endif
 }
 
-/* Six pixels in a line -> six factors; those for 3/2 and -3/2 times 3/2. */
+/* Six pixels d in a line -> six factors, the product B^T d. With s = 4/9 + 9/4:
+ *
+ *     f0 = d0 - s d2 + d4                                       f5 = d1 - s d3 + d5
+ *     f1, f2 = (d4 - 9/4 d2) +- 2/3 (d3 - 9/4 d1)               for 2/3 and -2/3
+ *     f3, f4 = 3/2 (d4 - 4/9 d2) +- 9/4 (d3 - 4/9 d1)           for 3/2 and -3/2, times 3/2
+ */
 INLINE void NAMED(line_in)(const vec *d, vec *factors) {
     const float squares = 4 / 9.0f + 9 / 4.0f;
     vec even = d[4] - (9 / 4.0f) * d[2], odd = d[3] - (9 / 4.0f) * d[1];
@@ -73,7 +78,8 @@ INLINE void NAMED(line_in)(const vec *d, vec *factors) {
     factors[5] = d[1] + d[5] - squares * d[3];
 }
 
-/* Six products in a line -> four results. */
+/* Six products m in a line -> four results, the product A^T m: result k is the sum of m[j] point[j]^k, and the last one has
+ * m[5], too. */
 INLINE void NAMED(line_out)(const vec *m, vec *results) {
     vec sum = m[1] + m[2], difference = m[1] - m[2], sum2 = m[3] + m[4], difference2 = m[3] - m[4];
     results[0] = m[0] + sum + sum2;
@@ -82,7 +88,7 @@ INLINE void NAMED(line_out)(const vec *m, vec *results) {
     results[3] = (8 / 27.0f) * difference + (27 / 8.0f) * difference2 + m[5];
 }
 
-/* A column of pixels, a register of channels of it -> the factors of the column. */
+/* Transform a column of six pixels, for one register of channels. */
 INLINE void NAMED(transform_column)(const struct convolution *c, const struct patch *p, int x, int channel,
                                     vec *factors, int rows, int halves) {
     ptrdiff_t at = p->at + x * c->window_pixel + channel;
@@ -91,12 +97,13 @@ INLINE void NAMED(transform_column)(const struct convolution *c, const struct pa
 #pragma GCC unroll 6
     for (int y = 0; y < REACH; y++, at += c->window_row) {
         line[y] = inside && y < rows ? NAMED(pixels_at)(c->window, at, halves) : (vec){0};
-        if (!halves) __builtin_prefetch((const float *)c->window + at + LINE, 0, 2); /* others `measure` has read */
+        if (!halves) __builtin_prefetch((const float *)c->window + at + LINE, 0, 2); /* `measure` has read the others */
     }
     NAMED(line_in)(line, factors);
 }
 
-/* The columns of a tile, of one or two registers of channels -> its 36 factors, a register of each. */
+/* Transform the rows of a tile, whose columns are transformed: one or two registers of channels -> a register of each of the
+ * 36 factors. */
 INLINE void NAMED(transform_tile)(vec (*columns)[KEPT][REACH], int tile, float unit, float *factors, size_t plane,
                                   int halves) {
     float fitting = 1 / unit;
@@ -124,8 +131,8 @@ INLINE void NAMED(transform_tile)(vec (*columns)[KEPT][REACH], int tile, float u
     }
 }
 
-/* Tiles next to each other -> 36 factors for each of their channels, as floats, or as integers of a unit of each tile.
- * Neighbours share columns. */
+/* Transform adjacent tiles: 36 factors for each channel, as floats, or as integers with a unit for each tile. Adjacent tiles
+ * share two columns. */
 INLINE void NAMED(transform)(const struct convolution *c, const struct patch *p, const float *units, float *factors,
                              int rows, int halves) {
     int parts = halves ? 2 : 1;
@@ -143,7 +150,7 @@ INLINE void NAMED(transform)(const struct convolution *c, const struct patch *p,
 
 #include "winograd_multiply.h"
 
-/* 36 products of a tile and a register of channels, in a unit -> the results that are in the picture. */
+/* Compute the results of a tile in the picture from its 36 products, for one register of channels. */
 INLINE void NAMED(restore)(const struct convolution *c, const float *products, const struct place *place, int channel,
                            float unit, int halves) {
     ptrdiff_t made = made_at(c, place) + channel, added = added_at(c, place) + channel;
@@ -177,9 +184,9 @@ INLINE void NAMED(restore)(const struct convolution *c, const float *products, c
     }
 }
 
-/* Tiles from `first` on, counted row by row through all planes. */
+/* Convolve the tiles from `first` on, counted row by row through all planes. */
 INLINE void NAMED(convolve_in)(const struct convolution *whole, long first, int tiles, float *factors, int halves) {
-    const struct convolution here = *whole, *c = &here; /* which no store can change, as the compiler sees it */
+    const struct convolution here = *whole, *c = &here; /* a copy, which the compiler knows that no store changes */
     float *products = factors + FACTORS * plane_words(in_words(c)), units[AT_ONCE];
     for (int tile = 0; tile < tiles; tile++) units[tile] = 1;
     for (int tile = 0; tile < tiles;) {

@@ -4,7 +4,8 @@
  * of the weights.
  */
 
-/* Some tiles times some registers of out_channels, over all words of in_channels. */
+/* Multiply the factors of TILES tiles by the weights of one or two registers of out_channels, and add up the products of all
+ * in_channels. */
 INLINE void NAMED(multiply_floats)(const float *factors, const float *weights, int words, float *products,
                                    int registers) {
     vec sums[TILES][2];
@@ -28,7 +29,7 @@ INLINE void NAMED(multiply_floats)(const float *factors, const float *weights, i
 }
 
 #ifdef DOT
-/* The same with integers, and with units of the weights. */
+/* The same for integers; the units of the weights turn the sums into floats. */
 INLINE void NAMED(multiply_integers)(const float *factors, const float *weights, const float *units, int words,
                                      float *products, int registers) {
     ivec sums[TILES][2];
@@ -66,7 +67,7 @@ INLINE void NAMED(multiply_some)(const float *factors, const float *weights, con
     NAMED(multiply_floats)(factors, weights, words, products, registers);
 }
 
-/* Functions of their own, in which the compiler keeps all sums in registers. */
+/* Separate functions, so that the compiler keeps all sums in registers. */
 static __attribute__((noinline)) void NAMED(multiply_one)(const float *factors, const float *weights, const float *units,
                                                           int words, float *products) {
     NAMED(multiply_some)(factors, weights, units, words, products, 1);
@@ -77,7 +78,7 @@ static __attribute__((noinline)) void NAMED(multiply_two)(const float *factors, 
     NAMED(multiply_some)(factors, weights, units, words, products, 2);
 }
 
-/* All tiles, in each of the 36 planes. */
+/* Multiply all tiles, in each of the 36 planes. */
 static void NAMED(multiply)(const struct convolution *c, const float *factors, int tiles, float *products) {
     int words = in_words(c);
     size_t from = plane_words(words), to = plane_words(c->out_channels);

@@ -86,7 +86,7 @@ def test_a_later_request_starts_level_with_the_others_and_not_before_them() -> N
     assert order(turns, NEAR_PX) == "lateab"
 
 
-def test_work_done_while_nobody_else_waits_is_not_charged_later() -> None:
+def test_work_done_while_no_other_key_waits_is_not_charged_later() -> None:
     turns: FairQueue[str] = FairQueue()
     turns.join("alone", "large")
     for number in range(9):

@@ -233,7 +233,7 @@ async def test_patience_counts_the_total_time_that_a_stream_was_stalled(engine: 
     assert isinstance(outcome, DeadlinePassed)
 
 
-async def test_a_slow_reader_is_tolerated_while_nobody_needs_its_memory(engine: FakeEngine) -> None:
+async def test_a_slow_reader_is_tolerated_while_its_memory_is_not_needed(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_streams=1)
     slow = scheduler.submit(large("slow", px=256 * 20))
     await run_until_held(scheduler, slow)

@@ -216,7 +216,7 @@ PROXIED = [
 
 
 @pytest.mark.parametrize("header", PROXIED)
-async def test_without_keys_nobody_may_administer_through_a_proxy(settings: Settings, header: str) -> None:
+async def test_without_keys_administration_through_a_proxy_is_refused(settings: Settings, header: str) -> None:
     async with administered(settings.model_copy(update={"keys": None})) as client:
         for value in ("192.0.2.7", "127.0.0.1", ""):
             detail = problem(await client.post("/admin", headers={header: value}), 403, "forbidden")

@@ -34,7 +34,7 @@ from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
 
-LONGEST_HEAD = MAX_HEAD_BYTES - 500
+MAX_HEAD = MAX_HEAD_BYTES - 500
 """Characters of one header in a request that is not refused for its size."""
 
 HEAD_S = 0.05
@@ -106,7 +106,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "X-Request-Id": ACCEPTED_ID.fullmatch,
     "X-Api-Key": lambda value: find_key([], value),
     "query": read_query,
-    "a parameter of the query": lambda value: read_query(f"scale={quote(value[: LONGEST_HEAD // 3])}"),
+    "a parameter of the query": lambda value: read_query(f"scale={quote(value[: MAX_HEAD // 3])}"),
     "parameters of a form": lambda value: Parameters().with_fields({"model": value}),
 }
 
@@ -122,7 +122,7 @@ def cost_s(read: Callable[[str], object], value: str) -> float:
 def repeated(start: str, unit: Sequence[str], end: str) -> str:
     """Make a header of maximum length that repeats one pattern."""
     pattern = "".join(unit)
-    return start + pattern * ((LONGEST_HEAD - len(start) - len(end)) // len(pattern)) + end
+    return start + pattern * ((MAX_HEAD - len(start) - len(end)) // len(pattern)) + end
 
 
 HEADERS = st.builds(

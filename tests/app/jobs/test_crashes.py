@@ -53,10 +53,10 @@ sys.meta_path.insert(0, Watcher())
 def running(
     folder: Path, *, may_die: bool = False, **settings: object
 ) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
-    """A service of its own process whose jobs are in a folder; it is killed at the end of the block.
+    """Run a service in another process with jobs in a folder; it is killed at the end of the block.
 
     Args:
-        may_die: a job that it goes on with may end it before it is ready.
+        may_die: a job that it continues may end it before it is ready.
     """
     port = free_port()
     variables = {

@@ -164,7 +164,7 @@ async def test_a_webhook_that_a_dead_process_had_taken_is_delivered_by_another(d
     await until(lambda: len(peer.received) == 1)
 
 
-async def test_only_wanted_events_are_told(database: Database) -> None:
+async def test_only_wanted_events_are_sent(database: Database) -> None:
     job = await added(database, new_job(webhook="http://127.0.0.1"))
     assert await database.read(partial(outbox.of_job, job_id=job.id)) == []
     await ended(database, await taken(database))

@@ -147,7 +147,7 @@ def test_a_bigtiff_is_read_as_well() -> None:
     assert exif.camera[0x8827] == Field(kind=SHORT, count=1, value=b"d\0")
 
 
-def test_a_field_whose_value_lies_outside_costs_only_itself() -> None:
+def test_a_field_with_a_value_outside_the_file_loses_only_itself() -> None:
     data = bytearray(tiff_structure([text(MAKE, b"Maker"), text(ARTIST, b"an artist")]))
     struct.pack_into("<I", data, data.index(struct.pack("<H", ARTIST)) + 8, len(data) - 3)
     exif = read_exif(bytes(data))

@@ -14,10 +14,13 @@ from app.errors import TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.picture import Pixels
 from model.pictures import deep
+from model.pictures.heic import installed
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import HEIGHT, LIMITS, WIDTH, chunk, levels, png, tiff
 from tests.app.pictures.heic_file import SIDE, heic
 from tests.tiff_file import Tiff
+
+needs_heic = pytest.mark.skipif(installed() is None, reason="no reader of HEIC: the extra `heic`")
 
 prepare_decoders()
 
@@ -234,6 +237,7 @@ def test_the_error_for_signed_pixels_says_so() -> None:
         decode(made.tiffsave_buffer(), LIMITS)
 
 
+@needs_heic
 @pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("bits", [8, 10, 12])
 def test_a_heic_is_read_in_its_depth_and_turned_once(bits: int, quarter_turns: int) -> None:
@@ -246,6 +250,7 @@ def test_a_heic_is_read_in_its_depth_and_turned_once(bits: int, quarter_turns: i
     assert numpy.abs(picture.planes[0] - wanted).max() <= 0.5
 
 
+@needs_heic
 def test_a_heic_truncated_in_its_pixels_is_refused() -> None:
     file = heic(numpy.full((SIDE, SIDE), 77, numpy.uint16))
     with pytest.raises(Unprocessable, match="the HEIF file is truncated or corrupt"):

@@ -12,7 +12,7 @@ from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from app.service import UpscaleService
 from app.settings import Settings
-from model.convolutions.convolver import Convolver, name_of
+from model.convolutions.convolver import Convolver
 from model.convolutions.fused import FusedConvolver
 from model.convolutions.library import OneDnnConvolver, library_convolution
 from tests.app.conftest import encoded, noise, problem
@@ -89,7 +89,7 @@ async def test_the_metrics_say_how_each_model_runs(client: httpx.AsyncClient, se
     [(library_convolution, "library"), (FusedConvolver(), "fused"), (OneDnnConvolver(), "onednn")],
 )
 def test_a_convolution_has_a_short_name(convolver: Convolver, name: str) -> None:
-    assert name_of(convolver) == name
+    assert convolver.name == name
 
 
 async def test_the_metrics_have_the_version_and_readiness(client: httpx.AsyncClient, service: UpscaleService) -> None:

@@ -27,7 +27,7 @@ def test_without_options_the_shipped_network_is_measured() -> None:
     assert chosen_network(options()).name == "compact-psnr-x4"
 
 
-def test_a_size_that_nobody_published_gets_the_same_random_weights_each_time() -> None:
+def test_an_unpublished_size_gets_the_same_random_weights_each_time() -> None:
     first, second = (chosen_network(options("--network", "1")) for _ in range(2))
     assert first.name == "random-1-blocks"
     assert all(map(torch.equal, first.net.parameters(), second.net.parameters()))

@@ -1,4 +1,4 @@
-"""Recorded figures say what, where and of which commit."""
+"""Recorded figures include the command, the machine and the commit."""
 
 import argparse
 import json
@@ -56,6 +56,6 @@ def test_a_bar_says_whether_it_is_met(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("flags", "widest"), [("fma avx2", " (AVX2)"), ("avx2 avx512f avx512_bf16 amx_tile", " (AMX)"), ("sse2", "")]
 )
-def test_a_processor_is_told_by_its_model_and_its_widest_instructions(flags: str, widest: str) -> None:
+def test_a_processor_is_named_by_its_model_and_its_widest_instructions(flags: str, widest: str) -> None:
     text = f"processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: {flags}\n\nprocessor\t: 1\nmodel name\t: another\n"
     assert described(text) == f"AMD EPYC{widest}"

@@ -1,6 +1,6 @@
 """The kernel's tests run twice: here on a GPU (`-m gpu`), and everywhere on the CPU, in Triton's interpreter.
 
-Whether Triton interprets is fixed when it is imported. So one test starts these tests anew in a process that does.
+Triton chooses between the two when it is imported, so one test runs all of them in a process with the interpreter.
 """
 
 import os

@@ -17,7 +17,7 @@ from model.convolutions.fused import FusedConvolver
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 from model.streaming import upscale_batch
 
-MOST_LAUNCHES, MOST_BYTES_PER_PX = 700, 240e3
+MAX_LAUNCHES, MAX_BYTES_PER_PX = 700, 240e3
 """Budgets of RRDB-23 with 64 channels."""
 
 SIDE, PLANES = 128, 4
@@ -95,5 +95,5 @@ def test_a_batch_stays_within_its_launches_and_bytes(
         with counted(monkeypatch) as traffic:
             upscale_batch(net, pictures, sizes, convolve=FusedConvolver())
     assert traffic.launches["convolve"] == 5 * 69 + 4
-    assert traffic.launches.total() <= MOST_LAUNCHES, traffic.launches
-    assert traffic.moved_bytes / (PLANES * SIDE**2) <= MOST_BYTES_PER_PX
+    assert traffic.launches.total() <= MAX_LAUNCHES, traffic.launches
+    assert traffic.moved_bytes / (PLANES * SIDE**2) <= MAX_BYTES_PER_PX

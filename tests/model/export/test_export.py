@@ -125,7 +125,7 @@ def test_a_pair_that_pads_or_unshuffles_in_another_way_is_refused(old: str, new:
     text = (tmp_path / "pair.param").read_text()
     assert old in text
     (tmp_path / "pair.param").write_text(text.replace(old, new, 1))
-    with pytest.raises(WeightsError, match=r"a Padding that does not repeat|a Reorg that is no pixel-unshuffle"):
+    with pytest.raises(WeightsError, match=r"a Padding that does not repeat|a Reorg that is not a pixel-unshuffle"):
         read(tmp_path / "pair.param")
 
 

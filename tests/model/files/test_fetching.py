@@ -69,7 +69,7 @@ def test_a_file_arrives_whole_under_its_name_and_readable(
     assert list(fetched.parent.iterdir()) == [fetched]
 
 
-def test_a_file_that_lies_there_is_not_downloaded_again(entry: Callable[[str], Published], tmp_path: Path) -> None:
+def test_an_existing_file_is_not_downloaded_again(entry: Callable[[str], Published], tmp_path: Path) -> None:
     fetch(entry("whole"), tmp_path)
     fetch(entry("whole"), tmp_path)
     assert Files.asked == 1
@@ -104,17 +104,17 @@ def test_another_file_than_the_catalogue_says_is_not_kept(server: str, tmp_path:
 @pytest.mark.parametrize("path", ["whole", "endless"])
 def test_a_file_beyond_the_limit_is_given_up(path: str, entry: Callable[[str], Published], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is larger than 1000 bytes"):
-        fetch(entry(path), tmp_path, largest_bytes=1000)
+        fetch(entry(path), tmp_path, max_bytes=1000)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_server_is_reported(tmp_path: Path) -> None:
     nowhere = Published(name="net", url="http://127.0.0.1:9/net.pth", sha256="0" * 64, licence="CC0", about="")
     with pytest.raises(WeightsError, match="cannot be downloaded"):
         fetch(nowhere, tmp_path)
 
 
-def test_an_unknown_name_is_told_what_there_is() -> None:
+def test_an_unknown_name_gets_the_list_of_names() -> None:
     with pytest.raises(WeightsError, match=r"no 'nothing' in the catalogue; there are realesrgan-x4plus, "):
         entry_named("nothing")
 

@@ -156,7 +156,7 @@ def test_esrgan_plus_serves_as_another_architecture(tmp_path: Path) -> None:
     assert (net(picture) - plus(picture).clamp(0, 1)).abs().max() < 1e-5
 
 
-def test_weights_that_nobody_knows_are_refused(tmp_path: Path) -> None:
+def test_unknown_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "odd.pth")
     with pytest.raises(WeightsError, match=r"odd\.pth holds no network of ESRGAN's kind.*spandrel knows it neither"):
         read_any(tmp_path / "odd.pth")

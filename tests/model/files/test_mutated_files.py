@@ -1,4 +1,4 @@
-"""Files that went wrong in any way are our error, never somebody else's, whatever they are."""
+"""Damaged files of all kinds raise our errors only."""
 
 import random
 from collections.abc import Callable
@@ -74,7 +74,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 
 def read_mutated(kind: Callable[[Path], Path], folder: Path, count: int) -> tuple[int, int]:
-    """How many of some mutated files were read, and refused; another error than ours is the caller's."""
+    """Count the mutated files that were read, and those that were refused; other errors than ours are raised."""
     path = kind(folder)
     data = path.read_bytes()
     chance = random.Random(count)

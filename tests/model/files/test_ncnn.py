@@ -72,7 +72,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "another slope": (replacing("-23310=1,0.2", "-23310=1,0.1"), "does something else with them"),
     "another slope in one place": (replacing("-23310=1,0.2", "-23310=1,0.3", 1), "does something else with them"),
     "another residual": (replacing("-23301=2,1.0,0.2", "-23301=2,1.0,0.3", 1), "does something else with them"),
-    "a product for a sum": (replacing("0=1 -23301", "0=0 -23301", 1), "an Eltwise that is no sum"),
+    "a product for a sum": (replacing("0=1 -23301", "0=0 -23301", 1), "an Eltwise that is not a sum"),
     "bilinear": (replacing("0=1 1=2.0", "0=2 1=2.0", 1), "an Interp that is not nearest"),
     "a foreign layer": (replacing("Concat ", "Softmax ", 1), "it has a layer 'Softmax'"),
     "another format": (replacing("7767517", "7767518"), "its first line is not 7767517"),

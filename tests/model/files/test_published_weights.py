@@ -30,7 +30,7 @@ def published() -> Path:
 
 @pytest.fixture(scope="module", params=["realesrgan-x4plus", "realesrgan-x4plus-anime"])
 def model(request: pytest.FixtureRequest, published: Path) -> Path:
-    """The `.param` of a published network, whose `.bin` lies beside it."""
+    """The `.param` of a published network, with its `.bin` next to it."""
     return published / f"{request.param}.param"
 
 
@@ -51,7 +51,7 @@ def whole(net: RRDBNet, picture: Tensor) -> Tensor:
 
 
 def computed_by_ncnn(model: Path, picture: Tensor) -> Tensor:
-    """What ncnn makes of a picture (1, 3, H, W), in float32."""
+    """Upscale a picture (1, 3, H, W) with ncnn, in float32."""
     reference = ncnn.Net()
     reference.opt.num_threads = torch.get_num_threads()
     reference.opt.use_vulkan_compute = False
@@ -96,7 +96,7 @@ def test_the_published_network_as_a_stream_of_bands_equals_the_whole(
 
 
 def compact_weights(path: Path) -> dict[str, Tensor]:
-    """What a `.bin` of an SRVGG network holds, under the names of its `.pth`: convolutions and PReLUs in turn."""
+    """Read the `.bin` of an SRVGG network, alternating convolutions and PReLUs, under the names of its `.pth`."""
     data, offset, tensors = path.read_bytes(), 0, {}
     for number in range(35):
         name, inputs, outputs = f"body.{number}", 3 if number == 0 else 64, 48 if number == 34 else 64

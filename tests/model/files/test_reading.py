@@ -179,7 +179,7 @@ def test_a_network_of_four_inputs_sees_an_opaque_picture_and_its_colours_are_the
     assert_same(checkpoint.net(rgb), net(torch.cat((rgb, torch.ones(1, 1, 6, 7)), dim=1))[:, :3])
 
 
-def test_x3_looks_like_x2_and_is_read_when_told(tmp_path: Path) -> None:
+def test_x3_looks_like_x2_and_is_read_if_the_scale_is_given(tmp_path: Path) -> None:
     net = published("old", 3, **SMALL)
     path = saved(net, tmp_path / "3x.pth")
     assert read(path).net.config.scale == 2
@@ -315,7 +315,7 @@ REFUSALS: dict[str, tuple[Wrap, str]] = {
     "NaN": (holding("conv_hr.bias", torch.full((6,), math.nan)), "holds NaN or infinity"),
     "infinity": (holding("conv_hr.bias", torch.full((6,), math.inf)), "holds NaN or infinity"),
     "integers": (holding("conv_hr.bias", torch.zeros(6, dtype=torch.int64)), "stored as torch.int64"),
-    "a sparse weight": (holding("conv_hr.bias", torch.zeros(6).to_sparse()), "no plain tensor"),
+    "a sparse weight": (holding("conv_hr.bias", torch.zeros(6).to_sparse()), "not a plain tensor"),
     "terabytes of one number": (holding("conv_hr.bias", torch.zeros(1).expand(10**12)), "larger than the whole file"),
     "a million blocks": (holding("body.999999.rdb1.conv1.weight", torch.zeros(3)), "1024 is the most"),
     "ESRGAN+": (holding("body.0.rdb1.conv1x1.weight", torch.zeros(3, 6, 1, 1)), r"is an ESRGAN\+ network"),

@@ -1,4 +1,4 @@
-"""Files that are no weight files at all: each is named for what it is, under every suffix, before any parser runs."""
+"""Files that are not weight files: each is recognised, under every suffix, before any parser runs."""
 
 import gzip
 import os
@@ -86,7 +86,7 @@ CODE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("content", "reason"), CODE.values(), ids=CODE.keys())
-def test_code_is_named_and_nobody_is_advised_to_trust_it(content: bytes, reason: str, tmp_path: Path) -> None:
+def test_code_is_named_without_advice_to_trust_it(content: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(content)
     with pytest.raises(WeightsError) as refused:

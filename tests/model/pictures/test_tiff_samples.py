@@ -145,14 +145,14 @@ def test_colour_that_was_multiplied_by_alpha_is_divided_by_it(bits: int, *, apar
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("file", [Tiff(bits=bits, order=order) for bits in (8, 12, 16) for order in ORDERS], ids=str)
-def test_the_orientation_is_told_and_the_samples_are_not_turned(file: Tiff, orientation: int) -> None:
+def test_the_orientation_is_returned_and_the_samples_are_not_turned(file: Tiff, orientation: int) -> None:
     stored = levels(3, file.bits)
     picture = read(Tiff(bits=file.bits, order=file.order, fields={274: [orientation]}).file(stored), LIMITS)
     assert picture.orientation == orientation
     assert (picture.samples.colour == stretched(stored, file.bits)).all()
 
 
-def test_an_orientation_in_xmp_is_told() -> None:
+def test_an_orientation_in_xmp_is_returned() -> None:
     xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     assert read(Tiff(fields={700: (1, xmp)}).file(levels(3)), LIMITS).orientation == 6
     assert read(Tiff(fields={700: (1, xmp), 274: [3]}).file(levels(3)), LIMITS).orientation == 3
@@ -258,7 +258,7 @@ def test_a_thumbnail_in_front_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("tag", [34377, 37724, 50839, 65000, 33723])
-def test_a_field_that_nobody_reads_may_be_of_any_size(tag: int) -> None:
+def test_an_unused_field_may_have_any_size(tag: int) -> None:
     stored = levels(3)
     assert (samples(Tiff(fields={tag: (7, bytes(60_000))}).file(stored)).colour == stored).all()
 
@@ -287,7 +287,7 @@ def test_a_truncated_file_is_damaged(kept: float, compression: int) -> None:
             read(one, LIMITS)
 
 
-def test_other_fields_of_the_picture_are_told() -> None:
+def test_other_fields_of_the_picture_are_returned() -> None:
     image = read(
         Tiff(bits=16, order=">", fields={271: (2, b"maker\0"), 65000: (2, b"secret\0")}).file(levels(3)), LIMITS
     ).image

@@ -1,4 +1,4 @@
-"""What AMX computes against PyTorch; with the tiles where the processor has them, and emulated in plain C."""
+"""AMX against PyTorch: with the unit if the processor has it, and emulated in plain C."""
 
 import logging
 from collections.abc import Callable
@@ -43,7 +43,7 @@ GAN = TrainingConfig(
 )
 
 Found = tuple[Tensor, list[Tensor]]
-"""What a pass made, and gradients."""
+"""Output and gradients of a pass."""
 
 
 def net_of(config: RRDBConfig) -> RRDBNet:

@@ -45,7 +45,7 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def trained_on(tmp_path: Path) -> Path:
-    """Of a generator that was trained from the other: its weights have moved a little."""
+    """Write the weights of a generator that was trained from the other: they differ a little."""
     net = random_net()
     for weight in net.parameters():
         weight.mul_(1.02)
@@ -56,7 +56,7 @@ MEASURES = ("psnr_y", "ssim_y", "colour_shift")
 
 
 def evaluate(pictures: Path, *weights: Path, more: tuple[object, ...] = ()) -> list[str]:
-    """The command without LPIPS, with its tables beside the pictures."""
+    """Run the command without LPIPS, with its tables next to the pictures."""
     out = pictures.parent / "tables" / "scores"
     files = [str(path) for path in weights]
     return [
@@ -130,7 +130,7 @@ def test_evaluate_measures_every_folder_that_is_named(weights: Path, pictures: P
     assert [one["set"] for one in numbers] == ["pictures", "pictures", "others", "others"]
 
 
-def test_evaluate_leaves_the_weight_file_alone_unless_told_to_record(weights: Path, pictures: Path) -> None:
+def test_evaluate_changes_the_weight_file_only_if_asked_to_record(weights: Path, pictures: Path) -> None:
     before = weights.read_bytes()
     assert main(evaluate(pictures, weights)) == 0
     assert weights.read_bytes() == before
@@ -243,7 +243,7 @@ def test_the_low_res_copies_of_a_benchmark_are_not_measured_as_originals(
     assert list(sets_of(tmp_path)[0]["pictures"]) == ["made_0", "made_1"]
 
 
-def test_lpips_is_left_out_with_a_line_if_alexnet_is_missing_and_nobody_asked_for_it(
+def test_lpips_is_left_out_with_a_line_if_alexnet_is_missing_and_it_was_not_requested(
     weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(*_: object) -> LPIPS:

@@ -275,7 +275,7 @@ async def test_pages_list_all_jobs(client: httpx.AsyncClient) -> None:
     assert rest["next"] is None
 
 
-async def test_a_watcher_that_has_seen_the_end_is_told_to_stop(client: httpx.AsyncClient) -> None:
+async def test_a_watcher_that_has_seen_the_end_is_asked_to_stop(client: httpx.AsyncClient) -> None:
     job = await ended(client, (await create(client))["id"])
     (number, name, data), *more = events_of((await client.get(f"/v1/jobs/{job['id']}/events")).text)
     assert (name, data, more) == ("state", job, [])

@@ -194,7 +194,7 @@ def repeated(job: UpscaleInput, band_px: int) -> Generator[Pixels]:
         yield job.planes[:, top : top + rows].repeat(4, axis=1).repeat(4, axis=2)
 
 
-async def test_a_reader_that_pauses_delays_nobody_else_and_gets_its_whole_picture(
+async def test_a_reader_that_pauses_delays_no_other_and_gets_its_whole_picture(
     caller: httpx.AsyncClient,
     live: Live,
     service: UpscaleService,

@@ -1,0 +1,37 @@
+"""Load the libraries that `make native` compiles from C."""
+
+import ctypes
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+Arguments = Sequence[type]
+
+
+def load(path: Path, functions: Mapping[str, Arguments], *, otherwise: str) -> ctypes.CDLL | None:
+    """Load a library, and declare the arguments of its functions.
+
+    Calls release Python's lock. The threads of the library are those of PyTorch, whose OpenMP is already loaded.
+
+    Args:
+        functions: argument types by name; each returns an int, unless the caller declares another type.
+        otherwise: what happens without the library, for the log.
+
+    Returns:
+        The library; None if it is not compiled, or from other sources.
+    """
+    try:
+        library = ctypes.CDLL(str(path))
+        for name, arguments in functions.items():
+            getattr(library, name).argtypes = tuple(arguments)
+    except (OSError, AttributeError) as error:
+        log.warning("%s; `make native` compiles it (%s)", otherwise, error)
+        return None
+    return library
+
+
+def has_amx(library: ctypes.CDLL | None) -> bool:
+    """Return True if a library with code for AMX is loaded and this process may use the unit: see amx_unit.h."""
+    return library is not None and bool(library.amx_available())

@@ -1,0 +1,25 @@
+"""Compiled libraries are optional: without one the log says so, and nothing fails."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from model.convolutions.native import winograd
+from model.convolutions.native.loading import has_amx, load
+
+
+def test_a_library_that_is_not_compiled_is_none_and_the_log_has_the_remedy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load(tmp_path / "libnone.so", {}, otherwise="slow") is None
+    assert "slow; `make native` compiles it" in caplog.text
+
+
+@pytest.mark.skipif(winograd.compiled() is None, reason="nothing is compiled")
+def test_a_library_of_older_sources_is_none() -> None:
+    assert load(winograd.LIBRARY, {"no_such_function": (ctypes.c_int,)}, otherwise="slow") is None
+
+
+def test_without_a_library_there_is_no_amx() -> None:
+    assert not has_amx(None)
