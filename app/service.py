@@ -291,7 +291,7 @@ class UpscaleService:
             inputs,
             model,
             (planes, height, width),
-            plan=plan,
+            passes=plan.passes,
             runs=options.runs,
             whole_picture_px=self.settings.whole_picture_px,
             deadline_s=urgency.deadline_s,

@@ -88,7 +88,11 @@ class Plan:
     @property
     def work(self) -> int:
         """LR px of all passes for each px of the picture."""
-        return sum(self.scale ** (2 * done) for done in range(self.passes))
+        return _work(self.scale, self.passes)
+
+
+def _work(scale: int, passes: int) -> int:
+    return sum(scale ** (2 * done) for done in range(passes))
 
 
 def _check_scale(size: Size, wanted: tuple[int, int], shape: tuple[int, int], model: ModelInfo) -> None:
@@ -108,7 +112,7 @@ def job_of(
     model: ModelInfo,
     shape: tuple[int, int, int],
     *,
-    plan: Plan,
+    passes: int = 1,
     runs: int = 1,
     whole_picture_px: int | None = None,
     deadline_s: float | None = None,
@@ -119,23 +123,23 @@ def job_of(
     Args:
         picture: the engine's input; None for a job that is only reserved.
         shape: planes, height and width.
-        plan: has at least one pass.
+        passes: see `Plan.passes`; at least one.
         runs: turns of the picture that go through the network; see `app.service.UpscaleOptions.runs`.
         whole_picture_px: larger pictures are streams; by default what suits the model's device.
         deadline_s: on the scheduler's clock.
         background: see `Job.background`.
     """
     planes, height, width = shape
-    px = runs * planes * height * width * plan.work
+    px = runs * planes * height * width * _work(model.scale, passes)
     job = functools.partial(Job[Input], input=picture, kind=model.version, deadline_s=deadline_s, background=background)
-    if plan.passes > 1 or runs * height * width > (whole_picture_px or model.whole_picture_px):
+    if passes > 1 or runs * height * width > (whole_picture_px or model.whole_picture_px):
         columns = planes * (width if runs == 1 else max(height, width))  # half of an ensemble's turns swap the sides
-        all_columns = columns * sum(plan.scale**done for done in range(plan.passes))
+        factors = [int(model.scale**done) for done in range(passes)]  # of what each pass reads
         return job(
             cost_px=px,
-            row_px=columns * plan.last_pass_factor,
-            min_rows=min(MIN_BAND_ROWS, height * plan.last_pass_factor),
-            stream_bytes=all_columns * model.state_bytes_per_column,
+            row_px=columns * factors[-1],
+            min_rows=min(MIN_BAND_ROWS, height * factors[-1]),
+            stream_bytes=columns * sum(factors) * model.state_bytes_per_column,
         )
     if model.device == "cpu":  # groups pictures of one size itself and pads nothing
         return job(cost_px=max(px, runs * MIN_COST_PX), bucket=("small", runs))
