@@ -62,10 +62,10 @@ class RowResizer:
 
 def _resized(planes: Planes, height: int, width: int, rows: tuple[float, float]) -> Planes:
     """Resize a range of rows of planes (N, H, W, 3); the filter sees the rows around it."""
-    if planes.shape[1:3] == (height, width) and rows == (0, height):
-        return planes
-    if not height or not planes.shape[1]:
+    if height == 0 or planes.shape[1] == 0:
         return numpy.empty((len(planes), height, width, 3), planes.dtype)
+    if planes.shape[1:3] == (height, width) and rows[0] == 0 and rows[1] == height:
+        return planes
     box = (0, rows[0], planes.shape[2], rows[1])
     return numpy.stack([_filtered(plane, (width, height), box) for plane in planes])
 
