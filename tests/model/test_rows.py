@@ -61,7 +61,7 @@ def test_a_picture_that_arrives_is_upscaled_like_one_that_is_there(upscaler: Rel
 def test_passes_give_what_the_network_makes_of_its_own_result(
     tmp_path: Path, scale: int, passes: int, most: int
 ) -> None:
-    upscaler, picture = tiny(tmp_path, scale), noise(2, 17, 11, 3, most=most)
+    upscaler, picture = tiny(tmp_path, scale), noise(2, 9, 5, 3, most=most)
     expected = picture
     for _ in range(passes):
         expected = upscaler.upscale(expected)
@@ -71,17 +71,17 @@ def test_passes_give_what_the_network_makes_of_its_own_result(
 
 
 def test_a_later_pass_begins_before_the_first_one_has_ended(upscaler: ReliableUpscaler) -> None:
-    bands = [band.shape[1] for band in Passes(upscaler, 4, 2).stream(noise(1, 400, 8, 3), 16)]
-    assert sum(bands) == 16 * 400
+    bands = [band.shape[1] for band in Passes(upscaler, 4, 2).stream(noise(1, 160, 2, 3), 16)]
+    assert sum(bands) == 16 * 160
     first = next(number for number, rows in enumerate(bands) if rows)
-    assert first < len(bands) / 4
+    assert first < len(bands) / 3
     assert max(bands) <= 4 * 4 * 16  # each item is a band of one pass
 
 
 def test_a_pass_that_runs_out_of_memory_starts_again_from_the_upload(
     upscaler: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = noise(1, 30, 12, 3)
+    picture = noise(1, 24, 5, 3)
     expected = numpy.concatenate(list(Passes(upscaler, 4, 2).stream(picture, 32)), axis=1)
     stream, failed = Upscaler.stream, False
 
@@ -109,7 +109,7 @@ def test_closing_the_last_pass_closes_the_first(upscaler: ReliableUpscaler, monk
             closed.append(isinstance(read, Rows))
 
     monkeypatch.setattr(Upscaler, "stream", watched)
-    bands = Passes(upscaler, 4, 2).stream(noise(1, 60, 12, 3), 8)
+    bands = Passes(upscaler, 4, 2).stream(noise(1, 60, 3, 3), 8)
     for _ in range(12):
         next(bands)
     del bands

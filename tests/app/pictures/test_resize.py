@@ -22,7 +22,7 @@ def noise(height: int, width: int, *, most: int = 256, seed: int = 0) -> Pixels:
     return numpy.random.default_rng(seed).integers(0, most, (1, height, width, 3)).astype(kind)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 150), width=st.integers(75, 150), share=st.floats(0.02, 1.5), band=st.integers(1, 50))
 def test_noise_of_8_bits_is_resized_as_by_pillow_to_one_level(height: int, width: int, share: float, band: int) -> None:
     planes = noise(height, width)
@@ -31,7 +31,7 @@ def test_noise_of_8_bits_is_resized_as_by_pillow_to_one_level(height: int, width
     assert numpy.abs(by_rows(planes, target, band)[0].astype(int) - numpy.asarray(whole)).max() <= 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(height=st.integers(1, 200), width=st.integers(1, 50), share=st.floats(0.02, 1.5), band=st.integers(1, 50))
 def test_16_bits_are_resized_as_by_pillow_to_one_level(height: int, width: int, share: float, band: int) -> None:
     planes = noise(height, width, most=65536)
