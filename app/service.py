@@ -41,7 +41,7 @@ class UpscaleInput:
     network: Network
     planes: Pixels
     passes: int = 1
-    """How often the network runs, each time on its own result."""
+    """Runs of the network, each on the result of the one before."""
     ensemble: bool = False
     """Return the mean over all turns of the picture."""
 
@@ -51,7 +51,7 @@ class UpscaleOptions:
     """Options of one request, apart from the model."""
 
     size: Size = OWN_SIZE
-    """Of the answer; by default the network's own."""
+    """Size of the answer; by default the network's own."""
     formats: Sequence[AnswerFormat] = (FORMATS["png"],)
     """Accepted formats, the preferred one first; see `app.pictures.encode.chosen_format`."""
     quality: int | None = None

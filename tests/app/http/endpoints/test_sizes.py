@@ -50,10 +50,14 @@ async def test_an_answer_has_the_requested_size(client: httpx.AsyncClient) -> No
     assert made == sizes
 
 
-async def test_models_of_every_scale_take_the_same_sizes(models: Path, client: httpx.AsyncClient) -> None:
+@pytest.fixture
+def x1_and_x2(models: Path) -> None:
     for scale in (1, 2):
         write_tiny_model(models, f"x{scale}", scale=scale, seed=scale)
-    await until(lambda: all((models / f"x{scale}.safetensors").exists() for scale in (1, 2)))
+
+
+@pytest.mark.usefixtures("x1_and_x2")
+async def test_models_of_every_scale_take_the_same_sizes(client: httpx.AsyncClient) -> None:
     sizes = {"x2": {"scale=3": (60, 36), "scale=16": (320, 192)}, "x1": {"scale=0.5": (10, 6), "scale=1": (20, 12)}}
     for model, wanted in sizes.items():
         made = {query: decoded(await post(client, noise(20, 12), f"{query}&model={model}")).size for query in wanted}
