@@ -34,7 +34,7 @@ WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
 .PHONY: help native serve train test test-formats coverage check bench bench-gpu gpu-acceptance bench-runtimes bench-bands \
-    bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-history bench-training soak audit openapi lock \
+    bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-history bench-training soak audit openapi lock \
     image clean
 .DELETE_ON_ERROR:
 
@@ -102,10 +102,11 @@ gpu-acceptance: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## prove on a GP
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)
 
-BENCHES := bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png
+BENCHES := bench-bands bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png
 bench-bands: ## measure low bands of a stream, alone and next to busy processes
 bench-load: ## measure the service under load: ARGS="--litserve eager"
 bench-fairness: ## measure a small picture's latency during a large one
+bench-jobs: ## measure a small picture's latency beside 1,000 queued jobs
 bench-memory: ## measure the memory of a stream
 bench-poster: ## measure the service's memory during very large pictures: ARGS=--tiny
 bench-seams: ## measure and draw the errors of tiles at their edges
