@@ -13,7 +13,7 @@ from app.batching.job import Job
 from app.batching.scheduler import Scheduler
 from app.errors import NoSuchModel, TooLarge
 from app.library.library import Library
-from app.library.network import ModelInfo, Network
+from app.library.network import Edges, ModelInfo, Network
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, AnswerFormat, chosen_format, encoded, layout_of
 from app.pictures.limits import Limits
@@ -22,7 +22,7 @@ from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import Postprocessor
 from app.record import current_record
 from app.settings import Settings
-from app.sizing import job_of, memory_bytes, scaled_px
+from app.sizing import check_edges, job_of, memory_bytes, scaled_px
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
 
@@ -40,6 +40,7 @@ class UpscaleInput:
     planes: Pixels
     ensemble: bool = False
     """Return the mean over all turns of the picture."""
+    edges: Edges = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,8 @@ class UpscaleOptions:
     """Keep the low frequencies of the upload."""
     ensemble: bool = False
     """Return the mean over the picture's turns."""
+    edges: Edges = "auto"
+    """See `app.library.network.Edges`."""
 
     @property
     def runs(self) -> int:
@@ -162,6 +165,7 @@ class UpscaleService:
             ServiceError: see `app.errors`; also raised while the answer's pieces are read.
         """
         current_record().model = network.info.name
+        check_edges(options.edges, (header.height, header.width), network.info)
         if options.ensemble:
             self._check_turned(max(header.height, header.width))
         urgency = Urgency(deadline_s=deadline_s, background=background)
@@ -191,8 +195,10 @@ class UpscaleService:
         height, width = (scaled_px(side, options.scale or model.scale) for side in (picture.height, picture.width))
         form = chosen_format(options.formats, picture, height=height, width=width)
         layout = layout_of(picture, form, height=height, width=width)
-        postprocessor = Postprocessor(picture, model.scale, layout, colour_lock=options.colour_lock)
-        inputs = UpscaleInput(network=network, planes=picture.planes, ensemble=options.ensemble)
+        postprocessor = Postprocessor(
+            picture, model.scale, layout, colour_lock=options.colour_lock, wraps=options.edges == "wrap"
+        )
+        inputs = UpscaleInput(network=network, planes=picture.planes, ensemble=options.ensemble, edges=options.edges)
         job = self._job(inputs, model, picture.planes.shape[:3], options, urgency)
         stopwatch.submitted()
         async with self.scheduler.submit(job, reservation) as ticket:
@@ -261,6 +267,7 @@ class UpscaleService:
             model,
             (planes, height, width),
             runs=options.runs,
+            edges=options.edges,
             whole_picture_px=self.settings.whole_picture_px,
             deadline_s=urgency.deadline_s,
             background=urgency.background,

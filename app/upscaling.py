@@ -10,6 +10,7 @@ from app.pictures.decode import Header
 from app.pictures.encode import FORMATS
 from app.record import current_record
 from app.service import DEFAULT_OPTIONS, Answer, UpscaleOptions, UpscaleService
+from app.sizing import check_edges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ class UpscaleRequest:
         header = await service.read_header(picture)
         if entry.info is not None:
             self._check_scale(entry.info.name, entry.info.scale)
+            check_edges(self.options.edges, (header.height, header.width), entry.info)
         return header
 
     def _check_scale(self, name: str, scale: int) -> None:

@@ -12,8 +12,8 @@ import numpy
 from numpy.typing import NDArray
 
 from model.device import memory_errors
+from model.edges import Edges
 from model.transfer import Pixels
-from model.upscaler import Edges
 
 Totals = NDArray[numpy.uint32]
 """Sums of levels of 16 bits."""
@@ -53,7 +53,7 @@ def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels], edges: Edges 
     """Upscale small pictures together, each in all turns; each as if it were alone, and in its own depth.
 
     Args:
-        edges: see `model.upscaler.Edges`.
+        edges: see `model.edges.Edges`.
     """
     deep = [_deep(picture) for picture in pictures]
     totals: dict[int, Totals] = {}
@@ -75,7 +75,7 @@ def ensemble_stream(
 
     Args:
         scale: the upscaler's.
-        edges: see `model.upscaler.Edges`.
+        edges: see `model.edges.Edges`.
 
     Yields:
         The next rows of the result, (N, some rows or none, scale * W, 3): none until the last turn, the upright one.

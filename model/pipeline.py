@@ -4,7 +4,16 @@ from torch import nn
 
 from model.convolution import Convolver
 from model.rrdb import RRDB, RRDBNet
-from model.stages import BLOCK_LAG, DENSE_LAG, BlockStage, ClosingStage, ConvolutionStage, DenseStage, EnteringStage, Stage
+from model.stages import (
+    BLOCK_LAG,
+    DENSE_LAG,
+    BlockStage,
+    ClosingStage,
+    ConvolutionStage,
+    DenseStage,
+    EnteringStage,
+    Stage,
+)
 from model.workspace import SkipPath, Workspace
 from model.wrapping import WrappedSkip, WrappedStage
 

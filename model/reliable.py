@@ -17,13 +17,14 @@ import numpy
 import torch
 
 from model.device import DeviceMemoryError
+from model.edges import Edges
 from model.errors import one_line
 from model.foreign import ForeignNet
 from model.reading import AnyCheckpoint, read_any
 from model.rrdb import RRDBNet
 from model.tiling import TiledUpscaler
 from model.transfer import Pixels
-from model.upscaler import Edges, SuspiciousOutputError, Upscaler
+from model.upscaler import SuspiciousOutputError, Upscaler
 
 SELF_TEST_PSNR_DB = 40.0
 """The golden picture must come out at least this close to what the weight file says; bfloat16 gives about 55."""
@@ -119,7 +120,7 @@ class ReliableUpscaler:
         """Upscale small pictures together, whole; each as if it were alone.
 
         Args:
-            edges: see `model.upscaler.Edges`.
+            edges: see `model.edges.Edges`.
 
         Raises:
             DeviceMemoryError: one of them does not fit into memory, not even one row at a time.
@@ -144,14 +145,12 @@ class ReliableUpscaler:
         self.rescues["float32"] += 1
         return self._exact.batch(pictures, edges)
 
-    def stream(
-        self, picture: Pixels, band_rows: int | None = None, *, edges: Edges = "auto"
-    ) -> Iterator[Pixels]:
+    def stream(self, picture: Pixels, band_rows: int | None = None, *, edges: Edges = "auto") -> Iterator[Pixels]:
         """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
 
         Args:
             band_rows: rows that go through the network at a time.
-            edges: see `model.upscaler.Edges`.
+            edges: see `model.edges.Edges`.
 
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from model.device import BAND_PX, DeviceMemoryError, best_device, exact_float32, fast_dtype, memory_errors
+from model.edges import Edges, bands_of, check_sides, places_in_ring
 from model.errors import one_line
 from model.foreign import ForeignNet
 from model.reserves import reserves_of
 from model.transfer import Pixels, transfer_for
-from model.upscaler import PINNED, Edges, SuspiciousOutputError, Upscaler, bands_of, places_in_ring
+from model.upscaler import PINNED, SuspiciousOutputError, Upscaler
 
 BLEND_PX = 4
 """Half of the width over which two neighbours are blended."""
@@ -104,7 +105,7 @@ class TiledUpscaler(Upscaler):
         return 0, bands_of(picture, range(height), range(width), at_once=at_once)
 
     def _wrapped(self, picture: Pixels, at_once: int) -> tuple[int, Iterator[Pixels]]:
-        self._check_wraps(picture)
+        check_sides(picture, self.wrap_multiple_px)
         places = (places_in_ring(side, -self._margin, side + 2 * self._margin) for side in picture.shape[1:3])
         return self._margin, bands_of(picture, *places, at_once=at_once)
 

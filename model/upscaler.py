@@ -4,9 +4,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy
 import torch
@@ -15,12 +13,13 @@ from torch import Tensor
 from model.buckets import bucket_shape, padded
 from model.convolution import Convolver, name_of
 from model.device import best_device, exact_float32, memory_errors
+from model.edges import Edges, bands_of, check_sides, places_in_ring
 from model.graphs import CapturedCalls, CudaGraphs
 from model.reserves import band_px, reserves_of
 from model.rrdb import RRDBNet, places_with_margin
 from model.stages import DENSE_LAG, GRID_ROWS
 from model.streaming import rows_before, state_bytes, upscale_batch, upscale_rows
-from model.transfer import Download, Pixels, transfer_for
+from model.transfer import Pixels, Result, transfer_for
 from model.trial import best_convolver, best_dtype, library_way
 
 CAPTURED_PX = 2**16
@@ -29,9 +28,6 @@ CAPTURED_PX = 2**16
 
 GRAPHS, KERNEL, PINNED = "graphs", "kernel", "pinned"
 """The ways in which a GPU is faster, each of which can be left out: captured calls, our kernel, pinned memory."""
-
-Edges = Literal["auto", "wrap"]
-"""What a network sees beyond the border of a picture: what suits it, or the opposite border, since the picture tiles."""
 
 FLAT_LEVELS = 16
 """A flat output is suspicious where the input has at least so much contrast, in levels of 8 bits."""
@@ -166,9 +162,7 @@ class Upscaler:
                 upscaled |= zip(some, self._together([pictures[number] for number in some]), strict=True)
         return [upscaled[number] for number in range(len(pictures))]
 
-    def stream(
-        self, picture: Pixels, band_rows: int | None = None, *, edges: Edges = "auto"
-    ) -> Iterator[Pixels]:
+    def stream(self, picture: Pixels, band_rows: int | None = None, *, edges: Edges = "auto") -> Iterator[Pixels]:
         """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
 
         Args:
@@ -184,7 +178,7 @@ class Upscaler:
         margin_px, bands = self._wrapped(picture, at_once) if edges == "wrap" else self._framed(picture, at_once)
         rows = self._rows(map(self._to_input, bands), at_once, edges)
         height, width = (self.scale * side for side in picture.shape[1:3])
-        leaving: deque[_Result] = deque()
+        leaving: deque[Result] = deque()
         done = -self.scale * margin_px  # rows of the answer so far; those of the margin come before it
         while True:
             # Entered for each band: a generator must not keep inference mode on while its caller runs.
@@ -273,15 +267,10 @@ class Upscaler:
 
     def _wrapped(self, picture: Pixels, at_once: int) -> tuple[int, Iterator[Pixels]]:
         """Return the same of a picture that tiles, as `_rows` takes it."""
-        self._check_wraps(picture)
+        check_sides(picture, self.wrap_multiple_px)
         height, width = picture.shape[1:3]
         rows = places_in_ring(height, -rows_before(self._net), height)
         return 0, bands_of(picture, rows, range(width), at_once=at_once)
-
-    def _check_wraps(self, picture: Pixels) -> None:
-        multiple = self.wrap_multiple_px
-        if any(side % multiple for side in picture.shape[1:3]):
-            raise ValueError(f"{picture.shape[2]} x {picture.shape[1]} px are not multiples of {multiple}")
 
     def _cut(self, rows: Tensor, margin_px: int, width: int) -> Tensor:
         """Cut (N, 3, R, W) to the columns of the answer."""
@@ -303,14 +292,14 @@ class Upscaler:
         """Levels (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1] on the device; the view is channels-last already."""
         return self._transfer.upload(pixels).permute(0, 3, 1, 2).float().div_(_most(pixels.dtype))
 
-    def _quantised(self, upscaled: Tensor, depth: Depth) -> "_Result":
+    def _quantised(self, upscaled: Tensor, depth: Depth) -> Result:
         """Float (N, 3, H, W) -> levels (N, H, W, 3) of a depth, rounded, on their way to the host."""
         extremes = torch.stack(upscaled.aminmax()) if upscaled.numel() else None
         levels = (upscaled * _most(depth)).round_().clamp_(0, _most(depth))
         pixels = levels.to(TORCH_DEPTHS[depth]).permute(0, 2, 3, 1).contiguous()
-        return _Result(download=self._transfer.download(pixels), extremes=extremes)
+        return Result(download=self._transfer.download(pixels), extremes=extremes)
 
-    def _check(self, made: "_Result", low_res: Pixels) -> None:
+    def _check(self, made: Result, low_res: Pixels) -> None:
         """Wait for the device, and refuse what cannot be right; `low_res` is what it was made of."""
         if made.extremes is None:
             return
@@ -323,28 +312,6 @@ class Upscaler:
             raise SuspiciousOutputError(f"the network made a flat {darkest} of a picture, in {self.dtype}")
 
 
-def bands_of(
-    picture: Pixels, rows: Sequence[int], columns: Sequence[int], *, at_once: int | None = None
-) -> Iterator[Pixels]:
-    """Cut some rows and columns of a picture (N, H, W, 3) into bands of `at_once` rows, by default a single one."""
-    for top in range(0, len(rows), at_once or len(rows)):
-        yield picture.take(rows[top : top + (at_once or len(rows))], axis=1).take(columns, axis=2)
-
-
-def places_in_ring(length: int, first: int, count: int) -> list[int]:
-    """Return `count` places of an axis from `first` on, where the last place is followed by the first."""
-    return [place % length for place in range(first, first + count)]
-
-
 def _most(depth: Depth) -> int:
     """The level that stands for 1."""
     return int(numpy.iinfo(depth).max)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Result:
-    """Pixels on their way to the host, and the least and the largest value before rounding, 1 being white."""
-
-    download: Download
-    extremes: Tensor | None
-    """float (2,) on the device; None where there are no pixels."""

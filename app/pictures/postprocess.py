@@ -29,14 +29,17 @@ class Postprocessor:
         scale: of the network.
         layout: of the answer.
         colour_lock: keep the low frequencies of the upload.
+        wraps: opposite edges of the picture meet.
     """
 
-    def __init__(self, picture: Picture, scale: int, layout: Layout, *, colour_lock: bool = False) -> None:
+    def __init__(
+        self, picture: Picture, scale: int, layout: Layout, *, colour_lock: bool = False, wraps: bool = False
+    ) -> None:
         self._picture = picture
         self._scale = scale
         self._layout = layout
         self._colour_lock = colour_lock
-        self._limits = _alpha_limits(picture.planes[1, :, :, 0]) if picture.transparent else None
+        self._limits = _alpha_limits(picture.planes[1, :, :, 0], wraps=wraps) if picture.transparent else None
         height, width = scale * picture.height, scale * picture.width
         at_once = colour_lock or (layout.height, layout.width) != (height, width)
         shape = (len(picture.planes), height, width, 3)
@@ -88,9 +91,9 @@ class Postprocessor:
         return _of_depth(colour, layout.bits)
 
 
-def _alpha_limits(alpha: Pixels) -> tuple[Pixels, Pixels]:
+def _alpha_limits(alpha: Pixels, *, wraps: bool) -> tuple[Pixels, Pixels]:
     """Return the minimum and the maximum alpha (H, W) of each pixel and its eight neighbours."""
-    padded = numpy.pad(alpha, 1, mode="edge")
+    padded = numpy.pad(alpha, 1, mode="wrap" if wraps else "edge")
     around = numpy.lib.stride_tricks.sliding_window_view(padded, (3, 3))
     return around.min(axis=(2, 3)), around.max(axis=(2, 3))
 
