@@ -50,7 +50,7 @@ def streamed(upscaler: Upscaler, picture: Pixels, rows: int) -> Pixels:
     return numpy.concatenate(list(upscaler.stream(picture, rows, edges="wrap")), axis=1)
 
 
-@pytest.mark.parametrize(("height", "width"), [(4, 4), (8, 20), (36, 12), (60, 8)])
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (28, 12)])
 def test_the_answer_is_the_middle_of_the_picture_repeated(net: RRDBNet, height: int, width: int) -> None:
     upscaler, picture = float32(net), noise(height, width)
     around = -(-(reach_rows(net) // net.config.scale + 1) // min(height, width))
@@ -64,15 +64,15 @@ def test_the_answer_is_the_middle_of_the_picture_repeated(net: RRDBNet, height: 
     assert difference(made, repeated[:, rows, columns]) < 0.1
 
 
-@pytest.mark.parametrize(("down", "right"), [(4, 0), (0, 4), (12, 8)])
+@pytest.mark.parametrize(("down", "right"), [(4, 0), (12, 8)])
 def test_the_answer_of_a_rolled_picture_is_the_rolled_answer(net: RRDBNet, down: int, right: int) -> None:
-    upscaler, picture = float32(net), noise(40, 24, planes=2)
+    upscaler, picture = float32(net), noise(24, 16, planes=2)
     made, of_rolled = upscaler.batch([picture, numpy.roll(picture, (down, right), (1, 2))], "wrap")
     scale = upscaler.scale
     assert difference(numpy.roll(made, (scale * down, scale * right), (1, 2)), of_rolled) < 0.1
 
 
-@pytest.mark.parametrize("rows", [1, 5, 16, 64])
+@pytest.mark.parametrize("rows", [5, 16])
 def test_bands_of_any_height_give_what_the_whole_picture_gives(net: RRDBNet, rows: int) -> None:
     upscaler, picture = float32(net), noise(44, 8)
     (whole,) = upscaler.batch([picture], "wrap")
@@ -81,7 +81,7 @@ def test_bands_of_any_height_give_what_the_whole_picture_gives(net: RRDBNet, row
 
 def test_a_picture_lower_than_a_band_and_than_the_reach_of_the_network_wraps_as_well() -> None:
     upscaler = float32(random_net())
-    for height, width in ((1, 1), (2, 7), (5, 3)):
+    for height, width in ((1, 1), (5, 3)):
         picture = noise(height, width)
         made = streamed(upscaler, picture, 64)
         of_rolled = streamed(upscaler, numpy.roll(picture, (1, 1), (1, 2)), 1)
@@ -114,7 +114,7 @@ def test_a_flat_picture_stays_flat_where_its_edges_meet(edges: Edges) -> None:
 
 
 def test_an_ensemble_wraps_whole_and_as_a_stream() -> None:
-    upscaler, picture = float32(random_net()), noise(24, 16)
+    upscaler, picture = float32(random_net()), noise(12, 8)
     made, of_rolled = ensemble_batch(upscaler, [picture, numpy.roll(picture, (5, 3), (1, 2))], "wrap")
     assert difference(numpy.roll(made, (20, 12), (1, 2)), of_rolled) < 0.1
     bands = ensemble_stream(upscaler, picture, scale=4, band_px=100, edges="wrap")
