@@ -14,7 +14,7 @@ from app.batching.scheduler import Scheduler
 from app.batching.ticket import Ticket
 from app.errors import NoSuchModel, TooLarge
 from app.library.library import Library
-from app.library.network import ModelInfo, Network
+from app.library.network import Edges, ModelInfo, Network
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, AnswerFormat, chosen_format, encoded, layout_of
 from app.pictures.limits import Limits
@@ -24,7 +24,7 @@ from app.pictures.postprocess import SLICE_ROWS, Postprocessor
 from app.pictures.size import OWN_SIZE, Size
 from app.record import current_record
 from app.settings import Settings
-from app.sizing import Plan, job_of, memory_bytes
+from app.sizing import Plan, Urgency, check_edges, job_of, memory_bytes
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
 
@@ -44,6 +44,7 @@ class UpscaleInput:
     """Runs of the network, each on the result of the one before."""
     ensemble: bool = False
     """Return the mean over all turns of the picture."""
+    edges: Edges = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,8 @@ class UpscaleOptions:
     """Keep the low frequencies of the upload."""
     ensemble: bool = False
     """Return the mean over the picture's turns."""
+    edges: Edges = "auto"
+    """See `app.library.network.Edges`."""
 
     @property
     def runs(self) -> int:
@@ -74,15 +77,6 @@ class UpscaleOptions:
 
 
 DEFAULT_OPTIONS = UpscaleOptions()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Urgency:
-    """Deadline and priority of a picture."""
-
-    deadline_s: float | None
-    """On the clock of `time.monotonic`."""
-    background: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +171,7 @@ class UpscaleService:
                 expected = self._job(
                     None, network.info, (header.planes, header.height, header.width), plan, options, urgency
                 )
-                at_once = expected.bucket is not None
+                at_once = expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
                 reservation = reserved.enter_context(self.scheduler.reserve(expected))
             size_bytes = memory_bytes(
                 header,
@@ -199,6 +193,7 @@ class UpscaleService:
             Unprocessable: the size is too far from the picture's.
             TooLarge: the answer, or what the network would have to read, exceeds a limit.
         """
+        check_edges(options.edges, (picture.height, picture.width), model)
         plan = Plan.of(options.size, (picture.height, picture.width), model, self.settings)
         side_px = max(picture.height, picture.width) * plan.last_pass_factor
         if options.ensemble and plan.passes and side_px > self.settings.max_width_px:
@@ -224,14 +219,18 @@ class UpscaleService:
         _record(picture, plan, options)
         form = chosen_format(options.formats, picture, height=plan.height, width=plan.width)
         layout = layout_of(picture, form, height=plan.height, width=plan.width)
-        lock = options.colour_lock and plan.passes > 0
-        postprocessor = Postprocessor(picture, plan.factor, layout, colour_lock=lock)
+        lock, wraps = options.colour_lock and plan.passes > 0, options.edges == "wrap"
+        postprocessor = Postprocessor(picture, plan.factor, layout, colour_lock=lock, wraps=wraps)
         async with AsyncExitStack() as scope:
             stopwatch.submitted()
             upscaled, progress = _unchanged(picture.planes), partial(float, 1)
             if plan.passes:
                 inputs = UpscaleInput(
-                    network=network, planes=picture.planes, passes=plan.passes, ensemble=options.ensemble
+                    network=network,
+                    planes=picture.planes,
+                    passes=plan.passes,
+                    edges=options.edges,
+                    ensemble=options.ensemble,
                 )
                 job = self._job(inputs, model, picture.planes.shape[:3], plan, options, urgency)
                 ticket = await scope.enter_async_context(self.scheduler.submit(job, reservation))
@@ -293,9 +292,9 @@ class UpscaleService:
             (planes, height, width),
             passes=plan.passes,
             runs=options.runs,
+            edges=options.edges,
             whole_picture_px=self.settings.whole_picture_px,
-            deadline_s=urgency.deadline_s,
-            background=urgency.background,
+            urgency=urgency,
         )
 
 
