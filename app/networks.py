@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -32,7 +33,7 @@ from model.device import (
     release_memory,
     use_physical_cores,
 )
-from model.ensemble import ensemble_batch, ensemble_stream
+from model.ensemble import StreamUpscaler, ensemble_batch, ensemble_stream
 from model.errors import UnreadableError as UnreadableFileError
 from model.errors import WeightsError
 from model.files.checkpoint import FORMAT
@@ -42,6 +43,7 @@ from model.gate import refuse_far_from_bicubic
 from model.gpu import DeviceError, DeviceLostError, check_alive
 from model.interpolation import InterpolationError, blended
 from model.reliable import ReliableUpscaler, SelfTestError
+from model.rows import Passes
 from model.upscaler import SuspiciousOutputError
 
 MEMORY_RETRY_S = 30
@@ -127,14 +129,15 @@ class DeviceEngine:
         return job.network.upscaler.most_px
 
     def batch(self, inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
-        """Upscale whole pictures of one network together. Either all of them are ensembles or none is.
+        """Upscale whole pictures of one network together. All of them have the same edges, and are ensembles or not.
 
         Raises:
             Unavailable: one of them does not fit into the device's memory, not even alone.
         """
         with _as_unavailable(), self._device.watched():
             upscaler, pictures = inputs[0].network.upscaler, [job.planes for job in inputs]
-            return ensemble_batch(upscaler, pictures) if inputs[0].ensemble else upscaler.batch(pictures)
+            upscale = partial(ensemble_batch, upscaler) if inputs[0].ensemble else upscaler.batch
+            return upscale(pictures, inputs[0].edges)
 
     def stream(self, job: UpscaleInput, band_px: int) -> Generator[Pixels | None]:
         """Upscale one picture in bands of rows.
@@ -142,12 +145,16 @@ class DeviceEngine:
         Raises:
             Unavailable: not even a single row fits into the device's memory.
         """
-        upscaler, (planes, _, width, _) = job.network.upscaler, job.planes.shape
+        scale, (planes, _, width, _) = job.network.info.scale, job.planes.shape
+        upscaler: StreamUpscaler = job.network.upscaler
+        if job.passes > 1:
+            assert isinstance(upscaler, ReliableUpscaler)
+            upscaler = Passes(upscaler, scale, job.passes)
         with _as_unavailable(), self._device.watched():
             if job.ensemble:
-                bands = ensemble_stream(upscaler, job.planes, scale=job.network.info.scale, band_px=band_px)
+                bands = ensemble_stream(upscaler, job.planes, scale=scale**job.passes, band_px=band_px, edges=job.edges)
             else:
-                bands = upscaler.stream(job.planes, max(1, band_px // (planes * width)))
+                bands = upscaler.stream(job.planes, max(1, band_px // (planes * width)), edges=job.edges)
             for rows in bands:
                 yield rows if rows.shape[1] else None
 
@@ -259,4 +266,6 @@ def _info(name: str, upscaler: ReliableUpscaler, checkpoint: AnyCheckpoint) -> M
         metrics=checkpoint.card.metrics,
         whole_picture_px=upscaler.most_px,
         state_bytes_per_column=upscaler.state_bytes(planes=1, width=WIDE_PX) // WIDE_PX,
+        wrap_multiple_px=upscaler.wrap_multiple_px,
+        wrap_margin_px=upscaler.wrap_margin_px,
     )

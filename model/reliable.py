@@ -17,12 +17,14 @@ import numpy
 import torch
 
 from model.device import DeviceMemoryError
+from model.edges import Edges
 from model.errors import one_line
 from model.fast_ways import Search, Ways, fewer
 from model.files.foreign import ForeignNet
 from model.files.reading import AnyCheckpoint, read_any
 from model.golden import SELF_TEST_PSNR_DB, golden_psnr_db
 from model.golden import SelfTestError as SelfTestError
+from model.rows import Rows
 from model.rrdb import RRDBNet
 from model.tiling import TiledUpscaler
 from model.transfer import Pixels
@@ -116,7 +118,7 @@ class ReliableUpscaler:
         net = copy.deepcopy(self._spare_net).to(device="cpu", dtype=torch.float32)
         return replace(self._checkpoint, net=net)  # type: ignore[arg-type]  # the net of this very checkpoint
 
-    def band_rows(self, picture: Pixels) -> int:
+    def band_rows(self, picture: Pixels | Rows) -> int:
         """Return the best number of rows in a band of a picture (N, H, W, 3)."""
         return self._fast.band_rows(picture)
 
@@ -124,8 +126,21 @@ class ReliableUpscaler:
         """Return the memory on the device that a stream of this width keeps between bands."""
         return self._fast.state_bytes(planes, width)
 
-    def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+    @property
+    def wrap_multiple_px(self) -> int:
+        """See `Upscaler`."""
+        return self._fast.wrap_multiple_px
+
+    @property
+    def wrap_margin_px(self) -> tuple[int, int]:
+        """See `Upscaler`."""
+        return self._fast.wrap_margin_px
+
+    def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
         """Upscale small pictures together; each as if it were alone.
+
+        Args:
+            edges: see `model.edges.Edges`.
 
         Raises:
             DeviceMemoryError: one of them does not fit into memory, not even one row at a time.
@@ -134,7 +149,7 @@ class ReliableUpscaler:
         search = Search(self)
         while True:
             try:
-                upscaled = self._rescued_batch(pictures)
+                upscaled = self._rescued_batch(pictures, edges)
             except (DeviceMemoryError, SuspiciousOutputError):
                 search.give_up()
                 raise
@@ -144,10 +159,10 @@ class ReliableUpscaler:
                 search.succeeded()
                 return upscaled
 
-    def _rescued_batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+    def _rescued_batch(self, pictures: Sequence[Pixels], edges: Edges) -> list[Pixels]:
         """See `batch`."""
         try:
-            upscaled = self._fast.batch(pictures)
+            upscaled = self._fast.batch(pictures, edges)
             self.most_px = min(self._fast.band_px, self.most_px + max(1, self._fast.band_px // RECOVERY))
             return upscaled
         except (DeviceMemoryError, SuspiciousOutputError) as error:
@@ -158,18 +173,21 @@ class ReliableUpscaler:
             self._count_out_of_memory()
         if len(pictures) > 1:
             half = len(pictures) // 2
-            return self._rescued_batch(pictures[:half]) + self._rescued_batch(pictures[half:])
+            return self._rescued_batch(pictures[:half], edges) + self._rescued_batch(pictures[half:], edges)
         if out_of_memory:
-            bands = self.stream(pictures[0], max(1, pictures[0].shape[1] // 2))
+            bands = self.stream(pictures[0], max(1, pictures[0].shape[1] // 2), edges=edges)
             return [numpy.concatenate(list(bands), axis=1)]
         self.rescues["float32"] += 1
-        return self._exact.batch(pictures)
+        return self._exact.batch(pictures, edges)
 
-    def stream(self, picture: Pixels, band_rows: int | None = None) -> Iterator[Pixels]:
+    def stream(
+        self, picture: Pixels | Rows, band_rows: int | None = None, *, edges: Edges = "auto"
+    ) -> Iterator[Pixels]:
         """Upscale one picture of any height, band by band, in memory that depends on its width only.
 
         Args:
             band_rows: rows of a band.
+            edges: see `model.edges.Edges`.
 
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).
@@ -180,18 +198,18 @@ class ReliableUpscaler:
         """
         search = Search(self)
         try:
-            yield from self._rescued_stream(picture, band_rows or self.band_rows(picture), search)
+            yield from self._rescued_stream(picture, band_rows or self.band_rows(picture), edges, search)
         except (GeneratorExit, DeviceMemoryError, SuspiciousOutputError):
             search.give_up()
             raise
 
-    def _rescued_stream(self, picture: Pixels, at_once: int, search: Search) -> Iterator[Pixels]:
+    def _rescued_stream(self, picture: Pixels | Rows, at_once: int, edges: Edges, search: Search) -> Iterator[Pixels]:
         """See `stream`."""
         upscaler, done = self._fast, 0
         while True:
             made = 0
             try:
-                for rows in upscaler.stream(picture, at_once):
+                for rows in upscaler.stream(picture, at_once, edges=edges):
                     known = min(rows.shape[1], done - made)  # after a restart: the caller already has them
                     made += rows.shape[1]
                     if made > done:

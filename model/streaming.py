@@ -19,8 +19,9 @@ from torch import Tensor
 
 from model.convolutions.convolver import Convolver
 from model.convolutions.library import library_convolution
+from model.pipeline import reach_rows, stages_of
 from model.rrdb import RRDBNet, entering, leaving
-from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS, Stage, stages_of
+from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS, Stage
 from model.workspace import Padding, Workspace
 
 MIN_ROWS = 8
@@ -88,6 +89,7 @@ def upscale_rows(
     band_rows: int,
     workspace: Workspace | None = None,
     convolve: Convolver = library_convolution,
+    wraps: bool = False,
 ) -> Iterator[Tensor]:
     """Upscale a picture of any height, band by band.
 
@@ -96,16 +98,45 @@ def upscale_rows(
 
     Args:
         bands: the picture from top to bottom, each (N, 3, R, W) in [0, 1], with at most `band_rows` rows; R and W are
-            multiples of the network's `unshuffle`.
+            multiples of the network's `unshuffle`. A picture without rows gives none.
         band_rows: maximum rows of the input that a stage processes at a time; fewer enlarged rows, for the same number
             of pixels, but at least `MIN_ROWS`, if the band has them.
+        wraps: the picture tiles: its last row and column are followed by the first ones. The first band then begins
+            `rows_before(net)` rows above the picture, which are its last ones, and the last band ends as early.
 
     Yields:
         float32 (N, 3, some rows or none, scale * W), not clamped: one item for each band, then the rows that
         were waiting for the end of the picture, in bands.
     """
+    if wraps:
+        begun = net.config.scale * rows_before(net) - reach_rows(net)
+        stages = stages_of(net, workspace or Workspace(), convolve, wraps=True)
+        return _rotated(_rows(net, stages, bands, band_rows), begun)
+    return _rows(net, stages_of(net, workspace or Workspace(), convolve), bands, band_rows)
+
+
+def rows_before(net: RRDBNet) -> int:
+    """Count the rows above a picture that wraps with which its bands begin, so that its output begins with its first.
+
+    It is a multiple of the network's `unshuffle`.
+    """
+    unshuffle = net.config.unshuffle
+    return unshuffle * -(-reach_rows(net) // (unshuffle * net.config.scale))
+
+
+def _rotated(bands: Iterator[Tensor], count: int) -> Iterator[Tensor]:
+    """Move the first rows behind the last ones."""
+    first: list[Tensor] = []
+    for band in bands:
+        moved = band[:, :, :count]
+        first.append(moved)
+        count -= moved.shape[2]
+        yield band[:, :, moved.shape[2] :]
+    yield torch.cat(first, dim=2)
+
+
+def _rows(net: RRDBNet, stages: Sequence[Stage], bands: Iterable[Tensor], band_rows: int) -> Iterator[Tensor]:
     config = net.config
-    stages = stages_of(net, workspace or Workspace(), convolve)
     source = iter(bands)
     rows = next(source)
     planes, _, _, width = rows.shape
@@ -116,8 +147,11 @@ def upscale_rows(
 
     none = rows.new_empty(config.passes * planes, config.colours, 0, config.scale * width)
     for following in source:
-        yield leaving(torch.cat([none, *_through(stages, entering(rows, config), False, most_rows)], dim=2), config)
-        rows = following
+        if rows.shape[2] and following.shape[2]:
+            yield leaving(torch.cat([none, *_through(stages, entering(rows, config), False, most_rows)], dim=2), config)
+        else:
+            yield leaving(none, config)
+        rows = following if following.shape[2] else rows
     freed = [none]
     for more in _through(stages, entering(rows, config), True, most_rows):
         freed.append(more)

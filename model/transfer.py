@@ -6,6 +6,7 @@ is complete, so each result has its own memory, and nothing is copied twice.
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -37,6 +38,15 @@ class Transfer(Protocol):
 
     def download(self, made: Tensor) -> Download:
         """Start copying a tensor of levels, whose computation is queued, and which is not changed afterwards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Pixels on their way to the host, and the least and the largest value before rounding, 1 being white."""
+
+    download: Download
+    extremes: Tensor | None
+    """float (2,) on the device; None where there are no pixels."""
 
 
 class NoTransfer:

@@ -4,7 +4,6 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import numpy
@@ -15,12 +14,14 @@ from model.buckets import bucket_shape, padded
 from model.convolutions.convolver import Convolver
 from model.convolutions.trial import best_convolver, best_dtype, library_way
 from model.device import best_device, current, exact_float32, memory_errors
+from model.edges import Edges, check_sides, places_in_ring
 from model.graphs import CapturedCalls, CudaGraphs
 from model.reserves import band_px, reserves_of
+from model.rows import Rows, bands_of, contrast_of
 from model.rrdb import RRDBNet, places_with_margin
-from model.stages import GRID_ROWS
-from model.streaming import state_bytes, upscale_batch, upscale_rows
-from model.transfer import Download, Pixels, transfer_for
+from model.stages import DENSE_LAG, GRID_ROWS
+from model.streaming import rows_before, state_bytes, upscale_batch, upscale_rows
+from model.transfer import Pixels, Result, transfer_for
 
 CAPTURED_PX = 2**16
 """Maximum LR px of batches that a GPU runs as captured graphs; for larger ones the launches are not the limit."""
@@ -108,7 +109,7 @@ class Upscaler:
         """Name of the convolver: `library`, `onednn`, `fused` (ours for GPUs), `winograd` or `amx`."""
         return self._convolve.name
 
-    def band_rows(self, picture: Pixels) -> int:
+    def band_rows(self, picture: Pixels | Rows) -> int:
         """Return the best number of rows in a band of a picture (N, H, W, 3)."""
         planes, height, width, _ = picture.shape
         return int(min(height, self._on_grid(self.band_px // (planes * width))))
@@ -128,12 +129,28 @@ class Upscaler:
             held += self._reserves.workspace.memory_bytes
         return sum(weight.nbytes for weight in self._net.parameters()) + held
 
-    def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+    @property
+    def wrap_multiple_px(self) -> int:
+        """Divisor that the sides of a picture must have for `edges` = `wrap`."""
+        return self._net.config.unshuffle
+
+    @property
+    def wrap_margin_px(self) -> tuple[int, int]:
+        """Rows and columns of work that `edges` = `wrap` adds on each side of a picture."""
+        return (DENSE_LAG, 0)
+
+    def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
         """Upscale small pictures together; each as if it were alone, and with its own depth.
 
         A GPU gets all small pictures of one depth at once. Large ones share a call only if they have the same size, up
-        to the best number of LR px; so do all pictures on a CPU, where padding costs more than it saves.
+        to the best number of LR px; so do all pictures on a CPU, where padding costs more than it saves. Each that
+        wraps has its own call.
+
+        Raises:
+            ValueError: a picture is to wrap, and `wrap_multiple_px` does not divide its sides.
         """
+        if edges == "wrap":
+            return [numpy.concatenate(list(self.stream(picture, edges=edges)), axis=1) for picture in pictures]
         groups: dict[tuple[object, object], list[int]] = defaultdict(list)
         for number, picture in enumerate(pictures):
             padded = self.device.type != "cpu" and self._padded_px([picture]) <= CAPTURED_PX
@@ -147,7 +164,9 @@ class Upscaler:
                 upscaled |= zip(some, self._together([pictures[number] for number in some]), strict=True)
         return [upscaled[number] for number in range(len(pictures))]
 
-    def stream(self, picture: Pixels, band_rows: int | None = None) -> Iterator[Pixels]:
+    def stream(
+        self, picture: Pixels | Rows, band_rows: int | None = None, *, edges: Edges = "auto"
+    ) -> Iterator[Pixels]:
         """Upscale one picture of any height, band by band, in memory that depends on its width only.
 
         Args:
@@ -155,20 +174,24 @@ class Upscaler:
 
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).
+
+        Raises:
+            ValueError: the picture is to wrap, and `wrap_multiple_px` does not divide its sides.
         """
         at_once = self._on_grid(band_rows or self.band_rows(picture))
-        rows = self._rows(map(self._to_input, self._bands(picture, at_once)), at_once)
+        margin_px, bands = self._wrapped(picture, at_once) if edges == "wrap" else self._framed(picture, at_once)
+        rows = self._rows(map(self._to_input, bands), at_once, edges)
         height, width = (self.scale * side for side in picture.shape[1:3])
-        leaving: deque[_Result] = deque()
-        done = -self.scale * self._margin_px  # rows of the answer so far; the rows of the margin have negative numbers
+        leaving: deque[Result] = deque()
+        done = -self.scale * margin_px  # rows of the answer so far; the rows of the margin have negative numbers
         while True:
             # Entered for each band: a generator must not keep inference mode on while its caller runs.
             with self._working():
                 if (band := next(rows, None)) is not None:
                     first, end = (min(max(row, 0), height) for row in (done, done + band.shape[2]))
-                    rows_made = self._without_margin(band[:, :, first - done : end - done], width)
+                    rows_made = self._cut(band[:, :, first - done : end - done], margin_px, width)
                     made = self._quantised(rows_made, picture.dtype)
-                    self._check(made, picture[:, first // self.scale : -(-end // self.scale)])
+                    self._check(made, picture, first // self.scale, -(-end // self.scale))
                     done += band.shape[2]
                     leaving.append(made)
                 ready = leaving and (band is None or len(leaving) > self._transfer.ahead)
@@ -183,7 +206,7 @@ class Upscaler:
         return numpy.concatenate(list(self.stream(picture)), axis=1)
 
     def _together(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        entire = [next(self._bands(picture, None)) for picture in pictures]
+        entire = [next(self._framed(picture)[1]) for picture in pictures]
         sizes = [p.shape[1:3] for p in entire for _ in range(len(p))]
         captured = self._captured is not None and self._padded_px(pictures) <= CAPTURED_PX
         planes = padded(entire, sizes, buckets=captured)
@@ -196,9 +219,9 @@ class Upscaler:
                 height, width = (self.scale * side for side in picture.shape[1:3])
                 first = self.scale * self._margin_px
                 rows = part[:, :, first : first + height]
-                made.append(self._quantised(self._without_margin(rows, width), picture.dtype))
+                made.append(self._quantised(self._cut(rows, self._margin_px, width), picture.dtype))
             for result, picture in zip(made, pictures, strict=True):
-                self._check(result, picture)
+                self._check(result, picture, 0, picture.shape[1])
             return [result.download() for result in made]
 
     def _upscaled(self, planes: Pixels, sizes: Sequence[tuple[int, ...]]) -> Tensor:
@@ -235,21 +258,26 @@ class Upscaler:
         planes = sum(map(len, pictures))
         return math.prod(bucket_shape(planes, height, width) if self._captured else (planes, height, width))
 
-    def _bands(self, picture: Pixels, at_once: int | None) -> Iterator[Pixels]:
-        """Cut (N, H, W, 3) into bands of rows, with the margin that the network needs around the picture.
+    def _framed(self, picture: Pixels | Rows, at_once: int | None = None) -> tuple[int, Iterator[Pixels]]:
+        """Return the margin that the network needs around a picture, and bands of the picture (N, H, W, 3) with it.
 
         Args:
             at_once: rows of a band; None for all rows.
         """
         multiple = self._net.config.unshuffle
-        rows, columns = (places_with_margin(side, self._margin_px, multiple) for side in picture.shape[1:3])
-        at_once = at_once or len(rows)
-        for top in range(0, len(rows), at_once):
-            yield picture.take(rows[top : top + at_once], axis=1).take(columns, axis=2)
+        places = (places_with_margin(side, self._margin_px, multiple) for side in picture.shape[1:3])
+        return self._margin_px, bands_of(picture, *places, at_once=at_once)
 
-    def _without_margin(self, rows: Tensor, width: int) -> Tensor:
+    def _wrapped(self, picture: Pixels | Rows, at_once: int) -> tuple[int, Iterator[Pixels]]:
+        """Return the same of a picture that tiles, as `_rows` takes it."""
+        check_sides(picture.shape, self.wrap_multiple_px)
+        height, width = picture.shape[1:3]
+        rows = places_in_ring(height, -rows_before(self._net), height)
+        return 0, bands_of(picture, rows, range(width), at_once=at_once)
+
+    def _cut(self, rows: Tensor, margin_px: int, width: int) -> Tensor:
         """Cut (N, 3, R, W) to the columns of the answer."""
-        first = self.scale * self._margin_px
+        first = self.scale * margin_px
         return rows[:, :, :, first : first + width]
 
     def _on_grid(self, rows: int) -> int:
@@ -257,44 +285,35 @@ class Upscaler:
         grid = GRID_ROWS * self._net.config.unshuffle
         return max(1, -(-rows // grid)) * grid
 
-    def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
+    def _rows(self, bands: Iterator[Tensor], at_once: int, edges: Edges = "auto") -> Iterator[Tensor]:
+        workspace, wraps = self._reserves.workspace, edges == "wrap"
         return upscale_rows(
-            self._net, bands, band_rows=at_once, workspace=self._reserves.workspace, convolve=self._convolve
+            self._net, bands, band_rows=at_once, workspace=workspace, convolve=self._convolve, wraps=wraps
         )
 
     def _to_input(self, pixels: Pixels) -> Tensor:
         """Copy levels (N, H, W, 3) to the device as float32 (N, 3, H, W) in [0, 1], channels last."""
         return self._transfer.upload(pixels).permute(0, 3, 1, 2).float().div_(_most(pixels.dtype))
 
-    def _quantised(self, upscaled: Tensor, depth: Depth) -> "_Result":
+    def _quantised(self, upscaled: Tensor, depth: Depth) -> Result:
         """Round float (N, 3, H, W) to levels (N, H, W, 3) of a depth, and start copying them to the host."""
         extremes = torch.stack(upscaled.aminmax()) if upscaled.numel() else None
         levels = (upscaled * _most(depth)).round_().clamp_(0, _most(depth))
         pixels = levels.to(TORCH_DEPTHS[depth]).permute(0, 2, 3, 1).contiguous()
-        return _Result(download=self._transfer.download(pixels), extremes=extremes)
+        return Result(download=self._transfer.download(pixels), extremes=extremes)
 
-    def _check(self, made: "_Result", low_res: Pixels) -> None:
-        """Wait for the device, and refuse an output of `low_res` that cannot be right."""
+    def _check(self, made: Result, low_res: Pixels | Rows, top: int, bottom: int) -> None:
+        """Wait for the device, and refuse an output that cannot be right, made of `low_res` from row `top` on."""
         if made.extremes is None:
             return
         darkest, brightest = (255 * extreme for extreme in made.extremes.tolist())  # either is NaN where any is
         if not (math.isfinite(darkest) and math.isfinite(brightest)):
             raise SuspiciousOutputError(f"the network made {darkest} to {brightest}, in {self.dtype}")
         flat = round(min(max(brightest, 0), 255)) == round(min(max(darkest, 0), 255))
-        contrast = 255 * int(numpy.ptp(low_res)) / _most(low_res.dtype)
-        if flat and self.dtype is not torch.float32 and contrast >= FLAT_LEVELS:
+        if flat and self.dtype is not torch.float32 and contrast_of(low_res, top, bottom) >= FLAT_LEVELS:
             raise SuspiciousOutputError(f"the network made a flat {darkest} of a picture, in {self.dtype}")
 
 
 def _most(depth: Depth) -> int:
     """Return the level of 1.0."""
     return int(numpy.iinfo(depth).max)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Result:
-    """Pixels that are copied to the host, and the minimum and maximum before rounding; white is 1."""
-
-    download: Download
-    extremes: Tensor | None
-    """float (2,) on the device; None if there are no pixels."""

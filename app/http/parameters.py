@@ -7,10 +7,16 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.http.accept import accepted_formats
+from app.library.network import Edges
 from app.pictures.encode import FORMATS
 from app.pictures.metadata import MetadataRule
+from app.pictures.size import Size
 from app.service import UpscaleOptions
+from app.sizing import MAX_SCALE
 from app.upscaling import UpscaleRequest
+
+MAX_SIDE_PX = 1_000_000
+"""Bound on sides, which keeps numbers in errors short; `ESRGAN_MAX_ANSWER_PX` is the limit that matters."""
 
 
 class Parameters(BaseModel):
@@ -20,7 +26,22 @@ class Parameters(BaseModel):
 
     model: str | None = Field(default=None, description="Name of the model; by default the service's default model.")
     scale: float | None = Field(
-        default=None, ge=1, description="Factor of the answer, from 1 to the model's own, which is the default."
+        default=None, gt=0, le=MAX_SCALE, description="Factor of the answer's sides; by default the model's own."
+    )
+    width: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_SIDE_PX,
+        description="Width of the answer in px; the height follows. With `height`: the largest that fits into both.",
+    )
+    height: int | None = Field(
+        default=None, ge=1, le=MAX_SIDE_PX, description="Height of the answer in px; the width follows."
+    )
+    max_side: int | None = Field(
+        default=None, ge=1, le=MAX_SIDE_PX, description="Longer side of the answer in px; the other one follows."
+    )
+    megapixels: float | None = Field(
+        default=None, gt=0, le=MAX_SIDE_PX, description="Size of the answer in millions of px."
     )
     format: Literal["png", "webp", "jpeg"] | None = Field(
         default=None, description="Format of the answer; by default chosen from the `Accept` header."
@@ -42,6 +63,11 @@ class Parameters(BaseModel):
     ensemble: bool = Field(
         default=False, description="Return the mean over the picture's eight turns, at eight times the cost."
     )
+    edges: Edges = Field(
+        default="auto",
+        description="What lies beyond the edges: `wrap`, the opposite edge, for textures that tile; or what suits the "
+        "model (`auto`).",
+    )
 
     def with_fields(self, fields: Mapping[str, str]) -> Self:
         """Add the fields of a form, which override the parameters of the query.
@@ -62,13 +88,21 @@ class Parameters(BaseModel):
 
         Raises:
             NotAcceptable: the header rules out every format.
+            Unprocessable: parameters contradict each other.
         """
         options = UpscaleOptions(
-            scale=self.scale,
+            size=Size(
+                scale=self.scale,
+                width=self.width,
+                height=self.height,
+                max_side=self.max_side,
+                megapixels=self.megapixels,
+            ),
             formats=[FORMATS[self.format]] if self.format else accepted_formats(accept),
             quality=self.quality,
             metadata=self.metadata,
             colour_lock=self.colour_lock,
             ensemble=self.ensemble,
+            edges=self.edges,
         )
         return UpscaleRequest(model=self.model, fidelity=self.fidelity, options=options)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import pytest
 import torch
 
+from model.edges import Edges
 from model.transfer import Pixels
 from model.upscaler import Upscaler
 
@@ -45,13 +46,15 @@ class FastWays:
                 raise found
             return found
 
-        def faulty_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+        def faulty_batch(upscaler: Upscaler, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
             wrong = fault(upscaler, used[id(upscaler)])
-            return [255 - made if wrong else made for made in batch(upscaler, pictures)]
+            return [255 - made if wrong else made for made in batch(upscaler, pictures, edges)]
 
-        def faulty_stream(upscaler: Upscaler, picture: Pixels, band_rows: int = 4) -> Iterator[Pixels]:
+        def faulty_stream(
+            upscaler: Upscaler, picture: Pixels, band_rows: int = 4, *, edges: Edges = "auto"
+        ) -> Iterator[Pixels]:
             ways = used[id(upscaler)]  # a stream keeps those that it began with
-            for number, rows in enumerate(stream(upscaler, picture, band_rows)):
+            for number, rows in enumerate(stream(upscaler, picture, band_rows, edges=edges)):
                 if number >= self.from_band:
                     fault(upscaler, ways)
                 yield rows
