@@ -19,7 +19,9 @@ RUN := exec $(RUN_ONE)
 
 # Compiled libraries, next to their sources. Named differently from the modules that load them, which Python would
 # otherwise import instead.
-NATIVE := app/png/libdeflate.so app/png/libfilters.so model/libwinograd.so model/amx/libamx.so training/amx/libamx.so
+CONVOLUTIONS := model/convolutions/native
+NATIVE := app/png/libdeflate.so app/png/libfilters.so \
+    $(CONVOLUTIONS)/libwinograd.so $(CONVOLUTIONS)/libamx.so training/amx/libamx.so
 CFLAGS := -O3 -Wall -Wextra
 # As needed: a library that does not use OpenMP must not require it, since the image has only PyTorch's.
 OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
@@ -44,8 +46,8 @@ help: ## list the targets
 native: $(NATIVE) ## compile the C sources; other targets do it if a compiler is there
 	@ls $^ >/dev/null
 
-model/libwinograd.so: model/winograd_kernel.h model/winograd_multiply.h
-model/amx/libamx.so: model/amx/amx_kernel.h model/amx/amx_chip.h model/amx/amx_plain.h
+$(CONVOLUTIONS)/libwinograd.so: $(wildcard $(CONVOLUTIONS)/winograd_*.h)
+$(CONVOLUTIONS)/libamx.so: $(wildcard $(CONVOLUTIONS)/amx_*.h)
 training/amx/libamx.so: $(wildcard training/amx/*.h)
 lib%.so: %.c
 	@rm -f $@

@@ -24,7 +24,6 @@ from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput
 from app.settings import SettingsError
-from model.checkpoint import FORMAT
 from model.device import (
     CPU,
     FORMATS,
@@ -34,15 +33,17 @@ from model.device import (
     release_memory,
     use_physical_cores,
 )
-from model.ensemble import ensemble_batch, ensemble_stream
+from model.ensemble import StreamUpscaler, ensemble_batch, ensemble_stream
 from model.errors import UnreadableError as UnreadableFileError
 from model.errors import WeightsError
+from model.files.checkpoint import FORMAT
+from model.files.reading import SUFFIXES as SUFFIXES
+from model.files.reading import AnyCheckpoint, read_any
 from model.gate import refuse_far_from_bicubic
 from model.gpu import DeviceError, DeviceLostError, check_alive
 from model.interpolation import InterpolationError, blended
-from model.reading import SUFFIXES as SUFFIXES
-from model.reading import AnyCheckpoint, read_any
 from model.reliable import ReliableUpscaler, SelfTestError
+from model.rows import Passes
 from model.upscaler import SuspiciousOutputError
 
 MEMORY_RETRY_S = 30
@@ -144,11 +145,14 @@ class DeviceEngine:
         Raises:
             Unavailable: not even a single row fits into the device's memory.
         """
-        upscaler, (planes, _, width, _) = job.network.upscaler, job.planes.shape
+        scale, (planes, _, width, _) = job.network.info.scale, job.planes.shape
+        upscaler: StreamUpscaler = job.network.upscaler
+        if job.passes > 1:
+            assert isinstance(upscaler, ReliableUpscaler)
+            upscaler = Passes(upscaler, scale, job.passes)
         with _as_unavailable(), self._device.watched():
             if job.ensemble:
-                scale = job.network.info.scale
-                bands = ensemble_stream(upscaler, job.planes, scale=scale, band_px=band_px, edges=job.edges)
+                bands = ensemble_stream(upscaler, job.planes, scale=scale**job.passes, band_px=band_px, edges=job.edges)
             else:
                 bands = upscaler.stream(job.planes, max(1, band_px // (planes * width)), edges=job.edges)
             for rows in bands:

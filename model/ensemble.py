@@ -39,14 +39,18 @@ TURNS = tuple(Turn(*which) for which in product((False, True), repeat=3))
 """The first one changes nothing; the first four keep the sides."""
 
 
-class Upscaler(Protocol):
+class StreamUpscaler(Protocol):
+    """What the turns go through in bands; see `model.reliable.ReliableUpscaler` and `model.rows.Passes`."""
+
+    def stream(self, picture: Pixels, band_rows: int, *, edges: Edges) -> Iterator[Pixels]:
+        """Upscale one picture in bands of rows."""
+
+
+class Upscaler(StreamUpscaler, Protocol):
     """What the turns go through; see `model.reliable.ReliableUpscaler`."""
 
     def batch(self, pictures: Sequence[Pixels], edges: Edges) -> Sequence[Pixels]:
         """Upscale pictures (N, H, W, 3) together, whole."""
-
-    def stream(self, picture: Pixels, band_rows: int, *, edges: Edges) -> Iterator[Pixels]:
-        """Upscale one picture in bands of rows."""
 
 
 def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
@@ -67,7 +71,7 @@ def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels], edges: Edges 
 
 
 def ensemble_stream(
-    upscaler: Upscaler, picture: Pixels, *, scale: int, band_px: int, edges: Edges = "auto"
+    upscaler: StreamUpscaler, picture: Pixels, *, scale: int, band_px: int, edges: Edges = "auto"
 ) -> Iterator[Pixels]:
     """Upscale one picture of any size, one turn after the other, each in bands of at most `band_px` LR px or one row.
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from model.convolution import Convolver
+from model.convolutions.convolver import Convolver
 from model.rrdb import RRDB, RRDBNet
 from model.stages import (
     BLOCK_LAG,

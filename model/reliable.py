@@ -19,8 +19,9 @@ import torch
 from model.device import DeviceMemoryError
 from model.edges import Edges
 from model.errors import one_line
-from model.foreign import ForeignNet
-from model.reading import AnyCheckpoint, read_any
+from model.files.foreign import ForeignNet
+from model.files.reading import AnyCheckpoint, read_any
+from model.rows import Rows
 from model.rrdb import RRDBNet
 from model.tiling import TiledUpscaler
 from model.transfer import Pixels
@@ -98,7 +99,7 @@ class ReliableUpscaler:
         net = copy.deepcopy(self._spare_net).to(device="cpu", dtype=torch.float32)
         return replace(self._checkpoint, net=net)  # type: ignore[arg-type]  # the net of this very checkpoint
 
-    def band_rows(self, picture: Pixels) -> int:
+    def band_rows(self, picture: Pixels | Rows) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         return self._fast.band_rows(picture)
 
@@ -145,7 +146,9 @@ class ReliableUpscaler:
         self.rescues["float32"] += 1
         return self._exact.batch(pictures, edges)
 
-    def stream(self, picture: Pixels, band_rows: int | None = None, *, edges: Edges = "auto") -> Iterator[Pixels]:
+    def stream(
+        self, picture: Pixels | Rows, band_rows: int | None = None, *, edges: Edges = "auto"
+    ) -> Iterator[Pixels]:
         """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
 
         Args:
@@ -282,7 +285,7 @@ def upscaler_for(
 def load(
     path: Path, device: torch.device | None = None, *, dtype: torch.dtype | None = None
 ) -> tuple[ReliableUpscaler, AnyCheckpoint]:
-    """Read a weight file of any kind that `model.reading` knows, set it up and test it; see `ReliableUpscaler`.
+    """Read a weight file of any kind that `model.files.reading` knows, set it up and test it; see `ReliableUpscaler`.
 
     Raises:
         WeightsError: the file cannot be used.

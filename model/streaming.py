@@ -17,7 +17,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from model.convolution import Convolver, FusedConvolver, PaddedConvolver, library_convolution
+from model.convolutions.convolver import Convolver, PaddedConvolver
+from model.convolutions.fused import FusedConvolver
+from model.convolutions.library import library_convolution
 from model.pipeline import reach_rows, stages_of
 from model.rrdb import RRDBNet, entering, leaving
 from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS, Stage
@@ -99,7 +101,7 @@ def upscale_rows(
 
     Args:
         bands: the picture from top to bottom, each (N, 3, R, W) in [0, 1], with at most `band_rows` rows; R and W are
-            multiples of the network's `unshuffle`.
+            multiples of the network's `unshuffle`. One of no rows gives none.
         band_rows: the most rows of the input that a stage handles at a time; of enlarged rows as many as hold no more
             pixels, but at least `LEAST_ROWS`, if the band has as many.
         wraps: the picture tiles: its last row and column are followed by the first ones. The first band then begins
@@ -148,8 +150,11 @@ def _rows(net: RRDBNet, stages: Sequence[Stage], bands: Iterable[Tensor], band_r
 
     none = rows.new_empty(config.passes * planes, config.colours, 0, config.scale * width)
     for following in source:
-        yield leaving(torch.cat([none, *_through(stages, entering(rows, config), False, most_rows)], dim=2), config)
-        rows = following
+        if rows.shape[2] and following.shape[2]:
+            yield leaving(torch.cat([none, *_through(stages, entering(rows, config), False, most_rows)], dim=2), config)
+        else:
+            yield leaving(none, config)
+        rows = following if following.shape[2] else rows
     freed = [none]
     for more in _through(stages, entering(rows, config), True, most_rows):
         freed.append(more)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from model.device import BAND_PX, DeviceMemoryError, best_device, exact_float32, fast_dtype, memory_errors
-from model.edges import Edges, bands_of, check_sides, places_in_ring
+from model.edges import Edges, check_sides, places_in_ring
 from model.errors import one_line
-from model.foreign import ForeignNet
+from model.files.foreign import ForeignNet
 from model.reserves import reserves_of
+from model.rows import Rows, bands_of
 from model.transfer import Pixels, transfer_for
 from model.upscaler import PINNED, SuspiciousOutputError, Upscaler
 
@@ -55,7 +56,7 @@ class TiledUpscaler(Upscaler):
         """See `Upscaler`: the network's own code calls PyTorch."""
         return "library"
 
-    def band_rows(self, picture: Pixels) -> int:
+    def band_rows(self, picture: Pixels | Rows) -> int:
         """See `Upscaler`."""
         planes, height, width, _ = picture.shape
         return int(min(height, self._on_grid(self.band_px // (planes * width))))
@@ -100,12 +101,12 @@ class TiledUpscaler(Upscaler):
         """See `Upscaler`."""
         return (self._margin, self._margin)
 
-    def _framed(self, picture: Pixels, at_once: int | None = None) -> tuple[int, Iterator[Pixels]]:
+    def _framed(self, picture: Pixels | Rows, at_once: int | None = None) -> tuple[int, Iterator[Pixels]]:
         height, width = picture.shape[1:3]
         return 0, bands_of(picture, range(height), range(width), at_once=at_once)
 
-    def _wrapped(self, picture: Pixels, at_once: int) -> tuple[int, Iterator[Pixels]]:
-        check_sides(picture, self.wrap_multiple_px)
+    def _wrapped(self, picture: Pixels | Rows, at_once: int) -> tuple[int, Iterator[Pixels]]:
+        check_sides(picture.shape, self.wrap_multiple_px)
         places = (places_in_ring(side, -self._margin, side + 2 * self._margin) for side in picture.shape[1:3])
         return self._margin, bands_of(picture, *places, at_once=at_once)
 

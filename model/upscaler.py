@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from model.buckets import bucket_shape, padded
-from model.convolution import Convolver, name_of
+from model.convolutions.convolver import Convolver, name_of
+from model.convolutions.trial import best_convolver, best_dtype, library_way
 from model.device import best_device, exact_float32, memory_errors
-from model.edges import Edges, bands_of, check_sides, places_in_ring
+from model.edges import Edges, check_sides, places_in_ring
 from model.graphs import CapturedCalls, CudaGraphs
 from model.reserves import band_px, reserves_of
+from model.rows import Rows, bands_of, contrast_of
 from model.rrdb import RRDBNet, places_with_margin
 from model.stages import DENSE_LAG, GRID_ROWS
 from model.streaming import rows_before, state_bytes, upscale_batch, upscale_rows
 from model.transfer import Pixels, Result, transfer_for
-from model.trial import best_convolver, best_dtype, library_way
 
 CAPTURED_PX = 2**16
 """LR px up to which a GPU gets a batch as a captured graph; larger ones take it longer than their launches take."""
@@ -105,10 +106,10 @@ class Upscaler:
 
     @property
     def convolution(self) -> str:
-        """Which code convolves; see `model.convolution.name_of`."""
+        """Which code convolves; see `model.convolutions.convolver.name_of`."""
         return name_of(self._convolve)
 
-    def band_rows(self, picture: Pixels) -> int:
+    def band_rows(self, picture: Pixels | Rows) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         planes, height, width, _ = picture.shape
         return int(min(height, self._on_grid(self.band_px // (planes * width))))
@@ -162,7 +163,9 @@ class Upscaler:
                 upscaled |= zip(some, self._together([pictures[number] for number in some]), strict=True)
         return [upscaled[number] for number in range(len(pictures))]
 
-    def stream(self, picture: Pixels, band_rows: int | None = None, *, edges: Edges = "auto") -> Iterator[Pixels]:
+    def stream(
+        self, picture: Pixels | Rows, band_rows: int | None = None, *, edges: Edges = "auto"
+    ) -> Iterator[Pixels]:
         """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
 
         Args:
@@ -187,7 +190,7 @@ class Upscaler:
                     first, end = (min(max(row, 0), height) for row in (done, done + band.shape[2]))
                     rows_made = self._cut(band[:, :, first - done : end - done], margin_px, width)
                     made = self._quantised(rows_made, picture.dtype)
-                    self._check(made, picture[:, first // self.scale : -(-end // self.scale)])
+                    self._check(made, picture, first // self.scale, -(-end // self.scale))
                     done += band.shape[2]
                     leaving.append(made)
                 ready = leaving and (band is None or len(leaving) > self._transfer.ahead)
@@ -217,7 +220,7 @@ class Upscaler:
                 rows = part[:, :, first : first + height]
                 made.append(self._quantised(self._cut(rows, self._margin_px, width), picture.dtype))
             for result, picture in zip(made, pictures, strict=True):
-                self._check(result, picture)
+                self._check(result, picture, 0, picture.shape[1])
             return [result.download() for result in made]
 
     def _upscaled(self, planes: Pixels, sizes: Sequence[tuple[int, ...]]) -> Tensor:
@@ -255,7 +258,7 @@ class Upscaler:
         planes = sum(map(len, pictures))
         return math.prod(bucket_shape(planes, height, width) if self._captured else (planes, height, width))
 
-    def _framed(self, picture: Pixels, at_once: int | None = None) -> tuple[int, Iterator[Pixels]]:
+    def _framed(self, picture: Pixels | Rows, at_once: int | None = None) -> tuple[int, Iterator[Pixels]]:
         """Return the margin that the network needs around a picture, and bands of the picture (N, H, W, 3) with it.
 
         Args:
@@ -265,9 +268,9 @@ class Upscaler:
         places = (places_with_margin(side, self._margin_px, multiple) for side in picture.shape[1:3])
         return self._margin_px, bands_of(picture, *places, at_once=at_once)
 
-    def _wrapped(self, picture: Pixels, at_once: int) -> tuple[int, Iterator[Pixels]]:
+    def _wrapped(self, picture: Pixels | Rows, at_once: int) -> tuple[int, Iterator[Pixels]]:
         """Return the same of a picture that tiles, as `_rows` takes it."""
-        check_sides(picture, self.wrap_multiple_px)
+        check_sides(picture.shape, self.wrap_multiple_px)
         height, width = picture.shape[1:3]
         rows = places_in_ring(height, -rows_before(self._net), height)
         return 0, bands_of(picture, rows, range(width), at_once=at_once)
@@ -299,16 +302,17 @@ class Upscaler:
         pixels = levels.to(TORCH_DEPTHS[depth]).permute(0, 2, 3, 1).contiguous()
         return Result(download=self._transfer.download(pixels), extremes=extremes)
 
-    def _check(self, made: Result, low_res: Pixels) -> None:
-        """Wait for the device, and refuse what cannot be right; `low_res` is what it was made of."""
+    def _check(self, made: Result, low_res: Pixels | Rows, top: int, bottom: int) -> None:
+        """Wait for the device, and refuse what cannot be right; it was made of the rows of `low_res` from `top` on."""
         if made.extremes is None:
             return
         darkest, brightest = (255 * extreme for extreme in made.extremes.tolist())  # either is NaN where any is
         if not (math.isfinite(darkest) and math.isfinite(brightest)):
             raise SuspiciousOutputError(f"the network made {darkest} to {brightest}, in {self.dtype}")
         flat = round(min(max(brightest, 0), 255)) == round(min(max(darkest, 0), 255))
-        contrast = 255 * int(numpy.ptp(low_res)) / _most(low_res.dtype)
-        if flat and self.dtype is not torch.float32 and contrast >= FLAT_LEVELS:
+        if not flat or self.dtype is torch.float32:
+            return
+        if 255 * contrast_of(low_res, top, bottom) / _most(low_res.dtype) >= FLAT_LEVELS:
             raise SuspiciousOutputError(f"the network made a flat {darkest} of a picture, in {self.dtype}")
 
 
