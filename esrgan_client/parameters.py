@@ -9,6 +9,10 @@ class Parameters(TypedDict, total=False):
 
     model: str
     scale: float
+    width: int
+    height: int
+    max_side: int
+    megapixels: float
     format: Literal["png", "webp", "jpeg"]
     quality: int
     metadata: Literal["keep", "keep-gps", "strip"]

@@ -54,19 +54,17 @@ async def test_both_clients_give_the_answer_of_the_service(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "in.png").write_bytes(PICTURE)
-    made = await client.upscale(PICTURE, scale=2, edges="wrap", colour_lock=True)
+    made = await client.upscale(PICTURE, scale=2, edges="wrap", ensemble=True)
 
     def synchronously() -> None:
         with Client(live.address) as sync:
-            target = sync.upscale_file(
-                tmp_path / "in.png", tmp_path / "out.png", scale=2, edges="wrap", colour_lock=True
-            )
+            target = sync.upscale_file(tmp_path / "in.png", tmp_path / "out.png", scale=2, edges="wrap", ensemble=True)
             assert target.read_bytes() == made
-            assert sync.upscale(tmp_path / "in.png", scale=2, edges="wrap", colour_lock=True) == made
+            assert sync.upscale(tmp_path / "in.png", scale=2, edges="wrap", ensemble=True) == made
             assert sync.models()["default"] == "tiny"
 
     await asyncio.to_thread(synchronously)
-    await client.upscale_file(tmp_path / "in.png", tmp_path / "again.png", scale=2, edges="wrap", colour_lock=True)
+    await client.upscale_file(tmp_path / "in.png", tmp_path / "again.png", scale=2, edges="wrap", ensemble=True)
     assert (tmp_path / "again.png").read_bytes() == made
 
 

@@ -46,8 +46,8 @@ def test_pictures_of_files_and_folders_are_upscaled(folder: Path, capsys: pytest
 
 
 def test_options_become_the_request_that_the_api_makes_of_its_parameters() -> None:
-    options = parse_options(["in/wide.png", "--out", "out", "--edges", "wrap", "--colour-lock", "--scale", "3"])
-    parameters = {"edges": "wrap", "colour_lock": "true", "scale": "3"}
+    options = parse_options(["in/wide.png", "--out", "out", "--edges", "wrap", "--ensemble", "--scale", "3"])
+    parameters = {"edges": "wrap", "ensemble": "true", "scale": "3"}
     query = Parameters.model_validate(parameters)
     assert options.request == query.model_copy(update={"format": "png"}).request("")
 
