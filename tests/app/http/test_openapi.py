@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import sys
@@ -81,7 +82,9 @@ async def test_the_examples_of_the_documentation_run(live: Live, example: str, t
         command = ["bash", "-ec", text.replace("curl ", "curl --fail --silent --show-error ")]
     else:
         command = [sys.executable, "-W", "error", "-c", text]
-    process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path)
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(DOCS.parent)}
+    )
     assert await asyncio.wait_for(process.wait(), 60) == 0
     check_answers(tmp_path)
 
