@@ -1,6 +1,6 @@
 """The way of a picture: header, memory, decode, schedule, encode. Imports neither HTTP nor torch."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from app.admission import PictureMemory, UploadMemory
+from app.answer import Answer as Answer
 from app.batching.backlog import Reservation
 from app.batching.job import Job
 from app.batching.scheduler import Scheduler
@@ -15,21 +16,18 @@ from app.batching.ticket import Ticket
 from app.errors import NoSuchModel, TooLarge
 from app.library.library import Library
 from app.library.network import Edges, ModelInfo, Network
+from app.options import DEFAULT_OPTIONS
+from app.options import UpscaleOptions as UpscaleOptions
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
-from app.pictures.encode import FORMATS, AnswerFormat, chosen_format, encoded, layout_of
+from app.pictures.encode import chosen_format, encoded, layout_of
 from app.pictures.limits import Limits
-from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import SLICE_ROWS, Postprocessor
-from app.pictures.size import OWN_SIZE, Size
 from app.record import current_record
 from app.settings import Settings
 from app.sizing import Plan, Urgency, check_edges, job_of, memory_bytes
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
-
-ENSEMBLE_RUNS = 8
-"""Turns of an ensemble: four rotations, each also mirrored."""
 
 Input = TypeVar("Input")
 
@@ -45,54 +43,6 @@ class UpscaleInput:
     ensemble: bool = False
     """Return the mean over all turns of the picture."""
     edges: Edges = "auto"
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpscaleOptions:
-    """Options of one request, apart from the model."""
-
-    size: Size = OWN_SIZE
-    """Size of the answer; by default the network's own."""
-    formats: Sequence[AnswerFormat] = (FORMATS["png"],)
-    """Accepted formats, the preferred one first; see `app.pictures.encode.chosen_format`."""
-    quality: int | None = None
-    """From 1 to 100; see `app.pictures.encode.encoded`."""
-    metadata: MetadataRule = "keep"
-    colour_lock: bool = False
-    """Keep the low frequencies of the upload."""
-    ensemble: bool = False
-    """Return the mean over the picture's turns."""
-    edges: Edges = "auto"
-    """See `app.library.network.Edges`."""
-
-    @property
-    def runs(self) -> int:
-        """Turns of the picture that go through the network."""
-        return ENSEMBLE_RUNS if self.ensemble else 1
-
-    @property
-    def whole_answer(self) -> bool:
-        """True where the answer may have a format that is encoded as a whole."""
-        return self.formats[0].name != "png"
-
-
-DEFAULT_OPTIONS = UpscaleOptions()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """An upscaled picture that is being sent."""
-
-    pieces: AsyncGenerator[bytes, None]
-    """The encoded file, in chunks. Not reading them pauses this picture only."""
-    format: AnswerFormat
-    model: ModelInfo
-    frames: int
-    """Pictures in the upload; the answer is the first of them."""
-    timings_s: Callable[[], Mapping[str, float]]
-    """Return the seconds of each stage so far."""
-    progress: Callable[[], float]
-    """Return the share of the picture that has been through the network, from 0 to 1."""
 
 
 class DeviceState(Protocol):

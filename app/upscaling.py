@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from app.library.network import ModelInfo
+from app.options import DEFAULT_OPTIONS, UpscaleOptions
 from app.pictures.decode import Header
 from app.pictures.encode import FORMATS
 from app.pictures.size import Size
 from app.record import current_record
-from app.service import DEFAULT_OPTIONS, Answer, UpscaleOptions, UpscaleService
+from app.service import Answer, UpscaleService
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ FLOORS = (
     {"app.jobs"},
     {"app.upscaling"},
     {"app.service"},
-    {"app.sizing"},
+    {"app.sizing", "app.options", "app.answer"},
     {"app.access", "app.admission", "app.library", "app.stopwatch"},
     {"app.batching", "app.pictures"},
     {"app.png"},
