@@ -1,8 +1,9 @@
 """python -m app: read the settings, open the port, load the networks, serve.
 
-`python -m app check` validates settings and weights and exits; `python -m app health` queries a running service;
-`python -m app key NAME` makes an API key; `python -m app webhook-secret [NAME]` prints the secret that verifies the
-webhooks of that key; `python -m app openapi` prints the OpenAPI document.
+`python -m app upscale` upscales files without a server; `python -m app check` validates settings and weights and exits;
+`python -m app health` queries a running service; `python -m app key NAME` makes an API key; `python -m app
+webhook-secret [NAME]` prints the secret that verifies the webhooks of that key; `python -m app openapi` prints the
+OpenAPI document.
 """
 
 import json
@@ -28,7 +29,8 @@ LOG_FLUSH_S = 2.0
 """Time to write the last lines of the log."""
 
 USAGE = (
-    "usage: python -m app [check | health | openapi | key NAME [OPTION=VALUE …] | webhook-secret [NAME]]; "
+    "usage: python -m app [upscale PICTURE … --out FOLDER | check | health | openapi | key NAME [OPTION=VALUE …] | "
+    "webhook-secret [NAME]]; "
     "settings come from ESRGAN_*"
 )
 
@@ -37,6 +39,11 @@ def main(arguments: list[str]) -> int:
     """Run a command and return its exit status: 2 for wrong usage or settings, 70 after the device was lost."""
     if arguments[:1] == ["key"] and len(arguments) > 1:
         return _key(arguments[1], arguments[2:])
+    if arguments[:1] == ["upscale"]:
+        from app.commands import options, upscale
+
+        wanted = options.parse_options(arguments[1:])
+        return _run(lambda settings: upscale.run(wanted, settings))
     if arguments[:1] == ["webhook-secret"] and len(arguments) <= 2:
         name = arguments[1] if len(arguments) == 2 else ""
         return _run(lambda settings: _webhook_secret(settings, name))

@@ -1,6 +1,7 @@
 """The rooms and arrows of docs/architecture.md, enforced on every import of every module."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -8,14 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("app", "model", "training")
+PACKAGES = ("app", "model", "training", "esrgan_client")
 WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings"}
 JOINING = ("app/networks.py",)
 """The only file of app that imports the networks."""
 
 FLOORS = (
     {"app.__main__"},
-    {"app.server"},
+    {"app.commands", "app.server"},
     {"app.http"},
     {"app.build", "app.telemetry"},
     {"app.networks", "app.lifecycle"},
@@ -162,6 +163,17 @@ def test_the_reader_of_pictures_knows_no_networks(module: str) -> None:
 @pytest.mark.parametrize("module", modules("model"))
 def test_model_imports_neither_of_its_users(module: str) -> None:
     assert imports_of(module).isdisjoint({"app", "training"})
+
+
+@pytest.mark.parametrize("module", modules("esrgan_client"))
+def test_the_client_needs_httpx_and_nothing_else_of_this_repository(module: str) -> None:
+    packages = {name.split(".")[0] for name in imports_of(module)}
+    assert packages - sys.stdlib_module_names <= {"esrgan_client", "httpx"}
+
+
+@pytest.mark.parametrize("package", ["app", "model", "training"])
+def test_only_callers_import_the_client(package: str) -> None:
+    assert all("esrgan_client" not in imports_of(module) for module in modules(package))
 
 
 @pytest.mark.parametrize("module", modules("training"))

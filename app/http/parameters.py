@@ -6,6 +6,7 @@ from typing import Literal, Self
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.errors import Unprocessable
 from app.http.accept import accepted_formats
 from app.library.network import Edges
 from app.pictures.encode import FORMATS
@@ -90,6 +91,11 @@ class Parameters(BaseModel):
             NotAcceptable: the header rules out every format.
             Unprocessable: parameters contradict each other.
         """
+        if self.colour_lock and self.edges == "wrap":
+            raise Unprocessable(
+                "edges = wrap, colour_lock = true: the lock corrects colours in cells that do not meet at the edges; "
+                "leave one of them out"
+            )
         options = UpscaleOptions(
             size=Size(
                 scale=self.scale,

@@ -1,0 +1,1 @@
+"""Commands of `python -m app` that work without a server."""

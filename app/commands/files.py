@@ -1,0 +1,74 @@
+"""Files of a command: pictures in folders, the names of their answers, and writing these as a whole."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.pictures.encode import AnswerFormat
+
+SUFFIXES = frozenset([".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"])
+"""Files of a folder that are pictures. A file that is named by itself may have any suffix."""
+
+SUFFIX_OF = {"jpeg": ".jpg"}
+"""Suffixes of formats that are not called like them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A picture, and where its answer goes."""
+
+    source: Path
+    target: Path
+    """Without the suffix, which depends on the format of the answer."""
+
+    def target_as(self, form: AnswerFormat) -> Path:
+        """Return the file of an answer in a format."""
+        return self.target.with_name(self.target.name + SUFFIX_OF.get(form.name, f".{form.name}"))
+
+    def existing(self, formats: Iterable[AnswerFormat]) -> Path | None:
+        """Return the answer if it is there already, in any of these formats."""
+        return next((path for form in formats if (path := self.target_as(form)).exists()), None)
+
+
+def tasks_of(inputs: Sequence[Path], out: Path) -> Iterator[Task]:
+    """List the pictures of files and folders; those in a folder keep their place in it below `out`.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    out = out.resolve()
+    for path in inputs:
+        if not path.is_dir():
+            yield Task(source=path, target=out / path.stem)
+            continue
+        for folder, folders, names in os.walk(path, onerror=_raise):
+            folders[:] = sorted(name for name in folders if (Path(folder) / name).resolve() != out)
+            for source in (Path(folder) / name for name in sorted(names)):
+                if source.suffix.lower() in SUFFIXES and not source.name.startswith("."):
+                    yield Task(source=source, target=out / source.relative_to(path).with_suffix(""))
+
+
+async def write_whole(path: Path, pieces: AsyncIterable[bytes]) -> None:
+    """Write a file that appears under its name only once it is complete.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    file = await asyncio.to_thread(part.open, "wb")
+    try:
+        with file:
+            async for piece in pieces:
+                await asyncio.to_thread(file.write, piece)
+        part.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+
+
+def _raise(error: OSError) -> None:
+    raise error

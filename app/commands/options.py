@@ -1,0 +1,88 @@
+"""Options of `python -m app upscale`: the parameters of the API, from the same definition."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from fastapi.exceptions import RequestValidationError
+
+from app.errors import ServiceError
+from app.http.parameters import Parameters
+from app.upscaling import UpscaleRequest
+
+AT_ONCE = 8
+"""Default number of files in work: enough for full batches, and for decoding while the device works."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The command line."""
+
+    inputs: tuple[Path, ...]
+    """Files and folders."""
+    out: Path
+    request: UpscaleRequest
+    again: bool
+    """Upscale files whose answer is there already."""
+    at_once: int
+
+
+def parse_options(arguments: list[str]) -> Options:
+    """Parse a command line; ends the process with status 2 where it is wrong."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    values = {name: _text(value) for name in Parameters.model_fields if (value := getattr(given, name)) is not None}
+    values.setdefault("format", "png")
+    try:
+        request = Parameters().with_fields(values).request(accept="")
+    except RequestValidationError as error:
+        parser.error("; ".join(_complaint(each) for each in error.errors()))
+    except ServiceError as error:
+        parser.error(error.detail)
+    if given.at_once < 1:
+        parser.error(f"--at-once {given.at_once}: must be at least 1")
+    return Options(inputs=tuple(given.inputs), out=given.out, request=request, again=given.again, at_once=given.at_once)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app upscale",
+        description="Upscale pictures without a server. The settings ESRGAN_* count as for the service.",
+        epilog="Exit status: 0 if every picture is there, 1 if some failed, 2 for wrong usage or settings.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="PICTURE", help="A file, or a folder with all in it.")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="Where the answers go.")
+    parser.add_argument("--again", action="store_true", help="Replace answers that are there already.")
+    parser.add_argument(
+        "--at-once", type=int, default=AT_ONCE, metavar="N", help=f"Files in work at a time; {AT_ONCE} by default."
+    )
+    parameters = parser.add_argument_group("parameters of the API")
+    for name, field in Parameters.model_fields.items():
+        option, help_text = f"--{name.replace('_', '-')}", (field.description or "").replace("%", "%%")
+        if field.annotation is bool:
+            parameters.add_argument(option, dest=name, action=argparse.BooleanOptionalAction, help=help_text)
+        else:
+            parameters.add_argument(option, dest=name, metavar=_metavar(field.annotation), help=help_text)
+    return parser
+
+
+def _metavar(annotation: Any) -> str:
+    """Name the values of a parameter: its choices, or their kind."""
+    kinds = [kind for kind in (get_args(annotation) or (annotation,)) if kind is not type(None)]
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, kinds))
+    if len(kinds) == 1 and kinds[0] is not annotation:
+        return _metavar(kinds[0])
+    return "TEXT" if annotation is str else "NUMBER"
+
+
+def _text(value: str | bool) -> str:
+    return value if isinstance(value, str) else str(value).lower()
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    where = "".join(f"--{str(part).replace('_', '-')} " for part in error["loc"][:1])
+    return f"{where}{error['input']}: {error['msg']}"

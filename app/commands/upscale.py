@@ -1,0 +1,179 @@
+"""python -m app upscale: files in, files out, by the code of the service but without HTTP.
+
+Several files are in work at a time, so that small ones share batches as those of several requests do.
+"""
+
+import asyncio
+import logging
+import sys
+import warnings
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Never, TextIO
+
+from tqdm import tqdm
+
+from app.build import build_service
+from app.commands.files import Task, tasks_of, write_whole
+from app.commands.options import Options
+from app.errors import QueueFull, ServiceError
+from app.service import Answer, UpscaleService
+from app.settings import Settings, SettingsError
+
+DEVICE_LOST = 70
+"""Exit status after the device was lost, as of the service."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells expect it."""
+
+RETRY_S = 1.0
+"""Pause before a picture for which the queue has no room is tried again."""
+
+BAR = "{l_bar}{bar}| {n:.1f} of {total} [{elapsed}<{remaining}]"
+
+
+class FileError(Exception):
+    """A file cannot be upscaled; the text says why."""
+
+
+def run(options: Options, settings: Settings) -> int:
+    """Upscale files and return the exit status: 0 if every answer is there, 1 if some failed.
+
+    Raises:
+        SettingsError: there is no such model, or none that works.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    warnings.filterwarnings("ignore", module="PIL")
+    try:
+        tasks = list(dict.fromkeys(tasks_of(options.inputs, options.out)))
+    except OSError as error:
+        raise SettingsError(f"{error.filename}: {error.strerror}") from error
+    try:
+        return asyncio.run(_run(tasks, options, settings))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with the pictures that are missing", file=sys.stderr)
+        return INTERRUPTED
+
+
+async def _run(tasks: Sequence[Task], options: Options, settings: Settings) -> int:
+    files = _Files(tasks, options)
+    missing = [task for task in tasks if files.is_missing(task)]
+    if missing:
+        service = await asyncio.to_thread(build_service, _settings_for(options, settings))
+        service.start()
+        try:
+            await _upscale_all(files, missing, service, options)
+        finally:
+            await service.scheduler.stop(drain_s=0)
+            service.close()
+        if service.scheduler.failure is not None:
+            return DEVICE_LOST
+    counts = files.counts
+    print(f"{counts['done']} upscaled, {counts['there']} there already, {counts['failed']} failed", file=sys.stderr)
+    return 1 if counts["failed"] else 0
+
+
+def _settings_for(options: Options, settings: Settings) -> Settings:
+    """Load no more models than the command needs."""
+    wanted = options.request.model or settings.default_model
+    return settings.model_copy(update={"load": "lazy", "default_model": wanted, "watch_s": 0.0})
+
+
+async def _upscale_all(files: "_Files", missing: Sequence[Task], service: UpscaleService, options: Options) -> None:
+    waiting = iter(missing)
+    with tqdm(total=len(missing), unit="picture", disable=None, bar_format=BAR) as bar:
+        files.bar = bar
+
+        async def work() -> None:
+            for task in waiting:
+                await files.upscale(task, service)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(options.at_once, len(missing))):
+                group.create_task(work())
+
+
+class _Files:
+    """Checks files, upscales them, and counts what became of each."""
+
+    def __init__(self, tasks: Iterable[Task], options: Options) -> None:
+        self.counts: Counter[str] = Counter()
+        self.bar: tqdm[Never] | None = None
+        self._options = options
+        self._sources: dict[Path, Path] = {}
+        """The first picture for each target."""
+        self._inputs = {task.source.resolve() for task in tasks}
+
+    def is_missing(self, task: Task) -> bool:
+        """Return True for a picture that has to be upscaled; counts all others."""
+        existing = task.existing(self._options.request.options.formats)
+        try:
+            self._check(task)
+        except FileError as error:
+            self._failed(task, str(error))
+            return False
+        if existing is not None and not self._options.again:
+            self.counts["there"] += 1
+            return False
+        return True
+
+    async def upscale(self, task: Task, service: UpscaleService) -> None:
+        """Upscale a picture; what goes wrong is printed and counted."""
+        try:
+            picture = await asyncio.to_thread(task.source.read_bytes)
+            target = await self._written(task, picture, service)
+        except OSError as error:
+            where = f": {error.filename}" if error.filename not in (None, str(task.source)) else ""
+            self._failed(task, f"{error.strerror or error}{where}")
+        except (FileError, ServiceError) as error:
+            self._failed(task, str(error))
+        else:
+            self.counts["done"] += 1
+            self._print(str(target), sys.stdout)
+        finally:
+            self._advance(1)
+
+    async def _written(self, task: Task, picture: bytes, service: UpscaleService) -> Path:
+        """Upscale a picture and write the answer, when there is room for it in the queue."""
+        while True:
+            try:
+                async with AsyncExitStack() as scope:
+                    answer = await self._options.request.start(scope, service, picture)
+                    target = task.target_as(answer.format)
+                    if target.resolve() in self._inputs:
+                        raise FileError(f"{target} is one of the inputs; choose another --out")
+                    await write_whole(target, self._progressing(answer))
+                    return target
+            except QueueFull:  # which a single picture never meets
+                await asyncio.sleep(RETRY_S)
+
+    async def _progressing(self, answer: Answer) -> AsyncIterator[bytes]:
+        shown = 0.0
+        try:
+            async for piece in answer.pieces:
+                self._advance(answer.progress() - shown)
+                shown = answer.progress()
+                yield piece
+        finally:
+            self._advance(-shown)  # the whole picture counts once it is written
+
+    def _check(self, task: Task) -> None:
+        first = self._sources.setdefault(task.target, task.source)
+        if first != task.source:
+            raise FileError(f"its answer would have the name of the one of {first}; rename it, or choose another --out")
+        target = task.target_as(self._options.request.options.formats[0])
+        if target.resolve() in self._inputs:
+            raise FileError(f"its answer, {target}, is one of the inputs; choose another --out")
+
+    def _failed(self, task: Task, why: str) -> None:
+        self.counts["failed"] += 1
+        self._print(f"error: {task.source}: {why}", sys.stderr)
+
+    def _print(self, text: str, stream: TextIO) -> None:
+        tqdm.write(text, file=stream)
+
+    def _advance(self, share: float) -> None:
+        if self.bar is not None:
+            self.bar.update(share)

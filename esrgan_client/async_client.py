@@ -1,0 +1,147 @@
+"""The asynchronous client: `Client` with `await`."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from esrgan_client.calls import TIMEOUT, PictureFile, checked, form_of, headers_of, part_file
+from esrgan_client.jobs import Events, Job, Progress, result_path
+from esrgan_client.parameters import Parameters, query_of
+from esrgan_client.problems import Problem
+from esrgan_client.retries import Attempts
+
+Result = TypeVar("Result")
+
+PIECE_BYTES = 2**16
+
+
+class AsyncClient:
+    """Calls a service. Every method raises `Problem`, or `httpx.TransportError` where the service is not reached.
+
+    Calls that meet a busy or restarting service, or lose the connection, are repeated; each of them is safe to repeat.
+
+    Args:
+        url: of the service, with a prefix if it has one.
+        key: API key, where the service requires one.
+        retry_s: seconds for the attempts of one call; 0 for a single attempt.
+        transport: of httpx, instead of the network.
+    """
+
+    def __init__(
+        self, url: str, *, key: str = "", retry_s: float = 120, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._retry_s = retry_s
+        self._http = httpx.AsyncClient(base_url=url, headers=headers_of(key), timeout=TIMEOUT, transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def upscale(self, picture: bytes | PictureFile, **parameters: Unpack[Parameters]) -> bytes:
+        """Upscale a picture, given as its bytes or as the path of a file; returns the answer."""
+        with self._upload(picture) as content:
+            return await self._tried(lambda: self._whole("POST", "/v1/upscale", content(), query_of(parameters)))
+
+    async def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Path:
+        """Upscale a file into another one, which appears once it is complete; neither is in memory as a whole."""
+        with self._upload(source) as content:
+            query = query_of(parameters)
+            return await self._tried(lambda: self._to_file("POST", "/v1/upscale", target, content(), query))
+
+    async def submit(self, pictures: Sequence[bytes | PictureFile], **parameters: Unpack[Parameters]) -> Job:
+        """Submit pictures as a job."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        query = query_of(parameters)
+
+        async def send() -> Job:
+            with ExitStack() as opened:
+                files = form_of(pictures, opened)
+                answer = await self._http.post("/v1/jobs", params=query, files=files, headers=headers)
+                return Job.of(checked(answer).json())
+
+        return await self._tried(send)
+
+    async def job(self, job: str) -> Job:
+        """Return a job as it is now."""
+        return Job.of((await self._tried(lambda: self._got(f"/v1/jobs/{job}"))).json())
+
+    async def wait(self, job: str, *, on_progress: Progress | None = None) -> Job:
+        """Wait for the end of a job; returns it, whether it is done or not."""
+        while True:
+            await self._tried(partial(self._watch, job, Events(on_progress)))
+            if (found := await self.job(job)).ended:
+                return found
+
+    async def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Path:
+        """Write the result of a job, or of its picture of a number from 1 on, to a file."""
+        return await self._tried(lambda: self._to_file("GET", result_path(job, number), target))
+
+    async def cancel(self, job: str) -> None:
+        """Cancel a job, or remove one that has ended."""
+        await self._tried(lambda: self._got(f"/v1/jobs/{job}", "DELETE"))
+
+    async def models(self) -> Any:
+        """Return what the service says of its models."""
+        return (await self._tried(lambda: self._got("/v1/models"))).json()
+
+    async def _tried(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        attempts = Attempts(self._retry_s)
+        while True:
+            try:
+                return await call()
+            except (Problem, httpx.TransportError) as error:
+                await asyncio.sleep(attempts.pause_s(error))
+
+    @contextmanager
+    def _upload(self, picture: bytes | PictureFile) -> Iterator[Callable[[], bytes | AsyncIterator[bytes]]]:
+        """Return a call that gives the picture's bytes from the beginning, as often as it is called."""
+        if isinstance(picture, bytes):
+            yield lambda: picture
+            return
+        with Path(picture).open("rb") as file:
+
+            async def rewound() -> AsyncIterator[bytes]:
+                file.seek(0)
+                while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+                    yield piece
+
+            yield rewound
+
+    async def _got(self, path: str, method: str = "GET") -> httpx.Response:
+        return checked(await self._http.request(method, path))
+
+    async def _whole(self, method: str, path: str, content: bytes | AsyncIterator[bytes], query: Any) -> bytes:
+        return checked(await self._http.request(method, path, content=content, params=query)).content
+
+    async def _to_file(
+        self, method: str, path: str, target: PictureFile, content: Any = None, query: Any = None
+    ) -> Path:
+        async with self._http.stream(method, path, content=content, params=query) as answer:
+            if answer.is_error:
+                await answer.aread()
+            checked(answer)
+            with part_file(Path(target)) as file:
+                async for piece in answer.aiter_bytes():
+                    await asyncio.to_thread(file.write, piece)
+        return Path(target)
+
+    async def _watch(self, job: str, events: Events) -> None:
+        async with self._http.stream("GET", f"/v1/jobs/{job}/events") as answer:
+            if answer.is_error:
+                await answer.aread()
+            checked(answer)
+            async for line in answer.aiter_lines():
+                if events.line(line):
+                    return

@@ -1,0 +1,76 @@
+"""Jobs, and the events that report them."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self, cast
+
+from esrgan_client.problems import Problem, of_document
+
+State = Literal["waiting", "running", "done", "failed", "cancelled"]
+
+Progress = Callable[[float], None]
+"""Receives the share of a job that is done, from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job as the service has described it."""
+
+    id: str
+    state: State
+    progress: float
+    """From 0 to 1."""
+    problem: Problem | None
+    """Why it failed."""
+    document: Mapping[str, Any]
+    """Everything that the service says of it; see docs/jobs.md."""
+
+    @property
+    def ended(self) -> bool:
+        """True once nothing more will change."""
+        return self.state not in ("waiting", "running")
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Read a job from its JSON."""
+        problem = document["problem"]
+        return cls(
+            id=document["id"],
+            state=cast(State, document["state"]),
+            progress=document["progress"],
+            problem=of_document(problem) if problem else None,
+            document=document,
+        )
+
+
+class Events:
+    """Server-sent events of a job, line by line.
+
+    Args:
+        on_progress: called with each new progress.
+    """
+
+    def __init__(self, on_progress: Progress | None) -> None:
+        self.job: Job | None = None
+        """The job as the latest event of its state describes it."""
+        self._on_progress = on_progress or (lambda _: None)
+        self._event = ""
+
+    def line(self, line: str) -> bool:
+        """Take the next line; returns True once the job has ended."""
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            self._event = value
+        elif field == "data":
+            data = json.loads(value)
+            self._on_progress(data["progress"])
+            if self._event == "state":
+                self.job = Job.of(data)
+        return self.job is not None and self.job.ended
+
+
+def result_path(job: str, number: int | None) -> str:
+    """Return the path of the result of a job, or of one of its pictures."""
+    return f"/v1/jobs/{job}/result" if number is None else f"/v1/jobs/{job}/results/{number}"

@@ -1,0 +1,27 @@
+"""Parameters of a request, as docs/api.md describes them."""
+
+from collections.abc import Mapping
+from typing import Literal, TypedDict
+
+
+class Parameters(TypedDict, total=False):
+    """Parameters of an upscale request and of a job; those that are left out have the service's defaults."""
+
+    model: str
+    scale: float
+    width: int
+    height: int
+    max_side: int
+    megapixels: float
+    format: Literal["png", "webp", "jpeg"]
+    quality: int
+    metadata: Literal["keep", "keep-gps", "strip"]
+    fidelity: float
+    colour_lock: bool
+    ensemble: bool
+    edges: Literal["auto", "wrap"]
+
+
+def query_of(parameters: Parameters) -> Mapping[str, str]:
+    """Return parameters as they are sent."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in parameters.items()}

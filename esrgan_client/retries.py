@@ -1,0 +1,42 @@
+"""Attempts of one call: which failures are tried again, when, and for how long."""
+
+import time
+from collections.abc import Callable
+
+import httpx
+
+from esrgan_client.problems import Busy, Problem, Unavailable
+
+FIRST_PAUSE_S = 0.5
+"""Pause after the first failure that names no time; each further one is twice as long, up to `MAX_PAUSE_S`."""
+
+MAX_PAUSE_S = 30.0
+
+
+class Attempts:
+    """Decides about further attempts of a call.
+
+    Args:
+        max_s: seconds from the first attempt within which the last one begins.
+        clock: returns seconds.
+    """
+
+    def __init__(self, max_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end_s = clock() + max_s
+        self._pause_s = FIRST_PAUSE_S
+
+    def pause_s(self, error: Exception) -> float:
+        """Return the seconds until the next attempt.
+
+        Raises:
+            Exception: the error itself, if another attempt would not help or would come too late.
+        """
+        if not isinstance(error, Busy | Unavailable | httpx.TransportError):
+            raise error
+        named_s = error.retry_after_s if isinstance(error, Problem) else None
+        pause_s = self._pause_s if named_s is None else named_s
+        self._pause_s = min(MAX_PAUSE_S, 2 * self._pause_s)
+        if self._clock() + pause_s > self._end_s:
+            raise error
+        return pause_s

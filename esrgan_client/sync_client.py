@@ -1,0 +1,138 @@
+"""The synchronous client."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from esrgan_client.calls import TIMEOUT, PictureFile, checked, form_of, headers_of, part_file
+from esrgan_client.jobs import Events, Job, Progress, result_path
+from esrgan_client.parameters import Parameters, query_of
+from esrgan_client.problems import Problem
+from esrgan_client.retries import Attempts
+
+Result = TypeVar("Result")
+
+
+class Client:
+    """Calls a service. Every method raises `Problem`, or `httpx.TransportError` where the service is not reached.
+
+    Calls that meet a busy or restarting service, or lose the connection, are repeated; each of them is safe to repeat.
+
+    Args:
+        url: of the service, with a prefix if it has one.
+        key: API key, where the service requires one.
+        retry_s: seconds for the attempts of one call; 0 for a single attempt.
+        transport: of httpx, instead of the network.
+    """
+
+    def __init__(
+        self, url: str, *, key: str = "", retry_s: float = 120, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._retry_s = retry_s
+        self._http = httpx.Client(base_url=url, headers=headers_of(key), timeout=TIMEOUT, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def upscale(self, picture: bytes | PictureFile, **parameters: Unpack[Parameters]) -> bytes:
+        """Upscale a picture, given as its bytes or as the path of a file; returns the answer."""
+        with self._upload(picture) as content:
+            return self._tried(lambda: self._whole("POST", "/v1/upscale", content(), query_of(parameters)))
+
+    def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Path:
+        """Upscale a file into another one, which appears once it is complete; neither is in memory as a whole."""
+        with self._upload(source) as content:
+            query = query_of(parameters)
+            return self._tried(lambda: self._to_file("POST", "/v1/upscale", target, content(), query))
+
+    def submit(self, pictures: Sequence[bytes | PictureFile], **parameters: Unpack[Parameters]) -> Job:
+        """Submit pictures as a job."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        query = query_of(parameters)
+
+        def send() -> Job:
+            with ExitStack() as opened:
+                files = form_of(pictures, opened)
+                return Job.of(checked(self._http.post("/v1/jobs", params=query, files=files, headers=headers)).json())
+
+        return self._tried(send)
+
+    def job(self, job: str) -> Job:
+        """Return a job as it is now."""
+        return self._tried(lambda: Job.of(checked(self._http.get(f"/v1/jobs/{job}")).json()))
+
+    def wait(self, job: str, *, on_progress: Progress | None = None) -> Job:
+        """Wait for the end of a job; returns it, whether it is done or not."""
+        while True:
+            self._tried(partial(self._watch, job, Events(on_progress)))
+            if (found := self.job(job)).ended:
+                return found
+
+    def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Path:
+        """Write the result of a job, or of its picture of a number from 1 on, to a file."""
+        return self._tried(lambda: self._to_file("GET", result_path(job, number), target))
+
+    def cancel(self, job: str) -> None:
+        """Cancel a job, or remove one that has ended."""
+        self._tried(lambda: checked(self._http.delete(f"/v1/jobs/{job}")))
+
+    def models(self) -> Any:
+        """Return what the service says of its models."""
+        return self._tried(lambda: checked(self._http.get("/v1/models")).json())
+
+    def _tried(self, call: Callable[[], Result]) -> Result:
+        attempts = Attempts(self._retry_s)
+        while True:
+            try:
+                return call()
+            except (Problem, httpx.TransportError) as error:
+                time.sleep(attempts.pause_s(error))
+
+    @contextmanager
+    def _upload(self, picture: bytes | PictureFile) -> Iterator[Callable[[], bytes | Iterable[bytes]]]:
+        """Return a call that gives the picture's bytes from the beginning, as often as it is called."""
+        if isinstance(picture, bytes):
+            yield lambda: picture
+            return
+        with Path(picture).open("rb") as file:
+
+            def rewound() -> Iterable[bytes]:
+                file.seek(0)
+                return file
+
+            yield rewound
+
+    def _whole(self, method: str, path: str, content: bytes | Iterable[bytes], query: Any) -> bytes:
+        return checked(self._http.request(method, path, content=content, params=query)).content
+
+    def _to_file(self, method: str, path: str, target: PictureFile, content: Any = None, query: Any = None) -> Path:
+        with self._http.stream(method, path, content=content, params=query) as answer:
+            if answer.is_error:
+                answer.read()
+            checked(answer)
+            with part_file(Path(target)) as file:
+                for piece in answer.iter_bytes():
+                    file.write(piece)
+        return Path(target)
+
+    def _watch(self, job: str, events: Events) -> None:
+        with self._http.stream("GET", f"/v1/jobs/{job}/events") as answer:
+            if answer.is_error:
+                answer.read()
+            checked(answer)
+            for line in answer.iter_lines():
+                if events.line(line):
+                    return

@@ -1,0 +1,140 @@
+"""`python -m app upscale`: files in, files out, without a server."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from app.__main__ import main
+from app.commands import upscale
+from app.commands.options import parse_options
+from app.http.parameters import Parameters
+from tests.app.conftest import encoded, noise
+
+
+@pytest.fixture(autouse=True)
+def folder(models: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with pictures; the tiny model serves."""
+    monkeypatch.setenv("ESRGAN_MODELS", str(models))
+    folder = tmp_path_factory.mktemp("files")
+    for name, size in (("wide.png", (20, 9)), ("sub/tall.jpg", (7, 30))):
+        path = folder / "in" / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(encoded(noise(*size), "PNG" if path.suffix == ".png" else "JPEG"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def kind_of(path: Path) -> tuple[str | None, tuple[int, int]]:
+    with Image.open(path) as image:
+        return image.format, image.size
+
+
+def test_pictures_of_files_and_folders_are_upscaled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "other.png").write_bytes(encoded(noise(4, 4)))
+    (folder / "in" / "notes.txt").write_text("no picture")
+    assert main(["upscale", "in", "other.png", "--out", "out"]) == 0
+    assert files(folder / "out") == {"wide.png", "sub/tall.png", "other.png"}
+    assert kind_of(folder / "out" / "sub" / "tall.png") == ("PNG", (28, 120))
+    printed = capsys.readouterr()
+    assert set(printed.out.split()) == {str(folder / "out" / name) for name in files(folder / "out")}
+    assert "3 upscaled, 0 there already, 0 failed" in printed.err
+
+
+def test_options_become_the_request_that_the_api_makes_of_its_parameters() -> None:
+    options = parse_options(["in/wide.png", "--out", "out", "--edges", "wrap", "--ensemble", "--scale", "3"])
+    parameters = {"edges": "wrap", "ensemble": "true", "scale": "3"}
+    query = Parameters.model_validate(parameters)
+    assert options.request == query.model_copy(update={"format": "png"}).request("")
+
+
+def test_parameters_of_the_api_are_options(folder: Path) -> None:
+    assert main(["upscale", "in/wide.png", "--out", "out", "--scale", "2", "--format", "jpeg", "--quality", "50"]) == 0
+    assert kind_of(folder / "out" / "wide.jpg") == ("JPEG", (40, 18))
+
+
+def test_what_is_there_is_not_made_a_second_time(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "wide.png").write_bytes(b"kept")
+    assert main(["upscale", "in", "--out", "out"]) == 0
+    assert (folder / "out" / "wide.png").read_bytes() == b"kept"
+    assert "1 upscaled, 1 there already" in capsys.readouterr().err
+    assert main(["upscale", "in/wide.png", "--out", "out", "--again"]) == 0
+    assert kind_of(folder / "out" / "wide.png") == ("PNG", (80, 36))
+
+
+def test_no_network_is_loaded_where_nothing_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "wide.png").write_bytes(b"kept")
+    monkeypatch.setattr(upscale, "build_service", lambda settings: pytest.fail("built"))
+    assert main(["upscale", "in/wide.png", "--out", "out"]) == 0
+
+
+def test_a_bad_file_does_not_stop_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "in" / "bad.png").write_bytes(encoded(noise(9, 9))[:60])
+    assert main(["upscale", "in", "absent.png", "--out", "out"]) == 1
+    assert files(folder / "out") == {"wide.png", "sub/tall.png"}
+    errors = capsys.readouterr().err
+    assert "error: in/bad.png: " in errors
+    assert "error: absent.png: No such file or directory\n" in errors
+    assert "2 upscaled, 0 there already, 2 failed" in errors
+
+
+def test_an_input_is_never_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / "in" / "wide.png").read_bytes()
+    for more in ([], ["--again"]):
+        assert main(["upscale", "in/wide.png", "--out", "in", *more]) == 1
+        assert "error: in/wide.png: its answer," in capsys.readouterr().err
+    assert (folder / "in" / "wide.png").read_bytes() == before
+
+
+def test_two_pictures_whose_answers_have_one_name_are_not_mixed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "in" / "wide.bmp").write_bytes(encoded(noise(5, 5), "BMP"))
+    (folder / "out").mkdir()
+    (folder / "out" / "wide.png").write_bytes(b"kept")
+    assert main(["upscale", "in/wide.png", "in/wide.bmp", "--out", "out"]) == 1
+    assert "error: in/wide.bmp: its answer would have the name of the one of in/wide.png" in capsys.readouterr().err
+
+
+def test_half_an_answer_is_never_left_behind(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert main(["upscale", "in/wide.png", "--out", "out"]) == 1
+    assert files(folder / "out") == set()
+    assert "error: in/wide.png: No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--out", "out"], "PICTURE"),
+        (["in"], "--out"),
+        (["in", "--out", "out", "--scale", "0", "--edges", "round"], "--edges round"),
+        (["in", "--out", "out", "--at-once", "0"], "--at-once 0"),
+        (["in", "--out", "out", "--sharpness", "1"], "--sharpness"),
+    ],
+)
+def test_wrong_options_are_named(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_options(arguments)
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_an_unknown_model_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["upscale", "in", "--out", "out", "--model", "nope"]) == 2
+    assert "nope is not in" in capsys.readouterr().err
+
+
+def test_every_parameter_of_the_api_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_options(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"--{name.replace('_', '-')}" in printed for name in Parameters.model_fields)

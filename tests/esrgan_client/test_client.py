@@ -1,0 +1,197 @@
+"""The client against the service on a port, and against answers that no service would give at will."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import get_type_hints
+
+import httpx
+import pytest
+
+import esrgan_client
+from app.http.parameters import Parameters as ParametersOfTheService
+from esrgan_client import AsyncClient, Busy, Client, NotFound, Parameters, Problem, TooLarge, Unavailable, Unprocessable
+from esrgan_client.problems import KINDS
+from esrgan_client.retries import Attempts
+from tests.app.conftest import encoded, noise
+from tests.app.live import Live
+
+pytestmark = pytest.mark.anyio
+
+PICTURE = encoded(noise(30, 20))
+
+
+@pytest.fixture
+async def client(live: Live) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(live.address) as it:
+        yield it
+
+
+def answering(*answers: httpx.Response | Exception) -> tuple[httpx.MockTransport, list[httpx.Request]]:
+    """A service that gives these answers, one after the other."""
+    waiting, seen = list(answers), []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        request.read()
+        seen.append(request)
+        answer = waiting.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return httpx.MockTransport(handle), seen
+
+
+def problem(status: int, detail: str = "wrong", headers: dict[str, str] | None = None) -> httpx.Response:
+    document = {"type": "urn:esrgan-serve:problem:some-kind", "status": status, "detail": detail}
+    return httpx.Response(status, content=json.dumps(document), headers=headers or {})
+
+
+async def test_both_clients_give_the_answer_of_the_service(
+    client: AsyncClient,
+    live: Live,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in.png").write_bytes(PICTURE)
+    made = await client.upscale(PICTURE, scale=2, edges="wrap", ensemble=True)
+
+    def synchronously() -> None:
+        with Client(live.address) as sync:
+            target = sync.upscale_file(tmp_path / "in.png", tmp_path / "out.png", scale=2, edges="wrap", ensemble=True)
+            assert target.read_bytes() == made
+            assert sync.upscale(tmp_path / "in.png", scale=2, edges="wrap", ensemble=True) == made
+            assert sync.models()["default"] == "tiny"
+
+    await asyncio.to_thread(synchronously)
+    await client.upscale_file(tmp_path / "in.png", tmp_path / "again.png", scale=2, edges="wrap", ensemble=True)
+    assert (tmp_path / "again.png").read_bytes() == made
+
+
+async def test_a_streamed_answer_goes_to_a_file(client: AsyncClient, tmp_path: Path) -> None:
+    large = encoded(noise(80, 60))
+    await client.upscale_file(
+        tmp_path / "in.png" if (tmp_path / "in.png").write_bytes(large) else "", tmp_path / "o.png"
+    )
+    assert (tmp_path / "o.png").read_bytes() == await client.upscale(large)
+
+
+async def test_a_job_is_submitted_watched_and_fetched(client: AsyncClient, tmp_path: Path) -> None:
+    seen: list[float] = []
+    (tmp_path / "in.png").write_bytes(PICTURE)
+    submitted = await client.submit([PICTURE, tmp_path / "in.png"], scale=2)
+    job = await client.wait(submitted.id, on_progress=seen.append)
+    assert (job.state, job.ended, job.progress, job.problem) == ("done", True, 1, None)
+    assert seen[-1] == 1
+    await client.result(job.id, tmp_path / "second.png", number=2)
+    assert (tmp_path / "second.png").read_bytes() == await client.upscale(PICTURE, scale=2)
+    await client.result(job.id, tmp_path / "both.zip")
+    assert (tmp_path / "both.zip").read_bytes()[:2] == b"PK"
+    await client.cancel(job.id)
+    with pytest.raises(NotFound):
+        await client.job(job.id)
+
+
+async def test_the_sync_client_submits_watches_and_fetches_jobs(live: Live, tmp_path: Path) -> None:
+    def synchronously() -> None:
+        with Client(live.address) as sync:
+            job = sync.wait(sync.submit([PICTURE]).id)
+            assert sync.result(job.id, tmp_path / "out.png").read_bytes() == sync.upscale(PICTURE)
+            sync.cancel(job.id)
+
+    await asyncio.to_thread(synchronously)
+
+
+async def test_problems_are_exceptions_of_their_kind(client: AsyncClient, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="there is no model 'nope'") as missing:
+        await client.upscale(PICTURE, model="nope")
+    assert (missing.value.status, missing.value.type) == (404, "no-such-model")
+    assert missing.value.request_id
+    with pytest.raises(TooLarge):
+        await client.upscale_file(_file(tmp_path, encoded(noise(300, 300))), tmp_path / "out.png")
+    with pytest.raises(Unprocessable):
+        await client.upscale(PICTURE, quality=1000)
+    assert not (tmp_path / "out.png").exists()
+
+
+def _file(folder: Path, content: bytes) -> Path:
+    (folder / "in.png").write_bytes(content)
+    return folder / "in.png"
+
+
+def test_the_parameters_are_those_of_the_service() -> None:
+    assert set(get_type_hints(Parameters)) == set(ParametersOfTheService.model_fields)
+
+
+def test_every_exception_can_be_imported() -> None:
+    assert {kind.__name__ for kind in KINDS.values()} | {"Problem"} <= set(esrgan_client.__all__)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        lambda: problem(429, headers={"Retry-After": "0"}),
+        lambda: problem(503, headers={"Retry-After": "0"}),
+        lambda: httpx.Response(502, text="Bad Gateway", headers={"Retry-After": "0"}),
+    ],
+)
+def test_a_busy_service_is_asked_again(failure: Callable[[], httpx.Response], tmp_path: Path) -> None:
+    transport, seen = answering(failure(), failure(), httpx.Response(200, content=b"made"))
+    with Client("http://test", transport=transport) as client:
+        client.upscale_file(_file(tmp_path, PICTURE), tmp_path / "out.png")
+    assert (tmp_path / "out.png").read_bytes() == b"made"
+    assert [request.content for request in seen] == [PICTURE] * 3
+
+
+async def test_the_async_client_sends_the_whole_file_at_each_attempt(tmp_path: Path) -> None:
+    transport, seen = answering(problem(429, headers={"Retry-After": "0"}), httpx.Response(200, content=b"made"))
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        return transport.handle_request(request)
+
+    async with AsyncClient("http://test", transport=httpx.MockTransport(handle)) as client:
+        assert await client.upscale(_file(tmp_path, PICTURE)) == b"made"
+    assert [request.content for request in seen] == [PICTURE] * 2
+
+
+def test_a_job_that_is_sent_again_has_the_same_idempotency_key() -> None:
+    job = {"id": "job_1", "state": "waiting", "progress": 0, "problem": None}
+    transport, seen = answering(problem(503, headers={"Retry-After": "0"}), httpx.Response(202, json=job))
+    with Client("http://test", key="secret", transport=transport) as client:
+        assert client.submit([b"picture"]).id == "job_1"
+    keys = [request.headers["Idempotency-Key"] for request in seen]
+    assert keys[0] == keys[1]
+    assert seen[0].headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 415, 422, 500, 504, 507])
+def test_other_problems_are_not_tried_again(status: int) -> None:
+    transport, seen = answering(problem(status, "the reason"))
+    with Client("http://test", transport=transport) as client, pytest.raises(Problem, match=f"{status}: the reason"):
+        client.upscale(b"picture")
+    assert len(seen) == 1
+
+
+def test_nothing_is_left_of_an_answer_that_breaks_off(tmp_path: Path) -> None:
+    class Broken(httpx.SyncByteStream):
+        def __iter__(self):  # type: ignore[no-untyped-def]  # yields, then raises
+            yield b"half"
+            raise httpx.ReadError("reset")
+
+    transport, _ = answering(httpx.Response(200, stream=Broken()))
+    with Client("http://test", transport=transport, retry_s=0) as client, pytest.raises(httpx.ReadError):
+        client.upscale_file(_file(tmp_path, PICTURE), tmp_path / "out.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_retry_after_is_honoured_and_the_total_time_is_bounded() -> None:
+    now = 100.0
+    attempts = Attempts(60, clock=lambda: now)
+    assert attempts.pause_s(Busy("full", status=429, retry_after_s=7)) == 7
+    assert [attempts.pause_s(Unavailable("loading", status=503)) for _ in range(3)] == [1, 2, 4]
+    now = 155.0
+    with pytest.raises(Busy):
+        attempts.pause_s(Busy("full", status=429, retry_after_s=7))
+    with pytest.raises(ZeroDivisionError):
+        attempts.pause_s(ZeroDivisionError())
