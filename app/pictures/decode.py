@@ -8,7 +8,7 @@ import numpy
 from app.errors import ServiceError, TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.metadata import MetadataRule, metadata_of
 from app.pictures.picture import Picture, most, planes_of
-from app.pictures.png_chunks import is_kept
+from app.pictures.png_chunks import PngChunks
 from model.pictures import reading
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
@@ -46,8 +46,9 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
         Unprocessable: truncated or corrupt.
     """
     with _answered():
-        file = reading.read(upload, limits, is_kept)
-        return _upright(file, upload, limits, metadata)
+        chunks = PngChunks(max_text_bytes=limits.max_metadata_bytes, rule=metadata)
+        file = reading.read(upload, limits, chunks.reads)
+        return _upright(file, upload, limits, metadata, chunks)
 
 
 @contextmanager
@@ -59,16 +60,29 @@ def _answered() -> Iterator[None]:
         raise ANSWERS[type(error)](str(error)) from error
 
 
-def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRule) -> Picture:
+def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRule, chunks: PngChunks) -> Picture:
     samples = file.samples
     pixels, alpha = turned(samples.colour, file.orientation), samples.alpha
     limits.check_width(pixels.shape[1])
     metadata = metadata_of(
-        file.image, upload, rule, grey=samples.grey, converted=samples.converted, directory=file.directory
+        file.image,
+        upload,
+        rule,
+        grey=samples.grey,
+        converted=samples.converted,
+        directory=file.directory,
+        chunks=chunks,
     )
     if alpha is None or int(alpha.min()) == most(alpha):
         planes = numpy.ascontiguousarray(pixels[None])
     else:
         planes = planes_of(pixels, turned(alpha, file.orientation))
     bits = 8 if planes.dtype == numpy.uint8 else 16
-    return Picture(planes=planes, grey=samples.grey, bits=bits, metadata=metadata, frames=file.frames)
+    return Picture(
+        planes=planes,
+        grey=samples.grey,
+        bits=bits,
+        file_bits=file.bits,
+        metadata=metadata,
+        frames=file.frames,
+    )

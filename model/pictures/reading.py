@@ -8,6 +8,7 @@ from functools import cache
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
+import numpy
 import pyvips
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -51,6 +52,8 @@ class Header:
     """Both as stored, not upright."""
     bits: int
     """Bits of a channel: 8 or 16."""
+    format: str = ""
+    """Of the file, in Pillow's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,8 @@ class FilePicture:
     """Pictures in the file."""
     image: Image.Image
     """Its profile, EXIF, XMP and resolution, as Pillow holds them. The pixels mean nothing."""
+    bits: int | None = None
+    """Bits of a channel in the file, where that is known to be less than the samples have: 10 or 12."""
     directory: int | None = None
     """Where its directory begins, in a TIFF."""
 
@@ -82,19 +87,21 @@ def read_header(file: bytes, limits: Limits) -> Header:
             return _tiff_header(_tiff_layout(file, limits))
         if known == "BMP" and bmp.has_bit_fields(file):
             fields = bmp.bit_fields(file, limits)
-            return Header(planes=1 + (len(fields.masks) == 4), height=fields.height, width=fields.width, bits=8)
+            planes = 1 + (len(fields.masks) == 4)
+            return Header(planes=planes, height=fields.height, width=fields.width, bits=8, format="BMP")
         if known == "BMP" and bmp_palette.has_palette(file):
             found = bmp_palette.palette(file, limits)
-            return Header(planes=1, height=found.height, width=found.width, bits=8)
+            return Header(planes=1, height=found.height, width=found.width, bits=8, format="BMP")
         try:
             opened = _opened(file, known, limits, keeps_orientation, whole=False)
         except _RareAvif:
             height, width, bits, transparent = deep.rare_avif_size(file, limits)
-            return Header(planes=1 + transparent, height=height, width=width, bits=bits)
+            return Header(planes=1 + transparent, height=height, width=width, bits=bits, format="AVIF")
         image, png = opened.image, opened.png
         transparent = image.has_transparency_data or (png is not None and png.has_transparent_colour)
         bits = 16 if _bits(opened) > 8 else 8
-        return Header(planes=1 + transparent, height=image.height, width=image.width, bits=bits)
+        file_format = known or image.format or ""
+        return Header(planes=1 + transparent, height=image.height, width=image.width, bits=bits, format=file_format)
 
 
 def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FilePicture:
@@ -125,7 +132,8 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
         frames = _frames(opened, limits)
         samples = _samples(opened)
         orientation = UPRIGHT if samples.upright else _orientation_of(opened.image)
-        return FilePicture(samples=samples, orientation=orientation, frames=frames, image=opened.image)
+        bits = _bits(opened) if samples.colour.dtype == numpy.uint16 else None
+        return FilePicture(samples=samples, orientation=orientation, frames=frames, image=opened.image, bits=bits)
 
 
 def read_size(path: Path, limits: Limits) -> tuple[int, int]:
@@ -177,7 +185,8 @@ def _tiff_layout(file: bytes | mmap, limits: Limits) -> Layout:
 
 def _tiff_header(layout: Layout) -> Header:
     bits = 16 if layout.bits > 8 else 8
-    return Header(planes=1 + (layout.alpha is not None), height=layout.height, width=layout.width, bits=bits)
+    planes = 1 + (layout.alpha is not None)
+    return Header(planes=planes, height=layout.height, width=layout.width, bits=bits, format="TIFF")
 
 
 def _read_tiff(layout: Layout) -> FilePicture:
@@ -186,6 +195,7 @@ def _read_tiff(layout: Layout) -> FilePicture:
         samples=samples,
         orientation=layout.orientation,
         frames=layout.frames,
+        bits=layout.bits if samples.colour.dtype == numpy.uint16 else None,
         image=image,
         directory=layout.directory.place,
     )
