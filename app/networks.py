@@ -32,7 +32,7 @@ from model.device import (
     release_memory,
     use_physical_cores,
 )
-from model.ensemble import ensemble_batch, ensemble_stream
+from model.ensemble import StreamUpscaler, ensemble_batch, ensemble_stream
 from model.errors import UnreadableError as UnreadableFileError
 from model.errors import WeightsError
 from model.files.checkpoint import FORMAT
@@ -42,6 +42,7 @@ from model.gate import refuse_far_from_bicubic
 from model.gpu import DeviceError, DeviceLostError, check_alive
 from model.interpolation import InterpolationError, blended
 from model.reliable import ReliableUpscaler, SelfTestError
+from model.rows import Passes
 from model.upscaler import SuspiciousOutputError
 
 MEMORY_RETRY_S = 30
@@ -142,10 +143,14 @@ class DeviceEngine:
         Raises:
             Unavailable: not even a single row fits into the device's memory.
         """
-        upscaler, (planes, _, width, _) = job.network.upscaler, job.planes.shape
+        scale, (planes, _, width, _) = job.network.info.scale, job.planes.shape
+        upscaler: StreamUpscaler = job.network.upscaler
+        if job.passes > 1:
+            assert isinstance(upscaler, ReliableUpscaler)
+            upscaler = Passes(upscaler, scale, job.passes)
         with _as_unavailable(), self._device.watched():
             if job.ensemble:
-                bands = ensemble_stream(upscaler, job.planes, scale=job.network.info.scale, band_px=band_px)
+                bands = ensemble_stream(upscaler, job.planes, scale=scale**job.passes, band_px=band_px)
             else:
                 bands = upscaler.stream(job.planes, max(1, band_px // (planes * width)))
             for rows in bands:

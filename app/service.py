@@ -1,16 +1,17 @@
 """The way of a picture: header, memory, decode, schedule, encode. Imports neither HTTP nor torch."""
 
-import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from app.admission import PictureMemory, UploadMemory
 from app.batching.backlog import Reservation
 from app.batching.job import Job
 from app.batching.scheduler import Scheduler
+from app.batching.ticket import Ticket
 from app.errors import NoSuchModel, TooLarge
 from app.library.library import Library
 from app.library.network import ModelInfo, Network
@@ -19,15 +20,16 @@ from app.pictures.encode import FORMATS, AnswerFormat, chosen_format, encoded, l
 from app.pictures.limits import Limits
 from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Picture, Pixels
-from app.pictures.postprocess import Postprocessor
+from app.pictures.postprocess import SLICE_ROWS, Postprocessor
+from app.pictures.size import OWN_SIZE, Size
 from app.record import current_record
 from app.settings import Settings
-from app.sizing import job_of, memory_bytes, scaled_px
+from app.sizing import Plan, job_of, memory_bytes
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
 
 ENSEMBLE_RUNS = 8
-"""Passes of an ensemble through the network: four rotations, each also mirrored."""
+"""Turns of an ensemble: four rotations, each also mirrored."""
 
 Input = TypeVar("Input")
 
@@ -38,6 +40,8 @@ class UpscaleInput:
 
     network: Network
     planes: Pixels
+    passes: int = 1
+    """How often the network runs, each time on its own result."""
     ensemble: bool = False
     """Return the mean over all turns of the picture."""
 
@@ -46,8 +50,8 @@ class UpscaleInput:
 class UpscaleOptions:
     """Options of one request, apart from the model."""
 
-    scale: float | None = None
-    """Factor of the answer, from 1 to the model's, which is the default."""
+    size: Size = OWN_SIZE
+    """Of the answer; by default the network's own."""
     formats: Sequence[AnswerFormat] = (FORMATS["png"],)
     """Accepted formats, the preferred one first; see `app.pictures.encode.chosen_format`."""
     quality: int | None = None
@@ -60,12 +64,13 @@ class UpscaleOptions:
 
     @property
     def runs(self) -> int:
-        """Passes of the picture through the network."""
+        """Turns of the picture that go through the network."""
         return ENSEMBLE_RUNS if self.ensemble else 1
 
-    def by_rows(self, model: ModelInfo) -> bool:
-        """Return True where rows of the answer can be sent before the last row has been computed."""
-        return self.formats[0].name == "png" and self.scale in (None, model.scale) and not self.colour_lock
+    @property
+    def whole_answer(self) -> bool:
+        """True where the answer may have a format that is encoded as a whole."""
+        return self.formats[0].name != "png"
 
 
 DEFAULT_OPTIONS = UpscaleOptions()
@@ -135,7 +140,7 @@ class UpscaleService:
         Raises:
             ServiceError: the upload is not a picture, or exceeds a limit.
         """
-        return await in_thread(self._headers, functools.partial(read_header, upload, self._limits))
+        return await in_thread(self._headers, partial(read_header, upload, self._limits))
 
     @asynccontextmanager
     async def upscale(
@@ -162,19 +167,46 @@ class UpscaleService:
             ServiceError: see `app.errors`; also raised while the answer's pieces are read.
         """
         current_record().model = network.info.name
-        if options.ensemble:
-            self._check_turned(max(header.height, header.width))
+        plan = self.plan(header, network.info, options)
         urgency = Urgency(deadline_s=deadline_s, background=background)
         pictures = self.background_pictures if background else self.pictures
-        expected = self._job(None, network.info, (header.planes, header.height, header.width), options, urgency)
-        with self.scheduler.reserve(expected) as reservation:
-            by_rows = expected.bucket is None and options.by_rows(network.info)
-            size_bytes = memory_bytes(header, network.info.scale, by_rows=by_rows, ensemble=options.ensemble)
+        at_once = False
+        with ExitStack() as reserved:
+            reservation = None
+            if plan.passes:
+                expected = self._job(
+                    None, network.info, (header.planes, header.height, header.width), plan, options, urgency
+                )
+                at_once = expected.bucket is not None
+                reservation = reserved.enter_context(self.scheduler.reserve(expected))
+            size_bytes = memory_bytes(
+                header,
+                plan,
+                at_once=at_once,
+                whole_answer=options.whole_answer,
+                ensemble=options.ensemble and plan.passes > 0,
+            )
             async with (
                 pictures.reserve(size_bytes),
                 self._upscale(upload, network, options, urgency, reservation) as answer,
             ):
                 yield answer
+
+    def plan(self, picture: Header | Picture, model: ModelInfo, options: UpscaleOptions) -> Plan:
+        """Plan how a picture gets the size that its caller asks for.
+
+        Raises:
+            Unprocessable: the size is too far from the picture's.
+            TooLarge: the answer, or what the network would have to read, exceeds a limit.
+        """
+        plan = Plan.of(options.size, (picture.height, picture.width), model, self.settings)
+        side_px = max(picture.height, picture.width) * plan.last_pass_factor
+        if options.ensemble and plan.passes and side_px > self.settings.max_width_px:
+            raise TooLarge(
+                f"the longer side of the picture has {side_px} px; with ensemble, which turns it, the limit is "
+                f"{self.settings.max_width_px} px; leave ensemble out or send parts of it"
+            )
+        return plan
 
     @asynccontextmanager
     async def _upscale(
@@ -183,20 +215,28 @@ class UpscaleService:
         network: Network,
         options: UpscaleOptions,
         urgency: Urgency,
-        reservation: Reservation,
+        reservation: Reservation | None,
     ) -> AsyncIterator[Answer]:
         stopwatch, model = Stopwatch(), network.info
         codecs = self._background_codecs if urgency.background else self._codecs
         picture = await self._decode(upload, options, stopwatch, codecs)
-        height, width = (scaled_px(side, options.scale or model.scale) for side in (picture.height, picture.width))
-        form = chosen_format(options.formats, picture, height=height, width=width)
-        layout = layout_of(picture, form, height=height, width=width)
-        postprocessor = Postprocessor(picture, model.scale, layout, colour_lock=options.colour_lock)
-        inputs = UpscaleInput(network=network, planes=picture.planes, ensemble=options.ensemble)
-        job = self._job(inputs, model, picture.planes.shape[:3], options, urgency)
-        stopwatch.submitted()
-        async with self.scheduler.submit(job, reservation) as ticket:
-            rows = _postprocessed(stopwatch.rows(ticket), postprocessor, codecs)
+        plan = self.plan(picture, model, options)
+        _record(picture, plan, options)
+        form = chosen_format(options.formats, picture, height=plan.height, width=plan.width)
+        layout = layout_of(picture, form, height=plan.height, width=plan.width)
+        lock = options.colour_lock and plan.passes > 0
+        postprocessor = Postprocessor(picture, plan.factor, layout, colour_lock=lock)
+        async with AsyncExitStack() as scope:
+            stopwatch.submitted()
+            upscaled, progress = _unchanged(picture.planes), partial(float, 1)
+            if plan.passes:
+                inputs = UpscaleInput(
+                    network=network, planes=picture.planes, passes=plan.passes, ensemble=options.ensemble
+                )
+                job = self._job(inputs, model, picture.planes.shape[:3], plan, options, urgency)
+                ticket = await scope.enter_async_context(self.scheduler.submit(job, reservation))
+                upscaled, progress = stopwatch.rows(ticket), partial(_progress, ticket)
+            rows = _postprocessed(upscaled, postprocessor, codecs)
             pieces = stopwatch.file(encoded(rows, layout, form, codecs, quality=options.quality))
             try:
                 async with aclosing(pieces):
@@ -206,7 +246,7 @@ class UpscaleService:
                         model=model,
                         frames=picture.frames,
                         timings_s=stopwatch.timings_s,
-                        progress=lambda: ticket.done_px / ticket.cost_px,
+                        progress=progress,
                     )
             finally:
                 stopwatch.stop()
@@ -214,11 +254,8 @@ class UpscaleService:
     async def _decode(
         self, upload: bytes, options: UpscaleOptions, stopwatch: Stopwatch, codecs: ThreadPoolExecutor
     ) -> Picture:
-        call = functools.partial(decode, upload, self._limits, options.metadata)
-        picture = await stopwatch.decode(codecs, call)
-        record = current_record()
-        record.width_px, record.height_px, record.runs = picture.width, picture.height, options.runs
-        return picture
+        call = partial(decode, upload, self._limits, options.metadata)
+        return await stopwatch.decode(codecs, call)
 
     def predicted_s(self, model: str | None, px: int) -> float | None:
         """Return the predicted seconds for some LR px of a model; None while its speed is unknown."""
@@ -240,18 +277,12 @@ class UpscaleService:
         self._codecs.shutdown(wait=False)
         self._background_codecs.shutdown(wait=False)
 
-    def _check_turned(self, side_px: int) -> None:
-        if side_px > self.settings.max_width_px:
-            raise TooLarge(
-                f"the longer side of the picture has {side_px} px; with ensemble, which turns it, the limit is "
-                f"{self.settings.max_width_px} px; leave ensemble out or send parts of it"
-            )
-
     def _job(
         self,
         inputs: Input,
         model: ModelInfo,
         shape: tuple[int, ...],
+        plan: Plan,
         options: UpscaleOptions,
         urgency: Urgency,
     ) -> Job[Input]:
@@ -260,6 +291,7 @@ class UpscaleService:
             inputs,
             model,
             (planes, height, width),
+            passes=plan.passes,
             runs=options.runs,
             whole_picture_px=self.settings.whole_picture_px,
             deadline_s=urgency.deadline_s,
@@ -267,11 +299,25 @@ class UpscaleService:
         )
 
 
+def _record(picture: Picture, plan: Plan, options: UpscaleOptions) -> None:
+    record = current_record()
+    record.width_px, record.height_px = picture.width, picture.height
+    record.runs = options.runs * max(1, plan.work)
+
+
+def _progress(ticket: Ticket[Pixels]) -> float:
+    return ticket.done_px / ticket.cost_px
+
+
+async def _unchanged(planes: Pixels) -> AsyncGenerator[Pixels, None]:
+    """Yield the rows of planes that no network changes."""
+    for top in range(0, planes.shape[1], SLICE_ROWS):
+        yield planes[:, top : top + SLICE_ROWS]
+
+
 async def _postprocessed(
     upscaled: AsyncIterator[Pixels], postprocessor: Postprocessor, codecs: ThreadPoolExecutor
 ) -> AsyncGenerator[Pixels, None]:
     async for planes in upscaled:
-        if len(rows := await in_thread(codecs, functools.partial(postprocessor.rows, planes))):
+        if len(rows := await in_thread(codecs, partial(postprocessor.rows, planes))):
             yield rows
-    if len(rest := await in_thread(codecs, postprocessor.rest)):
-        yield rest

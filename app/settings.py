@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Maximum size of an upload in bytes.")
     max_picture_px: int = Field(default=2**24, ge=1, description="Maximum pixels of an uploaded picture.")
+    max_answer_px: int = Field(
+        default=2**28, ge=1, description="Maximum pixels of an answer; a request for more gets 413."
+    )
     max_width_px: int = Field(
         default=16384, ge=1, description="Maximum width of a picture: the memory of a row stream grows with it."
     )

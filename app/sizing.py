@@ -1,18 +1,28 @@
-"""Sizes of a picture: its cost for the scheduler, and the memory that it needs."""
+"""Sizes of a picture and its answer: passes through the network, cost for the scheduler, memory."""
 
 import functools
 import math
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Self, TypeVar
 
 from app.batching.job import Job
+from app.errors import TooLarge, Unprocessable
 from app.library.network import ModelInfo
 from app.pictures.decode import Header
+from app.pictures.size import Size
+from app.settings import Settings
+
+MAX_SCALE = 16
+"""Maximum factor of an answer: what two passes of a x4 model make of a picture."""
 
 BUCKET_STEP_PX = 32
 """On a GPU, small pictures share a batch when their sides agree after rounding up to a multiple of this."""
 
 DECODING_COPIES = 2.5
 """Upper bound on the memory that decoding takes, in copies of the picture."""
+
+ENCODING_COPIES = 2
+"""Copies of an answer that is encoded as a whole: its pixels, and what the encoder makes of them."""
 
 MIN_BAND_ROWS = 8
 """Minimum rows of a stream's bands: below this, each pixel takes noticeably longer (decision 7)."""
@@ -23,9 +33,78 @@ MIN_COST_PX = 32 * 32
 Input = TypeVar("Input")
 
 
-def scaled_px(side_px: int, scale: float) -> int:
-    """Return a side of the answer, halves rounded up as by JavaScript's Math.round, so that callers can predict it."""
-    return math.floor(side_px * scale + 0.5)
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How an answer gets its size: passes through the network, each on the result of the one before, then a resize."""
+
+    height: int
+    """Of the answer, in px."""
+    width: int
+    scale: int
+    """Factor of one pass."""
+    passes: int
+    """0 for an answer that is smaller than the picture, which is only resized."""
+
+    @classmethod
+    def of(cls, size: Size, shape: tuple[int, int], model: ModelInfo, settings: Settings) -> Self:
+        """Plan as few passes as reach the size, but at least one unless the picture gets smaller.
+
+        Args:
+            shape: height and width of the upright picture.
+
+        Raises:
+            Unprocessable: the size is too far from the picture's.
+            TooLarge: the answer, or what a pass would have to read, exceeds a limit.
+        """
+        height, width = size.of(*shape, model.scale)
+        _check_scale(size, (height, width), shape, model)
+        answer = f"the answer would have {width} x {height} px"
+        if height * width > settings.max_answer_px:
+            raise TooLarge(
+                f"{answer} = {height * width} px; the limit is {settings.max_answer_px} px; ask for a smaller one"
+            )
+        passes = 0 if (height, width) != shape and height <= shape[0] and width <= shape[1] else 1
+        while passes and any(model.scale**passes * now < px for now, px in zip(shape, (height, width), strict=True)):
+            passes += 1
+        plan = cls(height=height, width=width, scale=model.scale, passes=passes)
+        if passes > 1 and shape[1] * plan.last_pass_factor > settings.max_width_px:
+            raise TooLarge(
+                f"{answer}, for which {model.name} would have to read its own result, {shape[1]} x "
+                f"{plan.last_pass_factor} px wide; the limit is {settings.max_width_px} px; ask for scale = "
+                f"{model.scale} or less, or send parts of the picture"
+            )
+        return plan
+
+    @property
+    def factor(self) -> int:
+        """Factor of all passes together."""
+        return int(self.scale**self.passes)
+
+    @property
+    def last_pass_factor(self) -> int:
+        """Factor of the picture that the last pass reads."""
+        return int(self.scale ** max(0, self.passes - 1))
+
+    @property
+    def work(self) -> int:
+        """LR px of all passes for each px of the picture."""
+        return _work(self.scale, self.passes)
+
+
+def _work(scale: int, passes: int) -> int:
+    return sum(scale ** (2 * done) for done in range(passes))
+
+
+def _check_scale(size: Size, wanted: tuple[int, int], shape: tuple[int, int], model: ModelInfo) -> None:
+    limit = MAX_SCALE if model.scale > 1 else 1
+    if all(px <= limit * now for px, now in zip(wanted, shape, strict=True)):
+        return
+    if limit == 1:
+        raise Unprocessable(f"{size}: {model.name} does not enlarge; ask for scale = 1 or less, or for another model")
+    raise Unprocessable(
+        f"{size}: the answer would have {wanted[1]} x {wanted[0]} px; the limit is {limit} times the picture's "
+        f"{shape[1]} x {shape[0]} px; ask for less"
+    )
 
 
 def job_of(
@@ -33,6 +112,7 @@ def job_of(
     model: ModelInfo,
     shape: tuple[int, int, int],
     *,
+    passes: int = 1,
     runs: int = 1,
     whole_picture_px: int | None = None,
     deadline_s: float | None = None,
@@ -43,21 +123,23 @@ def job_of(
     Args:
         picture: the engine's input; None for a job that is only reserved.
         shape: planes, height and width.
-        runs: passes through the network; see `app.service.UpscaleOptions.runs`.
+        passes: see `Plan.passes`; at least one.
+        runs: turns of the picture that go through the network; see `app.service.UpscaleOptions.runs`.
         whole_picture_px: larger pictures are streams; by default what suits the model's device.
         deadline_s: on the scheduler's clock.
         background: see `Job.background`.
     """
     planes, height, width = shape
-    px = runs * planes * height * width
+    px = runs * planes * height * width * _work(model.scale, passes)
     job = functools.partial(Job[Input], input=picture, kind=model.version, deadline_s=deadline_s, background=background)
-    if runs * height * width > (whole_picture_px or model.whole_picture_px):
-        row_px = planes * (width if runs == 1 else max(height, width))  # half of an ensemble's turns swap the sides
+    if passes > 1 or runs * height * width > (whole_picture_px or model.whole_picture_px):
+        columns = planes * (width if runs == 1 else max(height, width))  # half of an ensemble's turns swap the sides
+        factors = [int(model.scale**done) for done in range(passes)]  # of what each pass reads
         return job(
             cost_px=px,
-            row_px=row_px,
-            min_rows=min(MIN_BAND_ROWS, height),
-            stream_bytes=row_px * model.state_bytes_per_column,
+            row_px=columns * factors[-1],
+            min_rows=min(MIN_BAND_ROWS, height * factors[-1]),
+            stream_bytes=columns * sum(factors) * model.state_bytes_per_column,
         )
     if model.device == "cpu":  # groups pictures of one size itself and pads nothing
         return job(cost_px=max(px, runs * MIN_COST_PX), bucket=("small", runs))
@@ -66,15 +148,23 @@ def job_of(
     return job(cost_px=padded_px, bucket=(*sides, runs), padding_px=padded_px - px)
 
 
-def memory_bytes(header: Header, scale: int, *, by_rows: bool = False, ensemble: bool = False) -> int:
+def memory_bytes(
+    header: Header, plan: Plan, *, at_once: bool = False, whole_answer: bool = False, ensemble: bool = False
+) -> int:
     """Return an upper bound on a picture's memory: while it is decoded, or later upscaled and encoded.
 
     Args:
-        scale: of the network.
-        by_rows: the answer is sent while it is made, and never held as a whole.
+        at_once: the network makes the whole picture at once, in a batch.
+        whole_answer: it is encoded as a whole; otherwise the answer is sent while it is made, and never held.
         ensemble: adds the sum of all turns in 32 bits, and the upload upright and turned in 16 bits.
     """
-    samples = 3 * header.planes * header.height * header.width
-    turns_bytes = samples * (4 * scale**2 + 2 * 2) if ensemble else 0
-    copies = DECODING_COPIES if by_rows else 1 + 2 * scale**2
-    return math.ceil(samples * header.bits // 8 * copies) + turns_bytes
+    sample_bytes = 3 * header.planes * header.bits // 8
+    picture_bytes = sample_bytes * header.height * header.width
+    upscaled_bytes = picture_bytes * plan.factor**2
+    held_bytes = picture_bytes
+    if at_once:
+        held_bytes += 2 * upscaled_bytes
+    elif whole_answer:
+        held_bytes += ENCODING_COPIES * sample_bytes * plan.height * plan.width
+    turns_bytes = 3 * header.planes * header.height * header.width * (4 * plan.factor**2 + 2 * 2) if ensemble else 0
+    return max(math.ceil(DECODING_COPIES * picture_bytes), held_bytes) + turns_bytes

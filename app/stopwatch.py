@@ -58,11 +58,11 @@ class Stopwatch:
 
     def stop(self) -> None:
         """Write the stages after decoding into the request's record."""
-        assert self._ticket is not None
-        infer_s = self._ticket.infer_s
-        queue_s = self._ticket.queue_s if infer_s else time.monotonic() - self._submitted_s  # it may still be waiting
-        self._record.add_stage("queue", queue_s, began_s=self._submitted_s)
-        self._record.add_stage("infer", infer_s, began_s=self._submitted_s + queue_s)
+        if self._ticket is not None:
+            infer_s = self._ticket.infer_s
+            queue_s = self._ticket.queue_s if infer_s else time.monotonic() - self._submitted_s  # it may still wait
+            self._record.add_stage("queue", queue_s, began_s=self._submitted_s)
+            self._record.add_stage("infer", infer_s, began_s=self._submitted_s + queue_s)
         self._record.add_stage("encode", self._encode_s, began_s=self._file.ended_s - self._encode_s)
 
     @property

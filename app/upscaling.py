@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from app.errors import Unprocessable
+from app.library.network import ModelInfo
 from app.pictures.decode import Header
 from app.pictures.encode import FORMATS
+from app.pictures.size import Size
 from app.record import current_record
 from app.service import DEFAULT_OPTIONS, Answer, UpscaleOptions, UpscaleService
 
@@ -23,19 +24,22 @@ class UpscaleRequest:
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON values."""
-        options = {name: getattr(self.options, name) for name in UpscaleOptions.__dataclass_fields__}
+        options = {name: getattr(self.options, name) for name in UpscaleOptions.__dataclass_fields__ if name != "size"}
         formats = [form.name for form in self.options.formats]
-        return {"model": self.model, "fidelity": self.fidelity} | options | {"formats": formats}
+        size = asdict(self.options.size)
+        return {"model": self.model, "fidelity": self.fidelity} | options | size | {"formats": formats}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Restore a request from `to_json`."""
-        options = {name: value for name, value in values.items() if name not in ("model", "fidelity", "formats")}
+        size = Size(**{name: value for name, value in values.items() if name in Size.__dataclass_fields__})
+        others = ("model", "fidelity", "formats", *Size.__dataclass_fields__)
+        options = {name: value for name, value in values.items() if name not in others}
         formats = [FORMATS[name] for name in values["formats"]]
         return cls(
             model=values["model"],
             fidelity=values["fidelity"],
-            options=replace(DEFAULT_OPTIONS, **options, formats=formats),
+            options=replace(DEFAULT_OPTIONS, **options, size=size, formats=formats),
         )
 
     async def start(
@@ -59,7 +63,6 @@ class UpscaleRequest:
         header = await self.check(service, picture)
         lease = service.library.lease(self.model, self.fidelity, deadline_s=deadline_s)
         network = await scope.enter_async_context(lease)
-        self._check_scale(network.info.name, network.info.scale)
         upscaling = service.upscale(
             picture, header, network, self.options, deadline_s=deadline_s, background=background
         )
@@ -75,9 +78,11 @@ class UpscaleRequest:
         current_record().model = entry.name
         header = await service.read_header(picture)
         if entry.info is not None:
-            self._check_scale(entry.info.name, entry.info.scale)
+            service.plan(header, entry.info, self.options)
         return header
 
-    def _check_scale(self, name: str, scale: int) -> None:
-        if self.options.scale and self.options.scale > scale:
-            raise Unprocessable(f"scale = {self.options.scale:g}: {name} upscales by {scale}; ask for 1 to {scale}")
+    def cost_px(self, service: UpscaleService, header: Header) -> int:
+        """Return the LR px of the work on a picture; of a single pass while the model has never been loaded."""
+        info: ModelInfo | None = service.library.find(self.model).info
+        work = 1 if info is None else max(1, service.plan(header, info, self.options).work)
+        return header.planes * header.height * header.width * self.options.runs * work

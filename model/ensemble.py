@@ -38,14 +38,18 @@ TURNS = tuple(Turn(*which) for which in product((False, True), repeat=3))
 """The first one changes nothing; the first four keep the sides."""
 
 
-class Upscaler(Protocol):
+class StreamUpscaler(Protocol):
+    """What the turns go through in bands; see `model.reliable.ReliableUpscaler` and `model.rows.Passes`."""
+
+    def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
+        """Upscale one picture in bands of rows."""
+
+
+class Upscaler(StreamUpscaler, Protocol):
     """What the turns go through; see `model.reliable.ReliableUpscaler`."""
 
     def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
         """Upscale pictures (N, H, W, 3) together, whole."""
-
-    def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
-        """Upscale one picture in bands of rows."""
 
 
 def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
@@ -61,7 +65,7 @@ def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixel
     return [_mean(totals[number], picture.dtype) for number, picture in enumerate(pictures)]
 
 
-def ensemble_stream(upscaler: Upscaler, picture: Pixels, *, scale: int, band_px: int) -> Iterator[Pixels]:
+def ensemble_stream(upscaler: StreamUpscaler, picture: Pixels, *, scale: int, band_px: int) -> Iterator[Pixels]:
     """Upscale one picture of any size, one turn after the other, each in bands of at most `band_px` LR px or one row.
 
     The sum of the turns is in memory as a whole, with 4 bytes for each sample of the answer.

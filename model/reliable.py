@@ -20,6 +20,7 @@ from model.device import DeviceMemoryError
 from model.errors import one_line
 from model.files.foreign import ForeignNet
 from model.files.reading import AnyCheckpoint, read_any
+from model.rows import Rows
 from model.rrdb import RRDBNet
 from model.tiling import TiledUpscaler
 from model.transfer import Pixels
@@ -97,7 +98,7 @@ class ReliableUpscaler:
         net = copy.deepcopy(self._spare_net).to(device="cpu", dtype=torch.float32)
         return replace(self._checkpoint, net=net)  # type: ignore[arg-type]  # the net of this very checkpoint
 
-    def band_rows(self, picture: Pixels) -> int:
+    def band_rows(self, picture: Pixels | Rows) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         return self._fast.band_rows(picture)
 
@@ -131,7 +132,7 @@ class ReliableUpscaler:
         self.rescues["float32"] += 1
         return self._exact.batch(pictures)
 
-    def stream(self, picture: Pixels, band_rows: int | None = None) -> Iterator[Pixels]:
+    def stream(self, picture: Pixels | Rows, band_rows: int | None = None) -> Iterator[Pixels]:
         """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
 
         Args:

@@ -99,7 +99,7 @@ def upscale_rows(
 
     Args:
         bands: the picture from top to bottom, each (N, 3, R, W) in [0, 1], with at most `band_rows` rows; R and W are
-            multiples of the network's `unshuffle`.
+            multiples of the network's `unshuffle`. One of no rows gives none.
         band_rows: the most rows of the input that a stage handles at a time; of enlarged rows as many as hold no more
             pixels, but at least `LEAST_ROWS`, if the band has as many.
 
@@ -119,8 +119,11 @@ def upscale_rows(
 
     none = rows.new_empty(config.passes * planes, config.colours, 0, config.scale * width)
     for following in source:
-        yield leaving(torch.cat([none, *_through(stages, entering(rows, config), False, most_rows)], dim=2), config)
-        rows = following
+        if rows.shape[2] and following.shape[2]:
+            yield leaving(torch.cat([none, *_through(stages, entering(rows, config), False, most_rows)], dim=2), config)
+        else:
+            yield leaving(none, config)
+        rows = following if following.shape[2] else rows
     freed = [none]
     for more in _through(stages, entering(rows, config), True, most_rows):
         freed.append(more)

@@ -15,6 +15,7 @@ from model.device import BAND_PX, DeviceMemoryError, best_device, exact_float32,
 from model.errors import one_line
 from model.files.foreign import ForeignNet
 from model.reserves import reserves_of
+from model.rows import Rows, bands_of
 from model.transfer import Pixels, transfer_for
 from model.upscaler import PINNED, SuspiciousOutputError, Upscaler
 
@@ -54,7 +55,7 @@ class TiledUpscaler(Upscaler):
         """See `Upscaler`: the network's own code calls PyTorch."""
         return "library"
 
-    def band_rows(self, picture: Pixels) -> int:
+    def band_rows(self, picture: Pixels | Rows) -> int:
         """See `Upscaler`."""
         planes, height, width, _ = picture.shape
         return int(min(height, self._on_grid(self.band_px // (planes * width))))
@@ -89,9 +90,9 @@ class TiledUpscaler(Upscaler):
                 done += rows.shape[2]
         return made
 
-    def _bands(self, picture: Pixels, at_once: int | None) -> Iterator[Pixels]:
-        at_once = at_once or picture.shape[1]
-        return (picture[:, top : top + at_once] for top in range(0, picture.shape[1], at_once))
+    def _bands(self, picture: Pixels | Rows, at_once: int | None) -> Iterator[Pixels]:
+        height, width = picture.shape[1:3]
+        return bands_of(picture, range(height), range(width), at_once or height)
 
     def _on_grid(self, rows: int) -> int:
         """Round a number of rows up, so that the strip below begins on the grid."""

@@ -17,6 +17,7 @@ from model.convolutions.trial import best_convolver, best_dtype, library_way
 from model.device import best_device, exact_float32, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
 from model.reserves import band_px, reserves_of
+from model.rows import Rows, bands_of, contrast_of
 from model.rrdb import RRDBNet, places_with_margin
 from model.stages import GRID_ROWS
 from model.streaming import state_bytes, upscale_batch, upscale_rows
@@ -108,7 +109,7 @@ class Upscaler:
         """Which code convolves; see `model.convolutions.convolver.name_of`."""
         return name_of(self._convolve)
 
-    def band_rows(self, picture: Pixels) -> int:
+    def band_rows(self, picture: Pixels | Rows) -> int:
         """Rows of a picture (N, H, W, 3) that the device best takes at a time."""
         planes, height, width, _ = picture.shape
         return int(min(height, self._on_grid(self.band_px // (planes * width))))
@@ -147,7 +148,7 @@ class Upscaler:
                 upscaled |= zip(some, self._together([pictures[number] for number in some]), strict=True)
         return [upscaled[number] for number in range(len(pictures))]
 
-    def stream(self, picture: Pixels, band_rows: int | None = None) -> Iterator[Pixels]:
+    def stream(self, picture: Pixels | Rows, band_rows: int | None = None) -> Iterator[Pixels]:
         """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
 
         Args:
@@ -168,7 +169,7 @@ class Upscaler:
                     first, end = (min(max(row, 0), height) for row in (done, done + band.shape[2]))
                     rows_made = self._without_margin(band[:, :, first - done : end - done], width)
                     made = self._quantised(rows_made, picture.dtype)
-                    self._check(made, picture[:, first // self.scale : -(-end // self.scale)])
+                    self._check(made, picture, first // self.scale, -(-end // self.scale))
                     done += band.shape[2]
                     leaving.append(made)
                 ready = leaving and (band is None or len(leaving) > self._transfer.ahead)
@@ -198,7 +199,7 @@ class Upscaler:
                 rows = part[:, :, first : first + height]
                 made.append(self._quantised(self._without_margin(rows, width), picture.dtype))
             for result, picture in zip(made, pictures, strict=True):
-                self._check(result, picture)
+                self._check(result, picture, 0, picture.shape[1])
             return [result.download() for result in made]
 
     def _upscaled(self, planes: Pixels, sizes: Sequence[tuple[int, ...]]) -> Tensor:
@@ -236,7 +237,7 @@ class Upscaler:
         planes = sum(map(len, pictures))
         return math.prod(bucket_shape(planes, height, width) if self._captured else (planes, height, width))
 
-    def _bands(self, picture: Pixels, at_once: int | None) -> Iterator[Pixels]:
+    def _bands(self, picture: Pixels | Rows, at_once: int | None) -> Iterator[Pixels]:
         """Cut (N, H, W, 3) into bands of rows, with the margin that the network needs around the picture.
 
         Args:
@@ -244,9 +245,7 @@ class Upscaler:
         """
         multiple = self._net.config.unshuffle
         rows, columns = (places_with_margin(side, self._margin_px, multiple) for side in picture.shape[1:3])
-        at_once = at_once or len(rows)
-        for top in range(0, len(rows), at_once):
-            yield picture.take(rows[top : top + at_once], axis=1).take(columns, axis=2)
+        return bands_of(picture, rows, columns, at_once or len(rows))
 
     def _without_margin(self, rows: Tensor, width: int) -> Tensor:
         """Cut (N, 3, R, W) to the columns of the answer."""
@@ -274,16 +273,17 @@ class Upscaler:
         pixels = levels.to(TORCH_DEPTHS[depth]).permute(0, 2, 3, 1).contiguous()
         return _Result(download=self._transfer.download(pixels), extremes=extremes)
 
-    def _check(self, made: "_Result", low_res: Pixels) -> None:
-        """Wait for the device, and refuse what cannot be right; `low_res` is what it was made of."""
+    def _check(self, made: "_Result", low_res: Pixels | Rows, top: int, bottom: int) -> None:
+        """Wait for the device, and refuse what cannot be right; it was made of the rows of `low_res` from `top` on."""
         if made.extremes is None:
             return
         darkest, brightest = (255 * extreme for extreme in made.extremes.tolist())  # either is NaN where any is
         if not (math.isfinite(darkest) and math.isfinite(brightest)):
             raise SuspiciousOutputError(f"the network made {darkest} to {brightest}, in {self.dtype}")
         flat = round(min(max(brightest, 0), 255)) == round(min(max(darkest, 0), 255))
-        contrast = 255 * int(numpy.ptp(low_res)) / _most(low_res.dtype)
-        if flat and self.dtype is not torch.float32 and contrast >= FLAT_LEVELS:
+        if not flat or self.dtype is torch.float32:
+            return
+        if 255 * contrast_of(low_res, top, bottom) / _most(low_res.dtype) >= FLAT_LEVELS:
             raise SuspiciousOutputError(f"the network made a flat {darkest} of a picture, in {self.dtype}")
 
 

@@ -9,8 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.http.accept import accepted_formats
 from app.pictures.encode import FORMATS
 from app.pictures.metadata import MetadataRule
+from app.pictures.size import Size
 from app.service import UpscaleOptions
+from app.sizing import MAX_SCALE
 from app.upscaling import UpscaleRequest
+
+MAX_SIDE_PX = 1_000_000
+"""Bound on sides, which keeps numbers in errors short; `ESRGAN_MAX_ANSWER_PX` is the limit that matters."""
 
 
 class Parameters(BaseModel):
@@ -20,7 +25,22 @@ class Parameters(BaseModel):
 
     model: str | None = Field(default=None, description="Name of the model; by default the service's default model.")
     scale: float | None = Field(
-        default=None, ge=1, description="Factor of the answer, from 1 to the model's own, which is the default."
+        default=None, gt=0, le=MAX_SCALE, description="Factor of the answer's sides; by default the model's own."
+    )
+    width: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_SIDE_PX,
+        description="Width of the answer in px; the height follows. With `height`: the largest that fits into both.",
+    )
+    height: int | None = Field(
+        default=None, ge=1, le=MAX_SIDE_PX, description="Height of the answer in px; the width follows."
+    )
+    max_side: int | None = Field(
+        default=None, ge=1, le=MAX_SIDE_PX, description="Longer side of the answer in px; the other one follows."
+    )
+    megapixels: float | None = Field(
+        default=None, gt=0, le=MAX_SIDE_PX, description="Size of the answer in millions of px."
     )
     format: Literal["png", "webp", "jpeg"] | None = Field(
         default=None, description="Format of the answer; by default chosen from the `Accept` header."
@@ -62,9 +82,16 @@ class Parameters(BaseModel):
 
         Raises:
             NotAcceptable: the header rules out every format.
+            Unprocessable: parameters contradict each other.
         """
         options = UpscaleOptions(
-            scale=self.scale,
+            size=Size(
+                scale=self.scale,
+                width=self.width,
+                height=self.height,
+                max_side=self.max_side,
+                megapixels=self.megapixels,
+            ),
             formats=[FORMATS[self.format]] if self.format else accepted_formats(accept),
             quality=self.quality,
             metadata=self.metadata,

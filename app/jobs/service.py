@@ -158,7 +158,7 @@ class JobService:
                 limit = self._settings.max_upload_bytes
                 raise TooLarge(f"picture {number} has {len(picture)} bytes; the limit for one picture is {limit}")
             header = await submission.request.check(service, picture)
-            cost_px = header.planes * header.height * header.width * submission.request.options.runs
+            cost_px = submission.request.cost_px(service, header)
             name = f"{job_id}/upload-{number}"
             pictures.append(NewPicture(upload_name=name, upload_bytes=len(picture), cost_px=cost_px, target=target))
         return pictures

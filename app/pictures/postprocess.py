@@ -1,32 +1,30 @@
 """Turns upscaled planes into rows of the answer, as they arrive."""
 
+from collections.abc import Callable
+
 import numpy
 from numpy.typing import NDArray
-from PIL import Image
 
-from app.pictures.colour_lock import colour_correction
+from app.pictures.colour_lock import ColourLock
 from app.pictures.encode import Layout
 from app.pictures.picture import Picture, Pixels, most
+from app.pictures.resize import RowResizer
 
 SLICE_ROWS = 64
-"""Rows processed at a time once all rows are there, which keeps temporary arrays small."""
+"""Rows processed at a time, which keeps temporary arrays small."""
 
 LUMA = numpy.array((0.299, 0.587, 0.114), numpy.float32)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
-
-
-FILTER = Image.Resampling.LANCZOS
-"""Resampling filter; Pillow widens its support for reductions, so nothing aliases."""
 
 
 class Postprocessor:
     """Turns the network's planes into the pixels of an answer. Rows go in and come out in order.
 
     Alpha is clipped to the range of the low-res pixels around it, so clear areas stay clear and solid ones solid. Where
-    the answer's size is not the network's, or colours are locked, all rows come out at the end.
+    the answer's size is not the network's, or colours are locked, rows come out some rows after those that went in.
 
     Args:
-        scale: of the network.
+        scale: of the planes, relative to the picture.
         layout: of the answer.
         colour_lock: keep the low frequencies of the upload.
     """
@@ -35,37 +33,30 @@ class Postprocessor:
         self._picture = picture
         self._scale = scale
         self._layout = layout
-        self._colour_lock = colour_lock
         self._limits = _alpha_limits(picture.planes[1, :, :, 0]) if picture.transparent else None
-        height, width = scale * picture.height, scale * picture.width
-        at_once = colour_lock or (layout.height, layout.width) != (height, width)
-        shape = (len(picture.planes), height, width, 3)
-        self._held: Pixels | None = numpy.empty(shape, picture.planes.dtype) if at_once else None
+        self._stages: list[Callable[[Pixels], Pixels]] = []
+        if colour_lock:
+            self._stages.append(ColourLock(picture.planes[0], scale).rows)
+        made, wanted = (scale * picture.height, scale * picture.width), (layout.height, layout.width)
+        if made != wanted:
+            self._stages.append(RowResizer(made, wanted).rows)
         self._done = 0
 
     def rows(self, upscaled: Pixels) -> Pixels:
-        """Return the next rows of the answer (some or none, W, C), from the next rows of its planes (N, some, W, 3)."""
-        bounded = self._bounded(upscaled)
-        top, self._done = self._done, self._done + upscaled.shape[1]
-        if self._held is None:
-            return self._pixels(bounded)
-        self._held[:, top : self._done] = bounded
-        return self._nothing()
+        """Return the next rows of the answer (some or none, W, C), from the next rows of its planes (N, some, W, 3).
 
-    def rest(self) -> Pixels:
-        """Return the rows that could not be returned before the last one arrived."""
-        if self._held is None:
-            return self._nothing()
-        planes, self._held = self._held, None
-        if self._colour_lock:
-            for rows, correction in colour_correction(planes[0], self._picture.planes[0], SLICE_ROWS):
-                planes[0, rows] = (planes[0, rows] + correction).round().clip(0, most(planes))
-        planes = _resized(planes, self._layout.height, self._layout.width)
-        slices = range(0, planes.shape[1], SLICE_ROWS)
-        return numpy.concatenate([self._pixels(planes[:, top : top + SLICE_ROWS]) for top in slices])
+        The last rows of the planes give all that remain.
+        """
+        slices = range(0, upscaled.shape[1], SLICE_ROWS)
+        made = [self._slice(upscaled[:, top : top + SLICE_ROWS]) for top in slices]
+        return made[0] if len(made) == 1 else numpy.concatenate([self._layout.empty(rows=0), *made])
 
-    def _nothing(self) -> Pixels:
-        return self._layout.empty(rows=0)
+    def _slice(self, planes: Pixels) -> Pixels:
+        bounded = self._bounded(planes)
+        self._done += planes.shape[1]
+        for stage in self._stages:
+            bounded = stage(bounded)
+        return self._pixels(bounded)
 
     def _bounded(self, upscaled: Pixels) -> Pixels:
         if self._limits is None:
@@ -109,18 +100,3 @@ def _of_depth(pixels: Pixels, bits: int) -> Pixels:
     if bits == 16 and pixels.dtype == numpy.uint8:
         return pixels.astype(numpy.uint16) * numpy.uint16(257)
     return pixels
-
-
-def _resized(planes: Pixels, height: int, width: int) -> Pixels:
-    """Resize planes (N, H, W, 3), keeping their depth; unchanged if they already have the size."""
-    if planes.shape[1:3] == (height, width):
-        return planes
-    result = numpy.empty((len(planes), height, width, 3), planes.dtype)
-    for plane, target in zip(planes, result, strict=True):
-        if planes.dtype == numpy.uint8:
-            target[:] = numpy.asarray(Image.fromarray(plane).resize((width, height), FILTER))
-            continue
-        for channel in range(3):
-            levels = Image.fromarray(plane[..., channel].astype(numpy.float32)).resize((width, height), FILTER)
-            target[..., channel] = numpy.asarray(levels).round().clip(0, most(planes))
-    return result

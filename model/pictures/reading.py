@@ -48,8 +48,8 @@ class Header:
     planes: int
     """Most that the picture may have: two where it may be transparent."""
     height: int
+    """Of the upright picture; as stored where a PNG says only behind its pixels how it has to be turned."""
     width: int
-    """Both as stored, not upright."""
     bits: int
     """Bits of a channel: 8 or 16."""
     format: str = ""
@@ -100,8 +100,9 @@ def read_header(file: bytes, limits: Limits) -> Header:
         image, png = opened.image, opened.png
         transparent = image.has_transparency_data or (png is not None and png.has_transparent_colour)
         bits = 16 if _bits(opened) > 8 else 8
+        height, width = _size_in_header(image)
         file_format = known or image.format or ""
-        return Header(planes=1 + transparent, height=image.height, width=image.width, bits=bits, format=file_format)
+        return Header(planes=1 + transparent, height=height, width=width, bits=bits, format=file_format)
 
 
 def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FilePicture:
@@ -155,9 +156,14 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
     with Image.open(path, formats=FORMATS) as image:
         width, height = image.size
         limits.check_size(width, height, path.stat().st_size)
-        if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
-            return height, width  # Pillow would decode all of it to look for EXIF behind the pixels
-        return _upright_size(width, height, _orientation_of(image))
+        return _size_in_header(image)
+
+
+def _size_in_header(image: Image.Image) -> tuple[int, int]:
+    """Height and width of an opened picture, upright."""
+    if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
+        return image.height, image.width  # Pillow would decode all of it to look for EXIF behind the pixels
+    return _upright_size(image.width, image.height, _orientation_of(image))
 
 
 def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
@@ -185,8 +191,9 @@ def _tiff_layout(file: bytes | mmap, limits: Limits) -> Layout:
 
 def _tiff_header(layout: Layout) -> Header:
     bits = 16 if layout.bits > 8 else 8
+    height, width = _upright_size(layout.width, layout.height, layout.orientation)
     planes = 1 + (layout.alpha is not None)
-    return Header(planes=planes, height=layout.height, width=layout.width, bits=bits, format="TIFF")
+    return Header(planes=planes, height=height, width=width, bits=bits, format="TIFF")
 
 
 def _read_tiff(layout: Layout) -> FilePicture:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.pictures.decode import Header
 from app.service import UpscaleService
-from app.sizing import memory_bytes
+from app.sizing import Plan, memory_bytes
 from model.ensemble import ensemble_batch
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem
@@ -124,6 +124,7 @@ async def test_a_picture_that_would_be_too_wide_when_turned_is_refused(client: h
 
 def test_the_memory_of_the_sum_is_accounted_for() -> None:
     header = Header(planes=2, height=10, width=10, bits=8)
-    for by_rows in (False, True):
-        more = memory_bytes(header, 4, by_rows=by_rows, ensemble=True) - memory_bytes(header, 4, by_rows=by_rows)
+    plan = Plan(height=40, width=40, scale=4, passes=1)
+    for at_once in (False, True):
+        more = memory_bytes(header, plan, at_once=at_once, ensemble=True) - memory_bytes(header, plan, at_once=at_once)
         assert more >= 4 * 2 * 3 * 40 * 40

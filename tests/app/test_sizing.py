@@ -1,9 +1,8 @@
 """The cost of a picture for the scheduler: buckets, padding and streams."""
 
-import pytest
 
 from app.library.network import ModelInfo
-from app.sizing import BUCKET_STEP_PX, MIN_BAND_ROWS, MIN_COST_PX, job_of, scaled_px
+from app.sizing import BUCKET_STEP_PX, MIN_BAND_ROWS, MIN_COST_PX, job_of
 
 
 def model(device: str) -> ModelInfo:
@@ -48,8 +47,3 @@ def test_a_setting_overrides_the_size_from_which_pictures_are_streams() -> None:
 def test_an_ensemble_counts_every_run_and_is_as_wide_as_its_longer_side() -> None:
     job = job_of(None, model("cpu"), (1, 500, 100), runs=8)
     assert (job.cost_px, job.row_px) == (8 * 50_000, 500)
-
-
-@pytest.mark.parametrize(("side_px", "scale", "scaled"), [(47, 1.5, 71), (5, 1.1, 6), (3, 4, 12)])
-def test_sides_are_rounded_with_halves_up(side_px: int, scale: float, scaled: int) -> None:
-    assert scaled_px(side_px, scale) == scaled

@@ -38,7 +38,7 @@ def finished(picture: Picture, upscaled: Pixels | None = None, form: str = "png"
     finish = Postprocessor(
         picture, height // picture.height, layout_of(picture, FORMATS[form], height=height, width=width)
     )
-    return numpy.concatenate((finish.rows(planes[:, :1]), finish.rows(planes[:, 1:]), finish.rest()))
+    return numpy.concatenate((finish.rows(planes[:, :1]), finish.rows(planes[:, 1:])))
 
 
 def opaque_or_not(planes: Pixels) -> Picture:

@@ -28,7 +28,7 @@ def finished(picture: Picture, upscaled: Pixels, size: tuple[int, int], *, lock:
     layout = layout_of(picture, FORMATS["png"], height=size[0], width=size[1])
     finish = Postprocessor(picture, upscaled.shape[1] // picture.height, layout, colour_lock=lock)
     bands = [finish.rows(upscaled[:, top : top + band]) for top in range(0, upscaled.shape[1], band)]
-    return numpy.concatenate([*bands, finish.rest()])
+    return numpy.concatenate(bands)
 
 
 def blocks(colour: Pixels, side: int) -> NDArray[numpy.float64]:
