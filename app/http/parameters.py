@@ -1,13 +1,14 @@
 """Parameters of an upscale request."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.errors import Unprocessable
 from app.http.accept import accepted_formats
-from app.pictures.encode import FORMATS
+from app.pictures.encode import FORMATS, AnswerFormat, Compression, writable_formats
 from app.pictures.metadata import MetadataRule
 from app.pictures.size import Size
 from app.service import UpscaleOptions
@@ -42,11 +43,25 @@ class Parameters(BaseModel):
     megapixels: float | None = Field(
         default=None, gt=0, le=MAX_SIDE_PX, description="Size of the answer in millions of px."
     )
-    format: Literal["png", "webp", "jpeg"] | None = Field(
-        default=None, description="Format of the answer; by default chosen from the `Accept` header."
+    format: Literal["png", "webp", "jpeg", "avif", "jxl", "same"] | None = Field(
+        default=None,
+        description="Format of the answer, `same` for the upload's; by default chosen from the `Accept` header.",
     )
     quality: int | None = Field(
-        default=None, ge=1, le=100, description="Quality of JPEG (default 95) and WebP (default, and 100: lossless)."
+        default=None,
+        ge=1,
+        le=100,
+        description="Quality of JPEG (default 95), WebP (default: lossless), AVIF and JPEG XL (default 90); without "
+        "loss at 100, apart from JPEG.",
+    )
+    bits: Literal[8, 10, 12, 16] | None = Field(
+        default=None, description="Bits of a channel; by default the upload's, as far as the format has them."
+    )
+    compression: Compression = Field(
+        default="fast", description="Of PNG: `small` takes many times as long for a smaller file."
+    )
+    frames: Literal["first", "all"] = Field(
+        default="first", description="Upscale the first picture of an animation, or all of them, to PNG or WebP."
     )
     metadata: MetadataRule = Field(
         default="keep",
@@ -92,10 +107,25 @@ class Parameters(BaseModel):
                 max_side=self.max_side,
                 megapixels=self.megapixels,
             ),
-            formats=[FORMATS[self.format]] if self.format else accepted_formats(accept),
+            formats=self._formats(accept),
             quality=self.quality,
+            same_format=self.format == "same",
+            bits=self.bits,
+            compression=self.compression,
+            frames=self.frames,
             metadata=self.metadata,
             colour_lock=self.colour_lock,
             ensemble=self.ensemble,
         )
         return UpscaleRequest(model=self.model, fidelity=self.fidelity, options=options)
+
+    def _formats(self, accept: str) -> Sequence[AnswerFormat]:
+        if self.format in (None, "same"):
+            return accepted_formats("" if self.format else accept)
+        form = FORMATS[self.format]
+        if form not in writable_formats():
+            raise Unprocessable(
+                f"format={form.name}: this service has no encoder for it, which its operator installs with the extra "
+                f"`{form.name}`; ask for another format"
+            )
+        return [form]

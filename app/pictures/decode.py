@@ -33,7 +33,7 @@ def read_header(upload: bytes, limits: Limits) -> Header:
         TooLarge: more than the limits allow.
         Unprocessable: the header is corrupt.
     """
-    with _answered():
+    with answered():
         return reading.read_header(upload, limits)
 
 
@@ -45,15 +45,15 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
         TooLarge: more than the limits allow, according to the header.
         Unprocessable: truncated or corrupt.
     """
-    with _answered():
+    with answered():
         chunks = PngChunks(max_text_bytes=limits.max_metadata_bytes, rule=metadata)
         file = reading.read(upload, limits, chunks.reads)
         return _upright(file, upload, limits, metadata, chunks)
 
 
 @contextmanager
-def _answered() -> Iterator[None]:
-    """Translate the reader's errors to the service's."""
+def answered() -> Iterator[None]:
+    """Translate errors of the reader within the block to the service's."""
     try:
         yield
     except PictureError as error:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
+from app.errors import Unprocessable
 from app.pictures.avif import AVIF, avif_file
 from app.pictures.colours import SIZES
 from app.pictures.jpeg import JPEG, jpeg_file
@@ -52,6 +53,28 @@ def writable_formats() -> Sequence[AnswerFormat]:
 def formats_like(upload_format: str) -> Sequence[AnswerFormat]:
     """Return the format of an upload or the one nearest to it, and PNG for answers that it cannot hold."""
     return [SAME[upload_format], PNG] if upload_format in SAME else [PNG]
+
+
+def suitable_formats(formats: Sequence[AnswerFormat], *, bits: int | None, animated: bool) -> Sequence[AnswerFormat]:
+    """Return those formats that have this depth, and that hold animations if the answer is one.
+
+    Raises:
+        Unprocessable: none does.
+    """
+    held = [form for form in formats if form.animated or not animated]
+    if not held:
+        raise Unprocessable(
+            f"frames=all: {_names(formats)} holds no animation; ask for format=png or format=webp, or for frames=first"
+        )
+    deep = [form for form in held if bits is None or bits in form.depths]
+    if not deep:
+        depths = "; ".join(f"{form.name} has {', '.join(map(str, form.depths))}" for form in held)
+        raise Unprocessable(f"bits={bits}: {depths}; ask for one of these, or for another format")
+    return deep
+
+
+def _names(formats: Sequence[AnswerFormat]) -> str:
+    return ", ".join(form.name for form in formats)
 
 
 def encoded(

@@ -75,6 +75,10 @@ class Layout:
         """1 grey, 2 grey with alpha, 3 RGB, 4 RGBA."""
         return (1 if self.grey else 3) + (1 if self.transparent else 0)
 
+    def without_metadata(self) -> "Layout":
+        """Return a layout of the pixels alone."""
+        return replace(self, metadata=Metadata())
+
     def empty(self, rows: int) -> Pixels:
         """Return uninitialised rows (rows, W, channels)."""
         return numpy.empty((rows, self.width, self.channels), numpy.uint8 if self.bits == 8 else numpy.uint16)

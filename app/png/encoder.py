@@ -82,7 +82,7 @@ class PngLayout:
     def head(self) -> bytes:
         """Return the file up to its pixels."""
         size = struct.pack(">IIBBBBB", self.width, self.height, self.bits, COLOUR_TYPES[self.channels], 0, 0, 0)
-        return SIGNATURE + _chunk(b"IHDR", size) + b"".join(_chunk(kind, body) for kind, body in self._metadata())
+        return SIGNATURE + chunk(b"IHDR", size) + b"".join(chunk(kind, body) for kind, body in self._metadata())
 
     def _metadata(self) -> Iterator[tuple[bytes, bytes]]:
         if self.icc_profile:
@@ -121,7 +121,7 @@ async def png_pieces(
     strips = _Strips(layout)
     checksum = 1
     running: deque[asyncio.Future[_Deflated]] = deque()
-    yield layout.head() + _chunk(b"IDAT", ZLIB_HEADER)
+    yield layout.head() + chunk(b"IDAT", ZLIB_HEADER)
     try:
         async for piece in rows:
             cut = strips.cut(piece)
@@ -138,7 +138,7 @@ async def png_pieces(
             future.cancel()
     if strips.missing_rows:
         raise ValueError(f"{strips.missing_rows} of {layout.height} rows are missing")
-    yield _chunk(b"IDAT", checksum.to_bytes(4)) + _chunk(b"IEND", b"")
+    yield chunk(b"IDAT", checksum.to_bytes(4)) + chunk(b"IEND", b"")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ def _deflate(strip: _Strip, layout: PngLayout) -> _Deflated:
         above, top = part[-1], top + len(part)
     work = _buffers.array("deflated", (max_deflated_bytes(filtered.size),))
     body = deflated(filtered, last=strip.last, work=work, compression=layout.compression)
-    return _Deflated(chunk=_chunk(b"IDAT", *body), checksum=isal_zlib.adler32(filtered), filtered_bytes=filtered.size)
+    return _Deflated(chunk=chunk(b"IDAT", *body), checksum=isal_zlib.adler32(filtered), filtered_bytes=filtered.size)
 
 
 def _joined_checksum(before: int, strip: _Deflated) -> int:
@@ -216,7 +216,8 @@ def _joined_checksum(before: int, strip: _Deflated) -> int:
     return weighted << 16 | total
 
 
-def _chunk(kind: bytes, *body: bytes | memoryview) -> bytes:
+def chunk(kind: bytes, *body: bytes | memoryview) -> bytes:
+    """Return a chunk of a PNG with its length and checksum."""
     checksum = 0
     for part in (kind, *body):
         checksum = isal_zlib.crc32(part, checksum)

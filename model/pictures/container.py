@@ -77,6 +77,24 @@ def gif_frames(upload: bytes, limits: Limits) -> int:
     return max(1, frames)
 
 
+def check_gif_frames(upload: bytes) -> None:
+    """Refuse a GIF with a frame that reaches beyond the picture: Pillow would make the picture larger.
+
+    Raises:
+        Damaged: there is one.
+    """
+    width, height = struct.unpack_from("<HH", upload, 6)
+    for number, place in enumerate(_gif_frames(upload)):
+        left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
+        if number == 0:  # which Pillow makes room for
+            width, height = max(width, left + across), max(height, top + down)
+        elif left + across > width or top + down > height:
+            raise Damaged(
+                f"frame {number + 1} of the GIF reaches to {left + across} x {top + down} px, and the picture has "
+                f"{width} x {height} px; save it again, or ask for frames=first"
+            )
+
+
 def _check_gif_size(upload: bytes, limits: Limits) -> None:
     """Refuse a GIF that is too large, or whose first frame is: Pillow makes room for it when it opens the file."""
     if len(upload) < 10:

@@ -30,6 +30,9 @@ SUFFIXES = frozenset(
 )
 """Names of their files end in one of these, in either case."""
 
+ANIMATED = ("GIF", "WEBP", "PNG")
+"""Those whose frames `model.pictures.animation` reads."""
+
 _PNG_EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
 """Where a PNG keeps its orientation, in Pillow's names."""
 
@@ -54,6 +57,8 @@ class Header:
     """Bits of a channel: 8 or 16."""
     format: str = ""
     """Of the file, in Pillow's name."""
+    frames: int = 1
+    """Of an animation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +107,8 @@ def read_header(file: bytes, limits: Limits) -> Header:
         bits = 16 if _bits(opened) > 8 else 8
         height, width = _size_in_header(image)
         file_format = known or image.format or ""
-        return Header(planes=1 + transparent, height=height, width=width, bits=bits, format=file_format)
+        frames = _frames(opened, limits) if file_format in ANIMATED else 1
+        return Header(planes=1 + transparent, height=height, width=width, bits=bits, format=file_format, frames=frames)
 
 
 def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FilePicture:
@@ -132,7 +138,7 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
             return _read_rare_avif(file, limits)
         frames = _frames(opened, limits)
         samples = _samples(opened)
-        orientation = UPRIGHT if samples.upright else _orientation_of(opened.image)
+        orientation = UPRIGHT if samples.upright else orientation_of(opened.image)
         bits = _bits(opened) if samples.colour.dtype == numpy.uint16 else None
         return FilePicture(samples=samples, orientation=orientation, frames=frames, image=opened.image, bits=bits)
 
@@ -163,7 +169,7 @@ def _size_in_header(image: Image.Image) -> tuple[int, int]:
     """Height and width of an opened picture, upright."""
     if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
         return image.height, image.width  # Pillow would decode all of it to look for EXIF behind the pixels
-    return _upright_size(image.width, image.height, _orientation_of(image))
+    return _upright_size(image.width, image.height, orientation_of(image))
 
 
 def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
@@ -307,7 +313,7 @@ def _bits(file: _File) -> int:
     return 8
 
 
-def _orientation_of(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1, which is upright, where the file says nothing sensible."""
     try:
         said = image.getexif().get(ExifTags.Base.Orientation)

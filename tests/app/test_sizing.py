@@ -1,6 +1,5 @@
 """The cost of a picture for the scheduler: buckets, padding and streams."""
 
-
 from app.library.network import ModelInfo
 from app.sizing import BUCKET_STEP_PX, MIN_BAND_ROWS, MIN_COST_PX, job_of
 
