@@ -26,9 +26,10 @@ from app.settings import Settings
 from app.sizing import Plan, memory_bytes
 from app.stopwatch import Stopwatch
 
-MAX_IN_WORK = 64
-IN_WORK_PX = 2**20
-"""LR px of the frames of one animation that wait for the device or run, so that they fill batches."""
+MAX_IN_WORK = 16
+IN_WORK_PX = 2**18
+"""LR px of the frames of one animation that wait for the device or run: enough to fill batches, and few enough that
+others, who share the device with each of them, are not held up."""
 
 HELD_BYTES = 2**28
 """Upscaled frames that are kept because the animation shows them again; beyond it, they are upscaled again."""

@@ -52,20 +52,20 @@ def decode_animation(upload: bytes, limits: Limits, metadata: MetadataRule) -> A
     """
     still = decode(upload, limits, metadata)
     places = dict[bytes, int]()
-    different, shown = list[Samples](), list[Shown]()
+    pictures, shown = list[Picture](), list[Shown]()
     with answered():
         found = read_frames(upload, limits)
         for frame in found.frames:
             digest = _digest(frame.samples)
-            place = places.setdefault(digest, len(different))
-            if place == len(different):
-                different.append(frame.samples)
+            place = places.setdefault(digest, len(pictures))
+            if place == len(pictures):
+                pictures.append(_picture(frame.samples, found.orientation))
             if shown and shown[-1].picture == place:
                 shown[-1] = replace(shown[-1], duration_ms=shown[-1].duration_ms + frame.duration_ms)
             else:
                 shown.append(Shown(picture=place, duration_ms=frame.duration_ms))
-    grey = all(samples.grey for samples in different)
-    pictures = [_picture(samples, found.orientation, grey=grey) for samples in different]
+    grey = all(picture.grey for picture in pictures)
+    pictures = [replace(picture, grey=grey) for picture in pictures]
     return Animation(pictures=pictures, shown=shown, plays=found.plays, metadata=still.metadata)
 
 
@@ -76,8 +76,8 @@ def _digest(samples: Samples) -> bytes:
     return digest.digest()
 
 
-def _picture(samples: Samples, orientation: int, *, grey: bool) -> Picture:
+def _picture(samples: Samples, orientation: int) -> Picture:
     colour, alpha = turned(samples.colour, orientation), samples.alpha
     if alpha is None or int(alpha.min()) == most(alpha):
-        return Picture(planes=numpy.ascontiguousarray(colour[None]), grey=grey, bits=8)
-    return Picture(planes=planes_of(colour, turned(alpha, orientation)), grey=grey, bits=8)
+        return Picture(planes=numpy.array(colour[None]), grey=samples.grey, bits=8)
+    return Picture(planes=planes_of(colour, turned(alpha, orientation)), grey=samples.grey, bits=8)

@@ -10,7 +10,7 @@ from model.pictures import colour, container, png_structure
 from model.pictures.errors import Damaged, NotAccepted
 from model.pictures.limits import Limits
 from model.pictures.png_structure import Chunk, keeps_orientation
-from model.pictures.reading import ANIMATED, orientation_of
+from model.pictures.reading import ANIMATED, blaming, orientation_of
 from model.pictures.samples import Samples
 
 
@@ -41,17 +41,18 @@ def read_frames(file: bytes, limits: Limits) -> Frames:
         Damaged: truncated or corrupt, also while the frames are iterated over.
     """
     known = container.known_format(file)
-    if known == "PNG":
-        header = png_structure.png_header(file, limits, _animates)
-        if header.bits > 8:
-            raise NotAccepted(
-                "an animated PNG of 16 bits a channel is not read; save it with 8, or ask for frames=first"
-            )
-        file = header.still
-    elif known == "GIF":
-        container.check_gif_frames(file)
-    image = Image.open(io.BytesIO(file), formats=ANIMATED)
-    return Frames(frames=_frames(image), plays=_plays(image), orientation=orientation_of(image))
+    with blaming(known):
+        if known == "PNG":
+            header = png_structure.png_header(file, limits, _animates)
+            if header.bits > 8:
+                raise NotAccepted(
+                    "an animated PNG of 16 bits a channel is not read; save it with 8, or ask for frames=first"
+                )
+            file = header.still
+        elif known == "GIF":
+            container.check_gif_frames(file)
+        image = Image.open(io.BytesIO(file), formats=ANIMATED)
+        return Frames(frames=_frames(image), plays=_plays(image), orientation=orientation_of(image))
 
 
 def _animates(chunk: Chunk, colour_type: int) -> bool:

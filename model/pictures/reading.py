@@ -87,7 +87,7 @@ def read_header(file: bytes, limits: Limits) -> Header:
         Damaged: the header is corrupt.
     """
     known = container.known_format(file)
-    with _blaming(known):
+    with blaming(known):
         if known == "TIFF":
             return _tiff_header(_tiff_layout(file, limits))
         if known == "BMP" and bmp.has_bit_fields(file):
@@ -123,7 +123,7 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
         Damaged: truncated or corrupt.
     """
     known = container.known_format(file)
-    with _blaming(known):
+    with blaming(known):
         if known == "TIFF":
             return _read_tiff(_tiff_layout(file, limits))
         if known == "BMP" and bmp.has_bit_fields(file):
@@ -177,8 +177,8 @@ def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _blaming(known: str | None) -> Iterator[None]:
-    """Whatever a decoder trips over is the file's fault."""
+def blaming(known: str | None) -> Iterator[None]:
+    """Take whatever a decoder raises within the block for the file's fault."""
     prepare_decoders()
     try:
         yield
