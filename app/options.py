@@ -19,7 +19,7 @@ class UpscaleOptions:
     """Options of one request, apart from the model."""
 
     size: Size = OWN_SIZE
-    """Of the answer; by default the network's own."""
+    """Size of the answer; by default the network's own."""
     formats: Sequence[AnswerFormat] = (FORMATS["png"],)
     """Accepted formats, the preferred one first; see `app.pictures.encode.chosen_format`."""
     quality: int | None = None

@@ -39,7 +39,7 @@ class UpscaleInput:
     network: Network
     planes: Pixels
     passes: int = 1
-    """How often the network runs, each time on its own result."""
+    """Runs of the network, each on the result of the one before."""
     ensemble: bool = False
     """Return the mean over all turns of the picture."""
 

@@ -82,7 +82,9 @@ class Settings(BaseSettings):
         default=2**28, ge=1, description="Maximum pixels of an answer; a request for more gets 413."
     )
     max_width_px: int = Field(
-        default=16384, ge=1, description="Maximum width of a picture: the memory of a row stream grows with it."
+        default=16384,
+        ge=1,
+        description="Maximum width of what the network reads: the memory of a row stream grows with it.",
     )
     max_upload_memory_bytes: int = Field(
         default=2**28,

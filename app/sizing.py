@@ -35,10 +35,10 @@ Input = TypeVar("Input")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How an answer gets its size: passes through the network, each on the result of the one before, then a resize."""
+    """The way to an answer's size: passes of the network, each over the result of the one before, then a resize."""
 
     height: int
-    """Of the answer, in px."""
+    """Height of the answer in px."""
     width: int
     scale: int
     """Factor of one pass."""

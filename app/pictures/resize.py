@@ -1,6 +1,7 @@
 """Resizes a picture row by row: Pillow's antialiased Lanczos filter on rows as they arrive."""
 
 import math
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ FILTER = Image.Resampling.LANCZOS
 LOBES = 3
 """Support of the filter on either side, in px of whichever picture is smaller."""
 
-Planes = NDArray[numpy.uint8 | numpy.float32]
+Planes = NDArray[Any]
+"""Levels of 8 bits, or float32."""
 
 
 class RowResizer:
@@ -52,21 +54,24 @@ class RowResizer:
         self._made = end
         first = max(self._first, math.floor((end + 0.5) * self._ratio - self._reach))
         self._held, self._first = held[:, first - self._first :].copy(), first
-        return made if made.dtype == planes.dtype else made.round().clip(0, most(planes)).astype(planes.dtype)
+        result: Pixels = (
+            made if planes.dtype == numpy.uint8 else made.round().clip(0, most(planes)).astype(planes.dtype)
+        )
+        return result
 
 
 def _resized(planes: Planes, height: int, width: int, rows: tuple[float, float]) -> Planes:
     """Resize a range of rows of planes (N, H, W, 3); the filter sees the rows around it."""
-    if planes.shape[1:3] == (height, width) and rows == (0, height):
-        return planes
-    result = numpy.empty((len(planes), height, width, 3), planes.dtype)
     if height == 0 or planes.shape[1] == 0:
-        return result
+        return numpy.empty((len(planes), height, width, 3), planes.dtype)
+    if planes.shape[1:3] == (height, width) and rows[0] == 0 and rows[1] == height:
+        return planes
     box = (0, rows[0], planes.shape[2], rows[1])
-    for plane, target in zip(planes, result, strict=True):
-        if planes.dtype == numpy.uint8:
-            target[:] = numpy.asarray(Image.fromarray(plane).resize((width, height), FILTER, box))
-            continue
-        for channel in range(3):
-            target[..., channel] = Image.fromarray(plane[..., channel]).resize((width, height), FILTER, box)
-    return result
+    return numpy.stack([_filtered(plane, (width, height), box) for plane in planes])
+
+
+def _filtered(plane: Planes, size: tuple[int, int], box: tuple[float, float, float, float]) -> Planes:
+    if plane.dtype == numpy.uint8:
+        return numpy.asarray(Image.fromarray(plane).resize(size, FILTER, box))
+    channels = [Image.fromarray(plane[..., channel]).resize(size, FILTER, box) for channel in range(3)]
+    return numpy.stack([numpy.asarray(channel) for channel in channels], axis=-1)

@@ -11,8 +11,11 @@ def test_pictures_are_sent_through_the_service(
 ) -> None:
     for name in poster.LIMITS:
         monkeypatch.setenv(name, "1")  # so that what the benchmark sets is taken back
-    monkeypatch.setattr(sys, "argv", ["poster", "--tiny", "--width", "600", "--heights", "40", "80"])
+    monkeypatch.setattr(
+        sys, "argv", ["poster", "--tiny", "--width", "600", "--heights", "40", "80", "--queries", "", "scale=2"]
+    )
     poster.main()
     printed = capsys.readouterr().out
-    assert "| 80 | 1 M |" in printed
+    assert "| scale=2 | 80 |" in printed
     assert "growth of the peak" in printed
+    assert "peak with scale=2" in printed

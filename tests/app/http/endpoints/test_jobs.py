@@ -202,7 +202,7 @@ async def test_an_idempotency_key_returns_the_first_job(client: httpx.AsyncClien
     [
         ({"model": "none"}, b"", 404),
         ({"format": "png", "quality": 200}, b"", 422),
-        ({"scale": 9}, b"", 422),
+        ({"scale": 17}, b"", 422),
         ({"webhook_events": "job.none"}, b"", 400),
         ({"webhook": "https://example.com/hook"}, b"", 422),
         ({}, b"no picture", 415),

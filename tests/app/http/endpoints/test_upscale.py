@@ -92,14 +92,14 @@ async def test_parameters_may_be_form_fields(client: httpx.AsyncClient) -> None:
     assert "'huge'" in problem(answer, 404, "no-such-model")
 
 
-@pytest.mark.parametrize("fields", [{"scale": "5"}, {"scale": "four"}, {"colour": "red"}])
+@pytest.mark.parametrize("fields", [{"scale": "17"}, {"scale": "four"}, {"colour": "red"}])
 async def test_a_form_field_out_of_range_is_unprocessable(client: httpx.AsyncClient, fields: dict[str, str]) -> None:
     answer = await client.post("/v1/upscale", files={"image": encoded(noise(5, 5))}, data=fields)
     assert next(iter(fields)) in problem(answer, 422, "unprocessable")
 
 
 @pytest.mark.parametrize(
-    "query", ["scale=5", "scale=0.5", "scale=nan", "scale=four", "quality=0", "format=gif", "colour=red"]
+    "query", ["scale=17", "scale=0", "scale=nan", "scale=four", "quality=0", "format=gif", "colour=red"]
 )
 async def test_a_parameter_out_of_range_is_unprocessable(client: httpx.AsyncClient, query: str) -> None:
     answer = await client.post(f"/v1/upscale?{query}", content=encoded(noise(5, 5)))
