@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import httpx
 import numpy
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from app.service import UpscaleService
@@ -39,7 +40,7 @@ def clip(count: int = 4, mode: str = "RGB") -> list[Image.Image]:
     return frames
 
 
-def shown(file: bytes) -> tuple[list[numpy.ndarray], list[float], int | None]:  # type: ignore[type-arg]
+def shown(file: bytes) -> tuple[list[NDArray[numpy.uint8]], list[float], int | None]:
     """Read an animation with Pillow: pixels in RGBA, milliseconds, and how often it plays."""
     image = Image.open(io.BytesIO(file))
     pixels, times = [], []
@@ -53,7 +54,7 @@ def shown(file: bytes) -> tuple[list[numpy.ndarray], list[float], int | None]:  
     return pixels, times, image.info.get("loop")
 
 
-async def alone(client: httpx.AsyncClient, frame: Image.Image) -> numpy.ndarray:  # type: ignore[type-arg]
+async def alone(client: httpx.AsyncClient, frame: Image.Image) -> NDArray[numpy.uint8]:
     answer = await client.post("/v1/upscale", content=encoded(frame))
     return numpy.array(decoded(answer).convert("RGBA"))
 
