@@ -96,7 +96,7 @@ async def upscale_animation(
 
 @dataclass(frozen=True, kw_only=True)
 class _Share:
-    """How many frames are in memory at a time."""
+    """The numbers of frames that are in memory at a time."""
 
     in_work: int
     held: int

@@ -18,7 +18,7 @@ class Answer:
     frames: int
     """Pictures in the upload."""
     shown: int = 1
-    """How many of them the answer shows."""
+    """Number of them that the answer shows."""
     left_out: Sequence[str] = ()
     """Names of what the upload has and the answer's format has no place for."""
     upload_format: str = ""

@@ -29,7 +29,7 @@ class UpscaleOptions:
     bits: int | None = None
     """Bits of a channel; by default the upload's, as far as the format has them."""
     compression: Compression = "fast"
-    """Of a PNG."""
+    """Effort of the compression of a PNG."""
     frames: Literal["first", "all"] = "first"
     """Which pictures of an animation are upscaled."""
     metadata: MetadataRule = "keep"

@@ -34,7 +34,7 @@ FORMATS: Mapping[str, AnswerFormat] = {form.name: form for form in (PNG, WEBP, J
 """Formats of answers, best first; see `writable_formats`."""
 
 SAME: Mapping[str, AnswerFormat] = {"JPEG": JPEG, "MPO": JPEG, "WEBP": WEBP, "AVIF": AVIF, "HEIF": AVIF}
-"""Formats of answers to uploads, by Pillow's name; all others are answered in PNG, which loses nothing."""
+"""Formats of answers to uploads, by Pillow's name; PNG, which loses nothing, for all others."""
 
 ENCODERS: Mapping[str, Callable[[Pixels, Layout, int | None], bytes]] = {
     "webp": webp_file,

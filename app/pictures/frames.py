@@ -32,7 +32,7 @@ class Animation:
     shown: Sequence[Shown]
     """In order; successive ones are different."""
     plays: int
-    """How often it is shown; 0 for without end."""
+    """Number of times that it is shown; 0 for without end."""
     metadata: Metadata
 
     @property

@@ -20,7 +20,7 @@ WEBP = AnswerFormat(
 )
 
 LOSSLESS_EFFORT = 50
-"""How long libwebp looks for a smaller lossless file, 0 to 100."""
+"""Effort of libwebp to make a lossless file smaller, 0 to 100."""
 
 
 def webp_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:

@@ -9,8 +9,9 @@ from PIL import Image
 from model.pictures import colour, container, png_structure
 from model.pictures.errors import Damaged, NotAccepted
 from model.pictures.limits import Limits
+from model.pictures.orientation import orientation_of
 from model.pictures.png_structure import Chunk, keeps_orientation
-from model.pictures.reading import ANIMATED, blaming, orientation_of
+from model.pictures.reading import ANIMATED, blaming
 from model.pictures.samples import Samples
 
 
@@ -28,7 +29,7 @@ class Frames:
 
     frames: Iterator[Frame]
     plays: int
-    """How often the animation is shown; 0 for without end."""
+    """Number of times that the animation is shown; 0 for without end."""
     orientation: int
     """EXIF's, 1 to 8: how the samples have to be turned."""
 

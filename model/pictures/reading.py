@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy
 import pyvips
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from model.pictures import bmp, bmp_palette, colour, container, deep, heic, jpeg, png_structure, tiff
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
-from model.pictures.orientation import in_xmp
+from model.pictures.orientation import orientation_of
 from model.pictures.png_structure import Keeps, keeps_orientation
 from model.pictures.samples import UPRIGHT, Samples
 from model.pictures.tiff_directory import TiffFile
@@ -311,18 +311,6 @@ def _bits(file: _File) -> int:
     if file.image.format == "HEIF":
         return int(file.image.info["bit_depth"])
     return 8
-
-
-def orientation_of(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1, which is upright, where the file says nothing sensible."""
-    try:
-        said = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return UPRIGHT  # whatever Pillow trips over in a broken tag: the picture itself is sound
-    if said is None:
-        packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-        return in_xmp(packet.encode("latin-1", "ignore") if isinstance(packet, str) else packet)
-    return said if isinstance(said, int) and 1 <= said <= 8 else UPRIGHT
 
 
 def _one_line(error: Exception) -> str:

@@ -177,3 +177,16 @@ async def test_a_16_bit_animation_is_refused_by_name(client: httpx.AsyncClient) 
     control = [chunk(b"fcTL", struct.pack(">IIIIIHHBB", number, 4, 4, 0, 0, 1, 10, 0, 0)) for number in range(2)]
     upload = png(numpy.zeros((4, 4, 3), numpy.uint16), chunk(b"acTL", struct.pack(">II", 2, 0)), *control)
     assert "16 bits" in problem(await client.post(ALL, content=upload), 415, "unsupported-format")
+
+
+async def test_a_job_answers_like_a_request(client: httpx.AsyncClient) -> None:
+    upload = animation("GIF", clip(2))
+    job = (await client.post("/v1/jobs?frames=all&format=webp&metadata=strip", content=upload)).json()
+    while job["state"] in ("waiting", "running"):
+        events = await client.get(f"/v1/jobs/{job['id']}/events")  # until it has ended
+        assert events.status_code == 200
+        job = (await client.get(f"/v1/jobs/{job['id']}")).json()
+    result = await client.get(f"/v1/jobs/{job['id']}/result")
+    waited = await client.post(f"{ALL}&format=webp&metadata=strip", content=upload)
+    assert result.content == waited.content
+    assert result.headers["x-frames"] == waited.headers["x-frames"] == "2 of 2"
