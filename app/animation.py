@@ -146,7 +146,9 @@ class _Work:
         stopwatch, options, codecs = Stopwatch(), self._options, self._service.codecs(self._urgency)
         call = partial(decode_animation, upload, self._service.limits, options.metadata)
         animation = await stopwatch.decode(codecs, call)
-        first, size = animation.first, {"height": self._plan.height, "width": self._plan.width}
+        first = animation.first
+        self._plan = self._service.plan(first, self._network.info, options)  # of the upright picture
+        size = {"height": self._plan.height, "width": self._plan.width}
         form = chosen_format(options.formats, first, bits=options.bits, **size)
         layout = layout_of(first, form, bits=options.bits, **size)
         record = current_record()
