@@ -14,7 +14,7 @@ from app.batching.backlog import Reservation
 from app.batching.ticket import Ticket
 from app.errors import TooLarge
 from app.library.network import Network
-from app.options import UpscaleOptions, Urgency
+from app.options import UpscaleOptions
 from app.pictures.animated import UpscaledFrame, encoded_animation
 from app.pictures.decode import Header
 from app.pictures.encode import Layout, chosen_format, layout_of
@@ -23,7 +23,7 @@ from app.pictures.picture import Picture, Pixels, most
 from app.record import current_record
 from app.service import Answer, UpscaleService, unchanged
 from app.settings import Settings
-from app.sizing import Plan, memory_bytes
+from app.sizing import Plan, Urgency, memory_bytes
 from app.stopwatch import Stopwatch
 
 MAX_IN_WORK = 16
@@ -82,7 +82,7 @@ async def upscale_animation(
         reservation, at_once = None, False
         if plan.passes:
             expected = service.expected_job(header, network.info, plan, options, urgency)
-            at_once = expected.bucket is not None
+            at_once = expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
             all_frames = replace(expected, cost_px=header.frames * expected.cost_px)
             reservation = reserved.enter_context(service.scheduler.reserve(all_frames))
         frame_bytes = memory_bytes(

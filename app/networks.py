@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -128,14 +129,15 @@ class DeviceEngine:
         return job.network.upscaler.most_px
 
     def batch(self, inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
-        """Upscale whole pictures of one network together. Either all of them are ensembles or none is.
+        """Upscale whole pictures of one network together. All of them have the same edges, and are ensembles or not.
 
         Raises:
             Unavailable: one of them does not fit into the device's memory, not even alone.
         """
         with _as_unavailable(), self._device.watched():
             upscaler, pictures = inputs[0].network.upscaler, [job.planes for job in inputs]
-            return ensemble_batch(upscaler, pictures) if inputs[0].ensemble else upscaler.batch(pictures)
+            upscale = partial(ensemble_batch, upscaler) if inputs[0].ensemble else upscaler.batch
+            return upscale(pictures, inputs[0].edges)
 
     def stream(self, job: UpscaleInput, band_px: int) -> Generator[Pixels | None]:
         """Upscale one picture in bands of rows.
@@ -150,9 +152,9 @@ class DeviceEngine:
             upscaler = Passes(upscaler, scale, job.passes)
         with _as_unavailable(), self._device.watched():
             if job.ensemble:
-                bands = ensemble_stream(upscaler, job.planes, scale=scale**job.passes, band_px=band_px)
+                bands = ensemble_stream(upscaler, job.planes, scale=scale**job.passes, band_px=band_px, edges=job.edges)
             else:
-                bands = upscaler.stream(job.planes, max(1, band_px // (planes * width)))
+                bands = upscaler.stream(job.planes, max(1, band_px // (planes * width)), edges=job.edges)
             for rows in bands:
                 yield rows if rows.shape[1] else None
 
@@ -265,4 +267,6 @@ def _info(name: str, upscaler: ReliableUpscaler, checkpoint: AnyCheckpoint) -> M
         metrics=checkpoint.card.metrics,
         whole_picture_px=upscaler.most_px,
         state_bytes_per_column=upscaler.state_bytes(planes=1, width=WIDE_PX) // WIDE_PX,
+        wrap_multiple_px=upscaler.wrap_multiple_px,
+        wrap_margin_px=upscaler.wrap_margin_px,
     )

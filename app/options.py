@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from app.library.network import Edges
 from app.pictures.decode import Header
 from app.pictures.encode import FORMATS, AnswerFormat, Compression, formats_like, suitable_formats
 from app.pictures.metadata import MetadataRule
@@ -37,6 +38,8 @@ class UpscaleOptions:
     """Keep the low frequencies of the upload."""
     ensemble: bool = False
     """Return the mean over the picture's turns."""
+    edges: Edges = "auto"
+    """See `app.library.network.Edges`."""
 
     @property
     def runs(self) -> int:
@@ -75,12 +78,3 @@ class UpscaleOptions:
 
 
 DEFAULT_OPTIONS = UpscaleOptions()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Urgency:
-    """Deadline and priority of a picture."""
-
-    deadline_s: float | None
-    """On the clock of `time.monotonic`."""
-    background: bool

@@ -15,8 +15,8 @@ from app.batching.scheduler import Scheduler
 from app.batching.ticket import Ticket
 from app.errors import NoSuchModel, TooLarge, Unprocessable
 from app.library.library import Library
-from app.library.network import ModelInfo, Network
-from app.options import DEFAULT_OPTIONS, Urgency
+from app.library.network import Edges, ModelInfo, Network
+from app.options import DEFAULT_OPTIONS
 from app.options import UpscaleOptions as UpscaleOptions
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
 from app.pictures.encode import Layout, chosen_format, encoded, layout_of
@@ -25,7 +25,7 @@ from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import SLICE_ROWS, Postprocessor
 from app.record import current_record
 from app.settings import Settings
-from app.sizing import Plan, job_of, memory_bytes
+from app.sizing import Plan, Urgency, check_edges, job_of, memory_bytes
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
 
@@ -42,6 +42,7 @@ class UpscaleInput:
     """Runs of the network, each on the result of the one before."""
     ensemble: bool = False
     """Return the mean over all turns of the picture."""
+    edges: Edges = "auto"
 
 
 class DeviceState(Protocol):
@@ -119,7 +120,7 @@ class UpscaleService:
             reservation = None
             if plan.passes:
                 expected = self.expected_job(header, network.info, plan, options, urgency)
-                at_once = expected.bucket is not None
+                at_once = expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
                 reservation = reserved.enter_context(self.scheduler.reserve(expected))
             size_bytes = options.encoder_bytes_per_px * plan.height * plan.width + memory_bytes(
                 options.held(header),
@@ -141,6 +142,7 @@ class UpscaleService:
             Unprocessable: the size is too far from the picture's.
             TooLarge: the answer, or what the network would have to read, exceeds a limit.
         """
+        check_edges(options.edges, (picture.height, picture.width), model)
         plan = Plan.of(options.size, (picture.height, picture.width), model, self.settings)
         side_px = max(picture.height, picture.width) * plan.last_pass_factor
         if options.ensemble and plan.passes and side_px > self.settings.max_width_px:
@@ -212,7 +214,13 @@ class UpscaleService:
         self, picture: Picture, network: Network, plan: Plan, options: UpscaleOptions, urgency: Urgency
     ) -> Job[UpscaleInput]:
         """Make the scheduler's job for a picture."""
-        inputs = UpscaleInput(network=network, planes=picture.planes, passes=plan.passes, ensemble=options.ensemble)
+        inputs = UpscaleInput(
+            network=network,
+            planes=picture.planes,
+            passes=plan.passes,
+            edges=options.edges,
+            ensemble=options.ensemble,
+        )
         return self._job(inputs, network.info, picture.planes.shape[:3], plan, options, urgency)
 
     def rows(
@@ -225,8 +233,8 @@ class UpscaleService:
         urgency: Urgency,
     ) -> AsyncGenerator[Pixels, None]:
         """Turn the rows of upscaled planes into those of the answer."""
-        lock = options.colour_lock and plan.passes > 0
-        postprocessor = Postprocessor(picture, plan.factor, layout, colour_lock=lock)
+        lock, wraps = options.colour_lock and plan.passes > 0, options.edges == "wrap"
+        postprocessor = Postprocessor(picture, plan.factor, layout, colour_lock=lock, wraps=wraps)
         return _postprocessed(upscaled, postprocessor, self.codecs(urgency))
 
     def codecs(self, urgency: Urgency) -> ThreadPoolExecutor:
@@ -269,9 +277,9 @@ class UpscaleService:
             (planes, height, width),
             passes=plan.passes,
             runs=options.runs,
+            edges=options.edges,
             whole_picture_px=self.settings.whole_picture_px,
-            deadline_s=urgency.deadline_s,
-            background=urgency.background,
+            urgency=urgency,
         )
 
 

@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 
 from app.batching.job import Job
 from app.errors import TooLarge, Unprocessable
-from app.library.network import ModelInfo
+from app.library.network import Edges, ModelInfo
 from app.pictures.decode import Header
 from app.pictures.size import Size
 from app.settings import Settings
@@ -29,6 +29,9 @@ MIN_BAND_ROWS = 8
 
 MIN_COST_PX = 32 * 32
 """Minimum cost of a picture: below this size, overhead dominates."""
+
+WRAP_STATES = 2
+"""Memory of a stream whose edges wrap, in those of one whose edges do not: it also keeps its first rows to the end."""
 
 Input = TypeVar("Input")
 
@@ -69,8 +72,8 @@ class Plan:
         plan = cls(height=height, width=width, scale=model.scale, passes=passes)
         if passes > 1 and shape[1] * plan.last_pass_factor > settings.max_width_px:
             raise TooLarge(
-                f"{answer}, for which {model.name} would have to read its own result, {shape[1]} x "
-                f"{plan.last_pass_factor} px wide; the limit is {settings.max_width_px} px; ask for scale = "
+                f"{answer}, for which {model.name} would have to read its own result, "
+                f"{shape[1] * plan.last_pass_factor} px wide; the limit is {settings.max_width_px} px; ask for scale = "
                 f"{model.scale} or less, or send parts of the picture"
             )
         return plan
@@ -84,6 +87,15 @@ class Plan:
     def last_pass_factor(self) -> int:
         """Factor of the picture that the last pass reads."""
         return int(self.scale ** max(0, self.passes - 1))
+
+    def is_held(self, edges: Edges, shape: tuple[int, int]) -> bool:
+        """Return True where a whole result of the network is held, since its first rows depend on its last ones.
+
+        Args:
+            shape: see `Plan.of`.
+        """
+        resized = (self.height, self.width) != (self.factor * shape[0], self.factor * shape[1])
+        return edges == "wrap" and (self.passes > 1 or resized)
 
     @property
     def work(self) -> int:
@@ -107,6 +119,35 @@ def _check_scale(size: Size, wanted: tuple[int, int], shape: tuple[int, int], mo
     )
 
 
+def check_edges(edges: Edges, shape: tuple[int, int], model: ModelInfo) -> None:
+    """Check that a picture can have these edges.
+
+    Args:
+        shape: height and width of the upright picture.
+
+    Raises:
+        Unprocessable: it is to wrap, and the network's grid does not divide its sides.
+    """
+    multiple, (height, width) = model.wrap_multiple_px, shape
+    if edges == "wrap" and (height % multiple or width % multiple):
+        raise Unprocessable(
+            f"edges = wrap: the picture has {width} x {height} px; {model.name} sees squares of {multiple} px, which "
+            f"would not meet at its edges; send sides that are multiples of {multiple}, or name another model"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Urgency:
+    """Deadline and priority of a picture."""
+
+    deadline_s: float | None
+    """On the clock of `time.monotonic`."""
+    background: bool
+
+
+NO_DEADLINE = Urgency(deadline_s=None, background=False)
+
+
 def job_of(
     picture: Input,
     model: ModelInfo,
@@ -114,9 +155,9 @@ def job_of(
     *,
     passes: int = 1,
     runs: int = 1,
+    edges: Edges = "auto",
     whole_picture_px: int | None = None,
-    deadline_s: float | None = None,
-    background: bool = False,
+    urgency: Urgency = NO_DEADLINE,
 ) -> Job[Input]:
     """Make the scheduler's job for a picture: a member of a batch where it is small, else a stream.
 
@@ -125,13 +166,22 @@ def job_of(
         shape: planes, height and width.
         passes: see `Plan.passes`; at least one.
         runs: turns of the picture that go through the network; see `app.service.UpscaleOptions.runs`.
+        edges: `wrap` adds the work on the rows and columns that repeat.
         whole_picture_px: larger pictures are streams; by default what suits the model's device.
-        deadline_s: on the scheduler's clock.
-        background: see `Job.background`.
     """
     planes, height, width = shape
+    wraps = edges == "wrap"
+    if wraps:
+        more_rows, more_columns = model.wrap_margin_px
+        height, width = height + 2 * more_rows, width + 2 * more_columns
     px = runs * planes * height * width * _work(model.scale, passes)
-    job = functools.partial(Job[Input], input=picture, kind=model.version, deadline_s=deadline_s, background=background)
+    job = functools.partial(
+        Job[Input],
+        input=picture,
+        kind=model.version,
+        deadline_s=urgency.deadline_s,
+        background=urgency.background,
+    )
     if passes > 1 or runs * height * width > (whole_picture_px or model.whole_picture_px):
         columns = planes * (width if runs == 1 else max(height, width))  # half of an ensemble's turns swap the sides
         factors = [int(model.scale**done) for done in range(passes)]  # of what each pass reads
@@ -139,13 +189,13 @@ def job_of(
             cost_px=px,
             row_px=columns * factors[-1],
             min_rows=min(MIN_BAND_ROWS, height * factors[-1]),
-            stream_bytes=columns * sum(factors) * model.state_bytes_per_column,
+            stream_bytes=(WRAP_STATES if wraps else 1) * columns * sum(factors) * model.state_bytes_per_column,
         )
     if model.device == "cpu":  # groups pictures of one size itself and pads nothing
-        return job(cost_px=max(px, runs * MIN_COST_PX), bucket=("small", runs))
+        return job(cost_px=max(px, runs * MIN_COST_PX), bucket=("small", runs, edges))
     sides: tuple[int, ...] = tuple(-(-side // BUCKET_STEP_PX) * BUCKET_STEP_PX for side in (height, width))
     padded_px = runs * planes * sides[0] * sides[1]
-    return job(cost_px=padded_px, bucket=(*sides, runs), padding_px=padded_px - px)
+    return job(cost_px=padded_px, bucket=(*sides, runs, edges), padding_px=padded_px - px)
 
 
 def memory_bytes(
@@ -154,7 +204,7 @@ def memory_bytes(
     """Return an upper bound on a picture's memory: while it is decoded, or later upscaled and encoded.
 
     Args:
-        at_once: the network makes the whole picture at once, in a batch.
+        at_once: the network's result is held as a whole: as one of a batch, or since edges meet.
         whole_answer: it is encoded as a whole; otherwise the answer is sent while it is made, and never held.
         ensemble: adds the sum of all turns in 32 bits, and the upload upright and turned in 16 bits.
     """

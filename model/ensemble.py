@@ -12,6 +12,7 @@ import numpy
 from numpy.typing import NDArray
 
 from model.device import memory_errors
+from model.edges import Edges
 from model.transfer import Pixels
 
 Totals = NDArray[numpy.uint32]
@@ -41,37 +42,44 @@ TURNS = tuple(Turn(*which) for which in product((False, True), repeat=3))
 class StreamUpscaler(Protocol):
     """What the turns go through in bands; see `model.reliable.ReliableUpscaler` and `model.rows.Passes`."""
 
-    def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
+    def stream(self, picture: Pixels, band_rows: int, *, edges: Edges) -> Iterator[Pixels]:
         """Upscale one picture in bands of rows."""
 
 
 class Upscaler(StreamUpscaler, Protocol):
     """What the turns go through; see `model.reliable.ReliableUpscaler`."""
 
-    def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
+    def batch(self, pictures: Sequence[Pixels], edges: Edges) -> Sequence[Pixels]:
         """Upscale pictures (N, H, W, 3) together, whole."""
 
 
-def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
-    """Upscale small pictures together, each in all turns; each as if it were alone, and in its own depth."""
+def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
+    """Upscale small pictures together, each in all turns; each as if it were alone, and in its own depth.
+
+    Args:
+        edges: see `model.edges.Edges`.
+    """
     deep = [_deep(picture) for picture in pictures]
     totals: dict[int, Totals] = {}
     for turns in (TURNS[:4], TURNS[4:]):  # apart, so that those of other sides need no padding
         which = list(product(range(len(deep)), turns))
-        upscaled = upscaler.batch([numpy.ascontiguousarray(turn.of(deep[number])) for number, turn in which])
+        upscaled = upscaler.batch([numpy.ascontiguousarray(turn.of(deep[number])) for number, turn in which], edges)
         for (number, turn), made in zip(which, upscaled, strict=True):
             total = turn.of(totals.setdefault(number, numpy.zeros(made.shape, numpy.uint32)))
             total += made
     return [_mean(totals[number], picture.dtype) for number, picture in enumerate(pictures)]
 
 
-def ensemble_stream(upscaler: StreamUpscaler, picture: Pixels, *, scale: int, band_px: int) -> Iterator[Pixels]:
+def ensemble_stream(
+    upscaler: StreamUpscaler, picture: Pixels, *, scale: int, band_px: int, edges: Edges = "auto"
+) -> Iterator[Pixels]:
     """Upscale one picture of any size, one turn after the other, each in bands of at most `band_px` LR px or one row.
 
     The sum of the turns is in memory as a whole, with 4 bytes for each sample of the answer.
 
     Args:
         scale: the upscaler's.
+        edges: see `model.edges.Edges`.
 
     Yields:
         The next rows of the result, (N, some rows or none, scale * W, 3): none until the last turn, the upright one.
@@ -82,7 +90,7 @@ def ensemble_stream(upscaler: StreamUpscaler, picture: Pixels, *, scale: int, ba
         total: Totals = numpy.zeros((planes, scale * height, scale * width, 3), numpy.uint32)
     for turn in reversed(TURNS):
         low_res, target, done = numpy.ascontiguousarray(turn.of(deep)), turn.of(total), 0
-        for rows in upscaler.stream(low_res, max(1, band_px // (planes * low_res.shape[2]))):
+        for rows in upscaler.stream(low_res, max(1, band_px // (planes * low_res.shape[2])), edges=edges):
             band = target[:, done : done + rows.shape[1]]
             band += rows
             done += rows.shape[1]

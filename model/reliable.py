@@ -17,6 +17,7 @@ import numpy
 import torch
 
 from model.device import DeviceMemoryError
+from model.edges import Edges
 from model.errors import one_line
 from model.files.foreign import ForeignNet
 from model.files.reading import AnyCheckpoint, read_any
@@ -106,15 +107,28 @@ class ReliableUpscaler:
         """Memory on the device that a stream of this width holds from band to band."""
         return self._fast.state_bytes(planes, width)
 
-    def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+    @property
+    def wrap_multiple_px(self) -> int:
+        """See `Upscaler`."""
+        return self._fast.wrap_multiple_px
+
+    @property
+    def wrap_margin_px(self) -> tuple[int, int]:
+        """See `Upscaler`."""
+        return self._fast.wrap_margin_px
+
+    def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
         """Upscale small pictures together, whole; each as if it were alone.
+
+        Args:
+            edges: see `model.edges.Edges`.
 
         Raises:
             DeviceMemoryError: one of them does not fit into memory, not even one row at a time.
             SuspiciousOutputError: the network makes no finite output of one of them, not even in float32.
         """
         try:
-            upscaled = self._fast.batch(pictures)
+            upscaled = self._fast.batch(pictures, edges)
             self.most_px = min(self._fast.band_px, self.most_px + max(1, self._fast.band_px // RECOVERY))
             return upscaled
         except (DeviceMemoryError, SuspiciousOutputError) as error:
@@ -125,18 +139,21 @@ class ReliableUpscaler:
             self._count_out_of_memory()
         if len(pictures) > 1:
             half = len(pictures) // 2
-            return self.batch(pictures[:half]) + self.batch(pictures[half:])
+            return self.batch(pictures[:half], edges) + self.batch(pictures[half:], edges)
         if out_of_memory:
-            bands = self.stream(pictures[0], max(1, pictures[0].shape[1] // 2))
+            bands = self.stream(pictures[0], max(1, pictures[0].shape[1] // 2), edges=edges)
             return [numpy.concatenate(list(bands), axis=1)]
         self.rescues["float32"] += 1
-        return self._exact.batch(pictures)
+        return self._exact.batch(pictures, edges)
 
-    def stream(self, picture: Pixels | Rows, band_rows: int | None = None) -> Iterator[Pixels]:
+    def stream(
+        self, picture: Pixels | Rows, band_rows: int | None = None, *, edges: Edges = "auto"
+    ) -> Iterator[Pixels]:
         """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
 
         Args:
             band_rows: rows that go through the network at a time.
+            edges: see `model.edges.Edges`.
 
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).
@@ -149,7 +166,7 @@ class ReliableUpscaler:
         while True:
             made = 0
             try:
-                for rows in upscaler.stream(picture, at_once):
+                for rows in upscaler.stream(picture, at_once, edges=edges):
                     known = min(rows.shape[1], done - made)  # after a new start: the caller has them already
                     made += rows.shape[1]
                     done = max(done, made)

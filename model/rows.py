@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy
 
+from model.edges import Edges
 from model.transfer import Pixels
 
 Start = Callable[[], Iterator[Pixels]]
@@ -64,8 +65,11 @@ class Rows:
         self._darkest[rows], self._brightest[rows] = made.min(axis=(0, 2, 3)), made.max(axis=(0, 2, 3))
 
 
-def bands_of(picture: Pixels | Rows, rows: Sequence[int], columns: Sequence[int], at_once: int) -> Iterator[Pixels]:
-    """Cut some rows and columns of a picture (N, H, W, 3) into bands of `at_once` rows."""
+def bands_of(
+    picture: Pixels | Rows, rows: Sequence[int], columns: Sequence[int], *, at_once: int | None = None
+) -> Iterator[Pixels]:
+    """Cut some rows and columns of a picture (N, H, W, 3) into bands of `at_once` rows, by default a single one."""
+    at_once = at_once or len(rows)
     if isinstance(picture, Rows):
         yield from picture.bands(rows, columns, at_once)
         return
@@ -81,14 +85,15 @@ def contrast_of(picture: Pixels | Rows, first: int, end: int) -> int:
 class Upscaler(Protocol):
     """Upscales pictures in bands of rows; see `model.reliable.ReliableUpscaler`."""
 
-    def stream(self, picture: Pixels | Rows, band_rows: int) -> Iterator[Pixels]:
+    def stream(self, picture: Pixels | Rows, band_rows: int, *, edges: Edges) -> Iterator[Pixels]:
         """Upscale one picture in bands of rows."""
 
 
 class Passes:
     """A network that upscales its own result, as one stream: each pass reads the rows of the one before as they come.
 
-    So memory grows with the width of the answer only, as in a single pass.
+    So memory grows with the width of the answer only, as in a single pass. Where edges wrap, the first rows depend on
+    the last ones, so each pass but the last is made as a whole before the next one begins.
 
     Args:
         scale: of one pass.
@@ -100,18 +105,19 @@ class Passes:
         self._scale = scale
         self._passes = passes
 
-    def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
+    def stream(self, picture: Pixels, band_rows: int, *, edges: Edges = "auto") -> Iterator[Pixels]:
         """Upscale one picture of any height. Between two items there is one band of one pass.
 
         Args:
             band_rows: rows of the picture that have as many px as a band of any pass.
+            edges: of all passes.
 
         Yields:
             The next rows of the result, (N, some or none, W, 3).
         """
         made: Pixels | Rows = picture
         for done in range(self._passes):
-            start = partial(self._upscaler.stream, made, max(1, band_rows // self._scale**done))
+            start = partial(self._upscaler.stream, made, max(1, band_rows // self._scale**done), edges=edges)
             planes, height, width, channels = made.shape
             made = Rows((planes, self._scale * height, self._scale * width, channels), picture.dtype, start)
         assert isinstance(made, Rows)

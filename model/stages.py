@@ -10,6 +10,7 @@ picture's first. Bands of a multiple of `GRID_ROWS` end where tiles end, in ever
 on how high they are.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from model.convolutions.convolver import Convolver
 from model.convolutions.fused import FusedConvolver
-from model.rrdb import RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet
+from model.rrdb import RESIDUAL_SCALING, ResidualDenseBlock
 from model.workspace import SkipPath, Window, Workspace
 
 DENSE_LAG = 5
@@ -49,6 +50,7 @@ class ConvolutionStage:
         active: LeakyReLU comes after it.
         factor: of the nearest-neighbour enlargement that comes before it.
         dtype: number format of its window; None for that of its weights.
+        wraps: the columns of the picture are a ring.
     """
 
     def __init__(
@@ -61,18 +63,15 @@ class ConvolutionStage:
         active: bool = False,
         factor: int = 1,
         dtype: torch.dtype | None = None,
+        wraps: bool = False,
     ) -> None:
         self.lag, self.row = lag, 0
         self._conv = conv
-        self._window = Window(workspace, conv, most_kept=2, dtype=dtype, padded=reads_border(convolve, conv))
+        padded = reads_border(convolve, conv)
+        self._window = Window(workspace, conv, most_kept=2, dtype=dtype, padded=padded, wraps=wraps)
         self._convolve = convolve
         self._active = active
         self._factor = factor
-
-    @property
-    def lag_after(self) -> int:
-        """Rows by which its output stays behind the enlarged picture."""
-        return self._factor * self.lag + 1
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
@@ -84,7 +83,7 @@ class ConvolutionStage:
         blocks = new.unflatten(3, (columns, self._factor)).unflatten(2, (rows_count, self._factor))
         blocks.copy_(rows[:, :, :, None, :, None])
         self._window.pad(buffer, begin, begin + height, last)
-        grid_row = self._window.first_row + 1 + self.lag_after
+        grid_row = self._window.first_row + 1 + self._factor * self.lag + 1
         made = self._convolve(self._conv, buffer, active=self._active, grid_row=grid_row)
         if not last:
             self._window.keep(buffer, max(0, buffer.shape[2] - 2))
@@ -98,10 +97,18 @@ class DenseStage:
 
     Args:
         owned: no one else reads the rows that come in.
+        wraps: the columns of the picture are a ring.
     """
 
     def __init__(
-        self, block: ResidualDenseBlock, workspace: Workspace, convolve: Convolver, lag: int, *, owned: bool
+        self,
+        block: ResidualDenseBlock,
+        workspace: Workspace,
+        convolve: Convolver,
+        lag: int,
+        *,
+        owned: bool,
+        wraps: bool = False,
     ) -> None:
         self.lag, self.row = lag, 0
         self._growing = block.growing
@@ -109,7 +116,7 @@ class DenseStage:
         self._channels = block.conv1.in_channels
         self._growth = block.conv1.out_channels
         padded = any(reads_border(convolve, conv) for conv in (*block.growing, block.conv5))
-        self._window = Window(workspace, block.conv5, most_kept=DENSE_LAG + 1, padded=padded)
+        self._window = Window(workspace, block.conv5, most_kept=DENSE_LAG + 1, padded=padded, wraps=wraps)
         self._convolve = convolve
         self._owned = owned
         self._skip = SkipPath(DENSE_LAG) if block.conv5.weight.dtype is torch.bfloat16 else None
@@ -159,13 +166,10 @@ class DenseStage:
 class BlockStage:
     """An RRDB: three dense blocks inside one more residual."""
 
-    def __init__(self, block: RRDB, workspace: Workspace, convolve: Convolver, lag: int) -> None:
-        self.lag, self.row = lag, 0
-        self._dense = [
-            DenseStage(dense, workspace, convolve, lag + number * DENSE_LAG, owned=number > 0)
-            for number, dense in enumerate((block.rdb1, block.rdb2, block.rdb3))
-        ]
-        self._skip = SkipPath(BLOCK_LAG)
+    def __init__(self, dense: Sequence[Stage], skip: SkipPath) -> None:
+        self.lag, self.row = dense[0].lag, 0
+        self._dense = dense
+        self._skip = skip
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
@@ -189,38 +193,19 @@ class EnteringStage:
         return trunk_rows
 
 
-class ClosingStage(ConvolutionStage):
+class ClosingStage:
     """The convolution after the trunk, which joins the trunk's input again."""
 
-    def __init__(self, conv: nn.Conv2d, workspace: Workspace, convolve: Convolver, lag: int, skip: SkipPath) -> None:
-        super().__init__(conv, workspace, convolve, lag)
+    def __init__(self, convolution: Stage, skip: SkipPath) -> None:
+        self.lag, self.row = convolution.lag, 0
+        self._convolution = convolution
         self._skip = skip
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
-        return self._skip.add_to(super().__call__(rows, last), 1.0)
+        return self._skip.add_to(self._convolution(rows, last), 1.0)
 
 
 def reads_border(convolve: Convolver, conv: nn.Conv2d) -> bool:
     """Tell if the border of a convolution's window has to be written."""
     return not isinstance(convolve, FusedConvolver) or convolve.reads_border(conv)
-
-
-def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver) -> list[Stage]:
-    """Divide the network into stages: what is `entering` into the first, float32 that is `leaving` out of the last."""
-    skip = SkipPath(BLOCK_LAG * len(net.body) + 1)
-    first = ConvolutionStage(net.conv_first, workspace, convolve, 0)
-    lag = first.lag_after
-    blocks = [block for block in net.body if isinstance(block, RRDB)]
-    trunk = [BlockStage(block, workspace, convolve, lag + number * BLOCK_LAG) for number, block in enumerate(blocks)]
-    closing = ClosingStage(net.conv_body, workspace, convolve, lag + BLOCK_LAG * len(blocks), skip)
-    stages: list[Stage] = [first, EnteringStage(lag, skip), *trunk, closing]
-    lag = closing.lag_after
-    convolutions = (*net.upsampling, net.conv_hr, net.conv_last)
-    for conv, factor in zip(convolutions, (*net.config.enlargements, 1, 1), strict=True):
-        active = conv is not net.conv_last
-        rounded = net.conv_hr.weight.dtype  # what the last convolution reads, though its weights are float32
-        stage = ConvolutionStage(conv, workspace, convolve, lag, active=active, factor=factor, dtype=rounded)
-        stages.append(stage)
-        lag = stage.lag_after
-    return stages

@@ -20,8 +20,9 @@ from torch import Tensor
 from model.convolutions.convolver import Convolver, PaddedConvolver
 from model.convolutions.fused import FusedConvolver
 from model.convolutions.library import library_convolution
+from model.pipeline import reach_rows, stages_of
 from model.rrdb import RRDBNet, entering, leaving
-from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS, Stage, stages_of
+from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS, Stage
 from model.workspace import Padding, Workspace
 
 LEAST_ROWS = 8
@@ -91,6 +92,7 @@ def upscale_rows(
     band_rows: int,
     workspace: Workspace | None = None,
     convolve: Convolver = library_convolution,
+    wraps: bool = False,
 ) -> Iterator[Tensor]:
     """Upscale a picture of any height, band by band.
 
@@ -102,13 +104,42 @@ def upscale_rows(
             multiples of the network's `unshuffle`. One of no rows gives none.
         band_rows: the most rows of the input that a stage handles at a time; of enlarged rows as many as hold no more
             pixels, but at least `LEAST_ROWS`, if the band has as many.
+        wraps: the picture tiles: its last row and column are followed by the first ones. The first band then begins
+            `rows_before(net)` rows above the picture, which are its last ones, and the last band ends as early.
 
     Yields:
         float32 (N, 3, some rows or none, scale * W), not clamped: once for each band, and then what the end of the
         picture has set free, in bands as well.
     """
+    if wraps:
+        begun = net.config.scale * rows_before(net) - reach_rows(net)
+        stages = stages_of(net, workspace or Workspace(), convolve, wraps=True)
+        return _rotated(_rows(net, stages, bands, band_rows), begun)
+    return _rows(net, stages_of(net, workspace or Workspace(), convolve), bands, band_rows)
+
+
+def rows_before(net: RRDBNet) -> int:
+    """Count the rows above a picture that wraps with which its bands begin, so that its output begins with its first.
+
+    It is a multiple of the network's `unshuffle`.
+    """
+    unshuffle = net.config.unshuffle
+    return unshuffle * -(-reach_rows(net) // (unshuffle * net.config.scale))
+
+
+def _rotated(bands: Iterator[Tensor], count: int) -> Iterator[Tensor]:
+    """Move the first rows behind the last ones."""
+    first: list[Tensor] = []
+    for band in bands:
+        moved = band[:, :, :count]
+        first.append(moved)
+        count -= moved.shape[2]
+        yield band[:, :, moved.shape[2] :]
+    yield torch.cat(first, dim=2)
+
+
+def _rows(net: RRDBNet, stages: Sequence[Stage], bands: Iterable[Tensor], band_rows: int) -> Iterator[Tensor]:
     config = net.config
-    stages = stages_of(net, workspace or Workspace(), convolve)
     source = iter(bands)
     rows = next(source)
     planes, _, _, width = rows.shape

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model.device import BAND_PX, DeviceMemoryError, best_device, exact_float32, fast_dtype, memory_errors
+from model.edges import Edges, check_sides, places_in_ring
 from model.errors import one_line
 from model.files.foreign import ForeignNet
 from model.reserves import reserves_of
@@ -90,16 +91,31 @@ class TiledUpscaler(Upscaler):
                 done += rows.shape[2]
         return made
 
-    def _bands(self, picture: Pixels | Rows, at_once: int | None) -> Iterator[Pixels]:
+    @property
+    def wrap_multiple_px(self) -> int:
+        """See `Upscaler`."""
+        return self._foreign.period_px
+
+    @property
+    def wrap_margin_px(self) -> tuple[int, int]:
+        """See `Upscaler`."""
+        return (self._margin, self._margin)
+
+    def _framed(self, picture: Pixels | Rows, at_once: int | None = None) -> tuple[int, Iterator[Pixels]]:
         height, width = picture.shape[1:3]
-        return bands_of(picture, range(height), range(width), at_once or height)
+        return 0, bands_of(picture, range(height), range(width), at_once=at_once)
+
+    def _wrapped(self, picture: Pixels | Rows, at_once: int) -> tuple[int, Iterator[Pixels]]:
+        check_sides(picture.shape, self.wrap_multiple_px)
+        places = (places_in_ring(side, -self._margin, side + 2 * self._margin) for side in picture.shape[1:3])
+        return self._margin, bands_of(picture, *places, at_once=at_once)
 
     def _on_grid(self, rows: int) -> int:
         """Round a number of rows up, so that the strip below begins on the grid."""
         rows = max(rows, LEAST_ROWS)
         return rows + -rows % self._foreign.period_px
 
-    def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
+    def _rows(self, bands: Iterator[Tensor], at_once: int, edges: Edges = "auto") -> Iterator[Tensor]:
         """Strip by strip: each waits for the rows below it, and its last rows for the next one, to be blended."""
         waiting = next(bands)
         first, top, at_once = 0, 0, self._on_grid(at_once)  # of the rows at hand; of the strip

@@ -6,6 +6,7 @@ freed and gives it out again when its copy is over, so each result has memory of
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -37,6 +38,15 @@ class Transfer(Protocol):
 
     def download(self, made: Tensor) -> Download:
         """Start a copy of a tensor of levels that the device has been told to compute and nobody will write to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Pixels on their way to the host, and the least and the largest value before rounding, 1 being white."""
+
+    download: Download
+    extremes: Tensor | None
+    """float (2,) on the device; None where there are no pixels."""
 
 
 class NoTransfer:

@@ -4,7 +4,6 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 
 import numpy
@@ -15,13 +14,14 @@ from model.buckets import bucket_shape, padded
 from model.convolutions.convolver import Convolver, name_of
 from model.convolutions.trial import best_convolver, best_dtype, library_way
 from model.device import best_device, exact_float32, memory_errors
+from model.edges import Edges, check_sides, places_in_ring
 from model.graphs import CapturedCalls, CudaGraphs
 from model.reserves import band_px, reserves_of
 from model.rows import Rows, bands_of, contrast_of
 from model.rrdb import RRDBNet, places_with_margin
-from model.stages import GRID_ROWS
-from model.streaming import state_bytes, upscale_batch, upscale_rows
-from model.transfer import Download, Pixels, transfer_for
+from model.stages import DENSE_LAG, GRID_ROWS
+from model.streaming import rows_before, state_bytes, upscale_batch, upscale_rows
+from model.transfer import Pixels, Result, transfer_for
 
 CAPTURED_PX = 2**16
 """LR px up to which a GPU gets a batch as a captured graph; larger ones take it longer than their launches take."""
@@ -129,12 +129,27 @@ class Upscaler:
             held += self._reserves.workspace.memory_bytes
         return sum(weight.nbytes for weight in self._net.parameters()) + held
 
-    def batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+    @property
+    def wrap_multiple_px(self) -> int:
+        """What the sides of a picture must be divisible by for `edges` = `wrap`."""
+        return self._net.config.unshuffle
+
+    @property
+    def wrap_margin_px(self) -> tuple[int, int]:
+        """Rows and columns of work that `edges` = `wrap` adds on each side of a picture."""
+        return (DENSE_LAG, 0)
+
+    def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
         """Upscale small pictures together, whole; each as if it were alone, and in its own depth.
 
         A GPU gets small pictures of one depth at once. Of large ones, and on a CPU, which has nothing to win from that,
-        only those of one size share a call, as many as the device best takes at a time.
+        only those of one size share a call, as many as the device best takes at a time. Each that wraps has its own.
+
+        Raises:
+            ValueError: a picture is to wrap, and `wrap_multiple_px` does not divide its sides.
         """
+        if edges == "wrap":
+            return [numpy.concatenate(list(self.stream(picture, edges=edges)), axis=1) for picture in pictures]
         groups: dict[tuple[object, object], list[int]] = defaultdict(list)
         for number, picture in enumerate(pictures):
             padded = self.device.type != "cpu" and self._padded_px([picture]) <= CAPTURED_PX
@@ -148,7 +163,9 @@ class Upscaler:
                 upscaled |= zip(some, self._together([pictures[number] for number in some]), strict=True)
         return [upscaled[number] for number in range(len(pictures))]
 
-    def stream(self, picture: Pixels | Rows, band_rows: int | None = None) -> Iterator[Pixels]:
+    def stream(
+        self, picture: Pixels | Rows, band_rows: int | None = None, *, edges: Edges = "auto"
+    ) -> Iterator[Pixels]:
         """Upscale one picture of any height, band by band; memory beside the picture grows with its width only.
 
         Args:
@@ -156,18 +173,22 @@ class Upscaler:
 
         Yields:
             The next rows of the result, (N, some rows or none, scale * W, 3).
+
+        Raises:
+            ValueError: the picture is to wrap, and `wrap_multiple_px` does not divide its sides.
         """
         at_once = self._on_grid(band_rows or self.band_rows(picture))
-        rows = self._rows(map(self._to_input, self._bands(picture, at_once)), at_once)
+        margin_px, bands = self._wrapped(picture, at_once) if edges == "wrap" else self._framed(picture, at_once)
+        rows = self._rows(map(self._to_input, bands), at_once, edges)
         height, width = (self.scale * side for side in picture.shape[1:3])
-        leaving: deque[_Result] = deque()
-        done = -self.scale * self._margin_px  # rows of the answer so far; those of the margin come before it
+        leaving: deque[Result] = deque()
+        done = -self.scale * margin_px  # rows of the answer so far; those of the margin come before it
         while True:
             # Entered for each band: a generator must not keep inference mode on while its caller runs.
             with self._working():
                 if (band := next(rows, None)) is not None:
                     first, end = (min(max(row, 0), height) for row in (done, done + band.shape[2]))
-                    rows_made = self._without_margin(band[:, :, first - done : end - done], width)
+                    rows_made = self._cut(band[:, :, first - done : end - done], margin_px, width)
                     made = self._quantised(rows_made, picture.dtype)
                     self._check(made, picture, first // self.scale, -(-end // self.scale))
                     done += band.shape[2]
@@ -184,7 +205,7 @@ class Upscaler:
         return numpy.concatenate(list(self.stream(picture)), axis=1)
 
     def _together(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        entire = [next(self._bands(picture, None)) for picture in pictures]
+        entire = [next(self._framed(picture)[1]) for picture in pictures]
         sizes = [p.shape[1:3] for p in entire for _ in range(len(p))]
         captured = self._captured is not None and self._padded_px(pictures) <= CAPTURED_PX
         planes = padded(entire, sizes, buckets=captured)
@@ -197,7 +218,7 @@ class Upscaler:
                 height, width = (self.scale * side for side in picture.shape[1:3])
                 first = self.scale * self._margin_px
                 rows = part[:, :, first : first + height]
-                made.append(self._quantised(self._without_margin(rows, width), picture.dtype))
+                made.append(self._quantised(self._cut(rows, self._margin_px, width), picture.dtype))
             for result, picture in zip(made, pictures, strict=True):
                 self._check(result, picture, 0, picture.shape[1])
             return [result.download() for result in made]
@@ -237,19 +258,26 @@ class Upscaler:
         planes = sum(map(len, pictures))
         return math.prod(bucket_shape(planes, height, width) if self._captured else (planes, height, width))
 
-    def _bands(self, picture: Pixels | Rows, at_once: int | None) -> Iterator[Pixels]:
-        """Cut (N, H, W, 3) into bands of rows, with the margin that the network needs around the picture.
+    def _framed(self, picture: Pixels | Rows, at_once: int | None = None) -> tuple[int, Iterator[Pixels]]:
+        """Return the margin that the network needs around a picture, and bands of the picture (N, H, W, 3) with it.
 
         Args:
             at_once: rows of a band; None: all of them.
         """
         multiple = self._net.config.unshuffle
-        rows, columns = (places_with_margin(side, self._margin_px, multiple) for side in picture.shape[1:3])
-        return bands_of(picture, rows, columns, at_once or len(rows))
+        places = (places_with_margin(side, self._margin_px, multiple) for side in picture.shape[1:3])
+        return self._margin_px, bands_of(picture, *places, at_once=at_once)
 
-    def _without_margin(self, rows: Tensor, width: int) -> Tensor:
+    def _wrapped(self, picture: Pixels | Rows, at_once: int) -> tuple[int, Iterator[Pixels]]:
+        """Return the same of a picture that tiles, as `_rows` takes it."""
+        check_sides(picture.shape, self.wrap_multiple_px)
+        height, width = picture.shape[1:3]
+        rows = places_in_ring(height, -rows_before(self._net), height)
+        return 0, bands_of(picture, rows, range(width), at_once=at_once)
+
+    def _cut(self, rows: Tensor, margin_px: int, width: int) -> Tensor:
         """Cut (N, 3, R, W) to the columns of the answer."""
-        first = self.scale * self._margin_px
+        first = self.scale * margin_px
         return rows[:, :, :, first : first + width]
 
     def _on_grid(self, rows: int) -> int:
@@ -257,23 +285,24 @@ class Upscaler:
         grid = GRID_ROWS * self._net.config.unshuffle
         return max(1, -(-rows // grid)) * grid
 
-    def _rows(self, bands: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
+    def _rows(self, bands: Iterator[Tensor], at_once: int, edges: Edges = "auto") -> Iterator[Tensor]:
+        workspace, wraps = self._reserves.workspace, edges == "wrap"
         return upscale_rows(
-            self._net, bands, band_rows=at_once, workspace=self._reserves.workspace, convolve=self._convolve
+            self._net, bands, band_rows=at_once, workspace=workspace, convolve=self._convolve, wraps=wraps
         )
 
     def _to_input(self, pixels: Pixels) -> Tensor:
         """Levels (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1] on the device; the view is channels-last already."""
         return self._transfer.upload(pixels).permute(0, 3, 1, 2).float().div_(_most(pixels.dtype))
 
-    def _quantised(self, upscaled: Tensor, depth: Depth) -> "_Result":
+    def _quantised(self, upscaled: Tensor, depth: Depth) -> Result:
         """Float (N, 3, H, W) -> levels (N, H, W, 3) of a depth, rounded, on their way to the host."""
         extremes = torch.stack(upscaled.aminmax()) if upscaled.numel() else None
         levels = (upscaled * _most(depth)).round_().clamp_(0, _most(depth))
         pixels = levels.to(TORCH_DEPTHS[depth]).permute(0, 2, 3, 1).contiguous()
-        return _Result(download=self._transfer.download(pixels), extremes=extremes)
+        return Result(download=self._transfer.download(pixels), extremes=extremes)
 
-    def _check(self, made: "_Result", low_res: Pixels | Rows, top: int, bottom: int) -> None:
+    def _check(self, made: Result, low_res: Pixels | Rows, top: int, bottom: int) -> None:
         """Wait for the device, and refuse what cannot be right; it was made of the rows of `low_res` from `top` on."""
         if made.extremes is None:
             return
@@ -290,12 +319,3 @@ class Upscaler:
 def _most(depth: Depth) -> int:
     """The level that stands for 1."""
     return int(numpy.iinfo(depth).max)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Result:
-    """Pixels on their way to the host, and the least and the largest value before rounding, 1 being white."""
-
-    download: Download
-    extremes: Tensor | None
-    """float (2,) on the device; None where there are no pixels."""

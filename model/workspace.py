@@ -43,6 +43,7 @@ class Window:
         most_kept: most halo rows from one band to the next.
         dtype: number format of the pixels; None for that of the weights.
         padded: the border around the picture is written; False: nobody reads it.
+        wraps: left of the first column comes the last one, and the other way round.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Window:
         most_kept: int,
         dtype: torch.dtype | None = None,
         padded: bool = True,
+        wraps: bool = False,
     ) -> None:
         self._workspace = workspace
         self._channels = conv.in_channels
@@ -60,6 +62,7 @@ class Window:
         self._most_kept = most_kept
         self._repeats = padded and conv.padding_mode == "replicate"
         self._zeros = padded and conv.padding_mode == "zeros"
+        self._wraps = padded and wraps
         self._halo: Tensor | None = None
         self.kept = 1
         """Halo rows in front of the new ones; at first the row of padding above the picture."""
@@ -76,7 +79,8 @@ class Window:
         if self._halo is not None:
             buffer[:, :, : self.kept] = self._halo[:, :, : self.kept]
         if self._zeros:
-            buffer[:, :, :, :: width + 1] = 0  # its first and its last column
+            if not self._wraps:
+                buffer[:, :, :, :: width + 1] = 0  # its first and its last column
             if self._halo is None:
                 buffer[:, :, 0] = 0
             if last:
@@ -84,12 +88,18 @@ class Window:
         return buffer
 
     def pad(self, channels: Tensor, begin: int, end: int, last: bool) -> None:
-        """Repeat the border of what was written to rows `begin` to `end` of some channels of the buffer."""
-        if not self._repeats or begin == end:
+        """Write the border of rows `begin` to `end` of some channels of the buffer, where it is not zero."""
+        if begin == end:
             return
         new = channels[:, :, begin:end]
-        new[:, :, :, 0] = new[:, :, :, 1]
-        new[:, :, :, -1] = new[:, :, :, -2]
+        if self._wraps:
+            new[:, :, :, 0] = new[:, :, :, -2]
+            new[:, :, :, -1] = new[:, :, :, 1]
+        elif self._repeats:
+            new[:, :, :, 0] = new[:, :, :, 1]
+            new[:, :, :, -1] = new[:, :, :, -2]
+        if not self._repeats:
+            return
         if self.first_row + begin == 0:
             channels[:, :, begin - 1] = channels[:, :, begin]
         if last:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import Unprocessable
 from app.http.accept import accepted_formats
+from app.library.network import Edges
 from app.pictures.encode import FORMATS, AnswerFormat, Compression, writable_formats
 from app.pictures.metadata import MetadataRule
 from app.pictures.size import Size
@@ -77,6 +78,11 @@ class Parameters(BaseModel):
     ensemble: bool = Field(
         default=False, description="Return the mean over the picture's eight turns, at eight times the cost."
     )
+    edges: Edges = Field(
+        default="auto",
+        description="What lies beyond the edges: `wrap`, the opposite edge, for textures that tile; or what suits the "
+        "model (`auto`).",
+    )
 
     def with_fields(self, fields: Mapping[str, str]) -> Self:
         """Add the fields of a form, which override the parameters of the query.
@@ -116,6 +122,7 @@ class Parameters(BaseModel):
             metadata=self.metadata,
             colour_lock=self.colour_lock,
             ensemble=self.ensemble,
+            edges=self.edges,
         )
         return UpscaleRequest(model=self.model, fidelity=self.fidelity, options=options)
 

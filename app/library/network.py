@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from app.pictures.picture import Pixels
+
+Edges = Literal["auto", "wrap"]
+"""What the network sees beyond the edges of a picture: what suits it, or the opposite edge, since the picture tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,10 @@ class ModelInfo:
     """LR px of the largest picture that runs whole; larger ones run as streams."""
     state_bytes_per_column: int
     """Memory on the device that a stream holds for each px of its width and each plane."""
+    wrap_multiple_px: int = 1
+    """What the sides of a picture must be divisible by for `edges=wrap`."""
+    wrap_margin_px: tuple[int, int] = (0, 0)
+    """Rows and columns of work that `edges=wrap` adds on each side."""
 
     @property
     def version(self) -> str:
@@ -44,10 +51,10 @@ class DeviceUpscaler(Protocol):
     def memory_bytes(self) -> int:
         """Memory of its weights, fallback weights and buffers, without open streams."""
 
-    def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
+    def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> Sequence[Pixels]:
         """Upscale whole pictures (N, H, W, 3) together."""
 
-    def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
+    def stream(self, picture: Pixels, band_rows: int, *, edges: Edges = "auto") -> Iterator[Pixels]:
         """Upscale one picture in bands of rows."""
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from app.pictures.colour_lock import ColourLock
 from app.pictures.encode import Layout
 from app.pictures.picture import Picture, Pixels, most
-from app.pictures.resize import RowResizer
+from app.pictures.resize import RowResizer, WrappedResizer
 
 SLICE_ROWS = 64
 """Rows processed at a time, which keeps temporary arrays small."""
@@ -27,19 +27,23 @@ class Postprocessor:
         scale: of the planes, relative to the picture.
         layout: of the answer.
         colour_lock: keep the low frequencies of the upload.
+        wraps: opposite edges of the picture meet.
     """
 
-    def __init__(self, picture: Picture, scale: int, layout: Layout, *, colour_lock: bool = False) -> None:
+    def __init__(
+        self, picture: Picture, scale: int, layout: Layout, *, colour_lock: bool = False, wraps: bool = False
+    ) -> None:
         self._picture = picture
         self._scale = scale
         self._layout = layout
-        self._limits = _alpha_limits(picture.planes[1, :, :, 0]) if picture.transparent else None
+        self._limits = _alpha_limits(picture.planes[1, :, :, 0], wraps=wraps) if picture.transparent else None
         self._stages: list[Callable[[Pixels], Pixels]] = []
         if colour_lock:
             self._stages.append(ColourLock(picture.planes[0], scale).rows)
         made, wanted = (scale * picture.height, scale * picture.width), (layout.height, layout.width)
         if made != wanted:
-            self._stages.append(RowResizer(made, wanted).rows)
+            resizer = WrappedResizer(made, wanted) if wraps else RowResizer(made, wanted)
+            self._stages.append(resizer.rows)
         self._done = 0
 
     def rows(self, upscaled: Pixels) -> Pixels:
@@ -79,9 +83,9 @@ class Postprocessor:
         return _of_depth(colour, layout.bits)
 
 
-def _alpha_limits(alpha: Pixels) -> tuple[Pixels, Pixels]:
+def _alpha_limits(alpha: Pixels, *, wraps: bool) -> tuple[Pixels, Pixels]:
     """Return the minimum and the maximum alpha (H, W) of each pixel and its eight neighbours."""
-    padded = numpy.pad(alpha, 1, mode="edge")
+    padded = numpy.pad(alpha, 1, mode="wrap" if wraps else "edge")
     around = numpy.lib.stride_tricks.sliding_window_view(padded, (3, 3))
     return around.min(axis=(2, 3)), around.max(axis=(2, 3))
 

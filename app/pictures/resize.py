@@ -54,10 +54,43 @@ class RowResizer:
         self._made = end
         first = max(self._first, math.floor((end + 0.5) * self._ratio - self._reach))
         self._held, self._first = held[:, first - self._first :].copy(), first
-        result: Pixels = (
-            made if planes.dtype == numpy.uint8 else made.round().clip(0, most(planes)).astype(planes.dtype)
-        )
-        return result
+        return _levels(made, planes)
+
+
+class WrappedResizer:
+    """Resizes planes (N, H, W, 3) whose opposite edges meet. The result comes out with the last rows.
+
+    Args:
+        source, target: see `RowResizer`.
+    """
+
+    def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
+        self._source, self._target = source, target
+        self._held: list[Pixels] = []
+        self._arrived = 0
+
+    def rows(self, planes: Pixels) -> Pixels:
+        """Return no rows, or with the last rows of the planes the result."""
+        self._held.append(planes)
+        self._arrived += planes.shape[1]
+        if self._arrived < self._source[0]:
+            return planes[:, :0]
+        whole = numpy.concatenate(self._held, axis=1)
+        self._held = []
+        ratios = [side / wanted for side, wanted in zip(self._source, self._target, strict=True)]
+        rows, columns = (math.ceil(LOBES * max(1.0, ratio)) + 1 for ratio in ratios)
+        padded = numpy.pad(whole, ((0, 0), (rows, rows), (columns, columns), (0, 0)), mode="wrap")
+        (height, width), target = self._source, self._target
+        box = (columns, rows, columns + width, rows + height)
+        levels: Planes = padded if planes.dtype == numpy.uint8 else padded.astype(numpy.float32)
+        made = numpy.stack([_filtered(plane, (target[1], target[0]), box) for plane in levels])
+        return _levels(made, planes)
+
+
+def _levels(made: Planes, planes: Pixels) -> Pixels:
+    """Convert to the depth of some planes."""
+    levels: Pixels = made if planes.dtype == numpy.uint8 else made.round().clip(0, most(planes)).astype(planes.dtype)
+    return levels
 
 
 def _resized(planes: Planes, height: int, width: int, rows: tuple[float, float]) -> Planes:

@@ -1,7 +1,12 @@
 """The cost of a picture for the scheduler: buckets, padding and streams."""
 
+import pytest
+
 from app.library.network import ModelInfo
-from app.sizing import BUCKET_STEP_PX, MIN_BAND_ROWS, MIN_COST_PX, job_of
+from app.pictures.decode import Header
+from app.pictures.size import Size
+from app.settings import Settings
+from app.sizing import BUCKET_STEP_PX, MIN_BAND_ROWS, MIN_COST_PX, Plan, job_of, memory_bytes
 
 
 def model(device: str) -> ModelInfo:
@@ -46,3 +51,38 @@ def test_a_setting_overrides_the_size_from_which_pictures_are_streams() -> None:
 def test_an_ensemble_counts_every_run_and_is_as_wide_as_its_longer_side() -> None:
     job = job_of(None, model("cpu"), (1, 500, 100), runs=8)
     assert (job.cost_px, job.row_px) == (8 * 50_000, 500)
+
+
+def test_a_further_pass_is_a_stream_that_counts_all_px_and_columns_that_are_read() -> None:
+    job = job_of(None, model("cuda"), (1, 10, 20), passes=2)
+    assert job.bucket is None
+    assert job.cost_px == 10 * 20 + 40 * 80
+    assert job.row_px == 80
+    assert job.stream_bytes == (20 + 80) * 100
+
+
+@pytest.mark.parametrize(
+    ("size", "passes"),
+    [
+        (Size(), 1),
+        (Size(scale=1), 1),
+        (Size(width=100), 1),
+        (Size(scale=4), 1),
+        (Size(scale=4.1), 2),
+        (Size(scale=16), 2),
+        (Size(width=99), 0),
+        (Size(scale=0.5), 0),
+    ],
+    ids=str,
+)
+def test_a_size_takes_as_few_passes_as_reach_it(size: Size, passes: int) -> None:
+    assert Plan.of(size, (50, 100), model("cpu"), Settings()).passes == passes
+
+
+def test_memory_without_the_whole_result_does_not_depend_on_its_size() -> None:
+    header = Header(planes=1, height=6000, width=1000, bits=8)
+    plans = [Plan.of(Size(scale=scale), (6000, 1000), model("cpu"), Settings()) for scale in (1, 2, 3.5, 4)]
+    assert len({memory_bytes(header, plan) for plan in plans}) == 1
+    held = [memory_bytes(header, plan, whole_answer=True) for plan in plans]
+    assert held == sorted(held)
+    assert held[1] < held[3] / 2

@@ -6,6 +6,7 @@ import numpy
 import pytest
 import torch
 
+from model.edges import Edges
 from model.ensemble import TURNS, ensemble_batch, ensemble_stream
 from model.rrdb import RRDBConfig, RRDBNet
 from model.transfer import Pixels
@@ -20,10 +21,10 @@ Depth = type[numpy.uint8 | numpy.uint16]
 class Nearest:
     """A network that does not care how a picture lies."""
 
-    def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
+    def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> Sequence[Pixels]:
         return [picture.repeat(2, axis=1).repeat(2, axis=2) for picture in pictures]
 
-    def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
+    def stream(self, picture: Pixels, band_rows: int, *, edges: Edges = "auto") -> Iterator[Pixels]:
         for top in range(0, picture.shape[1], band_rows):
             yield from self.batch([picture[:, top : top + band_rows]])
 
@@ -122,9 +123,9 @@ def test_rows_come_with_the_last_of_the_turns_and_bands_hold_no_more_than_asked_
     seen: list[int] = []
 
     class Watched(Nearest):
-        def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
+        def stream(self, picture: Pixels, band_rows: int, *, edges: Edges = "auto") -> Iterator[Pixels]:
             seen.append(band_rows * picture.shape[2])
-            return super().stream(picture, band_rows)
+            return super().stream(picture, band_rows, edges=edges)
 
     rows = [made.shape[1] for made in ensemble_stream(Watched(), noise(10, 20), scale=2, band_px=40)]
     assert rows == [0] * (3 * 5 + 4 * 5) + [4] * 5

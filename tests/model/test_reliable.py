@@ -10,6 +10,7 @@ import torch
 
 from model.convolutions.library import library_convolution
 from model.device import DeviceMemoryError
+from model.edges import Edges
 from model.errors import WeightsError
 from model.files.checkpoint import Card, Checkpoint, read_checkpoint, reference_output, write_checkpoint
 from model.reliable import ReliableUpscaler, SelfTestError, load
@@ -73,12 +74,14 @@ class Faults:
             if upscaler.dtype is not torch.float32 and any(spoils(picture) for picture in pictures):
                 raise SuspiciousOutputError("the network made nan")
 
-        def faulty_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+        def faulty_batch(upscaler: Upscaler, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
             check(upscaler, pictures, sum(picture[..., 0].size for picture in pictures))
-            return batch(upscaler, pictures)
+            return batch(upscaler, pictures, edges)
 
-        def faulty_stream(upscaler: Upscaler, picture: Pixels, band_rows: int = 4) -> Iterator[Pixels]:
-            for number, rows in enumerate(stream(upscaler, picture, band_rows)):
+        def faulty_stream(
+            upscaler: Upscaler, picture: Pixels, band_rows: int = 4, *, edges: Edges = "auto"
+        ) -> Iterator[Pixels]:
+            for number, rows in enumerate(stream(upscaler, picture, band_rows, edges=edges)):
                 if number >= from_band:
                     check(upscaler, [picture], picture[:, :band_rows, :, 0].size)
                 yield rows
@@ -207,8 +210,8 @@ def coarse_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
     batch = Upscaler.batch
 
-    def rounded(self: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
-        made = batch(self, pictures)
+    def rounded(self: Upscaler, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
+        made = batch(self, pictures, edges)
         return made if self.dtype is torch.float32 else [picture // 16 * 16 + 8 for picture in made]
 
     monkeypatch.setattr(Upscaler, "batch", rounded)
@@ -267,11 +270,11 @@ class FastWays:
             set_up(upscaler, ())
             used[id(upscaler)] = ways.difference(left_out)
 
-        def faulty(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+        def faulty(upscaler: Upscaler, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
             fault = fails(used[id(upscaler)], upscaler.dtype)
             if isinstance(fault, Exception):
                 raise fault
-            return [255 - made if fault else made for made in batch(upscaler, pictures)]
+            return [255 - made if fault else made for made in batch(upscaler, pictures, edges)]
 
         monkeypatch.setattr("model.upscaler.best_dtype", lambda net, device: torch.bfloat16)
         monkeypatch.setattr(Upscaler, "fast_ways", property(lambda upscaler: ("graphs", "kernel", "pinned")))
@@ -323,7 +326,9 @@ def test_a_device_that_fails_in_every_way_serves_nothing(weight_file: Path, monk
 
 def test_memory_that_does_not_suffice_blames_no_fast_way(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FastWays(monkeypatch, lambda used, dtype: DeviceMemoryError("CUDA out of memory"))
-    monkeypatch.setattr(Upscaler, "stream", lambda *_: (_ for _ in ()).throw(DeviceMemoryError("CUDA out of memory")))
+    monkeypatch.setattr(
+        Upscaler, "stream", lambda *_, **__: (_ for _ in ()).throw(DeviceMemoryError("CUDA out of memory"))
+    )
     with pytest.raises(DeviceMemoryError):
         load(weight_file, CPU)
 
@@ -337,3 +342,17 @@ def test_want_of_memory_frees_what_is_kept_for_later_calls(
     with pytest.raises(DeviceMemoryError):
         upscaler.batch([pixels(16, 10)])
     assert upscaler.memory_bytes < held
+
+
+@pytest.mark.parametrize("fails", [lambda px: px > 60, lambda px: False], ids=["out of memory", "in float32"])
+def test_edges_still_wrap_when_work_is_repeated(
+    fast_is_bfloat16: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool]
+) -> None:
+    picture = pixels(16, 10)
+    (expected,) = Upscaler(random_net(), CPU, torch.float32).batch([picture], "wrap")
+    Faults(monkeypatch, fails=fails, spoils=lambda _: True)
+    (whole,) = fast_is_bfloat16.batch([picture], "wrap")
+    streamed = numpy.concatenate(list(fast_is_bfloat16.stream(picture, 8, edges="wrap")), axis=1)
+    for made in (whole, streamed):
+        assert numpy.abs(made.astype(int) - expected).max() <= 1
+    assert fast_is_bfloat16.rescues

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model.device import DeviceMemoryError
+from model.edges import Edges
 from model.reliable import ReliableUpscaler, load
 from model.rows import Passes, Rows, bands_of
 from model.transfer import Pixels
@@ -43,8 +44,8 @@ def tiny(folder: Path, scale: int = 4) -> ReliableUpscaler:
 def test_bands_of_arriving_rows_are_those_of_the_whole_picture(at_once: int) -> None:
     picture = noise(2, 20, 5, 3)
     rows = [3, 2, 1, 0, *range(20), 19, 18, 17, 0]
-    expected = list(bands_of(picture, rows, [0, *range(5), 4], 6))
-    bands = list(bands_of(arriving(picture, at_once), rows, [0, *range(5), 4], 6))
+    expected = list(bands_of(picture, rows, [0, *range(5), 4], at_once=6))
+    bands = list(bands_of(arriving(picture, at_once), rows, [0, *range(5), 4], at_once=6))
     made = [band for band in bands if band.shape[1]]
     assert len(bands) == len(made) + -(-20 // at_once)
     assert all(numpy.array_equal(one, other) for one, other in zip(made, expected, strict=True))
@@ -70,6 +71,14 @@ def test_passes_give_what_the_network_makes_of_its_own_result(
     assert numpy.abs(made.astype(int) - expected).max() <= 2 * (most // 256)
 
 
+def test_passes_over_a_texture_that_tiles_do_not_depend_on_where_it_begins(upscaler: ReliableUpscaler) -> None:
+    texture = noise(1, 12, 9, 3)
+    made = numpy.concatenate(list(Passes(upscaler, 4, 2).stream(texture, 16, edges="wrap")), axis=1)
+    rolled = numpy.roll(texture, (5, 2), axis=(1, 2))
+    other = numpy.concatenate(list(Passes(upscaler, 4, 2).stream(rolled, 16, edges="wrap")), axis=1)
+    assert numpy.abs(numpy.roll(made, (80, 32), axis=(1, 2)).astype(int) - other).max() <= 2
+
+
 def test_a_later_pass_begins_before_the_first_one_has_ended(upscaler: ReliableUpscaler) -> None:
     bands = [band.shape[1] for band in Passes(upscaler, 4, 2).stream(noise(1, 160, 2, 3), 16)]
     assert sum(bands) == 16 * 160
@@ -85,9 +94,11 @@ def test_a_pass_that_runs_out_of_memory_starts_again_from_the_upload(
     expected = numpy.concatenate(list(Passes(upscaler, 4, 2).stream(picture, 32)), axis=1)
     stream, failed = Upscaler.stream, False
 
-    def failing(self: Upscaler, read: Pixels | Rows, band_rows: int | None = None) -> Iterator[Pixels]:
+    def failing(
+        self: Upscaler, read: Pixels | Rows, band_rows: int | None = None, *, edges: Edges = "auto"
+    ) -> Iterator[Pixels]:
         nonlocal failed
-        for number, rows in enumerate(stream(self, read, band_rows)):
+        for number, rows in enumerate(stream(self, read, band_rows, edges=edges)):
             if isinstance(read, Rows) and number == 9 and not failed:
                 failed = True
                 raise DeviceMemoryError("no memory")
@@ -102,9 +113,11 @@ def test_a_pass_that_runs_out_of_memory_starts_again_from_the_upload(
 def test_closing_the_last_pass_closes_the_first(upscaler: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch) -> None:
     stream, closed = Upscaler.stream, list[bool]()
 
-    def watched(self: Upscaler, read: Pixels | Rows, band_rows: int | None = None) -> Iterator[Pixels]:
+    def watched(
+        self: Upscaler, read: Pixels | Rows, band_rows: int | None = None, *, edges: Edges = "auto"
+    ) -> Iterator[Pixels]:
         try:
-            yield from stream(self, read, band_rows)
+            yield from stream(self, read, band_rows, edges=edges)
         finally:
             closed.append(isinstance(read, Rows))
 

@@ -10,7 +10,7 @@ import pytest
 from app.library.files import Folder
 from app.library.library import Library
 from app.library.loading import LoadError, Loading, UnreadableError
-from app.library.network import ModelInfo, Network
+from app.library.network import Edges, ModelInfo, Network
 from app.pictures.picture import Pixels
 
 NETWORK_BYTES = 100
@@ -22,10 +22,10 @@ class Nothing:
     most_px = 1000
     memory_bytes = NETWORK_BYTES
 
-    def batch(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
+    def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> Sequence[Pixels]:
         raise NotImplementedError
 
-    def stream(self, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
+    def stream(self, picture: Pixels, band_rows: int, *, edges: Edges = "auto") -> Iterator[Pixels]:
         raise NotImplementedError
 
 

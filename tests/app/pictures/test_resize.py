@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.pictures.picture import Pixels
-from app.pictures.resize import FILTER, RowResizer
+from app.pictures.resize import FILTER, RowResizer, WrappedResizer
 
 
 def by_rows(planes: Pixels, target: tuple[int, int], band: int) -> Pixels:
@@ -57,3 +57,14 @@ def test_rows_come_out_once_those_within_reach_of_the_filter_have_arrived() -> N
         made += resizer.rows(planes[:, top : top + 10]).shape[1]
         assert made >= (top + 10) / 2 - 5
     assert made == 200
+
+
+def test_the_result_of_a_rolled_texture_is_the_rolled_result() -> None:
+    planes = noise(40, 60)
+
+    def resized(texture: Pixels) -> Pixels:
+        resizer = WrappedResizer((40, 60), (20, 30))
+        return numpy.concatenate([resizer.rows(texture[:, top : top + 9]) for top in range(0, 40, 9)], axis=1)
+
+    rolled = resized(numpy.roll(planes, (6, 10), axis=(1, 2)))
+    assert numpy.abs(numpy.roll(resized(planes), (3, 5), axis=(1, 2)).astype(int) - rolled).max() <= 1

@@ -214,3 +214,12 @@ def test_a_network_that_raises_in_every_format_is_refused_with_its_reason(
     monkeypatch.setattr(ForeignNet, "_one", fail)
     with pytest.raises(WeightsError, match=r"is RealESRGAN Compact, which fails on a test picture \(no heads\)"):
         read_any(path)
+
+
+def test_edges_wrap_in_tiles_as_well(net: ForeignNet) -> None:
+    upscaler = TiledUpscaler(copy.deepcopy(net), CPU, torch.float32)
+    picture = textured(40, 300).permute(1, 2, 0)[None].numpy()
+    made, of_rolled = upscaler.batch([picture, numpy.roll(picture, (13, 70), (1, 2))], "wrap")
+    assert numpy.abs(numpy.roll(made, (4 * 13, 4 * 70), (1, 2)).astype(int) - of_rolled).max() <= 1
+    unwrapped = upscaler.batch([picture])[0]
+    assert numpy.abs(unwrapped[:, 0].astype(int) - made[:, 0]).max() > 1
