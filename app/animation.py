@@ -54,6 +54,20 @@ def check_animation(header: Header, options: UpscaleOptions, settings: Settings)
         )
 
 
+def check_answer(header: Header, options: UpscaleOptions, plan: Plan, settings: Settings) -> None:
+    """Check that the upscaled frames of an animation together are not larger than an answer may be.
+
+    Raises:
+        TooLarge: they are.
+    """
+    px = header.frames * plan.height * plan.width
+    if is_animated(header, options) and px > settings.max_answer_px:
+        raise TooLarge(
+            f"the answer would have {header.frames} frames of {plan.width} x {plan.height} px = {px} px; the limit is "
+            f"{settings.max_answer_px} px for all frames; ask for a smaller size, or for frames=first"
+        )
+
+
 @asynccontextmanager
 async def upscale_animation(
     service: UpscaleService,
@@ -76,6 +90,7 @@ async def upscale_animation(
     check_animation(header, options, service.settings)
     options, header = options.of_upload(header), replace(options.held(header), planes=2)  # any frame may have alpha
     plan, urgency = service.plan(header, network.info, options), Urgency(deadline_s=deadline_s, background=background)
+    check_answer(header, options, plan, service.settings)
     share = _Share.of(header, plan)
     pictures = service.background_pictures if background else service.pictures
     with ExitStack() as reserved:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Self
 
-from app.animation import check_animation, is_animated, upscale_animation
+from app.animation import check_animation, check_answer, is_animated, upscale_animation
 from app.answer import Answer
 from app.library.network import ModelInfo
 from app.options import DEFAULT_OPTIONS, UpscaleOptions
@@ -83,7 +83,8 @@ class UpscaleRequest:
         self.options.of_upload(header)  # raises what it refuses
         check_animation(header, self.options, service.settings)
         if entry.info is not None:
-            service.plan(header, entry.info, self.options)
+            plan = service.plan(header, entry.info, self.options)
+            check_answer(header, self.options, plan, service.settings)
         return header
 
     def cost_px(self, service: UpscaleService, header: Header) -> int:

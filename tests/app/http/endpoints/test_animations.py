@@ -155,6 +155,13 @@ async def test_all_frames_together_are_limited_like_one_picture(client: httpx.As
     assert (await client.post(ALL, content=animation("PNG", clip(3)))).status_code == 200
 
 
+@pytest.mark.parametrize("settings", [{"max_answer_px": 24 * 18 * 16 * 3}], indirect=True)
+async def test_upscaled_frames_together_are_limited_like_one_answer(client: httpx.AsyncClient) -> None:
+    answer = await client.post(ALL, content=animation("PNG", clip()))
+    assert "4 frames of 96 x 72 px = 27648 px" in problem(answer, 413, "too-large")
+    assert (await client.post(f"{ALL}&scale=3", content=animation("PNG", clip()))).status_code == 200
+
+
 @pytest.mark.parametrize("settings", [{"max_queued_px": 4 * 1024}], indirect=True)  # four small pictures
 async def test_the_queue_has_room_for_all_frames_or_for_none(
     client: httpx.AsyncClient, settings: Settings, blocked: BlockedDevice
