@@ -77,9 +77,10 @@ def bands_of(
         yield picture.take(rows[top : top + at_once], axis=1).take(columns, axis=2)
 
 
-def contrast_of(picture: Pixels | Rows, first: int, end: int) -> int:
-    """Return the difference of the brightest and the darkest level in some rows of a picture."""
-    return picture.contrast(first, end) if isinstance(picture, Rows) else int(numpy.ptp(picture[:, first:end]))
+def contrast_of(picture: Pixels | Rows, first: int, end: int) -> float:
+    """Return the difference of the brightest and the darkest level in some rows of a picture, in levels of 8 bits."""
+    contrast = picture.contrast(first, end) if isinstance(picture, Rows) else int(numpy.ptp(picture[:, first:end]))
+    return 255 * contrast / int(numpy.iinfo(picture.dtype).max)
 
 
 class Upscaler(Protocol):

@@ -310,9 +310,7 @@ class Upscaler:
         if not (math.isfinite(darkest) and math.isfinite(brightest)):
             raise SuspiciousOutputError(f"the network made {darkest} to {brightest}, in {self.dtype}")
         flat = round(min(max(brightest, 0), 255)) == round(min(max(darkest, 0), 255))
-        if not flat or self.dtype is torch.float32:
-            return
-        if 255 * contrast_of(low_res, top, bottom) / _most(low_res.dtype) >= FLAT_LEVELS:
+        if flat and self.dtype is not torch.float32 and contrast_of(low_res, top, bottom) >= FLAT_LEVELS:
             raise SuspiciousOutputError(f"the network made a flat {darkest} of a picture, in {self.dtype}")
 
 
