@@ -1,10 +1,10 @@
 """Parameters of an upscale request."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from app.errors import Unprocessable
 from app.http.accept import accepted_formats
@@ -18,6 +18,14 @@ from app.upscaling import UpscaleRequest
 
 MAX_SIDE_PX = 1_000_000
 """Bound on sides, which keeps numbers in errors short; `ESRGAN_MAX_ANSWER_PX` is the limit that matters."""
+
+
+def _whole_number(value: object) -> object:
+    """Read the digits of a query or form, which pydantic compares with the members of a Literal as they are."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 3 else value
+
+
+Bits = Annotated[Literal[8, 10, 12, 16], BeforeValidator(_whole_number)]
 
 
 class Parameters(BaseModel):
@@ -55,7 +63,7 @@ class Parameters(BaseModel):
         description="Quality of JPEG (default 95), WebP (default: lossless), AVIF and JPEG XL (default 90); without "
         "loss at 100, apart from JPEG.",
     )
-    bits: Literal[8, 10, 12, 16] | None = Field(
+    bits: Bits | None = Field(
         default=None, description="Bits of a channel; by default the upload's, as far as the format has them."
     )
     compression: Compression = Field(
