@@ -137,7 +137,7 @@ async def test_pages_of_a_tiff_are_no_animation(client: httpx.AsyncClient) -> No
 
 
 async def test_a_frame_beyond_the_picture_is_refused(client: httpx.AsyncClient) -> None:
-    upload = bytearray(animation("GIF", [Image.new("P", (4, 4), color) for color in (0, 1)]))
+    upload = bytearray(animation("GIF", [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]))
     place = upload.rindex(b"\x2c\0\0\0\0")
     upload[place + 5 : place + 9] = b"\xff\xff\xff\xff"
     assert "frame 2 of the GIF" in problem(await client.post(ALL, content=bytes(upload)), 422, "unprocessable")
