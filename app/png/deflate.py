@@ -41,11 +41,17 @@ def deflated(
         filtered: contiguous.
         last: True at the end of the stream.
         work: at least `max_deflated_bytes` bytes; the result may be a view of it.
-        compression: `small` also looks for repeats, with zlib.
+        compression: `small` also looks for repeats, with zlib, and takes the smaller result.
     """
-    if compression == "small":
-        small = zlib.compressobj(ZLIB_LEVEL, wbits=RAW_DEFLATE, memLevel=9)
-        return small.compress(filtered.data), small.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
+    fast = _fast(filtered, last=last, work=work)
+    if compression == "fast":
+        return fast
+    zipper = zlib.compressobj(ZLIB_LEVEL, wbits=RAW_DEFLATE, memLevel=9)
+    small = zipper.compress(filtered.data), zipper.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
+    return min(small, fast, key=lambda parts: sum(map(len, parts)))
+
+
+def _fast(filtered: Bytes, *, last: bool, work: Bytes) -> tuple[memoryview | bytes, ...]:
     deflate = compiled("deflate_bytes")
     if deflate is not None:
         return (work.data[: deflate(filtered.ctypes.data, filtered.size, last, work.ctypes.data)],)

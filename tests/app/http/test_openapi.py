@@ -74,6 +74,8 @@ def examples() -> list[str]:
 @pytest.mark.parametrize("example", examples(), ids=lambda text: text.split()[0] + str(len(text)))
 async def test_the_examples_of_the_documentation_run(live: Live, example: str, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(encoded(noise(20, 16), "JPEG"))
+    second = noise(20, 16, seed=1)
+    (tmp_path / "cat.gif").write_bytes(encoded(noise(20, 16), "GIF", save_all=True, append_images=[second]))
     text = example.replace("http://127.0.0.1:8000", live.address)
     if text.startswith("curl"):
         if shutil.which("curl") is None:
