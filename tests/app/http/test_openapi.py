@@ -89,10 +89,10 @@ async def test_the_examples_of_the_documentation_run(live: Live, example: str, t
 
 
 def check_answers(folder: Path) -> None:
-    answers = list(folder.glob("photo_*"))
+    answers = list(folder.glob("*_x*"))
     assert answers
     for path in answers:
-        factor = int(re.findall(r"_x(\d)", path.name)[0])
+        factor = int(re.findall(r"_x(\d+)", path.name)[0])
         with Image.open(path) as image:
             assert image.size == (20 * factor, 16 * factor)
             assert path.suffix == f".{(image.format or '').lower()}"
