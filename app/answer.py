@@ -1,6 +1,6 @@
 """An answer on its way to the caller."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.library.network import ModelInfo
@@ -16,8 +16,26 @@ class Answer:
     format: AnswerFormat
     model: ModelInfo
     frames: int
-    """Pictures in the upload; the answer is the first of them."""
+    """Pictures in the upload."""
+    shown: int = 1
+    """Number of them that the answer shows."""
+    left_out: Sequence[str] = ()
+    """Names of what the upload has and the answer's format has no place for."""
+    upload_format: str = ""
+    """Name of the upload's format, where the answer should have had the same and has another."""
     timings_s: Callable[[], Mapping[str, float]]
     """Return the seconds of each stage so far."""
     progress: Callable[[], float]
     """Return the share of the picture that has been through the network, from 0 to 1."""
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """Headers that say in what the answer differs from the upload, apart from its size."""
+        notes = {}
+        if self.frames > 1:
+            notes["X-Frames"] = f"{self.shown} of {self.frames}"
+        if self.left_out:
+            notes["X-Left-Out"] = ", ".join(self.left_out)
+        if self.upload_format:
+            notes["X-Format"] = f"{self.format.name}; upload={self.upload_format}"
+        return notes

@@ -1,10 +1,13 @@
 """The options of a request, apart from the model."""
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from app.library.network import Edges
-from app.pictures.encode import FORMATS, AnswerFormat
+from app.pictures.decode import Header
+from app.pictures.encode import FORMATS, AnswerFormat, Compression, formats_like, suitable_formats
 from app.pictures.metadata import MetadataRule
 from app.pictures.size import OWN_SIZE, Size
 
@@ -22,6 +25,14 @@ class UpscaleOptions:
     """Accepted formats, the preferred one first; see `app.pictures.encode.chosen_format`."""
     quality: int | None = None
     """From 1 to 100; see `app.pictures.encode.encoded`."""
+    same_format: bool = False
+    """Answer in the format of the upload or the one nearest to it, whatever `formats` says."""
+    bits: int | None = None
+    """Bits of a channel; by default the upload's, as far as the format has them."""
+    compression: Compression = "fast"
+    """Effort of the compression of a PNG."""
+    frames: Literal["first", "all"] = "first"
+    """Which pictures of an animation are upscaled."""
     metadata: MetadataRule = "keep"
     colour_lock: bool = False
     """Keep the low frequencies of the upload."""
@@ -34,6 +45,31 @@ class UpscaleOptions:
     def runs(self) -> int:
         """Turns of the picture that go through the network."""
         return ENSEMBLE_RUNS if self.ensemble else 1
+
+    def of_upload(self, header: Header) -> "UpscaleOptions":
+        """Return the options for an upload, with the formats that its answer may have.
+
+        Raises:
+            Unprocessable: none of them has what the other options ask for.
+        """
+        formats = formats_like(header.format) if self.same_format else self.formats
+        animated = self.frames == "all" and header.frames > 1
+        return replace(self, formats=suitable_formats(formats, bits=self.bits, animated=animated))
+
+    def other_format(self, header: Header, form: AnswerFormat) -> str:
+        """Return the format of an upload, in lower case, where its answer should have had it and has another."""
+        uploaded = "jpeg" if header.format == "MPO" else header.format.lower()
+        return uploaded if self.same_format and uploaded != form.name else ""
+
+    def held(self, header: Header) -> Header:
+        """Return the header of an upload with the depth that it has in memory."""
+        return replace(header, bits=16) if (self.bits or 8) > 8 else header
+
+    @property
+    def encoder_bytes_per_px(self) -> int:
+        """Memory that the encoder may need for each px of the answer, beyond the pixels; PNG holds any answer."""
+        before_png = itertools.takewhile(lambda form: form.name != "png", self.formats)
+        return max((form.encoder_bytes_per_px for form in before_png), default=0)
 
     @property
     def whole_answer(self) -> bool:

@@ -13,13 +13,13 @@ from app.batching.backlog import Reservation
 from app.batching.job import Job
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Ticket
-from app.errors import NoSuchModel, TooLarge
+from app.errors import NoSuchModel, TooLarge, Unprocessable
 from app.library.library import Library
 from app.library.network import Edges, ModelInfo, Network
 from app.options import DEFAULT_OPTIONS
 from app.options import UpscaleOptions as UpscaleOptions
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
-from app.pictures.encode import chosen_format, encoded, layout_of
+from app.pictures.encode import Layout, chosen_format, encoded, layout_of
 from app.pictures.limits import Limits
 from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import SLICE_ROWS, Postprocessor
@@ -71,7 +71,7 @@ class UpscaleService:
         )
         self.pictures = PictureMemory(settings.max_picture_memory_bytes)
         self.background_pictures = PictureMemory(settings.max_picture_memory_bytes // 2)
-        self._limits = Limits.of(settings)
+        self.limits = Limits.of(settings)
         # Headers have a thread of their own, so that a refusal does not wait for a picture that is being decoded.
         self._headers = ThreadPoolExecutor(1, thread_name_prefix="header")
         prepare_decoders()
@@ -84,7 +84,7 @@ class UpscaleService:
         Raises:
             ServiceError: the upload is not a picture, or exceeds a limit.
         """
-        return await in_thread(self._headers, partial(read_header, upload, self._limits))
+        return await in_thread(self._headers, partial(read_header, upload, self.limits))
 
     @asynccontextmanager
     async def upscale(
@@ -111,6 +111,7 @@ class UpscaleService:
             ServiceError: see `app.errors`; also raised while the answer's pieces are read.
         """
         current_record().model = network.info.name
+        options = options.of_upload(header)
         plan = self.plan(header, network.info, options)
         urgency = Urgency(deadline_s=deadline_s, background=background)
         pictures = self.background_pictures if background else self.pictures
@@ -118,13 +119,11 @@ class UpscaleService:
         with ExitStack() as reserved:
             reservation = None
             if plan.passes:
-                expected = self._job(
-                    None, network.info, (header.planes, header.height, header.width), plan, options, urgency
-                )
+                expected = self.expected_job(header, network.info, plan, options, urgency)
                 at_once = expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
                 reservation = reserved.enter_context(self.scheduler.reserve(expected))
-            size_bytes = memory_bytes(
-                header,
+            size_bytes = options.encoder_bytes_per_px * plan.height * plan.width + memory_bytes(
+                options.held(header),
                 plan,
                 at_once=at_once,
                 whole_answer=options.whole_answer,
@@ -132,7 +131,7 @@ class UpscaleService:
             )
             async with (
                 pictures.reserve(size_bytes),
-                self._upscale(upload, network, options, urgency, reservation) as answer,
+                self._upscale(upload, header, network, options, urgency, reservation) as answer,
             ):
                 yield answer
 
@@ -157,36 +156,39 @@ class UpscaleService:
     async def _upscale(
         self,
         upload: bytes,
+        header: Header,
         network: Network,
         options: UpscaleOptions,
         urgency: Urgency,
         reservation: Reservation | None,
     ) -> AsyncIterator[Answer]:
         stopwatch, model = Stopwatch(), network.info
-        codecs = self._background_codecs if urgency.background else self._codecs
-        picture = await self._decode(upload, options, stopwatch, codecs)
+        codecs = self.codecs(urgency)
+        call = partial(decode, upload, self.limits, options.metadata)
+        picture = await stopwatch.decode(codecs, call)
+        if options.frames == "all" and picture.frames > 1:
+            raise Unprocessable(
+                f"frames=all: the upload is a {header.format} file of {picture.frames} pictures, and all are read of "
+                "GIF, WebP and PNG only; ask for frames=first"
+            )
+        if (options.bits or 8) > 8:
+            picture = picture.deepened()
         plan = self.plan(picture, model, options)
         _record(picture, plan, options)
-        form = chosen_format(options.formats, picture, height=plan.height, width=plan.width)
-        layout = layout_of(picture, form, height=plan.height, width=plan.width)
-        lock, wraps = options.colour_lock and plan.passes > 0, options.edges == "wrap"
-        postprocessor = Postprocessor(picture, plan.factor, layout, colour_lock=lock, wraps=wraps)
+        size = {"height": plan.height, "width": plan.width}
+        form = chosen_format(options.formats, picture, bits=options.bits, **size)
+        layout = layout_of(picture, form, bits=options.bits, **size)
         async with AsyncExitStack() as scope:
             stopwatch.submitted()
-            upscaled, progress = _unchanged(picture.planes), partial(float, 1)
+            upscaled, progress = unchanged(picture.planes), partial(float, 1)
             if plan.passes:
-                inputs = UpscaleInput(
-                    network=network,
-                    planes=picture.planes,
-                    passes=plan.passes,
-                    edges=options.edges,
-                    ensemble=options.ensemble,
-                )
-                job = self._job(inputs, model, picture.planes.shape[:3], plan, options, urgency)
+                job = self.job(picture, network, plan, options, urgency)
                 ticket = await scope.enter_async_context(self.scheduler.submit(job, reservation))
                 upscaled, progress = stopwatch.rows(ticket), partial(_progress, ticket)
-            rows = _postprocessed(upscaled, postprocessor, codecs)
-            pieces = stopwatch.file(encoded(rows, layout, form, codecs, quality=options.quality))
+            rows = self.rows(upscaled, picture, plan, layout, options, urgency)
+            pieces = stopwatch.file(
+                encoded(rows, layout, form, codecs, quality=options.quality, compression=options.compression)
+            )
             try:
                 async with aclosing(pieces):
                     yield Answer(
@@ -194,17 +196,50 @@ class UpscaleService:
                         format=form,
                         model=model,
                         frames=picture.frames,
+                        left_out=layout.left_out,
+                        upload_format=options.other_format(header, form),
                         timings_s=stopwatch.timings_s,
                         progress=progress,
                     )
             finally:
                 stopwatch.stop()
 
-    async def _decode(
-        self, upload: bytes, options: UpscaleOptions, stopwatch: Stopwatch, codecs: ThreadPoolExecutor
-    ) -> Picture:
-        call = partial(decode, upload, self._limits, options.metadata)
-        return await stopwatch.decode(codecs, call)
+    def expected_job(
+        self, header: Header, model: ModelInfo, plan: Plan, options: UpscaleOptions, urgency: Urgency
+    ) -> Job[None]:
+        """Return what the scheduler's job for an upload will be, apart from its input."""
+        return self._job(None, model, (header.planes, header.height, header.width), plan, options, urgency)
+
+    def job(
+        self, picture: Picture, network: Network, plan: Plan, options: UpscaleOptions, urgency: Urgency
+    ) -> Job[UpscaleInput]:
+        """Make the scheduler's job for a picture."""
+        inputs = UpscaleInput(
+            network=network,
+            planes=picture.planes,
+            passes=plan.passes,
+            edges=options.edges,
+            ensemble=options.ensemble,
+        )
+        return self._job(inputs, network.info, picture.planes.shape[:3], plan, options, urgency)
+
+    def rows(
+        self,
+        upscaled: AsyncIterator[Pixels],
+        picture: Picture,
+        plan: Plan,
+        layout: Layout,
+        options: UpscaleOptions,
+        urgency: Urgency,
+    ) -> AsyncGenerator[Pixels, None]:
+        """Turn the rows of upscaled planes into those of the answer."""
+        lock, wraps = options.colour_lock and plan.passes > 0, options.edges == "wrap"
+        postprocessor = Postprocessor(picture, plan.factor, layout, colour_lock=lock, wraps=wraps)
+        return _postprocessed(upscaled, postprocessor, self.codecs(urgency))
+
+    def codecs(self, urgency: Urgency) -> ThreadPoolExecutor:
+        """Return the threads that decode and encode pictures of an urgency."""
+        return self._background_codecs if urgency.background else self._codecs
 
     def predicted_s(self, model: str | None, px: int) -> float | None:
         """Return the predicted seconds for some LR px of a model; None while its speed is unknown."""
@@ -258,7 +293,7 @@ def _progress(ticket: Ticket[Pixels]) -> float:
     return ticket.done_px / ticket.cost_px
 
 
-async def _unchanged(planes: Pixels) -> AsyncGenerator[Pixels, None]:
+async def unchanged(planes: Pixels) -> AsyncGenerator[Pixels, None]:
     """Yield the rows of planes that no network changes."""
     for top in range(0, planes.shape[1], SLICE_ROWS):
         yield planes[:, top : top + SLICE_ROWS]

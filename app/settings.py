@@ -103,9 +103,7 @@ class Settings(BaseSettings):
         default=300, gt=0, description="Default request timeout in seconds, when the client sends no `Prefer: wait=`."
     )
     max_wait_s: int = Field(default=600, ge=1, description="Upper bound on `Prefer: wait=`, in seconds.")
-    max_frames: int = Field(
-        default=10_000, ge=1, description="Maximum frames in an upload (only the first is upscaled)."
-    )
+    max_frames: int = Field(default=10_000, ge=1, description="Maximum frames in an upload, whichever are upscaled.")
     max_metadata_bytes: int = Field(
         default=4 * 2**20,
         ge=1024,

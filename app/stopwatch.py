@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 from app.batching.ticket import Ticket
 from app.record import current_record
@@ -11,6 +11,13 @@ from app.threads import in_thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class StageTimes(Protocol):
+    """Times of a job; see `Ticket`."""
+
+    queue_s: float
+    infer_s: float
 
 
 class Stopwatch:
@@ -24,7 +31,7 @@ class Stopwatch:
         self._record = current_record()
         self._decode_s = 0.0
         self._submitted_s = 0.0
-        self._ticket: Ticket[Any] | None = None
+        self._ticket: StageTimes | None = None
         self._rows, self._file = _Timer(), _Timer()
 
     async def decode(self, pool: Executor, call: Callable[[], Result]) -> Result:
@@ -46,6 +53,11 @@ class Stopwatch:
         """Iterate over a ticket and measure the wait for its parts."""
         self._ticket = ticket
         return self._rows.iterate(ticket)
+
+    def frames(self, frames: AsyncIterable[Item], times: "StageTimes") -> AsyncGenerator[Item, None]:
+        """Iterate over the frames of an animation and measure the wait for them."""
+        self._ticket = times
+        return self._rows.iterate(frames)
 
     def file(self, pieces: AsyncIterable[Item]) -> AsyncGenerator[Item, None]:
         """Iterate over an encoded file and measure how long its pieces take."""

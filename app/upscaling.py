@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Self
 
+from app.animation import check_animation, check_answer, is_animated, upscale_animation
+from app.answer import Answer
 from app.library.network import ModelInfo
 from app.options import DEFAULT_OPTIONS, UpscaleOptions
 from app.pictures.decode import Header
 from app.pictures.encode import FORMATS
 from app.pictures.size import Size
 from app.record import current_record
-from app.service import Answer, UpscaleService
+from app.service import UpscaleService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +67,8 @@ class UpscaleRequest:
         header = await self.check(service, picture)
         lease = service.library.lease(self.model, self.fidelity, deadline_s=deadline_s)
         network = await scope.enter_async_context(lease)
-        upscaling = service.upscale(
-            picture, header, network, self.options, deadline_s=deadline_s, background=background
-        )
+        upscale = partial(upscale_animation, service) if is_animated(header, self.options) else service.upscale
+        upscaling = upscale(picture, header, network, self.options, deadline_s=deadline_s, background=background)
         return await scope.enter_async_context(upscaling)
 
     async def check(self, service: UpscaleService, picture: bytes) -> Header:
@@ -78,12 +80,16 @@ class UpscaleRequest:
         entry = service.library.find(self.model)
         current_record().model = entry.name
         header = await service.read_header(picture)
+        self.options.of_upload(header)  # raises what it refuses
+        check_animation(header, self.options, service.settings)
         if entry.info is not None:
-            service.plan(header, entry.info, self.options)
+            plan = service.plan(header, entry.info, self.options)
+            check_answer(header, self.options, plan, service.settings)
         return header
 
     def cost_px(self, service: UpscaleService, header: Header) -> int:
         """Return the LR px of the work on a picture; of a single pass while the model has never been loaded."""
         info: ModelInfo | None = service.library.find(self.model).info
         work = 1 if info is None else max(1, service.plan(header, info, self.options).work)
-        return header.planes * header.height * header.width * self.options.runs * work
+        planes, frames = (2, header.frames) if is_animated(header, self.options) else (header.planes, 1)
+        return frames * planes * header.height * header.width * self.options.runs * work

@@ -13,8 +13,11 @@ class Parameters(TypedDict, total=False):
     height: int
     max_side: int
     megapixels: float
-    format: Literal["png", "webp", "jpeg"]
+    format: Literal["png", "webp", "jpeg", "avif", "jxl", "same"]
     quality: int
+    bits: Literal[8, 10, 12, 16]
+    compression: Literal["fast", "small"]
+    frames: Literal["first", "all"]
     metadata: Literal["keep", "keep-gps", "strip"]
     fidelity: float
     colour_lock: bool

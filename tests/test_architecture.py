@@ -22,6 +22,7 @@ FLOORS = (
     {"app.networks", "app.lifecycle"},
     {"app.jobs"},
     {"app.upscaling"},
+    {"app.animation"},
     {"app.service"},
     {"app.sizing", "app.options", "app.answer"},
     {"app.access", "app.admission", "app.library", "app.stopwatch"},

@@ -95,6 +95,10 @@ class Backlog:
         self._reservations += 1
         return Reservation(self, key, px)
 
+    def count_split(self) -> None:
+        """Count one more reservation, which a part of another has become."""
+        self._reservations += 1
+
     def release(self, key: tuple[Hashable, Hashable], px: int) -> None:
         """Release a reservation."""
         self.remove(key, px)
@@ -127,6 +131,14 @@ class Reservation:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
+
+    def split(self, px: int) -> "Reservation":
+        """Take up to this many LR px out of the reservation, as one of their own for one of several jobs."""
+        part_px = min(px, self._px)
+        self._px -= part_px
+        if part_px and self._px:
+            self._backlog.count_split()
+        return Reservation(self._backlog, self._key, part_px)
 
     def release(self) -> None:
         """Stop counting its LR px; calling it again does nothing."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from app.errors import NotAcceptable
 from app.http.fields import parameter, split
-from app.pictures.encode import FORMATS, AnswerFormat
+from app.pictures.encode import AnswerFormat, writable_formats
 
 _QVALUE = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
 
@@ -19,12 +19,13 @@ def accepted_formats(accept: str) -> Sequence[AnswerFormat]:
         NotAcceptable: the header rules out every format.
     """
     weights = dict(_weights(accept))
+    formats = writable_formats()
     if not weights:
-        return list(FORMATS.values())
-    weighed = {name: _weight(form.media_type, weights) for name, form in FORMATS.items()}
-    accepted = [form for name, form in FORMATS.items() if weighed[name] > 0]
+        return formats
+    weighed = {form.name: _weight(form.media_type, weights) for form in formats}
+    accepted = [form for form in formats if weighed[form.name] > 0]
     if not accepted:
-        offered = ", ".join(form.media_type for form in FORMATS.values())
+        offered = ", ".join(form.media_type for form in formats)
         raise NotAcceptable(f"Accept: {accept[:200]} allows none of {offered}; accept one of these or omit it")
     return sorted(accepted, key=lambda form: -weighed[form.name])
 

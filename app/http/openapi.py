@@ -76,7 +76,9 @@ PICTURE_HEADERS = REQUEST_ID | {
     name: {"description": description, "schema": {"type": "string"}}
     for name, description in {
         "X-Model": "Name of the model, `@`, and the first digits of the weights' SHA-256.",
-        "X-Frames": "`1 of N`, where the upload has N pictures.",
+        "X-Frames": "`1 of N`, where the upload has N pictures; `N of N` with `frames=all`.",
+        "X-Left-Out": "What the upload has and the answer's format has no place for, as names separated by commas.",
+        "X-Format": "`png; upload=tiff`, where `format=same` was answered in another format.",
         "Server-Timing": "Milliseconds of `decode`, `queue`, `infer` and `encode`.",
         "ETag": "Hash of the answer, unless it is streamed.",
         "Preference-Applied": "`wait=SECONDS`, the granted deadline, where the caller preferred one.",

@@ -1,15 +1,15 @@
 """Parameters of an upscale request."""
 
-from collections.abc import Mapping
-from typing import Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from app.errors import Unprocessable
 from app.http.accept import accepted_formats
 from app.library.network import Edges
-from app.pictures.encode import FORMATS
+from app.pictures.encode import FORMATS, AnswerFormat, Compression, writable_formats
 from app.pictures.metadata import MetadataRule
 from app.pictures.size import Size
 from app.service import UpscaleOptions
@@ -18,6 +18,14 @@ from app.upscaling import UpscaleRequest
 
 MAX_SIDE_PX = 1_000_000
 """Bound on sides, which keeps numbers in errors short; `ESRGAN_MAX_ANSWER_PX` is the limit that matters."""
+
+
+def _whole_number(value: object) -> object:
+    """Read the digits of a query or form, which pydantic compares with the members of a Literal as they are."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 3 else value
+
+
+Bits = Annotated[Literal[8, 10, 12, 16], BeforeValidator(_whole_number)]
 
 
 class Parameters(BaseModel):
@@ -44,11 +52,25 @@ class Parameters(BaseModel):
     megapixels: float | None = Field(
         default=None, gt=0, le=MAX_SIDE_PX, description="Size of the answer in millions of px."
     )
-    format: Literal["png", "webp", "jpeg"] | None = Field(
-        default=None, description="Format of the answer; by default chosen from the `Accept` header."
+    format: Literal["png", "webp", "jpeg", "avif", "jxl", "same"] | None = Field(
+        default=None,
+        description="Format of the answer, `same` for the upload's; by default chosen from the `Accept` header.",
     )
     quality: int | None = Field(
-        default=None, ge=1, le=100, description="Quality of JPEG (default 95) and WebP (default, and 100: lossless)."
+        default=None,
+        ge=1,
+        le=100,
+        description="Quality of JPEG (default 95), WebP (default: lossless), AVIF and JPEG XL (default 90); without "
+        "loss at 100, apart from JPEG.",
+    )
+    bits: Bits | None = Field(
+        default=None, description="Bits of a channel; by default the upload's, as far as the format has them."
+    )
+    compression: Compression = Field(
+        default="fast", description="Of PNG: `small` takes many times as long for a smaller file."
+    )
+    frames: Literal["first", "all"] = Field(
+        default="first", description="Upscale the first picture of an animation, or all of them, to PNG or WebP."
     )
     metadata: MetadataRule = Field(
         default="keep",
@@ -66,8 +88,8 @@ class Parameters(BaseModel):
     )
     edges: Edges = Field(
         default="auto",
-        description="What lies beyond the edges: `wrap`, the opposite edge, for textures that tile; or what suits the "
-        "model (`auto`).",
+        description="Pixels beyond the edges: those of the opposite edge (`wrap`), for textures that tile, or those "
+        "that suit the model (`auto`).",
     )
 
     def with_fields(self, fields: Mapping[str, str]) -> Self:
@@ -104,11 +126,26 @@ class Parameters(BaseModel):
                 max_side=self.max_side,
                 megapixels=self.megapixels,
             ),
-            formats=[FORMATS[self.format]] if self.format else accepted_formats(accept),
+            formats=self._formats(accept),
             quality=self.quality,
+            same_format=self.format == "same",
+            bits=self.bits,
+            compression=self.compression,
+            frames=self.frames,
             metadata=self.metadata,
             colour_lock=self.colour_lock,
             ensemble=self.ensemble,
             edges=self.edges,
         )
         return UpscaleRequest(model=self.model, fidelity=self.fidelity, options=options)
+
+    def _formats(self, accept: str) -> Sequence[AnswerFormat]:
+        if self.format in (None, "same"):
+            return accepted_formats("" if self.format else accept)
+        form = FORMATS[self.format]
+        if form not in writable_formats():
+            raise Unprocessable(
+                f"format={form.name}: this service has no encoder for it, which its operator installs with the extra "
+                f"`{form.name}`; ask for another format"
+            )
+        return [form]

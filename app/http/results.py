@@ -31,6 +31,7 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
         "Content-Disposition": f'attachment; filename="{job.id}-{number}{result.suffix}"',
         "X-Model": result.model,
         "Cache-Control": "private, no-cache",
+        **result.notes,
     }
     if result.etag in _tags(request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)

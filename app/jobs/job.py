@@ -65,6 +65,8 @@ class Result:
     media_type: str
     model: str
     """Version of the model, as in `X-Model`."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the synchronous answer; see `app.answer.Answer.notes`."""
 
     @property
     def suffix(self) -> str:

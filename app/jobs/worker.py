@@ -110,4 +110,5 @@ class Worker:
             etag=f'"{digest.hexdigest()}"',
             media_type=answer.format.media_type,
             model=answer.model.version,
+            notes=answer.notes,
         )

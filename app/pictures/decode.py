@@ -8,7 +8,7 @@ import numpy
 from app.errors import ServiceError, TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.metadata import MetadataRule, metadata_of
 from app.pictures.picture import Picture, most, planes_of
-from app.pictures.png_chunks import is_kept
+from app.pictures.png_chunks import PngChunks
 from model.pictures import reading
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
@@ -33,7 +33,7 @@ def read_header(upload: bytes, limits: Limits) -> Header:
         TooLarge: more than the limits allow.
         Unprocessable: the header is corrupt.
     """
-    with _answered():
+    with answered():
         return reading.read_header(upload, limits)
 
 
@@ -45,30 +45,44 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
         TooLarge: more than the limits allow, according to the header.
         Unprocessable: truncated or corrupt.
     """
-    with _answered():
-        file = reading.read(upload, limits, is_kept)
-        return _upright(file, upload, limits, metadata)
+    with answered():
+        chunks = PngChunks(max_text_bytes=limits.max_metadata_bytes, rule=metadata)
+        file = reading.read(upload, limits, chunks.reads)
+        return _upright(file, upload, limits, metadata, chunks)
 
 
 @contextmanager
-def _answered() -> Iterator[None]:
-    """Translate the reader's errors to the service's."""
+def answered() -> Iterator[None]:
+    """Translate errors of the reader within the block to the service's."""
     try:
         yield
     except PictureError as error:
         raise ANSWERS[type(error)](str(error)) from error
 
 
-def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRule) -> Picture:
+def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRule, chunks: PngChunks) -> Picture:
     samples = file.samples
     pixels, alpha = turned(samples.colour, file.orientation), samples.alpha
     limits.check_width(pixels.shape[1])
     metadata = metadata_of(
-        file.image, upload, rule, grey=samples.grey, converted=samples.converted, directory=file.directory
+        file.image,
+        upload,
+        rule,
+        grey=samples.grey,
+        converted=samples.converted,
+        directory=file.directory,
+        chunks=chunks,
     )
     if alpha is None or int(alpha.min()) == most(alpha):
         planes = numpy.ascontiguousarray(pixels[None])
     else:
         planes = planes_of(pixels, turned(alpha, file.orientation))
     bits = 8 if planes.dtype == numpy.uint8 else 16
-    return Picture(planes=planes, grey=samples.grey, bits=bits, metadata=metadata, frames=file.frames)
+    return Picture(
+        planes=planes,
+        grey=samples.grey,
+        bits=bits,
+        file_bits=file.bits,
+        metadata=metadata,
+        frames=file.frames,
+    )

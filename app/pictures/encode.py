@@ -1,135 +1,106 @@
 """Encodes the rows of an answer in one of the formats of answers."""
 
-import io
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
-
-import numpy
-from PIL import Image
 
 from app.errors import Unprocessable
-from app.pictures.exif import EXIF_NAME
-from app.pictures.icc import Space, profile_for
-from app.pictures.picture import Metadata, Picture, Pixels
-from app.png.encoder import PngLayout, png_pieces
+from app.pictures.avif import AVIF, avif_file
+from app.pictures.colours import SIZES
+from app.pictures.jpeg import JPEG, jpeg_file
+from app.pictures.jxl import JXL, is_installed, jxl_file
+from app.pictures.layout import AnswerFormat as AnswerFormat
+from app.pictures.layout import Layout as Layout
+from app.pictures.layout import chosen_format as chosen_format
+from app.pictures.layout import layout_of as layout_of
+from app.pictures.picture import Pixels
+from app.pictures.webp import WEBP, webp_file
+from app.png.deflate import Compression as Compression
+from app.png.encoder import MAX_SIDE_PX, PngLayout, png_pieces
 from app.threads import in_thread
 
-JPEG_QUALITY = 95
-"""Default JPEG quality: high, to keep the detail just generated."""
+PNG = AnswerFormat(
+    name="png",
+    media_type="image/png",
+    max_side_px=MAX_SIDE_PX,
+    depths=(8, 16),
+    transparent=True,
+    grey=True,
+    colours=frozenset(SIZES),
+    texts=True,
+    animated=True,
+)
 
-JPEG_SEGMENT_BYTES = 65_533
-"""Maximum bytes of EXIF or XMP in a JPEG, including their name."""
-XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
+FORMATS: Mapping[str, AnswerFormat] = {form.name: form for form in (PNG, WEBP, JPEG, AVIF, JXL)}
+"""Formats of answers, best first; see `writable_formats`."""
 
+SAME: Mapping[str, AnswerFormat] = {"JPEG": JPEG, "MPO": JPEG, "WEBP": WEBP, "AVIF": AVIF, "HEIF": AVIF}
+"""Formats of answers to uploads, by Pillow's name; PNG, which loses nothing, for all others."""
 
-@dataclass(frozen=True, kw_only=True)
-class AnswerFormat:
-    """The capabilities of a file format."""
-
-    name: str
-    media_type: str
-    max_side_px: int
-    max_bits: int
-    transparent: bool
-    grey: bool
-    """Pictures without colour have one channel; otherwise three equal ones."""
-
-    def losses(self, picture: Picture) -> tuple[bool, bool]:
-        """Return whether it loses a picture's transparency and its depth; smaller is better."""
-        return picture.transparent and not self.transparent, picture.bits > self.max_bits
-
-
-FORMATS: Mapping[str, AnswerFormat] = {
-    found.name: found
-    for found in (
-        AnswerFormat(
-            name="png", media_type="image/png", max_side_px=2**31 - 1, max_bits=16, transparent=True, grey=True
-        ),
-        AnswerFormat(
-            name="webp", media_type="image/webp", max_side_px=16_383, max_bits=8, transparent=True, grey=False
-        ),
-        AnswerFormat(
-            name="jpeg", media_type="image/jpeg", max_side_px=65_500, max_bits=8, transparent=False, grey=True
-        ),
-    )
+ENCODERS: Mapping[str, Callable[[Pixels, Layout, int | None], bytes]] = {
+    "webp": webp_file,
+    "jpeg": jpeg_file,
+    "avif": avif_file,
+    "jxl": jxl_file,
 }
-"""Formats of answers, best first. A JPEG could have sides of 65535 px, but libjpeg reads at most 65500."""
+"""Encoders of whole answers, given a quality."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """The size, channels and metadata of an answer."""
-
-    width: int
-    height: int
-    grey: bool
-    transparent: bool
-    bits: int
-    """Bits of each sample: 8 or 16."""
-    metadata: Metadata
-
-    @property
-    def channels(self) -> int:
-        """1 grey, 2 grey with alpha, 3 RGB, 4 RGBA."""
-        return (1 if self.grey else 3) + (1 if self.transparent else 0)
-
-    def empty(self, rows: int) -> Pixels:
-        """Return uninitialised rows (rows, W, channels)."""
-        return numpy.empty((rows, self.width, self.channels), numpy.uint8 if self.bits == 8 else numpy.uint16)
+def writable_formats() -> Sequence[AnswerFormat]:
+    """Return the formats that this installation writes, best first."""
+    return [form for form in FORMATS.values() if form is not JXL or is_installed()]
 
 
-def chosen_format(formats: Sequence[AnswerFormat], picture: Picture, *, height: int, width: int) -> AnswerFormat:
-    """Choose the first format that loses nothing and allows the size, else the one that loses least.
-
-    Args:
-        formats: accepted formats, the preferred one first.
-    """
-    large_enough = [form for form in formats if max(height, width) <= form.max_side_px]
-    return min(large_enough or formats, key=lambda form: form.losses(picture))
+def formats_like(upload_format: str) -> Sequence[AnswerFormat]:
+    """Return the format of an upload or the one nearest to it, and PNG for answers that it cannot hold."""
+    return [SAME[upload_format], PNG] if upload_format in SAME else [PNG]
 
 
-def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int) -> Layout:
-    """Return the layout of an answer: everything of the picture that its format can hold.
-
-    The colour profile is converted to one for the answer's channels where necessary.
+def suitable_formats(formats: Sequence[AnswerFormat], *, bits: int | None, animated: bool) -> Sequence[AnswerFormat]:
+    """Return those formats that have this depth, and that hold animations if the answer is one.
 
     Raises:
-        Unprocessable: the format does not allow pictures of this size.
+        Unprocessable: none does.
     """
-    if max(height, width) > form.max_side_px:
+    held = [form for form in formats if form.animated or not animated]
+    if not held:
         raise Unprocessable(
-            f"the answer would have {width} x {height} px, and {form.name} holds {form.max_side_px} px each way at "
-            "most; ask for format=png or for a smaller scale"
+            f"frames=all: {_names(formats)} holds no animation; ask for format=png or format=webp, or for frames=first"
         )
-    profile = picture.metadata.icc_profile
-    space: Space = b"GRAY" if picture.grey and form.grey else b"RGB "
-    return Layout(
-        width=width,
-        height=height,
-        grey=picture.grey,
-        transparent=picture.transparent and form.transparent,
-        bits=min(picture.bits, form.max_bits),
-        metadata=replace(picture.metadata, icc_profile=profile_for(space, profile) if profile else None),
-    )
+    deep = [form for form in held if bits is None or bits in form.depths]
+    if not deep:
+        depths = "; ".join(f"{form.name} has {', '.join(map(str, form.depths))}" for form in held)
+        raise Unprocessable(f"bits={bits}: {depths}; ask for one of these, or for another format")
+    return deep
+
+
+def _names(formats: Sequence[AnswerFormat]) -> str:
+    return ", ".join(form.name for form in formats)
 
 
 def encoded(
-    rows: AsyncIterable[Pixels], layout: Layout, form: AnswerFormat, pool: Executor, *, quality: int | None = None
+    rows: AsyncIterable[Pixels],
+    layout: Layout,
+    form: AnswerFormat,
+    pool: Executor,
+    *,
+    quality: int | None = None,
+    compression: Compression = "fast",
 ) -> AsyncGenerator[bytes, None]:
     """Encode an answer in pieces: a PNG while its rows arrive, other formats at the end.
 
     Args:
         rows: of the layout, in order.
         pool: runs the encoding.
-        quality: 1 to 100, of WebP (lossless by default and at 100) and JPEG.
+        quality: 1 to 100; no loss at 100, apart from JPEG, and in WebP by default.
+        compression: of a PNG.
     """
-    if form.name == "png":
-        return png_pieces(_png_layout(layout), rows, pool)
+    if form is PNG:
+        return png_pieces(png_layout(layout, compression), rows, pool)
     return _whole(rows, layout, form, pool, quality)
 
 
-def _png_layout(layout: Layout) -> PngLayout:
+def png_layout(layout: Layout, compression: Compression = "fast") -> PngLayout:
+    """Return the header and metadata of a PNG."""
     metadata = layout.metadata
     return PngLayout(
         width=layout.width,
@@ -140,6 +111,9 @@ def _png_layout(layout: Layout) -> PngLayout:
         exif=metadata.exif,
         xmp=metadata.xmp,
         dpi=metadata.dpi,
+        colours=[(kind, metadata.colours[kind]) for kind in SIZES if kind in metadata.colours],
+        texts=metadata.texts,
+        compression=compression,
     )
 
 
@@ -150,24 +124,4 @@ async def _whole(
     async for some in rows:
         picture[filled : filled + len(some)] = some
         filled += len(some)
-    yield await in_thread(pool, lambda: _file(picture, layout, form, quality))
-
-
-def _file(pixels: Pixels, layout: Layout, form: AnswerFormat, quality: int | None) -> bytes:
-    metadata = layout.metadata
-    options: dict[str, object] = {"icc_profile": metadata.icc_profile, "dpi": metadata.dpi}
-    options |= {"exif": EXIF_NAME + metadata.exif} if metadata.exif else {}
-    options |= {"xmp": metadata.xmp} if metadata.xmp else {}
-    if form.name == "webp":
-        lossless = quality in (None, 100)
-        options |= {"lossless": lossless, "quality": 50 if lossless else quality}
-    elif form.name == "jpeg":
-        options |= {"quality": quality or JPEG_QUALITY, "subsampling": "4:4:4"}
-        if metadata.exif and len(EXIF_NAME + metadata.exif) > JPEG_SEGMENT_BYTES:
-            del options["exif"]
-        if metadata.xmp and len(XMP_NAME + metadata.xmp) > JPEG_SEGMENT_BYTES:
-            del options["xmp"]
-    image = Image.fromarray(pixels[..., 0] if layout.channels == 1 else pixels)
-    file = io.BytesIO()
-    image.save(file, form.name, **{name: value for name, value in options.items() if value is not None})
-    return file.getvalue()
+    yield await in_thread(pool, lambda: ENCODERS[form.name](picture, layout, quality))

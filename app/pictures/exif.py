@@ -95,6 +95,11 @@ class Exif:
     location: Fields = field(default_factory=dict)
 
     @property
+    def has_resolution(self) -> bool:
+        """True where the picture has a resolution."""
+        return Base.XResolution in self.image
+
+    @property
     def is_adobe_rgb(self) -> bool:
         """True for Adobe RGB, by DCF's rule or by the value 2 that some cameras write."""
         space = self.camera.get(Base.ColorSpace)

@@ -5,18 +5,18 @@ Only what is on the lists of `exif.py` and `xmp_names.py` is kept, and a colour 
 
 import math
 from contextlib import suppress
-from typing import Literal
 
 import pyvips
 from PIL import ExifTags, Image
 
+from app.pictures.colours import Colours, of_nclx
 from app.pictures.exif import Exif, read_exif, tiff_value
 from app.pictures.icc import adobe_rgb, space_of, usable_profile
 from app.pictures.picture import Metadata
+from app.pictures.png_chunks import MetadataRule as MetadataRule
+from app.pictures.png_chunks import PngChunks
 from app.pictures.xmp import EXTENSION_NAME, kept_xmp
-
-MetadataRule = Literal["keep", "keep-gps", "strip"]
-"""Keep everything but the location, keep everything, or keep only the colour profile."""
+from model.pictures.boxes import nclx_of
 
 
 def metadata_of(
@@ -27,6 +27,7 @@ def metadata_of(
     grey: bool = False,
     converted: bool = False,
     directory: int | None = None,
+    chunks: PngChunks,
 ) -> Metadata:
     """Return the metadata of an answer; corrupt parts of the upload's are dropped.
 
@@ -37,11 +38,13 @@ def metadata_of(
         grey: the picture has no colour.
         converted: its colours were converted to sRGB.
         directory: offset of the picture's directory in a TIFF, which may have others before it.
+        chunks: those of a PNG.
     """
     exif = _exif(image, upload) if directory is None else read_exif(upload, directory)
     profile = None if converted else _profile(image, upload, exif, grey=grey)
+    colours = {} if converted else _colours(upload, chunks, profile)
     if rule == "strip":
-        return Metadata(icc_profile=profile)
+        return Metadata(icc_profile=profile, colours=colours)
     if exif and converted:
         exif = exif.without_colour()
     if exif and rule != "keep-gps":
@@ -52,7 +55,18 @@ def metadata_of(
         exif=exif.to_bytes() if exif else None,
         xmp=_xmp(image, packet, location=rule == "keep-gps"),
         dpi=_dpi(image),
+        colours=colours,
+        texts=chunks.texts,
+        texts_left_out=chunks.texts_left_out,
     )
+
+
+def _colours(upload: bytes, chunks: PngChunks, profile: bytes | None) -> Colours:
+    """Return what describes the colours apart from a profile, which in an AVIF or HEIC takes precedence."""
+    if upload[4:8] != b"ftyp":
+        return chunks.colours
+    named = nclx_of(upload)
+    return of_nclx(*named) if named and not profile else {}
 
 
 def _profile(image: Image.Image, upload: bytes, exif: Exif | None, *, grey: bool) -> bytes | None:

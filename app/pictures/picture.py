@@ -1,7 +1,8 @@
 """A decoded upload: the planes for the network, and everything that must survive."""
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy
@@ -23,6 +24,12 @@ class Metadata:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     """Pixels per inch, horizontally and vertically."""
+    colours: Mapping[bytes, bytes] = field(default_factory=dict)
+    """Descriptions of the colours other than a profile, as chunks of PNG; see `app.pictures.colours`."""
+    texts: Sequence[tuple[bytes, bytes]] = ()
+    """Kinds and contents of a PNG's text chunks."""
+    texts_left_out: bool = False
+    """The upload has larger or more texts than are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +45,9 @@ class Picture:
     grey: bool
     """The upload has no colour, and neither will the answer."""
     bits: int
-    """Bits per channel of the upload, 8 or 16, and of the answer if its format allows."""
+    """Bits per channel of the planes, 8 or 16."""
+    file_bits: int | None = None
+    """Bits per channel of the upload where the planes have more: 10 or 12 in an AVIF."""
     metadata: Metadata = Metadata()
     frames: int = 1
     """Pictures in the file; this is the first."""
@@ -54,9 +63,18 @@ class Picture:
         return int(self.planes.shape[2])
 
     @property
+    def depth(self) -> int:
+        """Bits per channel of the upload, and of the answer if its format allows."""
+        return self.file_bits or self.bits
+
+    @property
     def transparent(self) -> bool:
         """True where it has an alpha plane."""
         return len(self.planes) == 2
+
+    def deepened(self) -> "Picture":
+        """Return the picture with planes of 16 bits, so that the network's finer levels are kept."""
+        return self if self.bits == 16 else replace(self, planes=self.planes * numpy.uint16(257), bits=16)
 
 
 def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:

@@ -1,25 +1,99 @@
-"""The optional chunks of a PNG that an answer repeats."""
+"""The optional chunks of a PNG that an answer repeats: colours, and texts such as generation parameters."""
 
+import re
+import zlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+from app.pictures.colours import CICP, SIZES
 from model.pictures.png_structure import Chunk
 
-COLOUR_BYTES = {b"sRGB": 1, b"gAMA": 4}
-"""Sizes of chunks that name the colours and so override EXIF."""
+MetadataRule = Literal["keep", "keep-gps", "strip"]
+"""Keep everything but the location, keep everything, or keep only the colour profile."""
+
+MAX_TEXTS = 200
+"""Texts of one picture; further ones are left out."""
+
+Text = tuple[bytes, bytes]
+"""Kind and content of a text chunk."""
 
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-KEPT_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
-"""Beginnings of text chunks that an answer repeats: XMP, and EXIF as written by ImageMagick."""
+DECODED_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+"""Beginnings of text chunks that are read as metadata: XMP, and EXIF as written by ImageMagick."""
+
+KEYWORD = re.compile(rb"[\x21-\x7e\xa1-\xff](?:[\x20-\x7e\xa1-\xff]{0,77}[\x21-\x7e\xa1-\xff])?")
+ABOUT_THE_FILE = re.compile(rb":|Raw profile type", re.IGNORECASE)
+"""In keywords about the old file, as ImageMagick (`exif:`, `date:`) and thumbnailers (`Thumb::`) write them."""
+LOCATION = re.compile(rb"gps|location", re.IGNORECASE)
 
 
-def is_kept(chunk: Chunk, colour_type: int) -> bool:
-    """Return True for an optional chunk that an answer repeats."""
-    size = len(chunk.body)
-    start = bytes(chunk.body[:81])
-    if chunk.kind == b"iCCP":
-        return start.partition(b"\0")[2][:1] == b"\0"  # the only compression method
-    if chunk.kind in COLOUR_BYTES:
-        return COLOUR_BYTES[chunk.kind] == size
-    return chunk.kind == b"eXIf" or (chunk.kind == b"pHYs" and size == 9) or (chunk.kind in TEXTS and _says(start))
+@dataclass(kw_only=True)
+class PngChunks:
+    """Collects the chunks of one file.
+
+    Args:
+        max_text_bytes: for all texts together, decompressed.
+        rule: which texts are kept.
+    """
+
+    max_text_bytes: int
+    rule: MetadataRule = "keep"
+    colours: dict[bytes, bytes] = field(default_factory=dict)
+    texts: list[Text] = field(default_factory=list)
+    texts_left_out: bool = False
+    """A sound text was larger than allowed, or there were too many."""
+
+    def reads(self, chunk: Chunk, colour_type: int) -> bool:
+        """Collect an optional chunk, or return True for one that the decoder reads."""
+        start = bytes(chunk.body[:81])
+        if chunk.kind == b"iCCP":
+            return start.partition(b"\0")[2][:1] == b"\0"  # the only compression method
+        if SIZES.get(chunk.kind) == len(chunk.body):
+            self._add_colours(chunk.kind, bytes(chunk.body))
+            return chunk.kind in (b"sRGB", b"gAMA")
+        if chunk.kind in TEXTS:
+            if start.startswith(DECODED_TEXTS):
+                return True
+            self._add_text(chunk)
+            return False
+        return chunk.kind == b"eXIf" or (chunk.kind == b"pHYs" and len(chunk.body) == 9)
+
+    def _add_colours(self, kind: bytes, body: bytes) -> None:
+        if kind != CICP or (body[2] == 0 and body[3] <= 1):  # RGB, of full or narrow range
+            self.colours.setdefault(kind, body)
+
+    def _add_text(self, chunk: Chunk) -> None:
+        body = bytes(chunk.body)
+        keyword, separator, rest = body.partition(b"\0")
+        about_the_file = ABOUT_THE_FILE.search(keyword) or (self.rule != "keep-gps" and LOCATION.search(keyword))
+        if self.rule == "strip" or not separator or not KEYWORD.fullmatch(keyword) or about_the_file:
+            return
+        size = _expanded_bytes(chunk.kind, rest, self.max_text_bytes)
+        if size is None:
+            return
+        if size > self.max_text_bytes or len(self.texts) == MAX_TEXTS:
+            self.texts_left_out = True
+            return
+        self.max_text_bytes -= size
+        self.texts.append((chunk.kind, body))
 
 
-def _says(text: bytes) -> bool:
-    return text.startswith(KEPT_TEXTS)
+def _expanded_bytes(kind: bytes, rest: bytes, limit: int) -> int | None:
+    """Return the decompressed size of a text, or more than the limit where that is passed; None if it is broken."""
+    if kind == b"tEXt":
+        return len(rest)
+    if kind == b"zTXt":
+        return _inflated_bytes(rest[1:], limit) if rest[:1] == b"\0" else None
+    flags, parts = rest[:2], rest[2:].split(b"\0", 2)  # language, translated keyword, text
+    if len(parts) < 3 or flags not in (b"\0\0", b"\1\0"):
+        return None
+    return len(parts[2]) if flags == b"\0\0" else _inflated_bytes(parts[2], limit)
+
+
+def _inflated_bytes(data: bytes, limit: int) -> int | None:
+    inflater = zlib.decompressobj()
+    try:
+        size = len(inflater.decompress(data, limit + 1))
+    except zlib.error:
+        return None
+    return size if inflater.eof or size > limit else None

@@ -11,7 +11,7 @@ import math
 import struct
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from typing import cast
 import numpy
 from isal import isal_zlib
 
-from app.png.deflate import deflated, max_deflated_bytes
+from app.png.deflate import Compression, deflated, max_deflated_bytes
 from app.png.filters import Bytes, SampleArray, filter_rows
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -29,8 +29,8 @@ COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 MAX_SIDE_PX = 2**31 - 1
 """Maximum width and height of a PNG."""
 
-STRIP_BYTES = 256 * 1024
-"""Maximum bytes of a strip before compression, unless a single row has more."""
+STRIP_BYTES: Mapping[Compression, int] = {"fast": 256 * 1024, "small": 2**20}
+"""Maximum bytes of a strip before compression, unless a single row has more. No repeats are found across strips."""
 ZLIB_HEADER = b"\x78\x01"
 ADLER_BASE = 65521
 
@@ -54,6 +54,11 @@ class PngLayout:
     """A TIFF structure, with or without the `Exif` that precedes it in a JPEG."""
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    colours: Sequence[tuple[bytes, bytes]] = ()
+    """Kinds and contents of chunks that describe the colours, such as gAMA."""
+    texts: Sequence[tuple[bytes, bytes]] = ()
+    """Kinds and contents of text chunks."""
+    compression: Compression = "fast"
 
     def __post_init__(self) -> None:
         if not (1 <= self.width <= MAX_SIDE_PX and 1 <= self.height <= MAX_SIDE_PX):
@@ -71,23 +76,27 @@ class PngLayout:
     @property
     def strip_rows(self) -> int:
         """Rows of each strip: even heights, so that threads finish together."""
-        most = max(1, STRIP_BYTES // (self.width * self.pixel_bytes))
+        most = max(1, STRIP_BYTES[self.compression] // (self.width * self.pixel_bytes))
         return -(-self.height // -(-self.height // most))
 
     def head(self) -> bytes:
         """Return the file up to its pixels."""
         size = struct.pack(">IIBBBBB", self.width, self.height, self.bits, COLOUR_TYPES[self.channels], 0, 0, 0)
-        return SIGNATURE + _chunk(b"IHDR", size) + b"".join(_chunk(kind, body) for kind, body in self._metadata())
+        return SIGNATURE + chunk(b"IHDR", size) + b"".join(chunk(kind, body) for kind, body in self._metadata())
 
     def _metadata(self) -> Iterator[tuple[bytes, bytes]]:
         if self.icc_profile:
             yield b"iCCP", b"ICC profile\0\0" + isal_zlib.compress(self.icc_profile, isal_zlib.ISAL_BEST_COMPRESSION)
+        for kind, body in self.colours:
+            if kind != b"sRGB" or not self.icc_profile:  # only one of the two is allowed
+                yield kind, body
         if self.dpi:
             yield b"pHYs", struct.pack(">IIB", *(round(per_inch / 0.0254) for per_inch in self.dpi), 1)
         if self.exif:
             yield b"eXIf", self.exif.removeprefix(b"Exif\0\0")
         if self.xmp:
             yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + self.xmp
+        yield from self.texts
 
 
 async def png_pieces(
@@ -112,7 +121,7 @@ async def png_pieces(
     strips = _Strips(layout)
     checksum = 1
     running: deque[asyncio.Future[_Deflated]] = deque()
-    yield layout.head() + _chunk(b"IDAT", ZLIB_HEADER)
+    yield layout.head() + chunk(b"IDAT", ZLIB_HEADER)
     try:
         async for piece in rows:
             cut = strips.cut(piece)
@@ -129,7 +138,7 @@ async def png_pieces(
             future.cancel()
     if strips.missing_rows:
         raise ValueError(f"{strips.missing_rows} of {layout.height} rows are missing")
-    yield _chunk(b"IDAT", checksum.to_bytes(4)) + _chunk(b"IEND", b"")
+    yield chunk(b"IDAT", checksum.to_bytes(4)) + chunk(b"IEND", b"")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,8 +202,9 @@ def _deflate(strip: _Strip, layout: PngLayout) -> _Deflated:
     for part in strip.parts:
         filter_rows(part, above, filtered[top : top + len(part)])
         above, top = part[-1], top + len(part)
-    body = deflated(filtered, last=strip.last, work=_buffers.array("deflated", (max_deflated_bytes(filtered.size),)))
-    return _Deflated(chunk=_chunk(b"IDAT", *body), checksum=isal_zlib.adler32(filtered), filtered_bytes=filtered.size)
+    work = _buffers.array("deflated", (max_deflated_bytes(filtered.size),))
+    body = deflated(filtered, last=strip.last, work=work, compression=layout.compression)
+    return _Deflated(chunk=chunk(b"IDAT", *body), checksum=isal_zlib.adler32(filtered), filtered_bytes=filtered.size)
 
 
 def _joined_checksum(before: int, strip: _Deflated) -> int:
@@ -206,7 +216,8 @@ def _joined_checksum(before: int, strip: _Deflated) -> int:
     return weighted << 16 | total
 
 
-def _chunk(kind: bytes, *body: bytes | memoryview) -> bytes:
+def chunk(kind: bytes, *body: bytes | memoryview) -> bytes:
+    """Return a chunk of a PNG with its length and checksum."""
     checksum = 0
     for part in (kind, *body):
         checksum = isal_zlib.crc32(part, checksum)

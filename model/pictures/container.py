@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator
 
 from model.pictures import jpeg
+from model.pictures.boxes import boxes
 from model.pictures.errors import Damaged
 from model.pictures.limits import Limits
 from model.pictures.png_structure import PNG_SIGNATURE
@@ -44,13 +45,13 @@ def check_before_opening(upload: bytes, limits: Limits) -> None:
 
 def _check_item_names(upload: bytes) -> None:
     """Refuse a HEIC with an item whose kind is not text: pi-heif 1.4 ends the process over it."""
-    for kind, start, end in _boxes(upload, 0, len(upload)):
+    for kind, start, end in boxes(upload, 0, len(upload)):
         if kind != b"meta":
             continue
-        for inner, inner_start, inner_end in _boxes(upload, start + 4, end):
+        for inner, inner_start, inner_end in boxes(upload, start + 4, end):
             if inner == b"iinf":
                 first = inner_start + (6 if upload[inner_start : inner_start + 1] == b"\0" else 8)
-                for item, item_start, item_end in _boxes(upload, first, inner_end):
+                for item, item_start, item_end in boxes(upload, first, inner_end):
                     if item == b"infe":
                         _check_item(upload[item_start:item_end], item_start)
 
@@ -64,19 +65,6 @@ def _check_item(item: bytes, place: int) -> None:
         raise Damaged(f"the HEIC file is corrupt: the kind of its item at byte {place} is no text") from error
 
 
-def _boxes(upload: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each box between two places of an ISO media file, and where its content begins and ends."""
-    while place + 8 <= end:
-        size, kind = struct.unpack_from(">I4s", upload, place)
-        head = 16 if size == 1 else 8
-        if size == 1:
-            size = int.from_bytes(upload[place + 8 : place + 16])
-        if not head <= size <= end - place:
-            size = end - place
-        yield kind, place + head, place + size
-        place += size
-
-
 def gif_frames(upload: bytes, limits: Limits) -> int:
     """Number of frames of a GIF, up to where its end is missing.
 
@@ -87,6 +75,24 @@ def gif_frames(upload: bytes, limits: Limits) -> int:
     for _ in _gif_frames(upload):
         frames = limits.check_frames(frames + 1)
     return max(1, frames)
+
+
+def check_gif_frames(upload: bytes) -> None:
+    """Refuse a GIF with a frame that reaches beyond the picture: Pillow would make the picture larger.
+
+    Raises:
+        Damaged: there is one.
+    """
+    width, height = struct.unpack_from("<HH", upload, 6)
+    for number, place in enumerate(_gif_frames(upload)):
+        left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
+        if number == 0:  # which Pillow makes room for
+            width, height = max(width, left + across), max(height, top + down)
+        elif left + across > width or top + down > height:
+            raise Damaged(
+                f"frame {number + 1} of the GIF reaches to {left + across} x {top + down} px, and the picture has "
+                f"{width} x {height} px; save it again, or ask for frames=first"
+            )
 
 
 def _check_gif_size(upload: bytes, limits: Limits) -> None:

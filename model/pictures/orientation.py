@@ -1,6 +1,8 @@
-"""EXIF's orientation, 1 to 8, where XMP says it."""
+"""EXIF's orientation, 1 to 8, of an image as Pillow has opened it."""
 
 import re
+
+from PIL import ExifTags, Image
 
 from model.pictures.samples import UPRIGHT
 
@@ -24,3 +26,15 @@ def in_xmp(packet: bytes) -> int:
     prefixes = {USUAL_PREFIX, *PREFIX.findall(ascii_only)}
     values = (int(found[2]) for found in VALUE.finditer(ascii_only) if found[1] in prefixes)
     return next(values, UPRIGHT)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1, which is upright, where the file says nothing sensible."""
+    try:
+        said = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        return UPRIGHT  # whatever Pillow trips over in a broken tag: the picture itself is sound
+    if said is None:
+        packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+        return in_xmp(packet.encode("latin-1", "ignore") if isinstance(packet, str) else packet)
+    return said if isinstance(said, int) and 1 <= said <= 8 else UPRIGHT

@@ -82,7 +82,7 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
             frames = limits.check_frames(frames + 1)
         if _is_critical(chunk.kind) or _is_shown(chunk, colour_type, keeps):
             kinds.add(chunk.kind)
-            if chunk.kind != b"IDAT":
+            if chunk.kind not in (b"IDAT", b"fdAT"):
                 limits.check_metadata(f"the PNG's chunk {_name(chunk.kind)} at byte {chunk.place}", len(chunk.body))
         else:
             dropped.append((chunk.place, chunk.end))

@@ -8,13 +8,14 @@ from functools import cache
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
+import numpy
 import pyvips
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from model.pictures import bmp, bmp_palette, colour, container, deep, heic, jpeg, png_structure, tiff
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
-from model.pictures.orientation import in_xmp
+from model.pictures.orientation import orientation_of
 from model.pictures.png_structure import Keeps, keeps_orientation
 from model.pictures.samples import UPRIGHT, Samples
 from model.pictures.tiff_directory import TiffFile
@@ -28,6 +29,9 @@ SUFFIXES = frozenset(
     | {".avif", ".heic", ".heif", ".hif"}
 )
 """Names of their files end in one of these, in either case."""
+
+ANIMATED = ("GIF", "WEBP", "PNG")
+"""Those whose frames `model.pictures.animation` reads."""
 
 _PNG_EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
 """Where a PNG keeps its orientation, in Pillow's names."""
@@ -56,6 +60,10 @@ class Header:
     width: int
     bits: int
     """Bits of a channel: 8 or 16."""
+    format: str = ""
+    """Of the file, in Pillow's name."""
+    frames: int = 1
+    """Of an animation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +77,8 @@ class FilePicture:
     """Pictures in the file."""
     image: Image.Image
     """Its profile, EXIF, XMP and resolution, as Pillow holds them. The pixels mean nothing."""
+    bits: int | None = None
+    """Bits of a channel in the file, where that is known to be less than the samples have: 10 or 12."""
     directory: int | None = None
     """Where its directory begins, in a TIFF."""
 
@@ -82,25 +92,28 @@ def read_header(file: bytes, limits: Limits) -> Header:
         Damaged: the header is corrupt.
     """
     known = container.known_format(file)
-    with _blaming(known):
+    with blaming(known):
         if known == "TIFF":
             return _tiff_header(_tiff_layout(file, limits))
         if known == "BMP" and bmp.has_bit_fields(file):
             fields = bmp.bit_fields(file, limits)
-            return Header(planes=1 + (len(fields.masks) == 4), height=fields.height, width=fields.width, bits=8)
+            planes = 1 + (len(fields.masks) == 4)
+            return Header(planes=planes, height=fields.height, width=fields.width, bits=8, format="BMP")
         if known == "BMP" and bmp_palette.has_palette(file):
             found = bmp_palette.palette(file, limits)
-            return Header(planes=1, height=found.height, width=found.width, bits=8)
+            return Header(planes=1, height=found.height, width=found.width, bits=8, format="BMP")
         try:
             opened = _opened(file, known, limits, keeps_orientation, whole=False)
         except _RareAvif:
             height, width, bits, transparent = deep.rare_avif_size(file, limits)
-            return Header(planes=1 + transparent, height=height, width=width, bits=bits)
+            return Header(planes=1 + transparent, height=height, width=width, bits=bits, format="AVIF")
         image, png = opened.image, opened.png
         transparent = image.has_transparency_data or (png is not None and png.has_transparent_colour)
         bits = 16 if _bits(opened) > 8 else 8
         height, width = _size_in_header(image)
-        return Header(planes=1 + transparent, height=height, width=width, bits=bits)
+        file_format = known or image.format or ""
+        frames = _frames(opened, limits) if file_format in ANIMATED else 1
+        return Header(planes=1 + transparent, height=height, width=width, bits=bits, format=file_format, frames=frames)
 
 
 def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FilePicture:
@@ -115,7 +128,7 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
         Damaged: truncated or corrupt.
     """
     known = container.known_format(file)
-    with _blaming(known):
+    with blaming(known):
         if known == "TIFF":
             return _read_tiff(_tiff_layout(file, limits))
         if known == "BMP" and bmp.has_bit_fields(file):
@@ -130,8 +143,9 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
             return _read_rare_avif(file, limits)
         frames = _frames(opened, limits)
         samples = _samples(opened)
-        orientation = UPRIGHT if samples.upright else _orientation_of(opened.image)
-        return FilePicture(samples=samples, orientation=orientation, frames=frames, image=opened.image)
+        orientation = UPRIGHT if samples.upright else orientation_of(opened.image)
+        bits = _bits(opened) if samples.colour.dtype == numpy.uint16 else None
+        return FilePicture(samples=samples, orientation=orientation, frames=frames, image=opened.image, bits=bits)
 
 
 def read_size(path: Path, limits: Limits) -> tuple[int, int]:
@@ -160,7 +174,7 @@ def _size_in_header(image: Image.Image) -> tuple[int, int]:
     """Height and width of an opened picture, upright."""
     if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
         return image.height, image.width  # Pillow would decode all of it to look for EXIF behind the pixels
-    return _upright_size(image.width, image.height, _orientation_of(image))
+    return _upright_size(image.width, image.height, orientation_of(image))
 
 
 def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
@@ -168,8 +182,8 @@ def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _blaming(known: str | None) -> Iterator[None]:
-    """Whatever a decoder trips over is the file's fault."""
+def blaming(known: str | None) -> Iterator[None]:
+    """Take whatever a decoder raises within the block for the file's fault."""
     prepare_decoders()
     try:
         yield
@@ -189,7 +203,8 @@ def _tiff_layout(file: bytes | mmap, limits: Limits) -> Layout:
 def _tiff_header(layout: Layout) -> Header:
     bits = 16 if layout.bits > 8 else 8
     height, width = _upright_size(layout.width, layout.height, layout.orientation)
-    return Header(planes=1 + (layout.alpha is not None), height=height, width=width, bits=bits)
+    planes = 1 + (layout.alpha is not None)
+    return Header(planes=planes, height=height, width=width, bits=bits, format="TIFF")
 
 
 def _read_tiff(layout: Layout) -> FilePicture:
@@ -198,6 +213,7 @@ def _read_tiff(layout: Layout) -> FilePicture:
         samples=samples,
         orientation=layout.orientation,
         frames=layout.frames,
+        bits=layout.bits if samples.colour.dtype == numpy.uint16 else None,
         image=image,
         directory=layout.directory.place,
     )
@@ -300,18 +316,6 @@ def _bits(file: _File) -> int:
     if file.image.format == "HEIF":
         return int(file.image.info["bit_depth"])
     return 8
-
-
-def _orientation_of(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1, which is upright, where the file says nothing sensible."""
-    try:
-        said = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return UPRIGHT  # whatever Pillow trips over in a broken tag: the picture itself is sound
-    if said is None:
-        packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-        return in_xmp(packet.encode("latin-1", "ignore") if isinstance(packet, str) else packet)
-    return said if isinstance(said, int) and 1 <= said <= 8 else UPRIGHT
 
 
 def _one_line(error: Exception) -> str:

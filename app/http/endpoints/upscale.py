@@ -86,7 +86,7 @@ async def _response(answer: Answer, max_bytes: int) -> Response:
 def _headers(answer: Answer) -> dict[str, str]:
     timings = ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in answer.timings_s().items())
     headers = {"X-Model": answer.model.version, "Server-Timing": timings, "Vary": "Accept"}
-    return headers | ({"X-Frames": f"1 of {answer.frames}"} if answer.frames > 1 else {})
+    return {**headers, **answer.notes}
 
 
 async def _chained(first: Sequence[bytes], more: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

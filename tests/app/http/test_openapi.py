@@ -75,6 +75,8 @@ def examples() -> list[str]:
 @pytest.mark.parametrize("example", examples(), ids=lambda text: text.split()[0] + str(len(text)))
 async def test_the_examples_of_the_documentation_run(live: Live, example: str, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(encoded(noise(20, 16), "JPEG"))
+    second = noise(20, 16, seed=1)
+    (tmp_path / "cat.gif").write_bytes(encoded(noise(20, 16), "GIF", save_all=True, append_images=[second]))
     # A photograph that is large enough for the width of a screen would take long here.
     text = example.replace("http://127.0.0.1:8000", live.address).replace("width=3840", "width=80")
     if text.startswith("curl"):
@@ -91,7 +93,7 @@ async def test_the_examples_of_the_documentation_run(live: Live, example: str, t
 
 
 def check_answers(folder: Path) -> None:
-    answers = list(folder.glob("photo_*"))
+    answers = list(folder.glob("*_x*"))
     assert answers
     for path in answers:
         factor = 4 if "4k" in path.name else int(re.findall(r"_x(\d+)", path.name)[0])

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders, read_header
-from app.pictures.encode import FORMATS, layout_of
+from app.pictures.encode import FORMATS, layout_of, writable_formats
 from app.pictures.encode import encoded as answer_pieces
 from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import Postprocessor
@@ -31,7 +31,7 @@ TRANSPARENT = {kind for kind in FILES if "alpha" in kind or "transparent" in kin
 ANIMATED = {"APNG", "WebP animated", "TIFF of pages", "GIF animated"}
 
 
-def answered(picture: Picture, form: str, **options: int) -> bytes:
+def answered(picture: Picture, form: str, quality: int | None = None) -> bytes:
     """Return the answer of a network that doubles every pixel."""
     upscaled: Pixels = picture.planes.repeat(2, axis=1).repeat(2, axis=2)
     layout = layout_of(picture, FORMATS[form], height=2 * picture.height, width=2 * picture.width)
@@ -43,13 +43,13 @@ def answered(picture: Picture, form: str, **options: int) -> bytes:
 
     async def whole() -> bytes:
         with ThreadPoolExecutor(1) as pool:
-            pieces = answer_pieces(rows(), layout, FORMATS[form], pool, **options)
+            pieces = answer_pieces(rows(), layout, FORMATS[form], pool, quality=quality)
             return b"".join([piece async for piece in pieces])
 
     return asyncio.run(whole())
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [form.name for form in writable_formats()])
 @pytest.mark.parametrize("kind", FILES)
 def test_every_kind_of_upload_keeps_its_nature_in_every_format(kind: str, form: str) -> None:
     picture = decode(FILES[kind](), LIMITS)
@@ -66,7 +66,7 @@ def test_every_kind_of_upload_keeps_its_nature_in_every_format(kind: str, form: 
         assert seen.format == ("ushort" if kind in DEEP else "uchar")
         assert seen.bands == (1 if kind in GREY else 3) + (kind in TRANSPARENT)
     else:
-        assert image.has_transparency_data == (kind in TRANSPARENT and form == "webp")
+        assert image.has_transparency_data == (kind in TRANSPARENT and form != "jpeg")
 
 
 @pytest.mark.parametrize("kind", sorted(set(FILES) - DEEP - {"JPEG CMYK", "TIFF CMYK"}))

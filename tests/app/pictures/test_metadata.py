@@ -45,7 +45,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 prepare_decoders()
 
 ORIENTATION, MAKE, ARTIST, COPYRIGHT, EXPOSURE, COMMENT = 0x0112, 0x010F, 0x013B, 0x8298, 0x829A, 0x9286
-FORMATS_OF_ANSWERS = pytest.mark.parametrize("form", FORMATS)
+NAMES = sorted(FORMATS.keys() - {"jxl"})  # which has its own tests, as an extra
+FORMATS_OF_ANSWERS = pytest.mark.parametrize("form", NAMES)
 GREY_PROFILE = profile_for(b"GRAY", SRGB_PROFILE) or b""
 
 EXIF = tiff_structure(
@@ -277,7 +278,7 @@ def test_exiftool_accepts_answers_and_can_edit_them(tmp_path: Path) -> None:
     uploads = [photograph("JPEG"), photograph("TIFF"), jpeg(exif=adobe_exif(), xmp=XMP)]
     uploads.append(jpeg(mode="L", exif=EXIF, icc_profile=SRGB_PROFILE))
     rules: list[MetadataRule] = ["keep-gps", "strip"]
-    for location, (upload, rule, form) in enumerate(itertools.product(uploads, rules, FORMATS)):
+    for location, (upload, rule, form) in enumerate(itertools.product(uploads, rules, NAMES)):
         (tmp_path / f"{location}.{form}").write_bytes(answered(decode(upload, LIMITS, rule), form))
     run = functools.partial(subprocess.run, capture_output=True, text=True, check=False)
     checked = run(["exiftool", "-validate", "-warning", "-error", "-a", "-s2", str(tmp_path)])
@@ -291,7 +292,7 @@ ANY = st.binary(max_size=300)
 
 
 @settings(max_examples=60, deadline=None)
-@given(exif=ANY, packet=ANY, profile=ANY, form=st.sampled_from(sorted(FORMATS)), mode=st.sampled_from(("L", "RGB")))
+@given(exif=ANY, packet=ANY, profile=ANY, form=st.sampled_from(NAMES), mode=st.sampled_from(("L", "RGB")))
 def test_arbitrary_metadata_leaves_a_valid_answer(
     exif: bytes, packet: bytes, profile: bytes, form: str, mode: str
 ) -> None:

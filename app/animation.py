@@ -1,0 +1,264 @@
+"""The way of an animation: each different frame goes through the scheduler, as a small picture among others."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy
+
+from app.batching.backlog import Reservation
+from app.batching.ticket import Ticket
+from app.errors import TooLarge
+from app.library.network import Network
+from app.options import UpscaleOptions
+from app.pictures.animated import UpscaledFrame, encoded_animation
+from app.pictures.decode import Header
+from app.pictures.encode import Layout, chosen_format, layout_of
+from app.pictures.frames import Animation, decode_animation
+from app.pictures.picture import Picture, Pixels, most
+from app.record import current_record
+from app.service import Answer, UpscaleService, unchanged
+from app.settings import Settings
+from app.sizing import Plan, Urgency, memory_bytes
+from app.stopwatch import Stopwatch
+
+MAX_IN_WORK = 16
+IN_WORK_PX = 2**18
+"""LR px of the frames of one animation that wait for the device or run: enough to fill batches, and few enough that
+others, who share the device with each of them, are not held up."""
+
+HELD_BYTES = 2**28
+"""Upscaled frames that are kept because the animation shows them again; beyond it, they are upscaled again."""
+
+
+def is_animated(header: Header, options: UpscaleOptions) -> bool:
+    """Return True where the answer is an animation."""
+    return options.frames == "all" and header.frames > 1
+
+
+def check_animation(header: Header, options: UpscaleOptions, settings: Settings) -> None:
+    """Check that the frames of an animation together are not larger than a picture may be.
+
+    Raises:
+        TooLarge: they are.
+    """
+    px = header.frames * header.height * header.width
+    if is_animated(header, options) and px > settings.max_picture_px:
+        raise TooLarge(
+            f"the animation has {header.frames} frames of {header.width} x {header.height} px = {px} px; the limit is "
+            f"{settings.max_picture_px} px for all frames; send fewer or smaller ones, or ask for frames=first"
+        )
+
+
+def check_answer(header: Header, options: UpscaleOptions, plan: Plan, settings: Settings) -> None:
+    """Check that the upscaled frames of an animation together are not larger than an answer may be.
+
+    Raises:
+        TooLarge: they are.
+    """
+    px = header.frames * plan.height * plan.width
+    if is_animated(header, options) and px > settings.max_answer_px:
+        raise TooLarge(
+            f"the answer would have {header.frames} frames of {plan.width} x {plan.height} px = {px} px; the limit is "
+            f"{settings.max_answer_px} px for all frames; ask for a smaller size, or for frames=first"
+        )
+
+
+@asynccontextmanager
+async def upscale_animation(
+    service: UpscaleService,
+    upload: bytes,
+    header: Header,
+    network: Network,
+    options: UpscaleOptions,
+    *,
+    deadline_s: float | None = None,
+    background: bool = False,
+) -> AsyncIterator[Answer]:
+    """Decode, upscale and encode an animation; see `UpscaleService.upscale`, which does so with a picture.
+
+    A place in the queue is reserved for all frames together.
+
+    Raises:
+        ServiceError: see `app.errors`; also raised while the answer's pieces are read.
+    """
+    current_record().model = network.info.name
+    check_animation(header, options, service.settings)
+    options, header = options.of_upload(header), replace(options.held(header), planes=2)  # any frame may have alpha
+    plan, urgency = service.plan(header, network.info, options), Urgency(deadline_s=deadline_s, background=background)
+    check_answer(header, options, plan, service.settings)
+    share = _Share.of(header, plan)
+    pictures = service.background_pictures if background else service.pictures
+    with ExitStack() as reserved:
+        reservation, at_once = None, False
+        if plan.passes:
+            expected = service.expected_job(header, network.info, plan, options, urgency)
+            at_once = expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
+            all_frames = replace(expected, cost_px=header.frames * expected.cost_px)
+            reservation = reserved.enter_context(service.scheduler.reserve(all_frames))
+        frame_bytes = memory_bytes(
+            header, plan, at_once=at_once, whole_answer=True, ensemble=options.ensemble and plan.passes > 0
+        )
+        async with pictures.reserve(share.memory_bytes(header, plan, frame_bytes)):
+            work = _Work(service, network, plan, options, urgency, reservation, share)
+            async with work.answer(upload, header) as answer:
+                yield answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Share:
+    """The numbers of frames that are in memory at a time."""
+
+    in_work: int
+    held: int
+    """Frames that are kept to be shown again."""
+
+    @classmethod
+    def of(cls, header: Header, plan: Plan) -> "_Share":
+        in_work = max(2, min(MAX_IN_WORK, IN_WORK_PX // (header.height * header.width), header.frames))
+        return cls(in_work=in_work, held=min(header.frames, HELD_BYTES // _answer_bytes(header, plan)))
+
+    def memory_bytes(self, header: Header, plan: Plan, frame_bytes: int) -> int:
+        """Return an upper bound on the memory of an animation, given that of a frame in work."""
+        decoded_bytes = header.frames * 3 * header.planes * header.height * header.width
+        return decoded_bytes + self.in_work * frame_bytes + self.held * _answer_bytes(header, plan)
+
+
+def _answer_bytes(header: Header, plan: Plan) -> int:
+    return 4 * plan.height * plan.width * header.bits // 8
+
+
+class _Work:
+    """The work on one animation."""
+
+    def __init__(
+        self,
+        service: UpscaleService,
+        network: Network,
+        plan: Plan,
+        options: UpscaleOptions,
+        urgency: Urgency,
+        reservation: Reservation | None,
+        share: _Share,
+    ) -> None:
+        self._service = service
+        self._network = network
+        self._plan = plan
+        self._options = options
+        self._urgency = urgency
+        self._reservation = reservation
+        self._share = share
+        self._done = 0
+        self._times = _Times()
+
+    @asynccontextmanager
+    async def answer(self, upload: bytes, header: Header) -> AsyncIterator[Answer]:
+        """Decode the animation and start to upscale it."""
+        stopwatch, options, codecs = Stopwatch(), self._options, self._service.codecs(self._urgency)
+        call = partial(decode_animation, upload, self._service.limits, options.metadata)
+        animation = await stopwatch.decode(codecs, call)
+        first = animation.first
+        self._plan = self._service.plan(first, self._network.info, options)  # of the upright picture
+        size = {"height": self._plan.height, "width": self._plan.width}
+        form = chosen_format(options.formats, first, bits=options.bits, **size)
+        layout = layout_of(first, form, bits=options.bits, **size)
+        record = current_record()
+        record.width_px, record.height_px = first.width, first.height
+        record.runs = options.runs * max(1, self._plan.work) * len(animation.pictures)
+        stopwatch.submitted()
+        async with aclosing(self._frames(animation, layout)) as frames:
+            file = encoded_animation(
+                stopwatch.frames(frames, self._times),
+                layout,
+                form,
+                codecs,
+                count=len(animation.shown),
+                plays=animation.plays,
+                quality=options.quality,
+                compression=options.compression,
+            )
+            async with aclosing(stopwatch.file(file)) as pieces:
+                try:
+                    yield Answer(
+                        pieces=pieces,
+                        format=form,
+                        model=self._network.info,
+                        frames=header.frames,
+                        shown=header.frames,
+                        left_out=layout.left_out,
+                        upload_format=options.other_format(header, form),
+                        timings_s=stopwatch.timings_s,
+                        progress=lambda: self._done / len(animation.pictures),
+                    )
+                finally:
+                    stopwatch.stop()
+
+    async def _frames(self, animation: Animation, layout: Layout) -> AsyncGenerator[UpscaledFrame, None]:
+        """Yield the frames in order; those that follow are in work meanwhile."""
+        order = [shown.picture for shown in animation.shown]
+        uses, tasks = Counter(order), dict[int, asyncio.Task[Pixels]]()
+        try:
+            for number, shown in enumerate(animation.shown):
+                soon = order[number : number + self._share.in_work]
+                for picture in soon:
+                    if picture not in tasks:
+                        tasks[picture] = asyncio.create_task(self._upscaled(animation.pictures[picture], layout))
+                pixels = await tasks[shown.picture]
+                yield UpscaledFrame(pixels=pixels, duration_ms=shown.duration_ms)
+                uses[shown.picture] -= 1
+                held = len(tasks.keys() - {*soon[1:]})
+                if not uses[shown.picture] or (held > self._share.held and shown.picture not in soon[1:]):
+                    del tasks[shown.picture]
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+    async def _upscaled(self, picture: Picture, layout: Layout) -> Pixels:
+        """Return the pixels of a frame (H, W, C)."""
+        if layout.bits > 8:
+            picture = picture.deepened()
+        own_layout = replace(layout, transparent=picture.transparent)
+        service, plan, options, urgency = self._service, self._plan, self._options, self._urgency
+        async with AsyncExitStack() as scope:
+            upscaled: AsyncIterator[Pixels] = unchanged(picture.planes)
+            if plan.passes:
+                job = service.job(picture, self._network, plan, options, urgency)
+                part = self._reservation.split(job.cost_px) if self._reservation else None
+                ticket = await scope.enter_async_context(service.scheduler.submit(job, part))
+                upscaled = self._times.measured(ticket)
+            rows = service.rows(upscaled, picture, plan, own_layout, options, urgency)
+            pixels = own_layout.empty(layout.height)
+            filled = 0
+            async for some in rows:
+                pixels[filled : filled + len(some)] = some
+                filled += len(some)
+        self._done += 1
+        if layout.transparent and not picture.transparent:
+            opaque = numpy.full((*pixels.shape[:2], 1), most(pixels), pixels.dtype)
+            return numpy.concatenate((pixels, opaque), axis=-1)
+        return pixels
+
+
+class _Times:
+    """Times of the jobs of all frames together."""
+
+    def __init__(self) -> None:
+        self.queue_s = 0.0
+        """Seconds until the first one began."""
+        self.infer_s = 0.0
+        """Seconds from there to the end of the last one."""
+        self._submitted_s = time.monotonic()
+
+    async def measured(self, ticket: Ticket[Pixels]) -> AsyncGenerator[Pixels, None]:
+        """Iterate over the parts of one job."""
+        submitted_s = time.monotonic() - self._submitted_s
+        async for part in ticket:
+            began_s = submitted_s + ticket.queue_s
+            self.queue_s = began_s if not self.infer_s else min(self.queue_s, began_s)
+            self.infer_s = max(self.infer_s, began_s + ticket.infer_s - self.queue_s)
+            yield part

@@ -1,0 +1,61 @@
+"""Descriptions of colours other than a profile: chunks of a PNG, and the box `nclx` of an AVIF or HEIC.
+
+All are kept as chunks of PNG, by kind. PNG specification (third edition), section 11.3.2; ITU-T H.273 for the numbers.
+"""
+
+from collections.abc import Mapping, Set
+
+Colours = Mapping[bytes, bytes]
+"""Contents of chunks by kind."""
+
+CICP = b"cICP"
+SIZES: Mapping[bytes, int] = {CICP: 4, b"mDCV": 24, b"cLLI": 8, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+"""Sizes of the chunks, in the order in which they are written."""
+
+NAMES: Mapping[bytes, str] = {CICP: "cicp", b"mDCV": "mdcv", b"cLLI": "clli", b"gAMA": "gamma", b"cHRM": "chrm"}
+"""Names for callers."""
+
+SRGB_GAMMA = range(45_000, 46_000)
+"""Values of gAMA that approximate sRGB's curve: 1/2.2 times 100000, rounded in several ways."""
+SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+"""x and y of white, red, green and blue times 100000."""
+TOLERANCE = 200
+"""Files differ in the last digits."""
+
+UNSPECIFIED = 2
+SRGB_PRIMARIES, SRGB_TRANSFER = 1, 13
+
+
+def of_nclx(primaries: int, transfer: int) -> Colours:
+    """Return the colours of RGB pixels that were decoded from a file with an `nclx`; none for sRGB."""
+    if primaries in (SRGB_PRIMARIES, UNSPECIFIED) and transfer in (SRGB_TRANSFER, UNSPECIFIED):
+        return {}
+    return {CICP: bytes((primaries, transfer, 0, 1))}
+
+
+def nclx(colours: Colours) -> tuple[int, int]:
+    """Return primaries and transfer characteristics of RGB pixels; those of sRGB where none are named."""
+    found = colours.get(CICP)
+    return (found[0], found[1]) if found else (SRGB_PRIMARIES, SRGB_TRANSFER)
+
+
+def lost_colours(colours: Colours, held: Set[bytes]) -> list[bytes]:
+    """Return which descriptions are lost in a format, apart from those that a picture without any means: sRGB's.
+
+    Args:
+        held: kinds that the format has a place for.
+    """
+    if CICP in colours and CICP in held:  # overrides gamma and chromaticities
+        held = held | {b"gAMA", b"cHRM"}
+    return [kind for kind, body in colours.items() if kind in NAMES and kind not in held and not _is_srgb(kind, body)]
+
+
+def _is_srgb(kind: bytes, body: bytes) -> bool:
+    if kind == CICP:
+        return body[:2] == bytes((SRGB_PRIMARIES, SRGB_TRANSFER))
+    values = [int.from_bytes(body[place : place + 4]) for place in range(0, len(body), 4)]
+    if kind == b"gAMA":
+        return values[0] in SRGB_GAMMA
+    return kind == b"cHRM" and all(
+        abs(value - srgb) <= TOLERANCE for value, srgb in zip(values, SRGB_CHROMATICITIES, strict=True)
+    )

@@ -1,0 +1,83 @@
+"""An animated upload to the pictures of its frames, each different one once."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy
+
+from app.pictures.decode import answered, decode
+from app.pictures.metadata import MetadataRule
+from app.pictures.picture import Metadata, Picture, most, planes_of
+from model.pictures.animation import read_frames
+from model.pictures.limits import Limits
+from model.pictures.samples import Samples, turned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A picture that is shown for a while."""
+
+    picture: int
+    """Its place among `Animation.pictures`."""
+    duration_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Animation:
+    """A decoded animation."""
+
+    pictures: Sequence[Picture]
+    """The different ones, in the order in which they are first shown; all of one size."""
+    shown: Sequence[Shown]
+    """In order; successive ones are different."""
+    plays: int
+    """Number of times that it is shown; 0 for without end."""
+    metadata: Metadata
+
+    @property
+    def first(self) -> Picture:
+        """The first picture, with what is true of all: the metadata, and whether any is transparent."""
+        transparent = next((picture for picture in self.pictures if picture.transparent), self.pictures[0])
+        return replace(transparent, metadata=self.metadata)
+
+
+def decode_animation(upload: bytes, limits: Limits, metadata: MetadataRule) -> Animation:
+    """Decode all frames of an upload.
+
+    Raises:
+        UnsupportedFormat: a PNG of more than 8 bits.
+        TooLarge: more than the limits allow, according to the header.
+        Unprocessable: truncated or corrupt.
+    """
+    still = decode(upload, limits, metadata)
+    places = dict[bytes, int]()
+    pictures, shown = list[Picture](), list[Shown]()
+    with answered():
+        found = read_frames(upload, limits)
+        for frame in found.frames:
+            digest = _digest(frame.samples)
+            place = places.setdefault(digest, len(pictures))
+            if place == len(pictures):
+                pictures.append(_picture(frame.samples, found.orientation))
+            if shown and shown[-1].picture == place:
+                shown[-1] = replace(shown[-1], duration_ms=shown[-1].duration_ms + frame.duration_ms)
+            else:
+                shown.append(Shown(picture=place, duration_ms=frame.duration_ms))
+    grey = all(picture.grey for picture in pictures)
+    pictures = [replace(picture, grey=grey) for picture in pictures]
+    return Animation(pictures=pictures, shown=shown, plays=found.plays, metadata=still.metadata)
+
+
+def _digest(samples: Samples) -> bytes:
+    digest = hashlib.blake2b(numpy.ascontiguousarray(samples.colour).data, digest_size=16)
+    if samples.alpha is not None:
+        digest.update(numpy.ascontiguousarray(samples.alpha).data)
+    return digest.digest()
+
+
+def _picture(samples: Samples, orientation: int) -> Picture:
+    colour, alpha = turned(samples.colour, orientation), samples.alpha
+    if alpha is None or int(alpha.min()) == most(alpha):
+        return Picture(planes=numpy.array(colour[None]), grey=samples.grey, bits=8)
+    return Picture(planes=planes_of(colour, turned(alpha, orientation)), grey=samples.grey, bits=8)

@@ -1,0 +1,170 @@
+"""The formats of answers: what each can hold, and how the pixels and metadata of a picture are laid out in it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy
+
+from app.errors import Unprocessable
+from app.pictures.colours import NAMES, lost_colours
+from app.pictures.exif import read_exif
+from app.pictures.icc import Space, profile_for
+from app.pictures.picture import Metadata, Picture, Pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerFormat:
+    """The capabilities of a file format."""
+
+    name: str
+    media_type: str
+    max_side_px: int
+    depths: tuple[int, ...]
+    """Bits of a sample that it can have, in ascending order."""
+    transparent: bool
+    grey: bool
+    """Pictures without colour have one channel; otherwise three equal ones."""
+    max_px: int | None = None
+    """Maximum width times height; None where only the sides are limited."""
+    icc: bool = True
+    """It holds a colour profile."""
+    colours: frozenset[bytes] = frozenset()
+    """Descriptions of colours other than a profile that it holds, as chunks of PNG; see `app.pictures.colours`."""
+    texts: bool = False
+    """It holds the text chunks of a PNG."""
+    dpi: bool = True
+    """It holds a resolution outside of EXIF."""
+    max_exif_bytes: int | None = None
+    max_xmp_bytes: int | None = None
+    animated: bool = False
+    """It holds animations."""
+    encoder_bytes_per_px: int = 0
+    """Memory of its encoder for each px of an answer, beyond the pixels."""
+
+    def depth(self, bits: int) -> int:
+        """Return the depth for samples of some bits: the least that holds them, else the greatest."""
+        return next((depth for depth in self.depths if depth >= bits), self.depths[-1])
+
+    def holds(self, height: int, width: int) -> bool:
+        """Return True where it allows pictures of this size."""
+        return max(height, width) <= self.max_side_px and (self.max_px is None or height * width <= self.max_px)
+
+    def losses(self, picture: Picture, bits: int) -> tuple[bool, bool, bool]:
+        """Return whether it loses a picture's transparency, depth or colours; smaller is better."""
+        metadata = picture.metadata
+        colours = bool(lost_colours(metadata.colours, self.colours)) or bool(metadata.icc_profile and not self.icc)
+        return picture.transparent and not self.transparent, bits > self.depths[-1], colours
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The size, channels and metadata of an answer."""
+
+    width: int
+    height: int
+    grey: bool
+    transparent: bool
+    bits: int
+    """Bits of each sample in the file. Rows have 8 or 16; in between, they are scaled down from 16."""
+    metadata: Metadata
+    left_out: tuple[str, ...] = ()
+    """Names of what the upload has and the answer's format has no place for."""
+
+    @property
+    def channels(self) -> int:
+        """1 grey, 2 grey with alpha, 3 RGB, 4 RGBA."""
+        return (1 if self.grey else 3) + (1 if self.transparent else 0)
+
+    def without_metadata(self) -> "Layout":
+        """Return a layout of the pixels alone."""
+        return replace(self, metadata=Metadata())
+
+    def empty(self, rows: int) -> Pixels:
+        """Return uninitialised rows (rows, W, channels)."""
+        return numpy.empty((rows, self.width, self.channels), numpy.uint8 if self.bits == 8 else numpy.uint16)
+
+
+def chosen_format(
+    formats: Sequence[AnswerFormat], picture: Picture, *, height: int, width: int, bits: int | None = None
+) -> AnswerFormat:
+    """Choose the first format that loses nothing and allows the size, else the one that loses least.
+
+    Args:
+        formats: accepted formats, the preferred one first.
+        bits: wanted depth; None for the picture's.
+    """
+    large_enough = [form for form in formats if form.holds(height, width)]
+    return min(large_enough or formats, key=lambda form: form.losses(picture, bits or picture.depth))
+
+
+def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int, bits: int | None = None) -> Layout:
+    """Return the layout of an answer: everything of the picture that its format can hold.
+
+    The colour profile is converted to one for the answer's channels where necessary.
+
+    Args:
+        bits: wanted depth; None for the picture's.
+
+    Raises:
+        Unprocessable: the format does not allow pictures of this size.
+    """
+    if not form.holds(height, width):
+        limit = f"{form.max_side_px} px each way" + (f" and {form.max_px} px in all" if form.max_px else "")
+        raise Unprocessable(
+            f"the answer would have {width} x {height} px, and {form.name} holds {limit} at most; "
+            "ask for format=png or for a smaller scale"
+        )
+    wanted = bits or picture.depth
+    metadata = _metadata(picture, form)
+    return Layout(
+        width=width,
+        height=height,
+        grey=picture.grey,
+        transparent=picture.transparent and form.transparent,
+        bits=form.depth(wanted),
+        metadata=metadata,
+        left_out=tuple(_left_out(picture, form, wanted, metadata)),
+    )
+
+
+def _metadata(picture: Picture, form: AnswerFormat) -> Metadata:
+    metadata = picture.metadata
+    profile = metadata.icc_profile
+    space: Space = b"GRAY" if picture.grey and form.grey else b"RGB "
+    return replace(
+        metadata,
+        icc_profile=profile_for(space, profile) if profile and form.icc else None,
+        colours={kind: body for kind, body in metadata.colours.items() if kind in form.colours},
+        exif=_within(metadata.exif, form.max_exif_bytes),
+        xmp=_within(metadata.xmp, form.max_xmp_bytes),
+        texts=metadata.texts if form.texts else (),
+        dpi=metadata.dpi if form.dpi else None,
+    )
+
+
+def _within(part: bytes | None, max_bytes: int | None) -> bytes | None:
+    return part if part and (max_bytes is None or len(part) <= max_bytes) else None
+
+
+def _left_out(picture: Picture, form: AnswerFormat, bits: int, kept: Metadata) -> Iterator[str]:
+    metadata = picture.metadata
+    if picture.transparent and not form.transparent:
+        yield "transparency"
+    if bits > form.depths[-1]:
+        yield "bits"
+    if metadata.icc_profile and not kept.icc_profile:
+        yield "icc"
+    yield from (NAMES[kind] for kind in lost_colours(metadata.colours, form.colours))
+    if metadata.exif and not kept.exif:
+        yield "exif"
+    if metadata.xmp and not kept.xmp:
+        yield "xmp"
+    if metadata.texts_left_out or len(kept.texts) < len(metadata.texts):
+        yield "text"
+    if metadata.dpi and not kept.dpi and not _names_resolution(kept.exif):
+        yield "dpi"
+
+
+def _names_resolution(exif: bytes | None) -> bool:
+    tags = read_exif(exif) if exif else None
+    return tags is not None and tags.has_resolution

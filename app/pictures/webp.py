@@ -1,0 +1,37 @@
+"""Answers in WebP."""
+
+import io
+
+from PIL import Image
+
+from app.pictures.exif import EXIF_NAME
+from app.pictures.layout import AnswerFormat, Layout
+from app.pictures.picture import Pixels
+
+WEBP = AnswerFormat(
+    name="webp",
+    media_type="image/webp",
+    max_side_px=16_383,
+    depths=(8,),
+    transparent=True,
+    grey=False,
+    dpi=False,
+    animated=True,
+)
+
+LOSSLESS_EFFORT = 50
+"""Effort of libwebp to make a lossless file smaller, 0 to 100."""
+
+
+def webp_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
+    """Encode an answer (H, W, C), without loss where no quality is given, or 100."""
+    metadata = layout.metadata
+    options: dict[str, object] = {"exif": EXIF_NAME + metadata.exif} if metadata.exif else {}
+    options |= {"xmp": metadata.xmp} if metadata.xmp else {}
+    options |= {"icc_profile": metadata.icc_profile} if metadata.icc_profile else {}
+    lossless = quality in (None, 100)
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if layout.channels == 1 else pixels).save(
+        file, "webp", lossless=lossless, quality=LOSSLESS_EFFORT if lossless else quality, **options
+    )
+    return file.getvalue()

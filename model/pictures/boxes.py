@@ -1,0 +1,138 @@
+"""Boxes of ISO media files, and the items of an AVIF or HEIC (ISO/IEC 14496-12 and 23008-12)."""
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+Property = tuple[bytes, bytes]
+"""Kind and content of a property of an item."""
+
+
+@dataclass(kw_only=True)
+class Item:
+    """One item: a picture, its alpha, or metadata."""
+
+    properties: list[Property] = field(default_factory=list)
+    extents: list[tuple[int, int]] = field(default_factory=list)
+    """Offsets and sizes of its parts in the file; empty where they are kept elsewhere."""
+
+    def property(self, kind: bytes) -> bytes | None:
+        """Return the content of its first property of a kind."""
+        return next((body for name, body in self.properties if name == kind), None)
+
+    def data(self, file: bytes) -> bytes:
+        """Return its bytes."""
+        return b"".join(file[offset : offset + size] for offset, size in self.extents)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """The items of a file, by number."""
+
+    primary: Item
+    others: Mapping[int, Item]
+
+
+def boxes(file: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each box between two places of a file, and where its content begins and ends."""
+    while place + 8 <= end:
+        size, kind = struct.unpack_from(">I4s", file, place)
+        head = 16 if size == 1 else 8
+        if size == 1:
+            size = int.from_bytes(file[place + 8 : place + 16])
+        if not head <= size <= end - place:
+            size = end - place
+        yield kind, place + head, place + size
+        place += size
+
+
+def items_of(file: bytes, *, places: bool = True) -> Items:
+    """Read the items of an AVIF or HEIC with their properties.
+
+    Args:
+        places: read where their bytes are, too; only of a trusted file, as some claim an endless number of parts.
+
+    Raises:
+        KeyError, IndexError, StopIteration, struct.error: the file is broken.
+    """
+    meta = next((start, end) for kind, start, end in boxes(file, 0, len(file)) if kind == b"meta")
+    inner = {kind: file[start:end] for kind, start, end in boxes(file, meta[0] + 4, meta[1])}
+    primary = _Reader(inner[b"pitm"])
+    number = primary.number(2 if primary.full_box() == 0 else 4)
+    found: dict[int, Item] = {}
+    if places:
+        _read_extents(_Reader(inner[b"iloc"]), found)
+    properties = {kind: inner[b"iprp"][start:end] for kind, start, end in boxes(inner[b"iprp"], 0, len(inner[b"iprp"]))}
+    container = properties[b"ipco"]
+    known = [(kind, container[start:end]) for kind, start, end in boxes(container, 0, len(container))]
+    _read_associations(_Reader(properties[b"ipma"]), known, found)
+    return Items(primary=found.pop(number), others=found)
+
+
+def nclx_of(file: bytes) -> tuple[int, int] | None:
+    """Return colour primaries and transfer characteristics of an AVIF or HEIC, as ITU-T H.273 numbers them.
+
+    Returns:
+        None where no box names them.
+    """
+    try:
+        properties = items_of(file, places=False).primary.properties
+    except (KeyError, IndexError, StopIteration, struct.error):
+        return None
+    profiles = (body for kind, body in properties if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 11)
+    body = next(profiles, None)
+    if body is None:
+        return None
+    primaries, transfer = struct.unpack_from(">HH", body, 4)
+    return (primaries, transfer) if max(primaries, transfer) < 256 else None
+
+
+class _Reader:
+    """Reads numbers one after another."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._place = 0
+        self.flags = 0
+
+    def number(self, size: int) -> int:
+        """Return the next number; 0 for a size of 0."""
+        end = self._place + size
+        if end > len(self._content):
+            raise IndexError(f"a box ends at byte {len(self._content)}, before byte {end}")
+        value = int.from_bytes(self._content[self._place : end])
+        self._place = end
+        return value
+
+    def full_box(self) -> int:
+        """Read the head of a full box and return its version."""
+        version, self.flags = self.number(1), self.number(3)
+        return version
+
+
+def _read_extents(reader: _Reader, found: dict[int, Item]) -> None:
+    version = reader.full_box()
+    offset_and_length, base_and_index = reader.number(1), reader.number(1)
+    offset_size, length_size = offset_and_length >> 4, offset_and_length & 15
+    base_size, index_size = base_and_index >> 4, base_and_index & 15 if version else 0
+    for _ in range(reader.number(4 if version == 2 else 2)):
+        item = found.setdefault(reader.number(4 if version == 2 else 2), Item())
+        in_file = not version or reader.number(2) & 15 == 0
+        reader.number(2)  # which file
+        base = reader.number(base_size)
+        for _ in range(reader.number(2)):
+            reader.number(index_size)
+            offset, size = reader.number(offset_size), reader.number(length_size)
+            if in_file:
+                item.extents.append((base + offset, size))
+
+
+def _read_associations(reader: _Reader, known: list[Property], found: dict[int, Item]) -> None:
+    version = reader.full_box()
+    size = 2 if reader.flags & 1 else 1
+    for _ in range(reader.number(4)):
+        item = found.setdefault(reader.number(2 if version == 0 else 4), Item())
+        for _ in range(reader.number(1)):
+            index = reader.number(size) & (0x7FFF if size == 2 else 0x7F)
+            if 0 < index <= len(known):
+                item.properties.append(known[index - 1])
