@@ -9,7 +9,9 @@ from fastapi import Depends, FastAPI
 from app import VERSION
 from app.access.keys import Right
 from app.http import openapi
+from app.http.assets import Assets
 from app.http.auth import Authorizer
+from app.http.endpoints.assets import asset_routes
 from app.http.endpoints.docs import docs_routes
 from app.http.endpoints.health import health_routes
 from app.http.endpoints.jobs import job_routes
@@ -52,7 +54,7 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
         description=DESCRIPTION,
         version=VERSION,
         lifespan=lifespan,
-        docs_url=None,  # our own page has a Content-Security-Policy
+        docs_url=None,  # our own page loads nothing from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # a redirect repeats the caller's Host header, and says http behind a TLS proxy
         servers=servers(life.settings.root_path),
@@ -88,4 +90,6 @@ def _add_routes(app: FastAPI, life: Lifecycle, telemetry: Telemetry, authorizer:
     administering = [Depends(authorizer.require(Right.ADMINISTER))]
     app.include_router(reload_routes(life), dependencies=administering, responses=problems(openapi.API))
     app.include_router(health_routes(life), responses=problems(openapi.ANYWHERE))
-    app.include_router(docs_routes(app.title))
+    assets = Assets()
+    app.include_router(docs_routes(assets))
+    app.include_router(asset_routes(assets))

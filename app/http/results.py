@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.errors import NotReady
+from app.http.conditional import unchanged
 from app.http.problems import http_problem
 from app.jobs.job import ENDED, Result, StoredJob
 from app.jobs.service import JobService
@@ -32,8 +33,8 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
         "X-Model": result.model,
         "Cache-Control": "private, no-cache",
     }
-    if result.etag in _tags(request.headers.get("if-none-match", "")):
-        return Response(status_code=304, headers=headers)
+    if (same := unchanged(request, headers)) is not None:
+        return same
     first, end, status = 0, result.size_bytes, 200
     if_range = request.headers.get("if-range")
     if if_range is None or if_range == result.etag:
@@ -122,7 +123,3 @@ def _result(job: StoredJob, number: int) -> Result:
         when = "it has no result" if picture.state in ENDED else "try again later"
         raise NotReady(f"picture {number} of the job {job.id} is {picture.state.value}; {when}")
     return picture.result
-
-
-def _tags(if_none_match: str) -> set[str]:
-    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
