@@ -1,6 +1,7 @@
 """Results of jobs as answers: whole, in part (RFC 9110, section 14), or several as a zip file."""
 
 import asyncio
+import hashlib
 import re
 import zipfile
 from collections.abc import AsyncIterator, Iterable
@@ -69,7 +70,7 @@ def wanted_range(value: str, size_bytes: int) -> tuple[int, int] | tuple[()] | N
     return (first, min(last, size_bytes - 1) + 1) if first < size_bytes else ()
 
 
-def zip_response(jobs: JobService, job: StoredJob) -> Response:
+def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response:
     """Return the results of all pictures that are done as a zip file, which is made while it is sent.
 
     Raises:
@@ -80,7 +81,14 @@ def zip_response(jobs: JobService, job: StoredJob) -> Response:
         raise NotReady(f"the job {job.id} is {job.state.value}; results/NUMBER has each picture once it is done")
     if not results:
         raise NotReady(f"the job {job.id} is {job.state.value}: none of its pictures is done")
-    headers = {"Content-Disposition": f'attachment; filename="{job.id}.zip"', "Cache-Control": "private, no-cache"}
+    content = " ".join(f"{number}{result.etag}" for number, result in results)
+    headers = {
+        "ETag": f'"{hashlib.blake2b(content.encode(), digest_size=16).hexdigest()}"',
+        "Content-Disposition": f'attachment; filename="{job.id}.zip"',
+        "Cache-Control": "private, no-cache",
+    }
+    if (same := unchanged(request, headers)) is not None:
+        return same
     return StreamingResponse(_zipped(jobs, job, results), media_type="application/zip", headers=headers)
 
 

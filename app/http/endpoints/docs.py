@@ -1,14 +1,32 @@
-"""GET /docs: the OpenAPI document for people, shown by a viewer of our own origin."""
+"""GET /openapi.json, and GET /docs, which shows it to people with a viewer of our own origin."""
 
-from fastapi import APIRouter, Request, Response
+import hashlib
+import json
+from functools import cache
+
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from app.http.assets import Assets
+from app.http.conditional import unchanged
 
 
-def docs_routes(assets: Assets) -> APIRouter:
-    """Make the page."""
+def docs_routes(app: FastAPI, assets: Assets) -> APIRouter:
+    """Make the document of an application, and its page."""
     routes = APIRouter(include_in_schema=False)
     page = assets.page("docs/index.html")
+
+    @cache
+    def document() -> bytes:
+        return json.dumps(app.openapi(), separators=(",", ":")).encode()
+
+    @routes.get("/openapi.json")
+    async def openapi(request: Request) -> Response:
+        content = document()
+        headers = {
+            "ETag": f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"',
+            "Cache-Control": "no-cache",
+        }
+        return unchanged(request, headers) or Response(content, media_type="application/json", headers=headers)
 
     @routes.get("/docs")
     async def docs(request: Request) -> Response:

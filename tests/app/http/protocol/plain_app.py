@@ -10,6 +10,7 @@ from app.errors import DeadlinePassed, TooLarge, Unavailable
 from app.http.middleware.context import RequestContextMiddleware
 from app.http.middleware.deadline import DeadlineMiddleware
 from app.http.middleware.entrance import EntranceMiddleware
+from app.http.middleware.failures import FailureMiddleware
 from app.http.problems import add_problem_handlers
 from app.lifecycle import Lifecycle
 from app.record import RequestRecord
@@ -33,6 +34,7 @@ def plain_app(life: Lifecycle, records: list[RequestRecord]) -> FastAPI:
     app = FastAPI()
     app.add_middleware(DeadlineMiddleware, default_s=60, max_s=60, below="/")
     app.add_middleware(EntranceMiddleware, life=life)
+    app.add_middleware(FailureMiddleware)
     app.add_middleware(RequestContextMiddleware, observers=[records.append])
     add_problem_handlers(app)
 
