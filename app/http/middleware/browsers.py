@@ -91,8 +91,8 @@ class BrowserGuardMiddleware:
         host = headers.get("host", "")
         if _is_rebound(scope.get("server"), host) and f"http://{host}" not in self._origins:
             raise Misdirected(
-                f"{host[:100]} is not a name of this service, which has no keys and is called by names of this machine; "
-                f"call it localhost, set ESRGAN_KEYS, or add http://{host[:100]} to ESRGAN_CORS_ORIGINS"
+                f"{host[:100]} is not a name of this service, which has no keys and is called by names of this machine "
+                f"alone; call it localhost, set ESRGAN_KEYS, or add http://{host[:100]} to ESRGAN_CORS_ORIGINS"
             )
         if scope["method"] in SAFE_METHODS or headers.get("origin") in self._origins:
             return

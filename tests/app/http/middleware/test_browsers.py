@@ -6,15 +6,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from pydantic import ValidationError
 
 from app.access.keys import new_key
 from app.http.application import create_app
+from app.http.middleware.browsers import BrowserGuardMiddleware
 from app.lifecycle import Lifecycle
 from app.settings import Settings
 from tests.app.conftest import decoded, encoded, noise, problem
-from tests.app.live import Live
+from tests.app.http.protocol.plain_app import plain_app
+from tests.app.live import Live, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -32,16 +33,33 @@ def preflight(origin: str, method: str = "POST", *headers: str) -> dict[str, str
     }
 
 
+def service(settings: Settings) -> httpx.AsyncClient:
+    """Make a client of a service that has not loaded anything, so what it accepts gets 503."""
+    app = create_app(Lifecycle(settings, lambda: pytest.fail("nothing is to be loaded")))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
+
+
 @pytest.fixture
-async def with_keys(life: Lifecycle, settings: Settings, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    token, line = new_key("shop")
-    (tmp_path / "keys").write_text(line)
-    life.settings = settings.model_copy(update={"keys": tmp_path / "keys", **ALLOWING})
-    app = create_app(life)
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
-        it.cookies.set("token", token)
+async def unloaded() -> AsyncIterator[httpx.AsyncClient]:
+    async with service(Settings(**ALLOWING)) as client:
+        yield client
+
+
+@pytest.fixture
+async def live() -> AsyncIterator[Live]:
+    life = Lifecycle(Settings(), lambda: pytest.fail("nothing is to be loaded"))
+    app = plain_app(life, [])
+    app.add_middleware(BrowserGuardMiddleware, origins=[OURS])
+    async with serving(life, app) as it:
         yield it
+
+
+@pytest.fixture
+async def with_keys(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    _, line = new_key("shop")
+    (tmp_path / "keys").write_text(line)
+    async with service(Settings(keys=tmp_path / "keys", **ALLOWING)) as client:
+        yield client
 
 
 async def test_a_preflight_needs_no_key_and_allows_the_headers_of_the_api(with_keys: httpx.AsyncClient) -> None:
@@ -56,20 +74,27 @@ async def test_a_preflight_needs_no_key_and_allows_the_headers_of_the_api(with_k
     assert "x-request-id" in answer.headers
 
 
-async def test_answers_and_errors_can_be_read_by_allowed_pages(with_keys: httpx.AsyncClient) -> None:
-    token = with_keys.cookies.get("token")
-    headers = {"Origin": OURS, "Authorization": f"Bearer {token}", "Sec-Fetch-Site": "cross-site"}
-    answer = await with_keys.post("/v1/upscale", content=encoded(noise(5, 5)), headers=headers)
+@pytest.mark.parametrize("settings", [ALLOWING], indirect=True)
+async def test_answers_and_errors_can_be_read_by_allowed_pages(client: httpx.AsyncClient) -> None:
+    headers = {"Origin": OURS, "Sec-Fetch-Site": "cross-site"}
+    answer = await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers=headers)
     assert decoded(answer).size == (20, 20)
-    refused = await with_keys.post("/v1/upscale", content=b"x", headers={"Origin": OURS})
-    problem(refused, 401, "unauthorized")
+    refused = await client.post("/v1/upscale", content=b"x", headers=headers)
+    problem(refused, 415, "unsupported-format")
     for it in (answer, refused):
         assert it.headers["access-control-allow-origin"] == OURS
         assert "Origin" in it.headers["vary"]
 
 
-@pytest.mark.parametrize("settings", [ALLOWING], indirect=True)
-async def test_even_an_unexpected_error_can_be_read(app: FastAPI) -> None:
+async def test_an_allowed_page_needs_a_key_like_everyone_and_can_read_that(with_keys: httpx.AsyncClient) -> None:
+    answer = await with_keys.get("/metrics", headers={"Origin": OURS})
+    problem(answer, 401, "unauthorized")
+    assert answer.headers["access-control-allow-origin"] == OURS
+
+
+async def test_even_an_unexpected_error_can_be_read() -> None:
+    app = create_app(Lifecycle(Settings(**ALLOWING), lambda: pytest.fail("nothing is to be loaded")))
+
     @app.get("/fault")
     async def fault() -> None:
         raise ArithmeticError
@@ -80,18 +105,16 @@ async def test_even_an_unexpected_error_can_be_read(app: FastAPI) -> None:
     assert answer.headers["access-control-allow-origin"] == OURS
 
 
-@pytest.mark.parametrize("settings", [ALLOWING], indirect=True)
-async def test_every_header_of_an_answer_that_is_documented_can_be_read(client: httpx.AsyncClient) -> None:
-    document = (await client.get("/openapi.json")).json()
+async def test_every_header_of_an_answer_that_is_documented_can_be_read(unloaded: httpx.AsyncClient) -> None:
+    document = (await unloaded.get("/openapi.json")).json()
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     answers = [answer for operation in operations for answer in operation["responses"].values()]
     documented = {name.lower() for answer in answers for name in answer.get("headers", {})}
     assert {"x-request-id", "x-model", "etag", "retry-after"} <= documented
-    answer = await client.get("/v1/models", headers={"Origin": OURS})
+    answer = await unloaded.get("/livez", headers={"Origin": OURS})
     assert documented <= set(answer.headers["access-control-expose-headers"].lower().split(", "))
 
 
-@pytest.mark.parametrize("settings", [ALLOWING], indirect=True)
 @pytest.mark.parametrize(
     ("headers", "named"),
     [
@@ -103,19 +126,23 @@ async def test_every_header_of_an_answer_that_is_documented_can_be_read(client: 
     ],
 )
 async def test_a_refused_preflight_says_what_is_allowed(
-    client: httpx.AsyncClient, headers: dict[str, str], named: str
+    unloaded: httpx.AsyncClient, headers: dict[str, str], named: str
 ) -> None:
-    answer = await client.options("/v1/upscale", headers=headers)
+    answer = await unloaded.options("/v1/upscale", headers=headers)
     assert named in problem(answer, 403, "cross-site")
     assert "access-control-allow-origin" not in answer.headers
     assert "Origin" in answer.headers["vary"]
 
 
-async def test_without_the_setting_no_page_can_read_an_answer(client: httpx.AsyncClient) -> None:
-    for origin in (OURS, "http://test", "null"):
-        problem(await client.options("/v1/upscale", headers=preflight(origin)), 405, "method-not-allowed")
-        answer = await client.get("/v1/models", headers={"Origin": origin})
-        assert not [name for name in answer.headers if name.startswith("access-control-")]
+async def test_without_the_setting_no_page_can_read_an_answer() -> None:
+    async with service(Settings()) as client:
+        for origin in (OURS, "http://test", "null"):
+            for answer in (
+                await client.options("/docs", headers=preflight(origin)),
+                await client.get("/livez", headers={"Origin": origin}),
+            ):
+                assert not [name for name in answer.headers if name.startswith("access-control-")]
+        problem(await client.options("/docs", headers=preflight(OURS)), 405, "method-not-allowed")
 
 
 @pytest.mark.parametrize("path", ["/v1/upscale", "/v1/jobs", "/v1/models/tiny/reload"])
@@ -131,11 +158,10 @@ async def test_without_the_setting_no_page_can_read_an_answer(client: httpx.Asyn
     ],
     ids=json.dumps,
 )
-@pytest.mark.parametrize("settings", [ALLOWING], indirect=True)
 async def test_without_keys_a_page_of_another_site_sends_in_vain(
-    client: httpx.AsyncClient, path: str, headers: dict[str, str]
+    unloaded: httpx.AsyncClient, path: str, headers: dict[str, str]
 ) -> None:
-    answer = await client.post(path, content=encoded(noise(5, 5)), headers=headers)
+    answer = await unloaded.post(path, content=b"x", headers=headers)
     assert "ESRGAN_CORS_ORIGINS" in problem(answer, 403, "cross-site")
 
 
@@ -152,26 +178,24 @@ async def test_without_keys_a_page_of_another_site_sends_in_vain(
     ],
     ids=json.dumps,
 )
-@pytest.mark.parametrize("settings", [ALLOWING], indirect=True)
 async def test_without_keys_others_and_allowed_pages_are_served(
-    client: httpx.AsyncClient, headers: dict[str, str]
+    unloaded: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
-    assert decoded(await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers=headers)).size == (20, 20)
+    problem(await unloaded.post("/v1/upscale", content=b"x", headers=headers), 503, "unavailable")
 
 
-async def test_reading_is_left_to_the_browser(client: httpx.AsyncClient) -> None:
+async def test_reading_is_left_to_the_browser(unloaded: httpx.AsyncClient) -> None:
     for method in ("GET", "HEAD"):
-        answer = await client.request(method, "/v1/models", headers={"Origin": THEIRS, "Sec-Fetch-Site": "cross-site"})
+        answer = await unloaded.request(method, "/livez", headers={"Origin": THEIRS, "Sec-Fetch-Site": "cross-site"})
         assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example:PORT", "localhost.evil.example:PORT", "127.0.0.1.evil.example:PORT"])
-async def test_a_name_that_was_made_to_mean_this_machine_is_refused(live: Live, host: str) -> None:
-    host = host.replace("PORT", str(live.port))
+async def test_a_name_that_was_made_to_mean_this_machine_is_refused(live: Live) -> None:
     async with httpx.AsyncClient(base_url=live.address) as caller:
-        for path in ("/v1/models", "/docs", "/readyz"):
-            answer = await caller.get(path, headers={"Host": host})
-            assert host in problem(answer, 421, "misdirected")
+        for name in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "1.2.3.4.5"):
+            for path in ("/readyz", "/nothing"):
+                answer = await caller.get(path, headers={"Host": f"{name}:{live.port}"})
+                assert name in problem(answer, 421, "misdirected")
 
 
 async def test_names_of_this_machine_and_of_proxies_on_it_are_served(live: Live) -> None:
