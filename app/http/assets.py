@@ -66,7 +66,7 @@ class Assets:
         self._by_version = {folder.version: folder for folder in self._folders}
 
     def answer(self, request: Request, version: str, name: str) -> Response | None:
-        """Return a file; None if there is none of that name and version."""
+        """Return a file, or None if the name or the version is unknown."""
         folder = self._by_version.get(version)
         if folder is None or name not in folder.files:
             return None

@@ -32,7 +32,7 @@ ANSWER_HEADERS = (
 """Headers that scripts may read, other than those that they always may."""
 
 PREFLIGHT_S = 3600
-"""How long a browser may remember that it may send a request."""
+"""Seconds for which a browser may remember what is allowed."""
 
 
 class CrossOriginMiddleware(CORSMiddleware):

@@ -4,15 +4,27 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.http.application import create_app
 from app.http.assets import MEDIA_TYPES, STATIC, Assets
+from app.lifecycle import Lifecycle
+from app.settings import Settings
 from tests.app.conftest import problem
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(Lifecycle(Settings(), lambda: pytest.fail("nothing is to be loaded")))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as it:
+        yield it
+
 
 VENDORED = sorted(STATIC.glob("*/vendored.json"))
 

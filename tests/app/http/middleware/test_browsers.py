@@ -1,4 +1,4 @@
-"""Pages of other sites: whose may call the service, and what a browser is told."""
+"""Pages of other sites: those that may call the service, and the refusals of others."""
 
 import json
 from collections.abc import AsyncIterator

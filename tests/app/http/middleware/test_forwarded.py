@@ -1,4 +1,4 @@
-"""Headers of proxies: whom they are believed from, and which part of them."""
+"""Headers of proxies: which proxies they count from, and which part of them."""
 
 from collections.abc import AsyncIterator
 
