@@ -63,7 +63,9 @@ def running(command: list[str], configuration: Path, text: str, live: Live) -> I
     here = f"http://127.0.0.1:{port}" if command[0] == "caddy" else f"127.0.0.1:{port}"
     configuration.write_text(text.replace(":8080", here).replace("listen 8080", f"listen {here}"))
     with configuration.with_suffix(".log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=configuration.parent)
+        folder = configuration.parent
+        homes = {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}  # Caddy keeps its configuration there
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=os.environ | homes)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -71,7 +73,7 @@ def running(command: list[str], configuration: Path, text: str, live: Live) -> I
         process.wait(timeout=10)
 
 
-CADDY_ALONE = "{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n}\n"
+CADDY_ALONE = "{\n\tadmin off\n\tauto_https off\n}\n"
 
 
 @pytest.fixture(params=["as it comes", "nginx.conf", "haproxy.cfg", "Caddyfile"])
