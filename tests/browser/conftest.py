@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "caller", "client", "engine", "life", "live", "models", "service", "settings"]  # fixtures
 
+TIMEOUT_MS = 120_000
+"""Of each step: on a busy machine, drawing a page takes many seconds."""
+
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -68,6 +71,7 @@ async def chromium(anyio_backend: str) -> AsyncIterator["Browser"]:
 async def tab(chromium: "Browser") -> AsyncIterator[Tab]:
     """Open an empty page."""
     context = await chromium.new_context()
+    context.set_default_timeout(TIMEOUT_MS)
     tab = Tab(await context.new_page())
 
     def hear(message: "ConsoleMessage") -> None:

@@ -3,5 +3,6 @@ SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#viewer",
   deepLinking: true,
+  defaultModelsExpandDepth: -1, // the list of all schemas takes seconds to draw, and each is shown where it is used
   validatorUrl: null, // by default the document is sent to a validator elsewhere
 });

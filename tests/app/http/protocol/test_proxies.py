@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -76,6 +77,13 @@ def running(command: list[str], configuration: Path, text: str, live: Live) -> I
 CADDY_ALONE = "{\n\tadmin off\n\tauto_https off\n}\n"
 
 
+def skip_old_caddy() -> None:
+    program = shutil.which("caddy")
+    version = program and subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout
+    if version and re.match(r"v?2\.[0-6]\.", version):
+        pytest.skip(f"Caddy {version.split()[0]} passes half an answer on as a whole one")
+
+
 @pytest.fixture(params=["as it comes", "nginx.conf", "haproxy.cfg", "Caddyfile"])
 def proxy(request: pytest.FixtureRequest, live: Live, tmp_path: Path) -> Iterator[str]:
     if request.param == "haproxy.cfg":
@@ -84,6 +92,7 @@ def proxy(request: pytest.FixtureRequest, live: Live, tmp_path: Path) -> Iterato
         with running(["haproxy", "-db", "-f", str(file)], file, text, live) as it:
             yield it
     elif request.param == "Caddyfile":
+        skip_old_caddy()
         file = tmp_path / "Caddyfile"
         text = CADDY_ALONE + (CONFIGURATIONS / request.param).read_text()
         with running(["caddy", "run", "--adapter", "caddyfile", "--config", str(file)], file, text, live) as it:
@@ -122,6 +131,7 @@ async def test_an_answer_arrives_complete_or_with_a_visible_error(
             await caller.get(f"/broken/{name}")
 
 
+@pytest.mark.parametrize("proxy", ["as it comes", "nginx.conf", "haproxy.cfg"], indirect=True)  # not Caddy: see the docs
 async def test_an_early_refusal_reaches_the_caller(caller: httpx.AsyncClient) -> None:
     refused = await caller.post("/refused", content=bytes(30_000_000))
     assert refused.status_code == 413
