@@ -131,7 +131,9 @@ async def test_an_answer_arrives_complete_or_with_a_visible_error(
             await caller.get(f"/broken/{name}")
 
 
-@pytest.mark.parametrize("proxy", ["as it comes", "nginx.conf", "haproxy.cfg"], indirect=True)  # not Caddy: see the docs
+@pytest.mark.parametrize(
+    "proxy", ["as it comes", "nginx.conf", "haproxy.cfg"], indirect=True
+)  # not Caddy: see the docs
 async def test_an_early_refusal_reaches_the_caller(caller: httpx.AsyncClient) -> None:
     refused = await caller.post("/refused", content=bytes(30_000_000))
     assert refused.status_code == 413
