@@ -33,10 +33,7 @@ def pictures_in(parameters: type[BaseModel], *, several: bool = False) -> dict[s
         several: whether the form may hold more than one picture.
     """
     image = {"type": "array", "items": BINARY["schema"]} if several else BINARY["schema"]
-    described: dict[str, dict[str, Any]] = parameters.model_json_schema()["properties"]
-    # A form cannot hold null, and the page at /docs would send some other value in its place.
-    optional = {name: {key: it for key, it in field.items() if it is not None} for name, field in described.items()}
-    fields = {FIELD: image} | optional
+    fields = {FIELD: image} | parameters.model_json_schema()["properties"]
     form = {"schema": {"type": "object", "required": [FIELD], "properties": fields}}
     return {"multipart/form-data": form} | dict.fromkeys(ACCEPTED, BINARY)
 
