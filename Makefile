@@ -36,7 +36,8 @@ WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
 .PHONY: help native serve train test test-formats coverage check bench bench-gpu gpu-acceptance bench-runtimes bench-bands \
-    bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-history bench-training soak audit openapi lock \
+    bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-history bench-training soak \
+    audit openapi vendor lock \
     image clean
 .DELETE_ON_ERROR:
 
@@ -130,6 +131,9 @@ audit: $(VENV)/dev.stamp ## look up known vulnerabilities of the service's depen
 
 openapi: $(VENV)/base.stamp ## rewrite docs/openapi.json from the code
 	@$(PYTHON) -m app openapi > docs/openapi.json
+
+vendor: ## copy files of npm packages into app/http/static/ again, by each vendored.json there
+	@.ci/vendor $(patsubst %/,%,$(dir $(wildcard app/http/static/*/vendored.json)))
 
 # Each lock is constrained by the one before, so that all of them fit into one environment in any order.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \

@@ -4,6 +4,7 @@
     ├── BadRequest            400  malformed request
     ├── Unauthorized          401  no key, or a wrong one
     ├── Forbidden             403  the key does not allow this
+    ├── CrossSite             403  a page of another site sent it
     ├── NoSuchModel           404
     ├── NoSuchJob             404
     ├── TooSlow               408  the request arrived too slowly
@@ -15,6 +16,7 @@
     ├── SourceRefused         422  a URL that may not be read or written, or could not be
     ├── IdempotencyMismatch   422  an Idempotency-Key that was used for another request
     ├── Unprocessable         422  a corrupt image, or a parameter out of range
+    ├── Misdirected           421  the name of another host
     ├── QueueFull             429  with Retry-After
     ├── KeyLimit              429  with Retry-After
     ├── JobsOff               501  the service takes no jobs
@@ -81,6 +83,12 @@ class Forbidden(ServiceError):
     """The key does not allow the request."""
 
     status, type, title = 403, "forbidden", "The key does not allow this"
+
+
+class CrossSite(ServiceError):
+    """The request comes from a page that the operator does not allow to call the service."""
+
+    status, type, title = 403, "cross-site", "Pages of this origin may not do this"
 
 
 class NoSuchModel(ServiceError):
@@ -150,6 +158,12 @@ class IdempotencyMismatch(ServiceError):
     """The Idempotency-Key was used for another request."""
 
     status, type, title = 422, "idempotency-mismatch", "The Idempotency-Key belongs to another request"
+
+
+class Misdirected(ServiceError):
+    """The request names another host."""
+
+    status, type, title = 421, "misdirected", "The request is for another host"
 
 
 class QueueFull(ServiceError):

@@ -39,7 +39,11 @@ class RequestRecord:
     path: str = "-"
     """Requested path, percent-encoded."""
     client: str = ""
-    """Address of the peer: the caller, or the last proxy."""
+    """Address of the caller, or of the last proxy unless it is trusted."""
+    peer: str = ""
+    """Address of the last proxy, where it is trusted."""
+    scheme: str = ""
+    """`http` or `https`, as the caller used it where a trusted proxy says so."""
     route: str = ""
     """Path of the endpoint, empty if there is none: few values, whatever paths are requested."""
     trace_headers: Mapping[str, str] = field(default_factory=dict)

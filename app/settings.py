@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "ESRGAN_"
+PREFIX_PATTERN = r"^(/[A-Za-z0-9._~-]+)*$"
 SHIPPED_MODELS = Path(__file__).parent.parent / "model" / "weights"
 
 SERVICE_LINK = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
@@ -19,6 +20,14 @@ SERVICE_LINK = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP
 
 SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 """Start of the value of such a variable named `..._PORT`; no setting has such a value."""
+
+
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+"""An origin as browsers send it: in lower case, without a path."""
+
+DEFAULT_PORT = re.compile(r"http:.*:80|https:.*:443")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsError(Exception):
@@ -34,8 +43,17 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 for a free one.")
     root_path: str = Field(
         default="",
-        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        pattern=PREFIX_PATTERN,
         description="Path prefix below which a proxy serves the service, such as /pictures; empty for none.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses and networks of proxies, separated by commas, whose X-Forwarded- headers and Forwarded "
+        "count.",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Origins such as https://app.example.com, separated by commas, whose pages may call the service.",
     )
     keys: Path | None = Field(default=None, description="API key file, see `python -m app key`; empty for no keys.")
     allow_anonymous: bool = Field(
@@ -209,17 +227,37 @@ class Settings(BaseSettings):
         is_address = isinstance(value, str) and SERVICE_ADDRESS.match(value)
         return cls.model_fields["port"].default if is_address else value
 
-    @field_validator("allowed_networks")
+    @field_validator("allowed_networks", "trusted_proxies")
     @classmethod
     def _check_networks(cls, value: str) -> str:
-        for network in _members(value):
-            ipaddress.ip_network(network)
+        _networks(value)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: str) -> str:
+        for origin in _members(value):
+            if not ORIGIN.fullmatch(origin) or DEFAULT_PORT.fullmatch(origin):
+                raise ValueError(
+                    f"{origin} is not an origin as browsers send it, such as https://app.example.com: scheme and host "
+                    "in lower case, a port if it is not the usual one, no path, no slash at the end"
+                )
         return value
 
     @property
-    def networks(self) -> Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    def networks(self) -> Sequence[Network]:
         """Networks whose addresses count as public."""
-        return [ipaddress.ip_network(network) for network in _members(self.allowed_networks)]
+        return _networks(self.allowed_networks)
+
+    @property
+    def proxies(self) -> Sequence[Network]:
+        """Addresses of trusted proxies."""
+        return _networks(self.trusted_proxies)
+
+    @property
+    def origins(self) -> Sequence[str]:
+        """Origins whose pages may call the service."""
+        return _members(self.cors_origins)
 
     def hosts(self, name: Literal["fetch_hosts", "webhook_hosts"]) -> Sequence[str]:
         """Return the hosts of a setting."""
@@ -236,6 +274,10 @@ class Settings(BaseSettings):
 
 def _members(value: str) -> list[str]:
     return [member.strip() for member in value.split(",") if member.strip()]
+
+
+def _networks(value: str) -> list[Network]:
+    return [ipaddress.ip_network(network) for network in _members(value)]
 
 
 def _is_service_link(name: str, value: str) -> bool:

@@ -9,7 +9,9 @@ from fastapi import Depends, FastAPI
 from app import VERSION
 from app.access.keys import Right
 from app.http import openapi
+from app.http.assets import Assets
 from app.http.auth import Authorizer
+from app.http.endpoints.assets import asset_routes
 from app.http.endpoints.docs import docs_routes
 from app.http.endpoints.health import health_routes
 from app.http.endpoints.jobs import job_routes
@@ -17,9 +19,12 @@ from app.http.endpoints.metrics import metrics_routes
 from app.http.endpoints.models import model_routes, reload_routes
 from app.http.endpoints.submit import submit_routes
 from app.http.endpoints.upscale import upscale_routes
+from app.http.middleware.browsers import BrowserGuardMiddleware, CrossOriginMiddleware
 from app.http.middleware.context import RequestContextMiddleware
 from app.http.middleware.deadline import DeadlineMiddleware
 from app.http.middleware.entrance import API_PREFIX, EntranceMiddleware
+from app.http.middleware.failures import FailureMiddleware
+from app.http.middleware.forwarded import ForwardedMiddleware
 from app.http.middleware.headers import SecureHeadersMiddleware
 from app.http.middleware.paths import HeadMiddleware, PrefixMiddleware
 from app.http.openapi import problems, servers
@@ -52,7 +57,8 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
         description=DESCRIPTION,
         version=VERSION,
         lifespan=lifespan,
-        docs_url=None,  # our own page has a Content-Security-Policy
+        openapi_url=None,  # our own endpoint has a tag
+        docs_url=None,  # our own page loads nothing from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # a redirect repeats the caller's Host header, and says http behind a TLS proxy
         servers=servers(life.settings.root_path),
@@ -69,9 +75,15 @@ def _add_middleware(app: FastAPI, life: Lifecycle, telemetry: Telemetry) -> None
     app.add_middleware(DeadlineMiddleware, default_s=settings.wait_s, max_s=settings.max_wait_s, below=API_PREFIX)
     app.add_middleware(EntranceMiddleware, life=life)
     app.add_middleware(HeadMiddleware)
+    if settings.keys is None:
+        app.add_middleware(BrowserGuardMiddleware, origins=settings.origins)
+    app.add_middleware(FailureMiddleware)
+    if settings.origins:
+        app.add_middleware(CrossOriginMiddleware, origins=settings.origins)
     app.add_middleware(RequestContextMiddleware, observers=telemetry.observers)
     app.add_middleware(SecureHeadersMiddleware)
     app.add_middleware(PrefixMiddleware, prefix=settings.root_path)
+    app.add_middleware(ForwardedMiddleware, trusted=settings.proxies)
     add_problem_handlers(app)
 
 
@@ -88,4 +100,6 @@ def _add_routes(app: FastAPI, life: Lifecycle, telemetry: Telemetry, authorizer:
     administering = [Depends(authorizer.require(Right.ADMINISTER))]
     app.include_router(reload_routes(life), dependencies=administering, responses=problems(openapi.API))
     app.include_router(health_routes(life), responses=problems(openapi.ANYWHERE))
-    app.include_router(docs_routes(app.title))
+    assets = Assets()
+    app.include_router(docs_routes(app, assets))
+    app.include_router(asset_routes(assets))

@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.errors import NoSuchJob
+from app.http.middleware.paths import prefix_of
 from app.jobs.job import ENDED, State, StoredJob
 from app.jobs.service import JobService
 from app.service import UpscaleService
@@ -23,20 +24,21 @@ def last_event_id(request: Request) -> int | None:
     return int(value) if value.isdecimal() and value.isascii() and len(value) < 10 else None
 
 
-def event_stream(jobs: JobService, service: UpscaleService, job: StoredJob, seen: int | None) -> Response:
-    """Return the stream of a job's events, or 204, which ends reconnecting, where the caller has seen the last one.
-
-    Args:
-        seen: version of the job that the caller has seen.
-    """
+def event_stream(jobs: JobService, service: UpscaleService, job: StoredJob, request: Request) -> Response:
+    """Return the stream of a job's events, or 204, which ends reconnecting, where the caller has seen the last one."""
+    seen = last_event_id(request)
     if job.state in ENDED and seen is not None and seen >= job.version:
         return Response(status_code=204)
     return StreamingResponse(
-        _events(jobs, service, job, seen), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+        _events(jobs, service, job, seen, prefix_of(request)),
+        media_type="text/event-stream",
+        headers={"X-Accel-Buffering": "no"},
     )
 
 
-async def _events(jobs: JobService, service: UpscaleService, job: StoredJob, seen: int | None) -> AsyncIterator[str]:
+async def _events(
+    jobs: JobService, service: UpscaleService, job: StoredJob, seen: int | None, prefix: str
+) -> AsyncIterator[str]:
     """Yield events until the job has ended or the service stops.
 
     Events are not kept: each describes the whole job, so a watcher that has missed some needs only the next one.
@@ -48,7 +50,7 @@ async def _events(jobs: JobService, service: UpscaleService, job: StoredJob, see
             told = (job.state, job.progress)
         while True:
             if told is None or job.state is not told[0]:
-                view = await jobs.view(service, job)
+                view = await jobs.view(service, job, prefix)
                 yield _event("state", job.version, view.model_dump(mode="json"))
             elif job.progress != told[1]:
                 yield _event("progress", job.version, {"id": job.id, "progress": round(job.progress, 4)})

@@ -4,11 +4,13 @@ from typing import Any, NamedTuple
 
 from app.errors import (
     BadRequest,
+    CrossSite,
     DeadlinePassed,
     Forbidden,
     IdempotencyMismatch,
     JobsOff,
     KeyLimit,
+    Misdirected,
     NoSuchJob,
     NoSuchModel,
     NotAcceptable,
@@ -45,8 +47,16 @@ NOT_IMPLEMENTED = HttpProblem(501, "not-implemented", "Not Implemented")
 
 ProblemKind = type[ServiceError] | HttpProblem
 
-ANYWHERE: tuple[ProblemKind, ...] = (BadRequest, TooSlow, HEAD_TOO_LARGE, INTERNAL, NOT_IMPLEMENTED, Unavailable)
-WITH_KEY: tuple[ProblemKind, ...] = (*ANYWHERE, Unauthorized, Forbidden, KeyLimit)
+ANYWHERE: tuple[ProblemKind, ...] = (
+    BadRequest,
+    TooSlow,
+    Misdirected,
+    HEAD_TOO_LARGE,
+    INTERNAL,
+    NOT_IMPLEMENTED,
+    Unavailable,
+)
+WITH_KEY: tuple[ProblemKind, ...] = (*ANYWHERE, Unauthorized, Forbidden, CrossSite, KeyLimit)
 API: tuple[ProblemKind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
 """Problems of endpoints below /v1, which limit the number of requests and have a deadline."""
 

@@ -1,6 +1,7 @@
 """Results of jobs as answers: whole, in part (RFC 9110, section 14), or several as a zip file."""
 
 import asyncio
+import hashlib
 import re
 import zipfile
 from collections.abc import AsyncIterator, Iterable
@@ -11,6 +12,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.errors import NotReady
+from app.http.conditional import unchanged
 from app.http.problems import http_problem
 from app.jobs.job import ENDED, Result, StoredJob
 from app.jobs.service import JobService
@@ -33,8 +35,8 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
         "Cache-Control": "private, no-cache",
         **result.notes,
     }
-    if result.etag in _tags(request.headers.get("if-none-match", "")):
-        return Response(status_code=304, headers=headers)
+    if (same := unchanged(request, headers)) is not None:
+        return same
     first, end, status = 0, result.size_bytes, 200
     if_range = request.headers.get("if-range")
     if if_range is None or if_range == result.etag:
@@ -69,7 +71,7 @@ def wanted_range(value: str, size_bytes: int) -> tuple[int, int] | tuple[()] | N
     return (first, min(last, size_bytes - 1) + 1) if first < size_bytes else ()
 
 
-def zip_response(jobs: JobService, job: StoredJob) -> Response:
+def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response:
     """Return the results of all pictures that are done as a zip file, which is made while it is sent.
 
     Raises:
@@ -80,7 +82,14 @@ def zip_response(jobs: JobService, job: StoredJob) -> Response:
         raise NotReady(f"the job {job.id} is {job.state.value}; results/NUMBER has each picture once it is done")
     if not results:
         raise NotReady(f"the job {job.id} is {job.state.value}: none of its pictures is done")
-    headers = {"Content-Disposition": f'attachment; filename="{job.id}.zip"', "Cache-Control": "private, no-cache"}
+    content = " ".join(f"{number}{result.etag}" for number, result in results)
+    headers = {
+        "ETag": f'"{hashlib.blake2b(content.encode(), digest_size=16).hexdigest()}"',
+        "Content-Disposition": f'attachment; filename="{job.id}.zip"',
+        "Cache-Control": "private, no-cache",
+    }
+    if (same := unchanged(request, headers)) is not None:
+        return same
     return StreamingResponse(_zipped(jobs, job, results), media_type="application/zip", headers=headers)
 
 
@@ -123,7 +132,3 @@ def _result(job: StoredJob, number: int) -> Result:
         when = "it has no result" if picture.state in ENDED else "try again later"
         raise NotReady(f"picture {number} of the job {job.id} is {picture.state.value}; {when}")
     return picture.result
-
-
-def _tags(if_none_match: str) -> set[str]:
-    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}

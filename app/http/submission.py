@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
 from app.access.keys import Key
 from app.admission import UploadReservation
-from app.errors import BadRequest, Forbidden
+from app.errors import BadRequest
 from app.http.fields import parameter, split
 from app.http.parameters import Parameters
 from app.http.upload import Upload, UploadLimits, read_upload
@@ -84,7 +84,6 @@ async def read_submission(
         RequestValidationError: a parameter is out of range.
         ServiceError: see `read_upload`.
     """
-    _check_origin(request)
     if _media_type(request) == JSON:
         return await _from_json(request, query, limits, reservation)
     upload = await read_upload(request, limits, reservation)
@@ -161,9 +160,3 @@ def _idempotency_key(request: Request) -> str:
     if len(values) > 1 or not 1 <= len(values[0]) <= MAX_IDEMPOTENCY_CHARS:
         raise BadRequest(f"send one Idempotency-Key of 1 to {MAX_IDEMPOTENCY_CHARS} characters, or none")
     return values[0]
-
-
-def _check_origin(request: Request) -> None:
-    """Refuse jobs that a page of another site sends from its visitor's browser, where no key protects the service."""
-    if key_of(request) is None and request.headers.get("sec-fetch-site", "") in ("cross-site", "same-site"):
-        raise Forbidden("without keys this service takes no jobs from pages of other sites; set ESRGAN_KEYS")

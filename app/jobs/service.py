@@ -205,9 +205,13 @@ class JobService:
         page = partial(ledger.page, key_name=key_name, state=state, before=before, limit=limit)
         return [self.watch.refreshed(job) for job in await self.parts.database.read(page)]
 
-    async def view(self, service: UpscaleService, job: StoredJob) -> JobView:
-        """Describe a job for its caller, with its place in the queue where it has not ended."""
-        view = JobView.of(job, self._settings.root_path)
+    async def view(self, service: UpscaleService, job: StoredJob, prefix: str) -> JobView:
+        """Describe a job for its caller, with its place in the queue where it has not ended.
+
+        Args:
+            prefix: of the addresses in it; see `JobView.of`.
+        """
+        view = JobView.of(job, prefix)
         if job.state in ENDED:
             return view
         pictures, seconds = await self._ahead_of(service, job)

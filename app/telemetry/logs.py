@@ -62,6 +62,7 @@ def access_fields(record: RequestRecord) -> dict[str, object]:
         "status": record.status,
         "outcome": record.outcome,
         "client": record.client,
+        "peer": record.peer,
         "duration_ms": round(record.seconds * 1000, 1),
         "trace_id": record.trace_id,
         "job": record.job,

@@ -1,36 +1,35 @@
-"""GET /docs: a page for the OpenAPI document, whose policy allows only its own script."""
+"""GET /openapi.json, and GET /docs, which shows it to people with a viewer of our own origin."""
 
-import base64
 import hashlib
-import re
+import json
+from functools import cache
 
-from fastapi import APIRouter, Response
-from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi import APIRouter, FastAPI, Request, Response
 
-CDN = "https://cdn.jsdelivr.net/npm/"
-"""Source of the page's viewer."""
-
-NOTHING = "data:,"
+from app.http.assets import Assets
+from app.http.conditional import unchanged
 
 
-def docs_routes(title: str) -> APIRouter:
-    """Make the page."""
+def docs_routes(app: FastAPI, assets: Assets) -> APIRouter:
+    """Make the document of an application, and its page."""
     routes = APIRouter(include_in_schema=False)
-    # A relative address, so that the page works below a proxy's prefix.
-    page = bytes(get_swagger_ui_html(openapi_url="openapi.json", title=title, swagger_favicon_url=NOTHING).body)
-    headers = {"Content-Security-Policy": _policy(page), "Cache-Control": "no-cache"}
+    page = assets.page("docs/index.html")
+
+    @cache
+    def document() -> bytes:
+        return json.dumps(app.openapi(), separators=(",", ":")).encode()
+
+    @routes.get("/openapi.json")
+    async def openapi(request: Request) -> Response:
+        content = document()
+        headers = {
+            "ETag": f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"',
+            "Cache-Control": "no-cache",
+        }
+        return unchanged(request, headers) or Response(content, media_type="application/json", headers=headers)
 
     @routes.get("/docs")
-    async def docs() -> Response:
-        return Response(page, media_type="text/html", headers=headers)
+    async def docs(request: Request) -> Response:
+        return page.answer(request)
 
     return routes
-
-
-def _policy(page: bytes) -> str:
-    scripts = re.findall(rb"<script>(.*?)</script>", page, re.DOTALL)
-    own = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts)
-    return (
-        f"default-src 'none'; script-src {own} {CDN}; style-src 'unsafe-inline' {CDN}; img-src data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )

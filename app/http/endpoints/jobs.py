@@ -7,7 +7,8 @@ from pydantic import BaseModel, Field
 
 from app.access.keys import Role
 from app.errors import NoSuchJob
-from app.http.events import event_stream, last_event_id
+from app.http.events import event_stream
+from app.http.middleware.paths import prefix_of
 from app.http.openapi import JOB, LAST_EVENT_ID, RANGE, Responses, problems
 from app.http.receiving import BINARY
 from app.http.results import result_response, zip_response
@@ -78,14 +79,15 @@ def job_routes(life: Lifecycle) -> APIRouter:
         """Lists the jobs of the caller's key; an operator's key lists all."""
         jobs = await life.jobs.page(_key_name(request), state=state, before=before, limit=limit)
         more = f"&state={state.value}" if state else ""
-        address = f"{life.settings.root_path}/v1/jobs?limit={limit}&before={jobs[-1].id}{more}" if jobs else None
-        views = [JobView.of(job, life.settings.root_path) for job in jobs]
+        prefix = prefix_of(request)
+        address = f"{prefix}/v1/jobs?limit={limit}&before={jobs[-1].id}{more}" if jobs else None
+        views = [JobView.of(job, prefix) for job in jobs]
         return JobList(jobs=views, next=address if len(jobs) == limit else None)
 
     @routes.get("/{job_id}", summary="Read a job", responses=problems(JOB))
     async def read(request: Request, job_id: JobId) -> JobView:
         """Returns state, progress, place in the queue, and results or problems of a job and of each of its pictures."""
-        return await life.jobs.view(life.service, await _job_of(life, request, job_id))
+        return await life.jobs.view(life.service, await _job_of(life, request, job_id), prefix_of(request))
 
     @routes.delete("/{job_id}", summary="Cancel or remove a job", status_code=204, responses=problems(JOB))
     async def remove(request: Request, job_id: JobId) -> None:
@@ -103,7 +105,7 @@ def job_routes(life: Lifecycle) -> APIRouter:
         """Sends an event for each change until the job has ended; every event tells all that is to know."""
         job = await _job_of(life, request, job_id)
         request.state.lift_deadline()
-        return event_stream(life.jobs, life.service, job, last_event_id(request))
+        return event_stream(life.jobs, life.service, job, request)
 
     _add_results(routes, life)
     _add_webhooks(routes, life)
@@ -124,7 +126,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         request.state.lift_deadline()
         if len(job.pictures) == 1:
             return result_response(life.jobs, request, job, 1)
-        return zip_response(life.jobs, job)
+        return zip_response(life.jobs, request, job)
 
     @routes.get(
         "/{job_id}/results/{number}",

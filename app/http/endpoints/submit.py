@@ -8,6 +8,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from app.http.middleware.paths import prefix_of
 from app.http.openapi import IDEMPOTENCY_KEY, REQUEST_ID, SUBMIT, problems
 from app.http.receiving import check_given_once, pictures_in, request_scope, upload_limits
 from app.http.submission import JSON, JobDocument, JobParameters, read_submission
@@ -80,12 +81,12 @@ async def submit(life: Lifecycle, request: Request, query: JobParameters, scope:
     record.job = job.id
     if created:
         record.accepted_px = sum(picture.cost_px for picture in job.pictures)
-    return await _answer(life, job, status=202 if created else 200)
+    return await _answer(life, job, prefix_of(request), status=202 if created else 200)
 
 
-async def _answer(life: Lifecycle, job: StoredJob, *, status: int) -> Response:
-    view = await life.jobs.view(life.service, job)
-    headers = {"Location": f"{life.settings.root_path}/v1/jobs/{job.id}"}
+async def _answer(life: Lifecycle, job: StoredJob, prefix: str, *, status: int) -> Response:
+    view = await life.jobs.view(life.service, job, prefix)
+    headers = {"Location": f"{prefix}/v1/jobs/{job.id}"}
     if view.queue is not None and view.queue.predicted_end is not None:
         headers["Retry-After"] = str(max(1, round(view.queue.predicted_end.timestamp() - view.created.timestamp())))
     return JSONResponse(view.model_dump(mode="json"), status_code=status, headers=headers)

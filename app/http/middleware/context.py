@@ -1,8 +1,5 @@
-"""Request ids, a record for every request, and an answer for every unexpected error."""
+"""Request ids, and a record for every request."""
 
-import asyncio
-import logging
-import math
 import re
 import time
 import uuid
@@ -10,11 +7,9 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import DeadlinePassed, ServiceError, Unavailable
-from app.http.problems import internal_error
+from app.http.middleware.forwarded import PEER
 from app.record import Observer, RequestRecord, begin_record
 
 HEADER = "X-Request-Id"
@@ -22,14 +17,11 @@ ACCEPTED_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 MAX_PATH_CHARS = 200
 """Longer paths are cut off in the record."""
 
-log = logging.getLogger(__name__)
-
 
 class RequestContextMiddleware:
     """ASGI middleware: keeps a record of every request and gives it to the observers when the request has ended.
 
-    The request id is the caller's own if it is valid. An unexpected error gets a fixed answer, and its traceback goes
-    to the log.
+    The request id is the caller's own if it is valid.
     """
 
     def __init__(self, app: ASGIApp, observers: Sequence[Observer] = ()) -> None:
@@ -45,42 +37,12 @@ class RequestContextMiddleware:
         begin_record(record)
         channels = _MeteredChannels(record, receive, send)
         try:
-            await self._answer(record, scope, channels)
+            await self._app(scope, channels.receive, channels.send)
         finally:
             record.ended_s = time.monotonic()
             record.route = getattr(scope.get("route"), "path", "")
             for observe in self._observers:
                 observe(record)
-
-    async def _answer(self, record: RequestRecord, scope: Scope, channels: "_MeteredChannels") -> None:
-        try:
-            await self._app(scope, channels.receive, channels.send)
-        except asyncio.CancelledError:  # the server stops before the answer is complete
-            record.problem = record.problem or Unavailable.type
-            raise
-        except Exception as error:
-            if record.answered:
-                _note_aborted(record, scope, error)  # the connection is reset below
-            else:
-                log.exception("%s %s failed", record.method, record.path)
-                await internal_error()(scope, channels.receive, channels.send)
-
-
-def _note_aborted(record: RequestRecord, scope: Scope, error: Exception) -> None:
-    """Note why an answer that has started will not be finished."""
-    # When it is too late to call an error handler, the framework wraps the error.
-    reason = error.__cause__ if isinstance(error.__cause__, (ServiceError, ClientDisconnect)) else error
-    deadline_s = scope.get("state", {}).get("deadline_s", math.inf)
-    if isinstance(reason, ClientDisconnect):
-        record.left = True
-    elif isinstance(reason, ServiceError):
-        record.problem = reason.type
-        log.warning("%s %s: the answer was aborted: %s", record.method, record.path, reason.detail)
-    elif isinstance(reason, TimeoutError) and time.monotonic() >= deadline_s:
-        record.problem = DeadlinePassed.type
-        log.warning("%s %s: the answer was aborted: its deadline has passed", record.method, record.path)
-    else:
-        log.error("%s %s failed, and its answer was aborted", record.method, record.path, exc_info=error)
 
 
 class _MeteredChannels:
@@ -126,5 +88,7 @@ def _new_record(scope: Scope) -> RequestRecord:
         method=scope["method"],
         path=quote(scope["path"])[:MAX_PATH_CHARS],
         client=(scope.get("client") or ("",))[0],
+        scheme=scope.get("scheme", ""),
+        peer=scope.get("state", {}).get(PEER, ""),
         trace_headers={name: headers[name] for name in ("traceparent", "tracestate") if name in headers},
     )

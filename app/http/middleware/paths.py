@@ -1,13 +1,21 @@
 """Paths below a proxy's prefix, and HEAD answered like GET without the body."""
 
+import asyncio
+from collections.abc import Awaitable
+
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.http.middleware.forwarded import FORWARDED_PREFIX
+
+PREFIX = "prefix"
 
 
 class PrefixMiddleware:
     """ASGI middleware: serves below a prefix, whether the proxy in front removes it or passes it on.
 
     Args:
-        prefix: such as `/pictures`; empty for none.
+        prefix: such as `/pictures`; empty for none. The one that a trusted proxy names takes its place.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
@@ -16,13 +24,24 @@ class PrefixMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if self._prefix and scope["type"] == "http" and scope["path"].startswith(f"{self._prefix}/"):
-            scope = {**scope, "path": scope["path"].removeprefix(self._prefix)}
+        if scope["type"] == "http":
+            state = scope.get("state", {})
+            prefix = state.get(FORWARDED_PREFIX) or self._prefix
+            path = scope["path"]
+            if prefix and path.startswith(f"{prefix}/"):
+                path = path.removeprefix(prefix)
+            scope = {**scope, "path": path, "state": {**state, PREFIX: prefix}}
         await self._app(scope, receive, send)
 
 
+def prefix_of(request: Request) -> str:
+    """Return the prefix of all paths of the service, as the caller sees it."""
+    prefix: str = getattr(request.state, PREFIX, "")
+    return prefix
+
+
 class HeadMiddleware:
-    """ASGI middleware: answers HEAD like GET, with the same headers and no body."""
+    """ASGI middleware: answers HEAD like GET without the body, and ends the work where a long body begins."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -32,12 +51,31 @@ class HeadMiddleware:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
+        has_body = asyncio.Event()
 
         async def send_without_body(message: Message) -> None:
+            if message["type"] == "http.response.body" and message.get("more_body", False):
+                has_body.set()
+                await asyncio.Event().wait()  # until it is cancelled: below
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         scope["method"] = "GET"  # in the same scope, because the router stores the route there for the log
         try:
-            await self._app(scope, receive, send_without_body)
+            await _until(has_body, self._app(scope, receive, send_without_body))
+            if has_body.is_set():
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             scope["method"] = "HEAD"
+
+
+async def _until(event: asyncio.Event, work: Awaitable[None]) -> None:
+    """Run the work to its end, or to the event if that comes first."""
+    task, signal = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({task, signal}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        signal.cancel()
+        await asyncio.gather(task, signal, return_exceptions=True)

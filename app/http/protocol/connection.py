@@ -133,6 +133,7 @@ class Connection(H11Protocol):
     def resume_writing(self) -> None:
         """Note that the kernel has taken everything that was written."""
         self._kernel_is_full = False
+        self.transport.drained()
         super().resume_writing()
 
     def shutdown(self) -> None:
@@ -161,6 +162,8 @@ class Connection(H11Protocol):
         request = self.cycle
 
         async def send_through(message: "Message") -> None:
+            if message["type"] == "http.response.start" and _ends_by_closing(scope, message):
+                self.transport.reset_until_closed()
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 await self._sent(request)
@@ -239,7 +242,12 @@ class Connection(H11Protocol):
         phrase = HTTPStatus(answer.status_code).phrase
         body = bytes(answer.body)
         record = RequestRecord(
-            id=uuid.uuid4().hex, answered=answer.status_code, complete=True, problem=answer.kind, sent_bytes=len(body)
+            id=uuid.uuid4().hex,
+            client=(self.client or ("",))[0],
+            answered=answer.status_code,
+            complete=True,
+            problem=answer.kind,
+            sent_bytes=len(body),
         )
         own = {**DEFAULTS, "X-Request-Id": record.id, "Connection": "close"}
         for name, value in own.items():
@@ -252,6 +260,11 @@ class Connection(H11Protocol):
         record.ended_s = time.monotonic()
         for observe in self.observers:
             observe(record)
+
+
+def _ends_by_closing(scope: "Scope", start: "Message") -> bool:
+    """Return True for an answer in HTTP/1.0 without a length."""
+    return scope["http_version"] == "1.0" and b"content-length" not in {name for name, _ in start["headers"]}
 
 
 def limited(limits: ConnectionLimits, observers: Sequence[Observer]) -> type[Connection]:

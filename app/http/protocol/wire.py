@@ -19,6 +19,7 @@ LINGER_BYTES = 2**30
 """Maximum bytes that are read and dropped after an answer."""
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+CLOSE_IN_ORDER = struct.pack("ii", 0, 0)
 
 
 class Linger:
@@ -62,6 +63,8 @@ class Wire(asyncio.Transport):
         self.linger: Linger | None = None
         """Set once this side is closed while the caller may still send."""
         self.written_bytes = 0
+        self._resets = False
+        self._is_ended = False
 
     @property
     def unsent_bytes(self) -> int:
@@ -78,14 +81,32 @@ class Wire(asyncio.Transport):
         self.written_bytes += len(data)
         self._transport.write(data)
 
+    def reset_until_closed(self) -> None:
+        """Reset the connection if anything but `close` ends it, even the end of this process.
+
+        In HTTP/1.0 an answer without a length ends where the connection is closed, and the system closes the sockets
+        of a process that was killed.
+        """
+        self._set_linger(RESET_ON_CLOSE)
+        self._resets = True
+
     def close(self) -> None:
         """Send what is written, then close; keep reading meanwhile if the caller is still sending."""
         if self.is_closing():
             return
+        self._is_ended = True
+        if not self._transport.get_write_buffer_size():
+            self.drained()
         if self._is_request_incomplete():
             self.close_our_side()
         else:
             self._transport.close()
+
+    def drained(self) -> None:
+        """Note that the kernel has everything that was written: it delivers that whatever becomes of this process."""
+        if self._resets and self._is_ended:
+            self._set_linger(CLOSE_IN_ORDER)
+            self._resets = False
 
     def close_our_side(self) -> None:
         """Send what is written and the end of the stream; further input is dropped until the linger is over."""
@@ -106,8 +127,8 @@ class Wire(asyncio.Transport):
 
         In HTTP/1.0 an orderly close is how an answer without a length ends, so it must not be how one fails.
         """
-        if self._socket is not None and self._socket.fileno() >= 0:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self._set_linger(RESET_ON_CLOSE)
+        self._resets = False
         self._transport.abort()
 
     def is_closing(self) -> bool:
@@ -130,6 +151,10 @@ class Wire(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         """Return the bytes that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size()
+
+    def _set_linger(self, option: bytes) -> None:
+        if self._socket is not None and self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """See `asyncio.BaseTransport`."""

@@ -13,6 +13,7 @@ from app.access.keys import Right, new_key
 from app.http.application import create_app
 from app.http.auth import Authorizer
 from app.http.middleware.context import RequestContextMiddleware
+from app.http.middleware.failures import FailureMiddleware
 from app.http.problems import add_problem_handlers
 from app.lifecycle import Lifecycle
 from app.service import UpscaleService
@@ -154,6 +155,7 @@ async def test_the_documentation_describes_both_headers(client: httpx.AsyncClien
 def administered(settings: Settings) -> httpx.AsyncClient:
     """Make a client of an application whose only endpoint is for operators."""
     app = FastAPI()
+    app.add_middleware(FailureMiddleware)
     app.add_middleware(RequestContextMiddleware)
     add_problem_handlers(app)
     operator = Authorizer(settings).require(Right.ADMINISTER)

@@ -49,7 +49,7 @@ def test_every_error_is_in_the_openapi_document(written: dict[str, Any]) -> None
 
 def test_every_status_of_the_main_endpoint_is_described_with_its_problem(written: dict[str, Any]) -> None:
     answers = written["paths"]["/v1/upscale"]["post"]["responses"]
-    expected = {400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 431, 500, 501, 503, 504, 507}
+    expected = {400, 401, 403, 404, 406, 408, 413, 415, 421, 422, 429, 431, 500, 501, 503, 504, 507}
     assert {int(status) for status in answers} == expected | {200, 202}
     for status in expected:
         schema = answers[str(status)]["content"]["application/problem+json"]["schema"]

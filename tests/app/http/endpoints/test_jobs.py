@@ -150,6 +150,21 @@ async def test_a_result_that_the_caller_has_is_not_sent_again(client: httpx.Asyn
     assert (await client.get(href, headers={"Range": "bytes=0-1", "If-Range": '"other"'})).status_code == 200
 
 
+async def test_a_zip_file_that_the_caller_has_is_not_sent_again(client: httpx.AsyncClient) -> None:
+    address = f"/v1/jobs/{(await ended(client, (await create(client, 1, 2))['id']))['id']}/result"
+    whole = (await client.get(address)).raise_for_status()
+    same = await client.get(address, headers={"If-None-Match": whole.headers["etag"]})
+    assert (same.status_code, same.content) == (304, b"")
+
+
+async def test_head_of_a_job_that_waits_has_an_end(client: httpx.AsyncClient, blocked: BlockedDevice) -> None:
+    job = await create(client)
+    async with asyncio.timeout(20):
+        answer = await client.head(f"/v1/jobs/{job['id']}/events")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
 async def test_a_job_that_runs_is_cancelled_and_leaves_the_device(
     client: httpx.AsyncClient, blocked: BlockedDevice
 ) -> None:
@@ -294,4 +309,4 @@ async def test_without_jobs_there_is_a_clear_answer(client: httpx.AsyncClient) -
 
 async def test_a_page_of_another_site_cannot_send_jobs(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/jobs", content=encoded(noise(20, 16)), headers={"Sec-Fetch-Site": "cross-site"})
-    assert answer.status_code == 403
+    assert (answer.status_code, answer.json()["type"]) == (403, "urn:esrgan-serve:problem:cross-site")

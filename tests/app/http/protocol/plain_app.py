@@ -10,9 +10,12 @@ from app.errors import DeadlinePassed, TooLarge, Unavailable
 from app.http.middleware.context import RequestContextMiddleware
 from app.http.middleware.deadline import DeadlineMiddleware
 from app.http.middleware.entrance import EntranceMiddleware
+from app.http.middleware.failures import FailureMiddleware
+from app.http.middleware.forwarded import ForwardedMiddleware
+from app.http.middleware.paths import PrefixMiddleware, prefix_of
 from app.http.problems import add_problem_handlers
 from app.lifecycle import Lifecycle
-from app.record import RequestRecord
+from app.record import RequestRecord, current_record
 
 WHOLE = bytes(range(256)) * 2**15
 """More than the kernel buffers for a connection."""
@@ -33,7 +36,10 @@ def plain_app(life: Lifecycle, records: list[RequestRecord]) -> FastAPI:
     app = FastAPI()
     app.add_middleware(DeadlineMiddleware, default_s=60, max_s=60, below="/")
     app.add_middleware(EntranceMiddleware, life=life)
+    app.add_middleware(FailureMiddleware)
     app.add_middleware(RequestContextMiddleware, observers=[records.append])
+    app.add_middleware(PrefixMiddleware, prefix="")
+    app.add_middleware(ForwardedMiddleware, trusted=life.settings.proxies)
     add_problem_handlers(app)
 
     async def counted() -> AsyncIterator[None]:
@@ -44,16 +50,13 @@ def plain_app(life: Lifecycle, records: list[RequestRecord]) -> FastAPI:
     async def whole(size: int = len(WHOLE)) -> Response:
         return Response(WHOLE[:size])
 
-    async def pieces(error: Exception | None) -> AsyncIterator[bytes]:
-        yield WHOLE[:100_000]
-        if error is None:
-            await asyncio.Event().wait()
-        else:
-            raise error
+    @app.get("/streamed")
+    async def streamed() -> Response:
+        return StreamingResponse(_all_pieces())
 
     @app.get("/broken/{name}")
     async def broken(name: str) -> Response:
-        return StreamingResponse(pieces(ERRORS.get(name)))
+        return StreamingResponse(_first_piece(ERRORS.get(name)))
 
     @app.post("/refused")
     async def refused() -> Response:
@@ -69,8 +72,27 @@ def plain_app(life: Lifecycle, records: list[RequestRecord]) -> FastAPI:
             pass
         return Response(status_code=499)
 
+    @app.get("/seen")
+    async def seen(request: Request) -> dict[str, str]:
+        record = current_record()
+        return {"client": record.client, "scheme": record.scheme, "prefix": prefix_of(request)}
+
     @app.get("/path")
     async def path(request: Request) -> str:
         return f"{request.headers['host']} {request.url.path} {request.url.query}"
 
     return app
+
+
+async def _all_pieces() -> AsyncIterator[bytes]:
+    for start in range(0, len(WHOLE), 100_000):
+        yield WHOLE[start : start + 100_000]
+
+
+async def _first_piece(error: Exception | None) -> AsyncIterator[bytes]:
+    """Yield a piece, then raise the error; without one, yield nothing for ever."""
+    yield WHOLE[:100_000]
+    if error is None:
+        await asyncio.Event().wait()
+    else:
+        raise error

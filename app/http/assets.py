@@ -1,0 +1,111 @@
+"""Static files of pages: scripts and styles whose addresses name their content, and HTML that refers to them."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fastapi import Request, Response
+
+from app.http.conditional import unchanged
+
+STATIC = Path(__file__).parent / "static"
+"""A folder for each page, and one for each package that is copied from npm."""
+
+MEDIA_TYPES: Mapping[str, str] = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+}
+"""Files with other suffixes are not served: licences, manifests, and HTML, which has addresses of its own."""
+
+FOR_EVER = "public, max-age=31536000, immutable"
+"""Other content has another address."""
+
+ONLY_OURS: Mapping[str, str] = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""No page of another origin may hold a page or a script of ours."""
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Content policy of pages: no inline script or style, nothing from elsewhere; pictures may be made by the script."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of one folder, by name."""
+
+    name: str
+    files: Mapping[str, bytes]
+
+    @cached_property
+    def version(self) -> str:
+        """Name of the folder in addresses: its own and a hash of all its files, since they may refer to each other."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, content in sorted(self.files.items()):
+            digest.update(f"{name} {len(content)} ".encode() + content)
+        return f"{self.name}-{digest.hexdigest()}"
+
+
+class Assets:
+    """All static files, read once.
+
+    HTML refers to them as `assets/FOLDER/FILE`, relative to the root of the service, so that pages work below any
+    prefix; scripts refer to files of the same folder as `./FILE`.
+    """
+
+    def __init__(self, static: Path = STATIC) -> None:
+        self._static = static
+        self._folders = [Folder(path.name, _served(path)) for path in sorted(static.iterdir()) if path.is_dir()]
+        self._by_version = {folder.version: folder for folder in self._folders}
+
+    def answer(self, request: Request, version: str, name: str) -> Response | None:
+        """Return a file, or None if the name or the version is unknown."""
+        folder = self._by_version.get(version)
+        if folder is None or name not in folder.files:
+            return None
+        headers = {"ETag": f'"{version}"', "Cache-Control": FOR_EVER, **ONLY_OURS}
+        media_type = MEDIA_TYPES[Path(name).suffix]
+        return unchanged(request, headers) or Response(folder.files[name], media_type=media_type, headers=headers)
+
+    def page(self, path: str, *, policy: str = POLICY) -> "Page":
+        """Read a page whose addresses of static files name their content.
+
+        Args:
+            path: its HTML file, such as `docs/index.html`.
+            policy: its Content-Security-Policy.
+        """
+        html = (self._static / path).read_text(encoding="utf-8")
+        for folder in self._folders:
+            html = html.replace(f'"assets/{folder.name}/', f'"assets/{folder.version}/')
+        return Page(html.encode(), policy)
+
+
+class Page:
+    """An HTML page."""
+
+    def __init__(self, html: bytes, policy: str) -> None:
+        self.html = html
+        self._headers = {
+            "ETag": f'"{hashlib.blake2b(html + policy.encode(), digest_size=16).hexdigest()}"',
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": policy,
+            **ONLY_OURS,
+        }
+
+    def answer(self, request: Request) -> Response:
+        """Return the page, or 304 where the caller has it."""
+        return unchanged(request, self._headers) or Response(
+            self.html, media_type="text/html; charset=utf-8", headers=self._headers
+        )
+
+
+def _served(folder: Path) -> Mapping[str, bytes]:
+    files: Iterable[Path] = (path for path in sorted(folder.iterdir()) if path.suffix in MEDIA_TYPES)
+    return {path.name: path.read_bytes() for path in files}

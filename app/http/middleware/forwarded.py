@@ -1,0 +1,113 @@
+"""Callers behind trusted proxies: their address, scheme and prefix, from the headers that proxies add."""
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.http.fields import parameter, split
+from app.settings import PREFIX_PATTERN, Network
+
+PEER = "peer"
+"""Key in the state of a request: address of the trusted proxy that it came from."""
+
+FORWARDED_PREFIX = "forwarded_prefix"
+"""Key in the state of a request: prefix that proxies have removed from its path."""
+
+SCHEMES = frozenset({"http", "https"})
+MAX_PREFIX_CHARS = 200
+
+NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d+)?|([0-9.]+)(?::\d+)?|([0-9A-Fa-f:.]+)")
+"""An address with or without a port, as RFC 7239 and the authors of `X-Forwarded-For` write it."""
+
+
+class ForwardedMiddleware:
+    """ASGI middleware: believes `X-Forwarded-For`, `-Proto`, `-Prefix` and `Forwarded` where a trusted proxy sent them.
+
+    The caller is the right-most address that is not trusted: everything to the left of it may be invented. Where both
+    kinds of headers are there and name different callers, one of them came from the caller itself, and neither counts.
+
+    Args:
+        trusted: addresses of the proxies.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: Sequence[Network]) -> None:
+        self._app = app
+        self._trusted = trusted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        peer = address_of((scope.get("client") or ("",))[0]) if scope["type"] == "http" else None
+        if peer is not None and self._trusts(peer):
+            headers = Headers(scope=scope)
+            scope = {**scope, **self._caller(headers, peer, scope["scheme"])}
+            state = {PEER: peer, FORWARDED_PREFIX: prefix_in(headers)}
+            scope["state"] = {**scope.get("state", {}), **state}
+        await self._app(scope, receive, send)
+
+    def _caller(self, headers: Headers, peer: str, scheme: str) -> Mapping[str, object]:
+        """Return the address and the scheme of the caller, as keys of the scope."""
+        elements = _elements(headers)
+        known = _members(headers, "x-forwarded-for")
+        protocols = _members(headers, "x-forwarded-proto")
+        hops = [hop for hop in (self._hop([e.get("for", "") for e in elements], peer), self._hop(known, peer)) if hop]
+        if len({address for address, _ in hops}) != 1:
+            return {"client": (peer, 0), "scheme": scheme}
+        (address, index), *_ = hops
+        named = {element.get("proto", "").lower() for element in elements[index:][:1]}
+        if protocols:
+            # One for each hop, or only the last one's, which is the trusted proxy's.
+            named.add((protocols[index] if len(protocols) == len(known) else protocols[-1]).lower())
+        named &= SCHEMES
+        return {"client": (address, 0), "scheme": named.pop() if len(named) == 1 else scheme}
+
+    def _hop(self, chain: Sequence[str], peer: str) -> tuple[str, int] | None:
+        """Find the right-most untrusted address of a chain, else the left-most one; None for an empty chain.
+
+        Returns:
+            The address and its index. An unknown or hidden one ends the search at the proxy that reported it.
+        """
+        found, index = peer, len(chain) - 1
+        for index in range(len(chain) - 1, -1, -1):
+            address = address_of(chain[index])
+            if address is None:
+                break
+            found = address
+            if not self._trusts(address):
+                break
+        return (found, index) if chain else None
+
+    def _trusts(self, address: str) -> bool:
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in self._trusted)
+
+
+def address_of(node: str) -> str | None:
+    """Return the IP address in a node such as `192.0.2.1:80` or `[2001:db8::1]`, in its shortest form; None if none."""
+    found = NODE.fullmatch(node.strip())
+    if found is None:
+        return None
+    try:
+        address = ipaddress.ip_address(next(filter(None, found.groups()), ""))
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def prefix_in(headers: Headers) -> str:
+    """Return the prefix that proxies say they have removed, the outermost one's first; empty if there is none."""
+    prefix = "".join(member.rstrip("/") for member in _members(headers, "x-forwarded-prefix"))
+    return prefix if len(prefix) <= MAX_PREFIX_CHARS and re.fullmatch(PREFIX_PATTERN, prefix) else ""
+
+
+def _members(headers: Headers, name: str) -> list[str]:
+    values = headers.getlist(name)
+    return list(split(",".join(values), ",")) if values else []
+
+
+def _elements(headers: Headers) -> list[Mapping[str, str]]:
+    """Return the elements of `Forwarded` (RFC 7239), one for each hop."""
+    return [dict(map(parameter, split(element, ";"))) for element in _members(headers, "forwarded")]

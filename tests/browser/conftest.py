@@ -1,0 +1,88 @@
+"""Chromium, driven by playwright, in front of a real service with a tiny network."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.app.conftest import app, caller, client, engine, life, live, models, service, settings
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, ConsoleMessage, Page, Request
+
+__all__ = ["app", "caller", "client", "engine", "life", "live", "models", "service", "settings"]  # fixtures
+
+TIMEOUT_MS = 120_000
+"""Of each step: on a busy machine, drawing a page takes many seconds."""
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder, which need not say so itself."""
+    for item in items:
+        if item.path.parent == item.config.rootpath / "tests" / "browser":
+            item.add_marker(pytest.mark.browser)
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A page in a profile of its own, and everything that went on in it."""
+
+    page: "Page"
+    complaints: list[str] = field(default_factory=list)
+    """Errors and warnings on the console, violations of the content policy included."""
+    requested: list[str] = field(default_factory=list)
+    """URLs of all requests, in order."""
+
+    @property
+    def origins(self) -> set[str]:
+        """Origins of all requests that went over the network."""
+        parts = (urlsplit(url) for url in self.requested)
+        return {f"{part.scheme}://{part.netloc}" for part in parts if part.scheme in ("http", "https")}
+
+
+@pytest.fixture(scope="package")
+def anyio_backend() -> str:
+    return "asyncio"  # of this scope, so that all tests share an event loop, and with it the browser
+
+
+@pytest.fixture(scope="package")
+async def chromium(anyio_backend: str) -> AsyncIterator["Browser"]:
+    """Start Chromium once. Every host name that ends in `.test` is this machine."""
+    playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+    program = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if program is None:
+        pytest.skip(f"none of {', '.join(CHROMIUMS)} is installed")
+    arguments = ["--host-resolver-rules=MAP *.test 127.0.0.1"]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")  # Chromium refuses to run as root with it
+    async with playwright.async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def tab(chromium: "Browser") -> AsyncIterator[Tab]:
+    """Open an empty page."""
+    context = await chromium.new_context()
+    context.set_default_timeout(TIMEOUT_MS)
+    tab = Tab(await context.new_page())
+
+    def hear(message: "ConsoleMessage") -> None:
+        if message.type in ("error", "warning"):
+            tab.complaints.append(message.text)
+
+    def note(request: "Request") -> None:
+        tab.requested.append(request.url)
+
+    tab.page.on("console", hear)
+    tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    tab.page.on("request", note)
+    yield tab
+    await context.close()
