@@ -71,14 +71,16 @@ class Assets:
         self._by_version = {folder.version: folder for folder in self._folders}
 
     def answer(self, request: Request, version: str, name: str) -> Response | None:
-        """Return a file; None if there is none of that name and version. The first time it may be compressed: blocks."""
+        """Return a file; None if there is none of that name and version. May block to compress it, once."""
         folder = self._by_version.get(version)
         if folder is None or name not in folder.files:
             return None
         suffix = Path(name).suffix
         packed = suffix in PACKED and _accepts_gzip(request)
         headers = {"ETag": f'"{version}{"-gzip" * packed}"', "Cache-Control": FOR_EVER, "Vary": "Accept-Encoding"}
-        headers |= ONLY_OURS | ({"Content-Encoding": "gzip"} if packed else {})
+        headers.update(ONLY_OURS)
+        if packed:
+            headers["Content-Encoding"] = "gzip"
         if (same := unchanged(request, headers)) is not None:
             return same
         content = folder.files[name]

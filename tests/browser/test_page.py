@@ -93,7 +93,7 @@ async def test_a_reload_loses_nothing(person: Person, live: Live, blocked: Block
     blocked.gate.set()
     await person.sees(DONE, 3)
     await person.sees("#layer-before canvas")
-    jobs = await live.life.jobs.page("", limit=10)
+    jobs = await live.life.jobs.page("", state=None, before="", limit=10)
     assert len(jobs) == 3
 
 
