@@ -117,6 +117,7 @@ export class Viewer extends EventTarget {
     show(byId("after").parentElement, runs.length > 1);
     show(byId("divider"), runs.length > 0);
     show(byId("tags"), runs.length > 0);
+    this.#drawDivider();
   }
 
   #labelOf(run) {
