@@ -92,7 +92,7 @@ function drawBar(bar, run) {
 /** Returns how far a run is, in words. */
 export function stateText(run) {
   if (!run) return "";
-  const percent = Math.floor(run.progress * 100);
+  const percent = Math.min(99, Math.floor(run.progress * 100)); // the file is written after the last band
   if (run.state === "failed") return reasonOf(run.problem) || text("state.failed");
   if (run.state === "queued") return run.note ?? text("state.queued");
   if (run.state === "sending") return text("state.sending", { percent });
