@@ -71,7 +71,7 @@ class Assets:
         self._by_version = {folder.version: folder for folder in self._folders}
 
     def answer(self, request: Request, version: str, name: str) -> Response | None:
-        """Return a file; None if there is none of that name and version. May block to compress it, once."""
+        """Return a file, or None for an unknown name or version. May block to compress it, once."""
         folder = self._by_version.get(version)
         if folder is None or name not in folder.files:
             return None

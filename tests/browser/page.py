@@ -1,4 +1,4 @@
-"""What a person does on the page at /, and what that person sees."""
+"""A person in front of the page at /: opens it, drops files, reads what it says."""
 
 import base64
 import re
