@@ -1,4 +1,4 @@
-// A worker that enlarges pictures by bicubic interpolation (Keys 1981, a = -0.5), the "before" of a comparison.
+// Bicubic interpolation (Keys 1981, a = -0.5), the "before" of a comparison: browsers enlarge by other filters.
 
 const A = -0.5;
 
@@ -65,16 +65,4 @@ function mix([[a, p], [b, q], [c, r], [d, s]], into, offset) {
     }
     into[offset + at + 3] = alpha * 255;
   }
-}
-
-const isWorker = typeof WorkerGlobalScope !== "undefined";
-if (isWorker) {
-  onmessage = async ({ data: { bitmap, width, height } }) => {
-    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-    const context = canvas.getContext("2d");
-    context.drawImage(bitmap, 0, 0);
-    const pixels = context.getImageData(0, 0, bitmap.width, bitmap.height);
-    const larger = await createImageBitmap(enlarge(pixels, width, height));
-    postMessage(larger, [larger]);
-  };
 }

@@ -57,7 +57,7 @@ export default {
   "view.zoom_out": "Zoom out",
   "view.fit": "Fit",
   "view.pixels": "100 %",
-  "view.reduced": "Preview at {percent} %; the download has every pixel.",
+  "view.reduced": "A large result: shown at {percent} %, and with every pixel once you have zoomed in.",
   "view.too_large": "This result is too large to show here. Download it, or move a setting to see a part of it.",
   "view.unreadable": "This browser cannot show {format} files; the result can still be downloaded.",
   "view.loading": "Loading the result …",

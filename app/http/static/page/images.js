@@ -32,50 +32,56 @@ export async function resultOf(file) {
     return { element: image, width, height, share: 1 };
   }
   release(image);
-  if (px > REDUCED_PX) return { element: null, width, height, share: 0 };
   const share = Math.sqrt(COPY_PX / px);
-  const element = await resized(file, Math.round(width * share), Math.round(height * share));
-  return { element, width, height, share };
+  const size = { width: Math.round(width * share), height: Math.round(height * share) };
+  const element = px > REDUCED_PX ? null : await canvasOf("reduced", file, size);
+  return { element, width, height, share: element ? share : 0 };
 }
 
 /** Returns a small canvas for the list, or null. */
 export async function thumbnailOf(file, image, side) {
   const share = Math.min(1, side / Math.min(image.naturalWidth, image.naturalHeight));
-  const size = [image.naturalWidth, image.naturalHeight].map((length) => Math.max(1, Math.round(length * share)));
-  return resized(file, ...size).catch(() => null);
+  const [width, height] = [image.naturalWidth, image.naturalHeight].map((it) => Math.max(1, Math.round(it * share)));
+  return canvasOf("reduced", file, { width, height });
 }
 
-async function resized(file, width, height) {
-  const options = { resizeWidth: width, resizeHeight: height, resizeQuality: "high" };
-  return canvasOf(await createImageBitmap(file, options));
+/** Returns a canvas with the picture at the size of its result: enlarged by bicubic interpolation, or reduced. */
+export async function bicubicOf(file, picture, { width, height }) {
+  const enlarges = width > picture.width && height > picture.height;
+  return canvasOf(enlarges ? "enlarged" : "reduced", file, { width, height });
 }
 
-export function canvasOf(bitmap) {
+/** Returns a canvas with a part of a picture. */
+export async function partOf(file, rectangle) {
+  return canvasOf("cut", file, rectangle);
+}
+
+/** Returns a part of a picture as a PNG file. */
+export async function cropOf(file, rectangle) {
+  const bitmap = await bitmapOf("cut", file, rectangle);
+  const canvas = Object.assign(document.createElement("canvas"), { width: rectangle.width, height: rectangle.height });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
+/** Returns what a worker makes of a file, as a canvas; null where it cannot. */
+async function canvasOf(work, file, rectangle) {
+  const bitmap = await bitmapOf(work, file, rectangle);
+  if (!bitmap) return null;
   const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
   canvas.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
   return canvas;
 }
 
-/** Returns a canvas with the picture enlarged by bicubic interpolation. */
-export async function bicubicOf(file, width, height) {
-  const bitmap = await createImageBitmap(file);
-  if (width <= bitmap.width || height <= bitmap.height) return resized(file, width, height);
-  const worker = new Worker(new URL("./bicubic.js", import.meta.url), { type: "module" });
+async function bitmapOf(work, file, rectangle) {
+  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   try {
-    return await new Promise((resolve, reject) => {
-      worker.onmessage = ({ data }) => resolve(canvasOf(data));
-      worker.onerror = reject;
-      worker.postMessage({ bitmap, width, height }, [bitmap]);
+    return await new Promise((resolve) => {
+      worker.onmessage = ({ data }) => resolve(data);
+      worker.onerror = () => resolve(null);
+      worker.postMessage({ work, file, ...rectangle });
     });
   } finally {
     worker.terminate();
   }
-}
-
-/** Returns a part of a picture as a PNG file. */
-export async function cropOf(file, { x, y, width, height }) {
-  const bitmap = await createImageBitmap(file, x, y, width, height);
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
-  canvas.getContext("2d").drawImage(bitmap, 0, 0);
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }

@@ -1,6 +1,7 @@
 // Joins the parts of the page.
 
 import { Api } from "./api.js";
+import { Detail } from "./detail.js";
 import { byId, show } from "./elements.js";
 import { find, forget, forgetOld, keep } from "./files.js";
 import { SettingsForm } from "./form.js";
@@ -49,6 +50,7 @@ const list = new List(pictures, {
   sizes,
 });
 const viewer = new Viewer(results, sizeOf);
+new Detail(viewer);
 const gestures = new Gestures(viewer);
 const lens = new Lens(api, viewer);
 saveActions({ api, results, viewer, pictures, sizeOf, modelOf });

@@ -10,9 +10,9 @@ import { centred, fitted, limited } from "./view.js";
 const MAX_BICUBIC_PX = 24e6;
 const PIXELS_FROM = 3; // screen pixels for each pixel of the result, from which each is drawn as a square
 
-/** Sends "view" when the picture has moved in its window, and "result" when another result, or none, is shown. */
+/** Shows a picture. Sends "view" when the picture has moved in its window, and "result" when another result, or none, is shown. */
 export class Viewer extends EventTarget {
-  #results;
+  results;
   #sizeOf;
   #layers = { before: byId("layer-before"), after: byId("layer-after") };
   #stage = byId("stage");
@@ -20,14 +20,15 @@ export class Viewer extends EventTarget {
   #key = "";
   #isFitted = true;
   picture = null;
-  size = null;
+  size = null; // of the result
+  share = 1; // of its pixels along a side that are shown
   file = null;
   view = { zoom: 1, x: 0, y: 0 };
 
   /** @param sizeOf returns the size of the answer for a picture and settings, where it is known. */
   constructor(results, sizeOf) {
     super();
-    this.#results = results;
+    this.results = results;
     this.#sizeOf = sizeOf;
     byId("before").addEventListener("input", () => this.#drawBefore());
     byId("after").addEventListener("input", () => this.#drawAfter());
@@ -47,6 +48,11 @@ export class Viewer extends EventTarget {
   /** The run whose result is shown, if any. */
   get run() {
     return this.picture?.runs.find((run) => run.id === byId("after").value) ?? null;
+  }
+
+  /** The element that the result is in. */
+  get frame() {
+    return this.#layers.after.firstElementChild;
   }
 
   /** The original's size over that of the result. */
@@ -136,9 +142,10 @@ export class Viewer extends EventTarget {
       return;
     }
     this.#say(text("view.loading"));
-    const result = await this.#results.fileOf(run).then(resultOf).catch(() => null);
+    const result = await this.results.fileOf(run).then(resultOf).catch(() => null);
     if (shown !== this.#shown || run !== this.run) return result && release(result.element);
     this.#put(this.#layers.after, result?.element ?? null);
+    this.share = result?.share ?? 0;
     this.#use(result ?? this.#expectedSize());
     this.#say(wordsOn(result, picture, run));
     byId("tag-after").textContent = this.#labelOf(run);
@@ -153,7 +160,7 @@ export class Viewer extends EventTarget {
     byId("tag-before").textContent = byId("before").selectedOptions[0]?.textContent ?? "";
     const other = picture.runs.find((run) => run.id === choice);
     if (other) {
-      const result = await this.#results.fileOf(other).then(resultOf).catch(() => null);
+      const result = await this.results.fileOf(other).then(resultOf).catch(() => null);
       if (isCurrent()) this.#put(this.#layers.before, result?.element ?? null);
       return;
     }
@@ -167,7 +174,7 @@ export class Viewer extends EventTarget {
   async #drawBicubic(isCurrent) {
     const { width, height } = this.#expectedSize() ?? {};
     if (!width || width * height > MAX_BICUBIC_PX) return;
-    const canvas = await bicubicOf(this.file, width, height).catch(() => null);
+    const canvas = await bicubicOf(this.file, this.picture, { width, height }).catch(() => null);
     if (canvas && isCurrent()) this.#put(this.#layers.before, canvas);
   }
 
