@@ -23,6 +23,13 @@ DROP = """([files]) => {
 }"""
 
 
+PASTE = """([[name, data]]) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], name));
+    document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
+
+
 @dataclass(frozen=True)
 class Person:
     """A person in front of a tab with the page."""
@@ -42,6 +49,10 @@ class Person:
         """Drop files, whose names are given without their suffix, which is .png."""
         named = [(f"{name}.png", base64.b64encode(content).decode()) for name, content in files.items()]
         await self.tab.page.evaluate(DROP, [named])
+
+    async def paste(self, content: bytes) -> None:
+        """Paste a picture, as after a copy in a program."""
+        await self.tab.page.evaluate(PASTE, [["image.png", base64.b64encode(content).decode()]])
 
     async def sees(self, selector: str, times: int = 1) -> None:
         from playwright.async_api import expect  # here, because playwright may be missing

@@ -45,7 +45,7 @@ async def test_one_drop_is_enough(person: Person, live: Live) -> None:
 
 async def test_the_picture_before_is_bicubic_or_its_own_pixels(person: Person, live: Live) -> None:
     await person.open(f"{live.address}/")
-    await person.drop(photo=encoded(noise(20, 16)))
+    await person.paste(encoded(noise(20, 16)))
     await person.sees("#layer-before canvas")
     assert await person["#layer-before canvas"].evaluate("(canvas) => canvas.width") == 80
     await person["#before"].select_option("nearest")

@@ -1,5 +1,7 @@
 // The service's public API: addresses, the key, and its errors as exceptions.
 
+import { text } from "./texts.js";
+
 const KEY = "esrgan-key";
 
 /** An answer that is not what was asked for, as a problem document (RFC 9457) says it. */
@@ -67,7 +69,7 @@ export class Api {
             const body = await request.response.text();
             reject(problemOf(request.status, body, (header) => request.getResponseHeader(header)));
           };
-          request.onerror = () => reject(new Problem({}));
+          request.onerror = () => reject(new Problem({ title: text("problem.offline") }));
           request.onabort = () => reject(signal.reason);
           signal?.throwIfAborted();
           signal?.addEventListener("abort", () => request.abort());
@@ -107,7 +109,7 @@ export class Api {
 
 function outOfReach(error) {
   if (error.name === "AbortError") throw error;
-  throw new Problem({});
+  throw new Problem({ title: text("problem.offline") });
 }
 
 function problemOf(status, body, header) {

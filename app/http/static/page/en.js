@@ -2,10 +2,8 @@
 // {names} are filled in; a key that ends in .one or .other is chosen by a number.
 
 export default {
-  "page.title": "esrgan-serve",
   "page.api": "API",
   "page.skip": "Skip to the pictures",
-  "page.noscript": "This page needs JavaScript. The API does not: see the documentation.",
 
   "drop.title": "Larger, and sharper.",
   "drop.text": "Drop pictures anywhere on this page, paste them, or choose some.",
@@ -52,7 +50,6 @@ export default {
   "view.after": "After",
   "view.bicubic": "Bicubic",
   "view.nearest": "Pixels as they are",
-  "view.original": "Original",
   "view.zoom_in": "Zoom in",
   "view.zoom_out": "Zoom out",
   "view.fit": "Fit",
@@ -80,7 +77,6 @@ export default {
   "settings.reset": "Reset",
   "settings.starting": "The service is starting. You can add pictures already.",
   "settings.default": "Default",
-  "settings.yes": "On",
 
   "model.label": "Model",
   "model.hint.compact-real-esrgan-x4": "For pictures from the web or a phone. Cleans up noise and compression, and draws some texture.",
@@ -129,9 +125,6 @@ export default {
 
   "edges.label": "Edges",
   "edges.auto": "Photograph",
-  "edges.mirror": "Mirrored",
-  "edges.repeat": "Repeated",
-  "edges.zero": "Black outside",
   "edges.wrap": "Seamless texture",
   "edges.hint": "Seamless is for tiles of wallpaper or games, whose sides fit together.",
 
@@ -152,6 +145,9 @@ export default {
   "ensemble.label": "Best quality",
   "ensemble.hint": "Looks at the picture in eight turns. Takes eight times as long.",
 
+  "bits.label": "Bits of a channel",
+  "bits.hint": "8 are usual. More keep smooth gradients of originals that have them.",
+
   "compression.label": "PNG compression",
   "compression.fast": "Fast",
   "compression.small": "Small file",
@@ -165,5 +161,4 @@ export default {
   "key.change": "Key",
 
   "problem.offline": "The service cannot be reached.",
-  "problem.key": "No key was given.",
 };

@@ -39,6 +39,7 @@ export class Lens {
 
   hide() {
     this.#abort?.abort();
+    this.#part = null;
     show(this.#root, false);
     this.#root.querySelector(".part").replaceChildren();
   }

@@ -5,12 +5,13 @@ import { SIZES } from "./parameters.js";
 import { factorOf } from "./sizes.js";
 
 const PAUSE_MS = 120; // while a dial is being turned
-const NOT_OF_A_PART = [...SIZES, "format", "quality", "metadata", "frames", "edges", "compression"];
+const NOT_OF_A_PART = [...SIZES, "format", "quality", "metadata", "frames", "edges", "bits", "compression"];
 
 /** Renders a part with the settings whenever they differ from those of the result that is shown. */
 export function tryOut({ form, viewer, lens, gestures }) {
   let timer = 0;
   let rendered = "";
+  let shown = null;
 
   function renderSoon(point) {
     clearTimeout(timer);
@@ -42,7 +43,14 @@ export function tryOut({ form, viewer, lens, gestures }) {
     if (steps) form.turnFidelity(steps);
     if (event.key === "Escape") lens.hide();
   });
-  viewer.addEventListener("result", () => render(gestures.point));
+  viewer.addEventListener("result", () => {
+    if (viewer.picture !== shown) {
+      lens.hide();
+      gestures.forgetPoint();
+    }
+    shown = viewer.picture;
+    render(gestures.point);
+  });
 }
 
 function ofAPart(settings) {
