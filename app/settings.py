@@ -217,6 +217,7 @@ class Settings(BaseSettings):
     allowed_networks: str = Field(
         default="", description="Networks such as 10.0.0.0/8 whose addresses count as public for these hosts."
     )
+    page: bool = Field(default=True, description="Serve the page for people at `/`.")
     keep_alive_s: int = Field(default=65, ge=1, description="Seconds that an idle connection is kept open.")
     drain_s: int = Field(default=30, ge=0, description="Seconds for accepted work to finish after a signal to stop.")
 

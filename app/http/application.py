@@ -17,6 +17,7 @@ from app.http.endpoints.health import health_routes
 from app.http.endpoints.jobs import job_routes
 from app.http.endpoints.metrics import metrics_routes
 from app.http.endpoints.models import model_routes, reload_routes
+from app.http.endpoints.page import page_routes
 from app.http.endpoints.submit import submit_routes
 from app.http.endpoints.upscale import upscale_routes
 from app.http.middleware.browsers import BrowserGuardMiddleware, CrossOriginMiddleware
@@ -103,3 +104,5 @@ def _add_routes(app: FastAPI, life: Lifecycle, telemetry: Telemetry, authorizer:
     assets = Assets()
     app.include_router(docs_routes(app, assets))
     app.include_router(asset_routes(assets))
+    if life.settings.page:
+        app.include_router(page_routes(assets))

@@ -1,14 +1,16 @@
 """Static files of pages: scripts and styles whose addresses name their content, and HTML that refers to them."""
 
+import gzip
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from fastapi import Request, Response
 
 from app.http.conditional import unchanged
+from app.http.fields import split
 
 STATIC = Path(__file__).parent / "static"
 """A folder for each page, and one for each package that is copied from npm."""
@@ -20,6 +22,9 @@ MEDIA_TYPES: Mapping[str, str] = {
     ".svg": "image/svg+xml",
 }
 """Files with other suffixes are not served: licences, manifests, and HTML, which has addresses of its own."""
+
+PACKED = {".css", ".js", ".svg"}
+"""Files that are sent compressed to those who accept it."""
 
 FOR_EVER = "public, max-age=31536000, immutable"
 """Other content has another address."""
@@ -66,13 +71,21 @@ class Assets:
         self._by_version = {folder.version: folder for folder in self._folders}
 
     def answer(self, request: Request, version: str, name: str) -> Response | None:
-        """Return a file, or None if the name or the version is unknown."""
+        """Return a file, or None for an unknown name or version. May block to compress it, once."""
         folder = self._by_version.get(version)
         if folder is None or name not in folder.files:
             return None
-        headers = {"ETag": f'"{version}"', "Cache-Control": FOR_EVER, **ONLY_OURS}
-        media_type = MEDIA_TYPES[Path(name).suffix]
-        return unchanged(request, headers) or Response(folder.files[name], media_type=media_type, headers=headers)
+        suffix = Path(name).suffix
+        packed = suffix in PACKED and _accepts_gzip(request)
+        headers = {"ETag": f'"{version}{"-gzip" * packed}"', "Cache-Control": FOR_EVER, "Vary": "Accept-Encoding"}
+        headers.update(ONLY_OURS)
+        if packed:
+            headers["Content-Encoding"] = "gzip"
+        if (same := unchanged(request, headers)) is not None:
+            return same
+        content = folder.files[name]
+        body = _packed(content) if packed else content
+        return Response(body, media_type=MEDIA_TYPES[suffix], headers=headers)
 
     def page(self, path: str, *, policy: str = POLICY) -> "Page":
         """Read a page whose addresses of static files name their content.
@@ -109,3 +122,13 @@ class Page:
 def _served(folder: Path) -> Mapping[str, bytes]:
     files: Iterable[Path] = (path for path in sorted(folder.iterdir()) if path.suffix in MEDIA_TYPES)
     return {path.name: path.read_bytes() for path in files}
+
+
+def _accepts_gzip(request: Request) -> bool:
+    codings = split(",".join(request.headers.getlist("accept-encoding")), ",")
+    return any(coding.replace(" ", "").lower() in ("gzip", "gzip;q=1", "gzip;q=1.0") for coding in codings)
+
+
+@lru_cache(maxsize=256)
+def _packed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)

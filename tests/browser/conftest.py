@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.app.conftest import app, caller, client, engine, life, live, models, service, settings
+from tests.app.conftest import app, blocked, caller, client, engine, life, live, models, service, settings
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, ConsoleMessage, Page, Request
 
-__all__ = ["app", "caller", "client", "engine", "life", "live", "models", "service", "settings"]  # fixtures
+__all__ = ["app", "blocked", "caller", "client", "engine", "life", "live", "models", "service", "settings"]  # fixtures
 
 TIMEOUT_MS = 120_000
 """Of each step: on a busy machine, drawing a page takes many seconds."""

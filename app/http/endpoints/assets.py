@@ -1,5 +1,7 @@
 """GET /assets/...: scripts and styles of the pages."""
 
+import asyncio
+
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from app.http.assets import Assets
@@ -11,7 +13,7 @@ def asset_routes(assets: Assets) -> APIRouter:
 
     @routes.get("/assets/{version}/{name}")
     async def asset(request: Request, version: str, name: str) -> Response:
-        answer = assets.answer(request, version, name)
+        answer = await asyncio.to_thread(assets.answer, request, version, name)  # may compress a large file
         if answer is None:
             raise HTTPException(404)
         return answer

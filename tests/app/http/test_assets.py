@@ -92,3 +92,17 @@ async def test_a_page_is_asked_for_again_and_not_sent_twice(client: httpx.AsyncC
     assert (same.status_code, same.content) == (304, b"")
     assert same.headers["content-security-policy"] == page.headers["content-security-policy"]
     assert (await client.get("/docs", headers={"If-None-Match": '"other"'})).status_code == 200
+
+
+async def test_scripts_and_styles_are_sent_compressed_to_those_who_accept_it(client: httpx.AsyncClient) -> None:
+    for address in addresses((await client.get("/docs")).text):
+        packed, plain, refused = [
+            await client.get(f"/{address}", headers={"Accept-Encoding": codings})
+            for codings in ("br, gzip", "identity", "gzip;q=0")
+        ]
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.content == plain.content == refused.content
+        assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+        assert {"content-encoding"}.isdisjoint({*plain.headers, *refused.headers})
+        assert packed.headers["etag"] != plain.headers["etag"]
+        assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"

@@ -1,0 +1,122 @@
+// The service's public API: addresses, the key, and its errors as exceptions.
+
+import { text } from "./texts.js";
+
+const KEY = "esrgan-key";
+
+/** An answer that is not what was asked for, as a problem document (RFC 9457) says it. */
+export class Problem extends Error {
+  constructor({ status = 0, type = "", title = "", detail = "", retryAfterS = 0 }) {
+    super(detail || title);
+    Object.assign(this, { status, type, title, detail, retryAfterS });
+  }
+
+  /** True where the same request may succeed later: the service is busy, starting, stopping or out of reach. */
+  get isTemporary() {
+    return this.status === 0 || this.status === 429 || this.status === 503;
+  }
+}
+
+export class Api {
+  #askForKey;
+  #asking = null;
+
+  /** @param askForKey returns a key that the person enters, or null; it is given the reason. */
+  constructor(askForKey) {
+    this.#askForKey = askForKey;
+  }
+
+  get key() {
+    return sessionStorage.getItem(KEY) ?? "";
+  }
+
+  /** The address of a path of the API, below whatever prefix the page is served. */
+  address(path, query = {}) {
+    const url = new URL(path, document.baseURI);
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    return url.href;
+  }
+
+  /** Fetches a path; throws a Problem where the answer is one. */
+  async fetch(path, options = {}) {
+    return this.#withKey(async (headers) => {
+      const answer = await fetch(this.address(path), { ...options, headers }).catch(outOfReach);
+      if (!answer.ok) throw problemOf(answer.status, await answer.text(), (name) => answer.headers.get(name));
+      return answer;
+    });
+  }
+
+  async json(path, options) {
+    return (await this.fetch(path, options)).json();
+  }
+
+  /**
+   * Sends a picture and returns the body of the answer as a Blob.
+   *
+   * XMLHttpRequest, because fetch does not report how much of an upload was sent.
+   */
+  async send(path, { query, file, name, headers = {}, signal, onSent = () => {} }) {
+    return this.#withKey(
+      (withKey) =>
+        new Promise((resolve, reject) => {
+          const request = new XMLHttpRequest();
+          request.open("POST", this.address(path, query));
+          request.responseType = "blob";
+          for (const pair of Object.entries({ ...headers, ...withKey })) request.setRequestHeader(...pair);
+          request.upload.onprogress = (event) => onSent(event.loaded / event.total);
+          request.onload = async () => {
+            if (request.status < 400) return resolve(request.response);
+            const body = await request.response.text();
+            reject(problemOf(request.status, body, (header) => request.getResponseHeader(header)));
+          };
+          request.onerror = () => reject(new Problem({ title: text("problem.offline") }));
+          request.onabort = () => reject(signal.reason);
+          signal?.throwIfAborted();
+          signal?.addEventListener("abort", () => request.abort());
+          const form = new FormData();
+          form.append("image", file, name);
+          request.send(form);
+        }),
+    );
+  }
+
+  /** Makes an attempt with the key, and asks for another one as long as it is refused. */
+  async #withKey(attempt) {
+    for (;;) {
+      const key = this.key;
+      try {
+        return await attempt(key ? { Authorization: `Bearer ${key}` } : {});
+      } catch (problem) {
+        if (problem.status !== 401) throw problem;
+        if (key === this.key && !(await this.#newKey(key ? problem.detail : ""))) throw problem;
+      }
+    }
+  }
+
+  /** Asks once, however many requests wait for it. */
+  async #newKey(reason) {
+    this.#asking ??= this.#askForKey(reason);
+    const key = await this.#asking;
+    this.#asking = null;
+    if (key) sessionStorage.setItem(KEY, key);
+    return key;
+  }
+
+  async changeKey() {
+    return this.#newKey("");
+  }
+}
+
+function outOfReach(error) {
+  if (error.name === "AbortError") throw error;
+  throw new Problem({ title: text("problem.offline") });
+}
+
+function problemOf(status, body, header) {
+  const retryAfterS = Number(header("Retry-After")) || 0;
+  try {
+    return new Problem({ ...JSON.parse(body), status, retryAfterS });
+  } catch {
+    return new Problem({ status, title: `HTTP ${status}`, retryAfterS }); // a proxy's own page
+  }
+}

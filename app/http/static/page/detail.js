@@ -1,0 +1,47 @@
+// The visible part of a large result with every pixel, over its reduced copy, once the picture has come to rest.
+
+import { element } from "./elements.js";
+import { partOf } from "./images.js";
+
+const REST_MS = 300;
+
+export class Detail {
+  #viewer;
+  #timer = 0;
+  #drawn = 0;
+
+  constructor(viewer) {
+    this.#viewer = viewer;
+    viewer.addEventListener("view", () => this.#drawSoon());
+  }
+
+  #drawSoon() {
+    clearTimeout(this.#timer);
+    const drawn = ++this.#drawn;
+    const { share, view, ratio } = this.#viewer;
+    if (share > 0 && share < 1 && view.zoom * ratio > share) this.#timer = setTimeout(() => this.#draw(drawn), REST_MS);
+  }
+
+  async #draw(drawn) {
+    const { frame, run } = this.#viewer;
+    const part = visiblePart(this.#viewer);
+    const canvas = await partOf(await this.#viewer.results.fileOf(run), part);
+    if (!canvas || drawn !== this.#drawn || frame !== this.#viewer.frame) return;
+    const shown = element("div", { className: "detail" }, canvas);
+    const { x, y, width, height } = part;
+    Object.assign(shown.style, { left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px` });
+    frame.querySelector(".detail")?.remove();
+    frame.append(shown);
+  }
+}
+
+/** Returns the rectangle of the picture that is in its window, in whole pixels. */
+export function visiblePart({ view, size, bounds }) {
+  const along = (corner, room, length) => {
+    const first = Math.max(0, Math.floor(-corner / view.zoom));
+    return [first, Math.min(length, Math.ceil((room - corner) / view.zoom)) - first];
+  };
+  const [x, width] = along(view.x, bounds.width, size.width);
+  const [y, height] = along(view.y, bounds.height, size.height);
+  return { x, y, width, height };
+}

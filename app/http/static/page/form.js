@@ -1,0 +1,209 @@
+// The settings: a form made from what the service's OpenAPI document and its list of models offer.
+
+import { element, show } from "./elements.js";
+import { SIZES } from "./parameters.js";
+import { sizeField } from "./size_field.js";
+import { text, textOr } from "./texts.js";
+
+const SESSION = "esrgan-settings";
+const SHOWN = ["model", "size", "fidelity", "format", "quality", "edges", "frames"];
+const WITH_QUALITY = ["jpeg", "webp", "avif", "jxl", "same"];
+const FIDELITY_STEP = 0.05;
+
+/** Sends "change" when a setting has changed. */
+export class SettingsForm extends EventTarget {
+  #fields = new Map();
+  #models;
+  #root;
+
+  constructor(root, parameters, models) {
+    super();
+    this.#root = root;
+    this.#models = models;
+    const make = this.#makers();
+    const names = ["size", ...parameters.keys()].filter((name) => !SIZES.includes(name));
+    const shown = SHOWN.filter((name) => names.includes(name));
+    const more = names.filter((name) => !SHOWN.includes(name));
+    for (const name of [...shown, ...more]) {
+      this.#fields.set(name, (make[name] ?? make[parameters.get(name)?.kind])(parameters.get(name), parameters));
+    }
+    const rows = (chosen) => chosen.map((name) => this.#fields.get(name).row);
+    const fold = element("details", {}, element("summary", {}, text("settings.more")), ...rows(more));
+    root.replaceChildren(...rows(shown), ...(more.length ? [fold] : []));
+    root.addEventListener("input", () => this.#changed());
+    this.set(JSON.parse(sessionStorage.getItem(SESSION) ?? "{}"));
+  }
+
+  /** The settings that differ from the service's own, as it takes them. */
+  get values() {
+    const fields = [...this.#fields.values()].filter((field) => !field.row.hidden);
+    return Object.assign({}, ...fields.map((field) => field.read()));
+  }
+
+  /** The model that the settings choose, as GET /v1/models lists it. */
+  get model() {
+    return this.modelOf(this.values);
+  }
+
+  modelOf(settings) {
+    const name = settings.model ?? this.#models.default;
+    return this.#models.models.find((model) => model.name === name) ?? { name, scale: 4 };
+  }
+
+  set(values) {
+    this.#fields.get("model").write(values);
+    this.#sync(); // what the other fields offer depends on the model
+    for (const field of this.#fields.values()) field.write(values);
+    this.#changed();
+  }
+
+  /** Turns the dial by some steps; returns false where the model has none. */
+  turnFidelity(steps) {
+    const { row, input } = this.#fields.get("fidelity") ?? {};
+    if (!row || row.hidden) return false;
+    input.value = Number(input.value) + steps * FIDELITY_STEP;
+    this.#changed();
+    return true;
+  }
+
+  /** Shows the size of the answer for the selected picture. */
+  showResult(sentence) {
+    this.#fields.get("size").result.textContent = sentence;
+  }
+
+  #changed() {
+    this.#sync();
+    sessionStorage.setItem(SESSION, JSON.stringify(this.values));
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** Shows the fields that mean something with the values of the others. */
+  #sync() {
+    const { format } = this.values;
+    this.#fields.get("model").tell(this.model);
+    this.#fields.get("size").tell(this.model);
+    this.#fields.get("fidelity")?.tell(this.model);
+    for (const [name, visible] of [
+      ["quality", WITH_QUALITY.includes(format)],
+      ["compression", !WITH_QUALITY.includes(format) || format === "same"],
+    ]) {
+      if (this.#fields.has(name)) show(this.#fields.get(name).row, visible);
+    }
+  }
+
+  /** Makers of fields, by the name of a parameter or by its kind. */
+  #makers() {
+    return {
+      model: () => modelField(this.#models),
+      size: (_, parameters) => sizeField(parameters),
+      fidelity: fidelityField,
+      choice: choiceField,
+      flag: flagField,
+      number: inputField,
+      text: inputField,
+    };
+  }
+}
+
+function labelled(name, control, { description = "" } = {}, ...more) {
+  control.id = `setting-${name}`;
+  const hint = element("p", { className: "hint", id: `hint-${name}` }, textOr(`${name}.hint`, description));
+  control.setAttribute("aria-describedby", hint.id);
+  const label = element("label", { htmlFor: control.id }, textOr(`${name}.label`, name.replaceAll("_", " ")));
+  return { row: element("div", { className: "field" }, label, control, ...more, hint), hint };
+}
+
+function option(value, label, disabled = false) {
+  return element("option", { value, disabled }, label);
+}
+
+function modelField({ models, default: initial }) {
+  const options = models.map(({ name, state }) => option(name, name, state === "failed"));
+  const input = element("select", {}, ...options);
+  const { row, hint } = labelled("model", input);
+  const facts = element("p", { className: "hint facts" });
+  row.append(facts);
+  return {
+    row,
+    read: () => (input.value === initial ? {} : { model: input.value }),
+    write: ({ model = initial }) => (input.value = model),
+    tell: (model) => {
+      hint.textContent = textOr(`model.hint.${model.name}`, "");
+      show(hint, hint.textContent !== "");
+      facts.textContent = factsOf(model).join(" · ");
+    },
+  };
+}
+
+function factsOf({ scale, licence, state, reason }) {
+  const facts = [];
+  if (scale) facts.push(text("model.scale", { scale }));
+  if (licence) facts.push(text("model.licence", { licence }));
+  if (state !== "ready") facts.push(text(`model.state.${state}`, { reason }));
+  return facts;
+}
+
+function fidelityField() {
+  const input = element("input", { type: "range", min: 0, max: 1, step: FIDELITY_STEP });
+  const ends = element("div", { className: "ends" }, ...["low", "high"].map((end) => text(`fidelity.${end}`)).map(span));
+  const { row } = labelled("fidelity", input, {}, ends);
+  let own = 0; // where the dial stands for the model itself
+  let pair = "";
+  return {
+    row,
+    input,
+    read: () => (Number(input.value) === own ? {} : { fidelity: Number(input.value) }),
+    write: ({ fidelity }) => (input.value = fidelity ?? own),
+    tell: ({ name, fidelity }) => {
+      show(row, Boolean(fidelity));
+      if (!fidelity || name === pair) return;
+      const stood = Number(input.value) === own;
+      own = name === fidelity.psnr ? 1 : 0;
+      if (stood) input.value = own;
+      pair = name;
+    },
+  };
+}
+
+function span(content) {
+  return element("span", {}, content);
+}
+
+function choiceField({ name, options, initial, description }) {
+  // Without a format the service takes the first one that the page accepts, which is any.
+  const first = initial ?? (name === "format" ? options[0] : "");
+  const choices = options.map((value) => option(value, textOr(`${name}.${value}`, value)));
+  if (first === "") choices.unshift(option("", text("settings.default")));
+  const input = element("select", {}, ...choices);
+  const { row } = labelled(name, input, { description });
+  return {
+    row,
+    read: () => (input.value === first ? {} : { [name]: input.value }),
+    write: (values) => (input.value = values[name] ?? first),
+  };
+}
+
+function flagField({ name, initial, description }) {
+  const input = element("input", { type: "checkbox" });
+  const { row } = labelled(name, input, { description });
+  row.classList.add("flag");
+  return {
+    row,
+    read: () => (input.checked === Boolean(initial) ? {} : { [name]: input.checked }),
+    write: (values) => (input.checked = values[name] ?? Boolean(initial)),
+  };
+}
+
+function inputField({ name, kind, min, max, whole, initial, description }) {
+  const input = element("input", { type: kind === "number" ? "number" : "text", step: whole ? 1 : "any" });
+  if (min !== undefined) input.min = min;
+  if (max !== undefined) input.max = max;
+  input.placeholder = initial ?? text("settings.default");
+  const { row } = labelled(name, input, { description });
+  const valueOf = () => (kind === "number" ? input.valueAsNumber : input.value);
+  return {
+    row,
+    read: () => (input.value !== "" && input.validity.valid ? { [name]: valueOf() } : {}),
+    write: (values) => (input.value = values[name] ?? ""),
+  };
+}

@@ -1,0 +1,125 @@
+// The list of pictures: what each is, how far it is, and what can be done with it.
+
+import { byId, element, show } from "./elements.js";
+import { ENDED, latestRun, reasonOf } from "./pictures.js";
+import { counted, duration, text } from "./texts.js";
+
+/** Draws a card for each picture, in place, so that the focus stays where it is. */
+export class List {
+  #cards = new Map();
+  #list = byId("list");
+  #pictures;
+  #does;
+
+  /** @param does what the buttons of a card do: select, cancel, retry, remove, and appear, sizes. */
+  constructor(pictures, does) {
+    this.#pictures = pictures;
+    this.#does = does;
+    pictures.addEventListener("change", ({ detail }) => (detail.picture ? this.#draw(detail.picture) : this.draw()));
+    setInterval(() => this.#drawActive(), 1000); // seconds pass
+  }
+
+  draw() {
+    const all = this.#pictures.all;
+    for (const [id, card] of this.#cards) {
+      if (all.some((picture) => picture.id === id)) continue;
+      card.root.remove();
+      this.#cards.delete(id);
+    }
+    all.forEach((picture) => this.#draw(picture));
+  }
+
+  thumbnail(picture, canvas) {
+    this.#cards.get(picture.id)?.thumb.replaceChildren(canvas);
+  }
+
+  #drawActive() {
+    for (const picture of this.#pictures.all) {
+      const run = latestRun(picture);
+      if (run && !ENDED.includes(run.state)) this.#draw(picture);
+    }
+  }
+
+  #draw(picture) {
+    const card = this.#cards.get(picture.id) ?? this.#add(picture);
+    const run = latestRun(picture);
+    const state = run?.state ?? "queued";
+    const { from, to } = this.#does.sizes(picture, run);
+    card.root.dataset.state = state;
+    card.show.setAttribute("aria-current", picture === this.#pictures.selected);
+    card.size.textContent = to ? `${from} → ${to}` : from;
+    card.state.textContent = stateText(run);
+    drawBar(card.bar, run);
+    show(card.cancel, !ENDED.includes(state));
+    show(card.remove, ENDED.includes(state));
+    show(card.retry, state === "failed" || state === "cancelled");
+  }
+
+  #add(picture) {
+    const button = (name, label, act, content) =>
+      element("button", { type: "button", className: name, ariaLabel: text(label, picture), title: text(label, picture),
+        onclick: () => act(picture) }, content);
+    const card = {
+      thumb: element("span", { className: "thumb" }),
+      size: element("span", { className: "size" }),
+      state: element("p", { className: "state" }),
+      bar: element("progress", { max: 1, ariaLabel: picture.name }),
+      cancel: button("icon", "picture.cancel", this.#does.cancel, "✕"),
+      remove: button("icon", "picture.remove", this.#does.remove, "✕"),
+      retry: button("text", "picture.retry", this.#does.retry, text("picture.retry")),
+    };
+    const facts = element("span", { className: "facts" }, element("span", { className: "name" }, picture.name), card.size);
+    card.show = button("show", "picture.show", this.#does.select, card.thumb);
+    card.show.append(facts);
+    const actions = element("div", { className: "actions" }, card.cancel, card.remove);
+    card.root = element("li", { className: "card" }, card.show, actions, card.bar, card.state, card.retry);
+    this.#cards.set(picture.id, card);
+    this.#list.append(card.root);
+    this.#does.appear(picture);
+    return card;
+  }
+}
+
+function drawBar(bar, run) {
+  const active = run && !ENDED.includes(run.state);
+  show(bar, Boolean(active));
+  if (!active) return;
+  const known = run.state === "sending" || (run.state === "running" && run.job);
+  if (known) bar.value = run.progress;
+  else bar.removeAttribute("value");
+}
+
+/** Returns how far a run is, in words. */
+export function stateText(run) {
+  if (!run) return "";
+  const percent = Math.min(99, Math.floor(run.progress * 100)); // the file is written after the last band
+  if (run.state === "failed") return reasonOf(run.problem) || text("state.failed");
+  if (run.state === "queued") return run.note ?? text("state.queued");
+  if (run.state === "sending") return text("state.sending", { percent });
+  if (run.state === "waiting" && !run.job) return text("state.working");
+  const parts = [text(`state.${run.state}`, { percent })];
+  if (run.state === "waiting" && run.ahead) parts.push(counted("state.ahead", run.ahead));
+  const left = (run.endsAt - Date.now()) / 1000;
+  if (["waiting", "running"].includes(run.state) && left > 0) parts.push(text("state.left", { time: duration(left) }));
+  return parts.join(" · ");
+}
+
+/** Shows how far a picture is where it will appear. */
+export function drawProgress(picture) {
+  const run = picture && latestRun(picture);
+  const active = Boolean(run) && !ENDED.includes(run.state);
+  const [words, bar] = byId("progress").children;
+  show(byId("progress"), active);
+  words.textContent = active ? stateText(run) : "";
+  drawBar(bar, run);
+}
+
+/** Says how the list as a whole stands. */
+export function drawSummary(pictures) {
+  const states = pictures.all.map((picture) => latestRun(picture)?.state);
+  const count = (state) => states.filter((it) => it === state).length;
+  const parts = [text("list.summary", { done: count("done"), total: states.length })];
+  if (count("failed")) parts.push(counted("list.failed", count("failed")));
+  byId("summary").textContent = parts.join(" · ");
+  show(byId("save-all"), count("done") > 1);
+}

@@ -1,0 +1,36 @@
+// The parameters of POST /v1/upscale, as the service's OpenAPI document describes them.
+
+/** The parameters that say how large the answer is; at most one of them is sent. */
+export const SIZES = ["scale", "width", "height", "max_side", "megapixels"];
+
+/** Returns a Map of name to {name, kind, options, min, max, whole, initial, description}. */
+export function parametersOf(openapi) {
+  const { parameters } = openapi.paths["/v1/upscale"].post;
+  return new Map(parameters.filter((it) => it.in === "query").map((it) => [it.name, described(it, openapi)]));
+}
+
+function described({ name, schema, description = "" }, openapi) {
+  const kinds = (schema.anyOf ?? [schema]).map((it) => resolved(it, openapi)).filter((it) => it.type !== "null");
+  const type = kinds.find((it) => it.enum) ?? kinds[0];
+  return {
+    name,
+    kind: kindOf(type),
+    options: type.enum ?? [],
+    min: type.minimum ?? type.exclusiveMinimum,
+    max: type.maximum,
+    whole: type.type === "integer",
+    initial: schema.default ?? null,
+    description: description || schema.description || "",
+  };
+}
+
+function resolved(schema, openapi) {
+  const path = schema.$ref?.slice(2).split("/");
+  return path ? path.reduce((part, step) => part[step], openapi) : schema;
+}
+
+function kindOf(type) {
+  if (type.enum) return "choice";
+  if (type.type === "boolean") return "flag";
+  return type.type === "number" || type.type === "integer" ? "number" : "text";
+}

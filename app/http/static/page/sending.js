@@ -1,0 +1,98 @@
+// Sends runs to the service, in order: as jobs, or where it takes none as requests that wait for the result.
+
+import { find, keep } from "./files.js";
+import { text } from "./texts.js";
+
+const AT_A_TIME = 2; // a browser opens few connections to a host
+const AGAIN_S = 3;
+
+export class Sender {
+  #api;
+  #pictures;
+  #takesJobs;
+  #sending = new Map();
+
+  /** @param takesJobs a promise of true where the service takes jobs. */
+  constructor(api, pictures, takesJobs) {
+    this.#api = api;
+    this.#pictures = pictures;
+    this.#takesJobs = takesJobs;
+    pictures.addEventListener("change", () => this.#sendNext());
+  }
+
+  start() {
+    this.#sendNext();
+  }
+
+  /** Stops a run wherever it is: on its way to the service, or there. */
+  async cancel(run) {
+    this.#pictures.change(run, { state: "cancelled" });
+    await this.forget(run);
+  }
+
+  /** Stops a run whose picture is removed, and removes it from the service. */
+  async forget(run) {
+    this.#sending.get(run.id)?.abort();
+    if (run.job) await this.#api.fetch(`v1/jobs/${run.job}`, { method: "DELETE" }).catch(() => {});
+  }
+
+  #sendNext() {
+    const next = this.#pictures.runs.find((run) => run.state === "queued" && !this.#sending.has(run.id));
+    if (!next || this.#sending.size >= AT_A_TIME) return;
+    const abort = new AbortController();
+    this.#sending.set(next.id, abort);
+    this.#send(next, abort.signal).finally(() => {
+      this.#sending.delete(next.id);
+      this.#sendNext();
+    });
+    this.#sendNext();
+  }
+
+  async #send(run, signal) {
+    while (!signal.aborted) {
+      try {
+        await this.#attempt(run, signal);
+        return;
+      } catch (problem) {
+        if (signal.aborted) return;
+        if (!problem.isTemporary) {
+          this.#pictures.change(run, { state: "failed", problem: { title: problem.title, detail: problem.message } });
+          return;
+        }
+        await this.#waitFor(problem, run, signal);
+      }
+    }
+  }
+
+  async #attempt(run, signal) {
+    const { name } = this.#pictures.pictureOf(run);
+    const file = await find(run.picture);
+    if (!file) throw new Error(text("picture.lost"));
+    const takesJobs = await this.#takesJobs;
+    signal.throwIfAborted();
+    this.#pictures.change(run, { state: "sending", progress: 0, note: null });
+    const body = await this.#api.send(takesJobs ? "v1/jobs" : "v1/upscale", {
+      query: run.settings,
+      file,
+      name,
+      signal,
+      headers: takesJobs ? { "Idempotency-Key": run.id } : {},
+      onSent: (share) => this.#pictures.change(run, share < 1 ? { progress: share } : { state: "waiting", progress: 0 }),
+    });
+    if (takesJobs) {
+      this.#pictures.change(run, { state: "waiting", job: JSON.parse(await body.text()).id, progress: 0 });
+    } else {
+      await keep(run.id, body);
+      this.#pictures.change(run, { state: "done", progress: 1, mediaType: body.type, bytes: body.size });
+    }
+  }
+
+  /** Waits as long as the service says, and shows the seconds. */
+  async #waitFor(problem, run, signal) {
+    for (let left = problem.retryAfterS || AGAIN_S; left > 0 && !signal.aborted; left--) {
+      const note = problem.status ? text("state.busy", { seconds: left }) : text("state.offline");
+      this.#pictures.change(run, { state: "queued", note });
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+}

@@ -1,0 +1,36 @@
+// Texts by name, in the language of the file that is imported here.
+
+import texts from "./en.js";
+
+const plural = new Intl.PluralRules("en");
+
+/** Returns a text with its {names} filled in. */
+export function text(name, values = {}) {
+  return (texts[name] ?? name).replace(/\{(\w+)\}/g, (_, key) => values[key] ?? "");
+}
+
+/** Returns the text for a number of things. */
+export function counted(name, count) {
+  return text(`${name}.${plural.select(count)}`, { count });
+}
+
+/** Returns the text, or the fallback where the language has none of that name. */
+export function textOr(name, fallback) {
+  return name in texts ? texts[name] : fallback;
+}
+
+/** Returns a duration, rounded so that it does not flicker. */
+export function duration(seconds) {
+  if (seconds >= 90) return text("time.minutes", { count: Math.round(seconds / 60) });
+  const step = seconds > 20 ? 5 : 1;
+  return text("time.seconds", { count: Math.max(1, Math.round(seconds / step) * step) });
+}
+
+/** Fills in every element that names its text: data-text for its content, data-label for screen readers. */
+export function translate(root) {
+  for (const element of root.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);
+  for (const element of root.querySelectorAll("[data-label]")) {
+    element.setAttribute("aria-label", text(element.dataset.label));
+    if (element.matches("button")) element.title = text(element.dataset.label);
+  }
+}

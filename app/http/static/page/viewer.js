@@ -1,0 +1,224 @@
+// The picture before and after: two layers over each other, parted by the divider.
+
+import { byId, element, show } from "./elements.js";
+import { find } from "./files.js";
+import { bicubicOf, imageOf, release, resultOf } from "./images.js";
+import { doneRuns, latestRun, reasonOf } from "./pictures.js";
+import { text } from "./texts.js";
+import { centred, fitted, limited } from "./view.js";
+
+const MAX_BICUBIC_PX = 24e6;
+const PIXELS_FROM = 3; // screen pixels for each pixel of the result, from which each is drawn as a square
+
+/** Shows a picture. Sends "view" when the picture has moved in its window, and "result" when another result, or none, is shown. */
+export class Viewer extends EventTarget {
+  results;
+  #sizeOf;
+  #layers = { before: byId("layer-before"), after: byId("layer-after") };
+  #stage = byId("stage");
+  #shown = 0; // counts what was shown: what is late is thrown away
+  #key = "";
+  #isFitted = true;
+  picture = null;
+  size = null; // of the result
+  share = 1; // of its pixels along a side that are shown
+  file = null;
+  view = { zoom: 1, x: 0, y: 0 };
+
+  /** @param sizeOf returns the size of the answer for a picture and settings, where it is known. */
+  constructor(results, sizeOf) {
+    super();
+    this.results = results;
+    this.#sizeOf = sizeOf;
+    byId("before").addEventListener("input", () => this.#drawBefore());
+    byId("after").addEventListener("input", () => this.#drawAfter());
+    byId("divider").addEventListener("input", () => this.#drawDivider());
+    new ResizeObserver(() => this.place(this.#isFitted ? null : this.view)).observe(this.#stage);
+    this.#drawDivider();
+  }
+
+  get ratio() {
+    return devicePixelRatio || 1;
+  }
+
+  get bounds() {
+    return this.#stage.getBoundingClientRect();
+  }
+
+  /** The run whose result is shown, if any. */
+  get run() {
+    return this.picture?.runs.find((run) => run.id === byId("after").value) ?? null;
+  }
+
+  /** The element that the result is in. */
+  get frame() {
+    return this.#layers.after.firstElementChild;
+  }
+
+  /** The original's size over that of the result. */
+  get originalShare() {
+    return this.size && this.picture.width ? this.picture.width / this.size.width : 0;
+  }
+
+  /** Shows a picture, as far as it is; does nothing where that is shown already. */
+  async show(picture) {
+    const done = picture ? doneRuns(picture) : [];
+    const key = picture ? [picture.id, picture.width, picture.runs.length, latestRun(picture)?.problem, ...done.map((run) => run.id)].join() : "";
+    if (key === this.#key) return;
+    const isNew = picture !== this.picture;
+    this.#key = key;
+    this.picture = picture;
+    const shown = ++this.#shown;
+    if (isNew) this.#clear();
+    if (!picture) return;
+    this.#drawChoices(done);
+    if (isNew) this.file = null;
+    this.file ??= await find(picture.id);
+    if (shown === this.#shown) await Promise.all([this.#drawAfter(), this.#drawBefore()]);
+  }
+
+  /** Moves the picture; without a view, fits it into the window. */
+  place(view) {
+    if (!this.size) return;
+    this.#isFitted = !view;
+    const { width, height } = this.bounds;
+    const stage = { width, height };
+    this.view = view ? limited(view, stage, this.size, this.ratio) : fitted(stage, this.size, this.ratio);
+    for (const layer of Object.values(this.#layers)) this.#placeIn(layer);
+    this.#stage.classList.toggle("zoomed", !this.#isFitted);
+    byId("zoom").textContent = `${Math.round(this.view.zoom * this.ratio * 100)} %`;
+    this.dispatchEvent(new Event("view"));
+  }
+
+  /** Shows one pixel of the result for each of the screen. */
+  placePixels() {
+    if (this.size) this.place(centred(this.bounds, this.size, 1 / this.ratio));
+  }
+
+  #placeIn(layer) {
+    const frame = layer.firstElementChild;
+    if (!frame) return;
+    const { zoom, x, y } = this.view;
+    frame.style.width = `${this.size.width}px`;
+    frame.style.height = `${this.size.height}px`;
+    frame.style.transform = `translate(${x}px, ${y}px) scale(${zoom})`;
+    frame.classList.toggle("pixels", frame.classList.contains("nearest") || zoom * this.ratio >= PIXELS_FROM);
+  }
+
+  #clear() {
+    for (const layer of Object.values(this.#layers)) this.#put(layer, null);
+    this.size = null;
+    this.#isFitted = true;
+    byId("before").value = "bicubic";
+    byId("zoom").textContent = "";
+    this.#say("");
+  }
+
+  #drawChoices(done) {
+    const before = [["bicubic", text("view.bicubic")], ["nearest", text("view.nearest")]];
+    const runs = done.map((run) => [run.id, this.#labelOf(run)]);
+    fill(byId("before"), [...before, ...(runs.length > 1 ? runs : [])]);
+    fill(byId("after"), runs);
+    byId("after").value = done.at(-1)?.id ?? "";
+    show(byId("after").parentElement, runs.length > 1);
+    show(byId("divider"), runs.length > 0);
+    show(byId("tags"), runs.length > 0);
+    this.#drawDivider();
+  }
+
+  #labelOf(run) {
+    const { model, ...others } = run.settings;
+    return [model ?? run.model, ...Object.entries(others).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`)].join(" · ");
+  }
+
+  async #drawAfter() {
+    const { run, picture } = this;
+    const shown = this.#shown;
+    if (!run) {
+      this.#put(this.#layers.after, null);
+      this.#use(this.#expectedSize());
+      this.#say(reasonOf(latestRun(picture)?.problem));
+      this.dispatchEvent(new Event("result"));
+      return;
+    }
+    this.#say(text("view.loading"));
+    const result = await this.results.fileOf(run).then(resultOf).catch(() => null);
+    if (shown !== this.#shown || run !== this.run) return result && release(result.element);
+    this.#put(this.#layers.after, result?.element ?? null);
+    this.share = result?.share ?? 0;
+    this.#use(result ?? this.#expectedSize());
+    this.#say(wordsOn(result, picture, run));
+    byId("tag-after").textContent = this.#labelOf(run);
+    this.dispatchEvent(new Event("result"));
+  }
+
+  async #drawBefore() {
+    const { picture, file } = this;
+    const shown = this.#shown;
+    const choice = byId("before").value;
+    const isCurrent = () => shown === this.#shown && choice === byId("before").value;
+    byId("tag-before").textContent = byId("before").selectedOptions[0]?.textContent ?? "";
+    const other = picture.runs.find((run) => run.id === choice);
+    if (other) {
+      const result = await this.results.fileOf(other).then(resultOf).catch(() => null);
+      if (isCurrent()) this.#put(this.#layers.before, result?.element ?? null);
+      return;
+    }
+    const image = file && (await imageOf(file));
+    if (!isCurrent() || !image) return isCurrent() && this.#put(this.#layers.before, null);
+    this.#put(this.#layers.before, image, choice);
+    if (choice === "bicubic" && this.run) await this.#drawBicubic(isCurrent);
+  }
+
+  /** Puts true bicubic interpolation in the place of the browser's own smoothing, which differs between browsers. */
+  async #drawBicubic(isCurrent) {
+    const { width, height } = this.#expectedSize() ?? {};
+    if (!width || width * height > MAX_BICUBIC_PX) return;
+    const canvas = await bicubicOf(this.file, this.picture, { width, height }).catch(() => null);
+    if (canvas && isCurrent()) this.#put(this.#layers.before, canvas);
+  }
+
+  /** The size of the result that is or will be shown; until the service has said what it does, that of the original. */
+  #expectedSize() {
+    const { picture } = this;
+    const run = this.run ?? latestRun(picture);
+    return (run && this.#sizeOf(picture, run.settings)) ?? (picture.width ? picture : null);
+  }
+
+  #use(size) {
+    if (!size) return;
+    const changed = size.width !== this.size?.width || size.height !== this.size?.height;
+    this.size = { width: size.width, height: size.height };
+    this.place(changed || this.#isFitted ? null : this.view);
+  }
+
+  #put(layer, content, className = "") {
+    release(layer.firstElementChild?.firstElementChild);
+    layer.replaceChildren();
+    if (!content) return;
+    layer.append(element("div", { className: `frame ${className}` }, content));
+    if (this.size) this.#placeIn(layer);
+  }
+
+  #say(sentence) {
+    byId("note").textContent = sentence;
+    show(byId("note"), sentence !== "");
+  }
+
+  #drawDivider() {
+    const hasResult = !byId("divider").hidden;
+    this.#stage.style.setProperty("--at", hasResult ? `${byId("divider").value}%` : "100%");
+  }
+}
+
+function wordsOn(result, picture, run) {
+  if (!result) return text("view.unreadable", { format: (run.mediaType ?? "").replace("image/", "") });
+  if (result.share === 0) return text("view.too_large");
+  return result.share < 1 ? text("view.reduced", { percent: Math.round(result.share * 100) }) : "";
+}
+
+function fill(select, choices) {
+  const value = select.value;
+  select.replaceChildren(...choices.map(([id, label]) => element("option", { value: id }, label)));
+  select.value = choices.some(([id]) => id === value) ? value : (choices[0]?.[0] ?? "");
+}

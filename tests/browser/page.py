@@ -1,0 +1,76 @@
+"""A person in front of the page at /: opens it, drops files, reads what it says."""
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.browser.conftest import Tab
+
+if TYPE_CHECKING:
+    from playwright.async_api import Locator
+
+WAIT_MS = 60_000
+"""Time for anything to be seen, on a machine that does other things as well."""
+
+DROP = """([files]) => {
+    const transfer = new DataTransfer();
+    for (const [name, data] of files) {
+        const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+        transfer.items.add(new File([bytes], name));
+    }
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}"""
+
+
+PASTE = """([[name, data]]) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], name));
+    document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person in front of a tab with the page."""
+
+    tab: Tab
+
+    async def open(self, address: str) -> None:
+        """Open the page and wait until the service has said what it offers."""
+        self.tab.page.set_default_timeout(WAIT_MS)
+        await self.tab.page.goto(address)
+        await self["#setting-model"].wait_for()
+
+    def __getitem__(self, selector: str) -> "Locator":
+        return self.tab.page.locator(selector)
+
+    async def drop(self, **files: bytes) -> None:
+        """Drop files, whose names are given without their suffix, which is .png."""
+        named = [(f"{name}.png", base64.b64encode(content).decode()) for name, content in files.items()]
+        await self.tab.page.evaluate(DROP, [named])
+
+    async def paste(self, content: bytes) -> None:
+        """Paste a picture, as after a copy in a program."""
+        await self.tab.page.evaluate(PASTE, [["image.png", base64.b64encode(content).decode()]])
+
+    async def sees(self, selector: str, times: int = 1) -> None:
+        from playwright.async_api import expect  # here, because playwright may be missing
+
+        await expect(self[f"{selector}:visible"]).to_have_count(times, timeout=WAIT_MS)
+
+    async def reads(self, selector: str, text: str) -> None:
+        from playwright.async_api import expect
+
+        await expect(self[selector]).to_contain_text(re.compile(text), timeout=WAIT_MS)
+
+    async def width_of_result(self) -> object:
+        """Wait for the result; returns its width in px."""
+        image = self["#layer-after img"]
+        await image.wait_for()
+        return await image.evaluate("(image) => image.naturalWidth")
+
+    @property
+    def complaints(self) -> list[str]:
+        """Errors on the console, but for answers of the service, which the page shows itself."""
+        return [it for it in self.tab.complaints if not it.startswith("Failed to load resource")]

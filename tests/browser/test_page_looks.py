@@ -1,0 +1,70 @@
+"""The page at / for everybody: WCAG 2.2 AA by axe-core, phones, dark and light, less motion."""
+
+from typing import Any
+
+import pytest
+
+from tests.app.conftest import encoded, noise
+from tests.app.live import Live
+from tests.browser.conftest import Tab
+from tests.browser.page import Person
+
+pytestmark = pytest.mark.anyio
+
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+PHONE = {"width": 320, "height": 640}
+
+
+async def faults_of(tab: Tab) -> list[str]:
+    """Return what axe finds wrong, with the elements."""
+    axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="axe-playwright-python is not installed")
+    results: dict[str, Any] = (await axe.Axe().run(tab.page, options=RULES)).response
+    return [f"{it['id']}: {[node['html'] for node in it['nodes']]}" for it in results["violations"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_page_meets_wcag_in_every_state(tab: Tab, live: Live, scheme: str) -> None:
+    person = Person(tab)
+    await tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+    await person.open(f"{live.address}/")
+    assert await faults_of(tab) == []
+    await person.drop(one=encoded(noise(20, 16)), broken=b"no picture")
+    await person.sees(".card[data-state=done]")
+    await person.sees(".card[data-state=failed]")
+    await person["details summary"].click()
+    await person["#setting-size"].select_option("scale")
+    assert await faults_of(tab) == []
+    await person["#curl:enabled"].click()
+    assert await faults_of(tab) == []
+
+
+async def test_the_page_fits_a_small_phone(tab: Tab, live: Live) -> None:
+    person = Person(tab)
+    await tab.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    await person.open(f"{live.address}/")
+    await person.drop(**{"a-long-name-" * 8: encoded(noise(20, 16))})
+    await person.sees(".card[data-state=done]")
+    assert await tab.page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+async def test_a_picture_is_seen_without_a_mouse(tab: Tab, live: Live) -> None:
+    person = Person(tab)
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person.width_of_result()
+    reached = list[str]()
+    await tab.page.evaluate("() => document.activeElement.blur()")
+    for _ in range(40):
+        await tab.page.keyboard.press("Tab")
+        reached.append(await tab.page.evaluate("() => document.activeElement.id || document.activeElement.className"))
+    expected = {"stage", "divider", "before", "zoom-in", "save", "show", "choose", "setting-model", "setting-size"}
+    assert expected <= set(reached)
+
+
+async def test_nothing_moves_for_those_who_want_less_motion(tab: Tab, live: Live) -> None:
+    await tab.page.emulate_media(reduced_motion="reduce")
+    await Person(tab).open(f"{live.address}/")
+    moving = (
+        "() => [...document.querySelectorAll('*')].filter((it) => getComputedStyle(it).animationName !== 'none').length"
+    )
+    assert await tab.page.evaluate(moving) == 0

@@ -1,0 +1,145 @@
+"""Parts of the page that compute, run in a browser against what else computes the same."""
+
+import base64
+import io
+import zipfile
+from typing import Any
+
+import numpy
+import pytest
+from PIL import Image
+
+from tests.app.conftest import noise
+from tests.app.live import Live
+from tests.browser.conftest import Tab
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def page(tab: Tab, live: Live) -> Tab:
+    await tab.page.goto(f"{live.address}/")
+    return tab
+
+
+async def folder_of(tab: Tab) -> str:
+    """Return the address of the folder of the scripts."""
+    return str(await tab.page.locator("script[type=module]").evaluate("(it) => it.src.replace(/[^/]+$/, '')"))
+
+
+async def call(tab: Tab, script: str, name: str, given: Any) -> Any:
+    """Return what a function of a script returns for these arguments."""
+    source = f"""async ([folder, given]) => {{
+        const part = await import(folder + {script!r});
+        return part[{name!r}](...given);
+    }}"""
+    folder = await folder_of(tab)
+    return await tab.page.evaluate(source, [folder, given])
+
+
+async def test_bicubic_is_that_of_pillow_to_one_level(page: Tab) -> None:
+    picture = noise(13, 9).convert("RGBA")
+    pixels = {"data": list(picture.tobytes()), "width": 13, "height": 9}
+    source = """async ([folder, pixels]) => {
+        const { enlarge } = await import(folder + "bicubic.js");
+        return [...enlarge(pixels, 52, 36).data];
+    }"""
+    folder = await folder_of(page)
+    ours = numpy.array(await page.page.evaluate(source, [folder, pixels])).reshape(36, 52, 4)
+    # In floating point, since Pillow rounds and clips 8-bit pictures between its two passes.
+    channels = [Image.fromarray(channel) for channel in numpy.asarray(picture, dtype=numpy.float32).transpose(2, 0, 1)]
+    enlarged = [numpy.asarray(channel.resize((52, 36), Image.Resampling.BICUBIC)) for channel in channels]
+    theirs = numpy.stack(enlarged, axis=-1).clip(0, 255)
+    inside = (slice(8, -8), slice(8, -8))  # beyond a border ours repeats it, and Pillow leaves it out
+    assert numpy.abs(ours - theirs)[inside].max() <= 1
+
+
+async def test_the_page_says_what_will_come_out(page: Tab) -> None:
+    expected = [
+        ({}, (400, 300)),
+        ({"scale": 2.5}, (250, 188)),
+        ({"width": 3840}, (3840, 2880)),
+        ({"height": 33}, (44, 33)),
+        ({"max_side": 50}, (50, 38)),
+        ({"megapixels": 3}, (2000, 1500)),
+    ]
+    for settings, (width, height) in expected:
+        size = await call(page, "sizes.js", "sizeOfAnswer", [{"width": 100, "height": 75}, settings, 4])
+        assert size == {"width": width, "height": height}, settings
+
+
+async def test_events_are_read_whatever_pieces_they_come_in(page: Tab) -> None:
+    source = """async (folder) => {
+        const { eventsOf } = await import(folder + "events.js");
+        const state = 'id: 1\\nevent: state\\ndata: {"name":\\ndata: "é"}';
+        const text = ["retry: 1", state, ": still here", "data: last", ""].join("\\n\\n");
+        const bytes = new TextEncoder().encode(text);
+        const body = new ReadableStream({
+            start(stream) {
+                for (let at = 0; at < bytes.length; at += 3) stream.enqueue(bytes.slice(at, at + 3));
+                stream.close();
+            },
+        });
+        const events = [];
+        for await (const event of eventsOf(body)) events.push(event);
+        return events;
+    }"""
+    folder = await folder_of(page)
+    assert await page.page.evaluate(source, folder) == [
+        {"event": "state", "data": '{"name":\n"é"}'},
+        {"event": "message", "data": "last"},
+    ]
+
+
+async def test_the_zip_file_is_one_that_others_read(page: Tab) -> None:
+    source = """async (folder) => {
+        const { zipOf } = await import(folder + "zip.js");
+        const files = ["one.txt", "zwei ü.txt"].map((name) => ({ name, blob: new Blob([name.repeat(9)]) }));
+        const bytes = new Uint8Array(await (await zipOf(files)).arrayBuffer());
+        return btoa(String.fromCharCode(...bytes));
+    }"""
+    folder = await folder_of(page)
+    content = base64.b64decode(await page.page.evaluate(source, folder))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name).decode() for name in archive.namelist()} == {
+            name: name * 9 for name in ("one.txt", "zwei ü.txt")
+        }
+
+
+async def test_a_zoom_keeps_the_point_under_the_pointer(page: Tab) -> None:
+    view = {"zoom": 0.5, "x": 10, "y": -20}
+    point = {"x": 123, "y": 45}
+    before = await call(page, "view.js", "picturePoint", [view, point])
+    closer = await call(page, "view.js", "zoomedAt", [view, 3, point])
+    assert await call(page, "view.js", "picturePoint", [closer, point]) == pytest.approx(before)
+
+
+async def test_a_part_near_a_corner_stays_in_the_picture(page: Tab) -> None:
+    part = await call(page, "lens.js", "partAround", [{"x": 0, "y": 399}, 0.25, {"width": 100, "height": 100}, 40])
+    assert part["seen"] == {"x": 0, "y": 60, "width": 40, "height": 40}
+    assert part["read"] == {"x": 0, "y": 44, "width": 56, "height": 56}
+
+
+async def test_parameters_that_the_page_does_not_know_are_offered_as_openapi_describes_them(page: Tab) -> None:
+    parameters = [
+        {"name": "texture", "in": "query", "schema": {"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]}},
+        {"name": "grain", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 9, "default": 3}},
+        {"name": "Prefer", "in": "header", "schema": {"type": "string"}},
+    ]
+    source = """async ([folder, parameters]) => {
+        const { parametersOf } = await import(folder + "parameters.js");
+        const { SettingsForm } = await import(folder + "form.js");
+        const openapi = { paths: { "/v1/upscale": { post: { parameters } } } };
+        for (const name of ["model", "scale"]) parameters.push({ name, in: "query", schema: { type: "number" } });
+        const root = document.createElement("form");
+        const models = { default: "m", models: [{ name: "m", scale: 4, state: "ready", fidelity: null }] };
+        const form = new SettingsForm(root, parametersOf(openapi), models);
+        const set = (name, value) => (root.querySelector("#setting-" + name).value = value);
+        const before = form.values;
+        set("texture", "b");
+        set("grain", "5");
+        return [before, form.values];
+    }"""
+    folder = await folder_of(page)
+    assert await page.page.evaluate(source, [folder, parameters]) == [{}, {"texture": "b", "grain": 5}]
