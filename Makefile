@@ -4,6 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INTERPRETERS := python3.13 python3.12 python3.11 python3
 DOCKER := docker
+REPLICAS := 2
 
 # `PORT=9000 make serve` and `make serve PORT=9000` are the same.
 ifdef PORT
@@ -33,7 +34,7 @@ PATIENT := OMP_WAIT_POLICY=passive
 WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests/app/http/endpoints/test_upscale.py \
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
-.PHONY: help native serve train test test-formats coverage check bench bench-gpu gpu-acceptance bench-runtimes bench-bands \
+.PHONY: help native serve serve-cluster train test test-formats coverage check bench bench-gpu gpu-acceptance bench-runtimes bench-bands \
     bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-history bench-training soak audit openapi lock \
     image clean
 .DELETE_ON_ERROR:
@@ -54,6 +55,9 @@ lib%.so: %.c
 
 serve: $(VENV)/base.stamp $(NATIVE) ## run the service on 127.0.0.1:8000 (another port: PORT=9000)
 	@$(RUN) $(KEEP) $(PATIENT) $(PYTHON) -m app
+
+serve-cluster: $(VENV)/base.stamp $(NATIVE) ## run several replicas behind HAProxy (Debian: haproxy): REPLICAS=2 PORT=9000
+	@$(RUN) $(KEEP) $(PATIENT) $(PYTHON) -m app replicas $(REPLICAS)
 
 train: $(VENV)/train.stamp $(NATIVE) ## train or measure a generator: ARGS="compact_psnr_x4 --data PHOTOS --out runs/mine"
 	@$(RUN) $(PYTHON) -m training $(ARGS)

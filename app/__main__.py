@@ -2,7 +2,8 @@
 
 `python -m app check` validates settings and weights and exits; `python -m app health` queries a running service;
 `python -m app key NAME` makes an API key; `python -m app webhook-secret [NAME]` prints the secret that verifies the
-webhooks of that key; `python -m app openapi` prints the OpenAPI document.
+webhooks of that key; `python -m app openapi` prints the OpenAPI document; `python -m app replicas N` serves with several
+processes behind HAProxy.
 """
 
 import json
@@ -27,9 +28,11 @@ from app.telemetry.logs import log_config
 LOG_FLUSH_S = 2.0
 """Time to write the last lines of the log."""
 
+MAX_REPLICAS = 64
+
 USAGE = (
-    "usage: python -m app [check | health | openapi | key NAME [OPTION=VALUE …] | webhook-secret [NAME]]; "
-    "settings come from ESRGAN_*"
+    "usage: python -m app [check | health | openapi | key NAME [OPTION=VALUE …] | webhook-secret [NAME] | "
+    "replicas NUMBER]; settings come from ESRGAN_*"
 )
 
 
@@ -40,6 +43,8 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["webhook-secret"] and len(arguments) <= 2:
         name = arguments[1] if len(arguments) == 2 else ""
         return _run(lambda settings: _webhook_secret(settings, name))
+    if arguments[:1] == ["replicas"] and len(arguments) == 2:
+        return _run(lambda settings: _replicas(settings, arguments[1]))
     commands: dict[tuple[str, ...], Callable[[Settings], int]] = {
         (): _serve,
         ("check",): _check,
@@ -107,8 +112,20 @@ def _check(settings: Settings) -> int:
     service.close()
     if bad := [f"{entry.name}: {entry.reason}" for entry in entries if entry.state is State.FAILED]:
         raise SettingsError("; ".join(bad))
-    models = ", ".join(f"{entry.info.version} on {entry.info.device}" for entry in entries if entry.info)
+    models = ", ".join(
+        f"{info.version} on {info.device} in {info.precision}" for entry in entries if (info := entry.info)
+    )
     print(f"ok: the settings are valid and every network has passed its self-test: {models}")
+    return 0
+
+
+def _replicas(settings: Settings, number: str) -> int:
+    from app.replicas import serve_replicas
+
+    if not number.isdecimal() or not 1 <= int(number) <= MAX_REPLICAS:
+        raise SettingsError(f"{number!r} is no number of replicas from 1 to {MAX_REPLICAS}")
+    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
+    serve_replicas(settings, int(number))
     return 0
 
 

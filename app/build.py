@@ -34,7 +34,7 @@ def build_service(settings: Settings, *, engine: DeviceEngine | None = None) -> 
         SettingsError: the device cannot be used; or the folder has no weight file that works, or not the default model.
         DeviceLost: the device has failed.
     """
-    Device.prepare()
+    Device.prepare(settings.threads)
     device = Device.chosen(settings.device)
     load_compiled()
     scheduler: Scheduler[UpscaleInput, Pixels] = Scheduler(

@@ -134,13 +134,13 @@ def memory_bytes(device: torch.device) -> dict[str, int]:
     return {"allocated": allocated, "reserved": reserved, "free": free, "total": total}
 
 
-def use_physical_cores() -> int:
-    """Let torch run as many threads as there are cores for this process; returns how many.
+def use_physical_cores(threads: int | None = None) -> int:
+    """Let torch run as many threads as there are cores for this process, or a given number; returns how many.
 
     torch by itself counts neither a container's quota nor sibling threads, and with too many threads every operation
     waits for the slowest.
     """
-    cores = usable_cores(os.sched_getaffinity(0), SYSTEM)
+    cores = threads or usable_cores(os.sched_getaffinity(0), SYSTEM)
     torch.set_num_threads(cores)
     return cores
 

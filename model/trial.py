@@ -66,7 +66,7 @@ def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
 @cache
 def fastest_cpu_dtype(channels: int, growth: int) -> torch.dtype:
     """For networks of a shape; so all of them compute alike, and only the first one is kept waiting."""
-    dtypes, cpu = _cpu_dtypes(channels, growth), torch.device("cpu")
+    dtypes, cpu = cpu_dtypes(channels, growth), torch.device("cpu")
     if len(dtypes) == 1:
         return torch.float32
     blocks = [_dense_block(channels, growth, dtype, cpu) for dtype in dtypes]
@@ -78,7 +78,7 @@ def fastest_cpu_dtype(channels: int, growth: int) -> torch.dtype:
     return torch.float32 if exact_s <= ABOUT_AS_FAST * least_s else dtypes[1 + rounded_s.index(least_s)]
 
 
-def _cpu_dtypes(channels: int, growth: int) -> list[torch.dtype]:
+def cpu_dtypes(channels: int, growth: int) -> list[torch.dtype]:
     """float32, and the formats of 16 bits in which this processor has fast convolutions, the library's or ours."""
     cpu = torch.device("cpu")
     dtypes = [torch.float32, *({fast_dtype(cpu)} - {torch.float32})]

@@ -15,7 +15,7 @@ JOINING = ("app/networks.py",)
 
 FLOORS = (
     {"app.__main__"},
-    {"app.server"},
+    {"app.server", "app.replicas", "app.cluster"},
     {"app.http"},
     {"app.build", "app.telemetry"},
     {"app.networks", "app.lifecycle"},
