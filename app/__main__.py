@@ -2,8 +2,8 @@
 
 `python -m app check` validates settings and weights and exits; `python -m app health` queries a running service;
 `python -m app key NAME` makes an API key; `python -m app webhook-secret [NAME]` prints the secret that verifies the
-webhooks of that key; `python -m app openapi` prints the OpenAPI document; `python -m app replicas N` serves with several
-processes behind HAProxy.
+webhooks of that key; `python -m app openapi` prints the OpenAPI document; `python -m app replicas N` serves with
+several processes behind HAProxy, `python -m app cluster` on Ray.
 """
 
 import json
@@ -32,7 +32,7 @@ MAX_REPLICAS = 64
 
 USAGE = (
     "usage: python -m app [check | health | openapi | key NAME [OPTION=VALUE …] | webhook-secret [NAME] | "
-    "replicas NUMBER]; settings come from ESRGAN_*"
+    "replicas NUMBER | cluster [NUMBER | MIN-MAX]]; settings come from ESRGAN_*"
 )
 
 
@@ -43,6 +43,8 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["webhook-secret"] and len(arguments) <= 2:
         name = arguments[1] if len(arguments) == 2 else ""
         return _run(lambda settings: _webhook_secret(settings, name))
+    if arguments[:1] == ["cluster"] and len(arguments) <= 2:
+        return _run(lambda settings: _cluster(settings, arguments[1] if len(arguments) == 2 else None))
     if arguments[:1] == ["replicas"] and len(arguments) == 2:
         return _run(lambda settings: _replicas(settings, arguments[1]))
     commands: dict[tuple[str, ...], Callable[[Settings], int]] = {
@@ -126,6 +128,16 @@ def _replicas(settings: Settings, number: str) -> int:
         raise SettingsError(f"{number!r} is no number of replicas from 1 to {MAX_REPLICAS}")
     logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
     serve_replicas(settings, int(number))
+    return 0
+
+
+def _cluster(settings: Settings, replicas: str | None) -> int:
+    try:
+        from app.cluster import serve_cluster
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{error}; a cluster needs the extra `cluster`: pip install 'ray[serve]'") from error
+    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
+    serve_cluster(settings, replicas)
     return 0
 
 

@@ -82,7 +82,7 @@ class Supervised:
             log.error("%s ended with status %d; starting it again in %.1f s", self.name, status, pause_s)
             await asyncio.sleep(pause_s)
 
-    def signal(self, number: signal.Signals) -> None:
+    def end(self, number: signal.Signals) -> None:
         """Send a signal that ends the process; it is started again unless it is being stopped."""
         self._signalled = True
         if self._process is not None:
@@ -92,7 +92,7 @@ class Supervised:
     def stop(self, number: signal.Signals) -> None:
         """End the process with a signal, for good."""
         self._stopping = True
-        self.signal(number)
+        self.end(number)
 
     async def ended(self) -> None:
         """Wait until the current process has ended."""
@@ -125,13 +125,13 @@ class Fleet:
         lines = [f"    server replica{number} 127.0.0.1:{port}\n" for number, port in enumerate(self._ports)]
         servers.write_text("".join(["backend esrgan\n", *lines]), encoding="ascii")
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        front, stats = f"{host}:{settings.port}", f"127.0.0.1:{self._ports[-1] + 1}"
+        front, self._stats = f"{host}:{settings.port}", f"127.0.0.1:{self._ports[-1] + 1}"
         command = [find_haproxy(), "-db", "-f", str(HAPROXY / "haproxy.cfg"), "-f", str(servers)]
-        environment = {**os.environ, "FRONT": front, "STATS": stats}
+        environment = {**os.environ, "FRONT": front, "STATS": self._stats}
         self._balancer = Supervised(f"HAProxy on {front}", command, environment, hopeless=1)
         self._ending: asyncio.Task[None] | None = None
         self._rolling: asyncio.Task[None] | None = None
-        log.info("HAProxy listens on %s; metrics: %s and %s", front, _listed(self._ports), stats)
+        log.info("HAProxy listens on %s; metrics: %s and %s", front, _listed(self._ports), self._stats)
 
     async def run(self) -> None:
         """Run until a signal stops it.
@@ -176,14 +176,19 @@ class Fleet:
         self._balancer.stop(signal.SIGTERM)
 
     async def _replace_all(self) -> None:
-        """Replace one replica after the other, each when the one before is ready."""
-        for replica, port in zip(self._replicas, self._ports, strict=True):
+        """Replace one replica after the other, each when the balancer sends requests to the one before."""
+        for number, (replica, port) in enumerate(zip(self._replicas, self._ports, strict=True)):
             log.info("replacing %s", replica.name)
-            replica.signal(signal.SIGTERM)
+            replica.end(signal.SIGTERM)
             await replica.ended()
-            while not await asyncio.to_thread(_is_ready, port):  # noqa: ASYNC110  # another process
+            while not await asyncio.to_thread(self._serves, number, port):  # noqa: ASYNC110  # other processes
                 await asyncio.sleep(READY_POLL_S)
         log.info("all replicas are replaced")
+
+    def _serves(self, number: int, port: int) -> bool:
+        """Return True where a replica is ready and HAProxy has noticed; only then another one may leave."""
+        up = f'haproxy_server_status{{proxy="esrgan",server="replica{number}",state="UP"}} 1'
+        return _read(f"127.0.0.1:{port}/readyz") is not None and up in (_read(f"{self._stats}/metrics") or "")
 
 
 def serve_replicas(settings: Settings, count: int) -> None:
@@ -255,13 +260,14 @@ def _physical_cores() -> int:
     return len(siblings)
 
 
-def _is_ready(port: int) -> bool:
+def _read(address: str) -> str | None:
+    """Return what an address answers; None where it fails."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores a proxy set in the environment
     try:
-        with opener.open(f"http://127.0.0.1:{port}/readyz", timeout=5):
-            return True
+        with opener.open(f"http://{address}", timeout=5) as answer:
+            return str(answer.read().decode())
     except OSError:
-        return False
+        return None
 
 
 def _listed(ports: Sequence[int]) -> str:

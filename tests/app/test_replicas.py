@@ -59,7 +59,7 @@ class Fleet:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(WITHIN_S):
-            while not holds():  # noqa: ASYNC110  # other processes
+            while not holds():
                 assert self.process.poll() is None
                 await asyncio.sleep(0.05)
 
