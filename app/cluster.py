@@ -85,7 +85,7 @@ class Replica:
         self._life = Lifecycle.of(build_service(settings))
         self._own: asyncio.Task[None] | None = None
 
-    def __serve_build_asgi_app__(self) -> FastAPI:  # noqa: PLW3201  # Ray looks for it
+    def __serve_build_asgi_app__(self) -> FastAPI:  # Ray looks for it
         """Return the application; Ray runs its lifespan."""
         app = create_app(self._life)
         rank = serve.get_replica_context().rank.rank
@@ -146,14 +146,14 @@ def application(settings: Settings, size: Size, *, gpus: float) -> serve.Applica
     """
     if settings.keys is None and not settings.allow_anonymous:
         raise SettingsError(
-            "Ray lets other machines reach the ports of its replicas, and there are no keys; set ESRGAN_KEYS to a key file "
-            "on every node, or set ESRGAN_ALLOW_ANONYMOUS=true"
+            "Ray lets other machines reach the ports of its replicas, and there are no keys; set ESRGAN_KEYS to a key "
+            "file on every node, or set ESRGAN_ALLOW_ANONYMOUS=true"
         )
     if settings.jobs and not settings.jobs_database and len(ray.nodes()) > 1:
         raise SettingsError(
             "jobs of several machines need ESRGAN_JOBS_DATABASE and ESRGAN_JOBS_STORE; or set ESRGAN_JOBS=false"
         )
-    settings = settings.model_copy(update={"host": "0.0.0.0"})  # noqa: S104  # so no caller counts as local
+    settings = settings.model_copy(update={"host": "0.0.0.0"})  # so that no caller counts as local
     cpus = 1 if gpus else settings.threads or max(1, int(ray.cluster_resources().get("CPU", 1)) // size.most)
     if not gpus:
         settings = settings.model_copy(update={"threads": cpus})

@@ -1,7 +1,7 @@
 """Manifests for fleets: schemas accept them, their settings are ours, and their times and metrics fit the service.
 
-Set CRDS to a folder of CustomResourceDefinitions (Gateway API, Envoy Gateway, KEDA, Prometheus operator, KubeRay) to check
-custom resources, too.
+Set CRDS to a folder of CustomResourceDefinitions (Gateway API, Envoy Gateway, KEDA, Prometheus operator, KubeRay) to
+check custom resources, too.
 """
 
 import json
