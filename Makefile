@@ -35,7 +35,8 @@ WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
 .PHONY: help native serve serve-cluster train test test-formats coverage check bench bench-gpu gpu-acceptance bench-runtimes bench-bands \
-    bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-history bench-training soak audit openapi lock \
+    bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-replicas bench-routing bench-history \
+    bench-training soak audit openapi lock \
     image clean
 .DELETE_ON_ERROR:
 
@@ -106,13 +107,15 @@ gpu-acceptance: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## prove on a GP
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)
 
-BENCHES := bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png
+BENCHES := bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-replicas bench-routing
 bench-bands: ## measure low bands of a stream, alone and next to busy processes
 bench-load: ## measure the service under load: ARGS="--litserve eager"
 bench-fairness: ## measure a small picture's latency during a large one
 bench-memory: ## measure the memory of a stream
 bench-poster: ## measure the service's memory during very large pictures: ARGS=--tiny
 bench-seams: ## measure and draw the errors of tiles at their edges
+bench-replicas: ## measure replicas behind HAProxy against one: ARGS="--replicas 2 --threads 1"
+bench-routing: ## simulate ways to choose a replica: ARGS="--devices 4 8"
 bench-png: ## measure PNG encoders: ARGS="--folder PHOTOS"
 $(BENCHES): bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).$* $(ARGS)
@@ -141,6 +144,7 @@ lock: ## rewrite requirements/ from pyproject.toml with uv (newest versions: ARG
 	@$(LOCK) --extra train --extra dev --constraint requirements/train.txt --output-file requirements/dev.txt
 	@$(LOCK) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	@$(LOCK) --extra otel --constraint requirements/dev.txt --output-file requirements/otel.txt
+	@$(LOCK) --extra cluster --constraint requirements/dev.txt --output-file requirements/cluster.txt
 
 image: ## build the container image esrgan-serve
 	@$(DOCKER) build --tag esrgan-serve .
