@@ -49,7 +49,9 @@ MAX_REQUESTS = 1000
 GRACE_S = 15
 """Time that Ray gives a replica beyond ESRGAN_DRAIN_S."""
 
-PASSED_ON = re.compile(rf"{PREFIX}\w+|LD_PRELOAD|MALLOC_CONF|OMP_WAIT_POLICY|TRITON_CACHE_DIR|CUDA_CACHE_PATH|OTEL_\w+")
+PASSED_ON = re.compile(
+    rf"{PREFIX}\w+|LD_PRELOAD|MALLOC_CONF|OMP_WAIT_POLICY|TRITON_CACHE_DIR|CUDA_CACHE_PATH|PYTHONPATH|OTEL_\w+"
+)
 """Variables that replicas on other nodes get from here."""
 
 

@@ -1,4 +1,4 @@
-"""`python -m app cluster`: what it demands, how many replicas it wants, and, marked `slow`, a real Ray on this machine."""
+"""`python -m app cluster`: what it demands, how many replicas it wants, and, marked `slow`, a real Ray."""
 
 import asyncio
 import os
@@ -26,7 +26,8 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `clus
 def variables() -> dict[str, str]:
     """Return the variables of docker/cluster.env."""
     lines = (ROOT / "docker" / "cluster.env").read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    return {name: value.strip('"') for name, value in pairs}
 
 
 def refusal(*arguments: str, **settings: str) -> str:
