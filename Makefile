@@ -20,7 +20,9 @@ RUN := exec $(RUN_ONE)
 
 # Compiled libraries, next to their sources. Named differently from the modules that load them, which Python would
 # otherwise import instead.
-NATIVE := app/png/libdeflate.so app/png/libfilters.so model/libwinograd.so model/amx/libamx.so training/amx/libamx.so
+CONVOLUTIONS := model/convolutions/native
+NATIVE := app/png/libdeflate.so app/png/libfilters.so \
+    $(CONVOLUTIONS)/libwinograd.so $(CONVOLUTIONS)/libamx.so training/amx/libamx.so
 CFLAGS := -O3 -Wall -Wextra
 # As needed: a library that does not use OpenMP must not require it, since the image has only PyTorch's.
 OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
@@ -35,7 +37,7 @@ WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
 .PHONY: help native serve serve-cluster train test test-formats coverage check bench bench-gpu gpu-acceptance bench-runtimes bench-bands \
-    bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-replicas bench-routing bench-history \
+    bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-replicas bench-routing bench-history \
     bench-training soak audit openapi lock \
     image clean
 .DELETE_ON_ERROR:
@@ -46,8 +48,8 @@ help: ## list the targets
 native: $(NATIVE) ## compile the C sources; other targets do it if a compiler is there
 	@ls $^ >/dev/null
 
-model/libwinograd.so: model/winograd_kernel.h model/winograd_multiply.h
-model/amx/libamx.so: model/amx/amx_kernel.h model/amx/amx_chip.h model/amx/amx_plain.h
+$(CONVOLUTIONS)/libwinograd.so: $(wildcard $(CONVOLUTIONS)/winograd_*.h)
+$(CONVOLUTIONS)/libamx.so: $(wildcard $(CONVOLUTIONS)/amx_*.h)
 training/amx/libamx.so: $(wildcard training/amx/*.h)
 lib%.so: %.c
 	@rm -f $@
@@ -107,10 +109,11 @@ gpu-acceptance: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## prove on a GP
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)
 
-BENCHES := bench-bands bench-load bench-fairness bench-memory bench-poster bench-seams bench-png bench-replicas bench-routing
+BENCHES := bench-bands bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-replicas bench-routing
 bench-bands: ## measure low bands of a stream, alone and next to busy processes
 bench-load: ## measure the service under load: ARGS="--litserve eager"
 bench-fairness: ## measure a small picture's latency during a large one
+bench-jobs: ## measure a small picture's latency beside 1,000 queued jobs
 bench-memory: ## measure the memory of a stream
 bench-poster: ## measure the service's memory during very large pictures: ARGS=--tiny
 bench-seams: ## measure and draw the errors of tiles at their edges

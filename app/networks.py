@@ -23,7 +23,6 @@ from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput
 from app.settings import SettingsError
-from model.checkpoint import FORMAT
 from model.device import (
     CPU,
     FORMATS,
@@ -36,12 +35,13 @@ from model.device import (
 from model.ensemble import ensemble_batch, ensemble_stream
 from model.errors import UnreadableError as UnreadableFileError
 from model.errors import WeightsError
+from model.files.checkpoint import FORMAT
+from model.files.reading import SUFFIXES as SUFFIXES
+from model.files.reading import AnyCheckpoint, read_any
 from model.formats import NumberFormatError, check_native
 from model.gate import refuse_far_from_bicubic
 from model.gpu import DeviceError, DeviceLostError, check_alive
 from model.interpolation import InterpolationError, blended
-from model.reading import SUFFIXES as SUFFIXES
-from model.reading import AnyCheckpoint, read_any
 from model.reliable import ReliableUpscaler, SelfTestError
 from model.upscaler import SuspiciousOutputError
 

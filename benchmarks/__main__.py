@@ -15,7 +15,7 @@ from benchmarks.rig.png_encoders import ours
 from benchmarks.rig.report import Report, add_record_option
 from benchmarks.rig.runtimes import NotHere, builders, exact_output
 from benchmarks.rig.timing import Case, fidelity_of, medians_s
-from model.amx import convolution as amx
+from model.convolutions.native import amx
 from model.device import best_device, fast_dtype
 from model.rrdb import RRDBConfig, RRDBNet
 from model.transfer import Pixels

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint import read_checkpoint, reference_output
 from model.device import best_device
+from model.files.checkpoint import read_checkpoint, reference_output
 from training.data import Pair
 from training.pairs import read_pairs
 from training.perceptual import load_vgg, perceptual_loss

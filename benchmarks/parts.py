@@ -12,10 +12,11 @@ from benchmarks.rig.networks import add_network_options, chosen_network
 from benchmarks.rig.pictures import smooth_noise
 from benchmarks.rig.report import Report, add_record_option
 from model import stages
-from model.amx import convolution as amx
-from model.convolution import AmxConvolver, OneDnnConvolver, WinogradConvolver
+from model.convolutions.library import OneDnnConvolver
+from model.convolutions.native import amx
+from model.convolutions.native.amx import AmxConvolver
+from model.convolutions.native.winograd import Packed, WinogradConvolver
 from model.upscaler import Upscaler
-from model.winograd import Packed
 from model.workspace import SkipPath, Window
 
 PARTS = (

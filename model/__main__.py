@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from model.catalogue import CATALOGUE
-from model.checkpoint import FORMAT, Card, Checkpoint, WeightsError, write_checkpoint
 from model.device import FORMATS, DeviceMemoryError
+from model.errors import WeightsError
 from model.export.exporting import KINDS, Options, export, parts, target_path
-from model.fetching import entry_named, fetch
+from model.files.catalogue import CATALOGUE
+from model.files.checkpoint import FORMAT, Card, Checkpoint, write_checkpoint
+from model.files.fetching import entry_named, fetch
+from model.files.reading import read, read_any
 from model.inspection import check, describe
 from model.interpolation import InterpolationError, interpolate
-from model.reading import read, read_any
 from model.reliable import SelfTestError
 from model.rrdb import SCALES
 from model.upscaler import SuspiciousOutputError

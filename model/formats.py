@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
+from model.convolutions.trial import cpu_dtypes
 from model.device import AMPERE, TURING, fast_dtype
-from model.foreign import ForeignNet
+from model.files.foreign import ForeignNet
 from model.rrdb import RRDB, RRDBNet
-from model.trial import cpu_dtypes
 
 
 class NumberFormatError(Exception):

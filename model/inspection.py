@@ -10,10 +10,10 @@ import numpy
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.checkpoint import reference_output
 from model.device import best_device, use_physical_cores
-from model.foreign import ForeignNet
-from model.reading import AnyCheckpoint
+from model.files.checkpoint import reference_output
+from model.files.foreign import ForeignNet
+from model.files.reading import AnyCheckpoint
 from model.reliable import ReliableUpscaler, upscaler_for
 from model.rrdb import RRDBNet
 from model.transfer import Pixels

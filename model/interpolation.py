@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from model.checkpoint import Checkpoint, reference_output
-from model.reading import AnyCheckpoint
+from model.files.checkpoint import Checkpoint, reference_output
+from model.files.reading import AnyCheckpoint
 from model.rrdb import RRDBNet
 
 LARGEST_DRIFT = 2.0

@@ -18,8 +18,8 @@ import torch
 
 from model.device import DeviceMemoryError
 from model.errors import one_line
-from model.foreign import ForeignNet
-from model.reading import AnyCheckpoint, read_any
+from model.files.foreign import ForeignNet
+from model.files.reading import AnyCheckpoint, read_any
 from model.rrdb import RRDBNet
 from model.tiling import TiledUpscaler
 from model.transfer import Pixels
@@ -272,7 +272,7 @@ def upscaler_for(
 def load(
     path: Path, device: torch.device | None = None, *, dtype: torch.dtype | None = None
 ) -> tuple[ReliableUpscaler, AnyCheckpoint]:
-    """Read a weight file of any kind that `model.reading` knows, set it up and test it; see `ReliableUpscaler`.
+    """Read a weight file of any kind that `model.files.reading` knows, set it up and test it; see `ReliableUpscaler`.
 
     Raises:
         WeightsError: the file cannot be used.

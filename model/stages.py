@@ -15,7 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from model.convolution import Convolver, FusedConvolver
+from model.convolutions.convolver import Convolver
+from model.convolutions.fused import FusedConvolver
 from model.rrdb import RESIDUAL_SCALING, RRDB, ResidualDenseBlock, RRDBNet
 from model.workspace import SkipPath, Window, Workspace
 

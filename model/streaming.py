@@ -17,7 +17,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from model.convolution import Convolver, FusedConvolver, PaddedConvolver, library_convolution
+from model.convolutions.convolver import Convolver, PaddedConvolver
+from model.convolutions.fused import FusedConvolver
+from model.convolutions.library import library_convolution
 from model.rrdb import RRDBNet, entering, leaving
 from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS, Stage, stages_of
 from model.workspace import Padding, Workspace

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.device import BAND_PX, DeviceMemoryError, best_device, exact_float32, fast_dtype, memory_errors
 from model.errors import one_line
-from model.foreign import ForeignNet
+from model.files.foreign import ForeignNet
 from model.reserves import reserves_of
 from model.transfer import Pixels, transfer_for
 from model.upscaler import PINNED, SuspiciousOutputError, Upscaler

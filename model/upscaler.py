@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from model.buckets import bucket_shape, padded
-from model.convolution import Convolver, name_of
+from model.convolutions.convolver import Convolver, name_of
+from model.convolutions.trial import best_convolver, best_dtype, library_way
 from model.device import best_device, exact_float32, memory_errors
 from model.graphs import CapturedCalls, CudaGraphs
 from model.reserves import band_px, reserves_of
@@ -20,7 +21,6 @@ from model.rrdb import RRDBNet, places_with_margin
 from model.stages import GRID_ROWS
 from model.streaming import state_bytes, upscale_batch, upscale_rows
 from model.transfer import Download, Pixels, transfer_for
-from model.trial import best_convolver, best_dtype, library_way
 
 CAPTURED_PX = 2**16
 """LR px up to which a GPU gets a batch as a captured graph; larger ones take it longer than their launches take."""
@@ -105,7 +105,7 @@ class Upscaler:
 
     @property
     def convolution(self) -> str:
-        """Which code convolves; see `model.convolution.name_of`."""
+        """Which code convolves; see `model.convolutions.convolver.name_of`."""
         return name_of(self._convolve)
 
     def band_rows(self, picture: Pixels) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import trial
-from model.convolution import Convolver
+from model.convolutions import trial
+from model.convolutions.convolver import Convolver
 from model.device import FORMATS
 from model.rrdb import RRDBNet
 

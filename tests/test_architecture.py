@@ -30,7 +30,7 @@ FLOORS = (
 )
 """The rooms of app from top to bottom. A room imports only rooms on lower floors, so telemetry is a pure observer."""
 
-MIRRORED = ("app",)
+MIRRORED = ("app", "model", "training")
 """Packages whose folders have a folder of the same name in tests."""
 
 MAX_LINES = 320

@@ -17,8 +17,8 @@ from app.settings import read_settings
 from model.export.ncnn_pair import write_generator
 from model.rrdb import MARGIN_PX
 from tests.model.examples import random_net, textured
+from tests.model.files.test_foreign import Compact
 from tests.model.published import FIRST_RELEASE, NEW, NamedGenerator, OldGenerator, randomised
-from tests.model.test_foreign import Compact
 
 SMALL = {"channels": 6, "blocks": 2, "growth": 3}
 

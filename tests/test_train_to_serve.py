@@ -16,7 +16,7 @@ from app.build import build_service
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from app.settings import read_settings
-from model.checkpoint import read_checkpoint
+from model.files.checkpoint import read_checkpoint
 from model.reliable import load
 from tests.model.examples import TINY, textured
 from tests.training.photographs import save

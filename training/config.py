@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from model.checkpoint import NAME
+from model.files.checkpoint import NAME
 from model.rrdb import RRDBConfig
 from training.errors import ConfigError as ConfigError
 from training.loss_config import LossConfig as LossConfig

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from model.checkpoint import WeightsError
+from model.errors import WeightsError
 
 LINEAR = Path(__file__).parent / "weights" / "lpips-alex-v0.1.safetensors"
 LEAST_LPIPS_PX = 31

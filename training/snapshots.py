@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.checkpoint import Card, read_checkpoint, write_checkpoint
+from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
 from model.rrdb import RRDBNet
 from training.config import TrainingConfig
 from training.validation import Scores, overall

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from model.checkpoint import Checkpoint
 from model.errors import WeightsError
-from model.pickled import read_pickled
-from model.reading import read, sha256_of
+from model.files.checkpoint import Checkpoint
+from model.files.pickled import read_pickled
+from model.files.reading import read, sha256_of
 from model.rrdb import RRDBNet
 from training.config import ConfigError, DiscriminatorConfig, TrainingConfig
 from training.discriminator import new_discriminator

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.reading import read_any
+from model.files.reading import read_any
 from model.rrdb import RRDBConfig, RRDBNet, places_with_margin
 from training.config import ConfigError, TrainingConfig
 

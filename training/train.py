@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from model.device import DeviceMemoryError, memory_errors
-from model.pickled import SIZES
+from model.files.pickled import SIZES
 from training.config import TrainingConfig
 from training.crops import Batch
 from training.distributed import from_process_0, refuse_disagreement, this_process

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.checkpoint import reference_output
+from model.files.checkpoint import reference_output
 from model.rrdb import RRDBNet, places_with_margin
 from model.streaming import upscale_rows
 from training.colour import colour_shift

@@ -53,15 +53,30 @@ class FairQueue(Generic[Member]):
         self._new = 0
         self._serial = itertools.count()
 
-    def join(self, member: Member, lane: Hashable, due_s: float | None = None, *, weight: float = 1.0) -> None:
+    def join(
+        self,
+        member: Member,
+        lane: Hashable,
+        due_s: float | None = None,
+        *,
+        weight: float = 1.0,
+        earliest_px: float = 0.0,
+    ) -> float:
         """Add a new member to a lane; among new members with near turns, the earliest `due_s` goes first.
 
         Args:
             weight: share of the device, relative to the others; powers of two keep the sum of weights exact.
+            earliest_px: the virtual time before which it has no turn. With the end of the member before, several
+                members share the weight of one.
+
+        Returns:
+            Its turn.
         """
         due_s = math.inf if due_s is None else due_s
-        self._positions[member] = _Position(turn_px=self._virtual_px, due_s=due_s, weight=weight)
+        turn_px = max(self._virtual_px, earliest_px)
+        self._positions[member] = _Position(turn_px=turn_px, due_s=due_s, weight=weight)
         self.wait(member, lane)
+        return turn_px
 
     def wait(self, member: Member, lane: Hashable) -> None:
         """Put a member that was served back into a lane; nothing happens if it already waits."""

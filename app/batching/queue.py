@@ -23,7 +23,7 @@ MAX_UNREAD = 3
 
 
 BACKGROUND_WEIGHT = 0.25
-"""Share of the device of a background job, relative to one that somebody waits for."""
+"""Share of the device of all background jobs together, relative to one job that somebody waits for."""
 
 
 class StreamLane(enum.Enum):
@@ -38,7 +38,7 @@ class Queue(Generic[Input, Output]):
     """The jobs and their order.
 
     Background jobs count neither in the backlog nor in the memory of the other streams, so that they can only slow
-    others down, by their weight, and never make them wait for room.
+    others down, by the weight that they share, and never make them wait for room.
 
     Args:
         open_streams: those that clients wait for, and those of background jobs.
@@ -68,6 +68,8 @@ class Queue(Generic[Input, Output]):
         self._ended = ended
         self._fair_queue: FairQueue[QueuedJob[Input, Output]] = FairQueue()
         self._jobs: set[QueuedJob[Input, Output]] = set()
+        self._background_end_px = 0.0
+        """Virtual time at which all background jobs so far have had their share."""
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -102,11 +104,19 @@ class Queue(Generic[Input, Output]):
             queued.expiry = asyncio.get_running_loop().call_later(in_s, self.expire, queued)
         self._jobs.add(queued)
         self._backlog.add(job.cost_key, _counted_px(job, job.cost_px))
-        lane = _new_lane(job) if job.bucket is None else job.cost_key
-        weight = BACKGROUND_WEIGHT if job.background else 1.0
-        self._fair_queue.join(queued, lane, None if job.background else job.deadline_s, weight=weight)
+        self._join(queued)
         self._changed()
         return queued.ticket
+
+    def _join(self, queued: QueuedJob[Input, Output]) -> None:
+        job = queued.job
+        lane = _new_lane(job) if job.bucket is None else job.cost_key
+        if not job.background:
+            self._fair_queue.join(queued, lane, job.deadline_s)
+            return
+        # One after the other: however many there are, one that somebody waits for is not behind all of them.
+        turn_px = self._fair_queue.join(queued, lane, weight=BACKGROUND_WEIGHT, earliest_px=self._background_end_px)
+        self._background_end_px = turn_px + job.cost_px / BACKGROUND_WEIGHT
 
     def _check(self, job: Job[Any]) -> None:
         if job.background:

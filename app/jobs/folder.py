@@ -25,7 +25,8 @@ class FolderStore:
     """Files below a folder. A file is written under another name and renamed once it is on the disk.
 
     Args:
-        min_free_bytes: kept free on the disk, so that what was accepted can be finished.
+        min_free_bytes: kept free on the disk when jobs are accepted, so that they can be finished. Results may use half
+            of it; the rest is for the database, without which nothing could end and be removed.
     """
 
     def __init__(self, path: Path, *, min_free_bytes: int = 0) -> None:
@@ -52,7 +53,7 @@ class FolderStore:
             await in_thread(self._threads, partial(_create, part))
             async for chunk in chunks:
                 size_bytes += len(chunk)
-                await in_thread(self._threads, partial(_append, part, chunk))
+                await in_thread(self._threads, partial(_append, part, chunk, self._min_free_bytes // 2))
             await in_thread(self._threads, partial(_finish, part, path))
         except BaseException as error:
             part.unlink(missing_ok=True)
@@ -107,8 +108,10 @@ def _create(part: Path) -> None:
     part.touch(exist_ok=False)
 
 
-def _append(part: Path, chunk: bytes) -> None:
+def _append(part: Path, chunk: bytes, min_free_bytes: int) -> None:
     """Write a chunk. No file stays open in between, which a writer that is cancelled could not close."""
+    if shutil.disk_usage(part.parent).free < min_free_bytes + len(chunk):
+        raise OSError(errno.ENOSPC, "the rest of the disk is reserved")
     with part.open("r+b") as file:  # does not make the file again that a cancelled writer has removed
         file.seek(0, os.SEEK_END)
         file.write(chunk)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchmarks.acceptance.record import Record
 from benchmarks.rig.pictures import smooth_noise
-from model.convolution import library_convolution
+from model.convolutions.library import library_convolution
 from model.gpu import why_unusable
 from model.reliable import load
 from model.rrdb import RRDBNet

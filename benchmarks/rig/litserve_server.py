@@ -17,8 +17,8 @@ from fastapi import Request, Response
 from PIL import Image
 
 from benchmarks.rig.runtimes import Runtime, eager, ours
-from model.checkpoint import read_checkpoint
 from model.device import fast_dtype
+from model.files.checkpoint import read_checkpoint
 from model.transfer import Pixels
 
 MAX_BATCH_PX = 2**18

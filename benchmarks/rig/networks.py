@@ -11,8 +11,8 @@ from torch import nn
 
 from app.settings import SHIPPED_MODELS
 from benchmarks.rig.pictures import smooth_noise
-from model.checkpoint import Card, read_checkpoint, write_checkpoint
-from model.reading import read
+from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
+from model.files.reading import read
 from model.rrdb import RRDBConfig, RRDBNet
 
 PUBLISHED = {23: "realesrgan-x4plus", 6: "realesrgan-x4plus-anime"}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.amx.convolution import multiply_tiles
+from model.convolutions.native.amx import multiply_tiles
 from model.rrdb import RRDBConfig
 
 MATRIX_SIDE = {"cpu": 1024, "cuda": 8192}

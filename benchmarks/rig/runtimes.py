@@ -15,13 +15,13 @@ import numpy
 import torch
 from torch import Tensor
 
-from model.convolution import Convolver
+from model.convolutions.convolver import Convolver
+from model.convolutions.trial import best_dtype, library_way
 from model.device import fast_dtype
 from model.export import ncnn_pair
 from model.export.graph import INPUT, OUTPUT
 from model.rrdb import RRDBNet
 from model.transfer import Pixels
-from model.trial import best_dtype, library_way
 from model.upscaler import Upscaler
 
 BAND_ROWS = (16, 32, 64, 128)

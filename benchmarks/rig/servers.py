@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -21,11 +22,15 @@ STOP_S = 20
 
 
 @contextmanager
-def our_service(models: Path) -> Iterator[str]:
-    """Run the service with a folder of weight files; yields its address. Other settings come from the environment."""
+def our_service(models: Path, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """Run the service with a folder of weight files; yields its address.
+
+    Args:
+        settings: by the names of their variables; others come from the environment.
+    """
     port = _free_port()
-    settings = {"ESRGAN_MODELS": str(models), "ESRGAN_HOST": "127.0.0.1", "ESRGAN_PORT": str(port)}
-    with _running("benchmarks.rig.served", [], port, ready="/readyz", environment=settings):
+    variables = {"ESRGAN_MODELS": str(models), "ESRGAN_HOST": "127.0.0.1", "ESRGAN_PORT": str(port)}
+    with _running("benchmarks.rig.served", [], port, ready="/readyz", environment=variables | dict(settings)):
         yield f"http://127.0.0.1:{port}"
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from model.errors import WeightsError
 from model.export import ncnn_pair
 from model.export.graph import INPUT, OUTPUT
-from model.pickled import read_pickled
+from model.files.pickled import read_pickled
 from model.rrdb import RRDBNet
 
 

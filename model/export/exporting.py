@@ -7,12 +7,12 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from model.checkpoint import Checkpoint, reference_output
 from model.errors import WeightsError
 from model.export.checks import bare_output, ncnn_output, onnx_output, spandrel_output
 from model.export.ncnn_pair import write_generator
 from model.export.pth_file import KNOWN_GROWTH, widened, write_pth
-from model.reading import golden_picture
+from model.files.checkpoint import Checkpoint, reference_output
+from model.files.reading import golden_picture
 from model.rrdb import UNSHUFFLES, RRDBNet
 
 Kind = Literal["onnx", "pth", "ncnn"]

@@ -1,4 +1,4 @@
-"""A generator in ncnn's format, a `.param` with a `.bin`; `model.ncnn_files` reads it.
+"""A generator in ncnn's format, a `.param` with a `.bin`; `model.files.ncnn` reads it.
 
 A `.bin` holds each convolution in forward order: a flag that tells the format of the weights, the weights padded to 4
 bytes, float32 biases. A `.param` is the graph as text, where an output that several layers read goes through a Split.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from model.export.graph import Concatenation, Convolution, Enlargement, Graph, Operation, Residual, Unshuffle
-from model.ncnn_files import FLOAT32, MAGIC
+from model.files.ncnn import FLOAT32, MAGIC
 from model.rrdb import NEGATIVE_SLOPE, RRDBNet
 
 INPUT, OUTPUT = "data", "output"

@@ -17,7 +17,7 @@ from app.lifecycle import Lifecycle
 from app.networks import DeviceEngine
 from app.service import UpscaleService
 from app.settings import Settings
-from model.checkpoint import Card, write_checkpoint
+from model.files.checkpoint import Card, write_checkpoint
 from model.rrdb import RRDBConfig, RRDBNet
 from tests.app.blocked_device import BlockedDevice
 from tests.app.library.parts import folder, loader, make

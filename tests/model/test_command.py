@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 
 from model.__main__ import main
-from model.checkpoint import Card, read_checkpoint, write_checkpoint
-from model.reading import read
+from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
+from model.files.reading import read
 from model.rrdb import RRDBConfig
 from tests.model.examples import random_net, textured
 from tests.model.published import NEW, NamedGenerator, OldGenerator, randomised
@@ -116,7 +116,7 @@ def test_check_refuses_a_network_that_does_not_make_its_golden_picture(
     ours: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("model.inspection.use_physical_cores", lambda: 1)
-    monkeypatch.setattr("model.checkpoint.reference_output", lambda net, picture: torch.zeros(3, 40, 48).byte())
+    monkeypatch.setattr("model.files.checkpoint.reference_output", lambda net, picture: torch.zeros(3, 40, 48).byte())
     write_checkpoint(ours, random_net(), CARD, golden_input=textured(10, 12))
     assert main(["check", str(ours)]) == 1
     assert capsys.readouterr().err.startswith("error: self-test of ours on ")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.settings import SHIPPED_MODELS
-from model.checkpoint import Checkpoint, read_checkpoint, reference_output
+from model.files.checkpoint import Checkpoint, read_checkpoint, reference_output
 from model.gate import refuse_far_from_bicubic
 from model.reliable import ReliableUpscaler, SelfTestError
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.checkpoint import Card, Checkpoint, reference_output
+from model.files.checkpoint import Card, Checkpoint, reference_output
 from model.interpolation import InterpolationError, interpolate
 from model.rrdb import RRDBConfig, RRDBNet
 from tests.model.examples import TINY, random_net, textured

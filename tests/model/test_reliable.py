@@ -8,9 +8,10 @@ import numpy
 import pytest
 import torch
 
-from model.checkpoint import Card, Checkpoint, WeightsError, read_checkpoint, reference_output, write_checkpoint
-from model.convolution import library_convolution
+from model.convolutions.library import library_convolution
 from model.device import DeviceMemoryError
+from model.errors import WeightsError
+from model.files.checkpoint import Card, Checkpoint, read_checkpoint, reference_output, write_checkpoint
 from model.reliable import ReliableUpscaler, SelfTestError, load
 from model.transfer import Pixels
 from model.upscaler import SuspiciousOutputError, Upscaler

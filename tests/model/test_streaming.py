@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model import winograd, workspace
-from model.convolution import OneDnnConvolver, WinogradConvolver
+from model import workspace
+from model.convolutions.library import OneDnnConvolver
+from model.convolutions.native import winograd
+from model.convolutions.native.winograd import WinogradConvolver
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 from model.stages import GRID_ROWS
 from model.streaming import state_bytes, upscale_batch, upscale_rows

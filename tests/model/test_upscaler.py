@@ -8,9 +8,9 @@ import numpy
 import pytest
 import torch
 
-from model.checkpoint import reference_output
-from model.convolution import library_convolution
+from model.convolutions.library import library_convolution
 from model.device import DeviceMemoryError
+from model.files.checkpoint import reference_output
 from model.graphs import CapturedCalls
 from model.reserves import Reserves, band_px, reserves_of
 from model.rrdb import MARGIN_PX, PADDING_MODES, RRDBConfig, RRDBNet

@@ -10,7 +10,7 @@ from spandrel.architectures.Swin2SR import Swin2SR
 from spandrel.architectures.SwinIR import SwinIR
 from torch import Tensor, nn
 
-from model.foreign import ForeignNet, foreign_network
+from model.files.foreign import ForeignNet, foreign_network
 from model.reach import Probe
 from model.tiling import TiledUpscaler
 from model.transfer import Pixels

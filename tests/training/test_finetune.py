@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import read_checkpoint
-from model.reading import sha256_of
+from model.files.checkpoint import read_checkpoint
+from model.files.reading import sha256_of
 from tests.model.examples import TINY, random_net, textured
+from tests.training.commands.test_command import command, the_error, tiny_gan_x4, tiny_psnr_x4
 from tests.training.photographs import save
-from tests.training.test_command import command, the_error, tiny_gan_x4, tiny_psnr_x4
 from training.__main__ import main
 from training.config import TrainingConfig
 from training.damage import DAMAGES

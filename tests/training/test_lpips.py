@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models import AlexNet, AlexNet_Weights
 
-from model.checkpoint import WeightsError
+from model.errors import WeightsError
 from tests.model.examples import textured
 from training.degrade import enlarge_bicubic
 from training.evaluate import pairs_to_measure

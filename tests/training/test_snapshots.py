@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from model.checkpoint import read_checkpoint
+from model.files.checkpoint import read_checkpoint
 from model.reliable import load
 from tests.model.examples import random_net
 from tests.training.test_resume import killed_in_step

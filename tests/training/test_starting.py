@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
 from model.errors import WeightsError
-from model.reading import read
+from model.files.reading import read
 from tests.model.examples import TINY, random_net
 from tests.training.tiny_runs import PSNR
 from training.config import ConfigError, DiscriminatorConfig, OptimiserConfig, TrainingConfig

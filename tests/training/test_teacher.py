@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import Card, reference_output, write_checkpoint
 from model.errors import WeightsError
+from model.files.checkpoint import Card, reference_output, write_checkpoint
 from model.rrdb import RRDBConfig
 from tests.model.examples import TINY, random_net, textured
 from tests.training.tiny_runs import PSNR

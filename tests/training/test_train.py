@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.checkpoint import read_checkpoint, reference_output
+from model.files.checkpoint import read_checkpoint, reference_output
 from model.reliable import load
 from tests.model.examples import textured
 from tests.training.photographs import made_pair

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from model.checkpoint import reference_output
+from model.files.checkpoint import reference_output
 from model.rrdb import RRDBConfig
 from tests.model.examples import random_net, textured
 from tests.training.photographs import made_pair

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.checkpoint import read_checkpoint
+from model.files.checkpoint import read_checkpoint
 from model.rrdb import RRDBConfig, RRDBNet
 from tests.training.photographs import decoded, made_pair
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig

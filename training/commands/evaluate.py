@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from model.checkpoint import FORMAT, record_metrics
 from model.errors import WeightsError
+from model.files.checkpoint import FORMAT, record_metrics
 from model.reliable import ReliableUpscaler, load
 from training.damage import DAMAGES, damaged_pair
 from training.data import DataError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint import Checkpoint
+from model.files.checkpoint import Checkpoint
 from model.rrdb import SCALES
 from training.commands import pictures
 from training.config import ANY, ConfigError, TrainingConfig

@@ -1,6 +1,7 @@
 """Background jobs slow others down by their weight, and never make them wait for room."""
 
 import asyncio
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,21 @@ async def test_a_request_goes_before_background_jobs_that_came_earlier(engine: F
     engine.gate.set()
     await outputs(first, asked, *later)
     assert engine.pieces[1] == ["asked"]
+
+
+async def test_a_request_goes_next_however_many_background_jobs_have_run_and_wait(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    jobs = (in_background(small(f"later{n}", px=16_000, bucket="other")) for n in itertools.count())
+    waiting = [scheduler.submit(job) for job in itertools.islice(jobs, 4)]
+    for _ in range(8):  # another for each that is done
+        await outputs(waiting.pop(0))
+        waiting.append(scheduler.submit(next(jobs)))
+    engine.gate.clear()
+    ran = len(engine.pieces)
+    asked = scheduler.submit(small("asked", px=400))
+    engine.gate.set()
+    await outputs(asked, *waiting)
+    assert ["asked"] in engine.pieces[ran : ran + 3]  # after the one that ran, and the one that was ready
 
 
 async def test_background_jobs_fill_no_queue(engine: FakeEngine) -> None:

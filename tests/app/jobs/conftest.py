@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 import pytest
 
 from app.jobs.database import Database, Session
@@ -62,6 +63,22 @@ def postgres() -> Iterator[str]:
         run([control, "--pgdata", folder / "data", "--mode", "immediate", "stop"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of a bucket on an S3 server of this process; the environment names the server to the service."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    credentials = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
+    for name, value in {**credentials, "AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(name, value)
+    httpx.post(f"{endpoint}/moto-api/reset").raise_for_status()  # all servers of a process share their buckets
+    httpx.put(f"{endpoint}/esrgan").raise_for_status()
+    yield "s3://esrgan/jobs"
+    server.stop()
 
 
 class ShiftedSession:

@@ -141,14 +141,18 @@ def test_after_kills_every_accepted_job_ends_once_and_only_the_killer_fails(fold
 
 
 @pytest.mark.slow
-def test_what_a_lost_machine_had_begun_is_done_by_another(folder: Path, postgres: str) -> None:
+@pytest.mark.parametrize("kind", ["file", "s3"])
+def test_what_a_lost_machine_had_begun_is_done_by_another(
+    kind: str, folder: Path, postgres: str, request: pytest.FixtureRequest
+) -> None:
     pictures = [encoded(noise(20, 20 + seed, seed=seed)) for seed in range(JOBS)]
     go = folder / "go"
     (folder / "poison").mkdir()
     poison = POISON.format(go=str(go), killer_bytes=0, deaths="")
     (folder / "poison" / "sitecustomize.py").write_text(poison)
     (folder / "bucket").mkdir()
-    shared: dict[str, Any] = {"jobs_database": postgres, "jobs_store": f"file://{folder / 'bucket'}"}
+    store = request.getfixturevalue("bucket") if kind == "s3" else f"file://{folder / 'bucket'}"
+    shared: dict[str, Any] = {"jobs_database": postgres, "jobs_store": store}
     with running(folder, **shared) as (first, client), running(folder, **shared) as (_, other):
         sent = [client.post("/v1/jobs", content=picture).raise_for_status().json()["id"] for picture in pictures]
         until_s = time.monotonic() + 30

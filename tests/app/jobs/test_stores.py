@@ -16,10 +16,12 @@ from app.jobs.store import Store, one, whole
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["folder", "memory", "file"])
+@pytest.fixture(params=["folder", "memory", "file", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         return FolderStore(tmp_path)
+    if request.param == "s3":
+        return ObjectStore(request.getfixturevalue("bucket"))
     return ObjectStore("memory:///" if request.param == "memory" else f"file://{tmp_path}")
 
 

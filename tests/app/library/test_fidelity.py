@@ -17,8 +17,8 @@ from app.library.fidelity import Pair, pairs
 from app.library.library import Library
 from app.lifecycle import Lifecycle
 from app.settings import Settings
-from model.checkpoint import read_checkpoint, reference_output, write_checkpoint
 from model.ensemble import TURNS
+from model.files.checkpoint import read_checkpoint, reference_output, write_checkpoint
 from model.interpolation import interpolate
 from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_model
 from tests.app.library.parts import NETWORK_BYTES, FakeLoader, Make, states

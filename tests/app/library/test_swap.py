@@ -17,7 +17,7 @@ from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from app.server import Server
 from app.settings import Settings
-from model.checkpoint import Card, write_checkpoint
+from model.files.checkpoint import Card, write_checkpoint
 from model.rrdb import RRDBConfig, RRDBNet
 from tests.app.conftest import encoded, noise, problem, write_tiny_model
 

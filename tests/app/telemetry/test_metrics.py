@@ -12,7 +12,9 @@ from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from app.service import UpscaleService
 from app.settings import Settings
-from model.convolution import Convolver, FusedConvolver, OneDnnConvolver, library_convolution, name_of
+from model.convolutions.convolver import Convolver, name_of
+from model.convolutions.fused import FusedConvolver
+from model.convolutions.library import OneDnnConvolver, library_convolution
 from tests.app.conftest import encoded, noise, problem
 from tests.app.http.test_auth import bearer, tokens
 

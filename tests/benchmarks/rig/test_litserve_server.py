@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.rig.networks import random_generator
 from benchmarks.rig.pictures import smooth_noise
-from model.checkpoint import Card, write_checkpoint
+from model.files.checkpoint import Card, write_checkpoint
 from model.rrdb import RRDBConfig
 
 pytest.importorskip("litserve")

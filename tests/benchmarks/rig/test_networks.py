@@ -12,8 +12,8 @@ from benchmarks.rig.networks import add_network_options, chosen_network, publish
 from benchmarks.rig.peaks import dense_convolutions
 from benchmarks.rig.pictures import smooth_noise, square
 from benchmarks.rig.timing import Case, medians_s
-from model.checkpoint import read_checkpoint
 from model.export.ncnn_pair import write_generator
+from model.files.checkpoint import read_checkpoint
 from model.rrdb import RRDBConfig, RRDBNet
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.rig.networks import random_generator
 from benchmarks.rig.servers import our_service
 from benchmarks.rig.traffic import Answered, counters, mixed_sides, percentiles, send, send_all, uploads_of
-from model.checkpoint import Card, write_checkpoint
+from model.files.checkpoint import Card, write_checkpoint
 from model.rrdb import RRDBConfig
 
 pytestmark = pytest.mark.anyio

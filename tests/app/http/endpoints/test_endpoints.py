@@ -20,7 +20,7 @@ from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput
 from app.settings import Settings, SettingsError
-from model.checkpoint import read_checkpoint
+from model.files.checkpoint import read_checkpoint
 from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_model
 
 pytestmark = pytest.mark.anyio

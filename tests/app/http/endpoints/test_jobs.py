@@ -3,8 +3,13 @@
 import asyncio
 import io
 import json
+import os
 import re
+import shutil
+import subprocess
 import zipfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +18,7 @@ import pytest
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
+from tests.app.jobs.peer import until
 
 pytestmark = pytest.mark.anyio
 
@@ -216,12 +222,49 @@ async def test_what_cannot_be_done_is_refused_before_it_is_accepted(
 async def test_a_full_disk_refuses_before_anything_is_accepted(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = await create(client)
-    monkeypatch.setattr("app.jobs.folder.shutil.disk_usage", lambda path: type("Usage", (), {"free": 100}))
-    refused = await client.post("/v1/jobs", content=encoded(noise(20, 16)))
+    kept = await ended(client, (await create(client))["id"])
+    with monkeypatch.context() as full:
+        full.setattr("app.jobs.folder.shutil.disk_usage", lambda path: type("Usage", (), {"free": 100}))
+        refused = await client.post("/v1/jobs", content=encoded(noise(20, 16)))
     assert (refused.status_code, refused.json()["type"]) == (507, "urn:esrgan-serve:problem:storage-full")
     assert [job["id"] for job in (await client.get("/v1/jobs")).json()["jobs"]] == [kept["id"]]
-    assert (await ended(client, kept["id"]))["state"] == "done"
+    assert (await client.get(kept["result"]["href"])).is_success
+
+
+@pytest.fixture
+def small_disk(settings: Settings) -> Iterator[Path]:
+    """The folder of the jobs, on a disk of 16 MiB."""
+    folder = settings.jobs_folder
+    assert folder is not None
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a small disk needs the right to mount one")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("settings", [{"jobs_min_free_bytes": 4_000_000}], indirect=True)
+async def test_jobs_on_a_disk_that_runs_full_wait_for_room_and_none_is_lost(
+    small_disk: Path,
+    client: httpx.AsyncClient,
+    blocked: BlockedDevice,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("app.jobs.worker.FULL_WAIT_S", 0.1)
+    accepted = [await create(client) for _ in range(4)]
+    filler = small_disk / "files" / "filler"
+    free_bytes = shutil.disk_usage(small_disk).free
+    filler.write_bytes(bytes(free_bytes - 2_000_000 - 20_000))  # room for one result
+    refused = await client.post("/v1/jobs", content=encoded(noise(20, 16)))
+    assert (refused.status_code, refused.json()["type"]) == (507, "urn:esrgan-serve:problem:storage-full")
+    blocked.gate.set()
+    await until(lambda: "waits for the store" in caplog.text)
+    filler.unlink()
+    synchronous = await client.post("/v1/upscale", content=encoded(noise(20, 16)))
+    for job in accepted:
+        done = await ended(client, job["id"])
+        assert (await client.get(done["result"]["href"])).content == synchronous.content
 
 
 async def test_pages_list_all_jobs(client: httpx.AsyncClient) -> None:

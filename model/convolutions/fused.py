@@ -1,0 +1,241 @@
+"""A 3x3 convolution with everything around it in one kernel, from a slice of a buffer's channels into another slice.
+
+A dense block that joins its features makes each of them several times. Here it has one channels-last buffer
+(N, channels + 4 growth, rows, W): convolution j reads the first channels + j growth channels and writes the next
+`growth`, and nothing is ever joined. Bias, LeakyReLU and residual are added in float32 before the one rounding.
+
+The kernel is Triton's, and `fused_kernel.py` explains it. This file imports it at the first call, so that machines
+without Triton or a GPU can import this one.
+"""
+
+import copy
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.convolutions.convolver import room_for
+from model.convolutions.library import library_convolution
+from model.rrdb import NEGATIVE_SLOPE
+from model.workspace import Padding
+
+CHANNEL_BLOCK = 64
+"""Input channels of packed weights are filled up to a multiple of this; every step of the kernel divides it."""
+
+FEWEST_COLUMNS = 16
+"""The fewest output channels that the tensor cores make."""
+
+
+Tiling = object
+"""A way to cut the work of the kernel: Triton's `Config`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """A convolution laid out for the kernel.
+
+    weight: (9, C_in padded, C_out padded), taps from left to right and from top to bottom, zero in the padding.
+    bias: float32 (C_out padded,).
+    """
+
+    weight: Tensor
+    bias: Tensor
+    in_channels: int
+    out_channels: int
+
+
+def available() -> bool:
+    """Whether `convolve` works here: Triton is installed, and there is a GPU or Triton interprets its kernels."""
+    if find_spec("triton") is None:
+        return False
+    return torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def tilings(made: int) -> tuple[Tiling, ...]:
+    """List the ways to cut the work of a convolution, by its output channels."""
+    from model.convolutions import fused_kernel  # it needs Triton
+
+    return fused_kernel.tilings(_columns(made))
+
+
+def _columns(made: int) -> int:
+    return max(FEWEST_COLUMNS, 1 << (made - 1).bit_length())
+
+
+def pack(conv: nn.Conv2d) -> Packed:
+    """Lay a 3x3 convolution out for the kernel, on its device and in its number format.
+
+    Raises:
+        ValueError: it is not a plain 3x3 convolution with stride 1.
+    """
+    if conv.kernel_size != (3, 3) or (conv.stride, conv.dilation, conv.groups) != ((1, 1), (1, 1), 1):
+        raise ValueError(f"{conv} cannot be packed; only 3x3 with stride 1, dilation 1 and one group can")
+    made, channels = conv.weight.shape[:2]
+    columns = _columns(made)
+    taps = conv.weight.detach().permute(2, 3, 1, 0).reshape(9, channels, made)
+    bias = conv.weight.new_zeros(made) if conv.bias is None else conv.bias.detach()
+    return Packed(
+        weight=functional.pad(taps, (0, columns - made, 0, -channels % CHANNEL_BLOCK)).contiguous(),
+        bias=functional.pad(bias.float(), (0, columns - made)),
+        in_channels=channels,
+        out_channels=made,
+    )
+
+
+def convolve(
+    window: Tensor,
+    weight: Packed,
+    target: Tensor,
+    *,
+    negative_slope: float | None,
+    skip: Tensor | None = None,
+    alpha: float = 1.0,
+    padding: Padding | None = None,
+    tiling: Tiling | None = None,
+) -> None:
+    """Write skip + alpha * leaky_relu(conv(window) + bias) into `target`.
+
+    The window holds one pixel of padding on every side. The first call for a kind of convolution compiles the kernel;
+    later ones neither wait nor allocate, so that a CUDA graph can capture them.
+
+    Args:
+        window: (N, C_in, R + 2, W + 2) float16, bfloat16 or float32 (slow, for tests), channels last: the stride of C
+            is 1, all others are free.
+        weight: made from the convolution in the window's number format.
+        target: (N, C_out, R, W), channels last, of any float format; may lie in the window's buffer, in channels that
+            the window does not have.
+        negative_slope: of the LeakyReLU; None for none.
+        skip: of the target's shape, channels last, of any float format; may be the target itself.
+        padding: sizes of the pictures in a padded batch, beyond which nothing is read, the border included; the target
+            has no meaning there. None: the window is read as it is.
+        tiling: one of `tilings`; None for the first of them.
+
+    Raises:
+        ValueError: shapes, layouts, formats or devices do not fit together.
+    """
+    _check(window, weight, target, skip)
+    images, _, height, width = target.shape
+    if target.numel() == 0:
+        return
+    from model.convolutions import fused_kernel  # it needs Triton
+
+    columns = weight.weight.shape[2]
+    kernel, tiling = fused_kernel.launchable(columns, window.dtype, tiling)
+
+    def grid(sizes: Mapping[str, int]) -> tuple[int]:
+        return (-(-width // sizes["pixels"]) * -(-height // sizes["rows"]) * images,)
+
+    kernel[grid](
+        window, *_strides(window), target, *_strides(target), skip, *_strides(target if skip is None else skip),
+        weight.weight, weight.bias, 1.0 if negative_slope is None else float(negative_slope), float(alpha),
+        height, width, None if padding is None else padding.sizes, 1 if padding is None else padding.factor(width),
+        channels=weight.in_channels, channels_padded=weight.weight.shape[1],
+        made=weight.out_channels, columns=columns, repeats=padding is not None and padding.repeats, **tiling,
+    )  # fmt: skip
+
+
+def _strides(pixels: Tensor) -> tuple[int, int, int]:
+    """From image to image, from row to row and from pixel to pixel, in elements."""
+    return pixels.stride(0), pixels.stride(2), pixels.stride(3)
+
+
+def _check(window: Tensor, weight: Packed, target: Tensor, skip: Tensor | None) -> None:
+    images, channels, rows, width = window.shape
+    if channels != weight.in_channels:
+        raise ValueError(f"the window has {channels} channels; the convolution takes {weight.in_channels}")
+    if window.dtype != weight.weight.dtype:
+        raise ValueError(f"the window is {window.dtype}; the convolution was packed in {weight.weight.dtype}")
+    made = (images, weight.out_channels, rows - 2, width - 2)
+    for name, tensor, shape in (("window", window, window.shape), ("target", target, made), ("skip", skip, made)):
+        if tensor is None:
+            continue
+        if tensor.shape != shape:
+            raise ValueError(f"the {name} is {tuple(tensor.shape)}; it must be {tuple(shape)}")
+        if tensor.shape[1] > 1 and tensor.stride(1) != 1:
+            raise ValueError(f"the {name} has strides {tensor.stride()}; its channels must be last in memory")
+        if tensor.device != weight.weight.device or not tensor.is_floating_point():
+            raise ValueError(
+                f"the {name} is {tensor.dtype} on {tensor.device}; it must be float on the weights' device"
+            )
+
+
+LARGE_PX = 2**16
+"""Outputs from which the kernel is cut as for a large picture."""
+
+Tilings = Mapping[tuple[int, int], tuple[Tiling, Tiling]]
+"""Input and output channels -> tilings for few pixels and for many."""
+
+
+class FusedConvolver:
+    """The kernel of this file, for convolutions in 16 bits; the few float32 ones are the library's.
+
+    Args:
+        tilings: for each kind of convolution that the kernel may run, as `tuning.py` found them; other kinds are the
+            library's. None: any kind may run, cut in the first way.
+    """
+
+    def __init__(self, tilings: Tilings | None = None) -> None:
+        self._tilings = tilings
+        self._packed: dict[nn.Conv2d, Packed] = {}
+        self._padding: Padding | None = None
+
+    def padded(self, padding: Padding) -> "FusedConvolver":
+        """Return one for whole pictures in a padded batch: whatever their windows hold beyond them is not read."""
+        made = copy.copy(self)
+        made._padding = padding
+        return made
+
+    def reads_border(self, conv: nn.Conv2d) -> bool:
+        """Tell if the border of a window has to be written for a convolution."""
+        return self._padding is None or not self._takes(conv)
+
+    def _takes(self, conv: nn.Conv2d) -> bool:
+        known = self._tilings is None or (conv.in_channels, conv.out_channels) in self._tilings
+        return known and conv.weight.dtype is not torch.float32
+
+    def _tiling(self, conv: nn.Conv2d, made: Tensor) -> Tiling | None:
+        if self._tilings is None:
+            return None
+        small, large = self._tilings[conv.in_channels, conv.out_channels]
+        return large if made[:, 0].numel() >= LARGE_PX else small
+
+    def __call__(
+        self,
+        conv: nn.Conv2d,
+        window: Tensor,
+        *,
+        active: bool = False,
+        residual: float = 0.0,
+        skip: Tensor | None = None,
+        target: Tensor | None = None,
+        grid_row: int = 0,
+    ) -> Tensor:
+        """See `Convolver`."""
+        if not self._takes(conv) or window.shape[2] < 3:
+            if self._padding is not None:
+                self._padding.fill(window[:, :, 1:-1, 1:-1])
+            return library_convolution(conv, window, active=active, residual=residual, skip=skip, target=target)
+        if conv not in self._packed:
+            self._packed[conv] = pack(conv)
+        if skip is not None:
+            target = skip
+        elif residual:
+            skip = window[:, : conv.out_channels, 1:-1, 1:-1]
+        if target is None:
+            target = room_for(conv, window)
+        slope, alpha = NEGATIVE_SLOPE if active else None, residual or 1.0
+        convolve(
+            window,
+            self._packed[conv],
+            target,
+            negative_slope=slope,
+            skip=skip,
+            alpha=alpha,
+            padding=self._padding,
+            tiling=self._tiling(conv, target),
+        )
+        return target

@@ -1,0 +1,202 @@
+"""The fastest way to run a network's convolutions on a device: a dense block of its shape is run by each and timed."""
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from model.convolutions import fused
+from model.convolutions.convolver import Convolver
+from model.convolutions.fused import FusedConvolver
+from model.convolutions.library import OneDnnConvolver, library_convolution
+from model.convolutions.native import amx, winograd
+from model.convolutions.native.amx import AmxConvolver
+from model.convolutions.native.winograd import WinogradConvolver
+from model.convolutions.timing import seconds
+from model.convolutions.tuning import TOLERANCE, tuned
+from model.device import DeviceMemoryError, exact_float32, fast_dtype, inference_dtype, memory_errors
+from model.rrdb import RRDB, ResidualDenseBlock, RRDBNet
+
+WINDOW = {"cpu": (34, 130), "cuda": (258, 1026)}
+"""Rows and width of the window that a device is timed with, padding included: of the order of a band."""
+
+ROUNDS = 8
+"""The ways take turns, and the best round of each counts: other work on the machine must not decide."""
+
+TENSOR_CORES, TRITON_USES_THEM = (7, 5), (8, 0)
+"""The first compute capabilities that multiply float16 fast, and for which Triton makes such code."""
+
+ABOUT_AS_FAST = 1.05
+"""Exact numbers are worth this much time."""
+
+Way = Callable[[], Convolver]
+
+log = logging.getLogger(__name__)
+
+
+def best_convolver(net: RRDBNet) -> Convolver:
+    """The fastest way to run a network's convolutions where it is, in its number format."""
+    weight, block = net.conv_body.weight, net.body[0]
+    if not isinstance(block, RRDB):
+        return library_way(weight.dtype, weight.device)()
+    return fastest_way(net.config.channels, net.config.growth, weight.dtype, weight.device)()
+
+
+def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
+    """The number format in which a device runs a network fastest; of formats that are about as fast the exact one.
+
+    On a GPU with tensor cores that is float16: they multiply it as fast as bfloat16, it has three bits more, and sums
+    need no float32 next to it. Its range is small, so what a network makes has to be checked, as `Upscaler` does.
+    """
+    if not isinstance(net.body[0], RRDB):
+        return inference_dtype(device)
+    if device.type == "cuda":
+        return torch.float16 if torch.cuda.get_device_capability(device) >= TENSOR_CORES else torch.float32
+    return fastest_cpu_dtype(net.config.channels, net.config.growth)
+
+
+@cache
+def fastest_cpu_dtype(channels: int, growth: int) -> torch.dtype:
+    """For networks of a shape; so all of them compute alike, and only the first one is kept waiting."""
+    dtypes, cpu = cpu_dtypes(channels, growth), torch.device("cpu")
+    if len(dtypes) == 1:
+        return torch.float32
+    blocks = [_dense_block(channels, growth, dtype, cpu) for dtype in dtypes]
+    ways = [fastest_way(channels, growth, dtype, cpu)() for dtype in dtypes]
+    exact_s, *rounded_s = _seconds(list(zip(blocks, ways, strict=True)))
+    for dtype, block_s in zip(dtypes, (exact_s, *rounded_s), strict=True):
+        log.info("a dense block takes %.2f ms in %s", 1e3 * block_s, dtype)
+    least_s = min(rounded_s)
+    return torch.float32 if exact_s <= ABOUT_AS_FAST * least_s else dtypes[1 + rounded_s.index(least_s)]
+
+
+def cpu_dtypes(channels: int, growth: int) -> list[torch.dtype]:
+    """float32, and the formats of 16 bits in which this processor has fast convolutions, the library's or ours."""
+    cpu = torch.device("cpu")
+    dtypes = [torch.float32, *({fast_dtype(cpu)} - {torch.float32})]
+    block = _dense_block(channels, growth, torch.float16, cpu)
+    return [*dtypes, torch.float16] if all(map(winograd.takes, (*block.growing, block.conv5))) else dtypes
+
+
+def library_way(dtype: torch.dtype, device: torch.device) -> Way:
+    """What PyTorch brings: oneDNN on a CPU, cuDNN on a GPU."""
+    return OneDnnConvolver if device.type == "cpu" and one_dnn_takes(dtype) else lambda: library_convolution
+
+
+def our_way(dtype: torch.dtype, device: torch.device) -> Way | None:
+    """What we have beside the library, if it runs here."""
+    if device.type == "cpu" and dtype is torch.bfloat16 and amx.available():
+        library = library_way(dtype, device)
+        return lambda: AmxConvolver(library())
+    if device.type == "cpu" and dtype is not torch.bfloat16 and winograd.compiled():
+        library = library_way(torch.float32, device)
+        return lambda: WinogradConvolver(library())
+    if device.type == "cuda" and dtype is not torch.float32 and fused.available():
+        return FusedConvolver if torch.cuda.get_device_capability(device) >= TRITON_USES_THEM else None
+    return None
+
+
+def one_dnn_takes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN lays out weights of this type; for 16 bits it asks for the processor's own instructions."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype is torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype is torch.float32
+
+
+def _tuned_way(block: ResidualDenseBlock) -> Way:
+    """The kernel in the ways to cut its work that are right and fastest here."""
+    channels = block.conv5.out_channels
+    body = _dense_block(channels, channels, block.conv5.weight.dtype, block.conv5.weight.device).conv1
+    tilings = tuned(block, body)
+    if not tilings:
+        raise RuntimeError("no tiling of the kernel is right")
+    return lambda: FusedConvolver(tilings)
+
+
+@cache
+@memory_errors()
+def fastest_way(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> Way:
+    """Ours, if it runs the convolutions of a dense block, makes what the library makes, and is faster."""
+    library, ours = library_way(dtype, device), our_way(dtype, device)
+    if ours is None:
+        return library
+    block = _dense_block(channels, growth, dtype, device)
+    name = type(ours()).__name__
+    try:
+        if ours is FusedConvolver:
+            ours = _tuned_way(block)
+        error = _error(block, ours())
+        if error > TOLERANCE[dtype]:
+            log.warning("%s is off by %.2g of the largest value, so the library convolves", name, error)
+            return library
+        log.info("%s is off by %.2g of the largest value in %s", name, error, dtype)
+        if device.type == "cpu" and dtype is torch.float16:
+            return ours  # the library emulates it
+        library_s, ours_s = _seconds([(block, library()), (block, ours())])
+    except DeviceMemoryError:
+        raise  # and nothing is remembered: there may be more memory the next time
+    except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
+        log.warning("%s does not run here, so the library convolves: %s", name, error)
+        return library
+    log.info("a dense block takes %.2f ms by the library, %.2f ms by %s", 1e3 * library_s, 1e3 * ours_s, name)
+    return ours if ours_s < library_s else library
+
+
+def _dense_block(channels: int, growth: int, dtype: torch.dtype, device: torch.device) -> ResidualDenseBlock:
+    """With random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        block = ResidualDenseBlock(channels, growth)
+    block.requires_grad_(False)
+    return block.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # torch's stub lacks the keyword
+
+
+def _features(block: ResidualDenseBlock) -> Tensor:
+    """A window of a dense block, of random numbers."""
+    channels, weight = block.conv5.in_channels, block.conv5.weight
+    chance = torch.Generator(weight.device).manual_seed(0)
+    features = torch.rand(1, channels, *WINDOW[weight.device.type], generator=chance, device=weight.device)
+    return features.to(dtype=weight.dtype, memory_format=torch.channels_last)
+
+
+def _run(block: ResidualDenseBlock, features: Tensor, convolve: Convolver) -> Tensor:
+    """Run the convolutions of a dense block as a band does: most write into the window, the last one is returned."""
+    for conv in block.growing:
+        target = features[:, conv.in_channels : conv.in_channels + conv.out_channels, 1:-1, 1:-1]
+        convolve(conv, features[:, : conv.in_channels], active=True, target=target)
+    return convolve(block.conv5, features)
+
+
+@torch.inference_mode()
+def _error(block: ResidualDenseBlock, convolve: Convolver) -> float:
+    """Of all that a way makes, against the library in float32, relative to the largest value."""
+    exact_float32()
+    exact, made = copy.deepcopy(block).float(), []
+    for some, way in ((block, convolve), (exact, library_way(torch.float32, exact.conv5.weight.device)())):
+        features = _features(block).to(some.conv5.weight.dtype)
+        closing = _run(some, features, way)
+        made.append(torch.cat((features[:, :, 1:-1, 1:-1], closing), dim=1).float())
+    return float((made[0] - made[1]).abs().max() / made[1].abs().max())
+
+
+@torch.inference_mode()
+def _seconds(ways: Sequence[tuple[ResidualDenseBlock, Convolver]]) -> list[float]:
+    """What the convolutions of each block take in its best round."""
+    best_s = [math.inf] * len(ways)
+    windows = [_features(block) for block, _ in ways]
+    if windows[0].device.type == "cuda":
+        calls = [partial(_run, block, features, way) for (block, way), features in zip(ways, windows, strict=True)]
+        return [seconds(call, windows[0].device) for call in calls]
+    for _ in range(1 + ROUNDS):  # the first one compiles or chooses an algorithm
+        for number, ((block, convolve), features) in enumerate(zip(ways, windows, strict=True)):
+            began_s = time.perf_counter()
+            _run(block, features, convolve)
+            best_s[number] = min(best_s[number], time.perf_counter() - began_s)
+    return best_s

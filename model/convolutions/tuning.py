@@ -1,0 +1,154 @@
+"""Tune the kernel of `fused.py` on this machine: which ways to cut its work are right, and which is fastest.
+
+Every kind of convolution that a network has is run in every way, and compared with the library in float32. A way that
+does not compile, does not fit or is wrong is left out; of the others the fastest serves, one for small pictures and one
+for large ones. All of it happens before the first request, so nothing is compiled or timed while somebody waits.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.convolutions import fused
+from model.convolutions.fused import FusedConvolver, Tilings
+from model.convolutions.library import library_convolution
+from model.convolutions.timing import seconds
+from model.device import DeviceMemoryError, memory_errors
+from model.errors import one_line
+from model.rrdb import RESIDUAL_SCALING, ResidualDenseBlock
+from model.workspace import Padding, rows_like
+
+SMALL_WINDOW, LARGE_WINDOW = (98, 162), (258, 1026)
+"""Rows and columns of the windows that a GPU is timed with: fewer pixels than `convolution.LARGE_PX`, and more."""
+
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
+"""Most by which a right way may differ from the exact result, relative to the largest value."""
+
+log = logging.getLogger(__name__)
+
+
+def tuned(
+    block: ResidualDenseBlock,
+    body: nn.Conv2d,
+    *,
+    windows: tuple[tuple[int, int], tuple[int, int]] = (SMALL_WINDOW, LARGE_WINDOW),
+    clock: Callable[[Callable[[], object], torch.device], float] = seconds,
+) -> Tilings:
+    """Find the tilings of all kinds of convolution that a network has; kinds without a right one are left out.
+
+    Args:
+        block: any of the network's dense blocks.
+        body: a convolution of as many channels as go in, as between trunk and enlargements.
+        windows: rows and columns of a small and of a large window.
+
+    Raises:
+        DeviceMemoryError: the device has not enough memory to find out.
+    """
+    found: dict[tuple[int, int], tuple[fused.Tiling, fused.Tiling]] = {}
+    for conv in (*block.growing, block.conv5, body):
+        residual = RESIDUAL_SCALING if conv is block.conv5 else 0.0
+        small, large = (_fastest(conv, residual, window, clock) for window in windows)
+        if small is not None and large is not None:
+            found[conv.in_channels, conv.out_channels] = (small, large)
+        else:
+            kind = f"{conv.in_channels} to {conv.out_channels} channels"
+            log.warning("no tiling is right for %s, so the library convolves them", kind)
+    return found
+
+
+def _fastest(
+    conv: nn.Conv2d,
+    residual: float,
+    size: tuple[int, int],
+    clock: Callable[[Callable[[], object], torch.device], float],
+) -> fused.Tiling | None:
+    """The fastest tiling that is right in a window, with and without sizes of pictures."""
+    window = _window(conv, size)
+    timed: list[tuple[float, int, fused.Tiling]] = []
+    for tiling in fused.tilings(conv.out_channels):
+        call = partial(_run, conv, window, residual, tiling)
+        with _left_out(conv, tiling):
+            _check(conv, window, residual, tiling, None)
+            timed.append((clock(call, window.device), len(timed), tiling))
+    for _, _, tiling in sorted(timed, key=lambda one: one[:2]):
+        with _left_out(conv, tiling):
+            for padding in _paddings(window):
+                _check(conv, window, residual, tiling, padding)
+            return tiling
+    return None
+
+
+def _window(conv: nn.Conv2d, size: tuple[int, int]) -> Tensor:
+    weight = conv.weight
+    chance = torch.Generator(weight.device).manual_seed(0)
+    window = torch.rand(1, conv.in_channels, *size, generator=chance, device=weight.device)
+    return window.to(dtype=weight.dtype, memory_format=torch.channels_last)
+
+
+def _paddings(window: Tensor) -> Iterator[Padding]:
+    """The two ways to pad, for a picture that does not fill its plane."""
+    height, width = window.shape[2] - 2, window.shape[3] - 2
+    sizes = torch.tensor([[height - 5, width - 7]], device=window.device)
+    yield from (Padding(sizes, height, width, mode) for mode in ("zeros", "replicate"))
+
+
+def _run(
+    conv: nn.Conv2d,
+    window: Tensor,
+    residual: float,
+    tiling: fused.Tiling | None,
+    padding: Padding | None = None,
+) -> Tensor:
+    """Run a convolution as a network does: the closing one of a dense block adds to a skip in float32."""
+    one = FusedConvolver({(conv.in_channels, conv.out_channels): (tiling, tiling)} if tiling else None)
+    convolve = one.padded(padding) if padding else one
+    skip = _skip(conv, window) if residual and conv.weight.dtype is torch.bfloat16 else None
+    return convolve(conv, window, active=not residual, residual=residual, skip=skip)
+
+
+def _skip(conv: nn.Conv2d, window: Tensor) -> Tensor:
+    return rows_like(window[:, :, 1:-1, 1:-1], window.shape[2] - 2, conv.out_channels, torch.float32).fill_(0.5)
+
+
+def _check(conv: nn.Conv2d, window: Tensor, residual: float, tiling: fused.Tiling, padding: Padding | None) -> None:
+    """Compare a tiling with the library in float32.
+
+    Raises:
+        WrongNumbersError: it makes something else.
+    """
+    made = _run(conv, window, residual, tiling, padding).float()
+    exact_conv, seen = copy.deepcopy(conv).float(), window.float()
+    if padding is not None:
+        height, width = padding.sizes[0].tolist()
+        inside = seen[:, :, 1 : 1 + height, 1 : 1 + width]
+        mode = "replicate" if padding.repeats else "constant"
+        seen, made = functional.pad(inside, (1, 1, 1, 1), mode=mode), made[:, :, :height, :width]
+    skip = _skip(conv, seen) if residual and conv.weight.dtype is torch.bfloat16 else None
+    exact = library_convolution(exact_conv, seen, active=not residual, residual=residual, skip=skip)
+    error = float((made - exact).abs().max() / exact.abs().max())
+    if not error <= TOLERANCE[conv.weight.dtype]:
+        raise WrongNumbersError(f"it is off by {error:.2g} of the largest value")
+
+
+class WrongNumbersError(Exception):
+    """A tiling does not make what the library makes."""
+
+
+@contextmanager
+def _left_out(conv: nn.Conv2d, tiling: fused.Tiling) -> Iterator[None]:
+    """Leave out a tiling that does not run here or is wrong; the log says why."""
+    try:
+        with memory_errors():
+            yield
+    except DeviceMemoryError:
+        raise
+    except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
+        kind = f"{conv.in_channels} to {conv.out_channels} channels"
+        level = logging.WARNING if isinstance(error, WrongNumbersError) else logging.INFO
+        log.log(level, "a tiling for %s is left out: %s (%s)", kind, one_line(error), tiling)

@@ -1,0 +1,237 @@
+"""Weight files: one `.safetensors` with the generator, what it is, and a golden picture to test it by.
+
+The header's metadata says `format`, `architecture`, `scale`, `channels`, `blocks`, `growth`, `inputs`, `unshuffle`,
+`padding_mode`, `name`, `recipe`, `steps`, `data`, `licence`, `source`, `metrics` (JSON: set -> measure -> value) and
+`created`. `golden.input` and `golden.output`, uint8 RGB (3, H, W), are a small picture and what this network makes of
+it in float32.
+"""
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.errors import WeightsError
+from model.files.dialects import LARGEST_SIZE, refuse_other_shapes
+from model.files.tensor_files import read_tensors
+from model.rrdb import PaddingMode, RRDBConfig, RRDBNet, places_with_margin
+
+FORMAT = "esrgan-serve/1"
+ARCHITECTURE = "rrdb"
+STORED = (torch.float32, torch.float16, torch.bfloat16)
+"""Number formats of weights."""
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+"""Names of models: they stand in addresses, headers and file names."""
+
+Metrics = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a weight file says about its origin."""
+
+    name: str
+    recipe: str
+    steps: int
+    data: str
+    """What it was trained on, with the licence."""
+    metrics: Metrics
+    created: str
+    """ISO 8601 date."""
+    licence: str = ""
+    """Under which the weights may be used; empty where the file does not say."""
+    source: str = ""
+    """Where the weights come from: an address, or the file that they were converted from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A weight file that was read and found whole."""
+
+    net: RRDBNet
+    """On the CPU, float32, in evaluation mode."""
+    card: Card
+    sha256: str
+    golden_input: Tensor
+    """uint8 RGB (3, H, W)."""
+    golden_output: Tensor
+    """uint8 RGB (3, scale * H, scale * W)."""
+    format: str = FORMAT
+    """Of the file: ours, or whose dialect in what kind of file."""
+
+
+def write_checkpoint(
+    path: Path, net: RRDBNet, card: Card, *, golden_input: Tensor, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a weight file, whole or not at all.
+
+    Args:
+        net: the generator, on the CPU.
+        golden_input: a small picture, uint8 RGB (3, H, W); its upscaled version is computed and stored beside it.
+        dtype: format of the stored weights; the golden output is that of the stored, rounded weights.
+
+    Raises:
+        WeightsError: a weight is not finite in `dtype`, the name is none, or the file cannot be written.
+    """
+    if not NAME.fullmatch(card.name):
+        raise WeightsError(f"{card.name!r} cannot be the name of a model; take letters, digits, '.', '_' and '-'")
+    stored = {name: weight.detach().to(dtype).contiguous() for name, weight in net.state_dict().items()}
+    _refuse_not_finite(stored, path)
+    rounded = _network(net.config, stored)
+    golden = {"golden.input": golden_input, "golden.output": reference_output(rounded, golden_input)}
+    _save(path, stored | golden, net.config, card)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a weight file and check everything it says about itself.
+
+    Raises:
+        WeightsError: not a weight file, not ours, incomplete, of the wrong shape, or not finite.
+    """
+    file = read_tensors(path)
+    config, card = _parse(file.metadata, path)
+    tensors = dict(file.tensors)
+    golden = [tensors.pop(name, None) for name in ("golden.input", "golden.output")]
+    golden_input, golden_output = (_checked_golden(tensor, path) for tensor in golden)
+    try:
+        refuse_other_shapes(config, tensors)
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from error
+    _refuse_not_finite(tensors, path)
+    net = _network(config, tensors)
+    if "padding_mode" not in file.metadata:  # written when a network saw only the picture, without a margin
+        golden_output = reference_output(net, golden_input)
+    return Checkpoint(
+        net=net,
+        card=card,
+        sha256=file.sha256,
+        golden_input=golden_input,
+        golden_output=golden_output,
+    )
+
+
+def record_metrics(path: Path, metrics: Metrics) -> None:
+    """Add measurements to a weight file's metadata, in place of earlier ones of the same sets."""
+    checkpoint = read_checkpoint(path)
+    card = replace(checkpoint.card, metrics=checkpoint.card.metrics | metrics)
+    _save(path, read_tensors(path).tensors, checkpoint.net.config, card)
+
+
+@torch.inference_mode()
+def reference_output(net: RRDBNet, picture: Tensor) -> Tensor:
+    """Upscale a whole picture at once in the network's own number format, as `model.upscaler` does it.
+
+    Args:
+        picture: uint8 RGB (3, H, W).
+
+    Returns:
+        uint8 RGB (3, scale * H, scale * W).
+    """
+    weight, config = net.conv_first.weight, net.config
+    margin = config.margin_px
+    rows, columns = (torch.tensor(places_with_margin(side, margin, config.unshuffle)) for side in picture.shape[1:])
+    seen = picture[:, rows[:, None], columns]
+    first, (height, width) = config.scale * margin, (config.scale * side for side in picture.shape[1:])
+    upscaled: Tensor = net(seen[None].to(weight) / 255)[0, :, first : first + height, first : first + width]
+    return upscaled.float().mul(255).round().clamp(0, 255).to(torch.uint8).contiguous()
+
+
+def _save(path: Path, tensors: dict[str, Tensor], config: RRDBConfig, card: Card) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        save_file(tensors, unfinished, metadata=_metadata(config, card))
+    except SafetensorError as error:
+        raise WeightsError(f"{path} cannot be written ({error})") from error
+    unfinished.chmod(0o644)  # the library makes it private, and the service may run as another user
+    unfinished.replace(path)
+
+
+def _metadata(config: RRDBConfig, card: Card) -> dict[str, str]:
+    return {
+        "format": FORMAT,
+        "architecture": ARCHITECTURE,
+        "scale": str(config.scale),
+        "channels": str(config.channels),
+        "blocks": str(config.blocks),
+        "growth": str(config.growth),
+        "inputs": str(config.inputs),
+        "unshuffle": str(config.unshuffle),
+        "padding_mode": config.padding_mode,
+        "name": card.name,
+        "recipe": card.recipe,
+        "steps": str(card.steps),
+        "data": card.data,
+        "licence": card.licence,
+        "source": card.source,
+        "metrics": json.dumps(card.metrics, sort_keys=True),
+        "created": card.created,
+    }
+
+
+def _parse(metadata: dict[str, str], path: Path) -> tuple[RRDBConfig, Card]:
+    if metadata.get("format") != FORMAT or metadata.get("architecture") != ARCHITECTURE:
+        found = f"format {metadata.get('format')!r}, architecture {metadata.get('architecture')!r}"
+        raise WeightsError(f"{path} has {found}; this version reads {FORMAT!r} with {ARCHITECTURE!r}")
+    try:
+        sizes = {name: int(metadata[name]) for name in ("scale", "channels", "blocks", "growth")}
+        sizes |= {name: int(metadata[name]) for name in ("inputs", "unshuffle") if name in metadata}
+        if max(sizes.values()) > LARGEST_SIZE:
+            raise ValueError(f"sizes {sizes} pass {LARGEST_SIZE}")
+        padding_mode = cast(PaddingMode, metadata.get("padding_mode", "zeros"))  # which the config checks
+        if not NAME.fullmatch(metadata["name"]):
+            raise ValueError(f"the name {metadata['name'][:100]!r} is not one of letters, digits, '.', '_' and '-'")
+        card = Card(
+            name=metadata["name"],
+            recipe=metadata["recipe"],
+            steps=int(metadata["steps"]),
+            data=metadata["data"],
+            metrics=_parse_metrics(metadata["metrics"]),
+            created=metadata["created"],
+            licence=metadata.get("licence", ""),
+            source=metadata.get("source", ""),
+        )
+        return RRDBConfig(**sizes, padding_mode=padding_mode), card
+    except KeyError as error:
+        raise WeightsError(f"{path} does not say its {error} in its metadata; export it again") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} has metadata that makes no sense ({error}); export it again") from error
+
+
+def _parse_metrics(text: str) -> Metrics:
+    metrics = json.loads(text)
+    if not isinstance(metrics, dict) or not all(
+        isinstance(measures, dict) and all(isinstance(value, int | float) for value in measures.values())
+        for measures in metrics.values()
+    ):
+        raise ValueError("metrics are not a set -> measure -> number")
+    return metrics
+
+
+def _checked_golden(tensor: Tensor | None, path: Path) -> Tensor:
+    if tensor is None or tensor.dtype is not torch.uint8 or tensor.shape[:1] != (3,) or not tensor[0].numel():
+        raise WeightsError(f"{path} carries no golden input and output (uint8, 3 x H x W); export it again")
+    return tensor
+
+
+def _refuse_not_finite(tensors: dict[str, Tensor], path: Path) -> None:
+    for name, weight in tensors.items():
+        if weight.dtype not in STORED:
+            raise WeightsError(
+                f"{path}: {name} is stored as {weight.dtype}, not as one of {', '.join(map(str, STORED))}"
+            )
+        if not weight.isfinite().all():
+            raise WeightsError(f"{path}: {name} holds NaN or infinity in {weight.dtype}; it cannot serve")
+
+
+def _network(config: RRDBConfig, weights: dict[str, Tensor]) -> RRDBNet:
+    with torch.device("meta"):
+        net = RRDBNet(config)
+    net.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+    return net.eval().requires_grad_(False)

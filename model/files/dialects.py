@@ -1,0 +1,233 @@
+"""The names under which generators of ESRGAN's kind are published, turned into ours; sizes are read off the weights.
+
+A dialect is a table of renamings. What stands in front of the names (`params_ema.`, `module.`, `generator.`, ...) is
+found, not listed: it is whatever precedes a dialect's tell-tale name. Where a file holds several generators, the moving
+average is the one to serve.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.errors import OtherNetworkError, WeightsError
+from model.files.by_shape import generators_by_shape
+from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
+
+LARGEST_SIZE = 1024
+"""No generator has more channels, blocks or growth than this; a file that says so is refused."""
+
+READABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""Number formats of published weights; all are computed with as float32."""
+
+PREFERRED = ("average", "ema", "net_g", "netg", "generator", "params")
+"""Words in front of names by which one of several generators in a file is chosen, the best first: moving averages."""
+
+DENSE = r"RDB([123])\.(conv[1-5])"
+"""A convolution of a dense block, as the older dialects spell it."""
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """A way to name the weights of a generator."""
+
+    name: str
+    tell_tale: str
+    """A weight that every generator has, and only in this dialect."""
+    renamings: tuple[tuple[str, str], ...] = ()
+    """Patterns of names without what stands in front of them, and what they become."""
+
+
+NEW = Dialect(name="Real-ESRGAN (body, conv_body)", tell_tale="body.0.rdb1.conv1.weight")
+FIRST_RELEASE = Dialect(
+    name="ESRGAN's first release (RRDB_trunk, trunk_conv)",
+    tell_tale="RRDB_trunk.0.RDB1.conv1.weight",
+    renamings=(
+        (rf"RRDB_trunk\.(\d+)\.{DENSE}\.", r"body.\1.rdb\2.\3."),
+        (r"trunk_conv\.", "conv_body."),
+        (r"upconv(\d+)\.", r"conv_up\1."),
+        (r"HRconv\.", "conv_hr."),
+    ),
+)
+OLD = Dialect(
+    name="old ESRGAN (model.1.sub)",
+    tell_tale="model.1.sub.0.RDB1.conv1.0.weight",
+    renamings=(
+        (r"model\.0\.", "conv_first."),
+        (rf"model\.1\.sub\.(\d+)\.{DENSE}\.0\.", r"body.\1.rdb\2.\3."),
+        (r"model\.1\.sub\.\d+\.(?=weight|bias)", "conv_body."),
+    ),
+)
+DIALECTS = (NEW, FIRST_RELEASE, OLD)
+
+NUMBERED = re.compile(r"model\.(\d{1,9})\.(weight|bias)")
+"""In the old dialect the convolutions behind the trunk are numbers; how many there are tells the scale."""
+
+
+def recognised(tensors: Mapping[str, Tensor], *, in_order: bool = False) -> tuple[str, Tensors] | None:
+    """The dialect of some weights, and the generator's under our names; None where there is no generator.
+
+    Args:
+        in_order: they come in the order in which the network was made, so they are known by their shapes where no
+            dialect knows their names.
+
+    Raises:
+        WeightsError: several generators are in it, and none is the obvious one.
+    """
+    for dialect in DIALECTS:
+        prefixes = [name.removesuffix(dialect.tell_tale) for name in tensors if _ends_with(name, dialect.tell_tale)]
+        if prefixes:
+            prefix = _chosen(prefixes)
+            named = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
+            return dialect.name, _numbered_tail({_renamed(dialect, name): one for name, one in named.items()})
+    if in_order and (unnamed := generators_by_shape(tensors)):
+        return "ESRGAN's convolutions under other names", unnamed[_chosen(list(unnamed))]
+    return None
+
+
+def generator(tensors: Tensors, scale: int | None = None, padding_mode: PaddingMode = "zeros") -> RRDBNet:
+    """The network that holds these weights, which have our names; a convolution may lack its bias if all of them do.
+
+    Args:
+        scale: by which the network enlarges; read off the weights by default. Needed for 3, whose weights look like
+            those of 2.
+        padding_mode: of its convolutions, which no weight shows.
+
+    Raises:
+        WeightsError: they are not exactly those of a generator, or not finite.
+    """
+    if plus := next((name for name in tensors if ".conv1x1." in name), None):
+        text = f"is an ESRGAN+ network ({plus}), whose dense blocks have one more path than ESRGAN's"
+        raise OtherNetworkError(text, tensors)
+    config = sizes(tensors, scale, padding_mode)
+    if config.inputs == 4:  # what it would make of the alpha is not asked for: a picture's alpha is a plane of its own
+        tensors = {name: one[:3] if name.startswith("conv_last.") else one for name, one in tensors.items()}
+    if not any(name.endswith(".bias") for name in tensors):
+        tensors = tensors | _zero_biases(config)
+    refuse_other_shapes(config, tensors)
+    exact = {name: _finite(name, weight) for name, weight in tensors.items()}
+    with torch.device("meta"):
+        net = RRDBNet(config)
+    net.load_state_dict(exact, assign=True)
+    return net.eval().requires_grad_(False)
+
+
+def sizes(tensors: Mapping[str, Tensor], scale: int | None = None, padding_mode: PaddingMode = "zeros") -> RRDBConfig:
+    """The sizes of the network that these weights, under our names, come from.
+
+    Raises:
+        WeightsError: they come from none that can be.
+    """
+    channels, seen, *_ = _shape(tensors, "conv_first.weight")
+    growth = _shape(tensors, "body.0.rdb1.conv1.weight")[0]
+    colours = _shape(tensors, "conv_last.weight")[0]
+    blocks = 1 + max(int(name.split(".")[1]) for name in tensors if re.match(r"body\.\d{1,9}\.", name))
+    enlargement = 3 if scale == 3 else 2 ** sum(bool(re.fullmatch(r"conv_up\d+\.weight", name)) for name in tensors)
+    inputs, unshuffle = _entrance(seen, colours)
+    if max(channels, growth, blocks) > LARGEST_SIZE:
+        raise WeightsError(f"has {channels} channels, {blocks} blocks, growth {growth}; {LARGEST_SIZE} is the most")
+    if enlargement % unshuffle or scale not in (None, enlargement // unshuffle):
+        raise WeightsError(f"enlarges by {enlargement} behind an unshuffle of {unshuffle}; that is not x{scale or 1}")
+    try:
+        return RRDBConfig(
+            channels=channels,
+            blocks=blocks,
+            growth=growth,
+            scale=enlargement // unshuffle,
+            inputs=inputs,
+            unshuffle=unshuffle,
+            padding_mode=padding_mode,
+        )
+    except ValueError as error:
+        raise WeightsError(f"holds no network that can serve: {error}") from error
+
+
+def refuse_other_shapes(config: RRDBConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Compare weights under our names with what a network of that size has.
+
+    Raises:
+        WeightsError: one is missing, too much, or of another shape.
+    """
+    with torch.device("meta"):
+        expected = {name: tuple(weight.shape) for name, weight in RRDBNet(config).state_dict().items()}
+    found = {name: tuple(weight.shape) for name, weight in tensors.items()}
+    if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        name = wrong[0]
+        raise WeightsError(
+            f"does not hold a network of {config}: {name} is {found.get(name, 'missing')}, "
+            f"expected {expected.get(name, 'no such weight')} ({len(wrong)} of {len(expected)} differ)"
+        )
+
+
+def _ends_with(name: str, tell_tale: str) -> bool:
+    return name == tell_tale or name.endswith("." + tell_tale)
+
+
+def _chosen(prefixes: list[str]) -> str:
+    """Of several generators in a file the one to serve, by what stands in front of its names."""
+    if len(prefixes) == 1:
+        return prefixes[0]
+    for word in PREFERRED:
+        if len(having := [prefix for prefix in prefixes if word in prefix.lower()]) == 1:
+            return having[0]
+    found = ", ".join(repr(prefix) for prefix in sorted(prefixes)[:5])
+    raise WeightsError(f"holds {len(prefixes)} generators, under {found}; save the one to serve alone")
+
+
+def _renamed(dialect: Dialect, name: str) -> str:
+    for pattern, ours in dialect.renamings:
+        renamed, changed = re.subn(rf"\A{pattern}", ours, name)
+        if changed:
+            return renamed
+    return name
+
+
+def _numbered_tail(tensors: Tensors) -> Tensors:
+    """The last two of the numbered convolutions are `conv_hr` and `conv_last`, those before them `conv_up1`, ..."""
+    numbers = sorted({int(match[1]) for name in tensors if (match := NUMBERED.fullmatch(name))})
+    names = [f"conv_up{step}" for step in range(1, len(numbers) - 1)] + ["conv_hr", "conv_last"]
+    ours = dict(zip(numbers, names[-len(numbers) :], strict=True)) if numbers else {}
+    return {
+        f"{ours[int(match[1])]}.{match[2]}" if (match := NUMBERED.fullmatch(name)) else name: weight
+        for name, weight in tensors.items()
+    }
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    weight = tensors.get(name)
+    if weight is None:
+        raise WeightsError(f"lacks {name}")
+    if weight.dim() != 4 or not weight.numel():
+        raise WeightsError(f"has {name} of shape {tuple(weight.shape)}, not that of a convolution")
+    return tuple(weight.shape)
+
+
+def _entrance(seen: int, colours: int) -> tuple[int, int]:
+    """What the network reads of a pixel, and the unshuffle before it: 12 channels for 3 colours are 3 and 2."""
+    entrances = {(inputs * side**2, inputs): (inputs, side) for inputs in (1, 3, 4) for side in (1, 2, 4)}
+    if (seen, colours) == (4, 3):  # reads RGBA, makes RGB
+        return 4, 1
+    if (seen, colours) not in entrances:
+        raise WeightsError(
+            f"takes {seen} channels and makes {colours}; grey, RGB and RGBA networks can serve, plain or behind a "
+            "pixel-unshuffle of 2 or 4"
+        )
+    return entrances[seen, colours]
+
+
+def _zero_biases(config: RRDBConfig) -> Tensors:
+    with torch.device("meta"):
+        shapes = {name: weight.shape for name, weight in RRDBNet(config).state_dict().items()}
+    return {name: torch.zeros(shape) for name, shape in shapes.items() if name.endswith(".bias")}
+
+
+def _finite(name: str, weight: Tensor) -> Tensor:
+    if weight.dtype not in READABLE:
+        raise WeightsError(f"{name} is stored as {weight.dtype}, not as one of {', '.join(map(str, READABLE))}")
+    if not (exact := weight.float().contiguous()).isfinite().all():
+        raise WeightsError(f"{name} holds NaN or infinity in {weight.dtype}; it cannot serve")
+    return exact

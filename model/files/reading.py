@@ -1,0 +1,190 @@
+"""Any weight file that can serve, by whomever it was made: one call, whatever the format and the dialect.
+
+`.safetensors` of ours says what it is. Every other file says nothing that could be trusted, not even by its suffix: the
+first bytes tell what it is. Its sizes are read off its weights, and its golden picture is one that every network gets,
+upscaled in float32 as it is read.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from model.errors import OtherNetworkError, WeightsError
+from model.files.catalogue import published_as
+from model.files.checkpoint import FORMAT, NAME, Card, Checkpoint, read_checkpoint, reference_output
+from model.files.dialects import generator, recognised
+from model.files.foreign import ForeignCheckpoint, foreign_network
+from model.files.ncnn import read_graph, refuse_other_graph, scale_of, tensors_of, with_padding_of
+from model.files.pickled import read_pickled
+from model.files.tensor_files import read_tensors
+from model.files.weight_bytes import readable, weight_bytes
+from model.rrdb import PaddingMode, RRDBNet
+
+SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt", ".pkl", ".bin", ".param")
+"""How the names of files end that are read; a `.bin` next to a `.param` belongs to it."""
+
+GOLDEN_SIZE = (21, 26)
+"""Height and width of the golden picture of foreign files: odd, so that networks with an unshuffle must pad."""
+
+
+AnyCheckpoint = Checkpoint | ForeignCheckpoint
+
+
+def read_any(path: Path) -> AnyCheckpoint:
+    """Read a weight file of any architecture and check that it can serve.
+
+    Raises:
+        UnreadableError: it cannot be read at the moment.
+        WeightsError: it carries code, is broken, or nobody here knows its architecture.
+    """
+    try:
+        return read(path)
+    except OtherNetworkError as error:
+        text, tensors = str(error), error.tensors
+    try:
+        net, golden, sha256 = foreign_network(tensors), golden_picture(), sha256_of(path)
+    except WeightsError as error:
+        raise WeightsError(f"{text}; {error}") from error
+    return ForeignCheckpoint(
+        net=net,
+        card=_card(path, sha256),
+        sha256=sha256,
+        golden_input=golden,
+        golden_output=net(golden[None] / 255)[0].mul(255).round().to(torch.uint8),
+        format=f"{net.architecture} (spandrel), {suffix_of(path)}",
+    )
+
+
+def read(path: Path, *, scale: int | None = None) -> Checkpoint:
+    """Read the weight file of a generator of ESRGAN's kind and check that it can serve.
+
+    Args:
+        scale: by which a foreign network enlarges; only needed for x3, whose weights look like those of x2.
+
+    Raises:
+        UnreadableError: it cannot be read at the moment.
+        WeightsError: it is in no format or dialect that can be read, carries code, or is broken.
+    """
+    if not (suffix := suffix_of(path)):
+        raise WeightsError(f"{path} is of no kind that can be read; there are {', '.join(SUFFIXES)}")
+    if _is_ours(path, suffix):
+        return read_checkpoint(path)
+    net, dialect = _network(path, suffix, scale)
+    golden, sha256 = golden_picture(), sha256_of(path)
+    return Checkpoint(
+        net=net,
+        card=_card(path, sha256),
+        sha256=sha256,
+        golden_input=golden,
+        golden_output=reference_output(net, golden),
+        format=dialect,
+    )
+
+
+def golden_picture() -> Tensor:
+    """A small picture with slopes, edges and fine detail: uint8 RGB (3, H, W), the same everywhere."""
+    rows, columns = torch.meshgrid(*(torch.arange(side) for side in GOLDEN_SIZE), indexing="ij")
+    slopes = torch.stack((8 * columns + 20, 9 * rows + 30, 5 * (rows + columns)))
+    edges = 60 * ((rows // 5 + columns // 6) % 2)
+    detail = (rows * rows * 7 + columns * columns * 13 + rows * columns * 3) % 31
+    return (slopes + edges - detail).clamp(0, 255).to(torch.uint8)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's hash; that of an ncnn pair is over the `.param`, then the `.bin`."""
+    digest = hashlib.sha256()
+    for part in (path, path.with_suffix(".bin")) if path.suffix.lower() == ".param" else (path,):
+        digest.update(weight_bytes(part, text=part.suffix.lower() == ".param"))
+    return digest.hexdigest()
+
+
+def model_name(path: Path) -> str:
+    """The name under which a foreign file serves: its own, without what names of models may not have."""
+    stem = path.name.removesuffix(path.name[-len(suffix_of(path) or path.suffix) :])
+    name = re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip("-._")[:100]
+    return name if NAME.fullmatch(name) else "unnamed"
+
+
+def suffix_of(path: Path) -> str:
+    """The end of a file's name that says it is a weight file, in lower case; empty where none does."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+
+
+def _holds_tensors(path: Path, suffix: str) -> bool:
+    """Tell `.safetensors` files from PyTorch's, by content."""
+    content = weight_bytes(path)
+    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content):
+        return True
+    return suffix == ".safetensors" and not content.startswith((b"PK", b"\x80"))
+
+
+def _is_ours(path: Path, suffix: str) -> bool:
+    """Look into the header; a broken `.safetensors` file goes to our own reader, which says what is wrong."""
+    if suffix == ".param" or not _holds_tensors(path, suffix):
+        return False
+    try:
+        metadata = read_tensors(path).metadata
+    except WeightsError:
+        return True
+    return metadata.get("format", "").startswith(FORMAT.partition("/")[0] + "/")
+
+
+def _card(path: Path, sha256: str) -> Card:
+    known = published_as(sha256)
+    with readable(path):
+        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return Card(
+        name=model_name(path),
+        recipe="unknown",
+        steps=0,
+        data="unknown",
+        metrics={},
+        created=changed.date().isoformat(),
+        licence=known.licence if known else "",
+        source=known.url if known else "",
+    )
+
+
+def _network(path: Path, suffix: str, scale: int | None) -> tuple[RRDBNet, str]:
+    """The generator in a file, and whose dialect it is written in."""
+    if suffix == ".param":
+        graph = read_graph(path)
+        with _naming(path):
+            net = with_padding_of(graph, generator(tensors_of(graph), scale_of(graph) or scale))
+            refuse_other_graph(graph, net)
+        return net, "ncnn"
+    sizes: Mapping[str, object] = {}
+    if in_order := not _holds_tensors(path, suffix):
+        pickled = read_pickled(path)
+        tensors, sizes = pickled.tensors, pickled.sizes
+    else:
+        tensors = read_tensors(path).tensors
+    with _naming(path, tensors):
+        if found := recognised(tensors, in_order=in_order):
+            scale = 3 if sizes.get("scale") == 3 else scale
+            padding_mode = cast(PaddingMode, sizes.get("padding_mode", "zeros"))  # which the config checks
+            return generator(found[1], scale, padding_mode), f"{found[0]}, {suffix}"
+    names = ", ".join(repr(name[:60]) for name in list(tensors)[:3]) or "nothing"
+    raise OtherNetworkError(f"{path} holds no network of ESRGAN's kind; its weights are {names}, ...", tensors)
+
+
+@contextmanager
+def _naming(path: Path, tensors: Mapping[str, Tensor] | None = None) -> Iterator[None]:
+    """Put the name of a file in front of what is wrong with its weights.
+
+    Args:
+        tensors: the weights as they lie in the file, for those who know other architectures.
+    """
+    try:
+        yield
+    except OtherNetworkError as error:
+        raise OtherNetworkError(f"{path} {error}", tensors or error.tensors) from error
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from error
