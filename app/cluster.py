@@ -57,7 +57,7 @@ PASSED_ON = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How many replicas there are."""
+    """Bounds of the number of replicas."""
 
     least: int
     most: int
@@ -199,7 +199,7 @@ def serve_cluster(settings: Settings, replicas: str | None) -> None:
     """Deploy the service on the Ray of RAY_ADDRESS, or on one of this machine until a signal stops it.
 
     Args:
-        replicas: N or MIN-MAX; by default as many as there are GPUs, or one.
+        replicas: N or MIN-MAX; by default one for each GPU, or one.
 
     Raises:
         SettingsError: a variable of docker/cluster.env is missing, or settings do not suit several machines.

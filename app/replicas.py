@@ -46,7 +46,7 @@ class Supervised:
     """A process that is started again whenever it ends, until it is stopped.
 
     Args:
-        hopeless: exit status after which another start would not help.
+        hopeless: exit status of the first start after which another would not help.
     """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], *, hopeless: int) -> None:
@@ -64,7 +64,7 @@ class Supervised:
         Raises:
             SettingsError: the process cannot run with these settings; it has said why.
         """
-        loop, pause_s = asyncio.get_running_loop(), 0.0
+        loop, pause_s, is_first = asyncio.get_running_loop(), 0.0, True
         while not self._stopping:
             began_s, self._signalled = loop.time(), False
             self._process = await asyncio.create_subprocess_exec(
@@ -73,11 +73,15 @@ class Supervised:
                 start_new_session=True,  # a terminal's Ctrl-C reaches this process only
                 preexec_fn=_end_with_parent,
             )
+            if self._stopping:  # while it was being started
+                self._process.terminate()
             status = await self._process.wait()
             if self._signalled:
+                is_first = False
                 continue
-            if status == self._hopeless:
+            if status == self._hopeless and is_first:
                 raise SettingsError(f"{self.name} ended with status {status}; its last line says why")
+            is_first = False
             pause_s = 0.0 if loop.time() - began_s > LIVED_S else min(MAX_PAUSE_S, 2 * pause_s + 0.5)
             log.error("%s ended with status %d; starting it again in %.1f s", self.name, status, pause_s)
             await asyncio.sleep(pause_s)
@@ -107,7 +111,7 @@ class Fleet:
         folder: where HAProxy's list of servers is written.
 
     Raises:
-        SettingsError: HAProxy is not installed, or there are no ports for so many replicas.
+        SettingsError: HAProxy is not installed, or there are too few ports for the replicas.
     """
 
     def __init__(self, settings: Settings, count: int, folder: Path) -> None:

@@ -24,7 +24,7 @@ class Kind:
 
     name: str
     share: float
-    """Of all requests."""
+    """Fraction of all requests."""
     work_s: float
     """Mean time on a device of its own."""
 
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """How long a request took."""
+    """Duration of a request."""
 
     kind: Kind
     seconds: float
@@ -71,7 +71,7 @@ class Device:
     waiting: list[tuple[float, int, Request]] = field(default_factory=list)
     """A heap by the clock at which each is done."""
     known_work_s: float = 0.0
-    """Work that waits, as of the last time that a balancer was told."""
+    """Work that waits, as of the latest report to a balancer."""
 
     @property
     def count(self) -> int:
@@ -177,14 +177,14 @@ def simulated(route: Route, *, devices: int, load: float, requests: int, seed: i
     chance, choice = random.Random(seed), random.Random(seed + 1)
     fleet = [Device() for _ in range(devices)]
     finished: list[Finished] = []
-    now_s, told_s = 0.0, 0.0
+    now_s, noted_s = 0.0, 0.0
     for number in range(requests):
         now_s += chance.expovariate(load * devices / MEAN_WORK_S)
         request = _request(chance, now_s)
         for device in fleet:
             finished += _finish(device, now_s)
-        if now_s - told_s >= 1:
-            told_s = now_s
+        if now_s - noted_s >= 1:
+            noted_s = now_s
             for device in fleet:
                 device.known_work_s = device.work_s
         device = fleet[route(fleet, choice)]

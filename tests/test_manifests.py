@@ -142,10 +142,9 @@ def test_probes_and_routes_ask_for_paths_that_exist() -> None:
     health = only(resources, "BackendTrafficPolicy")["spec"]["healthCheck"]["active"]["http"]["path"]
     assert len(probes) == 3
     assert {*probes, health} <= paths
-    (rule,) = only(resources, "HTTPRoute")["spec"]["rules"]
-    routed = [match["path"] for match in rule["matches"]]
-    assert not any(path["value"] in "/metrics" for path in routed)
-    assert any(path == {"type": "PathPrefix", "value": "/v1"} for path in routed)
+    closed_rule, rule = only(resources, "HTTPRoute")["spec"]["rules"]
+    assert closed_rule == {"matches": [{"path": {"type": "Exact", "value": "/metrics"}}]}
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
     assert float(rule["timeouts"]["request"].removesuffix("s")) > Settings().max_wait_s
 
 

@@ -77,6 +77,28 @@ def test_without_keys_a_cluster_does_not_start_since_rays_ports_are_open() -> No
         application(Settings(), Size(least=1, most=1), gpus=0)
 
 
+@needs_ray
+def test_replicas_on_a_processor_share_it_and_count_no_caller_as_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.cluster import Size, application
+
+    monkeypatch.setattr("ray.nodes", lambda: ["one"])
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0})
+    made = application(Settings(allow_anonymous=True), Size(least=1, most=4), gpus=0)._bound_deployment
+    assert made.ray_actor_options is not None
+    assert made.ray_actor_options["num_cpus"] == 2
+    (settings,) = made.init_args
+    assert (settings.threads, settings.is_local) == (2, False)
+
+
+@needs_ray
+def test_jobs_of_two_machines_need_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.cluster import Size, application
+
+    monkeypatch.setattr("ray.nodes", lambda: ["one", "two"])
+    with pytest.raises(SettingsError, match="ESRGAN_JOBS_DATABASE"):
+        application(Settings(allow_anonymous=True), Size(least=2, most=2), gpus=1)
+
+
 @dataclass
 class Context:
     """The part of Ray's autoscaling context that the policy reads."""

@@ -16,9 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.replicas import replica_environment, replica_ports
+from app.replicas import Supervised, replica_environment, replica_ports
 from app.settings import SettingsError
 from tests.app.conftest import encoded, noise, write_tiny_model
+from tests.app.live import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -205,6 +206,17 @@ async def test_replicas_that_are_replaced_under_load_lose_no_request(fleet: Flee
         await fleet.until(lambda: len(set(fleet.replicas()) - set(before)) == 2)
         await fleet.until_ready(client)
     assert load.wrong == []
+
+
+async def test_settings_that_become_wrong_later_do_not_end_the_other_replicas(tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    script = f"echo >> {starts}; [ $(wc -l < {starts}) = 1 ] && exit 1; exit 2"
+    replica = Supervised("replica 0", ["sh", "-c", script], os.environ, hopeless=2)
+    running = asyncio.create_task(replica.run())
+    await until(lambda: starts.exists() and starts.read_text().count("\n") == 2)
+    await replica.ended()
+    replica.stop(signal.SIGTERM)
+    await running
 
 
 def refusal(*arguments: str, **variables: str) -> str:
