@@ -15,7 +15,8 @@ JOINING = ("app/networks.py",)
 
 FLOORS = (
     {"app.__main__"},
-    {"app.server", "app.replicas", "app.cluster"},
+    {"app.cluster"},
+    {"app.server", "app.replicas"},
     {"app.http"},
     {"app.build", "app.telemetry"},
     {"app.networks", "app.lifecycle"},
