@@ -55,7 +55,7 @@ class Supervised:
         self._environment = environment
         self._hopeless = hopeless
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._signalled = False
 
     async def run(self) -> None:
@@ -65,7 +65,7 @@ class Supervised:
             SettingsError: the process cannot run with these settings; it has said why.
         """
         loop, pause_s, is_first = asyncio.get_running_loop(), 0.0, True
-        while not self._stopping:
+        while not self._stopping.is_set():
             began_s, self._signalled = loop.time(), False
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -73,7 +73,7 @@ class Supervised:
                 start_new_session=True,  # a terminal's Ctrl-C reaches this process only
                 preexec_fn=_end_with_parent,
             )
-            if self._stopping:  # while it was being started
+            if self._stopping.is_set():  # while it was being started
                 self._process.terminate()
             status = await self._process.wait()
             if self._signalled:
@@ -95,7 +95,7 @@ class Supervised:
 
     def stop(self, number: signal.Signals) -> None:
         """End the process with a signal, for good."""
-        self._stopping = True
+        self._stopping.set()
         self.end(number)
 
     async def ended(self) -> None:
