@@ -43,6 +43,8 @@ BACKLOG_S = 5.0
 OWN_PORT = 9200
 """Port of the replica of rank 0, the next for rank 1 and so on: metrics, and what concerns a single replica."""
 
+OWN_PORT_RETRY_S = 2.0
+
 MAX_REQUESTS = 1000
 """Requests that Ray gives a replica at a time: far more than it accepts, so that it is the replica that refuses."""
 
@@ -92,8 +94,7 @@ class Replica:
         app = create_app(self._life)
         rank = serve.get_replica_context().rank.rank
         settings = self._life.settings.model_copy(update={"port": OWN_PORT + rank})
-        config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, proxy_headers=False)
-        self._own = asyncio.get_running_loop().create_task(OwnServer(config).serve([listen(settings)]))
+        self._own = asyncio.get_running_loop().create_task(serve_own_port(app, settings))
         return app
 
     def check_health(self) -> None:
@@ -104,6 +105,18 @@ class Replica:
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Report the predicted seconds until everything that waits or runs is done."""
         return {"backlog_s": self._life.service.scheduler.backlog_s or 0.0}
+
+
+async def serve_own_port(app: FastAPI, settings: Settings) -> None:
+    """Serve the application on a replica's own port as well, once the replica that had the port before has ended."""
+    while True:
+        try:
+            listener = listen(settings)
+            break
+        except SettingsError:
+            await asyncio.sleep(OWN_PORT_RETRY_S)
+    config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, proxy_headers=False)
+    await OwnServer(config).serve([listener])
 
 
 class OwnServer(uvicorn.Server):
