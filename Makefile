@@ -4,6 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INTERPRETERS := python3.13 python3.12 python3.11 python3
 DOCKER := docker
+REPLICAS := 2
 
 # `PORT=9000 make serve` and `make serve PORT=9000` are the same.
 ifdef PORT
@@ -35,9 +36,9 @@ PATIENT := OMP_WAIT_POLICY=passive
 WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests/app/http/endpoints/test_upscale.py \
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
-.PHONY: help native serve train test test-formats coverage check bench bench-gpu gpu-acceptance bench-runtimes bench-bands \
-    bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-history bench-training soak \
-    audit openapi vendor lock \
+.PHONY: help native serve serve-cluster train test test-formats coverage check bench bench-gpu gpu-acceptance bench-runtimes \
+    bench-bands bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-replicas \
+    bench-routing bench-history bench-training soak audit openapi vendor lock \
     image clean
 .DELETE_ON_ERROR:
 
@@ -57,6 +58,9 @@ lib%.so: %.c
 
 serve: $(VENV)/base.stamp $(NATIVE) ## run the service on 127.0.0.1:8000 (another port: PORT=9000)
 	@$(RUN) $(KEEP) $(PATIENT) $(PYTHON) -m app
+
+serve-cluster: $(VENV)/base.stamp $(NATIVE) ## run several replicas behind HAProxy (Debian: haproxy): REPLICAS=2 PORT=9000
+	@$(RUN) $(KEEP) $(PATIENT) $(PYTHON) -m app replicas $(REPLICAS)
 
 train: $(VENV)/train.stamp $(NATIVE) ## train or measure a generator: ARGS="compact_psnr_x4 --data PHOTOS --out runs/mine"
 	@$(RUN) $(PYTHON) -m training $(ARGS)
@@ -105,7 +109,7 @@ gpu-acceptance: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## prove on a GP
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)
 
-BENCHES := bench-bands bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png
+BENCHES := bench-bands bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-replicas bench-routing
 bench-bands: ## measure low bands of a stream, alone and next to busy processes
 bench-load: ## measure the service under load: ARGS="--litserve eager"
 bench-fairness: ## measure a small picture's latency during a large one
@@ -113,6 +117,8 @@ bench-jobs: ## measure a small picture's latency beside 1,000 queued jobs
 bench-memory: ## measure the memory of a stream
 bench-poster: ## measure the service's memory during very large pictures: ARGS=--tiny
 bench-seams: ## measure and draw the errors of tiles at their edges
+bench-replicas: ## measure replicas behind HAProxy against one: ARGS="--replicas 2 --threads 1"
+bench-routing: ## simulate ways to choose a replica: ARGS="--devices 4 8"
 bench-png: ## measure PNG encoders: ARGS="--folder PHOTOS"
 $(BENCHES): bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).$* $(ARGS)
@@ -145,6 +151,7 @@ lock: ## rewrite requirements/ from pyproject.toml with uv (newest versions: ARG
 	@$(LOCK) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	@$(LOCK) --extra otel --constraint requirements/dev.txt --output-file requirements/otel.txt
 	@$(LOCK) --extra heic --constraint requirements/dev.txt --output-file requirements/heic.txt
+	@$(LOCK) --extra cluster --constraint requirements/dev.txt --output-file requirements/cluster.txt
 
 image: ## build the container image esrgan-serve
 	@$(DOCKER) build --tag esrgan-serve .

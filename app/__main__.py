@@ -3,7 +3,8 @@
 `python -m app upscale` upscales files without a server; `python -m app check` validates settings and weights and exits;
 `python -m app health` queries a running service; `python -m app key NAME` makes an API key; `python -m app
 webhook-secret [NAME]` prints the secret that verifies the webhooks of that key; `python -m app openapi` prints the
-OpenAPI document.
+OpenAPI document; `python -m app replicas N` serves with several processes behind HAProxy, `python -m app cluster` on
+Ray.
 """
 
 import json
@@ -28,10 +29,11 @@ from app.telemetry.logs import log_config
 LOG_FLUSH_S = 2.0
 """Time to write the last lines of the log."""
 
+MAX_REPLICAS = 64
+
 USAGE = (
     "usage: python -m app [upscale PICTURE … --out FOLDER | check | health | openapi | key NAME [OPTION=VALUE …] | "
-    "webhook-secret [NAME]]; "
-    "settings come from ESRGAN_*"
+    "webhook-secret [NAME] | replicas NUMBER | cluster [NUMBER | MIN-MAX]]; settings come from ESRGAN_*"
 )
 
 
@@ -47,6 +49,10 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["webhook-secret"] and len(arguments) <= 2:
         name = arguments[1] if len(arguments) == 2 else ""
         return _run(lambda settings: _webhook_secret(settings, name))
+    if arguments[:1] == ["cluster"] and len(arguments) <= 2:
+        return _run(lambda settings: _cluster(settings, arguments[1] if len(arguments) == 2 else None))
+    if arguments[:1] == ["replicas"] and len(arguments) == 2:
+        return _run(lambda settings: _replicas(settings, arguments[1]))
     commands: dict[tuple[str, ...], Callable[[Settings], int]] = {
         (): _serve,
         ("check",): _check,
@@ -114,8 +120,30 @@ def _check(settings: Settings) -> int:
     service.close()
     if bad := [f"{entry.name}: {entry.reason}" for entry in entries if entry.state is State.FAILED]:
         raise SettingsError("; ".join(bad))
-    models = ", ".join(f"{entry.info.version} on {entry.info.device}" for entry in entries if entry.info)
+    models = ", ".join(
+        f"{info.version} on {info.device} in {info.precision}" for entry in entries if (info := entry.info)
+    )
     print(f"ok: the settings are valid and every network has passed its self-test: {models}")
+    return 0
+
+
+def _replicas(settings: Settings, number: str) -> int:
+    from app.replicas import serve_replicas
+
+    if not number.isdecimal() or not 1 <= int(number) <= MAX_REPLICAS:
+        raise SettingsError(f"{number!r} is no number of replicas from 1 to {MAX_REPLICAS}")
+    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
+    serve_replicas(settings, int(number))
+    return 0
+
+
+def _cluster(settings: Settings, replicas: str | None) -> int:
+    try:
+        from app.cluster import serve_cluster
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{error}; a cluster needs the extra `cluster`: pip install 'ray[serve]'") from error
+    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
+    serve_cluster(settings, replicas)
     return 0
 
 

@@ -36,7 +36,7 @@ def build_service(settings: Settings, *, engine: DeviceEngine | None = None) -> 
         SettingsError: the device cannot be used; or the folder has no weight file that works, or not the default model.
         DeviceLost: the device has failed, or the driver hangs.
     """
-    Device.prepare()
+    Device.prepare(settings.threads)
     chosen = partial(Device.chosen, settings.device)
     device = DeviceThread(hang_s=settings.hang_s).call(chosen, "the choice of the device")
     load_compiled()

@@ -182,7 +182,7 @@ class Unavailable(ServiceError):
     """The service is loading, stopping or broken, or lacks what this request needs.
 
     Args:
-        state: state of the service, where that is the reason: `loading`, `draining` or `broken`.
+        state: state of the service, where that is the reason; see `app.lifecycle.Phase`.
     """
 
     status, type, title = 503, "unavailable", "The service is not available"

@@ -1,4 +1,4 @@
-"""The life of the service: loading, ready, draining, or broken."""
+"""The life of the service: loading, ready, leaving, draining, or broken."""
 
 import asyncio
 import enum
@@ -30,12 +30,14 @@ class Phase(enum.Enum):
 
     LOADING = "loading"
     READY = "ready"
+    LEAVING = "leaving"
     DRAINING = "draining"
     BROKEN = "broken"
 
 
 REFUSALS = {
     Phase.LOADING: "the service is loading its networks; try again in a few seconds",
+    Phase.LEAVING: "the service is about to stop, but still accepts requests",
     Phase.DRAINING: "the service is stopping; send the request again in a few seconds",
     Phase.BROKEN: "the service is broken and restarts, where something supervises it; its log says why",
 }
@@ -62,7 +64,9 @@ class Lifecycle:
         """Requests that were accepted and are not completely answered yet."""
         self._build = build
         self._service: UpscaleService | None = None
+        self._leaving = False
         self._draining = False
+        self._broken = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self.jobs = JobService(settings)
@@ -83,7 +87,9 @@ class Lifecycle:
             return Phase.DRAINING
         if self._service is None:
             return Phase.LOADING if self.failure is None else Phase.BROKEN
-        return Phase.READY if self._service.scheduler.alive else Phase.BROKEN
+        if not self._service.scheduler.alive:
+            return Phase.BROKEN
+        return Phase.LEAVING if self._leaving else Phase.READY
 
     @property
     def exit_status(self) -> int:
@@ -104,12 +110,21 @@ class Lifecycle:
         return self._service
 
     def check_ready(self) -> None:
+        """Check that a load balancer should send requests.
+
+        Raises:
+            Unavailable: it should not; says why, and when to try again.
+        """
+        if self.phase is not Phase.READY:
+            raise self._unavailable()
+
+    def check_accepting(self) -> None:
         """Check that requests can be accepted.
 
         Raises:
             Unavailable: they cannot; says why, and when to try again.
         """
-        if self.phase is not Phase.READY:
+        if self.phase not in (Phase.READY, Phase.LEAVING):
             raise self._unavailable()
 
     @contextmanager
@@ -132,6 +147,16 @@ class Lifecycle:
             return
         # A daemon thread and not a pool, so that stopping does not wait for it: an interrupted load loses nothing.
         threading.Thread(target=self._load, args=(asyncio.get_running_loop(),), name="load", daemon=True).start()
+
+    async def leave(self) -> None:
+        """Tell load balancers to send no more, and accept what they still send for `leave_s` seconds."""
+        if self.phase is not Phase.READY or not self.settings.leave_s:
+            return
+        log.info("leaving: /readyz fails, and requests are accepted for another %g s", self.settings.leave_s)
+        self._leaving = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.leave_s):
+                await self._broken.wait()
 
     def drain(self) -> None:
         """Refuse new requests from now on."""
@@ -203,5 +228,6 @@ class Lifecycle:
 
     def _break(self) -> None:
         self.failure = self.service.scheduler.failure
+        self._broken.set()
         if self.on_failure is not None:
             self.on_failure()

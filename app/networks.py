@@ -39,6 +39,7 @@ from model.errors import WeightsError
 from model.files.checkpoint import FORMAT
 from model.files.reading import SUFFIXES as SUFFIXES
 from model.files.reading import AnyCheckpoint, read_any
+from model.formats import NumberFormatError, check_native
 from model.gate import refuse_far_from_bicubic
 from model.gpu import DeviceError, DeviceLostError, check_alive
 from model.interpolation import InterpolationError, blended
@@ -81,9 +82,9 @@ class Device:
             raise SettingsError(f"ESRGAN_DEVICE={wanted}: {error}") from error
 
     @staticmethod
-    def prepare() -> None:
-        """Use one thread per physical core; call it once, before the first network is loaded."""
-        use_physical_cores()
+    def prepare(threads: int | None = None) -> None:
+        """Use so many CPU threads, or one per physical core; call it once, before the first network is loaded."""
+        use_physical_cores(threads)
 
     def memory_bytes(self) -> Mapping[str, int]:
         """Return the memory of the GPU by kind, as it was after the latest call; empty on a CPU.
@@ -177,7 +178,7 @@ class NetworkLoader:
         piece_s: target duration of a piece; the warm-up stops before a picture takes longer.
         max_loss_db: how far below bicubic a network may be whose file has no golden picture.
         device: runs the networks and counts their retried work; a model's count continues when it is reloaded.
-        precision: number format of the networks, or `fastest`.
+        precision: number format of the networks, which the device must compute natively, or `fastest`.
     """
 
     def __init__(
@@ -210,7 +211,10 @@ class NetworkLoader:
             return (yield from self._network(name, checkpoint))
 
     def _network(self, name: str, checkpoint: AnyCheckpoint) -> Loading:
-        upscaler = ReliableUpscaler(checkpoint, self._device.device, dtype=self._dtype)
+        self._check_precision(checkpoint)
+        upscaler = ReliableUpscaler(
+            checkpoint, self._device.device, dtype=self._dtype, may_fall_back=self._dtype is None
+        )
         upscaler.rescues = self._device.rescues.setdefault(name, upscaler.rescues)
         yield
         if checkpoint.format != FORMAT:  # it has no golden picture to test it with
@@ -218,6 +222,13 @@ class NetworkLoader:
             yield
         speed = yield from self._warm_up(upscaler)
         return Network(info=_info(name, upscaler, checkpoint), upscaler=upscaler, speed=speed)
+
+    def _check_precision(self, checkpoint: AnyCheckpoint) -> None:
+        try:
+            if self._dtype is not None:
+                check_native(checkpoint.net, self._device.device, self._dtype)
+        except NumberFormatError as error:
+            raise LoadError(f"ESRGAN_PRECISION: {error}; name one of these, or fastest") from error
 
     def _warm_up(self, upscaler: ReliableUpscaler) -> Generator[None, None, Sequence[tuple[int, float]]]:
         """Run larger and larger pictures, so that the first request finds kernels prepared and speeds measured."""

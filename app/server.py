@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 class Server(uvicorn.Server):
     """uvicorn's server, except that the port stays open while it drains, so that new requests get a 503.
 
-    The first signal drains; the second ends the process at once.
+    The first signal makes the service leave and drain; the second ends the process at once.
 
     Args:
         observers: receive a record of every request that is refused before it reaches the application.
@@ -101,23 +101,26 @@ class Server(uvicorn.Server):
             self._end_after(self._answer_and_deliver())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Handle a signal: drain at the first one, end the process at the second."""
+        """Handle a signal: leave and drain at the first one, end the process at the second."""
         if self._signalled or self._loop is None:
             os._exit(128 + sig)  # threads may still be running, and there is nothing left to save
         self._signalled = True
-        self._loop.call_soon_threadsafe(self._start_draining)
+        self._loop.call_soon_threadsafe(self._start_leaving)
 
-    def _start_draining(self) -> None:
-        self._life.drain()
+    def _start_leaving(self) -> None:
         if self._drain is None:
-            self._end_after(self._drain_and_deliver())
+            self._end_after(self._leave_and_drain())
+        else:  # broken: the end is near
+            self._life.drain()
 
     def _end_after(self, work: Coroutine[Any, Any, None]) -> None:
         self._drain = asyncio.get_running_loop().create_task(work, name="drain")
         self._drain.add_done_callback(lambda _: self.end())
 
-    async def _drain_and_deliver(self) -> None:
-        """Wait for all answers and their delivery."""
+    async def _leave_and_drain(self) -> None:
+        """Leave, then refuse new requests and wait for all answers and their delivery."""
+        await self._life.leave()
+        self._life.drain()
         until_s = time.monotonic() + self._life.settings.drain_s
         await self._life.drained()
         await self._deliver(until_s)

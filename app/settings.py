@@ -89,6 +89,9 @@ class Settings(BaseSettings):
         default="fastest",
         description="Number format of the networks: the fastest on this machine, or always the named one.",
     )
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="CPU threads of the networks; empty for one per physical core."
+    )
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
@@ -218,6 +221,12 @@ class Settings(BaseSettings):
         default="", description="Networks such as 10.0.0.0/8 whose addresses count as public for these hosts."
     )
     page: bool = Field(default=True, description="Serve the page for people at `/`.")
+    leave_s: float = Field(
+        default=0,
+        ge=0,
+        le=300,
+        description="Seconds after a signal to stop in which /readyz fails and requests are still accepted.",
+    )
     keep_alive_s: int = Field(default=65, ge=1, description="Seconds that an idle connection is kept open.")
     drain_s: int = Field(default=30, ge=0, description="Seconds for accepted work to finish after a signal to stop.")
 

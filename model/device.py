@@ -141,13 +141,13 @@ def memory_bytes(device: torch.device) -> dict[str, int]:
     return {"allocated": allocated, "reserved": reserved, "free": free, "total": total}
 
 
-def use_physical_cores() -> int:
-    """Set the number of torch's threads to that of the cores for this process, and return it.
+def use_physical_cores(threads: int | None = None) -> int:
+    """Set the number of torch's threads to that of the cores for this process, or another one, and return it.
 
     torch itself considers neither a container's quota nor sibling threads, and with too many threads every operation
     waits for the slowest.
     """
-    cores = usable_cores(os.sched_getaffinity(0), SYSTEM)
+    cores = threads or usable_cores(os.sched_getaffinity(0), SYSTEM)
     torch.set_num_threads(cores)
     return cores
 

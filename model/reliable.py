@@ -41,15 +41,20 @@ class ReliableUpscaler:
 
     Args:
         device: the best one present by default.
-        dtype: number format of the convolutions, by default the fastest that the device has natively. Where the golden
-            picture does not come out well in it, float32 is taken instead.
+        dtype: number format of the convolutions, by default the fastest that the device has natively.
+        may_fall_back: take float32 instead where the golden picture does not come out well in that format.
 
     Raises:
         SelfTestError: the golden picture of the checkpoint is not reproduced.
     """
 
     def __init__(
-        self, checkpoint: AnyCheckpoint, device: torch.device | None = None, *, dtype: torch.dtype | None = None
+        self,
+        checkpoint: AnyCheckpoint,
+        device: torch.device | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        may_fall_back: bool = True,
     ) -> None:
         self._checkpoint = checkpoint
         self._spare_net = copy.deepcopy(checkpoint.net)
@@ -63,7 +68,7 @@ class ReliableUpscaler:
         and `without_pinned` are 1 if that way failed with this network."""
         self.left_out: Ways = frozenset()
         """The fast ways of the device that are not used, since the golden picture or later work failed with them."""
-        self._self_test(checkpoint)
+        self._self_test(checkpoint, may_fall_back)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -244,10 +249,10 @@ class ReliableUpscaler:
         self.most_px = max(1, self.most_px // 2)
         self._fast.release()
 
-    def _self_test(self, checkpoint: AnyCheckpoint) -> None:
+    def _self_test(self, checkpoint: AnyCheckpoint, may_fall_back: bool) -> None:
         """Prove the golden picture, first with everything that is fast, then with as little left out as possible."""
         fault = self._proven(checkpoint)
-        if fault and self.dtype is not torch.float32:
+        if fault and may_fall_back and self.dtype is not torch.float32:
             log.warning("%s runs in float32: in %s %s", checkpoint.card.name, self.dtype, fault)
             self._fast = self._exact
             self._checkpoint = replace(checkpoint, net=self._spare_net)  # type: ignore[arg-type]  # its own; frees the other

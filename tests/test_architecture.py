@@ -16,7 +16,8 @@ JOINING = ("app/networks.py",)
 
 FLOORS = (
     {"app.__main__"},
-    {"app.commands", "app.server"},
+    {"app.commands", "app.cluster"},
+    {"app.server", "app.replicas"},
     {"app.http"},
     {"app.build", "app.telemetry"},
     {"app.networks", "app.lifecycle"},

@@ -185,12 +185,14 @@ class _ServiceCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics that are kept elsewhere."""
         build = GaugeMetricFamily(
-            "esrgan_build_info", "Versions of the service; the value is 1.", labels=("version", "python")
+            "esrgan_build_info",
+            "Versions of the service, and the number format that ESRGAN_PRECISION names; the value is 1.",
+            labels=("version", "python", "precision"),
         )
-        build.add_metric((VERSION, platform.python_version()), 1)
+        build.add_metric((VERSION, platform.python_version(), self._life.settings.precision), 1)
         yield build
         ready = self._life.phase is Phase.READY
-        yield GaugeMetricFamily("esrgan_ready", "1 when requests are accepted, else 0.", value=ready)
+        yield GaugeMetricFamily("esrgan_ready", "1 when /readyz answers 200, else 0.", value=ready)
         yield GaugeMetricFamily("esrgan_requests_running", "Requests being answered.", self._life.accepted)
         yield from metrics_of_jobs(self._life.jobs.counters)
         with suppress(Unavailable):  # still loading

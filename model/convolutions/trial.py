@@ -63,7 +63,7 @@ def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
 @cache
 def fastest_cpu_dtype(channels: int, growth: int) -> torch.dtype:
     """Time the formats for networks of a shape; cached, so that all of them use the same one."""
-    dtypes, cpu = _cpu_dtypes(channels, growth), torch.device("cpu")
+    dtypes, cpu = cpu_dtypes(channels, growth), torch.device("cpu")
     if len(dtypes) == 1:
         return torch.float32
     blocks = [_dense_block(channels, growth, dtype, cpu) for dtype in dtypes]
@@ -75,7 +75,7 @@ def fastest_cpu_dtype(channels: int, growth: int) -> torch.dtype:
     return torch.float32 if exact_s <= ABOUT_AS_FAST * least_s else dtypes[1 + rounded_s.index(least_s)]
 
 
-def _cpu_dtypes(channels: int, growth: int) -> list[torch.dtype]:
+def cpu_dtypes(channels: int, growth: int) -> list[torch.dtype]:
     """List float32 and the 16-bit formats for which there are fast convolutions on this processor."""
     cpu = torch.device("cpu")
     dtypes = [torch.float32, *({fast_dtype(cpu)} - {torch.float32})]

@@ -75,6 +75,66 @@ async def test_a_signal_refuses_new_requests_and_ends_when_all_accepted_ones_are
         await live.running
 
 
+@pytest.mark.parametrize("settings", [{"leave_s": 60}], indirect=True)
+async def test_a_service_that_leaves_fails_readyz_and_still_accepts(live: Live, caller: httpx.AsyncClient) -> None:
+    live.signal()
+    await until(lambda: live.life.phase is Phase.LEAVING)
+    refused = await caller.get("/readyz")
+    assert "about to stop" in problem(refused, 503, "unavailable")
+    assert refused.json()["state"] == "leaving"
+    assert "esrgan_ready 0.0" in (await caller.get("/metrics")).text
+    answer = await post(caller)
+    assert decoded(answer).size == (20, 20)
+    assert answer.headers["connection"] == "close"  # so that the client's next connection goes to another replica
+
+
+@pytest.mark.parametrize("settings", [{"leave_s": 0.01}], indirect=True)
+async def test_after_its_time_to_leave_a_service_drains_and_ends(
+    live: Live, caller: httpx.AsyncClient, blocked: BlockedDevice
+) -> None:
+    accepted = post(caller)
+    await blocked.at_work()
+    live.signal()
+    await until(lambda: live.life.phase is Phase.DRAINING)
+    late = await post(caller)
+    problem(late, 503, "unavailable")
+    assert late.headers["connection"] == "close"
+    blocked.gate.set()
+    assert (await accepted).status_code == 200
+    async with asyncio.timeout(10):
+        await live.running
+
+
+@pytest.mark.parametrize("settings", [{"leave_s": 60}], indirect=True)
+async def test_a_service_that_breaks_while_it_leaves_ends_at_once(
+    live: Live, caller: httpx.AsyncClient, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
+        raise SystemExit("the driver is gone")
+
+    live.signal()
+    await until(lambda: live.life.phase is Phase.LEAVING)
+    monkeypatch.setattr(engine, "batch", die)
+    problem(await post(caller), 503, "unavailable")
+    async with asyncio.timeout(10):
+        await live.running
+
+
+@pytest.mark.parametrize("settings", [{"leave_s": 60}], indirect=True)
+async def test_a_service_that_was_never_ready_does_not_leave_but_stops(settings: Settings) -> None:
+    gate = threading.Event()
+
+    def build() -> UpscaleService:
+        assert gate.wait(10)
+        raise ValueError("not wanted any more")
+
+    async with serving(Lifecycle(settings, build)) as live:
+        live.signal()
+        async with asyncio.timeout(10):
+            await live.running
+        gate.set()
+
+
 async def test_an_upload_that_was_accepted_may_be_finished_while_the_service_drains(live: Live) -> None:
     picture = encoded(noise(5, 5))
     caller = await live.connect()

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from app.library.loading import LoadError, UnreadableError
-from app.networks import NetworkLoader
+from app.networks import Device, NetworkLoader
+from model.device import CPU, FORMATS
 from model.export.ncnn_pair import write_generator
+from model.formats import native_dtypes
 from tests.app.conftest import write_tiny_model
 from tests.model.examples import random_net
 
@@ -87,3 +89,41 @@ def test_a_refusal_names_the_file_and_not_its_folder(kind: Callable[[Path], Path
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_a_file_that_cannot_be_read_may_be_tried_again(kind: Callable[[Path], Path], tmp_path: Path) -> None:
     assert isinstance(refusal(kind(tmp_path)), UnreadableError) == (kind is absent)
+
+
+def emulated() -> str:
+    """Return a number format of 16 bits that this processor emulates for the tiny network, or skip."""
+    native = native_dtypes(random_net(), CPU)
+    for name in ("float16", "bfloat16"):
+        if FORMATS[name] not in native:
+            return name
+    pytest.skip("this processor computes in all formats")
+
+
+def test_a_number_format_that_the_device_emulates_fails_the_load_and_names_those_it_has(tmp_path: Path) -> None:
+    name = emulated()
+    loading = NetworkLoader(piece_s=0.01, max_loss_db=10, precision=name).file(
+        "tiny", write_tiny_model(tmp_path, "tiny")
+    )
+    with pytest.raises(LoadError, match=rf"^ESRGAN_PRECISION: .* in {name} on this cpu, only in float32") as refused:
+        list(loading)
+    assert str(tmp_path) not in str(refused.value)
+
+
+def test_a_network_that_fails_its_test_in_the_pinned_format_does_not_serve_in_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.networks.check_native", lambda net, device, dtype: None)
+    monkeypatch.setattr("model.reliable.SELF_TEST_PSNR_DB", 200.0)
+    path = write_tiny_model(tmp_path, "tiny")
+    with pytest.raises(LoadError, match=r"in torch\.bfloat16"):
+        list(NetworkLoader(piece_s=0.01, max_loss_db=10, precision="bfloat16").file("tiny", path))
+
+
+def test_the_threads_of_the_networks_can_be_set() -> None:
+    before = torch.get_num_threads()
+    try:
+        Device.prepare(1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

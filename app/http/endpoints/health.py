@@ -18,7 +18,7 @@ def health_routes(life: Lifecycle) -> APIRouter:
 
     @routes.get("/livez", summary="Is the process alive?")
     async def livez() -> Health:
-        """Return 200 while the service loads, works and drains; 503 once it is broken, e.g. a dead device thread."""
+        """Return 200 while the service loads, works and stops; 503 once it is broken, e.g. a dead device thread."""
         if life.phase is Phase.BROKEN:
             life.check_ready()
         return Health(status="alive")

@@ -2,12 +2,13 @@
 
 import math
 
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BadRequest, QueueFull, ServiceError
 from app.http.problems import answer_to, http_problem
-from app.lifecycle import Lifecycle
+from app.lifecycle import Lifecycle, Phase
 
 API_PREFIX = "/v1/"
 """Path prefix of the requests that need networks; probes and documentation are outside it and always answered."""
@@ -17,6 +18,10 @@ MAX_HEAD_BYTES = 16 * 1024
 
 REQUEST_SHARE = 0.75
 """Share of the connections available to requests; the rest serves health probes and 429 responses."""
+
+
+STOPPING = frozenset({Phase.LEAVING, Phase.DRAINING})
+"""Phases in which answers close their connections, so that a client that keeps one turns to another replica."""
 
 
 class EntranceMiddleware:
@@ -38,6 +43,8 @@ class EntranceMiddleware:
         if not scope["path"].startswith(API_PREFIX):
             await self._app(scope, receive, send)
             return
+        if self._life.phase in STOPPING:
+            send = _closing(send)
         try:
             self._check()
         except ServiceError as error:
@@ -47,13 +54,22 @@ class EntranceMiddleware:
             await self._app(scope, receive, send)
 
     def _check(self) -> None:
-        self._life.check_ready()
+        self._life.check_accepting()
         if self._life.accepted >= self._max_requests:
             wait_s = max(1, math.ceil((self._life.service.scheduler.backlog_s or 0.0) / self._max_requests))
             raise QueueFull(
                 f"{self._max_requests} requests are running, which is the limit; try again in {wait_s} s",
                 retry_after_s=wait_s,
             )
+
+
+def _closing(send: Send) -> Send:
+    async def send_and_close(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["Connection"] = "close"
+        await send(message)
+
+    return send_and_close
 
 
 def _refusal_of_head(scope: Scope) -> Response | None:

@@ -109,7 +109,7 @@ def test_networks_of_one_shape_compute_alike_and_are_timed_once(monkeypatch: pyt
 
 
 def test_halves_are_for_networks_whose_channels_fill_registers() -> None:
-    assert torch.float16 not in trial._cpu_dtypes(channels=12, growth=4)
+    assert torch.float16 not in trial.cpu_dtypes(channels=12, growth=4)
 
 
 @pytest.mark.skipif(not winograd.takes(nn.Conv2d(32, 32, 3).half()), reason="no integers of 16 bits here")

@@ -1,0 +1,122 @@
+"""docker/haproxy: which requests HAProxy sends again to another replica, and what callers get if it cannot."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.app.live import until
+
+CONFIGURATION = Path(__file__).parents[4] / "docker" / "haproxy"
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(
+        shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") is None, reason="HAProxy is not installed"
+    ),
+]
+
+
+@dataclass
+class Replica:
+    """A server that is ready, reads requests other than probes, and breaks off without an answer `breaks` times."""
+
+    breaks: int
+    begun: int = 0
+    open: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        await self._answer(reader, writer)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        self.open -= 1
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            if not head.startswith("get /readyz"):
+                self.begun += 1
+                length = next(line for line in head.splitlines() if line.startswith("content-length"))
+                await reader.readexactly(int(length.split(":")[1]))
+                if self.begun <= self.breaks:
+                    return
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+            await writer.drain()
+
+
+@pytest.fixture
+def replica(request: pytest.FixtureRequest) -> Replica:
+    return Replica(breaks=getattr(request, "param", 1))
+
+
+@pytest.fixture
+async def client(replica: Replica, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        front, stats = (f"127.0.0.1:{it.getsockname()[1]}" for it in (one, other))
+    async with await asyncio.start_server(replica.serve, "127.0.0.1", 0, limit=2**20) as server:
+        port = server.sockets[0].getsockname()[1]
+        servers = tmp_path / "servers.cfg"
+        servers.write_text(f"backend esrgan\n    server one 127.0.0.1:{port}\n    server two 127.0.0.1:{port}\n")
+        command = ["haproxy", "-db", "-f", str(CONFIGURATION / "haproxy.cfg"), "-f", str(servers)]
+        path = f"{os.environ['PATH']}:/usr/sbin"
+        environment = os.environ | {"FRONT": front, "STATS": stats, "PATH": path}
+        process = subprocess.Popen(command, env=environment)  # noqa: ASYNC220  # starts quickly
+        try:
+            # HAProxy answers such a failure to the first request of a connection; later ones find it closed.
+            once = httpx.Limits(max_keepalive_connections=0)
+            async with httpx.AsyncClient(base_url=f"http://{front}", timeout=20, limits=once) as it:
+                async with asyncio.timeout(20):
+                    while not await answers(it):  # noqa: ASYNC110  # another process
+                        await asyncio.sleep(0.05)
+                yield it
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+            await until(lambda: replica.open == 0)
+
+
+async def answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/readyz")).is_success
+    except httpx.TransportError:
+        return False
+
+
+async def test_a_picture_that_a_replica_dropped_is_sent_to_another(client: httpx.AsyncClient, replica: Replica) -> None:
+    answer = await client.post("/v1/upscale", content=bytes(200_000))
+    assert (answer.status_code, replica.begun) == (200, 2)
+
+
+JOB_REQUESTS = [("/v1/jobs", {}), ("/prefix/v1/jobs", {}), ("/v1/upscale", {"Prefer": "wait=5, respond-async"})]
+
+
+@pytest.mark.parametrize(("path", "headers"), JOB_REQUESTS)
+async def test_a_job_is_sent_twice_only_with_an_idempotency_key(
+    client: httpx.AsyncClient, replica: Replica, path: str, headers: dict[str, str]
+) -> None:
+    answer = await client.post(path, content=b"picture", headers=headers)
+    assert (answer.status_code, replica.begun) == (503, 1)
+    replica.breaks = 2
+    answer = await client.post(path, content=b"picture", headers=headers | {"Idempotency-Key": "1"})
+    assert (answer.status_code, replica.begun) == (200, 3)
+
+
+@pytest.mark.parametrize("replica", [10], indirect=True)
+async def test_what_cannot_be_sent_again_gets_a_problem_document_with_retry_after(
+    client: httpx.AsyncClient, replica: Replica
+) -> None:
+    answer = await client.post("/v1/upscale", content=bytes(400_000))
+    assert (answer.status_code, replica.begun) == (503, 1)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["retry-after"] == "5"
+    assert answer.json()["type"] == "urn:esrgan-serve:problem:unavailable"
