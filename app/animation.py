@@ -1,4 +1,4 @@
-"""The way of an animation: each different frame goes through the scheduler, as a small picture among others."""
+"""Upscale animations: each different frame is scheduled like a small picture."""
 
 import asyncio
 import time
@@ -28,11 +28,11 @@ from app.stopwatch import Stopwatch
 
 MAX_IN_WORK = 16
 IN_WORK_PX = 2**18
-"""LR px of the frames of one animation that wait for the device or run: enough to fill batches, and few enough that
-others, who share the device with each of them, are not held up."""
+"""LR px of the frames of one animation that wait for the device or run: enough to fill batches, and few enough not to
+hold up other requests."""
 
 HELD_BYTES = 2**28
-"""Upscaled frames that are kept because the animation shows them again; beyond it, they are upscaled again."""
+"""Maximum upscaled frames that are kept because the animation shows them again; others are upscaled again."""
 
 
 def is_animated(header: Header, options: UpscaleOptions) -> bool:
@@ -79,7 +79,7 @@ async def upscale_animation(
     deadline_s: float | None = None,
     background: bool = False,
 ) -> AsyncIterator[Answer]:
-    """Decode, upscale and encode an animation; see `UpscaleService.upscale`, which does so with a picture.
+    """Decode, upscale and encode an animation, as `UpscaleService.upscale` does with a picture.
 
     A place in the queue is reserved for all frames together.
 
@@ -123,7 +123,7 @@ class _Share:
         return cls(in_work=in_work, held=min(header.frames, HELD_BYTES // _answer_bytes(header, plan)))
 
     def memory_bytes(self, header: Header, plan: Plan, frame_bytes: int) -> int:
-        """Return an upper bound on the memory of an animation, given that of a frame in work."""
+        """Return an upper bound on the memory of an animation, from that of one frame."""
         decoded_bytes = header.frames * 3 * header.planes * header.height * header.width
         return decoded_bytes + self.in_work * frame_bytes + self.held * _answer_bytes(header, plan)
 
@@ -198,7 +198,7 @@ class _Work:
                     stopwatch.stop()
 
     async def _frames(self, animation: Animation, layout: Layout) -> AsyncGenerator[UpscaledFrame, None]:
-        """Yield the frames in order; those that follow are in work meanwhile."""
+        """Yield the frames in order, while later ones are being upscaled."""
         order = [shown.picture for shown in animation.shown]
         uses, tasks = Counter(order), dict[int, asyncio.Task[Pixels]]()
         try:
@@ -251,7 +251,7 @@ class _Times:
         self.queue_s = 0.0
         """Seconds until the first one began."""
         self.infer_s = 0.0
-        """Seconds from there to the end of the last one."""
+        """Seconds from then to the end of the last one."""
         self._submitted_s = time.monotonic()
 
     async def measured(self, ticket: Ticket[Pixels]) -> AsyncGenerator[Pixels, None]:

@@ -20,9 +20,9 @@ class Answer:
     shown: int = 1
     """Number of them that the answer shows."""
     left_out: Sequence[str] = ()
-    """Names of what the upload has and the answer's format has no place for."""
+    """What the upload has and the answer's format cannot hold, by name."""
     upload_format: str = ""
-    """Name of the upload's format, where the answer should have had the same and has another."""
+    """Format of the upload, where the answer could not have the same one."""
     timings_s: Callable[[], Mapping[str, float]]
     """Return the seconds of each stage so far."""
     progress: Callable[[], float]
@@ -30,7 +30,7 @@ class Answer:
 
     @property
     def notes(self) -> Mapping[str, str]:
-        """Headers that say in what the answer differs from the upload, apart from its size."""
+        """Headers that say how the answer differs from the upload, apart from its size."""
         notes = {}
         if self.frames > 1:
             notes["X-Frames"] = f"{self.shown} of {self.frames}"

@@ -17,9 +17,8 @@ from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings, SettingsError
 
 PREFERRED = ("compact-real-esrgan-x4", "compact-real-psnr-x4", "compact-psnr-x4")
-"""Shipped models that may serve requests which name none, the one that looks best on real uploads first.
-
-The first draws some texture of its own; clients that want none ask for `fidelity=1` or name the second.
+"""Shipped models for requests that name none, the one that looks best on real uploads first. It draws some texture of
+its own; clients that want none ask for `fidelity=1` or name the second.
 """
 
 RELEASE_DELAY_S = 1.0

@@ -38,23 +38,23 @@ DEMANDED: Mapping[str, str] = {
 """Variables without which Ray keeps whole answers in memory for slow readers."""
 
 BACKLOG_S = 5.0
-"""Predicted seconds of work for which there is one replica."""
+"""Predicted seconds of waiting work per replica."""
 
 OWN_PORT = 9200
-"""Port of the replica of rank 0, the next for rank 1 and so on: metrics, and what concerns a single replica."""
+"""Own port of the replica of rank 0, for metrics and administration; rank 1 has the next one, and so on."""
 
 OWN_PORT_RETRY_S = 2.0
 
 MAX_REQUESTS = 1000
-"""Requests that Ray gives a replica at a time: far more than it accepts, so that it is the replica that refuses."""
+"""Requests that Ray gives a replica at a time: far more than it accepts, so that the replica refuses, not Ray."""
 
 GRACE_S = 15
-"""Time that Ray gives a replica beyond ESRGAN_DRAIN_S."""
+"""Seconds that Ray gives a replica to end, beyond ESRGAN_DRAIN_S."""
 
 PASSED_ON = re.compile(
     rf"{PREFIX}\w+|LD_PRELOAD|MALLOC_CONF|OMP_WAIT_POLICY|TRITON_CACHE_DIR|CUDA_CACHE_PATH|PYTHONPATH|OTEL_\w+"
 )
-"""Variables that replicas on other nodes get from here."""
+"""Variables that replicas on other nodes inherit from this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ def by_backlog(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
 
 
 def check_variables(environment: Mapping[str, str]) -> None:
-    """Check what Ray's processes on this node were started with.
+    """Check the environment of Ray's processes on this node.
 
     Raises:
         SettingsError: a variable is missing.

@@ -83,7 +83,7 @@ class Device:
 
     @staticmethod
     def prepare(threads: int | None = None) -> None:
-        """Use so many CPU threads, or one per physical core; call it once, before the first network is loaded."""
+        """Set the number of CPU threads, by default one per physical core; call it before loading a network."""
         use_physical_cores(threads)
 
     def memory_bytes(self) -> Mapping[str, int]:

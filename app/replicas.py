@@ -26,7 +26,7 @@ LEAVE_S = 2
 """Default of ESRGAN_LEAVE_S for replicas: four health checks of HAProxy."""
 
 LIVED_S = 60.0
-"""A process that lived longer is started again at once; others wait, each time longer."""
+"""Seconds after which a process that ends is started again at once; others wait, longer each time."""
 
 MAX_PAUSE_S = 30.0
 
@@ -59,7 +59,7 @@ class Supervised:
         self._signalled = False
 
     async def run(self) -> None:
-        """Run until it is stopped.
+        """Run until stopped.
 
         Raises:
             SettingsError: the process cannot run with these settings; it has said why.

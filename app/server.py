@@ -1,4 +1,4 @@
-"""The server process: its port, its signals, its end."""
+"""The server process: port, signals and shutdown."""
 
 import asyncio
 import errno

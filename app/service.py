@@ -1,4 +1,4 @@
-"""The way of a picture: header, memory, decode, schedule, encode. Imports neither HTTP nor torch."""
+"""Upscale one picture: header, memory, decode, schedule, encode. Imports neither HTTP nor torch."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

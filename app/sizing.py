@@ -31,14 +31,14 @@ MIN_COST_PX = 32 * 32
 """Minimum cost of a picture: below this size, overhead dominates."""
 
 WRAP_STATES = 2
-"""Memory of a stream whose edges wrap, in those of one whose edges do not: it also keeps its first rows to the end."""
+"""Memory of a stream whose edges wrap, relative to one whose edges do not: it also keeps its first rows to the end."""
 
 Input = TypeVar("Input")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The way to an answer's size: passes of the network, each over the result of the one before, then a resize."""
+    """Steps to an answer's size: passes of the network, each over the result of the one before, then a resize."""
 
     height: int
     """Height of the answer in px."""
@@ -120,7 +120,7 @@ def _check_scale(size: Size, wanted: tuple[int, int], shape: tuple[int, int], mo
 
 
 def check_edges(edges: Edges, shape: tuple[int, int], model: ModelInfo) -> None:
-    """Check that a picture can have these edges.
+    """Check that a picture can be upscaled with these edges.
 
     Args:
         shape: height and width of the upright picture.

@@ -96,7 +96,7 @@ class Backlog:
         return Reservation(self, key, px)
 
     def count_split(self) -> None:
-        """Count one more reservation, which a part of another has become."""
+        """Count a reservation that was split off another one."""
         self._reservations += 1
 
     def release(self, key: tuple[Hashable, Hashable], px: int) -> None:
@@ -133,7 +133,7 @@ class Reservation:
         self.release()
 
     def split(self, px: int) -> "Reservation":
-        """Take up to this many LR px out of the reservation, as one of their own for one of several jobs."""
+        """Split off a reservation of up to this many LR px, for one of several jobs."""
         part_px = min(px, self._px)
         self._px -= part_px
         if part_px and self._px:

@@ -62,7 +62,7 @@ class FairQueue(Generic[Member]):
         weight: float = 1.0,
         earliest_px: float = 0.0,
     ) -> float:
-        """Add a new member to a lane; among new members with near turns, the earliest `due_s` goes first.
+        """Add a new member to a lane; among new members with similar turns, the earliest `due_s` goes first.
 
         Args:
             weight: share of the device, relative to the others; powers of two keep the sum of weights exact.

@@ -27,7 +27,7 @@ BACKGROUND_WEIGHT = 0.25
 
 
 class StreamLane(enum.Enum):
-    """Lanes of streams; the jobs of each bucket have a lane of their own."""
+    """Lanes of streams; each bucket has a lane of its own."""
 
     NEW = "new"
     NEW_BACKGROUND = "new, background"
@@ -37,8 +37,8 @@ class StreamLane(enum.Enum):
 class Queue(Generic[Input, Output]):
     """The jobs and their order.
 
-    Background jobs count neither in the backlog nor in the memory of the other streams, so that they can only slow
-    others down, by the weight that they share, and never make them wait for room.
+    Background jobs count neither in the backlog nor in the memory of other streams: they slow others down by their
+    shared weight, but never make them wait for room.
 
     Args:
         open_streams: those that clients wait for, and those of background jobs.

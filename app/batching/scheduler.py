@@ -27,10 +27,8 @@ from app.batching.ticket import Outcome, Ticket
 from app.errors import QueueFull, Unavailable
 
 AHEAD_S = 0.1
-"""While a piece runs that is predicted to be shorter than this, the next one is submitted already.
-
-So the device does not idle while the event loop is busy. Longer pieces do not need it, and a new request then waits for
-one piece only.
+"""During a piece that is predicted to be shorter than this, the next one is submitted early, so that the device does
+not idle while the event loop is busy. Longer pieces do not need it, and a new request then waits for one piece only.
 """
 
 Result = TypeVar("Result")

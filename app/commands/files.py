@@ -1,4 +1,4 @@
-"""Files of a command: pictures in folders, the names of their answers, and writing these as a whole."""
+"""Find pictures in files and folders, name their answers, and write each answer whole."""
 
 import asyncio
 import os
@@ -10,10 +10,10 @@ from pathlib import Path
 from app.pictures.encode import AnswerFormat
 
 SUFFIXES = frozenset([".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"])
-"""Files of a folder that are pictures. A file that is named by itself may have any suffix."""
+"""Files of a folder that are pictures. A file named on the command line may have any suffix."""
 
 SUFFIX_OF = {"jpeg": ".jpg"}
-"""Suffixes of formats that are not called like them."""
+"""Formats whose suffix differs from their name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from app.http.parameters import Parameters
 from app.upscaling import UpscaleRequest
 
 AT_ONCE = 8
-"""Default number of files in work: enough for full batches, and for decoding while the device works."""
+"""Default number of files processed at a time: enough to fill batches, and to decode while the device works."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """python -m app upscale: files in, files out, by the code of the service but without HTTP.
 
-Several files are in work at a time, so that small ones share batches as those of several requests do.
+Several files are processed at a time, so that small ones share batches, like those of several requests.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from app.service import Answer, UpscaleService
 from app.settings import Settings, SettingsError
 
 DEVICE_LOST = 70
-"""Exit status after the device was lost, as of the service."""
+"""Exit status after the device was lost, as for the service."""
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells expect it."""
+"""Exit status after Ctrl-C, as shells expect."""
 
 RETRY_S = 1.0
-"""Pause before a picture for which the queue has no room is tried again."""
+"""Seconds before a picture that found the queue full is tried again."""
 
 BAR = "{l_bar}{bar}| {n:.1f} of {total} [{elapsed}<{remaining}]"
 
@@ -96,7 +96,7 @@ async def _upscale_all(files: "_Files", missing: Sequence[Task], service: Upscal
 
 
 class _Files:
-    """Checks files, upscales them, and counts what became of each."""
+    """Checks files, upscales them, and counts the results."""
 
     def __init__(self, tasks: Iterable[Task], options: Options) -> None:
         self.counts: Counter[str] = Counter()
@@ -120,7 +120,7 @@ class _Files:
         return True
 
     async def upscale(self, task: Task, service: UpscaleService) -> None:
-        """Upscale a picture; what goes wrong is printed and counted."""
+        """Upscale a picture; print and count a failure."""
         try:
             picture = await asyncio.to_thread(task.source.read_bytes)
             target = await self._written(task, picture, service)

@@ -87,7 +87,7 @@ PICTURE_HEADERS = REQUEST_ID | {
     for name, description in {
         "X-Model": "Name of the model, `@`, and the first digits of the weights' SHA-256.",
         "X-Frames": "`1 of N`, where the upload has N pictures; `N of N` with `frames=all`.",
-        "X-Left-Out": "What the upload has and the answer's format has no place for, as names separated by commas.",
+        "X-Left-Out": "What the upload has and the answer's format cannot hold: names, separated by commas.",
         "X-Format": "`png; upload=tiff`, where `format=same` was answered in another format.",
         "Server-Timing": "Milliseconds of `decode`, `queue`, `infer` and `encode`.",
         "ETag": "Hash of the answer, unless it is streamed.",
@@ -98,7 +98,7 @@ PICTURE_HEADERS = REQUEST_ID | {
 PREFER = {
     "name": "Prefer",
     "in": "header",
-    "description": "`wait=SECONDS` (RFC 7240) is the caller's deadline; other preferences are ignored.",
+    "description": "`wait=SECONDS` (RFC 7240) sets a deadline, `respond-async` makes a job; others are ignored.",
     "schema": {"type": "string"},
     "example": "wait=30",
 }

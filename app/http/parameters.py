@@ -17,7 +17,7 @@ from app.sizing import MAX_SCALE
 from app.upscaling import UpscaleRequest
 
 MAX_SIDE_PX = 1_000_000
-"""Bound on sides, which keeps numbers in errors short; `ESRGAN_MAX_ANSWER_PX` is the limit that matters."""
+"""Bound on sides, to keep numbers in errors short; `ESRGAN_MAX_ANSWER_PX` is the effective limit."""
 
 
 def _whole_number(value: object) -> object:

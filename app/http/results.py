@@ -108,7 +108,7 @@ async def _zipped(jobs: JobService, job: StoredJob, results: Iterable[tuple[int,
 
 
 class _Sink:
-    """A file that is written from start to end, and whose bytes are taken on the way."""
+    """A write-only file whose bytes are taken while it is written."""
 
     def __init__(self) -> None:
         self._written = bytearray()

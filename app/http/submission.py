@@ -1,4 +1,4 @@
-"""A request -> a job: pictures in a form or as the raw body, or URLs in a JSON document."""
+"""Read a job from a request: pictures in a form or as the raw body, or URLs in a JSON document."""
 
 import json
 from collections.abc import Sequence

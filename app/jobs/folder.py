@@ -22,7 +22,7 @@ OUT_OF_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FolderStore:
-    """Files below a folder. A file is written under another name and renamed once it is on the disk.
+    """Files below a folder. A file is written under a temporary name and renamed once it is on the disk.
 
     Args:
         min_free_bytes: kept free on the disk when jobs are accepted, so that they can be finished. Results may use half
@@ -109,7 +109,7 @@ def _create(part: Path) -> None:
 
 
 def _append(part: Path, chunk: bytes, min_free_bytes: int) -> None:
-    """Write a chunk. No file stays open in between, which a writer that is cancelled could not close."""
+    """Write a chunk. The file is closed between chunks, since a cancelled writer could not close it."""
     if shutil.disk_usage(part.parent).free < min_free_bytes + len(chunk):
         raise OSError(errno.ENOSPC, "the rest of the disk is reserved")
     with part.open("r+b") as file:  # does not make the file again that a cancelled writer has removed

@@ -23,7 +23,7 @@ from app.service import UpscaleService
 from app.settings import Settings, SettingsError
 
 WATCH_POLL_S = 1.0
-"""Interval between looks at a job that runs in another process."""
+"""Interval at which a job that runs in another process is polled."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class JobService:
             log.warning("jobs are off: %s; ESRGAN_JOBS=false hides this", error)
 
     def start(self, service: UpscaleService, observers: Sequence[Observer] = ()) -> None:
-        """Start to work off jobs, to deliver webhooks and to remove what has expired."""
+        """Start to work on jobs, deliver webhooks, and remove expired jobs."""
         self._service = service
         if self._parts is not None:
             self._parts.runner.observers = observers
@@ -70,7 +70,7 @@ class JobService:
             self._parts.sweeper.start()
 
     def drain(self) -> None:
-        """Begin no further pictures, and end all watching."""
+        """Start no more pictures, and end all event streams."""
         self.watch.close()
         if self._parts is not None:
             self._parts.runner.stop_claiming()

@@ -19,13 +19,13 @@ from app.settings import Settings
 from app.upscaling import UpscaleRequest
 
 MAX_ATTEMPTS = 20
-"""A picture that the service cannot take for the moment is tried this many times."""
+"""Attempts at a picture that the service cannot accept at the moment."""
 
 FULL_WAIT_S = 30.0
-"""Time until a picture is tried again whose result did not fit on the disk."""
+"""Seconds until a picture whose result did not fit on the disk is tried again."""
 
 BUSY_WAIT_S = 1.0
-"""Time until a picture is tried again that the service could not take, where it does not say how long that lasts."""
+"""Seconds until a picture that the service could not accept is tried again, where the error names no time."""
 
 log = logging.getLogger(__name__)
 

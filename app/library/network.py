@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from app.pictures.picture import Pixels
 
 Edges = Literal["auto", "wrap"]
-"""What the network sees beyond the edges of a picture: what suits it, or the opposite edge, since the picture tiles."""
+"""Pixels that the network sees beyond the edges of a picture: those that suit it, or those of the opposite edge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class ModelInfo:
 
     name: str
     sha256: str
-    """Hash of the weight file; for a blend, of everything that it was made from."""
+    """Hash of the weight file; for a blend, of all that it was made from."""
     scale: int
     device: str
     precision: str
@@ -28,7 +28,7 @@ class ModelInfo:
     state_bytes_per_column: int
     """Memory on the device that a stream holds for each px of its width and each plane."""
     wrap_multiple_px: int = 1
-    """What the sides of a picture must be divisible by for `edges=wrap`."""
+    """Divisor of the sides of a picture for `edges=wrap`."""
     wrap_margin_px: tuple[int, int] = (0, 0)
     """Rows and columns of work that `edges=wrap` adds on each side."""
 

@@ -1,4 +1,4 @@
-"""Upscaled frames to an animated file: of each only the rectangle in which it differs from the one before."""
+"""Encode upscaled frames as an animation; each is stored as the rectangle in which it differs from the one before."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from concurrent.futures import Executor

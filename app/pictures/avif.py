@@ -1,6 +1,6 @@
 """Answers in AVIF: libvips encodes the pixels, and `avif_boxes` puts them into a file with the metadata.
 
-Pillow's encoder has 8 bits only. That of libvips rewrites EXIF and cannot name colours, so only its pixels are used.
+Pillow's encoder has 8 bits only. libvips rewrites EXIF and cannot name colours, so only its pixels are used.
 """
 
 import numpy

@@ -1,4 +1,4 @@
-"""An animated upload to the pictures of its frames, each different one once."""
+"""Decode the frames of an animated upload, each different one once."""
 
 import hashlib
 from collections.abc import Sequence

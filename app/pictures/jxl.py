@@ -1,4 +1,4 @@
-"""Answers in JPEG XL, where the extra `jxl` is installed: the plugin is under the GPL, so nobody gets it unasked.
+"""Answers in JPEG XL, where the extra `jxl` is installed: it is optional because the plugin is under the GPL.
 
 The plugin writes 8 bits and no colour profile.
 """

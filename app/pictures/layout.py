@@ -68,7 +68,7 @@ class Layout:
     """Bits of each sample in the file. Rows have 8 or 16; in between, they are scaled down from 16."""
     metadata: Metadata
     left_out: tuple[str, ...] = ()
-    """Names of what the upload has and the answer's format has no place for."""
+    """What the upload has and the answer's format cannot hold, by name."""
 
     @property
     def channels(self) -> int:

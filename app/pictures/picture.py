@@ -29,7 +29,7 @@ class Metadata:
     texts: Sequence[tuple[bytes, bytes]] = ()
     """Kinds and contents of a PNG's text chunks."""
     texts_left_out: bool = False
-    """The upload has larger or more texts than are kept."""
+    """The upload has more or larger texts than are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

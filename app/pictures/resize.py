@@ -22,8 +22,8 @@ Planes = NDArray[Any]
 class RowResizer:
     """Resizes planes (N, H, W, 3) of 8 or 16 bits. Rows go in and come out in order.
 
-    Each row is filtered when it arrives. The columns follow for some rows of the result at a time, once all rows below
-    that their filter reaches have arrived. So it holds as many rows as the filter spans, of the result's width. The
+    Each row is filtered when it arrives. Columns are filtered for a few rows of the result at a time, once all rows
+    that the filter reaches have arrived. So it holds as many rows as the filter spans, at the width of the result. The
     result is that of Pillow on the whole picture, to one level. Pictures of over twice their width in height may differ
     more next to black or white: Pillow filters their columns first, and clips between both steps.
 
@@ -58,7 +58,7 @@ class RowResizer:
 
 
 class WrappedResizer:
-    """Resizes planes (N, H, W, 3) whose opposite edges meet. The result comes out with the last rows.
+    """Resizes planes (N, H, W, 3) whose opposite edges meet. The whole result is returned with the last rows.
 
     Args:
         source, target: see `RowResizer`.

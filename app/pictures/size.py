@@ -76,5 +76,5 @@ def _in_proportion(side_px: int, other_wanted_px: int, other_px: int) -> int:
 
 
 def _scaled(side_px: int, scale: float) -> int:
-    """Return side * scale in whole px, halves rounded up as by JavaScript's Math.round, so that callers predict it."""
+    """Return side * scale in whole px, halves rounded up as by JavaScript's Math.round: callers can predict it."""
     return max(1, math.floor(side_px * scale + 0.5))

@@ -1,6 +1,6 @@
 """Puts frames that were encoded as WebP files into an animated one (RFC 9649, section 2.7).
 
-Pillow's own writer wants all frames in memory before it encodes the first.
+Pillow's own writer needs all frames in memory before it encodes the first.
 """
 
 import struct

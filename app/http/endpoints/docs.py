@@ -1,4 +1,4 @@
-"""GET /openapi.json, and GET /docs, which shows it to people with a viewer of our own origin."""
+"""GET /openapi.json, and GET /docs, which shows it in a viewer served from here."""
 
 import hashlib
 import json

@@ -21,6 +21,8 @@ from app.pictures.encode import FORMATS
 from app.record import current_record
 
 JobId = Annotated[str, Path(max_length=64, description="Id of the job.")]
+PictureNumber = Annotated[int, Path(ge=1, le=1000, description="Number of the picture in the job, from 1.")]
+WebhookId = Annotated[str, Path(max_length=64, description="Id of the webhook.")]
 RESULTS = {form.media_type: BINARY for form in FORMATS.values()}
 RESULT_ANSWERS: Responses = {
     200: {"description": "The upscaled picture, with an `ETag` and `Accept-Ranges`", "content": RESULTS},
@@ -72,9 +74,9 @@ def job_routes(life: Lifecycle) -> APIRouter:
     @routes.get("", summary="List your jobs", responses=problems(JOB))
     async def page(
         request: Request,
-        state: State | None = None,
+        state: Annotated[State | None, Query(description="Only jobs in this state are listed.")] = None,
         before: Annotated[str, Query(max_length=64, description="Id of a job: only older ones are listed.")] = "",
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        limit: Annotated[int, Query(ge=1, le=100, description="Maximum jobs on a page.")] = 20,
     ) -> JobList:
         """Lists the jobs of the caller's key; an operator's key lists all."""
         jobs = await life.jobs.page(_key_name(request), state=state, before=before, limit=limit)
@@ -102,7 +104,7 @@ def job_routes(life: Lifecycle) -> APIRouter:
         openapi_extra={"parameters": [LAST_EVENT_ID]},
     )
     async def events(request: Request, job_id: JobId) -> Response:
-        """Sends an event for each change until the job has ended; every event tells all that is to know."""
+        """Sends an event for each change until the job has ended; every event describes the whole job."""
         job = await _job_of(life, request, job_id)
         request.state.lift_deadline()
         return event_stream(life.jobs, life.service, job, request)
@@ -135,8 +137,8 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         responses={**RESULT_ANSWERS, **problems(JOB)},
         openapi_extra={"parameters": [RANGE]},
     )
-    async def one_result(request: Request, job_id: JobId, number: Annotated[int, Path(ge=1, le=1000)]) -> Response:
-        """Returns an upscaled picture as soon as it is done, whether the other pictures are or not."""
+    async def one_result(request: Request, job_id: JobId, number: PictureNumber) -> Response:
+        """Returns an upscaled picture as soon as it is done, before the other pictures if need be."""
         job = await _job_of(life, request, job_id)
         request.state.lift_deadline()
         if number > len(job.pictures):
@@ -157,10 +159,8 @@ def _add_webhooks(routes: APIRouter, life: Lifecycle) -> None:
         status_code=202,
         responses=problems(JOB),
     )
-    async def redeliver(
-        request: Request, job_id: JobId, webhook_id: Annotated[str, Path(max_length=64)]
-    ) -> WebhookView:
-        """Makes a webhook due now, whatever has become of it; its id stays the same."""
+    async def redeliver(request: Request, job_id: JobId, webhook_id: WebhookId) -> WebhookView:
+        """Delivers a webhook again now, whatever its state; its id stays the same."""
         job = await _job_of(life, request, job_id)
         return WebhookView.of(await life.jobs.redeliver(job.id, webhook_id))
 

@@ -73,7 +73,7 @@ async def submit(life: Lifecycle, request: Request, query: JobParameters, scope:
     )
     record = current_record()
     if not TRACEPARENT.fullmatch(record.trace_headers.get("traceparent", "")):
-        # Begins a trace, so that the spans of the request and those of the job's pictures are found together.
+        # Starts a trace that the spans of the request and of the job's pictures share.
         record.trace_headers = {"traceparent": f"00-{uuid4().hex}-{uuid4().hex[:16]}-01"}
     reservation = scope.enter_context(service.uploads.reserve())
     submission = await read_submission(request, query, limits, reservation)

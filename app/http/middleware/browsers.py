@@ -1,4 +1,4 @@
-"""Pages of other sites: those that the operator names may call the service; without keys, no other may.
+"""Requests from pages of other sites: allowed from origins that the operator names; without keys, from no others.
 
 A browser sends what any page asks it to, from inside the network of its user. It keeps answers from pages of other
 origins (CORS), but forms and simple requests are carried out before it does. Where keys are required these requests
@@ -29,7 +29,7 @@ ANSWER_HEADERS = (
     *PICTURE_HEADERS,
     *("Location", "Retry-After", "WWW-Authenticate", "Accept-Ranges", "Content-Range", "Content-Disposition"),
 )
-"""Headers that scripts may read, other than those that they always may."""
+"""Headers of answers that scripts may read, in addition to those of the CORS safelist."""
 
 PREFLIGHT_S = 3600
 """Seconds for which a browser may remember what is allowed."""
@@ -121,7 +121,7 @@ def _is_rebound(server: tuple[str, int | None] | None, host: str) -> bool:
 
 
 def _is_of_this_machine(name: str) -> bool:
-    """Return True for names that cannot be made to mean another machine, and for addresses, which are no names."""
+    """Return True for addresses, and for names that always mean this machine."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

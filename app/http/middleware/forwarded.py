@@ -11,7 +11,7 @@ from app.http.fields import parameter, split
 from app.settings import PREFIX_PATTERN, Network
 
 PEER = "peer"
-"""Key in the state of a request: address of the trusted proxy that it came from."""
+"""Key in the state of a request: address of the trusted proxy that sent it."""
 
 FORWARDED_PREFIX = "forwarded_prefix"
 """Key in the state of a request: prefix that proxies have removed from its path."""
