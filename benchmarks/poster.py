@@ -31,7 +31,7 @@ LIMITS = {
     "ESRGAN_WAIT_S": 24 * 3600,
     "ESRGAN_MAX_WAIT_S": 24 * 3600,
 }
-"""Settings that admit such pictures."""
+"""Settings that allow such pictures."""
 
 ERROR_BYTES = 500
 """Bytes of a refusal that are reported."""

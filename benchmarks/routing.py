@@ -42,7 +42,7 @@ MEAN_WORK_S = sum(kind.share * kind.work_s for kind in KINDS)
 
 @dataclass(kw_only=True)
 class Request:
-    """A request on its way."""
+    """A request in progress."""
 
     kind: Kind
     began_s: float
@@ -56,7 +56,7 @@ class Finished:
     kind: Kind
     seconds: float
     slowdown: float
-    """Over the time on a device of its own."""
+    """Relative to its time on a device of its own."""
 
 
 @dataclass

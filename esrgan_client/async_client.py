@@ -85,7 +85,7 @@ class AsyncClient:
                 return found
 
     async def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Path:
-        """Write the result of a job, or of its picture of a number from 1 on, to a file."""
+        """Write the result of a job, or of one of its pictures, numbered from 1, to a file."""
         return await self._tried(lambda: self._to_file("GET", result_path(job, number), target))
 
     async def cancel(self, job: str) -> None:
@@ -93,7 +93,7 @@ class AsyncClient:
         await self._tried(lambda: self._got(f"/v1/jobs/{job}", "DELETE"))
 
     async def models(self) -> Any:
-        """Return what the service says of its models."""
+        """Return the models of the service; see docs/api.md."""
         return (await self._tried(lambda: self._got("/v1/models"))).json()
 
     async def _tried(self, call: Callable[[], Awaitable[Result]]) -> Result:

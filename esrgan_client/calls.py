@@ -14,10 +14,10 @@ from esrgan_client.problems import Problem
 PictureFile = str | os.PathLike[str]
 
 WAIT_S = 600
-"""Most seconds that the service may take for a picture; its own limit is usually lower."""
+"""Maximum seconds that the service may take for a picture; its own limit is usually lower."""
 
 TIMEOUT = httpx.Timeout(30, read=WAIT_S + 30)
-"""The answer of a large picture begins only when it has had its turn."""
+"""The answer for a large picture begins only after its turn in the queue."""
 
 
 def headers_of(key: str) -> Mapping[str, str]:

@@ -24,7 +24,7 @@ class Job:
     problem: Problem | None
     """Why it failed."""
     document: Mapping[str, Any]
-    """Everything that the service says of it; see docs/jobs.md."""
+    """The whole description by the service; see docs/jobs.md."""
 
     @property
     def ended(self) -> bool:

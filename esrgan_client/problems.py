@@ -23,7 +23,7 @@ from typing import Any
 
 
 class Problem(Exception):
-    """An answer other than the wanted one.
+    """An error answer.
 
     Attributes:
         status: of the answer.
@@ -45,7 +45,7 @@ class Problem(Exception):
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str], body: bytes) -> "Problem":
-        """Make the exception for an answer; one of a proxy has its text as the detail."""
+        """Make the exception for an answer; the detail of a proxy's answer is its text."""
         try:
             document = json.loads(body)
         except ValueError:

@@ -82,7 +82,7 @@ class Client:
                 return found
 
     def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Path:
-        """Write the result of a job, or of its picture of a number from 1 on, to a file."""
+        """Write the result of a job, or of one of its pictures, numbered from 1, to a file."""
         return self._tried(lambda: self._to_file("GET", result_path(job, number), target))
 
     def cancel(self, job: str) -> None:
@@ -90,7 +90,7 @@ class Client:
         self._tried(lambda: checked(self._http.delete(f"/v1/jobs/{job}")))
 
     def models(self) -> Any:
-        """Return what the service says of its models."""
+        """Return the models of the service; see docs/api.md."""
         return self._tried(lambda: checked(self._http.get("/v1/models")).json())
 
     def _tried(self, call: Callable[[], Result]) -> Result:

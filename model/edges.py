@@ -3,7 +3,7 @@
 from typing import Literal
 
 Edges = Literal["auto", "wrap"]
-"""What a network sees beyond the edges of a picture: what suits it, or the opposite edge, for a picture that tiles."""
+"""Pixels that a network sees beyond the edges of a picture: those that suit it, or those of the opposite edge."""
 
 
 def check_sides(shape: tuple[int, ...], multiple: int) -> None:
@@ -17,5 +17,5 @@ def check_sides(shape: tuple[int, ...], multiple: int) -> None:
 
 
 def places_in_ring(length: int, first: int, count: int) -> list[int]:
-    """Return `count` places of an axis from `first` on, where the last place is followed by the first."""
+    """Return `count` indices of an axis from `first` on, where the last index is followed by the first."""
     return [place % length for place in range(first, first + count)]

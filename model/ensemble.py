@@ -40,14 +40,14 @@ TURNS = tuple(Turn(*which) for which in product((False, True), repeat=3))
 
 
 class StreamUpscaler(Protocol):
-    """What the turns go through in bands; see `model.reliable.ReliableUpscaler` and `model.rows.Passes`."""
+    """Upscales the turns in bands; see `model.reliable.ReliableUpscaler` and `model.rows.Passes`."""
 
     def stream(self, picture: Pixels, band_rows: int, *, edges: Edges) -> Iterator[Pixels]:
         """Upscale one picture in bands of rows."""
 
 
 class Upscaler(StreamUpscaler, Protocol):
-    """What the turns go through; see `model.reliable.ReliableUpscaler`."""
+    """Upscales the turns; see `model.reliable.ReliableUpscaler`."""
 
     def batch(self, pictures: Sequence[Pixels], edges: Edges) -> Sequence[Pixels]:
         """Upscale pictures (N, H, W, 3) together, whole."""

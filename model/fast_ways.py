@@ -1,4 +1,4 @@
-"""Fast ways of a GPU that fail while they serve: tries which of them to leave out."""
+"""Find out which of a GPU's fast ways to leave out when one fails while serving."""
 
 import traceback
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Accelerated(Protocol):
         """Fast ways of the device."""
 
     def use_all_but(self, left_out: Ways) -> None:
-        """Use all of them but some, from the next call on."""
+        """Use all of them except some, from the next call on."""
 
     def note_left_out(self, fault: str) -> None:
         """Log and count the ways that are left out from now on, because of a fault with them."""
@@ -49,12 +49,12 @@ class Search:
         self._fault: Exception | None = None
 
     def failed(self, error: Exception) -> None:
-        """Leave out something else; the work has to be done again.
+        """Leave out something else; the work must then be done again.
 
         Raises:
             DeviceLostError: the device has failed, whatever is left out.
-            Exception: the first error, where nothing is left to try; everything is then used as before. Want of memory,
-                which no way is to blame for.
+            Exception: the first error, where nothing is left to try; everything is then used as before. Also any error
+            that means out of memory, which is no way's fault.
         """
         if says_out_of_memory(error):
             self.give_up()

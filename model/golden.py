@@ -1,4 +1,4 @@
-"""The golden picture of a weight file: how near an upscaler comes to what the file says."""
+"""Self-test: how close an upscaler comes to the golden picture of a weight file."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from model.files.reading import AnyCheckpoint
 from model.transfer import Pixels
 
 SELF_TEST_PSNR_DB = 40.0
-"""The golden picture must come out at least this close to what the weight file says; bfloat16 gives about 55."""
+"""Minimum PSNR of the golden picture against the weight file's; bfloat16 gives about 55."""
 
 
 class SelfTestError(Exception):
@@ -31,7 +31,7 @@ class Upscaling(Protocol):
 
 
 def golden_psnr_db(upscaler: Upscaling, checkpoint: AnyCheckpoint) -> tuple[float, str]:
-    """Measure how near the golden picture comes out in each way; returns the least PSNR, and the way that gave it.
+    """Measure the PSNR of the golden picture in each way; returns the lowest, and the way that gave it.
 
     Raises:
         SelfTestError: it comes out in another size.

@@ -44,7 +44,7 @@ def present() -> tuple[int, str]:
 
 
 def driver_present() -> bool:
-    """Return True if an NVIDIA driver is loaded, so that a missing GPU is an error."""
+    """Return True if an NVIDIA driver is loaded: then a missing GPU is an error."""
     return any(path.exists() for path in DRIVER_FILES)
 
 
@@ -102,7 +102,7 @@ def check_alive(device: torch.device) -> None:
 
 @torch.inference_mode()
 def _computes_rightly(device: torch.device) -> bool:
-    """Compare a small convolution of whole numbers, which every number format holds exactly, with the CPU's."""
+    """Compare a small convolution of integers, which every number format holds exactly, with the CPU's."""
     pixels = (torch.arange(4 * 8 * 16 * 16) % 3).view(4, 8, 16, 16).float()
     weight = (torch.arange(8 * 8 * 9) % 3 - 1).view(8, 8, 3, 3).float()
     expected = functional.conv2d(pixels, weight)

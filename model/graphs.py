@@ -1,4 +1,4 @@
-"""Calls that a GPU repeats without Python: captured as CUDA graphs for each shape of their inputs, then replayed.
+"""Calls captured as CUDA graphs, one for each shape of their inputs, and replayed without Python.
 
 For a network of hundreds of small kernels, the host takes longer to launch them than the device to run them. A captured
 graph launches all of them at once.

@@ -62,7 +62,7 @@ def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
 
 
 def _refuse_unrelated(psnr: Checkpoint, gan: Checkpoint, middle: RRDBNet) -> None:
-    """Compare the output of the mean network with both: it is near them if they are related, else like neither."""
+    """Compare the output of the mean network with both: it is close to them only if they are related."""
     picture = psnr.golden_input
     outputs = [reference_output(net, picture) for net in (psnr.net, gan.net, middle)]
     apart = _distance(outputs[0], outputs[1])

@@ -67,7 +67,7 @@ class ReliableUpscaler:
         """Counts of work that was done again: after `out_of_memory`, in `float32`. `without_graphs`, `without_kernel`
         and `without_pinned` are 1 if that way failed with this network."""
         self.left_out: Ways = frozenset()
-        """The fast ways of the device that are not used, since the golden picture or later work failed with them."""
+        """Fast ways of the device that are not used, since the golden picture or later work failed with them."""
         self._self_test(checkpoint, may_fall_back)
 
     @property
@@ -250,7 +250,7 @@ class ReliableUpscaler:
         self._fast.release()
 
     def _self_test(self, checkpoint: AnyCheckpoint, may_fall_back: bool) -> None:
-        """Prove the golden picture, first with everything that is fast, then with as little left out as possible."""
+        """Check the golden picture with all fast ways, or with as few left out as possible."""
         fault = self._proven(checkpoint)
         if fault and may_fall_back and self.dtype is not torch.float32:
             log.warning("%s runs in float32: in %s %s", checkpoint.card.name, self.dtype, fault)
@@ -278,7 +278,7 @@ class ReliableUpscaler:
         return first_fault
 
     def _fault(self, checkpoint: AnyCheckpoint) -> str | None:
-        """Say how the golden picture fails, if it does; memory that does not suffice is no fault."""
+        """Return how the golden picture fails, if it does; lack of memory does not count."""
         before = self.rescues["float32"]
         try:
             psnr_db, way = golden_psnr_db(self, checkpoint)

@@ -16,7 +16,7 @@ _of_device: "WeakValueDictionary[torch.device, Reserves]" = WeakValueDictionary(
 
 
 class Reserves:
-    """Memory that is kept on a device, for its thread."""
+    """Memory kept on a device for its thread."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

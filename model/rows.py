@@ -1,4 +1,4 @@
-"""Pictures whose rows are made while they are read, and a network that reads its own result in this way."""
+"""Pictures whose rows are made while they are read, so that a network can read its own result."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing

@@ -30,7 +30,7 @@ GRID_ROWS = 4
 
 
 class Stage(Protocol):
-    """A part of the network, from rows to rows."""
+    """A part of the network: rows in, rows out."""
 
     lag: int
     """Rows by which its input stays behind the picture, at the size of its input."""

@@ -306,7 +306,7 @@ class Upscaler:
         """Wait for the device, and refuse an output that cannot be right, made of `low_res` from row `top` on."""
         if made.extremes is None:
             return
-        darkest, brightest = (255 * extreme for extreme in made.extremes.tolist())  # either is NaN where any is
+        darkest, brightest = (255 * extreme for extreme in made.extremes.tolist())  # both are NaN if any value is
         if not (math.isfinite(darkest) and math.isfinite(brightest)):
             raise SuspiciousOutputError(f"the network made {darkest} to {brightest}, in {self.dtype}")
         flat = round(min(max(brightest, 0), 255)) == round(min(max(darkest, 0), 255))

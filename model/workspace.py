@@ -26,7 +26,7 @@ class Workspace:
         self._flat.clear()
 
     def buffer(self, planes: int, channels: int, height: int, width: int, like: Tensor) -> Tensor:
-        """Return (planes, channels, height, width), channels last, of any content, with device and format of `like`."""
+        """Return uninitialised (planes, channels, height, width), channels last, with device and format of `like`."""
         elements = planes * channels * height * width
         flat = self._flat.get((like.device, like.dtype))
         if flat is None or flat.numel() < elements:

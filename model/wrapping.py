@@ -1,8 +1,8 @@
 """Stages for pictures whose last row is followed by their first one, as in a texture that tiles.
 
-Such a picture has no first row: each stage may begin anywhere, if it takes its first rows once more behind the last.
-So its output begins some rows later than its input and is as long, and the next stage does the same. Nothing is padded
-from above or below, and the whole answer comes out, only rolled by the sum of these rows.
+Such a picture has no first row: a stage may begin anywhere, if it reads its first rows again after the last. Its output
+is as long as its input, but begins some rows later, and so for each stage. Nothing is padded above or below; the answer
+is complete, and rolled by the sum of these rows.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ class WrappedStage:
 
 
 class WrappedSkip(SkipPath):
-    """Rows in a ring that wait for others which begin `lag` rows later."""
+    """Rows in a ring that wait for rows that begin `lag` rows later."""
 
     def __init__(self, lag: int) -> None:
         super().__init__(lag)

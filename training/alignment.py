@@ -15,7 +15,7 @@ MAX_PX = 512
 """Side of the middle of a low-res picture that is compared."""
 
 MAX_SHIFT_PX = 0.5
-"""Low-res pixels by which a good pair is shifted at most: more blurs what is learnt."""
+"""Maximum shift of a good pair in low-res pixels: more blurs what is learnt."""
 
 MIN_LIKENESS = 0.7
 """Correlation of the pictures of a good pair, at their best shift."""

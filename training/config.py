@@ -89,7 +89,7 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Everything that decides the outcome of a run; two runs with equal configs and pictures are equal.
+    """All settings of a run; two runs with equal configs and pictures have equal results.
 
     Raises:
         ConfigError: a number is out of its range, or two do not fit together.
@@ -105,9 +105,9 @@ class TrainingConfig:
     start: str | None = None
     """The weight file that this run begins with: name and sha256."""
     start_discriminator: str | None = None
-    """The same of the discriminator."""
+    """The same for the discriminator."""
     teacher: str | None = None
-    """The same of the generator that it learns from."""
+    """The same for the teacher."""
     generator: RRDBConfig
     steps: int
     batch: int
@@ -130,10 +130,10 @@ class TrainingConfig:
     patience: int = 0
     """Measurements in a row without a better one after which the run ends; 0: it takes all its steps."""
     accumulate: int = 1
-    """Parts that a process cuts its share of a batch into, to need less memory. Losses that compare the pictures of a
-    batch with one another, as the adversarial one does, see one part at a time."""
+    """Number of parts that a process splits its share of a batch into, to need less memory. Losses that compare the
+    pictures of a batch with one another, as the adversarial one does, see one part at a time."""
     checkpointing: bool = False
-    """Compute the trunk a second time on the way back instead of keeping it: less memory, a third more work."""
+    """Recompute the trunk in the backward pass instead of keeping it: less memory, a third more work."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -195,4 +195,4 @@ ANY = "any"
 """`starts_from` of a recipe that takes the generator of any file, with its sizes."""
 
 CHANGEABLE = ("steps", "validate_every", "log_every", "patience", "accumulate", "checkpointing")
-"""Fields that a run may be continued with other values of: its length, what it reports, and what memory it needs."""
+"""Fields that may change when a run is continued: its length, what it reports, and what memory it needs."""

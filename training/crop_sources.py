@@ -113,7 +113,7 @@ class Canvas:
 
 
 class StreamedPhotographs:
-    """Pictures too many for the device: worker processes read them, some steps ahead.
+    """Pictures that do not fit on the device: worker processes read them, some steps ahead.
 
     The batches are those of `DecodedPhotographs`. A picture that turns out broken is reported once, and another crop
     is drawn in its place.
@@ -172,7 +172,7 @@ class StreamedPhotographs:
 
 
 class DegradedCrops:
-    """Crops of another source's high-res regions, with low-res ones made from them as people upload them.
+    """Crops of another source's high-res regions, with low-res pictures like real uploads made from them.
 
     A thread prepares the next batch while the network learns from this one.
     """
@@ -211,7 +211,7 @@ class DegradedCrops:
 
 
 class _BatchOfStep(Dataset[tuple[list[Tensor], list[str]]]):
-    """The work of a worker: the crops of one step, and a line for each picture that it could not read."""
+    """Cut the crops of one step in a worker, with a line for each picture that it could not read."""
 
     def __init__(
         self, files: Sequence[PhotographFile], plan: CropPlan, scale: int, read: Read, *, with_low_res: bool
@@ -228,7 +228,7 @@ class _BatchOfStep(Dataset[tuple[list[Tensor], list[str]]]):
         return [torch.stack(side) for side in zip(*crops, strict=True)], problems
 
     def _readable(self, step: int, number: int, problems: list[str]) -> list[Tensor]:
-        """Cut one crop; in the place of a picture that cannot be read, another one, the same in every run."""
+        """Cut one crop; a picture that cannot be read is replaced by another, the same in every run."""
         for attempt in range(MAX_ATTEMPTS):
             places = self._plan.of_step(step, attempt=attempt)
             file = self._files[places.picture[number]]

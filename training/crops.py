@@ -79,7 +79,7 @@ class CropPlan:
         self._share = share
 
     def degradation_rngs(self, step: int) -> list[numpy.random.Generator]:
-        """Make a source of randomness for each crop of this process, the same in any number of processes."""
+        """Make a random generator for each crop of this process, the same for any number of processes."""
         numbers = range(self._share[0], self._batch, self._share[1])
         return [numpy.random.default_rng((_DEGRADE, self._seed, step, number)) for number in numbers]
 

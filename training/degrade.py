@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 STRIP_ROWS = 32
-"""Rows that are made at a time: what they are made from stays in the processor's cache."""
+"""Rows that are made at a time, so that their source stays in the processor's cache."""
 
 BICUBIC_REACH_PX = 3
 """A low-res pixel depends on the picture up to this distance, in low-res pixels."""
@@ -27,7 +27,7 @@ def _cubic(distance: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Taps:
-    """The resize of one dimension: how far each pixel of the result looks, and the weights of what it sees.
+    """The resize of one dimension: the source pixels of each result pixel, and their weights.
 
     Every `phases`-th pixel of the result has the same weights; between two of them the source moves by `stride` px.
     """

@@ -1,4 +1,4 @@
-"""`python -m training doctor`: every file of a folder that would stop a run, or teach it nothing, each with the reason.
+"""`python -m training doctor`: list every file of a folder that would stop or not help a run, with the reason.
 
 - broken: training cannot decode it: cut short, no picture in spite of its suffix, of a kind that is not read (camera
   raw), or large enough to be an attack.
@@ -120,7 +120,7 @@ def examine(
     min_detail: float = MIN_DETAIL,
     threads: int | None = None,
 ) -> Report:
-    """Look at every original below a folder and at its low-res picture, with a progress bar; no file stops it.
+    """Examine every original below a folder and its low-res picture, with a progress bar; no file stops it.
 
     Args:
         low_res: folder with the low-res pictures; see `find_pairs`.

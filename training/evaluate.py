@@ -117,7 +117,7 @@ def evaluate(
 
 
 def scores(pair: Pair, upscaled: Tensor, measures: Collection[Measure], lpips: LPIPS | None = None) -> Scores:
-    """Take some measures of one upscaled picture."""
+    """Measure one upscaled picture."""
     border = pair.high_res.shape[-1] // pair.low_res.shape[-1]
     ways: dict[Measure, Callable[[], float | None]] = {
         "psnr_y": lambda: psnr_y(upscaled, pair.high_res, border=border),
@@ -175,7 +175,7 @@ def summary_table(results: Sequence[SetScores]) -> str:
 
 
 def all_tables(results: Sequence[SetScores], flat: Sequence[FlatScores]) -> list[str]:
-    """List the tables that there are: means of all sets, flat colours, then picture by picture."""
+    """List the tables: means of all sets, flat colours, then picture by picture."""
     means = [summary_table(results)] if results else []
     return [*means, *([flat_table(flat)] if flat else []), *map(picture_table, results)]
 

@@ -19,7 +19,7 @@ _SHARES_OF_FAMILIES = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
 
 
 def check_range(name: str, limits: tuple[float, float], least: float, most: float) -> None:
-    """Refuse a range of a config that is empty or leaves what makes sense.
+    """Refuse a range of a config that is empty or out of bounds.
 
     Raises:
         ValueError: not `least <= low <= high <= most`.
@@ -30,7 +30,7 @@ def check_range(name: str, limits: tuple[float, float], least: float, most: floa
 
 
 def check_probability(name: str, value: float) -> None:
-    """Refuse what is no probability.
+    """Refuse a value that is not a probability.
 
     Raises:
         ValueError: `value` is not in [0, 1].
@@ -40,7 +40,7 @@ def check_probability(name: str, value: float) -> None:
 
 
 def check_shares(name: str, shares: tuple[float, ...], count: int) -> None:
-    """Refuse shares of alternatives that do not share out everything.
+    """Refuse shares of alternatives that do not sum to 1.
 
     Raises:
         ValueError: not `count` numbers, one of them negative, or their sum is not 1.
@@ -137,7 +137,7 @@ def sinc_kernels(cutoff: Tensor, size_px: Tensor) -> Tensor:
 
 
 def _pulses_where(skipped: numpy.ndarray, kernels: Tensor) -> Tensor:
-    """Put a kernel that changes nothing in the place of the skipped ones, and leave float64 behind."""
+    """Replace skipped kernels by one that changes nothing, and convert to float32."""
     pulse = torch.zeros(KERNEL_PX, KERNEL_PX, dtype=torch.float64)
     pulse[RADIUS_PX, RADIUS_PX] = 1
     return torch.where(torch.from_numpy(skipped)[:, None, None], pulse, kernels).float()

@@ -1,4 +1,4 @@
-"""The losses without a network of their own: pixels, spectra, LDL's artefact map, verdicts of a discriminator."""
+"""Losses without a network of their own: pixels, spectra, LDL's artefact map, a discriminator's verdicts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

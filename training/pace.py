@@ -15,7 +15,7 @@ REHEARSALS = 2
 """Steps that are timed, after one that is not, in which the device and torch's compiler warm up."""
 
 LONG_S = 60.0
-"""A run that takes no longer says nothing about its pace."""
+"""Shorter runs do not print their pace."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,10 @@ class Pace:
     flop: float
     """Multiplications and additions of a step, over all processes."""
     memory_bytes: int
-    """The most that this process has held: on the GPU, else all of it."""
+    """Peak memory of this process: on the GPU, else in total."""
 
     def line(self, steps: int, now: datetime) -> str | None:
-        """Say when `steps` more will be done; None where that is soon."""
+        """Describe when `steps` more will be done; None if that is soon."""
         left_s = steps * self.step_s
         if left_s < LONG_S:
             return None

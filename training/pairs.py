@@ -46,7 +46,7 @@ class PictureSet:
     notes: tuple[str, ...]
     """Lines about files that were left out, and how to use them."""
     unpaired: tuple[tuple[Path, str], ...]
-    """Pictures that should have a partner and have none, each with the reason."""
+    """Pictures without the partner that they should have, each with the reason."""
 
     @property
     def problems(self) -> list[str]:
@@ -106,7 +106,7 @@ def read_pair(files: PairFiles, scale: int, *, min_px: int = 1) -> Pair:
 
 
 def read_pairs(folder: Path, scale: int, *, low_res: Path | None = None, min_px: int = 1) -> Iterator[Pair | str]:
-    """Read every pair of a folder; in the place of one that cannot be used, a line that says why.
+    """Read every pair of a folder; a pair that cannot be used becomes a line that says why.
 
     Args:
         low_res: see `find_pairs`.
@@ -153,7 +153,7 @@ def _without_copies(folder: Path, files: Sequence[Path]) -> tuple[list[Path], li
     keys = {_key(path) for path in others}
     if any(_key(path) in keys for path in low) or any(_says(_HIGH_RES, path.relative_to(folder)) for path in others):
         return others, low
-    return list(files), []  # a name says LR, and nothing is there that it could be a copy of
+    return list(files), []  # a name says LR, but there is no original of it
 
 
 def _apart(folder: Path, every: Sequence[Path], low_res: Path) -> tuple[list[Path], list[Path]]:
@@ -214,7 +214,7 @@ def _says(names: re.Pattern[str], relative: Path) -> bool:
 
 
 def _published(relative: Path, scale: int) -> bool:
-    """Tell whether a low-res picture was made by bicubic at this scale."""
+    """Return True if a low-res picture was made by bicubic at this scale."""
     text = relative.as_posix()
     return bool(re.search(r"bic", text, re.IGNORECASE) and re.search(rf"x{scale}(?!\d)", text, re.IGNORECASE))
 

@@ -1,4 +1,4 @@
-"""The perceptual loss: how far apart two pictures are to VGG19, in features before their activation.
+"""The perceptual loss: the distance of two pictures in VGG19's features, before their activation.
 
 Source: arXiv 1809.00219, section 3.3: features before the activation are denser and keep the brightness; the paper
 takes those of conv5_4. The network is Simonyan and Zisserman's VGG19 (arXiv 1409.1556).
@@ -26,7 +26,7 @@ CAFFE_FEATURE_SCALE = 0.05
 
 
 class VGGError(Exception):
-    """The weights of VGG19 cannot be had or used; the text says why and what would help."""
+    """The weights of VGG19 cannot be downloaded or used; the text says why and what would help."""
 
 
 class Normalisation(NamedTuple):

@@ -49,7 +49,7 @@ class Snapshots:
 
     @property
     def patience_is_over(self) -> bool:
-        """True if the config has patience, and too many measurements in a row brought nothing better."""
+        """True if the config has patience, and too many measurements in a row were no better."""
         return 0 < self._config.patience <= self._without_better
 
     def state(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Snapshots:
         return {"best": self._best, "without_better": self._without_better}
 
     def write(self, net: RRDBNet, step: int, scores: Scores) -> None:
-        """Keep the weights of a step as the last ones; as the best, too, if no earlier ones measured as good."""
+        """Keep the weights of a step as the last ones, and as the best if no earlier ones are as good."""
         self._write(LAST, net, step, scores)
         score = overall(scores, self._config.best_by)
         if self._best and score <= self._best["score"]:

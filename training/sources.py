@@ -48,7 +48,7 @@ class Photographs:
     crops: CropSource
     number: int
     fingerprint: str
-    """Changes with the names, sizes or number of the pictures, on which the draw of every crop depends."""
+    """Fingerprint of the names, sizes and number of the pictures, which decide the draw of every crop."""
     decoded: bool
     """True if the pictures are decoded on the device."""
 
@@ -98,7 +98,7 @@ def open_photographs(
     workers: int = 4,
     report: Report,
 ) -> Photographs:
-    """Look at every picture of a set, and decode them all on the device where they fit, else into a cache on the disk.
+    """Check every picture of a set, and decode all on the device if they fit, else into a cache on the disk.
 
     Args:
         leave_out: originals that are not to be learnt from.

@@ -16,10 +16,10 @@ from training.discriminator import new_discriminator
 from training.steps import new_generator
 
 ESTIMATED = ("running_mean", "running_var", "num_batches_tracked")
-"""Ends of the names of what others' discriminators remember between batches, and ours do not."""
+"""Endings of the names of buffers that other discriminators have, and ours do not."""
 
 SPECTRAL = ("_u", "_v")
-"""Ends of the names of estimates that go with spectral norms."""
+"""Endings of the names of estimates for spectral norms."""
 
 
 @dataclass(frozen=True, kw_only=True)

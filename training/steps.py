@@ -79,7 +79,7 @@ def as_network_input(pixels: Tensor) -> Tensor:
 
 
 class Compiled:
-    """A network that torch compiles at the first call; if it cannot, without a C compiler say, it runs as it is."""
+    """A network that torch compiles at the first call; if that fails, e.g. without a C compiler, it runs as it is."""
 
     def __init__(self, net: nn.Module) -> None:
         self._net = net
@@ -135,7 +135,7 @@ class Steps:
         self.skipped = 0
         self.skipped_in_a_row = 0
         net = new_generator(config)
-        if start:  # whose padding may have been another
+        if start:  # whose padding may differ
             net.load_state_dict(start.state_dict())
         self.generator = TrainedNetwork(net, config.optimiser, device)
         self.average: RRDBNet = copy.deepcopy(self.generator.net).requires_grad_(False)
@@ -170,7 +170,7 @@ class Steps:
         return values
 
     def rehearse(self, low_res: Tensor, high_res: Tensor) -> None:
-        """Do the work of a step but the update, to see how long it takes; changes nothing that is saved."""
+        """Do the work of a step without the update, to time it; changes nothing that is saved."""
         buffers = list(self.discriminator.net.buffers()) if self.discriminator else []
         before = [buffer.clone() for buffer in buffers]  # spectral norms are estimated at each step
         self._set_gradients(low_res, high_res)
@@ -202,7 +202,7 @@ class Steps:
         return {name: share * loss.detach() for name, loss in losses.items()}
 
     def state(self) -> dict[str, Any]:
-        """All that decides the steps to come. The tensors are live: save them before the next step."""
+        """Return everything that decides later steps. The tensors are live: save them before the next step."""
         return {
             "done": self.done,
             "skipped": self.skipped,

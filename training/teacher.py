@@ -15,7 +15,7 @@ class Teacher:
 
     Args:
         net: any network from RGB (N, 3, H, W) to RGB (N, 3, scale * H, scale * W), floats in [0, 1].
-        name: its name and hash, for those who read the card of its student.
+        name: its name and hash, for the card of its student.
     """
 
     def __init__(self, net: nn.Module, device: torch.device, name: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Print lines with any names of files to any terminal."""
+"""Print lines with any file names to any terminal."""
 
 import sys
 
@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 
 def printable(text: str) -> str:
-    """Write a text as any terminal can show it: characters that it lacks become escapes."""
+    """Convert a text for any terminal: characters that it cannot show become escapes."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 

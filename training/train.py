@@ -1,4 +1,4 @@
-"""The training loop: photographs in, a generator that the service loads out."""
+"""The training loop: from photographs to a generator that the service can load."""
 
 import itertools
 import time
@@ -37,7 +37,7 @@ class Run:
     out: Path
     origin: Origin
     report: Callable[[str], None] = say
-    """Takes the lines that tell how the run is going."""
+    """Receives lines about the progress of the run."""
 
     @property
     def config(self) -> TrainingConfig:

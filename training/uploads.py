@@ -1,4 +1,4 @@
-"""Low-res pictures as people upload them: from clean to blurred, noisy and compressed twice, one picture at a time.
+"""Make low-res pictures like real uploads: from clean to blurred, noisy and compressed twice, one at a time.
 
 The steps are those of Real-ESRGAN's second-order degradation (Wang et al. 2021, arXiv 2107.10833, section 3), with two
 differences: a good share of the pictures stays clean or nearly so, and files are written and read by the real JPEG and
@@ -109,7 +109,7 @@ class UploadConfig:
 
 
 CLEAN = UploadConfig(clean_share=1.0)
-"""No damage: bicubic low-res pictures, in colours that photographs seldom hold as well."""
+"""No damage: bicubic low-res pictures, some of them in colours that are rare in photographs."""
 
 
 def degrade_upload(high_res: Tensor, scale: int, config: UploadConfig, rng: numpy.random.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""The pictures that a run is measured on, in memory as far as they fit."""
+"""The pictures that a run is measured on, in memory if they fit."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence

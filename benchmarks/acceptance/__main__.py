@@ -1,4 +1,4 @@
-"""python -m benchmarks.acceptance: prove on a GPU what only a GPU can prove; every line is PASS, FAIL or a figure.
+"""python -m benchmarks.acceptance: check on a GPU what only a GPU can show; every line is PASS, FAIL or a figure.
 
 A rehearsal on a CPU (`--cpu`) runs the same stages with tiny pictures; limits on speed do not count there.
 """

@@ -50,7 +50,7 @@ class Record:
     began_s: float = field(default_factory=time.perf_counter)
 
     def check(self, name: str, passed: bool | None, text: str = "", **figures: float | int | str) -> None:
-        """Print and keep a line; `text` says what is demanded."""
+        """Print and keep a line; `text` names the requirement."""
         line = Line(stage=self.stage, name=name, passed=passed, text=text, figures=figures)
         self.lines.append(line)
         print(f"[{time.perf_counter() - self.began_s:6.1f}] {line}", flush=True)

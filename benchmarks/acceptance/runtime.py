@@ -29,10 +29,11 @@ ROUNDED_DB = 55.0
 """The same for 16 bits, which are compared with 8: their rounding alone gives 58.9."""
 
 MAX_FIRST, MAX_PADDED = 5.0, 1.3
-"""Most that the first picture of a size, and a batch of different sizes, may cost against one of known, equal size."""
+"""Maximum cost of the first picture of a size, and of a batch of different sizes, relative to one of known, equal
+size."""
 
 MIN_SHARE = 0.25
-"""Least share of the matrix product's rate; 0.6 is the goal."""
+"""Minimum share of the matrix product's rate; the goal is 0.6."""
 
 MAX_NETWORK_BYTES = 2 * 2**30
 """The shipped networks have to fit into ESRGAN_MAX_MODEL_BYTES together."""
@@ -78,7 +79,7 @@ class Runtime:
         check("float32 is float32", error < 1e-5, "TF32 is off by about 3e-4", error=error)
 
     def ceilings(self) -> None:
-        """Rates that nothing exceeds: of a matrix product and of copies."""
+        """Upper bounds: the rates of a matrix product and of copies."""
         side, size = (256, 2**20) if self._small else (8192, 2**30)
         for dtype in self._formats[:2]:
             one, other = (torch.randn(side, side, device=self._device).to(dtype) for _ in range(2))

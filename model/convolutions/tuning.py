@@ -49,7 +49,7 @@ def tuned(
 
     Raises:
         NoTilingError: no kind has a right one.
-        DeviceMemoryError: the device has not enough memory to find out.
+        DeviceMemoryError: the device does not have enough memory to find out.
         DeviceMemoryError: the device does not have enough memory.
     """
     found: dict[tuple[int, int], tuple[fused.Tiling, fused.Tiling]] = {}
@@ -149,7 +149,7 @@ def _check(conv: nn.Conv2d, window: Tensor, residual: float, tiling: fused.Tilin
 
 
 class NoTilingError(Exception):
-    """The kernel does not run on this machine, or is wrong in every way to cut its work; says why the first one is."""
+    """The kernel does not run on this machine, or is wrong with every tiling; the text says why for the first one."""
 
 
 class WrongNumbersError(Exception):
@@ -164,7 +164,7 @@ def _left_out(conv: nn.Conv2d, tiling: fused.Tiling, why: list[str]) -> Iterator
             yield
     except DeviceMemoryError:
         raise
-    except Exception as error:  # Triton raises whatever its compiler, ptxas or the driver trips over
+    except Exception as error:  # Triton raises errors of its compiler, of ptxas and of the driver
         why.append(one_line(error))
         kind = f"{conv.in_channels} to {conv.out_channels} channels"
         level = logging.WARNING if isinstance(error, WrongNumbersError) else logging.DEBUG

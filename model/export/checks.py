@@ -21,7 +21,7 @@ from model.rrdb import RRDBNet
 
 
 class MissingRuntimeError(WeightsError):
-    """A file cannot be checked here; the text names the package that would do it."""
+    """A file cannot be checked here; the text names the missing package."""
 
 
 def installed(package: str, kind: str) -> None:
@@ -97,7 +97,7 @@ def _floats(picture: Tensor) -> Tensor:
 
 
 def _seen(picture: Tensor, inputs: int) -> Tensor:
-    """A picture as networks read it that take no RGB: its first colour, or with an opaque alpha."""
+    """Convert a picture for networks that do not take RGB: its first colour, or RGB with an opaque alpha."""
     values = _floats(picture)
     return torch.cat((values, torch.ones_like(values[:, :1])), dim=1)[:, :inputs].contiguous()
 

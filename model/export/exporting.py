@@ -19,7 +19,7 @@ Kind = Literal["onnx", "pth", "ncnn"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 WORST_LEVELS = 1
-"""Most that the other program's picture may differ from ours, in 8-bit levels."""
+"""Maximum difference of the other program's picture from ours, in 8-bit levels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ def _write_pth(checkpoint: Checkpoint, path: Path, options: Options) -> tuple[st
 
 
 def _test_picture(net: RRDBNet) -> Tensor:
-    """A picture that other programs take as it is: grey for a network that sees one colour at a time."""
+    """Return a picture that other programs take as it is: grey for a network that sees one colour at a time."""
     picture = _cut(golden_picture())
     return picture[:1].expand(3, -1, -1) if net.config.inputs == 1 else picture
 
@@ -152,7 +152,7 @@ def _without_margin(net: RRDBNet) -> tuple[str, ...]:
 
 
 def _compare(made: Tensor, ours: Tensor, path: Path, program: str) -> None:
-    """Refuse a file with which another program makes another picture.
+    """Refuse a file that gives a different picture in the other program.
 
     Raises:
         WeightsError: it does.

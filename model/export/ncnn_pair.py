@@ -13,7 +13,7 @@ from model.files.ncnn import FLOAT32, MAGIC
 from model.rrdb import NEGATIVE_SLOPE, RRDBNet
 
 INPUT, OUTPUT = "data", "output"
-"""Names that programs for published networks ask for."""
+"""Names of input and output that programs for published networks expect."""
 
 REPEAT = 1
 """Type of ncnn's Padding layer that repeats the border."""

@@ -61,8 +61,8 @@ def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
 def _renamed(tensors: Tensors) -> Tensors | None:
     """Rename the weights of a generator; None if they are not exactly those of one.
 
-    A generator with B blocks and E enlargements has 15 B + E + 4 convolutions, so their number tells both: 349 are 23
-    blocks, no enlargement missing and none too many, since E is at most 4.
+    A generator with B blocks and E enlargements has 15 B + E + 4 convolutions, so the number gives both, since E is at
+    most 4: 349 convolutions are 23 blocks and no enlargement.
     """
     stems = list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))
     wanted = {f"{stem}.{kind}" for stem in stems for kind in ("weight", "bias")}

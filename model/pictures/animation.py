@@ -1,4 +1,4 @@
-"""Bytes of an animation -> its frames as they are shown: GIF, WebP and APNG."""
+"""Decode the frames of a GIF, WebP or APNG as they are shown."""
 
 import io
 from collections.abc import Iterator

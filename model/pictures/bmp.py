@@ -24,11 +24,11 @@ class BitFields:
     width: int
     height: int
     upside_down: bool
-    """Its rows begin at the top, which is not usual."""
+    """Its rows begin at the top, which is unusual."""
     bits: int
     """Bits of a pixel: 16 or 32."""
     masks: tuple[int, ...]
-    """Where red, green, blue, and alpha if there is any, are in a pixel."""
+    """Masks of red, green, blue, and alpha if there is any, in a pixel."""
     begins: int
     px_per_m: tuple[int, int]
 
@@ -37,7 +37,7 @@ def bit_fields(file: bytes, limits: Limits) -> BitFields:
     """Read the header.
 
     Raises:
-        NotAccepted: it is a BMP of yet another kind.
+        NotAccepted: it is a BMP of another kind.
         OverLimit: more than the limits allow.
         Damaged: it is truncated.
     """
@@ -71,7 +71,7 @@ def has_bit_fields(file: bytes) -> bool:
 
 
 def samples_of(file: bytes, found: BitFields) -> Samples:
-    """The samples, of 8 bits. An alpha field in which nothing is set is one that the writer has left empty."""
+    """Return the samples, in 8 bits. An alpha field in which no bit is set counts as absent."""
     kind = numpy.dtype("<u2" if found.bits == 16 else "<u4")
     row_px = -(-found.width * found.bits // 32) * 32 // found.bits
     stored = numpy.frombuffer(file, kind, found.height * row_px, found.begins).reshape(found.height, row_px)

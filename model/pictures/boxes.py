@@ -14,7 +14,7 @@ class Item:
 
     properties: list[Property] = field(default_factory=list)
     extents: list[tuple[int, int]] = field(default_factory=list)
-    """Offsets and sizes of its parts in the file; empty where they are kept elsewhere."""
+    """Offsets and sizes of its parts in the file; empty if they are stored elsewhere."""
 
     def property(self, kind: bytes) -> bytes | None:
         """Return the content of its first property of a kind."""

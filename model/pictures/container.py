@@ -14,7 +14,7 @@ BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 
 
 
 def known_format(upload: bytes) -> str | None:
-    """The format by its signature, in Pillow's name; None for what is not accepted, or not for certain."""
+    """Return the format by its signature, in Pillow's name; None if it is not accepted, or not certain."""
     signatures = (("PNG", PNG_SIGNATURE), ("JPEG", b"\xff\xd8\xff"), ("GIF", b"GIF87a"), ("GIF", b"GIF89a"))
     for name, signature in signatures:
         if upload.startswith(signature):
@@ -66,7 +66,7 @@ def _check_item(item: bytes, place: int) -> None:
 
 
 def gif_frames(upload: bytes, limits: Limits) -> int:
-    """Number of frames of a GIF, up to where its end is missing.
+    """Count the frames of a GIF, even if its end is missing.
 
     Raises:
         OverLimit: more than the limits allow.

@@ -1,6 +1,6 @@
 """Read HEIC with an optional package: pillow-heif, or pi-heif (the extra `heic`), which is older and has no encoder.
 
-Both have the same interface. pillow-heif is maintained, and its wheels include x265 under the GPL.
+Both have the same interface. pillow-heif is maintained; its wheels include x265, which is under the GPL.
 """
 
 import io

@@ -16,10 +16,10 @@ MAX_SCANS = 100
 """A progressive JPEG has about ten. Each one costs a pass over the whole picture, however few bytes it has."""
 
 MAX_SEGMENTS = 20_000
-"""The most segments in a file: real ones have up to some hundreds."""
+"""Maximum segments in a file: real ones have up to some hundreds."""
 
 MAX_FILL_BYTES = 1000
-"""The most between two segments of the header: Pillow takes them one by one."""
+"""Maximum filler bytes between two segments of the header: Pillow reads them one by one."""
 
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
@@ -56,9 +56,9 @@ class _Segment:
 
     marker: int
     place: int
-    """Where the marker begins."""
+    """Offset of the marker."""
     begins: int
-    """Where the content does."""
+    """Offset of the content."""
     end: int
 
 
@@ -156,7 +156,7 @@ def _as_understood(marker: int, content: bytes, components: bytes, *, sequential
 
 
 def samples_of(file: bytes, image: Image.Image) -> Samples:
-    """The pixels of the first picture of a JPEG.
+    """Decode the first picture of a JPEG.
 
     Pillow hides what libjpeg warns of, so libvips decodes, which gets the same pixels from libjpeg. Pillow decodes what
     libvips does not, and CMYK.

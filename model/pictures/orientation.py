@@ -15,9 +15,9 @@ VALUE = re.compile(rb"[\s<]([\w.-]{1,40}):Orientation\s*(?:=\s*[\"']|>)\s*([1-8]
 
 
 def in_xmp(packet: bytes) -> int:
-    """The orientation that a packet says; `UPRIGHT` where it says none.
+    """Return the orientation in an XMP packet; `UPRIGHT` if it names none.
 
-    A packet that is broken elsewhere is searched all the same.
+    A packet that is broken elsewhere is searched too.
 
     Args:
         packet: in UTF-8, UTF-16 or UTF-32.
@@ -29,11 +29,11 @@ def in_xmp(packet: bytes) -> int:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1, which is upright, where the file says nothing sensible."""
+    """Return EXIF's orientation, 1 to 8; 1 (upright) if the file has no valid one."""
     try:
         said = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
-        return UPRIGHT  # whatever Pillow trips over in a broken tag: the picture itself is sound
+        return UPRIGHT  # Pillow raises all kinds of errors for broken tags; the picture itself is sound
     if said is None:
         packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
         return in_xmp(packet.encode("latin-1", "ignore") if isinstance(packet, str) else packet)

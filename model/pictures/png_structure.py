@@ -1,4 +1,4 @@
-"""The chunks of a PNG, walked over before a decoder sees them: all must be whole, and it sees only those it needs."""
+"""Walk over the chunks of a PNG before decoding: all must be whole, and the decoder gets only those it needs."""
 
 import struct
 import zlib
@@ -44,7 +44,7 @@ class Chunk:
 
     @property
     def end(self) -> int:
-        """Where the next one begins."""
+        """Offset of the next one."""
         return self.place + 12 + len(self.body)
 
 
@@ -101,7 +101,7 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
 
 
 def keeps_orientation(chunk: Chunk, colour_type: int) -> bool:
-    """Tell if an optional chunk may hold the orientation: EXIF, or XMP."""
+    """Return True if an optional chunk may hold the orientation: EXIF, or XMP."""
     return chunk.kind == b"eXIf" or (chunk.kind in TEXTS and bytes(chunk.body[:81]).startswith(ORIENTING_TEXTS))
 
 
@@ -110,7 +110,7 @@ def _is_critical(kind: bytes) -> bool:
 
 
 def _is_shown(chunk: Chunk, colour_type: int, keeps: Keeps) -> bool:
-    """Tell if a decoder gets to see an optional chunk."""
+    """Return True if a decoder gets an optional chunk."""
     if chunk.kind == b"tRNS":
         return colour_type == 3 or TRANSPARENT_COLOUR_BYTES.get(colour_type) == len(chunk.body)
     return chunk.sound and keeps(chunk, colour_type)
@@ -149,7 +149,7 @@ def _checksum(view: memoryview, end: int) -> int:
 
 
 def _picture(header: memoryview) -> tuple[int, int, int, int]:
-    """Width, height, bits and colour type."""
+    """Return width, height, bits and colour type."""
     if len(header) != 13:
         raise Damaged(f"the PNG file is corrupt: its chunk IHDR has {len(header)} bytes, not 13")
     width, height, bits, colour_type, compression, filtering, interlacing = struct.unpack(">IIBBBBB", header)

@@ -1,4 +1,4 @@
-"""Bytes of a file -> samples. The content tells the format, never the name; limits are checked before decoding."""
+"""Read the samples of a picture file. The format is detected from its content; limits are checked before decoding."""
 
 import io
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif"}
     | {".avif", ".heic", ".heif", ".hif"}
 )
-"""Names of their files end in one of these, in either case."""
+"""Suffixes of their files, in lower or upper case."""
 
 ANIMATED = ("GIF", "WEBP", "PNG")
-"""Those whose frames `model.pictures.animation` reads."""
+"""Formats whose frames `model.pictures.animation` reads."""
 
 _PNG_EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
-"""Where a PNG keeps its orientation, in Pillow's names."""
+"""Keys of a PNG's orientation, in Pillow's names."""
 
 
 @cache
@@ -54,16 +54,16 @@ class Header:
     """The size and depth of a picture, known before anything is decoded."""
 
     planes: int
-    """Most that the picture may have: two where it may be transparent."""
+    """Maximum planes of the picture: two if it may be transparent."""
     height: int
-    """Of the upright picture; as stored where a PNG says only behind its pixels how it has to be turned."""
+    """Size of the upright picture; as stored if a PNG has its orientation only after its pixels."""
     width: int
     bits: int
     """Bits of a channel: 8 or 16."""
     format: str = ""
-    """Of the file, in Pillow's name."""
+    """Format of the file, in Pillow's name."""
     frames: int = 1
-    """Of an animation."""
+    """Number of frames of an animation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class FilePicture:
     bits: int | None = None
     """Bits of a channel in the file, where that is known to be less than the samples have: 10 or 12."""
     directory: int | None = None
-    """Where its directory begins, in a TIFF."""
+    """Offset of its directory, in a TIFF."""
 
 
 def read_header(file: bytes, limits: Limits) -> Header:
@@ -149,7 +149,7 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
 
 
 def read_size(path: Path, limits: Limits) -> tuple[int, int]:
-    """Height and width of a picture, upright, from the header of its file alone.
+    """Return height and width of a picture, upright, from the header of its file alone.
 
     Raises:
         Exception: it is not the header of a picture.
@@ -171,7 +171,7 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
 
 
 def _size_in_header(image: Image.Image) -> tuple[int, int]:
-    """Height and width of an opened picture, upright."""
+    """Return height and width of an opened picture, upright."""
     if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
         return image.height, image.width  # Pillow would decode all of it to look for EXIF behind the pixels
     return _upright_size(image.width, image.height, orientation_of(image))
@@ -183,7 +183,7 @@ def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
 
 @contextmanager
 def blaming(known: str | None) -> Iterator[None]:
-    """Take whatever a decoder raises within the block for the file's fault."""
+    """Treat any error of a decoder within the block as a fault of the file."""
     prepare_decoders()
     try:
         yield
@@ -242,7 +242,7 @@ def _read_rare_avif(file: bytes, limits: Limits) -> FilePicture:
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """A file whose header was read, and that is no larger than it may be."""
+    """A file whose header was read and is within the limits."""
 
     content: bytes
     image: Image.Image
@@ -269,7 +269,7 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
             raise Damaged(f"the header of the {known} file is truncated or corrupt") from error
         accepted = ", ".join(accepted_formats())
         raise NotAccepted(f"the file is not a picture in a known format; accepted are {accepted}") from error
-    except Exception as error:  # whatever a decoder trips over is the file's fault
+    except Exception as error:  # any error of a decoder is the file's fault
         if known == "AVIF":
             raise _RareAvif from error
         _refuse_large_text(error)
@@ -279,7 +279,7 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
 
 
 def _refuse_large_text(error: Exception) -> None:
-    """Name the limit where Pillow has stopped at one of its own, before the pixels of a PNG or behind them."""
+    """Name the limit if Pillow stopped at one of its own, before or after the pixels of a PNG."""
     if "MAX_TEXT_CHUNK" in str(error):
         raise OverLimit("a compressed text or profile in the PNG is far too large; save it without") from error
 
@@ -308,7 +308,7 @@ def _samples(file: _File) -> Samples:
 
 
 def _bits(file: _File) -> int:
-    """Bits of a channel in the file; 8 for what we take at no more."""
+    """Return the bits of a channel in the file; 8 for kinds that are read in 8 bits."""
     if file.png:
         return file.png.bits
     if file.image.format == "AVIF":

@@ -21,7 +21,7 @@ from model.pictures.samples import SLICE_ROWS, Pixels, Samples, divide_by_alpha,
 from model.pictures.tiff_layout import CIELAB, GREY, ICCLAB, LAB, MIN_IS_WHITE, PALETTE, RGB, SEPARATED, YCBCR, Layout
 
 BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
-"""Compressions that know nothing of samples: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
+"""Compressions of plain bytes: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
 
 PREDICTING_CODECS = BYTE_CODECS - {1, 32773}
 
@@ -29,7 +29,7 @@ MAX_CHANNELS = 8
 """The most channels in one plane, so that extra ones cost little memory."""
 
 ROW_FIELDS = frozenset({tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.PREDICTOR, tags.COLOUR_MAP, 529, 530, 531, 532})
-"""Fields that rows of grey bytes do not have."""
+"""Fields to drop when the file is presented as rows of grey bytes."""
 
 
 def is_unpacked_here(layout: Layout) -> bool:
@@ -38,7 +38,7 @@ def is_unpacked_here(layout: Layout) -> bool:
 
 
 def check_accepted(layout: Layout) -> None:
-    """Refuse the combinations that no code here reads.
+    """Refuse combinations that no code here reads.
 
     Raises:
         NotAccepted: it is one.
@@ -94,7 +94,7 @@ def _opened(file: bytes) -> Image.Image:
 def _file(
     layout: Layout, *, made: Mapping[int, Sequence[int]] = MappingProxyType({}), dropped: Collection[int] = ()
 ) -> bytes:
-    """The file with the fields of one picture that are read, but for some, and with others made."""
+    """Return the file with the needed fields of one picture; some are left out, and others replaced."""
     kept = (tags.STRUCTURE | tags.DESCRIPTION).difference(dropped)
     if not layout.directory.number(tags.ROWS_PER_STRIP, 0):
         kept -= {tags.ROWS_PER_STRIP}  # 0, by which some mean all rows, stops the decoders
@@ -116,7 +116,7 @@ def _by_libvips(layout: Layout) -> Pixels:
 
 
 def _meaning(layout: Layout, pixels: Pixels) -> Samples:
-    """Samples (H, W, C) of colour, and of alpha where the layout has any, by what the fields say of them."""
+    """Return the samples (H, W, C) of colour, and of alpha if the layout has any, as the fields describe them."""
     colour_channels, grey = layout.colour_channels, layout.photometric in GREY
     colour, alpha = pixels[..., :colour_channels], None
     if layout.photometric == PALETTE:
@@ -138,7 +138,7 @@ def _meaning(layout: Layout, pixels: Pixels) -> Samples:
 
 
 def _palette(layout: Layout) -> Pixels:
-    """The colours (256, 3) that levels of samples stand for. Where none is above 255, they are of 8 bits, not black.
+    """Return the colours (256, 3) of a palette. If none is above 255 they are of 8 bits, not black.
 
     Raises:
         Damaged: some are missing.
@@ -206,7 +206,7 @@ def _rows_of_bytes(layout: Layout, plane: int) -> bytes:
 
 
 def _cut(layout: Layout, image: Image.Image, channels: int) -> Pixels:
-    """Samples (H, W, channels) of 8 or 16 bits, stretched to these from fewer."""
+    """Return samples (H, W, channels) of 8 or 16 bits, stretched from fewer."""
     image.load()
     samples = numpy.empty((layout.height, layout.width, channels), _depth(layout))
     for rows, stored in _slices(layout, image, channels):
@@ -247,7 +247,7 @@ def _of_bits(rows: NDArray[numpy.uint8], bits: int) -> NDArray[numpy.uint16]:
 
 
 def _stretched(samples: Pixels, bits: int) -> Pixels:
-    """Levels of `bits` bits as levels of 8 or 16, so that white is white."""
+    """Convert levels of `bits` bits to 8 or 16, so that white stays white."""
     if bits in (8, 16):
         return samples
     whole, kind = (255, numpy.uint8) if bits < 8 else (65535, numpy.uint16)

@@ -18,10 +18,10 @@ LONG, LONG8 = 4, 16
 SUB_DIRECTORIES = 330
 
 MAX_DIRECTORIES = 10_000
-"""The most directories of a file that are looked at."""
+"""Maximum directories of a file that are read."""
 
 MAX_FIELDS = 200_000
-"""The most fields in all directories of a file: real ones have up to a hundred each."""
+"""Maximum fields in all directories of a file: real directories have up to a hundred each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +47,10 @@ class Directory:
     place: int
     fields: Mapping[int, Field]
     next: int
-    """Where the directory after it begins; 0 after the last one."""
+    """Offset of the next directory; 0 for the last one."""
 
     def raw(self, tag: int, most: int | None = None) -> bytes:
-        """The bytes of a field's values; empty without the field.
+        """Return the bytes of a field's values; empty without the field.
 
         Args:
             most: values that are wanted; all of them if None.
@@ -71,7 +71,7 @@ class Directory:
         return bytes(self.file.content[place : place + wanted_bytes])
 
     def numbers(self, tag: int, most: int | None = None) -> tuple[int, ...]:
-        """The whole numbers of a field; none without the field, or where it holds something else.
+        """Return the integers of a field; none without the field, or if it holds something else.
 
         Raises:
             Damaged: they end outside of the file.
@@ -83,7 +83,7 @@ class Directory:
         return struct.unpack(f"{self.file.order}{len(packed) // VALUE_BYTES[field.kind]}{INTEGERS[field.kind]}", packed)
 
     def number(self, tag: int, default: int) -> int:
-        """The first number of a field."""
+        """Return the first number of a field."""
         return next(iter(self.numbers(tag, 1)), default)
 
 
@@ -105,7 +105,7 @@ class TiffFile:
 
     @cached_property
     def directories(self) -> tuple[Directory, ...]:
-        """The chain of pictures, as far as it is sound.
+        """Return the chain of pictures, as far as it is sound.
 
         Raises:
             Damaged: the first one is not.
@@ -123,7 +123,7 @@ class TiffFile:
         return tuple(found.values())
 
     def inside(self, directory: Directory) -> Iterator[Directory]:
-        """The directories that hang below one, as far as they are sound."""
+        """Return the directories below one, as far as they are sound."""
         for place in directory.numbers(SUB_DIRECTORIES, MAX_DIRECTORIES):
             try:
                 yield self.directory_at(place)
@@ -156,7 +156,7 @@ class TiffFile:
         return Directory(file=self, place=place, fields=fields, next=after)
 
     def with_directory(self, directory: Directory, kept: Collection[int], made: Mapping[int, Sequence[int]]) -> bytes:
-        """The file with one directory only, at its end.
+        """Return the file with one directory only, at its end.
 
         Args:
             directory: where fields are taken from.
@@ -224,5 +224,5 @@ class _Writer:
         self._directory += struct.pack(self._order + "HH" + self.word, tag, kind, count) + inline
 
     def directory(self) -> bytes:
-        """The whole directory, which no other one follows."""
+        """Return the whole directory, the last one of its file."""
         return self._directory + bytes(self._word_bytes) + self._values

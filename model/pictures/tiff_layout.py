@@ -20,7 +20,7 @@ STRUCTURE = frozenset(
     {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338, 339}
     | {347, *range(512, 522), 529, 530, 531, 532}
 )
-"""Fields that say how pixels are kept."""
+"""Fields that say how pixels are stored."""
 
 EXIF, GPS = 34665, 34853
 DESCRIPTION = frozenset(
@@ -35,7 +35,7 @@ LAB = (CIELAB, ICCLAB)
 
 RAW_PHOTOMETRICS = {32803: "a mosaic of colour filters", 34892: "linear raw"}
 RAW_COMPRESSIONS = frozenset({32767, 32769, 32770, 34713, 65000, 65535})
-"""Codecs of Sony, Epson, Samsung, Nikon, Kodak and Pentax, which keep nothing but camera raw."""
+"""Codecs of Sony, Epson, Samsung, Nikon, Kodak and Pentax, used for camera raw only."""
 
 RAW_SIGNATURE = re.compile(rb"CR\x02|IIII.waR|MMMMRaw", re.DOTALL)
 """Signatures of Canon and Phase One, behind the header of the TIFF."""
@@ -91,7 +91,7 @@ class Layout:
 
     @property
     def alpha(self) -> int | None:
-        """The channel that is alpha; None where no field says that there is any."""
+        """Index of the alpha channel; None if no field names one."""
         for number, kind in enumerate(self.extra, self.colour_channels):
             if kind in (MULTIPLIED_ALPHA, ALPHA, ALPHA_OF_COREL):
                 return number
@@ -144,7 +144,7 @@ def layout_of(file: TiffFile, limits: Limits) -> Layout:
 
 
 def _refuse_camera_raw(file: TiffFile) -> None:
-    """Refuse what says that it is a raw file: its first picture is a preview, and its pixels need a raw converter."""
+    """Refuse camera raw: its first picture is a preview, and its pixels need a raw converter."""
     if RAW_SIGNATURE.match(file.content[8:16]):
         raise _camera_raw("by its signature")
     if any(DNG_VERSION in directory.fields for directory in file.directories):
@@ -158,7 +158,7 @@ def _camera_raw(sign: str) -> NotAccepted:
 
 
 def _picture_and_number(file: TiffFile, limits: Limits) -> tuple[Directory, int]:
-    """The first picture that is no copy in a lower resolution, and the number of those."""
+    """Return the first picture that is not a copy in a lower resolution, and the number of such pictures."""
     pictures = []
     for directory in file.directories:
         if not _is_secondary(directory):
@@ -191,7 +191,7 @@ def _px(directory: Directory) -> int:
 
 
 def _is_secondary(directory: Directory) -> bool:
-    """A copy in a lower resolution, or a mask."""
+    """Return True for a copy in a lower resolution, or a mask."""
     kind = directory.number(NEW_SUBFILE_TYPE, 0)
     return bool(kind & (REDUCED | MASK)) or directory.number(SUBFILE_TYPE, 0) == OLD_REDUCED
 
@@ -214,7 +214,7 @@ def _inner_fields(file: TiffFile, place: int) -> Iterator[Field]:
 
 
 def _usual_photometric(channels: int, compression: int) -> int:
-    """The photometric interpretation of a file that does not say it."""
+    """Return the photometric interpretation of a file that names none."""
     if channels < 3:
         return MIN_IS_WHITE if compression in CCITT else MIN_IS_BLACK
     return RGB

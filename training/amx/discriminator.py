@@ -84,7 +84,7 @@ class _Layer:
 
 
 class Judgement:
-    """One forward pass over upscaled and high-res pictures, and the way back from each loss."""
+    """One forward pass over upscaled and high-res pictures, and a backward pass from each loss."""
 
     def __init__(
         self, room: Room, weights: list[Tensor], biases: list[Tensor], upscaled: Tensor, high_res: Tensor
@@ -135,7 +135,7 @@ class Judgement:
         return verdicts.permute(0, 3, 1, 2)
 
     def back(self, gradient: Tensor, *, to_weights: bool) -> tuple[Tensor, list[Tensor]]:
-        """From the gradient of the verdicts on the first pictures to that of these pictures, or of the weights."""
+        """Propagate the gradient of the verdicts on the first pictures back to these pictures, or to the weights."""
         self.room.check(self.number)
         number = len(gradient)
         for layer in self.layers:

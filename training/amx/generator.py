@@ -78,7 +78,7 @@ class _Layer:
         self.gradients = torch.zeros(threads, tiles + outputs)
 
     def gradients_of(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut the gradients of the parameters, which may have fewer channels, out of those of the layer."""
+        """Cut the gradients of the parameters, which may have fewer channels, out of the layer's."""
         gradients = self.gradients.sum(0) if len(self.gradients) > 1 else self.gradients[0]
         outputs, inputs = self.conv.out_channels, self.conv.in_channels
         weights = gradients[: 9 * inputs * outputs].view(outputs, 3, 3, inputs).permute(0, 3, 1, 2)

@@ -59,7 +59,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print the tables, save them, and record the means where asked to."""
+    """Measure, print the tables, save them, and record the means if asked to."""
     loaded = _loaded(options)
     results = list(_measured(options, loaded))
     flat = [flat_scores(name, upscaler, options.flat) for name, upscaler in loaded.items()] if options.flat else []

@@ -30,7 +30,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def open_pictures(
     options: argparse.Namespace, config: TrainingConfig, device: torch.device, report: Callable[[str], None]
 ) -> tuple[Photographs, dict[Damage, Sequence[Pair]]]:
-    """Open the pictures to learn from, and those to measure on by the kind of upload (for process 0 alone).
+    """Open the pictures to train on, and those to measure on by the kind of upload (only in process 0).
 
     Raises:
         DataError: the options do not fit together, or a folder cannot be used.

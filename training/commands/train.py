@@ -178,7 +178,7 @@ def _validation(
 def _origin(
     options: argparse.Namespace, photographs: Photographs, start: Start | None, teacher: Teacher | None
 ) -> Origin:
-    """Name the pictures, the start and the teacher, on whose licences that of the result may depend."""
+    """Name the pictures, the start and the teacher, whose licences may affect that of the result."""
     trained_on = options.trained_on or f"{photographs.number} pictures of {options.data.name}"
     return Origin(
         trained_on=f"{trained_on}; taught by {teacher.name}" if teacher else trained_on,

@@ -12,7 +12,7 @@ PHOTOGRAPHS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bm
 
 
 class SourcesError(Exception):
-    """Something that pictures are made of is not installed."""
+    """A source of pictures is not installed."""
 
 
 @dataclass(frozen=True)
