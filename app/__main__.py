@@ -131,7 +131,7 @@ def _replicas(settings: Settings, number: str) -> int:
     from app.replicas import serve_replicas
 
     if not number.isdecimal() or not 1 <= int(number) <= MAX_REPLICAS:
-        raise SettingsError(f"{number!r} is no number of replicas from 1 to {MAX_REPLICAS}")
+        raise SettingsError(f"{number!r} is not a number of replicas from 1 to {MAX_REPLICAS}")
     logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
     serve_replicas(settings, int(number))
     return 0

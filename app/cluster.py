@@ -74,7 +74,7 @@ class Size:
         match = re.fullmatch(r"([1-9]\d{0,3})(?:-([1-9]\d{0,3}))?", text)
         least, most = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if least > most:
-            raise SettingsError(f"{text!r} is no number of replicas; write N, or MIN-MAX to let the backlog decide")
+            raise SettingsError(f"{text!r} is not a number of replicas; write N, or MIN-MAX to let the backlog decide")
         return cls(least=least, most=most)
 
 

@@ -168,8 +168,8 @@ class UpscaleService:
         picture = await stopwatch.decode(codecs, call)
         if options.frames == "all" and picture.frames > 1:
             raise Unprocessable(
-                f"frames=all: the upload is a {header.format} file of {picture.frames} pictures, and all are read of "
-                "GIF, WebP and PNG only; ask for frames=first"
+                f"frames=all is for GIF, WebP and PNG; this is a {header.format} file of {picture.frames} pictures; "
+                "ask for frames=first"
             )
         if (options.bits or 8) > 8:
             picture = picture.deepened()

@@ -72,9 +72,8 @@ class Plan:
         plan = cls(height=height, width=width, scale=model.scale, passes=passes)
         if passes > 1 and shape[1] * plan.last_pass_factor > settings.max_width_px:
             raise TooLarge(
-                f"{answer}, for which {model.name} would have to read its own result, "
-                f"{shape[1] * plan.last_pass_factor} px wide; the limit is {settings.max_width_px} px; ask for scale = "
-                f"{model.scale} or less, or send parts of the picture"
+                f"{answer}: {model.name} would read its own result, {shape[1] * plan.last_pass_factor} px wide; "
+                f"the limit is {settings.max_width_px} px; ask for scale = {model.scale} or less, or send parts of it"
             )
         return plan
 

@@ -227,11 +227,11 @@ class ReliableUpscaler:
                 if at_once == 1:
                     raise
                 at_once //= 2
-                log.warning("a stream starts anew with bands of %d rows: %s", at_once, error)
+                log.warning("a stream restarts with bands of %d rows: %s", at_once, error)
             except SuspiciousOutputError as error:
                 if upscaler is self._exact:
                     raise
-                log.warning("a stream starts anew in float32: %s", error)
+                log.warning("a stream restarts in float32: %s", error)
                 upscaler = self._exact
                 self.rescues["float32"] += 1
                 continue

@@ -288,7 +288,7 @@ class Steps:
             raise DivergedError(
                 f"steps {self.done - MAX_SKIPPED + 2} to {self.done + 1} gave losses or gradients that are not finite "
                 "and changed nothing. Lower the learning rate, or look at the pictures with "
-                "`python -m training doctor`. The same command goes on from the last saved state"
+                "`python -m training doctor`. The same command continues from the last saved state"
             )
 
 

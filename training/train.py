@@ -81,7 +81,7 @@ def train(run: Run) -> Path:
             return _trained(run, state)
     except DeviceMemoryError as error:
         raise DeviceMemoryError(
-            f"{error}; the same command goes on with --set accumulate={2 * run.config.accumulate}, which takes the "
+            f"{error}; the same command continues with --set accumulate={2 * run.config.accumulate}, which takes the "
             "batch in more parts, or checkpointing=true"
         ) from error
 

@@ -53,11 +53,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 if every picture is there, 1 if some failed, 2 for wrong usage or settings.",
         allow_abbrev=False,
     )
-    parser.add_argument("inputs", type=Path, nargs="+", metavar="PICTURE", help="A file, or a folder with all in it.")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="Where the answers go.")
-    parser.add_argument("--again", action="store_true", help="Replace answers that are there already.")
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="PICTURE", help="A picture, or a folder with pictures.")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="Folder for the answers.")
+    parser.add_argument("--again", action="store_true", help="Replace answers that exist.")
     parser.add_argument(
-        "--at-once", type=int, default=AT_ONCE, metavar="N", help=f"Files in work at a time; {AT_ONCE} by default."
+        "--at-once", type=int, default=AT_ONCE, metavar="N", help=f"Files processed at a time; {AT_ONCE} by default."
     )
     parameters = parser.add_argument_group("parameters of the API")
     for name, field in Parameters.model_fields.items():

@@ -53,7 +53,7 @@ def run(options: Options, settings: Settings) -> int:
     try:
         return asyncio.run(_run(tasks, options, settings))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on with the pictures that are missing", file=sys.stderr)
+        print("stopped; the same command continues with the missing pictures", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -162,7 +162,9 @@ class _Files:
     def _check(self, task: Task) -> None:
         first = self._sources.setdefault(task.target, task.source)
         if first != task.source:
-            raise FileError(f"its answer would have the name of the one of {first}; rename it, or choose another --out")
+            raise FileError(
+                f"its answer would have the same name as that of {first}; rename it, or choose another --out"
+            )
         target = task.target_as(self._options.request.options.formats[0])
         if target.resolve() in self._inputs:
             raise FileError(f"its answer, {target}, is one of the inputs; choose another --out")

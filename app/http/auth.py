@@ -87,11 +87,11 @@ class Authorizer:
             return
         if proxied := next(filter(FORWARDED.search, request.headers), None):
             raise Forbidden(
-                f"without keys nobody may {right.value} through a proxy, and the request has the header {proxied}; "
+                f"without keys, requests through a proxy may not {right.value}, and this one has the header {proxied}; "
                 "set ESRGAN_KEYS, or send the request directly"
             )
         if right is Right.ADMINISTER and not self._local:
-            raise Forbidden(f"without keys nobody may {right.value} over the network; set ESRGAN_KEYS")
+            raise Forbidden(f"without keys, requests over the network may not {right.value}; set ESRGAN_KEYS")
 
 
 def _key_of(request: Request, keyring: Keyring) -> Key:

@@ -68,7 +68,7 @@ def _download(url: str, file: BinaryIO, max_bytes: int) -> str:
             while data := answer.read(CHUNK_BYTES):
                 received += len(data)
                 if received > max_bytes:
-                    raise WeightsError(f"{url} is larger than {max_bytes} bytes; that is no weight file")
+                    raise WeightsError(f"{url} is larger than {max_bytes} bytes; weight files are smaller")
                 digest.update(data)
                 file.write(data)
     except OSError as error:  # includes those of urllib and of the network

@@ -69,7 +69,7 @@ def read_graph(path: Path) -> Graph:
         if sum(part.exists() for part in (param, weights)) == 1:
             raise WeightsError(f"{path} needs {param.name} and {weights.name} side by side")
         if max(part.stat().st_size for part in (param, weights)) > MAX_BYTES:
-            raise WeightsError(f"{path} is larger than {MAX_BYTES} bytes; no generator is")
+            raise WeightsError(f"{path} is larger than {MAX_BYTES} bytes; generators are smaller")
     graph, data = weight_bytes(param, text=True), weight_bytes(weights)
     try:
         layers = _parse(graph.decode("ascii"))

@@ -73,7 +73,7 @@ def read(path: Path, *, scale: int | None = None) -> Checkpoint:
         WeightsError: its format or dialect is unknown, it contains code, or it is broken.
     """
     if not (suffix := suffix_of(path)):
-        raise WeightsError(f"{path} is of no kind that can be read; there are {', '.join(SUFFIXES)}")
+        raise WeightsError(f"{path} is not a kind of file that can be read; these are {', '.join(SUFFIXES)}")
     if _is_ours(path, suffix):
         return read_checkpoint(path)
     net, dialect = _network(path, suffix, scale)

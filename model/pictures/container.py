@@ -62,7 +62,7 @@ def _check_item(item: bytes, place: int) -> None:
     try:
         b"".join((kind, *rest)).decode()
     except UnicodeDecodeError as error:
-        raise Damaged(f"the HEIC file is corrupt: the kind of its item at byte {place} is no text") from error
+        raise Damaged(f"the HEIC file is corrupt: the kind of its item at byte {place} is not text") from error
 
 
 def gif_frames(upload: bytes, limits: Limits) -> int:

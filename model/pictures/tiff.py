@@ -47,7 +47,7 @@ def check_accepted(layout: Layout) -> None:
         if layout.bits > 8:
             raise NotAccepted(_rare(layout, f"{layout.bits} bits in compression {layout.compression}"))
         if layout.photometric == YCBCR and layout.apart:
-            raise NotAccepted(_rare(layout, "YCbCr in planes apart"))
+            raise NotAccepted(_rare(layout, "YCbCr in separate planes"))
         return
     if layout.channels > MAX_CHANNELS and not layout.apart:
         raise NotAccepted(_rare(layout, f"{layout.channels} channels; the limit is {MAX_CHANNELS}"))

@@ -65,7 +65,7 @@ def test_a_number_of_replicas_is_fixed_or_a_range() -> None:
     assert Size.parse("3") == Size(least=3, most=3)
     assert Size.parse("1-4") == Size(least=1, most=4)
     for text in ("0", "4-1", "many", "1-", "-1"):
-        with pytest.raises(SettingsError, match="is no number of replicas"):
+        with pytest.raises(SettingsError, match="is not a number of replicas"):
             Size.parse(text)
 
 

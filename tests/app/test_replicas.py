@@ -241,7 +241,7 @@ def test_a_machine_without_haproxy_is_told_how_to_install_it(monkeypatch: pytest
 
 
 def test_a_wrong_number_of_replicas_is_reported_in_one_line() -> None:
-    assert "'many' is no number of replicas" in refusal("many")
+    assert "'many' is not a number of replicas" in refusal("many")
 
 
 @needs_haproxy

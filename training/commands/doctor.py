@@ -10,7 +10,7 @@ from training.terminal import printable
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of this command to its parser."""
-    command.add_argument("--data", type=Path, required=True, help="folder with photographs, searched in depth")
+    command.add_argument("--data", type=Path, required=True, help="folder of photographs, with its subfolders")
     command.add_argument("--low-res", type=Path, metavar="DIR", help="their low-res pictures, to check each pair")
     command.add_argument("--scale", type=int, default=4, choices=SCALES, help="of the pairs (default 4)")
     command.add_argument(

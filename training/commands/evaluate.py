@@ -96,7 +96,7 @@ def _loaded(options: argparse.Namespace) -> dict[str, ReliableUpscaler]:
         loaded[path.stem], checkpoint = load(path, dtype=torch.float32 if options.exact else None)
         if options.record and checkpoint.format != FORMAT:
             raise DataError(
-                f"{path} is {checkpoint.format}; --record writes into files of ours only; convert it by "
+                f"{path} is {checkpoint.format}; --record writes into our own files only; convert it by "
                 "`python -m model convert`"
             )
     return loaded

@@ -18,7 +18,7 @@ from training.validation_set import validation_set
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options to the parser of a recipe."""
     add = command.add_argument
-    add("--data", type=Path, required=True, help="folder with photographs, searched in depth")
+    add("--data", type=Path, required=True, help="folder of photographs, with its subfolders")
     add("--low-res", type=Path, metavar="DIR", help="their low-res pictures, by name; without it made by bicubic")
     add("--validation", type=Path, help="pictures to measure on; without it a few of --data are kept aside")
     add("--validation-low-res", type=Path, metavar="DIR", help="low-res pictures of --validation")

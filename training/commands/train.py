@@ -38,7 +38,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, help="folder of the run; the same one continues it")
     add("--start", type=Path, metavar="FILE", help="weight file of any kind to begin with; some recipes need one")
     add("--start-discriminator", type=Path, metavar="FILE", help="state.pt or .pth with a discriminator to begin with")
-    add("--scale", type=int, choices=SCALES, help="by which to enlarge, instead of the recipe's or the start's")
+    add("--scale", type=int, choices=SCALES, help="scale, instead of the recipe's or the start's")
     add("--steps", type=int, help="instead of the recipe's; more of them continue a run that was killed")
     add("--batch", type=int, help="instead of the recipe's")
     add("--seed", type=int, help="instead of the recipe's")

@@ -99,7 +99,7 @@ def test_two_pictures_whose_answers_have_one_name_are_not_mixed(
     (folder / "out").mkdir()
     (folder / "out" / "wide.png").write_bytes(b"kept")
     assert main(["upscale", "in/wide.png", "in/wide.bmp", "--out", "out"]) == 1
-    assert "error: in/wide.bmp: its answer would have the name of the one of in/wide.png" in capsys.readouterr().err
+    assert "error: in/wide.bmp: its answer would have the same name as that of in/wide.png" in capsys.readouterr().err
 
 
 def test_half_an_answer_is_never_left_behind(

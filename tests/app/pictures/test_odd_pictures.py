@@ -129,7 +129,7 @@ def test_a_gif_is_not_opened_before_the_size_of_its_frame_is_known(monkeypatch: 
 def test_a_heic_with_items_of_invalid_type_never_reaches_its_decoder(kind: bytes) -> None:
     item = box(b"infe", b"\2\0\0\0\0\1\0\0" + kind + b"\0" + b"\xff\xff\0")
     file = box(b"ftyp", b"heic\0\0\0\0mif1heic") + box(b"meta", bytes(4) + box(b"iinf", bytes(4) + b"\0\1" + item))
-    with pytest.raises(Unprocessable, match="is no text"):
+    with pytest.raises(Unprocessable, match="is not text"):
         read_header(file, LIMITS)
 
 

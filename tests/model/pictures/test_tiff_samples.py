@@ -312,7 +312,7 @@ def test_ycbcr_becomes_rgb_however_its_colour_is_shared(compression: int, shared
 
 
 def test_ycbcr_in_planes_apart_is_refused_by_name() -> None:
-    with pytest.raises(NotAccepted, match="YCbCr in planes apart"):
+    with pytest.raises(NotAccepted, match="YCbCr in separate planes"):
         read_header(Tiff(photometric=6, apart=True, fields={530: [1, 1]}).file(levels(3)), LIMITS)
 
 

@@ -158,7 +158,7 @@ def test_published_weights_to_record_in_are_refused_before_anything_is_measured(
 ) -> None:
     torch.save(random_net().state_dict(), tmp_path / "published.pth")
     assert main(evaluate(pictures, tmp_path / "published.pth", more=("--record",))) == 2
-    assert "--record writes into files of ours only; convert" in the_error(capsys)
+    assert "--record writes into our own files only; convert" in the_error(capsys)
     assert not (tmp_path / "tables").exists()
 
 
