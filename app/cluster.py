@@ -109,10 +109,10 @@ class Replica:
 
 async def serve_own_port(app: FastAPI, settings: Settings) -> None:
     """Serve the application on a replica's own port as well, once the replica that had the port before has ended."""
-    while True:
+    listener = None
+    while listener is None:
         try:
             listener = listen(settings)
-            break
         except SettingsError:
             await asyncio.sleep(OWN_PORT_RETRY_S)
     config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, proxy_headers=False)
