@@ -20,7 +20,7 @@ class Answer:
     shown: int = 1
     """Number of them that the answer shows."""
     left_out: Sequence[str] = ()
-    """What the upload has and the answer's format cannot hold, by name."""
+    """Names of properties of the upload that the answer's format cannot hold."""
     upload_format: str = ""
     """Format of the upload, where the answer could not have the same one."""
     timings_s: Callable[[], Mapping[str, float]]

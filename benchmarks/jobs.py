@@ -33,7 +33,7 @@ class Measured:
     waiting: tuple[int, int]
     """Jobs that waited when the first picture was sent during them, and after the last."""
     wall_s: float
-    """Seconds in between."""
+    """Seconds between the two."""
     piece_s: float
     """Mean duration of a piece of the jobs on the device."""
 

@@ -2,4 +2,4 @@
 
 
 class ConfigError(ValueError):
-    """A config makes no sense; the text names the value and the limit."""
+    """A config is not valid; the text names the value and the limit."""

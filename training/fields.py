@@ -22,7 +22,7 @@ def with_settings(config: TrainingConfig, settings: Sequence[str]) -> TrainingCo
     """Replace fields of a config by texts such as `batch=4`, `optimiser.betas=0.9,0.99` or `discriminator=none`.
 
     Raises:
-        ConfigError: there is no such field, or its value makes no sense; the text names the choices.
+        ConfigError: there is no such field, or its value is not valid; the text names the choices.
     """
     tree = json.loads(json.dumps(asdict(config)))
     for setting in settings:
@@ -37,7 +37,7 @@ def read_config(path: Path) -> TrainingConfig:
     """Read the `config.json` of a run. Fields that it lacks, because an older version wrote it, have their defaults.
 
     Raises:
-        ConfigError: it is no config, has an unknown field, or a value that makes no sense.
+        ConfigError: it is not a config, has an unknown field, or a value that is not valid.
         OSError: it cannot be read.
     """
     try:

@@ -54,7 +54,7 @@ class BlurConfig:
     """Ranges that blur kernels are drawn from; the defaults are those of the paper's first blur.
 
     Raises:
-        ValueError: a probability or a range makes no sense.
+        ValueError: a probability or a range is not valid.
     """
 
     probability: float = 1.0

@@ -58,7 +58,7 @@ class LossConfig:
     `training/losses.py` has their formulas and sources.
 
     Raises:
-        ConfigError: a weight is negative, all are zero, or a setting of a loss makes no sense.
+        ConfigError: a weight is negative, all are zero, or a setting of a loss is not valid.
     """
 
     l1: float = 1.0

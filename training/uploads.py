@@ -45,7 +45,7 @@ class FileConfig:
     """The file that a picture is compressed to.
 
     Raises:
-        ValueError: a probability or a range makes no sense.
+        ValueError: a probability or a range is not valid.
     """
 
     probability: float = 0.8
@@ -70,7 +70,7 @@ class UploadConfig:
     """Ranges that an upload's damage is drawn from.
 
     Raises:
-        ValueError: a probability or a range makes no sense.
+        ValueError: a probability or a range is not valid.
     """
 
     clean_share: float = 0.2

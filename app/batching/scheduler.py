@@ -133,7 +133,7 @@ class Scheduler(Generic[Input, Output]):
         )
 
     def reserve(self, job: Job[Any]) -> Reservation:
-        """Reserve room for a job whose input is not ready yet, so that nothing is prepared in vain.
+        """Reserve room for a job before its input is prepared.
 
         Raises:
             QueueFull: too much is queued, in total or for its deadline; `retry_after_s` is the predicted time until

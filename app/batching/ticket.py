@@ -40,7 +40,7 @@ class Ticket(Generic[Output]):
         self.queue_s = 0.0
         """Seconds from submission to the start of the first piece."""
         self.infer_s = 0.0
-        """Seconds from there to the end of the latest piece, including pieces of other jobs in between."""
+        """Seconds from then to the end of the latest piece, including other jobs' pieces."""
         self.outcome: Outcome | None = None
         """None while the job waits or runs. There may still be unread parts after that."""
         self._on_read = on_read

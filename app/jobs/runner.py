@@ -196,7 +196,7 @@ class Runner:
 
     async def _give_back(self, held: Claim, wait_s: float) -> None:
         change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s)
-        # Only what is certainly not needed: where the lease was lost, the end may have been recorded all the same.
+        # Only what is certainly not needed: where the lease was lost, the end may still have been recorded.
         if await self._insisting(held, lambda: self._database.write(change)):
             await self._store.delete([held.result_name])
 

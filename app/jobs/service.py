@@ -179,7 +179,7 @@ class JobService:
                 await parts.store.put(name, one(picture))
             stored, created = await parts.database.write(partial(ledger.add, job=job, limits=limits))
         except DatabaseDown:
-            raise  # the job may have been accepted all the same; if not, the sweeper removes its files
+            raise  # the job may still have been accepted; if not, the sweeper removes its files
         except Exception:
             await parts.store.delete(names)
             raise

@@ -68,7 +68,7 @@ class Layout:
     """Bits of each sample in the file. Rows have 8 or 16; in between, they are scaled down from 16."""
     metadata: Metadata
     left_out: tuple[str, ...] = ()
-    """What the upload has and the answer's format cannot hold, by name."""
+    """Names of properties of the upload that the answer's format cannot hold."""
 
     @property
     def channels(self) -> int:

@@ -67,7 +67,7 @@ class BackgroundLog:
         self._listener.stop()
 
     def flush(self, within_s: float) -> None:
-        """Wait until all lines are written, but no longer than this: perhaps nobody reads them."""
+        """Wait until all lines are written, for a limited time: perhaps nobody reads them."""
         until_s = time.monotonic() + within_s
         while self._lines.unfinished_tasks and time.monotonic() < until_s:
             time.sleep(POLL_S)

@@ -164,7 +164,7 @@ def _compare(made: Tensor, ours: Tensor, path: Path, program: str) -> None:
     if worst > WORST_LEVELS:
         raise WeightsError(
             f"{path.name} was not written: {program} makes a picture that differs from ours by {worst} levels of 255, "
-            f"more than {WORST_LEVELS}; --unchecked writes it all the same"
+            f"more than {WORST_LEVELS}; --unchecked writes it anyway"
         )
 
 

@@ -67,7 +67,7 @@ def read_pickled(path: Path) -> PickledFile:
     try:
         _refuse_other_archives(path, content, size_bytes)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old formats, which are read all the same
+            warnings.simplefilter("ignore")  # about old formats, which are read anyway
             loaded = torch.load(content, map_location="cpu", weights_only=True)
     except WeightsError:
         raise

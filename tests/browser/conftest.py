@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "blocked", "caller", "client", "engine", "life", "live", "models", "service", "settings"]  # fixtures
 
 TIMEOUT_MS = 120_000
-"""Of each step: on a busy machine, drawing a page takes many seconds."""
+"""Timeout of each step: on a busy machine, drawing a page takes many seconds."""
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 

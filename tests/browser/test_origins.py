@@ -30,7 +30,7 @@ SEND_FORM = """(address) => {
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    """Serve an empty page to whoever comes, under whatever name."""
+    """Serve an empty page to everyone, under any name."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -112,7 +112,7 @@ async def test_a_broken_file_does_not_hurt_its_batch(person: Person, live: Live)
 
 
 class TestPair:
-    """Two models and what lies between them."""
+    """Two models and the mixtures between them."""
 
     @pytest.fixture
     def models(self, tmp_path: Path) -> Path:

@@ -30,7 +30,7 @@ def animation(file_format: str, pictures: Sequence[Image.Image], **options: obje
 
 
 def clip(count: int = 4, mode: str = "RGB") -> list[Image.Image]:
-    """Make frames of which each differs from the others in a small square, and one corner stays clear."""
+    """Make frames that differ from each other in a small square; one corner stays clear."""
     background = noise(24, 18, mode=mode)
     if mode == "RGBA":
         background.paste((0, 0, 0, 0), (0, 0, 8, 8))

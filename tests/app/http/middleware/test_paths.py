@@ -23,7 +23,7 @@ def never() -> UpscaleService:
 
 
 def asking(settings: Settings) -> httpx.AsyncClient:
-    """Make a client of a service that has not loaded anything; probes and documentation work all the same."""
+    """Make a client of a service that has not loaded anything; probes and documentation work anyway."""
     app = create_app(Lifecycle(settings, never))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 
