@@ -19,9 +19,10 @@ from typing import NoReturn
 
 from app.access.keyring import Keyring
 from app.access.keys import KeysError, new_key
+from app.environment import read_settings
 from app.library.entry import State
 from app.service import UpscaleService
-from app.settings import Settings, SettingsError, read_settings
+from app.settings import Settings, SettingsError
 from app.telemetry.collector import open_traces
 from app.telemetry.log_queue import BackgroundLog
 from app.telemetry.logs import log_config

@@ -22,10 +22,11 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
 from app.build import build_service
+from app.environment import read_settings
 from app.http.application import create_app
 from app.lifecycle import REFUSALS, Lifecycle, Phase
 from app.server import listen
-from app.settings import PREFIX, Settings, SettingsError, read_settings
+from app.settings import PREFIX, Settings, SettingsError
 from app.telemetry.logs import log_config
 
 NAME = "esrgan"

@@ -1,26 +1,20 @@
 """Every setting of the service, read from the environment variable `ESRGAN_` plus its name in capitals."""
 
-import difflib
 import ipaddress
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "ESRGAN_"
 PREFIX_PATTERN = r"^(/[A-Za-z0-9._~-]+)*$"
 SHIPPED_MODELS = Path(__file__).parent.parent / "model" / "weights"
 
-SERVICE_LINK = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
-"""Names, after the prefix, of the variables that Kubernetes sets for a Service whose name begins with esrgan."""
-
 SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
-"""Start of the value of such a variable named `..._PORT`; no setting has such a value."""
-
+"""Start of the value that Kubernetes gives `ESRGAN_PORT` for a Service named esrgan; no setting has such a value."""
 
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 """An origin as browsers send it: in lower case, without a path."""
@@ -99,8 +93,10 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Maximum size of an upload in bytes.")
     max_picture_px: int = Field(default=2**24, ge=1, description="Maximum pixels of an uploaded picture.")
-    max_answer_px: int = Field(
-        default=2**28, ge=1, description="Maximum pixels of an answer; a request for more gets 413."
+    max_answer_px: int | None = Field(
+        default=None,
+        ge=1,
+        description="Maximum pixels of an answer; empty for 16 times the maximum of an upload. More gets 413.",
     )
     max_width_px: int = Field(
         default=16384,
@@ -269,6 +265,11 @@ class Settings(BaseSettings):
         """Origins whose pages may call the service."""
         return _members(self.cors_origins)
 
+    @property
+    def answer_px_limit(self) -> int:
+        """Maximum pixels of an answer: by default those that a model of x4 makes of the largest upload."""
+        return self.max_answer_px or 16 * self.max_picture_px
+
     def hosts(self, name: Literal["fetch_hosts", "webhook_hosts"]) -> Sequence[str]:
         """Return the hosts of a setting."""
         return _members(self.fetch_hosts if name == "fetch_hosts" else self.webhook_hosts)
@@ -288,38 +289,3 @@ def _members(value: str) -> list[str]:
 
 def _networks(value: str) -> list[Network]:
     return [ipaddress.ip_network(network) for network in _members(value)]
-
-
-def _is_service_link(name: str, value: str) -> bool:
-    """Return True for a variable that describes a Kubernetes Service and is not a setting."""
-    rest = name.upper().removeprefix(PREFIX)
-    return bool(SERVICE_LINK.fullmatch(rest) or (rest.endswith("_PORT") and SERVICE_ADDRESS.match(value)))
-
-
-def read_settings() -> Settings:
-    """Read the environment.
-
-    Raises:
-        SettingsError: settings are unknown or wrong, or keys are missing on a public address.
-    """
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    found = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
-    if unknown := sorted(
-        name for name, value in found.items() if name.upper() not in known and not _is_service_link(name, value)
-    ):
-        close = {
-            name for unknown_name in unknown for name in difflib.get_close_matches(unknown_name.upper(), known, n=1)
-        }
-        hint = f"did you mean {', '.join(sorted(close))}? " if close else ""
-        raise SettingsError(f"unknown setting {', '.join(unknown)}; {hint}the settings are {', '.join(sorted(known))}")
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        lines = (f"{PREFIX}{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
-        raise SettingsError("; ".join(lines)) from error
-    if settings.keys is None and not settings.allow_anonymous and not settings.is_local:
-        raise SettingsError(
-            f"ESRGAN_HOST={settings.host} is reachable from other machines, and there are no keys; set ESRGAN_KEYS "
-            "to a key file (`python -m app key NAME` makes one), or set ESRGAN_ALLOW_ANONYMOUS=true"
-        )
-    return settings

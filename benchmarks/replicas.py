@@ -45,7 +45,15 @@ class Fleet:
     def pids(self) -> Sequence[int]:
         """Return the process ids of the replicas."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(child) for child in children if b"haproxy" not in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return [int(child) for child in children if b"haproxy" not in _command_of(child)]
+
+
+def _command_of(pid: str) -> bytes:
+    """Return the command of a process; "haproxy", so that it is left out, of one that has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b"haproxy"
 
 
 def main() -> None:

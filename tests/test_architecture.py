@@ -28,7 +28,7 @@ FLOORS = (
     {"app.sizing", "app.options", "app.answer"},
     {"app.access", "app.admission", "app.library", "app.stopwatch"},
     {"app.batching", "app.pictures"},
-    {"app.png"},
+    {"app.png", "app.environment"},
     {"app.errors", "app.record", "app.settings", "app.threads"},
 )
 """The rooms of app from top to bottom. A room imports only rooms on lower floors, so telemetry is a pure observer."""

@@ -50,7 +50,8 @@ def test_what_the_image_copies_is_in_its_build_context_and_no_library_of_the_hos
     assert "*" in context
     assert "**/*.so" in context
     for name in {*copied(COMPILING_STAGE), *copied(SERVICE_STAGE)}:
-        assert f"!{name}" in context
+        for requirements in ("base", "heic"):
+            assert f"!{name.replace('${REQUIREMENTS}', requirements)}" in context
     for name in ("model", "app"):
         assert f"COPY --from=compiled /srv/{name} {name}" in SERVICE_STAGE
 

@@ -19,7 +19,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from app.settings import Settings, read_settings
+from app.environment import read_settings
+from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "deploy" / "kubernetes"

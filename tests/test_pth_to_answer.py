@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from app.build import build_service
+from app.environment import read_settings
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.settings import read_settings
 from model.export.ncnn_pair import write_generator
 from model.rrdb import MARGIN_PX
 from tests.model.examples import random_net, textured

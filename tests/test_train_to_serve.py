@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from app.build import build_service
+from app.environment import read_settings
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.settings import read_settings
 from model.files.checkpoint import read_checkpoint
 from model.reliable import load
 from tests.model.examples import TINY, textured

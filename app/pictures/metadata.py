@@ -56,7 +56,7 @@ def metadata_of(
         xmp=_xmp(image, packet, location=rule == "keep-gps"),
         dpi=_dpi(image),
         colours=colours,
-        texts=chunks.texts,
+        texts=tuple(chunks.texts),
         texts_left_out=chunks.texts_left_out,
     )
 

@@ -74,7 +74,7 @@ class WrappedResizer:
         self._held.append(planes)
         self._arrived += planes.shape[1]
         if self._arrived < self._source[0]:
-            return planes[:, :0]
+            return numpy.empty((len(planes), 0, self._target[1], 3), planes.dtype)
         whole = numpy.concatenate(self._held, axis=1)
         self._held = []
         ratios = [side / wanted for side, wanted in zip(self._source, self._target, strict=True)]

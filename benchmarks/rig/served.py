@@ -8,9 +8,9 @@ import logging
 import uvicorn
 
 from app.build import build_service
+from app.environment import read_settings
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.settings import read_settings
 
 
 def main() -> None:

@@ -6,6 +6,9 @@ from PIL import ExifTags, Image
 
 from model.pictures.samples import UPRIGHT
 
+_PNG_EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
+"""Where a PNG keeps its orientation, in Pillow's names."""
+
 SPACE = rb"http://ns.adobe.com/tiff/1.0/"
 USUAL_PREFIX = b"tiff"
 
@@ -38,3 +41,15 @@ def orientation_of(image: Image.Image) -> int:
         packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
         return in_xmp(packet.encode("latin-1", "ignore") if isinstance(packet, str) else packet)
     return said if isinstance(said, int) and 1 <= said <= 8 else UPRIGHT
+
+
+def size_in_header(image: Image.Image) -> tuple[int, int]:
+    """Return height and width of an opened picture, upright."""
+    if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
+        return image.height, image.width  # Pillow would decode all of it to look for EXIF behind the pixels
+    return upright_size(image.width, image.height, orientation_of(image))
+
+
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Return height and width after a picture has been turned upright."""
+    return (width, height) if orientation >= 5 else (height, width)

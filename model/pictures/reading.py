@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from model.pictures import bmp, bmp_palette, colour, container, deep, heic, jpeg, png_structure, tiff
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
-from model.pictures.orientation import orientation_of
+from model.pictures.orientation import orientation_of, size_in_header, upright_size
 from model.pictures.png_structure import Keeps, keeps_orientation
 from model.pictures.samples import UPRIGHT, Samples
 from model.pictures.tiff_directory import TiffFile
@@ -32,9 +32,6 @@ SUFFIXES = frozenset(
 
 ANIMATED = ("GIF", "WEBP", "PNG")
 """Those whose frames `model.pictures.animation` reads."""
-
-_PNG_EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
-"""Where a PNG keeps its orientation, in Pillow's names."""
 
 
 @cache
@@ -110,7 +107,7 @@ def read_header(file: bytes, limits: Limits) -> Header:
         image, png = opened.image, opened.png
         transparent = image.has_transparency_data or (png is not None and png.has_transparent_colour)
         bits = 16 if _bits(opened) > 8 else 8
-        height, width = _size_in_header(image)
+        height, width = size_in_header(image)
         file_format = known or image.format or ""
         frames = _frames(opened, limits) if file_format in ANIMATED else 1
         return Header(planes=1 + transparent, height=height, width=width, bits=bits, format=file_format, frames=frames)
@@ -160,25 +157,14 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
         if container.known_format(head) == "TIFF":
             with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
                 layout = _tiff_layout(content, limits)
-                return _upright_size(layout.width, layout.height, layout.orientation)
+                return upright_size(layout.width, layout.height, layout.orientation)
     if head.startswith(b"BM"):  # small headers, and kinds that Pillow does not open
         header = read_header(path.read_bytes(), limits)
         return header.height, header.width
     with Image.open(path, formats=accepted_formats()) as image:
         width, height = image.size
         limits.check_size(width, height, path.stat().st_size)
-        return _size_in_header(image)
-
-
-def _size_in_header(image: Image.Image) -> tuple[int, int]:
-    """Height and width of an opened picture, upright."""
-    if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
-        return image.height, image.width  # Pillow would decode all of it to look for EXIF behind the pixels
-    return _upright_size(image.width, image.height, orientation_of(image))
-
-
-def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    return (width, height) if orientation >= 5 else (height, width)
+        return size_in_header(image)
 
 
 @contextmanager
@@ -202,7 +188,7 @@ def _tiff_layout(file: bytes | mmap, limits: Limits) -> Layout:
 
 def _tiff_header(layout: Layout) -> Header:
     bits = 16 if layout.bits > 8 else 8
-    height, width = _upright_size(layout.width, layout.height, layout.orientation)
+    height, width = upright_size(layout.width, layout.height, layout.orientation)
     planes = 1 + (layout.alpha is not None)
     return Header(planes=planes, height=height, width=width, bits=bits, format="TIFF")
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from app.service import UpscaleService
 from model.device import DeviceMemoryError
+from model.edges import Edges
 from model.transfer import Pixels
 from model.upscaler import SuspiciousOutputError, Upscaler
 from tests.app.conftest import decoded, encoded, noise, problem
@@ -44,12 +45,12 @@ def before_each_piece(monkeypatch: pytest.MonkeyPatch) -> Callable[[Check], None
     def put(check: Check) -> None:
         batch, stream = Upscaler.batch, Upscaler.stream
 
-        def checked_batch(upscaler: Upscaler, pictures: Sequence[Pixels]) -> list[Pixels]:
+        def checked_batch(upscaler: Upscaler, pictures: Sequence[Pixels], edges: Edges) -> list[Pixels]:
             check(upscaler, pictures)
-            return batch(upscaler, pictures)
+            return batch(upscaler, pictures, edges)
 
-        def checked_stream(upscaler: Upscaler, picture: Pixels, band_rows: int) -> Iterator[Pixels]:
-            for rows in stream(upscaler, picture, band_rows):
+        def checked_stream(upscaler: Upscaler, picture: Pixels, band_rows: int, *, edges: Edges) -> Iterator[Pixels]:
+            for rows in stream(upscaler, picture, band_rows, edges=edges):
                 check(upscaler, [picture[:, :band_rows]])
                 yield rows
 

@@ -45,6 +45,14 @@ def free_ports(count: int) -> int:
             continue
 
 
+def command_of(pid: str) -> bytes:
+    """Return the command of a process; "haproxy", so that it is left out, of one that has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b"haproxy"
+
+
 @dataclass(frozen=True)
 class Fleet:
     """A running `python -m app replicas 2`."""
@@ -56,7 +64,7 @@ class Fleet:
         """Return the process ids of the replicas."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(child) for child in children if b"haproxy" not in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return [int(child) for child in children if b"haproxy" not in command_of(child)]
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(WITHIN_S):

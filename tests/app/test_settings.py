@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.settings import SHIPPED_MODELS, Settings, SettingsError, read_settings
+from app.environment import read_settings
+from app.settings import SHIPPED_MODELS, Settings, SettingsError
 
 
 def test_defaults_match_the_documentation() -> None:

@@ -96,7 +96,7 @@ class BrowserGuardMiddleware:
             )
         if scope["method"] in SAFE_METHODS or headers.get("origin") in self._origins:
             return
-        if _is_foreign(headers, host, http_1_0=scope["http_version"] == "1.0"):
+        if _is_foreign(headers, host, http_1_0=scope.get("http_version") == "1.0"):
             origin = headers.get("origin", "another site")
             raise CrossSite(
                 f"a page of {origin[:100]} may not send {scope['method']} to this service, which has no keys; set "

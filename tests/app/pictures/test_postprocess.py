@@ -112,3 +112,10 @@ def test_hidden_colour_stays_out_of_a_resized_edge() -> None:
     picture = Picture(planes=planes_of(colour, alpha), grey=False, bits=8)
     answer = finished(picture, enlarged(picture.planes), (24, 24))
     assert answer[answer[..., 3] > 0][:, :3].min() >= 250
+
+
+def test_a_resized_texture_of_many_slices_wraps() -> None:
+    texture = Picture(planes=smooth(40, 30)[None], grey=False, bits=8)
+    layout = layout_of(texture, FORMATS["png"], height=80, width=60)
+    finish = Postprocessor(texture, 4, layout, wraps=True)
+    assert finish.rows(enlarged(texture.planes)).shape == (80, 60, 3)

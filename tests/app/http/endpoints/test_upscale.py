@@ -228,10 +228,10 @@ async def test_the_parameter_overrides_accept(client: httpx.AsyncClient) -> None
     assert answer.headers["content-type"] == "image/png"
 
 
-@pytest.mark.parametrize("accept", ["text/html", "image/avif", "image/*;q=0", "*/*;q=0.0"])
+@pytest.mark.parametrize("accept", ["text/html", "image/heic", "image/*;q=0", "*/*;q=0.0"])
 async def test_a_caller_that_accepts_no_format_gets_406(client: httpx.AsyncClient, accept: str) -> None:
     answer = await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers={"accept": accept})
-    assert "image/png, image/webp, image/jpeg" in problem(answer, 406, "not-acceptable")
+    assert "image/png, image/webp, image/jpeg, image/avif" in problem(answer, 406, "not-acceptable")
 
 
 async def test_an_answer_larger_than_its_format_is_refused_before_the_work(client: httpx.AsyncClient) -> None:

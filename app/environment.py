@@ -1,0 +1,47 @@
+"""Reads the settings from the environment."""
+
+import difflib
+import os
+import re
+
+from pydantic import ValidationError
+
+from app.settings import PREFIX, SERVICE_ADDRESS, Settings, SettingsError
+
+SERVICE_LINK = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+"""Names, after the prefix, of the variables that Kubernetes sets for a Service whose name begins with esrgan."""
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Return True for a variable that describes a Kubernetes Service and is not a setting."""
+    rest = name.upper().removeprefix(PREFIX)
+    return bool(SERVICE_LINK.fullmatch(rest) or (rest.endswith("_PORT") and SERVICE_ADDRESS.match(value)))
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: settings are unknown or wrong, or keys are missing on a public address.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    found = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
+    if unknown := sorted(
+        name for name, value in found.items() if name.upper() not in known and not _is_service_link(name, value)
+    ):
+        close = {
+            name for unknown_name in unknown for name in difflib.get_close_matches(unknown_name.upper(), known, n=1)
+        }
+        hint = f"did you mean {', '.join(sorted(close))}? " if close else ""
+        raise SettingsError(f"unknown setting {', '.join(unknown)}; {hint}the settings are {', '.join(sorted(known))}")
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        lines = (f"{PREFIX}{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
+        raise SettingsError("; ".join(lines)) from error
+    if settings.keys is None and not settings.allow_anonymous and not settings.is_local:
+        raise SettingsError(
+            f"ESRGAN_HOST={settings.host} is reachable from other machines, and there are no keys; set ESRGAN_KEYS "
+            "to a key file (`python -m app key NAME` makes one), or set ESRGAN_ALLOW_ANONYMOUS=true"
+        )
+    return settings
