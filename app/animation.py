@@ -187,6 +187,8 @@ class _Work:
                         pieces=pieces,
                         format=form,
                         model=self._network.info,
+                        width=self._plan.width,
+                        height=self._plan.height,
                         frames=header.frames,
                         shown=header.frames,
                         left_out=layout.left_out,

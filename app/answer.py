@@ -15,6 +15,8 @@ class Answer:
     """The encoded file, in chunks. Not reading them pauses this picture only."""
     format: AnswerFormat
     model: ModelInfo
+    width: int
+    height: int
     frames: int
     """Pictures in the upload."""
     shown: int = 1

@@ -193,6 +193,8 @@ class NetworkLoader:
         self._max_loss_db = max_loss_db
         self._device = device or Device()
         self._dtype = FORMATS.get(precision)
+        self._related: set[tuple[str, str]] = set()
+        """Hashes of two networks that have been blended, so that the next step of the dial checks no more."""
 
     def file(self, name: str, path: Path) -> Loading:
         """Load a weight file; see `app.library.loading.Loader`."""
@@ -202,15 +204,25 @@ class NetworkLoader:
             return (yield from self._network(name, checkpoint))
 
     def blend(self, name: str, psnr: Network, gan: Network, *, alpha: float) -> Loading:
-        """Interpolate two networks; see `app.library.loading.Loader`."""
+        """Interpolate two networks; see `app.library.loading.Loader`.
+
+        A blend must be ready while a caller turns a dial. Its weights are tested on the golden picture, but it needs no
+        warm-up: kernels and speed depend on the shape, which is that of the two networks.
+        """
         assert isinstance(psnr.upscaler, ReliableUpscaler)
         assert isinstance(gan.upscaler, ReliableUpscaler)
         with _as_load_error(), self._device.watched():
-            checkpoint = blended(psnr.upscaler.source(), gan.upscaler.source(), alpha)
+            origins = psnr.info.sha256, gan.info.sha256
+            related = origins in self._related
+            checkpoint = blended(psnr.upscaler.source(), gan.upscaler.source(), alpha, related=related)
+            self._related.add(origins)
             yield
-            return (yield from self._network(name, checkpoint))
+            return (yield from self._network(name, checkpoint, speed=psnr.speed))
 
-    def _network(self, name: str, checkpoint: AnyCheckpoint) -> Loading:
+    def _network(
+        self, name: str, checkpoint: AnyCheckpoint, speed: Sequence[tuple[int, float]] | None = None
+    ) -> Loading:
+        """Set up and test a network, and warm it up unless its speed is known."""
         self._check_precision(checkpoint)
         upscaler = ReliableUpscaler(
             checkpoint, self._device.device, dtype=self._dtype, may_fall_back=self._dtype is None
@@ -220,7 +232,8 @@ class NetworkLoader:
         if checkpoint.format != FORMAT:  # it has no golden picture to test it with
             refuse_far_from_bicubic(upscaler, self._max_loss_db)
             yield
-        speed = yield from self._warm_up(upscaler)
+        if speed is None:
+            speed = yield from self._warm_up(upscaler)
         return Network(info=_info(name, upscaler, checkpoint), upscaler=upscaler, speed=speed)
 
     def _check_precision(self, checkpoint: AnyCheckpoint) -> None:

@@ -195,6 +195,8 @@ class UpscaleService:
                         pieces=pieces,
                         format=form,
                         model=model,
+                        width=plan.width,
+                        height=plan.height,
                         frames=picture.frames,
                         left_out=layout.left_out,
                         upload_format=options.other_format(header, form),

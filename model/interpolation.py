@@ -18,12 +18,13 @@ class InterpolationError(Exception):
     """Two generators cannot be interpolated; the text says why."""
 
 
-def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> RRDBNet:
+def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float, *, related: bool = False) -> RRDBNet:
     """Interpolate two generators: (1 - alpha) * psnr + alpha * gan, for every weight.
 
     Args:
         psnr, gan: two generators of equal sizes, one trained from the other.
         alpha: 0 gives the first, 1 the second; the paper shows 0.2 to 0.8.
+        related: they have been interpolated before, so their origin need not be checked again.
 
     Raises:
         InterpolationError: alpha is out of range, the sizes differ, or neither was trained from the other: the mean of
@@ -36,28 +37,34 @@ def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> RRDBNet:
             f"{psnr.card.name} is {psnr.net.config} and {gan.card.name} is {gan.net.config}; the sizes must be equal"
         )
     net = _mixed(psnr.net, gan.net, alpha)
-    _refuse_unrelated(psnr, gan, _mixed(psnr.net, gan.net, 0.5))
+    if not related:
+        _refuse_unrelated(psnr, gan, _mixed(psnr.net, gan.net, 0.5))
     return net
 
 
-def blended(psnr: AnyCheckpoint, gan: AnyCheckpoint, alpha: float) -> Checkpoint:
+def blended(psnr: AnyCheckpoint, gan: AnyCheckpoint, alpha: float, *, related: bool = False) -> Checkpoint:
     """Interpolate two checkpoints, with a new golden picture, a hash of both hashes and alpha, and without metrics.
+
+    Args:
+        related: see `interpolate`.
 
     Raises:
         InterpolationError: see `interpolate`; or one of them is of another architecture.
     """
     if not (isinstance(psnr, Checkpoint) and isinstance(gan, Checkpoint)):
         raise InterpolationError(f"{psnr.format} and {gan.format}: only ESRGAN networks can be mixed")
-    net = interpolate(psnr, gan, alpha)
+    net = interpolate(psnr, gan, alpha, related=related)
     sha256 = hashlib.sha256(f"{psnr.sha256} {gan.sha256} {alpha:.6f}".encode()).hexdigest()
     golden_output = reference_output(net, psnr.golden_input)
     return replace(psnr, net=net, card=replace(psnr.card, metrics={}), sha256=sha256, golden_output=golden_output)
 
 
 def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
-    net = RRDBNet(one.config)
+    with torch.device("meta"):  # without random weights first
+        net = RRDBNet(one.config)
     others = other.state_dict()
-    net.load_state_dict({name: torch.lerp(weight, others[name], alpha) for name, weight in one.state_dict().items()})
+    mixed = {name: torch.lerp(weight, others[name], alpha) for name, weight in one.state_dict().items()}
+    net.load_state_dict(mixed, assign=True)
     return net.eval().requires_grad_(False)
 
 

@@ -36,6 +36,8 @@ class Form:
 
     def __init__(self, content_type: str, *, max_pictures: int = 1) -> None:
         self.pictures: list[bytearray] = []
+        self.names: list[str] = []
+        """File names of the pictures as the caller wrote them; empty where there is none."""
         self._max_pictures = max_pictures
         self.parameters: dict[str, str] = {}
         self._header, self._value = bytearray(), bytearray()
@@ -109,6 +111,7 @@ class Form:
                     f"the form has {FIELD!r} more than {times}; send one picture per request, or several as a job"
                 )
             self.pictures.append(bytearray())
+            self.names.append(options.get(b"filename", b"").decode("utf-8", "replace"))
             self._text = None
             return
         if b"filename" in options:

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from typing import IO, cast
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -30,7 +31,7 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
     headers = {
         "ETag": result.etag,
         "Accept-Ranges": "bytes",
-        "Content-Disposition": f'attachment; filename="{job.id}-{number}{result.suffix}"',
+        "Content-Disposition": attachment(result.file_name or f"{job.id}-{number}{result.suffix}"),
         "X-Model": result.model,
         "Cache-Control": "private, no-cache",
         **result.notes,
@@ -50,6 +51,13 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
     headers["Content-Length"] = str(end - first)
     body = jobs.read(result, first, end)
     return StreamingResponse(body, status_code=status, media_type=result.media_type, headers=headers)
+
+
+def attachment(name: str) -> str:
+    """Return a Content-Disposition (RFC 6266) that saves a file under a name, which may have any letters."""
+    plain = re.sub(r'[^ -~]|["\\%]', "_", name)
+    extended = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"
+    return f'attachment; filename="{plain}"{extended}'
 
 
 def wanted_range(value: str, size_bytes: int) -> tuple[int, int] | tuple[()] | None:

@@ -87,7 +87,7 @@ async def read_submission(
     if _media_type(request) == JSON:
         return await _from_json(request, query, limits, reservation)
     upload = await read_upload(request, limits, reservation)
-    return _submission(request, query.with_fields(upload.parameters), pictures=upload.pictures)
+    return _submission(request, query.with_fields(upload.parameters), pictures=upload.pictures, names=upload.names)
 
 
 async def _from_json(
@@ -117,6 +117,7 @@ def _submission(
     parameters: JobParameters,
     *,
     pictures: Sequence[bytes] = (),
+    names: Sequence[str] = (),
     sources: Sequence[str] = (),
     targets: Sequence[str] = (),
 ) -> Submission:
@@ -125,6 +126,7 @@ def _submission(
         key_name=record.key,
         request=parameters.request(", ".join(request.headers.getlist("accept"))),
         pictures=pictures,
+        names=names,
         sources=sources,
         targets=targets,
         webhook=parameters.webhook or "",

@@ -35,6 +35,8 @@ class Upload:
     pictures: Sequence[bytes]
     parameters: Mapping[str, str] = field(default_factory=dict)
     """The other fields of a form."""
+    names: Sequence[str] = ()
+    """File names of the pictures of a form; see `Form.names`."""
 
     @property
     def picture(self) -> bytes:
@@ -120,4 +122,5 @@ async def _joined(body: AsyncGenerator[bytes, None]) -> bytes:
 async def _form(content_type: str, body: AsyncGenerator[bytes, None], limits: UploadLimits) -> Upload:
     form = Form(content_type, max_pictures=limits.max_pictures)
     await form.read(body)
-    return Upload(pictures=[bytes(picture) for picture in form.pictures], parameters=form.parameters)
+    pictures = [bytes(picture) for picture in form.pictures]
+    return Upload(pictures=pictures, parameters=form.parameters, names=form.names)

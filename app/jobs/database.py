@@ -29,7 +29,7 @@ SCHEMA = (
     " target text not null, model text not null, not_before double precision not null, started double precision,"
     " ended double precision, attempts integer not null, crashes integer not null, owner text,"
     " lease_until double precision, progress double precision not null, cancel integer not null, problem text,"
-    " result text, result_bytes bigint not null, primary key (job_id, number))",
+    " result text, result_bytes bigint not null, file_name text not null, primary key (job_id, number))",
     "create index if not exists pictures_waiting on pictures (state, key_name, job_id, number)",
     "create table if not exists deliveries ("
     " id text primary key, job_id text not null, key_name text not null, url text not null, event text not null,"
@@ -38,6 +38,8 @@ SCHEMA = (
     "create index if not exists deliveries_job on deliveries (job_id)",
     "create index if not exists deliveries_waiting on deliveries (state, not_before)",
 )
+
+ADD_FILE_NAME = "alter table pictures add column file_name text not null default ''"
 
 
 class Session(Protocol):

@@ -67,6 +67,8 @@ class Result:
     """Version of the model, as in `X-Model`."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Headers of the synchronous answer; see `app.answer.Answer.notes`."""
+    file_name: str = ""
+    """To save it under; empty where the upload has none."""
 
     @property
     def suffix(self) -> str:
@@ -85,6 +87,8 @@ class NewPicture:
     source: str = ""
     target: str = ""
     """URL that the result is sent to; empty for none."""
+    file_name: str = ""
+    """Of the upload, as its caller wrote it; empty where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +123,7 @@ class StoredPicture:
     cost_px: int
     source: str
     target: str
+    file_name: str
     started: float | None
     ended: float | None
     attempts: int

@@ -79,7 +79,7 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
     for number, picture in enumerate(job.pictures, start=1):
         session.rows(
             "insert into pictures values (:job_id, :number, :key_name, :state, :upload_name, :upload_bytes, :cost_px,"
-            " :source, :target, :model, :now, null, null, 0, 0, null, null, 0, 0, null, null, 0)",
+            " :source, :target, :model, :now, null, null, 0, 0, null, null, 0, 0, null, null, 0, :file_name)",
             job_id=job.id,
             number=number,
             key_name=job.key_name,
@@ -91,6 +91,7 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
             target=picture.target,
             model=job.request.get("model") or "",
             now=now,
+            file_name=picture.file_name,
         )
     return find(session, job.id), True
 

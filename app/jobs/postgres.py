@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from app.errors import StorageFull
-from app.jobs.database import SCHEMA, DatabaseDown, Session
+from app.jobs.database import ADD_FILE_NAME, SCHEMA, DatabaseDown, Session
 from app.jobs.job import Row
 
 Result = TypeVar("Result")
@@ -114,3 +114,4 @@ class _PostgresSession:
 def _create(session: Session) -> None:
     for statement in SCHEMA:
         session.rows(statement)
+    session.rows(ADD_FILE_NAME.replace("add column", "add column if not exists"))

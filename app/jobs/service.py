@@ -10,6 +10,7 @@ from app.errors import JobsOff, TooLarge, Unavailable
 from app.jobs import ledger, outbox
 from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown
+from app.jobs.file_names import name_in
 from app.jobs.job import ENDED, NewJob, NewPicture, Result, State, StoredJob, new_job_id
 from app.jobs.ledger import JobLimits
 from app.jobs.outbox import Delivery
@@ -151,16 +152,26 @@ class JobService:
         if submission.sources:
             service.library.find(submission.request.model)
             pairs = zip(submission.sources, targets, strict=True)
-            return [NewPicture(source=source, target=target) for source, target in pairs]
+            return [NewPicture(source=source, target=target, file_name=name_in(source)) for source, target in pairs]
+        names = submission.names or [""] * len(submission.pictures)
         pictures = list[NewPicture]()
-        for number, (picture, target) in enumerate(zip(submission.pictures, targets, strict=True), start=1):
+        for number, (picture, target, file_name) in enumerate(
+            zip(submission.pictures, targets, names, strict=True), start=1
+        ):
             if len(picture) > self._settings.max_upload_bytes:
                 limit = self._settings.max_upload_bytes
                 raise TooLarge(f"picture {number} has {len(picture)} bytes; the limit for one picture is {limit}")
             header = await submission.request.check(service, picture)
             cost_px = submission.request.cost_px(service, header)
-            name = f"{job_id}/upload-{number}"
-            pictures.append(NewPicture(upload_name=name, upload_bytes=len(picture), cost_px=cost_px, target=target))
+            pictures.append(
+                NewPicture(
+                    upload_name=f"{job_id}/upload-{number}",
+                    upload_bytes=len(picture),
+                    cost_px=cost_px,
+                    target=target,
+                    file_name=file_name,
+                )
+            )
         return pictures
 
     async def _stored(self, job: NewJob, submission: Submission) -> tuple[StoredJob, bool]:

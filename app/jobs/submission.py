@@ -15,6 +15,8 @@ class Submission:
     key_name: str
     request: UpscaleRequest
     pictures: Sequence[bytes] = ()
+    names: Sequence[str] = ()
+    """File names of the pictures, where the caller gave them."""
     sources: Sequence[str] = ()
     targets: Sequence[str] = ()
     """URLs to write the results to, one for each picture; empty for none."""

@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from app.errors import DeadlinePassed, QueueFull, StorageFull, Unavailable
+from app.jobs.file_names import name_of_result
 from app.jobs.job import Result
 from app.jobs.store import Store, StoreDown, whole
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.working import Claim
+from app.pictures.size import Size
 from app.record import RequestRecord
 from app.service import Answer, UpscaleService
 from app.settings import Settings
@@ -66,7 +68,7 @@ class Worker:
                 record.is_charged = not held.picture.source
                 request = UpscaleRequest.from_json(held.job.request)
                 answer = await request.start(scope, service, picture, background=True)
-                result = await self._stored(held, answer)
+                result = await self._stored(held, answer, request.options.size)
                 record.sent_bytes = result.size_bytes
                 if held.picture.target:
                     await self._transfer.send(
@@ -94,7 +96,7 @@ class Worker:
             return await self._transfer.fetch(held.picture.source, self._settings.max_upload_bytes)
         return await whole(self._store.read(held.picture.upload_name))
 
-    async def _stored(self, held: Claim, answer: Answer) -> Result:
+    async def _stored(self, held: Claim, answer: Answer, size: Size) -> Result:
         digest = hashlib.blake2b(digest_size=16)
 
         async def pieces() -> AsyncIterator[bytes]:
@@ -111,4 +113,5 @@ class Worker:
             media_type=answer.format.media_type,
             model=answer.model.version,
             notes=answer.notes,
+            file_name=name_of_result(held.picture.file_name, answer, size),
         )

@@ -97,6 +97,15 @@ async def test_a_reload_loses_nothing(person: Person, live: Live, blocked: Block
     assert len(jobs) == 3
 
 
+async def test_a_picture_becomes_4k_wide_by_one_choice(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person["#setting-size"].select_option("width=3840")
+    await person.drop(strip=encoded(noise(480, 6)))
+    await person.sees(DONE)
+    assert await person.width_of_result() == 3840
+    await person.reads(".card .size", "480 × 6 → 3840 × 48")
+
+
 async def test_a_broken_file_does_not_hurt_its_batch(person: Person, live: Live) -> None:
     await person.open(f"{live.address}/")
     await person.drop(one=encoded(noise(20, 16)), broken=encoded(noise(20, 16))[:90], two=encoded(noise(22, 16)))

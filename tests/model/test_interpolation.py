@@ -55,6 +55,13 @@ def gan(psnr: Checkpoint) -> Checkpoint:
     return checkpoint_of(trained_on(psnr.net), "gan")
 
 
+def test_networks_that_are_known_to_be_related_are_not_compared_again(psnr: Checkpoint) -> None:
+    other = checkpoint_of(with_channels_in_another_order(psnr.net), "other")
+    with pytest.raises(InterpolationError):
+        interpolate(psnr, other, 0.5)
+    assert interpolate(psnr, other, 0.5, related=True).config == TINY
+
+
 @pytest.mark.parametrize("alpha", [0, 1])
 def test_the_ends_are_the_two_originals(alpha: int, psnr: Checkpoint, gan: Checkpoint) -> None:
     expected = (psnr, gan)[alpha].net.state_dict()

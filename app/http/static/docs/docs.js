@@ -5,4 +5,32 @@ SwaggerUIBundle({
   deepLinking: true,
   defaultModelsExpandDepth: -1, // the list of all schemas takes seconds to draw, and each is shown where it is used
   validatorUrl: null, // by default the document is sent to a validator elsewhere
+  plugins: [emptyFields],
+  requestInterceptor: withoutEmptyFields,
 });
+
+/** Lets the optional fields of forms begin empty; the viewer would fill in samples such as "string", and send them. */
+function emptyFields() {
+  const updateJsonSpec = (update) => (openapi) => {
+    for (const { schema } of formsOf(openapi)) {
+      for (const [name, field] of Object.entries(schema.properties)) {
+        if (!schema.required.includes(name)) field.example = "";
+      }
+    }
+    return update(openapi);
+  };
+  return { statePlugins: { spec: { wrapActions: { updateJsonSpec } } } };
+}
+
+function formsOf(openapi) {
+  const operations = Object.values(openapi.paths ?? {}).flatMap(Object.values);
+  return operations.map((it) => it.requestBody?.content["multipart/form-data"]).filter(Boolean);
+}
+
+/** Leaves out the fields that are still empty; the viewer would send them as "". */
+function withoutEmptyFields(request) {
+  if (request.body instanceof FormData) {
+    for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);
+  }
+  return request;
+}

@@ -6,7 +6,8 @@ import { sizeField } from "./size_field.js";
 import { text, textOr } from "./texts.js";
 
 const SESSION = "esrgan-settings";
-const SHOWN = ["model", "size", "fidelity", "format", "quality", "edges", "frames"];
+const SHOWN = ["model", "size", "fidelity", "format", "quality"]; // the rest is folded away, in this order:
+const FOLDED = ["colour_lock", "ensemble", "edges", "frames", "metadata", "bits", "compression"];
 const WITH_QUALITY = ["jpeg", "webp", "avif", "jxl", "same"];
 const FIDELITY_STEP = 0.05;
 
@@ -23,7 +24,8 @@ export class SettingsForm extends EventTarget {
     const make = this.#makers();
     const names = ["size", ...parameters.keys()].filter((name) => !SIZES.includes(name));
     const shown = SHOWN.filter((name) => names.includes(name));
-    const more = names.filter((name) => !SHOWN.includes(name));
+    const known = FOLDED.filter((name) => names.includes(name));
+    const more = [...known, ...names.filter((name) => ![...SHOWN, ...FOLDED].includes(name))];
     for (const name of [...shown, ...more]) {
       this.#fields.set(name, (make[name] ?? make[parameters.get(name)?.kind])(parameters.get(name), parameters));
     }

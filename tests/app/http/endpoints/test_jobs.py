@@ -63,6 +63,38 @@ async def test_the_result_has_the_bytes_of_the_synchronous_answer(
     assert (job["state"], job["progress"], job["problem"]) == ("done", 1, None)
 
 
+NAMES = [
+    ("photo.jpg", {}, 'attachment; filename="photo_x4.png"'),
+    ("photo.old.jpg", {"width": 50, "format": "jpeg"}, 'attachment; filename="photo.old_50x40.jpg"'),
+    ("photo.png", {"scale": 1.5, "format": "webp"}, 'attachment; filename="photo_x1.5.webp"'),
+    (
+        "Größe 100%.png",
+        {},
+        "attachment; filename=\"Gr__e 100__x4.png\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe%20100%25_x4.png",
+    ),
+    ("../../etc/passwd", {}, 'attachment; filename="passwd_x4.png"'),
+    ("a:b*c.png", {}, 'attachment; filename="a_b_c_x4.png"'),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters", "disposition"), NAMES)
+async def test_a_result_is_saved_under_the_name_of_its_upload(
+    client: httpx.AsyncClient, name: str, parameters: dict[str, Any], disposition: str
+) -> None:
+    picture = (name, encoded(noise(20, 16)))
+    created = await client.post("/v1/jobs", files={"image": picture}, params=parameters)
+    job = await ended(client, created.raise_for_status().json()["id"])
+    result = (await client.get(job["result"]["href"])).raise_for_status()
+    assert result.headers["content-disposition"] == disposition
+
+
+async def test_a_result_whose_upload_has_no_name_is_saved_under_the_id_of_its_job(client: httpx.AsyncClient) -> None:
+    created = await client.post("/v1/jobs", content=encoded(noise(20, 16)))
+    job = await ended(client, created.raise_for_status().json()["id"])
+    result = (await client.get(job["result"]["href"])).raise_for_status()
+    assert result.headers["content-disposition"] == f'attachment; filename="{job["id"]}-1.png"'
+
+
 async def test_a_stream_of_bands_has_the_bytes_of_the_synchronous_answer_and_rising_progress(
     client: httpx.AsyncClient,
 ) -> None:

@@ -1,0 +1,44 @@
+"""File names for results, made from those of the uploads."""
+
+import unicodedata
+from urllib.parse import unquote, urlsplit
+
+from app.answer import Answer
+from app.pictures.size import Size
+
+MAX_STEM_CHARS = 60
+"""So that the whole name has less than the 255 bytes of most file systems, whatever its letters."""
+
+RESERVED = frozenset('<>:"/\\|?*')
+"""Characters that no file name of Windows may have."""
+
+
+def name_of_result(upload: str, answer: Answer, size: Size) -> str:
+    """Return `photo_x4.png` for `photo.jpg`, or `photo_3840x2560.png` where the caller gave a size in px.
+
+    Args:
+        upload: its file name, which may hold anything.
+
+    Returns:
+        A name without folders and control characters; empty where the upload has none.
+    """
+    stem = _stem(upload)
+    if not stem:
+        return ""
+    scale = answer.model.scale if size.scale is None else size.scale
+    in_px = size.given.keys() - {"scale"}
+    tail = f"{answer.width}x{answer.height}" if in_px else f"x{round(scale, 2):g}"
+    suffix = "jpg" if answer.format.name == "jpeg" else answer.format.name
+    return f"{stem}_{tail}.{suffix}"
+
+
+def name_in(url: str) -> str:
+    """Return the file name at the end of a URL."""
+    return unquote(urlsplit(url).path.rpartition("/")[2])
+
+
+def _stem(name: str) -> str:
+    last = name.replace("\\", "/").rpartition("/")[2]
+    stem = last.rpartition(".")[0] or last
+    printable = (char for char in unicodedata.normalize("NFC", stem) if not unicodedata.category(char).startswith("C"))
+    return "".join("_" if char in RESERVED else char for char in printable).strip(" .")[:MAX_STEM_CHARS]
