@@ -61,10 +61,10 @@ def check_answer(header: Header, options: UpscaleOptions, plan: Plan, settings: 
         TooLarge: they are.
     """
     px = header.frames * plan.height * plan.width
-    if is_animated(header, options) and px > settings.max_answer_px:
+    if is_animated(header, options) and px > settings.answer_px_limit:
         raise TooLarge(
             f"the answer would have {header.frames} frames of {plan.width} x {plan.height} px = {px} px; the limit is "
-            f"{settings.max_answer_px} px for all frames; ask for a smaller size, or for frames=first"
+            f"{settings.answer_px_limit} px for all frames; ask for a smaller size, or for frames=first"
         )
 
 

@@ -93,8 +93,10 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(default=32 * 2**20, ge=1024, description="Maximum size of an upload in bytes.")
     max_picture_px: int = Field(default=2**24, ge=1, description="Maximum pixels of an uploaded picture.")
-    max_answer_px: int = Field(
-        default=2**28, ge=1, description="Maximum pixels of an answer; a request for more gets 413."
+    max_answer_px: int | None = Field(
+        default=None,
+        ge=1,
+        description="Maximum pixels of an answer; empty for 16 times the maximum of an upload. More gets 413.",
     )
     max_width_px: int = Field(
         default=16384,
@@ -262,6 +264,11 @@ class Settings(BaseSettings):
     def origins(self) -> Sequence[str]:
         """Origins whose pages may call the service."""
         return _members(self.cors_origins)
+
+    @property
+    def answer_px_limit(self) -> int:
+        """Maximum pixels of an answer: by default those that a model of x4 makes of the largest upload."""
+        return self.max_answer_px or 16 * self.max_picture_px
 
     def hosts(self, name: Literal["fetch_hosts", "webhook_hosts"]) -> Sequence[str]:
         """Return the hosts of a setting."""

@@ -62,9 +62,9 @@ class Plan:
         height, width = size.of(*shape, model.scale)
         _check_scale(size, (height, width), shape, model)
         answer = f"the answer would have {width} x {height} px"
-        if height * width > settings.max_answer_px:
+        if height * width > settings.answer_px_limit:
             raise TooLarge(
-                f"{answer} = {height * width} px; the limit is {settings.max_answer_px} px; ask for a smaller one"
+                f"{answer} = {height * width} px; the limit is {settings.answer_px_limit} px; ask for a smaller one"
             )
         passes = 0 if (height, width) != shape and height <= shape[0] and width <= shape[1] else 1
         while passes and any(model.scale**passes * now < px for now, px in zip(shape, (height, width), strict=True)):
