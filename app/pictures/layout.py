@@ -49,11 +49,11 @@ class AnswerFormat:
         """Return True where it allows pictures of this size."""
         return max(height, width) <= self.max_side_px and (self.max_px is None or height * width <= self.max_px)
 
-    def losses(self, picture: Picture, bits: int) -> tuple[bool, bool, bool]:
-        """Return whether it loses a picture's transparency, depth or colours; smaller is better."""
+    def losses(self, picture: Picture, bits: int) -> tuple[bool, int, bool]:
+        """Return whether it loses a picture's transparency, how many bits, whether colours; smaller is better."""
         metadata = picture.metadata
         colours = bool(lost_colours(metadata.colours, self.colours)) or bool(metadata.icc_profile and not self.icc)
-        return picture.transparent and not self.transparent, bits > self.depths[-1], colours
+        return picture.transparent and not self.transparent, max(0, bits - self.depths[-1]), colours
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,6 +111,7 @@ async def test_where_only_lossy_formats_are_accepted_the_one_that_loses_least_is
     assert await form_of(client, clear, "image/jpeg") == "jpeg"
     assert await form_of(client, FILES["PNG 16 bits"](), "image/jpeg,image/webp;q=0.5") == "jpeg"
     assert await form_of(client, clear, "image/jpeg,image/webp;q=0.5") == "webp"
+    assert await form_of(client, FILES["PNG 16 bits"](), "image/webp,image/avif;q=0.5") == "avif"  # of 12 bits
 
 
 async def test_a_requested_format_is_used_whatever_it_loses(client: httpx.AsyncClient) -> None:
