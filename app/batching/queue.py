@@ -233,7 +233,9 @@ class Queue(Generic[Input, Output]):
         return Piece(jobs=[queued], px=queued.bands.band_px)
 
     def _piece_px(self, job: Job[Input]) -> int:
-        px = self._costs.px_within(job.cost_key, self._piece_s)
+        # Someone who comes while a background piece runs waits for it, and for the one behind it.
+        piece_s = self._piece_s / 2 if job.background else self._piece_s
+        px = self._costs.px_within(job.cost_key, piece_s)
         return min(self._engine.max_px(job.input), FIRST_PIECE_PX if px is None else px)
 
 
