@@ -69,7 +69,7 @@ class Queue(Generic[Input, Output]):
         self._fair_queue: FairQueue[QueuedJob[Input, Output]] = FairQueue()
         self._jobs: set[QueuedJob[Input, Output]] = set()
         self._background_end_px = 0.0
-        """Virtual time at which all background jobs so far have had their share."""
+        """Virtual time at which the background jobs so far have had their share, but for what was cancelled."""
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -176,6 +176,8 @@ class Queue(Generic[Input, Output]):
         self._fair_queue.leave(queued)
         self._streams[_new_lane(queued.job)].give_back(queued)
         self._backlog.remove(queued.job.cost_key, _counted_px(queued.job, queued.remaining_px))
+        if queued.job.background:  # later ones do not wait for the share of one that was cancelled
+            self._background_end_px -= queued.remaining_px / BACKGROUND_WEIGHT
         self._ended(queued)
         self._changed()
 

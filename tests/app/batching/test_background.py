@@ -63,6 +63,18 @@ async def test_a_request_goes_next_however_many_background_jobs_have_run_and_wai
     assert ["asked"] in engine.pieces[ran : ran + 3]  # after the one that ran, and the one that was ready
 
 
+async def test_a_background_job_does_not_wait_for_the_share_of_one_that_was_cancelled(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_queued_px=10**9)
+    first = await occupy(engine, scheduler, small("first"))
+    async with scheduler.submit(in_background(large("cancelled", px=256 * 10**6))):
+        pass
+    later = scheduler.submit(in_background(small("later", px=400, bucket="other")))
+    asked = [scheduler.submit(small(f"asked{n}", px=16_000)) for n in range(20)]
+    engine.gate.set()
+    await outputs(first, later, *asked)
+    assert engine.pieces.index(["later"]) < len(engine.pieces) - 1
+
+
 async def test_background_jobs_fill_no_queue(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=10_000)
     first = await occupy(engine, scheduler, small("first"))
