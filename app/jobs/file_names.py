@@ -7,7 +7,7 @@ from app.answer import Answer
 from app.pictures.size import Size
 
 MAX_STEM_CHARS = 60
-"""So that the whole name has less than the 255 bytes of most file systems, whatever its letters."""
+"""Keeps the whole name below the 255 bytes of most file systems, even with letters of four bytes."""
 
 RESERVED = frozenset('<>:"/\\|?*')
 """Characters that no file name of Windows may have."""

@@ -68,7 +68,7 @@ class Result:
     notes: Mapping[str, str] = field(default_factory=dict)
     """Headers of the synchronous answer; see `app.answer.Answer.notes`."""
     file_name: str = ""
-    """To save it under; empty where the upload has none."""
+    """Name for saving the result; empty where the upload has none."""
 
     @property
     def suffix(self) -> str:
@@ -88,7 +88,7 @@ class NewPicture:
     target: str = ""
     """URL that the result is sent to; empty for none."""
     file_name: str = ""
-    """Of the upload, as its caller wrote it; empty where it has none."""
+    """Name of the upload, as its caller wrote it; empty where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
