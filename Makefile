@@ -113,7 +113,7 @@ BENCHES := bench-bands bench-load bench-fairness bench-jobs bench-memory bench-p
 bench-bands: ## measure low bands of a stream, alone and next to busy processes
 bench-load: ## measure the service under load: ARGS="--litserve eager"
 bench-fairness: ## measure a small picture's latency during a large one
-bench-jobs: ## measure a small picture's latency beside 1,000 queued jobs
+bench-jobs: ## measure a small picture's latency while 1,000 jobs wait
 bench-memory: ## measure the memory of a stream
 bench-poster: ## measure the service's memory during very large pictures: ARGS=--tiny
 bench-seams: ## measure and draw the errors of tiles at their edges

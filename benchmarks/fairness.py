@@ -4,16 +4,14 @@ import argparse
 import asyncio
 import random
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
-import numpy
 
 from benchmarks.rig.networks import add_network_options, write_models
 from benchmarks.rig.report import Report, add_record_option
 from benchmarks.rig.servers import our_service
-from benchmarks.rig.traffic import Answered, Upload, counters, percentiles, send, uploads_of
+from benchmarks.rig.traffic import Answered, Upload, counters, percentile_s, percentiles, send, uploads_of
 from model.device import best_device
 
 
@@ -41,8 +39,8 @@ def main() -> None:
         print(f"A piece of the large one takes {piece_s:.3f} s on the device.\n")
         report.bar(
             "p95 during it, in s, against its own time and two pieces",
-            _percentile_s(during, 95),
-            at_most=_percentile_s(alone, 50) + 2 * piece_s,
+            percentile_s(during, 95),
+            at_most=percentile_s(alone, 50) + 2 * piece_s,
         )
 
 
@@ -79,10 +77,6 @@ async def _until_done(
         if running.done():
             return answered
         answered.append(answer)
-
-
-def _percentile_s(answered: Sequence[Answered], percent: float) -> float:
-    return float(numpy.percentile([answer.seconds for answer in answered], percent))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import numpy
 
 from benchmarks.rig.networks import add_network_options, write_models
 from benchmarks.rig.report import Report, add_record_option
 from benchmarks.rig.servers import our_service
-from benchmarks.rig.traffic import Answered, Upload, counters, percentiles, send, uploads_of
+from benchmarks.rig.traffic import Answered, Upload, counters, percentile_s, percentiles, send, uploads_of
 from model.device import best_device
 
 SENDERS = 8
@@ -54,20 +53,20 @@ def main() -> None:
         with our_service(Path(folder), settings) as address:
             measured = asyncio.run(_measure(address, small, large, options.jobs, options.samples))
         report.setting(f"{network.name}, {options.jobs} jobs of {options.job_px} px", best_device())
-        rows = [("alone", measured.alone), ("beside the jobs", measured.during)]
+        rows = [("alone", measured.alone), ("while jobs wait", measured.during)]
         report.table(
             (f"{options.small} px", "answers", "p50, s", "p95, s", "p99, s"),
             [[name, str(len(answers)), *percentiles(answers)] for name, answers in rows],
         )
         report.table(
-            ("jobs accepted per s", "done per s beside the small pictures"),
+            ("jobs accepted per s", "done per s between the small pictures"),
             [[f"{options.jobs / measured.accepted_s:.0f}", f"{measured.done_per_s:.1f}"]],
         )
         print(f"A piece of the jobs takes {measured.piece_s:.3f} s on the device.\n")
         report.bar(
-            "p95 beside the jobs, in s, against its own time and two pieces",
-            _percentile_s(measured.during, 95),
-            at_most=_percentile_s(measured.alone, 50) + 2 * measured.piece_s,
+            "p95 while jobs wait, in s, against its own time and two pieces",
+            percentile_s(measured.during, 95),
+            at_most=percentile_s(measured.alone, 50) + 2 * measured.piece_s,
         )
 
 
@@ -124,10 +123,6 @@ async def _waiting(client: httpx.AsyncClient) -> int:
         for line in metrics.splitlines()
         if line.startswith('esrgan_stored_jobs{state="waiting"}')
     )
-
-
-def _percentile_s(answered: Sequence[Answered], percent: float) -> float:
-    return float(numpy.percentile([answer.seconds for answer in answered], percent))
 
 
 if __name__ == "__main__":

@@ -126,6 +126,11 @@ async def counters(client: httpx.AsyncClient) -> dict[str, float]:
     return dict(answer.json()) if answer.is_success else {}
 
 
+def percentile_s(answered: Sequence[Answered], percent: float) -> float:
+    """Return a percentile of the latency in seconds."""
+    return float(numpy.percentile([answer.seconds for answer in answered], percent))
+
+
 def percentiles(answered: Sequence[Answered]) -> tuple[str, str, str]:
     """Return p50, p95 and p99 of the latency in seconds, as table cells."""
     if not answered:
