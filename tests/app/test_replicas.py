@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -73,11 +74,19 @@ class Fleet:
                 await asyncio.sleep(0.05)
 
     async def until_ready(self, client: httpx.AsyncClient) -> None:
-        for port in (self.port + 1, self.port + 2):
-            async with asyncio.timeout(WITHIN_S):
+        """Wait until both replicas are ready and HAProxy, which checks them twice a second, has seen it."""
+        async with asyncio.timeout(WITHIN_S):
+            for port in (self.port + 1, self.port + 2):
                 while not await is_ready(client, f"http://127.0.0.1:{port}"):
                     assert self.process.poll() is None
                     await asyncio.sleep(0.05)
+            while await self.ups(client) < 2:
+                await asyncio.sleep(0.05)
+
+    async def ups(self, client: httpx.AsyncClient) -> int:
+        """Return the number of replicas that HAProxy sends requests to."""
+        text = (await client.get(f"http://127.0.0.1:{self.port + 3}/metrics")).text
+        return len(re.findall(r'haproxy_server_status\{proxy="esrgan",server="replica\d",state="UP"\} 1', text))
 
 
 async def is_ready(client: httpx.AsyncClient, address: str) -> bool:
@@ -194,8 +203,7 @@ async def test_a_job_is_seen_through_every_replica(fleet: Fleet, client: httpx.A
 
 @needs_haproxy
 async def test_the_metrics_of_the_balancer_show_its_replicas(fleet: Fleet, client: httpx.AsyncClient) -> None:
-    text = (await client.get(f"http://127.0.0.1:{fleet.port + 3}/metrics")).text
-    assert 'haproxy_server_status{proxy="esrgan",server="replica1",state="UP"} 1' in text
+    assert await fleet.ups(client) == 2
 
 
 @needs_haproxy
