@@ -4,8 +4,8 @@ Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural netw
 Liu et al. 2025, arXiv 2502.16982, section 2.2, so that learning rates known from Adam can be kept.
 
 `torch.optim.Muon` has the same coefficients and step size, but refuses weights of four dimensions, orthogonalises in
-bfloat16 and moves each weight alone. On flattened weights of `compact_psnr_x4` it took 124 ms of one core a step, this
-one 52, and its updates differed by 2.7 %.
+bfloat16 and moves each weight alone. On flattened weights of `compact_psnr_x4` it took 55 ms of one core a step, this
+one 9, and its updates differed by 2.7 %.
 """
 
 from collections import defaultdict
@@ -23,13 +23,22 @@ ADAM_STEP = 0.2
 
 
 def orthogonalised(matrices: Tensor, rounds: int = 5) -> Tensor:
-    """The nearest matrices with all singular values near 1 (0.7 to 1.2): float (N, rows, columns), rows <= columns."""
+    """Return the nearest matrices with all singular values near 1 (0.7 to 1.2): float (N, rows, columns), rows <= columns.
+
+    Each round multiplies the matrix by a polynomial of its Gram matrix. These polynomials are multiplied first, which
+    keeps all rounds at rows x rows: a fifth of the time of rounds on the matrices themselves, for the same result.
+    """
     a, b, c = NEWTON_SCHULZ
-    x: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    gram = matrices @ matrices.mT
+    size = gram.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()[:, None, None] + 1e-7
+    gram = gram / size**2
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    product = identity / size
     for _ in range(rounds):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * identity
+        product = factor @ product
+        gram = factor @ gram @ factor
+    return product @ matrices
 
 
 class Muon(torch.optim.Optimizer):
