@@ -14,7 +14,7 @@ from benchmarks.rig.report import Report, add_record_option
 from model import stages
 from model.convolutions.library import OneDnnConvolver
 from model.convolutions.native import amx
-from model.convolutions.native.amx import AmxConvolver
+from model.convolutions.native.amx_convolver import AmxConvolver
 from model.convolutions.native.winograd import Packed, WinogradConvolver
 from model.upscaler import Upscaler
 from model.workspace import SkipPath, Window

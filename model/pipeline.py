@@ -73,6 +73,10 @@ class _Pipeline:
         return WrappedStage(stage, 1, factor) if self._wraps else stage
 
     def _block(self, block: RRDB) -> Stage:
+        whole = None if self._wraps else self._convolve.block_stage(block, self._workspace, self._lag)
+        if whole is not None:
+            self._lag += BLOCK_LAG
+            return whole
         dense: list[Stage] = []
         for number, each in enumerate((block.rdb1, block.rdb2, block.rdb3)):
             stage: Stage = DenseStage(

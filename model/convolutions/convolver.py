@@ -2,13 +2,16 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from model.rrdb import NEGATIVE_SLOPE
-from model.workspace import Padding, rows_like
+from model.rrdb import NEGATIVE_SLOPE, RRDB
+from model.workspace import Padding, Workspace, rows_like
+
+if TYPE_CHECKING:
+    from model.stages import Stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +75,14 @@ class Convolver(ABC):
 
         There are no rows if R is less than 3.
         """
+
+    def block_stage(self, block: RRDB, workspace: Workspace, lag: int) -> "Stage | None":
+        """Return a stage of its own for an RRDB, if it has one; else the block's convolutions are run one by one.
+
+        Args:
+            lag: see `Stage`.
+        """
+        return None
 
     def padded(self, padding: Padding) -> "Convolver":
         """Return a convolver for a batch of pictures that do not fill their planes, as `padding` says."""

@@ -15,7 +15,7 @@ from model.convolutions.convolver import Convolver
 from model.convolutions.fused import FusedConvolver
 from model.convolutions.library import OneDnnConvolver, library_convolution
 from model.convolutions.native import amx, winograd
-from model.convolutions.native.amx import AmxConvolver
+from model.convolutions.native.amx_convolver import AmxConvolver
 from model.convolutions.native.winograd import WinogradConvolver
 from model.convolutions.timing import seconds
 from model.convolutions.tuning import TOLERANCE, tuned

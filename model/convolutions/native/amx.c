@@ -1,4 +1,5 @@
-/* 3x3 convolutions of bfloat16 windows on AMX, the matrix unit of Intel's processors since Sapphire Rapids.
+/* 3x3 convolutions of bfloat16 windows on AMX, the matrix unit of Intel's processors since Sapphire Rapids: one at a time,
+ * or those of an RRDB (amx_block.h).
  *
  * amx_convolve reads planes of rows of pixels, channels last, with one pixel of padding on every side. The caller gives the
  * strides of pixels, rows and planes, so window and result may be slices of the channels of one buffer: a dense block is
@@ -6,10 +7,12 @@
  *
  *     sum = bias + 9 x in_channels products, added up in float32
  *     value = sum > 0 ? sum : negative_slope * sum
- *     value = skip + scaling * value          if there is a skip, in bfloat16 or float32
+ *     value = skip + scaling * value          for each of up to two skips, in bfloat16 or float32
  *
- * and stores value in `made` as bfloat16, in `exact` as float32, or in both. `skip` may be `exact` or `made` itself, with
- * scaling 1, to accumulate results. Neither result may overlap other channels that are read.
+ * and stores value in `made` as bfloat16, in `exact` as float32, or in both. A skip may be `exact` or `made` itself, with
+ * scaling 1, to accumulate results. Neither result may overlap other channels that are read. If `repeats`, the border of
+ * `made` is written, too: its pixels are copied to the left and the right of each row, and to the row above the first or
+ * below the last one.
  *
  * in_channels is even, out_channels any number. Width, rows and planes are at least 1. The value of a pixel is the same to
  * the last bit wherever it is in the window, and for any size of the window and any number of threads. amx.py packs the
@@ -37,16 +40,53 @@ struct steps {
     ptrdiff_t plane, row, pixel;
 };
 
+struct skip {
+    const void *earlier; /* planes x earlier_rows x width pixels, the first rows: of a band before, if there are any */
+    const void *rows;    /* the rows after them; null for no skip */
+    struct steps steps;  /* of both, but for the planes of `earlier` */
+    ptrdiff_t earlier_plane;
+    int earlier_rows, is_exact; /* float32 instead of bfloat16 */
+    float scaling;
+};
+
+enum { REPEAT_SIDES = 1, REPEAT_ABOVE = 2, REPEAT_BELOW = 4 };
+
 struct amx_convolution {
     const uint16_t *window; /* planes x (rows + 2) x (width + 2) pixels */
     const uint16_t *weights;
     const float *bias; /* out_channels, rounded up to a multiple of LANES */
-    const void *skip;  /* null for none */
     uint16_t *made;    /* planes x rows x width pixels; null for none */
     float *exact;      /* the same */
-    struct steps window_steps, skip_steps, made_steps, exact_steps;
+    struct steps window_steps, made_steps, exact_steps;
+    struct skip skips[2];
     int planes, rows, width, in_channels, out_channels;
-    int skip_is_exact; /* float32 instead of bfloat16 */
+    int repeats; /* a sum of REPEAT_... */
+    float negative_slope;
+};
+
+enum { CONVOLUTIONS = 5, DENSE_BLOCKS = 3 };
+
+/* A dense block of an RRDB, and its memory between bands. Arrays are contiguous. */
+struct amx_dense {
+    const uint16_t *weights[CONVOLUTIONS];
+    const float *bias[CONVOLUTIONS];
+    uint16_t *halo; /* planes x (CONVOLUTIONS + 1) x (width + 2) x all_channels */
+    float *waiting; /* planes x CONVOLUTIONS x width x channels: rows whose result is not complete */
+};
+
+/* An RRDB over the next rows of a picture, which may be the last: see amx_block.h. Arrays are contiguous, but for planes. */
+struct amx_block {
+    struct amx_dense dense[DENSE_BLOCKS];
+    float *waiting;     /* planes x (DENSE_BLOCKS * CONVOLUTIONS) x width x channels, for the block's own skip */
+    const float *rows;  /* planes x height x width x channels */
+    float *made;        /* planes x all rows that are complete then x width x channels */
+    float *between[DENSE_BLOCKS - 1]; /* memory for the same, of the dense blocks before the last */
+    uint16_t *buffer;   /* memory for planes x (3 * CONVOLUTIONS + 2 + height) rows x (width + 2) x all_channels */
+    ptrdiff_t rows_plane, made_plane;
+    int planes, width, channels, growth;
+    int taken;   /* rows of the bands before */
+    int height, ends; /* new rows; whether they are the last ones */
+    int repeats; /* the padding repeats the border, instead of zeros */
     float negative_slope, scaling;
 };
 
@@ -98,6 +138,26 @@ static struct area area_of(const struct amx_convolution *c, long task) {
     return area;
 }
 
+/* A row of a skip from a pixel on: one pointer, or none. */
+struct skip_row {
+    const float *exact;
+    const uint16_t *rounded;
+    ptrdiff_t pixel;
+    float scaling;
+};
+
+static inline struct skip_row skip_row_of(const struct skip *s, struct place p, int channel) {
+    struct skip_row found = {NULL, NULL, s->steps.pixel, s->scaling};
+    const int is_earlier = p.row < s->earlier_rows;
+    const void *from = is_earlier ? s->earlier : s->rows;
+    ptrdiff_t first = p.plane * (is_earlier ? s->earlier_plane : s->steps.plane) + p.column * s->steps.pixel + channel;
+    if (!s->rows) return found;
+    first += (p.row - (is_earlier ? 0 : s->earlier_rows)) * s->steps.row;
+    if (s->is_exact) found.exact = (const float *)from + first;
+    else found.rounded = (const uint16_t *)from + first;
+    return found;
+}
+
 static inline float float_of(uint16_t half) {
     uint32_t bits = (uint32_t)half << 16;
     float value;
@@ -114,6 +174,8 @@ static inline float float_of(uint16_t half) {
 #define NAMED(name) name##_plain
 #include "amx_plain.h"
 #include "amx_kernel.h"
+#include "amx_block.h"
+#include "amx_done.h"
 #undef NAMED
 
 #include "amx_unit.h"
@@ -126,10 +188,13 @@ static inline float float_of(uint16_t half) {
 #define NAMED(name) name##_chip
 #include "amx_chip.h"
 #include "amx_kernel.h"
+#include "amx_block.h"
+#include "amx_done.h"
 #undef NAMED
 #pragma GCC pop_options
 
 void amx_convolve(const struct amx_convolution *c) { convolve_chip(c); }
+void amx_block(const struct amx_block *b) { block_chip(b); }
 
 /* Run `rounds` rounds of products of tiles on every thread, and return the number of floating-point operations. */
 #pragma GCC push_options
@@ -154,6 +219,8 @@ double amx_multiply(long rounds) {
 #else
 double amx_multiply(long rounds) { return 0 * rounds; }
 void amx_convolve(const struct amx_convolution *c) { convolve_plain(c); }
+void amx_block(const struct amx_block *b) { block_plain(b); }
 #endif
 
 void amx_convolve_plainly(const struct amx_convolution *c) { convolve_plain(c); }
+void amx_block_plainly(const struct amx_block *b) { block_plain(b); }

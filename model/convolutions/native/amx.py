@@ -5,10 +5,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from model.convolutions.convolver import Convolver, Epilogue, room_for
 from model.convolutions.native.loading import has_amx, load
 
 LIBRARY = Path(__file__).with_name("libamx.so")
@@ -20,29 +19,70 @@ MAX_CHUNK = 32
 """Maximum channels in a tile of pixels."""
 
 
+DENSE_BLOCKS, CONVOLUTIONS = 3, 5
+"""Dense blocks of an RRDB, and convolutions of a dense block."""
+
+
+class _Skip(ctypes.Structure):
+    """`struct skip` of amx.c."""
+
+    _fields_ = (
+        ("earlier", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        *((step, ctypes.c_ssize_t) for step in ("plane", "row", "pixel", "earlier_plane")),
+        ("earlier_rows", ctypes.c_int),
+        ("is_exact", ctypes.c_int),
+        ("scaling", ctypes.c_float),
+    )
+
+
 class _Convolution(ctypes.Structure):
     """`struct amx_convolution` of amx.c."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("window", "weights", "bias", "skip", "made", "exact")),
+        *((name, ctypes.c_void_p) for name in ("window", "weights", "bias", "made", "exact")),
         *(
             (f"{of}_{step}", ctypes.c_ssize_t)
-            for of in ("window", "skip", "made", "exact")
+            for of in ("window", "made", "exact")
             for step in ("plane", "row", "pixel")
         ),
-        *((name, ctypes.c_int) for name in ("planes", "rows", "width", "in_channels", "out_channels")),
-        ("skip_is_exact", ctypes.c_int),
+        ("skips", 2 * _Skip),
+        *((name, ctypes.c_int) for name in ("planes", "rows", "width", "in_channels", "out_channels", "repeats")),
         ("negative_slope", ctypes.c_float),
-        ("scaling", ctypes.c_float),
+    )
+
+
+class Dense(ctypes.Structure):
+    """`struct amx_dense` of amx.c."""
+
+    _fields_ = (
+        *((name, CONVOLUTIONS * ctypes.c_void_p) for name in ("weights", "bias")),
+        *((name, ctypes.c_void_p) for name in ("halo", "waiting")),
+    )
+
+
+class Block(ctypes.Structure):
+    """`struct amx_block` of amx.c."""
+
+    _fields_ = (
+        ("dense", DENSE_BLOCKS * Dense),
+        *((name, ctypes.c_void_p) for name in ("waiting", "rows", "made")),
+        ("between", (DENSE_BLOCKS - 1) * ctypes.c_void_p),
+        ("buffer", ctypes.c_void_p),
+        *((name, ctypes.c_ssize_t) for name in ("rows_plane", "made_plane")),
+        *((name, ctypes.c_int) for name in ("planes", "width", "channels", "growth", "taken", "height", "ends")),
+        ("repeats", ctypes.c_int),
+        *((name, ctypes.c_float) for name in ("negative_slope", "scaling")),
     )
 
 
 @cache
 def compiled() -> ctypes.CDLL | None:
     """Load amx.c; None if it is not compiled, which the first call logs."""
-    convolution = (ctypes.POINTER(_Convolution),)
-    functions = {"amx_convolve": convolution, "amx_convolve_plainly": convolution}
-    library = load(LIBRARY, {**functions, "amx_multiply": (ctypes.c_long,)}, otherwise="convolutions do not use AMX")
+    functions: dict[str, tuple[type, ...]] = {"amx_multiply": (ctypes.c_long,)}
+    for name, argument in (("amx_convolve", _Convolution), ("amx_block", Block)):
+        functions |= dict.fromkeys((name, f"{name}_plainly"), (ctypes.POINTER(argument),))
+    library = load(LIBRARY, functions, otherwise="convolutions do not use AMX")
     if library is not None:
         library.amx_multiply.restype = ctypes.c_double
     return library
@@ -87,11 +127,6 @@ class Packed:
         self.bias = functional.pad(bias.float(), (0, to_fill)).contiguous()
 
 
-def takes(window: Tensor) -> bool:
-    """Check if amx.c can convolve a window on this processor."""
-    return window.dtype is torch.bfloat16 and window.device.type == "cpu" and window.shape[1] % 2 == 0 and available()
-
-
 def convolve(
     window: Tensor,
     packed: Packed,
@@ -129,22 +164,27 @@ def convolve(
         window.data_ptr(),
         packed.weights.data_ptr(),
         packed.bias.data_ptr(),
-        *(None if tensor is None else tensor.data_ptr() for tensor in (skip, made, exact)),
-        *(0 if tensor is None else tensor.stride(axis) for tensor in (window, skip, made, exact) for axis in (0, 2, 3)),
-        *(planes, rows - 2, width - 2, in_channels, packed.out_channels),
-        exact_skip,
-        negative_slope,
-        scaling,
+        *(None if tensor is None else tensor.data_ptr() for tensor in (made, exact)),
+        *(0 if tensor is None else tensor.stride(axis) for tensor in (window, made, exact) for axis in (0, 2, 3)),
+        planes=planes,
+        rows=rows - 2,
+        width=width - 2,
+        in_channels=in_channels,
+        out_channels=packed.out_channels,
+        negative_slope=negative_slope,
     )
-    run(arguments, plainly)
+    if skip is not None:
+        steps = (skip.stride(axis) for axis in (0, 2, 3))
+        arguments.skips[0] = _Skip(None, skip.data_ptr(), *steps, is_exact=exact_skip, scaling=scaling)
+    run("amx_convolve", arguments, plainly)
 
 
-def run(arguments: _Convolution, plainly: bool) -> None:
-    """Call amx.c."""
+def run(name: str, arguments: ctypes.Structure, plainly: bool) -> None:
+    """Call a function of amx.c, or its version in plain C."""
     library = compiled()
     assert library is not None, "amx.c is not compiled"
     assert plainly or available(), "no AMX here"
-    (library.amx_convolve_plainly if plainly else library.amx_convolve)(arguments)
+    getattr(library, f"{name}_plainly" if plainly else name)(arguments)
 
 
 def _check(name: str, tensor: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
@@ -164,43 +204,3 @@ def _tiles(weight: Tensor) -> Tensor:
     chunks = torch.stack((*whole, last)).unflatten(2, (-1, 2)).unflatten(1, (-1, LANES))
     tiles: Tensor = chunks.permute(1, 0, 6, 5, 3, 2, 4).to(torch.bfloat16).contiguous()
     return tiles
-
-
-class AmxConvolver(Convolver):
-    """Runs convolutions of bfloat16 windows with amx.c, and those that it does not support with another convolver."""
-
-    name = "amx"
-
-    def __init__(self, other: Convolver) -> None:
-        self._other = other
-        self._packed: dict[nn.Conv2d, Packed] = {}
-        self._rest: dict[nn.Conv2d, Packed] = {}
-        """The part of float32 weights that is lost by rounding them to bfloat16, added by a second convolution."""
-
-    def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
-        """See `Convolver`."""
-        exact = conv.weight.dtype is torch.float32
-        plain = not (then.active or then.residual or then.target is not None)
-        if window.shape[2] < 3 or not takes(window) or (exact and not plain):
-            return self._other.convolve(conv, window, then)
-        if conv not in self._packed:
-            self._pack(conv)
-        packed, slope, residual = self._packed[conv], then.slope, then.residual
-        if exact:
-            made = room_for(conv, window, torch.float32)
-            convolve(window, packed, exact=made)
-            convolve(window, self._rest[conv], exact=made, skip=made)
-            return made
-        if then.skip is not None:
-            convolve(window, packed, exact=then.skip, skip=then.skip, negative_slope=slope, scaling=residual)
-            return then.skip
-        target = room_for(conv, window) if then.target is None else then.target
-        own = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
-        convolve(window, packed, made=target, skip=own, negative_slope=slope, scaling=residual or 1.0)
-        return target
-
-    def _pack(self, conv: nn.Conv2d) -> None:
-        weight = conv.weight.detach()
-        self._packed[conv] = Packed(weight, conv.bias)
-        if weight.dtype is torch.float32:
-            self._rest[conv] = Packed(weight - weight.bfloat16().float())

@@ -13,7 +13,8 @@ static inline void tiles_begin_chip(int pixels, int chunk) {
         shapes.rows[tile] = (uint8_t)(tile < WEIGHTS_0 ? pixels : chunk / 2);
         shapes.row_bytes[tile] = (uint16_t)(tile == PIXELS ? 2 * chunk : 4 * LANES);
     }
-    _tile_loadconfig(&shapes);
+    /* GCC 12's _tile_loadconfig claims to read 8 bytes only, so that stores of the other 56 may be left out. */
+    __asm__ volatile("ldtilecfg %0" ::"m"(shapes));
 }
 
 #define TILES_BEGIN(pixels, chunk) tiles_begin_chip(pixels, chunk)

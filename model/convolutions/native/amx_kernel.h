@@ -35,33 +35,54 @@ INLINE void NAMED(add_column)(const uint16_t *pixels, ptrdiff_t row, ptrdiff_t b
     TILE_ADD(3, PIXELS, WEIGHTS_2);
 }
 
-/* Apply bias, LeakyReLU, skip and rounding to one row of a block, for the first `lanes` channels. */
+/* Add the first `lanes` channels of a pixel of a skip. */
+INLINE void NAMED(add_skip)(const struct skip_row *skip, int pixel, floats *value, int lanes) {
+    floats added = {0};
+    uint16_t rounded[LANES] = {0};
+    if (skip->exact) memcpy(&added, skip->exact + pixel * skip->pixel, sizeof(float) * lanes);
+    else if (skip->rounded) {
+        memcpy(rounded, skip->rounded + pixel * skip->pixel, sizeof(uint16_t) * lanes);
+        NAMED(from_bfloat16)(rounded, &added);
+    } else return;
+    NAMED(multiply_and_add)(skip->scaling, value, &added);
+}
+
+/* Copy the pixels of one row of a block that are at the border of the result to its outside. */
+static void NAMED(repeat_border)(const struct amx_convolution *c, const struct block *b, int row, int lanes) {
+    const struct place place = {b->first.plane, b->first.row + row, b->first.column};
+    const struct steps *steps = &c->made_steps;
+    uint16_t *made = c->made + at(steps, &place) + b->channel;
+    int first = 0, end = b->pixels;
+    const size_t bytes = sizeof(uint16_t) * lanes;
+    if (place.column == 0) memcpy(made + --first * steps->pixel, made, bytes);
+    if (place.column + b->pixels == c->width) memcpy(made + end * steps->pixel, made + (end - 1) * steps->pixel, bytes), end++;
+    for (int pixel = first; pixel < end; pixel++) {
+        uint16_t *from = made + pixel * steps->pixel;
+        if (c->repeats & REPEAT_ABOVE && place.row == 0) memcpy(from - steps->row, from, bytes);
+        if (c->repeats & REPEAT_BELOW && place.row == c->rows - 1) memcpy(from + steps->row, from, bytes);
+    }
+}
+
+/* Apply bias, LeakyReLU, skips and rounding to one row of a block, for the first `lanes` channels. */
 INLINE void NAMED(finish_row)(const struct amx_convolution *c, const struct block *b, int row, int lanes) {
-    struct place place = {b->first.plane, b->first.row + row, b->first.column};
+    const struct place place = {b->first.plane, b->first.row + row, b->first.column};
     const floats bias = *(const floats *)(c->bias + b->channel), *sums = (const floats *)b->sums + row * LANES + b->made_twice;
-    const ptrdiff_t skip_at = at(&c->skip_steps, &place) + b->channel, skip_step = c->skip_steps.pixel;
-    const float *exact_skip = c->skip && c->skip_is_exact ? (const float *)c->skip + skip_at : NULL;
-    const uint16_t *skip = c->skip && !c->skip_is_exact ? (const uint16_t *)c->skip + skip_at : NULL;
-    uint16_t *made = c->made ? c->made + at(&c->made_steps, &place) + b->channel : NULL, rounded[LANES] = {0};
+    const struct skip_row first = skip_row_of(c->skips, place, b->channel), second = skip_row_of(c->skips + 1, place, b->channel);
+    uint16_t *made = c->made ? c->made + at(&c->made_steps, &place) + b->channel : NULL, rounded[LANES];
     float *exact = c->exact ? c->exact + at(&c->exact_steps, &place) + b->channel : NULL;
-    const float slope = c->negative_slope, scaling = c->scaling;
+    const float slope = c->negative_slope;
     for (int pixel = 0; pixel < b->pixels; pixel++) {
-        floats value = sums[pixel] + bias, scaled = slope * value, added = {0};
+        floats value = sums[pixel] + bias, scaled = slope * value;
         NAMED(choose_positive)(&value, &scaled);
-        if (exact_skip) {
-            memcpy(&added, exact_skip + pixel * skip_step, sizeof(float) * lanes);
-            NAMED(multiply_and_add)(scaling, &value, &added);
-        } else if (skip) {
-            memcpy(rounded, skip + pixel * skip_step, sizeof(uint16_t) * lanes);
-            NAMED(from_bfloat16)(rounded, &added);
-            NAMED(multiply_and_add)(scaling, &value, &added);
-        }
+        NAMED(add_skip)(&first, pixel, &value, lanes);
+        NAMED(add_skip)(&second, pixel, &value, lanes);
         if (exact) memcpy(exact + pixel * c->exact_steps.pixel, &value, sizeof(float) * lanes);
         if (made) {
             NAMED(put_bfloat16)(rounded, &value);
             memcpy(made + pixel * c->made_steps.pixel, rounded, sizeof(uint16_t) * lanes);
         }
     }
+    if (c->repeats) NAMED(repeat_border)(c, b, row, lanes);
 }
 
 static void NAMED(finish_next)(const struct amx_convolution *c, struct block *b) {
@@ -115,26 +136,22 @@ INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area
     while (before.finished < rows) NAMED(finish_next)(c, &before);
 }
 
-static void NAMED(convolve)(const struct amx_convolution *c) {
+/* Compute all results; every thread of a team calls this, and leaves it when all are done. */
+static void NAMED(convolve_in_team)(const struct amx_convolution *c) {
     const long tasks = (long)c->planes * groups_of(c) * parts_of(c);
-#pragma omp parallel
-    {
-        TILES_BEGIN(at_most(c->width, LANES), chunk_of(c));
-#pragma omp for schedule(dynamic, 1) nowait
-        for (long task = 0; task < tasks; task++) {
-            struct area area = area_of(c, task);
-            if (area.rows == 4) NAMED(make)(c, &area, 4);
-            else if (area.rows == 3) NAMED(make)(c, &area, 3);
-            else if (area.rows == 2) NAMED(make)(c, &area, 2);
-            else NAMED(make)(c, &area, 1);
-        }
-        TILES_END();
+    TILES_BEGIN(at_most(c->width, LANES), chunk_of(c));
+#pragma omp for schedule(dynamic, 1)
+    for (long task = 0; task < tasks; task++) {
+        struct area area = area_of(c, task);
+        if (area.rows == 4) NAMED(make)(c, &area, 4);
+        else if (area.rows == 3) NAMED(make)(c, &area, 3);
+        else if (area.rows == 2) NAMED(make)(c, &area, 2);
+        else NAMED(make)(c, &area, 1);
     }
+    TILES_END();
 }
 
-#undef TILES_BEGIN
-#undef TILES_END
-#undef TILE_ZERO
-#undef TILE_LOAD
-#undef TILE_STORE
-#undef TILE_ADD
+static void NAMED(convolve)(const struct amx_convolution *c) {
+#pragma omp parallel
+    NAMED(convolve_in_team)(c);
+}

@@ -8,7 +8,7 @@ from torch.nn import functional
 from model.convolutions.convolver import Convolver
 from model.convolutions.fused import FusedConvolver
 from model.convolutions.library import OneDnnConvolver, library_convolution
-from model.convolutions.native.amx import AmxConvolver
+from model.convolutions.native.amx_convolver import AmxConvolver
 from model.convolutions.native.winograd import WinogradConvolver
 from model.convolutions.trial import one_dnn_takes
 from model.rrdb import NEGATIVE_SLOPE

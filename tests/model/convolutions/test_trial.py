@@ -8,7 +8,7 @@ from torch.nn import functional
 from model.convolutions import trial
 from model.convolutions.library import OneDnnConvolver, library_convolution
 from model.convolutions.native import amx, winograd
-from model.convolutions.native.amx import AmxConvolver
+from model.convolutions.native.amx_convolver import AmxConvolver
 from model.convolutions.native.winograd import WinogradConvolver
 from model.convolutions.trial import best_convolver, best_dtype, fastest_cpu_dtype, fastest_way
 from model.rrdb import RRDBConfig

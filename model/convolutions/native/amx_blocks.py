@@ -1,0 +1,94 @@
+"""RRDBs on AMX: all convolutions of one in a call of amx.c."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from model.convolutions.native import amx
+from model.convolutions.native.amx import Packed
+from model.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALING, RRDB
+from model.stages import BLOCK_LAG, DENSE_LAG
+from model.workspace import Workspace, rows_like
+
+Pack = Callable[[nn.Conv2d], Packed]
+
+
+class AmxBlockStage:
+    """An RRDB over bands of rows: a `model.stages.Stage`.
+
+    Args:
+        block: in bfloat16; channels and growth are even.
+        pack: returns the packed weights of a convolution.
+        lag: see `Stage`.
+        plainly: use plain C instead of AMX.
+    """
+
+    def __init__(self, block: RRDB, workspace: Workspace, pack: Pack, lag: int, *, plainly: bool = False) -> None:
+        self.lag, self.row = lag, 0
+        first, closing = block.rdb1.conv1, block.rdb1.conv5
+        self._workspace = workspace
+        self._plainly = plainly
+        self._all_channels = closing.in_channels
+        self._held: list[object] = []
+        """Tensors to which `_call` has pointers."""
+        self._call = amx.Block(
+            channels=first.in_channels,
+            growth=first.out_channels,
+            repeats=first.padding_mode == "replicate",
+            negative_slope=NEGATIVE_SLOPE,
+            scaling=RESIDUAL_SCALING,
+        )
+        for dense, own in zip((block.rdb1, block.rdb2, block.rdb3), self._call.dense, strict=True):
+            for number, conv in enumerate((*dense.growing, dense.conv5)):
+                packed = pack(conv)
+                own.weights[number], own.bias[number] = packed.weights.data_ptr(), packed.bias.data_ptr()
+                self._held.append(packed)
+
+    def __call__(self, rows: Tensor, last: bool) -> Tensor:
+        """See `Stage`."""
+        call = self._call
+        rows = _in_order(rows)
+        planes, channels, height, width = rows.shape
+        if not call.planes:
+            self._begin(planes, width)
+        taken = call.taken + height
+        made = rows_like(rows, _complete(taken, last) - _complete(call.taken, False))
+        most = height + BLOCK_LAG + 2  # in the third dense block: halo rows, released rows and one of padding
+        buffer = self._workspace.buffer(planes, self._all_channels, most, width + 2, self._bfloat16)
+        between = self._workspace.buffer(2 * planes, channels, most, width, rows)
+        call.rows, call.rows_plane = rows.data_ptr(), rows.stride(0)
+        call.made, call.made_plane = made.data_ptr(), made.stride(0)
+        call.between[0], call.between[1] = between.data_ptr(), between[planes:].data_ptr()
+        call.buffer, call.height, call.ends = buffer.data_ptr(), height, last
+        amx.run("amx_block", call, self._plainly)
+        call.taken = taken
+        return made
+
+    def _begin(self, planes: int, width: int) -> None:
+        """Allocate the memory between bands."""
+        call = self._call
+        call.planes, call.width = planes, width
+        self._bfloat16 = torch.empty(0, dtype=torch.bfloat16)
+
+        def pointer(*shape: int, dtype: torch.dtype = torch.float32) -> int:
+            held = torch.empty(planes, *shape, dtype=dtype)
+            self._held.append(held)
+            return held.data_ptr()
+
+        call.waiting = pointer(BLOCK_LAG, width, call.channels)
+        for own in call.dense:
+            own.waiting = pointer(DENSE_LAG, width, call.channels)
+            own.halo = pointer(DENSE_LAG + 1, width + 2, self._all_channels, dtype=torch.bfloat16)
+
+
+def _complete(taken: int, last: bool) -> int:
+    """Return the number of complete rows after some have come in."""
+    return taken if last else max(0, taken - BLOCK_LAG)
+
+
+def _in_order(rows: Tensor) -> Tensor:
+    """Return (N, C, R, W) with every plane contiguous, channels last; copied only if it is not."""
+    _, channels, _, width = rows.shape
+    is_so = rows.stride()[1:] == (1, width * channels, channels)
+    return rows if is_so else rows.contiguous(memory_format=torch.channels_last)

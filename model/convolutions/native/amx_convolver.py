@@ -1,0 +1,72 @@
+"""The convolver of networks in bfloat16 on AMX."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from model.convolutions.convolver import Convolver, Epilogue, room_for
+from model.convolutions.native import amx
+from model.convolutions.native.amx import Packed
+from model.convolutions.native.amx_blocks import AmxBlockStage
+from model.rrdb import RRDB
+from model.stages import Stage
+from model.workspace import Workspace
+
+
+class AmxConvolver(Convolver):
+    """Runs convolutions of bfloat16 windows with amx.c, and those that it does not support with another convolver.
+
+    Args:
+        plainly: use plain C instead of AMX: slow, on any processor, with the same bits.
+    """
+
+    name = "amx"
+
+    def __init__(self, other: Convolver, *, plainly: bool = False) -> None:
+        self._other = other
+        self._plainly = plainly
+        self._packed: dict[nn.Conv2d, Packed] = {}
+        self._rest: dict[nn.Conv2d, Packed] = {}
+        """The part of float32 weights that is lost by rounding them to bfloat16, added by a second convolution."""
+
+    def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
+        """See `Convolver`."""
+        exact = conv.weight.dtype is torch.float32
+        plain = not (then.active or then.residual or then.target is not None)
+        if window.shape[2] < 3 or not self._takes(window, window.shape[1]) or (exact and not plain):
+            return self._other.convolve(conv, window, then)
+        packed, slope, residual = self._pack(conv), then.slope, then.residual
+        run = partial(amx.convolve, window, plainly=self._plainly)
+        if exact:
+            made = room_for(conv, window, torch.float32)
+            run(packed, exact=made)
+            run(self._rest[conv], exact=made, skip=made)
+            return made
+        if then.skip is not None:
+            run(packed, exact=then.skip, skip=then.skip, negative_slope=slope, scaling=residual)
+            return then.skip
+        target = room_for(conv, window) if then.target is None else then.target
+        own = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
+        run(packed, made=target, skip=own, negative_slope=slope, scaling=residual or 1.0)
+        return target
+
+    def block_stage(self, block: RRDB, workspace: Workspace, lag: int) -> Stage | None:
+        """See `Convolver`."""
+        own = [conv for conv in block.modules() if isinstance(conv, nn.Conv2d)]
+        if not all(self._takes(conv.weight, conv.in_channels) for conv in own):
+            return None
+        return AmxBlockStage(block, workspace, self._pack, lag, plainly=self._plainly)
+
+    def _takes(self, features: Tensor, channels: int) -> bool:
+        """Check if amx.c can convolve so many channels of this format and device here."""
+        takes = features.dtype is torch.bfloat16 and features.device.type == "cpu" and channels % 2 == 0
+        return takes and (self._plainly or amx.available())
+
+    def _pack(self, conv: nn.Conv2d) -> Packed:
+        if conv not in self._packed:
+            weight = conv.weight.detach()
+            self._packed[conv] = Packed(weight, conv.bias)
+            if weight.dtype is torch.float32:
+                self._rest[conv] = Packed(weight - weight.bfloat16().float())
+        return self._packed[conv]

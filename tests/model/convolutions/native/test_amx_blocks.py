@@ -1,0 +1,107 @@
+"""RRDBs on AMX have the bits of their convolutions one by one, in bands of any height."""
+
+from collections.abc import Iterable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.convolutions.library import library_convolution
+from model.convolutions.native import amx
+from model.convolutions.native.amx_blocks import AmxBlockStage
+from model.convolutions.native.amx_convolver import AmxConvolver
+from model.pipeline import stages_of
+from model.rrdb import RRDB, PaddingMode, RRDBConfig, RRDBNet
+from model.stages import BLOCK_LAG, BlockStage, DenseStage, Stage
+from model.workspace import SkipPath, Workspace
+
+pytestmark = pytest.mark.skipif(amx.compiled() is None, reason="nothing is compiled")
+
+WAYS = [True, pytest.param(False, marks=pytest.mark.skipif(not amx.available(), reason="no AMX here"))]
+"""In plain C or on AMX."""
+
+
+def random_block(channels: int, growth: int, padding_mode: PaddingMode) -> RRDB:
+    torch.manual_seed(0)
+    return RRDB(channels, growth, padding_mode).requires_grad_(False).bfloat16()
+
+
+def block_stage(block: RRDB, *, plainly: bool) -> Stage:
+    stage = AmxConvolver(library_convolution, plainly=plainly).block_stage(block, Workspace(), lag=0)
+    assert isinstance(stage, AmxBlockStage)
+    return stage
+
+
+def one_by_one(block: RRDB) -> Stage:
+    """Return a stage that runs each convolution by itself, in plain C."""
+    convolve, workspace = AmxConvolver(library_convolution, plainly=True), Workspace()
+    dense = [
+        DenseStage(each, workspace, convolve, lag=0, owned=number > 0)
+        for number, each in enumerate((block.rdb1, block.rdb2, block.rdb3))
+    ]
+    return BlockStage(dense, SkipPath(BLOCK_LAG))
+
+
+def run(stage: Stage, bands: Iterable[Tensor]) -> Tensor:
+    bands = list(bands)
+    return torch.cat([stage(band, number == len(bands) - 1) for number, band in enumerate(bands)], dim=2)
+
+
+def features(planes: int, channels: int, height: int, width: int) -> Tensor:
+    return torch.randn(planes, height, width, channels).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("plainly", WAYS)
+@pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
+@settings(max_examples=4, deadline=None)
+@given(
+    planes=st.integers(1, 2),
+    channels=st.sampled_from([(8, 4), (12, 6), (18, 16)]),
+    heights=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    width=st.sampled_from([1, 2, 19]),
+)
+def test_a_block_has_the_bits_of_its_convolutions(
+    plainly: bool, padding_mode: PaddingMode, planes: int, channels: tuple[int, int], heights: list[int], width: int
+) -> None:
+    block = random_block(*channels, padding_mode)
+    rows = features(planes, channels[0], sum(heights), width)
+    made = run(block_stage(block, plainly=plainly), rows.split(heights, dim=2))
+    once = run(one_by_one(block), [rows])
+    assert made.shape == rows.shape
+    # The last skip is added with one rounding less.
+    torch.testing.assert_close(made, once, rtol=0, atol=2e-6)
+    torch.testing.assert_close(made, run(block_stage(block, plainly=True), [rows]), rtol=0, atol=0)
+
+
+@torch.inference_mode()
+def test_rows_that_are_not_in_order_are_taken_too() -> None:
+    block, rows = random_block(8, 4, "zeros"), features(2, 8, 20, 10)
+    expected = run(block_stage(block, plainly=True), [rows])
+    assert torch.equal(run(block_stage(block, plainly=True), [rows.contiguous()]), expected)
+
+
+def test_a_processor_without_the_unit_has_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amx, "available", lambda: False)
+    assert AmxConvolver(library_convolution).block_stage(random_block(8, 4, "zeros"), Workspace(), lag=0) is None
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [((9, 5), torch.bfloat16), ((8, 4), torch.float32)])
+def test_blocks_that_do_not_suit_the_unit_have_no_stage_of_their_own(
+    channels: tuple[int, int], dtype: torch.dtype
+) -> None:
+    block = RRDB(*channels).to(dtype)
+    assert AmxConvolver(library_convolution, plainly=True).block_stage(block, Workspace(), lag=0) is None
+
+
+def test_a_network_uses_the_stage_unless_its_picture_wraps() -> None:
+    net = RRDBNet(RRDBConfig(channels=8, blocks=2, growth=4)).bfloat16()
+    convolve = AmxConvolver(library_convolution, plainly=True)
+    assert sum(isinstance(stage, AmxBlockStage) for stage in stages_of(net, Workspace(), convolve)) == 2
+    wrapped = stages_of(net, Workspace(), convolve, wraps=True)
+    assert not any(isinstance(stage, AmxBlockStage) for stage in wrapped)
+    assert [stage.lag for stage in stages_of(net, Workspace(), convolve)] == [
+        stage.lag for stage in stages_of(net, Workspace(), library_convolution)
+    ]
