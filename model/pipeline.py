@@ -52,6 +52,9 @@ class _Pipeline:
         stages: list[Stage] = [self._convolution(net.conv_first), EnteringStage(self._lag, skip)]
         stages += [self._block(block) for block in net.body if isinstance(block, RRDB)]
         stages.append(ClosingStage(self._convolution(net.conv_body), skip))
+        tail = None if self._wraps else self._convolve.tail_stage(net, self._workspace, self._lag)
+        if tail is not None:
+            return [*stages, tail]
         convolutions = (*net.upsampling, net.conv_hr, net.conv_last)
         for conv, factor in zip(convolutions, (*net.config.enlargements, 1, 1), strict=True):
             stages.append(self._convolution(conv, factor=factor, enlarged=True))

@@ -246,3 +246,10 @@ def rows_like(rows: Tensor, height: int, channels: int | None = None, dtype: tor
     """Allocate `height` rows like these, always channels last, so that later operations keep that layout."""
     shape = (rows.shape[0], channels or rows.shape[1], height, rows.shape[3])
     return torch.empty(shape, dtype=dtype or rows.dtype, device=rows.device, memory_format=torch.channels_last)
+
+
+def in_order(rows: Tensor) -> Tensor:
+    """Return (N, C, R, W) with every plane contiguous, channels last; copied only if it is not."""
+    _, channels, _, width = rows.shape
+    is_so = rows.stride()[1:] == (1, width * channels, channels)
+    return rows if is_so else rows.contiguous(memory_format=torch.channels_last)

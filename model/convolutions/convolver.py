@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.rrdb import NEGATIVE_SLOPE, RRDB
+from model.rrdb import NEGATIVE_SLOPE, RRDB, RRDBNet
 from model.workspace import Padding, Workspace, rows_like
 
 if TYPE_CHECKING:
@@ -78,6 +78,14 @@ class Convolver(ABC):
 
     def block_stage(self, block: RRDB, workspace: Workspace, lag: int) -> "Stage | None":
         """Return a stage of its own for an RRDB, if it has one; else the block's convolutions are run one by one.
+
+        Args:
+            lag: see `Stage`.
+        """
+        return None
+
+    def tail_stage(self, net: RRDBNet, workspace: Workspace, lag: int) -> "Stage | None":
+        """Return a stage of its own for all that comes after the trunk, if it has one.
 
         Args:
             lag: see `Stage`.

@@ -1,5 +1,6 @@
 /* 3x3 convolutions of bfloat16 windows on AMX, the matrix unit of Intel's processors since Sapphire Rapids: one at a time,
- * or those of an RRDB (amx_block.h).
+ * those of an RRDB (amx_block.h), or those at the
+ * end of a generator (amx_tail.h).
  *
  * amx_convolve reads planes of rows of pixels, channels last, with one pixel of padding on every side. The caller gives the
  * strides of pixels, rows and planes, so window and result may be slices of the channels of one buffer: a dense block is
@@ -12,7 +13,7 @@
  * and stores value in `made` as bfloat16, in `exact` as float32, or in both. A skip may be `exact` or `made` itself, with
  * scaling 1, to accumulate results. Neither result may overlap other channels that are read. If `repeats`, the border of
  * `made` is written, too: its pixels are copied to the left and the right of each row, and to the row above the first or
- * below the last one.
+ * below the last one. With a factor, each pixel is stored factor x factor times, as nearest-neighbour enlargement does it.
  *
  * in_channels is even, out_channels any number. Width, rows and planes are at least 1. The value of a pixel is the same to
  * the last bit wherever it is in the window, and for any size of the window and any number of threads. amx.py packs the
@@ -61,6 +62,7 @@ struct amx_convolution {
     struct skip skips[2];
     int planes, rows, width, in_channels, out_channels;
     int repeats; /* a sum of REPEAT_... */
+    int factor;  /* of `made`, whose steps are those of the enlarged pixels */
     float negative_slope;
 };
 
@@ -88,6 +90,30 @@ struct amx_block {
     int height, ends; /* new rows; whether they are the last ones */
     int repeats; /* the padding repeats the border, instead of zeros */
     float negative_slope, scaling;
+};
+
+enum { MAX_STEPS = 8 };
+
+/* A convolution at the end of a generator. */
+struct amx_step {
+    const uint16_t *weights;
+    const float *bias;
+    uint16_t *window; /* memory for planes x window_rows x (width + 2) x channels */
+    uint16_t *halo;   /* planes x 2 x (width + 2) x channels, kept between bands */
+    int window_rows;
+    int factor; /* of the enlargement before it */
+    int taken;  /* rows of the window's picture that came in */
+};
+
+/* The end of a generator over the next rows of a picture, which may be the last: see amx_tail.h. */
+struct amx_tail {
+    struct amx_step steps[MAX_STEPS];
+    const float *rows; /* planes x height x width x channels, contiguous but for planes */
+    float *made;       /* planes x all rows that are complete then x enlarged width x colours */
+    float *sums;       /* memory for planes x those of a piece x enlarged width x 2 * colours */
+    ptrdiff_t rows_plane, made_plane, sums_plane;
+    int planes, height, width, channels, colours, count, piece, ends, repeats;
+    float negative_slope;
 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -175,6 +201,7 @@ static inline float float_of(uint16_t half) {
 #include "amx_plain.h"
 #include "amx_kernel.h"
 #include "amx_block.h"
+#include "amx_tail.h"
 #include "amx_done.h"
 #undef NAMED
 
@@ -189,12 +216,14 @@ static inline float float_of(uint16_t half) {
 #include "amx_chip.h"
 #include "amx_kernel.h"
 #include "amx_block.h"
+#include "amx_tail.h"
 #include "amx_done.h"
 #undef NAMED
 #pragma GCC pop_options
 
 void amx_convolve(const struct amx_convolution *c) { convolve_chip(c); }
 void amx_block(const struct amx_block *b) { block_chip(b); }
+void amx_tail(struct amx_tail *t) { tail_chip(t); }
 
 /* Run `rounds` rounds of products of tiles on every thread, and return the number of floating-point operations. */
 #pragma GCC push_options
@@ -220,7 +249,9 @@ double amx_multiply(long rounds) {
 double amx_multiply(long rounds) { return 0 * rounds; }
 void amx_convolve(const struct amx_convolution *c) { convolve_plain(c); }
 void amx_block(const struct amx_block *b) { block_plain(b); }
+void amx_tail(struct amx_tail *t) { tail_plain(t); }
 #endif
 
 void amx_convolve_plainly(const struct amx_convolution *c) { convolve_plain(c); }
 void amx_block_plainly(const struct amx_block *b) { block_plain(b); }
+void amx_tail_plainly(struct amx_tail *t) { tail_plain(t); }

@@ -23,6 +23,10 @@ DENSE_BLOCKS, CONVOLUTIONS = 3, 5
 """Dense blocks of an RRDB, and convolutions of a dense block."""
 
 
+MAX_STEPS = 8
+"""Maximum convolutions at the end of a generator."""
+
+
 class _Skip(ctypes.Structure):
     """`struct skip` of amx.c."""
 
@@ -48,6 +52,7 @@ class _Convolution(ctypes.Structure):
         ),
         ("skips", 2 * _Skip),
         *((name, ctypes.c_int) for name in ("planes", "rows", "width", "in_channels", "out_channels", "repeats")),
+        ("factor", ctypes.c_int),
         ("negative_slope", ctypes.c_float),
     )
 
@@ -76,11 +81,33 @@ class Block(ctypes.Structure):
     )
 
 
+class Step(ctypes.Structure):
+    """`struct amx_step` of amx.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("weights", "bias", "window", "halo")),
+        *((name, ctypes.c_int) for name in ("window_rows", "factor", "taken")),
+    )
+
+
+class Tail(ctypes.Structure):
+    """`struct amx_tail` of amx.c."""
+
+    _fields_ = (
+        ("steps", MAX_STEPS * Step),
+        *((name, ctypes.c_void_p) for name in ("rows", "made", "sums")),
+        *((f"{of}_plane", ctypes.c_ssize_t) for of in ("rows", "made", "sums")),
+        *((name, ctypes.c_int) for name in ("planes", "height", "width", "channels", "colours", "count", "piece")),
+        *((name, ctypes.c_int) for name in ("ends", "repeats")),
+        ("negative_slope", ctypes.c_float),
+    )
+
+
 @cache
 def compiled() -> ctypes.CDLL | None:
     """Load amx.c; None if it is not compiled, which the first call logs."""
     functions: dict[str, tuple[type, ...]] = {"amx_multiply": (ctypes.c_long,)}
-    for name, argument in (("amx_convolve", _Convolution), ("amx_block", Block)):
+    for name, argument in (("amx_convolve", _Convolution), ("amx_block", Block), ("amx_tail", Tail)):
         functions |= dict.fromkeys((name, f"{name}_plainly"), (ctypes.POINTER(argument),))
     library = load(LIBRARY, functions, otherwise="convolutions do not use AMX")
     if library is not None:
@@ -171,6 +198,7 @@ def convolve(
         width=width - 2,
         in_channels=in_channels,
         out_channels=packed.out_channels,
+        factor=1,
         negative_slope=negative_slope,
     )
     if skip is not None:

@@ -90,6 +90,7 @@ static struct amx_convolution NAMED(convolution_of)(const struct NAMED(band) *d,
         .width = b->width,
         .in_channels = in_channels,
         .out_channels = is_last ? b->channels : b->growth,
+        .factor = 1,
         .negative_slope = is_last ? 1 : b->negative_slope,
     };
     if (is_last) {

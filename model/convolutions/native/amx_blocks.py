@@ -9,7 +9,7 @@ from model.convolutions.native import amx
 from model.convolutions.native.amx import Packed
 from model.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALING, RRDB
 from model.stages import BLOCK_LAG, DENSE_LAG
-from model.workspace import Workspace, rows_like
+from model.workspace import Workspace, in_order, rows_like
 
 Pack = Callable[[nn.Conv2d], Packed]
 
@@ -48,7 +48,7 @@ class AmxBlockStage:
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
         call = self._call
-        rows = _in_order(rows)
+        rows = in_order(rows)
         planes, channels, height, width = rows.shape
         if not call.planes:
             self._begin(planes, width)
@@ -85,10 +85,3 @@ class AmxBlockStage:
 def _complete(taken: int, last: bool) -> int:
     """Return the number of complete rows after some have come in."""
     return taken if last else max(0, taken - BLOCK_LAG)
-
-
-def _in_order(rows: Tensor) -> Tensor:
-    """Return (N, C, R, W) with every plane contiguous, channels last; copied only if it is not."""
-    _, channels, _, width = rows.shape
-    is_so = rows.stride()[1:] == (1, width * channels, channels)
-    return rows if is_so else rows.contiguous(memory_format=torch.channels_last)

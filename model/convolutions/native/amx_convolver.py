@@ -4,12 +4,14 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.convolutions.convolver import Convolver, Epilogue, room_for
 from model.convolutions.native import amx
-from model.convolutions.native.amx import Packed
+from model.convolutions.native.amx import MAX_STEPS, Packed
 from model.convolutions.native.amx_blocks import AmxBlockStage
-from model.rrdb import RRDB
+from model.convolutions.native.amx_tail import AmxTailStage
+from model.rrdb import RRDB, RRDBNet
 from model.stages import Stage
 from model.workspace import Workspace
 
@@ -29,6 +31,7 @@ class AmxConvolver(Convolver):
         self._packed: dict[nn.Conv2d, Packed] = {}
         self._rest: dict[nn.Conv2d, Packed] = {}
         """The part of float32 weights that is lost by rounding them to bfloat16, added by a second convolution."""
+        self._twice: dict[nn.Conv2d, Packed] = {}
 
     def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
         """See `Convolver`."""
@@ -58,6 +61,15 @@ class AmxConvolver(Convolver):
             return None
         return AmxBlockStage(block, workspace, self._pack, lag, plainly=self._plainly)
 
+    def tail_stage(self, net: RRDBNet, workspace: Workspace, lag: int) -> Stage | None:
+        """See `Convolver`."""
+        own, factors = (*net.upsampling, net.conv_hr), (*net.config.enlargements, 1, 1)
+        if len(factors) > MAX_STEPS or not all(self._takes(conv.weight, conv.in_channels) for conv in own):
+            return None
+        packed = [*map(self._pack, own), self._pack_twice(net.conv_last)]
+        repeats = net.config.padding_mode == "replicate"
+        return AmxTailStage(packed, factors, workspace, lag, repeats=repeats, plainly=self._plainly)
+
     def _takes(self, features: Tensor, channels: int) -> bool:
         """Check if amx.c can convolve so many channels of this format and device here."""
         takes = features.dtype is torch.bfloat16 and features.device.type == "cpu" and channels % 2 == 0
@@ -70,3 +82,14 @@ class AmxConvolver(Convolver):
             if weight.dtype is torch.float32:
                 self._rest[conv] = Packed(weight - weight.bfloat16().float())
         return self._packed[conv]
+
+    def _pack_twice(self, conv: nn.Conv2d) -> Packed:
+        """Pack float32 weights as the sum of two in bfloat16, with twice as many output channels."""
+        if conv not in self._twice:
+            weight = conv.weight.detach().float()
+            halves = torch.cat((weight.bfloat16().float(), weight - weight.bfloat16().float()))
+            bias = (
+                torch.zeros(len(halves)) if conv.bias is None else functional.pad(conv.bias.float(), (0, len(weight)))
+            )
+            self._twice[conv] = Packed(halves, bias)
+        return self._twice[conv]

@@ -47,20 +47,34 @@ INLINE void NAMED(add_skip)(const struct skip_row *skip, int pixel, floats *valu
     NAMED(multiply_and_add)(skip->scaling, value, &added);
 }
 
+/* Find the place in `made` where a row of a block begins. */
+INLINE uint16_t *NAMED(made_at)(const struct amx_convolution *c, const struct block *b, int row) {
+    const struct place place = {b->first.plane, c->factor * (b->first.row + row), c->factor * b->first.column};
+    return c->made + at(&c->made_steps, &place) + b->channel;
+}
+
 /* Copy the pixels of one row of a block that are at the border of the result to its outside. */
 static void NAMED(repeat_border)(const struct amx_convolution *c, const struct block *b, int row, int lanes) {
-    const struct place place = {b->first.plane, b->first.row + row, b->first.column};
     const struct steps *steps = &c->made_steps;
-    uint16_t *made = c->made + at(steps, &place) + b->channel;
-    int first = 0, end = b->pixels;
+    const int begins = b->first.column == 0, ends = b->first.column + b->pixels == c->width, pixels = c->factor * b->pixels;
     const size_t bytes = sizeof(uint16_t) * lanes;
-    if (place.column == 0) memcpy(made + --first * steps->pixel, made, bytes);
-    if (place.column + b->pixels == c->width) memcpy(made + end * steps->pixel, made + (end - 1) * steps->pixel, bytes), end++;
-    for (int pixel = first; pixel < end; pixel++) {
-        uint16_t *from = made + pixel * steps->pixel;
-        if (c->repeats & REPEAT_ABOVE && place.row == 0) memcpy(from - steps->row, from, bytes);
-        if (c->repeats & REPEAT_BELOW && place.row == c->rows - 1) memcpy(from + steps->row, from, bytes);
+    uint16_t *first = NAMED(made_at)(c, b, row), *last = first + (c->factor - 1) * steps->row;
+    for (uint16_t *line = first; line <= last; line += steps->row) {
+        if (begins) memcpy(line - steps->pixel, line, bytes);
+        if (ends) memcpy(line + pixels * steps->pixel, line + (pixels - 1) * steps->pixel, bytes);
     }
+    for (int pixel = -begins; pixel < pixels + ends; pixel++) {
+        uint16_t *above = first + pixel * steps->pixel, *below = last + pixel * steps->pixel;
+        if (c->repeats & REPEAT_ABOVE && b->first.row + row == 0) memcpy(above - steps->row, above, bytes);
+        if (c->repeats & REPEAT_BELOW && b->first.row + row == c->rows - 1) memcpy(below + steps->row, below, bytes);
+    }
+}
+
+/* Store one pixel in all places of its enlargement. */
+INLINE void NAMED(store_pixel)(const struct amx_convolution *c, uint16_t *made, const uint16_t *rounded, int lanes) {
+    for (int row = 0; row < c->factor; row++)
+        for (int pixel = 0; pixel < c->factor; pixel++)
+            memcpy(made + row * c->made_steps.row + pixel * c->made_steps.pixel, rounded, sizeof(uint16_t) * lanes);
 }
 
 /* Apply bias, LeakyReLU, skips and rounding to one row of a block, for the first `lanes` channels. */
@@ -68,7 +82,7 @@ INLINE void NAMED(finish_row)(const struct amx_convolution *c, const struct bloc
     const struct place place = {b->first.plane, b->first.row + row, b->first.column};
     const floats bias = *(const floats *)(c->bias + b->channel), *sums = (const floats *)b->sums + row * LANES + b->made_twice;
     const struct skip_row first = skip_row_of(c->skips, place, b->channel), second = skip_row_of(c->skips + 1, place, b->channel);
-    uint16_t *made = c->made ? c->made + at(&c->made_steps, &place) + b->channel : NULL, rounded[LANES];
+    uint16_t *made = c->made ? NAMED(made_at)(c, b, row) : NULL, rounded[LANES];
     float *exact = c->exact ? c->exact + at(&c->exact_steps, &place) + b->channel : NULL;
     const float slope = c->negative_slope;
     for (int pixel = 0; pixel < b->pixels; pixel++) {
@@ -79,7 +93,7 @@ INLINE void NAMED(finish_row)(const struct amx_convolution *c, const struct bloc
         if (exact) memcpy(exact + pixel * c->exact_steps.pixel, &value, sizeof(float) * lanes);
         if (made) {
             NAMED(put_bfloat16)(rounded, &value);
-            memcpy(made + pixel * c->made_steps.pixel, rounded, sizeof(uint16_t) * lanes);
+            NAMED(store_pixel)(c, made + c->factor * pixel * c->made_steps.pixel, rounded, lanes);
         }
     }
     if (c->repeats) NAMED(repeat_border)(c, b, row, lanes);
