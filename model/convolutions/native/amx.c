@@ -7,7 +7,7 @@
  * read and written in place. For each pixel and each of out_channels it computes
  *
  *     sum = bias + 9 x in_channels products, added up in float32
- *     value = sum > 0 ? sum : negative_slope * sum
+ *     value = sum > 0 ? sum : negative_slope * sum           negative_slope is from 0 to 1
  *     value = skip + scaling * value          for each of up to two skips, in bfloat16 or float32
  *
  * and stores value in `made` as bfloat16, in `exact` as float32, or in both. A skip may be `exact` or `made` itself, with
@@ -33,8 +33,15 @@
 
 enum { LANES = 16, MAX_CHUNK = 32, MAX_ROWS = 4 };
 
-/* Maximum pixels of a row in a task: few enough to share a low band among threads. */
-enum { TASK_PIXELS = 64 };
+/* Maximum pixels of a row in a task: many where there are enough rows for all threads, else few. */
+enum { FEW_PIXELS = 64, MANY_PIXELS = 256 };
+
+#ifdef _OPENMP
+#include <omp.h>
+static int threads_of_team(void) { return omp_get_num_threads(); }
+#else
+static int threads_of_team(void) { return 1; }
+#endif
 
 /* Strides of planes, rows and pixels, in elements. */
 struct steps {
@@ -116,6 +123,9 @@ struct amx_tail {
     float negative_slope;
 };
 
+/* Results of a convolution. */
+enum { ROUNDED = 1, EXACT = 2, SKIPS = 4, ENLARGED = 8, ANY = ROUNDED | EXACT | SKIPS | ENLARGED };
+
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -154,13 +164,15 @@ struct block {
 };
 
 static int groups_of(const struct amx_convolution *c) { return (c->rows + MAX_ROWS - 1) / MAX_ROWS; }
-static int parts_of(const struct amx_convolution *c) { return (c->width + TASK_PIXELS - 1) / TASK_PIXELS; }
+static int task_pixels(const struct amx_convolution *c) {
+    return (long)c->planes * groups_of(c) < 2L * threads_of_team() ? FEW_PIXELS : MANY_PIXELS;
+}
 
-static struct area area_of(const struct amx_convolution *c, long task) {
-    int groups = groups_of(c), parts = parts_of(c), column = (int)(task % parts) * TASK_PIXELS;
+static struct area area_of(const struct amx_convolution *c, long task, int pixels) {
+    int groups = groups_of(c), parts = (c->width + pixels - 1) / pixels, column = (int)(task % parts) * pixels;
     long group = task / parts % groups;
     int row = (int)(group * c->rows / groups), next = (int)((group + 1) * c->rows / groups);
-    struct area area = {{(int)(task / parts / groups), row, column}, next - row, at_most(column + TASK_PIXELS, c->width)};
+    struct area area = {{(int)(task / parts / groups), row, column}, next - row, at_most(column + pixels, c->width)};
     return area;
 }
 

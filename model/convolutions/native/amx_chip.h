@@ -37,8 +37,7 @@ INLINE void multiply_and_add_chip(float factor, floats *values, const floats *ot
     *values = (floats)_mm512_fmadd_ps(_mm512_set1_ps(factor), (__m512)*values, (__m512)*others);
 }
 
-/* Replace the values that are not above zero by others. */
+/* Replace the values that are not above zero by others, which are their multiples by 0 to 1. */
 INLINE void choose_positive_chip(floats *values, const floats *others) {
-    __mmask16 positive = _mm512_cmp_ps_mask((__m512)*values, _mm512_setzero_ps(), _CMP_GT_OQ);
-    *values = (floats)_mm512_mask_mov_ps((__m512)*others, positive, (__m512)*values);
+    *values = (floats)_mm512_max_ps((__m512)*values, (__m512)*others);
 }

@@ -77,33 +77,39 @@ INLINE void NAMED(store_pixel)(const struct amx_convolution *c, uint16_t *made, 
             memcpy(made + row * c->made_steps.row + pixel * c->made_steps.pixel, rounded, sizeof(uint16_t) * lanes);
 }
 
-/* Apply bias, LeakyReLU, skips and rounding to one row of a block, for the first `lanes` channels. */
-INLINE void NAMED(finish_row)(const struct amx_convolution *c, const struct block *b, int row, int lanes) {
+/* Apply bias, LeakyReLU, skips and rounding to one row of a block, for the first `lanes` channels.
+ *
+ * `results` is a constant in every call, so that the compiler leaves out the others. */
+INLINE void NAMED(finish_row)(const struct amx_convolution *c, const struct block *b, int row, int lanes, int results) {
     const struct place place = {b->first.plane, b->first.row + row, b->first.column};
     const floats bias = *(const floats *)(c->bias + b->channel), *sums = (const floats *)b->sums + row * LANES + b->made_twice;
     const struct skip_row first = skip_row_of(c->skips, place, b->channel), second = skip_row_of(c->skips + 1, place, b->channel);
-    uint16_t *made = c->made ? NAMED(made_at)(c, b, row) : NULL, rounded[LANES];
-    float *exact = c->exact ? c->exact + at(&c->exact_steps, &place) + b->channel : NULL;
+    uint16_t *made = results & ROUNDED && c->made ? NAMED(made_at)(c, b, row) : NULL, rounded[LANES];
+    float *exact = results & EXACT && c->exact ? c->exact + at(&c->exact_steps, &place) + b->channel : NULL;
+    const ptrdiff_t made_step = c->factor * c->made_steps.pixel, exact_step = c->exact_steps.pixel;
     const float slope = c->negative_slope;
     for (int pixel = 0; pixel < b->pixels; pixel++) {
         floats value = sums[pixel] + bias, scaled = slope * value;
         NAMED(choose_positive)(&value, &scaled);
-        NAMED(add_skip)(&first, pixel, &value, lanes);
-        NAMED(add_skip)(&second, pixel, &value, lanes);
-        if (exact) memcpy(exact + pixel * c->exact_steps.pixel, &value, sizeof(float) * lanes);
-        if (made) {
-            NAMED(put_bfloat16)(rounded, &value);
-            NAMED(store_pixel)(c, made + c->factor * pixel * c->made_steps.pixel, rounded, lanes);
+        if (results & SKIPS) {
+            NAMED(add_skip)(&first, pixel, &value, lanes);
+            NAMED(add_skip)(&second, pixel, &value, lanes);
         }
+        if (results & EXACT && c->exact) memcpy(exact + pixel * exact_step, &value, sizeof(float) * lanes);
+        if (!(results & ROUNDED) || !c->made) continue;
+        NAMED(put_bfloat16)(rounded, &value);
+        if (results & ENLARGED) NAMED(store_pixel)(c, made + pixel * made_step, rounded, lanes);
+        else memcpy(made + pixel * made_step, rounded, sizeof(uint16_t) * lanes);
     }
     if (c->repeats) NAMED(repeat_border)(c, b, row, lanes);
 }
 
 static void NAMED(finish_next)(const struct amx_convolution *c, struct block *b) {
-    int lanes = at_most(c->out_channels - b->channel, LANES);
-    if (lanes == LANES) NAMED(finish_row)(c, b, b->finished, LANES);
-    else NAMED(finish_row)(c, b, b->finished, lanes);
-    b->finished++;
+    const int lanes = at_most(c->out_channels - b->channel, LANES), row = b->finished++;
+    if (lanes < LANES) NAMED(finish_row)(c, b, row, lanes, ANY);
+    else if (c->made && !c->exact && !c->skips[0].rows && c->factor == 1) NAMED(finish_row)(c, b, row, LANES, ROUNDED);
+    else if (c->exact && !c->made) NAMED(finish_row)(c, b, row, LANES, EXACT | SKIPS);
+    else NAMED(finish_row)(c, b, row, LANES, ANY);
 }
 
 /* Add up the products of a block, and finish the rows of the block before it meanwhile: the unit works in parallel. */
@@ -150,13 +156,15 @@ INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area
     while (before.finished < rows) NAMED(finish_next)(c, &before);
 }
 
-/* Compute all results; every thread of a team calls this, and leaves it when all are done. */
+/* Compute all results; every thread of a team calls this, and leaves it when all are done. Each has the same part of the
+ * rows in every convolution of a dense block, which its own cache then holds. */
 static void NAMED(convolve_in_team)(const struct amx_convolution *c) {
-    const long tasks = (long)c->planes * groups_of(c) * parts_of(c);
+    const int pixels = task_pixels(c);
+    const long tasks = (long)c->planes * groups_of(c) * ((c->width + pixels - 1) / pixels);
     TILES_BEGIN(at_most(c->width, LANES), chunk_of(c));
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static)
     for (long task = 0; task < tasks; task++) {
-        struct area area = area_of(c, task);
+        struct area area = area_of(c, task, pixels);
         if (area.rows == 4) NAMED(make)(c, &area, 4);
         else if (area.rows == 3) NAMED(make)(c, &area, 3);
         else if (area.rows == 2) NAMED(make)(c, &area, 2);

@@ -11,7 +11,7 @@ from model.convolutions.native.amx import Packed
 from model.rrdb import NEGATIVE_SLOPE
 from model.workspace import Workspace, in_order
 
-PIECE_PX = 32 * 64
+PIECE_PX = 64 * 64
 """Minimum enlarged pixels in a piece for each thread."""
 
 
