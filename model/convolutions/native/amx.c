@@ -33,8 +33,8 @@
 
 enum { LANES = 16, MAX_CHUNK = 32, MAX_ROWS = 4 };
 
-/* Maximum pixels of a row in a task: many where there are enough rows for all threads, else few. */
-enum { FEW_PIXELS = 64, MANY_PIXELS = 256 };
+/* Minimum pixels of a row in a part. */
+enum { PART_PIXELS = 64 };
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -93,8 +93,9 @@ struct amx_block {
     uint16_t *buffer;   /* memory for planes x (3 * CONVOLUTIONS + 2 + height) rows x (width + 2) x all_channels */
     ptrdiff_t rows_plane, made_plane;
     int planes, width, channels, growth;
-    int taken;   /* rows of the bands before */
+    int taken;        /* rows of the bands before */
     int height, ends; /* new rows; whether they are the last ones */
+    int piece;        /* rows that go through a dense block before the next ones do */
     int repeats; /* the padding repeats the border, instead of zeros */
     float negative_slope, scaling;
 };
@@ -164,15 +165,22 @@ struct block {
 };
 
 static int groups_of(const struct amx_convolution *c) { return (c->rows + MAX_ROWS - 1) / MAX_ROWS; }
-static int task_pixels(const struct amx_convolution *c) {
-    return (long)c->planes * groups_of(c) < 2L * threads_of_team() ? FEW_PIXELS : MANY_PIXELS;
+/* How the columns of planes are divided, so that a thread has the same ones in all convolutions, and its cache holds them. */
+struct division {
+    int parts, pixels;
+};
+
+static struct division division_of(int planes, int width) {
+    int parts = at_most((threads_of_team() + planes - 1) / planes, (width + PART_PIXELS - 1) / PART_PIXELS);
+    int pixels = ((width + parts - 1) / parts + LANES - 1) / LANES * LANES;
+    struct division divided = {(width + pixels - 1) / pixels, pixels};
+    return divided;
 }
 
-static struct area area_of(const struct amx_convolution *c, long task, int pixels) {
-    int groups = groups_of(c), parts = (c->width + pixels - 1) / pixels, column = (int)(task % parts) * pixels;
-    long group = task / parts % groups;
-    int row = (int)(group * c->rows / groups), next = (int)((group + 1) * c->rows / groups);
-    struct area area = {{(int)(task / parts / groups), row, column}, next - row, at_most(column + pixels, c->width)};
+static struct area area_of(const struct amx_convolution *c, long task, const struct division *divided) {
+    const int groups = groups_of(c), group = (int)(task % groups), column = (int)(task / groups % divided->parts) * divided->pixels;
+    const int row = (int)((long)group * c->rows / groups), next = (int)((group + 1L) * c->rows / groups);
+    struct area area = {{(int)(task / groups / divided->parts), row, column}, next - row, at_most(column + divided->pixels, c->width)};
     return area;
 }
 

@@ -76,7 +76,7 @@ class Block(ctypes.Structure):
         ("buffer", ctypes.c_void_p),
         *((name, ctypes.c_ssize_t) for name in ("rows_plane", "made_plane")),
         *((name, ctypes.c_int) for name in ("planes", "width", "channels", "growth", "taken", "height", "ends")),
-        ("repeats", ctypes.c_int),
+        *((name, ctypes.c_int) for name in ("piece", "repeats")),
         *((name, ctypes.c_float) for name in ("negative_slope", "scaling")),
     )
 

@@ -14,6 +14,10 @@ from model.workspace import Workspace, in_order, rows_like
 Pack = Callable[[nn.Conv2d], Packed]
 
 
+PIECE_ROWS = 16
+"""Rows that go through a dense block before the next ones do: few, so that a core's cache holds them."""
+
+
 class AmxBlockStage:
     """An RRDB over bands of rows: a `model.stages.Stage`.
 
@@ -35,6 +39,7 @@ class AmxBlockStage:
         self._call = amx.Block(
             channels=first.in_channels,
             growth=first.out_channels,
+            piece=PIECE_ROWS,
             repeats=first.padding_mode == "replicate",
             negative_slope=NEGATIVE_SLOPE,
             scaling=RESIDUAL_SCALING,

@@ -156,15 +156,14 @@ INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area
     while (before.finished < rows) NAMED(finish_next)(c, &before);
 }
 
-/* Compute all results; every thread of a team calls this, and leaves it when all are done. Each has the same part of the
- * rows in every convolution of a dense block, which its own cache then holds. */
+/* Compute all results; every thread of a team calls this, and leaves it when all are done. */
 static void NAMED(convolve_in_team)(const struct amx_convolution *c) {
-    const int pixels = task_pixels(c);
-    const long tasks = (long)c->planes * groups_of(c) * ((c->width + pixels - 1) / pixels);
+    const struct division divided = division_of(c->planes, c->width);
+    const long tasks = (long)c->planes * divided.parts * groups_of(c);
     TILES_BEGIN(at_most(c->width, LANES), chunk_of(c));
 #pragma omp for schedule(static)
     for (long task = 0; task < tasks; task++) {
-        struct area area = area_of(c, task, pixels);
+        struct area area = area_of(c, task, &divided);
         if (area.rows == 4) NAMED(make)(c, &area, 4);
         else if (area.rows == 3) NAMED(make)(c, &area, 3);
         else if (area.rows == 2) NAMED(make)(c, &area, 2);

@@ -101,7 +101,7 @@ static void NAMED(leave)(const struct amx_tail *t, int rows, int width, int to) 
 /* Move the rows that the next piece needs to the beginning of a window. */
 static void NAMED(keep)(const struct amx_tail *t, const struct amx_step *step, const struct NAMED(piece) *p, int width) {
     const int first = p->next_done - 1 - p->top, kept = p->taken + p->came - (p->next_done - 1);
-    const ptrdiff_t size = NAMED(window_row)(t, width), part = (ptrdiff_t)FEW_PIXELS * t->channels;
+    const ptrdiff_t size = NAMED(window_row)(t, width), part = (ptrdiff_t)PART_PIXELS * t->channels;
     if (first <= 0) return;
 #pragma omp for collapse(2) schedule(static) nowait
     for (int plane = 0; plane < t->planes; plane++)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.convolutions.library import library_convolution
-from model.convolutions.native import amx
+from model.convolutions.native import amx, amx_blocks
 from model.convolutions.native.amx_blocks import AmxBlockStage
 from model.convolutions.native.amx_convolver import AmxConvolver
 from model.pipeline import stages_of
@@ -62,13 +62,22 @@ def features(planes: int, channels: int, height: int, width: int) -> Tensor:
     channels=st.sampled_from([(8, 4), (12, 6), (18, 16)]),
     heights=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     width=st.sampled_from([1, 2, 19]),
+    piece=st.sampled_from([1, 4, 16]),
 )
 def test_a_block_has_the_bits_of_its_convolutions(
-    plainly: bool, padding_mode: PaddingMode, planes: int, channels: tuple[int, int], heights: list[int], width: int
+    plainly: bool,
+    padding_mode: PaddingMode,
+    planes: int,
+    channels: tuple[int, int],
+    heights: list[int],
+    width: int,
+    piece: int,
 ) -> None:
     block = random_block(*channels, padding_mode)
     rows = features(planes, channels[0], sum(heights), width)
-    made = run(block_stage(block, plainly=plainly), rows.split(heights, dim=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(amx_blocks, "PIECE_ROWS", piece)
+        made = run(block_stage(block, plainly=plainly), rows.split(heights, dim=2))
     once = run(one_by_one(block), [rows])
     assert made.shape == rows.shape
     # The last skip is added with one rounding less.
