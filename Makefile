@@ -14,7 +14,7 @@ endif
 # glibc returns the memory of every large tensor to the system and faults it in again, which is slow.
 JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
     /usr/lib/$(shell uname -m)-linux-gnu /usr/lib64 /usr/lib /usr/local/lib)))
-KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1
+KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always
 RUN_ONE := env LD_PRELOAD=$(JEMALLOC)
 RUN := exec $(RUN_ONE)
 

@@ -211,6 +211,9 @@ static inline float float_of(uint16_t half) {
     return value;
 }
 
+#include "amx_band.h"
+#include "amx_piece.h"
+
 /* Tiles: four of sums, one of pixels, three of weights. */
 #define PIXELS 4
 #define WEIGHTS_0 5

@@ -1,0 +1,99 @@
+/* The rows of an RRDB over bands, for amx_block.h: which rows each convolution can make, and where they are.
+ *
+ * A convolution is complete one row behind its input, until the picture ends. So from the number of rows that came in
+ * follows all else: convolution k of a dense block has made all rows but the last k.
+ *
+ * A dense block works in a buffer that has all of its channels: its input, then the result of each growing convolution.
+ * Row `top` of the picture is the first row in it: the halo rows, the new rows, and a row of padding below the picture.
+ */
+
+/* A dense block in one band. */
+struct band {
+    const struct amx_block *b;
+    const struct amx_dense *dense;
+    const float *rows;
+    float *made;
+    ptrdiff_t rows_plane, made_plane, buffer_plane;
+    struct skip outer;
+    int all_channels, taken, height, top, kept, buffer_rows;
+};
+
+/* Rows that are complete after a convolution that stays `lag` rows behind. */
+static inline int complete(int taken, int lag, int ends) { return ends ? taken : taken > lag ? taken - lag : 0; }
+
+static inline ptrdiff_t row_size(const struct band *d) { return (ptrdiff_t)(d->b->width + 2) * d->all_channels; }
+
+/* Repeat the pixels at the border of a new row of the input outside the picture, for the columns from `first` to `end`. */
+static void repeat_input(const struct band *d, uint16_t *row, int first, int end, int is_first, int is_last) {
+    const struct amx_block *b = d->b;
+    const size_t bytes = sizeof(uint16_t) * b->channels;
+    const ptrdiff_t all = d->all_channels;
+    if (first == 0) memcpy(row, row + all, bytes);
+    if (end == b->width + 2) memcpy(row + (end - 1) * all, row + (end - 2) * all, bytes);
+    for (uint16_t *here = row + first * all; here < row + end * all; here += all) {
+        if (is_first) memcpy(here - row_size(d), here, bytes);
+        if (is_last) memcpy(here + row_size(d), here, bytes);
+    }
+}
+
+/* The columns of a part in the buffer: the padding belongs to the first and the last one. */
+static inline int part_begin(const struct division *divided, int part) { return part ? part * divided->pixels + 1 : 0; }
+static inline int part_end(const struct division *divided, int part, int width) {
+    return part == divided->parts - 1 ? width + 2 : (part + 1) * divided->pixels + 1;
+}
+
+static struct skip skip_of(const struct amx_block *b, const float *waiting, int lag, const float *rows, ptrdiff_t plane, int taken) {
+    const ptrdiff_t row = (ptrdiff_t)b->width * b->channels;
+    return (struct skip){waiting, rows, {plane, row, b->channels}, lag * row, at_most(taken, lag), 1, b->scaling};
+}
+
+/* Leave out the first rows of a skip. */
+static void skip_rows(struct skip *s, ptrdiff_t rows) {
+    const ptrdiff_t earlier = rows < s->earlier_rows ? rows : s->earlier_rows;
+    if (!s->rows) return;
+    s->earlier = (const float *)s->earlier + earlier * s->steps.row;
+    s->rows = (const float *)s->rows + (rows - earlier) * s->steps.row;
+    s->earlier_rows -= (int)earlier;
+}
+
+/* A convolution of the rows that it can make of those until `end`, without those that it made of the ones until `begin`. */
+static struct amx_convolution convolution_of(const struct band *d, int number, int begin, int until) {
+    const struct amx_block *b = d->b;
+    const int in_channels = b->channels + number * b->growth, is_last = number == CONVOLUTIONS - 1, lag = number + 1;
+    const int is_final = until == d->taken + d->height, ends = b->ends && is_final;
+    const int first = complete(begin, lag, 0), end = complete(until, lag, ends);
+    const ptrdiff_t done = first - complete(d->taken, CONVOLUTIONS, 0); /* rows of this band that were made before */
+    const struct steps wide = {d->buffer_plane, row_size(d), d->all_channels};
+    struct amx_convolution c = {
+        .window = b->buffer + (first - 1 - d->top) * wide.row,
+        .weights = d->dense->weights[number],
+        .bias = d->dense->bias[number],
+        .made = is_last ? NULL : b->buffer + (first - d->top) * wide.row + d->all_channels + in_channels,
+        .exact = is_last ? d->made + done * b->width * b->channels : NULL,
+        .window_steps = wide,
+        .made_steps = wide,
+        .exact_steps = {d->made_plane, (ptrdiff_t)b->width * b->channels, b->channels},
+        .planes = b->planes,
+        .rows = end - first,
+        .width = b->width,
+        .in_channels = in_channels,
+        .out_channels = is_last ? b->channels : b->growth,
+        .factor = 1,
+        .negative_slope = is_last ? 1 : b->negative_slope,
+    };
+    if (is_last) {
+        c.skips[0] = skip_of(b, d->dense->waiting, CONVOLUTIONS, d->rows, d->rows_plane, d->taken);
+        c.skips[1] = d->outer;
+        for (int skip = 0; skip < 2; skip++) skip_rows(c.skips + skip, done);
+    } else if (b->repeats) {
+        c.repeats = REPEAT_SIDES | (first == 0 ? REPEAT_ABOVE : 0) | (ends ? REPEAT_BELOW : 0);
+    }
+    return c;
+}
+
+/* Keep the last `lag` rows of a plane for the next band: of those that waited, and the new ones. */
+static void keep_rows(float *waiting, int waited, const float *rows, int height, ptrdiff_t row, int lag) {
+    const int kept = at_most(waited + height, lag), new_rows = at_most(height, lag), old = kept - new_rows;
+    memmove(waiting, waiting + (waited - old) * row, sizeof(float) * old * row);
+    memcpy(waiting + old * row, rows + (height - new_rows) * row, sizeof(float) * new_rows * row);
+}
