@@ -17,7 +17,7 @@ from training.crops import Batch
 from training.data import DataError, picture_files
 from training.degrade import shrink_bicubic
 from training.pairs import find_pairs
-from training.sources import HeldOut, Photographs, hold_out, open_photographs
+from training.sources import HeldOut, Photographs, half_of_free_bytes, hold_out, open_photographs
 from training.uploads import CLEAN, GRID_PX, UploadConfig
 
 CPU = torch.device("cpu")
@@ -476,3 +476,17 @@ def test_regions_of_uploads_are_cut_without_any_reduction(large: Path, monkeypat
         monkeypatch.setattr(module, "shrink_bicubic", refused)
     for max_bytes in (PLENTY, NOTHING):
         assert len(list(opened(large, max_bytes, config=UPLOADS).crops.batches(0, 2))) == 2
+
+
+def test_copies_of_files_in_memory_count_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = "MemTotal: 9000 kB\nMemFree: 1 kB\nMemAvailable:    4096 kB\nBuffers: 5 kB\n"
+    monkeypatch.setattr(Path, "read_text", lambda path: report)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert half_of_free_bytes(torch.device("cpu")) == 1024 * 1024
+
+
+def test_systems_that_do_not_say_so_are_asked_for_free_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: "no such line")
+    monkeypatch.setattr(os, "sysconf", {"SC_AVPHYS_PAGES": 10, "SC_PAGE_SIZE": 4096}.__getitem__)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert half_of_free_bytes(torch.device("cpu")) == 20_480
