@@ -23,7 +23,7 @@ ADAM_STEP = 0.2
 
 
 def orthogonalised(matrices: Tensor, rounds: int = 5) -> Tensor:
-    """Return the nearest matrices with all singular values near 1 (0.7 to 1.2): float (N, rows, columns), rows <= columns.
+    """Return the nearest matrices with singular values near 1 (0.7 to 1.2): float (N, rows, columns), rows <= columns.
 
     Each round multiplies the matrix by a polynomial of its Gram matrix. These polynomials are multiplied first, which
     keeps all rounds at rows x rows: a fifth of the time of rounds on the matrices themselves, for the same result.
