@@ -217,19 +217,19 @@ def finetune_x4() -> TrainingConfig:
     For pictures as people upload them, with blur, noise and compression: --set degradation=default
 
     Command: python -m training finetune_x4 --start FILE --data PHOTOS --out DIR
-    Time: 220 TFLOP for x4plus, and the measurements; the run itself says how long that takes.
+    Time: 530 TFLOP for x4plus, and the measurements; the run itself says how long that takes.
     """
     return TrainingConfig(
         name="finetuned",  # the command puts the start's name before it
         recipe="finetune_x4",
         starts_from=ANY,
         generator=PAPER,
-        steps=500,
+        steps=1_200,
         batch=4,
         crop_px=32,
-        optimiser=OptimiserConfig(learning_rate=5e-5, warmup_steps=50, decay_steps=150, betas=(0.9, 0.99)),
+        optimiser=OptimiserConfig(method="muon", learning_rate=4e-4, warmup_steps=50, decay_steps=450),
         ema_decay=0.98,
-        validate_every=50,
+        validate_every=100,
         log_every=10,
     )
 
