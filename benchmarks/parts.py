@@ -16,6 +16,7 @@ from model.convolutions.library import OneDnnConvolver
 from model.convolutions.native import amx
 from model.convolutions.native.amx_blocks import AmxBlockStage
 from model.convolutions.native.amx_convolver import AmxConvolver
+from model.convolutions.native.amx_tail import AmxTailStage
 from model.convolutions.native.winograd import Packed, WinogradConvolver
 from model.upscaler import Upscaler
 from model.workspace import SkipPath, Window
@@ -25,6 +26,7 @@ PARTS = (
     ("Winograd's convolution", Packed, "__call__"),
     ("oneDNN's convolution", OneDnnConvolver, "convolve"),
     ("Python around convolutions", AmxBlockStage, "__call__"),
+    ("Python around convolutions", AmxTailStage, "__call__"),
     ("Python around convolutions", AmxConvolver, "convolve"),
     ("Python around convolutions", WinogradConvolver, "convolve"),
     ("Python around convolutions", amx, "convolve"),

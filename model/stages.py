@@ -38,7 +38,10 @@ class Stage(Protocol):
     """Row of the picture at which its next input begins."""
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
-        """Process the next rows (N, C, R, W), which may be the last ones, and return the rows that are complete."""
+        """Process the next rows (N, C, R, W), which may be the last ones, and return the rows that are complete.
+
+        The last call has at least one row.
+        """
 
 
 class ConvolutionStage:

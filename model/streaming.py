@@ -143,7 +143,7 @@ def _rows(net: RRDBNet, stages: Sequence[Stage], bands: Iterable[Tensor], band_r
 
     def most_rows(columns: int) -> int:
         rows = max(min(band_rows, MIN_ROWS), band_rows * width // columns)
-        return rows - rows % GRID_ROWS if rows > GRID_ROWS else rows
+        return max(GRID_ROWS, rows - rows % GRID_ROWS)  # less than the last rows release would not reach skips in time
 
     none = rows.new_empty(config.passes * planes, config.colours, 0, config.scale * width)
     for following in source:

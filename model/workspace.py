@@ -192,6 +192,7 @@ class SkipPath:
             self._ring[:, :, end : end + fits] = left[:, :, :fits]
             self._waiting += fits
             left = left[:, :, fits:]
+            assert self._waiting <= self._lag, "rows wait that were never taken"
 
 
 class Padding:

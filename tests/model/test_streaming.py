@@ -78,6 +78,14 @@ def test_bands_of_rows_give_the_untiled_result(net: RRDBNet, height: int, width:
     assert_equal_pictures(streamed(net, picture, band_rows), net(picture))
 
 
+@pytest.mark.parametrize("band_rows", [1, 2, 3])
+def test_bands_of_few_rows_never_overtake_rows_that_wait(band_rows: int) -> None:
+    net = NETS[3]
+    for height in range(1, 41, 3):
+        picture = random_picture(height, 3)
+        assert_equal_pictures(streamed(net, picture, band_rows), net(picture))
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     net=st.sampled_from(NETS),

@@ -1,6 +1,5 @@
 /* 3x3 convolutions of bfloat16 windows on AMX, the matrix unit of Intel's processors since Sapphire Rapids: one at a time,
- * those of an RRDB (amx_block.h), or those at the
- * end of a generator (amx_tail.h).
+ * those of an RRDB (amx_block.h), or those at the end of a generator (amx_tail.h).
  *
  * amx_convolve reads planes of rows of pixels, channels last, with one pixel of padding on every side. The caller gives the
  * strides of pixels, rows and planes, so window and result may be slices of the channels of one buffer: a dense block is
@@ -115,10 +114,10 @@ struct amx_step {
 
 /* The end of a generator over the next rows of a picture, which may be the last: see amx_tail.h. */
 struct amx_tail {
-    struct amx_step steps[MAX_STEPS];
+    struct amx_step steps[MAX_STEPS + 1]; /* the last one unused */
     const float *rows; /* planes x height x width x channels, contiguous but for planes */
     float *made;       /* planes x all rows that are complete then x enlarged width x colours */
-    float *sums;       /* memory for planes x those of a piece x enlarged width x 2 * colours */
+    float *sums;       /* memory for planes x the most rows that a piece completes x enlarged width x 2 * colours */
     ptrdiff_t rows_plane, made_plane, sums_plane;
     int planes, height, width, channels, colours, count, piece, ends, repeats;
     float negative_slope;
@@ -165,7 +164,9 @@ struct block {
 };
 
 static int groups_of(const struct amx_convolution *c) { return (c->rows + MAX_ROWS - 1) / MAX_ROWS; }
-/* How the columns of planes are divided, so that a thread has the same ones in all convolutions, and its cache holds them. */
+
+/* How the columns of planes are divided, so that a thread has about the same ones in all convolutions, and its cache holds
+ * them. */
 struct division {
     int parts, pixels;
 };

@@ -18,10 +18,8 @@ LANES = 16
 MAX_CHUNK = 32
 """Maximum channels in a tile of pixels."""
 
-
 DENSE_BLOCKS, CONVOLUTIONS = 3, 5
 """Dense blocks of an RRDB, and convolutions of a dense block."""
-
 
 MAX_STEPS = 8
 """Maximum convolutions at the end of a generator."""
@@ -94,7 +92,7 @@ class Tail(ctypes.Structure):
     """`struct amx_tail` of amx.c."""
 
     _fields_ = (
-        ("steps", MAX_STEPS * Step),
+        ("steps", (MAX_STEPS + 1) * Step),
         *((name, ctypes.c_void_p) for name in ("rows", "made", "sums")),
         *((f"{of}_plane", ctypes.c_ssize_t) for of in ("rows", "made", "sums")),
         *((name, ctypes.c_int) for name in ("planes", "height", "width", "channels", "colours", "count", "piece")),

@@ -68,7 +68,7 @@ static void NAMED(dense)(const struct band *d) {
 #pragma omp for schedule(static)
     for (int plane = 0; plane < b->planes; plane++)
         keep_rows(d->dense->waiting + plane * CONVOLUTIONS * row, at_most(d->taken, CONVOLUTIONS),
-                         d->rows + plane * d->rows_plane, d->height, row, CONVOLUTIONS);
+                  d->rows + plane * d->rows_plane, d->height, row, CONVOLUTIONS);
 }
 
 static void NAMED(block)(const struct amx_block *b) {

@@ -54,17 +54,18 @@ class AmxBlockStage:
         """See `Stage`."""
         call = self._call
         rows = in_order(rows)
-        planes, channels, height, width = rows.shape
+        planes, _, height, width = rows.shape
+        assert height or not last, "the last call needs rows"
         if not call.planes:
             self._begin(planes, width)
         taken = call.taken + height
         made = rows_like(rows, _complete(taken, last) - _complete(call.taken, False))
         most = height + BLOCK_LAG + 2  # in the third dense block: halo rows, released rows and one of padding
         buffer = self._workspace.buffer(planes, self._all_channels, most, width + 2, self._bfloat16)
-        between = self._workspace.buffer(2 * planes, channels, most, width, rows)
+        between = rows_like(rows, 2 * most)
         call.rows, call.rows_plane = rows.data_ptr(), rows.stride(0)
         call.made, call.made_plane = made.data_ptr(), made.stride(0)
-        call.between[0], call.between[1] = between.data_ptr(), between[planes:].data_ptr()
+        call.between[0], call.between[1] = between.data_ptr(), between.data_ptr() + between.nbytes // 2
         call.buffer, call.height, call.ends = buffer.data_ptr(), height, last
         amx.run("amx_block", call, self._plainly)
         call.taken = taken

@@ -70,9 +70,9 @@ class AmxConvolver(Convolver):
         repeats = net.config.padding_mode == "replicate"
         return AmxTailStage(packed, factors, workspace, lag, repeats=repeats, plainly=self._plainly)
 
-    def _takes(self, features: Tensor, channels: int) -> bool:
+    def _takes(self, tensor: Tensor, channels: int) -> bool:
         """Check if amx.c can convolve so many channels of this format and device here."""
-        takes = features.dtype is torch.bfloat16 and features.device.type == "cpu" and channels % 2 == 0
+        takes = tensor.dtype is torch.bfloat16 and tensor.device.type == "cpu" and channels % 2 == 0
         return takes and (self._plainly or amx.available())
 
     def _pack(self, conv: nn.Conv2d) -> Packed:

@@ -23,7 +23,7 @@ static inline uint16_t *window_at(const struct amx_tail *t, const struct amx_ste
     return step->window + ((ptrdiff_t)plane * step->window_rows + row) * window_row(t, width);
 }
 
-/* Begin a window with its halo rows, or with padding above the picture; padding of zeros is on all sides. */
+/* Begin a window with its halo rows, or with padding above the picture; padding of zeros is on three sides. */
 static void open_window(const struct amx_tail *t, const struct amx_step *step, int width, int plane) {
     const ptrdiff_t size = window_row(t, width), channels = t->channels;
     uint16_t *first = window_at(t, step, width, plane, 0);
@@ -40,7 +40,7 @@ static void close_window(const struct amx_tail *t, const struct amx_step *step, 
 }
 
 static struct amx_convolution step_of(const struct amx_tail *t, int number, const struct piece *p, int width, int next_top, int ends) {
-    const struct amx_step *step = t->steps + number, *next = step + 1;
+    const struct amx_step *step = t->steps + number, *next = step + 1; /* of the last one unused */
     const int is_last = number == t->count - 1, factor = is_last ? 1 : next->factor;
     const ptrdiff_t row = window_row(t, width), next_row = window_row(t, factor * width);
     const struct steps window = {step->window_rows * row, row, t->channels};
@@ -79,7 +79,8 @@ static void add_halves(const struct amx_tail *t, int rows, int width, int to) {
         }
 }
 
-/* Move the rows that the next piece needs to the beginning of a window. */
+/* Move the rows that the next piece needs to the beginning of a window. Threads need not wait for each other here: before
+ * any of these rows is read, or written by the convolution before, all threads meet in `add_halves`. */
 static void keep_halo(const struct amx_tail *t, const struct amx_step *step, const struct piece *p, int width) {
     const int first = p->next_done - 1 - p->top, kept = p->taken + p->came - (p->next_done - 1);
     const ptrdiff_t size = window_row(t, width), part = (ptrdiff_t)PART_PIXELS * t->channels;

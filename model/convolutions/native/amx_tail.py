@@ -12,7 +12,11 @@ from model.rrdb import NEGATIVE_SLOPE
 from model.workspace import Workspace, in_order
 
 PIECE_PX = 64 * 64
-"""Minimum enlarged pixels in a piece for each thread."""
+"""Maximum enlarged pixels in a piece for each thread, but at least one row: few, so that a core's cache holds them."""
+
+
+MAX_PIECE = 16
+"""Maximum rows in a piece, before they are enlarged."""
 
 
 class AmxTailStage:
@@ -57,6 +61,7 @@ class AmxTailStage:
         call = self._call
         rows = in_order(rows)
         planes, _, height, width = rows.shape
+        assert height or not last, "the last call needs rows"
         if not self._halos:
             self._begin(planes, width)
         before, self._taken = self._complete(self._taken, False), self._taken + height
@@ -72,7 +77,8 @@ class AmxTailStage:
         """Allocate the halo rows, and choose the height of the pieces."""
         call = self._call
         call.planes, call.width = planes, width
-        call.piece = max(1, PIECE_PX * torch.get_num_threads() // (planes * self._scale**2 * width))
+        rows_of_piece = PIECE_PX * torch.get_num_threads() // (planes * self._scale**2 * width)
+        call.piece = max(1, min(MAX_PIECE, rows_of_piece))
         rows, side = call.piece, 1
         for step, packed, factor in zip(call.steps, self._packed, self._factors, strict=False):
             rows, side = factor * rows, factor * side

@@ -1,4 +1,4 @@
-"""RRDBs on AMX have the bits of their convolutions one by one, in bands of any height."""
+"""RRDBs on AMX are those of their convolutions one by one, with the same bits in bands of any height."""
 
 from collections.abc import Iterable
 
@@ -64,7 +64,7 @@ def features(planes: int, channels: int, height: int, width: int) -> Tensor:
     width=st.sampled_from([1, 2, 19]),
     piece=st.sampled_from([1, 4, 16]),
 )
-def test_a_block_has_the_bits_of_its_convolutions(
+def test_a_block_is_that_of_its_convolutions_whatever_its_bands_are(
     plainly: bool,
     padding_mode: PaddingMode,
     planes: int,
