@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="its middle is taken; else seeded noise")
     parser.add_argument("--side", type=int, default=256, help="px of the square picture")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", default=[""], help="runtimes with one of these texts in their names")
     parser.add_argument("--device", type=torch.device, default=best_device())
     add_record_option(parser)
     options = parser.parse_args()
@@ -47,7 +49,7 @@ def main() -> None:
     with Report("runtimes", options) as report:
         report.setting(f"{network.name}, {size}", options.device)
         picture = square(options.picture, options.side)
-        cases, absent = _networks(net, options.device, picture)
+        cases, absent = _networks(net, options.device, picture, options.only)
         cases = _peaks(net.config, options.device, options.side) | cases | _encoding(net.config, options.side)
         seconds = medians_s(cases, options.rounds)
         _print(report, cases, seconds, options.side**2)
@@ -69,7 +71,9 @@ def _peaks(config: RRDBConfig, device: torch.device, side: int) -> dict[str, Cas
     return cases
 
 
-def _networks(net: RRDBNet, device: torch.device, picture: Pixels) -> tuple[dict[str, Case], dict[str, str]]:
+def _networks(
+    net: RRDBNet, device: torch.device, picture: Pixels, only: Sequence[str]
+) -> tuple[dict[str, Case], dict[str, str]]:
     """Return the runtimes that work here, and for each of the others the reason why not."""
     reference = exact_output(net, picture)[0]
     _, height, width, _ = picture.shape
@@ -77,6 +81,8 @@ def _networks(net: RRDBNet, device: torch.device, picture: Pixels) -> tuple[dict
     cases: dict[str, Case] = {}
     absent: dict[str, str] = {}
     for name, build in builders(net, device, height, width).items():
+        if not any(text in name for text in only):
+            continue
         try:
             runtime = build()
         except ModuleNotFoundError as error:
@@ -102,22 +108,27 @@ def _encoding(config: RRDBConfig, side: int) -> dict[str, Case]:
 def _print(report: Report, cases: dict[str, Case], seconds: dict[str, float], px: int) -> None:
     rates = {name: case.flop / seconds[name] for name, case in cases.items()}
     bare_rate = max(rate for name, rate in rates.items() if name.startswith(BARE))
-    eager_s = seconds[EAGER]
+    eager_s = seconds.get(EAGER)
 
     def row(name: str, case: Case) -> list[str]:
         s, fidelity = seconds[name], case.fidelity
         rate = f"{rates[name] / 1e9:.0f}" if case.flop else ""
         if not fidelity:
             return [name, f"{s:.3f}", "", rate, "", "", "", ""]
-        speed = [f"{px / s / 1e3:.1f}", rate, f"{eager_s / s:.2f} x", f"{100 * rates[name] / bare_rate:.0f} %"]
+        over_eager = f"{eager_s / s:.2f} x" if eager_s else ""
+        speed = [f"{px / s / 1e3:.1f}", rate, over_eager, f"{100 * rates[name] / bare_rate:.0f} %"]
         return [name, f"{s:.3f}", *speed, f"{fidelity.psnr_db:.1f}", str(fidelity.worst_levels)]
 
     report.table(HEADS, [row(name, case) for name, case in cases.items()])
-    ours = max(rate for name, rate in rates.items() if name.startswith(OURS))
-    others = max(rates[name] for name, case in cases.items() if case.fidelity and not name.startswith(OURS))
-    report.bar("our runtime over PyTorch eager in float32", ours / rates[EAGER], at_least=4)
+    ours = max((rate for name, rate in rates.items() if name.startswith(OURS)), default=None)
+    if ours is None:
+        return
+    others = [rates[name] for name, case in cases.items() if case.fidelity and not name.startswith(OURS)]
+    if EAGER in rates:
+        report.bar("our runtime over PyTorch eager in float32", ours / rates[EAGER], at_least=4)
     report.bar("our runtime over the bare convolution", ours / bare_rate, at_least=0.75)
-    report.bar("our runtime over the fastest of the others", ours / others, at_least=1)
+    if others:
+        report.bar("our runtime over the fastest of the others", ours / max(others), at_least=1)
     if TILES in rates:
         report.bar("our runtime over the products of AMX tiles", ours / rates[TILES], at_least=0.45)
 
