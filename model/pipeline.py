@@ -4,16 +4,8 @@ from torch import nn
 
 from model.convolutions.convolver import Convolver
 from model.rrdb import RRDB, RRDBNet
-from model.stages import (
-    BLOCK_LAG,
-    DENSE_LAG,
-    BlockStage,
-    ClosingStage,
-    ConvolutionStage,
-    DenseStage,
-    EnteringStage,
-    Stage,
-)
+from model.stage import Stage
+from model.stages import BLOCK_LAG, DENSE_LAG, BlockStage, ClosingStage, ConvolutionStage, DenseStage, EnteringStage
 from model.workspace import SkipPath, Workspace
 from model.wrapping import WrappedSkip, WrappedStage
 

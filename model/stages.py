@@ -11,13 +11,13 @@ not depend on their height.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from model.convolutions.convolver import Convolver
 from model.rrdb import RESIDUAL_SCALING, ResidualDenseBlock
+from model.stage import Stage
 from model.workspace import SkipPath, Window, Workspace
 
 DENSE_LAG = 5
@@ -27,21 +27,6 @@ BLOCK_LAG = 3 * DENSE_LAG
 
 GRID_ROWS = 4
 """Rows of a tile of convolutions that work in tiles; bands of a multiple of it have the same results, bit for bit."""
-
-
-class Stage(Protocol):
-    """A part of the network: rows in, rows out."""
-
-    lag: int
-    """Rows by which its input stays behind the picture, at the size of its input."""
-    row: int
-    """Row of the picture at which its next input begins."""
-
-    def __call__(self, rows: Tensor, last: bool) -> Tensor:
-        """Process the next rows (N, C, R, W), which may be the last ones, and return the rows that are complete.
-
-        The last call has at least one row.
-        """
 
 
 class ConvolutionStage:

@@ -21,7 +21,8 @@ from model.convolutions.convolver import Convolver
 from model.convolutions.library import library_convolution
 from model.pipeline import reach_rows, stages_of
 from model.rrdb import RRDBNet, entering, leaving
-from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS, Stage
+from model.stage import Stage
+from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS
 from model.workspace import Padding, Workspace
 
 MIN_ROWS = 8

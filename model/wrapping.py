@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from model.stages import Stage
+from model.stage import Stage
 from model.workspace import SkipPath, rows_like
 
 

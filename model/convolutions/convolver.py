@@ -2,16 +2,14 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from model.rrdb import NEGATIVE_SLOPE, RRDB, RRDBNet
+from model.stage import Stage
 from model.workspace import Padding, Workspace, rows_like
-
-if TYPE_CHECKING:
-    from model.stages import Stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +74,7 @@ class Convolver(ABC):
         There are no rows if R is less than 3.
         """
 
-    def block_stage(self, block: RRDB, workspace: Workspace, lag: int) -> "Stage | None":
+    def block_stage(self, block: RRDB, workspace: Workspace, lag: int) -> Stage | None:
         """Return a stage of its own for an RRDB, if it has one; else the block's convolutions are run one by one.
 
         Args:
@@ -84,7 +82,7 @@ class Convolver(ABC):
         """
         return None
 
-    def tail_stage(self, net: RRDBNet, workspace: Workspace, lag: int) -> "Stage | None":
+    def tail_stage(self, net: RRDBNet, workspace: Workspace, lag: int) -> Stage | None:
         """Return a stage of its own for all that comes after the trunk, if it has one.
 
         Args:

@@ -12,7 +12,7 @@ from model.convolutions.native.amx import MAX_STEPS, Packed
 from model.convolutions.native.amx_blocks import AmxBlockStage
 from model.convolutions.native.amx_tail import AmxTailStage
 from model.rrdb import RRDB, RRDBNet
-from model.stages import Stage
+from model.stage import Stage
 from model.workspace import Workspace
 
 

@@ -14,7 +14,8 @@ from model.convolutions.native.amx_blocks import AmxBlockStage
 from model.convolutions.native.amx_convolver import AmxConvolver
 from model.pipeline import stages_of
 from model.rrdb import RRDB, PaddingMode, RRDBConfig, RRDBNet
-from model.stages import BLOCK_LAG, BlockStage, DenseStage, Stage
+from model.stage import Stage
+from model.stages import BLOCK_LAG, BlockStage, DenseStage
 from model.workspace import SkipPath, Workspace
 
 pytestmark = pytest.mark.skipif(amx.compiled() is None, reason="nothing is compiled")

@@ -14,7 +14,8 @@ from model.convolutions.native.amx_convolver import AmxConvolver
 from model.convolutions.native.amx_tail import AmxTailStage
 from model.pipeline import stages_of
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
-from model.stages import ConvolutionStage, Stage
+from model.stage import Stage
+from model.stages import ConvolutionStage
 from model.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(amx.compiled() is None, reason="nothing is compiled")
