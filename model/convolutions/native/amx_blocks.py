@@ -19,7 +19,7 @@ PIECE_ROWS = 16
 
 
 class AmxBlockStage:
-    """An RRDB over bands of rows: a `model.stages.Stage`.
+    """An RRDB over bands of rows: a `model.stage.Stage`.
 
     Args:
         block: in bfloat16; channels and growth are even.

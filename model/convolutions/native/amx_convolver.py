@@ -71,7 +71,7 @@ class AmxConvolver(Convolver):
         return AmxTailStage(packed, factors, workspace, lag, repeats=repeats, plainly=self._plainly)
 
     def _takes(self, tensor: Tensor, channels: int) -> bool:
-        """Check if amx.c can convolve so many channels of this format and device here."""
+        """Check if amx.c can convolve this number of channels, in the format and on the device of a tensor."""
         takes = tensor.dtype is torch.bfloat16 and tensor.device.type == "cpu" and channels % 2 == 0
         return takes and (self._plainly or amx.available())
 

@@ -14,13 +14,12 @@ from model.workspace import Workspace, in_order
 PIECE_PX = 64 * 64
 """Maximum enlarged pixels in a piece for each thread, but at least one row: few, so that a core's cache holds them."""
 
-
 MAX_PIECE = 16
 """Maximum rows in a piece, before they are enlarged."""
 
 
 class AmxTailStage:
-    """Enlarges rows by nearest neighbour and convolves them, several times: a `model.stages.Stage`.
+    """Enlarges rows by nearest neighbour and convolves them, several times: a `model.stage.Stage`.
 
     Args:
         packed: weights of the convolutions; the last one has the colours twice, and both results are added.
