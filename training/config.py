@@ -154,11 +154,7 @@ class TrainingConfig:
         optimisers = [self.optimiser, *([self.discriminator.optimiser] if self.discriminator else [])]
         if (warmup_steps := max(one.warmup_steps for one in optimisers)) >= self.steps:
             raise ConfigError(f"warmup_steps is {warmup_steps}; it must be less than steps = {self.steps}")
-        if bool(self.losses.adversarial) != bool(self.discriminator):
-            raise ConfigError(
-                f"the adversarial loss has weight {self.losses.adversarial} and the discriminator is "
-                f"{self.discriminator}; it takes both or neither"
-            )
+        self._check_losses()
         if self.discriminator:
             self._check_crop(self.discriminator)
 
@@ -166,6 +162,18 @@ class TrainingConfig:
     def learns_damage(self) -> bool:
         """True if some low-res pictures are damaged, not only reduced."""
         return self.degradation is not None and self.degradation.clean_share < 1
+
+    def _check_losses(self) -> None:
+        if bool(self.losses.adversarial) != bool(self.discriminator):
+            raise ConfigError(
+                f"the adversarial loss has weight {self.losses.adversarial} and the discriminator is "
+                f"{self.discriminator}; it takes both or neither"
+            )
+        if self.losses.flat and self.generator.padding_mode == "zeros":
+            raise ConfigError(
+                f"the flat loss has weight {self.losses.flat} and the generator pads with zeros, which puts a frame "
+                "around flat pictures; give the weight 0, or padding_mode 'replicate' to a new generator"
+            )
 
     def _check_crop(self, discriminator: DiscriminatorConfig) -> None:
         high_px = self.crop_px * self.generator.scale

@@ -69,6 +69,8 @@ class LossConfig:
     """Where the generator is farther from the original than its moving average (LDL)."""
     teacher: float = 0.0
     """L1 to the output of another generator, which the run is given; `high_res` stays the target of all others."""
+    flat: float = 0.0
+    """L1 of random flat colours, which must come back as they are; for generators that repeat the border."""
     perceptual: float = 0.0
     adversarial: float = 0.0
     adversarial_kind: AdversarialKind = "relativistic"
@@ -97,5 +99,5 @@ class LossConfig:
             raise ConfigError(f"feature_scale is {self.feature_scale}; it must be positive")
 
 
-LOSSES = ("l1", "l2", "charbonnier", "fourier", "artefacts", "teacher", "perceptual", "adversarial")
+LOSSES = ("l1", "l2", "charbonnier", "fourier", "artefacts", "teacher", "flat", "perceptual", "adversarial")
 """Names of all losses: the fields of `LossConfig` that are weights."""

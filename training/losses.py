@@ -61,6 +61,19 @@ PIXEL_LOSSES: dict[str, Loss] = {
 """Losses that compare the upscaled with the high-res pictures, by their names in `LossConfig`."""
 
 
+def flat_loss(upscale: Callable[[Tensor], Tensor], colours: Tensor) -> Tensor:
+    """L1 between flat colours and the generator's outputs for them; a scalar.
+
+    Each colour is a picture of one pixel: with repeated borders a flat picture of any size gives the same values.
+
+    Args:
+        colours: float RGB in [0, 1], (N, 3).
+    """
+    flat = colours[:, :, None, None]
+    upscaled = upscale(flat)
+    return l1_loss(upscaled, flat.expand_as(upscaled))
+
+
 def artefact_loss(upscaled: Tensor, averaged: Tensor, high_res: Tensor) -> Tensor:
     """Mean absolute difference, weighted by LDL's map of artefacts; a scalar, in float32.
 

@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import numpy
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.device import exact_float32, fast_dtype
-from model.errors import one_line
-from model.memory import says_out_of_memory
 from model.rrdb import ResidualDenseBlock, RRDBNet
 from training.amx import discriminator as amx_discriminator
 from training.amx import generator as amx_generator
 from training.amx.library import available as tiles_available
+from training.compiled import Compiled
 from training.config import DiscriminatorConfig, TrainingConfig
 from training.discriminator import UNetDiscriminator, new_discriminator
-from training.distributed import mean_over_processes
+from training.distributed import mean_over_processes, this_process
 from training.loss_scale import LossScale
-from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss
+from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss, flat_loss
 from training.objective import Objective
 from training.optimisers import TrainedNetwork
 from training.perceptual import VGGFeatures
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 INITIAL_SCALE = 0.1
 """Factor on the initial weights of the dense blocks (the paper, section 3.1: smaller initialisation)."""
 
+FLAT_COLOURS = 64
+"""Random colours per step and process of the flat loss."""
+
 Verdicts = tuple[Tensor, Tensor]
 
 MAX_SKIPPED = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
-
-
-log = logging.getLogger(__name__)
 
 
 class DivergedError(Exception):
@@ -76,30 +76,6 @@ def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
 def as_network_input(pixels: Tensor) -> Tensor:
     """uint8 RGB (N, 3, H, W) -> float32 in [0, 1], channels last."""
     return pixels.to(memory_format=torch.channels_last).float() / 255
-
-
-class Compiled:
-    """A network that torch compiles at the first call; if that fails, e.g. without a C compiler, it runs as it is."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self._net = net
-        self._call: Callable[[Tensor], Tensor] = torch.compile(net)
-        self._proven = False
-
-    def __call__(self, low: Tensor) -> Tensor:
-        """Run the network; its first call decides how all later ones run."""
-        if self._proven:
-            return self._call(low)
-        try:
-            made = self._call(low)
-        except Exception as error:  # dynamo, inductor, Triton and the C compiler each raise their own
-            if says_out_of_memory(error):
-                raise
-            log.warning("torch.compile does not work here, so training is slower: %s", one_line(error))
-            self._call = self._net
-            made = self._net(low)
-        self._proven = True
-        return made
 
 
 class Steps:
@@ -185,6 +161,8 @@ class Steps:
         batch = zip(*(pixels.chunk(self.config.accumulate) for pixels in (low_res, high_res)), strict=True)
         parts = [self._add_gradients(low, high, len(low) / len(low_res)) for low, high in batch]
         values = {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}
+        if self.config.losses.flat:
+            values["flat"] = self._add_flat_gradients()
         for name, network in networks.items():
             values[f"{name}_gradient"] = network.finish_gradients(self.loss_scale.value)
         means = mean_over_processes(torch.stack([*values.values()]))
@@ -200,6 +178,15 @@ class Steps:
             losses["discriminator"] = self._adversarial.discriminator(*verdicts())
             (factor * losses["discriminator"]).backward()
         return {name: share * loss.detach() for name, loss in losses.items()}
+
+    def _add_flat_gradients(self) -> Tensor:
+        """Add the gradients of the flat loss, whose colours depend on the seed, the step and the process."""
+        chance = numpy.random.default_rng((self.config.seed, self.done, this_process()))
+        colours = torch.from_numpy(chance.random((FLAT_COLOURS, 3), dtype=numpy.float32)).to(self.device)
+        with self._autocast():
+            loss = flat_loss(self._upscale, colours)
+        (self.config.losses.flat * self.loss_scale.value * loss).backward()
+        return loss.detach()
 
     def state(self) -> dict[str, Any]:
         """Return everything that decides later steps. The tensors are live: save them before the next step."""

@@ -204,6 +204,7 @@ def test_a_config_is_written_with_every_field(tmp_path: Path) -> None:
             "fourier": 0.0,
             "artefacts": 0.0,
             "teacher": 0.0,
+            "flat": 0.0,
             "perceptual": 1.0,
             "adversarial": 0.005,
             "adversarial_kind": "relativistic",
@@ -221,6 +222,13 @@ def test_a_config_is_written_with_every_field(tmp_path: Path) -> None:
         "checkpointing": False,
         "seed": 0,
     }
+
+
+def test_a_generator_that_pads_with_zeros_cannot_keep_flat_colours_flat() -> None:
+    losses = LossConfig(flat=2.0)
+    with pytest.raises(ConfigError, match=r"flat loss has weight 2\.0 .* pads with zeros.* padding_mode 'replicate'"):
+        replace(CONFIG, losses=losses)
+    assert replace(CONFIG, losses=losses, generator=replace(CONFIG.generator, padding_mode="replicate"))
 
 
 def test_configs_that_differ_anywhere_differ_in_text() -> None:

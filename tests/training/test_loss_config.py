@@ -66,7 +66,7 @@ def test_layers_without_a_weight_are_not_compared() -> None:
 
 
 def test_every_loss_is_computed_somewhere() -> None:
-    assert {*PIXEL_LOSSES, "artefacts", "teacher", "perceptual", "adversarial"} == set(LOSSES)
+    assert {*PIXEL_LOSSES, "artefacts", "teacher", "flat", "perceptual", "adversarial"} == set(LOSSES)
     for kind in ADVERSARIAL_LOSSES:
         assert LossConfig(adversarial_kind=kind).adversarial_kind == kind
 

@@ -290,6 +290,35 @@ def test_a_network_is_trained_again_after_an_error() -> None:
     assert all(weight.requires_grad for weight in net.parameters())
 
 
+FLAT = replace(
+    CONFIG,
+    generator=replace(CONFIG.generator, padding_mode="replicate"),
+    losses=LossConfig(l1=0.0, flat=1.0),
+    optimiser=OptimiserConfig(learning_rate=1e-3, warmup_steps=2),
+    accumulate=2,
+)
+
+
+def test_flat_colours_are_learned_from_their_loss_alone_with_other_colours_in_each_step() -> None:
+    run = Steps(FLAT, CPU)
+    colours = torch.rand(3, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    pictures, upscaled = colours.expand(3, 3, 6, 6), colours.expand(3, 3, 12, 12)
+    with torch.no_grad():
+        before = l1_loss(run.generator.net(pictures), upscaled)
+    losses = [run.take(*batch())["flat"] for _ in range(100)]
+    with torch.no_grad():
+        after = l1_loss(run.generator.net(pictures), upscaled)
+    assert after < 0.3 * before
+    assert len(set(losses)) == len(losses)
+
+
+def test_the_colours_of_the_flat_loss_follow_from_the_seed_and_the_step() -> None:
+    values = [
+        Steps(config, CPU).take(*batch())["flat"] for config in (FLAT, FLAT, replace(FLAT, losses=LossConfig(flat=5)))
+    ]
+    assert values[0] == values[1] == values[2] > 0
+
+
 def test_a_loss_of_weight_zero_is_not_computed() -> None:
     def never(*_: object) -> Tensor:
         raise AssertionError
