@@ -149,7 +149,7 @@ def _rows(net: RRDBNet, stages: Sequence[Stage], bands: Iterable[Tensor], band_r
     none = rows.new_empty(config.passes * planes, config.colours, 0, config.scale * width)
     for following in source:
         if rows.shape[2] and following.shape[2]:
-            yield leaving(torch.cat([none, *_through(stages, entering(rows, config), False, most_rows)], dim=2), config)
+            yield leaving(_joined([none, *_through(stages, entering(rows, config), False, most_rows)]), config)
         else:
             yield leaving(none, config)
         rows = following if following.shape[2] else rows
@@ -157,9 +157,14 @@ def _rows(net: RRDBNet, stages: Sequence[Stage], bands: Iterable[Tensor], band_r
     for more in _through(stages, entering(rows, config), True, most_rows):
         freed.append(more)
         if sum(part.shape[2] for part in freed) >= config.scale * band_rows:
-            yield leaving(torch.cat(freed, dim=2), config)
+            yield leaving(_joined(freed), config)
             freed = [none]
-    yield leaving(torch.cat(freed, dim=2), config)
+    yield leaving(_joined(freed), config)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Join the first part, which has no rows, with the others; a single other one is not copied."""
+    return parts[1] if len(parts) == 2 else torch.cat([*parts], dim=2)
 
 
 def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_rows: Callable[[int], int]) -> Iterator[Tensor]:
