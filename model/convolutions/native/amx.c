@@ -163,6 +163,12 @@ struct block {
     float *sums;
 };
 
+/* True if a block has pixels at the border of the result. */
+static inline int is_at_border(const struct amx_convolution *c, const struct block *b) {
+    const int is_left = b->first.column == 0, is_right = b->first.column + b->pixels == c->width;
+    return is_left || is_right || b->first.row == 0 || b->first.row + b->rows == c->rows;
+}
+
 static int groups_of(const struct amx_convolution *c) { return (c->rows + MAX_ROWS - 1) / MAX_ROWS; }
 
 /* How the columns of planes are divided, so that a thread has about the same ones in all convolutions, and its cache holds

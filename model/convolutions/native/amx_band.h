@@ -23,11 +23,28 @@ static inline int complete(int taken, int lag, int ends) { return ends ? taken :
 
 static inline ptrdiff_t row_size(const struct band *d) { return (ptrdiff_t)(d->b->width + 2) * d->all_channels; }
 
+static inline int channels_before(const struct amx_block *b, int number) { return b->channels + number * b->growth; }
+
+/* Channels that a convolution reads. It is slow to read chunks that begin anywhere in a line of a cache, so these are whole
+ * chunks, if a pixel has as many: the channels that are made later are zero, and so are their weights. */
+static inline int channels_read(const struct amx_block *b, int number) {
+    const int before = channels_before(b, number), whole = (before + MAX_CHUNK - 1) / MAX_CHUNK * MAX_CHUNK;
+    return whole <= channels_before(b, CONVOLUTIONS - 1) ? whole : before;
+}
+
+/* Clear the channels of a new pixel that are read before they are made. */
+static inline void clear_channels(const struct amx_block *b, uint16_t *pixel) {
+    for (int number = 0; number < CONVOLUTIONS; number++) {
+        const int before = channels_before(b, number), end = channels_read(b, number);
+        if (before < end) memset(pixel + before, 0, sizeof(uint16_t) * (end - before));
+    }
+}
+
 /* Repeat the pixels at the border of a new row of the input outside the picture, for the columns from `first` to `end`. */
 static void repeat_input(const struct band *d, uint16_t *row, int first, int end, int is_first, int is_last) {
     const struct amx_block *b = d->b;
-    const size_t bytes = sizeof(uint16_t) * b->channels;
     const ptrdiff_t all = d->all_channels;
+    const size_t bytes = sizeof(uint16_t) * all;
     if (first == 0) memcpy(row, row + all, bytes);
     if (end == b->width + 2) memcpy(row + (end - 1) * all, row + (end - 2) * all, bytes);
     for (uint16_t *here = row + first * all; here < row + end * all; here += all) {
@@ -59,7 +76,7 @@ static void skip_rows(struct skip *s, ptrdiff_t rows) {
 /* A convolution of the rows that it can make of those until `end`, without those that it made of the ones until `begin`. */
 static struct amx_convolution convolution_of(const struct band *d, int number, int begin, int until) {
     const struct amx_block *b = d->b;
-    const int in_channels = b->channels + number * b->growth, is_last = number == CONVOLUTIONS - 1, lag = number + 1;
+    const int is_last = number == CONVOLUTIONS - 1, lag = number + 1;
     const int is_final = until == d->taken + d->height, ends = b->ends && is_final;
     const int first = complete(begin, lag, 0), end = complete(until, lag, ends);
     const ptrdiff_t done = first - complete(d->taken, CONVOLUTIONS, 0); /* rows of this band that were made before */
@@ -68,7 +85,7 @@ static struct amx_convolution convolution_of(const struct band *d, int number, i
         .window = b->buffer + (first - 1 - d->top) * wide.row,
         .weights = d->dense->weights[number],
         .bias = d->dense->bias[number],
-        .made = is_last ? NULL : b->buffer + (first - d->top) * wide.row + d->all_channels + in_channels,
+        .made = is_last ? NULL : b->buffer + (first - d->top) * wide.row + d->all_channels + channels_before(b, number),
         .exact = is_last ? d->made + done * b->width * b->channels : NULL,
         .window_steps = wide,
         .made_steps = wide,
@@ -76,7 +93,7 @@ static struct amx_convolution convolution_of(const struct band *d, int number, i
         .planes = b->planes,
         .rows = end - first,
         .width = b->width,
-        .in_channels = in_channels,
+        .in_channels = channels_read(b, number),
         .out_channels = is_last ? b->channels : b->growth,
         .factor = 1,
         .negative_slope = is_last ? 1 : b->negative_slope,
@@ -91,9 +108,19 @@ static struct amx_convolution convolution_of(const struct band *d, int number, i
     return c;
 }
 
-/* Keep the last `lag` rows of a plane for the next band: of those that waited, and the new ones. */
-static void keep_rows(float *waiting, int waited, const float *rows, int height, ptrdiff_t row, int lag) {
-    const int kept = at_most(waited + height, lag), new_rows = at_most(height, lag), old = kept - new_rows;
-    memmove(waiting, waiting + (waited - old) * row, sizeof(float) * old * row);
-    memcpy(waiting + old * row, rows + (height - new_rows) * row, sizeof(float) * new_rows * row);
+/* Keep the last `lag` rows for the next band: of those that waited, and the new ones. All threads of a team call this. */
+static void keep_rows(const struct amx_block *b, float *waiting, int lag, const float *rows, ptrdiff_t plane_size, int taken, int height) {
+    const struct division divided = division_of(b->planes, b->width);
+    const ptrdiff_t row = (ptrdiff_t)b->width * b->channels;
+    const int waited = at_most(taken, lag), kept = at_most(waited + height, lag), old = kept - at_most(height, lag);
+#pragma omp for collapse(2) schedule(static)
+    for (int plane = 0; plane < b->planes; plane++)
+        for (int part = 0; part < divided.parts; part++) {
+            const int first = part * divided.pixels, pixels = at_most(divided.pixels, b->width - first);
+            float *to = waiting + plane * lag * row + (ptrdiff_t)first * b->channels;
+            const float *from = rows + plane * plane_size + (ptrdiff_t)first * b->channels;
+            for (int number = 0; number < kept; number++)
+                memmove(to + number * row, number < old ? to + (waited - old + number) * row : from + (height - kept + number) * row,
+                        sizeof(float) * pixels * b->channels);
+        }
 }

@@ -26,8 +26,10 @@ INLINE void NAMED(fill_row)(const struct band *d, int plane, int row, int first,
         if (!b->repeats) memset(to, 0, bytes);
     } else {
         const float *from = d->rows + plane * d->rows_plane + (ptrdiff_t)(number - d->taken) * b->width * b->channels;
-        for (int column = first ? first : 1; column < at_most(end, b->width + 1); column++)
+        for (int column = first ? first : 1; column < at_most(end, b->width + 1); column++) {
             NAMED(round_pixel)(line + column * all, from + (column - 1) * b->channels, b->channels);
+            clear_channels(b, line + column * all);
+        }
         if (b->repeats) repeat_input(d, line, first, end, number == 0, b->ends && number == d->taken + d->height - 1);
         else {
             if (first == 0) memset(line, 0, sizeof(uint16_t) * all);
@@ -39,7 +41,7 @@ INLINE void NAMED(fill_row)(const struct band *d, int plane, int row, int first,
 /* Run a dense block, in pieces of few rows, which a core's cache holds; all threads of a team call this together. */
 static void NAMED(dense)(const struct band *d) {
     const struct amx_block *b = d->b;
-    const ptrdiff_t size = row_size(d), row = (ptrdiff_t)b->width * b->channels;
+    const ptrdiff_t size = row_size(d);
     const int next_top = complete(d->taken + d->height, CONVOLUTIONS, 0) - 1, last = d->taken + d->height;
     const struct division divided = division_of(b->planes, b->width);
     for (int begin = d->taken, end; begin < last; begin = end) {
@@ -56,7 +58,7 @@ static void NAMED(dense)(const struct band *d) {
         }
     }
     if (b->ends) return;
-#pragma omp for collapse(3) schedule(static)
+#pragma omp for collapse(3) schedule(static) nowait
     for (int plane = 0; plane < b->planes; plane++)
         for (int part = 0; part < divided.parts; part++)
             for (int line = next_top; line < last; line++) {
@@ -65,10 +67,7 @@ static void NAMED(dense)(const struct band *d) {
                        b->buffer + plane * d->buffer_plane + (line - d->top) * size + first * d->all_channels,
                        sizeof(uint16_t) * d->all_channels * (end - first));
             }
-#pragma omp for schedule(static)
-    for (int plane = 0; plane < b->planes; plane++)
-        keep_rows(d->dense->waiting + plane * CONVOLUTIONS * row, at_most(d->taken, CONVOLUTIONS),
-                  d->rows + plane * d->rows_plane, d->height, row, CONVOLUTIONS);
+    keep_rows(b, d->dense->waiting, CONVOLUTIONS, d->rows, d->rows_plane, d->taken, d->height);
 }
 
 static void NAMED(block)(const struct amx_block *b) {
@@ -93,10 +92,6 @@ static void NAMED(block)(const struct amx_block *b) {
             d.rows = d.made, d.rows_plane = d.made_plane;
             taken = before, height = made;
         }
-        if (!b->ends) {
-#pragma omp for schedule(static)
-            for (int plane = 0; plane < b->planes; plane++)
-                keep_rows(b->waiting + plane * ALL * row, at_most(b->taken, ALL), b->rows + plane * b->rows_plane, b->height, row, ALL);
-        }
+        if (!b->ends) keep_rows(b, b->waiting, ALL, b->rows, b->rows_plane, b->taken, b->height);
     }
 }

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from model.convolutions.native import amx
-from model.convolutions.native.amx import Packed
+from model.convolutions.native.amx import MAX_CHUNK, Packed
 from model.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALING, RRDB
 from model.stages import BLOCK_LAG, DENSE_LAG
 from model.workspace import Workspace, in_order, rows_like
 
-Pack = Callable[[nn.Conv2d], Packed]
-
+Pack = Callable[[nn.Conv2d, int], Packed]
+"""Packs the weights of a convolution for a number of input channels, the last ones with weights of zero."""
 
 PIECE_ROWS = 16
 """Rows that go through a dense block before the next ones do: few, so that a core's cache holds them."""
@@ -23,7 +23,6 @@ class AmxBlockStage:
 
     Args:
         block: in bfloat16; channels and growth are even.
-        pack: returns the packed weights of a convolution.
         lag: see `Stage`.
         plainly: use plain C instead of AMX.
     """
@@ -46,7 +45,8 @@ class AmxBlockStage:
         )
         for dense, own in zip((block.rdb1, block.rdb2, block.rdb3), self._call.dense, strict=True):
             for number, conv in enumerate((*dense.growing, dense.conv5)):
-                packed = pack(conv)
+                whole = -(-conv.in_channels // MAX_CHUNK) * MAX_CHUNK  # see `channels_read` in amx_band.h
+                packed = pack(conv, whole if whole <= self._all_channels else conv.in_channels)
                 own.weights[number], own.bias[number] = packed.weights.data_ptr(), packed.bias.data_ptr()
                 self._held.append(packed)
 

@@ -28,7 +28,7 @@ class AmxConvolver(Convolver):
     def __init__(self, other: Convolver, *, plainly: bool = False) -> None:
         self._other = other
         self._plainly = plainly
-        self._packed: dict[nn.Conv2d, Packed] = {}
+        self._packed: dict[tuple[nn.Conv2d, int], Packed] = {}
         self._rest: dict[nn.Conv2d, Packed] = {}
         """The part of float32 weights that is lost by rounding them to bfloat16, added by a second convolution."""
         self._twice: dict[nn.Conv2d, Packed] = {}
@@ -75,13 +75,15 @@ class AmxConvolver(Convolver):
         takes = tensor.dtype is torch.bfloat16 and tensor.device.type == "cpu" and channels % 2 == 0
         return takes and (self._plainly or amx.available())
 
-    def _pack(self, conv: nn.Conv2d) -> Packed:
-        if conv not in self._packed:
+    def _pack(self, conv: nn.Conv2d, in_channels: int | None = None) -> Packed:
+        """Pack weights for a number of input channels, by default the convolution's; the others are zero."""
+        key = conv, in_channels or conv.in_channels
+        if key not in self._packed:
             weight = conv.weight.detach()
-            self._packed[conv] = Packed(weight, conv.bias)
+            self._packed[key] = Packed(functional.pad(weight, (0, 0, 0, 0, 0, key[1] - conv.in_channels)), conv.bias)
             if weight.dtype is torch.float32:
                 self._rest[conv] = Packed(weight - weight.bfloat16().float())
-        return self._packed[conv]
+        return self._packed[key]
 
     def _pack_twice(self, conv: nn.Conv2d) -> Packed:
         """Pack float32 weights as the sum of two in bfloat16, with twice as many output channels."""
