@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,5 +34,10 @@ def load(path: Path, functions: Mapping[str, Arguments], *, otherwise: str) -> c
 
 
 def has_amx(library: ctypes.CDLL | None) -> bool:
-    """Return True if a library with code for AMX is loaded and this process may use the unit: see amx_unit.h."""
-    return library is not None and bool(library.amx_available())
+    """Return True if a library with code for AMX is loaded and this process may use the unit: see amx_unit.h.
+
+    The environment variable ONEDNN_MAX_CPU_ISA, which limits the instructions of PyTorch and OpenVINO, counts here too.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    permitted = limit in ("ALL", "DEFAULT") or "AMX" in limit
+    return permitted and library is not None and bool(library.amx_available())

@@ -2,6 +2,7 @@
 
 import ctypes
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -23,3 +24,16 @@ def test_a_library_of_older_sources_is_none() -> None:
 
 def test_without_a_library_there_is_no_amx() -> None:
     assert not has_amx(None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "permitted"), [("AVX512_CORE_BF16", False), ("avx2", False), ("AVX512_CORE_AMX", True), ("all", True)]
+)
+def test_the_limit_of_onednn_counts_here_too(monkeypatch: pytest.MonkeyPatch, limit: str, permitted: bool) -> None:
+    class Library:
+        @staticmethod
+        def amx_available() -> int:
+            return 1
+
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert has_amx(cast(ctypes.CDLL, Library)) is permitted
