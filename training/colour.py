@@ -1,4 +1,4 @@
-"""Colour shift: whether a generator keeps the colours of what it upscales."""
+"""Colour shift: the distance between the colours of an output and those of its input."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Pictures of a folder: found and decoded."""
+"""Find and decode the pictures of a folder."""
 
 import os
 from collections.abc import Iterator

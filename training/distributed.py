@@ -1,6 +1,6 @@
 """One run over several processes: each takes its share of every batch, and all make the same update.
 
-Start them with `torchrun --nproc-per-node N -m training ...`. Without it everything here is the identity.
+Start them with `torchrun --nproc-per-node N -m training ...`. Without it these functions change nothing.
 """
 
 import os

@@ -1,7 +1,7 @@
 """`python -m training doctor`: list every file of a folder that would stop or not help a run, with the reason.
 
-- broken: training cannot decode it: cut short, no picture in spite of its suffix, of a kind that is not read (camera
-  raw), or large enough to be an attack.
+- broken: training cannot decode it: it is cut short, is no picture despite its suffix, has a format that is not read
+  (camera raw), or is too large (over 268 megapixels).
 - tiny: its shorter side is less than a high-res crop.
 - low detail: flat, blurred, or already enlarged from a smaller picture; see `detail`.
 - pair: the low-res picture that was given for it cannot be decoded, is missing, has the wrong size, or shows another
@@ -14,8 +14,9 @@ Measured on 551 photographs that were cut by hand for training, and on copies of
 - low detail: 1 photograph, a camera picture that is soft at 1:1. Copies found, of 111 each: enlarged x2 bicubic 110, x2
   Lanczos 111, x4 by either 111; x2 Lanczos as JPEG of quality 90 or 75 111, x4 Lanczos as JPEG of quality 75 109; a
   Gaussian blur of 2 px 111, the same with noise of 5 levels 110. Enlarged by only 1.5: 68; by repeating pixels: none.
-- pair: of 82 of them, low-res pictures by bicubic, of another gamma, or blurred, noisy and compressed: none. Moved by 3
-  or 4 high-res px: all; mirrored: all; by 1 high-res px (0.25 low-res px): 1. Those of other photographs: 71 of 71.
+- pair: 82 of them. Not reported: low-res pictures by bicubic, with another gamma, or blurred, noisy and compressed.
+  Reported: all that were moved by 3 or 4 high-res px or mirrored, 1 that was moved by 1 high-res px (0.25 low-res px),
+  and 71 of 71 low-res pictures of other photographs.
 - duplicate: no two photographs. All 333 copies were found: in another format, as JPEG of quality 60, and at 70 %.
 """
 

@@ -1,1 +1,1 @@
-"""Convolutions in C, with what calls them: for CPUs with SIMD, and for AMX, the matrix unit of Intel's processors."""
+"""Convolutions in C and the Python code that calls them: for CPUs with SIMD, and for AMX, Intel's matrix unit."""

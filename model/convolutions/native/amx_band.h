@@ -1,7 +1,7 @@
 /* The rows of an RRDB over bands, for amx_block.h: which rows each convolution can make, and where they are.
  *
- * A convolution is complete one row behind its input, until the picture ends. So from the number of rows that came in
- * follows all else: convolution k of a dense block has made all rows but the last k.
+ * A convolution is complete one row behind its input, until the picture ends. So the number of input rows determines
+ * all others: convolution k of a dense block has made all rows but the last k.
  *
  * A dense block works in a buffer that has all of its channels: its input, then the result of each growing convolution.
  * Row `top` of the picture is the first row in it: the halo rows, the new rows, and a row of padding below the picture.

@@ -1,4 +1,4 @@
-"""RRDBs on AMX: all convolutions of one in a call of amx.c."""
+"""RRDBs on AMX: one call of amx.c runs all convolutions of a block."""
 
 from collections.abc import Callable
 

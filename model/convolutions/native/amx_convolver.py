@@ -1,4 +1,4 @@
-"""The convolver of networks in bfloat16 on AMX."""
+"""Run the convolutions of networks in bfloat16 on AMX."""
 
 from functools import partial
 
