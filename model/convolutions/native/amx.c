@@ -10,7 +10,8 @@
  *     value = skip + scaling * value          for each of up to two skips, in bfloat16 or float32
  *
  * and stores value in `made` as bfloat16, in `exact` as float32, or in both. A skip may be `exact` or `made` itself, with
- * scaling 1, to accumulate results. Neither result may overlap other channels that are read. If `repeats`, the border of
+ * scaling 1, to accumulate results. Neither result may overlap other channels that are read, unless their weights are zero and
+ * their values are finite. The second skip only counts after a first one. If `repeats`, the border of
  * `made` is written, too: its pixels are copied to the left and the right of each row, and to the row above the first or
  * below the last one. With a factor, each pixel is stored factor x factor times, as nearest-neighbour enlargement does it.
  *
@@ -92,6 +93,8 @@ struct amx_block {
     uint16_t *buffer;   /* memory for planes x (3 * CONVOLUTIONS + 2 + height) rows x (width + 2) x all_channels */
     ptrdiff_t rows_plane, made_plane;
     int planes, width, channels, growth;
+    int reads[CONVOLUTIONS]; /* channels that a convolution reads, see amx_band.h */
+    int cleared;             /* number of channels after the input that are zero in new pixels */
     int taken;        /* rows of the bands before */
     int height, ends; /* new rows; whether they are the last ones */
     int piece;        /* rows that go through a dense block before the next ones do */

@@ -73,8 +73,9 @@ class Block(ctypes.Structure):
         ("between", (DENSE_BLOCKS - 1) * ctypes.c_void_p),
         ("buffer", ctypes.c_void_p),
         *((name, ctypes.c_ssize_t) for name in ("rows_plane", "made_plane")),
-        *((name, ctypes.c_int) for name in ("planes", "width", "channels", "growth", "taken", "height", "ends")),
-        *((name, ctypes.c_int) for name in ("piece", "repeats")),
+        *((name, ctypes.c_int) for name in ("planes", "width", "channels", "growth")),
+        ("reads", CONVOLUTIONS * ctypes.c_int),
+        *((name, ctypes.c_int) for name in ("cleared", "taken", "height", "ends", "piece", "repeats")),
         *((name, ctypes.c_float) for name in ("negative_slope", "scaling")),
     )
 

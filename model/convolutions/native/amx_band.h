@@ -4,6 +4,9 @@
  * all others: convolution k of a dense block has made all rows but the last k.
  *
  * A dense block works in a buffer that has all of its channels: its input, then the result of each growing convolution.
+ * Chunks that begin in the middle of a line of the cache are slow to read, so a convolution reads whole chunks, if a pixel
+ * has as many channels. The weights of those that are made later, or at the same time, are zero, and new pixels have zeros
+ * there, since any value would do that is finite.
  * Row `top` of the picture is the first row in it: the halo rows, the new rows, and a row of padding below the picture.
  */
 
@@ -24,21 +27,6 @@ static inline int complete(int taken, int lag, int ends) { return ends ? taken :
 static inline ptrdiff_t row_size(const struct band *d) { return (ptrdiff_t)(d->b->width + 2) * d->all_channels; }
 
 static inline int channels_before(const struct amx_block *b, int number) { return b->channels + number * b->growth; }
-
-/* Channels that a convolution reads. It is slow to read chunks that begin anywhere in a line of a cache, so these are whole
- * chunks, if a pixel has as many: the channels that are made later are zero, and so are their weights. */
-static inline int channels_read(const struct amx_block *b, int number) {
-    const int before = channels_before(b, number), whole = (before + MAX_CHUNK - 1) / MAX_CHUNK * MAX_CHUNK;
-    return whole <= channels_before(b, CONVOLUTIONS - 1) ? whole : before;
-}
-
-/* Clear the channels of a new pixel that are read before they are made. */
-static inline void clear_channels(const struct amx_block *b, uint16_t *pixel) {
-    for (int number = 0; number < CONVOLUTIONS; number++) {
-        const int before = channels_before(b, number), end = channels_read(b, number);
-        if (before < end) memset(pixel + before, 0, sizeof(uint16_t) * (end - before));
-    }
-}
 
 /* Repeat the pixels at the border of a new row of the input outside the picture, for the columns from `first` to `end`. */
 static void repeat_input(const struct band *d, uint16_t *row, int first, int end, int is_first, int is_last) {
@@ -93,7 +81,7 @@ static struct amx_convolution convolution_of(const struct band *d, int number, i
         .planes = b->planes,
         .rows = end - first,
         .width = b->width,
-        .in_channels = channels_read(b, number),
+        .in_channels = b->reads[number],
         .out_channels = is_last ? b->channels : b->growth,
         .factor = 1,
         .negative_slope = is_last ? 1 : b->negative_slope,

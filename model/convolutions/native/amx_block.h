@@ -18,6 +18,7 @@ INLINE void NAMED(fill_row)(const struct band *d, int plane, int row, int first,
     const struct amx_block *b = d->b;
     const ptrdiff_t size = row_size(d), all = d->all_channels;
     const size_t bytes = sizeof(uint16_t) * all * (end - first);
+    const int cleared = b->cleared;
     uint16_t *line = b->buffer + plane * d->buffer_plane + row * size, *to = line + first * all;
     const int number = d->top + row; /* in the picture */
     if (d->taken && row < d->kept) {
@@ -28,7 +29,7 @@ INLINE void NAMED(fill_row)(const struct band *d, int plane, int row, int first,
         const float *from = d->rows + plane * d->rows_plane + (ptrdiff_t)(number - d->taken) * b->width * b->channels;
         for (int column = first ? first : 1; column < at_most(end, b->width + 1); column++) {
             NAMED(round_pixel)(line + column * all, from + (column - 1) * b->channels, b->channels);
-            clear_channels(b, line + column * all);
+            if (cleared) memset(line + column * all + b->channels, 0, sizeof(uint16_t) * cleared);
         }
         if (b->repeats) repeat_input(d, line, first, end, number == 0, b->ends && number == d->taken + d->height - 1);
         else {

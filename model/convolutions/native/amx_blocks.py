@@ -45,8 +45,10 @@ class AmxBlockStage:
         )
         for dense, own in zip((block.rdb1, block.rdb2, block.rdb3), self._call.dense, strict=True):
             for number, conv in enumerate((*dense.growing, dense.conv5)):
-                whole = -(-conv.in_channels // MAX_CHUNK) * MAX_CHUNK  # see `channels_read` in amx_band.h
-                packed = pack(conv, whole if whole <= self._all_channels else conv.in_channels)
+                packed = pack(conv, self._reads(conv.in_channels))
+                self._call.reads[number] = packed.in_channels
+                if packed.in_channels > conv.in_channels:
+                    self._call.cleared = max(self._call.cleared, packed.in_channels - first.in_channels)
                 own.weights[number], own.bias[number] = packed.weights.data_ptr(), packed.bias.data_ptr()
                 self._held.append(packed)
 
@@ -70,6 +72,11 @@ class AmxBlockStage:
         amx.run("amx_block", call, self._plainly)
         call.taken = taken
         return made
+
+    def _reads(self, channels: int) -> int:
+        """Return the number of channels that a convolution of so many reads: whole chunks, if a pixel has as many."""
+        whole = -(-channels // MAX_CHUNK) * MAX_CHUNK
+        return whole if whole <= self._all_channels else channels
 
     def _begin(self, planes: int, width: int) -> None:
         """Allocate the memory between bands."""

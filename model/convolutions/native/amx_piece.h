@@ -80,7 +80,8 @@ static void add_halves(const struct amx_tail *t, int rows, int width, int to) {
 }
 
 /* Move the rows that the next piece needs to the beginning of a window. Threads need not wait for each other here: before
- * any of these rows is read, or written by the convolution before, all threads meet in `add_halves`. */
+ * any of these rows is read, or written by the convolution before, all threads meet in `add_halves`, or for the rows of the
+ * last convolution after `enter_row`. */
 static void keep_halo(const struct amx_tail *t, const struct amx_step *step, const struct piece *p, int width) {
     const int first = p->next_done - 1 - p->top, kept = p->taken + p->came - (p->next_done - 1);
     const ptrdiff_t size = window_row(t, width), part = (ptrdiff_t)PART_PIXELS * t->channels;
