@@ -70,7 +70,7 @@ class LossConfig:
     teacher: float = 0.0
     """L1 to the output of another generator, which the run is given; `high_res` stays the target of all others."""
     flat: float = 0.0
-    """L1 of random flat colours, which must come back as they are; for generators that repeat the border."""
+    """L2 of random flat colours, which must come back as they are; for generators that repeat the border."""
     perceptual: float = 0.0
     adversarial: float = 0.0
     adversarial_kind: AdversarialKind = "relativistic"

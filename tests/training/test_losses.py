@@ -46,14 +46,14 @@ def test_l1_is_the_mean_absolute_difference() -> None:
     assert l1_loss(upscaled, high_res).item() == pytest.approx((0.2 + 0 + 0.1 + 0.7) / 4)
 
 
-def test_flat_loss_is_the_mean_difference_of_every_pixel_from_its_colour() -> None:
+def test_flat_loss_is_the_mean_square_of_every_pixels_distance_from_its_colour() -> None:
     colours = torch.tensor([[0.1, 0.2, 0.3], [0.5, 0.5, 0.5]])
 
     def upscale(flat: Tensor) -> Tensor:
         enlarged = flat.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
         return enlarged + torch.tensor([0.0, 0.1, -0.2, 0.0]).view(2, 2)
 
-    assert flat_loss(upscale, colours).item() == pytest.approx(0.3 / 4)
+    assert flat_loss(upscale, colours).item() == pytest.approx((0.1**2 + 0.2**2) / 4)
 
 
 def test_the_discriminators_loss_is_the_papers_equation() -> None:

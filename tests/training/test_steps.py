@@ -308,7 +308,7 @@ def test_flat_colours_are_learned_from_their_loss_alone_with_other_colours_in_ea
     losses = [run.take(*batch())["flat"] for _ in range(100)]
     with torch.no_grad():
         after = l1_loss(run.generator.net(pictures), upscaled)
-    assert after < 0.3 * before
+    assert after < 0.5 * before
     assert len(set(losses)) == len(losses)
 
 
