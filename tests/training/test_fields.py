@@ -60,7 +60,12 @@ def test_a_part_is_given_as_json() -> None:
 
 def test_every_loss_has_a_weight_that_is_set_by_its_name() -> None:
     weights = [f"losses.{name}={number / 10}" for number, name in enumerate(LOSSES)]
-    more = ["losses.adversarial_kind=hinge", "losses.perceptual_layers.conv2_2=0.5", "losses.feature_scale=relative"]
+    more = [
+        "generator.padding_mode=replicate",
+        "losses.adversarial_kind=hinge",
+        "losses.perceptual_layers.conv2_2=0.5",
+        "losses.feature_scale=relative",
+    ]
     losses = with_settings(GAN, weights + more).losses
     assert [getattr(losses, name) for name in LOSSES] == [number / 10 for number in range(len(LOSSES))]
     assert losses.adversarial_kind == "hinge"
