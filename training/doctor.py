@@ -1,7 +1,7 @@
 """`python -m training doctor`: list every file of a folder that would stop or not help a run, with the reason.
 
-- broken: training cannot decode it: it is cut short, is no picture despite its suffix, has a format that is not read
-  (camera raw), or is too large (over 268 megapixels).
+- broken: training cannot decode it: it is cut short, not a picture despite its suffix, in a format that is not read
+  (camera raw), or too large (over 268 megapixels).
 - tiny: its shorter side is less than a high-res crop.
 - low detail: flat, blurred, or already enlarged from a smaller picture; see `detail`.
 - pair: the low-res picture that was given for it cannot be decoded, is missing, has the wrong size, or shows another

@@ -305,10 +305,10 @@ def test_flat_colours_are_learned_from_their_loss_alone_with_other_colours_in_ea
     pictures, upscaled = colours.expand(3, 3, 6, 6), colours.expand(3, 3, 12, 12)
     with torch.no_grad():
         before = l1_loss(run.generator.net(pictures), upscaled)
-    losses = [run.take(*batch())["flat"] for _ in range(100)]
+    losses = [run.take(*batch())["flat"] for _ in range(200)]
     with torch.no_grad():
         after = l1_loss(run.generator.net(pictures), upscaled)
-    assert after < 0.5 * before
+    assert after < 0.3 * before
     assert len(set(losses)) == len(losses)
 
 

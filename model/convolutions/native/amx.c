@@ -10,10 +10,10 @@
  *     value = skip + scaling * value          for each of up to two skips, in bfloat16 or float32
  *
  * and stores value in `made` as bfloat16, in `exact` as float32, or in both. A skip may be `exact` or `made` itself, with
- * scaling 1, to accumulate results. Neither result may overlap other channels that are read, unless their weights are zero and
- * their values are finite. The second skip only counts after a first one. If `repeats`, the border of
- * `made` is written, too: its pixels are copied to the left and the right of each row, and to the row above the first or
- * below the last one. With a factor, each pixel is stored factor x factor times, as nearest-neighbour enlargement does it.
+ * scaling 1, to accumulate results; the second counts only after a first one. Neither result may overlap other channels
+ * that are read, unless their weights are zero and their values finite. If `repeats`, the border of `made` is written,
+ * too: its pixels are copied to the left and the right of each row, and to the row above the first or below the last one.
+ * With a factor, each pixel is stored factor x factor times, as nearest-neighbour enlargement does it.
  *
  * in_channels is even, out_channels any number. Width, rows and planes are at least 1. The value of a pixel is the same to
  * the last bit wherever it is in the window, and for any size of the window and any number of threads. amx.py packs the

@@ -74,7 +74,7 @@ class AmxBlockStage:
         return made
 
     def _reads(self, channels: int) -> int:
-        """Return the number of channels that a convolution of so many reads: whole chunks, if a pixel has as many."""
+        """Round input channels up to whole chunks, if a pixel has as many."""
         whole = -(-channels // MAX_CHUNK) * MAX_CHUNK
         return whole if whole <= self._all_channels else channels
 
