@@ -20,8 +20,8 @@ from benchmarks.rig.report import Report, add_record_option
 from model.device import best_device
 from model.upscaler import Upscaler
 
-POLICY = "OMP_WAIT_POLICY"
-"""Read by OpenMP when it is loaded; without it, threads spin."""
+POLICY, SPINS = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
+"""Read by OpenMP when it is loaded: whether waiting threads spin, and GNU's limit before they sleep."""
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256, help="px of the picture")
     parser.add_argument("--height", type=int, default=256)
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 24, 32, 48, 64], help="heights of the bands")
-    parser.add_argument("--policies", choices=("default", "passive", "active"), nargs="+", default=["passive"])
+    parser.add_argument(
+        "--policies", nargs="+", default=["passive"], help=f"default, passive, active, or with {SPINS}: passive:10000"
+    )
     parser.add_argument("--busy", type=int, nargs="+", default=[0], help="processes that loop meanwhile")
     parser.add_argument("--rounds", type=int, default=5)
     add_record_option(parser)
@@ -72,9 +74,11 @@ def _loop() -> None:
 
 
 def _in_new_process(options: argparse.Namespace, policy: str) -> Sequence[float]:
-    os.environ.pop(POLICY, None)
-    if policy != "default":
-        os.environ[POLICY] = policy
+    chosen, _, spins = policy.partition(":")
+    for name, value in ((POLICY, chosen.replace("default", "")), (SPINS, spins)):
+        os.environ.pop(name, None)
+        if value:
+            os.environ[name] = value
     with ProcessPoolExecutor(1, mp_context=SPAWN) as process:
         return process.submit(_measure, options).result()
 
