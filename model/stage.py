@@ -1,6 +1,7 @@
 """The contract of a stage: a part of a network that rows go through."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
@@ -18,3 +19,33 @@ class Stage(Protocol):
 
         The last call has at least one row.
         """
+
+
+@runtime_checkable
+class JoinableStage(Stage, Protocol):
+    """A stage that is faster in one call with the stages of its kind after it."""
+
+    @classmethod
+    def run(cls, stages: Sequence[Self], rows: Tensor, last: bool) -> Tensor:
+        """Run stages one after the other, see `Stage`, and count the rows of all but the first in `row`."""
+
+
+def run_next(stages: Sequence[Stage], rows: Tensor, last: bool) -> tuple[Tensor, Sequence[Stage]]:
+    """Run the first stage, and those after it that can be joined with it.
+
+    A stage that releases waiting rows runs alone, since its rows may have to be cut before the next one.
+
+    Returns:
+        its rows, and the stages that remain.
+    """
+    first = stages[0]
+    releases = last and first.row > 0
+    first.row += rows.shape[2]
+    if releases or not isinstance(first, JoinableStage):
+        return first(rows, last), stages[1:]
+    joined = []
+    for stage in stages:
+        if not isinstance(stage, type(first)):
+            break
+        joined.append(stage)
+    return first.run(joined, rows, last), stages[len(joined) :]

@@ -21,7 +21,7 @@ from model.convolutions.convolver import Convolver
 from model.convolutions.library import library_convolution
 from model.pipeline import reach_rows, stages_of
 from model.rrdb import RRDBNet, entering, leaving
-from model.stage import Stage
+from model.stage import Stage, run_next
 from model.stages import BLOCK_LAG, DENSE_LAG, GRID_ROWS
 from model.workspace import Padding, Workspace
 
@@ -78,8 +78,9 @@ def upscale_batch(
         padding = Padding(seen, rows.shape[2], rows.shape[3], config.padding_mode, full=full)
         convolve = convolve.padded(padding)
         padding.fill(rows)
-    for stage in stages_of(net, workspace or Workspace(), convolve):
-        rows = stage(rows, True)
+    stages: Sequence[Stage] = stages_of(net, workspace or Workspace(), convolve)
+    while stages:
+        rows, stages = run_next(stages, rows, True)
     return leaving(rows, config)
 
 
@@ -176,9 +177,7 @@ def _through(stages: Sequence[Stage], rows: Tensor, last: bool, most_rows: Calla
     if not stages:
         yield rows
         return
-    stage, *others = stages
-    made = stage(rows, last)
-    stage.row += rows.shape[2]
+    made, others = run_next(stages, rows, last)
     if made.shape[2] == 0:
         return
     *before, final = _cut(made, most_rows(made.shape[3]), (others[0].row + others[0].lag) if others else 0)

@@ -1,5 +1,5 @@
 /* 3x3 convolutions of bfloat16 windows on AMX, the matrix unit of Intel's processors since Sapphire Rapids: one at a time,
- * those of an RRDB (amx_block.h), or those at the end of a generator (amx_tail.h).
+ * those of RRDBs (amx_block.h), or those at the end of a generator (amx_tail.h).
  *
  * amx_convolve reads planes of rows of pixels, channels last, with one pixel of padding on every side. The caller gives the
  * strides of pixels, rows and planes, so window and result may be slices of the channels of one buffer: a dense block is
@@ -83,19 +83,27 @@ struct amx_dense {
     float *waiting; /* planes x CONVOLUTIONS x width x channels: rows whose result is not complete */
 };
 
-/* An RRDB over the next rows of a picture, which may be the last: see amx_block.h. Arrays are contiguous, but for planes. */
+/* An RRDB, and its memory between bands. */
 struct amx_block {
     struct amx_dense dense[DENSE_BLOCKS];
-    float *waiting;     /* planes x (DENSE_BLOCKS * CONVOLUTIONS) x width x channels, for the block's own skip */
+    float *waiting; /* planes x (DENSE_BLOCKS * CONVOLUTIONS) x width x channels, for the block's own skip */
+    int taken;      /* rows of the bands before */
+};
+
+enum { BETWEEN = 3 };
+
+/* Some RRDBs over the next rows of a picture, which may be the last: see amx_block.h. Arrays are contiguous, but for
+ * planes. */
+struct amx_trunk {
+    struct amx_block *const *blocks; /* count of them, of one size */
     const float *rows;  /* planes x height x width x channels */
     float *made;        /* planes x all rows that are complete then x width x channels */
-    float *between[DENSE_BLOCKS - 1]; /* memory for the same, of the dense blocks before the last */
-    uint16_t *buffer;   /* memory for planes x (3 * CONVOLUTIONS + 2 + height) rows x (width + 2) x all_channels */
+    float *between[BETWEEN]; /* memory for the results of dense blocks before the last, of the most rows */
+    uint16_t *buffer;   /* memory for planes x (CONVOLUTIONS + 2 + most rows) x (width + 2) x all_channels */
     ptrdiff_t rows_plane, made_plane;
-    int planes, width, channels, growth;
+    int count, planes, width, channels, growth;
     int reads[CONVOLUTIONS]; /* channels that a convolution reads, see amx_band.h */
     int cleared;             /* number of channels after the input that are zero in new pixels */
-    int taken;        /* rows of the bands before */
     int height, ends; /* new rows; whether they are the last ones */
     int piece;        /* rows that go through a dense block before the next ones do */
     int repeats; /* the padding repeats the border, instead of zeros */
@@ -221,6 +229,7 @@ static inline float float_of(uint16_t half) {
     return value;
 }
 
+#include "amx_team.h"
 #include "amx_band.h"
 #include "amx_piece.h"
 
@@ -255,7 +264,7 @@ static inline float float_of(uint16_t half) {
 #pragma GCC pop_options
 
 void amx_convolve(const struct amx_convolution *c) { convolve_chip(c); }
-void amx_block(const struct amx_block *b) { block_chip(b); }
+void amx_trunk(const struct amx_trunk *t) { trunk_chip(t); }
 void amx_tail(struct amx_tail *t) { tail_chip(t); }
 
 /* Run `rounds` rounds of products of tiles on every thread, and return the number of floating-point operations. */
@@ -281,10 +290,10 @@ double amx_multiply(long rounds) {
 #else
 double amx_multiply(long rounds) { return 0 * rounds; }
 void amx_convolve(const struct amx_convolution *c) { convolve_plain(c); }
-void amx_block(const struct amx_block *b) { block_plain(b); }
+void amx_trunk(const struct amx_trunk *t) { trunk_plain(t); }
 void amx_tail(struct amx_tail *t) { tail_plain(t); }
 #endif
 
 void amx_convolve_plainly(const struct amx_convolution *c) { convolve_plain(c); }
-void amx_block_plainly(const struct amx_block *b) { block_plain(b); }
+void amx_trunk_plainly(const struct amx_trunk *t) { trunk_plain(t); }
 void amx_tail_plainly(struct amx_tail *t) { tail_plain(t); }

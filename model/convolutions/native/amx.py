@@ -67,15 +67,21 @@ class Dense(ctypes.Structure):
 class Block(ctypes.Structure):
     """`struct amx_block` of amx.c."""
 
+    _fields_ = (("dense", DENSE_BLOCKS * Dense), ("waiting", ctypes.c_void_p), ("taken", ctypes.c_int))
+
+
+class Trunk(ctypes.Structure):
+    """`struct amx_trunk` of amx.c."""
+
     _fields_ = (
-        ("dense", DENSE_BLOCKS * Dense),
-        *((name, ctypes.c_void_p) for name in ("waiting", "rows", "made")),
-        ("between", (DENSE_BLOCKS - 1) * ctypes.c_void_p),
+        ("blocks", ctypes.POINTER(ctypes.POINTER(Block))),
+        *((name, ctypes.c_void_p) for name in ("rows", "made")),
+        ("between", 3 * ctypes.c_void_p),
         ("buffer", ctypes.c_void_p),
         *((name, ctypes.c_ssize_t) for name in ("rows_plane", "made_plane")),
-        *((name, ctypes.c_int) for name in ("planes", "width", "channels", "growth")),
+        *((name, ctypes.c_int) for name in ("count", "planes", "width", "channels", "growth")),
         ("reads", CONVOLUTIONS * ctypes.c_int),
-        *((name, ctypes.c_int) for name in ("cleared", "taken", "height", "ends", "piece", "repeats")),
+        *((name, ctypes.c_int) for name in ("cleared", "height", "ends", "piece", "repeats")),
         *((name, ctypes.c_float) for name in ("negative_slope", "scaling")),
     )
 
@@ -106,7 +112,7 @@ class Tail(ctypes.Structure):
 def compiled() -> ctypes.CDLL | None:
     """Load amx.c; None if it is not compiled, which the first call logs."""
     functions: dict[str, tuple[type, ...]] = {"amx_multiply": (ctypes.c_long,)}
-    for name, argument in (("amx_convolve", _Convolution), ("amx_block", Block), ("amx_tail", Tail)):
+    for name, argument in (("amx_convolve", _Convolution), ("amx_trunk", Trunk), ("amx_tail", Tail)):
         functions |= dict.fromkeys((name, f"{name}_plainly"), (ctypes.POINTER(argument),))
     library = load(LIBRARY, functions, otherwise="convolutions do not use AMX")
     if library is not None:

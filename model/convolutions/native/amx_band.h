@@ -12,7 +12,7 @@
 
 /* A dense block in one band. */
 struct band {
-    const struct amx_block *b;
+    const struct amx_trunk *t;
     const struct amx_dense *dense;
     const float *rows;
     float *made;
@@ -21,20 +21,34 @@ struct band {
     int all_channels, taken, height, top, kept, buffer_rows;
 };
 
+/* Rows that go from one dense block to the next. */
+struct rows {
+    float *first;
+    ptrdiff_t plane;
+    int height;
+};
+
+/* Return where a dense block of an RRDB stores its result. It may not be where it reads, nor where the RRDB's input is. */
+static struct rows rows_between(const struct amx_trunk *t, int block, int dense, int height) {
+    const int own = block % 2 ? 2 : 0; /* the input of the RRDB is in the other one */
+    if (dense == DENSE_BLOCKS - 1 && block == t->count - 1) return (struct rows){t->made, t->made_plane, height};
+    return (struct rows){t->between[dense == 1 ? 1 : own], (ptrdiff_t)height * t->width * t->channels, height};
+}
+
 /* Rows that are complete after a convolution that stays `lag` rows behind. */
 static inline int complete(int taken, int lag, int ends) { return ends ? taken : taken > lag ? taken - lag : 0; }
 
-static inline ptrdiff_t row_size(const struct band *d) { return (ptrdiff_t)(d->b->width + 2) * d->all_channels; }
+static inline ptrdiff_t row_size(const struct band *d) { return (ptrdiff_t)(d->t->width + 2) * d->all_channels; }
 
-static inline int channels_before(const struct amx_block *b, int number) { return b->channels + number * b->growth; }
+static inline int channels_before(const struct amx_trunk *t, int number) { return t->channels + number * t->growth; }
 
 /* Repeat the pixels at the border of a new row of the input outside the picture, for the columns from `first` to `end`. */
 static void repeat_input(const struct band *d, uint16_t *row, int first, int end, int is_first, int is_last) {
-    const struct amx_block *b = d->b;
+    const struct amx_trunk *t = d->t;
     const ptrdiff_t all = d->all_channels;
     const size_t bytes = sizeof(uint16_t) * all;
     if (first == 0) memcpy(row, row + all, bytes);
-    if (end == b->width + 2) memcpy(row + (end - 1) * all, row + (end - 2) * all, bytes);
+    if (end == t->width + 2) memcpy(row + (end - 1) * all, row + (end - 2) * all, bytes);
     for (uint16_t *here = row + first * all; here < row + end * all; here += all) {
         if (is_first) memcpy(here - row_size(d), here, bytes);
         if (is_last) memcpy(here + row_size(d), here, bytes);
@@ -47,9 +61,9 @@ static inline int part_end(const struct division *divided, int part, int width) 
     return part == divided->parts - 1 ? width + 2 : (part + 1) * divided->pixels + 1;
 }
 
-static struct skip skip_of(const struct amx_block *b, const float *waiting, int lag, const float *rows, ptrdiff_t plane, int taken) {
-    const ptrdiff_t row = (ptrdiff_t)b->width * b->channels;
-    return (struct skip){waiting, rows, {plane, row, b->channels}, lag * row, at_most(taken, lag), 1, b->scaling};
+static struct skip skip_of(const struct amx_trunk *t, const float *waiting, int lag, const float *rows, ptrdiff_t plane, int taken) {
+    const ptrdiff_t row = (ptrdiff_t)t->width * t->channels;
+    return (struct skip){waiting, rows, {plane, row, t->channels}, lag * row, at_most(taken, lag), 1, t->scaling};
 }
 
 /* Leave out the first rows of a skip. */
@@ -63,52 +77,52 @@ static void skip_rows(struct skip *s, ptrdiff_t rows) {
 
 /* A convolution of the rows that it can make of those until `end`, without those that it made of the ones until `begin`. */
 static struct amx_convolution convolution_of(const struct band *d, int number, int begin, int until) {
-    const struct amx_block *b = d->b;
+    const struct amx_trunk *t = d->t;
     const int is_last = number == CONVOLUTIONS - 1, lag = number + 1;
-    const int is_final = until == d->taken + d->height, ends = b->ends && is_final;
+    const int is_final = until == d->taken + d->height, ends = t->ends && is_final;
     const int first = complete(begin, lag, 0), end = complete(until, lag, ends);
     const ptrdiff_t done = first - complete(d->taken, CONVOLUTIONS, 0); /* rows of this band that were made before */
     const struct steps wide = {d->buffer_plane, row_size(d), d->all_channels};
     struct amx_convolution c = {
-        .window = b->buffer + (first - 1 - d->top) * wide.row,
+        .window = t->buffer + (first - 1 - d->top) * wide.row,
         .weights = d->dense->weights[number],
         .bias = d->dense->bias[number],
-        .made = is_last ? NULL : b->buffer + (first - d->top) * wide.row + d->all_channels + channels_before(b, number),
-        .exact = is_last ? d->made + done * b->width * b->channels : NULL,
+        .made = is_last ? NULL : t->buffer + (first - d->top) * wide.row + d->all_channels + channels_before(t, number),
+        .exact = is_last ? d->made + done * t->width * t->channels : NULL,
         .window_steps = wide,
         .made_steps = wide,
-        .exact_steps = {d->made_plane, (ptrdiff_t)b->width * b->channels, b->channels},
-        .planes = b->planes,
+        .exact_steps = {d->made_plane, (ptrdiff_t)t->width * t->channels, t->channels},
+        .planes = t->planes,
         .rows = end - first,
-        .width = b->width,
-        .in_channels = b->reads[number],
-        .out_channels = is_last ? b->channels : b->growth,
+        .width = t->width,
+        .in_channels = t->reads[number],
+        .out_channels = is_last ? t->channels : t->growth,
         .factor = 1,
-        .negative_slope = is_last ? 1 : b->negative_slope,
+        .negative_slope = is_last ? 1 : t->negative_slope,
     };
     if (is_last) {
-        c.skips[0] = skip_of(b, d->dense->waiting, CONVOLUTIONS, d->rows, d->rows_plane, d->taken);
+        c.skips[0] = skip_of(t, d->dense->waiting, CONVOLUTIONS, d->rows, d->rows_plane, d->taken);
         c.skips[1] = d->outer;
         for (int skip = 0; skip < 2; skip++) skip_rows(c.skips + skip, done);
-    } else if (b->repeats) {
+    } else if (t->repeats) {
         c.repeats = REPEAT_SIDES | (first == 0 ? REPEAT_ABOVE : 0) | (ends ? REPEAT_BELOW : 0);
     }
     return c;
 }
 
 /* Keep the last `lag` rows for the next band: of those that waited, and the new ones. All threads of a team call this. */
-static void keep_rows(const struct amx_block *b, float *waiting, int lag, const float *rows, ptrdiff_t plane_size, int taken, int height) {
-    const struct division divided = division_of(b->planes, b->width);
-    const ptrdiff_t row = (ptrdiff_t)b->width * b->channels;
+static void keep_rows(const struct amx_trunk *t, float *waiting, int lag, const float *rows, ptrdiff_t plane_size, int taken, int height) {
+    const struct division divided = division_of(t->planes, t->width);
+    const ptrdiff_t row = (ptrdiff_t)t->width * t->channels;
     const int waited = at_most(taken, lag), kept = at_most(waited + height, lag), old = kept - at_most(height, lag);
-#pragma omp for collapse(2) schedule(static)
-    for (int plane = 0; plane < b->planes; plane++)
+#pragma omp for collapse(2) schedule(static) nowait
+    for (int plane = 0; plane < t->planes; plane++)
         for (int part = 0; part < divided.parts; part++) {
-            const int first = part * divided.pixels, pixels = at_most(divided.pixels, b->width - first);
-            float *to = waiting + plane * lag * row + (ptrdiff_t)first * b->channels;
-            const float *from = rows + plane * plane_size + (ptrdiff_t)first * b->channels;
+            const int first = part * divided.pixels, pixels = at_most(divided.pixels, t->width - first);
+            float *to = waiting + plane * lag * row + (ptrdiff_t)first * t->channels;
+            const float *from = rows + plane * plane_size + (ptrdiff_t)first * t->channels;
             for (int number = 0; number < kept; number++)
                 memmove(to + number * row, number < old ? to + (waited - old + number) * row : from + (height - kept + number) * row,
-                        sizeof(float) * pixels * b->channels);
+                        sizeof(float) * pixels * t->channels);
         }
 }

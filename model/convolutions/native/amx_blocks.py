@@ -1,6 +1,8 @@
-"""RRDBs on AMX: one call of amx.c runs all convolutions of a block."""
+"""RRDBs on AMX: one call of amx.c runs all convolutions of a block, or of all blocks of a trunk."""
 
-from collections.abc import Callable
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ PIECE_ROWS = 16
 
 
 class AmxBlockStage:
-    """An RRDB over bands of rows: a `model.stage.Stage`.
+    """An RRDB over bands of rows: a `model.stage.JoinableStage`.
 
     Args:
         block: in bfloat16; channels and growth are even.
@@ -33,9 +35,10 @@ class AmxBlockStage:
         self._workspace = workspace
         self._plainly = plainly
         self._all_channels = closing.in_channels
+        self._block = amx.Block()
         self._held: list[object] = []
-        """Tensors to which `_call` has pointers."""
-        self._call = amx.Block(
+        """Tensors to which `_block` has pointers."""
+        self._call = amx.Trunk(
             channels=first.in_channels,
             growth=first.out_channels,
             piece=PIECE_ROWS,
@@ -43,7 +46,7 @@ class AmxBlockStage:
             negative_slope=NEGATIVE_SLOPE,
             scaling=RESIDUAL_SCALING,
         )
-        for dense, own in zip((block.rdb1, block.rdb2, block.rdb3), self._call.dense, strict=True):
+        for dense, own in zip((block.rdb1, block.rdb2, block.rdb3), self._block.dense, strict=True):
             for number, conv in enumerate((*dense.growing, dense.conv5)):
                 packed = pack(conv, self._reads(conv.in_channels))
                 self._call.reads[number] = packed.in_channels
@@ -54,34 +57,51 @@ class AmxBlockStage:
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
-        call = self._call
+        return self.run([self], rows, last)
+
+    @classmethod
+    def run(cls, stages: Sequence[Self], rows: Tensor, last: bool) -> Tensor:
+        """See `JoinableStage`."""
         rows = in_order(rows)
         planes, _, height, width = rows.shape
         assert height or not last, "the last call needs rows"
-        if not call.planes:
-            self._begin(planes, width)
-        taken = call.taken + height
-        made = rows_like(rows, _complete(taken, last) - _complete(call.taken, False))
-        most = height + BLOCK_LAG + 2  # in the third dense block: halo rows, released rows and one of padding
-        buffer = self._workspace.buffer(planes, self._all_channels, most, width + 2, self._bfloat16)
-        between = rows_like(rows, 2 * most)
+        heights = [height]
+        for stage in stages:
+            stage._allocate(planes, width)
+            taken = stage._block.taken
+            heights.append(_complete(taken + heights[-1], last) - _complete(taken, False))
+        for stage, rows_in in zip(stages[1:], heights[1:], strict=False):
+            stage.row += rows_in
+        made = rows_like(rows, heights[-1])
+        stages[0]._run(stages, rows, last, made, max(heights))
+        return made
+
+    def _run(self, stages: Sequence[Self], rows: Tensor, last: bool, made: Tensor, most: int) -> None:
+        """Run blocks, whose results have at most `most` rows."""
+        planes, channels, height, width = rows.shape
+        call = self._call
+        buffer_rows = most + DENSE_LAG + 2  # halo rows, and one of padding
+        buffer = self._workspace.buffer(planes, self._all_channels, buffer_rows, width + 2, self._bfloat16)
+        between = self._workspace.buffer(len(call.between) * planes, channels, most, width, rows)
+        for number, part in enumerate(between.chunk(len(call.between))):
+            call.between[number] = part.data_ptr()
+        blocks = (ctypes.POINTER(amx.Block) * len(stages))(*(ctypes.pointer(stage._block) for stage in stages))
+        call.blocks, call.count, call.buffer = blocks, len(stages), buffer.data_ptr()
         call.rows, call.rows_plane = rows.data_ptr(), rows.stride(0)
         call.made, call.made_plane = made.data_ptr(), made.stride(0)
-        call.between[0], call.between[1] = between.data_ptr(), between.data_ptr() + between.nbytes // 2
-        call.buffer, call.height, call.ends = buffer.data_ptr(), height, last
-        amx.run("amx_block", call, self._plainly)
-        call.taken = taken
-        return made
+        call.planes, call.width, call.height, call.ends = planes, width, height, last
+        amx.run("amx_trunk", call, self._plainly)
 
     def _reads(self, channels: int) -> int:
         """Round input channels up to whole chunks, if a pixel has as many."""
         whole = -(-channels // MAX_CHUNK) * MAX_CHUNK
         return whole if whole <= self._all_channels else channels
 
-    def _begin(self, planes: int, width: int) -> None:
-        """Allocate the memory between bands."""
-        call = self._call
-        call.planes, call.width = planes, width
+    def _allocate(self, planes: int, width: int) -> None:
+        """Allocate the memory between bands, before the first one."""
+        block, channels = self._block, self._call.channels
+        if block.waiting:
+            return
         self._bfloat16 = torch.empty(0, dtype=torch.bfloat16)
 
         def pointer(*shape: int, dtype: torch.dtype = torch.float32) -> int:
@@ -89,9 +109,9 @@ class AmxBlockStage:
             self._held.append(held)
             return held.data_ptr()
 
-        call.waiting = pointer(BLOCK_LAG, width, call.channels)
-        for own in call.dense:
-            own.waiting = pointer(DENSE_LAG, width, call.channels)
+        block.waiting = pointer(BLOCK_LAG, width, channels)
+        for own in block.dense:
+            own.waiting = pointer(DENSE_LAG, width, channels)
             own.halo = pointer(DENSE_LAG + 1, width + 2, self._all_channels, dtype=torch.bfloat16)
 
 

@@ -168,11 +168,11 @@ INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area
 }
 
 /* Compute all results; every thread of a team calls this, and leaves it when all are done. */
-static void NAMED(convolve_in_team)(const struct amx_convolution *c) {
+static void NAMED(convolve_in_team)(const struct amx_convolution *c, struct team *team) {
     const struct division divided = division_of(c->planes, c->width);
     const long tasks = (long)c->planes * divided.parts * groups_of(c);
     TILES_BEGIN(at_most(c->width, LANES), chunk_of(c));
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (long task = 0; task < tasks; task++) {
         struct area area = area_of(c, task, &divided);
         if (area.rows == 4) NAMED(make)(c, &area, 4);
@@ -181,9 +181,11 @@ static void NAMED(convolve_in_team)(const struct amx_convolution *c) {
         else NAMED(make)(c, &area, 1);
     }
     TILES_END();
+    meet(team);
 }
 
 static void NAMED(convolve)(const struct amx_convolution *c) {
+    struct team team = {0};
 #pragma omp parallel
-    NAMED(convolve_in_team)(c);
+    NAMED(convolve_in_team)(c, &team);
 }

@@ -67,9 +67,9 @@ static struct amx_convolution step_of(const struct amx_tail *t, int number, cons
 }
 
 /* Add both halves of the last result. */
-static void add_halves(const struct amx_tail *t, int rows, int width, int to) {
+static void add_halves(const struct amx_tail *t, int rows, int width, int to, struct team *team) {
     const ptrdiff_t size = (ptrdiff_t)width * t->colours;
-#pragma omp for collapse(2) schedule(static)
+#pragma omp for collapse(2) schedule(static) nowait
     for (int plane = 0; plane < t->planes; plane++)
         for (int row = 0; row < rows; row++) {
             const float *from = t->sums + plane * t->sums_plane + 2 * row * size;
@@ -77,6 +77,7 @@ static void add_halves(const struct amx_tail *t, int rows, int width, int to) {
             for (int pixel = 0; pixel < width; pixel++, from += t->colours)
                 for (int colour = 0; colour < t->colours; colour++, from++) *made++ = from[0] + from[t->colours];
         }
+    meet(team);
 }
 
 /* Move the rows that the next piece needs to the beginning of a window. Threads need not wait for each other here: before

@@ -23,6 +23,7 @@ static void NAMED(enter_row)(const struct amx_tail *t, int plane, int row, int t
 
 static void NAMED(tail)(struct amx_tail *t) {
     int taken[MAX_STEPS];
+    struct team team = {0};
 #pragma omp parallel private(taken)
     {
         int made = 0;
@@ -32,15 +33,16 @@ static void NAMED(tail)(struct amx_tail *t) {
 #pragma omp for nowait
             for (int plane = 0; plane < t->planes; plane++) open_window(t, t->steps + number, width, plane);
         }
-#pragma omp barrier
+        meet(&team);
         for (int first = 0; first < t->height; first += t->piece) {
             const int rows = at_most(t->piece, t->height - first), ends = t->ends && first + rows == t->height;
             int came = t->steps->factor * rows, width = t->width;
             const int top = complete(taken[0], 1, 0) - 1;
-#pragma omp for collapse(2) schedule(static)
+#pragma omp for collapse(2) schedule(static) nowait
             for (int plane = 0; plane < t->planes; plane++)
                 for (int row = 0; row < rows; row++)
                     NAMED(enter_row)(t, plane, first + row, taken[0] + t->steps->factor * row - top, ends && row == rows - 1);
+            meet(&team);
             for (int number = 0; number < t->count; number++) {
                 const struct amx_step *step = t->steps + number;
                 const struct piece p = piece_of(taken[number], came, ends);
@@ -48,26 +50,27 @@ static void NAMED(tail)(struct amx_tail *t) {
                 width *= step->factor;
                 if (ends && !t->repeats) {
                     const ptrdiff_t size = window_row(t, width);
-#pragma omp for
+#pragma omp for nowait
                     for (int plane = 0; plane < t->planes; plane++)
                         memset(window_at(t, step, width, plane, p.taken + p.came - p.top), 0, sizeof(uint16_t) * size);
+                    meet(&team);
                 }
                 const struct amx_convolution c = step_of(t, number, &p, width, next_top, ends);
-                if (c.rows > 0) NAMED(convolve_in_team)(&c);
-                if (c.exact) add_halves(t, c.rows, width, made), made += c.rows;
+                if (c.rows > 0) NAMED(convolve_in_team)(&c, &team);
+                if (c.exact) add_halves(t, c.rows, width, made, &team), made += c.rows;
                 if (!ends) keep_halo(t, step, &p, width);
                 taken[number] += came;
                 came = number < t->count - 1 ? step[1].factor * c.rows : 0;
             }
         }
-#pragma omp barrier
+        meet(&team);
         for (int number = 0, width = t->width; number < t->count; number++) {
             width *= t->steps[number].factor;
             if (t->ends) break;
-#pragma omp for
+#pragma omp for nowait
             for (int plane = 0; plane < t->planes; plane++) close_window(t, t->steps + number, width, plane);
         }
-#pragma omp single
+#pragma omp single nowait
         for (int number = 0; number < t->count; number++) t->steps[number].taken = taken[number];
     }
 }

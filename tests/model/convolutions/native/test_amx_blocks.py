@@ -1,10 +1,10 @@
 """RRDBs on AMX are those of their convolutions one by one, with the same bits in bands of any height."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from model.convolutions.native.amx_blocks import AmxBlockStage
 from model.convolutions.native.amx_convolver import AmxConvolver
 from model.pipeline import stages_of
 from model.rrdb import RRDB, PaddingMode, RRDBConfig, RRDBNet
-from model.stage import Stage
+from model.stage import Stage, run_next
 from model.stages import BLOCK_LAG, BlockStage, DenseStage
 from model.workspace import SkipPath, Workspace
 
@@ -96,6 +96,37 @@ def test_columns_are_divided_among_threads(plainly: bool, padding_mode: PaddingM
     rows = features(1, 12, 21, 2 * 64 + 2)
     made = run(block_stage(block, plainly=plainly), rows.split([17, 4], dim=2))
     torch.testing.assert_close(made, run(one_by_one(block), [rows]), rtol=0, atol=2e-6)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("plainly", WAYS)
+@settings(max_examples=6, deadline=None)
+@given(blocks=st.integers(2, 5), heights=st.lists(st.integers(1, 25), min_size=1, max_size=3))
+@example(blocks=5, heights=[100])  # all blocks in a single call that is the last one
+def test_blocks_in_one_call_are_those_one_by_one(plainly: bool, blocks: int, heights: list[int]) -> None:
+    torch.manual_seed(0)
+    trunk = [random_block(8, 4, "replicate") for _ in range(blocks)]
+    bands = features(2, 8, sum(heights), 5).split(heights, dim=2)
+    made = torch.cat([*joined(trunk, bands, plainly=plainly)], dim=2)
+    expected = torch.cat(bands, dim=2)
+    for block in trunk:
+        expected = run(block_stage(block, plainly=True), [expected])
+    assert torch.equal(made, expected)
+
+
+def joined(trunk: list[RRDB], bands: Sequence[Tensor], *, plainly: bool) -> Iterator[Tensor]:
+    """Run blocks as a stream does, and cut what they release."""
+    stages = [block_stage(block, plainly=plainly) for block in trunk]
+    calls: list[tuple[Sequence[Stage], Tensor, bool]]
+    calls = [(stages, band, number == len(bands) - 1) for number, band in enumerate(bands)]
+    while calls:
+        following, rows, last = calls.pop(0)
+        if not following:
+            yield rows
+            continue
+        made, others = run_next(following, rows, last)
+        parts = [part for part in made.split(7, dim=2) if part.shape[2]]
+        calls[:0] = [(others, part, last and part is parts[-1]) for part in parts]
 
 
 @torch.inference_mode()
