@@ -2,7 +2,8 @@
  *
  * OpenMP's barrier puts a waiting thread to sleep at once if OMP_WAIT_POLICY is passive, which the service needs: cores are
  * shared with other work. But on AMX the others are often ready within 20 µs, and waking a thread takes as long. So a
- * thread spins first, as long as no wait has been so long that the core was better left to somebody else.
+ * thread spins first. If another one has lost its core, spinning keeps it from taking this one: after a long wait a thread
+ * sleeps in the next waits, in the more of them the more often that happens.
  */
 
 #include <stdatomic.h>
@@ -16,13 +17,14 @@
 #include <sched.h>
 #endif
 
-enum { SPIN_NS = 100 * 1000, LONG_NS = 2 * SPIN_NS };
+enum { SPIN_NS = 100 * 1000, MIN_SLEEPS = 16, MAX_SLEEPS = 4096 };
 
 struct team {
     atomic_int arrived, round, sleepers;
 };
 
-static _Thread_local long spin_ns = SPIN_NS;
+/* Waits in which the thread is going to sleep at once, and how many they are after the next long wait. */
+static _Thread_local int sleeps_left = 0, sleeps = MIN_SLEEPS;
 
 static long now_ns(void) {
     struct timespec now;
@@ -56,6 +58,16 @@ static void begin_round(struct team *team) {
 #endif
 }
 
+/* Return true if the others came in time. */
+static int spin_through(const struct team *team, int round) {
+    const long began = now_ns();
+    while (atomic_load(&team->round) == round) {
+        for (int pause = 0; pause < 4; pause++) pause_shortly();
+        if (now_ns() - began > SPIN_NS) return 0;
+    }
+    return 1;
+}
+
 /* Wait until all threads of the team are here. */
 static void meet(struct team *team) {
     const int threads = threads_of_team(), round = atomic_load(&team->round);
@@ -64,10 +76,14 @@ static void meet(struct team *team) {
         begin_round(team);
         return;
     }
-    const long began = now_ns();
-    while (atomic_load(&team->round) == round) {
-        for (int pause = 0; pause < 4; pause++) pause_shortly();
-        if (now_ns() - began > spin_ns) sleep_through(team, round);
+    if (sleeps_left) {
+        sleeps_left--;
+        sleep_through(team, round);
+    } else if (spin_through(team, round)) {
+        sleeps -= (sleeps - MIN_SLEEPS + 15) / 16;
+    } else {
+        sleeps_left = sleeps;
+        sleeps = sleeps < MAX_SLEEPS ? 2 * sleeps : MAX_SLEEPS;
+        sleep_through(team, round);
     }
-    spin_ns = now_ns() - began < LONG_NS ? SPIN_NS : 0;
 }
