@@ -25,7 +25,7 @@ PARTS = (
     ("C on AMX", amx, "run"),
     ("Winograd's convolution", Packed, "__call__"),
     ("oneDNN's convolution", OneDnnConvolver, "convolve"),
-    ("Python around convolutions", AmxBlockStage, "__call__"),
+    ("Python around convolutions", AmxBlockStage, "_run"),
     ("Python around convolutions", AmxTailStage, "__call__"),
     ("Python around convolutions", AmxConvolver, "convolve"),
     ("Python around convolutions", WinogradConvolver, "convolve"),

@@ -82,9 +82,8 @@ class AmxBlockStage:
         call = self._call
         buffer_rows = most + DENSE_LAG + 2  # halo rows, and one of padding
         buffer = self._workspace.buffer(planes, self._all_channels, buffer_rows, width + 2, self._bfloat16)
-        between = self._workspace.buffer(len(call.between) * planes, channels, most, width, rows)
-        for number, part in enumerate(between.chunk(len(call.between))):
-            call.between[number] = part.data_ptr()
+        between = rows.new_empty(len(call.between), planes * most * width * channels)
+        call.between[:] = [part.data_ptr() for part in between]
         blocks = (ctypes.POINTER(amx.Block) * len(stages))(*(ctypes.pointer(stage._block) for stage in stages))
         call.blocks, call.count, call.buffer = blocks, len(stages), buffer.data_ptr()
         call.rows, call.rows_plane = rows.data_ptr(), rows.stride(0)

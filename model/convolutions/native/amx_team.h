@@ -83,7 +83,7 @@ static void meet(struct team *team) {
         sleeps -= (sleeps - MIN_SLEEPS + 15) / 16;
     } else {
         sleeps_left = sleeps;
-        sleeps = sleeps < MAX_SLEEPS ? 2 * sleeps : MAX_SLEEPS;
+        sleeps = at_most(2 * sleeps, MAX_SLEEPS);
         sleep_through(team, round);
     }
 }
