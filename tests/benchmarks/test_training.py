@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.training import PLAIN, WHOLE, Kind, count_flop, measured, plain_step, report
 from model.rrdb import RRDBConfig
-from training.recipes import compact_psnr_x4
+from training.recipes import compact_psnr_x4, smoke
 
 
 def nothing() -> None:
@@ -35,7 +35,7 @@ def test_gflop_per_s_are_those_of_the_convolutions() -> None:
 
 
 def test_the_convolutions_of_a_plain_step_are_counted_forward_and_backward() -> None:
-    config = replace(compact_psnr_x4(), generator=RRDBConfig(channels=8, growth=4, blocks=1), batch=1)
+    config = replace(smoke(), generator=RRDBConfig(channels=8, growth=4, blocks=1), batch=1)
     low, high = (torch.zeros(1, 3, side, side, dtype=torch.uint8) for side in (8, 32))
     macs = config.generator.macs_per_low_res_px * 8 * 8
     first = 9 * 3 * 8 * 8 * 8  # multiply-adds of the first convolution, whose input needs no gradient

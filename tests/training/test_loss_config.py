@@ -14,16 +14,17 @@ from training.recipes import RECIPES
 GAN = LossConfig(l1=1e-2, perceptual=1.0, adversarial=5e-3)
 
 ALL_ALIKE = {"perceptual_layers": ALL_LAYERS, "feature_scale": "relative"}
+COMPACT_GAN = {"l1": 10.0, "perceptual": 1.0, "adversarial": 0.2, "artefacts": 200.0, "flat": 300.0, **ALL_ALIKE}
 LOSSES_OF_RECIPES: dict[str, dict[str, Any]] = {
     "finetune_x4": {"l1": 1.0},
     "smoke": {"l1": 1.0},
-    "compact_psnr_x4": {"l1": 1.0},
-    "compact_real_psnr_x4": {"l1": 1.0},
+    "compact_psnr_x4": {"l1": 1.0, "flat": 0.5},
+    "compact_real_psnr_x4": {"l1": 1.0, "flat": 0.5},
     "real_psnr_x4": {"l1": 1.0},
     "psnr_x4": {"l1": 1.0},
     "esrgan_x4": {"l1": 1e-2, "perceptual": 1.0, "adversarial": 5e-3},
-    "compact_esrgan_x4": {"l1": 10.0, "perceptual": 1.0, "adversarial": 0.2, **ALL_ALIKE},
-    "compact_real_esrgan_x4": {"l1": 10.0, "perceptual": 1.0, "adversarial": 0.2, **ALL_ALIKE},
+    "compact_esrgan_x4": COMPACT_GAN,
+    "compact_real_esrgan_x4": COMPACT_GAN,
     "real_esrgan_x4": {"l1": 1.0, "perceptual": 1.0, "adversarial": 0.1, **ALL_ALIKE},
 }
 
