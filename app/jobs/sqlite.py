@@ -90,10 +90,25 @@ class _SqliteSession:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
     connection.row_factory = sqlite3.Row
-    connection.execute("pragma journal_mode = wal")
+    _use_wal(connection)
     connection.execute("pragma synchronous = full")  # a commit is on the disk when it returns
+    connection.execute("begin immediate")  # processes that start at once take turns
     for statement in SCHEMA:
         connection.execute(statement)
     if "file_name" not in {column["name"] for column in connection.execute("pragma table_info(pictures)")}:
         connection.execute(ADD_FILE_NAME)  # of a service from before results had names
+    connection.execute("commit")
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging; SQLite does not wait here while another process does the same, so this does."""
+    gives_up_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("pragma journal_mode = wal")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > gives_up_s:
+                raise
+            time.sleep(0.01)
