@@ -25,8 +25,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "LINGER_S", 0.3)
 
 
+PATIENT = {"upload_s": 60.0, "upload_idle_s": 30.0}
+"""Settings of a test whose uploads wait on purpose."""
+
+
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     return settings.model_copy(
         update={
             "max_connections": 12,
@@ -36,6 +40,7 @@ def settings(settings: Settings) -> Settings:
             "upload_idle_s": 0.4,
             "upload_bytes_per_s": 1000,
         }
+        | getattr(request, "param", {})
     )
 
 
@@ -204,6 +209,7 @@ async def test_one_connection_too_many_closes_the_one_that_has_been_idle_longest
     assert await quiet[0].closed(within_s=0.3)
 
 
+@pytest.mark.parametrize("settings", [PATIENT], indirect=True)
 async def test_too_many_requests_are_refused_while_probes_still_work(
     live: Live, caller: httpx.AsyncClient, life: Lifecycle
 ) -> None:
