@@ -34,7 +34,11 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=256)
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 24, 32, 48, 64], help="heights of the bands")
     parser.add_argument(
-        "--policies", nargs="+", default=["passive"], help=f"default, passive, active, or with {SPINS}: passive:10000"
+        "--policies",
+        type=parse_policy,
+        nargs="+",
+        default=["passive"],
+        help=f"default, passive, active, or with {SPINS}: passive:10000",
     )
     parser.add_argument("--busy", type=int, nargs="+", default=[0], help="processes that loop meanwhile")
     parser.add_argument("--rounds", type=int, default=5)
@@ -53,6 +57,18 @@ def main() -> None:
                 rows.append([policy, str(busy), *(f"{rate / 1e3:.1f}" for rate in rates)])
         heads = (f"bands of {height}" for height in options.rows)
         report.table((POLICY, "busy processes", "whole", *heads), rows)
+
+
+def parse_policy(text: str) -> str:
+    """Check a wait policy, which may be followed by a limit of spins.
+
+    Raises:
+        ArgumentTypeError: it is no such policy, or the limit is no number.
+    """
+    name, colon, spins = text.partition(":")
+    if name not in ("default", "passive", "active") or bool(colon) != spins.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is none of default, passive and active, with or without :SPINS")
+    return text
 
 
 @contextmanager
@@ -75,7 +91,7 @@ def _loop() -> None:
 
 def _in_new_process(options: argparse.Namespace, policy: str) -> Sequence[float]:
     chosen, _, spins = policy.partition(":")
-    for name, value in ((POLICY, chosen.replace("default", "")), (SPINS, spins)):
+    for name, value in ((POLICY, "" if chosen == "default" else chosen), (SPINS, spins)):
         os.environ.pop(name, None)
         if value:
             os.environ[name] = value
