@@ -21,6 +21,9 @@ MAX_CHUNK = 32
 DENSE_BLOCKS, CONVOLUTIONS = 3, 5
 """Dense blocks of an RRDB, and convolutions of a dense block."""
 
+BETWEEN = 3
+"""Buffers for the results of dense blocks."""
+
 MAX_STEPS = 8
 """Maximum convolutions at the end of a generator."""
 
@@ -76,7 +79,7 @@ class Trunk(ctypes.Structure):
     _fields_ = (
         ("blocks", ctypes.POINTER(ctypes.POINTER(Block))),
         *((name, ctypes.c_void_p) for name in ("rows", "made")),
-        ("between", 3 * ctypes.c_void_p),
+        ("between", BETWEEN * ctypes.c_void_p),
         ("buffer", ctypes.c_void_p),
         *((name, ctypes.c_ssize_t) for name in ("rows_plane", "made_plane")),
         *((name, ctypes.c_int) for name in ("count", "planes", "width", "channels", "growth")),
