@@ -1,4 +1,4 @@
-"""python -m model: show, convert, export, test, mix and download weight files."""
+"""python -m model: show, convert, export, test, mix, resize and download weight files."""
 
 import argparse
 import json
@@ -17,13 +17,17 @@ from model.files.reading import read, read_any
 from model.inspection import check, describe
 from model.interpolation import InterpolationError, interpolate
 from model.reliable import SelfTestError
+from model.resizing import ResizingError, resized
 from model.rrdb import SCALES
 from model.upscaler import SuspiciousOutputError
 
 SHIPPED = Path(__file__).parent / "weights"
 """The folder that the service serves by default."""
 
-REFUSALS = (WeightsError, SelfTestError, InterpolationError, DeviceMemoryError, SuspiciousOutputError, OSError)
+REFUSALS = (
+    *(WeightsError, SelfTestError, InterpolationError, ResizingError, DeviceMemoryError, SuspiciousOutputError),
+    OSError,
+)
 """Errors that are printed in one line, without a traceback."""
 
 
@@ -76,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     mix.add_argument("--force", action="store_true", help="replace OUT where it exists")
     mix.set_defaults(run=_interpolate)
 
+    _add_resize(
+        commands.add_parser("resize", help="make a wider generator, or one of fewer blocks, to train it further")
+    )
+
     fetching = commands.add_parser("fetch", help="download a published file; without a name, list the catalogue")
     fetching.add_argument("name", nargs="?")
     fetching.add_argument("--out", metavar="FOLDER", type=Path, default=SHIPPED, help="default: %(default)s")
@@ -95,6 +103,19 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--unchecked", dest="checked", action="store_false", help="write it without the check")
     command.add_argument("--force", action="store_true", help="replace files that exist")
     command.set_defaults(run=_export)
+
+
+def _add_resize(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="IN", type=Path)
+    command.add_argument("out", metavar="OUT", type=Path, help="a .safetensors file")
+    command.add_argument("--channels", type=int, help="default: those of IN, as for growth")
+    command.add_argument("--growth", type=int)
+    command.add_argument(
+        "--without", type=int, nargs="+", default=[], metavar="BLOCK", help="blocks to leave out, from 0"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of the weights of added features")
+    command.add_argument("--force", action="store_true", help="replace OUT where it exists")
+    command.set_defaults(run=_resize)
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -155,6 +176,25 @@ def _interpolate(options: argparse.Namespace) -> int:
     card = replace(first.card, name=out.stem, recipe=recipe, metrics={})
     write_checkpoint(out, net, card, golden_input=first.golden_input)
     print(f"wrote {out}")
+    return 0
+
+
+def _resize(options: argparse.Namespace) -> int:
+    checkpoint = read(options.file)
+    net = resized(
+        checkpoint.net,
+        channels=options.channels,
+        growth=options.growth,
+        without=options.without,
+        seed=options.seed,
+    )
+    out = _target(options.out, options.out.stem, options.force)
+    sizes = f"{net.config.channels}/{net.config.blocks}/{net.config.growth}"
+    without = f" without {' '.join(map(str, options.without))}" if options.without else ""
+    card = _origin(checkpoint, options.file, out)
+    card = replace(card, name=out.stem, recipe=f"{checkpoint.card.name} resized to {sizes}{without}", metrics={})
+    write_checkpoint(out, net, card, golden_input=checkpoint.golden_input)
+    print(f"wrote {out}: {sizes} (channels/blocks/growth), {net.config.macs_per_low_res_px / 1e6:.2f} MMAC per LR px")
     return 0
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from model.errors import WeightsError
 from model.export.checks import bare_output, ncnn_output, onnx_output, spandrel_output
 from model.export.ncnn_pair import write_generator
-from model.export.pth_file import KNOWN_GROWTH, widened, write_pth
+from model.export.pth_file import KNOWN_GROWTH, write_pth
 from model.files.checkpoint import Checkpoint, reference_output
 from model.files.reading import golden_picture
+from model.resizing import resized
 from model.rrdb import UNSHUFFLES, RRDBNet
 
 Kind = Literal["onnx", "pth", "ncnn"]
@@ -117,7 +118,7 @@ def _write_pth(checkpoint: Checkpoint, path: Path, options: Options) -> tuple[st
         )
     if net.config.growth < KNOWN_GROWTH and not options.keep_growth:
         before = net.config
-        net = widened(net)
+        net = resized(net, growth=KNOWN_GROWTH, gain=0)
         more = net.config.macs_per_low_res_px / before.macs_per_low_res_px
         notes.append(
             f"growth {before.growth} was widened to {KNOWN_GROWTH} by zero weights, since spandrel knows no other: the "

@@ -1,6 +1,7 @@
 """python -m model, as a user meets it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from model.__main__ import main
 from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
 from model.files.reading import read
 from model.rrdb import RRDBConfig
-from tests.model.examples import random_net, textured
+from tests.model.examples import TINY, random_net, textured
 from tests.model.published import NEW, NamedGenerator, OldGenerator, randomised
 
 SMALL = {"channels": 6, "blocks": 2, "growth": 3}
@@ -203,3 +204,24 @@ def test_fetch_without_a_name_lists_the_catalogue(capsys: pytest.CaptureFixture[
 def test_fetching_an_unknown_name_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fetch", "nothing"]) == 1
     assert capsys.readouterr().err.startswith("error: there is no 'nothing'")
+
+
+def test_resize_writes_a_wider_network_of_fewer_blocks(ours: Path, tmp_path: Path) -> None:
+    before = replace(TINY, blocks=3)
+    write_checkpoint(ours, random_net(before), CARD, golden_input=textured(10, 12))
+    out = tmp_path / "wide.safetensors"
+    arguments = ["resize", str(ours), str(out), "--channels", "10", "--growth", "6", "--without", "0", "2"]
+    assert main(arguments) == 0
+    wide = read_checkpoint(out)
+    assert wide.net.config == replace(before, channels=10, growth=6, blocks=1)
+    assert wide.card.name == "wide"
+    assert wide.card.recipe == "ours resized to 10/1/6 without 0 2"
+    assert main(arguments) == 1  # it exists
+
+
+def test_resize_refuses_a_narrower_network_in_one_line(
+    ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["resize", str(ours), str(tmp_path / "out.safetensors"), "--channels", "2"]) == 1
+    assert "it can only become wider" in capsys.readouterr().err
+    assert not (tmp_path / "out.safetensors").exists()

@@ -12,7 +12,6 @@ from model.__main__ import main
 from model.errors import WeightsError
 from model.export import checks, exporting
 from model.export.exporting import Options, export, target_path
-from model.export.pth_file import widened
 from model.files.checkpoint import Card, Checkpoint, reference_output, write_checkpoint
 from model.files.reading import read
 from model.rrdb import RRDBConfig
@@ -130,15 +129,6 @@ def test_a_pair_that_pads_or_unshuffles_in_another_way_is_refused(old: str, new:
 
 
 # PyTorch
-
-
-@pytest.mark.parametrize("growth", [1, 2, 16, 31])
-def test_a_widened_network_is_the_same_function(growth: int) -> None:
-    net = random_net(RRDBConfig(channels=6, blocks=2, growth=growth, scale=2))
-    wide = widened(net)
-    assert wide.config == replace(net.config, growth=32)
-    picture = torch.rand(1, 3, 9, 10)
-    torch.testing.assert_close(wide(picture), net(picture), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["x4", "x1", "x2 behind an unshuffle"])
