@@ -43,9 +43,9 @@ from model.formats import NumberFormatError, check_native
 from model.gate import refuse_far_from_bicubic
 from model.gpu import DeviceError, DeviceLostError, check_alive
 from model.interpolation import InterpolationError, blended
+from model.picture_upscaler import SuspiciousOutputError
 from model.reliable import ReliableUpscaler, SelfTestError
 from model.rows import Passes
-from model.upscaler import SuspiciousOutputError
 
 MEMORY_RETRY_S = 30
 """`Retry-After` of a picture that did not fit into the device's memory: other pictures have usually left by then."""

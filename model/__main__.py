@@ -16,10 +16,10 @@ from model.files.fetching import entry_named, fetch
 from model.files.reading import read, read_any
 from model.inspection import check, describe
 from model.interpolation import InterpolationError, interpolate
+from model.picture_upscaler import SuspiciousOutputError
 from model.reliable import SelfTestError
 from model.resizing import ResizingError, resized
 from model.rrdb import SCALES
-from model.upscaler import SuspiciousOutputError
 
 SHIPPED = Path(__file__).parent / "weights"
 """The folder that the service serves by default."""

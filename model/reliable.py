@@ -24,11 +24,12 @@ from model.files.foreign import ForeignNet
 from model.files.reading import AnyCheckpoint, read_any
 from model.golden import SELF_TEST_PSNR_DB, golden_psnr_db
 from model.golden import SelfTestError as SelfTestError
+from model.picture_upscaler import PictureUpscaler, SuspiciousOutputError
 from model.rows import Rows
 from model.rrdb import RRDBNet
 from model.tiling import TiledUpscaler
 from model.transfer import Pixels
-from model.upscaler import SuspiciousOutputError, Upscaler
+from model.upscaler import Upscaler
 
 RECOVERY = 64
 """Successful batches after which the limits are restored that were lowered because memory ran out."""
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class ReliableUpscaler:
-    """An `Upscaler` for a checkpoint, with a float32 one in reserve. One thread at a time may use it.
+    """An upscaler for a checkpoint, with a float32 one in reserve. One thread at a time may use it.
 
     Args:
         device: the best one present by default.
@@ -59,8 +60,7 @@ class ReliableUpscaler:
         self._checkpoint = checkpoint
         self._spare_net = copy.deepcopy(checkpoint.net)
         self._fast = upscaler_for(checkpoint.net, device, dtype)
-        self.scale = self._fast.scale
-        self.device = self._fast.device
+        self.scale, self.device = self._fast.scale, self._fast.device
         self.most_px = self._fast.band_px
         """Best number of LR px in a band; fewer for a while after the device ran out of memory."""
         self.rescues: Counter[str] = Counter()
@@ -77,17 +77,17 @@ class ReliableUpscaler:
 
     @property
     def convolution(self) -> str:
-        """Name of the convolver; see `Upscaler.convolution`."""
+        """Name of the convolver; see `PictureUpscaler.convolution`."""
         return self._fast.convolution
 
     @cached_property
-    def _exact(self) -> Upscaler:
+    def _exact(self) -> PictureUpscaler:
         made = upscaler_for(self._spare_net, self.device, torch.float32)
         made.use_all_but(self.left_out)
         return made
 
     @property
-    def _made_exact(self) -> Upscaler | None:
+    def _made_exact(self) -> PictureUpscaler | None:
         return self.__dict__.get("_exact")  # not made before it is needed
 
     @property
@@ -133,12 +133,12 @@ class ReliableUpscaler:
 
     @property
     def wrap_multiple_px(self) -> int:
-        """See `Upscaler`."""
+        """See `PictureUpscaler`."""
         return self._fast.wrap_multiple_px
 
     @property
     def wrap_margin_px(self) -> tuple[int, int]:
-        """See `Upscaler`."""
+        """See `PictureUpscaler`."""
         return self._fast.wrap_margin_px
 
     def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
@@ -301,7 +301,7 @@ class ReliableUpscaler:
 
 def upscaler_for(
     net: RRDBNet | ForeignNet, device: torch.device | None = None, dtype: torch.dtype | None = None
-) -> Upscaler:
+) -> PictureUpscaler:
     """The upscaler that a network takes: exact streams for ours, blended tiles for others."""
     return TiledUpscaler(net, device, dtype) if isinstance(net, ForeignNet) else Upscaler(net, device, dtype)
 

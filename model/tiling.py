@@ -17,14 +17,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from model.device import BAND_PX, DeviceMemoryError, best_device, exact_float32, fast_dtype, memory_errors
+from model.device import BAND_PX, DeviceMemoryError, best_device, fast_dtype, memory_errors
 from model.edges import Edges, check_sides, places_in_ring
 from model.errors import one_line
 from model.files.foreign import ForeignNet
-from model.reserves import reserves_of
+from model.picture_upscaler import PINNED, PictureUpscaler, SuspiciousOutputError
 from model.rows import Rows, bands_of
 from model.transfer import Pixels, transfer_for
-from model.upscaler import PINNED, SuspiciousOutputError, Upscaler
 
 BLEND_PX = 4
 """Half of the width over which adjacent tiles are blended, in LR px."""
@@ -36,54 +35,43 @@ TILE_PX = 256
 """Width of a tile without its margins."""
 
 
-class TiledUpscaler(Upscaler):
-    """An `Upscaler` for a network of unknown structure.
+class TiledUpscaler(PictureUpscaler):
+    """Upscales pictures by a network of unknown structure.
 
     Args:
         dtype: number format of the network, by default bfloat16 if device and network support it, else float32.
     """
 
     def __init__(self, net: ForeignNet, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
-        self.scale = net.scale
-        self.device = device or best_device()
-        self.dtype = dtype or (fast_dtype(self.device) if net.takes_bfloat16 else torch.float32)
-        self._foreign = net.eval().requires_grad_(False).to(device=self.device, dtype=self.dtype)
-        exact_float32()
-        self._transfer = transfer_for(self.device)
-        self._reserves = reserves_of(self.device)
-        self.band_px = BAND_PX[self.device.type]
+        device = device or best_device()
+        dtype = dtype or (fast_dtype(device) if net.takes_bfloat16 else torch.float32)
+        super().__init__(net.scale, device, dtype, margin_px=0, band_px=BAND_PX[device.type])  # it mirrors itself
+        self._foreign = net.eval().requires_grad_(False).to(device=device, dtype=dtype)
         margin = net.margin_px + BLEND_PX
         self._margin = margin + -margin % net.period_px
-        self._captured = None
-        self._margin_px = 0  # foreign networks mirror pictures themselves
 
     @property
     def convolution(self) -> str:
-        """See `Upscaler`: the network's own code calls PyTorch."""
+        """See `PictureUpscaler`: the network's own code calls PyTorch."""
         return "library"
-
-    def band_rows(self, picture: Pixels | Rows) -> int:
-        """See `Upscaler`."""
-        planes, height, width, _ = picture.shape
-        return int(min(height, self._on_grid(self.band_px // (planes * width))))
 
     @property
     def fast_ways(self) -> tuple[str, ...]:
-        """See `Upscaler`."""
+        """See `PictureUpscaler`."""
         return (PINNED,) if self.device.type == "cuda" else ()
 
     def use_all_but(self, left_out: Collection[str]) -> None:
-        """See `Upscaler`."""
+        """See `PictureUpscaler`."""
         self._transfer = transfer_for(self.device, pinned=PINNED not in left_out)
 
     def state_bytes(self, planes: int, width: int) -> int:
-        """See `Upscaler`: the rows of a strip with its margins, and the rows of its result that are blended."""
+        """See `PictureUpscaler`: the rows of a strip with its margins, and the rows of its result that are blended."""
         rows = self._on_grid(MIN_ROWS) + 4 * self._margin
         return planes * width * 3 * torch.float32.itemsize * (rows + 2 * BLEND_PX * self.scale**2)
 
     @property
     def memory_bytes(self) -> int:
-        """See `Upscaler`."""
+        """See `PictureUpscaler`."""
         return sum(weight.nbytes for weight in self._foreign.parameters())
 
     def _upscaled(self, planes: Pixels, sizes: Sequence[tuple[int, ...]]) -> Tensor:
@@ -99,12 +87,12 @@ class TiledUpscaler(Upscaler):
 
     @property
     def wrap_multiple_px(self) -> int:
-        """See `Upscaler`."""
+        """See `PictureUpscaler`."""
         return self._foreign.period_px
 
     @property
     def wrap_margin_px(self) -> tuple[int, int]:
-        """See `Upscaler`."""
+        """See `PictureUpscaler`."""
         return (self._margin, self._margin)
 
     def _framed(self, picture: Pixels | Rows, at_once: int | None = None) -> tuple[int, Iterator[Pixels]]:

@@ -12,8 +12,9 @@ from PIL import Image
 from app.service import UpscaleService
 from model.device import DeviceMemoryError
 from model.edges import Edges
+from model.picture_upscaler import SuspiciousOutputError
 from model.transfer import Pixels
-from model.upscaler import SuspiciousOutputError, Upscaler
+from model.upscaler import Upscaler
 from tests.app.conftest import decoded, encoded, noise, problem
 
 pytestmark = pytest.mark.anyio

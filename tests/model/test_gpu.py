@@ -4,9 +4,10 @@ import numpy
 import pytest
 import torch
 
+from model.picture_upscaler import CAPTURED_PX
 from model.rrdb import RRDBConfig
 from model.transfer import CudaTransfer, Pixels
-from model.upscaler import CAPTURED_PX, Upscaler
+from model.upscaler import Upscaler
 from tests.model.examples import random_net, textured
 
 pytestmark = pytest.mark.gpu

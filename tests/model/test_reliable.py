@@ -13,9 +13,10 @@ from model.device import DeviceMemoryError
 from model.edges import Edges
 from model.errors import WeightsError
 from model.files.checkpoint import Card, Checkpoint, read_checkpoint, reference_output, write_checkpoint
+from model.picture_upscaler import SuspiciousOutputError
 from model.reliable import ReliableUpscaler, SelfTestError, load
 from model.transfer import Pixels
-from model.upscaler import SuspiciousOutputError, Upscaler
+from model.upscaler import Upscaler
 from tests.model.examples import random_net, textured
 from tests.model.fast_ways import LOST_KERNEL, FastWays
 
@@ -166,6 +167,7 @@ def test_a_stream_with_a_suspicious_band_goes_on_in_float32(
 def test_what_is_not_finite_in_float32_either_is_an_error(weight_file: Path) -> None:
     upscaler, _ = load(weight_file, CPU)
     for one in (upscaler._fast, upscaler._exact):
+        assert isinstance(one, Upscaler)
         one._net.conv_last.bias.fill_(float("nan"))  # type: ignore[union-attr]  # torch's stub allows one without
         one._convolve = library_convolution  # others have packed the weights that it had before
     with pytest.raises(SuspiciousOutputError, match="nan"):

@@ -14,11 +14,12 @@ from model.convolutions.library import LibraryConvolver, library_convolution
 from model.device import DeviceMemoryError
 from model.files.checkpoint import reference_output
 from model.graphs import CapturedCalls
+from model.picture_upscaler import SuspiciousOutputError
 from model.reserves import Reserves, band_px, reserves_of
 from model.rrdb import MARGIN_PX, PADDING_MODES, RRDBConfig, RRDBNet
 from model.streaming import upscale_batch
 from model.transfer import Pixels
-from model.upscaler import SuspiciousOutputError, Upscaler
+from model.upscaler import Upscaler
 from tests.model.examples import random_net, textured
 from tests.model.test_graphs import FakeGraphs
 
@@ -287,10 +288,7 @@ def test_reserves_drop_the_graphs_of_every_network() -> None:
     assert kept.workspace.memory_bytes == sum(call.memory_bytes for call in calls) == 0
 
 
-def test_high_and_wide_pictures_do_not_pad_each_other_beyond_what_is_captured(
-    upscaler32: Upscaler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("model.upscaler.CAPTURED_PX", 2 * 32 * 128)
+def test_high_and_wide_pictures_do_not_pad_each_other_beyond_what_is_captured(upscaler32: Upscaler) -> None:
     high, wide, small = pixels(100, 9), pixels(9, 100), pixels(9, 9)
     captured(upscaler32)
     assert upscaler32._fitting([high, wide, small], 2 * 32 * 128) == 1
