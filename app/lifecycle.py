@@ -229,5 +229,6 @@ class Lifecycle:
     def _break(self) -> None:
         self.failure = self.service.scheduler.failure
         self._broken.set()
+        self.jobs.drain()  # pictures that are claimed now would only be given back
         if self.on_failure is not None:
             self.on_failure()

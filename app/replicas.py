@@ -84,7 +84,9 @@ class Supervised:
             is_first = False
             pause_s = 0.0 if loop.time() - began_s > LIVED_S else min(MAX_PAUSE_S, 2 * pause_s + 0.5)
             log.error("%s ended with status %d; starting it again in %.1f s", self.name, status, pause_s)
-            await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
 
     def end(self, number: signal.Signals) -> None:
         """Send a signal that ends the process; it is started again unless it is being stopped."""

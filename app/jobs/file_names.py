@@ -34,11 +34,16 @@ def name_of_result(upload: str, answer: Answer, size: Size) -> str:
 
 def name_in(url: str) -> str:
     """Return the file name at the end of a URL."""
-    return unquote(urlsplit(url).path.rpartition("/")[2])
+    return printable(unquote(urlsplit(url).path.rpartition("/")[2]))
+
+
+def printable(name: str) -> str:
+    """Leave out control characters and lone surrogates."""
+    return "".join(char for char in name if not unicodedata.category(char).startswith("C"))
 
 
 def _stem(name: str) -> str:
     last = name.replace("\\", "/").rpartition("/")[2]
     stem = last.rpartition(".")[0] or last
-    printable = (char for char in unicodedata.normalize("NFC", stem) if not unicodedata.category(char).startswith("C"))
-    return "".join("_" if char in RESERVED else char for char in printable).strip(" .")[:MAX_STEM_CHARS]
+    shown = printable(unicodedata.normalize("NFC", stem))
+    return "".join("_" if char in RESERVED else char for char in shown).strip(" .")[:MAX_STEM_CHARS]

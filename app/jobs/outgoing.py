@@ -42,7 +42,11 @@ class Outgoing:
             httpx2.TransportError: the host cannot be reached, or stops answering.
         """
         destination = await self.rules.resolved(url)
-        tls = await self._tls() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls = (
+            await self._tls()
+            if destination.pinned_url.startswith("https:")
+            else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        )
         # A client of its own for each request: a connection that was verified for one name serves no other.
         async with httpx2.AsyncClient(
             verify=tls, trust_env=False, follow_redirects=False, timeout=self._timeout

@@ -22,6 +22,22 @@ LOCK = 0x65737267
 CONNECT_S = 5
 STATEMENT_S = 30
 
+IDLE_S = 10
+"""Time after which the server ends a transaction whose client sends nothing, and so frees the lock."""
+
+LOST_S = 30
+"""Time after which either side gives up a connection whose other machine does not answer."""
+
+LIMITS = {
+    "statement_timeout": STATEMENT_S * 1000,
+    "idle_in_transaction_session_timeout": IDLE_S * 1000,
+    "tcp_keepalives_idle": LOST_S // 3,
+    "tcp_keepalives_interval": LOST_S // 6,
+    "tcp_keepalives_count": 4,
+    "tcp_user_timeout": LOST_S * 1000,
+}
+"""Settings of the server for our sessions: one machine that freezes must not hold the lock of all."""
+
 VALUE = re.compile(r":(\w+)")
 
 
@@ -37,11 +53,14 @@ class PostgresDatabase:
 
     def __init__(self, address: str) -> None:
         self._writer = _Connection(address)
-        self._reader = _Connection(address)
+        self._reader = _Connection(address, reads=True)
         try:
             self._writer.run(_create, lock=True)
         except DatabaseDown as error:
             raise OSError(f"the database cannot be reached ({error.reason})") from error
+        except psycopg.Error as error:
+            self._writer.close()
+            raise OSError(f"its tables cannot be made ({_line(error)})") from error
 
     async def write(self, call: Callable[[Session], Result]) -> Result:
         """See `Database.write`."""
@@ -59,9 +78,16 @@ class PostgresDatabase:
 
 
 class _Connection:
-    def __init__(self, address: str) -> None:
+    """A connection and its thread.
+
+    Args:
+        reads: transactions see one state of the database, whatever others change meanwhile.
+    """
+
+    def __init__(self, address: str, *, reads: bool = False) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         self._address = address
+        self._reads = reads
         self._open: psycopg.Connection[Row] | None = None
 
     async def in_thread(self, call: Callable[[], Result]) -> Result:
@@ -80,9 +106,15 @@ class _Connection:
                 return call(session)
         except psycopg.errors.DiskFull as error:
             raise StorageFull("the disk of the database is full; try again later") from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except psycopg.Error as error:
+            if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not self._is_broken:
+                raise
             self.close()
-            raise DatabaseDown(" ".join(str(error).split())) from error
+            raise DatabaseDown(_line(error)) from error
+
+    @property
+    def _is_broken(self) -> bool:
+        return self._open is not None and self._open.broken
 
     def close(self) -> None:
         if self._open is not None:
@@ -90,13 +122,19 @@ class _Connection:
             self._open = None
 
     def _connect(self) -> "psycopg.Connection[Row]":
-        return psycopg.connect(
+        connection = psycopg.connect(
             self._address,
             autocommit=True,
             row_factory=dict_row,
             connect_timeout=CONNECT_S,
-            options=f"-c statement_timeout={STATEMENT_S * 1000}",
+            keepalives_idle=LOST_S // 3,
+            keepalives_interval=LOST_S // 6,
+            keepalives_count=4,
+            tcp_user_timeout=LOST_S * 1000,
+            options=" ".join(f"-c {name}={value}" for name, value in LIMITS.items()),
         )
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ if self._reads else None
+        return connection
 
 
 class _PostgresSession:
@@ -115,3 +153,7 @@ def _create(session: Session) -> None:
     for statement in SCHEMA:
         session.rows(statement)
     session.rows(ADD_FILE_NAME.replace("add column", "add column if not exists"))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

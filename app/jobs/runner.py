@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import secrets
 import socket
 import time
@@ -59,8 +60,13 @@ class Runner:
         self._cancelled: set[asyncio.Task[None]] = set()
         """Tasks whose job was cancelled, rather than interrupted by the end of the service."""
         self._settling: set[asyncio.Task[None]] = set()
-        """Tasks whose result is there and being recorded."""
+        """Tasks whose end is being recorded."""
         self._loop: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._recording_until_s = math.inf
+        """When to give up records that the database does not take: a while after the service began to stop."""
+        self._down_s = -math.inf
+        """When the database could last not be reached."""
         self.on_end: Callable[[], None] = lambda: None
         """Called after the end of a picture was recorded."""
 
@@ -81,29 +87,36 @@ class Runner:
 
     def stop_claiming(self) -> None:
         """Claim nothing more."""
-        if self._loop is not None:
-            self._loop.cancel()
+        self._stopping.set()  # the loop is not cancelled: it would lose a claim that is being committed
+        self._wake.set()
 
     async def idle(self) -> None:
-        """Wait until nothing runs."""
+        """Wait until nothing runs; after `stop_claiming`."""
+        if self._loop is not None:
+            await asyncio.wait({self._loop})
         while self._running:
             await asyncio.wait(self._running)
 
     async def stop(self) -> None:
         """Stop, and give what runs back to the queue."""
         self.stop_claiming()
+        self._recording_until_s = time.monotonic() + self._settings.job_lease_s
         for task in self._running:
             task.cancel()
         tasks = [*self._running, *([self._loop] if self._loop is not None else [])]
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _claim_forever(self, service: UpscaleService) -> None:
-        while True:
+        while not self._stopping.is_set():
             self._wake.clear()
             try:
-                while len(self._running) < self._settings.jobs_running and (held := await self._next()):
-                    self._begin(held, service)
+                while self._has_room and (held := await self._next()):
+                    if self._stopping.is_set():
+                        await self._give_back(held, 0.0)
+                    else:
+                        self._begin(held, service)
             except ServiceError as error:
+                self._down_s = time.monotonic()
                 log.warning("no job can be claimed: %s", getattr(error, "reason", error))
             except Exception:
                 log.exception("no job can be claimed")
@@ -111,17 +124,26 @@ class Runner:
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
 
+    @property
+    def _has_room(self) -> bool:
+        return not self._stopping.is_set() and len(self._running) < self._settings.jobs_running
+
     async def _next(self) -> Claim | None:
         if any(held.is_suspect for held in self._running.values()):
             return None
-        ttl_s = self._settings.job_ttl_s
+        ttl_s, lease_s = self._settings.job_ttl_s, self._settings.job_lease_s
+        if time.monotonic() - self._down_s > lease_s:
+            await self._recover(ttl_s)
+        return await self._database.write(
+            partial(claim, owner=self.owner, lease_s=lease_s, ttl_s=ttl_s, idle=not self._running)
+        )
+
+    async def _recover(self, ttl_s: float) -> None:
+        """Put pictures of dead processes back in the queue; not right after an outage, when nobody could renew."""
         for picture in await self._database.write(partial(recover, ttl_s=ttl_s, owner=self.owner)):
             log.warning("job %s picture %d lost its worker", picture.job_id, picture.number)
             self._counters.crashes += 1
             self._watch.wake(picture.job_id)
-        return await self._database.write(
-            partial(claim, owner=self.owner, lease_s=self._settings.job_lease_s, ttl_s=ttl_s, idle=not self._running)
-        )
 
     def _begin(self, held: Claim, service: UpscaleService) -> None:
         task = asyncio.create_task(self._work(held, service), name=f"{held.job.id} {held.picture.number}")
@@ -147,11 +169,10 @@ class Runner:
         try:
             try:
                 result = await self._worker.result(held, service, record)
-                self._settling.add(task)
                 await self._settle(held, record, State.DONE, result=result)
             except Given as given:
                 record.answered, record.problem = Unavailable.status, Unavailable.type
-                await self._give_back(held, given.wait_s)
+                await self._give_back(held, given.wait_s, crashed=service.scheduler.failure is not None)
             except ServiceError as error:
                 await self._settle(held, record, State.FAILED, problem=Problem.of(error))
             except asyncio.CancelledError:
@@ -192,22 +213,30 @@ class Runner:
         self._counters.ended[state.value] += 1
         self.on_end()
         files = [held.picture.upload_name] if held.picture.upload_name else []
-        await self._store.delete(files if counts else [*files, held.result_name])
+        await self._discard(files if counts and result is not None else [*files, held.result_name])
 
-    async def _give_back(self, held: Claim, wait_s: float) -> None:
-        change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s)
+    async def _give_back(self, held: Claim, wait_s: float, *, crashed: bool = False) -> None:
+        change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s, crashed=crashed)
         # Only what is certainly not needed: where the lease was lost, the end may still have been recorded.
         if await self._insisting(held, lambda: self._database.write(change)):
-            await self._store.delete([held.result_name])
+            await self._discard([held.result_name])
+
+    async def _discard(self, names: Sequence[str]) -> None:
+        """Delete files; those that cannot be deleted now are removed when their job expires, or as files of no job."""
+        try:
+            await self._store.delete(names)
+        except (ServiceError, OSError) as error:
+            log.warning("%s cannot be deleted now: %s", ", ".join(names), getattr(error, "reason", error))
 
     async def _insisting(self, held: Claim, write: Callable[[], Awaitable[bool]]) -> bool:
-        """Write to the database until it works, or until the lease has run out and another has the picture."""
-        until_s = time.monotonic() + self._settings.job_lease_s
+        """Write to the database until it works: nobody else takes back what a living process has claimed."""
+        if (task := asyncio.current_task()) in self._running:
+            self._settling.add(task)
         while True:
             try:
                 return await write()
             except ServiceError as error:
-                if time.monotonic() > until_s:
+                if time.monotonic() > self._recording_until_s:
                     log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, error)
                     return False
             await asyncio.sleep(END_RETRY_S)

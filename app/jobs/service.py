@@ -10,7 +10,7 @@ from app.errors import JobsOff, TooLarge, Unavailable
 from app.jobs import ledger, outbox
 from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown
-from app.jobs.file_names import name_in
+from app.jobs.file_names import name_in, printable
 from app.jobs.job import ENDED, NewJob, NewPicture, Result, State, StoredJob, new_job_id
 from app.jobs.ledger import JobLimits
 from app.jobs.outbox import Delivery
@@ -56,7 +56,8 @@ class JobService:
         try:
             self._parts = Parts.open(self._settings, folder, self.watch, self.counters)
         except SettingsError as error:
-            if self._settings.jobs_folder is not None or self._settings.jobs_database:
+            own = self._settings
+            if any((own.jobs_folder, own.jobs_database, own.jobs_store, own.webhook_secrets)):
                 raise
             self._why_off = "the default folder of jobs cannot be used; its operator can name another"
             log.warning("jobs are off: %s; ESRGAN_JOBS=false hides this", error)
@@ -169,7 +170,7 @@ class JobService:
                     upload_bytes=len(picture),
                     cost_px=cost_px,
                     target=target,
-                    file_name=file_name,
+                    file_name=printable(file_name),
                 )
             )
         return pictures

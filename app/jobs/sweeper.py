@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 
 from app.errors import ServiceError
@@ -16,6 +17,9 @@ COUNT_S = 2.0
 SWEEP_S = 30.0
 ORPHAN_S = 3600.0
 """Age at which a file without a job is removed; the upload of a job is in the store before the job is in the table."""
+
+OWN_FILE = re.compile(r"job_[0-9a-f]{32}/(upload|result)-[0-9-]+(\.[0-9a-f]+\.part)?")
+"""Names of files of jobs, also of half-written ones; others in the store are not touched."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +65,10 @@ class Sweeper:
             self._counters.expired += removed
             if not removed:
                 break
-        old = [file.name for file in await self._store.files() if file.modified < time.time() - ORPHAN_S]
+        before = time.time() - ORPHAN_S
+        old = [
+            file.name for file in await self._store.files() if file.modified < before and OWN_FILE.fullmatch(file.name)
+        ]
         if not old:
             return
         known = await self._database.read(ledger.known_files)

@@ -28,8 +28,8 @@ from app.jobs.outbox import Delivery
 from app.jobs.outgoing import Outgoing
 from app.jobs.view import JobView, moment
 
-DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 21600, 36000)
-"""Time before each further attempt: about a day in total."""
+DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 18000, 21600)
+"""Time before each further attempt: 19 hours in total, so that the last one is before jobs expire by default."""
 
 JITTER = 0.2
 """Share by which each delay varies, so that a receiver that comes back is not hit by all at once."""

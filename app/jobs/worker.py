@@ -20,8 +20,11 @@ from app.service import Answer, UpscaleService
 from app.settings import Settings
 from app.upscaling import UpscaleRequest
 
-MAX_ATTEMPTS = 20
+MAX_REFUSALS = 20
 """Attempts at a picture that the service cannot accept at the moment."""
+
+MAX_REFUSED = 1000
+"""Maximum pictures whose refusals are counted at a time, the latest ones."""
 
 FULL_WAIT_S = 30.0
 """Seconds until a picture whose result did not fit on the disk is tried again."""
@@ -52,6 +55,8 @@ class Worker:
         self._store = store
         self._transfer = transfer
         self._watch = watch
+        self._refusals: dict[tuple[str, int], int] = {}
+        """Refusals of pictures by the service here; waits for the store do not count."""
 
     async def result(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
         """Upscale a picture and store the result.
@@ -86,10 +91,18 @@ class Worker:
         except (StorageFull, StoreDown) as error:
             log.warning("job %s waits for the store: %s", held.job.id, getattr(error, "reason", error.detail))
             raise Given(FULL_WAIT_S) from error
-        except (QueueFull, Unavailable) as error:
-            if held.picture.attempts >= MAX_ATTEMPTS:
+        except (QueueFull, Unavailable, DeadlinePassed) as error:  # also a stream that the service ended for others
+            if self._refused(held) >= MAX_REFUSALS:
                 raise
             raise Given(error.retry_after_s or BUSY_WAIT_S) from error
+
+    def _refused(self, held: Claim) -> int:
+        """Count a refusal; returns how many there were."""
+        picture = held.picture.job_id, held.picture.number
+        self._refusals[picture] = count = self._refusals.pop(picture, 0) + 1
+        while len(self._refusals) > MAX_REFUSED:
+            del self._refusals[next(iter(self._refusals))]
+        return count
 
     async def _picture(self, held: Claim) -> bytes:
         if held.picture.source:

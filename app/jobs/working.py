@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 
 from app.jobs.database import Session
-from app.jobs.job import MAX_CRASHES, Problem, Result, State, StoredJob, StoredPicture
+from app.jobs.job import MAX_CRASHES, Problem, Result, Row, State, StoredJob, StoredPicture
 from app.jobs.ledger import find
 from app.jobs.transitions import touch
 
@@ -75,19 +75,15 @@ def recover(session: Session, ttl_s: float, *, owner: str = "") -> list[StoredPi
         owner=owner,
     )
     for row in lost:
-        identity = {"job_id": row["job_id"], "number": row["number"]}
-        where = "where job_id = :job_id and number = :number"
         if row["cancel"]:
             session.rows(
-                f"update pictures set state = 'cancelled', ended = :now {where}", **identity, now=session.now()
+                "update pictures set state = 'cancelled', ended = :now where job_id = :job_id and number = :number",
+                job_id=row["job_id"],
+                number=row["number"],
+                now=session.now(),
             )
         elif row["crashes"] >= MAX_CRASHES:
-            session.rows(
-                f"update pictures set state = 'failed', ended = :now, problem = :problem {where}",
-                **identity,
-                now=session.now(),
-                problem=GAVE_UP.to_json(),
-            )
+            _give_up(session, row)
         touch(session, row["job_id"], ttl_s)
     return [StoredPicture.of(row) for row in lost]
 
@@ -178,13 +174,31 @@ def end(
     return result is not None or not rows[0]["cancel"]
 
 
-def release(session: Session, claim: Claim, *, wait_s: float, ttl_s: float) -> bool:
-    """Give a picture back to the queue, to be claimed again after some time; returns False where it was lost."""
+def release(session: Session, claim: Claim, *, wait_s: float, ttl_s: float, crashed: bool = False) -> bool:
+    """Give a picture back to the queue, to be claimed again after some time; returns False where it was lost.
+
+    Args:
+        crashed: the device was lost while it ran, which counts as a death of the process; see `recover`.
+    """
     rows = session.rows(
         "update pictures set state = case when cancel = 1 then 'cancelled' else 'waiting' end, owner = null,"
-        f" progress = 0, not_before = :not_before where {OWNED} returning state",
+        f" progress = 0, not_before = :not_before, crashes = crashes + :crashes where {OWNED} returning *",
         not_before=session.now() + wait_s,
+        crashes=int(crashed),
         **claim.values,
     )
+    if rows and rows[0]["crashes"] >= MAX_CRASHES and not rows[0]["cancel"]:
+        _give_up(session, rows[0])
     touch(session, claim.job.id, ttl_s)
     return bool(rows)
+
+
+def _give_up(session: Session, picture: Row) -> None:
+    session.rows(
+        "update pictures set state = 'failed', ended = :now, problem = :problem where job_id = :job_id and"
+        " number = :number",
+        job_id=picture["job_id"],
+        number=picture["number"],
+        now=session.now(),
+        problem=GAVE_UP.to_json(),
+    )

@@ -13,7 +13,7 @@ from app.library.cache import LibraryCounters, NetworkCache
 from app.library.entry import READ_RETRY_S, Entry, State
 from app.library.fidelity import STEPS, Blends, Pair, pairs
 from app.library.files import Folder, ModelFile
-from app.library.loading import Load, Loader, LoadError, RunInThread, RunNow, UnreadableError, run_here
+from app.library.loading import Load, Loader, LoadError, Loading, RunInThread, RunNow, UnreadableError, run_here
 from app.library.network import Network
 from app.library.watch import poll
 
@@ -205,7 +205,7 @@ class Library:
         while entry.loading is not None:
             await asyncio.wait({entry.loading})
         entry.file, entry.load = file, partial(self._loader.file, name, file.path)
-        entry.loading = self._start(self._load(entry), f"load {name}")
+        entry.loading = self._start(self._load(entry, entry.load), f"load {name}")
         await asyncio.wait({entry.loading})
         return entry
 
@@ -266,16 +266,16 @@ class Library:
         if entry.state is State.FAILED:
             raise Unavailable(f"the model {entry.name} cannot serve: {entry.reason}")
         if entry.loading is None:
-            entry.loading = self._start(self._load(entry), f"load {entry.name}")
+            entry.loading = self._start(self._load(entry, entry.load), f"load {entry.name}")
         await asyncio.shield(entry.loading)
         if entry.loaded is None and entry.unreadable:
             raise entry.unreadable_error()
 
-    async def _load(self, entry: Entry) -> None:
+    async def _load(self, entry: Entry, load: Callable[[], Loading]) -> None:
         try:
             async with self._one_at_a_time:
                 self._cache.make_room(entry)
-                network = await Load(entry.load()).between(in_thread=_in_thread, on_device=self._on_device)
+                network = await Load(load()).between(in_thread=_in_thread, on_device=self._on_device)
                 self._take(entry, network)
                 self._cache.make_room(entry)
         except Exception as error:

@@ -1,5 +1,7 @@
 """Jobs while the service starts and stops: given back when it stops, and done by the next one."""
 
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -71,6 +73,22 @@ async def test_a_database_that_is_not_there_stops_the_start(settings: Settings, 
     life = Lifecycle(settings, lambda: build_service(settings, engine=engine))
     with pytest.raises(SettingsError, match="ESRGAN_JOBS_DATABASE: the database cannot be reached"):
         life.jobs.open()
+
+
+@pytest.mark.parametrize(
+    ("named", "complaint"),
+    [
+        ({"jobs_store": "nonsense://there"}, "ESRGAN_JOBS_STORE: "),
+        ({"webhook_secrets": Path("/nowhere/secrets"), "webhook_hosts": "*"}, "ESRGAN_WEBHOOK_SECRETS="),
+    ],
+)
+async def test_a_setting_of_jobs_that_was_named_and_is_wrong_stops_the_start(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: dict[str, object], complaint: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    settings = settings.model_copy(update={"jobs_folder": None, **named})
+    with pytest.raises(SettingsError, match=complaint):
+        Lifecycle(settings, lambda: build_service(settings)).jobs.open()
 
 
 async def test_a_folder_that_was_named_and_cannot_be_made_stops_the_start(settings: Settings) -> None:

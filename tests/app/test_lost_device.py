@@ -17,6 +17,7 @@ import torch
 
 from app.batching.job import DeviceLost
 from app.build import build_service
+from app.jobs.job import State
 from app.lifecycle import DEVICE_LOST_STATUS, Lifecycle, Phase
 from app.networks import Device
 from app.service import UpscaleService
@@ -79,6 +80,20 @@ async def test_a_lost_device_turns_livez_red_and_ends_the_server_with_its_own_st
         await live.running
     assert isinstance(live.life.failure, DeviceLost)
     assert live.life.exit_status == DEVICE_LOST_STATUS == 70
+
+
+async def test_a_service_that_lost_its_device_claims_no_more_jobs(
+    client: httpx.AsyncClient, life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_device(monkeypatch, ERRORS[0])
+    pictures = [("image", encoded(noise(8, 8, seed=seed))) for seed in range(6)]
+    job_id = (await client.post("/v1/jobs", files=pictures)).json()["id"]
+    await asyncio.sleep(1.5)  # the runner would look for work again
+    pictures_now = (await life.jobs.get(job_id, None)).pictures
+    assert {picture.state for picture in pictures_now} == {State.WAITING}
+    attempts = [picture.attempts for picture in pictures_now]
+    assert max(attempts) == 1
+    assert attempts.count(0) >= 2  # with at most four at a time
 
 
 async def test_an_error_after_which_the_device_still_computes_is_that_requests_own(

@@ -20,9 +20,12 @@ from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS
 from app.record import current_record
 
-JobId = Annotated[str, Path(max_length=64, description="Id of the job.")]
+ID = r"^[!-~]*$"
+"""Pattern of ids: PostgreSQL takes no NUL in a text."""
+
+JobId = Annotated[str, Path(max_length=64, pattern=ID, description="Id of the job.")]
 PictureNumber = Annotated[int, Path(ge=1, le=1000, description="Number of the picture in the job, from 1.")]
-WebhookId = Annotated[str, Path(max_length=64, description="Id of the webhook.")]
+WebhookId = Annotated[str, Path(max_length=64, pattern=ID, description="Id of the webhook.")]
 RESULTS = {form.media_type: BINARY for form in FORMATS.values()}
 RESULT_ANSWERS: Responses = {
     200: {"description": "The upscaled picture, with an `ETag` and `Accept-Ranges`", "content": RESULTS},
@@ -75,7 +78,9 @@ def job_routes(life: Lifecycle) -> APIRouter:
     async def page(
         request: Request,
         state: Annotated[State | None, Query(description="Only jobs in this state are listed.")] = None,
-        before: Annotated[str, Query(max_length=64, description="Id of a job: only older ones are listed.")] = "",
+        before: Annotated[
+            str, Query(max_length=64, pattern=ID, description="Id of a job: only older ones are listed.")
+        ] = "",
         limit: Annotated[int, Query(ge=1, le=100, description="Maximum jobs on a page.")] = 20,
     ) -> JobList:
         """Lists the jobs of the caller's key; an operator's key lists all."""

@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -88,7 +89,7 @@ async def _answer(life: Lifecycle, job: StoredJob, prefix: str, *, status: int) 
     view = await life.jobs.view(life.service, job, prefix)
     headers = {"Location": f"{prefix}/v1/jobs/{job.id}"}
     if view.queue is not None and view.queue.predicted_end is not None:
-        headers["Retry-After"] = str(max(1, round(view.queue.predicted_end.timestamp() - view.created.timestamp())))
+        headers["Retry-After"] = str(max(1, round((view.queue.predicted_end - datetime.now(UTC)).total_seconds())))
     return JSONResponse(view.model_dump(mode="json"), status_code=status, headers=headers)
 
 

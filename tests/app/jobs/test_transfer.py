@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
+from typing import NoReturn
 
 import pytest
 
@@ -30,6 +31,21 @@ async def test_a_picture_is_read_from_its_url(peer: Peer) -> None:
     peer.replies = [Reply(body=b"x" * 100_000)]
     assert await transfer(peer).fetch(f"{peer.address}/a.png?key=1", 100_000) == b"x" * 100_000
     assert peer.received[0].path == "/a.png?key=1"
+
+
+@pytest.mark.parametrize("scheme", ["HTTPS", "https"])
+async def test_https_is_verified_in_any_case_of_letters(
+    peer: Peer, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AskedForCertificatesError(Exception):
+        pass
+
+    async def certificates(_: Outgoing) -> NoReturn:
+        raise AskedForCertificatesError
+
+    monkeypatch.setattr(Outgoing, "_tls", certificates)
+    with pytest.raises(AskedForCertificatesError):
+        await transfer(peer).fetch(f"{scheme}://127.0.0.1:{peer.port}/a.png", 10**6)
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -19,7 +19,8 @@ from app.jobs.database import Database
 from app.jobs.job import StoredJob
 from app.jobs.outbox import Delivery
 from app.jobs.outgoing import Outgoing
-from app.jobs.webhooks import DELAYS_S, Deliverer, WebhookSecrets
+from app.jobs.webhooks import DELAYS_S, JITTER, Deliverer, WebhookSecrets
+from app.settings import Settings
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.peer import Peer, Reply, listening, until
 from tests.app.jobs.rows import added, ended, new_job, taken
@@ -171,8 +172,8 @@ async def test_only_wanted_events_are_sent(database: Database) -> None:
     assert [it.event for it in await database.read(partial(outbox.of_job, job_id=job.id))] == ["job.done"]
 
 
-def test_retries_go_on_for_a_day() -> None:
-    assert 0.9 * 86_400 < sum(DELAYS_S) <= 86_400
+def test_retries_end_before_the_job_and_its_webhooks_are_removed() -> None:
+    assert 18 * 3600 < sum(DELAYS_S) * (1 + JITTER) < Settings().job_ttl_s
     assert list(DELAYS_S) == sorted(DELAYS_S)
 
 

@@ -105,6 +105,23 @@ async def test_unrelated_models_cannot_be_blended(make: Make, folder: Path, pair
         await version(make(), pair.psnr, 0.5)
 
 
+async def test_a_blend_whose_caller_leaves_before_it_is_made_is_made_for_the_next(
+    make: Make, pair: Pair, loader: FakeLoader
+) -> None:
+    library = make()
+    loader.entered.clear()
+    loader.gate.clear()
+    reload = asyncio.create_task(library.reload("a"))  # other loads wait for it
+    await asyncio.to_thread(loader.entered.wait, 10)
+    impatient = asyncio.create_task(version(library, pair.psnr, 0.5))
+    await asyncio.sleep(0.05)
+    impatient.cancel()
+    await asyncio.gather(impatient, return_exceptions=True)
+    loader.gate.set()
+    await reload
+    assert await version(library, pair.psnr, 0.5) == "x-psnr+x-gan:0.50@p1 g1 0.50"
+
+
 async def test_a_load_that_takes_longer_than_the_deadline_continues_for_others(
     make: Make, pair: Pair, loader: FakeLoader
 ) -> None:

@@ -9,12 +9,15 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from app.jobs.view import JobView, QueueView
+from app.lifecycle import Lifecycle
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
@@ -242,6 +245,32 @@ async def test_an_idempotency_key_returns_the_first_job(client: httpx.AsyncClien
     assert first.json()["id"] == again.json()["id"]
     other = await client.post("/v1/jobs?scale=3", content=picture, headers=headers)
     assert (other.status_code, other.json()["type"]) == (422, "urn:esrgan-serve:problem:idempotency-mismatch")
+
+
+async def test_a_job_sent_again_says_how_long_it_takes_from_now_on(
+    client: httpx.AsyncClient, life: Lifecycle, blocked: BlockedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Idempotency-Key": "order-2"}
+    await client.post("/v1/jobs", content=encoded(noise(20, 16)), headers=headers)
+    await blocked.at_work()
+    view = life.jobs.view
+
+    async def of_an_hour_ago(*arguments: Any) -> JobView:
+        now = datetime.now(UTC)
+        queue = QueueView(position=0, predicted_end=now + timedelta(seconds=20))
+        return (await view(*arguments)).model_copy(update={"created": now - timedelta(hours=1), "queue": queue})
+
+    monkeypatch.setattr(life.jobs, "view", of_an_hour_ago)
+    again = await client.post("/v1/jobs", content=encoded(noise(20, 16)), headers=headers)
+    blocked.gate.set()
+    assert again.status_code == 200
+    assert 15 <= int(again.headers["Retry-After"]) <= 20
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/%00", "/v1/jobs?before=%00", "/v1/jobs/job_1/webhooks/%00/redeliver"])
+async def test_an_id_with_a_control_character_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    answer = await (client.post if "redeliver" in path else client.get)(path)
+    assert answer.status_code == 422
 
 
 @pytest.mark.parametrize(

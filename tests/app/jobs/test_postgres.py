@@ -1,0 +1,84 @@
+"""PostgreSQL where it differs from SQLite: several machines, of which one may freeze."""
+
+import asyncio
+import time
+from functools import partial
+
+import pytest
+
+from app.jobs import ledger
+from app.jobs.database import DatabaseDown, Session
+from app.jobs.job import StoredJob
+from tests.app.jobs.rows import added, new_job
+
+pytestmark = pytest.mark.anyio
+
+psycopg = pytest.importorskip("psycopg")
+postgres_module = pytest.importorskip("app.jobs.postgres")
+
+
+async def test_a_machine_that_freezes_in_a_transaction_does_not_hold_up_the_others(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = postgres_module.LIMITS | {"idle_in_transaction_session_timeout": 500}
+    monkeypatch.setattr(postgres_module, "LIMITS", limits)
+    frozen, other = postgres_module.PostgresDatabase(postgres), postgres_module.PostgresDatabase(postgres)
+    holds = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def freeze(session: Session) -> None:
+        loop.call_soon_threadsafe(holds.set)
+        time.sleep(3)
+        session.now()
+
+    freezing = asyncio.create_task(frozen.write(freeze))
+    await holds.wait()
+    began_s = time.monotonic()
+    await added(other)
+    assert time.monotonic() - began_s < 2
+    with pytest.raises(DatabaseDown):
+        await freezing
+    await added(frozen)  # by a new connection
+    for database in (frozen, other):
+        await database.close()
+
+
+async def test_a_job_that_is_removed_while_it_is_read_is_read_whole(postgres: str) -> None:
+    reader, writer = postgres_module.PostgresDatabase(postgres), postgres_module.PostgresDatabase(postgres)
+    job = await added(writer, new_job(pictures=2))
+    begun, removed = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def read(session: Session) -> StoredJob:
+        session.rows("select 1 from jobs")
+        loop.call_soon_threadsafe(begun.set)
+        asyncio.run_coroutine_threadsafe(removed.wait(), loop).result(10)
+        return ledger.find(session, job.id)
+
+    reading = asyncio.create_task(reader.read(read))
+    await begun.wait()
+    await writer.write(partial(ledger.remove, job_ids=[job.id]))
+    removed.set()
+    assert len((await reading).pictures) == 2
+    for database in (reader, writer):
+        await database.close()
+
+
+@pytest.mark.parametrize("address", ["postgresql://[", "not an address"])
+def test_an_address_that_is_none_is_an_error_of_the_system(address: str) -> None:
+    with pytest.raises(OSError, match=r"cannot be"):
+        postgres_module.PostgresDatabase(address)
+
+
+async def test_a_user_who_may_make_no_tables_is_an_error_of_the_system(postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("drop role if exists guest")
+        connection.execute("create role guest login")
+        connection.execute("create database guests")
+    try:
+        with pytest.raises(OSError, match="its tables cannot be made"):
+            postgres_module.PostgresDatabase(postgres.replace("esrgan@/postgres", "guest@/guests"))
+    finally:
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute("drop database guests with (force)")
+            connection.execute("drop role guest")

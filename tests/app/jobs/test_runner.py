@@ -1,0 +1,267 @@
+"""The runner with a worker that does nothing but what a test says: how the end of its work is recorded."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+
+import pytest
+
+from app.errors import DeadlinePassed, QueueFull, StorageFull
+from app.jobs import runner as runners
+from app.jobs.addresses import AddressRules
+from app.jobs.counters import JobCounters
+from app.jobs.database import DatabaseDown, Session
+from app.jobs.folder import FolderStore
+from app.jobs.job import Result, State, StoredPicture
+from app.jobs.outgoing import Outgoing
+from app.jobs.runner import Runner
+from app.jobs.sqlite import SqliteDatabase
+from app.jobs.store import StoreDown, one
+from app.jobs.transfer import Transfer
+from app.jobs.watch import Watch
+from app.jobs.worker import MAX_REFUSALS, Given, Worker
+from app.jobs.working import Claim, claim
+from app.record import RequestRecord
+from app.service import UpscaleService
+from app.settings import Settings
+from tests.app.jobs.rows import added, new_job, read
+
+pytestmark = pytest.mark.anyio
+
+LEASE_S = 0.6
+Made = TypeVar("Made")
+
+
+class UnsteadyDatabase(SqliteDatabase):
+    """A database that cannot be reached while it is `down`, and whose claims take `claim_s`."""
+
+    down = False
+    claim_s = 0.0
+
+    async def write(self, call: Callable[[Session], Made]) -> Made:
+        if self.down:
+            raise DatabaseDown("gone")
+
+        def slowly(session: Session) -> Made:
+            made = call(session)
+            if isinstance(made, Claim):
+                time.sleep(self.claim_s)
+            return made
+
+        return await super().write(slowly)
+
+
+class UnsteadyStore(FolderStore):
+    """A store that refuses to delete as often as `refusals` says."""
+
+    refusals = 0
+
+    async def delete(self, names: Iterable[str]) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreDown("503 Slow Down")
+        await super().delete(names)
+
+
+class Work:
+    """Stands for `Worker`: stores a result after `after`, or raises `error`."""
+
+    def __init__(self, store: FolderStore) -> None:
+        self.after = asyncio.Event()
+        self.after.set()
+        self.error: Exception | None = None
+        self._store = store
+
+    async def result(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
+        await self.after.wait()
+        size_bytes = await self._store.put(held.result_name, one(b"result"))
+        if self.error is not None:
+            raise self.error
+        return Result(name=held.result_name, size_bytes=size_bytes, etag='"e"', media_type="image/png", model="m@1")
+
+
+class House:
+    """A runner with all that it needs, in a folder."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.database = UnsteadyDatabase(folder / "jobs.sqlite")
+        self.store = UnsteadyStore(folder / "files", min_free_bytes=0)
+        self.counters = JobCounters()
+        self.service = cast(UpscaleService, SimpleNamespace(scheduler=SimpleNamespace(failure=None)))
+        self.runner = self.another(**settings)
+        self.work = Work(self.store)
+        self.runner._worker = cast(Worker, self.work)
+
+    def another(self, **settings: Any) -> Runner:
+        settings = {"job_lease_s": LEASE_S, "jobs_running": 1} | settings
+        transfer = cast(Transfer, None)
+        return Runner(Settings(**settings), self.database, self.store, transfer, Watch(), self.counters)
+
+    async def job(self) -> str:
+        job = new_job()
+        for picture in job.pictures:
+            await self.store.put(picture.upload_name, one(b"upload"))
+        return (await added(self.database, job)).id
+
+    async def picture(self, job_id: str) -> StoredPicture:
+        return (await read(self.database, job_id)).pictures[0]
+
+    async def until(self, job_id: str, *states: State) -> StoredPicture:
+        async with asyncio.timeout(10):
+            while (picture := await self.picture(job_id)).state not in states:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # for the files, which follow
+        return picture
+
+    async def files(self) -> list[str]:
+        return [file.name.partition("/")[2] for file in await self.store.files()]
+
+
+@pytest.fixture(autouse=True)
+def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "POLL_S", 0.05)
+    monkeypatch.setattr(runners, "END_RETRY_S", 0.05)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    house = House(tmp_path)
+    yield house
+    house.database.down = False
+    await house.runner.stop()
+    await house.database.close()
+
+
+async def test_a_result_is_kept_where_its_upload_cannot_be_deleted(house: House) -> None:
+    job_id = await house.job()
+    house.store.refusals = 1
+    house.runner.start(house.service)
+    picture = await house.until(job_id, State.DONE)
+    assert picture.result is not None
+    assert sorted(await house.files()) == ["result-1-1", "upload-1"]
+    assert house.counters.ended == {"done": 1}
+
+
+async def test_a_picture_that_fails_after_its_result_was_stored_leaves_no_file(house: House) -> None:
+    house.work.error = QueueFull("full")
+    job_id = await house.job()
+    house.runner.start(house.service)
+    assert (await house.until(job_id, State.FAILED)).problem is not None
+    assert await house.files() == []
+
+
+@pytest.mark.parametrize("error", [None, QueueFull("full"), Given(0.0)], ids=["done", "failed", "given back"])
+async def test_an_end_is_recorded_after_a_long_outage_of_the_database(house: House, error: Exception | None) -> None:
+    job_id = await house.job()
+    house.work.after.clear()
+    house.runner.start(house.service)
+    await house.until(job_id, State.RUNNING)
+    house.work.error = error
+    house.database.down = True
+    house.work.after.set()
+    await asyncio.sleep(3 * LEASE_S)
+    house.database.down = False
+    house.work.error = None
+    picture = await house.until(job_id, State.FAILED if isinstance(error, QueueFull) else State.DONE)
+    assert picture.crashes == 0
+
+
+async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) -> None:
+    job_id = await house.job()
+    house.work.after.clear()
+    house.runner.start(house.service)
+    await house.until(job_id, State.RUNNING)
+    house.database.down = True
+    await asyncio.sleep(3 * LEASE_S)
+    house.database.down = False
+    house.work.after.set()
+    picture = await house.until(job_id, State.DONE)
+    assert (picture.attempts, picture.crashes) == (2, 0)
+
+
+async def test_an_outage_makes_no_other_process_look_dead(house: House) -> None:
+    other = house.another()
+    other.start(house.service)
+    job_id = await house.job()
+    await house.database.write(partial(claim, owner="living", lease_s=LEASE_S, ttl_s=100, idle=True))
+    house.database.down = True
+    await asyncio.sleep(2 * LEASE_S)
+    house.database.down = False
+    await asyncio.sleep(LEASE_S / 2)  # in which the living would renew its lease
+    picture = await house.picture(job_id)
+    await other.stop()
+    assert (picture.state, picture.crashes) == (State.RUNNING, 0)
+
+
+async def test_a_claim_that_is_being_committed_when_the_service_stops_is_given_back(house: House) -> None:
+    house.database.claim_s = 0.3
+    job_id = await house.job()
+    house.runner.start(house.service)
+    await asyncio.sleep(0.1)
+    house.runner.stop_claiming()
+    await house.runner.idle()
+    picture = await house.picture(job_id)
+    assert (picture.state, picture.crashes) == (State.WAITING, 0)
+
+
+async def test_the_loss_of_the_device_counts_as_a_death_of_each_picture_that_ran(house: House) -> None:
+    job_id = await house.job()
+    house.work.after.clear()
+    house.work.error = Given(0.0)
+    house.runner.start(house.service)
+    await house.until(job_id, State.RUNNING)
+    cast(Any, house.service.scheduler).failure = RuntimeError("device lost")
+    house.work.after.set()
+    picture = await house.until(job_id, State.FAILED)
+    assert (picture.attempts, picture.crashes) == (2, 2)
+    assert picture.problem is not None
+    assert picture.problem.type == "job-gave-up"
+
+
+class Refusing:
+    """Stands for the request of a job, whose start raises the next of some errors."""
+
+    def __init__(self, errors: Iterable[Exception]) -> None:
+        self._errors = iter(errors)
+
+    async def start(self, *_: object, **__: object) -> None:
+        raise next(self._errors)
+
+
+async def attempts(house: House, monkeypatch: pytest.MonkeyPatch, errors: list[Exception]) -> list[Exception]:
+    """The errors of a worker whose service raises these, one in each attempt."""
+    worker = Worker(Settings(), house.store, Transfer(Outgoing(AddressRules([], setting="none")), whole_s=1), Watch())
+    refusing = Refusing(errors)
+    monkeypatch.setattr("app.jobs.worker.UpscaleRequest.from_json", lambda _: refusing)
+    job_id = await house.job()
+    held = await house.database.write(partial(claim, owner="a", lease_s=9, ttl_s=9, idle=True))
+    assert held is not None
+    assert held.job.id == job_id
+    raised = list[Exception]()
+    for number, _ in enumerate(errors, start=1):
+        attempt = replace(held, picture=replace(held.picture, attempts=number))
+        try:
+            await worker.result(attempt, house.service, cast(RequestRecord, SimpleNamespace()))
+        except Exception as error:
+            raised.append(error)
+    return raised
+
+
+async def test_a_full_disk_uses_up_no_attempts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[Exception] = [*[StorageFull("full")] * (MAX_REFUSALS + 5), QueueFull("full")]
+    assert {type(error) for error in await attempts(house, monkeypatch, errors)} == {Given}
+
+
+async def test_a_picture_that_is_refused_too_often_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = await attempts(house, monkeypatch, [QueueFull("full")] * MAX_REFUSALS)
+    assert [type(error) for error in raised] == [Given] * (MAX_REFUSALS - 1) + [QueueFull]
+
+
+async def test_a_stream_that_was_ended_for_others_is_tried_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    (raised,) = await attempts(house, monkeypatch, [DeadlinePassed("the answer was read too slowly")])
+    assert isinstance(raised, Given)

@@ -1,0 +1,36 @@
+"""The sweeper: what it removes from a store, and what it leaves."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from app.jobs.counters import JobCounters
+from app.jobs.database import Database
+from app.jobs.folder import FolderStore
+from app.jobs.job import new_job_id
+from app.jobs.store import one
+from app.jobs.sweeper import ORPHAN_S, Sweeper
+from tests.app.jobs.rows import added, ended, new_job, taken
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_old_files_of_no_job_are_removed_and_those_of_others_are_left(database: Database, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "files")
+    waiting, done = new_job(), new_job()
+    await added(database, done)
+    held = await taken(database)
+    await ended(database, held)
+    await added(database, waiting)
+    lost = new_job_id()
+    kept = [waiting.pictures[0].upload_name, held.result_name, "backups/2026.tar", "job_1/notes", f"{lost}/readme.txt"]
+    gone = [f"{lost}/upload-1", f"{lost}/result-2-3", f"{lost}/result-1-1.0a1b2c3d.part"]
+    for name in [*kept, *gone]:
+        await store.put(name, one(b"x"))
+        old_s = time.time() - ORPHAN_S - 60
+        os.utime(tmp_path / "files" / name, (old_s, old_s))
+    await store.put(f"{lost}/upload-2", one(b"x"))  # a new one, whose job may follow
+    await Sweeper(database, store, JobCounters()).sweep()
+    assert {file.name for file in await store.files()} == {*kept, f"{lost}/upload-2"}
