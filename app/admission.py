@@ -68,8 +68,9 @@ class UploadMemory:
         if excess_bytes > 0 and self.used_bytes > reservation.size_bytes:
             slower = self._slower(reservation, excess_bytes)
             for victim in slower:
+                refusal = self._full(0, GRACE_S)
                 self.used_bytes -= victim.size_bytes
-                victim.evict(self._full(0, GRACE_S))
+                victim.evict(refusal)
             if not slower:
                 raise self._full(more_bytes, self._room_s(reservation, excess_bytes))
         self.used_bytes += more_bytes

@@ -11,6 +11,7 @@ from functools import partial
 import numpy
 
 from app.batching.backlog import Reservation
+from app.batching.job import Job
 from app.batching.ticket import Ticket
 from app.errors import TooLarge
 from app.library.network import Network
@@ -21,10 +22,11 @@ from app.pictures.encode import Layout, chosen_format, layout_of
 from app.pictures.frames import Animation, decode_animation
 from app.pictures.picture import Picture, Pixels, most
 from app.record import current_record
-from app.service import Answer, UpscaleService, unchanged
+from app.service import Answer, UpscaleInput, UpscaleService, unchanged
 from app.settings import Settings
 from app.sizing import Plan, Urgency, memory_bytes
 from app.stopwatch import Stopwatch
+from app.threads import in_thread
 
 MAX_IN_WORK = 16
 IN_WORK_PX = 2**18
@@ -152,7 +154,8 @@ class _Work:
         self._urgency = urgency
         self._reservation = reservation
         self._share = share
-        self._done = 0
+        self._shown = 0.0
+        """Share of the frames that are finished."""
         self._times = _Times()
 
     @asynccontextmanager
@@ -170,6 +173,7 @@ class _Work:
         record.width_px, record.height_px = first.width, first.height
         record.runs = options.runs * max(1, self._plan.work) * len(animation.pictures)
         stopwatch.submitted()
+        self._keep_room_for(animation)
         async with aclosing(self._frames(animation, layout)) as frames:
             file = encoded_animation(
                 stopwatch.frames(frames, self._times),
@@ -194,10 +198,16 @@ class _Work:
                         left_out=layout.left_out,
                         upload_format=options.other_format(header, form),
                         timings_s=stopwatch.timings_s,
-                        progress=lambda: self._done / len(animation.pictures),
+                        progress=lambda: self._shown,
                     )
                 finally:
                     stopwatch.stop()
+
+    def _keep_room_for(self, animation: Animation) -> None:
+        """Release what was reserved for frames that are shown again, and for alpha that frames do not have."""
+        if self._reservation is not None:
+            jobs = (self._job(picture) for picture in animation.pictures)
+            self._reservation.keep(sum(job.cost_px for job in jobs))
 
     async def _frames(self, animation: Animation, layout: Layout) -> AsyncGenerator[UpscaledFrame, None]:
         """Yield the frames in order, while later ones are being upscaled."""
@@ -210,6 +220,7 @@ class _Work:
                     if picture not in tasks:
                         tasks[picture] = asyncio.create_task(self._upscaled(animation.pictures[picture], layout))
                 pixels = await tasks[shown.picture]
+                self._shown = (number + 1) / len(order)
                 yield UpscaledFrame(pixels=pixels, duration_ms=shown.duration_ms)
                 uses[shown.picture] -= 1
                 held = len(tasks.keys() - {*soon[1:]})
@@ -219,17 +230,22 @@ class _Work:
             for task in tasks.values():
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
+            if self._reservation is not None:
+                self._reservation.release()
+
+    def _job(self, picture: Picture) -> Job[UpscaleInput]:
+        return self._service.job(picture, self._network, self._plan, self._options, self._urgency)
 
     async def _upscaled(self, picture: Picture, layout: Layout) -> Pixels:
         """Return the pixels of a frame (H, W, C)."""
         if layout.bits > 8:
-            picture = picture.deepened()
+            picture = await in_thread(self._service.codecs(self._urgency), picture.deepened)
         own_layout = replace(layout, transparent=picture.transparent)
         service, plan, options, urgency = self._service, self._plan, self._options, self._urgency
         async with AsyncExitStack() as scope:
             upscaled: AsyncIterator[Pixels] = unchanged(picture.planes)
             if plan.passes:
-                job = service.job(picture, self._network, plan, options, urgency)
+                job = self._job(picture)
                 part = self._reservation.split(job.cost_px) if self._reservation else None
                 ticket = await scope.enter_async_context(service.scheduler.submit(job, part))
                 upscaled = self._times.measured(ticket)
@@ -239,7 +255,6 @@ class _Work:
             async for some in rows:
                 pixels[filled : filled + len(some)] = some
                 filled += len(some)
-        self._done += 1
         if layout.transparent and not picture.transparent:
             opaque = numpy.full((*pixels.shape[:2], 1), most(pixels), pixels.dtype)
             return numpy.concatenate((pixels, opaque), axis=-1)

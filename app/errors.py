@@ -10,6 +10,7 @@
     ├── TooSlow               408  the request arrived too slowly
     ├── NotAcceptable         406  Accept allows none of our formats
     ├── NotReady              409  a result that is not there yet
+    ├── NoSuchRange           416  a range outside the result
     ├── TooLarge              413  too many bytes or pixels
     ├── UnsupportedFormat     415  not a supported image format
     ├── UnsupportedEncoding   415  a compressed or encoded body
@@ -119,6 +120,12 @@ class NotReady(ServiceError):
     """The result is not there: the job has not ended yet, or has no result."""
 
     status, type, title = 409, "not-ready", "There is no result"
+
+
+class NoSuchRange(ServiceError):
+    """The result has no such bytes."""
+
+    status, type, title = 416, "range-not-satisfiable", "There are no such bytes"
 
 
 class TooLarge(ServiceError):

@@ -1,6 +1,6 @@
 """Upscale one picture: header, memory, decode, schedule, encode. Imports neither HTTP nor torch."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -172,7 +172,7 @@ class UpscaleService:
                 "ask for frames=first"
             )
         if (options.bits or 8) > 8:
-            picture = picture.deepened()
+            picture = await in_thread(codecs, picture.deepened)
         plan = self.plan(picture, model, options)
         _record(picture, plan, options)
         size = {"height": plan.height, "width": plan.width}
@@ -236,8 +236,8 @@ class UpscaleService:
     ) -> AsyncGenerator[Pixels, None]:
         """Turn the rows of upscaled planes into those of the answer."""
         lock, wraps = options.colour_lock and plan.passes > 0, options.edges == "wrap"
-        postprocessor = Postprocessor(picture, plan.factor, layout, colour_lock=lock, wraps=wraps)
-        return _postprocessed(upscaled, postprocessor, self.codecs(urgency))
+        make = partial(Postprocessor, picture, plan.factor, layout, colour_lock=lock, wraps=wraps)
+        return _postprocessed(upscaled, make, self.codecs(urgency))
 
     def codecs(self, urgency: Urgency) -> ThreadPoolExecutor:
         """Return the threads that decode and encode pictures of an urgency."""
@@ -302,8 +302,9 @@ async def unchanged(planes: Pixels) -> AsyncGenerator[Pixels, None]:
 
 
 async def _postprocessed(
-    upscaled: AsyncIterator[Pixels], postprocessor: Postprocessor, codecs: ThreadPoolExecutor
+    upscaled: AsyncIterator[Pixels], make: Callable[[], Postprocessor], codecs: ThreadPoolExecutor
 ) -> AsyncGenerator[Pixels, None]:
+    postprocessor = await in_thread(codecs, make)  # reads the whole upload
     async for planes in upscaled:
         if len(rows := await in_thread(codecs, partial(postprocessor.rows, planes))):
             yield rows

@@ -140,6 +140,10 @@ class Reservation:
             self._backlog.count_split()
         return Reservation(self._backlog, self._key, part_px)
 
+    def keep(self, px: int) -> None:
+        """Give up all but this many LR px."""
+        self.split(max(0, self._px - px)).release()
+
     def release(self) -> None:
         """Stop counting its LR px; calling it again does nothing."""
         if self._px:

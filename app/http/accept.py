@@ -30,6 +30,16 @@ def accepted_formats(accept: str) -> Sequence[AnswerFormat]:
     return sorted(accepted, key=lambda form: -weighed[form.name])
 
 
+def of_result(accept: str) -> str:
+    """Return the part of `Accept` that is about the result of a job: nothing if it allows JSON and no picture.
+
+    The answer to a submission is JSON, so a header that allows nothing else says nothing of the result.
+    """
+    weights = dict(_weights(accept))
+    allows_picture = any(_weight(form.media_type, weights) > 0 for form in writable_formats())
+    return "" if not allows_picture and _weight("application/json", weights) > 0 else accept
+
+
 def _weights(accept: str) -> Iterator[tuple[tuple[str, str], float]]:
     for member in split(accept, ","):
         media_range, *parameters = split(member, ";")

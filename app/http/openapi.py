@@ -13,6 +13,7 @@ from app.errors import (
     Misdirected,
     NoSuchJob,
     NoSuchModel,
+    NoSuchRange,
     NotAcceptable,
     NotReady,
     QueueFull,
@@ -69,7 +70,8 @@ UPSCALE: tuple[ProblemKind, ...] = (
     Unprocessable,
 )
 SUBMIT: tuple[ProblemKind, ...] = (*UPSCALE, IdempotencyMismatch, SourceRefused, JobsOff, StorageFull)
-JOB: tuple[ProblemKind, ...] = (NoSuchJob, NotReady, JobsOff)
+JOB: tuple[ProblemKind, ...] = (NoSuchJob, NotReady, JobsOff, Unprocessable)
+RESULT: tuple[ProblemKind, ...] = (*JOB, NoSuchRange)
 RELOAD: tuple[ProblemKind, ...] = (NoSuchModel, Unprocessable)
 
 REQUEST_ID = {"X-Request-Id": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}}}

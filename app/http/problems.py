@@ -1,7 +1,7 @@
 """Errors as problem documents (RFC 9457): one shape for every answer that is not a picture."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -92,8 +92,14 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 async def _invalid_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    lines = (f"{e['loc'][-1]} = {str(e.get('input'))[:100]}: {e['msg']}" for e in error.errors())
-    return answer_to(Unprocessable("; ".join(itertools.islice(lines, MAX_REPORTED_ERRORS))))
+    lines = (f"{_place(e['loc'])} = {str(e.get('input'))[:100]}: {e['msg']}" for e in error.errors())
+    return answer_to(Unprocessable(encodable("; ".join(itertools.islice(lines, MAX_REPORTED_ERRORS)))))
+
+
+def _place(location: Sequence[str | int]) -> str:
+    """Name the parameter or field of an error, without the index of an item in it."""
+    names = (part for part in location if isinstance(part, str) and part not in ("query", "path", "body"))
+    return next(names, "the document")[:100]
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

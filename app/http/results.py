@@ -12,9 +12,8 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.errors import NotReady
+from app.errors import NoSuchRange, NotReady
 from app.http.conditional import unchanged
-from app.http.problems import http_problem
 from app.jobs.job import ENDED, Result, StoredJob
 from app.jobs.service import JobService
 
@@ -26,6 +25,7 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
 
     Raises:
         NotReady: there is none, or none yet.
+        NoSuchRange: it has no such part.
     """
     result = _result(job, number)
     headers = {
@@ -43,8 +43,11 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
     if if_range is None or if_range == result.etag:
         wanted = wanted_range(request.headers.get("range", ""), result.size_bytes)
         if wanted == ():
-            detail = f"Range: {request.headers['range'][:100]} is not in the {result.size_bytes} bytes of the result"
-            return http_problem(416, detail, {"Content-Range": f"bytes */{result.size_bytes}"})
+            raise NoSuchRange(
+                f"Range: {request.headers['range'][:100]} is not in the {result.size_bytes} bytes of the result; ask "
+                "for less, or leave Range out",
+                headers={"Content-Range": f"bytes */{result.size_bytes}"},
+            )
         if wanted:
             (first, end), status = wanted, 206
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{result.size_bytes}"

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.access.keys import Key
 from app.admission import UploadReservation
 from app.errors import BadRequest
+from app.http.accept import of_result
 from app.http.fields import parameter, split
 from app.http.parameters import Parameters
 from app.http.upload import Upload, UploadLimits, read_upload
@@ -23,6 +24,14 @@ MAX_IDEMPOTENCY_CHARS = 255
 MAX_JSON_BYTES = 512 * 1024
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Urls = Annotated[list[Url], BeforeValidator(_listed, json_schema_input_type=Url | list[Url])]
+"""One URL or several."""
 
 
 class JobParameters(Parameters):
@@ -53,14 +62,10 @@ class JobDocument(JobParameters):
 
     model_config = ConfigDict(extra="forbid")
 
-    source: Url | list[Url] = Field(description="URL of the picture, or URLs of several.")
-    target: Url | list[Url] | None = Field(
+    source: Urls = Field(description="URL of the picture, or URLs of several.")
+    target: Urls | None = Field(
         default=None, description="Presigned URL that the result is written to with PUT; one for each source."
     )
-
-    def sources(self) -> list[str]:
-        """Return the URLs of the pictures."""
-        return [self.source] if isinstance(self.source, str) else self.source
 
     def targets(self) -> list[str]:
         """Return the URLs that results are written to.
@@ -68,9 +73,9 @@ class JobDocument(JobParameters):
         Raises:
             BadRequest: there is not one for each source.
         """
-        targets = [self.target] if isinstance(self.target, str) else self.target or []
-        if targets and len(targets) != len(self.sources()):
-            raise BadRequest(f"there are {len(self.sources())} sources and {len(targets)} targets; send one for each")
+        targets = self.target or []
+        if targets and len(targets) != len(self.source):
+            raise BadRequest(f"there are {len(self.source)} sources and {len(targets)} targets; send one for each")
         return targets
 
 
@@ -106,7 +111,7 @@ async def _from_json(
         document = JobDocument.model_validate(query.model_dump(exclude_unset=True) | sent)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
-    sources = document.sources()
+    sources = document.source
     if not 1 <= len(sources) <= limits.max_pictures:
         raise BadRequest(f"there are {len(sources)} sources; send 1 to {limits.max_pictures}")
     return _submission(request, document, sources=sources, targets=document.targets())
@@ -124,7 +129,7 @@ def _submission(
     record, key = current_record(), key_of(request)
     return Submission(
         key_name=record.key,
-        request=parameters.request(", ".join(request.headers.getlist("accept"))),
+        request=parameters.request(of_result(", ".join(request.headers.getlist("accept")))),
         pictures=pictures,
         names=names,
         sources=sources,

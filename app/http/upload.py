@@ -94,7 +94,7 @@ async def _chunks(
         rate_s = began_s + min(limits.whole_s, limits.idle_s + size_bytes / limits.min_bytes_per_s)
         try:
             async with asyncio.timeout_at(min(rate_s, loop.time() + limits.idle_s)) as timeout:
-                with reservation.calling_on_eviction(partial(timeout.reschedule, 0)):
+                with reservation.calling_on_eviction(partial(_end_now, timeout)):
                     chunk = await anext(chunks, None)
         except TimeoutError as error:
             reservation.check_kept()
@@ -110,6 +110,11 @@ async def _chunks(
         _check_size(size_bytes, limits)
         reservation.grow_to(size_bytes)
         yield chunk
+
+
+def _end_now(timeout: asyncio.Timeout) -> None:
+    if not timeout.expired():
+        timeout.reschedule(0)
 
 
 async def _joined(body: AsyncGenerator[bytes, None]) -> bytes:

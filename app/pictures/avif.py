@@ -24,7 +24,7 @@ AVIF = AnswerFormat(
     transparent=True,
     grey=False,
     colours=frozenset({CICP}),
-    dpi=False,
+    max_dpi=0,
     encoder_bytes_per_px=60,  # measured: 32 to 49
 )
 

@@ -39,6 +39,11 @@ def nclx(colours: Colours) -> tuple[int, int]:
     return (found[0], found[1]) if found else (SRGB_PRIMARIES, SRGB_TRANSFER)
 
 
+def is_narrow_range(cicp: bytes) -> bool:
+    """Return True if black and white are 16 and 235 instead of 0 and 255."""
+    return cicp[3] == 0
+
+
 def lost_colours(colours: Colours, held: Set[bytes]) -> list[bytes]:
     """Return which descriptions are lost in a format, apart from those that a picture without any means: sRGB's.
 

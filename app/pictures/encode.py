@@ -26,6 +26,7 @@ PNG = AnswerFormat(
     transparent=True,
     grey=True,
     colours=frozenset(SIZES),
+    narrow_range=True,
     texts=True,
     animated=True,
 )

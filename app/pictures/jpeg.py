@@ -22,6 +22,7 @@ JPEG = AnswerFormat(
     depths=(8,),
     transparent=False,
     grey=True,
+    max_dpi=65_535,
     max_exif_bytes=SEGMENT_BYTES - len(EXIF_NAME),
     max_xmp_bytes=SEGMENT_BYTES - len(XMP_NAME),
 )

@@ -28,7 +28,7 @@ JXL = AnswerFormat(
     transparent=True,
     grey=True,
     icc=False,
-    dpi=False,
+    max_dpi=0,
     encoder_bytes_per_px=60,  # measured: 44 to 51,
 )
 

@@ -1,12 +1,13 @@
 """The formats of answers: what each can hold, and how the pixels and metadata of a picture are laid out in it."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy
 
 from app.errors import Unprocessable
-from app.pictures.colours import NAMES, lost_colours
+from app.pictures.colours import CICP, NAMES, Colours, is_narrow_range, lost_colours
 from app.pictures.exif import read_exif
 from app.pictures.icc import Space, profile_for
 from app.pictures.picture import Metadata, Picture, Pixels
@@ -32,8 +33,10 @@ class AnswerFormat:
     """Descriptions of colours other than a profile that it holds, as chunks of PNG; see `app.pictures.colours`."""
     texts: bool = False
     """It holds the text chunks of a PNG."""
-    dpi: bool = True
-    """It holds a resolution outside of EXIF."""
+    narrow_range: bool = False
+    """Its description of colours may say that black and white are 16 and 235."""
+    max_dpi: float = math.inf
+    """Largest resolution that it holds outside of EXIF; 0 for none."""
     max_exif_bytes: int | None = None
     max_xmp_bytes: int | None = None
     animated: bool = False
@@ -49,10 +52,16 @@ class AnswerFormat:
         """Return True where it allows pictures of this size."""
         return max(height, width) <= self.max_side_px and (self.max_px is None or height * width <= self.max_px)
 
+    def held_colours(self, colours: Colours) -> Set[bytes]:
+        """Return which descriptions of colours it holds."""
+        is_narrow = CICP in colours and is_narrow_range(colours[CICP])
+        return self.colours - {CICP} if is_narrow and not self.narrow_range else self.colours
+
     def losses(self, picture: Picture, bits: int) -> tuple[bool, int, bool]:
         """Return whether it loses a picture's transparency, how many bits, whether colours; smaller is better."""
         metadata = picture.metadata
-        colours = bool(lost_colours(metadata.colours, self.colours)) or bool(metadata.icc_profile and not self.icc)
+        held = self.held_colours(metadata.colours)
+        colours = bool(lost_colours(metadata.colours, held)) or bool(metadata.icc_profile and not self.icc)
         return picture.transparent and not self.transparent, max(0, bits - self.depths[-1]), colours
 
 
@@ -129,16 +138,17 @@ def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int, 
 
 def _metadata(picture: Picture, form: AnswerFormat) -> Metadata:
     metadata = picture.metadata
+    held = form.held_colours(metadata.colours)
     profile = metadata.icc_profile
     space: Space = b"GRAY" if picture.grey and form.grey else b"RGB "
     return replace(
         metadata,
         icc_profile=profile_for(space, profile) if profile and form.icc else None,
-        colours={kind: body for kind, body in metadata.colours.items() if kind in form.colours},
+        colours={kind: body for kind, body in metadata.colours.items() if kind in held},
         exif=_within(metadata.exif, form.max_exif_bytes),
         xmp=_within(metadata.xmp, form.max_xmp_bytes),
         texts=metadata.texts if form.texts else (),
-        dpi=metadata.dpi if form.dpi else None,
+        dpi=metadata.dpi if metadata.dpi and max(metadata.dpi) <= form.max_dpi else None,
     )
 
 
@@ -154,7 +164,7 @@ def _left_out(picture: Picture, form: AnswerFormat, bits: int, kept: Metadata) -
         yield "bits"
     if metadata.icc_profile and not kept.icc_profile:
         yield "icc"
-    yield from (NAMES[kind] for kind in lost_colours(metadata.colours, form.colours))
+    yield from (NAMES[kind] for kind in lost_colours(metadata.colours, form.held_colours(metadata.colours)))
     if metadata.exif and not kept.exif:
         yield "exif"
     if metadata.xmp and not kept.xmp:

@@ -42,12 +42,15 @@ class PngChunks:
     texts: list[Text] = field(default_factory=list)
     texts_left_out: bool = False
     """A sound text was larger than allowed, or there were too many."""
+    _inspected: int = 0
+    _has_profile: bool = False
 
     def reads(self, chunk: Chunk, colour_type: int) -> bool:
         """Collect an optional chunk, or return True for one that the decoder reads."""
         start = bytes(chunk.body[:81])
         if chunk.kind == b"iCCP":
-            return start.partition(b"\0")[2][:1] == b"\0"  # the only compression method
+            is_first, self._has_profile = not self._has_profile, True
+            return is_first and start.partition(b"\0")[2][:1] == b"\0"  # the only compression method
         if SIZES.get(chunk.kind) == len(chunk.body):
             self._add_colours(chunk.kind, bytes(chunk.body))
             return chunk.kind in (b"sRGB", b"gAMA")
@@ -68,10 +71,14 @@ class PngChunks:
         about_the_file = ABOUT_THE_FILE.search(keyword) or (self.rule != "keep-gps" and LOCATION.search(keyword))
         if self.rule == "strip" or not separator or not KEYWORD.fullmatch(keyword) or about_the_file:
             return
+        if self._inspected == MAX_TEXTS:
+            self.texts_left_out = True
+            return
+        self._inspected += 1  # broken ones count, too: they cost as much time
         size = _expanded_bytes(chunk.kind, rest, self.max_text_bytes)
         if size is None:
             return
-        if size > self.max_text_bytes or len(self.texts) == MAX_TEXTS:
+        if size > self.max_text_bytes:
             self.texts_left_out = True
             return
         self.max_text_bytes -= size

@@ -86,8 +86,13 @@ class Postprocessor:
 def _alpha_limits(alpha: Pixels, *, wraps: bool) -> tuple[Pixels, Pixels]:
     """Return the minimum and the maximum alpha (H, W) of each pixel and its eight neighbours."""
     padded = numpy.pad(alpha, 1, mode="wrap" if wraps else "edge")
-    around = numpy.lib.stride_tricks.sliding_window_view(padded, (3, 3))
-    return around.min(axis=(2, 3)), around.max(axis=(2, 3))
+    return _of_neighbours(padded, numpy.minimum), _of_neighbours(padded, numpy.maximum)
+
+
+def _of_neighbours(padded: Pixels, choose: numpy.ufunc) -> Pixels:
+    of_columns = choose(choose(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+    chosen: Pixels = choose(choose(of_columns[:-2], of_columns[1:-1]), of_columns[2:])
+    return chosen
 
 
 def _on_white(colour: Pixels, alpha: Pixels) -> Pixels:

@@ -15,7 +15,7 @@ WEBP = AnswerFormat(
     depths=(8,),
     transparent=True,
     grey=False,
-    dpi=False,
+    max_dpi=0,
     animated=True,
 )
 

@@ -11,7 +11,7 @@ import pyvips
 from model.pictures import heic
 from model.pictures.errors import Damaged, NotAccepted, PictureError
 from model.pictures.limits import Limits
-from model.pictures.samples import NO_RANGE, Pixels, Samples, of_channels
+from model.pictures.samples import NO_RANGE, SLICE_ROWS, Pixels, Samples, of_channels
 
 NOT_KNOWN = re.compile(
     r"not supported|unsupported|not a whole number|out of range|not \d bands|not (been built in|configured)"
@@ -107,6 +107,8 @@ def _of_heic(upload: bytes) -> Pixels:
 
 def _from_upper_bits(pixels: Pixels, bits: int) -> Pixels:
     """Stretch 10 or 12 bits, kept in the upper ones of 16, to 16 bits, so that white is white."""
-    levels = (pixels >> (16 - bits)).astype(numpy.uint32)
-    whole: Pixels = ((levels * 65535 + (2 ** (bits - 1) - 1)) // (2**bits - 1)).astype(numpy.uint16)
+    whole = numpy.empty_like(pixels)
+    for top in range(0, len(pixels), SLICE_ROWS):
+        levels = (pixels[top : top + SLICE_ROWS] >> (16 - bits)).astype(numpy.uint32)
+        whole[top : top + SLICE_ROWS] = (levels * 65535 + (2 ** (bits - 1) - 1)) // (2**bits - 1)
     return whole

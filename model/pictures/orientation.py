@@ -34,7 +34,8 @@ def in_xmp(packet: bytes) -> int:
 def orientation_of(image: Image.Image) -> int:
     """Return EXIF's orientation, 1 to 8; 1 (upright) if the file has no valid one."""
     try:
-        said = image.getexif().get(ExifTags.Base.Orientation)
+        # Not the method of PNG, which decodes the picture to look for EXIF behind the pixels.
+        said = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
     except Exception:
         return UPRIGHT  # Pillow raises all kinds of errors for broken tags; the picture itself is sound
     if said is None:
@@ -46,7 +47,7 @@ def orientation_of(image: Image.Image) -> int:
 def size_in_header(image: Image.Image) -> tuple[int, int]:
     """Return height and width of an opened picture, upright."""
     if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
-        return image.height, image.width  # Pillow would decode all of it to look for EXIF behind the pixels
+        return image.height, image.width
     return upright_size(image.width, image.height, orientation_of(image))
 
 

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from model.pictures.errors import Damaged, NotAccepted
+from model.pictures.errors import Damaged, NotAccepted, OverLimit
 from model.pictures.limits import Limits
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -14,6 +14,9 @@ PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (
 
 TRANSPARENT_COLOUR_BYTES = {0: 2, 2: 6}
 """Size of a chunk tRNS, by colour type; it may have any size for a palette."""
+
+MAX_CHUNKS = 2**16
+"""Maximum chunks of a file; each costs time. Files with IDAT of 512 bytes reach it with 32 MiB."""
 
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 ORIENTING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
@@ -125,7 +128,7 @@ def _without(upload: bytes, parts: Sequence[tuple[int, int]]) -> bytes:
 
 def _chunks(upload: bytes, whole: bool) -> Iterator[Chunk]:
     view, place = memoryview(upload), len(PNG_SIGNATURE)
-    while True:
+    for _ in range(MAX_CHUNKS):
         if place + 12 > len(view):
             raise Damaged(f"the PNG file is truncated: it ends at byte {len(view)}, before its chunk IEND")
         size, kind = struct.unpack(">I4s", view[place : place + 8])
@@ -142,6 +145,7 @@ def _chunks(upload: bytes, whole: bool) -> Iterator[Chunk]:
             return
         yield Chunk(kind=kind, place=place, body=body, sound=sound)
         place = end
+    raise OverLimit(f"the PNG has more than {MAX_CHUNKS} chunks, which is the limit; save it again")
 
 
 def _checksum(view: memoryview, end: int) -> int:

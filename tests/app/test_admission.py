@@ -9,6 +9,7 @@ import pytest
 
 from app.admission import GRACE_S, PictureMemory, UploadMemory, UploadReservation
 from app.errors import QueueFull
+from app.http.upload import _end_now
 from app.service import UpscaleService
 from app.sizing import job_of
 from tests.app.batching.engine import FakeEngine, ManualClock, all_parts, large, make_scheduler, small
@@ -73,13 +74,25 @@ def test_when_memory_is_full_the_slowest_incomplete_upload_is_evicted() -> None:
         interrupted = later.enter_context(counting(slow))
         newcomer.grow_to(20)
         assert interrupted == ["slow"]
-        with pytest.raises(QueueFull) as refusal:
+        with pytest.raises(QueueFull, match="uploads of 100 bytes are in memory") as refusal:
             slow.grow_to(31)
         assert refusal.value.retry_after_s == GRACE_S
         for one in (complete, fast, newcomer):
             one.check_kept()
         assert memory.used_bytes == 90
     assert memory.used_bytes == 0
+
+
+async def test_an_upload_that_has_just_been_too_slow_can_be_evicted() -> None:
+    async def read() -> None:
+        async with asyncio.timeout(0) as timeout:
+            try:
+                await asyncio.sleep(1)
+            finally:
+                _end_now(timeout)  # in the moment between its cancellation and its error
+
+    with pytest.raises(TimeoutError):
+        await read()
 
 
 def test_an_upload_does_not_evict_faster_or_younger_ones() -> None:

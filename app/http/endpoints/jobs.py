@@ -9,7 +9,7 @@ from app.access.keys import Role
 from app.errors import NoSuchJob
 from app.http.events import event_stream
 from app.http.middleware.paths import prefix_of
-from app.http.openapi import JOB, LAST_EVENT_ID, RANGE, Responses, problems
+from app.http.openapi import JOB, LAST_EVENT_ID, RANGE, RESULT, Responses, problems
 from app.http.receiving import BINARY
 from app.http.results import result_response, zip_response
 from app.http.submission import key_of
@@ -124,7 +124,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         "/{job_id}/result",
         summary="Fetch the result",
         response_class=Response,
-        responses={**_with_zip(), **problems(JOB)},
+        responses={**_with_zip(), **problems(RESULT)},
         openapi_extra={"parameters": [RANGE]},
     )
     async def result(request: Request, job_id: JobId) -> Response:
@@ -139,7 +139,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         "/{job_id}/results/{number}",
         summary="Fetch the result of one picture",
         response_class=Response,
-        responses={**RESULT_ANSWERS, **problems(JOB)},
+        responses={**RESULT_ANSWERS, **problems(RESULT)},
         openapi_extra={"parameters": [RANGE]},
     )
     async def one_result(request: Request, job_id: JobId, number: PictureNumber) -> Response:

@@ -52,16 +52,17 @@ class ForwardedMiddleware:
         elements = _elements(headers)
         known = _members(headers, "x-forwarded-for")
         protocols = _members(headers, "x-forwarded-proto")
-        hops = [hop for hop in (self._hop([e.get("for", "") for e in elements], peer), self._hop(known, peer)) if hop]
-        if len({address for address, _ in hops}) != 1:
+        element, listed = self._hop([e.get("for", "") for e in elements], peer), self._hop(known, peer)
+        addresses = {hop[0] for hop in (element, listed) if hop}
+        if len(addresses) != 1:
             return {"client": (peer, 0), "scheme": scheme}
-        (address, index), *_ = hops
-        named = {element.get("proto", "").lower() for element in elements[index:][:1]}
+        named = {elements[element[1]].get("proto", "").lower()} if element else set()
         if protocols:
             # One for each hop, or only the last one's, which is the trusted proxy's.
-            named.add((protocols[index] if len(protocols) == len(known) else protocols[-1]).lower())
+            of_hop = listed is not None and len(protocols) == len(known)
+            named.add(protocols[listed[1] if listed and of_hop else -1].lower())
         named &= SCHEMES
-        return {"client": (address, 0), "scheme": named.pop() if len(named) == 1 else scheme}
+        return {"client": (addresses.pop(), 0), "scheme": named.pop() if len(named) == 1 else scheme}
 
     def _hop(self, chain: Sequence[str], peer: str) -> tuple[str, int] | None:
         """Find the right-most untrusted address of a chain, else the left-most one; None for an empty chain.

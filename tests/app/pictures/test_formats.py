@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from dataclasses import replace
 
@@ -10,11 +11,15 @@ import pytest
 import pyvips
 from PIL import Image
 
+from app.errors import TooLarge
 from app.pictures.decode import decode
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.jxl import is_installed
 from app.pictures.picture import Picture
+from app.pictures.png_chunks import MAX_TEXTS, PngChunks
 from model.pictures.boxes import items_of, nclx_of
+from model.pictures.deep import _from_upper_bits
+from model.pictures.png_structure import MAX_CHUNKS, Chunk
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import LIMITS, avif, chunk, levels, opened, png
 from tests.app.pictures.test_kinds import answered
@@ -225,3 +230,56 @@ def test_jpeg_xl_keeps_pixels_exif_and_alpha() -> None:
     assert (numpy.array(answer)[::2, ::2][..., 3] == levels(4)[..., 3]).all()
     assert answer.getexif()[271] == "Maker"
     assert left_out(decode(png(levels(3, bits=16)), LIMITS), "jxl") == ("bits",)
+
+
+@pytest.mark.parametrize(("full_range", "expected"), [(0, ("cicp",)), (1, ())])
+def test_colours_of_narrow_range_are_not_called_full_in_an_avif(full_range: int, expected: tuple[str, ...]) -> None:
+    picture = decode(png(levels(3), chunk(b"cICP", bytes((9, 16, 0, full_range)))), LIMITS)
+    assert left_out(picture, "avif") == expected
+    assert nclx_of(answered(picture, "avif")) == ((9, 16) if full_range else (1, 13))
+    assert left_out(picture, "png") == ()
+
+
+@pytest.mark.parametrize(("per_metre", "expected"), [(2_580_118, ()), (3_333_333, ("dpi",))])
+def test_a_resolution_that_a_jpeg_cannot_say_is_left_out(per_metre: int, expected: tuple[str, ...]) -> None:
+    picture = decode(png(levels(3), chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))), LIMITS)
+    assert left_out(picture, "jpeg") == expected
+    dpi = opened(answered(picture, "jpeg")).info.get("dpi", (0, 0))[0]
+    assert round(float(dpi)) == (0 if expected else round(per_metre * 0.0254))
+
+
+def test_texts_that_do_not_decompress_are_inspected_only_up_to_a_number() -> None:
+    broken = chunk(b"zTXt", b"workflow\0\0" + zlib.compress(WORKFLOW)[:-6])
+    seen = []
+    chunks = PngChunks(max_text_bytes=10**6)
+    for text in (*(broken,) * MAX_TEXTS, PARAMETERS):
+        chunks.reads(chunk_of(text), 2)
+        seen.append(chunks.texts_left_out)
+    assert seen == [False] * MAX_TEXTS + [True]
+    assert chunks.texts == []
+
+
+def test_only_the_first_profile_is_read() -> None:
+    chunks, profile = PngChunks(max_text_bytes=0), chunk(b"iCCP", b"a\0\0" + zlib.compress(b"profile"))
+    assert [chunks.reads(chunk_of(profile), 2) for _ in range(3)] == [True, False, False]
+
+
+def chunk_of(data: bytes) -> Chunk:
+    return Chunk(kind=data[4:8], place=0, body=memoryview(data)[8:-4], sound=True)
+
+
+def test_a_png_of_very_many_chunks_is_refused_soon() -> None:
+    upload = png(levels(3), *[chunk(b"tEXt", b"")] * MAX_CHUNKS)
+    with pytest.raises(TooLarge, match="more than 65536 chunks"):
+        decode(upload, replace(LIMITS, max_metadata_bytes=10**9))
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_deep_pictures_are_stretched_in_little_more_memory_than_their_own(bits: int) -> None:
+    pixels = numpy.random.default_rng(0).integers(0, 2**bits, (1000, 600, 3), numpy.uint16) << numpy.uint16(16 - bits)
+    tracemalloc.start()
+    made = _from_upper_bits(pixels, bits)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 1.5 * pixels.nbytes
+    assert numpy.array_equal(made, numpy.round((pixels >> (16 - bits)) / (2**bits - 1) * 65535))

@@ -3,13 +3,14 @@
 import io
 import struct
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy
 import pytest
 from PIL import Image, PngImagePlugin
 
 from model.pictures.limits import Limits
-from model.pictures.orientation import in_xmp
+from model.pictures.orientation import in_xmp, size_in_header
 from model.pictures.reading import read
 from tests.tiff_file import Tiff
 
@@ -76,3 +77,13 @@ def tiff(image: Image.Image, xmp: bytes) -> bytes:
 def test_a_picture_is_turned_whatever_the_prefix_is(kind: Callable[[Image.Image, bytes], bytes]) -> None:
     file = kind(Image.new("RGB", (12, 8)), packet("t", ' t:Orientation="6"/>').encode())
     assert read(file, LIMITS).orientation == 6
+
+
+def test_the_header_of_a_png_with_xmp_is_read_without_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = png(Image.new("RGB", (20, 10)), packet("tiff", ' tiff:Orientation="6"/>').encode())
+
+    def load(_: object) -> NoReturn:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    assert size_in_header(Image.open(io.BytesIO(upload))) == (20, 10)

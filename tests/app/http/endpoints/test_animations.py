@@ -11,6 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.animation import upscale_animation
+from app.options import UpscaleOptions
+from app.pictures.encode import FORMATS
 from app.service import UpscaleService
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
@@ -197,3 +200,40 @@ async def test_a_job_answers_like_a_request(client: httpx.AsyncClient) -> None:
     waited = await client.post(f"{ALL}&format=webp&metadata=strip", content=upload)
     assert result.content == waited.content
     assert result.headers["x-frames"] == waited.headers["x-frames"] == "2 of 2"
+
+
+async def test_room_in_the_queue_is_kept_only_for_frames_that_are_upscaled(
+    client: httpx.AsyncClient, service: UpscaleService, blocked: BlockedDevice
+) -> None:
+    still = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(24, 18))))
+    await blocked.at_work()
+    for_one = service.scheduler.counters().queued_px
+    first, second = clip(2)
+    frames = [first, second] * 4  # opaque, and two different ones
+    moving = asyncio.create_task(client.post(ALL, content=animation("PNG", frames, duration=40)))
+    async with asyncio.timeout(10):
+        while service.scheduler.counters().queued_px in (for_one, 17 * for_one):  # noqa: ASYNC110  # it is decoded
+            await asyncio.sleep(0.01)
+    assert service.scheduler.counters().queued_px == 3 * for_one
+    blocked.gate.set()
+    assert ((await still).status_code, (await moving).status_code) == (200, 200)
+
+
+@pytest.mark.usefixtures("client")
+async def test_progress_ends_at_1_where_frames_are_upscaled_again(
+    service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.animation.HELD_BYTES", 0)
+    monkeypatch.setattr("app.animation.MAX_IN_WORK", 2)
+    frames = clip(5)
+    upload = animation("WEBP", [*frames, *frames[-2::-1]], duration=40, minimize_size=False)
+    options = UpscaleOptions(frames="all", formats=[FORMATS["png"]])
+    header = await service.read_header(upload)
+    seen = [0.0]
+    async with (
+        service.library.lease(None) as network,
+        upscale_animation(service, upload, header, network, options) as answer,
+    ):
+        seen += [answer.progress() async for _ in answer.pieces]
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0

@@ -20,7 +20,7 @@ from app.jobs.view import JobView, QueueView
 from app.lifecycle import Lifecycle
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
-from tests.app.conftest import encoded, noise
+from tests.app.conftest import encoded, noise, problem
 from tests.app.jobs.peer import until
 
 pytestmark = pytest.mark.anyio
@@ -170,6 +170,7 @@ async def test_parts_of_a_result_are_those_asked_for(
     assert part.status_code == status
     if expected is None:
         assert part.headers["content-range"] == f"bytes */{len(whole)}"
+        assert part.json()["type"] == "urn:esrgan-serve:problem:range-not-satisfiable"
         return
     assert part.content == whole[expected]
     if status == 206:
@@ -245,6 +246,45 @@ async def test_an_idempotency_key_returns_the_first_job(client: httpx.AsyncClien
     assert first.json()["id"] == again.json()["id"]
     other = await client.post("/v1/jobs?scale=3", content=picture, headers=headers)
     assert (other.status_code, other.json()["type"]) == (422, "urn:esrgan-serve:problem:idempotency-mismatch")
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("application/json", "image/png"),
+        ("application/json, text/plain, */*", "image/png"),
+        ("application/json, image/webp", "image/webp"),
+        ("image/webp", "image/webp"),
+    ],
+)
+async def test_a_caller_who_accepts_only_json_says_nothing_of_the_result(
+    client: httpx.AsyncClient, accept: str, media_type: str
+) -> None:
+    answer = await client.post("/v1/jobs", content=encoded(noise(20, 16)), headers={"Accept": accept})
+    assert answer.status_code == 202
+    job = await ended(client, answer.json()["id"])
+    assert (await client.get(job["result"]["href"])).headers["content-type"] == media_type
+
+
+async def test_a_caller_who_accepts_neither_json_nor_a_picture_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/jobs", content=encoded(noise(20, 16)), headers={"Accept": "text/html"})
+    problem(answer, 406, "not-acceptable")
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        ('{"\\ud800": 1, "source": "https://a.example/b"}', "the document = "),
+        ('{"source": ""}', "source = : String should have at least 1 character"),
+        ('{"source": ["https://a.example/b", 5]}', "source = 5: Input should be a valid string"),
+        ('{"source": 5}', "source = 5: Input should be a valid list"),
+    ],
+)
+async def test_an_error_in_a_document_names_the_field(client: httpx.AsyncClient, document: str, complaint: str) -> None:
+    answer = await client.post("/v1/jobs", content=document, headers={"Content-Type": "application/json"})
+    text = problem(answer, 422, "unprocessable")
+    assert text.startswith(complaint)
+    assert "constrained" not in text
 
 
 async def test_a_job_sent_again_says_how_long_it_takes_from_now_on(

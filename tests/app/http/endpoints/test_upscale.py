@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import threading
+from collections.abc import Callable
 
 import httpx
 import numpy
@@ -9,6 +11,8 @@ import pytest
 from PIL import Image
 
 from app.networks import DeviceEngine
+from app.pictures.picture import Picture
+from app.pictures.postprocess import Postprocessor
 from app.service import UpscaleService
 from tests.app.conftest import decoded, encoded, noise, problem
 from tests.app.pictures.files import FILES
@@ -251,3 +255,27 @@ async def test_the_answer_to_an_animation_is_its_first_frame_with_a_header(clien
     answer = await client.post("/v1/upscale?scale=1", content=FILES["GIF animated"]())
     assert answer.status_code == 200
     assert answer.headers["x-frames"] == "1 of 2"
+
+
+@pytest.mark.parametrize("query", ["", "?colour_lock=true", "?bits=16", "?frames=all&bits=16&format=png"])
+async def test_nothing_reads_a_whole_upload_on_the_event_loop(
+    client: httpx.AsyncClient, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set[str]()
+
+    def noted(call: Callable[..., object]) -> Callable[..., object]:
+        def wrapper(*arguments: object, **keywords: object) -> object:
+            threads.add(threading.current_thread().name)
+            return call(*arguments, **keywords)
+
+        return wrapper
+
+    monkeypatch.setattr("app.service.Postprocessor", noted(Postprocessor))
+    monkeypatch.setattr(Picture, "deepened", noted(Picture.deepened))
+    upload = encoded(noise(24, 18, mode="RGBA"))
+    if "frames" in query:
+        frames = [noise(24, 18, seed=seed, mode="RGBA") for seed in range(2)]
+        upload = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    await client.post(f"/v1/upscale{query}", content=upload)
+    assert threads
+    assert all(name.startswith("codec") for name in threads)

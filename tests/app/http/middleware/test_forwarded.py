@@ -152,3 +152,15 @@ async def test_a_prefix_of_a_stranger_changes_nothing(client: httpx.AsyncClient)
 def test_only_addresses_and_networks_can_be_trusted(value: str) -> None:
     with pytest.raises(ValidationError, match="trusted_proxies"):
         Settings(trusted_proxies=value)
+
+
+@pytest.mark.parametrize("schemes", ["https", "https, http", "https, http, http"])
+async def test_headers_of_both_kinds_and_different_lengths_are_read_each_by_its_own_place(schemes: str) -> None:
+    record = await seen(
+        [
+            ("Forwarded", f"for={FORGED}, for={CLIENT}"),
+            ("X-Forwarded-For", CLIENT),
+            ("X-Forwarded-Proto", schemes),
+        ]
+    )
+    assert record.client == CLIENT
