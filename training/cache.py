@@ -25,6 +25,9 @@ from tqdm import tqdm
 
 from training.data import READ_ERRORS, DataError, read_picture, read_size
 
+NEVER_NS = -1
+"""Stands for the time of a file that is to be tried again."""
+
 SPARE_BYTES = 2**30
 """Room on the disk that a cache leaves free."""
 
@@ -106,6 +109,11 @@ class PictureCache:
         pixels = self._pixels[entry.offset : entry.end]
         return torch.from_numpy(pixels).view(entry.height, entry.width, 3).permute(2, 0, 1)
 
+    def problem(self, path: Path) -> str:
+        """Say why a file could not be decoded; empty if it was."""
+        entry = self._entries.get(_name(path))
+        return entry.problem if entry else ""
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the mapped memory out, which would be copied to each worker."""
         return {name: value for name, value in self.__dict__.items() if name != "_pixels"}
@@ -170,7 +178,7 @@ def _decoded(entry: _Entry, pixels: int) -> _Entry:
                 f"it is {picture.shape[1]} x {picture.shape[0]} px, and its header said {entry.width} x {entry.height}"
             )
     except READ_ERRORS as error:
-        return replace(entry, height=0, width=0, offset=0, problem=str(error) or type(error).__name__)
+        return _unread(entry, error)
     content, written = picture.numpy().tobytes(), 0
     while written < len(content):
         written += os.pwrite(pixels, memoryview(content)[written:], entry.offset + written)
@@ -183,8 +191,16 @@ def _sized(entry: _Entry) -> _Entry:
     try:
         height, width = read_size(Path(entry.path))
     except READ_ERRORS as error:
-        return replace(entry, problem=str(error) or type(error).__name__)
+        return _unread(entry, error)
     return replace(entry, height=height, width=width)
+
+
+def _unread(entry: _Entry, error: Exception) -> _Entry:
+    """Note why a file was not decoded; if the system and not the file is the cause, the next `fill` tries again."""
+    may_pass = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
+    problem = str(error) or type(error).__name__
+    mtime_ns = NEVER_NS if may_pass else entry.mtime_ns
+    return replace(entry, height=0, width=0, offset=0, problem=problem, mtime_ns=mtime_ns)
 
 
 def _stat(path: Path) -> _Entry:

@@ -6,6 +6,7 @@ Start them with `torchrun --nproc-per-node N -m training ...`. Without it these 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,9 @@ Value = TypeVar("Value")
 
 class ProcessesDisagreeError(Exception):
     """The processes of one run would not make the same update; the text says what differs."""
+
+
+LONGEST_WAIT = timedelta(days=1)
 
 
 def processes() -> int:
@@ -41,7 +45,8 @@ def joined() -> Iterator[torch.device]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # The others wait while process 0 measures, which takes longer than the default of ten minutes for large sets.
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     try:
         yield device
     finally:

@@ -37,7 +37,8 @@ class Pace:
         day = "" if end.date() == now.date() else f"{end:%Y-%m-%d} "
         return (
             f"{steps:,} steps at {1 / self.step_s:.3g} steps/s ({self.flop / self.step_s / 1e9:,.0f} GFLOP/s, "
-            f"{self.memory_bytes / 1e9:.1f} GB): {_duration(left_s)}, until {day}{end:%H:%M}, and the time to measure"
+            f"{self.memory_bytes / 1e9:.1f} GB): {_duration(left_s)}, until {day}{end:%H:%M}, "
+            "and the time to cut crops, to update and to measure"
         )
 
 

@@ -123,7 +123,7 @@ def open_photographs(
     pixels = sum(file.height * file.width for file in files)
     needed = 3 * pixels * (scale**2 + uses_low_res)
     decoded = needed <= (half_of_free_bytes(device) if max_bytes is None else max_bytes)
-    read = _reader(files, cache, decoded=decoded, needed=needed, workers=workers, report=report)
+    read, files = _reader(files, cache, decoded=decoded, needed=needed, workers=workers, report=report)
     crops: DecodedPhotographs | StreamedPhotographs
     if decoded:
         high_res = Canvas(pixels * scale**2, device)
@@ -158,10 +158,14 @@ def _available_bytes() -> int:
 
 def _reader(
     files: Sequence[PhotographFile], cache: Path | None, *, decoded: bool, needed: int, workers: int, report: Report
-) -> Read:
-    """Choose where the pixels of a file come from, and fill the cache if it is there."""
+) -> tuple[Read, list[PhotographFile]]:
+    """Choose where the pixels of files come from, and fill the cache if it is there.
+
+    Returns:
+        The function that reads a file, and the files without those that the cache found to be broken.
+    """
     if cache is None and decoded:
-        return read_picture
+        return read_picture, [*files]
     paths = [path for file in files for path in (file.path, file.low_res) if path is not None]
     pictures = PictureCache(cache or CACHE)
     if cache is None:
@@ -172,12 +176,20 @@ def _reader(
                 f"{pictures.folder} with {free / 1e9:.1f} GB free: whole files are decoded for every crop, which is "
                 "slow; name a folder on a larger disk by --cache"
             )
-            return read_picture
+            return read_picture, [*files]
         report(
             f"{needed / 1e9:.1f} GB of decoded pictures do not fit on the device; they are kept in {pictures.folder}"
         )
     pictures.fill(paths, threads=max(1, workers))
-    return pictures.read
+    return pictures.read, [file for file in files if not _is_broken(file, pictures, report)]
+
+
+def _is_broken(file: PhotographFile, cache: PictureCache, report: Report) -> bool:
+    for path in (file.path, file.low_res):
+        if path is not None and (problem := cache.problem(path)):
+            report(f"left out: {path}: cannot be read ({problem})")
+            return True
+    return False
 
 
 def _plan(files: Sequence[PhotographFile], crop_px: int, config: TrainingConfig) -> CropPlan:

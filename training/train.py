@@ -80,10 +80,16 @@ def train(run: Run) -> Path:
         with memory_errors():
             return _trained(run, state)
     except DeviceMemoryError as error:
-        raise DeviceMemoryError(
-            f"{error}; the same command continues with --set accumulate={2 * run.config.accumulate}, which takes the "
-            "batch in more parts, or checkpointing=true"
-        ) from error
+        raise DeviceMemoryError(f"{error}; {ways_to_need_less(run.config)}") from error
+
+
+def ways_to_need_less(config: TrainingConfig) -> str:
+    """Say how a run that was out of memory can continue with less."""
+    parts = config.accumulate
+    more = next((more for more in range(parts + 1, config.batch + 1) if config.batch % more == 0), None)
+    ways = [f"accumulate={more}, which takes the batch in more parts"] if more else []
+    ways += [] if config.checkpointing else ["checkpointing=true"]
+    return f"the same command continues with --set {', or '.join(ways)}" if ways else "take smaller crops or batches"
 
 
 def _prepared(run: Run) -> dict[str, Any] | None:

@@ -66,12 +66,16 @@ class Validation:
     def _of_picture(self, upscaled: Tensor, pair: Pair) -> dict[str, float]:
         scale = pair.high_res.shape[-1] // pair.low_res.shape[-1]
         measured = {
-            "psnr_y": psnr_y(upscaled, pair.high_res, border=scale),
+            "psnr_y": min(MAX_PSNR_DB, psnr_y(upscaled, pair.high_res, border=scale)),
             "colour_shift": colour_shift(upscaled, pair.low_res),
         }
         if self.lpips:
             measured["lpips"] = self.lpips.distance(upscaled, pair.high_res)
         return measured
+
+
+MAX_PSNR_DB = 100.0
+"""PSNR-Y of a picture that is exactly right, so that one flat picture does not make a mean infinite."""
 
 
 def overall(scores: Scores, measure: str) -> float:

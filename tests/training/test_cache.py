@@ -96,6 +96,8 @@ def test_a_broken_file_says_why_and_is_not_tried_again(folder: Path, decoded: li
         with pytest.raises(ValueError, match=r"."):
             filled(folder).read(broken)
     assert decoded.count("1.png") == 1
+    assert filled(folder).problem(broken)
+    assert not filled(folder).problem(folder / "2.png")
     assert torch.equal(filled(folder).read(folder / "2.png"), textured(40, 8, 2))
 
 
@@ -125,4 +127,18 @@ def test_a_worker_gets_the_index_and_not_the_pixels(folder: Path) -> None:
 
 def test_writing_to_a_picture_leaves_the_cache_as_it_is(folder: Path) -> None:
     filled(folder).read(folder / "0.png").zero_()
+    assert same(filled(folder), folder)
+
+
+def test_an_error_of_the_system_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (OSError(5, "Input/output error"), MemoryError()):
+        with monkeypatch.context() as patch:
+
+            def fails(path: Path, error: Exception = error) -> torch.Tensor:
+                raise error
+
+            patch.setattr(cache_module, "read_picture", fails)
+            cache = filled(folder)
+        with pytest.raises(ValueError, match=r"Input/output|MemoryError"):
+            cache.read(folder / "1.png")
     assert same(filled(folder), folder)

@@ -190,3 +190,21 @@ def test_a_mistake_is_one_line_and_nothing_is_begun(
     assert main(command(recipe, pictures, tmp_path / "run", *given)) == 2
     assert complaint in the_error(capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_config_of_another_run_keeps_its_crops_and_its_padding(pictures: Path, tmp_path: Path) -> None:
+    start = published(tmp_path / "x2plus.pth", scale=2, unshuffle=2)
+    first = ("--start", start, *QUICK, "crop_px=16", "generator.padding_mode=replicate")
+    assert main(command(finetune_x4, pictures, tmp_path / "first", *first)) == 0
+    again = ("--start", start, "--config", tmp_path / "first" / "config.json")
+    assert main(command(finetune_x4, pictures, tmp_path / "second", *again)) == 0
+    configs = [json.loads((tmp_path / run / "config.json").read_text()) for run in ("first", "second")]
+    assert configs[0] == configs[1]
+
+
+def test_a_scale_that_the_start_cannot_have_is_one_line(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = published(tmp_path / "x2plus.pth", scale=2, unshuffle=2)
+    assert main(command(finetune_x4, pictures, tmp_path / "run", "--start", start, "--scale", 3, *QUICK)) == 2
+    assert "scale is 3 with unshuffle 2" in the_error(capsys)

@@ -21,6 +21,9 @@ from training.validation import Scores, Validation
 LAST, BEST, FINAL = (f"tiny-psnr-x2{end}.safetensors" for end in ("-last", "-best", ""))
 
 
+NO_WARMUP = replace(PSNR.optimiser, warmup_steps=0, decay_steps=0)
+
+
 def files(out: Path) -> set[str]:
     return {path.name for path in out.glob("*.safetensors")}
 
@@ -82,7 +85,7 @@ def test_the_lowest_lpips_is_the_best(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_patience_ends_a_run_and_leaves_its_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = run_with([20, 30, 10, 25, 99, 99], tmp_path, monkeypatch, patience=2)
-    assert files(tmp_path) == {FINAL}
+    assert files(tmp_path) == {FINAL, BEST}
     card = read_checkpoint(tmp_path / FINAL).card
     assert (card.name, card.steps, card.metrics) == ("tiny-psnr-x2", 2, {"validation, clean": {"psnr_y": 30.0}})
     assert history(tmp_path)[-1]["step"] == 4
@@ -97,6 +100,17 @@ def test_a_run_that_patience_ended_goes_on_only_with_more_of_it(
     (tmp_path / FINAL).unlink()
     run_with([40, 50], tmp_path, monkeypatch, patience=patience)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["steps"]["done"] == ends_at
+
+
+@pytest.mark.parametrize(("first", "steps"), [([20, 30, 10, 25], 2), ([20, 30], 2)])
+def test_a_run_with_patience_that_goes_on_and_gets_no_better_gives_the_best_of_before(
+    first: list[float], steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_with(first, tmp_path, monkeypatch, patience=2, steps=len(first), optimiser=NO_WARMUP)
+    (tmp_path / FINAL).unlink()
+    run_with([26, 27, 26, 25], tmp_path, monkeypatch, patience=4, optimiser=NO_WARMUP)
+    assert read_checkpoint(tmp_path / FINAL).card.steps == steps
+    assert files(tmp_path) == {FINAL, BEST}
 
 
 def test_the_best_before_a_kill_is_still_the_best_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

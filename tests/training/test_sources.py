@@ -490,3 +490,13 @@ def test_systems_that_do_not_say_so_are_asked_for_free_pages(monkeypatch: pytest
     monkeypatch.setattr(os, "sysconf", {"SC_AVPHYS_PAGES": 10, "SC_PAGE_SIZE": 4096}.__getitem__)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert half_of_free_bytes(torch.device("cpu")) == 20_480
+
+
+def test_a_picture_that_cannot_be_decoded_is_left_out_of_the_crops_of_every_way(folder: Path, tmp_path: Path) -> None:
+    cut_short(folder / "c.jpg")
+    lines: list[str] = []
+    decoded = opened(folder, PLENTY)
+    cached = opened(folder, NOTHING, lines, cache=tmp_path.parent / "cache")
+    assert (decoded.number, cached.number) == (3, 3)
+    assert decoded.fingerprint == cached.fingerprint
+    assert [line for line in lines if line.startswith(f"left out: {folder / 'c.jpg'}: cannot be read")]

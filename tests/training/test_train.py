@@ -2,6 +2,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -17,7 +18,7 @@ from training.config import TrainingConfig
 from training.damage import DAMAGES, Damage, damaged_pair
 from training.data import Pair
 from training.journal import PANEL_PX
-from training.train import train
+from training.train import train, ways_to_need_less
 from training.validation import Validation
 
 
@@ -139,3 +140,19 @@ def test_equal_runs_give_equal_weights_and_histories(config: TrainingConfig, tmp
     one, other = (train(run_of(config, tmp_path / name)) for name in ("one", "other"))
     assert equal(one, other)
     assert history(tmp_path / "one") == history(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "ways"),
+    [
+        (
+            {"batch": 6, "accumulate": 2},
+            "--set accumulate=3, which takes the batch in more parts, or checkpointing=true",
+        ),
+        ({"batch": 6, "accumulate": 3, "checkpointing": True}, "--set accumulate=6, which takes the batch in more"),
+        ({"batch": 6, "accumulate": 6}, "--set checkpointing=true"),
+        ({"batch": 1, "checkpointing": True}, "take smaller crops or batches"),
+    ],
+)
+def test_an_error_of_memory_names_a_setting_that_is_allowed(changes: dict[str, Any], ways: str) -> None:
+    assert ways in ways_to_need_less(replace(PSNR, **changes))

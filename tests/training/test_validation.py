@@ -74,3 +74,14 @@ def test_a_large_picture_goes_through_in_bands_and_comes_out_the_same(
     monkeypatch.setattr(module, "BAND_PX", 256)
     assert torch.equal(whole, reference_output(net, picture))
     assert (upscaled(net, picture).int() - whole.int()).abs().max() <= 1  # rounded sums of another order
+
+
+def test_a_picture_that_comes_out_exactly_leaves_the_mean_a_number() -> None:
+    exact, other = PAIRS
+    originals = {id(pair.low_res): pair.high_res for pair in PAIRS[:1]}
+    scores = Validation(pairs={"clean": PAIRS}).scores_of(
+        lambda low_res: originals.get(id(low_res), enlarge_bicubic(low_res, 2))
+    )
+    of_other = psnr_y(enlarge_bicubic(other.low_res, 2), other.high_res, border=2)
+    assert scores["psnr_y"]["clean"] == pytest.approx((100 + of_other) / 2)
+    assert exact.low_res is not other.low_res

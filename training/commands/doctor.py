@@ -19,7 +19,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         dest="min_px",
         type=int,
         default=128,
-        help="shortest side that a run can use (default 128)",
+        help="shortest side that the run can use (default 128; docs/training.md has those of the recipes)",
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
@@ -113,6 +113,7 @@ def _measured(options: argparse.Namespace, loaded: dict[str, ReliableUpscaler]) 
     generators = {"bicubic": bicubic(scale)} | {name: as_service(upscaler) for name, upscaler in loaded.items()}
     measures = options.measure or USUAL_MEASURES
     lpips = _lpips(options) if "lpips" in measures else None
+    names = _names(options.data)
     for folder, low_res in zip_longest(options.data, options.low_res):
         for line in find_pairs(folder, scale, low_res).notes:
             note(line)
@@ -120,9 +121,18 @@ def _measured(options: argparse.Namespace, loaded: dict[str, ReliableUpscaler]) 
             pairs = pairs_to_measure(folder, scale, low_res)
             if kind:
                 pairs = (damaged_pair(pair, kind) for pair in pairs)
-            name = f"{folder.name} {kind}" if kind else folder.name
+            name = f"{names[folder]} {kind}" if kind else names[folder]
             seen = tqdm(pairs, desc=printable(name), unit="picture", leave=False)
             yield from evaluate(name, seen, generators, measures, lpips)
+
+
+def _names(folders: Sequence[Path]) -> dict[Path, str]:
+    """Name sets by their folders, with the folder around it where two have the same name."""
+    times = Counter(folder.name for folder in folders)
+    return {
+        folder: folder.name if times[folder.name] == 1 else f"{folder.absolute().parent.name}/{folder.name}"
+        for folder in folders
+    }
 
 
 def _lpips(options: argparse.Namespace) -> LPIPS | None:

@@ -10,7 +10,7 @@ from training.config import TrainingConfig
 from training.damage import DAMAGES, Damage
 from training.data import DataError, Pair
 from training.distributed import this_process
-from training.pairs import find_pairs
+from training.pairs import PictureSet, find_pairs
 from training.sources import Photographs, hold_out, open_photographs
 from training.validation_set import validation_set
 
@@ -47,7 +47,15 @@ def open_pictures(
         others = find_pairs(options.validation, scale, options.validation_low_res)
         for line in (*others.notes, *(f"left out: {line}" for line in others.problems)):
             report(line)
-        measured, left_out = others.files, frozenset[Path]()
+        measured = others.files
+        left_out = _shared(pictures, others)
+        if left_out and len(left_out) == len(pictures.files):
+            raise DataError(
+                f"all {len(left_out)} pictures of --data belong to --validation, so none is left to train on; name "
+                "other ones, or leave --validation out, and some are kept aside"
+            )
+        if left_out:
+            report(f"{len(left_out)} pictures of --data belong to --validation; they are measured and not trained on")
     else:
         held_out = hold_out(pictures, report)
         measured, left_out = held_out.measured, held_out.left_out
@@ -63,3 +71,9 @@ def open_pictures(
     )
     kinds = DAMAGES if config.learns_damage else DAMAGES[:1]
     return photographs, validation_set(measured, scale, kinds, report) if this_process() == 0 else {}
+
+
+def _shared(pictures: PictureSet, others: PictureSet) -> frozenset[Path]:
+    """Return the files of a set that another one has, too, under whatever names."""
+    known = {file.high_res.resolve() for file in others.files}
+    return frozenset(file.high_res for file in pictures.files if file.high_res.resolve() in known)

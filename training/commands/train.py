@@ -106,26 +106,30 @@ def _begun(options: argparse.Namespace, report: Report) -> tuple[TrainingConfig,
     judge = discriminator_named(options.start_discriminator) if options.start_discriminator else None
     config = replace(config, start=None, start_discriminator=judge, teacher=None)
     if not options.start:
-        return with_settings(config, _settings(options)), None
+        return with_settings(config, [*_scaled(config, options.scale), *_settings(options)]), None
     file = read_generator(options.start, options.scale or config.generator.scale)
     if config.starts_from == ANY:
-        config = _sized(config, file, options.scale)
+        config = _sized(config, file, keep=options.config is not None)
     config = replace(config, start=named(options.start, file.card.name, file.sha256))
-    config = with_settings(config, _settings(options))
+    config = with_settings(config, [*_scaled(config, options.scale), *_settings(options)])
     return config, start_from(file, options.start, config, rescale=options.scale is not None, report=report)
 
 
-def _sized(config: TrainingConfig, start: Checkpoint, scale: int | None) -> TrainingConfig:
-    """Take the sizes of the start, and its name; a crop is as large as the recipe's where the trunk sees it."""
-    generator, name = start.net.config, start.card.name[:80]
-    if scale and scale != generator.scale:
-        generator, name = replace(generator, scale=scale), f"{name}-x{scale}"
-    crop_px = config.crop_px * generator.unshuffle
-    return replace(config, generator=generator, name=f"{name}-finetuned", crop_px=crop_px)
+def _sized(config: TrainingConfig, start: Checkpoint, *, keep: bool) -> TrainingConfig:
+    """Take the sizes of the start, and its name; a crop is as large as the recipe's where the trunk sees it.
+
+    Args:
+        keep: the config is that of another run: its crops and its padding stay.
+    """
+    generator, name = start.net.config, f"{start.card.name[:80]}-finetuned"
+    if keep:
+        generator = replace(generator, padding_mode=config.generator.padding_mode)
+        return replace(config, generator=generator, name=name)
+    return replace(config, generator=generator, name=name, crop_px=config.crop_px * generator.unshuffle)
 
 
 def _chosen(options: argparse.Namespace) -> TrainingConfig:
-    """The recipe's config, or that of another run of it, with the scale that was asked for."""
+    """The recipe's config, or that of another run of it."""
     config = RECIPES[options.command]()
     if options.config:
         config = read_config(options.config)
@@ -133,10 +137,17 @@ def _chosen(options: argparse.Namespace) -> TrainingConfig:
             raise ConfigError(
                 f"{options.config} is of the recipe {config.recipe}; name that instead of {options.command}"
             )
-    if options.scale in (None, config.generator.scale):
-        return config
-    name = f"{config.name.removesuffix(f'-x{config.generator.scale}')}-x{options.scale}"
-    return replace(config, generator=replace(config.generator, scale=options.scale), name=name)
+    return config
+
+
+def _scaled(config: TrainingConfig, scale: int | None) -> list[str]:
+    """Return the settings for another scale. They are made together with all others, since crops depend on it."""
+    known = config.generator.scale
+    if scale in (None, known):
+        return []
+    finetuned = "-finetuned" if config.starts_from == ANY else ""
+    name = config.name.removesuffix(finetuned).removesuffix(f"-x{known}")
+    return [f"generator.scale={scale}", f"name={name}-x{scale}{finetuned}"]
 
 
 def _settings(options: argparse.Namespace) -> list[str]:

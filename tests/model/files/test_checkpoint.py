@@ -107,6 +107,15 @@ def test_a_file_that_says_nothing_of_its_padding_is_read_as_padding_by_zeros(pat
     assert read_checkpoint(path).net.config == TINY
 
 
+def test_recording_measurements_in_a_file_from_before_margins_leaves_it_usable(path: Path) -> None:
+    metadata, tensors = contents(path)
+    del metadata["padding_mode"]
+    tensors["golden.output"] = tensors["golden.output"].roll(3, dims=2)  # as it was without the margin
+    save_file(tensors, path, metadata=metadata)
+    record_metrics(path, {"Set14": {"psnr_y": 28.0}})
+    assert torch.equal(read_checkpoint(path).golden_output, reference_output(random_net(), GOLDEN))
+
+
 def test_recording_measurements_keeps_the_padding(tmp_path: Path) -> None:
     path = tmp_path / "real.safetensors"
     net = random_net(replace(TINY, padding_mode="replicate"))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -75,9 +76,17 @@ def tiny_perceptual_x4() -> TrainingConfig:
     return replace(tiny_psnr_x4(), recipe="tiny_perceptual_x4", losses=LossConfig(perceptual=1.0))
 
 
+def tiny_vgg_x4() -> TrainingConfig:
+    """A stage whose discriminator judges pictures of 128 px."""
+    judge = DiscriminatorConfig(kind="vgg", channels=2, optimiser=OptimiserConfig(learning_rate=1e-3))
+    return replace(
+        tiny_gan_x4(), name="tiny-vgg-x4", recipe="tiny_vgg_x4", starts_from=None, crop_px=32, discriminator=judge
+    )
+
+
 @pytest.fixture(autouse=True)
 def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for recipe in (tiny_psnr_x4, tiny_real_x4, tiny_gan_x4, tiny_student_x4, tiny_perceptual_x4):
+    for recipe in (tiny_psnr_x4, tiny_real_x4, tiny_gan_x4, tiny_student_x4, tiny_perceptual_x4, tiny_vgg_x4):
         monkeypatch.setitem(RECIPES, recipe.__name__, recipe)
 
 
@@ -86,6 +95,14 @@ def pictures(tmp_path: Path) -> Path:
     for number in range(2):
         save(textured(80, 88, seed=number), tmp_path / "pictures" / f"made_{number}.png")
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    """Pictures to measure on."""
+    for number in range(2, 4):
+        save(textured(80, 88, seed=number), tmp_path / "others" / f"made_{number}.png")
+    return tmp_path / "others"
 
 
 @pytest.fixture
@@ -115,10 +132,10 @@ def the_error(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_recipe_trains_and_says_where_the_weights_are(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    more = ("--validation", pictures, "--trained-on", "noise (CC0)")
+    more = ("--validation", others, "--trained-on", "noise (CC0)")
     assert main(command(tiny_psnr_x4, pictures, out, *more)) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"wrote {out / 'tiny-psnr-x4.safetensors'}")
     card = read_checkpoint(out / "tiny-psnr-x4.safetensors").card
@@ -192,9 +209,9 @@ def test_a_run_may_begin_with_a_foreign_file_and_another_padding(pictures: Path,
 
 
 def test_a_run_that_learns_from_uploads_is_measured_on_every_kind(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(tiny_real_x4, pictures, tmp_path / "run", "--validation", pictures)) == 0
+    assert main(command(tiny_real_x4, pictures, tmp_path / "run", "--validation", others)) == 0
     metrics = read_checkpoint(tmp_path / "run" / "tiny-real-x4.safetensors").card.metrics
     assert set(metrics) == {f"validation, {damage}" for damage in DAMAGES}
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step 4: ")]
@@ -215,9 +232,10 @@ def test_the_reduced_pictures_of_a_benchmark_are_neither_learnt_from_nor_measure
     for path in (tmp_path / "Set2" / "HR").iterdir():
         save(shrink_bicubic(read_picture(path), 4), tmp_path / "Set2" / "LRbicX4" / path.name)
         save(textured(40, 48, 9), tmp_path / "Set2" / "LRbicX2" / path.name)
-    assert main(command(tiny_psnr_x4, tmp_path / "Set2", tmp_path / "one", "--validation", tmp_path / "Set2")) == 0
-    hr = tmp_path / "Set2" / "HR"
-    assert main(command(tiny_psnr_x4, hr, tmp_path / "two", "--validation", hr)) == 0
+    shutil.copytree(tmp_path / "Set2", tmp_path / "Set3")
+    assert main(command(tiny_psnr_x4, tmp_path / "Set2", tmp_path / "one", "--validation", tmp_path / "Set3")) == 0
+    hr = [tmp_path / name / "HR" for name in ("Set2", "Set3")]
+    assert main(command(tiny_psnr_x4, hr[0], tmp_path / "two", "--validation", hr[1])) == 0
     one, two = (read_checkpoint(tmp_path / name / "tiny-psnr-x4.safetensors") for name in ("one", "two"))
     assert one.card.metrics == two.card.metrics
     assert one.card.data == "2 pictures of Set2"
@@ -407,3 +425,31 @@ def test_the_doctor_of_an_absent_folder_is_one_line_and_status_2(
 ) -> None:
     assert main(["doctor", "--data", str(tmp_path / "absent")]) == 2
     assert "absent is not a folder" in the_error(capsys)
+
+
+def test_pictures_to_measure_on_are_not_trained_on(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aside = pictures / "valid"
+    save(textured(80, 88, seed=7), aside / "aside.png")
+    (tmp_path / "link").symlink_to(aside)
+    more = ("--validation", tmp_path / "link")
+    assert main(command(tiny_psnr_x4, pictures, tmp_path / "run", *more)) == 0
+    said = "1 pictures of --data belong to --validation; they are measured and not trained on"
+    assert said in capsys.readouterr().out
+    assert read_checkpoint(next((tmp_path / "run").glob("*.safetensors"))).card.data == "2 pictures of pictures"
+
+
+def test_a_run_that_would_be_measured_on_all_that_it_learns_from_is_refused(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tiny_psnr_x4, pictures, tmp_path / "run", "--validation", pictures)) == 2
+    assert "all 2 pictures of --data belong to --validation" in the_error(capsys)
+
+
+def test_the_scale_is_checked_together_with_all_other_settings(pictures: Path, tmp_path: Path) -> None:
+    for path in pictures.iterdir():
+        save(textured(132, 140), path)
+    more = ("--scale", 2, "--set", "crop_px=64")
+    assert main(command(tiny_vgg_x4, pictures, tmp_path / "run", *more)) == 0
+    assert (tmp_path / "run" / "tiny-vgg-x2.safetensors").exists()

@@ -369,3 +369,12 @@ def test_what_cannot_be_measured_is_refused_with_the_limits(
         main(["evaluate", "--weights", str(weights), *arguments])
     assert exit_status.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_sets_of_one_name_are_told_apart(weights: Path, pictures: Path, tmp_path: Path) -> None:
+    for name in ("A", "B"):
+        save(textured(64, 72, seed=ord(name)), tmp_path / name / "HR" / "made.png")
+    sets = [tmp_path / name / "HR" for name in ("A", "B")]
+    arguments = ["evaluate", "--weights", str(weights), "--data", *map(str, sets), "--measure", "psnr_y", "--record"]
+    assert main([*arguments, "--out", str(tmp_path / "scores")]) == 0
+    assert read_checkpoint(weights).card.metrics.keys() == {"A/HR", "B/HR"}
