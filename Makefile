@@ -1,8 +1,11 @@
 # Two commands from a fresh clone: `make serve` and `make test`. Everything they install stays in .venv.
 
+# Targets share .venv, which only one pip may change at a time.
+.NOTPARALLEL:
+
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-INTERPRETERS := python3.13 python3.12 python3.11 python3
+INTERPRETERS ?= python3.13 python3.12 python3.11 python3
 DOCKER := docker
 REPLICAS := 2
 

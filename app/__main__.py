@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from app.access.keyring import Keyring
 from app.access.keys import KeysError, new_key
-from app.environment import read_settings
+from app.environment import check_keys, read_settings
 from app.library.entry import State
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError
@@ -87,6 +87,7 @@ def _serve(settings: Settings) -> int:
 
 
 def _serve_until_stopped(settings: Settings) -> int:
+    check_keys(settings)
     from app.http.application import create_app
     from app.lifecycle import DEVICE_LOST_STATUS, Lifecycle
     from app.server import Server, allow_files, listen
@@ -133,6 +134,7 @@ def _replicas(settings: Settings, number: str) -> int:
 
     if not number.isdecimal() or not 1 <= int(number) <= MAX_REPLICAS:
         raise SettingsError(f"{number!r} is not a number of replicas from 1 to {MAX_REPLICAS}")
+    check_keys(settings)
     logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
     serve_replicas(settings, int(number))
     return 0

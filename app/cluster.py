@@ -22,7 +22,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
 from app.build import build_service
-from app.environment import read_settings
+from app.environment import check_keys, read_settings
 from app.http.application import create_app
 from app.lifecycle import REFUSALS, Lifecycle, Phase
 from app.server import listen
@@ -204,9 +204,9 @@ def build(arguments: Mapping[str, Any]) -> serve.Application:
         SettingsError: settings are wrong, or a variable of docker/cluster.env is missing.
     """
     check_variables(os.environ)
-    return application(
-        read_settings(), Size.parse(str(arguments.get("replicas", 1))), gpus=float(arguments.get("gpus", 0))
-    )
+    settings = read_settings()
+    check_keys(settings)
+    return application(settings, Size.parse(str(arguments.get("replicas", 1))), gpus=float(arguments.get("gpus", 0)))
 
 
 def serve_cluster(settings: Settings, replicas: str | None) -> None:
@@ -218,6 +218,7 @@ def serve_cluster(settings: Settings, replicas: str | None) -> None:
     Raises:
         SettingsError: a variable of docker/cluster.env is missing, or settings do not suit several machines.
     """
+    check_keys(settings)
     check_variables(os.environ)
     joined = bool(os.environ.get("RAY_ADDRESS"))
     size = Size.parse(replicas) if replicas else None

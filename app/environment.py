@@ -22,7 +22,7 @@ def read_settings() -> Settings:
     """Read the environment.
 
     Raises:
-        SettingsError: settings are unknown or wrong, or keys are missing on a public address.
+        SettingsError: settings are unknown or wrong.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     found = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
@@ -39,9 +39,17 @@ def read_settings() -> Settings:
     except ValidationError as error:
         lines = (f"{PREFIX}{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
         raise SettingsError("; ".join(lines)) from error
+    return settings
+
+
+def check_keys(settings: Settings) -> None:
+    """Check that a service with these settings may open its port.
+
+    Raises:
+        SettingsError: other machines can reach it, and there are no keys.
+    """
     if settings.keys is None and not settings.allow_anonymous and not settings.is_local:
         raise SettingsError(
             f"ESRGAN_HOST={settings.host} is reachable from other machines, and there are no keys; set ESRGAN_KEYS "
             "to a key file (`python -m app key NAME` makes one), or set ESRGAN_ALLOW_ANONYMOUS=true"
         )
-    return settings

@@ -239,8 +239,10 @@ def replica_environment(environment: Mapping[str, str], number: int, count: int,
     Args:
         environment: of the fleet; what it sets has precedence.
     """
+    balancer = f"{environment.get(f'{PREFIX}HOST', '127.0.0.1')}:{environment.get(f'{PREFIX}PORT', '8000')}"
     own = {f"{PREFIX}LEAVE_S": str(LEAVE_S), **environment}
     own |= {f"{PREFIX}HOST": "127.0.0.1", f"{PREFIX}PORT": str(port)}
+    own[f"{PREFIX}PUBLISHED"] = environment.get(f"{PREFIX}PUBLISHED") or balancer
     if environment.get(f"{PREFIX}DEVICE", "auto") in ("auto", "cuda") and (gpus := _gpus(environment)):
         own["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     elif not environment.get(f"{PREFIX}THREADS"):

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         default="",
         description="Origins such as https://app.example.com, separated by commas, whose pages may call the service.",
     )
+    published: str = Field(
+        default="",
+        description="HOST:PORT at which callers reach the service, where that is not the address that it listens at: "
+        "the published port of a container, or a balancer's.",
+    )
     keys: Path | None = Field(default=None, description="API key file, see `python -m app key`; empty for no keys.")
     allow_anonymous: bool = Field(
         default=False, description="Serve callers without keys on addresses that other machines can reach."
@@ -239,6 +244,14 @@ class Settings(BaseSettings):
         _networks(value)
         return value
 
+    @field_validator("published")
+    @classmethod
+    def _check_published(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if value and not (host and port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError("it must be HOST:PORT, such as 127.0.0.1:8000")
+        return value
+
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, value: str) -> str:
@@ -264,6 +277,12 @@ class Settings(BaseSettings):
     def origins(self) -> Sequence[str]:
         """Origins whose pages may call the service."""
         return _members(self.cors_origins)
+
+    @property
+    def published_at(self) -> tuple[str, int] | None:
+        """Host and port of `published`, if it is set."""
+        host, _, port = self.published.rpartition(":")
+        return (host.strip("[]"), int(port)) if host else None
 
     @property
     def answer_px_limit(self) -> int:

@@ -77,7 +77,7 @@ def _add_middleware(app: FastAPI, life: Lifecycle, telemetry: Telemetry) -> None
     app.add_middleware(EntranceMiddleware, life=life)
     app.add_middleware(HeadMiddleware)
     if settings.keys is None:
-        app.add_middleware(BrowserGuardMiddleware, origins=settings.origins)
+        app.add_middleware(BrowserGuardMiddleware, origins=settings.origins, published=settings.published_at)
     app.add_middleware(FailureMiddleware)
     if settings.origins:
         app.add_middleware(CrossOriginMiddleware, origins=settings.origins)

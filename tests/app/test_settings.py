@@ -1,8 +1,10 @@
 """Settings are read from the environment, and invalid ones are refused in one line."""
 
+from pathlib import Path
+
 import pytest
 
-from app.environment import read_settings
+from app.environment import check_keys, read_settings
 from app.settings import SHIPPED_MODELS, Settings, SettingsError
 
 
@@ -58,13 +60,25 @@ def test_on_this_machine_alone_no_keys_are_needed(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "server.example"])
 def test_on_other_addresses_keys_or_explicit_permission_are_needed(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("ESRGAN_HOST", host)
+    settings = read_settings()  # which commands that open no port need no more than
     with pytest.raises(SettingsError, match=r"ESRGAN_HOST=.* ESRGAN_KEYS to .* ESRGAN_ALLOW_ANONYMOUS=true"):
+        check_keys(settings)
+    check_keys(settings.model_copy(update={"allow_anonymous": True}))
+    check_keys(settings.model_copy(update={"keys": Path("keys")}))
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1", ":8000", "127.0.0.1:0", "127.0.0.1:99999", "host:port"])
+def test_a_published_address_has_a_host_and_a_port(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("ESRGAN_PUBLISHED", value)
+    with pytest.raises(SettingsError, match="it must be HOST:PORT"):
         read_settings()
-    monkeypatch.setenv("ESRGAN_ALLOW_ANONYMOUS", "true")
-    assert read_settings().host == host
-    monkeypatch.delenv("ESRGAN_ALLOW_ANONYMOUS")
-    monkeypatch.setenv("ESRGAN_KEYS", "keys")
-    assert read_settings().host == host
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("", None), ("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:8000", ("::1", 8000))]
+)
+def test_a_published_address_is_taken_apart(value: str, expected: tuple[str, int] | None) -> None:
+    assert Settings(published=value).published_at == expected
 
 
 SERVICE_LINKS = {

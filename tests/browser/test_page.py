@@ -1,8 +1,10 @@
 """The page at / in a browser, with a real service behind it."""
 
+import asyncio
 import io
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
@@ -14,6 +16,9 @@ from tests.app.conftest import encoded, noise, write_tiny_model
 from tests.app.live import Live
 from tests.browser.conftest import Tab
 from tests.browser.page import Person
+
+if TYPE_CHECKING:
+    from playwright.async_api import Dialog, Route
 
 pytestmark = pytest.mark.anyio
 
@@ -104,6 +109,60 @@ async def test_a_picture_becomes_4k_wide_by_one_choice(person: Person, live: Liv
     await person.sees(DONE)
     assert await person.width_of_result() == 3840
     await person.reads(".card .size", "480 × 6 → 3840 × 48")
+
+
+async def starting(person: Person, live: Live) -> asyncio.Event:
+    """Open the page in front of a service that says what it offers only after an event."""
+    ready = asyncio.Event()
+
+    async def wait(route: "Route") -> None:
+        await ready.wait()
+        await route.continue_()
+
+    await person.tab.page.route("**/v1/models", wait)
+    await person.tab.page.goto(f"{live.address}/")
+    return ready
+
+
+async def test_a_picture_is_removed_while_the_service_starts(person: Person, live: Live) -> None:
+    ready = await starting(person, live)
+    await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
+    await person[".card .icon:visible"].first.click()
+    await person.sees(".card", 1)
+    ready.set()
+    await person.sees(DONE, 1)
+    assert person.complaints == []
+
+
+async def test_reset_resets_the_size_too(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person["#setting-size"].select_option("width=3840")
+    await person["#reset"].click()
+    await person.sees("#reset", 0)
+    assert await person["#setting-size"].input_value() == "scale=4"
+
+
+async def test_a_result_that_is_gone_costs_no_other_one(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
+    await person.sees(DONE, 2)
+    for job in await live.life.jobs.page("", state=None, before="", limit=10):
+        if job.pictures[0].file_name == "two.png":
+            await live.life.jobs.cancel(job)
+    said = asyncio.get_running_loop().create_future()
+
+    async def hear(dialog: "Dialog") -> None:
+        said.set_result(dialog.message)
+        await dialog.accept()
+
+    person.tab.page.on("dialog", hear)
+    await person[".card .show"].nth(1).click()
+    await person.reads("#note", "There is no job of that id")
+    async with person.tab.page.expect_download() as download:
+        await person["#save-all"].click()
+    with zipfile.ZipFile(await (await download.value).path()) as saved:
+        assert saved.namelist() == ["one_x4.png"]
+    assert await said == "Not saved, since the service no longer has the results: two_x4.png"
 
 
 async def test_a_broken_file_does_not_hurt_its_batch(person: Person, live: Live) -> None:

@@ -68,6 +68,26 @@ async def test_the_page_says_what_will_come_out(page: Tab) -> None:
         assert size == {"width": width, "height": height}, settings
 
 
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("photo.jpg", "image=@photo.jpg"), ("a,b;c.jpg", "'image=@\"a,b;c.jpg\"'"), ('a"b.jpg', '\'image=@"a\\"b.jpg"\'')],
+)
+async def test_the_line_for_a_terminal_names_any_file(page: Tab, name: str, field: str) -> None:
+    line = await call(page, "results.js", "curlLine", ["http://a/v1/upscale", {"name": name}, {}, "out.png", False])
+    assert line == f"curl -F {field} http://a/v1/upscale -o out.png"
+
+
+async def test_images_that_cannot_be_read_leave_no_address_behind(page: Tab) -> None:
+    source = """async (folder) => {
+        const { imageOf } = await import(folder + "images.js");
+        const revoked = [];
+        URL.revokeObjectURL = (address) => revoked.push(address);
+        const image = await imageOf(new Blob(["no picture"]));
+        return [image, revoked.length];
+    }"""
+    assert await page.page.evaluate(source, await folder_of(page)) == [None, 1]
+
+
 async def test_events_are_read_whatever_pieces_they_come_in(page: Tab) -> None:
     source = """async (folder) => {
         const { eventsOf } = await import(folder + "events.js");

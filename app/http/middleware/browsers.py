@@ -71,11 +71,13 @@ class BrowserGuardMiddleware:
 
     Args:
         origins: that may call the service.
+        published: host and port at which callers reach the service, where that is not the socket's address.
     """
 
-    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Collection[str], published: tuple[str, int | None] | None = None) -> None:
         self._app = app
         self._origins = origins
+        self._published = published
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -89,7 +91,7 @@ class BrowserGuardMiddleware:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
-        if _is_rebound(scope.get("server"), host) and f"http://{host}" not in self._origins:
+        if _is_rebound(self._published or scope.get("server"), host) and f"http://{host}" not in self._origins:
             raise Misdirected(
                 f"{host[:100]} is not a name of this service, which has no keys and is called by names of this machine "
                 f"alone; call it localhost, set ESRGAN_KEYS, or add http://{host[:100]} to ESRGAN_CORS_ORIGINS"
@@ -131,9 +133,10 @@ def _is_of_this_machine(name: str) -> bool:
 
 def _is_loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
+        parsed = ipaddress.ip_address(address)
     except ValueError:
-        return False
+        return address == "localhost"
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
 def _is_foreign(headers: Headers, host: str, *, http_1_0: bool) -> bool:
@@ -145,4 +148,7 @@ def _is_foreign(headers: Headers, host: str, *, http_1_0: bool) -> bool:
     origin = headers.get("origin")
     if origin is None or http_1_0:  # spoken by proxies, not by browsers; a proxy may have replaced the host
         return False
-    return urlsplit(origin).netloc not in {host, headers.get("x-forwarded-host", host)}
+    try:
+        return urlsplit(origin).netloc not in {host, headers.get("x-forwarded-host", host)}
+    except ValueError:
+        return True  # no browser sends such an origin

@@ -18,6 +18,7 @@ export default {
   "list.summary": "{done} of {total} done",
   "list.failed.one": "1 failed",
   "list.failed.other": "{count} failed",
+  "list.missing": "Not saved, since the service no longer has the results: {names}",
   "list.packing": "Packing {done} of {total} …",
 
   "state.queued": "Waiting to be sent",

@@ -12,7 +12,10 @@ export async function imageOf(file) {
   image.draggable = false;
   const loaded = new Promise((resolve) => {
     image.onload = () => resolve(image);
-    image.onerror = () => resolve(null);
+    image.onerror = () => {
+      release(image);
+      resolve(null);
+    };
   });
   return loaded;
 }

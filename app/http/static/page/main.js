@@ -43,7 +43,7 @@ const takesJobs = offer.then(() => api.fetch("v1/jobs?limit=1")).then(() => true
 const sender = new Sender(api, pictures, takesJobs);
 const list = new List(pictures, {
   appear,
-  cancel: (picture) => sender.cancel(latestRun(picture)),
+  cancel: (picture) => (picture.runs.length ? sender.cancel(latestRun(picture)) : remove(picture)),
   remove,
   retry: (picture) => again(picture, latestRun(picture).settings),
   select: (picture) => pictures.select(picture),
@@ -103,7 +103,7 @@ async function add(files) {
   if (!added.length) return;
   for (const [picture, file] of added) await keep(picture.id, file);
   pictures.select(added[0][0]);
-  if (form) for (const [picture] of added) again(picture, form.values);
+  if (form) for (const [picture] of added) if (!picture.runs.length) again(picture, form.values);
 }
 
 function again(picture, settings) {

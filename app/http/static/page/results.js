@@ -57,9 +57,14 @@ export function nameOfResult(picture, run, size, factor) {
 
 /** Returns the line that does the same in a terminal. */
 export function curlLine(address, picture, settings, output, needsKey) {
-  const fields = [`image=@${picture.name}`, ...Object.entries(settings).map(([name, value]) => `${name}=${value}`)];
+  const fields = [`image=@${fileName(picture.name)}`, ...Object.entries(settings).map(([name, value]) => `${name}=${value}`)];
   const key = needsKey ? ['-H "Authorization: Bearer $ESRGAN_KEY"'] : [];
   return ["curl", ...key, ...fields.map((field) => `-F ${quoted(field)}`), quoted(address), "-o", quoted(output)].join(" ");
+}
+
+/** Returns a name as curl reads it in a form: quoted where it has letters that end a name. */
+function fileName(name) {
+  return /[,;"\\]/.test(name) ? `"${name.replaceAll(/["\\]/g, "\\$&")}"` : name;
 }
 
 function quoted(word) {

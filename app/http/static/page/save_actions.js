@@ -50,11 +50,15 @@ async function saveAll(pictures, results, nameOf) {
       return;
     }
     const files = [];
+    const missing = [];
     for (const [index, run] of runs.entries()) {
       button.textContent = text("list.packing", { done: index, total: runs.length });
-      files.push({ name: names[index], blob: await results.fileOf(run) });
+      const blob = await results.fileOf(run).catch(() => null);
+      if (blob) files.push({ name: names[index], blob });
+      else missing.push(names[index]);
     }
-    saveAs(URL.createObjectURL(await zipOf(files)), "pictures.zip");
+    if (files.length) saveAs(URL.createObjectURL(await zipOf(files)), "pictures.zip");
+    if (missing.length) alert(text("list.missing", { names: missing.join(", ") }));
   } finally {
     button.disabled = false;
     button.textContent = text("list.save_all");
@@ -97,7 +101,7 @@ async function copyText(shown) {
 }
 
 function say(button, words) {
-  const before = button.textContent;
+  button.dataset.words ??= button.textContent; // a second click may come before the first one's words are gone
   button.textContent = words;
-  setTimeout(() => (button.textContent = before), SAID_MS);
+  setTimeout(() => (button.textContent = button.dataset.words), SAID_MS);
 }

@@ -46,7 +46,11 @@ export function sizeField(parameters) {
     },
     write: (values) => {
       const name = SIZES.find((size) => size in values);
-      if (!name) return;
+      if (!name) {
+        select.value = `scale=${own}`;
+        showNumber();
+        return;
+      }
       number.value = values[name];
       select.value = `${name}=${values[name]}`;
       if (select.selectedIndex < 0) select.value = name;

@@ -142,12 +142,13 @@ export class Viewer extends EventTarget {
       return;
     }
     this.#say(text("view.loading"));
-    const result = await this.results.fileOf(run).then(resultOf).catch(() => null);
-    if (shown !== this.#shown || run !== this.run) return result && release(result.element);
+    let problem = null;
+    const result = await this.results.fileOf(run).then(resultOf).catch((error) => ((problem = error), null));
+    if (shown !== this.#shown || run !== this.run) return release(result?.element);
     this.#put(this.#layers.after, result?.element ?? null);
     this.share = result?.share ?? 0;
     this.#use(result ?? this.#expectedSize());
-    this.#say(wordsOn(result, picture, run));
+    this.#say(problem ? reasonOf(problem) : wordsOn(result, picture, run));
     byId("tag-after").textContent = this.#labelOf(run);
     this.dispatchEvent(new Event("result"));
   }
@@ -161,11 +162,13 @@ export class Viewer extends EventTarget {
     const other = picture.runs.find((run) => run.id === choice);
     if (other) {
       const result = await this.results.fileOf(other).then(resultOf).catch(() => null);
-      if (isCurrent()) this.#put(this.#layers.before, result?.element ?? null);
+      if (!isCurrent()) return release(result?.element);
+      this.#put(this.#layers.before, result?.element ?? null);
       return;
     }
     const image = file && (await imageOf(file));
-    if (!isCurrent() || !image) return isCurrent() && this.#put(this.#layers.before, null);
+    if (!isCurrent()) return release(image);
+    if (!image) return this.#put(this.#layers.before, null);
     this.#put(this.#layers.before, image, choice);
     if (choice === "bicubic" && this.run) await this.#drawBicubic(isCurrent);
   }

@@ -1,5 +1,6 @@
 """Pages of other sites: those that may call the service, and the refusals of others."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import ValidationError
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from app.access.keys import new_key
 from app.http.application import create_app
@@ -232,3 +235,45 @@ def test_only_exact_origins_can_be_allowed(value: str) -> None:
 )
 def test_origins_of_all_kinds_can_be_allowed(value: str) -> None:
     assert list(Settings(cors_origins=value).origins) == [value]
+
+
+def guarded(server: tuple[str, int], host: str, published: str = "", **headers: str) -> int:
+    """The status of a request that reached this address of the service by the name `host`."""
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("")(scope, receive, send)
+
+    app = BrowserGuardMiddleware(served, [], Settings(published=published).published_at)
+    statuses: list[int] = []
+
+    async def send(message: Message) -> None:
+        statuses.append(message.get("status", 0))
+
+    sent = [(name.lower().encode(), value.encode()) for name, value in {"Host": host, **headers}.items()]
+    scope = {"type": "http", "method": "POST", "path": "/", "server": server, "headers": sent}
+    asyncio.run(app(scope, asyncio.Queue[Message]().get, send))
+    return statuses[0]
+
+
+@pytest.mark.parametrize(
+    ("server", "published"),
+    [
+        (("127.0.0.1", 8000), ""),
+        (("::ffff:127.0.0.1", 8000), ""),
+        (("172.18.0.2", 8000), "127.0.0.1:8000"),  # in a container
+        (("127.0.0.1", 8001), "localhost:8000"),  # behind a balancer
+        (("127.0.0.1", 8001), "[::1]:8000"),
+    ],
+)
+def test_rebound_names_are_refused_wherever_the_port_is_published(server: tuple[str, int], published: str) -> None:
+    assert guarded(server, "evil.example:8000", published) == 421
+    for host in ("localhost:8000", "127.0.0.1:8000", "upscale.example.com"):
+        assert guarded(server, host, published) == 200
+
+
+def test_a_container_that_is_published_to_the_network_is_called_by_any_name() -> None:
+    assert guarded(("172.18.0.2", 8000), "server.example:8000", "0.0.0.0:8000") == 200
+
+
+def test_an_origin_that_is_no_address_is_refused() -> None:
+    assert guarded(("127.0.0.1", 8000), "localhost:8000", Origin="http://[") == 403
