@@ -92,7 +92,7 @@ class Judgement:
         self.room, self.weights, self.biases = room, weights, biases
         self.images, _, self.height, self.width = upscaled.shape
         self.layers: list[_Layer] = []
-        self.number = room.begin()
+        self.number = room.begin(self.height, self.width)
         with torch.no_grad():
             self.verdicts = self._forward(torch.cat((upscaled, high_res)))
 

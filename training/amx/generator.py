@@ -110,7 +110,7 @@ class _Run:
         self.channels = net.config.channels
         self.replicate = net.config.padding_mode == "replicate"
         self.layers: list[_Layer] = []
-        self.number = amx.room.begin()
+        self.number = amx.room.begin(self.height, self.width)
         maps = amx.room.zeros("low", self.images, span(self.height, self.width), CHUNK)
         inside = framed(maps, self.height, self.width, border=1)
         if self.replicate:
@@ -171,13 +171,13 @@ class _Run:
             else:
                 below = maps
                 conv.carry = carry.data_ptr()
-            self.amx.room.run("conv_backward", conv)
+            self.amx.room.run("conv_backward", conv, self.threads)
             maps = below
         dense = self._trunk_backward(carry)
         carry += maps
         before = carry.bfloat16()
         self.first.conv.gradient, self.first.conv.gradients = before.data_ptr(), self.first.gradients.data_ptr()
-        self.amx.room.run("conv_backward", self.first.conv)
+        self.amx.room.run("conv_backward", self.first.conv, self.threads)
         outer = [layer.gradients_of(*parameters) for layer, parameters in self._outer()]
         return [one for pair in (outer[0], *dense, *outer[1:]) for one in pair]
 
@@ -252,7 +252,7 @@ class _Run:
         outer = torch.empty_like(carry)
         gradients = torch.zeros(self.threads, trunk.blocks, trunk.gradients_block)
         trunk.carry, trunk.outer, trunk.gradients = carry.data_ptr(), outer.data_ptr(), gradients.data_ptr()
-        self.amx.room.run("trunk_backward", trunk)
+        self.amx.room.run("trunk_backward", trunk, self.threads)
         summed = gradients.sum(0) if self.threads > 1 else gradients[0]
         weights = [outputs * 9 * inputs for outputs, inputs in self.sizes]
         pieces = [row.split([*weights, *(outputs for outputs, _ in self.sizes)]) for row in summed]

@@ -95,7 +95,8 @@ CALLS: dict[str, type[ctypes.Structure]] = {
 def compiled() -> ctypes.CDLL | None:
     """Load amx.c; None if it is not compiled, which the first call logs."""
     functions = {f"amx_{name}": (ctypes.POINTER(work), ctypes.c_int, ctypes.c_int) for name, work in CALLS.items()}
-    return load(LIBRARY, functions, otherwise="training does not use AMX")
+    structs = tuple(dict.fromkeys(CALLS.values()))
+    return load(LIBRARY, functions, structs=structs, otherwise="training does not use AMX")
 
 
 @cache
@@ -123,13 +124,16 @@ class Room:
     """
 
     def __init__(self, *, plain: bool = False) -> None:
+        assert plain or available(), "no AMX here"
         self._plain = plain
+        self._size = (0, 0)
         self._kept: dict[str, dict[tuple[int, ...], Tensor]] = {}
         self._passes = 0
 
-    def begin(self) -> int:
-        """Number a forward pass, which overwrites the maps of the one before."""
+    def begin(self, height: int, width: int) -> int:
+        """Number a forward pass over pictures of this size, which overwrites the maps of the one before."""
         self._passes += 1
+        self._size = height, width
         return self._passes
 
     def check(self, number: int) -> None:
@@ -144,17 +148,21 @@ class Room:
     def zeros(self, name: str, *shape: int) -> Tensor:
         """Return memory for maps in bfloat16: zeros at first, later the content of the last pass."""
         kept = self._kept.setdefault(name, {})
-        if shape not in kept:
-            kept[shape] = torch.zeros(shape, dtype=torch.bfloat16)
-        return kept[shape]
+        key = (*self._size, *shape)  # maps of another size have their frame of zeros elsewhere
+        if key not in kept:
+            kept[key] = torch.zeros(shape, dtype=torch.bfloat16)
+        return kept[key]
 
-    def run(self, function: str, work: ctypes.Structure) -> None:
-        """Call amx.c with as many threads as PyTorch has.
+    def run(self, function: str, work: ctypes.Structure, threads: int | None = None) -> None:
+        """Call amx.c.
+
+        Args:
+            threads: for which `work` has memory; by default as many as PyTorch has.
 
         Raises:
             MemoryError: there is not enough memory.
         """
-        if getattr(compiled(), f"amx_{function}")(work, torch.get_num_threads(), self._plain):
+        if getattr(compiled(), f"amx_{function}")(work, threads or torch.get_num_threads(), self._plain):
             raise MemoryError("no memory for the convolutions of a training step")
 
 

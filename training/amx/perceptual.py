@@ -83,7 +83,7 @@ class _Passes:
     def __init__(self, perceptual: AmxPerceptual, images: int, height: int, width: int) -> None:
         self.perceptual, self.images = perceptual, images
         self.height, self.width = height, width
-        self.number = perceptual.room.begin()
+        self.number = perceptual.room.begin(self.height, self.width)
 
     def forward(
         self, upscaled: Tensor, high_res: Tensor, weights: Sequence[float], feature_scale: FeatureScale

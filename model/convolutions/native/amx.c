@@ -294,6 +294,13 @@ void amx_trunk(const struct amx_trunk *t) { trunk_plain(t); }
 void amx_tail(struct amx_tail *t) { tail_plain(t); }
 #endif
 
+/* Return the size of a struct that callers fill, so that they notice a library of other sources. */
+size_t struct_bytes(int number) {
+#define OF(name) sizeof(struct name)
+    const size_t bytes[] = {OF(skip), OF(amx_convolution), OF(amx_dense), OF(amx_block), OF(amx_trunk), OF(amx_step), OF(amx_tail)};
+    return bytes[number];
+}
+
 void amx_convolve_plainly(const struct amx_convolution *c) { convolve_plain(c); }
 void amx_trunk_plainly(const struct amx_trunk *t) { trunk_plain(t); }
 void amx_tail_plainly(struct amx_tail *t) { tail_plain(t); }

@@ -111,13 +111,16 @@ class Tail(ctypes.Structure):
     )
 
 
+STRUCTS = (_Skip, _Convolution, Dense, Block, Trunk, Step, Tail)
+
+
 @cache
 def compiled() -> ctypes.CDLL | None:
     """Load amx.c; None if it is not compiled, which the first call logs."""
     functions: dict[str, tuple[type, ...]] = {"amx_multiply": (ctypes.c_long,)}
     for name, argument in (("amx_convolve", _Convolution), ("amx_trunk", Trunk), ("amx_tail", Tail)):
         functions |= dict.fromkeys((name, f"{name}_plainly"), (ctypes.POINTER(argument),))
-    library = load(LIBRARY, functions, otherwise="convolutions do not use AMX")
+    library = load(LIBRARY, functions, structs=STRUCTS, otherwise="convolutions do not use AMX")
     if library is not None:
         library.amx_multiply.restype = ctypes.c_double
     return library

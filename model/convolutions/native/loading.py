@@ -11,13 +11,16 @@ log = logging.getLogger(__name__)
 Arguments = Sequence[type]
 
 
-def load(path: Path, functions: Mapping[str, Arguments], *, otherwise: str) -> ctypes.CDLL | None:
+def load(
+    path: Path, functions: Mapping[str, Arguments], *, structs: Sequence[type[ctypes.Structure]], otherwise: str
+) -> ctypes.CDLL | None:
     """Load a library, and declare the arguments of its functions.
 
     Calls release Python's lock. The threads of the library are those of PyTorch, whose OpenMP is already loaded.
 
     Args:
         functions: argument types by name; each returns an int, unless the caller declares another type.
+        structs: those that its functions take, in the order of its function `struct_bytes`.
         otherwise: what happens without the library, for the log.
 
     Returns:
@@ -27,10 +30,23 @@ def load(path: Path, functions: Mapping[str, Arguments], *, otherwise: str) -> c
         library = ctypes.CDLL(str(path))
         for name, arguments in functions.items():
             getattr(library, name).argtypes = tuple(arguments)
+        _check_sizes(library, structs)
     except (OSError, AttributeError) as error:
         log.warning("%s; `make native` compiles it (%s)", otherwise, error)
         return None
     return library
+
+
+def _check_sizes(library: ctypes.CDLL, structs: Sequence[type[ctypes.Structure]]) -> None:
+    """Check that a library has our structs. With others it would write to the wrong places.
+
+    Raises:
+        AttributeError: it is from other sources.
+    """
+    library.struct_bytes.restype = ctypes.c_size_t
+    theirs = [library.struct_bytes(number) for number in range(len(structs))]
+    if theirs != [ctypes.sizeof(struct) for struct in structs]:
+        raise AttributeError("it was compiled from other sources")
 
 
 def has_amx(library: ctypes.CDLL | None) -> bool:

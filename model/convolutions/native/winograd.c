@@ -227,3 +227,6 @@ int winograd_convolve(const struct convolution *c, int lanes) {
     free(work);
     return 0;
 }
+
+/* Return the size of the struct that callers fill, so that they notice a library of other sources. */
+size_t struct_bytes(int number) { return (void)number, sizeof(struct convolution); }

@@ -66,7 +66,8 @@ def compiled() -> ctypes.CDLL | None:
         "winograd_lanes": (ctypes.c_int, ctypes.c_int, ctypes.c_int),
         "winograd_convolve": (ctypes.POINTER(_Convolution), ctypes.c_int),
     }
-    return load(LIBRARY, functions, otherwise="convolutions use oneDNN instead of the faster Winograd code")
+    otherwise = "convolutions use oneDNN instead of the faster Winograd code"
+    return load(LIBRARY, functions, structs=(_Convolution,), otherwise=otherwise)
 
 
 class Packed:

@@ -71,11 +71,12 @@ def test_what_does_not_run_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: 
     assert "no such instruction" in caplog.text
 
 
+@pytest.mark.parametrize("factor", [1.001, float("nan")])
 def test_what_makes_something_else_is_left_out(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, factor: float
 ) -> None:
     def wrong(conv: nn.Conv2d, window: Tensor, *, active: bool = False, target: Tensor | None = None) -> Tensor:
-        return library_convolution(conv, window, active=active, target=target).mul_(1.001)
+        return library_convolution(conv, window, active=active, target=target).mul_(factor)
 
     ours_is(monkeypatch, wrong)
     assert isinstance(fastest(), OneDnnConvolver)

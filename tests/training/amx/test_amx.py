@@ -114,6 +114,29 @@ def test_the_same_pass_gives_the_same_bits(plain: bool) -> None:
     assert all(torch.equal(one, other) for one, other in zip(first[1], again[1], strict=True))
 
 
+@pytest.mark.parametrize("plain", [CHIP, PLAIN])
+def test_maps_of_as_many_pixels_in_another_shape_change_nothing(plain: bool) -> None:
+    net = net_of(RRDBConfig(channels=32, blocks=1, growth=16, scale=2))
+    one, other = torch.rand(1, 3, 2, 22), torch.rand(1, 3, 6, 14)  # their frames have 224 pixels, too
+    used = AmxGenerator(net, plain=plain)
+    used(one)
+    assert torch.equal(used(other), AmxGenerator(net, plain=plain)(other))
+
+
+def test_a_backward_pass_takes_the_threads_that_its_forward_pass_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = net_of(SMALL)
+    amx = AmxGenerator(net, plain=not available())
+    low = torch.rand(1, 3, 8, 8)
+    _, expected = passes(amx, net, low)
+    made = amx(low)
+    torch.manual_seed(1)
+    loss = (made.float() * torch.randn(made.shape)).mean()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    gradients = torch.autograd.grad(loss, list(net.parameters()))
+    for gradient, one in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, one, rtol=1e-3, atol=1e-6)
+
+
 def test_several_threads_make_what_one_makes() -> None:
     net = net_of(SMALL)
     low = torch.rand(3, 3, 6, 5)

@@ -13,13 +13,22 @@ from model.convolutions.native.loading import has_amx, load
 def test_a_library_that_is_not_compiled_is_none_and_the_log_has_the_remedy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert load(tmp_path / "libnone.so", {}, otherwise="slow") is None
+    assert load(tmp_path / "libnone.so", {}, structs=(), otherwise="slow") is None
     assert "slow; `make native` compiles it" in caplog.text
 
 
 @pytest.mark.skipif(winograd.compiled() is None, reason="nothing is compiled")
 def test_a_library_of_older_sources_is_none() -> None:
-    assert load(winograd.LIBRARY, {"no_such_function": (ctypes.c_int,)}, otherwise="slow") is None
+    assert load(winograd.LIBRARY, {"no_such_function": (ctypes.c_int,)}, structs=(), otherwise="slow") is None
+
+
+@pytest.mark.skipif(winograd.compiled() is None, reason="nothing is compiled")
+def test_a_library_with_structs_of_another_size_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    class Convolution(ctypes.Structure):
+        _fields_ = (("of_another_size", ctypes.c_int),)
+
+    assert load(winograd.LIBRARY, {}, structs=(Convolution,), otherwise="slow") is None
+    assert "it was compiled from other sources" in caplog.text
 
 
 def test_without_a_library_there_is_no_amx() -> None:
