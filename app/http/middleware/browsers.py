@@ -123,11 +123,14 @@ def _is_rebound(server: tuple[str, int | None] | None, host: str) -> bool:
 
 
 def _is_of_this_machine(name: str) -> bool:
-    """Return True for addresses, and for names that always mean this machine."""
+    """Return True for addresses, and for names that no page of another site can have.
+
+    These always mean this machine, or have no dot: names of the local network, such as those of other containers.
+    """
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        return name.rstrip(".") == "localhost" or name.rstrip(".").endswith(".localhost")
+        return "." not in name.rstrip(".") or name.rstrip(".").endswith(".localhost")
     return True
 
 

@@ -267,7 +267,7 @@ def guarded(server: tuple[str, int], host: str, published: str = "", **headers: 
 )
 def test_rebound_names_are_refused_wherever_the_port_is_published(server: tuple[str, int], published: str) -> None:
     assert guarded(server, "evil.example:8000", published) == 421
-    for host in ("localhost:8000", "127.0.0.1:8000", "upscale.example.com"):
+    for host in ("localhost:8000", "127.0.0.1:8000", "esrgan:8000", "upscale.example.com"):
         assert guarded(server, host, published) == 200
 
 
