@@ -148,7 +148,7 @@ export class Viewer extends EventTarget {
     this.#put(this.#layers.after, result?.element ?? null);
     this.share = result?.share ?? 0;
     this.#use(result ?? this.#expectedSize());
-    this.#say(problem ? reasonOf(problem) : wordsOn(result, picture, run));
+    this.#say(reasonOf(problem) || wordsOn(result, picture, run));
     byId("tag-after").textContent = this.#labelOf(run);
     this.dispatchEvent(new Event("result"));
   }
