@@ -183,5 +183,6 @@ def test_the_balancer_knows_every_replica_of_the_compose_file(monkeypatch: pytes
         assert device["device_ids"] == [str(number)]
         for name, value in replica["environment"].items():
             if name.startswith("ESRGAN_"):
-                monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
-        assert read_settings().leave_s == 2
+                monkeypatch.setenv(name, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value))
+        settings = read_settings()
+        assert (settings.leave_s, settings.published_at) == (2, ("127.0.0.1", 8000))

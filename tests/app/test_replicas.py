@@ -289,5 +289,5 @@ def test_each_replica_has_its_gpu_or_its_share_of_the_processor(
     own = replica_environment(environment, number, 2, 8001)
     assert expected.items() <= own.items()
     assert own["ESRGAN_PORT"] == "8001"
-    assert own["ESRGAN_PUBLISHED"] == "127.0.0.1:8000"
+    assert own["ESRGAN_PUBLISHED"] == f"{environment.get('ESRGAN_HOST', '127.0.0.1')}:8000"
     assert ("ESRGAN_THREADS" in own) == (environment.get("CUDA_VISIBLE_DEVICES") == "" or "ESRGAN_DEVICE" in own)
