@@ -1,12 +1,14 @@
 """A trained generator whose output is a second target: distillation."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from model.files.reading import read_any
 from model.rrdb import RRDBConfig, RRDBNet, places_with_margin
+from training.amx.generator import AmxGenerator, takes
 from training.config import ConfigError, TrainingConfig
 
 
@@ -22,11 +24,19 @@ class Teacher:
         self.net = net.to(device).eval().requires_grad_(False)
         self._config = net.config if isinstance(net, RRDBNet) else None
         self.name = name
+        self._run: nn.Module = self.net
+
+    def use_tiles(self) -> bool:
+        """Upscale on the tiles of AMX from now on; returns False where the sizes of the network do not allow it."""
+        fits = self._config is not None and takes(self._config)
+        if fits:
+            self._run = AmxGenerator(cast(RRDBNet, self.net))
+        return fits
 
     @torch.no_grad()
     def __call__(self, low: Tensor) -> Tensor:
         """Upscale a batch: float RGB (N, 3, H, W) -> float32 (N, 3, scale * H, scale * W), both in [0, 1]."""
-        upscaled: Tensor = self._with_margin(low, self._config) if self._config else self.net(low)
+        upscaled: Tensor = self._with_margin(low, self._config) if self._config else self._run(low)
         return upscaled.float().clamp(0, 1)
 
     def _with_margin(self, low: Tensor, config: RRDBConfig) -> Tensor:
@@ -36,7 +46,7 @@ class Teacher:
             for side in low.shape[2:]
         )
         first, (height, width) = scale * margin, (scale * side for side in low.shape[2:])
-        upscaled: Tensor = self.net(low[:, :, rows[:, None], columns])
+        upscaled: Tensor = self._run(low[:, :, rows[:, None], columns])
         return upscaled[:, :, first : first + height, first : first + width]
 
 

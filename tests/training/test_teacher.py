@@ -8,9 +8,10 @@ import torch
 
 from model.errors import WeightsError
 from model.files.checkpoint import Card, reference_output, write_checkpoint
-from model.rrdb import RRDBConfig
+from model.rrdb import PaddingMode, RRDBConfig
 from tests.model.examples import TINY, random_net, textured
 from tests.training.tiny_runs import PSNR
+from training.amx.library import available
 from training.config import ConfigError, LossConfig
 from training.teacher import Teacher, load_teacher
 
@@ -37,6 +38,24 @@ def test_a_teacher_upscales_as_the_service_does(config: RRDBConfig) -> None:
     assert upscaled.max() <= 1
     for one, crop in zip(upscaled, crops, strict=True):
         assert ((255 * one).round() - reference_output(net, crop).float()).abs().max() <= 1
+
+
+@pytest.mark.skipif(not available(), reason="this processor has no AMX")
+@pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
+def test_a_teacher_upscales_on_tiles_as_autocast_does(padding_mode: PaddingMode) -> None:
+    net = random_net(RRDBConfig(channels=32, blocks=2, growth=16, scale=4, padding_mode=padding_mode))
+    low = torch.stack([textured(9, 12, seed) for seed in range(2)]).float() / 255
+    teacher, exact = Teacher(net, CPU), Teacher(net, CPU)(low)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        of_autocast = teacher(low)
+    assert teacher.use_tiles()
+    made = teacher(low)
+    assert not torch.equal(made, of_autocast)
+    assert (made - exact).norm() < 1.2 * (of_autocast - exact).norm()
+
+
+def test_a_teacher_whose_sizes_fill_no_tiles_stays_with_pytorch() -> None:
+    assert not Teacher(random_net(), CPU).use_tiles()
 
 
 def test_nothing_of_a_teacher_is_trained() -> None:
