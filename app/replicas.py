@@ -239,7 +239,7 @@ def replica_environment(environment: Mapping[str, str], number: int, count: int,
     Args:
         environment: of the fleet; what it sets has precedence.
     """
-    balancer = f"{environment.get(f'{PREFIX}HOST', '127.0.0.1')}:{environment.get(f'{PREFIX}PORT', '8000')}"
+    balancer = f"{environment.get(f'{PREFIX}HOST') or '127.0.0.1'}:{environment.get(f'{PREFIX}PORT') or 8000}"
     own = {f"{PREFIX}LEAVE_S": str(LEAVE_S), **environment}
     own |= {f"{PREFIX}HOST": "127.0.0.1", f"{PREFIX}PORT": str(port)}
     own[f"{PREFIX}PUBLISHED"] = environment.get(f"{PREFIX}PUBLISHED") or balancer

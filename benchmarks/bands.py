@@ -63,7 +63,7 @@ def parse_policy(text: str) -> str:
     """Check a wait policy, which may be followed by a limit of spins.
 
     Raises:
-        ArgumentTypeError: it is no such policy, or the limit is no number.
+        ArgumentTypeError: the policy is unknown, or the limit is not a number.
     """
     name, colon, spins = text.partition(":")
     if name not in ("default", "passive", "active") or bool(colon) != spins.isdecimal():

@@ -114,7 +114,7 @@ class PictureUpscaler(ABC):
 
     @property
     def _has_graphs(self) -> bool:
-        """Whether small batches run as captured graphs."""
+        """True if small batches run as captured graphs."""
         return False
 
     def release(self) -> None:

@@ -20,7 +20,7 @@ from model.streaming import rows_before, state_bytes, upscale_batch, upscale_row
 from model.transfer import Pixels, transfer_for
 
 GRAPHS, KERNEL = "graphs", "kernel"
-"""Optional ways to speed up a GPU, besides `PINNED`: captured calls, our kernel."""
+"""Optional ways to speed up a GPU, in addition to `PINNED`: captured calls, our kernel."""
 
 
 class Upscaler(PictureUpscaler):

@@ -86,7 +86,7 @@ class Snapshots:
             if better and self._best:
                 line += f"; by {self._config.best_by}, step {self._best['step']:.0f} was better: {best}"
         self.path(LAST).unlink(missing_ok=True)
-        if not better and not self._config.patience:  # a run that goes on with more patience may need it
+        if not better and not self._config.patience:  # it may be continued with more patience
             best.unlink(missing_ok=True)
         return path, line
 

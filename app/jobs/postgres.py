@@ -2,10 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row
@@ -28,13 +28,17 @@ IDLE_S = 10
 LOST_S = 30
 """Time after which either side gives up a connection whose other machine does not answer."""
 
+KEEPALIVES: Mapping[str, Any] = {
+    "keepalives_idle": LOST_S // 3,
+    "keepalives_interval": LOST_S // 6,
+    "keepalives_count": 4,
+}
+
 LIMITS = {
     "statement_timeout": STATEMENT_S * 1000,
     "idle_in_transaction_session_timeout": IDLE_S * 1000,
-    "tcp_keepalives_idle": LOST_S // 3,
-    "tcp_keepalives_interval": LOST_S // 6,
-    "tcp_keepalives_count": 4,
     "tcp_user_timeout": LOST_S * 1000,
+    **{f"tcp_{name}": value for name, value in KEEPALIVES.items()},
 }
 """Settings of the server for our sessions: one machine that freezes must not hold the lock of all."""
 
@@ -127,10 +131,8 @@ class _Connection:
             autocommit=True,
             row_factory=dict_row,
             connect_timeout=CONNECT_S,
-            keepalives_idle=LOST_S // 3,
-            keepalives_interval=LOST_S // 6,
-            keepalives_count=4,
             tcp_user_timeout=LOST_S * 1000,
+            **KEEPALIVES,
             options=" ".join(f"-c {name}={value}" for name, value in LIMITS.items()),
         )
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ if self._reads else None

@@ -174,5 +174,5 @@ int amx_maps_unshuffle(const struct maps *maps, int threads, int plain) { CALL(r
 /* Return the size of a struct that callers fill, so that they notice a library of other sources. */
 size_t struct_bytes(int number) {
     const size_t bytes[] = {sizeof(struct trunk), sizeof(struct conv), sizeof(struct features), sizeof(struct maps)};
-    return bytes[number];
+    return number < (int)(sizeof bytes / sizeof *bytes) ? bytes[number] : 0;
 }

@@ -157,7 +157,7 @@ class Room:
         """Call amx.c.
 
         Args:
-            threads: for which `work` has memory; by default as many as PyTorch has.
+            threads: for which `work` has memory; PyTorch's number by default.
 
         Raises:
             MemoryError: there is not enough memory.

@@ -229,4 +229,4 @@ int winograd_convolve(const struct convolution *c, int lanes) {
 }
 
 /* Return the size of the struct that callers fill, so that they notice a library of other sources. */
-size_t struct_bytes(int number) { return (void)number, sizeof(struct convolution); }
+size_t struct_bytes(int number) { return number ? 0 : sizeof(struct convolution); }

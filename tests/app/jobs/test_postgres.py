@@ -1,4 +1,4 @@
-"""PostgreSQL where it differs from SQLite: several machines, of which one may freeze."""
+"""PostgreSQL where it differs from SQLite: several machines use it, and any may freeze."""
 
 import asyncio
 import time

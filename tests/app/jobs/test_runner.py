@@ -185,10 +185,10 @@ async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) 
 
 
 async def test_an_outage_makes_no_other_process_look_dead(house: House) -> None:
-    other = house.another()
-    other.start(house.service)
+    other = house.another(job_lease_s=10)
     job_id = await house.job()
     await house.database.write(partial(claim, owner="living", lease_s=LEASE_S, ttl_s=100, idle=True))
+    other.start(house.service)
     house.database.down = True
     await asyncio.sleep(2 * LEASE_S)
     house.database.down = False
