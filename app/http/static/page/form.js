@@ -128,7 +128,8 @@ function modelField({ models, default: initial }) {
   return {
     row,
     read: () => (input.value === initial ? {} : { model: input.value }),
-    write: ({ model = initial }) => (input.value = model),
+    // A remembered model may be gone since.
+    write: ({ model }) => (input.value = models.some(({ name }) => name === model) ? model : initial),
     tell: (model) => {
       hint.textContent = textOr(`model.hint.${model.name}`, "");
       show(hint, hint.textContent !== "");
