@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
 from app.animation import check_animation, check_answer, is_animated, upscale_animation
 from app.answer import Answer
+from app.errors import Unavailable
 from app.library.network import ModelInfo
 from app.options import DEFAULT_OPTIONS, UpscaleOptions
 from app.pictures.decode import Header
@@ -15,6 +16,19 @@ from app.pictures.encode import FORMATS
 from app.pictures.size import Size
 from app.record import current_record
 from app.service import UpscaleService
+
+PLAIN_OPTIONS = UpscaleOptions.__dataclass_fields__.keys() - {"size", "formats"}
+"""Options whose values are JSON's own."""
+
+
+class OtherVersion(Unavailable):
+    """A newer version of the service accepted the request, and this one does not know all of it."""
+
+    def __init__(self, unknown: str) -> None:
+        super().__init__(
+            f"a newer version of the service accepted this job, and the version that runs now does not know {unknown}; "
+            "send it without that, or again after the next update"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +41,32 @@ class UpscaleRequest:
     options: UpscaleOptions = DEFAULT_OPTIONS
 
     def to_json(self) -> dict[str, Any]:
-        """Return the request as JSON values."""
-        options = {name: getattr(self.options, name) for name in UpscaleOptions.__dataclass_fields__ if name != "size"}
+        """Return the request as JSON values.
+
+        Options at their defaults are left out, so that versions which do not know a new option can read a request that
+        does not use it.
+        """
+        options = {
+            name: value
+            for name in PLAIN_OPTIONS
+            if (value := getattr(self.options, name)) != getattr(DEFAULT_OPTIONS, name)
+        }
         formats = [form.name for form in self.options.formats]
-        size = asdict(self.options.size)
-        return {"model": self.model, "fidelity": self.fidelity} | options | size | {"formats": formats}
+        size = self.options.size.given
+        return {"model": self.model, "fidelity": self.fidelity, **options, **size, "formats": formats}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Restore a request from `to_json`."""
+        """Restore a request from `to_json`.
+
+        Raises:
+            OtherVersion: it has an option or a format that this version does not know.
+        """
+        unknown = values.keys() - {"model", "fidelity", "formats", *PLAIN_OPTIONS, *Size.__dataclass_fields__}
+        if unknown := unknown | (set(values["formats"]) - FORMATS.keys()):
+            raise OtherVersion(", ".join(sorted(unknown)))
         size = Size(**{name: value for name, value in values.items() if name in Size.__dataclass_fields__})
-        others = ("model", "fidelity", "formats", *Size.__dataclass_fields__)
-        options = {name: value for name, value in values.items() if name not in others}
+        options = {name: value for name, value in values.items() if name in PLAIN_OPTIONS}
         formats = [FORMATS[name] for name in values["formats"]]
         return cls(
             model=values["model"],

@@ -2,6 +2,9 @@
 
 Statements name their values (`:id`) and use only SQL that both understand. One transaction writes at a time, on all
 machines together, so what holds between two statements of one transaction holds without further locks.
+
+During an update, and after a rollback, older versions use the same tables: a column that is added needs a default, and
+statements that insert name their columns.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from app.errors import ServiceError
 
@@ -27,6 +27,7 @@ MAX_CRASHES = 2
 """A picture whose work ended the process this many times is failed and not tried again."""
 
 Row = Mapping[str, Any]
+Part = TypeVar("Part", "Problem", "Result")
 
 
 def new_job_id() -> str:
@@ -109,6 +110,12 @@ class NewJob:
     request_id: str = ""
 
 
+def _read(kind: type[Part], text: str) -> Part:
+    """Read JSON text without the members that a newer version of the service may have added."""
+    values = json.loads(text)
+    return kind(**{name: value for name, value in values.items() if name in kind.__dataclass_fields__})
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredPicture:
     """One picture of a job."""
@@ -134,8 +141,8 @@ class StoredPicture:
     @classmethod
     def of(cls, row: Row) -> Self:
         """Read a row."""
-        problem = Problem(**json.loads(row["problem"])) if row["problem"] else None
-        result = Result(**json.loads(row["result"])) if row["result"] else None
+        problem = _read(Problem, row["problem"]) if row["problem"] else None
+        result = _read(Result, row["result"]) if row["result"] else None
         plain = {name: row[name] for name in cls.__dataclass_fields__ if name not in {"state", "problem", "result"}}
         return cls(**plain, state=State(row["state"]), problem=problem, result=result)
 

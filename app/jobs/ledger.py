@@ -49,7 +49,7 @@ class Ahead:
 
 
 def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bool]:
-    """Accept a job; returns it, and False where its idempotency key is that of an earlier one, which is returned.
+    """Accept a job; returns it and True, or the earlier job with its idempotency key and False.
 
     Raises:
         IdempotencyMismatch: the earlier job is of another request.
@@ -62,8 +62,9 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
     _check_limits(session, job, limits)
     now = session.now()
     session.rows(
-        "insert into jobs values (:id, :key_name, :idempotency_key, :fingerprint, :request, :state, 1, :created, null,"
-        " null, :webhook, :webhook_events, :trace, :request_id)",
+        "insert into jobs (id, key_name, idempotency_key, fingerprint, request, state, version, created, webhook,"
+        " webhook_events, trace, request_id) values (:id, :key_name, :idempotency_key, :fingerprint, :request, :state,"
+        " 1, :created, :webhook, :webhook_events, :trace, :request_id)",
         id=job.id,
         key_name=job.key_name,
         idempotency_key=job.idempotency_key or None,
@@ -78,8 +79,10 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
     )
     for number, picture in enumerate(job.pictures, start=1):
         session.rows(
-            "insert into pictures values (:job_id, :number, :key_name, :state, :upload_name, :upload_bytes, :cost_px,"
-            " :source, :target, :model, :now, null, null, 0, 0, null, null, 0, 0, null, null, 0, :file_name)",
+            "insert into pictures (job_id, number, key_name, state, upload_name, upload_bytes, cost_px, source, target,"
+            " model, not_before, attempts, crashes, progress, cancel, result_bytes, file_name) values (:job_id,"
+            " :number, :key_name, :state, :upload_name, :upload_bytes, :cost_px, :source, :target, :model, :now, 0, 0,"
+            " 0, 0, 0, :file_name)",
             job_id=job.id,
             number=number,
             key_name=job.key_name,

@@ -44,8 +44,8 @@ def announce(session: Session, job_id: str, state: State) -> None:
     if not rows[0]["webhook"] or event not in json.loads(rows[0]["webhook_events"]):
         return
     session.rows(
-        "insert into deliveries values (:id, :job_id, :key_name, :url, :event, '', 'waiting', :now, :now, null, null,"
-        " '[]')",
+        "insert into deliveries (id, job_id, key_name, url, event, body, state, created, not_before, attempts)"
+        " values (:id, :job_id, :key_name, :url, :event, '', 'waiting', :now, :now, '[]')",
         id=f"msg_{secrets.token_hex(16)}",
         job_id=job_id,
         key_name=rows[0]["key_name"],
@@ -109,5 +109,6 @@ def redeliver(session: Session, job_id: str, delivery_id: str) -> Delivery:
         now=session.now(),
     )
     if not rows:
-        raise NoSuchJob(f"the job {job_id} has no webhook {delivery_id[:100]!r}; GET /v1/jobs/{job_id} lists them")
+        where = f"/v1/jobs/{job_id}/webhooks"
+        raise NoSuchJob(f"the job {job_id} has no webhook {delivery_id[:100]!r}; GET {where} lists them")
     return Delivery.of(rows[0])

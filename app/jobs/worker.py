@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 
-from app.errors import DeadlinePassed, QueueFull, StorageFull, Unavailable
+from app.errors import DeadlinePassed, NoSuchModel, QueueFull, StorageFull, Unavailable
 from app.jobs.file_names import name_of_result
 from app.jobs.job import Result
 from app.jobs.store import Store, StoreDown, whole
@@ -18,7 +18,7 @@ from app.pictures.size import Size
 from app.record import RequestRecord
 from app.service import Answer, UpscaleService
 from app.settings import Settings
-from app.upscaling import UpscaleRequest
+from app.upscaling import OtherVersion, UpscaleRequest
 
 MAX_REFUSALS = 20
 """Attempts at a picture that the service cannot accept at the moment."""
@@ -31,6 +31,9 @@ FULL_WAIT_S = 30.0
 
 BUSY_WAIT_S = 1.0
 """Seconds until a picture that the service could not accept is tried again, where the error names no time."""
+
+OTHER_VERSION_WAIT_S = 60.0
+"""Seconds until a picture that this version of the service cannot process is tried again: a newer one may take it."""
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +71,10 @@ class Worker:
         max_s = self._settings.job_max_s
         try:
             async with asyncio.timeout(max_s), AsyncExitStack() as scope:
+                request = UpscaleRequest.from_json(held.job.request)
                 picture = await self._picture(held)
                 record.received_bytes = len(picture)
                 record.is_charged = not held.picture.source
-                request = UpscaleRequest.from_json(held.job.request)
                 answer = await request.start(scope, service, picture, background=True)
                 result = await self._stored(held, answer, request.options.size)
                 record.sent_bytes = result.size_bytes
@@ -91,6 +94,11 @@ class Worker:
         except (StorageFull, StoreDown) as error:
             log.warning("job %s waits for the store: %s", held.job.id, getattr(error, "reason", error.detail))
             raise Given(FULL_WAIT_S) from error
+        except (OtherVersion, NoSuchModel) as error:  # the replica that accepted the job had the option or the model
+            if self._refused(held) >= MAX_REFUSALS:
+                raise
+            log.warning("job %s waits for a replica that can process it: %s", held.job.id, error.detail)
+            raise Given(OTHER_VERSION_WAIT_S) from error
         except (QueueFull, Unavailable, DeadlinePassed) as error:  # also a stream that the service ended for others
             if self._refused(held) >= MAX_REFUSALS:
                 raise

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from app.errors import DeadlinePassed, QueueFull, StorageFull
+from app.errors import DeadlinePassed, NoSuchModel, QueueFull, ServiceError, StorageFull
 from app.jobs import runner as runners
 from app.jobs.addresses import AddressRules
 from app.jobs.counters import JobCounters
@@ -24,11 +24,12 @@ from app.jobs.sqlite import SqliteDatabase
 from app.jobs.store import StoreDown, one
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
-from app.jobs.worker import MAX_REFUSALS, Given, Worker
+from app.jobs.worker import MAX_REFUSALS, OTHER_VERSION_WAIT_S, Given, Worker
 from app.jobs.working import Claim, claim
 from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
+from app.upscaling import OtherVersion
 from tests.app.jobs.rows import added, new_job, read
 
 pytestmark = pytest.mark.anyio
@@ -265,3 +266,13 @@ async def test_a_picture_that_is_refused_too_often_fails(house: House, monkeypat
 async def test_a_stream_that_was_ended_for_others_is_tried_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     (raised,) = await attempts(house, monkeypatch, [DeadlinePassed("the answer was read too slowly")])
     assert isinstance(raised, Given)
+
+
+@pytest.mark.parametrize("error", [OtherVersion("sharpen"), NoSuchModel("there is no model 'new'")])
+async def test_what_another_version_accepted_waits_for_one_that_can_process_it_and_fails_in_the_end(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: ServiceError
+) -> None:
+    raised = await attempts(house, monkeypatch, [error] * MAX_REFUSALS)
+    assert raised[-1] is error
+    waits = [given.wait_s for given in raised if isinstance(given, Given)]
+    assert waits == [OTHER_VERSION_WAIT_S] * (MAX_REFUSALS - 1)
