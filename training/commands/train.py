@@ -15,6 +15,7 @@ from training.damage import Damage
 from training.data import Pair
 from training.distributed import from_process_0, joined, this_process
 from training.fields import read_config, with_settings
+from training.heap import keep_freed_memory
 from training.lpips import load_lpips
 from training.perceptual import VGGFeatures, load_vgg
 from training.recipes import RECIPES
@@ -67,6 +68,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the recipe that the command names."""
     with joined() as device:
+        if device.type == "cpu":
+            keep_freed_memory()
         report = say if this_process() == 0 else _silent
         config, start = _begun(options, report)
         if config.best_by == "lpips" and not options.alexnet_weights:
