@@ -42,6 +42,9 @@ LIMITS = {
 }
 """Settings of the server for our sessions: one machine that freezes must not hold the lock of all."""
 
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+"""Errors that another connection may not have. The last one comes from a server that has become a standby."""
+
 VALUE = re.compile(r":(\w+)")
 
 
@@ -111,7 +114,7 @@ class _Connection:
         except psycopg.errors.DiskFull as error:
             raise StorageFull("the disk of the database is full; try again later") from error
         except psycopg.Error as error:
-            if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not self._is_broken:
+            if not isinstance(error, AWAY) and not self._is_broken:
                 raise
             self.close()
             raise DatabaseDown(_line(error)) from error
@@ -131,6 +134,7 @@ class _Connection:
             autocommit=True,
             row_factory=dict_row,
             connect_timeout=CONNECT_S,
+            target_session_attrs="read-write",  # no standby, whose jobs are also a little old
             tcp_user_timeout=LOST_S * 1000,
             **KEEPALIVES,
             options=" ".join(f"-c {name}={value}" for name, value in LIMITS.items()),

@@ -252,7 +252,9 @@ class Runner:
             try:
                 hold = await self._database.write(partial(renew, claim=held, lease_s=lease_s, progress=progress))
                 renewed_s = time.monotonic()
-            except ServiceError:
+            except Exception as error:  # without a lease the work would run on, and another process do it again
+                if not isinstance(error, ServiceError):
+                    log.exception("job %s picture %d: the lease cannot be renewed", held.job.id, held.picture.number)
                 if time.monotonic() - renewed_s > lease_s * 2 / 3:
                     hold = Hold.LOST
             if hold is not Hold.KEPT and task not in self._settling:

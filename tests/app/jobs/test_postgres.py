@@ -64,6 +64,36 @@ async def test_a_job_that_is_removed_while_it_is_read_is_read_whole(postgres: st
         await database.close()
 
 
+async def test_a_server_that_becomes_a_standby_is_left_for_the_next_one(postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("drop database if exists moving")
+        connection.execute("create database moving")
+    database = postgres_module.PostgresDatabase(postgres.replace("@/postgres", "@/moving"))
+    try:
+        await added(database)
+
+        def demote(session: Session) -> None:
+            session.rows("set session characteristics as transaction read only")
+
+        await database.write(demote)
+        with pytest.raises(DatabaseDown, match="cannot be reached"):
+            await added(database)
+        await added(database)  # by a new connection
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute("alter database moving set default_transaction_read_only = on")
+        await database.write(demote)
+        for _ in range(2):  # no connection to a standby is kept
+            with pytest.raises(DatabaseDown):
+                await added(database)
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute("alter database moving reset default_transaction_read_only")
+        await added(database)
+    finally:
+        await database.close()
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute("drop database moving with (force)")
+
+
 @pytest.mark.parametrize("address", ["postgresql://[", "not an address"])
 def test_an_address_that_is_none_is_an_error_of_the_system(address: str) -> None:
     with pytest.raises(OSError, match=r"cannot be"):

@@ -25,7 +25,7 @@ from app.jobs.store import StoreDown, one
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.worker import MAX_REFUSALS, OTHER_VERSION_WAIT_S, Given, Worker
-from app.jobs.working import Claim, claim
+from app.jobs.working import Claim, Hold, claim, recover, renew
 from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
@@ -183,6 +183,28 @@ async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) 
     house.work.after.set()
     picture = await house.until(job_id, State.DONE)
     assert (picture.attempts, picture.crashes) == (2, 0)
+
+
+async def test_an_error_of_the_service_itself_does_not_end_a_lease(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [RuntimeError("a fault")]
+
+    def renew_later(*args: Any, **values: Any) -> Hold:
+        if failures:
+            raise failures.pop()
+        return renew(*args, **values)
+
+    monkeypatch.setattr(runners, "renew", renew_later)
+    job_id = await house.job()
+    house.work.after.clear()
+    house.runner.start(house.service)
+    await house.until(job_id, State.RUNNING)
+    await asyncio.sleep(3 * LEASE_S)
+    assert failures == []
+    assert await house.database.write(partial(recover, ttl_s=100)) == []
+    house.work.after.set()
+    assert (await house.until(job_id, State.DONE)).attempts == 1
 
 
 async def test_an_outage_makes_no_other_process_look_dead(house: House) -> None:
