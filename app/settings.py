@@ -38,7 +38,8 @@ class Settings(BaseSettings):
     root_path: str = Field(
         default="",
         pattern=PREFIX_PATTERN,
-        description="Path prefix below which a proxy serves the service, such as /pictures; empty for none.",
+        description="Path prefix below which a proxy serves the service, such as /pictures; empty for none, or where the "
+        "proxy removes it and says so.",
     )
     trusted_proxies: str = Field(
         default="",
@@ -63,7 +64,8 @@ class Settings(BaseSettings):
         description="Folder of weight files; each is a model named like the file without its suffix.",
     )
     load: Literal["start", "lazy"] = Field(
-        default="start", description="When to load models: all at the start, or each for its first request."
+        default="start",
+        description="When to load models: all at the start, or all but the default one at their first request.",
     )
     watch_s: float = Field(
         default=2.0,
@@ -82,7 +84,7 @@ class Settings(BaseSettings):
         description="How far below bicubic a network from a foreign file may be on a test picture; 1000 to accept any.",
     )
     default_model: str = Field(
-        default="", description="Model for requests that name none; empty for the best one that suits the device."
+        default="", description="Model for requests that name none; empty for a shipped one, else the first by name."
     )
     precision: Literal["fastest", "float32", "bfloat16", "float16"] = Field(
         default="fastest",
