@@ -38,8 +38,7 @@ class Settings(BaseSettings):
     root_path: str = Field(
         default="",
         pattern=PREFIX_PATTERN,
-        description="Path prefix below which a proxy serves the service, such as /pictures; empty for none, or where the "
-        "proxy removes it and says so.",
+        description="Path prefix below which a proxy serves the service, such as /pictures; empty for none.",
     )
     trusted_proxies: str = Field(
         default="",
