@@ -118,7 +118,7 @@ def upscale_rows(
 
 
 def rows_before(net: RRDBNet) -> int:
-    """Count the rows above a picture that wraps with which its bands begin, so that its output begins with its first.
+    """Count the rows above a wrapping picture that bands begin with, so that the output begins with the first.
 
     It is a multiple of the network's `unshuffle`.
     """

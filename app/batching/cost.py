@@ -71,7 +71,7 @@ class Line:
             self.seconds_per_px, self.fixed_s = 0.0, self._wy / self._w
 
     def px_within(self, seconds: float) -> int:
-        """Return the largest piece that takes this long; if b alone takes half of it or more, one that takes 2 b."""
+        """Return the largest piece that takes this long, or 2 b where b is half of it or more."""
         max_px = MAX_GROWTH * self.largest_px
         for_px_s = max(seconds, 2 * self.fixed_s) - self.fixed_s
         return int(min(max_px, for_px_s / self.seconds_per_px)) if self.seconds_per_px else max_px

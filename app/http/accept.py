@@ -31,7 +31,7 @@ def accepted_formats(accept: str) -> Sequence[AnswerFormat]:
 
 
 def of_result(accept: str) -> str:
-    """Return the part of `Accept` that is about the result of a job: nothing if it allows JSON and no picture.
+    """Return the part of `Accept` about a job's result; nothing if it allows JSON but no picture.
 
     The answer to a submission is JSON, so a header that allows nothing else says nothing of the result.
     """
