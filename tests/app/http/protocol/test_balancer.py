@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,9 +60,17 @@ def replica(request: pytest.FixtureRequest) -> Replica:
 
 
 @pytest.fixture
-async def client(replica: Replica, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+def front_and_stats() -> tuple[str, str]:
+    """Free addresses for callers and for Prometheus."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        front, stats = (f"127.0.0.1:{it.getsockname()[1]}" for it in (one, other))
+        return f"127.0.0.1:{one.getsockname()[1]}", f"127.0.0.1:{other.getsockname()[1]}"
+
+
+@pytest.fixture
+async def client(
+    replica: Replica, front_and_stats: tuple[str, str], tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    front, stats = front_and_stats
     async with await asyncio.start_server(replica.serve, "127.0.0.1", 0, limit=2**20) as server:
         port = server.sockets[0].getsockname()[1]
         servers = tmp_path / "servers.cfg"
@@ -120,3 +128,12 @@ async def test_what_cannot_be_sent_again_gets_a_problem_document_with_retry_afte
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["retry-after"] == "5"
     assert answer.json()["type"] == "urn:esrgan-serve:problem:unavailable"
+
+
+async def test_idle_connections_shut_nobody_out(client: httpx.AsyncClient, front_and_stats: tuple[str, str]) -> None:
+    port = client.base_url.port
+    with ExitStack() as idle:
+        for _ in range(600):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+        assert (await client.get("/readyz", timeout=5)).is_success
+        assert (await client.get(f"http://{front_and_stats[1]}/metrics", timeout=5)).is_success
