@@ -6,7 +6,7 @@ Training, validation, `evaluate` and the doctor all find their pictures here.
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _HIGH_RES = re.compile(r"(?:^|[^a-z0-9])(?:hr|gt(?:mod\d+)?|high[-_ ]?res)(?=$|[
 _ENDING = re.compile(r"[-_ ]?(?:hr|gt|lr|(?:low|high)[-_ ]?res)(?:[-_ ]?x?\d)?$", re.IGNORECASE)
 """The end of a file's name by which the two pictures of a pair differ, where they share a folder."""
 
-_SCALE_ENDING = re.compile(r"[-_ ]?x\d$", re.IGNORECASE)
+_ANY_SCALE = r"\d"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +57,13 @@ class PictureSet:
 def find_pairs(folder: Path, scale: int, low_res: Path | None = None) -> PictureSet:
     """Find the originals below a folder and their low-res pictures.
 
-    Low-res copies do not count as originals: files outside of `HR`, where the folder has one, and files whose name or
-    folder says LR, where an original has the same name. The published bicubic ones of this scale (`LRbicX4`,
+    Low-res copies do not count as originals: files outside of `HR` if there is one, and files whose name or folder says
+    LR if an original has the same name. The published bicubic ones of this scale (`LRbicX4`,
     `LR_bicubic/X4`) become the low-res pictures.
 
     Args:
-        low_res: folder with the low-res picture of every original, under the same name; endings like `_LR4` and `x4` do
-            not count. It may be in `folder`, or `folder` itself if the names show which picture is which.
+        low_res: folder with the low-res picture of every original, under the same name; endings like `_LR4` and `_x4` do
+            not count, nor does `x4` at scale 4. It may be in `folder`, or `folder` itself if the names show which picture is which.
 
     Raises:
         DataError: a folder is missing, or holds no picture.
@@ -71,17 +71,16 @@ def find_pairs(folder: Path, scale: int, low_res: Path | None = None) -> Picture
     every = picture_files(folder)
     if low_res is not None:
         originals, candidates = _apart(folder, every, low_res)
-        return _paired(folder, originals, candidates, (), asked_for=True)
+        return _paired(folder, originals, candidates, scale, (), asked_for=True)
     originals, copies = _without_copies(folder, every)
     published = [path for path in copies if _published(path.relative_to(folder), scale)]
     notes: tuple[str, ...] = ()
-    if ignored := len(copies) - len(published):
-        first = next(path for path in copies if path not in set(published))
+    if ignored := _without(copies, published):
         notes = (
-            f"{folder}: {ignored} pictures are taken for low-res copies and left out, {first} first; to use them, name "
-            "their folder by --low-res",
+            f"{folder}: {len(ignored)} pictures are taken for low-res copies and left out, {ignored[0]} first; to use "
+            "them, name their folder by --low-res",
         )
-    return _paired(folder, originals, published, notes, asked_for=False)
+    return _paired(folder, originals, published, scale, notes, asked_for=False)
 
 
 def read_pair(files: PairFiles, scale: int, *, min_px: int = 1) -> Pair:
@@ -147,9 +146,9 @@ def _without_copies(folder: Path, files: Sequence[Path]) -> tuple[list[Path], li
     parts = {path: path.relative_to(folder).parts for path in files}
     in_hr = [path for path in files if len(parts[path]) > 1 and parts[path][0].lower() == "hr"]
     if in_hr:
-        return in_hr, [path for path in files if path not in set(in_hr)]
+        return in_hr, _without(files, in_hr)
     low = [path for path in files if _says(_LOW_RES, path.relative_to(folder))]
-    others = [path for path in files if path not in set(low)]
+    others = _without(files, low)
     keys = {_key(path) for path in others}
     if any(_key(path) in keys for path in low) or any(_says(_HIGH_RES, path.relative_to(folder)) for path in others):
         return others, low
@@ -167,33 +166,65 @@ def _apart(folder: Path, every: Sequence[Path], low_res: Path) -> tuple[list[Pat
     originals = [path for path in every if path.resolve() not in taken]
     if not originals:
         raise DataError(f"{folder} holds no other pictures than {low_res}; name the folder of the originals by --data")
-    return [path for path in originals if path in set(_without_copies(folder, originals)[0])], candidates
+    return _without_copies(folder, originals)[0], candidates
+
+
+def _without(files: Sequence[Path], others: Iterable[Path]) -> list[Path]:
+    left_out = set(others)
+    return [path for path in files if path not in left_out]
 
 
 def _paired(
-    folder: Path, originals: Sequence[Path], low_res: Sequence[Path], notes: tuple[str, ...], *, asked_for: bool
+    folder: Path,
+    originals: Sequence[Path],
+    low_res: Sequence[Path],
+    scale: int,
+    notes: tuple[str, ...],
+    *,
+    asked_for: bool,
 ) -> PictureSet:
+    partners = _partners(originals, low_res, scale)
+    stems = Counter(path.stem for path in originals)
+    files, unpaired = [], []
+    for path in originals:
+        partner = partners.get(path)
+        if isinstance(partner, str):
+            unpaired.append((path, partner))
+        elif partner is None and asked_for:
+            unpaired.append((path, "there is no low-res picture of this name"))
+        else:
+            name = path.stem if stems[path.stem] == 1 else path.relative_to(folder).with_suffix("").as_posix()
+            files.append(PairFiles(name=name, high_res=path, low_res=partner))
+    if asked_for:
+        known = {_key(path, scale) for path in originals}
+        for path in _without(low_res, (one.low_res for one in files if one.low_res)):
+            reason = "no pair was made with it" if _key(path, scale) in known else "there is no original of this name"
+            unpaired.append((path, reason))
+    return PictureSet(folder=folder, files=tuple(files), notes=notes, unpaired=tuple(unpaired))
+
+
+def _partners(originals: Sequence[Path], low_res: Sequence[Path], scale: int) -> dict[Path, Path | str]:
+    """Find the low-res picture of each original that has one, or the line that says why it cannot be known."""
     candidates: dict[str, list[Path]] = defaultdict(list)
     for path in low_res:
-        candidates[_key(path)].append(path)
-    stems = Counter(path.stem for path in originals)
-    files, unpaired, used = [], [], set()
+        candidates[_key(path, scale)].append(path)
+    claims: dict[Path, list[Path]] = defaultdict(list)
+    partners: dict[Path, Path | str] = {}
     for path in originals:
-        relative = path.relative_to(folder).with_suffix("")
-        partners: list[Path | None] = [*_nearest(path, candidates[_key(path)])]
-        if not partners and not asked_for:
-            partners = [None]
-        if len(partners) == 1:
-            used.add(partners[0])
-            name = path.stem if stems[path.stem] == 1 else relative.as_posix()
-            files.append(PairFiles(name=name, high_res=path, low_res=partners[0]))
-        elif partners:
-            unpaired.append((path, f"{partners[0]} and {partners[1]} could both be its low-res picture; rename one"))
-        else:
-            unpaired.append((path, "there is no low-res picture of this name"))
-    if asked_for:
-        unpaired += [(path, "there is no original of this name") for path in low_res if path not in used]
-    return PictureSet(folder=folder, files=tuple(files), notes=notes, unpaired=tuple(unpaired))
+        nearest = _nearest(path, candidates[_key(path, scale)])
+        if len(nearest) == 1:
+            claims[nearest[0]].append(path)
+        elif nearest:
+            partners[path] = f"{nearest[0]} and {nearest[1]} could both be its low-res picture; rename one"
+    for low, claimants in claims.items():
+        nearest = _nearest(low, claimants)
+        for path in claimants:
+            if nearest == [path]:
+                partners[path] = low
+            else:
+                other = next(one for one in nearest if one != path)
+                partners[path] = f"{low} could also be the low-res picture of {other}; rename one"
+    return partners
 
 
 def _nearest(path: Path, candidates: Sequence[Path]) -> list[Path]:
@@ -205,8 +236,9 @@ def _nearest(path: Path, candidates: Sequence[Path]) -> list[Path]:
         from_file = next((n for n, (one, other) in enumerate(folders) if one != other), len(path.parts))
         return candidate.stem == path.stem, from_file, from_root
 
-    most = max(map(shared, candidates), default=None)
-    return [candidate for candidate in candidates if shared(candidate) == most]
+    alike = [shared(candidate) for candidate in candidates]
+    most = max(alike, default=None)
+    return [candidate for candidate, one in zip(candidates, alike, strict=True) if one == most]
 
 
 def _says(names: re.Pattern[str], relative: Path) -> bool:
@@ -219,6 +251,10 @@ def _published(relative: Path, scale: int) -> bool:
     return bool(re.search(r"bic", text, re.IGNORECASE) and re.search(rf"x{scale}(?!\d)", text, re.IGNORECASE))
 
 
-def _key(path: Path) -> str:
-    """Reduce a file's name to what the two pictures of a pair share."""
-    return _SCALE_ENDING.sub("", _ENDING.sub("", path.stem)).lower()
+def _key(path: Path, scale: int | str = _ANY_SCALE) -> str:
+    """Reduce a file's name to what the two pictures of a pair share.
+
+    `x4` at its end is a scale behind a separator, or if it is the scale of the pairs: `bmwx5` is a name.
+    """
+    shared = _ENDING.sub("", path.stem)
+    return re.sub(rf"(?:[-_ ]x\d|x{scale})$", "", shared, flags=re.IGNORECASE).lower()

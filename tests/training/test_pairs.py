@@ -143,6 +143,7 @@ def test_published_low_res_pictures_are_used_without_a_word(tmp_path: Path) -> N
             "small",
             [("big/bmwx5.png", "small/bmwx5.png"), ("big/bmwx6.png", "small/bmwx6.png")],
         ),
+        (["big/photo.png", "small/photo_x2.png"], "small", [("big/photo.png", "small/photo_x2.png")]),
         (["c_HR.png", "c_LR4.png"], ".", [("c_HR.png", "c_LR4.png")]),
     ],
 )
@@ -160,6 +161,61 @@ def test_pictures_without_a_partner_are_named_on_both_sides(tmp_path: Path) -> N
         f"{tmp_path / 'big/a.png'}: there is no low-res picture of this name",
         f"{tmp_path / 'small/c.png'}: there is no original of this name",
     ]
+
+
+def test_names_that_end_in_x_and_another_number_than_the_scale_are_not_shortened(tmp_path: Path) -> None:
+    names(tmp_path, "big/tex1.png", "small/tex2.png")
+    pictures = find_pairs(tmp_path / "big", 4, tmp_path / "small")
+    assert pictures.files == ()
+    assert [path.name for path, _ in pictures.unpaired] == ["tex1.png", "tex2.png"]
+
+
+@pytest.mark.parametrize(
+    ("originals", "low_res", "paired"),
+    [
+        (["tex1.png", "tex2.png"], "tex2.png", ["tex2"]),
+        (["a.png", "a_HR.png"], "a.png", ["a"]),
+        (["ax4.png", "a.png"], "a.png", ["a"]),
+        (["x/a.png", "y/a.png"], "y/a.png", ["y/a"]),
+        (["x/a.png", "y/a.png"], "a.png", []),
+        (["a.png", "a_HR.png"], "a_LR4.png", []),
+    ],
+)
+def test_a_low_res_picture_belongs_to_one_original(
+    originals: list[str], low_res: str, paired: list[str], tmp_path: Path
+) -> None:
+    names(tmp_path, *(f"big/{name}" for name in originals), f"small/{low_res}")
+    pictures = find_pairs(tmp_path / "big", 4, tmp_path / "small")
+    assert [files.name for files in pictures.files] == paired
+    unpaired = {path.relative_to(tmp_path / "big").as_posix() for path, _ in pictures.unpaired if "big" in path.parts}
+    assert unpaired == set(originals) - {f"{name}.png" for name in paired}
+
+
+def test_an_original_whose_low_res_picture_is_that_of_another_one_is_named_with_it(tmp_path: Path) -> None:
+    names(tmp_path, "big/a.png", "big/a_HR.png", "small/a.png")
+    pictures = find_pairs(tmp_path / "big", 4, tmp_path / "small")
+    assert pictures.problems == [
+        f"{tmp_path / 'big/a_HR.png'}: {tmp_path / 'small/a.png'} could also be the low-res picture of "
+        f"{tmp_path / 'big/a.png'}; rename one"
+    ]
+
+
+@pytest.mark.parametrize("folders", [("HR", "LR"), ("big", "small"), ("DIV2K_HR", "DIV2K_LR_bicubic/X4")])
+def test_paths_are_compared_a_few_times_each(folders: tuple[str, str], tmp_path: Path) -> None:
+    names(tmp_path, *(f"{folder}/{number}.png" for folder in folders for number in range(200)))
+    calls = 0
+    hashed = Path.__hash__
+
+    def counted(path: Path) -> int:
+        nonlocal calls
+        calls += 1
+        return hashed(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(tmp_path), "__hash__", counted)
+        assert len(find_pairs(tmp_path / folders[0], 4, tmp_path / folders[1]).files) == 200
+        assert len(find_pairs(tmp_path, 4).files) in (200, 400)
+    assert calls < 20 * 400
 
 
 def test_two_low_res_pictures_for_one_original_are_refused_and_named(tmp_path: Path) -> None:
