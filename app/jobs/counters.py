@@ -1,5 +1,6 @@
 """Counters of jobs, kept by this process, for metrics."""
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -19,3 +20,5 @@ class JobCounters:
     webhooks: Counter[str] = field(default_factory=Counter)
     """Attempts to deliver webhooks, by outcome: `delivered`, `retried`, `failed`."""
     totals: Totals = field(default_factory=Totals)
+    totals_s: float = field(default_factory=time.monotonic)
+    """When the totals were read, by the monotonic clock; before that, when the process started."""

@@ -98,6 +98,11 @@ class JobService:
             self._parts = None
 
     @property
+    def is_on(self) -> bool:
+        """True where the service takes jobs, even if their database cannot be reached at the moment."""
+        return not self._why_off
+
+    @property
     def is_open(self) -> bool:
         """True where jobs are on and opened."""
         return self._parts is not None

@@ -48,6 +48,7 @@ class Sweeper:
         while True:
             try:
                 self._counters.totals = await self._database.read(ledger.totals)
+                self._counters.totals_s = time.monotonic()
                 if time.monotonic() - swept_s >= SWEEP_S:
                     swept_s = time.monotonic()
                     await self.sweep()

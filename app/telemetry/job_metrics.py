@@ -1,19 +1,26 @@
 """Prometheus metrics of jobs. Totals are those of the table, which all processes share; the rest is of this process."""
 
+import time
 from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from app.jobs.counters import JobCounters
 from app.jobs.job import State
+from app.jobs.service import JobService
 
 DELIVERY_STATES = ("waiting", "delivered", "failed")
 DELIVERY_OUTCOMES = ("delivered", "retried", "failed")
 
 
-def metrics_of_jobs(counters: JobCounters) -> Iterator[Metric]:
+def metrics_of_jobs(jobs: JobService) -> Iterator[Metric]:
     """Yield all metrics of jobs."""
-    totals = counters.totals
+    counters, totals = jobs.counters, jobs.counters.totals
+    if jobs.is_on:
+        yield GaugeMetricFamily(
+            "esrgan_stored_jobs_age_seconds",
+            "Seconds since the numbers of all machines were read from the table; they are old where it is away.",
+            value=time.monotonic() - counters.totals_s,
+        )
     states = [state.value for state in State]
     yield _gauges("esrgan_stored_jobs", "Jobs by state, on all machines.", "state", totals.jobs, states)
     yield _gauges(

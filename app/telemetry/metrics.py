@@ -28,6 +28,9 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 PIXELS = tuple(4.0**power for power in range(5, 14))
 """From 32 x 32 to 8192 x 8192."""
 
+ALERTED_RESCUES = ("out_of_memory", "float32")
+"""Reasons that are shown from 0 on: Prometheus sees no increase in a counter that begins at 1."""
+
 log = logging.getLogger(__name__)
 
 
@@ -194,7 +197,7 @@ class _ServiceCollector(Collector):
         ready = self._life.phase is Phase.READY
         yield GaugeMetricFamily("esrgan_ready", "1 when /readyz answers 200, else 0.", value=ready)
         yield GaugeMetricFamily("esrgan_requests_running", "Requests being answered.", self._life.accepted)
-        yield from metrics_of_jobs(self._life.jobs.counters)
+        yield from metrics_of_jobs(self._life.jobs)
         with suppress(Unavailable):  # still loading
             service = self._life.service
             yield from _scheduler_metrics(service.scheduler.counters())
@@ -242,7 +245,7 @@ def _device_metrics(device: DeviceState) -> Iterator[Metric]:
         "esrgan_rescues", "Work that was retried: after out_of_memory, or in float32.", labels=("model", "reason")
     )
     for model, reasons in dict(device.rescues).items():  # copies, since the device's thread adds to both
-        for reason, count in dict(reasons).items():
+        for reason, count in (dict.fromkeys(ALERTED_RESCUES, 0) | dict(reasons)).items():
             rescues.add_metric((model, reason), count)
     yield rescues
     memory = GaugeMetricFamily("esrgan_device_memory_bytes", "Memory of the GPU.", labels=("kind",))

@@ -1,5 +1,6 @@
 """The output of /metrics after known requests."""
 
+import time
 from pathlib import Path
 
 import httpx
@@ -72,8 +73,17 @@ async def test_every_stage_of_a_request_is_measured(client: httpx.AsyncClient) -
 
 
 async def test_retried_work_is_counted(client: httpx.AsyncClient, service: UpscaleService) -> None:
+    for reason in ("float32", "out_of_memory"):  # shown from the start, so that the first one is an increase
+        assert value(await scraped(client), "esrgan_rescues_total", model="tiny", reason=reason) == 0
     service.device.rescues["tiny"].update({"float32": 3})  # type: ignore[attr-defined]  # a Counter
     assert value(await scraped(client), "esrgan_rescues_total", model="tiny", reason="float32") == 3
+
+
+async def test_the_age_of_the_numbers_of_jobs_shows_that_their_database_is_away(
+    client: httpx.AsyncClient, life: Lifecycle
+) -> None:
+    life.jobs.counters.totals_s = time.monotonic() - 500
+    assert value(await scraped(client), "esrgan_stored_jobs_age_seconds") >= 500
 
 
 async def test_the_metrics_say_how_each_model_runs(client: httpx.AsyncClient, service: UpscaleService) -> None:
