@@ -62,8 +62,9 @@ def find_pairs(folder: Path, scale: int, low_res: Path | None = None) -> Picture
     `LR_bicubic/X4`) become the low-res pictures.
 
     Args:
-        low_res: folder with the low-res picture of every original, under the same name; endings like `_LR4` and `_x4` do
-            not count, nor does `x4` at scale 4. It may be in `folder`, or `folder` itself if the names show which picture is which.
+        low_res: folder with the low-res picture of every original, under the same name; endings like `_LR4` and `_x4`
+            do not count, nor does `x4` at scale 4. It may be in `folder`, or `folder` itself if the names show which
+            picture is which.
 
     Raises:
         DataError: a folder is missing, or holds no picture.

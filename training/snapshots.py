@@ -57,8 +57,13 @@ class Snapshots:
         return {"best": self._best, "without_better": self._without_better}
 
     def write(self, net: RRDBNet, step: int, scores: Scores) -> None:
-        """Keep the weights of a step as the last ones, and as the best if no earlier ones are as good."""
+        """Keep the weights of a step as the last ones, and as the best if no earlier ones are as good.
+
+        The start of a GAN stage is never the best: it has the higher PSNR-Y, and is not what the run was made for.
+        """
         self._write(LAST, net, step, scores)
+        if step == 0 and self._config.discriminator:
+            return
         score = overall(scores, self._config.best_by)
         if self._best and score <= self._best["score"]:
             self._without_better += 1

@@ -170,6 +170,7 @@ def test_lpips_is_said_to_be_left_out_once_where_it_is_missed(
         (finetune_x4, ["--start", "{tmp}/x4.pth", "--set", "batch=two"], "batch is 'two'; it must be a whole number"),
         (finetune_x4, ["--start", "{tmp}/x4.pth", "--set", "generator.blocks=5"], "finetune_x4 needs RRDBConfig"),
         (finetune_x4, ["--start", "{tmp}/x4.pth", "--set", "best_by=lpips"], "which needs AlexNet; name its weights"),
+        (tiny_gan_x4, ["--start", "{tmp}/x4.pth", "--set", "patience=3"], "add --set best_by=lpips and --alexnet"),
         (tiny_psnr_x4, ["--config", "{tmp}/absent.json"], "No such file"),
         (tiny_psnr_x4, ["--config", "{tmp}/gan.json"], "is of the recipe tiny_gan_x4; name that instead"),
         (tiny_psnr_x4, ["--start-discriminator", "{tmp}/x4.pth"], "tiny_psnr_x4 has no discriminator"),

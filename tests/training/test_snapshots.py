@@ -11,7 +11,7 @@ from model.files.checkpoint import read_checkpoint
 from model.reliable import load
 from tests.model.examples import random_net
 from tests.training.test_resume import killed_in_step
-from tests.training.tiny_runs import CPU, PSNR, equal, history, run_of, weights_of
+from tests.training.tiny_runs import CPU, GAN, PSNR, equal, history, run_of, weights_of
 from training import train as training_loop
 from training.config import TrainingConfig
 from training.snapshots import Origin
@@ -140,6 +140,19 @@ def test_the_start_is_measured_first_and_is_the_best_if_nothing_beats_it(
     assert best.card.steps == 0
     start = random_net(PSNR.generator).state_dict()
     assert all(torch.equal(weight, start[name].half().float()) for name, weight in best.net.state_dict().items())
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_the_start_of_a_gan_stage_is_never_its_best(
+    patience: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measuring([0.1, 0.4, 0.3, 0.5, 0.5], monkeypatch, "lpips")
+    config = replace(GAN, steps=4, validate_every=1, best_by="lpips", patience=patience, start="a file, sha256 0")
+    lines: list[str] = []
+    path = train(run_of(config, tmp_path, lines, start=random_net(GAN.generator)))
+    assert read_checkpoint(tmp_path / "tiny-gan-x2-best.safetensors").card.steps == 2
+    assert read_checkpoint(path).card.steps == (2 if patience else 4)
+    assert "step 0 was better" not in lines[-1]
 
 
 def test_a_run_that_began_with_a_start_is_resumed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

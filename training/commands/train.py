@@ -72,8 +72,7 @@ def run(options: argparse.Namespace) -> int:
             keep_freed_memory()
         report = say if this_process() == 0 else _silent
         config, start = _begun(options, report)
-        if config.best_by == "lpips" and not options.alexnet_weights:
-            raise ConfigError("best_by is lpips, which needs AlexNet; name its weights by --alexnet-weights")
+        _check_best(options, config)
         losses = config.losses
         vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers.names) if losses.perceptual else None
         teacher = load_teacher(options.teacher, config, device)
@@ -91,6 +90,17 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     return 0
+
+
+def _check_best(options: argparse.Namespace, config: TrainingConfig) -> None:
+    """Refuse a measure of the best snapshot that cannot be taken, or that every step of a GAN stage makes worse."""
+    if config.best_by == "lpips" and not options.alexnet_weights:
+        raise ConfigError("best_by is lpips, which needs AlexNet; name its weights by --alexnet-weights")
+    if config.patience and config.discriminator and config.best_by == "psnr_y":
+        raise ConfigError(
+            f"patience is {config.patience} and best_by is psnr_y, which falls while a GAN learns texture, so the "
+            "result would be hardly trained; add --set best_by=lpips and --alexnet-weights FILE, or leave patience out"
+        )
 
 
 def _begun(options: argparse.Namespace, report: Report) -> tuple[TrainingConfig, Start | None]:
