@@ -116,8 +116,11 @@ class UpscaleRequest:
         return header
 
     def cost_px(self, service: UpscaleService, header: Header) -> int:
-        """Return the LR px of the work on a picture; of a single pass while the model has never been loaded."""
+        """Return the LR px that a picture counts, as in `RequestRecord.cost_px`: its alpha adds none.
+
+        While the model has never been loaded, one pass is assumed.
+        """
         info: ModelInfo | None = service.library.find(self.model).info
         work = 1 if info is None else max(1, service.plan(header, info, self.options).work)
-        planes, frames = (2, header.frames) if is_animated(header, self.options) else (header.planes, 1)
-        return frames * planes * header.height * header.width * self.options.runs * work
+        frames = header.frames if is_animated(header, self.options) else 1
+        return frames * header.height * header.width * self.options.runs * work

@@ -52,3 +52,13 @@ async def test_a_key_sees_its_own_jobs_within_its_limits(
     assert len((await client.get("/v1/jobs", headers=headers["boss"])).json()["jobs"]) == 1
     assert (await client.get(address)).status_code == 401
     blocked.gate.set()
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/upscale"])
+async def test_transparency_does_not_count_for_a_key(
+    client: httpx.AsyncClient, tokens: dict[str, str], path: str
+) -> None:
+    headers = {"Authorization": f"Bearer {tokens['shop']}"}
+    picture = encoded(noise(20, 16, mode="RGBA"))  # 320 of 500 px a minute
+    (await client.post(path, content=picture, headers=headers)).raise_for_status()
+    (await client.post(path, content=picture, headers=headers)).raise_for_status()
