@@ -31,6 +31,8 @@ class Items:
 
     primary: Item
     others: Mapping[int, Item]
+    premultiplied: bool
+    """The colour of the primary item is multiplied by its alpha."""
 
 
 def boxes(file: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -66,7 +68,16 @@ def items_of(file: bytes, *, places: bool = True) -> Items:
     container = properties[b"ipco"]
     known = [(kind, container[start:end]) for kind, start, end in boxes(container, 0, len(container))]
     _read_associations(_Reader(properties[b"ipma"]), known, found)
-    return Items(primary=found.pop(number), others=found)
+    premultiplied = _is_premultiplied(inner.get(b"iref", bytes(4)), number)
+    return Items(primary=found.pop(number), others=found, premultiplied=premultiplied)
+
+
+def known_items(file: bytes) -> Items | None:
+    """Read the items of an untrusted AVIF or HEIC, without their places; None where the boxes are broken."""
+    try:
+        return items_of(file, places=False)
+    except (KeyError, IndexError, StopIteration, struct.error):
+        return None
 
 
 def nclx_of(file: bytes) -> tuple[int, int] | None:
@@ -75,10 +86,8 @@ def nclx_of(file: bytes) -> tuple[int, int] | None:
     Returns:
         None where no box names them.
     """
-    try:
-        properties = items_of(file, places=False).primary.properties
-    except (KeyError, IndexError, StopIteration, struct.error):
-        return None
+    found = known_items(file)
+    properties = found.primary.properties if found else []
     profiles = (body for kind, body in properties if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 11)
     body = next(profiles, None)
     if body is None:
@@ -125,6 +134,12 @@ def _read_extents(reader: _Reader, found: dict[int, Item]) -> None:
             offset, size = reader.number(offset_size), reader.number(length_size)
             if in_file:
                 item.extents.append((base + offset, size))
+
+
+def _is_premultiplied(references: bytes, number: int) -> bool:
+    size = 2 if references[0] == 0 else 4
+    kinds = ((kind, references[start : start + size]) for kind, start, _ in boxes(references, 4, len(references)))
+    return (b"prem", number.to_bytes(size)) in kinds
 
 
 def _read_associations(reader: _Reader, known: list[Property], found: dict[int, Item]) -> None:

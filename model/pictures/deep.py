@@ -1,17 +1,19 @@
-"""Pixels that Pillow would cut down or misread: more than 8 bits in PNG, AVIF and HEIC, a PNG's transparent colour.
+"""Pixels that Pillow would cut down or misread: HEIC, more than 8 bits in PNG and AVIF, a PNG's transparent colour.
 
 libvips, and the reader of HEIC, get the file only after its size has been checked, and are given the format.
 """
 
 import re
+from dataclasses import replace
 
 import numpy
 import pyvips
 
-from model.pictures import heic
+from model.pictures import chroma, heic
+from model.pictures.boxes import Items, known_items
 from model.pictures.errors import Damaged, NotAccepted, PictureError
 from model.pictures.limits import Limits
-from model.pictures.samples import NO_RANGE, SLICE_ROWS, Pixels, Samples, of_channels
+from model.pictures.samples import NO_RANGE, SLICE_ROWS, Pixels, Samples, divide_by_alpha, of_channels
 
 NOT_KNOWN = re.compile(
     r"not supported|unsupported|not a whole number|out of range|not \d bands|not (been built in|configured)"
@@ -75,31 +77,46 @@ def samples(upload: bytes, file_format: str) -> Samples:
         NotAccepted: they are of a kind that has no fixed range.
         pyvips.Error, Exception: the file is broken.
     """
-    if file_format == "HEIF":
-        return of_channels(_of_heic(upload), upright=True)
+    if file_format == "PNG":
+        return of_channels(_decoded(upload, file_format)[1])
+    pixels = _of_heic(upload) if file_format == "HEIF" else _of_avif(upload)
+    return _as_stored(of_channels(pixels, upright=True), known_items(upload))
+
+
+def _as_stored(found: Samples, items: Items | None) -> Samples:
+    """Return samples of an AVIF or HEIC as its boxes describe them."""
+    if items is None:
+        return found
+    if chroma.is_grey(items):
+        found = replace(found, grey=True)
+    elif not found.grey:
+        smoothed = chroma.smooth(found.colour, chroma.subsampling(items), chroma.luma_of(items))
+        found = replace(found, colour=smoothed)
+    if items.premultiplied and found.alpha is not None:
+        divide_by_alpha(found.colour, found.alpha)
+    return found
+
+
+def _of_avif(upload: bytes) -> Pixels:
+    """Samples (H, W, C) of 8 or 16 bits."""
+    image, pixels = _decoded(upload, "AVIF")
+    return _from_upper_bits(pixels, int(image.get("bits-per-sample"))) if pixels.dtype == numpy.uint16 else pixels
+
+
+def _decoded(upload: bytes, file_format: str) -> tuple[pyvips.Image, Pixels]:
     try:
         image = _loaded(upload, file_format)
-        pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
+        return image, image.numpy().reshape(image.height, image.width, image.bands)
     except pyvips.Error as error:
         if NOT_KNOWN.search(str(error)):
             raise Unsupported from error
         raise
-    upright = file_format == "AVIF"
-    if upright and pixels.dtype == numpy.uint16:
-        pixels = _from_upper_bits(pixels, int(image.get("bits-per-sample")))
-    return of_channels(pixels, upright=upright)
 
 
 def _of_heic(upload: bytes) -> Pixels:
-    """Samples (H, W, C) of 16 bits.
-
-    Raises:
-        Unsupported: its colour is multiplied by alpha.
-    """
+    """Samples (H, W, C) of 8 or 16 bits."""
     file = heic.open_deep(upload)
     image = file[file.primary_index]
-    if image.mode.startswith("RGBa"):
-        raise Unsupported
     pixels = numpy.array(image)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return _from_upper_bits(pixels, int(image.info["bit_depth"])) if pixels.dtype == numpy.uint16 else pixels

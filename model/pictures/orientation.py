@@ -34,8 +34,12 @@ def in_xmp(packet: bytes) -> int:
 def orientation_of(image: Image.Image) -> int:
     """Return EXIF's orientation, 1 to 8; 1 (upright) if the file has no valid one."""
     try:
-        # Not the method of PNG, which decodes the picture to look for EXIF behind the pixels.
-        said = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        if image.format == "AVIF":  # properties turn it, which Pillow shows as EXIF's; it would look into XMP, too
+            exif = Image.Exif()
+            exif.load(image.info.get("exif") or b"")
+            said = exif.get(ExifTags.Base.Orientation, UPRIGHT)
+        else:  # not the method of PNG, which decodes the picture to look for EXIF behind the pixels
+            said = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
     except Exception:
         return UPRIGHT  # Pillow raises all kinds of errors for broken tags; the picture itself is sound
     if said is None:

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -12,7 +12,8 @@ import numpy
 import pyvips
 from PIL import Image, UnidentifiedImageError
 
-from model.pictures import bmp, bmp_palette, colour, container, deep, heic, jpeg, png_structure, tiff
+from model.pictures import bmp, bmp_palette, chroma, colour, container, deep, heic, jpeg, png_structure, tiff
+from model.pictures.boxes import known_items
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
 from model.pictures.orientation import orientation_of, size_in_header, upright_size
@@ -285,12 +286,18 @@ def _samples(file: _File) -> Samples:
     image = file.image
     if image.format in ("JPEG", "MPO"):
         return jpeg.samples_of(file.content, image)
+    if image.format == "HEIF":
+        return deep.samples(file.content, "HEIF")
     image.load()
+    items = known_items(file.content) if image.format == "AVIF" else None
+    if items and items.primary.property(b"clap"):  # which Pillow ignores
+        return deep.samples(file.content, "AVIF")
     needs_depth = _bits(file) > 8 and not image.mode.startswith("I")
     if needs_depth or (file.png and file.png.has_transparent_colour):
         with suppress(deep.Unsupported):
             return deep.samples(file.content, image.format or "")
-    return colour.of_image(image)
+    samples = colour.of_image(image)
+    return replace(samples, grey=True) if items and chroma.is_grey(items) else samples
 
 
 def _bits(file: _File) -> int:

@@ -7,7 +7,7 @@ import numpy
 from numpy.typing import NDArray
 
 SIDE = 16
-"""Side of the picture, which is grey, in px."""
+"""Side of the picture in px."""
 
 ONE_RAW_BLOCK = bytes((0b1000_0110, 0b1000_0000))
 """Output of HEVC's arithmetic coder for a single raw block; its samples follow as they are."""
@@ -17,10 +17,13 @@ VIDEO_PARAMETERS, SEQUENCE_PARAMETERS, PICTURE_PARAMETERS, KEY_PICTURE = 32, 33,
 """Types of HEVC's units."""
 
 
-def heic(grey: NDArray[numpy.uint16], *, bits: int = 8, quarter_turns: int = 0) -> bytes:
+def heic(
+    luma: NDArray[numpy.uint16], blue: NDArray[numpy.uint16] | None = None, *, bits: int = 8, quarter_turns: int = 0
+) -> bytes:
     """Make a HEIC of levels (SIDE, SIDE).
 
     Args:
+        blue: the difference of blue and luma (SIDE / 2, SIDE / 2); grey where there is none.
         bits: of a level.
         quarter_turns: anticlockwise, to be applied by the decoder.
     """
@@ -29,8 +32,9 @@ def heic(grey: NDArray[numpy.uint16], *, bits: int = 8, quarter_turns: int = 0) 
         SEQUENCE_PARAMETERS: _bits(_sequence(bits)),
         PICTURE_PARAMETERS: _bits("1 1 0 0 000 0 0 1 1 1 0 0 0 1 1 0 0 0 0 0 0 0 1 0 1 0 0 1 0 0 1"),
     }
-    chroma = numpy.full(SIDE * SIDE // 2, 2 ** (bits - 1))
-    samples = "".join(f"{level:0{bits}b}" for level in (*grey.ravel().tolist(), *chroma.tolist()))
+    none = numpy.full((SIDE // 2, SIDE // 2), 2 ** (bits - 1))
+    planes = luma, none if blue is None else blue, none
+    samples = "".join(f"{level:0{bits}b}" for plane in planes for level in plane.ravel().tolist())
     data = _bits("1 0 1 011 1 1") + ONE_RAW_BLOCK + _bits(samples) + NO_FURTHER_BLOCK
     picture = _unit(KEY_PICTURE, data)
     media = struct.pack(">I", len(picture)) + picture

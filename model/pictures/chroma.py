@@ -1,0 +1,84 @@
+"""Smooth colour of half the size, as most photographs in HEIC and AVIF have it, which libheif enlarges by repetition.
+
+The network would sharpen the stairs that repetition makes. Here each sample of colour is put into the middle of its
+pixels, and those between are interpolated linearly, as readers of JPEG do.
+"""
+
+import struct
+
+import numpy
+import pyvips
+
+from model.pictures.boxes import Item, Items
+from model.pictures.samples import Pixels, most
+
+CHROMA = [[1, -1, 0], [0, -1, 1]]
+"""Red and blue less green: combinations of the stored samples of colour alone, whatever the file's matrix."""
+
+LUMA = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}
+"""Shares of red and blue in luma, by the matrix coefficients of ITU-T H.273 (BT.709 and BT.2020)."""
+BT601 = (0.299, 0.114)
+
+TOLERANCE = 1 / 255
+"""Mean difference of repeated samples, which rounding and clipping cause, as a share of white."""
+
+
+def subsampling(items: Items) -> tuple[int, int]:
+    """Return how many rows and columns share a sample of colour in an AVIF or HEIC: 1 or 2 each."""
+    for item in (items.primary, *items.others.values()):  # a picture of tiles has no codec of its own
+        if not item.property(b"auxC") and (found := _of_codec(item)):
+            return found
+    return 1, 1
+
+
+def is_grey(items: Items) -> bool:
+    """Return True for an AVIF without colour, which decoders return as RGB."""
+    av1 = items.primary.property(b"av1C") or b""
+    return len(av1) > 2 and av1[2] & 0x10 > 0
+
+
+def _of_codec(item: Item) -> tuple[int, int] | None:
+    if (av1 := item.property(b"av1C")) and len(av1) > 2:
+        return 1 + (av1[2] >> 2 & 1), 1 + (av1[2] >> 3 & 1)
+    if (hevc := item.property(b"hvcC")) and len(hevc) > 16:
+        return {1: (2, 2), 2: (1, 2)}.get(hevc[16] & 3, (1, 1))
+    return None
+
+
+def luma_of(items: Items) -> tuple[float, float]:
+    """Return the shares of red and blue in the luma of an AVIF or HEIC; BT.601's unless it names others."""
+    bodies = (body for kind, body in items.primary.properties if kind == b"colr" and body[:4] == b"nclx")
+    body = next(bodies, b"")
+    return LUMA.get(struct.unpack_from(">H", body, 8)[0], BT601) if len(body) >= 10 else BT601
+
+
+def smooth(colour: Pixels, shared: tuple[int, int], luma: tuple[float, float]) -> Pixels:
+    """Interpolate colour (H, W, 3) between its stored samples; luma stays the same.
+
+    Nothing is changed where the samples are not repeated: libheif itself interpolates those of pictures that are turned
+    or cropped at odd places.
+
+    Args:
+        shared: rows and columns that share a sample, see `subsampling`.
+        luma: see `luma_of`.
+    """
+    down, across = shared
+    height, width = colour.shape[:2]
+    image = pyvips.Image.new_from_array(numpy.ascontiguousarray(colour))
+    chroma = image.recomb(CHROMA)
+    stored = chroma.shrink(across, down, ceil=True).copy_memory()
+    repeated = stored.zoom(across, down).crop(0, 0, width, height)
+    if (repeated - chroma).abs().avg() > TOLERANCE * most(colour):
+        return colour
+    enlarged = stored.affine(
+        (across, 0, 0, down),
+        interpolate=pyvips.Interpolate.new("bilinear"),
+        oarea=(0, 0, width, height),
+        odx=(across - 1) / 2,
+        ody=(down - 1) / 2,
+        extend="copy",
+    )
+    red, blue = luma
+    change = (enlarged - chroma).recomb([[1 - red, -blue], [-red, -blue], [-red, 1 - blue]])
+    smoothed: Pixels = (image + change).rint().cast(image.format).numpy()
+    return smoothed
