@@ -1,11 +1,16 @@
-"""Opens database, store and secrets of the jobs as the settings say."""
+"""Opens database, store and secrets of the jobs as the settings say.
 
+An error is either one of the settings, which lasts, or `Unavailable`: what is away or full now may be there later.
+"""
+
+import errno
 from pathlib import Path
 
+from app.errors import Unavailable
 from app.jobs.database import Database
 from app.jobs.folder import FolderStore
 from app.jobs.sqlite import SqliteDatabase
-from app.jobs.store import Store
+from app.jobs.store import Store, StoreDown
 from app.jobs.webhooks import WebhookSecrets
 from app.settings import Settings, SettingsError
 
@@ -13,12 +18,16 @@ DATABASE = "jobs.sqlite"
 FILES = "files"
 SECRETS = "webhook-secrets"
 
+PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE})
+"""Errors of a disk or a system that may be gone at the next attempt."""
+
 
 def open_database(settings: Settings, folder: Path) -> Database:
     """Open the database of the jobs.
 
     Raises:
         SettingsError: it cannot be used.
+        Unavailable: it is away.
     """
     if settings.jobs_database:
         try:
@@ -32,12 +41,12 @@ def open_database(settings: Settings, folder: Path) -> Database:
         try:
             return PostgresDatabase(settings.jobs_database)
         except OSError as error:
-            raise SettingsError(f"ESRGAN_JOBS_DATABASE: {error}") from error
+            raise _failure("ESRGAN_JOBS_DATABASE", error) from error
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return SqliteDatabase(folder / DATABASE)
     except OSError as error:
-        raise SettingsError(f"ESRGAN_JOBS_FOLDER={folder}: {error.strerror or error}") from error
+        raise _failure(f"ESRGAN_JOBS_FOLDER={folder}", error) from error
 
 
 def open_store(settings: Settings, folder: Path) -> Store:
@@ -45,6 +54,7 @@ def open_store(settings: Settings, folder: Path) -> Store:
 
     Raises:
         SettingsError: it cannot be used.
+        Unavailable: its disk is full or away.
     """
     if settings.jobs_store:
         try:
@@ -54,18 +64,23 @@ def open_store(settings: Settings, folder: Path) -> Store:
         try:
             return ObjectStore(settings.jobs_store)
         except ValueError as error:
-            raise SettingsError(f"ESRGAN_JOBS_STORE: {error}") from error
+            raise _failure("ESRGAN_JOBS_STORE", error) from error
     try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return FolderStore(folder / FILES, min_free_bytes=settings.jobs_min_free_bytes)
     except OSError as error:
-        raise SettingsError(f"ESRGAN_JOBS_FOLDER={folder}: {error.strerror or error}") from error
+        raise _failure(f"ESRGAN_JOBS_FOLDER={folder}", error) from error
 
 
-def open_webhook_secrets(settings: Settings, folder: Path) -> WebhookSecrets:
+def open_webhook_secrets(settings: Settings, folder: Path, *, create: bool = True) -> WebhookSecrets:
     """Read the secrets that webhooks are signed with; without a setting they are in the folder of the jobs.
+
+    Args:
+        create: make a secret in the folder of the jobs where there is none.
 
     Raises:
         SettingsError: they cannot be used.
+        Unavailable: their disk is full or away.
     """
     path = settings.webhook_secrets
     if path is None and settings.jobs_database:
@@ -75,9 +90,15 @@ def open_webhook_secrets(settings: Settings, folder: Path) -> WebhookSecrets:
             )
         return WebhookSecrets([])
     try:
-        if path is None:
+        if path is None and create:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return WebhookSecrets.read(folder / SECRETS, create=True)
-        return WebhookSecrets.read(path)
+        return WebhookSecrets.read(path or folder / SECRETS, create=path is None and create)
     except (OSError, ValueError) as error:
-        raise SettingsError(f"ESRGAN_WEBHOOK_SECRETS={path or folder / SECRETS}: {error}") from error
+        raise _failure(f"ESRGAN_WEBHOOK_SECRETS={path or folder / SECRETS}", error) from error
+
+
+def _failure(setting: str, error: OSError | ValueError) -> SettingsError | Unavailable:
+    """Return the error to raise for one of the system."""
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    passing = isinstance(error, OSError) and error.errno in PASSING
+    return StoreDown(f"{setting}: {reason}") if passing else SettingsError(f"{setting}: {reason}")

@@ -34,14 +34,15 @@ class Parts:
 
     @classmethod
     def open(cls, settings: Settings, folder: Path, watch: Watch, counters: JobCounters) -> "Parts":
-        """Open database, store and secrets.
+        """Open store, secrets and database.
 
         Raises:
             SettingsError: they cannot be used.
+            Unavailable: they are away, or their disk is full.
         """
-        database = open_database(settings, folder)
         store = open_store(settings, folder)
         keys = open_webhook_secrets(settings, folder)
+        database = open_database(settings, folder)  # at last: it alone holds connections, which would have to be closed
         networks = settings.networks
         sources = Outgoing(AddressRules(settings.hosts("fetch_hosts"), setting="ESRGAN_FETCH_HOSTS", networks=networks))
         hooks = Outgoing(

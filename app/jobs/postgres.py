@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from app.errors import StorageFull
@@ -55,16 +56,16 @@ class PostgresDatabase:
         address: `postgresql://USER:PASSWORD@HOST/DATABASE`.
 
     Raises:
-        OSError: the database cannot be reached.
+        OSError: the address is none, or the user may not make tables.
+        DatabaseDown: the database cannot be reached.
     """
 
     def __init__(self, address: str) -> None:
+        _check(address)
         self._writer = _Connection(address)
         self._reader = _Connection(address, reads=True)
         try:
             self._writer.run(_create, lock=True)
-        except DatabaseDown as error:
-            raise OSError(f"the database cannot be reached ({error.reason})") from error
         except psycopg.Error as error:
             self._writer.close()
             raise OSError(f"its tables cannot be made ({_line(error)})") from error
@@ -153,6 +154,24 @@ class _PostgresSession:
 
     def now(self) -> float:
         return float(self.rows("select extract(epoch from clock_timestamp()) as now")[0]["now"])
+
+
+def _check(address: str) -> None:
+    """Check an address before libpq uses it, whose errors quote parts of a password that is not encoded.
+
+    Raises:
+        OSError: it is none.
+    """
+    try:
+        parts = conninfo_to_dict(address)
+    except psycopg.ProgrammingError:
+        parts = {"port": "none"}
+    host, ports = str(parts.get("host", "")), str(parts.get("port", "")).replace(",", "")
+    if "@" in host[1:] or not (ports or "0").isdecimal():
+        raise OSError(
+            "it cannot be read as postgresql://USER:PASSWORD@HOST:PORT/DATABASE; in the password, write %25 for %, "
+            "%40 for @, %2F for / and so on"
+        )
 
 
 def _create(session: Session) -> None:

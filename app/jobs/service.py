@@ -23,6 +23,9 @@ from app.record import Observer
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError
 
+OPEN_RETRY_S = 5.0
+"""Interval between attempts to open what was away at the start."""
+
 WATCH_POLL_S = 1.0
 """Interval at which a job that runs in another process is polled."""
 
@@ -42,10 +45,11 @@ class JobService:
         self._settings = settings
         self._parts: Parts | None = None
         self._why_off = "" if settings.jobs else "the operator has set ESRGAN_JOBS=false"
-        self._service: UpscaleService | None = None
+        self._opening: asyncio.Task[None] | None = None
+        """Tries again to open what was away at the start."""
 
     def open(self) -> None:
-        """Open database and store; blocks.
+        """Open database and store; blocks. While they are away, jobs get 503, and `start` opens them later.
 
         Raises:
             SettingsError: they cannot be used.
@@ -55,6 +59,8 @@ class JobService:
         folder = self._settings.jobs_folder or default_folder()
         try:
             self._parts = Parts.open(self._settings, folder, self.watch, self.counters)
+        except Unavailable as error:
+            log.warning("jobs get 503 until their storage can be opened: %s", getattr(error, "reason", error))
         except SettingsError as error:
             own = self._settings
             if any((own.jobs_folder, own.jobs_database, own.jobs_store, own.webhook_secrets)):
@@ -64,16 +70,30 @@ class JobService:
 
     def start(self, service: UpscaleService, observers: Sequence[Observer] = ()) -> None:
         """Start to work on jobs, deliver webhooks, and remove expired jobs."""
-        self._service = service
         if self._parts is not None:
             self._parts.runner.observers = observers
             self._parts.runner.start(service)
             self._parts.deliverer.start()
             self._parts.sweeper.start()
+        elif self.is_on:
+            self._opening = asyncio.create_task(self._open_later(service, observers), name="open jobs")
+
+    async def _open_later(self, service: UpscaleService, observers: Sequence[Observer]) -> None:
+        while self.is_on and self._parts is None:
+            await asyncio.sleep(OPEN_RETRY_S)
+            try:
+                await asyncio.to_thread(self.open)
+            except SettingsError as error:  # it is back, but refuses; the service keeps running without jobs
+                log.warning("jobs get 503 until their storage can be used: %s", error)
+        if self._parts is not None:
+            log.info("the storage of jobs is open")
+            self.start(service, observers)
 
     def drain(self) -> None:
         """Start no more pictures, and end all event streams."""
         self.watch.close()
+        if self._opening is not None:
+            self._opening.cancel()
         if self._parts is not None:
             self._parts.runner.stop_claiming()
 
@@ -84,7 +104,7 @@ class JobService:
 
     async def release(self) -> None:
         """Give the pictures that are worked on back to the queue."""
-        self.watch.close()
+        self.drain()
         if self._parts is not None:
             await self._parts.runner.stop()
 
@@ -103,11 +123,6 @@ class JobService:
         return not self._why_off
 
     @property
-    def is_open(self) -> bool:
-        """True where jobs are on and opened."""
-        return self._parts is not None
-
-    @property
     def parts(self) -> Parts:
         """The opened parts.
 
@@ -117,7 +132,7 @@ class JobService:
         if self._parts is None:
             if self._why_off:
                 raise JobsOff(f"this service takes no jobs: {self._why_off}; use POST /v1/upscale")
-            raise Unavailable("the jobs are not open yet; try again in a few seconds")
+            raise Unavailable("the storage of the jobs is not open yet, or is away; try again in a few seconds")
         return self._parts
 
     async def submit(self, service: UpscaleService, submission: Submission) -> tuple[StoredJob, bool]:

@@ -18,6 +18,9 @@ Result = TypeVar("Result")
 BUSY_S = 10.0
 """Time to wait for another process that writes."""
 
+PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+"""Errors of opening that may be gone at the next attempt."""
+
 
 class SqliteDatabase:
     """A connection that one thread uses; several processes of one machine may share the file.
@@ -27,6 +30,7 @@ class SqliteDatabase:
 
     Raises:
         OSError: the file cannot be opened or is no database.
+        DatabaseDown: the disk is full or fails, or another process holds the file for long.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
@@ -36,6 +40,8 @@ class SqliteDatabase:
             self._connection = self._thread.submit(_connect, path).result()
         except sqlite3.Error as error:
             self._thread.shutdown()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING:
+                raise DatabaseDown(f"{path.name}: {error}") from error
             raise OSError(f"{path.name} cannot be used as a database ({error})") from error
 
     async def write(self, call: Callable[[Session], Result]) -> Result:

@@ -1,14 +1,18 @@
 """Jobs while the service starts and stops: given back when it stops, and done by the next one."""
 
+import asyncio
+import errno
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.build import build_service
+from app.errors import Unavailable
 from app.http.application import create_app
+from app.jobs.database import Database, DatabaseDown
+from app.jobs.opening import open_database, open_store, open_webhook_secrets
 from app.lifecycle import Lifecycle
-from app.networks import DeviceEngine
 from app.settings import Settings, SettingsError
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
@@ -68,11 +72,78 @@ async def test_jobs_that_run_take_no_place_in_the_queue_of_requests(
 @pytest.mark.parametrize(
     "settings", [{"jobs_store": "file:///tmp", "jobs_database": "postgresql://nobody@/"}], indirect=True
 )
-async def test_a_database_that_is_not_there_stops_the_start(settings: Settings, engine: DeviceEngine) -> None:
-    settings = settings.model_copy(update={"jobs_database": "postgresql://nobody@/none?host=/nowhere"})
-    life = Lifecycle(settings, lambda: build_service(settings, engine=engine))
-    with pytest.raises(SettingsError, match="ESRGAN_JOBS_DATABASE: the database cannot be reached"):
-        life.jobs.open()
+async def test_an_address_of_a_database_that_cannot_be_read_stops_the_start(settings: Settings) -> None:
+    pytest.importorskip("psycopg")
+    for password in ("S3cret%word", "S3c/ret", "S3c@ret"):
+        address = f"postgresql://esrgan:{password}@127.0.0.1/esrgan"
+        life = Lifecycle(settings.model_copy(update={"jobs_database": address}), lambda: build_service(settings))
+        with pytest.raises(SettingsError, match="ESRGAN_JOBS_DATABASE: it cannot be read") as caught:
+            life.jobs.open()
+        assert "ret" not in str(caught.value)
+
+
+async def test_jobs_begin_when_a_database_that_was_away_at_the_start_is_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = True
+
+    def opened(settings: Settings, folder: Path) -> Database:
+        if away:
+            raise DatabaseDown("no route to host")
+        return open_database(settings, folder)
+
+    monkeypatch.setattr("app.jobs.parts.open_database", opened)
+    monkeypatch.setattr("app.jobs.service.OPEN_RETRY_S", 0.05)
+    app = create_app(Lifecycle.of(build_service(settings)))
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        picture = encoded(noise(8, 8))
+        assert (await client.post("/v1/upscale", content=picture)).status_code == 200
+        refused = await client.post("/v1/jobs", content=picture)
+        assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (503, "unavailable")
+        assert "storage of the jobs" in refused.json()["detail"]
+        away = False
+        async with asyncio.timeout(10):
+            while (answer := await client.post("/v1/jobs", content=picture)).status_code == 503:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert (await ended(client, answer.json()["id"]))["state"] == "done"
+
+
+async def test_a_service_ends_while_the_database_of_its_jobs_is_away(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(settings: Settings, folder: Path) -> Database:
+        raise DatabaseDown("no route to host")
+
+    monkeypatch.setattr("app.jobs.parts.open_database", opened)
+    life = Lifecycle.of(build_service(settings))
+    life.start()
+    life.drain()
+    await life.drained()
+    await life.stop()
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), Unavailable),
+        (OSError(errno.EIO, "Input/output error"), Unavailable),
+        (OSError(errno.EACCES, "Permission denied"), SettingsError),
+    ],
+)
+def test_a_disk_that_is_full_or_fails_may_be_well_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: OSError, raised: type[Exception]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    for open_it in (open_store, open_webhook_secrets, open_database):
+        with pytest.raises(raised):
+            open_it(settings, Path("/nowhere"))
 
 
 @pytest.mark.parametrize(

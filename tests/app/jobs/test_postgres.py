@@ -94,6 +94,11 @@ async def test_a_server_that_becomes_a_standby_is_left_for_the_next_one(postgres
             connection.execute("drop database moving with (force)")
 
 
+def test_a_database_that_does_not_answer_may_answer_later() -> None:
+    with pytest.raises(DatabaseDown):
+        postgres_module.PostgresDatabase("postgresql://nobody@/none?host=/nowhere")
+
+
 @pytest.mark.parametrize("address", ["postgresql://[", "not an address"])
 def test_an_address_that_is_none_is_an_error_of_the_system(address: str) -> None:
     with pytest.raises(OSError, match=r"cannot be"):

@@ -1,12 +1,15 @@
 """A file of jobs that several processes open at once."""
 
 import asyncio
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Barrier
 
 import pytest
 
+from app.jobs.database import DatabaseDown
 from app.jobs.sqlite import SqliteDatabase
 
 AT_ONCE = 6
@@ -26,3 +29,17 @@ async def test_replicas_that_start_at_once_create_the_file_together(tmp_path: Pa
             path = tmp_path / f"{number}.sqlite"
             databases = [*replicas.map(opened, [path] * AT_ONCE)]
             await asyncio.gather(*(database.close() for database in databases))
+
+
+def test_a_file_that_another_process_holds_may_be_free_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.jobs.sqlite.BUSY_S", 0.05)
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(DatabaseDown):
+            SqliteDatabase(tmp_path / "jobs.sqlite")
+
+
+def test_a_file_that_is_no_database_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "jobs.sqlite").write_bytes(b"picture" * 1000)
+    with pytest.raises(OSError, match="cannot be used as a database"):
+        SqliteDatabase(tmp_path / "jobs.sqlite")
