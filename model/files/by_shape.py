@@ -28,8 +28,7 @@ def generators_by_shape(tensors: Mapping[str, Tensor]) -> dict[str, Tensors]:
     """Find every generator among some weights: the prefix of its names -> its weights under our names."""
     found: dict[str, Tensors] = {}
     seen: set[frozenset[str]] = set()
-    for prefix in _prefixes(tensors):
-        inside = {name: one for name, one in tensors.items() if name.startswith(prefix)}
+    for prefix, inside in under_prefixes(tensors).items():
         if (names := frozenset(inside)) not in seen and (renamed := _renamed(inside)):
             found[prefix] = renamed
         seen.add(names)
@@ -48,14 +47,15 @@ def convolution_names(blocks: int, enlargements: int) -> Iterator[str]:
     yield from ("conv_hr", "conv_last")
 
 
-def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
-    """List every prefix of the names: `a.b.c` has "", `a.` and `a.b.`."""
-    prefixes = dict.fromkeys([""])
-    for name in tensors:
-        words = name.split(".")
-        for depth in range(1, min(MAX_DEPTH, len(words) - 1) + 1):
-            prefixes[".".join(words[:depth]) + "."] = None
-    return list(prefixes)
+def under_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensors]:
+    """Return the weights under every prefix of their names, shortest first: `a.b.c` has "", `a.` and `a.b.`."""
+    found: dict[str, Tensors] = {"": dict(tensors)}
+    for depth in range(1, MAX_DEPTH + 1):
+        for name, one in tensors.items():
+            words = name.split(".", depth)
+            if len(words) > depth:
+                found.setdefault(".".join(words[:depth]) + ".", {})[name] = one
+    return found
 
 
 def _renamed(tensors: Tensors) -> Tensors | None:

@@ -5,7 +5,6 @@ may begin, and how far a cut changes the pixels next to it, are measured when th
 """
 
 import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,15 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from model.errors import WeightsError, one_line
+from model.files.building import built
+from model.files.by_shape import under_prefixes
 from model.files.checkpoint import Card
+from model.files.dialects import PREFERRED
 from model.reach import Probe
 from model.rrdb import mirrored
 
-WRAPPERS = (
-    *("params_ema.", "params-ema.", "params.", "model_state_dict.", "state_dict."),
-    *("generator.", "net_g.", "netG.", "module.", "model.", "net."),
-)
-"""Prefixes of the names of published weights, best first."""
+MAX_SCALE = 16
+"""Maximum scale of a network; the last convolution of some has few weights for any scale."""
+
+MAX_WEIGHT_SETS = 20
+"""Maximum number of prefixes under which a network is built: each takes up to some seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -116,33 +118,36 @@ def foreign_network(tensors: Mapping[str, Tensor]) -> ForeignNet:
         WeightsError: spandrel is not installed or does not know the network, or it does not upscale RGB pictures.
     """
     try:
-        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+        from spandrel import ImageModelDescriptor
     except ImportError as error:
         raise WeightsError("other architectures serve where spandrel is installed: pip install spandrel") from error
-    loader = ModelLoader(device="cpu")
     reasons: list[str] = []
-    for weights in _unwrapped(tensors):
+    for weights in _weight_sets(tensors):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # they concern the authors of the architectures
-                found = loader.load_from_state_dict(weights)
+            found = built(weights)
         except Exception as error:  # architectures raise all kinds of errors for unexpected shapes
-            reasons += [] if isinstance(error, UnsupportedModelError) else [one_line(error)]
+            reasons.append(one_line(error))
+            if len(reasons) == MAX_WEIGHT_SETS:
+                break
             continue
-        if not isinstance(found, ImageModelDescriptor):
+        if isinstance(found, ImageModelDescriptor) and found.purpose != "FaceSR":
+            return _examined(found, found.architecture.name, found.size_requirements)
+        if found is not None:
             raise WeightsError(f"is {found.architecture.name}, which does more than upscale a picture")
-        return _examined(found, found.architecture.name, found.size_requirements)
     if reasons:
         raise WeightsError(f"and spandrel cannot build it ({reasons[0]}); its weights may be incomplete or renamed")
     raise WeightsError("and spandrel knows it neither; docs/models.md lists the names of weights that are known")
 
 
-def _unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    for wrapper in WRAPPERS:
-        inside = {name.removeprefix(wrapper): one for name, one in tensors.items() if name.startswith(wrapper)}
-        if inside:
-            yield {name.removeprefix("module."): one for name, one in inside.items()}
-    yield dict(tensors)
+def _weight_sets(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Yield all weights, then those under each prefix, without it: moving averages first, then short prefixes."""
+    found = under_prefixes(tensors)
+    for prefix in sorted(found, key=lambda prefix: (prefix != "", _rank(prefix), prefix.count("."))):
+        yield {name.removeprefix(prefix): one for name, one in found[prefix].items()}
+
+
+def _rank(prefix: str) -> int:
+    return next((rank for rank, word in enumerate(PREFERRED) if word in prefix.lower()), len(PREFERRED))
 
 
 class _Sizes(Protocol):
@@ -155,6 +160,8 @@ def _examined(descriptor: Descriptor, architecture: str, sizes: _Sizes) -> Forei
     channels = (descriptor.input_channels, descriptor.output_channels)
     if channels not in ((1, 1), (3, 3), (4, 4), (4, 3)):
         raise WeightsError(f"is {architecture} from {channels[0]} to {channels[1]} channels; RGB pictures have 3")
+    if not 1 <= descriptor.scale <= MAX_SCALE:
+        raise WeightsError(f"is {architecture} of scale {descriptor.scale}; scales of 1 to {MAX_SCALE} can serve")
     for name, weight in descriptor.model.state_dict().items():
         if weight.is_floating_point() and not weight.isfinite().all():
             raise WeightsError(f"{name} holds NaN or infinity; it cannot serve")
