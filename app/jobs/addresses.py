@@ -16,6 +16,9 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_URL_CHARS = 4096
+NO_ANSWER = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM})
+"""Errors of name servers, which say nothing about the name."""
+
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -100,11 +103,14 @@ class AddressRules:
 
         Raises:
             SourceRefused: the host is not allowed, has no address, or one that is not public.
+            gaierror: the name servers do not answer.
         """
         host, port = self.check(url)
         try:
             addresses = await self._resolver(host, port)
         except (OSError, UnicodeError) as error:
+            if isinstance(error, socket.gaierror) and error.errno in NO_ANSWER:
+                raise
             raise SourceRefused(f"the host {host[:200]} has no address") from error
         for address in addresses:
             if not self._is_allowed(ipaddress.ip_address(address.partition("%")[0])):

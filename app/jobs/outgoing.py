@@ -40,6 +40,7 @@ class Outgoing:
         Raises:
             SourceRefused: the URL is not allowed, or the answer is a redirect.
             httpx2.TransportError: the host cannot be reached, or stops answering.
+            gaierror: the name servers do not answer.
         """
         destination = await self.rules.resolved(url)
         tls = (

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from socket import gaierror
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -82,7 +83,7 @@ class Transfer:
             try:
                 async with asyncio.timeout(self._whole_s):
                     return await attempt()
-            except (TimeoutError, httpx2.TransportError, _Busy) as error:
+            except (TimeoutError, gaierror, httpx2.TransportError, _Busy) as error:
                 if wait_s is None:
                     reason = str(error) if isinstance(error, _Busy) else "it cannot be reached, or answers too slowly"
                     text = f"{host} failed {len(self._retries_s) + 1} times: {reason}; try again later"

@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from socket import gaierror
 from typing import Any
 
 import httpx2
@@ -172,7 +173,7 @@ class Deliverer:
                 status, retry_after_s = await self._post(delivery, body)
         except NoSuchJob:
             return  # it was removed, and its webhooks with it
-        except (TimeoutError, httpx2.TransportError) as failure:
+        except (TimeoutError, gaierror, httpx2.TransportError) as failure:
             error = type(failure).__name__
         except SourceRefused as refusal:
             error = refusal.detail

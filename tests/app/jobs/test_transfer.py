@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
+from socket import EAI_AGAIN, EAI_FAIL, EAI_NONAME, gaierror
 from typing import NoReturn
 
 import pytest
@@ -15,6 +16,8 @@ from tests.app.jobs.peer import Peer, Reply, listening
 
 pytestmark = pytest.mark.anyio
 
+LOCAL = ip_network("127.0.0.0/8")
+
 
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
@@ -23,7 +26,7 @@ async def peer() -> AsyncIterator[Peer]:
 
 
 def transfer(peer: Peer, *, whole_s: float = 5) -> Transfer:
-    rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[ip_network("127.0.0.0/8")])
+    rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[LOCAL])
     return Transfer(Outgoing(rules, idle_s=1), whole_s=whole_s, retries_s=(0.01, 0.01))
 
 
@@ -68,6 +71,34 @@ async def test_a_refusal_is_final(peer: Peer, status: int) -> None:
 async def test_a_host_that_is_busy_is_asked_again(peer: Peer) -> None:
     peer.replies = [Reply(status=503), Reply(status=429), Reply(body=b"picture")]
     assert await transfer(peer).fetch(peer.address, 1000) == b"picture"
+
+
+async def test_a_name_is_looked_up_again_where_the_name_servers_did_not_answer(peer: Peer) -> None:
+    failures = [gaierror(EAI_AGAIN, "Temporary failure"), gaierror(EAI_FAIL, "Non-recoverable failure")]
+
+    async def resolver(host: str, port: int) -> list[str]:
+        if failures:
+            raise failures.pop()
+        return ["127.0.0.1"]
+
+    rules = AddressRules([f"a.test:{peer.port}"], setting="-", networks=[LOCAL], resolver=resolver)
+    peer.replies = [Reply(body=b"picture")]
+    fetched = Transfer(Outgoing(rules, idle_s=1), whole_s=5, retries_s=(0.01, 0.01))
+    assert await fetched.fetch(f"http://a.test:{peer.port}/", 1000) == b"picture"
+
+
+async def test_a_name_that_does_not_exist_is_not_looked_up_again() -> None:
+    looked_up = 0
+
+    async def resolver(host: str, port: int) -> list[str]:
+        nonlocal looked_up
+        looked_up += 1
+        raise gaierror(EAI_NONAME, "Name or service not known")
+
+    rules = AddressRules(["*"], setting="-", resolver=resolver)
+    with pytest.raises(SourceRefused, match=r"a\.test has no address"):
+        await Transfer(Outgoing(rules), whole_s=5, retries_s=(0.01,)).fetch("http://a.test/", 1000)
+    assert looked_up == 1
 
 
 async def test_a_host_that_stays_busy_is_given_up(peer: Peer) -> None:
