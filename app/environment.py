@@ -5,6 +5,7 @@ import os
 import re
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from app.settings import PREFIX, SERVICE_ADDRESS, Settings, SettingsError
 
@@ -37,9 +38,15 @@ def read_settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        lines = (f"{PREFIX}{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
-        raise SettingsError("; ".join(lines)) from error
+        raise SettingsError("; ".join(_line(wrong) for wrong in error.errors())) from None
     return settings
+
+
+def _line(wrong: ErrorDetails) -> str:
+    """Describe a wrong setting, without its value where that may hold a password."""
+    name = str(wrong["loc"][0])
+    value = f"={wrong['input']!r}" if Settings.model_fields[name].repr else ""
+    return f"{PREFIX}{name.upper()}{value}: {wrong['msg']}"
 
 
 def check_keys(settings: Settings) -> None:

@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     max_buffered_bytes: int = Field(
         default=16 * 2**20,
         ge=0,
-        description="Larger answers are streamed while they are made, without a Content-Length.",
+        description="Larger PNG answers are streamed while they are made, without a Content-Length.",
     )
     codec_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode and encode pictures.")
     max_connections: int = Field(
@@ -185,6 +185,7 @@ class Settings(BaseSettings):
     jobs_database: str = Field(
         default="",
         pattern=r"^(postgres(ql)?://.+)?$",
+        repr=False,  # may hold a password
         description="Address of a PostgreSQL database for the jobs of several machines; empty: SQLite in the folder.",
     )
     jobs_store: str = Field(

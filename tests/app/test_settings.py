@@ -32,6 +32,14 @@ def test_a_wrong_value_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch,
     assert "\n" not in str(refusal.value)
 
 
+def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESRGAN_JOBS_DATABASE", "host=db user=esrgan password=S3cret")
+    with pytest.raises(SettingsError, match="ESRGAN_JOBS_DATABASE: ") as refusal:
+        read_settings()
+    assert "S3cret" not in str(refusal.value)
+    assert "S3cret" not in repr(Settings(jobs_database="postgresql://esrgan:S3cret@db/esrgan"))
+
+
 def test_settings_cannot_be_changed_after_the_start() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]  # what the test is about
