@@ -42,6 +42,13 @@ class Pace:
         )
 
 
+def measuring_line(seconds: float, left: int) -> str | None:
+    """Describe how long the measurements that are left will take, from the time of one; None if that is short."""
+    if seconds * left < LONG_S:
+        return None
+    return f"a measurement takes {seconds:.0f} s, and {left} more are to come: {_duration(seconds * left)}"
+
+
 def rehearse(steps: Steps, low_res: Tensor, high_res: Tensor) -> Pace:
     """Time the work of a step; every process of a run calls it."""
     steps.rehearse(low_res, high_res)

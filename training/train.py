@@ -16,13 +16,13 @@ from training.config import TrainingConfig
 from training.crops import Batch
 from training.distributed import from_process_0, refuse_disagreement, this_process
 from training.journal import Journal
-from training.pace import rehearse
+from training.pace import measuring_line, rehearse
 from training.snapshots import Origin, Snapshots
 from training.sources import Photographs
 from training.state import StateError, load_state, refuse_finished, save_state
 from training.steps import Steps
 from training.terminal import say
-from training.validation import Scores, Validation, upscaled
+from training.validation import Scores, Validation, common_means, upscaled
 
 SAVE_EVERY_S = 60.0
 
@@ -140,6 +140,7 @@ class Watch:
         self._run = run
         steps, config = run.steps, run.config
         self._scores: Scores = {}
+        self._announced = False
         self._saved_s = time.monotonic()
         self._snapshots = Snapshots(
             run.out, config, run.origin, _golden_input(run), state.get("snapshots") if state else None
@@ -176,7 +177,7 @@ class Watch:
     def export(self) -> Path:
         """Write the weight file of the run."""
         net = self._run.steps.average
-        scores = self._scores or self._measured()  # none if the run was killed after its last step
+        scores = self._scores or self._measured()[0]  # none if the run was killed after its last step
         path, line = self._snapshots.finish(net, self._run.steps.done, scores)
         self._run.report(line)
         return path
@@ -187,14 +188,26 @@ class Watch:
 
     def _measure(self) -> None:
         run, net = self._run, self._run.steps.average
-        self._scores = self._measured()
-        self._journal.write_scores(run.steps.done, self._scores, self._bicubic)
+        started = time.monotonic()
+        self._scores, bicubic = self._measured()
+        self._journal.write_scores(run.steps.done, self._scores, bicubic)
+        self._announce(time.monotonic() - started)
         self._journal.show(run.steps.done, run.validation.panels(net, run.steps.device))
         self._snapshots.write(net, run.steps.done, self._scores)
 
-    def _measured(self) -> Scores:
+    def _announce(self, measuring_s: float) -> None:
+        """Report at the first measurement how long all others will take."""
+        run, config = self._run, self._run.config
+        left = -(-(config.steps - run.steps.done) // config.validate_every)
+        if not self._announced and (line := measuring_line(measuring_s, left)):
+            run.report(line)
+        self._announced = True
+
+    def _measured(self) -> tuple[Scores, Scores]:
+        """Measure the average of the weights; returns bicubic's scores for the same pictures as well."""
         net, device = self._run.steps.average, self._run.steps.device
-        return self._run.validation.scores_of(lambda low_res: upscaled(net, low_res.to(device)))
+        each = self._run.validation.of_each(lambda low_res: upscaled(net, low_res.to(device)))
+        return common_means(each, self._bicubic)
 
     def _save(self) -> None:
         run = self._run

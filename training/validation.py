@@ -1,7 +1,8 @@
-"""Measuring a generator on whole pictures while it is trained, and panels to look at."""
+"""Measuring a generator while it is trained, and panels to look at."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -11,14 +12,18 @@ from model.rrdb import RRDBNet, places_with_margin
 from model.streaming import upscale_rows
 from training.colour import colour_shift
 from training.damage import Damage
-from training.data import Pair
+from training.data import DataError, Pair
 from training.degrade import enlarge_bicubic
 from training.journal import PANEL_PX
 from training.lpips import LPIPS
 from training.metrics import psnr_y
+from training.terminal import say
 
 Scores = dict[str, dict[str, float]]
 """Means over the pictures, by measure, then by kind of upload."""
+
+PictureScores = dict[tuple[str, Damage, int], float]
+"""Scores by measure, kind of upload, and the number of the picture."""
 
 LOWER_IS_BETTER = ("lpips", "colour_shift")
 WHOLE_PX = 2**17
@@ -38,30 +43,44 @@ class Validation:
     """Pictures by the kind of upload that their low-res side is."""
     lpips: LPIPS | None = None
     """None leaves that measure out."""
+    report: Callable[[str], None] = say
+    """Takes a line for each picture that cannot be read any more."""
 
     def __bool__(self) -> bool:
         return any(self.pairs.values())
 
-    def scores_of(self, upscale: Upscale) -> Scores:
-        """Measure the mean over whole pictures."""
-        sums: dict[str, dict[str, list[float]]] = {}
-        for damage, pairs in self.pairs.items():
-            for pair in pairs:
-                for measure, value in self._of_picture(upscale(pair.low_res).cpu(), pair).items():
-                    sums.setdefault(measure, {}).setdefault(damage, []).append(value)
-        return {
-            measure: {damage: sum(values) / len(values) for damage, values in kinds.items()}
-            for measure, kinds in sums.items()
-        }
+    def of_each(self, upscale: Upscale) -> PictureScores:
+        """Measure every picture that can be read.
 
-    def bicubic(self, scale: int) -> Scores:
+        Raises:
+            DataError: there are pictures, and none can be read.
+        """
+        each: PictureScores = {}
+        for damage, number, pair in self._readable():
+            for measure, value in self._of_picture(upscale(pair.low_res).cpu(), pair).items():
+                each[measure, damage, number] = value
+        if self and not each:
+            raise DataError("none of the validation pictures can be read any more; see the lines above")
+        return each
+
+    def bicubic(self, scale: int) -> PictureScores:
         """Measure what every generator must beat."""
-        return self.scores_of(lambda low_res: enlarge_bicubic(low_res, scale))
+        return self.of_each(lambda low_res: enlarge_bicubic(low_res, scale))
 
     def panels(self, net: RRDBNet, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The middle of some pictures, four ways: low_res, bicubic, upscaled, high_res."""
-        shown = [pair for group in zip(*self.pairs.values(), strict=True) for pair in group]
-        return [_panel(net, pair, device) for pair in shown[:MAX_PANELS]]
+        return [_panel(net, pair, device) for _, _, pair in islice(self._readable(), MAX_PANELS)]
+
+    def _readable(self) -> Iterator[tuple[Damage, int, Pair]]:
+        """Yield every kind of every picture, one after another; a picture that cannot be read is reported."""
+        for number in range(min(map(len, self.pairs.values()), default=0)):
+            for damage, pairs in self.pairs.items():
+                try:
+                    pair = pairs[number]
+                except DataError as error:
+                    self.report(f"not measured: {error}")
+                    break
+                yield damage, number, pair
 
     def _of_picture(self, upscaled: Tensor, pair: Pair) -> dict[str, float]:
         scale = pair.high_res.shape[-1] // pair.low_res.shape[-1]
@@ -76,6 +95,35 @@ class Validation:
 
 MAX_PSNR_DB = 100.0
 """PSNR-Y of a picture that is exactly right, so that one flat picture does not make a mean infinite."""
+
+
+def common_means(one: PictureScores, other: PictureScores) -> tuple[Scores, Scores]:
+    """Take the means of two measurements over the pictures that both have."""
+
+    def means(each: PictureScores) -> Scores:
+        values: dict[str, dict[str, list[float]]] = {}
+        for measure, damage, number in (key for key in each if key in one and key in other):
+            values.setdefault(measure, {}).setdefault(damage, []).append(each[measure, damage, number])
+        return {
+            measure: {damage: sum(some) / len(some) for damage, some in kinds.items()}
+            for measure, kinds in values.items()
+        }
+
+    return means(one), means(other)
+
+
+def middle(pair: Pair, side: int) -> Pair:
+    """Cut the middle of a pair, at most `side` low-res pixels high and wide."""
+    height, width = pair.low_res.shape[1:]
+    if max(height, width) <= side:
+        return pair
+    scale = pair.high_res.shape[-1] // width
+    (top, rows), (left, columns) = (((whole - (cut := min(whole, side))) // 2, cut) for whole in (height, width))
+    low_res, high_res = (
+        picture[:, top * factor : (top + rows) * factor, left * factor : (left + columns) * factor].contiguous()
+        for picture, factor in ((pair.low_res, 1), (pair.high_res, scale))
+    )
+    return Pair(pair.name, low_res, high_res)
 
 
 def overall(scores: Scores, measure: str) -> float:
@@ -104,9 +152,6 @@ def upscaled(net: RRDBNet, picture: Tensor) -> Tensor:
 
 def _panel(net: RRDBNet, pair: Pair, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     scale = net.config.scale
-    height, width = pair.low_res.shape[1:]
-    side = min(height, width, PANEL_PX // scale)
-    top, left = (height - side) // 2, (width - side) // 2
-    low_res = pair.low_res[:, top : top + side, left : left + side]
-    high_res = pair.high_res[:, top * scale : (top + side) * scale, left * scale : (left + side) * scale]
-    return low_res, enlarge_bicubic(low_res, scale), reference_output(net, low_res.to(device)), high_res
+    shown = middle(pair, min(*pair.low_res.shape[1:], PANEL_PX // scale))
+    upscaled = reference_output(net, shown.low_res.to(device))
+    return shown.low_res, enlarge_bicubic(shown.low_res, scale), upscaled, shown.high_res

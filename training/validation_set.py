@@ -11,9 +11,14 @@ from training.damage import Damage, damaged_pair
 from training.data import DataError, Pair
 from training.evaluate import min_measured_px
 from training.pairs import PairFiles, read_pair
+from training.validation import middle
 
 MAX_BYTES = 2**31
-"""Decoded originals that are kept; the others are read again for each measurement."""
+"""Decoded pictures that are kept; the others are read again for each measurement."""
+
+MEASURED_PX = 512
+"""Maximum height and width of the measured middle of a picture, in low-res pixels. A short run on photographs of a
+camera would spend more time on measuring whole ones than on training."""
 
 
 def validation_set(
@@ -29,7 +34,7 @@ def validation_set(
     Args:
         kinds: `clean` is the low-res picture that the pair has; others are made from the original.
         report: takes a line for each picture that cannot be used.
-        max_bytes: memory for decoded originals.
+        max_bytes: memory for decoded pictures.
     """
     originals = _Originals(scale, max_bytes)
     for one in files:
@@ -67,22 +72,34 @@ class _Originals(_LazyPairs):
 
     def add(self, files: PairFiles) -> None:
         """Read a pair and keep it, if it fits; raises `DataError` if it cannot be used."""
-        pair = read_pair(files, self._scale, min_px=min_measured_px(self._scale))
-        size = pair.high_res.numel() + pair.low_res.numel()
-        if size <= self._left_bytes:
-            self._left_bytes -= size
+        pair = self._read(files)
+        if self.has_room(pair.high_res.numel() + pair.low_res.numel()):
             self._kept[len(self._files)] = pair
         self._files.append(files)
+
+    def has_room(self, size: int) -> bool:
+        """Take this number of bytes from the memory that is left, if they fit."""
+        fits = size <= self._left_bytes
+        self._left_bytes -= size if fits else 0
+        return fits
 
     def __len__(self) -> int:
         return len(self._files)
 
     def _pair(self, number: int) -> Pair:
-        return self._kept.get(number) or read_pair(self._files[number], self._scale)
+        if number in self._kept:
+            return self._kept[number]
+        try:
+            return self._read(self._files[number])
+        except DataError:  # a network folder may be back at once
+            return self._read(self._files[number])
+
+    def _read(self, files: PairFiles) -> Pair:
+        return middle(read_pair(files, self._scale, min_px=min_measured_px(self._scale)), MEASURED_PX)
 
 
 class _Damaged(_LazyPairs):
-    """The same originals with low-res pictures of one kind, each made once."""
+    """The same originals with low-res pictures of one kind, each made once if it fits into memory."""
 
     def __init__(self, originals: _Originals, damage: Damage) -> None:
         self._originals = originals
@@ -96,6 +113,9 @@ class _Damaged(_LazyPairs):
         original = self._originals[number]
         if self._damage == "clean":
             return original
-        if number not in self._low_res:
-            self._low_res[number] = damaged_pair(original, self._damage).low_res
-        return replace(original, low_res=self._low_res[number])
+        if number in self._low_res:
+            return replace(original, low_res=self._low_res[number])
+        pair = damaged_pair(original, self._damage)
+        if self._originals.has_room(pair.low_res.numel()):
+            self._low_res[number] = pair.low_res
+        return pair

@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.test_steps import GAN, batch, weights_and_optimisers
-from training.pace import Pace, rehearse
+from training.pace import Pace, measuring_line, rehearse
 from training.steps import Steps
 
 CPU = torch.device("cpu")
@@ -29,6 +29,12 @@ def test_a_run_that_ends_on_another_day_says_which() -> None:
 
 def test_a_short_run_says_nothing() -> None:
     assert PACE.line(100, NOON) is None
+
+
+def test_measurements_that_take_long_are_announced_from_the_time_of_one() -> None:
+    assert measuring_line(61.2, 12) == "a measurement takes 61 s, and 12 more are to come: 12 min"
+    assert measuring_line(61.2, 0) is None
+    assert measuring_line(5, 11) is None
 
 
 PSNR = replace(GAN, losses=replace(GAN.losses, adversarial=0.0), discriminator=None)

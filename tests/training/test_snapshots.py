@@ -16,7 +16,7 @@ from training import train as training_loop
 from training.config import TrainingConfig
 from training.snapshots import Origin
 from training.train import train
-from training.validation import Scores, Validation
+from training.validation import PictureScores, Validation
 
 LAST, BEST, FINAL = (f"tiny-psnr-x2{end}.safetensors" for end in ("-last", "-best", ""))
 
@@ -32,10 +32,10 @@ def measuring(scores: list[float], monkeypatch: pytest.MonkeyPatch, measure: str
     """Let the measurements of a run come out like this, one after another; the first is bicubic's."""
     given = iter([0.0, *scores])
 
-    def scores_of(validation: Validation, upscale: Any) -> Scores:
-        return {measure: {"clean": next(given)}}
+    def of_each(validation: Validation, upscale: Any) -> PictureScores:
+        return {(measure, "clean", 0): next(given)}
 
-    monkeypatch.setattr(Validation, "scores_of", scores_of)
+    monkeypatch.setattr(Validation, "of_each", of_each)
 
 
 def run_with(scores: list[float], out: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[str]:

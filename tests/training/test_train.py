@@ -14,12 +14,13 @@ from model.reliable import load
 from tests.model.examples import textured
 from tests.training.photographs import made_pair
 from tests.training.tiny_runs import CPU, GAN, PSNR, VALIDATION, equal, history, photographs_for, run_of, weights_of
+from training import pace
 from training.config import TrainingConfig
 from training.damage import DAMAGES, Damage, damaged_pair
 from training.data import Pair
 from training.journal import PANEL_PX
 from training.train import train, ways_to_need_less
-from training.validation import Validation
+from training.validation import Validation, common_means
 
 
 def test_training_lowers_the_l1_loss(tmp_path: Path) -> None:
@@ -58,6 +59,13 @@ def test_every_validation_is_reported_next_to_bicubic(tmp_path: Path) -> None:
     assert len({score[2] for score in scores if score}) == 1
 
 
+def test_the_time_of_the_measurements_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "LONG_S", 0.0)
+    lines: list[str] = []
+    train(run_of(replace(PSNR, steps=7, log_every=7), tmp_path, lines))
+    assert len([line for line in lines if line.startswith("a measurement takes 0 s, and 2 more are to come")]) == 1
+
+
 def test_a_panel_of_the_validation_pictures_is_drawn(tmp_path: Path) -> None:
     train(run_of(PSNR, tmp_path, validation={"clean": [made_pair(seed) for seed in range(6)]}))
     with Image.open(tmp_path / "panel.png") as panel:
@@ -73,7 +81,8 @@ def test_every_kind_of_upload_is_measured_by_itself(tmp_path: Path) -> None:
     validation = by_damage([made_pair(3, height=64, width=64), made_pair(4, height=64, width=80)])
     path = train(run_of(PSNR, tmp_path, validation=validation))
     net = read_checkpoint(path).net.half().float()  # as it was exported
-    scores = Validation(pairs=validation).scores_of(lambda low_res: reference_output(net, low_res))
+    each = Validation(pairs=validation).of_each(lambda low_res: reference_output(net, low_res))
+    scores, _ = common_means(each, each)
     last = history(tmp_path)[-1]
     for measure in ("psnr_y", "colour_shift"):  # measured before the rounding to float16
         assert last[measure] == pytest.approx(scores[measure], abs=0.05)

@@ -5,9 +5,10 @@ import torch
 
 from tests.model.examples import textured
 from tests.training.photographs import save
-from training.damage import DAMAGES, damaged
-from training.data import DataError, read_picture
-from training.pairs import find_pairs
+from training import validation_set as module
+from training.damage import DAMAGES, Damage, damaged, damaged_pair
+from training.data import DataError, Pair, read_picture
+from training.pairs import PairFiles, find_pairs, read_pair
 from training.validation_set import validation_set
 
 
@@ -39,6 +40,52 @@ def test_pictures_beyond_the_memory_are_read_at_each_look(folder: Path) -> None:
     assert pairs[0].name == "0"
     with pytest.raises(DataError, match=r"1\.png: cannot be read"):
         pairs[1]
+
+
+def test_a_picture_that_cannot_be_read_is_tried_once_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = validation_set(find_pairs(folder, 4).files, 4, ["clean"], print, max_bytes=0)["clean"]
+    tries: list[PairFiles] = []
+
+    def read(files: PairFiles, scale: int, *, min_px: int) -> Pair:
+        tries.append(files)
+        if len(tries) == 1:
+            raise DataError("the network is gone")
+        return read_pair(files, scale, min_px=min_px)
+
+    monkeypatch.setattr(module, "read_pair", read)
+    assert pairs[0].name == "0"
+    assert len(tries) == 2
+
+
+@pytest.mark.parametrize("max_bytes", [0, 10**9])
+def test_the_middle_of_a_large_picture_is_measured(
+    max_bytes: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MEASURED_PX", 16)
+    pairs = validation_set(find_pairs(folder, 4).files, 4, DAMAGES, print, max_bytes=max_bytes)
+    for number in range(2):
+        cut = read_picture(folder / f"{number}.png")[:, :, 4:68]
+        for damage, of_damage in pairs.items():
+            assert torch.equal(of_damage[number].high_res, cut)
+            if damage != "clean":  # which is cut from the reduction of the whole picture
+                assert torch.equal(of_damage[number].low_res, damaged(cut, 4, damage, name=f"{number}"))
+
+
+def test_damaged_pictures_count_as_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(pair: Pair, damage: Damage) -> Pair:
+        made.append(pair.name)
+        return damaged_pair(pair, damage)
+
+    monkeypatch.setattr(module, "damaged_pair", counted)
+    size, low_res_size = 3 * (64 * 72 + 16 * 18), 3 * 16 * 18
+    pairs = validation_set(
+        find_pairs(folder, 4).files, 4, ["clean", "web50"], print, max_bytes=2 * size + low_res_size
+    )["web50"]
+    for _ in range(2):
+        assert [pair.name for pair in pairs] == ["0", "1"]
+    assert made == ["0", "1", "1"]
 
 
 def test_a_picture_that_cannot_be_measured_is_left_out_with_a_line(folder: Path) -> None:
