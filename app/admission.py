@@ -3,10 +3,16 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from app.errors import QueueFull
+from app.threads import WatchedPool
+
+MAX_PASSES = 8
+"""Pictures that may pass one for which there is no memory yet."""
 
 GRACE_S = 2.0
 """An upload may lose its memory to a faster one only after it has been read for this long."""
@@ -176,13 +182,16 @@ class UploadReservation:
 class PictureMemory:
     """Counts the bytes of all pictures from decoding to the end of their answers; those that do not fit wait in order.
 
+    A small one that fits may pass those that do not, since they may wait for long; each is passed `MAX_PASSES` times.
+
     Args:
         max_bytes: for all pictures together; a single one may be larger.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._waiting: list[_Turn] = []
+        self._releases: set[asyncio.Task[None]] = set()
         self.used_bytes = 0
 
     @property
@@ -190,28 +199,103 @@ class PictureMemory:
         """Number of pictures that wait for memory."""
         return len(self._waiting)
 
+    def check_line(self) -> None:
+        """Check that the pictures which wait would fit into the memory together.
+
+        Raises:
+            QueueFull: they would not.
+        """
+        waiting_bytes = sum(turn.size_bytes for turn in self._waiting)
+        if waiting_bytes > self._max_bytes:
+            raise QueueFull(
+                f"the pictures that wait need {waiting_bytes} bytes of memory; the limit is {self._max_bytes} bytes; "
+                "try again in a second",
+                retry_after_s=1,
+            )
+
     @asynccontextmanager
-    async def reserve(self, size_bytes: int) -> AsyncIterator[None]:
-        """Wait for this much memory, and release it at the end of the block."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = size_bytes
+    async def reserve(self, size_bytes: int) -> AsyncIterator["PictureReservation"]:
+        """Wait for this much memory, and release it at the end of the block and of the reservation's calls."""
+        turn = _Turn(size_bytes)
+        self._waiting.append(turn)
         self._admit()
+        reservation = PictureReservation(self, size_bytes)
         try:
-            await turn
+            await turn.has_come
+            yield reservation
+        finally:
+            if turn in self._waiting:  # its caller has left
+                self._waiting.remove(turn)
+                self._admit()
+            elif running := reservation.running():
+                release = asyncio.create_task(self._release_after(running, reservation))
+                self._releases.add(release)
+                release.add_done_callback(self._releases.discard)
+            else:
+                reservation.keep(0)
+
+    @contextmanager
+    def hold(self, size_bytes: int) -> Iterator[None]:
+        """Within the block, count bytes that are in memory already."""
+        self.used_bytes += size_bytes
+        try:
             yield
         finally:
-            if turn.cancelled():  # while it waited
-                self._waiting.pop(turn, None)
-            else:
-                self.used_bytes -= size_bytes
-            self._admit()
+            self.release(size_bytes)
+
+    def release(self, size_bytes: int) -> None:
+        """Let the pictures that wait have this much memory."""
+        self.used_bytes -= size_bytes
+        self._admit()
+
+    async def _release_after(self, calls: Iterable[Future[Any]], reservation: "PictureReservation") -> None:
+        await asyncio.gather(*map(asyncio.wrap_future, calls), return_exceptions=True)
+        reservation.keep(0)
 
     def _admit(self) -> None:
-        while self._waiting:
-            turn, size_bytes = next(iter(self._waiting.items()))
-            if not turn.cancelled():
-                if self.used_bytes and self.used_bytes + size_bytes > self._max_bytes:
-                    return
-                self.used_bytes += size_bytes
-                turn.set_result(None)
-            del self._waiting[turn]
+        ahead: list[_Turn] = []
+        for turn in [turn for turn in self._waiting if not turn.has_come.cancelled()]:
+            if any(other.passes == MAX_PASSES for other in ahead):
+                return
+            if self.used_bytes and self.used_bytes + turn.size_bytes > self._max_bytes:
+                ahead.append(turn)
+                continue
+            self._waiting.remove(turn)
+            self.used_bytes += turn.size_bytes
+            turn.has_come.set_result(None)
+            for other in ahead:
+                other.passes += 1
+
+
+class _Turn:
+    """A picture's place in the line."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.has_come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.passes = 0
+        """Pictures behind it that were admitted first."""
+
+
+class PictureReservation:
+    """The memory of one picture."""
+
+    def __init__(self, memory: PictureMemory, size_bytes: int) -> None:
+        self._memory = memory
+        self._size_bytes = size_bytes
+        self._pools: list[WatchedPool] = []
+
+    def keep(self, size_bytes: int) -> None:
+        """Give up all but this many bytes."""
+        spare_bytes = max(0, self._size_bytes - size_bytes)
+        self._size_bytes -= spare_bytes
+        self._memory.release(spare_bytes)
+
+    def watched(self, pool: Executor) -> Executor:
+        """Return a pool whose calls keep the memory until they end: a thread cannot be stopped when a caller leaves."""
+        self._pools.append(WatchedPool(pool))
+        return self._pools[-1]
+
+    def running(self) -> list[Future[Any]]:
+        """Return the calls that have not ended."""
+        return [call for pool in self._pools for call in pool.running()]

@@ -21,10 +21,11 @@ from app.pictures.decode import Header
 from app.pictures.encode import Layout, chosen_format, layout_of
 from app.pictures.frames import Animation, decode_animation
 from app.pictures.picture import Picture, Pixels, most
+from app.pools import PicturePools
 from app.record import current_record
 from app.service import Answer, UpscaleInput, UpscaleService, unchanged
 from app.settings import Settings
-from app.sizing import Plan, Urgency, memory_bytes
+from app.sizing import Plan, Urgency, decoding_bytes, held_bytes
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
 
@@ -93,6 +94,7 @@ async def upscale_animation(
     options, header = options.of_upload(header), replace(options.held(header), planes=2)  # any frame may have alpha
     plan, urgency = service.plan(header, network.info, options), Urgency(deadline_s=deadline_s, background=background)
     check_answer(header, options, plan, service.settings)
+    options = options.of_size(plan.height, plan.width)
     share = _Share.of(header, plan)
     pictures = service.background_pictures if background else service.pictures
     with ExitStack() as reserved:
@@ -102,11 +104,13 @@ async def upscale_animation(
             at_once = expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
             all_frames = replace(expected, cost_px=header.frames * expected.cost_px)
             reservation = reserved.enter_context(service.scheduler.reserve(all_frames))
-        frame_bytes = memory_bytes(
+        frame_bytes = held_bytes(
             header, plan, at_once=at_once, whole_answer=True, ensemble=options.ensemble and plan.passes > 0
         )
-        async with pictures.reserve(share.memory_bytes(header, plan, frame_bytes)):
-            work = _Work(service, network, plan, options, urgency, reservation, share)
+        frame_bytes = max(frame_bytes, decoding_bytes(header))
+        async with pictures.reserve(share.memory_bytes(header, plan, frame_bytes)) as memory:
+            pools = service.pools.of(memory, background=background)
+            work = _Work(service, network, plan, options, urgency, reservation, share, pools)
             async with work.answer(upload, header) as answer:
                 yield answer
 
@@ -146,6 +150,7 @@ class _Work:
         urgency: Urgency,
         reservation: Reservation | None,
         share: _Share,
+        pools: PicturePools,
     ) -> None:
         self._service = service
         self._network = network
@@ -154,6 +159,7 @@ class _Work:
         self._urgency = urgency
         self._reservation = reservation
         self._share = share
+        self._pools = pools
         self._shown = 0.0
         """Share of the frames that are finished."""
         self._times = _Times()
@@ -161,14 +167,13 @@ class _Work:
     @asynccontextmanager
     async def answer(self, upload: bytes, header: Header) -> AsyncIterator[Answer]:
         """Decode the animation and start to upscale it."""
-        stopwatch, options, codecs = Stopwatch(), self._options, self._service.codecs(self._urgency)
+        stopwatch, options = Stopwatch(), self._options
         call = partial(decode_animation, upload, self._service.limits, options.metadata)
-        animation = await stopwatch.decode(codecs, call)
+        animation = await stopwatch.decode(self._pools.codecs, call)
         first = animation.first
         self._plan = self._service.plan(first, self._network.info, options)  # of the upright picture
-        size = {"height": self._plan.height, "width": self._plan.width}
-        form = chosen_format(options.formats, first, bits=options.bits, **size)
-        layout = layout_of(first, form, bits=options.bits, **size)
+        form = chosen_format(options.formats, first, bits=options.bits)
+        layout = layout_of(first, form, bits=options.bits, height=self._plan.height, width=self._plan.width)
         record = current_record()
         record.width_px, record.height_px = first.width, first.height
         record.runs = options.runs * max(1, self._plan.work) * len(animation.pictures)
@@ -179,7 +184,7 @@ class _Work:
                 stopwatch.frames(frames, self._times),
                 layout,
                 form,
-                codecs,
+                self._pools.encoder(form),
                 count=len(animation.shown),
                 plays=animation.plays,
                 quality=options.quality,
@@ -239,9 +244,9 @@ class _Work:
     async def _upscaled(self, picture: Picture, layout: Layout) -> Pixels:
         """Return the pixels of a frame (H, W, C)."""
         if layout.bits > 8:
-            picture = await in_thread(self._service.codecs(self._urgency), picture.deepened)
+            picture = await in_thread(self._pools.codecs, picture.deepened)
         own_layout = replace(layout, transparent=picture.transparent)
-        service, plan, options, urgency = self._service, self._plan, self._options, self._urgency
+        service, plan, options = self._service, self._plan, self._options
         async with AsyncExitStack() as scope:
             upscaled: AsyncIterator[Pixels] = unchanged(picture.planes)
             if plan.passes:
@@ -249,7 +254,7 @@ class _Work:
                 part = self._reservation.split(job.cost_px) if self._reservation else None
                 ticket = await scope.enter_async_context(service.scheduler.submit(job, part))
                 upscaled = self._times.measured(ticket)
-            rows = service.rows(upscaled, picture, plan, own_layout, options, urgency)
+            rows = service.rows(upscaled, picture, plan, own_layout, options, self._pools.codecs)
             pixels = own_layout.empty(layout.height)
             filled = 0
             async for some in rows:

@@ -7,7 +7,14 @@ from typing import Literal
 
 from app.library.network import Edges
 from app.pictures.decode import Header
-from app.pictures.encode import FORMATS, AnswerFormat, Compression, formats_like, suitable_formats
+from app.pictures.encode import (
+    FORMATS,
+    AnswerFormat,
+    Compression,
+    formats_like,
+    formats_of_size,
+    suitable_formats,
+)
 from app.pictures.metadata import MetadataRule
 from app.pictures.size import OWN_SIZE, Size
 
@@ -55,6 +62,14 @@ class UpscaleOptions:
         formats = formats_like(header.format) if self.same_format else self.formats
         animated = self.frames == "all" and header.frames > 1
         return replace(self, formats=suitable_formats(formats, bits=self.bits, animated=animated))
+
+    def of_size(self, height: int, width: int) -> "UpscaleOptions":
+        """Return the options for an answer of some size, with the formats that allow it.
+
+        Raises:
+            Unprocessable: none does.
+        """
+        return replace(self, formats=formats_of_size(self.formats, height=height, width=width))
 
     def other_format(self, header: Header, form: AnswerFormat) -> str:
         """Return the format of an upload, in lower case, where its answer should have had it and has another."""

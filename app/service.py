@@ -1,7 +1,7 @@
 """Upscale one picture: header, memory, decode, schedule, encode. Imports neither HTTP nor torch."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +23,10 @@ from app.pictures.encode import Layout, chosen_format, encoded, layout_of
 from app.pictures.limits import Limits
 from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import SLICE_ROWS, Postprocessor
+from app.pools import PicturePools, Pools
 from app.record import current_record
 from app.settings import Settings
-from app.sizing import Plan, Urgency, check_edges, job_of, memory_bytes
+from app.sizing import Plan, Urgency, check_edges, decoding_bytes, held_bytes, job_of
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
 
@@ -72,11 +73,8 @@ class UpscaleService:
         self.pictures = PictureMemory(settings.max_picture_memory_bytes)
         self.background_pictures = PictureMemory(settings.max_picture_memory_bytes // 2)
         self.limits = Limits.of(settings)
-        # Headers have a thread of their own, so that a refusal does not wait for a picture that is being decoded.
-        self._headers = ThreadPoolExecutor(1, thread_name_prefix="header")
+        self.pools = Pools(settings.codec_threads)
         prepare_decoders()
-        self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
-        self._background_codecs = ThreadPoolExecutor(1, thread_name_prefix="background")
 
     async def read_header(self, upload: bytes) -> Header:
         """Read the header of an upload; needs no network, so refusals come before one is loaded.
@@ -84,7 +82,7 @@ class UpscaleService:
         Raises:
             ServiceError: the upload is not a picture, or exceeds a limit.
         """
-        return await in_thread(self._headers, partial(read_header, upload, self.limits))
+        return await self.pools.header(partial(read_header, upload, self.limits))
 
     @asynccontextmanager
     async def upscale(
@@ -113,6 +111,7 @@ class UpscaleService:
         current_record().model = network.info.name
         options = options.of_upload(header)
         plan = self.plan(header, network.info, options)
+        options = options.of_size(plan.height, plan.width)
         urgency = Urgency(deadline_s=deadline_s, background=background)
         pictures = self.background_pictures if background else self.pictures
         at_once = False
@@ -122,18 +121,23 @@ class UpscaleService:
                 expected = self.expected_job(header, network.info, plan, options, urgency)
                 at_once = expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
                 reservation = reserved.enter_context(self.scheduler.reserve(expected))
-            size_bytes = options.encoder_bytes_per_px * plan.height * plan.width + memory_bytes(
+            elif not background:
+                pictures.check_line()
+            later_bytes = held_bytes(
                 options.held(header),
                 plan,
                 at_once=at_once,
                 whole_answer=options.whole_answer,
+                encoder_bytes_per_px=options.encoder_bytes_per_px,
                 ensemble=options.ensemble and plan.passes > 0,
             )
-            async with (
-                pictures.reserve(size_bytes),
-                self._upscale(upload, header, network, options, urgency, reservation) as answer,
-            ):
-                yield answer
+            async with pictures.reserve(max(decoding_bytes(options.held(header)), later_bytes)) as memory:
+                pools, stopwatch = self.pools.of(memory, background=background), Stopwatch()
+                picture = await self._decoded(upload, header, options, pools, stopwatch)
+                memory.keep(later_bytes)
+                upscaling = self._upscaled(picture, header, network, options, urgency, reservation, pools, stopwatch)
+                async with upscaling as answer:
+                    yield answer
 
     def plan(self, picture: Header | Picture, model: ModelInfo, options: UpscaleOptions) -> Plan:
         """Plan how a picture gets the size that its caller asks for.
@@ -152,32 +156,36 @@ class UpscaleService:
             )
         return plan
 
-    @asynccontextmanager
-    async def _upscale(
-        self,
-        upload: bytes,
-        header: Header,
-        network: Network,
-        options: UpscaleOptions,
-        urgency: Urgency,
-        reservation: Reservation | None,
-    ) -> AsyncIterator[Answer]:
-        stopwatch, model = Stopwatch(), network.info
-        codecs = self.codecs(urgency)
-        call = partial(decode, upload, self.limits, options.metadata)
-        picture = await stopwatch.decode(codecs, call)
+    async def _decoded(
+        self, upload: bytes, header: Header, options: UpscaleOptions, pools: PicturePools, stopwatch: Stopwatch
+    ) -> Picture:
+        picture = await stopwatch.decode(pools.codecs, partial(decode, upload, self.limits, options.metadata))
         if options.frames == "all" and picture.frames > 1:
             raise Unprocessable(
                 f"frames=all is for GIF, WebP and PNG; this is a {header.format} file of {picture.frames} pictures; "
                 "ask for frames=first"
             )
         if (options.bits or 8) > 8:
-            picture = await in_thread(codecs, picture.deepened)
+            return await in_thread(pools.codecs, picture.deepened)
+        return picture
+
+    @asynccontextmanager
+    async def _upscaled(
+        self,
+        picture: Picture,
+        header: Header,
+        network: Network,
+        options: UpscaleOptions,
+        urgency: Urgency,
+        reservation: Reservation | None,
+        pools: PicturePools,
+        stopwatch: Stopwatch,
+    ) -> AsyncIterator[Answer]:
+        model = network.info
         plan = self.plan(picture, model, options)
         _record(picture, plan, options)
-        size = {"height": plan.height, "width": plan.width}
-        form = chosen_format(options.formats, picture, bits=options.bits, **size)
-        layout = layout_of(picture, form, bits=options.bits, **size)
+        form = chosen_format(options.formats, picture, bits=options.bits)
+        layout = layout_of(picture, form, height=plan.height, width=plan.width, bits=options.bits)
         async with AsyncExitStack() as scope:
             stopwatch.submitted()
             upscaled, progress = unchanged(picture.planes), partial(float, 1)
@@ -185,9 +193,10 @@ class UpscaleService:
                 job = self.job(picture, network, plan, options, urgency)
                 ticket = await scope.enter_async_context(self.scheduler.submit(job, reservation))
                 upscaled, progress = stopwatch.rows(ticket), partial(_progress, ticket)
-            rows = self.rows(upscaled, picture, plan, layout, options, urgency)
+            rows = self.rows(upscaled, picture, plan, layout, options, pools.codecs)
+            encoder = pools.encoder(form)
             pieces = stopwatch.file(
-                encoded(rows, layout, form, codecs, quality=options.quality, compression=options.compression)
+                encoded(rows, layout, form, encoder, quality=options.quality, compression=options.compression)
             )
             try:
                 async with aclosing(pieces):
@@ -232,16 +241,12 @@ class UpscaleService:
         plan: Plan,
         layout: Layout,
         options: UpscaleOptions,
-        urgency: Urgency,
+        codecs: Executor,
     ) -> AsyncGenerator[Pixels, None]:
         """Turn the rows of upscaled planes into those of the answer."""
         lock, wraps = options.colour_lock and plan.passes > 0, options.edges == "wrap"
         make = partial(Postprocessor, picture, plan.factor, layout, colour_lock=lock, wraps=wraps)
-        return _postprocessed(upscaled, make, self.codecs(urgency))
-
-    def codecs(self, urgency: Urgency) -> ThreadPoolExecutor:
-        """Return the threads that decode and encode pictures of an urgency."""
-        return self._background_codecs if urgency.background else self._codecs
+        return _postprocessed(upscaled, make, codecs)
 
     def predicted_s(self, model: str | None, px: int) -> float | None:
         """Return the predicted seconds for some LR px of a model; None while its speed is unknown."""
@@ -259,9 +264,7 @@ class UpscaleService:
     def close(self) -> None:
         """Cancel the library's background tasks and stop the codec threads after their current calls."""
         self.library.close()
-        self._headers.shutdown(wait=False)
-        self._codecs.shutdown(wait=False)
-        self._background_codecs.shutdown(wait=False)
+        self.pools.close()
 
     def _job(
         self,
@@ -302,7 +305,7 @@ async def unchanged(planes: Pixels) -> AsyncGenerator[Pixels, None]:
 
 
 async def _postprocessed(
-    upscaled: AsyncIterator[Pixels], make: Callable[[], Postprocessor], codecs: ThreadPoolExecutor
+    upscaled: AsyncIterator[Pixels], make: Callable[[], Postprocessor], codecs: Executor
 ) -> AsyncGenerator[Pixels, None]:
     postprocessor = await in_thread(codecs, make)  # reads the whole upload
     async for planes in upscaled:

@@ -197,23 +197,37 @@ def job_of(
     return job(cost_px=padded_px, bucket=(*sides, runs, edges), padding_px=padded_px - px)
 
 
-def memory_bytes(
-    header: Header, plan: Plan, *, at_once: bool = False, whole_answer: bool = False, ensemble: bool = False
+def decoding_bytes(header: Header) -> int:
+    """Return an upper bound on a picture's memory while it is decoded."""
+    return math.ceil(DECODING_COPIES * _sample_bytes(header) * header.height * header.width)
+
+
+def held_bytes(
+    header: Header,
+    plan: Plan,
+    *,
+    at_once: bool = False,
+    whole_answer: bool = False,
+    encoder_bytes_per_px: int = 0,
+    ensemble: bool = False,
 ) -> int:
-    """Return an upper bound on a picture's memory: while it is decoded, or later upscaled and encoded.
+    """Return an upper bound on the memory of a decoded picture, while it is upscaled and encoded.
 
     Args:
         at_once: the network's result is held as a whole: as one of a batch, or since edges meet.
         whole_answer: it is encoded as a whole; otherwise the answer is sent while it is made, and never held.
+        encoder_bytes_per_px: of the answer; see `app.options.UpscaleOptions`.
         ensemble: adds the sum of all turns in 32 bits, and the upload upright and turned in 16 bits.
     """
-    sample_bytes = 3 * header.planes * header.bits // 8
-    picture_bytes = sample_bytes * header.height * header.width
-    upscaled_bytes = picture_bytes * plan.factor**2
-    held_bytes = picture_bytes
+    picture_bytes = _sample_bytes(header) * header.height * header.width
+    answer_bytes = 0
     if at_once:
-        held_bytes += 2 * upscaled_bytes
+        answer_bytes = 2 * picture_bytes * plan.factor**2
     elif whole_answer:
-        held_bytes += ENCODING_COPIES * sample_bytes * plan.height * plan.width
+        answer_bytes = ENCODING_COPIES * _sample_bytes(header) * plan.height * plan.width
     turns_bytes = 3 * header.planes * header.height * header.width * (4 * plan.factor**2 + 2 * 2) if ensemble else 0
-    return max(math.ceil(DECODING_COPIES * picture_bytes), held_bytes) + turns_bytes
+    return picture_bytes + answer_bytes + turns_bytes + encoder_bytes_per_px * plan.height * plan.width
+
+
+def _sample_bytes(header: Header) -> int:
+    return 3 * header.planes * header.bits // 8

@@ -2,10 +2,32 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import TypeVar
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
 
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+
+class WatchedPool(Executor):
+    """A pool that knows which of the calls that came through it have not ended."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+        self._running: set[Future[Any]] = set()
+
+    def submit(
+        self, fn: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Future[Result]:
+        """See `concurrent.futures.Executor`."""
+        call = self._pool.submit(fn, *args, **kwargs)
+        self._running.add(call)
+        call.add_done_callback(self._running.discard)
+        return call
+
+    def running(self) -> list[Future[Any]]:
+        """Return the calls that wait or run."""
+        return list(self._running)
 
 
 async def in_thread(pool: Executor, call: Callable[[], Result]) -> Result:

@@ -108,11 +108,12 @@ class UpscaleRequest:
         entry = service.library.find(self.model)
         current_record().model = entry.name
         header = await service.read_header(picture)
-        self.options.of_upload(header)  # raises what it refuses
-        check_animation(header, self.options, service.settings)
+        options = self.options.of_upload(header)  # raises what it refuses
+        check_animation(header, options, service.settings)
         if entry.info is not None:
-            plan = service.plan(header, entry.info, self.options)
-            check_answer(header, self.options, plan, service.settings)
+            plan = service.plan(header, entry.info, options)
+            options.of_size(plan.height, plan.width)
+            check_answer(header, options, plan, service.settings)
         return header
 
     def cost_px(self, service: UpscaleService, header: Header) -> int:

@@ -25,7 +25,7 @@ FLOORS = (
     {"app.upscaling"},
     {"app.animation"},
     {"app.service"},
-    {"app.sizing", "app.options", "app.answer"},
+    {"app.sizing", "app.options", "app.answer", "app.pools"},
     {"app.access", "app.admission", "app.library", "app.stopwatch"},
     {"app.batching", "app.pictures"},
     {"app.png", "app.environment"},

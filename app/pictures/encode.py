@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 
 from app.errors import Unprocessable
 from app.pictures.avif import AVIF, avif_file
@@ -11,6 +12,7 @@ from app.pictures.jxl import JXL, is_installed, jxl_file
 from app.pictures.layout import AnswerFormat as AnswerFormat
 from app.pictures.layout import Layout as Layout
 from app.pictures.layout import chosen_format as chosen_format
+from app.pictures.layout import formats_of_size as formats_of_size
 from app.pictures.layout import layout_of as layout_of
 from app.pictures.picture import Pixels
 from app.pictures.webp import WEBP, webp_file
@@ -91,7 +93,7 @@ def encoded(
 
     Args:
         rows: of the layout, in order.
-        pool: runs the encoding.
+        pool: runs the encoding; that of a whole file cannot be stopped once it runs.
         quality: 1 to 100; no loss at 100, apart from JPEG, and in WebP by default.
         compression: of a PNG.
     """
@@ -125,4 +127,4 @@ async def _whole(
     async for some in rows:
         picture[filled : filled + len(some)] = some
         filled += len(some)
-    yield await in_thread(pool, lambda: ENCODERS[form.name](picture, layout, quality))
+    yield await in_thread(pool, partial(ENCODERS[form.name], picture, layout, quality))

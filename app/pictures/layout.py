@@ -48,6 +48,12 @@ class AnswerFormat:
         """Return the depth for samples of some bits: the least that holds them, else the greatest."""
         return next((depth for depth in self.depths if depth >= bits), self.depths[-1])
 
+    @property
+    def limit(self) -> str:
+        """The largest size that it allows, for errors."""
+        in_all = f" and {self.max_px} px in all" if self.max_px else ""
+        return f"{self.name} holds {self.max_side_px} px each way{in_all}"
+
     def holds(self, height: int, width: int) -> bool:
         """Return True where it allows pictures of this size."""
         return max(height, width) <= self.max_side_px and (self.max_px is None or height * width <= self.max_px)
@@ -93,17 +99,30 @@ class Layout:
         return numpy.empty((rows, self.width, self.channels), numpy.uint8 if self.bits == 8 else numpy.uint16)
 
 
-def chosen_format(
-    formats: Sequence[AnswerFormat], picture: Picture, *, height: int, width: int, bits: int | None = None
-) -> AnswerFormat:
-    """Choose the first format that loses nothing and allows the size, else the one that loses least.
+def formats_of_size(formats: Sequence[AnswerFormat], *, height: int, width: int) -> Sequence[AnswerFormat]:
+    """Return those formats that allow pictures of this size.
+
+    Raises:
+        Unprocessable: none does.
+    """
+    held = [form for form in formats if form.holds(height, width)]
+    if not held:
+        limits = ", ".join(form.limit for form in formats)
+        raise Unprocessable(
+            f"the answer would have {width} x {height} px, and {limits} at most; "
+            "ask for format=png or for a smaller scale"
+        )
+    return held
+
+
+def chosen_format(formats: Sequence[AnswerFormat], picture: Picture, *, bits: int | None = None) -> AnswerFormat:
+    """Choose the first format that loses nothing, else the one that loses least.
 
     Args:
-        formats: accepted formats, the preferred one first.
+        formats: accepted formats that allow the size, the preferred one first.
         bits: wanted depth; None for the picture's.
     """
-    large_enough = [form for form in formats if form.holds(height, width)]
-    return min(large_enough or formats, key=lambda form: form.losses(picture, bits or picture.depth))
+    return min(formats, key=lambda form: form.losses(picture, bits or picture.depth))
 
 
 def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int, bits: int | None = None) -> Layout:
@@ -112,17 +131,9 @@ def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int, 
     The colour profile is converted to one for the answer's channels where necessary.
 
     Args:
+        form: allows the size.
         bits: wanted depth; None for the picture's.
-
-    Raises:
-        Unprocessable: the format does not allow pictures of this size.
     """
-    if not form.holds(height, width):
-        limit = f"{form.max_side_px} px each way" + (f" and {form.max_px} px in all" if form.max_px else "")
-        raise Unprocessable(
-            f"the answer would have {width} x {height} px, and {form.name} holds {limit} at most; "
-            "ask for format=png or for a smaller scale"
-        )
     wanted = bits or picture.depth
     metadata = _metadata(picture, form)
     return Layout(

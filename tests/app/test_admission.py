@@ -1,17 +1,20 @@
 """Which uploads may be read, which pictures may be decoded, and how accurate Retry-After is."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
 
-from app.admission import GRACE_S, PictureMemory, UploadMemory, UploadReservation
+from app.admission import GRACE_S, MAX_PASSES, PictureMemory, UploadMemory, UploadReservation
 from app.errors import QueueFull
 from app.http.upload import _end_now
 from app.service import UpscaleService
 from app.sizing import job_of
+from app.threads import in_thread
 from tests.app.batching.engine import FakeEngine, ManualClock, all_parts, large, make_scheduler, small
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
@@ -125,29 +128,124 @@ def test_nothing_is_evicted_where_that_would_not_make_enough_room() -> None:
         slow.check_kept()
 
 
+class Line:
+    """Pictures that take memory, each in a task until it leaves."""
+
+    def __init__(self, memory: PictureMemory) -> None:
+        self._memory = memory
+        self._leave: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.order: list[str] = []
+
+    async def join(self, name: str, size_bytes: int) -> None:
+        leave = self._leave[name] = asyncio.Event()
+
+        async def take() -> None:
+            async with self._memory.reserve(size_bytes):
+                self.order.append(name)
+                await leave.wait()
+
+        self._tasks[name] = asyncio.create_task(take())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def leave(self, *names: str) -> None:
+        for name in names:
+            self._leave[name].set()
+            await self._tasks[name]
+        await asyncio.sleep(0)
+
+    async def give_up(self, name: str) -> None:
+        self._tasks[name].cancel()
+        await asyncio.gather(self._tasks[name], return_exceptions=True)
+
+
 async def test_pictures_wait_for_memory_in_order() -> None:
     memory = PictureMemory(100)
-    order: list[str] = []
-
-    async def take(name: str, size_bytes: int, leave: asyncio.Event) -> None:
-        async with memory.reserve(size_bytes):
-            order.append(name)
-            await leave.wait()
-
-    leave = [asyncio.Event() for _ in range(4)]
-    sizes = {"first": 60, "large": 90, "small": 10, "gone": 10}
-    tasks = [asyncio.create_task(take(*item, event)) for item, event in zip(sizes.items(), leave, strict=True)]
-    await asyncio.sleep(0)
-    assert order == ["first"]  # the small one would fit, but not before its turn
+    line = Line(memory)
+    for name, size_bytes in {"first": 60, "large": 90, "larger": 95, "gone": 50}.items():
+        await line.join(name, size_bytes)
+    assert line.order == ["first"]
     assert memory.waiting == 3
-    tasks[3].cancel()
-    leave[0].set()
-    await until(lambda: order == ["first", "large", "small"])
-    assert memory.used_bytes == 100
-    for event in leave:
-        event.set()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await line.give_up("gone")
+    await line.leave("first")
+    assert line.order == ["first", "large"]
+    await line.leave("large")
+    assert line.order == ["first", "large", "larger"]
+    await line.leave("larger")
     assert (memory.used_bytes, memory.waiting) == (0, 0)
+
+
+async def test_a_few_small_pictures_pass_one_that_waits_for_memory() -> None:
+    line = Line(PictureMemory(100))
+    await line.join("first", 80)
+    await line.join("large", 90)
+    small = [f"small {number}" for number in range(MAX_PASSES)]
+    for name in small:
+        await line.join(name, 10)
+        await line.leave(name)
+    await line.join("one too many", 10)
+    assert line.order == ["first", *small]
+    await line.leave("first")
+    assert line.order == ["first", *small, "large", "one too many"]
+    await line.leave("large", "one too many")
+
+
+async def test_memory_that_a_picture_gives_up_is_for_others() -> None:
+    memory = PictureMemory(100)
+    line = Line(memory)
+    async with memory.reserve(100) as reservation:
+        await line.join("next", 40)
+        assert line.order == []
+        reservation.keep(60)
+        await asyncio.sleep(0)
+        assert (line.order, memory.used_bytes) == (["next"], 100)
+        await line.leave("next")
+    assert memory.used_bytes == 0
+
+
+async def test_memory_is_kept_until_a_call_that_cannot_be_stopped_has_ended() -> None:
+    memory, gate = PictureMemory(100), threading.Event()
+    began = threading.Event()
+
+    def call() -> None:
+        began.set()
+        assert gate.wait(20)
+
+    async def picture() -> None:
+        async with memory.reserve(70) as reservation:
+            await in_thread(reservation.watched(pool), call)
+
+    with ThreadPoolExecutor(1) as pool:
+        left = asyncio.create_task(picture())
+        await asyncio.to_thread(began.wait, 10)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        assert memory.used_bytes == 70
+        gate.set()
+        await until(lambda: memory.used_bytes == 0)
+
+
+async def test_a_picture_that_is_only_resized_is_refused_where_too_many_wait_for_memory(
+    client: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = encoded(noise(50, 50))
+    with service.pictures.hold(10**12):
+        waiting = asyncio.create_task(client.post("/v1/upscale?width=20", content=picture))
+        await until(lambda: service.pictures.waiting == 1)
+        monkeypatch.setattr(service.pictures, "_max_bytes", 100)
+        refused = await client.post("/v1/upscale?width=20", content=picture)
+    assert "the pictures that wait need 18750 bytes of memory" in problem(refused, 429, "queue-full")
+    assert (await waiting).status_code == 200
+
+
+async def test_an_answer_that_its_format_cannot_hold_is_refused_before_there_is_memory(
+    client: httpx.AsyncClient, service: UpscaleService
+) -> None:
+    wide, wait = encoded(noise(4100, 1)), {"Prefer": "wait=5"}
+    with service.pictures.hold(10**12):
+        refused = await client.post("/v1/upscale?format=webp&scale=4", content=wide, headers=wait)
+    assert "16400 x 4 px, and webp holds 16383 px each way" in problem(refused, 422, "unprocessable")
 
 
 async def test_a_picture_larger_than_all_memory_is_accepted_alone() -> None:

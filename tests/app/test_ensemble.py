@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.pictures.decode import Header
 from app.service import UpscaleService
-from app.sizing import Plan, memory_bytes
+from app.sizing import Plan, held_bytes
 from model.ensemble import ensemble_batch
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem
@@ -126,5 +126,5 @@ def test_the_memory_of_the_sum_is_accounted_for() -> None:
     header = Header(planes=2, height=10, width=10, bits=8)
     plan = Plan(height=40, width=40, scale=4, passes=1)
     for at_once in (False, True):
-        more = memory_bytes(header, plan, at_once=at_once, ensemble=True) - memory_bytes(header, plan, at_once=at_once)
+        more = held_bytes(header, plan, at_once=at_once, ensemble=True) - held_bytes(header, plan, at_once=at_once)
         assert more >= 4 * 2 * 3 * 40 * 40

@@ -6,7 +6,7 @@ from app.library.network import ModelInfo
 from app.pictures.decode import Header
 from app.pictures.size import Size
 from app.settings import Settings
-from app.sizing import BUCKET_STEP_PX, MIN_BAND_ROWS, MIN_COST_PX, Plan, job_of, memory_bytes
+from app.sizing import BUCKET_STEP_PX, MIN_BAND_ROWS, MIN_COST_PX, Plan, held_bytes, job_of
 
 
 def model(device: str) -> ModelInfo:
@@ -81,7 +81,7 @@ def test_a_size_takes_as_few_passes_as_reach_it(size: Size, passes: int) -> None
 def test_memory_without_the_whole_result_does_not_depend_on_its_size() -> None:
     header = Header(planes=1, height=6000, width=1000, bits=8)
     plans = [Plan.of(Size(scale=scale), (6000, 1000), model("cpu"), Settings()) for scale in (1, 2, 3.5, 4)]
-    assert len({memory_bytes(header, plan) for plan in plans}) == 1
-    held = [memory_bytes(header, plan, whole_answer=True) for plan in plans]
+    assert len({held_bytes(header, plan) for plan in plans}) == 1
+    held = [held_bytes(header, plan, whole_answer=True) for plan in plans]
     assert held == sorted(held)
     assert held[1] < held[3] / 2

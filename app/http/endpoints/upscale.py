@@ -17,7 +17,7 @@ from app.http.receiving import BINARY, check_given_once, pictures_in, request_sc
 from app.http.submission import JobParameters, prefers_async
 from app.http.upload import read_upload
 from app.lifecycle import Lifecycle
-from app.pictures.encode import FORMATS
+from app.pictures.encode import FORMATS, PNG
 from app.service import Answer
 
 Result = TypeVar("Result")
@@ -57,29 +57,35 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
             return response
         check_given_once(request)
         service = life.service
-        reservation = scope.enter_context(service.uploads.reserve())
+        work = await scope.enter_async_context(AsyncExitStack())
+        reservation = work.enter_context(service.uploads.reserve())
         upload = await read_upload(request, limits, reservation)
         parameters = query.with_fields(upload.parameters)
         wanted = parameters.request(", ".join(request.headers.getlist("accept")))
-        start = wanted.start(scope, service, upload.picture, deadline_s=request.state.deadline_s)
+        start = wanted.start(work, service, upload.picture, deadline_s=request.state.deadline_s)
         answer = await _while_connected(request, start)
-        return await _while_connected(request, _response(answer, life.settings.max_buffered_bytes))
+        response = await _while_connected(request, _response(answer, life.settings.max_buffered_bytes))
+        if not isinstance(response, StreamingResponse):  # the caller may read it slowly
+            scope.enter_context(service.pictures.hold(len(response.body)))
+            await work.aclose()
+        return response
 
     return routes
 
 
 async def _response(answer: Answer, max_bytes: int) -> Response:
-    """Return the whole answer with its length and ETag; or a stream as soon as it exceeds `max_bytes`."""
+    """Return the whole answer with its length and ETag; or a stream as soon as a PNG exceeds `max_bytes`."""
     pieces: list[bytes] = []
     size_bytes = 0
     async for piece in answer.pieces:
         pieces.append(piece)
         size_bytes += len(piece)
-        if size_bytes > max_bytes:
+        if size_bytes > max_bytes and answer.format is PNG:  # other files are encoded as a whole
             streamed = _chained(pieces, answer.pieces)
             return StreamingResponse(streamed, media_type=answer.format.media_type, headers=_headers(answer))
     body = b"".join(pieces)
-    headers = _headers(answer) | {"ETag": f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'}
+    digest = await asyncio.to_thread(hashlib.blake2b, body, digest_size=16)
+    headers = _headers(answer) | {"ETag": f'"{digest.hexdigest()}"'}
     return Response(body, media_type=answer.format.media_type, headers=headers)
 
 

@@ -1,5 +1,6 @@
 """Answers that are streamed while they are made, and those that are small enough to be sent whole."""
 
+import asyncio
 import io
 import threading
 import tracemalloc
@@ -8,13 +9,16 @@ from collections.abc import AsyncIterator, Callable, Generator
 import httpx
 import numpy
 import pytest
+from fastapi import Response
 from PIL import Image
+from starlette.types import Receive, Scope, Send
 
 from app.batching.backlog import Reservation
 from app.batching.job import Job
 from app.batching.ticket import Outcome, Ticket
 from app.lifecycle import Lifecycle
 from app.networks import DeviceEngine
+from app.pictures.encode import ENCODERS, Layout
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings
@@ -243,3 +247,57 @@ async def test_the_memory_of_a_tall_answer_does_not_grow_with_its_height(
     service.close()
     assert size_bytes > 1000
     assert most_bytes < 15e6 < 4 * height * 256 * 3
+
+
+async def test_a_whole_answer_holds_only_its_own_bytes_while_it_is_sent(
+    client: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[tuple[int, int]] = []
+
+    class Noted(Response):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            held.append((service.pictures.used_bytes, service.uploads.used_bytes))
+            await super().__call__(scope, receive, send)
+
+    monkeypatch.setattr("app.http.endpoints.upscale.Response", Noted)
+    small = await client.post("/v1/upscale", content=encoded(noise(9, 9)))
+    large = await client.post("/v1/upscale?format=webp", content=encoded(noise(99, 99)))
+    assert len(large.content) > service.settings.max_buffered_bytes
+    assert held == [(len(small.content), 0), (len(large.content), 0)]
+    assert service.pictures.used_bytes == 0
+
+
+async def test_a_picture_that_is_decoded_gives_up_what_decoding_takes(service: UpscaleService) -> None:
+    service.scheduler.start()
+    upload = encoded(noise(60, 100))
+    header = await service.read_header(upload)
+    async with service.library.lease(None) as network, service.upscale(upload, header, network):
+        assert service.pictures.used_bytes == 60 * 100 * 3
+    await service.scheduler.stop(drain_s=1)
+    service.close()
+
+
+async def test_whole_files_that_are_encoded_delay_no_other_picture_and_keep_their_memory(
+    client: httpx.AsyncClient, service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, began = threading.Event(), list[int]()
+
+    def slow(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
+        began.append(len(pixels))
+        assert gate.wait(20)
+        return b""
+
+    monkeypatch.setitem(ENCODERS, "webp", slow)
+    threads = service.settings.codec_threads
+    leaving = [
+        asyncio.create_task(client.post("/v1/upscale?format=webp", content=encoded(noise(5, 5))))
+        for _ in range(threads)
+    ]
+    await until(lambda: len(began) == threads)
+    assert decoded(await client.post("/v1/upscale", content=encoded(noise(5, 5)))).size == (20, 20)
+    for one in leaving:
+        one.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    assert service.pictures.used_bytes > 0
+    gate.set()
+    await until(lambda: service.pictures.used_bytes == 0)
