@@ -6,21 +6,13 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from model.pictures import colour, container, png_structure
-from model.pictures.errors import Damaged, NotAccepted
+from model.pictures import apng, colour, container, gif, png_structure
+from model.pictures.compositing import Frame, composed
+from model.pictures.errors import Damaged, NotAccepted, OverLimit
 from model.pictures.limits import Limits
 from model.pictures.orientation import orientation_of
 from model.pictures.png_structure import Chunk, keeps_orientation
 from model.pictures.reading import ANIMATED, blaming
-from model.pictures.samples import Samples
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """A frame with everything that the frames before have left visible."""
-
-    samples: Samples
-    duration_ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,39 +36,49 @@ def read_frames(file: bytes, limits: Limits) -> Frames:
     known = container.known_format(file)
     with blaming(known):
         if known == "PNG":
-            header = png_structure.png_header(file, limits, _animates)
-            if header.bits > 8:
-                raise NotAccepted(
-                    "an animated PNG of 16 bits a channel is not read; save it with 8, or ask for frames=first"
-                )
-            file = header.still
-        elif known == "GIF":
-            container.check_gif_frames(file)
+            return _of_png(file, limits)
         image = Image.open(io.BytesIO(file), formats=ANIMATED)
-        return Frames(frames=_frames(image), plays=_plays(image), orientation=orientation_of(image))
+        if known == "GIF":
+            gif.check_places(file)
+            loop = image.info.get("loop")  # how often it is repeated
+            plays = 1 if loop is None else loop + 1 if loop else 0
+            frames = composed(gif.pieces(file), *gif.size_of(file))
+        else:
+            plays, frames = int(image.info.get("loop") or 0), _of_webp(image)
+        return Frames(frames=_checked(frames, known or ""), plays=plays, orientation=orientation_of(image))
+
+
+def _of_png(file: bytes, limits: Limits) -> Frames:
+    header = png_structure.png_header(file, limits, _animates)
+    if header.bits > 8:
+        raise NotAccepted("an animated PNG of 16 bits a channel is not read; save it with 8, or ask for frames=first")
+    still = png_structure.png_header(file, limits, keeps_orientation, whole=False).still
+    image = Image.open(io.BytesIO(still), formats=ANIMATED)
+    frames = composed(apng.pieces(header.still, limits), image.width, image.height)
+    plays = apng.plays_of(header.still)
+    return Frames(frames=_checked(frames, "PNG"), plays=plays, orientation=orientation_of(image))
 
 
 def _animates(chunk: Chunk, colour_type: int) -> bool:
-    return chunk.kind in (b"acTL", b"fcTL", b"fdAT") or keeps_orientation(chunk, colour_type)
+    return chunk.kind in (b"acTL", b"fcTL", b"fdAT")
 
 
-def _frames(image: Image.Image) -> Iterator[Frame]:
-    numbers = range(1 if image.info.get("default_image") else 0, getattr(image, "n_frames", 1))
-    for number in numbers:
-        try:
-            image.seek(number)
-            image.load()
-            yield Frame(samples=colour.of_image(image), duration_ms=max(0.0, float(image.info.get("duration") or 0)))
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise Damaged(
-                f"frame {number + 1} of the {image.format} file is truncated or corrupt ({reason})"
-            ) from error
+def _of_webp(image: Image.Image) -> Iterator[Frame]:
+    for number in range(getattr(image, "n_frames", 1)):
+        image.seek(number)
+        image.load()
+        yield Frame(samples=colour.of_image(image), duration_ms=max(0.0, float(image.info.get("duration") or 0)))
 
 
-def _plays(image: Image.Image) -> int:
-    """Return how often an animation is shown: a GIF says how often it is repeated, the others how often it plays."""
-    loop = image.info.get("loop")
-    if image.format != "GIF":
-        return int(loop or 0)
-    return 1 if loop is None else loop + 1 if loop else 0
+def _checked(frames: Iterator[Frame], file_format: str) -> Iterator[Frame]:
+    """Yield frames; name the one at which a decoder fails."""
+    number = 1
+    try:
+        for frame in frames:
+            yield frame
+            number += 1
+    except (NotAccepted, OverLimit):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise Damaged(f"frame {number} of the {file_format} file is truncated or corrupt ({reason})") from error

@@ -1,10 +1,6 @@
 """The structure of a file around its pixels: its format, and what must be refused before a decoder opens it."""
 
-import itertools
-import struct
-from collections.abc import Iterator
-
-from model.pictures import jpeg
+from model.pictures import gif, jpeg
 from model.pictures.boxes import boxes
 from model.pictures.errors import Damaged
 from model.pictures.limits import Limits
@@ -36,7 +32,7 @@ def check_before_opening(upload: bytes, limits: Limits) -> None:
         OverLimit, Damaged, NotAccepted: see below.
     """
     if upload.startswith(b"GIF8"):
-        _check_gif_size(upload, limits)
+        gif.check_size(upload, limits)
     elif upload.startswith(b"\xff\xd8"):
         jpeg.check_kind(upload)
     elif upload[4:8] == b"ftyp":
@@ -63,68 +59,3 @@ def _check_item(item: bytes, place: int) -> None:
         b"".join((kind, *rest)).decode()
     except UnicodeDecodeError as error:
         raise Damaged(f"the HEIC file is corrupt: the kind of its item at byte {place} is not text") from error
-
-
-def gif_frames(upload: bytes, limits: Limits) -> int:
-    """Count the frames of a GIF, even if its end is missing.
-
-    Raises:
-        OverLimit: more than the limits allow.
-    """
-    frames = 0
-    for _ in _gif_frames(upload):
-        frames = limits.check_frames(frames + 1)
-    return max(1, frames)
-
-
-def check_gif_frames(upload: bytes) -> None:
-    """Refuse a GIF with a frame that reaches beyond the picture: Pillow would make the picture larger.
-
-    Raises:
-        Damaged: there is one.
-    """
-    width, height = struct.unpack_from("<HH", upload, 6)
-    for number, place in enumerate(_gif_frames(upload)):
-        left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
-        if number == 0:  # which Pillow makes room for
-            width, height = max(width, left + across), max(height, top + down)
-        elif left + across > width or top + down > height:
-            raise Damaged(
-                f"frame {number + 1} of the GIF reaches to {left + across} x {top + down} px, and the picture has "
-                f"{width} x {height} px; save it again, or ask for frames=first"
-            )
-
-
-def _check_gif_size(upload: bytes, limits: Limits) -> None:
-    """Refuse a GIF that is too large, or whose first frame is: Pillow makes room for it when it opens the file."""
-    if len(upload) < 10:
-        return
-    width, height = struct.unpack_from("<HH", upload, 6)
-    for place in itertools.islice(_gif_frames(upload), 1):
-        left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
-        width, height = max(width, left + across), max(height, top + down)
-    limits.check_size(width, height, len(upload))
-
-
-def _gif_frames(upload: bytes) -> Iterator[int]:
-    """Where the frames of a GIF begin."""
-    try:
-        place = 13 + _colour_table_bytes(upload[10])
-        while (kind := upload[place]) != 0x3B:
-            if kind == 0x2C:
-                after = place + 10 + _colour_table_bytes(upload[place + 9])
-                yield place
-                place = after + 1
-            elif kind == 0x21:
-                place += 2
-            else:
-                return
-            while size := upload[place]:
-                place += 1 + size
-            place += 1
-    except IndexError:
-        return
-
-
-def _colour_table_bytes(flags: int) -> int:
-    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0

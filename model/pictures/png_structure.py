@@ -70,7 +70,7 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
     kinds: set[bytes] = set()
     dropped: list[tuple[int, int]] = []
     frames, bits, colour_type, before = 0, 0, 0, b""
-    for chunk in _chunks(upload, whole):
+    for chunk in chunks(upload, whole=whole):
         if chunk.kind == b"IHDR":
             width, height, bits, colour_type = _picture(chunk.body)
             limits.check_size(width, height, len(upload))
@@ -126,7 +126,8 @@ def _without(upload: bytes, parts: Sequence[tuple[int, int]]) -> bytes:
     return b"".join(upload[end:start] for end, start in zip(ends, starts, strict=True))
 
 
-def _chunks(upload: bytes, whole: bool) -> Iterator[Chunk]:
+def chunks(upload: bytes, *, whole: bool) -> Iterator[Chunk]:
+    """Yield the chunks of a PNG before its end; see `png_header`."""
     view, place = memoryview(upload), len(PNG_SIGNATURE)
     for _ in range(MAX_CHUNKS):
         if place + 12 > len(view):

@@ -12,8 +12,9 @@ import numpy
 import pyvips
 from PIL import Image, UnidentifiedImageError
 
-from model.pictures import bmp, bmp_palette, chroma, colour, container, deep, heic, jpeg, png_structure, tiff
+from model.pictures import bmp, bmp_palette, chroma, colour, container, deep, gif, heic, jpeg, png_structure, tiff
 from model.pictures.boxes import known_items
+from model.pictures.compositing import composed
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
 from model.pictures.orientation import orientation_of, size_in_header, upright_size
@@ -107,6 +108,7 @@ def read_header(file: bytes, limits: Limits) -> Header:
             return Header(planes=1 + transparent, height=height, width=width, bits=bits, format="AVIF")
         image, png = opened.image, opened.png
         transparent = image.has_transparency_data or (png is not None and png.has_transparent_colour)
+        transparent = transparent or (known == "GIF" and gif.is_partial(file))
         bits = 16 if _bits(opened) > 8 else 8
         height, width = size_in_header(image)
         file_format = known or image.format or ""
@@ -278,7 +280,7 @@ def _frames(file: _File, limits: Limits) -> int:
         jpeg.check_scans(file.content)
         return 1
     if file.image.format == "GIF":
-        return container.gif_frames(file.content, limits)
+        return gif.count_frames(file.content, limits)
     return limits.check_frames(getattr(file.image, "n_frames", 1))
 
 
@@ -288,6 +290,8 @@ def _samples(file: _File) -> Samples:
         return jpeg.samples_of(file.content, image)
     if image.format == "HEIF":
         return deep.samples(file.content, "HEIF")
+    if image.format == "GIF":
+        return next(composed(gif.pieces(file.content), image.width, image.height)).samples
     image.load()
     items = known_items(file.content) if image.format == "AVIF" else None
     if items and items.primary.property(b"clap"):  # which Pillow ignores

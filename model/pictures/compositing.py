@@ -1,0 +1,80 @@
+"""Frames of an animation as they are shown, put together from the pieces that a file stores."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy
+from numpy.typing import NDArray
+
+from model.pictures.samples import SLICE_ROWS, Samples
+
+KEEPS, CLEARS, RESTORES = range(3)
+"""What happens to the place of a piece after its time: nothing, it becomes clear, or what was there before returns. An
+APNG has the same numbers."""
+
+Rgba = NDArray[numpy.uint8]
+"""(H, W, 4), colour not multiplied by alpha."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A frame as it is stored: a part of the picture."""
+
+    left: int
+    top: int
+    pixels: Rgba
+    grey: bool
+    over: bool
+    """It is drawn over what is there, which otherwise it replaces."""
+    after: int
+    """`KEEPS`, `CLEARS` or `RESTORES`."""
+    duration_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """A frame with everything that the frames before have left visible."""
+
+    samples: Samples
+    duration_ms: float
+
+
+def composed(pieces: Iterable[Piece], width: int, height: int) -> Iterator[Frame]:
+    """Draw pieces on a canvas that is clear at first, as section 4 of the PNG specification (third edition) says."""
+    canvas = numpy.zeros((height, width, 4), numpy.uint8)
+    for piece in pieces:
+        down, across = piece.pixels.shape[:2]
+        place = canvas[piece.top : piece.top + down, piece.left : piece.left + across]
+        before = place.copy() if piece.after == RESTORES else None
+        if piece.over:
+            _draw_over(place, piece.pixels)
+        else:
+            place[:] = piece.pixels
+        shown = canvas.copy()
+        alpha = None if shown[..., 3].min() == 255 else shown[..., 3]
+        yield Frame(samples=Samples(colour=shown[..., :3], alpha=alpha, grey=piece.grey), duration_ms=piece.duration_ms)
+        if piece.after == CLEARS:
+            place[:] = 0
+        elif before is not None:
+            place[:] = before
+
+
+def rgba(samples: Samples) -> Rgba:
+    """Return samples of 8 bits as one array."""
+    pixels = numpy.full((*samples.colour.shape[:2], 4), 255, numpy.uint8)
+    pixels[..., :3] = samples.colour
+    if samples.alpha is not None:
+        pixels[..., 3] = samples.alpha
+    return pixels
+
+
+def _draw_over(canvas: Rgba, pixels: Rgba) -> None:
+    """Draw pixels over those of a canvas, in place (PNG specification, section 13.16)."""
+    for top in range(0, len(canvas), SLICE_ROWS):
+        below, drawn = canvas[top : top + SLICE_ROWS], pixels[top : top + SLICE_ROWS]
+        share = drawn[..., 3:] / numpy.float32(255)
+        left = (1 - share) * below[..., 3:] / numpy.float32(255)
+        alpha = share + left
+        colour = (share * drawn[..., :3] + left * below[..., :3]) / numpy.maximum(alpha, 1 / 255)
+        below[..., :3] = colour.round()
+        below[..., 3:] = (255 * alpha).round()

@@ -1,0 +1,140 @@
+"""The frames of a GIF: what must be checked before a decoder opens it, and the pixels of each one."""
+
+import io
+import itertools
+import struct
+from collections.abc import Iterator
+
+from PIL import Image
+
+from model.pictures import colour
+from model.pictures.compositing import CLEARS, KEEPS, RESTORES, Piece, rgba
+from model.pictures.errors import Damaged
+from model.pictures.limits import Limits
+
+AFTER = {2: CLEARS, 3: RESTORES}
+"""What happens to a frame after its time, by the method of disposal in the file; others keep it."""
+
+TRAILER, EXTENSION, FRAME, CONTROL = 0x3B, 0x21, 0x2C, 0xF9
+"""First bytes of blocks, and the kind of the extension that says how a frame is shown."""
+
+
+def count_frames(upload: bytes, limits: Limits) -> int:
+    """Count the frames of a GIF, even if its end is missing.
+
+    Raises:
+        OverLimit: more than the limits allow.
+    """
+    frames = 0
+    for _ in _frames(upload):
+        frames = limits.check_frames(frames + 1)
+    return max(1, frames)
+
+
+def size_of(upload: bytes) -> tuple[int, int]:
+    """Return width and height of a GIF, whose first frame may make it larger than its header says."""
+    width, height = struct.unpack_from("<HH", upload, 6)
+    for place, _ in itertools.islice(_frames(upload), 1):
+        left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
+        width, height = max(width, left + across), max(height, top + down)
+    return width, height
+
+
+def check_size(upload: bytes, limits: Limits) -> None:
+    """Refuse a GIF that is too large, or whose first frame is: Pillow makes room for it when it opens the file.
+
+    Raises:
+        OverLimit: it is.
+    """
+    if len(upload) >= 10:
+        limits.check_size(*size_of(upload), len(upload))
+
+
+def check_places(upload: bytes) -> None:
+    """Refuse a GIF with a frame that reaches beyond the picture.
+
+    Raises:
+        Damaged: there is one.
+    """
+    width, height = size_of(upload)
+    for number, (place, _) in enumerate(_frames(upload), 1):
+        left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
+        if left + across > width or top + down > height:
+            raise Damaged(
+                f"frame {number} of the GIF reaches to {left + across} x {top + down} px, and the picture has "
+                f"{width} x {height} px; save it again, or ask for frames=first"
+            )
+
+
+def is_partial(upload: bytes) -> bool:
+    """Return True where the first frame leaves a part of the picture clear."""
+    size = size_of(upload)
+    return any(
+        struct.unpack_from("<4H", upload, place + 1)[2:] != size for place, _ in itertools.islice(_frames(upload), 1)
+    )
+
+
+def pieces(upload: bytes) -> Iterator[Piece]:
+    """Decode the frames, each as a GIF of its own.
+
+    Raises:
+        Exception: one is truncated or corrupt.
+    """
+    head = upload[10 : 13 + _table_bytes(upload[10])]
+    for place, control in _frames(upload):
+        left, top, width, height = struct.unpack_from("<4H", upload, place + 1)
+        transparency = struct.pack("<4BHBx", EXTENSION, CONTROL, 4, control[0] & 1, 0, control[3])
+        descriptor = struct.pack("<B4H", FRAME, 0, 0, width, height)
+        rest = upload[place + 9 : _end(upload, place)]
+        still = b"".join((b"GIF89a", struct.pack("<HH", width, height), head, transparency, descriptor, rest))
+        image = Image.open(io.BytesIO(still), formats=("GIF",))
+        image.load()
+        samples = colour.of_image(image)
+        yield Piece(
+            left=left,
+            top=top,
+            pixels=rgba(samples),
+            grey=samples.grey,
+            over=True,
+            after=AFTER.get(control[0] >> 2 & 7, KEEPS),
+            duration_ms=10.0 * int.from_bytes(control[1:3], "little"),
+        )
+
+
+def _frames(upload: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield where each frame begins, and the four bytes that say how it is shown."""
+    try:
+        place, control = 13 + _table_bytes(upload[10]), bytes(4)
+        while (kind := upload[place]) != TRAILER:
+            if kind == FRAME:
+                after = _data(upload, place)
+                yield place, control
+                place, control = after, bytes(4)
+            elif kind == EXTENSION:
+                if upload[place + 1] == CONTROL:
+                    control = upload[place + 3 : place + 7].ljust(4, b"\0")
+                place += 2
+            else:
+                return
+            while size := upload[place]:
+                place += 1 + size
+            place += 1
+    except IndexError:
+        return
+
+
+def _data(upload: bytes, place: int) -> int:
+    """Return where the first block of the pixels of a frame begins."""
+    return place + 11 + _table_bytes(upload[place + 9])
+
+
+def _end(upload: bytes, place: int) -> int:
+    """Return where a frame ends, in a truncated file beyond its end."""
+    place = _data(upload, place)
+    while place < len(upload) and (size := upload[place]):
+        place += 1 + size
+    return place + 1
+
+
+def _table_bytes(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0

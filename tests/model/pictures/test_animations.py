@@ -1,0 +1,192 @@
+"""Frames of APNG and GIF as they are shown, by the PNG specification and as browsers show a GIF.
+
+The files are written by hand, because each library has methods of its own to dispose of frames.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from model.pictures.animation import read_frames
+from model.pictures.errors import Damaged
+from model.pictures.limits import Limits
+from model.pictures.reading import read, read_header
+
+LIMITS = Limits(max_picture_px=1000, max_width_px=1000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000)
+Colour = tuple[int, ...]
+RED, GREEN, BLUE, WHITE = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255), (255, 255, 255, 255)
+HALF_RED, CLEAR = (255, 0, 0, 128), (0, 0, 0, 0)
+KEEP, CLEARS, RESTORES = 0, 1, 2
+"""How an APNG disposes of a frame."""
+
+PALETTE = b"".join(bytes(colour[:3]) for colour in (RED, GREEN, BLUE, WHITE))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A frame of one row as it is stored: samples of an APNG, or numbers of colours of a GIF."""
+
+    row: Sequence[int]
+    left: int = 0
+    after: int = KEEP
+    over: bool = False
+    clear: int | None = None
+    """Number of the colour of a GIF that is transparent."""
+
+
+def rgba(*pixels: Colour, left: int = 0, after: int = KEEP, over: bool = False) -> Part:
+    return Part([sample for pixel in pixels for sample in pixel], left, after, over)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def apng(width: int, parts: Sequence[Part], *, kind: int = 6, bits: int = 8, between: bytes = b"") -> bytes:
+    """Make an APNG of one row, of a colour type and bits of a sample."""
+    samples = {0: 1, 2: 3, 3: 1, 6: 4}[kind]
+    header = struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0)
+    file = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + between + chunk(b"acTL", struct.pack(">II", len(parts), 3))
+    sequence = 0
+    for part in parts:
+        across = len(part.row) * 8 // (samples * bits)
+        place = struct.pack(">IIIII", sequence, across, 1, part.left, 0)
+        file += chunk(b"fcTL", place + struct.pack(">HHBB", 1, 25, part.after, part.over))
+        data = zlib.compress(b"\0" + bytes(part.row))
+        file += chunk(b"fdAT", struct.pack(">I", sequence + 1) + data) if sequence else chunk(b"IDAT", data)
+        sequence += 2 if sequence else 1
+    return file + chunk(b"IEND", b"")
+
+
+def gif(width: int, parts: Sequence[Part]) -> bytes:
+    """Make a GIF of one row and of the colours of the palette."""
+    file = b"GIF89a" + struct.pack("<HHBBB", width, 1, 0x91, 0, 0) + PALETTE
+    for part in parts:
+        shown = part.after << 2 | (part.clear is not None)
+        file += b"!\xf9\4" + struct.pack("<BHBx", shown, 7, part.clear or 0)
+        file += b"," + struct.pack("<HHHHB", part.left, 0, len(part.row), 1, 0) + codes(part.row)
+    return file + b";"
+
+
+def codes(row: Sequence[int]) -> bytes:
+    """Write the pixels of a GIF in codes of 3 bits: the table is emptied before it grows."""
+    written = [code for pixel in row for code in (4, pixel)] + [5]
+    value = sum(code << 3 * place for place, code in enumerate(written))
+    data = value.to_bytes(-(-3 * len(written) // 8), "little")
+    return bytes([2, len(data)]) + data + b"\0"
+
+
+def shown(file: bytes) -> list[list[Colour]]:
+    """Return the pixels of each frame; all that are clear are equal."""
+    frames = []
+    for frame in read_frames(file, LIMITS).frames:
+        colour, alpha = frame.samples.colour[0].tolist(), frame.samples.alpha
+        opacity = [255] * len(colour) if alpha is None else alpha[0].tolist()
+        frames.append([(*pixel, share) if share else CLEAR for pixel, share in zip(colour, opacity, strict=True)])
+    return frames
+
+
+def test_a_frame_is_drawn_over_clear_opaque_and_half_clear_pixels() -> None:
+    below = rgba(CLEAR, BLUE, (0, 0, 255, 128))
+    assert shown(apng(3, [below, rgba(HALF_RED, HALF_RED, HALF_RED, over=True)]))[1] == [
+        HALF_RED,
+        (128, 0, 127, 255),
+        (170, 0, 85, 192),
+    ]
+
+
+def test_a_frame_that_is_not_drawn_over_replaces_what_was_there() -> None:
+    assert shown(apng(2, [rgba(BLUE, BLUE), rgba(HALF_RED)]))[1] == [HALF_RED, BLUE]
+
+
+def test_an_apng_disposes_of_frames() -> None:
+    parts = [
+        rgba(WHITE, WHITE, CLEAR),
+        rgba(RED, RED, after=RESTORES, over=True),
+        rgba(BLUE, left=1, after=CLEARS, over=True),
+        rgba(GREEN, left=2),
+    ]
+    assert shown(apng(3, parts)) == [
+        [WHITE, WHITE, CLEAR],
+        [RED, RED, CLEAR],
+        [WHITE, BLUE, CLEAR],
+        [WHITE, CLEAR, GREEN],
+    ]
+
+
+@pytest.mark.parametrize("kind", [2, 3])
+def test_what_is_cleared_is_clear_without_any_transparent_colour(kind: int) -> None:
+    row = {2: [0, 255, 0], 3: [1]}[kind]
+    between = chunk(b"PLTE", PALETTE) if kind == 3 else b""
+    parts = [Part(row * 2, after=CLEARS), Part(row)]
+    assert shown(apng(2, parts, kind=kind, between=between))[1] == [GREEN, CLEAR]
+
+
+def test_the_transparent_grey_of_few_bits_is_clear_in_every_frame() -> None:
+    file = apng(2, [Part([0x5A]), Part([0xA5])], kind=0, bits=4, between=chunk(b"tRNS", b"\0\5"))
+    assert shown(file) == [[CLEAR, (170, 170, 170, 255)], [(170, 170, 170, 255), CLEAR]]
+
+
+def test_times_and_plays_of_an_apng_are_read() -> None:
+    frames = read_frames(apng(1, [rgba(RED), rgba(BLUE)]), LIMITS)
+    assert frames.plays == 3
+    assert [frame.duration_ms for frame in frames.frames] == [40, 40]
+
+
+def test_a_picture_for_other_readers_is_no_frame() -> None:
+    file = apng(1, [rgba(RED), rgba(BLUE)])
+    first = file.index(b"fcTL") - 4
+    still = file[:first] + file[first + 38 :]
+    still = still.replace(b"fcTL\0\0\0\1", b"fcTL\0\0\0\0").replace(b"fdAT\0\0\0\2", b"fdAT\0\0\0\1")
+    assert shown(with_checksums(still)) == [[BLUE]]
+
+
+def with_checksums(file: bytes) -> bytes:
+    written, place = file[:8], 8
+    while place < len(file):
+        size = int.from_bytes(file[place : place + 4])
+        written += chunk(file[place + 4 : place + 8], file[place + 8 : place + 8 + size])
+        place += 12 + size
+    return written
+
+
+@pytest.mark.parametrize(
+    ("found", "written", "said"),
+    [
+        (b"fdAT\0\0\0\2", b"fdAT\0\0\0\3", "chunk 2 of its animation is missing"),
+        (b"fcTL\0\0\0\1\0\0\0\1", b"fcTL\0\0\0\1\0\0\0\2", "names a place outside of the picture"),
+        (b"fcTL\0\0\0\1\0\0\0\1", b"fcTL\0\0\0\1\0\0\0\0", "names a place outside of the picture"),
+    ],
+)
+def test_a_broken_frame_of_an_apng_is_refused_by_its_number(found: bytes, written: bytes, said: str) -> None:
+    file = apng(1, [rgba(RED), rgba(BLUE)])
+    with pytest.raises(Damaged, match=f"frame [12] of the PNG.*{said}"):
+        shown(with_checksums(file.replace(found, written)))
+
+
+def test_a_gif_disposes_of_frames_each_by_its_own_method() -> None:
+    parts = [Part([3, 3], after=1), Part([2, 2], after=2, clear=3), Part([1, 1], after=0), Part([2], after=1)]
+    assert shown(gif(2, parts)) == [[WHITE] * 2, [BLUE] * 2, [GREEN] * 2, [BLUE, GREEN]]
+    parts = [Part([3, 3], after=1), Part([2], after=3), Part([1], left=1)]
+    assert shown(gif(2, parts)) == [[WHITE] * 2, [BLUE, WHITE], [WHITE, GREEN]]
+
+
+def test_what_a_gif_clears_is_clear_without_any_transparent_colour() -> None:
+    assert shown(gif(2, [Part([1, 1], after=2), Part([2])]))[1] == [BLUE, CLEAR]
+    assert shown(gif(2, [Part([1, 1], after=2), Part([2, 1], clear=1)]))[1] == [BLUE, CLEAR]
+
+
+def test_around_a_first_frame_that_is_smaller_than_its_gif_it_is_clear() -> None:
+    file = gif(2, [Part([1]), Part([2])])
+    assert shown(file) == [[GREEN, CLEAR], [BLUE, CLEAR]]
+    alpha = read(file, LIMITS).samples.alpha
+    assert alpha is not None
+    assert alpha.tolist() == [[255, 0]]
+    assert read_header(file, LIMITS).planes == 2
+
+
+def test_times_of_a_gif_are_read() -> None:
+    assert [frame.duration_ms for frame in read_frames(gif(1, [Part([1]), Part([2])]), LIMITS).frames] == [70, 70]
