@@ -17,7 +17,7 @@ from app.errors import BadRequest, TooSlow, Unavailable
 from app.http.middleware.headers import DEFAULTS
 from app.http.problems import ProblemResponse, answer_to, http_problem
 from app.http.protocol.target import in_origin_form
-from app.http.protocol.wire import Linger, Wire
+from app.http.protocol.wire import Wire
 from app.record import Observer, RequestRecord
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ class Connection(H11Protocol):
         now_s = time.monotonic()
         self._idle_since_s = now_s
         self._head_since_s: float | None = now_s
-        self._linger: Linger | None = None
         self._sending: SendProgress | None = None
         self._kernel_is_full = False
         self._timer = self.loop.call_later(POLL_S, self._poll)
@@ -106,23 +105,18 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes of a request, or drop them where the connection only lingers."""
-        if (linger := self.transport.linger or self._linger) is not None:
-            linger.drop(len(data))
         if self.transport.linger is not None:
+            self.transport.linger.drop(len(data))
             return
         if self._head_since_s is None and self.conn.their_state is h11.IDLE:
             self._head_since_s = time.monotonic()
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._head_since_s = None
-        if self.conn.their_state is not h11.SEND_BODY:
-            self._linger = None
 
     def on_response_complete(self) -> None:
         """Note that an answer has been written to its end, though perhaps not sent yet."""
         self._idle_since_s = time.monotonic()
-        if self.conn.their_state is h11.SEND_BODY:
-            self._linger = Linger()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
@@ -162,8 +156,11 @@ class Connection(H11Protocol):
         request = self.cycle
 
         async def send_through(message: "Message") -> None:
-            if message["type"] == "http.response.start" and _ends_by_closing(scope, message):
-                self.transport.reset_until_closed()
+            if message["type"] == "http.response.start":
+                if self.conn.their_state is h11.SEND_BODY:  # the rest of the body is not worth parsing
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+                if _ends_by_closing(scope, message):
+                    self.transport.reset_until_closed()
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 await self._sent(request)
@@ -208,11 +205,10 @@ class Connection(H11Protocol):
 
     def _poll(self) -> None:
         self._timer = self.loop.call_later(POLL_S, self._poll)
-        linger = self.transport.linger or self._linger
         if self._is_stuck():
             self.transport.reset()
-        elif linger is not None:
-            if linger.is_over:
+        elif self.transport.linger is not None:
+            if self.transport.linger.is_over:
                 self.transport.finish()
         elif self.transport.is_closing():
             pass

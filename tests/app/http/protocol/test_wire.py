@@ -231,12 +231,31 @@ def refusal(address: str, head: str, size: int) -> str:
         "POST /refused HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n",
         "POST /refused HTTP/1.1\nHost: a\nNo header\n",
     ],
-    ids=["kept", "close", "http/1.0", "two lengths", "rubbish"],
+    ids=["plain", "close", "http/1.0", "two lengths", "rubbish"],
 )
 async def test_an_early_refusal_reaches_callers_that_are_still_sending(live: Live, head: str) -> None:
     answer = await asyncio.to_thread(refusal, live.address, head, 40 * 2**20)
     assert answer.startswith(("HTTP/1.1 413 ", "HTTP/1.1 400 "))
-    await until(lambda: not connections(live) or "Connection" not in head)
+    await until(lambda: not connections(live))
+
+
+@pytest.mark.parametrize(
+    "rest", [b"zzz\r\n", b"0\r\n\r\n", b"0\r\n\r\nGET / HT"], ids=["garbage", "end", "half a head"]
+)
+async def test_an_early_answer_is_the_last_one_of_its_connection(
+    live: Live, records: list[RequestRecord], rest: bytes
+) -> None:
+    caller = await live.connect()
+    await caller.send("POST /refused HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n5\nhello\n")
+    await until(lambda: len(records) == 1)
+    await caller.send("", rest)
+    answers, reset = await caller.rest(within_s=1)
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close\r\n" in answers.lower()
+    assert not reset
+    caller.hang_up()
+    await until(lambda: not connections(live))
+    assert len(records) == 1
 
 
 async def test_an_early_refusal_reaches_urllib(live: Live) -> None:
