@@ -33,6 +33,8 @@ from training.pairs import PairFiles, PictureSet, wrong_size
 from training.uploads import GRID_PX
 
 MAX_HELD_OUT = 10
+MIN_PHOTOGRAPHS = 10
+"""Photographs that a folder must have for each that is held out."""
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "esrgan-serve" / "pictures"
 """Where decoded pictures are kept that do not fit into memory, if no other folder is named."""
 
@@ -53,6 +55,10 @@ class Photographs:
     """True if the pictures are decoded on the device."""
 
 
+HeldOutNames = dict[str, list[str]]
+"""`measured` and `left_out` of `HeldOut` as paths within the folder, for the state of a run."""
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Pictures of a folder that are kept aside to measure on."""
@@ -61,30 +67,61 @@ class HeldOut:
     left_out: frozenset[Path]
     """Originals that must not be learnt from: those that are measured, and the other tiles of the same photographs."""
 
+    def names(self, folder: Path) -> HeldOutNames:
+        """Return what `hold_out` needs to choose the same pictures again."""
+        return {
+            "measured": [_relative(files.high_res, folder) for files in self.measured],
+            "left_out": sorted(_relative(path, folder) for path in self.left_out),
+        }
 
-def hold_out(pictures: PictureSet, report: Report) -> HeldOut:
+
+def hold_out(pictures: PictureSet, report: Report, before: HeldOutNames | None = None) -> HeldOut:
     """Choose pictures to measure on, where no others are given: a tenth of the photographs, at most `MAX_HELD_OUT`.
 
     Tiles of one photograph, which have its name and a number, are never on both sides. The choice depends on names
-    alone, so a run that continues holds out the same.
+    alone.
+
+    Args:
+        before: the choice of a run that continues, which stays what it was when pictures are added or removed.
     """
-    families: dict[str, list[PairFiles]] = defaultdict(list)
-    for files in pictures.files:
-        families[_TILE.sub("", _relative(files.high_res, pictures.folder).rsplit(".", 1)[0])].append(files)
+    if before and (same := _held_out_before(pictures, before)).measured:
+        return same
 
     def rank(files: PairFiles) -> bytes:
         return hashlib.sha256(os.fsencode(_relative(files.high_res, pictures.folder))).digest()
 
-    ranked = sorted((sorted(family, key=rank) for family in families.values()), key=lambda family: rank(family[0]))
-    chosen = ranked[: min(MAX_HELD_OUT, len(ranked) // 10)]
+    families = _photographs(pictures, report)
+    ranked = sorted((sorted(family, key=rank) for family in families), key=lambda family: rank(family[0]))
+    chosen = ranked[: min(MAX_HELD_OUT, len(ranked) // MIN_PHOTOGRAPHS)]
     if not chosen:
         report(
-            f"{pictures.folder} holds {len(ranked)} different photographs, and 10 are needed to keep one aside: the "
-            "run measures nothing; name other pictures by --validation"
+            f"{pictures.folder} holds {len(ranked)} different photographs, and {MIN_PHOTOGRAPHS} are needed to keep "
+            "one aside: the run measures nothing; name other pictures by --validation"
         )
     turns = (family[turn] for turn in range(MAX_HELD_OUT) for family in chosen if turn < len(family))
     measured = [files for files, _ in zip(turns, range(MAX_HELD_OUT), strict=False)]
     return HeldOut(tuple(measured), frozenset(files.high_res for family in chosen for files in family))
+
+
+def _held_out_before(pictures: PictureSet, before: HeldOutNames) -> HeldOut:
+    known = {_relative(files.high_res, pictures.folder): files for files in pictures.files}
+    measured, left_out = ([known[name] for name in before[side] if name in known] for side in ("measured", "left_out"))
+    return HeldOut(tuple(measured), frozenset(files.high_res for files in left_out))
+
+
+def _photographs(pictures: PictureSet, report: Report) -> list[list[PairFiles]]:
+    """Put tiles of one photograph together, unless too few photographs would be left to keep one aside."""
+    families: dict[str, list[PairFiles]] = defaultdict(list)
+    for files in pictures.files:
+        families[_TILE.sub("", _relative(files.high_res, pictures.folder).rsplit(".", 1)[0])].append(files)
+    if len(families) >= MIN_PHOTOGRAPHS or len(pictures.files) < MIN_PHOTOGRAPHS:
+        return list(families.values())
+    report(
+        f"{pictures.folder}: by their names the {len(pictures.files)} pictures could be tiles of {len(families)} "
+        "photographs. Each counts as a photograph; if they are tiles, the run learns from the surroundings of those "
+        "that it measures, so name other pictures by --validation"
+    )
+    return [[files] for files in pictures.files]
 
 
 def open_photographs(

@@ -10,6 +10,9 @@ import torch
 from training.config import ConfigError, TrainingConfig
 from training.fields import differences, from_tree, read_config
 
+STATE = "state.pt"
+"""Name of the file in a run's folder."""
+
 
 class StateError(Exception):
     """A run folder cannot be continued; the text says why and what to do."""

@@ -1,6 +1,7 @@
 """The training loop: from photographs to a generator that the service can load."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from training.distributed import from_process_0, refuse_disagreement, this_proce
 from training.journal import Journal
 from training.pace import measuring_line, rehearse
 from training.snapshots import Origin, Snapshots
-from training.sources import Photographs
-from training.state import StateError, load_state, refuse_finished, save_state
+from training.sources import HeldOutNames, Photographs
+from training.state import STATE, StateError, load_state, refuse_finished, save_state
 from training.steps import Steps
 from training.terminal import say
 from training.validation import Scores, Validation, common_means, upscaled
@@ -34,6 +35,8 @@ class Run:
     steps: Steps
     photographs: Photographs
     validation: Validation
+    held_out: HeldOutNames | None = None
+    """The names of the pictures that are held out of a folder, to hold out the same when the run continues."""
     out: Path
     origin: Origin
     report: Callable[[str], None] = say
@@ -52,7 +55,7 @@ class Run:
     @property
     def state_file(self) -> Path:
         """The file that a resumed run continues from."""
-        return self.out / "state.pt"
+        return self.out / STATE
 
 
 def train(run: Run) -> Path:
@@ -142,10 +145,9 @@ class Watch:
         self._scores: Scores = {}
         self._announced = False
         self._saved_s = time.monotonic()
-        self._snapshots = Snapshots(
-            run.out, config, run.origin, _golden_input(run), state.get("snapshots") if state else None
-        )
         self._bicubic = run.validation.bicubic(config.generator.scale)
+        earlier = state.get("snapshots") if state and self._measures_the_same_as(state) else None
+        self._snapshots = Snapshots(run.out, config, run.origin, _golden_input(run), earlier)
         self._journal = Journal(
             run.out,
             steps=config.steps,
@@ -186,6 +188,22 @@ class Watch:
         """End the progress bar and write what is left of the record."""
         self._journal.close()
 
+    def _measures_the_same_as(self, state: Mapping[str, Any]) -> bool:
+        """Compare the pictures to measure on with those of a saved state by bicubic's PSNR-Y, and report a change."""
+        before, now = state.get("bicubic"), self._bicubic_psnr()
+        if before is None:  # the state of an older version
+            return True
+        same = before.keys() == now.keys() and all(math.isclose(before[one], now[one], rel_tol=1e-4) for one in now)
+        if not same:
+            self._run.report(
+                "the pictures to measure on are not those of before: the best weights are chosen among the steps that "
+                "follow"
+            )
+        return same
+
+    def _bicubic_psnr(self) -> dict[str, float]:
+        return common_means(self._bicubic, self._bicubic)[0].get("psnr_y", {})
+
     def _measure(self) -> None:
         run, net = self._run, self._run.steps.average
         started = time.monotonic()
@@ -214,6 +232,8 @@ class Watch:
         state = {
             "config": run.config.to_json(),
             "photographs": run.photographs.fingerprint,
+            "held_out": run.held_out,
+            "bicubic": self._bicubic_psnr(),
             "steps": run.steps.state(),
             "journal": self._journal.state(),
             "snapshots": self._snapshots.state(),

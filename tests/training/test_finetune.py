@@ -116,6 +116,23 @@ def test_a_run_goes_on_when_its_command_is_given_again_with_more_steps(
     assert "continuing after step 2 of 3" in capsys.readouterr().out
 
 
+def test_a_run_that_goes_on_with_more_pictures_measures_on_the_same(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = published(tmp_path / "x4.pth")
+    more = ("--start", start, *QUICK)
+    assert main(command(finetune_x4, pictures, tmp_path / "run", *more)) == 0
+    (tmp_path / "run" / "x4-finetuned.safetensors").rename(tmp_path / "before.safetensors")
+    for number in range(30):
+        save(textured(132, 136, seed=100 + number), pictures / f"new{number}.png")
+    capsys.readouterr()
+    assert main(command(finetune_x4, pictures, tmp_path / "run", *more, "steps=3")) == 0
+    said = capsys.readouterr().out
+    assert "the photographs are not those that the run began with" in said
+    assert "the pictures to measure on" not in said
+    assert "39 pictures of" in read_checkpoint(tmp_path / "run" / "x4-finetuned.safetensors").card.data
+
+
 def test_another_start_does_not_go_on_with_a_run(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from tests.model.examples import textured
-from tests.training.photographs import save
-from tests.training.tiny_runs import GAN, PSNR, equal, history, photographs_for, run_of
+from tests.training.photographs import made_pair, save
+from tests.training.tiny_runs import GAN, PSNR, VALIDATION, equal, history, photographs_for, run_of
 from training import train as training_loop
 from training.__main__ import main
 from training.config import OptimiserConfig, TrainingConfig
 from training.crops import Batch, CropSource
+from training.data import Pair
 from training.recipes import RECIPES, smoke
 from training.state import StateError, refuse_finished, save_state
 from training.train import Run, train
@@ -155,6 +156,37 @@ def test_other_photographs_than_the_run_began_with_are_reported(
     run = run_of(PSNR, tmp_path, lines)
     train(replace(run, photographs=photographs_for(PSNR, fingerprint)))
     assert sum("the photographs are not those that the run began with" in line for line in lines) == reported
+
+
+OTHERS = [made_pair(9)]
+
+
+@pytest.mark.parametrize(("pairs", "reported"), [(VALIDATION, 0), (OTHERS, 1), ([], 1), ([*VALIDATION, *OTHERS], 1)])
+def test_other_pictures_to_measure_on_are_reported_and_choose_the_best_among_later_steps(
+    pairs: list[Pair], reported: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_loop, "SAVE_EVERY_S", -1.0)
+    killed_in_step(run_of(PSNR, tmp_path), 4)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    state["snapshots"]["best"]["score"] = 99.0
+    save_state(tmp_path / "state.pt", state)
+    lines: list[str] = []
+    train(run_of(PSNR, tmp_path, lines, validation={"clean": pairs}))
+    assert sum("the pictures to measure on are not those of before" in line for line in lines) == reported
+    assert ("step 3 was better" in lines[-1]) == (not reported)
+
+
+def test_the_state_of_an_older_version_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(run_of(PSNR, tmp_path / "whole"))
+    monkeypatch.setattr(training_loop, "SAVE_EVERY_S", -1.0)
+    killed_in_step(run_of(PSNR, tmp_path / "cut"), 4)
+    state = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)
+    for name in ("held_out", "bicubic"):
+        del state[name]
+    save_state(tmp_path / "cut" / "state.pt", state)
+    lines: list[str] = []
+    assert equal(train(run_of(PSNR, tmp_path / "cut", lines)), whole)
+    assert not any("not those" in line for line in lines)
 
 
 def contents(out: Path) -> dict[str, bytes]:

@@ -232,6 +232,38 @@ def test_a_run_on_fewer_than_ten_photographs_says_that_it_measures_nothing(tmp_p
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "expected"), [("photo_{:02}.jpg", 20, 2), ("img_{:03}.png", 100, 10), ("{0}_{0}.png", 9, 0)]
+)
+def test_numbered_photographs_are_measured_with_a_word_about_tiles(
+    name: str, number: int, expected: int, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    held = held_out(touched(tmp_path, *(name.format(one + 1) for one in range(number))), lines)
+    assert len(held.measured) == len(held.left_out) == expected
+    (line,) = lines
+    if expected:
+        assert f"the {number} pictures could be tiles of 1 photographs. Each counts as a photograph; " in line
+
+
+def test_a_run_that_continues_holds_out_what_it_held_out_before(tmp_path: Path) -> None:
+    folder = touched(tmp_path, *(f"DSC{number:05}.jpg" for number in range(60)))
+    first = held_out(folder)
+    touched(folder, *(f"NEW{number:05}.jpg" for number in range(60)))
+    first.measured[0].high_res.unlink()
+    second = hold_out(find_pairs(folder, 4), print, first.names(folder))
+    assert second == HeldOut(first.measured[1:], first.left_out - {first.measured[0].high_res})
+    assert held_out(folder) != second
+
+
+def test_a_run_whose_held_out_pictures_are_all_gone_holds_out_others(tmp_path: Path) -> None:
+    folder = touched(tmp_path, *(f"DSC{number:05}.jpg" for number in range(60)))
+    first = held_out(folder)
+    for path in first.left_out:
+        path.unlink()
+    assert len(hold_out(find_pairs(folder, 4), print, first.names(folder)).measured) == 5
+
+
 def test_which_pictures_are_held_out_depends_on_their_names_alone(tmp_path: Path) -> None:
     one, other = folder_of(tmp_path / "one", 30), tmp_path / "other"
     touched(other, *(f"{number:03}.png" for number in reversed(range(30))))

@@ -11,7 +11,7 @@ from training.damage import DAMAGES, Damage
 from training.data import DataError, Pair
 from training.distributed import this_process
 from training.pairs import PictureSet, find_pairs
-from training.sources import Photographs, hold_out, open_photographs
+from training.sources import HeldOutNames, Photographs, hold_out, open_photographs
 from training.validation_set import validation_set
 
 
@@ -28,9 +28,19 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def open_pictures(
-    options: argparse.Namespace, config: TrainingConfig, device: torch.device, report: Callable[[str], None]
-) -> tuple[Photographs, dict[Damage, Sequence[Pair]]]:
+    options: argparse.Namespace,
+    config: TrainingConfig,
+    device: torch.device,
+    report: Callable[[str], None],
+    before: HeldOutNames | None,
+) -> tuple[Photographs, dict[Damage, Sequence[Pair]], HeldOutNames | None]:
     """Open the pictures to train on, and those to measure on by the kind of upload (only in process 0).
+
+    Args:
+        before: the names that a run which continues held out.
+
+    Returns:
+        Both, and the names that are held out; None with --validation.
 
     Raises:
         DataError: the options do not fit together, or a folder cannot be used.
@@ -43,6 +53,7 @@ def open_pictures(
         raise DataError("--validation-low-res belongs to --validation; name that folder too")
     scale = config.generator.scale
     pictures = find_pairs(options.data, scale, options.low_res)
+    names = None
     if options.validation:
         others = find_pairs(options.validation, scale, options.validation_low_res)
         for line in (*others.notes, *(f"left out: {line}" for line in others.problems)):
@@ -57,8 +68,8 @@ def open_pictures(
         if left_out:
             report(f"{len(left_out)} pictures of --data belong to --validation; they are measured and not trained on")
     else:
-        held_out = hold_out(pictures, report)
-        measured, left_out = held_out.measured, held_out.left_out
+        held_out = hold_out(pictures, report, before)
+        measured, left_out, names = held_out.measured, held_out.left_out, held_out.names(pictures.folder)
     photographs = open_photographs(
         pictures,
         config,
@@ -70,7 +81,7 @@ def open_pictures(
         report=report,
     )
     kinds = DAMAGES if config.learns_damage else DAMAGES[:1]
-    return photographs, validation_set(measured, scale, kinds, report) if this_process() == 0 else {}
+    return photographs, validation_set(measured, scale, kinds, report) if this_process() == 0 else {}, names
 
 
 def _shared(pictures: PictureSet, others: PictureSet) -> frozenset[Path]:

@@ -20,9 +20,9 @@ from training.lpips import load_lpips
 from training.perceptual import VGGFeatures, load_vgg
 from training.recipes import RECIPES
 from training.snapshots import Origin
-from training.sources import Photographs
+from training.sources import HeldOutNames, Photographs
 from training.starting import Start, discriminator_named, named, read_discriminator, read_generator, start_from
-from training.state import refuse_finished
+from training.state import STATE, load_state, refuse_finished
 from training.steps import Steps
 from training.teacher import Teacher, load_teacher
 from training.terminal import say
@@ -78,18 +78,26 @@ def run(options: argparse.Namespace) -> int:
         teacher = load_teacher(options.teacher, config, device)
         config = replace(config, teacher=teacher.name if teacher else None)
         from_process_0(lambda: refuse_finished(options.out, config))
-        photographs, measured = pictures.open_pictures(options, config, device, report)
+        before = from_process_0(lambda: _held_out_before(options.out, config))
+        photographs, measured, held_out = pictures.open_pictures(options, config, device, report, before)
         train(
             Run(
                 steps=_steps(options, config, device, start, vgg, teacher),
                 photographs=photographs,
                 validation=_validation(options, config, measured, report),
+                held_out=held_out,
                 out=options.out,
                 origin=_origin(options, photographs, start, teacher),
                 report=report,
             )
         )
     return 0
+
+
+def _held_out_before(out: Path, config: TrainingConfig) -> HeldOutNames | None:
+    """Return the names that the run held out, if it continues."""
+    state = load_state(out / STATE, config) or {}
+    return state.get("held_out")
 
 
 def _check_best(options: argparse.Namespace, config: TrainingConfig) -> None:
