@@ -20,6 +20,7 @@ from typing import NoReturn
 from app.access.keyring import Keyring
 from app.access.keys import KeysError, new_key
 from app.environment import check_keys, read_settings
+from app.errors import Unavailable
 from app.library.entry import State
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError
@@ -113,9 +114,11 @@ def _serve_until_stopped(settings: Settings) -> int:
 
 
 def _check(settings: Settings) -> int:
-    """Return 0 when the settings are valid and every network works on this device."""
+    """Return 0 when the service could start: settings, keys and jobs can be used, and every network works here."""
+    check_keys(settings)
     if settings.keys is not None:
         Keyring(settings.keys)
+    _check_jobs(settings)
     logging.disable()  # the command prints a single line instead
     service = _build(settings.model_copy(update={"load": "start", "max_model_bytes": sys.maxsize}))
     entries = list(service.library.entries())
@@ -127,6 +130,18 @@ def _check(settings: Settings) -> int:
     )
     print(f"ok: the settings are valid and every network has passed its self-test: {models}")
     return 0
+
+
+def _check_jobs(settings: Settings) -> None:
+    from app.jobs.opening import check_jobs, names_jobs
+    from app.jobs.parts import default_folder
+
+    if not settings.jobs or not names_jobs(settings):
+        return
+    try:
+        check_jobs(settings, settings.jobs_folder or default_folder())
+    except Unavailable as error:
+        raise SettingsError(getattr(error, "reason", error.detail)) from error
 
 
 def _replicas(settings: Settings, number: str) -> int:
@@ -169,8 +184,17 @@ def _webhook_secret(settings: Settings, key_name: str) -> int:
     from app.jobs.opening import open_webhook_secrets
     from app.jobs.parts import default_folder
 
-    keys = open_webhook_secrets(settings, settings.jobs_folder or default_folder())
-    print("\n".join(keys.of_key(key_name)))
+    secrets = list[str]()
+    reason = "ESRGAN_JOBS_DATABASE is set, so ESRGAN_WEBHOOK_SECRETS must name a file"
+    try:
+        keys = open_webhook_secrets(settings, settings.jobs_folder or default_folder(), create=False)
+        secrets.extend(keys.of_key(key_name))
+    except SettingsError as error:
+        reason = str(error)
+    if not secrets:
+        command = f"docker compose exec esrgan python -m app webhook-secret {key_name}".strip()
+        raise SettingsError(f"{reason}; run this where the service has started once, in a container: {command}")
+    print("\n".join(secrets))
     return 0
 
 

@@ -4,12 +4,14 @@ An error is either one of the settings, which lasts, or `Unavailable`: what is a
 """
 
 import errno
+import os
 from pathlib import Path
+from types import ModuleType
 
 from app.errors import Unavailable
 from app.jobs.database import Database
 from app.jobs.folder import FolderStore
-from app.jobs.sqlite import SqliteDatabase
+from app.jobs.sqlite import SqliteDatabase, check_file
 from app.jobs.store import Store, StoreDown
 from app.jobs.webhooks import WebhookSecrets
 from app.settings import Settings, SettingsError
@@ -31,15 +33,8 @@ def open_database(settings: Settings, folder: Path) -> Database:
     """
     if settings.jobs_database:
         try:
-            from app.jobs.postgres import PostgresDatabase
-        except ImportError as error:
-            raise SettingsError("ESRGAN_JOBS_DATABASE needs the extra `postgres`: psycopg") from error
-        if not settings.jobs_store:
-            raise SettingsError(
-                "ESRGAN_JOBS_DATABASE is shared by machines, so ESRGAN_JOBS_STORE must be, too; set both"
-            )
-        try:
-            return PostgresDatabase(settings.jobs_database)
+            database: Database = _postgres(settings).PostgresDatabase(settings.jobs_database)
+            return database
         except OSError as error:
             raise _failure("ESRGAN_JOBS_DATABASE", error) from error
     try:
@@ -95,6 +90,50 @@ def open_webhook_secrets(settings: Settings, folder: Path, *, create: bool = Tru
         return WebhookSecrets.read(path or folder / SECRETS, create=path is None and create)
     except (OSError, ValueError) as error:
         raise _failure(f"ESRGAN_WEBHOOK_SECRETS={path or folder / SECRETS}", error) from error
+
+
+def check_jobs(settings: Settings, folder: Path) -> None:
+    """Check that the service could open all this, and make nothing.
+
+    Raises:
+        SettingsError: it cannot be used.
+        Unavailable: it is away.
+    """
+    if settings.jobs_store:
+        open_store(settings, folder)  # which makes nothing
+    if settings.webhook_secrets or settings.jobs_database or (folder / SECRETS).exists():
+        open_webhook_secrets(settings, folder, create=False)
+    try:
+        if settings.jobs_database:
+            _postgres(settings).check_database(settings.jobs_database)
+        elif (folder / DATABASE).exists():
+            check_file(folder / DATABASE)
+        else:
+            _check_writable(folder)
+    except OSError as error:
+        name = "ESRGAN_JOBS_DATABASE" if settings.jobs_database else f"ESRGAN_JOBS_FOLDER={folder}"
+        raise _failure(name, error) from error
+
+
+def names_jobs(settings: Settings) -> bool:
+    """Return True where the operator says where jobs are; without that, a service that cannot store them has none."""
+    return any((settings.jobs_folder, settings.jobs_database, settings.jobs_store, settings.webhook_secrets))
+
+
+def _postgres(settings: Settings) -> ModuleType:
+    try:
+        from app.jobs import postgres
+    except ImportError as error:
+        raise SettingsError("ESRGAN_JOBS_DATABASE needs the extra `postgres`: psycopg") from error
+    if not settings.jobs_store:
+        raise SettingsError("ESRGAN_JOBS_DATABASE is shared by machines, so ESRGAN_JOBS_STORE must be, too; set both")
+    return postgres
+
+
+def _check_writable(folder: Path) -> None:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise OSError(f"{there} is not a folder that can be written to")
 
 
 def _failure(setting: str, error: OSError | ValueError) -> SettingsError | Unavailable:

@@ -61,7 +61,7 @@ class PostgresDatabase:
     """
 
     def __init__(self, address: str) -> None:
-        _check(address)
+        _check_address(address)
         self._writer = _Connection(address)
         self._reader = _Connection(address, reads=True)
         try:
@@ -83,6 +83,19 @@ class PostgresDatabase:
         for connection in (self._writer, self._reader):
             await connection.in_thread(connection.close)
             connection.thread.shutdown(wait=False)
+
+
+def check_database(address: str) -> None:
+    """Connect once, and change nothing.
+
+    Raises:
+        OSError: the address is none.
+        DatabaseDown: the database cannot be reached.
+    """
+    _check_address(address)
+    connection = _Connection(address)
+    connection.run(lambda session: session.now(), lock=False)
+    connection.close()
 
 
 class _Connection:
@@ -156,7 +169,7 @@ class _PostgresSession:
         return float(self.rows("select extract(epoch from clock_timestamp()) as now")[0]["now"])
 
 
-def _check(address: str) -> None:
+def _check_address(address: str) -> None:
     """Check an address before libpq uses it, whose errors quote parts of a password that is not encoded.
 
     Raises:

@@ -13,6 +13,7 @@ from app.jobs.database import DatabaseDown
 from app.jobs.file_names import name_in, printable
 from app.jobs.job import ENDED, NewJob, NewPicture, Result, State, StoredJob, new_job_id
 from app.jobs.ledger import JobLimits
+from app.jobs.opening import names_jobs
 from app.jobs.outbox import Delivery
 from app.jobs.parts import Parts, default_folder
 from app.jobs.store import one
@@ -62,8 +63,7 @@ class JobService:
         except Unavailable as error:
             log.warning("jobs get 503 until their storage can be opened: %s", getattr(error, "reason", error))
         except SettingsError as error:
-            own = self._settings
-            if any((own.jobs_folder, own.jobs_database, own.jobs_store, own.webhook_secrets)):
+            if names_jobs(self._settings):
                 raise
             self._why_off = "the default folder of jobs cannot be used; its operator can name another"
             log.warning("jobs are off: %s; ESRGAN_JOBS=false hides this", error)

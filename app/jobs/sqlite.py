@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 BUSY_S = 10.0
 """Time to wait for another process that writes."""
 
+MAGIC = b"SQLite format 3\0"
+
 PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 """Errors of opening that may be gone at the next attempt."""
 
@@ -79,6 +81,17 @@ class SqliteDatabase:
             if isinstance(error, sqlite3.OperationalError):
                 raise DatabaseDown(str(error)) from error
             raise
+
+
+def check_file(path: Path) -> None:
+    """Check that a file can be used as a database, without changing it.
+
+    Raises:
+        OSError: it cannot.
+    """
+    with path.open("r+b") as file:
+        if file.read(len(MAGIC)) not in (MAGIC, b""):
+            raise OSError(f"{path.name} is not a SQLite database")
 
 
 class _SqliteSession:

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.__main__ import main
 from app.access.keys import find_key, parse_keys
 from app.settings import SHIPPED_MODELS
 from tests.app.conftest import decoded, encoded, noise
@@ -94,6 +95,43 @@ def test_check_prints_one_line_about_what_is_wrong(models: Path) -> None:
     assert said == ""
     assert len(complaints.splitlines()) == 1
     assert "rubbish.safetensors" in complaints
+
+
+@pytest.mark.parametrize(
+    ("named", "complaint"),
+    [
+        ({"host": "0.0.0.0"}, "there are no keys"),
+        ({"jobs_folder": f"{__file__}/jobs"}, "test_command.py is not a folder that can be written to"),
+        ({"webhook_secrets": "/nowhere/secrets"}, "ESRGAN_WEBHOOK_SECRETS=/nowhere/secrets: "),
+        ({"jobs_store": "nonsense"}, "ESRGAN_JOBS_STORE"),
+    ],
+)
+def test_check_complains_about_what_would_stop_the_service(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: dict[str, str], complaint: str
+) -> None:
+    for name, value in named.items():
+        monkeypatch.setenv(f"ESRGAN_{name.upper()}", value)
+    assert main(["check"]) == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_check_makes_nothing(models: Path, tmp_path: Path) -> None:
+    process = start("check", models=models, jobs_folder=tmp_path / "jobs")
+    _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0, complaints
+    assert not (tmp_path / "jobs").exists()
+
+
+def test_a_webhook_secret_is_shown_and_never_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ESRGAN_JOBS_FOLDER", str(tmp_path))
+    assert main(["webhook-secret", "shop"]) == 2
+    assert "docker compose exec esrgan python -m app webhook-secret shop" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "webhook-secrets").write_text("x" * 32)
+    assert main(["webhook-secret", "shop"]) == 0
+    assert capsys.readouterr().out.startswith("whsec_")
 
 
 def test_a_second_signal_ends_a_service_that_is_still_loading_or_draining_at_once(models: Path) -> None:
