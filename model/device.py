@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -26,6 +27,13 @@ JEMALLOC_ALL_ARENAS = 4096
 """jemalloc's number for all of its arenas (MALLCTL_ARENAS_ALL)."""
 
 SYSTEM = Path("/sys")
+MEMORY = Path("/proc/meminfo")
+
+CONTAINER_MEMORY = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+"""Files of cgroup v2 and v1: the limit of a container, what it uses, and the parts of that."""
 
 CPU = torch.device("cpu")
 
@@ -164,6 +172,29 @@ def usable_cores(cpus: Iterable[int], system: Path) -> int:
         return max(1, cores if quota == "max" else min(cores, round(int(quota) / int(period))))
     except (OSError, ValueError):  # no container, or cgroup v1
         return max(1, cores)
+
+
+def available_bytes(meminfo: Path = MEMORY, system: Path = SYSTEM) -> int:
+    """Return the free memory of the machine, or of the container if less is left there.
+
+    Copies of files count as free: the kernel gives them up for other needs.
+    """
+    try:
+        found = re.search(r"^MemAvailable: *(\d+) kB$", meminfo.read_text(encoding="ascii"), re.MULTILINE)
+    except OSError:
+        found = None
+    free = 1024 * int(found[1]) if found else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([free, *_left_in_container(system / "fs/cgroup")])
+
+
+def _left_in_container(cgroup: Path) -> Iterator[int]:
+    for names in CONTAINER_MEMORY:
+        try:
+            limit, used, parts = ((cgroup / name).read_text(encoding="ascii") for name in names)
+            copies = re.findall(r"^(?:total_)?inactive_file (\d+)$", parts, re.MULTILINE)
+            yield max(0, int(limit) - int(used) + max(map(int, copies), default=0))
+        except (OSError, ValueError):  # no container, no limit, or the other version
+            continue
 
 
 def _siblings(cpu: int, system: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.device import available_bytes
 from training.cache import PictureCache
 from training.config import TrainingConfig
 from training.crop_sources import (
@@ -181,16 +182,7 @@ def half_of_free_bytes(device: torch.device) -> int:
     """Measure half of the memory that is free on the device; on a CPU the processes of this machine share it."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // 2
-    return _available_bytes() // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def _available_bytes() -> int:
-    """Return the free memory of the machine, with copies of files that the kernel would give up for it."""
-    try:
-        found = re.search(r"^MemAvailable: *(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return 1024 * int(found[1]) if found else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return available_bytes() // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _reader(

@@ -510,18 +510,15 @@ def test_regions_of_uploads_are_cut_without_any_reduction(large: Path, monkeypat
         assert len(list(opened(large, max_bytes, config=UPLOADS).crops.batches(0, 2))) == 2
 
 
-def test_copies_of_files_in_memory_count_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = "MemTotal: 9000 kB\nMemFree: 1 kB\nMemAvailable:    4096 kB\nBuffers: 5 kB\n"
-    monkeypatch.setattr(Path, "read_text", lambda path: report)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert half_of_free_bytes(torch.device("cpu")) == 1024 * 1024
-
-
-def test_systems_that_do_not_say_so_are_asked_for_free_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda path: "no such line")
-    monkeypatch.setattr(os, "sysconf", {"SC_AVPHYS_PAGES": 10, "SC_PAGE_SIZE": 4096}.__getitem__)
+@pytest.mark.parametrize(("processes", "half"), [(None, 20_480), ("2", 10_240)])
+def test_the_processes_of_a_machine_share_half_of_its_free_memory(
+    processes: str | None, half: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "available_bytes", lambda: 40_960)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert half_of_free_bytes(torch.device("cpu")) == 20_480
+    if processes:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    assert half_of_free_bytes(torch.device("cpu")) == half
 
 
 def test_a_picture_that_cannot_be_decoded_is_left_out_of_the_crops_of_every_way(folder: Path, tmp_path: Path) -> None:
