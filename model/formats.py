@@ -16,15 +16,15 @@ class NumberFormatError(Exception):
 
 def native_dtypes(net: RRDBNet | ForeignNet, device: torch.device) -> Sequence[torch.dtype]:
     """Return the number formats that a device computes a network in natively."""
-    if isinstance(net, ForeignNet):
-        return [torch.float32, *([fast_dtype(device)] if net.takes_bfloat16 else [])]
     if device.type == "cuda":
         first_of = {torch.bfloat16: AMPERE, torch.float16: TURING}
         capability = torch.cuda.get_device_capability(device)
-        return [torch.float32, *(dtype for dtype, first in first_of.items() if capability >= first)]
-    if isinstance(net.body[0], RRDB):
-        return cpu_dtypes(net.config.channels, net.config.growth)
-    return [torch.float32, fast_dtype(device)]
+        native = [torch.float32, *(dtype for dtype, first in first_of.items() if capability >= first)]
+    elif isinstance(net, RRDBNet) and isinstance(net.body[0], RRDB):
+        native = list(cpu_dtypes(net.config.channels, net.config.growth))
+    else:
+        native = [torch.float32, fast_dtype(device)]
+    return [dtype for dtype in native if dtype in net.dtypes] if isinstance(net, ForeignNet) else native
 
 
 def check_native(net: RRDBNet | ForeignNet, device: torch.device, dtype: torch.dtype) -> None:

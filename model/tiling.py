@@ -17,7 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from model.device import BAND_PX, DeviceMemoryError, best_device, fast_dtype, memory_errors
+from model.device import BAND_PX, TURING, DeviceMemoryError, best_device, memory_errors
 from model.edges import Edges, check_sides, places_in_ring
 from model.errors import one_line
 from model.files.foreign import ForeignNet
@@ -35,16 +35,26 @@ TILE_PX = 256
 """Width of a tile without its margins."""
 
 
+def default_dtype(net: ForeignNet, device: torch.device) -> torch.dtype:
+    """Return float16 on GPUs that multiply it fast, if the network takes it, else float32.
+
+    Such a network keeps everything in one format, its input and its output too. bfloat16 has 8 bits: pictures would
+    change by some levels, and those of 16 bits would lose their depth.
+    """
+    fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= TURING
+    return torch.float16 if fast and torch.float16 in net.dtypes else torch.float32
+
+
 class TiledUpscaler(PictureUpscaler):
     """Upscales pictures by a network of unknown structure.
 
     Args:
-        dtype: number format of the network, by default bfloat16 if device and network support it, else float32.
+        dtype: number format of the network, by default that of `default_dtype`.
     """
 
     def __init__(self, net: ForeignNet, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
         device = device or best_device()
-        dtype = dtype or (fast_dtype(device) if net.takes_bfloat16 else torch.float32)
+        dtype = dtype or default_dtype(net, device)
         super().__init__(net.scale, device, dtype, margin_px=0, band_px=BAND_PX[device.type])  # it mirrors itself
         self._foreign = net.eval().requires_grad_(False).to(device=device, dtype=dtype)
         margin = net.margin_px + BLEND_PX

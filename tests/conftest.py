@@ -35,7 +35,7 @@ def _forced(pytestconfig: pytest.Config) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if precision:
             patch.setattr("model.upscaler.best_dtype", lambda net, device: FORMATS[precision])
-            patch.setattr("model.tiling.fast_dtype", lambda device: FORMATS[precision])
+            patch.setattr("model.tiling.default_dtype", lambda net, device: FORMATS[precision])
         if convolution:
             patch.setattr("model.upscaler.best_convolver", convolver)
         yield

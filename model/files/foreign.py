@@ -36,6 +36,7 @@ class Descriptor(Protocol):
     scale: int
     input_channels: int
     output_channels: int
+    supports_half: bool
     supports_bfloat16: bool
 
     def __call__(self, image: Tensor, /) -> Tensor:
@@ -50,6 +51,7 @@ class ForeignNet(nn.Module):
         min_px: minimum side of a picture.
 
     Attributes:
+        dtypes: number formats that the architecture can run in.
         period_px: tiles that begin on a multiple of this have the same pixels as the whole picture.
         margin_px: distance up to which a cut there changes pixels.
     """
@@ -60,12 +62,14 @@ class ForeignNet(nn.Module):
         self.architecture = architecture
         self.scale = descriptor.scale
         self.inputs = descriptor.input_channels
-        self.takes_bfloat16 = descriptor.supports_bfloat16
+        halves = {torch.float16: descriptor.supports_half, torch.bfloat16: descriptor.supports_bfloat16}
+        self.dtypes = (torch.float32, *(dtype for dtype, taken in halves.items() if taken))
         self.multiple = multiple
         self.period_px = multiple
         self.margin_px = 0
         self._descriptor = descriptor
         self._min_px = min_px
+        self.inner.register_forward_hook(_not_infinite)
 
     def forward(self, x: Tensor) -> Tensor:
         """Float RGB (N, 3, H, W) in [0, 1] -> float RGB (N, 3, scale * H, scale * W) in [0, 1], one by one."""
@@ -97,6 +101,11 @@ class ForeignNet(nn.Module):
         else:
             made = self._descriptor(rgb)[:, :3]
         return made.float()
+
+
+def _not_infinite(_: nn.Module, __: object, made: object) -> object:
+    """Turn infinity into NaN, which says that float16 was not enough: spandrel clamps infinity to white."""
+    return made + 0 * made if isinstance(made, Tensor) and made.dtype is torch.float16 else made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from model.errors import WeightsError
 from model.files.foreign import ForeignNet
 from model.files.reading import read, read_any
+from model.formats import native_dtypes
 from model.reliable import ReliableUpscaler, load
-from model.tiling import TiledUpscaler
+from model.tiling import TiledUpscaler, default_dtype
 from model.transfer import Pixels
 from tests.model.examples import textured
 from tests.model.published import randomised
@@ -223,3 +224,40 @@ def test_edges_wrap_in_tiles_as_well(net: ForeignNet) -> None:
     assert numpy.abs(numpy.roll(made, (4 * 13, 4 * 70), (1, 2)).astype(int) - of_rolled).max() <= 1
     unwrapped = upscaler.batch([picture])[0]
     assert numpy.abs(unwrapped[:, 0].astype(int) - made[:, 0]).max() > 1
+
+
+def test_it_runs_in_float32_on_every_cpu_unless_a_format_is_named(
+    net: ForeignNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert default_dtype(net, CPU) is torch.float32
+    assert native_dtypes(net, CPU) == [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize(
+    ("capability", "taken", "dtype"),
+    [
+        ((7, 0), True, torch.float32),
+        ((7, 5), True, torch.float16),
+        ((9, 0), True, torch.float16),
+        ((9, 0), False, torch.float32),
+    ],
+)
+def test_it_runs_in_float16_on_gpus_that_are_fast_in_it(
+    capability: tuple[int, int], taken: bool, dtype: torch.dtype, net: ForeignNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(net, "dtypes", (torch.float32, torch.float16) if taken else (torch.float32,))
+    assert default_dtype(net, torch.device("cuda")) is dtype
+    assert dtype in native_dtypes(net, torch.device("cuda"))
+
+
+def test_infinity_in_float16_is_no_white_picture_but_done_again_in_float32(path: Path) -> None:
+    checkpoint = read_any(path)
+    assert isinstance(checkpoint.net, ForeignNet)
+    upscaler = ReliableUpscaler(checkpoint, CPU, dtype=torch.float16)
+    assert upscaler.dtype is torch.float16
+    *_, weight, _ = checkpoint.net.inner.parameters()  # those of the last convolution
+    weight[:4], weight[4:8] = 6e4, -6e4  # infinite in one half of red, and in the other minus infinite
+    upscaler.upscale(pixels(13, 11))
+    assert upscaler.rescues["float32"] == 1
