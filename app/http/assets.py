@@ -29,6 +29,9 @@ PACKED = {".css", ".js", ".svg"}
 FOR_EVER = "public, max-age=31536000, immutable"
 """Other content has another address."""
 
+ONCE = "no-store"
+"""For a file under the address of another version: a page of one replica may get its scripts from a newer one."""
+
 ONLY_OURS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -68,17 +71,17 @@ class Assets:
     def __init__(self, static: Path = STATIC) -> None:
         self._static = static
         self._folders = [Folder(path.name, _served(path)) for path in sorted(static.iterdir()) if path.is_dir()]
-        self._by_version = {folder.version: folder for folder in self._folders}
+        self._by_name = {folder.name: folder for folder in self._folders}
 
     def answer(self, request: Request, version: str, name: str) -> Response | None:
-        """Return a file, or None for an unknown name or version. May block to compress it, once."""
-        folder = self._by_version.get(version)
+        """Return a file, or None for an unknown folder or name. May block to compress it, once."""
+        folder = self._by_name.get(version.rpartition("-")[0])
         if folder is None or name not in folder.files:
             return None
         suffix = Path(name).suffix
         packed = suffix in PACKED and _accepts_gzip(request)
-        headers = {"ETag": f'"{version}{"-gzip" * packed}"', "Cache-Control": FOR_EVER, "Vary": "Accept-Encoding"}
-        headers.update(ONLY_OURS)
+        headers = {"ETag": f'"{folder.version}{"-gzip" * packed}"', "Vary": "Accept-Encoding", **ONLY_OURS}
+        headers["Cache-Control"] = FOR_EVER if version == folder.version else ONCE
         if packed:
             headers["Content-Encoding"] = "gzip"
         if (same := unchanged(request, headers)) is not None:

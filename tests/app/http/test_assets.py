@@ -73,7 +73,15 @@ def test_other_content_has_another_address(tmp_path: Path) -> None:
 async def test_nothing_else_of_the_folders_is_served(client: httpx.AsyncClient, name: str) -> None:
     for address in {it.rpartition("/")[0] for it in addresses((await client.get("/docs")).text)}:
         assert (await client.get(f"/{address}/{name}")).status_code == 404
-    problem(await client.get("/assets/docs-0000000000000000/docs.js"), 404, "not-found")
+    for address in ("/assets/other-0000000000000000/docs.js", "/assets/docs/docs.js"):
+        problem(await client.get(address), 404, "not-found")
+
+
+async def test_an_address_of_another_version_gets_the_current_file_for_once(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/assets/docs-0000000000000000/docs.js")
+    assert answer.content == (STATIC / "docs" / "docs.js").read_bytes()
+    assert answer.headers["cache-control"] == "no-store"
+    problem(await client.get("/assets/docs-0000000000000000/nothing.js"), 404, "not-found")
 
 
 @pytest.mark.parametrize("page", sorted(STATIC.glob("*/*.html")), ids=lambda path: path.parent.name)
