@@ -19,7 +19,7 @@ import torch
 from app.batching.job import DeviceLost
 from app.errors import Unavailable
 from app.library.files import printable
-from app.library.loading import LoadError, Loading, UnreadableError
+from app.library.loading import DeviceFullError, LoadError, Loading, UnreadableError
 from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput
@@ -267,7 +267,9 @@ def _as_load_error(path: Path | None = None) -> Iterator[None]:
         yield
     except UnreadableFileError as error:
         raise UnreadableError(_public(error, path)) from error
-    except (WeightsError, InterpolationError, SelfTestError, DeviceMemoryError, SuspiciousOutputError) as error:
+    except DeviceMemoryError as error:
+        raise DeviceFullError("the device does not have enough memory for it right now") from error
+    except (WeightsError, InterpolationError, SelfTestError, SuspiciousOutputError) as error:
         raise LoadError(_public(error, path)) from error
 
 

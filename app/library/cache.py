@@ -69,12 +69,8 @@ class NetworkCache:
         self.counters.loads += 1
         self.counters.swaps += entry.loaded is not None
         self._leave(entry.name, entry.loaded)
-        entry.loaded, entry.info, entry.reason, entry.unreadable = (
-            LoadedNetwork(network=network),
-            network.info,
-            None,
-            False,
-        )
+        entry.loaded, entry.info = LoadedNetwork(network=network), network.info
+        entry.reason, entry.unreadable, entry.full_until_s = None, False, None
         entry.used = next(self._clock)
         self._entries.add(entry)
 

@@ -2,16 +2,20 @@
 
 import asyncio
 import enum
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.errors import Unavailable
 from app.library.files import ModelFile
-from app.library.loading import Loading
+from app.library.loading import DeviceFullError, LoadError, Loading, UnreadableError
 from app.library.network import ModelInfo, Network
 
 READ_RETRY_S = 5
 """`Retry-After` for a file that cannot be read: a network drive often comes back within this time."""
+
+FULL_RETRY_S = 30
+"""`Retry-After` for a network that the device has no memory for, and seconds until a new version is tried again."""
 
 
 class State(enum.Enum):
@@ -46,6 +50,8 @@ class Entry:
     """Why the model failed, or why its last change was not accepted."""
     unreadable: bool = False
     """True where `reason` is only that the file cannot be read at the moment."""
+    full_until_s: float | None = None
+    """Where `reason` is only that the device has no memory for it at the moment: the time to try again."""
     loading: asyncio.Task[None] | None = None
     waiting: int = 0
     """Number of requests that wait for its network."""
@@ -59,12 +65,32 @@ class Entry:
             return State.READY
         if self.loading is not None:
             return State.LOADING
-        return State.UNLOADED if self.reason is None or self.unreadable else State.FAILED
+        return State.UNLOADED if self.reason is None or self.is_tried_again else State.FAILED
 
-    def unreadable_error(self) -> Unavailable:
-        """Make the error for requests while the file cannot be read."""
+    @property
+    def is_tried_again(self) -> bool:
+        """True where `reason` says nothing about the file."""
+        return self.unreadable or self.full_until_s is not None
+
+    @property
+    def is_due(self) -> bool:
+        """True where a file that has not changed is to be tried again though no request asks for it."""
+        if self.full_until_s is None:
+            return self.unreadable
+        return self.loaded is not None and time.monotonic() > self.full_until_s
+
+    def fail(self, error: Exception) -> None:
+        """Note why it could not be loaded."""
+        self.reason = str(error) if isinstance(error, LoadError) else "an unexpected error; see the service's log"
+        self.unreadable = isinstance(error, UnreadableError)
+        self.full_until_s = time.monotonic() + FULL_RETRY_S if isinstance(error, DeviceFullError) else None
+        if self.loaded is not None:
+            self.reason += f"; {self.loaded.network.info.version} keeps serving"
+
+    def temporary_error(self) -> Unavailable:
+        """Make the error for requests while it cannot be loaded."""
         text = f"the model {self.name} cannot be loaded now: {self.reason}"
-        return Unavailable(text, retry_after_s=READ_RETRY_S)
+        return Unavailable(text, retry_after_s=READ_RETRY_S if self.unreadable else FULL_RETRY_S)
 
     @property
     def size_bytes(self) -> int:
@@ -74,7 +100,8 @@ class Entry:
     @property
     def is_evictable(self) -> bool:
         """True where it can be unloaded: it is unused, no request waits for it, and it can be loaded again."""
-        return self.loaded is not None and not self.loaded.users and not self.waiting and self.reason is None
+        can_be_loaded = self.reason is None or self.full_until_s is not None
+        return self.loaded is not None and not self.loaded.users and not self.waiting and can_be_loaded
 
     @property
     def memory_bytes(self) -> int:

@@ -13,7 +13,7 @@ from app.library.cache import LibraryCounters, NetworkCache
 from app.library.entry import READ_RETRY_S, Entry, State
 from app.library.fidelity import STEPS, Blends, Pair, pairs
 from app.library.files import Folder, ModelFile
-from app.library.loading import Load, Loader, LoadError, Loading, RunInThread, RunNow, UnreadableError, run_here
+from app.library.loading import Load, Loader, LoadError, Loading, RunInThread, RunNow, run_here
 from app.library.network import Network
 from app.library.watch import poll
 
@@ -166,7 +166,7 @@ class Library:
         before, self._seen = self._seen, await asyncio.to_thread(self._folder.files)
         for name, file in self._seen.items():
             entry = self._entries.get(name)
-            if before.get(name) == file and (entry is None or entry.file != file or entry.unreadable):
+            if before.get(name) == file and (entry is None or entry.file != file or entry.is_due):
                 await self._replace(name, file)
         for name, entry in list(self._entries.items()):
             if entry.file is not None and name not in self._seen and name not in before:
@@ -188,8 +188,8 @@ class Library:
         if file is None:
             raise NoSuchModel(f"there is no weight file for a model {name[:100]!r}")
         entry = await asyncio.shield(self._start(self._replace(name, file), f"reload {name}"))
-        if entry.unreadable:
-            raise entry.unreadable_error()
+        if entry.is_tried_again:
+            raise entry.temporary_error()
         if entry.reason is not None:
             raise Unprocessable(f"{entry.name} was not reloaded: {entry.reason}")
         return entry
@@ -201,8 +201,7 @@ class Library:
 
     async def _replace(self, name: str, file: ModelFile) -> Entry:
         """Load a file next to the version that serves, and replace that once the new one has passed its tests."""
-        entry = self._entries.setdefault(name, self._entry(name, file))
-        while entry.loading is not None:
+        while (entry := self._entries.setdefault(name, self._entry(name, file))).loading is not None:
             await asyncio.wait({entry.loading})
         entry.file, entry.load = file, partial(self._loader.file, name, file.path)
         entry.loading = self._start(self._load(entry, entry.load), f"load {name}")
@@ -210,9 +209,12 @@ class Library:
         return entry
 
     async def _remove(self, entry: Entry) -> None:
-        """Remove a model whose file is gone, except the default one."""
+        """Remove a model whose file is gone, except the default one, and one whose file has come back meanwhile."""
+        file = entry.file
         while entry.loading is not None:
             await asyncio.wait({entry.loading})
+        if entry.file is not file:
+            return
         entry.file = None
         if entry.name == self.default:
             entry.reason = "its file was removed; the default model stays in memory until the service stops"
@@ -259,6 +261,8 @@ class Library:
                 try:
                     return await self._acquire(lambda: entry, leases)
                 except Unavailable as error:
+                    if entry.is_tried_again:
+                        raise
                     raise Unprocessable(f"fidelity = {step / STEPS:g}: {entry.reason}; leave it out") from error
 
     async def _wait_until_loaded(self, entry: Entry) -> None:
@@ -268,8 +272,8 @@ class Library:
         if entry.loading is None:
             entry.loading = self._start(self._load(entry, entry.load), f"load {entry.name}")
         await asyncio.shield(entry.loading)
-        if entry.loaded is None and entry.unreadable:
-            raise entry.unreadable_error()
+        if entry.loaded is None and entry.is_tried_again:
+            raise entry.temporary_error()
 
     async def _load(self, entry: Entry, load: Callable[[], Loading]) -> None:
         try:
@@ -299,11 +303,10 @@ class Library:
 
     def _failed(self, entry: Entry, error: Exception) -> None:
         expected, known = isinstance(error, LoadError), entry.reason
-        entry.reason = str(error) if expected else "an unexpected error; see the service's log"
-        entry.unreadable = isinstance(error, UnreadableError)
-        if entry.loaded is not None:
-            entry.reason += f"; {entry.loaded.network.info.version} keeps serving"
-        if not (entry.unreadable and entry.reason == known):  # repeated attempts with the same result are logged once
+        entry.fail(error)
+        if not (
+            entry.is_tried_again and entry.reason == known
+        ):  # repeated attempts with the same result are logged once
             self._cache.counters.failed_loads += 1
             log.error("%s was not loaded: %s", entry.name, entry.reason, exc_info=None if expected else error)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.library.loading import LoadError, UnreadableError
+from app.library.loading import DeviceFullError, LoadError, UnreadableError
 from app.networks import Device, NetworkLoader
-from model.device import CPU, FORMATS
+from model.device import CPU, FORMATS, DeviceMemoryError
 from model.export.ncnn_pair import write_generator
 from model.formats import native_dtypes
 from tests.app.conftest import write_tiny_model
@@ -89,6 +89,18 @@ def test_a_refusal_names_the_file_and_not_its_folder(kind: Callable[[Path], Path
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_a_file_that_cannot_be_read_may_be_tried_again(kind: Callable[[Path], Path], tmp_path: Path) -> None:
     assert isinstance(refusal(kind(tmp_path)), UnreadableError) == (kind is absent)
+
+
+def test_a_network_for_which_the_device_has_no_memory_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise DeviceMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("app.networks.ReliableUpscaler", full)
+    loading = NetworkLoader(piece_s=0.01, max_loss_db=10).file("tiny", write_tiny_model(tmp_path, "tiny"))
+    with pytest.raises(DeviceFullError, match="enough memory"):
+        list(loading)
 
 
 def emulated() -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from app.library.files import Folder
 from app.library.library import Library
-from app.library.loading import LoadError, Loading, UnreadableError
+from app.library.loading import DeviceFullError, LoadError, Loading, UnreadableError
 from app.library.network import Edges, ModelInfo, Network
 from app.pictures.picture import Pixels
 
@@ -39,6 +39,7 @@ class FakeLoader:
         self.gate.set()
         self.entered = threading.Event()
         self.on_device: set[str] = set()
+        self.is_full = False
 
     def file(self, name: str, path: Path) -> Loading:
         try:
@@ -52,6 +53,8 @@ class FakeLoader:
         assert self.gate.wait(10)
         if text.startswith("bad"):
             raise LoadError(f"{path.name} is {text}")
+        if self.is_full:
+            raise DeviceFullError("the device does not have enough memory for it right now")
         if text == "surprise":
             raise ArithmeticError("secret")
         return Network(info=info(name, text), upscaler=Nothing())
@@ -61,6 +64,8 @@ class FakeLoader:
         yield
         if gan.info.sha256 == "stranger":
             raise LoadError("they are strangers")
+        if self.is_full:
+            raise DeviceFullError("the device does not have enough memory for it right now")
         return Network(info=info(name, f"{psnr.info.sha256} {gan.info.sha256} {alpha:.2f}"), upscaler=Nothing())
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from app.build import build_service
-from app.errors import DeadlinePassed, Unprocessable
+from app.errors import DeadlinePassed, Unavailable, Unprocessable
 from app.http.application import create_app
 from app.library.fidelity import Pair, pairs
 from app.library.library import Library
@@ -103,6 +103,17 @@ async def test_unrelated_models_cannot_be_blended(make: Make, folder: Path, pair
     (folder / "x-gan.net").write_text("stranger")
     with pytest.raises(Unprocessable, match=r"fidelity = 0\.5: they are strangers"):
         await version(make(), pair.psnr, 0.5)
+
+
+async def test_a_blend_without_memory_on_the_device_is_tried_again_by_each_request(
+    make: Make, pair: Pair, loader: FakeLoader
+) -> None:
+    library = make()
+    loader.is_full = True
+    with pytest.raises(Unavailable, match="does not have enough memory"):
+        await version(library, pair.psnr, 0.5)
+    loader.is_full = False
+    assert await version(library, pair.psnr, 0.5) == "x-psnr+x-gan:0.50@p1 g1 0.50"
 
 
 async def test_a_blend_whose_caller_leaves_before_it_is_made_is_made_for_the_next(

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 import pytest
 
 from app.errors import NoSuchModel, Unavailable, Unprocessable
+from app.library.entry import FULL_RETRY_S, State
 from app.library.library import Library
 from tests.app.library.parts import NETWORK_BYTES, FakeLoader, Make, states
 
@@ -228,6 +230,65 @@ async def test_an_unreadable_changed_file_is_retried_while_the_old_version_serve
     await library.refresh()
     assert await version(library, "a") == "a@a2"
     assert library.find("a").reason is None
+
+
+async def test_a_model_without_memory_on_the_device_is_tried_again_by_each_request(
+    make: Make, loader: FakeLoader
+) -> None:
+    library = make(lazily=True)
+    loader.is_full = True
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="does not have enough memory") as refused:
+            await version(library, "a")
+        assert refused.value.retry_after_s == FULL_RETRY_S
+    assert library.find("a").state is State.UNLOADED
+    await library.refresh()
+    assert loader.loads == ["b", "a", "a"]  # nobody asked for it meanwhile
+    loader.is_full = False
+    assert await version(library, "a") == "a@a1"
+
+
+async def test_a_new_version_without_memory_on_the_device_is_tried_again_later(
+    make: Make, folder: Path, loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = make()
+    loader.is_full = True
+    (folder / "a.net").write_text("a2")
+    await settle(library)
+    assert await version(library, "a") == "a@a1"
+    assert library.find("a").is_evictable
+    loader.is_full = False
+    await library.refresh()
+    assert await version(library, "a") == "a@a1"
+    later_s = time.monotonic() + FULL_RETRY_S
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
+    await library.refresh()
+    assert await version(library, "a") == "a@a2"
+
+
+@pytest.mark.parametrize("first", ["reload", "removal"])
+async def test_a_model_that_is_reloaded_while_it_is_to_be_removed_stays(
+    first: str, make: Make, folder: Path, loader: FakeLoader
+) -> None:
+    library = make()
+    loader.entered.clear()
+    loader.gate.clear()
+    tasks: list[asyncio.Task[object]] = [asyncio.create_task(library.reload("a"))]
+    await asyncio.to_thread(loader.entered.wait, 10)  # the others wait for this load
+    if first == "reload":
+        tasks.append(asyncio.create_task(library.reload("a")))
+        await asyncio.sleep(0.05)
+    (folder / "a.net").rename(folder / "away")
+    await library.refresh()
+    tasks.append(asyncio.create_task(library.refresh()))
+    await asyncio.sleep(0.05)
+    (folder / "away").rename(folder / "a.net")
+    if first == "removal":
+        tasks.append(asyncio.create_task(library.reload("a")))
+        await asyncio.sleep(0.05)
+    loader.gate.set()
+    await asyncio.gather(*tasks)
+    assert await version(library, "a") == "a@a1"
 
 
 async def test_a_reload_takes_effect_at_once(make: Make, folder: Path) -> None:
