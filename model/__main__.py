@@ -15,7 +15,7 @@ from model.files.checkpoint import FORMAT, Card, Checkpoint, write_checkpoint
 from model.files.fetching import entry_named, fetch
 from model.files.reading import read, read_any
 from model.inspection import check, describe
-from model.interpolation import InterpolationError, interpolate
+from model.interpolation import InterpolationError, blended
 from model.picture_upscaler import SuspiciousOutputError
 from model.reliable import SelfTestError
 from model.resizing import ResizingError, resized
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="write a self-describing .safetensors file with a golden picture")
     convert.add_argument("file", metavar="IN", type=Path)
     convert.add_argument("out", metavar="OUT", type=Path, help="a .safetensors file, or a folder")
-    convert.add_argument("--scale", type=int, choices=SCALES, help="scale of the network; needed for x3 only")
+    _add_scale(convert)
     convert.add_argument("--name", help="name of the model; by default that of the file")
     convert.add_argument("--licence", help="licence of the weights")
     convert.add_argument("--source", help="origin of the weights")
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     mix.add_argument("first", metavar="A", type=Path)
     mix.add_argument("second", metavar="B", type=Path)
     mix.add_argument("--alpha", type=float, required=True, help="0 is A, 1 is B")
+    _add_scale(mix)
     mix.add_argument("-o", "--out", type=Path, required=True, help="a .safetensors file")
     mix.add_argument("--force", action="store_true", help="replace OUT where it exists")
     mix.set_defaults(run=_interpolate)
@@ -91,13 +92,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_scale(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--scale", type=int, choices=SCALES, help="scale of the network; needed for x3 only")
+
+
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path)
     command.add_argument(
         "--to", choices=KINDS, required=True, help="ONNX, PyTorch (spandrel, chaiNNer), or an ncnn pair"
     )
     command.add_argument("-o", "--out", type=Path, default=Path(), help="a file, or a folder (default: this one)")
-    command.add_argument("--scale", type=int, choices=SCALES, help="scale of the network; needed for x3 only")
+    _add_scale(command)
     command.add_argument("--no-margin", dest="margin", action="store_false", help="ONNX: leave out the mirrored margin")
     command.add_argument("--keep-growth", action="store_true", help="PyTorch: keep the network's own growth")
     command.add_argument("--unchecked", dest="checked", action="store_false", help="write it without the check")
@@ -113,6 +118,7 @@ def _add_resize(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--without", type=int, nargs="+", default=[], metavar="BLOCK", help="blocks to leave out, from 0"
     )
+    _add_scale(command)
     command.add_argument("--seed", type=int, default=0, help="of the weights of added features")
     command.add_argument("--force", action="store_true", help="replace OUT where it exists")
     command.set_defaults(run=_resize)
@@ -169,18 +175,16 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _interpolate(options: argparse.Namespace) -> int:
-    first, second = read(options.first), read(options.second)
-    net = interpolate(first, second, options.alpha)
+    first, second = (read(path, scale=options.scale) for path in (options.first, options.second))
+    mixed = blended(first, second, options.alpha)
     out = _target(options.out, options.out.stem, options.force)
-    recipe = f"interpolate {first.card.name} {second.card.name} --alpha {options.alpha}"
-    card = replace(first.card, name=out.stem, recipe=recipe, metrics={})
-    write_checkpoint(out, net, card, golden_input=first.golden_input)
+    write_checkpoint(out, mixed.net, replace(mixed.card, name=out.stem), golden_input=mixed.golden_input)
     print(f"wrote {out}")
     return 0
 
 
 def _resize(options: argparse.Namespace) -> int:
-    checkpoint = read(options.file)
+    checkpoint = read(options.file, scale=options.scale)
     net = resized(
         checkpoint.net,
         channels=options.channels,

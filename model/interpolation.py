@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from model.files.checkpoint import Checkpoint, reference_output
+from model.files.checkpoint import Card, Checkpoint, reference_output
 from model.files.reading import AnyCheckpoint
 from model.rrdb import RRDBNet
 
@@ -43,7 +43,7 @@ def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float, *, related: boo
 
 
 def blended(psnr: AnyCheckpoint, gan: AnyCheckpoint, alpha: float, *, related: bool = False) -> Checkpoint:
-    """Interpolate two checkpoints, with a new golden picture, a hash of both hashes and alpha, and without metrics.
+    """Interpolate two checkpoints, with a new golden picture, a hash of both hashes and alpha, and a card of both.
 
     Args:
         related: see `interpolate`.
@@ -56,7 +56,8 @@ def blended(psnr: AnyCheckpoint, gan: AnyCheckpoint, alpha: float, *, related: b
     net = interpolate(psnr, gan, alpha, related=related)
     sha256 = hashlib.sha256(f"{psnr.sha256} {gan.sha256} {alpha:.6f}".encode()).hexdigest()
     golden_output = reference_output(net, psnr.golden_input)
-    return replace(psnr, net=net, card=replace(psnr.card, metrics={}), sha256=sha256, golden_output=golden_output)
+    card = _mixed_card(psnr, gan, alpha)
+    return replace(psnr, net=net, card=card, sha256=sha256, golden_output=golden_output)
 
 
 def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
@@ -66,6 +67,28 @@ def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
     mixed = {name: torch.lerp(weight, others[name], alpha) for name, weight in one.state_dict().items()}
     net.load_state_dict(mixed, assign=True)
     return net.eval().requires_grad_(False)
+
+
+def _mixed_card(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> Card:
+    """Describe a mixture: it is bound by the licences of both, and has the data and origins of both."""
+    one, other = psnr.card, gan.card
+    if alpha in (0, 1):
+        return other if alpha else one
+    named = " ".join(f"{checkpoint.card.name}@{checkpoint.sha256[:12]}" for checkpoint in (psnr, gan))
+    return replace(
+        one,
+        recipe=f"interpolate {named} --alpha {alpha:g}",
+        steps=max(one.steps, other.steps),
+        created=max(one.created, other.created),
+        data=_of_both(one.data, other.data),
+        licence=_of_both(one.licence, other.licence),
+        source=_of_both(one.source, other.source),
+        metrics={},
+    )
+
+
+def _of_both(one: str, other: str) -> str:
+    return one if one == other else f"{one or 'unknown'}; {other or 'unknown'}"
 
 
 def _refuse_unrelated(psnr: Checkpoint, gan: Checkpoint, middle: RRDBNet) -> None:

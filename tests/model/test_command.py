@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from model.__main__ import main
 from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
-from model.files.reading import read
+from model.files.reading import read, sha256_of
 from model.rrdb import RRDBConfig
 from tests.model.examples import TINY, random_net, textured
 from tests.model.published import NEW, NamedGenerator, OldGenerator, randomised
@@ -88,6 +88,14 @@ def test_x3_is_converted_if_the_scale_is_given(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "3x.safetensors").net.config.scale == 3
 
 
+def test_x3_stays_x3_when_it_is_resized_or_mixed_with_its_scale(tmp_path: Path) -> None:
+    torch.save(randomised(OldGenerator(scale=3, **SMALL)).state_dict(), tmp_path / "3x.pth")
+    source, wide, mixed = (str(tmp_path / name) for name in ("3x.pth", "wide.safetensors", "mixed.safetensors"))
+    assert main(["resize", source, wide, "--channels", "8", "--scale", "3"]) == 0
+    assert main(["interpolate", source, source, "--alpha", "0.5", "-o", mixed, "--scale", "3"]) == 0
+    assert [read_checkpoint(Path(path)).net.config.scale for path in (wide, mixed)] == [3, 3]
+
+
 def test_convert_replaces_nothing_unasked(x2plus: Path, ours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = ours.read_bytes()
     assert main(["convert", str(x2plus), str(ours)]) == 1
@@ -155,7 +163,8 @@ def test_interpolate_takes_published_files_and_says_how_it_mixed_them(tmp_path: 
     assert main(["interpolate", one, two, "--alpha", "0.5", "-o", out]) == 0
     between = read_checkpoint(Path(out))
     assert torch.allclose(between.net.conv_last.weight, 1.01 * random_net().conv_last.weight, atol=1e-6)
-    assert between.card.recipe == "interpolate one two --alpha 0.5"
+    versions = " ".join(f"{name}@{sha256_of(tmp_path / f'{name}.pth')[:12]}" for name in ("one", "two"))
+    assert between.card.recipe == f"interpolate {versions} --alpha 0.5"
     assert between.card.metrics == {}
 
 

@@ -1,11 +1,12 @@
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from model.files.checkpoint import Card, Checkpoint, reference_output
-from model.interpolation import InterpolationError, interpolate
+from model.interpolation import InterpolationError, blended, interpolate
 from model.rrdb import RRDBConfig, RRDBNet
 from tests.model.examples import TINY, random_net, textured
 
@@ -118,3 +119,24 @@ def test_two_networks_of_different_origin_are_refused_whatever_alpha(alpha: floa
         InterpolationError, match="psnr and other were not trained from one another: the golden picture"
     ):
         interpolate(psnr, other, alpha)
+
+
+def licensed(checkpoint: Checkpoint, **fields: Any) -> Checkpoint:
+    return replace(checkpoint, card=replace(checkpoint.card, metrics={"Set5": {"psnr_y": 30.0}}, **fields))
+
+
+def test_a_mixture_has_the_licences_data_and_sources_of_both(psnr: Checkpoint, gan: Checkpoint) -> None:
+    one = licensed(psnr, licence="CC0-1.0", source="https://one", data="photos")
+    other = licensed(gan, licence="CC-BY-NC-SA-4.0", source="", data="photos")
+    card = blended(one, other, 0.95).card
+    assert (card.licence, card.source, card.data) == ("CC0-1.0; CC-BY-NC-SA-4.0", "https://one; unknown", "photos")
+    assert card.recipe == "interpolate psnr@000000000000 gan@000000000000 --alpha 0.95"
+    assert card.metrics == {}
+
+
+@pytest.mark.parametrize("alpha", [0, 1])
+def test_a_mixture_that_is_one_of_the_two_has_the_card_of_that_one(
+    alpha: int, psnr: Checkpoint, gan: Checkpoint
+) -> None:
+    both = licensed(psnr, licence="CC0-1.0"), licensed(gan, licence="CC-BY-NC-SA-4.0")
+    assert blended(*both, alpha).card == both[alpha].card
