@@ -2,12 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from app.access.keys import Key, KeyLimits
 from app.errors import KeyLimit
 
 MINUTE_S = 60.0
+
+MAX_UNHURRIED = 16
+"""Maximum requests without a deadline of one key at a time, unless its `concurrent` is larger."""
 
 
 class TokenBucket:
@@ -43,6 +47,8 @@ class Usage:
         self.limits = limits
         self.running = 0
         """Requests that were accepted and are not answered yet."""
+        self.unhurried = 0
+        """Requests without a deadline, which do not count as running."""
         self._requests = None if limits.requests_per_minute is None else TokenBucket(limits.requests_per_minute, clock)
         self._px = None if limits.px_per_minute is None else TokenBucket(limits.px_per_minute, clock)
 
@@ -68,6 +74,26 @@ class Usage:
         self.running += 1
         if self._requests is not None:
             self._requests.take(1)
+
+    @contextmanager
+    def counting_unhurried(self, key: Key) -> Iterator[None]:
+        """Within the block, count a request without a deadline, such as a stream of events.
+
+        Raises:
+            KeyLimit: the key has too many of these.
+        """
+        most = max(MAX_UNHURRIED, self.limits.concurrent or 0)
+        if self.unhurried >= most:
+            raise KeyLimit(
+                f"the key {key.name} watches jobs and fetches results in {self.unhurried} requests, which is the "
+                "limit; wait for one to end",
+                retry_after_s=1,
+            )
+        self.unhurried += 1
+        try:
+            yield
+        finally:
+            self.unhurried -= 1
 
     def end(self, px: int) -> None:
         """Count the end of a request.

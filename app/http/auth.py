@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -54,6 +56,7 @@ class Authorizer:
         ) -> AsyncIterator[None]:
             if self._keyring is None:
                 self._check_anonymous(right, request)
+                request.state.unhurried = nullcontext
                 yield
                 return
             known = _key_of(request, self._keyring)
@@ -65,10 +68,11 @@ class Authorizer:
                     "ask the operator for another key"
                 )
             request.state.key = known
+            usage = self._keyring.usage(known)
+            request.state.unhurried = partial(usage.counting_unhurried, known)
             if not counts:
                 yield
                 return
-            usage = self._keyring.usage(known)
             usage.begin(known)
             try:
                 yield

@@ -1,8 +1,9 @@
 """/v1/jobs/...: read, watch, cancel and fetch jobs."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from app.access.keys import Role
@@ -70,6 +71,16 @@ EVENT_ANSWERS: Responses = {
 }
 
 
+async def _counted(request: Request) -> AsyncIterator[None]:
+    """Count a request that may last as long as its caller reads.
+
+    Raises:
+        KeyLimit: the key has too many of these.
+    """
+    with request.state.unhurried():
+        yield
+
+
 def job_routes(life: Lifecycle) -> APIRouter:
     """Make the endpoints of accepted jobs."""
     routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -107,6 +118,7 @@ def job_routes(life: Lifecycle) -> APIRouter:
         response_class=Response,
         responses={**EVENT_ANSWERS, **problems(JOB)},
         openapi_extra={"parameters": [LAST_EVENT_ID]},
+        dependencies=[Depends(_counted)],
     )
     async def events(request: Request, job_id: JobId) -> Response:
         """Sends an event for each change until the job has ended; every event describes the whole job."""
@@ -126,6 +138,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         response_class=Response,
         responses={**_with_zip(), **problems(RESULT)},
         openapi_extra={"parameters": [RANGE]},
+        dependencies=[Depends(_counted)],
     )
     async def result(request: Request, job_id: JobId) -> Response:
         """Returns the upscaled picture; of several pictures, a zip file of those that are done."""
@@ -141,6 +154,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         response_class=Response,
         responses={**RESULT_ANSWERS, **problems(RESULT)},
         openapi_extra={"parameters": [RANGE]},
+        dependencies=[Depends(_counted)],
     )
     async def one_result(request: Request, job_id: JobId, number: PictureNumber) -> Response:
         """Returns an upscaled picture as soon as it is done, before the other pictures if need be."""

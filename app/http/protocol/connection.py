@@ -36,6 +36,8 @@ parsed. The 256 kB that asyncio reads by default may hold 40,000 such chunks, wh
 MIN_SEND_BYTES_PER_S = 8192
 """Minimum average rate at which a caller must take an answer, enforced after `send_idle_s`."""
 
+CLOSE = (b"connection", b"close")
+
 PARSER_ERRORS = {
     431: "the request's head is too large; send fewer or shorter headers",
     501: "the request's Transfer-Encoding is not supported; send the body chunked, or with a Content-Length",
@@ -157,8 +159,9 @@ class Connection(H11Protocol):
 
         async def send_through(message: "Message") -> None:
             if message["type"] == "http.response.start":
-                if self.conn.their_state is h11.SEND_BODY:  # the rest of the body is not worth parsing
-                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+                headers = list(message.get("headers", ()))
+                if self.conn.their_state is h11.SEND_BODY and CLOSE not in headers:
+                    message["headers"] = [*headers, CLOSE]  # the rest of the body is not worth parsing
                 if _ends_by_closing(scope, message):
                     self.transport.reset_until_closed()
             await send(message)

@@ -1,5 +1,6 @@
 """Jobs and API keys: a key sees its own jobs, and its limits hold for them."""
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -52,6 +53,27 @@ async def test_a_key_sees_its_own_jobs_within_its_limits(
     assert len((await client.get("/v1/jobs", headers=headers["boss"])).json()["jobs"]) == 1
     assert (await client.get(address)).status_code == 401
     blocked.gate.set()
+
+
+async def test_a_key_has_few_requests_without_a_deadline(
+    caller: httpx.AsyncClient, tokens: dict[str, str], blocked: BlockedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.access.usage.MAX_UNHURRIED", 1)
+    shop, other = ({"Authorization": f"Bearer {tokens[name]}"} for name in ("shop", "other"))
+    sent = await caller.post("/v1/jobs", content=encoded(noise(5, 5)), headers=shop)
+    address = f"/v1/jobs/{sent.raise_for_status().json()['id']}"
+    async with caller.stream("GET", f"{address}/events", headers=shop) as events:
+        assert events.status_code == 200
+        for path in ("/events", "/result", "/results/1"):
+            refused = await caller.get(address + path, headers=shop)
+            assert (refused.status_code, refused.json()["type"]) == (429, "urn:esrgan-serve:problem:key-limit")
+        assert (await caller.get(address, headers=shop)).status_code == 200
+        assert (await caller.get(f"{address}/events", headers=other)).status_code == 404
+        blocked.gate.set()
+        await events.aread()
+    async with asyncio.timeout(10):
+        while (await caller.get(f"{address}/result", headers=shop)).status_code == 429:
+            pass
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/upscale"])
