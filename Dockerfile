@@ -40,6 +40,7 @@ ENV TRITON_CACHE_DIR=/var/cache/esrgan/triton \
 WORKDIR /srv
 COPY --from=compiled /srv/model model
 COPY --from=compiled /srv/app app
+COPY LICENSE .
 
 USER esrgan
 ENV ESRGAN_HOST=0.0.0.0 \

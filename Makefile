@@ -155,6 +155,7 @@ lock: ## rewrite requirements/ from pyproject.toml with uv (newest versions: ARG
 	@$(LOCK) --extra otel --constraint requirements/dev.txt --output-file requirements/otel.txt
 	@$(LOCK) --extra heic --constraint requirements/dev.txt --output-file requirements/heic.txt
 	@$(LOCK) --extra cluster --constraint requirements/dev.txt --output-file requirements/cluster.txt
+	@$(LOCK) --extra postgres --extra s3 --constraint requirements/dev.txt --output-file requirements/jobs.txt
 
 image: ## build the container image esrgan-serve
 	@$(DOCKER) build --tag esrgan-serve .

@@ -8,12 +8,22 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPILING_STAGE, SERVICE_STAGE = DOCKERFILE.split("\nFROM ")
 COMPOSE_GPU = (ROOT / "docker" / "compose.gpu.yml").read_text(encoding="utf-8")
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+
+GUIDES = [ROOT / "docs" / f"{name}.md" for name in ("fleet", "operations")]
+COPIED_BY_DERIVED = [
+    line.split()[1]
+    for guide in GUIDES
+    for line in guide.read_text(encoding="utf-8").splitlines()
+    if line.startswith("    COPY ")
+]
+"""Files and folders of the clone that images made from ours copy, as the guides say."""
 
 COMPILER = """#!/bin/sh
 # Compiles nothing, but leaves a file where the library would be.
@@ -49,9 +59,12 @@ def test_what_the_image_copies_is_in_its_build_context_and_no_library_of_the_hos
     context = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert "*" in context
     assert "**/*.so" in context
-    for name in {*copied(COMPILING_STAGE), *copied(SERVICE_STAGE)}:
+    sent = [Path(line[1:]) for line in context if line.startswith("!")]
+    for name in {*copied(COMPILING_STAGE), *copied(SERVICE_STAGE), *COPIED_BY_DERIVED}:
         for requirements in ("base", "heic"):
-            assert f"!{name.replace('${REQUIREMENTS}', requirements)}" in context
+            path = Path(name.replace("${REQUIREMENTS}", requirements))
+            assert (ROOT / path).exists()
+            assert any(path.is_relative_to(it) for it in sent), path
     for name in ("model", "app"):
         assert f"COPY --from=compiled /srv/{name} {name}" in SERVICE_STAGE
 
@@ -98,3 +111,11 @@ def test_the_image_has_the_compiler_and_a_folder_for_kernels_that_is_on_a_volume
 def test_a_container_with_a_gpu_insists_on_it() -> None:
     assert "ESRGAN_DEVICE: cuda\n" in COMPOSE_GPU
     assert 'device_ids: ["${GPU:-0}"]' in COMPOSE_GPU
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker/compose.gpus.yml"])
+def test_no_container_fills_the_disk_with_its_log(name: str) -> None:
+    services = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["services"]
+    own = {service: part for service, part in services.items() if "image" in part}
+    assert own
+    assert {service for service, part in own.items() if part.get("logging") != {"driver": "local"}} == set()
