@@ -1,8 +1,11 @@
 """The weight files of a folder: their model names, and whether they have changed."""
 
+import hashlib
 import logging
+import os
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,9 @@ INVALID_CHARS = re.compile(r"[^A-Za-z0-9_.-]+")
 """Characters not allowed in a URL path or header."""
 
 MAX_NAME_CHARS = 100
+
+HASH_CHARS = 8
+"""Digits of the hash of its file's name in the name of a model that would share its name with another."""
 
 COMPANIONS = {".param": ".bin"}
 """Suffixes of models that consist of two files (ncnn), and those of the second file."""
@@ -51,27 +57,27 @@ class Folder:
     def __init__(self, path: Path, suffixes: Collection[str]) -> None:
         self.path = path
         self._suffixes = sorted(suffixes, key=len, reverse=True)
-        self._reported: dict[str, str] = {}
+        self._reported: dict[str, dict[str, str]] = {}
 
     def files(self) -> dict[str, ModelFile]:
         """List its weight files by model name; log all other files, once.
 
-        A model is named like its file, without the suffix and with invalid characters replaced by `-`. Where two files
-        differ only in their suffix, the `.safetensors` one gets that name and the other keeps its suffix: `face.pth`.
+        A model is named like its file, without the suffix and with invalid characters replaced by `-`. Where files
+        differ only in their suffix, the `.safetensors` one gets that name and the others keep their suffix: `face.pth`.
+        Files that would still share a name all get a hash of their own name behind it, so a new file never serves
+        under the name of another one.
 
         Raises:
             OSError: the folder cannot be read.
         """
-        found = [(path, self._suffix(path)) for path in self._visible() if not self._is_companion(path)]
-        files: dict[str, ModelFile] = {}
-        for path, suffix in sorted(found, key=lambda one: (one[1] != ".safetensors", one[0].name)):
-            stem = path.name[: len(path.name) - len(suffix)]
-            name = _name(stem) if _name(stem) not in files else _name(path.name)
-            file = _look(path) if suffix else None
-            if file is not None and name not in files:
-                files[name] = file
-        self._log_ignored()
-        return files
+        suffixes = {path.name: self._suffix(path) for path in self._visible() if not self._is_companion(path)}
+        looked = {name: _look(self.path / name) for name, suffix in sorted(suffixes.items()) if suffix}
+        files = {name: file for name, file in looked.items() if file is not None}
+        names = _names({name: suffixes[name] for name in files})
+        hashed = {printable(file): name for file, name in names.items() if name.endswith(_hash(file))}
+        self._report("not served", self.ignored())
+        self._report("files that would share a name, and the names that they have instead", hashed)
+        return {names[name]: file for name, file in files.items()}
 
     def ignored(self) -> dict[str, str]:
         """List files and folders that are not served, with the reason."""
@@ -99,11 +105,10 @@ class Folder:
             return None
         return UNSERVED.get(path.suffix.lower(), "its suffix is not one of " + " ".join(sorted(self._suffixes)))
 
-    def _log_ignored(self) -> None:
-        ignored = self.ignored()
-        if new := {name: reason for name, reason in ignored.items() if self._reported.get(name) != reason}:
-            log.warning("not served: %s", "; ".join(f"{name} ({reason})" for name, reason in new.items()))
-        self._reported = ignored
+    def _report(self, what: str, notes: dict[str, str]) -> None:
+        known, self._reported[what] = self._reported.get(what, {}), notes
+        if new := {name: note for name, note in notes.items() if known.get(name) != note}:
+            log.warning("%s: %s", what, "; ".join(f"{name} ({note})" for name, note in new.items()))
 
 
 def printable(text: str) -> str:
@@ -111,8 +116,31 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def _names(suffixes: Mapping[str, str]) -> dict[str, str]:
+    """Name the model of each file, by all files alone: replicas and restarts must agree.
+
+    Args:
+        suffixes: names of files, and their suffixes.
+    """
+    stems = {file: file[: len(file) - len(suffix)] for file, suffix in suffixes.items()}
+    sharing = Counter(stems.values())
+    names = {
+        file: _name(stem if sharing[stem] == 1 or suffixes[file] == ".safetensors" else file)
+        for file, stem in stems.items()
+    }
+    holders = Counter(names.values())
+    return {
+        file: name if holders[name] == 1 else f"{name[: MAX_NAME_CHARS - HASH_CHARS - 1]}-{_hash(file)}"
+        for file, name in names.items()
+    }
+
+
 def _name(text: str) -> str:
     return INVALID_CHARS.sub("-", text).strip("-.")[:MAX_NAME_CHARS] or "model"
+
+
+def _hash(file: str) -> str:
+    return hashlib.sha256(os.fsencode(file)).hexdigest()[:HASH_CHARS]
 
 
 def _look(path: Path) -> ModelFile | None:

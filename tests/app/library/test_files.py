@@ -30,6 +30,40 @@ def test_the_bin_of_a_pair_is_no_model_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "files",
+    [
+        ("a b.pth", "a&b.pth", "a+b.pth"),
+        ("a b.pth", "a-b.pth"),
+        ("模型.pth", "動漫.pth"),
+        ("x" * 120 + "1.pth", "x" * 120 + "2.pth"),
+    ],
+)
+def test_files_that_would_share_a_name_are_all_served_with_a_hash_of_their_own(
+    tmp_path: Path, files: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / files[0]).write_bytes(b"x")
+    alone = list(refresh(tmp_path).files())
+    for file in files:
+        (tmp_path / file).write_bytes(b"x")
+    folder = refresh(tmp_path)
+    names = {name: file.path.name for name, file in folder.files().items()}
+    assert sorted(names.values()) == sorted(files)
+    assert not set(alone) & set(names)  # so that no name stands for another network than before
+    assert all(len(name) <= 100 for name in names)
+    folder.files()
+    for name, file in names.items():
+        assert caplog.text.count(f"{file} ({name})") == 1
+
+
+def test_files_that_differ_in_their_suffix_keep_it_except_ours(tmp_path: Path) -> None:
+    for name in ("face.pth", "face.bin"):
+        (tmp_path / name).write_bytes(b"x")
+    assert list(refresh(tmp_path).files()) == ["face.bin", "face.pth"]
+    (tmp_path / "face.safetensors").write_bytes(b"x")
+    assert list(refresh(tmp_path).files()) == ["face.bin", "face.pth", "face"]
+
+
+@pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("net.onnx", "a graph without the network's structure; use the .pth or .safetensors"),
