@@ -43,6 +43,9 @@ class LossScale:
         return {"value": self.value, "good_steps": self._good_steps}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Continue where `state()` was taken, if this device needs a scale."""
-        if self.needed:
+        """Continue where `state()` was taken, if this device needs a scale.
+
+        A scale of 1 is that of a device that needed none, or too small to be of use; then the first one stays.
+        """
+        if self.needed and state["value"] > 1:
             self.value, self._good_steps = state["value"], int(state["good_steps"])

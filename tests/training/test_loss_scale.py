@@ -31,6 +31,12 @@ def test_many_good_steps_in_a_row_double_the_scale() -> None:
     assert scale.value == FIRST
 
 
+def test_a_run_that_moves_to_a_device_that_needs_a_scale_begins_with_the_first() -> None:
+    scale = LossScale(needed=True)
+    scale.restore(LossScale(needed=False).state())
+    assert scale.state() == LossScale(needed=True).state()
+
+
 def test_a_restored_scale_goes_on() -> None:
     scale, resumed = LossScale(needed=True), LossScale(needed=True)
     scale.lower()
