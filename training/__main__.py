@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from model.device import DeviceMemoryError
 from model.errors import WeightsError
+from model.gpu import DeviceError
 from model.reliable import SelfTestError
 from training.commands import doctor, evaluate, render, train
 from training.config import ConfigError
@@ -23,6 +24,7 @@ from training.terminal import printable
 MISTAKES = (
     ConfigError,
     DataError,
+    DeviceError,
     DeviceMemoryError,
     DivergedError,
     ProcessesDisagreeError,

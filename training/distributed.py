@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from model.device import best_device
+from model import gpu
+from model.device import best_device, choose_device
 
 Value = TypeVar("Value")
 
@@ -37,13 +38,16 @@ def this_process() -> int:
 
 @contextmanager
 def joined() -> Iterator[torch.device]:
-    """Join the processes that torchrun started; yields this one's device."""
-    device = best_device()
+    """Join the processes that torchrun started; yields this one's device: the GPU of its number, if there are GPUs.
+
+    Raises:
+        DeviceError: this GPU cannot be used.
+    """
     if "LOCAL_RANK" not in os.environ:
-        yield device
+        yield best_device()
         return
+    device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}" if gpu.present()[0] else "auto")
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     # The others wait while process 0 measures, which takes longer than the default of ten minutes for large sets.
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)

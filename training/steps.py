@@ -21,7 +21,7 @@ from training.amx.library import available as tiles_available
 from training.compiled import Compiled
 from training.config import DiscriminatorConfig, TrainingConfig
 from training.discriminator import UNetDiscriminator, new_discriminator
-from training.distributed import mean_over_processes, this_process
+from training.distributed import mean_over_processes, processes, this_process
 from training.loss_scale import LossScale
 from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss, flat_loss
 from training.objective import Objective
@@ -35,7 +35,7 @@ INITIAL_SCALE = 0.1
 """Factor on the initial weights of the dense blocks (the paper, section 3.1: smaller initialisation)."""
 
 FLAT_COLOURS = 64
-"""Random colours per step and process of the flat loss."""
+"""Random colours per step of the flat loss, over all processes."""
 
 Verdicts = tuple[Tensor, Tensor]
 
@@ -180,11 +180,12 @@ class Steps:
         return {name: share * loss.detach() for name, loss in losses.items()}
 
     def _add_flat_gradients(self) -> Tensor:
-        """Add the gradients of the flat loss, whose colours depend on the seed, the step and the process."""
-        chance = numpy.random.default_rng((self.config.seed, self.done, this_process()))
-        colours = torch.from_numpy(chance.random((FLAT_COLOURS, 3), dtype=numpy.float32)).to(self.device)
+        """Add the gradients of the flat loss, whose colours depend on the seed and the step; returns the loss."""
+        chance = numpy.random.default_rng((self.config.seed, self.done))
+        colours = torch.from_numpy(chance.random((FLAT_COLOURS, 3), dtype=numpy.float32))
+        mine = colours[this_process() :: processes()].to(self.device)
         with self._autocast():
-            loss = flat_loss(self._upscale, colours)
+            loss = flat_loss(self._upscale, mine) * (len(mine) * processes() / FLAT_COLOURS)
         (self.config.losses.flat * self.loss_scale.value * loss).backward()
         return loss.detach()
 
@@ -274,8 +275,9 @@ class Steps:
         if self.skipped_in_a_row >= MAX_SKIPPED:
             raise DivergedError(
                 f"steps {self.done - MAX_SKIPPED + 2} to {self.done + 1} gave losses or gradients that are not finite "
-                "and changed nothing. Lower the learning rate, or look at the pictures with "
-                "`python -m training doctor`. The same command continues from the last saved state"
+                "and changed nothing. Look at the pictures with `python -m training doctor`; the same command "
+                "continues from the last saved state. Or lower the learning rate in a new run: --out NEW --start "
+                "OLD/state.pt --set optimiser.learning_rate=RATE"
             )
 
 
@@ -290,7 +292,7 @@ def frozen(net: nn.Module) -> Iterator[nn.Module]:
 
 
 def keep_only_block_inputs(net: RRDBNet) -> None:
-    """Let each block of the trunk be computed again on the way back, so that only its input is kept for that."""
+    """Recompute each block of the trunk in the backward pass, so that only its input is kept."""
     for block in net.body:
         block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 

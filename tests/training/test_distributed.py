@@ -13,6 +13,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor, nn
 
+from model import gpu
 from model.rrdb import RRDBConfig
 from tests.training import tiny_runs
 from training import steps as training_steps
@@ -56,6 +57,11 @@ CONFIGS = {
     "muon": replace(PSNR, optimiser=OptimiserConfig(method="muon", learning_rate=1e-3, halve_at=(50,))),
     "unet": GAN,
     "repeated borders": replace(GAN, generator=replace(PSNR.generator, padding_mode="replicate")),
+    "flat": replace(
+        PSNR,
+        losses=LossConfig(l1=1.0, flat=5.0),
+        generator=replace(PSNR.generator, padding_mode="replicate"),
+    ),
     "vgg": replace(
         GAN,
         crop_px=64,
@@ -269,6 +275,19 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
     with joined():
         assert not dist.is_initialized()
         assert (this_process(), processes()) == (0, 1)
+
+
+def test_each_process_tests_and_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    tested: list[str] = []
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(gpu, "present", lambda: (8, ""))
+    monkeypatch.setattr(gpu, "why_unusable", lambda device: tested.append(str(device)))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, timeout: None)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    with joined() as device:
+        assert device == torch.device("cuda", 3)
+    assert tested == ["cuda:3"]
 
 
 def test_one_process_alone_keeps_its_values_and_gradients() -> None:
