@@ -140,9 +140,10 @@ class TrainingConfig:
         for name in ("steps", "batch", "crop_px", "validate_every", "log_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("seed", "patience"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.patience < 0:
+            raise ConfigError(f"patience is {self.patience}; it must not be negative")
+        if not 0 <= self.seed < 2**64:  # torch takes no other
+            raise ConfigError(f"seed is {self.seed}; it must be from 0 to {2**64 - 1}")
         if self.best_by not in ("psnr_y", "lpips"):
             raise ConfigError(f"best_by is {self.best_by!r}; it must be 'psnr_y' or 'lpips'")
         if self.batch % self.accumulate:
@@ -176,16 +177,18 @@ class TrainingConfig:
             )
 
     def _check_crop(self, discriminator: DiscriminatorConfig) -> None:
-        high_px = self.crop_px * self.generator.scale
+        scale = self.generator.scale
+        high_px = self.crop_px * scale
         if discriminator.kind == "vgg" and high_px != 128:
+            way = f"crop_px {128 // scale}, or " if 128 % scale == 0 else ""
             raise ConfigError(
-                f"the vgg discriminator sees pictures of 128 px, and crop_px {self.crop_px} x scale "
-                f"{self.generator.scale} is {high_px}; take crop_px {128 // self.generator.scale}, or kind 'unet'"
+                f"the vgg discriminator sees pictures of 128 px, and crop_px {self.crop_px} x scale {scale} is "
+                f"{high_px}; take {way}discriminator.kind 'unet'"
             )
         if discriminator.kind == "unet" and high_px % 8:
             raise ConfigError(
-                f"the unet discriminator halves a picture three times, and crop_px {self.crop_px} x scale "
-                f"{self.generator.scale} is {high_px}, not a multiple of 8"
+                f"the unet discriminator halves a picture three times, and crop_px {self.crop_px} x scale {scale} is "
+                f"{high_px}, not a multiple of 8; take a crop_px that is a multiple of {8 // math.gcd(8, scale)}"
             )
 
     def write(self, path: Path) -> None:

@@ -50,6 +50,16 @@ class Places:
     """One of the eight symmetries of the square: bit 0 mirrors columns, bit 1 rows, bit 2 transposes."""
 
 
+def refuse_unequal_shares(batch: int, processes: int) -> None:
+    """Check that every process takes as many crops of a batch as the others.
+
+    Raises:
+        DataError: they cannot.
+    """
+    if batch % processes:
+        raise DataError(f"a batch of {batch} cannot be shared by {processes} processes; start {batch} or a divisor")
+
+
 class CropPlan:
     """Draws the crops of every step.
 
@@ -67,8 +77,7 @@ class CropPlan:
     ) -> None:
         if not sizes:
             raise DataError("no photograph of the folder can be used for training; see the lines above")
-        if batch % share[1]:
-            raise DataError(f"a batch of {batch} cannot be shared by {share[1]} processes; start {batch} or a divisor")
+        refuse_unequal_shares(batch, share[1])
         self.crop_px = crop_px
         self._free = numpy.array(sizes, dtype=numpy.int64) - crop_px + 1
         # A photograph is drawn as often as it has places for a crop.

@@ -83,7 +83,7 @@ def test_the_free_memory_of_a_container_is_at_most_what_its_limit_leaves(
 ) -> None:
     folder = tmp_path / "fs/cgroup"
     (folder / "memory").mkdir(parents=True)
-    for name, text in zip((*names, Path(names[0]).with_name("memory.stat")), (limit, used, parts), strict=True):
+    for name, text in zip((*names, str(Path(names[0]).with_name("memory.stat"))), (limit, used, parts), strict=True):
         (folder / name).write_text(text)
     assert available_bytes(meminfo, tmp_path) == free
 

@@ -74,7 +74,8 @@ GAN = replace(CONFIG, crop_px=32, losses=LOSSES, discriminator=VGG)
         (CONFIG, "best_by", "niqe", "best_by is 'niqe'; it must be 'psnr_y' or 'lpips'"),
         (CONFIG, "name", "two words", "name is 'two words'; it takes letters, digits, .* at most 95"),
         (CONFIG, "name", 96 * "n", "at most 95"),
-        (CONFIG, "seed", -1, "seed is -1; it must not be negative"),
+        (CONFIG, "seed", -1, "seed is -1; it must be from 0 to 18446744073709551615"),
+        (CONFIG, "seed", 2**64, "seed is 18446744073709551616; it must be from 0 to"),
         (CONFIG, "ema_decay", 1.0, r"ema_decay is 1.0; it must be in \[0, 1\)"),
         (CONFIG, "ema_decay", -0.1, r"ema_decay is -0.1; it must be in \[0, 1\)"),
         (CONFIG, "steps", 10, "warmup_steps is 10; it must be less than steps = 10"),
@@ -89,7 +90,7 @@ GAN = replace(CONFIG, crop_px=32, losses=LOSSES, discriminator=VGG)
             GAN,
             "crop_px",
             24,
-            "sees pictures of 128 px, and crop_px 24 x scale 4 is 96; take crop_px 32, or kind 'unet'",
+            "of 128 px, and crop_px 24 x scale 4 is 96; take crop_px 32, or discriminator.kind 'unet'",
         ),
     ],
 )
@@ -99,8 +100,17 @@ def test_a_value_that_makes_no_sense_is_refused(config: Any, field: str, value: 
 
 
 def test_a_crop_that_the_unet_cannot_halve_three_times_is_refused() -> None:
-    with pytest.raises(ConfigError, match="crop_px 9 x scale 4 is 36, not a multiple of 8"):
+    with pytest.raises(ConfigError, match=r"9 x scale 4 is 36, not a multiple of 8; .* that is a multiple of 2"):
         replace(GAN, discriminator=UNET, crop_px=9)
+
+
+def test_the_way_out_of_a_crop_that_the_discriminator_cannot_take_is_one() -> None:
+    x3 = replace(GAN.generator, scale=3)
+    with pytest.raises(ConfigError, match=r"crop_px 42 x scale 3 is 126; take discriminator\.kind 'unet'"):
+        replace(GAN, generator=x3, crop_px=42)
+    with pytest.raises(ConfigError, match="that is a multiple of 8"):
+        replace(GAN, generator=x3, crop_px=42, discriminator=UNET)
+    replace(GAN, generator=x3, crop_px=48, discriminator=UNET)
 
 
 def test_the_edges_of_the_ranges_are_allowed() -> None:

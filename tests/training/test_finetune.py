@@ -65,7 +65,13 @@ def test_every_published_network_is_trained_further_in_its_own_sizes(
     sizes: dict[str, int], crop_px: int, pictures: Path, tmp_path: Path
 ) -> None:
     start = published(tmp_path / "x_plus.pth", **sizes)
-    more = ("--start", start, *QUICK, f"crop_px={crop_px}")
+    more = (
+        "--start",
+        start,
+        *QUICK,
+        f"crop_px={crop_px}",
+        *(["degradation=default"] if sizes.get("scale") == 1 else []),
+    )
     assert main(command(finetune_x4, pictures, tmp_path / "run", *more)) == 0
     checkpoint = read_checkpoint(tmp_path / "run" / "x_plus-finetuned.safetensors")
     assert checkpoint.net.config == replace(TINY, **sizes)  # type: ignore[arg-type]
@@ -78,7 +84,7 @@ def test_every_published_network_is_trained_further_in_its_own_sizes(
 @pytest.mark.parametrize("scale", [1, 2, 3, 8])
 def test_another_scale_is_asked_for_by_one_option(scale: int, pictures: Path, tmp_path: Path) -> None:
     start = published(tmp_path / "x4.pth")
-    more = ("--start", start, "--scale", scale, *QUICK)
+    more = ("--start", start, "--scale", scale, *QUICK, *(["degradation=default"] if scale == 1 else []))
     assert main(command(finetune_x4, pictures, tmp_path / "run", *more)) == 0
     net = read_checkpoint(tmp_path / "run" / f"x4-x{scale}-finetuned.safetensors").net
     assert net.config == replace(TINY, scale=scale)
@@ -188,6 +194,8 @@ def test_lpips_is_said_to_be_left_out_once_where_it_is_missed(
         (finetune_x4, ["--start", "{tmp}/x4.pth", "--set", "generator.blocks=5"], "finetune_x4 needs RRDBConfig"),
         (finetune_x4, ["--start", "{tmp}/x4.pth", "--set", "best_by=lpips"], "which needs AlexNet; name its weights"),
         (tiny_gan_x4, ["--start", "{tmp}/x4.pth", "--set", "patience=3"], "add --set best_by=lpips and --alexnet"),
+        (tiny_psnr_x4, ["--workers", "-1"], "--workers is -1; it must not be negative"),
+        (tiny_psnr_x4, ["--scale", "1"], "tiny-psnr-x1 has scale 1, and without damage"),
         (tiny_psnr_x4, ["--config", "{tmp}/absent.json"], "No such file"),
         (tiny_psnr_x4, ["--config", "{tmp}/gan.json"], "is of the recipe tiny_gan_x4; name that instead"),
         (tiny_psnr_x4, ["--start-discriminator", "{tmp}/x4.pth"], "tiny_psnr_x4 has no discriminator"),
@@ -208,6 +216,23 @@ def test_a_mistake_is_one_line_and_nothing_is_begun(
     assert main(command(recipe, pictures, tmp_path / "run", *given)) == 2
     assert complaint in the_error(capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused_before_the_pictures_are_read(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.commands.train.processes", lambda: 8)
+    (tmp_path / "none").mkdir()
+    assert main(command(tiny_psnr_x4, tmp_path / "none", tmp_path / "run")) == 2
+    assert "a batch of 2 cannot be shared by 8 processes; start 2 or a divisor" in the_error(capsys)
+
+
+def test_a_network_that_does_not_enlarge_learns_from_pairs(pictures: Path, tmp_path: Path) -> None:
+    start = published(tmp_path / "x1.pth", scale=1, unshuffle=4)
+    for path in pictures.iterdir():
+        save(textured(132, 136, seed=77), tmp_path / "damaged" / path.name)
+    more = ("--low-res", tmp_path / "damaged", "--start", start, *QUICK, "crop_px=16")
+    assert main(command(finetune_x4, pictures, tmp_path / "run", *more)) == 0
 
 
 def test_the_config_of_another_run_keeps_its_crops_and_its_padding(pictures: Path, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from model.files.checkpoint import Checkpoint
 from model.rrdb import SCALES
 from training.commands import pictures
 from training.config import ANY, ConfigError, TrainingConfig
+from training.crops import refuse_unequal_shares
 from training.damage import Damage
 from training.data import Pair
-from training.distributed import from_process_0, joined, this_process
+from training.distributed import from_process_0, joined, processes, this_process
 from training.fields import read_config, with_settings
 from training.heap import keep_freed_memory
 from training.lpips import load_lpips
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
             keep_freed_memory()
         report = say if this_process() == 0 else _silent
         config, start = _begun(options, report)
-        _check_best(options, config)
+        _check(options, config)
         losses = config.losses
         vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers.names) if losses.perceptual else None
         teacher = load_teacher(options.teacher, config, device)
@@ -100,8 +101,20 @@ def _held_out_before(out: Path, config: TrainingConfig) -> HeldOutNames | None:
     return state.get("held_out")
 
 
-def _check_best(options: argparse.Namespace, config: TrainingConfig) -> None:
-    """Refuse a measure of the best snapshot that cannot be taken, or that every step of a GAN stage makes worse."""
+def _check(options: argparse.Namespace, config: TrainingConfig) -> None:
+    """Refuse, before any picture is read, options and settings that cannot work together.
+
+    Raises:
+        ConfigError, DataError: the text has the way out.
+    """
+    refuse_unequal_shares(config.batch, processes())
+    if options.workers < 0:
+        raise ConfigError(f"--workers is {options.workers}; it must not be negative")
+    if config.generator.scale == 1 and not config.learns_damage and not options.low_res:
+        raise ConfigError(
+            f"{config.name} has scale 1, and without damage its low-res pictures are the high-res ones, so it would "
+            "learn to change nothing; add --set degradation=default, or name damaged pictures by --low-res"
+        )
     if config.best_by == "lpips" and not options.alexnet_weights:
         raise ConfigError("best_by is lpips, which needs AlexNet; name its weights by --alexnet-weights")
     if config.patience and config.discriminator and config.best_by == "psnr_y":
