@@ -172,8 +172,10 @@ class Lifecycle:
                 await self._idle.wait()
                 await self.jobs.idle()
                 return
-        await self.jobs.release()
         log.warning("the drain deadline has passed: aborting %d requests", self.accepted)
+        await asyncio.gather(self.jobs.release(), self._abort())  # the former takes long while the database is away
+
+    async def _abort(self) -> None:
         await self._stop_scheduler()
         await self.answered(within_s=ABORT_GRACE_S)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -10,12 +11,12 @@ import pytest
 from app.build import build_service
 from app.errors import Unavailable
 from app.http.application import create_app
-from app.jobs.database import Database, DatabaseDown
+from app.jobs.database import Database, DatabaseDown, Session
 from app.jobs.opening import open_database, open_store, open_webhook_secrets
 from app.lifecycle import Lifecycle
 from app.settings import Settings, SettingsError
 from tests.app.blocked_device import BlockedDevice
-from tests.app.conftest import encoded, noise
+from tests.app.conftest import encoded, noise, problem
 from tests.app.http.endpoints.test_jobs import create, ended
 from tests.app.live import Live, calling, until
 
@@ -124,6 +125,30 @@ async def test_a_service_ends_while_the_database_of_its_jobs_is_away(
     life.drain()
     await life.drained()
     await life.stop()
+
+
+@pytest.mark.parametrize("settings", [{"drain_s": 0}], indirect=True)
+async def test_requests_are_aborted_at_the_drain_deadline_while_the_database_of_jobs_is_away(
+    live: Live, caller: httpx.AsyncClient, blocked: BlockedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(caller)
+    await blocked.at_work()
+    waits = asyncio.create_task(caller.post("/v1/upscale", content=encoded(noise(5, 5))))
+    await until(lambda: live.life.accepted == 1)
+    database, back = live.life.jobs.parts.database, asyncio.Event()
+    write = database.write
+
+    async def slow(call: Callable[[Session], object]) -> object:
+        await back.wait()
+        return await write(call)
+
+    monkeypatch.setattr(database, "write", slow)
+    live.signal()
+    problem(await asyncio.wait_for(waits, 10), 503, "unavailable")
+    assert not live.running.done()
+    back.set()
+    blocked.gate.set()
+    await until(live.running.done)
 
 
 @pytest.mark.parametrize(
