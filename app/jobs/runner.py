@@ -14,7 +14,7 @@ from app.errors import ServiceError, Unavailable
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database
 from app.jobs.job import Problem, Result, State
-from app.jobs.store import Store
+from app.jobs.store import Store, discard
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.worker import Given, Worker
@@ -213,20 +213,13 @@ class Runner:
         self._counters.ended[state.value] += 1
         self.on_end()
         files = [held.picture.upload_name] if held.picture.upload_name else []
-        await self._discard(files if counts and result is not None else [*files, held.result_name])
+        await discard(self._store, files if counts and result is not None else [*files, held.result_name])
 
     async def _give_back(self, held: Claim, wait_s: float, *, crashed: bool = False) -> None:
         change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s, crashed=crashed)
         # Only what is certainly not needed: where the lease was lost, the end may still have been recorded.
         if await self._insisting(held, lambda: self._database.write(change)):
-            await self._discard([held.result_name])
-
-    async def _discard(self, names: Sequence[str]) -> None:
-        """Delete files; those that cannot be deleted now are removed when their job expires, or as files of no job."""
-        try:
-            await self._store.delete(names)
-        except (ServiceError, OSError) as error:
-            log.warning("%s cannot be deleted now: %s", ", ".join(names), getattr(error, "reason", error))
+            await discard(self._store, [held.result_name])
 
     async def _insisting(self, held: Claim, write: Callable[[], Awaitable[bool]]) -> bool:
         """Write to the database until it works: nobody else takes back what a living process has claimed."""

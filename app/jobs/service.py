@@ -16,7 +16,7 @@ from app.jobs.ledger import JobLimits
 from app.jobs.opening import names_jobs
 from app.jobs.outbox import Delivery
 from app.jobs.parts import Parts, default_folder
-from app.jobs.store import one
+from app.jobs.store import discard, one
 from app.jobs.submission import Submission
 from app.jobs.view import JobView, QueueView
 from app.jobs.watch import Watch
@@ -213,10 +213,10 @@ class JobService:
         except DatabaseDown:
             raise  # the job may still have been accepted; if not, the sweeper removes its files
         except Exception:
-            await parts.store.delete(names)
+            await discard(parts.store, names)
             raise
         if not created:
-            await parts.store.delete(names)
+            await discard(parts.store, names)
         parts.runner.wake()
         return stored, created
 
@@ -264,7 +264,7 @@ class JobService:
         parts.runner.cancel(job.id)
         self.watch.wake(job.id)
         parts.deliverer.wake()
-        await parts.store.delete(files)
+        await discard(parts.store, files)
 
     def read(self, result: Result, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Iterate over the bytes of a result from `first` up to `end`."""

@@ -1,10 +1,13 @@
 """Where the files of jobs are: uploads and results, in a folder or an object store."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.errors import Unavailable
+from app.errors import ServiceError, Unavailable
+
+log = logging.getLogger(__name__)
 
 
 class StoreDown(Unavailable):
@@ -55,6 +58,14 @@ class Store(Protocol):
 
     async def files(self) -> list[StoredFile]:
         """List all files."""
+
+
+async def discard(store: Store, names: Sequence[str]) -> None:
+    """Delete files; those that cannot be deleted now are removed when their job expires, or as files of no job."""
+    try:
+        await store.delete(names)
+    except (ServiceError, OSError) as error:
+        log.warning("%s cannot be deleted now: %s", ", ".join(names), getattr(error, "reason", error))
 
 
 async def whole(chunks: AsyncIterable[bytes]) -> bytes:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.jobs.store import StoreDown
 from app.jobs.view import JobView, QueueView
 from app.lifecycle import Lifecycle
 from app.settings import Settings
@@ -214,6 +215,24 @@ async def test_a_job_that_runs_is_cancelled_and_leaves_the_device(
         assert (await client.get(f"/v1/jobs/{job['id']}/result")).status_code == 409
     third = await ended(client, (await create(client, 3))["id"])
     assert third["state"] == "done"
+
+
+async def test_a_job_is_cancelled_though_its_files_cannot_be_deleted_now(
+    client: httpx.AsyncClient, life: Lifecycle, blocked: BlockedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await create(client, 1), await create(client, 2, 3)
+    await blocked.at_work()
+
+    async def away(names: Iterable[str]) -> None:
+        raise StoreDown("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(life.jobs.parts.store, "delete", away)
+        assert (await client.delete(f"/v1/jobs/{second['id']}")).status_code == 204
+        assert (await client.get(f"/v1/jobs/{second['id']}")).status_code == 200
+    blocked.gate.set()
+    assert (await ended(client, first["id"]))["state"] == "done"
+    assert (await ended(client, second["id"]))["state"] == "cancelled"
 
 
 async def test_deleting_an_ended_job_removes_it(client: httpx.AsyncClient, settings: Settings) -> None:
