@@ -105,6 +105,17 @@ async def test_a_picture_that_a_replica_dropped_is_sent_to_another(client: httpx
     assert (answer.status_code, replica.begun) == (200, 2)
 
 
+@pytest.mark.parametrize("replica", [10], indirect=True)
+async def test_a_picture_that_ends_replicas_ends_two_at_most(client: httpx.AsyncClient, replica: Replica) -> None:
+    answer = await client.post("/v1/upscale", content=b"picture")
+    assert (answer.status_code, replica.begun) == (503, 2)
+
+
+async def test_a_deletion_is_never_sent_again(client: httpx.AsyncClient, replica: Replica) -> None:
+    answer = await client.request("DELETE", "/v1/jobs/one", content=b"nothing")
+    assert (answer.status_code, replica.begun) == (503, 1)
+
+
 JOB_REQUESTS = [("/v1/jobs", {}), ("/prefix/v1/jobs", {}), ("/v1/upscale", {"Prefer": "wait=5, respond-async"})]
 
 
