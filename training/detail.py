@@ -14,8 +14,8 @@ def detail(grey: NDArray[numpy.uint8]) -> float:
 
     An octave is a ring of the block's spectrum: the larger of both frequencies in (1/2, 1] and (1/4, 1/2] of
     Nyquist's. Photographs have about 1, since their amplitudes fall as 1 / frequency (Field 1987); enlarging by 2 or
-    more leaves the last octave empty. Noise is taken from both rings: it is as strong everywhere, so that its strength
-    can be read from the corner of the spectrum, where photographs have little.
+    more leaves the last octave empty. Noise, equally strong everywhere, is measured in the corner of the spectrum,
+    where photographs have little, and subtracted from both rings.
 
     Args:
         grey: (H, W), levels 0 to 255.

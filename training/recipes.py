@@ -63,7 +63,7 @@ def esrgan_x4() -> TrainingConfig:
 
 
 def compact_psnr_x4() -> TrainingConfig:
-    """Compact generator for x4, trained with L1 alone: the highest PSNR, the least invention.
+    """Compact generator for x4, with L1 and the flat loss: the highest PSNR, the least invention.
 
     Command: python -m training compact_psnr_x4 --data PHOTOS --validation OTHER_PHOTOS --out DIR
     Time: 0.5 s a step on one core with AMX, on a machine that did other work as well.
@@ -92,7 +92,7 @@ def compact_esrgan_x4() -> TrainingConfig:
     judges every pixel. With conv5_4 alone a small network draws its grid of 16 px into dense texture.
 
     Command: python -m training compact_esrgan_x4 --start PSNR_FILE --data PHOTOS --validation OTHER_PHOTOS --out DIR
-    Time: 2.2 s a step on one core with AMX, on a machine that did other work as well.
+    Time: 2 s a step on one core with AMX, on a machine that did other work as well.
     Expect: LPIPS 40 % lower than the first stage's on Set14 and 46 % on BSD100, for 1.1 dB of PSNR-Y, from the GAN
         stage for uploads and its discriminator; less from the first stage alone.
     """
@@ -166,7 +166,7 @@ def real_esrgan_x4() -> TrainingConfig:
 
 
 def compact_real_psnr_x4() -> TrainingConfig:
-    """Compact generator for real uploads, trained with L1 alone: cleans JPEG, noise and blur, and invents nothing.
+    """Compact generator for real uploads, with L1 and the flat loss: cleans JPEG, noise and blur, and invents nothing.
 
     Command: python -m training compact_real_psnr_x4 --data PHOTOS --validation OTHER_PHOTOS --out DIR
     Time: 4,700 steps in 35 minutes on one core with AMX, on a machine that did other work as well. --start may name a
@@ -195,7 +195,7 @@ def compact_real_esrgan_x4() -> TrainingConfig:
     compare with are clean, so the network learns to remove damage and to draw texture at once.
 
     Command: python -m training compact_real_esrgan_x4 --start PSNR_FILE --data PHOTOS --validation OTHERS --out DIR
-    Time: 1.2 s a step on one core with AMX, on a machine that did other work as well: three hours and a half.
+    Time: 2 s a step on one core with AMX, on a machine that did other work as well: five hours and a half.
     """
     return TrainingConfig(
         name="compact-real-esrgan-x4",
