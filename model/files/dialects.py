@@ -97,22 +97,32 @@ def generator(tensors: Tensors, scale: int | None = None, padding_mode: PaddingM
         padding_mode: padding of its convolutions, which no weight shows.
 
     Raises:
-        WeightsError: the weights are not exactly those of a generator, or not finite.
+        OtherNetworkError: the weights are not exactly those of a generator.
+        WeightsError: they are not finite.
     """
     if plus := next((name for name in tensors if ".conv1x1." in name), None):
         text = f"is an ESRGAN+ network ({plus}), whose dense blocks have one more path than ESRGAN's"
         raise OtherNetworkError(text, tensors)
+    try:
+        config, complete = _complete(tensors, scale, padding_mode)
+    except WeightsError as error:  # other architectures contain blocks of ESRGAN's, too
+        raise OtherNetworkError(str(error), tensors) from error
+    exact = {name: _finite(name, weight) for name, weight in complete.items()}
+    with torch.device("meta"):
+        net = RRDBNet(config)
+    net.load_state_dict(exact, assign=True)
+    return net.eval().requires_grad_(False)
+
+
+def _complete(tensors: Tensors, scale: int | None, padding_mode: PaddingMode) -> tuple[RRDBConfig, Tensors]:
+    """Return the sizes of a network and all of its weights, with the biases that are missing."""
     config = sizes(tensors, scale, padding_mode)
     if config.inputs == 4:  # drop its alpha output: the alpha of a picture goes through as a plane of its own
         tensors = {name: one[:3] if name.startswith("conv_last.") else one for name, one in tensors.items()}
     if not any(name.endswith(".bias") for name in tensors):
         tensors = tensors | _zero_biases(config)
     refuse_other_shapes(config, tensors)
-    exact = {name: _finite(name, weight) for name, weight in tensors.items()}
-    with torch.device("meta"):
-        net = RRDBNet(config)
-    net.load_state_dict(exact, assign=True)
-    return net.eval().requires_grad_(False)
+    return config, tensors
 
 
 def sizes(tensors: Mapping[str, Tensor], scale: int | None = None, padding_mode: PaddingMode = "zeros") -> RRDBConfig:

@@ -180,11 +180,11 @@ def _naming(path: Path, tensors: Mapping[str, Tensor] | None = None) -> Iterator
     """Add the name of a file to errors about its weights.
 
     Args:
-        tensors: the weights as they are in the file, for readers of other architectures.
+        tensors: the weights as they are in the file, for readers of other architectures; None if there are no others.
     """
     try:
         yield
-    except OtherNetworkError as error:
-        raise OtherNetworkError(f"{path} {error}", tensors or error.tensors) from error
     except WeightsError as error:
+        if tensors is not None and isinstance(error, OtherNetworkError):
+            raise OtherNetworkError(f"{path} {error}", tensors) from error
         raise WeightsError(f"{path} {error}") from error

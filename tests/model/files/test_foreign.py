@@ -8,6 +8,7 @@ import numpy
 import pytest
 import torch
 from spandrel.architectures.ESRGAN import ESRGAN
+from spandrel.architectures.MMRealSR import MMRealSR
 from torch import Tensor, nn
 
 from model.errors import WeightsError
@@ -155,6 +156,27 @@ def test_esrgan_plus_serves_as_another_architecture(tmp_path: Path) -> None:
     assert isinstance(net, ForeignNet)
     picture = torch.rand(1, 3, 8, 6)
     assert (net(picture) - plus(picture).clamp(0, 1)).abs().max() < 1e-5
+
+
+def test_a_network_that_contains_blocks_of_esrgan_serves_as_another_architecture(tmp_path: Path) -> None:
+    sizes = {"num_feats": [4, 4, 4, 8], "num_blocks": [1, 1, 1, 1], "downscales": [2, 2, 2, 1]}
+    modulated = MMRealSR(
+        num_in_ch=3, num_out_ch=3, scale=4, num_feat=4, num_block=5, num_grow_ch=2, num_degradation=2, **sizes
+    )
+    torch.save({"params_ema": modulated.state_dict()}, tmp_path / "modulated.pth")
+    net = read_any(tmp_path / "modulated.pth").net
+    assert isinstance(net, ForeignNet)
+    assert net.architecture == "MMRealSR"
+
+
+def test_an_esrgan_that_lacks_weights_is_refused_with_both_reasons(tmp_path: Path) -> None:
+    weights = ESRGAN(in_nc=3, out_nc=3, num_filters=4, num_blocks=1, scale=2).state_dict()
+    weights.pop(next(reversed(weights)))
+    torch.save(weights, tmp_path / "cut.pth")
+    with pytest.raises(
+        WeightsError, match=r"cut\.pth does not hold a network of RRDB.* missing, .*spandrel cannot build"
+    ):
+        read_any(tmp_path / "cut.pth")
 
 
 def test_unknown_weights_are_refused(tmp_path: Path) -> None:
