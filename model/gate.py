@@ -15,9 +15,10 @@ MAX_DB = 40.0
 """Upper bound on the PSNR of bicubic interpolation, which is infinite at scale 1."""
 
 FINENESS = 24
-"""Points along each side of a low-res pixel, which is their mean; a multiple of every scale."""
+"""Minimum number of points along each side of a low-res pixel, which is their mean; a multiple of the scale is used."""
 
 Levels = NDArray[numpy.uint8]
+Points = NDArray[numpy.float64]
 
 
 def refuse_far_from_bicubic(upscaler: ReliableUpscaler, max_loss_db: float) -> None:
@@ -30,7 +31,8 @@ def refuse_far_from_bicubic(upscaler: ReliableUpscaler, max_loss_db: float) -> N
         SelfTestError: its PSNR is more than `max_loss_db` below that of bicubic interpolation.
     """
     scale = upscaler.scale
-    low_res, high_res = _picture(1), _picture(scale)
+    points = _points(FINENESS + -FINENESS % scale)
+    low_res, high_res = _means(points, SIDE_PX), _means(points, SIDE_PX * scale)
     bicubic = Image.fromarray(low_res).resize((SIDE_PX * scale,) * 2, Image.Resampling.BICUBIC)
     bicubic_db = min(MAX_DB, _psnr(numpy.asarray(bicubic), high_res))
     network_db = _psnr(upscaler.upscale(low_res[None])[0], high_res)
@@ -41,16 +43,22 @@ def refuse_far_from_bicubic(upscaler: ReliableUpscaler, max_loss_db: float) -> N
         )
 
 
-def _picture(scale: int) -> Levels:
-    """Draw a landscape (H, W, 3): sky, sun, hill and fence. Each pixel is the mean of the points that it covers."""
-    rows, columns = numpy.mgrid[: SIDE_PX * FINENESS, : SIDE_PX * FINENESS] / (SIDE_PX * FINENESS)
+def _points(fineness: int) -> Points:
+    """Draw a landscape (H, W, 3): sky, sun, hill and fence; `fineness` points along each side of a low-res pixel."""
+    side = SIDE_PX * fineness
+    rows, columns = numpy.mgrid[:side, :side] / side
     points = numpy.stack((110 + 90 * rows, 150 + 60 * rows, 235 - 60 * rows), axis=-1)
     points[(rows - 0.25) ** 2 + (columns - 0.7) ** 2 < 0.13**2] = (250, 220, 90)
     points[rows > 0.55 + 0.12 * numpy.sin(7 * columns)] = (60, 120, 45)
     points[(rows > 0.72) & ((columns * 12) % 1 < 0.45)] = (140, 90, 60)
     points[numpy.abs(rows - 0.78 - 0.1 * columns) < 0.018] = (200, 190, 180)
-    at_once = FINENESS // scale
-    means = points.reshape(SIDE_PX * scale, at_once, SIDE_PX * scale, at_once, 3).mean(axis=(1, 3))
+    return points
+
+
+def _means(points: Points, side: int) -> Levels:
+    """Make a picture (side, side, 3) of points: each pixel is the mean of those that it covers."""
+    covered = len(points) // side
+    means = points.reshape(side, covered, side, covered, 3).mean(axis=(1, 3))
     levels: Levels = means.round().astype(numpy.uint8)
     return levels
 

@@ -1,6 +1,7 @@
 """The check of unknown networks against bicubic interpolation."""
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from app.settings import SHIPPED_MODELS
 from model.files.checkpoint import Checkpoint, read_checkpoint, reference_output
 from model.gate import refuse_far_from_bicubic
 from model.reliable import ReliableUpscaler, SelfTestError
+from model.transfer import Pixels
 
 MAX_LOSS_DB = 10.0
 
@@ -53,3 +55,18 @@ def test_a_damaged_network_does_not_pass_unless_all_may(shipped: Path) -> None:
     with pytest.raises(SelfTestError):
         refuse_far_from_bicubic(upscaler, MAX_LOSS_DB)
     refuse_far_from_bicubic(upscaler, 1000.0)
+
+
+class Repeated:
+    """Upscales by repeating pixels; all that the check calls of an upscaler."""
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+
+    def upscale(self, picture: Pixels) -> Pixels:
+        return picture.repeat(self.scale, axis=1).repeat(self.scale, axis=2)
+
+
+@pytest.mark.parametrize("scale", [1, 3, 5, 7, 16])
+def test_networks_of_every_scale_are_compared(scale: int) -> None:
+    refuse_far_from_bicubic(cast(ReliableUpscaler, Repeated(scale)), MAX_LOSS_DB)
