@@ -173,7 +173,9 @@ class _Work:
         first = animation.first
         self._plan = self._service.plan(first, self._network.info, options)  # of the upright picture
         form = chosen_format(options.formats, first, bits=options.bits)
-        layout = layout_of(first, form, bits=options.bits, height=self._plan.height, width=self._plan.width)
+        layout = layout_of(
+            first, form, bits=options.bits, quality=options.quality, height=self._plan.height, width=self._plan.width
+        )
         record = current_record()
         record.width_px, record.height_px = first.width, first.height
         record.runs = options.runs * max(1, self._plan.work) * len(animation.pictures)

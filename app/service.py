@@ -185,7 +185,9 @@ class UpscaleService:
         plan = self.plan(picture, model, options)
         _record(picture, plan, options)
         form = chosen_format(options.formats, picture, bits=options.bits)
-        layout = layout_of(picture, form, height=plan.height, width=plan.width, bits=options.bits)
+        layout = layout_of(
+            picture, form, height=plan.height, width=plan.width, bits=options.bits, quality=options.quality
+        )
         async with AsyncExitStack() as scope:
             stopwatch.submitted()
             upscaled, progress = unchanged(picture.planes), partial(float, 1)

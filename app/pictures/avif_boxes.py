@@ -31,17 +31,19 @@ class _NewItem:
     properties: Sequence[Property] = ()
 
 
-def avif_with(encoded: bytes, metadata: Metadata, *, identity: bool) -> bytes:
+def avif_with(encoded: bytes, metadata: Metadata, *, identity: bool, alpha: bytes | None = None) -> bytes:
     """Return a file with the pixels of another and with metadata.
 
     Args:
         encoded: an AVIF as libheif writes it.
         identity: its planes are RGB.
+        alpha: another one, whose alpha is taken; by default its own.
     """
-    found = items_of(encoded)
-    items = [_picture(PICTURE, encoded, found.primary, _colours(metadata, identity))]
-    alphas = [item for item in found.others.values() if ALPHA_URN in (item.property(b"auxC") or b"")]
-    items += [_picture(ALPHA, encoded, item, []) for item in alphas]
+    items = [_picture(PICTURE, encoded, items_of(encoded).primary, _colours(metadata, identity))]
+    transparent = alpha or encoded
+    others = items_of(transparent).others.values()
+    alphas = [item for item in others if ALPHA_URN in (item.property(b"auxC") or b"")]
+    items += [_picture(ALPHA, transparent, item, []) for item in alphas]
     if metadata.exif:
         items.append(_NewItem(number=EXIF, kind=b"Exif", refers=b"cdsc", data=bytes(4) + metadata.exif))
     if metadata.xmp:

@@ -23,6 +23,7 @@ JPEG = AnswerFormat(
     transparent=False,
     grey=True,
     max_dpi=65_535,
+    lossless_at=frozenset(),
     max_exif_bytes=SEGMENT_BYTES - len(EXIF_NAME),
     max_xmp_bytes=SEGMENT_BYTES - len(XMP_NAME),
 )

@@ -29,6 +29,7 @@ JXL = AnswerFormat(
     grey=True,
     icc=False,
     max_dpi=0,
+    lossless_at=frozenset({100}),
     encoder_bytes_per_px=60,  # measured: 44 to 51,
 )
 
@@ -52,6 +53,12 @@ def jxl_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
     options |= {"xmp": metadata.xmp} if metadata.xmp else {}
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if layout.channels == 1 else pixels).save(
-        file, "JXL", lossless=quality == 100, quality=quality or QUALITY, effort=EFFORT, num_threads=0, **options
+        file,
+        "JXL",
+        lossless=JXL.is_lossless(quality),
+        quality=quality or QUALITY,
+        effort=EFFORT,
+        num_threads=0,
+        **options,
     )
     return file.getvalue()

@@ -27,6 +27,8 @@ class AnswerFormat:
     """Pictures without colour have one channel; otherwise three equal ones."""
     max_px: int | None = None
     """Maximum width times height; None where only the sides are limited."""
+    lossless_at: frozenset[int | None] | None = None
+    """Qualities at which it loses nothing; None where a quality means nothing to it."""
     icc: bool = True
     """It holds a colour profile."""
     colours: frozenset[bytes] = frozenset()
@@ -58,6 +60,10 @@ class AnswerFormat:
         """Return True where it allows pictures of this size."""
         return max(height, width) <= self.max_side_px and (self.max_px is None or height * width <= self.max_px)
 
+    def is_lossless(self, quality: int | None) -> bool:
+        """Return True where its pixels are those of the answer."""
+        return self.lossless_at is None or quality in self.lossless_at
+
     def held_colours(self, colours: Colours) -> Set[bytes]:
         """Return which descriptions of colours it holds."""
         is_narrow = CICP in colours and is_narrow_range(colours[CICP])
@@ -82,6 +88,8 @@ class Layout:
     bits: int
     """Bits of each sample in the file. Rows have 8 or 16; in between, they are scaled down from 16."""
     metadata: Metadata
+    fills_clear: bool = False
+    """Clear pixels have the colour of those around them, as a lossy encoder mixes it into edges; otherwise 0."""
     left_out: tuple[str, ...] = ()
     """Names of properties of the upload that the answer's format cannot hold."""
 
@@ -125,7 +133,15 @@ def chosen_format(formats: Sequence[AnswerFormat], picture: Picture, *, bits: in
     return min(formats, key=lambda form: form.losses(picture, bits or picture.depth))
 
 
-def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int, bits: int | None = None) -> Layout:
+def layout_of(
+    picture: Picture,
+    form: AnswerFormat,
+    *,
+    height: int,
+    width: int,
+    bits: int | None = None,
+    quality: int | None = None,
+) -> Layout:
     """Return the layout of an answer: everything of the picture that its format can hold.
 
     The colour profile is converted to one for the answer's channels where necessary.
@@ -133,6 +149,7 @@ def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int, 
     Args:
         form: allows the size.
         bits: wanted depth; None for the picture's.
+        quality: see `app.pictures.encode.encoded`.
     """
     wanted = bits or picture.depth
     metadata = _metadata(picture, form)
@@ -143,6 +160,7 @@ def layout_of(picture: Picture, form: AnswerFormat, *, height: int, width: int, 
         transparent=picture.transparent and form.transparent,
         bits=form.depth(wanted),
         metadata=metadata,
+        fills_clear=not form.is_lossless(quality),
         left_out=tuple(_left_out(picture, form, wanted, metadata)),
     )
 

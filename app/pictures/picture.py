@@ -84,7 +84,7 @@ def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:
     visible = alpha > 0
     if visible.all():
         return planes
-    around = _spread(*_halved(colour, visible))
+    around = _spread(*_halved(colour, alpha))
     for top in range(0, len(colour), SLICE_ROWS):
         rows = slice(top, top + SLICE_ROWS)
         hidden = ~visible[rows]
@@ -92,33 +92,34 @@ def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:
     return planes
 
 
-def _spread(colour: NDArray[numpy.float32], known: NDArray[numpy.bool_]) -> NDArray[numpy.float32]:
-    """Fill unknown pixels with the mean of known ones in larger and larger squares around them.
+def _spread(colour: NDArray[numpy.float32], weight: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+    """Fill pixels without weight with the mean of others in larger and larger squares around them.
 
     Args:
         colour: (H, W, 3).
-        known: (H, W).
+        weight: (H, W).
     """
+    known = weight > 0
     if known.all() or known.size == 1:
         return colour
-    around = _doubled(_spread(*_halved(colour, known)), known.shape)
+    around = _doubled(_spread(*_halved(colour, weight)), known.shape)
     return numpy.where(known[..., None], colour, around)
 
 
-def _halved(colour: NDArray[Any], known: NDArray[numpy.bool_]) -> tuple[NDArray[numpy.float32], NDArray[numpy.bool_]]:
-    """Return the mean of the known pixels in each square of 2 x 2, and where there are any."""
-    height, width = known.shape
+def _halved(colour: NDArray[Any], weight: NDArray[Any]) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32]]:
+    """Return the mean of each square of 2 x 2 by the weights of its pixels, and the sum of these."""
+    height, width = weight.shape
     shape = (-(-height // 2), -(-width // 2))
-    total, count = numpy.zeros((*shape, 3), numpy.float32), numpy.zeros(shape, numpy.float32)
+    total, sums = numpy.zeros((*shape, 3), numpy.float32), numpy.zeros(shape, numpy.float32)
     for top in range(0, height, SLICE_ROWS):
         for row, column in itertools.product((0, 1), (0, 1)):
             here = slice(top + row, top + SLICE_ROWS, 2), slice(column, None, 2)
-            some = known[here]
+            some = weight[here].astype(numpy.float32)
             there = slice(top // 2, top // 2 + some.shape[0]), slice(some.shape[1])
             total[there] += colour[here] * some[..., None]
-            count[there] += some
-    total /= numpy.maximum(count, 1)[..., None]
-    return total, count > 0
+            sums[there] += some
+    total /= numpy.maximum(sums, 1)[..., None]
+    return total, sums
 
 
 def _doubled(half_size: NDArray[numpy.float32], shape: tuple[int, ...]) -> NDArray[numpy.float32]:

@@ -1,6 +1,7 @@
 """Turns upscaled planes into rows of the answer, as they arrive."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from app.pictures.colour_lock import ColourLock
 from app.pictures.encode import Layout
 from app.pictures.picture import Picture, Pixels, most
-from app.pictures.resize import RowResizer, WrappedResizer
+from app.pictures.resize import Planes, RowResizer, WrappedResizer
 
 SLICE_ROWS = 64
 """Rows processed at a time, which keeps temporary arrays small."""
@@ -34,17 +35,21 @@ class Postprocessor:
         self, picture: Picture, scale: int, layout: Layout, *, colour_lock: bool = False, wraps: bool = False
     ) -> None:
         self._picture = picture
-        self._scale = scale
         self._layout = layout
-        self._limits = _alpha_limits(picture.planes[1, :, :, 0], wraps=wraps) if picture.transparent else None
-        self._stages: list[Callable[[Pixels], Pixels]] = []
+        self._stages: list[Callable[[Planes], Planes]] = []
+        alpha = picture.planes[1, :, :, 0] if picture.transparent else None
+        made, wanted = (scale * picture.height, scale * picture.width), (layout.height, layout.width)
+        if alpha is not None:
+            self._stages.append(_AlphaRange(alpha, made, wraps=wraps).rows)
         if colour_lock:
             self._stages.append(ColourLock(picture.planes[0], scale).rows)
-        made, wanted = (scale * picture.height, scale * picture.width), (layout.height, layout.width)
         if made != wanted:
-            resizer = WrappedResizer(made, wanted) if wraps else RowResizer(made, wanted)
-            self._stages.append(resizer.rows)
-        self._done = 0
+            resize = (WrappedResizer(made, wanted) if wraps else RowResizer(made, wanted)).rows
+            if alpha is None:
+                self._stages.append(resize)
+            else:
+                weighted, straight = partial(_weighted, fills=layout.fills_clear), partial(_straight, like=alpha)
+                self._stages += [weighted, resize, straight, _AlphaRange(alpha, wanted, wraps=wraps).rows]
 
     def rows(self, upscaled: Pixels) -> Pixels:
         """Return the next rows of the answer (some or none, W, C), from the next rows of its planes (N, some, W, 3).
@@ -55,20 +60,10 @@ class Postprocessor:
         made = [self._slice(upscaled[:, top : top + SLICE_ROWS]) for top in slices]
         return made[0] if len(made) == 1 else numpy.concatenate([self._layout.empty(rows=0), *made])
 
-    def _slice(self, planes: Pixels) -> Pixels:
-        bounded = self._bounded(planes)
-        self._done += planes.shape[1]
+    def _slice(self, planes: Planes) -> Pixels:
         for stage in self._stages:
-            bounded = stage(bounded)
-        return self._pixels(bounded)
-
-    def _bounded(self, upscaled: Pixels) -> Pixels:
-        if self._limits is None:
-            return upscaled
-        below = numpy.arange(self._done, self._done + upscaled.shape[1]) // self._scale
-        least, largest = (limit[below].repeat(self._scale, axis=1) for limit in self._limits)
-        alpha = upscaled[1].mean(axis=-1, dtype=numpy.float32).round().astype(upscaled.dtype).clip(least, largest)
-        return numpy.stack((upscaled[0], numpy.broadcast_to(alpha[..., None], upscaled[0].shape)))
+            planes = stage(planes)
+        return self._pixels(planes)
 
     def _pixels(self, planes: Pixels) -> Pixels:
         colour, layout = planes[0], self._layout
@@ -77,10 +72,69 @@ class Postprocessor:
         if len(planes) == 2:
             alpha = planes[1, :, :, :1]
             if layout.transparent:
-                colour = numpy.concatenate((numpy.where(alpha > 0, colour, 0).astype(planes.dtype), alpha), axis=-1)
+                seen = colour if layout.fills_clear else numpy.where(alpha > 0, colour, 0).astype(planes.dtype)
+                colour = numpy.concatenate((seen, alpha), axis=-1)
             else:
                 colour = _on_white(colour, alpha)
         return _of_depth(colour, layout.bits)
+
+
+class _AlphaRange:
+    """Clips enlarged or resized alpha to the range of the low-res pixels around it. Rows go in and come out in order.
+
+    Args:
+        alpha: of the upload, (H, W).
+        size: height and width of the planes that go in.
+        wraps: opposite edges of the picture meet.
+    """
+
+    def __init__(self, alpha: Pixels, size: tuple[int, int], *, wraps: bool) -> None:
+        self._size = size
+        self._done = 0
+        least, largest = _alpha_limits(alpha, wraps=wraps)
+        self._limits = _reduced(least, size, numpy.minimum), _reduced(largest, size, numpy.maximum)
+
+    def rows(self, planes: Planes) -> Planes:
+        """Return the next planes (2, some, W, 3); their alpha is that of the mean channel."""
+        end = self._done + planes.shape[1]
+        height, width = self._limits[0].shape
+        rows = numpy.arange(self._done, end) * height // self._size[0]
+        columns = numpy.arange(self._size[1]) * width // self._size[1]
+        self._done = end
+        least, largest = (limit[rows][:, columns] for limit in self._limits)
+        alpha = planes[1].mean(axis=-1, dtype=numpy.float32).round().astype(planes.dtype).clip(least, largest)
+        return numpy.stack((planes[0], numpy.broadcast_to(alpha[..., None], planes[0].shape)))
+
+
+def _reduced(limit: Pixels, size: tuple[int, int], choose: numpy.ufunc) -> Pixels:
+    """Return the limit of all pixels that each pixel of a smaller picture covers; a larger one takes it as it is."""
+    for axis, target in enumerate(size):
+        side = limit.shape[axis]
+        if target < side:
+            limit = choose.reduceat(limit, numpy.arange(target) * side // target, axis=axis)
+    return limit
+
+
+def _weighted(planes: Pixels, *, fills: bool) -> Planes:
+    """Multiply colour by alpha, for a linear filter: (2, H, W, 3) to (1, H, W, 4) with alpha.
+
+    Args:
+        fills: append the colour as it is, for where alpha is none.
+    """
+    colour, alpha = planes[0].astype(numpy.float32), planes[1, :, :, :1].astype(numpy.float32)
+    parts = (colour * (alpha / most(planes)), alpha) + ((colour,) if fills else ())
+    return numpy.concatenate(parts, axis=-1)[None]
+
+
+def _straight(weighted: Planes, *, like: Pixels) -> Planes:
+    """Undo `_weighted`, in the depth of some pixels."""
+    whole = most(like)
+    least = whole / 510  # half a level of 8 bits, below which the quotient is noise
+    product, alpha, filled = numpy.split(weighted[0], (3, 4), axis=-1)
+    colour = product * (whole / numpy.maximum(alpha, least))
+    if filled.shape[-1]:
+        colour = numpy.where(alpha < least, filled, colour)
+    return numpy.stack((colour, numpy.broadcast_to(alpha, colour.shape))).round().clip(0, whole).astype(like.dtype)
 
 
 def _alpha_limits(alpha: Pixels, *, wraps: bool) -> tuple[Pixels, Pixels]:

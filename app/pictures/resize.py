@@ -7,7 +7,7 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.pictures.picture import Pixels, most
+from app.pictures.picture import most
 
 FILTER = Image.Resampling.LANCZOS
 """Resampling filter; Pillow widens its support for reductions, so nothing aliases."""
@@ -20,7 +20,7 @@ Planes = NDArray[Any]
 
 
 class RowResizer:
-    """Resizes planes (N, H, W, 3) of 8 or 16 bits. Rows go in and come out in order.
+    """Resizes planes (N, H, W, C) of 8 bits (C = 3), 16 bits or float32. Rows go in and come out in order.
 
     Each row is filtered when it arrives. Columns are filtered for a few rows of the result at a time, once all rows
     that the filter reaches have arrived. So it holds as many rows as the filter spans, at the width of the result. The
@@ -40,8 +40,8 @@ class RowResizer:
         self._first = 0  # row of the source that is held first
         self._made = 0
 
-    def rows(self, planes: Pixels) -> Pixels:
-        """Return the next rows of the result (N, some or none, W, 3), from the next rows of the planes."""
+    def rows(self, planes: Planes) -> Planes:
+        """Return the next rows of the result (N, some or none, W, C), from the next rows of the planes."""
         height, width = self._target
         levels: Planes = planes if planes.dtype == numpy.uint8 else planes.astype(numpy.float32)
         wide = _resized(levels, levels.shape[1], width, (0, levels.shape[1]))
@@ -58,7 +58,7 @@ class RowResizer:
 
 
 class WrappedResizer:
-    """Resizes planes (N, H, W, 3) whose opposite edges meet. The whole result is returned with the last rows.
+    """Resizes planes (N, H, W, C) whose opposite edges meet. The whole result is returned with the last rows.
 
     Args:
         source, target: see `RowResizer`.
@@ -66,15 +66,15 @@ class WrappedResizer:
 
     def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
         self._source, self._target = source, target
-        self._held: list[Pixels] = []
+        self._held: list[Planes] = []
         self._arrived = 0
 
-    def rows(self, planes: Pixels) -> Pixels:
+    def rows(self, planes: Planes) -> Planes:
         """Return no rows, or with the last rows of the planes the result."""
         self._held.append(planes)
         self._arrived += planes.shape[1]
         if self._arrived < self._source[0]:
-            return numpy.empty((len(planes), 0, self._target[1], 3), planes.dtype)
+            return numpy.empty((len(planes), 0, self._target[1], planes.shape[3]), planes.dtype)
         whole = numpy.concatenate(self._held, axis=1)
         self._held = []
         ratios = [side / wanted for side, wanted in zip(self._source, self._target, strict=True)]
@@ -87,16 +87,15 @@ class WrappedResizer:
         return _levels(made, planes)
 
 
-def _levels(made: Planes, planes: Pixels) -> Pixels:
+def _levels(made: Planes, planes: Planes) -> Planes:
     """Convert to the depth of some planes."""
-    levels: Pixels = made if planes.dtype == numpy.uint8 else made.round().clip(0, most(planes)).astype(planes.dtype)
-    return levels
+    return made if made.dtype == planes.dtype else made.round().clip(0, most(planes)).astype(planes.dtype)
 
 
 def _resized(planes: Planes, height: int, width: int, rows: tuple[float, float]) -> Planes:
-    """Resize a range of rows of planes (N, H, W, 3); the filter sees the rows around it."""
+    """Resize a range of rows of planes (N, H, W, C); the filter sees the rows around it."""
     if height == 0 or planes.shape[1] == 0:
-        return numpy.empty((len(planes), height, width, 3), planes.dtype)
+        return numpy.empty((len(planes), height, width, planes.shape[3]), planes.dtype)
     if planes.shape[1:3] == (height, width) and rows[0] == 0 and rows[1] == height:
         return planes
     box = (0, rows[0], planes.shape[2], rows[1])
@@ -106,5 +105,5 @@ def _resized(planes: Planes, height: int, width: int, rows: tuple[float, float])
 def _filtered(plane: Planes, size: tuple[int, int], box: tuple[float, float, float, float]) -> Planes:
     if plane.dtype == numpy.uint8:
         return numpy.asarray(Image.fromarray(plane).resize(size, FILTER, box))
-    channels = [Image.fromarray(plane[..., channel]).resize(size, FILTER, box) for channel in range(3)]
+    channels = [Image.fromarray(plane[..., channel]).resize(size, FILTER, box) for channel in range(plane.shape[-1])]
     return numpy.stack([numpy.asarray(channel) for channel in channels], axis=-1)

@@ -16,6 +16,7 @@ WEBP = AnswerFormat(
     transparent=True,
     grey=False,
     max_dpi=0,
+    lossless_at=frozenset({None, 100}),
     animated=True,
 )
 
@@ -29,7 +30,7 @@ def webp_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
     options: dict[str, object] = {"exif": EXIF_NAME + metadata.exif} if metadata.exif else {}
     options |= {"xmp": metadata.xmp} if metadata.xmp else {}
     options |= {"icc_profile": metadata.icc_profile} if metadata.icc_profile else {}
-    lossless = quality in (None, 100)
+    lossless = WEBP.is_lossless(quality)
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if layout.channels == 1 else pixels).save(
         file, "webp", lossless=lossless, quality=LOSSLESS_EFFORT if lossless else quality, **options

@@ -220,6 +220,20 @@ def test_boxes_of_an_avif_are_those_of_the_picture_and_its_alpha() -> None:
     assert [b"auxiliary:alpha" in (item.property(b"auxC") or b"") for item in found.others.values()] == [True]
 
 
+@pytest.mark.parametrize(("form", "quality", "most"), [("avif", None, 4), ("avif", 60, 8), ("webp", 90, 4)])
+def test_no_black_bleeds_into_the_edges_of_a_lossy_answer(form: str, quality: int | None, most: int) -> None:
+    rows, columns = numpy.mgrid[:40, :40]
+    alpha = (255 * (14.5 - numpy.hypot(rows - 19.5, columns - 19.5)).clip(0, 1)).astype(numpy.uint8)
+    orange = numpy.array((255, 140, 20), numpy.uint8)
+    picture = decode(
+        png(numpy.dstack((numpy.where(alpha[..., None] > 0, orange, 0).astype(numpy.uint8), alpha))), LIMITS
+    )
+    answer = numpy.array(opened(answered(picture, form, quality=quality)).convert("RGBA"))
+    shown = answer[..., 3] > 0
+    assert numpy.abs(answer[shown][:, :3] - orange.astype(int)).max() <= most
+    assert (answer[::2, ::2, 3] == alpha).all()
+
+
 @pytest.mark.skipif(not is_installed(), reason="needs the extra jxl")
 def test_jpeg_xl_keeps_pixels_exif_and_alpha() -> None:
     exif = Image.Exif()

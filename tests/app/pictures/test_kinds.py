@@ -34,7 +34,8 @@ ANIMATED = {"APNG", "WebP animated", "TIFF of pages", "GIF animated"}
 def answered(picture: Picture, form: str, quality: int | None = None) -> bytes:
     """Return the answer of a network that doubles every pixel."""
     upscaled: Pixels = picture.planes.repeat(2, axis=1).repeat(2, axis=2)
-    layout = layout_of(picture, FORMATS[form], height=2 * picture.height, width=2 * picture.width)
+    size = {"height": 2 * picture.height, "width": 2 * picture.width}
+    layout = layout_of(picture, FORMATS[form], quality=quality, **size)
     finish = Postprocessor(picture, 2, layout)
 
     async def rows() -> AsyncIterator[Pixels]:

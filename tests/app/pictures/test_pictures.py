@@ -125,6 +125,12 @@ def test_hidden_pixels_take_the_colour_of_what_is_visible_around_them() -> None:
     assert (filled[:, 26:] == (0, 0, 255)).all()
 
 
+def test_hidden_pixels_take_the_colour_of_what_is_most_visible() -> None:
+    colour, alpha = numpy.zeros((1, 4, 3), numpy.uint8), numpy.array([[255, 1, 0, 0]], numpy.uint8)
+    colour[0, :2] = (200, 0, 0), (0, 200, 0)
+    assert numpy.abs(planes_of(colour, alpha)[0, 0, 2:].astype(int) - (200, 0, 0)).max() <= 1
+
+
 def test_alpha_stays_within_the_range_of_the_pixels_around_it() -> None:
     low_res = planes_of(numpy.zeros((1, 6, 3), numpy.uint8), numpy.array([[0, 0, 0, 255, 255, 255]], numpy.uint8))
     upscaled = numpy.full((2, 2, 12, 3), 128, numpy.uint8)

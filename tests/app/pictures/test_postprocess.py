@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.picture import Picture, Pixels, planes_of
@@ -112,6 +113,47 @@ def test_hidden_colour_stays_out_of_a_resized_edge() -> None:
     picture = Picture(planes=planes_of(colour, alpha), grey=False, bits=8)
     answer = finished(picture, enlarged(picture.planes), (24, 24))
     assert answer[answer[..., 3] > 0][:, :3].min() >= 250
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("form", ["png", "avif"])
+@pytest.mark.parametrize("wraps", [False, True])
+def test_colour_weighs_by_its_alpha_in_a_resize(bits: int, form: str, *, wraps: bool) -> None:
+    """An opaque red object on a green screen that shines through its edge, on black and on white."""
+    whole, size = 2**bits - 1, (16, 16)
+    kind = numpy.uint8 if bits == 8 else numpy.uint16
+    colour, alpha = numpy.zeros((64, 64, 3), kind), numpy.full((64, 64), whole, kind)
+    colour[:, :33, 1], colour[:, 33:, 0] = 0.8 * whole, 0.8 * whole
+    alpha[:, :33] = whole // 25
+    picture = Picture(planes=planes_of(colour, alpha), grey=False, bits=bits)
+    layout = layout_of(picture, FORMATS[form], height=16, width=16, bits=8)
+    finish = Postprocessor(picture, 4, layout, wraps=wraps)
+    answer = finish.rows(enlarged(picture.planes)).astype(float)[8, 4:-4]
+    colours, opacity = answer[:, :3], answer[:, 3:] / 255
+    share = alpha[..., None] / whole
+    for background in (0, 255):
+        shown = enlarged((colour / whole * 255 * share + background * (1 - share))[None].astype(numpy.float32))[0]
+        bands = [Image.fromarray(shown[..., band]).resize(size, Image.Resampling.LANCZOS) for band in range(3)]
+        expected = numpy.stack([numpy.asarray(band)[8, 4:-4] for band in bands], axis=-1)
+        expected = expected.clip(shown.min((0, 1)), shown.max((0, 1)))  # alpha may not overshoot either
+        assert numpy.abs(colours * opacity + background * (1 - opacity) - expected).max() <= 5
+
+
+@pytest.mark.parametrize("share", [0.125, 0.2, 0.4, 0.5, 0.75])
+def test_clear_stays_clear_and_solid_stays_solid_in_a_resize(share: float) -> None:
+    alpha = numpy.zeros((40, 40), numpy.uint8)
+    alpha[10:30, 10:30] = 255
+    picture = Picture(planes=planes_of(numpy.full((40, 40, 3), 200, numpy.uint8), alpha), grey=False, bits=8)
+    side = round(160 * share)
+    opacity = finished(picture, enlarged(picture.planes), (side, side))[..., 3]
+    first, last = side / 40 * 10, side / 40 * 30
+    edge = max(1, side / 40) + 1
+    inside = slice(int(first + edge), int(last - edge))
+    assert (opacity[inside, inside] == 255).all()
+    outside = opacity.copy()
+    outside[int(first - edge) : int(last + edge) + 1, int(first - edge) : int(last + edge) + 1] = 0
+    assert not outside.any()
+    assert opacity.max() == 255
 
 
 def test_a_resized_texture_of_many_slices_wraps() -> None:
