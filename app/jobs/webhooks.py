@@ -80,11 +80,13 @@ class WebhookSecrets:
         if create and not path.exists():
             part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(secrets.token_urlsafe(32) + "\n")
-            with suppress(FileExistsError):
-                os.link(part, path)  # unlike a rename it never replaces the secret that another process has made
-            part.unlink()
+            try:
+                with os.fdopen(handle, "w") as file:
+                    file.write(secrets.token_urlsafe(32) + "\n")
+                with suppress(FileExistsError):
+                    os.link(part, path)  # unlike a rename it never replaces the secret that another process has made
+            finally:
+                part.unlink()
         masters = path.read_text(encoding="utf-8").split()
         if not masters or min(map(len, masters)) < MIN_SECRET_BYTES:
             raise ValueError(f"it needs a secret of {MIN_SECRET_BYTES} characters or more on each line")

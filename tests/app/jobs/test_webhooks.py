@@ -1,6 +1,7 @@
 """Webhooks: signed so that another's library verifies them, retried with one id, logged, delivered again on demand."""
 
 import asyncio
+import errno
 import json
 import time
 from collections.abc import AsyncIterator
@@ -186,3 +187,13 @@ def test_the_secrets_are_made_once_and_read_by_their_owner_alone(tmp_path: Path)
     with pytest.raises(ValueError, match="24 characters"):
         WebhookSecrets.read(path)
     assert json.dumps(first)
+
+
+def test_a_disk_that_is_full_keeps_no_half_written_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("app.jobs.webhooks.os.link", refuse)
+    with pytest.raises(OSError, match="No space"):
+        WebhookSecrets.read(tmp_path / "secrets", create=True)
+    assert list(tmp_path.iterdir()) == []
