@@ -70,6 +70,7 @@ def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRul
         rule,
         grey=samples.grey,
         converted=samples.converted,
+        turned=file.orientation >= 5,
         directory=file.directory,
         chunks=chunks,
     )

@@ -111,6 +111,11 @@ class Exif:
         """Return a copy without the location."""
         return replace(self, location={})
 
+    def turned(self) -> "Exif":
+        """Return a copy for pixels that were turned by 90 degrees."""
+        names: dict[int, int] = {Base.XResolution: Base.YResolution, Base.YResolution: Base.XResolution}
+        return replace(self, image={names.get(tag, tag): found for tag, found in self.image.items()})
+
     def without_colour(self) -> "Exif":
         """Return a copy for pixels whose colours were converted."""
         image, camera = (

@@ -26,6 +26,7 @@ def metadata_of(
     *,
     grey: bool = False,
     converted: bool = False,
+    turned: bool = False,
     directory: int | None = None,
     chunks: PngChunks,
 ) -> Metadata:
@@ -37,6 +38,7 @@ def metadata_of(
         rule: what to keep.
         grey: the picture has no colour.
         converted: its colours were converted to sRGB.
+        turned: it was turned by 90 degrees.
         directory: offset of the picture's directory in a TIFF, which may have others before it.
         chunks: those of a PNG.
     """
@@ -47,14 +49,16 @@ def metadata_of(
         return Metadata(icc_profile=profile, colours=colours)
     if exif and converted:
         exif = exif.without_colour()
+    if exif and turned:
+        exif = exif.turned()
     if exif and rule != "keep-gps":
         exif = exif.without_location()
     packet = _packet(image) if directory is None else tiff_value(upload, ExifTags.Base.XMLPacket, directory)
     return Metadata(
         icc_profile=profile,
         exif=exif.to_bytes() if exif else None,
-        xmp=_xmp(image, packet, location=rule == "keep-gps"),
-        dpi=_dpi(image),
+        xmp=_xmp(image, packet, location=rule == "keep-gps", turned=turned),
+        dpi=_dpi(image, turned=turned),
         colours=colours,
         texts=tuple(chunks.texts),
         texts_left_out=chunks.texts_left_out,
@@ -101,16 +105,18 @@ def _packet(image: Image.Image) -> bytes | None:
     return found if isinstance(found, bytes) else None
 
 
-def _xmp(image: Image.Image, packet: bytes | None, *, location: bool) -> bytes | None:
+def _xmp(image: Image.Image, packet: bytes | None, *, location: bool, turned: bool) -> bytes | None:
     segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
     parts = (content for name, content in segments if name == "APP1" and content.startswith(EXTENSION_NAME))
-    return kept_xmp(packet, parts, location=location) if packet else None
+    return kept_xmp(packet, parts, location=location, turned=turned) if packet else None
 
 
-def _dpi(image: Image.Image) -> tuple[float, float] | None:
+def _dpi(image: Image.Image, *, turned: bool) -> tuple[float, float] | None:
     try:
         across, down = (float(per_inch) for per_inch in image.info["dpi"])
     except Exception:
         return None  # absent or not a valid resolution
     sane = all(math.isfinite(per_inch) and 1 <= per_inch <= 100_000 for per_inch in (across, down))
-    return (across, down) if sane else None
+    if not sane:
+        return None
+    return (down, across) if turned else (across, down)

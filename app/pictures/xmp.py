@@ -50,21 +50,29 @@ EMPTY_ATTRIBUTES = frozenset({"rdf:about", "rdf:parseType", "xml:lang"})
 """Attributes that mean nothing on an element without content."""
 
 
-def kept_xmp(packet: bytes, parts: Iterable[bytes] = (), *, location: bool = False) -> bytes | None:
+TIFF = "http://ns.adobe.com/tiff/1.0/"
+TURNED = {f"{TIFF} XResolution": f"{TIFF} YResolution", f"{TIFF} YResolution": f"{TIFF} XResolution"}
+"""Names that are exchanged where a picture is turned by 90 degrees."""
+
+
+def kept_xmp(
+    packet: bytes, parts: Iterable[bytes] = (), *, location: bool = False, turned: bool = False
+) -> bytes | None:
     """Write a new packet with the properties that may be kept; None where there are none, or the packet is malformed.
 
     Args:
         packet: in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
         parts: the parts of extended packets, as they are in a JPEG.
         location: keep the location, too.
+        turned: the picture was turned by 90 degrees.
     """
     names = [KEPT, LOCATION] if location else [KEPT]
-    writer, text = _Writer(names), _text(packet)
+    writer, text = _Writer(names, turned=turned), _text(packet)
     if not text or not writer.take(text):
         return None
     extension = _text(_joined(parts, text))
     if extension:
-        more = _Writer(names)
+        more = _Writer(names, turned=turned)
         if more.take(extension):
             writer.add(more)
     return writer.packet()
@@ -121,8 +129,9 @@ OUTER = _Element("")
 class _Writer:
     """Receives a parser's events and writes what may be kept, in one pass."""
 
-    def __init__(self, names: Iterable[Names]) -> None:
+    def __init__(self, names: Iterable[Names], *, turned: bool) -> None:
         self._names = list(names)
+        self._new_names = TURNED if turned else {}
         self._body: list[str] = []
         self._spaces = {RDF: "rdf"}
         self._in_rdf = False
@@ -203,7 +212,7 @@ class _Writer:
         """Return the name with its usual prefix; None for one that is dropped."""
         if name in structure:
             return structure[name]
-        uri, _, local = name.rpartition(" ")
+        uri, _, local = self._new_names.get(name, name).rpartition(" ")
         for names in self._names:
             prefix, kept = names.get(uri, ("", frozenset()))
             if local in kept:

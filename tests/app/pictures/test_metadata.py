@@ -138,6 +138,19 @@ def test_the_resolution_is_kept(file_format: str, form: str) -> None:
     assert answer_of("keep", file_format, form).info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
+@pytest.mark.parametrize(("orientation", "expected"), [(3, (200, 100)), (6, (100, 200))])
+def test_the_resolution_is_turned_with_the_picture(orientation: int, expected: tuple[float, float]) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[0x11A], exif[0x11B], exif[0x128] = orientation, 200.0, 100.0, 2
+    packet = xmp("", 'tiff:XResolution="200/1" tiff:YResolution="100/1"').encode()
+    metadata = decode(encoded(noise(30, 20), "JPEG", exif=exif, dpi=(200, 100), xmp=packet), LIMITS).metadata
+    assert metadata.dpi == expected
+    said = Image.Exif()
+    said.load(metadata.exif or b"")
+    assert (said[0x11A], said[0x11B]) == expected
+    assert f'tiff:XResolution="{expected[0]}/1"'.encode() in (metadata.xmp or b"")
+
+
 @FORMATS_OF_ANSWERS
 def test_the_location_is_kept_on_request(form: str) -> None:
     answer = answer_of("keep-gps", form=form)
