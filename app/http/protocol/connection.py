@@ -215,6 +215,8 @@ class Connection(H11Protocol):
                 self.transport.finish()
         elif self.transport.is_closing():
             pass
+        elif self._unanswered is not None and self.flow.read_paused and self.transport.caller_has_left:
+            self.transport.abort()
         elif self._head_since_s is not None and time.monotonic() - self._head_since_s > self.limits.head_s:
             self._time_out_head()
 

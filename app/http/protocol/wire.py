@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import socket
 import struct
+import sys
 import termios
 import time
 from collections.abc import Callable
@@ -17,6 +18,9 @@ LINGER_IDLE_S = 5.0
 
 LINGER_BYTES = 2**30
 """Maximum bytes that are read and dropped after an answer."""
+
+TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
+"""States of a connection whose other side has closed it, as Linux numbers them."""
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 CLOSE_IN_ORDER = struct.pack("ii", 0, 0)
@@ -75,6 +79,17 @@ class Wire(asyncio.Transport):
     def taken_bytes(self) -> int:
         """Bytes that the caller's system has acknowledged."""
         return self.written_bytes - self.unsent_bytes
+
+    @property
+    def caller_has_left(self) -> bool:
+        """True where the caller has closed its side; asyncio notices that only when it has read all bytes before.
+
+        Always False where the system is not Linux.
+        """
+        if self._socket is None or self._socket.fileno() < 0 or sys.platform != "linux":
+            return False
+        (state,) = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return state in (TCP_CLOSE, TCP_CLOSE_WAIT)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes."""

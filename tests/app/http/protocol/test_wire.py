@@ -282,6 +282,16 @@ async def test_a_caller_that_never_stops_sending_is_cut(
                 await asyncio.sleep(0.005)
 
 
+async def test_a_caller_that_leaves_with_bytes_behind_its_request_is_noticed(live: Live) -> None:
+    caller = await live.connect()
+    await caller.send(
+        "POST /wait HTTP/1.1\nHost: a\nContent-Length: 3\n\n", b"abcGET /path HTTP/1.1\r\nHost: a\r\n\r\n"
+    )
+    await until(lambda: live.life.accepted == 1)
+    caller.hang_up()
+    await until(lambda: live.life.accepted == 0)
+
+
 async def test_a_request_counts_until_its_caller_has_the_answer(
     live: Live, records: list[RequestRecord], sleeper: Caller
 ) -> None:
