@@ -8,6 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import FrameType
 from typing import Any, cast
@@ -44,6 +45,14 @@ LOG_INTERVAL_S = 60.0
 OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 log = logging.getLogger(__name__)
+
+
+class UnawaitedThreads(ThreadPoolExecutor):
+    """asyncio's threads for calls that block; the end of the server does not wait for one that hangs."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Stop the threads after their current calls."""
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
 
 
 class Server(uvicorn.Server):
@@ -85,6 +94,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port; the networks are loaded in the meantime."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(UnawaitedThreads(thread_name_prefix="asyncio"))
         self._loop.set_exception_handler(self._handle_loop_error)
         await super().startup(sockets)
         for listener in sockets or []:

@@ -10,10 +10,12 @@ import pytest
 from app.lifecycle import Lifecycle, Phase
 from app.networks import DeviceEngine
 from app.pictures.picture import Pixels
+from app.record import RequestRecord
 from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem
+from tests.app.http.protocol.plain_app import plain_app
 from tests.app.live import Live, calling, serving, until
 
 pytestmark = pytest.mark.anyio
@@ -157,6 +159,21 @@ async def test_after_the_drain_deadline_the_rest_is_aborted_and_the_service_ends
         problem(await waits, 503, "unavailable")
         async with asyncio.timeout(10):
             await live.running
+
+
+def test_a_call_that_hangs_in_a_thread_does_not_hold_up_the_end() -> None:
+    gate, records = threading.Event(), list[RequestRecord]()
+
+    async def serve() -> None:
+        life = Lifecycle(Settings(), lambda: pytest.fail("nothing is to be loaded"))
+        async with serving(life, plain_app(life, records), [records.append]):
+            asyncio.get_running_loop().run_in_executor(None, gate.wait, 30)
+
+    whole = threading.Thread(target=asyncio.run, args=(serve(),))
+    whole.start()
+    whole.join(10)
+    gate.set()
+    assert not whole.is_alive()
 
 
 async def test_a_dead_device_thread_makes_the_probes_fail(
