@@ -73,7 +73,7 @@ def _cmyk_in_srgb(image: Image.Image) -> Pixels:
 
 def in_srgb(inks: Pixels, profile: bytes) -> Pixels:
     """CMYK (H, W, 4) in sRGB, in the same depth: through its profile, or by the simple rule without a sound one."""
-    if _is_of_cmyk(profile):
+    if _is_sound(profile):
         image = pyvips.Image.new_from_array(numpy.ascontiguousarray(inks)).copy(interpretation="cmyk")
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
         depth = 8 * inks.itemsize
@@ -89,11 +89,14 @@ def in_srgb(inks: Pixels, profile: bytes) -> Pixels:
     return colour
 
 
-def _is_of_cmyk(profile: bytes) -> bool:
+def _is_sound(profile: bytes) -> bool:
+    """Return True for a profile of CMYK that can be used: libvips would take one of its own for a broken one."""
     try:
-        return bool(ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip() == "CMYK")
+        found = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        ImageCms.buildTransform(found, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
     except (OSError, ImageCms.PyCMSError):
-        return False  # there is none, or a broken one
+        return False
+    return True
 
 
 def lab_in_srgb(lab: Pixels, *, signed: bool) -> Pixels:

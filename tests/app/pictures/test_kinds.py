@@ -124,6 +124,15 @@ def test_cmyk_becomes_srgb_through_its_profile() -> None:
     assert picture.metadata.icc_profile is None
 
 
+@pytest.mark.parametrize("file_format", ["TIFF", "JPEG"])
+def test_a_profile_of_cmyk_without_tables_is_dropped(file_format: str) -> None:
+    head = bytes(8) + b"\2\x40\0\0prtrCMYKLab " + bytes(12) + b"acsp"
+    profile = (132).to_bytes(4) + head[4:].ljust(128, b"\0")
+    image = Image.new("CMYK", (8, 8), (10, 200, 30, 40))
+    picture = decode(encoded(image, file_format, icc_profile=profile), LIMITS)
+    assert numpy.abs(picture.planes[0].astype(int) - (207, 46, 190)).max() <= 2
+
+
 def test_a_profile_of_another_class_is_dropped() -> None:
     image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     picture = decode(encoded(image, "TIFF", icc_profile=SRGB_PROFILE), LIMITS)
