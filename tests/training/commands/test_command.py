@@ -347,7 +347,7 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(
     [
         (["--steps", "0"], "steps is 0; it must be at least 1"),
         (["--batch", "-1"], "batch is -1; it must be at least 1"),
-        (["--seed", "-1"], "seed is -1; it must not be negative"),
+        (["--seed", "-1"], "seed is -1; it must be from 0 to"),
         (["--validation", "absent"], "absent is not a folder; name one with photographs"),
         (["--start", "absent.safetensors"], "absent.safetensors cannot be read (No such file or directory)"),
         (["--data", "absent"], "absent is not a folder; name one with photographs"),
