@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,11 @@ class Delivery:
     """`waiting`, `delivered` or `failed`."""
     not_before: float
     attempts: Sequence[dict[str, Any]]
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of its URL."""
+        return "/".join(self.url.split("/", 3)[:3])
 
     @classmethod
     def of(cls, row: Row) -> "Delivery":
@@ -61,13 +66,20 @@ def of_job(session: Session, job_id: str) -> list[Delivery]:
     return [Delivery.of(row) for row in rows]
 
 
-def take(session: Session, *, owner: str, lease_s: float) -> Delivery | None:
-    """Take the next webhook that is due."""
+def take(session: Session, *, owner: str, lease_s: float, but: Iterable[str] = ()) -> Delivery | None:
+    """Take the next webhook that is due.
+
+    Args:
+        but: origins of URLs, such as `https://example.com`, whose webhooks have to wait.
+    """
     now = session.now()
+    busy = {f"busy{number}": f"{origin}/" for number, origin in enumerate(but)}
+    elsewhere = "".join(f" and substr(url || '/', 1, {len(start)}) <> :{name}" for name, start in busy.items())
     rows = session.rows(
         "update deliveries set owner = :owner, lease_until = :until where id = (select id from deliveries"
         " where state = 'waiting' and not_before <= :now and (owner is null or lease_until < :now)"
-        " order by not_before limit 1) returning *",
+        f"{elsewhere} order by not_before limit 1) returning *",
+        **busy,
         owner=owner,
         until=now + lease_s,
         now=now,

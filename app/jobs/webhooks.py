@@ -10,6 +10,7 @@ import os
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -38,6 +39,9 @@ JITTER = 0.2
 ANSWER_S = 15.0
 MAX_RETRY_AFTER_S = 3600
 MAX_RUNNING = 8
+MAX_OF_ONE_HOST = 2
+"""Maximum of these to one host, so that one that does not answer leaves room for the others."""
+
 POLL_S = 1.0
 LEASE_S = 60.0
 MIN_SECRET_BYTES = 24
@@ -123,7 +127,8 @@ class Deliverer:
         self._delays_s = delays_s
         self._owner = secrets.token_hex(8)
         self._wake = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}
+        """Deliveries, and the origins of their URLs."""
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -145,11 +150,9 @@ class Deliverer:
         while True:
             self._wake.clear()
             try:
-                while len(self._running) < MAX_RUNNING and (
-                    delivery := await self._database.write(partial(outbox.take, owner=self._owner, lease_s=LEASE_S))
-                ):
+                while len(self._running) < MAX_RUNNING and (delivery := await self._next_due()):
                     task = asyncio.create_task(self._deliver(delivery), name=delivery.id)
-                    self._running.add(task)
+                    self._running[task] = delivery.origin
                     task.add_done_callback(self._ended)
             except ServiceError as error:
                 log.warning("no webhook can be taken: %s", getattr(error, "reason", error))
@@ -159,8 +162,12 @@ class Deliverer:
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
 
+    async def _next_due(self) -> Delivery | None:
+        busy = [origin for origin, running in Counter(self._running.values()).items() if running >= MAX_OF_ONE_HOST]
+        return await self._database.write(partial(outbox.take, owner=self._owner, lease_s=LEASE_S, but=busy))
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a webhook could not be recorded", exc_info=error)
         self._wake.set()

@@ -20,7 +20,7 @@ from app.jobs.database import Database
 from app.jobs.job import StoredJob
 from app.jobs.outbox import Delivery
 from app.jobs.outgoing import Outgoing
-from app.jobs.webhooks import DELAYS_S, JITTER, Deliverer, WebhookSecrets
+from app.jobs.webhooks import DELAYS_S, JITTER, MAX_OF_ONE_HOST, Deliverer, WebhookSecrets
 from app.settings import Settings
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.peer import Peer, Reply, listening, until
@@ -136,6 +136,20 @@ async def test_a_receiver_that_hangs_is_not_waited_for(
     peer.replies = [Reply(hold=True), Reply()]
     delivery = await delivered(database, await done_job(database, peer.address), deliverer(database, peer.port))
     assert delivery.attempts[0]["error"] == "TimeoutError"
+
+
+async def test_a_receiver_that_hangs_leaves_room_for_others(database: Database, peer: Peer) -> None:
+    peer.replies = [Reply(hold=True)] * 8
+    async with listening(Peer()) as other:
+        for _ in range(8):
+            await done_job(database, f"{peer.address}/hook")
+        job = await done_job(database, f"{other.address}?job=1")
+        hosts = [f"127.0.0.1:{it.port}" for it in (peer, other)]
+        rules = AddressRules(hosts, setting="-", networks=[ip_network("127.0.0.0/8")])
+        delivering = Deliverer(database, Outgoing(rules, idle_s=20), WebhookSecrets([MASTER]), JobCounters())
+        await delivered(database, job, delivering)
+        assert len(other.received) == 1
+    assert len(peer.received) == MAX_OF_ONE_HOST
 
 
 async def test_a_receiver_that_is_gone_is_not_asked_again(database: Database, peer: Peer) -> None:
