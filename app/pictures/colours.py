@@ -3,16 +3,17 @@
 All are kept as chunks of PNG, by kind. PNG specification (third edition), section 11.3.2; ITU-T H.273 for the numbers.
 """
 
+import struct
 from collections.abc import Mapping, Set
 
 Colours = Mapping[bytes, bytes]
 """Contents of chunks by kind."""
 
-CICP = b"cICP"
-SIZES: Mapping[bytes, int] = {CICP: 4, b"mDCV": 24, b"cLLI": 8, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+CICP, VOLUME, LIGHT = b"cICP", b"mDCV", b"cLLI"
+SIZES: Mapping[bytes, int] = {CICP: 4, VOLUME: 24, LIGHT: 8, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
 """Sizes of the chunks, in the order in which they are written."""
 
-NAMES: Mapping[bytes, str] = {CICP: "cicp", b"mDCV": "mdcv", b"cLLI": "clli", b"gAMA": "gamma", b"cHRM": "chrm"}
+NAMES: Mapping[bytes, str] = {CICP: "cicp", VOLUME: "mdcv", LIGHT: "clli", b"gAMA": "gamma", b"cHRM": "chrm"}
 """Names for callers."""
 
 SRGB_GAMMA = range(45_000, 46_000)
@@ -31,6 +32,17 @@ def of_nclx(primaries: int, transfer: int) -> Colours:
     if primaries in (SRGB_PRIMARIES, UNSPECIFIED) and transfer in (SRGB_TRANSFER, UNSPECIFIED):
         return {}
     return {CICP: bytes((primaries, transfer, 0, 1))}
+
+
+def of_light(volume: bytes | None, light: bytes | None) -> Colours:
+    """Return the boxes `mdcv` and `clli` of an HDR picture as chunks: its screen, and its brightest light.
+
+    The box has green, blue and red in this order, and light in cd/m2; the chunk has red first, and 0.0001 cd/m2.
+    """
+    found = {VOLUME: volume[8:12] + volume[:8] + volume[12:24]} if volume and len(volume) >= 24 else {}
+    if light and len(light) >= 4:
+        found[LIGHT] = struct.pack(">II", *(10_000 * level for level in struct.unpack_from(">HH", light)))
+    return found
 
 
 def nclx(colours: Colours) -> tuple[int, int]:

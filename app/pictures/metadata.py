@@ -9,14 +9,14 @@ from contextlib import suppress
 import pyvips
 from PIL import ExifTags, Image
 
-from app.pictures.colours import Colours, of_nclx
+from app.pictures.colours import Colours, of_light, of_nclx
 from app.pictures.exif import Exif, read_exif, tiff_value
 from app.pictures.icc import adobe_rgb, space_of, usable_profile
 from app.pictures.picture import Metadata
 from app.pictures.png_chunks import MetadataRule as MetadataRule
 from app.pictures.png_chunks import PngChunks
 from app.pictures.xmp import EXTENSION_NAME, kept_xmp
-from model.pictures.boxes import nclx_of
+from model.pictures.boxes import known_items, nclx_of
 
 
 def metadata_of(
@@ -69,8 +69,11 @@ def _colours(upload: bytes, chunks: PngChunks, profile: bytes | None) -> Colours
     """Return what describes the colours apart from a profile, which in an AVIF or HEIC takes precedence."""
     if upload[4:8] != b"ftyp":
         return chunks.colours
-    named = nclx_of(upload)
-    return of_nclx(*named) if named and not profile else {}
+    named, items = nclx_of(upload), known_items(upload)
+    colours = of_nclx(*named) if named and not profile else {}
+    if not (colours and items):
+        return colours
+    return {**colours, **of_light(items.primary.property(b"mdcv"), items.primary.property(b"clli"))}
 
 
 def _profile(image: Image.Image, upload: bytes, exif: Exif | None, *, grey: bool) -> bytes | None:

@@ -1,12 +1,16 @@
 """AVIF and HEIC: colour of half the size, and boxes that say how the pixels are to be shown."""
 
+import struct
+
 import numpy
 import pytest
 import pyvips
 from numpy.typing import NDArray
 
 from app.pictures.avif_boxes import avif_with
+from app.pictures.colours import Colours
 from app.pictures.decode import decode, prepare_decoders
+from app.pictures.encode import FORMATS, layout_of
 from app.pictures.picture import Metadata, Pixels
 from model.pictures.heic import installed
 from tests.app.pictures.files import LIMITS
@@ -15,6 +19,9 @@ from tests.app.pictures.heic_file import SIDE, heic
 needs_heic = pytest.mark.skipif(installed() is None, reason="no reader of HEIC: the extra `heic`")
 CROP = (20, 1, 10, 1, 20 - 32, 2, 10 - 16, 2)
 """The box `clap` for the upper left 20 x 10 px of 32 x 16."""
+
+NO_COLOURS: Colours = {}
+HDR: Colours = {b"cICP": bytes((9, 16, 0, 1))}
 
 prepare_decoders()
 
@@ -27,10 +34,10 @@ def coded(pixels: Pixels, *, bits: int, half_colour: bool = False) -> bytes:
     return file
 
 
-def with_property(encoded: bytes, kind: bytes, body: bytes) -> bytes:
-    """Write an AVIF whose picture has one more property, of 4 bytes or more."""
+def with_property(encoded: bytes, kind: bytes, body: bytes, colours: Colours = NO_COLOURS) -> bytes:
+    """Write an AVIF whose picture has one more property, of more than 4 bytes."""
     placeholder = bytes(len(body) - 4)
-    file = avif_with(encoded, Metadata(icc_profile=placeholder), identity=True)
+    file = avif_with(encoded, Metadata(icc_profile=placeholder, colours=colours), identity=True)
     return file.replace(b"colrprof" + placeholder, kind + body)
 
 
@@ -81,6 +88,22 @@ def test_colour_that_was_multiplied_by_alpha_is_divided(bits: int) -> None:
     file = plain.replace(b"cdsc\0\4\0\1\0\1", b"prem\0\1\0\1\0\2")
     assert file != plain
     assert numpy.abs(decode(file, LIMITS).planes[0, ..., 0] / whole - 0.8).max() <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "chunk", "expected"),
+    [
+        (b"mdcv", b"gxgybxbyrxrywxwymostleas", b"mDCV", b"rxrygxgybxbywxwymostleas"),
+        (b"clli", struct.pack(">HHxx", 1000, 400), b"cLLI", struct.pack(">II", 10_000_000, 4_000_000)),
+    ],
+)
+def test_the_light_of_an_hdr_picture_is_kept_as_in_a_png(
+    kind: bytes, body: bytes, chunk: bytes, expected: bytes
+) -> None:
+    encoded = coded(numpy.zeros((16, 32, 3), numpy.uint16), bits=10)
+    picture = decode(with_property(encoded, kind, body, HDR), LIMITS)
+    assert picture.metadata.colours == {**HDR, chunk: expected}
+    assert layout_of(picture, FORMATS["avif"], height=16, width=32).left_out == (kind.decode(),)
 
 
 @pytest.mark.parametrize("bits", [8, 10])
