@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from model.pictures.samples import SLICE_ROWS, Samples
 
 KEEPS, CLEARS, RESTORES = range(3)
-"""What happens to the place of a piece after its time: nothing, it becomes clear, or what was there before returns. An
-APNG has the same numbers."""
+"""The place of a piece after its time stays, becomes clear, or is again as before. An APNG has the same numbers."""
 
 Rgba = NDArray[numpy.uint8]
 """(H, W, 4), colour not multiplied by alpha."""

@@ -13,7 +13,7 @@ from model.pictures.errors import Damaged
 from model.pictures.limits import Limits
 
 AFTER = {2: CLEARS, 3: RESTORES}
-"""What happens to a frame after its time, by the method of disposal in the file; others keep it."""
+"""The fate of a frame after its time, by the method of disposal in the file; others keep it."""
 
 TRAILER, EXTENSION, FRAME, CONTROL = 0x3B, 0x21, 0x2C, 0xF9
 """First bytes of blocks, and the kind of the extension that says how a frame is shown."""
