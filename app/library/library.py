@@ -279,7 +279,7 @@ class Library:
         try:
             async with self._one_at_a_time:
                 self._cache.make_room(entry)
-                network = await Load(load()).between(in_thread=_in_thread, on_device=self._on_device)
+                network = await Load(load()).between(in_thread=asyncio.to_thread, on_device=self._on_device)
                 self._take(entry, network)
                 self._cache.make_room(entry)
         except Exception as error:
@@ -315,7 +315,3 @@ class Library:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-async def _in_thread(call: Callable[[], bool]) -> bool:
-    return await asyncio.to_thread(call)
