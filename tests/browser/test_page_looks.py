@@ -1,6 +1,6 @@
 """The page at / for everybody: WCAG 2.2 AA by axe-core, phones, dark and light, less motion."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -8,6 +8,9 @@ from tests.app.conftest import encoded, noise
 from tests.app.live import Live
 from tests.browser.conftest import Tab
 from tests.browser.page import Person
+
+if TYPE_CHECKING:
+    from playwright.async_api import Route
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +62,40 @@ async def test_a_picture_is_seen_without_a_mouse(tab: Tab, live: Live) -> None:
         reached.append(await tab.page.evaluate("() => document.activeElement.id || document.activeElement.className"))
     expected = {"stage", "divider", "before", "zoom-in", "save", "show", "choose", "setting-model", "setting-size"}
     assert expected <= set(reached)
+
+
+async def test_what_is_drawn_by_backgrounds_is_seen_in_forced_colours(tab: Tab, live: Live) -> None:
+    person = Person(tab)
+    await tab.page.emulate_media(forced_colors="active")
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person.width_of_result()
+    for drawn in ("#divider", ".card progress"):
+        assert await person[drawn].evaluate("(it) => getComputedStyle(it).forcedColorAdjust") == "none"
+    assert await person[".card"].evaluate("(it) => getComputedStyle(it).outlineStyle") == "solid"
+
+
+async def test_words_on_buttons_do_not_widen_a_small_phone(tab: Tab, live: Live) -> None:
+    person = Person(tab)
+    await tab.page.add_init_script("navigator.clipboard.write = () => Promise.reject(new Error('no'));")
+    await tab.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person["#copy:enabled"].click()
+    await person.reads("#note", "does not let pages copy")
+    assert await tab.page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+async def test_a_translation_brings_its_language_and_direction(tab: Tab, live: Live) -> None:
+    async def translate(route: "Route") -> None:
+        answer = await route.fetch()
+        body = (await answer.text()).replace('lang: "en"', 'lang: "ar"').replace('dir: "ltr"', 'dir: "rtl"')
+        await route.fulfill(response=answer, body=body)
+
+    await tab.page.route("**/en.js", translate)
+    await Person(tab).open(f"{live.address}/")
+    root = "() => [document.documentElement.lang, getComputedStyle(document.documentElement).direction]"
+    assert await tab.page.evaluate(root) == ["ar", "rtl"]
 
 
 async def test_nothing_moves_for_those_who_want_less_motion(tab: Tab, live: Live) -> None:

@@ -77,6 +77,25 @@ async def test_the_line_for_a_terminal_names_any_file(page: Tab, name: str, fiel
     assert line == f"curl -F {field} http://a/v1/upscale -o out.png"
 
 
+@pytest.mark.parametrize("chosen", [{}, {"width": 3840}, {"megapixels": 12}])
+async def test_a_result_of_unknown_size_is_named_without_one(page: Tab, chosen: dict[str, int]) -> None:
+    picture = {"name": "scan.tiff", "width": 0, "height": 0}
+    factor = await call(page, "sizes.js", "factorOf", [picture, chosen, None])
+    name = await call(page, "results.js", "nameOfResult", [picture, {"settings": chosen}, None, factor])
+    assert (factor, name) == (None, "scan_upscaled.png")
+
+
+async def test_names_in_a_zip_file_differ_in_more_than_upper_and_lower_case(page: Tab) -> None:
+    names = ["a.png", "A.png", "a (2).png", "b", "a.png"]
+    assert await call(page, "save_actions.js", "unique", [names]) == [
+        "a.png",
+        "A (2).png",
+        "a (2) (2).png",
+        "b",
+        "a (3).png",
+    ]
+
+
 async def test_images_that_cannot_be_read_leave_no_address_behind(page: Tab) -> None:
     source = """async (folder) => {
         const { imageOf } = await import(folder + "images.js");

@@ -1,6 +1,7 @@
 // The service's public API: addresses, the key, and its errors as exceptions.
 
-import { text } from "./texts.js";
+import { remember, remembered } from "./storage.js";
+import { text, textOr } from "./texts.js";
 
 const KEY = "esrgan-key";
 
@@ -13,21 +14,29 @@ export class Problem extends Error {
 
   /** True where the same request may succeed later: the service is busy, starting, stopping or out of reach. */
   get isTemporary() {
-    return this.status === 0 || this.status === 429 || this.status === 503;
+    return this.isOutOfReach || this.status === 429 || this.status === 503;
+  }
+
+  /** True where no service has answered: a connection was lost, or a proxy has nothing behind it. */
+  get isOutOfReach() {
+    return this.status === 0 || this.status === 502;
   }
 }
 
-export class Api {
+/** Sends "key" when a person has given a key. */
+export class Api extends EventTarget {
   #askForKey;
   #asking = null;
+  #declined = false; // until the person asks for the dialog
 
   /** @param askForKey returns a key that the person enters, or null; it is given the reason. */
   constructor(askForKey) {
+    super();
     this.#askForKey = askForKey;
   }
 
   get key() {
-    return sessionStorage.getItem(KEY) ?? "";
+    return remembered(KEY) ?? "";
   }
 
   /** The address of a path of the API, below whatever prefix the page is served. */
@@ -80,7 +89,7 @@ export class Api {
     );
   }
 
-  /** Makes an attempt with the key, and asks for another one as long as it is refused. */
+  /** Makes an attempt with the key, and asks for another one as long as it is refused and the person gives one. */
   async #withKey(attempt) {
     for (;;) {
       const key = this.key;
@@ -88,17 +97,27 @@ export class Api {
         return await attempt(key ? { Authorization: `Bearer ${key}` } : {});
       } catch (problem) {
         if (problem.status !== 401) throw problem;
-        if (key === this.key && !(await this.#newKey(key ? problem.detail : ""))) throw problem;
+        if (key !== this.key) continue; // another request has asked meanwhile
+        if (this.#declined || !(await this.#newKey(key ? problem.detail : ""))) {
+          this.#declined = true;
+          throw problem;
+        }
       }
     }
   }
 
   /** Asks once, however many requests wait for it. */
   async #newKey(reason) {
-    this.#asking ??= this.#askForKey(reason);
-    const key = await this.#asking;
-    this.#asking = null;
-    if (key) sessionStorage.setItem(KEY, key);
+    this.#asking ??= this.#ask(reason).finally(() => (this.#asking = null));
+    return this.#asking;
+  }
+
+  async #ask(reason) {
+    const key = await this.#askForKey(reason);
+    if (!key) return null;
+    remember(KEY, key);
+    this.#declined = false;
+    this.dispatchEvent(new Event("key"));
     return key;
   }
 
@@ -107,7 +126,8 @@ export class Api {
   }
 }
 
-function outOfReach(error) {
+/** Throws what a broken connection is. */
+export function outOfReach(error) {
   if (error.name === "AbortError") throw error;
   throw new Problem({ title: text("problem.offline") });
 }
@@ -117,6 +137,7 @@ function problemOf(status, body, header) {
   try {
     return new Problem({ ...JSON.parse(body), status, retryAfterS });
   } catch {
-    return new Problem({ status, title: `HTTP ${status}`, retryAfterS }); // a proxy's own page
+    const title = textOr(`problem.${status}`, `HTTP ${status}`); // a proxy's own page
+    return new Problem({ status, title, retryAfterS });
   }
 }

@@ -11,11 +11,24 @@ export function element(tag, properties = {}, ...content) {
   return made;
 }
 
+/** Returns a sentence about a value that its input does not take, which appears while that is there. */
+export function checked(input) {
+  const error = element("p", { className: "error", role: "status" });
+  input.addEventListener("input", () => {
+    input.ariaInvalid = String(!input.validity.valid);
+    error.textContent = input.validationMessage;
+  });
+  return error;
+}
+
 export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Shows an element or hides it, without hiding twice what is hidden. */
+/** Shows an element or hides it, without hiding twice what is hidden. A focus in it goes to what it is part of. */
 export function show(shown, visible) {
-  if (shown.hidden === visible) shown.hidden = !visible;
+  if (shown.hidden !== visible) return;
+  const hadFocus = shown.contains(document.activeElement);
+  shown.hidden = !visible;
+  if (hadFocus) shown.parentElement.closest("[tabindex]")?.focus();
 }

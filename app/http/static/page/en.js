@@ -1,7 +1,10 @@
-// Every English text of the page. To translate it, copy this file and import the copy in texts.js.
+// Every English text that the page shows. To translate it, copy this file and import the copy in texts.js.
 // {names} are filled in; a key that ends in .one or .other is chosen by a number.
 
 export default {
+  lang: "en",
+  dir: "ltr", // or "rtl", where the language is written from right to left
+
   "page.api": "API",
   "page.skip": "Skip to the pictures",
 
@@ -9,7 +12,7 @@ export default {
   "drop.text": "Drop pictures anywhere on this page, paste them, or choose some.",
   "drop.choose": "Choose pictures",
   "drop.more": "Add pictures",
-  "drop.private": "They go to this service and nowhere else.",
+  "drop.private": "They go to this service and nowhere else. Your browser keeps copies until you remove them; after a day, the next visit to this page removes them.",
   "drop.release": "Let go to upscale",
 
   "list.title": "Pictures",
@@ -43,6 +46,8 @@ export default {
   "picture.remove": "Remove {name}",
   "picture.retry": "Try again",
   "picture.show": "Show {name}",
+  "picture.unreadable": "This file cannot be read. Folders are not taken; a file that has changed has to be added once more.",
+  "picture.lost_result": "This result was not kept.",
   "picture.lost": "This picture was not kept when the page was reloaded. Add it once more.",
 
   "view.label": "Before and after. Arrow keys move the picture, + and - zoom, 0 fits it, 1 shows single pixels.",
@@ -55,6 +60,7 @@ export default {
   "view.zoom_out": "Zoom out",
   "view.fit": "Fit",
   "view.pixels": "100 %",
+  "view.zoom": "{percent} %",
   "view.reduced": "A large result: shown at {percent} %, and with every pixel once you have zoomed in.",
   "view.too_large": "This result is too large to show here. Download it, or move a setting to see a part of it.",
   "view.unreadable": "This browser cannot show {format} files; the result can still be downloaded.",
@@ -78,6 +84,7 @@ export default {
   "settings.reset": "Reset",
   "settings.starting": "The service is starting. You can add pictures already.",
   "settings.default": "Default",
+  "settings.value": "{label}: {value}",
 
   "model.label": "Model",
   "model.hint.compact-real-esrgan-x4": "For pictures from the web or a phone. Cleans up noise and compression, and draws some texture.",
@@ -164,6 +171,10 @@ export default {
   "key.submit": "Continue",
   "key.cancel": "Not now",
   "key.change": "Key",
+  "key.letters": "A key has only the letters A to Z, digits and signs, without spaces. Copy it once more.",
 
   "problem.offline": "The service cannot be reached.",
+  "problem.413": "The file is too large for a proxy in front of the service (HTTP 413).",
+  "problem.502": "The service cannot be reached (HTTP 502).",
+  "problem.504": "A proxy in front of the service did not wait for the answer (HTTP 504).",
 };

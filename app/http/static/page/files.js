@@ -2,23 +2,33 @@
 
 const DAY_MS = 86_400_000;
 const STORE = "files";
-const inMemory = new Map(); // where the browser has no database, as in some private windows
+const inMemory = new Map(); // until they are in the database, or where there is none, as in some private windows
 
-const opened = new Promise((resolve) => {
-  const request = indexedDB.open("esrgan", 1);
+const opened = new Promise((resolve, reject) => {
+  const request = indexedDB.open("esrgan", 1); // fails where the browser blocks storage
   request.onupgradeneeded = () => request.result.createObjectStore(STORE);
   request.onsuccess = () => resolve(request.result);
-  request.onerror = () => resolve(null);
+  request.onerror = () => reject(request.error);
 });
+opened.catch(() => {}); // each question fails instead
 
 export async function keep(id, file) {
   inMemory.set(id, file);
-  await ask("readwrite", (store) => store.put({ file, since: Date.now() }, id)).catch(() => {}); // no room there
+  const put = ask("readwrite", (store) => store.put({ file, since: Date.now() }, id));
+  await put.then(() => inMemory.delete(id), () => {}); // the copy in the database stays as it is when the file changes
 }
 
 /** Returns the file, or null where it was not kept. */
 export async function find(id) {
   return inMemory.get(id) ?? (await ask("readonly", (store) => store.get(id)).catch(() => null))?.file ?? null;
+}
+
+/** Returns false for a folder, and for a file that was changed or removed since it was chosen. */
+export async function isReadable(file) {
+  const reader = file.stream().getReader();
+  const isRead = await reader.read().then(() => true, () => false);
+  reader.cancel().catch(() => {});
+  return isRead;
 }
 
 export async function forget(id) {
@@ -28,20 +38,21 @@ export async function forget(id) {
 
 /** Removes what pages have left that were closed. */
 export async function forgetOld() {
-  const database = await opened;
-  const cursor = database?.transaction(STORE, "readwrite").objectStore(STORE).openCursor();
-  if (!cursor) return;
-  cursor.onsuccess = () => {
-    const entry = cursor.result;
-    if (!entry) return;
-    if (entry.value.since < Date.now() - DAY_MS) entry.delete();
-    entry.continue();
+  const removeOld = (store) => {
+    const cursor = store.openCursor();
+    cursor.onsuccess = () => {
+      const entry = cursor.result;
+      if (!entry) return;
+      if (entry.value.since < Date.now() - DAY_MS) entry.delete();
+      entry.continue();
+    };
+    return cursor;
   };
+  await ask("readwrite", removeOld).catch(() => {});
 }
 
 async function ask(mode, question) {
   const database = await opened;
-  if (!database) return null;
   return new Promise((resolve, reject) => {
     const transaction = database.transaction(STORE, mode);
     const request = question(transaction.objectStore(STORE));

@@ -1,8 +1,9 @@
 // The settings: a form made from what the service's OpenAPI document and its list of models offer.
 
-import { element, show } from "./elements.js";
+import { checked, element, show } from "./elements.js";
 import { SIZES } from "./parameters.js";
 import { sizeField } from "./size_field.js";
+import { remember, remembered } from "./storage.js";
 import { text, textOr } from "./texts.js";
 
 const SESSION = "esrgan-settings";
@@ -33,7 +34,7 @@ export class SettingsForm extends EventTarget {
     const fold = element("details", {}, element("summary", {}, text("settings.more")), ...rows(more));
     root.replaceChildren(...rows(shown), ...(more.length ? [fold] : []));
     root.addEventListener("input", () => this.#changed());
-    this.set(JSON.parse(sessionStorage.getItem(SESSION) ?? "{}"));
+    this.set(JSON.parse(remembered(SESSION) ?? "{}"));
   }
 
   /** The settings that differ from the service's own, as it takes them. */
@@ -49,7 +50,13 @@ export class SettingsForm extends EventTarget {
 
   modelOf(settings) {
     const name = settings.model ?? this.#models.default;
-    return this.#models.models.find((model) => model.name === name) ?? { name, scale: 4 };
+    return this.#models.models.find((model) => model.name === name) ?? { name, scale: null };
+  }
+
+  /** Takes a newer list of models: some facts are known only after a model has been loaded. */
+  learn(models) {
+    this.#models = models;
+    this.#changed();
   }
 
   set(values) {
@@ -75,7 +82,7 @@ export class SettingsForm extends EventTarget {
 
   #changed() {
     this.#sync();
-    sessionStorage.setItem(SESSION, JSON.stringify(this.values));
+    remember(SESSION, JSON.stringify(this.values));
     this.dispatchEvent(new Event("change"));
   }
 
@@ -127,9 +134,8 @@ function modelField({ models, default: initial }) {
   row.append(facts);
   return {
     row,
-    read: () => (input.value === initial ? {} : { model: input.value }),
-    // A remembered model may be gone since.
-    write: ({ model }) => (input.value = models.some(({ name }) => name === model) ? model : initial),
+    read: () => (["", initial].includes(input.value) ? {} : { model: input.value }),
+    write: ({ model }) => choose(input, model, initial),
     tell: (model) => {
       hint.textContent = textOr(`model.hint.${model.name}`, "");
       show(hint, hint.textContent !== "");
@@ -142,7 +148,7 @@ function factsOf({ scale, licence, state, reason }) {
   const facts = [];
   if (scale) facts.push(text("model.scale", { scale }));
   if (licence) facts.push(text("model.licence", { licence }));
-  if (state !== "ready") facts.push(text(`model.state.${state}`, { reason }));
+  if (state && state !== "ready") facts.push(text(`model.state.${state}`, { reason }));
   return facts;
 }
 
@@ -182,8 +188,14 @@ function choiceField({ name, options, initial, description }) {
   return {
     row,
     read: () => (input.value === first ? {} : { [name]: input.value }),
-    write: (values) => (input.value = values[name] ?? first),
+    write: (values) => choose(input, values[name], first),
   };
+}
+
+/** Chooses what was remembered, or where that is no longer offered the default. */
+function choose(select, value, initial) {
+  select.value = value ?? initial;
+  if (select.selectedIndex < 0) select.value = initial;
 }
 
 function flagField({ name, initial, description }) {
@@ -202,11 +214,14 @@ function inputField({ name, kind, min, max, whole, initial, description }) {
   if (min !== undefined) input.min = min;
   if (max !== undefined) input.max = max;
   input.placeholder = initial ?? text("settings.default");
-  const { row } = labelled(name, input, { description });
+  const { row } = labelled(name, input, { description }, checked(input));
   const valueOf = () => (kind === "number" ? input.valueAsNumber : input.value);
   return {
     row,
     read: () => (input.value !== "" && input.validity.valid ? { [name]: valueOf() } : {}),
-    write: (values) => (input.value = values[name] ?? ""),
+    write: (values) => {
+      input.value = values[name] ?? "";
+      input.dispatchEvent(new Event("input")); // so that it is checked
+    },
   };
 }

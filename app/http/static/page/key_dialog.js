@@ -1,13 +1,15 @@
 // Asks for an API key.
 
 import { byId, show } from "./elements.js";
+import { text } from "./texts.js";
+
+const KEY = /^[\x21-\x7e]+$/; // what a header can hold
 
 /** Returns the key that the person enters, or null. */
 export function askForKey(reason) {
   const dialog = byId("key-dialog");
   const input = byId("key");
-  byId("key-reason").textContent = reason;
-  show(byId("key-reason"), Boolean(reason));
+  say(reason);
   input.value = "";
   show(byId("change-key"), true);
   dialog.returnValue = "";
@@ -22,7 +24,13 @@ export function prepareKeyDialog() {
   const dialog = byId("key-dialog");
   dialog.querySelector("form").addEventListener("submit", (event) => {
     event.preventDefault();
-    dialog.close("given");
+    if (KEY.test(byId("key").value.trim())) dialog.close("given");
+    else say(text("key.letters"));
   });
   byId("key-cancel").onclick = () => dialog.close();
+}
+
+function say(reason) {
+  byId("key-reason").textContent = reason;
+  show(byId("key-reason"), reason !== "");
 }

@@ -44,7 +44,11 @@ export class Lens {
     this.#root.querySelector(".part").replaceChildren();
   }
 
-  /** Renders the part around a point of the result; a call that comes later takes the place of this one. */
+  /**
+   * Renders the part around a point of the result; a call that comes later takes the place of this one.
+   *
+   * @param factor how many times larger; null for the model's own scale, where that is not known yet.
+   */
   async render(settings, factor, point) {
     const { picture, file, originalShare } = this.#viewer;
     if (!file || !originalShare) return;
@@ -57,7 +61,7 @@ export class Lens {
     this.#place();
     try {
       const began = performance.now();
-      const query = { ...settings, scale: factor, format: "png" };
+      const query = { ...settings, ...(factor && { scale: factor }), format: "png" };
       const crop = await cropOf(file, part.read);
       const answer = await this.#api.send("v1/upscale", { query, file: crop, name: "part.png", signal: abort.signal });
       this.#adapt((performance.now() - began) / 1000);

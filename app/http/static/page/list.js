@@ -4,6 +4,8 @@ import { byId, element, show } from "./elements.js";
 import { ENDED, latestRun, reasonOf } from "./pictures.js";
 import { counted, duration, text } from "./texts.js";
 
+const SETTLED_MS = 500; // a click so soon after a button has changed was meant for what it did before
+
 /** Draws a card for each picture, in place, so that the focus stays where it is. */
 export class List {
   #cards = new Map();
@@ -50,34 +52,53 @@ export class List {
     card.size.textContent = to ? `${from} → ${to}` : from;
     card.state.textContent = stateText(run);
     drawBar(card.bar, run);
-    show(card.cancel, !ENDED.includes(state));
-    show(card.remove, ENDED.includes(state));
+    nameCross(card, picture, ENDED.includes(state) ? "picture.remove" : "picture.cancel");
     show(card.retry, state === "failed" || state === "cancelled");
   }
 
+  /** Moves the focus, which goes with a card that is removed, to the one that has its place. */
+  focusAt(index) {
+    const cards = this.#list.children;
+    (cards[Math.min(index, cards.length - 1)] ?? byId("choose")).focus();
+  }
+
+  /** Cancels or removes, as the button says; not by the second click of a pair. */
+  #cross(picture, event) {
+    const { does, since } = this.#cards.get(picture.id).cross;
+    if (event.detail > 1 || performance.now() - since < SETTLED_MS) return;
+    if (does === "picture.remove") this.#does.remove(picture);
+    else this.#does.cancel(picture);
+  }
+
   #add(picture) {
-    const button = (name, label, act, content) =>
-      element("button", { type: "button", className: name, ariaLabel: text(label, picture), title: text(label, picture),
-        onclick: () => act(picture) }, content);
+    const button = (className, act, ...content) =>
+      element("button", { type: "button", className, onclick: (event) => act(picture, event) }, ...content);
     const card = {
-      thumb: element("span", { className: "thumb" }),
+      thumb: element("span", { className: "thumb", ariaHidden: "true" }),
       size: element("span", { className: "size" }),
       state: element("p", { className: "state" }),
       bar: element("progress", { max: 1, ariaLabel: picture.name }),
-      cancel: button("icon", "picture.cancel", this.#does.cancel, "✕"),
-      remove: button("icon", "picture.remove", this.#does.remove, "✕"),
-      retry: button("text", "picture.retry", this.#does.retry, text("picture.retry")),
+      cross: { button: button("icon", (...given) => this.#cross(...given), "✕"), does: "", since: -Infinity },
+      retry: button("text", this.#does.retry, text("picture.retry")),
     };
     const facts = element("span", { className: "facts" }, element("span", { className: "name" }, picture.name), card.size);
-    card.show = button("show", "picture.show", this.#does.select, card.thumb);
-    card.show.append(facts);
-    const actions = element("div", { className: "actions" }, card.cancel, card.remove);
-    card.root = element("li", { className: "card" }, card.show, actions, card.bar, card.state, card.retry);
+    card.show = button("show", this.#does.select, card.thumb, facts);
+    card.show.title = text("picture.show", picture);
+    const content = [card.show, card.cross.button, card.bar, card.state, card.retry];
+    card.root = element("li", { className: "card", tabIndex: -1 }, ...content);
     this.#cards.set(picture.id, card);
     this.#list.append(card.root);
     this.#does.appear(picture);
     return card;
   }
+}
+
+/** Says on the button with the cross what it does now. */
+function nameCross({ cross }, picture, does) {
+  if (cross.does === does) return;
+  if (cross.does) cross.since = performance.now();
+  cross.does = does;
+  cross.button.ariaLabel = cross.button.title = text(does, picture);
 }
 
 function drawBar(bar, run) {

@@ -12,11 +12,12 @@ import { askForKey, prepareKeyDialog } from "./key_dialog.js";
 import { Lens } from "./lens.js";
 import { drawProgress, drawSummary, List } from "./list.js";
 import { parametersOf } from "./parameters.js";
-import { ENDED, latestRun, Pictures } from "./pictures.js";
+import { ENDED, latestRun, Pictures, reasonOf, wordsOf } from "./pictures.js";
 import { Results } from "./results.js";
 import { saveActions } from "./save_actions.js";
 import { Sender } from "./sending.js";
 import { sizeOfAnswer, sizeText } from "./sizes.js";
+import { keepToOneTab } from "./tab.js";
 import { text, translate } from "./texts.js";
 import { tryOut } from "./try_out.js";
 import { Viewer } from "./viewer.js";
@@ -27,10 +28,12 @@ const STARTING_S = 1;
 
 const api = new Api(askForKey);
 const pictures = new Pictures();
-const results = new Results(api);
+const results = new Results(api, pictures);
 let form = null; // until the service has said what it offers
+const ended = new Set(pictures.runs.filter((run) => ENDED.includes(run.state)).map((run) => run.id));
+let appearing = Promise.resolve(); // one picture after the other: each is decoded
 
-const modelOf = (settings) => form?.modelOf(settings) ?? { scale: 0 };
+const modelOf = (settings) => form?.modelOf(settings) ?? { scale: null };
 const sizeOf = (picture, settings) => sizeOfAnswer(picture, settings, modelOf(settings).scale);
 
 translate(document);
@@ -42,9 +45,9 @@ const offer = offered();
 const takesJobs = offer.then(() => api.fetch("v1/jobs?limit=1")).then(() => true, (problem) => problem.status !== 501);
 const sender = new Sender(api, pictures, takesJobs);
 const list = new List(pictures, {
-  appear,
-  cancel: (picture) => (picture.runs.length ? sender.cancel(latestRun(picture)) : remove(picture)),
-  remove,
+  appear: (picture) => (appearing = appearing.then(() => appear(picture)).catch(() => {})),
+  cancel: (picture) => (picture.runs.length ? sender.cancel(latestRun(picture)) : removeFromList(picture)),
+  remove: removeFromList,
   retry: (picture) => again(picture, latestRun(picture).settings),
   select: (picture) => pictures.select(picture),
   sizes,
@@ -58,9 +61,12 @@ new Watcher(api, pictures);
 
 pictures.addEventListener("change", ({ detail: { run } }) => {
   draw();
-  if (run) announce(run);
+  if (run && ["done", "failed"].includes(run.state) && !ended.has(run.id)) end(run);
 });
-byId("clear").onclick = () => [...pictures.all].forEach(remove);
+byId("clear").onclick = () => {
+  [...pictures.all].forEach(remove);
+  list.focusAt(0);
+};
 byId("again").onclick = () => again(pictures.selected, form.values);
 byId("again-all").onclick = () => pictures.all.forEach((picture) => again(picture, form.values));
 byId("reset").onclick = () => form.set({});
@@ -69,18 +75,22 @@ byId("change-key").onclick = () => api.changeKey();
 list.draw();
 draw();
 begin();
+keepToOneTab(() => pictures.leave());
 
-/** Asks the service for its models and parameters, as long as it is starting. */
+/** Asks the service for its models and parameters, as long as it is starting or the key does not suffice. */
 async function offered() {
   for (;;) {
     try {
       return await Promise.all([api.json("openapi.json"), api.json("v1/models")]);
     } catch (problem) {
-      const words = problem.isTemporary ? text("settings.starting") : `${problem.title}: ${problem.message}`;
-      byId("starting").textContent = words;
+      byId("starting").textContent = problem.isTemporary ? text("settings.starting") : reasonOf(wordsOf(problem));
       show(byId("starting"), true);
-      if (!problem.isTemporary) throw problem;
-      await new Promise((resolve) => setTimeout(resolve, 1000 * STARTING_S));
+      const needsKey = [401, 403].includes(problem.status);
+      if (!problem.isTemporary && !needsKey) throw problem;
+      await new Promise((resolve) => {
+        if (needsKey) api.addEventListener("key", resolve, { once: true });
+        else setTimeout(resolve, 1000 * STARTING_S);
+      });
     }
   }
 }
@@ -98,19 +108,25 @@ async function begin() {
   sender.start();
 }
 
-async function add(files) {
-  const added = files.map((file) => [pictures.add(file), file]);
+function add(files) {
+  const added = files.map((file) => pictures.add(file));
   if (!added.length) return;
-  for (const [picture, file] of added) await keep(picture.id, file);
-  pictures.select(added[0][0]);
-  if (form) for (const [picture] of added) if (!picture.runs.length) again(picture, form.values);
+  added.forEach((picture, index) => keep(picture.id, files[index]));
+  pictures.select(added[0]);
+  if (form) added.forEach((picture) => again(picture, form.values)); // else all begin once the service has started
 }
 
 function again(picture, settings) {
   pictures.begin(picture, settings, modelOf(settings).name);
 }
 
-async function remove(picture) {
+function removeFromList(picture) {
+  const index = pictures.all.indexOf(picture);
+  remove(picture);
+  list.focusAt(index);
+}
+
+function remove(picture) {
   for (const run of picture.runs) {
     if (run.job || !ENDED.includes(run.state)) sender.forget(run);
     forget(run.id);
@@ -139,6 +155,7 @@ function sizes(picture, run) {
 function draw() {
   const { selected } = pictures;
   document.body.toggleAttribute("data-empty", pictures.all.length === 0);
+  byId("skip").href = pictures.all.length ? "#pictures" : "#welcome";
   byId("viewer-name").textContent = selected?.name ?? "";
   viewer.show(selected);
   drawProgress(selected);
@@ -164,12 +181,16 @@ function same(a, b) {
   return sorted(a) === sorted(b);
 }
 
-const announced = new Set(pictures.runs.filter((run) => ENDED.includes(run.state)).map((run) => run.id));
-
-/** Tells screen readers once how a run has ended. */
-function announce(run) {
-  if (!["done", "failed"].includes(run.state) || announced.has(run.id)) return;
-  announced.add(run.id);
+/** Tells screen readers once how a run has ended; learns what is known of its model since it was loaded for it. */
+function end(run) {
+  ended.add(run.id);
   const { name } = pictures.pictureOf(run);
-  byId("said").textContent = text(`said.${run.state}`, { name, reason: run.problem?.detail ?? "" });
+  byId("said").textContent = text(`said.${run.state}`, { name, reason: reasonOf(run.problem) });
+  const isNews = run.state === "done" && form && modelOf(run.settings).state !== "ready";
+  if (isNews) api.json("v1/models").then(learn, () => {});
+}
+
+function learn(models) {
+  form.learn(models);
+  list.draw(); // with sizes
 }

@@ -1,5 +1,7 @@
 // The pictures of this tab and the runs of each: one run is one picture with one choice of settings.
 
+import { remember, remembered } from "./storage.js";
+
 const SESSION = "esrgan-pictures";
 export const ENDED = ["done", "failed", "cancelled"];
 
@@ -53,6 +55,11 @@ export class Pictures extends EventTarget {
     if (picture) this.#tell(picture, run);
   }
 
+  /** Ends a run with the words of an error. */
+  fail(run, error) {
+    this.change(run, { state: "failed", problem: wordsOf(error) });
+  }
+
   describe(picture, facts) {
     Object.assign(picture, facts);
     this.#tell(picture);
@@ -70,23 +77,35 @@ export class Pictures extends EventTarget {
     this.#tell();
   }
 
+  /** Leaves all pictures to another tab, which has the same ones. */
+  leave() {
+    this.#all = [];
+    this.selected = null;
+    this.#tell();
+  }
+
   #tell(picture, run) {
     if (!run || run.state === "queued") this.#save();
     this.dispatchEvent(new CustomEvent("change", { detail: { picture, run } }));
   }
 
   #save() {
-    sessionStorage.setItem(SESSION, JSON.stringify(this.#all));
+    remember(SESSION, JSON.stringify(this.#all));
   }
 }
 
 /** The pictures before the page was reloaded; what had not reached the service is sent again. */
 function restored() {
-  const pictures = JSON.parse(sessionStorage.getItem(SESSION) ?? "[]");
+  const pictures = JSON.parse(remembered(SESSION) ?? "[]");
   for (const run of pictures.flatMap((picture) => picture.runs)) {
     if (!run.job && !ENDED.includes(run.state)) run.state = "queued";
   }
   return pictures;
+}
+
+/** Returns {title, detail} of an error, a Problem or another one. */
+export function wordsOf({ title = "", detail, message }) {
+  return { title, detail: detail ?? message };
 }
 
 /** Returns a problem in words. */

@@ -1,16 +1,20 @@
 // The files of finished runs: fetched once, shown, saved, copied.
 
+import { outOfReach, Problem } from "./api.js";
 import { find } from "./files.js";
-import { sizeText } from "./sizes.js";
+import { isInPixels, sizeText } from "./sizes.js";
+import { text } from "./texts.js";
 
 const KEPT = 4; // a browser keeps large files on its disk, and small ones in memory
 
 export class Results {
   #api;
+  #pictures;
   #fetched = new Map();
 
-  constructor(api) {
+  constructor(api, pictures) {
     this.#api = api;
+    this.#pictures = pictures;
   }
 
   /** Returns the result as a file; a second call for a recent run fetches nothing. */
@@ -24,17 +28,42 @@ export class Results {
   }
 
   async #fetch(run) {
-    return run.job ? (await this.#api.fetch(`v1/jobs/${run.job}/result`)).blob() : find(run.id);
+    return run.job ? (await this.#answerTo(run)).blob().catch(outOfReach) : this.#keptOf(run);
   }
 
-  /** Saves a result: from memory where it was shown, else as a stream that never is in memory as a whole. */
-  async save(run, name) {
-    if (this.#fetched.has(run.id) || !run.job) return saveAs(URL.createObjectURL(await this.fileOf(run)), name);
-    if (!this.#api.key) return saveAs(this.#api.address(`v1/jobs/${run.job}/result`), name);
-    if (!window.showSaveFilePicker) return saveAs(URL.createObjectURL(await this.#fetch(run)), name);
+  /** Asks the service for a result. A run whose result is gone has failed, and can be tried again. */
+  async #answerTo(run) {
+    try {
+      return await this.#api.fetch(`v1/jobs/${run.job}/result`);
+    } catch (problem) {
+      if (problem.status === 404) this.#pictures.fail(run, problem);
+      throw problem;
+    }
+  }
+
+  /** Finds the result of a service without jobs. */
+  async #keptOf(run) {
+    const file = await find(run.id);
+    if (file) return file;
+    const problem = new Problem({ status: 404, title: text("picture.lost_result") });
+    this.#pictures.fail(run, problem);
+    throw problem;
+  }
+
+  /**
+   * Saves a result: from memory where it was shown, else as a stream that never is in memory as a whole.
+   *
+   * @param asks false where the browser lets no dialog open, as for the second file after a click.
+   */
+  async save(run, name, { asks = true } = {}) {
+    const isFetched = this.#fetched.has(run.id) || !run.job;
+    if (!isFetched && !this.#api.key) return saveAs(this.#api.address(`v1/jobs/${run.job}/result`), name);
+    if (isFetched || !asks || !window.showSaveFilePicker) {
+      return saveAs(URL.createObjectURL(await (isFetched ? this.fileOf(run) : this.#fetch(run))), name);
+    }
     const file = await window.showSaveFilePicker({ suggestedName: name });
-    const answer = await this.#api.fetch(`v1/jobs/${run.job}/result`); // a link cannot send the key
-    return answer.body.pipeTo(await file.createWritable());
+    const answer = await this.#answerTo(run); // a link cannot send the key
+    return answer.body.pipeTo(await file.createWritable()).catch(outOfReach);
   }
 }
 
@@ -46,12 +75,12 @@ export function saveAs(address, name) {
   if (address.startsWith("blob:")) setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
-/** Returns photo_x4.png for photo.jpg, or photo_3840x2160.png where the size was given in pixels. */
+/** Returns photo_x4.png for photo.jpg, photo_3840x2160.png for a size in pixels, photo_upscaled.png for an unknown one. */
 export function nameOfResult(picture, run, size, factor) {
   const stem = picture.name.replace(/\.[^.]*$/, "") || "picture";
   const suffix = (run.mediaType ?? "image/png").replace("image/", "").replace("jpeg", "jpg");
-  const inPixels = ["width", "height", "max_side", "megapixels"].some((name) => name in run.settings);
-  const tail = inPixels && size ? sizeText(size).replaceAll(" × ", "x") : `x${Number((factor ?? 4).toFixed(2))}`;
+  if (!factor) return `${stem}_upscaled.${suffix}`;
+  const tail = isInPixels(run.settings) ? sizeText(size).replaceAll(" × ", "x") : `x${Number(factor.toFixed(2))}`;
   return `${stem}_${tail}.${suffix}`;
 }
 

@@ -1,7 +1,7 @@
 // What can be done with results: download one or all, copy, the line for a terminal.
 
 import { byId, show } from "./elements.js";
-import { doneRuns } from "./pictures.js";
+import { doneRuns, reasonOf, wordsOf } from "./pictures.js";
 import { curlLine, nameOfResult, saveAs } from "./results.js";
 import { factorOf } from "./sizes.js";
 import { text } from "./texts.js";
@@ -19,8 +19,15 @@ export function saveActions({ api, results, viewer, pictures, sizeOf, modelOf })
     return curlLine(api.address("v1/upscale"), picture, run.settings, nameOf(picture, run), Boolean(api.key));
   };
 
-  byId("save").onclick = () => results.save(viewer.run, nameOf(viewer.picture, viewer.run));
-  byId("copy").onclick = () => copyPicture(results.fileOf(viewer.run));
+  byId("save").onclick = async () => {
+    const isReal = (error) => error.name !== "AbortError"; // the person closed the dialog
+    const saved = results.save(viewer.run, nameOf(viewer.picture, viewer.run));
+    await saved.catch((error) => isReal(error) && viewer.say(reasonOf(wordsOf(error))));
+  };
+  byId("copy").onclick = async () => {
+    if (await copyPicture(results.fileOf(viewer.run))) say(byId("copy"), text("save.copied"));
+    else viewer.say(text("save.no_copy"));
+  };
   byId("save-all").onclick = () => saveAll(pictures, results, nameOf);
   byId("curl").onclick = () => {
     byId("curl-line").textContent = line();
@@ -44,18 +51,17 @@ async function saveAll(pictures, results, nameOf) {
   const runs = chosen.map((picture) => doneRuns(picture).at(-1));
   const names = unique(chosen.map((picture, index) => nameOf(picture, runs[index])));
   button.disabled = true;
+  const isZip = runs.reduce((sum, run) => sum + (run.bytes ?? 0), 0) <= MAX_BYTES / 2;
+  const files = [];
+  const missing = [];
   try {
-    if (runs.reduce((sum, run) => sum + (run.bytes ?? 0), 0) > MAX_BYTES / 2) {
-      for (const [index, run] of runs.entries()) await results.save(run, names[index]);
-      return;
-    }
-    const files = [];
-    const missing = [];
     for (const [index, run] of runs.entries()) {
-      button.textContent = text("list.packing", { done: index, total: runs.length });
-      const blob = await results.fileOf(run).catch(() => null);
-      if (blob) files.push({ name: names[index], blob });
-      else missing.push(names[index]);
+      const name = names[index];
+      button.textContent = byId("said").textContent = text("list.packing", { done: index, total: runs.length });
+      const saved = isZip
+        ? results.fileOf(run).then((blob) => files.push({ name, blob }))
+        : results.save(run, name, { asks: false });
+      await saved.catch(() => missing.push(name));
     }
     if (files.length) saveAs(URL.createObjectURL(await zipOf(files)), "pictures.zip");
     if (missing.length) alert(text("list.missing", { names: missing.join(", ") }));
@@ -65,24 +71,21 @@ async function saveAll(pictures, results, nameOf) {
   }
 }
 
-/** Numbers the names that come twice. */
+/** Numbers the names that are taken; upper and lower case are the same to some systems. */
 export function unique(names) {
-  const seen = new Map();
+  const taken = new Set();
   return names.map((name) => {
-    const times = (seen.get(name) ?? 0) + 1;
-    seen.set(name, times);
-    return times === 1 ? name : name.replace(/(\.[^.]*)?$/, ` (${times})$1`);
+    let free = name;
+    for (let count = 2; taken.has(free.toLowerCase()); count++) free = name.replace(/(\.[^.]*)?$/, ` (${count})$1`);
+    taken.add(free.toLowerCase());
+    return free;
   });
 }
 
+/** Returns false where the browser does not let the page. */
 async function copyPicture(file) {
-  const button = byId("copy");
-  try {
-    await navigator.clipboard.write([new ClipboardItem({ "image/png": file.then(asPng) })]);
-    say(button, text("save.copied"));
-  } catch {
-    say(button, text("save.no_copy"));
-  }
+  const item = new ClipboardItem({ "image/png": file.then(asPng) });
+  return navigator.clipboard.write([item]).then(() => true, () => false);
 }
 
 /** Returns the file as PNG, which is all that clipboards take. */
@@ -102,6 +105,6 @@ async function copyText(shown) {
 
 function say(button, words) {
   button.dataset.words ??= button.textContent; // a second click may come before the first one's words are gone
-  button.textContent = words;
+  button.textContent = byId("said").textContent = words;
   setTimeout(() => (button.textContent = button.dataset.words), SAID_MS);
 }

@@ -1,6 +1,6 @@
 // Sends runs to the service, in order: as jobs, or where it takes none as requests that wait for the result.
 
-import { find, keep } from "./files.js";
+import { find, isReadable, keep } from "./files.js";
 import { text } from "./texts.js";
 
 const AT_A_TIME = 2; // a browser opens few connections to a host
@@ -56,7 +56,7 @@ export class Sender {
       } catch (problem) {
         if (signal.aborted) return;
         if (!problem.isTemporary) {
-          this.#pictures.change(run, { state: "failed", problem: { title: problem.title, detail: problem.message } });
+          this.#pictures.fail(run, problem);
           return;
         }
         await this.#waitFor(problem, run, signal);
@@ -68,6 +68,7 @@ export class Sender {
     const { name } = this.#pictures.pictureOf(run);
     const file = await find(run.picture);
     if (!file) throw new Error(text("picture.lost"));
+    if (!(await isReadable(file))) throw new Error(text("picture.unreadable")); // else the request fails as if offline
     const takesJobs = await this.#takesJobs;
     signal.throwIfAborted();
     this.#pictures.change(run, { state: "sending", progress: 0, note: null });
@@ -90,7 +91,7 @@ export class Sender {
   /** Waits as long as the service says, and shows the seconds. */
   async #waitFor(problem, run, signal) {
     for (let left = problem.retryAfterS || AGAIN_S; left > 0 && !signal.aborted; left--) {
-      const note = problem.status ? text("state.busy", { seconds: left }) : text("state.offline");
+      const note = problem.isOutOfReach ? text("state.offline") : text("state.busy", { seconds: left });
       this.#pictures.change(run, { state: "queued", note });
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }

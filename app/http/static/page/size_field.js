@@ -1,6 +1,6 @@
 // The field for the size of the answer: a factor, or a measure in pixels where the service takes one.
 
-import { element, show } from "./elements.js";
+import { checked, element, show } from "./elements.js";
 import { SIZES } from "./parameters.js";
 import { text } from "./texts.js";
 
@@ -16,19 +16,22 @@ export function sizeField(parameters) {
   select.setAttribute("aria-describedby", "hint-size");
   const number = element("input", { type: "number", id: "setting-size-number", step: "any" });
   const unit = element("label", { htmlFor: number.id, className: "unit" });
-  const exact = element("div", { className: "exact" }, number, unit);
+  const exact = element("div", { className: "exact" }, number, unit, checked(number));
   const result = element("p", { className: "result" });
   const hint = element("p", { className: "hint", id: "hint-size" }, text("size.hint"));
   const label = element("label", { htmlFor: select.id }, text("size.label"));
   const row = element("div", { className: "field" }, label, select, exact, result, hint);
-  let own = 0;
+  let own; // scale of the model; null where that is not known before it has been loaded
+  const ownChoice = () => `scale=${own ?? ""}`;
 
   function showNumber() {
     const name = select.value;
     show(exact, SIZES.includes(name));
     if (!SIZES.includes(name)) return;
-    const { min, max } = parameters.get(name);
-    Object.assign(number, { min: min ?? 0, max: max ?? (name === "scale" ? own : "") });
+    const { min, max, whole } = parameters.get(name);
+    const most = max ?? (name === "scale" && own ? own : "");
+    Object.assign(number, { min: min ?? 0, max: most, step: whole ? 1 : "any" });
+    number.dispatchEvent(new Event("input")); // so that it is checked
     unit.textContent = text(`size.unit.${name}`);
   }
 
@@ -41,28 +44,25 @@ export function sizeField(parameters) {
     result,
     read: () => {
       const [name, preset] = select.value.split("=");
-      const value = preset ? Number(preset) : number.valueAsNumber;
+      const typed = number.validity.valid ? number.valueAsNumber : 0;
+      const value = preset === undefined ? typed : Number(preset);
       return (name === "scale" && value === own) || !(value > 0) ? {} : { [name]: value };
     },
     write: (values) => {
-      const name = SIZES.find((size) => size in values);
-      if (!name) {
-        select.value = `scale=${own}`;
-        showNumber();
-        return;
-      }
-      number.value = values[name];
-      select.value = `${name}=${values[name]}`;
+      const name = SIZES.find((size) => size in values && parameters.has(size));
+      number.value = values[name] ?? "";
+      select.value = name ? `${name}=${values[name]}` : ownChoice();
       if (select.selectedIndex < 0) select.value = name;
       showNumber();
     },
     tell: ({ scale }) => {
-      if (scale === own || !scale) return;
-      const chosen = own ? select.value : null;
+      if (scale === own) return;
+      const { value } = select;
+      const keeps = own !== undefined && (scale || value !== ownChoice()); // a default of unknown scale is no number
       own = scale;
       select.replaceChildren(...choices(parameters, scale));
-      select.value = chosen ?? `scale=${own}`;
-      if (select.selectedIndex < 0) select.value = `scale=${own}`;
+      select.value = keeps ? value : ownChoice();
+      if (select.selectedIndex < 0) select.value = ownChoice();
       showNumber();
     },
   };
@@ -70,8 +70,10 @@ export function sizeField(parameters) {
 
 function choices(parameters, scale) {
   const most = Math.max(scale, parameters.get("scale").max ?? scale);
-  const factors = [scale, ...[2, 3, 4, 8].filter((factor) => factor !== scale && factor <= most)].sort((a, b) => a - b);
+  const others = [2, 3, 4, 8].filter((factor) => factor !== scale && factor <= most);
+  const factors = [...(scale ? [scale] : []), ...others].sort((a, b) => a - b);
   return [
+    ...(scale ? [] : [option("scale=", text("settings.default"))]),
     ...factors.map((factor) => option(`scale=${factor}`, text("size.factor", { factor }))),
     ...PRESETS.filter(([name]) => parameters.has(name)).map(([name, value]) =>
       option(`${name}=${value}`, text(`size.${name}.${value}`)),

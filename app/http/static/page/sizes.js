@@ -1,5 +1,7 @@
 // The size of an answer, as the service computes it.
 
+const IN_PIXELS = ["width", "height", "max_side", "megapixels"];
+
 /** Returns the {width, height} of the answer for a picture, or null where either is unknown. */
 export function sizeOfAnswer(picture, settings, modelScale) {
   if (!picture.width) return null;
@@ -11,8 +13,14 @@ export function sizeOfAnswer(picture, settings, modelScale) {
   return { width: Math.max(1, size.width), height: Math.max(1, size.height) };
 }
 
-/** Returns how many times larger the answer is. */
+/** True where the settings say how large the answer is, not how many times larger. */
+export function isInPixels(settings) {
+  return IN_PIXELS.some((name) => name in settings);
+}
+
+/** Returns how many times larger the answer is; null where that depends on a size or a scale that is unknown. */
 export function factorOf({ width, height }, settings, modelScale) {
+  if (isInPixels(settings) && !width) return null;
   if (settings.width) return settings.width / width;
   if (settings.height) return settings.height / height;
   if (settings.max_side) return settings.max_side / Math.max(width, height);

@@ -2,7 +2,7 @@
 
 import texts from "./en.js";
 
-const plural = new Intl.PluralRules("en");
+const plural = new Intl.PluralRules(texts.lang);
 
 /** Returns a text with its {names} filled in. */
 export function text(name, values = {}) {
@@ -26,8 +26,16 @@ export function duration(seconds) {
   return text("time.seconds", { count: Math.max(1, Math.round(seconds / step) * step) });
 }
 
+/** Returns the words for the value of a setting. */
+export function settingText(name, value) {
+  if (`size.unit.${name}` in texts) return `${value} ${text(`size.unit.${name}`)}`;
+  const label = textOr(`${name}.label`, name.replaceAll("_", " "));
+  return value === true ? label : text("settings.value", { label, value: textOr(`${name}.${value}`, value) });
+}
+
 /** Fills in every element that names its text: data-text for its content, data-label for screen readers. */
 export function translate(root) {
+  Object.assign(root.documentElement, { lang: texts.lang, dir: texts.dir });
   for (const element of root.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);
   for (const element of root.querySelectorAll("[data-label]")) {
     element.setAttribute("aria-label", text(element.dataset.label));

@@ -28,7 +28,7 @@ export function tryOut({ form, viewer, lens, gestures }) {
     }
     rendered = JSON.stringify(settings);
     const { scale } = form.model;
-    const factor = Math.min(scale, Math.max(1, factorOf(picture, form.values, scale)));
+    const factor = scale && Math.min(scale, Math.max(1, factorOf(picture, form.values, scale)));
     lens.render(settings, factor, point);
   }
 

@@ -2,12 +2,13 @@
 
 import { byId, element, show } from "./elements.js";
 import { find } from "./files.js";
-import { bicubicOf, imageOf, release, resultOf } from "./images.js";
-import { doneRuns, latestRun, reasonOf } from "./pictures.js";
-import { text } from "./texts.js";
+import { bicubicOf, imageOf, REDUCED_PX, release, resultOf } from "./images.js";
+import { doneRuns, latestRun, reasonOf, wordsOf } from "./pictures.js";
+import { settingText, text } from "./texts.js";
 import { centred, fitted, limited } from "./view.js";
 
 const MAX_BICUBIC_PX = 24e6;
+const AGAIN_MS = 3000; // after a connection was lost
 const PIXELS_FROM = 3; // screen pixels for each pixel of the result, from which each is drawn as a square
 
 /** Shows a picture. Sends "view" when the picture has moved in its window, and "result" when another result, or none, is shown. */
@@ -73,8 +74,10 @@ export class Viewer extends EventTarget {
     if (!picture) return;
     this.#drawChoices(done);
     if (isNew) this.file = null;
-    this.file ??= await find(picture.id);
-    if (shown === this.#shown) await Promise.all([this.#drawAfter(), this.#drawBefore()]);
+    const file = this.file ?? (await find(picture.id));
+    if (shown !== this.#shown) return;
+    this.file = file;
+    await Promise.all([this.#drawAfter(), this.#drawBefore()]);
   }
 
   /** Moves the picture; without a view, fits it into the window. */
@@ -86,7 +89,7 @@ export class Viewer extends EventTarget {
     this.view = view ? limited(view, stage, this.size, this.ratio) : fitted(stage, this.size, this.ratio);
     for (const layer of Object.values(this.#layers)) this.#placeIn(layer);
     this.#stage.classList.toggle("zoomed", !this.#isFitted);
-    byId("zoom").textContent = `${Math.round(this.view.zoom * this.ratio * 100)} %`;
+    byId("zoom").textContent = text("view.zoom", { percent: Math.round(this.view.zoom * this.ratio * 100) });
     this.dispatchEvent(new Event("view"));
   }
 
@@ -111,7 +114,7 @@ export class Viewer extends EventTarget {
     this.#isFitted = true;
     byId("before").value = "bicubic";
     byId("zoom").textContent = "";
-    this.#say("");
+    this.say("");
   }
 
   #drawChoices(done) {
@@ -128,7 +131,7 @@ export class Viewer extends EventTarget {
 
   #labelOf(run) {
     const { model, ...others } = run.settings;
-    return [model ?? run.model, ...Object.entries(others).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`)].join(" · ");
+    return [model ?? run.model, ...Object.entries(others).map((setting) => settingText(...setting))].join(" · ");
   }
 
   async #drawAfter() {
@@ -137,20 +140,29 @@ export class Viewer extends EventTarget {
     if (!run) {
       this.#put(this.#layers.after, null);
       this.#use(this.#expectedSize());
-      this.#say(reasonOf(latestRun(picture)?.problem));
+      this.say(reasonOf(latestRun(picture)?.problem));
       this.dispatchEvent(new Event("result"));
       return;
     }
-    this.#say(text("view.loading"));
+    this.say(text("view.loading"));
     let problem = null;
-    const result = await this.results.fileOf(run).then(resultOf).catch((error) => ((problem = error), null));
-    if (shown !== this.#shown || run !== this.run) return release(result?.element);
+    const result = await this.#resultOf(run).catch((error) => ((problem = error), null));
+    const isCurrent = () => shown === this.#shown && run === this.run;
+    if (!isCurrent()) return release(result?.element);
+    if (problem?.isTemporary) setTimeout(() => isCurrent() && this.#drawAfter(), AGAIN_MS);
     this.#put(this.#layers.after, result?.element ?? null);
     this.share = result?.share ?? 0;
     this.#use(result ?? this.#expectedSize());
-    this.#say(reasonOf(problem) || wordsOn(result, picture, run));
+    this.say(problem ? reasonOf(wordsOf(problem)) : wordsOn(result, picture, run));
     byId("tag-after").textContent = this.#labelOf(run);
     this.dispatchEvent(new Event("result"));
+  }
+
+  /** Returns a result as far as it is shown; one that is too large for that is not fetched. */
+  async #resultOf(run) {
+    const size = this.#sizeOf(this.picture, run.settings);
+    if (size && size.width * size.height > REDUCED_PX) return { element: null, ...size, share: 0 };
+    return resultOf(await this.results.fileOf(run));
   }
 
   async #drawBefore() {
@@ -161,7 +173,7 @@ export class Viewer extends EventTarget {
     byId("tag-before").textContent = byId("before").selectedOptions[0]?.textContent ?? "";
     const other = picture.runs.find((run) => run.id === choice);
     if (other) {
-      const result = await this.results.fileOf(other).then(resultOf).catch(() => null);
+      const result = await this.#resultOf(other).catch(() => null);
       if (!isCurrent()) return release(result?.element);
       this.#put(this.#layers.before, result?.element ?? null);
       return;
@@ -203,7 +215,8 @@ export class Viewer extends EventTarget {
     if (this.size) this.#placeIn(layer);
   }
 
-  #say(sentence) {
+  /** Shows a sentence over the picture. */
+  say(sentence) {
     byId("note").textContent = sentence;
     show(byId("note"), sentence !== "");
   }

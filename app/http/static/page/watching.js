@@ -80,8 +80,6 @@ export class Watcher {
 
   /** A job that is gone has failed; anything else is asked again. */
   #missed(run, problem) {
-    if (problem.status === 404 || problem.status === 403) {
-      this.#pictures.change(run, { state: "failed", problem: { title: problem.title, detail: problem.message } });
-    }
+    if (problem.status === 404 || problem.status === 403) this.#pictures.fail(run, problem);
   }
 }

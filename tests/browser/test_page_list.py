@@ -1,0 +1,216 @@
+"""The list of the page at /: its buttons, the focus, what screen readers hear, several tabs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.settings import Settings
+from tests.app.blocked_device import BlockedDevice
+from tests.app.conftest import encoded, noise, write_tiny_model
+from tests.app.live import Live
+from tests.browser.conftest import Tab
+from tests.browser.page import Person
+
+if TYPE_CHECKING:
+    from playwright.async_api import Route
+
+pytestmark = pytest.mark.anyio
+
+DONE = ".card[data-state=done]"
+FOCUSED = "() => document.activeElement.id || document.activeElement.className"
+
+
+@pytest.fixture
+def person(tab: Tab) -> Person:
+    return Person(tab)
+
+
+async def test_a_double_click_on_the_cross_cancels_and_does_not_remove(
+    person: Person, live: Live, blocked: BlockedDevice
+) -> None:
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await blocked.at_work()
+    await person[".card .icon"].dblclick()
+    await person.sees(".card[data-state=cancelled]")
+    blocked.gate.set()
+
+
+async def test_the_focus_stays_where_something_was_done(person: Person, live: Live, blocked: BlockedDevice) -> None:
+    page = person.tab.page
+    await person.open(f"{live.address}/")
+    await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
+    await blocked.at_work()
+    cross = person[".card .icon"].first
+    await cross.press("Enter")
+    await person.sees(".card[data-state=cancelled]")
+    assert await page.evaluate(FOCUSED) == "icon"
+    await person[".card .text:visible"].press("Enter")
+    assert await page.evaluate(FOCUSED) == "card"
+    blocked.gate.set()
+    await person.sees(DONE, 2)
+    await page.wait_for_timeout(600)  # the cross takes no click so soon after its meaning has changed
+    await cross.press("Enter")
+    await person.sees(".card", 1)
+    assert await page.evaluate(FOCUSED) == "card"
+    await person["#setting-size"].select_option("scale=2")
+    await person["#again"].press("Enter")
+    assert await page.evaluate(FOCUSED) == "settings"
+    await person["#clear"].press("Enter")
+    assert await page.evaluate(FOCUSED) == "choose"
+
+
+async def test_screen_readers_hear_the_sizes_and_what_was_copied(person: Person, live: Live) -> None:
+    page = person.tab.page
+    await page.add_init_script("navigator.clipboard.write = () => Promise.resolve();")
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person.sees(DONE)
+    await page.get_by_role("button", name="photo.png 20 × 16 → 80 × 64").wait_for()
+    await person["#copy:enabled"].click()
+    await person.reads("#said", "^Copied$")
+    await page.evaluate("() => { navigator.clipboard.write = () => Promise.reject(new Error('no')); }")
+    await person["#copy"].click()
+    await person.reads("#note", "does not let pages copy")
+
+
+async def test_a_duplicated_tab_leaves_the_list_to_the_first_one(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person.sees(DONE)
+    async with person.tab.page.context.expect_page() as opened:
+        await person.tab.page.evaluate("() => { open(location.href); }")
+    other = await opened.value
+    await other.locator("#setting-model").wait_for()
+    await other.locator("#welcome").wait_for()
+    await person.tab.page.reload()
+    await person.sees(DONE)
+    await other.reload()
+    await other.locator("#welcome").wait_for()
+
+
+async def test_the_skip_link_leads_somewhere_before_there_are_pictures(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person["#skip"].press("Enter")
+    assert await person.tab.page.evaluate(FOCUSED) == "welcome"
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person["#skip"].press("Enter")
+    assert await person.tab.page.evaluate(FOCUSED) == "pictures"
+
+
+async def test_a_number_that_is_not_taken_is_marked(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person["#setting-format"].select_option("jpeg")
+    await person["#setting-quality"].fill("150")
+    assert await person["#setting-quality"].get_attribute("aria-invalid") == "true"
+    await person.reads(".field:has(#setting-quality) .error", "100")
+    await person["#reset"].click()
+    await person["#setting-format"].select_option("jpeg")
+    assert await person["#setting-quality"].get_attribute("aria-invalid") == "false"
+    await person["#setting-size"].select_option("width")
+    await person["#setting-size-number"].fill("-1")
+    assert await person["#setting-size-number"].get_attribute("aria-invalid") == "true"
+    await person.sees(".exact .error")
+
+
+async def test_a_setting_that_is_no_longer_offered_gives_way_to_the_default(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person["#setting-format"].select_option("webp")
+    await person.tab.page.evaluate("() => sessionStorage.setItem('esrgan-settings', '{\"format\": \"gone\"}')")
+    await person.tab.page.reload()
+    await person["#setting-model"].wait_for()
+    assert await person["#setting-format"].input_value() == "png"
+
+
+async def test_sixty_photos_are_decoded_one_after_the_other(person: Person, live: Live) -> None:
+    await person.tab.page.add_init_script("""
+        window.most = 0;
+        let now = 0;
+        window.Worker = class extends Worker {
+            constructor(...given) { super(...given); window.most = Math.max(window.most, ++now); }
+            terminate() { now--; super.terminate(); }
+        };
+    """)
+    await person.tab.page.route("**/v1/models", lambda route: route.fulfill(status=503, body=""))
+    await person.tab.page.goto(f"{live.address}/")
+    await person.drop(**{f"photo{number}": encoded(noise(20, 16)) for number in range(12)})
+    await person.sees(".thumb canvas", 12)
+    assert await person.tab.page.evaluate("() => window.most") <= 2  # with that of the viewer
+
+
+async def test_a_late_file_of_another_picture_is_not_shown(person: Person, live: Live) -> None:
+    await person.tab.page.add_init_script("""
+        const get = IDBObjectStore.prototype.get;
+        IDBObjectStore.prototype.get = function (id) {
+            const request = get.call(this, id);
+            const until = performance.now() + (id === window.late ? 1500 : 0);
+            const wait = () => performance.now() < until && (this.count().onsuccess = wait);
+            wait();
+            return request;
+        };
+    """)
+    await person.open(f"{live.address}/")
+    await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(40, 16)), three=encoded(noise(60, 16)))
+    await person.sees(DONE, 3)
+    await person.tab.page.evaluate("""() => {
+        const [, second] = JSON.parse(sessionStorage.getItem("esrgan-pictures"));
+        window.late = second.id;
+        const cards = document.querySelectorAll(".card .show");
+        cards[1].click();
+        cards[2].click();
+    }""")
+    await person.tab.page.wait_for_timeout(2000)  # the file of the second picture comes
+    await person["#before"].select_option("nearest")
+    await person.sees("#layer-before .nearest img")
+    assert await person["#layer-before img"].evaluate("(image) => image.naturalWidth") == 60
+
+
+async def test_a_result_that_is_too_large_to_show_is_not_fetched(person: Person, live: Live) -> None:
+    page = person.tab.page
+
+    async def answer(route: "Route") -> None:
+        job = {"id": "a", "state": "done", "progress": 1, "pictures": [{"result": {"media_type": "image/png"}}]}
+        await route.fulfill(json=job)
+
+    await page.route("**/v1/jobs?width=*", answer)
+    await page.route("**/v1/jobs/a**", answer)
+    await person.open(f"{live.address}/")
+    await person["#setting-size"].select_option("width")
+    await person["#setting-size-number"].fill("20000")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person.reads("#note", "too large to show here")
+    assert not [url for url in person.tab.requested if url.endswith("/result")]
+
+
+class TestLazy:
+    """Models that are loaded when they are first used."""
+
+    @pytest.fixture
+    def models(self, tmp_path: Path) -> Path:
+        for name in ("tiny-one", "tiny-two"):
+            write_tiny_model(tmp_path, name)
+        return tmp_path
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"load": "lazy", "default_model": "tiny-one"})
+
+    async def test_the_size_is_known_once_the_model_has_been_loaded(self, person: Person, live: Live) -> None:
+        await person.open(f"{live.address}/")
+        await person["#setting-model"].select_option("tiny-two")
+        await person.reads(".facts.hint", "loads when it is first used")
+        assert await person["#setting-size"].input_value() == "scale="
+        await person.drop(photo=encoded(noise(20, 16)))
+        await person.sees(DONE)
+        await person.reads(".card .size", "20 × 16 → 80 × 64")
+        assert await person["#setting-size"].input_value() == "scale=4"
+        assert not any("scale" in url for url in person.tab.requested)
+
+    async def test_a_part_is_rendered_by_a_model_whose_scale_is_unknown(self, person: Person, live: Live) -> None:
+        await person.open(f"{live.address}/")
+        await person.drop(photo=encoded(noise(25, 20)))
+        await person.sees("#layer-before canvas")
+        await person["#setting-model"].select_option("tiny-two")
+        await person["#lens img"].wait_for()
+        assert any(url.endswith("/v1/upscale?model=tiny-two&format=png") for url in person.tab.requested)
