@@ -243,7 +243,9 @@ def test_numbered_photographs_are_measured_with_a_word_about_tiles(
     assert len(held.measured) == len(held.left_out) == expected
     (line,) = lines
     if expected:
-        assert f"the {number} pictures could be tiles of 1 photographs. Each counts as a photograph; " in line
+        assert (
+            f"the {number} pictures could be tiles of fewer than 10 photographs. Each counts as a photograph; " in line
+        )
 
 
 def test_a_run_that_continues_holds_out_what_it_held_out_before(tmp_path: Path) -> None:
