@@ -89,13 +89,16 @@ def write_checkpoint(
     _save(path, stored | golden, net.config, card)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, content: bytes | None = None) -> Checkpoint:
     """Read a weight file and check everything it says about itself.
+
+    Args:
+        content: its bytes, if they have been read.
 
     Raises:
         WeightsError: the file is not one of ours, is incomplete, or has wrong shapes or values that are not finite.
     """
-    file = read_tensors(path)
+    file = read_tensors(path, content)
     config, card = _parse(file.metadata, path)
     tensors = dict(file.tensors)
     golden = [tensors.pop(name, None) for name in ("golden.input", "golden.output")]

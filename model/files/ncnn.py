@@ -5,75 +5,51 @@ bytes, and float32 biases. There are no names, so the order gives them. To make 
 generator, it is run on a small picture as it is written, and must give the same output as the network made from it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from model.errors import WeightsError
 from model.files.by_shape import convolution_names
-from model.files.weight_bytes import readable, weight_bytes
+from model.files.ncnn_layers import OPERATIONS, Layer, activated
 from model.rrdb import PaddingMode, RRDBNet
 
 MAGIC = "7767517"
 FLOAT16, FLOAT32 = 0x01306B47, 0
 """Flags of weights that are not quantised."""
 
-MAX_BYTES = 2**30
-"""Maximum size of either file."""
-
 MAX_LAYERS = 100_000
-
-MAX_CHANNELS = 2**14
-"""Maximum channels of a layer, so that repeated `Concat`s cannot fill the memory."""
 
 TOLERANCE = 1e-3
 """Maximum difference between graph and network for a picture in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One line of a `.param`."""
-
-    kind: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    parameters: dict[int, tuple[float, ...]]
-
-    def number(self, key: int, default: float) -> float:
-        """Return a parameter that is a single number."""
-        return (self.parameters.get(key) or (default,))[0]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Graph:
-    """The layers in order; weight and bias of each convolution by the name of its output."""
+    """The layers in order; weight and bias of each convolution, and the slopes of each PReLU, by its output's name."""
 
     layers: tuple[Layer, ...]
-    convolutions: dict[str, tuple[Tensor, Tensor | None]]
+    weights: dict[str, tuple[Tensor, Tensor | None]]
+
+    def count(self, kind: str) -> int:
+        """Count the layers of a kind."""
+        return sum(layer.kind == kind for layer in self.layers)
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path, param: bytes, weights: bytes) -> Graph:
     """Read a `.param` and the `.bin` next to it.
 
     Raises:
-        UnreadableError: one of them cannot be read at the moment.
-        WeightsError: one of them is missing, broken, or holds layers that ESRGAN's generator does not have.
+        WeightsError: one of them is broken, or holds layers that ESRGAN's generator does not have.
     """
-    param, weights = path.with_suffix(".param"), path.with_suffix(".bin")
-    with readable(path):
-        if sum(part.exists() for part in (param, weights)) == 1:
-            raise WeightsError(f"{path} needs {param.name} and {weights.name} side by side")
-        if max(part.stat().st_size for part in (param, weights)) > MAX_BYTES:
-            raise WeightsError(f"{path} is larger than {MAX_BYTES} bytes; generators are smaller")
-    graph, data = weight_bytes(param, text=True), weight_bytes(weights)
     try:
-        layers = _parse(graph.decode("ascii"))
-        return Graph(layers=layers, convolutions=_convolutions(layers, data))
+        layers = _parse(param.decode("ascii"))
+        return Graph(layers=layers, weights=_weights_of(layers, weights))
     except (ValueError, IndexError, OverflowError) as error:
         raise WeightsError(f"{path} is not a readable ncnn network ({error})") from error
 
@@ -84,16 +60,39 @@ def tensors_of(graph: Graph) -> dict[str, Tensor]:
     Raises:
         WeightsError: no generator has that number of convolutions.
     """
-    enlargements = sum(layer.kind == "Interp" for layer in graph.layers)
-    in_blocks, rest = divmod(len(graph.convolutions) - 4 - enlargements, 15)
+    enlargements = graph.count("Interp")
+    in_blocks, rest = divmod(len(graph.weights) - 4 - enlargements, 15)
     if rest or in_blocks < 1:
-        raise WeightsError(f"has {len(graph.convolutions)} convolutions, which no ESRGAN generator has")
+        raise WeightsError(f"has {len(graph.weights)} convolutions, which no ESRGAN generator has")
     names = convolution_names(in_blocks, enlargements)
     tensors: dict[str, Tensor] = {}
-    for name, (weight, bias) in zip(names, graph.convolutions.values(), strict=True):
+    for name, (weight, bias) in zip(names, graph.weights.values(), strict=True):
         tensors[f"{name}.weight"] = weight
         if bias is not None:
             tensors[f"{name}.bias"] = bias
+    return tensors
+
+
+def compact_tensors_of(graph: Graph) -> dict[str, Tensor] | None:
+    """Return the weights of an SRVGG network under their published names; None if the graph is of another kind.
+
+    Raises:
+        WeightsError: it does more than such a network.
+    """
+    if not graph.count("PReLU"):
+        return None
+    factors = [layer.number(1, 1) for layer in graph.layers if layer.kind == "Interp"]
+    if any(factor < 1 for factor in factors):
+        raise WeightsError(
+            "makes a picture and shrinks it again; take the pair without that (x4), and request the size that you need"
+        )
+    if len(factors) != 1 or graph.count("PixelShuffle") != 1:
+        raise WeightsError("has PReLU layers, but not the two enlargements of an SRVGG network")
+    tensors: dict[str, Tensor] = {}
+    for number, (weight, bias) in enumerate(graph.weights.values()):
+        tensors[f"body.{number}.weight"] = weight
+        if bias is not None:
+            tensors[f"body.{number}.bias"] = bias
     return tensors
 
 
@@ -114,27 +113,32 @@ def with_padding_of(graph: Graph, net: RRDBNet) -> RRDBNet:
 
 
 @torch.inference_mode()
-def refuse_other_graph(graph: Graph, net: RRDBNet) -> None:
+def refuse_other_graph(graph: Graph, net: nn.Module, *, inputs: int = 3, unshuffle: int = 1) -> None:
     """Run the graph as it is written, and compare its output with that of the network.
+
+    Args:
+        net: float RGB in, float RGB out.
+        inputs: channels that the graph sees.
+        unshuffle: divisor of the sides of its pictures.
 
     Raises:
         WeightsError: they differ.
     """
     chance = torch.Generator().manual_seed(0)
-    height, width = (side * net.config.unshuffle for side in (6, 5))
-    picture = torch.rand(1, net.config.inputs, height, width, generator=chance)
-    if net.config.inputs == 1:
+    height, width = (side * unshuffle for side in (6, 5))
+    picture = torch.rand(1, inputs, height, width, generator=chance)
+    if inputs == 1:
         picture = picture.expand(1, 3, height, width)
-    if net.config.inputs == 4:
+    if inputs == 4:
         picture[:, 3] = 1
     expected = net(picture[:, :3])
     try:
-        made = _run(graph, picture[:, : net.config.inputs])[:, : net.config.colours]
+        made = _run(graph, picture[:, :inputs])[:, : min(inputs, 3)]
     except (LookupError, OverflowError, RuntimeError, ValueError) as error:
         raise WeightsError(f"has a graph that does not fit together ({' '.join(str(error).split())[:200]})") from error
     size = max(1.0, float(expected.abs().max()))
     if made.shape[2:] != expected.shape[2:] or not (made - expected).abs().max() <= TOLERANCE * size:
-        raise WeightsError("has the convolutions of an ESRGAN generator but does something else with them")
+        raise WeightsError(f"has the weights of {type(net).__name__} but does something else with them")
 
 
 def _parse(text: str) -> tuple[Layer, ...]:
@@ -151,7 +155,7 @@ def _layer(words: Sequence[str]) -> Layer:
     if min(ins, outs) < 0 or len(words) < 4 + ins + outs:
         raise ValueError(f"the layer {words[1][:40]} ends early")
     if kind not in OPERATIONS:
-        raise ValueError(f"it has a layer {kind[:40]!r}, which ESRGAN's generator does not")
+        raise ValueError(f"it has a layer {kind[:40]!r}, which no network has that is read; take its .pth")
     parameters = {}
     for word in words[4 + ins + outs :]:
         key, _, value = word.partition("=")
@@ -166,28 +170,32 @@ def _layer(words: Sequence[str]) -> Layer:
     )
 
 
-def _convolutions(layers: Sequence[Layer], data: bytes) -> dict[str, tuple[Tensor, Tensor | None]]:
+def _weights_of(layers: Sequence[Layer], data: bytes) -> dict[str, tuple[Tensor, Tensor | None]]:
     made: dict[str, tuple[Tensor, Tensor | None]] = {}
     offset = 0
     for layer in layers:
-        if layer.kind != "Convolution":
-            continue
-        outputs, count = int(layer.number(0, 0)), int(layer.number(6, 0))
-        if (layer.number(1, 0), layer.number(2, 1), layer.number(3, 1)) != (3, 1, 1) or layer.number(4, 0) not in (
-            0,
-            1,
-        ):
-            raise ValueError(f"the convolution {layer.outputs[0][:40]} is not 3x3 with stride 1 and padding 0 or 1")
-        if outputs < 1 or count < 1 or count % (9 * outputs):
-            raise ValueError(f"the convolution {layer.outputs[0][:40]} has {count} weights for {outputs} channels")
-        weight, offset = _weights(data, offset, count)
-        bias = None
-        if layer.number(5, 0):
-            bias, offset = _numbers(data, "<f4", outputs, offset), offset + 4 * outputs
-        made[layer.outputs[0]] = (weight.view(outputs, -1, 3, 3), bias)
+        if layer.kind == "PReLU":
+            slopes = int(layer.number(0, 0))
+            made[layer.outputs[0]] = _numbers(data, "<f4", slopes, offset), None
+            offset += 4 * slopes
+        elif layer.kind == "Convolution":
+            made[layer.outputs[0]], offset = _convolution(layer, data, offset)
     if offset != len(data):
         raise ValueError(f"its weights take {offset} bytes; the .bin has {len(data)}")
     return made
+
+
+def _convolution(layer: Layer, data: bytes, offset: int) -> tuple[tuple[Tensor, Tensor | None], int]:
+    outputs, count, padding = (int(layer.number(key, 0)) for key in (0, 6, 4))
+    if (layer.number(1, 0), layer.number(2, 1), layer.number(3, 1)) != (3, 1, 1) or padding not in (0, 1):
+        raise ValueError(f"the convolution {layer.outputs[0][:40]} is not 3x3 with stride 1 and padding 0 or 1")
+    if outputs < 1 or count < 1 or count % (9 * outputs):
+        raise ValueError(f"the convolution {layer.outputs[0][:40]} has {count} weights for {outputs} channels")
+    weight, offset = _weights(data, offset, count)
+    bias = None
+    if layer.number(5, 0):
+        bias, offset = _numbers(data, "<f4", outputs, offset), offset + 4 * outputs
+    return (weight.view(outputs, -1, 3, 3), bias), offset
 
 
 def _weights(data: bytes, offset: int, count: int) -> tuple[Tensor, int]:
@@ -212,75 +220,11 @@ def _run(graph: Graph, picture: Tensor) -> Tensor:
         if layer.kind == "Input":
             made = picture
         elif layer.kind == "Convolution":
-            weight, bias = graph.convolutions[layer.outputs[0]]
-            made = _activated(layer, functional.conv2d(inputs[0], weight, bias, padding=int(layer.number(4, 0))))
+            weight, bias = graph.weights[layer.outputs[0]]
+            made = activated(layer, functional.conv2d(inputs[0], weight, bias, padding=int(layer.number(4, 0))))
+        elif layer.kind == "PReLU":
+            made = functional.prelu(inputs[0], graph.weights[layer.outputs[0]][0])
         else:
             made = OPERATIONS[layer.kind](layer, inputs)
         values.update(dict.fromkeys(layer.outputs, made))
     return made
-
-
-def _activated(layer: Layer, made: Tensor) -> Tensor:
-    kind = layer.number(9, 0)
-    if kind not in (0, 1, 2):
-        raise ValueError(f"activation {kind}")
-    slope = layer.number(10, 0.0) if kind == 2 else 0.0
-    return functional.leaky_relu(made, slope) if kind else made
-
-
-def _concat(_: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    if sum(one.shape[1] for one in inputs) > MAX_CHANNELS:
-        raise ValueError(f"a Concat of more than {MAX_CHANNELS} channels")
-    return torch.cat(list(inputs), dim=1)
-
-
-def _eltwise(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    if layer.number(0, 0) != 1:
-        raise ValueError("an Eltwise that is not a sum")
-    factors = layer.parameters.get(1) or (1.0,) * len(inputs)
-    return sum((factor * one for factor, one in zip(factors, inputs, strict=True)), torch.zeros(()))
-
-
-def _binary(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    operand = inputs[1] if len(inputs) == 2 else torch.tensor(layer.number(2, 0.0))
-    match layer.number(0, 0):
-        case 0:
-            return inputs[0] + operand
-        case 2:
-            return inputs[0] * operand
-    raise ValueError(f"a BinaryOp {layer.number(0, 0)}")
-
-
-def _interp(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    factor = layer.number(1, 1)
-    if layer.number(0, 0) != 1 or factor not in (2, 3) or layer.number(2, 1) != factor:
-        raise ValueError("an Interp that is not nearest by 2 or 3")
-    return functional.interpolate(inputs[0], scale_factor=factor, mode="nearest")
-
-
-def _padding(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    if [layer.number(key, 0) for key in range(5)] != [1, 1, 1, 1, 1]:
-        raise ValueError("a Padding that does not repeat the border by one pixel")
-    return functional.pad(inputs[0], [1] * 4, mode="replicate")
-
-
-def _reorg(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    side = layer.number(0, 1)
-    if side not in (2, 4) or layer.number(1, 0) != 0:
-        raise ValueError("a Reorg that is not a pixel-unshuffle by 2 or 4")
-    return functional.pixel_unshuffle(inputs[0], int(side))
-
-
-OPERATIONS: dict[str, Callable[[Layer, Sequence[Tensor]], Tensor]] = {
-    "Input": lambda _, inputs: inputs[0],
-    "Convolution": lambda _, inputs: inputs[0],
-    "Split": lambda _, inputs: inputs[0],
-    "Concat": _concat,
-    "ReLU": lambda layer, inputs: functional.leaky_relu(inputs[0], layer.number(0, 0.0)),
-    "Eltwise": _eltwise,
-    "BinaryOp": _binary,
-    "Interp": _interp,
-    "Padding": _padding,
-    "Reorg": _reorg,
-}
-"""Layers of ESRGAN generators and their functions; the first two are handled by `_run`, which has more to go by."""

@@ -55,20 +55,23 @@ class PickledFile:
     """Value of `SIZES` in the state of a training run; empty for other files."""
 
 
-def read_pickled(path: Path) -> PickledFile:
+def read_pickled(path: Path, content: bytes | None = None) -> PickledFile:
     """Read all tensors of a file.
+
+    Args:
+        content: its bytes, if they have been read.
 
     Raises:
         UnreadableError: it cannot be read at the moment.
         WeightsError: it is not such a file, contains code, or its tensors are larger than the file.
     """
-    content = io.BytesIO(weight_bytes(path))
-    size_bytes = content.getbuffer().nbytes
+    content = weight_bytes(path) if content is None else content
+    file, size_bytes = io.BytesIO(content), len(content)
     try:
-        _refuse_other_archives(path, content, size_bytes)
+        _refuse_other_archives(path, file, size_bytes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats, which are read anyway
-            loaded = torch.load(content, map_location="cpu", weights_only=True)
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
     except Exception as error:  # torch, pickle and zip raise all kinds of errors for broken files

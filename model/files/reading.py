@@ -7,7 +7,7 @@ upscaled in float32 when the file is read.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,14 @@ from model.files.catalogue import published_as
 from model.files.checkpoint import FORMAT, NAME, Card, Checkpoint, read_checkpoint, reference_output
 from model.files.dialects import generator, recognised
 from model.files.foreign import ForeignCheckpoint, foreign_network
-from model.files.ncnn import read_graph, refuse_other_graph, scale_of, tensors_of, with_padding_of
+from model.files.ncnn import (
+    compact_tensors_of,
+    read_graph,
+    refuse_other_graph,
+    scale_of,
+    tensors_of,
+    with_padding_of,
+)
 from model.files.pickled import read_pickled
 from model.files.tensor_files import read_tensors
 from model.files.weight_bytes import readable, weight_bytes
@@ -44,14 +51,18 @@ def read_any(path: Path) -> AnyCheckpoint:
         UnreadableError: it cannot be read at the moment.
         WeightsError: it contains code, is broken, or has an unknown architecture.
     """
+    contents = _contents(path)
     try:
-        return read(path)
+        return _read(path, contents)
     except OtherNetworkError as error:
         text, tensors = str(error), error.tensors
     try:
-        net, golden, sha256 = foreign_network(tensors), golden_picture(), sha256_of(path)
+        net = foreign_network(tensors)
+        if suffix_of(path) == ".param":
+            refuse_other_graph(read_graph(path, *contents), net.inner)
     except WeightsError as error:
         raise WeightsError(f"{text}; {error}") from error
+    golden, sha256 = golden_picture(), _sha256(contents)
     return ForeignCheckpoint(
         net=net,
         card=_card(path, sha256),
@@ -72,20 +83,7 @@ def read(path: Path, *, scale: int | None = None) -> Checkpoint:
         UnreadableError: it cannot be read at the moment.
         WeightsError: its format or dialect is unknown, it contains code, or it is broken.
     """
-    if not (suffix := suffix_of(path)):
-        raise WeightsError(f"{path} is not a kind of file that can be read; these are {', '.join(SUFFIXES)}")
-    if _is_ours(path, suffix):
-        return read_checkpoint(path)
-    net, dialect = _network(path, suffix, scale)
-    golden, sha256 = golden_picture(), sha256_of(path)
-    return Checkpoint(
-        net=net,
-        card=_card(path, sha256),
-        sha256=sha256,
-        golden_input=golden,
-        golden_output=reference_output(net, golden),
-        format=dialect,
-    )
+    return _read(path, _contents(path), scale)
 
 
 def golden_picture() -> Tensor:
@@ -99,10 +97,7 @@ def golden_picture() -> Tensor:
 
 def sha256_of(path: Path) -> str:
     """Return the hash of a file; that of an ncnn pair is over the `.param`, then the `.bin`."""
-    digest = hashlib.sha256()
-    for part in (path, path.with_suffix(".bin")) if path.suffix.lower() == ".param" else (path,):
-        digest.update(weight_bytes(part, text=part.suffix.lower() == ".param"))
-    return digest.hexdigest()
+    return _sha256(_contents(path))
 
 
 def model_name(path: Path) -> str:
@@ -117,20 +112,55 @@ def suffix_of(path: Path) -> str:
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
-def _holds_tensors(path: Path, suffix: str) -> bool:
+def _contents(path: Path) -> tuple[bytes, ...]:
+    """Read a file once, so that its hash is that of the weights; of an ncnn pair both files, the `.param` first."""
+    if not (suffix := suffix_of(path)):
+        raise WeightsError(f"{path} is not a kind of file that can be read; these are {', '.join(SUFFIXES)}")
+    if suffix != ".param":
+        return (weight_bytes(path),)
+    weights = path.with_suffix(".bin")
+    with readable(path):
+        if path.exists() != weights.exists():
+            raise WeightsError(f"{path} needs {path.name} and {weights.name} side by side")
+    return weight_bytes(path, text=True), weight_bytes(weights)
+
+
+def _sha256(contents: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _read(path: Path, contents: tuple[bytes, ...], scale: int | None = None) -> Checkpoint:
+    """See `read`."""
+    if _is_ours(path, contents[0]):
+        return read_checkpoint(path, contents[0])
+    net, dialect = _network(path, contents, scale)
+    golden, sha256 = golden_picture(), _sha256(contents)
+    return Checkpoint(
+        net=net,
+        card=_card(path, sha256),
+        sha256=sha256,
+        golden_input=golden,
+        golden_output=reference_output(net, golden),
+        format=dialect,
+    )
+
+
+def _holds_tensors(path: Path, content: bytes) -> bool:
     """Distinguish `.safetensors` from PyTorch's files by content."""
-    content = weight_bytes(path)
     if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content):
         return True
-    return suffix == ".safetensors" and not content.startswith((b"PK", b"\x80"))
+    return suffix_of(path) == ".safetensors" and not content.startswith((b"PK", b"\x80"))
 
 
-def _is_ours(path: Path, suffix: str) -> bool:
+def _is_ours(path: Path, content: bytes) -> bool:
     """Look at the header; a broken `.safetensors` file goes to our own reader, which reports what is wrong."""
-    if suffix == ".param" or not _holds_tensors(path, suffix):
+    if suffix_of(path) == ".param" or not _holds_tensors(path, content):
         return False
     try:
-        metadata = read_tensors(path).metadata
+        metadata = read_tensors(path, content).metadata
     except WeightsError:
         return True
     return metadata.get("format", "").startswith(FORMAT.partition("/")[0] + "/")
@@ -152,20 +182,23 @@ def _card(path: Path, sha256: str) -> Card:
     )
 
 
-def _network(path: Path, suffix: str, scale: int | None) -> tuple[RRDBNet, str]:
+def _network(path: Path, contents: tuple[bytes, ...], scale: int | None) -> tuple[RRDBNet, str]:
     """Read the generator of a file, and the name of its dialect."""
-    if suffix == ".param":
-        graph = read_graph(path)
+    if (suffix := suffix_of(path)) == ".param":
+        graph = read_graph(path, *contents)
         with _naming(path):
-            net = with_padding_of(graph, generator(tensors_of(graph), scale_of(graph) or scale))
-            refuse_other_graph(graph, net)
-        return net, "ncnn"
+            compact = compact_tensors_of(graph)
+            if compact is None:
+                net = with_padding_of(graph, generator(tensors_of(graph), scale_of(graph) or scale))
+                refuse_other_graph(graph, net, inputs=net.config.inputs, unshuffle=net.config.unshuffle)
+                return net, "ncnn"
+        raise OtherNetworkError(f"{path} is an SRVGG network, not ESRGAN's", compact)
     sizes: Mapping[str, object] = {}
-    if in_order := not _holds_tensors(path, suffix):
-        pickled = read_pickled(path)
+    if in_order := not _holds_tensors(path, contents[0]):
+        pickled = read_pickled(path, contents[0])
         tensors, sizes = pickled.tensors, pickled.sizes
     else:
-        tensors = read_tensors(path).tensors
+        tensors = read_tensors(path, contents[0]).tensors
     with _naming(path, tensors):
         if found := recognised(tensors, in_order=in_order):
             scale = 3 if sizes.get("scale") == 3 else scale

@@ -22,14 +22,17 @@ class TensorFile:
     sha256: str
 
 
-def read_tensors(path: Path) -> TensorFile:
+def read_tensors(path: Path, content: bytes | None = None) -> TensorFile:
     """Read a `.safetensors` file.
+
+    Args:
+        content: its bytes, if they have been read.
 
     Raises:
         UnreadableError: it cannot be read at the moment.
         WeightsError: it is not such a file.
     """
-    content = weight_bytes(path)
+    content = weight_bytes(path) if content is None else content
     try:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from model.errors import UnreadableError, WeightsError, one_line
 
+MAX_BYTES = 2**30
+"""Maximum size of a file: far more than any network that can serve, and little enough to be read into memory."""
+
 HEAD_BYTES = 512
 """Length of the beginning that is checked for text."""
 
@@ -47,11 +50,13 @@ def weight_bytes(path: Path, *, text: bool = False) -> bytes:
 
     Raises:
         UnreadableError: it cannot be read at the moment.
-        WeightsError: it is a pipe or a device, is empty, or plainly not a weight file.
+        WeightsError: it is a pipe or a device, is empty, larger than `MAX_BYTES`, or plainly not a weight file.
     """
     with readable(path):
         if path.is_fifo() or path.is_char_device():  # reading may never end
             raise WeightsError(f"{path} is a pipe or a device, not weights; put the file itself there")
+        if (size_bytes := path.stat().st_size) > MAX_BYTES:
+            raise WeightsError(f"{path} has {size_bytes} bytes; weight files of at most {MAX_BYTES} are read")
         content = path.read_bytes()
     if known := _something_else(content, text=text):
         raise WeightsError(f"{path} {known}")

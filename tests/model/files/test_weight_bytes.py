@@ -10,8 +10,12 @@ import torch
 
 from model.errors import UnreadableError, WeightsError
 from model.export.ncnn_pair import write_generator
-from model.files.reading import SUFFIXES, read, read_any
-from tests.model.examples import random_net
+from model.files.checkpoint import Card, write_checkpoint
+from model.files.reading import SUFFIXES, read, read_any, sha256_of
+from tests.model.examples import random_net, textured
+from tests.model.files.test_foreign import Compact
+
+CARD = Card(name="net", recipe="by_hand", steps=0, data="noise", metrics={}, created="2026-01-01")
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 66929193\n"
 
@@ -124,3 +128,38 @@ def test_a_pair_that_is_gone_is_not_judged_and_half_a_pair_is(tmp_path: Path) ->
     param.unlink()
     with pytest.raises(UnreadableError, match="No such file"):
         read(param)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_larger_than_any_network_is_not_read(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net{suffix}"
+    for part in (path, path.with_suffix(".bin")):
+        part.touch()
+        os.truncate(part, 2**30 + 1)  # without blocks on the disk
+    with pytest.raises(WeightsError, match=r"has 1073741825 bytes; weight files of at most 1073741824 are read"):
+        read_any(path)
+
+
+@pytest.mark.parametrize(("kind", "files"), [("ours", 1), ("published", 1), ("pair", 2), ("other", 1)])
+def test_a_file_is_read_once_so_its_hash_is_that_of_its_weights(
+    kind: str, files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.pth"
+    if kind == "ours":
+        path = path.with_suffix(".safetensors")
+        write_checkpoint(path, random_net(), CARD, golden_input=textured(9, 9))
+    elif kind == "pair":
+        path, _ = write_generator(random_net(), tmp_path)
+    else:
+        torch.save((Compact(4, 1, 2) if kind == "other" else random_net()).state_dict(), path)
+    read_bytes = Path.read_bytes
+    reads: list[Path] = []
+
+    def counted(self: Path) -> bytes:
+        reads.append(self)
+        return read_bytes(self)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    checkpoint = read_any(path)
+    assert len(reads) == files
+    assert checkpoint.sha256 == sha256_of(path)
