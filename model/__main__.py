@@ -1,28 +1,36 @@
 """python -m model: show, convert, export, test, mix, resize and download weight files."""
 
 import argparse
+import copy
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from model.device import FORMATS, DeviceMemoryError
+import torch
+
+from model.device import CPU, FORMATS, DeviceMemoryError
 from model.errors import WeightsError
 from model.export.exporting import KINDS, Options, export, parts, target_path
 from model.files.catalogue import CATALOGUE
 from model.files.checkpoint import FORMAT, Card, Checkpoint, write_checkpoint
+from model.files.dialects import BY_SHAPE
 from model.files.fetching import entry_named, fetch
 from model.files.reading import read, read_any
+from model.gate import refuse_far_from_bicubic
 from model.inspection import check, describe
 from model.interpolation import InterpolationError, blended
 from model.picture_upscaler import SuspiciousOutputError
-from model.reliable import SelfTestError
+from model.reliable import ReliableUpscaler, SelfTestError
 from model.resizing import ResizingError, resized
 from model.rrdb import SCALES
 
 SHIPPED = Path(__file__).parent / "weights"
 """The folder that the service serves by default."""
+
+MAX_LOSS_DB = 10.0
+"""The default of ESRGAN_MAX_LOSS_DB."""
 
 REFUSALS = (
     *(WeightsError, SelfTestError, InterpolationError, ResizingError, DeviceMemoryError, SuspiciousOutputError),
@@ -124,13 +132,25 @@ def _add_resize(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_resize)
 
 
+def _generator(path: Path, scale: int | None) -> Checkpoint:
+    """Read a generator that is to become a file of ours, with a golden picture.
+
+    The service compares files without one with bicubic. A generator that is known by its shapes alone is compared here,
+    since the service will trust its new file.
+    """
+    checkpoint = read(path, scale=scale)
+    if checkpoint.format.startswith(BY_SHAPE):
+        refuse_far_from_bicubic(ReliableUpscaler(copy.deepcopy(checkpoint), CPU, dtype=torch.float32), MAX_LOSS_DB)
+    return checkpoint
+
+
 def _info(options: argparse.Namespace) -> int:
     print(_shown(asdict(describe(read_any(options.file))), as_json=options.json))
     return 0
 
 
 def _convert(options: argparse.Namespace) -> int:
-    checkpoint = read(options.file, scale=options.scale)
+    checkpoint = _generator(options.file, options.scale)
     given = {name: getattr(options, name) for name in ("name", "licence", "source", "data")}
     out = _target(options.out, options.name or checkpoint.card.name, options.force)
     card = replace(_origin(checkpoint, options.file, out), **{name: one for name, one in given.items() if one})
@@ -175,7 +195,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _interpolate(options: argparse.Namespace) -> int:
-    first, second = (read(path, scale=options.scale) for path in (options.first, options.second))
+    first, second = (_generator(path, options.scale) for path in (options.first, options.second))
     mixed = blended(first, second, options.alpha)
     out = _target(options.out, options.out.stem, options.force)
     write_checkpoint(out, mixed.net, replace(mixed.card, name=out.stem), golden_input=mixed.golden_input)
@@ -184,7 +204,7 @@ def _interpolate(options: argparse.Namespace) -> int:
 
 
 def _resize(options: argparse.Namespace) -> int:
-    checkpoint = read(options.file, scale=options.scale)
+    checkpoint = _generator(options.file, options.scale)
     net = resized(
         checkpoint.net,
         channels=options.channels,

@@ -64,6 +64,9 @@ OLD = Dialect(
 )
 DIALECTS = (NEW, FIRST_RELEASE, OLD)
 
+BY_SHAPE = "ESRGAN's convolutions under other names"
+"""Dialect of generators that are recognised by their shapes alone."""
+
 NUMBERED = re.compile(r"model\.(\d{1,9})\.(weight|bias)")
 """Convolutions behind the trunk in the old dialect; their number gives the scale."""
 
@@ -85,7 +88,7 @@ def recognised(tensors: Mapping[str, Tensor], *, in_order: bool = False) -> tupl
             named = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
             return dialect.name, _numbered_tail({_renamed(dialect, name): one for name, one in named.items()})
     if in_order and (unnamed := generators_by_shape(tensors)):
-        return "ESRGAN's convolutions under other names", unnamed[_chosen(list(unnamed))]
+        return BY_SHAPE, unnamed[_chosen(list(unnamed))]
     return None
 
 

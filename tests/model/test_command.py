@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from model.__main__ import main
+from model.__main__ import SHIPPED, main
 from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
 from model.files.reading import read, sha256_of
 from model.rrdb import RRDBConfig
@@ -94,6 +94,20 @@ def test_x3_stays_x3_when_it_is_resized_or_mixed_with_its_scale(tmp_path: Path) 
     assert main(["resize", source, wide, "--channels", "8", "--scale", "3"]) == 0
     assert main(["interpolate", source, source, "--alpha", "0.5", "-o", mixed, "--scale", "3"]) == 0
     assert [read_checkpoint(Path(path)).net.config.scale for path in (wide, mixed)] == [3, 3]
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_network_known_by_its_shapes_alone_is_converted_only_if_it_enlarges_pictures(
+    trained: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = read_checkpoint(SHIPPED / "compact-psnr-x4.safetensors").net
+    if not trained:
+        net.conv_hr.weight.copy_(torch.randn_like(net.conv_hr.weight) * 0.05)
+    renamed = {name.replace("conv_", "layer_").replace("rdb", "dense"): one for name, one in net.state_dict().items()}
+    torch.save(renamed, tmp_path / "odd.pth")
+    assert main(["convert", str(tmp_path / "odd.pth"), str(tmp_path)]) == (0 if trained else 1)
+    assert (tmp_path / "odd.safetensors").exists() == trained
+    assert trained or "dB on the test picture" in capsys.readouterr().err
 
 
 def test_convert_replaces_nothing_unasked(x2plus: Path, ours: Path, capsys: pytest.CaptureFixture[str]) -> None:
