@@ -119,8 +119,8 @@ def _photographs(pictures: PictureSet, report: Report) -> list[list[PairFiles]]:
         return list(families.values())
     report(
         f"{pictures.folder}: by their names the {len(pictures.files)} pictures could be tiles of fewer than "
-        f"{MIN_PHOTOGRAPHS} photographs. Each counts as a photograph; if they are tiles, the run learns from the surroundings of those "
-        "that it measures, so name other pictures by --validation"
+        f"{MIN_PHOTOGRAPHS} photographs. Each counts as a photograph; if they are tiles, the run learns from the "
+        "surroundings of those that it measures, so name other pictures by --validation"
     )
     return [[files] for files in pictures.files]
 
