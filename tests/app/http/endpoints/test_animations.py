@@ -18,6 +18,7 @@ from app.service import UpscaleService
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem
+from tests.app.live import until
 from tests.app.pictures.files import chunk, png
 
 pytestmark = pytest.mark.anyio
@@ -211,10 +212,7 @@ async def test_room_in_the_queue_is_kept_only_for_frames_that_are_upscaled(
     first, second = clip(2)
     frames = [first, second] * 4  # opaque, and two different ones
     moving = asyncio.create_task(client.post(ALL, content=animation("PNG", frames, duration=40)))
-    async with asyncio.timeout(10):
-        while service.scheduler.counters().queued_px in (for_one, 17 * for_one):  # noqa: ASYNC110  # it is decoded
-            await asyncio.sleep(0.01)
-    assert service.scheduler.counters().queued_px == 3 * for_one
+    await until(lambda: service.scheduler.counters().queued_px == 3 * for_one)  # once it is decoded
     blocked.gate.set()
     assert ((await still).status_code, (await moving).status_code) == (200, 200)
 
