@@ -30,7 +30,7 @@ FOR_EVER = "public, max-age=31536000, immutable"
 """Other content has another address."""
 
 ONCE = "no-store"
-"""For a file under the address of another version: a page of one replica may get its scripts from a newer one."""
+"""A file under the address of another version: a page of one replica may ask a newer one for its scripts."""
 
 ONLY_OURS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
