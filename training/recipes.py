@@ -234,7 +234,7 @@ def finetune_x4() -> TrainingConfig:
         crop_px=32,
         optimiser=OptimiserConfig(method="muon", learning_rate=4e-4, warmup_steps=50, decay_steps=450),
         ema_decay=0.98,
-        validate_every=100,
+        validate_every=200,
         log_every=10,
     )
 

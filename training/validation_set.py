@@ -16,7 +16,7 @@ from training.validation import middle
 MAX_BYTES = 2**31
 """Decoded pictures that are kept; the others are read again for each measurement."""
 
-MEASURED_PX = 512
+MEASURED_PX = 256
 """Maximum height and width of the measured middle of a picture, in low-res pixels. A short run on photographs of a
 camera would spend more time on measuring whole ones than on training."""
 
