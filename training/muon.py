@@ -42,7 +42,10 @@ def orthogonalised(matrices: Tensor, rounds: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Takes weights of two dimensions or more; one of more than two is seen as (outputs, all the rest)."""
+    """Takes weights of two dimensions or more; one of more than two is seen as (outputs, all the rest).
+
+    A step overwrites the gradients: new memory for the updates would cost more time than the updates.
+    """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, learning_rate: float, momentum: float = 0.95) -> None:
         super().__init__(parameters, {"lr": learning_rate, "momentum": momentum})
@@ -69,12 +72,13 @@ class Muon(torch.optim.Optimizer):
 
     def _move(self, weights: list[Tensor], learning_rate: float, momentum: float) -> None:
         for weight in weights:
-            self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
         gradients = [cast(Tensor, weight.grad) for weight in weights]
         averages = [self.state[weight]["momentum"] for weight in weights]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        ahead = torch._foreach_lerp(gradients, averages, momentum)  # Nesterov: where the average is going
-        matrices = torch.stack([_as_matrix(update) for update in ahead])
+        torch._foreach_lerp_(gradients, averages, momentum)  # Nesterov: where the average is going
+        matrices = torch.stack([_as_matrix(gradient) for gradient in gradients])
         if tall := matrices.shape[1] > matrices.shape[2]:
             matrices = matrices.mT
         updates = orthogonalised(matrices)
