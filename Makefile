@@ -66,7 +66,7 @@ serve-cluster: $(VENV)/base.stamp $(NATIVE) ## run several replicas behind HAPro
 	@$(RUN) $(KEEP) $(PATIENT) $(PYTHON) -m app replicas $(REPLICAS)
 
 train: $(VENV)/train.stamp $(NATIVE) ## train or measure a generator: ARGS="compact_psnr_x4 --data PHOTOS --out runs/mine"
-	@$(RUN) $(KEEP) $(PATIENT) $(PYTHON) -m training $(ARGS)
+	@$(RUN) $(KEEP) $(PYTHON) -m training $(ARGS)
 
 test: $(VENV)/dev.stamp $(NATIVE) ## run the tests (a selection: ARGS="-m slow")
 	@$(RUN) $(PATIENT) $(PYTHON) -m pytest $(ARGS)
@@ -133,7 +133,7 @@ soak: $(VENV)/dev.stamp $(NATIVE) ## watch the service's memory under good and b
 	@$(RUN) $(KEEP) $(BENCH).soak $(ARGS)
 
 bench-training: $(VENV)/dev.stamp $(NATIVE) ## measure training steps: ARGS="--data PHOTOS"
-	@$(RUN) $(KEEP) $(PATIENT) $(PYTHON) -m benchmarks.training $(ARGS)
+	@$(RUN) $(KEEP) $(PYTHON) -m benchmarks.training $(ARGS)
 
 audit: $(VENV)/dev.stamp ## look up known vulnerabilities of the service's dependencies, HEIC included (needs the network)
 	@$(PYTHON) -m pip_audit --requirement requirements/heic.txt --disable-pip --progress-spinner off
