@@ -1,14 +1,15 @@
 """Files of jobs in a folder of this machine."""
 
+import asyncio
 import errno
 import os
 import secrets
 import shutil
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from app.errors import StorageFull
 from app.jobs.store import StoredFile
@@ -64,7 +65,12 @@ class FolderStore:
 
     async def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """See `Store.read`."""
-        file = await in_thread(self._threads, partial(_open, self._path / name))
+        opening: Future[IO[bytes]] = self._threads.submit((self._path / name).open, "rb")
+        try:
+            file = await asyncio.wrap_future(opening)
+        except asyncio.CancelledError:  # the thread may open it all the same
+            opening.add_done_callback(_close)
+            raise
         try:
             file.seek(first)
             left_bytes = None if end is None else end - first
@@ -97,8 +103,9 @@ class FolderStore:
         return found
 
 
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _close(opening: Future[IO[bytes]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _create(part: Path) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -100,3 +102,28 @@ async def test_room_is_kept_free(tmp_path: Path) -> None:
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be used"):
         ObjectStore("s4://bucket")
+
+
+async def test_a_file_whose_reader_is_cancelled_while_it_is_opened_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path)
+    await store.put("job/result", one(b"x"))
+    opened, begun, may_open = [], threading.Event(), threading.Event()
+
+    def slow(path: Path, mode: str) -> IO[bytes]:
+        begun.set()
+        may_open.wait()
+        opened.append(open(path, mode))  # noqa: PTH123, SIM115
+        return opened[0]
+
+    monkeypatch.setattr(Path, "open", slow)
+    reading = asyncio.create_task(whole(store.read("job/result")))
+    await asyncio.to_thread(begun.wait)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    may_open.set()
+    async with asyncio.timeout(5):
+        while not (opened and opened[0].closed):  # noqa: ASYNC110  # a thread closes it
+            await asyncio.sleep(0.01)
