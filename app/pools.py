@@ -1,5 +1,6 @@
 """The threads that decode and encode pictures."""
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,6 +44,10 @@ class Pools:
     async def header(self, call: Callable[[], Result]) -> Result:
         """Run a call that reads a header."""
         return await in_thread(self._headers, call)
+
+    async def digest(self, file: bytes) -> str:
+        """Hash a file, not in asyncio's own threads, which a folder or a name server that hangs may take."""
+        return await in_thread(self._codecs, lambda: hashlib.blake2b(file, digest_size=16).hexdigest())
 
     def of(self, memory: PictureReservation, *, background: bool) -> PicturePools:
         """Return the threads for a picture that has this memory."""

@@ -18,7 +18,7 @@ from model.files.checkpoint import FORMAT, Card, Checkpoint, write_checkpoint
 from model.files.dialects import BY_SHAPE
 from model.files.fetching import entry_named, fetch
 from model.files.reading import read, read_any
-from model.gate import refuse_far_from_bicubic
+from model.gate import MAX_LOSS_DB, refuse_far_from_bicubic
 from model.inspection import check, describe
 from model.interpolation import InterpolationError, blended
 from model.picture_upscaler import SuspiciousOutputError
@@ -28,9 +28,6 @@ from model.rrdb import SCALES
 
 SHIPPED = Path(__file__).parent / "weights"
 """The folder that the service serves by default."""
-
-MAX_LOSS_DB = 10.0
-"""The default of ESRGAN_MAX_LOSS_DB."""
 
 REFUSALS = (
     *(WeightsError, SelfTestError, InterpolationError, ResizingError, DeviceMemoryError, SuspiciousOutputError),

@@ -14,6 +14,9 @@ SIDE_PX = 48
 MAX_DB = 40.0
 """Upper bound on the PSNR of bicubic interpolation, which is infinite at scale 1."""
 
+MAX_LOSS_DB = 10.0
+"""How far below bicubic a network may be, if nothing else is said: also the default of ESRGAN_MAX_LOSS_DB."""
+
 FINENESS = 24
 """Minimum number of points along each side of a low-res pixel, which is their mean; a multiple of the scale is used."""
 

@@ -9,8 +9,8 @@ _ONE_HEAP, _NO_MAPPINGS, _NEVER_SHRINK, _GROW_BY = (-8, 1), (-4, 0), (-1, 2**31 
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next tensors; does nothing with other C libraries.
 
-    By default the memory of a large tensor goes back to the system, which clears its pages for the next one: a quarter
-    of the time of one run on a CPU.
+    By default the memory of a large tensor goes back to the system, which clears its pages for the next one. 60 steps
+    of `finetune_x4` had a tenth of the page faults with this.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # macOS and musl have none

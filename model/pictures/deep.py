@@ -89,9 +89,8 @@ def _as_stored(found: Samples, items: Items | None) -> Samples:
         return found
     if chroma.is_grey(items):
         found = replace(found, grey=True)
-    elif not found.grey:
-        smoothed = chroma.smooth(found.colour, chroma.subsampling(items), chroma.luma_of(items))
-        found = replace(found, colour=smoothed)
+    elif not found.grey and (shared := chroma.subsampling(items)) != (1, 1):
+        found = replace(found, colour=chroma.smooth(found.colour, shared, chroma.luma_of(items)))
     if items.premultiplied and found.alpha is not None:
         divide_by_alpha(found.colour, found.alpha)
     return found

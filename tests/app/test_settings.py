@@ -6,6 +6,7 @@ import pytest
 
 from app.environment import check_keys, read_settings
 from app.settings import SHIPPED_MODELS, Settings, SettingsError
+from model.gate import MAX_LOSS_DB
 
 
 def test_defaults_match_the_documentation() -> None:
@@ -141,3 +142,7 @@ def test_an_address_where_a_number_belongs_is_still_refused(monkeypatch: pytest.
     monkeypatch.setenv("ESRGAN_CODEC_THREADS", "tcp://10.0.0.1:80")
     with pytest.raises(SettingsError, match="ESRGAN_CODEC_THREADS"):
         read_settings()
+
+
+def test_the_service_and_the_commands_refuse_the_same_networks() -> None:
+    assert Settings.model_fields["max_loss_db"].default == MAX_LOSS_DB == 10

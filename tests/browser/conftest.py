@@ -4,11 +4,13 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
+from app.access.keys import new_key
 from tests.app.conftest import app, blocked, caller, client, engine, life, live, models, service, settings
 
 if TYPE_CHECKING:
@@ -65,6 +67,14 @@ async def chromium(anyio_backend: str) -> AsyncIterator["Browser"]:
         browser = await driver.chromium.launch(executable_path=program, args=arguments)
         yield browser
         await browser.close()
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> str:
+    """Write a file of keys, and return the key that it has."""
+    token, line = new_key("people")
+    (tmp_path / "keys").write_text(line)
+    return token
 
 
 @pytest.fixture

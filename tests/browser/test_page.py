@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from app.access.keys import new_key
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, write_tiny_model
@@ -228,12 +227,6 @@ class TestPair:
 
 class TestKeys:
     """A service that needs a key, below a prefix."""
-
-    @pytest.fixture
-    def token(self, tmp_path: Path) -> str:
-        token, line = new_key("people")
-        (tmp_path / "keys").write_text(line)
-        return token
 
     @pytest.fixture
     def settings(self, settings: Settings, token: str, tmp_path: Path) -> Settings:

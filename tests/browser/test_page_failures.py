@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.access.keys import new_key
 from app.settings import Settings
 from tests.app.conftest import encoded, noise
 from tests.app.live import Live
@@ -149,12 +148,6 @@ async def test_a_result_whose_connection_was_lost_is_fetched_again(person: Perso
 
 class TestKeys:
     """A service that needs a key."""
-
-    @pytest.fixture
-    def token(self, tmp_path: Path) -> str:
-        token, line = new_key("people")
-        (tmp_path / "keys").write_text(line)
-        return token
 
     @pytest.fixture
     def settings(self, settings: Settings, token: str, tmp_path: Path) -> Settings:

@@ -1,7 +1,6 @@
 """POST /v1/upscale: a picture in, its upscaled version out."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, TypeVar
@@ -18,6 +17,7 @@ from app.http.submission import JobParameters, prefers_async
 from app.http.upload import read_upload
 from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, PNG
+from app.pools import Pools
 from app.service import Answer
 
 Result = TypeVar("Result")
@@ -64,7 +64,8 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         wanted = parameters.request(", ".join(request.headers.getlist("accept")))
         start = wanted.start(work, service, upload.picture, deadline_s=request.state.deadline_s)
         answer = await _while_connected(request, start)
-        response = await _while_connected(request, _response(answer, life.settings.max_buffered_bytes))
+        making = _response(answer, life.settings.max_buffered_bytes, service.pools)
+        response = await _while_connected(request, making)
         if not isinstance(response, StreamingResponse):  # the caller may read it slowly
             scope.enter_context(service.pictures.hold(len(response.body)))
             await work.aclose()
@@ -73,7 +74,7 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
     return routes
 
 
-async def _response(answer: Answer, max_bytes: int) -> Response:
+async def _response(answer: Answer, max_bytes: int, pools: Pools) -> Response:
     """Return the whole answer with its length and ETag; or a stream as soon as a PNG exceeds `max_bytes`."""
     pieces: list[bytes] = []
     size_bytes = 0
@@ -84,8 +85,8 @@ async def _response(answer: Answer, max_bytes: int) -> Response:
             streamed = _chained(pieces, answer.pieces)
             return StreamingResponse(streamed, media_type=answer.format.media_type, headers=_headers(answer))
     body = b"".join(pieces)
-    digest = await asyncio.to_thread(hashlib.blake2b, body, digest_size=16)
-    headers = _headers(answer) | {"ETag": f'"{digest.hexdigest()}"'}
+    digest = await pools.digest(body)
+    headers = _headers(answer) | {"ETag": f'"{digest}"'}
     return Response(body, media_type=answer.format.media_type, headers=headers)
 
 
