@@ -175,6 +175,7 @@ class TestKeys:
         await person["#setting-model"].wait_for()
         await person.tab.page.evaluate("() => sessionStorage.setItem('esrgan-key', 'revoked')")
         await person.drop(one=encoded(noise(20, 16)))
+        await person["#key"].wait_for()  # a key that is pressed before the dialog opens is lost
         await person["#key"].press("Escape")
         await person.reads(".card[data-state=failed] .state", "A valid API key is required")
         await person[".card .text"].click()
