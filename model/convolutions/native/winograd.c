@@ -15,6 +15,7 @@
 
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -53,6 +54,7 @@ struct convolution {
     ptrdiff_t window_plane, window_row, window_pixel; /* strides, in channels */
     ptrdiff_t made_plane, made_row, made_pixel;
     int planes, rows, width, in_channels, out_channels;
+    int made_channels;      /* the first of out_channels, which are a multiple of lanes; only they are stored */
     float negative_slope;   /* slope of the LeakyReLU; 1 for none */
     float residual_scaling; /* factor of the result, which is added to the window's first channels; 0 for no sum */
     int first_rows;         /* rows of the first tiles; the others have SIDE rows, the last the remaining ones */
@@ -60,14 +62,15 @@ struct convolution {
 
 typedef int word __attribute__((may_alias));
 
-/* Words for one of the 36 factors of all channels. */
+/* Words for one of the 36 factors of all channels, and their places in memory: whole lines of them. */
 static int in_words(const struct convolution *c) { return c->units ? c->in_channels / 2 : c->in_channels; }
+static int in_places(const struct convolution *c) { return (in_words(c) + LINE - 1) / LINE * LINE; }
 
 /* Memory of a thread: planes of factors and of products. */
 static size_t plane_words(int words) { return (size_t)AT_ONCE * words + APART; }
 
 static size_t work_words(const struct convolution *c) {
-    return FACTORS * (plane_words(in_words(c)) + plane_words(c->out_channels));
+    return FACTORS * (plane_words(in_places(c)) + plane_words(c->out_channels));
 }
 
 static int tiles_across(const struct convolution *c) { return (c->width + SIDE - 1) / SIDE; }
@@ -161,6 +164,7 @@ static inline void measure(const struct convolution *c, const struct patch *p, f
 #define FROM_HALVES(from) (vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i_u *)(from)))
 #define TO_HALVES(to, values) _mm256_storeu_si256((__m256i_u *)(to), _mm512_cvtps_ph((__m512)(values), _MM_FROUND_TO_NEAREST_INT))
 #define PACKED(one, other) (vec)_mm512_packs_epi32(_mm512_cvtps_epi32((__m512)(one)), _mm512_cvtps_epi32((__m512)(other)))
+#define PUT_HALF(to, values) _mm256_storeu_si256((__m256i_u *)(to), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32((__m512)(values))))
 #define DOT(sums, one, other) _mm512_dpwssd_epi32((__m512i)(sums), (__m512i)(one), (__m512i)(other))
 #include "winograd_kernel.h"
 #pragma GCC pop_options
@@ -188,12 +192,15 @@ static void convolve_some(const struct convolution *c, int lanes, long first, in
 }
 #endif
 
-/* Return the largest number of lanes of this processor that divides the numbers of channels, so that registers are full; a
- * register of factors takes two of halves. 0 if there is none. */
+/* Return the number of lanes for a convolution on this processor: the largest that divides both numbers of channels, so
+ * that registers are full, or else the largest that divides in_channels; `measure` takes 16 halves at a time. 0 if there is
+ * none. */
 int winograd_lanes(int in_channels, int out_channels, int halves) {
-    for (int lanes = 16; lanes >= 4; lanes /= 2)
-        if (has_lanes(lanes, halves) && in_channels % (halves ? 2 * lanes : lanes) == 0 && out_channels % lanes == 0)
-            return lanes;
+    for (int full = 1; full >= 0; full--)
+        for (int lanes = 16; lanes >= 4; lanes /= 2)
+            if (has_lanes(lanes, halves) && in_channels % (halves ? 16 : lanes) == 0 &&
+                (!full || out_channels % lanes == 0))
+                return lanes;
     return 0;
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.convolutions.convolver import Convolver, Epilogue, room_for
 from model.convolutions.native.loading import load
@@ -52,7 +53,7 @@ class _Convolution(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("window", "weights", "units", "bias", "made")),
         *((f"{what}_{step}", ctypes.c_ssize_t) for what in ("window", "made") for step in ("plane", "row", "pixel")),
-        *((name, ctypes.c_int) for name in ("planes", "rows", "width", "in_channels", "out_channels")),
+        *((name, ctypes.c_int) for name in ("planes", "rows", "width", "in_channels", "out_channels", "made_channels")),
         ("negative_slope", ctypes.c_float),
         ("residual_scaling", ctypes.c_float),
         ("first_rows", ctypes.c_int),
@@ -82,11 +83,13 @@ class Packed:
         if library is None or not lanes:
             raise ValueError(f"no Winograd convolution of {conv.in_channels} to {conv.out_channels} channels here")
         self._convolve, self._lanes = library.winograd_convolve, lanes
-        self.out_channels = conv.out_channels
+        self._made_channels = conv.out_channels
         self._dtype = conv.weight.dtype
-        factors = torch.einsum(
-            "yj,oijk,xk->yxio", FACTORS_OF_WEIGHTS, conv.weight.detach().double(), FACTORS_OF_WEIGHTS
-        ).flatten(0, 1)
+        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
+        empty = -conv.out_channels % lanes  # results without weights, up to a full register
+        self._bias = functional.pad(bias.float(), (0, empty))
+        weights = functional.pad(conv.weight.detach().double(), (0, 0, 0, 0, 0, 0, 0, empty))
+        factors = torch.einsum("yj,oijk,xk->yxio", FACTORS_OF_WEIGHTS, weights, FACTORS_OF_WEIGHTS).flatten(0, 1)
         self._units = None
         if self._dtype is torch.float16:
             units = _units(factors)
@@ -95,8 +98,6 @@ class Packed:
         else:
             factors = factors[..., None].float()
         self._weights = factors.unflatten(2, (-1, lanes)).transpose(1, 2).contiguous()
-        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
-        self._bias = bias.float().contiguous()
 
     def __call__(
         self,
@@ -133,7 +134,8 @@ class Packed:
             rows - 2,
             width - 2,
             in_channels,
-            self.out_channels,
+            len(self._bias),
+            self._made_channels,
             negative_slope,
             residual_scaling,
             TILE_ROWS - grid_row % TILE_ROWS,
@@ -172,10 +174,11 @@ def _paired(factors: Tensor, lanes: int) -> Tensor:
     """Reorder (36, in_channels, out_channels) to (36, in_channels / 2, out_channels, 2), like the factors of pixels.
 
     The instruction that packs two registers of 32-bit integers into one of 16 bits alternates groups of four: channels
-    0-3 of the first register, 0-3 of the second, 4-7 of the first, and so on.
+    0-3 of the first register, 0-3 of the second, 4-7 of the first, and so on. A last register alone stays in order.
     """
-    by_turns = factors.unflatten(1, (-1, 2, lanes // 4, 4)).transpose(2, 3).flatten(1, 4)
-    paired: Tensor = by_turns.unflatten(1, (-1, 2)).transpose(2, 3)
+    pairs_end = factors.shape[1] // (2 * lanes) * 2 * lanes
+    by_turns = factors[:, :pairs_end].unflatten(1, (-1, 2, lanes // 4, 4)).transpose(2, 3).flatten(1, 4)
+    paired: Tensor = torch.cat((by_turns, factors[:, pairs_end:]), dim=1).unflatten(1, (-1, 2)).transpose(2, 3)
     return paired
 
 

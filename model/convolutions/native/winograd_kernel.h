@@ -11,6 +11,8 @@
  * FROM_HALVES: load LANES halves as floats.
  * TO_HALVES: store floats as halves.
  * PACKED: round two registers of floats to one of 16-bit integers, in alternating groups of four.
+ * PUT_HALF: round a register of floats to half a register of 16-bit integers, and store it; only if 16 channels can be one
+ *     register.
  * DOT: multiply two registers of 16-bit integers, and add the products of adjacent pairs to 32-bit sums.
  *
  * `halves` is a constant in every call, so the compiler creates two kernels from one source.
@@ -48,6 +50,14 @@ INLINE void NAMED(put_pixels)(void *pixels, ptrdiff_t at, vec values, int halves
 #endif
     (void)halves;
     store((float *)pixels + at, values);
+}
+
+/* Store the first `channels` of a register. */
+INLINE void NAMED(put_some)(void *pixels, ptrdiff_t at, vec values, int channels, int halves) {
+    size_t each = halves ? sizeof(short) : sizeof(float);
+    float kept[LANES];
+    NAMED(put_pixels)(kept, 0, values, halves);
+    memcpy((char *)pixels + at * each, kept, channels * each);
 }
 
 /* Maximum, lane by lane. */
@@ -102,12 +112,11 @@ INLINE void NAMED(transform_column)(const struct convolution *c, const struct pa
     NAMED(line_in)(line, factors);
 }
 
-/* Transform the rows of a tile, whose columns are transformed: one or two registers of channels -> a register of each of the
- * 36 factors. */
+/* Transform the rows of a tile, whose columns are transformed: one or two registers of channels (`parts`) -> a register, or
+ * half of one, of each of the 36 factors. */
 INLINE void NAMED(transform_tile)(vec (*columns)[KEPT][REACH], int tile, float unit, float *factors, size_t plane,
-                                  int halves) {
+                                  int parts, int halves) {
     float fitting = 1 / unit;
-    int parts = halves ? 2 : 1;
 #pragma GCC unroll 6
     for (int y = 0; y < REACH; y++) {
         vec line[REACH], made[2][REACH];
@@ -119,6 +128,12 @@ INLINE void NAMED(transform_tile)(vec (*columns)[KEPT][REACH], int tile, float u
         }
 #pragma GCC unroll 6
         for (int x = 0; x < REACH; x++, factors += plane) {
+#ifdef PUT_HALF
+            if (halves && parts == 1) {
+                PUT_HALF(factors, fitting * made[0][x]);
+                continue;
+            }
+#endif
 #ifdef DOT
             if (halves) {
                 store(factors, PACKED(fitting * made[0][x], fitting * made[1][x]));
@@ -131,21 +146,29 @@ INLINE void NAMED(transform_tile)(vec (*columns)[KEPT][REACH], int tile, float u
     }
 }
 
-/* Transform adjacent tiles: 36 factors for each channel, as floats, or as integers with a unit for each tile. Adjacent tiles
- * share two columns. */
+/* Transform adjacent tiles, for one or two registers of channels. Adjacent tiles share two columns. */
+INLINE void NAMED(transform_channels)(const struct convolution *c, const struct patch *p, const float *units,
+                                      float *factors, int channel, int rows, int parts, int halves) {
+    size_t plane = plane_words(in_places(c));
+    vec columns[2][KEPT][REACH];
+    for (int tile = 0; tile < p->tiles; tile++) {
+#pragma GCC unroll 2
+        for (int part = 0; part < parts; part++)
+            for (int x = tile ? SIDE * tile + 2 : 0; x < SIDE * tile + REACH; x++)
+                NAMED(transform_column)(c, p, x, channel + part * LANES, columns[part][x % KEPT], rows, halves);
+        NAMED(transform_tile)(columns, tile, units[tile], factors + tile * LANES, plane, parts, halves);
+    }
+}
+
+/* Transform adjacent tiles: 36 factors for each channel, as floats, or as integers with a unit for each tile. */
 INLINE void NAMED(transform)(const struct convolution *c, const struct patch *p, const float *units, float *factors,
                              int rows, int halves) {
-    int parts = halves ? 2 : 1;
-    size_t plane = plane_words(in_words(c));
-    vec columns[2][KEPT][REACH];
-    for (int channel = 0; channel < c->in_channels; channel += parts * LANES, factors += GROUP)
-        for (int tile = 0; tile < p->tiles; tile++) {
-#pragma GCC unroll 2
-            for (int part = 0; part < parts; part++)
-                for (int x = tile ? SIDE * tile + 2 : 0; x < SIDE * tile + REACH; x++)
-                    NAMED(transform_column)(c, p, x, channel + part * LANES, columns[part][x % KEPT], rows, halves);
-            NAMED(transform_tile)(columns, tile, units[tile], factors + tile * LANES, plane, halves);
-        }
+    int channel = 0, parts = halves ? 2 : 1;
+    for (; channel + parts * LANES <= c->in_channels; channel += parts * LANES, factors += GROUP)
+        NAMED(transform_channels)(c, p, units, factors, channel, rows, parts, halves);
+#ifdef PUT_HALF
+    if (channel < c->in_channels) NAMED(transform_channels)(c, p, units, factors, channel, rows, 1, halves);
+#endif
 }
 
 #include "winograd_multiply.h"
@@ -179,7 +202,11 @@ INLINE void NAMED(restore)(const struct convolution *c, const float *products, c
                 ptrdiff_t at = added + y * c->window_row + x * c->window_pixel;
                 value = NAMED(pixels_at)(c->window, at, halves) + c->residual_scaling * value;
             }
-            NAMED(put_pixels)(c->made, made + y * c->made_row + x * c->made_pixel, value, halves);
+            ptrdiff_t to = made + y * c->made_row + x * c->made_pixel;
+            if (channel + LANES <= c->made_channels)
+                NAMED(put_pixels)(c->made, to, value, halves);
+            else
+                NAMED(put_some)(c->made, to, value, c->made_channels - channel, halves);
         }
     }
 }
@@ -187,7 +214,7 @@ INLINE void NAMED(restore)(const struct convolution *c, const float *products, c
 /* Convolve the tiles from `first` on, counted row by row through all planes. */
 INLINE void NAMED(convolve_in)(const struct convolution *whole, long first, int tiles, float *factors, int halves) {
     const struct convolution here = *whole, *c = &here; /* a copy, which the compiler knows that no store changes */
-    float *products = factors + FACTORS * plane_words(in_words(c)), units[AT_ONCE];
+    float *products = factors + FACTORS * plane_words(in_places(c)), units[AT_ONCE];
     for (int tile = 0; tile < tiles; tile++) units[tile] = 1;
     for (int tile = 0; tile < tiles;) {
         struct patch patch = patch_of(c, first + tile, tiles - tile);
@@ -232,4 +259,5 @@ static void NAMED(convolve_some)(const struct convolution *c, long first, int ti
 #undef FROM_HALVES
 #undef TO_HALVES
 #undef PACKED
+#undef PUT_HALF
 #undef DOT

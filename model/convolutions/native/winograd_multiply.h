@@ -37,7 +37,7 @@ INLINE void NAMED(multiply_integers)(const float *factors, const float *weights,
     for (int tile = 0; tile < TILES; tile++) sums[tile][0] = sums[tile][1] = (ivec){0};
     for (int done = 0; done < words; done += LANES, factors += GROUP)
 #pragma GCC unroll 1
-        for (int lane = 0; lane < LANES; lane++, weights += LANES) {
+        for (int lane = 0; lane < at_most(words - done, LANES); lane++, weights += LANES) {
             ivec one = (ivec)load(weights), other = registers > 1 ? (ivec)load(weights + words * LANES) : one;
 #pragma GCC unroll 12
             for (int tile = 0; tile < TILES; tile++) {
@@ -81,7 +81,7 @@ static __attribute__((noinline)) void NAMED(multiply_two)(const float *factors, 
 /* Multiply all tiles, in each of the 36 planes. */
 static void NAMED(multiply)(const struct convolution *c, const float *factors, int tiles, float *products) {
     int words = in_words(c);
-    size_t from = plane_words(words), to = plane_words(c->out_channels);
+    size_t from = plane_words(in_places(c)), to = plane_words(c->out_channels);
     const float *weights = c->weights;
     for (int plane = 0; plane < FACTORS; plane++, factors += from, products += to)
         for (int channel = 0; channel < c->out_channels;) {
