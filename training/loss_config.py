@@ -69,6 +69,9 @@ class LossConfig:
     """Where the generator is farther from the original than its moving average (LDL)."""
     teacher: float = 0.0
     """L1 to the output of another generator, which the run is given; `high_res` stays the target of all others."""
+    teacher_ensemble: bool = False
+    """The teacher answers with the mean of its results for the eight orientations of a crop: better, and 8 times the
+    work."""
     flat: float = 0.0
     """L2 of random flat colours, which must come back as they are; for generators that repeat the border."""
     perceptual: float = 0.0
@@ -86,6 +89,8 @@ class LossConfig:
             _check_weight(name, getattr(self, name))
         if not any(getattr(self, name) for name in LOSSES):
             raise ConfigError("every loss weight is 0; nothing would be learnt")
+        if self.teacher_ensemble and not self.teacher:
+            raise ConfigError("teacher_ensemble is true, and losses.teacher, the weight of its loss, is 0")
         if self.adversarial_kind not in ("relativistic", "vanilla", "hinge"):
             raise ConfigError(
                 f"adversarial_kind is {self.adversarial_kind!r}; it must be 'relativistic', 'vanilla' or 'hinge'"

@@ -75,7 +75,7 @@ def _other_macs(steps: Steps, low_res: Tensor, high_res: Tensor) -> float:
     if steps.discriminator:  # four passes forward, three backward that end at pictures or weights, two that need both
         macs += 9 * _macs(steps.discriminator.net, high_res)
     if teacher := steps.objective.teacher:
-        macs += _macs(teacher.net, low_res)
+        macs += len(teacher.turns) * _macs(teacher.net, low_res)
     if losses.artefacts:
         macs += _macs(steps.average, low_res)
     return macs

@@ -1,5 +1,6 @@
 """A trained generator whose output is a second target: distillation."""
 
+from itertools import product
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,9 @@ from model.rrdb import RRDBConfig, RRDBNet, places_with_margin
 from training.amx.generator import AmxGenerator, takes
 from training.config import ConfigError, TrainingConfig
 
+TURNS = tuple(product(range(4), (False, True)))
+"""The eight orientations of a crop: quarter turns, and then mirrored or not."""
+
 
 class Teacher:
     """A fixed generator that upscales the crops of a run, as the service would upscale a picture.
@@ -18,10 +22,12 @@ class Teacher:
     Args:
         net: any network from RGB (N, 3, H, W) to RGB (N, 3, scale * H, scale * W), floats in [0, 1].
         name: its name and hash, for the card of its student.
+        ensemble: answer with the mean of the results for all eight orientations of a crop.
     """
 
-    def __init__(self, net: nn.Module, device: torch.device, name: str = "") -> None:
+    def __init__(self, net: nn.Module, device: torch.device, name: str = "", *, ensemble: bool = False) -> None:
         self.net = net.to(device).eval().requires_grad_(False)
+        self.turns = TURNS if ensemble else TURNS[:1]
         self._config = net.config if isinstance(net, RRDBNet) else None
         self.name = name
         self._run: nn.Module = self.net
@@ -35,9 +41,15 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, low: Tensor) -> Tensor:
-        """Upscale a batch: float RGB (N, 3, H, W) -> float32 (N, 3, scale * H, scale * W), both in [0, 1]."""
-        upscaled: Tensor = self._with_margin(low, self._config) if self._config else self._run(low)
-        return upscaled.float().clamp(0, 1)
+        """Upscale a batch: float RGB (N, 3, H, W) -> float32 (N, 3, scale * H, scale * W), both in [0, 1].
+
+        An ensemble takes squares alone.
+        """
+        turned = torch.cat([_turned(low, *turn) for turn in self.turns]).contiguous(memory_format=torch.channels_last)
+        made: Tensor = self._with_margin(turned, self._config) if self._config else self._run(turned)
+        answers = made.float().clamp(0, 1).chunk(len(self.turns))
+        back = [_turned_back(answer, *turn) for answer, turn in zip(answers, self.turns, strict=True)]
+        return torch.stack(back).mean(dim=0)
 
     def _with_margin(self, low: Tensor, config: RRDBConfig) -> Tensor:
         margin, scale = config.margin_px, config.scale
@@ -48,6 +60,15 @@ class Teacher:
         first, (height, width) = scale * margin, (scale * side for side in low.shape[2:])
         upscaled: Tensor = self._run(low[:, :, rows[:, None], columns])
         return upscaled[:, :, first : first + height, first : first + width]
+
+
+def _turned(pictures: Tensor, quarters: int, mirrored: bool) -> Tensor:
+    turned = pictures.rot90(quarters, (2, 3))
+    return turned.flip(3) if mirrored else turned
+
+
+def _turned_back(pictures: Tensor, quarters: int, mirrored: bool) -> Tensor:
+    return (pictures.flip(3) if mirrored else pictures).rot90(-quarters, (2, 3))
 
 
 def load_teacher(path: Path | None, config: TrainingConfig, device: torch.device) -> Teacher | None:
@@ -71,4 +92,5 @@ def load_teacher(path: Path | None, config: TrainingConfig, device: torch.device
         raise ConfigError(
             f"{path} enlarges by {scale}; {config.recipe} trains a generator for {config.generator.scale}"
         )
-    return Teacher(net, device, name=f"{checkpoint.card.name}@{checkpoint.sha256[:12]}")
+    name = f"{checkpoint.card.name}@{checkpoint.sha256[:12]}"
+    return Teacher(net, device, name, ensemble=config.losses.teacher_ensemble)

@@ -214,6 +214,7 @@ def test_a_config_is_written_with_every_field(tmp_path: Path) -> None:
             "fourier": 0.0,
             "artefacts": 0.0,
             "teacher": 0.0,
+            "teacher_ensemble": False,
             "flat": 0.0,
             "perceptual": 1.0,
             "adversarial": 0.005,

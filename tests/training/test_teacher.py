@@ -60,6 +60,21 @@ def test_a_teacher_upscales_on_tiles_as_autocast_does(
     assert (made - exact).norm() < 1.2 * (of_autocast - exact).norm()
 
 
+def test_an_ensemble_answers_alike_however_a_crop_is_turned() -> None:
+    net = random_net()
+    low = textured(9, 9)[None].float() / 255
+    answers = [Teacher(net, CPU, ensemble=True)(crop) for crop in (low, low.rot90(1, (2, 3)), low.flip(3))]
+    torch.testing.assert_close(answers[1], answers[0].rot90(1, (2, 3)))
+    torch.testing.assert_close(answers[2], answers[0].flip(3))
+    single = [Teacher(net, CPU)(low.rot90(quarters, (2, 3))).rot90(-quarters, (2, 3)) for quarters in range(4)]
+    assert (answers[0] - torch.stack(single).mean(0)).abs().max() < (answers[0] - single[0]).abs().max()
+
+
+def test_an_ensemble_needs_the_loss_of_a_teacher() -> None:
+    with pytest.raises(ConfigError, match="teacher_ensemble is true"):
+        LossConfig(teacher_ensemble=True)
+
+
 def test_a_teacher_whose_sizes_fill_no_tiles_stays_with_pytorch() -> None:
     assert not Teacher(random_net(), CPU).use_tiles()
 
