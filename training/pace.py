@@ -20,7 +20,7 @@ LONG_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Time, work and memory of a step, without the update, the cutting of crops and the measurements."""
+    """Time, work and memory of a step, without the cutting of crops and the measurements."""
 
     step_s: float
     flop: float
@@ -38,7 +38,7 @@ class Pace:
         return (
             f"{steps:,} steps at {1 / self.step_s:.3g} steps/s ({self.flop / self.step_s / 1e9:,.0f} GFLOP/s, "
             f"{self.memory_bytes / 1e9:.1f} GB): {_duration(left_s)}, until {day}{end:%H:%M}, "
-            "and the time to cut crops, to update and to measure"
+            "and the time to cut crops and to measure"
         )
 
 
@@ -51,17 +51,19 @@ def measuring_line(seconds: float, left: int) -> str | None:
 
 def rehearse(steps: Steps, low_res: Tensor, high_res: Tensor) -> Pace:
     """Time the work of a step; every process of a run calls it."""
-    steps.rehearse(low_res, high_res)
-    started = time.perf_counter()
-    for _ in range(REHEARSALS):
+    with steps.undone():
         steps.rehearse(low_res, high_res)
+        started = time.perf_counter()
+        for _ in range(REHEARSALS):
+            steps.rehearse(low_res, high_res)
+        step_s = (time.perf_counter() - started) / REHEARSALS
     config = steps.config
     low_res_px = config.batch * config.crop_px**2
     passes = 4 if config.checkpointing else 3  # forward, and backward twice as much; the trunk once more
     macs = passes * config.generator.macs_per_low_res_px * low_res_px
     shared = config.batch / len(low_res)
     return Pace(
-        step_s=(time.perf_counter() - started) / REHEARSALS,
+        step_s=step_s,
         flop=2 * (macs + shared * _other_macs(steps, low_res, high_res)),
         memory_bytes=_most_memory(steps.device),
     )

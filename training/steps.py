@@ -145,13 +145,19 @@ class Steps:
         self.done += 1
         return values
 
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Take back everything that steps have changed, at the end of a `with` block."""
+        before = copy.deepcopy(self.state())
+        try:
+            yield
+        finally:
+            self.restore(before)
+
     def rehearse(self, low_res: Tensor, high_res: Tensor) -> None:
-        """Do the work of a step without the update, to time it; changes nothing that is saved."""
-        buffers = list(self.discriminator.net.buffers()) if self.discriminator else []
-        before = [buffer.clone() for buffer in buffers]  # spectral norms are estimated at each step
+        """Do the work of a step, to time it, within `undone`."""
         self._set_gradients(low_res, high_res)
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
+        self._update()
 
     def _set_gradients(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
         """Compute the gradients of a batch, part by part; returns the losses and the norms of the gradients."""

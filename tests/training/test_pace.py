@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,7 +18,7 @@ PACE = Pace(step_s=0.5, flop=2e11, memory_bytes=1_600_000_000)
 def test_a_long_run_says_speed_work_memory_duration_and_end() -> None:
     assert PACE.line(2400, NOON) == (
         "2,400 steps at 2 steps/s (400 GFLOP/s, 1.6 GB): 20 min, until 12:20, "
-        "and the time to cut crops, to update and to measure"
+        "and the time to cut crops and to measure"
     )
 
 
@@ -56,7 +57,22 @@ def test_a_rehearsal_changes_nothing() -> None:
     run = Steps(GAN, CPU)
     before = weights_and_optimisers(run)
     buffers = [buffer.clone() for buffer in run.discriminator.net.buffers()]  # type: ignore[union-attr]  # GAN has one
+    average = [weight.clone() for weight in run.average.parameters()]
     rehearse(run, *batch())
     torch.testing.assert_close(weights_and_optimisers(run), before, rtol=0, atol=0)
     assert all(map(torch.equal, run.discriminator.net.buffers(), buffers))  # type: ignore[union-attr]
+    assert all(map(torch.equal, run.average.parameters(), average))
     assert run.done == 0
+
+
+def test_the_time_of_a_step_includes_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Steps(PSNR, CPU)
+    without_s = rehearse(run, *batch()).step_s
+    update = run.generator.update
+
+    def slow(step: int, steps: int) -> None:
+        time.sleep(10 * without_s)
+        update(step, steps)
+
+    monkeypatch.setattr(run.generator, "update", slow)
+    assert rehearse(run, *batch()).step_s > 5 * without_s
