@@ -17,7 +17,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev libjemalloc2 \
     && rm -rf /var/lib/apt/lists/*
 ENV LD_PRELOAD=libjemalloc.so.2 \
-    MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,lg_extent_max_active_fit:30,thp:always
+    MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0,lg_extent_max_active_fit:30,thp:always
 # Threads that wait for one another by spinning keep the processor from whom they wait for: docs/benchmarks.md.
 ENV OMP_WAIT_POLICY=passive
 

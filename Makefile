@@ -18,8 +18,9 @@ endif
 JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
     /usr/lib/$(shell uname -m)-linux-gnu /usr/lib64 /usr/lib /usr/local/lib)))
 # jemalloc keeps freed memory, and takes pieces of any size out of it. By default it leaves ranges alone that are over 64
-# times as large as a request: without decay, such a process grows for ever (tests/test_allocator.py).
-KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,lg_extent_max_active_fit:30,thp:always
+# times as large as a request, and has others for tensors of 8 MiB and more: without decay, such a process grows for ever
+# (tests/test_allocator.py).
+KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0,lg_extent_max_active_fit:30,thp:always
 RUN_ONE := env LD_PRELOAD=$(JEMALLOC)
 RUN := exec $(RUN_ONE)
 

@@ -28,8 +28,8 @@ WARM_S = 60
 QUIET_S = 15
 """Pause between the last call and the last sample."""
 
-SIDES = (16, 24, 32, 48, 64, 96, 128)
-"""Sides of the pictures in px; small, for many answers."""
+SIDES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Sides of the pictures in px."""
 
 MIB = 2**20
 
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--models", type=Path, default=SHIPPED_MODELS, help="folder of weight files")
     parser.add_argument("--good", type=int, default=8, help="clients that wait for their answers")
+    parser.add_argument("--largest", type=int, default=128, help="px, the side of the largest pictures: 16 to 512")
     parser.add_argument(
         "--bad", type=int, default=2, help="clients of each bad kind: leaving, stalling, sending rubbish"
     )
@@ -64,7 +65,8 @@ def main() -> None:
 
 async def _soak(options: argparse.Namespace, report: Report) -> None:
     with service_process(options.models) as (port, process):
-        clients = Clients(port, mixed_sides(40, choices=SIDES))
+        sides = [side for side in SIDES if side <= options.largest]
+        clients = Clients(port, mixed_sides(40, choices=sides))
         samples: list[Sample] = []
         began_s = time.monotonic()
         every_s = max(5.0, options.minutes * 3)
