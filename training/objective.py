@@ -23,7 +23,7 @@ class Objective:
     Args:
         vgg: needed where the perceptual loss has a weight.
         teacher: needed where its loss has a weight.
-        tiles: run VGG19 and the teacher on AMX.
+        tiles: run VGG19 on AMX.
     """
 
     def __init__(
@@ -36,8 +36,6 @@ class Objective:
         self._config = config
         self.vgg = vgg
         self.teacher = teacher
-        if tiles and teacher and teacher.use_tiles():
-            log.info("the teacher runs on AMX tiles")
         self._perceptual_loss: Callable[..., Tensor] | None = None
         if tiles and isinstance(vgg, VGGFeatures):
             log.info("VGG19 runs on AMX tiles")

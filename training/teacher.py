@@ -1,15 +1,20 @@
 """A trained generator whose output is a second target: distillation."""
 
+import copy
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from model.convolutions.native import amx
+from model.convolutions.trial import cpu_dtypes, library_way, our_way
 from model.files.reading import read_any
-from model.rrdb import RRDBConfig, RRDBNet, places_with_margin
-from training.amx.generator import AmxGenerator, takes
+from model.rrdb import RRDB, RRDBConfig, RRDBNet, places_with_margin
+from model.streaming import upscale_batch
+from model.workspace import Workspace
 from training.config import ConfigError, TrainingConfig
 
 TURNS = tuple(product(range(4), (False, True)))
@@ -28,16 +33,9 @@ class Teacher:
     def __init__(self, net: nn.Module, device: torch.device, name: str = "", *, ensemble: bool = False) -> None:
         self.net = net.to(device).eval().requires_grad_(False)
         self.turns = TURNS if ensemble else TURNS[:1]
-        self._config = net.config if isinstance(net, RRDBNet) else None
         self.name = name
-        self._run: nn.Module = self.net
-
-    def use_tiles(self) -> bool:
-        """Upscale on the tiles of AMX from now on; returns False where the sizes of the network do not allow it."""
-        fits = self._config is not None and takes(self._config)
-        if fits:
-            self._run = AmxGenerator(cast(RRDBNet, self.net))
-        return fits
+        self._config = net.config if isinstance(net, RRDBNet) else None
+        self._served = _served(net) if isinstance(net, RRDBNet) and device.type == "cpu" else None
 
     @torch.no_grad()
     def __call__(self, low: Tensor) -> Tensor:
@@ -46,7 +44,7 @@ class Teacher:
         An ensemble takes squares alone.
         """
         turned = torch.cat([_turned(low, *turn) for turn in self.turns]).contiguous(memory_format=torch.channels_last)
-        made: Tensor = self._with_margin(turned, self._config) if self._config else self._run(turned)
+        made = self._with_margin(turned, self._config) if self._config else self._run(turned)
         answers = made.float().clamp(0, 1).chunk(len(self.turns))
         back = [_turned_back(answer, *turn) for answer, turn in zip(answers, self.turns, strict=True)]
         return torch.stack(back).mean(dim=0)
@@ -58,8 +56,33 @@ class Teacher:
             for side in low.shape[2:]
         )
         first, (height, width) = scale * margin, (scale * side for side in low.shape[2:])
-        upscaled: Tensor = self._run(low[:, :, rows[:, None], columns])
+        upscaled = self._run(low[:, :, rows[:, None], columns])
         return upscaled[:, :, first : first + height, first : first + width]
+
+    def _run(self, low: Tensor) -> Tensor:
+        made: Tensor
+        if self._served is None:
+            made = self.net(low)
+            return made
+        with torch.autocast("cpu", enabled=False):
+            made = self._served(low)
+            return made if made.isfinite().all() else self.net(low)  # features beyond the range of float16
+
+
+def _served(net: RRDBNet) -> Callable[[Tensor], Tensor]:
+    """Copy a generator to run on the CPU as in the service.
+
+    The number format is the one whose convolutions are fast here, without a trial, so that a run that continues on
+    another day learns from the same answers.
+    """
+    cpu, config = torch.device("cpu"), net.config
+    halves = isinstance(net.body[0], RRDB) and torch.float16 in cpu_dtypes(config.channels, config.growth)
+    dtype = torch.bfloat16 if amx.available() else torch.float16 if halves else torch.float32
+    copied = copy.deepcopy(net).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword
+    copied.conv_first.float()
+    copied.conv_last.float()
+    way = our_way(dtype, cpu) or library_way(dtype, cpu)
+    return partial(upscale_batch, copied, workspace=Workspace(), convolve=way())
 
 
 def _turned(pictures: Tensor, quarters: int, mirrored: bool) -> Tensor:

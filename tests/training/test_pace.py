@@ -17,8 +17,7 @@ PACE = Pace(step_s=0.5, flop=2e11, memory_bytes=1_600_000_000)
 
 def test_a_long_run_says_speed_work_memory_duration_and_end() -> None:
     assert PACE.line(2400, NOON) == (
-        "2,400 steps at 2 steps/s (400 GFLOP/s, 1.6 GB): 20 min, until 12:20, "
-        "and the time to cut crops and to measure"
+        "2,400 steps at 2 steps/s (400 GFLOP/s, 1.6 GB): 20 min, until 12:20, and the time to cut crops and to measure"
     )
 
 
