@@ -71,8 +71,10 @@ serve-cluster: $(VENV)/base.stamp $(NATIVE) ## run several replicas behind HAPro
 train: $(VENV)/train.stamp $(NATIVE) ## train or measure a generator: ARGS="compact_psnr_x4 --data PHOTOS --out runs/mine"
 	@$(RUN) $(KEEP) $(PYTHON) -m training $(ARGS)
 
+# All tests run in a process for each core, up to four; a selection in one. A file's tests stay together.
+PROCESSES = $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
 test: $(VENV)/dev.stamp $(NATIVE) ## run the tests (a selection: ARGS="-m slow")
-	@$(RUN) $(PATIENT) $(PYTHON) -m pytest $(ARGS)
+	@$(RUN) $(PATIENT) $(PYTHON) -m pytest $(if $(ARGS),$(ARGS),--numprocesses $(PROCESSES) --dist loadfile)
 
 # Each machine finds out which number format is fastest; the tests must pass in all of them. A processor emulates those
 # that it lacks.

@@ -1,5 +1,6 @@
 """Fixtures for every test, and options for a whole run."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from model.convolutions.convolver import Convolver
 from model.device import FORMATS
 from model.rrdb import RRDBNet
 
-torch.set_num_threads(min(2, torch.get_num_threads()))  # tiny tensors: more threads only wait for each other
+_alone = "PYTEST_XDIST_WORKER" not in os.environ
+torch.set_num_threads(min(2, torch.get_num_threads()) if _alone else 1)  # tiny tensors: more only wait for each other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
