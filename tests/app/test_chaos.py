@@ -109,7 +109,7 @@ async def test_after_chaos_the_service_works_and_nothing_leaks(
     await until(lambda: not live.server.server_state.connections)
     gc.collect()
     assert len(asyncio.all_tasks()) <= tasks
-    assert own_threads() == threads
+    assert own_threads() <= threads  # one of an earlier test may have ended
     kept = [thing for thing in gc.get_objects() if type(thing) is numpy.ndarray and thing.nbytes > 50_000]
     assert sum(array.nbytes for array in kept) < 20_000_000
 
