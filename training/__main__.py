@@ -1,4 +1,4 @@
-"""python -m training RECIPE | doctor | evaluate | render; `--help` after any lists its options."""
+"""python -m training RECIPE | doctor | evaluate | photographs | render; `--help` after any lists its options."""
 
 import argparse
 import logging
@@ -9,9 +9,10 @@ from model.device import DeviceMemoryError
 from model.errors import WeightsError
 from model.gpu import DeviceError
 from model.reliable import SelfTestError
-from training.commands import doctor, evaluate, render, train
+from training.commands import doctor, evaluate, photographs, render, train
 from training.config import ConfigError
 from training.data import DataError
+from training.debian.errors import DebianError
 from training.distributed import ProcessesDisagreeError
 from training.perceptual import VGGError
 from training.recipes import RECIPES
@@ -24,6 +25,7 @@ from training.terminal import printable
 MISTAKES = (
     ConfigError,
     DataError,
+    DebianError,
     DeviceError,
     DeviceMemoryError,
     DivergedError,
@@ -41,6 +43,7 @@ MISTAKES = (
 OTHERS = (
     ("doctor", doctor.add_options, doctor.run, "name every picture that would harm a run"),
     ("evaluate", evaluate.add_options, evaluate.run, "measure weight files next to bicubic"),
+    ("photographs", photographs.add_options, photographs.run, "photographic tiles out of Debian packages, to train on"),
     ("render", render.add_options, render.run, "pictures of text, screens, charts and drawings to train on"),
 )
 """The commands that are no recipes: name, what adds its options, what runs it, and a line of help."""
