@@ -81,6 +81,7 @@ async def test_a_picture_that_waits_is_cancelled_and_tried_again(
     await person.drop(photo=encoded(noise(20, 16)))
     await blocked.at_work()
     await person.reads("#progress", "%")
+    await person.tab.page.wait_for_timeout(600)  # the cross takes no click so soon after its meaning has changed
     await person[".card .icon:visible"].click()
     await person.sees(".card[data-state=cancelled]")
     blocked.gate.set()
