@@ -15,7 +15,7 @@ MAX_DB = 40.0
 """Upper bound on the PSNR of bicubic interpolation, which is infinite at scale 1."""
 
 MAX_LOSS_DB = 10.0
-"""How far below bicubic a network may be, if nothing else is said: also the default of ESRGAN_MAX_LOSS_DB."""
+"""Default of ESRGAN_MAX_LOSS_DB, the dB by which a network may be below bicubic."""
 
 FINENESS = 24
 """Minimum number of points along each side of a low-res pixel, which is their mean; a multiple of the scale is used."""

@@ -15,6 +15,7 @@ from model.files.reading import read_any
 from model.rrdb import RRDB, RRDBConfig, RRDBNet, places_with_margin
 from model.streaming import upscale_batch
 from model.workspace import Workspace
+from training.amx.generator import takes
 from training.config import ConfigError, TrainingConfig
 
 TURNS = tuple(product(range(4), (False, True)))
@@ -77,7 +78,8 @@ def _served(net: RRDBNet) -> Callable[[Tensor], Tensor]:
     """
     cpu, config = torch.device("cpu"), net.config
     halves = isinstance(net.body[0], RRDB) and torch.float16 in cpu_dtypes(config.channels, config.growth)
-    dtype = torch.bfloat16 if amx.available() else torch.float16 if halves else torch.float32
+    tiles = amx.available() and takes(config)
+    dtype = torch.bfloat16 if tiles else torch.float16 if halves else torch.float32
     copied = copy.deepcopy(net).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword
     copied.conv_first.float()
     copied.conv_last.float()
