@@ -56,7 +56,7 @@ native: $(NATIVE) ## compile the C sources; other targets do it if a compiler is
 
 $(CONVOLUTIONS)/libwinograd.so: $(wildcard $(CONVOLUTIONS)/winograd_*.h)
 $(CONVOLUTIONS)/libamx.so: $(wildcard $(CONVOLUTIONS)/amx_*.h)
-training/amx/libamx.so: $(wildcard training/amx/*.h) $(CONVOLUTIONS)/amx_unit.h
+training/native/libconvolutions.so: $(wildcard training/native/*.h) $(CONVOLUTIONS)/amx_unit.h
 lib%.so: %.c
 	@rm -f $@
 	@if ! command -v $(firstword $(CC)) >/dev/null; then echo "No C compiler ($(CC)): using the slower Python version of $<."; \

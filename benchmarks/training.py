@@ -14,9 +14,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.device import best_device, fast_dtype
-from training.amx.library import available
 from training.config import LossConfig, TrainingConfig
 from training.crops import CropSource
+from training.native.library import available
 from training.pairs import find_pairs
 from training.perceptual import VGGFeatures, load_vgg
 from training.recipes import RECIPES
@@ -114,11 +114,11 @@ def _kinds(config: TrainingConfig, data: Path, vgg: VGGFeatures | None, device: 
     if not only_l1:
         runs[f"{WHOLE}, all losses{' and the discriminator' if config.discriminator else ''}"] = config, vgg
     for name, (part, its_vgg) in runs.items():
-        by_torch = _ours(part, low, high, device, its_vgg, tiles=False)
+        by_torch = _ours(part, low, high, device, its_vgg, native=False)
         flop = count_flop(by_torch)
         yield Kind(f"{name}, {dtype}", by_torch, flop)
         if available() and fast_dtype(device) is torch.bfloat16:
-            yield Kind(f"{name}, AMX", _ours(part, low, high, device, its_vgg), flop)
+            yield Kind(f"{name}, {available()[0]}", _ours(part, low, high, device, its_vgg), flop)
     if device.type == "cuda":
         yield Kind(f"our step, L1, {dtype}, compiled", _ours(l1, low, high, device, None, compiled=True))
     net = Steps(l1, device).average
@@ -168,9 +168,9 @@ def _ours(
     vgg: VGGFeatures | None,
     *,
     compiled: bool = False,
-    tiles: bool = True,
+    native: bool = True,
 ) -> Callable[[], object]:
-    steps = Steps(replace(config, steps=1_000_000), device, vgg=vgg, compiled=compiled, tiles=tiles)
+    steps = Steps(replace(config, steps=1_000_000), device, vgg=vgg, compiled=compiled, native=native)
     return lambda: steps.take(low, high)
 
 

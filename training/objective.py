@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from training.amx.perceptual import AmxPerceptual
 from training.loss_config import LossConfig
 from training.losses import PIXEL_LOSSES, artefact_loss
+from training.native.library import Instructions
+from training.native.perceptual import NativePerceptual
 from training.perceptual import VGGFeatures, perceptual_loss
 from training.teacher import Teacher
 
@@ -23,11 +24,16 @@ class Objective:
     Args:
         vgg: needed where the perceptual loss has a weight.
         teacher: needed where its loss has a weight.
-        tiles: run VGG19 on AMX.
+        instructions: those that VGG19 computes with; None: PyTorch runs it.
     """
 
     def __init__(
-        self, config: LossConfig, *, vgg: VGGFeatures | None, teacher: Teacher | None, tiles: bool = False
+        self,
+        config: LossConfig,
+        *,
+        vgg: VGGFeatures | None,
+        teacher: Teacher | None,
+        instructions: Instructions | None = None,
     ) -> None:
         if config.perceptual and vgg is None:
             raise ValueError("the perceptual loss needs VGG19")
@@ -37,9 +43,9 @@ class Objective:
         self.vgg = vgg
         self.teacher = teacher
         self._perceptual_loss: Callable[..., Tensor] | None = None
-        if tiles and isinstance(vgg, VGGFeatures):
-            log.info("VGG19 runs on AMX tiles")
-            self._perceptual_loss = AmxPerceptual(vgg)
+        if instructions and isinstance(vgg, VGGFeatures):
+            log.info("VGG19 runs on %s", instructions)
+            self._perceptual_loss = NativePerceptual(vgg, instructions)
         elif vgg:
             self._perceptual_loss = partial(perceptual_loss, vgg)
 

@@ -15,15 +15,15 @@ from torch.utils.checkpoint import checkpoint
 
 from model.device import exact_float32, fast_dtype
 from model.rrdb import ResidualDenseBlock, RRDBNet
-from training.amx import discriminator as amx_discriminator
-from training.amx import generator as amx_generator
-from training.amx.library import available as tiles_available
 from training.compiled import Compiled
 from training.config import DiscriminatorConfig, TrainingConfig
 from training.discriminator import UNetDiscriminator, new_discriminator
 from training.distributed import mean_over_processes, processes, this_process
 from training.loss_scale import LossScale
 from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss, flat_loss
+from training.native import discriminator as native_discriminator
+from training.native import generator as native_generator
+from training.native.library import Instructions, available
 from training.objective import Objective
 from training.optimisers import TrainedNetwork
 from training.perceptual import VGGFeatures
@@ -87,7 +87,7 @@ class Steps:
         vgg: needed where the config has a perceptual loss.
         teacher: needed where the config learns from one.
         compiled: let torch compile the generator, if it can. It pays on a GPU; on a CPU it was slower.
-        tiles: train on AMX where the processor has it, instead of PyTorch.
+        native: train on our own convolutions where the processor has their instructions, instead of PyTorch.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Steps:
         vgg: VGGFeatures | None = None,
         teacher: Teacher | None = None,
         compiled: bool = False,
-        tiles: bool = True,
+        native: bool = True,
     ) -> None:
         exact_float32()
         if device.type == "cuda":
@@ -122,9 +122,10 @@ class Steps:
         if device.type == "cuda" and self._dtype is torch.float32:  # no bfloat16: GPUs before Ampere
             self._dtype = torch.float16
         self.loss_scale = LossScale(needed=self._dtype is torch.float16)
-        self._tiles = tiles and device.type == "cpu" and self._dtype is torch.bfloat16 and tiles_available()
-        self._tiled_discriminator = self._fastest_discriminator()
-        self.objective = Objective(config.losses, vgg=vgg, teacher=teacher, tiles=self._tiles)
+        native = native and device.type == "cpu" and self._dtype is torch.bfloat16
+        self._instructions: Instructions | None = next(iter(available()), None) if native else None
+        self._native_discriminator = self._fastest_discriminator()
+        self.objective = Objective(config.losses, vgg=vgg, teacher=teacher, instructions=self._instructions)
         self._upscale = Compiled(self.generator.net) if compiled else self._fastest()
 
     def take(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
@@ -219,19 +220,20 @@ class Steps:
             self.loss_scale.restore(state["loss_scale"])
 
     def _fastest(self) -> nn.Module:
-        """The generator itself, or what runs it on the tiles of AMX."""
+        """The generator itself, or its passes in C."""
         net = cast(RRDBNet, self.generator.net)
-        if self._tiles and amx_generator.takes(net.config) and not self.config.checkpointing:  # they keep every map
-            log.info("the generator trains on AMX tiles")
-            return amx_generator.AmxGenerator(net)
+        keeps_maps = not self.config.checkpointing  # as the passes in C do
+        if self._instructions and keeps_maps and native_generator.takes(net.config):
+            log.info("the generator trains on %s", self._instructions)
+            return native_generator.NativeGenerator(net, self._instructions)
         log.info("the generator trains on PyTorch in %s", str(self._dtype).removeprefix("torch."))
         return net
 
-    def _fastest_discriminator(self) -> amx_discriminator.AmxDiscriminator | None:
+    def _fastest_discriminator(self) -> native_discriminator.NativeDiscriminator | None:
         net = self.discriminator.net if self.discriminator else None
-        if self._tiles and isinstance(net, UNetDiscriminator) and amx_discriminator.takes(net):
-            log.info("the discriminator trains on AMX tiles")
-            return amx_discriminator.AmxDiscriminator(net)
+        if self._instructions and isinstance(net, UNetDiscriminator) and native_discriminator.takes(net):
+            log.info("the discriminator trains on %s", self._instructions)
+            return native_discriminator.NativeDiscriminator(net, self._instructions)
         return None
 
     def _autocast(self) -> torch.autocast:
@@ -242,8 +244,8 @@ class Steps:
         with self._autocast():
             upscaled = self._upscale(low)
             losses = self.objective.losses(low, high, upscaled, self.average)
-        if self._tiled_discriminator:
-            judgement = self._tiled_discriminator.judge(upscaled, high)
+        if self._native_discriminator:
+            judgement = self._native_discriminator.judge(upscaled, high)
             of_upscaled = judgement.of_upscaled(upscaled)
             losses["adversarial"] = self._adversarial.generator(judgement.of_high_res, of_upscaled)
             return losses, judgement.of_both

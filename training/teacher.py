@@ -15,8 +15,8 @@ from model.files.reading import read_any
 from model.rrdb import RRDB, RRDBConfig, RRDBNet, places_with_margin
 from model.streaming import upscale_batch
 from model.workspace import Workspace
-from training.amx.generator import takes
 from training.config import ConfigError, TrainingConfig
+from training.native.generator import takes
 
 TURNS = tuple(product(range(4), (False, True)))
 """The eight orientations of a crop: quarter turns, and then mirrored or not."""

@@ -50,10 +50,20 @@ def _check_sizes(library: ctypes.CDLL, structs: Sequence[type[ctypes.Structure]]
 
 
 def has_amx(library: ctypes.CDLL | None) -> bool:
-    """Return True if a library with code for AMX is loaded and this process may use the unit: see amx_unit.h.
+    """Return True if a library with code for AMX is loaded and this process may use the unit: see amx_unit.h."""
+    return library is not None and _permitted("AMX") and bool(library.amx_available())
 
-    The environment variable ONEDNN_MAX_CPU_ISA, which limits the instructions of PyTorch and OpenVINO, counts here too.
+
+def has_avx512_bf16(library: ctypes.CDLL | None) -> bool:
+    """Return True if a library with code for AVX512-BF16 is loaded and the processor has it."""
+    return library is not None and _permitted("AMX", "FP16", "BF16") and bool(library.avx512_bf16_available())
+
+
+def _permitted(*names: str) -> bool:
+    """Return True unless the environment variable ONEDNN_MAX_CPU_ISA, which limits PyTorch and OpenVINO, forbids it.
+
+    Args:
+        names: parts of the limits that permit it.
     """
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
-    permitted = limit in ("ALL", "DEFAULT") or "AMX" in limit
-    return permitted and library is not None and bool(library.amx_available())
+    return limit in ("ALL", "DEFAULT") or any(name in limit for name in names)

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from model.convolutions.native import winograd
-from model.convolutions.native.loading import has_amx, load
+from model.convolutions.native.loading import has_amx, has_avx512_bf16, load
 
 
 def test_a_library_that_is_not_compiled_is_none_and_the_log_has_the_remedy(
@@ -33,16 +33,29 @@ def test_a_library_with_structs_of_another_size_is_none(caplog: pytest.LogCaptur
 
 def test_without_a_library_there_is_no_amx() -> None:
     assert not has_amx(None)
+    assert not has_avx512_bf16(None)
 
 
 @pytest.mark.parametrize(
-    ("limit", "permitted"), [("AVX512_CORE_BF16", False), ("avx2", False), ("AVX512_CORE_AMX", True), ("all", True)]
+    ("limit", "tiles", "vectors"),
+    [
+        ("avx2", False, False),
+        ("AVX512_CORE_VNNI", False, False),
+        ("AVX512_CORE_BF16", False, True),
+        ("AVX512_CORE_AMX", True, True),
+        ("all", True, True),
+    ],
 )
-def test_the_limit_of_onednn_counts_here_too(monkeypatch: pytest.MonkeyPatch, limit: str, permitted: bool) -> None:
+def test_the_limit_of_onednn_counts_here_too(
+    monkeypatch: pytest.MonkeyPatch, limit: str, tiles: bool, vectors: bool
+) -> None:
     class Library:
         @staticmethod
         def amx_available() -> int:
             return 1
 
+        avx512_bf16_available = amx_available
+
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    assert has_amx(cast(ctypes.CDLL, Library)) is permitted
+    library = cast(ctypes.CDLL, Library)
+    assert (has_amx(library), has_avx512_bf16(library)) == (tiles, vectors)

@@ -1,4 +1,4 @@
-"""The U-Net discriminator on the tiles of AMX: one forward pass for the losses of both networks."""
+"""The U-Net discriminator in C: one forward pass for the losses of both networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from training.amx.library import CHUNK, MAX_CHANNELS, AmxConv, AmxMaps, Room, framed, laid_out, span
 from training.discriminator import NEGATIVE_SLOPE, UNetDiscriminator
+from training.native.library import CHUNK, MAX_CHANNELS, ConvWork, Instructions, MapsWork, Room, framed, laid_out, span
 
 SQUARES = ((0, 1), (1, 0), (1, 1), (2, 0))
 """A convolution of 4 x 4, stride 2, is one of 3 x 3 over squares of 2 x 2 pixels: for each of its rows, the row of
@@ -16,7 +16,7 @@ squares and the row in it. The same for columns."""
 
 
 def takes(net: nn.Module) -> bool:
-    """Return True for a discriminator that `AmxDiscriminator` runs."""
+    """Return True for a discriminator that `NativeDiscriminator` runs."""
     return (
         isinstance(net, UNetDiscriminator)
         and net.first.out_channels % CHUNK == 0
@@ -24,16 +24,16 @@ def takes(net: nn.Module) -> bool:
     )
 
 
-class AmxDiscriminator:
+class NativeDiscriminator:
     """Runs a U-Net discriminator; holds no weights of its own.
 
     Args:
-        plain: emulate the tiles, slowly, on any processor.
+        instructions: one of `available`.
     """
 
-    def __init__(self, net: UNetDiscriminator, *, plain: bool = False) -> None:
+    def __init__(self, net: UNetDiscriminator, instructions: Instructions) -> None:
         self.net = net
-        self.room = Room(plain=plain)
+        self.room = Room(instructions)
 
     def judge(self, upscaled: Tensor, high_res: Tensor) -> "Judgement":
         """Look at both kinds of pictures, float RGB (N, 3, H, W) in [0, 1], H and W multiples of 8.
@@ -75,7 +75,7 @@ def as_squares(weight: Tensor) -> Tensor:
 
 @dataclass
 class _Layer:
-    conv: AmxConv
+    conv: ConvWork
     rows: Tensor
     bias: Tensor
     packed: Tensor
@@ -211,7 +211,7 @@ class Judgement:
             bias[: weight.shape[0]] = self.biases[name == "verdict"].detach()
         packed = torch.empty(2, rows.numel(), dtype=torch.bfloat16)
         made = None if picture is not None else self._zeros(name, depth, outputs)
-        conv = AmxConv(
+        conv = ConvWork(
             images=2 * self.images,
             height=self.height >> depth,
             width=self.width >> depth,
@@ -248,7 +248,7 @@ class Judgement:
     ) -> None:
         pointers = [None if one is None else one.data_ptr() for one in (first, second, of, made)]
         size = self.height >> depth, self.width >> depth
-        self.room.run(f"maps_{name}", AmxMaps(images or 2 * self.images, *size, channels, *pointers, NEGATIVE_SLOPE))
+        self.room.run(f"maps_{name}", MapsWork(images or 2 * self.images, *size, channels, *pointers, NEGATIVE_SLOPE))
 
     def _zeros(self, name: str, depth: int, channels: int) -> Tensor:
         return self.room.zeros(name, 2 * self.images, span(self.height >> depth, self.width >> depth), channels)

@@ -19,6 +19,11 @@ static ptrdiff_t NAME(window_pixel)(const struct conv *conv) {
     return conv->enlarge == 1 ? conv->in_pixel : conv->in_channels;
 }
 
+/* Channels of the result that are more than padding, rounded up to a tile. */
+static int NAME(filled)(const struct conv *conv) {
+    return conv->colours ? (conv->colours + 15) / 16 * 16 : conv->out_channels;
+}
+
 static void NAME(conv_pack)(const struct conv *conv) {
     NAME(pack)(conv->packed, conv->weights, conv->out_channels, conv->in_channels);
     if (!conv->mirrored) return;
@@ -29,7 +34,7 @@ static void NAME(conv_pack)(const struct conv *conv) {
 }
 
 static void NAME(conv_forward)(const struct conv *conv, int image, half *room) {
-    int width = conv->width, height = conv->height, chunks = conv->in_channels / 32, tiles = conv->out_channels / 16;
+    int width = conv->width, height = conv->height, tiles = conv->out_channels / 16;
     ptrdiff_t image_size = span(height, width), pixel = NAME(window_pixel)(conv), taps[9];
     int band = BAND_ROWS;
     if (conv->enlarge == 1 && band * (width + 2) * pixel < MAX_WINDOW) band = (int)(MAX_WINDOW / ((width + 2) * pixel));
@@ -44,7 +49,7 @@ static void NAME(conv_forward)(const struct conv *conv, int image, half *room) {
             struct NAME(picture) to = {
                 conv->picture + ((ptrdiff_t)image * height + first) * width * conv->colours, conv->bias, conv->colours, width,
                 number};
-            NAME(sweep)(pixels, pixel, taps, chunks, conv->packed, tiles, tiles_m, NAME(paint), &to);
+            NAME(sweep)(pixels, pixel, taps, conv->in_channels, conv->packed, tiles, tiles_m, NAME(paint), &to);
         } else if (conv->residual) {
             struct NAME(addition) to = {.made = made + start * conv->made_pixel,
                                         .pixel = conv->made_pixel,
@@ -53,10 +58,10 @@ static void NAME(conv_forward)(const struct conv *conv, int image, half *room) {
                                         .own_pixel = conv->residual_pixel,
                                         .scale = 1,
                                         .own_scale = 1};
-            NAME(sweep)(pixels, pixel, taps, chunks, conv->packed, tiles, tiles_m, NAME(add), &to);
+            NAME(sweep)(pixels, pixel, taps, conv->in_channels, conv->packed, tiles, tiles_m, NAME(add), &to);
         } else {
             struct NAME(activation) to = {made + start * conv->made_pixel, conv->made_pixel, conv->bias, conv->slope, 0};
-            NAME(sweep)(pixels, pixel, taps, chunks, conv->packed, tiles, tiles_m, NAME(activate), &to);
+            NAME(sweep)(pixels, pixel, taps, conv->in_channels, conv->packed, tiles, tiles_m, NAME(activate), &to);
         }
     }
     if (made) fill_border(made, conv->made_pixel, height, width, conv->out_channels, conv->replicate);
@@ -75,7 +80,7 @@ static void NAME(conv_features_back)(const struct conv *conv, int image, float *
         int end = first + BAND_ROWS < height ? first + BAND_ROWS : height;
         int from = first == 0 ? -edge : first, to = end == height ? height + edge : end;
         NAME(sweep_sums)(gradient + place(width, from, -1) * conv->out_channels, conv->out_channels, taps,
-                         conv->out_channels / 32, conv->mirrored, in / 16,
+                         NAME(filled)(conv), conv->mirrored, in / 16,
                          ((ptrdiff_t)(to - from) * (width + 2) + 15) / 16, sums);
         if (edge) NAME(fold)(sums, in, from, to - 1, height, width);
         for (int y = first / factor; y < end / factor; y++)
@@ -98,12 +103,12 @@ static void NAME(conv_features_back)(const struct conv *conv, int image, float *
 
 static void NAME(conv_weights_back)(const struct conv *conv, int image, half *planes, half *pairs, half *room,
                                     float *sums) {
-    int width = conv->width, height = conv->height, out = conv->out_channels, in = conv->in_channels;
+    int width = conv->width, height = conv->height, out = conv->out_channels, in = conv->in_channels, filled = NAME(filled)(conv);
     ptrdiff_t pitch = width + 2, all = ((ptrdiff_t)height * pitch - 2 + 31) / 32;
     ptrdiff_t runs = (all + MAX_STEPS - 1) / MAX_STEPS, most = (all + runs - 1) / runs, plane = 32 * most + 32;
     const half *gradient = conv->gradient + image * span(height, width) * out;
     struct NAME(left) lefts[MAX_CHANNELS / 16];
-    for (int o = 0; o < out; o += 16)
+    for (int o = 0; o < filled; o += 16)
         lefts[o / 16] = (struct NAME(left)){planes + o * plane, sums + (ptrdiff_t)o * 9 * in, 9 * in, in, in / 16};
     for (ptrdiff_t done = 0; done < all; done += most) {
         ptrdiff_t steps = all - done < most ? all - done : most, from = 32 * done;
@@ -111,9 +116,9 @@ static void NAME(conv_weights_back)(const struct conv *conv, int image, half *pl
         if (last > height) last = height;
         const half *pixels = NAME(window)(conv, image, first, last, room);
         ptrdiff_t known = (last - first + 2) * pitch - (from - first * pitch); /* from the window's first pixel on */
-        NAME(planes_of)(planes, plane, gradient + (place(width, 0, 0) + from) * out, out, out / 16, steps);
-        NAME(weigh)(lefts, out / 16, plane, steps, pixels + (from - first * pitch) * NAME(window_pixel)(conv),
+        NAME(planes_of)(planes, plane, gradient + (place(width, 0, 0) + from) * out, out, filled / 16, steps);
+        NAME(weigh)(lefts, filled / 16, plane, steps, pixels + (from - first * pitch) * NAME(window_pixel)(conv),
                     NAME(window_pixel)(conv), in / 16, width, known, pairs);
-        for (int o = 0; o < out; o++) sums[(ptrdiff_t)out * 9 * in + o] += NAME(total)(planes + o * plane, 32 * steps);
+        for (int o = 0; o < filled; o++) sums[(ptrdiff_t)out * 9 * in + o] += NAME(total)(planes + o * plane, 32 * steps);
     }
 }

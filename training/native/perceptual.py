@@ -1,4 +1,4 @@
-"""The perceptual loss on the tiles of AMX: VGG19 and the comparison of its features, forward and backward."""
+"""The perceptual loss in C: VGG19 and the comparison of its features, forward and backward."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, cast
@@ -6,8 +6,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from training.amx.library import CHUNK, AmxConv, AmxFeatures, Room, framed, laid_out, span
 from training.distributed import mean_over_processes
+from training.native.library import CHUNK, ConvWork, FeaturesWork, Instructions, Room, framed, laid_out, span
 from training.perceptual import VGGFeatures
 
 FeatureScale = float | Literal["relative"]
@@ -28,16 +28,16 @@ class _Layer:
         """The features are halved before the next convolution."""
 
 
-class AmxPerceptual:
+class NativePerceptual:
     """Computes the perceptual loss of a VGG19.
 
     Args:
-        plain: emulate the tiles, slowly, on any processor.
+        instructions: one of `available`.
     """
 
-    def __init__(self, vgg: VGGFeatures, *, plain: bool = False) -> None:
+    def __init__(self, vgg: VGGFeatures, instructions: Instructions) -> None:
         self.mean, self.std = vgg.mean, vgg.std
-        self.room = Room(plain=plain)
+        self.room = Room(instructions)
         modules = list(vgg.features)
         self.layers: list[_Layer] = []
         for index, module in enumerate(modules):
@@ -65,7 +65,7 @@ class _Loss(torch.autograd.Function):
         ctx: Any,
         upscaled: Tensor,
         high_res: Tensor,
-        perceptual: AmxPerceptual,
+        perceptual: NativePerceptual,
         weights: Sequence[float],
         feature_scale: FeatureScale,
     ) -> Tensor:
@@ -80,7 +80,7 @@ class _Loss(torch.autograd.Function):
 class _Passes:
     """One forward pass over upscaled and high-res pictures together, and the way back to the upscaled ones."""
 
-    def __init__(self, perceptual: AmxPerceptual, images: int, height: int, width: int) -> None:
+    def __init__(self, perceptual: NativePerceptual, images: int, height: int, width: int) -> None:
         self.perceptual, self.images = perceptual, images
         self.height, self.width = height, width
         self.number = perceptual.room.begin(self.height, self.width)
@@ -94,8 +94,8 @@ class _Passes:
         inside = framed(maps, height, width)
         for half, pictures in ((inside[:images], upscaled), (inside[images:], high_res)):
             half[..., :3] = ((pictures.detach() - perceptual.mean) / perceptual.std).permute(0, 2, 3, 1)
-        self.convs: list[AmxConv] = []
-        self.compared: dict[int, AmxFeatures] = {}
+        self.convs: list[ConvWork] = []
+        self.compared: dict[int, FeaturesWork] = {}
         self.weights: dict[int, float] = {}
         losses: list[Tensor] = []
         for number, layer in enumerate(perceptual.layers):
@@ -104,7 +104,7 @@ class _Passes:
             maps = made
             if not (layer.wanted or layer.pooled):
                 continue
-            features = AmxFeatures(images=images, height=height, width=width, channels=layer.outputs)
+            features = FeaturesWork(images=images, height=height, width=width, channels=layer.outputs)
             features.first = made.data_ptr()
             if layer.wanted:
                 features.second = made[images:].data_ptr()
@@ -152,9 +152,9 @@ class _Passes:
         made = framed(carry, self.height, self.width)[..., :3].permute(0, 3, 1, 2)
         return made / self.perceptual.std
 
-    def _convolve(self, layer: _Layer, maps: Tensor, made: Tensor, height: int, width: int) -> AmxConv:
+    def _convolve(self, layer: _Layer, maps: Tensor, made: Tensor, height: int, width: int) -> ConvWork:
         before = self.convs[-1] if self.convs else None
-        conv = AmxConv(
+        conv = ConvWork(
             images=2 * self.images,
             height=height,
             width=width,

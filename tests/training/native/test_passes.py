@@ -1,4 +1,4 @@
-"""AMX against PyTorch: with the unit if the processor has it, and emulated in plain C."""
+"""Training steps in C against PyTorch: in plain C, and with every kind of instructions that the processor has."""
 
 import logging
 from collections.abc import Callable
@@ -12,21 +12,30 @@ from torch.nn import functional
 
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 from training import steps as training_steps
-from training.amx import discriminator as amx_discriminator
-from training.amx import generator as amx_generator
-from training.amx.discriminator import AmxDiscriminator, as_squares
-from training.amx.generator import AmxGenerator
-from training.amx.library import available, compiled
-from training.amx.perceptual import AmxPerceptual
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
 from training.discriminator import UNetDiscriminator
 from training.losses import relativistic_discriminator_loss, relativistic_generator_loss
+from training.native import discriminator as native_discriminator
+from training.native import generator as native_generator
+from training.native.discriminator import NativeDiscriminator, as_squares
+from training.native.generator import NativeGenerator
+from training.native.library import INSTRUCTIONS, Instructions, available, compiled
+from training.native.perceptual import NativePerceptual
 from training.perceptual import TORCHVISION, VGGFeatures, perceptual_loss
 from training.steps import Steps
 
 pytestmark = pytest.mark.skipif(compiled() is None, reason="nothing was compiled: `make native`")
-CHIP = pytest.param(False, marks=pytest.mark.skipif(not available(), reason="this processor has no AMX"), id="chip")
-PLAIN = pytest.param(True, id="plain")
+BY_INSTRUCTIONS = pytest.mark.parametrize(
+    "instructions",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(name not in ("plain C", *available()), reason=f"this processor has no {name}"),
+        )
+        for name in INSTRUCTIONS
+    ],
+)
+FASTEST: Instructions = next(iter(available()), "plain C")
 CPU = torch.device("cpu")
 SMALL = RRDBConfig(channels=32, blocks=1, growth=16, scale=2, padding_mode="replicate")
 GAN = TrainingConfig(
@@ -75,60 +84,60 @@ def cosine(found: Tensor, exact: Tensor) -> float:
     return float(functional.cosine_similarity(found.flatten().double(), exact.flatten().double(), dim=0))
 
 
-@pytest.mark.parametrize("plain", [CHIP, PLAIN])
+@BY_INSTRUCTIONS
 @pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
 @pytest.mark.parametrize(
     ("channels", "growth", "scale", "size"),
     [(32, 16, 4, (7, 10)), (64, 32, 2, (5, 16)), (32, 32, 3, (1, 3)), (32, 16, 1, (18, 1))],
 )
 def test_a_generator_is_as_near_to_float32_as_autocast_is(
-    channels: int, growth: int, scale: int, size: tuple[int, int], padding_mode: PaddingMode, plain: bool
+    channels: int, growth: int, scale: int, size: tuple[int, int], padding_mode: PaddingMode, instructions: Instructions
 ) -> None:
     net = net_of(RRDBConfig(channels=channels, growth=growth, blocks=1, scale=scale, padding_mode=padding_mode))
     low = torch.rand(2, 3, *size)
     exact, rounded = (passes(net, net, low, autocast=autocast) for autocast in (False, True))
-    made, gradients = passes(AmxGenerator(net, plain=plain), net, low)
+    made, gradients = passes(NativeGenerator(net, instructions), net, low)
     assert made.shape == exact[0].shape
     assert error(made, exact[0]) < error(rounded[0], exact[0])
     assert mean_error(gradients, exact[1]) < 1.5 * mean_error(rounded[1], exact[1])
     assert min(cosine(one, other) for one, other in zip(gradients, exact[1], strict=True)) > 0.97
 
 
-@pytest.mark.parametrize("plain", [CHIP, PLAIN])
-def test_large_maps_are_taken_in_bands_and_runs(plain: bool) -> None:
+@BY_INSTRUCTIONS
+def test_large_maps_are_taken_in_bands_and_runs(instructions: Instructions) -> None:
     net = net_of(RRDBConfig(channels=32, growth=16, blocks=1, scale=2, padding_mode="replicate"))
     low = torch.rand(1, 3, 27, 45)  # more than a run of pixels, and more than a band of rows
     exact, rounded = (passes(net, net, low, autocast=autocast) for autocast in (False, True))
-    made, gradients = passes(AmxGenerator(net, plain=plain), net, low)
+    made, gradients = passes(NativeGenerator(net, instructions), net, low)
     assert error(made, exact[0]) < error(rounded[0], exact[0])
     assert mean_error(gradients, exact[1]) < 1.5 * mean_error(rounded[1], exact[1])
 
 
-@pytest.mark.parametrize("plain", [CHIP, PLAIN])
-def test_the_same_pass_gives_the_same_bits(plain: bool) -> None:
+@BY_INSTRUCTIONS
+def test_the_same_pass_gives_the_same_bits(instructions: Instructions) -> None:
     net = net_of(SMALL)
     low = torch.rand(2, 3, 6, 5)
-    amx = AmxGenerator(net, plain=plain)
-    first, again = passes(amx, net, low), passes(amx, net, low)
+    native = NativeGenerator(net, instructions)
+    first, again = passes(native, net, low), passes(native, net, low)
     assert torch.equal(first[0], again[0])
     assert all(torch.equal(one, other) for one, other in zip(first[1], again[1], strict=True))
 
 
-@pytest.mark.parametrize("plain", [CHIP, PLAIN])
-def test_maps_of_as_many_pixels_in_another_shape_change_nothing(plain: bool) -> None:
+@BY_INSTRUCTIONS
+def test_maps_of_as_many_pixels_in_another_shape_change_nothing(instructions: Instructions) -> None:
     net = net_of(RRDBConfig(channels=32, blocks=1, growth=16, scale=2))
     one, other = torch.rand(1, 3, 2, 22), torch.rand(1, 3, 6, 14)  # their frames have 224 pixels, too
-    used = AmxGenerator(net, plain=plain)
+    used = NativeGenerator(net, instructions)
     used(one)
-    assert torch.equal(used(other), AmxGenerator(net, plain=plain)(other))
+    assert torch.equal(used(other), NativeGenerator(net, instructions)(other))
 
 
 def test_a_backward_pass_takes_the_threads_that_its_forward_pass_had(monkeypatch: pytest.MonkeyPatch) -> None:
     net = net_of(SMALL)
-    amx = AmxGenerator(net, plain=not available())
+    native = NativeGenerator(net, FASTEST)
     low = torch.rand(1, 3, 8, 8)
-    _, expected = passes(amx, net, low)
-    made = amx(low)
+    _, expected = passes(native, net, low)
+    made = native(low)
     torch.manual_seed(1)
     loss = (made.float() * torch.randn(made.shape)).mean()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
@@ -140,23 +149,23 @@ def test_a_backward_pass_takes_the_threads_that_its_forward_pass_had(monkeypatch
 def test_several_threads_make_what_one_makes() -> None:
     net = net_of(SMALL)
     low = torch.rand(3, 3, 6, 5)
-    amx = AmxGenerator(net, plain=not available())
+    native = NativeGenerator(net, FASTEST)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = passes(amx, net, low)
+        alone = passes(native, net, low)
         torch.set_num_threads(2)
-        shared = passes(amx, net, low)
+        shared = passes(native, net, low)
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(alone[0], shared[0])
     assert mean_error(shared[1], alone[1]) < 1e-5  # sums in another order
 
 
-@pytest.mark.parametrize("plain", [CHIP, PLAIN])
+@BY_INSTRUCTIONS
 @pytest.mark.parametrize(("size", "feature_scale"), [((16, 24), "relative"), ((19, 17), 0.05)])
 def test_the_perceptual_loss_is_as_near_to_float32_as_autocast_is(
-    size: tuple[int, int], feature_scale: float | Literal["relative"], plain: bool
+    size: tuple[int, int], feature_scale: float | Literal["relative"], instructions: Instructions
 ) -> None:
     torch.manual_seed(0)
     vgg = VGGFeatures(TORCHVISION, ("conv1_2", "conv2_2"))
@@ -179,8 +188,8 @@ def test_the_perceptual_loss_is_as_near_to_float32_as_autocast_is(
         )
         for autocast in (False, True)
     )
-    amx = AmxPerceptual(vgg, plain=plain)
-    made = found(lambda one, other: amx(one, other, weights=(0.5, 2.0), feature_scale=feature_scale))
+    native = NativePerceptual(vgg, instructions)
+    made = found(lambda one, other: native(one, other, weights=(0.5, 2.0), feature_scale=feature_scale))
     assert made[0] == pytest.approx(exact[0], rel=2e-3)
     assert cosine(made[1], exact[1]) > cosine(rounded[1], exact[1]) - 1e-3
     assert made[1].norm() == pytest.approx(float(exact[1].norm()), rel=0.01)
@@ -194,8 +203,8 @@ def test_a_convolution_of_stride_2_is_one_over_squares_of_pixels() -> None:
     assert torch.allclose(made, functional.conv2d(maps, weight, stride=2, padding=1), atol=1e-5)
 
 
-@pytest.mark.parametrize("plain", [CHIP, PLAIN])
-def test_a_discriminator_is_as_near_to_float32_as_autocast_is(plain: bool) -> None:
+@BY_INSTRUCTIONS
+def test_a_discriminator_is_as_near_to_float32_as_autocast_is(instructions: Instructions) -> None:
     torch.manual_seed(0)
     net = UNetDiscriminator(32).eval()  # so that spectral norms stand still
     high, upscaled = torch.rand(1, 3, 8, 16), (0.5 * torch.rand(1, 3, 8, 16)).requires_grad_()
@@ -210,7 +219,7 @@ def test_a_discriminator_is_as_near_to_float32_as_autocast_is(plain: bool) -> No
         weights = [weight for name, weight in net.named_parameters() if name != "verdict.bias"]  # whose gradient is 0
         return [*of_picture, *torch.autograd.grad(relativistic_discriminator_loss(own_real, own_fake), weights)]
 
-    judgement = AmxDiscriminator(net, plain=plain).judge(upscaled, high)
+    judgement = NativeDiscriminator(net, instructions).judge(upscaled, high)
     made = gradients(judgement.of_high_res, judgement.of_upscaled(upscaled), *judgement.of_both())
     exact, rounded = by_torch(autocast=False), by_torch(autocast=True)
     assert mean_error(made, exact) < 1.3 * mean_error(rounded, exact)
@@ -218,13 +227,10 @@ def test_a_discriminator_is_as_near_to_float32_as_autocast_is(plain: bool) -> No
 
 
 @pytest.fixture
-def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a run take the tiles, emulated where there are none."""
+def in_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run use its passes in C, in plain C where the processor has no fast instructions for them."""
     monkeypatch.setattr(training_steps, "fast_dtype", lambda device: torch.bfloat16)
-    monkeypatch.setattr(training_steps, "tiles_available", lambda: True)
-    if not available():
-        monkeypatch.setattr(amx_generator, "AmxGenerator", lambda net: AmxGenerator(net, plain=True))
-        monkeypatch.setattr(amx_discriminator, "AmxDiscriminator", lambda net: AmxDiscriminator(net, plain=True))
+    monkeypatch.setattr(training_steps, "available", lambda: (FASTEST,))
 
 
 def batch(seed: int) -> tuple[Tensor, Tensor]:
@@ -233,11 +239,11 @@ def batch(seed: int) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def test_a_run_on_tiles_goes_on_bit_for_bit_from_a_saved_state(tiles: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_in_c_goes_on_bit_for_bit_from_a_saved_state(in_c: None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         whole = Steps(GAN, CPU)
-    assert "the generator trains on AMX tiles" in caplog.messages
-    assert "the discriminator trains on AMX tiles" in caplog.messages
+    assert f"the generator trains on {FASTEST}" in caplog.messages
+    assert f"the discriminator trains on {FASTEST}" in caplog.messages
     whole.take(*batch(0))
     resumed = Steps(GAN, CPU)
     state = whole.state()
@@ -250,20 +256,22 @@ def test_a_run_on_tiles_goes_on_bit_for_bit_from_a_saved_state(tiles: None, capl
         assert torch.equal(one, other)
 
 
-def test_a_run_on_tiles_learns(tiles: None) -> None:
+def test_a_run_in_c_learns(in_c: None) -> None:
     run = Steps(GAN, CPU)
     losses = [run.take(*batch(0))["l1"] for _ in range(8)]
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_without_tiles_pytorch_trains(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(training_steps, "tiles_available", lambda: False)
+def test_without_fast_instructions_pytorch_trains(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(training_steps, "available", lambda: ())
     with caplog.at_level(logging.INFO):
         Steps(GAN, CPU)
     assert [message for message in caplog.messages if message.startswith("the generator trains on PyTorch in ")]
 
 
 def test_sizes_that_fill_no_tile_are_left_to_pytorch() -> None:
-    assert amx_generator.takes(SMALL)
-    assert not amx_generator.takes(RRDBConfig(channels=24, blocks=2, growth=12))
-    assert not amx_discriminator.takes(UNetDiscriminator(4))
+    assert native_generator.takes(SMALL)
+    assert not native_generator.takes(RRDBConfig(channels=24, blocks=2, growth=12))
+    assert not native_discriminator.takes(UNetDiscriminator(4))

@@ -1,4 +1,4 @@
-/* Products of tiles: sums over the taps and channels of a convolution, and over the pixels for the gradients of weights. */
+/* Products of tiles, in plain C and on AMX: sums over the taps and channels of a convolution, and over the pixels for the gradients of weights. */
 
 /* 16 * M pixels x 16 * N channels of a convolution: for each tap, pixels so far away times its weights. Tiles of the
  * weights come in the order taps, chunks of 32 channels in, N. */
@@ -64,7 +64,8 @@ SUM(1, 2)
 
 /* Sums of up to 64 x 16 or 32 x 32 results; `tiles_m` tiles of pixels. */
 static inline void NAME(sum_block)(int tiles_m, int tiles_n, const half *pixels, ptrdiff_t pixel, const ptrdiff_t *taps,
-                                   int number, int chunks, const half *weights, float *sums, ptrdiff_t stride) {
+                                   int number, int in, const half *weights, float *sums, ptrdiff_t stride) {
+    int chunks = (in + 31) / 32;
     if (tiles_n == 2)
         (tiles_m == 2 ? NAME(sum_22) : NAME(sum_12))(pixels, pixel, taps, number, chunks, weights, sums, stride);
     else
@@ -80,13 +81,13 @@ static inline void NAME(sum_block)(int tiles_m, int tiles_n, const half *pixels,
     static void NAME(correlate_##M)(const half *const *planes, ptrdiff_t plane, const half *const *pairs, \
                                     ptrdiff_t steps, float *const *sums, const ptrdiff_t *stride, const ptrdiff_t *tap) { \
         TILES; \
-        LOAD(0, sums[0], 4 * stride[0]); \
-        LOAD(1, sums[0] + tap[0], 4 * stride[0]); \
-        LOAD(2, sums[0] + 2 * tap[0], 4 * stride[0]); \
+        LOAD_SUMS(0, sums[0], 4 * stride[0]); \
+        LOAD_SUMS(1, sums[0] + tap[0], 4 * stride[0]); \
+        LOAD_SUMS(2, sums[0] + 2 * tap[0], 4 * stride[0]); \
         if (M == 2) { \
-            LOAD(3, sums[1], 4 * stride[1]); \
-            LOAD(4, sums[1] + tap[1], 4 * stride[1]); \
-            LOAD(5, sums[1] + 2 * tap[1], 4 * stride[1]); \
+            LOAD_SUMS(3, sums[1], 4 * stride[1]); \
+            LOAD_SUMS(4, sums[1] + tap[1], 4 * stride[1]); \
+            LOAD_SUMS(5, sums[1] + 2 * tap[1], 4 * stride[1]); \
         } \
         const half *left = planes[0], *right = planes[M - 1], *a = pairs[0], *b = pairs[1], *c = pairs[2]; \
         for (ptrdiff_t step = 0; step < steps; step++) { \

@@ -28,7 +28,7 @@ static void NAME(trunk_forward)(const struct trunk *net, int block, int image) {
     for (int conv = 0; conv < 4; conv++) {
         int in = channels + conv * growth, chunks = (in + 31) / 32;
         struct NAME(activation) to = {pixels + in, wide, net->biases[5 * block + conv], SLOPE, (in + growth) % 32 != 0};
-        NAME(sweep)(pixels, wide, taps, chunks, weights, growth / 16, tiles_m, NAME(activate), &to);
+        NAME(sweep)(pixels, wide, taps, in, weights, growth / 16, tiles_m, NAME(activate), &to);
         fill_border(features + in, wide, height, width, growth + (to.clears ? 16 : 0), net->replicate);
         weights += 9 * chunks * (growth / 16) * PACKED;
     }
@@ -43,7 +43,7 @@ static void NAME(trunk_forward)(const struct trunk *net, int block, int image) {
                                 .other_pixel = wide,
                                 .scale = closes ? RESIDUAL * RESIDUAL : RESIDUAL,
                                 .own_scale = closes ? RESIDUAL : 1};
-    NAME(sweep)(pixels, wide, taps, wide / 32, weights, channels / 16, tiles_m, NAME(add), &to);
+    NAME(sweep)(pixels, wide, taps, wide, weights, channels / 16, tiles_m, NAME(add), &to);
     fill_border(made, pixel, height, width, channels, net->replicate);
 }
 
@@ -69,7 +69,7 @@ static void NAME(trunk_features_back)(const struct trunk *net, int block, int im
     const half *first = gradients + place(width, -edge, -1) * wide;
     for (int conv = 3; conv >= -1; conv--) {
         int in = channels + (3 - conv) * growth, chunks = (in + 31) / 32, out = conv < 0 ? channels : growth;
-        NAME(sweep_sums)(first, wide, taps, chunks, weights, out / 16, tiles_m, sums);
+        NAME(sweep_sums)(first, wide, taps, in, weights, out / 16, tiles_m, sums);
         weights += 9 * chunks * (out / 16) * PACKED;
         if (edge) NAME(fold)(sums, out, -1, height, height, width);
         floats slope = NAME(all)(SLOPE);

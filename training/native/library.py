@@ -3,13 +3,18 @@
 import ctypes
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from model.convolutions.native.loading import has_amx, load
+from model.convolutions.native.loading import has_amx, has_avx512_bf16, load
 
-LIBRARY = Path(__file__).with_name("libamx.so")
+LIBRARY = Path(__file__).with_name("libconvolutions.so")
+
+Instructions = Literal["plain C", "AVX512-BF16", "AMX"]
+INSTRUCTIONS: tuple[Instructions, ...] = ("plain C", "AVX512-BF16", "AMX")
+"""In the order of their numbers in convolutions.c."""
 
 CHUNK = 32
 """Channels that a tile multiplies at once: feature maps have a multiple of them."""
@@ -20,11 +25,11 @@ TILE = 16
 MAX_CHANNELS = 512
 
 ROWS_AROUND, PIXELS_BEHIND = 3, 32
-"""Rows above and below a map in its frame, and pixels that follow: `place` and `span` of amx.c."""
+"""Rows above and below a map in its frame, and pixels that follow: `place` and `span` of convolutions.c."""
 
 
-class AmxTrunk(ctypes.Structure):
-    """`struct trunk` of amx.c."""
+class TrunkWork(ctypes.Structure):
+    """`struct trunk` of convolutions.c."""
 
     _fields_ = (
         *((name, ctypes.c_int) for name in ("images", "height", "width", "channels", "growth", "blocks", "replicate")),
@@ -38,8 +43,8 @@ class AmxTrunk(ctypes.Structure):
     )
 
 
-class AmxConv(ctypes.Structure):
-    """`struct conv` of amx.c."""
+class ConvWork(ctypes.Structure):
+    """`struct conv` of convolutions.c."""
 
     _fields_ = (
         *(
@@ -60,8 +65,8 @@ class AmxConv(ctypes.Structure):
     )
 
 
-class AmxFeatures(ctypes.Structure):
-    """`struct features` of amx.c."""
+class FeaturesWork(ctypes.Structure):
+    """`struct features` of convolutions.c."""
 
     _fields_ = (
         *((name, ctypes.c_int) for name in ("images", "height", "width", "channels")),
@@ -70,8 +75,8 @@ class AmxFeatures(ctypes.Structure):
     )
 
 
-class AmxMaps(ctypes.Structure):
-    """`struct maps` of amx.c."""
+class MapsWork(ctypes.Structure):
+    """`struct maps` of convolutions.c."""
 
     _fields_ = (
         *((name, ctypes.c_int) for name in ("images", "height", "width", "channels")),
@@ -81,28 +86,30 @@ class AmxMaps(ctypes.Structure):
 
 
 CALLS: dict[str, type[ctypes.Structure]] = {
-    "trunk_forward": AmxTrunk,
-    "trunk_backward": AmxTrunk,
-    "conv_forward": AmxConv,
-    "conv_backward": AmxConv,
-    **{f"features_{name}": AmxFeatures for name in ("compare", "pool", "back")},
-    **{f"maps_{name}": AmxMaps for name in ("join", "enlarge", "shrink", "shuffle", "unshuffle")},
+    "trunk_forward": TrunkWork,
+    "trunk_backward": TrunkWork,
+    "conv_forward": ConvWork,
+    "conv_backward": ConvWork,
+    **{f"features_{name}": FeaturesWork for name in ("compare", "pool", "back")},
+    **{f"maps_{name}": MapsWork for name in ("join", "enlarge", "shrink", "shuffle", "unshuffle")},
 }
-"""Functions of amx.c and their arguments."""
+"""Functions of convolutions.c and their arguments."""
 
 
 @cache
 def compiled() -> ctypes.CDLL | None:
-    """Load amx.c; None if it is not compiled, which the first call logs."""
-    functions = {f"amx_{name}": (ctypes.POINTER(work), ctypes.c_int, ctypes.c_int) for name, work in CALLS.items()}
+    """Load convolutions.c; None if it is not compiled, which the first call logs."""
+    functions = {f"step_{name}": (ctypes.POINTER(work), ctypes.c_int, ctypes.c_int) for name, work in CALLS.items()}
     structs = tuple(dict.fromkeys(CALLS.values()))
-    return load(LIBRARY, functions, structs=structs, otherwise="training does not use AMX")
+    return load(LIBRARY, functions, structs=structs, otherwise="training leaves all convolutions to PyTorch")
 
 
 @cache
-def available() -> bool:
-    """Return True if amx.c is compiled and this process may use AMX."""
-    return has_amx(compiled())
+def available() -> tuple[Instructions, ...]:
+    """Return the instructions that a step can use on this processor, fastest first; plain C is for tests alone."""
+    library = compiled()
+    found: dict[Instructions, bool] = {"AMX": has_amx(library), "AVX512-BF16": has_avx512_bf16(library)}
+    return tuple(name for name, there in found.items() if there)
 
 
 def span(height: int, width: int) -> int:
@@ -117,15 +124,14 @@ def framed(maps: Tensor, height: int, width: int, border: int = 0) -> Tensor:
 
 
 class Room:
-    """Memory for feature maps that is reused from step to step, and calls of amx.c.
+    """Memory for feature maps that is reused from step to step, and calls of convolutions.c.
 
     Args:
-        plain: emulate the tiles, slowly, on any processor.
+        instructions: one of `available`, or plain C, which is slow and runs on any processor.
     """
 
-    def __init__(self, *, plain: bool = False) -> None:
-        assert plain or available(), "no AMX here"
-        self._plain = plain
+    def __init__(self, instructions: Instructions) -> None:
+        self._instructions = INSTRUCTIONS.index(instructions)
         self._size = (0, 0)
         self._kept: dict[str, dict[tuple[int, ...], Tensor]] = {}
         self._passes = 0
@@ -154,7 +160,7 @@ class Room:
         return kept[key]
 
     def run(self, function: str, work: ctypes.Structure, threads: int | None = None) -> None:
-        """Call amx.c.
+        """Call convolutions.c.
 
         Args:
             threads: for which `work` has memory; PyTorch's number by default.
@@ -162,7 +168,7 @@ class Room:
         Raises:
             MemoryError: there is not enough memory.
         """
-        if getattr(compiled(), f"amx_{function}")(work, threads or torch.get_num_threads(), self._plain):
+        if getattr(compiled(), f"step_{function}")(work, threads or torch.get_num_threads(), self._instructions):
             raise MemoryError("no memory for the convolutions of a training step")
 
 

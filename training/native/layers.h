@@ -2,9 +2,9 @@
 
 typedef void NAME(emit)(const void *context, ptrdiff_t first, int pixels, int channel, int tiles, const float *sums);
 
-/* Runs a convolution over `tiles_m` tiles of pixels in a row, and hands each block of results to `emit`. */
+/* Runs a convolution of `in` channels over `tiles_m` tiles of pixels in a row, and hands each block of results to `emit`. */
 static inline __attribute__((always_inline)) void NAME(sweep)(const half *pixels, ptrdiff_t pixel,
-                                                              const ptrdiff_t *taps, int chunks, const half *weights,
+                                                              const ptrdiff_t *taps, int in, const half *weights,
                                                               int tiles_n, ptrdiff_t tiles_m, NAME(emit) * emit,
                                                               const void *context) {
     float sums[64 * 16] __attribute__((aligned(64)));
@@ -12,25 +12,25 @@ static inline __attribute__((always_inline)) void NAME(sweep)(const half *pixels
         int wide = tiles_n - n > 1 ? 2 : 1, most = wide == 2 ? 2 : 4;
         for (ptrdiff_t m = 0; m < tiles_m; m += most) {
             int tall = tiles_m - m < most ? (int)(tiles_m - m) : most;
-            NAME(sum_block)(tall, wide, pixels + 16 * m * pixel, pixel, taps, 9, chunks, weights, sums, 16 * wide);
+            NAME(sum_block)(tall, wide, pixels + 16 * m * pixel, pixel, taps, 9, in, weights, sums, 16 * wide);
             emit(context, 16 * m, 16 * tall, 16 * n, wide, sums);
         }
-        weights += 9 * chunks * wide * PACKED;
+        weights += 9 * ((in + 31) / 32) * wide * PACKED;
     }
 }
 
 /* The same, with the sums left where they are: pixels x 16 tiles_n floats. */
-static void NAME(sweep_sums)(const half *pixels, ptrdiff_t pixel, const ptrdiff_t *taps, int chunks,
+static void NAME(sweep_sums)(const half *pixels, ptrdiff_t pixel, const ptrdiff_t *taps, int in,
                              const half *weights, int tiles_n, ptrdiff_t tiles_m, float *sums) {
     for (int n = 0; n < tiles_n; n += 2) {
         int wide = tiles_n - n > 1 ? 2 : 1, most = wide == 2 ? 2 : 4;
         for (ptrdiff_t m = 0; m < tiles_m; m += most) {
             int tall = tiles_m - m < most ? (int)(tiles_m - m) : most;
             NAME(sum_block)
-            (tall, wide, pixels + 16 * m * pixel, pixel, taps, 9, chunks, weights,
+            (tall, wide, pixels + 16 * m * pixel, pixel, taps, 9, in, weights,
              sums + 16 * m * 16 * tiles_n + 16 * n, 16 * tiles_n);
         }
-        weights += 9 * chunks * wide * PACKED;
+        weights += 9 * ((in + 31) / 32) * wide * PACKED;
     }
 }
 

@@ -18,6 +18,7 @@
 
 typedef uint16_t half; /* a bfloat16 */
 
+enum { PLAIN, AVX512, AMX };
 enum { LANES = 16, PACKED = 512, MAX_CHANNELS = 512, BAND_ROWS = 12, MAX_STEPS = 36, MAX_WINDOW = 1 << 18 };
 #define SLOPE 0.2f
 #define RESIDUAL 0.2f
@@ -116,60 +117,49 @@ static void *room_of(size_t bytes) {
 
 static size_t lines(size_t bytes) { return (bytes + 127) / 64 * 64; }
 
-#define CHIP 0
 #define NAME(name) plain_##name
-#include "units.h"
+#include "plain.h"
 #include "kernel.h"
-#include "layers.h"
-#include "trunk.h"
-#include "conv.h"
-#include "features.h"
-#include "maps.h"
-#include "calls.h"
-#undef CHIP
-#undef NAME
-#undef floats
-#undef EACH
-#undef CLEAR
-#undef LOAD
-#undef STORE
-#undef MULTIPLY
-#undef TILES
+#include "step.h"
 
 #ifdef AMX_COMPILED
 #include <immintrin.h>
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,amx-tile,amx-bf16")
-#define CHIP 1
-#define NAME(name) chip_##name
-#include "units.h"
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")
+#define NAME(name) avx512_##name
+#include "vectors.h"
+static void NAME(begin)(void) {}
+static void NAME(end)(void) {}
+#include "kernel_avx512.h"
+#include "step.h"
+#pragma GCC target("amx-tile,amx-bf16")
+#define NAME(name) amx_##name
+#include "vectors.h"
+#include "tiles_amx.h"
 #include "kernel.h"
-#include "layers.h"
-#include "trunk.h"
-#include "conv.h"
-#include "features.h"
-#include "maps.h"
-#include "calls.h"
+#include "step.h"
 #pragma GCC pop_options
 
-#define CALL(name, ...) return plain ? plain_##name(__VA_ARGS__) : chip_##name(__VA_ARGS__)
+#define CALL(name, ...) \
+    return instructions == AMX ? amx_##name(__VA_ARGS__) : instructions == AVX512 ? avx512_##name(__VA_ARGS__) : plain_##name(__VA_ARGS__)
 #else
-#define CALL(name, ...) return (void)plain, plain_##name(__VA_ARGS__)
+#define CALL(name, ...) return (void)instructions, plain_##name(__VA_ARGS__)
 #endif
 
-/* Each returns 0, or 1 if there is not enough memory. `plain`: without the unit, slowly, on any processor. */
-int amx_trunk_forward(const struct trunk *net, int threads, int plain) { CALL(run_trunk_forward, net, threads); }
-int amx_trunk_backward(const struct trunk *net, int threads, int plain) { CALL(run_trunk_backward, net, threads); }
-int amx_conv_forward(const struct conv *conv, int threads, int plain) { CALL(run_conv_forward, conv, threads); }
-int amx_conv_backward(const struct conv *conv, int threads, int plain) { CALL(run_conv_backward, conv, threads); }
-int amx_features_compare(const struct features *of, int threads, int plain) { CALL(run_features_compare, of, threads); }
-int amx_features_pool(const struct features *of, int threads, int plain) { CALL(run_features_pool, of, threads); }
-int amx_features_back(const struct features *of, int threads, int plain) { CALL(run_features_back, of, threads); }
-int amx_maps_join(const struct maps *maps, int threads, int plain) { CALL(run_maps_join, maps, threads); }
-int amx_maps_enlarge(const struct maps *maps, int threads, int plain) { CALL(run_maps_enlarge, maps, threads); }
-int amx_maps_shrink(const struct maps *maps, int threads, int plain) { CALL(run_maps_shrink, maps, threads); }
-int amx_maps_shuffle(const struct maps *maps, int threads, int plain) { CALL(run_maps_shuffle, maps, threads); }
-int amx_maps_unshuffle(const struct maps *maps, int threads, int plain) { CALL(run_maps_unshuffle, maps, threads); }
+/* Each returns 0, or 1 if there is not enough memory. `instructions` is one of the enum above; those of plain C are slow, and
+ * run on any processor. */
+int step_trunk_forward(const struct trunk *net, int threads, int instructions) { CALL(run_trunk_forward, net, threads); }
+int step_trunk_backward(const struct trunk *net, int threads, int instructions) { CALL(run_trunk_backward, net, threads); }
+int step_conv_forward(const struct conv *conv, int threads, int instructions) { CALL(run_conv_forward, conv, threads); }
+int step_conv_backward(const struct conv *conv, int threads, int instructions) { CALL(run_conv_backward, conv, threads); }
+int step_features_compare(const struct features *of, int threads, int instructions) { CALL(run_features_compare, of, threads); }
+int step_features_pool(const struct features *of, int threads, int instructions) { CALL(run_features_pool, of, threads); }
+int step_features_back(const struct features *of, int threads, int instructions) { CALL(run_features_back, of, threads); }
+int step_maps_join(const struct maps *maps, int threads, int instructions) { CALL(run_maps_join, maps, threads); }
+int step_maps_enlarge(const struct maps *maps, int threads, int instructions) { CALL(run_maps_enlarge, maps, threads); }
+int step_maps_shrink(const struct maps *maps, int threads, int instructions) { CALL(run_maps_shrink, maps, threads); }
+int step_maps_shuffle(const struct maps *maps, int threads, int instructions) { CALL(run_maps_shuffle, maps, threads); }
+int step_maps_unshuffle(const struct maps *maps, int threads, int instructions) { CALL(run_maps_unshuffle, maps, threads); }
 
 /* Return the size of a struct that callers fill, so that they notice a library of other sources. */
 size_t struct_bytes(int number) {

@@ -1,4 +1,4 @@
-"""Forward and backward passes of a generator on the tiles of AMX."""
+"""Forward and backward passes of a generator in C."""
 
 import ctypes
 import math
@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from model.rrdb import NEGATIVE_SLOPE, RRDB, ResidualDenseBlock, RRDBConfig, RRDBNet, entering, leaving
-from training.amx.library import (
+from training.native.library import (
     CHUNK,
     MAX_CHANNELS,
     TILE,
-    AmxConv,
-    AmxTrunk,
+    ConvWork,
+    Instructions,
     Room,
+    TrunkWork,
     framed,
     laid_out,
     padded_to_chunks,
@@ -24,7 +25,7 @@ from training.amx.library import (
 
 
 def takes(config: RRDBConfig) -> bool:
-    """Return True if the channels of a generator fill tiles, and amx.c has room for them."""
+    """Return True if the channels of a generator fill tiles, and convolutions.c has room for them."""
     return (
         config.channels % CHUNK == 0
         and config.growth % TILE == 0
@@ -33,17 +34,17 @@ def takes(config: RRDBConfig) -> bool:
     )
 
 
-class AmxGenerator(nn.Module):
+class NativeGenerator(nn.Module):
     """Runs the forward and backward passes of a generator; holds no weights of its own.
 
     Args:
-        plain: emulate the tiles, slowly, on any processor.
+        instructions: one of `available`.
     """
 
-    def __init__(self, net: RRDBNet, *, plain: bool = False) -> None:
+    def __init__(self, net: RRDBNet, instructions: Instructions) -> None:
         super().__init__()
         self._net = [net]  # in a list, so that its weights are not registered twice
-        self.room = Room(plain=plain)
+        self.room = Room(instructions)
 
     def forward(self, low: Tensor) -> Tensor:
         """Upscale like the network: float RGB (N, 3, H, W) -> float32 (N, 3, scale * H, scale * W)."""
@@ -67,7 +68,7 @@ def _dense_blocks(net: RRDBNet) -> list[ResidualDenseBlock]:
 class _Layer:
     """A convolution outside the trunk, with its maps."""
 
-    def __init__(self, conv: AmxConv, weight: Tensor, bias: Tensor, made: Tensor | None, *, threads: int) -> None:
+    def __init__(self, conv: ConvWork, weight: Tensor, bias: Tensor, made: Tensor | None, *, threads: int) -> None:
         self.conv = conv
         self.weight, self.bias, self.made = weight, bias, made
         inputs, outputs = conv.in_channels, conv.out_channels
@@ -87,8 +88,8 @@ class _Layer:
 
 class _Passes(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, low: Tensor, amx: AmxGenerator, *parameters: Tensor) -> Tensor:
-        ctx.passes = _Run(low, amx, parameters)
+    def forward(ctx: Any, low: Tensor, native: NativeGenerator, *parameters: Tensor) -> Tensor:
+        ctx.passes = _Run(low, native, parameters)
         ctx.parameters = parameters
         return cast(Tensor, ctx.passes.forward())
 
@@ -102,16 +103,16 @@ class _Passes(torch.autograd.Function):
 class _Run:
     """One forward pass of a generator, with all that its backward pass needs."""
 
-    def __init__(self, low: Tensor, amx: AmxGenerator, parameters: Sequence[Tensor]) -> None:
-        (net,) = amx._net
-        self.amx, self.net, self.parameters = amx, net, parameters
+    def __init__(self, low: Tensor, native: NativeGenerator, parameters: Sequence[Tensor]) -> None:
+        (net,) = native._net
+        self.native, self.net, self.parameters = native, net, parameters
         self.threads = torch.get_num_threads()
         self.images, _, self.height, self.width = low.shape
         self.channels = net.config.channels
         self.replicate = net.config.padding_mode == "replicate"
         self.layers: list[_Layer] = []
-        self.number = amx.room.begin(self.height, self.width)
-        maps = amx.room.zeros("low", self.images, span(self.height, self.width), CHUNK)
+        self.number = native.room.begin(self.height, self.width)
+        maps = native.room.zeros("low", self.images, span(self.height, self.width), CHUNK)
         inside = framed(maps, self.height, self.width, border=1)
         if self.replicate:
             low = nn.functional.pad(low, [1] * 4, mode="replicate")
@@ -128,8 +129,8 @@ class _Run:
         weights, biases = self.parameters[::2], self.parameters[1::2]
         dense = len(weights) - 4 - net.config.upsamplings
         self.first = self._layer(weights[0], biases[0], self.low, features, slope=1)
-        self.amx.room.run("conv_forward", self.first.conv)
-        self.amx.room.run("trunk_forward", trunk)
+        self.native.room.run("conv_forward", self.first.conv)
+        self.native.room.run("trunk_forward", trunk)
         self.tail: list[_Layer] = []
         made, height, width = self.made, self.height, self.width
         scale = math.prod(net.config.enlargements)
@@ -137,7 +138,9 @@ class _Run:
         for number, factor in enumerate((1, *net.config.enlargements, 1, 1)):
             height, width = height * factor, width * factor
             last = number == net.config.upsamplings + 2
-            into = None if last else self.amx.room.zeros(f"made {number}", self.images, span(height, width), channels)
+            into = (
+                None if last else self.native.room.zeros(f"made {number}", self.images, span(height, width), channels)
+            )
             index = 1 + dense + number
             layer = self._layer(
                 weights[index], biases[index], made, into, slope=NEGATIVE_SLOPE if number else 1, factor=factor
@@ -147,7 +150,7 @@ class _Run:
                 layer.conv.residual, layer.conv.residual_pixel = features.data_ptr(), wide
             if last:
                 layer.conv.picture, layer.conv.colours = picture.data_ptr(), picture.shape[-1]
-            self.amx.room.run("conv_forward", layer.conv)
+            self.native.room.run("conv_forward", layer.conv)
             self.tail.append(layer)
             if into is not None:
                 made = into
@@ -155,10 +158,10 @@ class _Run:
 
     def backward(self, gradient: Tensor) -> list[Tensor]:
         """Gradients of the parameters, in their order."""
-        self.amx.room.check(self.number)
+        self.native.room.check(self.number)
         images, channels = self.images, self.channels
         last = self.tail[-1].conv
-        maps = self.amx.room.zeros("last", images, span(last.height, last.width), last.out_channels)
+        maps = self.native.room.zeros("last", images, span(last.height, last.width), last.out_channels)
         framed(maps, last.height, last.width)[..., : gradient.shape[1]] = gradient.permute(0, 2, 3, 1)
         carry = torch.zeros(images, span(self.height, self.width), channels)
         for number in range(len(self.tail) - 1, -1, -1):
@@ -166,18 +169,18 @@ class _Run:
             conv.gradient, conv.gradients = maps.data_ptr(), self.tail[number].gradients.data_ptr()
             size = span(conv.height // conv.enlarge, conv.width // conv.enlarge)
             if number:
-                below = self.amx.room.zeros(f"{number}", images, size, channels)
+                below = self.native.room.zeros(f"{number}", images, size, channels)
                 conv.in_gradient = below.data_ptr()
             else:
                 below = maps
                 conv.carry = carry.data_ptr()
-            self.amx.room.run("conv_backward", conv, self.threads)
+            self.native.room.run("conv_backward", conv, self.threads)
             maps = below
         dense = self._trunk_backward(carry)
         carry += maps
         before = carry.bfloat16()
         self.first.conv.gradient, self.first.conv.gradients = before.data_ptr(), self.first.gradients.data_ptr()
-        self.amx.room.run("conv_backward", self.first.conv, self.threads)
+        self.native.room.run("conv_backward", self.first.conv, self.threads)
         outer = [layer.gradients_of(*parameters) for layer, parameters in self._outer()]
         return [one for pair in (outer[0], *dense, *outer[1:]) for one in pair]
 
@@ -194,7 +197,7 @@ class _Run:
             padded = torch.zeros(len(rows))
             padded[: len(bias)] = bias.detach()
         before = self.layers[-1].conv if self.layers else None
-        conv = AmxConv(
+        conv = ConvWork(
             images=self.images,
             height=before.height * factor if before else self.height,
             width=before.width * factor if before else self.width,
@@ -212,13 +215,13 @@ class _Run:
         self.layers.append(_Layer(conv, rows, padded, made, threads=self.threads))
         return self.layers[-1]
 
-    def _trunk(self) -> AmxTrunk:
+    def _trunk(self) -> TrunkWork:
         net, config = self.net, self.net.config
         blocks, channels, growth = 3 * config.blocks, config.channels, config.growth
         size = span(self.height, self.width)
         wide = channels + 4 * growth
-        self.features = self.amx.room.zeros("features", blocks, self.images, size, wide)
-        self.made = self.amx.room.zeros("trunk", self.images, size, channels)
+        self.features = self.native.room.zeros("features", blocks, self.images, size, wide)
+        self.made = self.native.room.zeros("trunk", self.images, size, channels)
         dense = [conv for block in _dense_blocks(net) for conv in (*block.growing, block.conv5)]
         self.sizes = [(conv.out_channels, conv.in_channels) for conv in dense[:5]]
         self.weights = [_rows(conv.weight) for conv in dense]
@@ -228,7 +231,7 @@ class _Run:
             (ctypes.c_void_p * len(dense))(*(one.data_ptr() for one in tensors))
             for tensors in (self.weights, [cast(Tensor, conv.bias) for conv in dense])
         ]
-        self.trunk = AmxTrunk(
+        self.trunk = TrunkWork(
             images=self.images,
             height=self.height,
             width=self.width,
@@ -252,7 +255,7 @@ class _Run:
         outer = torch.empty_like(carry)
         gradients = torch.zeros(self.threads, trunk.blocks, trunk.gradients_block)
         trunk.carry, trunk.outer, trunk.gradients = carry.data_ptr(), outer.data_ptr(), gradients.data_ptr()
-        self.amx.room.run("trunk_backward", trunk, self.threads)
+        self.native.room.run("trunk_backward", trunk, self.threads)
         summed = gradients.sum(0) if self.threads > 1 else gradients[0]
         weights = [outputs * 9 * inputs for outputs, inputs in self.sizes]
         pieces = [row.split([*weights, *(outputs for outputs, _ in self.sizes)]) for row in summed]
