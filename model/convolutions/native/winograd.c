@@ -13,6 +13,7 @@
  * where the largest pixel is 1, the factors are at most (65/12)^2 = 29.3, so the unit is 29.3 / 32766. The sums are exact.
  */
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,6 +205,8 @@ int winograd_lanes(int in_channels, int out_channels, int halves) {
     return 0;
 }
 
+#include "winograd_workers.h"
+
 static int threads_here(void) {
 #ifdef _OPENMP
     return omp_get_max_threads();
@@ -220,18 +223,37 @@ static int this_thread(void) {
 #endif
 }
 
+/* A convolution whose tiles threads share out among themselves. */
+struct shared {
+    const struct convolution *convolution;
+    int lanes;
+    atomic_long next;
+    float *memory;
+    size_t each; /* words of memory for a thread */
+};
+
+static void take_tiles(void *context, int thread) {
+    struct shared *shared = context;
+    const struct convolution *c = shared->convolution;
+    long tiles = (long)c->planes * tiles_down(c) * tiles_across(c), first;
+    while ((first = atomic_fetch_add(&shared->next, AT_ONCE)) < tiles)
+        convolve_some(c, shared->lanes, first, tiles - first < AT_ONCE ? (int)(tiles - first) : AT_ONCE,
+                      shared->memory + thread * shared->each);
+}
+
 /* Returns 0, or -1 if there is not enough memory. */
 int winograd_convolve(const struct convolution *c, int lanes) {
     int threads = threads_here();
-    long tiles = (long)c->planes * tiles_down(c) * tiles_across(c);
     size_t each = (work_words(c) + LINE - 1) / LINE * LINE;
-    float *work = aligned_alloc(64, threads * each * sizeof(float));
-    if (!work) return -1;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (long first = 0; first < tiles; first += AT_ONCE)
-        convolve_some(c, lanes, first, tiles - first < AT_ONCE ? (int)(tiles - first) : AT_ONCE,
-                      work + this_thread() * each);
-    free(work);
+    struct shared shared = {c, lanes, 0, aligned_alloc(64, threads * each * sizeof(float)), each};
+    if (!shared.memory) return -1;
+    if (threads == 1) {
+        take_tiles(&shared, 0);
+    } else if (!run_together(take_tiles, &shared, threads)) {
+#pragma omp parallel num_threads(threads)
+        take_tiles(&shared, this_thread());
+    }
+    free(shared.memory);
     return 0;
 }
 
