@@ -54,8 +54,8 @@ help: ## list the targets
 native: $(NATIVE) ## compile the C sources; other targets do it if a compiler is there
 	@ls $^ >/dev/null
 
-$(CONVOLUTIONS)/libwinograd.so: $(wildcard $(CONVOLUTIONS)/winograd_*.h) $(CONVOLUTIONS)/waiting.h
-$(CONVOLUTIONS)/libamx.so: $(wildcard $(CONVOLUTIONS)/amx_*.h) $(CONVOLUTIONS)/waiting.h
+$(CONVOLUTIONS)/libwinograd.so: $(wildcard $(CONVOLUTIONS)/winograd_*.h $(CONVOLUTIONS)/waiting.h)
+$(CONVOLUTIONS)/libamx.so: $(wildcard $(CONVOLUTIONS)/amx_*.h $(CONVOLUTIONS)/waiting.h)
 training/native/libconvolutions.so: $(wildcard training/native/*.h) $(CONVOLUTIONS)/amx_unit.h
 lib%.so: %.c
 	@rm -f $@
