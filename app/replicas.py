@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.settings import PREFIX, Settings, SettingsError
+from model.machine import usable_cores
 
 HAPROXY = Path(__file__).parent.parent / "docker" / "haproxy"
 """Folder of HAProxy's configuration, which containers use, too."""
@@ -34,8 +35,6 @@ READY_POLL_S = 0.2
 
 GPUS = Path("/proc/driver/nvidia/gpus")
 """Has a folder for each NVIDIA GPU."""
-
-CPUS = Path("/sys/devices/system/cpu")
 
 PR_SET_PDEATHSIG = 1
 
@@ -246,7 +245,7 @@ def replica_environment(environment: Mapping[str, str], number: int, count: int,
     if environment.get(f"{PREFIX}DEVICE", "auto") in ("auto", "cuda") and (gpus := _gpus(environment)):
         own["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     elif not environment.get(f"{PREFIX}THREADS"):
-        own[f"{PREFIX}THREADS"] = str(max(1, _physical_cores() // count))
+        own[f"{PREFIX}THREADS"] = str(max(1, usable_cores(os.sched_getaffinity(0)) // count))
     return own
 
 
@@ -256,16 +255,6 @@ def _gpus(environment: Mapping[str, str]) -> Sequence[str]:
     if named is not None:
         return [name for name in named.split(",") if name and name != "-1"]
     return [str(number) for number in range(len(list(GPUS.glob("*"))))]
-
-
-def _physical_cores() -> int:
-    siblings = set[str]()
-    for cpu in os.sched_getaffinity(0):
-        try:
-            siblings.add((CPUS / f"cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii"))
-        except OSError:  # not known: each counts as a core
-            siblings.add(str(cpu))
-    return len(siblings)
 
 
 def _read(address: str) -> str | None:

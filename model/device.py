@@ -3,15 +3,14 @@
 import ctypes
 import logging
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
-from pathlib import Path
 
 import torch
 
 from model import gpu
+from model.machine import usable_cores
 from model.memory import says_out_of_memory
 
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,15 +24,6 @@ TURING, AMPERE = (7, 5), (8, 0)
 
 JEMALLOC_ALL_ARENAS = 4096
 """jemalloc's number for all of its arenas (MALLCTL_ARENAS_ALL)."""
-
-SYSTEM = Path("/sys")
-MEMORY = Path("/proc/meminfo")
-
-CONTAINER_MEMORY = (
-    ("memory.max", "memory.current", "memory.stat"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-)
-"""Files of cgroup v2 and v1: the limit of a container, what it uses, and the parts of that."""
 
 CPU = torch.device("cpu")
 
@@ -155,53 +145,9 @@ def use_physical_cores(threads: int | None = None) -> int:
     torch itself considers neither a container's quota nor sibling threads, and with too many threads every operation
     waits for the slowest.
     """
-    cores = threads or usable_cores(os.sched_getaffinity(0), SYSTEM)
+    cores = threads or usable_cores(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     return cores
-
-
-def usable_cores(cpus: Iterable[int], system: Path) -> int:
-    """Count the physical cores of some logical CPUs, up to the quota of the container; at least 1.
-
-    Args:
-        system: path of Linux's /sys.
-    """
-    cores = len({_siblings(cpu, system) for cpu in cpus})
-    try:
-        quota, period = (system / "fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, cores if quota == "max" else min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no container, or cgroup v1
-        return max(1, cores)
-
-
-def available_bytes(meminfo: Path = MEMORY, system: Path = SYSTEM) -> int:
-    """Return the free memory of the machine, or of the container if less is left there.
-
-    Copies of files count as free: the kernel gives them up for other needs.
-    """
-    try:
-        found = re.search(r"^MemAvailable: *(\d+) kB$", meminfo.read_text(encoding="ascii"), re.MULTILINE)
-    except OSError:
-        found = None
-    free = 1024 * int(found[1]) if found else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([free, *_left_in_container(system / "fs/cgroup")])
-
-
-def _left_in_container(cgroup: Path) -> Iterator[int]:
-    for names in CONTAINER_MEMORY:
-        try:
-            limit, used, parts = ((cgroup / name).read_text(encoding="ascii") for name in names)
-            copies = re.findall(r"^(?:total_)?inactive_file (\d+)$", parts, re.MULTILINE)
-            yield max(0, int(limit) - int(used) + max(map(int, copies), default=0))
-        except (OSError, ValueError):  # no container, no limit, or the other version
-            continue
-
-
-def _siblings(cpu: int, system: Path) -> str:
-    try:
-        return (system / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii")
-    except OSError:  # unknown: each counts as a core
-        return str(cpu)
 
 
 def _first_line(error: BaseException) -> str:

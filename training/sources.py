@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.device import available_bytes
+from model.machine import available_bytes
 from training.cache import PictureCache
 from training.config import TrainingConfig
 from training.crop_sources import (
