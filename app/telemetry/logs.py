@@ -34,6 +34,7 @@ def log_config(log_format: str = "line", level: str = "INFO") -> dict[str, objec
             "python_multipart": {"level": "ERROR"},
             "httpx2": {"level": "WARNING"},  # it logs URLs, whose queries may be secrets
             "httpcore2": {"level": "WARNING"},
+            "pyvips": {"level": "WARNING"},  # it reports the threads of each picture
             "opentelemetry.trace": {"level": "ERROR"},
             "uvicorn.error": {"level": "ERROR"},  # its warnings are about requests, which have access lines
         },

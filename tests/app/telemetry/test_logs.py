@@ -185,6 +185,11 @@ def test_odd_requests_are_logged_only_by_the_access_log(root: logging.Logger) ->
     assert logging.getLogger("uvicorn.error").isEnabledFor(logging.ERROR)
 
 
+def test_libvips_does_not_report_its_threads(root: logging.Logger) -> None:
+    logging.config.dictConfig(log_config("line"))
+    assert not logging.getLogger("pyvips.vimage").isEnabledFor(logging.INFO)
+
+
 def test_an_error_is_logged_as_one_json_object_with_its_traceback() -> None:
     try:
         raise ValueError("a\nb")
