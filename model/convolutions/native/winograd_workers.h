@@ -1,13 +1,15 @@
 /* Threads of our own, which run a convolution together with its caller, and spin until the next one begins: see waiting.h.
  *
  * A convolution of a low band takes about as long as waking OpenMP's threads for it. There is one team in a process; a caller
- * that finds it at work takes OpenMP's threads.
+ * that finds it at work takes OpenMP's threads. So do all if those spin, as they do unless OMP_WAIT_POLICY is passive: two
+ * teams that spin would take the cores from each other.
  */
 
 typedef void task(void *context, int thread);
 
 #if defined(__linux__) && defined(_OPENMP)
 #include <pthread.h>
+#include <strings.h>
 
 #include "waiting.h"
 
@@ -79,10 +81,19 @@ static int start(int number) {
     return 1;
 }
 
+/* Whether OpenMP's threads sleep; it reads the variable once, too. */
+static int openmp_sleeps;
+
+static __attribute__((constructor)) void read_wait_policy(void) {
+    const char *policy = getenv("OMP_WAIT_POLICY");
+    openmp_sleeps = policy && strcasecmp(policy, "passive") == 0;
+}
+
 /* Run a task in at most so many threads, numbered from 0; return false if the team cannot do it now. */
 static int run_together(task *run, void *context, int threads) {
     /* Where OpenMP binds threads to cores, new ones would all be on the caller's. */
-    if (omp_get_proc_bind() != omp_proc_bind_false || atomic_flag_test_and_set(&workers.taken)) return 0;
+    if (!openmp_sleeps || omp_get_proc_bind() != omp_proc_bind_false) return 0;
+    if (atomic_flag_test_and_set(&workers.taken)) return 0;
     if (workers.process != getpid()) workers.process = getpid(), workers.threads = 0;
     while (workers.threads < threads - 1 && start(workers.threads + 1)) workers.threads++;
     int ended = atomic_load(&workers.ended.number);
