@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -9,6 +10,12 @@ from torch import Tensor
 from model.files.checkpoint import Card, Checkpoint, reference_output
 from model.files.reading import AnyCheckpoint
 from model.rrdb import RRDBNet
+
+FLAT = torch.cartesian_prod(*[torch.linspace(0, 1, 4)] * 3)
+"""RGB of 64 colours all over the cube."""
+
+RIDGE = 1e-3
+"""Keeps the correction of colours small in networks that make nearly the same of all of them."""
 
 MAX_DRIFT = 2.0
 """Maximum distance of the interpolated output from either original, relative to the distance of the originals."""
@@ -20,6 +27,8 @@ class InterpolationError(Exception):
 
 def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float, *, related: bool = False) -> RRDBNet:
     """Interpolate two generators: (1 - alpha) * psnr + alpha * gan, for every weight.
+
+    Between the two, the last convolution is then corrected: without that, colours would be several levels off.
 
     Args:
         psnr, gan: two generators of equal sizes, one trained from the other.
@@ -39,6 +48,8 @@ def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float, *, related: boo
     net = _mixed(psnr.net, gan.net, alpha)
     if not related:
         _refuse_unrelated(psnr, gan, _mixed(psnr.net, gan.net, 0.5))
+    if 0 < alpha < 1 and net.config.colours == 3:
+        _correct_colours(net, torch.lerp(_of_flat_colours(psnr.net), _of_flat_colours(gan.net), alpha))
     return net
 
 
@@ -54,7 +65,7 @@ def blended(psnr: AnyCheckpoint, gan: AnyCheckpoint, alpha: float, *, related: b
     if not (isinstance(psnr, Checkpoint) and isinstance(gan, Checkpoint)):
         raise InterpolationError(f"{psnr.format} and {gan.format}: only ESRGAN networks can be mixed")
     net = interpolate(psnr, gan, alpha, related=related)
-    sha256 = hashlib.sha256(f"{psnr.sha256} {gan.sha256} {alpha:.6f}".encode()).hexdigest()
+    sha256 = hashlib.sha256(f"{psnr.sha256} {gan.sha256} {alpha:.6f} colours".encode()).hexdigest()
     golden_output = reference_output(net, psnr.golden_input)
     card = _mixed_card(psnr, gan, alpha)
     return replace(psnr, net=net, card=card, sha256=sha256, golden_output=golden_output)
@@ -67,6 +78,35 @@ def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
     mixed = {name: torch.lerp(weight, others[name], alpha) for name, weight in one.state_dict().items()}
     net.load_state_dict(mixed, assign=True)
     return net.eval().requires_grad_(False)
+
+
+def _of_flat_colours(net: RRDBNet) -> Tensor:
+    """Upscale flat pictures in the colours of `FLAT`: (64, 3), float64, without the effect of a border."""
+    with torch.device("meta"):
+        borderless = RRDBNet(replace(net.config, padding_mode="replicate"))
+    borderless.load_state_dict(net.state_dict(), assign=True)
+    side = net.config.unshuffle
+    pictures = FLAT[:, :, None, None].expand(-1, -1, side, side).to(net.conv_last.weight)
+    with torch.inference_mode():
+        made: Tensor = borderless.eval()(pictures).double().mean((2, 3))
+    return made
+
+
+def _correct_colours(net: RRDBNet, wanted: Tensor) -> None:
+    """Change the last convolution, so that flat colours come out as wanted, as nearly as an affine map can do it.
+
+    Args:
+        wanted: what `_of_flat_colours` should return.
+    """
+    made = _of_flat_colours(net)
+    error = wanted - made
+    around, ridge = made - made.mean(0), RIDGE * len(made) * torch.eye(3).to(made)
+    change = torch.linalg.solve(around.T @ around + ridge, around.T @ error)
+    offset = error.mean(0) - made.mean(0) @ change
+    last, mapped = net.conv_last, torch.eye(3).to(made) + change.T
+    weight, bias = last.weight.double(), cast(Tensor, last.bias).double()
+    last.weight.copy_(torch.einsum("ij,jkyx->ikyx", mapped, weight))
+    cast(Tensor, last.bias).copy_(mapped @ bias + offset)
 
 
 def _mixed_card(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> Card:

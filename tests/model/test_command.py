@@ -176,7 +176,7 @@ def test_interpolate_takes_published_files_and_says_how_it_mixed_them(tmp_path: 
     one, two, out = (str(tmp_path / name) for name in ("one.pth", "two.pth", "between.safetensors"))
     assert main(["interpolate", one, two, "--alpha", "0.5", "-o", out]) == 0
     between = read_checkpoint(Path(out))
-    assert torch.allclose(between.net.conv_last.weight, 1.01 * random_net().conv_last.weight, atol=1e-6)
+    assert torch.allclose(between.net.conv_hr.weight, 1.01 * random_net().conv_hr.weight, atol=1e-6)
     versions = " ".join(f"{name}@{sha256_of(tmp_path / f'{name}.pth')[:12]}" for name in ("one", "two"))
     assert between.card.recipe == f"interpolate {versions} --alpha 0.5"
     assert between.card.metrics == {}

@@ -1,13 +1,15 @@
 import re
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from model.files.checkpoint import Card, Checkpoint, reference_output
-from model.interpolation import InterpolationError, blended, interpolate
-from model.rrdb import RRDBConfig, RRDBNet
+from app.settings import SHIPPED_MODELS
+from model.files.checkpoint import Card, Checkpoint, read_checkpoint, reference_output
+from model.interpolation import InterpolationError, _of_flat_colours, blended, interpolate
+from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 from tests.model.examples import TINY, random_net, textured
 
 CARD = Card(name="psnr", recipe="by_hand", steps=0, data="noise", metrics={}, created="2025-01-01")
@@ -71,12 +73,52 @@ def test_the_ends_are_the_two_originals(alpha: int, psnr: Checkpoint, gan: Check
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8])
-def test_every_weight_is_interpolated_linearly(alpha: float, psnr: Checkpoint, gan: Checkpoint) -> None:
+def test_every_weight_but_the_last_is_interpolated_linearly(alpha: float, psnr: Checkpoint, gan: Checkpoint) -> None:
     one, other = psnr.net.state_dict(), gan.net.state_dict()
     between = interpolate(psnr, gan, alpha).state_dict()
     assert between.keys() == one.keys()
     for name, weight in between.items():
-        torch.testing.assert_close(weight, (1 - alpha) * one[name] + alpha * other[name])
+        if not name.startswith("conv_last"):
+            torch.testing.assert_close(weight, (1 - alpha) * one[name] + alpha * other[name])
+
+
+def flat_colours() -> torch.Tensor:
+    return torch.cartesian_prod(*[torch.linspace(0, 1, 5)] * 3)[:, :, None, None].expand(-1, -1, 4, 4)
+
+
+@pytest.mark.parametrize("end", ["esrgan", "real-esrgan"])
+def test_colours_between_the_shipped_generators_are_as_exact_as_theirs(end: str) -> None:
+    psnr, gan = (
+        read_checkpoint(SHIPPED_MODELS / f"compact-{name}-x4.safetensors")
+        for name in (end.replace("esrgan", "psnr"), end)
+    )
+    with torch.inference_mode():
+        for alpha in (0.25, 0.5, 0.75):
+            off = (interpolate(psnr, gan, alpha)(flat_colours()).mean((2, 3)) - flat_colours()[:, :, 0, 0]).abs()
+            assert 255 * off.max() < 1  # level; up to 6.6 without the correction
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
+@pytest.mark.parametrize("unshuffle", [1, 2])
+def test_flat_colours_between_two_networks_are_between_those_of_both(padding_mode: PaddingMode, unshuffle: int) -> None:
+    net = random_net(
+        RRDBConfig(channels=8, blocks=1, growth=4, scale=2, unshuffle=unshuffle, padding_mode=padding_mode)
+    )
+    psnr, gan = checkpoint_of(net, "psnr"), checkpoint_of(trained_on(net, change=0.2), "gan")
+    mixed = interpolate(psnr, gan, 0.5, related=True)
+    raw = RRDBNet(net.config).requires_grad_(False).eval()
+    weights = gan.net.state_dict()
+    raw.load_state_dict({name: (weight + weights[name]) / 2 for name, weight in net.state_dict().items()})
+    wanted = (_of_flat_colours(net) + _of_flat_colours(gan.net)) / 2
+    assert (_of_flat_colours(mixed) - wanted).square().mean() < (_of_flat_colours(raw) - wanted).square().mean()
+
+
+def test_grey_networks_are_only_interpolated() -> None:
+    net = random_net(RRDBConfig(channels=8, blocks=1, growth=4, scale=2, inputs=1))
+    brighter = deepcopy(net)
+    brighter.conv_last.weight *= 1.2
+    mixed = interpolate(checkpoint_of(net, "psnr"), checkpoint_of(brighter, "gan"), 0.5)
+    torch.testing.assert_close(mixed.conv_last.weight, 1.1 * net.conv_last.weight)
 
 
 def test_a_network_and_one_trained_from_it_can_be_interpolated(psnr: Checkpoint, gan: Checkpoint) -> None:
