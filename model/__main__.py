@@ -18,6 +18,7 @@ from model.files.checkpoint import FORMAT, Card, Checkpoint, write_checkpoint
 from model.files.dialects import BY_SHAPE
 from model.files.fetching import entry_named, fetch
 from model.files.reading import read, read_any
+from model.flat_colours import correct_colours
 from model.gate import MAX_LOSS_DB, refuse_far_from_bicubic
 from model.inspection import check, describe
 from model.interpolation import InterpolationError, blended
@@ -65,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--source", help="origin of the weights")
     convert.add_argument("--data", help="training data, with its licence")
     convert.add_argument("--dtype", choices=FORMATS, default="float32", help="number format of the stored weights")
+    convert.add_argument(
+        "--flat-colours",
+        action="store_true",
+        help="correct the last convolution, so that flat colours stay as they are",
+    )
     convert.add_argument("--force", action="store_true", help="replace OUT where it exists")
     convert.set_defaults(run=_convert)
 
@@ -152,6 +158,10 @@ def _convert(options: argparse.Namespace) -> int:
     out = _target(options.out, options.name or checkpoint.card.name, options.force)
     card = replace(_origin(checkpoint, options.file, out), **{name: one for name, one in given.items() if one})
     golden = checkpoint.golden_input
+    if options.flat_colours:
+        if checkpoint.net.config.colours != 3:
+            raise WeightsError(f"{options.file} is for grey pictures; --flat-colours needs a network for RGB")
+        correct_colours(checkpoint.net)
     write_checkpoint(out, checkpoint.net, card, golden_input=golden, dtype=FORMATS[options.dtype])
     print(f"wrote {out}")
     return 0

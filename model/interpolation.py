@@ -2,20 +2,14 @@
 
 import hashlib
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from model.files.checkpoint import Card, Checkpoint, reference_output
 from model.files.reading import AnyCheckpoint
+from model.flat_colours import correct_colours, upscaled_colours
 from model.rrdb import RRDBNet
-
-FLAT = torch.cartesian_prod(*[torch.linspace(0, 1, 4)] * 3)
-"""RGB of 64 colours all over the cube."""
-
-RIDGE = 1e-3
-"""Keeps the correction of colours small in networks that make nearly the same of all of them."""
 
 MAX_DRIFT = 2.0
 """Maximum distance of the interpolated output from either original, relative to the distance of the originals."""
@@ -49,7 +43,7 @@ def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float, *, related: boo
     if not related:
         _refuse_unrelated(psnr, gan, _mixed(psnr.net, gan.net, 0.5))
     if 0 < alpha < 1 and net.config.colours == 3:
-        _correct_colours(net, torch.lerp(_of_flat_colours(psnr.net), _of_flat_colours(gan.net), alpha))
+        correct_colours(net, torch.lerp(upscaled_colours(psnr.net), upscaled_colours(gan.net), alpha))
     return net
 
 
@@ -78,35 +72,6 @@ def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
     mixed = {name: torch.lerp(weight, others[name], alpha) for name, weight in one.state_dict().items()}
     net.load_state_dict(mixed, assign=True)
     return net.eval().requires_grad_(False)
-
-
-def _of_flat_colours(net: RRDBNet) -> Tensor:
-    """Upscale flat pictures in the colours of `FLAT`: (64, 3), float64, without the effect of a border."""
-    with torch.device("meta"):
-        borderless = RRDBNet(replace(net.config, padding_mode="replicate"))
-    borderless.load_state_dict(net.state_dict(), assign=True)
-    side = net.config.unshuffle
-    pictures = FLAT[:, :, None, None].expand(-1, -1, side, side).to(net.conv_last.weight)
-    with torch.inference_mode():
-        made: Tensor = borderless.eval()(pictures).double().mean((2, 3))
-    return made
-
-
-def _correct_colours(net: RRDBNet, wanted: Tensor) -> None:
-    """Change the last convolution, so that flat colours come out as wanted, as nearly as an affine map can do it.
-
-    Args:
-        wanted: what `_of_flat_colours` should return.
-    """
-    made = _of_flat_colours(net)
-    error = wanted - made
-    around, ridge = made - made.mean(0), RIDGE * len(made) * torch.eye(3).to(made)
-    change = torch.linalg.solve(around.T @ around + ridge, around.T @ error)
-    offset = error.mean(0) - made.mean(0) @ change
-    last, mapped = net.conv_last, torch.eye(3).to(made) + change.T
-    weight, bias = last.weight.double(), cast(Tensor, last.bias).double()
-    last.weight.copy_(torch.einsum("ij,jkyx->ikyx", mapped, weight))
-    cast(Tensor, last.bias).copy_(mapped @ bias + offset)
 
 
 def _mixed_card(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> Card:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from app.settings import SHIPPED_MODELS
 from model.__main__ import SHIPPED, main
 from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
 from model.files.reading import read, sha256_of
+from model.flat_colours import FLAT, upscaled_colours
 from model.rrdb import RRDBConfig
 from tests.model.examples import TINY, random_net, textured
 from tests.model.published import NEW, NamedGenerator, OldGenerator, randomised
@@ -167,6 +169,13 @@ def test_interpolate_writes_a_network_between_two(ours: Path, tmp_path: Path) ->
     assert torch.allclose(between.net.conv_last.weight, random_net().conv_last.weight * 1.05)
 
 
+def test_convert_corrects_flat_colours_on_request(tmp_path: Path) -> None:
+    start, out = SHIPPED_MODELS / "compact-real-psnr-x4.safetensors", tmp_path / "exact.safetensors"
+    assert main(["convert", str(start), str(out), "--flat-colours"]) == 0
+    before, after = ((upscaled_colours(read_checkpoint(path).net) - FLAT).square().mean() for path in (start, out))
+    assert after <= before
+
+
 def test_interpolate_takes_published_files_and_says_how_it_mixed_them(tmp_path: Path) -> None:
     for name, factor in (("one", 1.0), ("two", 1.02)):
         net = random_net()
@@ -248,3 +257,14 @@ def test_resize_refuses_a_narrower_network_in_one_line(
     assert main(["resize", str(ours), str(tmp_path / "out.safetensors"), "--channels", "2"]) == 1
     assert "it can only become wider" in capsys.readouterr().err
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_convert_refuses_to_correct_the_colours_of_a_grey_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, out = tmp_path / "grey.safetensors", tmp_path / "out.safetensors"
+    grey = random_net(RRDBConfig(channels=4, blocks=1, growth=2, scale=2, inputs=1))
+    write_checkpoint(start, grey, CARD, golden_input=textured(10, 12))
+    assert main(["convert", str(start), str(out), "--flat-colours"]) == 1
+    assert "is for grey pictures; --flat-colours needs a network for RGB" in capsys.readouterr().err
+    assert not out.exists()

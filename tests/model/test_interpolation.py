@@ -8,7 +8,8 @@ import torch
 
 from app.settings import SHIPPED_MODELS
 from model.files.checkpoint import Card, Checkpoint, read_checkpoint, reference_output
-from model.interpolation import InterpolationError, _of_flat_colours, blended, interpolate
+from model.flat_colours import upscaled_colours
+from model.interpolation import InterpolationError, blended, interpolate
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 from tests.model.examples import TINY, random_net, textured
 
@@ -109,8 +110,8 @@ def test_flat_colours_between_two_networks_are_between_those_of_both(padding_mod
     raw = RRDBNet(net.config).requires_grad_(False).eval()
     weights = gan.net.state_dict()
     raw.load_state_dict({name: (weight + weights[name]) / 2 for name, weight in net.state_dict().items()})
-    wanted = (_of_flat_colours(net) + _of_flat_colours(gan.net)) / 2
-    assert (_of_flat_colours(mixed) - wanted).square().mean() < (_of_flat_colours(raw) - wanted).square().mean()
+    wanted = (upscaled_colours(net) + upscaled_colours(gan.net)) / 2
+    assert (upscaled_colours(mixed) - wanted).square().mean() < (upscaled_colours(raw) - wanted).square().mean()
 
 
 def test_grey_networks_are_only_interpolated() -> None:
