@@ -103,7 +103,8 @@ static void NAME(conv_features_back)(const struct conv *conv, int image, float *
 
 static void NAME(conv_weights_back)(const struct conv *conv, int image, half *planes, half *pairs, half *room,
                                     float *sums) {
-    int width = conv->width, height = conv->height, out = conv->out_channels, in = conv->in_channels, filled = NAME(filled)(conv);
+    int width = conv->width, height = conv->height, out = conv->out_channels, in = conv->in_channels;
+    int filled = NAME(filled)(conv);
     ptrdiff_t pitch = width + 2, all = ((ptrdiff_t)height * pitch - 2 + 31) / 32;
     ptrdiff_t runs = (all + MAX_STEPS - 1) / MAX_STEPS, most = (all + runs - 1) / runs, plane = 32 * most + 32;
     const half *gradient = conv->gradient + image * span(height, width) * out;

@@ -141,7 +141,9 @@ static void NAME(end)(void) {}
 #pragma GCC pop_options
 
 #define CALL(name, ...) \
-    return instructions == AMX ? amx_##name(__VA_ARGS__) : instructions == AVX512 ? avx512_##name(__VA_ARGS__) : plain_##name(__VA_ARGS__)
+    return instructions == AMX      ? amx_##name(__VA_ARGS__) \
+           : instructions == AVX512 ? avx512_##name(__VA_ARGS__) \
+                                    : plain_##name(__VA_ARGS__)
 #else
 #define CALL(name, ...) return (void)instructions, plain_##name(__VA_ARGS__)
 #endif

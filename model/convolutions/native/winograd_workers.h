@@ -89,7 +89,7 @@ static __attribute__((constructor)) void read_wait_policy(void) {
     openmp_sleeps = policy && strcasecmp(policy, "passive") == 0;
 }
 
-/* Run a task in at most so many threads, numbered from 0; return false if the team cannot do it now. */
+/* Run a task in up to `threads` threads, numbered from 0; return false if the team cannot do it now. */
 static int run_together(task *run, void *context, int threads) {
     /* Where OpenMP binds threads to cores, new ones would all be on the caller's. */
     if (!openmp_sleeps || omp_get_proc_bind() != omp_proc_bind_false) return 0;
