@@ -256,7 +256,7 @@ def test_a_large_picture_goes_as_one_band_in_a_third_of_the_memory(monkeypatch: 
         upscaler.band_px = 2**20
         made.append(upscaler.batch([picture])[0])
         kept.append(upscaler._reserves.workspace.memory_bytes)
-    assert numpy.abs(made[0].astype(int) - made[1]).max() <= 1  # the library may add up in another order
+    assert largest_difference(*made) <= 1  # PyTorch adds up in another order on some processors
     assert 3 * kept[1] < kept[0]
 
 
