@@ -141,7 +141,7 @@ def _check_jobs(settings: Settings) -> None:
     try:
         check_jobs(settings, settings.jobs_folder or default_folder())
     except Unavailable as error:
-        raise SettingsError(getattr(error, "reason", error.detail)) from error
+        raise SettingsError(error.reason) from error
 
 
 def _replicas(settings: Settings, number: str) -> int:

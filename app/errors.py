@@ -54,6 +54,8 @@ class ServiceError(Exception):
     ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.reason = detail
+        """Text for the log: says more than the answer where that hides an address."""
         self.retry_after_s = retry_after_s
         self.headers = headers or {}
         self.members = members or {}

@@ -82,5 +82,4 @@ class DatabaseDown(Unavailable):
 
     def __init__(self, reason: str) -> None:
         super().__init__("the database of the jobs cannot be reached; try again in a few seconds")
-        self.reason = reason
-        """Text for the log; the answer does not say where the database is."""
+        self.reason = reason  # the answer does not say where the database is

@@ -117,7 +117,7 @@ class Runner:
                         self._begin(held, service)
             except ServiceError as error:
                 self._down_s = time.monotonic()
-                log.warning("no job can be claimed: %s", getattr(error, "reason", error))
+                log.warning("no job can be claimed: %s", error.reason)
             except Exception:
                 log.exception("no job can be claimed")
             with suppress(TimeoutError):
@@ -230,7 +230,7 @@ class Runner:
                 return await write()
             except ServiceError as error:
                 if time.monotonic() > self._recording_until_s:
-                    log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, error)
+                    log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, error.reason)
                     return False
             await asyncio.sleep(END_RETRY_S)
 

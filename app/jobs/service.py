@@ -61,7 +61,7 @@ class JobService:
         try:
             self._parts = Parts.open(self._settings, folder, self.watch, self.counters)
         except Unavailable as error:
-            log.warning("jobs get 503 until their storage can be opened: %s", getattr(error, "reason", error))
+            log.warning("jobs get 503 until their storage can be opened: %s", error.reason)
         except SettingsError as error:
             if names_jobs(self._settings):
                 raise

@@ -15,8 +15,7 @@ class StoreDown(Unavailable):
 
     def __init__(self, reason: str) -> None:
         super().__init__("the store of the jobs' files cannot be reached; try again in a few seconds")
-        self.reason = reason
-        """Text for the log; the answer does not say where the store is."""
+        self.reason = reason  # the answer does not say where the store is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,8 @@ async def discard(store: Store, names: Sequence[str]) -> None:
     try:
         await store.delete(names)
     except (ServiceError, OSError) as error:
-        log.warning("%s cannot be deleted now: %s", ", ".join(names), getattr(error, "reason", error))
+        reason = error.reason if isinstance(error, ServiceError) else error
+        log.warning("%s cannot be deleted now: %s", ", ".join(names), reason)
 
 
 async def whole(chunks: AsyncIterable[bytes]) -> bytes:

@@ -53,7 +53,7 @@ class Sweeper:
                     swept_s = time.monotonic()
                     await self.sweep()
             except ServiceError as error:
-                log.warning("jobs cannot be swept: %s", getattr(error, "reason", error))
+                log.warning("jobs cannot be swept: %s", error.reason)
             except Exception:
                 log.exception("jobs cannot be swept")
             await asyncio.sleep(COUNT_S)

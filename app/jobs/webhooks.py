@@ -155,7 +155,7 @@ class Deliverer:
                     self._running[task] = delivery.origin
                     task.add_done_callback(self._ended)
             except ServiceError as error:
-                log.warning("no webhook can be taken: %s", getattr(error, "reason", error))
+                log.warning("no webhook can be taken: %s", error.reason)
             except Exception:
                 log.exception("no webhook can be taken")
             with suppress(TimeoutError):

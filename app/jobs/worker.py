@@ -92,7 +92,7 @@ class Worker:
             )
             raise DeadlinePassed(text) from error
         except (StorageFull, StoreDown) as error:
-            log.warning("job %s waits for the store: %s", held.job.id, getattr(error, "reason", error.detail))
+            log.warning("job %s waits for the store: %s", held.job.id, error.reason)
             raise Given(FULL_WAIT_S) from error
         except (OtherVersion, NoSuchModel) as error:  # the replica that accepted the job had the option or the model
             if self._refused(held) >= MAX_REFUSALS:

@@ -185,6 +185,19 @@ async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) 
     assert (picture.attempts, picture.crashes) == (2, 0)
 
 
+async def test_an_end_that_cannot_be_recorded_is_logged_with_the_reason(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = await house.job()
+    house.work.after.clear()
+    house.runner.start(house.service)
+    await house.until(job_id, State.RUNNING)
+    house.database.down = True
+    house.work.after.set()
+    await house.runner.stop()
+    assert f"job {job_id} picture 1 cannot be recorded: gone" in caplog.text
+
+
 async def test_an_error_of_the_service_itself_does_not_end_a_lease(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
