@@ -29,7 +29,7 @@ class AsyncClient:
     Args:
         url: of the service, with a prefix if it has one.
         key: API key, where the service requires one.
-        retry_s: seconds for the attempts of one call; 0 for a single attempt.
+        retry_s: seconds after a failure in which a call is tried again; 0 for a single attempt.
         transport: of httpx, instead of the network.
     """
 
@@ -80,7 +80,8 @@ class AsyncClient:
     async def wait(self, job: str, *, on_progress: Progress | None = None) -> Job:
         """Wait for the end of a job; returns it, whether it is done or not."""
         while True:
-            await self._tried(partial(self._watch, job, Events(on_progress)))
+            attempts = Attempts(self._retry_s)
+            await self._tried(partial(self._watch, job, Events(on_progress), attempts), attempts)
             if (found := await self.job(job)).ended:
                 return found
 
@@ -96,8 +97,8 @@ class AsyncClient:
         """Return the models of the service; see docs/api.md."""
         return (await self._tried(lambda: self._got("/v1/models"))).json()
 
-    async def _tried(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        attempts = Attempts(self._retry_s)
+    async def _tried(self, call: Callable[[], Awaitable[Result]], attempts: Attempts | None = None) -> Result:
+        attempts = attempts or Attempts(self._retry_s)
         while True:
             try:
                 return await call()
@@ -137,11 +138,12 @@ class AsyncClient:
                     await asyncio.to_thread(file.write, piece)
         return Path(target)
 
-    async def _watch(self, job: str, events: Events) -> None:
+    async def _watch(self, job: str, events: Events, attempts: Attempts) -> None:
         async with self._http.stream("GET", f"/v1/jobs/{job}/events") as answer:
             if answer.is_error:
                 await answer.aread()
             checked(answer)
             async for line in answer.aiter_lines():
+                attempts.restart()
                 if events.line(line):
                     return

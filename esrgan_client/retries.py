@@ -17,13 +17,18 @@ class Attempts:
     """Decides about further attempts of a call.
 
     Args:
-        max_s: seconds from the first attempt within which the last one begins.
+        max_s: seconds from the first failure within which the last attempt begins.
         clock: returns seconds.
     """
 
     def __init__(self, max_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_s = max_s
         self._clock = clock
-        self._end_s = clock() + max_s
+        self.restart()
+
+    def restart(self) -> None:
+        """Take the next failure for the first one: the call has reached the service."""
+        self._end_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
 
     def pause_s(self, error: Exception) -> float:
@@ -34,9 +39,12 @@ class Attempts:
         """
         if not isinstance(error, Busy | Unavailable | httpx.TransportError):
             raise error
+        now_s = self._clock()
+        if self._end_s is None:
+            self._end_s = now_s + self._max_s
         named_s = error.retry_after_s if isinstance(error, Problem) else None
         pause_s = self._pause_s if named_s is None else named_s
         self._pause_s = min(MAX_PAUSE_S, 2 * self._pause_s)
-        if self._clock() + pause_s > self._end_s:
+        if now_s + pause_s >= self._end_s:
             raise error
         return pause_s

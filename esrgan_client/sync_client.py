@@ -27,7 +27,7 @@ class Client:
     Args:
         url: of the service, with a prefix if it has one.
         key: API key, where the service requires one.
-        retry_s: seconds for the attempts of one call; 0 for a single attempt.
+        retry_s: seconds after a failure in which a call is tried again; 0 for a single attempt.
         transport: of httpx, instead of the network.
     """
 
@@ -77,7 +77,8 @@ class Client:
     def wait(self, job: str, *, on_progress: Progress | None = None) -> Job:
         """Wait for the end of a job; returns it, whether it is done or not."""
         while True:
-            self._tried(partial(self._watch, job, Events(on_progress)))
+            attempts = Attempts(self._retry_s)
+            self._tried(partial(self._watch, job, Events(on_progress), attempts), attempts)
             if (found := self.job(job)).ended:
                 return found
 
@@ -93,8 +94,8 @@ class Client:
         """Return the models of the service; see docs/api.md."""
         return self._tried(lambda: checked(self._http.get("/v1/models")).json())
 
-    def _tried(self, call: Callable[[], Result]) -> Result:
-        attempts = Attempts(self._retry_s)
+    def _tried(self, call: Callable[[], Result], attempts: Attempts | None = None) -> Result:
+        attempts = attempts or Attempts(self._retry_s)
         while True:
             try:
                 return call()
@@ -128,11 +129,12 @@ class Client:
                     file.write(piece)
         return Path(target)
 
-    def _watch(self, job: str, events: Events) -> None:
+    def _watch(self, job: str, events: Events, attempts: Attempts) -> None:
         with self._http.stream("GET", f"/v1/jobs/{job}/events") as answer:
             if answer.is_error:
                 answer.read()
             checked(answer)
             for line in answer.iter_lines():
+                attempts.restart()
                 if events.line(line):
                     return

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import get_type_hints
 
@@ -11,7 +12,18 @@ import pytest
 
 import esrgan_client
 from app.http.parameters import Parameters as ParametersOfTheService
-from esrgan_client import AsyncClient, Busy, Client, NotFound, Parameters, Problem, TooLarge, Unavailable, Unprocessable
+from esrgan_client import (
+    AsyncClient,
+    Busy,
+    Client,
+    Job,
+    NotFound,
+    Parameters,
+    Problem,
+    TooLarge,
+    Unavailable,
+    Unprocessable,
+)
 from esrgan_client.problems import KINDS
 from esrgan_client.retries import Attempts
 from tests.app.conftest import encoded, noise
@@ -195,3 +207,73 @@ def test_retry_after_is_honoured_and_the_total_time_is_bounded() -> None:
         attempts.pause_s(Busy("full", status=429, retry_after_s=7))
     with pytest.raises(ZeroDivisionError):
         attempts.pause_s(ZeroDivisionError())
+
+
+class Clock:
+    """Seconds that pass only where a test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """Lines of an answer, after which ten minutes pass and the connection is lost."""
+
+    def __init__(self, clock: Clock, *lines: str) -> None:
+        self._clock, self._lines = clock, lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (f"{line}\n".encode() for line in self._lines)
+        self._clock.now_s += 600
+        raise httpx.ReadError("reset")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self:
+            yield part
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+class TestWatching:
+    """Watching a job for longer than the time for attempts."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        clock = Clock()
+        for module in ("sync_client", "async_client"):
+            monkeypatch.setattr(f"esrgan_client.{module}.Attempts", partial(Attempts, clock=clock))
+        monkeypatch.setattr("esrgan_client.retries.FIRST_PAUSE_S", 0)
+        return clock
+
+    @staticmethod
+    async def wait(kind: type[Client | AsyncClient], transport: httpx.MockTransport) -> Job:
+        if kind is AsyncClient:
+            async with AsyncClient("http://test", transport=transport) as client:
+                return await client.wait("job_1")
+        with Client("http://test", transport=transport) as sync:
+            return await asyncio.to_thread(sync.wait, "job_1")
+
+    async def test_a_stream_is_opened_again_whenever_it_is_lost(
+        self, kind: type[Client | AsyncClient], clock: Clock
+    ) -> None:
+        job = {"id": "job_1", "state": "done", "progress": 1, "problem": None}
+        lost = [httpx.Response(200, stream=Stream(clock, ": still here")) for _ in range(3)]
+        end = httpx.Response(200, text=f"event: state\ndata: {json.dumps(job)}\n\n")
+        transport, seen = answering(lost[0], problem(503), lost[1], lost[2], end, httpx.Response(200, json=job))
+        assert (await self.wait(kind, transport)).state == "done"
+        assert len(seen) == 6
+
+    async def test_a_service_that_stays_away_is_given_up(self, kind: type[Client | AsyncClient], clock: Clock) -> None:
+        seen = 0
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            nonlocal seen
+            seen += 1
+            clock.now_s += 50
+            return httpx.Response(200, stream=Stream(clock, ": still here")) if seen == 1 else problem(503)
+
+        with pytest.raises(Unavailable):
+            await self.wait(kind, httpx.MockTransport(handle))
+        assert seen == 4  # the stream, and attempts that end 50, 100 and 150 s after it
