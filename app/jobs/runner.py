@@ -6,13 +6,14 @@ import math
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 from app.errors import ServiceError, Unavailable
 from app.jobs.counters import JobCounters
-from app.jobs.database import Database
+from app.jobs.database import Database, Session
 from app.jobs.job import Problem, Result, State
 from app.jobs.store import Store, discard
 from app.jobs.transfer import Transfer
@@ -22,6 +23,8 @@ from app.jobs.working import Claim, Hold, claim, end, recover, release, renew
 from app.record import JOB_ROUTE, Observer, RequestRecord, begin_record
 from app.service import UpscaleService
 from app.settings import Settings
+
+Made = TypeVar("Made")
 
 POLL_S = 1.0
 """Interval between looks at the table for work that other processes left or that has become due."""
@@ -116,7 +119,6 @@ class Runner:
                     else:
                         self._begin(held, service)
             except ServiceError as error:
-                self._down_s = time.monotonic()
                 log.warning("no job can be claimed: %s", error.reason)
             except Exception:
                 log.exception("no job can be claimed")
@@ -134,13 +136,11 @@ class Runner:
         ttl_s, lease_s = self._settings.job_ttl_s, self._settings.job_lease_s
         if time.monotonic() - self._down_s > lease_s:
             await self._recover(ttl_s)
-        return await self._database.write(
-            partial(claim, owner=self.owner, lease_s=lease_s, ttl_s=ttl_s, idle=not self._running)
-        )
+        return await self._write(partial(claim, owner=self.owner, lease_s=lease_s, ttl_s=ttl_s, idle=not self._running))
 
     async def _recover(self, ttl_s: float) -> None:
         """Put pictures of dead processes back in the queue; not right after an outage, when nobody could renew."""
-        for picture in await self._database.write(partial(recover, ttl_s=ttl_s, owner=self.owner)):
+        for picture in await self._write(partial(recover, ttl_s=ttl_s, owner=self.owner)):
             log.warning("job %s picture %d lost its worker", picture.job_id, picture.number)
             self._counters.crashes += 1
             self._watch.wake(picture.job_id)
@@ -209,7 +209,7 @@ class Runner:
         record.complete = state is State.DONE
         record.left = state is State.CANCELLED
         change = partial(end, claim=held, state=state, ttl_s=self._settings.job_ttl_s, result=result, problem=problem)
-        counts = await self._insisting(held, lambda: self._database.write(change))
+        counts = await self._insisting(held, change)
         self._counters.ended[state.value] += 1
         self.on_end()
         files = [held.picture.upload_name] if held.picture.upload_name else []
@@ -218,19 +218,21 @@ class Runner:
     async def _give_back(self, held: Claim, wait_s: float, *, crashed: bool = False) -> None:
         change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s, crashed=crashed)
         # Only what is certainly not needed: where the lease was lost, the end may still have been recorded.
-        if await self._insisting(held, lambda: self._database.write(change)):
+        if await self._insisting(held, change):
             await discard(self._store, [held.result_name])
 
-    async def _insisting(self, held: Claim, write: Callable[[], Awaitable[bool]]) -> bool:
+    async def _insisting(self, held: Claim, change: Callable[[Session], bool]) -> bool:
         """Write to the database until it works: nobody else takes back what a living process has claimed."""
         if (task := asyncio.current_task()) in self._running:
             self._settling.add(task)
         while True:
             try:
-                return await write()
+                return await self._write(change)
             except ServiceError as error:
                 if time.monotonic() > self._recording_until_s:
-                    log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, error.reason)
+                    log.error(
+                        "job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, error.reason
+                    )
                     return False
             await asyncio.sleep(END_RETRY_S)
 
@@ -243,7 +245,7 @@ class Runner:
             progress = self._watch.progress_of(held.job.id, held.picture.number)
             hold = Hold.KEPT
             try:
-                hold = await self._database.write(partial(renew, claim=held, lease_s=lease_s, progress=progress))
+                hold = await self._write(partial(renew, claim=held, lease_s=lease_s, progress=progress))
                 renewed_s = time.monotonic()
             except Exception as error:  # without a lease the work would run on, and another process do it again
                 if not isinstance(error, ServiceError):
@@ -257,6 +259,14 @@ class Runner:
                     log.warning("job %s picture %d: the lease was lost", held.job.id, held.picture.number)
                 task.cancel()
                 return
+
+    async def _write(self, change: Callable[[Session], Made]) -> Made:
+        """Run a transaction, and note when the database could not be reached."""
+        try:
+            return await self._database.write(change)
+        except ServiceError:
+            self._down_s = time.monotonic()
+            raise
 
 
 def _record(held: Claim) -> RequestRecord:

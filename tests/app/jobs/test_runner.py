@@ -234,6 +234,21 @@ async def test_an_outage_makes_no_other_process_look_dead(house: House) -> None:
     assert (picture.state, picture.crashes) == (State.RUNNING, 0)
 
 
+async def test_an_outage_makes_no_other_process_look_dead_to_one_without_a_free_place(house: House) -> None:
+    job_id = await house.job()
+    await house.database.write(partial(claim, owner="living", lease_s=LEASE_S, ttl_s=100, idle=True))
+    own_id = await house.job()
+    house.work.after.clear()
+    house.runner.start(house.service)
+    await house.until(own_id, State.RUNNING)
+    house.database.down = True
+    await asyncio.sleep(3 * LEASE_S)
+    house.database.down = False
+    await asyncio.sleep(LEASE_S / 2)
+    picture = await house.picture(job_id)
+    assert (picture.state, picture.crashes) == (State.RUNNING, 0)
+
+
 async def test_a_claim_that_is_being_committed_when_the_service_stops_is_given_back(house: House) -> None:
     house.database.claim_s = 0.3
     job_id = await house.job()
