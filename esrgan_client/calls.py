@@ -22,6 +22,7 @@ TIMEOUT = httpx.Timeout(30, read=WAIT_S + 30)
 
 def headers_of(key: str) -> Mapping[str, str]:
     """Return the headers of every request."""
+    key = key.strip()  # read from a file, it ends with a line break
     headers = {"User-Agent": "esrgan-client", "Prefer": f"wait={WAIT_S}"}
     return headers | ({"Authorization": f"Bearer {key}"} if key else {})
 

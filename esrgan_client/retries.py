@@ -12,6 +12,9 @@ FIRST_PAUSE_S = 0.5
 
 MAX_PAUSE_S = 30.0
 
+MISTAKES = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+"""Errors of the transport before anything is sent: an address without `http://`, a key with a line break in it."""
+
 
 class Attempts:
     """Decides about further attempts of a call.
@@ -37,7 +40,7 @@ class Attempts:
         Raises:
             Exception: the error itself, if another attempt would not help or would come too late.
         """
-        if not isinstance(error, Busy | Unavailable | httpx.TransportError):
+        if isinstance(error, MISTAKES) or not isinstance(error, Busy | Unavailable | httpx.TransportError):
             raise error
         now_s = self._clock()
         if self._end_s is None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_type_hints
 
 import httpx
@@ -25,7 +26,7 @@ from esrgan_client import (
     Unprocessable,
 )
 from esrgan_client.problems import KINDS
-from esrgan_client.retries import Attempts
+from esrgan_client.retries import MISTAKES, Attempts
 from tests.app.conftest import encoded, noise
 from tests.app.live import Live
 
@@ -183,6 +184,23 @@ def test_other_problems_are_not_tried_again(status: int) -> None:
     with Client("http://test", transport=transport) as client, pytest.raises(Problem, match=f"{status}: the reason"):
         client.upscale(b"picture")
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize(("address", "key"), [("127.0.0.1:PORT", ""), ("http://127.0.0.1:PORT", "two\nlines")])
+async def test_a_mistake_in_the_address_or_the_key_is_said_at_once(
+    live: Live, address: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause = SimpleNamespace(sleep=lambda _: pytest.fail("it was tried again"))
+    monkeypatch.setattr("esrgan_client.sync_client.time", pause)  # of this module alone: the service has its own
+    with Client(address.replace("PORT", str(live.port)), key=key) as sync, pytest.raises(MISTAKES):
+        await asyncio.to_thread(sync.models)
+
+
+def test_a_key_from_a_file_may_end_with_a_line_break() -> None:
+    transport, seen = answering(httpx.Response(200, json={}))
+    with Client("http://test", key="secret\n", transport=transport) as client:
+        client.models()
+    assert seen[0].headers["Authorization"] == "Bearer secret"
 
 
 def test_nothing_is_left_of_an_answer_that_breaks_off(tmp_path: Path) -> None:
