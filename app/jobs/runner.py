@@ -14,7 +14,7 @@ from typing import TypeVar
 from app.errors import ServiceError, Unavailable
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
-from app.jobs.job import Problem, Result, State
+from app.jobs.job import Problem, Result, State, StoredPicture
 from app.jobs.store import Store, discard
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
@@ -135,12 +135,16 @@ class Runner:
             return None
         ttl_s, lease_s = self._settings.job_ttl_s, self._settings.job_lease_s
         if time.monotonic() - self._down_s > lease_s:
-            await self._recover(ttl_s)
+            await self._recover(ttl_s, asked_s=time.monotonic())
         return await self._write(partial(claim, owner=self.owner, lease_s=lease_s, ttl_s=ttl_s, idle=not self._running))
 
-    async def _recover(self, ttl_s: float) -> None:
+    async def _recover(self, ttl_s: float, *, asked_s: float) -> None:
         """Put pictures of dead processes back in the queue; not right after an outage, when nobody could renew."""
-        for picture in await self._write(partial(recover, ttl_s=ttl_s, owner=self.owner)):
+
+        def recover_in_time(session: Session) -> list[StoredPicture]:
+            return [] if self._is_late(asked_s) else recover(session, ttl_s, owner=self.owner)
+
+        for picture in await self._write(recover_in_time):
             log.warning("job %s picture %d lost its worker", picture.job_id, picture.number)
             self._counters.crashes += 1
             self._watch.wake(picture.job_id)
@@ -262,11 +266,19 @@ class Runner:
 
     async def _write(self, change: Callable[[Session], Made]) -> Made:
         """Run a transaction, and note when the database could not be reached."""
+        asked_s = time.monotonic()
         try:
-            return await self._database.write(change)
+            made = await self._database.write(change)
         except ServiceError:
             self._down_s = time.monotonic()
             raise
+        if self._is_late(asked_s):
+            self._down_s = time.monotonic()
+        return made
+
+    def _is_late(self, asked_s: float) -> bool:
+        """Return True where the database has hung: an outage without an error, in which nobody could renew."""
+        return time.monotonic() - asked_s > self._settings.job_lease_s / 3
 
 
 def _record(held: Claim) -> RequestRecord:

@@ -39,14 +39,20 @@ Made = TypeVar("Made")
 
 
 class UnsteadyDatabase(SqliteDatabase):
-    """A database that cannot be reached while it is `down`, and whose claims take `claim_s`."""
+    """A database that cannot be reached while `down`, hangs until it `answers`, and whose claims take `claim_s`."""
 
     down = False
     claim_s = 0.0
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.answers = asyncio.Event()
+        self.answers.set()
+
     async def write(self, call: Callable[[Session], Made]) -> Made:
         if self.down:
             raise DatabaseDown("gone")
+        await self.answers.wait()
 
         def slowly(session: Session) -> Made:
             made = call(session)
@@ -244,6 +250,18 @@ async def test_an_outage_makes_no_other_process_look_dead_to_one_without_a_free_
     house.database.down = True
     await asyncio.sleep(3 * LEASE_S)
     house.database.down = False
+    await asyncio.sleep(LEASE_S / 2)
+    picture = await house.picture(job_id)
+    assert (picture.state, picture.crashes) == (State.RUNNING, 0)
+
+
+async def test_a_database_that_hangs_makes_no_other_process_look_dead(house: House) -> None:
+    job_id = await house.job()
+    await house.database.write(partial(claim, owner="living", lease_s=LEASE_S, ttl_s=100, idle=True))
+    house.runner.start(house.service)
+    house.database.answers.clear()
+    await asyncio.sleep(2 * LEASE_S)
+    house.database.answers.set()
     await asyncio.sleep(LEASE_S / 2)
     picture = await house.picture(job_id)
     assert (picture.state, picture.crashes) == (State.RUNNING, 0)
