@@ -109,9 +109,12 @@ def _put(tree: Any, kind: Any, path: Sequence[str], name: str, text: str) -> Non
     here = name.removesuffix("".join(f".{other}" for other in others))
     if inner is None:
         raise ConfigError(f"{name}: {here} is one value, not a group of fields; give {here}=VALUE")
-    if tree[first] is None:
+    group = tree.setdefault(first, _default(kind, first))
+    if group is None:
         raise ConfigError(f"{name}: this run has no {here}; give {here}={DEFAULT} first, or {here}={{...}} as JSON")
-    _put(tree[first], inner, others, name, text)
+    if not isinstance(group, Mapping):
+        raise _not_a_group(here, group, inner)
+    _put(group, inner, others, name, text)
 
 
 def _parsed(kind: Any, text: str, name: str) -> object:
@@ -165,13 +168,16 @@ def _made(kind: Any, value: object, name: str) -> object:
 def _made_dataclass(kind: type, value: object, name: str) -> object:
     hints = _hints(kind)
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name or 'the config'} is {value!r}; it must be a group of the fields {', '.join(hints)}")
+        raise _not_a_group(name or "the config", value, kind)
     if unknown := next((one for one in value if one not in hints), None):
         raise _unknown(_joined(name, unknown), unknown, hints)
     for field in fields(kind):
         if field.name not in value and field.default is MISSING and field.default_factory is MISSING:
             raise ConfigError(f"{_joined(name, field.name)} is missing; it must be {_described(hints[field.name])}")
-    given = {one: _made(hints[one], inner, _joined(name, one)) for one, inner in value.items()}
+    given = {
+        one: _made(hints[one], _completed(inner, _default(kind, one)), _joined(name, one))
+        for one, inner in value.items()
+    }
     try:
         return kind(**given)
     except ValueError as error:
@@ -211,6 +217,20 @@ def _hints(kind: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(kind)}
 
 
+def _default(kind: type, name: str) -> object:
+    """Return the JSON of a field's default; that of a group which must be given is empty."""
+    (field,) = (one for one in fields(kind) if one.name == name)
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    if is_dataclass(default):
+        return asdict(default)  # type: ignore[arg-type]  # it is no class
+    return {} if default is MISSING else default
+
+
+def _completed(value: object, default: object) -> object:
+    """Give a group the fields that it lacks: a default such as `UploadConfig.blur` is not always its class's."""
+    return {**default, **value} if isinstance(default, Mapping) and isinstance(value, Mapping) else value
+
+
 def _choices(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
@@ -227,6 +247,10 @@ def _unknown(name: str, field: str, known: Mapping[str, Any]) -> ConfigError:
         if hint
         else f"{name} is not a field; there are {', '.join(known)}"
     )
+
+
+def _not_a_group(name: str, value: object, kind: Any) -> ConfigError:
+    return ConfigError(f"{name} is {value!r}; it must be {_described(kind)}")
 
 
 def _described(kind: Any) -> str:

@@ -61,7 +61,11 @@ class FileConfig:
         check_probability("probability", self.probability)
         check_probability("webp_share", self.webp_share)
         check_range("quality", self.quality, 1, 100)
-        check_range("typical_quality", (self.quality[0], self.typical_quality), 1, self.quality[1])
+        least, most = self.quality
+        if not least <= self.typical_quality <= most:
+            raise ValueError(
+                f"typical_quality is {self.typical_quality}; it must be within quality, from {least} to {most}"
+            )
         check_shares("subsampling_shares", self.subsampling_shares, len(_SUBSAMPLINGS))
 
 

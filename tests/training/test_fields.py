@@ -52,6 +52,47 @@ def test_a_part_is_added_with_its_defaults_and_then_changed() -> None:
     assert with_settings(config, ["degradation=none"]) == PSNR
 
 
+@pytest.mark.parametrize("group", ["degradation=default", "degradation={}", 'degradation={"blur": {}, "file": {}}'])
+def test_a_group_within_an_added_part_keeps_the_other_defaults_of_that_part(group: str) -> None:
+    config = with_settings(PSNR, [group, "degradation.file.quality=40,90", "degradation.blur.probability=0.5"])
+    defaults = UploadConfig()  # whose blur is not BlurConfig()
+    assert config.degradation == UploadConfig(
+        file=replace(defaults.file, quality=(40, 90)), blur=replace(defaults.blur, probability=0.5)
+    )
+
+
+def test_a_group_as_json_within_an_added_part_keeps_the_other_defaults_of_that_part() -> None:
+    config = with_settings(PSNR, ['degradation={"blur": {"probability": 0.5}}'])
+    assert config.degradation == UploadConfig(blur=replace(UploadConfig().blur, probability=0.5))
+
+
+def test_a_group_that_must_be_given_is_given_field_by_field() -> None:
+    judge = ["discriminator={}", "discriminator.kind=unet", "discriminator.channels=2"]
+    config = with_settings(PSNR, ["losses.adversarial=0.1", *judge, "discriminator.optimiser.learning_rate=1e-3"])
+    assert config.discriminator == GAN.discriminator
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        (["optimiser=3", "optimiser.learning_rate=1e-3"], "optimiser is 3; it must be a group of the fields method, "),
+        (["degradation=[]", "degradation.blur.probability=1"], "degradation is []; it must be a group of the fields "),
+        (
+            ['degradation={"blur": null}', "degradation.blur.probability=1"],
+            "this run has no degradation.blur; give degradation.blur=default first",
+        ),
+        (
+            ["degradation=default", "degradation.file.quality=50,60"],
+            "degradation.file.typical_quality is 78; it must be within quality, from 50 to 60",
+        ),
+    ],
+)
+def test_a_setting_that_does_not_fit_earlier_ones_is_refused(settings: list[str], complaint: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        with_settings(PSNR, settings)
+    assert complaint in str(error.value)
+
+
 def test_a_part_is_given_as_json() -> None:
     judge = '{"kind": "unet", "channels": 2, "optimiser": {"learning_rate": 1e-3}}'
     config = with_settings(PSNR, ["losses.adversarial=0.1", f"discriminator={judge}"])
