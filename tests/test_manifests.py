@@ -149,6 +149,30 @@ def test_probes_and_routes_ask_for_paths_that_exist() -> None:
     assert float(rule["timeouts"]["request"].removesuffix("s")) > Settings().max_wait_s
 
 
+def test_requests_that_make_or_remove_jobs_have_a_route_of_their_own() -> None:
+    resources = built("overlays/jobs")
+    (once,) = only(resources, "HTTPRoute", "esrgan-once")["spec"]["rules"]
+    posted, deleted, preferring = once["matches"]
+    jobs = {"type": "PathPrefix", "value": "/v1/jobs"}
+    assert (posted, deleted) == ({"path": jobs, "method": "POST"}, {"path": jobs, "method": "DELETE"})
+    assert preferring["path"] == {"type": "PathPrefix", "value": "/v1/upscale"}
+    (header,) = preferring["headers"]
+    assert (header["type"], header["name"]) == ("RegularExpression", "Prefer")
+    assert re.fullmatch(header["value"], "wait=10, Respond-Async")
+    assert not re.fullmatch(header["value"], "wait=10")
+    rule = only(resources, "HTTPRoute")["spec"]["rules"][-1]
+    assert once | {"matches": None} == rule | {"matches": None}
+
+
+def test_such_requests_are_sent_again_only_where_the_connection_fails() -> None:
+    resources = built("overlays/jobs")
+    policy, once = (only(resources, "BackendTrafficPolicy", name)["spec"] for name in ("esrgan", "esrgan-once"))
+    assert [it["targetRefs"][0]["name"] for it in (policy, once)] == ["esrgan", "esrgan-once"]
+    assert once["retry"]["retryOn"] == {"triggers": ["connect-failure"]}
+    own = {"targetRefs": None, "retry": None}
+    assert once | own == policy | own
+
+
 def test_autoscaling_asks_for_metrics_that_exist() -> None:
     triggers = only(built("overlays/cpu"), "ScaledObject")["spec"]["triggers"]
     named = {name for trigger in triggers for name in re.findall(r"esrgan_\w+", trigger["metadata"]["query"])}
