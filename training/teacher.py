@@ -62,12 +62,13 @@ class Teacher:
 
     def _run(self, low: Tensor) -> Tensor:
         made: Tensor
-        if self._served is None:
+        with torch.autocast("cpu", enabled=False):  # the number formats of the service; on a GPU that of the step
+            if self._served:
+                made = self._served(low)
+                if made.isfinite().all():  # else features beyond the range of float16
+                    return made
             made = self.net(low)
             return made
-        with torch.autocast("cpu", enabled=False):
-            made = self._served(low)
-            return made if made.isfinite().all() else self.net(low)  # features beyond the range of float16
 
 
 def _served(net: RRDBNet) -> Callable[[Tensor], Tensor]:

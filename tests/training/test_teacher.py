@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from model.errors import WeightsError
 from model.files.checkpoint import Card, reference_output, write_checkpoint
@@ -49,6 +50,14 @@ def test_a_teacher_computes_as_the_service_does_within_autocast(padding_mode: Pa
         made = Teacher(net, CPU)(low)
     assert made.dtype is torch.float32
     assert (made - exact).abs().max() < 0.02
+
+
+def test_a_teacher_of_another_architecture_computes_in_float32_within_autocast() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
+    teacher, low = Teacher(net, CPU), textured(9, 12)[None].float() / 255
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        made = teacher(low)
+    torch.testing.assert_close(made, teacher(low), rtol=0, atol=0)
 
 
 def test_a_teacher_whose_features_exceed_float16_answers_in_float32() -> None:
