@@ -11,7 +11,7 @@ import { takeFiles } from "./intake.js";
 import { askForKey, prepareKeyDialog } from "./key_dialog.js";
 import { Lens } from "./lens.js";
 import { drawProgress, drawSummary, List } from "./list.js";
-import { parametersOf } from "./parameters.js";
+import { parametersOf, same } from "./parameters.js";
 import { ENDED, latestRun, Pictures, reasonOf, wordsOf } from "./pictures.js";
 import { Results } from "./results.js";
 import { saveActions } from "./save_actions.js";
@@ -174,11 +174,6 @@ function drawSettings(selected) {
   show(byId("again"), Boolean(selected && differs(selected)));
   show(byId("again-all"), pictures.all.length > 1 && count === pictures.all.length);
   byId("again-all").textContent = text("settings.again_all", { count });
-}
-
-function same(a, b) {
-  const sorted = (settings) => JSON.stringify(Object.entries(settings).sort());
-  return sorted(a) === sorted(b);
 }
 
 /** Tells screen readers once how a run has ended; learns what is known of its model since it was loaded for it. */

@@ -9,6 +9,12 @@ export function parametersOf(openapi) {
   return new Map(parameters.filter((it) => it.in === "query").map((it) => [it.name, described(it, openapi)]));
 }
 
+/** True where two choices of settings are the same, in whatever order they were made. */
+export function same(a, b) {
+  const sorted = (settings) => JSON.stringify(Object.entries(settings).sort());
+  return sorted(a) === sorted(b);
+}
+
 function described({ name, schema, description = "" }, openapi) {
   const kinds = (schema.anyOf ?? [schema]).map((it) => resolved(it, openapi)).filter((it) => it.type !== "null");
   const type = kinds.find((it) => it.enum) ?? kinds[0];

@@ -1,7 +1,7 @@
 // A change of the settings shows at once what it does, on a part of the picture.
 
 import { byId } from "./elements.js";
-import { SIZES } from "./parameters.js";
+import { same, SIZES } from "./parameters.js";
 import { factorOf } from "./sizes.js";
 
 const PAUSE_MS = 120; // while a dial is being turned
@@ -55,9 +55,4 @@ export function tryOut({ form, viewer, lens, gestures }) {
 
 function ofAPart(settings) {
   return Object.fromEntries(Object.entries(settings).filter(([name]) => !NOT_OF_A_PART.includes(name)));
-}
-
-function same(a, b) {
-  const sorted = (settings) => JSON.stringify(Object.entries(settings).sort());
-  return sorted(a) === sorted(b);
 }
