@@ -109,8 +109,8 @@ def _kinds(config: TrainingConfig, data: Path, vgg: VGGFeatures | None, device: 
     only_l1 = l1.losses == config.losses
     runs: dict[str, tuple[TrainingConfig, VGGFeatures | None]] = {f"{WHOLE if only_l1 else 'our step'}, L1": (l1, None)}
     if config.losses.perceptual:
-        perceptual = replace(config, losses=replace(config.losses, adversarial=0.0), discriminator=None)
-        runs["our step, L1 + perceptual"] = perceptual, vgg
+        losses = replace(config.losses, adversarial=0.0, artefacts=0.0, flat=0.0)
+        runs["our step, L1 + perceptual"] = replace(config, losses=losses, discriminator=None), vgg
     if not only_l1:
         runs[f"{WHOLE}, all losses{' and the discriminator' if config.discriminator else ''}"] = config, vgg
     for name, (part, its_vgg) in runs.items():
