@@ -267,9 +267,9 @@ def expire(session: Session) -> tuple[int, list[str]]:
 
 def known_files(session: Session) -> set[str]:
     """Return the names of all files that jobs need."""
-    rows = session.rows("select upload_name, result from pictures")
+    rows = session.rows("select upload_name, upload_bytes, result from pictures")
     results = [json.loads(row["result"])["name"] for row in rows if row["result"]]
-    return {row["upload_name"] for row in rows if row["upload_name"]} | set(results)
+    return {row["upload_name"] for row in rows if row["upload_bytes"]} | set(results)
 
 
 def totals(session: Session) -> Totals:

@@ -213,11 +213,13 @@ class Runner:
         record.complete = state is State.DONE
         record.left = state is State.CANCELLED
         change = partial(end, claim=held, state=state, ttl_s=self._settings.job_ttl_s, result=result, problem=problem)
-        counts = await self._insisting(held, change)
-        self._counters.ended[state.value] += 1
+        ended = await self._insisting(held, change)
+        if ended is None:
+            return  # whoever has the picture now needs its upload
+        self._counters.ended[ended.value] += 1
         self.on_end()
         files = [held.picture.upload_name] if held.picture.upload_name else []
-        await discard(self._store, files if counts and result is not None else [*files, held.result_name])
+        await discard(self._store, files if ended is State.DONE else [*files, held.result_name])
 
     async def _give_back(self, held: Claim, wait_s: float, *, crashed: bool = False) -> None:
         change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s, crashed=crashed)
@@ -225,8 +227,11 @@ class Runner:
         if await self._insisting(held, change):
             await discard(self._store, [held.result_name])
 
-    async def _insisting(self, held: Claim, change: Callable[[Session], bool]) -> bool:
-        """Write to the database until it works: nobody else takes back what a living process has claimed."""
+    async def _insisting(self, held: Claim, change: Callable[[Session], Made]) -> Made | None:
+        """Write to the database until it works: nobody else takes back what a living process has claimed.
+
+        Returns None where a service that stops has given up.
+        """
         if (task := asyncio.current_task()) in self._running:
             self._settling.add(task)
         while True:
@@ -237,7 +242,7 @@ class Runner:
                     log.error(
                         "job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, error.reason
                     )
-                    return False
+                    return None
             await asyncio.sleep(END_RETRY_S)
 
     async def _hold(self, held: Claim, task: asyncio.Task[None]) -> None:

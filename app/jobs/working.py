@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 
 from app.jobs.database import Session
-from app.jobs.job import MAX_CRASHES, Problem, Result, Row, State, StoredJob, StoredPicture
+from app.jobs.job import ENDED, MAX_CRASHES, Problem, Result, Row, State, StoredJob, StoredPicture
 from app.jobs.ledger import find
 from app.jobs.transitions import touch
 
@@ -75,15 +75,7 @@ def recover(session: Session, ttl_s: float, *, owner: str = "") -> list[StoredPi
         owner=owner,
     )
     for row in lost:
-        if row["cancel"]:
-            session.rows(
-                "update pictures set state = 'cancelled', ended = :now where job_id = :job_id and number = :number",
-                job_id=row["job_id"],
-                number=row["number"],
-                now=session.now(),
-            )
-        elif row["crashes"] >= MAX_CRASHES:
-            _give_up(session, row)
+        _end_if_over(session, row)
         touch(session, row["job_id"], ttl_s)
     return [StoredPicture.of(row) for row in lost]
 
@@ -148,30 +140,19 @@ def end(
     ttl_s: float,
     result: Result | None = None,
     problem: Problem | None = None,
-) -> bool:
-    """End a picture, once; returns False where its lease was lost or its job cancelled, so that the result is void.
+) -> State | None:
+    """End a picture, once; returns how: as cancelled where its job was, and None where the lease was lost.
 
     It may be called again after an error that leaves open whether it had an effect.
     """
-    rows = session.rows(f"select cancel from pictures where {OWNED}", **claim.values)
+    rows = session.rows(f"select * from pictures where {OWNED}", **claim.values)
     if not rows:
-        job = session.rows("select * from pictures where job_id = :job_id and number = :number", **claim.values)
-        return bool(job) and result is not None and StoredPicture.of(job[0]).result == result
+        return _earlier_end(session, claim)
     if rows[0]["cancel"]:
         state, result, problem = State.CANCELLED, None, None
-    session.rows(
-        "update pictures set state = :state, ended = :now, owner = null, progress = :progress, upload_bytes = 0,"
-        f" problem = :problem, result = :result, result_bytes = :result_bytes where {OWNED}",
-        state=state.value,
-        now=session.now(),
-        progress=1.0 if state is State.DONE else claim.picture.progress,
-        problem=problem and problem.to_json(),
-        result=json.dumps(result.__dict__) if result else None,
-        result_bytes=result.size_bytes if result else 0,
-        **claim.values,
-    )
+    _record_end(session, rows[0], state, result=result, problem=problem)
     touch(session, claim.job.id, ttl_s)
-    return result is not None or not rows[0]["cancel"]
+    return state
 
 
 def release(session: Session, claim: Claim, *, wait_s: float, ttl_s: float, crashed: bool = False) -> bool:
@@ -181,24 +162,47 @@ def release(session: Session, claim: Claim, *, wait_s: float, ttl_s: float, cras
         crashed: the device was lost while it ran, which counts as a death of the process; see `recover`.
     """
     rows = session.rows(
-        "update pictures set state = case when cancel = 1 then 'cancelled' else 'waiting' end, owner = null,"
-        f" progress = 0, not_before = :not_before, crashes = crashes + :crashes where {OWNED} returning *",
+        "update pictures set state = 'waiting', owner = null, progress = 0, not_before = :not_before,"
+        f" crashes = crashes + :crashes where {OWNED} returning *",
         not_before=session.now() + wait_s,
         crashes=int(crashed),
         **claim.values,
     )
-    if rows and rows[0]["crashes"] >= MAX_CRASHES and not rows[0]["cancel"]:
-        _give_up(session, rows[0])
+    for row in rows:
+        _end_if_over(session, row)
     touch(session, claim.job.id, ttl_s)
     return bool(rows)
 
 
-def _give_up(session: Session, picture: Row) -> None:
+def _earlier_end(session: Session, claim: Claim) -> State | None:
+    rows = session.rows(
+        "select state from pictures where job_id = :job_id and number = :number and attempts = :attempts",
+        **claim.values,
+    )
+    return next((State(row["state"]) for row in rows if row["state"] in ENDED), None)
+
+
+def _end_if_over(session: Session, picture: Row) -> None:
+    """End a picture that is back in the queue where its job was cancelled, or its worker has died too often."""
+    if picture["cancel"]:
+        _record_end(session, picture, State.CANCELLED)
+    elif picture["crashes"] >= MAX_CRASHES:
+        _record_end(session, picture, State.FAILED, problem=GAVE_UP)
+
+
+def _record_end(
+    session: Session, picture: Row, state: State, *, result: Result | None = None, problem: Problem | None = None
+) -> None:
     session.rows(
-        "update pictures set state = 'failed', ended = :now, problem = :problem where job_id = :job_id and"
+        "update pictures set state = :state, ended = :now, owner = null, progress = :progress, upload_bytes = 0,"
+        " problem = :problem, result = :result, result_bytes = :result_bytes where job_id = :job_id and"
         " number = :number",
         job_id=picture["job_id"],
         number=picture["number"],
+        state=state.value,
         now=session.now(),
-        problem=GAVE_UP.to_json(),
+        progress=float(state is State.DONE),
+        problem=problem and problem.to_json(),
+        result=json.dumps(result.__dict__) if result else None,
+        result_bytes=result.size_bytes if result else 0,
     )

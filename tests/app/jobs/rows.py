@@ -45,7 +45,7 @@ async def taken(database: Database, owner: str = "a") -> Claim:
     return held
 
 
-async def ended(database: Database, held: Claim, state: State = State.DONE) -> bool:
+async def ended(database: Database, held: Claim, state: State = State.DONE) -> State | None:
     result = Result(name=held.result_name, size_bytes=40, etag='"e"', media_type="image/png", model="tiny@1")
     change = partial(end, claim=held, state=state, ttl_s=TTL_S, result=result if state is State.DONE else None)
     return await database.write(change)

@@ -162,6 +162,22 @@ async def test_a_picture_that_fails_after_its_result_was_stored_leaves_no_file(h
     assert await house.files() == []
 
 
+@pytest.mark.parametrize("error", [None, QueueFull("full")], ids=["done", "failed"])
+async def test_a_worker_that_has_lost_its_picture_leaves_the_upload_to_the_next(
+    house: House, error: Exception | None
+) -> None:
+    job_id = await house.job()
+    house.work.after.clear()
+    house.work.error = error
+    house.runner.start(house.service)
+    await house.until(job_id, State.RUNNING)
+    house.runner.stop_claiming()
+    await house.database.write(lambda session: session.rows("update pictures set owner = 'another'"))
+    house.work.after.set()
+    await house.runner.idle()
+    assert "upload-1" in await house.files()
+
+
 @pytest.mark.parametrize("error", [None, QueueFull("full"), Given(0.0)], ids=["done", "failed", "given back"])
 async def test_an_end_is_recorded_after_a_long_outage_of_the_database(house: House, error: Exception | None) -> None:
     job_id = await house.job()

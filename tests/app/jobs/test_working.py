@@ -1,6 +1,7 @@
 """Pictures are claimed once, taken over when a worker dies, ended once, and given up after two deaths."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from app.jobs import ledger
 from app.jobs.database import Database
 from app.jobs.job import State, StoredPicture
-from app.jobs.working import Hold, recover, release, renew
+from app.jobs.working import Claim, Hold, recover, release, renew
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
 
@@ -72,9 +73,9 @@ async def test_the_picture_of_a_dead_worker_is_taken_over_and_the_dead_changes_n
     assert len(await recovered(database)) == 1
     alive = await taken(database, "alive")
     assert await database.write(partial(renew, claim=dead, lease_s=LEASE_S, progress=0.5)) is Hold.LOST
-    assert not await ended(database, dead)
+    assert await ended(database, dead) is None
     assert not await database.write(partial(release, claim=dead, wait_s=0, ttl_s=TTL_S))
-    assert await ended(database, alive)
+    assert await ended(database, alive) is State.DONE
     done = await read(database, job.id)
     assert done.pictures[0].result is not None
     assert done.pictures[0].result.name == alive.result_name != dead.result_name
@@ -88,8 +89,8 @@ async def test_a_worker_that_comes_back_late_under_its_own_name_changes_nothing(
     clock.now_s += LEASE_S + 1
     await recovered(database)
     second = await taken(database, "same")
-    assert not await ended(database, first)
-    assert await ended(database, second)
+    assert await ended(database, first) is None
+    assert await ended(database, second) is State.DONE
 
 
 async def test_a_picture_whose_worker_died_runs_alone(database: Database, clock: ManualClock) -> None:
@@ -139,15 +140,43 @@ async def test_a_job_that_is_cancelled_while_it_runs_has_no_result(database: Dat
     held = await taken(database)
     await database.write(partial(ledger.cancel, job=job, ttl_s=TTL_S))
     assert await database.write(partial(renew, claim=held, lease_s=LEASE_S, progress=0.5)) is Hold.CANCELLED
-    assert not await ended(database, held)
+    assert await ended(database, held) is State.CANCELLED
     assert (await read(database, job.id)).state is State.CANCELLED
     assert (await read(database, job.id)).pictures[0].result is None
 
 
-async def test_a_cancelled_picture_whose_worker_died_is_cancelled(database: Database, clock: ManualClock) -> None:
-    job = await added(database)
-    await taken(database)
-    await database.write(partial(ledger.cancel, job=job, ttl_s=TTL_S))
+async def give_back(database: Database, held: Claim, clock: ManualClock) -> None:
+    await database.write(partial(release, claim=held, wait_s=0, ttl_s=TTL_S))
+
+
+async def die(database: Database, held: Claim, clock: ManualClock) -> None:
     clock.now_s += LEASE_S + 1
     await recovered(database)
-    assert (await read(database, job.id)).state is State.CANCELLED
+
+
+async def end_it(database: Database, held: Claim, clock: ManualClock) -> None:
+    await ended(database, held)
+
+
+@pytest.mark.parametrize("leave", [give_back, die, end_it])
+async def test_a_picture_whose_job_was_cancelled_ends_however_its_worker_leaves_it(
+    database: Database, clock: ManualClock, leave: Callable[[Database, Claim, ManualClock], Awaitable[None]]
+) -> None:
+    job = await added(database)
+    held = await taken(database)
+    await database.write(partial(ledger.cancel, job=job, ttl_s=TTL_S))
+    await leave(database, held, clock)
+    cancelled = await read(database, job.id)
+    (picture,) = cancelled.pictures
+    assert cancelled.state is picture.state is State.CANCELLED
+    assert picture.ended == cancelled.ended == clock.now_s
+    assert (picture.result, picture.upload_bytes) == (None, 0)
+    assert await database.read(ledger.known_files) == set()
+
+
+async def test_an_end_that_is_recorded_again_stays_as_it_was(database: Database) -> None:
+    for state in (State.DONE, State.FAILED):
+        await added(database)
+        held = await taken(database)
+        assert await ended(database, held, state) is state
+        assert await ended(database, held, state) is state
