@@ -82,9 +82,9 @@ class Runner:
         self._wake.set()
 
     def cancel(self, job_id: str) -> None:
-        """Stop the pictures of a job that run here."""
+        """Stop the pictures of a job that run here, except those whose end is being recorded."""
         for task, held in self._running.items():
-            if held.job.id == job_id:
+            if held.job.id == job_id and task not in self._settling:
                 self._cancelled.add(task)
                 task.cancel()
 
@@ -104,7 +104,7 @@ class Runner:
         """Stop, and give what runs back to the queue."""
         self.stop_claiming()
         self._recording_until_s = time.monotonic() + self._settings.job_lease_s
-        for task in self._running:
+        for task in self._running.keys() - self._settling:
             task.cancel()
         tasks = [*self._running, *([self._loop] if self._loop is not None else [])]
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -238,11 +238,13 @@ class Runner:
             try:
                 return await self._write(change)
             except ServiceError as error:
-                if time.monotonic() > self._recording_until_s:
-                    log.error(
-                        "job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, error.reason
-                    )
-                    return None
+                reason = error.reason
+            except Exception as error:
+                log.exception("job %s picture %d cannot be recorded yet", held.job.id, held.picture.number)
+                reason = repr(error)
+            if time.monotonic() > self._recording_until_s:
+                log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, reason)
+                return None
             await asyncio.sleep(END_RETRY_S)
 
     async def _hold(self, held: Claim, task: asyncio.Task[None]) -> None:

@@ -18,6 +18,7 @@ from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown, Session
 from app.jobs.folder import FolderStore
 from app.jobs.job import Result, State, StoredPicture
+from app.jobs.ledger import cancel
 from app.jobs.outgoing import Outgoing
 from app.jobs.runner import Runner
 from app.jobs.sqlite import SqliteDatabase
@@ -25,7 +26,7 @@ from app.jobs.store import StoreDown, one
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.worker import MAX_REFUSALS, OTHER_VERSION_WAIT_S, Given, Worker
-from app.jobs.working import Claim, Hold, claim, recover, renew
+from app.jobs.working import Claim, Hold, claim, end, recover, renew
 from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
@@ -192,6 +193,56 @@ async def test_an_end_is_recorded_after_a_long_outage_of_the_database(house: Hou
     house.work.error = None
     picture = await house.until(job_id, State.FAILED if isinstance(error, QueueFull) else State.DONE)
     assert picture.crashes == 0
+
+
+async def test_an_end_is_recorded_after_a_fault_of_the_service_itself(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [RuntimeError("a fault")]
+
+    def end_later(*args: Any, **values: Any) -> State | None:
+        if failures:
+            raise failures.pop()
+        return end(*args, **values)
+
+    monkeypatch.setattr(runners, "end", end_later)
+    job_id = await house.job()
+    house.runner.start(house.service)
+    assert (await house.until(job_id, State.DONE)).attempts == 1
+    assert "RuntimeError: a fault" in caplog.text
+
+
+async def job_whose_failure_waits(house: House) -> str:
+    """The id of a job whose work has failed while the database is away."""
+    job_id = await house.job()
+    house.work.after.clear()
+    house.runner.start(house.service)
+    await house.until(job_id, State.RUNNING)
+    house.work.error = QueueFull("full")
+    house.database.down = True
+    house.work.after.set()
+    await asyncio.sleep(0.1)
+    return job_id
+
+
+async def test_a_service_that_stops_still_records_an_end_that_waits_for_the_database(house: House) -> None:
+    job_id = await job_whose_failure_waits(house)
+    stopping = asyncio.create_task(house.runner.stop())
+    await asyncio.sleep(0.1)
+    house.database.down = False
+    await stopping
+    assert (await house.picture(job_id)).state is State.FAILED
+
+
+async def test_a_job_that_is_cancelled_while_its_end_waits_for_the_database_is_cancelled(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "END_RETRY_S", 0.3)
+    job_id = await job_whose_failure_waits(house)
+    house.database.down = False
+    await house.database.write(partial(cancel, job=await read(house.database, job_id), ttl_s=100))
+    house.runner.cancel(job_id)
+    await house.until(job_id, State.CANCELLED)
 
 
 async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) -> None:
