@@ -63,8 +63,10 @@ export class Api extends EventTarget {
    * Sends a picture and returns the body of the answer as a Blob.
    *
    * XMLHttpRequest, because fetch does not report how much of an upload was sent.
+   *
+   * @param untilSent true where the signal stops nothing once all bytes are sent: then the service acts on them.
    */
-  async send(path, { query, file, name, headers = {}, signal, onSent = () => {} }) {
+  async send(path, { query, file, name, headers = {}, signal, untilSent = false, onSent = () => {} }) {
     return this.#withKey(
       (withKey) =>
         new Promise((resolve, reject) => {
@@ -81,7 +83,9 @@ export class Api extends EventTarget {
           request.onerror = () => reject(new Problem({ title: text("problem.offline") }));
           request.onabort = () => reject(signal.reason);
           signal?.throwIfAborted();
-          signal?.addEventListener("abort", () => request.abort());
+          const stop = () => request.abort();
+          signal?.addEventListener("abort", stop);
+          if (untilSent) request.upload.onload = () => signal.removeEventListener("abort", stop);
           const form = new FormData();
           form.append("image", file, name);
           request.send(form);

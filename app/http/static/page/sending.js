@@ -33,7 +33,11 @@ export class Sender {
   /** Stops a run whose picture is removed, and removes it from the service. */
   async forget(run) {
     this.#sending.get(run.id)?.abort();
-    if (run.job) await this.#api.fetch(`v1/jobs/${run.job}`, { method: "DELETE" }).catch(() => {});
+    if (run.job) await this.#remove(run.job);
+  }
+
+  async #remove(job) {
+    await this.#api.fetch(`v1/jobs/${job}`, { method: "DELETE" }).catch(() => {});
   }
 
   #sendNext() {
@@ -71,21 +75,20 @@ export class Sender {
     if (!(await isReadable(file))) throw new Error(text("picture.unreadable")); // else the request fails as if offline
     const takesJobs = await this.#takesJobs;
     signal.throwIfAborted();
-    this.#pictures.change(run, { state: "sending", progress: 0, note: null });
+    const change = (changes) => signal.aborted || this.#pictures.change(run, changes); // what is cancelled stays so
+    change({ state: "sending", progress: 0, note: null });
     const body = await this.#api.send(takesJobs ? "v1/jobs" : "v1/upscale", {
       query: run.settings,
       file,
       name,
       signal,
+      untilSent: takesJobs,
       headers: takesJobs ? { "Idempotency-Key": run.id } : {},
-      onSent: (share) => this.#pictures.change(run, share < 1 ? { progress: share } : { state: "waiting", progress: 0 }),
+      onSent: (share) => change(share < 1 ? { progress: share } : { state: "waiting", progress: 0 }),
     });
-    if (takesJobs) {
-      this.#pictures.change(run, { state: "waiting", job: JSON.parse(await body.text()).id, progress: 0 });
-    } else {
-      await keep(run.id, body);
-      this.#pictures.change(run, { state: "done", progress: 1, mediaType: body.type, bytes: body.size });
-    }
+    const reached = await (takesJobs ? accepted(body) : kept(run, body));
+    change(reached);
+    if (signal.aborted && reached.job) await this.#remove(reached.job);
   }
 
   /** Waits as long as the service says, and shows the seconds. */
@@ -96,4 +99,13 @@ export class Sender {
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   }
+}
+
+async function accepted(body) {
+  return { state: "waiting", job: JSON.parse(await body.text()).id, progress: 0 };
+}
+
+async function kept(run, body) {
+  await keep(run.id, body);
+  return { state: "done", progress: 1, mediaType: body.type, bytes: body.size };
 }

@@ -1,0 +1,76 @@
+"""Cancelling at the page at /, at the moments when a picture is neither here nor there."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.app.blocked_device import BlockedDevice
+from tests.app.conftest import encoded, noise
+from tests.app.live import Live
+from tests.browser.conftest import Tab
+from tests.browser.page import Person
+
+pytestmark = pytest.mark.anyio
+
+HELD_ANSWERS = """
+    const text = Blob.prototype.text;
+    const released = new Promise((resolve) => { window.release = resolve; });
+    Blob.prototype.text = async function () {
+        window.isReading = true;
+        await released;
+        return text.call(this);
+    };
+"""
+"""Makes the body of an answer wait to be read."""
+
+
+@pytest.fixture
+def person(tab: Tab) -> Person:
+    return Person(tab)
+
+
+async def cancel(person: Person) -> None:
+    await person.sees(".card[data-state=waiting]")
+    await person.tab.page.wait_for_timeout(600)  # the cross takes no click so soon after its meaning has changed
+    await person[".card .icon:visible"].click()
+    await person.sees(".card[data-state=cancelled]")
+
+
+async def states_of_jobs(live: Live) -> list[str]:
+    return [job.state for job in await live.life.jobs.page("", state=None, before="", limit=10)]
+
+
+async def test_a_picture_that_is_sent_but_not_answered_leaves_no_job_behind(
+    person: Person, live: Live, blocked: BlockedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, gate = live.life.jobs.submit, asyncio.Event()
+
+    async def submit_later(*given: Any) -> Any:
+        await gate.wait()
+        return await submit(*given)
+
+    monkeypatch.setattr(live.life.jobs, "submit", submit_later)
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await cancel(person)
+    async with person.tab.page.expect_response(lambda it: it.request.method == "DELETE"):
+        gate.set()
+    assert await states_of_jobs(live) == ["cancelled"]
+    await person.sees(".card[data-state=cancelled]")
+    blocked.gate.set()
+
+
+async def test_a_picture_whose_answer_is_being_read_stays_cancelled(
+    person: Person, live: Live, blocked: BlockedDevice
+) -> None:
+    await person.tab.page.add_init_script(HELD_ANSWERS)
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person.tab.page.wait_for_function("() => window.isReading")
+    await cancel(person)
+    async with person.tab.page.expect_response(lambda it: it.request.method == "DELETE"):
+        await person.tab.page.evaluate("() => window.release()")
+    assert await states_of_jobs(live) == ["cancelled"]
+    await person.sees(".card[data-state=cancelled]")
+    blocked.gate.set()
