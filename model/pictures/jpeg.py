@@ -1,11 +1,11 @@
 """JPEG: its markers, read without decoding, and its pixels, which are refused where some are missing."""
 
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyvips
+import simplejpeg
 from PIL import Image
 
 from model.pictures.colour import of_image
@@ -41,13 +41,10 @@ MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """In data of pixels a 0 or a restart marker follows each 255."""
 
 MISSING_PIXELS = re.compile(
-    r"VipsJpeg: .*(premature end of data|instead of RST|before marker 0xd[0-7]|bad Huffman code|bad arithmetic code)",
+    r"(premature end of data|instead of RST|before marker 0xd[0-7]|bad Huffman code|bad arithmetic code)",
     re.IGNORECASE,
 )
 """Warnings of libjpeg about pixels that it made up. Its other warnings are about writers, not pixels."""
-
-_ONE_AT_A_TIME = threading.Lock()
-"""libvips keeps one list of warnings for all threads: a picture must not be judged by those of another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +155,8 @@ def _as_understood(marker: int, content: bytes, components: bytes, *, sequential
 def samples_of(file: bytes, image: Image.Image) -> Samples:
     """Decode the first picture of a JPEG.
 
-    Pillow hides what libjpeg warns of, so libvips decodes, which gets the same pixels from libjpeg. Pillow decodes what
-    libvips does not, and CMYK.
+    Pillow hides what libjpeg warns of, so TurboJPEG decodes, which gets the same pixels from libjpeg, and judges CMYK,
+    which Pillow decodes.
 
     Args:
         image: the file, opened by Pillow.
@@ -168,9 +165,7 @@ def samples_of(file: bytes, image: Image.Image) -> Samples:
         Damaged: some pixels are missing.
         Exception: the file is broken otherwise.
     """
-    pixels, warnings = _with_warnings(_only_pixels(file))
-    if found := MISSING_PIXELS.search(warnings):
-        raise Damaged(f"the JPEG file is truncated or corrupt: some of its pixels are missing ({found[1]})")
+    pixels = _decoded(_only_pixels(file))
     shape = (image.height, image.width, {"L": 1, "RGB": 3}.get(image.mode))
     if pixels is not None and pixels.shape == shape:
         return of_channels(pixels)
@@ -178,13 +173,30 @@ def samples_of(file: bytes, image: Image.Image) -> Samples:
     return of_image(image)
 
 
-def _with_warnings(file: bytes) -> tuple[Pixels | None, str]:
-    """The samples (H, W, C), None where libvips does not read them, and the first warning of libjpeg."""
-    with _ONE_AT_A_TIME:
-        pyvips.vips_lib.vips_error_clear()
-        try:
-            seen = pyvips.Image.jpegload_buffer(file, access="sequential", fail_on="error")
-            pixels = seen.numpy().reshape(seen.height, seen.width, seen.bands)
-        except pyvips.Error as error:
-            return None, str(error)
-        return pixels, pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()).decode(errors="replace")
+def _decoded(file: bytes) -> Pixels | None:
+    """The samples (H, W, C) of a file without metadata; None where only Pillow may read it."""
+    try:
+        colours = simplejpeg.decode_jpeg_header(file)[2]
+    except ValueError:
+        return _of_unusual_sampling(file)
+    colours = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
+    try:
+        return simplejpeg.decode_jpeg(file, colours)
+    except ValueError as error:
+        if found := MISSING_PIXELS.search(str(error)):
+            raise Damaged(
+                f"the JPEG file is truncated or corrupt: some of its pixels are missing ({found[1]})"
+            ) from error
+    return simplejpeg.decode_jpeg(file, colours, strict=False)
+
+
+def _of_unusual_sampling(file: bytes) -> Pixels | None:
+    """Decode what TurboJPEG does not know, such as 4:1:0. Warnings of the last rows are not seen."""
+    try:
+        image = pyvips.Image.jpegload_buffer(file, access="sequential", fail_on="warning")
+    except pyvips.Error:
+        return None
+    try:
+        return image.numpy().reshape(image.height, image.width, image.bands)
+    except pyvips.Error as error:
+        raise Damaged("the JPEG file is truncated or corrupt: some of its pixels are missing") from error

@@ -1,12 +1,15 @@
 """JPEGs: only the first picture counts, and all of its pixels have to be there."""
 
+import base64
 import io
 import struct
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy
 import pytest
+import pyvips
 from PIL import Image
 
 from model.pictures.errors import Damaged, NotAccepted, OverLimit
@@ -25,6 +28,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "grey": {"mode": "L"},
     "CMYK": {"mode": "CMYK"},
 }
+
+UNUSUAL_SAMPLING = base64.b85decode(
+    "|JeWA07C#95)>B{5gQj47aklNASgmBC?zE*Q93;^LSR*8WM5TXTWWZjfogG(b6Z`7wT6(MqpPi}XMnuPx~9jOsH>#^+W<oW93CDh"
+    "BPdQQD^8?tU2deLq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*z|G)qd2ml}e7y|(@00I#K0}%oL"
+    "!~hro00IL50000000000000000|Wp80{_GSAP@io0s;a80{{R3000000003301*QO5+Vg5F+oxP!~hln0RaI3000000000000000"
+    "0|5g6!~h);009I80RaF200000000000RRF65fU+BAv6El01N{G00I#M5dc2`XH~+Z1NkPS1ZO5&<X1gmN%aL5vK&d5Ac};@NKU^s"
+    "1EkN%xyV5-aaoheTsWm%V-V&lXE<CnUvZ*swAx7pydEk+)XnL8W`OeySB*trtX11>fB)G"
+)
+"""A picture of 24 x 32 px whose colour has a third of the columns (`cjpeg -sample 3x1 -optimize -quality 30`)."""
 
 
 def jpeg(mode: str = "RGB", **options: Any) -> bytes:
@@ -133,6 +145,32 @@ def test_a_height_behind_the_pixels_is_refused_by_name(kind: str) -> None:
     for one in (bytes(file), bytes(file[:-2]) + segment(0xDC, b"\0\x78") + b"\xff\xd9"):
         with pytest.raises(NotAccepted, match="DNL"):
             read_header(one, LIMITS)
+
+
+def test_errors_of_other_pictures_do_not_hide_that_pixels_are_missing() -> None:
+    damaged, done = jpeg()[:3000], threading.Event()
+
+    def err() -> None:
+        while not done.is_set():
+            with pytest.raises(pyvips.Error):
+                pyvips.Image.heifload_buffer(b"no picture")
+
+    with ThreadPoolExecutor(1) as other:
+        errors = other.submit(err)
+        try:
+            for _ in range(50):
+                with pytest.raises(Damaged, match="pixels are missing"):
+                    read(damaged, LIMITS)
+        finally:
+            done.set()
+        errors.result()
+
+
+def test_a_picture_of_unusual_sampling_is_whole_or_damaged() -> None:
+    expected = numpy.asarray(Image.open(io.BytesIO(UNUSUAL_SAMPLING)))
+    assert (read(UNUSUAL_SAMPLING, LIMITS).samples.colour == expected).all()
+    with pytest.raises(Damaged, match="pixels are missing"):
+        read(UNUSUAL_SAMPLING[:330] + b"\xff\xd9", LIMITS)
 
 
 def test_a_sound_picture_is_not_judged_by_the_warnings_of_a_damaged_one() -> None:
