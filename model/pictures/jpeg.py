@@ -176,27 +176,28 @@ def samples_of(file: bytes, image: Image.Image) -> Samples:
 def _decoded(file: bytes) -> Pixels | None:
     """The samples (H, W, C) of a file without metadata; None where only Pillow may read it."""
     try:
-        colours = simplejpeg.decode_jpeg_header(file)[2]
+        kind = simplejpeg.decode_jpeg_header(file)[2]
     except ValueError:
         return _of_unusual_sampling(file)
-    colours = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
+    colours = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(kind, "RGB")
     try:
-        return simplejpeg.decode_jpeg(file, colours)
+        pixels: Pixels = simplejpeg.decode_jpeg(file, colours)
     except ValueError as error:
         if found := MISSING_PIXELS.search(str(error)):
-            raise Damaged(
-                f"the JPEG file is truncated or corrupt: some of its pixels are missing ({found[1]})"
-            ) from error
-    return simplejpeg.decode_jpeg(file, colours, strict=False)
+            text = f"the JPEG file is truncated or corrupt: some of its pixels are missing ({found[1]})"
+            raise Damaged(text) from error
+        pixels = simplejpeg.decode_jpeg(file, colours, strict=False)
+    return pixels
 
 
 def _of_unusual_sampling(file: bytes) -> Pixels | None:
-    """Decode what TurboJPEG does not know, such as 4:1:0. Warnings of the last rows are not seen."""
+    """Decode what TurboJPEG does not know, such as 4:1:0. Warnings of the last 8 rows are not seen."""
     try:
         image = pyvips.Image.jpegload_buffer(file, access="sequential", fail_on="warning")
     except pyvips.Error:
         return None
     try:
-        return image.numpy().reshape(image.height, image.width, image.bands)
+        pixels: Pixels = image.numpy()
     except pyvips.Error as error:
         raise Damaged("the JPEG file is truncated or corrupt: some of its pixels are missing") from error
+    return pixels.reshape(image.height, image.width, image.bands)
