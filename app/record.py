@@ -55,8 +55,8 @@ class RequestRecord:
     """Id of the job that the request has made, or that the record is about."""
     accepted_px: int = 0
     """LR px of the pictures that were accepted as a job."""
-    is_charged: bool = False
-    """True for the work on a picture whose LR px were charged to the key when its job was accepted."""
+    is_chargeable: bool = False
+    """True for the work that ended a picture from a URL: its LR px were not known when its job was accepted."""
     key: str = ""
     """Name of the caller's API key."""
     model: str = ""

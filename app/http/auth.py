@@ -12,7 +12,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from app.access.keyring import Keyring
 from app.access.keys import RIGHTS, Key, Right
 from app.errors import Forbidden, Unauthorized
-from app.record import JOB_ROUTE, RequestRecord, current_record
+from app.record import RequestRecord, current_record
 from app.settings import Settings
 
 HEADER = "X-Api-Key"
@@ -82,8 +82,12 @@ class Authorizer:
         return authorized
 
     def charge(self, record: RequestRecord) -> None:
-        """Charge the work on a picture of a job to its key, unless that was done when the job was accepted."""
-        if self._keyring is not None and record.route == JOB_ROUTE and not record.is_charged:
+        """Charge the work on a picture of a job to its key, where that was not possible when the job was accepted.
+
+        Also where the picture failed or was cancelled: its caller decides whether its target takes the result, and may
+        cancel a job whose target has it.
+        """
+        if self._keyring is not None and record.is_chargeable:
             self._keyring.charge(record.key, record.cost_px)
 
     def _check_anonymous(self, right: Right, request: Request) -> None:

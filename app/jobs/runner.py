@@ -216,6 +216,7 @@ class Runner:
         ended = await self._insisting(held, change)
         if ended is None:
             return  # whoever has the picture now needs its upload
+        record.is_chargeable = bool(held.picture.source)
         self._counters.ended[ended.value] += 1
         self.on_end()
         files = [held.picture.upload_name] if held.picture.upload_name else []

@@ -74,7 +74,6 @@ class Worker:
                 request = UpscaleRequest.from_json(held.job.request)
                 picture = await self._picture(held)
                 record.received_bytes = len(picture)
-                record.is_charged = not held.picture.source
                 answer = await request.start(scope, service, picture, background=True)
                 result = await self._stored(held, answer, request.options.size)
                 record.sent_bytes = result.size_bytes

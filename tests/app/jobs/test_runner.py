@@ -17,7 +17,7 @@ from app.jobs.addresses import AddressRules
 from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown, Session
 from app.jobs.folder import FolderStore
-from app.jobs.job import Result, State, StoredPicture
+from app.jobs.job import NewPicture, Result, State, StoredPicture
 from app.jobs.ledger import cancel
 from app.jobs.outgoing import Outgoing
 from app.jobs.runner import Runner
@@ -31,6 +31,7 @@ from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
 from app.upscaling import OtherVersion
+from tests.app.jobs.peer import until
 from tests.app.jobs.rows import added, new_job, read
 
 pytestmark = pytest.mark.anyio
@@ -243,6 +244,25 @@ async def test_a_job_that_is_cancelled_while_its_end_waits_for_the_database_is_c
     await house.database.write(partial(cancel, job=await read(house.database, job_id), ttl_s=100))
     house.runner.cancel(job_id)
     await house.until(job_id, State.CANCELLED)
+
+
+@pytest.mark.parametrize("source", ["https://a.example/b.png", ""])
+@pytest.mark.parametrize("error", [None, QueueFull("full")], ids=["done", "failed"])
+async def test_a_picture_from_a_url_is_charged_once_at_its_end(
+    house: House, source: str, error: Exception | None
+) -> None:
+    charged = list[bool]()
+
+    def observe(record: RequestRecord) -> None:
+        charged.append(record.is_chargeable)
+        house.work.error = error
+
+    house.runner.observers = [observe]
+    house.work.error = Given(0.0)
+    await added(house.database, replace(new_job(), pictures=[NewPicture(source=source)]))
+    house.runner.start(house.service)
+    await until(lambda: len(charged) == 2)
+    assert charged == [False, bool(source)]
 
 
 async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) -> None:

@@ -1,15 +1,23 @@
 """Jobs and API keys: a key sees its own jobs, and its limits hold for them."""
 
 import asyncio
+from collections.abc import AsyncIterable
+from ipaddress import ip_network
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.access.keys import new_key
+from app.jobs.addresses import AddressRules
+from app.jobs.store import StoreDown
+from app.lifecycle import Lifecycle
+from app.record import RequestRecord
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
+from tests.app.http.endpoints.test_jobs import ended
+from tests.app.jobs.peer import Peer, Reply, listening, until
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +82,35 @@ async def test_a_key_has_few_requests_without_a_deadline(
     async with asyncio.timeout(10):
         while (await caller.get(f"{address}/result", headers=shop)).status_code == 429:
             pass
+
+
+async def test_an_attempt_that_the_store_broke_is_not_charged(
+    client: httpx.AsyncClient, tokens: dict[str, str], life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.worker.FULL_WAIT_S", 0.0)
+    client.headers["Authorization"] = f"Bearer {tokens['shop']}"
+    parts, errors = life.jobs.parts, [StoreDown("away")]
+    put, records = parts.store.put, list[RequestRecord]()
+    parts.runner.observers = [*parts.runner.observers, records.append]
+
+    async def put_later(name: str, chunks: AsyncIterable[bytes]) -> int:
+        size_bytes = await put(name, chunks)
+        if errors:
+            raise errors.pop()
+        return size_bytes
+
+    monkeypatch.setattr(parts.store, "put", put_later)
+    async with listening(Peer(replies=[Reply(body=encoded(noise(20, 16)))])) as peer:  # 320 of 500 px a minute
+        rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[ip_network("127.0.0.0/8")])
+        monkeypatch.setattr(parts.sources, "rules", rules)
+        for attempts in (2, 1):
+            sent = await client.post("/v1/jobs", json={"source": peer.address})
+            job = await ended(client, sent.raise_for_status().json()["id"])
+            assert (job["state"], job["pictures"][0]["attempts"]) == ("done", attempts)
+            await until(lambda: bool(records) and records[-1].complete)  # and so was charged
+            records.clear()
+        spent = await client.post("/v1/jobs", json={"source": peer.address})
+        assert (spent.status_code, "px_per_minute=500" in spent.json()["detail"]) == (429, True)
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/upscale"])
