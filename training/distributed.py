@@ -24,6 +24,13 @@ class ProcessesDisagreeError(Exception):
 
 
 LONGEST_WAIT = timedelta(days=1)
+"""Limit of a wait for what process 0 makes alone, such as its measurements, which take long for large sets."""
+
+LONGEST_STEP = timedelta(minutes=30)
+"""Limit of a wait within a step, so that a machine that vanishes without a word ends the run."""
+
+_steps: dist.ProcessGroup | None = None
+"""The same processes again, with the limit of a step; None outside `joined`."""
 
 
 def processes() -> int:
@@ -49,11 +56,13 @@ def joined() -> Iterator[torch.device]:
     device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}" if gpu.present()[0] else "auto")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # The others wait while process 0 measures, which takes longer than the default of ten minutes for large sets.
+    global _steps
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+    _steps = dist.new_group(timeout=LONGEST_STEP)  # type: ignore[assignment]  # every process belongs to it
     try:
         yield device
     finally:
+        _steps = None
         dist.destroy_process_group()
 
 
@@ -110,13 +119,13 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(_context: Any, value: Tensor) -> Tensor:
         total = value.clone()
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=_steps)
         return total
 
     @staticmethod
     def backward(_context: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone()
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=_steps)
         return total
 
 
@@ -126,7 +135,7 @@ def average_gradients(net: nn.Module) -> None:
         return
     gradients = [weight.grad for weight in net.parameters() if weight.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
+    dist.all_reduce(flat, group=_steps)
     flat /= processes()
     parts = flat.split([gradient.numel() for gradient in gradients])
     for gradient, mean in zip(gradients, parts, strict=True):

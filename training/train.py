@@ -117,7 +117,7 @@ def _trained(run: Run, state: Mapping[str, Any] | None) -> Path:
             losses = steps.take(*batch)
             if watch:
                 watch.count(losses)
-            if config.patience and steps.done % config.validate_every == 0:
+            if steps.done % config.validate_every == 0:  # the others wait here while process 0 measures
                 over = from_process_0(lambda: watch is not None and watch.is_over)
     finally:
         if watch:

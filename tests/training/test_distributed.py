@@ -2,8 +2,9 @@ import faulthandler
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from model import gpu
 from model.rrdb import RRDBConfig
 from tests.training import tiny_runs
+from training import distributed
 from training import steps as training_steps
 from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
 from training.distributed import (
@@ -34,6 +36,7 @@ from training.train import train
 
 CPU = torch.device("cpu")
 PROCESSES = 2
+LONGEST_STEP_S = 3.0
 TIMEOUT_S = 300.0
 """Two processes that wait for each other forever would otherwise hold up the tests forever."""
 
@@ -159,12 +162,17 @@ def resumed_without_a_shared_folder(process: int, out: Path) -> dict[str, Any]:
     return {"done": run.steps.done, "average": run.steps.average.state_dict(), "folder": folder.exists()}
 
 
-def work(process: int, out: Path) -> None:
-    """Run one of the processes, in the environment that torchrun creates."""
+def begin(process: int) -> None:
+    """Prepare one of the processes, with the environment that torchrun creates."""
     faulthandler.dump_traceback_later(TIMEOUT_S, exit=True)  # also when nobody is left to end it
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(process), "LOCAL_RANK": str(process)}
+
+
+def work(process: int, out: Path) -> None:
+    """Run one of the processes."""
+    begin(process)
     with joined():
         value = torch.tensor(float(process), requires_grad=True)
         mean = mean_over_processes(value)
@@ -182,9 +190,38 @@ def work(process: int, out: Path) -> None:
     torch.save(results, out / f"{process}.pt")
 
 
-def run_processes(out: Path) -> None:
-    """Start the processes and wait for their end; when it does not come, or one fails, all of them are ended."""
-    context = torch.multiprocessing.spawn(work, (out,), nprocs=PROCESSES, join=False)  # type: ignore[attr-defined, no-untyped-call]  # not in torch's stub
+def measure_longer_than_a_step_may_take(process: int, out: Path) -> None:
+    """A run whose first measurement is slow; then process 1 vanishes, and process 0 begins a step."""
+    begin(process)
+    distributed.LONGEST_STEP = timedelta(seconds=LONGEST_STEP_S)
+
+    def report(line: str) -> None:
+        if line.startswith("step 2:"):
+            time.sleep(1.5 * LONGEST_STEP_S)
+
+    with joined():
+        run = tiny_runs.run_of(replace(tiny_runs.PSNR, steps=3, validate_every=2), out)
+        train(replace(run, report=report))
+        said = "nothing"
+        if process == 0:
+            try:
+                mean_over_processes(torch.zeros(1))
+            except RuntimeError as error:
+                said = str(error)
+        said = from_process_0(lambda: said)  # process 1 waits here
+    torch.save({"done": run.steps.done, "said": said}, out / f"{process}.pt")
+
+
+def run_processes(work: Callable[[int, Path], None], out: Path) -> list[dict[str, Any]]:
+    """Start the processes and return their results; when one fails or they do not end, all of them are ended."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]  # a free port; not in torch's stub
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setenv("MASTER_ADDR", "127.0.0.1")
+        patch.setenv("MASTER_PORT", str(store.port))
+        patch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+        patch.setenv("WORLD_SIZE", str(PROCESSES))
+        context = torch.multiprocessing.spawn(work, (out,), nprocs=PROCESSES, join=False)  # type: ignore[attr-defined, no-untyped-call]  # not in torch's stub
     assert context is not None
     deadline = time.monotonic() + TIMEOUT_S
     try:
@@ -194,21 +231,13 @@ def run_processes(out: Path) -> None:
         for process in context.processes:
             process.kill()
             process.join()
+    return [torch.load(out / f"{process}.pt", weights_only=True) for process in range(PROCESSES)]
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Results of two processes that shared every batch."""
-    out = tmp_path_factory.mktemp("processes")
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]  # a free port; not in torch's stub
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        patch.setenv("MASTER_ADDR", "127.0.0.1")
-        patch.setenv("MASTER_PORT", str(store.port))
-        patch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
-        patch.setenv("WORLD_SIZE", str(PROCESSES))
-        run_processes(out)
-    return [torch.load(out / f"{process}.pt", weights_only=True) for process in range(PROCESSES)]
+    return run_processes(work, tmp_path_factory.mktemp("processes"))
 
 
 @pytest.fixture
@@ -265,6 +294,14 @@ def test_a_run_on_several_machines_is_resumed_from_the_state_of_the_first_alone(
     torch.testing.assert_close(second["average"], first["average"], rtol=0, atol=0)
 
 
+def test_a_measurement_may_take_longer_than_a_step_and_a_process_that_vanishes_in_one_ends_the_run(
+    tmp_path: Path,
+) -> None:
+    for result in run_processes(measure_longer_than_a_step_may_take, tmp_path):
+        assert result["done"] == 3
+        assert "imed out" in result["said"]
+
+
 def test_processes_are_numbered_until_they_part(shared: list[dict[str, Any]]) -> None:
     assert [result["numbers"] for result in shared] == [(0, 2), (1, 2)]
     assert [result["numbers afterwards"] for result in shared] == [(0, 1), (0, 1)]
@@ -284,6 +321,7 @@ def test_each_process_tests_and_takes_the_gpu_of_its_number(monkeypatch: pytest.
     monkeypatch.setattr(gpu, "why_unusable", lambda device: tested.append(str(device)))
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(dist, "init_process_group", lambda backend, timeout: None)
+    monkeypatch.setattr(dist, "new_group", lambda timeout: None)
     monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
     with joined() as device:
         assert device == torch.device("cuda", 3)
