@@ -1,8 +1,7 @@
 """The structure of a file around its pixels: its format, and what must be refused before a decoder opens it."""
 
 from model.pictures import gif, jpeg
-from model.pictures.boxes import boxes
-from model.pictures.errors import Damaged
+from model.pictures.box_structure import check_boxes
 from model.pictures.limits import Limits
 from model.pictures.png_structure import PNG_SIGNATURE
 
@@ -36,26 +35,4 @@ def check_before_opening(upload: bytes, limits: Limits) -> None:
     elif upload.startswith(b"\xff\xd8"):
         jpeg.check_kind(upload)
     elif upload[4:8] == b"ftyp":
-        _check_item_names(upload)
-
-
-def _check_item_names(upload: bytes) -> None:
-    """Refuse a HEIC with an item whose kind is not text: pi-heif 1.4 ends the process over it."""
-    for kind, start, end in boxes(upload, 0, len(upload)):
-        if kind != b"meta":
-            continue
-        for inner, inner_start, inner_end in boxes(upload, start + 4, end):
-            if inner == b"iinf":
-                first = inner_start + (6 if upload[inner_start : inner_start + 1] == b"\0" else 8)
-                for item, item_start, item_end in boxes(upload, first, inner_end):
-                    if item == b"infe":
-                        _check_item(upload[item_start:item_end], item_start)
-
-
-def _check_item(item: bytes, place: int) -> None:
-    said = item[8 if item[:1] == b"\2" else 10 :]  # after version, number and protection
-    kind, (_, *rest) = said[:4], said[4:].split(b"\0")
-    try:
-        b"".join((kind, *rest)).decode()
-    except UnicodeDecodeError as error:
-        raise Damaged(f"the HEIC file is corrupt: the kind of its item at byte {place} is not text") from error
+        check_boxes(upload)
