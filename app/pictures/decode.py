@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy
 
-from app.errors import ServiceError, TooLarge, Unprocessable, UnsupportedFormat
+from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable, UnsupportedFormat
 from app.pictures.metadata import MetadataRule, metadata_of
 from app.pictures.picture import Picture, most, planes_of
 from app.pictures.png_chunks import PngChunks
@@ -32,6 +32,7 @@ def read_header(upload: bytes, limits: Limits) -> Header:
         UnsupportedFormat: not a supported image format.
         TooLarge: more than the limits allow.
         Unprocessable: the header is corrupt.
+        Unavailable: there is no memory for it now.
     """
     with answered():
         return reading.read_header(upload, limits)
@@ -44,6 +45,7 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
         UnsupportedFormat: not a supported image format.
         TooLarge: more than the limits allow, according to the header.
         Unprocessable: truncated or corrupt.
+        Unavailable: there is no memory for it now.
     """
     with answered():
         chunks = PngChunks(max_text_bytes=limits.max_metadata_bytes, rule=metadata)
@@ -58,6 +60,8 @@ def answered() -> Iterator[None]:
         yield
     except PictureError as error:
         raise ANSWERS[type(error)](str(error)) from error
+    except MemoryError as error:
+        raise Unavailable("there is no memory for this picture now; try again later, or send a smaller one") from error
 
 
 def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRule, chunks: PngChunks) -> Picture:

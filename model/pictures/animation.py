@@ -8,7 +8,7 @@ from PIL import Image
 
 from model.pictures import apng, colour, container, gif, png_structure
 from model.pictures.compositing import Frame, composed
-from model.pictures.errors import Damaged, NotAccepted, OverLimit
+from model.pictures.errors import Damaged, NotAccepted, OverLimit, one_line
 from model.pictures.limits import Limits
 from model.pictures.orientation import orientation_of
 from model.pictures.png_structure import Chunk, keeps_orientation
@@ -77,8 +77,9 @@ def _checked(frames: Iterator[Frame], file_format: str) -> Iterator[Frame]:
         for frame in frames:
             yield frame
             number += 1
-    except (NotAccepted, OverLimit):
+    except (NotAccepted, OverLimit, MemoryError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise Damaged(f"frame {number} of the {file_format} file is truncated or corrupt ({reason})") from error
+        raise Damaged(
+            f"frame {number} of the {file_format} file is truncated or corrupt ({one_line(error)})"
+        ) from error

@@ -11,7 +11,7 @@ import pyvips
 
 from model.pictures import chroma, heic
 from model.pictures.boxes import Items, known_items
-from model.pictures.errors import Damaged, NotAccepted, PictureError
+from model.pictures.errors import Damaged, NotAccepted, PictureError, one_line
 from model.pictures.limits import Limits
 from model.pictures.samples import NO_RANGE, SLICE_ROWS, Pixels, Samples, divide_by_alpha, of_channels
 
@@ -65,8 +65,7 @@ def refusal(file_format: str, error: Exception) -> PictureError:
             return NotAccepted(
                 f"a {file_format} of this rare kind is not accepted ({line.strip()[:200]}); save it as PNG"
             )
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return Damaged(f"the {file_format} file is truncated or corrupt ({reason})")
+    return Damaged(f"the {file_format} file is truncated or corrupt ({one_line(error)})")
 
 
 def samples(upload: bytes, file_format: str) -> Samples:

@@ -21,3 +21,8 @@ class NotAccepted(PictureError):
 
 class Damaged(PictureError):
     """The file is truncated or corrupt."""
+
+
+def one_line(error: Exception) -> str:
+    """Return the text of a decoder's error for a sentence."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

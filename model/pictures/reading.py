@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from model.pictures import bmp, bmp_palette, chroma, colour, container, deep, gif, heic, jpeg, png_structure, tiff
 from model.pictures.boxes import known_items
 from model.pictures.compositing import composed
-from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
+from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError, one_line
 from model.pictures.limits import Limits
 from model.pictures.orientation import orientation_of, size_in_header, upright_size
 from model.pictures.png_structure import Keeps, keeps_orientation
@@ -172,11 +172,11 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
 
 @contextmanager
 def blaming(known: str | None) -> Iterator[None]:
-    """Treat any error of a decoder within the block as a fault of the file."""
+    """Treat any error of a decoder within the block, except a lack of memory, as a fault of the file."""
     prepare_decoders()
     try:
         yield
-    except PictureError:
+    except (PictureError, MemoryError):
         raise
     except Exception as error:
         _refuse_large_text(error)
@@ -258,11 +258,13 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
             raise Damaged(f"the header of the {known} file is truncated or corrupt") from error
         accepted = ", ".join(accepted_formats())
         raise NotAccepted(f"the file is not a picture in a known format; accepted are {accepted}") from error
-    except Exception as error:  # any error of a decoder is the file's fault
+    except MemoryError:
+        raise
+    except Exception as error:  # any other error of a decoder is the file's fault
         if known == "AVIF":
             raise _RareAvif from error
         _refuse_large_text(error)
-        raise Damaged(f"the header of the {known or 'picture'} is corrupt ({_one_line(error)})") from error
+        raise Damaged(f"the header of the {known or 'picture'} is corrupt ({one_line(error)})") from error
     limits.check_size(image.width, image.height, len(file))
     return _File(content=content, image=image, png=png)
 
@@ -313,7 +315,3 @@ def _bits(file: _File) -> int:
     if file.image.format == "HEIF":
         return int(file.image.info["bit_depth"])
     return 8
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -9,7 +9,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from app.errors import ServiceError, TooLarge, Unprocessable, UnsupportedFormat
+from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.limits import Limits
@@ -43,6 +43,17 @@ def finished(picture: Picture, upscaled: Pixels | None = None, form: str = "png"
 
 def opaque_or_not(planes: Pixels) -> Picture:
     return Picture(planes=planes, grey=False, bits=8)
+
+
+@pytest.mark.parametrize("step", ["open", "load"])
+def test_a_lack_of_memory_is_not_blamed_on_the_file(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    upload = encoded(noise(5, 5))
+    monkeypatch.setattr(Image if step == "open" else Image.Image, step, fail)
+    with pytest.raises(Unavailable, match="no memory for this picture now"):
+        decode(upload, LIMITS)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
