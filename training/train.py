@@ -15,7 +15,7 @@ from model.device import DeviceMemoryError, memory_errors
 from model.files.pickled import SIZES
 from training.config import TrainingConfig
 from training.crops import Batch
-from training.distributed import from_process_0, refuse_disagreement, this_process
+from training.distributed import from_process_0, processes, refuse_disagreement, this_process
 from training.journal import Journal
 from training.pace import measuring_line, rehearse
 from training.snapshots import Origin, Snapshots
@@ -88,8 +88,8 @@ def train(run: Run) -> Path:
 
 def ways_to_need_less(config: TrainingConfig) -> str:
     """Say how a run that was out of memory can continue with less."""
-    parts = config.accumulate
-    more = next((more for more in range(parts + 1, config.batch + 1) if config.batch % more == 0), None)
+    parts, share = config.accumulate, config.batch // processes()
+    more = next((more for more in range(parts + 1, share + 1) if share % more == 0), None)
     ways = [f"accumulate={more}, which takes the batch in more parts"] if more else []
     ways += [] if config.checkpointing else ["checkpointing=true"]
     return f"the same command continues with --set {', or '.join(ways)}" if ways else "take smaller crops or batches"

@@ -15,6 +15,7 @@ from tests.model.examples import textured
 from tests.training.photographs import made_pair
 from tests.training.tiny_runs import CPU, GAN, PSNR, VALIDATION, equal, history, photographs_for, run_of, weights_of
 from training import pace
+from training import train as training_train
 from training.config import TrainingConfig
 from training.damage import DAMAGES, Damage, damaged_pair
 from training.data import Pair
@@ -165,3 +166,14 @@ def test_equal_runs_give_equal_weights_and_histories(config: TrainingConfig, tmp
 )
 def test_an_error_of_memory_names_a_setting_that_is_allowed(changes: dict[str, Any], ways: str) -> None:
     assert ways in ways_to_need_less(replace(PSNR, **changes))
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "ways"),
+    [(3, "--set accumulate=6, which takes the batch in more"), (6, "--set checkpointing=true")],
+)
+def test_an_error_of_memory_names_parts_that_are_smaller_in_a_share_of_the_batch(
+    accumulate: int, ways: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_train, "processes", lambda: 2)
+    assert ways in ways_to_need_less(replace(PSNR, batch=12, accumulate=accumulate))
