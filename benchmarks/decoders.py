@@ -36,6 +36,7 @@ from app.settings import Settings
 from benchmarks.rig import reference_decoders
 from benchmarks.rig.reference_decoders import REFERENCE_DECODERS, difference
 from benchmarks.rig.report import Report, add_record_option
+from training.data import folder_name
 
 AGREED = 2.0
 """Largest difference, in 8-bit levels, at which two decoders agree."""
@@ -68,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     files = sorted(path for path in options.folder.rglob("*") if path.is_file())
     with Report("decoders", options) as report:
-        report.setting(f"{len(files)} files of {options.folder.name}", torch.device("cpu"))
+        report.setting(f"{len(files)} files of {folder_name(options.folder)}", torch.device("cpu"))
         report_verdicts(report, dict(judged(files, options.seconds, round(options.memory_gib * 2**30))))
 
 

@@ -40,6 +40,11 @@ class Pair:
     high_res: Tensor
 
 
+def folder_name(folder: Path) -> str:
+    """The name of a folder as it was given; that on the disk of `.` and `..`."""
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
+
+
 def picture_files(folder: Path) -> list[Path]:
     """List every picture below `folder`, in a fixed order. Linked folders are followed; each folder counts once.
 

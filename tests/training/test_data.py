@@ -8,13 +8,23 @@ from PIL import Image
 from tests.model.examples import textured
 from tests.tiff_file import Tiff
 from tests.training.photographs import lying, save
-from training.data import READ_ERRORS, DataError, picture_files, read_picture, read_size
+from training.data import READ_ERRORS, DataError, folder_name, picture_files, read_picture, read_size
 
 
 def test_pictures_are_found_in_depth_in_a_fixed_order(tmp_path: Path) -> None:
     files = [save(textured(8, 8), tmp_path / name) for name in ("b.png", "a/z.jpg", "a/c.WEBP")]
     (tmp_path / "notes.txt").write_text("not a picture")
     assert picture_files(tmp_path) == sorted(files)
+
+
+def test_a_folder_has_the_name_that_was_given_or_that_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos" / "below").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path / "photos" / "below")
+    named = {name: folder_name(Path(name)) for name in (".", "..", "../../linked", "../../photos/")}
+    assert named == {".": "below", "..": "photos", "../../linked": "linked", "../../photos/": "photos"}
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:

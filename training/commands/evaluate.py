@@ -15,7 +15,7 @@ from model.errors import WeightsError
 from model.files.checkpoint import FORMAT, record_metrics
 from model.reliable import ReliableUpscaler, load
 from training.damage import DAMAGES, damaged_pair
-from training.data import DataError
+from training.data import DataError, folder_name
 from training.evaluate import (
     MEASURES,
     USUAL_MEASURES,
@@ -128,10 +128,11 @@ def _measured(options: argparse.Namespace, loaded: dict[str, ReliableUpscaler]) 
 
 def _names(folders: Sequence[Path]) -> dict[Path, str]:
     """Name sets by their folders, with the folder around it where two have the same name."""
-    times = Counter(folder.name for folder in folders)
+    names = {folder: folder_name(folder) for folder in folders}
+    times = Counter(names.values())
     return {
-        folder: folder.name if times[folder.name] == 1 else f"{folder.absolute().parent.name}/{folder.name}"
-        for folder in folders
+        folder: name if times[name] == 1 else f"{folder.absolute().parent.name}/{name}"
+        for folder, name in names.items()
     }
 
 

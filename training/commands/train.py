@@ -13,7 +13,7 @@ from training.commands import pictures
 from training.config import ANY, ConfigError, TrainingConfig
 from training.crops import refuse_unequal_shares
 from training.damage import Damage
-from training.data import Pair
+from training.data import Pair, folder_name
 from training.distributed import from_process_0, joined, processes, this_process
 from training.fields import read_config, with_settings
 from training.heap import keep_freed_memory
@@ -225,7 +225,7 @@ def _origin(
     options: argparse.Namespace, photographs: Photographs, start: Start | None, teacher: Teacher | None
 ) -> Origin:
     """Name the pictures, the start and the teacher, whose licences may affect that of the result."""
-    trained_on = options.trained_on or f"{photographs.number} pictures of {options.data.name}"
+    trained_on = options.trained_on or f"{photographs.number} pictures of {folder_name(options.data)}"
     return Origin(
         trained_on=f"{trained_on}; taught by {teacher.name}" if teacher else trained_on,
         source=start.source if start else "",

@@ -159,6 +159,15 @@ def test_without_validation_pictures_a_tenth_of_the_others_is_kept_aside(tmp_pat
     assert "psnr_y" in card.metrics["validation, clean"]
 
 
+def test_the_pictures_are_named_by_their_folder_where_the_command_runs_in_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pictures)
+    assert main(command(tiny_psnr_x4, Path(), tmp_path / "run")) == 0
+    card = read_checkpoint(tmp_path / "run" / "tiny-psnr-x4.safetensors").card
+    assert card.data == "2 pictures of pictures"
+
+
 def test_photographs_that_do_not_fit_give_the_same_weights(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -378,3 +378,13 @@ def test_sets_of_one_name_are_told_apart(weights: Path, pictures: Path, tmp_path
     arguments = ["evaluate", "--weights", str(weights), "--data", *map(str, sets), "--measure", "psnr_y", "--record"]
     assert main([*arguments, "--out", str(tmp_path / "scores")]) == 0
     assert read_checkpoint(weights).card.metrics.keys() == {"A/HR", "B/HR"}
+
+
+def test_a_set_has_the_name_of_its_folder_where_the_command_runs_in_it(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(textured(64, 72), tmp_path / "photos" / "made.png")
+    monkeypatch.chdir(tmp_path / "photos")
+    arguments = ["evaluate", "--weights", str(weights), "--data", ".", "--measure", "psnr_y", "--record"]
+    assert main([*arguments, "--out", str(tmp_path / "scores")]) == 0
+    assert read_checkpoint(weights).card.metrics.keys() == {"photos"}
