@@ -36,15 +36,21 @@ def parse_crop(text: str) -> Crop:
     """Read PHOTO:LEFT,TOP,WIDTH,HEIGHT.
 
     Raises:
-        ValueError: `text` has another form, or the crop reaches over the photo.
+        ArgumentTypeError: `text` has another form, the photo cannot be read, or the crop reaches over it.
     """
     photo, _, numbers = text.rpartition(":")
-    left, top, width, height = (int(number) for number in numbers.split(","))
+    try:
+        left, top, width, height = map(int, numbers.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not PHOTO:LEFT,TOP,WIDTH,HEIGHT") from error
     crop = Crop(Path(photo), left, top, width, height)
-    with Image.open(crop.photo) as image:
-        whole = image.size
+    try:
+        with Image.open(crop.photo) as image:
+            whole = image.size
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{photo} cannot be read ({error})") from error
     if min(left, top) < 0 or min(width, height) < 1 or left + width > whole[0] or top + height > whole[1]:
-        raise ValueError(f"{numbers} is not inside {photo}, which has {whole[0]} x {whole[1]} px")
+        raise argparse.ArgumentTypeError(f"{numbers} is not inside {photo}, which has {whole[0]} x {whole[1]} px")
     return crop
 
 

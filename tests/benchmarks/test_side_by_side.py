@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from app.settings import SHIPPED_MODELS
-from benchmarks.side_by_side import GAP_PX, main, parse_crop
+from benchmarks.side_by_side import GAP_PX, main
 
 GENERATOR = SHIPPED_MODELS / "compact-real-psnr-x4.safetensors"
 
@@ -39,7 +39,22 @@ def test_each_crop_is_a_row_of_bicubic_and_the_generators(
     assert abs(first - pixels[:40, :80]).mean() < 12  # the same piece of the picture
 
 
-@pytest.mark.parametrize("numbers", ["50,0,20,10", "0,35,10,10", "-1,0,10,10", "0,0,0,10"])
-def test_a_crop_outside_the_photo_is_refused(photo: Path, numbers: str) -> None:
-    with pytest.raises(ValueError, match=f"{numbers} is not inside .*photo.png, which has 60 x 40 px"):
-        parse_crop(f"{photo}:{numbers}")
+@pytest.mark.parametrize(
+    ("crop", "complaint"),
+    [
+        *(
+            (f"photo.png:{numbers}", f"{numbers} is not inside photo.png, which has 60 x 40 px")
+            for numbers in ("50,0,20,10", "0,35,10,10", "-1,0,10,10", "0,0,0,10")
+        ),
+        *((text, f"{text!r} is not PHOTO:LEFT,TOP,WIDTH,HEIGHT") for text in ("photo.png", "photo.png:1,2,3", "a:b")),
+        ("none.png:0,0,9,9", "none.png cannot be read ("),
+    ],
+)
+def test_a_crop_that_cannot_be_cut_is_refused_with_the_reason(
+    crop: str, complaint: str, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    monkeypatch.setattr(sys, "argv", ["side_by_side", "--out", "out.png", crop])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"argument CROP: {complaint}" in capsys.readouterr().err

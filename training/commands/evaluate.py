@@ -51,10 +51,15 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="measure on N x N x N flat colours (%(const)s without a number); a paper-size network is slow: take 6",
     )
     usual = " ".join(USUAL_MEASURES)
-    add("--measure", nargs="+", choices=MEASURES, metavar="MEASURE", help=f"of {', '.join(MEASURES)} ({usual})")
+    add("--measure", nargs="+", choices=MEASURES, metavar="MEASURE", help=f"of {', '.join(MEASURES)} (default {usual})")
     add("--alexnet-weights", type=Path, metavar="FILE", help="AlexNet of LPIPS; without it torchvision's")
     add("--exact", action="store_true", help="in float32, not in the number format that is fastest here")
-    add("--out", type=Path, default=Path("runs/evaluation"), help="where the tables go, as .md and .json (%(default)s)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("runs/evaluation"),
+        help="where the tables go, as .md and .json (default %(default)s)",
+    )
     add("--record", action="store_true", help="write the means into each weight file's metadata")
 
 
@@ -165,7 +170,6 @@ def _recorded(generator: str, results: list[SetScores], flat: list[FlatScores]) 
 
 def _lattice(text: str) -> int:
     """Parse the side of the lattice of flat colours."""
-    side = int(text)
-    if not 2 <= side <= 256:
-        raise argparse.ArgumentTypeError(f"{side} values a channel; take 2 to 256")
-    return side
+    if not text.isdecimal() or not 2 <= int(text) <= 256:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of values a channel; take 2 to 256")
+    return int(text)

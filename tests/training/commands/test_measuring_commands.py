@@ -355,9 +355,9 @@ def test_a_measurement_on_nothing_is_one_line_and_status_2(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--flat", "1"], "1 values a channel; take 2 to 256"),
-        (["--flat", "257"], "257 values a channel; take 2 to 256"),
-        (["--flat", "some"], "invalid _lattice value: 'some'"),
+        (["--flat", "1"], "'1' is no number of values a channel; take 2 to 256"),
+        (["--flat", "257"], "'257' is no number of values a channel; take 2 to 256"),
+        (["--flat", "some"], "'some' is no number of values a channel; take 2 to 256"),
         (["--measure", "beauty"], "invalid choice: 'beauty' (choose from"),
         (["--damage", "fax"], "invalid choice: 'fax' (choose from"),
     ],
