@@ -112,10 +112,6 @@ class UploadConfig:
         check_range("sharpen_amount", self.sharpen_amount, 0, 5)
 
 
-CLEAN = UploadConfig(clean_share=1.0)
-"""No damage: bicubic low-res pictures, some of them in colours that are rare in photographs."""
-
-
 def degrade_upload(high_res: Tensor, scale: int, config: UploadConfig, rng: numpy.random.Generator) -> Tensor:
     """Create a low-res picture of a high-res one, as users might upload it.
 

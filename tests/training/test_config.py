@@ -20,7 +20,7 @@ from training.config import (
 from training.fields import differences
 from training.loss_config import ALL_LAYERS, LayerWeights
 from training.recipes import RECIPES, compact_esrgan_x4, compact_psnr_x4, compact_real_esrgan_x4, esrgan_x4, psnr_x4
-from training.uploads import CLEAN, UploadConfig
+from training.uploads import UploadConfig
 
 OPTIMISER = OptimiserConfig(learning_rate=1e-3, warmup_steps=10)
 LOSSES = LossConfig(l1=1e-2, perceptual=1.0, adversarial=5e-3)
@@ -281,7 +281,7 @@ def test_differences_name_the_field_and_both_values() -> None:
 
 def test_damage_is_learnt_where_not_every_low_res_picture_is_clean() -> None:
     assert not CONFIG.learns_damage
-    assert not replace(CONFIG, degradation=CLEAN).learns_damage
+    assert not replace(CONFIG, degradation=UploadConfig(clean_share=1)).learns_damage
     assert replace(CONFIG, degradation=UploadConfig()).learns_damage
 
 

@@ -18,7 +18,7 @@ from training.data import DataError, picture_files
 from training.degrade import shrink_bicubic
 from training.pairs import find_pairs
 from training.sources import HeldOut, Photographs, half_of_free_bytes, hold_out, open_photographs
-from training.uploads import CLEAN, GRID_PX, UploadConfig
+from training.uploads import GRID_PX, UploadConfig
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(
@@ -436,7 +436,7 @@ def test_the_uploads_of_a_step_are_the_same_whenever_it_is_taken(max_bytes: int,
 
 
 def test_uploads_without_damage_are_matlabs_bicubic_inside_the_crop(large: Path) -> None:
-    config = replace(UPLOADS, crop_px=12, degradation=replace(CLEAN, recolour_probability=0))
+    config = replace(UPLOADS, crop_px=12, degradation=UploadConfig(clean_share=1, recolour_probability=0))
     for low_res, high_res in opened(large, PLENTY, config=config).crops.batches(0, 3):
         inside = (..., slice(3, -3), slice(3, -3))  # the reduction reaches over the border of a crop
         difference = shrink_bicubic(high_res, 4)[inside].int() - low_res[inside].int()

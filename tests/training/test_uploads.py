@@ -14,7 +14,6 @@ from training import uploads
 from training.degrade import shrink_bicubic
 from training.kernels import BlurConfig
 from training.uploads import (
-    CLEAN,
     GRID_PX,
     MIN_SIDE_PX,
     FileConfig,
@@ -25,6 +24,7 @@ from training.uploads import (
     encoded,
 )
 
+CLEAN = UploadConfig(clean_share=1)
 NO_FILE = FileConfig(probability=0)
 
 
