@@ -45,7 +45,7 @@ def serve(record: Record, models: Path, device: str, sizes: list[tuple[int, int]
 
 
 def lose(record: Record, models: Path, device: str) -> None:
-    """Lose the device under the service: the caller gets 503, `/livez` turns red, the process ends with its status."""
+    """Lose the device under the service: the caller gets 503, the process ends with its status."""
     with service_process(models, device=device, module="benchmarks.acceptance.losing") as (port, process):
         with _caller(port) as caller:
             began_s = time.perf_counter()

@@ -1,4 +1,4 @@
-/* The convolutions of a training step in bfloat16 on the tiles of AMX.
+/* The convolutions of a training step in bfloat16: on the tiles of AMX, with AVX512-BF16, and in plain C for tests.
  *
  * Feature maps are stored pixel by pixel, channels last, in a frame: a row of width + 2 pixels for each row of the map, with the
  * pixel beyond each end, three such rows above and three below. So a tap of a convolution is the same distance in memory
