@@ -9,6 +9,7 @@ from typing import Any, Self
 from app.animation import check_animation, check_answer, is_animated, upscale_animation
 from app.answer import Answer
 from app.errors import Unavailable
+from app.library.entry import Entry
 from app.library.network import ModelInfo
 from app.options import DEFAULT_OPTIONS, UpscaleOptions
 from app.pictures.decode import Header
@@ -100,12 +101,12 @@ class UpscaleRequest:
         return await scope.enter_async_context(upscaling)
 
     async def check(self, service: UpscaleService, picture: bytes) -> Header:
-        """Check everything that can be checked without a network: the model's name and the header of the picture.
+        """Check everything that can be checked without a network: the model and the header of the picture.
 
         Raises:
             ServiceError: see `app.errors`.
         """
-        entry = service.library.find(self.model)
+        entry = self.check_model(service)
         current_record().model = entry.name
         header = await service.read_header(picture)
         options = self.options.of_upload(header)  # raises what it refuses
@@ -115,6 +116,17 @@ class UpscaleRequest:
             options.of_size(plan.height, plan.width)
             check_answer(header, options, plan, service.settings)
         return header
+
+    def check_model(self, service: UpscaleService) -> Entry:
+        """Return the model, which has a pair if the caller asks for a fidelity.
+
+        Raises:
+            NoSuchModel: there is no model of that name.
+            Unprocessable: it has no pair.
+        """
+        if self.fidelity is not None:
+            service.library.pair_for(self.model, self.fidelity)
+        return service.library.find(self.model)
 
     def cost_px(self, service: UpscaleService, header: Header) -> int:
         """Return the LR px that a picture counts, as in `RequestRecord.cost_px`: its alpha adds none.

@@ -171,7 +171,7 @@ class JobService:
     async def _checked(self, service: UpscaleService, submission: Submission, job_id: str) -> list[NewPicture]:
         targets = submission.targets or [""] * max(len(submission.pictures), len(submission.sources))
         if submission.sources:
-            service.library.find(submission.request.model)
+            submission.request.check_model(service)
             pairs = zip(submission.sources, targets, strict=True)
             return [NewPicture(source=source, target=target, file_name=name_in(source)) for source, target in pairs]
         names = submission.names or [""] * len(submission.pictures)

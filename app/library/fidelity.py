@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from app.errors import Unprocessable
 from app.library.cache import NetworkCache
 from app.library.entry import Entry
 from app.library.loading import Loader, LoadError, Loading
@@ -38,6 +39,25 @@ def pairs(names: Iterable[str]) -> dict[str, Pair]:
             roles.setdefault(rest, {}).setdefault("psnr" if found[1] == "psnr" else "gan", name)
     both = [Pair(psnr=role["psnr"], gan=role["gan"]) for role in roles.values() if len(role) == 2]
     return {name: pair for pair in both for name in (pair.psnr, pair.gan)}
+
+
+def pair_for(model: str, fidelity: float, names: Iterable[str]) -> Pair:
+    """Return the pair of a model that is wanted with a fidelity.
+
+    Args:
+        names: of all models.
+
+    Raises:
+        Unprocessable: it has no pair.
+    """
+    known = pairs(names)
+    if model not in known:
+        listed = "; ".join(sorted({f"{pair.psnr} and {pair.gan}" for pair in known.values()}))
+        raise Unprocessable(
+            f"fidelity = {fidelity:g}: {model} is not one of a pair; leave fidelity out, or name a model that is "
+            f"({listed or 'there are none'})"
+        )
+    return known[model]
 
 
 BlendKey = tuple[Pair, int]

@@ -11,7 +11,7 @@ from app.batching.job import DeviceLost
 from app.errors import DeadlinePassed, NoSuchModel, Unavailable, Unprocessable
 from app.library.cache import LibraryCounters, NetworkCache
 from app.library.entry import READ_RETRY_S, Entry, State
-from app.library.fidelity import STEPS, Blends, Pair, pairs
+from app.library.fidelity import STEPS, Blends, Pair, pair_for, pairs
 from app.library.files import Folder, ModelFile
 from app.library.loading import Load, Loader, LoadError, Loading, RunInThread, RunNow, run_here
 from app.library.network import Network
@@ -130,6 +130,15 @@ class Library:
         """Return the pair that a model belongs to, if any."""
         return pairs(self._entries).get(name)
 
+    def pair_for(self, name: str | None, fidelity: float) -> Pair:
+        """Return the pair of a model that a caller wants with a fidelity.
+
+        Raises:
+            NoSuchModel: there is no model of that name.
+            Unprocessable: it has no pair.
+        """
+        return pair_for(self.find(name).name, fidelity, self._entries)
+
     @asynccontextmanager
     async def lease(
         self, name: str | None, fidelity: float | None = None, *, deadline_s: float | None = None
@@ -230,13 +239,7 @@ class Library:
     async def _network(self, name: str | None, fidelity: float | None, leases: AsyncExitStack) -> Network:
         if fidelity is None:
             return await self._acquire(partial(self.find, name), leases)
-        pair = self.pair_of(self.find(name).name)
-        if pair is None:
-            known = "; ".join(sorted({f"{pair.psnr} and {pair.gan}" for pair in pairs(self._entries).values()}))
-            raise Unprocessable(
-                f"fidelity = {fidelity:g}: {self.find(name).name} is not one of a pair; leave fidelity out, or name a "
-                f"model that is ({known or 'there are none'})"
-            )
+        pair = self.pair_for(name, fidelity)
         step = round(fidelity * STEPS)
         if step in (0, STEPS):
             return await self._acquire(partial(self.find, pair.psnr if step else pair.gan), leases)

@@ -338,6 +338,7 @@ async def test_an_id_with_a_control_character_is_refused(client: httpx.AsyncClie
         ({"model": "none"}, b"", 404),
         ({"format": "png", "quality": 200}, b"", 422),
         ({"scale": 17}, b"", 422),
+        ({"fidelity": 0.5}, b"", 422),
         ({"webhook_events": "job.none"}, b"", 400),
         ({"webhook": "https://example.com/hook"}, b"", 422),
         ({}, b"no picture", 415),
@@ -352,6 +353,16 @@ async def test_what_cannot_be_done_is_refused_before_it_is_accepted(
     assert (await client.get("/v1/jobs")).json() == {"jobs": [], "next": None}
     assert settings.jobs_folder is not None
     assert not list((settings.jobs_folder / "files").rglob("*"))
+
+
+@pytest.mark.parametrize("settings", [{"fetch_hosts": "*"}], indirect=True)
+@pytest.mark.parametrize(("parameters", "status"), [({"model": "none"}, 404), ({"fidelity": 0.5}, 422)])
+async def test_what_cannot_be_done_with_a_picture_from_a_url_is_refused_before_it_is_accepted(
+    client: httpx.AsyncClient, parameters: dict[str, Any], status: int
+) -> None:
+    answer = await client.post("/v1/jobs", json={"source": "https://a.example/b.png"} | parameters)
+    assert answer.status_code == status, answer.text
+    assert (await client.get("/v1/jobs")).json() == {"jobs": [], "next": None}
 
 
 async def test_a_full_disk_refuses_before_anything_is_accepted(
