@@ -9,19 +9,14 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.lists import Network, hosts_of, members_of, networks_of, origins_of
+
 PREFIX = "ESRGAN_"
 PREFIX_PATTERN = r"^(/[A-Za-z0-9._~-]+)*$"
 SHIPPED_MODELS = Path(__file__).parent.parent / "model" / "weights"
 
 SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 """Start of the value that Kubernetes gives `ESRGAN_PORT` for a Service named esrgan; no setting has such a value."""
-
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
-"""An origin as browsers send it: in lower case, without a path."""
-
-DEFAULT_PORT = re.compile(r"http:.*:80|https:.*:443")
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsError(Exception):
@@ -243,7 +238,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_networks", "trusted_proxies")
     @classmethod
     def _check_networks(cls, value: str) -> str:
-        _networks(value)
+        networks_of(value)
         return value
 
     @field_validator("published")
@@ -257,28 +252,29 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, value: str) -> str:
-        for origin in _members(value):
-            if not ORIGIN.fullmatch(origin) or DEFAULT_PORT.fullmatch(origin):
-                raise ValueError(
-                    f"{origin} is not an origin as browsers send it, such as https://app.example.com: scheme and host "
-                    "in lower case, a port if it is not the usual one, no path, no slash at the end"
-                )
+        origins_of(value)
+        return value
+
+    @field_validator("webhook_hosts", "fetch_hosts")
+    @classmethod
+    def _check_hosts(cls, value: str) -> str:
+        hosts_of(value)
         return value
 
     @property
     def networks(self) -> Sequence[Network]:
         """Networks whose addresses count as public."""
-        return _networks(self.allowed_networks)
+        return networks_of(self.allowed_networks)
 
     @property
     def proxies(self) -> Sequence[Network]:
         """Addresses of trusted proxies."""
-        return _networks(self.trusted_proxies)
+        return networks_of(self.trusted_proxies)
 
     @property
     def origins(self) -> Sequence[str]:
         """Origins whose pages may call the service."""
-        return _members(self.cors_origins)
+        return origins_of(self.cors_origins)
 
     @property
     def published_at(self) -> tuple[str, int] | None:
@@ -293,7 +289,7 @@ class Settings(BaseSettings):
 
     def hosts(self, name: Literal["fetch_hosts", "webhook_hosts"]) -> Sequence[str]:
         """Return the hosts of a setting."""
-        return _members(self.fetch_hosts if name == "fetch_hosts" else self.webhook_hosts)
+        return members_of(self.fetch_hosts if name == "fetch_hosts" else self.webhook_hosts)
 
     @property
     def is_local(self) -> bool:
@@ -302,11 +298,3 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
-
-
-def _members(value: str) -> list[str]:
-    return [member.strip() for member in value.split(",") if member.strip()]
-
-
-def _networks(value: str) -> list[Network]:
-    return [ipaddress.ip_network(network) for network in _members(value)]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from app.errors import SourceRefused
+from app.lists import HostRule, Network
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host."""
 
@@ -54,11 +54,11 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 class AddressRules:
     """Decides about URLs.
 
-    A host is allowed if a rule names it: `host`, `*.example.com` for names below one, or `*` for all; each with
-    `:PORT` for another port than 80 and 443. Whatever the rules, its addresses must be public, or in a network that is
-    allowed.
+    A host is allowed if one of the rules names it. Whatever they say, its addresses must be public, or in a network
+    that is allowed.
 
     Args:
+        rules: see `HostRule`.
         setting: name of the setting that the rules come from, for errors.
         networks: addresses that are allowed although they are not public.
     """
@@ -66,7 +66,7 @@ class AddressRules:
     def __init__(
         self, rules: Iterable[str], *, setting: str, networks: Sequence[Network] = (), resolver: Resolver = resolve
     ) -> None:
-        self._rules = [_parse_rule(rule) for rule in rules]
+        self._rules = [HostRule.of(rule) for rule in rules]
         self._setting = setting
         self._networks = networks
         self._resolver = resolver
@@ -90,10 +90,10 @@ class AddressRules:
             raise SourceRefused("the URL has a user name or a password; use a presigned URL instead")
         if not self._rules:
             raise SourceRefused(f"this service opens no URLs; its operator can allow hosts with {self._setting}")
-        if not any(_matches(rule, host, port) for rule in self._rules):
-            where = host if port is None else f"{host}:{port}"
-            raise SourceRefused(f"{where} is not among the hosts of {self._setting}; ask the operator to add it")
-        return host, port or DEFAULT_PORTS[parts.scheme]
+        port = DEFAULT_PORTS[parts.scheme] if port is None else port
+        if not any(rule.allows(host, port) for rule in self._rules):
+            raise SourceRefused(f"{parts.netloc} is not among the hosts of {self._setting}; ask the operator to add it")
+        return host, port
 
     async def resolved(self, url: str) -> Destination:
         """Check a URL and the addresses of its host; returns the one to connect to.
@@ -135,23 +135,6 @@ def _embedded(address: Address) -> Address | None:
     if address in NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-
-
-def _parse_rule(rule: str) -> tuple[str, int | None]:
-    host, colon, port = rule.rpartition(":")
-    if colon and port.isdecimal() and not host.endswith(":"):
-        return host.strip("[]").lower(), int(port)
-    return rule.strip("[]").lower(), None
-
-
-def _matches(rule: tuple[str, int | None], host: str, port: int | None) -> bool:
-    pattern, allowed_port = rule
-    if port is not None and port not in ({*DEFAULT_PORTS.values()} if allowed_port is None else {allowed_port}):
-        return False
-    if port is None and allowed_port is not None:
-        return False
-    host = host.lower()
-    return pattern in ("*", host) or (pattern.startswith("*.") and host.endswith(pattern[1:]))
 
 
 def _shown(url: str) -> str:

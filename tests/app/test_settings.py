@@ -1,5 +1,6 @@
 """Settings are read from the environment, and invalid ones are refused in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,38 @@ def test_a_published_address_has_a_host_and_a_port(monkeypatch: pytest.MonkeyPat
 )
 def test_a_published_address_is_taken_apart(value: str, expected: tuple[str, int] | None) -> None:
     assert Settings(published=value).published_at == expected
+
+
+WRONG_HOSTS = [
+    "https://hooks.example.com",
+    "hooks.example.com/path",
+    "*example.com",
+    "*.",
+    "hooks.*.com",
+    "hooks.example.com.",
+    "hooks.example.com:",
+    "hooks.example.com:0",
+    "hooks.example.com:65536",
+    "hooks.example.com:https",
+    "user@example.com",
+    "10.0.0.0/8",
+    "2001:db8::1:9000",
+    "a.example b.example",
+    "b\u00fccher.example",
+]
+
+
+@pytest.mark.parametrize("host", WRONG_HOSTS)
+@pytest.mark.parametrize("name", ["ESRGAN_FETCH_HOSTS", "ESRGAN_WEBHOOK_HOSTS"])
+def test_a_host_that_would_match_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, host: str) -> None:
+    monkeypatch.setenv(name, f"a.example, {host}")
+    with pytest.raises(SettingsError, match=f"^{name}=.*{re.escape(host)} is not a host such as hooks.example.com"):
+        read_settings()
+
+
+def test_hosts_are_listed_with_commas() -> None:
+    hosts = ["*", "minio", "Hooks.Example.com:8443", "*.a_b.example", "127.0.0.1:9000", "[::1]", "[2001:db8::1]:9000"]
+    assert Settings(fetch_hosts=" , ".join([*hosts, ""])).hosts("fetch_hosts") == hosts
 
 
 SERVICE_LINKS = {

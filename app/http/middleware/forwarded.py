@@ -8,7 +8,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.fields import parameter, split
-from app.settings import PREFIX_PATTERN, Network
+from app.lists import Network
+from app.settings import PREFIX_PATTERN
 
 PEER = "peer"
 """Key in the state of a request: address of the trusted proxy that sent it."""
