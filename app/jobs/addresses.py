@@ -21,6 +21,9 @@ NO_ANSWER = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM})
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
+INSIDE = (ipaddress.ip_network("fec0::/10"), ipaddress.ip_network("168.63.129.16/32"))
+"""Networks that `ipaddress` takes for public: site-local addresses, and the host of every virtual machine on Azure."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
@@ -125,6 +128,8 @@ class AddressRules:
         inner = _embedded(address)
         if inner is not None:
             return self._is_allowed(inner)
+        if any(address in network for network in INSIDE):
+            return False
         return address.is_global and not address.is_multicast and not address.is_reserved
 
 

@@ -35,6 +35,7 @@ INSIDE = [
     "192.168.1.1",
     "100.64.0.1",  # carrier-grade NAT
     "169.254.169.254",  # metadata of clouds
+    "168.63.129.16",  # WireServer of Azure
     "192.0.2.1",
     "198.18.0.1",
     "224.0.0.1",
@@ -43,6 +44,9 @@ INSIDE = [
     "::1",
     "fe80::1",
     "fe80::1%eth0",
+    "fec0::1",
+    "feff::1",
+    "::ffff:168.63.129.16",
     "fc00::1",
     "fd00:ec2::254",  # metadata of AWS
     "ff02::1",
