@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Request
@@ -98,9 +99,8 @@ async def read_submission(
 async def _from_json(
     request: Request, query: JobParameters, limits: UploadLimits, reservation: UploadReservation
 ) -> Submission:
+    limits = replace(limits, max_bytes=min(limits.max_bytes, MAX_JSON_BYTES))
     upload: Upload = await read_upload(request, limits, reservation)
-    if len(upload.picture) > MAX_JSON_BYTES:
-        raise BadRequest(f"the JSON document has {len(upload.picture)} bytes; the limit is {MAX_JSON_BYTES}")
     try:
         sent = json.loads(upload.picture)
     except (ValueError, RecursionError) as error:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.http.submission import MAX_JSON_BYTES
 from app.jobs.store import StoreDown
 from app.jobs.view import JobView, QueueView
 from app.lifecycle import Lifecycle
@@ -304,6 +305,20 @@ async def test_an_error_in_a_document_names_the_field(client: httpx.AsyncClient,
     text = problem(answer, 422, "unprocessable")
     assert text.startswith(complaint)
     assert "constrained" not in text
+
+
+async def test_a_document_that_is_too_large_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
+    sent_bytes = 0
+
+    async def spaces() -> AsyncIterator[bytes]:
+        nonlocal sent_bytes
+        for _ in range(100):
+            sent_bytes += 2**16
+            yield b" " * 2**16
+
+    answer = await client.post("/v1/jobs", content=spaces(), headers={"Content-Type": "application/json"})
+    assert f"more than {MAX_JSON_BYTES} bytes" in problem(answer, 413, "too-large")
+    assert sent_bytes <= MAX_JSON_BYTES + 2**16
 
 
 async def test_a_job_sent_again_says_how_long_it_takes_from_now_on(
