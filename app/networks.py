@@ -18,7 +18,7 @@ import torch
 
 from app.batching.job import DeviceLost
 from app.errors import Unavailable
-from app.library.files import printable
+from app.library.files import encodable
 from app.library.loading import DeviceFullError, LoadError, Loading, UnreadableError
 from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
@@ -278,7 +278,7 @@ def _public(error: Exception, path: Path | None) -> str:
     text = str(error)
     if path is not None:
         text = text.replace(f"{path.parent}{os.sep}", "")
-    return printable(" ".join(text.split()))
+    return encodable(" ".join(text.split()))
 
 
 def _info(name: str, upscaler: ReliableUpscaler, checkpoint: AnyCheckpoint) -> ModelInfo:

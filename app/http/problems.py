@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.errors import ServiceError, Unprocessable
+from app.library.files import encodable
 from app.record import CLIENT_CLOSED_REQUEST, current_record
 
 MEDIA_TYPE = "application/problem+json"
@@ -78,11 +79,6 @@ def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = N
     """Make the problem document for a plain HTTP error, such as 404 for an unknown path."""
     title = HTTPStatus(status).phrase
     return ProblemResponse(status, title.lower().replace(" ", "-"), title, detail, headers)
-
-
-def encodable(text: str) -> str:
-    """Escape bytes of a file name that are not UTF-8, so that the text can be encoded."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 async def _service_error(request: Request, error: Exception) -> Response:

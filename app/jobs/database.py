@@ -15,8 +15,6 @@ from app.jobs.job import Row
 
 Result = TypeVar("Result")
 
-DOWN_RETRY_S = 5
-
 SCHEMA = (
     "create table if not exists jobs ("
     " id text primary key, key_name text not null, idempotency_key text, fingerprint text not null,"

@@ -36,14 +36,6 @@ class Transfer:
         self._whole_s = whole_s
         self._retries_s = retries_s
 
-    def check(self, url: str) -> None:
-        """Check that a URL may be opened, as far as that is known without its address.
-
-        Raises:
-            SourceRefused: it may not.
-        """
-        self._outgoing.rules.check(url)
-
     async def fetch(self, url: str, max_bytes: int) -> bytes:
         """Read a picture.
 

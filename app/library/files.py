@@ -74,7 +74,7 @@ class Folder:
         looked = {name: _look(self.path / name) for name, suffix in sorted(suffixes.items()) if suffix}
         files = {name: file for name, file in looked.items() if file is not None}
         names = _names({name: suffixes[name] for name in files})
-        hashed = {printable(file): name for file, name in names.items() if name.endswith(_hash(file))}
+        hashed = {encodable(file): name for file, name in names.items() if name.endswith(_hash(file))}
         self._report("not served", self.ignored())
         self._report("files that would share a name, and the names that they have instead", hashed)
         return {names[name]: file for name, file in files.items()}
@@ -82,7 +82,7 @@ class Folder:
     def ignored(self) -> dict[str, str]:
         """List files and folders that are not served, with the reason."""
         ignored = {path.name: reason for path in self._visible() if (reason := self._reason(path))}
-        return {printable(name): reason for name, reason in sorted(ignored.items())}
+        return {encodable(name): reason for name, reason in sorted(ignored.items())}
 
     def _visible(self) -> list[Path]:
         return [path for path in self.path.iterdir() if not path.name.startswith(".")]
@@ -111,7 +111,7 @@ class Folder:
             log.warning("%s: %s", what, "; ".join(f"{name} ({note})" for name, note in new.items()))
 
 
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     """Escape bytes of a file name that are not UTF-8, so that the text can be written anywhere."""
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -7,9 +7,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.http.openapi import RELOAD, problems
-from app.http.problems import encodable
 from app.library.entry import Entry, State
 from app.library.fidelity import Pair
+from app.library.files import encodable
 from app.lifecycle import Lifecycle
 
 
