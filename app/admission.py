@@ -14,6 +14,9 @@ from app.threads import WatchedPool
 MAX_PASSES = 8
 """Pictures that may pass one for which there is no memory yet."""
 
+LARGEST_SHARE = 7 / 8
+"""Share of the memory of all pictures that one of them counts at most."""
+
 GRACE_S = 2.0
 """An upload may lose its memory to a faster one only after it has been read for this long."""
 
@@ -183,13 +186,15 @@ class PictureMemory:
     """Counts the bytes of all pictures from decoding to the end of their answers; those that do not fit wait in order.
 
     A small one that fits may pass those that do not, since they may wait for long; each is passed `MAX_PASSES` times.
+    A single picture may be larger than all are to be together: it counts `LARGEST_SHARE` of them, so the others go on.
 
     Args:
-        max_bytes: for all pictures together; a single one may be larger.
+        max_bytes: for all pictures together.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self._largest_bytes = math.ceil(LARGEST_SHARE * max_bytes)
         self._waiting: list[_Turn] = []
         self._releases: set[asyncio.Task[None]] = set()
         self.used_bytes = 0
@@ -216,10 +221,10 @@ class PictureMemory:
     @asynccontextmanager
     async def reserve(self, size_bytes: int) -> AsyncIterator["PictureReservation"]:
         """Wait for this much memory, and release it at the end of the block and of the reservation's calls."""
-        turn = _Turn(size_bytes)
+        turn = _Turn(min(size_bytes, self._largest_bytes))
         self._waiting.append(turn)
         self._admit()
-        reservation = PictureReservation(self, size_bytes)
+        reservation = PictureReservation(self, turn.size_bytes)
         try:
             await turn.has_come
             yield reservation
@@ -257,7 +262,7 @@ class PictureMemory:
         for turn in [turn for turn in self._waiting if not turn.has_come.cancelled()]:
             if any(other.passes == MAX_PASSES for other in ahead):
                 return
-            if self.used_bytes and self.used_bytes + turn.size_bytes > self._max_bytes:
+            if self.used_bytes + turn.size_bytes > self._max_bytes:
                 ahead.append(turn)
                 continue
             self._waiting.remove(turn)

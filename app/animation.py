@@ -14,7 +14,8 @@ from app.batching.backlog import Reservation
 from app.batching.job import Job
 from app.batching.ticket import Ticket
 from app.errors import TooLarge
-from app.library.network import Network
+from app.footprint import check_memory
+from app.library.network import ModelInfo, Network
 from app.options import UpscaleOptions
 from app.pictures.animated import UpscaledFrame, encoded_animation
 from app.pictures.decode import Header
@@ -57,18 +58,24 @@ def check_animation(header: Header, options: UpscaleOptions, settings: Settings)
         )
 
 
-def check_answer(header: Header, options: UpscaleOptions, plan: Plan, settings: Settings) -> None:
-    """Check that the upscaled frames of an animation together are not larger than an answer may be.
+def check_answer(
+    service: UpscaleService, header: Header, options: UpscaleOptions, model: ModelInfo, plan: Plan
+) -> None:
+    """Check that the frames of an animation are not larger than an answer, and take no more memory than all pictures.
 
     Raises:
-        TooLarge: they are.
+        TooLarge: they are, or do.
     """
-    px = header.frames * plan.height * plan.width
-    if is_animated(header, options) and px > settings.answer_px_limit:
+    px, limit = header.frames * plan.height * plan.width, service.settings.answer_px_limit
+    if px > limit:
         raise TooLarge(
             f"the answer would have {header.frames} frames of {plan.width} x {plan.height} px = {px} px; the limit is "
-            f"{settings.answer_px_limit} px for all frames; ask for a smaller size, or for frames=first"
+            f"{limit} px for all frames; ask for a smaller size, or for frames=first"
         )
+    memory_bytes = _memory_bytes(service, header, options, model, plan)
+    check_memory(
+        memory_bytes, service.settings.max_picture_memory_bytes, "send smaller frames, or ask for frames=first"
+    )
 
 
 @asynccontextmanager
@@ -91,24 +98,21 @@ async def upscale_animation(
     """
     current_record().model = network.info.name
     check_animation(header, options, service.settings)
-    options, header = options.of_upload(header), replace(options.held(header), planes=2)  # any frame may have alpha
+    options = options.of_upload(header)
     plan, urgency = service.plan(header, network.info, options), Urgency(deadline_s=deadline_s, background=background)
-    check_answer(header, options, plan, service.settings)
     options = options.of_size(plan.height, plan.width)
+    check_answer(service, header, options, network.info, plan)
+    memory_bytes = _memory_bytes(service, header, options, network.info, plan)
+    header = _in_memory(header, options)
     share = _Share.of(header, plan)
     pictures = service.background_pictures if background else service.pictures
     with ExitStack() as reserved:
-        reservation, at_once = None, False
+        reservation = None
         if plan.passes:
             expected = service.expected_job(header, network.info, plan, options, urgency)
-            at_once = expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
             all_frames = replace(expected, cost_px=header.frames * expected.cost_px)
             reservation = reserved.enter_context(service.scheduler.reserve(all_frames))
-        frame_bytes = held_bytes(
-            header, plan, at_once=at_once, whole_answer=True, ensemble=options.ensemble and plan.passes > 0
-        )
-        frame_bytes = max(frame_bytes, decoding_bytes(header))
-        async with pictures.reserve(share.memory_bytes(header, plan, frame_bytes)) as memory:
+        async with pictures.reserve(memory_bytes) as memory:
             pools = service.pools.of(memory, background=background)
             work = _Work(service, network, plan, options, urgency, reservation, share, pools)
             async with work.answer(upload, header) as answer:
@@ -132,6 +136,22 @@ class _Share:
         """Return an upper bound on the memory of an animation, from that of one frame."""
         decoded_bytes = header.frames * 3 * header.planes * header.height * header.width
         return decoded_bytes + self.in_work * frame_bytes + self.held * _answer_bytes(header, plan)
+
+
+def _in_memory(header: Header, options: UpscaleOptions) -> Header:
+    """Return the header of an animation as its frames are in memory: any of them may have alpha."""
+    return replace(options.held(header), planes=2)
+
+
+def _memory_bytes(
+    service: UpscaleService, header: Header, options: UpscaleOptions, model: ModelInfo, plan: Plan
+) -> int:
+    at_once = service.is_at_once(options, header, model, plan)
+    header = _in_memory(header, options)
+    frame_bytes = held_bytes(
+        header, plan, at_once=at_once, whole_answer=True, ensemble=options.ensemble and plan.passes > 0
+    )
+    return _Share.of(header, plan).memory_bytes(header, plan, max(frame_bytes, decoding_bytes(header)))
 
 
 def _answer_bytes(header: Header, plan: Plan) -> int:

@@ -1,6 +1,6 @@
 """Upscale one picture: header, memory, decode, schedule, encode. Imports neither HTTP nor torch."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from app.batching.job import Job
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Ticket
 from app.errors import NoSuchModel, TooLarge, Unprocessable
+from app.footprint import fitting
 from app.library.library import Library
 from app.library.network import Edges, ModelInfo, Network
 from app.options import DEFAULT_OPTIONS
@@ -22,11 +23,11 @@ from app.pictures.decode import Header, decode, prepare_decoders, read_header
 from app.pictures.encode import Layout, chosen_format, encoded, layout_of
 from app.pictures.limits import Limits
 from app.pictures.picture import Picture, Pixels
-from app.pictures.postprocess import SLICE_ROWS, Postprocessor
+from app.pictures.postprocess import SLICE_ROWS, Postprocessor, postprocessed
 from app.pools import PicturePools, Pools
 from app.record import current_record
 from app.settings import Settings
-from app.sizing import Plan, Urgency, check_edges, decoding_bytes, held_bytes, job_of
+from app.sizing import NO_DEADLINE, Plan, Urgency, check_edges, decoding_bytes, job_of
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
 
@@ -111,26 +112,16 @@ class UpscaleService:
         current_record().model = network.info.name
         options = options.of_upload(header)
         plan = self.plan(header, network.info, options)
-        options = options.of_size(plan.height, plan.width)
+        options, later_bytes = self.fitted(options, header, network.info, plan)
         urgency = Urgency(deadline_s=deadline_s, background=background)
         pictures = self.background_pictures if background else self.pictures
-        at_once = False
         with ExitStack() as reserved:
             reservation = None
             if plan.passes:
                 expected = self.expected_job(header, network.info, plan, options, urgency)
-                at_once = expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
                 reservation = reserved.enter_context(self.scheduler.reserve(expected))
             elif not background:
                 pictures.check_line()
-            later_bytes = held_bytes(
-                options.held(header),
-                plan,
-                at_once=at_once,
-                whole_answer=options.whole_answer,
-                encoder_bytes_per_px=options.encoder_bytes_per_px,
-                ensemble=options.ensemble and plan.passes > 0,
-            )
             async with pictures.reserve(max(decoding_bytes(options.held(header)), later_bytes)) as memory:
                 pools, stopwatch = self.pools.of(memory, background=background), Stopwatch()
                 picture = await self._decoded(upload, header, options, pools, stopwatch)
@@ -155,6 +146,27 @@ class UpscaleService:
                 f"{self.settings.max_width_px} px; leave ensemble out or send parts of it"
             )
         return plan
+
+    def fitted(
+        self, options: UpscaleOptions, header: Header, model: ModelInfo, plan: Plan
+    ) -> tuple[UpscaleOptions, int]:
+        """Return the options with the formats that the answer can have, and an upper bound on its memory.
+
+        Raises:
+            Unprocessable: no format allows its size.
+            TooLarge: it would take more memory than all pictures together may have.
+        """
+        options, max_bytes = options.of_size(plan.height, plan.width), self.settings.max_picture_memory_bytes
+        return fitting(
+            options, header, plan, at_once=self.is_at_once(options, header, model, plan), max_bytes=max_bytes
+        )
+
+    def is_at_once(self, options: UpscaleOptions, header: Header, model: ModelInfo, plan: Plan) -> bool:
+        """Return True where the network's result is held as a whole; see `app.sizing.held_bytes`."""
+        if not plan.passes:
+            return False
+        expected = self.expected_job(header, model, plan, options, NO_DEADLINE)
+        return expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
 
     async def _decoded(
         self, upload: bytes, header: Header, options: UpscaleOptions, pools: PicturePools, stopwatch: Stopwatch
@@ -248,7 +260,7 @@ class UpscaleService:
         """Turn the rows of upscaled planes into those of the answer."""
         lock, wraps = options.colour_lock and plan.passes > 0, options.edges == "wrap"
         make = partial(Postprocessor, picture, plan.factor, layout, colour_lock=lock, wraps=wraps)
-        return _postprocessed(upscaled, make, codecs)
+        return postprocessed(upscaled, make, codecs)
 
     def predicted_s(self, model: str | None, px: int) -> float | None:
         """Return the predicted seconds for some LR px of a model; None while its speed is unknown."""
@@ -304,12 +316,3 @@ async def unchanged(planes: Pixels) -> AsyncGenerator[Pixels, None]:
     """Yield the rows of planes that no network changes."""
     for top in range(0, planes.shape[1], SLICE_ROWS):
         yield planes[:, top : top + SLICE_ROWS]
-
-
-async def _postprocessed(
-    upscaled: AsyncIterator[Pixels], make: Callable[[], Postprocessor], codecs: Executor
-) -> AsyncGenerator[Pixels, None]:
-    postprocessor = await in_thread(codecs, make)  # reads the whole upload
-    async for planes in upscaled:
-        if len(rows := await in_thread(codecs, partial(postprocessor.rows, planes))):
-            yield rows

@@ -110,7 +110,9 @@ class Settings(BaseSettings):
         description="Memory for uploads that are being read or wait; beyond it, requests get 429.",
     )
     max_picture_memory_bytes: int = Field(
-        default=2**31, ge=1, description="Memory for decoded pictures and their answers; uploads wait for it in order."
+        default=2**31,
+        ge=1,
+        description="Memory for decoded pictures and their answers, which wait for it. More for one gets 413.",
     )
     upload_s: float = Field(default=300, gt=0, description="Maximum seconds for a whole upload.")
     upload_idle_s: float = Field(default=10, gt=0, description="Maximum seconds without a byte of an upload.")

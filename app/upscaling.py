@@ -113,8 +113,11 @@ class UpscaleRequest:
         check_animation(header, options, service.settings)
         if entry.info is not None:
             plan = service.plan(header, entry.info, options)
-            options.of_size(plan.height, plan.width)
-            check_answer(header, options, plan, service.settings)
+            if is_animated(header, options):
+                options.of_size(plan.height, plan.width)
+                check_answer(service, header, options, entry.info, plan)
+            else:
+                service.fitted(options, header, entry.info, plan)
         return header
 
     def check_model(self, service: UpscaleService) -> Entry:

@@ -1,6 +1,7 @@
 """Turns upscaled planes into rows of the answer, as they arrive."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import Executor
 from functools import partial
 
 import numpy
@@ -10,6 +11,7 @@ from app.pictures.colour_lock import ColourLock
 from app.pictures.encode import Layout
 from app.pictures.picture import Picture, Pixels, most
 from app.pictures.resize import Planes, RowResizer, WrappedResizer
+from app.threads import in_thread
 
 SLICE_ROWS = 64
 """Rows processed at a time, which keeps temporary arrays small."""
@@ -163,3 +165,17 @@ def _of_depth(pixels: Pixels, bits: int) -> Pixels:
     if bits == 16 and pixels.dtype == numpy.uint8:
         return pixels.astype(numpy.uint16) * numpy.uint16(257)
     return pixels
+
+
+async def postprocessed(
+    upscaled: AsyncIterator[Pixels], make: Callable[[], Postprocessor], codecs: Executor
+) -> AsyncGenerator[Pixels, None]:
+    """Turn the rows of upscaled planes into those of an answer, in threads.
+
+    Args:
+        make: returns the postprocessor; it reads the whole upload.
+    """
+    postprocessor = await in_thread(codecs, make)
+    async for planes in upscaled:
+        if len(rows := await in_thread(codecs, partial(postprocessor.rows, planes))):
+            yield rows

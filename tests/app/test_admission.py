@@ -233,8 +233,9 @@ async def test_a_picture_that_is_only_resized_is_refused_where_too_many_wait_for
     with service.pictures.hold(10**12):
         waiting = asyncio.create_task(client.post("/v1/upscale?width=20", content=picture))
         await until(lambda: service.pictures.waiting == 1)
-        monkeypatch.setattr(service.pictures, "_max_bytes", 100)
-        refused = await client.post("/v1/upscale?width=20", content=picture)
+        with monkeypatch.context() as small:
+            small.setattr(service.pictures, "_max_bytes", 100)
+            refused = await client.post("/v1/upscale?width=20", content=picture)
     assert "the pictures that wait need 18750 bytes of memory" in problem(refused, 429, "queue-full")
     assert (await waiting).status_code == 200
 
@@ -248,10 +249,25 @@ async def test_an_answer_that_its_format_cannot_hold_is_refused_before_there_is_
     assert "16400 x 4 px, and webp holds 16383 px each way" in problem(refused, 422, "unprocessable")
 
 
-async def test_a_picture_larger_than_all_memory_is_accepted_alone() -> None:
-    memory = PictureMemory(100)
-    async with memory.reserve(1000):
-        assert memory.used_bytes == 1000
+async def test_small_pictures_go_on_beside_one_that_is_larger_than_all_memory() -> None:
+    line = Line(PictureMemory(1000))
+    await line.join("large", 4000)
+    await line.join("another", 4000)
+    await line.join("small", 100)
+    assert line.order == ["large", "small"]
+    await line.leave("large")
+    assert line.order == ["large", "small", "another"]
+    await line.leave("small", "another")
+
+
+async def test_a_large_picture_does_not_wait_for_small_answers_that_are_being_read() -> None:
+    memory = PictureMemory(1000)
+    line = Line(memory)
+    with memory.hold(100):
+        await line.join("large", 4000)
+        assert line.order == ["large"]
+    await line.leave("large")
+    assert memory.used_bytes == 0
 
 
 async def test_while_complete_uploads_fill_the_memory_others_are_refused_unread(
