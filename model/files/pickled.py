@@ -1,21 +1,22 @@
 """PyTorch's own files (`.pth`, `.pt`, `.ckpt`, ...): pickles, which can contain code; none of it is ever run.
 
-`torch.load(weights_only=True)` creates only tensors and containers, but does not limit their size: by compression, or
-by tensors that repeat one number, a file of a few kilobytes can expand to terabytes. Such files are refused first.
+By compression, by names that many tensors share, or by tensors that repeat one number, a file of a few kilobytes can
+expand to terabytes. Such files are refused.
 """
 
 import io
-import re
-import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
 import torch
 from torch import Tensor
 
 from model.errors import WeightsError, one_line
+from model.files.unpickling import CodeError, Interpreter, Place, Storage, Unmade
 from model.files.weight_bytes import weight_bytes
 
 MAX_DEPTH = 8
@@ -34,15 +35,14 @@ ZIP = b"PK\x03\x04"
 
 INCOMPLETE = "ends early; download it again"
 
-CODE = re.compile(
-    r"(?:Unsupported global: GLOBAL|unsupported GLOBAL|Unsupported class|Unsupported operand|Trying to call reduce)"
-    r"[ :]*(\S*)",
-    re.IGNORECASE,
-)
-"""Pattern of torch's errors for files that contain more than tensors."""
+MAGIC = 0x1950A86A20F9469CFC6C
+"""First pickle of the format before zip."""
 
 TAR_SIGN = slice(257, 262)
 """Position of the signature in PyTorch's oldest format."""
+
+Stored = Callable[[Storage], bytes | memoryview]
+"""Returns the bytes of a whole storage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,83 +63,124 @@ def read_pickled(path: Path, content: bytes | None = None) -> PickledFile:
 
     Raises:
         UnreadableError: it cannot be read at the moment.
-        WeightsError: it is not such a file, contains code, or its tensors are larger than the file.
+        WeightsError: it is not such a file, contains code, or its tensors or their names are larger than the file.
     """
     content = weight_bytes(path) if content is None else content
-    file, size_bytes = io.BytesIO(content), len(content)
+    with _refusals(path):
+        loaded, stored = _from_zip(content) if content.startswith(ZIP) else _from_pickles(content)
+        tensors = _tensors(dict(_places(loaded, len(content))), stored)
+        for name, one in tensors.items():
+            if one.nbytes > len(content):
+                raise WeightsError(f"holds {name[:100]} of {tuple(one.shape)}, which is larger than the whole file")
+    said = loaded.get(SIZES) if isinstance(loaded, dict) else None
+    sizes = said if isinstance(said, dict) else {}
+    return PickledFile(tensors=tensors, sizes={name: one for name, one in sizes.items() if isinstance(one, str | int)})
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Turn the errors of a block into ours, with the name of the file."""
     try:
-        _refuse_other_archives(path, file, size_bytes)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old formats, which are read anyway
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except WeightsError:
-        raise
-    except Exception as error:  # torch, pickle and zip raise all kinds of errors for broken files
-        raise WeightsError(f"{path} {_reason(error)}") from error
-    tensors = dict(_tensors(loaded))
-    _refuse_foreign_tensors(tensors, size_bytes, path)
-    said = loaded.get(SIZES) if isinstance(loaded, Mapping) else None
-    return PickledFile(tensors=tensors, sizes=said if isinstance(said, Mapping) else {})
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from error
+    except CodeError as error:
+        text = f"carries code or objects ({one_line(error)}), which are never run; save its state_dict() alone"
+        raise WeightsError(f"{path} {text}") from error
+    except EOFError as error:
+        raise WeightsError(f"{path} {INCOMPLETE}") from error
+    except Exception as error:  # pickletools, zipfile and torch raise all kinds of errors for broken files
+        text = f"is not a readable PyTorch file ({type(error).__name__}: {one_line(error)})"
+        raise WeightsError(f"{path} {text}") from error
 
 
-def _refuse_other_archives(path: Path, content: io.BytesIO, size_bytes: int) -> None:
-    if not zipfile.is_zipfile(content):
-        start = content.getvalue()[: TAR_SIGN.stop]
-        if start.startswith(ZIP):
-            raise WeightsError(f"{path} {INCOMPLETE}")
-        if not start.startswith(PICKLE) and start[TAR_SIGN] != b"ustar":
-            raise WeightsError(f"{path} is not a PyTorch file: it begins with {start[:8].hex(' ')}")
-        content.seek(0)
-        return
-    with zipfile.ZipFile(content) as archive:
-        entries = archive.infolist()
-    content.seek(0)
-    if not any(entry.filename.endswith("data.pkl") for entry in entries):
-        names = ", ".join(repr(entry.filename[:60]) for entry in entries[:3]) or "nothing"
-        raise WeightsError(f"{path} is a zip archive of {names}; unpack it")
-    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-        raise WeightsError(f"{path} is a TorchScript program, which carries code; save its state_dict() instead")
-    if sum(entry.file_size for entry in entries) > size_bytes:
-        raise WeightsError(f"{path} unpacks to more than its {size_bytes} bytes; weight files are not compressed")
+def _from_zip(content: bytes) -> tuple[object, Stored]:
+    file = io.BytesIO(content)
+    if not zipfile.is_zipfile(file):
+        raise WeightsError(INCOMPLETE)
+    archive = zipfile.ZipFile(file)
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    name = next((name for name in entries if name.endswith("data.pkl")), None)
+    if name is None:
+        names = ", ".join(repr(name[:60]) for name in list(entries)[:3]) or "nothing"
+        raise WeightsError(f"is a zip archive of {names}; unpack it")
+    folder = name.removesuffix("data.pkl")
+    if f"{folder}constants.pkl" in entries:
+        raise WeightsError("is a TorchScript program, which carries code; save its state_dict() instead")
+    if sum(entry.file_size for entry in archive.infolist()) > len(content):
+        raise WeightsError(f"unpacks to more than its {len(content)} bytes; weight files are not compressed")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+        raise WeightsError("is compressed inside, as weight files are not; save it again by torch.save")
+    if f"{folder}byteorder" in entries and archive.read(f"{folder}byteorder") != b"little":
+        raise WeightsError("has its bytes in big-endian order; save it again on another machine")
+    loaded = Interpreter().load(io.BytesIO(archive.read(name)))
+    return loaded, lambda storage: archive.read(f"{folder}data/{storage.key}")
 
 
-def _tensors(content: object) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of nested dictionaries with their names.
+def _from_pickles(content: bytes) -> tuple[object, Stored]:
+    """Read the format before zip: five pickles, the fourth with the content, and the storages in the order of the last.
+
+    Each storage begins with its length as a 64-bit number.
+    """
+    if content[TAR_SIGN] == b"ustar":
+        raise WeightsError(
+            "is in PyTorch's oldest format (tar), which cannot be read without running code; save it again"
+        )
+    if not content.startswith(PICKLE):
+        raise WeightsError(f"is not a PyTorch file: it begins with {content[:8].hex(' ')}")
+    file, interpreter = io.BytesIO(content), Interpreter()
+    if interpreter.load(file) != MAGIC:
+        raise WeightsError("is a pickle, but not a PyTorch file; save it by torch.save")
+    _, _, loaded, keys = (interpreter.load(file) for _ in range(4))
+    parts: dict[str, slice] = {}
+    for key in keys if isinstance(keys, list) else []:
+        if not isinstance(key, str):
+            raise WeightsError("has a broken list of its storages; save it again")
+        count = int.from_bytes(file.read(8), "little")
+        begin = file.tell()
+        if file.seek(count * interpreter.storages[key].dtype.itemsize, io.SEEK_CUR) > len(content):
+            raise EOFError
+        parts[key] = slice(begin, file.tell())
+    return loaded, lambda storage: memoryview(content)[parts[storage.key]]
+
+
+def _places(content: object, max_letters: int) -> Iterator[tuple[str, Place]]:
+    """Yield the places of the tensors of nested dictionaries with their names.
 
     Each dictionary is entered once, so that dictionaries that contain each other many times cannot multiply: twenty
     levels of two references to the next one would be a million names.
+
+    Args:
+        max_letters: maximum length of all names together; the names of one long key's tensors would be long, too.
     """
     entered: set[int] = set()
     waiting: list[tuple[str, object, int]] = [("", content, 0)]
     found = 0
     while waiting and found <= MAX_TENSORS:
         name, one, depth = waiting.pop()
-        if isinstance(one, Tensor):
+        if isinstance(one, Unmade) and "_rebuild_" in one.function:
+            raise WeightsError(f"holds {name[:100]}, which is not a plain tensor ({one.function[:100]})")
+        if isinstance(one, Place):
             found += 1
             yield name, one
-        elif isinstance(one, Mapping) and depth < MAX_DEPTH and id(one) not in entered:
+        elif isinstance(one, dict) and depth < MAX_DEPTH and id(one) not in entered:
             entered.add(id(one))
-            inner = [(f"{name}.{key}" if name else str(key), value, depth + 1) for key, value in one.items()]
+            max_letters -= sum(len(name) + 1 + len(key) for key in one)
+            if max_letters < 0:
+                raise WeightsError("has names that are longer than the whole file; rename its weights")
+            inner = [(f"{name}.{key}" if name else key, value, depth + 1) for key, value in one.items()]
             waiting += reversed(inner)
 
 
-def _refuse_foreign_tensors(tensors: Mapping[str, Tensor], size_bytes: int, path: Path) -> None:
-    for name, one in tensors.items():
-        if one.layout is not torch.strided or one.device.type != "cpu" or one.is_quantized:
-            raise WeightsError(f"{path}: {name[:100]} is not a plain tensor but {one.layout} on {one.device}")
-        if one.numel() * one.element_size() > size_bytes:
-            raise WeightsError(f"{path}: {name[:100]} of {tuple(one.shape)} is larger than the whole file")
-
-
-def _reason(error: Exception) -> str:
-    """Describe an error in one line, without torch's advice to trust the file."""
-    text = one_line(error, most=2000)
-    if found := CODE.search(text):
-        return f"carries code or objects ({found[1] or found[0]}), which are never run; save its state_dict() alone"
-    if "legacy .tar" in text:
-        return "is in PyTorch's oldest format (tar), which cannot be read without running code; save it again"
-    if isinstance(error, EOFError):
-        return INCOMPLETE
-    if "weights_only" in text:
-        text = text.partition("WeightsUnpickler error: ")[2] or "its content is not understood"
-    return f"is not a readable PyTorch file ({type(error).__name__}: {text[:200]})"
+def _tensors(places: Mapping[str, Place], stored: Stored) -> dict[str, Tensor]:
+    """Take tensors out of their storages, each of which is copied once."""
+    copies: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
+    for name, place in places.items():
+        storage = place.storage
+        if storage.key not in copies:
+            copies[storage.key] = torch.from_numpy(numpy.frombuffer(bytearray(stored(storage)), numpy.uint8))
+        begin, end = (number * storage.dtype.itemsize for number in (storage.begin, storage.begin + storage.count))
+        numbers = copies[storage.key][begin:end].view(storage.dtype)
+        tensors[name] = numbers.as_strided(place.size, place.stride, place.offset)
+    return tensors
