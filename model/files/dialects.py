@@ -19,6 +19,9 @@ from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 MAX_SIZE = 1024
 """Maximum channels, blocks and growth; a file with more is refused."""
 
+MAX_TIMES = 4
+"""Maximum bytes of the weights in float32 for each byte in the file; float16 takes 2."""
+
 READABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """Number formats of published weights; they are converted to float32."""
 
@@ -101,7 +104,7 @@ def generator(tensors: Tensors, scale: int | None = None, padding_mode: PaddingM
 
     Raises:
         OtherNetworkError: the weights are not exactly those of a generator.
-        WeightsError: they are not finite.
+        WeightsError: they are not finite, or share so few numbers that they would be far larger than in the file.
     """
     if plus := next((name for name in tensors if ".conv1x1." in name), None):
         text = f"is an ESRGAN+ network ({plus}), whose dense blocks have one more path than ESRGAN's"
@@ -110,6 +113,7 @@ def generator(tensors: Tensors, scale: int | None = None, padding_mode: PaddingM
         config, complete = _complete(tensors, scale, padding_mode)
     except WeightsError as error:  # other architectures contain blocks of ESRGAN's, too
         raise OtherNetworkError(str(error), tensors) from error
+    _refuse_shared(complete)
     exact = {name: _finite(name, weight) for name, weight in complete.items()}
     with torch.device("meta"):
         net = RRDBNet(config)
@@ -235,6 +239,16 @@ def _zero_biases(config: RRDBConfig) -> Tensors:
     with torch.device("meta"):
         shapes = {name: weight.shape for name, weight in RRDBNet(config).state_dict().items()}
     return {name: torch.zeros(shape) for name, shape in shapes.items() if name.endswith(".bias")}
+
+
+def _refuse_shared(tensors: Tensors) -> None:
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors.values()}
+    stored, needed = sum(storages.values()), sum(4 * one.numel() for one in tensors.values())
+    if needed > MAX_TIMES * stored:
+        raise WeightsError(
+            f"has {needed} bytes of weights in float32 that share {stored} bytes of the file; {MAX_TIMES} for each is "
+            "the most: save a clone() of each weight"
+        )
 
 
 def _finite(name: str, weight: Tensor) -> Tensor:
