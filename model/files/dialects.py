@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model.errors import OtherNetworkError, WeightsError
-from model.files.by_shape import generators_by_shape
+from model.files.by_shape import IN_A_BLOCK, generators_by_shape
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 
 MAX_SIZE = 1024
@@ -126,10 +126,9 @@ def _complete(tensors: Tensors, scale: int | None, padding_mode: PaddingMode) ->
     config = sizes(tensors, scale, padding_mode)
     if config.inputs == 4:  # drop its alpha output: the alpha of a picture goes through as a plane of its own
         tensors = {name: one[:3] if name.startswith("conv_last.") else one for name, one in tensors.items()}
-    if not any(name.endswith(".bias") for name in tensors):
-        tensors = tensors | _zero_biases(config)
-    refuse_other_shapes(config, tensors)
-    return config, tensors
+    biases = any(name.endswith(".bias") for name in tensors)
+    refuse_other_shapes(config, tensors, biases=biases)
+    return config, tensors if biases else tensors | _zero_biases(config)
 
 
 def sizes(tensors: Mapping[str, Tensor], scale: int | None = None, padding_mode: PaddingMode = "zeros") -> RRDBConfig:
@@ -162,14 +161,20 @@ def sizes(tensors: Mapping[str, Tensor], scale: int | None = None, padding_mode:
         raise WeightsError(f"holds no network that can serve: {error}") from error
 
 
-def refuse_other_shapes(config: RRDBConfig, tensors: Mapping[str, Tensor]) -> None:
+def refuse_other_shapes(config: RRDBConfig, tensors: Mapping[str, Tensor], *, biases: bool = True) -> None:
     """Compare weights under our names with those of a network of that size.
+
+    Args:
+        biases: biases are among them.
 
     Raises:
         WeightsError: a weight is missing, superfluous or of another shape.
     """
+    if len(tensors) < IN_A_BLOCK * config.blocks:  # to list the weights of a thousand blocks takes seconds
+        raise WeightsError(f"does not hold a network of {config}: it has only {len(tensors)} weights")
     with torch.device("meta"):
-        expected = {name: tuple(weight.shape) for name, weight in RRDBNet(config).state_dict().items()}
+        net = RRDBNet(config)
+    expected = {name: tuple(one.shape) for name, one in net.state_dict().items() if biases or name.endswith("weight")}
     found = {name: tuple(weight.shape) for name, weight in tensors.items()}
     if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
         name = wrong[0]

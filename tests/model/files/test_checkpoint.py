@@ -208,6 +208,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "broken metrics": (saying("metrics", "{"), "makes no sense (Expecting"),
     "channels that lie": (saying("channels", "5"), "does not hold a network of RRDBConfig(channels=5"),
     "blocks that lie": (saying("blocks", "2"), "body.1.rdb1.conv1.bias is missing, expected (2,)"),
+    "a thousand blocks that lie": (saying("blocks", "1000"), "it has only 42 weights"),
     "scale that lies": (saying("scale", "2"), "conv_up2.bias is (4,), expected no such weight (2 of"),
     "missing weight": (lacking("conv_hr.bias"), "conv_hr.bias is missing, expected (4,) (1 of"),
     "foreign weight": (holding("conv_extra.bias", BIAS), "conv_extra.bias is (4,), expected no such weight"),

@@ -324,6 +324,7 @@ REFUSALS: dict[str, tuple[Wrap, str]] = {
     "a sparse weight": (holding("conv_hr.bias", torch.zeros(6).to_sparse()), "not a plain tensor"),
     "terabytes of one number": (holding("conv_hr.bias", torch.zeros(1).expand(10**12)), "larger than the whole file"),
     "a million blocks": (holding("body.999999.rdb1.conv1.weight", torch.zeros(3)), "1024 is the most"),
+    "a thousand blocks by name": (holding("body.999.rdb1.conv1.weight", torch.zeros(3)), r"it has only 73 weights"),
     "weights that share numbers": (sharing, r"has \d+ bytes of weights in float32 that share 1944 bytes of the file"),
     "ESRGAN+": (holding("body.0.rdb1.conv1x1.weight", torch.zeros(3, 6, 1, 1)), r"is an ESRGAN\+ network"),
     "two colours": (holding("conv_first.weight", torch.zeros(6, 2, 3, 3)), "takes 2 channels and makes 3"),
