@@ -175,7 +175,8 @@ def _weights_of(layers: Sequence[Layer], data: bytes) -> dict[str, tuple[Tensor,
     offset = 0
     for layer in layers:
         if layer.kind == "PReLU":
-            slopes = int(layer.number(0, 0))
+            if (slopes := int(layer.number(0, 0))) < 1:  # to numpy, -1 means all the rest
+                raise ValueError(f"the PReLU {layer.outputs[0][:40]} has {slopes} slopes")
             made[layer.outputs[0]] = _numbers(data, "<f4", slopes, offset), None
             offset += 4 * slopes
         elif layer.kind == "Convolution":

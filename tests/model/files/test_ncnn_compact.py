@@ -78,6 +78,7 @@ def shrunk(text: str) -> str:
         (replacing("large base output", "large base output 0=2"), "does something else with them"),
         (replacing("PixelShuffle shuffle", "Split shuffle"), "not the two enlargements"),
         (replacing(" 0=2\nInterp", " 0=2 1=1\nInterp"), "another order than PyTorch's"),
+        (replacing(f"0={CHANNELS}\nConv", "0=-1\nConv"), "the PReLU made1 has -1 slopes"),
         (replacing("PixelShuffle", "Deconvolution"), "'Deconvolution', which no network has that is read"),
     ],
 )
