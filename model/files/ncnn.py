@@ -25,6 +25,10 @@ FLOAT16, FLOAT32 = 0x01306B47, 0
 
 MAX_LAYERS = 100_000
 
+MAX_TIMES, MIN_NUMBERS = 8, 2**22
+"""Numbers that a graph may make for each weight, and that every graph may make; RRDB's take 0.2 to 14 for each weight,
+most in the smallest."""
+
 TOLERANCE = 1e-3
 """Maximum difference between graph and network for a picture in [0, 1]."""
 
@@ -213,19 +217,36 @@ def _numbers(data: bytes, dtype: str, count: int, offset: int) -> Tensor:
 
 
 def _run(graph: Graph, picture: Tensor) -> Tensor:
-    """Run the graph layer by layer; `Input` layers name the picture."""
+    """Run the graph layer by layer; `Input` layers name the picture.
+
+    Raises:
+        WeightsError: its layers make more numbers than those of a generator.
+    """
+    weights = sum(weight.numel() for weight, _ in graph.weights.values())
+    most = MIN_NUMBERS + MAX_TIMES * weights
     values: dict[str, Tensor] = {}
-    made = picture
+    made, count = picture, 0
     for layer in graph.layers:
         inputs = [values[name] for name in layer.inputs]
+        weight, bias = graph.weights.get(layer.outputs[0], (picture, None))
+        count += _cost(layer, inputs, weight)
+        if count > most:
+            raise WeightsError(f"has layers that make more than {most} numbers, too many for {weights} weights")
         if layer.kind == "Input":
             made = picture
         elif layer.kind == "Convolution":
-            weight, bias = graph.weights[layer.outputs[0]]
             made = activated(layer, functional.conv2d(inputs[0], weight, bias, padding=int(layer.number(4, 0))))
         elif layer.kind == "PReLU":
-            made = functional.prelu(inputs[0], graph.weights[layer.outputs[0]][0])
+            made = functional.prelu(inputs[0], weight)
         else:
             made = OPERATIONS[layer.kind](layer, inputs)
         values.update(dict.fromkeys(layer.outputs, made))
     return made
+
+
+def _cost(layer: Layer, inputs: Sequence[Tensor], weight: Tensor) -> int:
+    """Count the numbers that a layer is about to make, or to read if those are more."""
+    read = sum(one.numel() for one in inputs)
+    if layer.kind == "Convolution":
+        return max(read, read * len(weight) // max(1, inputs[0].shape[1]))
+    return read * int(layer.number(1, 1)) ** 2 if layer.kind == "Interp" else read

@@ -7,9 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-MAX_CHANNELS = 2**14
-"""Maximum channels of a layer, so that repeated `Concat`s cannot fill the memory."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
@@ -32,12 +29,6 @@ def activated(layer: Layer, made: Tensor) -> Tensor:
         raise ValueError(f"activation {kind}")
     slope = layer.number(10, 0.0) if kind == 2 else 0.0
     return functional.leaky_relu(made, slope) if kind else made
-
-
-def _concat(_: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    if sum(one.shape[1] for one in inputs) > MAX_CHANNELS:
-        raise ValueError(f"a Concat of more than {MAX_CHANNELS} channels")
-    return torch.cat(list(inputs), dim=1)
 
 
 def _eltwise(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
@@ -88,7 +79,7 @@ OPERATIONS: dict[str, Callable[[Layer, Sequence[Tensor]], Tensor]] = {
     "Convolution": lambda _, inputs: inputs[0],
     "PReLU": lambda _, inputs: inputs[0],
     "Split": lambda _, inputs: inputs[0],
-    "Concat": _concat,
+    "Concat": lambda _, inputs: torch.cat(list(inputs), dim=1),
     "ReLU": lambda layer, inputs: functional.leaky_relu(inputs[0], layer.number(0, 0.0)),
     "Eltwise": _eltwise,
     "BinaryOp": _binary,

@@ -1,6 +1,6 @@
 """ncnn pairs: what is read from one is what its graph says, or it is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from model.errors import WeightsError
 from model.export.ncnn_pair import write_generator
+from model.files.ncnn import read_graph, refuse_other_graph
 from model.files.reading import read, sha256_of
 from model.rrdb import RRDBConfig, RRDBNet
 from tests.model.examples import TINY, random_net
@@ -119,13 +120,31 @@ def test_half_a_pair_is_refused_by_what_it_needs(missing: str, pair: Path) -> No
         read(pair)
 
 
-def test_features_joined_without_end_do_not_fill_the_memory(tmp_path: Path) -> None:
-    param, _ = write_generator(random_net(), tmp_path)
-    lines = param.read_text().splitlines()
-    joined = [
-        f"Concat bomb{i} 2 1 bomb{i} bomb{i} bomb{i + 1}".replace("bomb0 bomb0", "low_res low_res") for i in range(60)
-    ]
-    lines = [lines[0], f"{len(lines) - 2 + len(joined)} 1", lines[2], *joined, *lines[3:]]
-    param.write_text("\n".join(lines))
-    with pytest.raises(WeightsError, match=r"generator\.param"):
-        read(param)
+def with_layers(text: str, layers: Sequence[str]) -> str:
+    """Add layers that begin with `made0`, a copy of the picture, and whose results are not used."""
+    magic, _, first, *rest = text.splitlines()
+    added = ["Split copy 1 1 data made0", *layers]
+    return "\n".join([magic, f"{1 + len(added) + len(rest)} 1", first, *added, *rest])
+
+
+JOIN = f"Concat join 4000 1{' made0' * 4000} made1"
+COSTLY = {
+    "channels that double": [f"Concat join{i} 2 1 made{i} made{i} made{i + 1}" for i in range(60)],
+    "channels that are kept": [JOIN, *(f"ReLU keep{i} 1 1 made{i} made{i + 1}" for i in range(1, 300))],
+    "sides that grow": [f"Interp grow{i} 1 1 made{i} made{i + 1} 0=1 1=4.0 2=4.0" for i in range(8)],
+    "borders that grow": [f"Padding pad{i} 1 1 made{i} made{i + 1} 0=1 1=1 2=1 3=1 4=1" for i in range(200)],
+    "a sum of many": [f"Eltwise sum 60000 1{' made0' * 60000} made1 0=1"],
+}
+
+
+@pytest.mark.parametrize("layers", COSTLY.values(), ids=COSTLY.keys())
+def test_layers_that_make_more_than_a_generator_are_refused_before_they_do(layers: Sequence[str], pair: Path) -> None:
+    param = with_layers(pair.read_text(), layers).encode()
+    graph = read_graph(pair, param, pair.with_suffix(".bin").read_bytes())
+    with pytest.raises(WeightsError, match="layers that make more than 4223104 numbers, too many for 3600 weights"):
+        refuse_other_graph(graph, random_net())
+
+
+def test_layers_whose_results_are_not_used_are_allowed(pair: Path) -> None:
+    pair.write_text(with_layers(pair.read_text(), [JOIN, "ReLU keep 1 1 made1 made2"]))
+    assert read(pair).net.config == TINY
