@@ -36,7 +36,7 @@ def read_tensors(path: Path, content: bytes | None = None) -> TensorFile:
     try:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:  # the last two for huge shapes
         raise WeightsError(f"{path} is not a readable .safetensors file ({one_line(error)})") from error
     metadata = header.get("__metadata__") or {}
     return TensorFile(metadata=metadata, tensors=tensors, sha256=hashlib.sha256(content).hexdigest())

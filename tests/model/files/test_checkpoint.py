@@ -255,6 +255,14 @@ def test_a_truncated_file_is_refused(kept: int, path: Path) -> None:
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize("shape", [[0, 2**63], [0, 2**62, 2**62]])
+def test_an_empty_weight_of_an_impossible_shape_is_refused(shape: list[int], tmp_path: Path) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    (tmp_path / "odd.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(WeightsError, match=r"odd\.safetensors is not a readable \.safetensors file"):
+        read_checkpoint(tmp_path / "odd.safetensors")
+
+
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"absent\.safetensors cannot be read \(No such file"):
         read_checkpoint(tmp_path / "absent.safetensors")
