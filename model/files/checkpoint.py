@@ -27,6 +27,9 @@ ARCHITECTURE = "rrdb"
 STORED = (torch.float32, torch.float16, torch.bfloat16)
 """Number formats of weights."""
 
+MAX_GOLDEN_PX = 2**14
+"""Maximum pixels of a golden input: it is upscaled several times when a network is loaded."""
+
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 """Pattern of model names, which are used in URLs, headers and file names."""
 
@@ -78,10 +81,12 @@ def write_checkpoint(
         dtype: format of the stored weights; the golden output is that of the stored, rounded weights.
 
     Raises:
-        WeightsError: a weight is not finite in `dtype`, the name is not valid, or the file cannot be written.
+        WeightsError: a weight is not finite in `dtype`, the name is not valid, the golden picture is too large, or the
+            file cannot be written.
     """
     if not NAME.fullmatch(card.name):
         raise WeightsError(f"{card.name!r} cannot be the name of a model; take letters, digits, '.', '_' and '-'")
+    _refuse_large_golden(golden_input, path)
     stored = {name: weight.detach().to(dtype).contiguous() for name, weight in net.state_dict().items()}
     _refuse_not_finite(stored, path)
     rounded = _network(net.config, stored)
@@ -103,6 +108,7 @@ def read_checkpoint(path: Path, content: bytes | None = None) -> Checkpoint:
     tensors = dict(file.tensors)
     golden = [tensors.pop(name, None) for name in ("golden.input", "golden.output")]
     golden_input, golden_output = (_checked_golden(tensor, path) for tensor in golden)
+    _refuse_large_golden(golden_input, path)
     try:
         refuse_other_shapes(config, tensors)
     except WeightsError as error:
@@ -220,9 +226,16 @@ def _parse_metrics(text: str) -> Metrics:
 
 
 def _checked_golden(tensor: Tensor | None, path: Path) -> Tensor:
-    if tensor is None or tensor.dtype is not torch.uint8 or tensor.shape[:1] != (3,) or not tensor[0].numel():
+    is_picture = tensor is not None and tensor.dtype is torch.uint8 and tensor.dim() == 3 and tensor.shape[0] == 3
+    if tensor is None or not is_picture or not tensor.numel():
         raise WeightsError(f"{path} carries no golden input and output (uint8, 3 x H x W); export it again")
     return tensor
+
+
+def _refuse_large_golden(picture: Tensor, path: Path) -> None:
+    height, width = picture.shape[1:]
+    if height * width > MAX_GOLDEN_PX:
+        raise WeightsError(f"{path} has a golden input of {height} x {width} px; take one of at most {MAX_GOLDEN_PX}")
 
 
 def _refuse_not_finite(tensors: dict[str, Tensor], path: Path) -> None:

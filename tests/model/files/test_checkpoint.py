@@ -166,6 +166,12 @@ def test_weights_that_are_not_finite_in_the_stored_format_are_not_written(bad: f
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_golden_picture_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="has a golden input of 200 x 100 px"):
+        write_checkpoint(tmp_path / "large.safetensors", random_net(), CARD, golden_input=textured(200, 100))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_writing_leaves_nothing_but_the_weight_file(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
@@ -227,6 +233,12 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "no golden input": (lacking("golden.input"), "carries no golden input and output"),
     "no golden output": (lacking("golden.output"), "carries no golden input and output"),
     "golden of floats": (holding("golden.input", GOLDEN.float()), "carries no golden input and output"),
+    "flat golden": (holding("golden.input", GOLDEN[:, 0].clone()), "carries no golden input and output"),
+    "many goldens": (holding("golden.output", GOLDEN[..., None].clone()), "carries no golden input and output"),
+    "large golden": (
+        holding("golden.input", torch.zeros(3, 128, 129, dtype=torch.uint8)),
+        "has a golden input of 128 x 129 px; take one of at most 16384",
+    ),
     "grey golden": (holding("golden.output", GOLDEN[:1].clone()), "carries no golden input and output"),
 }
 
