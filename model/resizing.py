@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from model.files.dialects import MAX_SIZE
 from model.rrdb import RRDBConfig, RRDBNet
 
 GAIN = 0.5
@@ -38,7 +39,8 @@ def resized(
         seed: of the random weights.
 
     Raises:
-        ResizingError: the new generator would be narrower, `net` has no block of such a number, or none would be left.
+        ResizingError: the new generator would be narrower, or wider than files may be; `net` has no block of such a
+            number, or none would be left.
     """
     config = net.config
     channels = config.channels if channels is None else channels
@@ -48,6 +50,8 @@ def resized(
             f"{channels} channels and growth {growth} are less than the network's {config.channels} and "
             f"{config.growth}; it can only become wider"
         )
+    if max(channels, growth) > MAX_SIZE:
+        raise ResizingError(f"{channels} channels and growth {growth} could not be read again; {MAX_SIZE} is the most")
     if absent := [block for block in without if not 0 <= block < config.blocks]:
         raise ResizingError(f"there is no block {absent[0]}: the network has the blocks 0 to {config.blocks - 1}")
     kept = [block for block in range(config.blocks) if block not in without]

@@ -69,6 +69,8 @@ def test_the_seed_decides() -> None:
         ({"channels": 5}, "5 channels and growth 2 are less than the network's 6 and 2; it can only become wider"),
         ({"channels": 0}, "0 channels"),
         ({"growth": 1}, "6 channels and growth 1 are less than the network's 6 and 2"),
+        ({"channels": 1025}, "1025 channels and growth 2 could not be read again; 1024 is the most"),
+        ({"growth": 1025}, "6 channels and growth 1025 could not be read again"),
         ({"without": [3]}, "there is no block 3: the network has the blocks 0 to 2"),
         ({"without": [-1]}, "there is no block -1"),
         ({"without": [0, 1, 2]}, "no block would be left"),
