@@ -162,6 +162,7 @@ def _convert(options: argparse.Namespace) -> int:
         if checkpoint.net.config.colours != 3:
             raise WeightsError(f"{options.file} is for grey pictures; --flat-colours needs a network for RGB")
         correct_colours(checkpoint.net)
+        card = replace(card, recipe=f"{card.recipe}, flat colours corrected", metrics={})
     write_checkpoint(out, checkpoint.net, card, golden_input=golden, dtype=FORMATS[options.dtype])
     print(f"wrote {out}")
     return 0

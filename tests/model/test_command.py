@@ -176,6 +176,14 @@ def test_convert_corrects_flat_colours_on_request(tmp_path: Path) -> None:
     assert after <= before
 
 
+def test_a_correction_of_colours_is_in_the_recipe_and_leaves_no_metrics_of_other_weights(
+    ours: Path, tmp_path: Path
+) -> None:
+    assert main(["convert", str(ours), str(tmp_path / "exact.safetensors"), "--flat-colours"]) == 0
+    card = read_checkpoint(tmp_path / "exact.safetensors").card
+    assert card == replace(CARD, recipe="by_hand, flat colours corrected", metrics={})
+
+
 def test_interpolate_takes_published_files_and_says_how_it_mixed_them(tmp_path: Path) -> None:
     for name, factor in (("one", 1.0), ("two", 1.02)):
         net = random_net()
