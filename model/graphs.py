@@ -123,11 +123,6 @@ class CapturedCalls(Generic[Made]):
         self._captured.clear()
         self._seen.clear()
 
-    def leave_out(self) -> None:
-        """Call the function without graphs from now on."""
-        self.clear()
-        self._graphs = None
-
     def __call__(self, *inputs: Tensor) -> Made:
         """Call the function.
 

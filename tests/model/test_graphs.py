@@ -159,14 +159,6 @@ def test_graphs_hold_what_they_say_until_they_are_dropped(graphs: FakeGraphs) ->
     assert graphs.log == FIRST * 2
 
 
-def test_graphs_that_are_left_out_are_not_used_again(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(twice, graphs, sights=1)
-    calls.leave_out()
-    x = torch.rand(3)
-    assert torch.equal(calls(x), 2 * x)
-    assert graphs.log == []
-
-
 @pytest.mark.gpu
 def test_cuda_graphs_give_what_the_calls_give() -> None:
     weight = torch.randn(8, 8, device="cuda")
