@@ -49,7 +49,6 @@ def tuned(
 
     Raises:
         NoTilingError: no kind has a right one.
-        DeviceMemoryError: the device does not have enough memory to find out.
         DeviceMemoryError: the device does not have enough memory.
     """
     found: dict[tuple[int, int], tuple[fused.Tiling, fused.Tiling]] = {}
