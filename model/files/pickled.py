@@ -182,5 +182,5 @@ def _tensors(places: Mapping[str, Place], stored: Stored) -> dict[str, Tensor]:
             copies[storage.key] = torch.from_numpy(numpy.frombuffer(bytearray(stored(storage)), numpy.uint8))
         begin, end = (number * storage.dtype.itemsize for number in (storage.begin, storage.begin + storage.count))
         numbers = copies[storage.key][begin:end].view(storage.dtype)
-        tensors[name] = numbers.as_strided(place.size, place.stride, place.offset)
+        tensors[name] = numbers.as_strided(place.size, place.stride, numbers.storage_offset() + place.offset)
     return tensors

@@ -96,6 +96,42 @@ def test_tensors_are_those_that_pytorch_reads(content: Any, zipped: bool, tmp_pa
 # Pickles that are written by hand
 
 
+class Viewing:
+    """Pickles as a tensor of a part of a storage, as PyTorch wrote it before 1.6."""
+
+    def __init__(self, begin: int, count: int, offset: int) -> None:
+        self.storage = ("storage", torch.FloatStorage, "whole", "cpu", 20, (f"part {begin}", begin, count))
+        self.offset = offset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return torch._utils._rebuild_tensor_v2, (Persistent(self.storage), self.offset, (3,), (1,), False, {})
+
+
+class Persistent:
+    """Stands for a storage in a pickle."""
+
+    def __init__(self, words: tuple[Any, ...]) -> None:
+        self.words = words
+
+
+class Pickler(pickle.Pickler):
+    """Writes what a `Persistent` stands for."""
+
+    def persistent_id(self, obj: object) -> tuple[Any, ...] | None:
+        return obj.words if isinstance(obj, Persistent) else None
+
+
+def test_parts_of_a_storage_are_those_that_pytorch_reads(tmp_path: Path) -> None:
+    path, file = tmp_path / "old.pth", io.BytesIO()
+    parts = {"part": Viewing(6, 5, 1), "whole": Viewing(0, 20, 2)}
+    for one in (torch.serialization.MAGIC_NUMBER, 1001, {"little_endian": True}, parts, ["whole"]):
+        Pickler(file, protocol=2).dump(one)
+    path.write_bytes(file.getvalue() + struct.pack("<q", 20) + torch.arange(20.0).numpy().tobytes())
+    expected, read = torch.load(path, weights_only=True), read_pickled(path).tensors
+    assert expected["part"].tolist() == [7, 8, 9]
+    assert {name: one.tolist() for name, one in read.items()} == {name: one.tolist() for name, one in expected.items()}
+
+
 def text(words: str) -> bytes:
     return b"X" + struct.pack("<I", len(words)) + words.encode()
 
