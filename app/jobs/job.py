@@ -35,6 +35,11 @@ def new_job_id() -> str:
     return f"job_{time.time_ns() // 10**6:012x}{secrets.token_hex(10)}"
 
 
+def result_name(job_id: str, number: int, attempts: int) -> str:
+    """Return the name of a result in the store; each attempt has its own."""
+    return f"{job_id}/result-{number}-{attempts}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """An error as stored in a job; the members of a problem document."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from app.errors import IdempotencyMismatch, KeyLimit, NoSuchJob, QueueFull, StorageFull
 from app.jobs.database import Session
-from app.jobs.job import ENDED, NewJob, Row, State, StoredJob, StoredPicture
+from app.jobs.job import ENDED, NewJob, Row, State, StoredJob, StoredPicture, result_name
 from app.jobs.transitions import touch
 
 FULL_RETRY_S = 30
@@ -266,10 +266,12 @@ def expire(session: Session) -> tuple[int, list[str]]:
 
 
 def known_files(session: Session) -> set[str]:
-    """Return the names of all files that jobs need."""
-    rows = session.rows("select upload_name, upload_bytes, result from pictures")
-    results = [json.loads(row["result"])["name"] for row in rows if row["result"]]
-    return {row["upload_name"] for row in rows if row["upload_bytes"]} | set(results)
+    """Return the names of all files that jobs need, also of results whose end could not be recorded yet."""
+    rows = session.rows("select job_id, number, attempts, state, upload_name, upload_bytes, result from pictures")
+    uploads = {row["upload_name"] for row in rows if row["upload_bytes"]}
+    results = {json.loads(row["result"])["name"] for row in rows if row["result"]}
+    running = [row for row in rows if row["state"] == State.RUNNING]
+    return uploads | results | {result_name(row["job_id"], row["number"], row["attempts"]) for row in running}
 
 
 def totals(session: Session) -> Totals:

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 
 from app.jobs.database import Session
-from app.jobs.job import ENDED, MAX_CRASHES, Problem, Result, Row, State, StoredJob, StoredPicture
+from app.jobs.job import ENDED, MAX_CRASHES, Problem, Result, Row, State, StoredJob, StoredPicture, result_name
 from app.jobs.ledger import find
 from app.jobs.transitions import touch
 
@@ -39,8 +39,8 @@ class Claim:
 
     @property
     def result_name(self) -> str:
-        """Name of the result in the store; each attempt has its own."""
-        return f"{self.job.id}/result-{self.picture.number}-{self.picture.attempts}"
+        """Name of the result in the store."""
+        return result_name(self.job.id, self.picture.number, self.picture.attempts)
 
     @property
     def values(self) -> dict[str, object]:

@@ -19,14 +19,17 @@ pytestmark = pytest.mark.anyio
 
 async def test_old_files_of_no_job_are_removed_and_those_of_others_are_left(database: Database, tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "files")
-    waiting, done = new_job(), new_job()
+    waiting, running, done = new_job(), new_job(), new_job()
     await added(database, done)
     held = await taken(database)
     await ended(database, held)
+    await added(database, running)
+    unrecorded = (await taken(database)).result_name  # the database cannot be written to since it was stored
     await added(database, waiting)
     lost = new_job_id()
-    kept = [waiting.pictures[0].upload_name, held.result_name, "backups/2026.tar", "job_1/notes", f"{lost}/readme.txt"]
-    gone = [f"{lost}/upload-1", f"{lost}/result-2-3", f"{lost}/result-1-1.0a1b2c3d.part"]
+    others = ["backups/2026.tar", "job_1/notes", f"{lost}/readme.txt"]
+    kept = [waiting.pictures[0].upload_name, held.result_name, unrecorded, *others]
+    gone = [f"{running.id}/result-1-0", f"{lost}/upload-1", f"{lost}/result-2-3", f"{lost}/result-1-1.0a1b2c3d.part"]
     for name in [*kept, *gone]:
         await store.put(name, one(b"x"))
         old_s = time.time() - ORPHAN_S - 60
