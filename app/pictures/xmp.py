@@ -9,7 +9,7 @@ XMP specification, parts 1 (ISO 16684-1) and 3, on the extended packets of JPEG.
 import codecs
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from xml.parsers import expat
@@ -36,12 +36,16 @@ EXTENSION_NAME = b"http://ns.adobe.com/xmp/extension/\0"
 
 EXTENSION_ID = re.compile(r"""HasExtendedXMP[\s="'>]{1,9}([0-9A-Fa-f]{32})""")
 
-RDF, XML = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://www.w3.org/XML/1998/namespace"
-RDF_ROOT = f"{RDF} RDF"
-"""The parser spells names as URI, space, local name."""
-ELEMENTS = {f"{RDF} {name}": f"rdf:{name}" for name in ("Description", "Bag", "Seq", "Alt", "li", "value")}
-ATTRIBUTES = {f"{RDF} {name}": f"rdf:{name}" for name in ("about", "parseType", "resource")} | {
-    f"{XML} lang": "xml:lang"
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+XML, XMLNS = "http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/"
+Name = tuple[str, str]
+"""URI of the namespace, and local name."""
+RDF_ROOT: Name = (RDF, "RDF")
+ELEMENTS: Mapping[Name, str] = {
+    (RDF, name): f"rdf:{name}" for name in ("Description", "Bag", "Seq", "Alt", "li", "value")
+}
+ATTRIBUTES: Mapping[Name, str] = {(RDF, name): f"rdf:{name}" for name in ("about", "parseType", "resource")} | {
+    (XML, "lang"): "xml:lang"
 }
 """Names that structure values, as they are written."""
 STRUCTURE = frozenset({"", "rdf:Description", "rdf:Bag", "rdf:Seq", "rdf:Alt"})
@@ -51,7 +55,7 @@ EMPTY_ATTRIBUTES = frozenset({"rdf:about", "rdf:parseType", "xml:lang"})
 
 
 TIFF = "http://ns.adobe.com/tiff/1.0/"
-TURNED = {f"{TIFF} XResolution": f"{TIFF} YResolution", f"{TIFF} YResolution": f"{TIFF} XResolution"}
+TURNED = {(TIFF, "XResolution"): (TIFF, "YResolution"), (TIFF, "YResolution"): (TIFF, "XResolution")}
 """Names that are exchanged where a picture is turned by 90 degrees."""
 
 
@@ -117,13 +121,11 @@ class _Element:
     """An open element."""
 
     tag: str
-    """Its name as it was written."""
-    start: int = 0
+    """Its name as it was written; empty for the RDF itself and elements around it."""
+    start: int
     """Index of its start tag in the body."""
-
-
-OUTER = _Element("")
-"""An element around the RDF, or the RDF itself."""
+    prefixes: Sequence[str]
+    """Prefixes that it declares."""
 
 
 class _Writer:
@@ -132,6 +134,8 @@ class _Writer:
     def __init__(self, names: Iterable[Names], *, turned: bool) -> None:
         self._names = list(names)
         self._new_names = TURNED if turned else {}
+        self._uris: dict[str, list[str]] = {"xml": [XML], "xmlns": [XMLNS]}
+        """URIs of the prefixes, those of inner elements last."""
         self._body: list[str] = []
         self._spaces = {RDF: "rdf"}
         self._in_rdf = False
@@ -142,8 +146,11 @@ class _Writer:
         """Number of open elements from the dropped one inwards."""
 
     def take(self, text: str) -> bool:
-        """Parse a packet; returns False where it is malformed."""
-        parser = expat.ParserCreate(namespace_separator=" ")
+        """Parse a packet; returns False where it is malformed.
+
+        The parser does not resolve prefixes: it would make a copy of the URI for each name, however long that is.
+        """
+        parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse
         parser.StartElementHandler = self._start
@@ -174,33 +181,59 @@ class _Writer:
     def _refuse(self, *_: object) -> None:
         raise _Refused("a document type: entities that it defines can expand")
 
-    def _start(self, name: str, attributes: Mapping[str, str]) -> None:
+    def _start(self, tag: str, attributes: Mapping[str, str]) -> None:
         if self._dropped or len(self._open) >= MAX_DEPTH:
             self._dropped += 1
-        elif not self._in_rdf:
+            return
+        prefixes = self._declare(attributes)
+        name = self._resolved(tag, of_element=True)
+        if not self._in_rdf:
             self._in_rdf = name == RDF_ROOT
-            self._open.append(OUTER)
-        elif (tag := self._written(name, ELEMENTS)) is None:
+            self._open.append(_Element("", len(self._body), prefixes))
+        elif (written := self._written(name, ELEMENTS)) is None:
+            self._forget(prefixes)
             self._dropped = 1
         else:
-            named = ((self._written(key, ATTRIBUTES), value) for key, value in attributes.items())
+            named = ((self._written(self._resolved(key), ATTRIBUTES), value) for key, value in attributes.items())
             said = {key: "" if key == "rdf:about" else value for key, value in named if key}
-            self._open.append(_Element(tag, start=len(self._body)))
+            self._open.append(_Element(written, len(self._body), prefixes))
             if not said.keys() <= EMPTY_ATTRIBUTES:
                 self._last_content = len(self._body)
-            self._body.append(f"<{tag}{''.join(f' {key}={quoteattr(value)}' for key, value in said.items())}>")
+            self._body.append(f"<{written}{''.join(f' {key}={quoteattr(value)}' for key, value in said.items())}>")
 
-    def _end(self, name: str) -> None:
+    def _end(self, tag: str) -> None:
         if self._dropped:
             self._dropped -= 1
             return
         element = self._open.pop()
-        if element is OUTER:
-            self._in_rdf = self._in_rdf and name != RDF_ROOT
+        if not element.tag:
+            self._in_rdf = self._in_rdf and self._resolved(tag, of_element=True) != RDF_ROOT
         elif self._last_content >= element.start:
             self._body.append(f"</{element.tag}>")
         else:
             del self._body[element.start :]
+        self._forget(element.prefixes)
+
+    def _declare(self, attributes: Mapping[str, str]) -> Sequence[str]:
+        """Take the namespaces of an element; returns their prefixes, empty for that of names without one."""
+        spaces = {key[6:]: uri for key, uri in attributes.items() if key == "xmlns" or key.startswith("xmlns:")}
+        for prefix, uri in spaces.items():
+            self._uris.setdefault(prefix, []).append(uri)
+        return list(spaces)
+
+    def _forget(self, prefixes: Sequence[str]) -> None:
+        for prefix in prefixes:
+            self._uris[prefix].pop()
+
+    def _resolved(self, name: str, *, of_element: bool = False) -> Name:
+        prefix, _, local = name.rpartition(":")
+        if not prefix and not of_element:
+            return "", local
+        if uris := self._uris.get(prefix):
+            return uris[-1], local
+        if prefix:
+            raise _Refused("a prefix without a namespace")
+        return "", local
 
     def _characters(self, text: str) -> None:
         if not self._dropped and self._open and self._open[-1].tag not in STRUCTURE:
@@ -208,11 +241,11 @@ class _Writer:
                 self._last_content = len(self._body)
             self._body.append(escape(text, {"\r": "&#13;"}))
 
-    def _written(self, name: str, structure: Mapping[str, str]) -> str | None:
+    def _written(self, name: Name, structure: Mapping[Name, str]) -> str | None:
         """Return the name with its usual prefix; None for one that is dropped."""
         if name in structure:
             return structure[name]
-        uri, _, local = self._new_names.get(name, name).rpartition(" ")
+        uri, local = self._new_names.get(name, name)
         for names in self._names:
             prefix, kept = names.get(uri, ("", frozenset()))
             if local in kept:

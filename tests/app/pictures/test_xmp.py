@@ -1,6 +1,7 @@
 """XMP: packets in any encoding and with any prefixes are read, and only what is true of the answer is written."""
 
 import hashlib
+import resource
 import struct
 from xml.etree import ElementTree
 
@@ -166,6 +167,30 @@ def test_text_and_attributes_are_escaped() -> None:
 )
 def test_a_broken_dangerous_or_empty_packet_is_dropped(said: str) -> None:
     assert kept_xmp(said.encode()) is None
+
+
+@pytest.mark.parametrize("kind", ["attributes", "elements"])
+def test_a_long_namespace_is_not_copied_for_each_name(kind: str) -> None:
+    names = "".join(f" q:a{number}=''" for number in range(3000)) if kind == "attributes" else ""
+    inner = "" if names else 20_000 * "<q:a/>"
+    packet = (
+        f"<rdf:RDF {RDF} xmlns:q='{500_000 * 'u'}'><rdf:Description{names}>{inner}"
+        f"<dc:rights xmlns:dc='http://purl.org/dc/elements/1.1/'>kept</dc:rights></rdf:Description></rdf:RDF>"
+    )
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert b"kept" in (kept_xmp(packet.encode()) or b"")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
+
+
+def test_prefixes_mean_what_the_innermost_element_says() -> None:
+    packet = (
+        f"<r:RDF xmlns:r='{reader.RDF}' xmlns='http://purl.org/dc/elements/1.1/'><r:Description>"
+        "<rights xmlns='urn:other'>dropped</rights><rights>kept</rights></r:Description>"
+        "<r:Description xmlns:r='urn:other'>dropped</r:Description></r:RDF>"
+    )
+    kept = kept_xmp(packet.encode()) or b""
+    assert b"kept" in kept
+    assert b"dropped" not in kept
 
 
 def test_the_nesting_of_elements_is_limited() -> None:
