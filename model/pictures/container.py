@@ -33,6 +33,6 @@ def check_before_opening(upload: bytes, limits: Limits) -> None:
     if upload.startswith(b"GIF8"):
         gif.check_size(upload, limits)
     elif upload.startswith(b"\xff\xd8"):
-        jpeg.check_kind(upload)
+        jpeg.check_header(upload)
     elif upload[4:8] == b"ftyp":
         check_boxes(upload)

@@ -1,5 +1,6 @@
 """JPEG: its markers, read without decoding, and its pixels, which are refused where some are missing."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ MAX_SEGMENTS = 20_000
 MAX_FILL_BYTES = 1000
 """Maximum filler bytes between two segments of the header: Pillow reads them one by one."""
 
+MAX_EXIF_PARTS = 100
+"""Maximum segments of EXIF in front of the pixels: Pillow copies all of it for each. One is usual."""
+
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Markers of a frame: sequential and progressive, with Huffman's or arithmetic codes."""
@@ -30,7 +34,7 @@ SEQUENTIAL_FRAMES = frozenset({0xC0, 0xC1, 0xC9})
 START, END, SCAN, ALONE = 0xD8, 0xD9, 0xDA, 0x01
 """Markers. The last one is followed by no segment, like the first two."""
 
-JFIF, ADOBE = 0xE0, 0xEE
+JFIF, EXIF, ADOBE = 0xE0, 0xE1, 0xEE
 TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
 """Markers of the codes, the quantization and the distance of restart markers."""
 
@@ -78,13 +82,18 @@ def _segments(file: bytes) -> Iterator[_Segment]:
     yield _Segment(marker=END, place=end, begins=end, end=end)
 
 
-def check_kind(file: bytes) -> None:
-    """Refuse the kinds of JPEG that hardly any decoder reads.
+def check_header(file: bytes) -> None:
+    """Refuse the kinds of JPEG that hardly any decoder reads, and EXIF in very many parts.
 
     Raises:
-        NotAccepted: it is one.
+        NotAccepted: it is such a kind.
+        OverLimit: more than `MAX_EXIF_PARTS`.
         Damaged: no header is found where one should be.
     """
+    before_pixels = itertools.takewhile(lambda segment: segment.marker != SCAN, _segments(file))
+    parts = sum(segment.marker == EXIF and file.startswith(b"Exif\0\0", segment.begins) for segment in before_pixels)
+    if parts > MAX_EXIF_PARTS:
+        raise OverLimit(f"the JPEG has EXIF in {parts} parts; the limit is {MAX_EXIF_PARTS}; save it without")
     expected = 2
     for segment in _segments(file):
         if segment.begins - expected > MAX_FILL_BYTES:

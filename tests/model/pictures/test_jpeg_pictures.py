@@ -103,6 +103,17 @@ def test_very_many_segments_are_refused() -> None:
         read_header(file[:2] + 30_000 * segment(0xFE, b"") + file[2:], LIMITS)
 
 
+@pytest.mark.parametrize("marker", [0xC0, 0xDA])
+def test_exif_in_very_many_parts_is_refused(marker: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = jpeg()
+    place = file.index(bytes((0xFF, marker)))
+    part = segment(0xE1, b"Exif\0\0II")
+    assert read_header(file[:place] + 100 * part + file[place:], LIMITS).width == 160
+    monkeypatch.delattr(Image, "open")
+    with pytest.raises(OverLimit, match="EXIF in 101 parts; the limit is 100"):
+        read_header(file[:place] + 101 * part + file[place:], LIMITS)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("kept", [0.5, 0.75, 0.95])
 @pytest.mark.parametrize("end", [b"\xff\xd9", b""])
