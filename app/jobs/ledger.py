@@ -60,7 +60,6 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
     if earlier := find_repeated(session, job.key_name, job.idempotency_key, job.fingerprint):
         return earlier, False
     _check_limits(session, job, limits)
-    now = session.now()
     session.rows(
         "insert into jobs (id, key_name, idempotency_key, fingerprint, request, state, version, created, webhook,"
         " webhook_events, trace, request_id) values (:id, :key_name, :idempotency_key, :fingerprint, :request, :state,"
@@ -71,7 +70,7 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
         fingerprint=job.fingerprint,
         request=json.dumps(job.request),
         state=State.WAITING.value,
-        created=now,
+        created=session.now(),
         webhook=job.webhook,
         webhook_events=json.dumps(list(job.webhook_events)),
         trace=json.dumps(dict(job.trace)),
@@ -81,8 +80,8 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
         session.rows(
             "insert into pictures (job_id, number, key_name, state, upload_name, upload_bytes, cost_px, source, target,"
             " model, not_before, attempts, crashes, progress, cancel, result_bytes, file_name) values (:job_id,"
-            " :number, :key_name, :state, :upload_name, :upload_bytes, :cost_px, :source, :target, :model, :now, 0, 0,"
-            " 0, 0, 0, :file_name)",
+            " :number, :key_name, :state, :upload_name, :upload_bytes, :cost_px, :source, :target, :model, 0, 0, 0,"
+            " 0, 0, 0, :file_name)",  # not_before = 0: a clock that is set back would reach the present late
             job_id=job.id,
             number=number,
             key_name=job.key_name,
@@ -93,7 +92,6 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
             source=picture.source,
             target=picture.target,
             model=job.request.get("model") or "",
-            now=now,
             file_name=picture.file_name,
         )
     return find(session, job.id), True

@@ -69,7 +69,9 @@ class Runner:
         self._recording_until_s = math.inf
         """When to give up records that the database does not take: a while after the service began to stop."""
         self._down_s = -math.inf
-        """When the database could last not be reached."""
+        """When the database could last not be reached, or its clock last went forward by itself."""
+        self._ahead_s = math.nan
+        """How far the clock of the leases is ahead of this process's own; not known at first."""
         self.on_end: Callable[[], None] = lambda: None
         """Called after the end of a picture was recorded."""
 
@@ -142,6 +144,9 @@ class Runner:
         """Put pictures of dead processes back in the queue; not right after an outage, when nobody could renew."""
 
         def recover_in_time(session: Session) -> list[StoredPicture]:
+            if self._has_stepped(session.now()):
+                self._down_s = time.monotonic()
+                return []
             return [] if self._is_late(asked_s) else recover(session, ttl_s, owner=self.owner)
 
         for picture in await self._write(recover_in_time):
@@ -287,6 +292,11 @@ class Runner:
     def _is_late(self, asked_s: float) -> bool:
         """Return True where the database has hung: an outage without an error, in which nobody could renew."""
         return time.monotonic() - asked_s > self._settings.job_lease_s / 3
+
+    def _has_stepped(self, now_s: float) -> bool:
+        """Return True where the clock of the leases went forward, as after a suspend: nobody could renew meanwhile."""
+        before_s, self._ahead_s = self._ahead_s, now_s - time.monotonic()
+        return self._ahead_s - before_s > self._settings.job_lease_s / 3
 
 
 def _record(held: Claim) -> RequestRecord:

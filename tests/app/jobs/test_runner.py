@@ -41,13 +41,17 @@ Made = TypeVar("Made")
 
 
 class UnsteadyDatabase(SqliteDatabase):
-    """A database that cannot be reached while `down`, hangs until it `answers`, and whose claims take `claim_s`."""
+    """A database that cannot be reached while `down`, hangs until it `answers`, and whose claims take `claim_s`.
+
+    Its clock is `ahead_s` ahead.
+    """
 
     down = False
     claim_s = 0.0
+    ahead_s = 0.0
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(path, lambda: time.time() + self.ahead_s)
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -352,6 +356,18 @@ async def test_a_database_that_hangs_makes_no_other_process_look_dead(house: Hou
     await asyncio.sleep(LEASE_S / 2)
     picture = await house.picture(job_id)
     assert (picture.state, picture.crashes) == (State.RUNNING, 0)
+
+
+async def test_a_clock_that_steps_makes_no_other_process_look_dead(house: House) -> None:
+    job_id = await house.job()
+    await house.database.write(partial(claim, owner="living", lease_s=100, ttl_s=100, idle=True))
+    house.runner.start(house.service)
+    await house.until(await house.job(), State.DONE)
+    house.database.ahead_s = 3600
+    await asyncio.sleep(LEASE_S / 2)
+    picture = await house.picture(job_id)
+    assert (picture.state, picture.crashes) == (State.RUNNING, 0)
+    assert (await house.until(job_id, State.DONE)).crashes == 1  # it has not renewed its lease since
 
 
 async def test_a_claim_that_is_being_committed_when_the_service_stops_is_given_back(house: House) -> None:

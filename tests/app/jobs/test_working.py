@@ -33,6 +33,14 @@ async def test_jobs_are_claimed_in_the_order_of_their_arrival(database: Database
     assert [(await taken(database)).job.id for _ in jobs] == jobs
 
 
+async def test_jobs_are_claimed_though_the_clock_was_set_back_since_they_arrived(
+    database: Database, clock: ManualClock
+) -> None:
+    job = await added(database)
+    clock.now_s -= 3600
+    assert (await taken(database)).job.id == job.id
+
+
 async def test_a_key_with_one_job_does_not_wait_behind_the_many_of_another(database: Database) -> None:
     for _ in range(5):
         await added(database, new_job(key="crowd"))
