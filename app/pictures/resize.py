@@ -24,8 +24,8 @@ class RowResizer:
 
     Each row is filtered when it arrives. Columns are filtered for a few rows of the result at a time, once all rows
     that the filter reaches have arrived. So it holds as many rows as the filter spans, at the width of the result. The
-    result is that of Pillow on the whole picture, to one level. Pictures whose height is about twice their width or more
-    may differ more next to black or white: Pillow filters their columns first, and clips between both steps.
+    result is that of Pillow on the rows of the whole picture and then on its columns, to one level. In one call, Pillow
+    filters the columns of some tall pictures first; as it clips in between, these differ next to black or white.
 
     Args:
         source: height and width of the planes.
