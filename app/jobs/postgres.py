@@ -46,6 +46,16 @@ LIMITS = {
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 """Errors that another connection may not have. The last one comes from a server that has become a standby."""
 
+SCHEMA_LOCK_MS = 2000
+"""Time that a start waits for a table that it changes; all who use the table wait behind it."""
+
+NAMES = (
+    "select relname as name from pg_class join pg_namespace n on n.oid = relnamespace where nspname = current_schema()"
+    " union all select table_name || '.' || column_name from information_schema.columns"
+    " where table_schema = current_schema()"
+)
+"""Tables, indexes and columns (`TABLE.COLUMN`) of the schema that tables are made in; others may have other `jobs`."""
+
 VALUE = re.compile(r":(\w+)")
 
 
@@ -188,9 +198,14 @@ def _check_address(address: str) -> None:
 
 
 def _create(session: Session) -> None:
+    """Make what is not there. To ask PostgreSQL for `if not exists` locks a table, and waits for all who use it."""
+    session.rows(f"set local lock_timeout = {SCHEMA_LOCK_MS}")
+    there = {row["name"] for row in session.rows(NAMES)}
     for statement in SCHEMA:
-        session.rows(statement)
-    session.rows(ADD_FILE_NAME.replace("add column", "add column if not exists"))
+        if statement.partition(" if not exists ")[2].partition(" ")[0] not in there:
+            session.rows(statement)
+    if "pictures" in there and "pictures.file_name" not in there:
+        session.rows(ADD_FILE_NAME)  # of a service from before results had names
 
 
 def _line(error: Exception) -> str:

@@ -94,6 +94,48 @@ async def test_a_server_that_becomes_a_standby_is_left_for_the_next_one(postgres
             connection.execute("drop database moving with (force)")
 
 
+async def test_a_service_starts_beside_a_transaction_that_uses_its_tables(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_module, "SCHEMA_LOCK_MS", 200)
+    await postgres_module.PostgresDatabase(postgres).close()
+    with psycopg.connect(postgres) as other:
+        other.execute("lock table jobs, pictures, deliveries in row exclusive mode")
+        await postgres_module.PostgresDatabase(postgres).close()
+
+
+async def test_an_old_table_that_others_read_is_changed_later(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_module, "SCHEMA_LOCK_MS", 200)
+    await postgres_module.PostgresDatabase(postgres).close()
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("alter table pictures drop column file_name")
+    with psycopg.connect(postgres) as backup:
+        backup.execute("lock table pictures in access share mode")
+        with pytest.raises(DatabaseDown) as raised:
+            postgres_module.PostgresDatabase(postgres)
+    assert "lock timeout" in raised.value.reason
+    database = postgres_module.PostgresDatabase(postgres)
+    await added(database)
+    await database.close()
+
+
+async def test_a_table_of_the_same_name_in_another_schema_is_left_alone(postgres: str) -> None:
+    await postgres_module.PostgresDatabase(postgres).close()
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("create role own login")
+        connection.execute("create schema own authorization own")
+    own = postgres_module.PostgresDatabase(postgres.replace("esrgan@", "own@"))
+    try:
+        job = await added(own)
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            assert connection.execute("select id from own.jobs").fetchall() == [(job.id,)]
+    finally:
+        await own.close()
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute("drop schema own cascade")
+            connection.execute("drop role own")
+
+
 def test_a_database_that_does_not_answer_may_answer_later() -> None:
     with pytest.raises(DatabaseDown):
         postgres_module.PostgresDatabase("postgresql://nobody@/none?host=/nowhere")
