@@ -1,7 +1,7 @@
 """Read a job from a request: pictures in a form or as the raw body, or URLs in a JSON document."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -23,6 +23,8 @@ from app.record import current_record
 JSON = "application/json"
 MAX_IDEMPOTENCY_CHARS = 255
 MAX_JSON_BYTES = 512 * 1024
+MAX_MEMBERS = 100
+"""Maximum members of a JSON document; it has one for each option."""
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
@@ -107,14 +109,22 @@ async def _from_json(
         raise BadRequest('the body is not JSON; send {"source": URL}, or a picture with its own media type') from error
     if not isinstance(sent, dict):
         raise BadRequest('the JSON document is not an object; send {"source": URL}')
+    _check_lengths(sent, limits.max_pictures)
     try:
         document = JobDocument.model_validate(query.model_dump(exclude_unset=True) | sent)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
-    sources = document.source
-    if not 1 <= len(sources) <= limits.max_pictures:
-        raise BadRequest(f"there are {len(sources)} sources; send 1 to {limits.max_pictures}")
-    return _submission(request, document, sources=sources, targets=document.targets())
+    return _submission(request, document, sources=document.source, targets=document.targets())
+
+
+def _check_lengths(sent: Mapping[str, object], max_pictures: int) -> None:
+    """Refuse what is too long before each member is checked, which takes time and memory."""
+    if len(sent) > MAX_MEMBERS:
+        raise BadRequest(f"the JSON document has {len(sent)} members; the limit is {MAX_MEMBERS}")
+    for name, least in (("source", 1), ("target", 0)):
+        urls = sent.get(name)
+        if isinstance(urls, list) and not least <= len(urls) <= max_pictures:
+            raise BadRequest(f"{name} has {len(urls)} URLs; send {least} to {max_pictures}")
 
 
 def _submission(

@@ -307,6 +307,21 @@ async def test_an_error_in_a_document_names_the_field(client: httpx.AsyncClient,
     assert "constrained" not in text
 
 
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        ({"source": []}, "source has 0 URLs; send 1 to 100"),
+        ({"source": 101 * [""]}, "source has 101 URLs; send 1 to 100"),
+        ({"source": "https://a.example/b", "target": 101 * [""]}, "target has 101 URLs; send 0 to 100"),
+        ({str(number): 1 for number in range(101)}, "the JSON document has 101 members; the limit is 100"),
+    ],
+)
+async def test_a_document_that_is_too_long_is_refused_before_its_members_are_checked(
+    client: httpx.AsyncClient, document: dict[str, object], complaint: str
+) -> None:
+    assert complaint in problem(await client.post("/v1/jobs", json=document), 400, "bad-request")
+
+
 async def test_a_document_that_is_too_large_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
     sent_bytes = 0
 
