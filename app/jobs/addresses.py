@@ -21,8 +21,9 @@ NO_ANSWER = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM})
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
-INSIDE = (ipaddress.ip_network("fec0::/10"), ipaddress.ip_network("168.63.129.16/32"))
-"""Networks that `ipaddress` takes for public: site-local addresses, and the host of every virtual machine on Azure."""
+INSIDE = tuple(map(ipaddress.ip_network, ("fec0::/10", "168.63.129.16/32", "64:ff9b:1::/48")))
+"""Networks that `ipaddress` takes for public: site-local addresses, the host of every virtual machine on Azure, and
+addresses of IPv4 behind a local translator (RFC 8215)."""
 
 
 @dataclass(frozen=True, kw_only=True)
