@@ -157,6 +157,7 @@ class _Connection:
             self._address,
             autocommit=True,
             row_factory=dict_row,
+            prepare_threshold=None,  # a prepared `select *` fails once a newer version has added a column
             connect_timeout=CONNECT_S,
             target_session_attrs="read-write",  # no standby, whose jobs are also a little old
             tcp_user_timeout=LOST_S * 1000,

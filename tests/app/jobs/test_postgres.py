@@ -9,7 +9,7 @@ import pytest
 from app.jobs import ledger
 from app.jobs.database import DatabaseDown, Session
 from app.jobs.job import StoredJob
-from tests.app.jobs.rows import added, new_job
+from tests.app.jobs.rows import added, new_job, read
 
 pytestmark = pytest.mark.anyio
 
@@ -134,6 +134,21 @@ async def test_a_table_of_the_same_name_in_another_schema_is_left_alone(postgres
         with psycopg.connect(postgres, autocommit=True) as connection:
             connection.execute("drop schema own cascade")
             connection.execute("drop role own")
+
+
+async def test_a_column_that_a_newer_version_adds_breaks_no_connection(postgres: str) -> None:
+    database = postgres_module.PostgresDatabase(postgres)
+    job = await added(database)
+    for _ in range(10):  # more often than psycopg waits before it prepares a statement
+        await read(database, job.id)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("alter table jobs add column later text not null default ''")
+    try:
+        assert await read(database, job.id) == job
+    finally:
+        await database.close()
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute("alter table jobs drop column later")
 
 
 def test_a_database_that_does_not_answer_may_answer_later() -> None:
