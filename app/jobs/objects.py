@@ -3,6 +3,7 @@
 Needs the extra `s3`.
 """
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 import obstore
@@ -18,6 +19,8 @@ CHUNK_BYTES = 1024 * 1024
 
 PART_BYTES = 8 * 1024 * 1024
 """Bytes of each part of an upload; S3 takes up to 10,000 parts of 5 MiB or more."""
+
+DELETED_AT_A_TIME = 32
 
 
 class ObjectStore:
@@ -75,13 +78,19 @@ class ObjectStore:
 
     async def delete(self, names: Iterable[str]) -> None:
         """See `Store.delete`."""
-        for name in names:
-            try:
-                await obstore.delete_async(self._store, name)
-            except (NoSuchObject, FileNotFoundError):
-                continue
-            except BaseError as error:
-                raise StoreDown(str(error)) from error
+        left = list(names)
+        while left:
+            some, left = left[:DELETED_AT_A_TIME], left[DELETED_AT_A_TIME:]
+            await asyncio.gather(*(self._delete(name) for name in some))
+
+    async def _delete(self, name: str) -> None:
+        """Delete a file. A list of names would not do: several kinds of stores fail where one is missing."""
+        try:
+            await obstore.delete_async(self._store, name)
+        except (NoSuchObject, FileNotFoundError):
+            return
+        except BaseError as error:
+            raise StoreDown(str(error)) from error
 
     async def files(self) -> list[StoredFile]:
         """See `Store.files`."""

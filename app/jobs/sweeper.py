@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Awaitable, Callable, Sequence
 
 from app.errors import ServiceError
 from app.jobs import ledger
@@ -31,32 +32,25 @@ class Sweeper:
         self._database = database
         self._store = store
         self._counters = counters
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: Sequence[asyncio.Task[None]] = ()
 
     def start(self) -> None:
-        """Start to sweep."""
-        self._task = asyncio.create_task(self._sweep_forever(), name="sweep jobs")
+        """Start to count and to sweep, each by itself: to sweep may take long."""
+        self._tasks = [
+            asyncio.create_task(_forever(self.count, COUNT_S, "counted"), name="count jobs"),
+            asyncio.create_task(_forever(self.sweep, SWEEP_S, "swept"), name="sweep jobs"),
+        ]
 
     async def stop(self) -> None:
         """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _sweep_forever(self) -> None:
-        swept_s = 0.0
-        while True:
-            try:
-                self._counters.totals = await self._database.read(ledger.totals)
-                self._counters.totals_s = time.monotonic()
-                if time.monotonic() - swept_s >= SWEEP_S:
-                    swept_s = time.monotonic()
-                    await self.sweep()
-            except ServiceError as error:
-                log.warning("jobs cannot be swept: %s", error.reason)
-            except Exception:
-                log.exception("jobs cannot be swept")
-            await asyncio.sleep(COUNT_S)
+    async def count(self) -> None:
+        """Count what there is."""
+        self._counters.totals = await self._database.read(ledger.totals)
+        self._counters.totals_s = time.monotonic()
 
     async def sweep(self) -> None:
         """Remove expired jobs with their files, then files that belong to no job."""
@@ -76,3 +70,14 @@ class Sweeper:
         if orphans := [name for name in old if name not in known]:
             log.info("removing %d files of no job", len(orphans))
             await self._store.delete(orphans)
+
+
+async def _forever(call: Callable[[], Awaitable[None]], every_s: float, done: str) -> None:
+    while True:
+        try:
+            await call()
+        except ServiceError as error:
+            log.warning("jobs cannot be %s: %s", done, error.reason)
+        except Exception:
+            log.exception("jobs cannot be %s", done)
+        await asyncio.sleep(every_s)

@@ -76,8 +76,19 @@ async def test_a_second_file_of_one_name_replaces_the_first(store: Store) -> Non
 async def test_deleted_files_are_gone_and_unknown_ones_are_ignored(store: Store) -> None:
     for name in ("a/1", "a/2", "b/1"):
         await store.put(name, one(b"x"))
-    await store.delete(["a/1", "a/2", "a/3", "c/1"])
+    await store.delete(["a/1", *(f"c/{number}" for number in range(40)), "a/2", "a/3"])
     assert [file.name for file in await store.files()] == ["b/1"]
+
+
+async def test_objects_are_deleted_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = asyncio.Barrier(3)
+
+    async def delete(*_: object) -> None:
+        await together.wait()
+
+    monkeypatch.setattr("app.jobs.objects.obstore.delete_async", delete)
+    async with asyncio.timeout(5):
+        await ObjectStore("memory:///").delete(["a/1", "a/2", "b/1"])
 
 
 async def test_a_disk_that_is_full_is_said_so_and_nothing_stays(

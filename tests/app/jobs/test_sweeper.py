@@ -1,20 +1,31 @@
 """The sweeper: what it removes from a store, and what it leaves."""
 
+import asyncio
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from app.jobs import sweeper as sweepers
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database
 from app.jobs.folder import FolderStore
 from app.jobs.job import new_job_id
 from app.jobs.store import one
 from app.jobs.sweeper import ORPHAN_S, Sweeper
+from tests.app.jobs.peer import until
 from tests.app.jobs.rows import added, ended, new_job, taken
 
 pytestmark = pytest.mark.anyio
+
+
+class HungStore(FolderStore):
+    """A store that never ends to delete."""
+
+    async def delete(self, names: Iterable[str]) -> None:
+        await asyncio.Event().wait()
 
 
 async def test_old_files_of_no_job_are_removed_and_those_of_others_are_left(database: Database, tmp_path: Path) -> None:
@@ -37,3 +48,16 @@ async def test_old_files_of_no_job_are_removed_and_those_of_others_are_left(data
     await store.put(f"{lost}/upload-2", one(b"x"))  # a new one, whose job may follow
     await Sweeper(database, store, JobCounters()).sweep()
     assert {file.name for file in await store.files()} == {*kept, f"{lost}/upload-2"}
+
+
+async def test_jobs_are_counted_while_a_sweep_takes_long(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweepers, "COUNT_S", 0.02)
+    counters = JobCounters()
+    sweeper = Sweeper(database, HungStore(tmp_path / "files"), counters)
+    sweeper.start()
+    await asyncio.sleep(0.1)
+    await added(database)
+    await until(lambda: counters.totals.jobs == {"waiting": 1})
+    await sweeper.stop()
