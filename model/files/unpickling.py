@@ -38,7 +38,7 @@ HARMLESS = re.compile(
     r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout)"
     r"|torch\.((cuda|sparse|storage)\.)*\w*(Storage|Tensor)|torch\.(_utils|_tensor)\._rebuild_\w+"
 )
-"""Functions and classes that files of weights name, besides number formats."""
+"""Functions and classes that files of weights may name; number formats are known by themselves."""
 
 LITERALS = frozenset(("BINUNICODE", "SHORT_BINSTRING", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"))
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
