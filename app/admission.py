@@ -186,7 +186,7 @@ class PictureMemory:
     """Counts the bytes of all pictures from decoding to the end of their answers; those that do not fit wait in order.
 
     A small one that fits may pass those that do not, since they may wait for long; each is passed `MAX_PASSES` times.
-    A single picture may be larger than all are to be together: it counts `LARGEST_SHARE` of them, so the others go on.
+    A large one counts at most `LARGEST_SHARE` of the memory, so there is always room for small ones.
 
     Args:
         max_bytes: for all pictures together.

@@ -58,10 +58,11 @@ def check_animation(header: Header, options: UpscaleOptions, settings: Settings)
         )
 
 
-def check_answer(
-    service: UpscaleService, header: Header, options: UpscaleOptions, model: ModelInfo, plan: Plan
-) -> None:
+def check_answer(service: UpscaleService, header: Header, options: UpscaleOptions, model: ModelInfo, plan: Plan) -> int:
     """Check that the frames of an animation are not larger than an answer, and take no more memory than all pictures.
+
+    Returns:
+        An upper bound on their memory in bytes.
 
     Raises:
         TooLarge: they are, or do.
@@ -72,10 +73,10 @@ def check_answer(
             f"the answer would have {header.frames} frames of {plan.width} x {plan.height} px = {px} px; the limit is "
             f"{limit} px for all frames; ask for a smaller size, or for frames=first"
         )
+    max_bytes = service.settings.max_picture_memory_bytes
     memory_bytes = _memory_bytes(service, header, options, model, plan)
-    check_memory(
-        memory_bytes, service.settings.max_picture_memory_bytes, "send smaller frames, or ask for frames=first"
-    )
+    check_memory(memory_bytes, max_bytes, "send smaller frames, or ask for frames=first")
+    return memory_bytes
 
 
 @asynccontextmanager
@@ -101,8 +102,7 @@ async def upscale_animation(
     options = options.of_upload(header)
     plan, urgency = service.plan(header, network.info, options), Urgency(deadline_s=deadline_s, background=background)
     options = options.of_size(plan.height, plan.width)
-    check_answer(service, header, options, network.info, plan)
-    memory_bytes = _memory_bytes(service, header, options, network.info, plan)
+    memory_bytes = check_answer(service, header, options, network.info, plan)
     header = _in_memory(header, options)
     share = _Share.of(header, plan)
     pictures = service.background_pictures if background else service.pictures

@@ -71,7 +71,7 @@ class Runner:
         self._down_s = -math.inf
         """When the database could last not be reached, or its clock last went forward by itself."""
         self._ahead_s = math.nan
-        """How far the clock of the leases is ahead of this process's own; not known at first."""
+        """Seconds by which the clock of the leases is ahead of this process's own; not known at first."""
         self.on_end: Callable[[], None] = lambda: None
         """Called after the end of a picture was recorded."""
 
@@ -220,7 +220,7 @@ class Runner:
         change = partial(end, claim=held, state=state, ttl_s=self._settings.job_ttl_s, result=result, problem=problem)
         ended = await self._insisting(held, change)
         if ended is None:
-            return  # whoever has the picture now needs its upload
+            return  # another process has the picture now, and needs its upload
         record.is_chargeable = bool(held.picture.source)
         self._counters.ended[ended.value] += 1
         self.on_end()

@@ -173,7 +173,7 @@ def _places(content: object, max_letters: int) -> Iterator[tuple[str, Place]]:
 
 
 def _tensors(places: Mapping[str, Place], stored: Stored) -> dict[str, Tensor]:
-    """Take tensors out of their storages, each of which is copied once."""
+    """Take tensors out of their storages; each storage is copied once."""
     copies: dict[str, Tensor] = {}
     tensors: dict[str, Tensor] = {}
     for name, place in places.items():
