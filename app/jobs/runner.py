@@ -240,14 +240,15 @@ class Runner:
         """
         if (task := asyncio.current_task()) in self._running:
             self._settling.add(task)
+        reason = ""
         while True:
             try:
                 return await self._write(change)
             except ServiceError as error:
                 reason = error.reason
             except Exception as error:
-                log.exception("job %s picture %d cannot be recorded yet", held.job.id, held.picture.number)
-                reason = repr(error)
+                if reason != (reason := repr(error)):  # it may last: one traceback, not one a second
+                    log.exception("job %s picture %d cannot be recorded yet", held.job.id, held.picture.number)
             if time.monotonic() > self._recording_until_s:
                 log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, reason)
                 return None

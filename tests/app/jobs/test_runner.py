@@ -295,6 +295,27 @@ async def test_an_end_that_cannot_be_recorded_is_logged_with_the_reason(
     assert f"job {job_id} picture 1 cannot be recorded: gone" in caplog.text
 
 
+async def test_an_error_that_lasts_while_an_end_is_recorded_leaves_one_traceback(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [RuntimeError("a fault") for _ in range(5)]
+
+    def end_later(*args: Any, **values: Any) -> State | None:
+        if failures:
+            raise failures.pop()
+        return end(*args, **values)
+
+    monkeypatch.setattr(runners, "end", end_later)
+    monkeypatch.setattr(runners, "END_RETRY_S", 0.01)
+    job_id = await house.job()
+    house.runner.start(house.service)
+    await house.until(job_id, State.DONE)
+    assert failures == []
+    assert [entry.message for entry in caplog.records if entry.exc_info] == [
+        f"job {job_id} picture 1 cannot be recorded yet"
+    ]
+
+
 async def test_an_error_of_the_service_itself_does_not_end_a_lease(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
