@@ -17,7 +17,8 @@ from benchmarks.rig.report import Report, add_record_option
 from benchmarks.rig.runtimes import NotHere, builders, exact_output
 from benchmarks.rig.timing import Case, fidelity_of, medians_s
 from model.convolutions.native import amx
-from model.device import best_device, fast_dtype
+from model.device import choose_device, fast_dtype
+from model.gpu import DeviceError
 from model.rrdb import RRDBConfig, RRDBNet
 from model.transfer import Pixels
 
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="px of the square picture")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=[""], help="runtimes with one of these texts in their names")
-    parser.add_argument("--device", type=torch.device, default=best_device())
+    parser.add_argument("--device", type=_device, default="auto", help="cpu, cuda or cuda:N")
     add_record_option(parser)
     options = parser.parse_args()
 
@@ -55,6 +56,13 @@ def main() -> None:
         _print(report, cases, seconds, options.side**2)
         for runtime, reason in absent.items():
             print(f"- {runtime}: {reason}")
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return choose_device(name)
+    except DeviceError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _peaks(config: RRDBConfig, device: torch.device, side: int) -> dict[str, Case]:

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -21,6 +22,8 @@ BAND_PX = {"cpu": 2**15, "cuda": 2**20}
 
 TURING, AMPERE = (7, 5), (8, 0)
 """Compute capabilities of the first GPUs with useful float16, and with bfloat16."""
+
+DEVICE_NAME = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 JEMALLOC_ALL_ARENAS = 4096
 """jemalloc's number for all of its arenas (MALLCTL_ARENAS_ALL)."""
@@ -48,10 +51,12 @@ def choose_device(wanted: str) -> torch.device:
             same, but the CPU where there is none, and the log says why.
 
     Raises:
-        DeviceError: a GPU is wanted and none, or not this one, can be used; says why.
+        DeviceError: a GPU is wanted and none, or not this one, can be used; says why. Or no device has this name.
     """
     if wanted == "cpu":
         return CPU
+    if not DEVICE_NAME.fullmatch(wanted):
+        raise gpu.DeviceError(f"{wanted} is no device: use cpu, cuda, cuda:N or auto")
     count, reason = gpu.present()
     number = int(wanted.removeprefix("cuda:")) if ":" in wanted else None
     if number is not None and number >= count > 0:

@@ -93,6 +93,13 @@ def test_the_cpu_can_be_insisted_on(driver: FakeDriver) -> None:
     assert choose_device("cpu") == CPU
 
 
+@pytest.mark.parametrize("wanted", ["gpu", "cuda:", "cuda:-1", "CUDA", ""])
+def test_a_device_of_another_name_is_refused(wanted: str, driver: FakeDriver) -> None:
+    driver.capabilities = [(9, 0)]
+    with pytest.raises(DeviceError, match="use cpu, cuda, cuda:N or auto"):
+        choose_device(wanted)
+
+
 def no_driver() -> NoReturn:
     raise RuntimeError("The NVIDIA driver on your system is too old (found version 12020).\nUpdate it")
 
