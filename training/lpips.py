@@ -4,15 +4,15 @@ Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual M
 Super-resolution reports it on whole RGB pictures: unlike PSNR and SSIM, without a border cut.
 """
 
-import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.errors import WeightsError
+from model.files.pickled import read_pickled
+from model.files.tensor_files import read_tensors
 
 LINEAR = Path(__file__).parent / "weights" / "lpips-alex-v0.1.safetensors"
 MIN_LPIPS_PX = 31
@@ -109,15 +109,7 @@ def load_lpips(alexnet: Path | None, device: torch.device) -> LPIPS:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise WeightsError(f"{path} is not a readable .safetensors or .pth file ({error})") from error
-    if not isinstance(weights, dict):
-        raise WeightsError(f"{path} holds {type(weights).__name__}, not weights by name")
-    return weights
+    return read_tensors(path).tensors if path.suffix == ".safetensors" else read_pickled(path).tensors
 
 
 def _downloaded() -> dict[str, Tensor]:

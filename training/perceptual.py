@@ -4,17 +4,18 @@ Source: arXiv 1809.00219, section 3.3: features before the activation are denser
 takes those of conv5_4. The network is Simonyan and Zisserman's VGG19 (arXiv 1409.1556).
 """
 
-import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import VGG19_Weights, vgg19
 
+from model.errors import WeightsError
+from model.files.pickled import read_pickled
+from model.files.tensor_files import read_tensors
 from training.distributed import mean_over_processes
 from training.loss_config import VGG_LAYERS
 
@@ -150,13 +151,8 @@ def _downloaded() -> tuple[dict[str, Tensor], Normalisation]:
 def _read(path: Path) -> tuple[dict[str, Tensor], Normalisation]:
     try:
         if path.suffix != ".safetensors":
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-            if not isinstance(weights, dict):
-                raise VGGError(f"{path} holds {type(weights).__name__}, not weights by name")
-            return weights, TORCHVISION
-        with safe_open(path, framework="pt") as file:
-            caffe = "caffe" in " ".join((file.metadata() or {}).values()).lower()
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict, and cannot be iterated
-            return weights, CAFFE if caffe else TORCHVISION
-    except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise VGGError(f"{path} is not a readable weight file ({error})") from error
+            return read_pickled(path).tensors, TORCHVISION
+        file = read_tensors(path)
+    except WeightsError as error:
+        raise VGGError(str(error)) from error
+    return file.tensors, CAFFE if "caffe" in " ".join(file.metadata.values()).lower() else TORCHVISION

@@ -129,26 +129,20 @@ def test_a_pth_file_with_its_classifier_does_as_well(lpips: LPIPS, alexnet_file:
 
 
 @pytest.mark.parametrize("name", ["alexnet.pth", "alexnet.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"no weights at all", None])
+@pytest.mark.parametrize("content", [b"", b"no weights at all", None], ids=["empty", "text", "missing"])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(WeightsError, match=f"{name} is not a readable"):
+    with pytest.raises(WeightsError, match=f"{name} (is a text|ends early|is empty|cannot be read)"):
         load_lpips(path, CPU)
 
 
-@pytest.mark.parametrize("weights", [{"features.0.weight": torch.zeros(1)}, {7: torch.zeros(1)}, {}])
-def test_weights_of_another_network_are_refused(tmp_path: Path, weights: dict[object, Tensor]) -> None:
+@pytest.mark.parametrize("weights", [{"features.0.weight": torch.zeros(1)}, {7: torch.zeros(1)}, {}, [1, 2]])
+def test_weights_of_another_network_are_refused(tmp_path: Path, weights: object) -> None:
     torch.save(weights, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other.pth does not hold the features of torchvision's AlexNet"):
         load_lpips(tmp_path / "other.pth", CPU)
-
-
-def test_a_file_that_is_no_table_of_weights_is_refused(tmp_path: Path) -> None:
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match=r"list.pth holds list, not weights by name"):
-        load_lpips(tmp_path / "list.pth", CPU)
 
 
 def test_without_a_network_the_error_names_the_option(monkeypatch: pytest.MonkeyPatch) -> None:

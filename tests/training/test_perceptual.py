@@ -163,12 +163,12 @@ def test_a_failed_download_names_the_option(failure: Exception, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", ["vgg19.pth", "vgg19.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"no weights at all", None])
+@pytest.mark.parametrize("content", [b"", b"no weights at all", None], ids=["empty", "text", "missing"])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(VGGError, match=f"{name} is not a readable"):
+    with pytest.raises(VGGError, match=f"{name} (is a text|ends early|is empty|cannot be read)"):
         load_vgg(path, CPU)
 
 
@@ -185,7 +185,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
 )
 def test_a_file_with_something_else_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(VGGError, match=r"other.pth (does not hold VGG19|holds list)"):
+    with pytest.raises(VGGError, match=r"other.pth does not hold VGG19"):
         load_vgg(tmp_path / "other.pth", CPU)
 
 
