@@ -50,7 +50,7 @@ class DeadlineMiddleware:
             nonlocal answering
             if message["type"] == "http.response.start":
                 answering = True
-                if preferred_s is not None:
+                if preferred_s is not None and limit.when() is not None:  # else it was lifted, and nothing waits
                     headers = MutableHeaders(scope=message)
                     applied = filter(None, [headers.get("Preference-Applied"), f"wait={wait_s}"])
                     headers["Preference-Applied"] = ", ".join(applied)

@@ -10,6 +10,9 @@ from app.http.middleware.forwarded import FORWARDED_PREFIX
 
 PREFIX = "prefix"
 
+OF_GET_ALONE = (b"range", b"if-range")
+"""Headers that ask for a part of a body, and are to be ignored with any other method (RFC 9110, 14.2)."""
+
 
 class PrefixMiddleware:
     """ASGI middleware: serves below a prefix, whether the proxy in front removes it or passes it on.
@@ -60,6 +63,7 @@ class HeadMiddleware:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         scope["method"] = "GET"  # in the same scope, because the router stores the route there for the log
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name not in OF_GET_ALONE]
         try:
             await _until(has_body, self._app(scope, receive, send_without_body))
             if has_body.is_set():

@@ -195,6 +195,22 @@ async def test_a_zip_file_that_the_caller_has_is_not_sent_again(client: httpx.As
     assert (same.status_code, same.content) == (304, b"")
 
 
+async def test_head_describes_the_whole_result_whatever_part_is_asked_for(client: httpx.AsyncClient) -> None:
+    href = (await ended(client, (await create(client))["id"]))["result"]["href"]
+    whole = await client.head(href)
+    for asked in ("bytes=0-9", "bytes=99999999-"):
+        answer = await client.head(href, headers={"Range": asked})
+        assert answer.status_code == 200
+        assert {**answer.headers, "x-request-id": ""} == {**whole.headers, "x-request-id": ""}
+
+
+async def test_a_wait_that_nothing_waits_for_is_not_said_to_be_applied(client: httpx.AsyncClient) -> None:
+    job = await ended(client, (await create(client))["id"])
+    addresses = [f"/v1/jobs/{job['id']}", f"/v1/jobs/{job['id']}/events", job["result"]["href"]]
+    answers = [await client.get(address, headers={"Prefer": "wait=9"}) for address in addresses]
+    assert [answer.headers.get("preference-applied") for answer in answers] == ["wait=9", None, None]
+
+
 async def test_head_of_a_job_that_waits_has_an_end(client: httpx.AsyncClient, blocked: BlockedDevice) -> None:
     job = await create(client)
     async with asyncio.timeout(20):
