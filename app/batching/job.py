@@ -67,11 +67,9 @@ class Engine(Protocol[EngineInput, EngineOutput]):
     def batch(self, inputs: Sequence[EngineInput]) -> Sequence[EngineOutput]:
         """Run jobs of one kind and bucket together; returns one whole output each, in the order of the inputs."""
 
-    def stream(self, job: EngineInput, band_px: int) -> Generator[EngineOutput | None, None, EngineOutput | None]:
+    def stream(self, job: EngineInput, band_px: int) -> Generator[EngineOutput | None]:
         """Run one job in bands of `band_px` LR px; the last one may be smaller.
 
-        Yields once per band: the next part of the output, or None where no part is ready yet. The last part may be
-        *returned* instead of yielded; this saves one scheduling round. `close` is called exactly once, in the thread of
-        the
-        other calls; it frees the stream's memory.
+        Yields once per band: the next part of the output, or None where no part is ready yet. `close` is called exactly
+        once, in the thread of the other calls; it frees the stream's memory.
         """

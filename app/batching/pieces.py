@@ -22,7 +22,7 @@ class Bands(Generic[Input, Output]):
         self._engine = engine
         self._work = job
         self.band_px = band_px
-        self._stream: Generator[Output | None, None, Output | None] | None = None
+        self._stream: Generator[Output | None] | None = None
 
     def advance(self) -> tuple[Output | None, bool]:
         """Run a band; returns the part that is ready, if any, and True after the last band."""
@@ -30,8 +30,8 @@ class Bands(Generic[Input, Output]):
             self._stream = self._engine.stream(self._work.input, self.band_px)
         try:
             return next(self._stream), False
-        except StopIteration as end:
-            return end.value, True
+        except StopIteration:
+            return None, True
 
     def close(self) -> None:
         """Free the stream's memory on the device."""

@@ -82,12 +82,11 @@ async def test_after_chaos_the_service_works_and_nothing_leaks(
             raise ArithmeticError("the network fails now and then")
         return batch(inputs)
 
-    def failing_stream(job: UpscaleInput, band_px: int) -> Generator[Pixels | None, None, Pixels | None]:
+    def failing_stream(job: UpscaleInput, band_px: int) -> Generator[Pixels | None]:
         for part in stream(job, band_px):
             if chance.random() < 0.3:
                 raise ArithmeticError("the network fails now and then")
             yield part
-        return None
 
     callers = await clients_of(live, service, engine)
     await callers.run(good=2, leaving=0, stalling=0, rubbish=1, until=asyncio.sleep(0.5))  # all threads have started

@@ -46,8 +46,6 @@ class FakeEngine:
         self.s_per_px = 0.01
         self.fixed_s = 0.0
         self.max_piece_px = 10**9
-        self.returns_last = False
-        """Return the last part of a stream instead of yielding it."""
         self.breaks: dict[str, int] = {}
         """Jobs that raise, and in which of their pieces, from 0."""
         self.broken: set[str] = set()
@@ -70,20 +68,16 @@ class FakeEngine:
         self._run(inputs, sum(job.px for job in inputs))
         return [job.name.upper() for job in inputs if job.name != "swallowed"]
 
-    def stream(self, job: FakeInput, band_px: int) -> Generator[str | None, None, str | None]:
+    def stream(self, job: FakeInput, band_px: int) -> Generator[str | None]:
         self.bands_px[job.name] = band_px
         self.open.add(job.name)
         self.most_open = max(self.most_open, len(self.open))
-        last = math.ceil(job.px / band_px) + job.late_bands - 1
+        bands = math.ceil(job.px / band_px) + job.late_bands
         try:
-            for band in range(last + 1):
+            for band in range(bands):
                 ready = band - job.late_bands
                 self._run([job], min(band_px, job.px - ready * band_px) if ready >= 0 else 0)
-                part = f"{job.name}{ready}" if ready >= 0 else None
-                if band == last and self.returns_last:
-                    return part
-                yield part
-            return None
+                yield f"{job.name}{ready}" if ready >= 0 else None
         finally:
             self.threads.add(threading.current_thread().name)
             self.open.remove(job.name)

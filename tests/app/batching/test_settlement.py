@@ -77,9 +77,9 @@ def submit(scheduler: Scheduler[FakeInput, str], engine: FakeEngine, name: str, 
     return scheduler.submit(job)
 
 
-async def run(callers: list[Caller], *, s_per_px: float, returns_last: bool, drain_s: float) -> None:
+async def run(callers: list[Caller], *, s_per_px: float, drain_s: float) -> None:
     engine = FakeEngine()
-    engine.s_per_px, engine.returns_last = s_per_px, returns_last
+    engine.s_per_px = s_per_px
     scheduler = make_scheduler(engine, piece_s=400 * s_per_px)
     tickets: dict[str, tuple[Caller, Ticket[str]]] = {}
     for number, caller in enumerate(callers):
@@ -116,11 +116,10 @@ def check(name: str, ticket: Ticket[str], caller: Caller, answer: list[str] | Ba
 @given(
     callers=st.lists(CALLERS, max_size=12),
     s_per_px=st.sampled_from((0.01, 1e-6)),
-    returns_last=st.booleans(),
     drain_s=st.sampled_from((0.0, 10.0)),
 )
-def test_every_job_is_settled_once(callers: list[Caller], s_per_px: float, returns_last: bool, drain_s: float) -> None:
-    asyncio.run(asyncio.wait_for(run(callers, s_per_px=s_per_px, returns_last=returns_last, drain_s=drain_s), 30))
+def test_every_job_is_settled_once(callers: list[Caller], s_per_px: float, drain_s: float) -> None:
+    asyncio.run(asyncio.wait_for(run(callers, s_per_px=s_per_px, drain_s=drain_s), 30))
 
 
 def test_the_same_with_all_kinds_of_callers_at_once() -> None:
@@ -129,4 +128,4 @@ def test_the_same_with_all_kinds_of_callers_at_once() -> None:
         Caller(bands=b, bucket=0, late_bands=1, breaks_in=e, patience_s=p, reads=r, leaves_after=t)
         for b, e, p, r, t in kinds
     ]
-    asyncio.run(asyncio.wait_for(run(callers, s_per_px=0.01, returns_last=False, drain_s=10.0), 30))
+    asyncio.run(asyncio.wait_for(run(callers, s_per_px=0.01, drain_s=10.0), 30))

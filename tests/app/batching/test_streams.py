@@ -66,15 +66,6 @@ async def test_bands_without_a_part_are_no_parts(engine: FakeEngine) -> None:
     assert engine.pieces == [["poster"]] * 6
 
 
-async def test_a_returned_last_part_saves_a_scheduling_round(engine: FakeEngine) -> None:
-    engine.returns_last = True
-    scheduler = make_scheduler(engine)
-    first = await occupy(engine, scheduler, large("poster", px=256))
-    engine.gate.set()
-    assert await outputs(first) == [["poster0"]]
-    assert scheduler.counters().pieces == 1
-
-
 async def test_a_stream_that_raises_fails_only_its_own_request(engine: FakeEngine) -> None:
     engine.breaks = {"bad": 2}
     scheduler = make_scheduler(engine)

@@ -195,14 +195,13 @@ def holding(
     """Make streams wait for a gate once nine tenths of their work are done."""
     stream = engine.stream
 
-    def watched(job: UpscaleInput, band_px: int) -> Generator[Pixels | None, None, Pixels | None]:
+    def watched(job: UpscaleInput, band_px: int) -> Generator[Pixels | None]:
         most_px = service.scheduler.counters().done_px
         most_px += 9 * job.planes[..., 0].size * sum(16**done for done in range(job.passes)) // 10
         for part in stream(job, band_px):
             yield part
             if service.scheduler.counters().done_px > most_px:
                 assert gate.wait(20)
-        return None
 
     monkeypatch.setattr(engine, "stream", watched)
 

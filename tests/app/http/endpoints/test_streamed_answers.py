@@ -54,13 +54,12 @@ def after_each_band(engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch, call:
     """Make streams call this with the number of parts that they have yielded."""
     stream = engine.stream
 
-    def watched(job: UpscaleInput, band_px: int) -> Generator[Pixels | None, None, Pixels | None]:
+    def watched(job: UpscaleInput, band_px: int) -> Generator[Pixels | None]:
         given = 0
         for part in stream(job, band_px):
             yield part
             given += part is not None
             call(given)
-        return None
 
     monkeypatch.setattr(engine, "stream", watched)
 
