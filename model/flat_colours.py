@@ -17,13 +17,11 @@ RIDGE = 1e-3
 
 def upscaled_colours(net: RRDBNet) -> Tensor:
     """Upscale flat pictures in the colours of `FLAT`: (64, 3), float64, without the effect of a border."""
-    with torch.device("meta"):
-        borderless = RRDBNet(replace(net.config, padding_mode="replicate"))
-    borderless.load_state_dict(net.state_dict(), assign=True)
+    borderless = RRDBNet.of(replace(net.config, padding_mode="replicate"), net.state_dict())
     side = net.config.unshuffle
     pictures = FLAT[:, :, None, None].expand(-1, -1, side, side).to(net.conv_last.weight)
     with torch.inference_mode():
-        made: Tensor = borderless.eval()(pictures).double().mean((2, 3))
+        made: Tensor = borderless(pictures).double().mean((2, 3))
     return made
 
 

@@ -66,12 +66,9 @@ def blended(psnr: AnyCheckpoint, gan: AnyCheckpoint, alpha: float, *, related: b
 
 
 def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
-    with torch.device("meta"):  # without random weights first
-        net = RRDBNet(one.config)
     others = other.state_dict()
     mixed = {name: torch.lerp(weight, others[name], alpha) for name, weight in one.state_dict().items()}
-    net.load_state_dict(mixed, assign=True)
-    return net.eval().requires_grad_(False)
+    return RRDBNet.of(one.config, mixed)
 
 
 def _mixed_card(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> Card:

@@ -5,9 +5,10 @@ section 3.1 and figure 4. The key names are those of the published weights, so t
 """
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal, cast, get_args
+from typing import Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -228,6 +229,14 @@ class RRDBNet(nn.Module):
             self.add_module(f"conv_up{step}", Conv3x3(channels, channels, mode))
         self.conv_hr = Conv3x3(channels, channels, mode)
         self.conv_last = Conv3x3(channels, config.colours, mode)
+
+    @classmethod
+    def of(cls, config: RRDBConfig, weights: Mapping[str, Tensor]) -> Self:
+        """Create a network of these weights, shared and not copied, that runs without gradients."""
+        with torch.device("meta"):  # without random weights first
+            net = cls(config)
+        net.load_state_dict(weights, assign=True)
+        return net.eval().requires_grad_(False)
 
     @property
     def upsampling(self) -> tuple[nn.Conv2d, ...]:

@@ -249,7 +249,4 @@ def _refuse_not_finite(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _network(config: RRDBConfig, weights: dict[str, Tensor]) -> RRDBNet:
-    with torch.device("meta"):
-        net = RRDBNet(config)
-    net.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
-    return net.eval().requires_grad_(False)
+    return RRDBNet.of(config, {name: weight.float() for name, weight in weights.items()})

@@ -114,11 +114,7 @@ def generator(tensors: Tensors, scale: int | None = None, padding_mode: PaddingM
     except WeightsError as error:  # other architectures contain blocks of ESRGAN's, too
         raise OtherNetworkError(str(error), tensors) from error
     _refuse_shared(complete)
-    exact = {name: _finite(name, weight) for name, weight in complete.items()}
-    with torch.device("meta"):
-        net = RRDBNet(config)
-    net.load_state_dict(exact, assign=True)
-    return net.eval().requires_grad_(False)
+    return RRDBNet.of(config, {name: _finite(name, weight) for name, weight in complete.items()})
 
 
 def _complete(tensors: Tensors, scale: int | None, padding_mode: PaddingMode) -> tuple[RRDBConfig, Tensors]:

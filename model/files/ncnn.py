@@ -110,10 +110,7 @@ def with_padding_of(graph: Graph, net: RRDBNet) -> RRDBNet:
     mode: PaddingMode = "replicate" if any(layer.kind == "Padding" for layer in graph.layers) else "zeros"
     if mode == net.config.padding_mode:
         return net
-    with torch.device("meta"):
-        padded = RRDBNet(replace(net.config, padding_mode=mode))
-    padded.load_state_dict(net.state_dict(), assign=True)
-    return padded.eval().requires_grad_(False)
+    return RRDBNet.of(replace(net.config, padding_mode=mode), net.state_dict())
 
 
 @torch.inference_mode()

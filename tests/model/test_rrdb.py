@@ -54,6 +54,14 @@ def test_the_stated_macs_are_those_the_convolutions_do(channels: int, blocks: in
     assert count_macs(RRDBNet(config), 3, 2) == 3 * 2 * config.macs_per_low_res_px
 
 
+def test_a_network_of_given_weights_shares_them_and_needs_no_gradients() -> None:
+    given = random_net().state_dict()
+    net = RRDBNet.of(TINY, given)
+    assert all(weight.data_ptr() == given[name].data_ptr() for name, weight in net.state_dict().items())
+    assert not net.training
+    assert not any(weight.requires_grad for weight in net.parameters())
+
+
 def test_the_keys_are_those_of_the_published_weights() -> None:
     dense = [f"body.0.rdb{block}.conv{conv}" for block in (1, 2, 3) for conv in (1, 2, 3, 4, 5)]
     layers = ["conv_first", *dense, "conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"]
