@@ -1,7 +1,7 @@
 """Prometheus metrics of jobs. Totals are those of the table, which all processes share; the rest is of this process."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -22,10 +22,8 @@ def metrics_of_jobs(jobs: JobService) -> Iterator[Metric]:
             value=time.monotonic() - counters.totals_s,
         )
     states = [state.value for state in State]
-    yield _gauges("esrgan_stored_jobs", "Jobs by state, on all machines.", "state", totals.jobs, states)
-    yield _gauges(
-        "esrgan_stored_job_pictures", "Pictures of jobs by state, on all machines.", "state", totals.pictures, states
-    )
+    yield _gauges("esrgan_stored_jobs", "Jobs by state, on all machines.", totals.jobs, states)
+    yield _gauges("esrgan_stored_job_pictures", "Pictures of jobs by state, on all machines.", totals.pictures, states)
     yield GaugeMetricFamily(
         "esrgan_stored_jobs_oldest_waiting_seconds",
         "Age of the oldest job that has not started.",
@@ -50,7 +48,7 @@ def metrics_of_jobs(jobs: JobService) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "esrgan_stored_jobs_expired", "Jobs removed by this process because they had expired.", value=counters.expired
     )
-    yield _gauges("esrgan_webhooks", "Webhooks by state, on all machines.", "state", totals.deliveries, DELIVERY_STATES)
+    yield _gauges("esrgan_webhooks", "Webhooks by state, on all machines.", totals.deliveries, DELIVERY_STATES)
     attempts = CounterMetricFamily(
         "esrgan_webhook_attempts", "Attempts of this process to deliver webhooks.", labels=("outcome",)
     )
@@ -59,10 +57,8 @@ def metrics_of_jobs(jobs: JobService) -> Iterator[Metric]:
     yield attempts
 
 
-def _gauges(
-    name: str, text: str, label: str, values: Mapping[str, int], labels: list[str] | tuple[str, ...]
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=(label,))
-    for value in labels:
-        family.add_metric((value,), values.get(value, 0))
+def _gauges(name: str, text: str, counts: Mapping[str, int], states: Sequence[str]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=("state",))
+    for state in states:
+        family.add_metric((state,), counts.get(state, 0))
     return family

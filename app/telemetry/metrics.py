@@ -6,9 +6,8 @@
 import logging
 import math
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -32,92 +31,6 @@ ALERTED_RESCUES = ("out_of_memory", "float32")
 """Reasons that are shown from 0 on: Prometheus sees no increase in a counter that begins at 1."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchedulerMetric:
-    """A metric that is one of the scheduler's counters."""
-
-    name: str
-    help: str
-    read: Callable[[Counters], float]
-    is_counter: bool = False
-    """True for a value that only grows."""
-
-    def metric(self, counters: Counters) -> Metric:
-        """Return its current value."""
-        family = CounterMetricFamily if self.is_counter else GaugeMetricFamily
-        return family(self.name, self.help, value=self.read(counters))
-
-
-SCHEDULER = (
-    SchedulerMetric(
-        name="esrgan_queued_pixels",
-        help="LR px waiting for the device.",
-        read=lambda counters: max(0, counters.queued_px - counters.running_px),
-    ),
-    SchedulerMetric(
-        name="esrgan_in_flight_pixels",
-        help="LR px of the pieces submitted to the device.",
-        read=lambda counters: counters.running_px,
-    ),
-    SchedulerMetric(
-        name="esrgan_done_pixels",
-        help="LR px that were processed for pictures still wanted.",
-        read=lambda counters: counters.done_px,
-        is_counter=True,
-    ),
-    SchedulerMetric(
-        name="esrgan_queued_pictures",
-        help="Pictures that wait or run.",
-        read=lambda counters: counters.queued,
-    ),
-    SchedulerMetric(
-        name="esrgan_backlog_seconds",
-        help="Predicted seconds until everything that waits or runs is done; NaN before anything was learned.",
-        read=lambda counters: math.nan if counters.backlog_s is None else counters.backlog_s,
-    ),
-    SchedulerMetric(
-        name="esrgan_pieces",
-        help="Batches and bands that ran.",
-        read=lambda counters: counters.pieces,
-        is_counter=True,
-    ),
-    SchedulerMetric(
-        name="esrgan_batched_pictures",
-        help="Pictures processed in batches.",
-        read=lambda counters: counters.batched_jobs,
-        is_counter=True,
-    ),
-    SchedulerMetric(
-        name="esrgan_padding_pixels",
-        help="LR px of padding in all batches.",
-        read=lambda counters: counters.padding_px,
-        is_counter=True,
-    ),
-    SchedulerMetric(
-        name="esrgan_device_busy_seconds",
-        help="Seconds that the device was busy.",
-        read=lambda counters: counters.device_s,
-        is_counter=True,
-    ),
-    SchedulerMetric(
-        name="esrgan_refused_pictures",
-        help="Pictures refused because the queue was full.",
-        read=lambda counters: counters.refused,
-        is_counter=True,
-    ),
-    SchedulerMetric(
-        name="esrgan_open_streams",
-        help="Open row streams.",
-        read=lambda counters: counters.open_streams,
-    ),
-    SchedulerMetric(
-        name="esrgan_open_streams_bytes",
-        help="Memory on the device held by open row streams.",
-        read=lambda counters: counters.stream_bytes,
-    ),
-)
 
 
 class Metrics:
@@ -220,8 +133,16 @@ def _readable(metrics: Iterator[Metric]) -> Sequence[Metric]:
 
 
 def _scheduler_metrics(counters: Counters) -> Iterator[Metric]:
-    for reading in SCHEDULER:
-        yield reading.metric(counters)
+    yield from _queue_metrics(counters)
+    for name, text, total in (
+        ("esrgan_done_pixels", "LR px that were processed for pictures still wanted.", counters.done_px),
+        ("esrgan_pieces", "Batches and bands that ran.", counters.pieces),
+        ("esrgan_batched_pictures", "Pictures processed in batches.", counters.batched_jobs),
+        ("esrgan_padding_pixels", "LR px of padding in all batches.", counters.padding_px),
+        ("esrgan_device_busy_seconds", "Seconds that the device was busy.", counters.device_s),
+        ("esrgan_refused_pictures", "Pictures refused because the queue was full.", counters.refused),
+    ):
+        yield CounterMetricFamily(name, text, value=total)
     pictures = CounterMetricFamily(
         "esrgan_pictures", "Pictures that were accepted and have ended.", labels=("outcome",)
     )
@@ -238,6 +159,22 @@ def _scheduler_metrics(counters: Counters) -> Iterator[Metric]:
         buckets=[*buckets, ("+Inf", total)],
         sum_value=counters.batched_px,
     )
+
+
+def _queue_metrics(counters: Counters) -> Iterator[Metric]:
+    waiting_px = max(0, counters.queued_px - counters.running_px)
+    backlog_s = math.nan if counters.backlog_s is None else counters.backlog_s
+    backlog = "Predicted seconds until everything that waits or runs is done; NaN before anything was learned."
+    streams = "Memory on the device held by open row streams."
+    for name, text, now in (
+        ("esrgan_queued_pixels", "LR px waiting for the device.", waiting_px),
+        ("esrgan_in_flight_pixels", "LR px of the pieces submitted to the device.", counters.running_px),
+        ("esrgan_queued_pictures", "Pictures that wait or run.", counters.queued),
+        ("esrgan_backlog_seconds", backlog, backlog_s),
+        ("esrgan_open_streams", "Open row streams.", counters.open_streams),
+        ("esrgan_open_streams_bytes", streams, counters.stream_bytes),
+    ):
+        yield GaugeMetricFamily(name, text, value=now)
 
 
 def _device_metrics(device: DeviceState) -> Iterator[Metric]:
