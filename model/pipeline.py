@@ -73,7 +73,7 @@ class _Pipeline:
             self._lag += BLOCK_LAG
             return whole
         dense: list[Stage] = []
-        for number, each in enumerate((block.rdb1, block.rdb2, block.rdb3)):
+        for number, each in enumerate(block.dense_blocks):
             stage: Stage = DenseStage(
                 each, self._workspace, self._convolve, self._lag, owned=number > 0, wraps=self._wraps
             )

@@ -189,6 +189,11 @@ class ResidualDenseBlock(nn.Module):
         """The four convolutions whose outputs are added to the features."""
         return (self.conv1, self.conv2, self.conv3, self.conv4)
 
+    @property
+    def convolutions(self) -> tuple[nn.Conv2d, ...]:
+        """All five convolutions, in order."""
+        return (*self.growing, self.conv5)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> the same shape."""
         features = [x]
@@ -205,6 +210,11 @@ class RRDB(nn.Module):
         self.rdb1 = ResidualDenseBlock(channels, growth, padding_mode)
         self.rdb2 = ResidualDenseBlock(channels, growth, padding_mode)
         self.rdb3 = ResidualDenseBlock(channels, growth, padding_mode)
+
+    @property
+    def dense_blocks(self) -> tuple[ResidualDenseBlock, ...]:
+        """The three dense blocks, in order."""
+        return (self.rdb1, self.rdb2, self.rdb3)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> the same shape."""

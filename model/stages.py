@@ -102,7 +102,7 @@ class DenseStage:
         self._closing = block.conv5
         self._channels = block.conv1.in_channels
         self._growth = block.conv1.out_channels
-        padded = any(convolve.reads_border(conv) for conv in (*block.growing, block.conv5))
+        padded = any(convolve.reads_border(conv) for conv in block.convolutions)
         self._window = Window(workspace, block.conv5, most_kept=DENSE_LAG + 1, padded=padded, wraps=wraps)
         self._convolve = convolve
         self._owned = owned

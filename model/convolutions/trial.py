@@ -80,7 +80,7 @@ def cpu_dtypes(channels: int, growth: int) -> list[torch.dtype]:
     cpu = torch.device("cpu")
     dtypes = [torch.float32, *({fast_dtype(cpu)} - {torch.float32})]
     block = _dense_block(channels, growth, torch.float16, cpu)
-    return [*dtypes, torch.float16] if all(map(winograd.takes, (*block.growing, block.conv5))) else dtypes
+    return [*dtypes, torch.float16] if all(map(winograd.takes, block.convolutions)) else dtypes
 
 
 def library_way(dtype: torch.dtype, device: torch.device) -> Way:

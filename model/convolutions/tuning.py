@@ -53,7 +53,7 @@ def tuned(
     """
     found: dict[tuple[int, int], tuple[fused.Tiling, fused.Tiling]] = {}
     faults: dict[str, str] = {}
-    for conv in (*block.growing, block.conv5, body):
+    for conv in (*block.convolutions, body):
         residual = RESIDUAL_SCALING if conv is block.conv5 else 0.0
         why: list[str] = []
         small, large = (_fastest(conv, residual, window, clock, why) for window in windows)

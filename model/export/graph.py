@@ -79,7 +79,7 @@ class Graph:
 
     def _block(self, block: RRDB, entering: str) -> str:
         features = entering
-        for dense in (block.rdb1, block.rdb2, block.rdb3):
+        for dense in block.dense_blocks:
             features = self._dense(dense, features)
         return self._add(Residual(RESIDUAL_SCALING), entering, features)
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from model.rrdb import NEGATIVE_SLOPE, RRDB, ResidualDenseBlock, RRDBConfig, RRDBNet, entering, leaving
+from model.rrdb import NEGATIVE_SLOPE, RRDB, RRDBConfig, RRDBNet, entering, leaving
 from training.native.library import (
     CHUNK,
     MAX_CHANNELS,
@@ -57,12 +57,12 @@ class NativeGenerator(nn.Module):
 
 def _convs(net: RRDBNet) -> list[nn.Conv2d]:
     """All convolutions, in the order in which they run."""
-    dense = [conv for block in _dense_blocks(net) for conv in (*block.growing, block.conv5)]
-    return [net.conv_first, *dense, net.conv_body, *net.upsampling, net.conv_hr, net.conv_last]
+    return [net.conv_first, *_dense_convs(net), net.conv_body, *net.upsampling, net.conv_hr, net.conv_last]
 
 
-def _dense_blocks(net: RRDBNet) -> list[ResidualDenseBlock]:
-    return [block for rrdb in cast(Sequence[RRDB], net.body) for block in (rrdb.rdb1, rrdb.rdb2, rrdb.rdb3)]
+def _dense_convs(net: RRDBNet) -> list[nn.Conv2d]:
+    blocks = cast(Sequence[RRDB], net.body)
+    return [conv for block in blocks for dense in block.dense_blocks for conv in dense.convolutions]
 
 
 class _Layer:
@@ -222,7 +222,7 @@ class _Run:
         wide = channels + 4 * growth
         self.features = self.native.room.zeros("features", blocks, self.images, size, wide)
         self.made = self.native.room.zeros("trunk", self.images, size, channels)
-        dense = [conv for block in _dense_blocks(net) for conv in (*block.growing, block.conv5)]
+        dense = _dense_convs(net)
         self.sizes = [(conv.out_channels, conv.in_channels) for conv in dense[:5]]
         self.weights = [_rows(conv.weight) for conv in dense]
         tiles = sum(9 * padded_to_chunks(inputs) * outputs for outputs, inputs in self.sizes)

@@ -46,8 +46,8 @@ class AmxBlockStage:
             negative_slope=NEGATIVE_SLOPE,
             scaling=RESIDUAL_SCALING,
         )
-        for dense, own in zip((block.rdb1, block.rdb2, block.rdb3), self._block.dense, strict=True):
-            for number, conv in enumerate((*dense.growing, dense.conv5)):
+        for dense, own in zip(block.dense_blocks, self._block.dense, strict=True):
+            for number, conv in enumerate(dense.convolutions):
                 packed = pack(conv, self._reads(conv.in_channels))
                 self._call.reads[number] = packed.in_channels
                 if packed.in_channels > conv.in_channels:

@@ -41,8 +41,7 @@ def one_by_one(block: RRDB) -> Stage:
     """Return a stage that runs each convolution by itself, in plain C."""
     convolve, workspace = AmxConvolver(library_convolution, plainly=True), Workspace()
     dense = [
-        DenseStage(each, workspace, convolve, lag=0, owned=number > 0)
-        for number, each in enumerate((block.rdb1, block.rdb2, block.rdb3))
+        DenseStage(each, workspace, convolve, lag=0, owned=number > 0) for number, each in enumerate(block.dense_blocks)
     ]
     return BlockStage(dense, SkipPath(BLOCK_LAG))
 
