@@ -20,13 +20,14 @@
     ├── Misdirected           421  the name of another host
     ├── QueueFull             429  with Retry-After
     ├── KeyLimit              429  with Retry-After
+    ├── Internal              500  any other exception
     ├── JobsOff               501  the service takes no jobs
     ├── StorageFull           507  no room for jobs
     ├── Unavailable           503  loading, stopping or broken, with Retry-After
     └── DeadlinePassed        504
 
 Their text is sent to the caller: it names the value, the limit and the way out, never a path or an internal name. Any
-other exception is logged and becomes a 500 with a fixed text.
+other exception is logged and becomes an `Internal` with a fixed text.
 """
 
 from collections.abc import Mapping
@@ -185,6 +186,12 @@ class KeyLimit(ServiceError):
     """One of the key's own limits is reached."""
 
     status, type, title = 429, "key-limit", "The key has reached its limit"
+
+
+class Internal(ServiceError):
+    """The service failed, and the log says how."""
+
+    status, type, title = 500, "internal", "Internal error"
 
 
 class Unavailable(ServiceError):

@@ -8,6 +8,7 @@ from app.errors import (
     DeadlinePassed,
     Forbidden,
     IdempotencyMismatch,
+    Internal,
     JobsOff,
     KeyLimit,
     Misdirected,
@@ -42,7 +43,6 @@ class HttpProblem(NamedTuple):
     title: str
 
 
-INTERNAL = HttpProblem(500, "internal", "Internal error")
 HEAD_TOO_LARGE = HttpProblem(431, "request-header-fields-too-large", "Request Header Fields Too Large")
 NOT_IMPLEMENTED = HttpProblem(501, "not-implemented", "Not Implemented")
 
@@ -53,7 +53,7 @@ ANYWHERE: tuple[ProblemKind, ...] = (
     TooSlow,
     Misdirected,
     HEAD_TOO_LARGE,
-    INTERNAL,
+    Internal,
     NOT_IMPLEMENTED,
     Unavailable,
 )

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from app.errors import ServiceError, Unprocessable
+from app.errors import Internal, ServiceError, Unprocessable
 from app.library.files import encodable
 from app.record import CLIENT_CLOSED_REQUEST, current_record
 
@@ -60,7 +60,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 def internal_error() -> ProblemResponse:
     """Make the response to an unexpected error, with a fixed text."""
     detail = "the service failed on this request; its operator finds the reason in the log under the X-Request-Id"
-    return ProblemResponse(500, "internal", "Internal error", detail)
+    return answer_to(Internal(detail))
 
 
 def answer_to(error: ServiceError) -> ProblemResponse:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from app.errors import ServiceError, Unavailable
+from app.errors import Internal, ServiceError, Unavailable
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.job import Problem, Result, State, StoredPicture
@@ -193,9 +193,7 @@ class Runner:
                 await self._settle(held, record, State.CANCELLED)
             except Exception:
                 log.exception("job %s picture %d failed", held.job.id, held.picture.number)
-                problem = Problem(
-                    status=500, type="internal", title="Internal error", detail="the service failed on this picture"
-                )
+                problem = Problem.of(Internal("the service failed on this picture"))
                 await self._settle(held, record, State.FAILED, problem=problem)
         finally:
             lease.cancel()
