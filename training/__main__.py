@@ -10,34 +10,11 @@ from model.errors import WeightsError
 from model.gpu import DeviceError
 from model.reliable import SelfTestError
 from training.commands import doctor, evaluate, photographs, render, train
-from training.config import ConfigError
-from training.data import DataError
-from training.debian.errors import DebianError
-from training.distributed import ProcessesDisagreeError
-from training.perceptual import VGGError
+from training.errors import Mistake
 from training.recipes import RECIPES
-from training.rendered.render import RenderError
-from training.rendered.sources import SourcesError
-from training.state import StateError
-from training.steps import DivergedError
 from training.terminal import printable
 
-MISTAKES = (
-    ConfigError,
-    DataError,
-    DebianError,
-    DeviceError,
-    DeviceMemoryError,
-    DivergedError,
-    ProcessesDisagreeError,
-    RenderError,
-    SelfTestError,
-    SourcesError,
-    StateError,
-    VGGError,
-    WeightsError,
-    OSError,
-)
+MISTAKES = (Mistake, DeviceError, DeviceMemoryError, OSError, SelfTestError, WeightsError)
 """Errors that the user can fix; all others are bugs and keep their traceback."""
 
 OTHERS = (

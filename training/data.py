@@ -13,6 +13,7 @@ from model.pictures import reading
 from model.pictures.limits import Limits
 from model.pictures.reading import SUFFIXES
 from model.pictures.samples import turned
+from training.errors import Mistake
 
 READ_ERRORS = (Exception,)
 """Errors of a picture that cannot be read: `PictureError`, OSError, or any error of a decoder."""
@@ -27,7 +28,7 @@ LIMITS = Limits(
 """Limits for the user's own files: only what would exhaust the memory is refused."""
 
 
-class DataError(Exception):
+class DataError(Mistake):
     """A folder of pictures cannot be used; the text says why and what would help."""
 
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from model import gpu
 from model.device import best_device, choose_device
+from training.errors import Mistake
 
 Value = TypeVar("Value")
 
 
-class ProcessesDisagreeError(Exception):
+class ProcessesDisagreeError(Mistake):
     """The processes of one run would not make the same update; the text says what differs."""
 
 

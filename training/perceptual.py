@@ -17,6 +17,7 @@ from model.errors import WeightsError
 from model.files.pickled import read_pickled
 from model.files.tensor_files import read_tensors
 from training.distributed import mean_over_processes
+from training.errors import Mistake
 from training.loss_config import VGG_LAYERS
 
 LAYERS = dict(zip(VGG_LAYERS, (2, 7, 16, 25, 34), strict=True))
@@ -26,7 +27,7 @@ CAFFE_FEATURE_SCALE = 0.05
 """Brings conv5_4 of the original Caffe weights to about the size of torchvision's: docs/training_reference.md."""
 
 
-class VGGError(Exception):
+class VGGError(Mistake):
     """The weights of VGG19 cannot be downloaded or used; the text says why and what would help."""
 
 

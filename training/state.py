@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from training.config import ConfigError, TrainingConfig
+from training.errors import Mistake
 from training.fields import differences, from_tree, read_config
 
 STATE = "state.pt"
 """Name of the file in a run's folder."""
 
 
-class StateError(Exception):
+class StateError(Mistake):
     """A run folder cannot be continued; the text says why and what to do."""
 
 

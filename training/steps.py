@@ -19,6 +19,7 @@ from training.compiled import Compiled
 from training.config import DiscriminatorConfig, TrainingConfig
 from training.discriminator import UNetDiscriminator, new_discriminator
 from training.distributed import mean_over_processes, processes, this_process
+from training.errors import Mistake
 from training.loss_scale import LossScale
 from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss, flat_loss
 from training.native import discriminator as native_discriminator
@@ -43,7 +44,7 @@ MAX_SKIPPED = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
 
 
-class DivergedError(Exception):
+class DivergedError(Mistake):
     """The losses are not finite any more; the text has the step and what to try."""
 
 

@@ -1,7 +1,9 @@
 """Errors of rebuilding photographs out of Debian packages."""
 
+from training.errors import Mistake
 
-class DebianError(Exception):
+
+class DebianError(Mistake):
     """The archive, a name of a package or the folder cannot be used; the command ends."""
 
 

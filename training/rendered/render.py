@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from training.errors import Mistake
 from training.rendered.kinds import KINDS
 from training.rendered.packages import licence
 from training.rendered.scene import PHOTOGRAPH, Scene
@@ -14,7 +15,7 @@ MIN_SIDE, MAX_SIDE = 256, 4096
 """Below the least, layouts have no room; above the most, a picture takes minutes."""
 
 
-class RenderError(Exception):
+class RenderError(Mistake):
     """The folder, the number or the size of pictures cannot be used."""
 
 

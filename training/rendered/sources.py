@@ -4,6 +4,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from training.errors import Mistake
 from training.rendered.packages import CLIP_ART, FONTS, ICONS, WORDS, Folder, Font
 
 MAX_BYTES = 300_000
@@ -11,7 +12,7 @@ MAX_BYTES = 300_000
 PHOTOGRAPHS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 
 
-class SourcesError(Exception):
+class SourcesError(Mistake):
     """A source of pictures is not installed."""
 
 
