@@ -15,6 +15,7 @@ from app.jobs.service import JobService
 from app.record import Observer
 from app.service import UpscaleService
 from app.settings import Settings
+from app.waiting import is_set_within
 
 ABORT_GRACE_S = 1.0
 """Time for aborted requests to receive their error response."""
@@ -154,9 +155,7 @@ class Lifecycle:
             return
         log.info("leaving: /readyz fails, and requests are accepted for another %g s", self.settings.leave_s)
         self._leaving = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.leave_s):
-                await self._broken.wait()
+        await is_set_within(self._broken, self.settings.leave_s)
 
     def drain(self) -> None:
         """Refuse new requests from now on."""
@@ -181,11 +180,7 @@ class Lifecycle:
 
     async def answered(self, *, within_s: float) -> bool:
         """Wait for the answers of all accepted requests; returns False where they take longer."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self._idle.wait()
-                return True
-        return False
+        return await is_set_within(self._idle, within_s)
 
     async def stop(self) -> None:
         """Stop everything that runs."""

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.settings import PREFIX, Settings, SettingsError
+from app.waiting import is_set_within
 from model.machine import usable_cores
 
 HAPROXY = Path(__file__).parent.parent / "docker" / "haproxy"
@@ -83,9 +84,7 @@ class Supervised:
             is_first = False
             pause_s = 0.0 if loop.time() - began_s > LIVED_S else min(MAX_PAUSE_S, 2 * pause_s + 0.5)
             log.error("%s ended with status %d; starting it again in %.1f s", self.name, status, pause_s)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._stopping.wait()
+            await is_set_within(self._stopping, pause_s)
 
     def end(self, number: signal.Signals) -> None:
         """Send a signal that ends the process; it is started again unless it is being stopped."""

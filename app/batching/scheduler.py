@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -25,6 +25,7 @@ from app.batching.pieces import Piece, PieceResult, QueuedJob, Step
 from app.batching.queue import Queue
 from app.batching.ticket import Outcome, Ticket
 from app.errors import QueueFull, Unavailable
+from app.waiting import is_set_within
 
 AHEAD_S = 0.1
 """During a piece that is predicted to be shorter than this, the next one is submitted early, so that the device does
@@ -230,11 +231,8 @@ class Scheduler(Generic[Input, Output]):
         """
         self._wake.clear()
         patience_s = None if self._running else self._queue.patience_s()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(
-                min((s for s in (patience_s, self._device.check_in_s) if s is not None), default=None)
-            ):
-                await self._wake.wait()
+        limits_s = (s for s in (patience_s, self._device.check_in_s) if s is not None)
+        await is_set_within(self._wake, min(limits_s, default=None))
 
     def _launch(self, piece: Piece[Input, Output]) -> None:
         predicted_s = self.costs.seconds(piece.jobs[0].job.cost_key, piece.px)

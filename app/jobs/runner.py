@@ -7,7 +7,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ from app.jobs.working import Claim, Hold, claim, end, recover, release, renew
 from app.record import JOB_ROUTE, Observer, RequestRecord, begin_record
 from app.service import UpscaleService
 from app.settings import Settings
+from app.waiting import is_set_within
 
 Made = TypeVar("Made")
 
@@ -124,9 +124,7 @@ class Runner:
                 log.warning("no job can be claimed: %s", error.reason)
             except Exception:
                 log.exception("no job can be claimed")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await self._wake.wait()
+            await is_set_within(self._wake, POLL_S)
 
     @property
     def _has_room(self) -> bool:

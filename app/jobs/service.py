@@ -23,6 +23,7 @@ from app.jobs.watch import Watch
 from app.record import Observer
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError
+from app.waiting import is_set_within
 
 OPEN_RETRY_S = 5.0
 """Interval between attempts to open what was away at the start."""
@@ -294,12 +295,9 @@ class JobService:
         until_s = asyncio.get_running_loop().time() + within_s
         version = partial(ledger.version_of, job_id=job.id)
         while not self.watch.closed and asyncio.get_running_loop().time() < until_s:
-            try:
-                async with asyncio.timeout(WATCH_POLL_S):
-                    await event.wait()
+            if await is_set_within(event, WATCH_POLL_S):
                 event.clear()
                 return True
-            except TimeoutError:
-                if await self.parts.database.read(version) != job.version:
-                    return True
+            if await self.parts.database.read(version) != job.version:
+                return True
         return False

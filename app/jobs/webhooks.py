@@ -29,6 +29,7 @@ from app.jobs.ledger import find
 from app.jobs.outbox import Delivery
 from app.jobs.outgoing import Outgoing
 from app.jobs.view import JobView, moment
+from app.waiting import is_set_within
 
 DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 18000, 21600)
 """Time before each further attempt: 19 hours in total, so that the last one is before jobs expire by default."""
@@ -158,9 +159,7 @@ class Deliverer:
                 log.warning("no webhook can be taken: %s", error.reason)
             except Exception:
                 log.exception("no webhook can be taken")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await self._wake.wait()
+            await is_set_within(self._wake, POLL_S)
 
     async def _next_due(self) -> Delivery | None:
         busy = [origin for origin, running in Counter(self._running.values()).items() if running >= MAX_OF_ONE_HOST]
