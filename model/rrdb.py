@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.edges import mirrored
 from model.padding import pad_by_repeating
 
 NEGATIVE_SLOPE = 0.2
@@ -108,18 +109,6 @@ class RRDBConfig:
         return self.passes * macs // self.unshuffle**2
 
 
-def places_with_margin(length: int, margin_px: int, multiple: int = 1) -> list[int]:
-    """Return the indices of the pixels of one axis with mirrored ones on both sides.
-
-    Returns:
-        `length` + 2 * `margin_px` indices, rounded up to a multiple. The border pixel is repeated once, as in
-        1 0 0 1 2 2 1 for a length of 3 and a margin of 2.
-    """
-    padded = -(-(length + 2 * margin_px) // multiple) * multiple
-    places = (place % (2 * length) for place in range(-margin_px, padded - margin_px))
-    return [min(place, 2 * length - 1 - place) for place in places]
-
-
 class Conv3x3(nn.Conv2d):
     """The only kind of convolution in the network: 3x3, stride 1, with bias; the output is as large as the input."""
 
@@ -164,13 +153,6 @@ def entering(rgb: Tensor, config: RRDBConfig) -> Tensor:
 def leaving(made: Tensor, config: RRDBConfig) -> Tensor:
     """Convert the output of the last convolution to RGB: (passes * N, colours, H, W) -> (N, 3, H, W)."""
     return made.unflatten(0, (-1, 3)).flatten(1, 2) if config.inputs == 1 else made
-
-
-def mirrored(length: int, multiple: int) -> list[int]:
-    """Return the indices of pixels for a side that is mirrored up to a multiple: 0 1 2 1 for length 3, multiple 4."""
-    there_and_back = max(1, 2 * (length - 1))
-    places = (place % there_and_back for place in range(-(-length // multiple) * multiple))
-    return [min(place, there_and_back - place) for place in places]
 
 
 class ResidualDenseBlock(nn.Module):

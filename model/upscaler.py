@@ -9,12 +9,12 @@ from torch import Tensor
 from model.convolutions.convolver import Convolver
 from model.convolutions.trial import best_convolver, best_dtype, library_way
 from model.device import best_device
-from model.edges import Edges, check_sides, places_in_ring
+from model.edges import Edges, check_sides, places_in_ring, places_with_margin
 from model.graphs import CapturedCalls, CudaGraphs
 from model.picture_upscaler import CAPTURED_PX, PINNED, PictureUpscaler
 from model.reserves import band_px
 from model.rows import Rows, bands_of
-from model.rrdb import RRDBNet, places_with_margin
+from model.rrdb import RRDBNet
 from model.stages import DENSE_LAG, GRID_ROWS
 from model.streaming import rows_before, state_bytes, upscale_batch, upscale_rows
 from model.transfer import Pixels, transfer_for

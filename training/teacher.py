@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from model.convolutions.native import amx
 from model.convolutions.trial import cpu_dtypes, library_way, our_way
+from model.edges import places_with_margin
 from model.files.reading import read_any
-from model.rrdb import RRDB, RRDBConfig, RRDBNet, places_with_margin
+from model.rrdb import RRDB, RRDBConfig, RRDBNet
 from model.streaming import upscale_batch
 from model.workspace import Workspace
 from training.config import ConfigError, TrainingConfig

@@ -7,8 +7,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from model.edges import places_with_margin
 from model.files.checkpoint import reference_output
-from model.rrdb import RRDBNet, places_with_margin
+from model.rrdb import RRDBNet
 from model.streaming import upscale_rows
 from training.colour import colour_shift
 from training.damage import Damage

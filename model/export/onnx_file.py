@@ -128,7 +128,7 @@ class _Writer:
         self._node("Conv", *node.inputs, weight, output=node.output, kernel_shape=[side, side], strides=[side, side])
 
     def _places(self, axis: int, margin_px: int, multiple: int) -> str:
-        """Write `model.rrdb.places_with_margin` of a side that is known when the model runs."""
+        """Write `model.edges.places_with_margin` of a side that is known when the model runs."""
         length = self._node("Squeeze", self._node("Shape", INPUT, start=axis, end=axis + 1))
         one, both = self._integer(1), self._node("Mul", length, self._integer(2))
         grown = self._node("Add", length, self._integer(2 * margin_px + multiple - 1))

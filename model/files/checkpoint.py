@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model.edges import places_with_margin
 from model.errors import WeightsError
 from model.files.dialects import MAX_SIZE, refuse_other_shapes
 from model.files.tensor_files import read_tensors
-from model.rrdb import PaddingMode, RRDBConfig, RRDBNet, places_with_margin
+from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 
 FORMAT = "esrgan-serve/1"
 ARCHITECTURE = "rrdb"

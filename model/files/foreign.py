@@ -12,13 +12,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from model.edges import mirrored
 from model.errors import WeightsError, one_line
 from model.files.building import built
 from model.files.by_shape import under_prefixes
 from model.files.checkpoint import Card
 from model.files.dialects import PREFERRED
 from model.reach import Probe
-from model.rrdb import mirrored
 
 MAX_SCALE = 16
 """Maximum scale of a network; the last convolution of some has few weights for any scale."""
