@@ -21,7 +21,7 @@ from app.options import DEFAULT_OPTIONS
 from app.options import UpscaleOptions as UpscaleOptions
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
 from app.pictures.encode import Layout, chosen_format, encoded, layout_of
-from app.pictures.limits import Limits
+from app.pictures.limits import limits_of
 from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import SLICE_ROWS, Postprocessor, postprocessed
 from app.pools import PicturePools, Pools
@@ -73,7 +73,7 @@ class UpscaleService:
         )
         self.pictures = PictureMemory(settings.max_picture_memory_bytes)
         self.background_pictures = PictureMemory(settings.max_picture_memory_bytes // 2)
-        self.limits = Limits.of(settings)
+        self.limits = limits_of(settings)
         self.pools = Pools(settings.codec_threads)
         prepare_decoders()
 

@@ -29,13 +29,14 @@ import torch
 from app.errors import ServiceError
 from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, encoded, layout_of
-from app.pictures.limits import Limits
+from app.pictures.limits import limits_of
 from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import Postprocessor
 from app.settings import Settings
 from benchmarks.rig import reference_decoders
 from benchmarks.rig.reference_decoders import REFERENCE_DECODERS, difference
 from benchmarks.rig.report import Report, add_record_option
+from model.pictures.limits import Limits
 from training.data import folder_name
 
 AGREED = 2.0
@@ -133,7 +134,7 @@ def _judge(line: Connection, memory_bytes: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries complain there
     warnings.simplefilter("ignore")
     prepare_decoders()
-    limits = Limits.of(Settings())
+    limits = limits_of(Settings())
     while True:
         upload = line.recv().read_bytes()
         picture, verdict = _decoded(upload, limits)

@@ -1,16 +1,11 @@
 """Limits of an upload, taken from the settings."""
 
 from dataclasses import fields
-from typing import Self
 
 from app.settings import Settings
-from model.pictures import limits
+from model.pictures.limits import Limits
 
 
-class Limits(limits.Limits):
-    """Limits with the names of settings."""
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Take the limits from the settings."""
-        return cls(**{limit.name: getattr(settings, limit.name) for limit in fields(cls)})
+def limits_of(settings: Settings) -> Limits:
+    """Take the limits from the settings of the same names."""
+    return Limits(**{limit.name: getattr(settings, limit.name) for limit in fields(Limits)})

@@ -9,8 +9,8 @@ import numpy
 import pyvips
 from PIL import Image, ImageCms
 
-from app.pictures.limits import Limits
 from app.pictures.picture import Pixels
+from model.pictures.limits import Limits
 from tests.app.conftest import encoded, noise
 
 LIMITS = Limits(

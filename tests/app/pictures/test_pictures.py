@@ -12,9 +12,9 @@ from PIL import Image
 from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders
 from app.pictures.encode import FORMATS, layout_of
-from app.pictures.limits import Limits
 from app.pictures.picture import Metadata, Picture, Pixels, planes_of
 from app.pictures.postprocess import Postprocessor
+from model.pictures.limits import Limits
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import SRGB_PROFILE
 

@@ -12,11 +12,11 @@ from app.http.application import create_app
 from app.http.middleware.deadline import preferred_wait_s
 from app.lifecycle import Lifecycle
 from app.pictures.decode import decode
-from app.pictures.limits import Limits
 from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Picture
 from app.service import UpscaleService
 from app.settings import Settings
+from model.pictures.limits import Limits
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
 from tests.app.live import Live, until
