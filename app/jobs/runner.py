@@ -17,7 +17,7 @@ from app.jobs.job import Problem, Result, State, StoredPicture
 from app.jobs.store import Store, discard
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
-from app.jobs.worker import Given, Worker
+from app.jobs.worker import GivenBack, Worker
 from app.jobs.working import Claim, Hold, claim, end, recover, release, renew
 from app.record import JOB_ROUTE, Observer, RequestRecord, begin_record
 from app.service import UpscaleService
@@ -177,7 +177,7 @@ class Runner:
             try:
                 result = await self._worker.result(held, service, record)
                 await self._settle(held, record, State.DONE, result=result)
-            except Given as given:
+            except GivenBack as given:
                 record.answered, record.problem = Unavailable.status, Unavailable.type
                 await self._give_back(held, given.wait_s, crashed=service.scheduler.failure is not None)
             except ServiceError as error:

@@ -38,7 +38,7 @@ OTHER_VERSION_WAIT_S = 60.0
 log = logging.getLogger(__name__)
 
 
-class Given(Exception):
+class GivenBack(Exception):
     """The picture goes back to the queue.
 
     Args:
@@ -65,7 +65,7 @@ class Worker:
         """Upscale a picture and store the result.
 
         Raises:
-            Given: it has to wait.
+            GivenBack: it has to wait.
             ServiceError: it cannot be done.
         """
         max_s = self._settings.job_max_s
@@ -92,16 +92,16 @@ class Worker:
             raise DeadlinePassed(text) from error
         except (StorageFull, StoreDown) as error:
             log.warning("job %s waits for the store: %s", held.job.id, error.reason)
-            raise Given(FULL_WAIT_S) from error
+            raise GivenBack(FULL_WAIT_S) from error
         except (OtherVersion, NoSuchModel) as error:  # the replica that accepted the job had the option or the model
             if self._refused(held) >= MAX_REFUSALS:
                 raise
             log.warning("job %s waits for a replica that can process it: %s", held.job.id, error.detail)
-            raise Given(OTHER_VERSION_WAIT_S) from error
+            raise GivenBack(OTHER_VERSION_WAIT_S) from error
         except (QueueFull, Unavailable, DeadlinePassed) as error:  # also a stream that the service ended for others
             if self._refused(held) >= MAX_REFUSALS:
                 raise
-            raise Given(error.retry_after_s or BUSY_WAIT_S) from error
+            raise GivenBack(error.retry_after_s or BUSY_WAIT_S) from error
 
     def _refused(self, held: Claim) -> int:
         """Count a refusal; returns how many there were."""

@@ -25,7 +25,7 @@ from app.jobs.sqlite import SqliteDatabase
 from app.jobs.store import StoreDown, one
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
-from app.jobs.worker import MAX_REFUSALS, OTHER_VERSION_WAIT_S, Given, Worker
+from app.jobs.worker import MAX_REFUSALS, OTHER_VERSION_WAIT_S, GivenBack, Worker
 from app.jobs.working import Claim, Hold, claim, end, recover, renew
 from app.record import RequestRecord
 from app.service import UpscaleService
@@ -184,7 +184,7 @@ async def test_a_worker_that_has_lost_its_picture_leaves_the_upload_to_the_next(
     assert "upload-1" in await house.files()
 
 
-@pytest.mark.parametrize("error", [None, QueueFull("full"), Given(0.0)], ids=["done", "failed", "given back"])
+@pytest.mark.parametrize("error", [None, QueueFull("full"), GivenBack(0.0)], ids=["done", "failed", "given back"])
 async def test_an_end_is_recorded_after_a_long_outage_of_the_database(house: House, error: Exception | None) -> None:
     job_id = await house.job()
     house.work.after.clear()
@@ -262,7 +262,7 @@ async def test_a_picture_from_a_url_is_charged_once_at_its_end(
         house.work.error = error
 
     house.runner.observers = [observe]
-    house.work.error = Given(0.0)
+    house.work.error = GivenBack(0.0)
     await added(house.database, replace(new_job(), pictures=[NewPicture(source=source)]))
     house.runner.start(house.service)
     await until(lambda: len(charged) == 2)
@@ -405,7 +405,7 @@ async def test_a_claim_that_is_being_committed_when_the_service_stops_is_given_b
 async def test_the_loss_of_the_device_counts_as_a_death_of_each_picture_that_ran(house: House) -> None:
     job_id = await house.job()
     house.work.after.clear()
-    house.work.error = Given(0.0)
+    house.work.error = GivenBack(0.0)
     house.runner.start(house.service)
     await house.until(job_id, State.RUNNING)
     cast(Any, house.service.scheduler).failure = RuntimeError("device lost")
@@ -447,17 +447,17 @@ async def attempts(house: House, monkeypatch: pytest.MonkeyPatch, errors: list[E
 
 async def test_a_full_disk_uses_up_no_attempts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     errors: list[Exception] = [*[StorageFull("full")] * (MAX_REFUSALS + 5), QueueFull("full")]
-    assert {type(error) for error in await attempts(house, monkeypatch, errors)} == {Given}
+    assert {type(error) for error in await attempts(house, monkeypatch, errors)} == {GivenBack}
 
 
 async def test_a_picture_that_is_refused_too_often_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     raised = await attempts(house, monkeypatch, [QueueFull("full")] * MAX_REFUSALS)
-    assert [type(error) for error in raised] == [Given] * (MAX_REFUSALS - 1) + [QueueFull]
+    assert [type(error) for error in raised] == [GivenBack] * (MAX_REFUSALS - 1) + [QueueFull]
 
 
 async def test_a_stream_that_was_ended_for_others_is_tried_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     (raised,) = await attempts(house, monkeypatch, [DeadlinePassed("the answer was read too slowly")])
-    assert isinstance(raised, Given)
+    assert isinstance(raised, GivenBack)
 
 
 @pytest.mark.parametrize("error", [OtherVersion("sharpen"), NoSuchModel("there is no model 'new'")])
@@ -466,5 +466,5 @@ async def test_what_another_version_accepted_waits_for_one_that_can_process_it_a
 ) -> None:
     raised = await attempts(house, monkeypatch, [error] * MAX_REFUSALS)
     assert raised[-1] is error
-    waits = [given.wait_s for given in raised if isinstance(given, Given)]
+    waits = [given.wait_s for given in raised if isinstance(given, GivenBack)]
     assert waits == [OTHER_VERSION_WAIT_S] * (MAX_REFUSALS - 1)
