@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from app.errors import Internal, ServiceError, Unavailable
+from app.jobs.claims import Claim, Hold, claim, end, recover, release, renew
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.job import Problem, Result, State, StoredPicture
@@ -18,7 +19,6 @@ from app.jobs.store import Store, discard
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.worker import GivenBack, Worker
-from app.jobs.working import Claim, Hold, claim, end, recover, release, renew
 from app.record import JOB_ROUTE, Observer, RequestRecord, begin_record
 from app.service import UpscaleService
 from app.settings import Settings

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from app.errors import DeadlinePassed, NoSuchModel, QueueFull, StorageFull, Unavailable
+from app.jobs.claims import Claim
 from app.jobs.file_names import name_of_result
 from app.jobs.job import Result
 from app.jobs.store import Store, StoreDown, whole
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
-from app.jobs.working import Claim
 from app.pictures.size import Size
 from app.record import RequestRecord
 from app.service import Answer, UpscaleService

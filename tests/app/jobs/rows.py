@@ -3,10 +3,10 @@
 from functools import partial
 
 from app.jobs import ledger
+from app.jobs.claims import Claim, claim, end
 from app.jobs.database import Database
 from app.jobs.job import NewJob, NewPicture, Result, State, StoredJob, new_job_id
 from app.jobs.ledger import JobLimits
-from app.jobs.working import Claim, claim, end
 
 TTL_S = 100.0
 LEASE_S = 10.0

@@ -14,6 +14,7 @@ import pytest
 from app.errors import DeadlinePassed, NoSuchModel, QueueFull, ServiceError, StorageFull
 from app.jobs import runner as runners
 from app.jobs.addresses import AddressRules
+from app.jobs.claims import Claim, Hold, claim, end, recover, renew
 from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown, Session
 from app.jobs.folder import FolderStore
@@ -26,7 +27,6 @@ from app.jobs.store import StoreDown, one
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.worker import MAX_REFUSALS, OTHER_VERSION_WAIT_S, GivenBack, Worker
-from app.jobs.working import Claim, Hold, claim, end, recover, renew
 from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings

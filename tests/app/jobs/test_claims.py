@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 
 from app.jobs import ledger
+from app.jobs.claims import Claim, Hold, recover, release, renew
 from app.jobs.database import Database
 from app.jobs.job import State, StoredPicture
-from app.jobs.working import Claim, Hold, recover, release, renew
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
 
