@@ -59,7 +59,7 @@ class Authorizer:
                 request.state.unhurried = nullcontext
                 yield
                 return
-            known = _key_of(request, self._keyring)
+            known = _known_key(request, self._keyring)
             record = current_record()
             record.key = known.name
             if right not in RIGHTS[known.role]:
@@ -102,7 +102,13 @@ class Authorizer:
             raise Forbidden(f"without keys, requests over the network may not {right.value}; set ESRGAN_KEYS")
 
 
-def _key_of(request: Request, keyring: Keyring) -> Key:
+def key_of(request: Request) -> Key | None:
+    """Return the key of a request that was authorized; None where the service has no keys."""
+    key: Key | None = getattr(request.state, "key", None)
+    return key
+
+
+def _known_key(request: Request, keyring: Keyring) -> Key:
     key = keyring.find(_token(request))
     if key is None:
         raise Unauthorized("the key is unknown or no longer valid; ask the operator for one", wrong=True)

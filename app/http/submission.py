@@ -9,10 +9,10 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from app.access.keys import Key
 from app.admission import UploadReservation
 from app.errors import BadRequest
 from app.http.accept import of_result
+from app.http.auth import key_of
 from app.http.fields import parameter, split
 from app.http.parameters import Parameters
 from app.http.upload import Upload, UploadLimits, read_upload
@@ -152,12 +152,6 @@ def _submission(
         key_waiting=key.limits.jobs if key else None,
         key_bytes=key.limits.job_bytes if key else None,
     )
-
-
-def key_of(request: Request) -> Key | None:
-    """Return the key of a request; None where the service has no keys."""
-    key: Key | None = getattr(request.state, "key", None)
-    return key
 
 
 def prefers_async(request: Request) -> bool:

@@ -8,12 +8,12 @@ from pydantic import BaseModel, Field
 
 from app.access.keys import Role
 from app.errors import NoSuchJob
+from app.http.auth import key_of
 from app.http.events import event_stream
 from app.http.middleware.paths import prefix_of
 from app.http.openapi import JOB, LAST_EVENT_ID, RANGE, RESULT, Responses, problems
 from app.http.receiving import BINARY
 from app.http.results import result_response, zip_response
-from app.http.submission import key_of
 from app.jobs.job import State, StoredJob
 from app.jobs.outbox import Delivery
 from app.jobs.view import JobView
