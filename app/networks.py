@@ -18,12 +18,12 @@ import torch
 
 from app.batching.job import DeviceLost
 from app.errors import Unavailable
-from app.library.files import encodable
 from app.library.loading import DeviceFullError, LoadError, Loading, UnreadableError
 from app.library.network import ModelInfo, Network
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput
 from app.settings import SettingsError
+from app.text import encodable
 from model.device import (
     CPU,
     FORMATS,

@@ -32,7 +32,7 @@ FLOORS = (
     {"app.batching", "app.pictures"},
     {"app.png", "app.environment"},
     {"app.errors", "app.record", "app.settings", "app.threads"},
-    {"app.lists", "app.waiting"},
+    {"app.lists", "app.text", "app.waiting"},
 )
 """The rooms of app from top to bottom. A room imports only rooms on lower floors, so telemetry is a pure observer."""
 

@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.errors import Internal, ServiceError, Unprocessable
-from app.library.files import encodable
 from app.record import CLIENT_CLOSED_REQUEST, current_record
+from app.text import encodable
 
 MEDIA_TYPE = "application/problem+json"
 MAX_REPORTED_ERRORS = 5

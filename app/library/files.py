@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.text import encodable
+
 INVALID_CHARS = re.compile(r"[^A-Za-z0-9_.-]+")
 """Characters not allowed in a URL path or header."""
 
@@ -109,11 +111,6 @@ class Folder:
         known, self._reported[what] = self._reported.get(what, {}), notes
         if new := {name: note for name, note in notes.items() if known.get(name) != note}:
             log.warning("%s: %s", what, "; ".join(f"{name} ({note})" for name, note in new.items()))
-
-
-def encodable(text: str) -> str:
-    """Escape bytes of a file name that are not UTF-8, so that the text can be written anywhere."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _names(suffixes: Mapping[str, str]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from app.http.openapi import RELOAD, problems
 from app.library.entry import Entry, State
 from app.library.fidelity import Pair
-from app.library.files import encodable
 from app.lifecycle import Lifecycle
+from app.text import encodable
 
 
 class FidelityRange(BaseModel):
