@@ -24,7 +24,7 @@ from app.pictures.frames import Animation, decode_animation
 from app.pictures.picture import Picture, Pixels, most
 from app.pools import PicturePools
 from app.record import current_record
-from app.service import Answer, UpscaleInput, UpscaleService, unchanged
+from app.service import Answer, UpscaleInput, UpscaleService, rows_of
 from app.settings import Settings
 from app.sizing import Plan, Urgency, decoding_bytes, held_bytes
 from app.stopwatch import Stopwatch
@@ -270,7 +270,7 @@ class _Work:
         own_layout = replace(layout, transparent=picture.transparent)
         service, plan, options = self._service, self._plan, self._options
         async with AsyncExitStack() as scope:
-            upscaled: AsyncIterator[Pixels] = unchanged(picture.planes)
+            upscaled: AsyncIterator[Pixels] = rows_of(picture.planes)
             if plan.passes:
                 job = self._job(picture)
                 part = self._reservation.split(job.cost_px) if self._reservation else None

@@ -202,7 +202,7 @@ class UpscaleService:
         )
         async with AsyncExitStack() as scope:
             stopwatch.submitted()
-            upscaled, progress = unchanged(picture.planes), partial(float, 1)
+            upscaled, progress = rows_of(picture.planes), partial(float, 1)
             if plan.passes:
                 job = self.job(picture, network, plan, options, urgency)
                 ticket = await scope.enter_async_context(self.scheduler.submit(job, reservation))
@@ -312,7 +312,7 @@ def _progress(ticket: Ticket[Pixels]) -> float:
     return ticket.done_px / ticket.cost_px
 
 
-async def unchanged(planes: Pixels) -> AsyncGenerator[Pixels, None]:
-    """Yield the rows of planes that no network changes."""
+async def rows_of(planes: Pixels) -> AsyncGenerator[Pixels, None]:
+    """Yield the rows of planes."""
     for top in range(0, planes.shape[1], SLICE_ROWS):
         yield planes[:, top : top + SLICE_ROWS]
