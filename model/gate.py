@@ -1,11 +1,10 @@
 """Check that an unknown network upscales a picture at all, by comparing it with bicubic interpolation."""
 
-import math
-
 import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.psnr import psnr_db
 from model.reliable import ReliableUpscaler, SelfTestError
 
 SIDE_PX = 48
@@ -37,8 +36,8 @@ def refuse_far_from_bicubic(upscaler: ReliableUpscaler, max_loss_db: float) -> N
     points = _points(FINENESS + -FINENESS % scale)
     low_res, high_res = _means(points, SIDE_PX), _means(points, SIDE_PX * scale)
     bicubic = Image.fromarray(low_res).resize((SIDE_PX * scale,) * 2, Image.Resampling.BICUBIC)
-    bicubic_db = min(MAX_DB, _psnr(numpy.asarray(bicubic), high_res))
-    network_db = _psnr(upscaler.upscale(low_res[None])[0], high_res)
+    bicubic_db = min(MAX_DB, psnr_db(numpy.asarray(bicubic), high_res))
+    network_db = psnr_db(upscaler.upscale(low_res[None])[0], high_res)
     if network_db < bicubic_db - max_loss_db:
         raise SelfTestError(
             f"it reaches {network_db:.1f} dB on the test picture, bicubic interpolation {bicubic_db:.1f}; at most "
@@ -64,8 +63,3 @@ def _means(points: Points, side: int) -> Levels:
     means = points.reshape(side, covered, side, covered, 3).mean(axis=(1, 3))
     levels: Levels = means.round().astype(numpy.uint8)
     return levels
-
-
-def _psnr(made: Levels, right: Levels) -> float:
-    error = float(numpy.square(made.astype(float) - right).mean())
-    return 10 * math.log10(255**2 / error) if error else math.inf

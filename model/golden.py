@@ -1,13 +1,12 @@
 """Self-test: how close an upscaler comes to the golden picture of a weight file."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import numpy
 import torch
 
 from model.files.reading import AnyCheckpoint
+from model.psnr import psnr_db
 from model.transfer import Pixels
 
 SELF_TEST_PSNR_DB = 40.0
@@ -38,13 +37,12 @@ def golden_psnr_db(upscaler: Upscaling, checkpoint: AnyCheckpoint) -> tuple[floa
     """
     picture = checkpoint.golden_input.permute(1, 2, 0)[None].contiguous().numpy()
     expected = checkpoint.golden_output.permute(1, 2, 0)[None].numpy()
-    errors: list[tuple[float, str]] = []
+    found: list[tuple[float, str]] = []
     for way, upscaled in _ways(upscaler, picture):
         if upscaled.shape != expected.shape:
             raise SelfTestError(f"self-test of {checkpoint.card.name}: {upscaled.shape} px, not {expected.shape}")
-        errors.append((float(numpy.square(upscaled.astype(float) - expected).mean()), way))
-    error, way = max(errors)
-    return (10 * math.log10(255**2 / error) if error else math.inf), way
+        found.append((psnr_db(upscaled, expected), way))
+    return min(found)
 
 
 def _ways(upscaler: Upscaling, picture: Pixels) -> Iterator[tuple[str, Pixels]]:

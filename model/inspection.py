@@ -14,6 +14,7 @@ from model.device import best_device, use_physical_cores
 from model.files.checkpoint import reference_output
 from model.files.foreign import ForeignNet
 from model.files.reading import AnyCheckpoint
+from model.psnr import psnr_db
 from model.reliable import ReliableUpscaler, upscaler_for
 from model.rrdb import RRDBNet
 from model.transfer import Pixels
@@ -144,7 +145,7 @@ def check(checkpoint: AnyCheckpoint, device: torch.device | None = None) -> Find
         precision=str(upscaler.dtype).removeprefix("torch."),
         stream_levels=_levels(streamed, whole),
         max_stream_levels=MAX_TILED_LEVELS if tiled else MAX_STREAM_LEVELS,
-        precision_db=_psnr_db(fast, whole),
+        precision_db=round(psnr_db(fast, whole), 2),
         precision_levels=_levels(fast, whole),
         lr_px_per_s=round(lr_px_per_s, 1),
         gflop_per_s=round(2 * macs * lr_px_per_s / 1e9, 1),
@@ -170,11 +171,6 @@ def _whole(net: RRDBNet | ForeignNet, picture: Pixels) -> Pixels:
 
 def _levels(made: Pixels, expected: Pixels) -> int:
     return int(numpy.abs(made.astype(int) - expected).max())
-
-
-def _psnr_db(made: Pixels, expected: Pixels) -> float:
-    error = float(numpy.square(made.astype(float) - expected).mean())
-    return round(10 * math.log10(255**2 / error), 2) if error else math.inf
 
 
 def _speed(upscaler: ReliableUpscaler) -> float:

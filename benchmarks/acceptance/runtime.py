@@ -17,6 +17,7 @@ from benchmarks.acceptance.record import Record
 from benchmarks.rig.pictures import smooth_noise
 from model.convolutions.library import library_convolution
 from model.gpu import why_unusable
+from model.psnr import psnr_db
 from model.reliable import load
 from model.rrdb import RRDBNet
 from model.transfer import Pixels
@@ -124,7 +125,7 @@ class Runtime:
         larger = numpy.concatenate([picture, picture], axis=1)
         made = upscaler.batch([larger])[0][:, : expected.shape[1] // 2]
         del ballast
-        decibel = _psnr_db(made, expected[:, : made.shape[1]])
+        decibel = psnr_db(made, expected[:, : made.shape[1]])
         rescues = str(dict(upscaler.rescues) or "none")
         text = "over 45 dB, however little memory is left"
         self._record.check("a picture in scarce memory", decibel > 45, text, dB=decibel, rescues=rescues)
@@ -143,7 +144,7 @@ class Runtime:
             "of 16 bits": lambda: upscaler.batch([deep])[0] / 257.0,
         }
         for way, call in ways.items():
-            decibel = _psnr_db(call(), exact)
+            decibel = psnr_db(call(), exact)
             least = min(MIN_DB[upscaler.dtype], ROUNDED_DB if way == "of 16 bits" else math.inf)
             self._record.check(f"{_name(upscaler.dtype)} {way}", decibel > least, f"over {least:.0f} dB", dB=decibel)
 
@@ -224,11 +225,6 @@ class Runtime:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _psnr_db(made: NDArray[Any], expected: Pixels) -> float:
-    error = float(numpy.square(made.astype(float) - expected).mean())
-    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def _macs_per_px(net: RRDBNet) -> float:
