@@ -40,8 +40,6 @@ SCHEMA = (
     "create index if not exists deliveries_waiting on deliveries (state, not_before)",
 )
 
-ADD_FILE_NAME = "alter table pictures add column file_name text not null default ''"
-
 
 class Session(Protocol):
     """One transaction."""

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from app.errors import StorageFull
-from app.jobs.database import ADD_FILE_NAME, SCHEMA, DatabaseDown, Session
+from app.jobs.database import SCHEMA, DatabaseDown, Session
 from app.jobs.job import Row
 
 Result = TypeVar("Result")
@@ -51,10 +51,8 @@ SCHEMA_LOCK_MS = 2000
 
 NAMES = (
     "select relname as name from pg_class join pg_namespace n on n.oid = relnamespace where nspname = current_schema()"
-    " union all select table_name || '.' || column_name from information_schema.columns"
-    " where table_schema = current_schema()"
 )
-"""Tables, indexes and columns (`TABLE.COLUMN`) of the schema that tables are made in; others may have other `jobs`."""
+"""Tables and indexes of the schema that tables are made in; others may have other `jobs`."""
 
 VALUE = re.compile(r":(\w+)")
 
@@ -205,8 +203,6 @@ def _create(session: Session) -> None:
     for statement in SCHEMA:
         if statement.partition(" if not exists ")[2].partition(" ")[0] not in there:
             session.rows(statement)
-    if "pictures" in there and "pictures.file_name" not in there:
-        session.rows(ADD_FILE_NAME)  # of a service from before results had names
 
 
 def _line(error: Exception) -> str:

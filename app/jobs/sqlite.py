@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import StorageFull
-from app.jobs.database import ADD_FILE_NAME, SCHEMA, DatabaseDown, Session
+from app.jobs.database import SCHEMA, DatabaseDown, Session
 from app.jobs.job import Row
 
 Result = TypeVar("Result")
@@ -114,8 +114,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("begin immediate")  # processes that start at once take turns
     for statement in SCHEMA:
         connection.execute(statement)
-    if "file_name" not in {column["name"] for column in connection.execute("pragma table_info(pictures)")}:
-        connection.execute(ADD_FILE_NAME)  # of a service from before results had names
     connection.execute("commit")
     return connection
 

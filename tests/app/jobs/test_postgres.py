@@ -104,21 +104,6 @@ async def test_a_service_starts_beside_a_transaction_that_uses_its_tables(
         await postgres_module.PostgresDatabase(postgres).close()
 
 
-async def test_an_old_table_that_others_read_is_changed_later(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_module, "SCHEMA_LOCK_MS", 200)
-    await postgres_module.PostgresDatabase(postgres).close()
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("alter table pictures drop column file_name")
-    with psycopg.connect(postgres) as backup:
-        backup.execute("lock table pictures in access share mode")
-        with pytest.raises(DatabaseDown) as raised:
-            postgres_module.PostgresDatabase(postgres)
-    assert "lock timeout" in raised.value.reason
-    database = postgres_module.PostgresDatabase(postgres)
-    await added(database)
-    await database.close()
-
-
 async def test_a_table_of_the_same_name_in_another_schema_is_left_alone(postgres: str) -> None:
     await postgres_module.PostgresDatabase(postgres).close()
     with psycopg.connect(postgres, autocommit=True) as connection:
