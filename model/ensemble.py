@@ -46,14 +46,14 @@ class StreamUpscaler(Protocol):
         """Upscale one picture in bands of rows."""
 
 
-class Upscaler(StreamUpscaler, Protocol):
-    """Upscales the turns; see `model.reliable.ReliableUpscaler`."""
+class BatchUpscaler(Protocol):
+    """Upscales the turns together; see `model.reliable.ReliableUpscaler`."""
 
     def batch(self, pictures: Sequence[Pixels], edges: Edges) -> Sequence[Pixels]:
         """Upscale pictures (N, H, W, 3) together, whole."""
 
 
-def ensemble_batch(upscaler: Upscaler, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
+def ensemble_batch(upscaler: BatchUpscaler, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
     """Upscale small pictures together, each in all turns; each as if it were alone, and in its own depth.
 
     Args:

@@ -83,7 +83,7 @@ def contrast_of(picture: Pixels | Rows, first: int, end: int) -> float:
     return 255 * contrast / int(numpy.iinfo(picture.dtype).max)
 
 
-class Upscaler(Protocol):
+class RowsUpscaler(Protocol):
     """Upscales pictures in bands of rows; see `model.reliable.ReliableUpscaler`."""
 
     def stream(self, picture: Pixels | Rows, band_rows: int, *, edges: Edges) -> Iterator[Pixels]:
@@ -101,7 +101,7 @@ class Passes:
         passes: how often the picture goes through the network; at least once.
     """
 
-    def __init__(self, upscaler: Upscaler, scale: int, passes: int) -> None:
+    def __init__(self, upscaler: RowsUpscaler, scale: int, passes: int) -> None:
         self._upscaler = upscaler
         self._scale = scale
         self._passes = passes
