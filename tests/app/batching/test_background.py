@@ -15,11 +15,6 @@ from tests.app.batching.engine import FakeEngine, FakeInput, all_parts, large, m
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
 def in_background(job: Job[FakeInput]) -> Job[FakeInput]:
     return replace(job, background=True)
 

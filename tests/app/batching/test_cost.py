@@ -14,11 +14,6 @@ pytestmark = pytest.mark.anyio
 SIZES_PX = (4_000, 16_000, 64_000, 250_000)
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
 def device_s(px: int) -> float:
     """A device that takes 5 ms per piece and 0.1 s per million px."""
     return 0.005 + px * 1e-7

@@ -13,11 +13,6 @@ from tests.app.batching.engine import FakeEngine, all_parts, large, make_schedul
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
 def order(turns: FairQueue[str], px: int = 100) -> str:
     """Serve all members, each once."""
     served = ""

@@ -12,11 +12,6 @@ from tests.app.batching.engine import FakeEngine, all_parts, make_scheduler, occ
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
 async def test_an_output_comes_back_with_its_times(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine)
     first, second = scheduler.submit(small("a")), scheduler.submit(small("b", bucket="other"))

@@ -24,11 +24,6 @@ from tests.app.batching.engine import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
 async def test_a_full_queue_refuses_with_a_time_to_retry(engine: FakeEngine) -> None:
     scheduler = make_scheduler(engine, max_queued_px=25_000)
     occupied = await occupy(engine, scheduler, small("first", px=10_000))

@@ -23,11 +23,6 @@ from tests.app.batching.engine import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
 async def run_until_held(scheduler: Scheduler[FakeInput, str], ticket: Ticket[str]) -> None:
     """Wait until an unread stream has run as far as it may."""
     while ticket.unread < MAX_UNREAD or scheduler.counters().running_px:  # noqa: ASYNC110  # no event for "no more"
