@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi import Request, Response
 
-from app.http.conditional import unchanged
+from app.http.conditional import etag_of, unchanged
 from app.http.fields import split
 
 STATIC = Path(__file__).parent / "static"
@@ -109,7 +109,7 @@ class Page:
     def __init__(self, html: bytes, policy: str) -> None:
         self.html = html
         self._headers = {
-            "ETag": f'"{hashlib.blake2b(html + policy.encode(), digest_size=16).hexdigest()}"',
+            "ETag": etag_of(html + policy.encode()),
             "Cache-Control": "no-cache",
             "Content-Security-Policy": policy,
             **ONLY_OURS,

@@ -1,7 +1,6 @@
 """Results of jobs as answers: whole, in part (RFC 9110, section 14), or several as a zip file."""
 
 import asyncio
-import hashlib
 import re
 import zipfile
 from collections.abc import AsyncIterator, Iterable
@@ -13,7 +12,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.errors import NoSuchRange, NotReady
-from app.http.conditional import unchanged
+from app.http.conditional import etag_of, unchanged
 from app.jobs.job import ENDED, Result, StoredJob
 from app.jobs.service import JobService
 
@@ -95,7 +94,7 @@ def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response
         raise NotReady(f"the job {job.id} is {job.state.value}: none of its pictures is done")
     content = " ".join(f"{number}{result.etag}" for number, result in results)
     headers = {
-        "ETag": f'"{hashlib.blake2b(content.encode(), digest_size=16).hexdigest()}"',
+        "ETag": etag_of(content.encode()),
         "Content-Disposition": f'attachment; filename="{job.id}.zip"',
         "Cache-Control": "private, no-cache",
     }
