@@ -10,7 +10,7 @@ from app.errors import Unavailable
 from app.library.files import Folder
 from app.library.library import Library, NoModelError
 from app.library.network import Network
-from app.networks import SUFFIXES, Device, DeviceEngine, NetworkLoader
+from app.networks import SUFFIXES, Device, DeviceEngine, NetworkLoader, use_physical_cores
 from app.pictures.picture import Pixels
 from app.png.compiled import load_compiled
 from app.service import UpscaleInput, UpscaleService
@@ -35,7 +35,7 @@ def build_service(settings: Settings, *, engine: DeviceEngine | None = None) -> 
         SettingsError: the device cannot be used; or the folder has no weight file that works, or not the default model.
         DeviceLost: the device has failed, or the driver hangs.
     """
-    Device.prepare(settings.threads)
+    use_physical_cores(settings.threads)
     chosen = partial(Device.chosen, settings.device)
     device = DeviceThread(hang_s=settings.hang_s).call(chosen, "the choice of the device")
     load_compiled()

@@ -31,8 +31,8 @@ from model.device import (
     choose_device,
     memory_bytes,
     release_memory,
-    use_physical_cores,
 )
+from model.device import use_physical_cores as use_physical_cores
 from model.ensemble import StreamUpscaler, ensemble_batch, ensemble_stream
 from model.errors import UnreadableError as UnreadableFileError
 from model.errors import WeightsError
@@ -80,11 +80,6 @@ class Device:
             return cls(choose_device(wanted))
         except DeviceError as error:
             raise SettingsError(f"ESRGAN_DEVICE={wanted}: {error}") from error
-
-    @staticmethod
-    def prepare(threads: int | None = None) -> None:
-        """Set the number of CPU threads, by default one per physical core; call it before loading a network."""
-        use_physical_cores(threads)
 
     def memory_bytes(self) -> Mapping[str, int]:
         """Return the memory of the GPU by kind, as it was after the latest call; empty on a CPU.

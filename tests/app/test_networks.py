@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.library.loading import DeviceFullError, LoadError, UnreadableError
-from app.networks import Device, NetworkLoader
+from app.networks import NetworkLoader, use_physical_cores
 from model.device import CPU, FORMATS, DeviceMemoryError
 from model.export.ncnn_pair import write_generator
 from model.formats import native_dtypes
@@ -135,7 +135,7 @@ def test_a_network_that_fails_its_test_in_the_pinned_format_does_not_serve_in_an
 def test_the_threads_of_the_networks_can_be_set() -> None:
     before = torch.get_num_threads()
     try:
-        Device.prepare(1)
+        use_physical_cores(1)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
