@@ -22,8 +22,8 @@ from app.options import UpscaleOptions as UpscaleOptions
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
 from app.pictures.encode import Layout, chosen_format, encoded, layout_of
 from app.pictures.limits import limits_of
-from app.pictures.picture import Picture, Pixels
-from app.pictures.postprocess import SLICE_ROWS, Postprocessor, postprocessed
+from app.pictures.picture import SLICE_ROWS, Picture, Pixels
+from app.pictures.postprocess import Postprocessor, postprocessed
 from app.pools import PicturePools, Pools
 from app.record import current_record
 from app.settings import Settings

@@ -9,12 +9,9 @@ from numpy.typing import NDArray
 
 from app.pictures.colour_lock import ColourLock
 from app.pictures.encode import Layout
-from app.pictures.picture import Picture, Pixels, most
+from app.pictures.picture import SLICE_ROWS, Picture, Pixels, most
 from app.pictures.resize import Planes, RowResizer, WrappedResizer
 from app.threads import in_thread
-
-SLICE_ROWS = 64
-"""Rows processed at a time, which keeps temporary arrays small."""
 
 LUMA = numpy.array((0.299, 0.587, 0.114), numpy.float32)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
