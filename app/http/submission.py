@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from app.admission import UploadReservation
 from app.errors import BadRequest
@@ -62,8 +62,6 @@ class JobParameters(Parameters):
 
 class JobDocument(JobParameters):
     """A job whose pictures are read from URLs, as a JSON document."""
-
-    model_config = ConfigDict(extra="forbid")
 
     source: Urls = Field(description="URL of the picture, or URLs of several.")
     target: Urls | None = Field(

@@ -71,7 +71,7 @@ async def _apng(
     compression: Compression,
 ) -> AsyncGenerator[bytes, None]:
     yield apng.head(png_layout(layout), count, plays)
-    sequence, compress = 0, partial(_compressed, compression=compression)
+    sequence, compress = 0, partial(apng.compressed, compression=compression)
     async for place, frame, pixels in _changes(frames, pool, compress):
         made = apng.ApngFrame(
             left=place.left,
@@ -84,10 +84,6 @@ async def _apng(
         chunks, sequence = apng.frame_chunks(made, sequence)
         yield chunks
     yield apng.tail()
-
-
-def _compressed(pixels: Pixels, compression: Compression) -> bytes:
-    return apng.compressed(pixels, compression)
 
 
 async def _webp(
