@@ -146,6 +146,6 @@ class Tiff:
         if isinstance(value, tuple):
             kind, packed = value
             assert isinstance(packed, bytes)
-            return kind, packed, len(packed)
+            return kind, packed, len(packed) // (8 if kind == 5 else 1)
         long = any(number > 65535 for number in value)
         return (4, 3)[not long], struct.pack(f"{self.order}{len(value)}{'HI'[long]}", *value), len(value)

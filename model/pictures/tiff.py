@@ -1,8 +1,8 @@
 """The samples of a TIFF. Its layout says what they mean; decoders only unpack bytes.
 
-Grey, RGB, palettes, CMYK and Lab in codecs that pack bytes are unpacked by Pillow as if each row were a row of grey
-bytes, and cut into samples here. So one piece of code serves every depth, byte order and number of channels. YCbCr,
-JPEG and fax, whose codecs need to know the colour, are left to Pillow, or to libvips where Pillow lacks the codec.
+What codecs that pack bytes have packed is unpacked by Pillow as if each row were a row of grey bytes, and cut into
+samples here. So one piece of code serves every colour, depth, byte order and number of channels. JPEG and fax, whose
+codecs need to know the colour, are left to Pillow, or to libvips where Pillow lacks the codec.
 """
 
 import io
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from model.pictures import tiff_layout as tags
+from model.pictures import tiff_ycbcr
 from model.pictures.colour import in_srgb, lab_in_srgb, of_image
 from model.pictures.errors import Damaged, NotAccepted
 from model.pictures.samples import SLICE_ROWS, Pixels, Samples, divide_by_alpha, most
@@ -23,18 +24,16 @@ from model.pictures.tiff_layout import CIELAB, GREY, ICCLAB, LAB, MIN_IS_WHITE, 
 BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of plain bytes: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
 
-PREDICTING_CODECS = BYTE_CODECS - {1, 32773}
-
 MAX_CHANNELS = 8
 """The most channels in one plane, so that extra ones cost little memory."""
 
-ROW_FIELDS = frozenset({tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.PREDICTOR, tags.COLOUR_MAP, 529, 530, 531, 532})
+ROW_FIELDS = frozenset({tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.PREDICTOR, tags.COLOUR_MAP, *range(529, 533)})
 """Fields to drop when the file is presented as rows of grey bytes."""
 
 
 def is_unpacked_here(layout: Layout) -> bool:
     """Tell if the samples are cut out of rows of bytes, not decoded by a library that knows their colour."""
-    return layout.compression in BYTE_CODECS and layout.photometric in (*GREY, RGB, PALETTE, SEPARATED, *LAB)
+    return layout.compression in BYTE_CODECS
 
 
 def check_accepted(layout: Layout) -> None:
@@ -43,15 +42,17 @@ def check_accepted(layout: Layout) -> None:
     Raises:
         NotAccepted: it is one.
     """
+    if layout.photometric == YCBCR and layout.apart:
+        raise NotAccepted(_rare(layout, "YCbCr in separate planes"))
     if not is_unpacked_here(layout):
         if layout.bits > 8:
             raise NotAccepted(_rare(layout, f"{layout.bits} bits in compression {layout.compression}"))
-        if layout.photometric == YCBCR and layout.apart:
-            raise NotAccepted(_rare(layout, "YCbCr in separate planes"))
         return
+    if layout.photometric == YCBCR and (rarity := tiff_ycbcr.rarity(layout)):
+        raise NotAccepted(_rare(layout, rarity))
     if layout.channels > MAX_CHANNELS and not layout.apart:
         raise NotAccepted(_rare(layout, f"{layout.channels} channels; the limit is {MAX_CHANNELS}"))
-    if _has_differences(layout) and layout.bits not in (8, 16):
+    if layout.predicted and layout.bits not in (8, 16):
         raise NotAccepted(_rare(layout, f"differences of samples of {layout.bits} bits"))
     if layout.photometric == PALETTE and layout.bits > 8:
         raise NotAccepted(_rare(layout, f"a palette for {layout.bits} bits"))
@@ -71,8 +72,12 @@ def read(layout: Layout) -> tuple[Samples, Image.Image]:
         Exception: the file is broken.
     """
     if is_unpacked_here(layout):
-        file = _rows_of_bytes(layout, 0)
-        return _meaning(layout, _unpacked(layout, file)), _opened(file)
+        stored = tiff_ycbcr.blocks(layout) if layout.photometric == YCBCR else layout
+        file = _rows_of_bytes(stored, 0)
+        pixels = _unpacked(stored, file)
+        if layout.photometric == YCBCR:
+            pixels = tiff_ycbcr.in_rgb(layout, pixels)
+        return _meaning(layout, pixels), _opened(file)
     file = _file(layout, made={tags.ORIENTATION: (1,)})  # or Pillow would turn it
     try:
         image = _opened(file)
@@ -195,6 +200,8 @@ def _rows_of_bytes(layout: Layout, plane: int) -> bytes:
         tags.PLANAR: (1,),
         tags.ORIENTATION: (1,),
     }
+    if layout.photometric == YCBCR:
+        made |= tiff_ycbcr.rows_of_blocks(directory)
     if layout.tile_width is not None:
         made[tags.TILE_WIDTH] = (segment_bytes,)
     if layout.apart:
@@ -227,13 +234,9 @@ def _slices(layout: Layout, image: Image.Image, channels: int) -> Iterator[tuple
         elif layout.bits != 8:
             stored = _of_bits(rows, layout.bits)[:, :in_row]
         stored = stored.reshape(len(stored), -1, channels)
-        if _has_differences(layout):
+        if layout.predicted:
             stored = stored.cumsum(axis=1, dtype=stored.dtype)
         yield slice(top, bottom), stored.reshape(bottom - top, -1, channels)
-
-
-def _has_differences(layout: Layout) -> bool:
-    return layout.predicted and layout.compression in PREDICTING_CODECS
 
 
 def _of_bits(rows: NDArray[numpy.uint8], bits: int) -> NDArray[numpy.uint16]:

@@ -1,5 +1,6 @@
 """The directories of a TIFF: their fields, read without a decoder, and the file with a directory of our own."""
 
+import math
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 """Codes of the field types that are whole numbers without a sign."""
 
-LONG, LONG8 = 4, 16
+LONG, RATIONAL, LONG8 = 4, 5, 16
 SUB_DIRECTORIES = 330
 
 MAX_DIRECTORIES = 10_000
@@ -81,6 +82,18 @@ class Directory:
             return ()
         packed = self.raw(tag, most)
         return struct.unpack(f"{self.file.order}{len(packed) // VALUE_BYTES[field.kind]}{INTEGERS[field.kind]}", packed)
+
+    def fractions(self, tag: int) -> tuple[float, ...]:
+        """Return the fractions or integers of a field, infinite ones for division by 0; none without the field.
+
+        Raises:
+            Damaged: they end outside of the file.
+        """
+        field = self.fields.get(tag)
+        if field is None or field.kind != RATIONAL:
+            return self.numbers(tag)
+        pairs = struct.iter_unpack(self.file.order + "II", self.raw(tag))
+        return tuple(over / under if under else math.inf for over, under in pairs)
 
     def number(self, tag: int, default: int) -> int:
         """Return the first number of a field."""

@@ -14,6 +14,7 @@ from model.pictures.tiff_directory import SUB_DIRECTORIES, Directory, Field, Tif
 NEW_SUBFILE_TYPE, SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 STRIP_OFFSETS, ORIENTATION, CHANNELS, ROWS_PER_STRIP, STRIP_SIZES, PLANAR = 273, 274, 277, 278, 279, 284
 PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 317, 320, 322, 323, 324, 325
+YCBCR_COEFFICIENTS, YCBCR_SHARED, YCBCR_RANGE = 529, 530, 532
 INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, XMP, ICC_PROFILE, DNG_VERSION = 332, 338, 339, 700, 34675, 50706
 
 STRUCTURE = frozenset(
@@ -51,6 +52,8 @@ OTHER_PHOTOMETRICS = {
 
 CCITT = (2, 3, 4)
 JPEGS = (6, 7)
+PREDICTING = (5, 8, 32946, 34925, 50000)
+"""Compressions that may keep differences."""
 
 MULTIPLIED_ALPHA, ALPHA, ALPHA_OF_COREL = 1, 2, 999
 """Kinds of extra samples; others are not alpha."""
@@ -135,7 +138,7 @@ def layout_of(file: TiffFile, limits: Limits) -> Layout:
         extra=said[: max(0, extra_channels)],
         compression=compression,
         apart=directory.number(PLANAR, 1) == 2 and channels > 1,
-        predicted=directory.number(PREDICTOR, 1) == 2,
+        predicted=directory.number(PREDICTOR, 1) == 2 and compression in PREDICTING,
         tile_width=directory.number(TILE_WIDTH, 0) or None,
         orientation=_orientation(directory),
     )

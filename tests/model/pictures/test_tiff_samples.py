@@ -295,27 +295,6 @@ def test_other_fields_of_the_picture_are_returned() -> None:
     assert 65000 not in image.getexif()
 
 
-@pytest.mark.parametrize("compression", [1, 5, 8])
-@pytest.mark.parametrize("shared", [1, 2])
-def test_ycbcr_becomes_rgb_however_its_colour_is_shared(compression: int, shared: int) -> None:
-    small = Image.fromarray(numpy.random.default_rng(0).integers(30, 220, (8, 8, 3), dtype=numpy.uint8))
-    image = small.resize((16, 16), Image.Resampling.NEAREST)
-    pixels = numpy.asarray(image.convert("YCbCr"))
-    if shared == 1:
-        stored = pixels.astype(numpy.uint16)
-    else:  # four of luma and one of each colour for a square
-        luma = pixels[..., 0].reshape(8, 2, 8, 2).transpose(0, 2, 1, 3).reshape(8, 8, 4)
-        stored = numpy.concatenate((luma, pixels[::2, ::2, 1:]), axis=-1).astype(numpy.uint16).reshape(8, 48, 1)
-    fields = {256: [16], 257: [16], 258: [8] * 3, 277: [3], 278: [16], 530: [shared] * 2}
-    file = Tiff(photometric=6, compression=compression, rows_per_strip=16, fields=fields).file(stored)
-    assert numpy.abs(samples(file).colour.astype(int) - numpy.asarray(image)).max() <= 3
-
-
-def test_ycbcr_in_planes_apart_is_refused_by_name() -> None:
-    with pytest.raises(NotAccepted, match="YCbCr in separate planes"):
-        read_header(Tiff(photometric=6, apart=True, fields={530: [1, 1]}).file(levels(3)), LIMITS)
-
-
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("map_bits", [8, 16])
