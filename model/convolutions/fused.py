@@ -90,13 +90,13 @@ def convolve(
     weight: Packed,
     target: Tensor,
     *,
-    negative_slope: float | None,
     skip: Tensor | None = None,
-    alpha: float = 1.0,
+    negative_slope: float = 1.0,
+    scaling: float = 1.0,
     padding: Padding | None = None,
     tiling: Tiling | None = None,
 ) -> None:
-    """Write skip + alpha * leaky_relu(conv(window) + bias) into `target`.
+    """Write skip + scaling * leaky_relu(conv(window) + bias) into `target`.
 
     The window holds one pixel of padding on every side. The first call for a kind of convolution compiles the kernel;
     later ones neither wait nor allocate, so that a CUDA graph can capture them.
@@ -107,8 +107,8 @@ def convolve(
         weight: made from the convolution in the window's number format.
         target: (N, C_out, R, W), channels last, of any float format; may be in the window's buffer, in channels that
             the window does not include.
-        negative_slope: slope of the LeakyReLU; None for no LeakyReLU.
         skip: of the target's shape, channels last, of any float format; may be the target itself.
+        negative_slope: slope of the LeakyReLU; 1 for no LeakyReLU.
         padding: sizes of the pictures in a padded batch; nothing outside a picture is read, and the target is undefined
             there. None: the window is read as it is.
         tiling: one of `tilings`; None for the first of them.
@@ -130,7 +130,7 @@ def convolve(
 
     kernel[grid](
         window, *_strides(window), target, *_strides(target), skip, *_strides(target if skip is None else skip),
-        weight.weight, weight.bias, 1.0 if negative_slope is None else float(negative_slope), float(alpha),
+        weight.weight, weight.bias, float(negative_slope), float(scaling),
         height, width, None if padding is None else padding.sizes, 1 if padding is None else padding.factor(width),
         channels=weight.in_channels, channels_padded=weight.weight.shape[1],
         made=weight.out_channels, columns=columns, repeats=padding is not None and padding.repeats, **tiling,
@@ -220,14 +220,13 @@ class FusedConvolver(Convolver):
             skip = window[:, : conv.out_channels, 1:-1, 1:-1]
         if target is None:
             target = room_for(conv, window)
-        slope, alpha = then.slope if then.active else None, then.residual or 1.0
         convolve(
             window,
             self._packed[conv],
             target,
-            negative_slope=slope,
             skip=skip,
-            alpha=alpha,
+            negative_slope=then.slope,
+            scaling=then.residual or 1.0,
             padding=self._padding,
             tiling=self._tiling(conv, target),
         )

@@ -82,7 +82,7 @@ def convolve_rows(
     window: tl.tensor, window_image: tl.tensor, window_row: tl.tensor, window_pixel: tl.tensor,
     target: tl.tensor, target_image: tl.tensor, target_row: tl.tensor, target_pixel: tl.tensor,
     skip: tl.tensor, skip_image: tl.tensor, skip_row: tl.tensor, skip_pixel: tl.tensor,
-    weight: tl.tensor, bias: tl.tensor, slope: tl.tensor, alpha: tl.tensor,
+    weight: tl.tensor, bias: tl.tensor, slope: tl.tensor, scaling: tl.tensor,
     height: tl.tensor, width: tl.tensor, sizes: tl.tensor, factor: tl.tensor,
     channels: tl.constexpr, channels_padded: tl.constexpr, made: tl.constexpr, columns: tl.constexpr,
     rows: tl.constexpr, pixels: tl.constexpr, depth: tl.constexpr, apart: tl.constexpr,
@@ -131,7 +131,7 @@ def convolve_rows(
         end = tl.where(row < height, width, 0)
         writable = (x < end)[:, None] & (column < made)[None, :]
         result = (sums[3 * i] + sums[3 * i + 1] + sums[3 * i + 2] if apart else sums[i]) + tl.load(bias + column)
-        result = alpha * tl.where(result > 0, result, slope * result)
+        result = scaling * tl.where(result > 0, result, slope * result)
         if skip is not None:
             place = skip + image * skip_image + row * skip_row + at * skip_pixel + column[None, :]
             result += tl.load(place, mask=writable, other=0.0).to(tl.float32)

@@ -53,11 +53,11 @@ def filled(value: float, images: int, channels: int, rows: int, width: int, dtyp
     return torch.full((images, rows, width, channels), value, dtype=dtype, device=device).permute(0, 3, 1, 2)
 
 
-def expected(window: Tensor, conv: nn.Conv2d, slope: float | None) -> Tensor:
+def expected(window: Tensor, conv: nn.Conv2d, slope: float = 1.0) -> Tensor:
     """float32 on the CPU."""
     assert conv.bias is not None
     made = functional.conv2d(window.float().cpu(), conv.weight.float().cpu(), conv.bias.float().cpu())
-    return made if slope is None else functional.leaky_relu(made, slope)
+    return functional.leaky_relu(made, slope)
 
 
 def assert_rounded(made: Tensor, exact: Tensor) -> None:
@@ -91,14 +91,14 @@ def test_only_the_slice_is_read_and_written(size: tuple[int, ...], dtype: torch.
 
 
 @on_device
-@pytest.mark.parametrize("slope", [None, 0.2])
+@pytest.mark.parametrize("slope", [1.0, 0.2])
 @pytest.mark.parametrize("skip_dtype", [torch.float32, torch.bfloat16])
-def test_the_residual_is_added_before_the_rounding(slope: float | None, skip_dtype: torch.dtype, device: str) -> None:
+def test_the_residual_is_added_before_the_rounding(slope: float, skip_dtype: torch.dtype, device: str) -> None:
     conv = conv3x3(6, 9, torch.bfloat16, device)
     window = filled(0, 2, 6, 5, 20, torch.bfloat16, device).copy_(torch.randn(2, 6, 5, 20))
     skip = filled(0, 2, 11, 3, 18, skip_dtype, device).copy_(torch.randn(2, 11, 3, 18))[:, 1:10]
     target = filled(torch.nan, 2, 9, 3, 18, torch.float32, device)
-    convolve(window, pack(conv), target, negative_slope=slope, skip=skip, alpha=0.3)
+    convolve(window, pack(conv), target, negative_slope=slope, skip=skip, scaling=0.3)
     assert_rounded(target, skip.float().cpu() + 0.3 * expected(window, conv, slope))
 
 
@@ -108,8 +108,8 @@ def test_the_skip_may_be_the_target(dtype: torch.dtype, device: str) -> None:
     conv = conv3x3(4, 4, dtype, device)
     window = filled(0, 1, 4, 8, 11, dtype, device).copy_(torch.randn(1, 4, 8, 11))
     target = filled(0, 1, 4, 6, 9, torch.float32, device).copy_(torch.randn(1, 4, 6, 9))
-    exact = target.cpu() - 2 * expected(window, conv, None)
-    convolve(window, pack(conv), target, negative_slope=None, skip=target, alpha=-2)
+    exact = target.cpu() - 2 * expected(window, conv)
+    convolve(window, pack(conv), target, skip=target, scaling=-2)
     assert_rounded(target, exact)
 
 
@@ -120,9 +120,9 @@ def test_a_convolution_without_bias(device: str) -> None:
     target = filled(torch.nan, 1, 4, 1, 9, torch.float32, device)
     assert conv.bias is not None
     conv.bias.zero_()
-    exact = expected(window, conv, None)
+    exact = expected(window, conv)
     conv.bias = None
-    convolve(window, pack(conv), target, negative_slope=None)
+    convolve(window, pack(conv), target)
     assert_rounded(target, exact)
 
 
@@ -141,7 +141,7 @@ def test_a_dense_block_in_one_buffer(device: str) -> None:
         seen += growth
     out = torch.empty_like(x, memory_format=torch.channels_last)
     skip = buffer[:, :channels, 1:-1, 1:-1]
-    convolve(buffer, pack(block.conv5), out, negative_slope=None, skip=skip, alpha=RESIDUAL_SCALING)
+    convolve(buffer, pack(block.conv5), out, skip=skip, scaling=RESIDUAL_SCALING)
     assert_rounded(out, block.cpu()(x.cpu()))
 
 
@@ -195,10 +195,10 @@ def test_pictures_of_a_padded_batch_see_only_themselves(padding_mode: PaddingMod
     for picture in inside:
         picture.copy_(torch.randn(picture.shape))
     padding = Padding(sizes, 4, 10, padding_mode)
-    convolve(planes, pack(conv), target, negative_slope=None, padding=padding)
+    convolve(planes, pack(conv), target, padding=padding)
     mode = "replicate" if padding_mode == "replicate" else "constant"
     for plane, picture in enumerate(inside):
-        exact = expected(functional.pad(picture.cpu(), (1, 1, 1, 1), mode=mode), conv, None)
+        exact = expected(functional.pad(picture.cpu(), (1, 1, 1, 1), mode=mode), conv)
         made = target[plane : plane + 1, :, : picture.shape[2], : picture.shape[3]]
         assert_rounded(made, exact)
 
@@ -225,8 +225,8 @@ def test_a_buffer_beyond_32_bits_of_elements() -> None:
     conv = conv3x3(16, 16, torch.bfloat16, "cuda")
     images = filled(0, 3, 192, 3, 2_000_000, torch.bfloat16, "cuda")  # 1.15e9 elements each
     window = images[:, :16, :, -1000:].copy_(torch.randn(3, 16, 3, 1000))
-    convolve(window, pack(conv), images[:, 16:32, 1:2, -999:-1], negative_slope=None)
-    assert_rounded(images[:, 16:32, 1:2, -999:-1], expected(window, conv, None))
+    convolve(window, pack(conv), images[:, 16:32, 1:2, -999:-1])
+    assert_rounded(images[:, 16:32, 1:2, -999:-1], expected(window, conv))
 
 
 @pytest.mark.skipif(INTERPRETING or find_spec("triton") is None, reason="started by itself, and only with Triton")
@@ -260,7 +260,7 @@ def compiled(capability: int, channels: int, tiling: Any, *, sizes: bool = False
         "weight": f"*{number}",
         "bias": "*fp32",
     }
-    numbers = dict.fromkeys(("slope", "alpha"), "fp32") | dict.fromkeys(("height", "width", "factor"), "i32")
+    numbers = dict.fromkeys(("slope", "scaling"), "fp32") | dict.fromkeys(("height", "width", "factor"), "i32")
     strides = {name: "i32" for name in kernel.arg_names if re.search("_(image|row|pixel)$", name)}
     constants = {"channels": channels, "channels_padded": -(-channels // 64) * 64, "made": columns,
                  "columns": columns, "widened": False, "repeats": repeats, **tiling.kwargs}  # fmt: skip
@@ -358,13 +358,13 @@ def test_packed_weights_are_taps_of_input_times_output_channels() -> None:
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda w, p, t, s: convolve(w[:, :3], p, t, negative_slope=None), "3 channels"),
-        (lambda w, p, t, s: convolve(w.half(), p, t, negative_slope=None), "float16"),
-        (lambda w, p, t, s: convolve(w, p, t[:, :, 1:], negative_slope=None), "the target is"),
-        (lambda w, p, t, s: convolve(w, p, t, negative_slope=None, skip=s[..., 1:]), "the skip is"),
-        (lambda w, p, t, s: convolve(w.contiguous(), p, t, negative_slope=None), "the window has strides"),
-        (lambda w, p, t, s: convolve(w, p, t.int(), negative_slope=None), "the target is torch.int32"),
-        (lambda w, p, t, s: convolve(w, p, t.to("meta"), negative_slope=None), "on meta"),
+        (lambda w, p, t, s: convolve(w[:, :3], p, t), "3 channels"),
+        (lambda w, p, t, s: convolve(w.half(), p, t), "float16"),
+        (lambda w, p, t, s: convolve(w, p, t[:, :, 1:]), "the target is"),
+        (lambda w, p, t, s: convolve(w, p, t, skip=s[..., 1:]), "the skip is"),
+        (lambda w, p, t, s: convolve(w.contiguous(), p, t), "the window has strides"),
+        (lambda w, p, t, s: convolve(w, p, t.int()), "the target is torch.int32"),
+        (lambda w, p, t, s: convolve(w, p, t.to("meta")), "on meta"),
     ],
 )
 def test_what_does_not_fit_is_refused(call: Refusal, text: str) -> None:
@@ -378,7 +378,7 @@ def test_what_does_not_fit_is_refused(call: Refusal, text: str) -> None:
 def test_no_rows_are_no_work() -> None:
     conv = conv3x3(4, 6, torch.float32, "cpu")
     nothing = filled(0, 1, 6, 0, 8, torch.float32, "cpu")
-    convolve(filled(0, 1, 4, 2, 10, torch.float32, "cpu"), pack(conv), nothing, negative_slope=None)
+    convolve(filled(0, 1, 4, 2, 10, torch.float32, "cpu"), pack(conv), nothing)
 
 
 @on_device
@@ -405,5 +405,5 @@ def test_the_convolver_adds_a_residual_to_the_window(device: str, dtype: torch.d
     conv = conv3x3(16, 8, dtype, device)
     window = torch.rand(1, 6, 9, 16, device=device).permute(0, 3, 1, 2).to(dtype)
     made = FusedConvolver()(conv, window, residual=0.5).float().cpu()
-    exact = window[:, :8, 1:-1, 1:-1].float().cpu() + 0.5 * expected(window, conv, None)
+    exact = window[:, :8, 1:-1, 1:-1].float().cpu() + 0.5 * expected(window, conv)
     torch.testing.assert_close(made, exact, rtol=0.01, atol=0.01)

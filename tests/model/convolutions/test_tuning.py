@@ -34,9 +34,9 @@ class Kernel:
         weight: Packed,
         target: Tensor,
         *,
-        negative_slope: float | None,
         skip: Tensor | None = None,
-        alpha: float = 1.0,
+        negative_slope: float = 1.0,
+        scaling: float = 1.0,
         padding: Padding | None = None,
         tiling: str = "",
     ) -> None:
@@ -50,8 +50,8 @@ class Kernel:
         taps = weight.weight[:, : weight.in_channels, : weight.out_channels].float()
         kernel = taps.reshape(3, 3, *taps.shape[1:]).permute(3, 2, 0, 1)
         made = functional.conv2d(seen.float(), kernel, weight.bias[: weight.out_channels])
-        made = made if negative_slope is None else functional.leaky_relu(made, negative_slope)
-        target.copy_(alpha * made + (0 if skip is None else skip))
+        made = functional.leaky_relu(made, negative_slope)
+        target.copy_(scaling * made + (0 if skip is None else skip))
         self.fault(tiling, target, padding)
 
 
