@@ -72,6 +72,7 @@ def read(layout: Layout) -> tuple[Samples, Image.Image]:
         Exception: the file is broken.
     """
     if is_unpacked_here(layout):
+        _check_whole(layout)
         stored = tiff_ycbcr.blocks(layout) if layout.photometric == YCBCR else layout
         file = _rows_of_bytes(stored, 0)
         pixels = _unpacked(stored, file)
@@ -90,6 +91,21 @@ def read(layout: Layout) -> tuple[Samples, Image.Image]:
         if not _is_for_libvips(layout):
             raise
     return _meaning(layout, _by_libvips(layout)), image
+
+
+def _check_whole(layout: Layout) -> None:
+    """Refuse a picture without all of its strips or tiles, which Pillow leaves black where nothing is compressed.
+
+    Raises:
+        Damaged: some are missing.
+    """
+    directory, tiled = layout.directory, layout.tile_width is not None
+    rows = directory.number(tags.TILE_HEIGHT if tiled else tags.ROWS_PER_STRIP, 0) or layout.height
+    across = -(-layout.width // (layout.tile_width or layout.width))
+    needed = -(-layout.height // rows) * across * (layout.channels if layout.apart else 1)
+    found = len(directory.numbers(tags.TILE_OFFSETS if tiled else tags.STRIP_OFFSETS))
+    if found < needed:
+        raise Damaged(f"the TIFF file is truncated or corrupt: it has {found} of {needed} strips or tiles")
 
 
 def _opened(file: bytes) -> Image.Image:

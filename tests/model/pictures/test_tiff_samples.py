@@ -3,6 +3,7 @@
 import io
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -285,6 +286,18 @@ def test_a_truncated_file_is_damaged(kept: float, compression: int) -> None:
     for one in (file, whole[: int(kept if kept > 1 else kept * len(whole))]):
         with pytest.raises(Damaged):
             read(one, LIMITS)
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize(
+    "file",
+    [Tiff(fields={257: [100]}), Tiff(fields={278: [1]}), Tiff(tile_px=16, fields={257: [100]}), Tiff(apart=True)],
+    ids=["higher", "more strips", "more tiles", "another plane"],
+)
+def test_a_file_without_all_of_its_strips_is_damaged(file: Tiff, compression: int) -> None:
+    fields = {**file.fields, 277: [4], 258: [8] * 4} if file.apart else file.fields
+    with pytest.raises(Damaged, match="strips or tiles"):
+        samples(replace(file, compression=compression, fields=fields).file(levels(3)))
 
 
 def test_other_fields_of_the_picture_are_returned() -> None:
