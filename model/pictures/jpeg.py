@@ -186,7 +186,7 @@ def _decoded(file: bytes) -> Pixels | None:
     """The samples (H, W, C) of a file without metadata; None where only Pillow may read it."""
     try:
         kind = simplejpeg.decode_jpeg_header(file)[2]
-    except ValueError:
+    except (ValueError, KeyError):  # TurboJPEG does not know its kind, or simplejpeg no name for it
         return _of_unusual_sampling(file)
     colours = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(kind, "RGB")
     try:

@@ -29,14 +29,23 @@ KINDS: dict[str, dict[str, Any]] = {
     "CMYK": {"mode": "CMYK"},
 }
 
-UNUSUAL_SAMPLING = base64.b85decode(
-    "|JeWA07C#95)>B{5gQj47aklNASgmBC?zE*Q93;^LSR*8WM5TXTWWZjfogG(b6Z`7wT6(MqpPi}XMnuPx~9jOsH>#^+W<oW93CDh"
-    "BPdQQD^8?tU2deLq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*z|G)qd2ml}e7y|(@00I#K0}%oL"
-    "!~hro00IL50000000000000000|Wp80{_GSAP@io0s;a80{{R3000000003301*QO5+Vg5F+oxP!~hln0RaI3000000000000000"
-    "0|5g6!~h);009I80RaF200000000000RRF65fU+BAv6El01N{G00I#M5dc2`XH~+Z1NkPS1ZO5&<X1gmN%aL5vK&d5Ac};@NKU^s"
-    "1EkN%xyV5-aaoheTsWm%V-V&lXE<CnUvZ*swAx7pydEk+)XnL8W`OeySB*trtX11>fB)G"
-)
-"""A picture of 24 x 32 px whose colour has a third of the columns (`cjpeg -sample 3x1 -optimize -quality 30`)."""
+UNUSUAL_SAMPLING = {
+    "3x1": base64.b85decode(
+        "|JeWA07C#95)>B{5gQj47aklNASgmBC?zE*Q93;^LSR*8WM5TXTWWZjfogG(b6Z`7wT6(MqpPi}XMnuPx~9jOsH>#^+W<oW93CDh"
+        "BPdQQD^8?tU2deLq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*z|G)qd2ml}e7y|(@00I#K0}%oL"
+        "!~hro00IL50000000000000000|Wp80{_GSAP@io0s;a80{{R3000000003301*QO5+Vg5F+oxP!~hln0RaI3000000000000000"
+        "0|5g6!~h);009I80RaF200000000000RRF65fU+BAv6El01N{G00I#M5dc2`XH~+Z1NkPS1ZO5&<X1gmN%aL5vK&d5Ac};@NKU^s"
+        "1EkN%xyV5-aaoheTsWm%V-V&lXE<CnUvZ*swAx7pydEk+)XnL8W`OeySB*trtX11>fB)G"
+    ),
+    "1x4": base64.b85decode(
+        "|JeWF01!$>Nk#wx0RR9200961|JwjV02>q%5fm2}78e^RAR8PWC?zE*D?(LZLNGl#QFv-wT~%LXWm|KQacY5?o{)yMg<WT>t*fKD"
+        "$-ID>$EK^Or2pFhLjfEf9w;LyPAe-;q;6eqq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@<*zq@@4A"
+        "01*fP7yuvx0TciN5di}c0sq7R7ytkR0RaF20000000000000041p@;A!~h=<00RI50s;d70000000000009C65d=XYF%lCL|HJ?n"
+        "0RRI5000000000000000009C61pmYU9}xfo0R#dA00000000000003300RUPArnCqA~FBk01N{G00I#M5dc2`%kPKTHX}a!FMe2E"
+        "0gstFS&uqvu(KQ%ogscS+G}IW6wja>Rd>)Zi{=`RZ+Oly+DU9$>B{g0g{zNjr980TR%e$5I(`a2EIpC$k!kw?^OV#>SRSYU*#"
+    ),
+}
+"""Pictures whose colour has a part of the columns or rows (`cjpeg -sample 3x1 -optimize -quality 30`, `jpegtran`)."""
 
 
 def jpeg(mode: str = "RGB", **options: Any) -> bytes:
@@ -177,11 +186,13 @@ def test_errors_of_other_pictures_do_not_hide_that_pixels_are_missing() -> None:
         errors.result()
 
 
-def test_a_picture_of_unusual_sampling_is_whole_or_damaged() -> None:
-    expected = numpy.asarray(Image.open(io.BytesIO(UNUSUAL_SAMPLING)))
-    assert (read(UNUSUAL_SAMPLING, LIMITS).samples.colour == expected).all()
+@pytest.mark.parametrize("sampling", UNUSUAL_SAMPLING)
+def test_a_picture_of_unusual_sampling_is_whole_or_damaged(sampling: str) -> None:
+    file = UNUSUAL_SAMPLING[sampling]
+    expected = numpy.asarray(Image.open(io.BytesIO(file)))
+    assert (read(file, LIMITS).samples.colour == expected).all()
     with pytest.raises(Damaged, match="pixels are missing"):
-        read(UNUSUAL_SAMPLING[:330] + b"\xff\xd9", LIMITS)
+        read(file[: file.index(SCAN) + 30] + b"\xff\xd9", LIMITS)
 
 
 def test_a_sound_picture_is_not_judged_by_the_warnings_of_a_damaged_one() -> None:
