@@ -217,8 +217,7 @@ class Steps:
         self.average.load_state_dict(state["average"])
         if self.discriminator:
             self.discriminator.restore(state["discriminator"])
-        if "loss_scale" in state:  # runs of older versions have none
-            self.loss_scale.restore(state["loss_scale"])
+        self.loss_scale.restore(state["loss_scale"])
 
     def _fastest(self) -> nn.Module:
         """The generator itself, or its passes in C."""
