@@ -13,7 +13,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from model.errors import WeightsError
+from model.errors import WeightsError, one_line
 from model.export import ncnn_pair
 from model.export.graph import INPUT, OUTPUT
 from model.files.pickled import read_pickled
@@ -78,7 +78,7 @@ def spandrel_output(path: Path, picture: Tensor) -> Tensor:
             warnings.simplefilter("ignore")  # of other projects' code, which says them to its authors
             found = ModelLoader(device="cpu").load_from_state_dict(weights)
     except Exception as error:  # architectures raise all kinds of errors for unexpected shapes
-        raise WeightsError(f"spandrel cannot build the network ({' '.join(str(error).split())[:200]})") from error
+        raise WeightsError(f"spandrel cannot build the network ({one_line(error)})") from error
     assert isinstance(found, ImageModelDescriptor)
     with torch.inference_mode():
         made: Tensor = found(_seen(picture, found.input_channels))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.errors import WeightsError
-from model.files.by_shape import convolution_names
+from model.errors import WeightsError, one_line
+from model.files.by_shape import AROUND_BLOCKS, IN_A_BLOCK, convolution_names
 from model.files.ncnn_layers import OPERATIONS, Layer, activated
 from model.rrdb import PaddingMode, RRDBNet
 
@@ -65,7 +65,7 @@ def tensors_of(graph: Graph) -> dict[str, Tensor]:
         WeightsError: no generator has that number of convolutions.
     """
     enlargements = graph.count("Interp")
-    in_blocks, rest = divmod(len(graph.weights) - 4 - enlargements, 15)
+    in_blocks, rest = divmod(len(graph.weights) - AROUND_BLOCKS - enlargements, IN_A_BLOCK)
     if rest or in_blocks < 1:
         raise WeightsError(f"has {len(graph.weights)} convolutions, which no ESRGAN generator has")
     names = convolution_names(in_blocks, enlargements)
@@ -136,7 +136,7 @@ def refuse_other_graph(graph: Graph, net: nn.Module, *, inputs: int = 3, unshuff
     try:
         made = _run(graph, picture[:, :inputs])[:, : min(inputs, 3)]
     except (LookupError, OverflowError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"has a graph that does not fit together ({' '.join(str(error).split())[:200]})") from error
+        raise WeightsError(f"has a graph that does not fit together ({one_line(error)})") from error
     size = max(1.0, float(expected.abs().max()))
     if made.shape[2:] != expected.shape[2:] or not (made - expected).abs().max() <= TOLERANCE * size:
         raise WeightsError(f"has the weights of {type(net).__name__} but does something else with them")
