@@ -61,6 +61,13 @@ COLOUR_TAGS: frozenset[int] = frozenset({Base.ColorSpace, Base.Gamma, Base.White
 ADOBE_RGB, UNCALIBRATED = 2, 65535
 """Values of ColorSpace."""
 
+RATIONAL = 5
+"""The field type of fractions."""
+
+INCH = 2
+PER_INCH = {INCH: 1.0, 3: 2.54}
+"""Units of an inch by ResolutionUnit, which means inches where it is absent."""
+
 VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
 """Bytes of a value by field type. The 8-byte types that BigTIFF adds are not valid in EXIF."""
 INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -95,9 +102,17 @@ class Exif:
     location: Fields = field(default_factory=dict)
 
     @property
+    def dpi(self) -> tuple[float, float] | None:
+        """Pixels per inch, horizontally and vertically; None where it says no resolution, or only an aspect ratio."""
+        unit = self.image.get(Base.ResolutionUnit)
+        in_inch = PER_INCH.get((_integer(unit.kind, unit.value, self.order) or 0) if unit else INCH)
+        across, down = (self._fraction(tag) for tag in (Base.XResolution, Base.YResolution))
+        return (across * in_inch, down * in_inch) if across and down and in_inch else None
+
+    @property
     def has_resolution(self) -> bool:
         """True where the picture has a resolution."""
-        return Base.XResolution in self.image
+        return self.dpi is not None
 
     @property
     def is_adobe_rgb(self) -> bool:
@@ -106,6 +121,13 @@ class Exif:
         value = _integer(space.kind, space.value, self.order) if space else None
         index = self.interop.get(1)
         return value == ADOBE_RGB or (value == UNCALIBRATED and index is not None and index.value.startswith(b"R03"))
+
+    def _fraction(self, tag: int) -> float | None:
+        found = self.image.get(tag)
+        if found is None or (found.kind, found.count) != (RATIONAL, 1):
+            return None
+        over, under = struct.unpack(self.order + "II", found.value)
+        return over / under if under else None
 
     def without_location(self) -> "Exif":
         """Return a copy without the location."""

@@ -3,7 +3,6 @@
 Only what is on the lists of `exif.py` and `xmp_names.py` is kept, and a colour profile if it describes the pixels.
 """
 
-import math
 from contextlib import suppress
 
 import pyvips
@@ -47,6 +46,7 @@ def metadata_of(
     colours = {} if converted else _colours(upload, chunks, profile)
     if rule == "strip":
         return Metadata(icc_profile=profile, colours=colours)
+    dpi = _dpi(image, exif, turned=turned)
     if exif and converted:
         exif = exif.without_colour()
     if exif and turned:
@@ -58,7 +58,7 @@ def metadata_of(
         icc_profile=profile,
         exif=exif.to_bytes() if exif else None,
         xmp=_xmp(image, packet, location=rule == "keep-gps", turned=turned),
-        dpi=_dpi(image, turned=turned),
+        dpi=dpi,
         colours=colours,
         texts=tuple(chunks.texts),
         texts_left_out=chunks.texts_left_out,
@@ -114,12 +114,11 @@ def _xmp(image: Image.Image, packet: bytes | None, *, location: bool, turned: bo
     return kept_xmp(packet, parts, location=location, turned=turned) if packet else None
 
 
-def _dpi(image: Image.Image, *, turned: bool) -> tuple[float, float] | None:
-    try:
-        across, down = (float(per_inch) for per_inch in image.info["dpi"])
-    except Exception:
-        return None  # absent or not a valid resolution
-    sane = all(math.isfinite(per_inch) and 1 <= per_inch <= 100_000 for per_inch in (across, down))
-    if not sane:
-        return None
-    return (down, across) if turned else (across, down)
+def _dpi(image: Image.Image, exif: Exif | None, *, turned: bool) -> tuple[float, float] | None:
+    """Return the resolution that the file itself names, else EXIF's; Pillow makes some up."""
+    guessed = image.format == "TIFF" or (image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2))
+    for said in (None if guessed else image.info.get("dpi"), exif.dpi if exif else None):
+        if said and all(1 <= per_inch <= 100_000 for per_inch in said):
+            across, down = map(float, said)
+            return (down, across) if turned else (across, down)
+    return None
