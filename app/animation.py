@@ -24,7 +24,7 @@ from app.pictures.frames import Animation, decode_animation
 from app.pictures.picture import Picture, Pixels, most
 from app.pools import PicturePools
 from app.record import current_record
-from app.service import Answer, UpscaleInput, UpscaleService, rows_of
+from app.service import Answer, UpscaleInput, UpscaleService, note_work, rows_of
 from app.settings import Settings
 from app.sizing import Plan, Urgency, decoding_bytes, held_bytes
 from app.stopwatch import Stopwatch
@@ -196,9 +196,7 @@ class _Work:
         layout = layout_of(
             first, form, bits=options.bits, quality=options.quality, height=self._plan.height, width=self._plan.width
         )
-        record = current_record()
-        record.width_px, record.height_px = first.width, first.height
-        record.runs = options.runs * max(1, self._plan.work) * len(animation.pictures)
+        note_work(first, self._plan, options, pictures=len(animation.pictures))
         stopwatch.submitted()
         self._keep_room_for(animation)
         async with aclosing(self._frames(animation, layout)) as frames:
@@ -277,11 +275,7 @@ class _Work:
                 ticket = await scope.enter_async_context(service.scheduler.submit(job, part))
                 upscaled = self._times.measured(ticket)
             rows = service.rows(upscaled, picture, plan, own_layout, options, self._pools.codecs)
-            pixels = own_layout.empty(layout.height)
-            filled = 0
-            async for some in rows:
-                pixels[filled : filled + len(some)] = some
-                filled += len(some)
+            pixels = await own_layout.whole(rows)
         if layout.transparent and not picture.transparent:
             opaque = numpy.full((*pixels.shape[:2], 1), most(pixels), pixels.dtype)
             return numpy.concatenate((pixels, opaque), axis=-1)

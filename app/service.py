@@ -195,7 +195,7 @@ class UpscaleService:
     ) -> AsyncIterator[Answer]:
         model = network.info
         plan = self.plan(picture, model, options)
-        _record(picture, plan, options)
+        note_work(picture, plan, options)
         form = chosen_format(options.formats, picture, bits=options.bits)
         layout = layout_of(
             picture, form, height=plan.height, width=plan.width, bits=options.bits, quality=options.quality
@@ -302,10 +302,11 @@ class UpscaleService:
         )
 
 
-def _record(picture: Picture, plan: Plan, options: UpscaleOptions) -> None:
+def note_work(picture: Picture, plan: Plan, options: UpscaleOptions, *, pictures: int = 1) -> None:
+    """Note in the request's record the size of its picture, or of each of several, and the runs of the network."""
     record = current_record()
     record.width_px, record.height_px = picture.width, picture.height
-    record.runs = options.runs * max(1, plan.work)
+    record.runs = options.runs * max(1, plan.work) * pictures
 
 
 def _progress(ticket: Ticket[Pixels]) -> float:

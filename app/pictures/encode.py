@@ -123,8 +123,5 @@ def png_layout(layout: Layout, compression: Compression = "fast") -> PngLayout:
 async def _whole(
     rows: AsyncIterable[Pixels], layout: Layout, form: AnswerFormat, pool: Executor, quality: int | None
 ) -> AsyncGenerator[bytes, None]:
-    picture, filled = layout.empty(layout.height), 0
-    async for some in rows:
-        picture[filled : filled + len(some)] = some
-        filled += len(some)
+    picture = await layout.whole(rows)
     yield await in_thread(pool, partial(ENCODERS[form.name], picture, layout, quality))

@@ -1,7 +1,7 @@
 """The formats of answers: what each can hold, and how the pixels and metadata of a picture are laid out in it."""
 
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import AsyncIterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy
@@ -105,6 +105,14 @@ class Layout:
     def empty(self, rows: int) -> Pixels:
         """Return uninitialised rows (rows, W, channels)."""
         return numpy.empty((rows, self.width, self.channels), numpy.uint8 if self.bits == 8 else numpy.uint16)
+
+    async def whole(self, rows: AsyncIterable[Pixels]) -> Pixels:
+        """Collect all rows of an answer (H, W, channels)."""
+        pixels, filled = self.empty(self.height), 0
+        async for some in rows:
+            pixels[filled : filled + len(some)] = some
+            filled += len(some)
+        return pixels
 
 
 def formats_of_size(formats: Sequence[AnswerFormat], *, height: int, width: int) -> Sequence[AnswerFormat]:
