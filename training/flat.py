@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from model.reliable import ReliableUpscaler
 from model.transfer import Pixels
 from model.upscaler import Upscaler
+from training.tables import table
 
 LATTICE = 16
 """Values of each channel, evenly from 0 to 255; so 4,096 colours."""
@@ -91,11 +92,10 @@ def _errors(
 
 def flat_table(results: Sequence[FlatScores]) -> str:
     """One line for each generator, as a Markdown table."""
-    columns = ("flat colours", "generator", "inside: most", "mean", "border: most", "mean", "worst colour")
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    lines += [
-        f"| {one.colours} | {one.generator} | {one.inside:.0f} | {one.inside_mean:.2f} | {one.border:.0f} "
-        f"| {one.border_mean:.2f} | {one.worst} |"
-        for one in results
-    ]
-    return "\n".join(lines)
+    head = ("flat colours", "generator", "inside: most", "mean", "border: most", "mean", "worst colour")
+    rows = []
+    for one in results:
+        inside = (f"{one.inside:.0f}", f"{one.inside_mean:.2f}")
+        border = (f"{one.border:.0f}", f"{one.border_mean:.2f}")
+        rows.append((str(one.colours), one.generator, *inside, *border, one.worst))
+    return table(head, rows, texts=2)

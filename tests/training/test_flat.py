@@ -57,8 +57,8 @@ def test_the_table_has_a_line_for_each_generator() -> None:
     scores = flat_scores("moved", Moved(), 3)
     assert flat_table([scores, scores]).splitlines() == [
         "| flat colours | generator | inside: most | mean | border: most | mean | worst colour |",
-        "|---|---|---|---|---|---|---|",
-        *["| 27 | moved | 7 | 0.00 | 20 | 0.00 | #ff00ff |"] * 2,
+        "| ------------ | --------- | -----------: | ---: | -----------: | ---: | -----------: |",
+        *["| 27           | moved     |            7 | 0.00 |           20 | 0.00 |      #ff00ff |"] * 2,
     ]
 
 

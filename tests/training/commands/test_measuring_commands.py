@@ -321,12 +321,12 @@ def test_evaluate_reports_flat_colours_without_any_picture(
     out = tmp_path / "tables" / "scores"
     files = [str(weights), str(trained_on)]
     assert main(["evaluate", "--weights", *files, "--flat", "2", "--out", str(out)]) == 0
-    rows = [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("| 8 | ")]
+    rows = [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("| 8 ")]
     assert [row[1] for row in rows] == ["one", "two"]
     numbers = sets_of(tmp_path)
     assert [(one["set"], one["generator"]) for one in numbers] == [("8 flat colours", "one"), ("8 flat colours", "two")]
     assert [float(row[2]) for row in rows] == [one["inside"] for one in numbers]
-    assert "| 8 | one | " in out.with_suffix(".md").read_text()
+    assert ["8", "one"] in [cells(line)[:2] for line in out.with_suffix(".md").read_text().splitlines()]
 
 
 def test_flat_colours_are_recorded_and_reported_next_to_the_pictures(weights: Path, pictures: Path) -> None:
