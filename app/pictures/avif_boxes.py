@@ -4,7 +4,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.pictures.colours import nclx
+from app.pictures.colours import CICP, nclx
 from app.pictures.picture import Metadata
 from model.pictures.boxes import Item, Property, items_of
 
@@ -67,8 +67,9 @@ def _picture(number: int, encoded: bytes, item: Item, colours: Sequence[Property
 def _colours(metadata: Metadata, identity: bool) -> list[Property]:
     matrix = IDENTITY if identity else BT601
     named = b"nclx" + struct.pack(">HHHB", *nclx(metadata.colours), matrix, ESSENTIAL)  # full range
-    profile = [(b"colr", b"prof" + metadata.icc_profile)] if metadata.icc_profile else []
-    return [*profile, (b"colr", named)]
+    if metadata.icc_profile and CICP not in metadata.colours:  # which overrides it in a PNG, and not in an AVIF
+        return [(b"colr", b"prof" + metadata.icc_profile), (b"colr", named)]
+    return [(b"colr", named)]
 
 
 def _meta(items: Sequence[_NewItem], start: int) -> bytes:

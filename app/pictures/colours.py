@@ -16,6 +16,9 @@ SIZES: Mapping[bytes, int] = {CICP: 4, VOLUME: 24, LIGHT: 8, b"sRGB": 1, b"gAMA"
 NAMES: Mapping[bytes, str] = {CICP: "cicp", VOLUME: "mdcv", LIGHT: "clli", b"gAMA": "gamma", b"cHRM": "chrm"}
 """Names for callers."""
 
+NAMING = frozenset({CICP, b"sRGB", b"gAMA"})
+"""Chunks that name the colours, so that EXIF does not."""
+
 SRGB_GAMMA = range(45_000, 46_000)
 """Values of gAMA that approximate sRGB's curve: 1/2.2 times 100000, rounded in several ways."""
 SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)

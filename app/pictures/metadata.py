@@ -8,7 +8,7 @@ from contextlib import suppress
 import pyvips
 from PIL import ExifTags, Image
 
-from app.pictures.colours import Colours, of_light, of_nclx
+from app.pictures.colours import NAMING, Colours, of_light, of_nclx
 from app.pictures.exif import Exif, read_exif, tiff_value
 from app.pictures.icc import adobe_rgb, space_of, usable_profile
 from app.pictures.picture import Metadata
@@ -42,7 +42,8 @@ def metadata_of(
         chunks: those of a PNG.
     """
     exif = _exif(image, upload) if directory is None else read_exif(upload, directory)
-    profile = None if converted else _profile(image, upload, exif, grey=grey)
+    named = upload[4:8] == b"ftyp" or not chunks.colours.keys().isdisjoint(NAMING)
+    profile = None if converted else _profile(image, None if named else exif, grey=grey)
     colours = {} if converted else _colours(upload, chunks, profile)
     if rule == "strip":
         return Metadata(icc_profile=profile, colours=colours)
@@ -76,17 +77,18 @@ def _colours(upload: bytes, chunks: PngChunks, profile: bytes | None) -> Colours
     return {**colours, **of_light(items.primary.property(b"mdcv"), items.primary.property(b"clli"))}
 
 
-def _profile(image: Image.Image, upload: bytes, exif: Exif | None, *, grey: bool) -> bytes | None:
+def _profile(image: Image.Image, exif: Exif | None, *, grey: bool) -> bytes | None:
     """Return the profile of the pixels: the file's, or Adobe RGB where only EXIF names the colours.
 
-    A grey picture may have an RGB profile, in which each of its levels stands for three equal ones. AVIF and HEIC
-    always name their colours, and a PNG may.
+    A grey picture may have an RGB profile, in which each of its levels stands for three equal ones.
+
+    Args:
+        exif: None where the file names the colours without a profile, too: AVIF and HEIC always do, and a PNG may.
     """
     profile = usable_profile(image.info.get("icc_profile"))
     if profile and (grey or space_of(profile) == b"RGB "):
         return profile
-    named = upload[4:8] == b"ftyp" or not image.info.keys().isdisjoint({"srgb", "gamma"})
-    return adobe_rgb() if exif and exif.is_adobe_rgb and not named else None
+    return adobe_rgb() if exif and exif.is_adobe_rgb else None
 
 
 def _exif(image: Image.Image, upload: bytes) -> Exif | None:

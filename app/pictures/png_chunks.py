@@ -53,7 +53,7 @@ class PngChunks:
             return is_first and start.partition(b"\0")[2][:1] == b"\0"  # the only compression method
         if SIZES.get(chunk.kind) == len(chunk.body):
             self._add_colours(chunk.kind, bytes(chunk.body))
-            return chunk.kind in (b"sRGB", b"gAMA")
+            return False
         if chunk.kind in TEXTS:
             if start.startswith(DECODED_TEXTS):
                 return True

@@ -8,7 +8,7 @@ import pyvips
 from numpy.typing import NDArray
 
 from app.pictures.avif_boxes import avif_with
-from app.pictures.colours import Colours
+from app.pictures.colours import Colours, nclx
 from app.pictures.decode import decode, prepare_decoders
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.picture import Metadata, Pixels
@@ -37,8 +37,9 @@ def coded(pixels: Pixels, *, bits: int, half_colour: bool = False) -> bytes:
 def with_property(encoded: bytes, kind: bytes, body: bytes, colours: Colours = NO_COLOURS) -> bytes:
     """Write an AVIF whose picture has one more property, of more than 4 bytes."""
     placeholder = bytes(len(body) - 4)
-    file = avif_with(encoded, Metadata(icc_profile=placeholder, colours=colours), identity=True)
-    return file.replace(b"colrprof" + placeholder, kind + body)
+    file = avif_with(encoded, Metadata(icc_profile=placeholder), identity=True)
+    named = file.replace(b"nclx" + struct.pack(">HH", *nclx({})), b"nclx" + struct.pack(">HH", *nclx(colours)))
+    return named.replace(b"colrprof" + placeholder, kind + body)
 
 
 def steps(levels: NDArray[numpy.integer]) -> NDArray[numpy.float64]:

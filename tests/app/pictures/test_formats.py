@@ -21,7 +21,7 @@ from model.pictures.boxes import items_of, nclx_of
 from model.pictures.deep import _from_upper_bits
 from model.pictures.png_structure import MAX_CHUNKS, Chunk
 from tests.app.conftest import encoded, noise
-from tests.app.pictures.files import LIMITS, avif, chunk, levels, opened, png
+from tests.app.pictures.files import LIMITS, SRGB_PROFILE, avif, chunk, levels, opened, png
 from tests.app.pictures.test_kinds import answered
 
 PQ_BT2020 = bytes((9, 16, 0, 1))
@@ -127,6 +127,15 @@ def test_colours_of_srgb_are_nothing_to_leave_out() -> None:
 def test_nclx_of_an_avif_becomes_cicp_of_a_png() -> None:
     file = answered(decode(png(levels(3), chunk(b"cICP", PQ_BT2020)), LIMITS), "avif")
     assert chunk(b"cICP", PQ_BT2020) in answered(decode(file, LIMITS, "strip"), "png")
+
+
+def test_cicp_overrides_a_profile_as_in_the_png() -> None:
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(SRGB_PROFILE))
+    picture = decode(png(levels(3), chunk(b"cICP", PQ_BT2020), profile), LIMITS)
+    avif_again = decode(answered(picture, "avif"), LIMITS).metadata
+    assert (avif_again.colours, avif_again.icc_profile) == ({b"cICP": PQ_BT2020}, None)
+    png_again = decode(answered(picture, "png"), LIMITS).metadata
+    assert (png_again.colours, png_again.icc_profile) == ({b"cICP": PQ_BT2020}, SRGB_PROFILE)
 
 
 def test_srgb_of_an_avif_is_not_repeated() -> None:

@@ -262,7 +262,8 @@ def test_the_tones_of_adobe_rgb_are_kept_of_a_grey_picture() -> None:
 
 def test_colour_information_in_the_file_overrides_exif() -> None:
     assert profile_of(jpeg(exif=adobe_exif(), icc_profile=SRGB_PROFILE), "png") == SRGB_PROFILE
-    for said in (chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 45_455))):
+    named = chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 45_455)), chunk(b"cICP", bytes((9, 16, 0, 1)))
+    for said in named:
         assert profile_of(png(levels(3), said, chunk(b"eXIf", adobe_exif())), "png") is None
     assert profile_of(jpeg(exif=adobe_exif(1)), "png") is None
 
