@@ -72,7 +72,7 @@ def lost_colours(colours: Colours, held: Set[bytes]) -> list[bytes]:
 
 def _is_srgb(kind: bytes, body: bytes) -> bool:
     if kind == CICP:
-        return body[:2] == bytes((SRGB_PRIMARIES, SRGB_TRANSFER))
+        return body[:2] == bytes((SRGB_PRIMARIES, SRGB_TRANSFER)) and not is_narrow_range(body)
     values = [int.from_bytes(body[place : place + 4]) for place in range(0, len(body), 4)]
     if kind == b"gAMA":
         return values[0] in SRGB_GAMMA

@@ -263,6 +263,11 @@ def test_colours_of_narrow_range_are_not_called_full_in_an_avif(full_range: int,
     assert left_out(picture, "png") == ()
 
 
+@pytest.mark.parametrize("form", ["webp", "jpeg", "avif"])
+def test_srgb_of_narrow_range_is_named_where_it_has_no_place(form: str) -> None:
+    assert left_out(decode(png(levels(3), chunk(b"cICP", bytes((1, 13, 0, 0)))), LIMITS), form) == ("cicp",)
+
+
 @pytest.mark.parametrize(("per_metre", "expected"), [(2_580_118, ()), (3_333_333, ("dpi",))])
 def test_a_resolution_that_a_jpeg_cannot_say_is_left_out(per_metre: int, expected: tuple[str, ...]) -> None:
     picture = decode(png(levels(3), chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))), LIMITS)
