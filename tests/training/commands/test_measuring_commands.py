@@ -211,7 +211,7 @@ def test_absent_weights_of_alexnet_are_one_line_and_status_2(
 ) -> None:
     arguments = ["--weights", str(weights), "--data", str(pictures), "--out", str(tmp_path / "tables")]
     assert main(["evaluate", *arguments, "--alexnet-weights", str(tmp_path / "alexnet.pth")]) == 2
-    assert "alexnet.pth is not a readable .safetensors or .pth file" in the_error(capsys)
+    assert "alexnet.pth cannot be read (No such file or directory)" in the_error(capsys)
 
 
 def test_a_low_res_picture_that_is_missing_is_one_line_and_status_2(
