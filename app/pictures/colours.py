@@ -59,14 +59,15 @@ def is_narrow_range(cicp: bytes) -> bool:
     return cicp[3] == 0
 
 
-def lost_colours(colours: Colours, held: Set[bytes]) -> list[bytes]:
+def lost_colours(colours: Colours, held: Set[bytes], *, profiled: bool) -> list[bytes]:
     """Return which descriptions are lost in a format, apart from those that a picture without any means: sRGB's.
 
     Args:
         held: kinds that the format has a place for.
+        profiled: the picture has a profile.
     """
-    if CICP in colours and CICP in held:  # overrides gamma and chromaticities
-        held = held | {b"gAMA", b"cHRM"}
+    if profiled or b"sRGB" in colours or (CICP in colours and CICP in held):
+        held = held | {b"gAMA", b"cHRM"}  # which have no effect there
     return [kind for kind, body in colours.items() if kind in NAMES and kind not in held and not _is_srgb(kind, body)]
 
 

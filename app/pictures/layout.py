@@ -69,11 +69,15 @@ class AnswerFormat:
         is_narrow = CICP in colours and is_narrow_range(colours[CICP])
         return self.colours - {CICP} if is_narrow and not self.narrow_range else self.colours
 
+    def lost_colours(self, metadata: Metadata) -> list[bytes]:
+        """Return which descriptions of colours it loses, a profile apart."""
+        held = self.held_colours(metadata.colours)
+        return lost_colours(metadata.colours, held, profiled=bool(metadata.icc_profile))
+
     def losses(self, picture: Picture, bits: int) -> tuple[bool, int, bool]:
         """Return whether it loses a picture's transparency, how many bits, whether colours; smaller is better."""
         metadata = picture.metadata
-        held = self.held_colours(metadata.colours)
-        colours = bool(lost_colours(metadata.colours, held)) or bool(metadata.icc_profile and not self.icc)
+        colours = bool(self.lost_colours(metadata)) or bool(metadata.icc_profile and not self.icc)
         return picture.transparent and not self.transparent, max(0, bits - self.depths[-1]), colours
 
 
@@ -201,7 +205,7 @@ def _left_out(picture: Picture, form: AnswerFormat, bits: int, kept: Metadata) -
         yield "bits"
     if metadata.icc_profile and not kept.icc_profile:
         yield "icc"
-    yield from (NAMES[kind] for kind in lost_colours(metadata.colours, form.held_colours(metadata.colours)))
+    yield from (NAMES[kind] for kind in form.lost_colours(metadata))
     if metadata.exif and not kept.exif:
         yield "exif"
     if metadata.xmp and not kept.xmp:
