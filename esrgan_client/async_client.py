@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from esrgan_client.calls import TIMEOUT, PictureFile, checked, form_of, headers_of, part_file
+from esrgan_client.calls import TIMEOUT, PictureFile, checked, form_of, headers_of, part_file, target_file
 from esrgan_client.jobs import Events, Job, Progress, result_path
 from esrgan_client.parameters import Parameters, query_of
 from esrgan_client.problems import Problem
@@ -23,6 +23,8 @@ PIECE_BYTES = 2**16
 
 class AsyncClient:
     """Calls a service. Every method raises `Problem`, or `httpx.TransportError` where the service is not reached.
+
+    Paths that cannot be read or written raise `OSError`, and a target that is the picture itself `ValueError`.
 
     Calls that meet a busy or restarting service, or lose the connection, are repeated; each of them is safe to repeat.
 
@@ -56,9 +58,9 @@ class AsyncClient:
 
     async def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Path:
         """Upscale a file into another one, which appears once it is complete; neither is in memory as a whole."""
+        path, query = target_file(target, source), query_of(parameters)
         with self._upload(source) as content:
-            query = query_of(parameters)
-            return await self._tried(lambda: self._to_file("POST", "/v1/upscale", target, content(), query))
+            return await self._tried(lambda: self._to_file("POST", "/v1/upscale", path, content(), query))
 
     async def submit(self, pictures: Sequence[bytes | PictureFile], **parameters: Unpack[Parameters]) -> Job:
         """Submit pictures as a job."""
@@ -87,7 +89,8 @@ class AsyncClient:
 
     async def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Path:
         """Write the result of a job, or of one of its pictures, numbered from 1, to a file."""
-        return await self._tried(lambda: self._to_file("GET", result_path(job, number), target))
+        path = target_file(target)
+        return await self._tried(lambda: self._to_file("GET", result_path(job, number), path))
 
     async def cancel(self, job: str) -> None:
         """Cancel a job, or remove one that has ended."""
@@ -126,17 +129,15 @@ class AsyncClient:
     async def _whole(self, method: str, path: str, content: bytes | AsyncIterator[bytes], query: Any) -> bytes:
         return checked(await self._http.request(method, path, content=content, params=query)).content
 
-    async def _to_file(
-        self, method: str, path: str, target: PictureFile, content: Any = None, query: Any = None
-    ) -> Path:
+    async def _to_file(self, method: str, path: str, target: Path, content: Any = None, query: Any = None) -> Path:
         async with self._http.stream(method, path, content=content, params=query) as answer:
             if answer.is_error:
                 await answer.aread()
             checked(answer)
-            with part_file(Path(target)) as file:
+            with part_file(target) as file:
                 async for piece in answer.aiter_bytes():
                     await asyncio.to_thread(file.write, piece)
-        return Path(target)
+        return target
 
     async def _watch(self, job: str, events: Events, attempts: Attempts) -> None:
         async with self._http.stream("GET", f"/v1/jobs/{job}/events") as answer:

@@ -1,5 +1,6 @@
 """Parts of a call that both clients share."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +22,16 @@ TIMEOUT = httpx.Timeout(30, read=WAIT_S + 30)
 
 
 def headers_of(key: str) -> Mapping[str, str]:
-    """Return the headers of every request."""
+    """Return the headers of every request.
+
+    Raises:
+        ValueError: the key has characters that no key has.
+    """
     key = key.strip()  # read from a file, it ends with a line break
+    if wrong := next((letter for letter in key if not "!" <= letter <= "~"), ""):
+        raise ValueError(
+            f"the key has the character {wrong!r}, which no key has; copy the whole token and nothing else"
+        )
     headers = {"User-Agent": "esrgan-client", "Prefer": f"wait={WAIT_S}"}
     return headers | ({"Authorization": f"Bearer {key}"} if key else {})
 
@@ -45,10 +54,32 @@ def checked(answer: httpx.Response) -> httpx.Response:
     raise Problem.of(answer.status_code, answer.headers, answer.content)
 
 
+def target_file(target: PictureFile, source: PictureFile | None = None) -> Path:
+    """Check the path of a file to be written, before anything is sent; returns it.
+
+    Args:
+        source: the file that must be kept.
+
+    Raises:
+        OSError: the path names a folder, or its own folder is missing.
+        ValueError: it is the source.
+    """
+    path = Path(target)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "this is a folder; add the name of the file to be written", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder; make it first", str(path.parent))
+    if source is not None and path.exists() and path.samefile(source):
+        raise ValueError(
+            f"{path} is the picture itself ({source}); choose another target, since this one would be lost"
+        )
+    return path
+
+
 @contextmanager
 def part_file(target: Path) -> Iterator[BinaryIO]:
     """Open a file that gets its name at the end of the block; after an error nothing is left of it."""
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    part = target.with_name(f".{uuid.uuid4().hex}.part")  # short: a name has at most 255 bytes
     try:
         with part.open("wb") as file:
             yield file

@@ -13,7 +13,7 @@ FIRST_PAUSE_S = 0.5
 MAX_PAUSE_S = 30.0
 
 MISTAKES = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
-"""Errors of the transport before anything is sent: an address without `http://`, a key with a line break in it."""
+"""Errors of the transport before anything is sent, such as an address without `http://`."""
 
 
 class Attempts:
@@ -38,10 +38,10 @@ class Attempts:
         """Return the seconds until the next attempt.
 
         Raises:
-            Exception: the error itself, if another attempt would not help or would come too late.
+            Exception: the error, if another attempt would not help or would come too late.
         """
         if isinstance(error, MISTAKES) or not isinstance(error, Busy | Unavailable | httpx.TransportError):
-            raise error
+            raise _with_address(error)
         now_s = self._clock()
         if self._end_s is None:
             self._end_s = now_s + self._max_s
@@ -49,5 +49,13 @@ class Attempts:
         pause_s = self._pause_s if named_s is None else named_s
         self._pause_s = min(MAX_PAUSE_S, 2 * self._pause_s)
         if now_s + pause_s >= self._end_s:
-            raise error
+            raise _with_address(error)
         return pause_s
+
+
+def _with_address(error: Exception) -> Exception:
+    """Return an error of the transport with the address in its text, which httpx leaves out."""
+    if not isinstance(error, httpx.TransportError):
+        return error
+    hint = "; does the service run there?" if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else ""
+    return type(error)(f"{error.request.url}: {str(error) or type(error).__name__}{hint}", request=error.request)

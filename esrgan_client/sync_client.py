@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from esrgan_client.calls import TIMEOUT, PictureFile, checked, form_of, headers_of, part_file
+from esrgan_client.calls import TIMEOUT, PictureFile, checked, form_of, headers_of, part_file, target_file
 from esrgan_client.jobs import Events, Job, Progress, result_path
 from esrgan_client.parameters import Parameters, query_of
 from esrgan_client.problems import Problem
@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 
 class Client:
     """Calls a service. Every method raises `Problem`, or `httpx.TransportError` where the service is not reached.
+
+    Paths that cannot be read or written raise `OSError`, and a target that is the picture itself `ValueError`.
 
     Calls that meet a busy or restarting service, or lose the connection, are repeated; each of them is safe to repeat.
 
@@ -54,9 +56,9 @@ class Client:
 
     def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Path:
         """Upscale a file into another one, which appears once it is complete; neither is in memory as a whole."""
+        path, query = target_file(target, source), query_of(parameters)
         with self._upload(source) as content:
-            query = query_of(parameters)
-            return self._tried(lambda: self._to_file("POST", "/v1/upscale", target, content(), query))
+            return self._tried(lambda: self._to_file("POST", "/v1/upscale", path, content(), query))
 
     def submit(self, pictures: Sequence[bytes | PictureFile], **parameters: Unpack[Parameters]) -> Job:
         """Submit pictures as a job."""
@@ -84,7 +86,8 @@ class Client:
 
     def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Path:
         """Write the result of a job, or of one of its pictures, numbered from 1, to a file."""
-        return self._tried(lambda: self._to_file("GET", result_path(job, number), target))
+        path = target_file(target)
+        return self._tried(lambda: self._to_file("GET", result_path(job, number), path))
 
     def cancel(self, job: str) -> None:
         """Cancel a job, or remove one that has ended."""
@@ -119,15 +122,15 @@ class Client:
     def _whole(self, method: str, path: str, content: bytes | Iterable[bytes], query: Any) -> bytes:
         return checked(self._http.request(method, path, content=content, params=query)).content
 
-    def _to_file(self, method: str, path: str, target: PictureFile, content: Any = None, query: Any = None) -> Path:
+    def _to_file(self, method: str, path: str, target: Path, content: Any = None, query: Any = None) -> Path:
         with self._http.stream(method, path, content=content, params=query) as answer:
             if answer.is_error:
                 answer.read()
             checked(answer)
-            with part_file(Path(target)) as file:
+            with part_file(target) as file:
                 for piece in answer.iter_bytes():
                     file.write(piece)
-        return Path(target)
+        return target
 
     def _watch(self, job: str, events: Events, attempts: Attempts) -> None:
         with self._http.stream("GET", f"/v1/jobs/{job}/events") as answer:

@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import get_type_hints
 
 import httpx
@@ -26,39 +25,18 @@ from esrgan_client import (
     Unprocessable,
 )
 from esrgan_client.problems import KINDS
-from esrgan_client.retries import MISTAKES, Attempts
+from esrgan_client.retries import Attempts
 from tests.app.conftest import encoded, noise
 from tests.app.live import Live
+from tests.esrgan_client.answers import PICTURE, answering, picture_file, problem
 
 pytestmark = pytest.mark.anyio
-
-PICTURE = encoded(noise(30, 20))
 
 
 @pytest.fixture
 async def client(live: Live) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(live.address) as it:
         yield it
-
-
-def answering(*answers: httpx.Response | Exception) -> tuple[httpx.MockTransport, list[httpx.Request]]:
-    """A service that gives these answers, one after the other."""
-    waiting, seen = list(answers), []
-
-    def handle(request: httpx.Request) -> httpx.Response:
-        request.read()
-        seen.append(request)
-        answer = waiting.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    return httpx.MockTransport(handle), seen
-
-
-def problem(status: int, detail: str = "wrong", headers: dict[str, str] | None = None) -> httpx.Response:
-    document = {"type": "urn:esrgan-serve:problem:some-kind", "status": status, "detail": detail}
-    return httpx.Response(status, content=json.dumps(document), headers=headers or {})
 
 
 async def test_both_clients_give_the_answer_of_the_service(
@@ -81,7 +59,7 @@ async def test_both_clients_give_the_answer_of_the_service(
     assert (tmp_path / "again.png").read_bytes() == made
 
 
-async def test_a_streamed_answer_goes_to_a_file(client: AsyncClient, tmp_path: Path) -> None:
+async def test_a_streamed_answer_goes_to_apicture_file(client: AsyncClient, tmp_path: Path) -> None:
     large = encoded(noise(80, 60))
     await client.upscale_file(
         tmp_path / "in.png" if (tmp_path / "in.png").write_bytes(large) else "", tmp_path / "o.png"
@@ -121,15 +99,10 @@ async def test_problems_are_exceptions_of_their_kind(client: AsyncClient, tmp_pa
     assert (missing.value.status, missing.value.type) == (404, "no-such-model")
     assert missing.value.request_id
     with pytest.raises(TooLarge):
-        await client.upscale_file(_file(tmp_path, encoded(noise(300, 300))), tmp_path / "out.png")
+        await client.upscale_file(picture_file(tmp_path, encoded(noise(300, 300))), tmp_path / "out.png")
     with pytest.raises(Unprocessable):
         await client.upscale(PICTURE, quality=1000)
     assert not (tmp_path / "out.png").exists()
-
-
-def _file(folder: Path, content: bytes) -> Path:
-    (folder / "in.png").write_bytes(content)
-    return folder / "in.png"
 
 
 def test_the_parameters_are_those_of_the_service() -> None:
@@ -151,7 +124,7 @@ def test_every_exception_can_be_imported() -> None:
 def test_a_busy_service_is_asked_again(failure: Callable[[], httpx.Response], tmp_path: Path) -> None:
     transport, seen = answering(failure(), failure(), httpx.Response(200, content=b"made"))
     with Client("http://test", transport=transport) as client:
-        client.upscale_file(_file(tmp_path, PICTURE), tmp_path / "out.png")
+        client.upscale_file(picture_file(tmp_path, PICTURE), tmp_path / "out.png")
     assert (tmp_path / "out.png").read_bytes() == b"made"
     assert [request.content for request in seen] == [PICTURE] * 3
 
@@ -164,7 +137,7 @@ async def test_the_async_client_sends_the_whole_file_at_each_attempt(tmp_path: P
         return transport.handle_request(request)
 
     async with AsyncClient("http://test", transport=httpx.MockTransport(handle)) as client:
-        assert await client.upscale(_file(tmp_path, PICTURE)) == b"made"
+        assert await client.upscale(picture_file(tmp_path, PICTURE)) == b"made"
     assert [request.content for request in seen] == [PICTURE] * 2
 
 
@@ -186,16 +159,6 @@ def test_other_problems_are_not_tried_again(status: int) -> None:
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize(("address", "key"), [("127.0.0.1:PORT", ""), ("http://127.0.0.1:PORT", "two\nlines")])
-async def test_a_mistake_in_the_address_or_the_key_is_said_at_once(
-    live: Live, address: str, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pause = SimpleNamespace(sleep=lambda _: pytest.fail("it was tried again"))
-    monkeypatch.setattr("esrgan_client.sync_client.time", pause)  # of this module alone: the service has its own
-    with Client(address.replace("PORT", str(live.port)), key=key) as sync, pytest.raises(MISTAKES):
-        await asyncio.to_thread(sync.models)
-
-
 def test_a_key_from_a_file_may_end_with_a_line_break() -> None:
     transport, seen = answering(httpx.Response(200, json={}))
     with Client("http://test", key="secret\n", transport=transport) as client:
@@ -211,7 +174,7 @@ def test_nothing_is_left_of_an_answer_that_breaks_off(tmp_path: Path) -> None:
 
     transport, _ = answering(httpx.Response(200, stream=Broken()))
     with Client("http://test", transport=transport, retry_s=0) as client, pytest.raises(httpx.ReadError):
-        client.upscale_file(_file(tmp_path, PICTURE), tmp_path / "out.png")
+        client.upscale_file(picture_file(tmp_path, PICTURE), tmp_path / "out.png")
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
