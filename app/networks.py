@@ -41,10 +41,11 @@ from model.files.reading import SUFFIXES as SUFFIXES
 from model.files.reading import AnyCheckpoint, read_any
 from model.formats import NumberFormatError, check_native
 from model.gate import refuse_far_from_bicubic
+from model.golden import SelfTestError
 from model.gpu import DeviceError, DeviceLostError, check_alive
 from model.interpolation import InterpolationError, blended
 from model.picture_upscaler import SuspiciousOutputError
-from model.reliable import ReliableUpscaler, SelfTestError
+from model.reliable import ReliableUpscaler
 from model.rows import Passes
 
 MEMORY_RETRY_S = 30

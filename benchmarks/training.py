@@ -14,8 +14,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.device import best_device, fast_dtype
-from training.config import LossConfig, TrainingConfig
+from training.config import TrainingConfig
 from training.crops import CropSource
+from training.loss_config import LossConfig
 from training.native.library import available
 from training.pairs import find_pairs
 from training.perceptual import VGGFeatures, load_vgg

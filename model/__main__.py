@@ -20,10 +20,11 @@ from model.files.fetching import entry_named, fetch
 from model.files.reading import read, read_any
 from model.flat_colours import correct_colours
 from model.gate import MAX_LOSS_DB, refuse_far_from_bicubic
+from model.golden import SelfTestError
 from model.inspection import check, describe
 from model.interpolation import InterpolationError, blended
 from model.picture_upscaler import SuspiciousOutputError
-from model.reliable import ReliableUpscaler, SelfTestError
+from model.reliable import ReliableUpscaler
 from model.resizing import ResizingError, resized
 from model.rrdb import SCALES
 

@@ -4,8 +4,9 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.golden import SelfTestError
 from model.psnr import psnr_db
-from model.reliable import ReliableUpscaler, SelfTestError
+from model.reliable import ReliableUpscaler
 
 SIDE_PX = 48
 """Side of the low-res test picture."""

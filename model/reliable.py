@@ -22,8 +22,7 @@ from model.errors import one_line
 from model.fast_ways import Search, Ways, fewer
 from model.files.foreign import ForeignNet
 from model.files.reading import AnyCheckpoint, read_any
-from model.golden import SELF_TEST_PSNR_DB, golden_psnr_db
-from model.golden import SelfTestError as SelfTestError
+from model.golden import SELF_TEST_PSNR_DB, SelfTestError, golden_psnr_db
 from model.picture_upscaler import PictureUpscaler, SuspiciousOutputError
 from model.rows import Rows
 from model.rrdb import RRDBNet

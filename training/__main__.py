@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from model.device import DeviceMemoryError
 from model.errors import WeightsError
+from model.golden import SelfTestError
 from model.gpu import DeviceError
-from model.reliable import SelfTestError
 from training.commands import doctor, evaluate, photographs, render, train
 from training.errors import Mistake
 from training.recipes import RECIPES

@@ -8,8 +8,8 @@ from typing import Literal
 
 from model.files.checkpoint import NAME
 from model.rrdb import RRDBConfig
-from training.errors import ConfigError as ConfigError
-from training.loss_config import LossConfig as LossConfig
+from training.errors import ConfigError
+from training.loss_config import LossConfig
 from training.uploads import UploadConfig
 
 MAX_NAME = 95

@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from training.config import CHANGEABLE, ConfigError, TrainingConfig
+from training.config import CHANGEABLE, TrainingConfig
+from training.errors import ConfigError
 from training.loss_config import VGG_LAYERS
 
 DEFAULT = "default"

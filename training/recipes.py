@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from model.rrdb import RRDBConfig
-from training.config import ANY, DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
-from training.loss_config import ALL_LAYERS
+from training.config import ANY, DiscriminatorConfig, OptimiserConfig, TrainingConfig
+from training.loss_config import ALL_LAYERS, LossConfig
 from training.uploads import UploadConfig
 
 PAPER = RRDBConfig(channels=64, blocks=23, growth=32, scale=4)

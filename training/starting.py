@@ -11,8 +11,9 @@ from model.files.checkpoint import Checkpoint
 from model.files.pickled import read_pickled
 from model.files.reading import read, sha256_of
 from model.rrdb import RRDBNet
-from training.config import ConfigError, DiscriminatorConfig, TrainingConfig
+from training.config import DiscriminatorConfig, TrainingConfig
 from training.discriminator import new_discriminator
+from training.errors import ConfigError
 from training.steps import new_generator
 
 ESTIMATED = ("running_mean", "running_var", "num_batches_tracked")

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from training.config import ConfigError, TrainingConfig
-from training.errors import Mistake
+from training.config import TrainingConfig
+from training.errors import ConfigError, Mistake
 from training.fields import differences, from_tree, read_config
 
 STATE = "state.pt"

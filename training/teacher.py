@@ -16,7 +16,8 @@ from model.files.reading import read_any
 from model.rrdb import RRDB, RRDBConfig, RRDBNet
 from model.streaming import upscale_batch
 from model.workspace import Workspace
-from training.config import ConfigError, TrainingConfig
+from training.config import TrainingConfig
+from training.errors import ConfigError
 from training.native.generator import takes
 
 TURNS = tuple(product(range(4), (False, True)))

@@ -9,7 +9,8 @@ import torch
 from app.settings import SHIPPED_MODELS
 from model.files.checkpoint import Checkpoint, read_checkpoint, reference_output
 from model.gate import refuse_far_from_bicubic
-from model.reliable import ReliableUpscaler, SelfTestError
+from model.golden import SelfTestError
+from model.reliable import ReliableUpscaler
 from model.transfer import Pixels
 
 MAX_LOSS_DB = 10.0

@@ -13,8 +13,9 @@ from model.device import DeviceMemoryError
 from model.edges import Edges
 from model.errors import WeightsError
 from model.files.checkpoint import Card, Checkpoint, read_checkpoint, reference_output, write_checkpoint
+from model.golden import SelfTestError
 from model.picture_upscaler import SuspiciousOutputError
-from model.reliable import ReliableUpscaler, SelfTestError, load
+from model.reliable import ReliableUpscaler, load
 from model.transfer import Pixels
 from model.upscaler import Upscaler
 from tests.model.examples import random_net, textured

@@ -9,16 +9,10 @@ from typing import Any
 import pytest
 
 from model.rrdb import RRDBConfig
-from training.config import (
-    ANY,
-    ConfigError,
-    DiscriminatorConfig,
-    LossConfig,
-    OptimiserConfig,
-    TrainingConfig,
-)
+from training.config import ANY, DiscriminatorConfig, OptimiserConfig, TrainingConfig
+from training.errors import ConfigError
 from training.fields import differences
-from training.loss_config import ALL_LAYERS, LayerWeights
+from training.loss_config import ALL_LAYERS, LayerWeights, LossConfig
 from training.recipes import RECIPES, compact_esrgan_x4, compact_psnr_x4, compact_real_esrgan_x4, esrgan_x4, psnr_x4
 from training.uploads import UploadConfig
 

@@ -19,7 +19,7 @@ from model.rrdb import RRDBConfig
 from tests.training import tiny_runs
 from training import distributed
 from training import steps as training_steps
-from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.distributed import (
     BatchNorm,
     ProcessesDisagreeError,
@@ -31,6 +31,7 @@ from training.distributed import (
     refuse_disagreement,
     this_process,
 )
+from training.loss_config import LossConfig
 from training.steps import Steps
 from training.train import train
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.tiny_runs import GAN, PSNR
-from training.config import ConfigError
+from training.errors import ConfigError
 from training.fields import read_config, with_settings
 from training.loss_config import LOSSES, LayerWeights
 from training.recipes import RECIPES

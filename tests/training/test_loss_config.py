@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from training.config import ConfigError, LossConfig
-from training.loss_config import ALL_LAYERS, LOSSES, VGG_LAYERS, LayerWeights
+from training.errors import ConfigError
+from training.loss_config import ALL_LAYERS, LOSSES, VGG_LAYERS, LayerWeights, LossConfig
 from training.losses import ADVERSARIAL_LOSSES, PIXEL_LOSSES
 from training.recipes import RECIPES
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from model.rrdb import RRDBConfig
 from tests.model.examples import random_net, textured
 from training import steps as training_steps
-from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.degrade import shrink_bicubic
-from training.loss_config import AdversarialKind
+from training.loss_config import AdversarialKind, LossConfig
 from training.losses import ADVERSARIAL_LOSSES, PIXEL_LOSSES, artefact_loss
 from training.objective import Objective
 from training.perceptual import CAFFE, CAFFE_FEATURE_SCALE, TORCHVISION, Normalisation, VGGFeatures

@@ -13,8 +13,9 @@ from model.errors import WeightsError
 from model.files.reading import read
 from tests.model.examples import TINY, random_net
 from tests.training.tiny_runs import PSNR
-from training.config import ConfigError, DiscriminatorConfig, OptimiserConfig, TrainingConfig
+from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.discriminator import new_discriminator
+from training.errors import ConfigError
 from training.starting import read_discriminator, read_generator, start_from
 
 OPTIMISER = OptimiserConfig(learning_rate=1e-3)

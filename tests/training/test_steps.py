@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from model.rrdb import ResidualDenseBlock, RRDBConfig, RRDBNet
 from tests.model.examples import random_net, textured
 from training import steps as training_steps
-from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.degrade import shrink_bicubic
 from training.discriminator import new_discriminator
-from training.loss_config import LayerWeights
+from training.loss_config import LayerWeights, LossConfig
 from training.losses import (
     ADVERSARIAL_LOSSES,
     PIXEL_LOSSES,

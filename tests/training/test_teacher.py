@@ -12,7 +12,8 @@ from model.files.checkpoint import Card, reference_output, write_checkpoint
 from model.rrdb import PaddingMode, RRDBConfig
 from tests.model.examples import TINY, random_net, textured
 from tests.training.tiny_runs import PSNR
-from training.config import ConfigError, LossConfig
+from training.errors import ConfigError
+from training.loss_config import LossConfig
 from training.teacher import Teacher, load_teacher
 
 CPU = torch.device("cpu")

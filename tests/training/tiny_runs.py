@@ -13,11 +13,12 @@ from torch import Tensor
 from model.files.checkpoint import read_checkpoint
 from model.rrdb import RRDBConfig, RRDBNet
 from tests.training.photographs import decoded, made_pair
-from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.crops import CropPlan
 from training.damage import Damage
 from training.data import Pair
 from training.distributed import processes, this_process
+from training.loss_config import LossConfig
 from training.snapshots import Origin
 from training.sources import Photographs
 from training.steps import Steps

@@ -10,11 +10,12 @@ import torch
 from model.files.checkpoint import Checkpoint
 from model.rrdb import SCALES
 from training.commands import pictures
-from training.config import ANY, ConfigError, TrainingConfig
+from training.config import ANY, TrainingConfig
 from training.crops import refuse_unequal_shares
 from training.damage import Damage
 from training.data import Pair, folder_name
 from training.distributed import from_process_0, joined, processes, this_process
+from training.errors import ConfigError
 from training.fields import read_config, with_settings
 from training.heap import keep_freed_memory
 from training.lpips import load_lpips

@@ -15,10 +15,11 @@ from model.rrdb import RRDBConfig
 from tests.model.examples import TINY, random_net, textured
 from tests.training.photographs import save
 from training.__main__ import main
-from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.damage import DAMAGES
 from training.data import read_picture
 from training.degrade import shrink_bicubic
+from training.loss_config import LossConfig
 from training.recipes import RECIPES
 from training.state import load_state
 from training.uploads import UploadConfig

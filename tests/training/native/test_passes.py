@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 from training import steps as training_steps
-from training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainingConfig
+from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.discriminator import UNetDiscriminator
+from training.loss_config import LossConfig
 from training.losses import relativistic_discriminator_loss, relativistic_generator_loss
 from training.native import discriminator as native_discriminator
 from training.native import generator as native_generator
