@@ -32,6 +32,25 @@ class BitFields:
     begins: int
     px_per_m: tuple[int, int]
 
+    @property
+    def planes(self) -> int:
+        """Maximum planes of the picture: two if it may be transparent."""
+        return 2 if len(self.masks) == 4 else 1
+
+    def samples(self, file: bytes) -> Samples:
+        """Return the samples, in 8 bits. An alpha field in which no bit is set counts as absent."""
+        kind = numpy.dtype("<u2" if self.bits == 16 else "<u4")
+        row_px = -(-self.width * self.bits // 32) * 32 // self.bits
+        stored = numpy.frombuffer(file, kind, self.height * row_px, self.begins).reshape(self.height, row_px)
+        rows = stored[:: 1 if self.upside_down else -1, : self.width]
+        pixels = numpy.empty((self.height, self.width, len(self.masks)), numpy.uint8)
+        for top in range(0, self.height, SLICE_ROWS):
+            some = slice(top, top + SLICE_ROWS)
+            for channel, mask in enumerate(self.masks):
+                pixels[some, :, channel] = _levels(rows[some], mask)
+        alpha = pixels[..., 3] if len(self.masks) == 4 and pixels[..., 3].any() else None
+        return Samples(colour=pixels[..., :3], alpha=alpha, grey=False)
+
 
 def bit_fields(file: bytes, limits: Limits) -> BitFields:
     """Read the header.
@@ -68,21 +87,6 @@ def has_bit_fields(file: bytes) -> bool:
     """Tell if a BMP is of this kind."""
     header_bytes, _, _, _, bits, compression = struct.unpack_from("<IiiHHI", file.ljust(34, b"\0"), 14)
     return header_bytes >= 40 and compression in (BIT_FIELDS, ALPHA_BIT_FIELDS) and bits in (16, 32)
-
-
-def samples_of(file: bytes, found: BitFields) -> Samples:
-    """Return the samples, in 8 bits. An alpha field in which no bit is set counts as absent."""
-    kind = numpy.dtype("<u2" if found.bits == 16 else "<u4")
-    row_px = -(-found.width * found.bits // 32) * 32 // found.bits
-    stored = numpy.frombuffer(file, kind, found.height * row_px, found.begins).reshape(found.height, row_px)
-    rows = stored[:: 1 if found.upside_down else -1, : found.width]
-    pixels = numpy.empty((found.height, found.width, len(found.masks)), numpy.uint8)
-    for top in range(0, found.height, SLICE_ROWS):
-        some = slice(top, top + SLICE_ROWS)
-        for channel, mask in enumerate(found.masks):
-            pixels[some, :, channel] = _levels(rows[some], mask)
-    alpha = pixels[..., 3] if len(found.masks) == 4 and pixels[..., 3].any() else None
-    return Samples(colour=pixels[..., :3], alpha=alpha, grey=False)
 
 
 def _levels(rows: NDArray[numpy.unsignedinteger], mask: int) -> Pixels:

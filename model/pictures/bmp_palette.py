@@ -29,11 +29,23 @@ class Palette:
     """RGB (256, 3); black where the file has fewer."""
     begins: int
     px_per_m: tuple[int, int]
+    planes = 1
 
     @property
     def row_bytes(self) -> int:
         """Size of a row in the file."""
         return -(-self.width * self.bits // 32) * 4
+
+    def samples(self, file: bytes) -> Samples:
+        """Return the samples, of 8 bits."""
+        packed = numpy.frombuffer(file, numpy.uint8, self.height * self.row_bytes, self.begins)
+        rows = packed.reshape(self.height, self.row_bytes)[:: 1 if self.upside_down else -1]
+        in_byte = 8 // self.bits
+        shifts = numpy.arange(8 - self.bits, -1, -self.bits, dtype=numpy.uint8)
+        numbers = (rows.repeat(in_byte, axis=1) >> numpy.tile(shifts, self.row_bytes)) & numpy.uint8(2**self.bits - 1)
+        colour: Pixels = self.colours[numbers[:, : self.width]]
+        neutral = (self.colours == self.colours[:, :1]).all()
+        return Samples(colour=colour, alpha=None, grey=bool(neutral))
 
 
 def has_palette(file: bytes) -> bool:
@@ -87,15 +99,3 @@ def _colours(table: bytes, entry_bytes: int, number: int) -> NDArray[numpy.uint8
     entries = numpy.frombuffer(table, numpy.uint8, number * entry_bytes).reshape(number, entry_bytes)
     colours[:number] = entries[:, 2::-1]
     return colours
-
-
-def samples_of(file: bytes, found: Palette) -> Samples:
-    """The samples, of 8 bits."""
-    packed = numpy.frombuffer(file, numpy.uint8, found.height * found.row_bytes, found.begins)
-    rows = packed.reshape(found.height, found.row_bytes)[:: 1 if found.upside_down else -1]
-    in_byte = 8 // found.bits
-    shifts = numpy.arange(8 - found.bits, -1, -found.bits, dtype=numpy.uint8)
-    numbers = (rows.repeat(in_byte, axis=1) >> numpy.tile(shifts, found.row_bytes)) & numpy.uint8(2**found.bits - 1)
-    colour: Pixels = found.colours[numbers[:, : found.width]]
-    neutral = (found.colours == found.colours[:, :1]).all()
-    return Samples(colour=colour, alpha=None, grey=bool(neutral))

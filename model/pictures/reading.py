@@ -12,7 +12,9 @@ import numpy
 import pyvips
 from PIL import Image, UnidentifiedImageError
 
-from model.pictures import bmp, bmp_palette, chroma, colour, container, deep, gif, heic, jpeg, png_structure, tiff
+from model.pictures import chroma, colour, container, deep, gif, heic, jpeg, png_structure, tiff
+from model.pictures.bmp import BitFields, bit_fields, has_bit_fields
+from model.pictures.bmp_palette import Palette, has_palette, palette
 from model.pictures.boxes import known_items
 from model.pictures.compositing import composed
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError, one_line
@@ -94,13 +96,8 @@ def read_header(file: bytes, limits: Limits) -> Header:
     with blaming(known):
         if known == "TIFF":
             return _tiff_header(_tiff_layout(file, limits))
-        if known == "BMP" and bmp.has_bit_fields(file):
-            fields = bmp.bit_fields(file, limits)
-            planes = 1 + (len(fields.masks) == 4)
-            return Header(planes=planes, height=fields.height, width=fields.width, bits=8, format="BMP")
-        if known == "BMP" and bmp_palette.has_palette(file):
-            found = bmp_palette.palette(file, limits)
-            return Header(planes=1, height=found.height, width=found.width, bits=8, format="BMP")
+        if known == "BMP" and (found := _bmp(file, limits)):
+            return Header(planes=found.planes, height=found.height, width=found.width, bits=8, format="BMP")
         try:
             opened = _opened(file, known, limits, keeps_orientation, whole=False)
         except _RareAvif:
@@ -131,12 +128,8 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
     with blaming(known):
         if known == "TIFF":
             return _read_tiff(_tiff_layout(file, limits))
-        if known == "BMP" and bmp.has_bit_fields(file):
-            fields = bmp.bit_fields(file, limits)
-            return _bmp(bmp.samples_of(file, fields), fields.px_per_m)
-        if known == "BMP" and bmp_palette.has_palette(file):
-            found = bmp_palette.palette(file, limits)
-            return _bmp(bmp_palette.samples_of(file, found), found.px_per_m)
+        if known == "BMP" and (found := _bmp(file, limits)):
+            return _read_bmp(file, found)
         try:
             opened = _opened(file, known, limits, keeps)
         except _RareAvif:
@@ -208,10 +201,17 @@ def _read_tiff(layout: Layout) -> FilePicture:
     )
 
 
-def _bmp(samples: Samples, px_per_m: tuple[int, int]) -> FilePicture:
+def _bmp(file: bytes, limits: Limits) -> BitFields | Palette | None:
+    """Return the header of a BMP of a kind that is read here; None for the others, which Pillow reads."""
+    if has_bit_fields(file):
+        return bit_fields(file, limits)
+    return palette(file, limits) if has_palette(file) else None
+
+
+def _read_bmp(file: bytes, found: BitFields | Palette) -> FilePicture:
     said = Image.new("1", (1, 1))
-    said.info["dpi"] = tuple(per_m * 0.0254 for per_m in px_per_m)
-    return FilePicture(samples=samples, orientation=UPRIGHT, frames=1, image=said)
+    said.info["dpi"] = tuple(per_m * 0.0254 for per_m in found.px_per_m)
+    return FilePicture(samples=found.samples(file), orientation=UPRIGHT, frames=1, image=said)
 
 
 class _RareAvif(Exception):
