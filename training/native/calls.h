@@ -22,12 +22,7 @@ static int NAME(run_trunk_backward)(const struct trunk *net, int threads) {
     size_t planes = lines((32 * MAX_STEPS + 32) * (size_t)wide * sizeof(half)), pairs = lines(2 * ahead * 64);
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        int thread = 0;
-#ifdef _OPENMP
-        thread = omp_get_thread_num();
-#endif
-        char *room = room_of(sums + gradients + planes + pairs);
-        failed = !room;
+        char *room = room_for(sums + gradients + planes + pairs, net->images, &failed);
         if (room) memset(room + sums, 0, gradients);
         NAME(begin)();
         for (int block = net->blocks - 1; block >= 0; block--)
@@ -37,7 +32,7 @@ static int NAME(run_trunk_backward)(const struct trunk *net, int threads) {
                     half *of = (half *)(room + sums), *turned = (half *)(room + sums + gradients);
                     NAME(trunk_features_back)(net, block, image, of, (float *)room);
                     NAME(trunk_weights_back)(net, block, image, of, turned, (half *)(room + sums + gradients + planes),
-                                             net->gradients + ((ptrdiff_t)thread * net->blocks + block) * net->gradients_block);
+                                             net->gradients + ((ptrdiff_t)this_thread() * net->blocks + block) * net->gradients_block);
                 }
         NAME(end)();
     }
@@ -54,8 +49,7 @@ static int NAME(run_conv_forward)(const struct conv *conv, int threads) {
     if (conv->weights) NAME(conv_pack)(conv); /* else it was packed before */
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        half *room = room_of(bytes);
-        failed = !room;
+        half *room = room_for(bytes, conv->images, &failed);
         if (room && conv->enlarge > 1) memset(room, 0, bytes);
         NAME(begin)();
 #pragma omp for schedule(static)
@@ -74,19 +68,14 @@ static int NAME(run_conv_backward)(const struct conv *conv, int threads) {
     size_t sums = lines(((size_t)(BAND_ROWS + 2) * (conv->width + 2) + 64) * conv->in_channels * sizeof(float));
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        int thread = 0;
-#ifdef _OPENMP
-        thread = omp_get_thread_num();
-#endif
-        char *room = room_of(window + planes + pairs + sums);
-        failed = !room;
+        char *room = room_for(window + planes + pairs + sums, conv->images, &failed);
         NAME(begin)();
 #pragma omp for schedule(static)
         for (int image = 0; image < conv->images; image++)
             if (room) {
                 if (conv->gradients)
                     NAME(conv_weights_back)(conv, image, (half *)(room + window), (half *)(room + window + planes),
-                                            (half *)room, conv->gradients + thread * size);
+                                            (half *)room, conv->gradients + this_thread() * size);
                 if (conv->in_gradient || conv->carry)
                     NAME(conv_features_back)(conv, image, (float *)(room + window + planes + pairs));
             }

@@ -6,6 +6,7 @@
  * between two rows is overwritten by the border.
  */
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -102,16 +103,37 @@ static void fill_border(half *map, ptrdiff_t pixel, int height, int width, int c
         }
 }
 
-/* Memory of a thread, which it keeps for the next call; null if there is none. */
+static pthread_key_t rooms;
+static pthread_once_t rooms_once = PTHREAD_ONCE_INIT;
+static void make_rooms(void) { pthread_key_create(&rooms, free); }
+
+/* Memory of a thread, which it keeps for the next call and frees at its end; null if there is none. */
 static void *room_of(size_t bytes) {
     static _Thread_local void *room;
     static _Thread_local size_t size;
     if (bytes > size) {
+        pthread_once(&rooms_once, make_rooms);
         free(room);
         size = (bytes + 4095) / 4096 * 4096;
         room = aligned_alloc(4096, size);
         if (!room) size = 0;
+        pthread_setspecific(rooms, room);
     }
+    return room;
+}
+
+static int this_thread(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+/* The same for a thread that has some of the images; the others, behind them, need none, which is no failure. */
+static void *room_for(size_t bytes, int images, int *failed) {
+    void *room = this_thread() < images ? room_of(bytes) : NULL;
+    *failed = this_thread() < images && !room;
     return room;
 }
 

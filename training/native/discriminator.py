@@ -191,8 +191,9 @@ class Judgement:
         below: Tensor | None = None,
         carry: Tensor | None = None,
     ) -> Tensor:
-        conv, threads = layer.conv, torch.get_num_threads()
-        flat = torch.zeros(threads, conv.out_channels * (9 * conv.in_channels + 1)) if to_weights else torch.zeros(1, 0)
+        conv = layer.conv
+        workers = min(torch.get_num_threads(), conv.images)  # the other threads have no image
+        flat = torch.zeros(workers, conv.out_channels * (9 * conv.in_channels + 1)) if to_weights else torch.zeros(1, 0)
         conv.gradients = flat.data_ptr() if to_weights else None
         conv.gradient = behind.data_ptr()
         conv.in_gradient = None if below is None else below.data_ptr()

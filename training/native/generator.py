@@ -68,7 +68,7 @@ def _dense_convs(net: RRDBNet) -> list[nn.Conv2d]:
 class _Layer:
     """A convolution outside the trunk, with its maps."""
 
-    def __init__(self, conv: ConvWork, weight: Tensor, bias: Tensor, made: Tensor | None, *, threads: int) -> None:
+    def __init__(self, conv: ConvWork, weight: Tensor, bias: Tensor, made: Tensor | None, *, workers: int) -> None:
         self.conv = conv
         self.weight, self.bias, self.made = weight, bias, made
         inputs, outputs = conv.in_channels, conv.out_channels
@@ -76,7 +76,7 @@ class _Layer:
         self.packed = torch.empty(2, tiles, dtype=torch.bfloat16)
         conv.weights, conv.bias = weight.data_ptr(), bias.data_ptr()
         conv.packed, conv.mirrored = (one.data_ptr() for one in self.packed)
-        self.gradients = torch.zeros(threads, tiles + outputs)
+        self.gradients = torch.zeros(workers, tiles + outputs)
 
     def gradients_of(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Cut the gradients of the parameters, which may have fewer channels, out of the layer's."""
@@ -108,6 +108,7 @@ class _Run:
         self.native, self.net, self.parameters = native, net, parameters
         self.threads = torch.get_num_threads()
         self.images, _, self.height, self.width = low.shape
+        self.workers = min(self.threads, self.images)  # the others have no image, so they make no gradients
         self.channels = net.config.channels
         self.replicate = net.config.padding_mode == "replicate"
         self.layers: list[_Layer] = []
@@ -212,7 +213,7 @@ class _Run:
         )
         if made is not None:
             conv.made, conv.made_pixel = made.data_ptr(), made.shape[-1]
-        self.layers.append(_Layer(conv, rows, padded, made, threads=self.threads))
+        self.layers.append(_Layer(conv, rows, padded, made, workers=self.workers))
         return self.layers[-1]
 
     def _trunk(self) -> TrunkWork:
@@ -253,10 +254,10 @@ class _Run:
     def _trunk_backward(self, carry: Tensor) -> list[tuple[Tensor, Tensor]]:
         trunk = self.trunk
         outer = torch.empty_like(carry)
-        gradients = torch.zeros(self.threads, trunk.blocks, trunk.gradients_block)
+        gradients = torch.zeros(self.workers, trunk.blocks, trunk.gradients_block)
         trunk.carry, trunk.outer, trunk.gradients = carry.data_ptr(), outer.data_ptr(), gradients.data_ptr()
         self.native.room.run("trunk_backward", trunk, self.threads)
-        summed = gradients.sum(0) if self.threads > 1 else gradients[0]
+        summed = gradients.sum(0) if self.workers > 1 else gradients[0]
         weights = [outputs * 9 * inputs for outputs, inputs in self.sizes]
         pieces = [row.split([*weights, *(outputs for outputs, _ in self.sizes)]) for row in summed]
         return [

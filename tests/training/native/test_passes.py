@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -147,7 +147,8 @@ def test_a_backward_pass_takes_the_threads_that_its_forward_pass_had(monkeypatch
         torch.testing.assert_close(gradient, one, rtol=1e-3, atol=1e-6)
 
 
-def test_several_threads_make_what_one_makes() -> None:
+@pytest.mark.parametrize("number", [2, 8])
+def test_several_threads_make_what_one_makes(number: int) -> None:
     net = net_of(SMALL)
     low = torch.rand(3, 3, 6, 5)
     native = NativeGenerator(net, FASTEST)
@@ -155,12 +156,26 @@ def test_several_threads_make_what_one_makes() -> None:
     try:
         torch.set_num_threads(1)
         alone = passes(native, net, low)
-        torch.set_num_threads(2)
+        torch.set_num_threads(number)
         shared = passes(native, net, low)
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(alone[0], shared[0])
     assert mean_error(shared[1], alone[1]) < 1e-5  # sums in another order
+
+
+def test_threads_without_a_picture_have_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    zeros, shapes = torch.zeros, list[tuple[int, ...]]()
+
+    def noted(*shape: int, **others: Any) -> Tensor:
+        shapes.append(shape)
+        return zeros(*shape, **others)
+
+    monkeypatch.setattr(torch, "zeros", noted)
+    net = net_of(SMALL)
+    passes(NativeGenerator(net, FASTEST), net, torch.rand(2, 3, 6, 5))
+    assert 64 not in [shape[0] for shape in shapes]
 
 
 @BY_INSTRUCTIONS
