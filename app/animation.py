@@ -11,11 +11,10 @@ from functools import partial
 import numpy
 
 from app.batching.backlog import Reservation
-from app.batching.job import Job
 from app.batching.ticket import Ticket
 from app.errors import TooLarge
 from app.footprint import check_memory
-from app.library.network import ModelInfo, Network
+from app.library.network import Network
 from app.options import UpscaleOptions
 from app.pictures.animated import UpscaledFrame, encoded_animation
 from app.pictures.decode import Header
@@ -24,11 +23,12 @@ from app.pictures.frames import Animation, decode_animation
 from app.pictures.picture import Picture, Pixels, most
 from app.pools import PicturePools
 from app.record import current_record
-from app.service import Answer, UpscaleInput, UpscaleService, note_work, rows_of
+from app.service import Answer, UpscaleService, job_for, note_work, rows_of
 from app.settings import Settings
 from app.sizing import Plan, Urgency, decoding_bytes, held_bytes
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
+from app.work import Work
 
 MAX_IN_WORK = 16
 IN_WORK_PX = 2**18
@@ -58,7 +58,7 @@ def check_animation(header: Header, options: UpscaleOptions, settings: Settings)
         )
 
 
-def check_answer(service: UpscaleService, header: Header, options: UpscaleOptions, model: ModelInfo, plan: Plan) -> int:
+def check_answer(service: UpscaleService, header: Header, work: Work) -> int:
     """Check that the frames of an animation are not larger than an answer, and take no more memory than all pictures.
 
     Returns:
@@ -67,14 +67,14 @@ def check_answer(service: UpscaleService, header: Header, options: UpscaleOption
     Raises:
         TooLarge: they are, or do.
     """
-    px, limit = header.frames * plan.height * plan.width, service.settings.answer_px_limit
+    plan, limit = work.plan, service.settings.answer_px_limit
+    px = header.frames * plan.height * plan.width
     if px > limit:
         raise TooLarge(
             f"the answer would have {header.frames} frames of {plan.width} x {plan.height} px = {px} px; the limit is "
             f"{limit} px for all frames; ask for a smaller size, or for frames=first"
         )
-    max_bytes = service.settings.max_picture_memory_bytes
-    memory_bytes = _memory_bytes(service, header, options, model, plan)
+    memory_bytes, max_bytes = _memory_bytes(header, work), service.settings.max_picture_memory_bytes
     check_memory(memory_bytes, max_bytes, "send smaller frames, or ask for frames=first")
     return memory_bytes
 
@@ -99,23 +99,22 @@ async def upscale_animation(
     """
     current_record().model = network.info.name
     check_animation(header, options, service.settings)
-    options = options.of_upload(header)
-    plan, urgency = service.plan(header, network.info, options), Urgency(deadline_s=deadline_s, background=background)
-    options = options.of_size(plan.height, plan.width)
-    memory_bytes = check_answer(service, header, options, network.info, plan)
-    header = _in_memory(header, options)
-    share = _Share.of(header, plan)
+    urgency = Urgency(deadline_s=deadline_s, background=background)
+    work = service.work(header, network.info, options, urgency)
+    memory_bytes = check_answer(service, header, work)
+    header = _in_memory(header, work.options)
+    share = _Share.of(header, work.plan)
     pictures = service.background_pictures if background else service.pictures
     with ExitStack() as reserved:
         reservation = None
-        if plan.passes:
-            expected = service.expected_job(header, network.info, plan, options, urgency)
+        if work.plan.passes:
+            expected = work.job(None, (header.planes, header.height, header.width))
             all_frames = replace(expected, cost_px=header.frames * expected.cost_px)
             reservation = reserved.enter_context(service.scheduler.reserve(all_frames))
         async with pictures.reserve(memory_bytes) as memory:
             pools = service.pools.of(memory, background=background)
-            work = _Work(service, network, plan, options, urgency, reservation, share, pools)
-            async with work.answer(upload, header) as answer:
+            upscaling = _Upscaling(service, network, work, reservation, share, pools)
+            async with upscaling.answer(upload, header) as answer:
                 yield answer
 
 
@@ -143,10 +142,8 @@ def _in_memory(header: Header, options: UpscaleOptions) -> Header:
     return replace(options.held(header), planes=2)
 
 
-def _memory_bytes(
-    service: UpscaleService, header: Header, options: UpscaleOptions, model: ModelInfo, plan: Plan
-) -> int:
-    at_once = service.is_at_once(options, header, model, plan)
+def _memory_bytes(header: Header, work: Work) -> int:
+    at_once, plan, options = work.is_at_once(header), work.plan, work.options
     header = _in_memory(header, options)
     frame_bytes = held_bytes(
         header, plan, at_once=at_once, whole_answer=True, ensemble=options.ensemble and plan.passes > 0
@@ -158,25 +155,21 @@ def _answer_bytes(header: Header, plan: Plan) -> int:
     return 4 * plan.height * plan.width * header.bits // 8
 
 
-class _Work:
-    """The work on one animation."""
+class _Upscaling:
+    """The upscaling of one animation."""
 
     def __init__(
         self,
         service: UpscaleService,
         network: Network,
-        plan: Plan,
-        options: UpscaleOptions,
-        urgency: Urgency,
+        work: Work,
         reservation: Reservation | None,
         share: _Share,
         pools: PicturePools,
     ) -> None:
         self._service = service
         self._network = network
-        self._plan = plan
-        self._options = options
-        self._urgency = urgency
+        self._work = work
         self._reservation = reservation
         self._share = share
         self._pools = pools
@@ -187,16 +180,17 @@ class _Work:
     @asynccontextmanager
     async def answer(self, upload: bytes, header: Header) -> AsyncIterator[Answer]:
         """Decode the animation and start to upscale it."""
-        stopwatch, options = Stopwatch(), self._options
+        stopwatch, options = Stopwatch(), self._work.options
         call = partial(decode_animation, upload, self._service.limits, options.metadata)
         animation = await stopwatch.decode(self._pools.codecs, call)
         first = animation.first
-        self._plan = self._service.plan(first, self._network.info, options)  # of the upright picture
+        plan = self._service.plan(first, self._work.model, options)  # of the upright picture
+        self._work = replace(self._work, plan=plan)
         form = chosen_format(options.formats, first, bits=options.bits)
         layout = layout_of(
-            first, form, bits=options.bits, quality=options.quality, height=self._plan.height, width=self._plan.width
+            first, form, bits=options.bits, quality=options.quality, height=plan.height, width=plan.width
         )
-        note_work(first, self._plan, options, pictures=len(animation.pictures))
+        note_work(first, self._work, pictures=len(animation.pictures))
         stopwatch.submitted()
         self._keep_room_for(animation)
         async with aclosing(self._frames(animation, layout)) as frames:
@@ -215,9 +209,9 @@ class _Work:
                     yield Answer(
                         pieces=pieces,
                         format=form,
-                        model=self._network.info,
-                        width=self._plan.width,
-                        height=self._plan.height,
+                        model=self._work.model,
+                        width=plan.width,
+                        height=plan.height,
                         frames=header.frames,
                         shown=header.frames,
                         left_out=layout.left_out,
@@ -231,7 +225,7 @@ class _Work:
     def _keep_room_for(self, animation: Animation) -> None:
         """Release what was reserved for frames that are shown again, and for alpha that frames do not have."""
         if self._reservation is not None:
-            jobs = (self._job(picture) for picture in animation.pictures)
+            jobs = (job_for(picture, self._network, self._work) for picture in animation.pictures)
             self._reservation.keep(sum(job.cost_px for job in jobs))
 
     async def _frames(self, animation: Animation, layout: Layout) -> AsyncGenerator[UpscaledFrame, None]:
@@ -258,23 +252,19 @@ class _Work:
             if self._reservation is not None:
                 self._reservation.release()
 
-    def _job(self, picture: Picture) -> Job[UpscaleInput]:
-        return self._service.job(picture, self._network, self._plan, self._options, self._urgency)
-
     async def _upscaled(self, picture: Picture, layout: Layout) -> Pixels:
         """Return the pixels of a frame (H, W, C)."""
         if layout.bits > 8:
             picture = await in_thread(self._pools.codecs, picture.deepened)
         own_layout = replace(layout, transparent=picture.transparent)
-        service, plan, options = self._service, self._plan, self._options
         async with AsyncExitStack() as scope:
             upscaled: AsyncIterator[Pixels] = rows_of(picture.planes)
-            if plan.passes:
-                job = self._job(picture)
+            if self._work.plan.passes:
+                job = job_for(picture, self._network, self._work)
                 part = self._reservation.split(job.cost_px) if self._reservation else None
-                ticket = await scope.enter_async_context(service.scheduler.submit(job, part))
+                ticket = await scope.enter_async_context(self._service.scheduler.submit(job, part))
                 upscaled = self._times.measured(ticket)
-            rows = service.rows(upscaled, picture, plan, own_layout, options, self._pools.codecs)
+            rows = self._service.rows(upscaled, picture, self._work, own_layout, self._pools.codecs)
             pixels = await own_layout.whole(rows)
         if layout.transparent and not picture.transparent:
             opaque = numpy.full((*pixels.shape[:2], 1), most(pixels), pixels.dtype)

@@ -3,9 +3,9 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from app.admission import PictureMemory, UploadMemory
 from app.answer import Answer as Answer
@@ -27,11 +27,10 @@ from app.pictures.postprocess import Postprocessor, postprocessed
 from app.pools import PicturePools, Pools
 from app.record import current_record
 from app.settings import Settings
-from app.sizing import NO_DEADLINE, Plan, Urgency, check_edges, decoding_bytes, job_of
+from app.sizing import NO_DEADLINE, Plan, Urgency, check_edges, decoding_bytes
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
-
-Input = TypeVar("Input")
+from app.work import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,24 +109,21 @@ class UpscaleService:
             ServiceError: see `app.errors`; also raised while the answer's pieces are read.
         """
         current_record().model = network.info.name
-        options = options.of_upload(header)
-        plan = self.plan(header, network.info, options)
-        options, later_bytes = self.fitted(options, header, network.info, plan)
         urgency = Urgency(deadline_s=deadline_s, background=background)
+        work, later_bytes = self.fitted(self.work(header, network.info, options, urgency), header)
         pictures = self.background_pictures if background else self.pictures
         with ExitStack() as reserved:
             reservation = None
-            if plan.passes:
-                expected = self.expected_job(header, network.info, plan, options, urgency)
+            if work.plan.passes:
+                expected = work.job(None, (header.planes, header.height, header.width))
                 reservation = reserved.enter_context(self.scheduler.reserve(expected))
             elif not background:
                 pictures.check_line()
-            async with pictures.reserve(max(decoding_bytes(options.held(header)), later_bytes)) as memory:
+            async with pictures.reserve(max(decoding_bytes(work.options.held(header)), later_bytes)) as memory:
                 pools, stopwatch = self.pools.of(memory, background=background), Stopwatch()
-                picture = await self._decoded(upload, header, options, pools, stopwatch)
+                picture = await self._decoded(upload, header, work.options, pools, stopwatch)
                 memory.keep(later_bytes)
-                upscaling = self._upscaled(picture, header, network, options, urgency, reservation, pools, stopwatch)
-                async with upscaling as answer:
+                async with self._upscaled(picture, header, network, work, reservation, pools, stopwatch) as answer:
                     yield answer
 
     def plan(self, picture: Header | Picture, model: ModelInfo, options: UpscaleOptions) -> Plan:
@@ -147,26 +143,32 @@ class UpscaleService:
             )
         return plan
 
-    def fitted(
-        self, options: UpscaleOptions, header: Header, model: ModelInfo, plan: Plan
-    ) -> tuple[UpscaleOptions, int]:
-        """Return the options with the formats that the answer can have, and an upper bound on its memory.
+    def work(self, header: Header, model: ModelInfo, options: UpscaleOptions, urgency: Urgency = NO_DEADLINE) -> Work:
+        """Plan the work on an upload.
 
         Raises:
-            Unprocessable: no format allows its size.
-            TooLarge: it would take more memory than all pictures together may have.
+            Unprocessable: no format has what the options ask for, or allows the answer's size; or see `plan`.
+            TooLarge: see `plan`.
         """
-        options, max_bytes = options.of_size(plan.height, plan.width), self.settings.max_picture_memory_bytes
-        return fitting(
-            options, header, plan, at_once=self.is_at_once(options, header, model, plan), max_bytes=max_bytes
+        options = options.of_upload(header)
+        plan = self.plan(header, model, options)
+        return Work(
+            model=model,
+            plan=plan,
+            options=options.of_size(plan.height, plan.width),
+            urgency=urgency,
+            whole_picture_px=self.settings.whole_picture_px,
         )
 
-    def is_at_once(self, options: UpscaleOptions, header: Header, model: ModelInfo, plan: Plan) -> bool:
-        """Return True where the network's result is held as a whole; see `app.sizing.held_bytes`."""
-        if not plan.passes:
-            return False
-        expected = self.expected_job(header, model, plan, options, NO_DEADLINE)
-        return expected.bucket is not None or plan.is_held(options.edges, (header.height, header.width))
+    def fitted(self, work: Work, header: Header) -> tuple[Work, int]:
+        """Return the work with the formats that there is memory for, and an upper bound on the answer's.
+
+        Raises:
+            TooLarge: it would take more memory than all pictures together may have.
+        """
+        at_once, max_bytes = work.is_at_once(header), self.settings.max_picture_memory_bytes
+        options, needed_bytes = fitting(work.options, header, work.plan, at_once=at_once, max_bytes=max_bytes)
+        return replace(work, options=options), needed_bytes
 
     async def _decoded(
         self, upload: bytes, header: Header, options: UpscaleOptions, pools: PicturePools, stopwatch: Stopwatch
@@ -187,15 +189,14 @@ class UpscaleService:
         picture: Picture,
         header: Header,
         network: Network,
-        options: UpscaleOptions,
-        urgency: Urgency,
+        work: Work,
         reservation: Reservation | None,
         pools: PicturePools,
         stopwatch: Stopwatch,
     ) -> AsyncIterator[Answer]:
-        model = network.info
-        plan = self.plan(picture, model, options)
-        note_work(picture, plan, options)
+        options, plan = work.options, self.plan(picture, work.model, work.options)  # of the upright picture
+        work = replace(work, plan=plan)
+        note_work(picture, work)
         form = chosen_format(options.formats, picture, bits=options.bits)
         layout = layout_of(
             picture, form, height=plan.height, width=plan.width, bits=options.bits, quality=options.quality
@@ -204,10 +205,10 @@ class UpscaleService:
             stopwatch.submitted()
             upscaled, progress = rows_of(picture.planes), partial(float, 1)
             if plan.passes:
-                job = self.job(picture, network, plan, options, urgency)
+                job = job_for(picture, network, work)
                 ticket = await scope.enter_async_context(self.scheduler.submit(job, reservation))
                 upscaled, progress = stopwatch.rows(ticket), partial(_progress, ticket)
-            rows = self.rows(upscaled, picture, plan, layout, options, pools.codecs)
+            rows = self.rows(upscaled, picture, work, layout, pools.codecs)
             encoder = pools.encoder(form)
             pieces = stopwatch.file(
                 encoded(rows, layout, form, encoder, quality=options.quality, compression=options.compression)
@@ -217,7 +218,7 @@ class UpscaleService:
                     yield Answer(
                         pieces=pieces,
                         format=form,
-                        model=model,
+                        model=work.model,
                         width=plan.width,
                         height=plan.height,
                         frames=picture.frames,
@@ -229,37 +230,12 @@ class UpscaleService:
             finally:
                 stopwatch.stop()
 
-    def expected_job(
-        self, header: Header, model: ModelInfo, plan: Plan, options: UpscaleOptions, urgency: Urgency
-    ) -> Job[None]:
-        """Return what the scheduler's job for an upload will be, apart from its input."""
-        return self._job(None, model, (header.planes, header.height, header.width), plan, options, urgency)
-
-    def job(
-        self, picture: Picture, network: Network, plan: Plan, options: UpscaleOptions, urgency: Urgency
-    ) -> Job[UpscaleInput]:
-        """Make the scheduler's job for a picture."""
-        inputs = UpscaleInput(
-            network=network,
-            planes=picture.planes,
-            passes=plan.passes,
-            edges=options.edges,
-            ensemble=options.ensemble,
-        )
-        return self._job(inputs, network.info, picture.planes.shape[:3], plan, options, urgency)
-
     def rows(
-        self,
-        upscaled: AsyncIterator[Pixels],
-        picture: Picture,
-        plan: Plan,
-        layout: Layout,
-        options: UpscaleOptions,
-        codecs: Executor,
+        self, upscaled: AsyncIterator[Pixels], picture: Picture, work: Work, layout: Layout, codecs: Executor
     ) -> AsyncGenerator[Pixels, None]:
         """Turn the rows of upscaled planes into those of the answer."""
-        lock, wraps = options.colour_lock and plan.passes > 0, options.edges == "wrap"
-        make = partial(Postprocessor, picture, plan.factor, layout, colour_lock=lock, wraps=wraps)
+        lock, wraps = work.options.colour_lock and work.plan.passes > 0, work.options.edges == "wrap"
+        make = partial(Postprocessor, picture, work.plan.factor, layout, colour_lock=lock, wraps=wraps)
         return postprocessed(upscaled, make, codecs)
 
     def predicted_s(self, model: str | None, px: int) -> float | None:
@@ -280,33 +256,25 @@ class UpscaleService:
         self.library.close()
         self.pools.close()
 
-    def _job(
-        self,
-        inputs: Input,
-        model: ModelInfo,
-        shape: tuple[int, ...],
-        plan: Plan,
-        options: UpscaleOptions,
-        urgency: Urgency,
-    ) -> Job[Input]:
-        planes, height, width = shape
-        return job_of(
-            inputs,
-            model,
-            (planes, height, width),
-            passes=plan.passes,
-            runs=options.runs,
-            edges=options.edges,
-            whole_picture_px=self.settings.whole_picture_px,
-            urgency=urgency,
-        )
+
+def job_for(picture: Picture, network: Network, work: Work) -> Job[UpscaleInput]:
+    """Make the scheduler's job for a picture."""
+    inputs = UpscaleInput(
+        network=network,
+        planes=picture.planes,
+        passes=work.plan.passes,
+        edges=work.options.edges,
+        ensemble=work.options.ensemble,
+    )
+    planes, height, width, _ = picture.planes.shape
+    return work.job(inputs, (planes, height, width))
 
 
-def note_work(picture: Picture, plan: Plan, options: UpscaleOptions, *, pictures: int = 1) -> None:
+def note_work(picture: Picture, work: Work, *, pictures: int = 1) -> None:
     """Note in the request's record the size of its picture, or of each of several, and the runs of the network."""
     record = current_record()
     record.width_px, record.height_px = picture.width, picture.height
-    record.runs = options.runs * max(1, plan.work) * pictures
+    record.runs = work.options.runs * max(1, work.plan.work) * pictures
 
 
 def _progress(ticket: Ticket[Pixels]) -> float:

@@ -109,15 +109,14 @@ class UpscaleRequest:
         entry = self.check_model(service)
         current_record().model = entry.name
         header = await service.read_header(picture)
-        options = self.options.of_upload(header)  # raises what it refuses
-        check_animation(header, options, service.settings)
+        self.options.of_upload(header)  # raises what it refuses
+        check_animation(header, self.options, service.settings)
         if entry.info is not None:
-            plan = service.plan(header, entry.info, options)
-            if is_animated(header, options):
-                options.of_size(plan.height, plan.width)
-                check_answer(service, header, options, entry.info, plan)
+            work = service.work(header, entry.info, self.options)
+            if is_animated(header, self.options):
+                check_answer(service, header, work)
             else:
-                service.fitted(options, header, entry.info, plan)
+                service.fitted(work, header)
         return header
 
     def check_model(self, service: UpscaleService) -> Entry:
