@@ -11,7 +11,8 @@ import torch
 from model.files.checkpoint import read_checkpoint
 from model.files.reading import sha256_of
 from tests.model.examples import TINY, random_net, textured
-from tests.training.commands.test_command import command, the_error, tiny_gan_x4, tiny_psnr_x4
+from tests.training.commands.printed import the_error
+from tests.training.commands.test_command import command, tiny_gan_x4, tiny_psnr_x4
 from tests.training.photographs import save
 from training.__main__ import main
 from training.config import TrainingConfig

@@ -10,6 +10,7 @@ from torchvision.models import AlexNet, AlexNet_Weights
 
 from model.errors import WeightsError
 from tests.model.examples import textured
+from tests.training.random_features import random_features
 from training.degrade import enlarge_bicubic
 from training.evaluate import pairs_to_measure
 from training.lpips import LINEAR, LPIPS, load_lpips
@@ -20,17 +21,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def alexnet() -> nn.Sequential:
     """The features of torchvision's own AlexNet, with random weights."""
-    chance = torch.Generator().manual_seed(0)
     with torch.device("meta"):  # its classifier alone would take 235 MB
         features = AlexNet().features
-    assert isinstance(features, nn.Sequential)
-    features.to_empty(device=CPU).requires_grad_(False)
-    for layer in features:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, generator=chance)
-            assert layer.bias is not None
-            nn.init.normal_(layer.bias, std=0.2, generator=chance)
-    return features
+    return random_features(features, std=0.2)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import VGG19_Weights, vgg19
 
+from tests.training.random_features import random_features
 from training import perceptual
 from training.loss_config import VGG_LAYERS
 from training.perceptual import VGGError, VGGFeatures, load_vgg, perceptual_loss
@@ -21,17 +22,9 @@ CAFFE_MEAN_OF_255 = (123.68, 116.779, 103.939)
 @pytest.fixture(scope="module")
 def features() -> nn.Sequential:
     """torchvision's own VGG19 up to conv5_4 without its activation, with random weights."""
-    chance = torch.Generator().manual_seed(0)
     with torch.device("meta"):
         layers = vgg19(weights=None).features[:35]
-    assert isinstance(layers, nn.Sequential)
-    layers.to_empty(device=CPU).requires_grad_(False)
-    for layer in layers:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, generator=chance)
-            assert layer.bias is not None
-            nn.init.normal_(layer.bias, std=0.1, generator=chance)
-    return layers
+    return random_features(layers, std=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import torch
 from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
 from model.rrdb import RRDBConfig
 from tests.model.examples import TINY, random_net, textured
+from tests.training.commands.printed import the_error
 from tests.training.photographs import save
 from training.__main__ import main
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
@@ -120,16 +121,6 @@ def written(path: Path, config: RRDBConfig) -> Path:
 
 def command(recipe: Callable[[], TrainingConfig], data: Path, out: Path, *more: object) -> list[str]:
     return [recipe.__name__, "--data", str(data), "--out", str(out), *map(str, more)]
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that says what is wrong; progress bars may stand above it."""
-    captured = capsys.readouterr().err
-    assert "Traceback" not in captured
-    lines = captured.splitlines()
-    assert [line.startswith("error: ") for line in lines].count(True) == 1
-    assert lines[-1].startswith("error: ")
-    return lines[-1]
 
 
 def test_a_recipe_trains_and_says_where_the_weights_are(

@@ -14,6 +14,7 @@ from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
 from model.reliable import load
 from model.rrdb import RRDBNet
 from tests.model.examples import TINY, random_net, textured
+from tests.training.commands.printed import the_error
 from tests.training.photographs import save
 from training.__main__ import main
 from training.damage import damaged
@@ -75,16 +76,6 @@ def evaluate(pictures: Path, *weights: Path, more: tuple[object, ...] = ()) -> l
 
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that says what is wrong; progress bars may stand above it."""
-    captured = capsys.readouterr().err
-    assert "Traceback" not in captured
-    lines = captured.splitlines()
-    assert [line.startswith("error: ") for line in lines].count(True) == 1
-    assert lines[-1].startswith("error: ")
-    return lines[-1]
 
 
 def test_evaluate_prints_the_means_of_each_file_and_bicubic(
