@@ -1,4 +1,7 @@
-"""Read a BMP with bit fields, which give the position of each channel in a pixel. Pillow reads the other kinds."""
+"""Read a BMP with bit fields, which give the position of each channel in a pixel, or with 16 bits and none.
+
+Pillow reads the other kinds; it would round these down.
+"""
 
 import struct
 from dataclasses import dataclass
@@ -12,6 +15,9 @@ from model.pictures.samples import SLICE_ROWS, Pixels, Samples
 
 BIT_FIELDS, ALPHA_BIT_FIELDS = 3, 6
 """Kinds of compression, as BMP calls it."""
+
+OF_5_BITS = (0x7C00, 0x3E0, 0x1F, 0)
+"""The masks of 16 bits in a file that names none."""
 
 V3_HEADER_BYTES = 56
 """The first header that always has a field for alpha."""
@@ -60,14 +66,14 @@ def bit_fields(file: bytes, limits: Limits) -> BitFields:
         OverLimit: more than the limits allow.
         Damaged: it is truncated.
     """
-    if len(file) < 70:
+    if len(file) < 54:
         raise Damaged(f"the BMP file is truncated: it ends at byte {len(file)}, in its header")
     (begins,) = struct.unpack_from("<I", file, 10)
     header_bytes, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", file, 14)
-    if header_bytes < 40 or bits not in (16, 32) or compression not in (BIT_FIELDS, ALPHA_BIT_FIELDS):
+    if not has_bit_fields(file):
         raise NotAccepted("a BMP of this rare kind is not accepted; save it as an ordinary one or as PNG")
     has_alpha = compression == ALPHA_BIT_FIELDS or header_bytes >= V3_HEADER_BYTES
-    masks = struct.unpack_from("<4I", file, 54)
+    masks = struct.unpack("<4I", file[54:70].ljust(16, b"\0")) if compression else OF_5_BITS
     limits.check_size(width, abs(height), len(file))
     row_bytes = -(-width * bits // 32) * 4
     if width < 1 or not height or begins + row_bytes * abs(height) > len(file):
@@ -84,9 +90,10 @@ def bit_fields(file: bytes, limits: Limits) -> BitFields:
 
 
 def has_bit_fields(file: bytes) -> bool:
-    """Tell if a BMP is of this kind."""
+    """Tell if a BMP is of this kind, or of 16 bits without fields, which are 5 bits for each channel."""
     header_bytes, _, _, _, bits, compression = struct.unpack_from("<IiiHHI", file.ljust(34, b"\0"), 14)
-    return header_bytes >= 40 and compression in (BIT_FIELDS, ALPHA_BIT_FIELDS) and bits in (16, 32)
+    named = compression in (BIT_FIELDS, ALPHA_BIT_FIELDS) and bits in (16, 32)
+    return header_bytes >= 40 and (named or (compression, bits) == (0, 16))
 
 
 def _levels(rows: NDArray[numpy.unsignedinteger], mask: int) -> Pixels:

@@ -70,6 +70,18 @@ def test_bit_fields_of_any_size_are_read(kind: str, masks: tuple[int, ...], *, u
         assert numpy.abs(seen[..., channel] - wanted)[visible].max() <= 1  # Pillow, which supports some, does not round
 
 
+@pytest.mark.parametrize("header_bytes", [40, 108, 124])
+def test_16_bits_without_fields_are_5_for_each_channel_and_rounded(header_bytes: int) -> None:
+    pixels = numpy.arange(2**15, dtype="<u2").reshape(128, 256) | numpy.uint16(0x8000)
+    picture = decode(bmp(pixels, (), header_bytes=header_bytes, compression=0), replace(LIMITS, max_picture_px=2**15))
+    assert not picture.transparent
+    levels_of_file = pixels[..., None] >> numpy.array((10, 5, 0)) & 31
+    assert (picture.planes[0] == numpy.round(levels_of_file / 31 * 255)).all()
+    tiny = bmp(numpy.zeros((1, 1), "<u2"), (), header_bytes=40, compression=0)
+    smallest = tiny[:10] + struct.pack("<I", 54) + tiny[14:54] + tiny[-4:]
+    assert decode(smallest, LIMITS).planes.shape == (1, 1, 1, 3)
+
+
 ALPHA_MASKS = {
     "8888": ("<u4", (0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
     "8888 from below": ("<u4", (0xFF, 0xFF00, 0xFF0000, 0xFF000000)),
