@@ -19,9 +19,8 @@ enum { MAX_CREDIT = 48, FIRST_CREDIT = 6, VAIN_SPIN = 3, LOST_CORE = 40, MIN_SLE
 
 static struct {
     atomic_flag taken;
-    pid_t process; /* that has the threads: a forked one has none */
-    int threads;   /* without the caller */
-    int wanted;    /* threads for this convolution, with the caller */
+    int threads; /* without the caller */
+    int wanted;  /* threads for this convolution, with the caller */
     task *run;
     void *context;
     struct signal begun, ended;
@@ -84,9 +83,18 @@ static int start(int number) {
 /* Whether OpenMP's threads sleep; it reads the variable once, too. */
 static int openmp_sleeps;
 
-static __attribute__((constructor)) void read_wait_policy(void) {
+/* In the child of a fork: none of the threads are there, nor is a caller that had the team. */
+static void forget_threads(void) {
+    workers.threads = 0;
+    atomic_store(&workers.begun.sleepers, 0);
+    atomic_store(&workers.ended.sleepers, 0);
+    atomic_flag_clear(&workers.taken);
+}
+
+static __attribute__((constructor)) void prepare(void) {
     const char *policy = getenv("OMP_WAIT_POLICY");
     openmp_sleeps = policy && strcasecmp(policy, "passive") == 0;
+    pthread_atfork(NULL, NULL, forget_threads);
 }
 
 /* Run a task in up to `threads` threads, numbered from 0; return false if the team cannot do it now. */
@@ -94,7 +102,6 @@ static int run_together(task *run, void *context, int threads) {
     /* Where OpenMP binds threads to cores, new ones would all be on the caller's. */
     if (!openmp_sleeps || omp_get_proc_bind() != omp_proc_bind_false) return 0;
     if (atomic_flag_test_and_set(&workers.taken)) return 0;
-    if (workers.process != getpid()) workers.process = getpid(), workers.threads = 0;
     while (workers.threads < threads - 1 && start(workers.threads + 1)) workers.threads++;
     int ended = atomic_load(&workers.ended.number);
     workers.run = run, workers.context = context, workers.wanted = threads;

@@ -79,6 +79,36 @@ same = torch.equal(target, expected)
 sys.exit(not same or child and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
+FORK_AT_WORK = """
+import os, signal, sys, threading
+import torch
+from tests.model.convolutions.native.test_winograd_workers import made, prepared
+torch.set_num_threads(2)
+expected = made()
+packed, window, target = prepared(0)
+left = threading.Event()
+
+def other():
+    torch.set_num_threads(2)
+    one, its_window, its_target = prepared(1)
+    while not left.is_set():
+        one(its_window, its_target)
+
+thread = threading.Thread(target=other)
+thread.start()
+failed = 0
+for _ in range(20):
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        packed(window, target)
+        os._exit(not torch.equal(target, expected))
+    failed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+left.set()
+thread.join()
+sys.exit(failed)
+"""
+
 BOUND = """
 import torch
 from tests.model.convolutions.native.test_winograd_workers import made
@@ -88,7 +118,11 @@ made()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.parametrize(("code", "policy"), [(FORK, "false"), (BOUND, "true")])
+@pytest.mark.parametrize(
+    ("code", "policy"),
+    [(FORK, "false"), (FORK_AT_WORK, "false"), (BOUND, "true")],
+    ids=["fork", "fork at work", "bound"],
+)
 def test_a_fork_computes_too_and_so_do_threads_bound_to_cores(code: str, policy: str) -> None:
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_PROC_BIND": policy}
     subprocess.run([sys.executable, "-c", code], env=environment, timeout=60, check=True)
