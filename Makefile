@@ -58,9 +58,9 @@ $(CONVOLUTIONS)/libwinograd.so: $(wildcard $(CONVOLUTIONS)/winograd_*.h $(CONVOL
 $(CONVOLUTIONS)/libamx.so: $(wildcard $(CONVOLUTIONS)/amx_*.h $(CONVOLUTIONS)/waiting.h)
 training/native/libconvolutions.so: $(wildcard training/native/*.h) $(CONVOLUTIONS)/amx_unit.h
 lib%.so: %.c
-	@rm -f $@
-	@if ! command -v $(firstword $(CC)) >/dev/null; then echo "No C compiler ($(CC)): using the slower Python version of $<."; \
-	elif ! $(CC) $(CFLAGS) -fPIC -shared $(OPENMP) -o $@ $<; then echo "$< does not compile: using its slower Python version."; fi
+	@if ! command -v $(firstword $(CC)) >/dev/null; then rm -f $@; echo "No C compiler ($(CC)): using the slower Python version of $<."; \
+	elif $(CC) $(CFLAGS) -fPIC -shared $(OPENMP) -o $@.unfinished.so $<; then mv -f $@.unfinished.so $@; \
+	else rm -f $@ $@.unfinished.so; echo "$< does not compile: using its slower Python version."; fi
 
 serve: $(VENV)/base.stamp $(NATIVE) ## run the service on 127.0.0.1:8000 (another port: PORT=9000)
 	@$(RUN) $(KEEP) $(PATIENT) $(PYTHON) -m app
