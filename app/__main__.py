@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from app.access.keyring import Keyring
@@ -230,7 +231,8 @@ def _health(settings: Settings) -> int:
 
 def end(status: int) -> NoReturn:
     """End the process without waiting for threads that still load, decode or hang in a driver."""
-    sys.stdout.flush()
+    with suppress(BrokenPipeError):  # the reader has left, as in `| head`
+        sys.stdout.flush()
     os._exit(status)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import uuid
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Task:
 
     def existing(self, formats: Iterable[AnswerFormat]) -> Path | None:
         """Return the answer if it is there already, in any of these formats."""
-        return next((path for form in formats if (path := self.target_as(form)).exists()), None)
+        return next((path for form in formats if (path := self.target_as(form)).is_file()), None)
 
 
 def tasks_of(inputs: Sequence[Path], out: Path) -> Iterator[Task]:
@@ -51,6 +52,17 @@ def tasks_of(inputs: Sequence[Path], out: Path) -> Iterator[Task]:
                     yield Task(source=source, target=out / source.relative_to(path).with_suffix(""))
 
 
+def next_input(tasks: Iterable[Task], inputs: Iterable[Path], out: Path) -> tuple[Task, Path] | None:
+    """Return a picture whose answer would be in a folder of the inputs, and that folder: the next run would upscale it.
+
+    A folder for answers inside of one with pictures is left out by `tasks_of`.
+    """
+    out = out.resolve()
+    folders = [path for path in inputs if path.is_dir() and path.resolve() not in out.parents]
+    inside = ((task, folder) for task in tasks for folder in folders if task.target.is_relative_to(folder.resolve()))
+    return next(inside, None)
+
+
 async def write_whole(path: Path, pieces: AsyncIterable[bytes]) -> None:
     """Write a file that appears under its name only once it is complete.
 
@@ -58,7 +70,7 @@ async def write_whole(path: Path, pieces: AsyncIterable[bytes]) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{uuid.uuid4().hex}.part")  # short: a name has at most 255 bytes
     file = await asyncio.to_thread(part.open, "wb")
     try:
         with file:

@@ -15,6 +15,9 @@ from app.upscaling import UpscaleRequest
 AT_ONCE = 8
 """Default number of files processed at a time: enough to fill batches, and to decode while the device works."""
 
+HELP = {"format": "Format of the answer, `same` for the picture's; png by default."}
+"""Help for parameters whose description is about HTTP."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -41,6 +44,8 @@ def parse_options(arguments: list[str]) -> Options:
         parser.error("; ".join(_complaint(each) for each in error.errors()))
     except ServiceError as error:
         parser.error(error.detail)
+    if Path("-") in given.inputs:
+        parser.error("-: a picture from standard input has the name /dev/stdin, and must be a file: < photo.jpg")
     if given.at_once < 1:
         parser.error(f"--at-once {given.at_once}: must be at least 1")
     return Options(inputs=tuple(given.inputs), out=given.out, request=request, again=given.again, at_once=given.at_once)
@@ -61,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parameters = parser.add_argument_group("parameters of the API")
     for name, field in Parameters.model_fields.items():
-        option, help_text = f"--{name.replace('_', '-')}", (field.description or "").replace("%", "%%")
+        option = f"--{name.replace('_', '-')}"
+        help_text = HELP.get(name, field.description or "").replace("%", "%%")
         if field.annotation is bool:
             parameters.add_argument(option, dest=name, action=argparse.BooleanOptionalAction, help=help_text)
         else:

@@ -5,18 +5,19 @@ Several files are processed at a time, so that small ones share batches, like th
 
 import asyncio
 import logging
+import stat
 import sys
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Never, TextIO
 
 from tqdm import tqdm
 
 from app.build import build_service
-from app.commands.files import Task, tasks_of, write_whole
+from app.commands.files import SUFFIXES, Task, next_input, tasks_of, write_whole
 from app.commands.options import Options
 from app.errors import QueueFull, ServiceError
 from app.service import Answer, UpscaleService
@@ -42,7 +43,7 @@ def run(options: Options, settings: Settings) -> int:
     """Upscale files and return the exit status: 0 if every answer is there, 1 if some failed.
 
     Raises:
-        SettingsError: there is no such model, or none that works.
+        SettingsError: there is no such model, or none that works; answers would become inputs.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     warnings.filterwarnings("ignore", module="PIL")
@@ -50,10 +51,16 @@ def run(options: Options, settings: Settings) -> int:
         tasks = list(dict.fromkeys(tasks_of(options.inputs, options.out)))
     except OSError as error:
         raise SettingsError(f"{error.filename}: {error.strerror}") from error
+    if (inside := next_input(tasks, options.inputs, options.out)) is not None:
+        task, folder = inside
+        raise SettingsError(
+            f"--out {options.out}: the answer for {task.source} would be in {folder}, where the next run would take it "
+            f"for a picture; choose a folder of its own, such as --out {folder / 'upscaled'}"
+        )
     try:
         return asyncio.run(_run(tasks, options, settings))
     except KeyboardInterrupt:
-        print("stopped; the same command continues with the missing pictures", file=sys.stderr)
+        _say("stopped; the same command continues with the missing pictures", sys.stderr)
         return INTERRUPTED
 
 
@@ -61,7 +68,7 @@ async def _run(tasks: Sequence[Task], options: Options, settings: Settings) -> i
     files = _Files(tasks, options)
     missing = [task for task in tasks if files.is_missing(task)]
     if missing:
-        service = await asyncio.to_thread(build_service, _settings_for(options, settings))
+        service = await asyncio.to_thread(_service_for, options, settings)
         service.start()
         try:
             await _upscale_all(files, missing, service, options)
@@ -70,15 +77,27 @@ async def _run(tasks: Sequence[Task], options: Options, settings: Settings) -> i
             service.close()
         if service.scheduler.failure is not None:
             return DEVICE_LOST
-    counts = files.counts
-    print(f"{counts['done']} upscaled, {counts['there']} there already, {counts['failed']} failed", file=sys.stderr)
-    return 1 if counts["failed"] else 0
+    _say(_summary(files.counts), sys.stderr)
+    return 1 if files.counts["failed"] else 0
 
 
-def _settings_for(options: Options, settings: Settings) -> Settings:
+def _service_for(options: Options, settings: Settings) -> UpscaleService:
     """Load no more models than the command needs."""
-    wanted = options.request.model or settings.default_model
-    return settings.model_copy(update={"load": "lazy", "default_model": wanted, "watch_s": 0.0})
+    model = options.request.model
+    update = {"load": "lazy", "default_model": model or settings.default_model, "watch_s": 0.0}
+    try:
+        return build_service(settings.model_copy(update=update))
+    except SettingsError as error:
+        if not model:
+            raise
+        raise SettingsError(str(error).replace("ESRGAN_DEFAULT_MODEL", "--model")) from error
+
+
+def _summary(counts: Counter[str]) -> str:
+    if not counts:
+        return f"no picture found; those of a folder end in {', '.join(sorted(SUFFIXES))}"
+    known = "; what is there may have been made with other settings: --again makes it anew" if counts["there"] else ""
+    return f"{counts['done']} upscaled, {counts['there']} there already, {counts['failed']} failed{known}"
 
 
 async def _upscale_all(files: "_Files", missing: Sequence[Task], service: UpscaleService, options: Options) -> None:
@@ -108,9 +127,12 @@ class _Files:
 
     def is_missing(self, task: Task) -> bool:
         """Return True for a picture that has to be upscaled; counts all others."""
-        existing = task.existing(self._options.request.options.formats)
         try:
             self._check(task)
+            existing = task.existing(self._options.request.options.formats)
+        except OSError as error:
+            self._failed(task, _reason(error, task))
+            return False
         except FileError as error:
             self._failed(task, str(error))
             return False
@@ -125,13 +147,12 @@ class _Files:
             picture = await asyncio.to_thread(task.source.read_bytes)
             target = await self._written(task, picture, service)
         except OSError as error:
-            where = f": {error.filename}" if error.filename not in (None, str(task.source)) else ""
-            self._failed(task, f"{error.strerror or error}{where}")
+            self._failed(task, _reason(error, task))
         except (FileError, ServiceError) as error:
             self._failed(task, str(error))
         else:
             self.counts["done"] += 1
-            self._print(str(target), sys.stdout)
+            _say(str(target), sys.stdout)
         finally:
             self._advance(1)
 
@@ -160,6 +181,8 @@ class _Files:
             self._advance(-shown)  # the whole picture counts once it is written
 
     def _check(self, task: Task) -> None:
+        if not stat.S_ISREG(task.source.stat().st_mode):
+            raise FileError("not a regular file")  # a pipe would be waited for
         first = self._sources.setdefault(task.target, task.source)
         if first != task.source:
             raise FileError(
@@ -168,14 +191,23 @@ class _Files:
         target = task.target_as(self._options.request.options.formats[0])
         if target.resolve() in self._inputs:
             raise FileError(f"its answer, {target}, is one of the inputs; choose another --out")
+        if target.is_dir():
+            raise FileError(f"its answer, {target}, would replace a folder; choose another --out")
 
     def _failed(self, task: Task, why: str) -> None:
         self.counts["failed"] += 1
-        self._print(f"error: {task.source}: {why}", sys.stderr)
-
-    def _print(self, text: str, stream: TextIO) -> None:
-        tqdm.write(text, file=stream)
+        _say(f"error: {task.source}: {why}", sys.stderr)
 
     def _advance(self, share: float) -> None:
         if self.bar is not None:
             self.bar.update(share)
+
+
+def _reason(error: OSError, task: Task) -> str:
+    where = f": {error.filename}" if error.filename not in (None, str(task.source)) else ""
+    return f"{error.strerror or error}{where}"
+
+
+def _say(text: str, stream: TextIO) -> None:
+    with suppress(BrokenPipeError):  # its reader has left (`| head`), which must not stop the work
+        tqdm.write(text, file=stream)

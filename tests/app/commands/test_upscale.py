@@ -1,5 +1,9 @@
 """`python -m app upscale`: files in, files out, without a server."""
 
+import errno
+import io
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -62,7 +66,7 @@ def test_what_is_there_is_not_made_a_second_time(folder: Path, capsys: pytest.Ca
     (folder / "out" / "wide.png").write_bytes(b"kept")
     assert main(["upscale", "in", "--out", "out"]) == 0
     assert (folder / "out" / "wide.png").read_bytes() == b"kept"
-    assert "1 upscaled, 1 there already" in capsys.readouterr().err
+    assert re.search("1 upscaled, 1 there already.* --again makes it anew", capsys.readouterr().err)
     assert main(["upscale", "in/wide.png", "--out", "out", "--again"]) == 0
     assert kind_of(folder / "out" / "wide.png") == ("PNG", (80, 36))
 
@@ -72,6 +76,50 @@ def test_no_network_is_loaded_where_nothing_is_missing(folder: Path, monkeypatch
     (folder / "out" / "wide.png").write_bytes(b"kept")
     monkeypatch.setattr(upscale, "build_service", lambda settings: pytest.fail("built"))
     assert main(["upscale", "in/wide.png", "--out", "out"]) == 0
+
+
+def test_a_folder_is_no_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "out" / "wide.png").mkdir(parents=True)
+    assert main(["upscale", "in/wide.png", "--out", "out"]) == 1
+    assert "error: in/wide.png: its answer, " in capsys.readouterr().err
+
+
+def test_no_network_is_loaded_for_files_that_cannot_be_pictures(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(folder / "in" / "pipe.png")
+    monkeypatch.setattr(upscale, "build_service", lambda settings: pytest.fail("built"))
+    assert main(["upscale", "in/pipe.png", "absent.png", "--out", "out"]) == 1
+    errors = capsys.readouterr().err
+    assert "error: in/pipe.png: not a regular file\n" in errors
+    assert "error: absent.png: No such file or directory\n" in errors
+
+
+def test_a_folder_without_pictures_is_said_to_have_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "empty").mkdir()
+    assert main(["upscale", "empty", "--out", "out"]) == 0
+    assert "no picture found" in capsys.readouterr().err
+
+
+def test_a_name_of_the_greatest_length_is_kept(folder: Path) -> None:
+    long = folder / ("n" * 251 + ".png")
+    long.write_bytes(encoded(noise(4, 4)))
+    assert main(["upscale", str(long), "--out", "out"]) == 0
+    assert files(folder / "out") == {long.name}
+    assert main(["upscale", str(long), "--out", "out", "--format", "webp"]) == 1
+
+
+def test_a_reader_of_the_report_that_leaves_does_not_stop_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    monkeypatch.setattr("sys.stderr", Closed())
+    assert main(["upscale", "in", "--out", "out"]) == 0
+    assert files(folder / "out") == {"wide.png", "sub/tall.png"}
 
 
 def test_a_bad_file_does_not_stop_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +138,31 @@ def test_an_input_is_never_overwritten(folder: Path, capsys: pytest.CaptureFixtu
         assert main(["upscale", "in/wide.png", "--out", "in", *more]) == 1
         assert "error: in/wide.png: its answer," in capsys.readouterr().err
     assert (folder / "in" / "wide.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [["in", "--out", "in"], ["in", "other.png", "--out", "in"], ["in/sub", "in", "--out", "in/sub"]]
+)
+def test_answers_never_become_inputs_of_the_next_run(
+    folder: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "other.png").write_bytes(encoded(noise(4, 4)))
+    before = files(folder)
+    assert main(["upscale", *arguments]) == 2
+    assert f"choose a folder of its own, such as --out {arguments[-1]}/upscaled" in capsys.readouterr().err
+    assert files(folder) == before
+    assert main(["upscale", *arguments[:-1], f"{arguments[-1]}/upscaled", "--scale", "1"]) == 0
+    assert main(["upscale", *arguments[:-1], f"{arguments[-1]}/upscaled", "--scale", "1"]) == 0
+
+
+def test_an_answer_beside_its_folder_is_no_input_unless_it_lies_inside(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["upscale", "in", "--out", "."]) == 0
+    (folder / "in" / "in").mkdir()
+    (folder / "in" / "in" / "deep.png").write_bytes(encoded(noise(4, 4)))
+    assert main(["upscale", "in", "--out", "."]) == 2
+    assert "the answer for in/in/deep.png would be in in, " in capsys.readouterr().err
 
 
 def test_two_pictures_whose_answers_have_one_name_are_not_mixed(
@@ -119,6 +192,7 @@ def test_half_an_answer_is_never_left_behind(
         (["in", "--out", "out", "--scale", "0", "--edges", "round"], "--edges round"),
         (["in", "--out", "out", "--at-once", "0"], "--at-once 0"),
         (["in", "--out", "out", "--sharpness", "1"], "--sharpness"),
+        (["-", "--out", "out"], "/dev/stdin"),
     ],
 )
 def test_wrong_options_are_named(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +204,10 @@ def test_wrong_options_are_named(arguments: list[str], complaint: str, capsys: p
 
 def test_an_unknown_model_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["upscale", "in", "--out", "out", "--model", "nope"]) == 2
-    assert "nope is not in" in capsys.readouterr().err
+    complaint = capsys.readouterr().err
+    assert "nope is not in" in complaint
+    assert "--model" in complaint
+    assert "ESRGAN_DEFAULT_MODEL" not in complaint
 
 
 def test_every_parameter_of_the_api_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,3 +215,4 @@ def test_every_parameter_of_the_api_is_in_the_help(capsys: pytest.CaptureFixture
         parse_options(["--help"])
     printed = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')}" in printed for name in Parameters.model_fields)
+    assert "header" not in printed
