@@ -40,9 +40,7 @@ def read_frames(file: bytes, limits: Limits) -> Frames:
         image = Image.open(io.BytesIO(file), formats=ANIMATED)
         if known == "GIF":
             gif.check_places(file)
-            loop = image.info.get("loop")  # how often it is repeated
-            plays = 1 if loop is None else loop + 1 if loop else 0
-            frames = composed(gif.pieces(file), *gif.size_of(file))
+            plays, frames = gif.plays_of(file), composed(gif.pieces(file), *gif.size_of(file))
         else:
             plays, frames = int(image.info.get("loop") or 0), _of_webp(image)
         return Frames(frames=_checked(frames, known or ""), plays=plays, orientation=orientation_of(image))

@@ -3,7 +3,7 @@
 import io
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from PIL import Image
 
@@ -15,8 +15,11 @@ from model.pictures.limits import Limits
 AFTER = {2: CLEARS, 3: RESTORES}
 """The fate of a frame after its time, by the method of disposal in the file; others keep it."""
 
-TRAILER, EXTENSION, FRAME, CONTROL = 0x3B, 0x21, 0x2C, 0xF9
-"""First bytes of blocks, and the kind of the extension that says how a frame is shown."""
+FRAME, EXTENSION, CONTROL, APPLICATION = 0x2C, 0x21, 0x21F9, 0x21FF
+"""First bytes of blocks. One extension says how a frame is shown; another is named by its inventor."""
+
+LOOPS = frozenset({b"NETSCAPE2.0", b"ANIMEXTS1.0"})
+"""Names of the extension that says how often an animation is repeated."""
 
 
 def count_frames(upload: bytes, limits: Limits) -> int:
@@ -83,9 +86,9 @@ def pieces(upload: bytes) -> Iterator[Piece]:
     head = upload[10 : 13 + _table_bytes(upload[10])]
     for place, control in _frames(upload):
         left, top, width, height = struct.unpack_from("<4H", upload, place + 1)
-        transparency = struct.pack("<4BHBx", EXTENSION, CONTROL, 4, control[0] & 1, 0, control[3])
+        transparency = CONTROL.to_bytes(2) + struct.pack("<BBHBx", 4, control[0] & 1, 0, control[3])
         descriptor = struct.pack("<B4H", FRAME, 0, 0, width, height)
-        rest = upload[place + 9 : _end(upload, place)]
+        rest = upload[place + 9 : _end(upload, _data(upload, place))]
         still = b"".join((b"GIF89a", struct.pack("<HH", width, height), head, transparency, descriptor, rest))
         image = Image.open(io.BytesIO(still), formats=("GIF",))
         image.load()
@@ -101,36 +104,61 @@ def pieces(upload: bytes) -> Iterator[Piece]:
         )
 
 
+def plays_of(upload: bytes) -> int:
+    """Return how often an animation is shown; 0 for without end."""
+    parts = (part for part in _application(upload, LOOPS) if part[:1] == b"\1" and len(part) >= 3)
+    repeats = next((int.from_bytes(part[1:3], "little") for part in parts), None)
+    return 1 if repeats is None else repeats + 1 if repeats else 0
+
+
+def _application(upload: bytes, names: Set[bytes]) -> list[bytes]:
+    """Return the blocks of data in the first extension of an application with one of these names."""
+    for kind, place in _blocks(upload):
+        if kind == APPLICATION and upload[place + 3 : place + 14] in names:
+            return [*_parts(upload, place + 14)]
+    return []
+
+
 def _frames(upload: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield where each frame begins, and the four bytes that say how it is shown."""
+    control = bytes(4)
+    for kind, place in _blocks(upload):
+        if kind == FRAME:
+            yield place, control
+            control = bytes(4)
+        elif kind == CONTROL:
+            control = upload[place + 3 : place + 7].ljust(4, b"\0")
+
+
+def _blocks(upload: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the kind of each block and where it begins, as far as the file goes."""
     try:
-        place, control = 13 + _table_bytes(upload[10]), bytes(4)
-        while (kind := upload[place]) != TRAILER:
-            if kind == FRAME:
-                after = _data(upload, place)
-                yield place, control
-                place, control = after, bytes(4)
-            elif kind == EXTENSION:
-                if upload[place + 1] == CONTROL:
-                    control = upload[place + 3 : place + 7].ljust(4, b"\0")
-                place += 2
+        place = 13 + _table_bytes(upload[10])
+        while (first := upload[place]) in (FRAME, EXTENSION):
+            if first == FRAME:
+                kind, data = FRAME, _data(upload, place)
             else:
-                return
-            while size := upload[place]:
-                place += 1 + size
-            place += 1
+                kind, data = EXTENSION << 8 | upload[place + 1], place + 2
+            yield kind, place
+            place = _end(upload, data)
     except IndexError:
         return
 
 
-def _data(upload: bytes, place: int) -> int:
-    """Return where the first block of the pixels of a frame begins."""
-    return place + 11 + _table_bytes(upload[place + 9])
+def _parts(upload: bytes, place: int) -> Iterator[bytes]:
+    """Yield the parts of some data, as far as the file goes."""
+    while place < len(upload) and (size := upload[place]):
+        yield upload[place + 1 : place + 1 + size]
+        place += 1 + size
+
+
+def _data(upload: bytes, frame: int) -> int:
+    """Return where the data of a frame begin, which are its pixels."""
+    return frame + 11 + _table_bytes(upload[frame + 9])
 
 
 def _end(upload: bytes, place: int) -> int:
-    """Return where a frame ends, in a truncated file beyond its end."""
-    place = _data(upload, place)
+    """Return where data end that begin at a place, in a truncated file beyond its end."""
     while place < len(upload) and (size := upload[place]):
         place += 1 + size
     return place + 1

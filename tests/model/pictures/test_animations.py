@@ -12,6 +12,7 @@ import pytest
 
 from model.pictures.animation import read_frames
 from model.pictures.errors import Damaged
+from model.pictures.gif import count_frames, plays_of
 from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
 
@@ -186,6 +187,35 @@ def test_around_a_first_frame_that_is_smaller_than_its_gif_it_is_clear() -> None
     assert alpha is not None
     assert alpha.tolist() == [[255, 0]]
     assert read_header(file, LIMITS).planes == 2
+
+
+def extension(name: bytes, *parts: bytes) -> bytes:
+    """Make the extension of a GIF by an application."""
+    return b"!\xff\x0b" + name + b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+
+
+BUFFERED, ENDLESS, THREE_MORE = b"\2\0\1\0\0", b"\1\0\0", b"\1\3\0"
+
+
+@pytest.mark.parametrize("name", [b"NETSCAPE2.0", b"ANIMEXTS1.0"])
+@pytest.mark.parametrize(
+    ("parts", "plays"), [((ENDLESS,), 0), ((THREE_MORE,), 4), ((BUFFERED, ENDLESS), 0), ((BUFFERED,), 1), ((b"\1",), 1)]
+)
+def test_plays_of_a_gif_are_read_wherever_they_are(name: bytes, parts: Sequence[bytes], plays: int) -> None:
+    file, loop = gif(1, [Part([1]), Part([2])]), extension(name, *parts)
+    start = file.index(PALETTE) + len(PALETTE)
+    for whole in (file[:start] + loop + file[start:], file[:-1] + loop + b";"):
+        assert read_frames(whole, LIMITS).plays == plays
+    other = extension(b"XMP DataXMP", ENDLESS)
+    assert read_frames(file[:start] + other + file[start:], LIMITS).plays == 1
+
+
+def test_a_gif_may_end_anywhere_before_it_is_opened() -> None:
+    file = gif(1, [Part([1]), Part([2])])
+    whole = file[:-1] + extension(b"NETSCAPE2.0", ENDLESS) + b";"
+    for kept in range(len(whole)):
+        assert count_frames(whole[:kept], LIMITS) <= 2
+        assert plays_of(whole[:kept]) in (0, 1)
 
 
 def test_times_of_a_gif_are_read() -> None:
