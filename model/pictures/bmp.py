@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy
 from numpy.typing import NDArray
 
-from model.pictures.errors import Damaged, NotAccepted
+from model.pictures.bmp_palette import Palette, has_palette, palette
+from model.pictures.errors import Damaged
 from model.pictures.limits import Limits
 from model.pictures.samples import SLICE_ROWS, Pixels, Samples
 
@@ -21,6 +22,10 @@ OF_5_BITS = (0x7C00, 0x3E0, 0x1F, 0)
 
 V3_HEADER_BYTES = 56
 """The first header that always has a field for alpha."""
+
+V5_HEADER_BYTES = 124
+WITH_PROFILE = b"MBED"[::-1]
+"""The only header that may have a profile, and its kind of colours if it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +63,27 @@ class BitFields:
         return Samples(colour=pixels[..., :3], alpha=alpha, grey=False)
 
 
-def bit_fields(file: bytes, limits: Limits) -> BitFields:
-    """Read the header.
+Kind = BitFields | Palette
+"""The header of a file of a kind that is read here."""
+
+
+def kind_of(file: bytes, limits: Limits) -> Kind | None:
+    """Read the header of a BMP that is not left to Pillow; None for one that is.
 
     Raises:
-        NotAccepted: it is a BMP of another kind.
+        OverLimit: more than the limits allow.
+        Damaged: it is truncated.
+    """
+    profile(file, limits)  # refuses one that is too large
+    if has_bit_fields(file):
+        return bit_fields(file, limits)
+    return palette(file, limits) if has_palette(file) else None
+
+
+def bit_fields(file: bytes, limits: Limits) -> BitFields:
+    """Read the header of such a file.
+
+    Raises:
         OverLimit: more than the limits allow.
         Damaged: it is truncated.
     """
@@ -70,8 +91,6 @@ def bit_fields(file: bytes, limits: Limits) -> BitFields:
         raise Damaged(f"the BMP file is truncated: it ends at byte {len(file)}, in its header")
     (begins,) = struct.unpack_from("<I", file, 10)
     header_bytes, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", file, 14)
-    if not has_bit_fields(file):
-        raise NotAccepted("a BMP of this rare kind is not accepted; save it as an ordinary one or as PNG")
     has_alpha = compression == ALPHA_BIT_FIELDS or header_bytes >= V3_HEADER_BYTES
     masks = struct.unpack("<4I", file[54:70].ljust(16, b"\0")) if compression else OF_5_BITS
     limits.check_size(width, abs(height), len(file))
@@ -87,6 +106,21 @@ def bit_fields(file: bytes, limits: Limits) -> BitFields:
         begins=begins,
         px_per_m=struct.unpack_from("<ii", file, 38),
     )
+
+
+def profile(file: bytes, limits: Limits) -> bytes | None:
+    """Return the colour profile within a BMP of any kind.
+
+    Raises:
+        OverLimit: it is too large.
+    """
+    if len(file) < 14 + V5_HEADER_BYTES or file[14:18] != V5_HEADER_BYTES.to_bytes(4, "little"):
+        return None
+    place, size = struct.unpack_from("<II", file, 126)
+    if file[70:74] != WITH_PROFILE or not size:
+        return None
+    limits.check_metadata("the profile of the BMP", size)
+    return file[14 + place : 14 + place + size]
 
 
 def has_bit_fields(file: bytes) -> bool:

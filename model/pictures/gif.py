@@ -18,8 +18,9 @@ AFTER = {2: CLEARS, 3: RESTORES}
 FRAME, EXTENSION, CONTROL, APPLICATION = 0x2C, 0x21, 0x21F9, 0x21FF
 """First bytes of blocks. One extension says how a frame is shown; another is named by its inventor."""
 
+PROFILES = frozenset({b"ICCRGBG1012"})
 LOOPS = frozenset({b"NETSCAPE2.0", b"ANIMEXTS1.0"})
-"""Names of the extension that says how often an animation is repeated."""
+"""Names of the extensions with a colour profile, and with the number of times that an animation is repeated."""
 
 
 def count_frames(upload: bytes, limits: Limits) -> int:
@@ -102,6 +103,17 @@ def pieces(upload: bytes) -> Iterator[Piece]:
             after=AFTER.get(control[0] >> 2 & 7, KEEPS),
             duration_ms=10.0 * int.from_bytes(control[1:3], "little"),
         )
+
+
+def profile(upload: bytes, limits: Limits) -> bytes | None:
+    """Return the colour profile of a GIF.
+
+    Raises:
+        OverLimit: it is too large.
+    """
+    found = b"".join(_application(upload, PROFILES))
+    limits.check_metadata("the profile of the GIF", len(found))
+    return found or None
 
 
 def plays_of(upload: bytes) -> int:

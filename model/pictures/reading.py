@@ -12,9 +12,7 @@ import numpy
 import pyvips
 from PIL import Image, UnidentifiedImageError
 
-from model.pictures import chroma, colour, container, deep, gif, heic, jpeg, png_structure, tiff
-from model.pictures.bmp import BitFields, bit_fields, has_bit_fields
-from model.pictures.bmp_palette import Palette, has_palette, palette
+from model.pictures import bmp, chroma, colour, container, deep, gif, heic, jpeg, png_structure, tiff
 from model.pictures.boxes import known_items
 from model.pictures.compositing import composed
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError, one_line
@@ -96,7 +94,7 @@ def read_header(file: bytes, limits: Limits) -> Header:
     with blaming(known):
         if known == "TIFF":
             return _tiff_header(_tiff_layout(file, limits))
-        if known == "BMP" and (found := _bmp(file, limits)):
+        if known == "BMP" and (found := bmp.kind_of(file, limits)):
             return Header(planes=found.planes, height=found.height, width=found.width, bits=8, format="BMP")
         try:
             opened = _opened(file, known, limits, keeps_orientation, whole=False)
@@ -128,8 +126,8 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
     with blaming(known):
         if known == "TIFF":
             return _read_tiff(_tiff_layout(file, limits))
-        if known == "BMP" and (found := _bmp(file, limits)):
-            return _read_bmp(file, found)
+        if known == "BMP" and (found := bmp.kind_of(file, limits)):
+            return _read_bmp(file, found, limits)
         try:
             opened = _opened(file, known, limits, keeps)
         except _RareAvif:
@@ -201,16 +199,10 @@ def _read_tiff(layout: Layout) -> FilePicture:
     )
 
 
-def _bmp(file: bytes, limits: Limits) -> BitFields | Palette | None:
-    """Return the header of a BMP of a kind that is read here; None for the others, which Pillow reads."""
-    if has_bit_fields(file):
-        return bit_fields(file, limits)
-    return palette(file, limits) if has_palette(file) else None
-
-
-def _read_bmp(file: bytes, found: BitFields | Palette) -> FilePicture:
+def _read_bmp(file: bytes, found: bmp.Kind, limits: Limits) -> FilePicture:
     said = Image.new("1", (1, 1))
     said.info["dpi"] = tuple(per_m * 0.0254 for per_m in found.px_per_m)
+    said.info["icc_profile"] = bmp.profile(file, limits)
     return FilePicture(samples=found.samples(file), orientation=UPRIGHT, frames=1, image=said)
 
 
@@ -266,6 +258,8 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
         _refuse_large_text(error)
         raise Damaged(f"the header of the {known or 'picture'} is corrupt ({one_line(error)})") from error
     limits.check_size(image.width, image.height, len(file))
+    if known in ("BMP", "GIF"):  # in which Pillow looks for none
+        image.info["icc_profile"] = (bmp if known == "BMP" else gif).profile(file, limits)
     return _File(content=content, image=image, png=png)
 
 
