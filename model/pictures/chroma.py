@@ -15,9 +15,21 @@ from model.pictures.samples import Pixels, most
 CHROMA = [[1, -1, 0], [0, -1, 1]]
 """Red and blue less green: combinations of the stored samples of colour alone, whatever the file's matrix."""
 
-LUMA = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}
-"""Shares of red and blue in luma, by the matrix coefficients of ITU-T H.273 (BT.709 and BT.2020)."""
+LUMA = {1: (0.2126, 0.0722), 7: (0.212, 0.087), 8: (0.25, 0.25), 9: (0.2627, 0.0593)}
+"""Shares of red and blue in luma, by the matrix coefficients of ITU-T H.273 (BT.709, SMPTE 240, YCgCo, BT.2020)."""
 BT601 = (0.299, 0.114)
+
+DERIVED = 12
+LUMA_OF_PRIMARIES = {
+    1: (0.2126, 0.0722),
+    5: (0.222, 0.0713),
+    6: (0.2124, 0.0866),
+    7: (0.2124, 0.0866),
+    9: (0.2627, 0.0593),
+    11: (0.2095, 0.0689),
+    12: (0.229, 0.0793),
+}
+"""The same of the matrix that is derived from the colour primaries, by these."""
 
 TOLERANCE = 1 / 255
 """Mean difference of repeated samples, which rounding and clipping cause, as a share of white."""
@@ -49,7 +61,10 @@ def luma_of(items: Items) -> tuple[float, float]:
     """Return the shares of red and blue in the luma of an AVIF or HEIC; BT.601's unless it names others."""
     bodies = (body for kind, body in items.primary.properties if kind == b"colr" and body[:4] == b"nclx")
     body = next(bodies, b"")
-    return LUMA.get(struct.unpack_from(">H", body, 8)[0], BT601) if len(body) >= 10 else BT601
+    if len(body) < 10:
+        return BT601
+    primaries, _, matrix = struct.unpack_from(">HHH", body, 4)
+    return LUMA_OF_PRIMARIES.get(primaries, BT601) if matrix == DERIVED else LUMA.get(matrix, BT601)
 
 
 def smooth(colour: Pixels, shared: tuple[int, int], luma: tuple[float, float]) -> Pixels:
