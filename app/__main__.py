@@ -7,6 +7,7 @@ OpenAPI document; `python -m app replicas N` serves with several processes behin
 Ray.
 """
 
+import argparse
 import json
 import logging.config
 import os
@@ -34,39 +35,73 @@ LOG_FLUSH_S = 2.0
 
 MAX_REPLICAS = 64
 
-USAGE = (
-    "usage: python -m app [upscale PICTURE … --out FOLDER | check | health | openapi | key NAME [OPTION=VALUE …] | "
-    "webhook-secret [NAME] | replicas NUMBER | cluster [NUMBER | MIN-MAX]]; settings come from ESRGAN_*"
-)
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells expect."""
+
+BROKEN_PIPE = 141
+"""Exit status where the reader of a long text has left, as shells expect."""
+
+
+def run_quietly(arguments: list[str]) -> int:
+    """Run a command; an interruption and a reader that leaves are exit statuses, without a traceback."""
+    try:
+        return main(arguments)
+    except KeyboardInterrupt:  # in the seconds of imports and loading; later each command handles it
+        return INTERRUPTED
+    except BrokenPipeError:
+        return BROKEN_PIPE
 
 
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit status: 2 for wrong usage or settings, 70 after the device was lost."""
-    if arguments[:1] == ["key"] and len(arguments) > 1:
-        return _key(arguments[1], arguments[2:])
     if arguments[:1] == ["upscale"]:
         from app.commands import options, upscale
 
         wanted = options.parse_options(arguments[1:])
         return _run(lambda settings: upscale.run(wanted, settings))
-    if arguments[:1] == ["webhook-secret"] and len(arguments) <= 2:
-        name = arguments[1] if len(arguments) == 2 else ""
-        return _run(lambda settings: _webhook_secret(settings, name))
-    if arguments[:1] == ["cluster"] and len(arguments) <= 2:
-        return _run(lambda settings: _cluster(settings, arguments[1] if len(arguments) == 2 else None))
-    if arguments[:1] == ["replicas"] and len(arguments) == 2:
-        return _run(lambda settings: _replicas(settings, arguments[1]))
-    commands: dict[tuple[str, ...], Callable[[Settings], int]] = {
-        (): _serve,
-        ("check",): _check,
-        ("health",): _health,
-        ("openapi",): _openapi,
-    }
-    command = commands.get(tuple(arguments))
-    if command is None:
-        print(USAGE, file=sys.stderr)
-        return 2
-    return _run(command, failed=1 if command is _check else 2)
+    given = _parser().parse_args(arguments)
+    status: int = given.run(given)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app",
+        description="Without a command: serve. Settings come from variables ESRGAN_*, which .env.example lists.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=lambda _: _run(_serve))
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command.set_defaults(run=run)
+        return command
+
+    commands.add_parser("upscale", help="upscale pictures without a server")
+    add("check", lambda _: _run(_check, failed=1), "check settings, keys, jobs and every network, and exit")
+    add("health", lambda _: _run(_health), "ask the service on this machine whether it is ready")
+    add("openapi", lambda _: _run(_openapi), "print the OpenAPI document of the service")
+    key = add("key", lambda given: _key(given.name, given.options), "make an API key, and print its line for the file")
+    key.add_argument("name", metavar="NAME", help="for logs and metrics")
+    key.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="role=operator or concurrent=4, for example")
+    secret = add(
+        "webhook-secret",
+        lambda given: _run(lambda settings: _webhook_secret(settings, given.name)),
+        "print the secret that verifies webhooks",
+    )
+    secret.add_argument("name", nargs="?", default="", metavar="NAME", help="of the key; none for a service without")
+    replicas = add(
+        "replicas",
+        lambda given: _run(lambda settings: _replicas(settings, given.number)),
+        "serve with several processes behind HAProxy",
+    )
+    replicas.add_argument("number", metavar="NUMBER", help=f"of processes, at most {MAX_REPLICAS}")
+    cluster = add(
+        "cluster", lambda given: _run(lambda settings: _cluster(settings, given.replicas)), "serve on a cluster of Ray"
+    )
+    cluster.add_argument("replicas", nargs="?", metavar="NUMBER | MIN-MAX", help="of replicas; default: one a GPU")
+    return parser
 
 
 def _run(command: Callable[[Settings], int], *, failed: int = 2) -> int:
@@ -160,7 +195,9 @@ def _cluster(settings: Settings, replicas: str | None) -> int:
     try:
         from app.cluster import serve_cluster
     except ModuleNotFoundError as error:
-        raise SettingsError(f"{error}; a cluster needs the extra `cluster`: pip install 'ray[serve]'") from error
+        raise SettingsError(
+            f"{error}; a cluster needs the extra `cluster`: .venv/bin/pip install 'ray[serve]'"
+        ) from error
     logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
     serve_cluster(settings, replicas)
     return 0
@@ -218,14 +255,15 @@ def _health(settings: Settings) -> int:
     """Return 0 when the service on this machine is ready; used as the container's health check."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # compared, not bound
     host = f"[{host}]" if ":" in host else host
+    address = f"http://{host}:{settings.port}/readyz"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores a proxy set in the environment
     try:
-        with opener.open(f"http://{host}:{settings.port}/readyz", timeout=5):
+        with opener.open(address, timeout=5):
             return 0
     except urllib.error.HTTPError as error:
         print(f"not ready: {error.read(1000).decode(errors='replace')}", file=sys.stderr)
     except OSError as error:
-        print(f"not ready: {error}", file=sys.stderr)
+        print(f"not ready: {address}: {error}; ESRGAN_HOST and ESRGAN_PORT name another one", file=sys.stderr)
     return 1
 
 
@@ -237,4 +275,4 @@ def end(status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    end(main(sys.argv[1:]))
+    end(run_quietly(sys.argv[1:]))

@@ -30,8 +30,11 @@ def read_settings() -> Settings:
     if unknown := sorted(
         name for name, value in found.items() if name.upper() not in known and not _is_service_link(name, value)
     ):
+        rests = [name.removeprefix(PREFIX) for name in known]  # what all names share makes none alike
         close = {
-            name for unknown_name in unknown for name in difflib.get_close_matches(unknown_name.upper(), known, n=1)
+            PREFIX + name
+            for unknown_name in unknown
+            for name in difflib.get_close_matches(unknown_name.upper().removeprefix(PREFIX), rests, n=1, cutoff=0.55)
         }
         hint = f"did you mean {', '.join(sorted(close))}? " if close else ""
         raise SettingsError(f"unknown setting {', '.join(unknown)}; {hint}the settings are {', '.join(sorted(known))}")

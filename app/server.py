@@ -179,7 +179,8 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         where = f"{settings.host}:{settings.port}"
-        raise SettingsError(f"cannot listen on {where} ({error.strerror}); choose another, e.g. PORT=9000") from error
+        hint = "choose another port: ESRGAN_PORT=9000, or with make PORT=9000"
+        raise SettingsError(f"cannot listen on {where} ({error.strerror}); {hint}") from error
 
 
 def allow_files(connections: int) -> int:

@@ -114,6 +114,8 @@ def new_key(name: str, options: Sequence[str] = ()) -> tuple[str, str]:
     Raises:
         KeysError: the name or an option is not valid.
     """
+    if name.startswith("-"):
+        raise KeysError(f"{name[:70]!r} looks like an option; begin the name with a letter or a digit")
     token = PREFIX + secrets.token_urlsafe(32)
     words = [name, f"sha256:{hashlib.sha256(token.encode()).hexdigest()}", *options]
     try:
@@ -135,7 +137,11 @@ def _parse_line(words: Sequence[str]) -> Key:
         left, _, right = option.partition("=")
         if left == "role" and right in {role.value for role in Role}:
             role = Role(right)
-        elif left in KeyLimits.__dataclass_fields__ and COUNT.fullmatch(right):
+        elif left in KeyLimits.__dataclass_fields__:
+            if not COUNT.fullmatch(right):
+                raise ValueError(
+                    f"{option[:70]!r}: the value must be a whole number from 1, in digits, such as 60000000"
+                )
             limits[left] = int(right)
         else:
             roles = "|".join(role.value for role in Role)

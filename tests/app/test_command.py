@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.__main__ import main
+from app.__main__ import main, run_quietly
 from app.access.keys import find_key, parse_keys
 from app.settings import SHIPPED_MODELS
 from tests.app.conftest import decoded, encoded, noise
@@ -156,7 +156,7 @@ def test_a_busy_port_is_reported_in_one_line_with_a_hint() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert f"cannot listen on 127.0.0.1:{port}" in refusal(port=port)
-        assert "PORT=9000" in refusal(port=port)
+        assert "ESRGAN_PORT=9000, or with make PORT=9000" in refusal(port=port)
 
 
 def test_a_wrong_setting_is_reported_in_one_line() -> None:
@@ -168,15 +168,41 @@ def test_a_missing_models_folder_is_reported_in_one_line(tmp_path: Path) -> None
     assert "has no weight file" in refusal(port=free_port(), models=tmp_path)
 
 
-def test_an_unknown_command_prints_the_usage() -> None:
-    assert "usage: python -m app" in refusal("serve")
+def test_an_unknown_command_is_named_with_all_others() -> None:
+    said = refusal("serve")
+    assert "invalid choice: 'serve'" in said
+    assert "webhook-secret" in said
 
 
-def test_health_fails_where_nothing_listens() -> None:
-    process = start("health", port=free_port())
+@pytest.mark.parametrize("command", ["", "check", "health", "openapi", "key", "webhook-secret", "replicas", "cluster"])
+def test_help_describes_a_command_and_does_nothing_else(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--help", "-h"):
+        with pytest.raises(SystemExit) as ended:
+            main([*command.split(), option])
+        assert ended.value.code == 0
+        printed = capsys.readouterr().out
+        assert len(printed.split("\n\n")) > 2, printed  # usage, description, options
+        assert "token" not in printed
+
+
+def test_health_names_the_address_where_nothing_listens() -> None:
+    port = free_port()
+    process = start("health", port=port)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "not ready" in said
+    assert f"not ready: http://127.0.0.1:{port}/readyz: " in said
+    assert "ESRGAN_PORT" in said
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (BrokenPipeError, 141)])
+def test_an_interruption_and_a_reader_that_leaves_end_a_command_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: int
+) -> None:
+    def build(settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr("app.__main__._build", build)
+    assert run_quietly(["check"]) == status
 
 
 def test_the_line_of_a_new_key_goes_to_stdout_and_its_token_to_stderr() -> None:

@@ -171,6 +171,12 @@ def test_a_misspelt_setting_is_refused_with_the_right_one(
         read_settings()
 
 
+def test_a_setting_like_no_other_is_refused_without_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESRGAN_FOO", "1")
+    with pytest.raises(SettingsError, match="unknown setting ESRGAN_FOO; the settings are"):
+        read_settings()
+
+
 def test_an_address_where_a_number_belongs_is_still_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESRGAN_CODEC_THREADS", "tcp://10.0.0.1:80")
     with pytest.raises(SettingsError, match="ESRGAN_CODEC_THREADS"):

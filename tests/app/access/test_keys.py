@@ -45,8 +45,9 @@ def test_a_new_key_is_found_by_its_token_alone() -> None:
         (f"sh/op {HASH}", "line 1: 'sh/op' is not a valid name"),
         (f"\nshop {HASH} rule=operator", "line 2: 'rule=operator' is not an option"),
         (f"shop {HASH} role=king", "'role=king' is not an option; the options are role=caller|monitor|operator"),
-        (f"shop {HASH} concurrent=0", "'concurrent=0' is not an option"),
-        (f"shop {HASH} px_per_minute=-1", "'px_per_minute=-1' is not an option"),
+        (f"shop {HASH} concurrent=0", "'concurrent=0': the value must be a whole number from 1"),
+        (f"shop {HASH} px_per_minute=-1", "'px_per_minute=-1': the value must be a whole number"),
+        (f"shop {HASH} px_per_minute=60M", "'px_per_minute=60M': the value must be a whole number"),
         (f"a {HASH}\nb {HASH}", "line 2: the hash of b appears twice"),
         (f"a {HASH}\na sha256:{'1' * 64} concurrent=2", "line 2: another line named a has other options"),
     ],
@@ -55,6 +56,11 @@ def test_an_invalid_key_file_is_reported_with_the_line(text: str, said: str) -> 
     with pytest.raises(KeysError) as refusal:
         parse_keys(text)
     assert said in str(refusal.value)
+
+
+def test_a_new_key_is_not_named_like_an_option() -> None:
+    with pytest.raises(KeysError, match="'--help' looks like an option"):
+        new_key("--help")
 
 
 def test_a_name_may_have_two_tokens_while_one_replaces_the_other() -> None:
