@@ -12,6 +12,9 @@ from training.errors import ConfigError
 from training.loss_config import LossConfig
 from training.uploads import UploadConfig
 
+MIN_VGG_PX = 16
+"""Minimum side of what the perceptual loss compares: four halvings leave a pixel of it."""
+
 MAX_NAME = 95
 """Maximum length of a generator's name, to which `-last` and `-best` are appended."""
 
@@ -169,6 +172,11 @@ class TrainingConfig:
             raise ConfigError(
                 f"the adversarial loss has weight {self.losses.adversarial} and the discriminator is "
                 f"{self.discriminator}; it takes both or neither"
+            )
+        if self.losses.perceptual and self.crop_px * self.generator.scale < MIN_VGG_PX:
+            raise ConfigError(
+                f"VGG19 halves a picture four times, and crop_px {self.crop_px} x scale {self.generator.scale} is "
+                f"below {MIN_VGG_PX}; take a crop_px of at least {-(-MIN_VGG_PX // self.generator.scale)}"
             )
         if self.losses.flat and self.generator.padding_mode == "zeros":
             raise ConfigError(

@@ -98,6 +98,11 @@ def test_a_crop_that_the_unet_cannot_halve_three_times_is_refused() -> None:
         replace(GAN, discriminator=UNET, crop_px=9)
 
 
+def test_a_crop_that_vgg_halves_to_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"crop_px 2 x scale 4 is below 16; take a crop_px of at least 4"):
+        replace(GAN, discriminator=UNET, crop_px=2)
+
+
 def test_the_way_out_of_a_crop_that_the_discriminator_cannot_take_is_one() -> None:
     x3 = replace(GAN.generator, scale=3)
     with pytest.raises(ConfigError, match=r"crop_px 42 x scale 3 is 126; take discriminator\.kind 'unet'"):
@@ -110,7 +115,8 @@ def test_the_way_out_of_a_crop_that_the_discriminator_cannot_take_is_one() -> No
 def test_the_edges_of_the_ranges_are_allowed() -> None:
     optimiser = OptimiserConfig(learning_rate=0.999, warmup_steps=0, halve_at=(1, 2), betas=(0.0, 0.0))
     replace(CONFIG, steps=1, batch=1, crop_px=1, validate_every=1, log_every=1, ema_decay=0.0, optimiser=optimiser)
-    replace(GAN, discriminator=UNET, crop_px=2)
+    replace(GAN, discriminator=UNET, crop_px=4)
+    replace(GAN, losses=replace(LOSSES, perceptual=0.0), discriminator=UNET, crop_px=2)
     replace(GAN, losses=LossConfig(l1=0.0, adversarial=1.0))
     replace(GAN, losses=replace(LOSSES, perceptual_layers=ALL_LAYERS, feature_scale="relative"))
 
