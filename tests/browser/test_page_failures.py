@@ -1,5 +1,6 @@
 """The page at / when something fails: files, proxies, keys, storage, results."""
 
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from app.settings import Settings
 from tests.app.conftest import encoded, noise
 from tests.app.live import Live
 from tests.browser.conftest import Tab
-from tests.browser.page import Person
+from tests.browser.page import DROP, Person
 
 if TYPE_CHECKING:
     from playwright.async_api import Route
@@ -29,6 +30,10 @@ SLOW_DATABASE = """
     };
 """
 """Makes each file take 100 ms to be kept."""
+
+
+ASKS = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+"""True where the browser would ask before it leaves the page."""
 
 
 @pytest.fixture
@@ -76,6 +81,39 @@ async def test_a_file_that_was_kept_is_sent_though_it_is_changed_later(person: P
     }"""
     folder = await person["script[type=module]"].evaluate("(it) => it.src.replace(/[^/]+$/, '')")
     assert await person.tab.page.evaluate(source, folder) is False  # the copy in the database
+
+
+async def test_a_reload_is_asked_about_until_the_files_are_kept(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    assert not await person.tab.page.evaluate(ASKS)
+    files = [["photo.png", base64.b64encode(encoded(noise(20, 16))).decode()]]
+    assert await person.tab.page.evaluate(f"(given) => {{ ({DROP})(given); return ({ASKS})(); }}", [files])
+    await person.sees(DONE)
+    assert not await person.tab.page.evaluate(ASKS)
+
+
+async def test_a_picture_whose_file_is_gone_is_not_offered_again(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await fail_once(person.tab, "**/v1/jobs", 418)
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person.sees(".card[data-state=failed] .text")
+    source = """async (folder) => {
+        const { forget } = await import(folder + "files.js");
+        await forget(JSON.parse(sessionStorage.getItem("esrgan-pictures"))[0].id);
+    }"""
+    folder = await person["script[type=module]"].evaluate("(it) => it.src.replace(/[^/]+$/, '')")
+    await person.tab.page.evaluate(source, folder)
+    await person.tab.page.reload()
+    await person.sees(".card[data-state=failed]")
+    await person.sees(".card .text", 0)
+
+
+async def test_what_is_refused_for_good_is_not_offered_again_and_has_no_result(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person.drop(wide=encoded(noise(300, 300)), text=b"no picture")
+    await person.sees(".card[data-state=failed]", 2)
+    await person.sees(".card .text", 0)
+    await person.reads(".card .size >> nth=0", "^300 × 300$")
 
 
 async def test_a_proxy_with_nothing_behind_it_is_waited_for(person: Person, live: Live) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app.pictures.encode import writable_formats
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, write_tiny_model
@@ -215,3 +216,9 @@ class TestLazy:
         await person["#setting-model"].select_option("tiny-two")
         await person["#lens img"].wait_for()
         assert any(url.endswith("/v1/upscale?model=tiny-two&format=png") for url in person.tab.requested)
+
+
+async def test_the_formats_offered_are_those_of_the_service(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    offered = await person["#setting-format option"].evaluate_all("(all) => all.map((it) => it.value)")
+    assert offered == [*(form.name for form in writable_formats()), "same"]

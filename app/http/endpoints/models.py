@@ -10,6 +10,7 @@ from app.http.openapi import RELOAD, problems
 from app.library.entry import Entry, State
 from app.library.fidelity import Pair
 from app.lifecycle import Lifecycle
+from app.pictures.encode import writable_formats
 from app.text import encodable
 
 
@@ -59,10 +60,13 @@ def _encodable(measures: Mapping[str, float]) -> dict[str, float]:
 
 
 class ModelList(BaseModel):
-    """All models, and the default one."""
+    """All models, and the default one; the formats that answers may have."""
 
     default: str
     models: list[ModelEntry]
+    formats: list[str] = Field(
+        description="Values of `format`, apart from `same`, that this service has an encoder for."
+    )
 
 
 def model_routes(life: Lifecycle) -> APIRouter:
@@ -73,7 +77,8 @@ def model_routes(life: Lifecycle) -> APIRouter:
     async def models() -> ModelList:
         library = life.service.library
         entries = [ModelEntry.of(entry, library.pair_of(entry.name)) for entry in library.entries()]
-        return ModelList(default=library.default, models=entries)
+        formats = [form.name for form in writable_formats()]
+        return ModelList(default=library.default, models=entries, formats=formats)
 
     return routes
 

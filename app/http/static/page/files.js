@@ -18,6 +18,11 @@ export async function keep(id, file) {
   await put.then(() => inMemory.delete(id), () => {}); // the copy in the database stays as it is when the file changes
 }
 
+/** Returns false for a file that a reload would lose. */
+export function isKept(id) {
+  return !inMemory.has(id);
+}
+
 /** Returns the file, or null where it was not kept. */
 export async function find(id) {
   return inMemory.get(id) ?? (await ask("readonly", (store) => store.get(id)).catch(() => null))?.file ?? null;

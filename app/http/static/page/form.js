@@ -106,6 +106,7 @@ export class SettingsForm extends EventTarget {
       model: () => modelField(this.#models),
       size: (_, parameters) => sizeField(parameters),
       fidelity: fidelityField,
+      format: (parameter) => choiceField({ ...parameter, options: parameter.options.filter(offers(this.#models)) }),
       choice: choiceField,
       flag: flagField,
       number: inputField,
@@ -172,6 +173,11 @@ function fidelityField() {
       pair = name;
     },
   };
+}
+
+/** True for formats that the service has an encoder for, which depends on what is installed there. */
+function offers({ formats }) {
+  return (value) => value === "same" || (formats?.includes(value) ?? true);
 }
 
 function span(content) {

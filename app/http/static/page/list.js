@@ -1,7 +1,7 @@
 // The list of pictures: what each is, how far it is, and what can be done with it.
 
 import { byId, element, show } from "./elements.js";
-import { ENDED, latestRun, reasonOf } from "./pictures.js";
+import { ENDED, latestRun, mayTryAgain, reasonOf } from "./pictures.js";
 import { counted, duration, text } from "./texts.js";
 
 const SETTLED_MS = 500; // a click so soon after a button has changed was meant for what it did before
@@ -53,7 +53,7 @@ export class List {
     card.state.textContent = stateText(run);
     drawBar(card.bar, run);
     nameCross(card, picture, ENDED.includes(state) ? "picture.remove" : "picture.cancel");
-    show(card.retry, state === "failed" || state === "cancelled");
+    show(card.retry, mayTryAgain(picture));
   }
 
   /** Moves the focus, which goes with a card that is removed, to the one that has its place. */

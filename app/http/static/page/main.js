@@ -3,7 +3,7 @@
 import { Api } from "./api.js";
 import { Detail } from "./detail.js";
 import { byId, show } from "./elements.js";
-import { find, forget, forgetOld, keep } from "./files.js";
+import { find, forget, forgetOld, isKept, keep } from "./files.js";
 import { SettingsForm } from "./form.js";
 import { Gestures } from "./gestures.js";
 import { imageOf, release, thumbnailOf } from "./images.js";
@@ -62,6 +62,9 @@ new Watcher(api, pictures);
 pictures.addEventListener("change", ({ detail: { run } }) => {
   draw();
   if (run && ["done", "failed"].includes(run.state) && !ended.has(run.id)) end(run);
+});
+addEventListener("beforeunload", (event) => {
+  if (pictures.all.some(isLostByReload)) event.preventDefault(); // asks the person
 });
 byId("clear").onclick = () => {
   [...pictures.all].forEach(remove);
@@ -135,9 +138,14 @@ function remove(picture) {
   pictures.remove(picture);
 }
 
+function isLostByReload(picture) {
+  return !isKept(picture.id) && !ENDED.includes(latestRun(picture)?.state);
+}
+
 /** Finds out how large a picture is, and what it looks like. */
 async function appear(picture) {
   const file = await find(picture.id);
+  if (!file) pictures.describe(picture, { isGone: true });
   const image = file && (await imageOf(file));
   if (!image) return list.thumbnail(picture, picture.name.split(".").at(-1).slice(0, 4).toUpperCase());
   pictures.describe(picture, { width: image.naturalWidth, height: image.naturalHeight });
@@ -148,7 +156,7 @@ async function appear(picture) {
 
 function sizes(picture, run) {
   if (!picture.width) return { from: "", to: "" };
-  const to = sizeOf(picture, run?.settings ?? {});
+  const to = run?.state === "failed" ? null : sizeOf(picture, run?.settings ?? {});
   return { from: sizeText(picture), to: to ? sizeText(to) : "" };
 }
 

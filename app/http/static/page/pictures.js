@@ -4,6 +4,8 @@ import { remember, remembered } from "./storage.js";
 
 const SESSION = "esrgan-pictures";
 export const ENDED = ["done", "failed", "cancelled"];
+const GONE = 410; // of a file that the browser no longer has
+const LASTING = [400, GONE, 413, 415, 422]; // what another attempt with the same file and settings meets again
 
 /** A random name, also where crypto.randomUUID is missing: on plain http. */
 export function randomId() {
@@ -103,9 +105,21 @@ function restored() {
   return pictures;
 }
 
-/** Returns {title, detail} of an error, a Problem or another one. */
-export function wordsOf({ title = "", detail, message }) {
-  return { title, detail: detail ?? message };
+/** Returns the error of a file that cannot be sent, and never will be. */
+export function goneFile(detail) {
+  return Object.assign(new Error(detail), { status: GONE });
+}
+
+/** Returns {status, title, detail} of an error, a Problem or another one. */
+export function wordsOf({ status = 0, title = "", detail, message }) {
+  return { status, title, detail: detail ?? message };
+}
+
+/** True where another attempt may have another end. */
+export function mayTryAgain(picture) {
+  const { state, problem } = latestRun(picture) ?? {};
+  if (picture.isGone) return false;
+  return state === "cancelled" || (state === "failed" && !LASTING.includes(problem?.status));
 }
 
 /** Returns a problem in words. */

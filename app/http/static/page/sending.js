@@ -1,6 +1,7 @@
 // Sends runs to the service, in order: as jobs, or where it takes none as requests that wait for the result.
 
 import { find, isReadable, keep } from "./files.js";
+import { goneFile } from "./pictures.js";
 import { text } from "./texts.js";
 
 const AT_A_TIME = 2; // a browser opens few connections to a host
@@ -71,8 +72,8 @@ export class Sender {
   async #attempt(run, signal) {
     const { name } = this.#pictures.pictureOf(run);
     const file = await find(run.picture);
-    if (!file) throw new Error(text("picture.lost"));
-    if (!(await isReadable(file))) throw new Error(text("picture.unreadable")); // else the request fails as if offline
+    if (!file) throw goneFile(text("picture.lost"));
+    if (!(await isReadable(file))) throw goneFile(text("picture.unreadable")); // else the request fails as if offline
     const takesJobs = await this.#takesJobs;
     signal.throwIfAborted();
     const change = (changes) => signal.aborted || this.#pictures.change(run, changes); // what is cancelled stays so

@@ -17,6 +17,7 @@ from app.http.application import create_app
 from app.library.entry import State
 from app.lifecycle import Lifecycle
 from app.networks import DeviceEngine
+from app.pictures.encode import writable_formats
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput
 from app.settings import Settings, SettingsError
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.anyio
 async def test_the_models_are_listed_with_their_hash(client: httpx.AsyncClient, models: Path) -> None:
     answer = (await client.get("/v1/models")).json()
     assert answer["default"] == "tiny"
+    assert answer["formats"] == [form.name for form in writable_formats()]
     (entry,) = answer["models"]
     assert entry["name"] == "tiny"
     assert entry["scale"] == 4
