@@ -72,6 +72,14 @@ async def test_a_lease_that_is_renewed_is_kept(database: Database, clock: Manual
     assert (await read(database, job.id)).progress == 0.75
 
 
+async def test_who_asks_for_the_pictures_of_the_dead_is_alive(database: Database, clock: ManualClock) -> None:
+    await added(database)
+    await taken(database, "a")
+    clock.now_s += LEASE_S + 1
+    assert await database.write(partial(recover, ttl_s=TTL_S, owner="a")) == []
+    assert len(await database.write(partial(recover, ttl_s=TTL_S, owner="b"))) == 1
+
+
 async def test_the_picture_of_a_dead_worker_is_taken_over_and_the_dead_changes_nothing_more(
     database: Database, clock: ManualClock
 ) -> None:

@@ -7,11 +7,12 @@ import pytest
 
 from app.errors import IdempotencyMismatch, KeyLimit, NoSuchJob, QueueFull, ServiceError, StorageFull
 from app.jobs import ledger
+from app.jobs.claims import renew
 from app.jobs.database import Database
 from app.jobs.job import State
 from app.jobs.ledger import JobLimits
 from tests.app.jobs.conftest import ManualClock
-from tests.app.jobs.rows import TTL_S, added, claimed, ended, new_job, read, taken
+from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
 
 pytestmark = pytest.mark.anyio
 
@@ -126,3 +127,10 @@ async def test_what_is_ahead_of_a_job_is_what_came_before_it_or_runs(database: D
     jobs.sort(key=lambda job: job.id)
     ahead = await database.read(partial(ledger.ahead_of, job=jobs[1]))
     assert (ahead.pictures, ahead.px) == (2, {"": 400})
+
+
+async def test_of_a_picture_that_runs_only_the_rest_is_ahead(database: Database) -> None:
+    job = await added(database)
+    held = await taken(database)
+    await database.write(partial(renew, claim=held, lease_s=LEASE_S, progress=0.75))
+    assert (await database.read(partial(ledger.ahead_of, job=job))).px == {"": 25}

@@ -5,13 +5,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
 
-from app.errors import DeadlinePassed, NoSuchModel, QueueFull, ServiceError, StorageFull
+from app.errors import DeadlinePassed, NoSuchModel, QueueFull, ServiceError, SourceRefused, StorageFull
 from app.jobs import runner as runners
 from app.jobs.addresses import AddressRules
 from app.jobs.claims import Claim, Hold, claim, end, recover, renew
@@ -26,12 +27,12 @@ from app.jobs.sqlite import SqliteDatabase
 from app.jobs.store import StoreDown, one
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
-from app.jobs.worker import MAX_REFUSALS, OTHER_VERSION_WAIT_S, GivenBack, Worker
+from app.jobs.worker import BUSY_WAIT_S, MAX_REFUSALS, OTHER_VERSION_WAIT_S, GivenBack, Worker
 from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
-from app.upscaling import OtherVersion
-from tests.app.jobs.peer import until
+from app.upscaling import OtherVersion, UpscaleRequest
+from tests.app.jobs.peer import Peer, Reply, listening, until
 from tests.app.jobs.rows import added, new_job, read
 
 pytestmark = pytest.mark.anyio
@@ -416,20 +417,48 @@ async def test_the_loss_of_the_device_counts_as_a_death_of_each_picture_that_ran
     assert picture.problem.type == "job-gave-up"
 
 
-class Refusing:
-    """Stands for the request of a job, whose start raises the next of some errors."""
+async def test_nothing_runs_beside_a_picture_that_is_suspected_of_a_death(tmp_path: Path) -> None:
+    house = House(tmp_path, jobs_running=2)
+    suspect, other = sorted([await house.job(), await house.job()])
+    await house.database.write(
+        lambda session: session.rows("update pictures set crashes = 1 where job_id = :id", id=suspect)
+    )
+    house.work.after.clear()
+    house.runner.start(house.service)
+    await house.until(suspect, State.RUNNING)
+    await asyncio.sleep(0.2)  # four looks for work
+    assert (await house.picture(other)).state is State.WAITING
+    house.work.after.set()
+    await house.until(other, State.DONE)
+    await house.runner.stop()
+    await house.database.close()
 
-    def __init__(self, errors: Iterable[Exception]) -> None:
+
+class Refusing:
+    """Stands for the request of a job, whose start raises the next of some errors after a while."""
+
+    def __init__(self, errors: Iterable[Exception], after_s: float) -> None:
         self._errors = iter(errors)
+        self._after_s = after_s
 
     async def start(self, *_: object, **__: object) -> None:
+        await asyncio.sleep(self._after_s)
         raise next(self._errors)
 
 
-async def attempts(house: House, monkeypatch: pytest.MonkeyPatch, errors: list[Exception]) -> list[Exception]:
+def worker_of(house: House, rules: AddressRules | None = None, **settings: Any) -> Worker:
+    """Make a worker that reads pictures from the hosts of these rules, by default from none."""
+    outgoing = Outgoing(rules or AddressRules([], setting="none"))
+    changed = Settings().model_copy(update=settings)
+    return Worker(changed, house.store, Transfer(outgoing, whole_s=1), Watch())
+
+
+async def attempts(
+    house: House, monkeypatch: pytest.MonkeyPatch, errors: list[Exception], *, after_s: float = 0.0, **settings: Any
+) -> list[Exception]:
     """The errors of a worker whose service raises these, one in each attempt."""
-    worker = Worker(Settings(), house.store, Transfer(Outgoing(AddressRules([], setting="none")), whole_s=1), Watch())
-    refusing = Refusing(errors)
+    worker = worker_of(house, **settings)
+    refusing = Refusing(errors, after_s)
     monkeypatch.setattr("app.jobs.worker.UpscaleRequest.from_json", lambda _: refusing)
     job_id = await house.job()
     held = await house.database.write(partial(claim, owner="a", lease_s=9, ttl_s=9, idle=True))
@@ -458,6 +487,32 @@ async def test_a_picture_that_is_refused_too_often_fails(house: House, monkeypat
 async def test_a_stream_that_was_ended_for_others_is_tried_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     (raised,) = await attempts(house, monkeypatch, [DeadlinePassed("the answer was read too slowly")])
     assert isinstance(raised, GivenBack)
+
+
+async def test_a_picture_that_finds_the_queue_full_waits_as_long_as_it_is_told_to(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised = await attempts(house, monkeypatch, [QueueFull("full", retry_after_s=17), QueueFull("full")])
+    assert [error.wait_s for error in raised if isinstance(error, GivenBack)] == [17, BUSY_WAIT_S]
+
+
+async def test_a_picture_that_is_not_done_in_time_fails_and_its_error_names_the_limit(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (raised,) = await attempts(house, monkeypatch, [QueueFull("full")], after_s=0.3, job_max_s=0.05)
+    assert isinstance(raised, DeadlinePassed)
+    assert "within 0.05 s" in raised.detail
+
+
+async def test_a_picture_from_a_url_may_be_no_larger_than_an_upload(house: House) -> None:
+    async with listening(Peer(replies=[Reply(body=bytes(1001))])) as peer:
+        rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[ip_network("127.0.0.0/8")])
+        pictures = [NewPicture(source=peer.address)]
+        await added(house.database, replace(new_job(), pictures=pictures, request=UpscaleRequest().to_json()))
+        held = await house.database.write(partial(claim, owner="a", lease_s=9, ttl_s=9, idle=True))
+        assert held is not None
+        with pytest.raises(SourceRefused, match="more than 1000 bytes"):
+            await worker_of(house, rules, max_upload_bytes=1000).result(held, house.service, RequestRecord())
 
 
 @pytest.mark.parametrize("error", [OtherVersion("sharpen"), NoSuchModel("there is no model 'new'")])

@@ -36,6 +36,16 @@ async def test_a_picture_is_read_from_its_url(peer: Peer) -> None:
     assert peer.received[0].path == "/a.png?key=1"
 
 
+async def test_a_proxy_of_the_environment_is_not_used(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with listening(Peer()) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.address)
+        await transfer(peer).fetch(peer.address, 1000)
+    assert (len(peer.received), proxy.received) == (1, [])
+
+
 @pytest.mark.parametrize("scheme", ["HTTPS", "https"])
 async def test_https_is_verified_in_any_case_of_letters(
     peer: Peer, scheme: str, monkeypatch: pytest.MonkeyPatch
