@@ -181,8 +181,11 @@ class _Files:
             self._advance(-shown)  # the whole picture counts once it is written
 
     def _check(self, task: Task) -> None:
-        if not stat.S_ISREG(task.source.stat().st_mode):
+        status = task.source.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise FileError("not a regular file")  # a pipe would be waited for
+        if not status.st_size:
+            raise FileError("the file has 0 bytes")
         first = self._sources.setdefault(task.target, task.source)
         if first != task.source:
             raise FileError(

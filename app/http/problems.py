@@ -1,8 +1,10 @@
 """Errors as problem documents (RFC 9457): one shape for every answer that is not a picture."""
 
+import difflib
 import itertools
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.errors import Internal, ServiceError, Unprocessable
+from app.http.parameters import Parameters
 from app.record import CLIENT_CLOSED_REQUEST, current_record
 from app.text import encodable
 
@@ -88,8 +91,16 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 async def _invalid_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    lines = (f"{_place(e['loc'])} = {str(e.get('input'))[:100]}: {e['msg']}" for e in error.errors())
+    lines = (_complaint(each) for each in error.errors())
     return answer_to(Unprocessable(encodable("; ".join(itertools.islice(lines, MAX_REPORTED_ERRORS)))))
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    place = _place(error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{place} = {str(error.get('input'))[:100]}: {error['msg']}"
+    near = difflib.get_close_matches(place, Parameters.model_fields, n=1)
+    return f"{place}: unknown parameter; {f'did you mean {near[0]}?' if near else '/docs lists all'}"
 
 
 def _place(location: Sequence[str | int]) -> str:

@@ -71,6 +71,9 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Uploa
         reservation.announce(int(announced))
     body = _chunks(request, limits, reservation)
     upload = await _form(content_type, body, limits) if is_form else Upload(pictures=[await _joined(body)])
+    for name, picture in zip(upload.names, upload.pictures, strict=False):  # a raw body has no name
+        if name and not picture:
+            raise BadRequest(f"the file {name[:100]!r} has 0 bytes; send one that is a picture")
     if not upload.pictures or not all(upload.pictures):
         raise BadRequest(f"the request has no picture; send it as the multipart field {FIELD!r} or as the raw body")
     return upload

@@ -88,10 +88,12 @@ def test_no_network_is_loaded_for_files_that_cannot_be_pictures(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(folder / "in" / "pipe.png")
+    (folder / "in" / "empty.png").touch()
     monkeypatch.setattr(upscale, "build_service", lambda settings: pytest.fail("built"))
-    assert main(["upscale", "in/pipe.png", "absent.png", "--out", "out"]) == 1
+    assert main(["upscale", "in/pipe.png", "in/empty.png", "absent.png", "--out", "out"]) == 1
     errors = capsys.readouterr().err
     assert "error: in/pipe.png: not a regular file\n" in errors
+    assert "error: in/empty.png: the file has 0 bytes\n" in errors
     assert "error: absent.png: No such file or directory\n" in errors
 
 

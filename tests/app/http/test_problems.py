@@ -2,12 +2,14 @@
 
 import contextvars
 
+import httpx
 import pytest
 from starlette.types import Message
 
 from app.errors import TooLarge
 from app.http.problems import ProblemResponse, answer_to
 from app.record import RequestRecord, begin_record
+from tests.app.conftest import encoded, noise, problem
 
 pytestmark = pytest.mark.anyio
 
@@ -38,3 +40,13 @@ async def test_sending_a_problem_document_notes_its_kind() -> None:
     await answer({"type": "http", "method": "GET", "path": "/"}, receive, send)
     assert record.problem == "too-large"
     assert sent[0]["status"] == 413
+
+
+@pytest.mark.parametrize(
+    ("query", "said"), [("scle=2", "scle: unknown parameter; did you mean scale?"), ("zzz=1", "/docs lists all")]
+)
+async def test_an_unknown_parameter_is_named_with_the_nearest_one(
+    client: httpx.AsyncClient, query: str, said: str
+) -> None:
+    answer = await client.post(f"/v1/upscale?{query}", content=encoded(noise(5, 5)))
+    assert said in problem(answer, 422, "unprocessable")
