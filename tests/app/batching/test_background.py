@@ -104,3 +104,26 @@ async def test_open_background_streams_leave_the_memory_of_the_others_alone(engi
     assert "later" not in engine.closed
     assert engine.most_open == 3  # the second in the background waits for the first
     await outputs(later, waits)
+
+
+async def test_however_many_background_jobs_wait_a_request_is_not_predicted_to_be_late(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    first = await occupy(engine, scheduler, small("first"))
+    second = scheduler.submit(small("second", px=10_000))
+    later = [scheduler.submit(in_background(small(f"later{n}", px=400, bucket="other"))) for n in range(100)]
+    asked = scheduler.submit(small("asked", deadline_s=engine.clock.now_s + 5))  # 3 s behind the first and second
+    engine.gate.set()
+    await outputs(first, second, asked, *later)
+
+
+async def test_open_background_streams_have_half_as_much_memory_as_the_others(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine, max_streams=4)
+    await outputs(*(scheduler.submit(in_background(large(f"later{n}"))) for n in range(4)))
+    assert engine.most_open == 2
+
+
+async def test_bands_of_a_background_job_are_half_as_large(engine: FakeEngine) -> None:
+    scheduler = make_scheduler(engine)
+    asked, later = large("asked", row_px=10), in_background(large("later", row_px=10))
+    await outputs(scheduler.submit(asked), scheduler.submit(later))
+    assert engine.bands_px["later"] == engine.bands_px["asked"] / 2

@@ -130,6 +130,15 @@ def test_the_memory_of_the_model_is_bounded_and_keeps_what_is_used() -> None:
     assert costs.seconds(("net", "busy"), 1000) == pytest.approx(0.5)
 
 
+def test_the_line_that_was_not_updated_for_longest_is_dropped() -> None:
+    costs = CostModel()
+    for bucket in (*range(MAX_LINES - 1), 0):  # and one line for all of their kind
+        costs.observe(("net", bucket), 1000, 0.1)
+    costs.observe(("net", "new"), 1000, 0.1)
+    assert ("net", 1) not in costs._lines
+    assert costs._lines.keys() >= {("net",), ("net", 0), ("net", 2), ("net", "new")}
+
+
 async def test_before_anything_is_learned_pieces_are_small_and_then_they_grow(engine: FakeEngine) -> None:
     engine.s_per_px = 1e-5
     scheduler = make_scheduler(engine, taught=False)

@@ -172,8 +172,9 @@ async def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(engine: 
     tickets = scheduler.submit(small("waits")), scheduler.submit(large("poster", px=256))
     stopping = asyncio.create_task(scheduler.stop(drain_s=10))
     await asyncio.sleep(0)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as refusal:
         scheduler.submit(small("late"))
+    assert refusal.value.members == {"state": "draining"}
     engine.gate.set()
     await stopping
     assert await outputs(occupied, *tickets) == [["FIRST"], ["WAITS"], ["poster0"]]
