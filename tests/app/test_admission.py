@@ -191,6 +191,31 @@ async def test_a_few_small_pictures_pass_one_that_waits_for_memory() -> None:
     await line.leave("large", "one too many")
 
 
+async def test_a_picture_behind_a_large_one_whose_caller_has_left_does_not_wait_for_it() -> None:
+    line = Line(PictureMemory(100))
+    await line.join("first", 80)
+    await line.join("large", 85)
+    passing = [f"small {number}" for number in range(MAX_PASSES)]
+    for name in passing:
+        await line.join(name, 10)
+        await line.leave(name)
+    await line.join("next", 10)
+    await line.give_up("large")
+    await asyncio.sleep(0)
+    assert line.order == ["first", *passing, "next"]
+    await line.leave("first", "next")
+
+
+@pytest.mark.parametrize("settings", [{"max_picture_memory_bytes": 1000}], indirect=True)
+async def test_pictures_of_jobs_have_half_as_much_memory_as_others(service: UpscaleService) -> None:
+    line = Line(service.background_pictures)
+    with service.pictures.hold(1000):
+        for number in range(6):
+            await line.join(f"{number}", 100)
+        assert line.order == ["0", "1", "2", "3", "4"]
+        await line.leave("0", "1", "2", "3", "4", "5")
+
+
 async def test_memory_that_a_picture_gives_up_is_for_others() -> None:
     memory = PictureMemory(100)
     line = Line(memory)

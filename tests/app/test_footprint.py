@@ -6,6 +6,10 @@ import httpx
 import pytest
 from PIL import Image
 
+from app.options import UpscaleOptions
+from app.pictures.encode import FORMATS
+from app.pictures.size import Size
+from app.service import UpscaleService
 from tests.app.conftest import encoded, noise, problem
 
 pytestmark = [
@@ -25,6 +29,26 @@ async def test_a_format_whose_encoder_has_no_room_is_refused_by_name_of_the_way_
     refused = await client.post("/v1/upscale?format=avif", content=encoded(noise(60, 60)))
     detail = problem(refused, 413, "too-large")
     assert "would take 3812400 bytes of memory; the limit is 2000000 bytes; ask for format=png" in detail
+
+
+async def reserved_bytes(service: UpscaleService, side: int, options: UpscaleOptions) -> int:
+    """Memory that is reserved for an answer to a picture of this size."""
+    header = await service.read_header(encoded(noise(side, side)))
+    async with service.library.lease(None) as network:
+        return service.fitted(service.work(header, network.info, options), header)[1]
+
+
+async def test_no_memory_is_reserved_for_a_format_that_has_no_room(service: UpscaleService) -> None:
+    avif, png = FORMATS["avif"], FORMATS["png"]
+    both, png_alone = (UpscaleOptions(formats=formats) for formats in ([avif, png], [png]))
+    assert await reserved_bytes(service, 60, both) == await reserved_bytes(service, 60, png_alone)
+    assert await reserved_bytes(service, 9, both) > await reserved_bytes(service, 9, png_alone)
+
+
+async def test_an_ensemble_adds_no_memory_to_a_picture_that_is_only_resized(service: UpscaleService) -> None:
+    for size, more in ((Size(scale=0.5), False), (Size(scale=2), True)):
+        plain, ensemble = (UpscaleOptions(size=size, ensemble=ensemble) for ensemble in (False, True))
+        assert (await reserved_bytes(service, 60, ensemble) > await reserved_bytes(service, 60, plain)) == more
 
 
 async def test_an_ensemble_that_has_no_room_is_refused(client: httpx.AsyncClient) -> None:

@@ -1,5 +1,7 @@
 """The cost of a picture for the scheduler: buckets, padding and streams."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.library.network import ModelInfo
@@ -58,6 +60,14 @@ def test_a_further_pass_is_a_stream_that_counts_all_px_and_columns_that_are_read
     assert job.cost_px == 10 * 20 + 40 * 80
     assert job.row_px == 80
     assert job.stream_bytes == (20 + 80) * 100
+
+
+def test_a_stream_whose_edges_wrap_holds_twice_the_memory_and_its_margins() -> None:
+    wrapping = replace(model("cuda"), wrap_margin_px=(3, 7))
+    plain, wrapped = (job_of(None, wrapping, (2, 1000, 300), edges=edges) for edges in ("auto", "wrap"))
+    assert plain.stream_bytes == 2 * 300 * 100
+    assert wrapped.stream_bytes == 2 * 2 * (300 + 2 * 7) * 100
+    assert wrapped.cost_px == 2 * (1000 + 2 * 3) * (300 + 2 * 7)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The table of jobs: accepted once, within limits, seen by their key, removed in time."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,8 @@ from app.jobs.claims import renew
 from app.jobs.database import Database
 from app.jobs.job import State
 from app.jobs.ledger import JobLimits
+from app.jobs.submission import Submission
+from app.upscaling import UpscaleRequest
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
 
@@ -42,6 +46,25 @@ async def test_an_idempotency_key_with_another_request_is_refused(database: Data
         await added(database, new_job(key="shop", idempotency="order-1", fingerprint="g"))
     other = await added(database, new_job(key="other", idempotency="order-1", fingerprint="g"))
     assert other.id != first.id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"request": UpscaleRequest(fidelity=0.5)},
+        {"pictures": [b"first", b"other"]},
+        {"pictures": [b"second", b"first"]},
+        {"sources": ["https://a.example/b.png"]},
+        {"targets": ["https://a.example/b.png"]},
+        {"webhook": "https://a.example/hook"},
+        {"webhook_events": ["job.done"]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_changes_a_job_changes_its_fingerprint(change: dict[str, Any]) -> None:
+    job = Submission(key_name="shop", request=UpscaleRequest(), pictures=[b"first", b"second"])
+    assert replace(job, **change).fingerprint != job.fingerprint
+    assert replace(job, request_id="2", idempotency_key="2", names=["a.png"]).fingerprint == job.fingerprint
 
 
 @pytest.mark.parametrize(

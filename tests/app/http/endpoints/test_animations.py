@@ -16,6 +16,7 @@ from app.options import UpscaleOptions
 from app.pictures.encode import FORMATS
 from app.service import UpscaleService
 from app.settings import Settings
+from app.upscaling import UpscaleRequest
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem
 from tests.app.live import until
@@ -90,6 +91,13 @@ async def test_frames_of_a_gif_come_with_disposal_resolved(client: httpx.AsyncCl
     assert (times, plays) == (DURATIONS, 0)
     for frame, upscaled in zip(expected, pixels, strict=True):
         assert numpy.abs(upscaled.astype(int) - await alone(client, Image.fromarray(frame))).max() <= 1
+
+
+async def test_every_frame_of_an_animation_is_charged(service: UpscaleService) -> None:
+    header = await service.read_header(animation("GIF", clip(3)))
+    first, every = (UpscaleRequest(options=UpscaleOptions(frames=frames)) for frames in ("first", "all"))
+    assert first.cost_px(service, header) == 24 * 18
+    assert every.cost_px(service, header) == 3 * 24 * 18
 
 
 async def test_a_gif_that_does_not_repeat_plays_once(client: httpx.AsyncClient) -> None:

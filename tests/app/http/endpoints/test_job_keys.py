@@ -15,7 +15,7 @@ from app.lifecycle import Lifecycle
 from app.record import RequestRecord
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
-from tests.app.conftest import encoded, noise
+from tests.app.conftest import encoded, noise, problem
 from tests.app.http.endpoints.test_jobs import ended
 from tests.app.jobs.peer import Peer, Reply, listening, until
 
@@ -28,6 +28,7 @@ def tokens(tmp_path: Path) -> dict[str, str]:
     keys = {
         "shop": new_key("shop", ["jobs=2", "px_per_minute=500", "requests_per_minute=3"]),
         "other": new_key("other"),
+        "small": new_key("small", ["job_bytes=100"]),
         "boss": new_key("boss", ["role=operator"]),
     }
     (tmp_path / "keys").write_text("\n".join(line for _, line in keys.values()))
@@ -61,6 +62,12 @@ async def test_a_key_sees_its_own_jobs_within_its_limits(
     assert len((await client.get("/v1/jobs", headers=headers["boss"])).json()["jobs"]) == 1
     assert (await client.get(address)).status_code == 401
     blocked.gate.set()
+
+
+async def test_the_files_of_the_jobs_of_a_key_have_a_limit(client: httpx.AsyncClient, tokens: dict[str, str]) -> None:
+    headers = {"Authorization": f"Bearer {tokens['small']}"}
+    refused = await client.post("/v1/jobs", content=encoded(noise(20, 16)), headers=headers)
+    assert "job_bytes=100" in problem(refused, 429, "key-limit")
 
 
 async def test_a_key_has_few_requests_without_a_deadline(
