@@ -184,9 +184,8 @@ def _origin(checkpoint: Checkpoint, path: Path, out: Path) -> Card:
 def _export(options: argparse.Namespace) -> int:
     checkpoint = read(options.file, scale=options.scale)
     target = target_path(options.out, checkpoint.card.name, options.to)
-    existing = next((path for path in parts(target) if path.exists()), None)
-    if existing and not options.force:
-        raise WeightsError(f"{existing} exists already; --force replaces it")
+    for path in parts(target):
+        _check_free(path, options.force)
     how = Options(kind=options.to, checked=options.checked, margin=options.margin, keep_growth=options.keep_growth)
     exported = export(checkpoint, target, how)
     print(f"wrote {' and '.join(map(str, exported.files))}")
@@ -244,9 +243,15 @@ def _target(out: Path, name: str, force: bool) -> Path:
     path = out / f"{name}.safetensors" if out.is_dir() else out
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path} must end in .safetensors")
+    _check_free(path, force)
+    return path
+
+
+def _check_free(path: Path, force: bool) -> None:
+    if not path.parent.is_dir():
+        raise WeightsError(f"{path.parent} is not a folder; make it first")
     if path.exists() and not force:
         raise WeightsError(f"{path} exists already; --force replaces it")
-    return path
 
 
 def _shown(values: dict[str, object], *, as_json: bool) -> str:

@@ -115,6 +115,8 @@ def suffix_of(path: Path) -> str:
 def _contents(path: Path) -> tuple[bytes, ...]:
     """Read a file once, so that its hash is that of the weights; of an ncnn pair both files, the `.param` first."""
     if not (suffix := suffix_of(path)):
+        if path.is_dir():
+            raise WeightsError(f"{path} is a folder; name one of its files")
         raise WeightsError(f"{path} is not a kind of file that can be read; these are {', '.join(SUFFIXES)}")
     if suffix != ".param":
         return (weight_bytes(path),)

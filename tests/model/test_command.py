@@ -126,6 +126,21 @@ def test_convert_writes_safetensors_only(x2plus: Path, tmp_path: Path, capsys: p
     assert "must end in .safetensors" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["convert"], ["export", "--to", "pth", "--unchecked", "-o"]])
+def test_a_missing_folder_of_a_new_file_is_named(
+    command: list[str], ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *options = command
+    suffix = ".pth" if options else ".safetensors"
+    assert main([name, str(ours), *options, str(tmp_path / "absent" / f"new{suffix}")]) == 1
+    assert f"error: {tmp_path / 'absent'} is not a folder; make it first\n" in capsys.readouterr().err
+
+
+def test_a_folder_is_not_read_as_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(tmp_path)]) == 1
+    assert f"error: {tmp_path} is a folder; name one of its files\n" in capsys.readouterr().err
+
+
 def test_check_finds_a_sound_network_sound(
     x2plus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,7 +220,7 @@ def test_interpolate_takes_published_files_and_says_how_it_mixed_them(tmp_path: 
         ("1.5", "between.safetensors", "alpha is 1.5; it must be in [0, 1]"),
         ("0.5", "two words.safetensors", "'two words' cannot be the name of a model"),
         ("0.5", "between.pth", "must end in .safetensors"),
-        ("0.5", "absent/between.safetensors", "absent/between.safetensors cannot be written"),
+        ("0.5", "absent/between.safetensors", "absent is not a folder; make it first"),
         ("0.5", "ours.safetensors", "exists already; --force replaces it"),
     ],
 )
