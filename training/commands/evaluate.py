@@ -58,7 +58,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         default=Path("runs/evaluation"),
-        help="where the tables go, as .md and .json (default %(default)s)",
+        help="where the tables go, as .md and .json; replaces those of the last time (default %(default)s)",
     )
     add("--record", action="store_true", help="write the means into each weight file's metadata")
 
@@ -117,11 +117,13 @@ def _measured(options: argparse.Namespace, loaded: dict[str, ReliableUpscaler]) 
     (scale,) = scales
     generators = {"bicubic": bicubic(scale)} | {name: as_service(upscaler) for name, upscaler in loaded.items()}
     measures = options.measure or USUAL_MEASURES
-    lpips = _lpips(options) if "lpips" in measures else None
     names = _names(options.data)
-    for folder, low_res in zip_longest(options.data, options.low_res):
+    folders = list(zip_longest(options.data, options.low_res))
+    for folder, low_res in folders:
         for line in find_pairs(folder, scale, low_res).notes:
             note(line)
+    lpips = _lpips(options) if "lpips" in measures else None  # after a look at every folder: it may download weights
+    for folder, low_res in folders:
         for kind in options.damage or (None,):
             pairs = pairs_to_measure(folder, scale, low_res)
             if kind:

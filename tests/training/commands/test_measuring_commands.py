@@ -197,6 +197,21 @@ def test_an_absent_folder_is_one_line_and_status_2(
     assert "absent is not a folder" in the_error(capsys)
 
 
+def test_folders_are_looked_for_before_anything_is_downloaded(
+    weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.commands.evaluate.load_lpips", lambda *_: pytest.fail("downloaded"))
+    folders = [str(pictures), str(tmp_path / "absent")]
+    assert main(["evaluate", "--weights", str(weights), "--data", *folders, "--out", str(tmp_path / "t")]) == 2
+    assert "absent is not a folder" in the_error(capsys)
+
+
+def test_evaluate_says_that_it_replaces_its_last_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    assert "replaces those of the last time" in " ".join(capsys.readouterr().out.split())
+
+
 def test_absent_weights_of_alexnet_are_one_line_and_status_2(
     weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
