@@ -10,6 +10,7 @@
     ├── TooSlow               408  the request arrived too slowly
     ├── NotAcceptable         406  Accept allows none of our formats
     ├── NotReady              409  a result that is not there yet
+    ├── PreconditionFailed    412  If-Match names another version
     ├── NoSuchRange           416  a range outside the result
     ├── TooLarge              413  too many bytes or pixels
     ├── UnsupportedFormat     415  not a supported image format
@@ -123,6 +124,12 @@ class NotReady(ServiceError):
     """The result is not there: the job has not ended yet, or has no result."""
 
     status, type, title = 409, "not-ready", "There is no result"
+
+
+class PreconditionFailed(ServiceError):
+    """`If-Match` does not name what is there."""
+
+    status, type, title = 412, "precondition-failed", "If-Match does not name what is there"
 
 
 class NoSuchRange(ServiceError):

@@ -17,6 +17,7 @@ from app.errors import (
     NoSuchRange,
     NotAcceptable,
     NotReady,
+    PreconditionFailed,
     QueueFull,
     ServiceError,
     SourceRefused,
@@ -71,7 +72,8 @@ UPSCALE: tuple[ProblemKind, ...] = (
 )
 SUBMIT: tuple[ProblemKind, ...] = (*UPSCALE, IdempotencyMismatch, SourceRefused, JobsOff, StorageFull)
 JOB: tuple[ProblemKind, ...] = (NoSuchJob, NotReady, JobsOff, Unprocessable)
-RESULT: tuple[ProblemKind, ...] = (*JOB, NoSuchRange)
+CHANGE: tuple[ProblemKind, ...] = (*JOB, PreconditionFailed)
+RESULT: tuple[ProblemKind, ...] = (*CHANGE, NoSuchRange)
 RELOAD: tuple[ProblemKind, ...] = (NoSuchModel, Unprocessable)
 
 REQUEST_ID = {"X-Request-Id": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}}}
@@ -117,6 +119,13 @@ LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
     "description": "Id of the last event that was received; browsers send it when they reconnect.",
+    "schema": {"type": "string"},
+}
+
+IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "`*`, or ETags: the request is refused unless one of them is that of what is there.",
     "schema": {"type": "string"},
 }
 

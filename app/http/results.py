@@ -24,6 +24,7 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
 
     Raises:
         NotReady: there is none, or none yet.
+        PreconditionFailed: `If-Match` does not name it.
         NoSuchRange: it has no such part.
     """
     result = _result(job, number)
@@ -86,6 +87,7 @@ def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response
 
     Raises:
         NotReady: the job has not ended, or no picture is done.
+        PreconditionFailed: `If-Match` does not name it.
     """
     results = [(picture.number, picture.result) for picture in job.pictures if picture.result]
     if job.state not in ENDED:

@@ -9,9 +9,10 @@ from pydantic import BaseModel, Field
 from app.access.keys import Role
 from app.errors import NoSuchJob
 from app.http.auth import key_of
+from app.http.conditional import check_match
 from app.http.events import event_stream
 from app.http.middleware.paths import prefix_of
-from app.http.openapi import JOB, LAST_EVENT_ID, RANGE, RESULT, Responses, problems
+from app.http.openapi import CHANGE, IF_MATCH, JOB, LAST_EVENT_ID, RANGE, RESULT, Responses, problems
 from app.http.receiving import BINARY
 from app.http.results import result_response, zip_response
 from app.jobs.job import State, StoredJob
@@ -107,10 +108,18 @@ def job_routes(life: Lifecycle) -> APIRouter:
         """Returns state, progress, place in the queue, and results or problems of a job and of each of its pictures."""
         return await life.jobs.view(life.service, await _job_of(life, request, job_id), prefix_of(request))
 
-    @routes.delete("/{job_id}", summary="Cancel or remove a job", status_code=204, responses=problems(JOB))
+    @routes.delete(
+        "/{job_id}",
+        summary="Cancel or remove a job",
+        status_code=204,
+        responses=problems(CHANGE),
+        openapi_extra={"parameters": [IF_MATCH]},
+    )
     async def remove(request: Request, job_id: JobId) -> None:
         """Cancels a job that has not ended, within one band of rows; removes one that has, with its results."""
-        await life.jobs.cancel(await _job_of(life, request, job_id))
+        job = await _job_of(life, request, job_id)
+        check_match(request)
+        await life.jobs.cancel(job)
 
     @routes.get(
         "/{job_id}/events",
@@ -137,7 +146,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         summary="Fetch the result",
         response_class=Response,
         responses={**_with_zip(), **problems(RESULT)},
-        openapi_extra={"parameters": [RANGE]},
+        openapi_extra={"parameters": [IF_MATCH, RANGE]},
         dependencies=[Depends(_counted)],
     )
     async def result(request: Request, job_id: JobId) -> Response:
@@ -153,7 +162,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         summary="Fetch the result of one picture",
         response_class=Response,
         responses={**RESULT_ANSWERS, **problems(RESULT)},
-        openapi_extra={"parameters": [RANGE]},
+        openapi_extra={"parameters": [IF_MATCH, RANGE]},
         dependencies=[Depends(_counted)],
     )
     async def one_result(request: Request, job_id: JobId, number: PictureNumber) -> Response:
@@ -176,11 +185,13 @@ def _add_webhooks(routes: APIRouter, life: Lifecycle) -> None:
         "/{job_id}/webhooks/{webhook_id}/redeliver",
         summary="Deliver a webhook again",
         status_code=202,
-        responses=problems(JOB),
+        responses=problems(CHANGE),
+        openapi_extra={"parameters": [IF_MATCH]},
     )
     async def redeliver(request: Request, job_id: JobId, webhook_id: WebhookId) -> WebhookView:
         """Delivers a webhook again now, whatever its state; its id stays the same."""
         job = await _job_of(life, request, job_id)
+        check_match(request)
         return WebhookView.of(await life.jobs.redeliver(job.id, webhook_id))
 
 

@@ -23,7 +23,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 REQUEST_HEADERS = (
     *("Authorization", "X-Api-Key", "X-Request-Id", "Prefer", "Idempotency-Key", "Last-Event-ID"),
-    *("If-None-Match", "If-Range", "Range", "Traceparent", "Tracestate"),
+    *("If-Match", "If-None-Match", "If-Range", "Range", "Traceparent", "Tracestate"),
 )
 ANSWER_HEADERS = (
     *PICTURE_HEADERS,

@@ -188,6 +188,28 @@ async def test_a_result_that_the_caller_has_is_not_sent_again(client: httpx.Asyn
     assert (await client.get(href, headers={"Range": "bytes=0-1", "If-Range": '"other"'})).status_code == 200
 
 
+async def test_a_request_about_another_version_than_what_is_there_is_refused(client: httpx.AsyncClient) -> None:
+    job = await ended(client, (await create(client))["id"])
+    href, etag = job["result"]["href"], job["result"]["etag"]
+    for other in ('"other"', f"W/{etag}", "", "nonsense"):
+        for headers in ({}, {"Range": "bytes=0-1"}, {"If-None-Match": etag}):
+            answer = await client.get(href, headers={"If-Match": other, **headers})
+            assert etag in problem(answer, 412, "precondition-failed")
+    for same in ("*", etag, f'"other", {etag}'):
+        assert (await client.get(href, headers={"If-Match": same})).status_code == 200
+    several = await ended(client, (await create(client, 1, 2))["id"])
+    problem(await client.get(several["result"]["href"], headers={"If-Match": etag}), 412, "precondition-failed")
+
+
+async def test_a_job_whose_condition_is_false_is_not_deleted(client: httpx.AsyncClient) -> None:
+    address = f"/v1/jobs/{(await create(client))['id']}"
+    problem(await client.delete(address, headers={"If-Match": '"other"'}), 412, "precondition-failed")
+    assert (await client.get(address)).status_code == 200
+    ignored = {"If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"}  # nothing has a time of its last change
+    assert (await client.delete(address, headers={"If-Match": "*", **ignored})).status_code == 204
+    problem(await client.delete("/v1/jobs/none", headers={"If-Match": '"other"'}), 404, "no-such-job")
+
+
 async def test_a_zip_file_that_the_caller_has_is_not_sent_again(client: httpx.AsyncClient) -> None:
     address = f"/v1/jobs/{(await ended(client, (await create(client, 1, 2))['id']))['id']}/result"
     whole = (await client.get(address)).raise_for_status()
