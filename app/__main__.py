@@ -263,7 +263,8 @@ def _health(settings: Settings) -> int:
     except urllib.error.HTTPError as error:
         print(f"not ready: {error.read(1000).decode(errors='replace')}", file=sys.stderr)
     except OSError as error:
-        print(f"not ready: {address}: {error}; ESRGAN_HOST and ESRGAN_PORT name another one", file=sys.stderr)
+        reason = getattr(error, "reason", error)  # urllib wraps most errors
+        print(f"not ready: {address}: {reason}; ESRGAN_HOST and ESRGAN_PORT name another one", file=sys.stderr)
     return 1
 
 

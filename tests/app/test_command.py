@@ -190,7 +190,7 @@ def test_health_names_the_address_where_nothing_listens() -> None:
     process = start("health", port=port)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f"not ready: http://127.0.0.1:{port}/readyz: " in said
+    assert f"not ready: http://127.0.0.1:{port}/readyz: [Errno 111] Connection refused; " in said
     assert "ESRGAN_PORT" in said
 
 
