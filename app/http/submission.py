@@ -81,16 +81,19 @@ class JobDocument(JobParameters):
 
 
 async def read_submission(
-    request: Request, query: JobParameters, limits: UploadLimits, reservation: UploadReservation
+    request: Request, query: JobParameters, limits: UploadLimits, reservation: UploadReservation, *, documents: bool
 ) -> Submission:
     """Read a job from a request.
+
+    Args:
+        documents: whether the body may be a JSON document.
 
     Raises:
         BadRequest: the request is malformed.
         RequestValidationError: a parameter is out of range.
         ServiceError: see `read_upload`.
     """
-    if _media_type(request) == JSON:
+    if documents and _media_type(request) == JSON:
         return await _from_json(request, query, limits, reservation)
     upload = await read_upload(request, limits, reservation)
     return _submission(request, query.with_fields(upload.parameters), pictures=upload.pictures, names=upload.names)

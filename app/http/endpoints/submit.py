@@ -60,8 +60,13 @@ def submit_routes(life: Lifecycle) -> APIRouter:
     return routes
 
 
-async def submit(life: Lifecycle, request: Request, query: JobParameters, scope: AsyncExitStack) -> Response:
+async def submit(
+    life: Lifecycle, request: Request, query: JobParameters, scope: AsyncExitStack, *, one_picture: bool = False
+) -> Response:
     """Accept a job; the answer is sent once it is durable.
+
+    Args:
+        one_picture: whether the body is one picture, and neither several nor the URLs of some.
 
     Raises:
         ServiceError: see `JobService.submit`.
@@ -69,15 +74,15 @@ async def submit(life: Lifecycle, request: Request, query: JobParameters, scope:
     check_given_once(request)
     _ = life.jobs.parts  # refuses before the body is read
     settings, service = life.settings, life.service
-    limits = replace(
-        upload_limits(settings), max_bytes=settings.job_max_upload_bytes, max_pictures=settings.job_max_pictures
-    )
+    limits = upload_limits(settings)
+    if not one_picture:
+        limits = replace(limits, max_bytes=settings.job_max_upload_bytes, max_pictures=settings.job_max_pictures)
     record = current_record()
     if not TRACEPARENT.fullmatch(record.trace_headers.get("traceparent", "")):
         # Starts a trace that the spans of the request and of the job's pictures share.
         record.trace_headers = {"traceparent": f"00-{uuid4().hex}-{uuid4().hex[:16]}-01"}
     reservation = scope.enter_context(service.uploads.reserve())
-    submission = await read_submission(request, query, limits, reservation)
+    submission = await read_submission(request, query, limits, reservation, documents=not one_picture)
     job, created = await life.jobs.submit(service, submission)
     record.job = job.id
     if created:

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from app.errors import Unprocessable
 from app.http.endpoints.submit import accepted, submit
-from app.http.openapi import PICTURE_HEADERS, PREFER, SUBMIT, problems
-from app.http.parameters import Parameters
+from app.http.openapi import IDEMPOTENCY_KEY, PICTURE_HEADERS, PREFER, SUBMIT, problems
 from app.http.receiving import BINARY, check_given_once, pictures_in, request_scope, upload_limits
 from app.http.submission import JobParameters, prefers_async
 from app.http.upload import read_upload
@@ -19,6 +19,7 @@ from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, PNG
 from app.pools import Pools
 from app.service import Answer
+from app.upscaling import UpscaleRequest
 
 Result = TypeVar("Result")
 
@@ -41,18 +42,22 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
             **problems(SUBMIT),
         },
         openapi_extra={
-            "parameters": [PREFER],
-            "requestBody": {"required": True, "content": pictures_in(Parameters)},
+            "parameters": [PREFER, IDEMPOTENCY_KEY],
+            "requestBody": {"required": True, "content": pictures_in(JobParameters)},
         },
     )
     async def upscale(
         request: Request,
-        query: Annotated[Parameters, Query()],
+        query: Annotated[JobParameters, Query()],
         scope: Annotated[AsyncExitStack, Depends(request_scope)],
     ) -> Response:
-        """Send the picture as the multipart field `image` or as the raw body; its format is read from its content."""
+        """Send the picture as the multipart field `image` or as the raw body; its format is read from its content.
+
+        With `Prefer: respond-async` it becomes a job, which alone has webhooks and an Idempotency-Key.
+        """
         if prefers_async(request):
-            response = await submit(life, request, JobParameters(**query.model_dump(exclude_unset=True)), scope)
+            response = await submit(life, request, query, scope, one_picture=True)
+            response.status_code = 202  # also for a job that was accepted before: 200 is a picture
             response.headers["Preference-Applied"] = "respond-async"
             return response
         check_given_once(request)
@@ -60,8 +65,7 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         work = await scope.enter_async_context(AsyncExitStack())
         reservation = work.enter_context(service.uploads.reserve())
         upload = await read_upload(request, limits, reservation)
-        parameters = query.with_fields(upload.parameters)
-        wanted = parameters.request(", ".join(request.headers.getlist("accept")))
+        wanted = _wanted(request, query.with_fields(upload.parameters))
         start = wanted.start(work, service, upload.picture, deadline_s=request.state.deadline_s)
         answer = await _while_connected(request, start)
         making = _response(answer, life.settings.max_buffered_bytes, service.pools)
@@ -72,6 +76,18 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         return response
 
     return routes
+
+
+def _wanted(request: Request, parameters: JobParameters) -> UpscaleRequest:
+    """Return what a caller who waits for the picture asks for.
+
+    Raises:
+        Unprocessable: it is only possible for jobs, or contradicts itself.
+        NotAcceptable: the header Accept rules out every format.
+    """
+    if only := {"webhook", "webhook_events"} & parameters.model_fields_set:
+        raise Unprocessable(f"{min(only)}: only jobs have webhooks; send Prefer: respond-async, or use /v1/jobs")
+    return parameters.request(", ".join(request.headers.getlist("accept")))
 
 
 async def _response(answer: Answer, max_bytes: int, pools: Pools) -> Response:

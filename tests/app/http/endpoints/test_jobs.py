@@ -124,6 +124,34 @@ async def test_prefer_respond_async_makes_a_job_of_an_upscale_request(client: ht
     assert job["state"] == "done"
 
 
+async def test_an_upscale_request_sent_again_is_accepted_again(client: httpx.AsyncClient) -> None:
+    headers = {"Prefer": "respond-async", "Idempotency-Key": "order-3"}
+    sent = [await client.post("/v1/upscale", content=encoded(noise(20, 16)), headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in sent] == [202, 202]
+    assert sent[0].json()["id"] == sent[1].json()["id"]
+
+
+@pytest.mark.parametrize("place", ["params", "data"])
+async def test_an_upscale_request_has_a_webhook_where_it_becomes_a_job(client: httpx.AsyncClient, place: str) -> None:
+    given: dict[str, Any] = {place: {"webhook": "https://a.example/hook"}}
+    picture = {"image": encoded(noise(20, 16))}
+    refused = await client.post("/v1/upscale", files=picture, headers={"Prefer": "respond-async"}, **given)
+    assert "ESRGAN_WEBHOOK_HOSTS" in problem(refused, 422, "source-refused")
+    waits = await client.post("/v1/upscale", files=picture, **given)
+    assert "only jobs have webhooks" in problem(waits, 422, "unprocessable")
+
+
+async def test_an_upscale_request_has_one_picture_also_where_it_becomes_a_job(client: httpx.AsyncClient) -> None:
+    headers, picture = {"Prefer": "respond-async"}, encoded(noise(20, 16))
+    several = await client.post("/v1/upscale", files=[("image", picture)] * 2, headers=headers)
+    assert "'image' more than once" in problem(several, 400, "bad-request")
+    problem(
+        await client.post("/v1/upscale", json={"source": "https://a.example"}, headers=headers),
+        415,
+        "unsupported-format",
+    )
+
+
 async def test_several_pictures_are_fetched_one_by_one_or_as_a_zip_file(client: httpx.AsyncClient) -> None:
     job = await ended(client, (await create(client, 1, 2, 3))["id"])
     singles = [(await client.get(picture["result"]["href"])).content for picture in job["pictures"]]
