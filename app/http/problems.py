@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from app.errors import Internal, ServiceError, Unprocessable
 from app.http.parameters import Parameters
 from app.record import CLIENT_CLOSED_REQUEST, current_record
-from app.text import encodable
+from app.text import encodable, without_query
 
 MEDIA_TYPE = "application/problem+json"
 MAX_REPORTED_ERRORS = 5
@@ -98,7 +98,7 @@ async def _invalid_parameters(request: Request, error: Exception) -> Response:
 def _complaint(error: Mapping[str, Any]) -> str:
     place = _place(error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{place} = {str(error.get('input'))[:100]}: {error['msg']}"
+        return f"{place} = {without_query(str(error.get('input')))[:100]}: {error['msg']}"
     near = difflib.get_close_matches(place, Parameters.model_fields, n=1)
     return f"{place}: unknown parameter; {f'did you mean {near[0]}?' if near else '/docs lists all'}"
 
@@ -106,7 +106,7 @@ def _complaint(error: Mapping[str, Any]) -> str:
 def _place(location: Sequence[str | int]) -> str:
     """Name the parameter or field of an error, without the index of an item in it."""
     names = (part for part in location if isinstance(part, str) and part not in ("query", "path", "body"))
-    return next(names, "the document")[:100]
+    return without_query(next(names, "the document"))[:100]
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -19,6 +19,7 @@ from app.http.upload import Upload, UploadLimits, read_upload
 from app.jobs.outbox import DEFAULT_EVENTS, EVENTS
 from app.jobs.submission import Submission
 from app.record import current_record
+from app.text import without_query
 
 JSON = "application/json"
 MAX_IDEMPOTENCY_CHARS = 255
@@ -56,7 +57,8 @@ class JobParameters(Parameters):
             return DEFAULT_EVENTS
         events = [event.strip() for event in self.webhook_events.split(",") if event.strip()]
         if unknown := next((event for event in events if event not in EVENTS), None):
-            raise BadRequest(f"webhook_events = {unknown[:100]!r} is not an event; the events are {', '.join(EVENTS)}")
+            shown = without_query(unknown)[:100]
+            raise BadRequest(f"webhook_events = {shown!r} is not an event; the events are {', '.join(EVENTS)}")
         return events
 
 

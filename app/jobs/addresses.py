@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from app.errors import SourceRefused
 from app.lists import HostRule, Network
+from app.text import without_query
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -144,4 +145,4 @@ def _embedded(address: Address) -> Address | None:
 
 
 def _shown(url: str) -> str:
-    return repr(url.partition("?")[0][:200])
+    return repr(without_query(url)[:200])

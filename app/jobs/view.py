@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from app.jobs.job import ENDED, Problem, Result, State, StoredJob, StoredPicture
+from app.text import without_query
 
 
 class ResultView(BaseModel):
@@ -121,18 +122,13 @@ def _picture(picture: StoredPicture, href: str) -> PictureView:
         number=picture.number,
         state=picture.state,
         progress=round(picture.progress, 4),
-        source=_without_query(picture.source) or None,
+        source=without_query(picture.source) or None,
         started=moment_or_none(picture.started),
         ended=moment_or_none(picture.ended),
         attempts=picture.attempts,
         result=result,
         problem=picture.problem and ProblemView.of(picture.problem),
     )
-
-
-def _without_query(url: str) -> str:
-    """Leave out the part of a presigned URL that is secret."""
-    return url.partition("?")[0]
 
 
 def _result(job: StoredJob, href: str) -> ResultView | None:

@@ -123,7 +123,8 @@ class Library:
         """
         name = name or self.default
         if name not in self._entries:
-            raise NoSuchModel(f"there is no model {name[:100]!r}; the models are {', '.join(sorted(self._entries))}")
+            shown = name.partition("?")[0][:100]  # what follows in a URL may be a secret
+            raise NoSuchModel(f"there is no model {shown!r}; the models are {', '.join(sorted(self._entries))}")
         return self._entries[name]
 
     def pair_of(self, name: str) -> Pair | None:
