@@ -3,7 +3,7 @@
 import difflib
 import itertools
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from app.errors import Internal, ServiceError, Unprocessable
@@ -114,7 +115,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     path = request.scope["path"]  # not request.url, which is built from the Host header as well
     hint = "remove the trailing slash" if path.endswith("/") and path != "/" else "/docs lists all endpoints"
     detail = f"{request.method} {path[:200]}: {HTTPStatus(error.status_code).phrase}; {hint}"
-    return http_problem(error.status_code, detail, error.headers)
+    headers = error.headers if error.status_code != 405 else {"Allow": ", ".join(_methods(request))}
+    return http_problem(error.status_code, detail, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods of a path, of whichever routes; HEAD is answered like GET."""
+    asked = {method: {**request.scope, "method": method.replace("HEAD", "GET")} for method in HTTPMethod}
+    routes = request.app.routes
+    return [method for method in asked if any(route.matches(asked[method])[0] is Match.FULL for route in routes)]
 
 
 async def _caller_left(request: Request, error: Exception) -> Response:

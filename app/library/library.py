@@ -308,8 +308,7 @@ class Library:
     def _failed(self, entry: Entry, error: Exception) -> None:
         expected, known = isinstance(error, LoadError), entry.reason
         entry.fail(error)
-        is_known = entry.is_tried_again and entry.reason == known
-        if not is_known:  # repeated attempts with the same result are logged once
+        if not entry.is_tried_again or entry.reason != known:  # repeated attempts with one result are logged once
             self._cache.counters.failed_loads += 1
             log.error("%s was not loaded: %s", entry.name, entry.reason, exc_info=None if expected else error)
 

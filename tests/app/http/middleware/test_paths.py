@@ -72,6 +72,25 @@ async def test_head_is_not_allowed_where_get_is_not(client: httpx.AsyncClient) -
         assert (answer.status_code, answer.headers["allow"], answer.content) == (405, "POST", b"")
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/jobs", "GET, HEAD, POST"),
+        ("/v1/jobs/job_1", "DELETE, GET, HEAD"),
+        ("/v1/upscale", "POST"),
+        ("/livez", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+        ("/", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_is_not_allowed_is_told_all_that_are(
+    client: httpx.AsyncClient, path: str, methods: str
+) -> None:
+    answer = await client.put(path)
+    problem(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == methods
+
+
 async def test_head_has_no_body_and_the_connection_stays_open(live: Live) -> None:
     caller = await live.connect()
     for method, path, status in [("HEAD", "/readyz", 200), ("HEAD", "/v1/models", 200), ("HEAD", "/nothing", 404)]:
