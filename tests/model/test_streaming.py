@@ -309,7 +309,10 @@ def test_a_stream_that_is_read_to_its_end_leaves_nothing_behind(kept: list[weakr
     assert not any(memory() is not None for memory in kept)
 
 
-@pytest.mark.parametrize("net", NETS, ids=lambda net: str(net.config))
+GREY = random_net(RRDBConfig(channels=4, blocks=1, growth=2, scale=2, inputs=1))
+
+
+@pytest.mark.parametrize("net", [*NETS, GREY], ids=lambda net: str(net.config))
 def test_the_state_of_a_stream_is_what_it_is_said_to_be(net: RRDBNet, kept: list[weakref.ref[Tensor]]) -> None:
     stream = upscale_rows(net, (random_picture(20, 7) for _ in range(8)), band_rows=20)
     for _ in range(6):

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.model.examples import textured
+from training import metrics
 from training.degrade import enlarge_bicubic
 from training.evaluate import pairs_to_measure
 from training.metrics import luma, psnr_y, ssim_y
@@ -93,6 +95,18 @@ def test_ssim_of_one_window_is_the_formula_of_its_authors() -> None:
     expected = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     expected /= (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
     assert ssim_y(picture, reference, border=0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("measure", [psnr_y, ssim_y])
+def test_the_strips_of_a_high_picture_are_measured_like_the_whole(
+    measure: Callable[..., float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture, reference = torch.randint(
+        0, 256, (2, 3, 212, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    in_strips = measure(picture, reference, border=4)
+    monkeypatch.setattr(metrics, "STRIP_ROWS", 10**6)
+    assert in_strips == pytest.approx(measure(picture, reference, border=4), abs=1e-9)
 
 
 def test_ssim_of_a_pattern_against_its_negative_is_negative() -> None:

@@ -153,6 +153,13 @@ def test_the_noise_has_the_strength_that_is_asked_for() -> None:
         assert abs(error.mean().item()) < 0.4
 
 
+def test_faint_noise_is_drawn_as_often_as_strong_noise() -> None:
+    high_res = torch.full((3, 96, 96), 128, dtype=torch.uint8)
+    noisy = config(noise_probability=1.0, noise_levels=(2.0, 32.0), soft_probability=0.0)
+    strengths = [degrade_upload(high_res, 4, noisy, rng(seed)).float().std().item() for seed in range(99)]
+    assert 6 < sorted(strengths)[49] < 10.5  # between 2 and 32 each doubling is as likely as the others
+
+
 @pytest.mark.parametrize(("grey_probability", "grey"), [(0.0, False), (1.0, True)])
 def test_grey_noise_is_the_same_in_the_three_colours(grey_probability: float, grey: bool) -> None:
     high_res = torch.full((3, 128, 128), 128, dtype=torch.uint8)

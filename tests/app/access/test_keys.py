@@ -144,6 +144,18 @@ def test_a_picture_that_costs_more_than_a_minute_delays_the_next_request() -> No
     usage.begin(key)
 
 
+def test_a_file_may_begin_with_a_mark_at_the_start_and_after_a_change(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "keys"
+    (old, old_line), (new, new_line) = new_key("old"), new_key("new")
+    path.write_text(old_line, encoding="utf-8-sig")
+    keyring = Keyring(path, clock)
+    assert keyring.find(old)
+    path.write_text(f"{old_line}\n{new_line}", encoding="utf-8-sig")
+    clock.now_s += 2
+    assert keyring.find(old)
+    assert keyring.find(new)
+
+
 def test_usage_survives_a_reload_and_is_reset_by_new_limits(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "keys"
     token, line = new_key("shop")

@@ -102,6 +102,12 @@ async def test_a_page_is_asked_for_again_and_not_sent_twice(client: httpx.AsyncC
     assert (await client.get("/docs", headers={"If-None-Match": '"other"'})).status_code == 200
 
 
+async def test_tags_may_come_in_several_lines(client: httpx.AsyncClient) -> None:
+    tag = (await client.get("/docs")).headers["etag"]
+    for tags in ((tag, '"other"'), ('"other"', tag)):
+        assert (await client.get("/docs", headers=[("If-None-Match", tag) for tag in tags])).status_code == 304
+
+
 async def test_scripts_and_styles_are_sent_compressed_to_those_who_accept_it(client: httpx.AsyncClient) -> None:
     for address in addresses((await client.get("/docs")).text):
         packed, plain, refused = [

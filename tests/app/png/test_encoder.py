@@ -142,6 +142,13 @@ def test_rows_of_any_heights_make_the_same_file(pool: ThreadPoolExecutor) -> Non
     assert len([kind for kind, _ in chunks(whole) if kind == b"IDAT"]) > 3  # several strips
 
 
+def test_beside_a_profile_the_file_does_not_claim_to_be_srgb(pool: ThreadPoolExecutor) -> None:
+    pixels, colours = some_pixels(5, 5, 3, 8), [(b"sRGB", b"\0"), (b"gAMA", (45_455).to_bytes(4))]
+    for profile, named in ((None, [b"sRGB", b"gAMA"]), (b"profile", [b"iCCP", b"gAMA"])):
+        file = encode(layout_of(pixels, icc_profile=profile, colours=colours), [pixels], pool)
+        assert [kind for kind, _ in chunks(file)][1:3] == named
+
+
 def test_metadata_precedes_the_pixels(pool: ThreadPoolExecutor) -> None:
     exif = Image.Exif()
     exif[0x010F] = "a camera"

@@ -72,6 +72,14 @@ def test_a_pipe_in_place_of_the_bin_of_a_pair_is_not_waited_for(tmp_path: Path) 
         read(param)
 
 
+@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".param"])
+def test_a_link_to_a_device_is_not_read(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net{suffix}"
+    path.symlink_to(os.devnull)
+    with pytest.raises(WeightsError, match="is a pipe or a device"):
+        read_any(path)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
 def test_a_file_that_was_downloaded_in_part_is_called_that(share: float, tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
@@ -85,6 +93,10 @@ def test_a_file_that_was_downloaded_in_part_is_called_that(share: float, tmp_pat
 CODE: dict[str, tuple[bytes, str]] = {
     "a blocked module": (b"\x80\x02cos\nsystem\nX\x02\0\0\0idq\0\x85R.", "carries code or objects (os.system)"),
     "another module": (b"\x80\x02cshutil\nrmtree\nX\x02\0\0\0idq\0\x85R.", "carries code or objects (shutil.rmtree)"),
+    "a name that begins like a harmless one": (
+        b"\x80\x02cbuiltins\nsetattr\nX\x02\0\0\0idq\0\x85R.",
+        "carries code or objects (builtins.setattr)",
+    ),
     "nothing behind the sign": (b"\x80\x02", "ends early; download it again"),
 }
 
