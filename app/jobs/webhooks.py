@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from socket import gaierror
@@ -59,6 +60,18 @@ def signature(secret: str, webhook_id: str, timestamp: int, body: str) -> str:
     key = base64.b64decode(secret.removeprefix("whsec_"))
     digest = hmac.new(key, f"{webhook_id}.{timestamp}.{body}".encode(), hashlib.sha256).digest()
     return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def seconds_of(retry_after: str) -> float:
+    """Return the seconds of a `Retry-After`, which may be a date (RFC 9110, 10.2.3); 0 where it says nothing."""
+    if retry_after.isdecimal():
+        return min(int(retry_after[:9]), MAX_RETRY_AFTER_S)
+    try:
+        date = parsedate_to_datetime(retry_after)
+        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
 class WebhookSecrets:
@@ -174,7 +187,7 @@ class Deliverer:
     async def _deliver(self, delivery: Delivery) -> None:
         """Attempt a delivery, and record what came of it and what comes next."""
         began_s = time.monotonic()
-        status, error, retry_after_s = 0, "", 0
+        status, error, retry_after_s = 0, "", 0.0
         try:
             body = await self._database.write(partial(self._body, delivery=delivery))
             async with asyncio.timeout(ANSWER_S):
@@ -205,7 +218,7 @@ class Deliverer:
         }
         return outbox.fix_body(session, delivery.id, json.dumps(message, ensure_ascii=False, separators=(",", ":")))
 
-    async def _post(self, delivery: Delivery, body: str) -> tuple[int, int]:
+    async def _post(self, delivery: Delivery, body: str) -> tuple[int, float]:
         timestamp = int(time.time())
         signatures = [signature(key, delivery.id, timestamp, body) for key in self._keys.of_key(delivery.key_name)]
         headers = {
@@ -215,11 +228,9 @@ class Deliverer:
             "webhook-signature": " ".join(signatures),
         }
         async with self._outgoing.request("POST", delivery.url, headers=headers, content=body.encode()) as response:
-            retry_after = response.headers.get("retry-after", "")
-            retry_after_s = int(retry_after) if retry_after.isdecimal() and len(retry_after) < 7 else 0
-            return response.status_code, min(retry_after_s, MAX_RETRY_AFTER_S)
+            return response.status_code, seconds_of(response.headers.get("retry-after", ""))
 
-    def _next(self, delivery: Delivery, status: int, retry_after_s: int) -> tuple[str, float]:
+    def _next(self, delivery: Delivery, status: int, retry_after_s: float) -> tuple[str, float]:
         """Return the state of a delivery after an attempt, and the time until the next one."""
         if 200 <= status < 300:
             return "delivered", 0.0

@@ -5,6 +5,8 @@ import errno
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -20,7 +22,15 @@ from app.jobs.database import Database
 from app.jobs.job import StoredJob
 from app.jobs.outbox import Delivery
 from app.jobs.outgoing import Outgoing
-from app.jobs.webhooks import DELAYS_S, JITTER, MAX_OF_ONE_HOST, Deliverer, WebhookSecrets
+from app.jobs.webhooks import (
+    DELAYS_S,
+    JITTER,
+    MAX_OF_ONE_HOST,
+    MAX_RETRY_AFTER_S,
+    Deliverer,
+    WebhookSecrets,
+    seconds_of,
+)
 from app.settings import Settings
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.peer import Peer, Reply, listening, until
@@ -150,6 +160,39 @@ async def test_a_receiver_that_hangs_leaves_room_for_others(database: Database, 
         await delivered(database, job, delivering)
         assert len(other.received) == 1
     assert len(peer.received) == MAX_OF_ONE_HOST
+
+
+async def test_a_receiver_may_name_the_date_of_the_next_attempt(database: Database, peer: Peer) -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(minutes=30), usegmt=True)
+    peer.replies = [Reply(status=503, headers={"Retry-After": later})]
+    job = await done_job(database, peer.address)
+    delivering = deliverer(database, peer.port)
+    delivering.start()
+    await until(lambda: bool(peer.received))
+    async with asyncio.timeout(10):
+        while not (it := (await database.read(partial(outbox.of_job, job_id=job.id)))[0]).attempts:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await delivering.stop()
+    assert 1700 < it.not_before - time.time() <= 1800
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("", 0),
+        ("120", 120),
+        ("9" * 5000, MAX_RETRY_AFTER_S),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_RETRY_AFTER_S),
+        ("Mon, 01 Jan 2001 00:00:00 -0000", 0),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", 0),
+        ("Mon, 01 Jan 2001 00:00:00 +99999999", 0),
+        ("nan", 0),
+        ("soon", 0),
+    ],
+)
+def test_the_pause_that_a_receiver_asks_for_has_bounds(retry_after: str, seconds: float) -> None:
+    assert seconds_of(retry_after) == seconds
 
 
 async def test_a_receiver_that_is_gone_is_not_asked_again(database: Database, peer: Peer) -> None:
