@@ -137,10 +137,10 @@ def _add_resize(command: argparse.ArgumentParser) -> None:
 
 
 def _generator(path: Path, scale: int | None) -> Checkpoint:
-    """Read a generator that is to become a file of ours, with a golden picture.
+    """Read a generator that will be written as one of our files.
 
-    The service compares files without one with bicubic. A generator that is known by its shapes alone is compared here,
-    since the service will trust its new file.
+    Our files have a golden picture, so the service trusts them and compares only other files with bicubic. A generator
+    that was recognised by its shapes alone is therefore compared here.
     """
     checkpoint = read(path, scale=scale)
     if checkpoint.format.startswith(BY_SHAPE):
@@ -170,7 +170,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _origin(checkpoint: Checkpoint, path: Path, out: Path) -> Card:
-    """Return the card of a converted file: that of our own files stays; others get what is known of them."""
+    """Return the card of a converted file: its own if the file is one of ours, else one made of what is known."""
     if checkpoint.format == FORMAT:
         return checkpoint.card
     return replace(

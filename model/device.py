@@ -47,11 +47,11 @@ def choose_device(wanted: str) -> torch.device:
     """Return the device that a setting names, or the best one.
 
     Args:
-        wanted: `cpu`; `cuda:N`, which is the GPU of that number; `cuda`, the first GPU that can be used; or `auto`, the
-            same, but the CPU where there is none, and the log says why.
+        wanted: `cpu`; `cuda:N`, that GPU; `cuda`, the first usable GPU; or `auto`, the first usable GPU, else the CPU,
+            with the reason in the log.
 
     Raises:
-        DeviceError: a GPU is wanted and none, or not this one, can be used; says why. Or no device has this name.
+        DeviceError: the GPU cannot be used, for the reason in the text; or no device has this name.
     """
     if wanted == "cpu":
         return CPU

@@ -3,7 +3,7 @@
 from typing import Literal
 
 Edges = Literal["auto", "wrap"]
-"""Pixels that a network sees beyond the edges of a picture: those that suit it, or those of the opposite edge."""
+"""Pixels that a network sees beyond the edges of a picture: `auto`, those that suit it; `wrap`, the opposite edge."""
 
 
 def check_sides(shape: tuple[int, ...], multiple: int) -> None:

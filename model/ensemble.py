@@ -75,7 +75,7 @@ def ensemble_stream(
 ) -> Iterator[Pixels]:
     """Upscale one picture of any size, one turn after the other, each in bands of at most `band_px` LR px or one row.
 
-    The sum of the turns is in memory completely, with 4 bytes for each sample of the answer.
+    Keeps the sum of the turns in memory: 4 bytes for each sample of the answer.
 
     Args:
         scale: the upscaler's.
@@ -103,7 +103,7 @@ def _deep(picture: Pixels) -> Pixels:
 
 
 def _mean(total: Totals, depth: "numpy.dtype[numpy.uint8 | numpy.uint16]") -> Pixels:
-    """Divide the sum of all turns, rounded to levels of a depth."""
+    """Return the mean of all turns, rounded to the levels of a depth."""
     divisor = numpy.uint32(len(TURNS) * (DEEPER if depth == numpy.uint8 else 1))
     mean: Pixels = ((total + divisor // 2) // divisor).astype(depth)
     return mean

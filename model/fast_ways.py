@@ -1,4 +1,4 @@
-"""Find out which of a GPU's fast ways to leave out when one fails while serving."""
+"""Find which fast ways of a GPU (graphs, our kernel, pinned memory) to leave out after one fails while serving."""
 
 import traceback
 from collections.abc import Sequence
@@ -49,24 +49,24 @@ class Search:
         self._fault: Exception | None = None
 
     def failed(self, error: Exception) -> None:
-        """Leave out something else; the work must then be done again.
+        """Leave out other ways; the caller must then retry the work.
 
         Raises:
             DeviceLostError: the device has failed, whatever is left out.
-            Exception: the first error, where nothing is left to try; everything is then used as before. Also any error
-            that means out of memory, which is no way's fault.
+            Exception: the first error, if nothing is left to try; also any error that means out of memory, whatever the
+            ways. All ways are then used as before.
         """
         if says_out_of_memory(error):
             self.give_up()
             raise error
         check_alive(self._network.device)
-        if self._network.left_out != self._tried:  # other work has failed too, and has found out more
+        if self._network.left_out != self._tried:  # other work has failed too, and has changed the ways
             self._tried = self._network.left_out
             return
         if self._untried is None:
             self._before, self._untried = self._tried, fewer(self._network.fast_ways, self._tried)
             self._fault = error
-            traceback.clear_frames(error.__traceback__)  # and so free what they hold on the device
+            traceback.clear_frames(error.__traceback__)  # frees the tensors that its frames hold
         if not self._untried:
             self.give_up()
             assert self._fault is not None
@@ -75,13 +75,13 @@ class Search:
         self._network.use_all_but(self._tried)
 
     def succeeded(self) -> None:
-        """Keep what was found; the work went on after it had failed."""
+        """Keep the current ways, if the retried work succeeded with them."""
         if self._fault is not None and self._tried != self._before:
             self._network.note_left_out(one_line(self._fault))
             self._before, self._untried, self._fault = self._tried, None, None
 
     def give_up(self) -> None:
-        """Use everything as before, unless something was found."""
+        """Restore the ways from before the search, unless it has succeeded."""
         if self._tried != self._before and self._network.left_out == self._tried:
             self._tried = self._before
             self._network.use_all_but(self._before)

@@ -9,10 +9,10 @@ from torch import Tensor
 from model.rrdb import RRDBNet
 
 FLAT = torch.cartesian_prod(*[torch.linspace(0, 1, 4)] * 3)
-"""RGB of 64 colours all over the cube."""
+"""64 colours, spread evenly over the RGB cube."""
 
 RIDGE = 1e-3
-"""Keeps the correction of colours small in networks that make nearly the same of all of them."""
+"""Regularisation: keeps the correction small for networks that map all colours to nearly the same one."""
 
 
 def upscaled_colours(net: RRDBNet) -> Tensor:

@@ -11,7 +11,7 @@ from model.rrdb import RRDB, RRDBNet
 
 
 class NumberFormatError(Exception):
-    """The device emulates a number format, or the network does not take it; says which formats there are."""
+    """The device emulates a number format, or the network does not take it; the text lists the native ones."""
 
 
 def native_dtypes(net: RRDBNet | ForeignNet, device: torch.device) -> Sequence[torch.dtype]:

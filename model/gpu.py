@@ -31,7 +31,7 @@ def present() -> tuple[int, str]:
     """Return how many GPUs the driver offers, and if it offers none, why."""
     if torch.version.cuda is None:
         return 0, "this build of PyTorch is for CPUs"
-    with warnings.catch_warnings(record=True) as said:  # a driver that is too old is a warning
+    with warnings.catch_warnings(record=True) as said:  # PyTorch warns about a driver that is too old
         warnings.simplefilter("always")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count:

@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 
 class Graphs(Protocol):
-    """Captures and replays calls; tests have an implementation without a GPU."""
+    """Captures and replays calls; tests use an implementation without a GPU."""
 
     def warm_up(self, call: Callable[[], object]) -> None:
-        """Make a call under the conditions of a capture, but run it."""
+        """Run a call under the conditions of a capture."""
 
     def capture(self, call: Callable[[], Made]) -> tuple[Callable[[], None], Made]:
         """Record a call.

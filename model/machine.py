@@ -9,13 +9,13 @@ SYSTEM = Path("/sys")
 MEMORY = Path("/proc/meminfo")
 
 CONTAINER_QUOTA = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
-"""Files of cgroup v2 and v1: processor time that a container gets, and the time in which it gets that."""
+"""Files of cgroup v2 and v1: CPU quota of a container, and the period of the quota."""
 
 CONTAINER_MEMORY = (
     ("memory.max", "memory.current", "memory.stat"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
 )
-"""Files of cgroup v2 and v1: the limit of a container, what it uses, and the parts of that."""
+"""Files of cgroup v2 and v1: memory limit of a container, its usage, and the usage by kind."""
 
 
 def usable_cores(cpus: Iterable[int], system: Path = SYSTEM) -> int:
@@ -41,7 +41,7 @@ def _quota_of_container(cgroup: Path) -> Iterator[int]:
 def available_bytes(meminfo: Path = MEMORY, system: Path = SYSTEM) -> int:
     """Return the free memory of the machine, or of the container if less is left there.
 
-    Copies of files count as free: the kernel gives them up for other needs.
+    The page cache counts as free: the kernel reclaims it when memory is short.
     """
     try:
         found = re.search(r"^MemAvailable: *(\d+) kB$", meminfo.read_text(encoding="ascii"), re.MULTILINE)

@@ -90,7 +90,7 @@ class PictureUpscaler(ABC):
 
     @abstractmethod
     def _upscaled(self, planes: Pixels, sizes: Sequence[tuple[int, ...]]) -> Tensor:
-        """Upscale planes (N, H, W, 3), which are filled as far as `sizes` says."""
+        """Upscale planes (N, H, W, 3); plane n is filled in the upper left `sizes[n]`."""
 
     @abstractmethod
     def _framed(self, picture: Pixels | Rows, at_once: int | None = None) -> tuple[int, Iterator[Pixels]]:
@@ -102,7 +102,7 @@ class PictureUpscaler(ABC):
 
     @abstractmethod
     def _wrapped(self, picture: Pixels | Rows, at_once: int) -> tuple[int, Iterator[Pixels]]:
-        """Return the same of a picture that tiles, as `_rows` takes it."""
+        """Return the margin and the bands of a picture that wraps, as `_rows` expects them."""
 
     @abstractmethod
     def _rows(self, bands: Iterator[Tensor], at_once: int, edges: Edges = "auto") -> Iterator[Tensor]:
@@ -129,9 +129,9 @@ class PictureUpscaler(ABC):
     def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
         """Upscale small pictures together; each as if it were alone, and with its own depth.
 
-        A GPU gets all small pictures of one depth at once. Large ones share a call only if they have the same size, up
-        to the best number of LR px; so do all pictures on a CPU, where padding costs more than it saves. Each that
-        wraps has its own call.
+        On a GPU, all small pictures of one depth share calls. Large pictures, and all pictures on a CPU, share a call
+        only if they have the same size, up to the best number of LR px: there, padding costs more than it saves. A
+        picture that wraps has its own call.
 
         Raises:
             ValueError: a picture is to wrap, and `wrap_multiple_px` does not divide its sides.
@@ -259,5 +259,5 @@ class PictureUpscaler(ABC):
 
 
 def _most(depth: Depth) -> int:
-    """Return the level of 1.0."""
+    """Return the maximum level of a depth, which stands for 1.0."""
     return int(numpy.iinfo(depth).max)

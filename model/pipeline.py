@@ -11,7 +11,7 @@ from model.wrapping import WrappedSkip, WrappedStage
 
 
 def stages_of(net: RRDBNet, workspace: Workspace, convolve: Convolver, *, wraps: bool = False) -> list[Stage]:
-    """Divide the network into stages: what is `entering` into the first, float32 that is `leaving` out of the last.
+    """Divide the network into stages, from the output of `entering` to the input of `leaving`, in float32.
 
     Args:
         wraps: rows and columns of the picture are rings; its output begins with row `reach_rows`.
@@ -60,7 +60,7 @@ class _Pipeline:
             self._lag,
             active=enlarged and conv is not self._net.conv_last,
             factor=factor,
-            # What the last convolution reads is rounded, though its weights are float32.
+            # The input of the last convolution is rounded, though its weights are float32.
             dtype=self._net.conv_hr.weight.dtype if enlarged else None,
             wraps=self._wraps,
         )

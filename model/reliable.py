@@ -1,8 +1,8 @@
 """An upscaler that recovers if the device runs out of memory or its number format is not sufficient.
 
-Out of memory: the batch is halved, then the band, and the work is done again. An output that cannot be right: the
-picture is done again in float32. A fast way of a GPU that raises: the work is done again without it, and so is all
-later work. Each is counted and logged.
+Out of memory: the work is retried with half the batch, then with half the band. An output that cannot be right: the
+picture is retried in float32. A fast way of a GPU that raises: the work is retried without it, and later work does not
+use it. Each is counted and logged.
 """
 
 import copy
@@ -63,7 +63,7 @@ class ReliableUpscaler:
         self.most_px = self._fast.band_px
         """Best number of LR px in a band; fewer for a while after the device ran out of memory."""
         self.rescues: Counter[str] = Counter()
-        """Counts of work that was done again: after `out_of_memory`, in `float32`. `without_graphs`, `without_kernel`
+        """Counts of retried work: after `out_of_memory`, in `float32`. `without_graphs`, `without_kernel`
         and `without_pinned` are 1 if that way failed with this network."""
         self.left_out: Ways = frozenset()
         """Fast ways of the device that are not used, since the golden picture or later work failed with them."""
@@ -87,7 +87,7 @@ class ReliableUpscaler:
 
     @property
     def _made_exact(self) -> PictureUpscaler | None:
-        return self.__dict__.get("_exact")  # not made before it is needed
+        return self.__dict__.get("_exact")  # None until it is needed
 
     @property
     def memory_bytes(self) -> int:
@@ -171,7 +171,7 @@ class ReliableUpscaler:
             return upscaled
         except (DeviceMemoryError, SuspiciousOutputError) as error:
             out_of_memory = isinstance(error, DeviceMemoryError)
-            log.warning("a batch of %d is done again: %s", len(pictures), error)
+            log.warning("a batch of %d is retried: %s", len(pictures), error)
         # Here the error is gone, and with it the tensors that its traceback held.
         if out_of_memory:
             self._count_out_of_memory()
@@ -254,7 +254,7 @@ class ReliableUpscaler:
         if fault and may_fall_back and self.dtype is not torch.float32:
             log.warning("%s runs in float32: in %s %s", checkpoint.card.name, self.dtype, fault)
             self._fast = self._exact
-            self._checkpoint = replace(checkpoint, net=self._spare_net)  # type: ignore[arg-type]  # its own; frees the other
+            self._checkpoint = replace(checkpoint, net=self._spare_net)  # type: ignore[arg-type]  # its own net; frees the other
             fault = self._proven(checkpoint)
         if fault:
             raise SelfTestError(
@@ -263,7 +263,7 @@ class ReliableUpscaler:
             )
 
     def _proven(self, checkpoint: AnyCheckpoint) -> str | None:
-        """Leave out what fails in this number format: each fast way alone, then all; returns why nothing helped."""
+        """Leave out fast ways that fail in this number format: each alone, then all; returns the fault if all fail."""
         everything: Ways = frozenset()
         first_fault = None
         for left_out in (everything, *fewer(self.fast_ways, everything)):
@@ -289,7 +289,7 @@ class ReliableUpscaler:
             return f"the golden picture does not come out: {one_line(error)}"
         rescued = self.rescues["float32"] > before
         self.rescues["float32"] = before
-        self.rescues += Counter()  # which forgets counts of 0
+        self.rescues += Counter()  # drops counts of 0
         if rescued:
             return "the golden picture does not come out"
         if psnr_db < SELF_TEST_PSNR_DB:
@@ -301,7 +301,7 @@ class ReliableUpscaler:
 def upscaler_for(
     net: RRDBNet | ForeignNet, device: torch.device | None = None, dtype: torch.dtype | None = None
 ) -> PictureUpscaler:
-    """The upscaler that a network takes: exact streams for ours, blended tiles for others."""
+    """Create the upscaler for a network: exact streams for ours, blended tiles for others."""
     return TiledUpscaler(net, device, dtype) if isinstance(net, ForeignNet) else Upscaler(net, device, dtype)
 
 

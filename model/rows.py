@@ -34,7 +34,7 @@ class Rows:
         """Make the picture, and cut some of its rows and columns into bands; see `bands_of`.
 
         Yields:
-            Also a band of no rows, after each step of making the picture: between two items there is one step at most.
+            The bands, and an empty one after each step of making the picture, so callers wait for one step at most.
         """
         last_use = {row: number // at_once for number, row in enumerate(rows)}
         held: dict[int, Pixels] = {}

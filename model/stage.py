@@ -10,7 +10,7 @@ class Stage(Protocol):
     """A part of the network: rows in, rows out."""
 
     lag: int
-    """Rows by which its input stays behind the picture, at the size of its input."""
+    """Rows by which its input lags behind the picture, in rows of that input."""
     row: int
     """Row of the picture at which its next input begins."""
 
@@ -36,7 +36,7 @@ def run_next(stages: Sequence[Stage], rows: Tensor, last: bool) -> tuple[Tensor,
     A stage that releases waiting rows runs alone, since its rows may have to be cut before the next one.
 
     Returns:
-        its rows, and the stages that remain.
+        The rows of its output, and the remaining stages.
     """
     first = stages[0]
     releases = last and first.row > 0

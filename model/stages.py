@@ -83,7 +83,7 @@ class DenseStage:
     The input waits for its residual in the window; of a format that would round it away, it waits in float32 instead.
 
     Args:
-        owned: no one else reads the rows that come in.
+        owned: the input rows are not used elsewhere.
         wraps: the columns of the picture are a ring.
     """
 

@@ -14,12 +14,12 @@ from model.workspace import SkipPath, rows_like
 
 
 class WrappedStage:
-    """Another stage, for rows in a ring. Its output begins `reach` rows later than the rows that it is given.
+    """Runs a stage over rows in a ring. Its output begins `reach` rows later than its input.
 
     Args:
-        stage: one that treats its first and last row as the border of a picture.
+        stage: treats its first and last row as the border of a picture.
         reach: rows of its output that such a border changes.
-        factor: rows that it makes of one.
+        factor: rows of output per row of input.
     """
 
     def __init__(self, stage: Stage, reach: int, factor: int = 1) -> None:
@@ -30,7 +30,7 @@ class WrappedStage:
         self._first: Tensor | None = None
         self._taken = 0
         self._made = -reach
-        """Rows that were returned; at first, those that have to be left out."""
+        """Rows of output so far; negative while the first rows are dropped."""
 
     def __call__(self, rows: Tensor, last: bool) -> Tensor:
         """See `Stage`."""
@@ -56,7 +56,7 @@ class WrappedStage:
 
 
 class WrappedSkip(SkipPath):
-    """Rows in a ring that wait for rows that begin `lag` rows later."""
+    """Rows of a skip connection in a ring; the convolutions' rows begin `lag` rows later."""
 
     def __init__(self, lag: int) -> None:
         super().__init__(lag)

@@ -27,7 +27,7 @@ class Epilogue:
     residual: float = 0.0
     """Factor of the result before it is added; 0 if nothing is added."""
     skip: Tensor | None = None
-    """float32, changed in place and returned. Excludes a target."""
+    """float32; changed in place and returned. Not allowed together with `target`."""
     target: Tensor | None = None
     """Memory for the result, which is then returned; may be other channels of the window's buffer."""
     grid_row: int = 0
@@ -50,7 +50,7 @@ class Convolver(ABC):
     """Short name for logs and metrics."""
 
     skips_border: ClassVar[bool] = False
-    """Whole pictures are faster if their sizes are given, because the border of windows is then not read."""
+    """True if whole pictures run faster with their sizes given: the border of windows is then not read."""
 
     def __call__(
         self,
@@ -75,7 +75,7 @@ class Convolver(ABC):
         """
 
     def block_stage(self, block: RRDB, workspace: Workspace, lag: int) -> Stage | None:
-        """Return a stage of its own for an RRDB, if it has one; else the block's convolutions are run one by one.
+        """Return a stage that runs a whole RRDB; None to run its convolutions one by one.
 
         Args:
             lag: see `Stage`.
@@ -83,7 +83,7 @@ class Convolver(ABC):
         return None
 
     def tail_stage(self, net: RRDBNet, workspace: Workspace, lag: int) -> Stage | None:
-        """Return a stage of its own for all that comes after the trunk, if it has one.
+        """Return a stage that runs everything after the trunk; None to run its convolutions one by one.
 
         Args:
             lag: see `Stage`.

@@ -55,7 +55,7 @@ def available() -> bool:
 
 
 def tilings(made: int) -> tuple[Tiling, ...]:
-    """List the tilings for a convolution with that number of output channels."""
+    """List the tilings for a convolution with `made` output channels."""
     from model.convolutions import fused_kernel  # it needs Triton
 
     return fused_kernel.tilings(_columns(made))

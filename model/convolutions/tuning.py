@@ -78,7 +78,7 @@ def _fastest(
     """Find the fastest tiling that is right in a window, with and without sizes of pictures.
 
     Args:
-        why: gets the reason for each that is left out.
+        why: receives the reason for each tiling that is left out.
     """
     window = _window(conv, size)
     timed: list[tuple[float, int, fused.Tiling]] = []

@@ -25,14 +25,14 @@ class MissingRuntimeError(WeightsError):
 
 
 def installed(package: str, kind: str) -> None:
-    """Refuse a check whose package is missing.
+    """Check that the package for a check is installed.
 
     Raises:
         MissingRuntimeError: it is not installed.
     """
     if find_spec(package) is None:
         raise MissingRuntimeError(
-            f"{package} is not installed, which would check the {kind} file: pip install {package}, or take --unchecked"
+            f"{package}, which checks the {kind} file, is not installed: pip install {package}, or take --unchecked"
         )
 
 
@@ -59,7 +59,7 @@ def ncnn_output(param: Path, picture: Tensor, inputs: int) -> Tensor:
     if net.load_param(str(param)) or net.load_model(str(param.with_suffix(".bin"))):
         raise WeightsError(f"{param} cannot be loaded by ncnn")
     extractor: Any = net.create_extractor()
-    seen = _seen(picture, inputs)[0].numpy()  # whose memory ncnn reads
+    seen = _seen(picture, inputs)[0].numpy()  # kept alive: ncnn reads its memory
     extractor.input(ncnn_pair.INPUT, ncnn.Mat(seen))
     status, made = extractor.extract(ncnn_pair.OUTPUT)
     if status:
@@ -75,7 +75,7 @@ def spandrel_output(path: Path, picture: Tensor) -> Tensor:
     weights = {name.removeprefix("params_ema."): one for name, one in read_pickled(path).tensors.items()}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other projects' code, which says them to its authors
+            warnings.simplefilter("ignore")  # they concern the authors of other projects
             found = ModelLoader(device="cpu").load_from_state_dict(weights)
     except Exception as error:  # architectures raise all kinds of errors for unexpected shapes
         raise WeightsError(f"spandrel cannot build the network ({one_line(error)})") from error

@@ -29,11 +29,11 @@ class Options:
 
     kind: Kind
     checked: bool = True
-    """False: also written where the other program is missing, or makes another picture."""
+    """False: write the file even if the other program is missing or makes another picture."""
     margin: bool = True
-    """ONNX: the model adds the service's margin itself; False: for programs whose tiles overlap anyway."""
+    """ONNX: the model adds the service's margin itself. False for programs with overlapping tiles."""
     keep_growth: bool = False
-    """PyTorch: not widened to the growth that other programs assume."""
+    """PyTorch: keep the growth. False: widen it to the one that other programs assume."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,8 @@ def export(checkpoint: Checkpoint, target: Path, options: Options) -> Exported:
     """Write a generator as `target`, whole or not at all; an ncnn pair as `target` and a `.bin` next to it.
 
     Raises:
-        MissingRuntimeError: what would check the file is not installed.
-        WeightsError: the kind cannot hold this network, or the other program makes another picture of it.
+        MissingRuntimeError: the package that checks the file is not installed.
+        WeightsError: the format cannot hold this network, or the other program makes another picture.
     """
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name
@@ -132,7 +132,7 @@ def _write_pth(checkpoint: Checkpoint, path: Path, options: Options) -> tuple[st
 
 
 def _test_picture(net: RRDBNet) -> Tensor:
-    """Return a picture that other programs take as it is: grey for a network that sees one colour at a time."""
+    """Return a picture that other programs accept: grey for a network with one input channel."""
     picture = _cut(golden_picture())
     return picture[:1].expand(3, -1, -1) if net.config.inputs == 1 else picture
 
@@ -144,7 +144,7 @@ def _cut(picture: Tensor) -> Tensor:
 
 
 def _without_margin(net: RRDBNet) -> tuple[str, ...]:
-    """Say how borders differ from those of the service."""
+    """Return a note for networks whose borders differ from those of the service."""
     if not net.config.margin_px:
         return ()
     return (

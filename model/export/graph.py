@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from model.rrdb import RESIDUAL_SCALING, RRDB, Conv3x3, ResidualDenseBlock, RRDBNet
 
 INPUT, OUTPUT = "low_res", "upscaled"
-"""Names of the float32 tensors (N, 3, H, W) that go in and come out."""
+"""Names of the input and output tensors, float32 (N, 3, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -13,13 +13,13 @@ class Unshuffle:
     """`side` x `side` pixels become the channels of one, in the order of `torch.nn.functional.pixel_unshuffle`."""
 
     channels: int
-    """Number of channels that go in."""
+    """Number of input channels."""
     side: int
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A 3x3 convolution that pads as it says itself, with a LeakyReLU behind it or not."""
+    """A 3x3 convolution with its own padding mode, and a LeakyReLU after it if `leaky`."""
 
     conv: Conv3x3
     leaky: bool = False
@@ -27,7 +27,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Concatenation:
-    """All inputs, one behind the other along the channels."""
+    """Concatenates all inputs along the channels."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Graph:
     """The nodes of a generator in the order of its forward pass.
 
     Args:
-        first, last: names of what goes in, (N, inputs, H, W) with sides that the unshuffle divides, and comes out.
+        first: name of the input, (N, inputs, H, W); H and W are multiples of the unshuffle.
+        last: name of the output.
     """
 
     def __init__(self, net: RRDBNet, first: str = INPUT, last: str = OUTPUT) -> None:

@@ -27,7 +27,7 @@ def to_onnx(net: RRDBNet, *, margin_px: int | None = None, properties: Mapping[s
         net: on the CPU, float32.
         margin_px: mirrored pixels that the model adds around a picture and cuts off again; by default the margin of
             the service, so that the model gives its pictures.
-        properties: what the file says about itself.
+        properties: metadata of the file.
     """
     config = net.config
     writer = _Writer()
@@ -61,7 +61,7 @@ class _Writer:
         self.constants: list[onnx.TensorProto] = []
 
     def entrance(self, config: RRDBConfig, margin_px: int) -> str:
-        """Turn RGB into what the first layer reads, with a margin; returns its name."""
+        """Convert RGB to the input of the first layer, with a margin; returns the tensor's name."""
         features = INPUT
         if margin_px or config.unshuffle > 1:
             for axis in (2, 3):
@@ -75,7 +75,7 @@ class _Writer:
         return features
 
     def exit(self, made: str, config: RRDBConfig, margin_px: int) -> None:
-        """Turn what the last convolution made into RGB, without the margin."""
+        """Convert the output of the last convolution to RGB, without the margin."""
         if config.inputs == 1:
             made = self._node("Reshape", made, self._integers(-1, 3, 0, 0))
         first = self._integers(config.scale * margin_px)
@@ -128,7 +128,7 @@ class _Writer:
         self._node("Conv", *node.inputs, weight, output=node.output, kernel_shape=[side, side], strides=[side, side])
 
     def _places(self, axis: int, margin_px: int, multiple: int) -> str:
-        """Write `model.edges.places_with_margin` of a side that is known when the model runs."""
+        """Write `model.edges.places_with_margin` for a side that is known only at run time."""
         length = self._node("Squeeze", self._node("Shape", INPUT, start=axis, end=axis + 1))
         one, both = self._integer(1), self._node("Mul", length, self._integer(2))
         grown = self._node("Add", length, self._integer(2 * margin_px + multiple - 1))

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from spandrel import ModelDescriptor
 
 MAX_CALLS, MIN_CALLS = 100, 2_000
-"""Calls of PyTorch for each weight, and the number that every network may take."""
+"""Maximum calls of PyTorch per weight, and the number that is always allowed on top."""
 
 MAX_TIMES, MIN_BYTES = 32, 2**26
-"""Bytes made for each byte of weights, and the number that every network may make."""
+"""Maximum bytes of tensors per byte of weights, and the number that is always allowed on top."""
 
 NOT_ON_META = ("IPT", "RCAN")
-"""Architectures that fail on `meta`, because they compute with numbers that are not there; they have no windows, whose
-tables grow with the fourth power of a size, so counting is enough."""
+"""Architectures that fail on `meta`, because they read values of tensors. Counting is enough for them: they have no
+windows, whose tables grow with the fourth power of a size."""
 
 
 class _Budget(TorchFunctionMode):
     """Counts calls of PyTorch, and the bytes of the tensors that they return.
 
     Raises:
-        WeightsError: they are more than a network of these weights takes.
+        WeightsError: they exceed the limits for these weights.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
@@ -47,7 +47,7 @@ class _Budget(TorchFunctionMode):
         self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = dict(kwargs or {})
-        if func is torch.linspace:  # architectures read its numbers, which `meta` does not have
+        if func is torch.linspace:  # architectures read its values, which `meta` does not have
             given["device"] = "cpu"
         made = func(*args, **given)
         self._calls -= 1

@@ -131,7 +131,7 @@ def record_metrics(path: Path, metrics: Metrics) -> None:
     """Add measurements to the metadata of a weight file; they replace earlier ones of the same sets."""
     checkpoint = read_checkpoint(path)
     card = replace(checkpoint.card, metrics=checkpoint.card.metrics | metrics)
-    # The golden output of today: an old file's was made without the margin that the padding mode now says.
+    # Today's golden output: that of an old file was made without the margin that its padding mode now implies.
     tensors = read_tensors(path).tensors | {"golden.output": checkpoint.golden_output}
     _save(path, tensors, checkpoint.net.config, card)
 

@@ -87,7 +87,7 @@ class ForeignNet(nn.Module):
         probe = Probe(self, self.scale, multiple=self.multiple, min_px=self._min_px)
         self.period_px = probe.period_px()
         self.margin_px = probe.margin_px(self.period_px)
-        # Networks mirror a picture up to whole windows, which takes more than half a window to mirror.
+        # Networks pad a picture to whole windows by mirroring, which needs more than half a window.
         self._min_px = max(self._min_px, self.period_px // 2 + 1)
 
     def _one(self, picture: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class _Sizes(Protocol):
 
 
 def _examined(descriptor: Descriptor, architecture: str, sizes: _Sizes) -> ForeignNet:
-    """Refuse a network that cannot serve, and measure the margin."""
+    """Check that a network can serve, and measure its margin."""
     channels = (descriptor.input_channels, descriptor.output_channels)
     if channels not in ((1, 1), (3, 3), (4, 4), (4, 3)):
         raise WeightsError(f"is {architecture} from {channels[0]} to {channels[1]} channels; RGB pictures have 3")

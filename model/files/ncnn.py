@@ -26,8 +26,8 @@ FLOAT16, FLOAT32 = 0x01306B47, 0
 MAX_LAYERS = 100_000
 
 MAX_TIMES, MIN_NUMBERS = 8, 2**22
-"""Numbers that a graph may make for each weight, and that every graph may make; RRDB's take 0.2 to 14 for each weight,
-most in the smallest."""
+"""Maximum values that a graph may compute per weight, and the number allowed on top of that; RRDB networks compute 0.2
+to 14 per weight, the smallest ones most."""
 
 TOLERANCE = 1e-3
 """Maximum difference between graph and network for a picture in [0, 1]."""
@@ -217,7 +217,7 @@ def _run(graph: Graph, picture: Tensor) -> Tensor:
     """Run the graph layer by layer; `Input` layers name the picture.
 
     Raises:
-        WeightsError: its layers make more numbers than those of a generator.
+        WeightsError: its layers compute more values than those of a generator.
     """
     weights = sum(weight.numel() for weight, _ in graph.weights.values())
     most = MIN_NUMBERS + MAX_TIMES * weights
@@ -242,7 +242,7 @@ def _run(graph: Graph, picture: Tensor) -> Tensor:
 
 
 def _cost(layer: Layer, inputs: Sequence[Tensor], weight: Tensor) -> int:
-    """Count the numbers that a layer is about to make, or to read if those are more."""
+    """Count the values that a layer will write, or read if those are more."""
     read = sum(one.numel() for one in inputs)
     if layer.kind == "Convolution":
         return max(read, read * len(weight) // max(1, inputs[0].shape[1]))

@@ -1,7 +1,7 @@
 """PyTorch's own files (`.pth`, `.pt`, `.ckpt`, ...): pickles, which can contain code; none of it is ever run.
 
-By compression, by names that many tensors share, or by tensors that repeat one number, a file of a few kilobytes can
-expand to terabytes. Such files are refused.
+A file of a few kilobytes can expand to terabytes: by compression, by names that many tensors share, or by tensors that
+repeat one number. Such files are refused.
 """
 
 import io
@@ -151,7 +151,7 @@ def _places(content: object, max_letters: int) -> Iterator[tuple[str, Place]]:
     levels of two references to the next one would be a million names.
 
     Args:
-        max_letters: maximum length of all names together; the names of one long key's tensors would be long, too.
+        max_letters: maximum total length of the names: every tensor below a long key repeats it in its name.
     """
     entered: set[int] = set()
     waiting: list[tuple[str, object, int]] = [("", content, 0)]

@@ -2,8 +2,8 @@
 
 A pickle is a program that builds containers and calls functions by their names. `torch.load(weights_only=True)` makes
 such calls, of a list of functions that do no harm. But some of them take any amount of memory (`bytearray(10**9)`), and
-hashing a key of nested tuples takes any amount of time. Here a call gives the place of a tensor, an empty dictionary or
-a placeholder, and keys become texts, so cost is in proportion to the file.
+hashing a key of nested tuples takes any amount of time. Here a call returns the place of a tensor, an empty dictionary
+or a placeholder, and keys become strings, so cost is proportional to the file.
 """
 
 import pickletools
@@ -38,7 +38,7 @@ HARMLESS = re.compile(
     r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout)"
     r"|torch\.((cuda|sparse|storage)\.)*\w*(Storage|Tensor)|torch\.(_utils|_tensor)\._rebuild_\w+"
 )
-"""Functions and classes that files of weights may name; number formats are known by themselves."""
+"""Functions and classes that weight files may name, besides dtypes and quantisation schemes of torch."""
 
 LITERALS = frozenset(("BINUNICODE", "SHORT_BINSTRING", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"))
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -90,7 +90,7 @@ class Place:
 class Interpreter:
     """Interprets the pickles of a file, one after another.
 
-    Dictionaries have texts for keys; items whose keys are neither texts nor numbers are left out.
+    Keys of dictionaries become strings; items whose keys are neither strings nor numbers are left out.
 
     Attributes:
         storages: one storage for each key that the pickles name.
@@ -107,7 +107,7 @@ class Interpreter:
         """Interpret one pickle, up to its end.
 
         Returns:
-            Dictionaries, lists, tuples, texts, numbers, None, and objects of the classes above.
+            Dictionaries, lists, tuples, strings, numbers, None, and objects of the classes above.
 
         Raises:
             CodeError: it names a function or class that no weights need.
@@ -177,7 +177,7 @@ class Interpreter:
             raise ValueError(f"its pickle has {name}; save it by torch.save")
 
     def _result(self, function: object, arguments: object) -> object:
-        """Return the result of a call as far as weights need it."""
+        """Return the result of a call that weights need, else `Unmade`."""
         if not isinstance(function, Named):
             raise ValueError("it calls something that is not a function")
         match function.name, arguments:

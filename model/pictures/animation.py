@@ -21,9 +21,9 @@ class Frames:
 
     frames: Iterator[Frame]
     plays: int
-    """Number of times that the animation is shown; 0 for without end."""
+    """Number of plays; 0 for endless."""
     orientation: int
-    """EXIF's, 1 to 8: how the samples have to be turned."""
+    """EXIF's orientation of the samples, 1 to 8."""
 
 
 def read_frames(file: bytes, limits: Limits) -> Frames:

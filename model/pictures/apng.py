@@ -27,7 +27,7 @@ class _Stored:
 
 
 def plays_of(file: bytes) -> int:
-    """Return how often an animation is shown; 0 for without end."""
+    """Return the number of plays of an animation; 0 for endless."""
     bodies = (chunk.body for chunk in chunks(file, whole=False) if chunk.kind == b"acTL" and len(chunk.body) == 8)
     return next((int.from_bytes(body[4:]) for body in bodies), 0)
 
@@ -62,7 +62,7 @@ def pieces(file: bytes, limits: Limits) -> Iterator[Piece]:
 
 
 def _stored(file: bytes, size: tuple[int, int]) -> Iterator[_Stored]:
-    """Yield the frames; the picture for readers that know no animations is one only behind a chunk fcTL."""
+    """Yield the frames. The default image (IDAT) is one of them only if a chunk fcTL precedes it."""
     found: _Stored | None = None
     sequence = 0
     for chunk in chunks(file, whole=False):

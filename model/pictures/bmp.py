@@ -15,27 +15,27 @@ from model.pictures.limits import Limits
 from model.pictures.samples import SLICE_ROWS, Pixels, Samples
 
 BIT_FIELDS, ALPHA_BIT_FIELDS = 3, 6
-"""Kinds of compression, as BMP calls it."""
+"""Values of the compression field."""
 
 OF_5_BITS = (0x7C00, 0x3E0, 0x1F, 0)
-"""The masks of 16 bits in a file that names none."""
+"""Masks of a file with 16 bits and no masks."""
 
 V3_HEADER_BYTES = 56
-"""The first header that always has a field for alpha."""
+"""Size of the first header version that always has an alpha mask."""
 
 V5_HEADER_BYTES = 124
 WITH_PROFILE = b"MBED"[::-1]
-"""The only header that may have a profile, and its kind of colours if it has."""
+"""Size of the only header version that may have a profile, and its colour space field if it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BitFields:
-    """The header of such a file."""
+    """Header of a BMP with bit fields, or with 16 bits and none."""
 
     width: int
     height: int
     upside_down: bool
-    """Its rows begin at the top, which is unusual."""
+    """The first row in the file is the top one, which is unusual."""
     bits: int
     """Bits of a pixel: 16 or 32."""
     masks: tuple[int, ...]
@@ -64,7 +64,7 @@ class BitFields:
 
 
 Kind = BitFields | Palette
-"""The header of a file of a kind that is read here."""
+"""Header of a BMP that is read without Pillow."""
 
 
 def kind_of(file: bytes, limits: Limits) -> Kind | None:
@@ -81,7 +81,7 @@ def kind_of(file: bytes, limits: Limits) -> Kind | None:
 
 
 def bit_fields(file: bytes, limits: Limits) -> BitFields:
-    """Read the header of such a file.
+    """Read the header of a BMP with bit fields, or with 16 bits and none.
 
     Raises:
         OverLimit: more than the limits allow.
@@ -124,14 +124,14 @@ def profile(file: bytes, limits: Limits) -> bytes | None:
 
 
 def has_bit_fields(file: bytes) -> bool:
-    """Tell if a BMP is of this kind, or of 16 bits without fields, which are 5 bits for each channel."""
+    """Return True if a BMP has bit fields, or 16 bits and none: then each channel has 5 bits."""
     header_bytes, _, _, _, bits, compression = struct.unpack_from("<IiiHHI", file.ljust(34, b"\0"), 14)
     named = compression in (BIT_FIELDS, ALPHA_BIT_FIELDS) and bits in (16, 32)
     return header_bytes >= 40 and (named or (compression, bits) == (0, 16))
 
 
 def _levels(rows: NDArray[numpy.unsignedinteger], mask: int) -> Pixels:
-    """The channel that a mask cuts out, in 8 bits."""
+    """Return the channel that a mask selects, in 8 bits."""
     if not mask:
         return numpy.zeros(rows.shape, numpy.uint8)
     shift = (mask & -mask).bit_length() - 1

@@ -1,4 +1,4 @@
-"""A BMP of numbered colours, not compressed: Pillow misreads some palettes of grey, and lacks 2 bits."""
+"""Read an uncompressed BMP with a palette: Pillow misreads some grey palettes, and does not support 2 bits."""
 
 import struct
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ CORE_HEADER_BYTES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Palette:
-    """The header of such a file."""
+    """Header of an uncompressed BMP with a palette."""
 
     width: int
     height: int
     upside_down: bool
-    """Its rows begin at the top, which is not usual."""
+    """The first row in the file is the top one, which is unusual."""
     bits: int
     """Bits of a pixel: 1, 2, 4 or 8."""
     colours: NDArray[numpy.uint8]
@@ -49,13 +49,13 @@ class Palette:
 
 
 def has_palette(file: bytes) -> bool:
-    """Tell if a BMP is of this kind."""
+    """Return True if a BMP has a palette and is not compressed."""
     header_bytes, *_, bits, compression = _fields(file)
     return bits in (1, 2, 4, 8) and (header_bytes == CORE_HEADER_BYTES or compression == 0)
 
 
 def _fields(file: bytes) -> tuple[int, int, int, int, int]:
-    """Size of the header, width, height, bits and compression."""
+    """Return the size of the header, width, height, bits and compression."""
     start = file[FILE_HEADER_BYTES:34].ljust(20, b"\0")
     if start.startswith(struct.pack("<I", CORE_HEADER_BYTES)):
         header_bytes, width, height, _, bits = struct.unpack_from("<IHHHH", start)

@@ -1,4 +1,4 @@
-"""The boxes of an AVIF or HEIC, looked at before a decoder opens it."""
+"""Check the boxes of an AVIF or HEIC before a decoder opens it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from model.pictures.boxes import boxes
 from model.pictures.errors import Damaged, OverLimit
 
 CONTAINERS = {b"meta": 4, b"iprp": 0, b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0}
-"""Boxes that hold others, and where the first one begins."""
+"""Boxes that contain others, and the offset of the first one."""
 
 MAX_BOXES = 20_000
 """Maximum boxes of a file: real ones have a few for each item."""
@@ -25,17 +25,17 @@ TABLES = {
     b"ipma": (4, 0, MAX_ITEMS),
     b"stsz": (8, 0, MAX_FRAMES),
 } | dict.fromkeys((b"co64", b"stco", b"stsc", b"stss", b"stts"), (4, 0, MAX_FRAMES))
-"""Where a box has the number of its entries, the version from which that has 4 bytes instead of 2, and the limit."""
+"""Offset of the entry count in a box, the version from which it has 4 bytes instead of 2, and the maximum count."""
 
 LISTS = frozenset({b"grpl", b"iref"})
-"""Boxes of numbers of items, which do not say how many there are."""
+"""Boxes that list item numbers without a count."""
 
 BYTES_PER_ITEM = 16
-"""Bytes of such a list for each of `MAX_ITEMS`: a reference to a tile has 2."""
+"""Bytes of these lists per item, up to `MAX_ITEMS`: a reference to a tile has 2."""
 
 
 def check_boxes(file: bytes) -> None:
-    """Refuse what costs a decoder too much before it knows the size, or ends the process.
+    """Refuse boxes that cost a decoder too much before it knows the size, or that crash the process.
 
     Raises:
         OverLimit: more boxes or entries than any real file has.
@@ -79,7 +79,7 @@ def _entries(file: bytes, kind: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def _check_item(item: bytes, place: int) -> None:
-    """Refuse an item whose kind is not text: pi-heif 1.4 ends the process over it."""
+    """Refuse an item whose kind is not text: pi-heif 1.4 aborts the process."""
     said = item[8 if item[:1] == b"\2" else 10 :]  # after version, number and protection
     kind, (_, *rest) = said[:4], said[4:].split(b"\0")
     try:

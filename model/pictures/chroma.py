@@ -1,7 +1,8 @@
-"""Smooth colour of half the size, as most photographs in HEIC and AVIF have it, which libheif enlarges by repetition.
+"""Interpolate the subsampled chroma of HEIC and AVIF, which libheif enlarges by repetition.
 
-The network would sharpen the stairs that repetition makes. Here each sample of colour is put into the middle of its
-pixels, and those between are interpolated linearly, as readers of JPEG do.
+Most photographs in these formats have chroma of half the size. The network would sharpen the stairs of repeated
+samples. Here each sample is placed in the middle of its pixels, and the pixels between are interpolated linearly, as
+JPEG decoders do.
 """
 
 import struct
@@ -13,7 +14,7 @@ from model.pictures.boxes import Item, Items
 from model.pictures.samples import Pixels, most
 
 CHROMA = [[1, -1, 0], [0, -1, 1]]
-"""Red and blue less green: combinations of the stored samples of colour alone, whatever the file's matrix."""
+"""Red minus green and blue minus green: whatever the file's matrix, they depend on the chroma samples only."""
 
 LUMA = {1: (0.2126, 0.0722), 7: (0.212, 0.087), 8: (0.25, 0.25), 9: (0.2627, 0.0593)}
 """Shares of red and blue in luma, by the matrix coefficients of ITU-T H.273 (BT.709, SMPTE 240, YCgCo, BT.2020)."""
@@ -29,14 +30,14 @@ LUMA_OF_PRIMARIES = {
     11: (0.2095, 0.0689),
     12: (0.229, 0.0793),
 }
-"""The same of the matrix that is derived from the colour primaries, by these."""
+"""The same for matrices derived from the colour primaries, by the number of the primaries."""
 
 TOLERANCE = 1 / 255
-"""Mean difference of repeated samples, which rounding and clipping cause, as a share of white."""
+"""Maximum mean difference of repeated samples from their mean, caused by rounding and clipping; 1 is white."""
 
 
 def subsampling(items: Items) -> tuple[int, int]:
-    """Return how many rows and columns share a sample of colour in an AVIF or HEIC: 1 or 2 each."""
+    """Return how many rows and columns share a chroma sample in an AVIF or HEIC: 1 or 2 each."""
     for item in (items.primary, *items.others.values()):  # a picture of tiles has no codec of its own
         if not item.property(b"auxC") and (found := _of_codec(item)):
             return found
@@ -68,13 +69,13 @@ def luma_of(items: Items) -> tuple[float, float]:
 
 
 def smooth(colour: Pixels, shared: tuple[int, int], luma: tuple[float, float]) -> Pixels:
-    """Interpolate colour (H, W, 3) between its stored samples; luma stays the same.
+    """Interpolate the chroma of RGB (H, W, 3) between its stored samples; luma stays the same.
 
-    Nothing is changed where the samples are not repeated: libheif itself interpolates those of pictures that are turned
-    or cropped at odd places.
+    Returns the picture unchanged if its samples are not repeated: libheif itself interpolates pictures that are turned,
+    or cropped at odd positions.
 
     Args:
-        shared: rows and columns that share a sample, see `subsampling`.
+        shared: rows and columns that share a chroma sample, see `subsampling`.
         luma: see `luma_of`.
     """
     down, across = shared

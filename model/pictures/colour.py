@@ -1,4 +1,4 @@
-"""Pixels as Pillow decodes them, or in another colour space than RGB -> RGB and alpha."""
+"""Convert Pillow's images, CMYK and CIELAB to RGB and alpha."""
 
 import io
 
@@ -25,7 +25,7 @@ LINEAR_SRGB_OF_XYZ = numpy.array(
 
 
 def of_image(image: Image.Image) -> Samples:
-    """The samples of a loaded image.
+    """Return the samples of a loaded image.
 
     Raises:
         NotAccepted: its pixels are of a kind that has no fixed range.
@@ -44,17 +44,17 @@ def of_image(image: Image.Image) -> Samples:
 
 
 def _levels(image: Image.Image, mode: str) -> Pixels:
-    """Samples (H, W, C) of a mode, a few rows at a time: converted as a whole, they would be in memory four times."""
+    """Convert an image to a mode, (H, W, C), a few rows at a time; as a whole it would be in memory four times."""
     levels = numpy.empty((image.height, image.width, len(mode)), numpy.uint8)
     for top in range(0, image.height, SLICE_ROWS):
         rows = image.crop((0, top, image.width, min(top + SLICE_ROWS, image.height)))
-        straight = rows.convert("LA") if rows.mode == "La" else rows  # which Pillow converts to nothing else
+        straight = rows.convert("LA") if rows.mode == "La" else rows  # Pillow converts La to nothing else
         levels[top : top + SLICE_ROWS] = numpy.asarray(straight.convert(mode))
     return levels
 
 
 def _cmyk_in_srgb(image: Image.Image) -> Pixels:
-    """CMYK through its profile, or by the simple rule where it has no sound one."""
+    """Convert CMYK to sRGB through its profile, or by the simple formula without a valid one."""
     profile = image.info.get("icc_profile") or b""
     try:
         converted = ImageCms.profileToProfile(
@@ -72,7 +72,7 @@ def _cmyk_in_srgb(image: Image.Image) -> Pixels:
 
 
 def in_srgb(inks: Pixels, profile: bytes) -> Pixels:
-    """CMYK (H, W, 4) in sRGB, in the same depth: through its profile, or by the simple rule without a sound one."""
+    """Convert CMYK (H, W, 4) to sRGB of the same depth: through its profile, or by the simple formula without one."""
     if _is_sound(profile):
         image = pyvips.Image.new_from_array(numpy.ascontiguousarray(inks)).copy(interpretation="cmyk")
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
@@ -90,7 +90,7 @@ def in_srgb(inks: Pixels, profile: bytes) -> Pixels:
 
 
 def _is_sound(profile: bytes) -> bool:
-    """Return True for a profile of CMYK that can be used: libvips would take one of its own for a broken one."""
+    """Return True for a valid CMYK profile; libvips would replace a broken one by its own."""
     try:
         found = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         ImageCms.buildTransform(found, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
@@ -100,10 +100,10 @@ def _is_sound(profile: bytes) -> bool:
 
 
 def lab_in_srgb(lab: Pixels, *, signed: bool) -> Pixels:
-    """CIE L*a*b* (H, W, 3) of D50 in sRGB, in the same depth, by CIE's formulas.
+    """Convert CIELAB (H, W, 3) of D50 to sRGB of the same depth, by CIE's formulas.
 
     Args:
-        signed: a* and b* are kept as signed numbers; else they are kept with 128 added.
+        signed: a* and b* are stored as signed numbers, else with 128 added.
     """
     whole, unit = most(lab), 1 if lab.dtype == numpy.uint8 else 256
     colour = numpy.empty(lab.shape, lab.dtype)

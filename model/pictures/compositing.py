@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from model.pictures.samples import SLICE_ROWS, Samples
 
 KEEPS, CLEARS, RESTORES = range(3)
-"""The place of a piece after its time stays, becomes clear, or is again as before. An APNG has the same numbers."""
+"""Disposal of a frame, numbered as in APNG: keep its pixels, clear its area, or restore the area from before."""
 
 Rgba = NDArray[numpy.uint8]
 """(H, W, 4), colour not multiplied by alpha."""
@@ -24,15 +24,15 @@ class Piece:
     pixels: Rgba
     grey: bool
     over: bool
-    """It is drawn over what is there, which otherwise it replaces."""
+    """Blend over the canvas; False: replace its pixels."""
     after: int
-    """`KEEPS`, `CLEARS` or `RESTORES`."""
+    """Disposal: `KEEPS`, `CLEARS` or `RESTORES`."""
     duration_ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A frame with everything that the frames before have left visible."""
+    """A frame as shown, with everything that earlier frames left visible."""
 
     samples: Samples
     duration_ms: float

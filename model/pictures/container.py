@@ -1,4 +1,4 @@
-"""The structure of a file around its pixels: its format, and what must be refused before a decoder opens it."""
+"""Recognise the format of a file, and refuse dangerous files before a decoder opens them."""
 
 from model.pictures import gif, jpeg
 from model.pictures.box_structure import check_boxes
@@ -25,7 +25,7 @@ def known_format(upload: bytes) -> str | None:
 
 
 def check_before_opening(upload: bytes, limits: Limits) -> None:
-    """Refuse what costs too much, or ends the process, as soon as a decoder looks at the header.
+    """Refuse files that cost too much, or crash the process, as soon as a decoder reads the header.
 
     Raises:
         OverLimit, Damaged, NotAccepted: see below.

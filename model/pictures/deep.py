@@ -1,4 +1,4 @@
-"""Pixels that Pillow would cut down or misread: HEIC, more than 8 bits in PNG and AVIF, a PNG's transparent colour.
+"""Read pixels that Pillow would reduce or misread: HEIC, PNG and AVIF of over 8 bits, a PNG's transparent colour.
 
 libvips, and the reader of HEIC, get the file only after its size has been checked, and are given the format.
 """
@@ -18,7 +18,7 @@ from model.pictures.samples import NO_RANGE, SLICE_ROWS, Pixels, Samples, divide
 NOT_KNOWN = re.compile(
     r"not supported|unsupported|not a whole number|out of range|not \d bands|not (been built in|configured)"
 )
-"""In the text of libvips or libheif where it does not know a kind of file, which is not the file's fault."""
+"""Matches errors of libvips and libheif about a kind of file that they do not support, in contrast to a broken one."""
 
 LOADERS = {
     "PNG": pyvips.Image.pngload_buffer,
@@ -27,11 +27,11 @@ LOADERS = {
 
 
 class Unsupported(Exception):
-    """Pillow reads this kind of file, with 8 bits, and libvips does not read it."""
+    """libvips does not read this kind of file; Pillow does, with 8 bits."""
 
 
 def bits_of_avif(upload: bytes) -> int:
-    """Bits of a sample, from the header.
+    """Return the bits of a sample, from the header.
 
     Raises:
         pyvips.Error: it is broken.
@@ -40,7 +40,7 @@ def bits_of_avif(upload: bytes) -> int:
 
 
 def rare_avif_size(upload: bytes, limits: Limits) -> tuple[int, int, int, bool]:
-    """Height, width, bits and transparency of an AVIF that Pillow does not know; decodes nothing.
+    """Return height, width, bits and transparency of an AVIF that Pillow does not know, without decoding it.
 
     Raises:
         NotAccepted, OverLimit: libvips does not know it either, or more than the limits allow.
@@ -59,7 +59,7 @@ def _loaded(upload: bytes, file_format: str) -> pyvips.Image:
 
 
 def refusal(file_format: str, error: Exception) -> PictureError:
-    """Why a file is not accepted over whose pixels a decoder has tripped: of a rare kind, or broken."""
+    """Return the error for a file that a decoder failed to read: of an unsupported kind, or broken."""
     for line in str(error).splitlines():
         if NOT_KNOWN.search(line):
             return NotAccepted(
@@ -69,10 +69,10 @@ def refusal(file_format: str, error: Exception) -> PictureError:
 
 
 def samples(upload: bytes, file_format: str) -> Samples:
-    """The pixels of a PNG as stored, or those of an AVIF or HEIC upright, in their full depth.
+    """Return the pixels of a PNG as stored, or of an AVIF or HEIC upright, in their full depth.
 
     Raises:
-        Unsupported: see there.
+        Unsupported: libvips does not read this kind of file.
         NotAccepted: they are of a kind that has no fixed range.
         pyvips.Error, Exception: the file is broken.
     """

@@ -13,10 +13,10 @@ from model.pictures.errors import Damaged
 from model.pictures.limits import Limits
 
 AFTER = {2: CLEARS, 3: RESTORES}
-"""The fate of a frame after its time, by the method of disposal in the file; others keep it."""
+"""Disposal of a frame by its method in the file; other methods keep it."""
 
 FRAME, EXTENSION, CONTROL, APPLICATION = 0x2C, 0x21, 0x21F9, 0x21FF
-"""First bytes of blocks. One extension says how a frame is shown; another is named by its inventor."""
+"""First bytes of blocks: image descriptor, any extension, graphic control extension, application extension."""
 
 PROFILES = frozenset({b"ICCRGBG1012"})
 LOOPS = frozenset({b"NETSCAPE2.0", b"ANIMEXTS1.0"})
@@ -45,7 +45,7 @@ def size_of(upload: bytes) -> tuple[int, int]:
 
 
 def check_size(upload: bytes, limits: Limits) -> None:
-    """Refuse a GIF that is too large, or whose first frame is: Pillow makes room for it when it opens the file.
+    """Refuse a GIF that is too large, or whose first frame is: Pillow allocates it when it opens the file.
 
     Raises:
         OverLimit: it is.
@@ -117,14 +117,14 @@ def profile(upload: bytes, limits: Limits) -> bytes | None:
 
 
 def plays_of(upload: bytes) -> int:
-    """Return how often an animation is shown; 0 for without end."""
+    """Return the number of plays of an animation; 0 for endless."""
     parts = (part for part in _application(upload, LOOPS) if part[:1] == b"\1" and len(part) >= 3)
     repeats = next((int.from_bytes(part[1:3], "little") for part in parts), None)
     return 1 if repeats is None else repeats + 1 if repeats else 0
 
 
 def _application(upload: bytes, names: Set[bytes]) -> list[bytes]:
-    """Return the blocks of data in the first extension of an application with one of these names."""
+    """Return the data blocks of the first application extension with one of these names."""
     for kind, place in _blocks(upload):
         if kind == APPLICATION and upload[place + 3 : place + 14] in names:
             return [*_parts(upload, place + 14)]
@@ -132,7 +132,7 @@ def _application(upload: bytes, names: Set[bytes]) -> list[bytes]:
 
 
 def _frames(upload: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield where each frame begins, and the four bytes that say how it is shown."""
+    """Yield the offset of each frame, and the four bytes of its graphic control extension."""
     control = bytes(4)
     for kind, place in _blocks(upload):
         if kind == FRAME:
@@ -143,7 +143,7 @@ def _frames(upload: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _blocks(upload: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the kind of each block and where it begins, as far as the file goes."""
+    """Yield the kind and the offset of each block, as far as the file goes."""
     try:
         place = 13 + _table_bytes(upload[10])
         while (first := upload[place]) in (FRAME, EXTENSION):
@@ -165,12 +165,12 @@ def _parts(upload: bytes, place: int) -> Iterator[bytes]:
 
 
 def _data(upload: bytes, frame: int) -> int:
-    """Return where the data of a frame begin, which are its pixels."""
+    """Return the offset of a frame's pixel data."""
     return frame + 11 + _table_bytes(upload[frame + 9])
 
 
 def _end(upload: bytes, place: int) -> int:
-    """Return where data end that begin at a place, in a truncated file beyond its end."""
+    """Return the offset after the data blocks that begin at a place; beyond the end of a truncated file."""
     while place < len(upload) and (size := upload[place]):
         place += 1 + size
     return place + 1

@@ -32,23 +32,23 @@ READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 SEQUENTIAL_FRAMES = frozenset({0xC0, 0xC1, 0xC9})
 
 START, END, SCAN, ALONE = 0xD8, 0xD9, 0xDA, 0x01
-"""Markers. The last one is followed by no segment, like the first two."""
+"""Markers SOI, EOI, SOS and TEM; only SOS has a segment."""
 
 JFIF, EXIF, ADOBE = 0xE0, 0xE1, 0xEE
 TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
-"""Markers of the codes, the quantization and the distance of restart markers."""
+"""Markers of Huffman and arithmetic codes, quantization tables and restart intervals."""
 
 KEPT = FRAMES | TABLES | {SCAN, JFIF, ADOBE}
 """Markers of the segments that decide about pixels."""
 
 MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
-"""In data of pixels a 0 or a restart marker follows each 255."""
+"""In entropy-coded data, each 0xFF is followed by a 0 or is part of a restart marker."""
 
 MISSING_PIXELS = re.compile(
     r"(premature end of data|instead of RST|before marker 0xd[0-7]|bad Huffman code|bad arithmetic code)",
     re.IGNORECASE,
 )
-"""Warnings of libjpeg about pixels that it made up. Its other warnings are about writers, not pixels."""
+"""Matches warnings of libjpeg about missing pixels; its other warnings are about metadata."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ def check_scans(file: bytes) -> None:
 
 
 def _only_pixels(file: bytes) -> bytes:
-    """The first picture without what libjpeg warns of although no pixel is missing: it reports one warning only.
+    """Return the first picture without causes of harmless warnings: libjpeg reports only one warning.
 
     Raises:
         Damaged: it ends within a segment.
@@ -151,7 +151,7 @@ def _only_pixels(file: bytes) -> bytes:
 
 
 def _as_understood(marker: int, content: bytes, components: bytes, *, sequential: bool) -> bytes:
-    """The content of a segment with the values that libjpeg takes instead of those that it warns of."""
+    """Replace values that libjpeg warns about by those that it assumes instead."""
     if marker == SCAN and sequential:
         return content[:-3] + b"\0\x3f\0"
     if marker == JFIF and content.startswith(b"JFIF\0"):
@@ -164,8 +164,8 @@ def _as_understood(marker: int, content: bytes, components: bytes, *, sequential
 def samples_of(file: bytes, image: Image.Image) -> Samples:
     """Decode the first picture of a JPEG.
 
-    Pillow hides what libjpeg warns of, so TurboJPEG decodes, which gets the same pixels from libjpeg, and judges CMYK,
-    which Pillow decodes.
+    Pillow hides the warnings of libjpeg. So TurboJPEG decodes, which gives the same pixels; it only checks CMYK, which
+    Pillow decodes.
 
     Args:
         image: the file, opened by Pillow.
@@ -183,7 +183,7 @@ def samples_of(file: bytes, image: Image.Image) -> Samples:
 
 
 def _decoded(file: bytes) -> Pixels | None:
-    """The samples (H, W, C) of a file without metadata; None where only Pillow may read it."""
+    """Return the samples (H, W, C) of a file without metadata; None if only Pillow may be able to read it."""
     try:
         kind = simplejpeg.decode_jpeg_header(file)[2]
     except (ValueError, KeyError):  # TurboJPEG does not know its kind, or simplejpeg no name for it
@@ -200,7 +200,7 @@ def _decoded(file: bytes) -> Pixels | None:
 
 
 def _of_unusual_sampling(file: bytes) -> Pixels | None:
-    """Decode what TurboJPEG does not know, such as 4:1:0. Warnings of the last 8 rows are not seen."""
+    """Decode a subsampling that TurboJPEG does not know, such as 4:1:0. Misses warnings about the last 8 rows."""
     try:
         image = pyvips.Image.jpegload_buffer(file, access="sequential", fail_on="warning")
     except pyvips.Error:

@@ -11,12 +11,12 @@ class Limits:
 
     max_picture_px: int
     max_width_px: int
-    """Width of the upright picture."""
+    """Maximum width of the upright picture."""
     max_frames: int
     max_metadata_bytes: int
-    """Size of each piece that is read and holds no pixels."""
+    """Maximum size of each part that is read and has no pixels, such as a profile."""
     max_expansion: int
-    """Pixels for each byte of the file."""
+    """Maximum pixels per byte of the file."""
 
     def check_size(self, width: int, height: int, upload_bytes: int) -> None:
         """Refuse what the header announces before it is decoded.

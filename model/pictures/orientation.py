@@ -14,7 +14,7 @@ USUAL_PREFIX = b"tiff"
 
 PREFIX = re.compile(rb"\sxmlns:([\w.-]{1,40})\s*=\s*[\"']" + re.escape(SPACE))
 VALUE = re.compile(rb"[\s<]([\w.-]{1,40}):Orientation\s*(?:=\s*[\"']|>)\s*([1-8])\s*[\"'<]")
-"""The prefix of the property and its value, as an attribute or as an element."""
+"""Matches the prefix and the value of the property, as an attribute or an element."""
 
 
 def in_xmp(packet: bytes) -> int:

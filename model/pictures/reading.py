@@ -71,7 +71,7 @@ class FilePicture:
 
     samples: Samples
     orientation: int
-    """EXIF's, 1 to 8: how the samples have to be turned."""
+    """EXIF's orientation of the samples, 1 to 8."""
     frames: int
     """Pictures in the file."""
     image: Image.Image
@@ -119,7 +119,7 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
 
     Raises:
         NotAccepted: not one of `FORMATS`, or of a kind that is not read.
-        OverLimit: more than the limits allow, which the header tells.
+        OverLimit: the header announces more than the limits allow.
         Damaged: truncated or corrupt.
     """
     known = container.known_format(file)
@@ -231,10 +231,10 @@ class _File:
 
 
 def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, whole: bool = True) -> _File:
-    """The opened file.
+    """Open a file, and check its header against the limits.
 
     Args:
-        whole: check a PNG's checksums of pixels, too.
+        whole: check the checksums of a PNG's pixels, too.
     """
     container.check_before_opening(file, limits)
     if known == "HEIF":
@@ -258,13 +258,13 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
         _refuse_large_text(error)
         raise Damaged(f"the header of the {known or 'picture'} is corrupt ({one_line(error)})") from error
     limits.check_size(image.width, image.height, len(file))
-    if known in ("BMP", "GIF"):  # in which Pillow looks for none
+    if known in ("BMP", "GIF"):  # Pillow does not look for a profile in these
         image.info["icc_profile"] = (bmp if known == "BMP" else gif).profile(file, limits)
     return _File(content=content, image=image, png=png)
 
 
 def _refuse_large_text(error: Exception) -> None:
-    """Name the limit if Pillow stopped at one of its own, before or after the pixels of a PNG."""
+    """Raise OverLimit if Pillow stopped at its own limit for text in a PNG, before or after the pixels."""
     if "MAX_TEXT_CHUNK" in str(error):
         raise OverLimit("a compressed text or profile in the PNG is far too large; save it without") from error
 
@@ -290,7 +290,7 @@ def _samples(file: _File) -> Samples:
         return next(composed(gif.pieces(file.content), image.width, image.height)).samples
     image.load()
     items = known_items(file.content) if image.format == "AVIF" else None
-    if items and items.primary.property(b"clap"):  # which Pillow ignores
+    if items and items.primary.property(b"clap"):  # a crop, which Pillow ignores
         return deep.samples(file.content, "AVIF")
     needs_depth = _bits(file) > 8 and not image.mode.startswith("I")
     if needs_depth or (file.png and file.png.has_transparent_colour):

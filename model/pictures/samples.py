@@ -6,10 +6,10 @@ import numpy
 from numpy.typing import NDArray
 
 Pixels = NDArray[numpy.uint8 | numpy.uint16]
-"""Levels of one depth; 0 is none, the type's largest number is all."""
+"""Levels of 8 or 16 bits, from 0 to the maximum of the type."""
 
 SLICE_ROWS = 64
-"""Rows that are worked on at a time, so that little memory is needed beyond that of the picture."""
+"""Rows that are processed at a time, to limit temporary memory."""
 
 UPRIGHT = 1
 """EXIF's orientation of pixels that are stored as they are shown."""
@@ -34,12 +34,12 @@ class Samples:
 
 
 def most(pixels: Pixels) -> int:
-    """The level that means all: 255 or 65535."""
+    """Return the maximum level: 255 or 65535."""
     return int(numpy.iinfo(pixels.dtype).max)
 
 
 def of_channels(pixels: Pixels, *, upright: bool = False) -> Samples:
-    """Samples (H, W, C) of grey, grey with alpha, RGB or RGBA."""
+    """Make samples of pixels (H, W, C): grey, grey with alpha, RGB or RGBA."""
     channels = pixels.shape[-1]
     grey, alpha = channels < 3, channels in (2, 4)
     colour = pixels[..., :1].repeat(3, axis=-1) if grey else pixels[..., :3]
@@ -56,7 +56,7 @@ def divide_by_alpha(colour: Pixels, alpha: Pixels) -> None:
 
 
 def turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Pixels (H, W, ...) as EXIF's orientation wants them shown."""
+    """Turn pixels (H, W, ...) upright by EXIF's orientation."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())

@@ -1,8 +1,8 @@
 """The samples of a TIFF. Its layout says what they mean; decoders only unpack bytes.
 
-What codecs that pack bytes have packed is unpacked by Pillow as if each row were a row of grey bytes, and cut into
-samples here. So one piece of code serves every colour, depth, byte order and number of channels. JPEG and fax, whose
-codecs need to know the colour, are left to Pillow, or to libvips where Pillow lacks the codec.
+Codecs of plain bytes, such as LZW, are decompressed by Pillow as if each row were a row of grey bytes, which is cut
+into samples here. So the same code serves every colour, depth, byte order and number of channels. JPEG and fax
+need to know the colour, so Pillow decodes them completely, or libvips where Pillow lacks the codec.
 """
 
 import io
@@ -25,14 +25,14 @@ BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of plain bytes: none, LZW, Deflate, PackBits, LZMA, Zstandard."""
 
 MAX_CHANNELS = 8
-"""The most channels in one plane, so that extra ones cost little memory."""
+"""Maximum channels in one plane, so that extra ones cost little memory."""
 
 ROW_FIELDS = frozenset({tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.PREDICTOR, tags.COLOUR_MAP, *range(529, 533)})
 """Fields to drop when the file is presented as rows of grey bytes."""
 
 
 def is_unpacked_here(layout: Layout) -> bool:
-    """Tell if the samples are cut out of rows of bytes, not decoded by a library that knows their colour."""
+    """Return True if the samples are cut from rows of bytes, not decoded by a library that knows their colour."""
     return layout.compression in BYTE_CODECS
 
 
@@ -118,7 +118,7 @@ def _file(
     """Return the file with the needed fields of one picture; some are left out, and others replaced."""
     kept = (tags.STRUCTURE | tags.DESCRIPTION).difference(dropped)
     if not layout.directory.number(tags.ROWS_PER_STRIP, 0):
-        kept -= {tags.ROWS_PER_STRIP}  # 0, by which some mean all rows, stops the decoders
+        kept -= {tags.ROWS_PER_STRIP}  # decoders fail on 0, by which some writers mean all rows
     return layout.directory.file.with_directory(layout.directory, kept, made)
 
 
@@ -127,12 +127,12 @@ def _is_for_libvips(layout: Layout) -> bool:
 
 
 def _by_libvips(layout: Layout) -> Pixels:
-    file = _file(layout, dropped={tags.EXTRA_SAMPLES})  # what it says is done here
+    file = _file(layout, dropped={tags.EXTRA_SAMPLES})  # alpha is handled here
     image = pyvips.Image.tiffload_buffer(file, fail_on="error")
     channels = 4 if layout.photometric == YCBCR else layout.channels  # libtiff makes RGBA of it
     if image.format != "uchar" or image.bands not in (channels, layout.channels):
         raise NotAccepted(_rare(layout, f"{image.bands} channels of the kind {image.format}"))
-    pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands).copy()  # which can be written
+    pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands).copy()  # writable
     return pixels
 
 
@@ -197,14 +197,14 @@ def _depth(layout: Layout) -> type[numpy.uint8 | numpy.uint16]:
 
 
 def _segment(layout: Layout, channels: int) -> tuple[int, int, int]:
-    """Samples in a row of a strip or tile, the bytes that hold them, and how many of these make a row."""
+    """Return samples and bytes of a row of a strip or tile, and the number of strips or tiles side by side."""
     across = 1 if layout.tile_width is None else -(-layout.width // layout.tile_width)
     in_row = (layout.tile_width or layout.width) * channels
     return in_row, -(-in_row * layout.bits // 8), across
 
 
 def _rows_of_bytes(layout: Layout, plane: int) -> bytes:
-    """The file with the strips or tiles of a plane as a grey picture of bytes."""
+    """Return the file with the strips or tiles of a plane as a grey picture of bytes."""
     directory = layout.directory
     _, segment_bytes, across = _segment(layout, 1 if layout.apart else layout.channels)
     made: dict[int, tuple[int, ...]] = {
@@ -238,7 +238,7 @@ def _cut(layout: Layout, image: Image.Image, channels: int) -> Pixels:
 
 
 def _slices(layout: Layout, image: Image.Image, channels: int) -> Iterator[tuple[slice, Pixels]]:
-    """Some rows (rows, at least W, channels) at a time, as they are kept but for differences."""
+    """Yield some rows (rows, at least W, channels) at a time, as stored, with differences added up."""
     in_row, segment_bytes, _ = _segment(layout, channels)
     order = layout.directory.file.order
     for top in range(0, layout.height, SLICE_ROWS):

@@ -32,7 +32,7 @@ class Field:
     kind: int
     count: int
     entry: bytes
-    """The entry itself."""
+    """The bytes of the entry."""
 
     @property
     def size_bytes(self) -> int:
@@ -144,7 +144,7 @@ class TiffFile:
                 continue
 
     def directory_at(self, place: int) -> Directory:
-        """The directory at a place.
+        """Return the directory at an offset.
 
         Raises:
             Damaged: it ends outside of the file.

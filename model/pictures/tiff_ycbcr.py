@@ -20,17 +20,17 @@ from model.pictures.tiff_layout import (
 SHARED = (2, 2)
 COEFFICIENTS = (0.299, 0.587, 0.114)
 RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
-"""What the fields say where they are absent; the last one black and white of luma, then of either colour."""
+"""Defaults of absent fields; the last is black and white of luma, Cb and Cr."""
 
 
 def _shared(directory: Directory) -> tuple[int, int]:
-    """Return how many columns and rows share a sample of colour."""
+    """Return how many columns and rows share a chroma sample."""
     across, down = (*directory.numbers(YCBCR_SHARED, 2), *SHARED)[:2]
     return across, down
 
 
 def rarity(layout: Layout) -> str | None:
-    """Return what is rare about YCbCr that is not read here; None if it is read."""
+    """Describe a kind of YCbCr that is not read here; None if it is read."""
     across, down = _shared(layout.directory)
     rows = layout.directory.number(TILE_HEIGHT if layout.tile_width else ROWS_PER_STRIP, 0) or layout.height
     parted = (rows % down and (layout.tile_width or rows < layout.height)) or (layout.tile_width or 0) % across
@@ -44,7 +44,7 @@ def rarity(layout: Layout) -> str | None:
 
 
 def blocks(layout: Layout) -> Layout:
-    """Return the layout of the blocks that share their colour, each as one px with several channels of luma."""
+    """Return the layout of the blocks that share their chroma: each is one px with several channels of luma."""
     across, down = _shared(layout.directory)
     return replace(
         layout,
@@ -87,7 +87,7 @@ def in_rgb(layout: Layout, stored: Pixels) -> Pixels:
 
 
 def _scale(directory: Directory) -> NDArray[numpy.float32]:
-    """Return what is subtracted from luma and either colour, and what they are then multiplied with."""
+    """Return the offsets to subtract from Y, Cb and Cr, and the factors to multiply them with after that."""
     found = numpy.array(directory.fractions(YCBCR_RANGE) or RANGE)
     if found.shape != (6,) or not (numpy.isfinite(found).all() and (found[::2] != found[1::2]).all()):
         raise Damaged(f"the TIFF file is corrupt: its field {YCBCR_RANGE} says no range")

@@ -92,7 +92,7 @@ class AmxBlockStage:
         amx.run("amx_trunk", call, self._plainly)
 
     def _reads(self, channels: int) -> int:
-        """Round input channels up to whole chunks, if a pixel has as many."""
+        """Round input channels up to whole chunks, unless that exceeds the channels of the buffer."""
         whole = -(-channels // MAX_CHUNK) * MAX_CHUNK
         return whole if whole <= self._all_channels else channels
 

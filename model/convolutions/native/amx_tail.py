@@ -22,8 +22,8 @@ class AmxTailStage:
     """Enlarges rows by nearest neighbour and convolves them, several times: a `model.stage.Stage`.
 
     Args:
-        packed: weights of the convolutions; the last one has the colours twice, and both results are added.
-        factors: of the enlargement before each.
+        packed: weights of the convolutions; the last one has the output channels twice, and both results are added.
+        factors: enlargement before each convolution.
         repeats: the padding repeats the border, instead of zeros.
         lag: see `Stage`.
         plainly: use plain C instead of AMX.

@@ -16,12 +16,12 @@ def load(
 ) -> ctypes.CDLL | None:
     """Load a library, and declare the arguments of its functions.
 
-    Calls release Python's lock. The threads of the library are those of PyTorch, whose OpenMP is already loaded.
+    Calls release the GIL. The library shares the threads of PyTorch, whose OpenMP is already loaded.
 
     Args:
         functions: argument types by name; each returns an int, unless the caller declares another type.
-        structs: those that its functions take, in the order of its function `struct_bytes`.
-        otherwise: what happens without the library, for the log.
+        structs: arguments of its functions, in the order of its function `struct_bytes`.
+        otherwise: effect of a missing library, for the log.
 
     Returns:
         The library; None if it is not compiled, or from other sources.
@@ -38,7 +38,7 @@ def load(
 
 
 def _check_sizes(library: ctypes.CDLL, structs: Sequence[type[ctypes.Structure]]) -> None:
-    """Check that a library has our structs. With others it would write to the wrong places.
+    """Check the sizes of the library's structs; with other sizes it would write to wrong addresses.
 
     Raises:
         AttributeError: it is from other sources.

@@ -86,7 +86,7 @@ class Packed:
         self._made_channels = conv.out_channels
         self._dtype = conv.weight.dtype
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
-        empty = -conv.out_channels % lanes  # results without weights, up to a full register
+        empty = -conv.out_channels % lanes  # zero channels that fill the last register
         self._bias = functional.pad(bias.float(), (0, empty))
         weights = functional.pad(conv.weight.detach().double(), (0, 0, 0, 0, 0, 0, 0, empty))
         factors = torch.einsum("yj,oijk,xk->yxio", FACTORS_OF_WEIGHTS, weights, FACTORS_OF_WEIGHTS).flatten(0, 1)
@@ -150,7 +150,7 @@ def takes(conv: nn.Conv2d) -> bool:
 
 
 def _lanes(conv: nn.Conv2d) -> int:
-    """Return the lanes of the registers in which winograd.c runs a convolution; 0 if it does not support it."""
+    """Return the number of SIMD lanes that winograd.c uses for a convolution; 0 if it does not support it."""
     library, dtype = compiled(), conv.weight.dtype
     if library is None or dtype not in (torch.float32, torch.float16):
         return 0
