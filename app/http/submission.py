@@ -1,7 +1,7 @@
 """Read a job from a request: pictures in a form or as the raw body, or URLs in a JSON document."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from app.http.accept import of_result
 from app.http.auth import key_of
 from app.http.fields import parameter, split
 from app.http.parameters import Parameters
-from app.http.upload import Upload, UploadLimits, read_upload
+from app.http.upload import FORM, Upload, UploadLimits, media_type, read_upload
 from app.jobs.outbox import DEFAULT_EVENTS, EVENTS
 from app.jobs.submission import Submission
 from app.record import current_record
@@ -83,20 +83,29 @@ class JobDocument(JobParameters):
 
 
 async def read_submission(
-    request: Request, query: JobParameters, limits: UploadLimits, reservation: UploadReservation, *, documents: bool
+    request: Request,
+    query: JobParameters,
+    limits: UploadLimits,
+    reservation: UploadReservation,
+    *,
+    documents: bool,
+    check: Callable[[Submission], None],
 ) -> Submission:
     """Read a job from a request.
 
     Args:
         documents: whether the body may be a JSON document.
+        check: called before a picture is read, where the body is nothing else, with all that is known of the job.
 
     Raises:
         BadRequest: the request is malformed.
         RequestValidationError: a parameter is out of range.
         ServiceError: see `read_upload`.
     """
-    if documents and _media_type(request) == JSON:
+    if documents and media_type(request) == JSON:
         return await _from_json(request, query, limits, reservation)
+    if media_type(request) != FORM:
+        check(_submission(request, query))
     upload = await read_upload(request, limits, reservation)
     return _submission(request, query.with_fields(upload.parameters), pictures=upload.pictures, names=upload.names)
 
@@ -161,10 +170,6 @@ def prefers_async(request: Request) -> bool:
     """Return True where the caller prefers not to wait: `Prefer: respond-async` (RFC 7240)."""
     members = split(",".join(request.headers.getlist("prefer")), ",")
     return any(parameter(next(split(member, ";")))[0] == "respond-async" for member in members)
-
-
-def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _idempotency_key(request: Request) -> str:

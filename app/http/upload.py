@@ -45,6 +45,11 @@ class Upload:
         return picture
 
 
+def media_type(request: Request) -> str:
+    """Return the type of the body, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def read_upload(request: Request, limits: UploadLimits, reservation: UploadReservation) -> Upload:
     """Read the body as far as the limits and the memory allow.
 
@@ -60,17 +65,15 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Uploa
         UnsupportedEncoding: the body is compressed or encoded.
     """
     check_encoding("Content-Encoding", ",".join(request.headers.getlist("content-encoding")))
-    content_type = request.headers.get("content-type", "")
-    media_type = content_type.partition(";")[0].strip().lower()
-    is_form = media_type == FORM
-    if media_type.startswith("multipart/") and not is_form:
-        raise UnsupportedFormat(f"Content-Type: {media_type[:100]} is not supported; send {FORM} or the raw body")
+    kind = media_type(request)
+    if kind.startswith("multipart/") and kind != FORM:
+        raise UnsupportedFormat(f"Content-Type: {kind[:100]} is not supported; send {FORM} or the raw body")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
         _check_size(int(announced), limits)
         reservation.announce(int(announced))
     body = _chunks(request, limits, reservation)
-    upload = await _form(content_type, body, limits) if is_form else Upload(pictures=[await _joined(body)])
+    upload = await _form(request, body, limits) if kind == FORM else Upload(pictures=[await _joined(body)])
     for name, picture in zip(upload.names, upload.pictures, strict=False):  # a raw body has no name
         if name and not picture:
             raise BadRequest(f"the file {name[:100]!r} has 0 bytes; send one that is a picture")
@@ -127,8 +130,8 @@ async def _joined(body: AsyncGenerator[bytes, None]) -> bytes:
     return bytes(whole)
 
 
-async def _form(content_type: str, body: AsyncGenerator[bytes, None], limits: UploadLimits) -> Upload:
-    form = Form(content_type, max_pictures=limits.max_pictures)
+async def _form(request: Request, body: AsyncGenerator[bytes, None], limits: UploadLimits) -> Upload:
+    form = Form(request.headers["content-type"], max_pictures=limits.max_pictures)
     await form.read(body)
     pictures = [bytes(picture) for picture in form.pictures]
     return Upload(pictures=pictures, parameters=form.parameters, names=form.names)

@@ -136,6 +136,16 @@ class JobService:
             raise Unavailable("the storage of the jobs is not open yet, or is away; try again in a few seconds")
         return self._parts
 
+    def check(self, service: UpscaleService, submission: Submission) -> None:
+        """Check what can be checked before the pictures are there.
+
+        Raises:
+            ServiceError: a URL or the model refuses it.
+        """
+        self.parts.check_urls(submission)
+        if not submission.idempotency_key:  # else it may have been accepted when the model was there
+            submission.request.check_model(service)
+
     async def submit(self, service: UpscaleService, submission: Submission) -> tuple[StoredJob, bool]:
         """Accept a job; once this returns, it survives a crash.
 

@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -82,7 +83,8 @@ async def submit(
         # Starts a trace that the spans of the request and of the job's pictures share.
         record.trace_headers = {"traceparent": f"00-{uuid4().hex}-{uuid4().hex[:16]}-01"}
     reservation = scope.enter_context(service.uploads.reserve())
-    submission = await read_submission(request, query, limits, reservation, documents=not one_picture)
+    check = partial(life.jobs.check, service)
+    submission = await read_submission(request, query, limits, reservation, documents=not one_picture, check=check)
     job, created = await life.jobs.submit(service, submission)
     record.job = job.id
     if created:

@@ -14,7 +14,7 @@ from app.http.endpoints.submit import accepted, submit
 from app.http.openapi import IDEMPOTENCY_KEY, PICTURE_HEADERS, PREFER, SUBMIT, problems
 from app.http.receiving import BINARY, check_given_once, pictures_in, request_scope, upload_limits
 from app.http.submission import JobParameters, prefers_async
-from app.http.upload import read_upload
+from app.http.upload import FORM, media_type, read_upload
 from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, PNG
 from app.pools import Pools
@@ -62,6 +62,8 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
             return response
         check_given_once(request)
         service = life.service
+        if media_type(request) != FORM:
+            _wanted(request, query).check_model(service)  # before the body is read
         work = await scope.enter_async_context(AsyncExitStack())
         reservation = work.enter_context(service.uploads.reserve())
         upload = await read_upload(request, limits, reservation)

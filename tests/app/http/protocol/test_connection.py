@@ -145,6 +145,26 @@ async def test_refused_requests_get_no_100_continue(live: Live) -> None:
     assert await caller.closed()
 
 
+@pytest.mark.parametrize(
+    ("query", "headers", "status"),
+    [
+        ("", "Accept: text/html", 406),
+        ("?model=nope", "", 404),
+        ("?scale=2&width=4", "", 422),
+        ("?fidelity=0.5", "", 422),
+        ("?webhook=https://a.example", "", 422),
+    ],
+)
+@pytest.mark.parametrize("target", ["/v1/upscale", "/v1/jobs", "/v1/upscale with respond-async"])
+async def test_no_picture_is_read_for_a_request_whose_head_can_be_refused(
+    live: Live, target: str, query: str, headers: str, status: int
+) -> None:
+    caller, path = await live.connect(), target.split()[0]
+    more = "".join(f"{line}\n" for line in (headers, "Prefer: respond-async" * (" " in target)) if line)
+    await caller.send(f"POST {path}{query} HTTP/1.1\nHost: a\nContent-Length: 800\nExpect: 100-continue\n{more}\n")
+    assert await caller.status() == status
+
+
 FORGED = [
     ("rubbish\n\n", 400),
     ("POST /v1/upscale HTTP/1.1\n\n", 400),  # no Host
