@@ -196,7 +196,7 @@ def _cluster(settings: Settings, replicas: str | None) -> int:
         from app.cluster import serve_cluster
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"{error}; a cluster needs the extra `cluster`: .venv/bin/pip install 'ray[serve]'"
+            f"{error}; a cluster needs the extra `cluster`: .venv/bin/pip install 'ray[serve]>=2.60'"
         ) from error
     logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
     serve_cluster(settings, replicas)
