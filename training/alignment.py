@@ -43,7 +43,7 @@ class Alignment:
 
     @property
     def problem(self) -> str | None:
-        """The value and the limit, if this is no good pair."""
+        """Fault of the pair, with the value and the limit; None for a good pair."""
         if self.likeness < MIN_LIKENESS:
             return f"the two pictures do not show the same (correlation {self.likeness:.2f} of {MIN_LIKENESS})"
         if self.shift_px > MAX_SHIFT_PX:
@@ -82,7 +82,7 @@ def alignment(low_res: Tensor, high_res: Tensor) -> Alignment | None:
 
 
 def pair_problem(files: PairFiles, high_res: Tensor, scale: int) -> str | None:
-    """Read the low-res picture of a pair, and say what is wrong with it: its file, its size, or what it shows.
+    """Read the low-res picture of a pair, and describe a fault of its file, size or content; None without one.
 
     Args:
         high_res: the original, uint8 RGB (3, H, W).
@@ -124,7 +124,7 @@ def _best_shift(seen: NDArray[numpy.float64], expected: NDArray[numpy.float64]) 
 
 
 def _peak(values: NDArray[numpy.float64], place: int) -> float:
-    """Place of the top of a parabola through a largest value and its neighbours, relative to it."""
+    """Return the sub-pixel offset of a peak: the top of the parabola through it and its neighbours."""
     if not 0 < place < len(values) - 1:
         return 0.0
     before, top, after = values[place - 1 : place + 2].tolist()

@@ -26,10 +26,10 @@ from tqdm import tqdm
 from training.data import READ_ERRORS, DataError, read_picture, read_size
 
 NEVER_NS = -1
-"""Stands for the time of a file that is to be tried again."""
+"""Modification time in the index for a file that will be retried."""
 
 SPARE_BYTES = 2**30
-"""Room on the disk that a cache leaves free."""
+"""Disk space that a cache leaves free."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,11 @@ class _Entry:
     width: int = 0
     offset: int = 0
     problem: str = ""
-    """Why the file could not be decoded; it is not tried again before it changes."""
+    """Why the file could not be decoded; it is retried only after it changes."""
 
     @property
     def end(self) -> int:
-        """First byte behind the pixels."""
+        """Offset of the first byte after the pixels."""
         return self.offset + 3 * self.height * self.width
 
 
@@ -68,17 +68,17 @@ class PictureCache:
         return self._folder
 
     def missing_bytes(self, files: Sequence[Path]) -> int:
-        """Measure what `fill` would write, from the headers of the files that are not in the cache."""
+        """Return the bytes that `fill` would write, from the headers of the files that are not in the cache."""
         self._entries = self._read_index()
         return sum(entry.end for entry in map(_sized, self._stale(files)))
 
     def free_bytes(self) -> int:
-        """Measure the room that the disk has for more."""
+        """Return the disk space that the cache may use."""
         there = next(folder for folder in (self._folder, *self._folder.absolute().parents) if folder.is_dir())
         return max(0, shutil.disk_usage(there).free - SPARE_BYTES)
 
     def fill(self, files: Sequence[Path], *, threads: int) -> None:
-        """Decode the files that are not in the cache as they are now. A broken one is noted, and `read` raises.
+        """Decode the files that are new or have changed. A broken one is noted, and `read` raises.
 
         Processes that share the run may all call it: one fills, the others wait.
 
@@ -187,7 +187,7 @@ def _decoded(entry: _Entry, pixels: int) -> _Entry:
 
 
 def _sized(entry: _Entry) -> _Entry:
-    """Add the size that the header says."""
+    """Add the size from the header."""
     try:
         height, width = read_size(Path(entry.path))
     except READ_ERRORS as error:
@@ -196,7 +196,7 @@ def _sized(entry: _Entry) -> _Entry:
 
 
 def _unread(entry: _Entry, error: Exception) -> _Entry:
-    """Note why a file was not decoded; if the system and not the file is the cause, the next `fill` tries again."""
+    """Note why a file was not decoded; after an error of the system, the next `fill` retries it."""
     may_pass = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
     problem = str(error) or type(error).__name__
     mtime_ns = NEVER_NS if may_pass else entry.mtime_ns

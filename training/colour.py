@@ -6,11 +6,11 @@ from torch import Tensor
 from training.degrade import crop_to_multiple, shrink_bicubic
 
 COARSE = 4
-"""Low-res pixels, in each direction, whose mean colour is compared."""
+"""Side of the squares whose mean colours are compared, in low-res pixels."""
 
 _TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
 _WHITE = (0.95047, 1.0, 1.08883)
-"""D65, which sRGB is defined for."""
+"""XYZ of D65, the white point of sRGB."""
 
 
 def lab(picture: Tensor) -> Tensor:
@@ -28,8 +28,8 @@ def lab(picture: Tensor) -> Tensor:
 def colour_shift(upscaled: Tensor, low_res: Tensor) -> float:
     """Mean CIE 1976 colour difference between the two pictures, both low-passed; 1 is just noticeable.
 
-    Both are reduced by bicubic to one pixel for `COARSE` x `COARSE` of the low-res ones, so that detail that a
-    generator adds or moves does not count, and a tint does.
+    Both are reduced by bicubic to one pixel per `COARSE` x `COARSE` low-res pixels. So detail that a generator adds or
+    moves does not count, but a tint does.
 
     Args:
         upscaled: uint8 RGB (3, scale * H, scale * W).

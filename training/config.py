@@ -13,7 +13,7 @@ from training.loss_config import LossConfig
 from training.uploads import UploadConfig
 
 MIN_VGG_PX = 16
-"""Minimum side of what the perceptual loss compares: four halvings leave a pixel of it."""
+"""Minimum side of high-res crops for the perceptual loss: VGG19 halves them four times, to one pixel."""
 
 MAX_NAME = 95
 """Maximum length of a generator's name, to which `-last` and `-best` are appended."""
@@ -21,7 +21,7 @@ MAX_NAME = 95
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """The optimiser of one network, and its step size at each step.
+    """The optimiser of one network, and its learning rate at each step.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -30,14 +30,13 @@ class OptimiserConfig:
     method: Literal["adam", "muon"] = "adam"
     """`muon`: hidden convolutions by Muon, the others and all biases by Adam."""
     learning_rate: float
-    """The peak step size, reached after the warm-up."""
+    """The peak learning rate, reached after the warm-up."""
     warmup_steps: int = 0
     halve_at: tuple[int, ...] = ()
     """Steps at which the learning rate is halved; empty: see `decay_steps`."""
     decay_steps: int = 0
-    """Steps at the end over which the learning rate falls in a line to zero, at most all after the warm-up. It is
-    constant before, so that a run may be continued with more steps. 0: it falls along half a cosine, from the warm-up
-    to the end."""
+    """Steps of linear decay to zero at the end, at most all after the warm-up. The learning rate is constant before
+    them, so that a run can be continued with more steps. 0: cosine decay from the warm-up to the end."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's two decays; the paper's by default."""
 
@@ -58,7 +57,7 @@ class OptimiserConfig:
             raise ConfigError(f"betas is {self.betas}; each must be in [0, 1)")
 
     def rate_at(self, step: int, steps: int) -> float:
-        """Step size of the 0-based `step` of a run of `steps`."""
+        """Return the learning rate at the 0-based `step` of a run of `steps`."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         if self.halve_at:
@@ -131,12 +130,12 @@ class TrainingConfig:
     best_by: Literal["psnr_y", "lpips"] = "psnr_y"
     """The measure by which the best snapshot is chosen: the mean over the kinds of validation pictures."""
     patience: int = 0
-    """Measurements in a row without a better one after which the run ends; 0: it takes all its steps."""
+    """Measurements in a row without improvement after which the run ends early; 0: never."""
     accumulate: int = 1
-    """Number of parts that a process splits its share of a batch into, to need less memory. Losses that compare the
-    pictures of a batch with one another, as the adversarial one does, see one part at a time."""
+    """Gradient accumulation: parts that a process splits its share of a batch into, to need less memory. Losses that
+    compare the pictures of a batch with one another, as the adversarial one does, see one part at a time."""
     checkpointing: bool = False
-    """Recompute the trunk in the backward pass instead of keeping it: less memory, a third more work."""
+    """Gradient checkpointing: recompute the trunk in the backward pass; less memory, a third more work."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from training.uploads import UploadConfig, degrade_crops
 
 Report = Callable[[str], None]
 Read = Callable[[Path], Tensor]
-"""Gives the pixels of a file: uint8 RGB (3, H, W)."""
+"""Returns the pixels of a file: uint8 RGB (3, H, W)."""
 
 MAX_ATTEMPTS = 100
 """Unreadable pictures in a row after which the run ends: the folder is probably gone."""
@@ -93,7 +93,7 @@ class Canvas:
 
     @cached_property
     def _index(self) -> tuple[Integers, Integers]:
-        """First pixel and width of each picture, from the first crop on; pictures are added before it."""
+        """First pixel and width of each picture; built at the first crop, so all pictures are added before it."""
         return numpy.array(self._first), numpy.array(self._widths)
 
     def cut(self, places: Places, factor: int, side: int) -> Tensor:
@@ -119,7 +119,7 @@ class StreamedPhotographs:
     is drawn in its place.
 
     Args:
-        read: gives the pixels of a file; the workers get a copy of it.
+        read: returns the pixels of a file; each worker gets a copy of it.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class StreamedPhotographs:
 
 
 class DegradedCrops:
-    """Crops of another source's high-res regions, with low-res pictures like real uploads made from them.
+    """Cuts crops from another source's high-res regions, and makes low-res pictures like real uploads from them.
 
     A thread prepares the next batch while the network learns from this one.
     """

@@ -19,11 +19,11 @@ Batch = tuple[Tensor, Tensor]
 """uint8 RGB, low_res (N, 3, crop, crop) and high_res (N, 3, scale * crop, scale * crop)."""
 
 _CROP, _DEGRADE = 1, 2
-"""First number of the seeds, so that one draw never repeats the other."""
+"""First number of the seeds, so that the draws of crops and of damage are independent."""
 
 
 class CropSource(Protocol):
-    """Gives the batch of every step, on the device."""
+    """Yields the batch of every step, on the device."""
 
     def batches(self, first_step: int, end_step: int) -> Iterator[Batch]:
         """Yield the batches of a range of steps, in order."""
@@ -31,7 +31,7 @@ class CropSource(Protocol):
 
 
 class RegionSource(Protocol):
-    """Gives the high-res side of every batch alone, for low-res pictures that are made from it later."""
+    """Yields only the high-res side of every batch; low-res pictures are made from it later."""
 
     def regions(self, first_step: int, end_step: int) -> Iterator[Tensor]:
         """Yield uint8 RGB (N, 3, side, side) for a range of steps, in order."""
@@ -51,7 +51,7 @@ class Places:
 
 
 def refuse_unequal_shares(batch: int, processes: int) -> None:
-    """Check that every process takes as many crops of a batch as the others.
+    """Check that the processes can share a batch equally.
 
     Raises:
         DataError: they cannot.

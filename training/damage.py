@@ -26,7 +26,7 @@ def damaged(high_res: Tensor, scale: int, damage: Damage, *, name: str) -> Tenso
     """Make the low-res picture of one kind.
 
     * `clean`: MATLAB's bicubic.
-    * `web75`, `web50`: the same as a JPEG of quality 75 or 50, with halved colour (4:2:0).
+    * `web75`, `web50`: the same as a JPEG of quality 75 or 50, with chroma subsampling 4:2:0.
     * `phone`: Gaussian blur of 2.2 high-res px, bicubic, Gaussian noise of 6 levels, JPEG of quality 80 (4:2:0).
 
     Args:

@@ -42,7 +42,7 @@ class Pair:
 
 
 def folder_name(folder: Path) -> str:
-    """The name of a folder as it was given; that on the disk of `.` and `..`."""
+    """Return the name of a folder as given; for `.` and `..`, its real name."""
     return folder.name if folder.name not in ("", "..") else folder.resolve().name
 
 
@@ -64,7 +64,7 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Yield files with the suffix of a picture; a folder by its own name where it has one here, else by a link."""
+    """Yield files with the suffix of a picture; each folder once, by its real path if that is below, else by a link."""
     seen: set[tuple[int, int]] = set()
     folders, links = [folder], list[Path]()
     while folders or links:

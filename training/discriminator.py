@@ -16,7 +16,7 @@ VGG_PX = 128
 
 
 def new_discriminator(config: DiscriminatorConfig, seed: int) -> nn.Module:
-    """A discriminator with torch's default initialisation; equal for equal seeds."""
+    """Create a discriminator with torch's default initialisation; equal for equal seeds."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return VGGDiscriminator(config.channels) if config.kind == "vgg" else UNetDiscriminator(config.channels)
@@ -41,7 +41,7 @@ class VGGDiscriminator(nn.Module):
         self.verdict = nn.Sequential(nn.Linear(widths[-1] * side * side, 100), _leaky_relu(), nn.Linear(100, 1))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Raw verdicts, higher for photographs: float RGB (N, 3, 128, 128) in [0, 1] -> (N, 1)."""
+        """Return raw verdicts (logits), higher for photographs: float RGB (N, 3, 128, 128) in [0, 1] -> (N, 1)."""
         verdict: Tensor = self.verdict(self.features(pictures).flatten(1))
         return verdict
 
@@ -81,7 +81,7 @@ class UNetDiscriminator(nn.Module):
         self.verdict = nn.Conv2d(channels, 1, 3, padding=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Raw verdicts, higher for photographs: float RGB (N, 3, H, W) in [0, 1] -> (N, 1, H, W).
+        """Return raw verdicts (logits), higher for photographs: float RGB (N, 3, H, W) in [0, 1] -> (N, 1, H, W).
 
         H and W are multiples of 8.
         """

@@ -25,22 +25,22 @@ class ProcessesDisagreeError(Mistake):
 
 
 LONGEST_WAIT = timedelta(days=1)
-"""Limit of a wait for what process 0 makes alone, such as its measurements, which take long for large sets."""
+"""Timeout of a wait for work of process 0 alone, such as measurements, which take long for large sets."""
 
 LONGEST_STEP = timedelta(minutes=30)
-"""Limit of a wait within a step, so that a machine that vanishes without a word ends the run."""
+"""Timeout of a wait within a step, so that the run ends if a machine disappears."""
 
 _steps: dist.ProcessGroup | None = None
-"""The same processes again, with the limit of a step; None outside `joined`."""
+"""A group of all processes with the timeout of a step; None outside `joined`."""
 
 
 def processes() -> int:
-    """Count the processes that share the run."""
+    """Return the number of processes that share the run, the world size."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def this_process() -> int:
-    """The number of this one, from 0; process 0 validates, saves and reports."""
+    """Return the number of this process, its rank, from 0; process 0 validates, saves and reports."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -107,7 +107,7 @@ def refuse_disagreement(**values: object) -> None:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of every process's value, with a gradient to each of them."""
+    """Return the mean of every process's value, with a gradient to each of them."""
     if processes() == 1:
         return value
     total: Tensor = _Sum.apply(value)
@@ -144,10 +144,10 @@ def average_gradients(net: nn.Module) -> None:
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation whose batch is that of all processes, and that remembers nothing between batches.
+    """Batch normalisation over the batch of all processes, without running statistics.
 
-    A discriminator is only ever used on the batch at hand, so there is no running average to keep. torch's
-    SyncBatchNorm does the same on GPUs only.
+    A discriminator is only used on the batch at hand, so it needs no running average. torch's SyncBatchNorm works on
+    GPUs only.
     """
 
     def __init__(self, channels: int) -> None:

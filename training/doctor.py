@@ -55,7 +55,7 @@ _MAX_THREADS = 8  # each holds one decoded picture
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong with one file.
+    """One fault of one file.
 
     Attributes:
         path: the file.
@@ -73,8 +73,8 @@ class Report:
     """Findings of an examination.
 
     Attributes:
-        files: number of files that were looked at.
-        megapixels: size of all that could be decoded.
+        files: number of examined files.
+        megapixels: total size of the decoded files.
         findings: in the order of their paths; a file may have several.
         notes: what else is in the folder.
     """
@@ -90,7 +90,7 @@ class Report:
         return self.files - len({finding.path for finding in self.findings})
 
     def lines(self) -> list[str]:
-        """A line for each finding, then a summary."""
+        """Return a line for each finding, then a summary."""
         lines = [f"{finding.problem:10}  {finding.path}: {finding.detail}" for finding in self.findings]
         count = Counter(finding.problem for finding in self.findings)
         found = ", ".join(f"{count[problem]} {problem}" for problem in PROBLEMS if count[problem])
@@ -214,12 +214,12 @@ def _layout(grey: Image.Image) -> NDArray[numpy.float32]:
 
 
 def _worse(picture: _Picture) -> tuple[bool, int, int, Path]:
-    """Order in which copies of one photograph are kept: sound, large, and little compressed ones first."""
+    """Return the sort key of copies of one photograph, the one to keep first: sound, large, little compressed."""
     return bool(picture.findings), -picture.width * picture.height, -picture.file_bytes, picture.path
 
 
 def _duplicates(pictures: Sequence[_Picture]) -> Iterator[Finding]:
-    """A finding for every picture that an earlier one of the sequence makes needless."""
+    """Yield a finding for every picture that duplicates an earlier one of the sequence."""
     firsts: dict[bytes, _Picture] = {}
     for picture in pictures:
         first = firsts.setdefault(picture.digest, picture)

@@ -52,7 +52,7 @@ def read_config(path: Path) -> TrainingConfig:
 
 
 def from_tree(tree: object) -> TrainingConfig:
-    """Make a config of what its JSON says.
+    """Make a config from its JSON.
 
     Raises:
         ConfigError: see `read_config`.
@@ -74,7 +74,7 @@ def differences(config: TrainingConfig, other: TrainingConfig) -> list[str]:
 
 
 def _of_today(tree: object) -> object:
-    """Rewrite losses as earlier versions wrote them: names of layers, and a feature scale that may be null."""
+    """Convert losses of earlier versions, which have names of layers, and a feature scale that may be null."""
     losses = tree.get("losses") if isinstance(tree, Mapping) else None
     if not isinstance(tree, Mapping) or not isinstance(losses, Mapping):
         return tree
@@ -119,7 +119,7 @@ def _put(tree: Any, kind: Any, path: Sequence[str], name: str, text: str) -> Non
 
 
 def _parsed(kind: Any, text: str, name: str) -> object:
-    """The JSON of a field's value, which `_made` checks."""
+    """Parse the text of a field to a JSON value, which `_made` checks."""
     choices = _choices(kind)
     if types.NoneType in choices and text.lower() == "none":
         return None
@@ -219,7 +219,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _default(kind: type, name: str) -> object:
-    """Return the JSON of a field's default; that of a group which must be given is empty."""
+    """Return the JSON of a field's default; empty for a group without one."""
     (field,) = (one for one in fields(kind) if one.name == name)
     default = field.default if field.default_factory is MISSING else field.default_factory()
     if is_dataclass(default):

@@ -18,7 +18,7 @@ FLAT_PX = 16
 """Side of the flat pictures, in low-res pixels: most networks reach across."""
 
 BORDER_PX = 4
-"""Width of what counts as border, in pixels of the output."""
+"""Width of the border, in pixels of the output."""
 
 _BATCH = 64
 
@@ -41,7 +41,7 @@ class FlatScores:
 
     @property
     def set(self) -> str:
-        """The name of what was measured on, as a set of pictures has one."""
+        """Name of the measured colours, like that of a set of pictures."""
         return f"{self.colours} flat colours"
 
     def numbers(self) -> dict[str, float]:

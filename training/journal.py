@@ -25,7 +25,7 @@ TITLES = {"psnr_y": "PSNR-Y in dB", "lpips": "LPIPS", "colour_shift": "colour sh
 
 
 class Journal:
-    """Writes down what a run does; after a kill, the record is cut back to the step that the run continues from.
+    """Records a run; after a kill, lines after the step that the run continues from are dropped.
 
     Args:
         done: steps already taken.
@@ -49,11 +49,11 @@ class Journal:
 
     @property
     def seconds(self) -> float:
-        """Time that the run has taken, over all its sittings."""
+        """Duration of the run so far, including the time before it was continued."""
         return self._spent_s + time.monotonic() - self._started
 
     def state(self) -> dict[str, Any]:
-        """Return what a journal needs to continue with the same lines."""
+        """Return the state from which a journal continues with the same lines."""
         return {"sums": dict(self._sums), "counted": self._counted, "seconds": self.seconds}
 
     def count(self, losses: Mapping[str, float]) -> None:

@@ -62,7 +62,7 @@ class BlurConfig:
     sinc_probability: float = 0.1
     """Share of the blurs that are sinc filters (ringing) instead of one of the six families below."""
     family_shares: tuple[float, ...] = _SHARES_OF_FAMILIES
-    """Gaussian, generalised Gaussian and plateau, of each first the isotropic and then the anisotropic share."""
+    """Shares of Gaussian, generalised Gaussian and plateau kernels; for each, isotropic then anisotropic."""
     sigma_px: tuple[float, float] = (0.2, 3.0)
     """Standard deviation along each axis of the kernel."""
     gaussian_beta: tuple[float, float] = (0.5, 4.0)
@@ -137,7 +137,7 @@ def sinc_kernels(cutoff: Tensor, size_px: Tensor) -> Tensor:
 
 
 def _pulses_where(skipped: numpy.ndarray, kernels: Tensor) -> Tensor:
-    """Replace skipped kernels by one that changes nothing, and convert to float32."""
+    """Replace skipped kernels by the identity kernel, and convert to float32."""
     pulse = torch.zeros(KERNEL_PX, KERNEL_PX, dtype=torch.float64)
     pulse[RADIUS_PX, RADIUS_PX] = 1
     return torch.where(torch.from_numpy(skipped)[:, None, None], pulse, kernels).float()

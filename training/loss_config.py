@@ -70,8 +70,7 @@ class LossConfig:
     teacher: float = 0.0
     """L1 to the output of another generator, which the run is given; `high_res` stays the target of all others."""
     teacher_ensemble: bool = False
-    """The teacher answers with the mean of its results for the eight orientations of a crop: better, and 8 times the
-    work."""
+    """Use the teacher's self-ensemble, the mean over eight orientations of a crop: better, for 8 times the work."""
     flat: float = 0.0
     """L2 of random flat colours, which must come back as they are; for generators that repeat the border."""
     perceptual: float = 0.0

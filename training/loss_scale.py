@@ -31,7 +31,7 @@ class LossScale:
             self._good_steps = 0
 
     def lower(self) -> bool:
-        """Halve the scale after an overflow; False where it cannot be the reason, because it is 1."""
+        """Halve the scale after an overflow; returns False at a scale of 1, which cannot be the cause."""
         self._good_steps = 0
         if self.value <= 1:
             return False
@@ -45,7 +45,7 @@ class LossScale:
     def restore(self, state: Mapping[str, float]) -> None:
         """Continue where `state()` was taken, if this device needs a scale.
 
-        A scale of 1 is that of a device that needed none, or too small to be of use; then the first one stays.
+        A scale of 1 is ignored: it comes from a device that needed none, or is too small to be useful.
         """
         if self.needed and state["value"] > 1:
             self.value, self._good_steps = state["value"], int(state["good_steps"])

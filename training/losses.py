@@ -11,7 +11,7 @@ from training.distributed import mean_over_processes
 from training.loss_config import AdversarialKind
 
 CHARBONNIER_EPSILON = 1e-3
-"""Differences smaller than this are squared, larger ones taken as they are; a quarter of a level."""
+"""Smaller differences count about quadratically, larger ones about linearly; a quarter of a level."""
 
 ARTEFACT_WINDOW_PX = 7
 ARTEFACT_EXPONENT = 1 / 5

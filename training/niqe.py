@@ -27,9 +27,9 @@ HALVING = torch.tensor([-3, -9, 29, 111, 111, 29, -9, -3], dtype=torch.float64) 
 """MATLAB's `imresize(..., 0.5)`: Keys' cubic, twice as wide against aliasing, at 1/4, 3/4, 5/4 and 7/4."""
 
 NOISE = 1e-9
-"""Levels below which a difference is the rounding of float64, not a detail: its sign would pass for statistics.
+"""Differences below this, in levels, are rounding errors of float64, whose signs would distort the statistics.
 
-Flat parts are where implementations differ: `ppt3` of Set14, a drawing, has 5.448 in BasicSR and 5.452 here.
+Implementations differ in flat parts: `ppt3` of Set14, a drawing, has 5.448 in BasicSR and 5.452 here.
 """
 
 SHAPES = torch.arange(200, 10_001, dtype=torch.float64) / 1000

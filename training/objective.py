@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Objective:
-    """All losses of a generator but the adversarial one, which needs a discriminator in training.
+    """All losses of a generator except the adversarial one, which needs a discriminator in training.
 
     Args:
         vgg: needed where the perceptual loss has a weight.

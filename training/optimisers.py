@@ -11,7 +11,7 @@ from training.muon import Muon
 
 
 def new_optimisers(net: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
-    """Adam for all weights; with `muon`, Muon for hidden convolutions, Adam for the first and last layer and biases."""
+    """Create Adam for all weights; for `muon`, Muon for hidden convolutions and Adam for all other weights."""
     weights = list(net.parameters())
     layers = [weight for weight in weights if weight.dim() > 1]  # in the order in which pictures pass them
     muon = {weight for weight in layers[1:-1] if weight.dim() == 4} if config.method == "muon" else set()
@@ -35,7 +35,7 @@ class TrainedNetwork:
             optimiser.zero_grad()
 
     def finish_gradients(self, loss_scale: float) -> Tensor:
-        """Average the gradients over the processes and take the scale of the loss out of them; returns their norm."""
+        """Average the gradients over the processes, and divide them by the loss scale; returns their norm."""
         average_gradients(self.net)
         gradients = [weight.grad for weight in self.net.parameters() if weight.grad is not None]
         if loss_scale != 1:
@@ -43,14 +43,14 @@ class TrainedNetwork:
         return torch.nn.utils.get_total_norm(gradients)
 
     def update(self, step: int, steps: int) -> None:
-        """Move the weights along their gradients."""
+        """Set the learning rate, and take a step of each optimiser."""
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = self.config.rate_at(step, steps)
             optimiser.step()
 
     def state(self) -> dict[str, Any]:
-        """Weights and optimisers."""
+        """Return the state of the network and of its optimisers."""
         return {"net": self.net.state_dict(), "optimisers": [one.state_dict() for one in self.optimisers]}
 
     def restore(self, state: dict[str, Any]) -> None:

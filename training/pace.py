@@ -84,7 +84,7 @@ def _other_macs(steps: Steps, low_res: Tensor, high_res: Tensor) -> float:
 
 
 def _macs(net: nn.Module, pictures: Tensor) -> int:
-    """Count those of one forward pass, which is not computed."""
+    """Count the multiply-accumulate operations of a forward pass, without computing it."""
     shapes = copy.deepcopy(net).to("meta")
     counted = [0]
 

@@ -63,7 +63,7 @@ def find_pairs(folder: Path, scale: int, low_res: Path | None = None) -> Picture
 
     Args:
         low_res: folder with the low-res picture of every original, under the same name; endings like `_LR4` and `_x4`
-            do not count, nor does `x4` at scale 4. It may be in `folder`, or `folder` itself if the names show which
+            are ignored, and at scale 4 also `x4`. It may be in `folder`, or `folder` itself if the names show which
             picture is which.
 
     Raises:
@@ -143,7 +143,7 @@ def _read(path: Path) -> Tensor:
 
 
 def _without_copies(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Tell originals from low-res copies by their names."""
+    """Separate originals from low-res copies by their names."""
     parts = {path: path.relative_to(folder).parts for path in files}
     in_hr = [path for path in files if len(parts[path]) > 1 and parts[path][0].lower() == "hr"]
     if in_hr:
@@ -157,7 +157,7 @@ def _without_copies(folder: Path, files: Sequence[Path]) -> tuple[list[Path], li
 
 
 def _apart(folder: Path, every: Sequence[Path], low_res: Path) -> tuple[list[Path], list[Path]]:
-    """Tell originals from the low-res pictures that the user named."""
+    """Separate originals from the low-res pictures that the user named."""
     candidates = picture_files(low_res)
     if folder.resolve() == low_res.resolve():
         candidates = [path for path in every if _says(_LOW_RES, path.relative_to(folder))]
@@ -205,7 +205,7 @@ def _paired(
 
 
 def _partners(originals: Sequence[Path], low_res: Sequence[Path], scale: int) -> dict[Path, Path | str]:
-    """Find the low-res picture of each original that has one, or the line that says why it cannot be known."""
+    """Find the low-res picture of each original that has one, or a line that says why it is ambiguous."""
     candidates: dict[str, list[Path]] = defaultdict(list)
     for path in low_res:
         candidates[_key(path, scale)].append(path)
@@ -229,7 +229,7 @@ def _partners(originals: Sequence[Path], low_res: Sequence[Path], scale: int) ->
 
 
 def _nearest(path: Path, candidates: Sequence[Path]) -> list[Path]:
-    """Keep the candidates with the very name of a path, then those that share the most folders with it."""
+    """Keep the candidates with exactly the same name, if any, then those that share the most folders with the path."""
 
     def shared(candidate: Path) -> tuple[bool, int, int]:
         from_root = len(os.path.commonpath((path.absolute(), candidate.absolute())))
@@ -253,9 +253,9 @@ def _published(relative: Path, scale: int) -> bool:
 
 
 def _key(path: Path, scale: int | str = _ANY_SCALE) -> str:
-    """Reduce a file's name to what the two pictures of a pair share.
+    """Reduce a file's name to the part that both pictures of a pair share.
 
-    `x4` at its end is a scale behind a separator, or if it is the scale of the pairs: `bmwx5` is a name.
+    `x4` at its end counts as a scale after a separator, or if it is the scale of the pairs; `bmwx5` stays.
     """
     shared = _ENDING.sub("", path.stem)
     return re.sub(rf"(?:[-_ ]x\d|x{scale})$", "", shared, flags=re.IGNORECASE).lower()

@@ -59,7 +59,7 @@ class VGGFeatures(nn.Module):
         with torch.device("meta"):  # its classifier alone would take half a gigabyte
             features = vgg19(weights=None, init_weights=False).features
         for index in self.wanted:
-            features[index + 1].inplace = False  # torchvision's would overwrite what is wanted
+            features[index + 1].inplace = False  # torchvision's in-place ReLU would overwrite these features
         self.features = features[: max(self.wanted) + 1].to_empty(device="cpu").eval().requires_grad_(False)
         for name in ("mean", "std"):
             values = torch.tensor(getattr(normalisation, name))[:, None, None]
@@ -67,7 +67,7 @@ class VGGFeatures(nn.Module):
 
     @property
     def feature_scale(self) -> float:
-        """The factor that brings its features to the size that torchvision's weights give them."""
+        """Factor that brings its features to the magnitude of those of torchvision's weights."""
         return CAFFE_FEATURE_SCALE if self.normalisation is CAFFE else 1.0
 
     def forward(self, pictures: Tensor) -> list[Tensor]:

@@ -53,13 +53,13 @@ class Snapshots:
         return 0 < self._config.patience <= self._without_better
 
     def state(self) -> dict[str, Any]:
-        """Return what is needed to continue."""
+        """Return the state to continue from."""
         return {"best": self._best, "without_better": self._without_better}
 
     def write(self, net: RRDBNet, step: int, scores: Scores) -> None:
         """Keep the weights of a step as the last ones, and as the best if no earlier ones are as good.
 
-        The start of a GAN stage is never the best: it has the higher PSNR-Y, and is not what the run was made for.
+        The start of a GAN stage is never the best: it has the higher PSNR-Y, but no training by the GAN.
         """
         self._write(LAST, net, step, scores)
         if step == 0 and self._config.discriminator:

@@ -35,9 +35,9 @@ from training.uploads import GRID_PX
 
 MAX_HELD_OUT = 10
 MIN_PHOTOGRAPHS = 10
-"""Photographs that a folder must have for each that is held out."""
+"""Minimum photographs of a folder per photograph that is held out."""
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "esrgan-serve" / "pictures"
-"""Where decoded pictures are kept that do not fit into memory, if no other folder is named."""
+"""Default folder for decoded pictures that do not fit into memory."""
 
 _TILE = re.compile(r"(?:[-_]s?\d{1,3}){1,2}$", re.IGNORECASE)
 """The number of a tile or a frame at the end of a name: `castle_0`, `0001_s012`, `castle_2_3`. Counters of cameras have
@@ -83,7 +83,7 @@ def hold_out(pictures: PictureSet, report: Report, before: HeldOutNames | None =
     alone.
 
     Args:
-        before: the choice of a run that continues, which stays what it was when pictures are added or removed.
+        before: the choice of the continued run, kept even if pictures are added or removed.
     """
     if before and (same := _held_out_before(pictures, before)).measured:
         return same
@@ -188,7 +188,7 @@ def half_of_free_bytes(device: torch.device) -> int:
 def _reader(
     files: Sequence[PhotographFile], cache: Path | None, *, decoded: bool, needed: int, workers: int, report: Report
 ) -> tuple[Read, list[PhotographFile]]:
-    """Choose where the pixels of files come from, and fill the cache if it is there.
+    """Choose where the pixels of files come from, and fill the cache if it is used.
 
     Returns:
         The function that reads a file, and the files without those that the cache found to be broken.

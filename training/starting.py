@@ -17,10 +17,10 @@ from training.errors import ConfigError
 from training.steps import new_generator
 
 ESTIMATED = ("running_mean", "running_var", "num_batches_tracked")
-"""Endings of the names of buffers that other discriminators have, and ours do not."""
+"""Suffixes of buffers that other discriminators have and ours do not."""
 
 SPECTRAL = ("_u", "_v")
-"""Endings of the names of estimates for spectral norms."""
+"""Suffixes of the estimates for spectral norms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def read_generator(path: Path, scale: int | None) -> Checkpoint:
         try:
             return read(path, scale=3)
         except WeightsError:
-            pass  # of another scale, or broken, which the next line says
+            pass  # of another scale, or broken: the next line raises the reason
     return read(path)
 
 
@@ -80,7 +80,7 @@ def start_from(
 
 
 def _rescaled(start: RRDBNet, config: TrainingConfig, report: Callable[[str], None]) -> RRDBNet:
-    """The start with the config's scale: convolutions that it lacks begin as its first one behind the trunk, or new."""
+    """Change the scale of the start to the config's: missing convolutions are copies of its `conv_up1`, or new."""
     if start.config.scale == config.generator.scale:
         return start
     net = new_generator(config)

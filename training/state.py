@@ -30,10 +30,10 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
-    """The state that `path` holds; None where there is none yet.
+    """Return the state in `path`; None if there is none yet.
 
     Raises:
-        StateError: the state is another run's, or is no state.
+        StateError: it is the state of another run, or not a state.
     """
     if not path.exists():
         return None

@@ -49,7 +49,7 @@ class DivergedError(Mistake):
 
 
 def new_generator(config: TrainingConfig) -> RRDBNet:
-    """A generator with He initialisation, its dense blocks scaled by `INITIAL_SCALE`; equal for equal seeds."""
+    """Create a generator with He initialisation, its dense blocks scaled by `INITIAL_SCALE`; equal for equal seeds."""
     chance = torch.Generator().manual_seed(config.seed)
     net = RRDBNet(config.generator)
     dense = {conv for block in net.modules() if isinstance(block, ResidualDenseBlock) for conv in block.children()}
@@ -64,7 +64,7 @@ def new_generator(config: TrainingConfig) -> RRDBNet:
 
 
 def ema_decay_at(config: TrainingConfig, step: int) -> float:
-    """Decay of the weight average: small at first, so that the initial weights are soon forgotten."""
+    """Return the decay of the weight average: small at first, so that the initial weights are soon forgotten."""
     return min(config.ema_decay, (1 + step) / (10 + step))
 
 
@@ -130,7 +130,7 @@ class Steps:
         self._upscale = Compiled(self.generator.net) if compiled else self._fastest()
 
     def take(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
-        """One step on a batch: uint8 RGB (N, 3, H, W) and (N, 3, scale * H, scale * W) on the device.
+        """Take a step on a batch: uint8 RGB (N, 3, H, W) and (N, 3, scale * H, scale * W) on the device.
 
         Returns:
             Each loss by name, unweighted, and the norm of each network's gradients, the mean over all processes; not
@@ -220,7 +220,7 @@ class Steps:
         self.loss_scale.restore(state["loss_scale"])
 
     def _fastest(self) -> nn.Module:
-        """The generator itself, or its passes in C."""
+        """Return the generator itself, or its implementation in C."""
         net = cast(RRDBNet, self.generator.net)
         keeps_maps = not self.config.checkpointing  # as the passes in C do
         if self._instructions and keeps_maps and native_generator.takes(net.config):
@@ -240,7 +240,7 @@ class Steps:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
 
     def _generator_losses(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], Callable[[], Verdicts]]:
-        """Losses of the generator, and what makes the verdicts for that of the discriminator."""
+        """Return the losses of the generator, and a function that computes verdicts for the discriminator's loss."""
         with self._autocast():
             upscaled = self._upscale(low)
             losses = self.objective.losses(low, high, upscaled, self.average)
@@ -262,7 +262,7 @@ class Steps:
         return ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind]
 
     def _verdicts(self, upscaled: Tensor, high: Tensor) -> Verdicts:
-        """The discriminator's verdicts on high-res pictures and on upscaled ones."""
+        """Return the discriminator's verdicts on high-res and on upscaled pictures."""
         discriminator = cast(TrainedNetwork, self.discriminator).net
         with self._autocast():
             return discriminator(high), discriminator(upscaled)

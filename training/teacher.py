@@ -30,7 +30,7 @@ class Teacher:
     Args:
         net: any network from RGB (N, 3, H, W) to RGB (N, 3, scale * H, scale * W), floats in [0, 1].
         name: its name and hash, for the card of its student.
-        ensemble: answer with the mean of the results for all eight orientations of a crop.
+        ensemble: return the mean of the results for all eight orientations of a crop.
     """
 
     def __init__(self, net: nn.Module, device: torch.device, name: str = "", *, ensemble: bool = False) -> None:
@@ -44,7 +44,7 @@ class Teacher:
     def __call__(self, low: Tensor) -> Tensor:
         """Upscale a batch: float RGB (N, 3, H, W) -> float32 (N, 3, scale * H, scale * W), both in [0, 1].
 
-        An ensemble takes squares alone.
+        An ensemble needs square crops.
         """
         turned = torch.cat([_turned(low, *turn) for turn in self.turns]).contiguous(memory_format=torch.channels_last)
         made = self._with_margin(turned, self._config) if self._config else self._run(turned)

@@ -59,7 +59,7 @@ class Run:
 
 
 def train(run: Run) -> Path:
-    """Train, or continue what a killed run left in its folder; returns the exported weight file.
+    """Train, or continue a killed run from its folder; returns the exported weight file.
 
     Every process of a distributed run calls it. Process 0 alone reads and writes the folder, so that no other machine
     needs it.
@@ -87,7 +87,7 @@ def train(run: Run) -> Path:
 
 
 def ways_to_need_less(config: TrainingConfig) -> str:
-    """Say how a run that was out of memory can continue with less."""
+    """Describe how a run that was out of memory can continue with less."""
     parts, share = config.accumulate, config.batch // processes()
     more = next((more for more in range(parts + 1, share + 1) if share % more == 0), None)
     ways = [f"accumulate={more}, which takes the batch in more parts"] if more else []

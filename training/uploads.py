@@ -29,10 +29,10 @@ from training.kernels import (
 from training.recolour import draw_recolouring, recolour
 
 GRID_PX = 16
-"""Period of the blocks of a file with halved colour; low-res crops begin at any of these places."""
+"""Side of the blocks of a file with subsampled chroma; low-res crops begin at any phase of this grid."""
 
 MIN_SIDE_PX = RADIUS_PX + 1
-"""Shortest side of a low-res picture: a border can only be mirrored into a picture that is wider than it."""
+"""Minimum side of a low-res picture: a mirrored border must be narrower than the picture."""
 
 _METHODS = ("area", "bilinear", "bicubic")
 _METHOD_SHARES = (0.2, 0.2, 0.6)

@@ -41,9 +41,9 @@ class Validation:
     """The pictures that a run is measured on."""
 
     pairs: Mapping[Damage, Sequence[Pair]]
-    """Pictures by the kind of upload that their low-res side is."""
+    """Pairs by the kind of upload of their low-res picture."""
     lpips: LPIPS | None = None
-    """None leaves that measure out."""
+    """None to leave this measure out."""
     report: Callable[[str], None] = say
     """Takes a line for each picture that cannot be read any more."""
 
@@ -65,7 +65,7 @@ class Validation:
         return each
 
     def bicubic(self, scale: int) -> PictureScores:
-        """Measure what every generator must beat."""
+        """Measure bicubic, the baseline that every generator must beat."""
         return self.of_each(lambda low_res: enlarge_bicubic(low_res, scale))
 
     def panels(self, net: RRDBNet, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -128,7 +128,7 @@ def middle(pair: Pair, side: int) -> Pair:
 
 
 def overall(scores: Scores, measure: str) -> float:
-    """One number, higher for better generators: the mean over the kinds of uploads."""
+    """Return one number, higher for better generators: the mean over the kinds of uploads."""
     values = scores[measure].values()
     mean = sum(values) / len(values)
     return -mean if measure in LOWER_IS_BETTER else mean

@@ -46,7 +46,7 @@ def validation_set(
 
 
 class _LazyPairs(Sequence[Pair]):
-    """Pairs that are made when they are asked for."""
+    """Pairs that are made on demand."""
 
     @abstractmethod
     def _pair(self, number: int) -> Pair:
@@ -62,7 +62,7 @@ class _LazyPairs(Sequence[Pair]):
 
 
 class _Originals(_LazyPairs):
-    """Pairs of files; those that do not fit into memory are read whenever they are looked at."""
+    """Pairs of files; those that do not fit into memory are read at each access."""
 
     def __init__(self, scale: int, max_bytes: int) -> None:
         self._scale = scale
@@ -78,7 +78,7 @@ class _Originals(_LazyPairs):
         self._files.append(files)
 
     def has_room(self, size: int) -> bool:
-        """Take this number of bytes from the memory that is left, if they fit."""
+        """Reserve this many bytes of the remaining memory; returns False if they do not fit."""
         fits = size <= self._left_bytes
         self._left_bytes -= size if fits else 0
         return fits

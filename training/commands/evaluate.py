@@ -159,7 +159,7 @@ def _lpips(options: argparse.Namespace) -> LPIPS | None:
 
 
 def _recorded(generator: str, results: list[SetScores], flat: list[FlatScores]) -> dict[str, dict[str, float]]:
-    """Choose what goes into a weight file: by set, the means that are numbers."""
+    """Return the means to record in a weight file, by set, without those that are missing or not finite."""
     measured = {one.set: asdict(one.mean) for one in results if one.generator == generator}
     measured |= {one.set: one.numbers() for one in flat if one.generator == generator}
     return {

@@ -37,7 +37,7 @@ def open_pictures(
     """Open the pictures to train on, and those to measure on by the kind of upload (only in process 0).
 
     Args:
-        before: the names that a run which continues held out.
+        before: the names that the continued run held out.
 
     Returns:
         Both, and the names that are held out; None with --validation.
@@ -85,6 +85,6 @@ def open_pictures(
 
 
 def _shared(pictures: PictureSet, others: PictureSet) -> frozenset[Path]:
-    """Return the files of a set that another one has, too, under whatever names."""
+    """Return the files of a set that are also in another set, under any name."""
     known = {file.high_res.resolve() for file in others.files}
     return frozenset(file.high_res for file in pictures.files if file.high_res.resolve() in known)

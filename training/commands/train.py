@@ -103,10 +103,10 @@ def _held_out_before(out: Path, config: TrainingConfig) -> HeldOutNames | None:
 
 
 def _check(options: argparse.Namespace, config: TrainingConfig) -> None:
-    """Refuse, before any picture is read, options and settings that cannot work together.
+    """Check that options and settings fit together, before any picture is read.
 
     Raises:
-        ConfigError, DataError: the text has the way out.
+        ConfigError, DataError: they do not; the text names the way out.
     """
     refuse_unequal_shares(config.batch, processes())
     if options.workers < 0:
@@ -151,7 +151,7 @@ def _begun(options: argparse.Namespace, report: Report) -> tuple[TrainingConfig,
 
 
 def _sized(config: TrainingConfig, start: Checkpoint, *, keep: bool) -> TrainingConfig:
-    """Take the sizes of the start, and its name; a crop is as large as the recipe's where the trunk sees it.
+    """Take the sizes and the name of the start; crops grow by its unshuffle, so the trunk sees the recipe's size.
 
     Args:
         keep: the config is that of another run: its crops and its padding stay.
@@ -164,7 +164,7 @@ def _sized(config: TrainingConfig, start: Checkpoint, *, keep: bool) -> Training
 
 
 def _chosen(options: argparse.Namespace) -> TrainingConfig:
-    """The recipe's config, or that of another run of it."""
+    """Return the config of the recipe, or of another run of it."""
     config = RECIPES[options.command]()
     if options.config:
         config = read_config(options.config)
@@ -176,7 +176,7 @@ def _chosen(options: argparse.Namespace) -> TrainingConfig:
 
 
 def _scaled(config: TrainingConfig, scale: int | None) -> list[str]:
-    """Return the settings for another scale. They are made together with all others, since crops depend on it."""
+    """Return the settings for another scale, to be applied with all others, since crops depend on the scale."""
     known = config.generator.scale
     if scale in (None, known):
         return []

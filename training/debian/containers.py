@@ -43,7 +43,7 @@ def _zip(data: bytes, names: Container[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _theme(data: bytes, names: Container[str]) -> Iterator[tuple[str, bytes]]:
-    """JPEG files by their first byte: an .edj keeps them whole, under names that are in no simple table."""
+    """Yield JPEG files, named by the offset of their first byte: an .edj stores them whole, without a simple table."""
     for start in re.finditer(rb"\xff\xd8\xff[\xe0\xe1\xdb]", data):
         name = f"jpeg_at_{start.start()}.jpg"
         if name in names:

@@ -44,7 +44,7 @@ class Photograph:
 
 
 def read_manifest(path: Path = MANIFEST) -> dict[str, list[Photograph]]:
-    """Photographs by package.
+    """Return the photographs by package.
 
     Raises:
         DebianError: the file is not such a list.
@@ -66,7 +66,7 @@ def read_manifest(path: Path = MANIFEST) -> dict[str, list[Photograph]]:
 
 
 def selected(photographs: dict[str, list[Photograph]], packages: Sequence[str]) -> dict[str, list[Photograph]]:
-    """Photographs of these packages only; of all if none is named.
+    """Return the photographs of these packages only; of all if none is named.
 
     Raises:
         DebianError: a package has no photographs.

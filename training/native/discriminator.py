@@ -11,8 +11,8 @@ from training.discriminator import NEGATIVE_SLOPE, UNetDiscriminator
 from training.native.library import CHUNK, MAX_CHANNELS, ConvWork, Instructions, MapsWork, Room, framed, laid_out, span
 
 SQUARES = ((0, 1), (1, 0), (1, 1), (2, 0))
-"""A convolution of 4 x 4, stride 2, is one of 3 x 3 over squares of 2 x 2 pixels: for each of its rows, the row of
-squares and the row in it. The same for columns."""
+"""A 4 x 4 convolution of stride 2 is a 3 x 3 convolution over squares of 2 x 2 pixels. For each row of its kernel: the
+row of squares, and the row in the square. The same for columns."""
 
 
 def takes(net: nn.Module) -> bool:
@@ -36,9 +36,9 @@ class NativeDiscriminator:
         self.room = Room(instructions)
 
     def judge(self, upscaled: Tensor, high_res: Tensor) -> "Judgement":
-        """Look at both kinds of pictures, float RGB (N, 3, H, W) in [0, 1], H and W multiples of 8.
+        """Run the forward pass on both kinds of pictures, float RGB (N, 3, H, W) in [0, 1], H and W multiples of 8.
 
-        Spectral norms move once.
+        Updates the spectral norms once.
         """
         net = self.net
         down, up, judge = (cast(Sequence[nn.Conv2d], part) for part in (net.down, net.up, net.judge))
@@ -53,7 +53,7 @@ class NativeDiscriminator:
 
 
 def as_squares(weight: Tensor) -> Tensor:
-    """The weights of a convolution of 4 x 4, stride 2, for squares of pixels: (O, C, 4, 4) -> (O, 4 C, 3, 3)."""
+    """Convert the weights of a 4 x 4 convolution of stride 2 to squares of pixels: (O, C, 4, 4) -> (O, 4 C, 3, 3)."""
     outputs, inputs = weight.shape[:2]
     squares = weight.new_zeros(outputs, 2, 2, inputs, 3, 3)
     rows, inner = (torch.tensor(part) for part in zip(*SQUARES, strict=True))

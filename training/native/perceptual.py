@@ -78,7 +78,7 @@ class _Loss(torch.autograd.Function):
 
 
 class _Passes:
-    """One forward pass over upscaled and high-res pictures together, and the way back to the upscaled ones."""
+    """One forward pass over upscaled and high-res pictures together, and the backward pass to the upscaled ones."""
 
     def __init__(self, perceptual: NativePerceptual, images: int, height: int, width: int) -> None:
         self.perceptual, self.images = perceptual, images

@@ -22,7 +22,7 @@ class Folder:
 
 
 def _fonts(package: str, scripts: str, **families: str) -> tuple[Font, ...]:
-    """Fonts of one package: families by style, divided by commas."""
+    """List the fonts of one package: families by style, separated by commas."""
     return tuple(
         Font(family.strip(), style, tuple(scripts.split()), package)
         for style, names in families.items()

@@ -21,7 +21,7 @@ Attribute = Number | str | Colour
 Pen = dict[str, Attribute]
 """Attributes that several elements share."""
 PHOTOGRAPH = "photograph"
-"""Package of the photographs, which are the caller's."""
+"""Stands for a package in the record of photographs, which come from the caller."""
 _SCRIPTS = tuple(SCRIPTS)
 
 
@@ -195,10 +195,10 @@ def wrap(words: list[str], space: str, font: Font, size: Number, width: Number) 
 
 
 def _scalable(svg: bytes) -> bytes:
-    """The drawing with a viewBox, without which it keeps its own size."""
+    """Add a viewBox to a drawing, without which it keeps its own size."""
     if b"viewBox" in svg:
         return svg
-    own = pyvips.Image.svgload_buffer(svg, dpi=90)  # of the programs that left the viewBox out; libvips' unit is 1/72
+    own = pyvips.Image.svgload_buffer(svg, dpi=90)  # dpi of programs that omit the viewBox; libvips' unit is 1/72 inch
     box = b'<svg viewBox="0 0 %g %g"' % (own.width * 72 / 90, own.height * 72 / 90)
     return re.sub(rb"<svg\b", box, svg, count=1)
 

@@ -84,7 +84,7 @@ def _installed() -> dict[str, str]:
 
 
 def _drawings(folder: Folder) -> tuple[Icon, ...]:
-    """Every SVG file of a theme once, though themes link many names to one file and some to none."""
+    """List every SVG file of a theme once; themes link many names to one file, and some to a missing one."""
     paths = {path.resolve() for path in Path("/").glob(folder.pattern.lstrip("/")) if path.is_file()}
     return tuple(Icon(path, folder.package) for path in sorted(paths) if path.stat().st_size <= MAX_BYTES)
 

@@ -20,12 +20,12 @@ class Script:
 
 
 def _parts(listing: str) -> list[str]:
-    """Syllables of a list with spaces, where `_` is nothing, or letters of a list without."""
+    """Split a list at its spaces, where `_` is an empty part; a list without spaces into letters."""
     return ["" if part == "_" else part for part in (listing.split() if " " in listing else listing)]
 
 
 def _common(codec: str, first: int, last: int) -> list[str]:
-    """The commonest characters of a language, which its national character set has in its first rows."""
+    """Return the commonest characters of a language: the first rows of its national character set."""
     places = ((row, cell) for row in range(first, last + 1) for cell in range(1, 95))
     return [bytes((row + 160, cell + 160)).decode(codec) for row, cell in places]
 
