@@ -76,7 +76,9 @@ class JobView(BaseModel):
     created: datetime
     ended: datetime | None
     expires: datetime | None = Field(description="When the job and its results are removed.")
-    queue: QueueView | None = None
+    queue: QueueView | None = Field(
+        default=None, description="Null for a job that has ended, in lists and in webhooks."
+    )
     result: ResultView | None = Field(
         description="The picture; of several pictures, a zip file of those that are done."
     )

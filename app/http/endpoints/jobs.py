@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.access.keys import Role
 from app.errors import NoSuchJob
@@ -13,7 +13,7 @@ from app.http.conditional import check_match
 from app.http.events import event_stream
 from app.http.middleware.paths import prefix_of
 from app.http.openapi import CHANGE, IF_MATCH, JOB, LAST_EVENT_ID, RANGE, RESULT, Responses, problems
-from app.http.receiving import BINARY
+from app.http.receiving import BINARY, check_given_once
 from app.http.results import result_response, zip_response
 from app.jobs.job import State, StoredJob
 from app.jobs.outbox import Delivery
@@ -36,10 +36,20 @@ RESULT_ANSWERS: Responses = {
 }
 
 
+class PageQuery(BaseModel):
+    """Which jobs are listed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: State | None = Field(default=None, description="Only jobs in this state are listed.")
+    before: str = Field(default="", max_length=64, pattern=ID, description="Id of a job: only older ones are listed.")
+    limit: int = Field(default=20, ge=1, le=100, description="Maximum jobs on a page.")
+
+
 class JobList(BaseModel):
     """A page of jobs, the newest first."""
 
-    jobs: list[JobView]
+    jobs: list[JobView] = Field(description="Without their places in the queue.")
     next: str | None = Field(description="Address of the next page; null on the last one.")
 
 
@@ -87,21 +97,14 @@ def job_routes(life: Lifecycle) -> APIRouter:
     routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
     @routes.get("", summary="List your jobs", responses=problems(JOB))
-    async def page(
-        request: Request,
-        state: Annotated[State | None, Query(description="Only jobs in this state are listed.")] = None,
-        before: Annotated[
-            str, Query(max_length=64, pattern=ID, description="Id of a job: only older ones are listed.")
-        ] = "",
-        limit: Annotated[int, Query(ge=1, le=100, description="Maximum jobs on a page.")] = 20,
-    ) -> JobList:
+    async def page(request: Request, query: Annotated[PageQuery, Query()]) -> JobList:
         """Lists the jobs of the caller's key; an operator's key lists all."""
-        jobs = await life.jobs.page(_key_name(request), state=state, before=before, limit=limit)
-        more = f"&state={state.value}" if state else ""
-        prefix = prefix_of(request)
-        address = f"{prefix}/v1/jobs?limit={limit}&before={jobs[-1].id}{more}" if jobs else None
-        views = [JobView.of(job, prefix) for job in jobs]
-        return JobList(jobs=views, next=address if len(jobs) == limit else None)
+        check_given_once(request)
+        state, limit, prefix = query.state, query.limit, prefix_of(request)
+        found = await life.jobs.page(_key_name(request), state=state, before=query.before, limit=limit + 1)
+        jobs, more = found[:limit], f"&state={state.value}" if state else ""
+        address = f"{prefix}/v1/jobs?limit={limit}&before={jobs[-1].id}{more}" if len(found) > limit else None
+        return JobList(jobs=[JobView.of(job, prefix) for job in jobs], next=address)
 
     @routes.get("/{job_id}", summary="Read a job", responses=problems(JOB))
     async def read(request: Request, job_id: JobId) -> JobView:

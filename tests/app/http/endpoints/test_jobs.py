@@ -515,6 +515,15 @@ async def test_pages_list_all_jobs(client: httpx.AsyncClient) -> None:
     rest = (await client.get(page["next"])).json()
     assert [job["id"] for job in [*page["jobs"], *rest["jobs"]]] == created[::-1]
     assert rest["next"] is None
+    whole = (await client.get("/v1/jobs?limit=3")).json()
+    assert (len(whole["jobs"]), whole["next"]) == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [("sate=done", 422), ("limit=2&limit=3", 400), ("limit=0", 422), ("state=", 422)]
+)
+async def test_a_page_that_was_not_asked_for_is_not_sent(client: httpx.AsyncClient, query: str, status: int) -> None:
+    assert (await client.get(f"/v1/jobs?{query}")).status_code == status
 
 
 async def test_a_watcher_that_has_seen_the_end_is_asked_to_stop(client: httpx.AsyncClient) -> None:

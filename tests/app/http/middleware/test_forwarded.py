@@ -139,6 +139,7 @@ async def test_addresses_in_answers_have_the_prefix_of_the_proxy(behind_a_proxy:
     answer = await behind_a_proxy.post(f"{path}/v1/jobs", content=encoded(noise(5, 5)))
     job = answer.json()["id"]
     assert answer.headers["location"] == f"/pictures/v1/jobs/{job}"
+    await behind_a_proxy.post(f"{path}/v1/jobs", content=encoded(noise(5, 5)))
     listed = (await behind_a_proxy.get(f"{path}/v1/jobs?limit=1")).json()
     assert listed["next"].startswith("/pictures/v1/jobs?")
 
