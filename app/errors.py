@@ -31,7 +31,8 @@ Their text is sent to the caller: it names the value, the limit and the way out,
 other exception is logged and becomes an `Internal` with a fixed text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import ClassVar
 
 RETRY_S = 5
@@ -62,6 +63,16 @@ class ServiceError(Exception):
         self.headers = headers or {}
         self.members = members or {}
         """Further members of the problem document."""
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Put what an error is about, such as `picture 2: `, in front of its text."""
+    try:
+        yield
+    except ServiceError as error:
+        error.detail, error.reason = what + error.detail, what + error.reason
+        raise
 
 
 class BadRequest(ServiceError):

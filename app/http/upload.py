@@ -74,12 +74,19 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Uploa
         reservation.announce(int(announced))
     body = _chunks(request, limits, reservation)
     upload = await _form(request, body, limits) if kind == FORM else Upload(pictures=[await _joined(body)])
-    for name, picture in zip(upload.names, upload.pictures, strict=False):  # a raw body has no name
-        if name and not picture:
-            raise BadRequest(f"the file {name[:100]!r} has 0 bytes; send one that is a picture")
-    if not upload.pictures or not all(upload.pictures):
-        raise BadRequest(f"the request has no picture; send it as the multipart field {FIELD!r} or as the raw body")
+    _check_pictures(upload)
     return upload
+
+
+def _check_pictures(upload: Upload) -> None:
+    several = len(upload.pictures) > 1
+    for number, picture in enumerate(upload.pictures, start=1):
+        name = upload.names[number - 1] if upload.names else ""  # a raw body has none
+        if not picture and (name or several):
+            which = f"picture {number}: " if several else ""
+            raise BadRequest(f"{which}the file {name[:100]!r} has 0 bytes; send one that is a picture")
+    if not any(upload.pictures):
+        raise BadRequest(f"the request has no picture; send it as the multipart field {FIELD!r} or as the raw body")
 
 
 def _check_size(size_bytes: int, limits: UploadLimits) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from app.errors import JobsOff, TooLarge, Unavailable
+from app.errors import JobsOff, TooLarge, Unavailable, about
 from app.jobs import ledger, outbox
 from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown
@@ -181,8 +181,8 @@ class JobService:
 
     async def _checked(self, service: UpscaleService, submission: Submission, job_id: str) -> list[NewPicture]:
         targets = submission.targets or [""] * max(len(submission.pictures), len(submission.sources))
+        submission.request.check_model(service)
         if submission.sources:
-            submission.request.check_model(service)
             pairs = zip(submission.sources, targets, strict=True)
             return [NewPicture(source=source, target=target, file_name=name_in(source)) for source, target in pairs]
         names = submission.names or [""] * len(submission.pictures)
@@ -190,10 +190,11 @@ class JobService:
         for number, (picture, target, file_name) in enumerate(
             zip(submission.pictures, targets, names, strict=True), start=1
         ):
-            if len(picture) > self._settings.max_upload_bytes:
-                limit = self._settings.max_upload_bytes
-                raise TooLarge(f"picture {number} has {len(picture)} bytes; the limit for one picture is {limit}")
-            header = await submission.request.check(service, picture)
+            with about(f"picture {number}: " if len(names) > 1 else ""):
+                if len(picture) > self._settings.max_upload_bytes:
+                    limit = self._settings.max_upload_bytes
+                    raise TooLarge(f"it has {len(picture)} bytes; the limit for one picture is {limit}")
+                header = await submission.request.check(service, picture)
             cost_px = submission.request.cost_px(service, header)
             pictures.append(
                 NewPicture(

@@ -5,10 +5,31 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests.app.conftest import encoded, noise
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("bad", "status", "complaint"),
+    [
+        (b"hello", 415, "picture 2: "),
+        (encoded(Image.new("RGB", (300, 300))), 413, "picture 2: the picture has 300 x 300"),
+        (bytes(100_001), 413, "picture 2: it has 100001 bytes"),
+        (b"", 400, "picture 2: the file 'upload' has 0 bytes"),
+    ],
+)
+async def test_a_refusal_names_the_picture_where_there_are_several(
+    client: httpx.AsyncClient, bad: bytes, status: int, complaint: str
+) -> None:
+    several = [("image", encoded(noise(5, 5))), ("image", bad)]
+    answer = await client.post("/v1/jobs", files=several)
+    assert (answer.status_code, answer.json()["detail"][: len(complaint)]) == (status, complaint)
+    alone = await client.post("/v1/jobs", files=several[1:])
+    assert (alone.status_code, "picture 1" in alone.text) == (status, False)
+
 
 SECRET = "https://bucket.example/in.jpg?sig=SECRET"
 
