@@ -152,7 +152,7 @@ class NoSuchRange(ServiceError):
 class TooLarge(ServiceError):
     """More bytes or pixels than the settings allow."""
 
-    status, type, title = 413, "too-large", "The picture is too large"
+    status, type, title = 413, "too-large", "The picture or the request is too large"
 
 
 class UnsupportedFormat(ServiceError):

@@ -12,8 +12,8 @@ FIELD = "image"
 MAX_FIELDS = 32
 """Limit on fields other than the picture; larger than the number of parameters, so that a wrong one can be named."""
 
-MAX_FIELD_BYTES = 1024
-"""Limit on a name or a value; far more than any parameter needs."""
+MAX_FIELD_BYTES = 16 * 1024
+"""Limit on a name or a value: the longest one is a URL of 4,096 characters, in UTF-8."""
 
 NOT_ENCODED = frozenset({"", "identity", "binary", "8bit", "7bit"})
 """Content codings and transfer encodings that leave the bytes unchanged."""

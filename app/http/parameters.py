@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from app.errors import Unprocessable
 from app.http.accept import accepted_formats
@@ -25,6 +26,15 @@ def _whole_number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 3 else value
 
 
+def _no_boolean(value: object) -> object:
+    """Refuse the booleans of a JSON document, which pydantic takes for 0 and 1."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "Input should be a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Real = Annotated[float, BeforeValidator(_no_boolean)]
 Bits = Annotated[Literal[8, 10, 12, 16], BeforeValidator(_whole_number)]
 
 
@@ -34,29 +44,29 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(default=None, description="Name of the model; by default the service's default model.")
-    scale: float | None = Field(
+    scale: Real | None = Field(
         default=None, gt=0, le=MAX_SCALE, description="Factor of the answer's sides; by default the model's own."
     )
-    width: int | None = Field(
+    width: Whole | None = Field(
         default=None,
         ge=1,
         le=MAX_SIDE_PX,
         description="Width of the answer in px; the height follows. With `height`: the largest that fits into both.",
     )
-    height: int | None = Field(
+    height: Whole | None = Field(
         default=None, ge=1, le=MAX_SIDE_PX, description="Height of the answer in px; the width follows."
     )
-    max_side: int | None = Field(
+    max_side: Whole | None = Field(
         default=None, ge=1, le=MAX_SIDE_PX, description="Longer side of the answer in px; the other one follows."
     )
-    megapixels: float | None = Field(
+    megapixels: Real | None = Field(
         default=None, gt=0, le=MAX_SIDE_PX, description="Size of the answer in millions of px."
     )
     format: Literal["png", "webp", "jpeg", "avif", "jxl", "same"] | None = Field(
         default=None,
         description="Format of the answer, `same` for the upload's; by default chosen from the `Accept` header.",
     )
-    quality: int | None = Field(
+    quality: Whole | None = Field(
         default=None,
         ge=1,
         le=100,
@@ -76,7 +86,7 @@ class Parameters(BaseModel):
         default="keep",
         description="EXIF, XMP and resolution: `keep` all but the location, `keep-gps` keep all, or `strip` them.",
     )
-    fidelity: float | None = Field(
+    fidelity: Real | None = Field(
         default=None,
         ge=0,
         le=1,

@@ -1,6 +1,7 @@
 """Read a job from a request: pictures in a form or as the raw body, or URLs in a JSON document."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
@@ -23,7 +24,12 @@ from app.text import without_query
 
 JSON = "application/json"
 MAX_IDEMPOTENCY_CHARS = 255
-MAX_JSON_BYTES = 512 * 1024
+MAX_JSON_BYTES = 1024 * 1024
+"""Limit of a JSON document: room for the longest URLs of 100 pictures, to read from and to write to."""
+
+MAX_MARKS = 20_000
+"""Limit of commas and opening brackets in it, which bounds its values and so the time of parsing: a few ms."""
+
 MAX_MEMBERS = 100
 """Maximum members of a JSON document; it has one for each option."""
 
@@ -115,8 +121,10 @@ async def _from_json(
 ) -> Submission:
     limits = replace(limits, max_bytes=min(limits.max_bytes, MAX_JSON_BYTES))
     upload: Upload = await read_upload(request, limits, reservation)
+    if sum(map(upload.picture.count, (b",", b"[", b"{"))) > MAX_MARKS:
+        raise BadRequest(f"the JSON document has more than {MAX_MARKS} commas and brackets; encode those of URLs")
     try:
-        sent = json.loads(upload.picture)
+        sent = json.loads(upload.picture, object_pairs_hook=_members)
     except (ValueError, RecursionError) as error:
         raise BadRequest('the body is not JSON; send {"source": URL}, or a picture with its own media type') from error
     if not isinstance(sent, dict):
@@ -127,6 +135,15 @@ async def _from_json(
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
     return _submission(request, document, sources=document.source, targets=document.targets())
+
+
+def _members(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of a JSON document, unless a member is given twice."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise BadRequest(f"the JSON document has {without_query(name)[:100]!r} more than once; give it once")
+    return members
 
 
 def _check_lengths(sent: Mapping[str, object], max_pictures: int) -> None:

@@ -91,7 +91,7 @@ def _check_pictures(upload: Upload) -> None:
 
 def _check_size(size_bytes: int, limits: UploadLimits) -> None:
     if size_bytes > limits.max_bytes:
-        raise TooLarge(f"the upload has more than {limits.max_bytes} bytes, which is the limit; send a smaller file")
+        raise TooLarge(f"the body has more than {limits.max_bytes} bytes, which is the limit; send a smaller one")
 
 
 async def _chunks(

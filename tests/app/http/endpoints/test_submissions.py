@@ -7,9 +7,50 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.app.conftest import encoded, noise
+from app.settings import Settings
+from tests.app.conftest import encoded, noise, problem
 
 pytestmark = pytest.mark.anyio
+
+
+async def send(client: httpx.AsyncClient, document: str) -> httpx.Response:
+    return await client.post("/v1/jobs", content=document, headers={"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize("settings", [{"fetch_hosts": "*"}], indirect=True)
+async def test_the_longest_urls_of_a_hundred_pictures_are_accepted(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    urls = [f"https://a.example/{number}?".ljust(4096, "s") for number in range(settings.job_max_pictures)]
+    answer = await client.post("/v1/jobs", json={"source": urls, "target": urls})
+    assert answer.status_code == 202, answer.text
+    await client.delete(f"/v1/jobs/{answer.json()['id']}")
+
+
+async def test_the_longest_webhook_is_a_field_of_a_form(client: httpx.AsyncClient) -> None:
+    for url, kind in (("https://a.example/".ljust(4096, "a"), "source-refused"), ("é" * 4097, "unprocessable")):
+        form = {"files": {"image": encoded(noise(5, 5))}, "data": {"webhook": url}}
+        problem(await client.post("/v1/jobs", **form), 422, kind)  # type: ignore[arg-type]  # two keywords
+
+
+@pytest.mark.parametrize("member", ['"scale": 2, "scale": 3', '"source": "https://b.example"', '"a": {"b": 1, "b": 2}'])
+async def test_a_member_given_twice_is_refused_by_its_name(client: httpx.AsyncClient, member: str) -> None:
+    detail = problem(await send(client, f'{{"source": "https://a.example", {member}}}'), 400, "bad-request")
+    assert "more than once" in detail
+
+
+@pytest.mark.parametrize(
+    "name", ["scale", "width", "height", "max_side", "megapixels", "quality", "bits", "fidelity", "model"]
+)
+async def test_a_boolean_is_no_number(client: httpx.AsyncClient, name: str) -> None:
+    detail = problem(await send(client, f'{{"source": "https://a.example", "{name}": true}}'), 422, "unprocessable")
+    assert detail.startswith(f"{name} = True: Input should be ")
+
+
+async def test_a_document_of_a_great_many_values_is_not_parsed(client: httpx.AsyncClient) -> None:
+    for value in ("1,", "[],", "{},"):
+        document = f"[{value * 100_000}1]"
+        assert "commas and brackets" in problem(await send(client, document), 400, "bad-request")
 
 
 @pytest.mark.parametrize(
