@@ -24,7 +24,7 @@ from model.transfer import Pixels
 
 EAGER, OURS, BARE, PNG = "PyTorch eager, float32", "our runtime", "bare convolutions", "PNG encoding of the answer"
 TILES = "products of AMX tiles"
-"""Names of cases, or their beginnings."""
+"""Names of cases, or prefixes of them."""
 
 MIN_PSNR_DB = 35
 """Minimum PSNR against the float32 network; a runtime below it is wrong and is not measured."""

@@ -52,7 +52,7 @@ class Load:
         return statistics.median(one.px_per_s for one in self.passes)
 
     def per_batch(self, name: str) -> float | None:
-        """Return a counter divided by the number of batches; None where nothing was counted."""
+        """Return a counter divided by the number of batches; None if nothing was counted."""
         batches = self.counted.get("batches")
         return self.counted[name] / batches if batches else None
 

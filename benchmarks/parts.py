@@ -39,7 +39,7 @@ PARTS = (
     ("skip paths", SkipPath, "take"),
     ("skip paths", SkipPath, "add_to"),
 )
-"""Names of parts, and the functions in them. A function counts without the time of those that it calls."""
+"""Names of parts, and the functions in them. The time of a function excludes that of those that it calls."""
 
 
 class Clock:
@@ -50,7 +50,7 @@ class Clock:
         self._inside_s = [0.0]
 
     def watch(self, part: str, owner: Any, name: str) -> None:
-        """Put a function of a class or module in between that measures its time."""
+        """Wrap a function of a class or module, to measure its time."""
         run: Callable[..., object] = getattr(owner, name)
 
         def measured(*args: Any, **options: Any) -> object:

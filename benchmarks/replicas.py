@@ -35,7 +35,7 @@ NO_LIMITS = httpx.Limits(max_connections=None)
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """Running replicas and the addresses of what is in front of them."""
+    """Running replicas, and the addresses of their balancers."""
 
     process: "subprocess.Popen[bytes]"
     balanced: str
@@ -49,7 +49,7 @@ class Fleet:
 
 
 def _command_of(pid: str) -> bytes:
-    """Return the command of a process; "haproxy", so that it is left out, of one that has just ended."""
+    """Return the command of a process; "haproxy" for one that has just ended, so that it is left out."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

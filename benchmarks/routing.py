@@ -1,7 +1,7 @@
 """python -m benchmarks.routing: which replica a request should go to, by a simulation of devices that share fairly.
 
 Requests arrive at random: 80 % avatars, 17 % photographs, 3 % posters, whose work varies around a mean. Each device
-divides itself evenly between the requests that it has, as the scheduler does. Nothing of this machine is measured.
+shares its time evenly among its requests, as the scheduler does. Nothing of this machine is measured.
 """
 
 import argparse
@@ -35,7 +35,7 @@ POSTER = Kind(name="poster", share=0.03, work_s=4.0)
 KINDS = (AVATAR, PHOTO, POSTER)
 
 SPREAD = 0.5
-"""Deviation of the logarithm of the work within a kind."""
+"""Standard deviation of the logarithm of the work within a kind."""
 
 MEAN_WORK_S = sum(kind.share * kind.work_s for kind in KINDS)
 
@@ -61,21 +61,21 @@ class Finished:
 
 @dataclass
 class Device:
-    """A device that divides itself evenly between its requests.
+    """A device that shares its time evenly among its requests.
 
-    Its clock counts the work that each of its requests has got; one is done when the clock has advanced by its work.
+    Its clock counts the work done for each request; a request is done when the clock has advanced by its work.
     """
 
     clock: float = 0.0
     seen_s: float = 0.0
     waiting: list[tuple[float, int, Request]] = field(default_factory=list)
-    """A heap by the clock at which each is done."""
+    """A heap, ordered by the clock at which each request is done."""
     known_work_s: float = 0.0
     """Work that waits, as of the latest report to a balancer."""
 
     @property
     def count(self) -> int:
-        """Requests that it has."""
+        """Number of its requests."""
         return len(self.waiting)
 
     @property
@@ -84,13 +84,13 @@ class Device:
         return sum(due - self.clock for due, _, _ in self.waiting)
 
     def advance(self, now_s: float) -> None:
-        """Work until a time before which no request ends."""
+        """Advance to a time; no request ends before it."""
         if self.waiting:
             self.clock += (now_s - self.seen_s) / self.count
         self.seen_s = now_s
 
     def next_end_s(self) -> float:
-        """Return when its next request ends, if none comes."""
+        """Return when its next request ends, unless another one arrives."""
         return self.seen_s + (self.waiting[0][0] - self.clock) * self.count if self.waiting else math.inf
 
 
@@ -103,7 +103,7 @@ def at_random(devices: Sequence[Device], chance: random.Random) -> int:
 
 
 def round_robin() -> Route:
-    """Make a choice in rotation."""
+    """Choose each in turn."""
     turn = itertools.count()
     return lambda devices, chance: next(turn) % len(devices)
 
@@ -199,7 +199,7 @@ def _request(chance: random.Random, now_s: float) -> Request:
 
 
 def _finish(device: Device, now_s: float) -> list[Finished]:
-    """Let a device work until a time; returns what has ended."""
+    """Let a device work until a time; returns the requests that have ended."""
     ended = []
     while (end_s := device.next_end_s()) <= now_s:
         device.advance(end_s)

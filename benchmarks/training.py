@@ -33,7 +33,7 @@ class Kind:
     name: str
     run: Callable[[], object]
     flop: float | None = None
-    """Its multiplications and additions in convolutions, as PyTorch does them: what the GFLOP/s are counted from."""
+    """Operations of its convolutions in PyTorch, from which the GFLOP/s are computed."""
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def measured(kinds: list[Kind], rounds: int, device: torch.device) -> list[float]:
-    """Median seconds of each kind, after two rounds that warm up.
+    """Return the median seconds of each kind, after two rounds that warm up.
 
     With one thread they are the processor's, so that other processes on a busy machine do not count.
     """
@@ -80,7 +80,7 @@ def measured(kinds: list[Kind], rounds: int, device: torch.device) -> list[float
 
 
 def report(config: TrainingConfig, kinds: list[Kind], seconds: list[float], where: str) -> Iterator[str]:
-    """Table of the medians, and the length of the recipe's run at the speed of its own step."""
+    """Yield a table of the medians, and the length of the recipe's run at the speed of its own step."""
     px = config.batch * config.crop_px**2
     yield f"{config.recipe}, {config.batch} crops of {config.crop_px} px, torch {torch.__version__}, {where}\n"
     yield "| what | s | steps/s | LR kpx/s | GFLOP/s | against plain |"
@@ -130,14 +130,14 @@ def _kinds(config: TrainingConfig, data: Path, vgg: VGGFeatures | None, device: 
 
 
 def count_flop(run: Callable[[], object]) -> int:
-    """Multiplications and additions of PyTorch's convolutions and products of matrices in one run."""
+    """Count the operations of PyTorch's convolutions and matrix products in one run."""
     with FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())
 
 
 def _made(crops: CropSource) -> Callable[[], object]:
-    """One batch at a time, so that no thread prepares the next one while another kind is measured."""
+    """Make one batch at a time, so that no thread prepares the next one while another kind is measured."""
     steps = itertools.count()
 
     def make() -> object:
@@ -148,7 +148,7 @@ def _made(crops: CropSource) -> Callable[[], object]:
 
 
 def plain_step(config: TrainingConfig, low: Tensor, high: Tensor, device: torch.device) -> Callable[[], None]:
-    """The step of most published training loops."""
+    """Return the step of most published training loops."""
     net = new_generator(config).to(device)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
     low_res, high_res = (pixels.contiguous().float() / 255 for pixels in (low, high))

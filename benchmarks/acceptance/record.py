@@ -56,7 +56,7 @@ class Record:
         print(f"[{time.perf_counter() - self.began_s:6.1f}] {line}", flush=True)
 
     def run(self, stage: str, call: Callable[[], None]) -> None:
-        """Run a stage; an exception is one more failed line, so that the stages after it still run."""
+        """Run a stage; an exception becomes a failed line, so that later stages still run."""
         self.stage = stage
         cut_short = Line(
             stage=stage, name="runs to its end", passed=False, text="the process ended or hung in it", figures={}

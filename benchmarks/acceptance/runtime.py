@@ -27,7 +27,7 @@ MIN_DB = {torch.float32: 80.0, torch.float16: 52.0, torch.bfloat16: 45.0}
 """Minimum PSNR of a network in each number format, against float32 on the CPU."""
 
 ROUNDED_DB = 55.0
-"""The same for 16 bits, which are compared with 8: their rounding alone gives 58.9."""
+"""The same for pictures of 16 bits, compared with the result of 8 bits: its rounding alone gives 58.9."""
 
 MAX_FIRST, MAX_PADDED = 5.0, 1.3
 """Maximum cost of the first picture of a size, and of a batch of different sizes, relative to one of known, equal
@@ -54,7 +54,7 @@ class Runtime:
         self._formats = gpu_formats if self._on_gpu else (torch.float32,)
 
     def environment(self) -> None:
-        """Versions, the GPU, and whether this build has code for it and float32 is float32."""
+        """Record versions; check the GPU, that this build has code for it, and that float32 is not TF32."""
         check, versions = self._record.check, {"torch": torch.__version__, "cuda": str(torch.version.cuda)}
         if not self._on_gpu:
             check("rehearsal on the CPU", None, **versions)
@@ -80,7 +80,7 @@ class Runtime:
         check("float32 is float32", error < 1e-5, "TF32 is off by about 3e-4", error=error)
 
     def ceilings(self) -> None:
-        """Upper bounds: the rates of a matrix product and of copies."""
+        """Measure upper bounds: the rates of a matrix product and of copies."""
         side, size = (256, 2**20) if self._small else (8192, 2**30)
         for dtype in self._formats[:2]:
             one, other = (torch.randn(side, side, device=self._device).to(dtype) for _ in range(2))
@@ -94,7 +94,7 @@ class Runtime:
         self._record.check("copy to the host", None, GBs=host.numel() / self._seconds(call) / 1e9)
 
     def network(self) -> None:
-        """Numbers and speed of every way through the network, in each number format."""
+        """Check the numbers and measure the speed of every way through the network, in each number format."""
         side = 24 if self._small else 96
         exact = Upscaler(copy.deepcopy(self._net), torch.device("cpu"), torch.float32).upscale(smooth_noise(side, side))
         for dtype in self._formats:
@@ -181,7 +181,7 @@ class Runtime:
             self._record.check(f"{name} share of the matrix product's rate", passed, f"over {MIN_SHARE}", share=share)
 
     def _kernel(self) -> None:
-        """Our kernel against cuDNN, as the network runs them."""
+        """Compare our kernel with cuDNN, as the network runs them."""
         ours = self._upscaler(torch.float16)
         library = Upscaler(copy.deepcopy(self._net), self._device, torch.float16, library_convolution)
         picture = smooth_noise(512, 512)

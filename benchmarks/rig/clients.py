@@ -16,7 +16,7 @@ from benchmarks.rig.traffic import uploads_of
 from model.transfer import Pixels
 
 MAX_STAY_S = 0.5
-"""Longest time until a client that disconnects at random has done so."""
+"""Maximum time until a client disconnects at random."""
 
 ANSWER_TIMEOUT_S = 120
 """Timeout of each answer; a slower one counts as a hang."""

@@ -61,7 +61,7 @@ def matrix_product(device: torch.device, dtype: torch.dtype, *, repeats: int = 5
 
 
 def tile_products(*, rounds: int = 2_000_000) -> tuple[Run, float]:
-    """Products of AMX tiles that stay in their registers.
+    """Prepare products of AMX tiles that stay in their registers.
 
     Returns:
         A call that computes them, and their FLOP.

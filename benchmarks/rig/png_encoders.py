@@ -1,4 +1,4 @@
-"""PNG encoders by name: the service's, the service's around other deflates, and those of other libraries.
+"""PNG encoders by name: the service's, the service's with other deflates, and those of other libraries.
 
 `ours` lets the service's encoder run with another `deflate` of its strips, so that only compression differs: the same
 filters, strips and threads.
@@ -34,7 +34,7 @@ Deflate = Callable[..., tuple[memoryview | bytes, ...]]
 REFERENCE = "Pillow, level 1"
 RAW_DEFLATE = -15
 ZLIB_LEVELS = (1, 6)
-"""With `Z_RLE`, levels differ only in how zlib buffers; both are measured, so that nobody has to believe it."""
+"""With `Z_RLE`, levels differ only in how zlib buffers; measuring both shows that."""
 
 
 def encoders(stack: ExitStack) -> dict[str, Encode]:

@@ -5,7 +5,7 @@ With `--record` a command appends its figures to `benchmarks/results/COMMAND.jso
     {"command", "arguments", "setting", "date", "commit", "changed", "processor", "cores", "torch", "device",
      "threads", "load", "tables": [[{HEAD: CELL, ...}, ...], ...], "bars": {NAME: VALUE}}
 
-`commit` is the checkout's, `changed` says that files differed from it. `load` is the machine's load average of the last
+`commit` is the checkout's, `changed` is true if files differed from it. `load` is the load average of the last
 five minutes, the benchmark included: above `threads`, durations are not comparable. A cell that is a number, with or
 without a unit, is recorded as a number. Paths are recorded by their last part. `python -m benchmarks.history` draws
 these files.

@@ -29,7 +29,7 @@ class Case:
     run: Callable[[], object]
     flop: float = 0.0
     fidelity: Fidelity | None = None
-    """None where the case is not a network."""
+    """None if the case is not a network."""
 
 
 def medians_s(cases: dict[str, Case], rounds: int) -> dict[str, float]:
