@@ -46,7 +46,7 @@ class Result:
 
     download: Download
     extremes: Tensor | None
-    """float (2,) on the device; None where there are no pixels."""
+    """float (2,) on the device; None if there are no pixels."""
 
 
 class NoTransfer:

@@ -108,7 +108,7 @@ def unreadable(path: Path, error: Exception) -> str:
 
 
 def too_small(path: Path, height: int, width: int, min_px: int) -> str | None:
-    """Write the line that says why a picture is left out; None where it is large enough."""
+    """Write the line that says why a picture is left out; None if it is large enough."""
     if min(height, width) >= min_px:
         return None
     return f"{path}: {width} x {height} px is less than {min_px} px a side"

@@ -41,7 +41,7 @@ USUAL_MEASURES: tuple[Measure, ...] = ("psnr_y", "ssim_y", "lpips", "colour_shif
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Measures of one picture, or their means over a set; None where one was not taken or does not apply."""
+    """Measures of one picture, or their means over a set; None if one was not taken or does not apply."""
 
     psnr_y: float | None = None
     """dB; higher is nearer to the original."""

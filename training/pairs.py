@@ -122,7 +122,7 @@ def read_pairs(folder: Path, scale: int, *, low_res: Path | None = None, min_px:
 
 
 def wrong_size(files: PairFiles, low_res: tuple[int, ...], expected: tuple[int, int], scale: int) -> str | None:
-    """Write the line that says why a pair is left out; None where its sizes fit.
+    """Write the line that says why a pair is left out; None if its sizes fit.
 
     Args:
         low_res, expected: height and width.

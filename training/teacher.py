@@ -100,7 +100,7 @@ def _turned_back(pictures: Tensor, quarters: int, mirrored: bool) -> Tensor:
 
 
 def load_teacher(path: Path | None, config: TrainingConfig, device: torch.device) -> Teacher | None:
-    """Read the weight file of a teacher, of any kind that serves; None where a run has none.
+    """Read the weight file of a teacher, of any kind that serves; None if a run has none.
 
     Raises:
         ConfigError: there is a file and no weight, or a weight and no file, or the scales differ.

@@ -73,7 +73,7 @@ def items_of(file: bytes, *, places: bool = True) -> Items:
 
 
 def known_items(file: bytes) -> Items | None:
-    """Read the items of an untrusted AVIF or HEIC, without their places; None where the boxes are broken."""
+    """Read the items of an untrusted AVIF or HEIC, without their places; None if the boxes are broken."""
     try:
         return items_of(file, places=False)
     except (KeyError, IndexError, StopIteration, struct.error):
@@ -84,7 +84,7 @@ def nclx_of(file: bytes) -> tuple[int, int] | None:
     """Return colour primaries and transfer characteristics of an AVIF or HEIC, as ITU-T H.273 numbers them.
 
     Returns:
-        None where no box names them.
+        None if no box names them.
     """
     found = known_items(file)
     properties = found.primary.properties if found else []

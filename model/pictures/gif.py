@@ -71,7 +71,7 @@ def check_places(upload: bytes) -> None:
 
 
 def is_partial(upload: bytes) -> bool:
-    """Return True where the first frame leaves a part of the picture clear."""
+    """Return True if the first frame leaves a part of the picture clear."""
     size = size_of(upload)
     return any(
         struct.unpack_from("<4H", upload, place + 1)[2:] != size for place, _ in itertools.islice(_frames(upload), 1)

@@ -84,7 +84,7 @@ class Layout:
     predicted: bool
     """Samples are kept as differences from the sample to the left."""
     tile_width: int | None
-    """None where the picture is kept in strips."""
+    """None if the picture is kept in strips."""
     orientation: int
 
     @property

@@ -73,7 +73,7 @@ def find_sources(photographs: Path | None = None) -> Sources:
 
 
 def _installed() -> dict[str, str]:
-    """Versions of the installed Debian packages; none where there is no dpkg."""
+    """Versions of the installed Debian packages; none if there is no dpkg."""
     form = "${db:Status-Status} ${Package} ${Version}\n"
     try:
         listing = subprocess.run(["dpkg-query", "-W", "-f", form], capture_output=True, text=True, check=True).stdout
