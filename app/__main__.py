@@ -39,14 +39,14 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells expect."""
 
 BROKEN_PIPE = 141
-"""Exit status where the reader of a long text has left, as shells expect."""
+"""Exit status after a broken pipe, as shells expect."""
 
 
 def run_quietly(arguments: list[str]) -> int:
-    """Run a command; an interruption and a reader that leaves are exit statuses, without a traceback."""
+    """Run a command; Ctrl-C and a broken pipe become exit statuses, without a traceback."""
     try:
         return main(arguments)
-    except KeyboardInterrupt:  # in the seconds of imports and loading; later each command handles it
+    except KeyboardInterrupt:  # during imports and loading; later each command handles it
         return INTERRUPTED
     except BrokenPipeError:
         return BROKEN_PIPE

@@ -12,20 +12,20 @@ from app.errors import QueueFull
 from app.threads import WatchedPool
 
 MAX_PASSES = 8
-"""Pictures that may pass one for which there is no memory yet."""
+"""Maximum pictures that overtake one that waits for memory."""
 
 LARGEST_SHARE = 7 / 8
-"""Share of the memory of all pictures that one of them counts at most."""
+"""Maximum share of the memory of all pictures that a single one counts as."""
 
 GRACE_S = 2.0
-"""An upload may lose its memory to a faster one only after it has been read for this long."""
+"""Minimum time of reading before an upload may lose its memory to a faster one."""
 
 
 class UploadMemory:
     """Counts the bytes of all uploads that are being read or wait for their answers, as the bytes arrive.
 
     When it is full, the slowest upload that is still being read loses its memory to a faster one; a complete upload
-    keeps it. So a caller that sends drop by drop blocks nobody, whatever length it announces.
+    keeps it. So a slow caller blocks nobody, whatever length it announces.
 
     Args:
         max_bytes: for all uploads together; a single one may be larger.
@@ -185,8 +185,8 @@ class UploadReservation:
 class PictureMemory:
     """Counts the bytes of all pictures from decoding to the end of their answers; those that do not fit wait in order.
 
-    A small one that fits may pass those that do not, since they may wait for long; each is passed `MAX_PASSES` times.
-    A large one counts at most `LARGEST_SHARE` of the memory, so there is always room for small ones.
+    A small picture that fits may overtake waiting ones; each of these is overtaken at most `MAX_PASSES` times. A large
+    one counts as at most `LARGEST_SHARE` of the memory, so there is always room for small ones.
 
     Args:
         max_bytes: for all pictures together.
@@ -205,7 +205,7 @@ class PictureMemory:
         return len(self._waiting)
 
     def check_line(self) -> None:
-        """Check that the pictures which wait would fit into the memory together.
+        """Check that the waiting pictures would fit into the memory together.
 
         Raises:
             QueueFull: they would not.
@@ -220,7 +220,7 @@ class PictureMemory:
 
     @asynccontextmanager
     async def reserve(self, size_bytes: int) -> AsyncIterator["PictureReservation"]:
-        """Wait for this much memory, and release it at the end of the block and of the reservation's calls."""
+        """Wait for this much memory; it is released once the block and the reservation's calls have ended."""
         turn = _Turn(min(size_bytes, self._largest_bytes))
         self._waiting.append(turn)
         self._admit()
@@ -241,7 +241,7 @@ class PictureMemory:
 
     @contextmanager
     def hold(self, size_bytes: int) -> Iterator[None]:
-        """Within the block, count bytes that are in memory already."""
+        """Count bytes that are in memory already, within the block."""
         self.used_bytes += size_bytes
         try:
             yield
@@ -249,7 +249,7 @@ class PictureMemory:
             self.release(size_bytes)
 
     def release(self, size_bytes: int) -> None:
-        """Let the pictures that wait have this much memory."""
+        """Release this much memory, and admit pictures that wait for it."""
         self.used_bytes -= size_bytes
         self._admit()
 
@@ -273,7 +273,7 @@ class PictureMemory:
 
 
 class _Turn:
-    """A picture's place in the line."""
+    """A picture's place in the queue for memory."""
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
@@ -291,7 +291,7 @@ class PictureReservation:
         self._pools: list[WatchedPool] = []
 
     def keep(self, size_bytes: int) -> None:
-        """Give up all but this many bytes."""
+        """Release all but this many bytes."""
         spare_bytes = max(0, self._size_bytes - size_bytes)
         self._size_bytes -= spare_bytes
         self._memory.release(spare_bytes)

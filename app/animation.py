@@ -36,11 +36,11 @@ IN_WORK_PX = 2**18
 hold up other requests."""
 
 HELD_BYTES = 2**28
-"""Maximum upscaled frames that are kept because the animation shows them again; others are upscaled again."""
+"""Maximum bytes of upscaled frames that are kept to be shown again; others are upscaled again."""
 
 
 def is_animated(header: Header, options: UpscaleOptions) -> bool:
-    """Return True where the answer is an animation."""
+    """Return True if the answer is an animation."""
     return options.frames == "all" and header.frames > 1
 
 
@@ -59,13 +59,13 @@ def check_animation(header: Header, options: UpscaleOptions, settings: Settings)
 
 
 def check_answer(service: UpscaleService, header: Header, work: Work) -> int:
-    """Check that the frames of an animation are not larger than an answer, and take no more memory than all pictures.
+    """Check the pixels and the memory of an animated answer against the limits.
 
     Returns:
         An upper bound on their memory in bytes.
 
     Raises:
-        TooLarge: they are, or do.
+        TooLarge: they exceed a limit.
     """
     plan, limit = work.plan, service.settings.answer_px_limit
     px = header.frames * plan.height * plan.width
@@ -120,7 +120,7 @@ async def upscale_animation(
 
 @dataclass(frozen=True, kw_only=True)
 class _Share:
-    """The numbers of frames that are in memory at a time."""
+    """Maximum frames in memory at a time: being upscaled, and kept."""
 
     in_work: int
     held: int

@@ -39,7 +39,7 @@ DEMANDED: Mapping[str, str] = {
 """Variables without which Ray keeps whole answers in memory for slow readers."""
 
 BACKLOG_S = 5.0
-"""Predicted seconds of waiting work per replica."""
+"""Target backlog per replica, in predicted seconds of work."""
 
 OWN_PORT = 9200
 """Own port of the replica of rank 0, for metrics and administration; rank 1 has the next one, and so on."""

@@ -30,7 +30,7 @@ def read_settings() -> Settings:
     if unknown := sorted(
         name for name, value in found.items() if name.upper() not in known and not _is_service_link(name, value)
     ):
-        rests = [name.removeprefix(PREFIX) for name in known]  # what all names share makes none alike
+        rests = [name.removeprefix(PREFIX) for name in known]  # the common prefix would make all names similar
         close = {
             PREFIX + name
             for unknown_name in unknown

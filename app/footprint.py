@@ -46,7 +46,7 @@ def check_memory(size_bytes: int, max_bytes: int, ways: str) -> None:
     """Check that one picture or animation does not take more memory than all together may have.
 
     Args:
-        ways: out, for the text of the error.
+        ways: ways out, for the text of the error.
 
     Raises:
         TooLarge: it does.

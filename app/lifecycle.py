@@ -179,7 +179,7 @@ class Lifecycle:
         await self.answered(within_s=ABORT_GRACE_S)
 
     async def answered(self, *, within_s: float) -> bool:
-        """Wait for the answers of all accepted requests; returns False where they take longer."""
+        """Wait for the answers of all accepted requests; returns False if they take longer."""
         return await is_set_within(self._idle, within_s)
 
     async def stop(self) -> None:

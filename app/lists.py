@@ -45,7 +45,7 @@ class HostRule:
         return cls(pattern=found[1].strip("[]").lower(), port=int(found[2]) if found[2] else None)
 
     def allows(self, host: str, port: int) -> bool:
-        """Return True where a URL may have this host and port."""
+        """Return True if a URL may have this host and port."""
         if port not in (USUAL_PORTS if self.port is None else {self.port}):
             return False
         host = host.lower()
@@ -53,7 +53,7 @@ class HostRule:
 
 
 def members_of(value: str) -> list[str]:
-    """Take a list apart."""
+    """Split a list into its members."""
     return [member.strip() for member in value.split(",") if member.strip()]
 
 

@@ -85,13 +85,13 @@ class Device:
     def memory_bytes(self) -> Mapping[str, int]:
         """Return the memory of the GPU by kind, as it was after the latest call; empty on a CPU.
 
-        A scrape must not ask the driver itself: where that hangs, so would the event loop.
+        A scrape must not call the driver: if that hangs, so does the event loop.
         """
         return self._memory_bytes
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """After an error within the block, find out whether only that call failed; runs in the device's thread.
+        """Check the device after an error within the block; runs in the device's thread.
 
         Raises:
             DeviceLost: the device has failed.
@@ -106,7 +106,7 @@ class Device:
             raise
         try:
             self._memory_bytes = memory_bytes(self.device)
-        except RuntimeError:  # the work is done; what follows will find out whether the device is lost
+        except RuntimeError:  # the work is done; the next call will show if the device is lost
             self._memory_bytes = {}
 
     def release_memory(self) -> None:
@@ -122,7 +122,7 @@ class DeviceEngine:
         self._device = device or Device()
 
     def max_px(self, job: UpscaleInput) -> int:
-        """Return the most LR px of a piece: what suits the device, less after the network ran out of memory."""
+        """Return the maximum LR px of a piece: what suits the device, less after the network ran out of memory."""
         return job.network.upscaler.most_px
 
     def batch(self, inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
@@ -190,7 +190,7 @@ class NetworkLoader:
         self._device = device or Device()
         self._dtype = FORMATS.get(precision)
         self._related: set[tuple[str, str]] = set()
-        """Hashes of two networks that have been blended, so that the next step of the dial checks no more."""
+        """Hashes of networks that have been blended: further blends of two skip the check of their origin."""
 
     def file(self, name: str, path: Path) -> Loading:
         """Load a weight file; see `app.library.loading.Loader`."""

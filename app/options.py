@@ -72,7 +72,7 @@ class UpscaleOptions:
         return replace(self, formats=formats_of_size(self.formats, height=height, width=width))
 
     def other_format(self, header: Header, form: AnswerFormat) -> str:
-        """Return the format of an upload, in lower case, where its answer should have had it and has another."""
+        """Return the upload's format, in lower case, if the answer should have it and has another; else empty."""
         uploaded = "jpeg" if header.format == "MPO" else header.format.lower()
         return uploaded if self.same_format and uploaded != form.name else ""
 
@@ -88,7 +88,7 @@ class UpscaleOptions:
 
     @property
     def whole_answer(self) -> bool:
-        """True where the answer may have a format that is encoded as a whole."""
+        """True if the answer may have a format that is encoded as a whole."""
         return self.formats[0].name != "png"
 
 

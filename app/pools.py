@@ -31,7 +31,7 @@ class Pools:
     """All threads for pictures.
 
     Whole files have threads of their own: these calls cannot be stopped, even when their callers have left, and may
-    take minutes, in which nothing else would be decoded.
+    take minutes, during which nothing else would be decoded.
     """
 
     def __init__(self, threads: int) -> None:
@@ -46,7 +46,7 @@ class Pools:
         return await in_thread(self._headers, call)
 
     async def digest(self, file: bytes) -> str:
-        """Hash a file, not in asyncio's own threads, which a folder or a name server that hangs may take."""
+        """Hash a file; asyncio's own threads may all be blocked by a folder or a name server that hangs."""
         return await in_thread(self._codecs, lambda: hashlib.blake2b(file, digest_size=16).hexdigest())
 
     def of(self, memory: PictureReservation, *, background: bool) -> PicturePools:

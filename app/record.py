@@ -62,10 +62,10 @@ class RequestRecord:
     model: str = ""
     """Name of the model, once it is known to exist."""
     width_px: int = 0
-    """Width of the upload as the network sees it: upright."""
+    """Width of the upright upload."""
     height_px: int = 0
     runs: int = 1
-    """Work of the network in passes of the upload: 8 for an ensemble, 17 where a x4 model reads its own result."""
+    """Work of the network, in passes over the upload: 8 for an ensemble, 17 if a x4 model reads its own result."""
     received_bytes: int = 0
     """Bytes of the request's body."""
     sent_bytes: int = 0
@@ -77,7 +77,7 @@ class RequestRecord:
     complete: bool = False
     """True once the answer is complete."""
     left: bool = False
-    """True where the caller disconnected before that."""
+    """True if the caller disconnected before that."""
     problem: str = ""
     """Last part of the problem type, where the answer is a problem document."""
 

@@ -1,6 +1,6 @@
 """python -m app replicas N: replicas of the service behind HAProxy on one machine, without a container engine.
 
-A replica that dies is started again. SIGHUP replaces the replicas one after the other, SIGTERM stops all of them after
+A replica that dies is restarted. SIGHUP replaces the replicas one after the other, SIGTERM stops all of them after
 their last answers. The replicas listen on the ports above the service's own, HAProxy's metrics are on the next one.
 """
 
@@ -28,7 +28,7 @@ LEAVE_S = 2
 """Default of ESRGAN_LEAVE_S for replicas: four health checks of HAProxy."""
 
 LIVED_S = 60.0
-"""Seconds after which a process that ends is started again at once; others wait, longer each time."""
+"""Minimum run time of a process that is restarted at once; after shorter runs, the pause grows each time."""
 
 MAX_PAUSE_S = 30.0
 
@@ -43,10 +43,10 @@ log = logging.getLogger(__name__)
 
 
 class Supervised:
-    """A process that is started again whenever it ends, until it is stopped.
+    """A process that is restarted whenever it ends, until it is stopped.
 
     Args:
-        hopeless: exit status of the first start after which another would not help.
+        hopeless: exit status of the first start after which a restart would not help.
     """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], *, hopeless: int) -> None:
@@ -87,7 +87,7 @@ class Supervised:
             await is_set_within(self._stopping, pause_s)
 
     def end(self, number: signal.Signals) -> None:
-        """Send a signal that ends the process; it is started again unless it is being stopped."""
+        """Send a signal that ends the process; it is restarted unless it is being stopped."""
         self._signalled = True
         if self._process is not None:
             with suppress(ProcessLookupError):
@@ -169,7 +169,7 @@ class Fleet:
             self._rolling = asyncio.create_task(self._replace_all())
 
     async def _end(self) -> None:
-        """Take no more requests, answer the accepted ones, end."""
+        """Refuse new requests, answer the accepted ones, and end."""
         if self._rolling is not None:
             self._rolling.cancel()
         self._balancer.stop(signal.SIGUSR1)
@@ -190,7 +190,7 @@ class Fleet:
         log.info("all replicas are replaced")
 
     def _serves(self, number: int, port: int) -> bool:
-        """Return True where a replica is ready and HAProxy has noticed; only then another one may leave."""
+        """Return True if a replica is ready and HAProxy has noticed; only then another one may leave."""
         up = f'haproxy_server_status{{proxy="esrgan",server="replica{number}",state="UP"}} 1'
         return _read(f"127.0.0.1:{port}/readyz") is not None and up in (_read(f"{self._stats}/metrics") or "")
 
@@ -257,7 +257,7 @@ def _gpus(environment: Mapping[str, str]) -> Sequence[str]:
 
 
 def _read(address: str) -> str | None:
-    """Return what an address answers; None where it fails."""
+    """Return the body that an address answers; None if the request fails."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores a proxy set in the environment
     try:
         with opener.open(f"http://{address}", timeout=5) as answer:

@@ -54,7 +54,7 @@ class DeviceState(Protocol):
         """Count retried work since the start, by model and reason (`out_of_memory`, `float32`)."""
 
     def memory_bytes(self) -> Mapping[str, int]:
-        """Return the memory of the device by kind; empty where it has no memory of its own."""
+        """Return the memory of the device by kind; empty if it has no memory of its own."""
 
 
 class UpscaleService:

@@ -295,7 +295,7 @@ class Settings(BaseSettings):
 
     @property
     def is_local(self) -> bool:
-        """True where only this machine can reach the service."""
+        """True if only this machine can reach the service."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

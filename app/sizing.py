@@ -22,7 +22,7 @@ DECODING_COPIES = 2.5
 """Upper bound on the memory that decoding takes, in copies of the picture."""
 
 ENCODING_COPIES = 2
-"""Copies of an answer that is encoded as a whole: its pixels, and what the encoder makes of them."""
+"""Copies of an answer that is encoded as a whole: its pixels, and the encoder's output."""
 
 MIN_BAND_ROWS = 8
 """Minimum rows of a stream's bands: below this, each pixel takes noticeably longer (decision 7)."""
@@ -88,7 +88,7 @@ class Plan:
         return int(self.scale ** max(0, self.passes - 1))
 
     def is_held(self, edges: Edges, shape: tuple[int, int]) -> bool:
-        """Return True where a whole result of the network is held, since its first rows depend on its last ones.
+        """Return True if a whole result of the network is held, since its first rows depend on its last ones.
 
         Args:
             shape: see `Plan.of`.

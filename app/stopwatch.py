@@ -23,8 +23,8 @@ class StageTimes(Protocol):
 class Stopwatch:
     """Measures decoding, waiting for the device, inference and encoding, in seconds.
 
-    Encoding pulls rows from the device while it works, so its time is what iterating over the file takes, less what
-    iterating over the rows takes: `encode = file - rows`.
+    Encoding pulls rows from the device while it works, so its time is that of iterating over the file minus that of
+    iterating over the rows: `encode = file - rows`.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 class WatchedPool(Executor):
-    """A pool that knows which of the calls that came through it have not ended."""
+    """A pool that keeps track of its calls that have not ended."""
 
     def __init__(self, pool: Executor) -> None:
         self._pool = pool

@@ -109,7 +109,7 @@ class UpscaleRequest:
         entry = self.check_model(service)
         current_record().model = entry.name
         header = await service.read_header(picture)
-        self.options.of_upload(header)  # raises what it refuses
+        self.options.of_upload(header)  # raises if no format fits
         check_animation(header, self.options, service.settings)
         if entry.info is not None:
             work = service.work(header, entry.info, self.options)

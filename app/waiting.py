@@ -1,10 +1,10 @@
-"""Waits with a limit."""
+"""Waits with a timeout."""
 
 import asyncio
 
 
 async def is_set_within(event: asyncio.Event, seconds: float | None) -> bool:
-    """Wait for an event, at most so long where there is a limit; returns False where it is still not set."""
+    """Wait for an event, for at most `seconds` if given; returns False after a timeout."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

@@ -14,7 +14,7 @@ Input = TypeVar("Input")
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a model is to make of a picture, when and how."""
+    """The model, the steps, the options and the urgency of the work on a picture."""
 
     model: ModelInfo
     plan: Plan
@@ -43,7 +43,7 @@ class Work:
         )
 
     def is_at_once(self, header: Header) -> bool:
-        """Return True where the network's result is held as a whole; see `app.sizing.held_bytes`."""
+        """Return True if the network's result is held as a whole; see `app.sizing.held_bytes`."""
         if not self.plan.passes:
             return False
         expected = self.job(None, (header.planes, header.height, header.width))

@@ -10,7 +10,7 @@ from app.access.usage import Usage
 from app.settings import SettingsError
 
 CHECK_INTERVAL_S = 1.0
-"""Minimum interval between two checks whether the file has changed."""
+"""Minimum interval between two checks for changes of the file."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Keyring:
         return usage
 
     def charge(self, name: str, px: int) -> None:
-        """Count LR px that no request waits for; nothing happens for a key that has made no request here."""
+        """Charge a key for LR px that no request waits for; does nothing for a key without requests in this process."""
         if (usage := self._usages.get(name)) is not None:
             usage.charge(px)
 

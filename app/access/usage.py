@@ -29,7 +29,7 @@ class TokenBucket:
         self._updated_s = clock()
 
     def wait_s(self) -> float:
-        """Return the seconds until there is a token; 0 where there is one."""
+        """Return the seconds until there is a token; 0 if there is one."""
         now_s = self._clock()
         self._tokens = min(self._capacity, self._tokens + (now_s - self._updated_s) * self._capacity / MINUTE_S)
         self._updated_s = now_s
@@ -105,6 +105,6 @@ class Usage:
         self.charge(px)
 
     def charge(self, px: int) -> None:
-        """Count LR px that no request waits for."""
+        """Charge LR px, also those that no request waits for."""
         if self._px is not None:
             self._px.take(px)

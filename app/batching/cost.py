@@ -8,7 +8,7 @@ DECAY = 0.9
 """Exponential decay: roughly the last ten samples matter, so a device that slows down is noticed soon."""
 
 MAX_SURPRISE = 4.0
-"""A sample is clipped to at most this many times its prediction, and at least that fraction of it."""
+"""A sample is clipped to between 1 / this and this times its prediction."""
 
 MAX_GROWTH = 4
 """Maximum size of a piece, as a multiple of the largest measured one: the line is not trusted further out."""
@@ -71,7 +71,7 @@ class Line:
             self.seconds_per_px, self.fixed_s = 0.0, self._wy / self._w
 
     def px_within(self, seconds: float) -> int:
-        """Return the largest piece that takes this long, or 2 b where b is half of it or more."""
+        """Return the px of the largest piece that takes at most this long, or at most 2 b if that is longer."""
         max_px = MAX_GROWTH * self.largest_px
         for_px_s = max(seconds, 2 * self.fixed_s) - self.fixed_s
         return int(min(max_px, for_px_s / self.seconds_per_px)) if self.seconds_per_px else max_px
@@ -98,7 +98,7 @@ class CostModel:
         return None if line is None else line.seconds(px)
 
     def px_within(self, key: CostKey, seconds: float) -> int | None:
-        """Return the largest piece that takes this long, see `Line.px_within`; None while its kind is unknown."""
+        """Return the px of the largest piece within a time, see `Line.px_within`; None while its kind is unknown."""
         line = self._line(key)
         return None if line is None else line.px_within(seconds)
 

@@ -45,10 +45,10 @@ class DeviceThread:
     def submit(
         self, call: Callable[[], Result], text: str = "a call", *, predicted_s: float | None = None
     ) -> Future[Result]:
-        """Run a call after those submitted before; its future raises `DeviceLost` where it has ended the thread.
+        """Queue a call; its future raises `DeviceLost` if the call ends the thread.
 
         Args:
-            text: names the call where it hangs.
+            text: name of the call, for the error if it hangs.
             predicted_s: predicted duration, if known.
         """
         limit_s = self._hang_s * UNKNOWN_FACTOR if predicted_s is None else MAX_LATENESS * predicted_s
@@ -60,7 +60,7 @@ class DeviceThread:
             except Exception:
                 raise
             except BaseException as error:
-                # A SystemExit that reached the event loop would end it before any answer is sent.
+                # A SystemExit would end the event loop before any answer is sent.
                 raise DeviceLost("the device's thread has died") from error
             finally:
                 self._running = None

@@ -66,7 +66,7 @@ class FairQueue(Generic[Member]):
 
         Args:
             weight: share of the device, relative to the others; powers of two keep the sum of weights exact.
-            earliest_px: the virtual time before which it has no turn. With the end of the member before, several
+            earliest_px: virtual time before which it gets no turn; if that is the end of the previous member, several
                 members share the weight of one.
 
         Returns:
@@ -116,7 +116,7 @@ class FairQueue(Generic[Member]):
         return (member for _, member in self._lanes.get(lane, ()))
 
     def serve(self, members: Sequence[Member], px: Sequence[int]) -> None:
-        """Take members out of their lane and charge each for its px; the first one is the one whose turn it is."""
+        """Take members out of their lane and charge each for its px; `members[0]` is the one that was next."""
         if not self._new:
             self._virtual_px = min(self._virtual_px, self._mean_turn_px())
         self._virtual_px = max(self._virtual_px, self._positions[members[0]].turn_px) + sum(px) / self._waiting_weight

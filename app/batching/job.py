@@ -70,6 +70,6 @@ class Engine(Protocol[EngineInput, EngineOutput]):
     def stream(self, job: EngineInput, band_px: int) -> Generator[EngineOutput | None]:
         """Run one job in bands of `band_px` LR px; the last one may be smaller.
 
-        Yields once per band: the next part of the output, or None where no part is ready yet. `close` is called exactly
+        Yields once per band: the next part of the output, or None if no part is ready yet. `close` is called exactly
         once, in the thread of the other calls; it frees the stream's memory.
         """

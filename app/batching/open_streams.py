@@ -33,7 +33,7 @@ class OpenStreams(Generic[Member]):
         return sum(self._bytes.values())
 
     def fits(self, stream_bytes: int) -> bool:
-        """Return True where a stream that holds this much may open."""
+        """Return True if a stream that holds this much may open."""
         return not self._bytes or self.stream_bytes + stream_bytes <= self._max_bytes
 
     def take(self, stream: Member, stream_bytes: int) -> None:
@@ -52,7 +52,7 @@ class OpenStreams(Generic[Member]):
         self._held_since_s.setdefault(stream, now_s)
 
     def resume(self, stream: Member, now_s: float) -> bool:
-        """Note that its reader has caught up; returns True where the stream was stalled."""
+        """Note that its reader has caught up; returns True if the stream was stalled."""
         since_s = self._held_since_s.pop(stream, None)
         if since_s is None:
             return False

@@ -71,7 +71,7 @@ class QueuedJob(Generic[Input, Output]):
 
     @property
     def next_band_px(self) -> int:
-        """LR px of its next band; 0 where the input is used up and only the last parts of the output follow."""
+        """LR px of its next band; 0 if the input is used up and only the last parts of the output follow."""
         assert self.bands is not None
         return min(self.bands.band_px, self.remaining_px)
 

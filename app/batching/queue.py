@@ -69,7 +69,7 @@ class Queue(Generic[Input, Output]):
         self._fair_queue: FairQueue[QueuedJob[Input, Output]] = FairQueue()
         self._jobs: set[QueuedJob[Input, Output]] = set()
         self._background_end_px = 0.0
-        """Virtual time at which the background jobs so far have had their share, but for what was cancelled."""
+        """Virtual time at which the background jobs so far will have had their share, except cancelled work."""
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -114,7 +114,7 @@ class Queue(Generic[Input, Output]):
         if not job.background:
             self._fair_queue.join(queued, lane, job.deadline_s)
             return
-        # One after the other: however many there are, one that somebody waits for is not behind all of them.
+        # Background jobs take turns one after the other, so a foreground job never waits for all of them.
         turn_px = self._fair_queue.join(queued, lane, weight=BACKGROUND_WEIGHT, earliest_px=self._background_end_px)
         self._background_end_px = turn_px + job.cost_px / BACKGROUND_WEIGHT
 
@@ -128,7 +128,7 @@ class Queue(Generic[Input, Output]):
             self._backlog.check_in_time(job.cost_px, jobs=jobs, within_s=within_s)
 
     def next_piece(self) -> Piece[Input, Output] | None:
-        """Take the next job, together with those of its bucket that fit; None where nothing may run now."""
+        """Take the next job, together with those of its bucket that fit; None if nothing may run now."""
         for lane in self._streams:
             if not self._next_stream_fits(lane):
                 self._end_stalled_stream(lane)
@@ -154,7 +154,7 @@ class Queue(Generic[Input, Output]):
         self._fair_queue.wait(queued, queued)
 
     def patience_s(self) -> float | None:
-        """Return the seconds until `next_piece` may end a stalled stream; None where nothing waits for its memory."""
+        """Return the seconds until `next_piece` may end a stalled stream; None if nothing waits for its memory."""
         left_s = [
             stalled[1]
             for lane, streams in self._streams.items()
@@ -176,7 +176,7 @@ class Queue(Generic[Input, Output]):
         self._fair_queue.leave(queued)
         self._streams[_new_lane(queued.job)].give_back(queued)
         self._backlog.remove(queued.job.cost_key, _counted_px(queued.job, queued.remaining_px))
-        if queued.job.background:  # later ones do not wait for the share of one that was cancelled
+        if queued.job.background:  # later ones do not wait for the rest of a cancelled one
             self._background_end_px -= queued.remaining_px / BACKGROUND_WEIGHT
         self._ended(queued)
         self._changed()
@@ -196,7 +196,7 @@ class Queue(Generic[Input, Output]):
         self.settle(queued, Outcome.WITHDRAWN, Withdrawn("the caller cancelled this job"))
 
     def _next_stream_fits(self, lane: StreamLane) -> bool:
-        """Return True where the first new stream may open; the others wait behind it, or it might never open."""
+        """Return True if the first new stream may open; later ones wait behind it, or it might never open."""
         first = next(self._fair_queue.line(lane), None)
         return first is None or self._streams[lane].fits(first.job.stream_bytes)
 
@@ -235,7 +235,7 @@ class Queue(Generic[Input, Output]):
         return Piece(jobs=[queued], px=queued.bands.band_px)
 
     def _piece_px(self, job: Job[Input]) -> int:
-        # Someone who comes while a background piece runs waits for it, and for the one behind it.
+        # A request that arrives during a background piece waits for that piece and for the next one.
         piece_s = self._piece_s / 2 if job.background else self._piece_s
         px = self._costs.px_within(job.cost_key, piece_s)
         return min(self._engine.max_px(job.input), FIRST_PIECE_PX if px is None else px)

@@ -52,7 +52,7 @@ class Scheduler(Generic[Input, Output]):
 
     Attributes:
         costs: the learned cost model; a warm-up may teach it before the first request.
-        failure: why the scheduler has ended, where it was not stopped; `DeviceLost`, or a fault of its own.
+        failure: why the scheduler has ended, unless it was stopped; `DeviceLost`, or an error of its own.
         on_failure: called once `failure` is set and every job is settled.
     """
 
@@ -171,7 +171,7 @@ class Scheduler(Generic[Input, Output]):
         """Run a call in the device's thread and wait for it; for the thread that loads the service, before `start`.
 
         Args:
-            text: names the call where it hangs.
+            text: name of the call, for the error if it hangs.
 
         Raises:
             DeviceLost: it hangs, or has found the device lost.
@@ -225,9 +225,10 @@ class Scheduler(Generic[Input, Output]):
         return not more and predicted_s is not None and predicted_s < AHEAD_S
 
     async def _wait_for_change(self) -> None:
-        """Wait until a piece finished, a job arrived, left or was read, or the patience with a slow reader ran out.
+        """Wait until there may be something to do.
 
-        Or until the device has to be checked.
+        That is: a piece has finished; a job has arrived, left or been read; the patience with a slow reader has run
+        out; or the device has to be checked.
         """
         self._wake.clear()
         patience_s = None if self._running else self._queue.patience_s()

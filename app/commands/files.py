@@ -53,9 +53,9 @@ def tasks_of(inputs: Sequence[Path], out: Path) -> Iterator[Task]:
 
 
 def next_input(tasks: Iterable[Task], inputs: Iterable[Path], out: Path) -> tuple[Task, Path] | None:
-    """Return a picture whose answer would be in a folder of the inputs, and that folder: the next run would upscale it.
+    """Return a picture whose answer would be written into an input folder, where the next run would upscale it.
 
-    A folder for answers inside of one with pictures is left out by `tasks_of`.
+    Returns the folder as well. `out` itself may be inside an input folder, since `tasks_of` skips it.
     """
     out = out.resolve()
     folders = [path for path in inputs if path.is_dir() and path.resolve() not in out.parents]

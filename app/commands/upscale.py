@@ -30,7 +30,7 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells expect."""
 
 RETRY_S = 1.0
-"""Seconds before a picture that found the queue full is tried again."""
+"""Seconds before a picture is retried for which the queue was full."""
 
 BAR = "{l_bar}{bar}| {n:.1f} of {total} [{elapsed}<{remaining}]"
 
@@ -96,7 +96,7 @@ def _service_for(options: Options, settings: Settings) -> UpscaleService:
 def _summary(counts: Counter[str]) -> str:
     if not counts:
         return f"no picture found; those of a folder end in {', '.join(sorted(SUFFIXES))}"
-    known = "; what is there may have been made with other settings: --again makes it anew" if counts["there"] else ""
+    known = "; existing answers may be of other settings: --again replaces them" if counts["there"] else ""
     return f"{counts['done']} upscaled, {counts['there']} there already, {counts['failed']} failed{known}"
 
 
@@ -167,7 +167,7 @@ class _Files:
                         raise FileError(f"{target} is one of the inputs; choose another --out")
                     await write_whole(target, self._progressing(answer))
                     return target
-            except QueueFull:  # which a single picture never meets
+            except QueueFull:  # never raised for a single picture
                 await asyncio.sleep(RETRY_S)
 
     async def _progressing(self, answer: Answer) -> AsyncIterator[bytes]:
@@ -183,7 +183,7 @@ class _Files:
     def _check(self, task: Task) -> None:
         status = task.source.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise FileError("not a regular file")  # a pipe would be waited for
+            raise FileError("not a regular file")  # reading a pipe could block
         if not status.st_size:
             raise FileError("the file has 0 bytes")
         first = self._sources.setdefault(task.target, task.source)

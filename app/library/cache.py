@@ -61,7 +61,7 @@ class NetworkCache:
         return loaded
 
     def has_room(self, entry: Entry) -> bool:
-        """Return True where its network should fit, judged by the size of its file."""
+        """Return True if its network should fit, judged by the size of its file."""
         return self.memory_bytes + entry.size_bytes <= self._max_bytes
 
     def store(self, entry: Entry, network: Network) -> None:

@@ -15,7 +15,7 @@ READ_RETRY_S = 5
 """`Retry-After` for a file that cannot be read: a network drive often comes back within this time."""
 
 FULL_RETRY_S = 30
-"""`Retry-After` for a network that the device has no memory for, and seconds until a new version is tried again."""
+"""`Retry-After` for a network that the device has no memory for, and seconds until a new version is retried."""
 
 
 class State(enum.Enum):
@@ -42,16 +42,16 @@ class Entry:
     name: str
     load: Callable[[], Loading]
     file: ModelFile | None
-    """The file that was loaded or tried last; None after it was removed."""
+    """The file of the last load or attempt; None after it was removed."""
     loaded: LoadedNetwork | None = None
     info: ModelInfo | None = None
     """Facts about the version that serves, or served before it was unloaded."""
     reason: str | None = None
     """Why the model failed, or why its last change was not accepted."""
     unreadable: bool = False
-    """True where `reason` is only that the file cannot be read at the moment."""
+    """True if `reason` is only that the file cannot be read at the moment."""
     full_until_s: float | None = None
-    """Where `reason` is only that the device has no memory for it at the moment: the time to try again."""
+    """Time of the next retry, if `reason` is only that the device has no memory for it at the moment."""
     loading: asyncio.Task[None] | None = None
     waiting: int = 0
     """Number of requests that wait for its network."""
@@ -69,12 +69,12 @@ class Entry:
 
     @property
     def is_tried_again(self) -> bool:
-        """True where `reason` says nothing about the file."""
+        """True if `reason` says nothing about the file."""
         return self.unreadable or self.full_until_s is not None
 
     @property
     def is_due(self) -> bool:
-        """True where a file that has not changed is to be tried again though no request asks for it."""
+        """True if an unchanged file should be retried without a request for it."""
         if self.full_until_s is None:
             return self.unreadable
         return self.loaded is not None and time.monotonic() > self.full_until_s
@@ -99,7 +99,7 @@ class Entry:
 
     @property
     def is_evictable(self) -> bool:
-        """True where it can be unloaded: it is unused, no request waits for it, and it can be loaded again."""
+        """True if it can be unloaded: it is unused, no request waits for it, and it can be loaded again."""
         can_be_loaded = self.reason is None or self.full_until_s is not None
         return self.loaded is not None and not self.loaded.users and not self.waiting and can_be_loaded
 

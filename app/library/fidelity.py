@@ -14,7 +14,7 @@ from app.library.loading import Loader, LoadError, Loading
 from app.library.network import Network
 
 STEPS = 20
-"""Blends of a pair are made in steps of 1 / STEPS, and kept."""
+"""Blends of a pair are made in steps of 1 / STEPS, and cached."""
 
 ROLE = re.compile(r"(?<![a-z])(psnr|esrgan|gan)(?![a-z])")
 
@@ -42,7 +42,7 @@ def pairs(names: Iterable[str]) -> dict[str, Pair]:
 
 
 def pair_for(model: str, fidelity: float, names: Iterable[str]) -> Pair:
-    """Return the pair of a model that is wanted with a fidelity.
+    """Return the pair of a model, for a request with a fidelity.
 
     Args:
         names: of all models.

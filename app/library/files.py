@@ -18,10 +18,10 @@ INVALID_CHARS = re.compile(r"[^A-Za-z0-9_.-]+")
 MAX_NAME_CHARS = 100
 
 HASH_CHARS = 8
-"""Digits of the hash of its file's name in the name of a model that would share its name with another."""
+"""Digits of the file name's hash that are appended to a model name which several files would share."""
 
 COMPANIONS = {".param": ".bin"}
-"""Suffixes of models that consist of two files (ncnn), and those of the second file."""
+"""Suffixes of models that consist of two files (ncnn), and suffixes of the second file."""
 
 
 DOCUMENTS = ("", ".csv", ".jpg", ".json", ".md", ".png", ".rst", ".txt", ".webp", ".yaml", ".yml")
@@ -114,7 +114,7 @@ class Folder:
 
 
 def _names(suffixes: Mapping[str, str]) -> dict[str, str]:
-    """Name the model of each file, by all files alone: replicas and restarts must agree.
+    """Name the model of each file; names depend on the set of files only, so replicas and restarts agree.
 
     Args:
         suffixes: names of files, and their suffixes.

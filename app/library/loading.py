@@ -24,7 +24,7 @@ class LoadError(Exception):
 
 
 class TemporaryLoadError(LoadError):
-    """A network cannot be loaded at the moment; this says nothing about its file, so it is tried again."""
+    """A network cannot be loaded at the moment; this says nothing about its file, so it is retried."""
 
 
 class UnreadableError(TemporaryLoadError):

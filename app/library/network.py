@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from app.pictures.picture import Pixels
 
 Edges = Literal["auto", "wrap"]
-"""Pixels that the network sees beyond the edges of a picture: those that suit it, or those of the opposite edge."""
+"""Pixels that a network sees beyond the edges of a picture: `auto`, those that suit it; `wrap`, the opposite edge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class DeviceUpscaler(Protocol):
 
     @property
     def most_px(self) -> int:
-        """LR px that it should be given at a time."""
+        """Maximum LR px to pass at a time."""
 
     @property
     def memory_bytes(self) -> int:
@@ -51,7 +51,7 @@ class DeviceUpscaler(Protocol):
 
     @property
     def convolution(self) -> str:
-        """Which code convolves: `library` (oneDNN or cuDNN by PyTorch), `onednn`, `winograd`, `amx` or `fused`."""
+        """Code that convolves: `library` (oneDNN or cuDNN by PyTorch), `onednn`, `winograd`, `amx` or `fused`."""
 
     def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> Sequence[Pixels]:
         """Upscale whole pictures (N, H, W, 3) together."""

@@ -54,7 +54,7 @@ def encoded_animation(
         frames: of the layout, in order.
         pool: runs the encoding.
         count: number of frames.
-        plays: how often it is shown; 0 for without end.
+        plays: number of plays; 0 for endless.
         quality, compression: see `app.pictures.encode.encoded`.
     """
     if form is PNG:
@@ -115,7 +115,7 @@ async def _webp(
 async def _changes(
     frames: AsyncIterable[UpscaledFrame], pool: Executor, encode: Callable[[Pixels], bytes]
 ) -> AsyncIterator[tuple[Rectangle, UpscaledFrame, bytes]]:
-    """Yield what changes in each frame, and its encoded pixels."""
+    """Yield the rectangle that changes in each frame, the frame, and the encoded pixels of the rectangle."""
     before: Pixels | None = None
     async for frame in frames:
 

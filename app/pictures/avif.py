@@ -33,7 +33,7 @@ AVIF = AnswerFormat(
 def avif_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
     """Encode an answer (H, W, C), without loss where the quality is 100; the colours are never subsampled.
 
-    Alpha never has a loss: what is clear or solid stays so.
+    Alpha is always lossless, so clear and solid areas stay as they are.
     """
     lossless = AVIF.is_lossless(quality)
     samples = _samples(pixels, layout)

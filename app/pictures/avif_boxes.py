@@ -32,12 +32,12 @@ class _NewItem:
 
 
 def avif_with(encoded: bytes, metadata: Metadata, *, identity: bool, alpha: bytes | None = None) -> bytes:
-    """Return a file with the pixels of another and with metadata.
+    """Return an AVIF with the pixels of `encoded`, and with metadata.
 
     Args:
         encoded: an AVIF as libheif writes it.
         identity: its planes are RGB.
-        alpha: another one, whose alpha is taken; by default its own.
+        alpha: an AVIF to take the alpha from; by default `encoded`.
     """
     items = [_picture(PICTURE, encoded, items_of(encoded).primary, _colours(metadata, identity))]
     transparent = alpha or encoded
@@ -67,7 +67,7 @@ def _picture(number: int, encoded: bytes, item: Item, colours: Sequence[Property
 def _colours(metadata: Metadata, identity: bool) -> list[Property]:
     matrix = IDENTITY if identity else BT601
     named = b"nclx" + struct.pack(">HHHB", *nclx(metadata.colours), matrix, ESSENTIAL)  # full range
-    if metadata.icc_profile and CICP not in metadata.colours:  # which overrides it in a PNG, and not in an AVIF
+    if metadata.icc_profile and CICP not in metadata.colours:  # cICP overrides a profile in a PNG, but not in an AVIF
         return [(b"colr", b"prof" + metadata.icc_profile), (b"colr", named)]
     return [(b"colr", named)]
 

@@ -17,14 +17,14 @@ NAMES: Mapping[bytes, str] = {CICP: "cicp", VOLUME: "mdcv", LIGHT: "clli", b"gAM
 """Names for callers."""
 
 NAMING = frozenset({CICP, b"sRGB", b"gAMA"})
-"""Chunks that name the colours, so that EXIF does not."""
+"""Chunks that name the colours; with one of them, EXIF is ignored."""
 
 SRGB_GAMMA = range(45_000, 46_000)
 """Values of gAMA that approximate sRGB's curve: 1/2.2 times 100000, rounded in several ways."""
 SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 """x and y of white, red, green and blue times 100000."""
 TOLERANCE = 200
-"""Files differ in the last digits."""
+"""Maximum difference of a chromaticity: files differ in the last digits."""
 
 UNSPECIFIED = 2
 SRGB_PRIMARIES, SRGB_TRANSFER = 1, 13
@@ -38,7 +38,7 @@ def of_nclx(primaries: int, transfer: int) -> Colours:
 
 
 def of_light(volume: bytes | None, light: bytes | None) -> Colours:
-    """Return the boxes `mdcv` and `clli` of an HDR picture as chunks: its screen, and its brightest light.
+    """Convert the boxes `mdcv` (mastering display) and `clli` (content light level) of an HDR picture to chunks.
 
     The box has green, blue and red in this order, and light in cd/m2; the chunk has red first, and 0.0001 cd/m2.
     """
@@ -60,7 +60,7 @@ def is_narrow_range(cicp: bytes) -> bool:
 
 
 def lost_colours(colours: Colours, held: Set[bytes], *, profiled: bool) -> list[bytes]:
-    """Return which descriptions are lost in a format, apart from those that a picture without any means: sRGB's.
+    """Return the descriptions that a format loses, except those of sRGB, which is the default.
 
     Args:
         held: kinds that the format has a place for.

@@ -66,7 +66,7 @@ RATIONAL = 5
 
 INCH = 2
 PER_INCH = {INCH: 1.0, 3: 2.54}
-"""Units of an inch by ResolutionUnit, which means inches where it is absent."""
+"""Units per inch by ResolutionUnit; without one, the unit is the inch."""
 
 VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
 """Bytes of a value by field type. The 8-byte types that BigTIFF adds are not valid in EXIF."""
@@ -103,7 +103,7 @@ class Exif:
 
     @property
     def dpi(self) -> tuple[float, float] | None:
-        """Pixels per inch, horizontally and vertically; None where it says no resolution, or only an aspect ratio."""
+        """Pixels per inch, horizontally and vertically; None if it says no resolution, or only an aspect ratio."""
         unit = self.image.get(Base.ResolutionUnit)
         in_inch = PER_INCH.get((_integer(unit.kind, unit.value, self.order) or 0) if unit else INCH)
         across, down = (self._fraction(tag) for tag in (Base.XResolution, Base.YResolution))
@@ -111,7 +111,7 @@ class Exif:
 
     @property
     def has_resolution(self) -> bool:
-        """True where the picture has a resolution."""
+        """True if the picture has a resolution."""
         return self.dpi is not None
 
     @property
@@ -166,7 +166,7 @@ _Tree = dict[int, "Field | _Tree"]
 
 
 def read_exif(data: bytes, first: int | None = None) -> Exif | None:
-    """Read the tags that may be kept. Corrupt ones are skipped; returns None where nothing can be read.
+    """Read the tags that may be kept. Corrupt ones are skipped; returns None if nothing can be read.
 
     Args:
         data: a TIFF structure or a whole TIFF, with or without the name that precedes it in a JPEG.

@@ -19,7 +19,7 @@ class Shown:
     """A picture that is shown for a while."""
 
     picture: int
-    """Its place among `Animation.pictures`."""
+    """Its index in `Animation.pictures`."""
     duration_ms: float
 
 
@@ -32,7 +32,7 @@ class Animation:
     shown: Sequence[Shown]
     """In order; successive ones are different."""
     plays: int
-    """Number of times that it is shown; 0 for without end."""
+    """Number of plays; 0 for endless."""
     metadata: Metadata
 
     @property

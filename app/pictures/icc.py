@@ -89,7 +89,7 @@ def adobe_rgb() -> bytes:
 
 
 def _tags(profile: bytes) -> Tags | None:
-    """Return the contents of a profile; None where one of them is outside of it."""
+    """Return the contents of a profile; None if one of them is outside of it."""
     (count,) = struct.unpack_from(">I", profile, HEADER_BYTES)
     start = HEADER_BYTES + 4
     if count > (len(profile) - start) // 12:

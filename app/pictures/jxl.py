@@ -39,7 +39,7 @@ TIFF_OFFSET = bytes(4)
 
 @cache
 def is_installed() -> bool:
-    """Return True where the plugin is installed, and make it known to Pillow."""
+    """Return True if the plugin is installed, and make it known to Pillow."""
     with suppress(ImportError):
         import_module(PLUGIN)
         return True

@@ -26,9 +26,9 @@ class AnswerFormat:
     grey: bool
     """Pictures without colour have one channel; otherwise three equal ones."""
     max_px: int | None = None
-    """Maximum width times height; None where only the sides are limited."""
+    """Maximum width times height; None if only the sides are limited."""
     lossless_at: frozenset[int | None] | None = None
-    """Qualities at which it loses nothing; None where a quality means nothing to it."""
+    """Lossless qualities; None for a format that is always lossless."""
     icc: bool = True
     """It holds a colour profile."""
     colours: frozenset[bytes] = frozenset()
@@ -57,25 +57,25 @@ class AnswerFormat:
         return f"{self.name} holds {self.max_side_px} px each way{in_all}"
 
     def holds(self, height: int, width: int) -> bool:
-        """Return True where it allows pictures of this size."""
+        """Return True if it allows pictures of this size."""
         return max(height, width) <= self.max_side_px and (self.max_px is None or height * width <= self.max_px)
 
     def is_lossless(self, quality: int | None) -> bool:
-        """Return True where its pixels are those of the answer."""
+        """Return True if its pixels are those of the answer."""
         return self.lossless_at is None or quality in self.lossless_at
 
     def held_colours(self, colours: Colours) -> Set[bytes]:
-        """Return which descriptions of colours it holds."""
+        """Return the descriptions of colours that it holds."""
         is_narrow = CICP in colours and is_narrow_range(colours[CICP])
         return self.colours - {CICP} if is_narrow and not self.narrow_range else self.colours
 
     def lost_colours(self, metadata: Metadata) -> list[bytes]:
-        """Return which descriptions of colours it loses, a profile apart."""
+        """Return the descriptions of colours that it loses, except a profile."""
         held = self.held_colours(metadata.colours)
         return lost_colours(metadata.colours, held, profiled=bool(metadata.icc_profile))
 
     def losses(self, picture: Picture, bits: int) -> tuple[bool, int, bool]:
-        """Return whether it loses a picture's transparency, how many bits, whether colours; smaller is better."""
+        """Return its losses for a picture: transparency, number of bits, colours; the smallest tuple is the best."""
         metadata = picture.metadata
         colours = bool(self.lost_colours(metadata)) or bool(metadata.icc_profile and not self.icc)
         return picture.transparent and not self.transparent, max(0, bits - self.depths[-1]), colours

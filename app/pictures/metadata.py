@@ -67,7 +67,7 @@ def metadata_of(
 
 
 def _colours(upload: bytes, chunks: PngChunks, profile: bytes | None) -> Colours:
-    """Return what describes the colours apart from a profile, which in an AVIF or HEIC takes precedence."""
+    """Return the descriptions of the colours other than a profile; in an AVIF or HEIC, a profile takes precedence."""
     if upload[4:8] != b"ftyp":
         return chunks.colours
     named, items = nclx_of(upload), known_items(upload)
@@ -83,7 +83,7 @@ def _profile(image: Image.Image, exif: Exif | None, *, grey: bool) -> bytes | No
     A grey picture may have an RGB profile, in which each of its levels stands for three equal ones.
 
     Args:
-        exif: None where the file names the colours without a profile, too: AVIF and HEIC always do, and a PNG may.
+        exif: None if the file names the colours without a profile, too: AVIF and HEIC always do, and a PNG may.
     """
     profile = usable_profile(image.info.get("icc_profile"))
     if profile and (grey or space_of(profile) == b"RGB "):

@@ -69,7 +69,7 @@ class Picture:
 
     @property
     def transparent(self) -> bool:
-        """True where it has an alpha plane."""
+        """True if it has an alpha plane."""
         return len(self.planes) == 2
 
     def deepened(self) -> "Picture":

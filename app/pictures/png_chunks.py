@@ -23,7 +23,7 @@ DECODED_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 
 KEYWORD = re.compile(rb"[\x21-\x7e\xa1-\xff](?:[\x20-\x7e\xa1-\xff]{0,77}[\x21-\x7e\xa1-\xff])?")
 ABOUT_THE_FILE = re.compile(rb":|Raw profile type", re.IGNORECASE)
-"""In keywords about the old file, as ImageMagick (`exif:`, `date:`) and thumbnailers (`Thumb::`) write them."""
+"""Matches keywords about the old file, as ImageMagick (`exif:`, `date:`) and thumbnailers (`Thumb::`) write them."""
 LOCATION = re.compile(rb"gps|location", re.IGNORECASE)
 
 

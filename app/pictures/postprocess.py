@@ -106,7 +106,7 @@ class _AlphaRange:
 
 
 def _reduced(limit: Pixels, size: tuple[int, int], choose: numpy.ufunc) -> Pixels:
-    """Return the limit of all pixels that each pixel of a smaller picture covers; a larger one takes it as it is."""
+    """Reduce limits to a smaller picture, by the limit of all pixels that each pixel covers; never enlarges."""
     for axis, target in enumerate(size):
         side = limit.shape[axis]
         if target < side:
@@ -118,7 +118,7 @@ def _weighted(planes: Pixels, *, fills: bool) -> Planes:
     """Multiply colour by alpha, for a linear filter: (2, H, W, 3) to (1, H, W, 4) with alpha.
 
     Args:
-        fills: append the colour as it is, for where alpha is none.
+        fills: append the colour itself, for pixels whose alpha is 0.
     """
     colour, alpha = planes[0].astype(numpy.float32), planes[1, :, :, :1].astype(numpy.float32)
     parts = (colour * (alpha / most(planes)), alpha) + ((colour,) if fills else ())
@@ -126,7 +126,7 @@ def _weighted(planes: Pixels, *, fills: bool) -> Planes:
 
 
 def _straight(weighted: Planes, *, like: Pixels) -> Planes:
-    """Undo `_weighted`, in the depth of some pixels."""
+    """Undo `_weighted`, in the depth of `like`."""
     whole = most(like)
     least = whole / 510  # half a level of 8 bits, below which the quotient is noise
     product, alpha, filled = numpy.split(weighted[0], (3, 4), axis=-1)

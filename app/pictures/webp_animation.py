@@ -40,7 +40,7 @@ def webp_animation(
 
     Args:
         size: width and height.
-        plays: how often the animation is shown; 0 for without end.
+        plays: number of plays; 0 for endless.
     """
     width, height = size
     flags = ANIMATION | (ALPHA if transparent else 0)

@@ -62,7 +62,7 @@ TURNED = {(TIFF, "XResolution"): (TIFF, "YResolution"), (TIFF, "YResolution"): (
 def kept_xmp(
     packet: bytes, parts: Iterable[bytes] = (), *, location: bool = False, turned: bool = False
 ) -> bytes | None:
-    """Write a new packet with the properties that may be kept; None where there are none, or the packet is malformed.
+    """Write a new packet with the properties that may be kept; None if there are none, or the packet is malformed.
 
     Args:
         packet: in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
@@ -97,7 +97,7 @@ def _text(packet: bytes) -> str | None:
 
 
 def _joined(parts: Iterable[bytes], packet: str) -> bytes:
-    """Return the extended packet whose ID a packet names; empty where it is incomplete."""
+    """Return the extended packet whose ID a packet names; empty if it is incomplete."""
     named = EXTENSION_ID.search(packet)
     if not named:
         return b""
@@ -146,7 +146,7 @@ class _Writer:
         """Number of open elements from the dropped one inwards."""
 
     def take(self, text: str) -> bool:
-        """Parse a packet; returns False where it is malformed.
+        """Parse a packet; returns False if it is malformed.
 
         The parser does not resolve prefixes: it would make a copy of the URI for each name, however long that is.
         """
@@ -168,7 +168,7 @@ class _Writer:
         self._spaces |= other._spaces
 
     def packet(self) -> bytes | None:
-        """Return the packet; None where it is empty."""
+        """Return the packet; None if it is empty."""
         if not self._body:
             return None
         spaces = "".join(f' xmlns:{prefix}="{uri}"' for uri, prefix in sorted(self._spaces.items()))

@@ -41,7 +41,7 @@ def head(layout: PngLayout, frames: int, plays: int) -> bytes:
     """Return the file up to its first frame.
 
     Args:
-        plays: how often the animation is shown; 0 for without end.
+        plays: number of plays; 0 for endless.
     """
     return layout.head() + chunk(b"acTL", struct.pack(">II", frames, min(plays, 2**31 - 1)))
 

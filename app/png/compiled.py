@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @cache
 def compiled(name: str) -> Callable[..., int] | None:
-    """Return a function that releases Python's lock while it runs; None where it is not compiled."""
+    """Return a function that releases the GIL while it runs; None if it is not compiled."""
     file, result, arguments = FUNCTIONS[name]
     try:
         function = CDLL(str(FOLDER / f"lib{file}.so"))[name]

@@ -1,7 +1,7 @@
 """The five filters of PNG: predictions of each byte from those left, above and above left; one filter per row.
 
 PNG specification (third edition), section 9. filters.c does the work where it is compiled, else numpy: the result is
-the same, but numpy is several times slower and holds Python's lock.
+the same, but numpy is several times slower and holds the GIL.
 """
 
 import numpy
@@ -77,7 +77,7 @@ def average(left: Bytes, up: Bytes) -> Bytes:
 
 
 def paeth(left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
-    """Return the one nearest to left + up - up_left; the first of equals.
+    """Return left, up or up_left, whichever is nearest to left + up - up_left; the first of equals.
 
     That sum is as far from the larger of left and up as up_left is from the smaller, on the same side. So the smaller
     is nearest if up_left is beyond the larger, or between the two and at least twice as near to the larger; and vice

@@ -121,9 +121,9 @@ class _ServiceCollector(Collector):
 
 
 def _readable(metrics: Iterator[Metric]) -> Sequence[Metric]:
-    """Return some metrics, or none where they cannot be read.
+    """Return some metrics, or none if they cannot be read.
 
-    The device's thread changes what they are read from, and a scrape has to work above all while something is broken.
+    The device's thread changes their sources meanwhile, and scrapes must work especially while something is broken.
     """
     try:
         return list(metrics)
