@@ -25,6 +25,20 @@ def test_a_network_that_keeps_colours_nearly_stays_as_it_is() -> None:
     torch.testing.assert_close(net.conv_last.weight, before)
 
 
+def test_the_zeros_around_a_picture_do_not_count() -> None:
+    net = random_net()
+    middles = net(FLAT[::9, :, None, None].expand(-1, -1, 24, 24))[:, :, 40:56, 40:56].mean((2, 3))
+    torch.testing.assert_close(upscaled_colours(net)[::9].float(), middles, atol=1e-5, rtol=0)
+
+
+def test_a_network_that_makes_one_colour_of_all_gets_their_mean() -> None:
+    net = random_net()
+    net.conv_last.weight.zero_()
+    correct_colours(net)
+    torch.testing.assert_close(upscaled_colours(net).mean(0).float(), torch.full((3,), 0.5))
+    assert net.conv_last.weight.count_nonzero() == 0
+
+
 def test_the_colours_are_all_over_the_cube() -> None:
     assert FLAT.shape == (64, 3)
     assert FLAT.unique().numel() == 4
