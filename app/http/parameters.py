@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from app.errors import Unprocessable
@@ -26,16 +26,10 @@ def _whole_number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 3 else value
 
 
-def _no_boolean(value: object) -> object:
-    """Refuse the booleans of a JSON document, which pydantic takes for 0 and 1."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("number", "Input should be a number")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_no_boolean)]
-Real = Annotated[float, BeforeValidator(_no_boolean)]
 Bits = Annotated[Literal[8, 10, 12, 16], BeforeValidator(_whole_number)]
+
+
+NUMBERS = ("scale", "width", "height", "max_side", "megapixels", "quality", "fidelity")
 
 
 class Parameters(BaseModel):
@@ -44,29 +38,29 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(default=None, description="Name of the model; by default the service's default model.")
-    scale: Real | None = Field(
+    scale: float | None = Field(
         default=None, gt=0, le=MAX_SCALE, description="Factor of the answer's sides; by default the model's own."
     )
-    width: Whole | None = Field(
+    width: int | None = Field(
         default=None,
         ge=1,
         le=MAX_SIDE_PX,
         description="Width of the answer in px; the height follows. With `height`: the largest that fits into both.",
     )
-    height: Whole | None = Field(
+    height: int | None = Field(
         default=None, ge=1, le=MAX_SIDE_PX, description="Height of the answer in px; the width follows."
     )
-    max_side: Whole | None = Field(
+    max_side: int | None = Field(
         default=None, ge=1, le=MAX_SIDE_PX, description="Longer side of the answer in px; the other one follows."
     )
-    megapixels: Real | None = Field(
+    megapixels: float | None = Field(
         default=None, gt=0, le=MAX_SIDE_PX, description="Size of the answer in millions of px."
     )
     format: Literal["png", "webp", "jpeg", "avif", "jxl", "same"] | None = Field(
         default=None,
         description="Format of the answer, `same` for the upload's; by default chosen from the `Accept` header.",
     )
-    quality: Whole | None = Field(
+    quality: int | None = Field(
         default=None,
         ge=1,
         le=100,
@@ -86,7 +80,7 @@ class Parameters(BaseModel):
         default="keep",
         description="EXIF, XMP and resolution: `keep` all but the location, `keep-gps` keep all, or `strip` them.",
     )
-    fidelity: Real | None = Field(
+    fidelity: float | None = Field(
         default=None,
         ge=0,
         le=1,
@@ -101,6 +95,14 @@ class Parameters(BaseModel):
         description="Pixels beyond the edges: those of the opposite edge (`wrap`), for textures that tile, or those "
         "that suit the model (`auto`).",
     )
+
+    @field_validator(*NUMBERS, mode="before")
+    @classmethod
+    def _no_boolean(cls, value: object) -> object:
+        """Refuse the booleans of a JSON document, which pydantic takes for 0 and 1."""
+        if isinstance(value, bool):
+            raise PydanticCustomError("number", "Input should be a number")
+        return value
 
     def with_fields(self, fields: Mapping[str, str]) -> Self:
         """Add the fields of a form, which override the parameters of the query.

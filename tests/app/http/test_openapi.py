@@ -41,6 +41,12 @@ async def test_the_openapi_document_is_up_to_date(written: dict[str, Any]) -> No
     assert json.loads(json.dumps(app.openapi())) == written, "run `make openapi`"
 
 
+def test_limits_of_numbers_are_in_the_openapi_document(written: dict[str, Any]) -> None:
+    parameters = written["paths"]["/v1/upscale"]["post"]["parameters"]
+    number, _ = next(it["schema"]["anyOf"] for it in parameters if it["name"] == "scale")
+    assert number == {"type": "number", "exclusiveMinimum": 0, "maximum": 16}
+
+
 def test_every_error_is_in_the_openapi_document(written: dict[str, Any]) -> None:
     text = json.dumps(written)
     for error in ServiceError.__subclasses__():
