@@ -32,7 +32,7 @@ def installed(package: str, kind: str) -> None:
     """
     if find_spec(package) is None:
         raise MissingRuntimeError(
-            f"{package}, which checks the {kind} file, is not installed: pip install {package}, or take --unchecked"
+            f"{package} is not installed, but the {kind} check needs it: pip install {package}, or take --unchecked"
         )
 
 
