@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Depends, FastAPI
 
@@ -36,6 +37,16 @@ from app.telemetry.observers import Telemetry
 DESCRIPTION = "Upscales pictures with ESRGAN generators: post one, get it back larger and sharper."
 
 
+class Application(FastAPI):
+    """FastAPI, whose OpenAPI document says what is in every answer."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document."""
+        document = super().openapi()
+        openapi.add_request_ids(document)
+        return document
+
+
 def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
     """Make the application around a service that loads when the application starts, and stops with it.
 
@@ -53,7 +64,7 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
         await life.stop()
         await asyncio.to_thread(telemetry.close)
 
-    app = FastAPI(
+    app = Application(
         title="esrgan-serve",
         description=DESCRIPTION,
         version=VERSION,

@@ -1,5 +1,6 @@
 """Responses in the OpenAPI document: every status of an endpoint, with its problem types."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from app.errors import (
@@ -76,28 +77,48 @@ CHANGE: tuple[ProblemKind, ...] = (*JOB, PreconditionFailed)
 RESULT: tuple[ProblemKind, ...] = (*CHANGE, NoSuchRange)
 RELOAD: tuple[ProblemKind, ...] = (NoSuchModel, Unprocessable)
 
-REQUEST_ID = {"X-Request-Id": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}}}
+
+def texts(descriptions: Mapping[str, str]) -> dict[str, Any]:
+    """Describe headers of an answer whose values are texts."""
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in descriptions.items()}
+
+
+REQUEST_ID = texts({"X-Request-Id": "The caller's own, or a new one."})
 RETRY_AFTER = {
     "Retry-After": {
         "description": "Seconds to wait.",
         "schema": {"type": "integer", "minimum": 1},
     }
 }
-CHALLENGE = {"WWW-Authenticate": {"description": "The scheme `Bearer`.", "schema": {"type": "string"}}}
-HEADERS: dict[int, dict[str, Any]] = {401: CHALLENGE, 429: RETRY_AFTER, 503: RETRY_AFTER}
+CONTENT_RANGE = texts({"Content-Range": "`bytes FIRST-LAST/SIZE` of the part; `bytes */SIZE` where there is none."})
+HEADERS: dict[int, dict[str, Any]] = {
+    401: texts({"WWW-Authenticate": "The scheme `Bearer`."}),
+    415: texts({"Accept-Encoding": "`identity`, where the body is compressed or encoded."}),
+    416: CONTENT_RANGE,
+    429: RETRY_AFTER,
+    503: RETRY_AFTER,
+}
 
-PICTURE_HEADERS = REQUEST_ID | {
-    name: {"description": description, "schema": {"type": "string"}}
-    for name, description in {
+APPLIED = texts(
+    {"Preference-Applied": "What was granted of `Prefer`: `respond-async`, or `wait=SECONDS`, the deadline."}
+)
+RESULT_HEADERS = texts(
+    {
         "X-Model": "Name of the model, `@`, and the first digits of the weights' SHA-256.",
         "X-Frames": "`1 of N`, where the upload has N pictures; `N of N` with `frames=all`.",
         "X-Left-Out": "What the upload has and the answer's format cannot hold: names, separated by commas.",
         "X-Format": "`png; upload=tiff`, where `format=same` was answered in another format.",
-        "Server-Timing": "Milliseconds of `decode`, `queue`, `infer` and `encode`.",
-        "ETag": "Hash of the answer, unless it is streamed.",
-        "Preference-Applied": "`wait=SECONDS`, the granted deadline, where the caller preferred one.",
-    }.items()
-}
+        "ETag": "Hash of the picture; an answer of `/v1/upscale` that is streamed has none.",
+    }
+)
+PICTURE_HEADERS = RESULT_HEADERS | APPLIED | texts({"Server-Timing": "Milliseconds of each stage, such as `decode`."})
+STORED_HEADERS = RESULT_HEADERS | texts(
+    {
+        "Accept-Ranges": "`bytes`; a zip file has no ranges.",
+        "Content-Disposition": "The name for saving it.",
+    }
+)
+"""Headers of a result of a job."""
 
 PREFER = {
     "name": "Prefer",
@@ -129,6 +150,20 @@ IF_MATCH = {
     "schema": {"type": "string"},
 }
 
+IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "`*`, or ETags: the result is not sent if one of them is its own.",
+    "schema": {"type": "string"},
+}
+
+IF_RANGE = {
+    "name": "If-Range",
+    "in": "header",
+    "description": "An ETag: if the result has another, all of it is sent, whatever `Range` says.",
+    "schema": {"type": "string"},
+}
+
 RANGE = {
     "name": "Range",
     "in": "header",
@@ -144,6 +179,14 @@ def servers(root_path: str) -> list[dict[str, Any]]:
     So the page at /docs works below any prefix that a proxy removes, without trusting a header for it.
     """
     return [{"url": root_path or ".", "description": "This service."}]
+
+
+def add_request_ids(document: dict[str, Any]) -> None:
+    """Describe the header that every answer has."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for answer in operation["responses"].values():
+                answer["headers"] = REQUEST_ID | answer.get("headers", {})
 
 
 def problems(kinds: tuple[ProblemKind, ...]) -> Responses:
@@ -167,6 +210,6 @@ def _response(status: int, kinds: list[ProblemKind]) -> dict[str, Any]:
     }
     return {
         "description": "; ".join(kind.title for kind in kinds),
-        "headers": REQUEST_ID | HEADERS.get(status, {}),
+        "headers": HEADERS.get(status, {}),
         "content": {MEDIA_TYPE: {"schema": schema}},
     }

@@ -1,6 +1,7 @@
 """/v1/jobs/...: read, watch, cancel and fetch jobs."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -12,7 +13,20 @@ from app.http.auth import key_of
 from app.http.conditional import check_match
 from app.http.events import event_stream
 from app.http.middleware.paths import prefix_of
-from app.http.openapi import CHANGE, IF_MATCH, JOB, LAST_EVENT_ID, RANGE, RESULT, Responses, problems
+from app.http.openapi import (
+    CHANGE,
+    CONTENT_RANGE,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    JOB,
+    LAST_EVENT_ID,
+    RANGE,
+    RESULT,
+    STORED_HEADERS,
+    Responses,
+    problems,
+)
 from app.http.receiving import BINARY, check_given_once
 from app.http.results import result_response, zip_response
 from app.jobs.job import State, StoredJob
@@ -28,11 +42,16 @@ ID = r"^[!-~]*$"
 JobId = Annotated[str, Path(max_length=64, pattern=ID, description="Id of the job.")]
 PictureNumber = Annotated[int, Path(ge=1, le=1000, description="Number of the picture in the job, from 1.")]
 WebhookId = Annotated[str, Path(max_length=64, pattern=ID, description="Id of the webhook.")]
+CONDITIONS = [IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE]
 RESULTS = {form.media_type: BINARY for form in FORMATS.values()}
 RESULT_ANSWERS: Responses = {
-    200: {"description": "The upscaled picture, with an `ETag` and `Accept-Ranges`", "content": RESULTS},
-    206: {"description": "The part of it that `Range` asks for", "content": RESULTS},
-    304: {"description": "`If-None-Match` names the result"},
+    200: {"description": "The upscaled picture", "content": RESULTS, "headers": STORED_HEADERS},
+    206: {
+        "description": "The part of it that `Range` asks for",
+        "content": RESULTS,
+        "headers": STORED_HEADERS | CONTENT_RANGE,
+    },
+    304: {"description": "`If-None-Match` names the result", "headers": STORED_HEADERS},
 }
 
 
@@ -53,18 +72,28 @@ class JobList(BaseModel):
     next: str | None = Field(description="Address of the next page; null on the last one.")
 
 
+class AttemptView(BaseModel):
+    """An attempt to deliver a webhook."""
+
+    at: datetime
+    status: int | None = Field(description="Of the receiver's answer; null where there was none.")
+    error: str | None = Field(description="Why there was none.")
+    seconds: float
+
+
 class WebhookView(BaseModel):
     """A webhook and the attempts to deliver it."""
 
     id: str = Field(description="The header `webhook-id` of every attempt.")
     event: str
     state: str = Field(description="`waiting`, `delivered` or `failed`.")
-    attempts: list[dict[str, str | int | float | None]]
+    attempts: list[AttemptView]
 
     @classmethod
     def of(cls, delivery: Delivery) -> "WebhookView":
         """Describe a delivery."""
-        return cls(id=delivery.id, event=delivery.event, state=delivery.state, attempts=list(delivery.attempts))
+        attempts = [AttemptView.model_validate(attempt) for attempt in delivery.attempts]
+        return cls(id=delivery.id, event=delivery.event, state=delivery.state, attempts=attempts)
 
 
 class WebhookList(BaseModel):
@@ -149,7 +178,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         summary="Fetch the result",
         response_class=Response,
         responses={**_with_zip(), **problems(RESULT)},
-        openapi_extra={"parameters": [IF_MATCH, RANGE]},
+        openapi_extra={"parameters": CONDITIONS},
         dependencies=[Depends(_counted)],
     )
     async def result(request: Request, job_id: JobId) -> Response:
@@ -165,7 +194,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         summary="Fetch the result of one picture",
         response_class=Response,
         responses={**RESULT_ANSWERS, **problems(RESULT)},
-        openapi_extra={"parameters": [IF_MATCH, RANGE]},
+        openapi_extra={"parameters": CONDITIONS},
         dependencies=[Depends(_counted)],
     )
     async def one_result(request: Request, job_id: JobId, number: PictureNumber) -> Response:

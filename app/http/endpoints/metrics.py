@@ -7,6 +7,7 @@ from app.http.fields import parameter, split
 from app.telemetry.metrics import Metrics
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+TEXT = {"schema": {"type": "string"}}
 
 
 def metrics_routes(metrics: Metrics) -> APIRouter:
@@ -17,7 +18,7 @@ def metrics_routes(metrics: Metrics) -> APIRouter:
         "/metrics",
         summary="Metrics for Prometheus",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": dict.fromkeys(("text/plain", "application/openmetrics-text"), TEXT)}},
     )
     async def read(request: Request) -> Response:
         """Return metrics in Prometheus's text format, or in OpenMetrics where `Accept` asks for it."""

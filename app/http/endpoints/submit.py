@@ -1,9 +1,11 @@
 """POST /v1/jobs: pictures in, an answer at once, and the upscaled versions later."""
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -11,7 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.http.middleware.paths import prefix_of
-from app.http.openapi import IDEMPOTENCY_KEY, REQUEST_ID, SUBMIT, problems
+from app.http.openapi import IDEMPOTENCY_KEY, SUBMIT, problems, texts
 from app.http.receiving import check_given_once, pictures_in, request_scope, upload_limits
 from app.http.submission import JSON, JobDocument, JobParameters, read_submission
 from app.jobs.job import StoredJob
@@ -19,13 +21,17 @@ from app.jobs.view import JobView
 from app.lifecycle import Lifecycle
 from app.record import TRACEPARENT, current_record
 
-LOCATION = {"Location": {"description": "Address of the job.", "schema": {"type": "string"}}}
+LOCATION = texts({"Location": "Address of the job."})
 RETRY_AFTER = {"Retry-After": {"description": "Predicted seconds until its end.", "schema": {"type": "integer"}}}
 
 
-def accepted(description: str) -> dict[str, Any]:
-    """Describe the answer to an accepted job for the OpenAPI document."""
-    return {"description": description, "model": JobView, "headers": REQUEST_ID | LOCATION | RETRY_AFTER}
+def accepted(description: str, more: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Describe the answer to an accepted job for the OpenAPI document.
+
+    Args:
+        more: further headers.
+    """
+    return {"description": description, "model": JobView, "headers": LOCATION | RETRY_AFTER | dict(more)}
 
 
 def submit_routes(life: Lifecycle) -> APIRouter:
@@ -39,7 +45,7 @@ def submit_routes(life: Lifecycle) -> APIRouter:
         response_class=Response,
         responses={
             202: accepted("The job was accepted, and survives a crash"),
-            200: {"description": "The job that was accepted before under the Idempotency-Key", "model": JobView},
+            200: accepted("The job that was accepted before under the Idempotency-Key"),
             **problems(SUBMIT),
         },
         openapi_extra={

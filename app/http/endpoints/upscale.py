@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from app.errors import Unprocessable
 from app.http.endpoints.submit import accepted, submit
-from app.http.openapi import IDEMPOTENCY_KEY, PICTURE_HEADERS, PREFER, SUBMIT, problems
+from app.http.openapi import APPLIED, IDEMPOTENCY_KEY, PICTURE_HEADERS, PREFER, SUBMIT, problems
 from app.http.receiving import BINARY, check_given_once, pictures_in, request_scope, upload_limits
 from app.http.submission import JobParameters, prefers_async
 from app.http.upload import FORM, media_type, read_upload
@@ -24,6 +24,7 @@ from app.upscaling import UpscaleRequest
 Result = TypeVar("Result")
 
 
+ANSWER = "The upscaled picture, in the format that the parameter `format` or else the header `Accept` chooses"
 _ANSWERS = {form.media_type: BINARY for form in FORMATS.values()}
 
 
@@ -37,8 +38,8 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         summary="Upscale a picture",
         response_class=Response,
         responses={
-            200: {"description": "The upscaled picture", "content": _ANSWERS, "headers": PICTURE_HEADERS},
-            202: accepted("The picture was accepted as a job, as `Prefer: respond-async` asked"),
+            200: {"description": ANSWER, "content": _ANSWERS, "headers": PICTURE_HEADERS},
+            202: accepted("The picture was accepted as a job, as `Prefer: respond-async` asked", APPLIED),
             **problems(SUBMIT),
         },
         openapi_extra={

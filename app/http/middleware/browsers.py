@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import CrossSite, Misdirected, ServiceError
-from app.http.openapi import PICTURE_HEADERS
+from app.http.openapi import PICTURE_HEADERS, REQUEST_ID, STORED_HEADERS
 from app.http.problems import answer_to
 
 METHODS = ("GET", "HEAD", "POST", "DELETE")
@@ -26,8 +26,8 @@ REQUEST_HEADERS = (
     *("If-Match", "If-None-Match", "If-Range", "Range", "Traceparent", "Tracestate"),
 )
 ANSWER_HEADERS = (
-    *PICTURE_HEADERS,
-    *("Location", "Retry-After", "WWW-Authenticate", "Accept-Ranges", "Content-Range", "Content-Disposition"),
+    *(REQUEST_ID | PICTURE_HEADERS | STORED_HEADERS),
+    *("Accept-Encoding", "Content-Range", "Location", "Retry-After", "WWW-Authenticate"),
 )
 """Headers of answers that scripts may read, in addition to those of the CORS safelist."""
 
