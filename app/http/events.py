@@ -1,13 +1,13 @@
 """A job as server-sent events (WHATWG HTML, section 9.2)."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
 
 from app.errors import NoSuchJob
 from app.http.middleware.paths import prefix_of
+from app.http.streaming import ClosedStream
 from app.jobs.job import ENDED, State, StoredJob
 from app.jobs.service import JobService
 from app.service import UpscaleService
@@ -29,7 +29,7 @@ def event_stream(jobs: JobService, service: UpscaleService, job: StoredJob, requ
     seen = last_event_id(request)
     if job.state in ENDED and seen is not None and seen >= job.version:
         return Response(status_code=204)
-    return StreamingResponse(
+    return ClosedStream(
         _events(jobs, service, job, seen, prefix_of(request)),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
@@ -38,7 +38,7 @@ def event_stream(jobs: JobService, service: UpscaleService, job: StoredJob, requ
 
 async def _events(
     jobs: JobService, service: UpscaleService, job: StoredJob, seen: int | None, prefix: str
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Yield events until the job has ended or the service stops.
 
     Events are not kept: each describes the whole job, so a watcher that has missed some needs only the next one.

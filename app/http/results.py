@@ -3,16 +3,17 @@
 import asyncio
 import re
 import zipfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import IO, cast
 from urllib.parse import quote
 
 from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
 
 from app.errors import NoSuchRange, NotReady
 from app.http.conditional import etag_of, unchanged
+from app.http.streaming import ClosedStream
 from app.jobs.job import ENDED, Result, StoredJob
 from app.jobs.service import JobService
 
@@ -53,7 +54,7 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{result.size_bytes}"
     headers["Content-Length"] = str(end - first)
     body = jobs.read(result, first, end)
-    return StreamingResponse(body, status_code=status, media_type=result.media_type, headers=headers)
+    return ClosedStream(body, status_code=status, media_type=result.media_type, headers=headers)
 
 
 def attachment(name: str) -> str:
@@ -102,10 +103,12 @@ def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response
     }
     if (same := unchanged(request, headers)) is not None:
         return same
-    return StreamingResponse(_zipped(jobs, job, results), media_type="application/zip", headers=headers)
+    return ClosedStream(_zipped(jobs, job, results), media_type="application/zip", headers=headers)
 
 
-async def _zipped(jobs: JobService, job: StoredJob, results: Iterable[tuple[int, Result]]) -> AsyncIterator[bytes]:
+async def _zipped(
+    jobs: JobService, job: StoredJob, results: Iterable[tuple[int, Result]]
+) -> AsyncGenerator[bytes, None]:
     """Yield a zip file; the pictures are compressed already, and are stored as they are."""
     sink = _Sink()
     when = datetime.fromtimestamp(job.ended or job.created, UTC).timetuple()[:6]
@@ -113,9 +116,10 @@ async def _zipped(jobs: JobService, job: StoredJob, results: Iterable[tuple[int,
         for number, result in results:
             info = zipfile.ZipInfo(f"{number}{result.suffix}", date_time=when)
             with archive.open(info, "w", force_zip64=True) as member:
-                async for chunk in jobs.read(result):
-                    await asyncio.to_thread(member.write, chunk)  # computes the checksum
-                    yield sink.take()
+                async with aclosing(jobs.read(result)) as chunks:
+                    async for chunk in chunks:
+                        await asyncio.to_thread(member.write, chunk)  # computes the checksum
+                        yield sink.take()
     yield sink.take()
 
 

@@ -5,7 +5,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -63,7 +63,7 @@ class FolderStore:
             raise
         return size_bytes
 
-    async def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """See `Store.read`."""
         opening: Future[IO[bytes]] = self._threads.submit((self._path / name).open, "rb")
         try:

@@ -4,7 +4,7 @@ Needs the extra `s3`.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 
 import obstore
 from obstore.exceptions import BaseError
@@ -62,7 +62,7 @@ class ObjectStore:
             raise StoreDown(str(error)) from error
         return size_bytes
 
-    async def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """See `Store.read`."""
         try:
             if end is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -278,7 +278,7 @@ class JobService:
         parts.deliverer.wake()
         await discard(parts.store, files)
 
-    def read(self, result: Result, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    def read(self, result: Result, first: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """Iterate over the bytes of a result from `first` up to `end`."""
         return self.parts.store.read(result.name, first, end)
 

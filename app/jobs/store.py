@@ -1,7 +1,7 @@
 """Where the files of jobs are: uploads and results, in a folder or an object store."""
 
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,7 +45,7 @@ class Store(Protocol):
             StoreDown: the store cannot be reached.
         """
 
-    def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """Iterate over the bytes of a file from `first` up to `end`.
 
         Raises:

@@ -1,0 +1,24 @@
+"""Answers that are made while they are sent."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Send
+
+
+class ClosedStream(StreamingResponse):
+    """Starlette's response, which closes what it sends, also where its caller leaves or has asked for the head alone.
+
+    Otherwise a file stays open until the garbage is collected.
+    """
+
+    def __init__(self, parts: AsyncGenerator[Any, None], **options: Any) -> None:
+        super().__init__(parts, **options)
+        self._parts = parts
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the answer."""
+        async with aclosing(self._parts):
+            await super().stream_response(send)
