@@ -1,6 +1,7 @@
 """Problem documents: who writes the kind of a problem into a request's record, and when."""
 
 import contextvars
+import json
 
 import httpx
 import pytest
@@ -50,3 +51,35 @@ async def test_an_unknown_parameter_is_named_with_the_nearest_one(
 ) -> None:
     answer = await client.post(f"/v1/upscale?{query}", content=encoded(noise(5, 5)))
     assert said in problem(answer, 422, "unprocessable")
+
+
+async def test_of_many_unknown_parameters_five_are_named(client: httpx.AsyncClient) -> None:
+    query = "&".join(f"zzz{number}=1" for number in range(7))
+    text = problem(await client.post(f"/v1/upscale?{query}", content=encoded(noise(5, 5))), 422, "unprocessable")
+    assert text.count("unknown parameter") == 5
+
+
+async def test_what_a_caller_sent_is_repeated_in_part(client: httpx.AsyncClient) -> None:
+    long = "x" * 300
+    value = problem(await client.post(f"/v1/upscale?scale={long}", content=b""), 422, "unprocessable")
+    name = problem(await client.post(f"/v1/upscale?{long}=1", content=b""), 422, "unprocessable")
+    path = problem(await client.get(f"/{long}"), 404, "not-found")
+    assert [text.count("x" * count) for text, count in ((value, 100), (name, 100), (path, 199))] == [1, 1, 1]
+    assert [text.count("x" * count) for text, count in ((value, 101), (name, 101), (path, 200))] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("document", [{"source": f"https://a.example/b?secret={'x' * 5000}"}, {"b?secret=1": 1}])
+async def test_the_secret_of_a_url_is_not_repeated(client: httpx.AsyncClient, document: dict[str, object]) -> None:
+    text = problem(
+        await client.post("/v1/jobs", json={"source": "https://a.example/b"} | document), 422, "unprocessable"
+    )
+    assert "b" in text
+    assert "secret" not in text
+
+
+async def test_the_root_has_no_slash_to_remove(client: httpx.AsyncClient) -> None:
+    assert "/docs lists all endpoints" in problem(await client.post("/"), 405, "method-not-allowed")
+
+
+def test_a_name_that_is_not_utf_8_is_escaped() -> None:
+    assert json.loads(bytes(answer_to(TooLarge("caf\udce9")).body))["detail"] == "caf\\udce9"
