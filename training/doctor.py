@@ -143,7 +143,7 @@ def examine(
     readable = [one for one in looked if isinstance(one, _Picture)]
     own = chain.from_iterable(picture.findings for picture in readable)
     alone = [Finding(path=path, problem="pair", detail=detail) for path, detail in pictures.unpaired]
-    findings = [*broken, *alone, *own, *_duplicates(sorted(readable, key=_worse))]
+    findings = [*broken, *alone, *own, *_duplicates(sorted(readable, key=_keep_order))]
     return Report(
         files=len(files) + len(pictures.unpaired),
         megapixels=sum(picture.width * picture.height for picture in readable) / 1e6,
@@ -213,7 +213,7 @@ def _layout(grey: Image.Image) -> NDArray[numpy.float32]:
     return (layout / length).astype(numpy.float32)
 
 
-def _worse(picture: _Picture) -> tuple[bool, int, int, Path]:
+def _keep_order(picture: _Picture) -> tuple[bool, int, int, Path]:
     """Return the sort key of copies of one photograph, the one to keep first: sound, large, little compressed."""
     return bool(picture.findings), -picture.width * picture.height, -picture.file_bytes, picture.path
 

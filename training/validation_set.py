@@ -73,11 +73,11 @@ class _Originals(_LazyPairs):
     def add(self, files: PairFiles) -> None:
         """Read a pair and keep it, if it fits; raises `DataError` if it cannot be used."""
         pair = self._read(files)
-        if self.has_room(pair.high_res.numel() + pair.low_res.numel()):
+        if self.reserve(pair.high_res.numel() + pair.low_res.numel()):
             self._kept[len(self._files)] = pair
         self._files.append(files)
 
-    def has_room(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
         """Reserve this many bytes of the remaining memory; returns False if they do not fit."""
         fits = size <= self._left_bytes
         self._left_bytes -= size if fits else 0
@@ -116,6 +116,6 @@ class _Damaged(_LazyPairs):
         if number in self._low_res:
             return replace(original, low_res=self._low_res[number])
         pair = damaged_pair(original, self._damage)
-        if self._originals.has_room(pair.low_res.numel()):
+        if self._originals.reserve(pair.low_res.numel()):
             self._low_res[number] = pair.low_res
         return pair
