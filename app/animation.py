@@ -35,7 +35,7 @@ IN_WORK_PX = 2**18
 """LR px of the frames of one animation that wait for the device or run: enough to fill batches, and few enough not to
 hold up other requests."""
 
-HELD_BYTES = 2**28
+MAX_HELD_BYTES = 2**28
 """Maximum bytes of upscaled frames that are kept to be shown again; others are upscaled again."""
 
 
@@ -129,7 +129,7 @@ class _Share:
     @classmethod
     def of(cls, header: Header, plan: Plan) -> "_Share":
         in_work = max(2, min(MAX_IN_WORK, IN_WORK_PX // (header.height * header.width), header.frames))
-        return cls(in_work=in_work, held=min(header.frames, HELD_BYTES // _answer_bytes(header, plan)))
+        return cls(in_work=in_work, held=min(header.frames, MAX_HELD_BYTES // _answer_bytes(header, plan)))
 
     def memory_bytes(self, header: Header, plan: Plan, frame_bytes: int) -> int:
         """Return an upper bound on the memory of an animation, from that of one frame."""

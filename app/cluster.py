@@ -32,7 +32,7 @@ from app.telemetry.logs import log_config
 NAME = "esrgan"
 """Name of the application in Ray."""
 
-DEMANDED: Mapping[str, str] = {
+REQUIRED_VARIABLES: Mapping[str, str] = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
 }
@@ -143,7 +143,7 @@ def check_variables(environment: Mapping[str, str]) -> None:
     Raises:
         SettingsError: a variable is missing.
     """
-    for name, value in DEMANDED.items():
+    for name, value in REQUIRED_VARIABLES.items():
         if environment.get(name) != value:
             raise SettingsError(
                 f"{name}={value} must be set on every node before Ray starts, or Ray keeps whole answers in memory for "

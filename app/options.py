@@ -18,7 +18,7 @@ from app.pictures.encode import (
 from app.pictures.metadata import MetadataRule
 from app.pictures.size import OWN_SIZE, Size
 
-ENSEMBLE_RUNS = 8
+ENSEMBLE_SIZE = 8
 """Turns of an ensemble: four rotations, each also mirrored."""
 
 
@@ -49,9 +49,9 @@ class UpscaleOptions:
     """See `app.library.network.Edges`."""
 
     @property
-    def runs(self) -> int:
+    def ensemble_size(self) -> int:
         """Turns of the picture that go through the network."""
-        return ENSEMBLE_RUNS if self.ensemble else 1
+        return ENSEMBLE_SIZE if self.ensemble else 1
 
     def of_upload(self, header: Header) -> "UpscaleOptions":
         """Return the options for an upload, with the formats that its answer may have.

@@ -64,7 +64,7 @@ class RequestRecord:
     width_px: int = 0
     """Width of the upright upload."""
     height_px: int = 0
-    runs: int = 1
+    network_passes: int = 1
     """Work of the network, in passes over the upload: 8 for an ensemble, 17 if a x4 model reads its own result."""
     received_bytes: int = 0
     """Bytes of the request's body."""
@@ -89,7 +89,7 @@ class RequestRecord:
     @property
     def cost_px(self) -> int:
         """LR px of the upload times the passes through the network."""
-        return self.width_px * self.height_px * self.runs
+        return self.width_px * self.height_px * self.network_passes
 
     @property
     def outcome(self) -> str:

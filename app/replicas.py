@@ -27,7 +27,7 @@ HAPROXY = Path(__file__).parent.parent / "docker" / "haproxy"
 LEAVE_S = 2
 """Default of ESRGAN_LEAVE_S for replicas: four health checks of HAProxy."""
 
-LIVED_S = 60.0
+MIN_UPTIME_S = 60.0
 """Minimum run time of a process that is restarted at once; after shorter runs, the pause grows each time."""
 
 MAX_PAUSE_S = 30.0
@@ -46,14 +46,14 @@ class Supervised:
     """A process that is restarted whenever it ends, until it is stopped.
 
     Args:
-        hopeless: exit status of the first start after which a restart would not help.
+        fatal_status: exit status of the first start after which a restart would not help.
     """
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], *, hopeless: int) -> None:
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], *, fatal_status: int) -> None:
         self.name = name
         self._command = command
         self._environment = environment
-        self._hopeless = hopeless
+        self._fatal_status = fatal_status
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._signalled = False
@@ -79,10 +79,10 @@ class Supervised:
             if self._signalled:
                 is_first = False
                 continue
-            if status == self._hopeless and is_first:
+            if status == self._fatal_status and is_first:
                 raise SettingsError(f"{self.name} ended with status {status}; its last line says why")
             is_first = False
-            pause_s = 0.0 if loop.time() - began_s > LIVED_S else min(MAX_PAUSE_S, 2 * pause_s + 0.5)
+            pause_s = 0.0 if loop.time() - began_s > MIN_UPTIME_S else min(MAX_PAUSE_S, 2 * pause_s + 0.5)
             log.error("%s ended with status %d; starting it again in %.1f s", self.name, status, pause_s)
             await is_set_within(self._stopping, pause_s)
 
@@ -121,7 +121,7 @@ class Fleet:
                 f"replica {number} on 127.0.0.1:{port}",
                 [sys.executable, "-m", "app"],
                 replica_environment(os.environ, number, count, port),
-                hopeless=2,
+                fatal_status=2,
             )
             for number, port in enumerate(self._ports)
         ]
@@ -132,7 +132,7 @@ class Fleet:
         front, self._stats = f"{host}:{settings.port}", f"127.0.0.1:{self._ports[-1] + 1}"
         command = [find_haproxy(), "-db", "-f", str(HAPROXY / "haproxy.cfg"), "-f", str(servers)]
         environment = {**os.environ, "FRONT": front, "STATS": self._stats}
-        self._balancer = Supervised(f"HAProxy on {front}", command, environment, hopeless=1)
+        self._balancer = Supervised(f"HAProxy on {front}", command, environment, fatal_status=1)
         self._ending: asyncio.Task[None] | None = None
         self._rolling: asyncio.Task[None] | None = None
         log.info("HAProxy listens on %s; metrics: %s and %s", front, _listed(self._ports), self._stats)

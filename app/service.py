@@ -271,10 +271,10 @@ def job_for(picture: Picture, network: Network, work: Work) -> Job[UpscaleInput]
 
 
 def note_work(picture: Picture, work: Work, *, pictures: int = 1) -> None:
-    """Note in the request's record the size of its picture, or of each of several, and the runs of the network."""
+    """Note in the request's record the size of its picture, or of each of several, and the passes of the network."""
     record = current_record()
     record.width_px, record.height_px = picture.width, picture.height
-    record.runs = work.options.runs * max(1, work.plan.work) * pictures
+    record.network_passes = work.options.ensemble_size * max(1, work.plan.work) * pictures
 
 
 def _progress(ticket: Ticket[Pixels]) -> float:

@@ -153,7 +153,7 @@ def job_of(
     shape: tuple[int, int, int],
     *,
     passes: int = 1,
-    runs: int = 1,
+    ensemble_size: int = 1,
     edges: Edges = "auto",
     whole_picture_px: int | None = None,
     urgency: Urgency = NO_DEADLINE,
@@ -164,7 +164,7 @@ def job_of(
         picture: the engine's input; None for a job that is only reserved.
         shape: planes, height and width.
         passes: see `Plan.passes`; at least one.
-        runs: turns of the picture that go through the network; see `app.service.UpscaleOptions.runs`.
+        ensemble_size: turns of the picture that go through the network; see `app.options.UpscaleOptions`.
         edges: `wrap` adds the work on the rows and columns that repeat.
         whole_picture_px: larger pictures are streams; by default what suits the model's device.
     """
@@ -173,7 +173,7 @@ def job_of(
     if wraps:
         more_rows, more_columns = model.wrap_margin_px
         height, width = height + 2 * more_rows, width + 2 * more_columns
-    px = runs * planes * height * width * _work(model.scale, passes)
+    px = ensemble_size * planes * height * width * _work(model.scale, passes)
     job = functools.partial(
         Job[Input],
         input=picture,
@@ -181,8 +181,9 @@ def job_of(
         deadline_s=urgency.deadline_s,
         background=urgency.background,
     )
-    if passes > 1 or runs * height * width > (whole_picture_px or model.whole_picture_px):
-        columns = planes * (width if runs == 1 else max(height, width))  # half of an ensemble's turns swap the sides
+    if passes > 1 or ensemble_size * height * width > (whole_picture_px or model.whole_picture_px):
+        # Half of an ensemble's turns swap the sides.
+        columns = planes * (width if ensemble_size == 1 else max(height, width))
         factors = [int(model.scale**done) for done in range(passes)]  # of what each pass reads
         return job(
             cost_px=px,
@@ -191,10 +192,10 @@ def job_of(
             stream_bytes=(WRAP_STATES if wraps else 1) * columns * sum(factors) * model.state_bytes_per_column,
         )
     if model.device == "cpu":  # groups pictures of one size itself and pads nothing
-        return job(cost_px=max(px, runs * MIN_COST_PX), bucket=("small", runs, edges))
+        return job(cost_px=max(px, ensemble_size * MIN_COST_PX), bucket=("small", ensemble_size, edges))
     sides: tuple[int, ...] = tuple(-(-side // BUCKET_STEP_PX) * BUCKET_STEP_PX for side in (height, width))
-    padded_px = runs * planes * sides[0] * sides[1]
-    return job(cost_px=padded_px, bucket=(*sides, runs, edges), padding_px=padded_px - px)
+    padded_px = ensemble_size * planes * sides[0] * sides[1]
+    return job(cost_px=padded_px, bucket=(*sides, ensemble_size, edges), padding_px=padded_px - px)
 
 
 def decoding_bytes(header: Header) -> int:

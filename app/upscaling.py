@@ -138,4 +138,4 @@ class UpscaleRequest:
         info: ModelInfo | None = service.library.find(self.model).info
         work = 1 if info is None else max(1, service.plan(header, info, self.options).work)
         frames = header.frames if is_animated(header, self.options) else 1
-        return frames * header.height * header.width * self.options.runs * work
+        return frames * header.height * header.width * self.options.ensemble_size * work

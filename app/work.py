@@ -36,7 +36,7 @@ class Work:
             self.model,
             shape,
             passes=self.plan.passes,
-            runs=self.options.runs,
+            ensemble_size=self.options.ensemble_size,
             edges=self.options.edges,
             whole_picture_px=self.whole_picture_px,
             urgency=self.urgency,

@@ -10,7 +10,7 @@ from app.errors import KeyLimit
 
 MINUTE_S = 60.0
 
-MAX_UNHURRIED = 16
+MAX_LONG_LIVED = 16
 """Maximum requests without a deadline of one key at a time, unless its `concurrent` is larger."""
 
 
@@ -47,7 +47,7 @@ class Usage:
         self.limits = limits
         self.running = 0
         """Requests that were accepted and are not answered yet."""
-        self.unhurried = 0
+        self.long_lived = 0
         """Requests without a deadline, which do not count as running."""
         self._requests = None if limits.requests_per_minute is None else TokenBucket(limits.requests_per_minute, clock)
         self._px = None if limits.px_per_minute is None else TokenBucket(limits.px_per_minute, clock)
@@ -76,24 +76,24 @@ class Usage:
             self._requests.take(1)
 
     @contextmanager
-    def counting_unhurried(self, key: Key) -> Iterator[None]:
+    def counting_long_lived(self, key: Key) -> Iterator[None]:
         """Within the block, count a request without a deadline, such as a stream of events.
 
         Raises:
             KeyLimit: the key has too many of these.
         """
-        most = max(MAX_UNHURRIED, self.limits.concurrent or 0)
-        if self.unhurried >= most:
+        most = max(MAX_LONG_LIVED, self.limits.concurrent or 0)
+        if self.long_lived >= most:
             raise KeyLimit(
-                f"the key {key.name} watches jobs and fetches results in {self.unhurried} requests, which is the "
+                f"the key {key.name} watches jobs and fetches results in {self.long_lived} requests, which is the "
                 "limit; wait for one to end",
                 retry_after_s=1,
             )
-        self.unhurried += 1
+        self.long_lived += 1
         try:
             yield
         finally:
-            self.unhurried -= 1
+            self.long_lived -= 1
 
     def end(self, px: int) -> None:
         """Count the end of a request.

@@ -27,7 +27,7 @@ CostKey = tuple[Hashable, ...]
 
 
 @dataclass(kw_only=True)
-class Line:
+class LinearFit:
     """A least-squares fit of seconds = a · px + b to the latest pieces, weighted by their relative errors."""
 
     seconds_per_px: float = 0.0
@@ -81,12 +81,12 @@ class CostModel:
     """One line per bucket, and one per kind for buckets with too few samples."""
 
     def __init__(self) -> None:
-        self._lines: dict[CostKey, Line] = {}
+        self._lines: dict[CostKey, LinearFit] = {}
 
     def observe(self, key: CostKey, px: int, seconds: float) -> None:
         """Learn from a piece that ran without an error."""
         for depth in range(1, len(key) + 1):
-            line = self._lines.pop(key[:depth], None) or Line()
+            line = self._lines.pop(key[:depth], None) or LinearFit()
             line.add(px, seconds)
             self._lines[key[:depth]] = line  # at the end: updated most recently
         while len(self._lines) > MAX_LINES:
@@ -98,7 +98,7 @@ class CostModel:
         return None if line is None else line.seconds(px)
 
     def px_within(self, key: CostKey, seconds: float) -> int | None:
-        """Return the px of the largest piece within a time, see `Line.px_within`; None while its kind is unknown."""
+        """Return `LinearFit.px_within` for a kind of pieces; None while nothing is known of it."""
         line = self._line(key)
         return None if line is None else line.px_within(seconds)
 
@@ -110,7 +110,7 @@ class CostModel:
         pieces = math.ceil(px / max(1, line.px_within(piece_s)))
         return px * line.seconds_per_px + pieces * line.fixed_s
 
-    def _line(self, key: CostKey) -> Line | None:
+    def _line(self, key: CostKey) -> LinearFit | None:
         for depth in range(len(key), 1, -1):
             line = self._lines.get(key[:depth])
             if line is not None and line.count >= MIN_SAMPLES:

@@ -56,7 +56,7 @@ class Authorizer:
         ) -> AsyncIterator[None]:
             if self._keyring is None:
                 self._check_anonymous(right, request)
-                request.state.unhurried = nullcontext
+                request.state.long_lived = nullcontext
                 yield
                 return
             known = _known_key(request, self._keyring)
@@ -69,7 +69,7 @@ class Authorizer:
                 )
             request.state.key = known
             usage = self._keyring.usage(known)
-            request.state.unhurried = partial(usage.counting_unhurried, known)
+            request.state.long_lived = partial(usage.counting_long_lived, known)
             if not counts:
                 yield
                 return

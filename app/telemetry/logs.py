@@ -71,7 +71,7 @@ def access_fields(record: RequestRecord) -> dict[str, object]:
         "model": record.model,
         "width_px": record.width_px,
         "height_px": record.height_px,
-        "runs": record.runs if record.runs > 1 else 0,
+        "runs": record.network_passes if record.network_passes > 1 else 0,
         "received_bytes": record.received_bytes,
         "sent_bytes": record.sent_bytes,
     }

@@ -90,7 +90,7 @@ def _attributes(record: RequestRecord) -> Mapping[str, str | int]:
         "esrgan.model": record.model,
         "esrgan.width_px": record.width_px,
         "esrgan.height_px": record.height_px,
-        "esrgan.runs": record.runs if record.runs > 1 else 0,
+        "esrgan.runs": record.network_passes if record.network_passes > 1 else 0,
     }
     return {name: value for name, value in attributes.items() if value not in ("", 0)}
 

@@ -233,7 +233,7 @@ async def test_replicas_that_are_replaced_under_load_lose_no_request(fleet: Flee
 async def test_settings_that_become_wrong_later_do_not_end_the_other_replicas(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     script = f"echo >> {starts}; [ $(wc -l < {starts}) = 1 ] && exit 1; exit 2"
-    replica = Supervised("replica 0", ["sh", "-c", script], os.environ, hopeless=2)
+    replica = Supervised("replica 0", ["sh", "-c", script], os.environ, fatal_status=2)
     running = asyncio.create_task(replica.run())
     await until(lambda: starts.exists() and starts.read_text().count("\n") == 2)
     await replica.ended()

@@ -50,7 +50,7 @@ def test_a_setting_overrides_the_size_from_which_pictures_are_streams() -> None:
 
 
 def test_an_ensemble_counts_every_run_and_is_as_wide_as_its_longer_side() -> None:
-    job = job_of(None, model("cpu"), (1, 500, 100), runs=8)
+    job = job_of(None, model("cpu"), (1, 500, 100), ensemble_size=8)
     assert (job.cost_px, job.row_px) == (8 * 50_000, 500)
 
 

@@ -117,7 +117,7 @@ async def _counted(request: Request) -> AsyncIterator[None]:
     Raises:
         KeyLimit: the key has too many of these.
     """
-    with request.state.unhurried():
+    with request.state.long_lived():
         yield
 
 

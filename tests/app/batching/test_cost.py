@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from app.batching.cost import MAX_LINES, CostModel, Line
+from app.batching.cost import MAX_LINES, CostModel, LinearFit
 from app.batching.job import Job
 from app.errors import QueueFull
 from tests.app.batching.engine import FakeEngine, FakeInput, all_parts, large, make_scheduler, occupy, outputs, small
@@ -19,9 +19,11 @@ def device_s(px: int) -> float:
     return 0.005 + px * 1e-7
 
 
-def learned(pieces: int, *, noise: float = 0.0, slower: float = 1.0, line: Line | None = None, seed: int = 0) -> Line:
+def learned(
+    pieces: int, *, noise: float = 0.0, slower: float = 1.0, line: LinearFit | None = None, seed: int = 0
+) -> LinearFit:
     """Make a line that has learned from pieces of several sizes."""
-    line, rng = line or Line(), random.Random(seed)
+    line, rng = line or LinearFit(), random.Random(seed)
     for _ in range(pieces):
         px = rng.choice(SIZES_PX)
         line.add(px, slower * device_s(px) * rng.lognormvariate(0, noise))
@@ -43,7 +45,7 @@ def test_with_noise_predictions_are_close(seed: int) -> None:
 
 @pytest.mark.parametrize("first_times", [50.0, 1000.0])
 def test_a_slow_first_run_is_forgotten(first_times: float) -> None:
-    line = Line()
+    line = LinearFit()
     line.add(16_000, first_times * device_s(16_000))
     learned(20, line=line)
     for px in SIZES_PX:
@@ -66,7 +68,7 @@ def test_predictions_follow_a_change_of_speed(slower: float) -> None:
 
 
 def test_pieces_of_one_size_leave_the_fixed_part_at_zero() -> None:
-    line = Line()
+    line = LinearFit()
     for _ in range(20):
         line.add(4000, 0.02)
     assert line.fixed_s == 0
@@ -74,14 +76,14 @@ def test_pieces_of_one_size_leave_the_fixed_part_at_zero() -> None:
 
 
 def test_predictions_never_fall_with_size() -> None:
-    line = Line()
+    line = LinearFit()
     for px, seconds in ((1000, 0.4), (10_000, 0.2), (1000, 0.4), (10_000, 0.2)):
         line.add(px, seconds)
     assert line.seconds(10_000) >= line.seconds(1000) > 0
 
 
 def test_a_piece_of_zero_seconds_is_accepted() -> None:
-    line = Line()
+    line = LinearFit()
     for _ in range(10):
         line.add(100, 0.0)
     assert line.seconds(100) > 0
@@ -96,7 +98,7 @@ def test_where_the_fixed_part_exceeds_the_target_a_piece_takes_twice_the_fixed_p
 
 
 def test_no_piece_is_many_times_larger_than_any_that_ran() -> None:
-    line = Line()
+    line = LinearFit()
     line.add(1000, 1e-4)
     assert line.px_within(100.0) == 4000
 

@@ -229,7 +229,7 @@ async def test_room_in_the_queue_is_kept_only_for_frames_that_are_upscaled(
 async def test_progress_ends_at_1_where_frames_are_upscaled_again(
     service: UpscaleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.animation.HELD_BYTES", 0)
+    monkeypatch.setattr("app.animation.MAX_HELD_BYTES", 0)
     monkeypatch.setattr("app.animation.MAX_IN_WORK", 2)
     frames = clip(5)
     upload = animation("WEBP", [*frames, *frames[-2::-1]], duration=40, minimize_size=False)

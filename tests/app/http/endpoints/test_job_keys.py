@@ -73,7 +73,7 @@ async def test_the_files_of_the_jobs_of_a_key_have_a_limit(client: httpx.AsyncCl
 async def test_a_key_has_few_requests_without_a_deadline(
     caller: httpx.AsyncClient, tokens: dict[str, str], blocked: BlockedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.access.usage.MAX_UNHURRIED", 1)
+    monkeypatch.setattr("app.access.usage.MAX_LONG_LIVED", 1)
     shop, other = ({"Authorization": f"Bearer {tokens[name]}"} for name in ("shop", "other"))
     sent = await caller.post("/v1/jobs", content=encoded(noise(5, 5)), headers=shop)
     address = f"/v1/jobs/{sent.raise_for_status().json()['id']}"
