@@ -20,7 +20,7 @@ from app.pictures.animated import UpscaledFrame, encoded_animation
 from app.pictures.decode import Header
 from app.pictures.encode import Layout, chosen_format, layout_of
 from app.pictures.frames import Animation, decode_animation
-from app.pictures.picture import Picture, Pixels, most
+from app.pictures.picture import Picture, Pixels, max_level
 from app.pools import PicturePools
 from app.record import current_record
 from app.service import Answer, UpscaleService, job_for, note_work, rows_of
@@ -267,7 +267,7 @@ class _Upscaling:
             rows = self._service.rows(upscaled, picture, self._work, own_layout, self._pools.codecs)
             pixels = await own_layout.whole(rows)
         if layout.transparent and not picture.transparent:
-            opaque = numpy.full((*pixels.shape[:2], 1), most(pixels), pixels.dtype)
+            opaque = numpy.full((*pixels.shape[:2], 1), max_level(pixels), pixels.dtype)
             return numpy.concatenate((pixels, opaque), axis=-1)
         return pixels
 

@@ -50,7 +50,7 @@ class Tiff:
     big: bool = False
     compression: int = 1
     predictor: int = 1
-    apart: bool = False
+    planar: bool = False
     tile_px: int | None = None
     rows_per_strip: int = 3
     extra: Sequence[int] | None = None
@@ -77,7 +77,7 @@ class Tiff:
         sizes = [len(part) for part in parts]
         fields: dict[int, Value] = {256: [width], 257: [height], 258: [self.bits] * channels, 259: [self.compression]}
         fields |= {} if self.photometric is None else {262: [self.photometric]}
-        fields |= {277: [channels], 284: [2 if self.apart else 1], 317: [self.predictor]}
+        fields |= {277: [channels], 284: [2 if self.planar else 1], 317: [self.predictor]}
         fields |= {} if self.extra is None else {338: self.extra}
         if self.tile_px is None:
             fields |= {273: offsets, 278: [self.rows_per_strip], 279: sizes}
@@ -100,7 +100,7 @@ class Tiff:
 
     def _planes(self, levels: Levels) -> list[list[Levels]]:
         channels = levels.shape[-1]
-        planes = [levels[..., n : n + 1] for n in range(channels)] if self.apart else [levels]
+        planes = [levels[..., n : n + 1] for n in range(channels)] if self.planar else [levels]
         return [self._parts(plane) for plane in planes]
 
     def _parts(self, plane: Levels) -> list[Levels]:

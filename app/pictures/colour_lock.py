@@ -4,7 +4,7 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.pictures.picture import Pixels, most
+from app.pictures.picture import Pixels, max_level
 
 CELL_PX = 8
 """Side of the cells of the upload, in LR px, whose mean colours are kept."""
@@ -55,7 +55,7 @@ class ColourLock:
         end = max(first, min(self._arrived, int(numpy.searchsorted(self._below, self._known[-1]))))
         made, self._held = held[:, : end - first].copy(), held[:, end - first :]
         if made.shape[1]:
-            made[0] = (made[0] + self._correction(first, end)).round().clip(0, most(planes))
+            made[0] = (made[0] + self._correction(first, end)).round().clip(0, max_level(planes))
         return made
 
     def _add(self, colour: Pixels) -> None:

@@ -7,7 +7,7 @@ import numpy
 
 from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable, UnsupportedFormat
 from app.pictures.metadata import MetadataRule, metadata_of
-from app.pictures.picture import Picture, most, planes_of
+from app.pictures.picture import Picture, max_level, planes_of
 from app.pictures.png_chunks import PngChunks
 from model.pictures import reading
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
@@ -78,7 +78,7 @@ def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRul
         directory=file.directory,
         chunks=chunks,
     )
-    if alpha is None or int(alpha.min()) == most(alpha):
+    if alpha is None or int(alpha.min()) == max_level(alpha):
         planes = numpy.ascontiguousarray(pixels[None])
     else:
         planes = planes_of(pixels, turned(alpha, file.orientation))

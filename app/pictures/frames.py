@@ -8,7 +8,7 @@ import numpy
 
 from app.pictures.decode import answered, decode
 from app.pictures.metadata import MetadataRule
-from app.pictures.picture import Metadata, Picture, most, planes_of
+from app.pictures.picture import Metadata, Picture, max_level, planes_of
 from model.pictures.animation import read_frames
 from model.pictures.limits import Limits
 from model.pictures.samples import Samples, turned
@@ -78,6 +78,6 @@ def _digest(samples: Samples) -> bytes:
 
 def _picture(samples: Samples, orientation: int) -> Picture:
     colour, alpha = turned(samples.colour, orientation), samples.alpha
-    if alpha is None or int(alpha.min()) == most(alpha):
+    if alpha is None or int(alpha.min()) == max_level(alpha):
         return Picture(planes=numpy.array(colour[None]), grey=samples.grey, bits=8)
     return Picture(planes=planes_of(colour, turned(alpha, orientation)), grey=samples.grey, bits=8)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.pictures.samples import SLICE_ROWS as SLICE_ROWS
 from model.pictures.samples import Pixels as Pixels
-from model.pictures.samples import most as most
+from model.pictures.samples import max_level as max_level
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.pictures.colour_lock import ColourLock
 from app.pictures.encode import Layout
-from app.pictures.picture import SLICE_ROWS, Picture, Pixels, most
+from app.pictures.picture import SLICE_ROWS, Picture, Pixels, max_level
 from app.pictures.resize import Planes, RowResizer, WrappedResizer
 from app.threads import in_thread
 
@@ -121,13 +121,13 @@ def _weighted(planes: Pixels, *, fills: bool) -> Planes:
         fills: append the colour itself, for pixels whose alpha is 0.
     """
     colour, alpha = planes[0].astype(numpy.float32), planes[1, :, :, :1].astype(numpy.float32)
-    parts = (colour * (alpha / most(planes)), alpha) + ((colour,) if fills else ())
+    parts = (colour * (alpha / max_level(planes)), alpha) + ((colour,) if fills else ())
     return numpy.concatenate(parts, axis=-1)[None]
 
 
 def _straight(weighted: Planes, *, like: Pixels) -> Planes:
     """Undo `_weighted`, in the depth of `like`."""
-    whole = most(like)
+    whole = max_level(like)
     least = whole / 510  # half a level of 8 bits, below which the quotient is noise
     product, alpha, filled = numpy.split(weighted[0], (3, 4), axis=-1)
     colour = product * (whole / numpy.maximum(alpha, least))
@@ -149,7 +149,7 @@ def _of_neighbours(padded: Pixels, choose: numpy.ufunc) -> Pixels:
 
 
 def _on_white(colour: Pixels, alpha: Pixels) -> Pixels:
-    white = most(colour)
+    white = max_level(colour)
     share: NDArray[numpy.float32] = alpha.astype(numpy.float32) / numpy.float32(white)
     mixed = white - (white - colour.astype(numpy.float32)) * share
     return mixed.round().astype(colour.dtype)

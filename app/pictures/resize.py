@@ -7,7 +7,7 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.pictures.picture import most
+from app.pictures.picture import max_level
 
 FILTER = Image.Resampling.LANCZOS
 """Resampling filter; Pillow widens its support for reductions, so nothing aliases."""
@@ -89,7 +89,7 @@ class WrappedResizer:
 
 def _levels(made: Planes, planes: Planes) -> Planes:
     """Convert to the depth of some planes."""
-    return made if made.dtype == planes.dtype else made.round().clip(0, most(planes)).astype(planes.dtype)
+    return made if made.dtype == planes.dtype else made.round().clip(0, max_level(planes)).astype(planes.dtype)
 
 
 def _resized(planes: Planes, height: int, width: int, rows: tuple[float, float]) -> Planes:

@@ -21,8 +21,8 @@ class _Stored:
     left: int
     top: int
     delay_ms: float
-    after: int
-    over: bool
+    disposal: int
+    blend: bool
     data: list[memoryview] = field(default_factory=list)
 
 
@@ -55,8 +55,8 @@ def pieces(file: bytes, limits: Limits) -> Iterator[Piece]:
             top=stored.top,
             pixels=rgba(samples),
             grey=samples.grey,
-            over=stored.over,
-            after=stored.after,
+            blend=stored.blend,
+            disposal=stored.disposal,
             duration_ms=stored.delay_ms,
         )
 
@@ -87,13 +87,15 @@ def _stored(file: bytes, size: tuple[int, int]) -> Iterator[_Stored]:
 def _control(chunk: Chunk, size: tuple[int, int]) -> _Stored:
     if len(chunk.body) != 26:
         raise Damaged(f"its chunk fcTL at byte {chunk.place} has {len(chunk.body)} bytes, not 26")
-    width, height, left, top, delay, unit, after, over = struct.unpack_from(">4I2H2B", chunk.body, 4)
-    if not (0 < width <= size[0] - left and 0 < height <= size[1] - top and after < 3 and over < 2):
+    width, height, left, top, delay, unit, disposal, blend = struct.unpack_from(">4I2H2B", chunk.body, 4)
+    if not (0 < width <= size[0] - left and 0 < height <= size[1] - top and disposal < 3 and blend < 2):
         raise Damaged(
             f"its chunk fcTL at byte {chunk.place} names a place outside of the picture, or an unknown method"
         )
     delay_ms = 1000 * delay / (unit or 100)
-    return _Stored(width=width, height=height, left=left, top=top, delay_ms=delay_ms, after=after, over=over == 1)
+    return _Stored(
+        width=width, height=height, left=left, top=top, delay_ms=delay_ms, disposal=disposal, blend=blend == 1
+    )
 
 
 def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:

@@ -11,7 +11,7 @@ import numpy
 import pyvips
 
 from model.pictures.boxes import Item, Items
-from model.pictures.samples import Pixels, most
+from model.pictures.samples import Pixels, max_level
 
 CHROMA = [[1, -1, 0], [0, -1, 1]]
 """Red minus green and blue minus green: whatever the file's matrix, they depend on the chroma samples only."""
@@ -84,7 +84,7 @@ def smooth(colour: Pixels, shared: tuple[int, int], luma: tuple[float, float]) -
     chroma = image.recomb(CHROMA)
     stored = chroma.shrink(across, down, ceil=True).copy_memory()
     repeated = stored.zoom(across, down).crop(0, 0, width, height)
-    if (repeated - chroma).abs().avg() > TOLERANCE * most(colour):
+    if (repeated - chroma).abs().avg() > TOLERANCE * max_level(colour):
         return colour
     enlarged = stored.affine(
         (across, 0, 0, down),

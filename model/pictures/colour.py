@@ -7,7 +7,7 @@ import pyvips
 from PIL import Image, ImageCms
 
 from model.pictures.errors import NotAccepted
-from model.pictures.samples import NO_RANGE, SLICE_ROWS, Pixels, Samples, most, of_channels
+from model.pictures.samples import NO_RANGE, SLICE_ROWS, Pixels, Samples, max_level, of_channels
 
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 
@@ -81,7 +81,7 @@ def in_srgb(inks: Pixels, profile: bytes) -> Pixels:
             SRGB, embedded=True, intent="relative", black_point_compensation=True, depth=depth
         ).numpy()
         return through
-    whole = numpy.uint32(most(inks))
+    whole = numpy.uint32(max_level(inks))
     colour = numpy.empty((*inks.shape[:2], 3), inks.dtype)
     for top in range(0, len(inks), SLICE_ROWS):
         light = whole - inks[top : top + SLICE_ROWS].astype(numpy.uint32)
@@ -105,7 +105,7 @@ def lab_in_srgb(lab: Pixels, *, signed: bool) -> Pixels:
     Args:
         signed: a* and b* are stored as signed numbers, else with 128 added.
     """
-    whole, unit = most(lab), 1 if lab.dtype == numpy.uint8 else 256
+    whole, unit = max_level(lab), 1 if lab.dtype == numpy.uint8 else 256
     colour = numpy.empty(lab.shape, lab.dtype)
     for top in range(0, len(lab), SLICE_ROWS):
         rows = numpy.ascontiguousarray(lab[top : top + SLICE_ROWS])

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.pictures.samples import SLICE_ROWS, Samples
 
-KEEPS, CLEARS, RESTORES = range(3)
+KEEP, CLEAR, RESTORE = range(3)
 """Disposal of a frame, numbered as in APNG: keep its pixels, clear its area, or restore the area from before."""
 
 Rgba = NDArray[numpy.uint8]
@@ -23,10 +23,10 @@ class Piece:
     top: int
     pixels: Rgba
     grey: bool
-    over: bool
+    blend: bool
     """Blend over the canvas; False: replace its pixels."""
-    after: int
-    """Disposal: `KEEPS`, `CLEARS` or `RESTORES`."""
+    disposal: int
+    """Disposal: `KEEP`, `CLEAR` or `RESTORE`."""
     duration_ms: float
 
 
@@ -44,15 +44,15 @@ def composed(pieces: Iterable[Piece], width: int, height: int) -> Iterator[Frame
     for piece in pieces:
         down, across = piece.pixels.shape[:2]
         place = canvas[piece.top : piece.top + down, piece.left : piece.left + across]
-        before = place.copy() if piece.after == RESTORES else None
-        if piece.over:
+        before = place.copy() if piece.disposal == RESTORE else None
+        if piece.blend:
             _draw_over(place, piece.pixels)
         else:
             place[:] = piece.pixels
         shown = canvas.copy()
         alpha = None if shown[..., 3].min() == 255 else shown[..., 3]
         yield Frame(samples=Samples(colour=shown[..., :3], alpha=alpha, grey=piece.grey), duration_ms=piece.duration_ms)
-        if piece.after == CLEARS:
+        if piece.disposal == CLEAR:
             place[:] = 0
         elif before is not None:
             place[:] = before

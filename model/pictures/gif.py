@@ -8,11 +8,11 @@ from collections.abc import Iterator, Set
 from PIL import Image
 
 from model.pictures import colour
-from model.pictures.compositing import CLEARS, KEEPS, RESTORES, Piece, rgba
+from model.pictures.compositing import CLEAR, KEEP, RESTORE, Piece, rgba
 from model.pictures.errors import Damaged
 from model.pictures.limits import Limits
 
-AFTER = {2: CLEARS, 3: RESTORES}
+DISPOSALS = {2: CLEAR, 3: RESTORE}
 """Disposal of a frame by its method in the file; other methods keep it."""
 
 FRAME, EXTENSION, CONTROL, APPLICATION = 0x2C, 0x21, 0x21F9, 0x21FF
@@ -99,8 +99,8 @@ def pieces(upload: bytes) -> Iterator[Piece]:
             top=top,
             pixels=rgba(samples),
             grey=samples.grey,
-            over=True,
-            after=AFTER.get(control[0] >> 2 & 7, KEEPS),
+            blend=True,
+            disposal=DISPOSALS.get(control[0] >> 2 & 7, KEEP),
             duration_ms=10.0 * int.from_bytes(control[1:3], "little"),
         )
 

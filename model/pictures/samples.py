@@ -33,7 +33,7 @@ class Samples:
     """The decoder has turned them already."""
 
 
-def most(pixels: Pixels) -> int:
+def max_level(pixels: Pixels) -> int:
     """Return the maximum level: 255 or 65535."""
     return int(numpy.iinfo(pixels.dtype).max)
 
@@ -48,7 +48,7 @@ def of_channels(pixels: Pixels, *, upright: bool = False) -> Samples:
 
 def divide_by_alpha(colour: Pixels, alpha: Pixels) -> None:
     """Divide colour (H, W, C) that was multiplied by alpha (H, W), in place."""
-    whole = most(colour)
+    whole = max_level(colour)
     for top in range(0, len(colour), SLICE_ROWS):
         rows = slice(top, top + SLICE_ROWS)
         straight = colour[rows] / numpy.maximum(alpha[rows, :, None], 1).astype(numpy.float32) * numpy.float32(whole)

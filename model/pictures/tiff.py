@@ -18,7 +18,7 @@ from model.pictures import tiff_layout as tags
 from model.pictures import tiff_ycbcr
 from model.pictures.colour import in_srgb, lab_in_srgb, of_image
 from model.pictures.errors import Damaged, NotAccepted
-from model.pictures.samples import SLICE_ROWS, Pixels, Samples, divide_by_alpha, most
+from model.pictures.samples import SLICE_ROWS, Pixels, Samples, divide_by_alpha, max_level
 from model.pictures.tiff_layout import CIELAB, GREY, ICCLAB, LAB, MIN_IS_WHITE, PALETTE, RGB, SEPARATED, YCBCR, Layout
 
 BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
@@ -42,7 +42,7 @@ def check_accepted(layout: Layout) -> None:
     Raises:
         NotAccepted: it is one.
     """
-    if layout.photometric == YCBCR and layout.apart:
+    if layout.photometric == YCBCR and layout.planar:
         raise NotAccepted(_rare(layout, "YCbCr in separate planes"))
     if not is_unpacked_here(layout):
         if layout.bits > 8:
@@ -50,7 +50,7 @@ def check_accepted(layout: Layout) -> None:
         return
     if layout.photometric == YCBCR and (rarity := tiff_ycbcr.rarity(layout)):
         raise NotAccepted(_rare(layout, rarity))
-    if layout.channels > MAX_CHANNELS and not layout.apart:
+    if layout.channels > MAX_CHANNELS and not layout.planar:
         raise NotAccepted(_rare(layout, f"{layout.channels} channels; the limit is {MAX_CHANNELS}"))
     if layout.predicted and layout.bits not in (8, 16):
         raise NotAccepted(_rare(layout, f"differences of samples of {layout.bits} bits"))
@@ -102,7 +102,7 @@ def _check_whole(layout: Layout) -> None:
     directory, tiled = layout.directory, layout.tile_width is not None
     rows = directory.number(tags.TILE_HEIGHT if tiled else tags.ROWS_PER_STRIP, 0) or layout.height
     across = -(-layout.width // (layout.tile_width or layout.width))
-    needed = -(-layout.height // rows) * across * (layout.channels if layout.apart else 1)
+    needed = -(-layout.height // rows) * across * (layout.channels if layout.planar else 1)
     found = len(directory.numbers(tags.TILE_OFFSETS if tiled else tags.STRIP_OFFSETS))
     if found < needed:
         raise Damaged(f"the TIFF file is truncated or corrupt: it has {found} of {needed} strips or tiles")
@@ -147,7 +147,7 @@ def _meaning(layout: Layout, pixels: Pixels) -> Samples:
         if layout.multiplied:
             divide_by_alpha(colour, alpha)
     if layout.photometric == MIN_IS_WHITE:
-        numpy.subtract(most(colour), colour, out=colour)
+        numpy.subtract(max_level(colour), colour, out=colour)
     if grey:
         colour = colour.repeat(3, axis=-1)
     converted = layout.photometric in (SEPARATED, *LAB)
@@ -182,7 +182,7 @@ def _unpacked(layout: Layout, first: bytes) -> Pixels:
     Args:
         first: `_rows_of_bytes` of the first plane.
     """
-    if not layout.apart:
+    if not layout.planar:
         return _cut(layout, _opened(first), layout.channels)
     numbers = [*range(layout.colour_channels), *([] if layout.alpha is None else [layout.alpha])]
     pixels = numpy.empty((layout.height, layout.width, len(numbers)), _depth(layout))
@@ -206,7 +206,7 @@ def _segment(layout: Layout, channels: int) -> tuple[int, int, int]:
 def _rows_of_bytes(layout: Layout, plane: int) -> bytes:
     """Return the file with the strips or tiles of a plane as a grey picture of bytes."""
     directory = layout.directory
-    _, segment_bytes, across = _segment(layout, 1 if layout.apart else layout.channels)
+    _, segment_bytes, across = _segment(layout, 1 if layout.planar else layout.channels)
     made: dict[int, tuple[int, ...]] = {
         tags.WIDTH: (across * segment_bytes,),
         tags.HEIGHT: (layout.height,),
@@ -220,7 +220,7 @@ def _rows_of_bytes(layout: Layout, plane: int) -> bytes:
         made |= tiff_ycbcr.rows_of_blocks(directory)
     if layout.tile_width is not None:
         made[tags.TILE_WIDTH] = (segment_bytes,)
-    if layout.apart:
+    if layout.planar:
         for tag in (tags.STRIP_OFFSETS, tags.STRIP_SIZES, tags.TILE_OFFSETS, tags.TILE_SIZES):
             if numbers := directory.numbers(tag):
                 each = len(numbers) // layout.channels

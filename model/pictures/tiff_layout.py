@@ -79,7 +79,7 @@ class Layout:
     extra: tuple[int, ...]
     """Kinds of the channels after the colour."""
     compression: int
-    apart: bool
+    planar: bool
     """Each channel has its own plane."""
     predicted: bool
     """Samples are kept as differences from the sample to the left."""
@@ -137,7 +137,7 @@ def layout_of(file: TiffFile, limits: Limits) -> Layout:
         photometric=photometric,
         extra=said[: max(0, extra_channels)],
         compression=compression,
-        apart=directory.number(PLANAR, 1) == 2 and channels > 1,
+        planar=directory.number(PLANAR, 1) == 2 and channels > 1,
         predicted=directory.number(PREDICTOR, 1) == 2 and compression in PREDICTING,
         tile_width=directory.number(TILE_WIDTH, 0) or None,
         orientation=_orientation(directory),

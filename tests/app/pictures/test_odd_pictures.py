@@ -223,7 +223,7 @@ def test_a_jpeg_of_a_rare_kind_is_unsupported_and_not_corrupt(offset: int, byte:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(
-    "file", [Tiff(), Tiff(bits=16), Tiff(bits=16, order=">", apart=True)], ids=["8", "16", "apart"]
+    "file", [Tiff(), Tiff(bits=16), Tiff(bits=16, order=">", planar=True)], ids=["8", "16", "planar"]
 )
 def test_a_tiff_of_any_depth_is_turned_and_says_so(file: Tiff, orientation: int) -> None:
     pixels = levels(3, bits=file.bits)

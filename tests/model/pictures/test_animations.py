@@ -19,8 +19,8 @@ from model.pictures.reading import read, read_header
 LIMITS = Limits(max_picture_px=1000, max_width_px=1000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000)
 Colour = tuple[int, ...]
 RED, GREEN, BLUE, WHITE = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255), (255, 255, 255, 255)
-HALF_RED, CLEAR = (255, 0, 0, 128), (0, 0, 0, 0)
-KEEP, CLEARS, RESTORES = 0, 1, 2
+HALF_RED, TRANSPARENT = (255, 0, 0, 128), (0, 0, 0, 0)
+KEEP, CLEAR, RESTORE = 0, 1, 2
 """How an APNG disposes of a frame."""
 
 PALETTE = b"".join(bytes(colour[:3]) for colour in (RED, GREEN, BLUE, WHITE))
@@ -32,14 +32,14 @@ class Part:
 
     row: Sequence[int]
     left: int = 0
-    after: int = KEEP
-    over: bool = False
+    disposal: int = KEEP
+    blend: bool = False
     clear: int | None = None
     """Number of the colour of a GIF that is transparent."""
 
 
-def rgba(*pixels: Colour, left: int = 0, after: int = KEEP, over: bool = False) -> Part:
-    return Part([sample for pixel in pixels for sample in pixel], left, after, over)
+def rgba(*pixels: Colour, left: int = 0, disposal: int = KEEP, blend: bool = False) -> Part:
+    return Part([sample for pixel in pixels for sample in pixel], left, disposal, blend)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -55,7 +55,7 @@ def apng(width: int, parts: Sequence[Part], *, kind: int = 6, bits: int = 8, bet
     for part in parts:
         across = len(part.row) * 8 // (samples * bits)
         place = struct.pack(">IIIII", sequence, across, 1, part.left, 0)
-        file += chunk(b"fcTL", place + struct.pack(">HHBB", 1, 25, part.after, part.over))
+        file += chunk(b"fcTL", place + struct.pack(">HHBB", 1, 25, part.disposal, part.blend))
         data = zlib.compress(b"\0" + bytes(part.row))
         file += chunk(b"fdAT", struct.pack(">I", sequence + 1) + data) if sequence else chunk(b"IDAT", data)
         sequence += 2 if sequence else 1
@@ -66,7 +66,7 @@ def gif(width: int, parts: Sequence[Part]) -> bytes:
     """Make a GIF of one row and of the colours of the palette."""
     file = b"GIF89a" + struct.pack("<HHBBB", width, 1, 0x91, 0, 0) + PALETTE
     for part in parts:
-        shown = part.after << 2 | (part.clear is not None)
+        shown = part.disposal << 2 | (part.clear is not None)
         file += b"!\xf9\4" + struct.pack("<BHBx", shown, 7, part.clear or 0)
         file += b"," + struct.pack("<HHHHB", part.left, 0, len(part.row), 1, 0) + codes(part.row)
     return file + b";"
@@ -86,13 +86,13 @@ def shown(file: bytes) -> list[list[Colour]]:
     for frame in read_frames(file, LIMITS).frames:
         colour, alpha = frame.samples.colour[0].tolist(), frame.samples.alpha
         opacity = [255] * len(colour) if alpha is None else alpha[0].tolist()
-        frames.append([(*pixel, share) if share else CLEAR for pixel, share in zip(colour, opacity, strict=True)])
+        frames.append([(*pixel, share) if share else TRANSPARENT for pixel, share in zip(colour, opacity, strict=True)])
     return frames
 
 
 def test_a_frame_is_drawn_over_clear_opaque_and_half_clear_pixels() -> None:
-    below = rgba(CLEAR, BLUE, (0, 0, 255, 128))
-    assert shown(apng(3, [below, rgba(HALF_RED, HALF_RED, HALF_RED, over=True)]))[1] == [
+    below = rgba(TRANSPARENT, BLUE, (0, 0, 255, 128))
+    assert shown(apng(3, [below, rgba(HALF_RED, HALF_RED, HALF_RED, blend=True)]))[1] == [
         HALF_RED,
         (128, 0, 127, 255),
         (170, 0, 85, 192),
@@ -105,16 +105,16 @@ def test_a_frame_that_is_not_drawn_over_replaces_what_was_there() -> None:
 
 def test_an_apng_disposes_of_frames() -> None:
     parts = [
-        rgba(WHITE, WHITE, CLEAR),
-        rgba(RED, RED, after=RESTORES, over=True),
-        rgba(BLUE, left=1, after=CLEARS, over=True),
+        rgba(WHITE, WHITE, TRANSPARENT),
+        rgba(RED, RED, disposal=RESTORE, blend=True),
+        rgba(BLUE, left=1, disposal=CLEAR, blend=True),
         rgba(GREEN, left=2),
     ]
     assert shown(apng(3, parts)) == [
-        [WHITE, WHITE, CLEAR],
-        [RED, RED, CLEAR],
-        [WHITE, BLUE, CLEAR],
-        [WHITE, CLEAR, GREEN],
+        [WHITE, WHITE, TRANSPARENT],
+        [RED, RED, TRANSPARENT],
+        [WHITE, BLUE, TRANSPARENT],
+        [WHITE, TRANSPARENT, GREEN],
     ]
 
 
@@ -122,13 +122,13 @@ def test_an_apng_disposes_of_frames() -> None:
 def test_what_is_cleared_is_clear_without_any_transparent_colour(kind: int) -> None:
     row = {2: [0, 255, 0], 3: [1]}[kind]
     between = chunk(b"PLTE", PALETTE) if kind == 3 else b""
-    parts = [Part(row * 2, after=CLEARS), Part(row)]
-    assert shown(apng(2, parts, kind=kind, between=between))[1] == [GREEN, CLEAR]
+    parts = [Part(row * 2, disposal=CLEAR), Part(row)]
+    assert shown(apng(2, parts, kind=kind, between=between))[1] == [GREEN, TRANSPARENT]
 
 
 def test_the_transparent_grey_of_few_bits_is_clear_in_every_frame() -> None:
     file = apng(2, [Part([0x5A]), Part([0xA5])], kind=0, bits=4, between=chunk(b"tRNS", b"\0\5"))
-    assert shown(file) == [[CLEAR, (170, 170, 170, 255)], [(170, 170, 170, 255), CLEAR]]
+    assert shown(file) == [[TRANSPARENT, (170, 170, 170, 255)], [(170, 170, 170, 255), TRANSPARENT]]
 
 
 def test_times_and_plays_of_an_apng_are_read() -> None:
@@ -169,20 +169,25 @@ def test_a_broken_frame_of_an_apng_is_refused_by_its_number(found: bytes, writte
 
 
 def test_a_gif_disposes_of_frames_each_by_its_own_method() -> None:
-    parts = [Part([3, 3], after=1), Part([2, 2], after=2, clear=3), Part([1, 1], after=0), Part([2], after=1)]
+    parts = [
+        Part([3, 3], disposal=1),
+        Part([2, 2], disposal=2, clear=3),
+        Part([1, 1], disposal=0),
+        Part([2], disposal=1),
+    ]
     assert shown(gif(2, parts)) == [[WHITE] * 2, [BLUE] * 2, [GREEN] * 2, [BLUE, GREEN]]
-    parts = [Part([3, 3], after=1), Part([2], after=3), Part([1], left=1)]
+    parts = [Part([3, 3], disposal=1), Part([2], disposal=3), Part([1], left=1)]
     assert shown(gif(2, parts)) == [[WHITE] * 2, [BLUE, WHITE], [WHITE, GREEN]]
 
 
 def test_what_a_gif_clears_is_clear_without_any_transparent_colour() -> None:
-    assert shown(gif(2, [Part([1, 1], after=2), Part([2])]))[1] == [BLUE, CLEAR]
-    assert shown(gif(2, [Part([1, 1], after=2), Part([2, 1], clear=1)]))[1] == [BLUE, CLEAR]
+    assert shown(gif(2, [Part([1, 1], disposal=2), Part([2])]))[1] == [BLUE, TRANSPARENT]
+    assert shown(gif(2, [Part([1, 1], disposal=2), Part([2, 1], clear=1)]))[1] == [BLUE, TRANSPARENT]
 
 
 def test_around_a_first_frame_that_is_smaller_than_its_gif_it_is_clear() -> None:
     file = gif(2, [Part([1]), Part([2])])
-    assert shown(file) == [[GREEN, CLEAR], [BLUE, CLEAR]]
+    assert shown(file) == [[GREEN, TRANSPARENT], [BLUE, TRANSPARENT]]
     alpha = read(file, LIMITS).samples.alpha
     assert alpha is not None
     assert alpha.tolist() == [[255, 0]]

@@ -50,14 +50,14 @@ def test_grey_and_colour_of_every_depth_are_read(bits: int, order: str) -> None:
 
 
 @pytest.mark.parametrize("tile_px", [None, 16])
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("planar", [False, True])
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize(("order", "big"), [*itertools.product(ORDERS, (False, True))])
 def test_16_bits_are_read_however_they_are_kept(
-    order: str, compression: int, tile_px: int | None, *, big: bool, apart: bool
+    order: str, compression: int, tile_px: int | None, *, big: bool, planar: bool
 ) -> None:
     stored = levels(4, 16)
-    file = Tiff(bits=16, order=order, big=big, compression=compression, apart=apart, tile_px=tile_px, extra=[2])
+    file = Tiff(bits=16, order=order, big=big, compression=compression, planar=planar, tile_px=tile_px, extra=[2])
     seen = samples(file.file(stored))
     assert (seen.colour == stored[..., :3]).all()
     assert seen.alpha is not None
@@ -112,7 +112,7 @@ def test_min_is_white_inverts_no_alpha() -> None:
         (1, 1, [0, 0, 2], 3),
     ],
 )
-@pytest.mark.parametrize(("bits", "apart", "tile_px"), [*itertools.product((8, 16), (False, True), (None, 16))])
+@pytest.mark.parametrize(("bits", "planar", "tile_px"), [*itertools.product((8, 16), (False, True), (None, 16))])
 def test_a_channel_is_alpha_where_a_field_says_so(
     photometric: int,
     colours: int,
@@ -121,10 +121,10 @@ def test_a_channel_is_alpha_where_a_field_says_so(
     bits: int,
     tile_px: int | None,
     *,
-    apart: bool,
+    planar: bool,
 ) -> None:
     stored = levels(colours + (1 if extra is None else len(extra)), bits)
-    file = Tiff(bits=bits, photometric=photometric, extra=extra, apart=apart, tile_px=tile_px).file(stored)
+    file = Tiff(bits=bits, photometric=photometric, extra=extra, planar=planar, tile_px=tile_px).file(stored)
     seen = samples(file)
     assert (seen.colour == stored[..., :colours]).all()
     assert seen.grey == (photometric == 1)
@@ -136,11 +136,11 @@ def test_a_channel_is_alpha_where_a_field_says_so(
         assert (seen.alpha == stored[..., alpha]).all()
 
 
-@pytest.mark.parametrize(("bits", "apart"), [*itertools.product((8, 16), (False, True))])
-def test_colour_that_was_multiplied_by_alpha_is_divided_by_it(bits: int, *, apart: bool) -> None:
+@pytest.mark.parametrize(("bits", "planar"), [*itertools.product((8, 16), (False, True))])
+def test_colour_that_was_multiplied_by_alpha_is_divided_by_it(bits: int, *, planar: bool) -> None:
     stored = numpy.full((HEIGHT, WIDTH, 4), 50, numpy.uint16)
     stored[..., 3] = 100
-    seen = samples(Tiff(bits=bits, extra=[1], apart=apart).file(stored))
+    seen = samples(Tiff(bits=bits, extra=[1], planar=planar).file(stored))
     assert (seen.colour == round((2**bits - 1) / 2)).all()
 
 
@@ -228,7 +228,7 @@ def test_many_channels_in_one_plane_are_refused_and_apart_read() -> None:
     stored = levels(12)
     with pytest.raises(NotAccepted, match="12 channels; the limit is 8"):
         read(Tiff(extra=[0] * 9).file(stored), LIMITS)
-    assert (samples(Tiff(extra=[0] * 9, apart=True).file(stored)).colour == stored[..., :3]).all()
+    assert (samples(Tiff(extra=[0] * 9, planar=True).file(stored)).colour == stored[..., :3]).all()
 
 
 @pytest.mark.parametrize(
@@ -291,11 +291,11 @@ def test_a_truncated_file_is_damaged(kept: float, compression: int) -> None:
 @pytest.mark.parametrize("compression", [1, 8])
 @pytest.mark.parametrize(
     "file",
-    [Tiff(fields={257: [100]}), Tiff(fields={278: [1]}), Tiff(tile_px=16, fields={257: [100]}), Tiff(apart=True)],
+    [Tiff(fields={257: [100]}), Tiff(fields={278: [1]}), Tiff(tile_px=16, fields={257: [100]}), Tiff(planar=True)],
     ids=["higher", "more strips", "more tiles", "another plane"],
 )
 def test_a_file_without_all_of_its_strips_is_damaged(file: Tiff, compression: int) -> None:
-    fields = {**file.fields, 277: [4], 258: [8] * 4} if file.apart else file.fields
+    fields = {**file.fields, 277: [4], 258: [8] * 4} if file.planar else file.fields
     with pytest.raises(Damaged, match="strips or tiles"):
         samples(replace(file, compression=compression, fields=fields).file(levels(3)))
 
@@ -321,13 +321,13 @@ def test_a_palette_is_looked_up_with_levels_of_8_or_16_bits(map_bits: int, bits:
         assert (samples(file).colour == colours[:, stored[..., 0]].transpose(1, 2, 0)).all()
 
 
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("planar", [False, True])
 @pytest.mark.parametrize("extra", [0, 1, 2])
-def test_what_an_extra_channel_of_a_palette_means_is_obeyed(extra: int, *, apart: bool) -> None:
+def test_what_an_extra_channel_of_a_palette_means_is_obeyed(extra: int, *, planar: bool) -> None:
     stored = levels(2)
     stored[..., 1] = numpy.where(stored[..., 1] < 100, 0, 255)
     colours = numpy.random.default_rng(1).integers(0, 256, (3, 256))
-    file = Tiff(photometric=3, extra=[extra], apart=apart, fields={320: (colours * 257).flatten().tolist()})
+    file = Tiff(photometric=3, extra=[extra], planar=planar, fields={320: (colours * 257).flatten().tolist()})
     seen = samples(file.file(stored))
     shown = stored[..., 1] == 255
     assert (seen.colour[shown] == colours[:, stored[..., 0]].transpose(1, 2, 0)[shown]).all()

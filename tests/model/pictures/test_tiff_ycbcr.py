@@ -134,5 +134,5 @@ def test_ycbcr_of_odd_size_is_read(shared_px: int) -> None:
 def test_ycbcr_in_planes_apart_is_refused_by_name() -> None:
     with pytest.raises(NotAccepted, match="YCbCr in separate planes"):
         read_header(
-            Tiff(photometric=6, apart=True, fields={530: [1, 1]}).file(numpy.zeros((4, 4, 3), numpy.uint16)), LIMITS
+            Tiff(photometric=6, planar=True, fields={530: [1, 1]}).file(numpy.zeros((4, 4, 3), numpy.uint16)), LIMITS
         )
