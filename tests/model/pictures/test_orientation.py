@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import numpy
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
 from model.pictures.limits import Limits
 from model.pictures.orientation import in_xmp, size_in_header
@@ -77,6 +77,15 @@ def tiff(image: Image.Image, xmp: bytes) -> bytes:
 def test_a_picture_is_turned_whatever_the_prefix_is(kind: Callable[[Image.Image, bytes], bytes]) -> None:
     file = kind(Image.new("RGB", (12, 8)), packet("t", ' t:Orientation="6"/>').encode())
     assert read(file, LIMITS).orientation == 6
+
+
+@pytest.mark.parametrize(("said", "counts"), [(0, 1), (1, 1), (5, 5), (8, 8), (9, 1)])
+def test_an_orientation_that_exif_does_not_know_is_upright(said: int, counts: int) -> None:
+    exif, made = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = said
+    Image.new("RGB", (12, 8)).save(made, "JPEG", exif=exif)
+    assert read(made.getvalue(), LIMITS).orientation == counts
+    assert size_in_header(Image.open(made)) == ((12, 8) if counts >= 5 else (8, 12))
 
 
 def test_the_header_of_a_png_with_xmp_is_read_without_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
