@@ -94,7 +94,7 @@ class CapturedCalls(Generic[Made]):
             Memory that it keeps, such as weights, must not move, because graphs use its address.
         graphs: None to just call the function, as on a CPU.
         max_bytes: memory for inputs and outputs of all graphs; the least recently used graph is dropped first.
-        sights: calls of a shape after which it is captured.
+        calls_to_capture: calls of a shape after which it is captured.
     """
 
     def __init__(
@@ -103,12 +103,12 @@ class CapturedCalls(Generic[Made]):
         graphs: Graphs | None,
         *,
         max_bytes: int = GRAPH_BYTES,
-        sights: int = CALLS_TO_CAPTURE,
+        calls_to_capture: int = CALLS_TO_CAPTURE,
     ) -> None:
         self._function = function
         self._graphs = graphs
         self._max_bytes = max_bytes
-        self._sights = sights
+        self._calls_to_capture = calls_to_capture
         self._seen: OrderedDict[Shapes, int] = OrderedDict()
         self._captured: OrderedDict[Shapes, _Captured[Made] | None] = OrderedDict()
         self._warned = False
@@ -151,7 +151,7 @@ class CapturedCalls(Generic[Made]):
         self._seen[key] = self._seen.pop(key, 0) + 1
         while len(self._seen) > MAX_SHAPES:
             self._seen.popitem(last=False)
-        return self._seen[key] >= self._sights
+        return self._seen[key] >= self._calls_to_capture
 
     def _make_room(self) -> None:
         """Drop the least recently used graphs until the rest is within the limits; the newest stays for its call."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolutions.convolver import Convolver, Epilogue, room_for
+from model.convolutions.convolver import Convolver, Epilogue, allocate_result
 from model.convolutions.library import library_convolution
 from model.workspace import Padding
 
@@ -219,7 +219,7 @@ class FusedConvolver(Convolver):
         elif then.residual:
             skip = window[:, : conv.out_channels, 1:-1, 1:-1]
         if target is None:
-            target = room_for(conv, window)
+            target = allocate_result(conv, window)
         convolve(
             window,
             self._packed[conv],

@@ -16,7 +16,7 @@ The other limit is shared memory, 128 B per clock of a multiprocessor: wgmma fet
 cores, and about half with the copies into shared memory counted; 64 columns three quarters.
 
 Triton runs wgmma asynchronously only if a sum gets one product per iteration. So the three vertical taps can have
-separate sums (`apart`), which takes three times the registers; without them, other programs on the same multiprocessor
+a sum each (`separate_sums`), which takes three times the registers; otherwise other programs on the same multiprocessor
 must fill the gaps, and the tilings leave room for two or three.
 """
 
@@ -57,15 +57,15 @@ def _input_rows(
 @triton.jit
 def _products(
     tiles: tl.tuple, taps: tl.tensor, tap_row: tl.constexpr, sums: tl.tuple,
-    rows: tl.constexpr, apart: tl.constexpr, widened: tl.constexpr,
+    rows: tl.constexpr, separate_sums: tl.constexpr, widened: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
-    """Add the products of three vertical taps to the sums: three sums for each row if `apart`, else one."""
+    """Add the products of three vertical taps to the sums: three sums for each row if `separate_sums`, else one."""
     above, middle, below = tl.load(taps), tl.load(taps + tap_row), tl.load(taps + 2 * tap_row)
     if widened:
         above, middle, below = above.to(tl.float32), middle.to(tl.float32), below.to(tl.float32)
     added = ()
     for i in tl.static_range(rows):
-        if apart:
+        if separate_sums:
             first = tl.dot(tiles[i], above, sums[3 * i], input_precision="ieee")
             second = tl.dot(tiles[i + 1], middle, sums[3 * i + 1], input_precision="ieee")
             third = tl.dot(tiles[i + 2], below, sums[3 * i + 2], input_precision="ieee")
@@ -85,7 +85,7 @@ def convolve_rows(
     weight: tl.tensor, bias: tl.tensor, slope: tl.tensor, scaling: tl.tensor,
     height: tl.tensor, width: tl.tensor, sizes: tl.tensor, factor: tl.tensor,
     channels: tl.constexpr, channels_padded: tl.constexpr, made: tl.constexpr, columns: tl.constexpr,
-    rows: tl.constexpr, pixels: tl.constexpr, depth: tl.constexpr, apart: tl.constexpr,
+    rows: tl.constexpr, pixels: tl.constexpr, depth: tl.constexpr, separate_sums: tl.constexpr,
     widened: tl.constexpr = False, repeats: tl.constexpr = False,
 ) -> None:  # fmt: skip
     """Compute `fused.convolve` for `rows` x `pixels` outputs of one image per program.
@@ -115,7 +115,7 @@ def convolve_rows(
         right = tl.load(sizes + 2 * image + 1).to(tl.int32) * factor
 
     sums = ()
-    for _ in tl.static_range(3 * rows if apart else rows):
+    for _ in tl.static_range(3 * rows if separate_sums else rows):
         sums += (tl.zeros((pixels, columns), tl.float32),)
     for step in range(3 * blocks):
         dx = step // blocks
@@ -123,14 +123,16 @@ def convolve_rows(
         tiles = _input_rows(window + image * window_image, window_row, window_pixel, y, x + dx, channel,
                             bottom, right, channels, rows, widened, sized, repeats)  # fmt: skip
         taps = weight + dx * tap + channel[:, None] * columns + column[None, :]
-        sums = _products(tiles, taps, 3 * tap, sums, rows, apart, widened)
+        sums = _products(tiles, taps, 3 * tap, sums, rows, separate_sums, widened)
 
     at = x.to(tl.int64)[:, None]
     for i in tl.static_range(rows):
         row = (y + i).to(tl.int64)
         end = tl.where(row < height, width, 0)
         writable = (x < end)[:, None] & (column < made)[None, :]
-        result = (sums[3 * i] + sums[3 * i + 1] + sums[3 * i + 2] if apart else sums[i]) + tl.load(bias + column)
+        result = (sums[3 * i] + sums[3 * i + 1] + sums[3 * i + 2] if separate_sums else sums[i]) + tl.load(
+            bias + column
+        )
         result = scaling * tl.where(result > 0, result, slope * result)
         if skip is not None:
             place = skip + image * skip_image + row * skip_row + at * skip_pixel + column[None, :]
@@ -139,30 +141,30 @@ def convolve_rows(
         tl.store(place, result.to(target.dtype.element_ty), mask=writable)
 
 
-def tiling(rows: int, pixels: int, depth: int, *, warps: int, stages: int, apart: bool) -> triton.Config:
+def tiling(rows: int, pixels: int, depth: int, *, warps: int, stages: int, separate_sums: bool) -> triton.Config:
     """Return a tiling; the input of `stages` steps is in shared memory or being copied there."""
-    sizes = {"rows": rows, "pixels": pixels, "depth": depth, "apart": apart}
+    sizes = {"rows": rows, "pixels": pixels, "depth": depth, "separate_sums": separate_sums}
     return triton.Config(sizes, num_warps=warps, num_stages=stages)
 
 
-PLAIN = tiling(2, 16, 16, warps=4, stages=1, apart=False)
+PLAIN = tiling(2, 16, 16, warps=4, stages=1, separate_sums=False)
 """Tiling for float32, which has no fast product, and for the interpreter."""
 
-SMALL = tiling(1, 64, 32, warps=4, stages=3, apart=False)
+SMALL = tiling(1, 64, 32, warps=4, stages=3, separate_sums=False)
 """Tiling with many small programs: for small pictures, and if sums of several rows do not fit into registers."""
 
 NARROW = (
-    tiling(4, 64, 32, warps=4, stages=3, apart=True),
-    tiling(4, 128, 32, warps=8, stages=3, apart=True),
-    tiling(8, 64, 32, warps=4, stages=2, apart=False),
+    tiling(4, 64, 32, warps=4, stages=3, separate_sums=True),
+    tiling(4, 128, 32, warps=8, stages=3, separate_sums=True),
+    tiling(8, 64, 32, warps=4, stages=2, separate_sums=False),
     SMALL,
 )
 """Tilings for up to 32 columns: sums take at most 192 of the 255 registers of a thread."""
 
 WIDE = (
-    tiling(4, 64, 32, warps=4, stages=3, apart=False),
-    tiling(2, 64, 64, warps=4, stages=2, apart=True),
-    tiling(2, 128, 32, warps=8, stages=3, apart=True),
+    tiling(4, 64, 32, warps=4, stages=3, separate_sums=False),
+    tiling(2, 64, 64, warps=4, stages=2, separate_sums=True),
+    tiling(2, 128, 32, warps=8, stages=3, separate_sums=True),
     SMALL,
 )
 """Tilings for up to 64 columns."""

@@ -63,7 +63,7 @@ def test_without_graphs_the_function_is_called() -> None:
 
 
 def test_a_shape_is_captured_once_and_replayed_with_each_input(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(twice, graphs, sights=1)
+    calls = CapturedCalls(twice, graphs, calls_to_capture=1)
     for number in range(3):
         x = torch.full((2, 3), float(number))
         assert torch.equal(calls(x), 2 * x)
@@ -71,7 +71,7 @@ def test_a_shape_is_captured_once_and_replayed_with_each_input(graphs: FakeGraph
 
 
 def test_each_shape_and_format_has_its_graph(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(twice, graphs, sights=1)
+    calls = CapturedCalls(twice, graphs, calls_to_capture=1)
     inputs = [torch.rand(3), torch.rand(4), torch.rand(3).double()]
     for x in inputs + inputs:
         assert torch.equal(calls(x), 2 * x)
@@ -79,14 +79,14 @@ def test_each_shape_and_format_has_its_graph(graphs: FakeGraphs) -> None:
 
 
 def test_several_inputs_are_kept_apart(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(lambda x, y: x - y, graphs, sights=1)
+    calls = CapturedCalls(lambda x, y: x - y, graphs, calls_to_capture=1)
     x, y = torch.rand(3), torch.rand(3)
     assert torch.equal(calls(x, y), x - y)
     assert torch.equal(calls(y, x), y - x)
 
 
 def test_the_callers_tensors_are_not_the_graphs(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(twice, graphs, sights=1)
+    calls = CapturedCalls(twice, graphs, calls_to_capture=1)
     x = torch.ones(3)
     calls(x)
     x.fill_(torch.nan)
@@ -95,7 +95,7 @@ def test_the_callers_tensors_are_not_the_graphs(graphs: FakeGraphs) -> None:
 
 def test_the_shape_not_used_for_longest_is_captured_again(graphs: FakeGraphs) -> None:
     two_graphs = 2 * (6 + 6) * torch.float32.itemsize  # of six numbers in and six out
-    calls = CapturedCalls(twice, graphs, max_bytes=two_graphs, sights=1)
+    calls = CapturedCalls(twice, graphs, max_bytes=two_graphs, calls_to_capture=1)
     one, two, three = torch.rand(6), torch.rand(2, 3), torch.rand(3, 2)
     for x in (one, two, one, three):
         calls(x)
@@ -107,7 +107,7 @@ def test_the_shape_not_used_for_longest_is_captured_again(graphs: FakeGraphs) ->
 
 
 def test_what_cannot_be_captured_is_called_and_said_once(graphs: FakeGraphs, caplog: pytest.LogCaptureFixture) -> None:
-    calls = CapturedCalls(twice, graphs, sights=1)
+    calls = CapturedCalls(twice, graphs, calls_to_capture=1)
     graphs.fails = True
     with caplog.at_level(logging.WARNING):
         for x in (torch.rand(3), torch.rand(3), torch.rand(4)):
@@ -122,7 +122,7 @@ def test_an_error_of_the_function_itself_is_the_callers(graphs: FakeGraphs) -> N
     def out_of_memory(x: Tensor) -> Tensor:
         raise torch.OutOfMemoryError
 
-    calls = CapturedCalls(out_of_memory, graphs, sights=1)
+    calls = CapturedCalls(out_of_memory, graphs, calls_to_capture=1)
     for _ in range(2):
         with pytest.raises(torch.OutOfMemoryError):
             calls(torch.rand(3))
@@ -138,7 +138,7 @@ def test_a_shape_is_captured_when_it_comes_again(graphs: FakeGraphs) -> None:
 
 
 def test_memory_that_does_not_suffice_for_a_capture_is_the_callers_and_it_is_tried_again(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(twice, graphs, sights=1)
+    calls = CapturedCalls(twice, graphs, calls_to_capture=1)
     graphs.error = torch.AcceleratorError("CUDA error: out of memory")
     graphs.fails = True
     with pytest.raises(torch.AcceleratorError, match="out of memory"):
@@ -150,7 +150,7 @@ def test_memory_that_does_not_suffice_for_a_capture_is_the_callers_and_it_is_tri
 
 
 def test_graphs_hold_what_they_say_until_they_are_dropped(graphs: FakeGraphs) -> None:
-    calls = CapturedCalls(twice, graphs, sights=1)
+    calls = CapturedCalls(twice, graphs, calls_to_capture=1)
     calls(torch.rand(3))
     assert calls.memory_bytes == 2 * 3 * torch.float32.itemsize
     calls.clear()
@@ -162,7 +162,7 @@ def test_graphs_hold_what_they_say_until_they_are_dropped(graphs: FakeGraphs) ->
 @pytest.mark.gpu
 def test_cuda_graphs_give_what_the_calls_give() -> None:
     weight = torch.randn(8, 8, device="cuda")
-    calls = CapturedCalls(lambda x: (x @ weight).relu(), CudaGraphs(CUDA), sights=1)
+    calls = CapturedCalls(lambda x: (x @ weight).relu(), CudaGraphs(CUDA), calls_to_capture=1)
     for rows in (3, 5, 3, 7, 5, 3):
         x = torch.randn(rows, 8, device="cuda")
         torch.testing.assert_close(calls(x), (x @ weight).relu())
@@ -170,10 +170,10 @@ def test_cuda_graphs_give_what_the_calls_give() -> None:
 
 @pytest.mark.gpu
 def test_a_call_that_waits_for_the_device_works_without_a_graph() -> None:
-    calls = CapturedCalls(lambda x: x * x.max().item(), CudaGraphs(CUDA), sights=1)
+    calls = CapturedCalls(lambda x: x * x.max().item(), CudaGraphs(CUDA), calls_to_capture=1)
     for _ in range(2):
         x = torch.randn(5, device="cuda")
         torch.testing.assert_close(calls(x), x * x.max())
-    after = CapturedCalls(twice, CudaGraphs(CUDA), sights=1)
+    after = CapturedCalls(twice, CudaGraphs(CUDA), calls_to_capture=1)
     x = torch.randn(5, device="cuda")
     torch.testing.assert_close(after(x), 2 * x)

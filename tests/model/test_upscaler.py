@@ -223,7 +223,7 @@ def captured(upscaler: Upscaler) -> FakeGraphs:
     """Let a CPU's upscaler capture its batches, as a GPU's does."""
     graphs = FakeGraphs()
     small = partial(upscale_batch, upscaler._net, convolve=upscaler._convolve)
-    upscaler._captured = CapturedCalls(small, graphs, sights=1)
+    upscaler._captured = CapturedCalls(small, graphs, calls_to_capture=1)
     return graphs
 
 
@@ -279,7 +279,7 @@ def test_networks_of_a_gpu_share_what_they_keep_and_those_of_a_cpu_do_not() -> N
 
 
 def test_reserves_drop_the_graphs_of_every_network() -> None:
-    kept, calls = Reserves(CPU), [CapturedCalls(torch.neg, FakeGraphs(), sights=1) for _ in range(2)]
+    kept, calls = Reserves(CPU), [CapturedCalls(torch.neg, FakeGraphs(), calls_to_capture=1) for _ in range(2)]
     for call in calls:
         kept.add(call)
         call(torch.rand(3))

@@ -22,7 +22,7 @@
  * channel, and has weights of zero for channels of the chunk before. Example: 40 channels are the chunks 0-31 and 8-39,
  * and the second one has zeros for 8-31.
  *
- * amx_convolve_plainly computes the same bits on any processor, slowly, in plain C: the unit rounds to nearest, ties to
+ * amx_convolve_portable computes the same bits on any processor, slowly, in plain C: the unit rounds to nearest, ties to
  * even, and treats numbers below 2^-126 as zero, whatever the rounding and flushing modes of the thread are.
  */
 
@@ -301,6 +301,6 @@ size_t struct_bytes(int number) {
     return number < (int)(sizeof bytes / sizeof *bytes) ? bytes[number] : 0;
 }
 
-void amx_convolve_plainly(const struct amx_convolution *c) { convolve_plain(c); }
-void amx_trunk_plainly(const struct amx_trunk *t) { trunk_plain(t); }
-void amx_tail_plainly(struct amx_tail *t) { tail_plain(t); }
+void amx_convolve_portable(const struct amx_convolution *c) { convolve_plain(c); }
+void amx_trunk_portable(const struct amx_trunk *t) { trunk_plain(t); }
+void amx_tail_portable(struct amx_tail *t) { tail_plain(t); }

@@ -119,7 +119,7 @@ def compiled() -> ctypes.CDLL | None:
     """Load amx.c; None if it is not compiled, which the first call logs."""
     functions: dict[str, tuple[type, ...]] = {"amx_multiply": (ctypes.c_long,)}
     for name, argument in (("amx_convolve", _Convolution), ("amx_trunk", Trunk), ("amx_tail", Tail)):
-        functions |= dict.fromkeys((name, f"{name}_plainly"), (ctypes.POINTER(argument),))
+        functions |= dict.fromkeys((name, f"{name}_portable"), (ctypes.POINTER(argument),))
     library = load(LIBRARY, functions, structs=STRUCTS, otherwise="convolutions do not use AMX")
     if library is not None:
         library.amx_multiply.restype = ctypes.c_double
@@ -174,7 +174,7 @@ def convolve(
     skip: Tensor | None = None,
     negative_slope: float = 1.0,
     scaling: float = 1.0,
-    plainly: bool = False,
+    portable: bool = False,
 ) -> None:
     """Convolve (N, in_channels, R, W) into (N, out_channels, R - 2, W - 2), all of them channels last.
 
@@ -186,7 +186,7 @@ def convolve(
         exact: float32, memory for the result before it is rounded.
         skip: bfloat16 or float32; `scaling` times the result is added to it. May be `made` or `exact`.
         negative_slope: slope of the LeakyReLU; 1 for no LeakyReLU.
-        plainly: use plain C instead of AMX: slow, on any processor, with the same bits.
+        portable: use plain C instead of AMX: slow, on any processor, with the same bits.
     """
     planes, in_channels, rows, width = window.shape
     assert in_channels == packed.in_channels, f"{in_channels} channels instead of {packed.in_channels}"
@@ -215,15 +215,15 @@ def convolve(
     if skip is not None:
         steps = (skip.stride(axis) for axis in (0, 2, 3))
         arguments.skips[0] = _Skip(None, skip.data_ptr(), *steps, is_exact=exact_skip, scaling=scaling)
-    run("amx_convolve", arguments, plainly)
+    run("amx_convolve", arguments, portable)
 
 
-def run(name: str, arguments: ctypes.Structure, plainly: bool) -> None:
+def run(name: str, arguments: ctypes.Structure, portable: bool) -> None:
     """Call a function of amx.c, or its version in plain C."""
     library = compiled()
     assert library is not None, "amx.c is not compiled"
-    assert plainly or available(), "no AMX here"
-    getattr(library, f"{name}_plainly" if plainly else name)(arguments)
+    assert portable or available(), "no AMX here"
+    getattr(library, f"{name}_portable" if portable else name)(arguments)
 
 
 def _check(name: str, tensor: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

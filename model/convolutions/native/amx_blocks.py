@@ -26,14 +26,14 @@ class AmxBlockStage:
     Args:
         block: in bfloat16; channels and growth are even.
         lag: see `Stage`.
-        plainly: use plain C instead of AMX.
+        portable: use plain C instead of AMX.
     """
 
-    def __init__(self, block: RRDB, workspace: Workspace, pack: Pack, lag: int, *, plainly: bool = False) -> None:
+    def __init__(self, block: RRDB, workspace: Workspace, pack: Pack, lag: int, *, portable: bool = False) -> None:
         self.lag, self.row = lag, 0
         first, closing = block.rdb1.conv1, block.rdb1.conv5
         self._workspace = workspace
-        self._plainly = plainly
+        self._portable = portable
         self._all_channels = closing.in_channels
         self._block = amx.Block()
         self._held: list[object] = []
@@ -89,7 +89,7 @@ class AmxBlockStage:
         call.rows, call.rows_plane = rows.data_ptr(), rows.stride(0)
         call.made, call.made_plane = made.data_ptr(), made.stride(0)
         call.planes, call.width, call.height, call.ends = planes, width, height, last
-        amx.run("amx_trunk", call, self._plainly)
+        amx.run("amx_trunk", call, self._portable)
 
     def _reads(self, channels: int) -> int:
         """Round input channels up to whole chunks, unless that exceeds the channels of the buffer."""

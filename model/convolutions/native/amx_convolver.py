@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolutions.convolver import Convolver, Epilogue, room_for
+from model.convolutions.convolver import Convolver, Epilogue, allocate_result
 from model.convolutions.native import amx
 from model.convolutions.native.amx import MAX_STEPS, Packed
 from model.convolutions.native.amx_blocks import AmxBlockStage
@@ -20,14 +20,14 @@ class AmxConvolver(Convolver):
     """Runs convolutions of bfloat16 windows with amx.c, and those that it does not support with another convolver.
 
     Args:
-        plainly: use plain C instead of AMX: slow, on any processor, with the same bits.
+        portable: use plain C instead of AMX: slow, on any processor, with the same bits.
     """
 
     name = "amx"
 
-    def __init__(self, other: Convolver, *, plainly: bool = False) -> None:
+    def __init__(self, other: Convolver, *, portable: bool = False) -> None:
         self._other = other
-        self._plainly = plainly
+        self._portable = portable
         self._packed: dict[tuple[nn.Conv2d, int], Packed] = {}
         self._rest: dict[nn.Conv2d, Packed] = {}
         """The part of float32 weights that is lost by rounding them to bfloat16, added by a second convolution."""
@@ -40,16 +40,16 @@ class AmxConvolver(Convolver):
         if window.shape[2] < 3 or not self._takes(window, window.shape[1]) or (exact and not plain):
             return self._other.convolve(conv, window, then)
         packed, slope, residual = self._pack(conv), then.slope, then.residual
-        run = partial(amx.convolve, window, plainly=self._plainly)
+        run = partial(amx.convolve, window, portable=self._portable)
         if exact:
-            made = room_for(conv, window, torch.float32)
+            made = allocate_result(conv, window, torch.float32)
             run(packed, exact=made)
             run(self._rest[conv], exact=made, skip=made)
             return made
         if then.skip is not None:
             run(packed, exact=then.skip, skip=then.skip, negative_slope=slope, scaling=residual)
             return then.skip
-        target = room_for(conv, window) if then.target is None else then.target
+        target = allocate_result(conv, window) if then.target is None else then.target
         own = window[:, : conv.out_channels, 1:-1, 1:-1] if residual else None
         run(packed, made=target, skip=own, negative_slope=slope, scaling=residual or 1.0)
         return target
@@ -59,7 +59,7 @@ class AmxConvolver(Convolver):
         own = [conv for conv in block.modules() if isinstance(conv, nn.Conv2d)]
         if not all(self._takes(conv.weight, conv.in_channels) for conv in own):
             return None
-        return AmxBlockStage(block, workspace, self._pack, lag, plainly=self._plainly)
+        return AmxBlockStage(block, workspace, self._pack, lag, portable=self._portable)
 
     def tail_stage(self, net: RRDBNet, workspace: Workspace, lag: int) -> Stage | None:
         """See `Convolver`."""
@@ -68,12 +68,12 @@ class AmxConvolver(Convolver):
             return None
         packed = [*map(self._pack, own), self._pack_twice(net.conv_last)]
         repeats = net.config.padding_mode == "replicate"
-        return AmxTailStage(packed, factors, workspace, lag, repeats=repeats, plainly=self._plainly)
+        return AmxTailStage(packed, factors, workspace, lag, repeats=repeats, portable=self._portable)
 
     def _takes(self, tensor: Tensor, channels: int) -> bool:
         """Check if amx.c can convolve this number of channels, in the format and on the device of a tensor."""
         takes = tensor.dtype is torch.bfloat16 and tensor.device.type == "cpu" and channels % 2 == 0
-        return takes and (self._plainly or amx.available())
+        return takes and (self._portable or amx.available())
 
     def _pack(self, conv: nn.Conv2d, in_channels: int | None = None) -> Packed:
         """Pack weights for a number of input channels, by default the convolution's; the others are zero."""

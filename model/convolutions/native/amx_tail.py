@@ -26,7 +26,7 @@ class AmxTailStage:
         factors: enlargement before each convolution.
         repeats: the padding repeats the border, instead of zeros.
         lag: see `Stage`.
-        plainly: use plain C instead of AMX.
+        portable: use plain C instead of AMX.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class AmxTailStage:
         lag: int,
         *,
         repeats: bool,
-        plainly: bool = False,
+        portable: bool = False,
     ) -> None:
         self.lag, self.row = lag, 0
         self._packed = packed
         self._factors = factors
         self._scale = math.prod(factors)
         self._workspace = workspace
-        self._plainly = plainly
+        self._portable = portable
         self._taken = 0
         self._halos: list[Tensor] = []
         self._call = amx.Tail(
@@ -69,7 +69,7 @@ class AmxTailStage:
         call.made, call.made_plane = made.data_ptr(), made.stride(0)
         call.height, call.ends = height, last
         self._place_windows(rows)
-        amx.run("amx_tail", call, self._plainly)
+        amx.run("amx_tail", call, self._portable)
         return made.permute(0, 3, 1, 2)
 
     def _begin(self, planes: int, width: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolutions.convolver import Convolver, Epilogue, room_for
+from model.convolutions.convolver import Convolver, Epilogue, allocate_result
 from model.convolutions.native.loading import load
 
 LIBRARY = Path(__file__).with_name("libwinograd.so")
@@ -199,7 +199,7 @@ class WinogradConvolver(Convolver):
         if packed is None or window.shape[2] < 3:
             return self._other.convolve(conv, window, then)
         window = window.to(conv.weight.dtype)
-        target = room_for(conv, window) if then.target is None else then.target
+        target = allocate_result(conv, window) if then.target is None else then.target
         packed(
             window,
             target,

@@ -156,7 +156,7 @@ def every_tiling() -> list[Any]:
 
     if INTERPRETING:
         cuts = ((1, 16, 64, False), (2, 32, 16, True), (4, 16, 32, True), (8, 16, 16, False))
-        return [fused_kernel.tiling(*cut[:3], warps=4, stages=1, apart=cut[3]) for cut in cuts]
+        return [fused_kernel.tiling(*cut[:3], warps=4, stages=1, separate_sums=cut[3]) for cut in cuts]
     return list(dict.fromkeys((*fused_kernel.NARROW, *fused_kernel.WIDE)))
 
 

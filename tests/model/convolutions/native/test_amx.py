@@ -44,7 +44,7 @@ def expected(window: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -
     return functional.leaky_relu(functional.conv2d(window.double(), weight.bfloat16().double(), bias.double()), slope)
 
 
-@pytest.mark.parametrize("plainly", WAYS)
+@pytest.mark.parametrize("portable", WAYS)
 @settings(max_examples=15, deadline=None)
 @given(
     planes=st.integers(1, 2),
@@ -55,7 +55,7 @@ def expected(window: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -
     slope=st.sampled_from([1.0, 0.2]),
 )
 def test_it_is_a_convolution_for_every_size(
-    plainly: bool, planes: int, channels: int, made: int, rows: int, width: int, slope: float
+    portable: bool, planes: int, channels: int, made: int, rows: int, width: int, slope: float
 ) -> None:
     torch.manual_seed(0)
     weight, bias = weights(made, channels)
@@ -64,53 +64,53 @@ def test_it_is_a_convolution_for_every_size(
     window.copy_(channels_last(*window.shape))
     before = window.clone()
     exact = torch.full_like(target, torch.nan, dtype=torch.float32)
-    convolve(window, Packed(weight, bias), made=target, exact=exact, negative_slope=slope, plainly=plainly)
+    convolve(window, Packed(weight, bias), made=target, exact=exact, negative_slope=slope, portable=portable)
     torch.testing.assert_close(exact.double(), expected(before, weight, bias, slope), rtol=1e-5, atol=1e-5)
     assert torch.equal(target, exact.bfloat16())
     assert torch.equal(window, before)
     assert buffer.isnan().sum() == buffer.numel() - window.numel() - target.numel()
 
 
-@pytest.mark.parametrize("plainly", WAYS)
+@pytest.mark.parametrize("portable", WAYS)
 @pytest.mark.parametrize("made", [3, 32])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_the_result_is_added_to_a_skip(plainly: bool, made: int, dtype: torch.dtype) -> None:
+def test_the_result_is_added_to_a_skip(portable: bool, made: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     weight, bias = weights(made, 32)
     window, skip = channels_last(2, 32, 7, 40), channels_last(2, made, 5, 38, dtype=dtype)
     exact = torch.empty_like(skip, dtype=torch.float32)
-    convolve(window, Packed(weight, bias), exact=exact, skip=skip, scaling=-0.5, plainly=plainly)
+    convolve(window, Packed(weight, bias), exact=exact, skip=skip, scaling=-0.5, portable=portable)
     sums = skip.double() - 0.5 * expected(window, weight, bias)
     torch.testing.assert_close(exact.double(), sums, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("plainly", WAYS)
+@pytest.mark.parametrize("portable", WAYS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_results_are_accumulated_once_where_they_are(plainly: bool, dtype: torch.dtype) -> None:
+def test_results_are_accumulated_once_where_they_are(portable: bool, dtype: torch.dtype) -> None:
     """The last block of a row overlaps the one before it."""
     torch.manual_seed(0)
     weight, bias = weights(16, 32)
     window, total = channels_last(1, 32, 6, 23), channels_last(1, 16, 4, 21, dtype=dtype)
     sums = total.double() + expected(window, weight, bias)
     made, exact = (None, total) if dtype is torch.float32 else (total, None)
-    convolve(window, Packed(weight, bias), made=made, exact=exact, skip=total, plainly=plainly)
+    convolve(window, Packed(weight, bias), made=made, exact=exact, skip=total, portable=portable)
     torch.testing.assert_close(total.double(), sums, rtol=1e-5 if dtype is torch.float32 else 0.01, atol=1e-2)
 
 
-@pytest.mark.parametrize("plainly", WAYS)
-def test_rows_and_columns_may_be_computed_apart(plainly: bool) -> None:
+@pytest.mark.parametrize("portable", WAYS)
+def test_rows_and_columns_may_be_computed_apart(portable: bool) -> None:
     torch.manual_seed(0)
     packed = Packed(*weights(16, 48))
     window = channels_last(1, 48, 13, 90)
     whole = torch.empty(1, 11, 88, 16).permute(0, 3, 1, 2)
-    convolve(window, packed, exact=whole, plainly=plainly)
+    convolve(window, packed, exact=whole, portable=portable)
     for first, end in ((0, 1), (1, 3), (3, 8), (8, 11)):
         apart = torch.empty_like(whole[:, :, first:end])
-        convolve(window[:, :, first : end + 2], packed, exact=apart, plainly=plainly)
+        convolve(window[:, :, first : end + 2], packed, exact=apart, portable=portable)
         assert torch.equal(apart, whole[:, :, first:end])
     for first, end in ((0, 7), (7, 30), (30, 88)):
         apart = torch.empty_like(whole[:, :, :, first:end])
-        convolve(window[:, :, :, first : end + 2], packed, exact=apart, plainly=plainly)
+        convolve(window[:, :, :, first : end + 2], packed, exact=apart, portable=portable)
         assert torch.equal(apart, whole[:, :, :, first:end])
 
 
@@ -129,9 +129,9 @@ def test_plain_c_makes_the_bits_of_the_chip(least: int, most: int) -> None:
     packed = Packed(numbers(32, 48, 3, 3), torch.zeros(32))
     window = numbers(1, 9, 22, 48).permute(0, 3, 1, 2)
     results = []
-    for plainly in (False, True):
+    for portable in (False, True):
         made, exact = numbers(1, 7, 20, 32).permute(0, 3, 1, 2), torch.empty(1, 7, 20, 32).permute(0, 3, 1, 2)
-        convolve(window, packed, made=made, exact=exact, negative_slope=0.2, plainly=plainly)
+        convolve(window, packed, made=made, exact=exact, negative_slope=0.2, portable=portable)
         results.append((made.nan_to_num(nan=7), exact.nan_to_num(nan=7)))
     for chip, plain in zip(*results, strict=True):
         assert torch.equal(chip, plain)
@@ -156,30 +156,30 @@ def test_sums_are_rounded_as_the_manual_says() -> None:
     weight[0, :, 1, 1] = torch.tensor(values)
     window = torch.ones(1, 3, 3, 4).bfloat16().permute(0, 3, 1, 2)
     exact = torch.empty(1, 1, 1, 1)
-    convolve(window, Packed(weight), exact=exact, plainly=True)
+    convolve(window, Packed(weight), exact=exact, portable=True)
     odd = values[1] + values[3]
     rounded = struct.unpack("f", struct.pack("f", 2 + odd))[0]
     assert exact.item() == rounded
 
 
-@pytest.mark.parametrize("plainly", WAYS)
-def test_products_below_the_least_normal_number_are_zero(plainly: bool) -> None:
+@pytest.mark.parametrize("portable", WAYS)
+def test_products_below_the_least_normal_number_are_zero(portable: bool) -> None:
     weight = torch.zeros(1, 2, 3, 3)
     weight[0, 0, 1, 1] = 2.0**-64
     window = torch.zeros(1, 3, 5, 2).bfloat16().permute(0, 3, 1, 2)
     window[0, 0, 1, 1:4] = torch.tensor([2.0**-62, 2.0**-63, -(2.0**-130)])
     exact = torch.empty(1, 1, 1, 3)
-    convolve(window, Packed(weight), exact=exact, plainly=plainly)
+    convolve(window, Packed(weight), exact=exact, portable=portable)
     assert exact.flatten().tolist() == [2.0**-126, 0, 0]
 
 
-@pytest.mark.parametrize("plainly", WAYS)
+@pytest.mark.parametrize("portable", WAYS)
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
-def test_what_is_not_finite_stays_so(plainly: bool, value: float) -> None:
+def test_what_is_not_finite_stays_so(portable: bool, value: float) -> None:
     torch.manual_seed(0)
     window, made = channels_last(1, 32, 8, 12), torch.empty(1, 6, 10, 16).bfloat16().permute(0, 3, 1, 2)
     window[0, 3, 4, 5] = value
-    convolve(window, Packed(*weights(16, 32)), made=made, negative_slope=0.2, plainly=plainly)
+    convolve(window, Packed(*weights(16, 32)), made=made, negative_slope=0.2, portable=portable)
     assert not made[:, :, 2:5, 3:6].isfinite().any()
     assert made.isfinite().sum() == made.numel() - 9 * 16
 
@@ -208,7 +208,7 @@ def test_an_odd_number_of_channels_is_refused() -> None:
 )
 def test_tensors_that_do_not_fit_are_refused(window: Tensor, made: Tensor | None, why: str) -> None:
     with pytest.raises(AssertionError, match=why):
-        convolve(window, Packed(torch.rand(16, 32, 3, 3)), made=made, plainly=True)
+        convolve(window, Packed(torch.rand(16, 32, 3, 3)), made=made, portable=True)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")

@@ -29,17 +29,17 @@ def random_block(channels: int, growth: int, padding_mode: PaddingMode, seed: in
     return RRDB(channels, growth, padding_mode).requires_grad_(False).bfloat16()
 
 
-def block_stage(block: RRDB, *, plainly: bool) -> Stage:
+def block_stage(block: RRDB, *, portable: bool) -> Stage:
     workspace = Workspace()
     workspace.buffer(1, 1, 1, 1_000_000, torch.empty(0, dtype=torch.bfloat16)).fill_(torch.nan)  # as memory may be
-    stage = AmxConvolver(library_convolution, plainly=plainly).block_stage(block, workspace, lag=0)
+    stage = AmxConvolver(library_convolution, portable=portable).block_stage(block, workspace, lag=0)
     assert isinstance(stage, AmxBlockStage)
     return stage
 
 
 def one_by_one(block: RRDB) -> Stage:
     """Return a stage that runs each convolution by itself, in plain C."""
-    convolve, workspace = AmxConvolver(library_convolution, plainly=True), Workspace()
+    convolve, workspace = AmxConvolver(library_convolution, portable=True), Workspace()
     dense = [
         DenseStage(each, workspace, convolve, lag=0, owned=number > 0) for number, each in enumerate(block.dense_blocks)
     ]
@@ -56,7 +56,7 @@ def features(planes: int, channels: int, height: int, width: int) -> Tensor:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("plainly", WAYS)
+@pytest.mark.parametrize("portable", WAYS)
 @pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
 @settings(max_examples=4, deadline=None)
 @given(
@@ -67,7 +67,7 @@ def features(planes: int, channels: int, height: int, width: int) -> Tensor:
     piece=st.sampled_from([1, 4, 16]),
 )
 def test_a_block_is_that_of_its_convolutions_whatever_its_bands_are(
-    plainly: bool,
+    portable: bool,
     padding_mode: PaddingMode,
     planes: int,
     channels: tuple[int, int],
@@ -79,63 +79,63 @@ def test_a_block_is_that_of_its_convolutions_whatever_its_bands_are(
     rows = features(planes, channels[0], sum(heights), width)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(amx_blocks, "PIECE_ROWS", piece)
-        made = run(block_stage(block, plainly=plainly), rows.split(heights, dim=2))
+        made = run(block_stage(block, portable=portable), rows.split(heights, dim=2))
     once = run(one_by_one(block), [rows])
     assert made.shape == rows.shape
     # The last skip is added with one rounding less.
     torch.testing.assert_close(made, once, rtol=0, atol=2e-6)
-    torch.testing.assert_close(made, run(block_stage(block, plainly=True), [rows]), rtol=0, atol=0)
+    torch.testing.assert_close(made, run(block_stage(block, portable=True), [rows]), rtol=0, atol=0)
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("plainly", WAYS)
+@pytest.mark.parametrize("portable", WAYS)
 @pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
-def test_columns_are_divided_among_threads(plainly: bool, padding_mode: PaddingMode) -> None:
+def test_columns_are_divided_among_threads(portable: bool, padding_mode: PaddingMode) -> None:
     block = random_block(12, 6, padding_mode)
     rows = features(1, 12, 21, 2 * 64 + 2)
-    made = run(block_stage(block, plainly=plainly), rows.split([17, 4], dim=2))
+    made = run(block_stage(block, portable=portable), rows.split([17, 4], dim=2))
     torch.testing.assert_close(made, run(one_by_one(block), [rows]), rtol=0, atol=2e-6)
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("plainly", WAYS)
+@pytest.mark.parametrize("portable", WAYS)
 @pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
 @pytest.mark.parametrize("threads", [1, 2, 7])  # seven share the cores of a small machine
-def test_any_number_of_threads_makes_the_same_bits(plainly: bool, padding_mode: PaddingMode, threads: int) -> None:
+def test_any_number_of_threads_makes_the_same_bits(portable: bool, padding_mode: PaddingMode, threads: int) -> None:
     trunk = [random_block(8, 4, padding_mode, seed) for seed in range(2)]
     rows = features(1, 8, 35, 2 * 64 + 2)
     expected = one_block_after_another(trunk, rows)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        made = torch.cat([*joined(trunk, rows.split([17, 15, 3], dim=2), plainly=plainly)], dim=2)
+        made = torch.cat([*joined(trunk, rows.split([17, 15, 3], dim=2), portable=portable)], dim=2)
     finally:
         torch.set_num_threads(before)
     assert torch.equal(made, expected)
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("plainly", WAYS)
+@pytest.mark.parametrize("portable", WAYS)
 @settings(max_examples=6, deadline=None)
 @given(blocks=st.integers(2, 5), heights=st.lists(st.integers(1, 25), min_size=1, max_size=3))
 @example(blocks=5, heights=[100])  # all blocks in a single call that is the last one
-def test_blocks_in_one_call_are_those_one_by_one(plainly: bool, blocks: int, heights: list[int]) -> None:
+def test_blocks_in_one_call_are_those_one_by_one(portable: bool, blocks: int, heights: list[int]) -> None:
     trunk = [random_block(8, 4, "replicate", seed) for seed in range(blocks)]
     rows = features(2, 8, sum(heights), 5)
-    made = torch.cat([*joined(trunk, rows.split(heights, dim=2), plainly=plainly)], dim=2)
+    made = torch.cat([*joined(trunk, rows.split(heights, dim=2), portable=portable)], dim=2)
     assert torch.equal(made, one_block_after_another(trunk, rows))
 
 
 def one_block_after_another(trunk: list[RRDB], rows: Tensor) -> Tensor:
     """Run blocks over whole pictures, in plain C, on one thread or two."""
     for block in trunk:
-        rows = run(block_stage(block, plainly=True), [rows])
+        rows = run(block_stage(block, portable=True), [rows])
     return rows
 
 
-def joined(trunk: list[RRDB], bands: Sequence[Tensor], *, plainly: bool) -> Iterator[Tensor]:
+def joined(trunk: list[RRDB], bands: Sequence[Tensor], *, portable: bool) -> Iterator[Tensor]:
     """Run blocks as a stream does, and cut what they release."""
-    stages = [block_stage(block, plainly=plainly) for block in trunk]
+    stages = [block_stage(block, portable=portable) for block in trunk]
     calls: list[tuple[Sequence[Stage], Tensor, bool]]
     calls = [(stages, band, number == len(bands) - 1) for number, band in enumerate(bands)]
     while calls:
@@ -151,8 +151,8 @@ def joined(trunk: list[RRDB], bands: Sequence[Tensor], *, plainly: bool) -> Iter
 @torch.inference_mode()
 def test_rows_that_are_not_in_order_are_taken_too() -> None:
     block, rows = random_block(8, 4, "zeros"), features(2, 8, 20, 10)
-    expected = run(block_stage(block, plainly=True), [rows])
-    assert torch.equal(run(block_stage(block, plainly=True), [rows.contiguous()]), expected)
+    expected = run(block_stage(block, portable=True), [rows])
+    assert torch.equal(run(block_stage(block, portable=True), [rows.contiguous()]), expected)
 
 
 def test_a_processor_without_the_unit_has_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,12 +165,12 @@ def test_blocks_that_do_not_suit_the_unit_have_no_stage_of_their_own(
     channels: tuple[int, int], dtype: torch.dtype
 ) -> None:
     block = RRDB(*channels).to(dtype)
-    assert AmxConvolver(library_convolution, plainly=True).block_stage(block, Workspace(), lag=0) is None
+    assert AmxConvolver(library_convolution, portable=True).block_stage(block, Workspace(), lag=0) is None
 
 
 def test_a_network_uses_the_stage_unless_its_picture_wraps() -> None:
     net = RRDBNet(RRDBConfig(channels=8, blocks=2, growth=4)).bfloat16()
-    convolve = AmxConvolver(library_convolution, plainly=True)
+    convolve = AmxConvolver(library_convolution, portable=True)
     assert sum(isinstance(stage, AmxBlockStage) for stage in stages_of(net, Workspace(), convolve)) == 2
     wrapped = stages_of(net, Workspace(), convolve, wraps=True)
     assert not any(isinstance(stage, AmxBlockStage) for stage in wrapped)

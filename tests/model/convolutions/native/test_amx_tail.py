@@ -33,8 +33,8 @@ def network(scale: int, padding_mode: PaddingMode = "replicate", channels: int =
     return net
 
 
-def tail_stage(net: RRDBNet, *, plainly: bool = True) -> Stage:
-    stage = AmxConvolver(library_convolution, plainly=plainly).tail_stage(net, Workspace(), lag=0)
+def tail_stage(net: RRDBNet, *, portable: bool = True) -> Stage:
+    stage = AmxConvolver(library_convolution, portable=portable).tail_stage(net, Workspace(), lag=0)
     assert isinstance(stage, AmxTailStage)
     return stage
 
@@ -46,7 +46,7 @@ class OneByOne(AmxConvolver):
 
 def one_by_one(net: RRDBNet, rows: Tensor) -> Tensor:
     """Run each convolution by itself, in plain C, on the whole picture."""
-    stages = stages_of(net, Workspace(), OneByOne(library_convolution, plainly=True))
+    stages = stages_of(net, Workspace(), OneByOne(library_convolution, portable=True))
     tail = stages[-len(net.config.enlargements) - 2 :]
     assert all(isinstance(stage, ConvolutionStage) for stage in tail)
     for stage in tail:
@@ -63,7 +63,7 @@ def features(planes: int, channels: int, height: int, width: int) -> Tensor:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("plainly", WAYS)
+@pytest.mark.parametrize("portable", WAYS)
 @pytest.mark.parametrize(
     ("scale", "padding_mode"), [(1, "zeros"), (2, "replicate"), (3, "replicate"), (4, "zeros"), (4, "replicate")]
 )
@@ -75,13 +75,13 @@ def features(planes: int, channels: int, height: int, width: int) -> Tensor:
     piece_px=st.sampled_from([1, 50, 400]),
 )
 def test_the_tail_has_the_bits_of_its_convolutions(
-    plainly: bool, scale: int, padding_mode: PaddingMode, planes: int, heights: list[int], width: int, piece_px: int
+    portable: bool, scale: int, padding_mode: PaddingMode, planes: int, heights: list[int], width: int, piece_px: int
 ) -> None:
     net = network(scale, padding_mode)
     rows = features(planes, 8, sum(heights), width)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(amx_tail, "PIECE_PX", piece_px)  # smaller and larger pieces
-        made = run(tail_stage(net, plainly=plainly), rows.split(heights, dim=2))
+        made = run(tail_stage(net, portable=portable), rows.split(heights, dim=2))
     assert torch.equal(made, one_by_one(net, rows))
 
 
@@ -97,11 +97,11 @@ def test_a_processor_without_the_unit_has_no_such_stage(monkeypatch: pytest.Monk
 
 
 def test_networks_of_another_format_have_none_either() -> None:
-    assert AmxConvolver(library_convolution, plainly=True).tail_stage(network(4).float(), Workspace(), lag=0) is None
+    assert AmxConvolver(library_convolution, portable=True).tail_stage(network(4).float(), Workspace(), lag=0) is None
 
 
 def test_a_network_uses_the_stage_unless_its_picture_wraps() -> None:
-    net, convolve = network(4), AmxConvolver(library_convolution, plainly=True)
+    net, convolve = network(4), AmxConvolver(library_convolution, portable=True)
     *_, last = stages_of(net, Workspace(), convolve)
     assert isinstance(last, AmxTailStage)
     assert last.lag == stages_of(net, Workspace(), OneByOne(library_convolution))[-4].lag
