@@ -245,10 +245,10 @@ class Steps:
             upscaled = self._upscale(low)
             losses = self.objective.losses(low, high, upscaled, self.average)
         if self._native_discriminator:
-            judgement = self._native_discriminator.judge(upscaled, high)
-            of_upscaled = judgement.of_upscaled(upscaled)
-            losses["adversarial"] = self._adversarial.generator(judgement.of_high_res, of_upscaled)
-            return losses, judgement.of_both
+            discriminator_pass = self._native_discriminator.forward(upscaled, high)
+            of_upscaled = discriminator_pass.of_upscaled(upscaled)
+            losses["adversarial"] = self._adversarial.generator(discriminator_pass.of_high_res, of_upscaled)
+            return losses, discriminator_pass.of_both
         if self.discriminator:
             with self._autocast(), frozen(self.discriminator.net) as judge:
                 losses["adversarial"] = self._adversarial.of_generator(judge, high, upscaled)

@@ -8,7 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from training.discriminator import NEGATIVE_SLOPE, UNetDiscriminator
-from training.native.library import CHUNK, MAX_CHANNELS, ConvWork, Instructions, MapsWork, Room, framed, laid_out, span
+from training.native.library import (
+    CHUNK,
+    MAX_CHANNELS,
+    Buffers,
+    ConvWork,
+    Instructions,
+    MapsWork,
+    framed,
+    laid_out,
+    span,
+)
 
 SQUARES = ((0, 1), (1, 0), (1, 1), (2, 0))
 """A 4 x 4 convolution of stride 2 is a 3 x 3 convolution over squares of 2 x 2 pixels. For each row of its kernel: the
@@ -33,9 +43,9 @@ class NativeDiscriminator:
 
     def __init__(self, net: UNetDiscriminator, instructions: Instructions) -> None:
         self.net = net
-        self.room = Room(instructions)
+        self.buffers = Buffers(instructions)
 
-    def judge(self, upscaled: Tensor, high_res: Tensor) -> "Judgement":
+    def forward(self, upscaled: Tensor, high_res: Tensor) -> "DiscriminatorPass":
         """Run the forward pass on both kinds of pictures, float RGB (N, 3, H, W) in [0, 1], H and W multiples of 8.
 
         Updates the spectral norms once.
@@ -49,7 +59,7 @@ class NativeDiscriminator:
             net.verdict.weight,
         ]
         biases = [cast(Tensor, net.first.bias), cast(Tensor, net.verdict.bias)]
-        return Judgement(self.room, weights, biases, upscaled.detach(), high_res)
+        return DiscriminatorPass(self.buffers, weights, biases, upscaled.detach(), high_res)
 
 
 def as_squares(weight: Tensor) -> Tensor:
@@ -83,16 +93,16 @@ class _Layer:
     shape: torch.Size
 
 
-class Judgement:
+class DiscriminatorPass:
     """One forward pass over upscaled and high-res pictures, and a backward pass from each loss."""
 
     def __init__(
-        self, room: Room, weights: list[Tensor], biases: list[Tensor], upscaled: Tensor, high_res: Tensor
+        self, buffers: Buffers, weights: list[Tensor], biases: list[Tensor], upscaled: Tensor, high_res: Tensor
     ) -> None:
-        self.room, self.weights, self.biases = room, weights, biases
+        self.buffers, self.weights, self.biases = buffers, weights, biases
         self.images, _, self.height, self.width = upscaled.shape
         self.layers: list[_Layer] = []
-        self.number = room.begin(self.height, self.width)
+        self.number = buffers.begin(self.height, self.width)
         with torch.no_grad():
             self.verdicts = self._forward(torch.cat((upscaled, high_res)))
 
@@ -136,7 +146,7 @@ class Judgement:
 
     def back(self, gradient: Tensor, *, to_weights: bool) -> tuple[Tensor, list[Tensor]]:
         """Propagate the gradient of the verdicts on the first pictures back to these pictures, or to the weights."""
-        self.room.check(self.number)
+        self.buffers.check(self.number)
         number = len(gradient)
         for layer in self.layers:
             layer.conv.images = number
@@ -198,7 +208,7 @@ class Judgement:
         conv.gradient = behind.data_ptr()
         conv.in_gradient = None if below is None else below.data_ptr()
         conv.carry = None if carry is None else carry.data_ptr()
-        self.room.run("conv_backward", conv)
+        self.buffers.run("conv_backward", conv)
         return flat.sum(0)
 
     def _convolve(
@@ -232,7 +242,7 @@ class Judgement:
         )
         if picture is not None:
             conv.picture, conv.colours = picture.data_ptr(), 1
-        self.room.run("conv_forward", conv)
+        self.buffers.run("conv_forward", conv)
         self.layers.append(_Layer(conv, rows, bias, packed, made, weight.shape))
         return maps if made is None else made
 
@@ -249,10 +259,12 @@ class Judgement:
     ) -> None:
         pointers = [None if one is None else one.data_ptr() for one in (first, second, of, made)]
         size = self.height >> depth, self.width >> depth
-        self.room.run(f"maps_{name}", MapsWork(images or 2 * self.images, *size, channels, *pointers, NEGATIVE_SLOPE))
+        self.buffers.run(
+            f"maps_{name}", MapsWork(images or 2 * self.images, *size, channels, *pointers, NEGATIVE_SLOPE)
+        )
 
     def _zeros(self, name: str, depth: int, channels: int) -> Tensor:
-        return self.room.zeros(name, 2 * self.images, span(self.height >> depth, self.width >> depth), channels)
+        return self.buffers.zeros(name, 2 * self.images, span(self.height >> depth, self.width >> depth), channels)
 
     def _depth(self, layer: _Layer) -> int:
         return (self.height // int(layer.conv.height)).bit_length() - 1
@@ -260,23 +272,23 @@ class Judgement:
 
 class _OfUpscaled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, upscaled: Tensor, judgement: Judgement) -> Tensor:
-        ctx.judgement = judgement
-        return judgement.verdicts[: judgement.images].clone()
+    def forward(ctx: Any, upscaled: Tensor, discriminator_pass: DiscriminatorPass) -> Tensor:
+        ctx.discriminator_pass = discriminator_pass
+        return discriminator_pass.verdicts[: discriminator_pass.images].clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.judgement.back(gradient, to_weights=False)[0], None
+        return ctx.discriminator_pass.back(gradient, to_weights=False)[0], None
 
 
 class _OfBoth(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, judgement: Judgement, *weights: Tensor) -> Tensor:
-        ctx.judgement = judgement
-        return judgement.verdicts.clone()
+    def forward(ctx: Any, discriminator_pass: DiscriminatorPass, *weights: Tensor) -> Tensor:
+        ctx.discriminator_pass = discriminator_pass
+        return discriminator_pass.verdicts.clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        judgement = ctx.judgement
-        _, found = judgement.back(gradient, to_weights=True)
-        return None, *judgement.gradients(found)
+        discriminator_pass = ctx.discriminator_pass
+        _, found = discriminator_pass.back(gradient, to_weights=True)
+        return None, *discriminator_pass.gradients(found)

@@ -13,9 +13,9 @@ from training.native.library import (
     CHUNK,
     MAX_CHANNELS,
     TILE,
+    Buffers,
     ConvWork,
     Instructions,
-    Room,
     TrunkWork,
     framed,
     laid_out,
@@ -44,7 +44,7 @@ class NativeGenerator(nn.Module):
     def __init__(self, net: RRDBNet, instructions: Instructions) -> None:
         super().__init__()
         self._net = [net]  # in a list, so that its weights are not registered twice
-        self.room = Room(instructions)
+        self.feature_buffers = Buffers(instructions)
 
     def forward(self, low: Tensor) -> Tensor:
         """Upscale like the network: float RGB (N, 3, H, W) -> float32 (N, 3, scale * H, scale * W)."""
@@ -89,7 +89,7 @@ class _Layer:
 class _Passes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, low: Tensor, native: NativeGenerator, *parameters: Tensor) -> Tensor:
-        ctx.passes = _Run(low, native, parameters)
+        ctx.passes = _GeneratorPass(low, native, parameters)
         ctx.parameters = parameters
         return cast(Tensor, ctx.passes.forward())
 
@@ -100,20 +100,21 @@ class _Passes(torch.autograd.Function):
         return None, None, *passes.backward(gradient)
 
 
-class _Run:
+class _GeneratorPass:
     """One forward pass of a generator, with all that its backward pass needs."""
 
     def __init__(self, low: Tensor, native: NativeGenerator, parameters: Sequence[Tensor]) -> None:
         (net,) = native._net
-        self.native, self.net, self.parameters = native, net, parameters
+        self.net, self.parameters = net, parameters
         self.threads = torch.get_num_threads()
         self.images, _, self.height, self.width = low.shape
         self.workers = min(self.threads, self.images)  # the others have no image, so they make no gradients
         self.channels = net.config.channels
         self.replicate = net.config.padding_mode == "replicate"
         self.layers: list[_Layer] = []
-        self.number = native.room.begin(self.height, self.width)
-        maps = native.room.zeros("low", self.images, span(self.height, self.width), CHUNK)
+        self.buffers = native.feature_buffers
+        self.number = self.buffers.begin(self.height, self.width)
+        maps = self.buffers.zeros("low", self.images, span(self.height, self.width), CHUNK)
         inside = framed(maps, self.height, self.width, border=1)
         if self.replicate:
             low = nn.functional.pad(low, [1] * 4, mode="replicate")
@@ -130,8 +131,8 @@ class _Run:
         weights, biases = self.parameters[::2], self.parameters[1::2]
         dense = len(weights) - 4 - net.config.upsamplings
         self.first = self._layer(weights[0], biases[0], self.low, features, slope=1)
-        self.native.room.run("conv_forward", self.first.conv)
-        self.native.room.run("trunk_forward", trunk)
+        self.buffers.run("conv_forward", self.first.conv)
+        self.buffers.run("trunk_forward", trunk)
         self.tail: list[_Layer] = []
         made, height, width = self.made, self.height, self.width
         scale = math.prod(net.config.enlargements)
@@ -139,9 +140,7 @@ class _Run:
         for number, factor in enumerate((1, *net.config.enlargements, 1, 1)):
             height, width = height * factor, width * factor
             last = number == net.config.upsamplings + 2
-            into = (
-                None if last else self.native.room.zeros(f"made {number}", self.images, span(height, width), channels)
-            )
+            into = None if last else self.buffers.zeros(f"made {number}", self.images, span(height, width), channels)
             index = 1 + dense + number
             layer = self._layer(
                 weights[index], biases[index], made, into, slope=NEGATIVE_SLOPE if number else 1, factor=factor
@@ -151,7 +150,7 @@ class _Run:
                 layer.conv.residual, layer.conv.residual_pixel = features.data_ptr(), wide
             if last:
                 layer.conv.picture, layer.conv.colours = picture.data_ptr(), picture.shape[-1]
-            self.native.room.run("conv_forward", layer.conv)
+            self.buffers.run("conv_forward", layer.conv)
             self.tail.append(layer)
             if into is not None:
                 made = into
@@ -159,10 +158,10 @@ class _Run:
 
     def backward(self, gradient: Tensor) -> list[Tensor]:
         """Gradients of the parameters, in their order."""
-        self.native.room.check(self.number)
+        self.buffers.check(self.number)
         images, channels = self.images, self.channels
         last = self.tail[-1].conv
-        maps = self.native.room.zeros("last", images, span(last.height, last.width), last.out_channels)
+        maps = self.buffers.zeros("last", images, span(last.height, last.width), last.out_channels)
         framed(maps, last.height, last.width)[..., : gradient.shape[1]] = gradient.permute(0, 2, 3, 1)
         carry = torch.zeros(images, span(self.height, self.width), channels)
         for number in range(len(self.tail) - 1, -1, -1):
@@ -170,18 +169,18 @@ class _Run:
             conv.gradient, conv.gradients = maps.data_ptr(), self.tail[number].gradients.data_ptr()
             size = span(conv.height // conv.enlarge, conv.width // conv.enlarge)
             if number:
-                below = self.native.room.zeros(f"{number}", images, size, channels)
+                below = self.buffers.zeros(f"{number}", images, size, channels)
                 conv.in_gradient = below.data_ptr()
             else:
                 below = maps
                 conv.carry = carry.data_ptr()
-            self.native.room.run("conv_backward", conv, self.threads)
+            self.buffers.run("conv_backward", conv, self.threads)
             maps = below
         dense = self._trunk_backward(carry)
         carry += maps
         before = carry.bfloat16()
         self.first.conv.gradient, self.first.conv.gradients = before.data_ptr(), self.first.gradients.data_ptr()
-        self.native.room.run("conv_backward", self.first.conv, self.threads)
+        self.buffers.run("conv_backward", self.first.conv, self.threads)
         outer = [layer.gradients_of(*parameters) for layer, parameters in self._outer()]
         return [one for pair in (outer[0], *dense, *outer[1:]) for one in pair]
 
@@ -221,8 +220,8 @@ class _Run:
         blocks, channels, growth = 3 * config.blocks, config.channels, config.growth
         size = span(self.height, self.width)
         wide = channels + 4 * growth
-        self.features = self.native.room.zeros("features", blocks, self.images, size, wide)
-        self.made = self.native.room.zeros("trunk", self.images, size, channels)
+        self.features = self.buffers.zeros("features", blocks, self.images, size, wide)
+        self.made = self.buffers.zeros("trunk", self.images, size, channels)
         dense = _dense_convs(net)
         self.sizes = [(conv.out_channels, conv.in_channels) for conv in dense[:5]]
         self.weights = [_rows(conv.weight) for conv in dense]
@@ -256,7 +255,7 @@ class _Run:
         outer = torch.empty_like(carry)
         gradients = torch.zeros(self.workers, trunk.blocks, trunk.gradients_block)
         trunk.carry, trunk.outer, trunk.gradients = carry.data_ptr(), outer.data_ptr(), gradients.data_ptr()
-        self.native.room.run("trunk_backward", trunk, self.threads)
+        self.buffers.run("trunk_backward", trunk, self.threads)
         summed = gradients.sum(0) if self.workers > 1 else gradients[0]
         weights = [outputs * 9 * inputs for outputs, inputs in self.sizes]
         pieces = [row.split([*weights, *(outputs for outputs, _ in self.sizes)]) for row in summed]

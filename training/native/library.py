@@ -123,7 +123,7 @@ def framed(maps: Tensor, height: int, width: int, border: int = 0) -> Tensor:
     return rows[:, ROWS_AROUND - border : ROWS_AROUND + height + border, 1 - border : 1 + width + border]
 
 
-class Room:
+class Buffers:
     """Memory for feature maps that is reused from step to step, and calls of convolutions.c.
 
     Args:

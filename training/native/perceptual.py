@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.distributed import mean_over_processes
-from training.native.library import CHUNK, ConvWork, FeaturesWork, Instructions, Room, framed, laid_out, span
+from training.native.library import CHUNK, Buffers, ConvWork, FeaturesWork, Instructions, framed, laid_out, span
 from training.perceptual import VGGFeatures
 
 FeatureScale = float | Literal["relative"]
@@ -37,7 +37,7 @@ class NativePerceptual:
 
     def __init__(self, vgg: VGGFeatures, instructions: Instructions) -> None:
         self.mean, self.std = vgg.mean, vgg.std
-        self.room = Room(instructions)
+        self.buffers = Buffers(instructions)
         modules = list(vgg.features)
         self.layers: list[_Layer] = []
         for index, module in enumerate(modules):
@@ -83,14 +83,14 @@ class _Passes:
     def __init__(self, perceptual: NativePerceptual, images: int, height: int, width: int) -> None:
         self.perceptual, self.images = perceptual, images
         self.height, self.width = height, width
-        self.number = perceptual.room.begin(self.height, self.width)
+        self.number = perceptual.buffers.begin(self.height, self.width)
 
     def forward(
         self, upscaled: Tensor, high_res: Tensor, weights: Sequence[float], feature_scale: FeatureScale
     ) -> Tensor:
-        perceptual, images, room = self.perceptual, self.images, self.perceptual.room
+        perceptual, images, buffers = self.perceptual, self.images, self.perceptual.buffers
         height, width = self.height, self.width
-        maps = room.zeros("pictures", 2 * images, span(height, width), CHUNK)
+        maps = buffers.zeros("pictures", 2 * images, span(height, width), CHUNK)
         inside = framed(maps, height, width)
         for half, pictures in ((inside[:images], upscaled), (inside[images:], high_res)):
             half[..., :3] = ((pictures.detach() - perceptual.mean) / perceptual.std).permute(0, 2, 3, 1)
@@ -99,7 +99,7 @@ class _Passes:
         self.weights: dict[int, float] = {}
         losses: list[Tensor] = []
         for number, layer in enumerate(perceptual.layers):
-            made = room.zeros(f"{number}", 2 * images, span(height, width), layer.outputs)
+            made = buffers.zeros(f"{number}", 2 * images, span(height, width), layer.outputs)
             self.convs.append(self._convolve(layer, maps, made, height, width))
             maps = made
             if not (layer.wanted or layer.pooled):
@@ -110,7 +110,7 @@ class _Passes:
                 features.second = made[images:].data_ptr()
                 sums = torch.zeros(images, 2, dtype=torch.float64)
                 features.sums = sums.data_ptr()
-                room.run("features_compare", features)
+                buffers.run("features_compare", features)
                 apart, size = (sums.sum(0) / (images * layer.outputs * height * width)).float()
                 scale = weights[len(losses)] * (
                     1 / mean_over_processes(size) if feature_scale == "relative" else torch.tensor(feature_scale)
@@ -119,16 +119,16 @@ class _Passes:
                 self.weights[number] = float(scale) / (images * layer.outputs * height * width)
             self.compared[number] = features
             if layer.pooled:
-                maps = room.zeros(f"{number} pooled", 2 * images, span(height // 2, width // 2), layer.outputs)
+                maps = buffers.zeros(f"{number} pooled", 2 * images, span(height // 2, width // 2), layer.outputs)
                 features.pooled, features.images = maps.data_ptr(), 2 * images
-                room.run("features_pool", features)
+                buffers.run("features_pool", features)
                 features.images = images
                 height, width = height // 2, width // 2
         return torch.stack(losses).sum()
 
     def backward(self, factor: float) -> Tensor:
-        room, layers = self.perceptual.room, self.perceptual.layers
-        room.check(self.number)
+        buffers, layers = self.perceptual.buffers, self.perceptual.layers
+        buffers.check(self.number)
         behind: Tensor | None = None
         carry = torch.zeros(self.images, span(self.height, self.width), CHUNK)
         for number in range(len(layers) - 1, -1, -1):
@@ -138,7 +138,7 @@ class _Passes:
                 features.weight = factor * self.weights.get(number, 0.0)
                 features.pooled_gradient = None if behind is None else behind.data_ptr()
                 features.gradient = gradient.data_ptr()
-                room.run("features_back", features)
+                buffers.run("features_back", features)
                 behind = gradient
             assert behind is not None
             conv.images = self.images
@@ -148,7 +148,7 @@ class _Passes:
                 conv.in_gradient, behind = below.data_ptr(), below
             else:
                 conv.carry = carry.data_ptr()
-            room.run("conv_backward", conv)
+            buffers.run("conv_backward", conv)
         made = framed(carry, self.height, self.width)[..., :3].permute(0, 3, 1, 2)
         return made / self.perceptual.std
 
@@ -172,9 +172,9 @@ class _Passes:
             features=maps.data_ptr(),
             made=made.data_ptr(),
         )
-        self.perceptual.room.run("conv_forward", conv)
+        self.perceptual.buffers.run("conv_forward", conv)
         layer.is_packed = True
         return conv
 
     def _gradients(self, number: int, height: int, width: int, channels: int) -> Tensor:
-        return self.perceptual.room.zeros(f"gradient {number % 2}", self.images, span(height, width), channels)
+        return self.perceptual.buffers.zeros(f"gradient {number % 2}", self.images, span(height, width), channels)
