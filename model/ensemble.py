@@ -22,7 +22,7 @@ DEEPER = 257
 """65535 / 255: the factor from 8-bit to 16-bit levels."""
 
 
-class Turn(NamedTuple):
+class Orientation(NamedTuple):
     """One of the eight orientations of a picture."""
 
     transposed: bool
@@ -35,37 +35,39 @@ class Turn(NamedTuple):
         return turned[:, :: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
 
 
-TURNS = tuple(Turn(*which) for which in product((False, True), repeat=3))
-"""All turns: the first changes nothing, the first four keep height and width."""
+ORIENTATIONS = tuple(Orientation(*which) for which in product((False, True), repeat=3))
+"""All orientations: the first changes nothing, the first four keep height and width."""
 
 
 class StreamUpscaler(Protocol):
-    """Upscales the turns in bands; see `model.reliable.ReliableUpscaler` and `model.rows.Passes`."""
+    """Upscales the orientations in bands; see `model.reliable.ReliableUpscaler` and `model.rows.Passes`."""
 
     def stream(self, picture: Pixels, band_rows: int, *, edges: Edges) -> Iterator[Pixels]:
         """Upscale one picture in bands of rows."""
 
 
 class BatchUpscaler(Protocol):
-    """Upscales the turns together; see `model.reliable.ReliableUpscaler`."""
+    """Upscales the orientations together; see `model.reliable.ReliableUpscaler`."""
 
     def batch(self, pictures: Sequence[Pixels], edges: Edges) -> Sequence[Pixels]:
         """Upscale pictures (N, H, W, 3) together, whole."""
 
 
 def ensemble_batch(upscaler: BatchUpscaler, pictures: Sequence[Pixels], edges: Edges = "auto") -> list[Pixels]:
-    """Upscale small pictures together, each in all turns; each as if it were alone, and in its own depth.
+    """Upscale small pictures together, each in all orientations; each as if it were alone, and in its own depth.
 
     Args:
         edges: see `model.edges.Edges`.
     """
     deep = [_deep(picture) for picture in pictures]
     totals: dict[int, Totals] = {}
-    for turns in (TURNS[:4], TURNS[4:]):  # separately, so that different sizes need no padding
-        which = list(product(range(len(deep)), turns))
-        upscaled = upscaler.batch([numpy.ascontiguousarray(turn.of(deep[number])) for number, turn in which], edges)
-        for (number, turn), made in zip(which, upscaled, strict=True):
-            total = turn.of(totals.setdefault(number, numpy.zeros(made.shape, numpy.uint32)))
+    for orientations in (ORIENTATIONS[:4], ORIENTATIONS[4:]):  # separately, so that different sizes need no padding
+        which = list(product(range(len(deep)), orientations))
+        upscaled = upscaler.batch(
+            [numpy.ascontiguousarray(orientation.of(deep[number])) for number, orientation in which], edges
+        )
+        for (number, orientation), made in zip(which, upscaled, strict=True):
+            total = orientation.of(totals.setdefault(number, numpy.zeros(made.shape, numpy.uint32)))
             total += made
     return [_mean(totals[number], picture.dtype) for number, picture in enumerate(pictures)]
 
@@ -73,28 +75,28 @@ def ensemble_batch(upscaler: BatchUpscaler, pictures: Sequence[Pixels], edges: E
 def ensemble_stream(
     upscaler: StreamUpscaler, picture: Pixels, *, scale: int, band_px: int, edges: Edges = "auto"
 ) -> Iterator[Pixels]:
-    """Upscale one picture of any size, one turn after the other, each in bands of at most `band_px` LR px or one row.
+    """Upscale one picture of any size, one orientation after the other, in bands of at most `band_px` LR px or one row.
 
-    Keeps the sum of the turns in memory: 4 bytes for each sample of the answer.
+    Keeps the sum of the orientations in memory: 4 bytes for each sample of the answer.
 
     Args:
         scale: the upscaler's.
         edges: see `model.edges.Edges`.
 
     Yields:
-        The next rows of the result, (N, some rows or none, scale * W, 3): none until the last turn, the upright one.
+        The next rows of the result, (N, some rows or none, scale * W, 3): none until the last orientation, the upright.
     """
     deep = _deep(picture)
     planes, height, width, _ = picture.shape
     with memory_errors():
         total: Totals = numpy.zeros((planes, scale * height, scale * width, 3), numpy.uint32)
-    for turn in reversed(TURNS):
-        low_res, target, done = numpy.ascontiguousarray(turn.of(deep)), turn.of(total), 0
+    for orientation in reversed(ORIENTATIONS):
+        low_res, target, done = numpy.ascontiguousarray(orientation.of(deep)), orientation.of(total), 0
         for rows in upscaler.stream(low_res, max(1, band_px // (planes * low_res.shape[2])), edges=edges):
             band = target[:, done : done + rows.shape[1]]
             band += rows
             done += rows.shape[1]
-            yield _mean(band if turn is TURNS[0] else total[:, :0], picture.dtype)
+            yield _mean(band if orientation is ORIENTATIONS[0] else total[:, :0], picture.dtype)
 
 
 def _deep(picture: Pixels) -> Pixels:
@@ -103,7 +105,7 @@ def _deep(picture: Pixels) -> Pixels:
 
 
 def _mean(total: Totals, depth: "numpy.dtype[numpy.uint8 | numpy.uint16]") -> Pixels:
-    """Return the mean of all turns, rounded to the levels of a depth."""
-    divisor = numpy.uint32(len(TURNS) * (DEEPER if depth == numpy.uint8 else 1))
+    """Return the mean of all orientations, rounded to the levels of a depth."""
+    divisor = numpy.uint32(len(ORIENTATIONS) * (DEEPER if depth == numpy.uint8 else 1))
     mean: Pixels = ((total + divisor // 2) // divisor).astype(depth)
     return mean

@@ -19,10 +19,10 @@ from model.errors import WeightsError
 if TYPE_CHECKING:
     from spandrel import ModelDescriptor
 
-MAX_CALLS, MIN_CALLS = 100, 2_000
+CALLS_PER_WEIGHT, BASE_CALLS = 100, 2_000
 """Maximum calls of PyTorch per weight, and the number that is always allowed on top."""
 
-MAX_TIMES, MIN_BYTES = 32, 2**26
+BYTES_PER_WEIGHT_BYTE, BASE_BYTES = 32, 2**26
 """Maximum bytes of tensors per byte of weights, and the number that is always allowed on top."""
 
 NOT_ON_META = ("IPT", "RCAN")
@@ -39,9 +39,9 @@ class _Budget(TorchFunctionMode):
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self._calls = MIN_CALLS + MAX_CALLS * len(weights)
+        self._calls = BASE_CALLS + CALLS_PER_WEIGHT * len(weights)
         stored = {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in weights.values()}
-        self._bytes = MIN_BYTES + MAX_TIMES * sum(stored.values())
+        self._bytes = BASE_BYTES + BYTES_PER_WEIGHT_BYTE * sum(stored.values())
 
     def __torch_function__(
         self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

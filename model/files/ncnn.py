@@ -25,7 +25,7 @@ FLOAT16, FLOAT32 = 0x01306B47, 0
 
 MAX_LAYERS = 100_000
 
-MAX_TIMES, MIN_NUMBERS = 8, 2**22
+VALUES_PER_WEIGHT, BASE_VALUES = 8, 2**22
 """Maximum values that a graph may compute per weight, and the number allowed on top of that; RRDB networks compute 0.2
 to 14 per weight, the smallest ones most."""
 
@@ -220,7 +220,7 @@ def _run(graph: Graph, picture: Tensor) -> Tensor:
         WeightsError: its layers compute more values than those of a generator.
     """
     weights = sum(weight.numel() for weight, _ in graph.weights.values())
-    most = MIN_NUMBERS + MAX_TIMES * weights
+    most = BASE_VALUES + VALUES_PER_WEIGHT * weights
     values: dict[str, Tensor] = {}
     made, count = picture, 0
     for layer in graph.layers:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.errors import WeightsError, one_line
-from model.files.unpickling import CodeError, Interpreter, Place, Storage, Unmade
+from model.files.unpickling import CodeError, Interpreter, Place, SkippedCall, Storage
 from model.files.weight_bytes import weight_bytes
 
 MAX_DEPTH = 8
@@ -158,7 +158,7 @@ def _places(content: object, max_letters: int) -> Iterator[tuple[str, Place]]:
     found = 0
     while waiting and found <= MAX_TENSORS:
         name, one, depth = waiting.pop()
-        if isinstance(one, Unmade) and "_rebuild_" in one.function:
+        if isinstance(one, SkippedCall) and "_rebuild_" in one.function:
             raise WeightsError(f"holds {name[:100]}, which is not a plain tensor ({one.function[:100]})")
         if isinstance(one, Place):
             found += 1

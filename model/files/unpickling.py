@@ -60,7 +60,7 @@ class Named:
 
 
 @dataclass(frozen=True, eq=False)
-class Unmade:
+class SkippedCall:
     """Result of a call that was not made."""
 
     function: str
@@ -177,7 +177,7 @@ class Interpreter:
             raise ValueError(f"its pickle has {name}; save it by torch.save")
 
     def _result(self, function: object, arguments: object) -> object:
-        """Return the result of a call that weights need, else `Unmade`."""
+        """Return the result of a call that weights need, else `SkippedCall`."""
         if not isinstance(function, Named):
             raise ValueError("it calls something that is not a function")
         match function.name, arguments:
@@ -198,14 +198,14 @@ class Interpreter:
                 return place
             case "torch._tensor._rebuild_from_type_v2", (Named() as inner, _, tuple() as inners, *_):
                 return self._result(inner, inners)
-        return Unmade(function.name)
+        return SkippedCall(function.name)
 
-    def _storage(self, words: object) -> Storage | Unmade:
+    def _storage(self, words: object) -> Storage | SkippedCall:
         match words:
             case ("storage", Named() as kind, str() as key, _, int() as count, *rest):
                 dtype = DTYPES.get(kind.name.rpartition(".")[2])
                 if dtype is None:
-                    return Unmade(kind.name)
+                    return SkippedCall(kind.name)
                 whole = Storage(key=key, dtype=dtype, begin=0, count=count)
                 self.storages.setdefault(key, whole)
                 match rest:

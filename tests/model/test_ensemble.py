@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.edges import Edges
-from model.ensemble import TURNS, ensemble_batch, ensemble_stream
+from model.ensemble import ORIENTATIONS, ensemble_batch, ensemble_stream
 from model.rrdb import RRDBConfig, RRDBNet
 from model.transfer import Pixels
 from model.upscaler import Upscaler
@@ -72,8 +72,8 @@ def _run(net: RRDBNet, low_res: torch.Tensor, *, flipped: bool) -> torch.Tensor:
 
 def test_the_turns_are_eight_different_ones() -> None:
     picture = numpy.arange(27).reshape(1, 3, 3, 3)
-    assert len({turn.of(picture).tobytes() for turn in TURNS}) == 8
-    assert (TURNS[0].of(picture) == picture).all()
+    assert len({turn.of(picture).tobytes() for turn in ORIENTATIONS}) == 8
+    assert (ORIENTATIONS[0].of(picture) == picture).all()
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -115,7 +115,7 @@ def test_a_symmetric_picture_stays_symmetric(upscaler: Upscaler) -> None:
     (single,) = upscaler.batch([picture])
     assert (single != single[:, ::-1]).any()
     for made in (ensemble_batch(upscaler, [picture])[0], streamed(upscaler, picture)):
-        for turn in TURNS:
+        for turn in ORIENTATIONS:
             assert numpy.abs(turn.of(made).astype(int) - made).max() <= 1
 
 

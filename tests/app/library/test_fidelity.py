@@ -17,7 +17,7 @@ from app.library.fidelity import Pair, pairs
 from app.library.library import Library
 from app.lifecycle import Lifecycle
 from app.settings import Settings
-from model.ensemble import TURNS
+from model.ensemble import ORIENTATIONS
 from model.files.checkpoint import read_checkpoint, reference_output, write_checkpoint
 from model.interpolation import interpolate
 from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_model
@@ -179,7 +179,7 @@ async def test_an_ensemble_of_a_blend_is_the_mean_of_its_turns(served: httpx.Asy
     answer = await served.post("/v1/upscale?fidelity=0.7&ensemble=true", content=encoded(image))
     psnr, gan = (read_checkpoint(tmp_path / f"tiny-{kind}-x4.safetensors") for kind in ("psnr", "esrgan"))
     between, total = interpolate(psnr, gan, 0.3), numpy.zeros((1, 28, 36, 3))
-    for turn in TURNS:
+    for turn in ORIENTATIONS:
         picture = torch.from_numpy(turn.of(numpy.array(image)[None])[0].copy()).permute(2, 0, 1)
         turn.of(total)[0] += reference_output(between, picture).permute(1, 2, 0).numpy()
     assert numpy.abs(numpy.asarray(decoded(answer)) - total[0] / 8).max() <= 2
