@@ -96,7 +96,7 @@ def _service_for(options: Options, settings: Settings) -> UpscaleService:
 def _summary(counts: Counter[str]) -> str:
     if not counts:
         return f"no picture found; those of a folder end in {', '.join(sorted(SUFFIXES))}"
-    known = "; what is there may have been made with other settings: --again makes it anew" if counts["there"] else ""
+    known = "; what is there may have been made with other settings: --again replaces it" if counts["there"] else ""
     return f"{counts['done']} upscaled, {counts['there']} there already, {counts['failed']} failed{known}"
 
 

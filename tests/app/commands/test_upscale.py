@@ -66,7 +66,7 @@ def test_what_is_there_is_not_made_a_second_time(folder: Path, capsys: pytest.Ca
     (folder / "out" / "wide.png").write_bytes(b"kept")
     assert main(["upscale", "in", "--out", "out"]) == 0
     assert (folder / "out" / "wide.png").read_bytes() == b"kept"
-    assert re.search("1 upscaled, 1 there already.* --again makes it anew", capsys.readouterr().err)
+    assert re.search("1 upscaled, 1 there already.* --again replaces it", capsys.readouterr().err)
     assert main(["upscale", "in/wide.png", "--out", "out", "--again"]) == 0
     assert kind_of(folder / "out" / "wide.png") == ("PNG", (80, 36))
 
