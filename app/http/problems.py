@@ -15,7 +15,6 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from app.errors import Internal, ServiceError, Unprocessable
-from app.http.parameters import Parameters
 from app.record import CLIENT_CLOSED_REQUEST, current_record
 from app.text import encodable, without_query
 
@@ -92,15 +91,22 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 async def _invalid_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    lines = (_complaint(each) for each in error.errors())
+    known = _parameters_of(request)
+    lines = (_complaint(each, known) for each in error.errors())
     return answer_to(Unprocessable(encodable("; ".join(itertools.islice(lines, MAX_REPORTED_ERRORS)))))
 
 
-def _complaint(error: Mapping[str, Any]) -> str:
+def _parameters_of(request: Request) -> list[str]:
+    """Name the parameters that an endpoint takes as models."""
+    models = (field.field_info.annotation for field in request.scope["route"].dependant.query_params)
+    return [name for model in models for name in getattr(model, "model_fields", ())]
+
+
+def _complaint(error: Mapping[str, Any], known: Sequence[str]) -> str:
     place = _place(error["loc"])
     if error["type"] != "extra_forbidden":
         return f"{place} = {without_query(str(error.get('input')))[:100]}: {error['msg']}"
-    near = difflib.get_close_matches(place, Parameters.model_fields, n=1)
+    near = difflib.get_close_matches(place, known, n=1)
     return f"{place}: unknown parameter; {f'did you mean {near[0]}?' if near else '/docs lists all'}"
 
 

@@ -53,6 +53,11 @@ async def test_an_unknown_parameter_is_named_with_the_nearest_one(
     assert said in problem(answer, 422, "unprocessable")
 
 
+async def test_the_nearest_parameter_is_one_of_the_endpoint(client: httpx.AsyncClient) -> None:
+    said = problem(await client.get("/v1/jobs?sate=done"), 422, "unprocessable")
+    assert said == "sate: unknown parameter; did you mean state?"
+
+
 async def test_of_many_unknown_parameters_five_are_named(client: httpx.AsyncClient) -> None:
     query = "&".join(f"zzz{number}=1" for number in range(7))
     text = problem(await client.post(f"/v1/upscale?{query}", content=encoded(noise(5, 5))), 422, "unprocessable")
