@@ -62,12 +62,12 @@ class Device:
     """The device that networks run on; see `app.service.DeviceState`.
 
     Attributes:
-        rescues: counts of retried work by model and reason; the loader adds to them.
+        retries: counts of retried work by model and reason; the loader adds to them.
     """
 
     def __init__(self, device: torch.device = CPU) -> None:
         self.device = device
-        self.rescues: dict[str, Counter[str]] = {}
+        self.retries: dict[str, Counter[str]] = {}
         self._memory_bytes: Mapping[str, int] = {}
 
     @classmethod
@@ -223,7 +223,7 @@ class NetworkLoader:
         upscaler = ReliableUpscaler(
             checkpoint, self._device.device, dtype=self._dtype, may_fall_back=self._dtype is None
         )
-        upscaler.rescues = self._device.rescues.setdefault(name, upscaler.rescues)
+        upscaler.retries = self._device.retries.setdefault(name, upscaler.retries)
         yield
         if checkpoint.format != FORMAT:  # it has no golden picture to test it with
             refuse_far_from_bicubic(upscaler, self._max_loss_db)

@@ -50,7 +50,7 @@ class DeviceState(Protocol):
     """State of the device for metrics. Read on the event loop."""
 
     @property
-    def rescues(self) -> Mapping[str, Mapping[str, int]]:
+    def retries(self) -> Mapping[str, Mapping[str, int]]:
         """Count retried work since the start, by model and reason (`out_of_memory`, `float32`)."""
 
     def memory_bytes(self) -> Mapping[str, int]:

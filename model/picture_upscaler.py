@@ -21,7 +21,7 @@ CAPTURED_PX = 2**16
 """Maximum LR px of batches that a GPU runs as captured graphs; for larger ones the launches are not the limit."""
 
 PINNED = "pinned"
-"""Optional way to speed up a GPU: pinned memory."""
+"""Fast path of a GPU: pinned memory."""
 
 FLAT_LEVELS = 16
 """Minimum contrast of the input, in 8-bit levels, for which a flat output is suspicious."""
@@ -59,12 +59,12 @@ class PictureUpscaler(ABC):
 
     @property
     @abstractmethod
-    def fast_ways(self) -> tuple[str, ...]:
-        """The optional ways of a GPU."""
+    def fast_paths(self) -> tuple[str, ...]:
+        """The fast paths of a GPU."""
 
     @abstractmethod
-    def use_all_but(self, left_out: Collection[str]) -> None:
-        """Use all of the device's `fast_ways` except some."""
+    def disable_only(self, disabled: Collection[str]) -> None:
+        """Disable these of the device's `fast_paths` and enable the others."""
 
     @abstractmethod
     def state_bytes(self, planes: int, width: int) -> int:

@@ -1,7 +1,7 @@
 """An upscaler that recovers if the device runs out of memory or its number format is not sufficient.
 
 Out of memory: the work is retried with half the batch, then with half the band. An output that cannot be right: the
-picture is retried in float32. A fast way of a GPU that raises: the work is retried without it, and later work does not
+picture is retried in float32. A fast path of a GPU that raises: the work is retried without it, and later work does not
 use it. Each is counted and logged.
 """
 
@@ -19,7 +19,7 @@ import torch
 from model.device import DeviceMemoryError
 from model.edges import Edges
 from model.errors import one_line
-from model.fast_ways import Search, Ways, fewer
+from model.fast_paths import FastPaths, Search, fewer
 from model.files.foreign import ForeignNet
 from model.files.reading import AnyCheckpoint, read_any
 from model.golden import SELF_TEST_PSNR_DB, SelfTestError, golden_psnr_db
@@ -62,11 +62,11 @@ class ReliableUpscaler:
         self.scale, self.device = self._fast.scale, self._fast.device
         self.most_px = self._fast.band_px
         """Best number of LR px in a band; fewer for a while after the device ran out of memory."""
-        self.rescues: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter()
         """Counts of retried work: after `out_of_memory`, in `float32`. `without_graphs`, `without_kernel`
-        and `without_pinned` are 1 if that way failed with this network."""
-        self.left_out: Ways = frozenset()
-        """Fast ways of the device that are not used, since the golden picture or later work failed with them."""
+        and `without_pinned` are 1 if that path failed with this network."""
+        self.disabled: FastPaths = frozenset()
+        """Fast paths of the device that are not used, since the golden picture or later work failed with them."""
         self._self_test(checkpoint, may_fall_back)
 
     @property
@@ -82,7 +82,7 @@ class ReliableUpscaler:
     @cached_property
     def _exact(self) -> PictureUpscaler:
         made = upscaler_for(self._spare_net, self.device, torch.float32)
-        made.use_all_but(self.left_out)
+        made.disable_only(self.disabled)
         return made
 
     @property
@@ -99,22 +99,22 @@ class ReliableUpscaler:
         return self._fast.memory_bytes + (exact.memory_bytes if exact else spare_bytes)
 
     @property
-    def fast_ways(self) -> Sequence[str]:
-        """Fast ways of the device that could be left out."""
-        return self._fast.fast_ways
+    def fast_paths(self) -> Sequence[str]:
+        """Fast paths of the device that could be disabled."""
+        return self._fast.fast_paths
 
-    def use_all_but(self, left_out: Ways) -> None:
-        """Use all fast ways but some, in both networks."""
-        self.left_out = left_out
-        self._fast.use_all_but(left_out)
+    def disable_only(self, disabled: FastPaths) -> None:
+        """Disable these fast paths and enable the others, in both networks."""
+        self.disabled = disabled
+        self._fast.disable_only(disabled)
         if self._made_exact is not None and self._made_exact is not self._fast:
-            self._made_exact.use_all_but(left_out)
+            self._made_exact.disable_only(disabled)
 
-    def note_left_out(self, fault: str) -> None:
-        """Log and count the ways that are left out from now on, because of a fault with them."""
-        for way in self.left_out:
-            self.rescues[f"without_{way}"] = 1
-        names = " and ".join(sorted(self.left_out))
+    def note_disabled(self, fault: str) -> None:
+        """Log and count the paths that are disabled from now on, because of a fault with them."""
+        for path in self.disabled:
+            self.retries[f"without_{path}"] = 1
+        names = " and ".join(sorted(self.disabled))
         log.warning("%s runs without %s: with it, %s", self._checkpoint.card.name, names, fault)
 
     def source(self) -> AnyCheckpoint:
@@ -153,7 +153,7 @@ class ReliableUpscaler:
         search = Search(self)
         while True:
             try:
-                upscaled = self._rescued_batch(pictures, edges)
+                upscaled = self._retried_batch(pictures, edges)
             except (DeviceMemoryError, SuspiciousOutputError):
                 search.give_up()
                 raise
@@ -163,7 +163,7 @@ class ReliableUpscaler:
                 search.succeeded()
                 return upscaled
 
-    def _rescued_batch(self, pictures: Sequence[Pixels], edges: Edges) -> list[Pixels]:
+    def _retried_batch(self, pictures: Sequence[Pixels], edges: Edges) -> list[Pixels]:
         """See `batch`."""
         try:
             upscaled = self._fast.batch(pictures, edges)
@@ -177,11 +177,11 @@ class ReliableUpscaler:
             self._count_out_of_memory()
         if len(pictures) > 1:
             half = len(pictures) // 2
-            return self._rescued_batch(pictures[:half], edges) + self._rescued_batch(pictures[half:], edges)
+            return self._retried_batch(pictures[:half], edges) + self._retried_batch(pictures[half:], edges)
         if out_of_memory:
             bands = self.stream(pictures[0], max(1, pictures[0].shape[1] // 2), edges=edges)
             return [numpy.concatenate(list(bands), axis=1)]
-        self.rescues["float32"] += 1
+        self.retries["float32"] += 1
         return self._exact.batch(pictures, edges)
 
     def stream(
@@ -202,12 +202,12 @@ class ReliableUpscaler:
         """
         search = Search(self)
         try:
-            yield from self._rescued_stream(picture, band_rows or self.band_rows(picture), edges, search)
+            yield from self._retried_stream(picture, band_rows or self.band_rows(picture), edges, search)
         except (GeneratorExit, DeviceMemoryError, SuspiciousOutputError):
             search.give_up()
             raise
 
-    def _rescued_stream(self, picture: Pixels | Rows, at_once: int, edges: Edges, search: Search) -> Iterator[Pixels]:
+    def _retried_stream(self, picture: Pixels | Rows, at_once: int, edges: Edges, search: Search) -> Iterator[Pixels]:
         """See `stream`."""
         upscaler, done = self._fast, 0
         while True:
@@ -232,7 +232,7 @@ class ReliableUpscaler:
                     raise
                 log.warning("a stream restarts in float32: %s", error)
                 upscaler = self._exact
-                self.rescues["float32"] += 1
+                self.retries["float32"] += 1
                 continue
             except Exception as error:  # see `batch`
                 search.failed(error)
@@ -244,12 +244,12 @@ class ReliableUpscaler:
         return numpy.concatenate(list(self.stream(picture)), axis=1)
 
     def _count_out_of_memory(self) -> None:
-        self.rescues["out_of_memory"] += 1
+        self.retries["out_of_memory"] += 1
         self.most_px = max(1, self.most_px // 2)
         self._fast.release()
 
     def _self_test(self, checkpoint: AnyCheckpoint, may_fall_back: bool) -> None:
-        """Check the golden picture with all fast ways, or with as few left out as possible."""
+        """Check the golden picture with all fast paths, or with as few disabled as possible."""
         fault = self._proven(checkpoint)
         if fault and may_fall_back and self.dtype is not torch.float32:
             log.warning("%s runs in float32: in %s %s", checkpoint.card.name, self.dtype, fault)
@@ -263,34 +263,34 @@ class ReliableUpscaler:
             )
 
     def _proven(self, checkpoint: AnyCheckpoint) -> str | None:
-        """Leave out fast ways that fail in this number format: each alone, then all; returns the fault if all fail."""
-        everything: Ways = frozenset()
+        """Disable fast paths that fail in this number format: each alone, then all; returns the fault if all fail."""
+        everything: FastPaths = frozenset()
         first_fault = None
-        for left_out in (everything, *fewer(self.fast_ways, everything)):
-            self.use_all_but(left_out)
+        for disabled in (everything, *fewer(self.fast_paths, everything)):
+            self.disable_only(disabled)
             fault = self._fault(checkpoint)
             if fault is None:
                 if first_fault is not None:
-                    self.note_left_out(first_fault)
+                    self.note_disabled(first_fault)
                 return None
             first_fault = first_fault or fault
         return first_fault
 
     def _fault(self, checkpoint: AnyCheckpoint) -> str | None:
         """Return how the golden picture fails, if it does; lack of memory does not count."""
-        before = self.rescues["float32"]
+        before = self.retries["float32"]
         try:
             psnr_db, way = golden_psnr_db(self, checkpoint)
         except (DeviceMemoryError, SelfTestError):
             raise
         except (SuspiciousOutputError, RuntimeError) as error:
-            if not self._fast.fast_ways and self.dtype is torch.float32:
+            if not self._fast.fast_paths and self.dtype is torch.float32:
                 raise
             return f"the golden picture does not come out: {one_line(error)}"
-        rescued = self.rescues["float32"] > before
-        self.rescues["float32"] = before
-        self.rescues += Counter()  # drops counts of 0
-        if rescued:
+        retried = self.retries["float32"] > before
+        self.retries["float32"] = before
+        self.retries += Counter()  # drops counts of 0
+        if retried:
             return "the golden picture does not come out"
         if psnr_db < SELF_TEST_PSNR_DB:
             levels = 255 / 10 ** (psnr_db / 20)

@@ -66,13 +66,13 @@ class TiledUpscaler(PictureUpscaler):
         return "library"
 
     @property
-    def fast_ways(self) -> tuple[str, ...]:
+    def fast_paths(self) -> tuple[str, ...]:
         """See `PictureUpscaler`."""
         return (PINNED,) if self.device.type == "cuda" else ()
 
-    def use_all_but(self, left_out: Collection[str]) -> None:
+    def disable_only(self, disabled: Collection[str]) -> None:
         """See `PictureUpscaler`."""
-        self._transfer = transfer_for(self.device, pinned=PINNED not in left_out)
+        self._transfer = transfer_for(self.device, pinned=PINNED not in disabled)
 
     def state_bytes(self, planes: int, width: int) -> int:
         """See `PictureUpscaler`: the rows of a strip with its margins, and the rows of its result that are blended."""

@@ -20,7 +20,7 @@ from model.streaming import rows_before, state_bytes, upscale_batch, upscale_row
 from model.transfer import Pixels, transfer_for
 
 GRAPHS, KERNEL = "graphs", "kernel"
-"""Optional ways to speed up a GPU, in addition to `PINNED`: captured calls, our kernel."""
+"""Fast paths of a GPU, in addition to `PINNED`: captured calls, our kernel."""
 
 
 class Upscaler(PictureUpscaler):
@@ -55,22 +55,22 @@ class Upscaler(PictureUpscaler):
         net.conv_last.float()
         self._net = net
         self._convolvers = {True: convolve or best_convolver(net), False: library_way(dtype, device)()}
-        self.use_all_but(())
+        self.disable_only(())
 
     @property
-    def fast_ways(self) -> tuple[str, ...]:
-        """The optional ways of a GPU: `GRAPHS`, `KERNEL`, `PINNED`."""
+    def fast_paths(self) -> tuple[str, ...]:
+        """The fast paths of a GPU: `GRAPHS`, `KERNEL`, `PINNED`."""
         if self.device.type != "cuda":
             return ()
         own = type(self._convolvers[True]) is not type(self._convolvers[False])
         return (GRAPHS, KERNEL, PINNED) if own else (GRAPHS, PINNED)
 
-    def use_all_but(self, left_out: Collection[str]) -> None:
+    def disable_only(self, disabled: Collection[str]) -> None:
         """See `PictureUpscaler`."""
-        self._convolve = self._convolvers[KERNEL not in left_out]
-        self._transfer = transfer_for(self.device, pinned=PINNED not in left_out)
+        self._convolve = self._convolvers[KERNEL not in disabled]
+        self._transfer = transfer_for(self.device, pinned=PINNED not in disabled)
         self._captured: CapturedCalls[Tensor] | None = None
-        if self.device.type == "cuda" and GRAPHS not in left_out:
+        if self.device.type == "cuda" and GRAPHS not in disabled:
             # Graphs have their own buffers: they use addresses of memory, and the workspace grows.
             small = partial(upscale_batch, self._net, convolve=self._convolve)
             self._captured = CapturedCalls(small, CudaGraphs(self.device))

@@ -27,7 +27,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 PIXELS = tuple(4.0**power for power in range(5, 14))
 """From 32 x 32 to 8192 x 8192."""
 
-ALERTED_RESCUES = ("out_of_memory", "float32")
+ALERTED_RETRIES = ("out_of_memory", "float32")
 """Reasons that are shown from 0 on: Prometheus sees no increase in a counter that begins at 1."""
 
 log = logging.getLogger(__name__)
@@ -178,13 +178,13 @@ def _queue_metrics(counters: Counters) -> Iterator[Metric]:
 
 
 def _device_metrics(device: DeviceState) -> Iterator[Metric]:
-    rescues = CounterMetricFamily(
+    retries = CounterMetricFamily(
         "esrgan_rescues", "Work that was retried: after out_of_memory, or in float32.", labels=("model", "reason")
     )
-    for model, reasons in dict(device.rescues).items():  # copies, since the device's thread adds to both
-        for reason, count in (dict.fromkeys(ALERTED_RESCUES, 0) | dict(reasons)).items():
-            rescues.add_metric((model, reason), count)
-    yield rescues
+    for model, reasons in dict(device.retries).items():  # copies, since the device's thread adds to both
+        for reason, count in (dict.fromkeys(ALERTED_RETRIES, 0) | dict(reasons)).items():
+            retries.add_metric((model, reason), count)
+    yield retries
     memory = GaugeMetricFamily("esrgan_device_memory_bytes", "Memory of the GPU.", labels=("kind",))
     for kind, size in device.memory_bytes().items():
         memory.add_metric((kind,), size)

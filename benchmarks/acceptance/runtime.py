@@ -126,9 +126,9 @@ class Runtime:
         made = upscaler.batch([larger])[0][:, : expected.shape[1] // 2]
         del ballast
         decibel = psnr_db(made, expected[:, : made.shape[1]])
-        rescues = str(dict(upscaler.rescues) or "none")
+        retries = str(dict(upscaler.retries) or "none")
         text = "over 45 dB, however little memory is left"
-        self._record.check("a picture in scarce memory", decibel > 45, text, dB=decibel, rescues=rescues)
+        self._record.check("a picture in scarce memory", decibel > 45, text, dB=decibel, rescues=retries)
 
     def numbers(self, upscaler: Upscaler, exact: Pixels) -> None:
         """Compare every way through an upscaler with the exact result for `smooth_noise` of that size."""

@@ -19,7 +19,7 @@ from model.reliable import ReliableUpscaler, load
 from model.transfer import Pixels
 from model.upscaler import Upscaler
 from tests.model.examples import random_net, textured
-from tests.model.fast_ways import LOST_KERNEL, FastWays
+from tests.model.fast_paths import LOST_KERNEL, FakeFastPaths
 
 CPU = torch.device("cpu")
 CARD = Card(name="tiny", recipe="by_hand", steps=0, data="noise", metrics={}, created="2025-01-01")
@@ -106,7 +106,7 @@ def test_a_batch_that_does_not_fit_is_halved(upscaler: ReliableUpscaler, monkeyp
     made = upscaler.batch(pictures)
     assert all(close(one, expected(picture)) for one, picture in zip(made, pictures, strict=True))
     assert faults.asked[:7] == [360, 180, 90, 90, 180, 90, 90]
-    assert upscaler.rescues["out_of_memory"] == 3
+    assert upscaler.retries["out_of_memory"] == 3
 
 
 def test_a_single_picture_that_does_not_fit_goes_in_ever_smaller_bands(
@@ -115,7 +115,7 @@ def test_a_single_picture_that_does_not_fit_goes_in_ever_smaller_bands(
     faults = Faults(monkeypatch, fails=lambda px: px > 30)
     assert close(upscaler.batch([pixels(16, 10)])[0], expected(pixels(16, 10)))
     assert [px for px in faults.asked if px > 30] == [160, 80, 40]
-    assert upscaler.rescues["out_of_memory"] == 3
+    assert upscaler.retries["out_of_memory"] == 3
 
 
 @pytest.mark.parametrize("from_band", [0, 3, 9])
@@ -127,7 +127,7 @@ def test_a_stream_that_runs_out_of_memory_goes_on_with_half_the_band_and_repeats
     Faults(monkeypatch, fails=lambda px: px > 40, from_band=from_band)
     picture = pixels(60, 10)
     assert close(numpy.concatenate(list(upscaler.stream(picture, 8)), axis=1), expected(picture))
-    assert upscaler.rescues["out_of_memory"] == 1
+    assert upscaler.retries["out_of_memory"] == 1
 
 
 def test_a_picture_that_never_fits_is_a_clear_error_and_the_next_one_works(
@@ -150,7 +150,7 @@ def test_only_the_picture_whose_output_is_suspicious_is_done_again_in_float32(
     pictures = [pixels(9, 10, seed) for seed in range(4)]
     made = fast_is_bfloat16.batch(pictures)
     assert all(close(one, expected(picture)) for one, picture in zip(made, pictures, strict=True))
-    assert fast_is_bfloat16.rescues == {"float32": 1}
+    assert fast_is_bfloat16.retries == {"float32": 1}
 
 
 @pytest.mark.parametrize("from_band", [0, 3, 9])
@@ -162,7 +162,7 @@ def test_a_stream_with_a_suspicious_band_goes_on_in_float32(
     Faults(monkeypatch, spoils=lambda _: True, from_band=from_band)
     picture = pixels(60, 10)
     assert close(numpy.concatenate(list(fast_is_bfloat16.stream(picture, 8)), axis=1), expected(picture))
-    assert fast_is_bfloat16.rescues == {"float32": 1}
+    assert fast_is_bfloat16.retries == {"float32": 1}
 
 
 def test_what_is_not_finite_in_float32_either_is_an_error(weight_file: Path) -> None:
@@ -253,47 +253,49 @@ def test_the_self_test_also_tries_the_stream(weight_file: Path, monkeypatch: pyt
         load(weight_file, CPU)
 
 
-@pytest.mark.parametrize("way", ["graphs", "kernel", "pinned"])
+@pytest.mark.parametrize("path", ["graphs", "kernel", "pinned"])
 @pytest.mark.parametrize("fault", [True, LOST_KERNEL], ids=["wrong", "raises"])
-def test_only_the_fast_way_that_fails_is_left_out(
-    way: str,
+def test_only_the_fast_path_that_fails_is_disabled(
+    path: str,
     fault: Exception | bool,
     weight_file: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    FastWays(monkeypatch, lambda used, dtype: fault if way in used else False)
+    FakeFastPaths(monkeypatch, lambda used, dtype: fault if path in used else False)
     upscaler = load(weight_file, CPU)[0]
-    assert upscaler.left_out == {way}
-    assert upscaler.rescues == {f"without_{way}": 1}
+    assert upscaler.disabled == {path}
+    assert upscaler.retries == {f"without_{path}": 1}
     assert upscaler.dtype is torch.bfloat16
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [f"tiny runs without {way}"]
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [f"tiny runs without {path}"]
 
 
-def test_fast_ways_that_fail_only_together_lose_one_of_them(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FastWays(monkeypatch, lambda used, dtype: {"graphs", "kernel"} <= used)
-    assert load(weight_file, CPU)[0].left_out == {"graphs"}
+def test_fast_paths_that_fail_only_together_lose_one_of_them(
+    weight_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeFastPaths(monkeypatch, lambda used, dtype: {"graphs", "kernel"} <= used)
+    assert load(weight_file, CPU)[0].disabled == {"graphs"}
 
 
-def test_several_that_fail_are_left_out_together(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FastWays(monkeypatch, lambda used, dtype: bool({"graphs", "kernel"} & used))
-    assert load(weight_file, CPU)[0].left_out == {"graphs", "kernel", "pinned"}
+def test_several_that_fail_are_disabled_together(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeFastPaths(monkeypatch, lambda used, dtype: bool({"graphs", "kernel"} & used))
+    assert load(weight_file, CPU)[0].disabled == {"graphs", "kernel", "pinned"}
 
 
-def test_a_format_that_fails_leaves_the_fast_ways_in_use(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FastWays(monkeypatch, lambda used, dtype: dtype is not torch.float32)
+def test_a_format_that_fails_leaves_the_fast_paths_in_use(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeFastPaths(monkeypatch, lambda used, dtype: dtype is not torch.float32)
     upscaler = load(weight_file, CPU)[0]
-    assert (upscaler.dtype, upscaler.left_out) == (torch.float32, frozenset())
+    assert (upscaler.dtype, upscaler.disabled) == (torch.float32, frozenset())
 
 
 def test_a_device_that_fails_in_every_way_serves_nothing(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FastWays(monkeypatch, lambda used, dtype: LOST_KERNEL)
+    FakeFastPaths(monkeypatch, lambda used, dtype: LOST_KERNEL)
     with pytest.raises(SelfTestError, match="invalid argument"):
         load(weight_file, CPU)
 
 
-def test_memory_that_does_not_suffice_blames_no_fast_way(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FastWays(monkeypatch, lambda used, dtype: DeviceMemoryError("CUDA out of memory"))
+def test_memory_that_does_not_suffice_blames_no_fast_path(weight_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeFastPaths(monkeypatch, lambda used, dtype: DeviceMemoryError("CUDA out of memory"))
     monkeypatch.setattr(
         Upscaler, "stream", lambda *_, **__: (_ for _ in ()).throw(DeviceMemoryError("CUDA out of memory"))
     )
@@ -323,4 +325,4 @@ def test_edges_still_wrap_when_work_is_repeated(
     streamed = numpy.concatenate(list(fast_is_bfloat16.stream(picture, 8, edges="wrap")), axis=1)
     for made in (whole, streamed):
         assert numpy.abs(made.astype(int) - expected).max() <= 1
-    assert fast_is_bfloat16.rescues
+    assert fast_is_bfloat16.retries

@@ -75,7 +75,7 @@ async def test_every_stage_of_a_request_is_measured(client: httpx.AsyncClient) -
 async def test_retried_work_is_counted(client: httpx.AsyncClient, service: UpscaleService) -> None:
     for reason in ("float32", "out_of_memory"):  # shown from the start, so that the first one is an increase
         assert value(await scraped(client), "esrgan_rescues_total", model="tiny", reason=reason) == 0
-    service.device.rescues["tiny"].update({"float32": 3})  # type: ignore[attr-defined]  # a Counter
+    service.device.retries["tiny"].update({"float32": 3})  # type: ignore[attr-defined]  # a Counter
     assert value(await scraped(client), "esrgan_rescues_total", model="tiny", reason="float32") == 3
 
 

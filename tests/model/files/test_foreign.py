@@ -222,7 +222,7 @@ def test_a_network_that_raises_in_16_bits_serves_in_float32(
     checkpoint.net._descriptor = stubborn  # type: ignore[assignment]  # all that is called of it
     upscaler = ReliableUpscaler(checkpoint, CPU, dtype=dtype)
     assert upscaler.dtype is torch.float32
-    assert not upscaler.rescues
+    assert not upscaler.retries
     assert f"small runs in float32: in {dtype} the golden picture does not come out" in caplog.text
     assert f"does not run in {dtype}: expected m1 and m2 to have the same dtype" in caplog.text
     assert levels(upscaler.upscale(pixels(13, 11)), expected(compact, pixels(13, 11))) <= 1
@@ -282,4 +282,4 @@ def test_infinity_in_float16_is_no_white_picture_but_done_again_in_float32(path:
     *_, weight, _ = checkpoint.net.inner.parameters()  # those of the last convolution
     weight[:4], weight[4:8] = 6e4, -6e4  # infinite in one half of red, and in the other minus infinite
     upscaler.upscale(pixels(13, 11))
-    assert upscaler.rescues["float32"] == 1
+    assert upscaler.retries["float32"] == 1

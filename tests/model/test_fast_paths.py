@@ -1,4 +1,4 @@
-"""Fast ways of a GPU that raise after the load: the work is done without them, and what it needs stays."""
+"""Fast paths of a GPU that raise after the load: the work is done without them, and what it needs stays."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from model.gpu import DeviceLostError
 from model.reliable import ReliableUpscaler, load
 from model.transfer import Pixels
 from tests.model.examples import random_net, textured
-from tests.model.fast_ways import LOST_KERNEL, WAYS, Fails, FastWays
+from tests.model.fast_paths import FAST_PATHS, LOST_KERNEL, Fails, FakeFastPaths
 
 CPU = torch.device("cpu")
 CARD = Card(name="tiny", recipe="by_hand", steps=0, data="noise", metrics={}, created="2025-01-01")
@@ -26,16 +26,16 @@ ERRORS = [
 
 
 @pytest.fixture
-def ways(monkeypatch: pytest.MonkeyPatch) -> FastWays:
-    return FastWays(monkeypatch)
+def paths(monkeypatch: pytest.MonkeyPatch) -> FakeFastPaths:
+    return FakeFastPaths(monkeypatch)
 
 
 @pytest.fixture
-def upscaler(ways: FastWays, tmp_path: Path) -> ReliableUpscaler:
+def upscaler(paths: FakeFastPaths, tmp_path: Path) -> ReliableUpscaler:
     write_checkpoint(tmp_path / "tiny.safetensors", random_net(), CARD, golden_input=textured(20, 24))
     made = load(tmp_path / "tiny.safetensors", CPU)[0]
-    assert made.left_out == frozenset()
-    ways.calls.clear()
+    assert made.disabled == frozenset()
+    paths.calls.clear()
     return made
 
 
@@ -51,7 +51,7 @@ def is_right(made: Pixels, picture: Pixels) -> bool:
 
 
 def with_any(*names: str, error: Exception = LOST_KERNEL) -> Fails:
-    """Fail where any of these ways is used."""
+    """Fail where any of these paths is used."""
     return lambda used, dtype: error if used.intersection(names) else False
 
 
@@ -60,113 +60,113 @@ def together(bands: Iterator[Pixels]) -> Pixels:
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("way", WAYS)
-def test_a_way_that_begins_to_raise_is_left_out_of_all_later_batches(
-    way: str, error: Exception, ways: FastWays, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("path", FAST_PATHS)
+def test_a_path_that_begins_to_raise_is_disabled_in_all_later_batches(
+    path: str, error: Exception, paths: FakeFastPaths, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ways.fails = with_any(way, error=error)
+    paths.fails = with_any(path, error=error)
     assert is_right(upscaler.batch([pixels(9, 7)])[0], pixels(9, 7))
-    assert upscaler.left_out == {way}
-    assert upscaler.rescues == {f"without_{way}": 1}
+    assert upscaler.disabled == {path}
+    assert upscaler.retries == {f"without_{path}": 1}
     (line,) = caplog.messages
-    assert line.startswith(f"tiny runs without {way}: with it, ")
-    ways.calls.clear()
+    assert line.startswith(f"tiny runs without {path}: with it, ")
+    paths.calls.clear()
     upscaler.batch([pixels(9, 7)])
-    assert ways.calls == [frozenset(WAYS) - {way}]
+    assert paths.calls == [frozenset(FAST_PATHS) - {path}]
 
 
 @pytest.mark.parametrize("from_band", [0, 3])
-def test_a_stream_goes_on_without_the_way_that_raises_and_repeats_no_row(
-    from_band: int, ways: FastWays, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
+def test_a_stream_goes_on_without_the_path_that_raises_and_repeats_no_row(
+    from_band: int, paths: FakeFastPaths, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ways.fails, ways.from_band = with_any("kernel"), from_band
+    paths.fails, paths.from_band = with_any("kernel"), from_band
     assert is_right(together(upscaler.stream(pixels(30, 7), 4)), pixels(30, 7))
-    assert upscaler.left_out == {"kernel"}
-    assert upscaler.rescues == {"without_kernel": 1}
+    assert upscaler.disabled == {"kernel"}
+    assert upscaler.retries == {"without_kernel": 1}
     assert len(caplog.messages) == 1
 
 
-def test_open_streams_that_find_out_one_after_the_other_lose_one_way_together(
-    ways: FastWays, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
+def test_open_streams_that_find_out_one_after_the_other_lose_one_path_together(
+    paths: FakeFastPaths, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, other = (upscaler.stream(pixels(30, 7), 4) for _ in range(2))
     parts = [next(one)], [next(other)]
-    ways.fails = with_any("kernel")
+    paths.fails = with_any("kernel")
     for stream, part in zip((one, other), parts, strict=True):
         part.extend(stream)
         assert is_right(numpy.concatenate(part, axis=1), pixels(30, 7))
-    assert upscaler.left_out == {"kernel"}
-    assert upscaler.rescues == {"without_kernel": 1}
+    assert upscaler.disabled == {"kernel"}
+    assert upscaler.retries == {"without_kernel": 1}
     assert len(caplog.messages) == 1
 
 
-def test_ways_that_fail_at_different_times_are_left_out_one_after_the_other(
-    ways: FastWays, upscaler: ReliableUpscaler
+def test_paths_that_fail_at_different_times_are_disabled_one_after_the_other(
+    paths: FakeFastPaths, upscaler: ReliableUpscaler
 ) -> None:
     for names in (["kernel"], ["kernel", "pinned"], ["kernel", "pinned", "graphs"]):
-        ways.fails = with_any(*names)
+        paths.fails = with_any(*names)
         assert is_right(upscaler.batch([pixels(9, 7)])[0], pixels(9, 7))
-        assert upscaler.left_out == set(names)
+        assert upscaler.disabled == set(names)
 
 
-def test_two_ways_that_fail_at_once_take_the_third_along(ways: FastWays, upscaler: ReliableUpscaler) -> None:
-    ways.fails = with_any("graphs", "kernel")
+def test_two_paths_that_fail_at_once_take_the_third_along(paths: FakeFastPaths, upscaler: ReliableUpscaler) -> None:
+    paths.fails = with_any("graphs", "kernel")
     assert is_right(upscaler.batch([pixels(9, 7)])[0], pixels(9, 7))
-    assert upscaler.left_out == set(WAYS)
+    assert upscaler.disabled == set(FAST_PATHS)
 
 
-def test_a_picture_that_fails_in_every_way_fails_alone_and_leaves_nothing_out(
-    ways: FastWays, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
+def test_a_picture_that_fails_on_every_path_fails_alone_and_disables_nothing(
+    paths: FakeFastPaths, upscaler: ReliableUpscaler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ways.fails = lambda used, dtype: LOST_KERNEL
+    paths.fails = lambda used, dtype: LOST_KERNEL
     with pytest.raises(RuntimeError, match="invalid argument"):
         upscaler.batch([pixels(9, 7)])
     with pytest.raises(RuntimeError, match="invalid argument"):
         together(upscaler.stream(pixels(9, 7), 4))
-    assert upscaler.left_out == frozenset()
-    assert upscaler.rescues == {}
+    assert upscaler.disabled == frozenset()
+    assert upscaler.retries == {}
     assert caplog.messages == []
-    ways.fails = lambda used, dtype: False
-    ways.calls.clear()
+    paths.fails = lambda used, dtype: False
+    paths.calls.clear()
     assert is_right(upscaler.batch([pixels(9, 7)])[0], pixels(9, 7))
-    assert ways.calls == [frozenset(WAYS)]
+    assert paths.calls == [frozenset(FAST_PATHS)]
 
 
-def test_want_of_memory_of_the_host_blames_no_way(ways: FastWays, upscaler: ReliableUpscaler) -> None:
-    ways.fails = with_any("kernel", error=MemoryError("no room for the pixels"))
+def test_want_of_memory_of_the_host_blames_no_path(paths: FakeFastPaths, upscaler: ReliableUpscaler) -> None:
+    paths.fails = with_any("kernel", error=MemoryError("no room for the pixels"))
     for work in (lambda: upscaler.batch([pixels(9, 7)]), lambda: together(upscaler.stream(pixels(9, 7), 4))):
-        ways.calls.clear()
+        paths.calls.clear()
         with pytest.raises(MemoryError):
             work()
-        assert ways.calls == [frozenset(WAYS)]
-    assert upscaler.left_out == frozenset()
+        assert paths.calls == [frozenset(FAST_PATHS)]
+    assert upscaler.disabled == frozenset()
 
 
-def test_a_stream_whose_caller_leaves_during_the_search_leaves_nothing_out(
-    ways: FastWays, upscaler: ReliableUpscaler
+def test_a_stream_whose_caller_leaves_during_the_search_disables_nothing(
+    paths: FakeFastPaths, upscaler: ReliableUpscaler
 ) -> None:
-    ways.from_band = 2
+    paths.from_band = 2
     stream = upscaler.stream(pixels(30, 7), 4)
     rows = next(stream)
-    ways.fails = with_any("kernel")
+    paths.fails = with_any("kernel")
     while rows.shape[1]:
         rows = next(stream)  # until the first rows come again, which the caller has
     stream.close()  # type: ignore[attr-defined]  # it is a generator
-    assert upscaler.left_out == frozenset()
-    assert upscaler.rescues == {}
+    assert upscaler.disabled == frozenset()
+    assert upscaler.retries == {}
 
 
 def test_on_a_lost_device_nothing_is_tried_again(
-    ways: FastWays, upscaler: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch
+    paths: FakeFastPaths, upscaler: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(_: torch.device) -> NoReturn:
         raise DeviceLostError("cuda:0 is lost")
 
-    monkeypatch.setattr("model.fast_ways.check_alive", lost)
-    ways.fails = with_any("kernel")
+    monkeypatch.setattr("model.fast_paths.check_alive", lost)
+    paths.fails = with_any("kernel")
     for work in (lambda: upscaler.batch([pixels(9, 7)]), lambda: together(upscaler.stream(pixels(9, 7), 4))):
-        ways.calls.clear()
+        paths.calls.clear()
         with pytest.raises(DeviceLostError):
             work()
-        assert ways.calls == [frozenset(WAYS)]
-    assert upscaler.left_out == frozenset()
+        assert paths.calls == [frozenset(FAST_PATHS)]
+    assert upscaler.disabled == frozenset()
