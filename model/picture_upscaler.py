@@ -168,25 +168,29 @@ class PictureUpscaler(ABC):
         at_once = self._on_grid(band_rows or self.band_rows(picture))
         margin_px, bands = self._wrapped(picture, at_once) if edges == "wrap" else self._framed(picture, at_once)
         rows = self._rows(map(self._to_input, bands), at_once, edges)
-        height, width = (self.scale * side for side in picture.shape[1:3])
         leaving: deque[Result] = deque()
         done = -self.scale * margin_px  # rows of the answer so far; the rows of the margin have negative numbers
         while True:
             # Entered for each band: a generator must not keep inference mode on while its caller runs.
             with self._working():
                 if (band := next(rows, None)) is not None:
-                    first, end = (min(max(row, 0), height) for row in (done, done + band.shape[2]))
-                    rows_made = self._cut(band[:, :, first - done : end - done], margin_px, width)
-                    made = self._quantised(rows_made, picture.dtype)
-                    self._check(made, picture, first // self.scale, -(-end // self.scale))
+                    leaving.append(self._result(band, picture, done, margin_px))
                     done += band.shape[2]
-                    leaving.append(made)
-                ready = leaving and (band is None or len(leaving) > self._transfer.ahead)
+                ended, band = band is None, None  # while the caller reads, its memory is for other streams
+                ready = leaving and (ended or len(leaving) > self._transfer.ahead)
                 pixels = leaving.popleft().download() if ready else None
             if pixels is not None:
                 yield pixels
-            elif band is None:
+            elif ended:
                 return
+
+    def _result(self, band: Tensor, picture: Pixels | Rows, done: int, margin_px: int) -> Result:
+        """Turn rows of the network's output, from row `done` of the answer on, into levels, and check them."""
+        height, width = (self.scale * side for side in picture.shape[1:3])
+        first, end = (min(max(row, 0), height) for row in (done, done + band.shape[2]))
+        result = self._quantised(self._cut(band[:, :, first - done : end - done], margin_px, width), picture.dtype)
+        self._check(result, picture, first // self.scale, -(-end // self.scale))
+        return result
 
     def upscale(self, picture: Pixels) -> Pixels:
         """Upscale one picture of any size, as a stream."""

@@ -11,7 +11,7 @@ Across an edge, over 2 * BLEND_PX * scale pixels, the result is
 so with a length of 4 the weights of the right tile are 0.125, 0.375, 0.625 and 0.875.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -75,8 +75,8 @@ class TiledUpscaler(PictureUpscaler):
         self._transfer = transfer_for(self.device, pinned=PINNED not in disabled)
 
     def state_bytes(self, planes: int, width: int) -> int:
-        """See `PictureUpscaler`: the rows of a strip with its margins, and the rows of its result that are blended."""
-        rows = self._on_grid(MIN_ROWS) + 4 * self._margin
+        """See `PictureUpscaler`: the rows that wait for a strip, and the rows of a result that are blended."""
+        rows = self._on_grid(self.band_px // (planes * width)) + 2 * self._margin
         return planes * width * 3 * torch.float32.itemsize * (rows + 2 * BLEND_PX * self.scale**2)
 
     @property
@@ -120,49 +120,11 @@ class TiledUpscaler(PictureUpscaler):
         return rows + -rows % self._foreign.period_px
 
     def _rows(self, bands: Iterator[Tensor], at_once: int, edges: Edges = "auto") -> Iterator[Tensor]:
-        """Upscale strip by strip. A strip waits for the margin below it, its last rows for those of the next strip."""
-        waiting = next(bands)
-        first, top, at_once = 0, 0, self._on_grid(at_once)  # the first of the waiting rows, and of the strip
-        held: Tensor | None = None
-        for band in bands:
-            waiting = torch.cat((waiting, band), dim=2)
-            made = [waiting.new_empty(len(waiting), 3, 0, self.scale * waiting.shape[3])]
-            while first + waiting.shape[2] >= top + at_once + self._margin:
-                rows, held = self._strip(waiting, first, top, top + at_once, held, last=False)
-                made.append(rows)
-                top += at_once
-                done = max(0, top - self._margin - first)
-                waiting, first = waiting[:, :, done:], first + done
-            yield torch.cat(made, dim=2)
-        bottom = first + waiting.shape[2]
-        while bottom - top > at_once + self._margin:
-            rows, held = self._strip(waiting, first, top, top + at_once, held, last=False)
-            yield rows
-            top += at_once
-        yield self._strip(waiting, first, top, bottom, held, last=True)[0]
-
-    def _strip(
-        self, waiting: Tensor, first: int, top: int, bottom: int, held: Tensor | None, *, last: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Upscale a strip: returns its finished rows, and faded out rows that are blended with the next strip.
-
-        Args:
-            waiting: rows of the picture from `first` on.
-            held: the faded out rows of the strip above; None for the first strip.
-        """
-        above, below = (0 if held is None else BLEND_PX), (0 if last else BLEND_PX)
-        start = max(0, top - self._margin)
-        end = first + waiting.shape[2] if last else bottom + self._margin
-        wide = self._tiled(waiting[:, :, start - first : end - first])
-        made = wide[:, :, (top - above - start) * self.scale : (bottom + below - start) * self.scale]
-        if held is not None:
-            blended = held.shape[2]
-            rising = _ramp(blended, made.device)[:, None]
-            made = torch.cat((held + made[:, :, :blended] * rising, made[:, :, blended:]), dim=2)
-        if last:
-            return made, None
-        kept = 2 * below * self.scale
-        return made[:, :, :-kept], made[:, :, -kept:] * _ramp(kept, made.device).flip(0)[:, None]
+        strips = _Strips(
+            self._tiled, next(bands), scale=self.scale, margin=self._margin, at_once=self._on_grid(at_once)
+        )
+        yield from map(strips.add, bands)
+        yield from strips.rest()
 
     def _tiled(self, strip: Tensor) -> Tensor:
         """Upscale a strip in tiles from left to right, and blend them."""
@@ -198,6 +160,70 @@ class TiledUpscaler(PictureUpscaler):
                 raise
             text = f"{self._foreign.architecture} does not run in {self.dtype}: {one_line(error)}"
             raise SuspiciousOutputError(text) from error
+
+
+class _Strips:
+    """A picture that arrives in bands, and is upscaled strip by strip.
+
+    A strip waits for the margin below it, its last rows for those of the next strip. Nothing else is kept between
+    calls, because a GPU may have many streams open.
+
+    Args:
+        tiled: upscales a strip.
+        band: the first one.
+        margin: rows above and below a strip that are dropped.
+        at_once: rows of a strip.
+    """
+
+    def __init__(
+        self, tiled: Callable[[Tensor], Tensor], band: Tensor, *, scale: int, margin: int, at_once: int
+    ) -> None:
+        self._tiled, self._scale, self._margin, self._at_once = tiled, scale, margin, at_once
+        self._waiting = band
+        self._first = self._top = 0  # rows of the picture: the first of the waiting ones, and the first of the strip
+        self._held: Tensor | None = None  # the faded out rows of the strip above
+
+    def add(self, band: Tensor) -> Tensor:
+        """Take the next rows of the picture, and return the rows of the result that are finished, if any."""
+        self._waiting = torch.cat((self._waiting, band), dim=2)
+        finished = [band.new_empty(len(band), 3, 0, self._scale * band.shape[3])]
+        while self._bottom() >= self._top + self._at_once + self._margin:
+            finished.append(self._next())
+        return torch.cat(finished, dim=2)
+
+    def rest(self) -> Iterator[Tensor]:
+        """Return the rows of the result that are left, at the end of the picture."""
+        while self._bottom() > self._top + self._at_once + self._margin:
+            yield self._next()
+        yield self._strip(self._bottom(), last=True)
+
+    def _bottom(self) -> int:
+        return self._first + self._waiting.shape[2]
+
+    def _next(self) -> Tensor:
+        rows = self._strip(self._top + self._at_once)
+        self._top += self._at_once
+        first = max(self._first, self._top - self._margin)
+        self._waiting = self._waiting[:, :, first - self._first :].clone()  # a view would keep all of the rows
+        self._first = first
+        return rows
+
+    def _strip(self, bottom: int, *, last: bool = False) -> Tensor:
+        """Upscale the strip that ends above row `bottom`, and return its finished rows."""
+        above, below = (0 if self._held is None else BLEND_PX), (0 if last else BLEND_PX)
+        start = max(0, self._top - self._margin)
+        end = bottom if last else bottom + self._margin
+        wide = self._tiled(self._waiting[:, :, start - self._first : end - self._first])
+        made = wide[:, :, (self._top - above - start) * self._scale : (bottom + below - start) * self._scale]
+        if self._held is not None:
+            blended = self._held.shape[2]
+            rising = _ramp(blended, made.device)[:, None]
+            made = torch.cat((self._held + made[:, :, :blended] * rising, made[:, :, blended:]), dim=2)
+        if last:
+            return made
+        kept = 2 * below * self._scale
+        self._held = made[:, :, -kept:] * _ramp(kept, made.device).flip(0)[:, None]
+        return made[:, :, :-kept]
 
 
 def _ramp(length: int, device: torch.device) -> Tensor:

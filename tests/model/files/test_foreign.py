@@ -1,6 +1,7 @@
 """Networks of other architectures: what spandrel builds, in tiles, against the whole picture."""
 
 import copy
+import gc
 import sys
 from pathlib import Path
 
@@ -139,6 +140,23 @@ def test_a_tiled_stream_yields_rows_before_the_picture_is_read_and_then_all(net:
     heights = [rows.shape[1] for rows in upscaler.stream(pixels(500, 8), 96)]
     assert sum(heights) == 2000
     assert any(heights[: len(heights) // 2])
+
+
+def test_between_bands_a_tiled_stream_has_the_memory_that_it_states(net: ForeignNet) -> None:
+    upscaler = TiledUpscaler(copy.deepcopy(net), CPU, torch.float32)
+    upscaler.band_px = 96 * 40
+    weights, held = storages(), list[int]()
+    for rows in upscaler.stream(pixels(900, 40)):
+        del rows
+        held.append(sum(size for place, size in storages().items() if place not in weights))
+    assert max(held) <= upscaler.state_bytes(1, 40) < 2 * max(held)
+
+
+def storages() -> dict[int, int]:
+    """Return the bytes of all memory of floating-point tensors, by its address; levels are the caller's."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if type(one) is Tensor and one.is_floating_point()]
+    return {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
 
 
 def test_it_loads_tests_itself_and_serves_like_any_other(path: Path, compact: Compact) -> None:
