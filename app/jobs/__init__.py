@@ -1,1 +1,1 @@
-"""Jobs: upscaling that outlives its request. A table of jobs, a store of files, and the tasks that process them."""
+"""Jobs: upscaling that outlives its request, with a table of jobs, a store of files, and tasks that process them."""

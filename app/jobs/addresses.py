@@ -1,4 +1,4 @@
-"""Which URLs the service may open for a caller: by host name, and by the address that the name resolves to."""
+"""Check URLs that callers ask the service to open: the host name, and the addresses that it resolves to."""
 
 import asyncio
 import ipaddress
@@ -13,23 +13,23 @@ from app.text import without_query
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Returns the addresses of a host."""
+"""Resolves a host and a port to addresses."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_URL_CHARS = 4096
 NO_ANSWER = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM})
-"""Errors of name servers, which say nothing about the name."""
+"""Errors of the look-up itself; the host may exist."""
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 INSIDE = tuple(map(ipaddress.ip_network, ("fec0::/10", "168.63.129.16/32", "64:ff9b:1::/48")))
-"""Networks that `ipaddress` takes for public: site-local addresses, the host of every virtual machine on Azure, and
-addresses of IPv4 behind a local translator (RFC 8215)."""
+"""Networks that are internal although `ipaddress` calls them public: site-local addresses, the host of virtual machines
+on Azure, and IPv4 addresses behind a local translator (RFC 8215)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """A URL with the address that it must be opened at."""
+    """A URL and the address to connect to."""
 
     url: str
     host: str
@@ -57,10 +57,9 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 
 class AddressRules:
-    """Decides about URLs.
+    """Checks URLs.
 
-    A host is allowed if one of the rules names it. Whatever they say, its addresses must be public, or in a network
-    that is allowed.
+    A host is allowed if a rule names it. All its addresses must also be public, or in an allowed network.
 
     Args:
         rules: see `HostRule`.
@@ -80,7 +79,7 @@ class AddressRules:
         """Check a URL without resolving its host; returns host and port.
 
         Raises:
-            SourceRefused: it is no URL of an allowed host.
+            SourceRefused: it is not a URL, or its host is not allowed.
         """
         if len(url) > MAX_URL_CHARS:
             raise SourceRefused(f"the URL has {len(url)} characters; the limit is {MAX_URL_CHARS}")
@@ -101,13 +100,13 @@ class AddressRules:
         return host, port
 
     async def resolved(self, url: str) -> Destination:
-        """Check a URL and the addresses of its host; returns the one to connect to.
+        """Check a URL and the addresses of its host; returns the address to connect to.
 
-        The host is resolved once. Connecting to the address that was checked, and not to the name, leaves no second
-        look-up that could give another answer.
+        The host is resolved once. Connecting to the checked address, not to the name, prevents DNS rebinding: a second
+        look-up could return another address.
 
         Raises:
-            SourceRefused: the host is not allowed, has no address, or one that is not public.
+            SourceRefused: the host is not allowed, has no address, or has one that is not public.
             gaierror: the name servers do not answer.
         """
         host, port = self.check(url)
@@ -136,7 +135,7 @@ class AddressRules:
 
 
 def _embedded(address: Address) -> Address | None:
-    """Return the IPv4 address that an IPv6 address leads to, if it does."""
+    """Return the IPv4 address embedded in an IPv6 address, if any."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address in NAT64:

@@ -1,7 +1,7 @@
-"""Transactions of workers: claim a picture, hold it by a lease, end it or give it back.
+"""Transactions of workers: claim a picture, renew its lease, end it or give it back.
 
-A picture is `running` while its owner renews its lease. If the owner dies, the lease runs out and another claims the
-picture. Whatever a former owner still writes changes nothing, because every statement names owner and attempt.
+A picture is `running` while its owner renews its lease. If the owner dies, the lease expires and another process claims
+the picture. Late writes of a former owner have no effect, because every statement names owner and attempt.
 """
 
 import enum
@@ -34,7 +34,7 @@ class Claim:
 
     @property
     def is_suspect(self) -> bool:
-        """True where the process that worked on the picture before has died."""
+        """True if an earlier process died while it worked on the picture."""
         return self.picture.crashes > 0
 
     @property
@@ -63,10 +63,10 @@ class Hold(enum.Enum):
 
 
 def recover(session: Session, ttl_s: float, *, owner: str = "") -> list[StoredPicture]:
-    """Put pictures whose owner has died back in the queue, and fail those that have ended it twice; returns them.
+    """Put pictures of dead owners back in the queue, or fail them after `MAX_CRASHES` deaths; returns them.
 
     Args:
-        owner: who asks, and so is alive, even where it has been too busy to renew its leases.
+        owner: the calling process, which is alive even if it was too busy to renew its leases.
     """
     lost = session.rows(
         "update pictures set state = 'waiting', owner = null, progress = 0, crashes = crashes + 1"
@@ -81,13 +81,13 @@ def recover(session: Session, ttl_s: float, *, owner: str = "") -> list[StoredPi
 
 
 def claim(session: Session, *, owner: str, lease_s: float, ttl_s: float, idle: bool) -> Claim | None:
-    """Take the next picture: of the key that has the fewest running, the one that has waited longest.
+    """Claim the next picture: the oldest one of the key with the fewest running pictures.
 
-    A picture whose former owner died is suspected of having killed it. It runs alone, so that a second death can be
-    blamed on it and not on its neighbours: it is claimed before all others, but only by a process that is idle.
+    A picture whose owner died may have caused it. It is claimed before all others, but only by an idle process: it runs
+    alone, so a second death has no other cause.
 
     Args:
-        idle: whether this process works on no other picture.
+        idle: True if this process works on no other picture.
     """
     waits = "state = 'waiting' and not_before <= :now"
     now = session.now()
@@ -119,7 +119,7 @@ def claim(session: Session, *, owner: str, lease_s: float, ttl_s: float, idle: b
 
 
 def renew(session: Session, claim: Claim, *, lease_s: float, progress: float) -> Hold:
-    """Renew the lease of a picture, and note how far it has come."""
+    """Renew the lease of a picture, and store its progress."""
     rows = session.rows(
         f"update pictures set lease_until = :until, progress = :progress where {OWNED} returning cancel",
         until=session.now() + lease_s,
@@ -141,9 +141,9 @@ def end(
     result: Result | None = None,
     problem: Problem | None = None,
 ) -> State | None:
-    """End a picture, once; returns how: as cancelled where its job was, and None where the lease was lost.
+    """End a picture; returns its final state: `cancelled` if its job was cancelled, None if the lease was lost.
 
-    It may be called again after an error that leaves open whether it had an effect.
+    Safe to repeat after an error that may have come after the commit.
     """
     rows = session.rows(f"select * from pictures where {OWNED}", **claim.values)
     if not rows:
@@ -156,10 +156,10 @@ def end(
 
 
 def release(session: Session, claim: Claim, *, wait_s: float, ttl_s: float, crashed: bool = False) -> bool:
-    """Give a picture back to the queue, to be claimed again after some time; returns False where it was lost.
+    """Put a picture back in the queue, to be claimed after `wait_s`; returns False if the lease was lost.
 
     Args:
-        crashed: the device was lost while it ran, which counts as a death of the process; see `recover`.
+        crashed: True if the device was lost while it ran, which counts as a death of the process; see `recover`.
     """
     rows = session.rows(
         "update pictures set state = 'waiting', owner = null, progress = 0, not_before = :not_before,"
@@ -183,7 +183,7 @@ def _earlier_end(session: Session, claim: Claim) -> State | None:
 
 
 def _end_if_over(session: Session, picture: Row) -> None:
-    """End a picture that is back in the queue where its job was cancelled, or its worker has died too often."""
+    """End a picture that is back in the queue, if its job was cancelled or its workers died too often."""
     if picture["cancel"]:
         _record_end(session, picture, State.CANCELLED)
     elif picture["crashes"] >= MAX_CRASHES:

@@ -1,4 +1,4 @@
-"""Counters of jobs, kept by this process, for metrics."""
+"""Counters of jobs in this process, for metrics."""
 
 import time
 from collections import Counter
@@ -9,7 +9,7 @@ from app.jobs.ledger import Totals
 
 @dataclass(kw_only=True)
 class JobCounters:
-    """Counts since the start, and the latest totals of the table, which all processes share."""
+    """Counts of this process since its start, and the latest totals of the table that all processes share."""
 
     ended: Counter[str] = field(default_factory=Counter)
     """Pictures whose work ended in this process, by state."""
@@ -21,4 +21,4 @@ class JobCounters:
     """Attempts to deliver webhooks, by outcome: `delivered`, `retried`, `failed`."""
     totals: Totals = field(default_factory=Totals)
     totals_s: float = field(default_factory=time.monotonic)
-    """When the totals were read, by the monotonic clock; before that, when the process started."""
+    """Time at which the totals were read, on the monotonic clock; at first, the start of the process."""

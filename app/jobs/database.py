@@ -1,10 +1,10 @@
-"""Where jobs are recorded: SQLite or PostgreSQL behind one interface.
+"""Interface of the database of jobs: SQLite or PostgreSQL.
 
-Statements name their values (`:id`) and use only SQL that both understand. One transaction writes at a time, on all
-machines together, so what holds between two statements of one transaction holds without further locks.
+Statements name their values (`:id`) and use only SQL that both databases support. Write transactions run one at a time
+across all machines, so they need no further locks.
 
-During an update, and after a rollback, older versions use the same tables: a column that is added needs a default, and
-statements that insert name their columns.
+Older versions use the same tables during an update and after a rollback: new columns need a default, and inserts name
+their columns.
 """
 
 from collections.abc import Callable
@@ -48,14 +48,14 @@ class Session(Protocol):
         """Run a statement and return its rows."""
 
     def now(self) -> float:
-        """Return the time in seconds since 1970, by a clock that all machines share."""
+        """Return the time in seconds since 1970, on a clock that all machines share."""
 
 
 class Database(Protocol):
     """Runs transactions in threads."""
 
     async def write(self, call: Callable[[Session], Result]) -> Result:
-        """Run a transaction; it is durable when this returns, and did nothing if this raises.
+        """Run a transaction; it is durable when this returns, and has no effect if this raises.
 
         Raises:
             StorageFull: the disk is full.
@@ -63,14 +63,14 @@ class Database(Protocol):
         """
 
     async def read(self, call: Callable[[Session], Result]) -> Result:
-        """Run a transaction that changes nothing.
+        """Run a read-only transaction.
 
         Raises:
             DatabaseDown: the database cannot be reached.
         """
 
     async def close(self) -> None:
-        """Finish what runs, and close the connections."""
+        """Finish running transactions, and close the connections."""
 
 
 class DatabaseDown(Unavailable):
@@ -78,4 +78,4 @@ class DatabaseDown(Unavailable):
 
     def __init__(self, reason: str) -> None:
         super().__init__("the database of the jobs cannot be reached; try again in a few seconds")
-        self.reason = reason  # the answer does not say where the database is
+        self.reason = reason  # for the log: the answer hides the database's address

@@ -1,4 +1,4 @@
-"""File names for results, made from those of the uploads."""
+"""File names of results, derived from those of the uploads."""
 
 import unicodedata
 from urllib.parse import unquote, urlsplit
@@ -7,20 +7,20 @@ from app.answer import Answer
 from app.pictures.size import Size
 
 MAX_STEM_CHARS = 60
-"""Keeps the whole name below the 255 bytes of most file systems, even with letters of four bytes."""
+"""Maximum characters before the suffix: most file systems limit names to 255 bytes, and a character has up to four."""
 
 RESERVED = frozenset('<>:"/\\|?*')
-"""Characters that no file name of Windows may have."""
+"""Characters that Windows forbids in file names."""
 
 
 def name_of_result(upload: str, answer: Answer, size: Size) -> str:
-    """Return `photo_x4.png` for `photo.jpg`, or `photo_3840x2560.png` where the caller gave a size in px.
+    """Return `photo_x4.png` for `photo.jpg`, or `photo_3840x2560.png` if the caller gave a size in px.
 
     Args:
-        upload: its file name, which may hold anything.
+        upload: file name of the upload; not trusted.
 
     Returns:
-        A name without folders and control characters; empty where the upload has none.
+        A name without folders and control characters; empty if the upload has no name.
     """
     stem = _stem(upload)
     if not stem:

@@ -26,8 +26,8 @@ class FolderStore:
     """Files below a folder. A file is written under a temporary name and renamed once it is on the disk.
 
     Args:
-        min_free_bytes: kept free on the disk when jobs are accepted, so that they can be finished. Results may use half
-            of it; the rest is for the database, without which nothing could end and be removed.
+        min_free_bytes: space that new jobs leave free on the disk, so that accepted ones can be finished. Results may
+            use half of it; the rest is for the database, which is needed to end and remove jobs.
     """
 
     def __init__(self, path: Path, *, min_free_bytes: int = 0) -> None:
@@ -68,7 +68,7 @@ class FolderStore:
         opening: Future[IO[bytes]] = self._threads.submit((self._path / name).open, "rb")
         try:
             file = await asyncio.wrap_future(opening)
-        except asyncio.CancelledError:  # the thread may open it all the same
+        except asyncio.CancelledError:  # the thread may still open it
             opening.add_done_callback(_close)
             raise
         try:
@@ -116,10 +116,10 @@ def _create(part: Path) -> None:
 
 
 def _append(part: Path, chunk: bytes, min_free_bytes: int) -> None:
-    """Write a chunk. The file is closed between chunks, since a cancelled writer could not close it."""
+    """Append a chunk. The file is closed after each chunk, because a cancelled writer could not close it."""
     if shutil.disk_usage(part.parent).free < min_free_bytes + len(chunk):
         raise OSError(errno.ENOSPC, "the rest of the disk is reserved")
-    with part.open("r+b") as file:  # does not make the file again that a cancelled writer has removed
+    with part.open("r+b") as file:  # does not recreate a file that a cancelled writer has removed
         file.seek(0, os.SEEK_END)
         file.write(chunk)
 
@@ -131,7 +131,7 @@ def _finish(part: Path, path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Write a file to the disk, or the names in a folder, without which a new file may be lost with the power."""
+    """Flush a file to the disk, or a folder, without which a new file may be lost in a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -146,4 +146,4 @@ def _delete(paths: list[Path]) -> None:
         try:
             folder.rmdir()
         except OSError:
-            continue  # it holds other files, or is gone
+            continue  # it has other files, or is gone

@@ -24,25 +24,25 @@ class State(enum.StrEnum):
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 MAX_CRASHES = 2
-"""A picture whose work ended the process this many times is failed and not tried again."""
+"""Number of process deaths after which a picture fails instead of being retried."""
 
 Row = Mapping[str, Any]
 Part = TypeVar("Part", "Problem", "Result")
 
 
 def new_job_id() -> str:
-    """Return an id that sorts by time and cannot be guessed: 48 bits of milliseconds and 80 random ones."""
+    """Return an id that sorts by time and cannot be guessed: 48 bits of milliseconds and 80 random bits."""
     return f"job_{time.time_ns() // 10**6:012x}{secrets.token_hex(10)}"
 
 
 def result_name(job_id: str, number: int, attempts: int) -> str:
-    """Return the name of a result in the store; each attempt has its own."""
+    """Return the name of a result in the store; each attempt has a different one."""
     return f"{job_id}/result-{number}-{attempts}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """An error as stored in a job; the members of a problem document."""
+    """An error as stored in a job, with the members of a problem document."""
 
     status: int
     type: str
@@ -64,17 +64,17 @@ class Result:
     """The file of an upscaled picture."""
 
     name: str
-    """In the store."""
+    """Name in the store."""
     size_bytes: int
     etag: str
-    """With its quotes, as the synchronous answer has it."""
+    """ETag with its quotes, as in the synchronous answer."""
     media_type: str
     model: str
     """Version of the model, as in `X-Model`."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Headers of the synchronous answer; see `app.answer.Answer.notes`."""
     file_name: str = ""
-    """Name for saving the result; empty where the upload has none."""
+    """Name for saving the result; empty if the upload has no name."""
 
     @property
     def suffix(self) -> str:
@@ -84,17 +84,17 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class NewPicture:
-    """A picture of a job that is being accepted: an upload that is in the store, or a URL to read it from."""
+    """A picture of a job that is being accepted: an upload in the store, or a URL to read it from."""
 
     upload_name: str = ""
     upload_bytes: int = 0
     cost_px: int = 0
-    """LR px; 0 while only the URL is known."""
+    """LR px; 0 if only the URL is known."""
     source: str = ""
     target: str = ""
-    """URL that the result is sent to; empty for none."""
+    """URL to send the result to; empty for none."""
     file_name: str = ""
-    """Name of the upload, as its caller wrote it; empty where it has none."""
+    """File name of the upload, as the caller wrote it; empty if it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class NewJob:
     pictures: Sequence[NewPicture]
     idempotency_key: str = ""
     fingerprint: str = ""
-    """Hash of everything that the caller sent; compared where the idempotency key is known."""
+    """Hash of the whole request; compared if the idempotency key was used before."""
     webhook: str = ""
     webhook_events: Sequence[str] = ()
     trace: Mapping[str, str] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class NewJob:
 
 
 def _read(kind: type[Part], text: str) -> Part:
-    """Read JSON text without the members that a newer version of the service may have added."""
+    """Read JSON text, ignoring members that a newer version of the service may have added."""
     values = json.loads(text)
     return kind(**{name: value for name, value in values.items() if name in kind.__dataclass_fields__})
 
@@ -127,7 +127,7 @@ class StoredPicture:
 
     job_id: str
     number: int
-    """From 1."""
+    """Number within the job, from 1."""
     state: State
     progress: float
     upload_name: str
@@ -160,7 +160,7 @@ class StoredJob:
     key_name: str
     state: State
     version: int
-    """Counts the changes of the job."""
+    """Number of changes of the job."""
     created: float
     ended: float | None
     expires: float | None

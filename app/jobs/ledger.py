@@ -10,14 +10,14 @@ from app.jobs.job import ENDED, NewJob, Row, State, StoredJob, StoredPicture, re
 from app.jobs.transitions import touch
 
 FULL_RETRY_S = 30
-"""`Retry-After` when too many jobs wait: some have usually been done by then."""
+"""`Retry-After` when too many jobs wait; some have usually ended by then."""
 
 EXPIRED_AT_A_TIME = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobLimits:
-    """Limits on the jobs of all keys together and of one key; pictures that have not ended count as waiting."""
+    """Limits on the jobs of all keys and of one key; pictures that have not ended count as waiting."""
 
     max_waiting: int
     max_bytes: int
@@ -27,7 +27,7 @@ class JobLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """Numbers for metrics."""
+    """Totals for metrics."""
 
     jobs: Mapping[str, int] = field(default_factory=dict)
     """Jobs by state."""
@@ -45,17 +45,17 @@ class Ahead:
     pictures: int
     """Pictures of other jobs that are before it or run."""
     px: Mapping[str, int]
-    """LR px to do until it ends, its own included, by the name of the model; empty for the default."""
+    """LR px to process until it ends, including its own, by name of the model; empty for the default."""
 
 
 def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bool]:
-    """Accept a job; returns it and True, or the earlier job with its idempotency key and False.
+    """Add a job; returns it and True, or the earlier job with the same idempotency key and False.
 
     Raises:
-        IdempotencyMismatch: the earlier job is of another request.
-        KeyLimit: the key has too many jobs, or they hold too much.
+        IdempotencyMismatch: the earlier job was another request.
+        KeyLimit: the key has too many jobs, or they use too much storage.
         QueueFull: too many pictures wait.
-        StorageFull: all jobs together hold too much.
+        StorageFull: all jobs together use too much storage.
     """
     if earlier := find_repeated(session, job.key_name, job.idempotency_key, job.fingerprint):
         return earlier, False
@@ -81,7 +81,7 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
             "insert into pictures (job_id, number, key_name, state, upload_name, upload_bytes, cost_px, source, target,"
             " model, not_before, attempts, crashes, progress, cancel, result_bytes, file_name) values (:job_id,"
             " :number, :key_name, :state, :upload_name, :upload_bytes, :cost_px, :source, :target, :model, 0, 0, 0,"
-            " 0, 0, 0, :file_name)",  # not_before = 0: a clock that is set back would reach the present late
+            " 0, 0, 0, :file_name)",  # not_before = 0, not now: a clock that is set back reaches now late
             job_id=job.id,
             number=number,
             key_name=job.key_name,
@@ -98,10 +98,10 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
 
 
 def find_repeated(session: Session, key_name: str, idempotency_key: str, fingerprint: str) -> StoredJob | None:
-    """Return the job that was accepted under an idempotency key, if any.
+    """Return the job that was accepted with an idempotency key, if any.
 
     Raises:
-        IdempotencyMismatch: the job is of another request.
+        IdempotencyMismatch: the job was another request.
     """
     if not idempotency_key:
         return None
@@ -164,10 +164,10 @@ def find(session: Session, job_id: str, key_name: str | None = None) -> StoredJo
     """Return a job.
 
     Args:
-        key_name: of the caller's key, whose job it must be; None for any.
+        key_name: name of the key that the job must belong to; None for any.
 
     Raises:
-        NoSuchJob: there is none.
+        NoSuchJob: there is no such job.
     """
     rows = session.rows("select * from jobs where id = :id", id=job_id)
     if not rows or key_name not in (None, rows[0]["key_name"]):
@@ -176,7 +176,7 @@ def find(session: Session, job_id: str, key_name: str | None = None) -> StoredJo
 
 
 def version_of(session: Session, job_id: str) -> int | None:
-    """Return the number of changes of a job; None where it is gone."""
+    """Return the number of changes of a job; None if it is gone."""
     rows = session.rows("select version from jobs where id = :id", id=job_id)
     return rows[0]["version"] if rows else None
 
@@ -215,9 +215,9 @@ def _with_pictures(session: Session, rows: Iterable[Row]) -> list[StoredJob]:
 
 
 def cancel(session: Session, job: StoredJob, ttl_s: float) -> list[str]:
-    """Cancel what has not ended of a job, and remove its results; an ended job is removed altogether.
+    """Cancel the pictures of a job that have not ended, and remove its results; an ended job is removed.
 
-    Pictures that run are only marked: their worker stops at the next band.
+    Running pictures are only marked: their worker stops at the next band.
 
     Returns:
         The names of files that are no longer needed.
@@ -238,21 +238,21 @@ def cancel(session: Session, job: StoredJob, ttl_s: float) -> list[str]:
 
 
 def files_of(jobs: Iterable[StoredJob], *, but: Iterable[State] = ()) -> list[str]:
-    """Return the names of the files of some jobs, except those of pictures in some states."""
+    """Return the names of the files of some jobs, except those of pictures in the states `but`."""
     pictures = [picture for job in jobs for picture in job.pictures if picture.state not in set(but)]
     uploads = [picture.upload_name for picture in pictures if picture.upload_name]
     return uploads + [picture.result.name for picture in pictures if picture.result]
 
 
 def remove(session: Session, job_ids: Iterable[str]) -> None:
-    """Forget jobs."""
+    """Delete the rows of jobs."""
     for job_id in job_ids:
         for table, column in (("deliveries", "job_id"), ("pictures", "job_id"), ("jobs", "id")):
             session.rows(f"delete from {table} where {column} = :id", id=job_id)
 
 
 def expire(session: Session) -> tuple[int, list[str]]:
-    """Remove expired jobs; returns how many, and the names of their files."""
+    """Remove expired jobs; returns their number and the names of their files."""
     rows = session.rows(
         "select * from jobs where expires < :now order by expires limit :limit",
         now=session.now(),
@@ -264,7 +264,7 @@ def expire(session: Session) -> tuple[int, list[str]]:
 
 
 def known_files(session: Session) -> set[str]:
-    """Return the names of all files that jobs need, also of results whose end could not be recorded yet."""
+    """Return the names of all files that jobs need, including results whose end is not recorded yet."""
     rows = session.rows("select job_id, number, attempts, state, upload_name, upload_bytes, result from pictures")
     uploads = {row["upload_name"] for row in rows if row["upload_bytes"]}
     results = {json.loads(row["result"])["name"] for row in rows if row["result"]}
@@ -273,7 +273,7 @@ def known_files(session: Session) -> set[str]:
 
 
 def totals(session: Session) -> Totals:
-    """Count everything, for metrics."""
+    """Return the totals for metrics."""
     counts = {
         table: {
             row["state"]: row["n"] for row in session.rows(f"select state, count(*) as n from {table} group by state")
@@ -292,7 +292,7 @@ def totals(session: Session) -> Totals:
 
 
 def ahead_of(session: Session, job: StoredJob) -> Ahead:
-    """Return the work that comes before the end of a job, if jobs run in the order of their arrival."""
+    """Return the work before the end of a job, assuming that jobs run in order of arrival."""
     rows = session.rows(
         "select model, job_id = :id as own, count(*) as n, sum(cost_px * (1.0 - progress)) as px from pictures"
         " where state in ('waiting', 'running') and (job_id <= :id or state = 'running') group by model, own",

@@ -15,16 +15,16 @@ from obstore.store import from_url
 from app.jobs.store import StoredFile, StoreDown
 
 CHUNK_BYTES = 1024 * 1024
-"""Bytes that are read at a time; a slow reader holds no more."""
+"""Maximum bytes that are read at a time, and that a slow reader keeps in memory."""
 
 PART_BYTES = 8 * 1024 * 1024
-"""Bytes of each part of an upload; S3 takes up to 10,000 parts of 5 MiB or more."""
+"""Bytes per part of an upload; S3 takes up to 10,000 parts of 5 MiB or more."""
 
 DELETED_AT_A_TIME = 32
 
 
 class ObjectStore:
-    """Objects below an address such as `s3://bucket/path`; credentials come from the variables of its provider.
+    """Objects below a URL such as `s3://bucket/path`; credentials come from the provider's environment variables.
 
     Raises:
         ValueError: the address cannot be used.
@@ -37,7 +37,7 @@ class ObjectStore:
             raise ValueError(f"{address!r} cannot be used ({error})") from error
 
     def check_room(self, size_bytes: int) -> None:
-        """See `Store.check_room`. An object store is never full; ESRGAN_JOBS_MAX_BYTES limits what it costs."""
+        """See `Store.check_room`. An object store is never full; ESRGAN_JOBS_MAX_BYTES limits its cost."""
 
     async def put(self, name: str, chunks: AsyncIterable[bytes]) -> int:
         """See `Store.put`."""
@@ -51,7 +51,7 @@ class ObjectStore:
                     size_bytes += len(chunk)
                     yield bytes(chunk)
             except BaseException as error:
-                failure = error  # the store would raise it as an error of its own
+                failure = error  # the store would wrap it in its own error
                 raise
 
         try:
@@ -84,7 +84,7 @@ class ObjectStore:
             await asyncio.gather(*(self._delete(name) for name in some))
 
     async def _delete(self, name: str) -> None:
-        """Delete a file. A list of names would not do: several kinds of stores fail where one is missing."""
+        """Delete one file: some stores fail to delete a list of names if one is missing."""
         try:
             await obstore.delete_async(self._store, name)
         except (NoSuchObject, FileNotFoundError):

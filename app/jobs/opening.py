@@ -1,6 +1,6 @@
-"""Opens database, store and secrets of the jobs as the settings say.
+"""Open the database, store and secrets of the jobs from the settings.
 
-An error is either one of the settings, which lasts, or `Unavailable`: what is away or full now may be there later.
+A `SettingsError` is permanent; `Unavailable` means that the database, the store or the disk may be back later.
 """
 
 import errno
@@ -21,7 +21,7 @@ FILES = "files"
 SECRETS = "webhook-secrets"
 
 PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE})
-"""Errors of a disk or a system that may be gone at the next attempt."""
+"""Errors of a disk or a system that a retry may not meet."""
 
 
 def open_database(settings: Settings, folder: Path) -> Database:
@@ -29,7 +29,7 @@ def open_database(settings: Settings, folder: Path) -> Database:
 
     Raises:
         SettingsError: it cannot be used.
-        Unavailable: it is away.
+        Unavailable: it cannot be reached.
     """
     if settings.jobs_database:
         try:
@@ -49,7 +49,7 @@ def open_store(settings: Settings, folder: Path) -> Store:
 
     Raises:
         SettingsError: it cannot be used.
-        Unavailable: its disk is full or away.
+        Unavailable: its disk is full or cannot be reached.
     """
     if settings.jobs_store:
         try:
@@ -68,14 +68,14 @@ def open_store(settings: Settings, folder: Path) -> Store:
 
 
 def open_webhook_secrets(settings: Settings, folder: Path, *, create: bool = True) -> WebhookSecrets:
-    """Read the secrets that webhooks are signed with; without a setting they are in the folder of the jobs.
+    """Read the secrets that sign webhooks; by default from the folder of the jobs.
 
     Args:
-        create: make a secret in the folder of the jobs where there is none.
+        create: create a secret in the folder of the jobs if there is none.
 
     Raises:
         SettingsError: they cannot be used.
-        Unavailable: their disk is full or away.
+        Unavailable: their disk is full or cannot be reached.
     """
     path = settings.webhook_secrets
     if path is None and settings.jobs_database:
@@ -93,14 +93,14 @@ def open_webhook_secrets(settings: Settings, folder: Path, *, create: bool = Tru
 
 
 def check_jobs(settings: Settings, folder: Path) -> None:
-    """Check that the service could open all this, and make nothing.
+    """Check that the service can open database, store and secrets, without creating anything.
 
     Raises:
-        SettingsError: it cannot be used.
-        Unavailable: it is away.
+        SettingsError: one of them cannot be used.
+        Unavailable: one of them cannot be reached.
     """
     if settings.jobs_store:
-        open_store(settings, folder)  # which makes nothing
+        open_store(settings, folder)  # creates nothing
     if settings.webhook_secrets or settings.jobs_database or (folder / SECRETS).exists():
         open_webhook_secrets(settings, folder, create=False)
     try:
@@ -116,7 +116,7 @@ def check_jobs(settings: Settings, folder: Path) -> None:
 
 
 def names_jobs(settings: Settings) -> bool:
-    """Return True where the operator says where jobs are; without that, a service that cannot store them has none."""
+    """Return True if a setting names a place for jobs. If none does, a service that cannot store jobs has none."""
     return any((settings.jobs_folder, settings.jobs_database, settings.jobs_store, settings.webhook_secrets))
 
 
@@ -137,7 +137,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def _failure(setting: str, error: OSError | ValueError) -> SettingsError | Unavailable:
-    """Return the error to raise for one of the system."""
+    """Return the error to raise for an error of the system."""
     reason = (isinstance(error, OSError) and error.strerror) or str(error)
     passing = isinstance(error, OSError) and error.errno in PASSING
     return StoreDown(f"{setting}: {reason}") if passing else SettingsError(f"{setting}: {reason}")

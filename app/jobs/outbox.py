@@ -1,4 +1,4 @@
-"""Webhooks that are to be delivered. A change of a job and its webhook are written in one transaction."""
+"""Webhooks to deliver. A change of a job and its webhook are written in one transaction."""
 
 import json
 import secrets
@@ -67,10 +67,10 @@ def of_job(session: Session, job_id: str) -> list[Delivery]:
 
 
 def take(session: Session, *, owner: str, lease_s: float, but: Iterable[str] = ()) -> Delivery | None:
-    """Take the next webhook that is due.
+    """Claim the next webhook that is due.
 
     Args:
-        but: origins of URLs, such as `https://example.com`, whose webhooks have to wait.
+        but: origins, such as `https://example.com`, whose webhooks have to wait.
     """
     now = session.now()
     busy = {f"busy{number}": f"{origin}/" for number, origin in enumerate(but)}
@@ -88,14 +88,14 @@ def take(session: Session, *, owner: str, lease_s: float, but: Iterable[str] = (
 
 
 def fix_body(session: Session, delivery_id: str, body: str) -> str:
-    """Store the body of a webhook before its first attempt; returns the stored one, the same in every attempt."""
+    """Store the body of a webhook before its first attempt; returns the stored body, the same in every attempt."""
     session.rows("update deliveries set body = :body where id = :id and body = ''", id=delivery_id, body=body)
     rows = session.rows("select body from deliveries where id = :id", id=delivery_id)
     return str(rows[0]["body"]) if rows else body
 
 
 def note(session: Session, delivery: Delivery, attempt: dict[str, Any], *, state: str, wait_s: float = 0.0) -> None:
-    """Log an attempt, and what comes next."""
+    """Record an attempt, the new state, and the time of the next attempt."""
     session.rows(
         "update deliveries set state = :state, attempts = :attempts, not_before = :not_before, owner = null"
         " where id = :id",
@@ -108,7 +108,7 @@ def note(session: Session, delivery: Delivery, attempt: dict[str, Any], *, state
 
 
 def redeliver(session: Session, job_id: str, delivery_id: str) -> Delivery:
-    """Make a webhook due now, whatever has become of it.
+    """Make a webhook due now, whatever its state.
 
     Raises:
         NoSuchJob: the job has no such webhook.

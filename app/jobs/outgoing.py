@@ -1,4 +1,4 @@
-"""Requests that the service sends for callers, each to an address that was checked, and to no other."""
+"""Requests that the service sends for callers, only to addresses that were checked."""
 
 import asyncio
 import ssl
@@ -13,7 +13,7 @@ from app.jobs.addresses import AddressRules
 
 CONNECT_S = 10.0
 IDLE_S = 30.0
-"""Time without a byte in either direction."""
+"""Maximum time without a byte in either direction."""
 
 USER_AGENT = f"esrgan-serve/{VERSION}"
 
@@ -35,7 +35,7 @@ class Outgoing:
         headers: Mapping[str, str] | None = None,
         content: bytes | AsyncIterable[bytes] | None = None,
     ) -> AsyncIterator[httpx2.Response]:
-        """Send a request; the body of the answer is not read yet.
+        """Send a request; the body of the answer remains to be read.
 
         Raises:
             SourceRefused: the URL is not allowed, or the answer is a redirect.
@@ -48,7 +48,7 @@ class Outgoing:
             if destination.pinned_url.startswith("https:")
             else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         )
-        # A client of its own for each request: a connection that was verified for one name serves no other.
+        # One client per request: a connection that was verified for one name must not be reused for another.
         async with httpx2.AsyncClient(
             verify=tls, trust_env=False, follow_redirects=False, timeout=self._timeout
         ) as client:
@@ -75,7 +75,7 @@ class Outgoing:
                 await response.aclose()
 
     async def _tls(self) -> ssl.SSLContext:
-        """Return the system's certificates; reading them takes long enough to hold up the event loop."""
+        """Return a context with the system's certificates, read in a thread because that would block the event loop."""
         if self._certificates is None:
             self._certificates = await asyncio.to_thread(ssl.create_default_context)
         return self._certificates

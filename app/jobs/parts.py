@@ -38,11 +38,11 @@ class Parts:
 
         Raises:
             SettingsError: they cannot be used.
-            Unavailable: they are away, or their disk is full.
+            Unavailable: they cannot be reached, or their disk is full.
         """
         store = open_store(settings, folder)
         keys = open_webhook_secrets(settings, folder)
-        database = open_database(settings, folder)  # at last: it alone holds connections, which would have to be closed
+        database = open_database(settings, folder)  # last: an error after it would have to close its connections
         networks = settings.networks
         sources = Outgoing(AddressRules(settings.hosts("fetch_hosts"), setting="ESRGAN_FETCH_HOSTS", networks=networks))
         hooks = Outgoing(
@@ -64,7 +64,7 @@ class Parts:
         )
 
     def check_urls(self, submission: Submission) -> None:
-        """Check the URLs of a job as far as that is possible without their addresses.
+        """Check the URLs of a job without resolving their hosts.
 
         Raises:
             SourceRefused: one is not allowed.
@@ -76,6 +76,6 @@ class Parts:
 
 
 def default_folder() -> Path:
-    """Return the folder of jobs where the settings name none (XDG Base Directory Specification)."""
+    """Return the default folder of jobs (XDG Base Directory Specification)."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "esrgan-serve"

@@ -18,16 +18,16 @@ from app.jobs.job import Row
 Result = TypeVar("Result")
 
 LOCK = 0x65737267
-"""Number of the advisory lock that writers share; any that no other program uses in this database."""
+"""Number of the advisory lock of writers; arbitrary, but no other program may use it in this database."""
 
 CONNECT_S = 5
 STATEMENT_S = 30
 
 IDLE_S = 10
-"""Time after which the server ends a transaction whose client sends nothing, and so frees the lock."""
+"""Time after which the server ends an idle transaction, which releases the lock."""
 
 LOST_S = 30
-"""Time after which either side gives up a connection whose other machine does not answer."""
+"""Time after which either side closes a connection if the other machine does not answer."""
 
 KEEPALIVES: Mapping[str, Any] = {
     "keepalives_idle": LOST_S // 3,
@@ -41,18 +41,18 @@ LIMITS = {
     "tcp_user_timeout": LOST_S * 1000,
     **{f"tcp_{name}": value for name, value in KEEPALIVES.items()},
 }
-"""Settings of the server for our sessions: one machine that freezes must not hold the lock of all."""
+"""Server settings of our sessions: a machine that freezes must not keep the lock that all share."""
 
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
-"""Errors that another connection may not have. The last one comes from a server that has become a standby."""
+"""Errors that a new connection may not meet. The last one comes from a server that has become a standby."""
 
 SCHEMA_LOCK_MS = 2000
-"""Time that a start waits for a table that it changes; all who use the table wait behind it."""
+"""Maximum time that a start waits to change a table; all other users of the table wait behind it."""
 
 NAMES = (
     "select relname as name from pg_class join pg_namespace n on n.oid = relnamespace where nspname = current_schema()"
 )
-"""Tables and indexes of the schema that tables are made in; others may have other `jobs`."""
+"""Tables and indexes of the current schema; other schemas may have other tables named `jobs`."""
 
 VALUE = re.compile(r":(\w+)")
 
@@ -64,7 +64,7 @@ class PostgresDatabase:
         address: `postgresql://USER:PASSWORD@HOST/DATABASE`.
 
     Raises:
-        OSError: the address is none, or the user may not make tables.
+        OSError: the address is invalid, or the user may not create tables.
         DatabaseDown: the database cannot be reached.
     """
 
@@ -94,10 +94,10 @@ class PostgresDatabase:
 
 
 def check_database(address: str) -> None:
-    """Connect once, and change nothing.
+    """Connect once, without changing anything.
 
     Raises:
-        OSError: the address is none.
+        OSError: the address is invalid.
         DatabaseDown: the database cannot be reached.
     """
     _check_address(address)
@@ -110,7 +110,7 @@ class _Connection:
     """A connection and its thread.
 
     Args:
-        reads: transactions see one state of the database, whatever others change meanwhile.
+        reads: each transaction sees one snapshot of the database, whatever others change meanwhile.
     """
 
     def __init__(self, address: str, *, reads: bool = False) -> None:
@@ -120,11 +120,11 @@ class _Connection:
         self._open: psycopg.Connection[Row] | None = None
 
     async def in_thread(self, call: Callable[[], Result]) -> Result:
-        # Shielded: a caller that leaves must not see the transaction of another one rolled back.
+        # Shielded: a caller that leaves must not cause the rollback of another one's transaction.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.thread, call))
 
     def run(self, call: Callable[[Session], Result], *, lock: bool) -> Result:
-        """Run a transaction. It is not tried again where the connection breaks: it may have been committed."""
+        """Run a transaction. It is not retried if the connection breaks, because it may have been committed."""
         try:
             if self._open is None or self._open.closed:
                 self._open = self._connect()
@@ -157,7 +157,7 @@ class _Connection:
             row_factory=dict_row,
             prepare_threshold=None,  # a prepared `select *` fails once a newer version has added a column
             connect_timeout=CONNECT_S,
-            target_session_attrs="read-write",  # no standby, whose jobs are also a little old
+            target_session_attrs="read-write",  # no standby: its jobs are slightly out of date
             tcp_user_timeout=LOST_S * 1000,
             **KEEPALIVES,
             options=" ".join(f"-c {name}={value}" for name, value in LIMITS.items()),
@@ -179,10 +179,10 @@ class _PostgresSession:
 
 
 def _check_address(address: str) -> None:
-    """Check an address before libpq uses it, whose errors quote parts of a password that is not encoded.
+    """Check an address before libpq does: its errors quote parts of a password that is not percent-encoded.
 
     Raises:
-        OSError: it is none.
+        OSError: the address is invalid.
     """
     try:
         parts = conninfo_to_dict(address)
@@ -197,7 +197,7 @@ def _check_address(address: str) -> None:
 
 
 def _create(session: Session) -> None:
-    """Make what is not there. To ask PostgreSQL for `if not exists` locks a table, and waits for all who use it."""
+    """Create missing tables and indexes. `if not exists` would lock a table, and wait for all its users."""
     session.rows(f"set local lock_timeout = {SCHEMA_LOCK_MS}")
     there = {row["name"] for row in session.rows(NAMES)}
     for statement in SCHEMA:

@@ -1,4 +1,4 @@
-"""Processes jobs: claims pictures, has them upscaled, renews their leases, and records how they end."""
+"""Process jobs: claim pictures, upscale them, renew their leases, and record their end."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ from app.waiting import is_set_within
 Made = TypeVar("Made")
 
 POLL_S = 1.0
-"""Interval between looks at the table for work that other processes left or that has become due."""
+"""Interval at which the table is polled for work that other processes left or that has become due."""
 
 END_RETRY_S = 1.0
 
@@ -38,7 +38,7 @@ class Runner:
     """Runs up to `settings.jobs_running` pictures at a time. Belongs to the event loop.
 
     Attributes:
-        observers: receive a record of each picture whose work has ended, like one of a request.
+        observers: receive a record of the work on each picture when it has ended, as for a request.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class Runner:
         self._wake = asyncio.Event()
         self._running: dict[asyncio.Task[None], Claim] = {}
         self._cancelled: set[asyncio.Task[None]] = set()
-        """Tasks whose job was cancelled, rather than interrupted by the end of the service."""
+        """Tasks that end because their job was cancelled, not because the service stops."""
         self._settling: set[asyncio.Task[None]] = set()
         """Tasks whose end is being recorded."""
         self._loop: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._recording_until_s = math.inf
-        """When to give up records that the database does not take: a while after the service began to stop."""
+        """Time to give up recording ends that the database does not accept: a while after the service began to stop."""
         self._down_s = -math.inf
-        """When the database could last not be reached, or its clock last went forward by itself."""
+        """Time of the last failure to reach the database, or of the last jump of its clock."""
         self._ahead_s = math.nan
-        """Seconds by which the clock of the leases is ahead of this process's own; not known at first."""
+        """Seconds by which the clock of the leases is ahead of the monotonic clock; NaN until measured."""
         self.on_end: Callable[[], None] = lambda: None
-        """Called after the end of a picture was recorded."""
+        """Called after the end of a picture is recorded."""
 
     def start(self, service: UpscaleService) -> None:
         """Start to claim pictures."""
@@ -84,26 +84,26 @@ class Runner:
         self._wake.set()
 
     def cancel(self, job_id: str) -> None:
-        """Stop the pictures of a job that run here, except those whose end is being recorded."""
+        """Stop the running pictures of a job, except those whose end is being recorded."""
         for task, held in self._running.items():
             if held.job.id == job_id and task not in self._settling:
                 self._cancelled.add(task)
                 task.cancel()
 
     def stop_claiming(self) -> None:
-        """Claim nothing more."""
+        """Claim no more pictures."""
         self._stopping.set()  # the loop is not cancelled: it would lose a claim that is being committed
         self._wake.set()
 
     async def idle(self) -> None:
-        """Wait until nothing runs; after `stop_claiming`."""
+        """Wait until no picture runs; call it after `stop_claiming`."""
         if self._loop is not None:
             await asyncio.wait({self._loop})
         while self._running:
             await asyncio.wait(self._running)
 
     async def stop(self) -> None:
-        """Stop, and give what runs back to the queue."""
+        """Stop, and put running pictures back in the queue."""
         self.stop_claiming()
         self._recording_until_s = time.monotonic() + self._settings.job_lease_s
         for task in self._running.keys() - self._settling:
@@ -139,7 +139,7 @@ class Runner:
         return await self._write(partial(claim, owner=self.owner, lease_s=lease_s, ttl_s=ttl_s, idle=not self._running))
 
     async def _recover(self, ttl_s: float, *, asked_s: float) -> None:
-        """Put pictures of dead processes back in the queue; not right after an outage, when nobody could renew."""
+        """Put pictures of dead processes back in the queue; not right after an outage, which blocks renewals."""
 
         def recover_in_time(session: Session) -> list[StoredPicture]:
             if self._has_stepped(session.now()):
@@ -167,7 +167,7 @@ class Runner:
         self._wake.set()
 
     async def _work(self, held: Claim, service: UpscaleService) -> None:
-        """Work on a picture, hold its lease meanwhile, and record how it ended."""
+        """Work on a picture, renew its lease meanwhile, and record its end."""
         record = _record(held)
         begin_record(record)
         task = asyncio.current_task()
@@ -208,7 +208,7 @@ class Runner:
         result: Result | None = None,
         problem: Problem | None = None,
     ) -> None:
-        """Record the end of a picture, and remove the files that are not needed any more."""
+        """Record the end of a picture, and remove files that are no longer needed."""
         record.answered = 200 if problem is None else problem.status
         record.problem = problem.type if problem else ""
         record.complete = state is State.DONE
@@ -225,14 +225,14 @@ class Runner:
 
     async def _give_back(self, held: Claim, wait_s: float, *, crashed: bool = False) -> None:
         change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s, crashed=crashed)
-        # Only what is certainly not needed: where the lease was lost, the end may still have been recorded.
+        # Only if the lease was not lost: otherwise the end may have been recorded, with this result.
         if await self._insisting(held, change):
             await discard(self._store, [held.result_name])
 
     async def _insisting(self, held: Claim, change: Callable[[Session], Made]) -> Made | None:
-        """Write to the database until it works: nobody else takes back what a living process has claimed.
+        """Retry a write to the database until it succeeds: no other process takes over the claims of a living one.
 
-        Returns None where a service that stops has given up.
+        Returns None if the service stops and has given up.
         """
         if (task := asyncio.current_task()) in self._running:
             self._settling.add(task)
@@ -243,7 +243,7 @@ class Runner:
             except ServiceError as error:
                 reason = error.reason
             except Exception as error:
-                if reason != (reason := repr(error)):  # it may last: one traceback, not one a second
+                if reason != (reason := repr(error)):  # it may last: log one traceback, not one per second
                     log.exception("job %s picture %d cannot be recorded yet", held.job.id, held.picture.number)
             if time.monotonic() > self._recording_until_s:
                 log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, reason)
@@ -251,7 +251,7 @@ class Runner:
             await asyncio.sleep(END_RETRY_S)
 
     async def _hold(self, held: Claim, task: asyncio.Task[None]) -> None:
-        """Renew the lease until cancelled; cancels the work when its job was cancelled or the lease lost."""
+        """Renew the lease until cancelled; cancels the work if its job is cancelled or the lease is lost."""
         lease_s = self._settings.job_lease_s
         renewed_s = time.monotonic()
         while True:
@@ -261,7 +261,7 @@ class Runner:
             try:
                 hold = await self._write(partial(renew, claim=held, lease_s=lease_s, progress=progress))
                 renewed_s = time.monotonic()
-            except Exception as error:  # without a lease the work would run on, and another process do it again
+            except Exception as error:  # else the work would continue without a lease, and another process repeat it
                 if not isinstance(error, ServiceError):
                     log.exception("job %s picture %d: the lease cannot be renewed", held.job.id, held.picture.number)
                 if time.monotonic() - renewed_s > lease_s * 2 / 3:
@@ -275,7 +275,7 @@ class Runner:
                 return
 
     async def _write(self, change: Callable[[Session], Made]) -> Made:
-        """Run a transaction, and note when the database could not be reached."""
+        """Run a transaction; note the time if the database cannot be reached."""
         asked_s = time.monotonic()
         try:
             made = await self._database.write(change)
@@ -287,17 +287,17 @@ class Runner:
         return made
 
     def _is_late(self, asked_s: float) -> bool:
-        """Return True where the database has hung: an outage without an error, in which nobody could renew."""
+        """Return True if the database has hung: an outage without an error, in which no lease could be renewed."""
         return time.monotonic() - asked_s > self._settings.job_lease_s / 3
 
     def _has_stepped(self, now_s: float) -> bool:
-        """Return True where the clock of the leases went forward, as after a suspend: nobody could renew meanwhile."""
+        """Return True if the clock of the leases jumped, as after a suspend, in which no lease could be renewed."""
         before_s, self._ahead_s = self._ahead_s, now_s - time.monotonic()
         return self._ahead_s - before_s > self._settings.job_lease_s / 3
 
 
 def _record(held: Claim) -> RequestRecord:
-    """Return the record of the work on a picture, in the trace of the request that brought it."""
+    """Return a record of the work on a picture, in the trace of the request that submitted it."""
     return RequestRecord(
         id=held.job.request_id,
         job=held.job.id,

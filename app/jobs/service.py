@@ -1,4 +1,4 @@
-"""The interface of the jobs: accept, read, watch, cancel; and start, drain and stop."""
+"""The interface of jobs: accept, read, watch and cancel them; start, drain and stop their tasks."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ from app.settings import Settings, SettingsError
 from app.waiting import is_set_within
 
 OPEN_RETRY_S = 5.0
-"""Interval between attempts to open what was away at the start."""
+"""Interval between attempts to open the database or store, if it could not be reached at the start."""
 
 WATCH_POLL_S = 1.0
 """Interval at which a job that runs in another process is polled."""
@@ -48,10 +48,10 @@ class JobService:
         self._parts: Parts | None = None
         self._why_off = "" if settings.jobs else "the operator has set ESRGAN_JOBS=false"
         self._opening: asyncio.Task[None] | None = None
-        """Tries again to open what was away at the start."""
+        """Retries to open the database or store, if it could not be reached at the start."""
 
     def open(self) -> None:
-        """Open database and store; blocks. While they are away, jobs get 503, and `start` opens them later.
+        """Open database and store; blocks. If they cannot be reached, jobs get 503, and `start` opens them later.
 
         Raises:
             SettingsError: they cannot be used.
@@ -84,14 +84,14 @@ class JobService:
             await asyncio.sleep(OPEN_RETRY_S)
             try:
                 await asyncio.to_thread(self.open)
-            except SettingsError as error:  # it is back, but refuses; the service keeps running without jobs
+            except SettingsError as error:  # it can be reached, but not used; the service continues without jobs
                 log.warning("jobs get 503 until their storage can be used: %s", error)
         if self._parts is not None:
             log.info("the storage of jobs is open")
             self.start(service, observers)
 
     def drain(self) -> None:
-        """Start no more pictures, and end all event streams."""
+        """Stop claiming pictures, and end all event streams."""
         self.watch.close()
         if self._opening is not None:
             self._opening.cancel()
@@ -99,12 +99,12 @@ class JobService:
             self._parts.runner.stop_claiming()
 
     async def idle(self) -> None:
-        """Wait until no picture is worked on."""
+        """Wait until no picture runs."""
         if self._parts is not None:
             await self._parts.runner.idle()
 
     async def release(self) -> None:
-        """Give the pictures that are worked on back to the queue."""
+        """Put running pictures back in the queue."""
         self.drain()
         if self._parts is not None:
             await self._parts.runner.stop()
@@ -120,7 +120,7 @@ class JobService:
 
     @property
     def is_on(self) -> bool:
-        """True where the service takes jobs, even if their database cannot be reached at the moment."""
+        """True if the service takes jobs, even if their database cannot be reached at the moment."""
         return not self._why_off
 
     @property
@@ -137,23 +137,23 @@ class JobService:
         return self._parts
 
     def check(self, service: UpscaleService, submission: Submission) -> None:
-        """Check what can be checked before the pictures are there.
+        """Check the URLs and the model of a job, before its pictures are read.
 
         Raises:
-            ServiceError: a URL or the model refuses it.
+            ServiceError: a URL or the model is refused.
         """
         self.parts.check_urls(submission)
-        if not submission.idempotency_key:  # else it may have been accepted when the model was there
+        if not submission.idempotency_key:  # else it may have been accepted while the model existed
             submission.request.check_model(service)
 
     async def submit(self, service: UpscaleService, submission: Submission) -> tuple[StoredJob, bool]:
         """Accept a job; once this returns, it survives a crash.
 
         Returns:
-            The job, and False where an earlier one with the same idempotency key is returned.
+            The job, and False if it is an earlier one with the same idempotency key.
 
         Raises:
-            ServiceError: a picture, a parameter, a URL or a limit refuses it.
+            ServiceError: a picture, a parameter or a URL is refused, or a limit is reached.
         """
         parts = self.parts
         parts.check_urls(submission)
@@ -208,7 +208,7 @@ class JobService:
         return pictures
 
     async def _stored(self, job: NewJob, submission: Submission) -> tuple[StoredJob, bool]:
-        """Write the uploads, then the rows: a job that has a row has its uploads."""
+        """Write the uploads, then the rows, so that every job in the table has its uploads."""
         parts = self.parts
         names = [picture.upload_name for picture in job.pictures if picture.upload_name]
         parts.store.check_room(sum(picture.upload_bytes for picture in job.pictures))
@@ -236,7 +236,7 @@ class JobService:
         """Return a job.
 
         Args:
-            key_name: of the caller's key; None for an operator, who may see all jobs.
+            key_name: name of the caller's key; None for an operator, who may see all jobs.
 
         Raises:
             NoSuchJob: the key has no such job.
@@ -250,10 +250,10 @@ class JobService:
         return [self.watch.refreshed(job) for job in await self.parts.database.read(page)]
 
     async def view(self, service: UpscaleService, job: StoredJob, prefix: str) -> JobView:
-        """Describe a job for its caller, with its place in the queue where it has not ended.
+        """Describe a job for its caller, with its place in the queue if it has not ended.
 
         Args:
-            prefix: of the addresses in it; see `JobView.of`.
+            prefix: prefix of the URLs in it; see `JobView.of`.
         """
         view = JobView.of(job, prefix)
         if job.state in ENDED:
@@ -263,7 +263,7 @@ class JobService:
         return view.model_copy(update={"queue": QueueView(position=pictures, predicted_end=end)})
 
     async def _ahead_of(self, service: UpscaleService, job: StoredJob) -> tuple[int, float | None]:
-        """Return how many pictures are before the end of a job, and the predicted seconds until it."""
+        """Return the number of pictures before the end of a job, and the predicted seconds until then."""
         ahead = await self.parts.database.read(partial(ledger.ahead_of, job=job))
         seconds = [service.predicted_s(model or None, px) for model, px in ahead.px.items()]
         known = [value for value in seconds if value is not None]
@@ -298,7 +298,7 @@ class JobService:
         return delivery
 
     async def changed(self, job: StoredJob, event: asyncio.Event, within_s: float) -> bool:
-        """Wait until a job may have changed; returns False where it has not within the time.
+        """Wait until a job may have changed; returns False if it did not within the time.
 
         Args:
             event: from `watch.changes`.

@@ -1,4 +1,4 @@
-"""Jobs in a SQLite file: for one machine, with nothing to install."""
+"""Jobs in a SQLite file, for one machine; needs no further package."""
 
 import asyncio
 import sqlite3
@@ -16,12 +16,12 @@ from app.jobs.job import Row
 Result = TypeVar("Result")
 
 BUSY_S = 10.0
-"""Time to wait for another process that writes."""
+"""Maximum time to wait for another process that writes."""
 
 MAGIC = b"SQLite format 3\0"
 
 PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-"""Errors of opening that may be gone at the next attempt."""
+"""Errors of opening that a retry may not meet."""
 
 
 class SqliteDatabase:
@@ -32,7 +32,7 @@ class SqliteDatabase:
 
     Raises:
         OSError: the file cannot be opened or is no database.
-        DatabaseDown: the disk is full or fails, or another process holds the file for long.
+        DatabaseDown: the disk is full or fails, or another process locks the file for too long.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
@@ -61,7 +61,7 @@ class SqliteDatabase:
 
     async def _run(self, call: Callable[[Session], Result], begin: str) -> Result:
         run = partial(self._transact, call, begin)
-        # Shielded: a caller that leaves must not see the transaction of another one rolled back.
+        # Shielded: a caller that leaves must not cause the rollback of another one's transaction.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, run))
 
     def _transact(self, call: Callable[[Session], Result], begin: str) -> Result:
@@ -119,7 +119,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to write-ahead logging; SQLite does not wait here while another process does the same, so this does."""
+    """Switch to write-ahead logging, with retries: SQLite does not wait while another process does the same."""
     gives_up_s = time.monotonic() + BUSY_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Where the files of jobs are: uploads and results, in a folder or an object store."""
+"""Interface of the store of uploads and results: a folder or an object store."""
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
@@ -11,11 +11,11 @@ log = logging.getLogger(__name__)
 
 
 class StoreDown(Unavailable):
-    """The store cannot be reached, or refuses."""
+    """The store cannot be reached, or refuses the call."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("the store of the jobs' files cannot be reached; try again in a few seconds")
-        self.reason = reason  # the answer does not say where the store is
+        self.reason = reason  # for the log: the answer hides the store's address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Store(Protocol):
 
 
 async def discard(store: Store, names: Sequence[str]) -> None:
-    """Delete files; those that cannot be deleted now are removed when their job expires, or as files of no job."""
+    """Delete files. The sweeper removes those that cannot be deleted now."""
     try:
         await store.delete(names)
     except (ServiceError, OSError) as error:

@@ -16,7 +16,7 @@ class Submission:
     request: UpscaleRequest
     pictures: Sequence[bytes] = ()
     names: Sequence[str] = ()
-    """File names of the pictures, where the caller gave them."""
+    """File names of the pictures, if the caller gave them."""
     sources: Sequence[str] = ()
     targets: Sequence[str] = ()
     """URLs to write the results to, one for each picture; empty for none."""
@@ -30,7 +30,7 @@ class Submission:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that makes it this job and no other."""
+        """Hash of everything that distinguishes it from other jobs."""
         digests = [hashlib.sha256(picture).hexdigest() for picture in self.pictures]
         parts = [self.request.to_json(), digests, list(self.sources), list(self.targets), self.webhook]
         text = json.dumps([*parts, list(self.webhook_events)], sort_keys=True)

@@ -1,4 +1,4 @@
-"""Removes what has expired, and what nobody needs; and counts what there is."""
+"""Remove expired jobs and files without a job; count jobs for metrics."""
 
 import asyncio
 import logging
@@ -13,14 +13,14 @@ from app.jobs.database import Database
 from app.jobs.store import Store
 
 COUNT_S = 2.0
-"""Interval between counts, which metrics show."""
+"""Interval between counts for metrics."""
 
 SWEEP_S = 30.0
 ORPHAN_S = 3600.0
-"""Age at which a file without a job is removed; the upload of a job is in the store before the job is in the table."""
+"""Age at which a file without a job is removed: an upload is in the store before its job is in the table."""
 
 OWN_FILE = re.compile(r"job_[0-9a-f]{32}/(upload|result)-[0-9-]+(\.[0-9a-f]+\.part)?")
-"""Names of files of jobs, also of half-written ones; others in the store are not touched."""
+"""Names of jobs' files, including partly written ones; other files in the store are not touched."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Sweeper:
         self._tasks: Sequence[asyncio.Task[None]] = ()
 
     def start(self) -> None:
-        """Start to count and to sweep, each by itself: to sweep may take long."""
+        """Start to count and to sweep, in separate tasks, because a sweep may take long."""
         self._tasks = [
             asyncio.create_task(_forever(self.count, COUNT_S, "counted"), name="count jobs"),
             asyncio.create_task(_forever(self.sweep, SWEEP_S, "swept"), name="sweep jobs"),
@@ -48,7 +48,7 @@ class Sweeper:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def count(self) -> None:
-        """Count what there is."""
+        """Count jobs and deliveries for metrics."""
         self._counters.totals = await self._database.read(ledger.totals)
         self._counters.totals_s = time.monotonic()
 

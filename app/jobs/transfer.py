@@ -1,4 +1,4 @@
-"""Pictures from URLs, and results to URLs."""
+"""Read pictures from URLs, and write results to URLs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +14,7 @@ from app.jobs.outgoing import Outgoing
 Result = TypeVar("Result")
 
 RETRIES_S = (1.0, 4.0)
-"""Time before each further attempt, where a host does not answer or says that it cannot now."""
+"""Time before each retry, if a host does not answer or is busy."""
 
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -27,8 +27,8 @@ class Transfer:
     """Fetches sources and writes targets.
 
     Args:
-        whole_s: time for one transfer.
-        retries_s: time before each further attempt.
+        whole_s: maximum time for one transfer.
+        retries_s: time before each retry.
     """
 
     def __init__(self, outgoing: Outgoing, *, whole_s: float, retries_s: tuple[float, ...] = RETRIES_S) -> None:
@@ -56,7 +56,7 @@ class Transfer:
         """Write a result with PUT.
 
         Args:
-            chunks: starts to read the result.
+            chunks: returns the chunks of the result, from the start at each call.
 
         Raises:
             SourceRefused: the URL is not allowed, or cannot be written.

@@ -1,4 +1,4 @@
-"""The state of a job from those of its pictures, and the webhooks of its changes."""
+"""Derive the state of a job from those of its pictures, and add the webhooks of its changes."""
 
 from app.jobs.database import Session
 from app.jobs.job import ENDED, State
@@ -6,10 +6,10 @@ from app.jobs.outbox import announce
 
 
 def touch(session: Session, job_id: str, ttl_s: float) -> None:
-    """Bring the state of a job up to date after one of its pictures has changed; a new state adds its webhook.
+    """Update the state of a job after a change of a picture; a new state adds its webhook.
 
     Args:
-        ttl_s: how long a job is kept after its end.
+        ttl_s: time that a job is kept after its end.
     """
     counted = session.rows("select state, count(*) as n from pictures where job_id = :id group by state", id=job_id)
     rows = session.rows("select state from jobs where id = :id", id=job_id)

@@ -1,4 +1,4 @@
-"""Webhooks as Standard Webhooks says: signed, retried for a day, and logged in the job."""
+"""Deliver webhooks by the Standard Webhooks specification: signed, retried for 19 hours, and recorded in the job."""
 
 import asyncio
 import base64
@@ -33,16 +33,16 @@ from app.jobs.view import JobView, moment
 from app.waiting import is_set_within
 
 DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 18000, 21600)
-"""Time before each further attempt: 19 hours in total, so that the last one is before jobs expire by default."""
+"""Time before each retry: 19 hours in total, so that by default the last one comes before the job expires."""
 
 JITTER = 0.2
-"""Share by which each delay varies, so that a receiver that comes back is not hit by all at once."""
+"""Share by which each delay varies, so that a receiver that has recovered does not get all retries at once."""
 
 ANSWER_S = 15.0
 MAX_RETRY_AFTER_S = 3600
 MAX_RUNNING = 8
 MAX_OF_ONE_HOST = 2
-"""Maximum of these to one host, so that one that does not answer leaves room for the others."""
+"""Maximum concurrent deliveries to one host, so that a host that does not answer leaves room for others."""
 
 POLL_S = 1.0
 LEASE_S = 60.0
@@ -63,7 +63,7 @@ def signature(secret: str, webhook_id: str, timestamp: int, body: str) -> str:
 
 
 def seconds_of(retry_after: str) -> float:
-    """Return the seconds of a `Retry-After`, which may be a date (RFC 9110, 10.2.3); 0 where it says nothing."""
+    """Return the seconds of a `Retry-After`, which may be a date (RFC 9110, 10.2.3); 0 if it is missing or invalid."""
     if retry_after.isdecimal():
         return min(int(retry_after[:9]), MAX_RETRY_AFTER_S)
     try:
@@ -75,10 +75,10 @@ def seconds_of(retry_after: str) -> float:
 
 
 class WebhookSecrets:
-    """Derives the secret of each API key from those of the service, so that the file of keys holds no secrets.
+    """Derives the secret of each API key from those of the service, so that the key file needs no secrets.
 
     Args:
-        masters: secrets of the service, the newest first. All of them sign, so that receivers can move to a new one.
+        masters: secrets of the service, newest first. All of them sign, so that receivers can migrate to a new one.
     """
 
     def __init__(self, masters: Sequence[str]) -> None:
@@ -86,14 +86,14 @@ class WebhookSecrets:
 
     @classmethod
     def read(cls, path: Path, *, create: bool = False) -> "WebhookSecrets":
-        """Read a file with a secret on each line.
+        """Read a file with one secret per line.
 
         Args:
-            create: make it, with one secret, where it is missing.
+            create: create it, with one secret, if it is missing.
 
         Raises:
-            OSError: it cannot be read or made.
-            ValueError: it holds no secret, or one that is too short.
+            OSError: it cannot be read or created.
+            ValueError: it has no secret, or one that is too short.
         """
         if create and not path.exists():
             part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
@@ -102,7 +102,7 @@ class WebhookSecrets:
                 with os.fdopen(handle, "w") as file:
                     file.write(secrets.token_urlsafe(32) + "\n")
                 with suppress(FileExistsError):
-                    os.link(part, path)  # unlike a rename it never replaces the secret that another process has made
+                    os.link(part, path)  # unlike a rename, never replaces the file that another process has created
             finally:
                 part.unlink()
         masters = path.read_text(encoding="utf-8").split()
@@ -111,7 +111,7 @@ class WebhookSecrets:
         return cls(masters)
 
     def of_key(self, key_name: str) -> Sequence[str]:
-        """Return the secrets of a key, the newest first."""
+        """Return the secrets of a key, newest first."""
         digests = [hmac.new(master.encode(), key_name.encode(), hashlib.sha256).digest() for master in self._masters]
         return [f"whsec_{base64.b64encode(digest).decode()}" for digest in digests]
 
@@ -120,7 +120,7 @@ class Deliverer:
     """Delivers the webhooks of the outbox. Belongs to the event loop.
 
     Args:
-        prefix: of the addresses in jobs; see `JobView.of`.
+        prefix: prefix of the URLs in jobs; see `JobView.of`.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Deliverer:
         self._owner = secrets.token_hex(8)
         self._wake = asyncio.Event()
         self._running: dict[asyncio.Task[None], str] = {}
-        """Deliveries, and the origins of their URLs."""
+        """Running deliveries, with the origins of their URLs."""
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -154,7 +154,7 @@ class Deliverer:
         self._wake.set()
 
     async def stop(self) -> None:
-        """Stop; what was not delivered is delivered by another process, or after the next start."""
+        """Stop; the remaining webhooks are delivered by another process, or after the next start."""
         tasks = [*self._running, *([self._loop] if self._loop is not None else [])]
         for task in tasks:
             task.cancel()
@@ -185,7 +185,7 @@ class Deliverer:
         self._wake.set()
 
     async def _deliver(self, delivery: Delivery) -> None:
-        """Attempt a delivery, and record what came of it and what comes next."""
+        """Attempt a delivery, and record its outcome and the next attempt."""
         began_s = time.monotonic()
         status, error, retry_after_s = 0, "", 0.0
         try:

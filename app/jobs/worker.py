@@ -21,19 +21,19 @@ from app.settings import Settings
 from app.upscaling import OtherVersion, UpscaleRequest
 
 MAX_REFUSALS = 20
-"""Attempts at a picture that the service cannot accept at the moment."""
+"""Maximum refusals of a picture for passing reasons, before it fails."""
 
 MAX_REFUSED = 1000
-"""Maximum pictures whose refusals are counted at a time, the latest ones."""
+"""Maximum number of pictures whose refusals are counted; the latest ones are kept."""
 
 FULL_WAIT_S = 30.0
-"""Seconds until a picture whose result did not fit on the disk is tried again."""
+"""Seconds until a picture is retried after its result did not fit on the disk."""
 
 BUSY_WAIT_S = 1.0
-"""Seconds until a picture that the service could not accept is tried again, where the error names no time."""
+"""Seconds until a picture is retried after the service refused it, if the error names no time."""
 
 OTHER_VERSION_WAIT_S = 60.0
-"""Seconds until a picture that this version of the service cannot process is tried again: a newer one may take it."""
+"""Seconds until a picture is retried that this version of the service cannot process: a newer one may claim it."""
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class GivenBack(Exception):
     """The picture goes back to the queue.
 
     Args:
-        wait_s: until it may be claimed again.
+        wait_s: seconds until it may be claimed.
     """
 
     def __init__(self, wait_s: float) -> None:
@@ -59,14 +59,14 @@ class Worker:
         self._transfer = transfer
         self._watch = watch
         self._refusals: dict[tuple[str, int], int] = {}
-        """Refusals of pictures by the service here; waits for the store do not count."""
+        """Number of refusals by the service in this process, by picture; waits for the store do not count."""
 
     async def result(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
         """Upscale a picture and store the result.
 
         Raises:
             GivenBack: it has to wait.
-            ServiceError: it cannot be done.
+            ServiceError: it cannot be upscaled or stored.
         """
         max_s = self._settings.job_max_s
         try:
@@ -98,13 +98,13 @@ class Worker:
                 raise
             log.warning("job %s waits for a replica that can process it: %s", held.job.id, error.detail)
             raise GivenBack(OTHER_VERSION_WAIT_S) from error
-        except (QueueFull, Unavailable, DeadlinePassed) as error:  # also a stream that the service ended for others
+        except (QueueFull, Unavailable, DeadlinePassed) as error:  # also a stream ended in favour of others
             if self._refused(held) >= MAX_REFUSALS:
                 raise
             raise GivenBack(error.retry_after_s or BUSY_WAIT_S) from error
 
     def _refused(self, held: Claim) -> int:
-        """Count a refusal; returns how many there were."""
+        """Count a refusal; returns the number so far."""
         picture = held.picture.job_id, held.picture.number
         self._refusals[picture] = count = self._refusals.pop(picture, 0) + 1
         while len(self._refusals) > MAX_REFUSED:
