@@ -1,4 +1,4 @@
-"""Every error that a caller can get.
+"""Errors that callers can get.
 
     ServiceError
     ├── BadRequest            400  malformed request
@@ -36,11 +36,11 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 RETRY_S = 5
-"""Default `Retry-After`: by then the service has loaded, or another instance has taken over."""
+"""Default `Retry-After`: time to load, or for another instance to take over."""
 
 
 class ServiceError(Exception):
-    """An answer other than a picture."""
+    """Base class of errors that become problem documents."""
 
     status: ClassVar[int]
     type: ClassVar[str]
@@ -58,7 +58,7 @@ class ServiceError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.reason = detail
-        """Text for the log: says more than the answer where that hides an address."""
+        """Text for the log, with details that the answer hides, such as an address."""
         self.retry_after_s = retry_after_s
         self.headers = headers or {}
         self.members = members or {}
@@ -67,7 +67,7 @@ class ServiceError(Exception):
 
 @contextmanager
 def about(what: str) -> Iterator[None]:
-    """Put what an error is about, such as `picture 2: `, in front of its text."""
+    """Prefix the text of an error with its subject, such as `picture 2: `."""
     try:
         yield
     except ServiceError as error:
@@ -85,7 +85,7 @@ class Unauthorized(ServiceError):
     """The request has no key, or an unknown one.
 
     Args:
-        wrong: True where it has one.
+        wrong: True if it has an unknown key.
     """
 
     status, type, title = 401, "unauthorized", "A valid API key is required"
@@ -114,7 +114,7 @@ class NoSuchModel(ServiceError):
 
 
 class NoSuchJob(ServiceError):
-    """The caller has no job of that id: it never had, or the job has expired."""
+    """The caller has no job with this id: it never existed, or has expired."""
 
     status, type, title = 404, "no-such-job", "There is no job of that id"
 
@@ -138,7 +138,7 @@ class NotReady(ServiceError):
 
 
 class PreconditionFailed(ServiceError):
-    """`If-Match` does not name what is there."""
+    """`If-Match` does not name the current version."""
 
     status, type, title = 412, "precondition-failed", "If-Match does not name what is there"
 
@@ -201,13 +201,13 @@ class QueueFull(ServiceError):
 
 
 class KeyLimit(ServiceError):
-    """One of the key's own limits is reached."""
+    """A limit of the key is reached."""
 
     status, type, title = 429, "key-limit", "The key has reached its limit"
 
 
 class Internal(ServiceError):
-    """The service failed, and the log says how."""
+    """The service failed; the log has the details."""
 
     status, type, title = 500, "internal", "Internal error"
 
@@ -216,7 +216,7 @@ class Unavailable(ServiceError):
     """The service is loading, stopping or broken, or lacks what this request needs.
 
     Args:
-        state: state of the service, where that is the reason; see `app.lifecycle.Phase`.
+        state: state of the service, if it is the reason; see `app.lifecycle.Phase`.
     """
 
     status, type, title = 503, "unavailable", "The service is not available"
@@ -232,7 +232,7 @@ class JobsOff(ServiceError):
 
 
 class StorageFull(ServiceError):
-    """The disk or the limit on what jobs may hold is full."""
+    """The disk is full, or the limit on the storage of jobs is reached."""
 
     status, type, title = 507, "storage-full", "There is no room for jobs"
 

@@ -1,4 +1,4 @@
-"""Text that can be written anywhere: as UTF-8, and without secrets."""
+"""Make text safe to write: valid UTF-8, without secrets."""
 
 
 def encodable(text: str) -> str:
@@ -7,5 +7,5 @@ def encodable(text: str) -> str:
 
 
 def without_query(text: str) -> str:
-    """Leave out what follows a `?`: in a presigned URL it is a secret."""
+    """Remove everything after a `?`, which is a secret in a presigned URL."""
     return text.partition("?")[0]

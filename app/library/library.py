@@ -1,4 +1,4 @@
-"""The models of a folder: which exist, which are in memory, and which are in use."""
+"""The models of a folder: those that exist, are in memory, or are in use."""
 
 import asyncio
 import logging
@@ -27,15 +27,15 @@ class NoModelError(Exception):
 
 
 class Library:
-    """Serves every weight file of a folder as a model named like the file. Belongs to the event loop once that runs.
+    """Serves every weight file of a folder as a model named after the file. Belongs to the event loop once that runs.
 
-    A request leases the network that it uses. A new version serves later leases; earlier ones keep what they have.
+    A request leases the network that it uses. A new version serves later leases; earlier leases keep their network.
 
     Args:
         on_device: runs a call in the device's thread, between two pieces of work.
-        ready: called with each network that has been loaded and tested, before it is used.
-        freed: awaited when a network is about to leave the memory.
-        max_bytes: memory for all networks together, see `NetworkCache`.
+        ready: called with each loaded and tested network, before it is used.
+        freed: awaited before a network is removed from memory.
+        max_bytes: maximum memory of all networks together; see `NetworkCache`.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Library:
             default: the model for requests that name none; if empty, the first of `preferred` that works, else the
                 first by name.
             lazily: load only the default model; the others are loaded by their first request.
-            run: runs a step of loading, here by default; may raise `DeviceLost`.
+            run: runs a step of loading; by default in this thread. May raise `DeviceLost`.
 
         Raises:
-            NoModelError: there is no weight file, not the default one, or none that works.
+            NoModelError: there is no weight file, the default one is missing, or none works.
         """
         try:
             self._seen = self._folder.files()
@@ -103,7 +103,7 @@ class Library:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory of all networks."""
+        """Memory of all networks in bytes."""
         return self._cache.memory_bytes
 
     def memory_by_name(self) -> Mapping[str, int]:
@@ -116,14 +116,14 @@ class Library:
         return self._cache.counters
 
     def find(self, name: str | None) -> Entry:
-        """Return the model of that name, or the default one.
+        """Return the model with this name, or the default one.
 
         Raises:
-            NoSuchModel: there is none.
+            NoSuchModel: there is no such model.
         """
         name = name or self.default
         if name not in self._entries:
-            shown = name.partition("?")[0][:100]  # what follows in a URL may be a secret
+            shown = name.partition("?")[0][:100]  # the query of a URL may be a secret
             raise NoSuchModel(f"there is no model {shown!r}; the models are {', '.join(sorted(self._entries))}")
         return self._entries[name]
 
@@ -132,11 +132,11 @@ class Library:
         return pairs(self._entries).get(name)
 
     def pair_for(self, name: str | None, fidelity: float) -> Pair:
-        """Return the pair of a model that a caller wants with a fidelity.
+        """Return the pair of a model, for a request with a fidelity.
 
         Raises:
-            NoSuchModel: there is no model of that name.
-            Unprocessable: it has no pair.
+            NoSuchModel: there is no model with this name.
+            Unprocessable: the model has no pair.
         """
         return pair_for(self.find(name).name, fidelity, self._entries)
 
@@ -144,18 +144,18 @@ class Library:
     async def lease(
         self, name: str | None, fidelity: float | None = None, *, deadline_s: float | None = None
     ) -> AsyncIterator[Network]:
-        """Use a model's network within the block; it is loaded first where necessary.
+        """Use a model's network within the block; it is loaded first if necessary.
 
         Args:
             fidelity: 1 for the model of its pair that was trained for PSNR, 0 for the one trained with a GAN, and a
                 blend of both in between, in steps of 1 / `STEPS`.
-            deadline_s: on the event loop's clock.
+            deadline_s: latest time to have the network, on the event loop's clock.
 
         Raises:
-            NoSuchModel: there is no model of that name.
-            Unprocessable: it has no pair.
-            Unavailable: it cannot be loaded.
-            DeadlinePassed: it was not loaded in time.
+            NoSuchModel: there is no model with this name.
+            Unprocessable: the model has no pair.
+            Unavailable: the network cannot be loaded.
+            DeadlinePassed: the network was not loaded in time.
         """
         async with AsyncExitStack() as leases:
             try:
@@ -172,7 +172,7 @@ class Library:
         self._start(poll(self.refresh, every_s), "watch the models")
 
     async def refresh(self) -> None:
-        """Apply changes of the folder; a file that looks the same twice is taken to be complete."""
+        """Apply changes in the folder; a file is complete once it looks the same twice in a row."""
         before, self._seen = self._seen, await asyncio.to_thread(self._folder.files)
         for name, file in self._seen.items():
             entry = self._entries.get(name)
@@ -183,7 +183,7 @@ class Library:
                 await self._remove(entry)
 
     async def reload(self, name: str) -> Entry:
-        """Reload the file of a model now, whether it has changed or not.
+        """Reload the file of a model now, even if it has not changed.
 
         Raises:
             NoSuchModel: there is no such file.
@@ -210,7 +210,7 @@ class Library:
             task.cancel()
 
     async def _replace(self, name: str, file: ModelFile) -> Entry:
-        """Load a file next to the version that serves, and replace that once the new one has passed its tests."""
+        """Load a file next to the current version, and replace that one when the new one has passed its tests."""
         while (entry := self._entries.setdefault(name, self._entry(name, file))).loading is not None:
             await asyncio.wait({entry.loading})
         entry.file, entry.load = file, partial(self._loader.file, name, file.path)
@@ -219,7 +219,7 @@ class Library:
         return entry
 
     async def _remove(self, entry: Entry) -> None:
-        """Remove a model whose file is gone, except the default one, and one whose file has come back meanwhile."""
+        """Remove a model whose file is gone, unless it is the default one, or its file has come back meanwhile."""
         file = entry.file
         while entry.loading is not None:
             await asyncio.wait({entry.loading})
@@ -248,7 +248,7 @@ class Library:
 
     async def _acquire(self, find: Callable[[], Entry], leases: AsyncExitStack) -> Network:
         while (loaded := (entry := find()).loaded) is None:
-            entry.waiting += 1  # so that the next load does not evict what was loaded for this request
+            entry.waiting += 1  # the next load must not evict the network of this request
             try:
                 await self._wait_until_loaded(entry)
             finally:
@@ -258,7 +258,7 @@ class Library:
         return loaded.network
 
     async def _blend(self, pair: Pair, step: int, leases: AsyncExitStack) -> Network:
-        """Acquire a blend of the two networks that serve a pair now; both stay in use until it is made."""
+        """Lease a blend of the current networks of a pair; both stay in use until it is made."""
         async with AsyncExitStack() as originals:
             psnr, gan = [await self._acquire(partial(self.find, name), originals) for name in (pair.psnr, pair.gan)]
             with self._blends.between(pair, psnr, gan, step) as entry:
@@ -270,7 +270,7 @@ class Library:
                     raise Unprocessable(f"fidelity = {step / STEPS:g}: {entry.reason}; leave it out") from error
 
     async def _wait_until_loaded(self, entry: Entry) -> None:
-        """Wait for a load of this model, which continues if this task is cancelled."""
+        """Wait for a load of this model; the load continues if this task is cancelled."""
         if entry.state is State.FAILED:
             raise Unavailable(f"the model {entry.name} cannot serve: {entry.reason}")
         if entry.loading is None:
@@ -294,7 +294,7 @@ class Library:
     def _load_now(self, entry: Entry, run: RunNow) -> None:
         try:
             self._take(entry, Load(entry.load()).now(run))
-        except DeviceLost:  # no other network could serve either
+        except DeviceLost:  # no other network would work either
             raise
         except Exception as error:
             self._failed(entry, error)
@@ -308,7 +308,7 @@ class Library:
     def _failed(self, entry: Entry, error: Exception) -> None:
         expected, known = isinstance(error, LoadError), entry.reason
         entry.fail(error)
-        if not entry.is_tried_again or entry.reason != known:  # repeated attempts with one result are logged once
+        if not entry.is_tried_again or entry.reason != known:  # retries with the same result are logged once
             self._cache.counters.failed_loads += 1
             log.error("%s was not loaded: %s", entry.name, entry.reason, exc_info=None if expected else error)
 
