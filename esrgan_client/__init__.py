@@ -1,4 +1,4 @@
-"""A client of esrgan-serve, sync and async. It needs httpx and nothing else of this repository.
+"""A client for esrgan-serve, sync and async. It needs httpx, but no other package of this repository.
 
 from esrgan_client import Client
 

@@ -1,4 +1,4 @@
-"""Parts of a call that both clients share."""
+"""Functions that both clients share."""
 
 import errno
 import os
@@ -15,19 +15,19 @@ from esrgan_client.problems import Problem
 PictureFile = str | os.PathLike[str]
 
 WAIT_S = 600
-"""Maximum seconds that the service may take for a picture; its own limit is usually lower."""
+"""Maximum seconds for a picture; the limit of the service is usually lower."""
 
 TIMEOUT = httpx.Timeout(30, read=WAIT_S + 30)
-"""The answer for a large picture begins only after its turn in the queue."""
+"""Timeout of httpx: the answer for a large picture begins only after its turn in the queue."""
 
 
 def headers_of(key: str) -> Mapping[str, str]:
     """Return the headers of every request.
 
     Raises:
-        ValueError: the key has characters that no key has.
+        ValueError: the key has characters that are not allowed in keys.
     """
-    key = key.strip()  # read from a file, it ends with a line break
+    key = key.strip()  # a key read from a file ends with a line break
     if wrong := next((letter for letter in key if not "!" <= letter <= "~"), ""):
         raise ValueError(
             f"the key has the character {wrong!r}, which no key has; copy the whole token and nothing else"
@@ -37,17 +37,17 @@ def headers_of(key: str) -> Mapping[str, str]:
 
 
 def form_of(pictures: Sequence[bytes | PictureFile], opened: ExitStack) -> list[tuple[str, bytes | BinaryIO]]:
-    """Return the fields of a form; its files are open until the stack is closed."""
+    """Return the fields of a form; its files stay open until the stack is closed."""
     return [
         ("image", each if isinstance(each, bytes) else opened.enter_context(Path(each).open("rb"))) for each in pictures
     ]
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """Return a successful answer that has been read, or a stream that may be.
+    """Return a successful answer, read or to be streamed.
 
     Raises:
-        Problem: it is another one.
+        Problem: the answer is an error.
     """
     if answer.is_success:
         return answer
@@ -55,13 +55,13 @@ def checked(answer: httpx.Response) -> httpx.Response:
 
 
 def target_file(target: PictureFile, source: PictureFile | None = None) -> Path:
-    """Check the path of a file to be written, before anything is sent; returns it.
+    """Check the path of an output file before anything is sent; returns it.
 
     Args:
-        source: the file that must be kept.
+        source: file that must not be overwritten.
 
     Raises:
-        OSError: the path names a folder, or its own folder is missing.
+        OSError: the path is a folder, or its parent is missing.
         ValueError: it is the source.
     """
     path = Path(target)
@@ -78,7 +78,7 @@ def target_file(target: PictureFile, source: PictureFile | None = None) -> Path:
 
 @contextmanager
 def part_file(target: Path) -> Iterator[BinaryIO]:
-    """Open a file that gets its name at the end of the block; after an error nothing is left of it."""
+    """Open a temporary file; renamed to the target at the end of the block, removed after an error."""
     part = target.with_name(f".{uuid.uuid4().hex}.part")  # short: a name has at most 255 bytes
     try:
         with part.open("wb") as file:

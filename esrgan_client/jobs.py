@@ -10,25 +10,25 @@ from esrgan_client.problems import Problem, of_document
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 Progress = Callable[[float], None]
-"""Receives the share of a job that is done, from 0 to 1."""
+"""Receives the progress of a job, from 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job as the service has described it."""
+    """A job as described by the service."""
 
     id: str
     state: State
     progress: float
-    """From 0 to 1."""
+    """Share that is done, from 0 to 1."""
     problem: Problem | None
-    """Why it failed."""
+    """Reason of the failure, if it failed."""
     document: Mapping[str, Any]
     """The whole description by the service; see docs/jobs.md."""
 
     @property
     def ended(self) -> bool:
-        """True once nothing more will change."""
+        """True once the job has ended, in any way."""
         return self.state not in ("waiting", "running")
 
     @classmethod
@@ -53,12 +53,12 @@ class Events:
 
     def __init__(self, on_progress: Progress | None) -> None:
         self.job: Job | None = None
-        """The job as the latest event of its state describes it."""
+        """The job as of the latest event with its state."""
         self._on_progress = on_progress or (lambda _: None)
         self._event = ""
 
     def line(self, line: str) -> bool:
-        """Take the next line; returns True once the job has ended."""
+        """Process the next line; returns True once the job has ended."""
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "event":

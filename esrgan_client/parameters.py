@@ -1,11 +1,11 @@
-"""Parameters of a request, as docs/api.md describes them."""
+"""Parameters of a request; see docs/api.md."""
 
 from collections.abc import Mapping
 from typing import Literal, TypedDict
 
 
 class Parameters(TypedDict, total=False):
-    """Parameters of an upscale request and of a job; those that are left out have the service's defaults."""
+    """Parameters of an upscale request or a job; the service has defaults for missing ones."""
 
     model: str
     scale: float
@@ -26,5 +26,5 @@ class Parameters(TypedDict, total=False):
 
 
 def query_of(parameters: Parameters) -> Mapping[str, str]:
-    """Return parameters as they are sent."""
+    """Return the query for parameters."""
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in parameters.items()}

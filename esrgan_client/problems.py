@@ -26,11 +26,11 @@ class Problem(Exception):
     """An error answer.
 
     Attributes:
-        status: of the answer.
-        type: last part of the problem type, such as `queue-full`; empty where the answer is not the service's.
-        detail: what is wrong, with the way out.
-        retry_after_s: seconds until another attempt makes sense; None where the answer does not say.
-        request_id: of the answer, for the operator's log.
+        status: HTTP status.
+        type: last part of the problem type, such as `queue-full`; empty if the answer is not from the service.
+        detail: description of the error, with the way out.
+        retry_after_s: seconds until a retry makes sense; None if the answer does not say.
+        request_id: id of the request in the operator's log.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Problem(Exception):
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str], body: bytes) -> "Problem":
-        """Make the exception for an answer; the detail of a proxy's answer is its text."""
+        """Make the exception for an answer; the text of a proxy's answer becomes the detail."""
         try:
             document = json.loads(body)
         except ValueError:
@@ -88,7 +88,7 @@ class Forbidden(Problem):
 
 
 class NotFound(Problem):
-    """There is no such model or job."""
+    """The model or job does not exist."""
 
 
 class NotAcceptable(Problem):
@@ -100,7 +100,7 @@ class TooSlow(Problem):
 
 
 class NotReady(Problem):
-    """The result is not there yet, or never will be."""
+    """The result does not exist yet, or never will."""
 
 
 class TooLarge(Problem):

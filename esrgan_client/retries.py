@@ -1,4 +1,4 @@
-"""Attempts of one call: which failures are tried again, when, and for how long."""
+"""Retries of a call: for which failures, when, and for how long."""
 
 import time
 from collections.abc import Callable
@@ -8,19 +8,19 @@ import httpx
 from esrgan_client.problems import Busy, Problem, Unavailable
 
 FIRST_PAUSE_S = 0.5
-"""Pause after the first failure that names no time; each further one is twice as long, up to `MAX_PAUSE_S`."""
+"""Pause after the first failure without Retry-After; each further one is twice as long, up to `MAX_PAUSE_S`."""
 
 MAX_PAUSE_S = 30.0
 
 MISTAKES = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
-"""Errors of the transport before anything is sent, such as an address without `http://`."""
+"""Errors of the transport before anything is sent, such as a URL without `http://`."""
 
 
 class Attempts:
-    """Decides about further attempts of a call.
+    """Decides whether and when to retry a call.
 
     Args:
-        max_s: seconds from the first failure within which the last attempt begins.
+        max_s: maximum seconds from the first failure to the start of the last attempt.
         clock: returns seconds.
     """
 
@@ -30,7 +30,7 @@ class Attempts:
         self.restart()
 
     def restart(self) -> None:
-        """Take the next failure for the first one: the call has reached the service."""
+        """Count the next failure as the first one, because the call has reached the service."""
         self._end_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
 
@@ -38,7 +38,7 @@ class Attempts:
         """Return the seconds until the next attempt.
 
         Raises:
-            Exception: the error, if another attempt would not help or would come too late.
+            Exception: the error, if a retry would not help or would come too late.
         """
         if isinstance(error, MISTAKES) or not isinstance(error, Busy | Unavailable | httpx.TransportError):
             raise _with_address(error)
@@ -54,7 +54,7 @@ class Attempts:
 
 
 def _with_address(error: Exception) -> Exception:
-    """Return an error of the transport with the address in its text, which httpx leaves out."""
+    """Return an error of the transport with the URL in its text, which httpx leaves out."""
     if not isinstance(error, httpx.TransportError):
         return error
     hint = "; does the service run there?" if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else ""

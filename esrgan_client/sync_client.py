@@ -20,17 +20,17 @@ Result = TypeVar("Result")
 
 
 class Client:
-    """Calls a service. Every method raises `Problem`, or `httpx.TransportError` where the service is not reached.
+    """Calls a service. Every method raises `Problem`, or `httpx.TransportError` if the service cannot be reached.
 
-    Paths that cannot be read or written raise `OSError`, and a target that is the picture itself `ValueError`.
+    Paths that cannot be read or written raise `OSError`; a target that is also the source raises `ValueError`.
 
-    Calls that meet a busy or restarting service, or lose the connection, are repeated; each of them is safe to repeat.
+    Calls are retried if the service is busy or restarts, or if the connection is lost. All of them are safe to repeat.
 
     Args:
-        url: of the service, with a prefix if it has one.
-        key: API key, where the service requires one.
-        retry_s: seconds after a failure in which a call is tried again; 0 for a single attempt.
-        transport: of httpx, instead of the network.
+        url: URL of the service, with its prefix, if any.
+        key: API key, if the service requires one.
+        retry_s: seconds after a failure in which a call is retried; 0 for a single attempt.
+        transport: httpx transport to use instead of the network.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Client:
         self._http.close()
 
     def upscale(self, picture: bytes | PictureFile, **parameters: Unpack[Parameters]) -> bytes:
-        """Upscale a picture, given as its bytes or as the path of a file; returns the answer."""
+        """Upscale a picture, given as bytes or as a path; returns the upscaled picture."""
         with self._upload(picture) as content:
             return self._tried(lambda: self._whole("POST", "/v1/upscale", content(), query_of(parameters)))
 
     def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Path:
-        """Upscale a file into another one, which appears once it is complete; neither is in memory as a whole."""
+        """Upscale a file into a new one, which appears when it is complete. Both are streamed."""
         path, query = target_file(target, source), query_of(parameters)
         with self._upload(source) as content:
             return self._tried(lambda: self._to_file("POST", "/v1/upscale", path, content(), query))
@@ -73,11 +73,11 @@ class Client:
         return self._tried(send)
 
     def job(self, job: str) -> Job:
-        """Return a job as it is now."""
+        """Return the current state of a job."""
         return self._tried(lambda: Job.of(checked(self._http.get(f"/v1/jobs/{job}")).json()))
 
     def wait(self, job: str, *, on_progress: Progress | None = None) -> Job:
-        """Wait for the end of a job; returns it, whether it is done or not."""
+        """Wait for the end of a job; returns the job, which may have failed."""
         while True:
             attempts = Attempts(self._retry_s)
             self._tried(partial(self._watch, job, Events(on_progress), attempts), attempts)
@@ -85,7 +85,7 @@ class Client:
                 return found
 
     def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Path:
-        """Write the result of a job, or of one of its pictures, numbered from 1, to a file."""
+        """Write the result of a job, or of its picture `number` (from 1), to a file."""
         path = target_file(target)
         return self._tried(lambda: self._to_file("GET", result_path(job, number), path))
 
@@ -107,7 +107,7 @@ class Client:
 
     @contextmanager
     def _upload(self, picture: bytes | PictureFile) -> Iterator[Callable[[], bytes | Iterable[bytes]]]:
-        """Return a call that gives the picture's bytes from the beginning, as often as it is called."""
+        """Provide a function that returns the picture's bytes, from the start at each call."""
         if isinstance(picture, bytes):
             yield lambda: picture
             return
