@@ -1,1 +1,1 @@
-"""HTTP: connections (`protocol`), ASGI middleware (`middleware`), endpoints (`endpoints`) and what they share."""
+"""HTTP: connections (`protocol`), ASGI middleware (`middleware`), endpoints (`endpoints`) and shared modules."""

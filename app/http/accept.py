@@ -1,4 +1,4 @@
-"""Chooses the formats of an answer from the `Accept` header (RFC 9110, section 12.5.1)."""
+"""Choose the formats of an answer from the `Accept` header (RFC 9110, section 12.5.1)."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,9 @@ _QVALUE = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
 
 
 def accepted_formats(accept: str) -> Sequence[AnswerFormat]:
-    """Return the formats that a caller accepts, the preferred one first; among equals the best one, which is PNG.
+    """Return the accepted formats, in order of preference; among equals, PNG comes first.
 
-    Malformed members are ignored; a header without a valid one accepts everything.
+    Malformed members are ignored; a header without a valid member accepts everything.
 
     Raises:
         NotAcceptable: the header rules out every format.
@@ -31,9 +31,9 @@ def accepted_formats(accept: str) -> Sequence[AnswerFormat]:
 
 
 def of_result(accept: str) -> str:
-    """Return the part of `Accept` about a job's result; nothing if it allows JSON but no picture.
+    """Return the part of `Accept` that applies to a job's result; nothing if it allows JSON but no picture.
 
-    The answer to a submission is JSON, so a header that allows nothing else says nothing of the result.
+    The answer to a submission is JSON, so a header that allows only JSON does not restrict the result.
     """
     weights = dict(_weights(accept))
     allows_picture = any(_weight(form.media_type, weights) > 0 for form in writable_formats())
@@ -51,7 +51,7 @@ def _weights(accept: str) -> Iterator[tuple[tuple[str, str], float]]:
 
 
 def _weight(media_type: str, weights: dict[tuple[str, str], float]) -> float:
-    """Return the weight of the most specific range that covers the type; 0 where none does."""
+    """Return the weight of the most specific range that covers the type; 0 if none does."""
     kind, subtype = media_type.split("/")
     ranges = ((kind, subtype), (kind, "*"), ("*", "*"))
     return next((weights[covered] for covered in ranges if covered in weights), 0.0)

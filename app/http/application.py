@@ -38,17 +38,17 @@ DESCRIPTION = "Upscales pictures with ESRGAN generators: post one, get it back l
 
 
 class Application(FastAPI):
-    """FastAPI, whose OpenAPI document says what is in every answer."""
+    """FastAPI with the headers of every answer in its OpenAPI document."""
 
     def openapi(self) -> dict[str, Any]:
-        """Return the document."""
+        """Return the OpenAPI document."""
         document = super().openapi()
         openapi.add_request_ids(document)
         return document
 
 
 def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
-    """Make the application around a service that loads when the application starts, and stops with it.
+    """Make the application for a service that starts and stops with it.
 
     Raises:
         SettingsError: the key file cannot be used.
@@ -72,9 +72,9 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
         openapi_url=None,  # our own endpoint has a tag
         docs_url=None,  # our own page loads nothing from elsewhere
         redoc_url=None,
-        redirect_slashes=False,  # a redirect repeats the caller's Host header, and says http behind a TLS proxy
+        redirect_slashes=False,  # a redirect repeats the caller's Host header, and uses http behind a TLS proxy
         servers=servers(life.settings.root_path),
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours knows stages and pixels
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours has stages and pixels
     )
     _add_middleware(app, life, telemetry)
     _add_routes(app, life, telemetry, authorizer)

@@ -1,4 +1,4 @@
-"""Static files of pages: scripts and styles whose addresses name their content, and HTML that refers to them."""
+"""Static files of pages: scripts and styles with a hash of their content in the URL, and HTML that refers to them."""
 
 import gzip
 import hashlib
@@ -13,7 +13,7 @@ from app.http.conditional import etag_of, unchanged
 from app.http.fields import split
 
 STATIC = Path(__file__).parent / "static"
-"""A folder for each page, and one for each package that is copied from npm."""
+"""Folder of static files: one subfolder per page, and one per package copied from npm."""
 
 MEDIA_TYPES: Mapping[str, str] = {
     ".css": "text/css; charset=utf-8",
@@ -21,28 +21,28 @@ MEDIA_TYPES: Mapping[str, str] = {
     ".png": "image/png",
     ".svg": "image/svg+xml",
 }
-"""Files with other suffixes are not served: licences, manifests, and HTML, which has addresses of its own."""
+"""Media types by suffix. Other files are not served: licences, manifests, and HTML, which has its own URLs."""
 
 PACKED = {".css", ".js", ".svg"}
-"""Files that are sent compressed to those who accept it."""
+"""Suffixes of files that are sent compressed if the caller accepts it."""
 
 FOR_EVER = "public, max-age=31536000, immutable"
-"""Other content has another address."""
+"""Cache-Control of files at the URL of their content: other content has another URL."""
 
 ONCE = "no-store"
-"""A file under the address of another version: a page of one replica may ask a newer one for its scripts."""
+"""Cache-Control of files at the URL of another version: a page of one replica may request scripts from a newer one."""
 
 ONLY_OURS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""No page of another origin may hold a page or a script of ours."""
+"""Headers that keep pages of other origins from embedding our pages and scripts."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Content policy of pages: no inline script or style, nothing from elsewhere; pictures may be made by the script."""
+"""Content-Security-Policy of pages: no inline scripts or styles, no other origins; scripts may create pictures."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Folder:
 
     @cached_property
     def version(self) -> str:
-        """Name of the folder in addresses: its own and a hash of all its files, since they may refer to each other."""
+        """Name of the folder in URLs: its name and a hash of all its files, since they may refer to each other."""
         digest = hashlib.blake2b(digest_size=8)
         for name, content in sorted(self.files.items()):
             digest.update(f"{name} {len(content)} ".encode() + content)
@@ -65,7 +65,7 @@ class Assets:
     """All static files, read once.
 
     HTML refers to them as `assets/FOLDER/FILE`, relative to the root of the service, so that pages work below any
-    prefix; scripts refer to files of the same folder as `./FILE`.
+    prefix. Scripts refer to files of the same folder as `./FILE`.
     """
 
     def __init__(self, static: Path = STATIC) -> None:
@@ -74,7 +74,7 @@ class Assets:
         self._by_name = {folder.name: folder for folder in self._folders}
 
     def answer(self, request: Request, version: str, name: str) -> Response | None:
-        """Return a file, or None for an unknown folder or name. May block to compress it, once."""
+        """Return a file, or None for an unknown folder or name. Blocks to compress it at the first call."""
         folder = self._by_name.get(version.rpartition("-")[0])
         if folder is None or name not in folder.files:
             return None
@@ -91,11 +91,11 @@ class Assets:
         return Response(body, media_type=MEDIA_TYPES[suffix], headers=headers)
 
     def page(self, path: str, *, policy: str = POLICY) -> "Page":
-        """Read a page whose addresses of static files name their content.
+        """Read a page, and put the hash of the content into its URLs of static files.
 
         Args:
-            path: its HTML file, such as `docs/index.html`.
-            policy: its Content-Security-Policy.
+            path: HTML file, such as `docs/index.html`.
+            policy: Content-Security-Policy of the page.
         """
         html = (self._static / path).read_text(encoding="utf-8")
         for folder in self._folders:
@@ -116,7 +116,7 @@ class Page:
         }
 
     def answer(self, request: Request) -> Response:
-        """Return the page, or 304 where the caller has it."""
+        """Return the page, or 304 if the caller has it."""
         return unchanged(request, self._headers) or Response(
             self.html, media_type="text/html; charset=utf-8", headers=self._headers
         )

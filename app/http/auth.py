@@ -1,4 +1,4 @@
-"""Authorizes requests by API key, before a byte of the body is read."""
+"""Authorize requests by API key, before the body is read."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -30,11 +30,11 @@ Dependency = Callable[..., AsyncIterator[None]]
 
 
 class Authorizer:
-    """Checks that requests may do what they ask for.
+    """Checks the rights of requests.
 
-    Without keys, everything is allowed while the service listens on this machine alone; on any other address nobody
-    may administer it. A request that came through a proxy may be from anywhere, so without keys it may neither
-    administer the service nor read the metrics, wherever the service listens.
+    Without keys, everything is allowed if the service listens on this machine alone; on any other address nobody may
+    administer it. A request through a proxy may come from anywhere: without keys, it may neither administer the service
+    nor read the metrics, on any address.
 
     Raises:
         SettingsError: the key file cannot be used.
@@ -48,7 +48,7 @@ class Authorizer:
         """Make a dependency for endpoints that need this right; a request counts for its key until its answer ends.
 
         Args:
-            counts: False for requests that the limits of the key do not apply to.
+            counts: False if the limits of the key do not apply.
         """
 
         async def authorized(
@@ -82,10 +82,10 @@ class Authorizer:
         return authorized
 
     def charge(self, record: RequestRecord) -> None:
-        """Charge the work on a picture of a job to its key, where that was not possible when the job was accepted.
+        """Charge the work on a picture of a job to its key, if that was not possible when the job was accepted.
 
-        Also where the picture failed or was cancelled: its caller decides whether its target takes the result, and may
-        cancel a job whose target has it.
+        Failed and cancelled pictures are charged, too: a caller could make its target refuse the result, or cancel the
+        job once the target has it.
         """
         if self._keyring is not None and record.is_chargeable:
             self._keyring.charge(record.key, record.cost_px)
@@ -103,7 +103,7 @@ class Authorizer:
 
 
 def key_of(request: Request) -> Key | None:
-    """Return the key of a request that was authorized; None where the service has no keys."""
+    """Return the key of an authorized request; None if the service has no keys."""
     key: Key | None = getattr(request.state, "key", None)
     return key
 

@@ -1,6 +1,6 @@
-"""Conditional requests: nothing is done to what has changed, and nothing is sent again (RFC 9110, section 13.1).
+"""Conditional requests (RFC 9110, section 13.1): `If-Match` and `If-None-Match`.
 
-Nothing here has a `Last-Modified`, so conditions on times are ignored.
+Answers have no `Last-Modified`, so conditions on times are ignored.
 """
 
 import hashlib
@@ -12,16 +12,16 @@ from fastapi import Request, Response
 from app.errors import PreconditionFailed
 
 TAG = re.compile(r'(W/)?("[^"]*")')
-"""The mark of a weak tag, and the tag."""
+"""Prefix of a weak tag, if any, and the tag."""
 
 
 def etag_of(content: bytes) -> str:
-    """Return an `ETag` that only this content has."""
+    """Return an `ETag` that is unique to this content."""
     return f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
 
 
 def unchanged(request: Request, headers: Mapping[str, str]) -> Response | None:
-    """Return 304 with the headers of the answer where `If-None-Match` names its `ETag`; else None.
+    """Return 304 with the headers of the answer if `If-None-Match` names its `ETag`, else None.
 
     Raises:
         PreconditionFailed: `If-Match` does not name it.
@@ -34,10 +34,10 @@ def unchanged(request: Request, headers: Mapping[str, str]) -> Response | None:
 
 
 def check_match(request: Request, etag: str | None = None) -> None:
-    """Check the condition of a request for something that is there.
+    """Check `If-Match` for a resource that exists.
 
     Args:
-        etag: of what is there; None where it has none, so that only `If-Match: *` names it.
+        etag: its ETag; None if it has none, so that only `If-Match: *` names it.
 
     Raises:
         PreconditionFailed: `If-Match` does not name it.

@@ -19,13 +19,13 @@ RECONNECT_MS = 1000
 
 
 def last_event_id(request: Request) -> int | None:
-    """Return the id of the last event that the caller has seen, if any."""
+    """Return `Last-Event-ID`, the id of the last event that the caller has seen, if any."""
     value = request.headers.get("last-event-id", "")
     return int(value) if value.isdecimal() and value.isascii() and len(value) < 10 else None
 
 
 def event_stream(jobs: JobService, service: UpscaleService, job: StoredJob, request: Request) -> Response:
-    """Return the stream of a job's events, or 204, which ends reconnecting, where the caller has seen the last one."""
+    """Return the stream of a job's events; 204, which stops reconnecting, if the caller has seen the last one."""
     seen = last_event_id(request)
     if job.state in ENDED and seen is not None and seen >= job.version:
         return Response(status_code=204)
@@ -41,7 +41,7 @@ async def _events(
 ) -> AsyncGenerator[str, None]:
     """Yield events until the job has ended or the service stops.
 
-    Events are not kept: each describes the whole job, so a watcher that has missed some needs only the next one.
+    Events are not stored: each describes the whole job, so a watcher that missed some needs only the next one.
     """
     yield f"retry: {RECONNECT_MS}\n\n"
     told: tuple[State, float] | None = None

@@ -1,7 +1,7 @@
-"""Values of header fields: lists whose members may contain quoted strings (RFC 9110, section 5.6).
+"""Parse header fields: lists whose members may contain quoted strings (RFC 9110, section 5.6).
 
-Everything here takes time linear in the length of the value, whatever it contains: headers are parsed on the event
-loop, before a key has been checked.
+All functions take time linear in the length of any value: headers are parsed on the event loop, before a key has been
+checked.
 """
 
 import re

@@ -10,10 +10,10 @@ from app.errors import BadRequest, UnsupportedEncoding
 FIELD = "image"
 
 MAX_FIELDS = 32
-"""Limit on fields other than the picture; larger than the number of parameters, so that a wrong one can be named."""
+"""Maximum fields besides the picture; more than there are parameters, so that an error can name a wrong one."""
 
 MAX_FIELD_BYTES = 16 * 1024
-"""Limit on a name or a value: the longest one is a URL of 4,096 characters, in UTF-8."""
+"""Maximum bytes of a name or a value: the longest one is a URL of 4,096 characters, in UTF-8."""
 
 NOT_ENCODED = frozenset({"", "identity", "binary", "8bit", "7bit"})
 """Content codings and transfer encodings that leave the bytes unchanged."""
@@ -25,10 +25,10 @@ class Form:
     """Collects the parts of a form.
 
     The part named `image` is the picture, with or without a file name. Every other part is a parameter; it is decoded
-    as UTF-8 whatever its headers say, so that a caller cannot choose a codec.
+    as UTF-8, whatever its headers say, so that a caller cannot choose a codec.
 
     Args:
-        content_type: of the request; it names the boundary.
+        content_type: header of the request, with the boundary.
 
     Raises:
         BadRequest: there is no boundary.
@@ -37,14 +37,14 @@ class Form:
     def __init__(self, content_type: str, *, max_pictures: int = 1) -> None:
         self.pictures: list[bytearray] = []
         self.names: list[str] = []
-        """File names of the pictures as the caller wrote them; empty where there is none."""
+        """File names of the pictures, as the caller wrote them; empty if a picture has none."""
         self._max_pictures = max_pictures
         self.parameters: dict[str, str] = {}
         self._header, self._value = bytearray(), bytearray()
         self._headers: dict[bytes, bytes] = {}
         self._name = ""
         self._text: bytearray | None = None
-        """Value of the parameter that is being read; None while the picture is."""
+        """Value of the parameter that is being read; None while a picture is read."""
         self._ended = False
         self._boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
         if not self._boundary:
@@ -141,10 +141,10 @@ class Form:
 
 
 def check_encoding(header: str, value: str) -> None:
-    """Check that a header announces bytes as they are.
+    """Check that a header announces neither compression nor encoding.
 
     Raises:
-        UnsupportedEncoding: they are compressed or encoded.
+        UnsupportedEncoding: the bytes are compressed or encoded.
     """
     encodings = [encoding.strip().lower() for encoding in value.split(",")]
     if wrong := next((encoding for encoding in encodings if encoding not in NOT_ENCODED), ""):

@@ -1,4 +1,4 @@
-"""Responses in the OpenAPI document: every status of an endpoint, with its problem types."""
+"""Responses in the OpenAPI document: the statuses of an endpoint, with their problem types."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 class HttpProblem(NamedTuple):
-    """A problem that no handler raises."""
+    """A problem that is not raised by a handler."""
 
     status: int
     type: str
@@ -61,7 +61,7 @@ ANYWHERE: tuple[ProblemKind, ...] = (
 )
 WITH_KEY: tuple[ProblemKind, ...] = (*ANYWHERE, Unauthorized, Forbidden, CrossSite, KeyLimit)
 API: tuple[ProblemKind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
-"""Problems of endpoints below /v1, which limit the number of requests and have a deadline."""
+"""Problems of all endpoints below /v1: these limit the number of requests and have a deadline."""
 
 UPSCALE: tuple[ProblemKind, ...] = (
     NoSuchModel,
@@ -79,7 +79,7 @@ RELOAD: tuple[ProblemKind, ...] = (NoSuchModel, Unprocessable)
 
 
 def texts(descriptions: Mapping[str, str]) -> dict[str, Any]:
-    """Describe headers of an answer whose values are texts."""
+    """Describe headers with string values."""
     return {name: {"description": text, "schema": {"type": "string"}} for name, text in descriptions.items()}
 
 
@@ -118,7 +118,7 @@ STORED_HEADERS = RESULT_HEADERS | texts(
         "Content-Disposition": "The name for saving it.",
     }
 )
-"""Headers of a result of a job."""
+"""Headers of the result of a job."""
 
 PREFER = {
     "name": "Prefer",
@@ -174,15 +174,15 @@ RANGE = {
 
 
 def servers(root_path: str) -> list[dict[str, Any]]:
-    """Return the address of the API: the configured prefix, else the location of the document itself.
+    """Return the URL of the API: the configured prefix, else the location of the document.
 
-    So the page at /docs works below any prefix that a proxy removes, without trusting a header for it.
+    The page at /docs thus works below any prefix that a proxy removes, without trusting a header.
     """
     return [{"url": root_path or ".", "description": "This service."}]
 
 
 def add_request_ids(document: dict[str, Any]) -> None:
-    """Describe the header that every answer has."""
+    """Add the header X-Request-Id to all answers."""
     for operations in document["paths"].values():
         for operation in operations.values():
             for answer in operation["responses"].values():

@@ -18,11 +18,11 @@ from app.sizing import MAX_SCALE
 from app.upscaling import UpscaleRequest
 
 MAX_SIDE_PX = 1_000_000
-"""Bound on sides, to keep numbers in errors short; `ESRGAN_MAX_ANSWER_PX` is the effective limit."""
+"""Maximum side, which keeps numbers in errors short; `ESRGAN_MAX_ANSWER_PX` is the effective limit."""
 
 
 def _whole_number(value: object) -> object:
-    """Read the digits of a query or form, which pydantic compares with the members of a Literal as they are."""
+    """Convert digits from a query or form to int: pydantic does not convert strings for a Literal."""
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 3 else value
 
 
@@ -99,7 +99,7 @@ class Parameters(BaseModel):
     @field_validator(*NUMBERS, mode="before")
     @classmethod
     def _no_boolean(cls, value: object) -> object:
-        """Refuse the booleans of a JSON document, which pydantic takes for 0 and 1."""
+        """Refuse booleans in a JSON document, which pydantic converts to 0 and 1."""
         if isinstance(value, bool):
             raise PydanticCustomError("number", "Input should be a number")
         return value
@@ -116,10 +116,10 @@ class Parameters(BaseModel):
             raise RequestValidationError(error.errors()) from error
 
     def request(self, accept: str) -> UpscaleRequest:
-        """Return what the parameters ask for.
+        """Return the request that the parameters describe.
 
         Args:
-            accept: the header Accept, which chooses the format where no parameter does.
+            accept: the header Accept, which chooses the format if no parameter does.
 
         Raises:
             NotAcceptable: the header rules out every format.

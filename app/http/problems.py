@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): one shape for every answer that is not a picture."""
+"""Errors as problem documents (RFC 9457): one format for all error answers."""
 
 import difflib
 import itertools
@@ -20,11 +20,11 @@ from app.text import encodable, without_query
 
 MEDIA_TYPE = "application/problem+json"
 MAX_REPORTED_ERRORS = 5
-"""At most this many invalid parameters are listed in one response."""
+"""Maximum number of invalid parameters that a response lists."""
 
 
 class ProblemResponse(JSONResponse):
-    """A problem document. Sending it, not making it, notes its kind in the request's record.
+    """A problem document. Its kind is noted in the request's record when it is sent.
 
     Args:
         kind: last part of the problem type.
@@ -74,7 +74,7 @@ def answer_to(error: ServiceError) -> ProblemResponse:
 
 
 def problem_type(kind: str) -> str:
-    """Return the URI by which programs recognise a problem."""
+    """Return the URI of a problem type."""
     return f"urn:esrgan-serve:problem:{kind}"
 
 
@@ -97,7 +97,7 @@ async def _invalid_parameters(request: Request, error: Exception) -> Response:
 
 
 def _parameters_of(request: Request) -> list[str]:
-    """Name the parameters that an endpoint takes as models."""
+    """Return the names of the parameters that an endpoint takes as models."""
     models = (field.field_info.annotation for field in request.scope["route"].dependant.query_params)
     return [name for model in models for name in getattr(model, "model_fields", ())]
 
@@ -111,14 +111,14 @@ def _complaint(error: Mapping[str, Any], known: Sequence[str]) -> str:
 
 
 def _place(location: Sequence[str | int]) -> str:
-    """Name the parameter or field of an error, without the index of an item in it."""
+    """Return the name of the parameter or field of an error, without the index of an item in it."""
     names = (part for part in location if isinstance(part, str) and part not in ("query", "path", "body"))
     return without_query(next(names, "the document"))[:100]
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path = request.scope["path"]  # not request.url, which is built from the Host header as well
+    path = request.scope["path"]  # not request.url, which also depends on the Host header
     hint = "remove the trailing slash" if path.endswith("/") and path != "/" else "/docs lists all endpoints"
     detail = f"{request.method} {path[:200]}: {HTTPStatus(error.status_code).phrase}; {hint}"
     headers = error.headers if error.status_code != 405 else {"Allow": ", ".join(_methods(request))}
@@ -126,7 +126,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Return the methods of a path, of whichever routes; HEAD is answered like GET."""
+    """Return the methods of a path, over all its routes; HEAD is answered like GET."""
     asked = {method: {**request.scope, "method": method.replace("HEAD", "GET")} for method in HTTPMethod}
     routes = request.app.routes
     return [method for method in asked if any(route.matches(asked[method])[0] is Match.FULL for route in routes)]

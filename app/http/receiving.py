@@ -1,4 +1,4 @@
-"""Shared by the endpoints that take pictures: the description of the body, its limits, and checks of the query."""
+"""Functions of the endpoints that receive pictures: description of the body, its limits, and checks of the query."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ def pictures_in(parameters: type[BaseModel], *, several: bool = False) -> dict[s
     """Describe a body for the OpenAPI document: a form with the parameters as fields, or a raw picture.
 
     Args:
-        several: whether the form may hold more than one picture.
+        several: True if the form may have more than one picture.
     """
     image = {"type": "array", "items": BINARY["schema"]} if several else BINARY["schema"]
     fields = {FIELD: image} | parameters.model_json_schema()["properties"]
@@ -49,16 +49,16 @@ def upload_limits(settings: Settings) -> UploadLimits:
 
 
 async def request_scope() -> AsyncIterator[AsyncExitStack]:
-    """Provide a stack for everything that a request holds until the last byte of its answer has been sent."""
+    """Provide a stack for resources that a request holds until the last byte of its answer has been sent."""
     async with AsyncExitStack() as stack:
         yield stack
 
 
 def check_given_once(request: Request) -> None:
-    """Refuse a query with two values for one parameter, rather than guess which one counts.
+    """Refuse a query with two values for one parameter.
 
     Raises:
-        BadRequest: there is such a parameter.
+        BadRequest: a parameter has two values.
     """
     names = [name for name, _ in request.query_params.multi_items()]
     if repeated := next((name for name, times in Counter(names).items() if times > 1), None):

@@ -1,4 +1,4 @@
-"""Results of jobs as answers: whole, in part (RFC 9110, section 14), or several as a zip file."""
+"""Results of jobs as answers: whole, a range (RFC 9110, section 14), or several as a zip file."""
 
 import asyncio
 import re
@@ -21,12 +21,12 @@ RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 def result_response(jobs: JobService, request: Request, job: StoredJob, number: int) -> Response:
-    """Return the result of a picture, or the part of it that the request asks for.
+    """Return the result of a picture, or the requested range of it.
 
     Raises:
-        NotReady: there is none, or none yet.
+        NotReady: there is no result, or not yet.
         PreconditionFailed: `If-Match` does not name it.
-        NoSuchRange: it has no such part.
+        NoSuchRange: the range lies outside the result.
     """
     result = _result(job, number)
     headers = {
@@ -58,18 +58,18 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
 
 
 def attachment(name: str) -> str:
-    """Return a Content-Disposition (RFC 6266) that saves a file under a name, which may have any letters."""
+    """Return a Content-Disposition (RFC 6266) for saving a file under a name with any characters."""
     plain = re.sub(r'[^ -~]|["\\%]', "_", name)
     extended = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"
     return f'attachment; filename="{plain}"{extended}'
 
 
 def wanted_range(value: str, size_bytes: int) -> tuple[int, int] | tuple[()] | None:
-    """Return the first byte of a range and the one after its last.
+    """Return the start and the end (exclusive) of a range.
 
     Returns:
-        None where all of the file is wanted, also for several ranges, which a server may ignore; an empty tuple for a
-        range that lies outside the file.
+        None for the whole file, also if there are several ranges, which a server may ignore; an empty tuple for a range
+        outside the file.
     """
     found = RANGE.fullmatch(value.replace(" ", ""))
     if not found or not (found[1] or found[2]):
@@ -84,7 +84,7 @@ def wanted_range(value: str, size_bytes: int) -> tuple[int, int] | tuple[()] | N
 
 
 def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response:
-    """Return the results of all pictures that are done as a zip file, which is made while it is sent.
+    """Return the results of all pictures that are done as a zip file, written while it is sent.
 
     Raises:
         NotReady: the job has not ended, or no picture is done.
@@ -109,7 +109,7 @@ def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response
 async def _zipped(
     jobs: JobService, job: StoredJob, results: Iterable[tuple[int, Result]]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield a zip file; the pictures are compressed already, and are stored as they are."""
+    """Yield a zip file; the pictures are stored without further compression."""
     sink = _Sink()
     when = datetime.fromtimestamp(job.ended or job.created, UTC).timetuple()[:6]
     with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED) as archive:
@@ -124,7 +124,7 @@ async def _zipped(
 
 
 class _Sink:
-    """A write-only file whose bytes are taken while it is written."""
+    """A write-only file; its bytes can be taken while it is written."""
 
     def __init__(self) -> None:
         self._written = bytearray()

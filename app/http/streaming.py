@@ -1,4 +1,4 @@
-"""Answers that are made while they are sent."""
+"""Streamed answers."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,9 +9,9 @@ from starlette.types import Send
 
 
 class ClosedStream(StreamingResponse):
-    """Starlette's response, which closes what it sends, also where its caller leaves or has asked for the head alone.
+    """Starlette's response that also closes its iterator, even if the caller leaves or requests only the head.
 
-    Otherwise a file stays open until the garbage is collected.
+    Otherwise a file stays open until it is garbage collected.
     """
 
     def __init__(self, parts: AsyncGenerator[Any, None], **options: Any) -> None:

@@ -25,13 +25,13 @@ from app.text import without_query
 JSON = "application/json"
 MAX_IDEMPOTENCY_CHARS = 255
 MAX_JSON_BYTES = 1024 * 1024
-"""Limit of a JSON document: room for the longest URLs of 100 pictures, to read from and to write to."""
+"""Maximum bytes of a JSON document: enough for the longest sources and targets of 100 pictures."""
 
 MAX_MARKS = 20_000
-"""Limit of commas and opening brackets in it, which bounds its values and so the time of parsing: a few ms."""
+"""Maximum commas and opening brackets in it, which limits its values and thus the time of parsing to a few ms."""
 
 MAX_MEMBERS = 100
-"""Maximum members of a JSON document; it has one for each option."""
+"""Maximum members of a JSON document, which has one per option."""
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
@@ -57,7 +57,7 @@ class JobParameters(Parameters):
         """Return the events that are sent to the webhook.
 
         Raises:
-            BadRequest: one is unknown.
+            BadRequest: an event is unknown.
         """
         if self.webhook_events is None:
             return DEFAULT_EVENTS
@@ -80,7 +80,7 @@ class JobDocument(JobParameters):
         """Return the URLs that results are written to.
 
         Raises:
-            BadRequest: there is not one for each source.
+            BadRequest: their number differs from that of the sources.
         """
         targets = self.target or []
         if targets and len(targets) != len(self.source):
@@ -100,8 +100,8 @@ async def read_submission(
     """Read a job from a request.
 
     Args:
-        documents: whether the body may be a JSON document.
-        check: called before a picture is read, where the body is nothing else, with all that is known of the job.
+        documents: True if the body may be a JSON document.
+        check: called with the job before the body is read, if the body is a raw picture.
 
     Raises:
         BadRequest: the request is malformed.
@@ -138,7 +138,7 @@ async def _from_json(
 
 
 def _members(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """Make an object of a JSON document, unless a member is given twice."""
+    """Make an object of a JSON document; refuses duplicate members."""
     members = dict(pairs)
     if len(members) < len(pairs):
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
@@ -147,7 +147,7 @@ def _members(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
 
 
 def _check_lengths(sent: Mapping[str, object], max_pictures: int) -> None:
-    """Refuse what is too long before each member is checked, which takes time and memory."""
+    """Refuse too many members or URLs before validation, which takes time and memory."""
     if len(sent) > MAX_MEMBERS:
         raise BadRequest(f"the JSON document has {len(sent)} members; the limit is {MAX_MEMBERS}")
     for name, least in (("source", 1), ("target", 0)):
@@ -184,7 +184,7 @@ def _submission(
 
 
 def prefers_async(request: Request) -> bool:
-    """Return True where the caller prefers not to wait: `Prefer: respond-async` (RFC 7240)."""
+    """Return True if the caller prefers not to wait: `Prefer: respond-async` (RFC 7240)."""
     members = split(",".join(request.headers.getlist("prefer")), ",")
     return any(parameter(next(split(member, ";")))[0] == "respond-async" for member in members)
 

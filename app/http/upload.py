@@ -1,4 +1,4 @@
-"""Reads a request: the picture as the multipart field `image` or as the raw body, and the parameters next to it."""
+"""Read a request: the picture as the multipart field `image` or as the raw body, and further form fields."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -20,9 +20,9 @@ class UploadLimits:
 
     max_bytes: int
     whole_s: float
-    """Seconds from the headers to the end of the body."""
+    """Maximum seconds from the headers to the end of the body."""
     idle_s: float
-    """Seconds without a byte; also the time before the rate is checked."""
+    """Maximum seconds without a byte; also the time before the rate is checked."""
     min_bytes_per_s: int
     """Minimum average rate."""
     max_pictures: int = 1
@@ -51,17 +51,17 @@ def media_type(request: Request) -> str:
 
 
 async def read_upload(request: Request, limits: UploadLimits, reservation: UploadReservation) -> Upload:
-    """Read the body as far as the limits and the memory allow.
+    """Read the body, within the limits and the memory.
 
     Args:
-        reservation: the memory of this upload, which grows as bytes arrive.
+        reservation: memory of this upload, which grows as bytes arrive.
 
     Raises:
         TooLarge: the request is larger than the limit.
         TooSlow: it arrives too slowly.
         QueueFull: other uploads fill the memory.
-        BadRequest: it has no picture, or malformed multipart.
-        UnsupportedFormat: multipart of another kind than a form.
+        BadRequest: it has no picture, or is malformed multipart.
+        UnsupportedFormat: it is multipart, but not a form.
         UnsupportedEncoding: the body is compressed or encoded.
     """
     check_encoding("Content-Encoding", ",".join(request.headers.getlist("content-encoding")))

@@ -1,1 +1,1 @@
-"""The endpoints, one file for each group."""
+"""Endpoints, one module per group."""

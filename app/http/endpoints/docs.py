@@ -1,4 +1,4 @@
-"""GET /openapi.json, and GET /docs, which shows it in a viewer served from here."""
+"""GET /openapi.json, and GET /docs, a viewer for it that is served from here."""
 
 import json
 from functools import cache
@@ -10,7 +10,7 @@ from app.http.conditional import etag_of, unchanged
 
 
 def docs_routes(app: FastAPI, assets: Assets) -> APIRouter:
-    """Make the document of an application, and its page."""
+    """Make the endpoints of the OpenAPI document and its viewer."""
     routes = APIRouter(include_in_schema=False)
     page = assets.page("docs/index.html")
 

@@ -13,7 +13,7 @@ class Health(BaseModel):
 
 
 def health_routes(life: Lifecycle) -> APIRouter:
-    """Make the probes."""
+    """Make the endpoints of the probes."""
     routes = APIRouter(tags=["health"])
 
     @routes.get("/livez", summary="Is the process alive?")

@@ -37,7 +37,7 @@ from app.pictures.encode import FORMATS
 from app.record import current_record
 
 ID = r"^[!-~]*$"
-"""Pattern of ids: PostgreSQL takes no NUL in a text."""
+"""Pattern of ids: PostgreSQL does not support NUL in text."""
 
 JobId = Annotated[str, Path(max_length=64, pattern=ID, description="Id of the job.")]
 PictureNumber = Annotated[int, Path(ge=1, le=1000, description="Number of the picture in the job, from 1.")]
@@ -112,10 +112,10 @@ EVENT_ANSWERS: Responses = {
 
 
 async def _counted(request: Request) -> AsyncIterator[None]:
-    """Count a request that may last as long as its caller reads.
+    """Count a request that may last as long as the caller reads.
 
     Raises:
-        KeyLimit: the key has too many of these.
+        KeyLimit: the key has too many such requests.
     """
     with request.state.long_lived():
         yield
@@ -228,13 +228,13 @@ def _add_webhooks(routes: APIRouter, life: Lifecycle) -> None:
 
 
 async def _job_of(life: Lifecycle, request: Request, job_id: str) -> StoredJob:
-    """Find a job that the caller may see, and note it in the request's record."""
+    """Return a job that the caller may see, and note it in the request's record."""
     current_record().job = job_id[:64]
     return await life.jobs.get(job_id, _key_name(request))
 
 
 def _key_name(request: Request) -> str | None:
-    """Return the name of the caller's key, or None where it may see all jobs."""
+    """Return the name of the caller's key, or None if it may see all jobs."""
     key = key_of(request)
     if key is None:
         return ""

@@ -1,4 +1,4 @@
-"""GET /: the page for people, which uses nothing but the public API."""
+"""GET /: the web page, which uses only the public API."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -6,7 +6,7 @@ from app.http.assets import Assets
 
 
 def page_routes(assets: Assets) -> APIRouter:
-    """Make the page."""
+    """Make the endpoint of the page."""
     routes = APIRouter(include_in_schema=False)
     index = assets.page("page/index.html")
 

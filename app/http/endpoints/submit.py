@@ -1,4 +1,4 @@
-"""POST /v1/jobs: pictures in, an answer at once, and the upscaled versions later."""
+"""POST /v1/jobs: accept pictures, answer at once, and upscale them later."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -73,7 +73,7 @@ async def submit(
     """Accept a job; the answer is sent once it is durable.
 
     Args:
-        one_picture: whether the body is one picture, and neither several nor the URLs of some.
+        one_picture: True if the body is one picture; False if it may have several, or URLs.
 
     Raises:
         ServiceError: see `JobService.submit`.

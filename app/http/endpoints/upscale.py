@@ -1,4 +1,4 @@
-"""POST /v1/upscale: a picture in, its upscaled version out."""
+"""POST /v1/upscale: upscale a picture while the caller waits."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
@@ -58,7 +58,7 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         """
         if prefers_async(request):
             response = await submit(life, request, query, scope, one_picture=True)
-            response.status_code = 202  # also for a job that was accepted before: 200 is a picture
+            response.status_code = 202  # even if the job was accepted before: 200 means a picture
             response.headers["Preference-Applied"] = "respond-async"
             return response
         check_given_once(request)
@@ -82,10 +82,10 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
 
 
 def _wanted(request: Request, parameters: JobParameters) -> UpscaleRequest:
-    """Return what a caller who waits for the picture asks for.
+    """Return the request of a caller that waits for the picture.
 
     Raises:
-        Unprocessable: it is only possible for jobs, or contradicts itself.
+        Unprocessable: a parameter is only possible for jobs, or parameters contradict each other.
         NotAcceptable: the header Accept rules out every format.
     """
     if only := {"webhook", "webhook_events"} & parameters.model_fields_set:
@@ -94,7 +94,7 @@ def _wanted(request: Request, parameters: JobParameters) -> UpscaleRequest:
 
 
 async def _response(answer: Answer, max_bytes: int, pools: Pools) -> Response:
-    """Return the whole answer with its length and ETag; or a stream as soon as a PNG exceeds `max_bytes`."""
+    """Return the whole answer with its length and ETag; or a stream, if a PNG exceeds `max_bytes`."""
     pieces: list[bytes] = []
     size_bytes = 0
     async for piece in answer.pieces:
@@ -123,10 +123,10 @@ async def _chained(first: Sequence[bytes], more: AsyncIterable[bytes]) -> AsyncI
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Run the work, and cancel it when the caller disconnects, which FastAPI itself does not do.
+    """Run the work, and cancel it when the caller disconnects, which FastAPI does not do.
 
     Raises:
-        ClientDisconnect: the caller left.
+        ClientDisconnect: the caller has left.
     """
     task = asyncio.create_task(work)
     disconnect = asyncio.create_task(_disconnected(request))
@@ -138,7 +138,7 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) 
     finally:
         task.cancel()
         disconnect.cancel()
-        # Wait until both have really stopped, before what they use is released.
+        # Wait until both have stopped, before their resources are released.
         await asyncio.gather(task, disconnect, return_exceptions=True)
 
 

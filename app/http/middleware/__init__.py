@@ -1,1 +1,1 @@
-"""ASGI middleware, each around the whole application."""
+"""ASGI middleware around the whole application."""

@@ -1,8 +1,8 @@
 """Requests from pages of other sites: allowed from origins that the operator names; without keys, from no others.
 
-A browser sends what any page asks it to, from inside the network of its user. It keeps answers from pages of other
-origins (CORS), but forms and simple requests are carried out before it does. Where keys are required these requests
-fail, since a page cannot add a key to them.
+A browser sends requests for any page, from inside the network of its user. It hides the answers from pages of other
+origins (CORS), but only after the service has processed forms and simple requests. If keys are required, these requests
+fail, because a page cannot add a key to them.
 """
 
 import ipaddress
@@ -29,14 +29,14 @@ ANSWER_HEADERS = (
     *(REQUEST_ID | PICTURE_HEADERS | STORED_HEADERS),
     *("Accept-Encoding", "Content-Range", "Location", "Retry-After", "WWW-Authenticate"),
 )
-"""Headers of answers that scripts may read, in addition to those of the CORS safelist."""
+"""Headers of answers that scripts may read, besides those of the CORS safelist."""
 
 PREFLIGHT_S = 3600
-"""Seconds for which a browser may remember what is allowed."""
+"""Seconds for which a browser may cache the answer to a preflight."""
 
 
 class CrossOriginMiddleware(CORSMiddleware):
-    """Starlette's CORS middleware, for exact origins, with a problem document where a preflight is refused."""
+    """Starlette's CORS middleware, for exact origins; refuses a preflight with a problem document."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         super().__init__(
@@ -50,7 +50,7 @@ class CrossOriginMiddleware(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer the request in which a browser asks whether it may send another."""
+        """Answer a preflight, the request in which a browser asks for permission."""
         answer = super().preflight_response(request_headers)
         if answer.status_code == 200:
             return answer
@@ -70,8 +70,8 @@ class BrowserGuardMiddleware:
     """ASGI middleware for a service without keys: refuses requests that a browser sends for pages of other sites.
 
     Args:
-        origins: that may call the service.
-        published: host and port at which callers reach the service, where that is not the socket's address.
+        origins: origins that may call the service.
+        published: host and port at which callers reach the service, if not the socket's address.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str], published: tuple[str, int | None] | None = None) -> None:
@@ -107,10 +107,10 @@ class BrowserGuardMiddleware:
 
 
 def _is_rebound(server: tuple[str, int | None] | None, host: str) -> bool:
-    """Return True where a page of another site may have made its own name mean this machine (DNS rebinding).
+    """Return True if the request may come from a page whose name resolves to this machine (DNS rebinding).
 
-    Its requests arrive at a loopback address with that name and our port. A proxy on this machine passes on the name
-    by which it was called, but it has another port.
+    Such requests arrive at a loopback address with that name and our port. A proxy on this machine also passes on a
+    name, but with another port.
     """
     address, port = server or ("", None)
     if not port or not _is_loopback(address):
@@ -125,7 +125,7 @@ def _is_rebound(server: tuple[str, int | None] | None, host: str) -> bool:
 def _is_of_this_machine(name: str) -> bool:
     """Return True for addresses, and for names that no page of another site can have.
 
-    These always mean this machine, or have no dot: names of the local network, such as those of other containers.
+    These names always mean this machine, or have no dot: names of the local network, such as those of containers.
     """
     try:
         ipaddress.ip_address(name)
@@ -147,9 +147,9 @@ def _is_foreign(headers: Headers, host: str, *, http_1_0: bool) -> bool:
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("cross-site", "same-site")
-    # Browsers leave it out on plain HTTP, except to this machine; all of them send the origin.
+    # Browsers omit it on plain HTTP, except to this machine; all of them send the origin.
     origin = headers.get("origin")
-    if origin is None or http_1_0:  # spoken by proxies, not by browsers; a proxy may have replaced the host
+    if origin is None or http_1_0:  # used by proxies, not by browsers; a proxy may have replaced the host
         return False
     try:
         return urlsplit(origin).netloc not in {host, headers.get("x-forwarded-host", host)}

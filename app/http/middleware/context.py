@@ -19,9 +19,9 @@ MAX_PATH_CHARS = 200
 
 
 class RequestContextMiddleware:
-    """ASGI middleware: keeps a record of every request and gives it to the observers when the request has ended.
+    """ASGI middleware: keeps a record of every request, and passes it to the observers when the request has ended.
 
-    The request id is the caller's own if it is valid.
+    The request id is the one that the caller sent, if it is valid.
     """
 
     def __init__(self, app: ASGIApp, observers: Sequence[Observer] = ()) -> None:
@@ -46,7 +46,7 @@ class RequestContextMiddleware:
 
 
 class _MeteredChannels:
-    """The ASGI channels `receive` and `send` of a request; they count bytes and time into its record."""
+    """The ASGI channels `receive` and `send` of a request; they add bytes and time to its record."""
 
     def __init__(self, record: RequestRecord, receive: Receive, send: Send) -> None:
         self._record = record

@@ -12,19 +12,19 @@ from app.http.fields import parameter, split
 from app.http.problems import answer_to
 
 SLACK_S = 0.1
-"""Extra time for the scheduler, which has the same deadline and can report how far it has come."""
+"""Extra time for the scheduler, which has the same deadline and reports the progress in its error."""
 
 
 class DeadlineMiddleware:
-    """ASGI middleware: cancels requests that take longer than their callers wait.
+    """ASGI middleware: cancels requests that exceed the time that their callers wait.
 
-    Handlers find the deadline as `request.state.deadline_s`, on the clock of `time.monotonic`. Those that deliver what
-    is there already, or watch, call `request.state.lift_deadline()`.
+    Handlers find the deadline in `request.state.deadline_s`, on the clock of `time.monotonic`. Those that send a stored
+    result, or events, call `request.state.lift_deadline()`.
 
     Args:
-        default_s: for callers without a preference.
-        max_s: upper bound on the preference.
-        below: path prefix of the requests that have deadlines.
+        default_s: seconds for callers without a preference.
+        max_s: maximum seconds.
+        below: path prefix of requests with a deadline.
     """
 
     def __init__(self, app: ASGIApp, *, default_s: float, max_s: int, below: str) -> None:
@@ -50,7 +50,7 @@ class DeadlineMiddleware:
             nonlocal answering
             if message["type"] == "http.response.start":
                 answering = True
-                if preferred_s is not None and limit.when() is not None:  # else it was lifted, and nothing waits
+                if preferred_s is not None and limit.when() is not None:  # else it was lifted
                     headers = MutableHeaders(scope=message)
                     applied = filter(None, [headers.get("Preference-Applied"), f"wait={wait_s}"])
                     headers["Preference-Applied"] = ", ".join(applied)
@@ -63,7 +63,7 @@ class DeadlineMiddleware:
                 await self._app(scope, receive, send_applied)
         except TimeoutError:
             if not limit.expired() or answering:
-                raise  # not ours; or too late for another answer, so the connection is reset
+                raise  # another timeout; or the answer has begun, so the connection is reset
             late = DeadlinePassed(f"the answer was not ready within {wait_s:g} s; allow more, or try again later")
             await answer_to(late)(scope, receive, send_applied)
 

@@ -14,18 +14,18 @@ API_PREFIX = "/v1/"
 """Path prefix of the requests that need networks; probes and documentation are outside it and always answered."""
 
 MAX_HEAD_BYTES = 16 * 1024
-"""Limit on the path and all headers; the parser itself limits only heads that arrive in several parts."""
+"""Maximum bytes of path, query and headers; the parser limits only heads that arrive in several parts."""
 
 REQUEST_SHARE = 0.75
 """Share of the connections available to requests; the rest serves health probes and 429 responses."""
 
 
 STOPPING = frozenset({Phase.LEAVING, Phase.DRAINING})
-"""Phases in which answers close their connections, so that a client that keeps one turns to another replica."""
+"""Phases in which answers close their connections, so that clients with open ones move to another replica."""
 
 
 class EntranceMiddleware:
-    """ASGI middleware: refuses requests that cannot be served now, and counts the others until the end."""
+    """ASGI middleware: refuses requests that cannot be served now, and counts the others until they end."""
 
     def __init__(self, app: ASGIApp, life: Lifecycle) -> None:
         self._app = app
@@ -79,7 +79,7 @@ def _refusal_of_head(scope: Scope) -> Response | None:
     )
     if size_bytes > MAX_HEAD_BYTES:
         return http_problem(431, f"the head of the request has {size_bytes} bytes; the limit is {MAX_HEAD_BYTES}")
-    # Two proxies may disagree on which one counts, and take the rest of the body for another request.
+    # Request smuggling: proxies may disagree on which one counts, and parse the rest of the body as another request.
     if {b"transfer-encoding", b"content-length"} <= {name for name, _ in headers}:
         text = "the request has both Content-Length and Transfer-Encoding; send one of them"
         return answer_to(BadRequest(text, headers={"Connection": "close"}))

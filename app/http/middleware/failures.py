@@ -1,4 +1,4 @@
-"""An answer for every unexpected error, or a reset where the answer has already begun."""
+"""Answer unexpected errors, or reset the connection if the answer has already begun."""
 
 import asyncio
 import logging
@@ -40,8 +40,8 @@ class FailureMiddleware:
 
 
 def _note_aborted(record: RequestRecord, scope: Scope, error: Exception) -> None:
-    """Note why an answer that has started will not be finished."""
-    # When it is too late to call an error handler, the framework wraps the error.
+    """Note why an answer that has begun will not be finished."""
+    # The framework wraps the error if it is too late to call an error handler.
     reason = error.__cause__ if isinstance(error.__cause__, (ServiceError, ClientDisconnect)) else error
     deadline_s = scope.get("state", {}).get("deadline_s", math.inf)
     if isinstance(reason, ClientDisconnect):

@@ -1,4 +1,4 @@
-"""Callers behind trusted proxies: their address, scheme and prefix, from the headers that proxies add."""
+"""Address, scheme and prefix of callers behind trusted proxies, from the headers that proxies add."""
 
 import ipaddress
 import re
@@ -12,26 +12,26 @@ from app.lists import Network
 from app.settings import PREFIX_PATTERN
 
 PEER = "peer"
-"""Key in the state of a request: address of the trusted proxy that sent it."""
+"""Key in the state of a request: the address of the trusted proxy that sent it."""
 
 FORWARDED_PREFIX = "forwarded_prefix"
-"""Key in the state of a request: prefix that proxies have removed from its path."""
+"""Key in the state of a request: the prefix that proxies have removed from its path."""
 
 SCHEMES = frozenset({"http", "https"})
 MAX_PREFIX_CHARS = 200
 
 NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d+)?|([0-9.]+)(?::\d+)?|([0-9A-Fa-f:.]+)")
-"""An address with or without a port, as RFC 7239 and the authors of `X-Forwarded-For` write it."""
+"""An address with or without a port, in the syntax of RFC 7239 or of `X-Forwarded-For`."""
 
 
 class ForwardedMiddleware:
-    """ASGI middleware: believes `X-Forwarded-For`, `-Proto`, `-Prefix` and `Forwarded` where a trusted proxy sent them.
+    """ASGI middleware: applies `X-Forwarded-For`, `-Proto`, `-Prefix` and `Forwarded` if a trusted proxy sent them.
 
-    The caller is the right-most address that is not trusted: everything to the left of it may be invented. Where both
-    kinds of headers are there and name different callers, one of them came from the caller itself, and neither counts.
+    The caller is the right-most address that is not trusted: everything to its left may be forged. If both kinds of
+    headers are present and name different callers, one of them came from the caller, and both are ignored.
 
     Args:
-        trusted: addresses of the proxies.
+        trusted: addresses of trusted proxies.
     """
 
     def __init__(self, app: ASGIApp, trusted: Sequence[Network]) -> None:
@@ -59,7 +59,7 @@ class ForwardedMiddleware:
             return {"client": (peer, 0), "scheme": scheme}
         named = {elements[element[1]].get("proto", "").lower()} if element else set()
         if protocols:
-            # One for each hop, or only the last one's, which is the trusted proxy's.
+            # One value per hop, or only that of the last hop, the trusted proxy.
             of_hop = listed is not None and len(protocols) == len(known)
             named.add(protocols[listed[1] if listed and of_hop else -1].lower())
         named &= SCHEMES
@@ -69,7 +69,7 @@ class ForwardedMiddleware:
         """Find the right-most untrusted address of a chain, else the left-most one; None for an empty chain.
 
         Returns:
-            The address and its index. An unknown or hidden one ends the search at the proxy that reported it.
+            The address and its index. An unknown or obfuscated address ends the search at the proxy that reported it.
         """
         found, index = peer, len(chain) - 1
         for index in range(len(chain) - 1, -1, -1):
@@ -100,7 +100,7 @@ def address_of(node: str) -> str | None:
 
 
 def prefix_in(headers: Headers) -> str:
-    """Return the prefix that proxies say they have removed, the outermost one's first; empty if there is none."""
+    """Return the prefix that proxies have removed, the outermost one's first; empty if none."""
     prefix = "".join(member.rstrip("/") for member in _members(headers, "x-forwarded-prefix"))
     return prefix if len(prefix) <= MAX_PREFIX_CHARS and re.fullmatch(PREFIX_PATTERN, prefix) else ""
 
@@ -111,5 +111,5 @@ def _members(headers: Headers, name: str) -> list[str]:
 
 
 def _elements(headers: Headers) -> list[Mapping[str, str]]:
-    """Return the elements of `Forwarded` (RFC 7239), one for each hop."""
+    """Return the elements of `Forwarded` (RFC 7239), one per hop."""
     return [dict(map(parameter, split(element, ";"))) for element in _members(headers, "forwarded")]

@@ -6,8 +6,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DEFAULTS: Mapping[str, str] = {
-    "X-Content-Type-Options": "nosniff",  # a picture is never taken for a web page
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # nothing may run or be framed
+    "X-Content-Type-Options": "nosniff",  # browsers must not treat a picture as a web page
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # no scripts, no frames
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",  # pictures are private, and states change
 }

@@ -11,14 +11,14 @@ from app.http.middleware.forwarded import FORWARDED_PREFIX
 PREFIX = "prefix"
 
 OF_GET_ALONE = (b"range", b"if-range")
-"""Headers that ask for a part of a body, and are to be ignored with any other method (RFC 9110, 14.2)."""
+"""Headers of range requests, to be ignored with any other method (RFC 9110, 14.2)."""
 
 
 class PrefixMiddleware:
     """ASGI middleware: serves below a prefix, whether the proxy in front removes it or passes it on.
 
     Args:
-        prefix: such as `/pictures`; empty for none. The one that a trusted proxy names takes its place.
+        prefix: such as `/pictures`; empty for none. Overridden by the prefix that a trusted proxy names.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
@@ -44,7 +44,7 @@ def prefix_of(request: Request) -> str:
 
 
 class HeadMiddleware:
-    """ASGI middleware: answers HEAD like GET without the body, and ends the work where a long body begins."""
+    """ASGI middleware: answers HEAD like GET without the body, and cancels the work when a long body begins."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,10 +59,10 @@ class HeadMiddleware:
         async def send_without_body(message: Message) -> None:
             if message["type"] == "http.response.body" and message.get("more_body", False):
                 has_body.set()
-                await asyncio.Event().wait()  # until it is cancelled: below
+                await asyncio.Event().wait()  # until cancelled below
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        scope["method"] = "GET"  # in the same scope, because the router stores the route there for the log
+        scope["method"] = "GET"  # in place, because the router stores the route in this scope for the log
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name not in OF_GET_ALONE]
         try:
             await _until(has_body, self._app(scope, receive, send_without_body))
@@ -73,7 +73,7 @@ class HeadMiddleware:
 
 
 async def _until(event: asyncio.Event, work: Awaitable[None]) -> None:
-    """Run the work to its end, or to the event if that comes first."""
+    """Run the work until it ends or the event is set."""
     task, signal = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({task, signal}, return_when=asyncio.FIRST_COMPLETED)

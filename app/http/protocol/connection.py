@@ -1,4 +1,4 @@
-"""One caller's connection: adds the limits that uvicorn lacks, and knows when an answer has really been sent."""
+"""A connection with limits that uvicorn lacks, and with the time at which an answer has really been sent."""
 
 import asyncio
 import sys
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 POLL_S = 1.0
-"""Interval at which a connection's limits are checked, and so their precision."""
+"""Interval at which a connection's limits are checked, which is their precision."""
 
 READ_BYTES = 16 * 1024
 """Maximum bytes of a request that are read and parsed at a time.
 
-A chunk of one byte takes the parser as long as a large one, and nothing else runs until all bytes that were read are
-parsed. The 256 kB that asyncio reads by default may hold 40,000 such chunks, which take seconds.
+A chunk of one byte takes the parser as long as a large one, and the event loop is blocked until all bytes are parsed.
+The 256 kB that asyncio reads by default may contain 40,000 such chunks, which take seconds.
 """
 
 MIN_SEND_BYTES_PER_S = 8192
-"""Minimum average rate at which a caller must take an answer, enforced after `send_idle_s`."""
+"""Minimum average rate at which a caller must receive an answer, enforced after `send_idle_s`."""
 
 CLOSE = (b"connection", b"close")
 
@@ -49,27 +49,27 @@ class ConnectionLimits:
     """Limits of connections."""
 
     max_open: int
-    """Maximum open connections; a new one beyond it closes the one that has been idle longest."""
+    """Maximum open connections; a further one closes the one that has been idle longest."""
     head_s: float
     """Seconds for the headers of a request, from the first byte or from the opening of the connection."""
     send_idle_s: float
-    """Seconds for the caller to take any byte of an answer that waits to be sent."""
+    """Maximum seconds in which the caller receives no byte of an answer that waits to be sent."""
 
 
 class SendProgress:
-    """The progress of an answer that its caller takes slowly, from the first byte that had to wait."""
+    """Progress of an answer to a slow caller, from the first byte that had to wait."""
 
     def __init__(self, taken_bytes: int) -> None:
         self._began_s = self._moved_s = time.monotonic()
         self._first_bytes = self._taken_bytes = taken_bytes
 
     def update(self, taken_bytes: int) -> None:
-        """Note what the caller has taken so far."""
+        """Note the bytes that the caller has received so far."""
         if taken_bytes > self._taken_bytes:
             self._moved_s, self._taken_bytes = time.monotonic(), taken_bytes
 
     def is_stuck(self, idle_s: float) -> bool:
-        """Return True where the caller takes nothing, or too little on average."""
+        """Return True if the caller receives nothing, or too little on average."""
         now_s = time.monotonic()
         allowed_s = idle_s + (self._taken_bytes - self._first_bytes) / MIN_SEND_BYTES_PER_S
         return now_s - self._moved_s > idle_s or now_s - self._began_s > allowed_s
@@ -86,7 +86,7 @@ class Connection(H11Protocol):
         """Set up a new connection."""
         super().connection_made(transport)
         transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # an attribute of asyncio's own transports
-        transport.set_write_buffer_limits(high=0)  # so that `resume_writing` means that the kernel has everything
+        transport.set_write_buffer_limits(high=0)  # `resume_writing` then means that the kernel has everything
         self.transport = Wire(transport, lambda: self.conn.their_state is h11.SEND_BODY)
         self._app = cast("ASGIApp", self.app)
         self.app = self._answer
@@ -106,7 +106,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes of a request, or drop them where the connection only lingers."""
+        """Parse bytes of a request, or drop them if the connection only lingers."""
         if self.transport.linger is not None:
             self.transport.linger.drop(len(data))
             return
@@ -117,7 +117,7 @@ class Connection(H11Protocol):
             self._head_since_s = None
 
     def on_response_complete(self) -> None:
-        """Note that an answer has been written to its end, though perhaps not sent yet."""
+        """Note that an answer has been written completely, though perhaps not sent yet."""
         self._idle_since_s = time.monotonic()
         super().on_response_complete()
 
@@ -138,7 +138,7 @@ class Connection(H11Protocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP; uvicorn calls this from where it caught the parser's error."""
+        """Answer a request that is not HTTP; uvicorn calls this after an error of the parser."""
         status = getattr(sys.exception(), "error_status_hint", 400)
         request = self._unanswered
         if request is not None:
@@ -154,7 +154,7 @@ class Connection(H11Protocol):
             self._refuse(answer_to(BadRequest("this is not HTTP/1.1; check the client and any proxy in between")))
 
     async def _answer(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Run the application for one request, which keeps its resources until the answer has been sent."""
+        """Run the application for one request; its resources are released when the answer has been sent."""
         request = self.cycle
 
         async def send_through(message: "Message") -> None:
@@ -170,7 +170,7 @@ class Connection(H11Protocol):
 
         try:
             await self._app(in_origin_form(scope), receive, send_through)
-        except asyncio.CancelledError:  # the server stops; re-raised, uvicorn would log it as an application error
+        except asyncio.CancelledError:  # the server stops; if re-raised, uvicorn would log it as an application error
             request.disconnected = True
             self.transport.reset()
         else:
@@ -182,7 +182,7 @@ class Connection(H11Protocol):
         """Wait until the kernel has the whole answer.
 
         Raises:
-            ClientDisconnect: the caller left before.
+            ClientDisconnect: the caller has left before that.
         """
         if request.response_complete:
             await self.flow.drain()
@@ -239,7 +239,7 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def _refuse(self, answer: ProblemResponse) -> None:
-        """Send an answer without the application, note it in a record of its own, and close after a linger."""
+        """Send an answer without the application, pass a record to the observers, and close after a linger."""
         phrase = HTTPStatus(answer.status_code).phrase
         body = bytes(answer.body)
         record = RequestRecord(
@@ -264,7 +264,7 @@ class Connection(H11Protocol):
 
 
 def _ends_by_closing(scope: "Scope", start: "Message") -> bool:
-    """Return True for an answer in HTTP/1.0 without a length."""
+    """Return True if the end of the connection ends the answer: HTTP/1.0 without a length."""
     return scope["http_version"] == "1.0" and b"content-length" not in {name for name, _ in start["headers"]}
 
 

@@ -1,4 +1,4 @@
-"""Request targets: proxies may send them with scheme and host, as an absolute URL."""
+"""Request targets, which proxies may send as absolute URLs."""
 
 import re
 from urllib.parse import unquote
@@ -9,7 +9,7 @@ SCHEME_AND_HOST = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 def in_origin_form(scope: Scope) -> Scope:
-    """Turn an absolute target, `GET http://host/path`, into a path; its host replaces the header (RFC 9112, 3.2.2)."""
+    """Convert an absolute target, `GET http://host/path`, to a path; its host replaces `Host` (RFC 9112, 3.2.2)."""
     found = SCHEME_AND_HOST.match(scope["raw_path"])
     if found is None:
         return scope

@@ -1,4 +1,4 @@
-"""One caller's socket: counts bytes sent and acknowledged, and decides how the connection ends."""
+"""The transport of a connection: counts bytes sent and acknowledged, and chooses how the connection ends."""
 
 import asyncio
 import fcntl
@@ -11,25 +11,25 @@ from collections.abc import Callable
 from typing import Any
 
 LINGER_S = 30.0
-"""Maximum time that the rest of a request is read after its answer."""
+"""Maximum time to read the rest of a request after its answer."""
 
 LINGER_IDLE_S = 5.0
-"""Maximum time without a byte from the caller while it is read."""
+"""Maximum time without a byte from the caller during that."""
 
 LINGER_BYTES = 2**30
 """Maximum bytes that are read and dropped after an answer."""
 
 TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
-"""States of a connection whose other side has closed it, as Linux numbers them."""
+"""TCP states of a connection that the other side has closed, on Linux."""
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 CLOSE_IN_ORDER = struct.pack("ii", 0, 0)
 
 
 class Linger:
-    """Keeps reading after an answer, for a limited time and number of bytes.
+    """Limits of reading on after an answer, in time and bytes.
 
-    A caller that is still sending when its connection closes gets a reset, and loses the answer.
+    Without reading on, a caller that is still sending gets a reset, and loses the answer.
     """
 
     def __init__(self) -> None:
@@ -65,26 +65,26 @@ class Wire(asyncio.Transport):
         self._is_request_incomplete = is_request_incomplete
         self._socket: socket.socket | None = transport.get_extra_info("socket")
         self.linger: Linger | None = None
-        """Set once this side is closed while the caller may still send."""
+        """Set when this side is closed while the caller may still send."""
         self.written_bytes = 0
         self._resets = False
         self._is_ended = False
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the caller's system has not acknowledged: here, in the kernel, or in transit."""
+        """Bytes not acknowledged by the caller's system: in this process, in the kernel, or in transit."""
         return self._transport.get_write_buffer_size() + _unacknowledged_bytes(self._socket)
 
     @property
     def taken_bytes(self) -> int:
-        """Bytes that the caller's system has acknowledged."""
+        """Bytes acknowledged by the caller's system."""
         return self.written_bytes - self.unsent_bytes
 
     @property
     def caller_has_left(self) -> bool:
-        """True where the caller has closed its side; asyncio notices that only when it has read all bytes before.
+        """True if the caller has closed its side; asyncio notices that only after reading all earlier bytes.
 
-        Always False where the system is not Linux.
+        Always False on other systems than Linux.
         """
         if self._socket is None or self._socket.fileno() < 0 or sys.platform != "linux":
             return False
@@ -97,16 +97,16 @@ class Wire(asyncio.Transport):
         self._transport.write(data)
 
     def reset_until_closed(self) -> None:
-        """Reset the connection if anything but `close` ends it, even the end of this process.
+        """Reset the connection unless `close` ends it, even if this process is killed.
 
-        In HTTP/1.0 an answer without a length ends where the connection is closed, and the system closes the sockets
-        of a process that was killed.
+        In HTTP/1.0 an answer without a length ends when the connection is closed, and the system closes the sockets of
+        a killed process.
         """
         self._set_linger(RESET_ON_CLOSE)
         self._resets = True
 
     def close(self) -> None:
-        """Send what is written, then close; keep reading meanwhile if the caller is still sending."""
+        """Send all written bytes, then close; keep reading meanwhile if the caller is still sending."""
         if self.is_closing():
             return
         self._is_ended = True
@@ -118,19 +118,19 @@ class Wire(asyncio.Transport):
             self._transport.close()
 
     def drained(self) -> None:
-        """Note that the kernel has everything that was written: it delivers that whatever becomes of this process."""
+        """Note that the kernel has all written bytes: it delivers them even if this process ends."""
         if self._resets and self._is_ended:
             self._set_linger(CLOSE_IN_ORDER)
             self._resets = False
 
     def close_our_side(self) -> None:
-        """Send what is written and the end of the stream; further input is dropped until the linger is over."""
+        """Send all written bytes and the end of the stream; further input is dropped until the linger is over."""
         self._transport.write_eof()
         self._transport.resume_reading()
         self.linger = Linger()
 
     def finish(self) -> None:
-        """Send what is written, then close both sides."""
+        """Send all written bytes, then close both sides."""
         self._transport.close()
 
     def abort(self) -> None:
@@ -138,9 +138,9 @@ class Wire(asyncio.Transport):
         self._transport.abort()
 
     def reset(self) -> None:
-        """Close at once with an error for the caller, so that a partial answer is never taken for a complete one.
+        """Reset the connection at once, so that a caller cannot mistake a partial answer for a complete one.
 
-        In HTTP/1.0 an orderly close is how an answer without a length ends, so it must not be how one fails.
+        In HTTP/1.0 an orderly close ends an answer without a length, so a failure needs a reset.
         """
         self._set_linger(RESET_ON_CLOSE)
         self._resets = False
@@ -164,7 +164,7 @@ class Wire(asyncio.Transport):
         self._transport.resume_reading()
 
     def get_write_buffer_size(self) -> int:
-        """Return the bytes that the kernel has not taken yet."""
+        """Return the number of bytes that the kernel has not accepted yet."""
         return self._transport.get_write_buffer_size()
 
     def _set_linger(self, option: bytes) -> None:
@@ -177,7 +177,7 @@ class Wire(asyncio.Transport):
 
 
 def _unacknowledged_bytes(sock: socket.socket | None) -> int:
-    """Return the bytes in the kernel's send queue; 0 where the system cannot say."""
+    """Return the number of bytes in the kernel's send queue; 0 if the system does not report it."""
     if sock is None or sock.fileno() < 0:
         return 0
     try:
