@@ -1,15 +1,15 @@
-// Shows the OpenAPI document. Its address is relative, so the page works below any prefix of a proxy.
+// Shows the OpenAPI document. Its URL is relative, so the page works below any prefix of a proxy.
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#viewer",
   deepLinking: true,
-  defaultModelsExpandDepth: -1, // the list of all schemas takes seconds to draw, and each is shown where it is used
-  validatorUrl: null, // by default the document is sent to a validator elsewhere
+  defaultModelsExpandDepth: -1, // drawing the list of all schemas takes seconds, and each is shown where it is used
+  validatorUrl: null, // by default the document is sent to an external validator
   plugins: [emptyFields],
   requestInterceptor: withoutEmptyFields,
 });
 
-/** Lets the optional fields of forms begin empty; the viewer would fill in samples such as "string", and send them. */
+/** Leaves optional fields of forms empty; the viewer would fill in samples such as "string", and send them. */
 function emptyFields() {
   const updateJsonSpec = (update) => (openapi) => {
     for (const { schema } of formsOf(openapi)) {
@@ -27,7 +27,7 @@ function formsOf(openapi) {
   return operations.map((it) => it.requestBody?.content["multipart/form-data"]).filter(Boolean);
 }
 
-/** Leaves out the fields that are still empty; the viewer would send them as "". */
+/** Leaves out empty fields; the viewer would send them as "". */
 function withoutEmptyFields(request) {
   if (request.body instanceof FormData) {
     for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);

@@ -1,35 +1,35 @@
-// The service's public API: addresses, the key, and its errors as exceptions.
+// The public API of the service: URLs, the key, and errors as exceptions.
 
 import { remember, remembered } from "./storage.js";
 import { text, textOr } from "./texts.js";
 
 const KEY = "esrgan-key";
 
-/** An answer that is not what was asked for, as a problem document (RFC 9457) says it. */
+/** An error answer: a problem document (RFC 9457). */
 export class Problem extends Error {
   constructor({ status = 0, type = "", title = "", detail = "", retryAfterS = 0 }) {
     super(detail || title);
     Object.assign(this, { status, type, title, detail, retryAfterS });
   }
 
-  /** True where the same request may succeed later: the service is busy, starting, stopping or out of reach. */
+  /** True if the same request may succeed later: the service is busy, starting, stopping or out of reach. */
   get isTemporary() {
     return this.isOutOfReach || this.status === 429 || this.status === 503;
   }
 
-  /** True where no service has answered: a connection was lost, or a proxy has nothing behind it. */
+  /** True if no service has answered: the connection was lost, or a proxy has no backend. */
   get isOutOfReach() {
     return this.status === 0 || this.status === 502;
   }
 }
 
-/** Sends "key" when a person has given a key. */
+/** Sends "key" when the user has entered a key. */
 export class Api extends EventTarget {
   #askForKey;
   #asking = null;
-  #declined = false; // until the person asks for the dialog
+  #declined = false; // until the user opens the dialog
 
-  /** @param askForKey returns a key that the person enters, or null; it is given the reason. */
+  /** @param askForKey called with the reason; returns the key that the user enters, or null. */
   constructor(askForKey) {
     super();
     this.#askForKey = askForKey;
@@ -39,14 +39,14 @@ export class Api extends EventTarget {
     return remembered(KEY) ?? "";
   }
 
-  /** The address of a path of the API, below whatever prefix the page is served. */
+  /** Returns the URL of a path of the API, below the prefix of the page. */
   address(path, query = {}) {
     const url = new URL(path, document.baseURI);
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
     return url.href;
   }
 
-  /** Fetches a path; throws a Problem where the answer is one. */
+  /** Fetches a path; throws a Problem for an error. */
   async fetch(path, options = {}) {
     return this.#withKey(async (headers) => {
       const answer = await fetch(this.address(path), { ...options, headers }).catch(outOfReach);
@@ -62,9 +62,9 @@ export class Api extends EventTarget {
   /**
    * Sends a picture and returns the body of the answer as a Blob.
    *
-   * XMLHttpRequest, because fetch does not report how much of an upload was sent.
+   * Uses XMLHttpRequest, because fetch does not report the progress of an upload.
    *
-   * @param untilSent true where the signal stops nothing once all bytes are sent: then the service acts on them.
+   * @param untilSent true to ignore the signal once all bytes are sent, because the service then acts on them.
    */
   async send(path, { query, file, name, headers = {}, signal, untilSent = false, onSent = () => {} }) {
     return this.#withKey(
@@ -93,7 +93,7 @@ export class Api extends EventTarget {
     );
   }
 
-  /** Makes an attempt with the key, and asks for another one as long as it is refused and the person gives one. */
+  /** Makes an attempt with the key; while keys are refused, asks for another one, until the user enters none. */
   async #withKey(attempt) {
     for (;;) {
       const key = this.key;
@@ -101,7 +101,7 @@ export class Api extends EventTarget {
         return await attempt(key ? { Authorization: `Bearer ${key}` } : {});
       } catch (problem) {
         if (problem.status !== 401) throw problem;
-        if (key !== this.key) continue; // another request has asked meanwhile
+        if (key !== this.key) continue; // another request has got a new key meanwhile
         if (this.#declined || !(await this.#newKey(key ? problem.detail : ""))) {
           this.#declined = true;
           throw problem;
@@ -110,7 +110,7 @@ export class Api extends EventTarget {
     }
   }
 
-  /** Asks once, however many requests wait for it. */
+  /** Asks once for all requests that wait for a key. */
   async #newKey(reason) {
     this.#asking ??= this.#ask(reason).finally(() => (this.#asking = null));
     return this.#asking;
@@ -130,7 +130,7 @@ export class Api extends EventTarget {
   }
 }
 
-/** Throws what a broken connection is. */
+/** Throws the Problem of a broken connection. */
 export function outOfReach(error) {
   if (error.name === "AbortError") throw error;
   throw new Problem({ title: text("problem.offline") });

@@ -1,15 +1,15 @@
-// Bicubic interpolation (Keys 1981, a = -0.5), the "before" of a comparison: browsers enlarge by other filters.
+// Bicubic interpolation (Keys 1981, a = -0.5), for the "before" of a comparison: browsers use other filters.
 
 const A = -0.5;
 
-/** Returns the weight of a sample at this distance. */
+/** Returns the weight of a sample at a distance. */
 export function kernel(distance) {
   const x = Math.abs(distance);
   if (x < 1) return ((A + 2) * x - (A + 3)) * x * x + 1;
   return x < 2 ? ((x - 5) * x + 8) * x * A - 4 * A : 0;
 }
 
-/** Returns the four samples, by index and weight, of each position along a side; beyond the border it is repeated. */
+/** Returns index and weight of the four samples for each position along a side; border samples are repeated. */
 export function tapsOf(from, to) {
   return Array.from({ length: to }, (_, at) => {
     const centre = ((at + 0.5) * from) / to - 0.5;

@@ -1,4 +1,4 @@
-// The visible part of a large result with every pixel, over its reduced copy, once the picture has come to rest.
+// Draws the visible part of a large result in full resolution over its reduced copy, once the picture rests.
 
 import { element } from "./elements.js";
 import { partOf } from "./images.js";
@@ -35,7 +35,7 @@ export class Detail {
   }
 }
 
-/** Returns the rectangle of the picture that is in its window, in whole pixels. */
+/** Returns the visible rectangle of the picture, in whole pixels. */
 export function visiblePart({ view, size, bounds }) {
   const along = (corner, room, length) => {
     const first = Math.max(0, Math.floor(-corner / view.zoom));

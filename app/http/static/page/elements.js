@@ -1,6 +1,6 @@
-// Makes elements of the page.
+// Helpers for elements of the page.
 
-/** Returns an element with properties, and with strings and elements in it. */
+/** Returns an element with properties; its content is strings and elements. */
 export function element(tag, properties = {}, ...content) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -11,7 +11,7 @@ export function element(tag, properties = {}, ...content) {
   return made;
 }
 
-/** Returns a sentence about a value that its input does not take, which appears while that is there. */
+/** Returns an element that shows the error of an input while its value is invalid. */
 export function checked(input) {
   const error = element("p", { className: "error", role: "status" });
   input.addEventListener("input", () => {
@@ -25,7 +25,7 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Shows an element or hides it, without hiding twice what is hidden. A focus in it goes to what it is part of. */
+/** Shows or hides an element, if it is not already. A focus in it moves to the nearest focusable ancestor. */
 export function show(shown, visible) {
   if (shown.hidden !== visible) return;
   const hadFocus = shown.contains(document.activeElement);

@@ -1,9 +1,9 @@
-// Every English text that the page shows. To translate it, copy this file and import the copy in texts.js.
+// All English texts of the page. To translate it, copy this file and import the copy in texts.js.
 // {names} are filled in; a key that ends in .one or .other is chosen by a number.
 
 export default {
   lang: "en",
-  dir: "ltr", // or "rtl", where the language is written from right to left
+  dir: "ltr", // "rtl" for languages that are written from right to left
 
   "page.api": "API",
   "page.skip": "Skip to the pictures",

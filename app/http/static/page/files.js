@@ -1,16 +1,16 @@
-// Files of this page in the browser's database, so that a reload loses nothing. Kept for a day at most.
+// Stores the page's files in the browser's database for up to a day, so that a reload does not lose them.
 
 const DAY_MS = 86_400_000;
 const STORE = "files";
-const inMemory = new Map(); // until they are in the database, or where there is none, as in some private windows
+const inMemory = new Map(); // until they are in the database, or if there is none, as in some private windows
 
 const opened = new Promise((resolve, reject) => {
-  const request = indexedDB.open("esrgan", 1); // fails where the browser blocks storage
+  const request = indexedDB.open("esrgan", 1); // fails if the browser blocks storage
   request.onupgradeneeded = () => request.result.createObjectStore(STORE);
   request.onsuccess = () => resolve(request.result);
   request.onerror = () => reject(request.error);
 });
-opened.catch(() => {}); // each question fails instead
+opened.catch(() => {}); // each use fails instead
 
 export async function keep(id, file) {
   inMemory.set(id, file);
@@ -23,7 +23,7 @@ export function isKept(id) {
   return !inMemory.has(id);
 }
 
-/** Returns the file, or null where it was not kept. */
+/** Returns the file, or null if it was not kept. */
 export async function find(id) {
   return inMemory.get(id) ?? (await ask("readonly", (store) => store.get(id)).catch(() => null))?.file ?? null;
 }
@@ -41,7 +41,7 @@ export async function forget(id) {
   await ask("readwrite", (store) => store.delete(id)).catch(() => {});
 }
 
-/** Removes what pages have left that were closed. */
+/** Removes files of closed pages. */
 export async function forgetOld() {
   const removeOld = (store) => {
     const cursor = store.openCursor();

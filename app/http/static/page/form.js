@@ -1,4 +1,4 @@
-// The settings: a form made from what the service's OpenAPI document and its list of models offer.
+// The form with the settings, made from the service's OpenAPI document and its list of models.
 
 import { checked, element, show } from "./elements.js";
 import { SIZES } from "./parameters.js";
@@ -37,7 +37,7 @@ export class SettingsForm extends EventTarget {
     this.set(JSON.parse(remembered(SESSION) ?? "{}"));
   }
 
-  /** The settings that differ from the service's own, as it takes them. */
+  /** The settings that differ from the service's defaults, as parameters. */
   get values() {
     const fields = [...this.#fields.values()].filter((field) => !field.row.hidden);
     return Object.assign({}, ...fields.map((field) => field.read()));
@@ -53,7 +53,7 @@ export class SettingsForm extends EventTarget {
     return this.#models.models.find((model) => model.name === name) ?? { name, scale: null };
   }
 
-  /** Takes a newer list of models: some facts are known only after a model has been loaded. */
+  /** Applies a newer list of models: some facts are known only after a model has been loaded. */
   learn(models) {
     this.#models = models;
     this.#changed();
@@ -66,7 +66,7 @@ export class SettingsForm extends EventTarget {
     this.#changed();
   }
 
-  /** Turns the dial by some steps; returns false where the model has none. */
+  /** Moves the fidelity slider by some steps; returns false if the model has none. */
   turnFidelity(steps) {
     const { row, input } = this.#fields.get("fidelity") ?? {};
     if (!row || row.hidden) return false;
@@ -86,7 +86,7 @@ export class SettingsForm extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Shows the fields that mean something with the values of the others. */
+  /** Shows the fields that apply with the values of the others. */
   #sync() {
     const { format } = this.values;
     this.#fields.get("model").tell(this.model);
@@ -157,7 +157,7 @@ function fidelityField() {
   const input = element("input", { type: "range", min: 0, max: 1, step: FIDELITY_STEP });
   const ends = element("div", { className: "ends" }, ...["low", "high"].map((end) => text(`fidelity.${end}`)).map(span));
   const { row } = labelled("fidelity", input, {}, ends);
-  let own = 0; // where the dial stands for the model itself
+  let own = 0; // fidelity of the model itself
   let pair = "";
   return {
     row,
@@ -175,7 +175,7 @@ function fidelityField() {
   };
 }
 
-/** True for formats that the service has an encoder for, which depends on what is installed there. */
+/** True for formats that the service can encode, which depends on its installed packages. */
 function offers({ formats }) {
   return (value) => value === "same" || (formats?.includes(value) ?? true);
 }
@@ -185,7 +185,7 @@ function span(content) {
 }
 
 function choiceField({ name, options, initial, description }) {
-  // Without a format the service takes the first one that the page accepts, which is any.
+  // Without a format the service chooses the first one, because the page accepts any.
   const first = initial ?? (name === "format" ? options[0] : "");
   const choices = options.map((value) => option(value, textOr(`${name}.${value}`, value)));
   if (first === "") choices.unshift(option("", text("settings.default")));
@@ -198,7 +198,7 @@ function choiceField({ name, options, initial, description }) {
   };
 }
 
-/** Chooses what was remembered, or where that is no longer offered the default. */
+/** Chooses the remembered value, or the default if it is no longer offered. */
 function choose(select, value, initial) {
   select.value = value ?? initial;
   if (select.selectedIndex < 0) select.value = initial;
@@ -227,7 +227,7 @@ function inputField({ name, kind, min, max, whole, initial, description }) {
     read: () => (input.value !== "" && input.validity.valid ? { [name]: valueOf() } : {}),
     write: (values) => {
       input.value = values[name] ?? "";
-      input.dispatchEvent(new Event("input")); // so that it is checked
+      input.dispatchEvent(new Event("input")); // validates it
     },
   };
 }

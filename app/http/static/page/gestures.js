@@ -3,9 +3,9 @@
 import { byId } from "./elements.js";
 import { picturePoint, zoomedAt } from "./view.js";
 
-const STEP = 1.5; // of the zoom, for a key or a button
-const PAN_PX = 60; // for an arrow key
-const REST_MS = 150; // a pointer that stays this long means the place where it is
+const STEP = 1.5; // zoom factor of a key or a button
+const PAN_PX = 60; // distance of an arrow key
+const REST_MS = 150; // a pointer that stays this long points at its place
 
 export class Gestures {
   #viewer;
@@ -30,7 +30,7 @@ export class Gestures {
     byId("pixels").onclick = () => viewer.placePixels();
   }
 
-  /** The point of the picture where the pointer rested last, or what is in the middle of the window. */
+  /** The point of the picture where the pointer last rested, or in the middle of the window. */
   get point() {
     const { width, height } = this.#viewer.bounds;
     return this.#rested ?? picturePoint(this.#viewer.view, { x: width / 2, y: height / 2 });
@@ -117,7 +117,7 @@ export class Gestures {
   }
 }
 
-/** Returns the middle of one or two fingers, and how far apart they are. */
+/** Returns the centre of one or two fingers, and their distance. */
 function spread([a, b = a]) {
   return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, length: Math.hypot(a.x - b.x, a.y - b.y) || 1 };
 }

@@ -1,10 +1,10 @@
-// Files to pictures that the page can show, decoded and resized away from the page's own thread.
+// Decodes and resizes files for display, in a worker.
 
-export const SHOWN_PX = 24e6; // shown with every pixel
-export const REDUCED_PX = 200e6; // shown as a smaller copy; beyond it, only downloaded
+export const SHOWN_PX = 24e6; // maximum shown in full resolution
+export const REDUCED_PX = 200e6; // maximum shown as a reduced copy; larger ones can only be downloaded
 const COPY_PX = 8e6;
 
-/** Returns the picture of a file, or null where the browser cannot read it. */
+/** Returns the picture of a file, or null if the browser cannot read it. */
 export async function imageOf(file) {
   const image = new Image();
   image.src = URL.createObjectURL(file);
@@ -41,7 +41,7 @@ export async function resultOf(file) {
   return { element, width, height, share: element ? share : 0 };
 }
 
-/** Returns a small canvas for the list, or null. */
+/** Returns a thumbnail for the list as a canvas, or null. */
 export async function thumbnailOf(file, image, side) {
   const share = Math.min(1, side / Math.min(image.naturalWidth, image.naturalHeight));
   const [width, height] = [image.naturalWidth, image.naturalHeight].map((it) => Math.max(1, Math.round(it * share)));
@@ -67,7 +67,7 @@ export async function cropOf(file, rectangle) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
-/** Returns what a worker makes of a file, as a canvas; null where it cannot. */
+/** Returns the result of a worker for a file, as a canvas; null if it fails. */
 async function canvasOf(work, file, rectangle) {
   const bitmap = await bitmapOf(work, file, rectangle);
   if (!bitmap) return null;

@@ -1,14 +1,14 @@
-// Pictures come in: dropped anywhere, pasted, or chosen.
+// Receives pictures that are dropped anywhere, pasted, or chosen.
 
 import { byId, show } from "./elements.js";
 
-/** Calls `take` with files, whatever they are: the service says which of them are pictures. */
+/** Calls `take` with files of any kind: the service checks which of them are pictures. */
 export function takeFiles(take) {
   const chooser = byId("chooser");
   for (const button of document.querySelectorAll(".choose")) button.onclick = () => chooser.click();
   chooser.onchange = () => {
     take([...chooser.files]);
-    chooser.value = ""; // the same file may be chosen again
+    chooser.value = ""; // so that the same file can be chosen again
   };
   addEventListener("paste", (event) => event.clipboardData.files.length && take([...event.clipboardData.files]));
   takeDrops(take);

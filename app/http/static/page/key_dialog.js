@@ -3,9 +3,9 @@
 import { byId, show } from "./elements.js";
 import { text } from "./texts.js";
 
-const KEY = /^[\x21-\x7e]+$/; // what a header can hold
+const KEY = /^[\x21-\x7e]+$/; // characters that a header may have
 
-/** Returns the key that the person enters, or null. */
+/** Returns the key that the user enters, or null. */
 export function askForKey(reason) {
   const dialog = byId("key-dialog");
   const input = byId("key");
@@ -19,7 +19,7 @@ export function askForKey(reason) {
   });
 }
 
-/** Lets the dialog close without sending a form, which the policy of the page forbids. */
+/** Closes the dialog without submitting a form, which the policy of the page forbids. */
 export function prepareKeyDialog() {
   const dialog = byId("key-dialog");
   dialog.querySelector("form").addEventListener("submit", (event) => {

@@ -1,13 +1,13 @@
-// A part of the picture, rendered by the service with the settings of this moment.
+// A part of the picture, rendered by the service with the current settings.
 //
-// The part is a small upload of its own, so it is batched with other small pictures and goes before the large ones.
+// The part is a small upload, so the service batches it with other small pictures, before the large ones.
 
 import { byId, element, show } from "./elements.js";
 import { cropOf } from "./images.js";
 import { text } from "./texts.js";
 
 const MARGIN_PX = 16; // pixels around the part that the network sees and the page does not show
-const SIDES_PX = [48, 224]; // of the part, as the machine is fast
+const SIDES_PX = [48, 224]; // minimum and maximum of the part, by the speed of the machine
 const QUICK_S = 0.35;
 const SLOW_S = 0.8;
 
@@ -29,7 +29,7 @@ export class Lens {
     return !this.#root.hidden;
   }
 
-  /** True where a point of the result is in the part that is shown. */
+  /** True if a point of the result is in the part that is shown. */
   covers({ x, y }) {
     if (!this.#part) return false;
     const { seen } = this.#part;
@@ -45,9 +45,9 @@ export class Lens {
   }
 
   /**
-   * Renders the part around a point of the result; a call that comes later takes the place of this one.
+   * Renders the part around a point of the result; a later call replaces this one.
    *
-   * @param factor how many times larger; null for the model's own scale, where that is not known yet.
+   * @param factor enlargement; null for the model's scale, if that is not known yet.
    */
   async render(settings, factor, point) {
     const { picture, file, originalShare } = this.#viewer;
@@ -84,7 +84,7 @@ export class Lens {
     this.#root.querySelector(".tag").textContent = text(name);
   }
 
-  /** Chooses a side that this machine renders within a second. */
+  /** Chooses a side that the service renders within a second. */
   #adapt(seconds) {
     const [least, most] = SIDES_PX;
     if (seconds > SLOW_S) this.#side = Math.max(least, Math.round(this.#side * 0.7));
@@ -94,7 +94,7 @@ export class Lens {
   #place() {
     if (!this.isOpen || !this.#part || !this.#viewer.originalShare) return;
     const { view, originalShare } = this.#viewer;
-    const unit = view.zoom / originalShare; // pixels of the page for each of the original
+    const unit = view.zoom / originalShare; // pixels of the page per pixel of the original
     const { seen, read } = this.#part;
     put(this.#root, view.x + seen.x * unit, view.y + seen.y * unit, seen.width * unit, seen.height * unit);
     const image = this.#root.querySelector("img");
@@ -102,7 +102,7 @@ export class Lens {
   }
 }
 
-/** Returns what is seen and, with a margin, what is read of the original around a point of the result. */
+/** Returns the shown rectangle of the original around a point of the result, and the one to upload, with a margin. */
 export function partAround({ x, y }, originalShare, { width, height }, side) {
   const along = (centre, length) => {
     const wanted = Math.min(side, length);

@@ -1,24 +1,24 @@
-// The list of pictures: what each is, how far it is, and what can be done with it.
+// The list of pictures, with the state, progress and buttons of each.
 
 import { byId, element, show } from "./elements.js";
 import { ENDED, latestRun, mayTryAgain, reasonOf } from "./pictures.js";
 import { counted, duration, text } from "./texts.js";
 
-const SETTLED_MS = 500; // a click so soon after a button has changed was meant for what it did before
+const SETTLED_MS = 500; // an earlier click after a button has changed was meant for its previous action
 
-/** Draws a card for each picture, in place, so that the focus stays where it is. */
+/** Draws a card for each picture; updates it in place to keep the focus. */
 export class List {
   #cards = new Map();
   #list = byId("list");
   #pictures;
   #does;
 
-  /** @param does what the buttons of a card do: select, cancel, retry, remove, and appear, sizes. */
+  /** @param does actions of the buttons of a card: select, cancel, retry, remove; also appear and sizes. */
   constructor(pictures, does) {
     this.#pictures = pictures;
     this.#does = does;
     pictures.addEventListener("change", ({ detail }) => (detail.picture ? this.#draw(detail.picture) : this.draw()));
-    setInterval(() => this.#drawActive(), 1000); // seconds pass
+    setInterval(() => this.#drawActive(), 1000); // updates the seconds
   }
 
   draw() {
@@ -56,13 +56,13 @@ export class List {
     show(card.retry, mayTryAgain(picture));
   }
 
-  /** Moves the focus, which goes with a card that is removed, to the one that has its place. */
+  /** Moves the focus of a removed card to the one that takes its place. */
   focusAt(index) {
     const cards = this.#list.children;
     (cards[Math.min(index, cards.length - 1)] ?? byId("choose")).focus();
   }
 
-  /** Cancels or removes, as the button says; not by the second click of a pair. */
+  /** Cancels or removes, depending on the button; ignores the second click of a double click. */
   #cross(picture, event) {
     const { does, since } = this.#cards.get(picture.id).cross;
     if (event.detail > 1 || performance.now() - since < SETTLED_MS) return;
@@ -93,7 +93,7 @@ export class List {
   }
 }
 
-/** Says on the button with the cross what it does now. */
+/** Labels the button with the cross with its current action. */
 function nameCross({ cross }, picture, does) {
   if (cross.does === does) return;
   if (cross.does) cross.since = performance.now();
@@ -110,7 +110,7 @@ function drawBar(bar, run) {
   else bar.removeAttribute("value");
 }
 
-/** Returns how far a run is, in words. */
+/** Returns the progress of a run in words. */
 export function stateText(run) {
   if (!run) return "";
   const percent = Math.min(99, Math.floor(run.progress * 100)); // the file is written after the last band
@@ -125,7 +125,7 @@ export function stateText(run) {
   return parts.join(" · ");
 }
 
-/** Shows how far a picture is where it will appear. */
+/** Shows the progress of a picture in the place where it will appear. */
 export function drawProgress(picture) {
   const run = picture && latestRun(picture);
   const active = Boolean(run) && !ENDED.includes(run.state);
@@ -135,7 +135,7 @@ export function drawProgress(picture) {
   drawBar(bar, run);
 }
 
-/** Says how the list as a whole stands. */
+/** Shows the progress of the whole list. */
 export function drawSummary(pictures) {
   const states = pictures.all.map((picture) => latestRun(picture)?.state);
   const count = (state) => states.filter((it) => it === state).length;

@@ -29,9 +29,9 @@ const STARTING_S = 1;
 const api = new Api(askForKey);
 const pictures = new Pictures();
 const results = new Results(api, pictures);
-let form = null; // until the service has said what it offers
+let form = null; // until the parameters of the service are known
 const ended = new Set(pictures.runs.filter((run) => ENDED.includes(run.state)).map((run) => run.id));
-let appearing = Promise.resolve(); // one picture after the other: each is decoded
+let appearing = Promise.resolve(); // one picture at a time, because each is decoded
 
 const modelOf = (settings) => form?.modelOf(settings) ?? { scale: null };
 const sizeOf = (picture, settings) => sizeOfAnswer(picture, settings, modelOf(settings).scale);
@@ -64,7 +64,7 @@ pictures.addEventListener("change", ({ detail: { run } }) => {
   if (run && ["done", "failed"].includes(run.state) && !ended.has(run.id)) end(run);
 });
 addEventListener("beforeunload", (event) => {
-  if (pictures.all.some(isLostByReload)) event.preventDefault(); // asks the person
+  if (pictures.all.some(isLostByReload)) event.preventDefault(); // asks the user
 });
 byId("clear").onclick = () => {
   [...pictures.all].forEach(remove);
@@ -80,7 +80,7 @@ draw();
 begin();
 keepToOneTab(() => pictures.leave());
 
-/** Asks the service for its models and parameters, as long as it is starting or the key does not suffice. */
+/** Requests the models and parameters of the service; retries while it is starting or the key is refused. */
 async function offered() {
   for (;;) {
     try {
@@ -116,7 +116,7 @@ function add(files) {
   if (!added.length) return;
   added.forEach((picture, index) => keep(picture.id, files[index]));
   pictures.select(added[0]);
-  if (form) added.forEach((picture) => again(picture, form.values)); // else all begin once the service has started
+  if (form) added.forEach((picture) => again(picture, form.values)); // else all start once the service has started
 }
 
 function again(picture, settings) {
@@ -142,7 +142,7 @@ function isLostByReload(picture) {
   return !isKept(picture.id) && !ENDED.includes(latestRun(picture)?.state);
 }
 
-/** Finds out how large a picture is, and what it looks like. */
+/** Reads the size of a picture, and makes its thumbnail. */
 async function appear(picture) {
   const file = await find(picture.id);
   if (!file) pictures.describe(picture, { isGone: true });
@@ -184,7 +184,7 @@ function drawSettings(selected) {
   byId("again-all").textContent = text("settings.again_all", { count });
 }
 
-/** Tells screen readers once how a run has ended; learns what is known of its model since it was loaded for it. */
+/** Announces the end of a run to screen readers once; updates its model, which may have been loaded for it. */
 function end(run) {
   ended.add(run.id);
   const { name } = pictures.pictureOf(run);

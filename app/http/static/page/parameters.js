@@ -1,6 +1,6 @@
-// The parameters of POST /v1/upscale, as the service's OpenAPI document describes them.
+// Reads the parameters of POST /v1/upscale from the service's OpenAPI document.
 
-/** The parameters that say how large the answer is; at most one of them is sent. */
+/** Parameters for the size of the answer; at most one of them is sent. */
 export const SIZES = ["scale", "width", "height", "max_side", "megapixels"];
 
 /** Returns a Map of name to {name, kind, options, min, max, whole, initial, description}. */
@@ -9,7 +9,7 @@ export function parametersOf(openapi) {
   return new Map(parameters.filter((it) => it.in === "query").map((it) => [it.name, described(it, openapi)]));
 }
 
-/** True where two choices of settings are the same, in whatever order they were made. */
+/** True if two choices of settings are equal, in any order. */
 export function same(a, b) {
   const sorted = (settings) => JSON.stringify(Object.entries(settings).sort());
   return sorted(a) === sorted(b);

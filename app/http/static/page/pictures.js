@@ -1,18 +1,18 @@
-// The pictures of this tab and the runs of each: one run is one picture with one choice of settings.
+// The pictures of this tab and their runs: a run is one picture with one choice of settings.
 
 import { remember, remembered } from "./storage.js";
 
 const SESSION = "esrgan-pictures";
 export const ENDED = ["done", "failed", "cancelled"];
-const GONE = 410; // of a file that the browser no longer has
-const LASTING = [400, GONE, 413, 415, 422]; // what another attempt with the same file and settings meets again
+const GONE = 410; // status for a file that the browser no longer has
+const LASTING = [400, GONE, 413, 415, 422]; // a retry with the same file and settings fails again
 
-/** A random name, also where crypto.randomUUID is missing: on plain http. */
+/** Returns a random name, even if crypto.randomUUID is missing, as on plain http. */
 export function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Sends "change" with {picture, run} in its detail, or with neither when the list itself has changed. */
+/** Sends "change" with {picture, run} in its detail, or without them if the list has changed. */
 export class Pictures extends EventTarget {
   #all = restored();
   selected = null;
@@ -41,7 +41,7 @@ export class Pictures extends EventTarget {
     return picture;
   }
 
-  /** Begins a run; `model` names it where the settings do not. */
+  /** Starts a run; `model` is its model if the settings name none. */
   begin(picture, settings, model) {
     const run = { id: randomId(), picture: picture.id, settings, model, state: "queued", progress: 0, job: null };
     picture.runs.push(run);
@@ -57,7 +57,7 @@ export class Pictures extends EventTarget {
     if (picture) this.#tell(picture, run);
   }
 
-  /** Ends a run with the words of an error. */
+  /** Ends a run with the text of an error. */
   fail(run, error) {
     this.change(run, { state: "failed", problem: wordsOf(error) });
   }
@@ -96,7 +96,7 @@ export class Pictures extends EventTarget {
   }
 }
 
-/** The pictures before the page was reloaded; what had not reached the service is sent again. */
+/** Returns the pictures from before a reload; runs that had not reached the service are sent again. */
 function restored() {
   const pictures = JSON.parse(remembered(SESSION) ?? "[]");
   for (const run of pictures.flatMap((picture) => picture.runs)) {
@@ -105,7 +105,7 @@ function restored() {
   return pictures;
 }
 
-/** Returns the error of a file that cannot be sent, and never will be. */
+/** Returns the permanent error of a file that cannot be sent. */
 export function goneFile(detail) {
   return Object.assign(new Error(detail), { status: GONE });
 }
@@ -115,7 +115,7 @@ export function wordsOf({ status = 0, title = "", detail, message }) {
   return { status, title, detail: detail ?? message };
 }
 
-/** True where another attempt may have another end. */
+/** True if a retry may succeed. */
 export function mayTryAgain(picture) {
   const { state, problem } = latestRun(picture) ?? {};
   if (picture.isGone) return false;

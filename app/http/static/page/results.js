@@ -1,11 +1,11 @@
-// The files of finished runs: fetched once, shown, saved, copied.
+// The files of finished runs: fetched once, then shown, saved or copied.
 
 import { outOfReach, Problem } from "./api.js";
 import { find } from "./files.js";
 import { isInPixels, sizeText } from "./sizes.js";
 import { text } from "./texts.js";
 
-const KEPT = 4; // a browser keeps large files on its disk, and small ones in memory
+const KEPT = 4; // browsers keep large files on the disk, and small ones in memory
 
 export class Results {
   #api;
@@ -31,7 +31,7 @@ export class Results {
     return run.job ? (await this.#answerTo(run)).blob().catch(outOfReach) : this.#keptOf(run);
   }
 
-  /** Asks the service for a result. A run whose result is gone has failed, and can be tried again. */
+  /** Fetches a result from the service. If the result is gone, the run fails, and can be retried. */
   async #answerTo(run) {
     try {
       return await this.#api.fetch(`v1/jobs/${run.job}/result`);
@@ -51,9 +51,9 @@ export class Results {
   }
 
   /**
-   * Saves a result: from memory where it was shown, else as a stream that never is in memory as a whole.
+   * Saves a result: from memory if it was shown, else as a stream.
    *
-   * @param asks false where the browser lets no dialog open, as for the second file after a click.
+   * @param asks false if the browser allows no dialog, as for the second file after a click.
    */
   async save(run, name, { asks = true } = {}) {
     const isFetched = this.#fetched.has(run.id) || !run.job;
@@ -84,14 +84,14 @@ export function nameOfResult(picture, run, size, factor) {
   return `${stem}_${tail}.${suffix}`;
 }
 
-/** Returns the line that does the same in a terminal. */
+/** Returns the curl command for a picture with some settings. */
 export function curlLine(address, picture, settings, output, needsKey) {
   const fields = [`image=@${fileName(picture.name)}`, ...Object.entries(settings).map(([name, value]) => `${name}=${value}`)];
   const key = needsKey ? ['-H "Authorization: Bearer $ESRGAN_KEY"'] : [];
   return ["curl", ...key, ...fields.map((field) => `-F ${quoted(field)}`), quoted(address), "-o", quoted(output)].join(" ");
 }
 
-/** Returns a name as curl reads it in a form: quoted where it has letters that end a name. */
+/** Returns a name for a form of curl, in quotes if it has characters that would end it. */
 function fileName(name) {
   return /[,;"\\]/.test(name) ? `"${name.replaceAll(/["\\]/g, "\\$&")}"` : name;
 }

@@ -1,4 +1,4 @@
-// What can be done with results: download one or all, copy, the line for a terminal.
+// Actions on results: download one or all, copy, show the curl command.
 
 import { byId, show } from "./elements.js";
 import { doneRuns, reasonOf, wordsOf } from "./pictures.js";
@@ -20,7 +20,7 @@ export function saveActions({ api, results, viewer, pictures, sizeOf, modelOf })
   };
 
   byId("save").onclick = async () => {
-    const isReal = (error) => error.name !== "AbortError"; // the person closed the dialog
+    const isReal = (error) => error.name !== "AbortError"; // the user closed the dialog
     const saved = results.save(viewer.run, nameOf(viewer.picture, viewer.run));
     await saved.catch((error) => isReal(error) && viewer.say(reasonOf(wordsOf(error))));
   };
@@ -44,7 +44,7 @@ export function saveActions({ api, results, viewer, pictures, sizeOf, modelOf })
   });
 }
 
-/** Saves the newest result of every picture as one zip file; where that would be too large, one by one. */
+/** Saves the newest result of every picture as one zip file, or one by one if that would be too large. */
 async function saveAll(pictures, results, nameOf) {
   const button = byId("save-all");
   const chosen = pictures.all.filter((picture) => doneRuns(picture).length);
@@ -71,7 +71,7 @@ async function saveAll(pictures, results, nameOf) {
   }
 }
 
-/** Numbers the names that are taken; upper and lower case are the same to some systems. */
+/** Numbers duplicate names, ignoring case, as some systems do. */
 export function unique(names) {
   const taken = new Set();
   return names.map((name) => {
@@ -82,13 +82,13 @@ export function unique(names) {
   });
 }
 
-/** Returns false where the browser does not let the page. */
+/** Returns false if the browser does not allow it. */
 async function copyPicture(file) {
   const item = new ClipboardItem({ "image/png": file.then(asPng) });
   return navigator.clipboard.write([item]).then(() => true, () => false);
 }
 
-/** Returns the file as PNG, which is all that clipboards take. */
+/** Returns the file as PNG, the only format that clipboards support. */
 async function asPng(file) {
   if (file.type === "image/png") return file;
   const bitmap = await createImageBitmap(file);
@@ -97,14 +97,14 @@ async function asPng(file) {
   return canvas.convertToBlob({ type: "image/png" });
 }
 
-/** Copies the text of an element; where the browser does not let the page, selects it for the person to copy. */
+/** Copies the text of an element; if the browser does not allow it, selects the text for the user to copy. */
 async function copyText(shown) {
   getSelection().selectAllChildren(shown);
   return navigator.clipboard?.writeText(shown.textContent).then(() => true, () => false);
 }
 
 function say(button, words) {
-  button.dataset.words ??= button.textContent; // a second click may come before the first one's words are gone
+  button.dataset.words ??= button.textContent; // a second click may come while the label of the first one is shown
   button.textContent = byId("said").textContent = words;
   setTimeout(() => (button.textContent = button.dataset.words), SAID_MS);
 }

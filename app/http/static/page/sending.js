@@ -1,4 +1,4 @@
-// Sends runs to the service, in order: as jobs, or where it takes none as requests that wait for the result.
+// Sends runs to the service, in order: as jobs, or if it takes none, as requests that wait for the result.
 
 import { find, isReadable, keep } from "./files.js";
 import { goneFile } from "./pictures.js";
@@ -13,7 +13,7 @@ export class Sender {
   #takesJobs;
   #sending = new Map();
 
-  /** @param takesJobs a promise of true where the service takes jobs. */
+  /** @param takesJobs a promise: true if the service takes jobs. */
   constructor(api, pictures, takesJobs) {
     this.#api = api;
     this.#pictures = pictures;
@@ -25,13 +25,13 @@ export class Sender {
     this.#sendNext();
   }
 
-  /** Stops a run wherever it is: on its way to the service, or there. */
+  /** Stops a run, in the page or in the service. */
   async cancel(run) {
     this.#pictures.change(run, { state: "cancelled" });
     await this.forget(run);
   }
 
-  /** Stops a run whose picture is removed, and removes it from the service. */
+  /** Stops a run whose picture is removed, and removes its job from the service. */
   async forget(run) {
     this.#sending.get(run.id)?.abort();
     if (run.job) await this.#remove(run.job);
@@ -76,7 +76,7 @@ export class Sender {
     if (!(await isReadable(file))) throw goneFile(text("picture.unreadable")); // else the request fails as if offline
     const takesJobs = await this.#takesJobs;
     signal.throwIfAborted();
-    const change = (changes) => signal.aborted || this.#pictures.change(run, changes); // what is cancelled stays so
+    const change = (changes) => signal.aborted || this.#pictures.change(run, changes); // cancelled runs stay so
     change({ state: "sending", progress: 0, note: null });
     const body = await this.#api.send(takesJobs ? "v1/jobs" : "v1/upscale", {
       query: run.settings,
@@ -92,7 +92,7 @@ export class Sender {
     if (signal.aborted && reached.job) await this.#remove(reached.job);
   }
 
-  /** Waits as long as the service says, and shows the seconds. */
+  /** Waits for the time that the service names, and shows the seconds. */
   async #waitFor(problem, run, signal) {
     for (let left = problem.retryAfterS || AGAIN_S; left > 0 && !signal.aborted; left--) {
       const note = problem.isOutOfReach ? text("state.offline") : text("state.busy", { seconds: left });

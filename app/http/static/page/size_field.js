@@ -1,4 +1,4 @@
-// The field for the size of the answer: a factor, or a measure in pixels where the service takes one.
+// The field for the size of the answer: a factor, or a size in pixels if the service supports it.
 
 import { checked, element, show } from "./elements.js";
 import { SIZES } from "./parameters.js";
@@ -10,7 +10,7 @@ const PRESETS = [
 ];
 const FIRST = { scale: 3, width: 3840, height: 2160, max_side: 3840, megapixels: 12 };
 
-/** Choices are "scale=2", "width=3840", and "width" where the person types the number. */
+/** Choices are "scale=2", "width=3840", and "width" if the user types the number. */
 export function sizeField(parameters) {
   const select = element("select", { id: "setting-size" });
   select.setAttribute("aria-describedby", "hint-size");
@@ -21,7 +21,7 @@ export function sizeField(parameters) {
   const hint = element("p", { className: "hint", id: "hint-size" }, text("size.hint"));
   const label = element("label", { htmlFor: select.id }, text("size.label"));
   const row = element("div", { className: "field" }, label, select, exact, result, hint);
-  let own; // scale of the model; null where that is not known before it has been loaded
+  let own; // scale of the model; null until it is known, when the model has been loaded
   const ownChoice = () => `scale=${own ?? ""}`;
 
   function showNumber() {
@@ -31,7 +31,7 @@ export function sizeField(parameters) {
     const { min, max, whole } = parameters.get(name);
     const most = max ?? (name === "scale" && own ? own : "");
     Object.assign(number, { min: min ?? 0, max: most, step: whole ? 1 : "any" });
-    number.dispatchEvent(new Event("input")); // so that it is checked
+    number.dispatchEvent(new Event("input")); // validates it
     unit.textContent = text(`size.unit.${name}`);
   }
 
@@ -58,7 +58,7 @@ export function sizeField(parameters) {
     tell: ({ scale }) => {
       if (scale === own) return;
       const { value } = select;
-      const keeps = own !== undefined && (scale || value !== ownChoice()); // a default of unknown scale is no number
+      const keeps = own !== undefined && (scale || value !== ownChoice()); // an unknown default scale is not a number
       own = scale;
       select.replaceChildren(...choices(parameters, scale));
       select.value = keeps ? value : ownChoice();

@@ -1,11 +1,11 @@
-// A duplicated tab begins with a copy of the other's memory. The list stays with the tab that was there first.
+// A duplicated tab starts with a copy of the session storage. The list stays with the first tab.
 
 import { randomId } from "./pictures.js";
 import { remember, remembered } from "./storage.js";
 
 const LIST = "esrgan-list";
 
-/** Calls `leave` where another open tab has the list of this one. */
+/** Calls `leave` if another open tab has the same list. */
 export function keepToOneTab(leave) {
   let list = remembered(LIST) ?? randomId();
   remember(LIST, list);

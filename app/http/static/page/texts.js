@@ -9,12 +9,12 @@ export function text(name, values = {}) {
   return (texts[name] ?? name).replace(/\{(\w+)\}/g, (_, key) => values[key] ?? "");
 }
 
-/** Returns the text for a number of things. */
+/** Returns the text for a number, in singular or plural. */
 export function counted(name, count) {
   return text(`${name}.${plural.select(count)}`, { count });
 }
 
-/** Returns the text, or the fallback where the language has none of that name. */
+/** Returns the text, or the fallback if the language has none with this name. */
 export function textOr(name, fallback) {
   return name in texts ? texts[name] : fallback;
 }
@@ -26,14 +26,14 @@ export function duration(seconds) {
   return text("time.seconds", { count: Math.max(1, Math.round(seconds / step) * step) });
 }
 
-/** Returns the words for the value of a setting. */
+/** Returns the label for the value of a setting. */
 export function settingText(name, value) {
   if (`size.unit.${name}` in texts) return `${value} ${text(`size.unit.${name}`)}`;
   const label = textOr(`${name}.label`, name.replaceAll("_", " "));
   return value === true ? label : text("settings.value", { label, value: textOr(`${name}.${value}`, value) });
 }
 
-/** Fills in every element that names its text: data-text for its content, data-label for screen readers. */
+/** Sets the texts of all elements with data-text, for the content, or data-label, for screen readers. */
 export function translate(root) {
   Object.assign(root.documentElement, { lang: texts.lang, dir: texts.dir });
   for (const element of root.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);

@@ -1,13 +1,13 @@
-// A change of the settings shows at once what it does, on a part of the picture.
+// Previews changes of the settings on a part of the picture.
 
 import { byId } from "./elements.js";
 import { same, SIZES } from "./parameters.js";
 import { factorOf } from "./sizes.js";
 
-const PAUSE_MS = 120; // while a dial is being turned
+const PAUSE_MS = 120; // while a slider moves
 const NOT_OF_A_PART = [...SIZES, "format", "quality", "metadata", "frames", "edges", "bits", "compression"];
 
-/** Renders a part with the settings whenever they differ from those of the result that is shown. */
+/** Renders a part with the settings when they differ from those of the shown result. */
 export function tryOut({ form, viewer, lens, gestures }) {
   let timer = 0;
   let rendered = "";

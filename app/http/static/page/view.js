@@ -1,8 +1,8 @@
-// Where a picture is in its window: {zoom, x, y}, the pixels of the screen for each of the picture, and its corner.
+// The view of a picture in its window: {zoom, x, y}, screen pixels per pixel of the picture, and its corner.
 
 export const MAX_ZOOM = 16;
 
-/** Returns the view that shows all of a picture, never larger than one pixel of the screen for each of its own. */
+/** Returns the view that shows the whole picture, with at most one screen pixel per pixel of the picture. */
 export function fitted(stage, picture, ratio) {
   const zoom = Math.min(stage.width / picture.width, stage.height / picture.height, MAX_ZOOM / ratio);
   return centred(stage, picture, zoom);
@@ -12,13 +12,13 @@ export function centred(stage, picture, zoom) {
   return { zoom, x: (stage.width - picture.width * zoom) / 2, y: (stage.height - picture.height * zoom) / 2 };
 }
 
-/** Zooms so that the point of the picture below a point of the window stays there. */
+/** Returns a view with another zoom, around a point of the window. */
 export function zoomedAt(view, zoom, { x, y }) {
   const change = zoom / view.zoom;
   return { zoom, x: x - (x - view.x) * change, y: y - (y - view.y) * change };
 }
 
-/** Limits the zoom, and keeps the picture in the window: centred where it is smaller, without a gap where larger. */
+/** Limits the zoom, and keeps the picture in the window: centred if smaller, without a gap if larger. */
 export function limited(view, stage, picture, ratio) {
   const least = Math.min(fitted(stage, picture, ratio).zoom, 1 / ratio);
   const zoom = Math.min(MAX_ZOOM / ratio, Math.max(least, view.zoom));
@@ -34,7 +34,7 @@ function within(corner, room, length) {
   return length <= room ? (room - length) / 2 : Math.min(0, Math.max(room - length, corner));
 }
 
-/** Returns the point of the picture below a point of the window. */
+/** Returns the point of the picture at a point of the window. */
 export function picturePoint(view, { x, y }) {
   return { x: (x - view.x) / view.zoom, y: (y - view.y) / view.zoom };
 }

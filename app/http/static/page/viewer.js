@@ -1,4 +1,4 @@
-// The picture before and after: two layers over each other, parted by the divider.
+// The picture before and after, as two layers with a divider.
 
 import { byId, element, show } from "./elements.js";
 import { find } from "./files.js";
@@ -9,24 +9,24 @@ import { centred, fitted, limited } from "./view.js";
 
 const MAX_BICUBIC_PX = 24e6;
 const AGAIN_MS = 3000; // after a connection was lost
-const PIXELS_FROM = 3; // screen pixels for each pixel of the result, from which each is drawn as a square
+const PIXELS_FROM = 3; // screen pixels per pixel of the result from which each is drawn as a square
 
-/** Shows a picture. Sends "view" when the picture has moved in its window, and "result" when another result, or none, is shown. */
+/** Shows a picture. Sends "view" when the picture has moved, and "result" when the shown result changes. */
 export class Viewer extends EventTarget {
   results;
   #sizeOf;
   #layers = { before: byId("layer-before"), after: byId("layer-after") };
   #stage = byId("stage");
-  #shown = 0; // counts what was shown: what is late is thrown away
+  #shown = 0; // number of calls to show a picture: late results of earlier calls are dropped
   #key = "";
   #isFitted = true;
   picture = null;
   size = null; // of the result
-  share = 1; // of its pixels along a side that are shown
+  share = 1; // side of the shown copy over that of the result
   file = null;
   view = { zoom: 1, x: 0, y: 0 };
 
-  /** @param sizeOf returns the size of the answer for a picture and settings, where it is known. */
+  /** @param sizeOf returns the size of the answer for a picture and settings, if it is known. */
   constructor(results, sizeOf) {
     super();
     this.results = results;
@@ -51,17 +51,17 @@ export class Viewer extends EventTarget {
     return this.picture?.runs.find((run) => run.id === byId("after").value) ?? null;
   }
 
-  /** The element that the result is in. */
+  /** The element that contains the result. */
   get frame() {
     return this.#layers.after.firstElementChild;
   }
 
-  /** The original's size over that of the result. */
+  /** Size of the original over that of the result. */
   get originalShare() {
     return this.size && this.picture.width ? this.picture.width / this.size.width : 0;
   }
 
-  /** Shows a picture, as far as it is; does nothing where that is shown already. */
+  /** Shows a picture in its current state; does nothing if it is already shown. */
   async show(picture) {
     const done = picture ? doneRuns(picture) : [];
     const key = picture ? [picture.id, picture.width, picture.runs.length, latestRun(picture)?.problem, ...done.map((run) => run.id)].join() : "";
@@ -80,7 +80,7 @@ export class Viewer extends EventTarget {
     await Promise.all([this.#drawAfter(), this.#drawBefore()]);
   }
 
-  /** Moves the picture; without a view, fits it into the window. */
+  /** Sets the view; without one, fits the picture into the window. */
   place(view) {
     if (!this.size) return;
     this.#isFitted = !view;
@@ -93,7 +93,7 @@ export class Viewer extends EventTarget {
     this.dispatchEvent(new Event("view"));
   }
 
-  /** Shows one pixel of the result for each of the screen. */
+  /** Shows one pixel of the result per screen pixel. */
   placePixels() {
     if (this.size) this.place(centred(this.bounds, this.size, 1 / this.ratio));
   }
@@ -158,7 +158,7 @@ export class Viewer extends EventTarget {
     this.dispatchEvent(new Event("result"));
   }
 
-  /** Returns a result as far as it is shown; one that is too large for that is not fetched. */
+  /** Returns a result for display; a result that is too large is not fetched. */
   async #resultOf(run) {
     const size = this.#sizeOf(this.picture, run.settings);
     if (size && size.width * size.height > REDUCED_PX) return { element: null, ...size, share: 0 };
@@ -185,7 +185,7 @@ export class Viewer extends EventTarget {
     if (choice === "bicubic" && this.run) await this.#drawBicubic(isCurrent);
   }
 
-  /** Puts true bicubic interpolation in the place of the browser's own smoothing, which differs between browsers. */
+  /** Replaces the browser's smoothing, which differs between browsers, by bicubic interpolation. */
   async #drawBicubic(isCurrent) {
     const { width, height } = this.#expectedSize() ?? {};
     if (!width || width * height > MAX_BICUBIC_PX) return;
@@ -193,7 +193,7 @@ export class Viewer extends EventTarget {
     if (canvas && isCurrent()) this.#put(this.#layers.before, canvas);
   }
 
-  /** The size of the result that is or will be shown; until the service has said what it does, that of the original. */
+  /** Size of the current or expected result; the size of the original until that is known. */
   #expectedSize() {
     const { picture } = this;
     const run = this.run ?? latestRun(picture);
@@ -215,7 +215,7 @@ export class Viewer extends EventTarget {
     if (this.size) this.#placeIn(layer);
   }
 
-  /** Shows a sentence over the picture. */
+  /** Shows a message over the picture. */
   say(sentence) {
     byId("note").textContent = sentence;
     show(byId("note"), sentence !== "");

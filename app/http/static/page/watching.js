@@ -1,4 +1,4 @@
-// Follows the jobs of all runs: one by its events, band by band, the next few by asking.
+// Follows the jobs of all runs: one by its events, the next few by polling.
 
 import { eventsOf } from "./events.js";
 
@@ -24,9 +24,9 @@ export class Watcher {
   }
 
   /**
-   * Follows the events of a single job: a browser has six connections to a host, and every tab needs some.
+   * Follows the events of one job: a browser has six connections per host, and every tab needs some.
    *
-   * Returns once that job has ended, or its stream has; the next tick begins again.
+   * Returns when that job or its stream has ended; the next tick starts over.
    */
   async #follow() {
     const run = this.#watched[0];
@@ -46,7 +46,7 @@ export class Watcher {
     if (!this.#watched.includes(run)) this.#follow();
   }
 
-  /** Asks for the jobs that come next: their places in the queue are in no event. */
+  /** Polls the next jobs: no event reports their places in the queue. */
   async #ask() {
     if (this.#asking || document.hidden) return;
     this.#asking = true;
@@ -78,7 +78,7 @@ export class Watcher {
     });
   }
 
-  /** A job that is gone has failed; anything else is asked again. */
+  /** Fails the run if its job is gone; after any other error it is polled again. */
   #missed(run, problem) {
     if (problem.status === 404 || problem.status === 403) this.#pictures.fail(run, problem);
   }

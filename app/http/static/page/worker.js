@@ -1,11 +1,11 @@
-// Decodes a file and makes it larger or smaller, or cuts it, in a worker, so that the page does not stand still.
+// Decodes, resizes and crops a file in a worker, so that the page is not blocked.
 
 import { enlarge } from "./bicubic.js";
 
 const WORK = { reduced, enlarged, cut };
 
 onmessage = async ({ data: { work, file, ...rectangle } }) => {
-  const bitmap = await WORK[work](file, rectangle).catch(() => null); // without memory, or broken
+  const bitmap = await WORK[work](file, rectangle).catch(() => null); // out of memory, or a damaged file
   postMessage(bitmap, bitmap ? [bitmap] : []);
 };
 

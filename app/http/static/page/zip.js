@@ -1,9 +1,9 @@
-// A zip file of files that are compressed already (APPNOTE.TXT 6.3.10, method 0).
+// Makes a zip file of compressed files, stored with method 0 (APPNOTE.TXT 6.3.10).
 
-/** Limit of the plain format on a file, and on the archive. */
+/** Limit without ZIP64 on a file, and on the archive. */
 export const MAX_BYTES = 2 ** 32 - 1;
 
-/** Returns a zip file as a Blob; the browser keeps large files on the disk, and they are never in memory as a whole. */
+/** Returns a zip file as a Blob. The browser keeps large files on the disk, and never loads them as a whole. */
 export async function zipOf(files) {
   const parts = [];
   const directory = [];
