@@ -1,6 +1,6 @@
-/* Compresses filtered rows of a PNG with deflate (RFC 1951), using Huffman codes and runs of equal bytes only.
+/* Compress filtered rows of a PNG with deflate (RFC 1951), using only Huffman codes and runs of equal bytes.
  *
- * Filtered rows of photographs and of network outputs repeat only in flat areas. Searching for other matches would take
+ * Filtered rows of photographs and network outputs repeat only in flat areas. A search for other matches would take
  * most of a compressor's time and make the file larger: a short match costs more than its literals.
  */
 
@@ -10,16 +10,16 @@
 #include <string.h>
 
 enum {
-    BLOCK = 128 << 10,  /* bytes that share codes */
+    BLOCK = 128 << 10,  /* bytes with common codes */
     END = 256,          /* end of a block */
-    FIRST_LENGTH = 257, /* symbols from here on are lengths of runs */
-    SYMBOLS = 285,      /* the 286th is only for length 258, which is not used */
+    FIRST_LENGTH = 257, /* the first symbol for the length of a run */
+    SYMBOLS = 285,      /* the 286th is for length 258, which is not used */
     MIN_RUN = 16,
     MAX_RUN = 257,
     MAX_BITS = 12, /* of a code; deflate allows 15, but four codes of 12 and 7 pending bits fit into 64 bits */
 };
 
-/* A code: its bits, lowest first, and above them their number. */
+/* A code: its bits, lowest first, with their number above them. */
 typedef uint32_t code;
 enum { NUMBER = 16 };
 
@@ -38,7 +38,7 @@ static inline void put_bits(struct writer *writer, unsigned number, unsigned bit
     put(writer, number << NUMBER | bits);
 }
 
-/* Writes whole bytes; up to 57 bits may be put before the next flush. */
+/* Writes all whole bytes; up to 57 bits may be put before the next flush. */
 static inline void flush(struct writer *writer) {
     for (int i = 0; i < 8; i++) writer->at[i] = (uint8_t)(writer->bits >> 8 * i);
     writer->at += writer->held >> 3;
@@ -61,7 +61,7 @@ static size_t next_run(const uint8_t *bytes, size_t from, size_t count, size_t *
     return count;
 }
 
-/* Returns the longest match for this run that does not leave a remainder shorter than MIN_RUN. */
+/* Returns the longest match in this run that leaves no remainder shorter than MIN_RUN. */
 static size_t length_of(size_t run) {
     if (run <= MAX_RUN) return run;
     return run - MAX_RUN < MIN_RUN ? run - MIN_RUN : MAX_RUN;
@@ -76,7 +76,7 @@ static unsigned length_symbol(size_t length, unsigned *extra) {
 }
 
 static void count_symbols(const uint8_t *bytes, size_t count, uint32_t counts[SYMBOLS]) {
-    uint32_t literals[4][256] = {{0}}; /* four tables, since increments of the same counter would wait for each other */
+    uint32_t literals[4][256] = {{0}}; /* four tables: increments of one counter would wait for each other */
     for (size_t at = 0, run, length; at < count; at = run + length) {
         run = next_run(bytes, at, count, &length);
         for (; at + 4 <= run; at += 4)
@@ -96,7 +96,7 @@ static int by_weight(const void *one, const void *other) {
     return (a > b) - (a < b);
 }
 
-/* Computes Huffman code lengths of symbols, 0 where a symbol does not occur; at least two must occur. */
+/* Computes the Huffman code lengths of symbols, 0 for unused ones; at least two must be used. */
 static void code_lengths(const uint32_t counts[SYMBOLS], uint8_t lengths[SYMBOLS]) {
     uint64_t leaves[SYMBOLS], weights[2 * SYMBOLS];
     int parents[2 * SYMBOLS], depths[2 * SYMBOLS], used = 0;
@@ -122,7 +122,7 @@ static void code_lengths(const uint32_t counts[SYMBOLS], uint8_t lengths[SYMBOLS
             depths[node] = depths[parents[node]] + 1;
             if (depths[node] > deepest) deepest = depths[node];
         }
-        for (int i = 0; i < used; i++) weights[i] = (weights[i] + 1) / 2; /* too deep: flatten the weights and try again */
+        for (int i = 0; i < used; i++) weights[i] = (weights[i] + 1) / 2; /* too deep: flatten the weights and retry */
     } while (deepest > MAX_BITS);
     memset(lengths, 0, SYMBOLS);
     for (int i = 0; i < used; i++) lengths[leaves[i] & 0xFFFF] = (uint8_t)depths[i];
@@ -142,15 +142,15 @@ static void assign_codes(const uint8_t lengths[SYMBOLS], code codes[SYMBOLS]) {
     }
 }
 
-/* Writes the head of a block: the lengths of all codes, each in four bits, and those of the distances 1 and 2, because
- * some readers require codes for two. */
+/* Writes the head of a block: the lengths of all codes, four bits each, and those of distances 1 and 2, because some
+ * readers require two distance codes. */
 static void put_head(struct writer *writer, int last, const uint8_t lengths[SYMBOLS]) {
     put_bits(writer, 3, 4 | (last ? 1 : 0)); /* dynamic Huffman codes */
     put_bits(writer, 5, SYMBOLS - 257);
     put_bits(writer, 5, 2 - 1);
     put_bits(writer, 4, 19 - 4);
     flush(writer);
-    for (int i = 0; i < 19; i++) { /* lengths 0 to 15 have four bits; the first three are repetitions, unused */
+    for (int i = 0; i < 19; i++) { /* lengths 0 to 15 have four bits; the first three are repeat codes, unused */
         put_bits(writer, 3, i < 3 ? 0 : 4);
         flush(writer);
     }
@@ -210,7 +210,7 @@ size_t deflate_bytes(const uint8_t *bytes, size_t count, int last, uint8_t *defl
         size_t rest = count - at;
         put_block(&writer, bytes + at, rest < BLOCK ? rest : BLOCK, last && rest <= BLOCK);
     }
-    if (!last) put_bits(&writer, 3, 0); /* an empty stored block, which aligns to a byte */
+    if (!last) put_bits(&writer, 3, 0); /* an empty stored block aligns to a byte */
     writer.held = (writer.held + 7) & ~7U;
     flush(&writer);
     if (!last) {

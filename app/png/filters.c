@@ -1,8 +1,8 @@
-/* PNG's filters over rows of samples: the same as filters.py does with numpy, in one call and without Python's lock.
+/* PNG filters over rows of samples, as in filters.py, but in one call and without the GIL.
  * PNG specification (third edition), section 9.
  *
- * Plain loops over bytes, in arithmetic that fits into them, which compilers turn into SIMD instructions: one variant
- * for each kind of processor; the dynamic linker chooses the best.
+ * Plain loops over bytes, with arithmetic that fits into bytes, so that compilers vectorise them. There is one variant
+ * per kind of processor; the dynamic linker chooses the best.
  */
 
 #include <stddef.h>
@@ -23,9 +23,9 @@ static inline uint8_t larger(uint8_t a, uint8_t b) { return a > b ? a : b; }
 
 static inline uint8_t average(uint8_t left, uint8_t up) { return (uint8_t)((left & up) + ((left ^ up) >> 1)); }
 
-/* Returns the one of the three nearest to left + up - up_left. That sum is as far from the larger of left and up as
- * up_left is from the smaller, on the same side. So the smaller is nearest if up_left is beyond the larger, or between
- * the two and at least twice as near to the larger; and vice versa. Otherwise up_left itself is nearest. */
+/* Paeth predictor: returns left, up or up_left, the nearest to left + up - up_left. That sum is as far from the larger
+ * of left and up as up_left is from the smaller, on the same side. So the smaller is nearest if up_left is beyond the
+ * larger, or between the two and at least twice as near to the larger; and vice versa. Otherwise up_left is nearest. */
 static inline uint8_t paeth(uint8_t left, uint8_t up, uint8_t up_left) {
     uint8_t low = smaller(left, up), high = larger(left, up);
     uint8_t between = smaller(larger(up_left, low), high);
@@ -63,7 +63,7 @@ FOR_EVERY_PROCESSOR
 static uint64_t distance(const uint8_t *one, const uint8_t *other, size_t bytes) {
     uint64_t sum = 0;
     for (size_t at = 0; at < bytes;) {
-        uint32_t part = 0; /* 32 bits wide, for the instruction that sums differences */
+        uint32_t part = 0; /* 32 bits, for the SIMD instruction that sums differences */
         size_t end = bytes - at < 65536 ? bytes : at + 65536;
         for (; at < end; at++) part += (uint32_t)abs(one[at] - other[at]);
         sum += part;
@@ -76,7 +76,7 @@ static void subtract(const uint8_t *here, const uint8_t *predicted, size_t bytes
     for (size_t i = 0; i < bytes; i++) residual[i] = (uint8_t)(here[i] - predicted[i]);
 }
 
-/* Writes samples in the byte order of the file: high byte first. */
+/* Writes samples in the byte order of the file, big-endian. */
 FOR_EVERY_PROCESSOR
 static void in_file_order(const void *samples, size_t bytes, int sample_bytes, uint8_t *restrict row) {
     const uint16_t *words = samples;
@@ -90,7 +90,7 @@ static void in_file_order(const void *samples, size_t bytes, int sample_bytes, u
     }
 }
 
-/* Filters each row with the filter that leaves the smallest sum of absolute differences.
+/* Filters each row with the filter that gives the smallest sum of absolute differences.
  *
  * samples: `height` rows of `bytes` bytes, `stride` bytes apart, with `sample_bytes` per sample (1, or 2 in this machine's
  *     byte order) and `pixel` bytes per pixel.

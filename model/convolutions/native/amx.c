@@ -1,29 +1,30 @@
-/* 3x3 convolutions of bfloat16 windows on AMX, the matrix unit of Intel's processors since Sapphire Rapids: one at a time,
- * those of RRDBs (amx_block.h), or those at the end of a generator (amx_tail.h).
+/* 3x3 convolutions of bfloat16 windows on AMX, the matrix unit of Intel processors since Sapphire Rapids: single ones,
+ * whole RRDBs (amx_block.h), or the tail of a generator (amx_tail.h).
  *
- * amx_convolve reads planes of rows of pixels, channels last, with one pixel of padding on every side. The caller gives the
- * strides of pixels, rows and planes, so window and result may be slices of the channels of one buffer: a dense block is
- * read and written in place. For each pixel and each of out_channels it computes
+ * amx_convolve reads planes of rows of pixels, channels last, with one pixel of padding on every side. The caller gives
+ * the strides of pixels, rows and planes, so window and result may be slices of the channels of one buffer: a dense
+ * block is read and written in place. For each pixel and output channel it computes
  *
  *     sum = bias + 9 x in_channels products, added up in float32
  *     value = sum > 0 ? sum : negative_slope * sum           negative_slope is from 0 to 1
  *     value = skip + scaling * value          for each of up to two skips, in bfloat16 or float32
  *
- * and stores value in `made` as bfloat16, in `exact` as float32, or in both. A skip may be `exact` or `made` itself, with
- * scaling 1, to accumulate results; the second counts only after a first one. Neither result may overlap other channels
- * that are read, unless their weights are zero and their values finite. If `repeats`, the border of `made` is written,
- * too: its pixels are copied to the left and the right of each row, and to the row above the first or below the last one.
- * With a factor, each pixel is stored factor x factor times, as nearest-neighbour enlargement does it.
+ * and stores value in `made` as bfloat16, in `exact` as float32, or in both. A skip may be `exact` or `made` itself,
+ * with scaling 1, to accumulate results; a second skip is used only if there is a first one. Neither result may overlap
+ * other channels that are read, unless their weights are zero and their values finite. If `repeats`, the padding of
+ * `made` is written, too: its border pixels are copied to the left and the right of each row, and to the row above the
+ * first or below the last one. With a factor, each pixel is stored factor x factor times: nearest-neighbour
+ * enlargement.
  *
- * in_channels is even, out_channels any number. Width, rows and planes are at least 1. The value of a pixel is the same to
- * the last bit wherever it is in the window, and for any size of the window and any number of threads. amx.py packs the
- * weights in tiles: [out_channels / 16, rounded up][chunks][3 columns][3 rows][chunk / 2][16 of out_channels]
- * [2 of in_channels]. A chunk is 32 of in_channels, or all of them if there are fewer. The last chunk ends with the last
+ * in_channels is even, out_channels any number. Width, rows and planes are at least 1. The value of a pixel is
+ * bit-identical at any place in the window, and for any size of the window and any number of threads. amx.py packs the
+ * weights in tiles: [out_channels / 16, rounded up][chunks][3 columns][3 rows][chunk / 2][16 of out_channels][2 of
+ * in_channels]. A chunk is 32 of in_channels, or all of them if there are fewer. The last chunk ends with the last
  * channel, and has weights of zero for channels of the chunk before. Example: 40 channels are the chunks 0-31 and 8-39,
  * and the second one has zeros for 8-31.
  *
- * amx_convolve_portable computes the same bits on any processor, slowly, in plain C: the unit rounds to nearest, ties to
- * even, and treats numbers below 2^-126 as zero, whatever the rounding and flushing modes of the thread are.
+ * amx_convolve_portable computes the same bits in plain C, slowly, on any processor: the unit rounds to nearest, ties
+ * to even, and treats numbers below 2^-126 as zero, in any rounding and flushing mode of the thread.
  */
 
 #include <math.h>
@@ -33,7 +34,7 @@
 
 enum { LANES = 16, MAX_CHUNK = 32, MAX_ROWS = 4 };
 
-/* Minimum pixels of a row in a part. */
+/* Minimum pixels per row of a part. */
 enum { PART_PIXELS = 64 };
 
 #ifdef _OPENMP
@@ -49,9 +50,9 @@ struct steps {
 };
 
 struct skip {
-    const void *earlier; /* planes x earlier_rows x width pixels, the first rows: of a band before, if there are any */
+    const void *earlier; /* planes x earlier_rows x width pixels: the first rows, from the previous band, if any */
     const void *rows;    /* the rows after them; null for no skip */
-    struct steps steps;  /* of both, but for the planes of `earlier` */
+    struct steps steps;  /* of both, except for the planes of `earlier` */
     ptrdiff_t earlier_plane;
     int earlier_rows, is_exact; /* float32 instead of bfloat16 */
     float scaling;
@@ -80,33 +81,33 @@ struct amx_dense {
     const uint16_t *weights[CONVOLUTIONS];
     const float *bias[CONVOLUTIONS];
     uint16_t *halo; /* planes x (CONVOLUTIONS + 1) x (width + 2) x all_channels */
-    float *waiting; /* planes x CONVOLUTIONS x width x channels: rows whose result is not complete */
+    float *waiting; /* planes x CONVOLUTIONS x width x channels: rows with incomplete results */
 };
 
-/* An RRDB, and its memory between bands. */
+/* An RRDB and its memory between bands. */
 struct amx_block {
     struct amx_dense dense[DENSE_BLOCKS];
     float *waiting; /* planes x (DENSE_BLOCKS * CONVOLUTIONS) x width x channels, for the block's own skip */
-    int taken;      /* rows of the bands before */
+    int taken;      /* rows of the previous bands */
 };
 
 enum { BETWEEN = 3 };
 
-/* Some RRDBs over the next rows of a picture, which may be the last: see amx_block.h. Arrays are contiguous, but for
- * planes. */
+/* A number of RRDBs over the next rows of a picture, which may be the last ones: see amx_block.h. Arrays are
+ * contiguous, except for planes. */
 struct amx_trunk {
-    struct amx_block *const *blocks; /* count of them, of one size */
+    struct amx_block *const *blocks; /* `count` blocks of the same size */
     const float *rows;  /* planes x height x width x channels */
     float *made;        /* planes x all rows that are complete then x width x channels */
-    float *between[BETWEEN]; /* memory for the results of dense blocks before the last, of the most rows */
+    float *between[BETWEEN]; /* memory for the results of all dense blocks but the last, for the maximum of rows */
     uint16_t *buffer;   /* memory for planes x (CONVOLUTIONS + 2 + most rows) x (width + 2) x all_channels */
     ptrdiff_t rows_plane, made_plane;
     int count, planes, width, channels, growth;
     int reads[CONVOLUTIONS]; /* channels that a convolution reads, see amx_band.h */
     int cleared;             /* number of channels after the input that are zero in new pixels */
     int height, ends; /* new rows; whether they are the last ones */
-    int piece;        /* rows that go through a dense block before the next ones do */
-    int repeats; /* the padding repeats the border, instead of zeros */
+    int piece;        /* rows that go through a dense block at a time */
+    int repeats; /* the padding repeats the border; otherwise it is zero */
     float negative_slope, scaling;
 };
 
@@ -119,14 +120,14 @@ struct amx_step {
     uint16_t *window; /* memory for planes x window_rows x (width + 2) x channels */
     uint16_t *halo;   /* planes x 2 x (width + 2) x channels, kept between bands */
     int window_rows;
-    int factor; /* of the enlargement before it */
-    int taken;  /* rows of the window's picture that came in */
+    int factor; /* of the enlargement before the convolution */
+    int taken;  /* rows of the window's picture received so far */
 };
 
-/* The end of a generator over the next rows of a picture, which may be the last: see amx_tail.h. */
+/* The tail of a generator over the next rows of a picture, which may be the last ones: see amx_tail.h. */
 struct amx_tail {
     struct amx_step steps[MAX_STEPS + 1]; /* the last one unused */
-    const float *rows; /* planes x height x width x channels, contiguous but for planes */
+    const float *rows; /* planes x height x width x channels, contiguous except for planes */
     float *made;       /* planes x all rows that are complete then x enlarged width x colours */
     float *sums;       /* memory for planes x the most rows that a piece completes x enlarged width x 2 * colours */
     ptrdiff_t rows_plane, made_plane, sums_plane;
@@ -146,7 +147,7 @@ static int at_most(int value, int limit) { return value < limit ? value : limit;
 static int chunk_of(const struct amx_convolution *c) { return at_most(c->in_channels, MAX_CHUNK); }
 static int chunks_of(const struct amx_convolution *c) { return (c->in_channels + chunk_of(c) - 1) / chunk_of(c); }
 
-/* Number of weights of all in_channels and LANES of out_channels. */
+/* Number of weights for all in_channels and LANES of out_channels. */
 static ptrdiff_t tile_weights(const struct amx_convolution *c) {
     return (ptrdiff_t)chunks_of(c) * 9 * chunk_of(c) * LANES;
 }
@@ -159,18 +160,18 @@ static inline ptrdiff_t at(const struct steps *steps, const struct place *p) {
     return p->plane * steps->plane + p->row * steps->row + p->column * steps->pixel;
 }
 
-/* The results of one task: some rows, from a place to the column `end`. */
+/* The results of one task: rows from a place to the column `end`. */
 struct area {
     struct place first;
     int rows, end;
 };
 
-/* A part of an area, in a tile for each row, and its sums. A block at the end of a row begins further to the left, so that it
- * is full; pixels that are computed twice are stored once. */
+/* A part of an area, with one tile per row, and its sums. A block at the end of a row begins further to the left, so
+ * that it is full; pixels that are computed twice are stored once. */
 struct block {
-    struct place first; /* the first that is stored */
+    struct place first; /* the first one stored */
     int channel, rows, pixels, made_twice;
-    int finished; /* rows that are stored */
+    int finished; /* rows stored so far */
     float *sums;
 };
 
@@ -182,8 +183,8 @@ static inline int is_at_border(const struct amx_convolution *c, const struct blo
 
 static int groups_of(const struct amx_convolution *c) { return (c->rows + MAX_ROWS - 1) / MAX_ROWS; }
 
-/* How the columns of planes are divided, so that a thread has about the same ones in all convolutions, and its cache holds
- * them. */
+/* Division of the columns of planes: a thread has about the same columns in all convolutions, so they stay in its
+ * cache. */
 struct division {
     int parts, pixels;
 };
@@ -202,7 +203,7 @@ static struct area area_of(const struct amx_convolution *c, long task, const str
     return area;
 }
 
-/* A row of a skip from a pixel on: one pointer, or none. */
+/* A row of a skip from a pixel on: one of the pointers is set, or none. */
 struct skip_row {
     const float *exact;
     const uint16_t *rounded;
@@ -267,7 +268,7 @@ void amx_convolve(const struct amx_convolution *c) { convolve_chip(c); }
 void amx_trunk(const struct amx_trunk *t) { trunk_chip(t); }
 void amx_tail(struct amx_tail *t) { tail_chip(t); }
 
-/* Run `rounds` rounds of products of tiles on every thread, and return the number of floating-point operations. */
+/* Run `rounds` rounds of tile products on every thread; return the number of floating-point operations. */
 #pragma GCC push_options
 #pragma GCC target("amx-tile,amx-bf16")
 double amx_multiply(long rounds) {
@@ -294,7 +295,7 @@ void amx_trunk(const struct amx_trunk *t) { trunk_plain(t); }
 void amx_tail(struct amx_tail *t) { tail_plain(t); }
 #endif
 
-/* Return the size of a struct that callers fill, so that they notice a library of other sources. */
+/* Return the size of a struct that callers fill, so that they detect a library from other sources. */
 size_t struct_bytes(int number) {
 #define OF(name) sizeof(struct name)
     const size_t bytes[] = {OF(skip), OF(amx_convolution), OF(amx_dense), OF(amx_block), OF(amx_trunk), OF(amx_step), OF(amx_tail)};

@@ -1,12 +1,12 @@
-/* The rows of an RRDB over bands, for amx_block.h: which rows each convolution can make, and where they are.
+/* The rows of an RRDB in bands, for amx_block.h: the rows that each convolution can compute, and their places.
  *
  * A convolution is complete one row behind its input, until the picture ends. So the number of input rows determines
- * all others: convolution k of a dense block has made all rows but the last k.
+ * all others: convolution k of a dense block has computed all rows but the last k.
  *
  * A dense block works in a buffer that has all of its channels: its input, then the result of each growing convolution.
- * Chunks that begin in the middle of a line of the cache are slow to read, so a convolution reads whole chunks, if a pixel
- * has as many channels. The weights of those that are made later, or at the same time, are zero, and new pixels have zeros
- * there, since any value would do that is finite.
+ * Chunks that begin in the middle of a cache line are slow to read, so a convolution reads whole chunks, if a pixel has
+ * enough channels. The weights of channels that are computed later, or at the same time, are zero; in new pixels these
+ * channels are zero, because their values must be finite.
  * Row `top` of the picture is the first row in it: the halo rows, the new rows, and a row of padding below the picture.
  */
 
@@ -21,21 +21,21 @@ struct band {
     int all_channels, taken, height, top, kept, buffer_rows;
 };
 
-/* Rows that go from one dense block to the next. */
+/* Rows passed from one dense block to the next. */
 struct rows {
     float *first;
     ptrdiff_t plane;
     int height;
 };
 
-/* Return where a dense block of an RRDB stores its result. It may not be where it reads, nor where the RRDB's input is. */
+/* Return the buffer for the result of a dense block: neither its own input nor that of the RRDB. */
 static struct rows rows_between(const struct amx_trunk *t, int block, int dense, int height) {
-    const int own = block % 2 ? 2 : 0; /* the input of the RRDB is in the other one */
+    const int own = block % 2 ? 2 : 0; /* the other one has the input of the RRDB */
     if (dense == DENSE_BLOCKS - 1 && block == t->count - 1) return (struct rows){t->made, t->made_plane, height};
     return (struct rows){t->between[dense == 1 ? 1 : own], (ptrdiff_t)height * t->width * t->channels, height};
 }
 
-/* Rows that are complete after a convolution that stays `lag` rows behind. */
+/* Rows that are complete after a convolution that lags `lag` rows behind. */
 static inline int complete(int taken, int lag, int ends) { return ends ? taken : taken > lag ? taken - lag : 0; }
 
 static inline ptrdiff_t row_size(const struct band *d) { return (ptrdiff_t)(d->t->width + 2) * d->all_channels; }
@@ -66,7 +66,7 @@ static struct skip skip_of(const struct amx_trunk *t, const float *waiting, int 
     return (struct skip){waiting, rows, {plane, row, t->channels}, lag * row, at_most(taken, lag), 1, t->scaling};
 }
 
-/* Leave out the first rows of a skip. */
+/* Skip the first rows of a residual. */
 static void skip_rows(struct skip *s, ptrdiff_t rows) {
     const ptrdiff_t earlier = rows < s->earlier_rows ? rows : s->earlier_rows;
     if (!s->rows) return;
@@ -75,13 +75,13 @@ static void skip_rows(struct skip *s, ptrdiff_t rows) {
     s->earlier_rows -= (int)earlier;
 }
 
-/* A convolution of the rows that it can make of those until `end`, without those that it made of the ones until `begin`. */
+/* A convolution over the rows that input up to `until` allows, without those that input up to `begin` has allowed. */
 static struct amx_convolution convolution_of(const struct band *d, int number, int begin, int until) {
     const struct amx_trunk *t = d->t;
     const int is_last = number == CONVOLUTIONS - 1, lag = number + 1;
     const int is_final = until == d->taken + d->height, ends = t->ends && is_final;
     const int first = complete(begin, lag, 0), end = complete(until, lag, ends);
-    const ptrdiff_t done = first - complete(d->taken, CONVOLUTIONS, 0); /* rows of this band that were made before */
+    const ptrdiff_t done = first - complete(d->taken, CONVOLUTIONS, 0); /* rows of this band computed before */
     const struct steps wide = {d->buffer_plane, row_size(d), d->all_channels};
     struct amx_convolution c = {
         .window = t->buffer + (first - 1 - d->top) * wide.row,
@@ -110,7 +110,7 @@ static struct amx_convolution convolution_of(const struct band *d, int number, i
     return c;
 }
 
-/* Keep the last `lag` rows for the next band: of those that waited, and the new ones. All threads of a team call this. */
+/* Keep the last `lag` of the waiting and new rows for the next band. All threads of a team call this. */
 static void keep_rows(const struct amx_trunk *t, float *waiting, int lag, const float *rows, ptrdiff_t plane_size, int taken, int height) {
     const struct division divided = division_of(t->planes, t->width);
     const ptrdiff_t row = (ptrdiff_t)t->width * t->channels;

@@ -1,4 +1,4 @@
-/* RRDBs over bands of rows, in one call; amx.c includes it for tiles in registers and in memory. */
+/* RRDBs over bands of rows, in one call. amx.c includes this file twice: for tiles in registers and in memory. */
 
 INLINE void NAMED(round_pixel)(uint16_t *to, const float *from, int channels) {
     int channel = 0;
@@ -12,8 +12,8 @@ INLINE void NAMED(round_pixel)(uint16_t *to, const float *from, int channels) {
     }
 }
 
-/* Fill a row of the buffer from the column `first` to `end`, padding included. Padding that repeats is written together with
- * the row that it repeats. */
+/* Fill a row of the buffer from column `first` to `end`, including padding. Padding that repeats a row is written
+ * together with it. */
 INLINE void NAMED(fill_row)(const struct band *d, int plane, int row, int first, int end) {
     const struct amx_trunk *t = d->t;
     const ptrdiff_t size = row_size(d), all = d->all_channels;
@@ -39,7 +39,8 @@ INLINE void NAMED(fill_row)(const struct band *d, int plane, int row, int first,
     }
 }
 
-/* Run a dense block, in pieces of few rows, which a core's cache holds; all threads of a team call this together. */
+/* Run a dense block in pieces of a few rows, which fit into a core's cache; all threads of a team call this
+ * together. */
 static void NAMED(dense)(const struct band *d, struct team *team) {
     const struct amx_trunk *t = d->t;
     const ptrdiff_t size = row_size(d);
@@ -73,7 +74,7 @@ static void NAMED(dense)(const struct band *d, struct team *team) {
     meet(team);
 }
 
-/* Run one RRDB, and return the rows that it completes. */
+/* Run one RRDB; return the number of rows that it completes. */
 static struct rows NAMED(block)(const struct amx_trunk *t, int number, struct rows in, struct team *team) {
     enum { ALL = DENSE_BLOCKS * CONVOLUTIONS };
     const struct amx_block *b = t->blocks[number];

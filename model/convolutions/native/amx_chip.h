@@ -1,4 +1,4 @@
-/* The tiles of amx_kernel.h as registers of the matrix unit. */
+/* The tiles of amx_kernel.h in registers of the matrix unit. */
 
 /* Palette 1: eight tiles of up to 16 rows of up to 64 bytes. */
 struct shapes {
@@ -13,7 +13,7 @@ static inline void tiles_begin_chip(int pixels, int chunk) {
         shapes.rows[tile] = (uint8_t)(tile < WEIGHTS_0 ? pixels : chunk / 2);
         shapes.row_bytes[tile] = (uint16_t)(tile == PIXELS ? 2 * chunk : 4 * LANES);
     }
-    /* GCC 12's _tile_loadconfig claims to read 8 bytes only, so that stores of the other 56 may be left out. */
+    /* GCC 12 assumes that _tile_loadconfig reads only 8 bytes, and may drop stores to the other 56. */
     __asm__ volatile("ldtilecfg %0" ::"m"(shapes));
 }
 
@@ -37,7 +37,7 @@ INLINE void multiply_and_add_chip(float factor, floats *values, const floats *ot
     *values = (floats)_mm512_fmadd_ps(_mm512_set1_ps(factor), (__m512)*values, (__m512)*others);
 }
 
-/* Replace the values that are not above zero by others, which are their multiples by 0 to 1. */
+/* Replace values that are not above zero by others: the values times 0 to 1. */
 INLINE void choose_positive_chip(floats *values, const floats *others) {
     *values = (floats)_mm512_max_ps((__m512)*values, (__m512)*others);
 }

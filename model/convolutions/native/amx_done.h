@@ -1,4 +1,4 @@
-/* Forget the names of amx_chip.h or amx_plain.h, so that the other can be included. */
+/* Undefine the names of amx_chip.h or amx_plain.h, so that the other one can be included. */
 
 #undef TILES_BEGIN
 #undef TILES_END

@@ -7,7 +7,7 @@
  */
 
 /* Add the products of a chunk and a column: a row of pixels is the bottom row of one result, the middle row of the next and
- * the top row of the one after. The order of the sums of a row is the same for every number of rows. */
+ * the top row of the one after. The order of the sums of a row is the same for any number of rows. */
 INLINE void NAMED(add_column)(const uint16_t *pixels, ptrdiff_t row, ptrdiff_t bytes, const uint16_t *weights, int chunk, int rows) {
     TILE_LOAD(WEIGHTS_0, weights, 4 * LANES);
     TILE_LOAD(PIXELS, pixels, bytes);
@@ -47,13 +47,13 @@ INLINE void NAMED(add_skip)(const struct skip_row *skip, int pixel, floats *valu
     NAMED(multiply_and_add)(skip->scaling, value, &added);
 }
 
-/* Find the place in `made` where a row of a block begins. */
+/* Return the start of a row of a block in `made`. */
 INLINE uint16_t *NAMED(made_at)(const struct amx_convolution *c, const struct block *b, int row) {
     const struct place place = {b->first.plane, c->factor * (b->first.row + row), c->factor * b->first.column};
     return c->made + at(&c->made_steps, &place) + b->channel;
 }
 
-/* Copy the pixels of one row of a block that are at the border of the result to its outside. */
+/* Copy the pixels of one row of a block at the border of the result into the padding. */
 static void NAMED(repeat_border)(const struct amx_convolution *c, const struct block *b, int row, int lanes) {
     const struct steps *steps = &c->made_steps;
     const int begins = b->first.column == 0, ends = b->first.column + b->pixels == c->width, pixels = c->factor * b->pixels;
@@ -70,7 +70,7 @@ static void NAMED(repeat_border)(const struct amx_convolution *c, const struct b
     }
 }
 
-/* Store one pixel in all places of its enlargement. */
+/* Store one pixel factor x factor times. */
 INLINE void NAMED(store_pixel)(const struct amx_convolution *c, uint16_t *made, const uint16_t *rounded, int lanes) {
     for (int row = 0; row < c->factor; row++)
         for (int pixel = 0; pixel < c->factor; pixel++)
@@ -79,7 +79,7 @@ INLINE void NAMED(store_pixel)(const struct amx_convolution *c, uint16_t *made, 
 
 /* Apply bias, LeakyReLU, skips and rounding to one row of a block, for the first `lanes` channels.
  *
- * `results` is a constant in every call, so that the compiler leaves out the others. */
+ * `results` is a constant in every call, so the compiler removes the other cases. */
 INLINE void NAMED(finish_row)(const struct amx_convolution *c, const struct block *b, int row, int lanes, int results) {
     const struct place place = {b->first.plane, b->first.row + row, b->first.column};
     const floats bias = *(const floats *)(c->bias + b->channel), *sums = (const floats *)b->sums + row * LANES + b->made_twice;
@@ -125,14 +125,14 @@ static void NAMED(finish_next)(const struct amx_convolution *c, struct block *b)
     else NAMED(finish_any)(c, b, row);
 }
 
-/* Add up the products of a block, and finish the rows of the block before it meanwhile: the unit works in parallel. The
- * rows are spread evenly, because tiles are stored much more slowly when nothing was stored for 2,000 cycles. */
+/* Sum the products of a block, and meanwhile finish the rows of the previous block: the unit works in parallel. The
+ * rows are spread evenly, because storing a tile is much slower after 2,000 cycles without a store. */
 INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b, struct block *before, int rows) {
     const int chunk = chunk_of(c), steps = 3 * chunks_of(c);
     const struct place seen = {b->first.plane, b->first.row, b->first.column - b->made_twice};
     const uint16_t *pixels = c->window + at(&c->window_steps, &seen);
     const uint16_t *weights = c->weights + b->channel / LANES * tile_weights(c);
-    int due = steps - 1; /* of the first row: at once */
+    int due = steps - 1; /* the first row is due at once */
     TILE_ZERO(0);
     if (rows > 1) TILE_ZERO(1);
     if (rows > 2) TILE_ZERO(2);
@@ -167,7 +167,7 @@ INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area
     while (before.finished < rows) NAMED(finish_next)(c, &before);
 }
 
-/* Compute all results; every thread of a team calls this, and leaves it when all are done. */
+/* Compute all results; every thread of a team calls this, and returns when all are done. */
 static void NAMED(convolve_in_team)(const struct amx_convolution *c, struct team *team) {
     const struct division divided = division_of(c->planes, c->width);
     const long tasks = (long)c->planes * divided.parts * groups_of(c);

@@ -1,11 +1,11 @@
-/* The windows at the end of a generator, for amx_tail.h.
+/* The windows of the tail of a generator, for amx_tail.h.
  *
- * Each convolution has a window, in which two halo rows are followed by the new ones; the convolution before it stores its
- * result there, enlarged. The weights of the last one are the sum of two in bfloat16: it makes 2 x colours channels, and both
- * halves are added.
+ * Each convolution has a window: two halo rows, followed by the new rows, which the previous convolution stores there,
+ * enlarged. Each weight of the last convolution is the sum of two bfloat16 values: it computes 2 x colours channels,
+ * and both halves are added.
  */
 
-/* A convolution in one piece. Row `top` of its picture is the first in its window. */
+/* A convolution in one piece. Row `top` of its picture is the first row of its window. */
 struct piece {
     int taken, came, done, next_done, top;
 };
@@ -23,7 +23,7 @@ static inline uint16_t *window_at(const struct amx_tail *t, const struct amx_ste
     return step->window + ((ptrdiff_t)plane * step->window_rows + row) * window_row(t, width);
 }
 
-/* Begin a window with its halo rows, or with padding above the picture; padding of zeros is on three sides. */
+/* Start a window with its halo rows, or with padding above the picture; zero padding is on three sides. */
 static void open_window(const struct amx_tail *t, const struct amx_step *step, int width, int plane) {
     const ptrdiff_t size = window_row(t, width), channels = t->channels;
     uint16_t *first = window_at(t, step, width, plane, 0);
@@ -80,9 +80,9 @@ static void add_halves(const struct amx_tail *t, int rows, int width, int to, st
     meet(team);
 }
 
-/* Move the rows that the next piece needs to the beginning of a window. Threads need not wait for each other here: before
- * any of these rows is read, or written by the convolution before, all threads meet in `add_halves`, or for the rows of the
- * last convolution after `enter_row`. */
+/* Move the rows that the next piece needs to the start of a window. This needs no barrier: before any of these rows is
+ * read, or written by the previous convolution, all threads meet in `add_halves`, or for the rows of the last
+ * convolution after `enter_row`. */
 static void keep_halo(const struct amx_tail *t, const struct amx_step *step, const struct piece *p, int width) {
     const int first = p->next_done - 1 - p->top, kept = p->taken + p->came - (p->next_done - 1);
     const ptrdiff_t size = window_row(t, width), part = (ptrdiff_t)PART_PIXELS * t->channels;

@@ -1,7 +1,7 @@
-/* The tiles of amx_kernel.h in memory, and the instructions on them in plain C, with the same bits as the matrix unit.
+/* The tiles of amx_kernel.h in memory, with its instructions in plain C; bit-identical to the matrix unit.
  *
  * Intel's manual (TDPBF16PS): the products of even and of odd elements are summed separately by fused multiply-adds that
- * start at zero; then the two sums are added, and their sum is added to the tile. Every step rounds to nearest even, and
+ * start at zero; then both sums are added, and the result is added to the tile. Every step rounds to nearest even, and
  * treats inputs and results below 2^-126 as zero.
  */
 
@@ -18,14 +18,14 @@ struct tile {
 
 static _Thread_local struct tile tiles[8];
 
-/* Return zero for numbers below the smallest normal one. */
+/* Flush subnormal numbers to zero. */
 static float flushed(float value) { return fabsf(value) < MIN_NORMAL ? copysignf(0, value) : value; }
 
 static float multiply_add(float one, float other, float sum) {
     one = flushed(one), other = flushed(other), sum = flushed(sum);
     float result = fmaf(one, other, sum);
     if (result == 0 || !(fabsf(result) <= MIN_NORMAL)) return result;
-    /* The unit compares before it rounds to the digits of a subnormal number: scaled by 2^64, the result is normal. */
+    /* The unit compares before it rounds to subnormal precision: scaled by 2^64, the result is normal. */
     return fabsf(fmaf(one * 0x1p64f, other, sum * 0x1p64f)) < MIN_NORMAL * 0x1p64f ? copysignf(0, result) : result;
 }
 
@@ -84,7 +84,7 @@ INLINE void multiply_and_add_plain(float factor, floats *values, const floats *o
     for (int lane = 0; lane < LANES; lane++) (*values)[lane] = fmaf(factor, (*values)[lane], (*others)[lane]);
 }
 
-/* Replace the values that are not above zero by others. */
+/* Replace values that are not above zero by others. */
 INLINE void choose_positive_plain(floats *values, const floats *others) {
     for (int lane = 0; lane < LANES; lane++) (*values)[lane] = (*values)[lane] > 0 ? (*values)[lane] : (*others)[lane];
 }

@@ -1,9 +1,9 @@
-/* The end of a generator over bands of rows, in one call: convolutions, some of them after an enlargement by nearest
- * neighbour. It works in pieces of few rows, so that the caches hold them. amx.c includes it for tiles in registers and in
- * memory.
+/* The tail of a generator over bands of rows, in one call: convolutions, some of them after a nearest-neighbour
+ * enlargement. It works in pieces of a few rows, which fit into the caches. amx.c includes this file twice: for tiles
+ * in registers and in memory.
  */
 
-/* Round a row of the input, and store it in the first window as often as the enlargement says. */
+/* Round a row of the input, and store it in the first window, enlarged. */
 static void NAMED(enter_row)(const struct amx_tail *t, int plane, int row, int to, int is_last) {
     const struct amx_step *step = t->steps;
     const int width = step->factor * t->width;

@@ -1,7 +1,7 @@
 /* The barrier of a team of threads.
  *
- * If another thread has lost its core, spinning keeps it from taking this one: after a long wait a thread sleeps in the next
- * waits, in the more of them the more often that happens.
+ * If another thread has lost its core, spinning keeps it from taking this one. So after a long wait, a thread sleeps
+ * during its next waits; their number grows each time that this happens.
  */
 
 #include "waiting.h"
@@ -13,7 +13,7 @@ struct team {
     struct signal round;
 };
 
-/* Waits in which the thread is going to sleep at once, and how many they are after the next long wait. */
+/* Number of waits left in which the thread sleeps at once, and their number after the next long wait. */
 static _Thread_local int sleeps_left = 0, sleeps = MIN_SLEEPS;
 
 static void wait_for_round(struct team *team, int round) {
@@ -29,7 +29,7 @@ static void wait_for_round(struct team *team, int round) {
     }
 }
 
-/* Wait until all threads of the team are here. */
+/* Wait for all threads of the team. */
 static void meet(struct team *team) {
     const int threads = threads_of_team(), round = atomic_load(&team->round.number);
     if (threads == 1) return;

@@ -1,6 +1,6 @@
-/* Ask for AMX, the matrix unit of Intel's processors: included by amx.c here and by the one of training.
+/* Request the use of AMX, the matrix unit of Intel processors. Included by amx.c and by training/native/convolutions.c.
  *
- * AMX_COMPILED is defined where the compiler makes code for the unit. */
+ * AMX_COMPILED is defined if the compiler supports the unit. */
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
 #define AMX_COMPILED
@@ -15,8 +15,8 @@ int avx512_bf16_available(void) {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16");
 }
 
-/* Return 1 if this processor has the unit and the kernel lets this process use its registers. The kernel has to be asked
- * once in a process, and may refuse: a stack for signals can be too small for them. */
+/* Return 1 if this processor has the unit and the kernel lets this process use its registers. Each process must request
+ * that once; the kernel refuses if a signal stack is too small for them, for example. */
 int amx_available(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     const unsigned tiles = 1u << 24, bfloat16 = 1u << 22;

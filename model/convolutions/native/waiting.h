@@ -1,9 +1,9 @@
-/* Threads that wait for each other.
+/* Waiting of threads for each other.
  *
- * OpenMP puts a waiting thread to sleep at once if OMP_WAIT_POLICY is passive, which the service needs: cores are shared with
- * other work. But the others are often ready within 20 µs, and waking a thread takes as long. So a thread spins first, and
- * then sleeps. Where cores are shared, spinning takes time from those who could work: who waits has to find that out, and
- * sleep at once then.
+ * OpenMP puts a waiting thread to sleep at once if OMP_WAIT_POLICY is passive, which the service needs: cores are
+ * shared with other work. But the other threads are often ready within 20 µs, and waking a thread takes as long. So a
+ * thread spins first, and then sleeps. On shared cores, spinning takes time from threads that have work: callers must
+ * detect that, and sleep at once.
  */
 
 #include <stdatomic.h>
@@ -19,7 +19,7 @@
 
 enum { SPIN_NS = 100 * 1000 };
 
-/* A number that rises, and how many threads sleep until it does. */
+/* A rising number, and the count of threads that sleep until it rises. */
 struct signal {
     atomic_int number, sleepers;
 };
@@ -43,7 +43,7 @@ static void give(struct signal *signal) {
 #endif
 }
 
-/* Sleep while the number is this one. */
+/* Sleep while the number is unchanged. */
 static void sleep_through(struct signal *signal, int number) {
     atomic_fetch_add(&signal->sleepers, 1);
     while (atomic_load(&signal->number) == number) {
@@ -56,7 +56,7 @@ static void sleep_through(struct signal *signal, int number) {
     atomic_fetch_sub(&signal->sleepers, 1);
 }
 
-/* Spin while the number is this one; return false if that took too long. */
+/* Spin while the number is unchanged; return false if that took too long. */
 static int spin_through(const struct signal *signal, int number) {
     const long began = clock_ns(CLOCK_MONOTONIC);
     while (atomic_load(&signal->number) == number) {

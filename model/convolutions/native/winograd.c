@@ -1,16 +1,16 @@
 /* 3x3 convolutions over windows of rows by Winograd's minimal filtering F(4 x 4, 3 x 3): a quarter of the
  * multiplications. Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308.
  *
- * The results are cut into tiles of 4 x 4. For each channel, the 6 x 6 pixels d under a tile become 36 factors by additions
- * (`transform`: B^T d B). Each of the 36 is a product of matrices, tiles x in_channels times in_channels x out_channels
- * (`multiply`). The 36 products m of an output channel become 16 results by additions (`restore`: A^T m A). winograd.py
- * has the matrix of the weights, and the formula in one dimension. A thread takes a few tiles through all three steps,
- * so that the intermediate values stay in the cache of its core.
+ * The results are split into tiles of 4 x 4. For each channel, the 6 x 6 pixels d under a tile become 36 factors by
+ * additions (`transform`: B^T d B). Each of the 36 is a product of matrices, tiles x in_channels times in_channels x
+ * out_channels (`multiply`). The 36 products m of an output channel become 16 results by additions (`restore`: A^T m
+ * A). winograd.py has the matrix of the weights, and the formula in one dimension. A thread takes a few tiles through
+ * all three steps, so that the intermediate values stay in the cache of its core.
  *
- * Pixels are floats, and everything is computed in floats; or pixels are halves, floats of 16 bits, and factors and weights
- * are integers of 16 bits, which a processor multiplies about twice as fast. An integer i then stands for i * unit: weights
- * have a unit for each of out_channels, factors one for each tile, by the largest pixel under it (`measure`). Example:
- * where the largest pixel is 1, the factors are at most (65/12)^2 = 29.3, so the unit is 29.3 / 32766. The sums are exact.
+ * Pixels are floats, and everything is computed in floats; or pixels are halves, 16-bit floats, and factors and weights
+ * are 16-bit integers, which a processor multiplies about twice as fast. An integer i then stands for i * unit: weights
+ * have one unit per output channel, factors one per tile, from the largest pixel under it (`measure`). Example: if the
+ * largest pixel is 1, the factors are at most (65/12)^2 = 29.3, so the unit is 29.3 / 32766. The sums are exact.
  */
 
 #include <stdatomic.h>
@@ -29,11 +29,11 @@ enum { SIDE = 4, REACH = 6, FACTORS = 36 };
 /* Columns of pixels that `transform` keeps: a power of two, so that `%` is a mask. */
 enum { KEPT = 8 };
 
-/* Words of a cache line. A word is a float, two integers of 16 bits or one of 32. */
+/* Words of a cache line. A word is a float, two 16-bit integers, or one 32-bit integer. */
 enum { LINE = 16 };
 
-/* Tiles that a thread takes at a time, a multiple of TILES. With more of them the weights are read less often, but they
- * need more cache. */
+/* Tiles that a thread takes at a time, a multiple of TILES. More tiles need more cache, but read the weights less
+ * often. */
 enum { AT_ONCE = 12 };
 
 /* Unused words after each plane of factors: planes a power of two apart would share cache lines. */
@@ -47,7 +47,7 @@ enum { APART = LINE };
 #define MAX_LEVEL 32766.0f
 
 struct convolution {
-    const void *window; /* planes x (rows + 2) x (width + 2) pixels, with one of padding on every side */
+    const void *window; /* planes x (rows + 2) x (width + 2) pixels, with one pixel of padding on every side */
     const float *weights; /* 36 x (out_channels / lanes) x in_words x lanes */
     const float *units;   /* units of the weights, 36 x out_channels; null if pixels and weights are floats */
     const float *bias;
@@ -55,9 +55,9 @@ struct convolution {
     ptrdiff_t window_plane, window_row, window_pixel; /* strides, in channels */
     ptrdiff_t made_plane, made_row, made_pixel;
     int planes, rows, width, in_channels, out_channels;
-    int made_channels;      /* the first of out_channels, which are a multiple of lanes; only they are stored */
+    int made_channels;      /* stored channels: the first of out_channels, which is a multiple of lanes */
     float negative_slope;   /* slope of the LeakyReLU; 1 for none */
-    float residual_scaling; /* factor of the result, which is added to the window's first channels; 0 for no sum */
+    float residual_scaling; /* factor of the result before it is added to the window's first channels; 0 for no sum */
     int first_rows;         /* rows of the first tiles; the others have SIDE rows, the last the remaining ones */
 };
 
@@ -87,7 +87,7 @@ struct place {
 
 static struct place place_of(const struct convolution *c, long tile) {
     long across = tiles_across(c), in_plane = across * tiles_down(c), in_this = tile % in_plane;
-    int down = (int)(in_this / across), above = SIDE - c->first_rows; /* rows that the first tiles lack */
+    int down = (int)(in_this / across), above = SIDE - c->first_rows; /* rows missing from the first tiles */
     struct place place = {tile / in_plane, down ? SIDE * down - above : 0, SIDE * (int)(in_this % across), 0, 0};
     place.rows = at_most(c->rows - place.row, down ? SIDE : c->first_rows);
     place.columns = at_most(c->width - place.column, SIDE);
@@ -109,7 +109,7 @@ struct patch {
     int tiles, rows, column;
 };
 
-/* The patch under a tile and those to its right, at most `most` tiles. */
+/* Return the patch under a tile and those to its right, at most `most` tiles. */
 static struct patch patch_of(const struct convolution *c, long tile, int most) {
     struct place place = place_of(c, tile);
     ptrdiff_t at = place.plane * c->window_plane + place.row * c->window_row + place.column * c->window_pixel;
@@ -122,8 +122,8 @@ static struct patch patch_of(const struct convolution *c, long tile, int most) {
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
 
-/* Find the unit of the factors of each tile. Halves without their sign compare like integers, and infinity and NaN are the
- * largest of them: the unit and all results are then not finite either. */
+/* Compute the unit of the factors of each tile. Halves without sign compare like integers, and infinity and NaN are the
+ * largest: the unit and all results are then not finite either. */
 static inline void measure(const struct convolution *c, const struct patch *p, float *units) {
     __m128i columns[SIDE * AT_ONCE + 2];
     const __m256i magnitude = _mm256_set1_epi16(0x7fff);
@@ -223,13 +223,13 @@ static int this_thread(void) {
 #endif
 }
 
-/* A convolution whose tiles threads share out among themselves. */
+/* A convolution with tiles that are distributed among threads. */
 struct shared {
     const struct convolution *convolution;
     int lanes;
     atomic_long next;
     float *memory;
-    size_t each; /* words of memory for a thread */
+    size_t each; /* words of memory per thread */
 };
 
 static void take_tiles(void *context, int thread) {
@@ -257,5 +257,5 @@ int winograd_convolve(const struct convolution *c, int lanes) {
     return 0;
 }
 
-/* Return the size of the struct that callers fill, so that they notice a library of other sources. */
+/* Return the size of the struct that callers fill, so that they detect a library from other sources. */
 size_t struct_bytes(int number) { return number ? 0 : sizeof(struct convolution); }

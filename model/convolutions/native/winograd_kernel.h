@@ -1,4 +1,4 @@
-/* The convolution of winograd.c for one width of SIMD registers; winograd.c includes it once for each.
+/* The convolution of winograd.c for one width of SIMD registers; winograd.c includes this file once per width.
  *
  * LANES: number of floats in a register.
  * TILES: tiles that `multiply` takes at a time; their sums fill twice as many registers.
@@ -70,7 +70,7 @@ INLINE vec NAMED(larger)(vec one, vec other) {
 #endif
 }
 
-/* Six pixels d in a line -> six factors, the product B^T d. With s = 4/9 + 9/4:
+/* Six pixels d of a line -> six factors, the product B^T d. With s = 4/9 + 9/4:
  *
  *     f0 = d0 - s d2 + d4                                       f5 = d1 - s d3 + d5
  *     f1, f2 = (d4 - 9/4 d2) +- 2/3 (d3 - 9/4 d1)               for 2/3 and -2/3
@@ -88,8 +88,8 @@ INLINE void NAMED(line_in)(const vec *d, vec *factors) {
     factors[5] = d[1] + d[5] - squares * d[3];
 }
 
-/* Six products m in a line -> four results, the product A^T m: result k is the sum of m[j] point[j]^k, and the last one has
- * m[5], too. */
+/* Six products m of a line -> four results, the product A^T m: result k is the sum of m[j] point[j]^k; the last one
+ * also includes m[5]. */
 INLINE void NAMED(line_out)(const vec *m, vec *results) {
     vec sum = m[1] + m[2], difference = m[1] - m[2], sum2 = m[3] + m[4], difference2 = m[3] - m[4];
     results[0] = m[0] + sum + sum2;
@@ -112,8 +112,8 @@ INLINE void NAMED(transform_column)(const struct convolution *c, const struct pa
     NAMED(line_in)(line, factors);
 }
 
-/* Transform the rows of a tile, whose columns are transformed: one or two registers of channels (`parts`) -> a register, or
- * half of one, of each of the 36 factors. */
+/* Transform the rows of a tile with transformed columns: one or two registers of channels (`parts`) -> a register, or
+ * half of one, for each of the 36 factors. */
 INLINE void NAMED(transform_tile)(vec (*columns)[KEPT][REACH], int tile, float unit, float *factors, size_t plane,
                                   int parts, int halves) {
     float fitting = 1 / unit;
@@ -211,9 +211,9 @@ INLINE void NAMED(restore)(const struct convolution *c, const float *products, c
     }
 }
 
-/* Convolve the tiles from `first` on, counted row by row through all planes. */
+/* Convolve the tiles from number `first` on, counted row by row through all planes. */
 INLINE void NAMED(convolve_in)(const struct convolution *whole, long first, int tiles, float *factors, int halves) {
-    const struct convolution here = *whole, *c = &here; /* a copy, which the compiler knows that no store changes */
+    const struct convolution here = *whole, *c = &here; /* a copy: the compiler knows that no store changes it */
     float *products = factors + FACTORS * plane_words(in_places(c)), units[AT_ONCE];
     for (int tile = 0; tile < tiles; tile++) units[tile] = 1;
     for (int tile = 0; tile < tiles;) {

@@ -4,7 +4,7 @@
  * of the weights.
  */
 
-/* Multiply the factors of TILES tiles by the weights of one or two registers of out_channels, and add up the products of all
+/* Multiply the factors of TILES tiles by the weights of one or two registers of out_channels, and sum over
  * in_channels. */
 INLINE void NAMED(multiply_floats)(const float *factors, const float *weights, int words, float *products,
                                    int registers) {
@@ -29,7 +29,7 @@ INLINE void NAMED(multiply_floats)(const float *factors, const float *weights, i
 }
 
 #ifdef DOT
-/* The same for integers; the units of the weights turn the sums into floats. */
+/* The same for integers; the units of the weights convert the sums to floats. */
 INLINE void NAMED(multiply_integers)(const float *factors, const float *weights, const float *units, int words,
                                      float *products, int registers) {
     ivec sums[TILES][2];

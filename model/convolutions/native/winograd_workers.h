@@ -1,8 +1,8 @@
-/* Threads of our own, which run a convolution together with its caller, and spin until the next one begins: see waiting.h.
+/* Worker threads that run a convolution together with its caller, and spin until the next one begins: see waiting.h.
  *
- * A convolution of a low band takes about as long as waking OpenMP's threads for it. There is one team in a process; a caller
- * that finds it at work takes OpenMP's threads. So do all if those spin, as they do unless OMP_WAIT_POLICY is passive: two
- * teams that spin would take the cores from each other.
+ * Waking OpenMP's threads takes about as long as a convolution of a low band. There is one team per process; while it
+ * is busy, other callers use OpenMP's threads. All callers use them if they spin, as they do unless OMP_WAIT_POLICY is
+ * passive: two spinning teams would take the cores from each other.
  */
 
 typedef void task(void *context, int thread);
@@ -13,8 +13,8 @@ typedef void task(void *context, int thread);
 
 #include "waiting.h"
 
-/* Each convolution earns one credit. Threads that spin in vain, or lose their core in the middle of one, spend some: at
- * less than none all sleep at once for a number of convolutions, which doubles as long as that happens. */
+/* Each convolution earns one credit. Threads that spin in vain, or lose their core during a convolution, spend some.
+ * Below zero, all threads sleep at once for a number of convolutions, which doubles as long as that happens. */
 enum { MAX_CREDIT = 48, FIRST_CREDIT = 6, VAIN_SPIN = 3, LOST_CORE = 40, MIN_SLEEPS = 16, MAX_SLEEPS = 1024 };
 
 static struct {
@@ -54,7 +54,7 @@ static void *work(void *number) {
     return NULL;
 }
 
-/* Decide if threads spin after the next convolution. */
+/* Decide whether threads spin after the next convolution. */
 static void settle(void) {
     workers.credit = at_most(workers.credit + 1 - atomic_exchange(&workers.spent, 0), MAX_CREDIT);
     if (workers.credit < 0) {
@@ -69,7 +69,7 @@ static void settle(void) {
     workers.spins = !workers.sleeps_left;
 }
 
-/* Start a thread, and wait until it waits; return false if there can be no more. */
+/* Start a thread, and wait until it is waiting; return false if no further one can be started. */
 static int start(int number) {
     int ended = atomic_load(&workers.ended.number);
     pthread_t thread;
@@ -80,10 +80,10 @@ static int start(int number) {
     return 1;
 }
 
-/* Whether OpenMP's threads sleep; it reads the variable once, too. */
+/* True if OpenMP's threads sleep. Reads the variable once, as OpenMP does. */
 static int openmp_sleeps;
 
-/* In the child of a fork: none of the threads are there, nor is a caller that had the team. */
+/* Reset the team in the child of a fork, which has neither its threads nor the caller that used it. */
 static void forget_threads(void) {
     workers.threads = 0;
     atomic_store(&workers.begun.sleepers, 0);
@@ -99,7 +99,7 @@ static __attribute__((constructor)) void prepare(void) {
 
 /* Run a task in up to `threads` threads, numbered from 0; return false if the team cannot do it now. */
 static int run_together(task *run, void *context, int threads) {
-    /* Where OpenMP binds threads to cores, new ones would all be on the caller's. */
+    /* If OpenMP binds threads to cores, new threads would all run on the caller's core. */
     if (!openmp_sleeps || omp_get_proc_bind() != omp_proc_bind_false) return 0;
     if (atomic_flag_test_and_set(&workers.taken)) return 0;
     while (workers.threads < threads - 1 && start(workers.threads + 1)) workers.threads++;
