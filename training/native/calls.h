@@ -1,4 +1,4 @@
-/* The calls from Python: images are shared out among threads, always in the same way. */
+/* The functions called from Python: they distribute images among threads, always in the same way. */
 
 static int NAME(run_trunk_forward)(const struct trunk *net, int threads) {
 #pragma omp parallel num_threads(threads)

@@ -1,4 +1,4 @@
-/* A convolution between feature maps, or after an enlargement of them, and its gradients. */
+/* A convolution between feature maps, optionally after an enlargement, and its gradients. */
 
 /* The input's rows first - 1 .. last, enlarged; returns where pixel (first, 0) is. */
 static const half *NAME(window)(const struct conv *conv, int image, int first, int last, half *room) {
@@ -19,7 +19,7 @@ static ptrdiff_t NAME(window_pixel)(const struct conv *conv) {
     return conv->enlarge == 1 ? conv->in_pixel : conv->in_channels;
 }
 
-/* Channels of the result that are more than padding, rounded up to a tile. */
+/* Channels of the result without padding, rounded up to a tile. */
 static int NAME(filled)(const struct conv *conv) {
     return conv->colours ? (conv->colours + 15) / 16 * 16 : conv->out_channels;
 }
@@ -67,7 +67,7 @@ static void NAME(conv_forward)(const struct conv *conv, int image, half *room) {
     if (made) fill_border(made, conv->made_pixel, height, width, conv->out_channels, conv->replicate);
 }
 
-/* From the gradient of what the convolution made, before its activation, to that of what it read, before its own. */
+/* Backward pass: the gradient of the output before its activation -> that of the input before its own activation. */
 static void NAME(conv_features_back)(const struct conv *conv, int image, float *sums) {
     int width = conv->width, height = conv->height, in = conv->in_channels, edge = conv->replicate;
     int factor = conv->enlarge, low_width = width / factor;

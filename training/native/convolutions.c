@@ -1,9 +1,9 @@
-/* The convolutions of a training step in bfloat16: on the tiles of AMX, with AVX512-BF16, and in plain C for tests.
+/* The convolutions of a training step in bfloat16: with AMX, with AVX512-BF16, and in plain C for tests.
  *
- * Feature maps are stored pixel by pixel, channels last, in a frame: a row of width + 2 pixels for each row of the map, with the
- * pixel beyond each end, three such rows above and three below. So a tap of a convolution is the same distance in memory
- * for every pixel, pixels can be taken 16 at a time whatever the width is, and a map is read where it is. What falls
- * between two rows is overwritten by the border.
+ * Feature maps are stored channels last, with a border: each row has one extra pixel at each end, and there are three
+ * extra rows above and three below. So a tap of a convolution has the same offset in memory for every pixel, pixels can
+ * be processed 16 at a time for any width, and maps are read in place. Results between two rows are overwritten by the
+ * border.
  */
 
 #include <pthread.h>
@@ -32,18 +32,18 @@ struct trunk {
     half *packed, *mirrored;
     half *features;         /* blocks x images x span x (channels + 4 growth) */
     half *made;             /* images x span x channels */
-    float *carry, *outer;   /* images x span x channels: the gradient on its way back, and of what goes around an RRDB */
+    float *carry, *outer;   /* images x span x channels: gradients of the trunk and of the skip around an RRDB */
     float *gradients;       /* threads x blocks x gradients_block, added to */
 };
 
 struct conv {
     int images, height, width, enlarge, replicate, in_channels, out_channels, colours;
-    float slope, in_slope; /* of the activation of what is made, and of what is read; 1: none */
+    float slope, in_slope; /* of the activations of output and input; 1 for none */
     ptrdiff_t in_pixel, made_pixel, residual_pixel;
     const float *weights, *bias; /* [out][9][in] */
     half *packed, *mirrored;
     const half *in;       /* images x span x in_pixel */
-    const half *residual; /* added to what is made; or null */
+    const half *residual; /* added to the output; null for none */
     half *made;           /* images x span x made_pixel; or */
     float *picture;       /* images x height x width x colours */
     const half *gradient; /* images x span x out_channels, zero beyond the border */
@@ -52,16 +52,16 @@ struct conv {
     float *gradients;     /* threads x (out x 9 x in + out), added to */
 };
 
-struct mirror { /* what a channel of a gradient is multiplied by: a convolution's weights to one of its inputs */
+struct mirror { /* factors of a channel of a gradient: the weights of a convolution for one of its inputs */
     const float *weights;
     int in;
 };
 
 struct features {
     int images, height, width, channels;
-    const half *first, *second;  /* images x span x channels; null: nothing to compare with */
+    const half *first, *second;  /* images x span x channels; `second` null for no comparison */
     half *pooled;                /* images x span of half the size x channels */
-    const half *pooled_gradient; /* the same; null: there is none */
+    const half *pooled_gradient; /* the same; null for none */
     half *gradient;              /* of `first`, zero beyond the border */
     double *sums;                /* images x (of differences, of sizes) */
     float weight;
@@ -82,7 +82,7 @@ static void taps_of(int width, ptrdiff_t *taps) {
     for (int tap = 0; tap < 9; tap++) taps[tap] = (ptrdiff_t)(tap / 3 - 1) * (width + 2) + tap % 3 - 1;
 }
 
-/* Overwrites the pixels around a map by zeros, or by the pixels next to them. */
+/* Overwrites the border of a map with zeros, or with the nearest pixels. */
 static void fill_border(half *map, ptrdiff_t pixel, int height, int width, int channels, int replicate) {
     size_t bytes = channels * sizeof(half);
     for (int y = 0; y < height; y++)
@@ -107,7 +107,7 @@ static pthread_key_t rooms;
 static pthread_once_t rooms_once = PTHREAD_ONCE_INIT;
 static void make_rooms(void) { pthread_key_create(&rooms, free); }
 
-/* Memory of a thread, which it keeps for the next call and frees at its end; null if there is none. */
+/* Memory of a thread, kept for the next call and freed when the thread ends; null if it cannot be allocated. */
 static void *room_of(size_t bytes) {
     static _Thread_local void *room;
     static _Thread_local size_t size;
@@ -130,7 +130,7 @@ static int this_thread(void) {
 #endif
 }
 
-/* The same for a thread that has some of the images; the others, behind them, need none, which is no failure. */
+/* The same for threads that have images. The other threads need no memory, so they never fail. */
 static void *room_for(size_t bytes, int images, int *failed) {
     void *room = this_thread() < images ? room_of(bytes) : NULL;
     *failed = this_thread() < images && !room;
@@ -170,8 +170,8 @@ static void NAME(end)(void) {}
 #define CALL(name, ...) return (void)instructions, plain_##name(__VA_ARGS__)
 #endif
 
-/* Each returns 0, or 1 if there is not enough memory. `instructions` is one of the enum above; those of plain C are slow, and
- * run on any processor. */
+/* Each returns 0, or 1 if there is not enough memory. `instructions` is one of the enum above; plain C is slow, but
+ * runs on any processor. */
 int step_trunk_forward(const struct trunk *net, int threads, int instructions) { CALL(run_trunk_forward, net, threads); }
 int step_trunk_backward(const struct trunk *net, int threads, int instructions) { CALL(run_trunk_backward, net, threads); }
 int step_conv_forward(const struct conv *conv, int threads, int instructions) { CALL(run_conv_forward, conv, threads); }
@@ -185,7 +185,7 @@ int step_maps_shrink(const struct maps *maps, int threads, int instructions) { C
 int step_maps_shuffle(const struct maps *maps, int threads, int instructions) { CALL(run_maps_shuffle, maps, threads); }
 int step_maps_unshuffle(const struct maps *maps, int threads, int instructions) { CALL(run_maps_unshuffle, maps, threads); }
 
-/* Return the size of a struct that callers fill, so that they notice a library of other sources. */
+/* Return the size of a struct that callers fill, so that they detect a library from other sources. */
 size_t struct_bytes(int number) {
     const size_t bytes[] = {sizeof(struct trunk), sizeof(struct conv), sizeof(struct features), sizeof(struct maps)};
     return number < (int)(sizeof bytes / sizeof *bytes) ? bytes[number] : 0;

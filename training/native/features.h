@@ -1,5 +1,4 @@
-/* The operations of VGG19 other than convolutions, for a perceptual loss: the distance of two maps, and the maximum of
- * 2 x 2 pixels. */
+/* Operations of VGG19 besides convolutions, for a perceptual loss: the distance of two maps, and 2 x 2 max pooling. */
 
 /* Sums of |first - second| and of |second| over the pixels of an image. */
 static void NAME(features_compare)(const struct features *of, int image) {
@@ -23,7 +22,7 @@ static void NAME(features_compare)(const struct features *of, int image) {
     of->sums[2 * image + 1] = size_of;
 }
 
-/* Half as large: the largest of each 2 x 2, or 0. */
+/* 2 x 2 max pooling and ReLU. */
 static void NAME(features_pool)(const struct features *of, int image) {
     int low_width = of->width / 2, low_height = of->height / 2;
     ptrdiff_t channels = of->channels, below = (of->width + 2) * channels;
@@ -42,7 +41,7 @@ static void NAME(features_pool)(const struct features *of, int image) {
     fill_border(pooled, channels, low_height, low_width, (int)channels, 0);
 }
 
-/* The gradient of `first`: of its distance from `second`, times `weight`, and of the pixels that were the largest. */
+/* The gradient of `first`: of its distance from `second`, times `weight`, plus that of the max pooling. */
 static void NAME(features_back)(const struct features *of, int image) {
     int low_width = of->width / 2, low_height = of->height / 2;
     ptrdiff_t channels = of->channels, size = span(of->height, of->width) * channels;
@@ -68,7 +67,7 @@ static void NAME(features_back)(const struct features *of, int image) {
                     if (k / 2 >= rows || k % 2 >= columns) continue;
                     floats value = NAME(widen)(first + from[k] + c), gradient = none;
                     if (second) gradient = NAME(signed_as)(value, NAME(widen)(second + from[k] + c), weight);
-                    if (whole) { /* the first of equals has it all */
+                    if (whole) { /* the first of equal values gets the whole gradient */
                         gradient = NAME(sum)(gradient, NAME(where_same)(value, largest, left));
                         left = NAME(where_not)(value, largest, left);
                     }

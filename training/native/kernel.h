@@ -1,7 +1,7 @@
 /* Products of tiles, in plain C and on AMX: sums over the taps and channels of a convolution, and over the pixels for the gradients of weights. */
 
-/* 16 * M pixels x 16 * N channels of a convolution: for each tap, pixels so far away times its weights. Tiles of the
- * weights come in the order taps, chunks of 32 channels in, N. */
+/* 16 * M pixels x 16 * N channels of a convolution: for each tap, the pixels at its offset times its weights. Tiles of
+ * weights are in the order taps, chunks of 32 input channels, N. */
 #define SUM(M, N) \
     static void NAME(sum_##M##N)(const half *pixels, ptrdiff_t pixel, const ptrdiff_t *taps, int number, int chunks, \
                                  const half *weights, float *sums, ptrdiff_t stride) { \
@@ -75,8 +75,8 @@ static inline void NAME(sum_block)(int tiles_m, int tiles_n, const half *pixels,
                         : NAME(sum_11))(pixels, pixel, taps, number, chunks, weights, sums, stride);
 }
 
-/* Gradients of the weights of three taps in a row, between one or two tiles of channels out and one of channels in: the
- * planes of the output's gradient times pairs of pixels. Adds to what is there; a tap is `tap` floats from the next. */
+/* Gradients of the weights of three taps in a row, between one or two tiles of output channels and one of input
+ * channels: planes of the output's gradient times pairs of pixels. Accumulates; taps are `tap` floats apart. */
 #define CORRELATE(M) \
     static void NAME(correlate_##M)(const half *const *planes, ptrdiff_t plane, const half *const *pairs, \
                                     ptrdiff_t steps, float *const *sums, const ptrdiff_t *stride, const ptrdiff_t *tap) { \

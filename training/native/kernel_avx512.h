@@ -50,7 +50,7 @@ static inline void NAME(sum_block)(int tiles_m, int tiles_n, const half *pixels,
                                                    sums + p * stride, stride);
 }
 
-/* Gradients of weights: 8 channels out, of `planes`, and 16 channels in, for three taps. */
+/* Gradients of weights for three taps: 8 output channels, of `planes`, and 16 input channels. */
 static __attribute__((noinline)) void NAME(correlate)(const half *planes, ptrdiff_t plane, const half *const *pairs,
                                                       ptrdiff_t steps, float *to, ptrdiff_t stride, ptrdiff_t tap) {
     __m512 sums[24];

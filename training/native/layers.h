@@ -1,8 +1,9 @@
-/* Convolutions of feature maps, their gradients, and dense blocks made of them. */
+/* Convolutions of feature maps, their gradients, and dense blocks. */
 
 typedef void NAME(emit)(const void *context, ptrdiff_t first, int pixels, int channel, int tiles, const float *sums);
 
-/* Runs a convolution of `in` channels over `tiles_m` tiles of pixels in a row, and hands each block of results to `emit`. */
+/* Runs a convolution of `in` channels over `tiles_m` tiles of pixels in a row, and passes each block of results to
+ * `emit`. */
 static inline __attribute__((always_inline)) void NAME(sweep)(const half *pixels, ptrdiff_t pixel,
                                                               const ptrdiff_t *taps, int in, const half *weights,
                                                               int tiles_n, ptrdiff_t tiles_m, NAME(emit) * emit,
@@ -19,7 +20,7 @@ static inline __attribute__((always_inline)) void NAME(sweep)(const half *pixels
     }
 }
 
-/* The same, with the sums left where they are: pixels x 16 tiles_n floats. */
+/* The same, but stores the sums: pixels x 16 tiles_n floats. */
 static void NAME(sweep_sums)(const half *pixels, ptrdiff_t pixel, const ptrdiff_t *taps, int in,
                              const half *weights, int tiles_n, ptrdiff_t tiles_m, float *sums) {
     for (int n = 0; n < tiles_n; n += 2) {
@@ -39,7 +40,7 @@ struct NAME(activation) {
     ptrdiff_t pixel;
     const float *bias;
     float slope;
-    int clears; /* the next 16 channels too, since convolutions read 32 at a time */
+    int clears; /* also clears the next 16 channels, because convolutions read 32 at a time */
 };
 
 static inline void NAME(activate)(const void *context, ptrdiff_t first, int pixels, int channel, int tiles,
@@ -66,7 +67,7 @@ struct NAME(addition) { /* made = scale * (sums + bias) + own_scale * own + othe
     half *made;
     ptrdiff_t pixel;
     const float *bias;
-    const half *own, *other; /* null: nothing is added */
+    const half *own, *other; /* null for none */
     ptrdiff_t own_pixel, other_pixel;
     float scale, own_scale;
 };
@@ -90,7 +91,7 @@ struct NAME(picture) {
     float *made; /* height x width x channels, without a border */
     const float *bias;
     int channels, width;
-    ptrdiff_t last; /* pixels of the sweep, with those of the border */
+    ptrdiff_t last; /* pixels of the sweep, including the border */
 };
 
 static inline void NAME(paint)(const void *context, ptrdiff_t first, int pixels, int channel, int tiles,
@@ -104,7 +105,7 @@ static inline void NAME(paint)(const void *context, ptrdiff_t first, int pixels,
     }
 }
 
-/* Gradients of what the pixels of the border repeat: rows first .. last of -1 .. height, from column -1 on. */
+/* Gradients of the pixels that the border repeats: rows first .. last of -1 .. height, from column -1 on. */
 static void NAME(fold)(float *sums, int channels, int first, int last, int height, int width) {
     ptrdiff_t row = (ptrdiff_t)(width + 2) * channels;
     if (first == -1)
@@ -121,17 +122,17 @@ static void NAME(fold)(float *sums, int channels, int first, int last, int heigh
         }
 }
 
-/* A tile of channels out in the gradients of weights. */
+/* A tile of output channels in the gradients of weights. */
 struct NAME(left) {
     const half *plane;
-    float *sums; /* of the first tap, to the first 16 channels in */
+    float *sums; /* of the first tap and the first 16 input channels */
     ptrdiff_t stride, tap;
-    int tiles; /* of channels in */
+    int tiles; /* of input channels */
 };
 
-/* Adds up the gradients of weights over 32 * steps pixels.
+/* Sums the gradients of weights over 32 * steps pixels.
  *
- * `pixels` is the first of them in the input, whose `known` pixels from one row and one pixel before it are valid. */
+ * `pixels` is the first of them in the input; `known` pixels are valid, from one row and one pixel before it. */
 static void NAME(weigh)(const struct NAME(left) * lefts, int number, ptrdiff_t plane, ptrdiff_t steps,
                         const half *pixels, ptrdiff_t pixel, int tiles, int width, ptrdiff_t known, half *pairs) {
     static const half none[16];
@@ -184,8 +185,8 @@ static void NAME(planes_of)(half *planes, ptrdiff_t plane, const half *pixels, p
             NAME(turn)(planes + 16 * tile * plane + 32 * step, plane, pixels + 32 * step * pixel + 16 * tile, pixel);
 }
 
-/* Packs [out][9][in] weights for the convolution: taps, chunks of 32 channels in, tiles of channels out; pairs of tiles
- * come first. */
+/* Packs [out][9][in] weights for the convolution: taps, chunks of 32 input channels, tiles of output channels; pairs of
+ * tiles come first. */
 static half *NAME(pack)(half *to, const float *weights, int out, int in) {
     int chunks = (in + 31) / 32;
     for (int n = 0; n < out; n += 32)
@@ -204,7 +205,7 @@ static half *NAME(pack)(half *to, const float *weights, int out, int in) {
     return to;
 }
 
-/* The same for the way back: `channels` rows of gradients -> `out` channels, from `first` on, of what they came from. */
+/* The same for the backward pass: gradients of `channels` outputs -> those of `out` input channels, from `first` on. */
 static half *NAME(pack_mirrored)(half *to, const struct mirror *rows, int channels, int first, int out) {
     int chunks = (channels + 31) / 32;
     for (int n = 0; n < out; n += 32)

@@ -1,4 +1,4 @@
-/* The operations of a U-Net other than convolutions: sums, bilinear enlargement, and squares of 2 x 2 pixels as the channels of one. */
+/* Operations of a U-Net besides convolutions: sums, bilinear enlargement, and pixel unshuffle of 2 x 2. */
 
 /* first [+ second], times the slope where `of` is not above zero. */
 static void NAME(maps_join)(const struct maps *maps, int image) {
@@ -42,8 +42,8 @@ static void NAME(maps_enlarge)(const struct maps *maps, int image) {
         }
 }
 
-/* The way back of an enlargement: the gradient of the larger map -> that of the smaller, times the slope where `of`, as
- * small, is not above zero. */
+/* Backward pass of an enlargement: the gradient of the larger map -> that of the smaller one, times the slope where
+ * `of`, of the smaller size, is not above zero. */
 static void NAME(maps_shrink)(const struct maps *maps, int image) {
     int width = maps->width, height = maps->height, low_width = width / 2, low_height = height / 2;
     ptrdiff_t channels = maps->channels, low = image * span(low_height, low_width) * channels;
@@ -74,7 +74,7 @@ static void NAME(maps_shrink)(const struct maps *maps, int image) {
         }
 }
 
-/* Squares of 2 x 2 pixels -> pixels of four times the channels. */
+/* Pixel unshuffle: 2 x 2 pixels -> one pixel with four times the channels. */
 static void NAME(maps_shuffle)(const struct maps *maps, int image) {
     int width = maps->width, height = maps->height, low_width = width / 2;
     ptrdiff_t channels = maps->channels;
@@ -86,7 +86,7 @@ static void NAME(maps_shuffle)(const struct maps *maps, int image) {
                    first + place(width, y, x) * channels, channels * sizeof(half));
 }
 
-/* The way back, for the gradient `first`: [+ second], times the slope where `of` is not above zero. */
+/* Its backward pass for the gradient `first`: [+ second], times the slope where `of` is not above zero. */
 static void NAME(maps_unshuffle)(const struct maps *maps, int image) {
     int width = maps->width, height = maps->height, low_width = width / 2;
     ptrdiff_t channels = maps->channels, size = span(height, width) * channels;

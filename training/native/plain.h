@@ -31,14 +31,14 @@ static float NAME(float_of)(half value) {
     return wide;
 }
 
-static half NAME(half_of)(float value) { /* to the nearest, ties to even; not a number stays that */
+static half NAME(half_of)(float value) { /* to the nearest, ties to even; NaN stays NaN */
     unsigned bits;
     memcpy(&bits, &value, sizeof bits);
     if (value != value) return (half)(bits >> 16 | 0x40);
     return (half)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* The even and the odd products are added up apart, then both to the sums. */
+/* The even and the odd products are summed separately, then both are added to the sums. */
 static void NAME(multiply)(struct NAME(tiles) * tiles, int sums, int left, int right) {
     for (int row = 0; row < 16; row++)
         for (int column = 0; column < 16; column++) {

@@ -1,4 +1,4 @@
-/* The convolutions of a training step, made of the vectors and the kernel that were included before. */
+/* The convolutions of a training step, for the vectors and the kernel that were included before. */
 
 #include "layers.h"
 #include "trunk.h"

@@ -1,4 +1,4 @@
-/* The trunk of an RRDBNet: dense blocks, each in a buffer of all its features, and the way back through them. */
+/* The trunk of an RRDBNet: dense blocks, each in a buffer of all its features, and their backward pass. */
 
 static void NAME(trunk_pack)(const struct trunk *net, int block) {
     int channels = net->channels, growth = net->growth;
@@ -47,8 +47,8 @@ static void NAME(trunk_forward)(const struct trunk *net, int block, int image) {
     fill_border(made, pixel, height, width, channels, net->replicate);
 }
 
-/* The gradient of each channel of the block's buffer, in the order in which the way back makes them: that of the last
- * convolution's output, of the fourth's, ... the first's; then that of the block's input. */
+/* The gradient of each channel of the block's buffer, in the order of the backward pass: of the output of the last
+ * convolution, the fourth, ... the first; then of the block's input. */
 static void NAME(trunk_features_back)(const struct trunk *net, int block, int image, half *gradients, float *sums) {
     int channels = net->channels, growth = net->growth, width = net->width, height = net->height;
     int wide = channels + 4 * growth, closes = block % 3 == 2, edge = net->replicate;

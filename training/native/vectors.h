@@ -1,4 +1,4 @@
-/* What a processor with AVX512-BF16 does in an instruction or two: the same as in plain.h. */
+/* The functions of plain.h in one or two instructions of AVX512-BF16. */
 
 typedef __m512 floats; /* LANES of them */
 
@@ -28,7 +28,7 @@ static inline floats NAME(sloped)(floats values, const half *of, floats slope) {
     return _mm512_mask_mul_ps(values, flat, values, slope);
 }
 
-/* `values` where a is b, or where it is not; 0 elsewhere. */
+/* `values` where a equals b, or where it does not; 0 elsewhere. */
 static inline floats NAME(where_same)(floats a, floats b, floats values) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), values);
 }
@@ -98,7 +98,7 @@ static inline void NAME(turn)(half *to, ptrdiff_t to_row, const half *from, ptrd
     for (int i = 0; i < 16; i++) _mm512_storeu_si512(to + i * to_row, rows[i]);
 }
 
-/* 16 rows of 32 floats -> a tile: pairs of neighbours, a row of the tile for each two columns. */
+/* 16 rows of 32 floats -> a tile: pairs of neighbours, one row of the tile per two columns. */
 static inline void NAME(pack_rows)(half *to, const float *from, ptrdiff_t row) {
     __m512i rows[16];
     for (int i = 0; i < 16; i++)
