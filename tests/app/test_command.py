@@ -198,10 +198,10 @@ def test_health_names_the_address_where_nothing_listens() -> None:
 def test_an_interruption_and_a_reader_that_leaves_end_a_command_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: int
 ) -> None:
-    def build(settings: object) -> None:
+    def check(settings: object) -> None:
         raise error
 
-    monkeypatch.setattr("app.__main__._build", build)
+    monkeypatch.setattr("app.__main__.check_keys", check)
     assert run_quietly(["check"]) == status
 
 

@@ -155,8 +155,9 @@ def test_between_bands_a_tiled_stream_has_the_memory_that_it_states(net: Foreign
 def storages() -> dict[int, int]:
     """Return the bytes of all memory of floating-point tensors, by its address; levels are the caller's."""
     gc.collect()
-    tensors = [one for one in gc.get_objects() if type(one) is Tensor and one.is_floating_point()]
-    return {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
+    tensors = [one for one in gc.get_objects() if type(one) is Tensor and one.layout is torch.strided]
+    found = [one.untyped_storage() for one in tensors if one.is_floating_point() and one.device == CPU]
+    return {storage.data_ptr(): storage.nbytes() for storage in found}
 
 
 def test_it_loads_tests_itself_and_serves_like_any_other(path: Path, compact: Compact) -> None:
