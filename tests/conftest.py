@@ -17,7 +17,7 @@ torch.set_num_threads(min(2, torch.get_num_threads()) if _alone else 1)  # tiny 
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options for what is otherwise found out by timing, and so may differ between machines and runs."""
+    """Options that replace choices by timing, which may differ between machines and runs."""
     parser.addoption("--precision", choices=FORMATS, help="number format that networks compute in")
     parser.addoption(
         "--convolution", choices=("library", "ours"), help="who convolves: PyTorch, or our code if it runs"
@@ -53,7 +53,7 @@ def _state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_folder() -> Path:
-    """The benchmark pictures next to the clone; a test that needs them is skipped where there are none."""
+    """The benchmark pictures next to the clone; tests that need them are skipped if they are missing."""
     folder = Path(__file__).parents[2] / "shared"
     if not (folder / "bench" / "Set5" / "HR").is_dir():
         pytest.skip(f"{folder} with bench/Set5 does not lie beside the clone")

@@ -1,4 +1,4 @@
-"""The image: what is compiled for it, and on a GPU everything that Triton needs to compile and load its launcher."""
+"""The container image: its compiled libraries, and on a GPU the files that Triton needs for its launcher."""
 
 import os
 import re
@@ -23,7 +23,7 @@ COPIED_BY_DERIVED = [
     for line in guide.read_text(encoding="utf-8").splitlines()
     if line.startswith("    COPY ")
 ]
-"""Files and folders of the clone that images made from ours copy, as the guides say."""
+"""Files and folders of the clone that derived images copy, as in the guides."""
 
 COMPILER = """#!/bin/sh
 # Compiles nothing, but leaves a file where the library would be.

@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def expected(net: nn.Module, picture: Tensor, margin_px: int) -> Tensor:
-    """The whole picture by somebody else's network, with a mirrored margin around it."""
+    """Upscale the whole picture with the published network, with a mirrored margin."""
     sides = [
         (margin_px, margin_px + (side % 2 if margin_px else 0)) for side in picture.shape[1:]
     ]  # x2plus takes pairs

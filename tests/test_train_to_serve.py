@@ -1,4 +1,4 @@
-"""The whole way: photographs, a training run, its file in the service, and the same score at the end."""
+"""End to end: photographs, a training run, its file in the service, and the same score."""
 
 import io
 import json

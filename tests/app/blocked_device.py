@@ -1,4 +1,4 @@
-"""A device that a test blocks."""
+"""A device that tests can block."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""A whole service around a tiny random generator, and a client that talks to it without a socket."""
+"""A whole service with a tiny random generator, and a client that calls it without a socket."""
 
 import io
 from collections.abc import AsyncIterator, Iterator
@@ -53,7 +53,7 @@ def models(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(models: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of the test's service; a test changes some with `parametrize("settings", [{...}], indirect=True)`."""
+    """Settings of the service; a test changes some with `parametrize("settings", [{...}], indirect=True)`."""
     # Small limits, so that a test reaches them with small pictures.
     small = Settings(
         models=models,

@@ -1,4 +1,4 @@
-"""The service on a real port, in the test's own event loop, and callers that speak to it byte by byte."""
+"""The service on a real port, in the event loop of the test, and raw connections to it."""
 
 import asyncio
 import signal
@@ -42,7 +42,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Caller:
-    """A connection, byte by byte."""
+    """A raw connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -53,7 +53,7 @@ class Caller:
         await self.writer.drain()
 
     async def status(self, *, within_s: float = 10) -> int:
-        """Read one answer to its end; returns its status, or 0 where the connection was closed without one."""
+        """Read one answer to its end; returns its status, or 0 if the connection was closed without one."""
         async with asyncio.timeout(within_s):
             try:
                 head = await self.reader.readuntil(b"\r\n\r\n")
@@ -66,7 +66,7 @@ class Caller:
             return int(lines[0].split()[1])
 
     async def rest(self, *, within_s: float = 20) -> tuple[bytes, bool]:
-        """Read until the other side ends; returns the bytes, and True where it was reset instead of closed."""
+        """Read until the end; returns the bytes, and True if the connection was reset instead of closed."""
         came = bytearray()
         async with asyncio.timeout(within_s):
             try:
@@ -91,9 +91,9 @@ class Caller:
 
 
 async def until(holds: Callable[[], bool], *, within_s: float = 10, pause_s: float = 0.005) -> None:
-    """Wait for something to happen in the service."""
+    """Poll until a condition holds in the service."""
     async with asyncio.timeout(within_s):
-        while not holds():  # noqa: ASYNC110  # nothing signals it, it is only to be seen
+        while not holds():  # noqa: ASYNC110  # no event signals it
             await asyncio.sleep(pause_s)
 
 

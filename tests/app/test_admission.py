@@ -1,4 +1,4 @@
-"""Which uploads may be read, which pictures may be decoded, and how accurate Retry-After is."""
+"""Admission of uploads and pictures, and the accuracy of Retry-After."""
 
 import asyncio
 import threading
@@ -129,7 +129,7 @@ def test_nothing_is_evicted_where_that_would_not_make_enough_room() -> None:
 
 
 class Line:
-    """Pictures that take memory, each in a task until it leaves."""
+    """Pictures that use memory, each in a task until it leaves."""
 
     def __init__(self, memory: PictureMemory) -> None:
         self._memory = memory

@@ -53,7 +53,7 @@ def own_threads() -> set[str]:
 
 
 async def at_rest(live: Live, service: UpscaleService) -> None:
-    """Wait until nothing is left of any request."""
+    """Wait until all requests have released their resources."""
     await until(lambda: live.life.accepted == 0)
     await until(lambda: service.scheduler.counters().queued == 0)
     counters = service.scheduler.counters()

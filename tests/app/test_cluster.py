@@ -1,4 +1,4 @@
-"""`python -m app cluster`: what it demands, how many replicas it wants, and, marked `slow`, a real Ray."""
+"""`python -m app cluster`: its requirements, its number of replicas, and, marked `slow`, a real Ray."""
 
 import asyncio
 import os

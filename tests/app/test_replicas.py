@@ -31,11 +31,11 @@ needs_haproxy = pytest.mark.skipif(
 )
 
 WITHIN_S = 120
-"""A replica imports PyTorch, which takes long on a busy machine."""
+"""Timeout for the start of a replica: importing PyTorch is slow on a busy machine."""
 
 
 def free_ports(count: int) -> int:
-    """Return the first of some ports in a row that nothing listens on."""
+    """Return the first of several consecutive free ports."""
     while True:
         first = random.randrange(10_000, 30_000)
         try:
@@ -47,7 +47,7 @@ def free_ports(count: int) -> int:
 
 
 def command_of(pid: str) -> bytes:
-    """Return the command of a process; "haproxy", so that it is left out, of one that has just ended."""
+    """Return the command of a process; "haproxy", to exclude it, if it has just ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -80,7 +80,7 @@ class Fleet:
                 while not await is_ready(client, f"http://127.0.0.1:{port}"):
                     assert self.process.poll() is None
                     await asyncio.sleep(0.05)
-            while await self.ups(client) < 2:  # noqa: ASYNC110  # HAProxy tells nobody
+            while await self.ups(client) < 2:  # noqa: ASYNC110  # HAProxy sends no event
                 await asyncio.sleep(0.05)
 
     async def ups(self, client: httpx.AsyncClient) -> int:
@@ -137,11 +137,11 @@ async def client(fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
 
 @dataclass
 class Load:
-    """Requests that several callers send one after the other, and answers other than the expected ones."""
+    """Requests of several callers, and the unexpected answers."""
 
     answered: int = 0
     cut_off: int = 0
-    """Answers that ended too early, which their callers saw: one that has begun cannot be had from another replica."""
+    """Answers cut off, as their callers saw: an answer that has begun cannot be retried on another replica."""
     wrong: list[str] = field(default_factory=list)
 
 

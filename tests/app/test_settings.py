@@ -44,7 +44,7 @@ def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings_cannot_be_changed_after_the_start() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Settings().port = 1  # type: ignore[misc]  # what the test is about
+        Settings().port = 1  # type: ignore[misc]  # must raise
 
 
 def _written(default: object) -> str:

@@ -1,4 +1,4 @@
-"""The comparison of decoders tells right from wrong."""
+"""The comparison of decoders detects errors."""
 
 import argparse
 from pathlib import Path

@@ -10,7 +10,7 @@ def test_pictures_are_sent_through_the_service(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in poster.LIMITS:
-        monkeypatch.setenv(name, "1")  # so that what the benchmark sets is taken back
+        monkeypatch.setenv(name, "1")  # restored after the test, although the benchmark sets it
     monkeypatch.setattr(
         sys, "argv", ["poster", "--tiny", "--width", "600", "--heights", "40", "80", "--queries", "", "scale=2"]
     )

@@ -25,7 +25,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, which need not say so itself."""
+    """Mark every test of this folder as a browser test."""
     for item in items:
         if item.path.parent == item.config.rootpath / "tests" / "browser":
             item.add_marker(pytest.mark.browser)
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Tab:
-    """A page in a profile of its own, and everything that went on in it."""
+    """A page in a new profile, with its console messages and requests."""
 
     page: "Page"
     complaints: list[str] = field(default_factory=list)

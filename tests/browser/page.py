@@ -1,4 +1,4 @@
-"""A person in front of the page at /: opens it, drops files, reads what it says."""
+"""A simulated user of the page at /: opens it, drops files, reads its texts."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Locator
 
 WAIT_MS = 60_000
-"""Time for anything to be seen, on a machine that does other things as well."""
+"""Timeout for anything to appear, on a busy machine."""
 
 DROP = """([files]) => {
     const transfer = new DataTransfer();
@@ -32,12 +32,12 @@ PASTE = """([[name, data]]) => {
 
 @dataclass(frozen=True)
 class Person:
-    """A person in front of a tab with the page."""
+    """A simulated user of a tab with the page."""
 
     tab: Tab
 
     async def open(self, address: str) -> None:
-        """Open the page and wait until the service has said what it offers."""
+        """Open the page and wait until it shows the parameters of the service."""
         self.tab.page.set_default_timeout(WAIT_MS)
         await self.tab.page.goto(address)
         await self["#setting-model"].wait_for()
@@ -72,5 +72,5 @@ class Person:
 
     @property
     def complaints(self) -> list[str]:
-        """Errors on the console, but for answers of the service, which the page shows itself."""
+        """Errors on the console, except answers of the service, which the page shows."""
         return [it for it in self.tab.complaints if not it.startswith("Failed to load resource")]

@@ -81,7 +81,7 @@ async def test_a_picture_that_waits_is_cancelled_and_tried_again(
     await person.drop(photo=encoded(noise(20, 16)))
     await blocked.at_work()
     await person.reads("#progress", "%")
-    await person.tab.page.wait_for_timeout(600)  # the cross takes no click so soon after its meaning has changed
+    await person.tab.page.wait_for_timeout(600)  # the cross ignores clicks right after its action has changed
     await person[".card .icon:visible"].click()
     await person.sees(".card[data-state=cancelled]")
     blocked.gate.set()
@@ -112,7 +112,7 @@ async def test_a_picture_becomes_4k_wide_by_one_choice(person: Person, live: Liv
 
 
 async def starting(person: Person, live: Live) -> asyncio.Event:
-    """Open the page in front of a service that says what it offers only after an event."""
+    """Open the page of a service that reports its parameters only after an event."""
     ready = asyncio.Event()
 
     async def wait(route: "Route") -> None:

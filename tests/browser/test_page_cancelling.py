@@ -1,4 +1,4 @@
-"""Cancelling at the page at /, at the moments when a picture is neither here nor there."""
+"""Cancelling on the page at /, while a picture is between the page and the service."""
 
 import asyncio
 from typing import Any
@@ -32,7 +32,7 @@ def person(tab: Tab) -> Person:
 
 async def cancel(person: Person) -> None:
     await person.sees(".card[data-state=waiting]")
-    await person.tab.page.wait_for_timeout(600)  # the cross takes no click so soon after its meaning has changed
+    await person.tab.page.wait_for_timeout(600)  # the cross ignores clicks right after its action has changed
     await person[".card .icon:visible"].click()
     await person.sees(".card[data-state=cancelled]")
 

@@ -29,11 +29,11 @@ SLOW_DATABASE = """
         return request;
     };
 """
-"""Makes each file take 100 ms to be kept."""
+"""Delays the storage of each file by 100 ms."""
 
 
 ASKS = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
-"""True where the browser would ask before it leaves the page."""
+"""True if the browser would ask before leaving the page."""
 
 
 @pytest.fixture

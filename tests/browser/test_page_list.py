@@ -1,4 +1,4 @@
-"""The list of the page at /: its buttons, the focus, what screen readers hear, several tabs."""
+"""The list of the page at /: buttons, focus, announcements to screen readers, several tabs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ async def test_the_focus_stays_where_something_was_done(person: Person, live: Li
     await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
     await blocked.at_work()
     cross = person[".card .icon"].first
-    await page.wait_for_timeout(600)  # the cross takes no click so soon after its meaning has changed
+    await page.wait_for_timeout(600)  # the cross ignores clicks right after its action has changed
     await cross.press("Enter")
     await person.sees(".card[data-state=cancelled]")
     assert await page.evaluate(FOCUSED) == "icon"

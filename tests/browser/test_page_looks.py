@@ -1,4 +1,4 @@
-"""The page at / for everybody: WCAG 2.2 AA by axe-core, phones, dark and light, less motion."""
+"""Accessibility of the page at /: WCAG 2.2 AA by axe-core, phones, dark and light, reduced motion."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ PHONE = {"width": 320, "height": 640}
 
 
 async def faults_of(tab: Tab) -> list[str]:
-    """Return what axe finds wrong, with the elements."""
+    """Return the violations that axe finds, with their elements."""
     axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="axe-playwright-python is not installed")
     results: dict[str, Any] = (await axe.Axe().run(tab.page, options=RULES)).response
     return [f"{it['id']}: {[node['html'] for node in it['nodes']]}" for it in results["violations"]]

@@ -1,4 +1,4 @@
-"""Parts of the page that compute, run in a browser against what else computes the same."""
+"""Computations of the page, run in a browser and compared with independent implementations."""
 
 import base64
 import io
@@ -28,7 +28,7 @@ async def folder_of(tab: Tab) -> str:
 
 
 async def call(tab: Tab, script: str, name: str, given: Any) -> Any:
-    """Return what a function of a script returns for these arguments."""
+    """Call a function of a script with these arguments; returns its result."""
     source = f"""async ([folder, given]) => {{
         const part = await import(folder + {script!r});
         return part[{name!r}](...given);

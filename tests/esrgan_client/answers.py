@@ -1,4 +1,4 @@
-"""A picture, and a service whose answers a test chooses."""
+"""A picture, and a service with answers chosen by the test."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ PICTURE = encoded(noise(30, 20))
 
 
 def answering(*answers: httpx.Response | Exception) -> tuple[httpx.MockTransport, list[httpx.Request]]:
-    """A service that gives these answers, one after the other."""
+    """A service that sends these answers in order."""
     waiting, seen = list(answers), []
 
     def handle(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""The client against the service on a port, and against answers that no service would give at will."""
+"""The client against the service on a port, and against answers that a service does not send on demand."""
 
 import asyncio
 import json
@@ -191,7 +191,7 @@ def test_retry_after_is_honoured_and_the_total_time_is_bounded() -> None:
 
 
 class Clock:
-    """Seconds that pass only where a test says so."""
+    """A manual clock."""
 
     def __init__(self) -> None:
         self.now_s = 0.0

@@ -1,4 +1,4 @@
-"""Mistakes of a caller: each is said at once, before a picture is sent, with its value and the way out."""
+"""Mistakes of a caller raise errors before a picture is sent, with the value and the way out."""
 
 import asyncio
 from pathlib import Path

@@ -20,7 +20,7 @@ class FakeFastPaths:
     """Gives the upscaler the fast paths of a GPU, some broken.
 
     Args:
-        fails: takes the paths that are used and the format; returns an error to raise, or True for a wrong picture,
+        fails: called with the paths in use and the format; returns an error to raise, or True for a wrong picture,
             which batches make and streams do not.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""python -m model, as a user meets it."""
+"""`python -m model`, as users call it."""
 
 import json
 from dataclasses import replace

@@ -19,7 +19,7 @@ Depth = type[numpy.uint8 | numpy.uint16]
 
 
 class Nearest:
-    """A network that does not care how a picture lies."""
+    """A network that commutes with turns and mirrors."""
 
     def batch(self, pictures: Sequence[Pixels], edges: Edges = "auto") -> Sequence[Pixels]:
         return [picture.repeat(2, axis=1).repeat(2, axis=2) for picture in pictures]

@@ -1,4 +1,4 @@
-"""Fast paths of a GPU that raise after the load: the work is done without them, and what it needs stays."""
+"""Fast paths of a GPU that raise after the load: work continues without them, and keeps the other ones."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +51,7 @@ def is_right(made: Pixels, picture: Pixels) -> bool:
 
 
 def with_any(*names: str, error: Exception = LOST_KERNEL) -> Fails:
-    """Fail where any of these paths is used."""
+    """Fail if any of these paths is used."""
     return lambda used, dtype: error if used.intersection(names) else False
 
 

@@ -22,7 +22,7 @@ def shipped(request: pytest.FixtureRequest) -> Path:
 
 
 def upscaler_of(checkpoint: Checkpoint) -> ReliableUpscaler:
-    """The network as it is, its golden output its own."""
+    """The network itself, with its own golden output."""
     golden = reference_output(checkpoint.net, checkpoint.golden_input)
     return ReliableUpscaler(
         Checkpoint(

@@ -1,4 +1,4 @@
-"""Which GPU is taken, and whether one is lost, with a fake driver: no test here needs a GPU."""
+"""The choice of a GPU, and the detection of a lost one, with a fake driver: no test needs a GPU."""
 
 import logging
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ BUILT_FOR = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 
 
 class FakeDriver:
-    """GPUs by their compute capability, and what is wrong with the computing of each."""
+    """GPUs by compute capability, with the fault of each, if any."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.capabilities: list[tuple[int, int]] = []

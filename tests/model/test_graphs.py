@@ -112,7 +112,7 @@ def test_what_cannot_be_captured_is_called_and_said_once(graphs: FakeGraphs, cap
     with caplog.at_level(logging.WARNING):
         for x in (torch.rand(3), torch.rand(3), torch.rand(4)):
             assert torch.equal(calls(x), 2 * x)
-    assert graphs.log.count("capture") == 2  # not tried again for a shape
+    assert graphs.log.count("capture") == 2  # not retried for a shape
     assert [record.getMessage() for record in caplog.records] == [
         "cannot be captured as a CUDA graph, so it runs without: operation not permitted when stream is capturing"
     ]

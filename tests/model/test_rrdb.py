@@ -13,7 +13,7 @@ PAPER = RRDBConfig(channels=64, blocks=23, growth=32, scale=4)
 
 
 def count_macs(net: RRDBNet, height: int, width: int) -> int:
-    """Multiplications that the convolutions of one forward pass really do, zero padding included."""
+    """Multiplications of the convolutions of one forward pass, including zero padding."""
     macs = 0
 
     def count(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -137,7 +137,7 @@ REPEATING = replace(TINY, padding_mode="replicate")
 
 
 def rim_and_spread(config: RRDBConfig, colour: Tensor) -> tuple[float, float]:
-    """Upscale a flat picture; return how far its outermost 4 px differ from its middle, and the middle's spread."""
+    """Upscale a flat picture; returns the difference of its outer 4 px from the middle, and the middle's spread."""
     upscaled = random_net(config).double()(colour.double().view(1, 3, 1, 1).expand(1, 3, 12, 9))[0]
     middle = upscaled[:, upscaled.shape[1] // 2, upscaled.shape[2] // 2].view(3, 1, 1)
     error = (upscaled - middle).abs()

@@ -125,7 +125,7 @@ def test_the_result_owns_its_memory(upscaler32: Upscaler) -> None:
 
 @pytest.fixture
 def every_warning() -> Iterator[None]:
-    """Torch says most warnings once in a process; here each time, so that the order of tests does not matter."""
+    """Make torch repeat its warnings, so that the order of tests does not matter."""
     before = torch.is_warn_always_enabled()
     torch.set_warn_always(True)
     yield
@@ -165,7 +165,7 @@ def test_upscaling_leaves_the_picture_alone(upscaler32: Upscaler) -> None:
 
 
 def spoilt(value: float) -> RRDBNet:
-    """A network whose last bias is `value`: what it makes cannot be right."""
+    """A network with `value` as its last bias: its output is wrong."""
     net = random_net(CONFIG)
     net.conv_last.weight.zero_()
     net.conv_last.bias.fill_(value)  # type: ignore[union-attr]  # torch's stub allows a convolution without

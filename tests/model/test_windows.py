@@ -1,4 +1,4 @@
-"""Networks with window attention: their tiles lie on the grid of the windows, whatever its period."""
+"""Networks with window attention: their tiles lie on the grid of the windows, for any period."""
 
 import copy
 from collections.abc import Callable
@@ -104,7 +104,7 @@ def test_pictures_smaller_than_a_window_come_out_in_their_size(
 
 
 class Convolution(nn.Module):
-    """Sees 3 px next to each, and the mean of the whole picture where `share` is not 0."""
+    """Sees 3 px around each pixel, and the mean of the whole picture if `share` is not 0."""
 
     def __init__(self, share: float = 0.0) -> None:
         super().__init__()

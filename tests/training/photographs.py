@@ -16,14 +16,14 @@ from training.degrade import shrink_bicubic
 
 
 def save(picture: Tensor, path: Path, **options: Any) -> Path:
-    """Write uint8 RGB (3, H, W) as the suffix says."""
+    """Write uint8 RGB (3, H, W) in the format of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(path, **options)
     return path
 
 
 def lying(orientation: int) -> Image.Exif:
-    """EXIF that says how the camera was held: 1 is upright, 6 turned by 90 degrees."""
+    """EXIF with an orientation: 1 is upright, 6 turned by 90 degrees."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
@@ -46,7 +46,7 @@ def decoded(pairs: Sequence[Pair], plan: CropPlan, scale: int) -> DecodedPhotogr
 
 
 def map_pair(height: int, width: int, scale: int = 4, mark: int = 0) -> Pair:
-    """A pair whose pixels say where they are: row, column, and a mark of the picture."""
+    """A pair with pixels that encode their row, their column and their picture."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     low_res = torch.stack((rows, columns, torch.full_like(rows, mark))).byte()
     return Pair("map", low_res, low_res.repeat_interleave(scale, 1).repeat_interleave(scale, 2))

@@ -133,7 +133,7 @@ def normalised(norm: nn.BatchNorm2d, process: int, sharing: int) -> dict[str, Te
 
 
 def agreement(process: int) -> dict[str, str]:
-    """Return what the processes get for a value of process 0, for its error, and for values that differ."""
+    """Return the results in each process for a value of process 0, for its error, and for different values."""
     said = {"value": from_process_0(lambda: f"made in {process}")}
 
     def fail() -> None:
@@ -165,7 +165,7 @@ def resumed_without_a_shared_folder(process: int, out: Path) -> dict[str, Any]:
 
 def begin(process: int) -> None:
     """Prepare one of the processes, with the environment that torchrun creates."""
-    faulthandler.dump_traceback_later(TIMEOUT_S, exit=True)  # also when nobody is left to end it
+    faulthandler.dump_traceback_later(TIMEOUT_S, exit=True)  # even if its parent is gone
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(process), "LOCAL_RANK": str(process)}

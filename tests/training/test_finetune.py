@@ -1,4 +1,4 @@
-"""Fine-tuning as a user does it: any weight file, a folder of pictures, one command."""
+"""Fine-tuning as users do it: any weight file, a folder of pictures, one command."""
 
 import json
 from collections.abc import Callable

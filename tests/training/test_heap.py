@@ -19,7 +19,7 @@ for turn in range(20):
     b"x" * 36_000_000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-"""Makes a string of 36 MB again and again, and counts the pages that the system gives for the last ten of them."""
+"""Makes a string of 36 MB repeatedly, and counts the page faults of the last ten."""
 
 
 def page_faults(way: str) -> int:

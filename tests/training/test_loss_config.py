@@ -1,4 +1,4 @@
-"""The losses of a run by name: what is refused, and what each recipe learns from."""
+"""The losses of a run by name: refused combinations, and the losses of each recipe."""
 
 import math
 from dataclasses import FrozenInstanceError, replace

@@ -151,7 +151,7 @@ def test_without_a_network_the_error_names_the_option(monkeypatch: pytest.Monkey
 def test_the_distance_is_that_of_the_authors_package(
     real_lpips: LPIPS, height: int, width: int, distance: float
 ) -> None:
-    # What the package lpips 0.1.4 says of these two pictures, with the same AlexNet.
+    # Result of the package lpips 0.1.4 for these two pictures, with the same AlexNet.
     pictures = textured(height, width, seed=1), textured(height, width, seed=2)
     assert real_lpips.distance(*pictures) == pytest.approx(distance, abs=1e-4)
 

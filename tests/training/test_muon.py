@@ -21,7 +21,7 @@ def weight_with(gradient: Tensor) -> nn.Parameter:
 
 
 def one_update(gradient: Tensor, learning_rate: float = 0.01) -> Tensor:
-    """Where one step moves a weight that was zero."""
+    """Return a weight of zeros after one step."""
     weight = weight_with(gradient)
     Muon([weight], learning_rate=learning_rate).step()
     return weight.detach()

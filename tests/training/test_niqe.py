@@ -10,7 +10,7 @@ from training.degrade import enlarge_bicubic
 from training.metrics import luma
 from training.niqe import BLOCK_PX, niqe
 
-# Expected numbers without another source are what BasicSR's published NIQE says of the same picture. It computes in
+# Expected numbers without another source are results of BasicSR's published NIQE for the same picture. It computes in
 # float32, this in float64.
 FLOAT32 = 1e-3
 

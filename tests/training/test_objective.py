@@ -1,4 +1,4 @@
-"""The weighted sum that a generator learns from, and the networks that some of its losses need."""
+"""The weighted sum of a generator's losses, and the networks that some of them need."""
 
 import copy
 from collections.abc import Callable
@@ -39,7 +39,7 @@ UNET = DiscriminatorConfig(kind="unet", channels=4, optimiser=OPTIMISER)
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values are compared with ones computed by hand, also where the processor would multiply bfloat16."""
+    """Use float32, because values are compared with ones computed by hand."""
     monkeypatch.setattr(training_steps, "fast_dtype", lambda device: torch.float32)
 
 
@@ -92,7 +92,7 @@ def test_both_networks_learn_by_the_kind_of_adversarial_loss(kind: AdversarialKi
 
 
 class OnePixel(nn.Module):
-    """Stands for VGG19: the pictures are their own features."""
+    """Fake VGG19: the pictures are the features."""
 
     feature_scale = VGGFeatures.feature_scale
 

@@ -1,4 +1,4 @@
-"""Runs that end before they should: killed, or begun in a folder that holds another."""
+"""Interrupted runs: killed, or started in the folder of another run."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Killed(BaseException):
-    """Simulates the end of the process: nothing in the training may catch it."""
+    """Simulates the end of the process; the training must not catch it."""
 
 
 class Gone(CropSource):

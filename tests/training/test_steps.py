@@ -54,7 +54,7 @@ MUON = replace(GAN, optimiser=replace(CONFIG.optimiser, method="muon"))
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values are compared with ones computed by hand, also where the processor would multiply bfloat16."""
+    """Use float32, because values are compared with ones computed by hand."""
     monkeypatch.setattr(training_steps, "fast_dtype", lambda device: torch.float32)
 
 
@@ -69,7 +69,7 @@ TWO_LAYERS = LayerWeights(conv4_4=1.0)
 
 
 def tiny_vgg() -> VGGFeatures:
-    """Stands for VGG19: some features of a picture."""
+    """Fake VGG19: a few features of a picture."""
     torch.manual_seed(0)
     shallow, deep = (net.requires_grad_(False) for net in (nn.Conv2d(3, 5, 3), nn.Conv2d(3, 4, 5, stride=2)))
     return cast(VGGFeatures, lambda pictures: [shallow(pictures), deep(pictures)])
@@ -105,7 +105,7 @@ def assert_equal(actual: object, expected: object) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
-# What a run starts with
+# Initial state of a run
 
 
 def test_equal_seeds_start_with_equal_weights_and_others_do_not() -> None:
@@ -346,7 +346,7 @@ def test_the_discriminator_learns_to_tell_the_pictures_apart() -> None:
         replace(GAN, optimiser=still, discriminator=replace(UNET, optimiser=OptimiserConfig(learning_rate=1e-2))), CPU
     )
     losses = [run.take(*batch())["discriminator"] for _ in range(40)]
-    assert losses[0] == pytest.approx(2 * math.log(2), abs=0.1)  # it cannot tell yet
+    assert losses[0] == pytest.approx(2 * math.log(2), abs=0.1)  # untrained
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -428,7 +428,7 @@ def test_float16_makes_nearly_the_update_of_float32(monkeypatch: pytest.MonkeyPa
     exact = Steps(GAN, CPU)
     run = in_float16(monkeypatch)
     assert run.loss_scale.value > 1
-    run.loss_scale.value = 2.0**8  # where this batch does not overflow
+    run.loss_scale.value = 2.0**8  # this batch does not overflow with it
     values, expected = run.take(*batch()), exact.take(*batch())
     assert values == pytest.approx(expected, rel=0.05)
     for side, other in zip(both(run), both(exact), strict=True):
@@ -561,7 +561,7 @@ def test_the_count_of_skipped_steps_is_restored(monkeypatch: pytest.MonkeyPatch)
 
 def test_equal_runs_give_equal_weights() -> None:
     one, other = Steps(GAN, CPU), Steps(GAN, CPU)
-    torch.manual_seed(1)  # of no account
+    torch.manual_seed(1)  # has no effect
     for run in (one, other):
         run.take(*batch(0))
         run.take(*batch(1))

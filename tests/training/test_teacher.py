@@ -1,4 +1,4 @@
-"""A teacher makes of crops what the service would, and a run takes none by mistake."""
+"""A teacher upscales crops as the service does, and is never used by mistake."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -33,7 +33,7 @@ def rng(*seed: int) -> numpy.random.Generator:
 
 
 def config(**values: Any) -> UploadConfig:
-    """No damage but what is named."""
+    """No damage except the named one."""
     nothing: dict[str, Any] = {
         "clean_share": 0.0,
         "web_share": 0.0,
@@ -295,7 +295,7 @@ def test_the_grid_of_a_file_has_every_phase_in_a_crop_equally_often() -> None:
     low_res, _ = crops_of(96, 32, HARSH)
     for lines in (low_res, low_res.transpose(2, 3)):
         shares = [block_steps(lines, phase) for phase in range(8)]
-        assert max(shares) < 1.25  # 1.5 and more where every grid begins in the corner
+        assert max(shares) < 1.25  # 1.5 and more if every grid begins in the corner
         assert min(shares) > 0.8
     phases = {max(range(8), key=lambda phase: block_steps(crop, phase)) for crop in low_res}
     assert phases == set(range(8))

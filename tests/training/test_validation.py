@@ -21,7 +21,7 @@ PAIRS = [made_pair(3), made_pair(4, height=34, width=50)]
 
 
 class Sometimes(Sequence[Pair]):
-    """Pairs of files of which some cannot be read, and the numbers of those that were asked for."""
+    """Pairs of files, some unreadable, and the indices of the requested ones."""
 
     def __init__(self, pairs: Sequence[Pair], *broken: int) -> None:
         self.pairs, self.broken = pairs, broken

@@ -1,4 +1,4 @@
-"""Runs that take a moment: two configs, two photographs, and what a run leaves in its folder."""
+"""Short runs: two configs, two photographs, and the files of a run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ def run_of(
 
 
 def history(out: Path) -> list[dict[str, Any]]:
-    """Every line, without the only thing that no two runs share."""
+    """Return all lines without the timing, which differs between runs."""
     lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 

@@ -15,7 +15,7 @@ HASH = "sha256:" + "0" * 64
 
 
 class Clock:
-    """A clock that a test moves."""
+    """A manual clock."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0

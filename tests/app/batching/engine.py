@@ -1,4 +1,4 @@
-"""A fake engine that a test can block, on a clock that only its pieces move, and helpers that submit jobs."""
+"""A fake engine that tests can block, with a manual clock, and helpers that submit jobs."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from app.batching.ticket import Ticket
 
 
 class ManualClock:
-    """A clock that a test moves."""
+    """A manual clock."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -47,7 +47,7 @@ class FakeEngine:
         self.fixed_s = 0.0
         self.max_piece_px = 10**9
         self.breaks: dict[str, int] = {}
-        """Jobs that raise, and in which of their pieces, from 0."""
+        """Jobs that raise, and the index of the piece that does."""
         self.broken: set[str] = set()
         """Jobs that raise in every piece."""
         self.error: BaseException = ArithmeticError("cannot run this")
@@ -104,7 +104,7 @@ def make_scheduler(
     reader_s: float = 30.0,
     taught: bool = True,
 ) -> Scheduler[FakeInput, str]:
-    """Make a scheduler that has started and, if taught, knows the speed of the engine: 400 px take 4 s."""
+    """Make and start a scheduler; if taught, it knows the speed of the engine: 400 px take 4 s."""
     scheduler = Scheduler[FakeInput, str](
         engine,
         max_queued_px=max_queued_px,

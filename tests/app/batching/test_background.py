@@ -1,4 +1,4 @@
-"""Background jobs slow others down by their weight, and never make them wait for room."""
+"""Background jobs slow others down only by their weight, and never make them wait for room."""
 
 import asyncio
 import itertools

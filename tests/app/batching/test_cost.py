@@ -1,4 +1,4 @@
-"""The cost model: learning from noisy measurements, and its use for the size of pieces and for predicted waits."""
+"""The cost model learns from noisy measurements, sizes pieces, and predicts waits."""
 
 import random
 
@@ -157,7 +157,7 @@ async def test_the_size_of_bands_follows_the_speed_of_the_device(engine: FakeEng
     scheduler = make_scheduler(engine, taught=False)
     for number in range(12):
         await all_parts(scheduler.submit(large(f"{number}", px=8000, row_px=10)))
-    assert engine.bands_px["0"] == 10 * 384  # before anything was learned
+    assert engine.bands_px["0"] == 10 * 384  # before any measurement
     assert engine.bands_px["11"] == 10 * 32  # 4 s at 0.01 s per px are 40 rows
 
 

@@ -1,4 +1,4 @@
-"""A device that is lost, hangs or takes its thread along: every job is settled, and the scheduler says why it ended."""
+"""A device that is lost, hangs or ends its thread: every job is settled, and the scheduler reports the reason."""
 
 import asyncio
 import threading
@@ -91,7 +91,7 @@ def test_a_call_that_is_waited_for_and_hangs_is_a_lost_device() -> None:
 
 
 async def all_refused(scheduler: Scheduler[FakeInput, str]) -> None:
-    """Check that the scheduler has ended and takes nothing more."""
+    """Check that the scheduler has ended and accepts no more jobs."""
     assert not scheduler.alive
     with pytest.raises(Unavailable):
         scheduler.submit(small("late"))
@@ -147,7 +147,7 @@ async def test_a_lost_device_fails_its_batch_mates_and_all_that_wait(
     for outcome in await outcomes(*jobs):
         assert isinstance(outcome, Unavailable)
     assert isinstance(scheduler.failure, DeviceLost)
-    assert len(engine.pieces) == 1  # nothing was tried again on it
+    assert len(engine.pieces) == 1  # nothing was retried on it
     await all_refused(scheduler)
 
 

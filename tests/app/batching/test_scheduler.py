@@ -1,4 +1,4 @@
-"""The scheduler alone: batches, callers that leave, errors."""
+"""The scheduler without the service: batches, callers that leave, errors."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Any mixture of finishing, failing, leaving and being late: each job is settled once, and nothing leaks."""
+"""Jobs finish, fail, are cancelled or expire in any mixture: each is settled once, and nothing leaks."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ class Caller:
     """One request and its behaviour."""
 
     bands: int
-    """0 for a small picture."""
+    """Number of bands; 0 for a small picture."""
     bucket: int
     late_bands: int
     breaks_in: int | None
@@ -33,7 +33,7 @@ class Caller:
     reads: bool
     """Callers that do not read leave at the end."""
     leaves_after: int | None
-    """Rounds of the event loop after which it leaves, if it does."""
+    """Rounds of the event loop until the caller leaves, if it does."""
 
 
 CALLERS = st.builds(

@@ -1,4 +1,4 @@
-"""The format of an answer: chosen from what the caller accepts and what can hold the picture."""
+"""The format of an answer: accepted by the caller, and able to hold the picture."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Static files: their addresses, how long they may be kept, and files copied from npm."""
+"""Static files: their URLs, their caching, and files copied from npm."""
 
 import base64
 import hashlib
@@ -40,7 +40,7 @@ def test_copied_files_are_those_of_the_package(manifest: Path) -> None:
 
 
 def addresses(html: str) -> list[str]:
-    """Return the addresses of everything that a page loads."""
+    """Return the URLs of all files that a page loads."""
     return [it for it in re.findall(r'(?:src|href)="([^"]*)"', html) if it.startswith("assets/")]
 
 

@@ -19,7 +19,7 @@ from tests.app.jobs.peer import Peer, listening
 pytestmark = pytest.mark.anyio
 
 COMMON = {"content-type", "content-length", "vary", "x-accel-buffering", *map(str.lower, DEFAULTS)}
-"""Headers that say nothing of the answer to a program that calls the service."""
+"""Headers that the document need not describe, because they do not concern programs."""
 
 
 class Described:

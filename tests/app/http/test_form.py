@@ -48,7 +48,7 @@ async def post(client: httpx.AsyncClient, body: bytes, kind: str = "form-data") 
 async def test_an_empty_file_is_said_to_be_empty(client: httpx.AsyncClient) -> None:
     named = await post(client, form((f'{IMAGE}; filename="p.png"', b"")))
     assert "the file 'p.png' has 0 bytes" in problem(named, 400, "bad-request")
-    unnamed = await post(client, form((f'{IMAGE}; filename=""', b"")))  # of a browser, where no file was chosen
+    unnamed = await post(client, form((f'{IMAGE}; filename=""', b"")))  # as sent by a browser if no file was chosen
     assert "the request has no picture" in problem(unnamed, 400, "bad-request")
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/jobs.md, which are run."""
+"""Run the examples of docs/jobs.md."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ HERE = {"allowed_networks": "127.0.0.0/8"}
 
 
 async def run(live: Live, folder: Path, text: str, variables: Mapping[str, str] | None = None) -> str:
-    """Run a script of bash, or else of Python, in a folder with a picture; returns what it says."""
+    """Run a script of bash, or else of Python, in a folder with a picture; returns its output."""
     (folder / "photo.jpg").write_bytes(encoded(noise(20, 16), "JPEG"))
     text = text.replace("http://127.0.0.1:8000", live.address)
     if text.startswith("import "):

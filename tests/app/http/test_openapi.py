@@ -1,4 +1,4 @@
-"""The documented contract: the OpenAPI document, and the examples of docs/api.md, which are run."""
+"""The documented contract: checks the OpenAPI document, and runs the examples of docs/api.md."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ async def test_the_examples_of_the_documentation_run(live: Live, example: str, t
     (tmp_path / "photo.jpg").write_bytes(encoded(noise(20, 16), "JPEG"))
     second = noise(20, 16, seed=1)
     (tmp_path / "cat.gif").write_bytes(encoded(noise(20, 16), "GIF", save_all=True, append_images=[second]))
-    # A photograph that is large enough for the width of a screen would take long here.
+    # A photograph as wide as a screen would take too long.
     text = example.replace("http://127.0.0.1:8000", live.address).replace("width=3840", "width=80")
     if text.startswith("curl"):
         if shutil.which("curl") is None:

@@ -35,10 +35,10 @@ from app.service import UpscaleService
 from app.settings import Settings
 
 MAX_HEAD = MAX_HEAD_BYTES - 500
-"""Characters of one header in a request that is not refused for its size."""
+"""Maximum characters of one header in a request that is not refused for its size."""
 
 HEAD_S = 0.05
-"""Processor time for one header; a whole request may take four times as long."""
+"""Maximum CPU time for one header; a whole request may take four times as long."""
 
 ATOMS = [
     *'"\\;,=/*- \t\0aAzq0.:%()<>@[]{}~_\x7f\x80\xe9\xff',
@@ -70,7 +70,7 @@ ATOMS = [
 
 
 def form_of(content_type: str = "multipart/form-data; boundary=b", body: bytes = b"") -> None:
-    """Read a form to its end, or until it is refused."""
+    """Read a whole form, or until it is refused."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 65536):
@@ -153,7 +153,7 @@ def test_matching_a_pattern_of_one_atom_takes_linear_time(reader: str) -> None:
 
 BODY_BYTES = 2**18
 BODY_S = 1.0
-"""Processor time for a form of that length; repeated text that resembles a boundary takes a thirtieth of it."""
+"""Maximum CPU time for a form of that length; repeated text that resembles a boundary takes a thirtieth of it."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Problem documents: who writes the kind of a problem into a request's record, and when."""
+"""Problem documents note their kind in the request's record when they are sent."""
 
 import contextvars
 import json

@@ -34,7 +34,7 @@ EXAMPLES = 8
 
 @pytest.fixture
 def address(settings: Settings) -> Iterator[str]:
-    """Run a service in a thread of its own: schemathesis blocks while it waits for an answer."""
+    """Run a service in another thread, because schemathesis blocks while it waits for an answer."""
     listener = listen(settings.model_copy(update={"port": 0}))
     life = Lifecycle(settings, lambda: build_service(settings))
     server = Server(create_app(life), life)
@@ -58,7 +58,7 @@ def test_valid_requests_get_an_answer_that_the_document_describes(address: str) 
 @pytest.mark.filterwarnings("ignore")
 def test_invalid_requests_get_an_answer_that_the_document_describes(address: str) -> None:
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
-    ask_all(schema.include(method="POST"), address, schemathesis.GenerationMode.NEGATIVE)  # the others take no body
+    ask_all(schema.include(method="POST"), address, schemathesis.GenerationMode.NEGATIVE)  # others have no body
 
 
 def ask_all(schema: schemathesis.BaseSchema, address: str, mode: schemathesis.GenerationMode) -> None:
@@ -75,6 +75,6 @@ def ask_all(schema: schemathesis.BaseSchema, address: str, mode: schemathesis.Ge
             suppress_health_check=list(HealthCheck),
         )
         def ask(case: schemathesis.Case[Any]) -> None:
-            case.call_and_validate(base_url=address, checks=CHECKED, timeout=30)  # type: ignore[arg-type]  # it takes both kinds
+            case.call_and_validate(base_url=address, checks=CHECKED, timeout=30)  # type: ignore[arg-type]  # it accepts both
 
         ask()

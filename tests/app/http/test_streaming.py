@@ -1,4 +1,4 @@
-"""Answers that are made while they are sent."""
+"""Streamed answers."""
 
 from collections.abc import AsyncGenerator
 

@@ -1,4 +1,4 @@
-"""Databases of jobs on a clock that only the test moves: SQLite, and PostgreSQL where it is installed."""
+"""Databases of jobs with a manual clock: SQLite, and PostgreSQL if it is installed."""
 
 import os
 import pwd
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class ManualClock:
-    """Stands still until the test moves it."""
+    """A manual clock."""
 
     def __init__(self) -> None:
         self.now_s = 1_000_000.0
@@ -36,14 +36,14 @@ def clock() -> ManualClock:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """Address of a PostgreSQL server that is there for this run alone; the tests that need it are skipped without."""
+    """Address of a PostgreSQL server for this run; its tests are skipped if PostgreSQL is not installed."""
     pytest.importorskip("psycopg")
     programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
     initdb = programs / "initdb" if programs else shutil.which("initdb")
     if initdb is None:
         pytest.skip("PostgreSQL is not installed")
     user = None
-    if os.geteuid() == 0:  # which PostgreSQL refuses to run as
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         try:
             user = pwd.getpwnam("postgres").pw_name
         except KeyError:

@@ -1,4 +1,4 @@
-"""Another server on this machine, whose answers a test chooses."""
+"""Another server on this machine, with answers chosen by the test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A request that came."""
+    """A received request."""
 
     method: str
     path: str
@@ -18,7 +18,7 @@ class Received:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """An answer; `hold` keeps it back until the connection ends."""
+    """An answer; `hold` delays it until the connection ends."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Reply:
 
 @dataclass(kw_only=True)
 class Peer:
-    """A server that gives the replies of a list, then always the last one."""
+    """A server that sends the replies of a list in order, then always the last one."""
 
     port: int = 0
     replies: list[Reply] = field(default_factory=lambda: [Reply()])
@@ -71,7 +71,7 @@ async def listening(peer: Peer) -> AsyncIterator[Peer]:
 
 
 async def until(holds: Callable[[], bool], within_s: float = 10) -> None:
-    """Wait for what is only to be seen."""
+    """Poll until a condition holds."""
     async with asyncio.timeout(within_s):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

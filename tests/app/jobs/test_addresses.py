@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Names:
-    """A resolver with answers of its own, one after the other; the last one stays."""
+    """A resolver that returns the given answers in order, then always the last one."""
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)
@@ -129,9 +129,9 @@ def test_rules_name_hosts_and_ports(rules: str, url: str, *, allowed: bool) -> N
 
 
 async def test_a_resolver_that_changes_its_answer_is_asked_once() -> None:
-    """Rebinding: the name is public when it is checked, and inside when it would be connected to."""
+    """DNS rebinding: the name has a public address at the check, and an internal one at a second look-up."""
     async with listening(Peer(replies=[Reply(body=b"inside")])) as inside:
-        names = Names(["127.0.0.2"], ["127.0.0.1"])  # nobody listens at the first, which stands for a public one
+        names = Names(["127.0.0.2"], ["127.0.0.1"])  # nothing listens at the first, the "public" one
         rules = AddressRules(
             [f"evil.example.com:{inside.port}"], setting="-", networks=[ip_network("127.0.0.2/32")], resolver=names
         )

@@ -1,4 +1,4 @@
-"""`python -m app` killed while it works: what was accepted is done after the next start, once."""
+"""`python -m app` killed while it works: accepted jobs are done once, after the next start."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ class Watcher(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Watcher())
 """
-"""A sitecustomize module: one picture kills the process that decodes it, once a file says that decoding may begin."""
+"""A sitecustomize module: one picture kills the process that decodes it, once a file allows decoding."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def running(
     """Run a service in another process with jobs in a folder; it is killed at the end of the block.
 
     Args:
-        may_die: a job that it continues may end it before it is ready.
+        may_die: True if a resumed job may kill it before it is ready.
     """
     port = free_port()
     variables = {

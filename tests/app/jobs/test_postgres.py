@@ -1,4 +1,4 @@
-"""PostgreSQL where it differs from SQLite: several machines use it, and any may freeze."""
+"""PostgreSQL, where it differs from SQLite: several machines use it, and any of them may freeze."""
 
 import asyncio
 import time

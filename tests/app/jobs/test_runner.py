@@ -1,4 +1,4 @@
-"""The runner with a worker that does nothing but what a test says: how the end of its work is recorded."""
+"""The runner with a fake worker: the end of the work is recorded."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ Made = TypeVar("Made")
 
 
 class UnsteadyDatabase(SqliteDatabase):
-    """A database that cannot be reached while `down`, hangs until it `answers`, and whose claims take `claim_s`.
+    """A database that cannot be reached while `down`, hangs until it `answers`, and takes `claim_s` for a claim.
 
     Its clock is `ahead_s` ahead.
     """
@@ -71,7 +71,7 @@ class UnsteadyDatabase(SqliteDatabase):
 
 
 class UnsteadyStore(FolderStore):
-    """A store that refuses to delete as often as `refusals` says."""
+    """A store that refuses the first `refusals` deletions."""
 
     refusals = 0
 
@@ -83,7 +83,7 @@ class UnsteadyStore(FolderStore):
 
 
 class Work:
-    """Stands for `Worker`: stores a result after `after`, or raises `error`."""
+    """Fake `Worker`: stores a result after `after`, or raises `error`."""
 
     def __init__(self, store: FolderStore) -> None:
         self.after = asyncio.Event()
@@ -100,7 +100,7 @@ class Work:
 
 
 class House:
-    """A runner with all that it needs, in a folder."""
+    """A runner with its dependencies, in a folder."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.database = UnsteadyDatabase(folder / "jobs.sqlite")
@@ -347,7 +347,7 @@ async def test_an_outage_makes_no_other_process_look_dead(house: House) -> None:
     house.database.down = True
     await asyncio.sleep(2 * LEASE_S)
     house.database.down = False
-    await asyncio.sleep(LEASE_S / 2)  # in which the living would renew its lease
+    await asyncio.sleep(LEASE_S / 2)  # a living owner would renew its lease
     picture = await house.picture(job_id)
     await other.stop()
     assert (picture.state, picture.crashes) == (State.RUNNING, 0)
@@ -426,7 +426,7 @@ async def test_nothing_runs_beside_a_picture_that_is_suspected_of_a_death(tmp_pa
     house.work.after.clear()
     house.runner.start(house.service)
     await house.until(suspect, State.RUNNING)
-    await asyncio.sleep(0.2)  # four looks for work
+    await asyncio.sleep(0.2)  # time for four polls
     assert (await house.picture(other)).state is State.WAITING
     house.work.after.set()
     await house.until(other, State.DONE)
@@ -435,7 +435,7 @@ async def test_nothing_runs_beside_a_picture_that_is_suspected_of_a_death(tmp_pa
 
 
 class Refusing:
-    """Stands for the request of a job, whose start raises the next of some errors after a while."""
+    """Fake request of a job: its start raises the next of some errors, after a while."""
 
     def __init__(self, errors: Iterable[Exception], after_s: float) -> None:
         self._errors = iter(errors)
@@ -456,7 +456,7 @@ def worker_of(house: House, rules: AddressRules | None = None, **settings: Any) 
 async def attempts(
     house: House, monkeypatch: pytest.MonkeyPatch, errors: list[Exception], *, after_s: float = 0.0, **settings: Any
 ) -> list[Exception]:
-    """The errors of a worker whose service raises these, one in each attempt."""
+    """Return the errors of a worker if the service raises these, one per attempt."""
     worker = worker_of(house, **settings)
     refusing = Refusing(errors, after_s)
     monkeypatch.setattr("app.jobs.worker.UpscaleRequest.from_json", lambda _: refusing)

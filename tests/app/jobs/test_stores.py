@@ -1,4 +1,4 @@
-"""Files of jobs: whole or not there at all, in a folder and in an object store."""
+"""Files of jobs are written atomically, in a folder and in an object store."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""The sweeper: what it removes from a store, and what it leaves."""
+"""The sweeper removes files that no job needs, and keeps others."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 class HungStore(FolderStore):
-    """A store that never ends to delete."""
+    """A store that hangs on deletion."""
 
     async def delete(self, names: Iterable[str]) -> None:
         await asyncio.Event().wait()

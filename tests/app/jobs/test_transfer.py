@@ -1,4 +1,4 @@
-"""Pictures from URLs and results to URLs: whole, bounded, tried again where it may help."""
+"""Pictures from URLs and results to URLs: complete, limited in size, retried if that may help."""
 
 from collections.abc import AsyncIterator
 from ipaddress import ip_network

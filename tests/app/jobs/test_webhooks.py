@@ -1,4 +1,4 @@
-"""Webhooks: signed so that another's library verifies them, retried with one id, logged, delivered again on demand."""
+"""Webhooks: verified by an independent library, retried with one id, recorded, redelivered on demand."""
 
 import asyncio
 import errno
@@ -42,7 +42,7 @@ MASTER = "m" * 40
 
 
 class RunningClock(ManualClock):
-    """The time as it is, so that retries become due."""
+    """The real time, so that retries become due."""
 
     def __call__(self) -> float:
         return time.time()

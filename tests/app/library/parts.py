@@ -1,4 +1,4 @@
-"""A library whose networks are only names, and a loader that a test can block."""
+"""A library of fake networks, and a loader that tests can block."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ NETWORK_BYTES = 100
 
 
 class Nothing:
-    """An upscaler that only uses memory."""
+    """A fake upscaler that only has a memory size."""
 
     most_px = 1000
     convolution = "library"

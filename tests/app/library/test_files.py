@@ -1,4 +1,4 @@
-"""The folder of models: which files are models, and what is logged about the others."""
+"""The folder of models: files that are models, and log lines about others."""
 
 import os
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_files_that_would_share_a_name_are_all_served_with_a_hash_of_their_own(
     folder = refresh(tmp_path)
     names = {name: file.path.name for name, file in folder.files().items()}
     assert sorted(names.values()) == sorted(files)
-    assert not set(alone) & set(names)  # so that no name stands for another network than before
+    assert not set(alone) & set(names)  # no name changes its network
     assert all(len(name) <= 100 for name in names)
     folder.files()
     for name, file in names.items():

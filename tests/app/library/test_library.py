@@ -1,4 +1,4 @@
-"""The library of models, with networks that are only names: loading, use, eviction and failure."""
+"""The library of models, with fake networks: loading, use, eviction and failure."""
 
 import asyncio
 from contextlib import AsyncExitStack

@@ -1,4 +1,4 @@
-"""A weight file that is replaced again and again under load, over real HTTP."""
+"""A weight file is replaced repeatedly under load, over real HTTP."""
 
 import asyncio
 import io
@@ -28,7 +28,7 @@ SWAPS = 8
 
 
 def write_constant_model(path: Path, level: int) -> None:
-    """Write a generator whose output has one level of grey for every picture."""
+    """Write a generator with the same grey as output for every picture."""
     net = RRDBNet(RRDBConfig(channels=6, blocks=1, growth=4, scale=4))
     with torch.no_grad():
         for weight in net.parameters():

@@ -22,7 +22,7 @@ async def settle(library: Library) -> None:
 
 
 def taken_away(folder: Path) -> Path:
-    """Rename a folder, as if its drive were gone; returns its new path."""
+    """Rename a folder, to simulate a lost drive; returns its new path."""
     return folder.rename(folder.with_name(f"{folder.name} away"))
 
 
@@ -157,7 +157,7 @@ async def test_a_folder_that_cannot_be_read_changes_nothing(
     taken_away(folder)
     library.watch(0.001)
     async with asyncio.timeout(10):
-        while "cannot read the model folder" not in caplog.text:  # noqa: ASYNC110  # what it waits for is in the log only
+        while "cannot read the model folder" not in caplog.text:  # noqa: ASYNC110  # it is only in the log
             await asyncio.sleep(0.001)
     assert await version(library, "a") == "a@a1"
 
@@ -243,7 +243,7 @@ async def test_a_model_without_memory_on_the_device_is_tried_again_by_each_reque
         assert refused.value.retry_after_s == FULL_RETRY_S
     assert library.find("a").state is State.UNLOADED
     await library.refresh()
-    assert loader.loads == ["b", "a", "a"]  # nobody asked for it meanwhile
+    assert loader.loads == ["b", "a", "a"]  # it was not requested meanwhile
     loader.is_full = False
     assert await version(library, "a") == "a@a1"
 

@@ -10,7 +10,7 @@ SIDE = 16
 """Side of the picture in px."""
 
 ONE_RAW_BLOCK = bytes((0b1000_0110, 0b1000_0000))
-"""Output of HEVC's arithmetic coder for a single raw block; its samples follow as they are."""
+"""Output of HEVC's arithmetic coder for a single raw block; the raw samples follow."""
 NO_FURTHER_BLOCK = bytes((0b1111_1110, 0b1000_0000))
 
 VIDEO_PARAMETERS, SEQUENCE_PARAMETERS, PICTURE_PARAMETERS, KEY_PICTURE = 32, 33, 34, 19
@@ -23,8 +23,8 @@ def heic(
     """Make a HEIC of levels (SIDE, SIDE).
 
     Args:
-        blue: the difference of blue and luma (SIDE / 2, SIDE / 2); grey where there is none.
-        bits: of a level.
+        blue: chroma Cb (SIDE / 2, SIDE / 2); grey by default.
+        bits: bits of a level.
         quarter_turns: anticlockwise, to be applied by the decoder.
     """
     units = {

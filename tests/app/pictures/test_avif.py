@@ -1,4 +1,4 @@
-"""AVIF and HEIC: colour of half the size, and boxes that say how the pixels are to be shown."""
+"""AVIF and HEIC: chroma of half the size, and boxes for the display of the pixels."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Colours that a file describes without a profile: which formats keep them, and what is said to be left out."""
+"""Colour spaces described without a profile: formats that keep them, and notes about lost ones."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Formats of answers: AVIF of every depth, texts and colours that travel, and what is said to be left out."""
+"""Formats of answers: AVIF of every depth, kept texts and colours, and notes about lost ones."""
 
 import io
 import struct

@@ -74,7 +74,7 @@ XMP = xmp("<exif:GPSLongitude>18,3E</exif:GPSLongitude>", 'tiff:Orientation="6" 
 
 
 def tiff_photograph() -> bytes:
-    """Make a TIFF with text that is not ASCII, which Pillow would not write."""
+    """Make a TIFF with non-ASCII text, which Pillow does not write."""
     said = {270: "Zuerich", MAKE: "Maker", 700: XMP, ORIENTATION: 6}
     file = encoded(noise(10, 7), "TIFF", tiffinfo=said, dpi=(300, 300), icc_profile=SRGB_PROFILE)
     return file.replace(b"Zuerich", "Zürich".encode()[:7])

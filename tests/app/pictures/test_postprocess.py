@@ -1,4 +1,4 @@
-"""Upscaled planes to the pixels of an answer: its size and its colours."""
+"""From upscaled planes to the pixels of an answer: size and colours."""
 
 import numpy
 import pytest

@@ -1,4 +1,4 @@
-"""XMP: packets in any encoding and with any prefixes are read, and only what is true of the answer is written."""
+"""XMP: packets in any encoding and with any prefixes are read, and only properties valid for the answer are kept."""
 
 import hashlib
 import resource

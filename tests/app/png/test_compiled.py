@@ -1,4 +1,4 @@
-"""Functions in C: used where they are compiled, replaced where not, and reported in the log."""
+"""Functions in C: used if they are compiled, replaced if not, and reported in the log."""
 
 import logging
 import shutil

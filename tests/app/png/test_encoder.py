@@ -72,7 +72,7 @@ def read_by_pypng(file: bytes) -> SampleArray:
 
 
 def some_pixels(height: int, width: int, channels: int, bits: int, seed: int = 0) -> SampleArray:
-    """Make a smooth slope, a flat part, noise and full contrast: rows for every filter."""
+    """Make rows for every filter: a smooth slope, a flat part, noise and full contrast."""
     random = numpy.random.default_rng(seed)
     dtype, most = (numpy.uint8, 255) if bits == 8 else (numpy.uint16, 65535)
     y, x, c = numpy.ogrid[:height, :width, :channels]

@@ -121,7 +121,7 @@ class Collector(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes]]]:
-    """A collector set in the environment; yields what it received."""
+    """A collector set in the environment; yields its received spans."""
     posts: list[tuple[str, bytes]] = []
     server = http.server.HTTPServer(("127.0.0.1", 0), type("Kept", (Collector,), {"posts": posts}))
     thread = threading.Thread(target=server.serve_forever)

@@ -26,7 +26,7 @@ QUERIES = ("device", "is_", "size", "stride", "storage_offset", "dim", "numel", 
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the operations that run as kernels, and the bytes of what they read and write once."""
+    """Counts the operations that run as kernels, and the bytes that they read and write, each once."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it

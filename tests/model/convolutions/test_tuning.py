@@ -1,4 +1,4 @@
-"""The choice of tilings, with a kernel that is imitated by the library."""
+"""The choice of tilings, with a fake kernel that uses PyTorch."""
 
 import logging
 from collections.abc import Callable

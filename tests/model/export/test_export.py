@@ -1,4 +1,4 @@
-"""Exported files give our pictures in the programs that they are for, and are written only if they do."""
+"""Exported files produce our pictures in their target programs, and are written only if they do."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -164,7 +164,7 @@ def test_repeated_borders_do_not_fit_into_a_pth_file(tmp_path: Path) -> None:
     assert read(tmp_path / "made.pth").net.config.padding_mode == "zeros"
 
 
-# What is refused, and what stays behind
+# Refusals, and leftover files
 
 
 def inverted(_path: Path, picture: Tensor, *_: object) -> Tensor:

@@ -1,4 +1,4 @@
-"""Networks of other architectures: which weights of a file are built, and within which bounds."""
+"""Networks of other architectures: weights of a file that are built, and the limits of building."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Downloads from a server of our own that misbehaves in every way."""
+"""Downloads from a local server that misbehaves in every way."""
 
 import hashlib
 import threading
@@ -16,7 +16,7 @@ DATA = bytes(range(256)) * 1000
 
 
 class Files(BaseHTTPRequestHandler):
-    """Sends DATA, or what is asked for by the path."""
+    """Sends DATA, or the misbehaviour named by the path."""
 
     asked: int = 0
 

@@ -1,4 +1,4 @@
-"""Networks of other architectures: what spandrel builds, in tiles, against the whole picture."""
+"""Networks of other architectures: spandrel's networks in tiles, compared with the whole picture."""
 
 import copy
 import gc

@@ -1,4 +1,4 @@
-"""ncnn pairs: what is read from one is what its graph says, or it is refused."""
+"""ncnn pairs: networks match their graph, or are refused."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""SRVGG networks as ncnn pairs: read, they are what spandrel builds and what the graph computes."""
+"""SRVGG networks as ncnn pairs: they match spandrel's network and the graph."""
 
 from collections.abc import Callable
 from pathlib import Path

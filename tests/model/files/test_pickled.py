@@ -1,4 +1,4 @@
-"""PyTorch's files: read like PyTorch reads them, and never at a cost out of proportion to their size."""
+"""PyTorch's files: read as by PyTorch, at a cost proportional to their size."""
 
 import io
 import pickle
@@ -108,14 +108,14 @@ class Viewing:
 
 
 class Persistent:
-    """Stands for a storage in a pickle."""
+    """A persistent id of a storage in a pickle."""
 
     def __init__(self, words: tuple[Any, ...]) -> None:
         self.words = words
 
 
 class Pickler(pickle.Pickler):
-    """Writes what a `Persistent` stands for."""
+    """Pickles a `Persistent` as its id."""
 
     def persistent_id(self, obj: object) -> tuple[Any, ...] | None:
         return obj.words if isinstance(obj, Persistent) else None

@@ -1,4 +1,4 @@
-"""The network against weights that nobody here made, computed by code that nobody here wrote."""
+"""The network with published weights, compared with independent code."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,7 +67,7 @@ def computed_by_ncnn(model: Path, picture: Tensor) -> Tensor:
     status, output = extractor.extract("output")
     assert status == 0
     made = torch.from_numpy(numpy.array(output))[None]
-    del extractor, output  # ncnn's own order: what came of a network goes before it
+    del extractor, output  # in ncnn's order: outputs before their network
     reference.clear()
     return made
 

@@ -1,4 +1,4 @@
-"""Whatever people publish, as it is published: read, it makes what its own structure makes."""
+"""Published files of any layout: the network that is read computes the same as the published one."""
 
 import math
 import os
@@ -342,7 +342,7 @@ def test_a_file_that_is_wrong_inside_is_refused_with_its_name_and_the_reason(
 
 
 def renamed(number: int, words: str = "layers.{}.") -> Wrap:
-    """Every convolution under a name that nobody knows, in the order of the network; `number` of them are wrong."""
+    """All convolutions under unknown names, in the order of the network; `number` of them are wrong."""
 
     def wrap(tensors: dict[str, Tensor]) -> object:
         stems = list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))

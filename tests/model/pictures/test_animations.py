@@ -1,6 +1,6 @@
 """Frames of APNG and GIF as they are shown, by the PNG specification and as browsers show a GIF.
 
-The files are written by hand, because each library has methods of its own to dispose of frames.
+The files are written by hand, because each library disposes of frames in its own way.
 """
 
 import struct
@@ -21,7 +21,7 @@ Colour = tuple[int, ...]
 RED, GREEN, BLUE, WHITE = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255), (255, 255, 255, 255)
 HALF_RED, TRANSPARENT = (255, 0, 0, 128), (0, 0, 0, 0)
 KEEP, CLEAR, RESTORE = 0, 1, 2
-"""How an APNG disposes of a frame."""
+"""Values of APNG for the disposal of a frame."""
 
 PALETTE = b"".join(bytes(colour[:3]) for colour in (RED, GREEN, BLUE, WHITE))
 
@@ -35,7 +35,7 @@ class Part:
     disposal: int = KEEP
     blend: bool = False
     clear: int | None = None
-    """Number of the colour of a GIF that is transparent."""
+    """Index of the transparent colour of a GIF."""
 
 
 def rgba(*pixels: Colour, left: int = 0, disposal: int = KEEP, blend: bool = False) -> Part:

@@ -1,4 +1,4 @@
-"""Colour of half the size keeps its luma, by whatever matrix the file has."""
+"""Chroma of half the size keeps its luma, with any matrix."""
 
 import struct
 

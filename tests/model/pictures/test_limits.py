@@ -1,4 +1,4 @@
-"""Limits of a file: what is as large as they allow passes, and what is larger is refused with a way out."""
+"""Limits of a file: files at a limit pass, and larger ones are refused with a way out."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The orientation in XMP, in all the ways in which XML can say it."""
+"""The orientation in XMP, in all notations of XML."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""The samples of a TIFF mean what its fields say, in every depth, byte order, compression and layout."""
+"""Samples of a TIFF are read as its fields describe, in every depth, byte order, compression and layout."""
 
 import io
 import itertools

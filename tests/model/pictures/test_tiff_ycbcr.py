@@ -1,4 +1,4 @@
-"""YCbCr in a TIFF becomes RGB as its fields say: luma, range, and how many px share a sample of colour."""
+"""YCbCr in a TIFF is converted to RGB by its fields: luma, range, and chroma subsampling."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def test_ycbcr_is_converted_as_its_fields_say_and_other_bytes_do_not_count(
 
 
 def blocks(planes: Sequence[NDArray[numpy.float64]], across: int, down: int) -> Levels:
-    """Luma and colour (H, W), of which some px share one sample, as blocks with a channel for each sample."""
+    """Luma and subsampled chroma (H, W), as blocks with one channel per sample."""
     height, width = planes[0].shape
     parts = [plane.reshape(height // down, down, width // across, across).swapaxes(1, 2) for plane in planes]
     luma, *colour = (part.reshape(height // down, width // across, -1) for part in parts)

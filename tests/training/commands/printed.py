@@ -1,10 +1,10 @@
-"""What a command has printed."""
+"""Output of a command."""
 
 import pytest
 
 
 def the_error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that says what is wrong; progress bars may stand above it."""
+    """Return the error line; progress bars may precede it."""
     captured = capsys.readouterr().err
     assert "Traceback" not in captured
     lines = captured.splitlines()

@@ -27,7 +27,7 @@ from training.uploads import UploadConfig
 
 
 def tiny_psnr_x4() -> TrainingConfig:
-    """A recipe that takes a moment.
+    """A short recipe.
 
     Command: the rest of its text is for --help.
     """
@@ -45,7 +45,7 @@ def tiny_psnr_x4() -> TrainingConfig:
 
 
 def tiny_real_x4() -> TrainingConfig:
-    """A recipe for uploads that takes a moment."""
+    """A short recipe for uploads."""
     return replace(
         tiny_psnr_x4(),
         name="tiny-real-x4",
@@ -57,7 +57,7 @@ def tiny_real_x4() -> TrainingConfig:
 
 
 def tiny_gan_x4() -> TrainingConfig:
-    """A second stage that takes a moment."""
+    """A short second stage."""
     return replace(
         tiny_psnr_x4(),
         name="tiny-gan-x4",

@@ -246,7 +246,7 @@ def test_a_discriminator_is_as_near_to_float32_as_autocast_is(instructions: Inst
 
 @pytest.fixture
 def in_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a run use its passes in C, in plain C where the processor has no fast instructions for them."""
+    """Let a run use its passes in C; in plain C if the processor lacks the fast instructions."""
     monkeypatch.setattr(training_steps, "fast_dtype", lambda device: torch.bfloat16)
     monkeypatch.setattr(training_steps, "available", lambda: (FASTEST,))
 

@@ -28,7 +28,7 @@ PIXELS = '<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"><image wi
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    """One of everything; the font is whatever this machine takes for sans-serif, if it is only boxes."""
+    """One material of each kind; the font is this machine's sans-serif, even if it has only boxes."""
     folder = tmp_path_factory.mktemp("sources")
     (folder / "cells.svg").write_text(CELLS)
     icons = ((Icon(folder / "cells.svg", "icons-here"),),)

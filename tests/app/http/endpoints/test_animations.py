@@ -29,7 +29,7 @@ ALL = "/v1/upscale?frames=all"
 
 
 def animation(file_format: str, pictures: Sequence[Image.Image], **options: object) -> bytes:
-    """Make an animation whose frames are not changed by its format."""
+    """Make an animation in a lossless format."""
     options = {"save_all": True, "append_images": pictures[1:], "duration": DURATIONS[: len(pictures)]} | options
     return encoded(pictures[0], file_format, **options | ({"lossless": True} if file_format == "WEBP" else {}))
 
@@ -46,7 +46,7 @@ def clip(count: int = 4, mode: str = "RGB") -> list[Image.Image]:
 
 
 def shown(file: bytes) -> tuple[list[NDArray[numpy.uint8]], list[float], int | None]:
-    """Read an animation with Pillow: pixels in RGBA, milliseconds, and how often it plays."""
+    """Read an animation with Pillow: RGBA pixels, milliseconds, and the number of plays."""
     image = Image.open(io.BytesIO(file))
     pixels, times = [], []
     for number in range(getattr(image, "n_frames", 1)):

@@ -233,7 +233,7 @@ async def test_a_job_whose_condition_is_false_is_not_deleted(client: httpx.Async
     address = f"/v1/jobs/{(await create(client))['id']}"
     problem(await client.delete(address, headers={"If-Match": '"other"'}), 412, "precondition-failed")
     assert (await client.get(address)).status_code == 200
-    ignored = {"If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"}  # nothing has a time of its last change
+    ignored = {"If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"}  # answers have no Last-Modified
     assert (await client.delete(address, headers={"If-Match": "*", **ignored})).status_code == 204
     problem(await client.delete("/v1/jobs/none", headers={"If-Match": '"other"'}), 404, "no-such-job")
 

@@ -1,4 +1,4 @@
-"""GET /: the page for people, its policy, its size and its texts."""
+"""GET /: the web page, its policy, its size and its texts."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ PAGE = STATIC / "page"
 HTML = (PAGE / "index.html").read_text("utf-8")
 SCRIPTS = {path.name: path.read_text("utf-8") for path in sorted(PAGE.glob("*.js"))}
 MAX_SCRIPT_BYTES = 60_000
-"""Budget of all scripts as they are sent."""
+"""Maximum size of all scripts as sent."""
 
 
 async def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(client: httpx.AsyncClient) -> None:
@@ -59,7 +59,7 @@ async def test_all_scripts_together_stay_within_their_budget(client: httpx.Async
 
 
 def wanted_texts() -> Iterator[str]:
-    """Yield the names of all texts in the page and its scripts, as far as they are written out."""
+    """Yield the names of all texts that are written as literals in the page and its scripts."""
     yield from re.findall(r'data-(?:text|label)="([^"]+)"', HTML)
     for script in SCRIPTS.values():
         yield from re.findall(r'\b(?:text|textOr)\(\s*"([^"]+)"', script)

@@ -1,4 +1,4 @@
-"""Answers that are streamed while they are made, and those that are small enough to be sent whole."""
+"""Streamed answers, and answers that are small enough to be sent whole."""
 
 import asyncio
 import io
@@ -190,7 +190,7 @@ async def test_a_caller_that_leaves_in_mid_stream_cancels_the_rest(
 
 
 def repeated(job: UpscaleInput, band_px: int) -> Generator[Pixels]:
-    """Stream like a network that takes no time."""
+    """Stream like an infinitely fast network."""
     planes, height, width, _ = job.planes.shape
     rows = max(1, band_px // (planes * width))
     for top in range(0, height, rows):

@@ -1,4 +1,4 @@
-"""POST /v1/jobs: documents, forms, and what their refusals say."""
+"""POST /v1/jobs: documents, forms, and the texts of their refusals."""
 
 import json
 from typing import Any

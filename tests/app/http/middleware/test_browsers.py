@@ -29,7 +29,7 @@ ALLOWING = {"cors_origins": ALLOWED}
 
 
 def preflight(origin: str, method: str = "POST", *headers: str) -> dict[str, str]:
-    """Return the headers by which a browser asks whether a page may send a request."""
+    """Return the headers of a preflight."""
     return {
         "Origin": origin,
         "Access-Control-Request-Method": method,
@@ -38,7 +38,7 @@ def preflight(origin: str, method: str = "POST", *headers: str) -> dict[str, str
 
 
 def service(settings: Settings) -> httpx.AsyncClient:
-    """Make a client of a service that has not loaded anything, so what it accepts gets 503."""
+    """Make a client of a service without a loaded model: requests that pass the guard get 503."""
     app = create_app(Lifecycle(settings, lambda: pytest.fail("nothing is to be loaded")))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 

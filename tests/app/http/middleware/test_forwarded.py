@@ -1,4 +1,4 @@
-"""Headers of proxies: which proxies they count from, and which part of them."""
+"""Headers of proxies: trusted proxies, and the parts of the headers that count."""
 
 from collections.abc import AsyncIterator
 

@@ -105,7 +105,7 @@ async def test_head_has_no_body_and_the_connection_stays_open(live: Live) -> Non
 
 @pytest.mark.parametrize("address", ["http://test/docs", "http://test/pictures/docs", "https://a.example/a/b/docs"])
 async def test_the_document_names_its_own_location(unloaded: httpx.AsyncClient, address: str) -> None:
-    # A proxy that removes its prefix forwards the same request whatever the prefix.
+    # A proxy that removes its prefix forwards the same request for any prefix.
     page = (await unloaded.get("/docs")).text
     script = re.findall(r'src="(assets/docs-[^"]+)"', page)[0]
     assert 'url: "openapi.json"' in (await unloaded.get(f"/{script}")).text

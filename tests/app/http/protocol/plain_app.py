@@ -90,7 +90,7 @@ async def _all_pieces() -> AsyncIterator[bytes]:
 
 
 async def _first_piece(error: Exception | None) -> AsyncIterator[bytes]:
-    """Yield a piece, then raise the error; without one, yield nothing for ever."""
+    """Yield a piece, then raise the error; without an error, wait forever."""
     yield WHOLE[:100_000]
     if error is None:
         await asyncio.Event().wait()

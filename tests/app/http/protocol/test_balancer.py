@@ -1,4 +1,4 @@
-"""docker/haproxy: which requests HAProxy sends again to another replica, and what callers get if it cannot."""
+"""docker/haproxy: requests that HAProxy retries on another replica, and the answers if it cannot."""
 
 import asyncio
 import os

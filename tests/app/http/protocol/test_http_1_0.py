@@ -44,7 +44,7 @@ async def live() -> AsyncIterator[Live]:
 
 
 async def answer(live: Live, path: str) -> tuple[bytes, bytes, bool]:
-    """Return the head and the body of an answer in HTTP/1.0, and True where the connection was reset."""
+    """Return the head and the body of an answer in HTTP/1.0, and True if the connection was reset."""
     caller = await live.connect()
     await caller.send(f"GET {path} HTTP/1.0\n\n")
     came, reset = await caller.rest()

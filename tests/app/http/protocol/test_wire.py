@@ -69,7 +69,7 @@ def connections(live: Live) -> list[connection.Connection]:
 
 @asynccontextmanager
 async def sleeping(live: Live) -> AsyncIterator[Caller]:
-    """Connect a caller whose system buffers little more than it reads."""
+    """Connect a caller with a small receive buffer."""
     with socket.socket() as it:
         it.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         it.setblocking(False)
@@ -92,7 +92,7 @@ async def answer_waits(live: Live, size: int = len(WHOLE)) -> None:
 
 
 async def body(caller: Caller) -> bytes:
-    """Read the body of an answer with a length, to its end and without delay."""
+    """Read the whole body of an answer with a length, without delay."""
     caller.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
     head = await caller.reader.readuntil(b"\r\n\r\n")
     (length,) = re.findall(rb"content-length: (\d+)", head.lower())
@@ -208,7 +208,7 @@ async def test_a_deadline_in_mid_stream_is_an_outcome_of_its_own(
 
 
 def refusal(address: str, head: str, size: int) -> str:
-    """Send a body to its end, whatever arrives meanwhile; returns the answer."""
+    """Send a whole body, even if the answer arrives earlier; returns the answer."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as caller:
         caller.sendall(f"{head}Content-Length: {size}\n\n".replace("\n", "\r\n").encode())
@@ -317,7 +317,7 @@ async def test_a_caller_that_leaves_while_its_answer_is_sent_is_recorded_as_left
 
 
 def counted_looks(live: Live, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Collect what the server sees when it checks for answers that are still to be delivered."""
+    """Collect the results of the server's checks for pending answers."""
     looks: list[bool] = []
     delivers = live.server._is_delivering
 
@@ -371,7 +371,7 @@ async def test_a_slow_but_steady_reader_is_not_disconnected(live: Live, sleeper:
         await asyncio.sleep(0.05)
     (kept,) = connections(live)
     assert not kept.transport.is_closing()
-    assert kept.transport.taken_bytes < len(WHOLE) / 4  # the kernel takes no more
+    assert kept.transport.taken_bytes < len(WHOLE) / 4  # the kernel accepts no more
     sleeper.hang_up()
 
 

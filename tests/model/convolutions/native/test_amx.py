@@ -1,4 +1,4 @@
-"""amx.c in plain C, on every processor, and on AMX, where there is one: both make the same bits."""
+"""amx.c in plain C, on every processor, and on AMX, if available: both compute the same bits."""
 
 import ctypes
 import os
@@ -214,7 +214,7 @@ def test_tensors_that_do_not_fit_are_refused(window: Tensor, made: Tensor | None
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
 def test_a_compiler_without_amx_makes_a_library_without_it(tmp_path: Path) -> None:
     source, library = amx.LIBRARY.with_name("amx.c"), tmp_path / "libamx.so"
-    # Any compiler that says it is another one than GCC gets the plain half of the source.
+    # Compilers other than GCC get the plain half of the source.
     subprocess.run(["cc", "-D__clang__", "-fPIC", "-shared", "-o", library, source, "-lm"], check=True)
     assert ctypes.CDLL(str(library)).amx_available() == 0
 
@@ -227,7 +227,7 @@ room = ctypes.create_string_buffer(8192)
 assert ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(room), 0, len(room))), None) == 0
 print(ctypes.CDLL(LIBRARY).amx_available())
 """
-"""A process with a stack for signals on which the tiles have no room: the kernel refuses such a one the unit."""
+"""A process whose signal stack is too small for the tiles: the kernel denies it the unit."""
 
 
 @on_amx

@@ -1,4 +1,4 @@
-"""RRDBs on AMX are those of their convolutions one by one, with the same bits in bands of any height."""
+"""RRDBs on AMX are bit-identical to their single convolutions, in bands of any height."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -134,7 +134,7 @@ def one_block_after_another(trunk: list[RRDB], rows: Tensor) -> Tensor:
 
 
 def joined(trunk: list[RRDB], bands: Sequence[Tensor], *, portable: bool) -> Iterator[Tensor]:
-    """Run blocks as a stream does, and cut what they release."""
+    """Run blocks as a stream does, and cut off the released rows."""
     stages = [block_stage(block, portable=portable) for block in trunk]
     calls: list[tuple[Sequence[Stage], Tensor, bool]]
     calls = [(stages, band, number == len(bands) - 1) for number, band in enumerate(bands)]

@@ -1,4 +1,4 @@
-"""The end of a generator on AMX has the bits of its convolutions one by one, in bands and pieces of any height."""
+"""The tail of a generator on AMX is bit-identical to its single convolutions, in bands and pieces of any height."""
 
 from collections.abc import Sequence
 

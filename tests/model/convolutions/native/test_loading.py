@@ -1,4 +1,4 @@
-"""Compiled libraries are optional: without one the log says so, and nothing fails."""
+"""Compiled libraries are optional: a missing one is logged, and nothing fails."""
 
 import ctypes
 from pathlib import Path

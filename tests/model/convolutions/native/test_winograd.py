@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(winograd.compiled() is None, reason="nothing is 
 SIDES = st.integers(1, 40)
 CHANNELS = st.integers(1, 6).map(lambda registers: 8 * registers)
 MADE_CHANNELS = st.one_of(CHANNELS, st.integers(1, 40))
-"""Also those that fill no register."""
+"""Numbers of channels, including ones that fill no register."""
 PAIRED_CHANNELS = st.integers(1, 6).map(lambda registers: 16 * registers)
 
 
@@ -29,7 +29,7 @@ in_halves = pytest.mark.skipif(
 def window_and_target(
     planes: int, channels: int, made: int, rows: int, width: int, dtype: torch.dtype = torch.float32
 ) -> tuple[torch.Tensor, ...]:
-    """Channels of one buffer, everything else in it not a number."""
+    """Channels of one buffer that has NaN everywhere else."""
     buffer = torch.full((planes, rows + 4, width + 2, 8 + channels + made), torch.nan, dtype=dtype).permute(0, 3, 1, 2)
     window = buffer[:, 8 : 8 + channels, 1:-1]
     window.copy_(torch.rand(window.shape) - 0.5)

@@ -1,4 +1,4 @@
-"""The threads that share a convolution of winograd.c: whatever they do, its bits stay the same.
+"""The threads that share a convolution of winograd.c never change its bits.
 
 They are our own if OMP_WAIT_POLICY is passive, as `make test` sets it, and OpenMP's otherwise.
 """
