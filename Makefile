@@ -1,6 +1,6 @@
 # Two commands from a fresh clone: `make serve` and `make test`. Everything they install stays in .venv.
 
-# Targets share .venv, which only one pip may change at a time.
+# Targets share .venv, and only one pip may change it at a time.
 .NOTPARALLEL:
 
 VENV := .venv
@@ -17,15 +17,15 @@ endif
 # glibc returns the memory of every large tensor to the system and faults it in again, which is slow.
 JEMALLOC := $(firstword $(wildcard $(addsuffix /libjemalloc.so.2,\
     /usr/lib/$(shell uname -m)-linux-gnu /usr/lib64 /usr/lib /usr/local/lib)))
-# jemalloc keeps freed memory, and takes pieces of any size out of it. By default it leaves ranges alone that are over 64
-# times as large as a request, and has others for tensors of 8 MiB and more: without decay, such a process grows for ever
-# (tests/test_allocator.py).
+# jemalloc keeps freed memory, and reuses it for allocations of any size. By default it does not split ranges that are
+# over 64 times as large as a request, and has a separate arena for 8 MiB and more: without decay, such a process would
+# grow forever (tests/test_allocator.py).
 KEEP := MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0,lg_extent_max_active_fit:30,thp:always
 RUN_ONE := env LD_PRELOAD=$(JEMALLOC)
 RUN := exec $(RUN_ONE)
 
-# Compiled libraries, next to their sources. Named differently from the modules that load them, which Python would
-# otherwise import instead. Only of the packages that are here: the image has no training/.
+# Compiled libraries, next to their sources, for the packages that are present: the image has no training/. Their names
+# differ from those of the modules that load them, because Python would import the libraries instead.
 C_SOURCES := $(wildcard app/*/*.c model/*.c model/*/*.c model/*/*/*.c training/*/*.c)
 CONVOLUTIONS := model/convolutions/native
 NATIVE := $(foreach source,$(C_SOURCES),$(dir $(source))lib$(basename $(notdir $(source))).so)
@@ -34,11 +34,11 @@ CFLAGS := -O3 -Wall -Wextra
 OPENMP = $(shell flags='-Wl,--as-needed -fopenmp'; \
     echo 'int main(void) { return 0; }' | $(CC) $$flags -x c - -o /dev/null 2>/dev/null && echo $$flags)
 
-# Threads of the network spin while they wait for each other by default, which takes the processor from whatever else
-# runs, such as the encoding of an answer: docs/benchmarks.md.
+# By default, threads of the network spin while they wait for each other, which takes the CPU from other work, such as
+# the encoding of an answer: docs/benchmarks.md.
 PATIENT := OMP_WAIT_POLICY=passive
 
-# Tests in which the service or a network chooses how to compute.
+# Tests in which the service or a network chooses its number format.
 WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests/app/http/endpoints/test_upscale.py \
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
@@ -51,7 +51,7 @@ WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s  %s\n", $$1, $$2 }' Makefile
 
-native: $(NATIVE) ## compile the C sources; other targets do it if a compiler is there
+native: $(NATIVE) ## compile the C sources (other targets do it if there is a compiler)
 	@ls $^ >/dev/null
 
 $(CONVOLUTIONS)/libwinograd.so: $(wildcard $(CONVOLUTIONS)/winograd_*.h $(CONVOLUTIONS)/waiting.h)
@@ -71,31 +71,31 @@ serve-cluster: $(VENV)/base.stamp $(NATIVE) ## run several replicas behind HAPro
 train: $(VENV)/train.stamp $(NATIVE) ## train or measure a generator: ARGS="compact_psnr_x4 --data PHOTOS --out runs/mine"
 	@$(RUN) $(KEEP) $(PYTHON) -m training $(ARGS)
 
-# All tests run in a process for each core, up to four; a selection in one. A file's tests stay together.
+# All tests run in one process per core, up to four; a selection runs in one. The tests of a file stay together.
 PROCESSES = $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
 test: $(VENV)/dev.stamp $(NATIVE) ## run the tests (a selection: ARGS="-m slow")
 	@$(RUN) $(PATIENT) $(PYTHON) -m pytest $(if $(ARGS),$(ARGS),--numprocesses $(PROCESSES) --dist loadfile)
 
-# Each machine finds out which number format is fastest; the tests must pass in all of them. A processor emulates those
-# that it lacks.
+# Each machine measures which number format is fastest, so the tests must pass in all of them. A processor emulates the
+# formats that it lacks.
 test-formats: $(VENV)/dev.stamp $(NATIVE) ## run the tests of whole networks in each number format
 	@for precision in float32 bfloat16 float16; do \
 	    $(RUN_ONE) $(PATIENT) $(PYTHON) -m pytest -q --precision $$precision $(WHOLE_NETWORKS) || exit 1; \
 	done
 
-# Tracing slows Python down, so tests that bound processor time are left out.
+# Tracing slows Python down, so tests with limits on CPU time are left out.
 coverage: $(VENV)/dev.stamp $(NATIVE) ## run the tests with branch coverage, and fail below the floor in pyproject.toml
 	@$(RUN_ONE) $(PATIENT) $(PYTHON) -m coverage run -m pytest --ignore-glob="*test_costs_*" $(ARGS)
 	@$(PYTHON) -m coverage report
 
-check: $(VENV)/dev.stamp ## check format, lint and types, those of examples in docs/ too
+check: $(VENV)/dev.stamp ## check format, lint and types, also of the examples in docs/
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m mypy
 	@.ci/examples $(PYTHON)
 
-# `bench` runs all of them with the same ARGS, which name the network; each has its own target. Runtimes are measured with
-# their default allocator, the service with the one that `make serve` uses.
+# `bench` runs all benchmarks with the same ARGS, which name the network; each also has its own target. Runtimes are
+# measured with their default allocator, the service with that of `make serve`.
 BENCH := $(PYTHON) -m benchmarks
 bench: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure runtimes, load, fairness, memory, seams and PNG: ARGS="--network 23 --record"
 	@$(BENCH) $(ARGS)
@@ -111,27 +111,27 @@ bench-gpu: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## test and measure e
 	@$(BENCH).load --litserve --network 23
 	@$(BENCH).fairness --network 23
 
-gpu-acceptance: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## prove on a GPU what only a GPU can prove, with a report (rehearsal: ARGS=--cpu)
+gpu-acceptance: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## run the checks that need a GPU, and write a report (rehearsal: ARGS=--cpu)
 	@$(PYTHON) -m benchmarks.acceptance $(ARGS)
 
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)
 
 BENCHES := bench-bands bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-replicas bench-routing
-bench-bands: ## measure low bands of a stream, alone and next to busy processes
+bench-bands: ## measure bands of few rows, alone and next to busy processes
 bench-load: ## measure the service under load: ARGS="--litserve eager"
 bench-fairness: ## measure a small picture's latency during a large one
 bench-jobs: ## measure a small picture's latency while 1,000 jobs wait
 bench-memory: ## measure the memory of a stream
 bench-poster: ## measure the service's memory during very large pictures: ARGS=--tiny
-bench-seams: ## measure and draw the errors of tiles at their edges
-bench-replicas: ## measure replicas behind HAProxy against one: ARGS="--replicas 2 --threads 1"
+bench-seams: ## measure and plot the errors of tiles at their edges
+bench-replicas: ## compare replicas behind HAProxy with a single one: ARGS="--replicas 2 --threads 1"
 bench-routing: ## simulate ways to choose a replica: ARGS="--devices 4 8"
 bench-png: ## measure PNG encoders: ARGS="--folder PHOTOS"
 $(BENCHES): bench-%: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE)
 	@$(RUN) $(KEEP) $(PATIENT) $(BENCH).$* $(ARGS)
 
-bench-history: $(VENV)/dev.stamp $(VENV)/bench.stamp ## draw what ARGS=--record appended to benchmarks/results/ over time
+bench-history: $(VENV)/dev.stamp $(VENV)/bench.stamp ## plot the results in benchmarks/results/ over time (recorded with ARGS=--record)
 	@$(BENCH).history $(ARGS)
 
 soak: $(VENV)/dev.stamp $(NATIVE) ## watch the service's memory under good and bad callers: ARGS="--minutes 10"
@@ -140,16 +140,16 @@ soak: $(VENV)/dev.stamp $(NATIVE) ## watch the service's memory under good and b
 bench-training: $(VENV)/dev.stamp $(NATIVE) ## measure training steps: ARGS="--data PHOTOS"
 	@$(RUN) $(KEEP) $(PYTHON) -m benchmarks.training $(ARGS)
 
-audit: $(VENV)/dev.stamp ## look up known vulnerabilities of the service's dependencies, HEIC included (needs the network)
+audit: $(VENV)/dev.stamp ## check the service's dependencies, including HEIC, for known vulnerabilities (needs the network)
 	@$(PYTHON) -m pip_audit --requirement requirements/heic.txt --disable-pip --progress-spinner off
 
 openapi: $(VENV)/base.stamp ## rewrite docs/openapi.json from the code
 	@$(PYTHON) -m app openapi > docs/openapi.json
 
-vendor: ## copy files of npm packages into app/http/static/ again, by each vendored.json there
+vendor: ## update the files of npm packages in app/http/static/, from each vendored.json there
 	@.ci/vendor $(patsubst %/,%,$(dir $(wildcard app/http/static/*/vendored.json)))
 
-# Each lock is constrained by the one before, so that all of them fit into one environment in any order.
+# Each lock is constrained by the previous one, so that all of them can be installed together, in any order.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
     --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
 lock: ## rewrite requirements/ from pyproject.toml with uv (newest versions: ARGS=--upgrade)
@@ -169,7 +169,7 @@ clean: ## remove .venv, compiled libraries and caches; runs/ stays
 	@rm -rf $(VENV) $(NATIVE) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp newer than its lock means: installed. A new .venv has no stamps.
+# A stamp newer than its lock: the lock is installed. A new .venv has no stamps.
 $(VENV)/%.stamp: requirements/%.txt | $(PYTHON)
 	@echo "Installing requirements/$*.txt into $(VENV); the first time this fetches several GB."
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
