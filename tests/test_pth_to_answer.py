@@ -47,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights.rename(tmp_path / "pair.bin")
     (tmp_path / "broken.pth").write_bytes(b"not a network")
     monkeypatch.setenv("ESRGAN_MODELS", str(tmp_path))
-    monkeypatch.setenv("ESRGAN_PRECISION", "float32")  # what 16 bits round away depends on the processor
+    monkeypatch.setenv("ESRGAN_PRECISION", "float32")  # the rounding of 16 bits depends on the processor
     monkeypatch.setenv("ESRGAN_MAX_LOSS_DB", "1000")  # networks of random weights upscale nothing
     return tmp_path
 

@@ -74,7 +74,7 @@ class Assets:
         self._by_name = {folder.name: folder for folder in self._folders}
 
     def answer(self, request: Request, version: str, name: str) -> Response | None:
-        """Return a file, or None for an unknown folder or name. Blocks to compress it at the first call."""
+        """Return a file, or None for an unknown folder or name. May block to compress it, once."""
         folder = self._by_name.get(version.rpartition("-")[0])
         if folder is None or name not in folder.files:
             return None

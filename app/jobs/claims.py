@@ -81,10 +81,10 @@ def recover(session: Session, ttl_s: float, *, owner: str = "") -> list[StoredPi
 
 
 def claim(session: Session, *, owner: str, lease_s: float, ttl_s: float, idle: bool) -> Claim | None:
-    """Claim the next picture: the oldest one of the key with the fewest running pictures.
+    """Claim the next picture: the oldest waiting one of the key with the fewest running pictures.
 
-    A picture whose owner died may have caused it. It is claimed before all others, but only by an idle process: it runs
-    alone, so a second death has no other cause.
+    A picture whose owner died may have caused that death. It is claimed before all others, but only by an idle process:
+    it runs alone, so that a second death cannot be blamed on others.
 
     Args:
         idle: True if this process works on no other picture.

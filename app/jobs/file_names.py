@@ -7,7 +7,7 @@ from app.answer import Answer
 from app.pictures.size import Size
 
 MAX_STEM_CHARS = 60
-"""Maximum characters before the suffix: most file systems limit names to 255 bytes, and a character has up to four."""
+"""Maximum characters of the stem: most file systems limit names to 255 bytes, and a character has up to four."""
 
 RESERVED = frozenset('<>:"/\\|?*')
 """Characters that Windows forbids in file names."""

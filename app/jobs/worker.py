@@ -21,7 +21,7 @@ from app.settings import Settings
 from app.upscaling import OtherVersion, UpscaleRequest
 
 MAX_REFUSALS = 20
-"""Maximum refusals of a picture for passing reasons, before it fails."""
+"""Number of refusals for passing reasons at which a picture fails."""
 
 MAX_REFUSED = 1000
 """Maximum number of pictures whose refusals are counted; the latest ones are kept."""

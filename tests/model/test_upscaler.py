@@ -78,7 +78,7 @@ def test_the_network_itself_makes_the_same_pixels(upscaler32: Upscaler) -> None:
     expected = reference_output(random_net(CONFIG), picture).permute(1, 2, 0).numpy()
     made = upscaler32.upscale(picture.permute(1, 2, 0)[None].numpy())[0]
     assert largest_difference(made, expected) <= 1
-    assert (made != expected).mean() < 0.01  # only where a value lies on the edge between two levels
+    assert (made != expected).mean() < 0.01  # only values at the edge between two levels
 
 
 def test_bfloat16_stays_close_to_float32(upscaler32: Upscaler) -> None:

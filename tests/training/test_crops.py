@@ -47,7 +47,7 @@ def test_the_crops_of_a_step_depend_on_the_seed_and_the_step_alone() -> None:
     in_order = plan_of(*BOTH, seed=3)
     drawn = [numbers(in_order.of_step(step)) for step in range(4)]
     torch.manual_seed(99)
-    numpy.random.seed(99)  # the global state is what must not matter
+    numpy.random.seed(99)  # the global state must not matter
     for step in (3, 1, 1, 0, 2):
         assert numbers(plan_of(*BOTH, seed=3).of_step(step)) == drawn[step]
 

@@ -98,7 +98,7 @@ def test_both_ways_to_hold_the_photographs_have_one_number_and_fingerprint(folde
 
 def test_photographs_that_need_more_memory_than_there_may_be_are_streamed(tmp_path: Path) -> None:
     save(textured(67, 93), tmp_path / "a.png")
-    needed = 3 * (16 * 23 + 64 * 92)  # low-res and high-res bytes of what is left of 67 x 93
+    needed = 3 * (16 * 23 + 64 * 92)  # low-res and high-res bytes of 67 x 93, cropped
     lines: list[str] = []
     assert opened(tmp_path, needed, lines).decoded
     assert lines == []

@@ -14,7 +14,7 @@ LINGER_S = 30.0
 """Maximum time to read the rest of a request after its answer."""
 
 LINGER_IDLE_S = 5.0
-"""Maximum time without a byte from the caller during that."""
+"""Maximum time without a byte from the caller while the rest is read."""
 
 LINGER_BYTES = 2**30
 """Maximum bytes that are read and dropped after an answer."""

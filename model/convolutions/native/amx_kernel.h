@@ -1,4 +1,4 @@
-/* The convolution of amx.c, on tiles in registers or in memory; amx.c includes it once for each.
+/* The convolution of amx.c, on tiles in registers or in memory; amx.c includes this file once for each.
  *
  * A task computes its results in blocks of up to 4 rows x 16 pixels x 16 channels, with a tile of sums for each row. For
  * each chunk of channels and each column of the 3 x 3, the three tiles of weights are loaded once. Each of the six rows of

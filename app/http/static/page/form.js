@@ -61,7 +61,7 @@ export class SettingsForm extends EventTarget {
 
   set(values) {
     this.#fields.get("model").write(values);
-    this.#sync(); // what the other fields offer depends on the model
+    this.#sync(); // the options of other fields depend on the model
     for (const field of this.#fields.values()) field.write(values);
     this.#changed();
   }

@@ -2,7 +2,7 @@
 
 const IN_PIXELS = ["width", "height", "max_side", "megapixels"];
 
-/** Returns the {width, height} of the answer for a picture, or null where either is unknown. */
+/** Returns the {width, height} of the answer for a picture, or null if either is unknown. */
 export function sizeOfAnswer(picture, settings, modelScale) {
   if (!picture.width) return null;
   const factor = factorOf(picture, settings, modelScale);
@@ -13,12 +13,12 @@ export function sizeOfAnswer(picture, settings, modelScale) {
   return { width: Math.max(1, size.width), height: Math.max(1, size.height) };
 }
 
-/** True where the settings say how large the answer is, not how many times larger. */
+/** True if the settings have a size in pixels, not a factor. */
 export function isInPixels(settings) {
   return IN_PIXELS.some((name) => name in settings);
 }
 
-/** Returns how many times larger the answer is; null where that depends on a size or a scale that is unknown. */
+/** Returns the factor of the enlargement; null if it depends on an unknown size or scale. */
 export function factorOf({ width, height }, settings, modelScale) {
   if (isInPixels(settings) && !width) return null;
   if (settings.width) return settings.width / width;

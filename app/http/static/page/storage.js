@@ -1,4 +1,4 @@
-// Remembers texts for as long as the tab is open; in memory where the browser blocks its storage, or has no room.
+// Stores strings while the tab is open; in memory if the browser blocks its storage, or has no room.
 
 const inMemory = new Map();
 
