@@ -55,11 +55,11 @@ class Database(Protocol):
     """Runs transactions in threads."""
 
     async def write(self, call: Callable[[Session], Result]) -> Result:
-        """Run a transaction; it is durable when this returns, and has no effect if this raises.
+        """Run a transaction; it is durable when this returns, and has no effect if the call raises.
 
         Raises:
-            StorageFull: the disk is full.
-            DatabaseDown: the database cannot be reached.
+            StorageFull: the disk is full; the transaction has no effect.
+            DatabaseDown: the database cannot be reached. If the connection broke, the transaction may be durable.
         """
 
     async def read(self, call: Callable[[Session], Result]) -> Result:
