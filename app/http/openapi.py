@@ -120,57 +120,33 @@ STORED_HEADERS = RESULT_HEADERS | texts(
 )
 """Headers of the result of a job."""
 
-PREFER = {
-    "name": "Prefer",
-    "in": "header",
-    "description": "`wait=SECONDS` (RFC 7240) sets a deadline, `respond-async` makes a job; others are ignored.",
-    "schema": {"type": "string"},
-    "example": "wait=30",
-}
+
+def _request_header(name: str, description: str, *, example: str = "", **schema: int) -> dict[str, Any]:
+    """Describe a header of requests."""
+    said = {"name": name, "in": "header", "description": description, "schema": {"type": "string", **schema}}
+    return said | ({"example": example} if example else {})
 
 
-IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "A name for this job that you choose: sent again with the same request, it returns the same job.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-}
-
-LAST_EVENT_ID = {
-    "name": "Last-Event-ID",
-    "in": "header",
-    "description": "Id of the last event that was received; browsers send it when they reconnect.",
-    "schema": {"type": "string"},
-}
-
-IF_MATCH = {
-    "name": "If-Match",
-    "in": "header",
-    "description": "`*`, or ETags: the request is refused unless one of them is that of what is there.",
-    "schema": {"type": "string"},
-}
-
-IF_NONE_MATCH = {
-    "name": "If-None-Match",
-    "in": "header",
-    "description": "`*`, or ETags: the result is not sent if one of them is its own.",
-    "schema": {"type": "string"},
-}
-
-IF_RANGE = {
-    "name": "If-Range",
-    "in": "header",
-    "description": "An ETag: if the result has another, all of it is sent, whatever `Range` says.",
-    "schema": {"type": "string"},
-}
-
-RANGE = {
-    "name": "Range",
-    "in": "header",
-    "description": "`bytes=FIRST-LAST` for a part of the result (RFC 9110, section 14).",
-    "schema": {"type": "string"},
-    "example": "bytes=0-1023",
-}
+PREFER = _request_header(
+    "Prefer",
+    "`wait=SECONDS` (RFC 7240) sets a deadline, `respond-async` makes a job; others are ignored.",
+    example="wait=30",
+)
+IDEMPOTENCY_KEY = _request_header(
+    "Idempotency-Key",
+    "A name for this job that you choose: sent again with the same request, it returns the same job.",
+    minLength=1,
+    maxLength=255,
+)
+LAST_EVENT_ID = _request_header(
+    "Last-Event-ID", "Id of the last event that was received; browsers send it when they reconnect."
+)
+IF_MATCH = _request_header("If-Match", "`*`, or ETags: the request is refused unless one of them is the current one.")
+IF_NONE_MATCH = _request_header("If-None-Match", "`*`, or ETags: the result is not sent if one of them is its own.")
+IF_RANGE = _request_header("If-Range", "An ETag: if the result has another, all of it is sent, whatever `Range` says.")
+RANGE = _request_header(
+    "Range", "`bytes=FIRST-LAST` for a part of the result (RFC 9110, section 14).", example="bytes=0-1023"
+)
 
 
 def servers(root_path: str) -> list[dict[str, Any]]:
