@@ -77,6 +77,17 @@ def _products(
     return added
 
 
+@triton.jit
+def _activated(
+    sums: tl.tuple, row: tl.constexpr, separate_sums: tl.constexpr, biases: tl.tensor, slope: tl.tensor,
+    scaling: tl.tensor,
+) -> tl.tensor:  # fmt: skip
+    """Return a row of results, with bias, LeakyReLU and scale."""
+    result = sums[3 * row] + sums[3 * row + 1] + sums[3 * row + 2] if separate_sums else sums[row]
+    result += tl.load(biases)
+    return scaling * tl.where(result > 0, result, slope * result)
+
+
 @triton.jit(do_not_specialize=["height", "width", "factor"])
 def convolve_rows(
     window: tl.tensor, window_image: tl.tensor, window_row: tl.tensor, window_pixel: tl.tensor,
@@ -130,10 +141,7 @@ def convolve_rows(
         row = (y + i).to(tl.int64)
         end = tl.where(row < height, width, 0)
         writable = (x < end)[:, None] & (column < made)[None, :]
-        result = (sums[3 * i] + sums[3 * i + 1] + sums[3 * i + 2] if separate_sums else sums[i]) + tl.load(
-            bias + column
-        )
-        result = scaling * tl.where(result > 0, result, slope * result)
+        result = _activated(sums, i, separate_sums, bias + column, slope, scaling)
         if skip is not None:
             place = skip + image * skip_image + row * skip_row + at * skip_pixel + column[None, :]
             result += tl.load(place, mask=writable, other=0.0).to(tl.float32)
