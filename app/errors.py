@@ -138,9 +138,9 @@ class NotReady(ServiceError):
 
 
 class PreconditionFailed(ServiceError):
-    """`If-Match` does not name the current version."""
+    """`If-Match` does not match the current version."""
 
-    status, type, title = 412, "precondition-failed", "If-Match does not name what is there"
+    status, type, title = 412, "precondition-failed", "If-Match does not match"
 
 
 class NoSuchRange(ServiceError):

@@ -46,4 +46,4 @@ def check_match(request: Request, etag: str | None = None) -> None:
     value = ", ".join(fields).strip()
     if fields and value != "*" and ("", etag) not in TAG.findall(value):
         now = f"its ETag is {etag}" if etag else "this has no ETag, so only * names it"
-        raise PreconditionFailed(f"If-Match: {value[:100]} does not name what is there: {now}")
+        raise PreconditionFailed(f"If-Match: {value[:100]} does not match: {now}")

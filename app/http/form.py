@@ -10,7 +10,7 @@ from app.errors import BadRequest, UnsupportedEncoding
 FIELD = "image"
 
 MAX_FIELDS = 32
-"""Maximum fields besides the picture; more than there are parameters, so that an error can name a wrong one."""
+"""Maximum fields, without the pictures; above the number of parameters, so that an error can name an unknown one."""
 
 MAX_FIELD_BYTES = 16 * 1024
 """Maximum bytes of a name or a value: the longest one is a URL of 4,096 characters, in UTF-8."""

@@ -126,7 +126,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Return the methods of a path, over all its routes; HEAD is answered like GET."""
+    """Return the methods of all routes of a path; a path with GET also has HEAD."""
     asked = {method: {**request.scope, "method": method.replace("HEAD", "GET")} for method in HTTPMethod}
     routes = request.app.routes
     return [method for method in asked if any(route.matches(asked[method])[0] is Match.FULL for route in routes)]

@@ -29,7 +29,7 @@ ANSWER_HEADERS = (
     *(REQUEST_ID | PICTURE_HEADERS | STORED_HEADERS),
     *("Accept-Encoding", "Content-Range", "Location", "Retry-After", "WWW-Authenticate"),
 )
-"""Headers of answers that scripts may read, besides those of the CORS safelist."""
+"""Headers of answers that scripts may read, in addition to the CORS safelist."""
 
 PREFLIGHT_S = 3600
 """Seconds for which a browser may cache the answer to a preflight."""
