@@ -45,5 +45,5 @@ def check_match(request: Request, etag: str | None = None) -> None:
     fields = request.headers.getlist("if-match")
     value = ", ".join(fields).strip()
     if fields and value != "*" and ("", etag) not in TAG.findall(value):
-        now = f"its ETag is {etag}" if etag else "this has no ETag, so only * names it"
+        now = f"its ETag is {etag}" if etag else "there is no ETag, so only * matches"
         raise PreconditionFailed(f"If-Match: {value[:100]} does not match: {now}")
