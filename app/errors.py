@@ -26,6 +26,7 @@
     ├── StorageFull           507  no room for jobs
     ├── Unavailable           503  loading, stopping or broken, with Retry-After
     └── DeadlinePassed        504
+        └── ReadTooSlowly     504  others waited for the memory of the answer
 
 Their text is sent to the caller: it names the value, the limit and the way out, never a path or an internal name. Any
 other exception is logged and becomes an `Internal` with a fixed text.
@@ -241,3 +242,9 @@ class DeadlinePassed(ServiceError):
     """The caller's deadline passed before the picture was finished."""
 
     status, type, title = 504, "deadline-passed", "The deadline has passed"
+
+
+class ReadTooSlowly(DeadlinePassed):
+    """The caller read the answer too slowly while others waited for its memory."""
+
+    type, title = "read-too-slowly", "The answer was read too slowly"

@@ -13,7 +13,7 @@ from app.batching.job import Engine, Input, Job, Output
 from app.batching.open_streams import OpenStreams
 from app.batching.pieces import Bands, Piece, QueuedJob
 from app.batching.ticket import Outcome, Ticket, Withdrawn
-from app.errors import DeadlinePassed
+from app.errors import DeadlinePassed, ReadTooSlowly
 
 FIRST_PIECE_PX = 64 * 64
 """Size of pieces while their speed is unknown."""
@@ -208,7 +208,7 @@ class Queue(Generic[Input, Output]):
         """
         stalled = self._streams[lane].longest_stalled(self._clock())
         if stalled is not None and stalled[1] <= 0:
-            slow = DeadlinePassed(
+            slow = ReadTooSlowly(
                 "the answer was read too slowly while others waited; read it faster, or try again later"
             )
             self.settle(stalled[0], Outcome.EXPIRED, slow)

@@ -61,7 +61,8 @@ class Ticket(Generic[Output]):
         """Wait for the next part.
 
         Raises:
-            DeadlinePassed: the job's deadline passed, or its reader stalled others for too long.
+            DeadlinePassed: the job's deadline passed.
+            ReadTooSlowly: others waited for its memory.
             Unavailable: the service stopped first.
             Exception: raised by the engine.
         """

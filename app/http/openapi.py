@@ -20,6 +20,7 @@ from app.errors import (
     NotReady,
     PreconditionFailed,
     QueueFull,
+    ReadTooSlowly,
     ServiceError,
     SourceRefused,
     StorageFull,
@@ -70,6 +71,7 @@ UPSCALE: tuple[ProblemKind, ...] = (
     UnsupportedFormat,
     UnsupportedEncoding,
     Unprocessable,
+    ReadTooSlowly,
 )
 SUBMIT: tuple[ProblemKind, ...] = (*UPSCALE, IdempotencyMismatch, SourceRefused, JobsOff, StorageFull)
 JOB: tuple[ProblemKind, ...] = (NoSuchJob, NotReady, JobsOff, Unprocessable)

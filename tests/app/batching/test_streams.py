@@ -7,7 +7,7 @@ import pytest
 from app.batching.queue import MAX_UNREAD
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Outcome, Ticket
-from app.errors import DeadlinePassed
+from app.errors import ReadTooSlowly
 from tests.app.batching.engine import (
     FakeEngine,
     FakeInput,
@@ -202,7 +202,7 @@ async def test_an_unread_stream_is_ended_for_one_that_waits_for_memory(engine: F
     engine.clock.now_s += 31
     assert len(await all_parts(scheduler.submit(large("waits")))) == 4
     assert engine.closed[0] == "never"
-    with pytest.raises(DeadlinePassed, match="read too slowly"):
+    with pytest.raises(ReadTooSlowly, match="read too slowly"):
         await all_parts(never)
 
 
@@ -216,7 +216,7 @@ async def test_patience_counts_the_total_time_that_a_stream_was_stalled(engine: 
     await run_until_held(scheduler, drips)
     scheduler.submit(large("waits"))
     (outcome,) = await outcomes(drips)
-    assert isinstance(outcome, DeadlinePassed)
+    assert isinstance(outcome, ReadTooSlowly)
 
 
 async def test_a_slow_reader_is_tolerated_while_its_memory_is_not_needed(engine: FakeEngine) -> None:
