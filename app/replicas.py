@@ -19,7 +19,7 @@ from pathlib import Path
 
 from app.settings import PREFIX, Settings, SettingsError
 from app.waiting import is_set_within
-from model.machine import usable_cores
+from model.machine import usable_cores, usable_cpus
 
 HAPROXY = Path(__file__).parent.parent / "docker" / "haproxy"
 """Folder of HAProxy's configuration, which containers use, too."""
@@ -244,7 +244,7 @@ def replica_environment(environment: Mapping[str, str], number: int, count: int,
     if environment.get(f"{PREFIX}DEVICE", "auto") in ("auto", "cuda") and (gpus := _gpus(environment)):
         own["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     elif not environment.get(f"{PREFIX}THREADS"):
-        own[f"{PREFIX}THREADS"] = str(max(1, usable_cores(os.sched_getaffinity(0)) // count))
+        own[f"{PREFIX}THREADS"] = str(max(1, usable_cores(usable_cpus()) // count))
     return own
 
 

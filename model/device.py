@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,7 +10,7 @@ from functools import cache
 import torch
 
 from model import gpu
-from model.machine import usable_cores
+from model.machine import usable_cores, usable_cpus
 from model.memory import says_out_of_memory
 
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -150,7 +149,7 @@ def use_physical_cores(threads: int | None = None) -> int:
     torch itself considers neither a container's quota nor sibling threads, and with too many threads every operation
     waits for the slowest.
     """
-    cores = threads or usable_cores(os.sched_getaffinity(0))
+    cores = threads or usable_cores(usable_cpus())
     torch.set_num_threads(cores)
     return cores
 

@@ -18,6 +18,11 @@ CONTAINER_MEMORY = (
 """Files of cgroup v2 and v1: memory limit of a container, its usage, and the usage by kind."""
 
 
+def usable_cpus() -> Iterable[int]:
+    """Return the numbers of the logical CPUs that this process may use; systems other than Linux give all."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+
+
 def usable_cores(cpus: Iterable[int], system: Path = SYSTEM) -> int:
     """Count the physical cores of some logical CPUs, up to the quota of the container; at least 1.
 
@@ -47,8 +52,14 @@ def available_bytes(meminfo: Path = MEMORY, system: Path = SYSTEM) -> int:
         found = re.search(r"^MemAvailable: *(\d+) kB$", meminfo.read_text(encoding="ascii"), re.MULTILINE)
     except OSError:
         found = None
-    free = 1024 * int(found[1]) if found else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = 1024 * int(found[1]) if found else _free_pages() * os.sysconf("SC_PAGE_SIZE")
     return min([free, *_left_in_container(system / "fs/cgroup")])
+
+
+def _free_pages() -> int:
+    """Return the number of free pages, or half of all pages where the system does not know (macOS)."""
+    known = "SC_AVPHYS_PAGES" in os.sysconf_names
+    return os.sysconf("SC_AVPHYS_PAGES") if known else os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _left_in_container(cgroup: Path) -> Iterator[int]:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from model.machine import available_bytes, usable_cores
+from model.machine import available_bytes, usable_cores, usable_cpus
 
 
 def system(folder: Path, siblings: dict[int, str]) -> Path:
@@ -91,3 +91,17 @@ def test_systems_that_do_not_say_so_are_asked_for_free_pages(tmp_path: Path, mon
 
 def test_a_machine_that_tells_nothing_has_a_core_for_each_cpu(tmp_path: Path) -> None:
     assert usable_cores([0, 1, 5], tmp_path) == 3
+
+
+def test_a_system_that_binds_no_process_to_cpus_gives_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert list(usable_cpus()) == [0, 1, 2]
+
+
+def test_half_of_the_memory_counts_as_free_where_the_system_knows_no_free_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sysconf_names", {"SC_PHYS_PAGES": 0, "SC_PAGE_SIZE": 0})
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 20, "SC_PAGE_SIZE": 4096}.__getitem__)
+    assert available_bytes(tmp_path / "absent", tmp_path) == 40_960
