@@ -23,7 +23,7 @@ from app.access.keyring import Keyring
 from app.access.keys import KeysError, new_key
 from app.environment import check_keys, read_settings
 from app.errors import Unavailable
-from app.library.entry import State
+from app.library.entry import ModelState
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError
 from app.telemetry.collector import open_traces
@@ -54,6 +54,9 @@ def run_quietly(arguments: list[str]) -> int:
 
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit status: 2 for wrong usage or settings, 70 after the device was lost."""
+    if os.name == "nt":
+        print("error: this needs Linux; on Windows, run it in WSL 2 or in a container", file=sys.stderr)
+        return 2
     if arguments[:1] == ["upscale"]:
         from app.commands import options, upscale
 
@@ -159,7 +162,7 @@ def _check(settings: Settings) -> int:
     service = _build(settings.model_copy(update={"load": "start", "max_model_bytes": sys.maxsize}))
     entries = list(service.library.entries())
     service.close()
-    if bad := [f"{entry.name}: {entry.reason}" for entry in entries if entry.state is State.FAILED]:
+    if bad := [f"{entry.name}: {entry.reason}" for entry in entries if entry.state is ModelState.FAILED]:
         raise SettingsError("; ".join(bad))
     models = ", ".join(
         f"{info.version} on {info.device} in {info.precision}" for entry in entries if (info := entry.info)

@@ -219,3 +219,13 @@ def test_the_line_of_a_new_key_goes_to_stdout_and_its_token_to_stderr() -> None:
     token = process.stderr.splitlines()[-1]
     assert find_key([key], token) == key
     assert "'colour=red' is not an option" in refusal("key", "shop", "colour=red")
+
+
+def test_windows_gets_a_way_out(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("os.name", "nt")
+        status = main([])
+    assert (status, capsys.readouterr().err) == (
+        2,
+        "error: this needs Linux; on Windows, run it in WSL 2 or in a container\n",
+    )
