@@ -21,9 +21,9 @@ ENV LD_PRELOAD=libjemalloc.so.2 \
 # Threads that wait for one another by spinning keep the processor from whom they wait for: docs/benchmarks.md.
 ENV OMP_WAIT_POLICY=passive
 
-# By far the largest layer, and the one that changes least. PyTorch asks for the name and the home of its user. `heic` is
-# `base` with a reader of HEIC; without one: `--build-arg REQUIREMENTS=base`.
-ARG REQUIREMENTS=heic
+# By far the largest layer, and the one that changes least. PyTorch asks for the name and the home of its user. `image` is
+# `base` with a reader of HEIC, and with networks of other architectures; without: `--build-arg REQUIREMENTS=base`.
+ARG REQUIREMENTS=image
 COPY requirements/${REQUIREMENTS}.txt /tmp/requirements.txt
 RUN python -m pip install --no-cache-dir --root-user-action=ignore --disable-pip-version-check \
         --require-hashes --requirement /tmp/requirements.txt \

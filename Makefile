@@ -141,7 +141,7 @@ bench-training: $(VENV)/dev.stamp $(NATIVE) ## measure training steps: ARGS="--d
 	@$(RUN) $(KEEP) $(PYTHON) -m benchmarks.training $(ARGS)
 
 audit: $(VENV)/dev.stamp ## check the service's dependencies, including HEIC, for known vulnerabilities (needs the network)
-	@$(PYTHON) -m pip_audit --requirement requirements/heic.txt --disable-pip --progress-spinner off
+	@$(PYTHON) -m pip_audit --requirement requirements/image.txt --disable-pip --progress-spinner off
 
 openapi: $(VENV)/base.stamp ## rewrite docs/openapi.json from the code
 	@$(PYTHON) -m app openapi > docs/openapi.json
@@ -158,7 +158,7 @@ lock: ## rewrite requirements/ from pyproject.toml with uv (newest versions: ARG
 	@$(LOCK) --extra train --extra dev --constraint requirements/train.txt --output-file requirements/dev.txt
 	@$(LOCK) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	@$(LOCK) --extra otel --constraint requirements/dev.txt --output-file requirements/otel.txt
-	@$(LOCK) --extra heic --constraint requirements/dev.txt --output-file requirements/heic.txt
+	@$(LOCK) --extra heic --extra spandrel --constraint requirements/dev.txt --output-file requirements/image.txt
 	@$(LOCK) --extra cluster --constraint requirements/dev.txt --output-file requirements/cluster.txt
 	@$(LOCK) --extra postgres --extra s3 --constraint requirements/dev.txt --output-file requirements/jobs.txt
 

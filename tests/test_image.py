@@ -61,7 +61,7 @@ def test_what_the_image_copies_is_in_its_build_context_and_no_library_of_the_hos
     assert "**/*.so" in context
     sent = [Path(line[1:]) for line in context if line.startswith("!")]
     for name in {*copied(COMPILING_STAGE), *copied(SERVICE_STAGE), *COPIED_BY_DERIVED}:
-        for requirements in ("base", "heic"):
+        for requirements in ("base", "image"):
             path = Path(name.replace("${REQUIREMENTS}", requirements))
             assert (ROOT / path).exists()
             assert any(path.is_relative_to(it) for it in sent), path
