@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from app.errors import NoSuchJob
 from app.http.middleware.paths import prefix_of
 from app.http.streaming import ClosedStream
-from app.jobs.job import ENDED, State, StoredJob
+from app.jobs.job import ENDED, JobState, StoredJob
 from app.jobs.service import JobService
 from app.service import UpscaleService
 
@@ -44,7 +44,7 @@ async def _events(
     Events are not stored: each describes the whole job, so a watcher that missed some needs only the next one.
     """
     yield f"retry: {RECONNECT_MS}\n\n"
-    told: tuple[State, float] | None = None
+    told: tuple[JobState, float] | None = None
     with jobs.watch.changes(job.id) as event:
         if seen is not None and seen >= job.version:
             told = (job.state, job.progress)

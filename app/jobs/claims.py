@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 
 from app.jobs.database import Session
-from app.jobs.job import ENDED, MAX_CRASHES, Problem, Result, Row, State, StoredJob, StoredPicture, result_name
+from app.jobs.job import ENDED, MAX_CRASHES, JobState, Problem, Result, Row, StoredJob, StoredPicture, result_name
 from app.jobs.ledger import find
 from app.jobs.transitions import touch
 
@@ -135,12 +135,12 @@ def renew(session: Session, claim: Claim, *, lease_s: float, progress: float) ->
 def end(
     session: Session,
     claim: Claim,
-    state: State,
+    state: JobState,
     *,
     ttl_s: float,
     result: Result | None = None,
     problem: Problem | None = None,
-) -> State | None:
+) -> JobState | None:
     """End a picture; returns its final state: `cancelled` if its job was cancelled, None if the lease was lost.
 
     Safe to repeat after an error that may have come after the commit.
@@ -149,7 +149,7 @@ def end(
     if not rows:
         return _earlier_end(session, claim)
     if rows[0]["cancel"]:
-        state, result, problem = State.CANCELLED, None, None
+        state, result, problem = JobState.CANCELLED, None, None
     _record_end(session, rows[0], state, result=result, problem=problem)
     touch(session, claim.job.id, ttl_s)
     return state
@@ -174,24 +174,24 @@ def release(session: Session, claim: Claim, *, wait_s: float, ttl_s: float, cras
     return bool(rows)
 
 
-def _earlier_end(session: Session, claim: Claim) -> State | None:
+def _earlier_end(session: Session, claim: Claim) -> JobState | None:
     rows = session.rows(
         "select state from pictures where job_id = :job_id and number = :number and attempts = :attempts",
         **claim.values,
     )
-    return next((State(row["state"]) for row in rows if row["state"] in ENDED), None)
+    return next((JobState(row["state"]) for row in rows if row["state"] in ENDED), None)
 
 
 def _end_if_over(session: Session, picture: Row) -> None:
     """End a picture that is back in the queue, if its job was cancelled or its workers died too often."""
     if picture["cancel"]:
-        _record_end(session, picture, State.CANCELLED)
+        _record_end(session, picture, JobState.CANCELLED)
     elif picture["crashes"] >= MAX_CRASHES:
-        _record_end(session, picture, State.FAILED, problem=GAVE_UP)
+        _record_end(session, picture, JobState.FAILED, problem=GAVE_UP)
 
 
 def _record_end(
-    session: Session, picture: Row, state: State, *, result: Result | None = None, problem: Problem | None = None
+    session: Session, picture: Row, state: JobState, *, result: Result | None = None, problem: Problem | None = None
 ) -> None:
     session.rows(
         "update pictures set state = :state, ended = :now, owner = null, progress = :progress, upload_bytes = 0,"
@@ -201,7 +201,7 @@ def _record_end(
         number=picture["number"],
         state=state.value,
         now=session.now(),
-        progress=float(state is State.DONE),
+        progress=float(state is JobState.DONE),
         problem=problem and problem.to_json(),
         result=json.dumps(result.__dict__) if result else None,
         result_bytes=result.size_bytes if result else 0,

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from app.errors import ServiceError
 
 
-class State(enum.StrEnum):
+class JobState(enum.StrEnum):
     """State of a job or of one of its pictures."""
 
     WAITING = "waiting"
@@ -21,7 +21,7 @@ class State(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
-ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED})
 
 MAX_CRASHES = 2
 """Number of process deaths after which a picture fails instead of being retried."""
@@ -128,7 +128,7 @@ class StoredPicture:
     job_id: str
     number: int
     """Number within the job, from 1."""
-    state: State
+    state: JobState
     progress: float
     upload_name: str
     upload_bytes: int
@@ -149,7 +149,7 @@ class StoredPicture:
         problem = _read(Problem, row["problem"]) if row["problem"] else None
         result = _read(Result, row["result"]) if row["result"] else None
         plain = {name: row[name] for name in cls.__dataclass_fields__ if name not in {"state", "problem", "result"}}
-        return cls(**plain, state=State(row["state"]), problem=problem, result=result)
+        return cls(**plain, state=JobState(row["state"]), problem=problem, result=result)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ class StoredJob:
 
     id: str
     key_name: str
-    state: State
+    state: JobState
     version: int
     """Number of changes of the job."""
     created: float
@@ -178,7 +178,7 @@ class StoredJob:
         texts = {"request", "webhook_events", "trace"}
         plain = {name: row[name] for name in cls.__dataclass_fields__ if name not in {"state", "pictures", *texts}}
         parsed = {name: json.loads(row[name]) for name in texts}
-        return cls(**plain, **parsed, state=State(row["state"]), pictures=pictures)
+        return cls(**plain, **parsed, state=JobState(row["state"]), pictures=pictures)
 
     @property
     def progress(self) -> float:

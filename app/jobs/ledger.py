@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from app.errors import IdempotencyMismatch, KeyLimit, NoSuchJob, QueueFull, StorageFull
 from app.jobs.database import Session
-from app.jobs.job import ENDED, NewJob, Row, State, StoredJob, StoredPicture, result_name
+from app.jobs.job import ENDED, JobState, NewJob, Row, StoredJob, StoredPicture, result_name
 from app.jobs.transitions import touch
 
 FULL_RETRY_S = 30
@@ -69,7 +69,7 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
         idempotency_key=job.idempotency_key or None,
         fingerprint=job.fingerprint,
         request=json.dumps(job.request),
-        state=State.WAITING.value,
+        state=JobState.WAITING.value,
         created=session.now(),
         webhook=job.webhook,
         webhook_events=json.dumps(list(job.webhook_events)),
@@ -85,7 +85,7 @@ def add(session: Session, job: NewJob, limits: JobLimits) -> tuple[StoredJob, bo
             job_id=job.id,
             number=number,
             key_name=job.key_name,
-            state=State.WAITING.value,
+            state=JobState.WAITING.value,
             upload_name=picture.upload_name,
             upload_bytes=picture.upload_bytes,
             cost_px=picture.cost_px,
@@ -182,7 +182,7 @@ def version_of(session: Session, job_id: str) -> int | None:
 
 
 def page(
-    session: Session, key_name: str | None, *, state: State | None = None, before: str = "", limit: int = 20
+    session: Session, key_name: str | None, *, state: JobState | None = None, before: str = "", limit: int = 20
 ) -> list[StoredJob]:
     """Return the newest jobs of a key.
 
@@ -234,10 +234,10 @@ def cancel(session: Session, job: StoredJob, ttl_s: float) -> list[str]:
     )
     session.rows("update pictures set cancel = 1 where job_id = :id and state = 'running'", id=job.id)
     touch(session, job.id, ttl_s)
-    return files_of([job], but={State.RUNNING})
+    return files_of([job], but={JobState.RUNNING})
 
 
-def files_of(jobs: Iterable[StoredJob], *, but: Iterable[State] = ()) -> list[str]:
+def files_of(jobs: Iterable[StoredJob], *, but: Iterable[JobState] = ()) -> list[str]:
     """Return the names of the files of some jobs, except those of pictures in the states `but`."""
     pictures = [picture for job in jobs for picture in job.pictures if picture.state not in set(but)]
     uploads = [picture.upload_name for picture in pictures if picture.upload_name]
@@ -268,7 +268,7 @@ def known_files(session: Session) -> set[str]:
     rows = session.rows("select job_id, number, attempts, state, upload_name, upload_bytes, result from pictures")
     uploads = {row["upload_name"] for row in rows if row["upload_bytes"]}
     results = {json.loads(row["result"])["name"] for row in rows if row["result"]}
-    running = [row for row in rows if row["state"] == State.RUNNING]
+    running = [row for row in rows if row["state"] == JobState.RUNNING]
     return uploads | results | {result_name(row["job_id"], row["number"], row["attempts"]) for row in running}
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from app.errors import NoSuchJob
 from app.jobs.database import Session
-from app.jobs.job import Row, State
+from app.jobs.job import JobState, Row
 
-EVENTS: Sequence[str] = tuple(f"job.{state.value}" for state in State if state is not State.WAITING)
+EVENTS: Sequence[str] = tuple(f"job.{state.value}" for state in JobState if state is not JobState.WAITING)
 DEFAULT_EVENTS: Sequence[str] = ("job.done", "job.failed", "job.cancelled")
 
 
@@ -42,7 +42,7 @@ class Delivery:
         return cls(**plain, attempts=json.loads(row["attempts"]))
 
 
-def announce(session: Session, job_id: str, state: State) -> None:
+def announce(session: Session, job_id: str, state: JobState) -> None:
     """Add the webhook of a new state, if the caller wants it."""
     rows = session.rows("select key_name, webhook, webhook_events from jobs where id = :id", id=job_id)
     event = f"job.{state.value}"

@@ -14,7 +14,7 @@ from app.errors import Internal, ServiceError, Unavailable
 from app.jobs.claims import Claim, Hold, claim, end, recover, release, renew
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
-from app.jobs.job import Problem, Result, State, StoredPicture
+from app.jobs.job import JobState, Problem, Result, StoredPicture
 from app.jobs.store import Store, discard
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
@@ -176,23 +176,23 @@ class Runner:
         try:
             try:
                 result = await self._worker.result(held, service, record)
-                await self._settle(held, record, State.DONE, result=result)
+                await self._settle(held, record, JobState.DONE, result=result)
             except GivenBack as given:
                 record.answered, record.problem = Unavailable.status, Unavailable.type
                 await self._give_back(held, given.wait_s, crashed=service.scheduler.failure is not None)
             except ServiceError as error:
-                await self._settle(held, record, State.FAILED, problem=Problem.of(error))
+                await self._settle(held, record, JobState.FAILED, problem=Problem.of(error))
             except asyncio.CancelledError:
                 if task not in self._cancelled:
                     record.answered, record.problem = Unavailable.status, Unavailable.type
                     await self._give_back(held, 0.0)
                     raise
                 task.uncancel()
-                await self._settle(held, record, State.CANCELLED)
+                await self._settle(held, record, JobState.CANCELLED)
             except Exception:
                 log.exception("job %s picture %d failed", held.job.id, held.picture.number)
                 problem = Problem.of(Internal("the service failed on this picture"))
-                await self._settle(held, record, State.FAILED, problem=problem)
+                await self._settle(held, record, JobState.FAILED, problem=problem)
         finally:
             lease.cancel()
             record.ended_s = time.monotonic()
@@ -203,7 +203,7 @@ class Runner:
         self,
         held: Claim,
         record: RequestRecord,
-        state: State,
+        state: JobState,
         *,
         result: Result | None = None,
         problem: Problem | None = None,
@@ -211,8 +211,8 @@ class Runner:
         """Record the end of a picture, and remove files that are no longer needed."""
         record.answered = 200 if problem is None else problem.status
         record.problem = problem.type if problem else ""
-        record.complete = state is State.DONE
-        record.left = state is State.CANCELLED
+        record.complete = state is JobState.DONE
+        record.left = state is JobState.CANCELLED
         change = partial(end, claim=held, state=state, ttl_s=self._settings.job_ttl_s, result=result, problem=problem)
         ended = await self._insisting(held, change)
         if ended is None:
@@ -221,7 +221,7 @@ class Runner:
         self._counters.ended[ended.value] += 1
         self.on_end()
         files = [held.picture.upload_name] if held.picture.upload_name else []
-        await discard(self._store, files if ended is State.DONE else [*files, held.result_name])
+        await discard(self._store, files if ended is JobState.DONE else [*files, held.result_name])
 
     async def _give_back(self, held: Claim, wait_s: float, *, crashed: bool = False) -> None:
         change = partial(release, claim=held, wait_s=wait_s, ttl_s=self._settings.job_ttl_s, crashed=crashed)

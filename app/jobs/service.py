@@ -11,7 +11,7 @@ from app.jobs import ledger, outbox
 from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown
 from app.jobs.file_names import name_in, printable
-from app.jobs.job import ENDED, NewJob, NewPicture, Result, State, StoredJob, new_job_id
+from app.jobs.job import ENDED, JobState, NewJob, NewPicture, Result, StoredJob, new_job_id
 from app.jobs.ledger import JobLimits
 from app.jobs.opening import names_jobs
 from app.jobs.outbox import Delivery
@@ -244,7 +244,9 @@ class JobService:
         find = partial(ledger.find, job_id=job_id, key_name=key_name)
         return self.watch.refreshed(await self.parts.database.read(find))
 
-    async def page(self, key_name: str | None, *, state: State | None, before: str, limit: int) -> Sequence[StoredJob]:
+    async def page(
+        self, key_name: str | None, *, state: JobState | None, before: str, limit: int
+    ) -> Sequence[StoredJob]:
         """Return the newest jobs; see `ledger.page`."""
         page = partial(ledger.page, key_name=key_name, state=state, before=before, limit=limit)
         return [self.watch.refreshed(job) for job in await self.parts.database.read(page)]

@@ -1,7 +1,7 @@
 """Derive the state of a job from those of its pictures, and add the webhooks of its changes."""
 
 from app.jobs.database import Session
-from app.jobs.job import ENDED, State
+from app.jobs.job import ENDED, JobState
 from app.jobs.outbox import announce
 
 
@@ -15,9 +15,9 @@ def touch(session: Session, job_id: str, ttl_s: float) -> None:
     rows = session.rows("select state from jobs where id = :id", id=job_id)
     if not rows:
         return
-    state = combined({State(row["state"]) for row in counted})
+    state = combined({JobState(row["state"]) for row in counted})
     session.rows("update jobs set version = version + 1, state = :state where id = :id", id=job_id, state=state.value)
-    if state is State(rows[0]["state"]):
+    if state is JobState(rows[0]["state"]):
         return
     if state in ENDED:
         now = session.now()
@@ -27,12 +27,12 @@ def touch(session: Session, job_id: str, ttl_s: float) -> None:
     announce(session, job_id, state)
 
 
-def combined(states: set[State]) -> State:
+def combined(states: set[JobState]) -> JobState:
     """Return the state of a job whose pictures are in these states."""
-    if states == {State.WAITING}:
-        return State.WAITING
+    if states == {JobState.WAITING}:
+        return JobState.WAITING
     if not states <= ENDED:
-        return State.RUNNING
-    if State.CANCELLED in states:
-        return State.CANCELLED
-    return State.FAILED if State.FAILED in states else State.DONE
+        return JobState.RUNNING
+    if JobState.CANCELLED in states:
+        return JobState.CANCELLED
+    return JobState.FAILED if JobState.FAILED in states else JobState.DONE

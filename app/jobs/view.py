@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from app.jobs.job import ENDED, Problem, Result, State, StoredJob, StoredPicture
+from app.jobs.job import ENDED, JobState, Problem, Result, StoredJob, StoredPicture
 from app.text import without_query
 
 
@@ -50,7 +50,7 @@ class PictureView(BaseModel):
     """One picture of a job."""
 
     number: int
-    state: State
+    state: JobState
     progress: float
     source: str | None
     started: datetime | None
@@ -71,7 +71,7 @@ class JobView(BaseModel):
     """A job."""
 
     id: str
-    state: State
+    state: JobState
     progress: float = Field(ge=0, le=1)
     created: datetime
     ended: datetime | None

@@ -18,7 +18,7 @@ FULL_RETRY_S = 30
 """`Retry-After` for a network that the device has no memory for, and seconds until a new version is retried."""
 
 
-class State(enum.Enum):
+class ModelState(enum.Enum):
     """State of a model as seen by a request."""
 
     LOADING = "loading"
@@ -59,13 +59,13 @@ class Entry:
     """Sequence number of its latest use."""
 
     @property
-    def state(self) -> State:
+    def state(self) -> ModelState:
         """State as seen by a request."""
         if self.loaded is not None:
-            return State.READY
+            return ModelState.READY
         if self.loading is not None:
-            return State.LOADING
-        return State.UNLOADED if self.reason is None or self.is_tried_again else State.FAILED
+            return ModelState.LOADING
+        return ModelState.UNLOADED if self.reason is None or self.is_tried_again else ModelState.FAILED
 
     @property
     def is_tried_again(self) -> bool:

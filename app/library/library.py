@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from app.batching.job import DeviceLost
 from app.errors import DeadlinePassed, NoSuchModel, Unavailable, Unprocessable
 from app.library.cache import LibraryCounters, NetworkCache
-from app.library.entry import READ_RETRY_S, Entry, State
+from app.library.entry import READ_RETRY_S, Entry, ModelState
 from app.library.fidelity import STEPS, Blends, Pair, pair_for, pairs
 from app.library.files import Folder, ModelFile
 from app.library.loading import Load, Loader, LoadError, Loading, RunInThread, RunNow, run_here
@@ -271,7 +271,7 @@ class Library:
 
     async def _wait_until_loaded(self, entry: Entry) -> None:
         """Wait for a load of this model; the load continues if this task is cancelled."""
-        if entry.state is State.FAILED:
+        if entry.state is ModelState.FAILED:
             raise Unavailable(f"the model {entry.name} cannot serve: {entry.reason}")
         if entry.loading is None:
             entry.loading = self._start(self._load(entry, entry.load), f"load {entry.name}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from app.jobs.job import State
+from app.jobs.job import JobState
 from app.jobs.service import JobService
 
 DELIVERY_STATES = ("waiting", "delivered", "failed")
@@ -21,7 +21,7 @@ def metrics_of_jobs(jobs: JobService) -> Iterator[Metric]:
             "Seconds since the numbers of all machines were read from the table; they are old where it is away.",
             value=time.monotonic() - counters.totals_s,
         )
-    states = [state.value for state in State]
+    states = [state.value for state in JobState]
     yield _gauges("esrgan_stored_jobs", "Jobs by state, on all machines.", totals.jobs, states)
     yield _gauges("esrgan_stored_job_pictures", "Pictures of jobs by state, on all machines.", totals.pictures, states)
     yield GaugeMetricFamily(

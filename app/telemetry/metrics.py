@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from app import VERSION
 from app.batching.counters import Counters
 from app.errors import Unavailable
-from app.library.entry import State
+from app.library.entry import ModelState
 from app.library.library import Library
 from app.lifecycle import Lifecycle, Phase
 from app.record import RequestRecord
@@ -210,7 +210,7 @@ def _library_metrics(library: Library) -> Iterator[Metric]:
             network = entry.loaded.network
             info, convolution = network.info, network.upscaler.convolution
             how.add_metric((entry.name, info.device, info.precision, convolution), 1)
-        for state in State:
+        for state in ModelState:
             states.add_metric((entry.name, state.value), entry.state is state)
     for name, size in library.memory_by_name().items():
         memory.add_metric((name,), size)

@@ -17,7 +17,7 @@ import torch
 
 from app.batching.job import DeviceLost
 from app.build import build_service
-from app.jobs.job import State
+from app.jobs.job import JobState
 from app.lifecycle import DEVICE_LOST_STATUS, Lifecycle, Phase
 from app.networks import Device
 from app.service import UpscaleService
@@ -90,7 +90,7 @@ async def test_a_service_that_lost_its_device_claims_no_more_jobs(
     job_id = (await client.post("/v1/jobs", files=pictures)).json()["id"]
     await asyncio.sleep(1.5)  # the runner would look for work again
     pictures_now = (await life.jobs.get(job_id, None)).pictures
-    assert {picture.state for picture in pictures_now} == {State.WAITING}
+    assert {picture.state for picture in pictures_now} == {JobState.WAITING}
     attempts = [picture.attempts for picture in pictures_now]
     assert max(attempts) == 1
     assert attempts.count(0) >= 2  # with at most four at a time

@@ -29,7 +29,7 @@ from app.http.openapi import (
 )
 from app.http.receiving import BINARY, check_given_once
 from app.http.results import result_response, zip_response
-from app.jobs.job import State, StoredJob
+from app.jobs.job import JobState, StoredJob
 from app.jobs.outbox import Delivery
 from app.jobs.view import JobView
 from app.lifecycle import Lifecycle
@@ -60,7 +60,7 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    state: State | None = Field(default=None, description="Only jobs in this state are listed.")
+    state: JobState | None = Field(default=None, description="Only jobs in this state are listed.")
     before: str = Field(default="", max_length=64, pattern=ID, description="Id of a job: only older ones are listed.")
     limit: int = Field(default=20, ge=1, le=100, description="Maximum jobs on a page.")
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.http.openapi import RELOAD, problems
-from app.library.entry import Entry, State
+from app.library.entry import Entry, ModelState
 from app.library.fidelity import Pair
 from app.lifecycle import Lifecycle
 from app.pictures.encode import writable_formats
@@ -25,7 +25,7 @@ class ModelEntry(BaseModel):
     """A model: facts from its weight file, and its state. Fields known only after loading are null before."""
 
     name: str
-    state: State
+    state: ModelState
     reason: str | None = Field(description="Why it failed; or, for a ready model, why its last change was refused.")
     sha256: str | None
     scale: int | None

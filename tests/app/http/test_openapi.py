@@ -47,6 +47,14 @@ def test_limits_of_numbers_are_in_the_openapi_document(written: dict[str, Any]) 
     assert number == {"type": "number", "exclusiveMinimum": 0, "maximum": 16}
 
 
+def test_schemas_have_names_that_generators_of_clients_can_use(written: dict[str, Any]) -> None:
+    schemas = written["components"]["schemas"]
+    titles = [schema["title"] for schema in schemas.values()]
+    assert len(set(titles)) == len(titles)
+    assert [name for name in schemas if not name.isalnum()] == []
+    assert {"JobState", "ModelState"} <= schemas.keys()
+
+
 def test_every_error_is_in_the_openapi_document(written: dict[str, Any]) -> None:
     text = json.dumps(written)
     for error in ServiceError.__subclasses__():

@@ -5,7 +5,7 @@ from functools import partial
 from app.jobs import ledger
 from app.jobs.claims import Claim, claim, end
 from app.jobs.database import Database
-from app.jobs.job import NewJob, NewPicture, Result, State, StoredJob, new_job_id
+from app.jobs.job import JobState, NewJob, NewPicture, Result, StoredJob, new_job_id
 from app.jobs.ledger import JobLimits
 
 TTL_S = 100.0
@@ -45,9 +45,9 @@ async def taken(database: Database, owner: str = "a") -> Claim:
     return held
 
 
-async def ended(database: Database, held: Claim, state: State = State.DONE) -> State | None:
+async def ended(database: Database, held: Claim, state: JobState = JobState.DONE) -> JobState | None:
     result = Result(name=held.result_name, size_bytes=40, etag='"e"', media_type="image/png", model="tiny@1")
-    change = partial(end, claim=held, state=state, ttl_s=TTL_S, result=result if state is State.DONE else None)
+    change = partial(end, claim=held, state=state, ttl_s=TTL_S, result=result if state is JobState.DONE else None)
     return await database.write(change)
 
 

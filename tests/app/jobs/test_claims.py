@@ -9,7 +9,7 @@ import pytest
 from app.jobs import ledger
 from app.jobs.claims import Claim, Hold, recover, release, renew
 from app.jobs.database import Database
-from app.jobs.job import State, StoredPicture
+from app.jobs.job import JobState, StoredPicture
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
 
@@ -53,11 +53,11 @@ async def test_a_job_ends_when_its_last_picture_does(database: Database) -> None
     job = await added(database, new_job(pictures=2))
     first, second = await taken(database), await taken(database)
     await ended(database, first)
-    assert (await read(database, job.id)).state is State.RUNNING
-    await ended(database, second, State.FAILED)
+    assert (await read(database, job.id)).state is JobState.RUNNING
+    await ended(database, second, JobState.FAILED)
     read_again = await read(database, job.id)
-    assert read_again.state is State.FAILED
-    assert [picture.state for picture in read_again.pictures] == [State.DONE, State.FAILED]
+    assert read_again.state is JobState.FAILED
+    assert [picture.state for picture in read_again.pictures] == [JobState.DONE, JobState.FAILED]
     assert read_again.expires is not None
 
 
@@ -91,7 +91,7 @@ async def test_the_picture_of_a_dead_worker_is_taken_over_and_the_dead_changes_n
     assert await database.write(partial(renew, claim=dead, lease_s=LEASE_S, progress=0.5)) is Hold.LOST
     assert await ended(database, dead) is None
     assert not await database.write(partial(release, claim=dead, wait_s=0, ttl_s=TTL_S))
-    assert await ended(database, alive) is State.DONE
+    assert await ended(database, alive) is JobState.DONE
     done = await read(database, job.id)
     assert done.pictures[0].result is not None
     assert done.pictures[0].result.name == alive.result_name != dead.result_name
@@ -106,7 +106,7 @@ async def test_a_worker_that_comes_back_late_under_its_own_name_changes_nothing(
     await recovered(database)
     second = await taken(database, "same")
     assert await ended(database, first) is None
-    assert await ended(database, second) is State.DONE
+    assert await ended(database, second) is JobState.DONE
 
 
 async def test_a_picture_whose_worker_died_runs_alone(database: Database, clock: ManualClock) -> None:
@@ -134,10 +134,10 @@ async def test_a_picture_that_killed_two_workers_is_failed_and_its_neighbours_ar
         await ended(database, await taken(database))
     assert await claimed(database) is None
     failed = await read(database, killer)
-    assert failed.state is State.FAILED
+    assert failed.state is JobState.FAILED
     assert failed.pictures[0].problem is not None
     assert failed.pictures[0].problem.type == "job-gave-up"
-    assert [(await read(database, job)).state for job in others] == [State.DONE] * 3
+    assert [(await read(database, job)).state for job in others] == [JobState.DONE] * 3
 
 
 async def test_a_picture_that_is_given_back_waits_and_counts_no_death(database: Database, clock: ManualClock) -> None:
@@ -145,7 +145,7 @@ async def test_a_picture_that_is_given_back_waits_and_counts_no_death(database: 
     held = await taken(database)
     await database.write(partial(release, claim=held, wait_s=30, ttl_s=TTL_S))
     assert await claimed(database) is None
-    assert (await read(database, job.id)).state is State.WAITING
+    assert (await read(database, job.id)).state is JobState.WAITING
     clock.now_s += 31
     again = await taken(database)
     assert (again.picture.attempts, again.picture.crashes) == (2, 0)
@@ -156,8 +156,8 @@ async def test_a_job_that_is_cancelled_while_it_runs_has_no_result(database: Dat
     held = await taken(database)
     await database.write(partial(ledger.cancel, job=job, ttl_s=TTL_S))
     assert await database.write(partial(renew, claim=held, lease_s=LEASE_S, progress=0.5)) is Hold.CANCELLED
-    assert await ended(database, held) is State.CANCELLED
-    assert (await read(database, job.id)).state is State.CANCELLED
+    assert await ended(database, held) is JobState.CANCELLED
+    assert (await read(database, job.id)).state is JobState.CANCELLED
     assert (await read(database, job.id)).pictures[0].result is None
 
 
@@ -184,14 +184,14 @@ async def test_a_picture_whose_job_was_cancelled_ends_however_its_worker_leaves_
     await leave(database, held, clock)
     cancelled = await read(database, job.id)
     (picture,) = cancelled.pictures
-    assert cancelled.state is picture.state is State.CANCELLED
+    assert cancelled.state is picture.state is JobState.CANCELLED
     assert picture.ended == cancelled.ended == clock.now_s
     assert (picture.result, picture.upload_bytes) == (None, 0)
     assert await database.read(ledger.known_files) == set()
 
 
 async def test_an_end_that_is_recorded_again_stays_as_it_was(database: Database) -> None:
-    for state in (State.DONE, State.FAILED):
+    for state in (JobState.DONE, JobState.FAILED):
         await added(database)
         held = await taken(database)
         assert await ended(database, held, state) is state

@@ -11,7 +11,7 @@ from app.errors import IdempotencyMismatch, KeyLimit, NoSuchJob, QueueFull, Serv
 from app.jobs import ledger
 from app.jobs.claims import renew
 from app.jobs.database import Database
-from app.jobs.job import State
+from app.jobs.job import JobState
 from app.jobs.ledger import JobLimits
 from app.jobs.submission import Submission
 from app.upscaling import UpscaleRequest
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_job_is_read_as_it_was_accepted(database: Database) -> None:
     job = await added(database, new_job(key="shop", pictures=2))
-    assert (job.state, job.key_name, len(job.pictures)) == (State.WAITING, "shop", 2)
+    assert (job.state, job.key_name, len(job.pictures)) == (JobState.WAITING, "shop", 2)
     assert await read(database, job.id) == job
 
 
@@ -99,13 +99,13 @@ async def test_pages_go_from_the_newest_to_the_oldest(database: Database) -> Non
     first = await database.read(partial(ledger.page, key_name="shop", limit=3))
     rest = await database.read(partial(ledger.page, key_name="shop", limit=3, before=first[-1].id))
     assert [job.id for job in [*first, *rest]] == jobs
-    assert await database.read(partial(ledger.page, key_name="shop", state=State.DONE)) == []
+    assert await database.read(partial(ledger.page, key_name="shop", state=JobState.DONE)) == []
 
 
 async def test_a_cancelled_job_is_never_claimed(database: Database) -> None:
     job = await added(database, new_job(pictures=2))
     files = await database.write(partial(ledger.cancel, job=job, ttl_s=TTL_S))
-    assert (await read(database, job.id)).state is State.CANCELLED
+    assert (await read(database, job.id)).state is JobState.CANCELLED
     assert len(files) == 2
     assert await claimed(database) is None
 

@@ -19,7 +19,7 @@ from app.jobs.claims import Claim, Hold, claim, end, recover, renew
 from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown, Session
 from app.jobs.folder import FolderStore
-from app.jobs.job import NewPicture, Result, State, StoredPicture
+from app.jobs.job import JobState, NewPicture, Result, StoredPicture
 from app.jobs.ledger import cancel
 from app.jobs.outgoing import Outgoing
 from app.jobs.runner import Runner
@@ -125,7 +125,7 @@ class House:
     async def picture(self, job_id: str) -> StoredPicture:
         return (await read(self.database, job_id)).pictures[0]
 
-    async def until(self, job_id: str, *states: State) -> StoredPicture:
+    async def until(self, job_id: str, *states: JobState) -> StoredPicture:
         async with asyncio.timeout(10):
             while (picture := await self.picture(job_id)).state not in states:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -155,7 +155,7 @@ async def test_a_result_is_kept_where_its_upload_cannot_be_deleted(house: House)
     job_id = await house.job()
     house.store.refusals = 1
     house.runner.start(house.service)
-    picture = await house.until(job_id, State.DONE)
+    picture = await house.until(job_id, JobState.DONE)
     assert picture.result is not None
     assert sorted(await house.files()) == ["result-1-1", "upload-1"]
     assert house.counters.ended == {"done": 1}
@@ -165,7 +165,7 @@ async def test_a_picture_that_fails_after_its_result_was_stored_leaves_no_file(h
     house.work.error = QueueFull("full")
     job_id = await house.job()
     house.runner.start(house.service)
-    assert (await house.until(job_id, State.FAILED)).problem is not None
+    assert (await house.until(job_id, JobState.FAILED)).problem is not None
     assert await house.files() == []
 
 
@@ -177,7 +177,7 @@ async def test_a_worker_that_has_lost_its_picture_leaves_the_upload_to_the_next(
     house.work.after.clear()
     house.work.error = error
     house.runner.start(house.service)
-    await house.until(job_id, State.RUNNING)
+    await house.until(job_id, JobState.RUNNING)
     house.runner.stop_claiming()
     await house.database.write(lambda session: session.rows("update pictures set owner = 'another'"))
     house.work.after.set()
@@ -190,14 +190,14 @@ async def test_an_end_is_recorded_after_a_long_outage_of_the_database(house: Hou
     job_id = await house.job()
     house.work.after.clear()
     house.runner.start(house.service)
-    await house.until(job_id, State.RUNNING)
+    await house.until(job_id, JobState.RUNNING)
     house.work.error = error
     house.database.down = True
     house.work.after.set()
     await asyncio.sleep(3 * LEASE_S)
     house.database.down = False
     house.work.error = None
-    picture = await house.until(job_id, State.FAILED if isinstance(error, QueueFull) else State.DONE)
+    picture = await house.until(job_id, JobState.FAILED if isinstance(error, QueueFull) else JobState.DONE)
     assert picture.crashes == 0
 
 
@@ -206,7 +206,7 @@ async def test_an_end_is_recorded_after_a_fault_of_the_service_itself(
 ) -> None:
     failures = [RuntimeError("a fault")]
 
-    def end_later(*args: Any, **values: Any) -> State | None:
+    def end_later(*args: Any, **values: Any) -> JobState | None:
         if failures:
             raise failures.pop()
         return end(*args, **values)
@@ -214,7 +214,7 @@ async def test_an_end_is_recorded_after_a_fault_of_the_service_itself(
     monkeypatch.setattr(runners, "end", end_later)
     job_id = await house.job()
     house.runner.start(house.service)
-    assert (await house.until(job_id, State.DONE)).attempts == 1
+    assert (await house.until(job_id, JobState.DONE)).attempts == 1
     assert "RuntimeError: a fault" in caplog.text
 
 
@@ -223,7 +223,7 @@ async def job_whose_failure_waits(house: House) -> str:
     job_id = await house.job()
     house.work.after.clear()
     house.runner.start(house.service)
-    await house.until(job_id, State.RUNNING)
+    await house.until(job_id, JobState.RUNNING)
     house.work.error = QueueFull("full")
     house.database.down = True
     house.work.after.set()
@@ -237,7 +237,7 @@ async def test_a_service_that_stops_still_records_an_end_that_waits_for_the_data
     await asyncio.sleep(0.1)
     house.database.down = False
     await stopping
-    assert (await house.picture(job_id)).state is State.FAILED
+    assert (await house.picture(job_id)).state is JobState.FAILED
 
 
 async def test_a_job_that_is_cancelled_while_its_end_waits_for_the_database_is_cancelled(
@@ -248,7 +248,7 @@ async def test_a_job_that_is_cancelled_while_its_end_waits_for_the_database_is_c
     house.database.down = False
     await house.database.write(partial(cancel, job=await read(house.database, job_id), ttl_s=100))
     house.runner.cancel(job_id)
-    await house.until(job_id, State.CANCELLED)
+    await house.until(job_id, JobState.CANCELLED)
 
 
 @pytest.mark.parametrize("source", ["https://a.example/b.png", ""])
@@ -274,12 +274,12 @@ async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) 
     job_id = await house.job()
     house.work.after.clear()
     house.runner.start(house.service)
-    await house.until(job_id, State.RUNNING)
+    await house.until(job_id, JobState.RUNNING)
     house.database.down = True
     await asyncio.sleep(3 * LEASE_S)
     house.database.down = False
     house.work.after.set()
-    picture = await house.until(job_id, State.DONE)
+    picture = await house.until(job_id, JobState.DONE)
     assert (picture.attempts, picture.crashes) == (2, 0)
 
 
@@ -289,7 +289,7 @@ async def test_an_end_that_cannot_be_recorded_is_logged_with_the_reason(
     job_id = await house.job()
     house.work.after.clear()
     house.runner.start(house.service)
-    await house.until(job_id, State.RUNNING)
+    await house.until(job_id, JobState.RUNNING)
     house.database.down = True
     house.work.after.set()
     await house.runner.stop()
@@ -301,7 +301,7 @@ async def test_an_error_that_lasts_while_an_end_is_recorded_leaves_one_traceback
 ) -> None:
     failures = [RuntimeError("a fault") for _ in range(5)]
 
-    def end_later(*args: Any, **values: Any) -> State | None:
+    def end_later(*args: Any, **values: Any) -> JobState | None:
         if failures:
             raise failures.pop()
         return end(*args, **values)
@@ -310,7 +310,7 @@ async def test_an_error_that_lasts_while_an_end_is_recorded_leaves_one_traceback
     monkeypatch.setattr(runners, "END_RETRY_S", 0.01)
     job_id = await house.job()
     house.runner.start(house.service)
-    await house.until(job_id, State.DONE)
+    await house.until(job_id, JobState.DONE)
     assert failures == []
     assert [entry.message for entry in caplog.records if entry.exc_info] == [
         f"job {job_id} picture 1 cannot be recorded yet"
@@ -331,12 +331,12 @@ async def test_an_error_of_the_service_itself_does_not_end_a_lease(
     job_id = await house.job()
     house.work.after.clear()
     house.runner.start(house.service)
-    await house.until(job_id, State.RUNNING)
+    await house.until(job_id, JobState.RUNNING)
     await asyncio.sleep(3 * LEASE_S)
     assert failures == []
     assert await house.database.write(partial(recover, ttl_s=100)) == []
     house.work.after.set()
-    assert (await house.until(job_id, State.DONE)).attempts == 1
+    assert (await house.until(job_id, JobState.DONE)).attempts == 1
 
 
 async def test_an_outage_makes_no_other_process_look_dead(house: House) -> None:
@@ -350,7 +350,7 @@ async def test_an_outage_makes_no_other_process_look_dead(house: House) -> None:
     await asyncio.sleep(LEASE_S / 2)  # a living owner would renew its lease
     picture = await house.picture(job_id)
     await other.stop()
-    assert (picture.state, picture.crashes) == (State.RUNNING, 0)
+    assert (picture.state, picture.crashes) == (JobState.RUNNING, 0)
 
 
 async def test_an_outage_makes_no_other_process_look_dead_to_one_without_a_free_place(house: House) -> None:
@@ -359,13 +359,13 @@ async def test_an_outage_makes_no_other_process_look_dead_to_one_without_a_free_
     own_id = await house.job()
     house.work.after.clear()
     house.runner.start(house.service)
-    await house.until(own_id, State.RUNNING)
+    await house.until(own_id, JobState.RUNNING)
     house.database.down = True
     await asyncio.sleep(3 * LEASE_S)
     house.database.down = False
     await asyncio.sleep(LEASE_S / 2)
     picture = await house.picture(job_id)
-    assert (picture.state, picture.crashes) == (State.RUNNING, 0)
+    assert (picture.state, picture.crashes) == (JobState.RUNNING, 0)
 
 
 async def test_a_database_that_hangs_makes_no_other_process_look_dead(house: House) -> None:
@@ -377,19 +377,19 @@ async def test_a_database_that_hangs_makes_no_other_process_look_dead(house: Hou
     house.database.answers.set()
     await asyncio.sleep(LEASE_S / 2)
     picture = await house.picture(job_id)
-    assert (picture.state, picture.crashes) == (State.RUNNING, 0)
+    assert (picture.state, picture.crashes) == (JobState.RUNNING, 0)
 
 
 async def test_a_clock_that_steps_makes_no_other_process_look_dead(house: House) -> None:
     job_id = await house.job()
     await house.database.write(partial(claim, owner="living", lease_s=100, ttl_s=100, idle=True))
     house.runner.start(house.service)
-    await house.until(await house.job(), State.DONE)
+    await house.until(await house.job(), JobState.DONE)
     house.database.ahead_s = 3600
     await asyncio.sleep(LEASE_S / 2)
     picture = await house.picture(job_id)
-    assert (picture.state, picture.crashes) == (State.RUNNING, 0)
-    assert (await house.until(job_id, State.DONE)).crashes == 1  # it has not renewed its lease since
+    assert (picture.state, picture.crashes) == (JobState.RUNNING, 0)
+    assert (await house.until(job_id, JobState.DONE)).crashes == 1  # it has not renewed its lease since
 
 
 async def test_a_claim_that_is_being_committed_when_the_service_stops_is_given_back(house: House) -> None:
@@ -400,7 +400,7 @@ async def test_a_claim_that_is_being_committed_when_the_service_stops_is_given_b
     house.runner.stop_claiming()
     await house.runner.idle()
     picture = await house.picture(job_id)
-    assert (picture.state, picture.crashes) == (State.WAITING, 0)
+    assert (picture.state, picture.crashes) == (JobState.WAITING, 0)
 
 
 async def test_the_loss_of_the_device_counts_as_a_death_of_each_picture_that_ran(house: House) -> None:
@@ -408,10 +408,10 @@ async def test_the_loss_of_the_device_counts_as_a_death_of_each_picture_that_ran
     house.work.after.clear()
     house.work.error = GivenBack(0.0)
     house.runner.start(house.service)
-    await house.until(job_id, State.RUNNING)
+    await house.until(job_id, JobState.RUNNING)
     cast(Any, house.service.scheduler).failure = RuntimeError("device lost")
     house.work.after.set()
-    picture = await house.until(job_id, State.FAILED)
+    picture = await house.until(job_id, JobState.FAILED)
     assert (picture.attempts, picture.crashes) == (2, 2)
     assert picture.problem is not None
     assert picture.problem.type == "job-gave-up"
@@ -425,11 +425,11 @@ async def test_nothing_runs_beside_a_picture_that_is_suspected_of_a_death(tmp_pa
     )
     house.work.after.clear()
     house.runner.start(house.service)
-    await house.until(suspect, State.RUNNING)
+    await house.until(suspect, JobState.RUNNING)
     await asyncio.sleep(0.2)  # time for four polls
-    assert (await house.picture(other)).state is State.WAITING
+    assert (await house.picture(other)).state is JobState.WAITING
     house.work.after.set()
-    await house.until(other, State.DONE)
+    await house.until(other, JobState.DONE)
     await house.runner.stop()
     await house.database.close()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import NoSuchModel, Unavailable
-from app.library.entry import State
+from app.library.entry import ModelState
 from app.library.library import NoModelError
 from tests.app.library.parts import NETWORK_BYTES, FakeLoader, Make, states
 
@@ -87,7 +87,7 @@ async def test_an_unexpected_error_is_described_only_in_the_log(
 ) -> None:
     (folder / "c.net").write_text("surprise")
     library = make()
-    assert library.find("c").state is State.FAILED
+    assert library.find("c").state is ModelState.FAILED
     assert "secret" not in (library.find("c").reason or "")
     assert "secret" in caplog.text
 

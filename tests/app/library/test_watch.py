@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import NoSuchModel, Unavailable, Unprocessable
-from app.library.entry import FULL_RETRY_S, State
+from app.library.entry import FULL_RETRY_S, ModelState
 from app.library.library import Library
 from tests.app.library.parts import NETWORK_BYTES, FakeLoader, Make, states
 
@@ -241,7 +241,7 @@ async def test_a_model_without_memory_on_the_device_is_tried_again_by_each_reque
         with pytest.raises(Unavailable, match="does not have enough memory") as refused:
             await version(library, "a")
         assert refused.value.retry_after_s == FULL_RETRY_S
-    assert library.find("a").state is State.UNLOADED
+    assert library.find("a").state is ModelState.UNLOADED
     await library.refresh()
     assert loader.loads == ["b", "a", "a"]  # it was not requested meanwhile
     loader.is_full = False

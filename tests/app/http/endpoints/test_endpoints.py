@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from app.build import build_service
 from app.http.application import create_app
-from app.library.entry import State
+from app.library.entry import ModelState
 from app.lifecycle import Lifecycle
 from app.networks import DeviceEngine
 from app.pictures.encode import writable_formats
@@ -198,6 +198,6 @@ async def test_an_upload_that_is_not_a_picture_loads_no_network(settings: Settin
     transport = httpx.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
         problem(await it.post("/v1/upscale?model=other", content=b"not a picture"), 415, "unsupported-format")
-        assert service.library.find("other").state is State.UNLOADED
+        assert service.library.find("other").state is ModelState.UNLOADED
         problem(await it.post("/v1/upscale?model=nobody", content=b"not a picture"), 404, "no-such-model")
         assert decoded(await it.post("/v1/upscale?model=other", content=encoded(noise(5, 5)))).size == (20, 20)
