@@ -10,8 +10,16 @@ from pathlib import Path
 
 from app.pictures.encode import AnswerFormat
 
-SUFFIXES = frozenset([".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"])
+SUFFIXES = frozenset[str]().union(
+    [".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"],
+    [".apng", ".png", ".gif", ".webp"],
+    [".bmp", ".dib", ".tif", ".tiff"],
+    [".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif"],
+)
 """Files of a folder that are pictures. A file named on the command line may have any suffix."""
+
+PREVIEWS = "@eaDir"
+"""Folder in which a Synology NAS keeps previews of the pictures around it."""
 
 SUFFIX_OF = {"jpeg": ".jpg"}
 """Formats whose suffix differs from their name."""
@@ -34,28 +42,51 @@ class Task:
         return next((path for form in formats if (path := self.target_as(form)).is_file()), None)
 
 
-def tasks_of(inputs: Sequence[Path], out: Path) -> Iterator[Task]:
-    """List the pictures of files and folders; those in a folder keep their place in it below `out`.
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The files that a command line names."""
+
+    tasks: Sequence[Task]
+    others: Sequence[Path]
+    """Files of its folders that do not have the suffix of a picture."""
+
+
+def find_pictures(inputs: Iterable[Path], out: Path) -> Found:
+    """Find the pictures of files and folders; those of a folder keep their place in it below `out`.
 
     Raises:
         OSError: a folder cannot be read.
     """
     out = out.resolve()
+    tasks: list[Task] = []
+    others: list[Path] = []
     for path in inputs:
         if not path.is_dir():
-            yield Task(source=path, target=out / path.stem)
+            tasks.append(Task(source=path, target=out / path.stem))
             continue
-        for folder, folders, names in os.walk(path, onerror=_raise):
-            folders[:] = sorted(name for name in folders if (Path(folder) / name).resolve() != out)
-            for source in (Path(folder) / name for name in sorted(names)):
-                if source.suffix.lower() in SUFFIXES and not source.name.startswith("."):
-                    yield Task(source=source, target=out / source.relative_to(path).with_suffix(""))
+        for source in _files_below(path, out):
+            if source.suffix.lower() in SUFFIXES:
+                tasks.append(Task(source=source, target=out / source.relative_to(path).with_suffix("")))
+            else:
+                others.append(source)
+    return Found(tasks=list(dict.fromkeys(tasks)), others=list(dict.fromkeys(others)))
+
+
+def _files_below(folder: Path, out: Path) -> Iterator[Path]:
+    """Yield the files of a folder and of the folders in it, except for hidden ones and for `out`."""
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name) and (Path(parent) / name).resolve() != out)
+        yield from (Path(parent) / name for name in sorted(names) if not _is_hidden(name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == PREVIEWS
 
 
 def next_input(tasks: Iterable[Task], inputs: Iterable[Path], out: Path) -> tuple[Task, Path] | None:
     """Return a picture whose answer would be written into an input folder, where the next run would upscale it.
 
-    Returns the folder as well. `out` itself may be inside an input folder, since `tasks_of` skips it.
+    Returns the folder as well. `out` itself may be inside an input folder, since `find_pictures` skips it.
     """
     out = out.resolve()
     folders = [path for path in inputs if path.is_dir() and path.resolve() not in out.parents]

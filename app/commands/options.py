@@ -8,12 +8,18 @@ from typing import Any, Literal, get_args, get_origin
 
 from fastapi.exceptions import RequestValidationError
 
+from app.commands.files import SUFFIXES
 from app.errors import ServiceError
 from app.http.parameters import Parameters
 from app.upscaling import UpscaleRequest
 
 AT_ONCE = 8
 """Default number of files processed at a time: enough to fill batches, and to decode while the device works."""
+
+PICTURE_HELP = (
+    "A picture, or a folder with pictures, also in folders inside it: files that end in "
+    f"{', '.join(sorted(SUFFIXES))}. Names that begin with a dot are left out."
+)
 
 HELP = {"format": "Format of the answer, `same` for the picture's; png by default."}
 """Help for parameters whose description is about HTTP."""
@@ -58,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 if every picture is there, 1 if some failed, 2 for wrong usage or settings.",
         allow_abbrev=False,
     )
-    parser.add_argument("inputs", type=Path, nargs="+", metavar="PICTURE", help="A picture, or a folder with pictures.")
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="PICTURE", help=PICTURE_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="Folder for the answers.")
     parser.add_argument("--again", action="store_true", help="Replace answers that exist.")
     parser.add_argument(

@@ -17,7 +17,7 @@ from typing import Never, TextIO
 from tqdm import tqdm
 
 from app.build import build_service
-from app.commands.files import SUFFIXES, Task, next_input, tasks_of, write_whole
+from app.commands.files import SUFFIXES, Found, Task, find_pictures, next_input, write_whole
 from app.commands.options import Options
 from app.errors import QueueFull, ServiceError
 from app.service import Answer, UpscaleService
@@ -31,6 +31,9 @@ INTERRUPTED = 130
 
 RETRY_S = 1.0
 """Seconds before a picture is retried for which the queue was full."""
+
+NAMED = 5
+"""Maximum files without the suffix of a picture that are named at the end."""
 
 BAR = "{l_bar}{bar}| {n:.1f} of {total} [{elapsed}<{remaining}]"
 
@@ -48,25 +51,25 @@ def run(options: Options, settings: Settings) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     warnings.filterwarnings("ignore", module="PIL")
     try:
-        tasks = list(dict.fromkeys(tasks_of(options.inputs, options.out)))
+        found = find_pictures(options.inputs, options.out)
     except OSError as error:
         raise SettingsError(f"{error.filename}: {error.strerror}") from error
-    if (inside := next_input(tasks, options.inputs, options.out)) is not None:
+    if (inside := next_input(found.tasks, options.inputs, options.out)) is not None:
         task, folder = inside
         raise SettingsError(
             f"--out {options.out}: the answer for {task.source} would be in {folder}, where the next run would take it "
             f"for a picture; choose a folder of its own, such as --out {folder / 'upscaled'}"
         )
     try:
-        return asyncio.run(_run(tasks, options, settings))
+        return asyncio.run(_run(found, options, settings))
     except KeyboardInterrupt:
         _say("stopped; the same command continues with the missing pictures", sys.stderr)
         return INTERRUPTED
 
 
-async def _run(tasks: Sequence[Task], options: Options, settings: Settings) -> int:
-    files = _Files(tasks, options)
-    missing = [task for task in tasks if files.is_missing(task)]
+async def _run(found: Found, options: Options, settings: Settings) -> int:
+    files = _Files(found.tasks, options)
+    missing = [task for task in found.tasks if files.is_missing(task)]
     if missing:
         service = await asyncio.to_thread(_service_for, options, settings)
         service.start()
@@ -77,6 +80,8 @@ async def _run(tasks: Sequence[Task], options: Options, settings: Settings) -> i
             service.close()
         if service.scheduler.failure is not None:
             return DEVICE_LOST
+    if found.others:
+        _say(_left_out(found.others), sys.stderr)
     _say(_summary(files.counts), sys.stderr)
     return 1 if files.counts["failed"] else 0
 
@@ -98,6 +103,12 @@ def _summary(counts: Counter[str]) -> str:
         return f"no picture found; those of a folder end in {', '.join(sorted(SUFFIXES))}"
     known = "; what is there may have been made with other settings: --again replaces it" if counts["there"] else ""
     return f"{counts['done']} upscaled, {counts['there']} there already, {counts['failed']} failed{known}"
+
+
+def _left_out(others: Sequence[Path]) -> str:
+    shown = [*map(str, others[:NAMED]), *(["..."] if len(others) > NAMED else [])]
+    files = "1 file" if len(others) == 1 else f"{len(others)} files"
+    return f"{files} left out whose suffix is not that of a picture: {', '.join(shown)}"
 
 
 async def _upscale_all(files: "_Files", missing: Sequence[Task], service: UpscaleService, options: Options) -> None:

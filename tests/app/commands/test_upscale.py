@@ -11,8 +11,10 @@ from PIL import Image
 
 from app.__main__ import main
 from app.commands import upscale
+from app.commands.files import SUFFIXES
 from app.commands.options import parse_options
 from app.http.parameters import Parameters
+from model.pictures.reading import FORMATS
 from tests.app.conftest import encoded, noise
 
 
@@ -47,6 +49,40 @@ def test_pictures_of_files_and_folders_are_upscaled(folder: Path, capsys: pytest
     printed = capsys.readouterr()
     assert set(printed.out.split()) == {str(folder / "out" / name) for name in files(folder / "out")}
     assert "3 upscaled, 0 there already, 0 failed" in printed.err
+
+
+def test_every_suffix_of_a_picture_that_pillow_knows_is_one_of_a_folder() -> None:
+    Image.init()
+    known = {suffix for suffix, form in Image.registered_extensions().items() if form in {*FORMATS, "DIB", "MPO"}}
+    assert known <= SUFFIXES
+    assert {".jfif", ".jpe", ".apng", ".dib", ".heic", ".hif"} <= SUFFIXES
+
+
+def test_other_files_of_a_folder_are_counted_and_some_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "in" / "raw.nef").write_text("no picture")
+    assert main(["upscale", "in", "--out", "out"]) == 0
+    assert "1 file left out whose suffix is not that of a picture: in/raw.nef\n" in capsys.readouterr().err
+    for number in range(5):
+        (folder / "in" / f"{number}.txt").write_text("no picture")
+    assert main(["upscale", "in", "in", "--out", "out"]) == 0
+    named = ", ".join(f"in/{number}.txt" for number in range(5))
+    assert f"6 files left out whose suffix is not that of a picture: {named}, ...\n" in capsys.readouterr().err
+    assert main(["upscale", "in/wide.png", "--out", "out"]) == 0
+    assert "left out" not in capsys.readouterr().err
+
+
+def test_hidden_files_and_folders_are_not_entered(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (".hidden.png", ".thumbnails/small.png", "@eaDir/wide.png/SYNOPHOTO_THUMB_M.jpg", ".notes.txt"):
+        path = folder / "in" / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(encoded(noise(4, 4)))
+    assert main(["upscale", "in", "--out", "out"]) == 0
+    assert files(folder / "out") == {"wide.png", "sub/tall.png"}
+    assert "left out" not in capsys.readouterr().err
+    assert main(["upscale", "in/.thumbnails", "--out", "out"]) == 0
+    assert "small.png" in files(folder / "out")
 
 
 def test_options_become_the_request_that_the_api_makes_of_its_parameters() -> None:
@@ -218,3 +254,4 @@ def test_every_parameter_of_the_api_is_in_the_help(capsys: pytest.CaptureFixture
     printed = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')}" in printed for name in Parameters.model_fields)
     assert "header" not in printed
+    assert ".jfif" in printed
