@@ -38,12 +38,12 @@ DESCRIPTION = "Upscales pictures with ESRGAN generators: post one, get it back l
 
 
 class Application(FastAPI):
-    """FastAPI with the headers of every answer in its OpenAPI document."""
+    """FastAPI with problems and the headers of every answer in its OpenAPI document."""
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         document = super().openapi()
-        openapi.add_request_ids(document)
+        openapi.add_shared(document)
         return document
 
 

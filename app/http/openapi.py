@@ -65,6 +65,7 @@ API: tuple[ProblemKind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
 """Problems of all endpoints below /v1: these limit the number of requests and have a deadline."""
 
 UPSCALE: tuple[ProblemKind, ...] = (
+    *API,
     NoSuchModel,
     NotAcceptable,
     TooLarge,
@@ -74,10 +75,10 @@ UPSCALE: tuple[ProblemKind, ...] = (
     ReadTooSlowly,
 )
 SUBMIT: tuple[ProblemKind, ...] = (*UPSCALE, IdempotencyMismatch, SourceRefused, JobsOff, StorageFull)
-JOB: tuple[ProblemKind, ...] = (NoSuchJob, NotReady, JobsOff, Unprocessable)
+JOB: tuple[ProblemKind, ...] = (*API, NoSuchJob, NotReady, JobsOff, Unprocessable)
 CHANGE: tuple[ProblemKind, ...] = (*JOB, PreconditionFailed)
 RESULT: tuple[ProblemKind, ...] = (*CHANGE, NoSuchRange)
-RELOAD: tuple[ProblemKind, ...] = (NoSuchModel, Unprocessable)
+RELOAD: tuple[ProblemKind, ...] = (*API, NoSuchModel, Unprocessable)
 
 
 def texts(descriptions: Mapping[str, str]) -> dict[str, Any]:
@@ -159,8 +160,31 @@ def servers(root_path: str) -> list[dict[str, Any]]:
     return [{"url": root_path or ".", "description": "This service."}]
 
 
-def add_request_ids(document: dict[str, Any]) -> None:
-    """Add the header X-Request-Id to all answers."""
+PROBLEM = {
+    "title": "Problem",
+    "description": "An error (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {
+            "type": "string",
+            "description": f"`{problem_type('')}` and a name; the description of each answer lists its names.",
+        },
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "The value, the limit and the way out."},
+        "state": {
+            "enum": [phase.value for phase in Phase if phase is not Phase.READY],
+            "description": "State of the service, where that is the reason of a 503.",
+        },
+    },
+}
+"""Schema of all problem documents: one, so that generators of clients make one class."""
+
+
+def add_shared(document: dict[str, Any]) -> None:
+    """Add the schema of problems, and the header X-Request-Id of all answers."""
+    document["components"]["schemas"]["Problem"] = PROBLEM
     for operations in document["paths"].values():
         for operation in operations.values():
             for answer in operation["responses"].values():
@@ -174,20 +198,8 @@ def problems(kinds: tuple[ProblemKind, ...]) -> Responses:
 
 
 def _response(status: int, kinds: list[ProblemKind]) -> dict[str, Any]:
-    state = {"state": {"enum": [phase.value for phase in Phase if phase is not Phase.READY]}}
-    schema = {
-        "type": "object",
-        "required": ["type", "title", "status", "detail"],
-        "properties": {
-            "type": {"enum": [problem_type(kind.type) for kind in kinds]},
-            "title": {"type": "string"},
-            "status": {"const": status},
-            "detail": {"type": "string", "description": "The value, the limit and the way out."},
-            **(state if Unavailable in kinds else {}),
-        },
-    }
     return {
-        "description": "; ".join(kind.title for kind in kinds),
+        "description": "; ".join(f"`{kind.type}`: {kind.title}" for kind in kinds),
         "headers": HEADERS.get(status, {}),
-        "content": {MEDIA_TYPE: {"schema": schema}},
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }

@@ -39,6 +39,8 @@ class Described:
         assert set(answer.headers) - COMMON <= known, f"{method} {path} {answer.status_code}"
         if answer.content:
             assert answer.headers["content-type"].partition(";")[0] in described["content"]
+        if answer.is_error:
+            assert f"`{answer.json()['type'].rpartition(':')[2]}`: {answer.json()['title']}" in described["description"]
         self.statuses.add(answer.status_code)
         return answer
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from app.errors import ServiceError
+from app.errors import DeadlinePassed, ServiceError
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from app.service import UpscaleService
@@ -57,17 +57,25 @@ def test_schemas_have_names_that_generators_of_clients_can_use(written: dict[str
 
 def test_every_error_is_in_the_openapi_document(written: dict[str, Any]) -> None:
     text = json.dumps(written)
-    for error in ServiceError.__subclasses__():
-        assert f'"urn:esrgan-serve:problem:{error.type}"' in text
+    for error in (*ServiceError.__subclasses__(), *DeadlinePassed.__subclasses__()):
+        assert f"`{error.type}`: {error.title}" in text
 
 
-def test_every_status_of_the_main_endpoint_is_described_with_its_problem(written: dict[str, Any]) -> None:
+def test_every_status_of_the_main_endpoint_is_described_with_its_problems(written: dict[str, Any]) -> None:
     answers = written["paths"]["/v1/upscale"]["post"]["responses"]
     expected = {400, 401, 403, 404, 406, 408, 413, 415, 421, 422, 429, 431, 500, 501, 503, 504, 507}
     assert {int(status) for status in answers} == expected | {200, 202}
-    for status in expected:
-        schema = answers[str(status)]["content"]["application/problem+json"]["schema"]
-        assert schema["properties"]["status"] == {"const": status}
+    assert re.findall(r"`(.*?)`", answers["501"]["description"]) == ["not-implemented", "jobs-off"]
+    assert re.findall(r"`(.*?)`", answers["504"]["description"]) == ["deadline-passed", "read-too-slowly"]
+
+
+def test_all_problems_have_one_schema(written: dict[str, Any]) -> None:
+    operations = [operation for path in written["paths"].values() for operation in path.values()]
+    answers = [answer for operation in operations for answer in operation["responses"].items()]
+    problems = [answer["content"] for status, answer in answers if int(status) >= 400]
+    assert len(problems) > 100
+    shared = {"$ref": "#/components/schemas/Problem"}
+    assert all(content == {"application/problem+json": {"schema": shared}} for content in problems)
 
 
 def test_every_status_is_in_the_documentation(written: dict[str, Any]) -> None:
