@@ -3,9 +3,10 @@
 import asyncio
 import os
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.pictures.encode import AnswerFormat
@@ -36,6 +37,10 @@ class Task:
     def target_as(self, form: AnswerFormat) -> Path:
         """Return the file of an answer in a format."""
         return self.target.with_name(self.target.name + SUFFIX_OF.get(form.name, f".{form.name}"))
+
+    def with_suffix(self) -> "Task":
+        """Return the task with the suffix of the picture in the name of its answer: `photo.jpg.png`."""
+        return replace(self, target=self.target.with_name(self.source.name))
 
     def existing(self, formats: Iterable[AnswerFormat]) -> Path | None:
         """Return the answer if it is there already, in any of these formats."""
@@ -69,7 +74,17 @@ def find_pictures(inputs: Iterable[Path], out: Path) -> Found:
                 tasks.append(Task(source=source, target=out / source.relative_to(path).with_suffix("")))
             else:
                 others.append(source)
-    return Found(tasks=list(dict.fromkeys(tasks)), others=list(dict.fromkeys(others)))
+    return Found(tasks=_apart(list(dict.fromkeys(tasks))), others=list(dict.fromkeys(others)))
+
+
+def _apart(tasks: Sequence[Task]) -> Sequence[Task]:
+    """Keep the suffixes of pictures whose answers would have one name: `photo.jpg` and `photo.tif`.
+
+    Names depend on the list of pictures only, so the same command finds the answers of its last run.
+    """
+    holders = Counter(task.target for task in tasks)
+    apart = [task.with_suffix() if holders[task.target] > 1 else task for task in tasks]
+    return tasks if apart == tasks else _apart(apart)
 
 
 def _files_below(folder: Path, out: Path) -> Iterator[Path]:

@@ -21,6 +21,11 @@ PICTURE_HELP = (
     f"{', '.join(sorted(SUFFIXES))}. Names that begin with a dot are left out."
 )
 
+OUT_HELP = (
+    "Folder for the answers: photo.png for photo.jpg. Where two pictures would share a name, it keeps their suffixes: "
+    "photo.jpg.png for photo.jpg and photo.tif.png for photo.tif."
+)
+
 HELP = {"format": "Format of the answer, `same` for the picture's; png by default."}
 """Help for parameters whose description is about HTTP."""
 
@@ -65,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("inputs", type=Path, nargs="+", metavar="PICTURE", help=PICTURE_HELP)
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="Folder for the answers.")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help=OUT_HELP)
     parser.add_argument("--again", action="store_true", help="Replace answers that exist.")
     parser.add_argument(
         "--at-once", type=int, default=AT_ONCE, metavar="N", help=f"Files processed at a time; {AT_ONCE} by default."

@@ -199,9 +199,7 @@ class _Files:
             raise FileError("the file has 0 bytes")
         first = self._sources.setdefault(task.target, task.source)
         if first != task.source:
-            raise FileError(
-                f"its answer would have the same name as that of {first}; rename it, or choose another --out"
-            )
+            raise FileError(f"its answer would have the same name as that of {first}; upscale it into another --out")
         target = task.target_as(self._options.request.options.formats[0])
         if target.resolve() in self._inputs:
             raise FileError(f"its answer, {target}, is one of the inputs; choose another --out")

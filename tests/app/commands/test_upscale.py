@@ -203,14 +203,25 @@ def test_an_answer_beside_its_folder_is_no_input_unless_it_lies_inside(
     assert "the answer for in/in/deep.png would be in in, " in capsys.readouterr().err
 
 
-def test_two_pictures_whose_answers_have_one_name_are_not_mixed(
+def test_suffixes_are_kept_where_two_answers_would_share_a_name(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "in" / "wide.bmp").write_bytes(encoded(noise(5, 5), "BMP"))
-    (folder / "out").mkdir()
-    (folder / "out" / "wide.png").write_bytes(b"kept")
-    assert main(["upscale", "in/wide.png", "in/wide.bmp", "--out", "out"]) == 1
-    assert "error: in/wide.bmp: its answer would have the same name as that of in/wide.png" in capsys.readouterr().err
+    (folder / "in" / "wide.bmp").write_bytes(encoded(noise(5, 6), "BMP"))
+    (folder / "in" / "wide.bmp.gif").write_bytes(encoded(noise(5, 7), "GIF"))
+    assert main(["upscale", "in", "--out", "out"]) == 0
+    assert files(folder / "out") == {"wide.png.png", "wide.bmp.png", "wide.bmp.gif.png", "sub/tall.png"}
+    assert kind_of(folder / "out" / "wide.bmp.png") == ("PNG", (20, 24))
+    assert kind_of(folder / "out" / "wide.bmp.gif.png") == ("PNG", (20, 28))
+    capsys.readouterr()
+    assert main(["upscale", "in", "--out", "out"]) == 0
+    assert "0 upscaled, 4 there already" in capsys.readouterr().err
+
+
+def test_two_pictures_of_one_name_are_not_mixed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "wide.png").write_bytes(encoded(noise(5, 5)))
+    assert main(["upscale", "in/wide.png", "wide.png", "--out", "out"]) == 1
+    assert "error: wide.png: its answer would have the same name as that of in/wide.png" in capsys.readouterr().err
+    assert kind_of(folder / "out" / "wide.png.png") == ("PNG", (80, 36))
 
 
 def test_half_an_answer_is_never_left_behind(
