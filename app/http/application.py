@@ -90,8 +90,7 @@ def _add_middleware(app: FastAPI, life: Lifecycle, telemetry: Telemetry) -> None
     if settings.keys is None:
         app.add_middleware(BrowserGuardMiddleware, origins=settings.origins, published=settings.published_at)
     app.add_middleware(FailureMiddleware)
-    if settings.origins:
-        app.add_middleware(CrossOriginMiddleware, origins=settings.origins)
+    app.add_middleware(CrossOriginMiddleware, origins=settings.origins)
     app.add_middleware(RequestContextMiddleware, observers=telemetry.observers)
     app.add_middleware(SecureHeadersMiddleware)
     app.add_middleware(PrefixMiddleware, prefix=settings.root_path)

@@ -36,7 +36,11 @@ PREFLIGHT_S = 3600
 
 
 class CrossOriginMiddleware(CORSMiddleware):
-    """Starlette's CORS middleware, for exact origins; refuses a preflight with a problem document."""
+    """Starlette's CORS middleware, for exact origins; refuses a preflight with a problem document.
+
+    Args:
+        origins: origins that may call the service; if there are none, all preflights are refused.
+    """
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         super().__init__(
@@ -44,7 +48,7 @@ class CrossOriginMiddleware(CORSMiddleware):
             allow_origins=origins,
             allow_methods=METHODS,
             allow_headers=REQUEST_HEADERS,
-            expose_headers=ANSWER_HEADERS,
+            expose_headers=ANSWER_HEADERS if origins else (),
             allow_private_network=True,  # the operator has named the origin
             max_age=PREFLIGHT_S,
         )

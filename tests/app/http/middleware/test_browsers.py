@@ -146,7 +146,14 @@ async def test_without_the_setting_no_page_can_read_an_answer() -> None:
                 await client.get("/livez", headers={"Origin": origin}),
             ):
                 assert not [name for name in answer.headers if name.startswith("access-control-")]
-        problem(await client.options("/docs", headers=preflight(OURS)), 405, "method-not-allowed")
+
+
+async def test_without_the_setting_a_preflight_names_it() -> None:
+    async with service(Settings()) as client:
+        said = problem(await client.options("/v1/upscale", headers=preflight(OURS)), 403, "cross-site")
+        assert OURS in said
+        assert "ESRGAN_CORS_ORIGINS" in said
+        problem(await client.options("/docs", headers={"Origin": OURS}), 405, "method-not-allowed")
 
 
 @pytest.mark.parametrize("path", ["/v1/upscale", "/v1/jobs", "/v1/models/tiny/reload"])
