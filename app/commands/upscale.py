@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from app.build import build_service
 from app.commands.files import SUFFIXES, Found, Task, find_pictures, next_input, write_whole
+from app.commands.notes import notes_on
 from app.commands.options import Options
 from app.errors import QueueFull, ServiceError
 from app.service import Answer, UpscaleService
@@ -156,7 +157,7 @@ class _Files:
         """Upscale a picture; print and count a failure."""
         try:
             picture = await asyncio.to_thread(task.source.read_bytes)
-            target = await self._written(task, picture, service)
+            target, notes = await self._written(task, picture, service)
         except OSError as error:
             self._failed(task, _reason(error, task))
         except (FileError, ServiceError) as error:
@@ -164,11 +165,13 @@ class _Files:
         else:
             self.counts["done"] += 1
             _say(str(target), sys.stdout)
+            if notes:
+                _say(f"note: {task.source}: {notes}", sys.stderr)
         finally:
             self._advance(1)
 
-    async def _written(self, task: Task, picture: bytes, service: UpscaleService) -> Path:
-        """Upscale a picture and write the answer, when there is room for it in the queue."""
+    async def _written(self, task: Task, picture: bytes, service: UpscaleService) -> tuple[Path, str]:
+        """Upscale a picture and write the answer, when there is room for it in the queue; returns it with its notes."""
         while True:
             try:
                 async with AsyncExitStack() as scope:
@@ -177,7 +180,7 @@ class _Files:
                     if target.resolve() in self._inputs:
                         raise FileError(f"{target} is one of the inputs; choose another --out")
                     await write_whole(target, self._progressing(answer))
-                    return target
+                    return target, notes_on(answer)
             except QueueFull:  # never raised for a single picture
                 await asyncio.sleep(RETRY_S)
 

@@ -12,8 +12,10 @@ from PIL import Image
 from app.__main__ import main
 from app.commands import upscale
 from app.commands.files import SUFFIXES
+from app.commands.notes import LOST
 from app.commands.options import parse_options
 from app.http.parameters import Parameters
+from app.pictures.colours import NAMES
 from model.pictures.reading import FORMATS
 from tests.app.conftest import encoded, noise
 
@@ -222,6 +224,27 @@ def test_two_pictures_of_one_name_are_not_mixed(folder: Path, capsys: pytest.Cap
     assert main(["upscale", "in/wide.png", "wide.png", "--out", "out"]) == 1
     assert "error: wide.png: its answer would have the same name as that of in/wide.png" in capsys.readouterr().err
     assert kind_of(folder / "out" / "wide.png.png") == ("PNG", (80, 36))
+
+
+def test_losses_are_said_with_the_option_that_avoids_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, *others = [noise(6, 5, seed=seed).quantize(8) for seed in range(3)]
+    (folder / "cat.gif").write_bytes(encoded(first, "GIF", save_all=True, append_images=others))
+    (folder / "clear.png").write_bytes(encoded(noise(5, 5, mode="RGBA"), dpi=(300, 300)))
+    assert main(["upscale", "cat.gif", "in", "--out", "out", "--format", "same"]) == 0
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")] == [
+        "note: cat.gif: png instead of gif; only the first of 3 pictures; --frames all keeps all of a GIF, WebP or PNG"
+    ]
+    assert main(["upscale", "cat.gif", "clear.png", "--out", "out", "--format", "jpeg", "--at-once", "1"]) == 0
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")] == [
+        "note: cat.gif: only the first of 3 pictures; --frames all --format webp keeps all of a GIF, WebP or PNG",
+        "note: clear.png: without transparency (now on white); --format png holds more",
+    ]
+    assert main(["upscale", "cat.gif", "clear.png", "in", "--out", "all", "--frames", "all"]) == 0
+    assert "note: " not in capsys.readouterr().err
+
+
+def test_every_loss_has_its_words() -> None:
+    assert LOST.keys() == {"transparency", "bits", "icc", "exif", "xmp", "text", "dpi", *NAMES.values()}
 
 
 def test_half_an_answer_is_never_left_behind(
