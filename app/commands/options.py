@@ -26,7 +26,10 @@ OUT_HELP = (
     "photo.jpg.png for photo.jpg and photo.tif.png for photo.tif."
 )
 
-HELP = {"format": "Format of the answer, `same` for the picture's; png by default."}
+HELP = {
+    "model": "Name of the model, or the path of a weight file; by default the service's default model.",
+    "format": "Format of the answer, `same` for the picture's; png by default.",
+}
 """Help for parameters whose description is about HTTP."""
 
 
@@ -37,6 +40,8 @@ class Options:
     inputs: tuple[Path, ...]
     """Files and folders."""
     out: Path
+    weights: Path | None
+    """Weight file to use in place of the models."""
     request: UpscaleRequest
     again: bool
     """Upscale files whose answer is there already."""
@@ -49,6 +54,9 @@ def parse_options(arguments: list[str]) -> Options:
     given = parser.parse_args(arguments)
     values = {name: _text(value) for name in Parameters.model_fields if (value := getattr(given, name)) is not None}
     values.setdefault("format", "png")
+    weights = _path_in(values.get("model", ""))
+    if weights:
+        del values["model"]
     try:
         request = Parameters().with_fields(values).request(accept="")
     except RequestValidationError as error:
@@ -59,7 +67,16 @@ def parse_options(arguments: list[str]) -> Options:
         parser.error("-: a picture from standard input has the name /dev/stdin, and must be a file: < photo.jpg")
     if given.at_once < 1:
         parser.error(f"--at-once {given.at_once}: must be at least 1")
-    return Options(inputs=tuple(given.inputs), out=given.out, request=request, again=given.again, at_once=given.at_once)
+    if weights and not weights.is_file():
+        parser.error(f"--model {weights}: there is no such file")
+    return Options(
+        inputs=tuple(given.inputs),
+        out=given.out,
+        weights=weights,
+        request=request,
+        again=given.again,
+        at_once=given.at_once,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         else:
             parameters.add_argument(option, dest=name, metavar=_metavar(field.annotation), help=help_text)
     return parser
+
+
+def _path_in(model: str) -> Path | None:
+    """Return the path of a weight file, if this is one and not the name of a model."""
+    path = Path(model)
+    return path if len(path.parts) > 1 or path.is_file() else None
 
 
 def _metavar(annotation: Any) -> str:

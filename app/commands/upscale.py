@@ -89,14 +89,17 @@ async def _run(found: Found, options: Options, settings: Settings) -> int:
 
 def _service_for(options: Options, settings: Settings) -> UpscaleService:
     """Load no more models than the command needs."""
-    model = options.request.model
-    update = {"load": "lazy", "default_model": model or settings.default_model, "watch_s": 0.0}
+    model = options.request.model or settings.default_model
+    named = {"models": options.weights, "default_model": ""} if options.weights else {"default_model": model}
     try:
-        return build_service(settings.model_copy(update=update))
+        return build_service(settings.model_copy(update={"load": "lazy", "watch_s": 0.0, **named}))
     except SettingsError as error:
-        if not model:
-            raise
-        raise SettingsError(str(error).replace("ESRGAN_DEFAULT_MODEL", "--model")) from error
+        text = str(error)
+        if options.weights:
+            text = text.replace("ESRGAN_MODELS and ESRGAN_DEFAULT_MODEL", "--model")
+        elif options.request.model:
+            text = text.replace("ESRGAN_DEFAULT_MODEL", "--model")
+        raise SettingsError(text) from error
 
 
 def _summary(counts: Counter[str]) -> str:

@@ -53,6 +53,7 @@ class Folder:
     """A folder of weight files.
 
     Args:
+        path: the folder, or a single weight file in place of one.
         suffixes: suffixes of weight files, in lower case.
     """
 
@@ -73,7 +74,8 @@ class Folder:
             OSError: the folder cannot be read.
         """
         suffixes = {path.name: self._suffix(path) for path in self._visible() if not self._is_companion(path)}
-        looked = {name: _look(self.path / name) for name, suffix in sorted(suffixes.items()) if suffix}
+        folder = self.path.parent if self.path.is_file() else self.path
+        looked = {name: _look(folder / name) for name, suffix in sorted(suffixes.items()) if suffix}
         files = {name: file for name, file in looked.items() if file is not None}
         names = _names({name: suffixes[name] for name in files})
         hashed = {encodable(file): name for file, name in names.items() if name.endswith(_hash(file))}
@@ -87,6 +89,8 @@ class Folder:
         return {encodable(name): reason for name, reason in sorted(ignored.items())}
 
     def _visible(self) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
         return [path for path in self.path.iterdir() if not path.name.startswith(".")]
 
     def _suffix(self, path: Path) -> str:

@@ -17,7 +17,7 @@ from app.commands.options import parse_options
 from app.http.parameters import Parameters
 from app.pictures.colours import NAMES
 from model.pictures.reading import FORMATS
-from tests.app.conftest import encoded, noise
+from tests.app.conftest import encoded, noise, write_tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -265,6 +265,7 @@ def test_half_an_answer_is_never_left_behind(
         (["in", "--out", "out", "--at-once", "0"], "--at-once 0"),
         (["in", "--out", "out", "--sharpness", "1"], "--sharpness"),
         (["-", "--out", "out"], "/dev/stdin"),
+        (["in", "--out", "out", "--model", "runs/absent.pth"], "--model runs/absent.pth: there is no such file"),
     ],
 )
 def test_wrong_options_are_named(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,6 +281,31 @@ def test_an_unknown_model_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> 
     assert "nope is not in" in complaint
     assert "--model" in complaint
     assert "ESRGAN_DEFAULT_MODEL" not in complaint
+
+
+@pytest.mark.parametrize("path", ["mine.safetensors", "./mine.safetensors", "weights/mine.safetensors"])
+def test_the_model_may_be_a_weight_file(folder: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESRGAN_DEFAULT_MODEL", "absent")
+    Path(path).parent.mkdir(exist_ok=True)
+    write_tiny_model(folder, "mine", scale=2).rename(path)
+    Path(path).with_name("broken.pth").write_bytes(b"broken")
+    assert main(["upscale", "in/wide.png", "--out", "out", "--model", path]) == 0
+    assert kind_of(folder / "out" / "wide.png") == ("PNG", (40, 18))
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        ("broken.pth", "--model: no weight file of broken.pth can serve: broken: "),
+        ("in/wide.png", "--model: in/wide.png has no weight file"),
+    ],
+)
+def test_a_file_without_weights_is_wrong_usage(
+    folder: Path, path: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "broken.pth").write_bytes(b"broken")
+    assert main(["upscale", "in", "--out", "out", "--model", path]) == 2
+    assert f"error: {complaint}" in capsys.readouterr().err
 
 
 def test_every_parameter_of_the_api_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:

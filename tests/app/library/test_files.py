@@ -29,6 +29,17 @@ def test_the_bin_of_a_pair_is_no_model_of_its_own(tmp_path: Path) -> None:
     assert list(refresh(tmp_path).files()) == ["alone", "net"]
 
 
+def test_a_single_file_is_a_folder_of_one_model(tmp_path: Path) -> None:
+    for name in ("net.param", "net.bin", "net.pth", "notes.xyz"):
+        (tmp_path / name).write_bytes(b"xx")
+    single = refresh(tmp_path / "net.param")
+    assert {name: (file.path.name, file.size_bytes) for name, file in single.files().items()} == {
+        "net": ("net.param", 4)
+    }
+    assert single.ignored() == {}
+    assert list(refresh(tmp_path / "notes.xyz").ignored()) == ["notes.xyz"]
+
+
 @pytest.mark.parametrize(
     "files",
     [
