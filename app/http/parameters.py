@@ -58,7 +58,8 @@ class Parameters(BaseModel):
     )
     format: Literal["png", "webp", "jpeg", "avif", "jxl", "same"] | None = Field(
         default=None,
-        description="Format of the answer, `same` for the upload's; by default chosen from the `Accept` header.",
+        description="Format of the answer, `same` for the upload's; by default chosen from the `Accept` header. `jpg` "
+        "means `jpeg`, and upper case is accepted.",
     )
     quality: int | None = Field(
         default=None,
@@ -103,6 +104,13 @@ class Parameters(BaseModel):
         if isinstance(value, bool):
             raise PydanticCustomError("number", "Input should be a number")
         return value
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _format_name(cls, value: object) -> object:
+        """Accept names in upper case, and `jpg`."""
+        name = value.lower() if isinstance(value, str) else value
+        return "jpeg" if name == "jpg" else name
 
     def with_fields(self, fields: Mapping[str, str]) -> Self:
         """Add the fields of a form, which override the parameters of the query.

@@ -120,6 +120,22 @@ async def test_a_requested_format_is_used_whatever_it_loses(client: httpx.AsyncC
             assert await form_of(client, picture, CHROME_PAGE, f"?format={name}") == name
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("jpg", "jpeg"), ("JPG", "jpeg"), ("JPEG", "jpeg"), ("PNG", "png"), ("WebP", "webp")]
+)
+async def test_formats_have_the_names_of_files_in_either_case(client: httpx.AsyncClient, name: str, kind: str) -> None:
+    picture = encoded(noise(5, 5))
+    assert await form_of(client, picture, "*/*", f"?format={name}") == kind
+    answer = await client.post("/v1/upscale", files={"image": picture}, data={"format": name})
+    assert answer.headers["content-type"] == f"image/{kind}"
+
+
+async def test_an_unknown_format_is_refused_with_the_known_ones(client: httpx.AsyncClient) -> None:
+    for name in ("tiff", "", "jpgg"):
+        answer = await client.post(f"/v1/upscale?format={name}", content=encoded(noise(5, 5)))
+        assert "'png', 'webp', 'jpeg'" in problem(answer, 422, "unprocessable")
+
+
 async def test_halves_of_a_pixel_are_rounded_up(client: httpx.AsyncClient) -> None:
     for scale, size in {"1.5": (71, 74), "2.5": (118, 123), "1.1": (52, 54), "3.5": (165, 172)}.items():
         answer = await client.post(f"/v1/upscale?scale={scale}", content=encoded(noise(47, 49)))
