@@ -58,6 +58,8 @@ def test_every_suffix_of_a_picture_that_pillow_knows_is_one_of_a_folder() -> Non
     known = {suffix for suffix, form in Image.registered_extensions().items() if form in {*FORMATS, "DIB", "MPO"}}
     assert known <= SUFFIXES
     assert {".jfif", ".jpe", ".apng", ".dib", ".heic", ".hif"} <= SUFFIXES
+    guide = (Path(__file__).parents[3] / "docs" / "command_line.md").read_text(encoding="utf-8")
+    assert {suffix for suffix in SUFFIXES if f"`{suffix}`" not in guide} == set()
 
 
 def test_other_files_of_a_folder_are_counted_and_some_are_named(
