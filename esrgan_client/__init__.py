@@ -6,6 +6,7 @@ with Client("http://127.0.0.1:8000") as client:
     client.upscale_file("photo.jpg", "photo_x4.png")
 """
 
+from esrgan_client.answers import Answer, Picture
 from esrgan_client.async_client import AsyncClient
 from esrgan_client.jobs import Job
 from esrgan_client.parameters import Parameters
@@ -29,6 +30,7 @@ from esrgan_client.problems import (
 from esrgan_client.sync_client import Client
 
 __all__ = [
+    "Answer",
     "AsyncClient",
     "BadRequest",
     "Busy",
@@ -40,6 +42,7 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Parameters",
+    "Picture",
     "Problem",
     "StorageFull",
     "TooLarge",

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
+from esrgan_client.answers import Answer, Picture
 from esrgan_client.calls import TIMEOUT, PictureFile, checked, form_of, headers_of, part_file, target_file
 from esrgan_client.jobs import Events, Job, Progress, result_path
 from esrgan_client.parameters import Parameters, query_of
@@ -51,12 +52,12 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def upscale(self, picture: bytes | PictureFile, **parameters: Unpack[Parameters]) -> bytes:
-        """Upscale a picture, given as bytes or as a path; returns the upscaled picture."""
+    async def upscale(self, picture: bytes | PictureFile, **parameters: Unpack[Parameters]) -> Picture:
+        """Upscale a picture, given as bytes or as a path."""
         with self._upload(picture) as content:
-            return await self._tried(lambda: self._whole("POST", "/v1/upscale", content(), query_of(parameters)))
+            return await self._tried(lambda: self._whole(content(), query_of(parameters)))
 
-    async def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Path:
+    async def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Answer:
         """Upscale a file into a new one, which appears when it is complete. Both are streamed."""
         path, query = target_file(target, source), query_of(parameters)
         with self._upload(source) as content:
@@ -87,7 +88,7 @@ class AsyncClient:
             if (found := await self.job(job)).ended:
                 return found
 
-    async def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Path:
+    async def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Answer:
         """Write the result of a job, or of its picture `number` (from 1), to a file."""
         path = target_file(target)
         return await self._tried(lambda: self._to_file("GET", result_path(job, number), path))
@@ -126,10 +127,11 @@ class AsyncClient:
     async def _got(self, path: str, method: str = "GET") -> httpx.Response:
         return checked(await self._http.request(method, path))
 
-    async def _whole(self, method: str, path: str, content: bytes | AsyncIterator[bytes], query: Any) -> bytes:
-        return checked(await self._http.request(method, path, content=content, params=query)).content
+    async def _whole(self, content: bytes | AsyncIterator[bytes], query: Any) -> Picture:
+        answer = checked(await self._http.post("/v1/upscale", content=content, params=query))
+        return Picture.of(answer.headers, content=answer.content)
 
-    async def _to_file(self, method: str, path: str, target: Path, content: Any = None, query: Any = None) -> Path:
+    async def _to_file(self, method: str, path: str, target: Path, content: Any = None, query: Any = None) -> Answer:
         async with self._http.stream(method, path, content=content, params=query) as answer:
             if answer.is_error:
                 await answer.aread()
@@ -137,7 +139,7 @@ class AsyncClient:
             with part_file(target) as file:
                 async for piece in answer.aiter_bytes():
                     await asyncio.to_thread(file.write, piece)
-        return target
+        return Answer.of(answer.headers)
 
     async def _watch(self, job: str, events: Events, attempts: Attempts) -> None:
         async with self._http.stream("GET", f"/v1/jobs/{job}/events") as answer:

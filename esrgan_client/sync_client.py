@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
+from esrgan_client.answers import Answer, Picture
 from esrgan_client.calls import TIMEOUT, PictureFile, checked, form_of, headers_of, part_file, target_file
 from esrgan_client.jobs import Events, Job, Progress, result_path
 from esrgan_client.parameters import Parameters, query_of
@@ -49,12 +50,12 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def upscale(self, picture: bytes | PictureFile, **parameters: Unpack[Parameters]) -> bytes:
-        """Upscale a picture, given as bytes or as a path; returns the upscaled picture."""
+    def upscale(self, picture: bytes | PictureFile, **parameters: Unpack[Parameters]) -> Picture:
+        """Upscale a picture, given as bytes or as a path."""
         with self._upload(picture) as content:
-            return self._tried(lambda: self._whole("POST", "/v1/upscale", content(), query_of(parameters)))
+            return self._tried(lambda: self._whole(content(), query_of(parameters)))
 
-    def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Path:
+    def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Answer:
         """Upscale a file into a new one, which appears when it is complete. Both are streamed."""
         path, query = target_file(target, source), query_of(parameters)
         with self._upload(source) as content:
@@ -84,7 +85,7 @@ class Client:
             if (found := self.job(job)).ended:
                 return found
 
-    def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Path:
+    def result(self, job: str, target: PictureFile, *, number: int | None = None) -> Answer:
         """Write the result of a job, or of its picture `number` (from 1), to a file."""
         path = target_file(target)
         return self._tried(lambda: self._to_file("GET", result_path(job, number), path))
@@ -119,10 +120,11 @@ class Client:
 
             yield rewound
 
-    def _whole(self, method: str, path: str, content: bytes | Iterable[bytes], query: Any) -> bytes:
-        return checked(self._http.request(method, path, content=content, params=query)).content
+    def _whole(self, content: bytes | Iterable[bytes], query: Any) -> Picture:
+        answer = checked(self._http.post("/v1/upscale", content=content, params=query))
+        return Picture.of(answer.headers, content=answer.content)
 
-    def _to_file(self, method: str, path: str, target: Path, content: Any = None, query: Any = None) -> Path:
+    def _to_file(self, method: str, path: str, target: Path, content: Any = None, query: Any = None) -> Answer:
         with self._http.stream(method, path, content=content, params=query) as answer:
             if answer.is_error:
                 answer.read()
@@ -130,7 +132,7 @@ class Client:
             with part_file(target) as file:
                 for piece in answer.iter_bytes():
                     file.write(piece)
-        return target
+        return Answer.of(answer.headers)
 
     def _watch(self, job: str, events: Events, attempts: Attempts) -> None:
         with self._http.stream("GET", f"/v1/jobs/{job}/events") as answer:

@@ -49,22 +49,49 @@ async def test_both_clients_give_the_answer_of_the_service(
 
     def synchronously() -> None:
         with Client(live.address) as sync:
-            target = sync.upscale_file(tmp_path / "in.png", tmp_path / "out.png", scale=2, edges="wrap", ensemble=True)
-            assert target.read_bytes() == made
-            assert sync.upscale(tmp_path / "in.png", scale=2, edges="wrap", ensemble=True) == made
+            sync.upscale_file(tmp_path / "in.png", tmp_path / "out.png", scale=2, edges="wrap", ensemble=True)
+            assert (tmp_path / "out.png").read_bytes() == made.content
+            again = sync.upscale(tmp_path / "in.png", scale=2, edges="wrap", ensemble=True)
+            assert again.save(tmp_path / "saved.png").read_bytes() == made.content
             assert sync.models()["default"] == "tiny"
 
     await asyncio.to_thread(synchronously)
     await client.upscale_file(tmp_path / "in.png", tmp_path / "again.png", scale=2, edges="wrap", ensemble=True)
-    assert (tmp_path / "again.png").read_bytes() == made
+    assert (tmp_path / "again.png").read_bytes() == made.content
 
 
-async def test_a_streamed_answer_goes_to_apicture_file(client: AsyncClient, tmp_path: Path) -> None:
+async def test_a_streamed_answer_goes_to_a_file(client: AsyncClient, tmp_path: Path) -> None:
     large = encoded(noise(80, 60))
-    await client.upscale_file(
-        tmp_path / "in.png" if (tmp_path / "in.png").write_bytes(large) else "", tmp_path / "o.png"
-    )
-    assert (tmp_path / "o.png").read_bytes() == await client.upscale(large)
+    await client.upscale_file(picture_file(tmp_path, large), tmp_path / "o.png")
+    assert (tmp_path / "o.png").read_bytes() == (await client.upscale(large)).content
+
+
+async def test_an_answer_says_how_it_differs_from_the_upload(client: AsyncClient, live: Live, tmp_path: Path) -> None:
+    plain = await client.upscale(PICTURE)
+    assert (plain.format, plain.shown, plain.frames, plain.left_out, plain.upload_format) == ("png", 1, 1, [], "")
+    assert plain.model.startswith("tiny@")
+    assert plain.request_id
+    frames = [noise(6, 5, seed=seed).quantize(8) for seed in range(3)]
+    cat = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    clear = picture_file(tmp_path, encoded(noise(8, 8, mode="RGBA")))
+
+    def synchronously() -> None:
+        with Client(live.address) as sync:
+            still = sync.upscale(cat, format="same")
+            assert (still.format, still.shown, still.frames, still.upload_format) == ("png", 1, 3, "gif")
+            assert sync.upscale_file(clear, tmp_path / "o.jpg", format="jpeg").left_out == ["transparency"]
+
+    await asyncio.to_thread(synchronously)
+    white = await client.upscale_file(clear, tmp_path / "o.jpg", format="jpeg")
+    assert (white.format, white.left_out) == ("jpeg", ["transparency"])
+    job = await client.wait((await client.submit([clear], format="jpeg")).id)
+    assert (await client.result(job.id, tmp_path / "o.jpg")).left_out == ["transparency"]
+
+
+def test_the_picture_of_an_answer_is_not_in_its_repr() -> None:
+    transport, _ = answering(httpx.Response(200, content=b"made"))
+    with Client("http://test", transport=transport) as client:
+        assert "made" not in repr(client.upscale(PICTURE))
 
 
 async def test_a_job_is_submitted_watched_and_fetched(client: AsyncClient, tmp_path: Path) -> None:
@@ -75,8 +102,8 @@ async def test_a_job_is_submitted_watched_and_fetched(client: AsyncClient, tmp_p
     assert (job.state, job.ended, job.progress, job.problem) == ("done", True, 1, None)
     assert seen[-1] == 1
     await client.result(job.id, tmp_path / "second.png", number=2)
-    assert (tmp_path / "second.png").read_bytes() == await client.upscale(PICTURE, scale=2)
-    await client.result(job.id, tmp_path / "both.zip")
+    assert (tmp_path / "second.png").read_bytes() == (await client.upscale(PICTURE, scale=2)).content
+    assert (await client.result(job.id, tmp_path / "both.zip")).format == "zip"
     assert (tmp_path / "both.zip").read_bytes()[:2] == b"PK"
     await client.cancel(job.id)
     with pytest.raises(NotFound):
@@ -87,7 +114,8 @@ async def test_the_sync_client_submits_watches_and_fetches_jobs(live: Live, tmp_
     def synchronously() -> None:
         with Client(live.address) as sync:
             job = sync.wait(sync.submit([PICTURE]).id)
-            assert sync.result(job.id, tmp_path / "out.png").read_bytes() == sync.upscale(PICTURE)
+            sync.result(job.id, tmp_path / "out.png")
+            assert (tmp_path / "out.png").read_bytes() == sync.upscale(PICTURE).content
             sync.cancel(job.id)
 
     await asyncio.to_thread(synchronously)
@@ -137,7 +165,7 @@ async def test_the_async_client_sends_the_whole_file_at_each_attempt(tmp_path: P
         return transport.handle_request(request)
 
     async with AsyncClient("http://test", transport=httpx.MockTransport(handle)) as client:
-        assert await client.upscale(picture_file(tmp_path, PICTURE)) == b"made"
+        assert (await client.upscale(picture_file(tmp_path, PICTURE))).content == b"made"
     assert [request.content for request in seen] == [PICTURE] * 2
 
 
