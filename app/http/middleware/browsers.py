@@ -48,7 +48,7 @@ class CrossOriginMiddleware(CORSMiddleware):
             allow_origins=origins,
             allow_methods=METHODS,
             allow_headers=REQUEST_HEADERS,
-            expose_headers=ANSWER_HEADERS if origins else (),
+            expose_headers=ANSWER_HEADERS,
             allow_private_network=True,  # the operator has named the origin
             max_age=PREFLIGHT_S,
         )
@@ -68,6 +68,13 @@ class CrossOriginMiddleware(CORSMiddleware):
             )
         refusal.headers = {"Vary": answer.headers["vary"]}
         return answer_to(refusal)
+
+    async def simple_response(self, scope: Scope, receive: Receive, send: Send, request_headers: Headers) -> None:
+        """Handle a request that is no preflight; without origins, no answer depends on one."""
+        if self.allow_origins:
+            await super().simple_response(scope, receive, send, request_headers)
+        else:
+            await self.app(scope, receive, send)
 
 
 class BrowserGuardMiddleware:
