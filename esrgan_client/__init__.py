@@ -9,7 +9,7 @@ with Client("http://127.0.0.1:8000") as client:
 from esrgan_client.answers import Answer, Picture
 from esrgan_client.async_client import AsyncClient
 from esrgan_client.jobs import Job
-from esrgan_client.parameters import Parameters
+from esrgan_client.parameters import JobParameters, Parameters
 from esrgan_client.problems import (
     BadRequest,
     Busy,
@@ -38,6 +38,7 @@ __all__ = [
     "DeadlinePassed",
     "Forbidden",
     "Job",
+    "JobParameters",
     "NotAcceptable",
     "NotFound",
     "NotReady",

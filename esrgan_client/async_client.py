@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from esrgan_client.answers import Answer, Picture
-from esrgan_client.calls import TIMEOUT, PictureFile, checked, form_of, headers_of, part_file, target_file
-from esrgan_client.jobs import Events, Job, Progress, result_path
-from esrgan_client.parameters import Parameters, query_of
+from esrgan_client.calls import TIMEOUT, PictureFile, Pictures, checked, form_of, headers_of, part_file, target_file
+from esrgan_client.jobs import Events, Job, Progress, State, first_page, next_page, result_path
+from esrgan_client.parameters import JobParameters, Parameters, query_of
 from esrgan_client.problems import Problem
 from esrgan_client.retries import Attempts
 
@@ -63,22 +63,44 @@ class AsyncClient:
         with self._upload(source) as content:
             return await self._tried(lambda: self._to_file("POST", "/v1/upscale", path, content(), query))
 
-    async def submit(self, pictures: Sequence[bytes | PictureFile], **parameters: Unpack[Parameters]) -> Job:
-        """Submit pictures as a job."""
-        headers = {"Idempotency-Key": uuid.uuid4().hex}
-        query = query_of(parameters)
+    async def submit(self, pictures: Pictures, **parameters: Unpack[JobParameters]) -> Job:
+        """Submit a picture, or several, as a job."""
+        data = query_of(parameters)  # in the form: proxies log queries, and the URL of a webhook may be a secret
 
-        async def send() -> Job:
+        async def send(headers: Mapping[str, str]) -> httpx.Response:
             with ExitStack() as opened:
                 files = form_of(pictures, opened)
-                answer = await self._http.post("/v1/jobs", params=query, files=files, headers=headers)
-                return Job.of(checked(answer).json())
+                return await self._http.post("/v1/jobs", data=data, files=files, headers=headers)
 
-        return await self._tried(send)
+        return await self._submitted(send)
+
+    async def submit_urls(
+        self,
+        source: str | Sequence[str],
+        target: str | Sequence[str] | None = None,
+        **parameters: Unpack[JobParameters],
+    ) -> Job:
+        """Submit a job whose pictures the service reads from URLs.
+
+        Args:
+            source: URL of the picture, or URLs of several.
+            target: presigned URL that the result is written to with PUT; one for each source.
+        """
+        document = {"source": source, "target": target, **parameters}
+        return await self._submitted(lambda headers: self._http.post("/v1/jobs", json=document, headers=headers))
 
     async def job(self, job: str) -> Job:
         """Return the current state of a job."""
         return Job.of((await self._tried(lambda: self._got(f"/v1/jobs/{job}"))).json())
+
+    async def jobs(self, *, state: State | None = None) -> AsyncIterator[Job]:
+        """List the jobs of the key, in a state or in any, the newest first; pages are fetched as they are needed."""
+        query: Mapping[str, str] | None = first_page(state)
+        while query is not None:
+            page = (await self._tried(partial(self._got, "/v1/jobs", query=query))).json()
+            for job in page["jobs"]:
+                yield Job.of(job)
+            query = next_page(query, page)
 
     async def wait(self, job: str, *, on_progress: Progress | None = None) -> Job:
         """Wait for the end of a job; returns the job, which may have failed."""
@@ -100,6 +122,14 @@ class AsyncClient:
     async def models(self) -> Any:
         """Return the models of the service; see docs/api.md."""
         return (await self._tried(lambda: self._got("/v1/models"))).json()
+
+    async def _submitted(self, send: Callable[[Mapping[str, str]], Awaitable[httpx.Response]]) -> Job:
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+
+        async def call() -> Job:
+            return Job.of(checked(await send(headers)).json())
+
+        return await self._tried(call)
 
     async def _tried(self, call: Callable[[], Awaitable[Result]], attempts: Attempts | None = None) -> Result:
         attempts = attempts or Attempts(self._retry_s)
@@ -124,8 +154,8 @@ class AsyncClient:
 
             yield rewound
 
-    async def _got(self, path: str, method: str = "GET") -> httpx.Response:
-        return checked(await self._http.request(method, path))
+    async def _got(self, path: str, method: str = "GET", query: Any = None) -> httpx.Response:
+        return checked(await self._http.request(method, path, params=query))
 
     async def _whole(self, content: bytes | AsyncIterator[bytes], query: Any) -> Picture:
         answer = checked(await self._http.post("/v1/upscale", content=content, params=query))

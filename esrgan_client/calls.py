@@ -14,6 +14,9 @@ from esrgan_client.problems import Problem
 
 PictureFile = str | os.PathLike[str]
 
+Pictures = bytes | PictureFile | Sequence[bytes | PictureFile]
+"""One picture or several, each as bytes or as a path."""
+
 WAIT_S = 600
 """Maximum seconds for a picture; the limit of the service is usually lower."""
 
@@ -36,11 +39,10 @@ def headers_of(key: str) -> Mapping[str, str]:
     return headers | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
-def form_of(pictures: Sequence[bytes | PictureFile], opened: ExitStack) -> list[tuple[str, bytes | BinaryIO]]:
+def form_of(pictures: Pictures, opened: ExitStack) -> list[tuple[str, bytes | BinaryIO]]:
     """Return the fields of a form; its files stay open until the stack is closed."""
-    return [
-        ("image", each if isinstance(each, bytes) else opened.enter_context(Path(each).open("rb"))) for each in pictures
-    ]
+    each = [pictures] if isinstance(pictures, bytes | str | os.PathLike) else pictures
+    return [("image", it if isinstance(it, bytes) else opened.enter_context(Path(it).open("rb"))) for it in each]
 
 
 def checked(answer: httpx.Response) -> httpx.Response:

@@ -9,6 +9,9 @@ from esrgan_client.problems import Problem, of_document
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
+PAGE_JOBS = 100
+"""Jobs on a page of a list: the maximum of the service."""
+
 Progress = Callable[[float], None]
 """Receives the progress of a job, from 0 to 1."""
 
@@ -74,3 +77,13 @@ class Events:
 def result_path(job: str, number: int | None) -> str:
     """Return the path of the result of a job, or of one of its pictures."""
     return f"/v1/jobs/{job}/result" if number is None else f"/v1/jobs/{job}/results/{number}"
+
+
+def first_page(state: State | None) -> Mapping[str, str]:
+    """Return the query for the first page of a list of jobs, in a state or in any."""
+    return {"limit": str(PAGE_JOBS)} | ({"state": state} if state else {})
+
+
+def next_page(query: Mapping[str, str], page: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """Return the query for the page after this one; None after the last one."""
+    return {**query, "before": page["jobs"][-1]["id"]} if page["next"] else None

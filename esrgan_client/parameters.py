@@ -1,11 +1,11 @@
-"""Parameters of a request; see docs/api.md."""
+"""Parameters of requests and jobs."""
 
 from collections.abc import Mapping
 from typing import Literal, TypedDict
 
 
 class Parameters(TypedDict, total=False):
-    """Parameters of an upscale request or a job; the service has defaults for missing ones."""
+    """Parameters of an upscale request; see docs/api.md. The service has defaults for missing ones."""
 
     model: str
     scale: float
@@ -25,6 +25,13 @@ class Parameters(TypedDict, total=False):
     edges: Literal["auto", "wrap"]
 
 
+class JobParameters(Parameters, total=False):
+    """Parameters of a job; see docs/jobs.md."""
+
+    webhook: str
+    webhook_events: str
+
+
 def query_of(parameters: Parameters) -> Mapping[str, str]:
-    """Return the query for parameters."""
+    """Return the query, or the fields of a form, for parameters."""
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in parameters.items()}

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from esrgan_client.answers import Answer, Picture
-from esrgan_client.calls import TIMEOUT, PictureFile, checked, form_of, headers_of, part_file, target_file
-from esrgan_client.jobs import Events, Job, Progress, result_path
-from esrgan_client.parameters import Parameters, query_of
+from esrgan_client.calls import TIMEOUT, PictureFile, Pictures, checked, form_of, headers_of, part_file, target_file
+from esrgan_client.jobs import Events, Job, Progress, State, first_page, next_page, result_path
+from esrgan_client.parameters import JobParameters, Parameters, query_of
 from esrgan_client.problems import Problem
 from esrgan_client.retries import Attempts
 
@@ -61,21 +61,43 @@ class Client:
         with self._upload(source) as content:
             return self._tried(lambda: self._to_file("POST", "/v1/upscale", path, content(), query))
 
-    def submit(self, pictures: Sequence[bytes | PictureFile], **parameters: Unpack[Parameters]) -> Job:
-        """Submit pictures as a job."""
-        headers = {"Idempotency-Key": uuid.uuid4().hex}
-        query = query_of(parameters)
+    def submit(self, pictures: Pictures, **parameters: Unpack[JobParameters]) -> Job:
+        """Submit a picture, or several, as a job."""
+        data = query_of(parameters)  # in the form: proxies log queries, and the URL of a webhook may be a secret
 
-        def send() -> Job:
+        def send(headers: Mapping[str, str]) -> httpx.Response:
             with ExitStack() as opened:
                 files = form_of(pictures, opened)
-                return Job.of(checked(self._http.post("/v1/jobs", params=query, files=files, headers=headers)).json())
+                return self._http.post("/v1/jobs", data=data, files=files, headers=headers)
 
-        return self._tried(send)
+        return self._submitted(send)
+
+    def submit_urls(
+        self,
+        source: str | Sequence[str],
+        target: str | Sequence[str] | None = None,
+        **parameters: Unpack[JobParameters],
+    ) -> Job:
+        """Submit a job whose pictures the service reads from URLs.
+
+        Args:
+            source: URL of the picture, or URLs of several.
+            target: presigned URL that the result is written to with PUT; one for each source.
+        """
+        document = {"source": source, "target": target, **parameters}
+        return self._submitted(lambda headers: self._http.post("/v1/jobs", json=document, headers=headers))
 
     def job(self, job: str) -> Job:
         """Return the current state of a job."""
-        return self._tried(lambda: Job.of(checked(self._http.get(f"/v1/jobs/{job}")).json()))
+        return Job.of(self._tried(lambda: self._got(f"/v1/jobs/{job}")).json())
+
+    def jobs(self, *, state: State | None = None) -> Iterator[Job]:
+        """List the jobs of the key, in a state or in any, the newest first; pages are fetched as they are needed."""
+        query: Mapping[str, str] | None = first_page(state)
+        while query is not None:
+            page = self._tried(partial(self._got, "/v1/jobs", query=query)).json()
+            yield from map(Job.of, page["jobs"])
+            query = next_page(query, page)
 
     def wait(self, job: str, *, on_progress: Progress | None = None) -> Job:
         """Wait for the end of a job; returns the job, which may have failed."""
@@ -92,11 +114,15 @@ class Client:
 
     def cancel(self, job: str) -> None:
         """Cancel a job, or remove one that has ended."""
-        self._tried(lambda: checked(self._http.delete(f"/v1/jobs/{job}")))
+        self._tried(lambda: self._got(f"/v1/jobs/{job}", "DELETE"))
 
     def models(self) -> Any:
         """Return the models of the service; see docs/api.md."""
-        return self._tried(lambda: checked(self._http.get("/v1/models")).json())
+        return self._tried(lambda: self._got("/v1/models")).json()
+
+    def _submitted(self, send: Callable[[Mapping[str, str]], httpx.Response]) -> Job:
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return self._tried(lambda: Job.of(checked(send(headers)).json()))
 
     def _tried(self, call: Callable[[], Result], attempts: Attempts | None = None) -> Result:
         attempts = attempts or Attempts(self._retry_s)
@@ -119,6 +145,9 @@ class Client:
                 return file
 
             yield rewound
+
+    def _got(self, path: str, method: str = "GET", query: Any = None) -> httpx.Response:
+        return checked(self._http.request(method, path, params=query))
 
     def _whole(self, content: bytes | Iterable[bytes], query: Any) -> Picture:
         answer = checked(self._http.post("/v1/upscale", content=content, params=query))

@@ -12,11 +12,13 @@ import pytest
 
 import esrgan_client
 from app.http.parameters import Parameters as ParametersOfTheService
+from app.http.submission import JobParameters as JobParametersOfTheService
 from esrgan_client import (
     AsyncClient,
     Busy,
     Client,
     Job,
+    JobParameters,
     NotFound,
     Parameters,
     Problem,
@@ -27,7 +29,9 @@ from esrgan_client import (
 from esrgan_client.problems import KINDS
 from esrgan_client.retries import Attempts
 from tests.app.conftest import encoded, noise
-from tests.app.live import Live
+from tests.app.jobs.peer import Peer, Reply, listening
+from tests.app.live import Live, until
+from tests.app.test_command import free_port
 from tests.esrgan_client.answers import PICTURE, answering, picture_file, problem
 
 pytestmark = pytest.mark.anyio
@@ -84,7 +88,7 @@ async def test_an_answer_says_how_it_differs_from_the_upload(client: AsyncClient
     await asyncio.to_thread(synchronously)
     white = await client.upscale_file(clear, tmp_path / "o.jpg", format="jpeg")
     assert (white.format, white.left_out) == ("jpeg", ["transparency"])
-    job = await client.wait((await client.submit([clear], format="jpeg")).id)
+    job = await client.wait((await client.submit(clear, format="jpeg")).id)
     assert (await client.result(job.id, tmp_path / "o.jpg")).left_out == ["transparency"]
 
 
@@ -121,6 +125,63 @@ async def test_the_sync_client_submits_watches_and_fetches_jobs(live: Live, tmp_
     await asyncio.to_thread(synchronously)
 
 
+PORT = free_port()
+HERE = {"allowed_networks": "127.0.0.0/8", "fetch_hosts": f"127.0.0.1:{PORT}", "webhook_hosts": f"127.0.0.1:{PORT}"}
+
+
+@pytest.mark.parametrize("settings", [HERE], indirect=True)
+async def test_a_picture_goes_from_url_to_url(client: AsyncClient, live: Live) -> None:
+    replies = [Reply(body=PICTURE), Reply(), Reply()]
+    async with listening(Peer(port=PORT, replies=replies)) as peer:
+        source, target, hook = f"{peer.address}/in.png", f"{peer.address}/out.png", f"{peer.address}/hook"
+        job = await client.wait((await client.submit_urls(source, target, scale=2, webhook=hook)).id)
+        assert job.state == "done"
+        await until(lambda: len(peer.received) == 3)
+        assert [it.path for it in peer.received] == ["/in.png", "/out.png", "/hook"]
+        assert peer.received[1].body == (await client.upscale(PICTURE, scale=2)).content
+
+        def synchronously() -> None:
+            with Client(live.address) as sync:
+                several = sync.submit_urls([source, source], ensemble=True, webhook=hook, webhook_events="job.running")
+                assert len(several.document["pictures"]) == 2
+                sync.cancel(several.id)
+
+        await asyncio.to_thread(synchronously)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_the_url_of_a_webhook_is_not_in_the_query(kind: type[Client | AsyncClient]) -> None:
+    job = {"id": "job_1", "state": "waiting", "progress": 0, "problem": None}
+    transport, seen = answering(httpx.Response(202, json=job))
+    if kind is AsyncClient:
+        async with AsyncClient("http://test", transport=transport) as client:
+            await client.submit([PICTURE], webhook="https://test/secret", scale=2)
+    else:
+        with Client("http://test", transport=transport) as sync:
+            await asyncio.to_thread(sync.submit, PICTURE, webhook="https://test/secret", scale=2)
+    assert seen[0].url.query == b""
+    assert b"https://test/secret" in seen[0].content
+    assert PICTURE in seen[0].content
+
+
+async def test_all_jobs_are_listed_page_by_page(
+    client: AsyncClient, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esrgan_client.jobs.PAGE_JOBS", 2)
+    ids = [(await client.submit([PICTURE])).id for _ in range(5)][::-1]
+    assert [job.id async for job in client.jobs()] == ids
+    for job in ids:
+        await client.wait(job)
+    await client.cancel(ids[0])
+
+    def synchronously() -> None:
+        with Client(live.address) as sync:
+            assert [job.id for job in sync.jobs(state="done")] == ids[1:]
+            assert list(sync.jobs(state="failed")) == []
+
+    await asyncio.to_thread(synchronously)
+
+
 async def test_problems_are_exceptions_of_their_kind(client: AsyncClient, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there is no model 'nope'") as missing:
         await client.upscale(PICTURE, model="nope")
@@ -135,6 +196,7 @@ async def test_problems_are_exceptions_of_their_kind(client: AsyncClient, tmp_pa
 
 def test_the_parameters_are_those_of_the_service() -> None:
     assert set(get_type_hints(Parameters)) == set(ParametersOfTheService.model_fields)
+    assert set(get_type_hints(JobParameters)) == set(JobParametersOfTheService.model_fields)
 
 
 def test_every_exception_can_be_imported() -> None:
