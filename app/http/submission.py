@@ -16,7 +16,7 @@ from app.http.accept import of_result
 from app.http.auth import key_of
 from app.http.fields import parameter, split
 from app.http.parameters import Parameters
-from app.http.upload import FORM, Upload, UploadLimits, media_type, read_upload
+from app.http.upload import FORM, UploadLimits, media_type, read_body, read_upload
 from app.jobs.outbox import DEFAULT_EVENTS, EVENTS
 from app.jobs.submission import Submission
 from app.record import current_record
@@ -120,11 +120,11 @@ async def _from_json(
     request: Request, query: JobParameters, limits: UploadLimits, reservation: UploadReservation
 ) -> Submission:
     limits = replace(limits, max_bytes=min(limits.max_bytes, MAX_JSON_BYTES))
-    upload: Upload = await read_upload(request, limits, reservation)
-    if sum(map(upload.picture.count, (b",", b"[", b"{"))) > MAX_MARKS:
+    body = (await read_body(request, limits, reservation)).picture
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_MARKS:
         raise BadRequest(f"the JSON document has more than {MAX_MARKS} commas and brackets; encode those of URLs")
     try:
-        sent = json.loads(upload.picture, object_pairs_hook=_members)
+        sent = json.loads(body, object_pairs_hook=_members)
     except (ValueError, RecursionError) as error:
         raise BadRequest('the body is not JSON; send {"source": URL}, or a picture with its own media type') from error
     if not isinstance(sent, dict):

@@ -8,8 +8,9 @@ from functools import partial
 from fastapi import Request
 
 from app.admission import UploadReservation
-from app.errors import BadRequest, TooLarge, TooSlow, UnsupportedFormat
+from app.errors import BadRequest, TooLarge, TooSlow, UnsupportedFormat, about
 from app.http.form import FIELD, Form, check_encoding
+from app.http.not_pictures import refuse_other_kinds
 
 FORM = "multipart/form-data"
 
@@ -51,6 +52,19 @@ def media_type(request: Request) -> str:
 
 
 async def read_upload(request: Request, limits: UploadLimits, reservation: UploadReservation) -> Upload:
+    """Read the pictures of a request.
+
+    Raises:
+        BadRequest: there are none, or the form is malformed.
+        UnsupportedFormat: the body is multipart, but not a form, or plainly something else than a picture.
+        ServiceError: see `read_body`.
+    """
+    upload = await read_body(request, limits, reservation)
+    _check_pictures(upload)
+    return upload
+
+
+async def read_body(request: Request, limits: UploadLimits, reservation: UploadReservation) -> Upload:
     """Read the body, within the limits and the memory.
 
     Args:
@@ -60,7 +74,7 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Uploa
         TooLarge: the request is larger than the limit.
         TooSlow: it arrives too slowly.
         QueueFull: other uploads fill the memory.
-        BadRequest: it has no picture, or is malformed multipart.
+        BadRequest: it is malformed multipart.
         UnsupportedFormat: it is multipart, but not a form.
         UnsupportedEncoding: the body is compressed or encoded.
     """
@@ -73,18 +87,17 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Uploa
         _check_size(int(announced), limits)
         reservation.announce(int(announced))
     body = _chunks(request, limits, reservation)
-    upload = await _form(request, body, limits) if kind == FORM else Upload(pictures=[await _joined(body)])
-    _check_pictures(upload)
-    return upload
+    return await _form(request, body, limits) if kind == FORM else Upload(pictures=[await _joined(body)])
 
 
 def _check_pictures(upload: Upload) -> None:
     several = len(upload.pictures) > 1
     for number, picture in enumerate(upload.pictures, start=1):
         name = upload.names[number - 1] if upload.names else ""  # a raw body has none
-        if not picture and (name or several):
-            which = f"picture {number}: " if several else ""
-            raise BadRequest(f"{which}the file {name[:100]!r} has 0 bytes; send one that is a picture")
+        with about(f"picture {number}: " if several else ""):
+            if not picture and (name or several):
+                raise BadRequest(f"the file {name[:100]!r} has 0 bytes; send one that is a picture")
+            refuse_other_kinds(picture)
     if not any(upload.pictures):
         raise BadRequest(f"the request has no picture; send it as the multipart field {FIELD!r} or as the raw body")
 
