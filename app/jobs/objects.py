@@ -4,7 +4,8 @@ Needs the extra `s3`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from typing import Any, Self
 
 import obstore
 from obstore.exceptions import BaseError
@@ -41,26 +42,16 @@ class ObjectStore:
 
     async def put(self, name: str, chunks: AsyncIterable[bytes]) -> int:
         """See `Store.put`."""
-        size_bytes = 0
-        failure: BaseException | None = None
-
-        async def counted() -> AsyncIterator[bytes]:
-            nonlocal size_bytes, failure
-            try:
-                async for chunk in chunks:
-                    size_bytes += len(chunk)
-                    yield bytes(chunk)
-            except BaseException as error:
-                failure = error  # the store would wrap it in its own error
-                raise
-
+        source = _Source(chunks)
         try:
-            await obstore.put_async(self._store, name, counted(), chunk_size=PART_BYTES)
+            await obstore.put_async(self._store, name, source, chunk_size=PART_BYTES)
         except BaseError as error:
-            if failure is not None:
-                raise failure from None
+            if source.failure is not None:
+                raise source.failure from None
             raise StoreDown(str(error)) from error
-        return size_bytes
+        finally:
+            await source.stop()
+        return source.size_bytes
 
     async def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """See `Store.read`."""
@@ -102,3 +93,42 @@ class ObjectStore:
             ]
         except BaseError as error:
             raise StoreDown(str(error)) from error
+
+
+class _Source:
+    """Chunks for obstore, which takes each in a task of its own, and leaves that task running when it is cancelled.
+
+    Attributes:
+        failure: error of the chunks; obstore would wrap it in its own error.
+    """
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self.size_bytes = 0
+        self.failure: BaseException | None = None
+        self._chunks = aiter(chunks)
+        self._taking: asyncio.Task[Any] | None = None
+        self._stopped = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._stopped:
+            raise StopAsyncIteration
+        self._taking = asyncio.current_task()
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            raise
+        except BaseException as error:
+            self.failure = error
+            raise
+        self.size_bytes += len(chunk)
+        return bytes(chunk)
+
+    async def stop(self) -> None:
+        """Take no more chunks, so that their iterator can be closed."""
+        self._stopped = True
+        if self._taking is not None:
+            self._taking.cancel()
+            await asyncio.gather(self._taking, return_exceptions=True)

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from app.errors import Internal, ServiceError, Unavailable
 from app.jobs.claims import Claim, Hold, claim, end, recover, release, renew
@@ -175,7 +175,7 @@ class Runner:
         lease = asyncio.create_task(self._hold(held, task))
         try:
             try:
-                result = await self._worker.result(held, service, record)
+                result = await self._result(held, service, record)
                 await self._settle(held, record, JobState.DONE, result=result)
             except GivenBack as given:
                 record.answered, record.problem = Unavailable.status, Unavailable.type
@@ -198,6 +198,16 @@ class Runner:
             record.ended_s = time.monotonic()
             for observe in self.observers:
                 observe(record)
+
+    async def _result(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
+        """Do the work. An interruption stays one, whatever its clean-up raises: the picture is not at fault."""
+        try:
+            return await self._worker.result(held, service, record)
+        except Exception as error:
+            if not cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
+                raise
+            log.warning("job %s picture %d: interrupted, and then: %r", held.job.id, held.picture.number, error)
+            raise asyncio.CancelledError from error
 
     async def _settle(
         self,

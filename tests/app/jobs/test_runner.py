@@ -33,7 +33,7 @@ from app.service import UpscaleService
 from app.settings import Settings
 from app.upscaling import OtherVersion, UpscaleRequest
 from tests.app.jobs.peer import Peer, Reply, listening, until
-from tests.app.jobs.rows import added, new_job, read
+from tests.app.jobs.rows import added, claimed, new_job, read
 
 pytestmark = pytest.mark.anyio
 
@@ -83,16 +83,22 @@ class UnsteadyStore(FolderStore):
 
 
 class Work:
-    """Fake `Worker`: stores a result after `after`, or raises `error`."""
+    """Fake `Worker`: stores a result after `after`, or raises `error`; if interrupted, `clean_up_error`."""
 
     def __init__(self, store: FolderStore) -> None:
         self.after = asyncio.Event()
         self.after.set()
         self.error: Exception | None = None
+        self.clean_up_error: Exception | None = None
         self._store = store
 
     async def result(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
-        await self.after.wait()
+        try:
+            await self.after.wait()
+        except asyncio.CancelledError:
+            if self.clean_up_error is not None:
+                raise self.clean_up_error from None
+            raise
         size_bytes = await self._store.put(held.result_name, one(b"result"))
         if self.error is not None:
             raise self.error
@@ -390,6 +396,22 @@ async def test_a_clock_that_steps_makes_no_other_process_look_dead(house: House)
     picture = await house.picture(job_id)
     assert (picture.state, picture.crashes) == (JobState.RUNNING, 0)
     assert (await house.until(job_id, JobState.DONE)).crashes == 1  # it has not renewed its lease since
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a fault"), StorageFull("full"), GivenBack(1000)])
+async def test_a_picture_whose_clean_up_fails_when_the_service_stops_is_given_back(
+    house: House, error: Exception
+) -> None:
+    job_id = await house.job()
+    house.work.after.clear()
+    house.work.clean_up_error = error
+    house.runner.start(house.service)
+    await house.until(job_id, JobState.RUNNING)
+    await house.runner.stop()
+    picture = await house.picture(job_id)
+    assert (picture.state, picture.crashes) == (JobState.WAITING, 0)
+    assert await claimed(house.database) is not None
+    assert await house.files() == ["upload-1"]
 
 
 async def test_a_claim_that_is_being_committed_when_the_service_stops_is_given_back(house: House) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import IO
 
@@ -64,6 +65,30 @@ async def test_a_file_whose_writer_is_cancelled_is_not_there(store: Store) -> No
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)
     assert [file.name for file in await store.files()] == []
+
+
+async def test_the_source_of_a_writer_that_is_cancelled_while_it_waits_can_be_closed(store: Store) -> None:
+    waits, left = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncGenerator[bytes, None]:
+        try:
+            yield b"begun"
+            waits.set()
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    async def write() -> None:
+        async with aclosing(slow()) as source:
+            await store.put("job/result", source)
+
+    writing = asyncio.create_task(write())
+    await waits.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert left.is_set()
+    assert await store.files() == []
 
 
 async def test_a_second_file_of_one_name_replaces_the_first(store: Store) -> None:
