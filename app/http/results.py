@@ -3,7 +3,7 @@
 import asyncio
 import re
 import zipfile
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import IO, cast
@@ -90,12 +90,12 @@ def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response
         NotReady: the job has not ended, or no picture is done.
         PreconditionFailed: `If-Match` does not name it.
     """
-    results = [(picture.number, picture.result) for picture in job.pictures if picture.result]
+    files = {_name_in_zip(it.number, it.result): it.result for it in job.pictures if it.result}
     if job.state not in ENDED:
         raise NotReady(f"the job {job.id} is {job.state.value}; results/NUMBER has each picture once it is done")
-    if not results:
+    if not files:
         raise NotReady(f"the job {job.id} is {job.state.value}: none of its pictures is done")
-    content = " ".join(f"{number}{result.etag}" for number, result in results)
+    content = "\n".join(f"{name}{result.etag}" for name, result in files.items())
     headers = {
         "ETag": etag_of(content.encode()),
         "Content-Disposition": f'attachment; filename="{job.id}.zip"',
@@ -103,18 +103,21 @@ def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response
     }
     if (same := unchanged(request, headers)) is not None:
         return same
-    return ClosedStream(_zipped(jobs, job, results), media_type="application/zip", headers=headers)
+    return ClosedStream(_zipped(jobs, job, files), media_type="application/zip", headers=headers)
 
 
-async def _zipped(
-    jobs: JobService, job: StoredJob, results: Iterable[tuple[int, Result]]
-) -> AsyncGenerator[bytes, None]:
-    """Yield a zip file; the pictures are stored without further compression."""
+def _name_in_zip(number: int, result: Result) -> str:
+    """Return `2_photo_x4.png`, or `2.png` if the upload has no name: the number makes it unique."""
+    return f"{number}_{result.file_name}" if result.file_name else f"{number}{result.suffix}"
+
+
+async def _zipped(jobs: JobService, job: StoredJob, files: Mapping[str, Result]) -> AsyncGenerator[bytes, None]:
+    """Yield a zip file of results by name; the pictures are stored without further compression."""
     sink = _Sink()
     when = datetime.fromtimestamp(job.ended or job.created, UTC).timetuple()[:6]
     with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED) as archive:
-        for number, result in results:
-            info = zipfile.ZipInfo(f"{number}{result.suffix}", date_time=when)
+        for name, result in files.items():
+            info = zipfile.ZipInfo(name, date_time=when)
             with archive.open(info, "w", force_zip64=True) as member:
                 async with aclosing(jobs.read(result)) as chunks:
                     async for chunk in chunks:

@@ -65,7 +65,7 @@ async def test_a_picture_is_sent_and_fetched_with_httpx(live: Live, tmp_path: Pa
 async def test_several_pictures_come_as_a_zip_file(live: Live, tmp_path: Path) -> None:
     await run(live, tmp_path, SEVERAL)
     with zipfile.ZipFile(tmp_path / "photos.zip") as archive:
-        assert archive.namelist() == ["1.png", "2.png"]
+        assert archive.namelist() == ["1_photo_x4.png", "2_photo_x4.png"]
 
 
 PORT = free_port()
