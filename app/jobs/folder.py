@@ -5,15 +5,18 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
-from app.errors import StorageFull
-from app.jobs.store import StoredFile
+from app.errors import ServiceError, StorageFull
+from app.jobs.store import StoredFile, StoreDown
 from app.threads import in_thread
+
+Result = TypeVar("Result")
 
 CHUNK_BYTES = 256 * 1024
 PART = ".part"
@@ -38,7 +41,10 @@ class FolderStore:
 
     def check_room(self, size_bytes: int) -> None:
         """See `Store.check_room`."""
-        free_bytes = shutil.disk_usage(self._path).free
+        try:
+            free_bytes = shutil.disk_usage(self._path).free
+        except OSError as error:
+            raise _store_error(error) from error
         if free_bytes < size_bytes + self._min_free_bytes:
             raise StorageFull(
                 f"{free_bytes} bytes are free on the disk, of which {self._min_free_bytes} are reserved, and this job "
@@ -51,32 +57,34 @@ class FolderStore:
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
         size_bytes = 0
         try:
-            await in_thread(self._threads, partial(_create, part))
+            await self._in_thread(partial(_create, part))
             async for chunk in chunks:
                 size_bytes += len(chunk)
-                await in_thread(self._threads, partial(_append, part, chunk, self._min_free_bytes // 2))
-            await in_thread(self._threads, partial(_finish, part, path))
-        except BaseException as error:
-            part.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno in OUT_OF_ROOM:
-                raise StorageFull("the disk is full; try again later, or ask the operator for room") from error
+                await self._in_thread(partial(_append, part, chunk, self._min_free_bytes // 2))
+            await self._in_thread(partial(_finish, part, path))
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
             raise
         return size_bytes
 
     async def read(self, name: str, first: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """See `Store.read`."""
-        opening: Future[IO[bytes]] = self._threads.submit((self._path / name).open, "rb")
+        opening: Future[IO[bytes]] = self._threads.submit(_open, self._path / name, first)
         try:
             file = await asyncio.wrap_future(opening)
         except asyncio.CancelledError:  # the thread may still open it
             opening.add_done_callback(_close)
             raise
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _store_error(error) from error
         try:
-            file.seek(first)
             left_bytes = None if end is None else end - first
             while left_bytes is None or left_bytes > 0:
                 wanted_bytes = CHUNK_BYTES if left_bytes is None else min(CHUNK_BYTES, left_bytes)
-                chunk = await in_thread(self._threads, partial(file.read, wanted_bytes))
+                chunk = await self._in_thread(partial(file.read, wanted_bytes))
                 if not chunk:
                     return
                 left_bytes = None if left_bytes is None else left_bytes - len(chunk)
@@ -86,11 +94,17 @@ class FolderStore:
 
     async def delete(self, names: Iterable[str]) -> None:
         """See `Store.delete`."""
-        await in_thread(self._threads, partial(_delete, [self._path / name for name in names]))
+        await self._in_thread(partial(_delete, [self._path / name for name in names]))
 
     async def files(self) -> list[StoredFile]:
         """See `Store.files`."""
-        return await in_thread(self._threads, self._files)
+        return await self._in_thread(self._files)
+
+    async def _in_thread(self, call: Callable[[], Result]) -> Result:
+        try:
+            return await in_thread(self._threads, call)
+        except OSError as error:
+            raise _store_error(error) from error
 
     def _files(self) -> list[StoredFile]:
         found = list[StoredFile]()
@@ -101,6 +115,19 @@ class FolderStore:
                 continue
             found.append(StoredFile(name=path.relative_to(self._path).as_posix(), modified=modified))
         return found
+
+
+def _store_error(error: OSError) -> ServiceError:
+    """Return the store's error for one of the disk."""
+    if error.errno in OUT_OF_ROOM:
+        return StorageFull("the disk is full; try again later, or ask the operator for room")
+    return StoreDown(str(error))
+
+
+def _open(path: Path, first: int) -> IO[bytes]:
+    file = path.open("rb")
+    file.seek(first)
+    return file
 
 
 def _close(opening: Future[IO[bytes]]) -> None:

@@ -35,6 +35,7 @@ class Store(Protocol):
 
         Raises:
             StorageFull: they do not.
+            StoreDown: the store cannot be reached.
         """
 
     async def put(self, name: str, chunks: AsyncIterable[bytes]) -> int:
@@ -50,22 +51,30 @@ class Store(Protocol):
 
         Raises:
             FileNotFoundError: there is no such file.
+            StoreDown: the store cannot be reached.
         """
 
     async def delete(self, names: Iterable[str]) -> None:
-        """Delete files; names without a file are ignored."""
+        """Delete files; names without a file are ignored.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
 
     async def files(self) -> list[StoredFile]:
-        """List all files."""
+        """List all files.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
 
 
 async def discard(store: Store, names: Sequence[str]) -> None:
     """Delete files. The sweeper removes those that cannot be deleted now."""
     try:
         await store.delete(names)
-    except (ServiceError, OSError) as error:
-        reason = error.reason if isinstance(error, ServiceError) else error
-        log.warning("%s cannot be deleted now: %s", ", ".join(names), reason)
+    except ServiceError as error:
+        log.warning("%s cannot be deleted now: %s", ", ".join(names), error.reason)
 
 
 async def whole(chunks: AsyncIterable[bytes]) -> bytes:

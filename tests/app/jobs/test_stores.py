@@ -7,14 +7,14 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import pytest
 
 from app.errors import StorageFull
 from app.jobs.folder import FolderStore
 from app.jobs.objects import ObjectStore
-from app.jobs.store import Store, one, whole
+from app.jobs.store import Store, StoreDown, one, whole
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +127,48 @@ async def test_a_disk_that_is_full_is_said_so_and_nothing_stays(
     with pytest.raises(StorageFull, match="disk is full"):
         await FolderStore(tmp_path).put("job/result", one(b"x"))
     assert list((tmp_path / "job").iterdir()) == []
+
+
+DISK_ERRORS = [errno.EROFS, errno.EIO, errno.EMFILE, errno.EACCES, errno.ESTALE]
+
+
+@pytest.mark.parametrize("number", DISK_ERRORS)
+async def test_a_disk_that_fails_is_a_store_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    store = FolderStore(tmp_path)
+    await store.put("job/result", one(b"x"))
+    for name in ("open", "touch", "unlink", "glob"):
+        monkeypatch.setattr(Path, name, fail)
+    monkeypatch.setattr("app.jobs.folder.shutil.disk_usage", fail)
+    for call in (
+        store.put("job/other", one(b"x")),
+        whole(store.read("job/result")),
+        store.delete(["job/result"]),
+        store.files(),
+    ):
+        with pytest.raises(StoreDown) as caught:
+            await call
+        assert os.strerror(number) in caught.value.reason
+    with pytest.raises(StoreDown):
+        store.check_room(1)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EROFS, "read-only"), RuntimeError("a fault"), StorageFull("too much")])
+async def test_an_error_of_the_source_of_a_file_is_raised_as_it_is(store: Store, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        await store.put("job/result", chunks(b"begun", error=error))
+    assert caught.value is error
+
+
+async def test_a_folder_that_is_gone_is_a_store_that_is_away(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "files")
+    (tmp_path / "files").rmdir()
+    with pytest.raises(StoreDown):
+        await store.put("job/result", one(b"x"))
 
 
 async def test_room_is_kept_free(tmp_path: Path) -> None:
