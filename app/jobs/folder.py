@@ -136,10 +136,13 @@ def _close(opening: Future[IO[bytes]]) -> None:
 
 
 def _create(part: Path) -> None:
-    if not part.parent.exists():
-        part.parent.mkdir(exist_ok=True)
-        _sync(part.parent.parent)
-    part.touch(exist_ok=False)
+    while True:
+        if not part.parent.exists():
+            part.parent.mkdir(exist_ok=True)
+            _sync(part.parent.parent)
+        with suppress(FileNotFoundError):  # the deletion of its last file may just have removed the folder
+            part.touch(exist_ok=False)
+            return
 
 
 def _append(part: Path, chunk: bytes, min_free_bytes: int) -> None:

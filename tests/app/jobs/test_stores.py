@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 import pytest
 
@@ -169,6 +169,24 @@ async def test_a_folder_that_is_gone_is_a_store_that_is_away(tmp_path: Path) -> 
     (tmp_path / "files").rmdir()
     with pytest.raises(StoreDown):
         await store.put("job/result", one(b"x"))
+
+
+async def test_a_file_may_be_written_while_the_last_one_of_its_folder_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path)
+    await store.put("job/first", one(b"x"))
+    touch = Path.touch
+
+    def touch_late(path: Path, **options: Any) -> None:
+        monkeypatch.setattr(Path, "touch", touch)
+        (tmp_path / "job" / "first").unlink()
+        (tmp_path / "job").rmdir()
+        touch(path, **options)
+
+    monkeypatch.setattr(Path, "touch", touch_late)
+    await store.put("job/second", one(b"y"))
+    assert await whole(store.read("job/second")) == b"y"
 
 
 async def test_room_is_kept_free(tmp_path: Path) -> None:
