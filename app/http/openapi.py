@@ -112,15 +112,11 @@ RESULT_HEADERS = texts(
         "X-Left-Out": "What the upload has and the answer's format cannot hold: names, separated by commas.",
         "X-Format": "`png; upload=tiff`, where `format=same` was answered in another format.",
         "ETag": "Hash of the picture; an answer of `/v1/upscale` that is streamed has none.",
-    }
-)
-PICTURE_HEADERS = RESULT_HEADERS | APPLIED | texts({"Server-Timing": "Milliseconds of each stage, such as `decode`."})
-STORED_HEADERS = RESULT_HEADERS | texts(
-    {
-        "Accept-Ranges": "`bytes`; a zip file has no ranges.",
         "Content-Disposition": "The name for saving it.",
     }
 )
+PICTURE_HEADERS = RESULT_HEADERS | APPLIED | texts({"Server-Timing": "Milliseconds of each stage, such as `decode`."})
+STORED_HEADERS = RESULT_HEADERS | texts({"Accept-Ranges": "`bytes`; a zip file has no ranges."})
 """Headers of the result of a job."""
 
 

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import IO, cast
+from typing import IO, Literal, cast
 from urllib.parse import quote
 
 from fastapi import Request, Response
@@ -32,7 +32,7 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
     headers = {
         "ETag": result.etag,
         "Accept-Ranges": "bytes",
-        "Content-Disposition": attachment(result.file_name or f"{job.id}-{number}{result.suffix}"),
+        "Content-Disposition": disposition("attachment", result.file_name or f"{job.id}-{number}{result.suffix}"),
         "X-Model": result.model,
         "Cache-Control": "private, no-cache",
         **result.notes,
@@ -57,11 +57,11 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
     return ClosedStream(body, status_code=status, media_type=result.media_type, headers=headers)
 
 
-def attachment(name: str) -> str:
+def disposition(kind: Literal["attachment", "inline"], name: str) -> str:
     """Return a Content-Disposition (RFC 6266) for saving a file under a name with any characters."""
     plain = re.sub(r'[^ -~]|["\\%]', "_", name)
     extended = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"
-    return f'attachment; filename="{plain}"{extended}'
+    return f'{kind}; filename="{plain}"{extended}'
 
 
 def wanted_range(value: str, size_bytes: int) -> tuple[int, int] | tuple[()] | None:
@@ -98,7 +98,7 @@ def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response
     content = "\n".join(f"{name}{result.etag}" for name, result in files.items())
     headers = {
         "ETag": etag_of(content.encode()),
-        "Content-Disposition": f'attachment; filename="{job.id}.zip"',
+        "Content-Disposition": disposition("attachment", f"{job.id}.zip"),
         "Cache-Control": "private, no-cache",
     }
     if (same := unchanged(request, headers)) is not None:

@@ -45,6 +45,11 @@ class Upload:
         (picture,) = self.pictures
         return picture
 
+    @property
+    def name(self) -> str:
+        """File name of the first picture; empty if it has none."""
+        return self.names[0] if self.names else ""
+
 
 def media_type(request: Request) -> str:
     """Return the type of the body, without parameters."""

@@ -13,10 +13,13 @@ from app.errors import Unprocessable
 from app.http.endpoints.submit import accepted, submit
 from app.http.openapi import APPLIED, IDEMPOTENCY_KEY, PICTURE_HEADERS, PREFER, SUBMIT, problems
 from app.http.receiving import BINARY, check_given_once, pictures_in, request_scope, upload_limits
+from app.http.results import disposition
 from app.http.submission import JobParameters, prefers_async
 from app.http.upload import FORM, media_type, read_upload
+from app.jobs.file_names import name_of_result
 from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, PNG
+from app.pictures.size import Size
 from app.pools import Pools
 from app.service import Answer
 from app.upscaling import UpscaleRequest
@@ -73,6 +76,8 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         answer = await _while_connected(request, start)
         making = _response(answer, life.settings.max_buffered_bytes, service.pools)
         response = await _while_connected(request, making)
+        name = _file_name(upload.name, answer, wanted.options.size)
+        response.headers["Content-Disposition"] = disposition("inline", name)
         if not isinstance(response, StreamingResponse):  # the caller may read it slowly
             scope.enter_context(service.pictures.hold(len(response.body)))
             await work.aclose()
@@ -113,6 +118,11 @@ def _headers(answer: Answer) -> dict[str, str]:
     timings = ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in answer.timings_s().items())
     headers = {"X-Model": answer.model.version, "Server-Timing": timings, "Vary": "Accept"}
     return {**headers, **answer.notes}
+
+
+def _file_name(upload: str, answer: Answer, size: Size) -> str:
+    """Return the name for saving an answer, which for an upload without one is `picture_x4.png`."""
+    return name_of_result(upload, answer, size) or name_of_result("picture", answer, size)
 
 
 async def _chained(first: Sequence[bytes], more: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

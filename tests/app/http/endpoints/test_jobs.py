@@ -83,7 +83,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("name", "parameters", "disposition"), NAMES)
-async def test_a_result_is_saved_under_the_name_of_its_upload(
+async def test_results_and_answers_are_saved_under_the_name_of_the_upload(
     client: httpx.AsyncClient, name: str, parameters: dict[str, Any], disposition: str
 ) -> None:
     picture = (name, encoded(noise(20, 16)))
@@ -91,6 +91,8 @@ async def test_a_result_is_saved_under_the_name_of_its_upload(
     job = await ended(client, created.raise_for_status().json()["id"])
     result = (await client.get(job["result"]["href"])).raise_for_status()
     assert result.headers["content-disposition"] == disposition
+    answer = await client.post("/v1/upscale", files={"image": picture}, params=parameters)
+    assert answer.headers["content-disposition"] == disposition.replace("attachment", "inline")
 
 
 async def test_a_result_whose_upload_has_no_name_is_saved_under_the_id_of_its_job(client: httpx.AsyncClient) -> None:

@@ -84,6 +84,7 @@ async def test_a_streamed_answer_is_the_same_file_as_a_buffered_one(
     buffered = await caller.post("/v1/upscale", content=encoded(TALL))
     assert int(buffered.headers["content-length"]) == len(streamed.content)
     assert buffered.content == streamed.content
+    assert buffered.headers["content-disposition"] == streamed.headers["content-disposition"]
     assert decoded(buffered).size == (240, 2640)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import numpy
@@ -225,6 +226,14 @@ async def test_accept_chooses_the_format(client: httpx.AsyncClient, accept: str,
     answer = await client.post("/v1/upscale", content=encoded(noise(5, 5)), headers={"accept": accept})
     assert answer.headers["content-type"] == f"image/{form}"
     assert answer.headers["vary"] == "Accept"
+
+
+@pytest.mark.parametrize(
+    "form", [{"content": encoded(noise(5, 5))}, {"files": {"image": ("..", encoded(noise(5, 5)))}}]
+)
+async def test_an_answer_whose_upload_has_no_name_has_one(client: httpx.AsyncClient, form: dict[str, Any]) -> None:
+    answer = await client.post("/v1/upscale?scale=2&format=jpeg", **form)
+    assert answer.headers["content-disposition"] == 'inline; filename="picture_x2.jpg"'
 
 
 async def test_the_parameter_overrides_accept(client: httpx.AsyncClient) -> None:
