@@ -22,9 +22,22 @@ NO_ANSWER = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM})
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
-INSIDE = tuple(map(ipaddress.ip_network, ("fec0::/10", "168.63.129.16/32", "64:ff9b:1::/48")))
-"""Networks that are internal although `ipaddress` calls them public: site-local addresses, the host of virtual machines
-on Azure, and IPv4 addresses behind a local translator (RFC 8215)."""
+INSIDE = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "168.63.129.16/32",  # the host of virtual machines on Azure
+        "192.0.0.0/24",  # IETF protocol assignments, such as the nearest PCP server
+        "192.88.99.0/24",  # the nearest 6to4 relay
+        "64:ff9b:1::/48",  # IPv4 addresses behind a local translator (RFC 8215)
+        "100:0:0:1::/64",  # dummy prefix
+        "2001::/23",  # IETF protocol assignments; Teredo, which is part of it, is checked by its IPv4 address
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+        "fec0::/10",  # site-local
+    )
+)
+"""Networks that are not public although `ipaddress` calls some of them so, in every or in older versions of Python
+(CVE-2024-4032). The other special networks of the IANA registries are refused by every version."""
 
 
 @dataclass(frozen=True, kw_only=True)
