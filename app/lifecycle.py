@@ -172,9 +172,7 @@ class Lifecycle:
                 await self.jobs.idle()
                 return
         log.warning("the drain deadline has passed: aborting %d requests", self.accepted)
-        await asyncio.gather(self.jobs.release(), self._abort())  # the former takes long while the database is away
-
-    async def _abort(self) -> None:
+        self.jobs.release()  # `stop` waits for it
         await self._stop_scheduler()
         await self.answered(within_s=ABORT_GRACE_S)
 

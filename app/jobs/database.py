@@ -7,8 +7,10 @@ Older versions use the same tables during an update and after a rollback: new co
 their columns.
 """
 
+import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from concurrent.futures import Executor
+from typing import Any, Protocol, TypeVar
 
 from app.errors import Unavailable
 from app.jobs.job import Row
@@ -71,6 +73,19 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Finish running transactions, and close the connections."""
+
+
+async def to_its_end(thread: Executor, call: Callable[[], Result]) -> Result:
+    """Run a transaction in a thread. A caller that leaves must not cause the rollback of another one's."""
+    running = asyncio.get_running_loop().run_in_executor(thread, call)
+    running.add_done_callback(_heard)
+    return await asyncio.shield(running)
+
+
+def _heard(running: "asyncio.Future[Any]") -> None:
+    """Keep asyncio from logging the error of a transaction whose caller has left."""
+    if not running.cancelled():
+        running.exception()
 
 
 class DatabaseDown(Unavailable):

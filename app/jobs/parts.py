@@ -1,6 +1,9 @@
 """Joins the parts of the jobs: database, store, runner, webhooks, sweeper."""
 
+import asyncio
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +19,12 @@ from app.jobs.sweeper import Sweeper
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.webhooks import Deliverer
+from app.record import Observer
+from app.service import UpscaleService
 from app.settings import Settings
+
+CLOSE_S = 0.5
+"""Maximum time to close the database; a transaction that takes longer ends with the process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +70,22 @@ class Parts:
             sources=sources,
             hooks=hooks,
         )
+
+    def start(self, service: UpscaleService, observers: Sequence[Observer]) -> None:
+        """Start the tasks."""
+        self.runner.observers = observers
+        self.runner.start(service)
+        self.deliverer.start()
+        self.sweeper.start()
+
+    async def close(self) -> None:
+        """Stop the tasks, and close the database if it answers."""
+        await self.runner.stop()
+        await self.deliverer.stop()
+        await self.sweeper.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.database.close()
 
     def check_urls(self, submission: Submission) -> None:
         """Check the URLs of a job without resolving their hosts.

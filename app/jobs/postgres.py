@@ -1,6 +1,5 @@
 """Jobs in PostgreSQL: for several machines. Needs the extra `postgres`."""
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from app.errors import StorageFull
-from app.jobs.database import SCHEMA, DatabaseDown, Session
+from app.jobs.database import SCHEMA, DatabaseDown, Session, to_its_end
 from app.jobs.job import Row
 
 Result = TypeVar("Result")
@@ -80,17 +79,19 @@ class PostgresDatabase:
 
     async def write(self, call: Callable[[Session], Result]) -> Result:
         """See `Database.write`."""
-        return await self._writer.in_thread(partial(self._writer.run, call, lock=True))
+        return await to_its_end(self._writer.thread, partial(self._writer.run, call, lock=True))
 
     async def read(self, call: Callable[[Session], Result]) -> Result:
         """See `Database.read`."""
-        return await self._reader.in_thread(partial(self._reader.run, call, lock=False))
+        return await to_its_end(self._reader.thread, partial(self._reader.run, call, lock=False))
 
     async def close(self) -> None:
         """See `Database.close`."""
         for connection in (self._writer, self._reader):
-            await connection.in_thread(connection.close)
-            connection.thread.shutdown(wait=False)
+            try:
+                await to_its_end(connection.thread, connection.close)
+            finally:
+                connection.thread.shutdown(wait=False)
 
 
 def check_database(address: str) -> None:
@@ -118,10 +119,6 @@ class _Connection:
         self._address = address
         self._reads = reads
         self._open: psycopg.Connection[Row] | None = None
-
-    async def in_thread(self, call: Callable[[], Result]) -> Result:
-        # Shielded: a caller that leaves must not cause the rollback of another one's transaction.
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.thread, call))
 
     def run(self, call: Callable[[Session], Result], *, lock: bool) -> Result:
         """Run a transaction. It is not retried if the connection breaks, because it may have been committed."""

@@ -18,8 +18,8 @@ from app.jobs.job import JobState, Problem, Result, StoredPicture
 from app.jobs.store import Store, discard
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
-from app.jobs.worker import GivenBack, Worker
-from app.record import JOB_ROUTE, Observer, RequestRecord, begin_record
+from app.jobs.worker import GivenBack, Worker, record_of
+from app.record import Observer, RequestRecord, begin_record
 from app.service import UpscaleService
 from app.settings import Settings
 from app.waiting import is_set_within
@@ -30,6 +30,9 @@ POLL_S = 1.0
 """Interval at which the table is polled for work that other processes left or that has become due."""
 
 END_RETRY_S = 1.0
+
+RELEASE_S = 2.0
+"""Time in which running pictures are put back in the queue. Those that are not go back when their leases expire."""
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +69,8 @@ class Runner:
         """Tasks whose end is being recorded."""
         self._loop: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._recording_until_s = math.inf
-        """Time to give up recording ends that the database does not accept: a while after the service began to stop."""
+        self._released_s = math.inf
+        """Time at which the running pictures were told to stop."""
         self._down_s = -math.inf
         """Time of the last failure to reach the database, or of the last jump of its clock."""
         self._ahead_s = math.nan
@@ -102,14 +105,23 @@ class Runner:
         while self._running:
             await asyncio.wait(self._running)
 
-    async def stop(self) -> None:
-        """Stop, and put running pictures back in the queue."""
+    def release(self) -> None:
+        """Begin to put running pictures back in the queue."""
         self.stop_claiming()
-        self._recording_until_s = time.monotonic() + self._settings.job_lease_s
-        for task in self._running.keys() - self._settling:
-            task.cancel()
-        tasks = [*self._running, *([self._loop] if self._loop is not None else [])]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if math.isinf(self._released_s):
+            self._released_s = time.monotonic()
+            for task in self._running.keys() - self._settling:
+                task.cancel()
+
+    async def stop(self) -> None:
+        """Put running pictures back in the queue, and stop. Gives up if the database is away for too long."""
+        self.release()
+        left = {*self._running, *([self._loop] if self._loop is not None else [])}
+        while left:
+            left_s = self._released_s + RELEASE_S - time.monotonic()
+            _, left = await asyncio.wait(left, timeout=max(0.05, left_s))
+            for task in left:  # if this ends their clean-up, they try to go back once more
+                task.cancel()
 
     async def _claim_forever(self, service: UpscaleService) -> None:
         while not self._stopping.is_set():
@@ -168,7 +180,7 @@ class Runner:
 
     async def _work(self, held: Claim, service: UpscaleService) -> None:
         """Work on a picture, renew its lease meanwhile, and record its end."""
-        record = _record(held)
+        record = record_of(held)
         begin_record(record)
         task = asyncio.current_task()
         assert task is not None
@@ -176,7 +188,6 @@ class Runner:
         try:
             try:
                 result = await self._result(held, service, record)
-                await self._settle(held, record, JobState.DONE, result=result)
             except GivenBack as given:
                 record.answered, record.problem = Unavailable.status, Unavailable.type
                 await self._give_back(held, given.wait_s, crashed=service.scheduler.failure is not None)
@@ -193,6 +204,8 @@ class Runner:
                 log.exception("job %s picture %d failed", held.job.id, held.picture.number)
                 problem = Problem.of(Internal("the service failed on this picture"))
                 await self._settle(held, record, JobState.FAILED, problem=problem)
+            else:
+                await self._settle(held, record, JobState.DONE, result=result)
         finally:
             lease.cancel()
             record.ended_s = time.monotonic()
@@ -239,26 +252,24 @@ class Runner:
         if await self._insisting(held, change):
             await discard(self._store, [held.result_name])
 
-    async def _insisting(self, held: Claim, change: Callable[[Session], Made]) -> Made | None:
-        """Retry a write to the database until it succeeds: no other process takes over the claims of a living one.
-
-        Returns None if the service stops and has given up.
-        """
+    async def _insisting(self, held: Claim, change: Callable[[Session], Made]) -> Made:
+        """Retry a write to the database until it succeeds: no other process takes over the claims of a living one."""
         if (task := asyncio.current_task()) in self._running:
             self._settling.add(task)
-        reason = ""
-        while True:
-            try:
-                return await self._write(change)
-            except ServiceError as error:
-                reason = error.reason
-            except Exception as error:
-                if reason != (reason := repr(error)):  # it may last: log one traceback, not one per second
-                    log.exception("job %s picture %d cannot be recorded yet", held.job.id, held.picture.number)
-            if time.monotonic() > self._recording_until_s:
-                log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, reason)
-                return None
-            await asyncio.sleep(END_RETRY_S)
+        reason = "the database does not answer"
+        try:
+            while True:
+                try:
+                    return await self._write(change)
+                except ServiceError as error:
+                    reason = error.reason
+                except Exception as error:
+                    if reason != (reason := repr(error)):  # it may last: log one traceback, not one per second
+                        log.exception("job %s picture %d cannot be recorded yet", held.job.id, held.picture.number)
+                await asyncio.sleep(END_RETRY_S)
+        except asyncio.CancelledError:  # the service ends
+            log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, reason)
+            raise
 
     async def _hold(self, held: Claim, task: asyncio.Task[None]) -> None:
         """Renew the lease until cancelled; cancels the work if its job is cancelled or the lease is lost."""
@@ -304,16 +315,3 @@ class Runner:
         """Return True if the clock of the leases jumped, as after a suspend, in which no lease could be renewed."""
         before_s, self._ahead_s = self._ahead_s, now_s - time.monotonic()
         return self._ahead_s - before_s > self._settings.job_lease_s / 3
-
-
-def _record(held: Claim) -> RequestRecord:
-    """Return a record of the work on a picture, in the trace of the request that submitted it."""
-    return RequestRecord(
-        id=held.job.request_id,
-        job=held.job.id,
-        method="JOB",
-        path=f"/v1/jobs/{held.job.id}/results/{held.picture.number}",
-        route=JOB_ROUTE,
-        key=held.job.key_name,
-        trace_headers=held.job.trace,
-    )

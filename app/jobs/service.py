@@ -72,10 +72,7 @@ class JobService:
     def start(self, service: UpscaleService, observers: Sequence[Observer] = ()) -> None:
         """Start to work on jobs, deliver webhooks, and remove expired jobs."""
         if self._parts is not None:
-            self._parts.runner.observers = observers
-            self._parts.runner.start(service)
-            self._parts.deliverer.start()
-            self._parts.sweeper.start()
+            self._parts.start(service, observers)
         elif self.is_on:
             self._opening = asyncio.create_task(self._open_later(service, observers), name="open jobs")
 
@@ -103,19 +100,17 @@ class JobService:
         if self._parts is not None:
             await self._parts.runner.idle()
 
-    async def release(self) -> None:
-        """Put running pictures back in the queue."""
+    def release(self) -> None:
+        """Begin to put running pictures back in the queue."""
         self.drain()
         if self._parts is not None:
-            await self._parts.runner.stop()
+            self._parts.runner.release()
 
     async def close(self) -> None:
         """Stop everything."""
-        await self.release()
+        self.release()
         if self._parts is not None:
-            await self._parts.deliverer.stop()
-            await self._parts.sweeper.stop()
-            await self._parts.database.close()
+            await self._parts.close()
             self._parts = None
 
     @property

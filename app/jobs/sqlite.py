@@ -1,6 +1,5 @@
 """Jobs in a SQLite file, for one machine; needs no further package."""
 
-import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import StorageFull
-from app.jobs.database import SCHEMA, DatabaseDown, Session
+from app.jobs.database import SCHEMA, DatabaseDown, Session, to_its_end
 from app.jobs.job import Row
 
 Result = TypeVar("Result")
@@ -56,13 +55,13 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """See `Database.close`."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
-        self._thread.shutdown(wait=False)
+        try:
+            await to_its_end(self._thread, self._connection.close)
+        finally:
+            self._thread.shutdown(wait=False)
 
     async def _run(self, call: Callable[[Session], Result], begin: str) -> Result:
-        run = partial(self._transact, call, begin)
-        # Shielded: a caller that leaves must not cause the rollback of another one's transaction.
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, run))
+        return await to_its_end(self._thread, partial(self._transact, call, begin))
 
     def _transact(self, call: Callable[[Session], Result], begin: str) -> Result:
         try:

@@ -15,7 +15,7 @@ from app.jobs.store import Store, StoreDown, whole
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.pictures.size import Size
-from app.record import RequestRecord
+from app.record import JOB_ROUTE, RequestRecord
 from app.service import Answer, UpscaleService
 from app.settings import Settings
 from app.upscaling import OtherVersion, UpscaleRequest
@@ -135,3 +135,16 @@ class Worker:
             notes=answer.notes,
             file_name=name_of_result(held.picture.file_name, answer, size),
         )
+
+
+def record_of(held: Claim) -> RequestRecord:
+    """Return a record of the work on a picture, in the trace of the request that submitted it."""
+    return RequestRecord(
+        id=held.job.request_id,
+        job=held.job.id,
+        method="JOB",
+        path=f"/v1/jobs/{held.job.id}/results/{held.picture.number}",
+        route=JOB_ROUTE,
+        key=held.job.key_name,
+        trace_headers=held.job.trace,
+    )

@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -149,6 +151,27 @@ async def test_requests_are_aborted_at_the_drain_deadline_while_the_database_of_
     back.set()
     blocked.gate.set()
     await until(live.running.done)
+
+
+@pytest.mark.parametrize("settings", [{"drain_s": 0}], indirect=True)
+async def test_a_service_ends_soon_after_its_drain_deadline_while_the_database_of_jobs_is_locked(
+    live: Live,
+    caller: httpx.AsyncClient,
+    blocked: BlockedDevice,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("app.jobs.runner.RELEASE_S", 0.2)
+    job = await create(caller)
+    await blocked.at_work()
+    assert settings.jobs_folder is not None
+    with closing(sqlite3.connect(settings.jobs_folder / "jobs.sqlite", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        live.signal()
+        blocked.gate.set()
+        await until(live.running.done, within_s=5)
+        assert f"job {job['id']} picture 1 cannot be recorded: the database does not answer" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -414,6 +414,25 @@ async def test_a_picture_whose_clean_up_fails_when_the_service_stops_is_given_ba
     assert await house.files() == ["upload-1"]
 
 
+async def test_a_service_stops_although_a_clean_up_hangs_and_the_database_is_away(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object) -> Result:
+        try:
+            return await asyncio.Future()
+        finally:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(runners, "RELEASE_S", 0.2)
+    monkeypatch.setattr(house.work, "result", hang)
+    job_id = await house.job()
+    house.runner.start(house.service)
+    await house.until(job_id, JobState.RUNNING)
+    house.database.down = True
+    async with asyncio.timeout(5):
+        await house.runner.stop()
+
+
 async def test_a_claim_that_is_being_committed_when_the_service_stops_is_given_back(house: House) -> None:
     house.database.claim_s = 0.3
     job_id = await house.job()

@@ -1,15 +1,16 @@
 """A file of jobs that several processes open at once."""
 
 import asyncio
+import gc
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 
-from app.jobs.database import DatabaseDown
+from app.jobs.database import DatabaseDown, Session
 from app.jobs.sqlite import SqliteDatabase
 
 AT_ONCE = 6
@@ -43,3 +44,24 @@ def test_a_file_that_is_no_database_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "jobs.sqlite").write_bytes(b"picture" * 1000)
     with pytest.raises(OSError, match="cannot be used as a database"):
         SqliteDatabase(tmp_path / "jobs.sqlite")
+
+
+async def test_an_error_of_a_transaction_whose_caller_has_left_is_not_logged(tmp_path: Path) -> None:
+    logged, begun, may_fail = list[object](), Event(), Event()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+
+    def fail(session: Session) -> None:
+        begun.set()
+        may_fail.wait(10)
+        raise DatabaseDown("gone")
+
+    database = SqliteDatabase(tmp_path / "jobs.sqlite")
+    writing = asyncio.create_task(database.write(fail))
+    await asyncio.to_thread(begun.wait, 10)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    may_fail.set()
+    await database.close()
+    gc.collect()
+    assert logged == []
