@@ -24,6 +24,16 @@ def known_format(upload: bytes) -> str | None:
     return brands.get(upload[8:12]) if upload[4:8] == b"ftyp" else None
 
 
+def formats_to_open(upload: bytes) -> tuple[str, ...]:
+    """Return the formats as which Pillow may open a file, in its names.
+
+    Pillow accepts more signatures than `known_format`, such as `MM*` for a TIFF, but checks less than we do.
+    """
+    if known := known_format(upload):
+        return (known,)
+    return ("AVIF", "HEIF") if upload[4:8] == b"ftyp" else ()
+
+
 def check_before_opening(upload: bytes, limits: Limits) -> None:
     """Refuse files that cost too much, or crash the process, as soon as a decoder reads the header.
 

@@ -155,10 +155,14 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
     if head.startswith(b"BM"):  # small headers, and kinds that Pillow does not open
         header = read_header(path.read_bytes(), limits)
         return header.height, header.width
-    with Image.open(path, formats=accepted_formats()) as image:
+    with Image.open(path, formats=_formats(head)) as image:
         width, height = image.size
         limits.check_size(width, height, path.stat().st_size)
         return size_in_header(image)
+
+
+def _formats(file: bytes) -> list[str]:
+    return [name for name in container.formats_to_open(file) if name in accepted_formats()]
 
 
 @contextmanager
@@ -242,7 +246,7 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
     png = png_structure.png_header(file, limits, keeps, whole=whole) if known == "PNG" else None
     content = png.still if png else file
     try:
-        image = Image.open(io.BytesIO(content), formats=accepted_formats())
+        image = Image.open(io.BytesIO(content), formats=_formats(file))
     except UnidentifiedImageError as error:
         if known == "AVIF":
             raise _RareAvif from error

@@ -3,20 +3,22 @@
 import io
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import numpy
 import pytest
 import pyvips
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.picture import Pixels
 from model.pictures import deep
 from model.pictures.heic import installed
+from model.pictures.reading import read_size
 from tests.app.conftest import encoded, noise
-from tests.app.pictures.files import HEIGHT, LIMITS, WIDTH, chunk, levels, png, tiff
+from tests.app.pictures.files import HEIGHT, LIMITS, WIDTH, chunk, levels, opened, png, tiff
 from tests.app.pictures.heic_file import SIDE, heic
 from tests.tiff_file import Tiff
 
@@ -279,3 +281,23 @@ def test_a_ycck_jpeg_is_not_decoded_as_cmyk() -> None:
     light = luma + numpy.array((1.402 * (red - 128), -0.344 * (blue - 128) - 0.714 * (red - 128), 1.772 * (blue - 128)))
     wanted = (255 - light) * black / 255
     assert numpy.abs(decode(ycck, LIMITS).planes[0] - wanted).max() <= 2
+
+
+@pytest.mark.parametrize("signature", [b"MM*\0", b"II\0*"])
+def test_a_tiff_with_the_signature_of_the_other_byte_order_never_reaches_a_decoder(
+    signature: bytes, tmp_path: Path
+) -> None:
+    file = Tiff(order="<" if signature.startswith(b"I") else ">").file(levels(3).astype(numpy.uint16))
+    odd, path = signature + file[4:], tmp_path / "odd.tif"
+    path.write_bytes(odd)
+    assert opened(odd).format == "TIFF"
+    with pytest.raises(UnsupportedFormat, match="not a picture in a known format"):
+        read_header(odd, LIMITS)
+    with pytest.raises(UnidentifiedImageError):
+        read_size(path, LIMITS)
+
+
+@pytest.mark.parametrize("brand", [b"mif1", b"msf1"])
+def test_an_avif_whose_first_brand_says_nothing_is_read(brand: bytes) -> None:
+    file = encoded(noise(WIDTH, HEIGHT), "AVIF")
+    assert read_header(file[:8] + brand + file[12:], LIMITS).format == "AVIF"
