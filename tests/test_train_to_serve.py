@@ -15,8 +15,10 @@ from torch import Tensor
 from app.build import build_service
 from app.environment import read_settings
 from app.http.application import create_app
+from app.library.files import Folder
 from app.lifecycle import Lifecycle
 from model.files.checkpoint import read_checkpoint
+from model.files.reading import SUFFIXES
 from model.reliable import load
 from tests.model.examples import TINY, textured
 from tests.training.photographs import save
@@ -27,6 +29,7 @@ from training.evaluate import as_service, evaluate
 from training.metrics import psnr_y
 from training.pairs import read_pairs
 from training.recipes import RECIPES, smoke
+from training.state import STATE
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +78,13 @@ async def answer_of(client: httpx.AsyncClient, picture: Tensor) -> Tensor:
     assert answer.status_code == 200, answer.text
     with Image.open(io.BytesIO(answer.content)) as image:
         return torch.from_numpy(numpy.array(image)).permute(2, 0, 1)
+
+
+def test_the_folder_of_a_run_has_no_other_model_than_its_weight_files(finished: Path) -> None:
+    assert (finished / STATE).exists()
+    folder = Folder(finished, SUFFIXES)
+    assert list(folder.files()) == [NAME]
+    assert folder.ignored() == {}
 
 
 @pytest.mark.parametrize("whole_picture_px", [65536, 1], ids=["whole", "as streams"])

@@ -23,9 +23,11 @@ HASH_CHARS = 8
 COMPANIONS = {".param": ".bin"}
 """Suffixes of models that consist of two files (ncnn), and suffixes of the second file."""
 
+RUN_STATE, RUN_CONFIG = "state.pt", "config.json"
+"""A file of weights that training writes to continue a run, which is no model, and the file that is always next to it."""
 
-DOCUMENTS = ("", ".csv", ".jpg", ".json", ".md", ".png", ".rst", ".txt", ".webp", ".yaml", ".yml")
-"""Suffixes of files that people keep next to weights: licences, model cards, samples."""
+DOCUMENTS = ("", ".csv", ".jpg", ".json", ".jsonl", ".md", ".png", ".rst", ".txt", ".webp", ".yaml", ".yml")
+"""Suffixes of files that people and training keep next to weights: licences, model cards, samples, histories."""
 
 GRAPH = "a graph without the network's structure; use the .pth or .safetensors that it was exported from"
 ARCHIVE = "an archive; unpack it"
@@ -97,12 +99,15 @@ class Folder:
         return next((suffix for suffix in self._suffixes if path.name.lower().endswith(suffix)), "")
 
     def _is_companion(self, path: Path) -> bool:
+        """Return True if a file belongs to others: the second one of a model, or the state of a run in its folder."""
+        if path.name == RUN_STATE and path != self.path:
+            return path.with_name(RUN_CONFIG).exists()
         return any(path.suffix.lower() == its and path.with_suffix(of).exists() for of, its in COMPANIONS.items())
 
     def _reason(self, path: Path) -> str | None:
         if path.is_dir():
             with suppress(OSError):
-                number = sum(bool(self._suffix(inner)) for inner in path.iterdir())
+                number = sum(bool(self._suffix(one)) and not self._is_companion(one) for one in path.iterdir())
                 if number or not self._suffix(path):
                     return f"a folder of {number} weight files; move them one level up" if number else None
         if self._suffix(path) and not path.is_file():

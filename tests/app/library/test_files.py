@@ -9,7 +9,7 @@ from app.library.files import Folder
 from app.library.library import NoModelError
 from tests.app.library.parts import Make, states
 
-SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".bin", ".param")
+SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".pt", ".bin", ".param")
 
 
 def refresh(folder: Path) -> Folder:
@@ -27,6 +27,21 @@ def test_the_bin_of_a_pair_is_no_model_of_its_own(tmp_path: Path) -> None:
     for name in ("net.param", "net.bin", "alone.bin"):
         (tmp_path / name).write_bytes(b"x")
     assert list(refresh(tmp_path).files()) == ["alone", "net"]
+
+
+def test_the_state_in_the_folder_of_a_run_is_no_model(tmp_path: Path) -> None:
+    for name in ("net.safetensors", "state.pt", "config.json", "history.jsonl", "panel.png"):
+        (tmp_path / name).write_bytes(b"x")
+    assert list(refresh(tmp_path).files()) == ["net"]
+    assert refresh(tmp_path).ignored() == {}
+    assert refresh(tmp_path.parent).ignored()[tmp_path.name].startswith("a folder of 1 weight files")
+
+
+def test_a_state_is_served_where_it_is_named_or_is_of_no_run(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"x")
+    assert list(refresh(tmp_path).files()) == ["state"]
+    (tmp_path / "config.json").write_bytes(b"x")
+    assert list(refresh(tmp_path / "state.pt").files()) == ["state"]
 
 
 def test_a_single_file_is_a_folder_of_one_model(tmp_path: Path) -> None:
@@ -80,7 +95,7 @@ def test_files_that_differ_in_their_suffix_keep_it_except_ours(tmp_path: Path) -
         ("net.onnx", "a graph without the network's structure; use the .pth or .safetensors"),
         ("nets.zip", "an archive; unpack it"),
         ("net.pth.part", "an unfinished download"),
-        ("net.h5", "its suffix is not one of .bin .param .pth .pth.tar .safetensors"),
+        ("net.h5", "its suffix is not one of .bin .param .pt .pth .pth.tar .safetensors"),
     ],
 )
 def test_other_files_are_named_with_the_reason(
