@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from mmap import mmap
 
+import numpy
+
 from model.pictures.errors import Damaged, OverLimit
 
 VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -14,6 +16,9 @@ VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 
 INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 """Codes of the field types that are whole numbers without a sign."""
+
+SIGNED = frozenset({6, 8, 9, 17})
+"""Field types of whole numbers with a sign, which are not read here; decoders take them."""
 
 LONG, RATIONAL, LONG8 = 4, 5, 16
 SUB_DIRECTORIES = 330
@@ -82,6 +87,19 @@ class Directory:
             return ()
         packed = self.raw(tag, most)
         return struct.unpack(f"{self.file.order}{len(packed) // VALUE_BYTES[field.kind]}{INTEGERS[field.kind]}", packed)
+
+    def total(self, tag: int, *, most_each: int) -> int:
+        """Return the sum of a field's integers, each counted up to a limit; 0 without the field.
+
+        Raises:
+            Damaged: they end outside of the file.
+        """
+        field = self.fields.get(tag)
+        if field is None or field.kind not in INTEGERS:
+            return 0
+        packed, size = self.raw(tag), VALUE_BYTES[field.kind]
+        numbers = numpy.frombuffer(packed, self.file.order + INTEGERS[field.kind], len(packed) // size)
+        return int(numpy.minimum(numbers.astype(numpy.uint64), most_each).sum())
 
     def fractions(self, tag: int) -> tuple[float, ...]:
         """Return the fractions or integers of a field, infinite ones for division by 0; none without the field.

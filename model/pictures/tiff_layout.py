@@ -50,6 +50,7 @@ OTHER_PHOTOMETRICS = {
     52527: "a semantic mask",
 }
 
+UNCOMPRESSED = 1
 CCITT = (2, 3, 4)
 JPEGS = (6, 7)
 PREDICTING = (5, 8, 32946, 34925, 50000)
@@ -258,12 +259,26 @@ def _check_size(layout: Layout, limits: Limits) -> None:
     if not layout.width or not layout.height:
         raise Damaged(f"the TIFF file is corrupt: it says that it has {layout.width} x {layout.height} px")
     limits.check_size(layout.width, layout.height, len(layout.directory.file.content))
-    if layout.tile_width is None:
-        return
-    tile = layout.tile_width, layout.directory.number(TILE_HEIGHT, 1)
-    padded_px = -(-layout.width // tile[0]) * tile[0] * layout.height
-    if tile[0] * tile[1] > limits.max_picture_px or padded_px > 2 * limits.max_picture_px:
+    decoded_px = layout.width * layout.height
+    if layout.tile_width is not None:
+        tile = layout.tile_width, layout.directory.number(TILE_HEIGHT, 0) or layout.height
+        decoded_px = -(-layout.width // tile[0]) * tile[0] * -(-layout.height // tile[1]) * tile[1]
+        if tile[0] * tile[1] > limits.max_picture_px or decoded_px > 2 * limits.max_picture_px:
+            raise OverLimit(
+                f"the TIFF has tiles of {tile[0]} x {tile[1]} px; the limit is {limits.max_picture_px} px in a tile, "
+                "and twice that in all tiles; save it with smaller tiles"
+            )
+    if layout.compression != UNCOMPRESSED:
+        _check_packed(layout, decoded_px * layout.channels * -(-layout.bits // 8))
+
+
+def _check_packed(layout: Layout, decoded_bytes: int) -> None:
+    """Refuse strips or tiles that share so many bytes that decoders read far more than the file has."""
+    file_bytes = len(layout.directory.file.content)
+    packed_bytes = sum(layout.directory.total(tag, most_each=file_bytes) for tag in (STRIP_SIZES, TILE_SIZES))
+    limit_bytes = 2 * file_bytes + decoded_bytes
+    if packed_bytes > limit_bytes:
         raise OverLimit(
-            f"the TIFF has tiles of {tile[0]} x {tile[1]} px; the limit is {limits.max_picture_px} px in a tile, "
-            "and twice that in all tiles; save it with smaller tiles"
+            f"the TIFF's strips or tiles have {packed_bytes} bytes, in a file of {file_bytes}; "
+            f"the limit is {limit_bytes} bytes; save it again"
         )

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -276,6 +277,39 @@ def test_tiles_that_are_far_larger_than_the_picture_are_refused() -> None:
     assert read_header(file, LIMITS).width == WIDTH
     with pytest.raises(OverLimit, match="tiles of 65520 x 1 px"):
         read_header(wide, LIMITS)
+
+
+@pytest.mark.parametrize("compression", [1, 7, 8, 50001])
+def test_tall_tiles_count_with_their_height_in_every_compression(compression: int) -> None:
+    tall = Tiff(tile_px=16, fields={323: [6000], 259: [compression]})
+    assert read_header(tall.file(numpy.zeros((16, 32, 3), numpy.uint16)), LIMITS).width == 32
+    with pytest.raises(OverLimit, match="tiles of 16 x 6000 px"):
+        read_header(tall.file(numpy.zeros((16, 64, 3), numpy.uint16)), LIMITS)
+
+
+@pytest.mark.parametrize("tag", [322, 323])
+@pytest.mark.parametrize("kind", [6, 8, 9])
+def test_a_decoder_does_not_get_a_size_of_tiles_that_was_not_checked(kind: int, tag: int) -> None:
+    file = Tiff(tile_px=16, compression=8).file(levels(3))
+    unsigned = struct.pack("<HHIH", tag, 3, 1, 16)
+    assert file.count(unsigned) == 1
+    assert samples(file).colour.shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(Damaged):
+        samples(file.replace(unsigned, struct.pack("<HHIH", tag, kind, 1, 16)))
+
+
+@pytest.mark.parametrize("tile_px", [None, 16])
+@pytest.mark.parametrize("compression", [7, 8])
+def test_strips_and_tiles_that_share_very_many_bytes_are_refused(compression: int, tile_px: int | None) -> None:
+    file = Tiff(compression=8, tile_px=tile_px, fields={259: [compression], 279: [10**6] * 60, 325: [10**6] * 60})
+    with pytest.raises(OverLimit, match="strips or tiles have"):
+        read_header(file.file(levels(3)), LIMITS)
+
+
+def test_strips_may_share_the_bytes_of_a_blank_one() -> None:
+    blank = numpy.zeros((300, WIDTH, 3), numpy.uint16)
+    file = Tiff(compression=8, fields={273: [16] * 100}).file(blank)
+    assert (samples(file).colour == blank).all()
 
 
 @pytest.mark.parametrize("kept", [9, 40, 0.3, 0.6, 0.9])
