@@ -1,4 +1,4 @@
-"""Four kinds of uploads to measure a generator on, made from any originals: clean, web75, web50, phone."""
+"""Kinds of uploads to measure a generator on, made from any originals."""
 
 import hashlib
 import os
@@ -7,19 +7,23 @@ from typing import Literal, get_args
 import numpy
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from training.data import Pair
 from training.degrade import shrink_bicubic
 from training.kernels import blur, gaussian_kernels
 from training.uploads import add_gaussian_noise, encoded
 
-Damage = Literal["clean", "web75", "web50", "phone"]
+Damage = Literal["clean", "web75", "web50", "phone", "noisy", "enlarged"]
 DAMAGES: tuple[Damage, ...] = get_args(Damage)
 
 PHONE_BLUR_PX = 2.2
 """Standard deviation in high-res pixels."""
 PHONE_NOISE_LEVELS = 6.0
 PHONE_QUALITY = 80
+
+NOISY_LEVELS = 10.0
+NOISY_QUALITY = ENLARGED_QUALITY = 85
 
 
 def damaged(high_res: Tensor, scale: int, damage: Damage, *, name: str) -> Tensor:
@@ -28,6 +32,8 @@ def damaged(high_res: Tensor, scale: int, damage: Damage, *, name: str) -> Tenso
     * `clean`: MATLAB's bicubic.
     * `web75`, `web50`: the same as a JPEG of quality 75 or 50, with chroma subsampling 4:2:0.
     * `phone`: Gaussian blur of 2.2 high-res px, bicubic, Gaussian noise of 6 levels, JPEG of quality 80 (4:2:0).
+    * `noisy`: bicubic, Gaussian noise of 10 levels, JPEG of quality 85 (4:2:0), as photographs are at night.
+    * `enlarged`: bicubic, half of that, enlarged by 2 again (bicubic), JPEG of quality 85 (4:2:0).
 
     Args:
         high_res: uint8 RGB (3, scale * H, scale * W).
@@ -39,11 +45,14 @@ def damaged(high_res: Tensor, scale: int, damage: Damage, *, name: str) -> Tenso
     if damage == "clean":
         return shrink_bicubic(high_res, scale)
     if damage == "phone":
-        rng = numpy.random.default_rng(list(hashlib.sha256(os.fsencode(name)).digest()))
         blurred = _blurred(high_res, PHONE_BLUR_PX)
-        noisy = add_gaussian_noise(shrink_bicubic(blurred, scale).float()[None], PHONE_NOISE_LEVELS, rng)[0]
-        return _jpeg(noisy.round().clamp(0, 255).to(torch.uint8), PHONE_QUALITY)
-    return _jpeg(shrink_bicubic(high_res, scale), {"web75": 75, "web50": 50}[damage])
+        return _jpeg(_with_noise(shrink_bicubic(blurred, scale), PHONE_NOISE_LEVELS, name), PHONE_QUALITY)
+    low_res = shrink_bicubic(high_res, scale)
+    if damage == "noisy":
+        return _jpeg(_with_noise(low_res, NOISY_LEVELS, name), NOISY_QUALITY)
+    if damage == "enlarged":
+        return _jpeg(_enlarged(low_res), ENLARGED_QUALITY)
+    return _jpeg(low_res, {"web75": 75, "web50": 50}[damage])
 
 
 def damaged_pair(pair: Pair, damage: Damage) -> Pair:
@@ -56,7 +65,24 @@ def _blurred(picture: Tensor, sigma_px: float) -> Tensor:
     sigma = torch.full((1, 2), sigma_px, dtype=torch.float64)
     one = torch.ones(1, dtype=torch.float64)
     kernel = gaussian_kernels(sigma, 0 * one, one, torch.tensor([21])).float()
-    return blur(picture.float()[None], kernel)[0].round().clamp(0, 255).to(torch.uint8)
+    return _levels(blur(picture.float()[None], kernel)[0])
+
+
+def _with_noise(picture: Tensor, levels: float, name: str) -> Tensor:
+    rng = numpy.random.default_rng(list(hashlib.sha256(os.fsencode(name)).digest()))
+    return _levels(add_gaussian_noise(picture.float()[None], levels, rng)[0])
+
+
+def _enlarged(picture: Tensor) -> Tensor:
+    """Reduce uint8 (3, H, W) to half of its sides, rounded up, and enlarge the result to the same size."""
+    sides = picture.shape[1:]
+    half = tuple(-(-side // 2) for side in sides)
+    small = functional.interpolate(picture.float()[None], half, mode="bicubic", antialias=True)
+    return _levels(functional.interpolate(_levels(small).float(), sides, mode="bicubic")[0])
+
+
+def _levels(picture: Tensor) -> Tensor:
+    return picture.round().clamp(0, 255).to(torch.uint8)
 
 
 def _jpeg(picture: Tensor, quality: int) -> Tensor:

@@ -82,9 +82,9 @@ class UploadConfig:
     web_share: float = 0.4
     """Share of the others that are reduced in the same way and then only compressed, as most web pages do it."""
     twice_share: float = 0.15
-    """Share of the damaged pictures that were compressed at a larger size first, then reduced and compressed again."""
-    twice_factor: tuple[float, float] = (1.0, 2.5)
-    """Size at the first compression, relative to the low-res size."""
+    """Share of the damaged pictures that were compressed at another size first, then resized and compressed again."""
+    twice_factor: tuple[float, float] = (0.4, 2.5)
+    """Size at the first compression, relative to the low-res size; below 1, the picture was enlarged afterwards."""
     blur_probability: float = 0.3
     blur: BlurConfig = field(default_factory=lambda: BlurConfig(sinc_probability=0.06, sigma_px=(0.3, 2.8)))
     """The blur of the lens, before the reduction; in high-res pixels."""
@@ -107,7 +107,7 @@ class UploadConfig:
             check_probability(name, getattr(self, name))
         for name in ("blur", "noise", "grey", "soft", "sharpen", "recolour"):
             check_probability(f"{name}_probability", getattr(self, f"{name}_probability"))
-        check_range("twice_factor", self.twice_factor, 1, 4)
+        check_range("twice_factor", self.twice_factor, 0.25, 4)
         check_range("noise_levels", self.noise_levels, 0.1, 255)
         check_range("sharpen_amount", self.sharpen_amount, 0, 5)
 
@@ -136,9 +136,10 @@ def degrade_upload(high_res: Tensor, scale: int, config: UploadConfig, rng: nump
         picture = blur(picture, draw_blur_kernels(config.blur, 1, rng))
     if rng.random() < config.twice_share:
         factor = rng.uniform(*config.twice_factor)
-        picture = _reduce(picture, round(height * factor), round(width * factor), rng)
+        first_height, first_width = (max(MIN_SIDE_PX, round(side * factor)) for side in (height, width))
+        picture = _resize(picture, first_height, first_width, rng)
         picture = _compress(_add_noise(picture, config, rng), config.file, rng)
-    picture = _sharpen(_reduce(picture, height, width, rng), config, rng)
+    picture = _sharpen(_resize(picture, height, width, rng), config, rng)
     picture = _add_noise(picture, config, rng)
     if rng.random() < config.file.probability:
         picture = _compress(picture, config.file, rng)
@@ -209,7 +210,7 @@ def _levels(picture: Tensor) -> Tensor:
     return picture.round().clamp(0, 255).to(torch.uint8)
 
 
-def _reduce(picture: Tensor, height: int, width: int, rng: numpy.random.Generator) -> Tensor:
+def _resize(picture: Tensor, height: int, width: int, rng: numpy.random.Generator) -> Tensor:
     """Resize float (1, 3, H, W) by a drawn method; without antialiasing at times, as browsers and old phones do it."""
     if picture.shape[2:] == (height, width):
         return picture

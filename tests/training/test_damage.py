@@ -35,8 +35,8 @@ def error(one: Tensor, other: Tensor) -> float:
     return (one.float() - other.float()).square().mean().sqrt().item()
 
 
-def test_there_are_four_kinds() -> None:
-    assert DAMAGES == ("clean", "web75", "web50", "phone")
+def test_there_are_six_kinds() -> None:
+    assert DAMAGES == ("clean", "web75", "web50", "phone", "noisy", "enlarged")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -79,16 +79,40 @@ def test_a_phone_picture_is_blurred_noisy_and_a_jpeg() -> None:
     assert error(phone, shrink_bicubic(wave.to(torch.uint8), 4).float().mean(dim=1)) > 5  # which is not blurred
 
 
-def test_the_noise_of_a_phone_depends_on_the_name_of_the_picture_alone() -> None:
+def test_a_noisy_picture_has_noise_of_ten_levels_and_is_a_jpeg() -> None:
+    flat = torch.full((3, 512, 512), 128, dtype=torch.uint8)
+    noise = torch.from_numpy(numpy.random.default_rng(0).standard_normal((3, 128, 128), dtype=numpy.float32) * 10)
+    expected = through_jpeg((flat[:, :128, :128] + noise).round().to(torch.uint8), 85)
+    assert error(damaged(flat, 4, "noisy", name="a"), flat[:, :128, :128]) == pytest.approx(
+        error(expected, flat[:, :128, :128]), rel=0.05
+    )
+
+
+@pytest.mark.parametrize(("period_px", "is_kept"), [(64, True), (12, False)])
+def test_an_enlarged_picture_has_no_detail_that_half_of_its_sides_cannot_hold(period_px: int, is_kept: bool) -> None:
+    wave = (128 + 60 * torch.cos(torch.arange(512) * 2 * torch.pi / period_px)).round().expand(3, 512, 512)
+    clean = shrink_bicubic(wave.to(torch.uint8), 4)
+    contrast = damaged(wave.to(torch.uint8), 4, "enlarged", name="a").float().std() / clean.float().std()
+    assert (contrast > 0.8) == is_kept
+    assert (contrast < 0.2) != is_kept
+
+
+def test_an_enlarged_picture_of_odd_sides_is_not_moved() -> None:
+    ramp = torch.linspace(20, 230, 4 * 45).round().to(torch.uint8).expand(3, 4 * 33, 4 * 45)
+    assert error(damaged(ramp, 4, "enlarged", name="a"), shrink_bicubic(ramp, 4)) < 1
+
+
+@pytest.mark.parametrize("damage", ["phone", "noisy"])
+def test_noise_depends_on_the_name_of_the_picture_alone(damage: Damage) -> None:
     picture = textured(96, 96)
-    first = damaged(picture, 4, "phone", name="0001")
+    first = damaged(picture, 4, damage, name="0001")
     torch.rand(1)
-    assert torch.equal(damaged(picture, 4, "phone", name="0001"), first)
+    assert torch.equal(damaged(picture, 4, damage, name="0001"), first)
     for other in ("0002", "0001 ", "1000"):
-        assert error(damaged(picture, 4, "phone", name=other), first) > 2
+        assert error(damaged(picture, 4, damage, name=other), first) > 2
 
 
-@pytest.mark.parametrize("damage", ["clean", "web75", "web50"])
+@pytest.mark.parametrize("damage", ["clean", "web75", "web50", "enlarged"])
 def test_the_other_kinds_do_not_depend_on_the_name(damage: Damage) -> None:
     picture = textured(64, 64)
     assert torch.equal(damaged(picture, 4, damage, name="a"), damaged(picture, 4, damage, name="b"))

@@ -392,7 +392,7 @@ def test_the_smallest_picture_that_is_allowed_takes_every_damage() -> None:
             ({f"{name}_probability": math.nan}, f"{name}_probability is nan; a probability lies in")
             for name in ("blur", "noise", "grey", "soft", "sharpen", "recolour")
         ),
-        ({"twice_factor": (0.5, 2)}, "twice_factor is 0.5 to 2; it must rise and stay within 1 to 4"),
+        ({"twice_factor": (0.2, 2)}, "twice_factor is 0.2 to 2; it must rise and stay within 0.25 to 4"),
         ({"noise_levels": (9, 3)}, "noise_levels is 9 to 3; it must rise and stay within 0.1 to 255"),
         ({"noise_levels": (0, 3)}, "noise_levels is 0 to 3; it must rise and stay within 0.1 to 255"),
         ({"sharpen_amount": (0, 9)}, "sharpen_amount is 0 to 9; it must rise and stay within 0 to 5"),
@@ -419,3 +419,12 @@ def test_an_upload_config_refuses_nonsense(values: dict[str, Any], complaint: st
 def test_a_file_config_refuses_nonsense(values: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         FileConfig(**values)
+
+
+def test_a_first_file_may_be_smaller_so_that_the_picture_was_enlarged() -> None:
+    picture = torch.from_numpy(numpy.random.default_rng(0).integers(256, size=(3, 256, 256), dtype=numpy.uint8))
+    enlarged, same = (
+        degrade_upload(picture, 4, config(twice_share=1.0, twice_factor=(factor, factor)), rng(1)).float()
+        for factor in (0.4, 1.0)
+    )
+    assert enlarged.diff().square().mean() < 0.2 * same.diff().square().mean()
