@@ -5,13 +5,18 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from app.errors import NoSuchJob
+from app.jobs.addresses import DEFAULT_PORTS
 from app.jobs.database import Session
 from app.jobs.job import JobState, Row
 
 EVENTS: Sequence[str] = tuple(f"job.{state.value}" for state in JobState if state is not JobState.WAITING)
 DEFAULT_EVENTS: Sequence[str] = ("job.done", "job.failed", "job.cancelled")
+
+MAX_ATTEMPTS = 50
+"""Maximum attempts in the log of a webhook; the latest ones are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,8 @@ class Delivery:
     state: str
     """`waiting`, `delivered` or `failed`."""
     not_before: float
+    owner: str | None
+    """Holds it while it is attempted."""
     attempts: Sequence[dict[str, Any]]
 
     @property
@@ -54,10 +61,19 @@ def announce(session: Session, job_id: str, state: JobState) -> None:
         id=f"msg_{secrets.token_hex(16)}",
         job_id=job_id,
         key_name=rows[0]["key_name"],
-        url=rows[0]["webhook"],
+        url=_normal(rows[0]["webhook"]),
         event=event,
         now=session.now(),
     )
+
+
+def _normal(url: str) -> str:
+    """Return a URL that begins like all others of its scheme, host and port, however its caller spells them."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return parts._replace(netloc=host + port, path=parts.path or "/").geturl()
 
 
 def of_job(session: Session, job_id: str) -> list[Delivery]:
@@ -66,20 +82,27 @@ def of_job(session: Session, job_id: str) -> list[Delivery]:
     return [Delivery.of(row) for row in rows]
 
 
-def take(session: Session, *, owner: str, lease_s: float, but: Iterable[str] = ()) -> Delivery | None:
+def take(
+    session: Session, *, owner: str, lease_s: float, busy_origins: Iterable[str] = (), busy_keys: Iterable[str] = ()
+) -> Delivery | None:
     """Claim the next webhook that is due.
 
     Args:
-        but: origins, such as `https://example.com`, whose webhooks have to wait.
+        owner: a new name for each call, so that a late write of a former owner has no effect.
+        busy_origins: origins, such as `https://example.com`, whose webhooks have to wait.
+        busy_keys: names of keys whose webhooks have to wait.
     """
     now = session.now()
-    busy = {f"busy{number}": f"{origin}/" for number, origin in enumerate(but)}
-    elsewhere = "".join(f" and substr(url || '/', 1, {len(start)}) <> :{name}" for name, start in busy.items())
+    origins = {f"origin{number}": f"{origin}/" for number, origin in enumerate(busy_origins)}
+    keys = {f"key{number}": key for number, key in enumerate(busy_keys)}
+    others = "".join(f" and substr(url, 1, {len(start)}) <> :{name}" for name, start in origins.items())
+    others += "".join(f" and key_name <> :{name}" for name in keys)
     rows = session.rows(
         "update deliveries set owner = :owner, lease_until = :until where id = (select id from deliveries"
         " where state = 'waiting' and not_before <= :now and (owner is null or lease_until < :now)"
-        f"{elsewhere} order by not_before limit 1) returning *",
-        **busy,
+        f"{others} order by not_before limit 1) returning *",
+        **origins,
+        **keys,
         owner=owner,
         until=now + lease_s,
         now=now,
@@ -95,27 +118,27 @@ def fix_body(session: Session, delivery_id: str, body: str) -> str:
 
 
 def note(session: Session, delivery: Delivery, attempt: dict[str, Any], *, state: str, wait_s: float = 0.0) -> None:
-    """Record an attempt, the new state, and the time of the next attempt."""
+    """Record an attempt, the new state, and the time of the next attempt; has no effect if the lease was lost."""
     session.rows(
         "update deliveries set state = :state, attempts = :attempts, not_before = :not_before, owner = null"
-        " where id = :id",
+        " where id = :id and owner = :owner",
         id=delivery.id,
+        owner=delivery.owner,
         state=state,
-        attempts=json.dumps([*delivery.attempts, attempt]),
+        attempts=json.dumps([*delivery.attempts, attempt][-MAX_ATTEMPTS:]),
         not_before=session.now() + wait_s,
     )
     session.rows("update jobs set version = version + 1 where id = :id", id=delivery.job_id)
 
 
 def redeliver(session: Session, job_id: str, delivery_id: str) -> Delivery:
-    """Make a webhook due now, whatever its state.
+    """Make a webhook due now, whatever its state; one that is being delivered is not sent twice.
 
     Raises:
         NoSuchJob: the job has no such webhook.
     """
     rows = session.rows(
-        "update deliveries set state = 'waiting', not_before = :now, owner = null where id = :id and job_id = :job_id"
-        " returning *",
+        "update deliveries set state = 'waiting', not_before = :now where id = :id and job_id = :job_id returning *",
         id=delivery_id,
         job_id=job_id,
         now=session.now(),

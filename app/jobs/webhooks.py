@@ -11,7 +11,7 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -43,6 +43,9 @@ MAX_RETRY_AFTER_S = 3600
 MAX_RUNNING = 8
 MAX_OF_ONE_HOST = 2
 """Maximum concurrent deliveries to one host, so that a host that does not answer leaves room for others."""
+
+MAX_OF_ONE_KEY = MAX_RUNNING // 2
+"""Maximum concurrent deliveries of one key, whose receivers may all not answer."""
 
 POLL_S = 1.0
 LEASE_S = 60.0
@@ -139,10 +142,8 @@ class Deliverer:
         self._counters = counters
         self._prefix = prefix
         self._delays_s = delays_s
-        self._owner = secrets.token_hex(8)
         self._wake = asyncio.Event()
-        self._running: dict[asyncio.Task[None], str] = {}
-        """Running deliveries, with the origins of their URLs."""
+        self._running: dict[asyncio.Task[None], Delivery] = {}
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -166,7 +167,7 @@ class Deliverer:
             try:
                 while len(self._running) < MAX_RUNNING and (delivery := await self._next_due()):
                     task = asyncio.create_task(self._deliver(delivery), name=delivery.id)
-                    self._running[task] = delivery.origin
+                    self._running[task] = delivery
                     task.add_done_callback(self._ended)
             except ServiceError as error:
                 log.warning("no webhook can be taken: %s", error.reason)
@@ -175,8 +176,15 @@ class Deliverer:
             await is_set_within(self._wake, POLL_S)
 
     async def _next_due(self) -> Delivery | None:
-        busy = [origin for origin, running in Counter(self._running.values()).items() if running >= MAX_OF_ONE_HOST]
-        return await self._database.write(partial(outbox.take, owner=self._owner, lease_s=LEASE_S, but=busy))
+        running = self._running.values()
+        take = partial(
+            outbox.take,
+            owner=secrets.token_hex(8),
+            lease_s=LEASE_S,
+            busy_origins=_frequent((it.origin for it in running), MAX_OF_ONE_HOST),
+            busy_keys=_frequent((it.key_name for it in running if it.key_name), MAX_OF_ONE_KEY),
+        )
+        return await self._database.write(take)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
@@ -239,3 +247,8 @@ class Deliverer:
             return "failed", 0.0
         delay_s = self._delays_s[attempts - 1] * random.uniform(1 - JITTER, 1 + JITTER)
         return "waiting", max(delay_s, retry_after_s)
+
+
+def _frequent(names: Iterable[str], times: int) -> list[str]:
+    """Return the names that occur at least so many times."""
+    return [name for name, count in Counter(names).items() if count >= times]

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -26,6 +26,7 @@ from app.jobs.webhooks import (
     DELAYS_S,
     JITTER,
     MAX_OF_ONE_HOST,
+    MAX_OF_ONE_KEY,
     MAX_RETRY_AFTER_S,
     Deliverer,
     WebhookSecrets,
@@ -148,18 +149,35 @@ async def test_a_receiver_that_hangs_is_not_waited_for(
     assert delivery.attempts[0]["error"] == "TimeoutError"
 
 
-async def test_a_receiver_that_hangs_leaves_room_for_others(database: Database, peer: Peer) -> None:
-    peer.replies = [Reply(hold=True)] * 8
-    async with listening(Peer()) as other:
-        for _ in range(8):
-            await done_job(database, f"{peer.address}/hook")
-        job = await done_job(database, f"{other.address}?job=1")
-        hosts = [f"127.0.0.1:{it.port}" for it in (peer, other)]
-        rules = AddressRules(hosts, setting="-", networks=[ip_network("127.0.0.0/8")])
+async def waiting_on_hangs(database: Database, urls: Sequence[str], other_key: str, names: Sequence[str]) -> list[str]:
+    """Deliver webhooks of one key to receivers that hang, and one of another key; returns the hanging requests."""
+    async with listening(Peer(replies=[Reply(hold=True)] * 99)) as hanging, listening(Peer()) as other:
+        for url in urls:
+            await done_job(database, url.format(port=hanging.port))
+        job = await done_job(database, f"{other.address}?job=1", key=other_key)
+
+        async def resolver(host: str, port: int) -> list[str]:
+            return ["127.0.0.1"]
+
+        hosts = [f"{name}:{it.port}" for name in ("127.0.0.1", *names) for it in (hanging, other)]
+        rules = AddressRules(hosts, setting="-", networks=[ip_network("127.0.0.0/8")], resolver=resolver)
         delivering = Deliverer(database, Outgoing(rules, idle_s=20), WebhookSecrets([MASTER]), JobCounters())
         await delivered(database, job, delivering)
         assert len(other.received) == 1
-    assert len(peer.received) == MAX_OF_ONE_HOST
+        return [it.path for it in hanging.received]
+
+
+async def test_a_receiver_that_hangs_leaves_room_for_others_however_its_name_is_written(database: Database) -> None:
+    spelled = ("a.test", "A.test", "a.tesT", "a.test.", "a.test:0{port}", "a.test:00{port}")
+    authorities = [name if "{" in name else f"{name}:{{port}}" for name in spelled]
+    urls = [f"http://{authority}{path}" for authority in authorities for path in ("/hook", "?1", "")]
+    assert len(await waiting_on_hangs(database, urls, "shop", ["a.test"])) == MAX_OF_ONE_HOST
+
+
+async def test_a_key_whose_receivers_all_hang_leaves_room_for_others(database: Database) -> None:
+    names = [f"{number}.test" for number in range(9)]
+    urls = [f"http://{name}:{{port}}/" for name in names]
+    assert len(await waiting_on_hangs(database, urls, "other", names)) == MAX_OF_ONE_KEY
 
 
 async def test_a_receiver_may_name_the_date_of_the_next_attempt(database: Database, peer: Peer) -> None:
@@ -214,6 +232,29 @@ async def test_after_the_last_delay_it_is_given_up_and_delivered_again_on_demand
     again = await delivered(database, job, deliverer(database, peer.port))
     assert again.id == delivery.id
     assert [attempt["status"] for attempt in again.attempts] == [500, 500, 500, 200]
+
+
+async def test_a_webhook_that_is_being_delivered_is_not_sent_twice(database: Database) -> None:
+    job = await done_job(database, "http://127.0.0.1/")
+    first = await database.write(partial(outbox.take, owner="first", lease_s=60))
+    assert first is not None
+    again = await database.write(partial(outbox.redeliver, job_id=job.id, delivery_id=first.id))
+    assert (again.id, again.state) == (first.id, "waiting")
+    assert await database.write(partial(outbox.take, owner="second", lease_s=60)) is None
+
+
+async def test_the_log_of_a_webhook_is_written_by_its_owner_alone_and_has_an_end(database: Database) -> None:
+    job = await done_job(database, "http://127.0.0.1/")
+    late = await database.write(partial(outbox.take, owner="late", lease_s=-1))
+    assert late is not None
+    for number in range(outbox.MAX_ATTEMPTS + 2):
+        held = await database.write(partial(outbox.take, owner=str(number), lease_s=60))
+        assert held is not None
+        await database.write(partial(outbox.note, delivery=held, attempt={"n": number}, state="waiting"))
+    await database.write(partial(outbox.note, delivery=late, attempt={"n": -1}, state="delivered"))
+    (delivery,) = await database.read(partial(outbox.of_job, job_id=job.id))
+    assert delivery.state == "waiting"
+    assert [attempt["n"] for attempt in delivery.attempts] == list(range(2, outbox.MAX_ATTEMPTS + 2))
 
 
 async def test_a_webhook_that_a_dead_process_had_taken_is_delivered_by_another(database: Database, peer: Peer) -> None:
