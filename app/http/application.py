@@ -15,7 +15,7 @@ from app.http.auth import Authorizer
 from app.http.endpoints.assets import asset_routes
 from app.http.endpoints.docs import docs_routes
 from app.http.endpoints.health import health_routes
-from app.http.endpoints.jobs import job_routes
+from app.http.endpoints.jobs import job_routes, redelivery_routes
 from app.http.endpoints.metrics import metrics_routes
 from app.http.endpoints.models import model_routes, reload_routes
 from app.http.endpoints.page import page_routes
@@ -100,11 +100,11 @@ def _add_middleware(app: FastAPI, life: Lifecycle, telemetry: Telemetry) -> None
 
 def _add_routes(app: FastAPI, life: Lifecycle, telemetry: Telemetry, authorizer: Authorizer) -> None:
     upscaling = [Depends(authorizer.require(Right.UPSCALE))]
-    for routes in (upscale_routes(life), model_routes(life)):
+    for routes in (upscale_routes(life), model_routes(life), submit_routes(life)):
         app.include_router(routes, dependencies=upscaling, responses=problems(openapi.API))
-    app.include_router(submit_routes(life), dependencies=upscaling, responses=problems(openapi.API))
     looking = [Depends(authorizer.require(Right.UPSCALE, counts=False))]
     app.include_router(job_routes(life), dependencies=looking, responses=problems(openapi.API))
+    app.include_router(redelivery_routes(life), dependencies=upscaling, responses=problems(openapi.API))
     monitoring = [Depends(authorizer.require(Right.METRICS))]
     metrics = metrics_routes(telemetry.metrics)
     app.include_router(metrics, dependencies=monitoring, responses=problems(openapi.WITH_KEY))

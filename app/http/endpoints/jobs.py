@@ -209,9 +209,14 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
 def _add_webhooks(routes: APIRouter, life: Lifecycle) -> None:
     @routes.get("/{job_id}/webhooks", summary="Read the log of a job's webhooks", responses=problems(JOB))
     async def webhooks(request: Request, job_id: JobId) -> WebhookList:
-        """Returns every webhook with all attempts to deliver it."""
+        """Returns every webhook with the latest attempts to deliver it."""
         job = await _job_of(life, request, job_id)
         return WebhookList(webhooks=[WebhookView.of(it) for it in await life.jobs.deliveries(job.id)])
+
+
+def redelivery_routes(life: Lifecycle) -> APIRouter:
+    """Make the endpoint that delivers a webhook again; unlike those that read, it counts as a request of the key."""
+    routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
     @routes.post(
         "/{job_id}/webhooks/{webhook_id}/redeliver",
@@ -221,10 +226,12 @@ def _add_webhooks(routes: APIRouter, life: Lifecycle) -> None:
         openapi_extra={"parameters": [IF_MATCH]},
     )
     async def redeliver(request: Request, job_id: JobId, webhook_id: WebhookId) -> WebhookView:
-        """Delivers a webhook again now, whatever its state; its id stays the same."""
+        """Delivers a webhook again now, unless that is just being done; its id stays the same."""
         job = await _job_of(life, request, job_id)
         check_match(request)
         return WebhookView.of(await life.jobs.redeliver(job.id, webhook_id))
+
+    return routes
 
 
 async def _job_of(life: Lifecycle, request: Request, job_id: str) -> StoredJob:

@@ -64,6 +64,18 @@ async def test_a_key_sees_its_own_jobs_within_its_limits(
     blocked.gate.set()
 
 
+async def test_delivering_a_webhook_again_counts_as_a_request(
+    client: httpx.AsyncClient, tokens: dict[str, str], blocked: BlockedDevice
+) -> None:
+    client.headers["Authorization"] = f"Bearer {tokens['shop']}"
+    sent = await client.post("/v1/jobs", content=encoded(noise(5, 5)))
+    again = f"/v1/jobs/{sent.raise_for_status().json()['id']}/webhooks/msg_1/redeliver"
+    for _ in range(2):
+        problem(await client.post(again), 404, "no-such-job")
+    assert "requests_per_minute=3" in problem(await client.post(again), 429, "key-limit")
+    blocked.gate.set()
+
+
 async def test_the_files_of_the_jobs_of_a_key_have_a_limit(client: httpx.AsyncClient, tokens: dict[str, str]) -> None:
     headers = {"Authorization": f"Bearer {tokens['small']}"}
     refused = await client.post("/v1/jobs", content=encoded(noise(20, 16)), headers=headers)
