@@ -93,10 +93,11 @@ def read_pair(files: PairFiles, scale: int, *, min_px: int = 1) -> Pair:
     Raises:
         DataError: a picture cannot be read, or has the wrong size; the text is a line that names the file.
     """
-    high_res = crop_to_multiple(_read(files.high_res), scale)
-    height, width = high_res.shape[-2:]
+    original = _read(files.high_res)
+    height, width = original.shape[-2:]
     if problem := too_small(files.high_res, height, width, max(scale, min_px)):
         raise DataError(problem)
+    high_res = crop_to_multiple(original, scale)
     if files.low_res is None:
         return Pair(files.name, shrink_bicubic(high_res, scale), high_res)
     low_res = _read(files.low_res)

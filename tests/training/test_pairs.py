@@ -37,8 +37,10 @@ def test_a_corrupt_file_is_reported_in_its_place_and_the_rest_is_read(tmp_path: 
 def test_a_picture_smaller_than_a_crop_is_reported_with_its_size(tmp_path: Path) -> None:
     save(textured(31, 80), tmp_path / "small.png")
     save(textured(32, 32), tmp_path / "whole.png")
-    small, whole = read_pairs(tmp_path, 4, min_px=32)
-    assert small == f"{tmp_path / 'small.png'}: 80 x 28 px is less than 32 px a side"
+    save(textured(1, 1), tmp_path / "one.png")
+    one, small, whole = read_pairs(tmp_path, 4, min_px=32)
+    assert one == f"{tmp_path / 'one.png'}: 1 x 1 px is less than 32 px a side"
+    assert small == f"{tmp_path / 'small.png'}: 80 x 31 px is less than 32 px a side"
     assert isinstance(whole, Pair)
 
 
