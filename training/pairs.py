@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from training.data import READ_ERRORS, DataError, Pair, picture_files, read_picture, too_small, unreadable
+from training.data import READ_ERRORS, DataError, Pair, picture_files, read_picture, read_size, too_small, unreadable
 from training.degrade import crop_to_multiple, shrink_bicubic
 
 _LOW_RES = re.compile(r"(?:^|[^a-z0-9])(?:lr(?=$|[^a-z]|bic|blur|x\d)|low[-_ ]?res)", re.IGNORECASE)
@@ -106,6 +106,22 @@ def read_pair(files: PairFiles, scale: int, *, min_px: int = 1) -> Pair:
     return Pair(files.name, low_res, high_res)
 
 
+def read_pair_size(files: PairFiles, scale: int, *, min_px: int) -> tuple[int, int]:
+    """Read height and width of the original of a pair, and check the pair, by the headers of its files alone.
+
+    Raises:
+        DataError: see `read_pair`.
+    """
+    height, width = _read_size(files.high_res)
+    if problem := too_small(files.high_res, height, width, min_px):
+        raise DataError(problem)
+    if files.low_res is not None:
+        problem = wrong_size(files, _read_size(files.low_res), (height // scale, width // scale), scale)
+        if problem:
+            raise DataError(problem)
+    return height, width
+
+
 def read_pairs(folder: Path, scale: int, *, low_res: Path | None = None, min_px: int = 1) -> Iterator[Pair | str]:
     """Read every pair of a folder; a pair that cannot be used becomes a line that says why.
 
@@ -139,6 +155,13 @@ def wrong_size(files: PairFiles, low_res: tuple[int, ...], expected: tuple[int, 
 def _read(path: Path) -> Tensor:
     try:
         return read_picture(path)
+    except READ_ERRORS as error:
+        raise DataError(unreadable(path, error)) from error
+
+
+def _read_size(path: Path) -> tuple[int, int]:
+    try:
+        return read_size(path)
     except READ_ERRORS as error:
         raise DataError(unreadable(path, error)) from error
 

@@ -4,9 +4,10 @@ import hashlib
 import os
 import re
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -27,10 +28,10 @@ from training.crop_sources import (
     read_low_res,
 )
 from training.crops import CropPlan, CropSource
-from training.data import READ_ERRORS, read_picture, read_size, too_small, unreadable
+from training.data import READ_ERRORS, DataError, read_picture, unreadable
 from training.degrade import shrink_bicubic
 from training.distributed import processes, this_process
-from training.pairs import PairFiles, PictureSet, wrong_size
+from training.pairs import PairFiles, PictureSet, read_pair_size
 from training.uploads import GRID_PX
 
 MAX_HELD_OUT = 10
@@ -76,14 +77,21 @@ class HeldOut:
         }
 
 
-def hold_out(pictures: PictureSet, report: Report, before: HeldOutNames | None = None) -> HeldOut:
+def hold_out(
+    pictures: PictureSet,
+    report: Report,
+    before: HeldOutNames | None = None,
+    *,
+    measurable: Callable[[PairFiles], bool],
+) -> HeldOut:
     """Choose pictures to measure on, where no others are given: a tenth of the photographs, at most `MAX_HELD_OUT`.
 
-    Tiles of one photograph, which have its name and a number, are never on both sides. The choice depends on names
-    alone.
+    Tiles of one photograph, which have its name and a number, are never on both sides. The choice depends on the names
+    of those that can be measured.
 
     Args:
         before: the choice of the continued run, kept even if pictures are added or removed.
+        measurable: tells whether a picture can be measured; asked only for those that may be chosen.
     """
     if before and (same := _held_out_before(pictures, before)).measured:
         return same
@@ -93,15 +101,17 @@ def hold_out(pictures: PictureSet, report: Report, before: HeldOutNames | None =
 
     families = _photographs(pictures, report)
     ranked = sorted((sorted(family, key=rank) for family in families), key=lambda family: rank(family[0]))
-    chosen = ranked[: min(MAX_HELD_OUT, len(ranked) // MIN_PHOTOGRAPHS)]
-    if not chosen:
+    number = min(MAX_HELD_OUT, len(ranked) // MIN_PHOTOGRAPHS)
+    if not number:
         report(
             f"{pictures.folder} holds {len(ranked)} different photographs, and {MIN_PHOTOGRAPHS} are needed to keep "
-            "one aside: the run measures nothing; name other pictures by --validation"
+            "one aside"
         )
-    turns = (family[turn] for turn in range(MAX_HELD_OUT) for family in chosen if turn < len(family))
-    measured = [files for files, _ in zip(turns, range(MAX_HELD_OUT), strict=False)]
-    return HeldOut(tuple(measured), frozenset(files.high_res for family in chosen for files in family))
+    usable = ((family, tiles) for family in ranked if (tiles := [files for files in family if measurable(files)]))
+    chosen = list(islice(usable, number))
+    turns = (tiles[turn] for turn in range(MAX_HELD_OUT) for _, tiles in chosen if turn < len(tiles))
+    measured = tuple(islice(turns, MAX_HELD_OUT))
+    return HeldOut(measured, frozenset(files.high_res for family, _ in chosen for files in family))
 
 
 def _held_out_before(pictures: PictureSet, before: HeldOutNames) -> HeldOut:
@@ -235,22 +245,13 @@ def _usable(
     pictures: PictureSet, scale: int, min_px: int, report: Report, *, uses_low_res: bool
 ) -> Iterator[PhotographFile]:
     for files in pictures.files:
-        low_res = files.low_res if uses_low_res else None
-        path = files.high_res
+        used = files if uses_low_res else replace(files, low_res=None)
         try:
-            height, width = read_size(path)
-            if problem := too_small(path, height, width, min_px):
-                report(f"left out: {problem}")
-                continue
-            if low_res is not None:
-                path = low_res
-                if problem := wrong_size(files, read_size(path), (height // scale, width // scale), scale):
-                    report(f"left out: {problem}")
-                    continue
-        except READ_ERRORS as error:
-            report(f"left out: {unreadable(path, error)}")
+            height, width = read_pair_size(used, scale, min_px=min_px)
+        except DataError as error:
+            report(f"left out: {error}")
             continue
-        yield PhotographFile(files.high_res, height // scale, width // scale, low_res)
+        yield PhotographFile(used.high_res, height // scale, width // scale, used.low_res)
 
 
 def _decoded(

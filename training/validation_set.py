@@ -10,7 +10,7 @@ from torch import Tensor
 from training.damage import Damage, damaged_pair
 from training.data import DataError, Pair
 from training.evaluate import min_measured_px
-from training.pairs import PairFiles, read_pair
+from training.pairs import PairFiles, read_pair, read_pair_size
 from training.validation import middle
 
 MAX_BYTES = 2**31
@@ -19,6 +19,15 @@ MAX_BYTES = 2**31
 MEASURED_PX = 256
 """Maximum height and width of the measured middle of a picture, in low-res pixels. A short run on photographs of a
 camera would spend more time on measuring whole ones than on training."""
+
+
+def is_measurable(files: PairFiles, scale: int) -> bool:
+    """Check by the headers of a pair that it is large enough to be measured, and that its sizes fit."""
+    try:
+        read_pair_size(files, scale, min_px=min_measured_px(scale))
+    except DataError:
+        return False
+    return True
 
 
 def validation_set(

@@ -24,7 +24,7 @@ COMPANIONS = {".param": ".bin"}
 """Suffixes of models that consist of two files (ncnn), and suffixes of the second file."""
 
 RUN_STATE, RUN_CONFIG = "state.pt", "config.json"
-"""A file of weights that training writes to continue a run, which is no model, and the file that is always next to it."""
+"""The file from which training continues a run, which is no model, and one that is always next to it."""
 
 DOCUMENTS = ("", ".csv", ".jpg", ".json", ".jsonl", ".md", ".png", ".rst", ".txt", ".webp", ".yaml", ".yml")
 """Suffixes of files that people and training keep next to weights: licences, model cards, samples, histories."""

@@ -16,7 +16,7 @@ from training.config import OptimiserConfig, TrainingConfig
 from training.crops import Batch
 from training.data import DataError, picture_files
 from training.degrade import shrink_bicubic
-from training.pairs import find_pairs
+from training.pairs import PairFiles, find_pairs
 from training.sources import HeldOut, Photographs, half_of_free_bytes, hold_out, open_photographs
 from training.uploads import GRID_PX, UploadConfig
 
@@ -204,7 +204,12 @@ def folder_of(path: Path, number: int) -> Path:
 
 
 def held_out(folder: Path, lines: list[str] | None = None) -> HeldOut:
-    return hold_out(find_pairs(folder, 4), (lines if lines is not None else []).append)
+    return hold_out(find_pairs(folder, 4), (lines if lines is not None else []).append, measurable=every)
+
+
+def every(_: PairFiles) -> bool:
+    """Take every picture for one that can be measured, unread."""
+    return True
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -223,13 +228,10 @@ def test_a_tenth_of_the_pictures_is_held_out_and_at_most_ten(files: int, expecte
     assert lines == []
 
 
-def test_a_run_on_fewer_than_ten_photographs_says_that_it_measures_nothing(tmp_path: Path) -> None:
+def test_a_folder_of_fewer_than_ten_photographs_says_that_none_is_kept_aside(tmp_path: Path) -> None:
     lines: list[str] = []
     assert held_out(touched(tmp_path, *(f"{number}.png" for number in range(9))), lines) == HeldOut((), frozenset())
-    assert lines == [
-        f"{tmp_path} holds 9 different photographs, and 10 are needed to keep one aside: the run measures nothing; "
-        "name other pictures by --validation"
-    ]
+    assert lines == [f"{tmp_path} holds 9 different photographs, and 10 are needed to keep one aside"]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ def test_a_run_that_continues_holds_out_what_it_held_out_before(tmp_path: Path) 
     first = held_out(folder)
     touched(folder, *(f"NEW{number:05}.jpg" for number in range(60)))
     first.measured[0].high_res.unlink()
-    second = hold_out(find_pairs(folder, 4), print, first.names(folder))
+    second = hold_out(find_pairs(folder, 4), print, first.names(folder), measurable=every)
     assert second == HeldOut(first.measured[1:], first.left_out - {first.measured[0].high_res})
     assert held_out(folder) != second
 
@@ -263,7 +265,26 @@ def test_a_run_whose_held_out_pictures_are_all_gone_holds_out_others(tmp_path: P
     first = held_out(folder)
     for path in first.left_out:
         path.unlink()
-    assert len(hold_out(find_pairs(folder, 4), print, first.names(folder)).measured) == 5
+    assert len(hold_out(find_pairs(folder, 4), print, first.names(folder), measurable=every).measured) == 5
+
+
+def test_a_photograph_that_cannot_be_measured_is_not_held_out(tmp_path: Path) -> None:
+    pictures = find_pairs(touched(tmp_path, *(f"{number}.png" for number in range(20))), 4)
+    first = held_out(tmp_path)
+    broken = first.measured[0]
+    held = hold_out(pictures, print, measurable=lambda files: files != broken)
+    assert len(held.measured) == len(held.left_out) == 2
+    assert held.measured[0] == first.measured[1]  # the others move up
+    assert broken.high_res not in held.left_out
+
+
+def test_a_tile_that_cannot_be_measured_is_not_learnt_from_either(tmp_path: Path) -> None:
+    names = [f"castle{photo}_{number}.png" for photo in range(10) for number in range(3)]
+    pictures = find_pairs(touched(tmp_path, *names), 4)
+    broken = held_out(tmp_path).measured[0]
+    held = hold_out(pictures, print, measurable=lambda files: files != broken)
+    assert len(held.measured) == 2
+    assert broken.high_res in held.left_out
 
 
 def test_which_pictures_are_held_out_depends_on_their_names_alone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from training import validation_set as module
 from training.damage import DAMAGES, Damage, damaged, damaged_pair
 from training.data import DataError, Pair, read_picture
 from training.pairs import PairFiles, find_pairs, read_pair
-from training.validation_set import validation_set
+from training.validation_set import is_measurable, validation_set
 
 
 @pytest.fixture
@@ -94,6 +94,22 @@ def test_a_picture_that_cannot_be_measured_is_left_out_with_a_line(folder: Path)
     pairs = validation_set(find_pairs(folder, 4).files, 4, ["clean"], lines.append)["clean"]
     assert [pair.name for pair in pairs] == ["1"]
     assert lines[0].startswith(f"left out: {folder / '0.png'}: cannot be read (")
+
+
+def test_a_pair_is_measurable_by_its_headers(tmp_path: Path) -> None:
+    sizes = {"small": (31, 40), "large": (32, 40), "unlike": (40, 40)}
+    for name, (height, width) in sizes.items():
+        save(textured(height, width), tmp_path / "HR" / f"{name}.png")
+        save(textured(8, 10), tmp_path / "LR" / f"{name}.png")
+    (tmp_path / "HR" / "broken.png").write_text("no picture")
+    save(textured(8, 10), tmp_path / "LR" / "broken.png")
+    files = find_pairs(tmp_path / "HR", 4, tmp_path / "LR").files
+    assert {one.name: is_measurable(one, 4) for one in files} == {
+        "broken": False,
+        "large": True,
+        "small": False,
+        "unlike": False,
+    }
 
 
 def test_without_a_picture_there_is_nothing_to_measure_on() -> None:

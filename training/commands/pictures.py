@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,10 +10,10 @@ import torch
 from training.config import TrainingConfig
 from training.damage import DAMAGES, Damage
 from training.data import DataError, Pair
-from training.distributed import this_process
-from training.pairs import PictureSet, find_pairs
+from training.distributed import from_process_0, this_process
+from training.pairs import PairFiles, PictureSet, find_pairs
 from training.sources import HeldOutNames, Photographs, hold_out, open_photographs
-from training.validation_set import validation_set
+from training.validation_set import is_measurable, validation_set
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -53,23 +54,14 @@ def open_pictures(
         raise DataError("--validation-low-res belongs to --validation; name that folder too")
     scale = config.generator.scale
     pictures = find_pairs(options.data, scale, options.low_res)
-    names = None
     if options.validation:
-        others = find_pairs(options.validation, scale, options.validation_low_res)
-        for line in (*others.notes, *(f"left out: {line}" for line in others.problems)):
-            report(line)
-        measured = others.files
-        left_out = _shared(pictures, others)
-        if left_out and len(left_out) == len(pictures.files):
-            raise DataError(
-                f"all {len(left_out)} pictures of --data belong to --validation, so none is left to train on; name "
-                "other ones, or leave --validation out, and some are kept aside"
-            )
-        if left_out:
-            report(f"{len(left_out)} pictures of --data belong to --validation; they are measured and not trained on")
+        (measured, left_out), names = _of_validation(options, pictures, scale, report), None
     else:
-        held_out = hold_out(pictures, report, before)
+        held_out = hold_out(pictures, report, before, measurable=partial(is_measurable, scale=scale))
         measured, left_out, names = held_out.measured, held_out.left_out, held_out.names(pictures.folder)
+    kinds = DAMAGES if config.learns_damage else DAMAGES[:1]
+    sets = validation_set(measured, scale, kinds, report) if this_process() == 0 else {}
+    from_process_0(lambda: None if sets else _check_unmeasured(options.validation, config, report))
     photographs = open_photographs(
         pictures,
         config,
@@ -80,8 +72,44 @@ def open_pictures(
         workers=options.workers,
         report=report,
     )
-    kinds = DAMAGES if config.learns_damage else DAMAGES[:1]
-    return photographs, validation_set(measured, scale, kinds, report) if this_process() == 0 else {}, names
+    return photographs, sets, names
+
+
+def _of_validation(
+    options: argparse.Namespace, pictures: PictureSet, scale: int, report: Callable[[str], None]
+) -> tuple[Sequence[PairFiles], frozenset[Path]]:
+    """Find the pictures of --validation, and those of --data that are among them.
+
+    Raises:
+        DataError: the folder holds no picture, or no other than these is left to train on.
+    """
+    others = find_pairs(options.validation, scale, options.validation_low_res)
+    for line in (*others.notes, *(f"left out: {line}" for line in others.problems)):
+        report(line)
+    left_out = _shared(pictures, others)
+    if left_out and len(left_out) == len(pictures.files):
+        raise DataError(
+            f"all {len(left_out)} pictures of --data belong to --validation, so none is left to train on; name "
+            "other ones, or leave --validation out, and some are kept aside"
+        )
+    if left_out:
+        report(f"{len(left_out)} pictures of --data belong to --validation; they are measured and not trained on")
+    return others.files, left_out
+
+
+def _check_unmeasured(validation: Path | None, config: TrainingConfig, report: Callable[[str], None]) -> None:
+    """Check that a run without a picture to measure on needs no scores, and say that it has none.
+
+    Raises:
+        DataError: it needs them.
+    """
+    if validation:
+        raise DataError(f"no picture of {validation} can be measured; name other ones, or leave --validation out")
+    needs = [f"patience is {config.patience}"] if config.patience else []
+    needs += ["best_by is lpips"] if config.best_by == "lpips" else []
+    if needs:
+        raise DataError(f"{' and '.join(needs)}, and the run measures nothing; name other pictures by --validation")
+    report("the run measures nothing; name other pictures by --validation")
 
 
 def _shared(pictures: PictureSet, others: PictureSet) -> frozenset[Path]:

@@ -287,7 +287,75 @@ def test_a_run_on_few_pictures_says_that_it_measures_nothing(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(tiny_psnr_x4, pictures, tmp_path / "run")) == 0
-    assert "are needed to keep one aside: the run measures nothing; name other pictures" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "are needed to keep one aside\n" in printed
+    assert "the run measures nothing; name other pictures by --validation\n" in printed
+
+
+def test_a_broken_or_tiny_photograph_is_not_kept_aside_to_measure_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(10):
+        save(textured(40, 40, number), tmp_path / "photos" / f"{number}.png")
+    assert main(command(tiny_psnr_x4, tmp_path / "photos", tmp_path / "one")) == 0
+    (kept,) = held_out_of(tmp_path / "one")
+    (tmp_path / "photos" / kept).write_text("no picture")
+    assert main(command(tiny_psnr_x4, tmp_path / "photos", tmp_path / "two")) == 0
+    (second,) = held_out_of(tmp_path / "two")
+    save(textured(31, 40), tmp_path / "photos" / second)
+    assert main(command(tiny_psnr_x4, tmp_path / "photos", tmp_path / "three")) == 0
+    (third,) = held_out_of(tmp_path / "three")
+    assert len({kept, second, third}) == 3
+    assert "the run measures nothing" not in capsys.readouterr().out
+    assert read_checkpoint(tmp_path / "three" / "tiny-psnr-x4.safetensors").card.metrics
+
+
+def held_out_of(run: Path) -> list[str]:
+    names: list[str] = torch.load(run / "state.pt", weights_only=True)["held_out"]["measured"]
+    return names
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ((), None),
+        (("--set", "patience=2"), "patience is 2, and the run measures nothing; name other pictures by --validation"),
+        (
+            ("--set", "patience=2", "best_by=lpips", "--alexnet-weights", "x"),
+            "patience is 2 and best_by is lpips, and the run measures nothing",
+        ),
+        (("--validation", "photos"), "no picture of photos can be measured; name other ones, or leave --validation"),
+    ],
+)
+def test_a_run_that_measures_nothing_says_so_or_is_refused_where_it_needs_scores(
+    more: tuple[str, ...],
+    complaint: str | None,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(textured(31, 40), Path("photos") / "small.png")  # in the place of the pictures to measure on
+    assert main(command(tiny_psnr_x4, pictures, Path("run"), *more)) == (2 if complaint else 0)
+    printed = capsys.readouterr()
+    assert "left out: photos/small.png: 40 x 31 px is less than 32 px a side" in printed.out or "photos" not in more
+    if complaint:
+        assert complaint in printed.err
+        assert not Path("run").exists()
+    else:
+        assert "the run measures nothing; name other pictures by --validation\n" in printed.out
+
+
+def test_photographs_kept_aside_that_turn_out_broken_are_said_to_measure_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(10):
+        path = save(textured(40, 40, number), tmp_path / "photos" / f"{number}.png")
+        path.write_bytes(path.read_bytes()[:-2000])  # the header is whole
+    save(textured(80, 80), tmp_path / "photos" / "castle" / "whole_0.png")
+    assert main(command(tiny_psnr_x4, tmp_path / "photos", tmp_path / "run")) == 0
+    assert "the run measures nothing; name other pictures by --validation\n" in capsys.readouterr().out
 
 
 def test_a_validation_picture_too_small_to_be_measured_is_left_out(
