@@ -24,7 +24,9 @@ PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_B
 
 
 class SqliteDatabase:
-    """A connection that one thread uses; several processes of one machine may share the file.
+    """A connection to write and one to read, each used by one thread: reads do not wait while writes wait for a lock.
+
+    Several processes of one machine may share the file.
 
     Args:
         clock: returns seconds since 1970.
@@ -35,44 +37,61 @@ class SqliteDatabase:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        self._writer = _Connection(path, clock)
+        self._reader = _Connection(path, clock, reads=True)
         try:
-            self._connection = self._thread.submit(_connect, path).result()
+            self._writer.thread.submit(self._writer.opened).result()
         except sqlite3.Error as error:
-            self._thread.shutdown()
+            self._writer.thread.shutdown()
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING:
                 raise DatabaseDown(f"{path.name}: {error}") from error
             raise OSError(f"{path.name} cannot be used as a database ({error})") from error
 
     async def write(self, call: Callable[[Session], Result]) -> Result:
         """See `Database.write`."""
-        return await self._run(call, "begin immediate")
+        return await to_its_end(self._writer.thread, partial(self._writer.run, call))
 
     async def read(self, call: Callable[[Session], Result]) -> Result:
         """See `Database.read`."""
-        return await self._run(call, "begin")
+        return await to_its_end(self._reader.thread, partial(self._reader.run, call))
 
     async def close(self) -> None:
         """See `Database.close`."""
-        try:
-            await to_its_end(self._thread, self._connection.close)
-        finally:
-            self._thread.shutdown(wait=False)
-
-    async def _run(self, call: Callable[[Session], Result], begin: str) -> Result:
-        return await to_its_end(self._thread, partial(self._transact, call, begin))
-
-    def _transact(self, call: Callable[[Session], Result], begin: str) -> Result:
-        try:
-            self._connection.execute(begin)
+        for connection in (self._reader, self._writer):  # the last one merges the log of writes into the file
             try:
-                result = call(_SqliteSession(self._connection, self._clock))
-                self._connection.execute("commit")
+                await to_its_end(connection.thread, connection.close)
+            finally:
+                connection.thread.shutdown(wait=False)
+
+
+class _Connection:
+    """A connection and its thread."""
+
+    def __init__(self, path: Path, clock: Callable[[], float], *, reads: bool = False) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        self._path = path
+        self._clock = clock
+        self._reads = reads
+        self._connection: sqlite3.Connection | None = None
+
+    def opened(self) -> sqlite3.Connection:
+        """Return the connection; open it first if it is closed."""
+        if self._connection is None:
+            self._connection = _connect(self._path, reads=self._reads)
+        return self._connection
+
+    def run(self, call: Callable[[Session], Result]) -> Result:
+        """Run a transaction."""
+        try:
+            connection = self.opened()
+            connection.execute("begin" if self._reads else "begin immediate")
+            try:
+                result = call(_SqliteSession(connection, self._clock))
+                connection.execute("commit")
                 return result
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("rollback")
+                if connection.in_transaction:
+                    connection.execute("rollback")
                 raise
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
@@ -80,6 +99,11 @@ class SqliteDatabase:
             if isinstance(error, sqlite3.OperationalError):
                 raise DatabaseDown(str(error)) from error
             raise
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def check_file(path: Path) -> None:
@@ -105,16 +129,27 @@ class _SqliteSession:
         return self._clock()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, reads: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-    connection.row_factory = sqlite3.Row
+    try:
+        connection.row_factory = sqlite3.Row
+        if reads:
+            connection.execute("pragma query_only = on")
+        else:
+            _prepare_to_write(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare_to_write(connection: sqlite3.Connection) -> None:
     _use_wal(connection)
     connection.execute("pragma synchronous = full")  # a commit is on the disk when it returns
     connection.execute("begin immediate")  # processes that start at once take turns
     for statement in SCHEMA:
         connection.execute(statement)
     connection.execute("commit")
-    return connection
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

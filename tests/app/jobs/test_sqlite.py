@@ -12,6 +12,7 @@ import pytest
 
 from app.jobs.database import DatabaseDown, Session
 from app.jobs.sqlite import SqliteDatabase
+from tests.app.jobs.rows import added, read
 
 AT_ONCE = 6
 
@@ -65,3 +66,25 @@ async def test_an_error_of_a_transaction_whose_caller_has_left_is_not_logged(tmp
     await database.close()
     gc.collect()
     assert logged == []
+
+
+async def test_a_reader_does_not_wait_for_a_lock_of_another_process(tmp_path: Path) -> None:
+    database = SqliteDatabase(tmp_path / "jobs.sqlite")
+    job = await added(database)
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        writing = asyncio.create_task(added(database))
+        async with asyncio.timeout(5):
+            assert (await read(database, job.id)).id == job.id
+        assert not writing.done()
+        other.execute("rollback")
+    await writing
+    await database.close()
+
+
+async def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    database = SqliteDatabase(tmp_path / "jobs.sqlite")
+    with pytest.raises(DatabaseDown) as caught:
+        await database.read(lambda session: session.rows("delete from jobs"))
+    assert "readonly" in caught.value.reason
+    await database.close()
