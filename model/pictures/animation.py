@@ -12,7 +12,8 @@ from model.pictures.errors import Damaged, NotAccepted, OverLimit, one_line
 from model.pictures.limits import Limits
 from model.pictures.orientation import orientation_of
 from model.pictures.png_structure import Chunk, keeps_orientation
-from model.pictures.reading import ANIMATED, blaming
+from model.pictures.reading import blaming
+from model.pictures.samples import UPRIGHT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +38,14 @@ def read_frames(file: bytes, limits: Limits) -> Frames:
     with blaming(known):
         if known == "PNG":
             return _of_png(file, limits)
-        image = Image.open(io.BytesIO(file), formats=ANIMATED)
         if known == "GIF":
-            gif.check_places(file)
-            plays, frames = gif.plays_of(file), composed(gif.pieces(file), *gif.size_of(file))
-        else:
-            plays, frames = int(image.info.get("loop") or 0), _of_webp(image)
-        return Frames(frames=_checked(frames, known or ""), plays=plays, orientation=orientation_of(image))
+            header = gif.gif_header(file, limits)
+            gif.check_places(file, header.width, header.height)
+            frames = composed(gif.pieces(file), header.width, header.height)
+            return Frames(frames=_checked(frames, "GIF"), plays=gif.plays_of(file), orientation=UPRIGHT)
+        image = Image.open(io.BytesIO(file), formats=("WEBP",))
+        plays = int(image.info.get("loop") or 0)
+        return Frames(frames=_checked(_of_webp(image), "WebP"), plays=plays, orientation=orientation_of(image))
 
 
 def _of_png(file: bytes, limits: Limits) -> Frames:
@@ -51,7 +53,7 @@ def _of_png(file: bytes, limits: Limits) -> Frames:
     if header.bits > 8:
         raise NotAccepted("an animated PNG of 16 bits a channel is not read; save it with 8, or ask for frames=first")
     still = png_structure.png_header(file, limits, keeps_orientation, whole=False).still
-    image = Image.open(io.BytesIO(still), formats=ANIMATED)
+    image = Image.open(io.BytesIO(still), formats=("PNG",))
     frames = composed(apng.pieces(header.still, limits), image.width, image.height)
     plays = apng.plays_of(header.still)
     return Frames(frames=_checked(frames, "PNG"), plays=plays, orientation=orientation_of(image))

@@ -42,6 +42,7 @@ class BitFields:
     """Masks of red, green, blue, and alpha if there is any, in a pixel."""
     begins: int
     px_per_m: tuple[int, int]
+    frames = 1
 
     @property
     def planes(self) -> int:

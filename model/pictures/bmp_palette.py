@@ -30,6 +30,7 @@ class Palette:
     begins: int
     px_per_m: tuple[int, int]
     planes = 1
+    frames = 1
 
     @property
     def row_bytes(self) -> int:

@@ -1,8 +1,7 @@
 """Recognise the format of a file, and refuse dangerous files before a decoder opens them."""
 
-from model.pictures import gif, jpeg
+from model.pictures import jpeg
 from model.pictures.box_structure import check_boxes
-from model.pictures.limits import Limits
 from model.pictures.png_structure import PNG_SIGNATURE
 
 BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))
@@ -34,15 +33,13 @@ def formats_to_open(upload: bytes) -> tuple[str, ...]:
     return ("AVIF", "HEIF") if upload[4:8] == b"ftyp" else ()
 
 
-def check_before_opening(upload: bytes, limits: Limits) -> None:
+def check_before_opening(upload: bytes) -> None:
     """Refuse files that cost too much, or crash the process, as soon as a decoder reads the header.
 
     Raises:
         OverLimit, Damaged, NotAccepted: see below.
     """
-    if upload.startswith(b"GIF8"):
-        gif.check_size(upload, limits)
-    elif upload.startswith(b"\xff\xd8"):
+    if upload.startswith(b"\xff\xd8"):
         jpeg.check_header(upload)
     elif upload[4:8] == b"ftyp":
         check_boxes(upload)

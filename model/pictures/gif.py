@@ -1,16 +1,25 @@
-"""The frames of a GIF: what must be checked before a decoder opens it, and the pixels of each one."""
+"""The header of a GIF, read without a decoder, and the pixels of each frame.
+
+A decoder gets one frame at a time, in a file written here: Pillow reads on where blocks are broken, so it would find
+other frames than those whose size was checked.
+"""
 
 import io
 import itertools
 import struct
 from collections.abc import Iterator, Set
+from dataclasses import dataclass
 
 from PIL import Image
 
 from model.pictures import colour
-from model.pictures.compositing import CLEAR, KEEP, RESTORE, Piece, rgba
-from model.pictures.errors import Damaged
+from model.pictures.compositing import CLEAR, KEEP, RESTORE, Piece, composed, rgba
+from model.pictures.errors import Damaged, OverLimit
 from model.pictures.limits import Limits
+from model.pictures.samples import Samples
+
+MAX_BLOCKS = 200_000
+"""Maximum blocks of a file and parts of their data; each costs time. 32 MiB of full parts are 131,072."""
 
 DISPOSALS = {2: CLEAR, 3: RESTORE}
 """Disposal of a frame by its method in the file; other methods keep it."""
@@ -23,44 +32,52 @@ LOOPS = frozenset({b"NETSCAPE2.0", b"ANIMEXTS1.0"})
 """Names of the extensions with a colour profile, and with the number of times that an animation is repeated."""
 
 
-def count_frames(upload: bytes, limits: Limits) -> int:
-    """Count the frames of a GIF, even if its end is missing.
+@dataclass(frozen=True, kw_only=True)
+class GifHeader:
+    """The size of a GIF, and what else is known of it before a frame is decoded."""
+
+    width: int
+    height: int
+    planes: int
+    """Maximum planes of the picture: two if its first frame may be transparent."""
+    frames: int
+    px_per_m = (0, 0)
+    """It has no resolution."""
+
+    def samples(self, upload: bytes) -> Samples:
+        """Return the samples of the first frame as it is shown."""
+        return next(composed(pieces(upload), self.width, self.height)).samples
+
+
+def gif_header(upload: bytes, limits: Limits) -> GifHeader:
+    """Walk over the blocks of a GIF.
 
     Raises:
-        OverLimit: more than the limits allow.
+        OverLimit: more blocks, pixels or frames, or a larger profile, than the limits allow.
+        Damaged: it has no frame, or no size.
     """
-    frames = 0
-    for _ in _frames(upload):
-        frames = limits.check_frames(frames + 1)
-    return max(1, frames)
+    _check_blocks(upload)
+    profile(upload, limits)  # refuses one that is too large
+    frames = [*itertools.islice(_frames(upload), limits.max_frames + 1)]
+    if not frames:
+        raise Damaged("the GIF file is truncated or corrupt: no frame follows its header")
+    (place, control), (width, height) = frames[0], struct.unpack_from("<HH", upload, 6)
+    left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
+    width, height = max(width, left + across), max(height, top + down)  # as decoders do
+    partial = (across, down) != (width, height)
+    limits.check_size(width, height, len(upload))
+    if not width or not height:
+        raise Damaged(f"the GIF file is corrupt: it says that it has {width} x {height} px")
+    planes = 2 if partial or control[0] & 1 else 1
+    return GifHeader(width=width, height=height, planes=planes, frames=limits.check_frames(len(frames)))
 
 
-def size_of(upload: bytes) -> tuple[int, int]:
-    """Return width and height of a GIF, whose first frame may make it larger than its header says."""
-    width, height = struct.unpack_from("<HH", upload, 6)
-    for place, _ in itertools.islice(_frames(upload), 1):
-        left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
-        width, height = max(width, left + across), max(height, top + down)
-    return width, height
-
-
-def check_size(upload: bytes, limits: Limits) -> None:
-    """Refuse a GIF that is too large, or whose first frame is: Pillow allocates it when it opens the file.
-
-    Raises:
-        OverLimit: it is.
-    """
-    if len(upload) >= 10:
-        limits.check_size(*size_of(upload), len(upload))
-
-
-def check_places(upload: bytes) -> None:
+def check_places(upload: bytes, width: int, height: int) -> None:
     """Refuse a GIF with a frame that reaches beyond the picture.
 
     Raises:
         Damaged: there is one.
     """
-    width, height = size_of(upload)
     for number, (place, _) in enumerate(_frames(upload), 1):
         left, top, across, down = struct.unpack_from("<4H", upload, place + 1)
         if left + across > width or top + down > height:
@@ -68,14 +85,6 @@ def check_places(upload: bytes) -> None:
                 f"frame {number} of the GIF reaches to {left + across} x {top + down} px, and the picture has "
                 f"{width} x {height} px; save it again, or ask for frames=first"
             )
-
-
-def is_partial(upload: bytes) -> bool:
-    """Return True if the first frame leaves a part of the picture clear."""
-    size = size_of(upload)
-    return any(
-        struct.unpack_from("<4H", upload, place + 1)[2:] != size for place, _ in itertools.islice(_frames(upload), 1)
-    )
 
 
 def pieces(upload: bytes) -> Iterator[Piece]:
@@ -125,7 +134,7 @@ def plays_of(upload: bytes) -> int:
 
 def _application(upload: bytes, names: Set[bytes]) -> list[bytes]:
     """Return the data blocks of the first application extension with one of these names."""
-    for kind, place in _blocks(upload):
+    for kind, place, _ in _blocks(upload):
         if kind == APPLICATION and upload[place + 3 : place + 14] in names:
             return [*_parts(upload, place + 14)]
     return []
@@ -134,7 +143,7 @@ def _application(upload: bytes, names: Set[bytes]) -> list[bytes]:
 def _frames(upload: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the offset of each frame, and the four bytes of its graphic control extension."""
     control = bytes(4)
-    for kind, place in _blocks(upload):
+    for kind, place, _ in _blocks(upload):
         if kind == FRAME:
             yield place, control
             control = bytes(4)
@@ -142,8 +151,16 @@ def _frames(upload: bytes) -> Iterator[tuple[int, bytes]]:
             control = upload[place + 3 : place + 7].ljust(4, b"\0")
 
 
-def _blocks(upload: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the kind and the offset of each block, as far as the file goes."""
+def _check_blocks(upload: bytes) -> None:
+    blocks = 0
+    for _, _, data in _blocks(upload):
+        blocks += 1 + sum(1 for _ in itertools.islice(_parts(upload, data), MAX_BLOCKS))
+        if blocks > MAX_BLOCKS:
+            raise OverLimit(f"the GIF has more than {MAX_BLOCKS} blocks, which is the limit; save it again")
+
+
+def _blocks(upload: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the kind, the offset and the offset of the data of each block, as far as the file goes."""
     try:
         place = 13 + _table_bytes(upload[10])
         while (first := upload[place]) in (FRAME, EXTENSION):
@@ -151,7 +168,7 @@ def _blocks(upload: bytes) -> Iterator[tuple[int, int]]:
                 kind, data = FRAME, _data(upload, place)
             else:
                 kind, data = EXTENSION << 8 | upload[place + 1], place + 2
-            yield kind, place
+            yield kind, place, data
             place = _end(upload, data)
     except IndexError:
         return

@@ -14,7 +14,6 @@ from PIL import Image, UnidentifiedImageError
 
 from model.pictures import bmp, chroma, colour, container, deep, gif, heic, jpeg, png_structure, tiff
 from model.pictures.boxes import known_items
-from model.pictures.compositing import composed
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError, one_line
 from model.pictures.limits import Limits
 from model.pictures.orientation import orientation_of, size_in_header, upright_size
@@ -94,8 +93,9 @@ def read_header(file: bytes, limits: Limits) -> Header:
     with blaming(known):
         if known == "TIFF":
             return _tiff_header(_tiff_layout(file, limits))
-        if known == "BMP" and (found := bmp.kind_of(file, limits)):
-            return Header(planes=found.planes, height=found.height, width=found.width, bits=8, format="BMP")
+        if found := _unopened(file, known, limits):
+            height, width, frames = found.height, found.width, found.frames
+            return Header(planes=found.planes, height=height, width=width, bits=8, format=known or "", frames=frames)
         try:
             opened = _opened(file, known, limits, keeps_orientation, whole=False)
         except _RareAvif:
@@ -103,7 +103,6 @@ def read_header(file: bytes, limits: Limits) -> Header:
             return Header(planes=1 + transparent, height=height, width=width, bits=bits, format="AVIF")
         image, png = opened.image, opened.png
         transparent = image.has_transparency_data or (png is not None and png.has_transparent_colour)
-        transparent = transparent or (known == "GIF" and gif.is_partial(file))
         bits = 16 if _bits(opened) > 8 else 8
         height, width = size_in_header(image)
         file_format = known or image.format or ""
@@ -126,8 +125,9 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
     with blaming(known):
         if known == "TIFF":
             return _read_tiff(_tiff_layout(file, limits))
-        if known == "BMP" and (found := bmp.kind_of(file, limits)):
-            return _read_bmp(file, found, limits)
+        if found := _unopened(file, known, limits):
+            profile = (bmp if known == "BMP" else gif).profile(file, limits)
+            return _read_unopened(file, found, profile)
         try:
             opened = _opened(file, known, limits, keeps)
         except _RareAvif:
@@ -203,11 +203,18 @@ def _read_tiff(layout: Layout) -> FilePicture:
     )
 
 
-def _read_bmp(file: bytes, found: bmp.Kind, limits: Limits) -> FilePicture:
+def _unopened(file: bytes, known: str | None, limits: Limits) -> bmp.Kind | gif.GifHeader | None:
+    """Read the header of a kind of file that Pillow does not open; None for one that it does."""
+    if known == "BMP":
+        return bmp.kind_of(file, limits)
+    return gif.gif_header(file, limits) if known == "GIF" else None
+
+
+def _read_unopened(file: bytes, found: bmp.Kind | gif.GifHeader, profile: bytes | None) -> FilePicture:
     said = Image.new("1", (1, 1))
     said.info["dpi"] = tuple(per_m * 0.0254 for per_m in found.px_per_m)
-    said.info["icc_profile"] = bmp.profile(file, limits)
-    return FilePicture(samples=found.samples(file), orientation=UPRIGHT, frames=1, image=said)
+    said.info["icc_profile"] = profile
+    return FilePicture(samples=found.samples(file), orientation=UPRIGHT, frames=found.frames, image=said)
 
 
 class _RareAvif(Exception):
@@ -240,7 +247,7 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
     Args:
         whole: check the checksums of a PNG's pixels, too.
     """
-    container.check_before_opening(file, limits)
+    container.check_before_opening(file)
     if known == "HEIF":
         heic.reader()  # raises if there is none
     png = png_structure.png_header(file, limits, keeps, whole=whole) if known == "PNG" else None
@@ -262,8 +269,8 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
         _refuse_large_text(error)
         raise Damaged(f"the header of the {known or 'picture'} is corrupt ({one_line(error)})") from error
     limits.check_size(image.width, image.height, len(file))
-    if known in ("BMP", "GIF"):  # Pillow does not look for a profile in these
-        image.info["icc_profile"] = (bmp if known == "BMP" else gif).profile(file, limits)
+    if known == "BMP":  # Pillow does not look for a profile in it
+        image.info["icc_profile"] = bmp.profile(file, limits)
     return _File(content=content, image=image, png=png)
 
 
@@ -279,8 +286,6 @@ def _frames(file: _File, limits: Limits) -> int:
     if file.image.format in ("JPEG", "MPO"):
         jpeg.check_scans(file.content)
         return 1
-    if file.image.format == "GIF":
-        return gif.count_frames(file.content, limits)
     return limits.check_frames(getattr(file.image, "n_frames", 1))
 
 
@@ -290,8 +295,6 @@ def _samples(file: _File) -> Samples:
         return jpeg.samples_of(file.content, image)
     if image.format == "HEIF":
         return deep.samples(file.content, "HEIF")
-    if image.format == "GIF":
-        return next(composed(gif.pieces(file.content), image.width, image.height)).samples
     image.load()
     items = known_items(file.content) if image.format == "AVIF" else None
     if items and items.primary.property(b"clap"):  # a crop, which Pillow ignores

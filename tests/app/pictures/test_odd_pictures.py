@@ -132,11 +132,21 @@ def test_a_truncated_bmp_with_bit_fields_is_refused() -> None:
         decode(file[:60], LIMITS)
 
 
-def test_a_gif_is_not_opened_before_the_size_of_its_frame_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("before", "error", "said"),
+    [
+        (b"", TooLarge, "65535 x 65535"),
+        (b"\0", Unprocessable, "no frame follows its header"),
+        (b"!\xf9\0\4,;;;\0", Unprocessable, "no frame follows its header"),
+    ],
+)
+def test_a_gif_is_not_opened_before_the_size_of_its_frame_is_known(
+    before: bytes, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(Image, "open")
     frame = b"," + struct.pack("<4HB", 0, 0, 65_535, 65_535, 0) + b"\2\0"
-    with pytest.raises(TooLarge, match="65535 x 65535"):
-        read_header(b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0) + frame + b";", LIMITS)
+    with pytest.raises(error, match=said):
+        read_header(b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0) + before + frame + b";", LIMITS)
 
 
 @pytest.mark.parametrize("kind", [b"\xff\xfe\xfd\xfc", b"mime"])

@@ -5,14 +5,15 @@ The files are written by hand, because each library disposes of frames in its ow
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
 
 from model.pictures.animation import read_frames
-from model.pictures.errors import Damaged
-from model.pictures.gif import count_frames, plays_of
+from model.pictures.errors import Damaged, OverLimit
+from model.pictures.gif import gif_header, plays_of
 from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
 
@@ -219,8 +220,23 @@ def test_a_gif_may_end_anywhere_before_it_is_opened() -> None:
     file = gif(1, [Part([1]), Part([2])])
     whole = file[:-1] + extension(b"NETSCAPE2.0", ENDLESS) + b";"
     for kept in range(len(whole)):
-        assert count_frames(whole[:kept], LIMITS) <= 2
+        with suppress(Damaged):
+            assert gif_header(whole[:kept], LIMITS).frames <= 2
         assert plays_of(whole[:kept]) in (0, 1)
+
+
+@pytest.mark.parametrize(
+    "comments", [lambda blocks: b"!\xfe\0" * blocks, lambda blocks: b"!\xfe" + b"\1a" * (blocks - 1) + b"\0"]
+)
+def test_a_gif_of_very_many_blocks_is_refused(
+    comments: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.pictures.gif.MAX_BLOCKS", 20)
+    file, own = gif(1, [Part([1])]), 4
+    start = file.index(PALETTE) + len(PALETTE)
+    assert read_header(file[:start] + comments(20 - own) + file[start:], LIMITS).frames == 1
+    with pytest.raises(OverLimit, match="more than 20 blocks"):
+        read_header(file[:start] + comments(20 - own + 1) + file[start:], LIMITS)
 
 
 def test_times_of_a_gif_are_read() -> None:
