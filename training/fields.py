@@ -18,18 +18,29 @@ from training.loss_config import VGG_LAYERS
 DEFAULT = "default"
 """Text that stands for a part of a config with all of its defaults, as in `degradation=default`."""
 
+RECORDS = {
+    "recipe": "it is the recipe that the command names",
+    "starts_from": "it belongs to the recipe; name another one",
+    "start": "it records the file of --start",
+    "start_discriminator": "it records the file of --start-discriminator",
+    "teacher": "it records the file of --teacher",
+}
+"""Fields that say where a run comes from, each with the reason why no setting changes it."""
+
 
 def with_settings(config: TrainingConfig, settings: Sequence[str]) -> TrainingConfig:
     """Replace fields of a config by texts such as `batch=4`, `optimiser.betas=0.9,0.99` or `discriminator=none`.
 
     Raises:
-        ConfigError: there is no such field, or its value is not valid; the text names the choices.
+        ConfigError: there is no such field, it is a record, or its value is not valid; the text names the choices.
     """
     tree = json.loads(json.dumps(asdict(config)))
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set takes FIELD=VALUE, not {setting!r}")
+        if name in RECORDS:
+            raise ConfigError(f"{name} cannot be set: {RECORDS[name]}")
         _put(tree, TrainingConfig, name.split("."), name, text)
     return from_tree(tree)
 

@@ -169,6 +169,14 @@ def test_fields_that_only_fit_together_are_set_together() -> None:
             "losses.adversarial_kind is 'gan'; it must be one of relativistic, vanilla, hinge",
         ),
         ("batch=0", "batch is 0; it must be at least 1"),
+        ("recipe=psnr_x4", "recipe cannot be set: it is the recipe that the command names"),
+        ("starts_from=none", "starts_from cannot be set: it belongs to the recipe; name another one"),
+        ("start=x.pth", "start cannot be set: it records the file of --start"),
+        (
+            "start_discriminator=x.pth",
+            "start_discriminator cannot be set: it records the file of --start-discriminator",
+        ),
+        ("teacher=x.pth", "teacher cannot be set: it records the file of --teacher"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_field_value_and_choices(setting: str, complaint: str) -> None:
