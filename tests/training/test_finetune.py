@@ -178,6 +178,26 @@ def test_a_discriminator_is_trained_further(pictures: Path, tmp_path: Path) -> N
     assert recorded == f"state.pt, sha256 {sha256_of(tmp_path / 'one' / 'state.pt')}"
 
 
+def test_a_discriminator_that_is_added_begins_with_weights(pictures: Path, tmp_path: Path) -> None:
+    start = published(tmp_path / "start.pth")
+    assert main(command(tiny_gan_x4, pictures, tmp_path / "one", "--start", start)) == 0
+    judge = ("--start-discriminator", tmp_path / "one" / "state.pt")
+    added = ("discriminator=default", "discriminator.kind=unet", "discriminator.channels=2", "losses.adversarial=1")
+    more = (*judge, "--set", *added, "discriminator.optimiser.learning_rate=1e-3")
+    assert main(command(tiny_psnr_x4, pictures, tmp_path / "two", *more)) == 0
+    recorded = json.loads((tmp_path / "two" / "config.json").read_text())["start_discriminator"]
+    assert recorded == f"state.pt, sha256 {sha256_of(tmp_path / 'one' / 'state.pt')}"
+
+
+def test_weights_for_a_discriminator_that_is_left_out_are_refused(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = published(tmp_path / "start.pth")
+    more = ("--start", start, "--start-discriminator", start, "--set", "discriminator=none", "losses.adversarial=0")
+    assert main(command(tiny_gan_x4, pictures, tmp_path / "run", *more)) == 2
+    assert f"this run has no discriminator that could begin with {start}; leave " in the_error(capsys)
+
+
 def test_lpips_is_said_to_be_left_out_once_where_it_is_missed(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,7 +219,7 @@ def test_lpips_is_said_to_be_left_out_once_where_it_is_missed(
         (tiny_psnr_x4, ["--scale", "1"], "tiny-psnr-x1 has scale 1, and without damage"),
         (tiny_psnr_x4, ["--config", "{tmp}/absent.json"], "No such file"),
         (tiny_psnr_x4, ["--config", "{tmp}/gan.json"], "is of the recipe tiny_gan_x4; name that instead"),
-        (tiny_psnr_x4, ["--start-discriminator", "{tmp}/x4.pth"], "tiny_psnr_x4 has no discriminator"),
+        (tiny_psnr_x4, ["--start-discriminator", "{tmp}/x4.pth"], "this run has no discriminator"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_begun(

@@ -136,17 +136,20 @@ def _begun(options: argparse.Namespace, report: Report) -> tuple[TrainingConfig,
     if config.starts_from and not options.start:
         which = "any generator" if config.starts_from == ANY else f"a generator of {config.starts_from}"
         raise ConfigError(f"{config.recipe} begins with {which}; name its file by --start")
+    file = read_generator(options.start, options.scale or config.generator.scale) if options.start else None
+    if file and config.starts_from == ANY:
+        config = _sized(config, file, keep=options.config is not None)
+    config = with_settings(config, [*_scaled(config, options.scale), *_settings(options)])
     if options.start_discriminator and not config.discriminator:
-        raise ConfigError(f"{config.recipe} has no discriminator that could begin with {options.start_discriminator}")
+        raise ConfigError(
+            f"this run has no discriminator that could begin with {options.start_discriminator}; leave "
+            "--start-discriminator out"
+        )
     judge = discriminator_named(options.start_discriminator) if options.start_discriminator else None
     config = replace(config, start=None, start_discriminator=judge, teacher=None)
-    if not options.start:
-        return with_settings(config, [*_scaled(config, options.scale), *_settings(options)]), None
-    file = read_generator(options.start, options.scale or config.generator.scale)
-    if config.starts_from == ANY:
-        config = _sized(config, file, keep=options.config is not None)
+    if not file:
+        return config, None
     config = replace(config, start=named(options.start, file.card.name, file.sha256))
-    config = with_settings(config, [*_scaled(config, options.scale), *_settings(options)])
     return config, start_from(file, options.start, config, rescale=options.scale is not None, report=report)
 
 
