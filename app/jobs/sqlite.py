@@ -39,6 +39,7 @@ class SqliteDatabase:
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._writer = _Connection(path, clock)
         self._reader = _Connection(path, clock, reads=True)
+        path.touch()
         try:
             self._writer.thread.submit(self._writer.opened).result()
         except sqlite3.Error as error:
@@ -65,7 +66,10 @@ class SqliteDatabase:
 
 
 class _Connection:
-    """A connection and its thread."""
+    """A connection and its thread.
+
+    It is opened again if another file is at its path, such as one from a backup: changes of the old file would be lost.
+    """
 
     def __init__(self, path: Path, clock: Callable[[], float], *, reads: bool = False) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
@@ -73,11 +77,14 @@ class _Connection:
         self._clock = clock
         self._reads = reads
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     def opened(self) -> sqlite3.Connection:
-        """Return the connection; open it first if it is closed."""
-        if self._connection is None:
-            self._connection = _connect(self._path, reads=self._reads)
+        """Return a connection to the file that is at the path now."""
+        file = _file_at(self._path)
+        if self._connection is None or self._file != file:
+            self.close()
+            self._connection, self._file = _connect(self._path, reads=self._reads), file
         return self._connection
 
     def run(self, call: Callable[[Session], Result]) -> Result:
@@ -127,6 +134,19 @@ class _SqliteSession:
 
     def now(self) -> float:
         return self._clock()
+
+
+def _file_at(path: Path) -> tuple[int, int]:
+    """Return the device and the inode of a file.
+
+    Raises:
+        DatabaseDown: there is none. It is not made here: it may be on its way from a backup.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DatabaseDown(str(error)) from error
+    return status.st_dev, status.st_ino
 
 
 def _connect(path: Path, *, reads: bool) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -10,6 +11,7 @@ from threading import Barrier, Event
 
 import pytest
 
+from app.errors import NoSuchJob
 from app.jobs.database import DatabaseDown, Session
 from app.jobs.sqlite import SqliteDatabase
 from tests.app.jobs.rows import added, read
@@ -87,4 +89,31 @@ async def test_a_reader_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(DatabaseDown) as caught:
         await database.read(lambda session: session.rows("delete from jobs"))
     assert "readonly" in caught.value.reason
+    await database.close()
+
+
+async def test_a_file_that_is_replaced_by_its_backup_is_used_at_once(tmp_path: Path) -> None:
+    folder, backup = tmp_path / "jobs", tmp_path / "backup"
+    folder.mkdir()
+    database = SqliteDatabase(folder / "jobs.sqlite")
+    kept = await added(database)
+    await database.close()
+    shutil.copytree(folder, backup)
+    database = SqliteDatabase(folder / "jobs.sqlite")
+    lost = await added(database)
+    assert await read(database, lost.id) == lost
+
+    folder.rename(tmp_path / "old")
+    for call in (read(database, kept.id), added(database)):
+        with pytest.raises(DatabaseDown) as caught:
+            await call
+        assert "No such file" in caught.value.reason
+    backup.rename(folder)
+    assert await read(database, kept.id) == kept
+    with pytest.raises(NoSuchJob):
+        await read(database, lost.id)
+    later = await added(database)
+    await database.close()
+    database = SqliteDatabase(folder / "jobs.sqlite")
+    assert await read(database, later.id) == later
     await database.close()
