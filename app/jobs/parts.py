@@ -57,7 +57,7 @@ class Parts:
             AddressRules(settings.hosts("webhook_hosts"), setting="ESRGAN_WEBHOOK_HOSTS", networks=networks)
         )
         deliverer = Deliverer(database, hooks, keys, counters, prefix=settings.root_path)
-        transfer = Transfer(sources, whole_s=settings.upload_s)
+        transfer = Transfer(sources, whole_s=settings.upload_s, min_bytes_per_s=settings.upload_bytes_per_s)
         runner = Runner(settings, database, store, transfer, watch, counters)
         runner.on_end = deliverer.wake
         return cls(

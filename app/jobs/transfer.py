@@ -16,6 +16,9 @@ Result = TypeVar("Result")
 RETRIES_S = (1.0, 4.0)
 """Time before each retry, if a host does not answer or is busy."""
 
+WAIT_S = 30.0
+"""Time for the connection and the first bytes, before the rate is checked."""
+
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -27,13 +30,24 @@ class Transfer:
     """Fetches sources and writes targets.
 
     Args:
-        whole_s: maximum time for one transfer.
+        whole_s: maximum time for one transfer, with all attempts.
+        min_bytes_per_s: minimum average rate, checked after `wait_s`.
         retries_s: time before each retry.
     """
 
-    def __init__(self, outgoing: Outgoing, *, whole_s: float, retries_s: tuple[float, ...] = RETRIES_S) -> None:
+    def __init__(
+        self,
+        outgoing: Outgoing,
+        *,
+        whole_s: float,
+        min_bytes_per_s: int,
+        wait_s: float = WAIT_S,
+        retries_s: tuple[float, ...] = RETRIES_S,
+    ) -> None:
         self._outgoing = outgoing
         self._whole_s = whole_s
+        self._min_bytes_per_s = min_bytes_per_s
+        self._wait_s = wait_s
         self._retries_s = retries_s
 
     async def fetch(self, url: str, max_bytes: int) -> bytes:
@@ -44,9 +58,14 @@ class Transfer:
         """
 
         async def attempt() -> bytes:
-            async with self._outgoing.request("GET", url) as response:
+            began_s = asyncio.get_running_loop().time()
+            picture = bytearray()
+            async with asyncio.timeout(self._time_s(0)) as limit, self._outgoing.request("GET", url) as response:
                 _check_status(response, url)
-                return b"".join([chunk async for chunk in _bounded(response, url, max_bytes)])
+                async for chunk in _bounded(response, url, max_bytes):
+                    picture += chunk
+                    limit.reschedule(began_s + self._time_s(len(picture)))
+            return bytes(picture)
 
         return await self._persistently(attempt, url)
 
@@ -64,24 +83,39 @@ class Transfer:
         headers = {"Content-Type": media_type, "Content-Length": str(size_bytes)}
 
         async def attempt() -> None:
-            async with self._outgoing.request("PUT", url, headers=headers, content=chunks()) as response:
+            async with (
+                asyncio.timeout(self._time_s(size_bytes)),
+                self._outgoing.request("PUT", url, headers=headers, content=chunks()) as response,
+            ):
                 _check_status(response, url)
 
         await self._persistently(attempt, url)
 
+    def _time_s(self, size_bytes: int) -> float:
+        """Return the time in which so many bytes must have arrived."""
+        return self._wait_s + size_bytes / self._min_bytes_per_s
+
     async def _persistently(self, attempt: Callable[[], Awaitable[Result]], url: str) -> Result:
         host = urlsplit(url).hostname
-        for wait_s in (*self._retries_s, None):
-            try:
-                async with asyncio.timeout(self._whole_s):
-                    return await attempt()
-            except (TimeoutError, gaierror, httpx2.TransportError, _Busy) as error:
-                if wait_s is None:
-                    reason = str(error) if isinstance(error, _Busy) else "it cannot be reached, or answers too slowly"
-                    text = f"{host} failed {len(self._retries_s) + 1} times: {reason}; try again later"
-                    raise SourceRefused(text) from error
-                await asyncio.sleep(wait_s)
+        try:
+            async with asyncio.timeout(self._whole_s):
+                for wait_s in (*self._retries_s, None):
+                    try:
+                        return await attempt()
+                    except (TimeoutError, gaierror, httpx2.TransportError, _Busy) as error:
+                        if wait_s is None:
+                            raise _given_up(host, len(self._retries_s) + 1, error) from error
+                        await asyncio.sleep(wait_s)
+        except TimeoutError as error:
+            raise SourceRefused(
+                f"{host} is too slow: a transfer may take {self._whole_s:g} s; try again later"
+            ) from error
         raise AssertionError("unreachable")
+
+
+def _given_up(host: str | None, times: int, error: Exception) -> SourceRefused:
+    reason = str(error) if isinstance(error, _Busy) else "it cannot be reached, or answers too slowly"
+    return SourceRefused(f"{host} failed {times} times: {reason}; try again later")
 
 
 def _check_status(response: httpx2.Response, url: str) -> None:

@@ -491,7 +491,7 @@ def worker_of(house: House, rules: AddressRules | None = None, **settings: Any) 
     """Make a worker that reads pictures from the hosts of these rules, by default from none."""
     outgoing = Outgoing(rules or AddressRules([], setting="none"))
     changed = Settings().model_copy(update=settings)
-    return Worker(changed, house.store, Transfer(outgoing, whole_s=1), Watch())
+    return Worker(changed, house.store, Transfer(outgoing, whole_s=1, min_bytes_per_s=1), Watch())
 
 
 async def attempts(

@@ -1,6 +1,8 @@
 """Pictures from URLs and results to URLs: complete, limited in size, retried if that may help."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from ipaddress import ip_network
 from socket import EAI_AGAIN, EAI_FAIL, EAI_NONAME, gaierror
 from typing import NoReturn
@@ -12,7 +14,7 @@ from app.jobs.addresses import AddressRules
 from app.jobs.outgoing import Outgoing
 from app.jobs.store import one
 from app.jobs.transfer import Transfer
-from tests.app.jobs.peer import Peer, Reply, listening
+from tests.app.jobs.peer import Peer, Reply, listening, until
 
 pytestmark = pytest.mark.anyio
 
@@ -25,9 +27,10 @@ async def peer() -> AsyncIterator[Peer]:
         yield it
 
 
-def transfer(peer: Peer, *, whole_s: float = 5) -> Transfer:
+def transfer(peer: Peer, *, whole_s: float = 5, wait_s: float = 5) -> Transfer:
     rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[LOCAL])
-    return Transfer(Outgoing(rules, idle_s=1), whole_s=whole_s, retries_s=(0.01, 0.01))
+    outgoing = Outgoing(rules, idle_s=1)
+    return Transfer(outgoing, whole_s=whole_s, min_bytes_per_s=10_000, wait_s=wait_s, retries_s=(0.01, 0.01))
 
 
 async def test_a_picture_is_read_from_its_url(peer: Peer) -> None:
@@ -93,7 +96,7 @@ async def test_a_name_is_looked_up_again_where_the_name_servers_did_not_answer(p
 
     rules = AddressRules([f"a.test:{peer.port}"], setting="-", networks=[LOCAL], resolver=resolver)
     peer.replies = [Reply(body=b"picture")]
-    fetched = Transfer(Outgoing(rules, idle_s=1), whole_s=5, retries_s=(0.01, 0.01))
+    fetched = Transfer(Outgoing(rules, idle_s=1), whole_s=5, min_bytes_per_s=1, retries_s=(0.01, 0.01))
     assert await fetched.fetch(f"http://a.test:{peer.port}/", 1000) == b"picture"
 
 
@@ -107,7 +110,7 @@ async def test_a_name_that_does_not_exist_is_not_looked_up_again() -> None:
 
     rules = AddressRules(["*"], setting="-", resolver=resolver)
     with pytest.raises(SourceRefused, match=r"a\.test has no address"):
-        await Transfer(Outgoing(rules), whole_s=5, retries_s=(0.01,)).fetch("http://a.test/", 1000)
+        await Transfer(Outgoing(rules), whole_s=5, min_bytes_per_s=1, retries_s=(0.01,)).fetch("http://a.test/", 1000)
     assert looked_up == 1
 
 
@@ -118,10 +121,49 @@ async def test_a_host_that_stays_busy_is_given_up(peer: Peer) -> None:
     assert len(peer.received) == 3
 
 
-async def test_a_host_that_hangs_is_given_up(peer: Peer) -> None:
+@pytest.mark.parametrize(("limits", "times"), [({"wait_s": 0.1}, 3), ({"whole_s": 0.1}, 1)])
+async def test_a_host_that_hangs_is_given_up(peer: Peer, limits: dict[str, float], times: int) -> None:
     peer.replies = [Reply(hold=True)]
-    with pytest.raises(SourceRefused, match="too slowly"):
-        await transfer(peer, whole_s=0.1).fetch(peer.address, 1000)
+    with pytest.raises(SourceRefused, match="too slow"):
+        await transfer(peer, **limits).fetch(peer.address, 1000)
+    assert len(peer.received) == times
+
+
+async def test_a_host_that_sends_and_takes_bytes_slowly_is_given_up() -> None:
+    ended = list[bytes]()
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n" + b"\r\n" * head.startswith(b"GET"))
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        ended.append(head.split()[0])
+
+    async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
+        peer = Peer(port=server.sockets[0].getsockname()[1])
+        with pytest.raises(SourceRefused, match=r"failed 3 times: .* too slowly"):
+            await transfer(peer, wait_s=0.1).fetch(peer.address, 1000)
+        with pytest.raises(SourceRefused, match=r"failed 3 times: .* too slowly"):
+            await transfer(peer, wait_s=0.1).send(peer.address, lambda: one(b"result"), 6, "image/png")
+        await until(lambda: ended == [b"GET"] * 3 + [b"PUT"] * 3)
+
+
+async def test_a_host_that_keeps_the_rate_may_take_longer_than_for_its_first_bytes() -> None:
+    async def steadily(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n")
+        for _ in range(10):
+            await asyncio.sleep(0.03)
+            writer.write(b"x" * 2000)
+        writer.close()
+
+    async with await asyncio.start_server(steadily, "127.0.0.1", 0) as server:
+        peer = Peer(port=server.sockets[0].getsockname()[1])
+        assert len(await transfer(peer, wait_s=0.15).fetch(peer.address, 20_000)) == 20_000
 
 
 async def test_a_compressed_picture_is_refused(peer: Peer) -> None:
