@@ -154,12 +154,20 @@ class TrainingConfig:
             raise ConfigError(f"name is {self.name!r}; it takes letters, digits, '.', '_' and '-', at most {MAX_NAME}")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
-        optimisers = [self.optimiser, *([self.discriminator.optimiser] if self.discriminator else [])]
-        if (warmup_steps := max(one.warmup_steps for one in optimisers)) >= self.steps:
-            raise ConfigError(f"warmup_steps is {warmup_steps}; it must be less than steps = {self.steps}")
+        for name, one in self.optimisers.items():
+            if one.warmup_steps >= self.steps:
+                raise ConfigError(
+                    f"{name}.warmup_steps is {one.warmup_steps}; it must be less than steps = {self.steps}"
+                )
         self._check_losses()
         if self.discriminator:
             self._check_crop(self.discriminator)
+
+    @property
+    def optimisers(self) -> dict[str, OptimiserConfig]:
+        """The optimiser of each network, by the name of its field."""
+        of_discriminator = {"discriminator.optimiser": self.discriminator.optimiser} if self.discriminator else {}
+        return {"optimiser": self.optimiser, **of_discriminator}
 
     @property
     def learns_damage(self) -> bool:

@@ -45,6 +45,17 @@ def with_settings(config: TrainingConfig, settings: Sequence[str]) -> TrainingCo
     return from_tree(tree)
 
 
+def shorter_warm_ups(config: TrainingConfig, settings: Sequence[str]) -> list[str]:
+    """Return settings to put before others whose `steps` leave no room for a warm-up: it takes a tenth of them."""
+    given = [text for name, _, text in (setting.partition("=") for setting in settings) if name == "steps"]
+    if not given or not given[-1].isdecimal():
+        return []
+    steps = int(given[-1])
+    return [
+        f"{name}.warmup_steps={steps // 10}" for name, one in config.optimisers.items() if one.warmup_steps >= steps
+    ]
+
+
 def read_config(path: Path) -> TrainingConfig:
     """Read the `config.json` of a run. Fields that it lacks, because an older version wrote it, have their defaults.
 

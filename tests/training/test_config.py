@@ -72,7 +72,7 @@ GAN = replace(CONFIG, crop_px=32, losses=LOSSES, discriminator=VGG)
         (CONFIG, "seed", 2**64, "seed is 18446744073709551616; it must be from 0 to"),
         (CONFIG, "ema_decay", 1.0, r"ema_decay is 1.0; it must be in \[0, 1\)"),
         (CONFIG, "ema_decay", -0.1, r"ema_decay is -0.1; it must be in \[0, 1\)"),
-        (CONFIG, "steps", 10, "warmup_steps is 10; it must be less than steps = 10"),
+        (CONFIG, "steps", 10, "optimiser.warmup_steps is 10; it must be less than steps = 10"),
         (
             GAN,
             "discriminator",

@@ -6,9 +6,9 @@ import pytest
 
 from tests.training.tiny_runs import GAN, PSNR
 from training.errors import ConfigError
-from training.fields import read_config, with_settings
+from training.fields import read_config, shorter_warm_ups, with_settings
 from training.loss_config import LOSSES, LayerWeights
-from training.recipes import RECIPES
+from training.recipes import RECIPES, finetune_x4
 from training.uploads import UploadConfig
 
 
@@ -129,6 +129,26 @@ def test_losses_are_read_as_older_versions_wrote_them(number: float | None, scal
     losses = read_config(tmp_path / "config.json").losses
     assert (losses.perceptual, losses.perceptual_layers) == (0.5, LayerWeights(conv1_2=1.0))
     assert losses.feature_scale == scale
+
+
+@pytest.mark.parametrize("steps", [1, 9, 40])
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_takes_few_steps(name: str, steps: int) -> None:
+    config, settings = RECIPES[name](), [f"steps={steps}"]
+    short = with_settings(config, [*shorter_warm_ups(config, settings), *settings])
+    for one, before in zip(short.optimisers.values(), config.optimisers.values(), strict=True):
+        assert one.warmup_steps == (before.warmup_steps if before.warmup_steps < steps else steps // 10)
+
+
+def test_a_warm_up_that_fits_stays_as_it_is() -> None:
+    assert shorter_warm_ups(finetune_x4(), ["steps=51"]) == []
+    assert shorter_warm_ups(finetune_x4(), ["steps=60", "steps=50"]) == ["optimiser.warmup_steps=5"]
+
+
+def test_a_warm_up_that_is_set_stays_as_it_is_set() -> None:
+    settings = ["steps=40", "optimiser.warmup_steps=39"]
+    config = with_settings(finetune_x4(), [*shorter_warm_ups(finetune_x4(), settings), *settings])
+    assert config.optimiser.warmup_steps == 39
 
 
 def test_fields_that_only_fit_together_are_set_together() -> None:

@@ -19,17 +19,7 @@ from training.config import TrainingConfig
 from training.damage import DAMAGES
 from training.recipes import RECIPES, finetune_x4
 
-QUICK = (
-    "--steps",
-    2,
-    "--batch",
-    2,
-    "--set",
-    "crop_px=8",
-    "optimiser.warmup_steps=0",
-    "validate_every=1",
-    "log_every=1",
-)
+QUICK = ("--steps", 2, "--batch", 2, "--set", "crop_px=8", "validate_every=1", "log_every=1")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from training.damage import Damage
 from training.data import Pair, folder_name
 from training.distributed import from_process_0, joined, processes, this_process
 from training.errors import ConfigError
-from training.fields import read_config, with_settings
+from training.fields import read_config, shorter_warm_ups, with_settings
 from training.heap import keep_freed_memory
 from training.lpips import load_lpips
 from training.perceptual import VGGFeatures, load_vgg
@@ -139,7 +139,8 @@ def _begun(options: argparse.Namespace, report: Report) -> tuple[TrainingConfig,
     file = read_generator(options.start, options.scale or config.generator.scale) if options.start else None
     if file and config.starts_from == ANY:
         config = _sized(config, file, keep=options.config is not None)
-    config = with_settings(config, [*_scaled(config, options.scale), *_settings(options)])
+    settings = [*_scaled(config, options.scale), *_settings(options)]
+    config = with_settings(config, [*shorter_warm_ups(config, settings), *settings])
     if options.start_discriminator and not config.discriminator:
         raise ConfigError(
             f"this run has no discriminator that could begin with {options.start_discriminator}; leave "
