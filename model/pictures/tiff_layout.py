@@ -59,6 +59,9 @@ PREDICTING = (5, 8, 32946, 34925, 50000)
 MULTIPLIED_ALPHA, ALPHA, ALPHA_OF_COREL = 1, 2, 999
 """Kinds of extra samples; others are not alpha."""
 
+MAX_STRIPS = 2**16
+"""Maximum strips or tiles of a picture; each costs Pillow time. Strips of a row reach it with 16,384 rows, 4 planes."""
+
 REDUCED, MASK = 1, 4
 """Bits of the subfile type."""
 OLD_REDUCED = 2
@@ -204,6 +207,10 @@ def _check_fields(directory: Directory, limits: Limits) -> None:
     for tag, field in directory.fields.items():
         if tag in STRUCTURE | DESCRIPTION | {SUB_DIRECTORIES}:
             limits.check_metadata(f"the TIFF's field {tag}", field.size_bytes)
+        if tag in (STRIP_OFFSETS, TILE_OFFSETS) and field.count > MAX_STRIPS:
+            raise OverLimit(
+                f"the TIFF has {field.count} strips or tiles; the limit is {MAX_STRIPS}; save it with larger ones"
+            )
     for tag in (EXIF, GPS):
         if place := directory.number(tag, 0):
             with_values = _inner_fields(directory.file, place)
