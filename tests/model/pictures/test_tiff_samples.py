@@ -379,3 +379,23 @@ def test_no_rows_in_a_strip_means_that_all_are_in_one(compression: int) -> None:
     stored = levels(3)
     file = Tiff(compression=compression, rows_per_strip=HEIGHT, fields={278: [0]}).file(stored)
     assert (samples(file).colour == stored).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "parts"),
+    [
+        (Tiff(rows_per_strip=2), 10),
+        (Tiff(planar=True), 21),
+        (Tiff(tile_px=8), 9),
+        (Tiff(tile_px=16, fields={273: [8] * 9}), 9),
+    ],
+)
+def test_a_tiff_of_very_many_strips_or_tiles_is_refused_by_its_header(
+    file: Tiff, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = file.file(levels(3))
+    monkeypatch.setattr("model.pictures.tiff_layout.MAX_STRIPS", parts)
+    assert read_header(made, LIMITS).height == HEIGHT
+    monkeypatch.setattr("model.pictures.tiff_layout.MAX_STRIPS", parts - 1)
+    with pytest.raises(OverLimit, match=f"{parts} strips or tiles; the limit is {parts - 1}"):
+        read_header(made, LIMITS)
