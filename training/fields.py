@@ -5,7 +5,7 @@ Both become one JSON-like tree, from which the frozen dataclasses are made, so e
 
 import json
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -134,7 +134,8 @@ def _put(tree: Any, kind: Any, path: Sequence[str], name: str, text: str) -> Non
         raise ConfigError(f"{name}: {here} is one value, not a group of fields; give {here}=VALUE")
     group = tree.setdefault(first, _default(kind, first))
     if group is None:
-        raise ConfigError(f"{name}: this run has no {here}; give {here}={DEFAULT} first, or {here}={{...}} as JSON")
+        first_of_all = " ".join([f"{here}={DEFAULT}", *(f"{field}=VALUE" for field, _ in _required(inner, here))])
+        raise ConfigError(f"{name}: this run has no {here}; give {first_of_all} first, or {here}={{...}} as JSON")
     if not isinstance(group, Mapping):
         raise _not_a_group(here, group, inner)
     _put(group, inner, others, name, text)
@@ -194,9 +195,10 @@ def _made_dataclass(kind: type, value: object, name: str) -> object:
         raise _not_a_group(name or "the config", value, kind)
     if unknown := next((one for one in value if one not in hints), None):
         raise _unknown(_joined(name, unknown), unknown, hints)
-    for field in fields(kind):
-        if field.name not in value and field.default is MISSING and field.default_factory is MISSING:
-            raise ConfigError(f"{_joined(name, field.name)} is missing; it must be {_described(hints[field.name])}")
+    for field in _without_default(kind):
+        if field not in value:
+            missing, needed = next(_required(hints[field], _joined(name, field)), (_joined(name, field), hints[field]))
+            raise ConfigError(f"{missing} is missing; it must be {_described(needed)}")
     given = {
         one: _made(hints[one], _completed(inner, _default(kind, one)), _joined(name, one))
         for one, inner in value.items()
@@ -238,6 +240,20 @@ def _made_tuple(kinds: Sequence[Any], value: object, name: str) -> tuple[object,
 def _hints(kind: type) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _without_default(kind: type) -> list[str]:
+    return [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
+
+
+def _required(kind: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values that have no default, each with its dotted path and its type."""
+    if not is_dataclass(kind) or not isinstance(kind, type):
+        yield name, kind
+        return
+    hints = _hints(kind)
+    for field in _without_default(kind):
+        yield from _required(hints[field], _joined(name, field))
 
 
 def _default(kind: type, name: str) -> object:

@@ -165,7 +165,11 @@ def test_fields_that_only_fit_together_are_set_together() -> None:
         ("steps.more=3", "steps.more: steps is one value, not a group of fields; give steps=VALUE"),
         ("optimiser=3", "optimiser is 3; it must be a group of the fields method, learning_rate"),
         ("degradation.grey_probability=1", "this run has no degradation; give degradation=default first"),
-        ("discriminator=default", "discriminator.optimiser is missing; it must be a group of the fields"),
+        ("discriminator=default", "discriminator.optimiser.learning_rate is missing; it must be a number"),
+        (
+            "discriminator.channels=8",
+            "give discriminator=default discriminator.optimiser.learning_rate=VALUE first, or discriminator={...}",
+        ),
         ("discriminator={", "discriminator is '{', which is not JSON"),
         ("steps=many", "steps is 'many'; it must be a whole number"),
         ("steps=1.5", "steps is 1.5; it must be a whole number"),
