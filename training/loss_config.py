@@ -11,7 +11,7 @@ AdversarialKind = Literal["relativistic", "vanilla", "hinge"]
 
 def _check_weight(name: str, weight: float) -> None:
     if not 0 <= weight < math.inf:
-        raise ConfigError(f"{name} is {weight}; a loss weight must not be negative")
+        raise ConfigError(f"{name} is {weight}; a loss weight must be finite and not negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class LayerWeights:
     """Weights of the layers of VGG19 in the perceptual loss: the last convolution before each halving.
 
     Raises:
-        ConfigError: a weight is negative, or all are zero.
+        ConfigError: a weight is negative or not finite, or all are zero.
     """
 
     conv1_2: float = 0.0
@@ -58,7 +58,7 @@ class LossConfig:
     `training/losses.py` has their formulas and sources.
 
     Raises:
-        ConfigError: a weight is negative, all are zero, or a setting of a loss is not valid.
+        ConfigError: a weight is negative or not finite, all are zero, or a setting of a loss is not valid.
     """
 
     l1: float = 1.0
@@ -100,7 +100,7 @@ class LossConfig:
                     f"feature_scale is {self.feature_scale!r}; it must be 'auto', 'relative' or a positive number"
                 )
         elif not 0 < self.feature_scale < math.inf:
-            raise ConfigError(f"feature_scale is {self.feature_scale}; it must be positive")
+            raise ConfigError(f"feature_scale is {self.feature_scale}; it must be finite and positive")
 
 
 LOSSES = ("l1", "l2", "charbonnier", "fourier", "artefacts", "teacher", "flat", "perceptual", "adversarial")

@@ -184,7 +184,7 @@ def test_fields_that_only_fit_together_are_set_together() -> None:
         ("optimiser.halve_at=a,b", "optimiser.halve_at is 'a'; it must be a whole number"),
         ("generator.scale=5", "generator.scale is 5; it must be one of (1, 2, 3, 4, 8)"),
         ("losses.l3=1", "losses.l3 is not a field; there are l1, l2, "),
-        ("losses.l1=-1", "losses.l1 is -1.0; a loss weight must not be negative"),
+        ("losses.l1=-1", "losses.l1 is -1.0; a loss weight must be finite and not negative"),
         ("losses.perceptual_layers=conv1_2", "losses.perceptual_layers is 'conv1_2'; it must be a group of the fields"),
         ("losses.perceptual_layers.conv5_4=0", "losses.perceptual_layers: every layer has weight 0"),
         ("losses.feature_scale=fast", "losses.feature_scale is 'fast'; it must be a number or one of auto, relative"),

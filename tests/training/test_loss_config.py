@@ -32,9 +32,9 @@ LOSSES_OF_RECIPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("config", "field", "value", "reason"),
     [
-        *((GAN, name, -1.0, f"{name} is -1.0; a loss weight must not be negative") for name in LOSSES),
-        (GAN, "adversarial", math.nan, "adversarial is nan; a loss weight must not be negative"),
-        (GAN, "teacher", math.inf, "teacher is inf; a loss weight must not be negative"),
+        *((GAN, name, -1.0, f"{name} is -1.0; a loss weight must be finite and not negative") for name in LOSSES),
+        (GAN, "adversarial", math.nan, "adversarial is nan; a loss weight must be finite and not negative"),
+        (GAN, "teacher", math.inf, "teacher is inf; a loss weight must be finite and not negative"),
         (LossConfig(), "l1", 0.0, "every loss weight is 0; nothing would be learnt"),
         (
             GAN,
@@ -42,10 +42,10 @@ LOSSES_OF_RECIPES: dict[str, dict[str, Any]] = {
             "wgan",
             "adversarial_kind is 'wgan'; it must be 'relativistic', 'vanilla' or 'hinge'",
         ),
-        (GAN, "feature_scale", 0.0, "feature_scale is 0.0; it must be positive"),
-        (GAN, "feature_scale", math.inf, "feature_scale is inf; it must be positive"),
+        (GAN, "feature_scale", 0.0, "feature_scale is 0.0; it must be finite and positive"),
+        (GAN, "feature_scale", math.inf, "feature_scale is inf; it must be finite and positive"),
         (GAN, "feature_scale", "caffe", "feature_scale is 'caffe'; it must be 'auto', 'relative' or a positive number"),
-        (ALL_LAYERS, "conv3_4", -0.1, "conv3_4 is -0.1; a loss weight must not be negative"),
+        (ALL_LAYERS, "conv3_4", -0.1, "conv3_4 is -0.1; a loss weight must be finite and not negative"),
         (LayerWeights(), "conv5_4", 0.0, "every layer has weight 0"),
     ],
 )
