@@ -15,6 +15,9 @@ from training.uploads import UploadConfig
 MIN_VGG_PX = 16
 """Minimum side of high-res crops for the perceptual loss: VGG19 halves them four times, to one pixel."""
 
+MIN_ARTEFACTS_PX = 4
+"""Minimum side of high-res crops for the artefact loss, whose windows of 7 px are mirrored at the border."""
+
 MAX_NAME = 95
 """Maximum length of a generator's name, to which `-last` and `-best` are appended."""
 
@@ -184,6 +187,12 @@ class TrainingConfig:
             raise ConfigError(
                 f"VGG19 halves a picture four times, and crop_px {self.crop_px} x scale {self.generator.scale} is "
                 f"below {MIN_VGG_PX}; take a crop_px of at least {-(-MIN_VGG_PX // self.generator.scale)}"
+            )
+        if self.losses.artefacts and self.crop_px * self.generator.scale < MIN_ARTEFACTS_PX:
+            raise ConfigError(
+                f"the artefact loss looks at windows of pixels, and crop_px {self.crop_px} x scale "
+                f"{self.generator.scale} is below {MIN_ARTEFACTS_PX}; take a crop_px of at least "
+                f"{-(-MIN_ARTEFACTS_PX // self.generator.scale)}"
             )
         if self.losses.flat and self.generator.padding_mode == "zeros":
             raise ConfigError(

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from model.rrdb import RRDBConfig
 from training.config import ANY, DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.errors import ConfigError
 from training.fields import differences
 from training.loss_config import ALL_LAYERS, LayerWeights, LossConfig
+from training.losses import artefact_loss
 from training.recipes import RECIPES, compact_esrgan_x4, compact_psnr_x4, compact_real_esrgan_x4, esrgan_x4, psnr_x4
 from training.uploads import UploadConfig
 
@@ -101,6 +103,14 @@ def test_a_crop_that_the_unet_cannot_halve_three_times_is_refused() -> None:
 def test_a_crop_that_vgg_halves_to_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"crop_px 2 x scale 4 is below 16; take a crop_px of at least 4"):
         replace(GAN, discriminator=UNET, crop_px=2)
+
+
+def test_a_crop_that_the_windows_of_the_artefact_loss_do_not_fit_is_refused() -> None:
+    double = replace(CONFIG, generator=replace(CONFIG.generator, scale=2), losses=LossConfig(artefacts=1.0), crop_px=2)
+    crop = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert artefact_loss(crop, crop, 1 - crop).isfinite()  # the smallest that is allowed
+    with pytest.raises(ConfigError, match=r"crop_px 1 x scale 2 is below 4; take a crop_px of at least 2"):
+        replace(double, crop_px=1)
 
 
 def test_the_way_out_of_a_crop_that_the_discriminator_cannot_take_is_one() -> None:
