@@ -167,11 +167,11 @@ def _palette(layout: Layout) -> Pixels:
     Raises:
         Damaged: some are missing.
     """
-    numbers = layout.directory.numbers(tags.COLOUR_MAP)
     colours = 2**layout.bits
+    numbers = layout.directory.numbers(tags.COLOUR_MAP, 3 * colours)
     if len(numbers) < 3 * colours:
         raise Damaged(f"the TIFF file is corrupt: its palette has {len(numbers) // 3} colours of {colours}")
-    levels = numpy.array(numbers[: 3 * colours], numpy.uint32).reshape(3, colours).T
+    levels = numpy.array(numbers, numpy.uint32).reshape(3, colours).T
     if levels.max() > 255:
         levels >>= 8
     palette: Pixels = numpy.zeros((256, 3), numpy.uint8)

@@ -62,6 +62,9 @@ MULTIPLIED_ALPHA, ALPHA, ALPHA_OF_COREL = 1, 2, 999
 MAX_STRIPS = 2**16
 """Maximum strips or tiles of a picture; each costs Pillow time. Strips of a row reach it with 16,384 rows, 4 planes."""
 
+MAX_NAMED = 8
+"""Maximum channels whose bits an error names."""
+
 REDUCED, MASK = 1, 4
 """Bits of the subfile type."""
 OLD_REDUCED = 2
@@ -128,7 +131,7 @@ def layout_of(file: TiffFile, limits: Limits) -> Layout:
     extra_channels = channels - COLOUR_CHANNELS[photometric]
     if extra_channels < 0 and not (photometric == YCBCR and channels == 1):
         raise Damaged(f"the TIFF file is corrupt: its colour (262 = {photometric}) does not fit in {channels} channels")
-    said = directory.numbers(EXTRA_SAMPLES)
+    said = directory.numbers(EXTRA_SAMPLES, max(1, extra_channels))
     if not said and extra_channels == 1:
         said = (ALPHA,)  # writers that leave the field out mean alpha
     layout = Layout(
@@ -136,7 +139,7 @@ def layout_of(file: TiffFile, limits: Limits) -> Layout:
         frames=frames,
         width=directory.number(WIDTH, 0),
         height=directory.number(HEIGHT, 0),
-        bits=_bits(directory),
+        bits=_bits(directory, channels),
         channels=channels,
         photometric=photometric,
         extra=said[: max(0, extra_channels)],
@@ -241,15 +244,16 @@ def _check_photometric(photometric: int, directory: Directory) -> None:
         raise NotAccepted("a TIFF of other inks than CMYK (332 = 2) is not accepted; save it as RGB or CMYK")
 
 
-def _bits(directory: Directory) -> int:
-    formats = set(directory.numbers(SAMPLE_FORMAT)) - {1, 4}
-    depths = set(directory.numbers(BITS)) or {1}
+def _bits(directory: Directory, channels: int) -> int:
+    formats = set(directory.numbers(SAMPLE_FORMAT, channels)) - {1, 4}
+    said = directory.numbers(BITS, channels)
+    depths = set(said) or {1}
     if formats or max(depths) > 16:
         raise NotAccepted(f"{NO_RANGE} (a TIFF of {max(depths)} bits, sample format {min(formats, default=1)})")
     if len(depths) > 1 or not min(depths):
-        said = ", ".join(map(str, directory.numbers(BITS)))
+        some = ", ".join(map(str, said[:MAX_NAMED])) + (", ..." if len(said) > MAX_NAMED else "")
         raise NotAccepted(
-            f"a TIFF of this rare kind is not accepted: its channels have {said} bits; save it with 8 or 16"
+            f"a TIFF of this rare kind is not accepted: its channels have {some} bits; save it with 8 or 16"
         )
     return depths.pop()
 

@@ -399,3 +399,11 @@ def test_a_tiff_of_very_many_strips_or_tiles_is_refused_by_its_header(
     monkeypatch.setattr("model.pictures.tiff_layout.MAX_STRIPS", parts - 1)
     with pytest.raises(OverLimit, match=f"{parts} strips or tiles; the limit is {parts - 1}"):
         read_header(made, LIMITS)
+
+
+def test_only_the_depths_of_real_channels_are_read_and_few_are_named() -> None:
+    alike = Tiff(fields={258: [8, 8, 8, 9, 10], 339: [1, 1, 1, 3]}).file(levels(3))
+    assert read_header(alike, LIMITS).bits == 8
+    different = Tiff(photometric=1, planar=True, fields={258: [8, 9] * 20}).file(levels(40))
+    with pytest.raises(NotAccepted, match=r"have 8, 9, 8, 9, 8, 9, 8, 9, \.\.\. bits;"):
+        read_header(different, LIMITS)
