@@ -36,6 +36,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
+MAX_DETAIL = 2000
+"""Maximum characters of an error's text, which may repeat what a file or a caller says."""
+
 RETRY_S = 5
 """Default `Retry-After`: time to load, or for another instance to take over."""
 
@@ -57,8 +60,8 @@ class ServiceError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.detail = detail
-        self.reason = detail
+        self.detail = detail[:MAX_DETAIL]
+        self.reason = self.detail
         """Text for the log, with details that the answer hides, such as an address."""
         self.retry_after_s = retry_after_s
         self.headers = headers or {}
