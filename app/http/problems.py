@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPMethod, HTTPStatus
 from typing import Any
@@ -21,6 +22,8 @@ from app.text import encodable, without_query
 MEDIA_TYPE = "application/problem+json"
 MAX_REPORTED_ERRORS = 5
 """Maximum number of invalid parameters that a response lists."""
+
+log = logging.getLogger(__name__)
 
 
 class ProblemResponse(JSONResponse):
@@ -86,6 +89,8 @@ def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = N
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
+    if error.reason != error.detail:
+        log.warning("%s %s: %s", request.method, request.scope["path"], error.reason)
     return answer_to(error)
 
 

@@ -48,7 +48,7 @@ def _note_aborted(record: RequestRecord, scope: Scope, error: Exception) -> None
         record.left = True
     elif isinstance(reason, ServiceError):
         record.problem = reason.type
-        log.warning("%s %s: the answer was aborted: %s", record.method, record.path, reason.detail)
+        log.warning("%s %s: the answer was aborted: %s", record.method, record.path, reason.reason)
     elif isinstance(reason, TimeoutError) and time.monotonic() >= deadline_s:
         record.problem = DeadlinePassed.type
         log.warning("%s %s: the answer was aborted: its deadline has passed", record.method, record.path)

@@ -2,6 +2,7 @@
 
 import contextvars
 import json
+from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
@@ -9,8 +10,13 @@ from starlette.types import Message
 
 from app.errors import TooLarge
 from app.http.problems import ProblemResponse, answer_to
+from app.jobs.database import DatabaseDown
+from app.jobs.store import StoreDown
+from app.lifecycle import Lifecycle
 from app.record import RequestRecord, begin_record
 from tests.app.conftest import encoded, noise, problem
+from tests.app.http.endpoints.test_jobs import create, ended
+from tests.app.live import Live
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +47,33 @@ async def test_sending_a_problem_document_notes_its_kind() -> None:
     await answer({"type": "http", "method": "GET", "path": "/"}, receive, send)
     assert record.problem == "too-large"
     assert sent[0]["status"] == 413
+
+
+async def test_the_reason_of_an_outage_is_in_the_log_and_not_in_the_answer(
+    client: httpx.AsyncClient, life: Lifecycle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away(_: object) -> None:
+        raise DatabaseDown("10.0.0.7 refused the connection")
+
+    monkeypatch.setattr(life.jobs.parts.database, "read", away)
+    answer = await client.get("/v1/jobs/job_1")
+    assert "cannot be reached" in problem(answer, 503, "unavailable")
+    assert "10.0.0.7" not in answer.text
+    assert "GET /v1/jobs/job_1: 10.0.0.7 refused the connection" in caplog.messages
+
+
+async def test_the_reason_that_cuts_off_an_answer_is_in_the_log(
+    caller: httpx.AsyncClient, live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def cut_off(*_: object) -> AsyncGenerator[bytes, None]:
+        yield b"begun"
+        raise StoreDown("10.0.0.7 refused the connection")
+
+    job = await ended(caller, (await create(caller))["id"])
+    monkeypatch.setattr(live.life.jobs, "read", cut_off)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await caller.get(job["result"]["href"])
+    assert "the answer was aborted: 10.0.0.7 refused the connection" in caplog.text
 
 
 @pytest.mark.parametrize(
