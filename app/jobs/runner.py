@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar, cast
 
 from app.errors import Internal, ServiceError, Unavailable
-from app.jobs.claims import Claim, Hold, claim, end, recover, release, renew
+from app.jobs.claims import Claim, Hold, claim, end, keys_that_wait, recover, release, renew
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.job import JobState, Problem, Result, StoredPicture
@@ -148,7 +148,9 @@ class Runner:
         ttl_s, lease_s = self._settings.job_ttl_s, self._settings.job_lease_s
         if time.monotonic() - self._down_s > lease_s:
             await self._recover(ttl_s, asked_s=time.monotonic())
-        return await self._write(partial(claim, owner=self.owner, lease_s=lease_s, ttl_s=ttl_s, idle=not self._running))
+        waiting, idle = keys_that_wait(self._running.values(), self._settings.jobs_running), not self._running
+        take = partial(claim, owner=self.owner, lease_s=lease_s, ttl_s=ttl_s, idle=idle, waiting=waiting)
+        return await self._write(take)
 
     async def _recover(self, ttl_s: float, *, asked_s: float) -> None:
         """Put pictures of dead processes back in the queue; not right after an outage, which blocks renewals."""

@@ -2,19 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from app.errors import Unprocessable
 from app.jobs import ledger
-from app.jobs.claims import Claim, Hold, recover, release, renew
+from app.jobs.claims import Claim, Hold, claim, keys_that_wait, recover, release, renew
 from app.jobs.database import Database
-from app.jobs.job import MAX_DETAIL_CHARS, JobState, Problem, StoredPicture
+from app.jobs.job import MAX_DETAIL_CHARS, JobState, NewPicture, Problem, StoredPicture
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
 
 pytestmark = pytest.mark.anyio
+
+URL = "https://a.example/b.png"
 
 
 async def recovered(database: Database) -> list[StoredPicture]:
@@ -48,6 +51,23 @@ async def test_a_key_with_one_job_does_not_wait_behind_the_many_of_another(datab
     await added(database, new_job(key="single"))
     keys = [(await taken(database)).job.key_name for _ in range(3)]
     assert keys == ["crowd", "single", "crowd"]
+
+
+@pytest.mark.parametrize("picture", [NewPicture(source=URL), NewPicture(upload_name="x", target=URL)])
+async def test_pictures_of_urls_leave_a_slot_to_other_keys_and_to_uploads(
+    database: Database, picture: NewPicture
+) -> None:
+    await added(database, replace(new_job(key="slow"), pictures=[picture] * 9))
+    running = [await taken(database) for _ in range(3)]
+    assert keys_that_wait(running[:2], 4) == []
+    assert keys_that_wait(running, 4) == ["slow"]
+    take = partial(claim, owner="a", lease_s=LEASE_S, ttl_s=TTL_S, idle=False, waiting=["slow"])
+    assert await database.write(take) is None
+    for key in ("slow", "other"):
+        await added(database, new_job(key=key))
+        held = await database.write(take)
+        assert held is not None
+        assert (held.job.key_name, held.waits_for_others) == (key, False)
 
 
 async def test_a_job_ends_when_its_last_picture_does(database: Database) -> None:

@@ -475,6 +475,20 @@ async def test_nothing_runs_beside_a_picture_that_is_suspected_of_a_death(tmp_pa
     await house.database.close()
 
 
+async def test_pictures_of_urls_leave_a_slot_to_uploads(tmp_path: Path) -> None:
+    house = House(tmp_path, jobs_running=3)
+    urls = await added(house.database, replace(new_job(), pictures=[NewPicture(source="https://a.example/b.png")] * 5))
+    house.work.after.clear()
+    house.runner.start(house.service)
+    await until(lambda: len(house.runner._running) == 2)
+    await house.until(await house.job(), JobState.RUNNING)
+    running = [picture.state is JobState.RUNNING for picture in (await read(house.database, urls.id)).pictures]
+    assert sum(running) == 2
+    house.work.after.set()
+    await house.runner.stop()
+    await house.database.close()
+
+
 class Refusing:
     """Fake request of a job: its start raises the next of some errors, after a while."""
 
