@@ -6,8 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from model.files.dialects import MAX_SIZE
-from model.rrdb import RRDBConfig, RRDBNet
+from model.rrdb import MAX_SIZE, RRDBConfig, RRDBNet
 
 GAIN = 0.5
 """Default size of the weights of added features, relative to those of the features of the same convolution."""

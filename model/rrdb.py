@@ -30,6 +30,9 @@ INPUTS = (1, 3, 4)
 
 UNSHUFFLES = (1, 2, 4)
 
+MAX_SIZE = 1024
+"""Maximum channels, blocks and growth."""
+
 MARGIN_PX = 8
 """Mirrored pixels around a picture for networks that pad with zeros; further in, the zeros have no visible effect."""
 
@@ -42,7 +45,7 @@ class RRDBConfig:
     """Sizes of a generator; the paper's are 64 channels, 23 blocks, growth 32, scale 4.
 
     Raises:
-        ValueError: a size is not positive, or not one of `SCALES`, `INPUTS`, `UNSHUFFLES`, `PADDING_MODES`.
+        ValueError: a size is not from 1 to `MAX_SIZE`, or not one of `SCALES`, `INPUTS`, `UNSHUFFLES`, `PADDING_MODES`.
     """
 
     channels: int = 64
@@ -63,6 +66,8 @@ class RRDBConfig:
         for name in ("channels", "blocks", "growth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            if getattr(self, name) > MAX_SIZE:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at most {MAX_SIZE}")
         choices = {"scale": SCALES, "inputs": INPUTS, "unshuffle": UNSHUFFLES, "padding_mode": PADDING_MODES}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model.edges import places_with_margin
 from model.errors import WeightsError
-from model.files.dialects import MAX_SIZE, refuse_other_shapes
+from model.files.dialects import refuse_other_shapes
 from model.files.tensor_files import read_tensors
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 
@@ -194,8 +194,6 @@ def _parse(metadata: dict[str, str], path: Path) -> tuple[RRDBConfig, Card]:
     try:
         sizes = {name: int(metadata[name]) for name in ("scale", "channels", "blocks", "growth")}
         sizes |= {name: int(metadata[name]) for name in ("inputs", "unshuffle") if name in metadata}
-        if max(sizes.values()) > MAX_SIZE:
-            raise ValueError(f"sizes {sizes} pass {MAX_SIZE}")
         padding_mode = cast(PaddingMode, metadata.get("padding_mode", "zeros"))  # which the config checks
         if not NAME.fullmatch(metadata["name"]):
             raise ValueError(f"the name {metadata['name'][:100]!r} is not one of letters, digits, '.', '_' and '-'")

@@ -14,10 +14,7 @@ from torch import Tensor
 
 from model.errors import OtherNetworkError, WeightsError
 from model.files.by_shape import IN_A_BLOCK, generators_by_shape
-from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
-
-MAX_SIZE = 1024
-"""Maximum channels, blocks and growth; a file with more is refused."""
+from model.rrdb import MAX_SIZE, PaddingMode, RRDBConfig, RRDBNet
 
 MAX_TIMES = 4
 """Maximum bytes of the weights in float32 for each byte in the file; float16 takes 2."""

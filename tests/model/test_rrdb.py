@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +90,14 @@ def test_a_scale_that_no_published_network_has_is_refused(scale: int) -> None:
 def test_a_size_below_one_is_refused(size: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{size} is {value}; it must be at least 1"):
         replace(TINY, **{size: value})  # type: ignore[arg-type]  # to mypy a size might be the padding mode
+
+
+@pytest.mark.parametrize("size", ["channels", "blocks", "growth"])
+def test_a_size_that_could_not_be_read_again_is_refused(size: str) -> None:
+    largest: dict[str, Any] = {size: 1024}
+    replace(TINY, **largest)
+    with pytest.raises(ValueError, match=f"{size} is 1025; it must be at most 1024"):
+        replace(TINY, **{size: largest[size] + 1})
 
 
 def by_hand(block: ResidualDenseBlock, x: Tensor) -> Tensor:

@@ -182,6 +182,7 @@ def test_fields_that_only_fit_together_are_set_together() -> None:
         ("optimiser.learning_rate=fast", "optimiser.learning_rate is 'fast'; it must be a number"),
         ("optimiser.betas=0.9", "optimiser.betas has 1 values; it takes 2, with commas between them"),
         ("optimiser.halve_at=a,b", "optimiser.halve_at is 'a'; it must be a whole number"),
+        ("generator.channels=100000", "generator.channels is 100000; it must be at most 1024"),
         ("generator.scale=5", "generator.scale is 5; it must be one of (1, 2, 3, 4, 8)"),
         ("losses.l3=1", "losses.l3 is not a field; there are l1, l2, "),
         ("losses.l1=-1", "losses.l1 is -1.0; a loss weight must be finite and not negative"),

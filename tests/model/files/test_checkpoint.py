@@ -210,7 +210,10 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "no channel": (saying("channels", "0"), "makes no sense (channels is 0"),
     "growth in words": (saying("growth", "many"), "makes no sense (invalid literal"),
     "half a step": (saying("steps", "1.5"), "makes no sense (invalid literal"),
-    "huge size": (saying("channels", "99999999999"), "makes no sense (sizes {"),
+    "huge size": (
+        saying("channels", "99999999999"),
+        "makes no sense (channels is 99999999999; it must be at most 1024)",
+    ),
     "broken metrics": (saying("metrics", "{"), "makes no sense (Expecting"),
     "channels that lie": (saying("channels", "5"), "does not hold a network of RRDBConfig(channels=5"),
     "blocks that lie": (saying("blocks", "2"), "body.1.rdb1.conv1.bias is missing, expected (2,)"),
