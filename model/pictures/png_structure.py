@@ -12,8 +12,11 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """Bits of a sample, by colour type."""
 
-TRANSPARENT_COLOUR_BYTES = {0: 2, 2: 6}
-"""Size of a chunk tRNS, by colour type; it may have any size for a palette."""
+MAX_COLOURS = 256
+"""Maximum colours of a palette."""
+
+TRANSPARENT_COLOUR_BYTES = {0: (2,), 2: (6,), 3: range(MAX_COLOURS + 1)}
+"""Sizes that a chunk tRNS may have, by colour type."""
 
 MAX_CHUNKS = 2**16
 """Maximum chunks of a file; each costs time. Files with IDAT of 512 bytes reach it with 32 MiB."""
@@ -83,7 +86,7 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
         before = chunk.kind
         if chunk.kind == b"fcTL":
             frames = limits.check_frames(frames + 1)
-        if _is_critical(chunk.kind) or _is_shown(chunk, colour_type, keeps):
+        if _is_shown(chunk, colour_type, keeps):
             kinds.add(chunk.kind)
             if chunk.kind not in (b"IDAT", b"fdAT"):
                 limits.check_metadata(f"the PNG's chunk {_name(chunk.kind)} at byte {chunk.place}", len(chunk.body))
@@ -93,7 +96,7 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
         if needed not in kinds:
             raise Damaged(f"the PNG file has no chunk {_name(needed)}")
     if colour_type == 3 and b"PLTE" not in kinds:
-        raise Damaged("the PNG file has pixels of a palette, and no chunk PLTE")
+        raise Damaged("the PNG file has pixels of a palette, and no chunk PLTE of 256 colours or fewer")
     return PngHeader(
         bits=bits,
         colour_type=colour_type,
@@ -113,10 +116,12 @@ def _is_critical(kind: bytes) -> bool:
 
 
 def _is_shown(chunk: Chunk, colour_type: int, keeps: Keeps) -> bool:
-    """Return True if a decoder gets an optional chunk."""
+    """Return True if a decoder gets a chunk. Each frame repeats PLTE and tRNS, so they must have a valid size."""
+    if chunk.kind == b"PLTE":
+        return len(chunk.body) <= 3 * MAX_COLOURS
     if chunk.kind == b"tRNS":
-        return colour_type == 3 or TRANSPARENT_COLOUR_BYTES.get(colour_type) == len(chunk.body)
-    return chunk.sound and keeps(chunk, colour_type)
+        return len(chunk.body) in TRANSPARENT_COLOUR_BYTES.get(colour_type, ())
+    return _is_critical(chunk.kind) or (chunk.sound and keeps(chunk, colour_type))
 
 
 def _without(upload: bytes, parts: Sequence[tuple[int, int]]) -> bytes:

@@ -132,6 +132,17 @@ def test_the_transparent_grey_of_few_bits_is_clear_in_every_frame() -> None:
     assert shown(file) == [[TRANSPARENT, (170, 170, 170, 255)], [(170, 170, 170, 255), TRANSPARENT]]
 
 
+def test_a_palette_and_its_transparency_are_not_repeated_where_they_are_too_long() -> None:
+    clear, palette = chunk(b"tRNS", bytes(256)), chunk(b"PLTE", PALETTE)
+    assert shown(apng(1, [Part([0]), Part([1])], kind=3, between=palette + clear)) == [[TRANSPARENT], [TRANSPARENT]]
+    too_long = chunk(b"tRNS", bytes(257))
+    assert shown(apng(1, [Part([0]), Part([1])], kind=3, between=palette + too_long)) == [[RED], [GREEN]]
+    endless = chunk(b"PLTE", PALETTE * 65)
+    assert shown(apng(1, [rgba(RED), rgba(BLUE)], between=endless)) == [[RED], [BLUE]]
+    with pytest.raises(Damaged, match="no chunk PLTE of 256 colours"):
+        read_header(apng(1, [Part([0])], kind=3, between=endless), LIMITS)
+
+
 def test_times_and_plays_of_an_apng_are_read() -> None:
     frames = read_frames(apng(1, [rgba(RED), rgba(BLUE)]), LIMITS)
     assert frames.plays == 3
