@@ -206,6 +206,10 @@ def test_lpips_is_said_to_be_left_out_once_where_it_is_missed(
         (finetune_x4, ["--start", "{tmp}/x4.pth", "--set", "best_by=lpips"], "which needs AlexNet; name its weights"),
         (tiny_gan_x4, ["--start", "{tmp}/x4.pth", "--set", "patience=3"], "add --set best_by=lpips and --alexnet"),
         (tiny_psnr_x4, ["--workers", "-1"], "--workers is -1; it must not be negative"),
+        *(
+            (tiny_psnr_x4, [f"--memory-gb={one}"], f"--memory-gb is {float(one)}; it must be finite and not negative")
+            for one in ("nan", "inf", "-1")
+        ),
         (tiny_psnr_x4, ["--scale", "1"], "tiny-psnr-x1 has scale 1, and without damage"),
         (tiny_psnr_x4, ["--config", "{tmp}/absent.json"], "No such file"),
         (tiny_psnr_x4, ["--config", "{tmp}/gan.json"], "is of the recipe tiny_gan_x4; name that instead"),

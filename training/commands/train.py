@@ -1,6 +1,7 @@
 """`python -m training RECIPE`: train a generator, or continue a run that was killed."""
 
 import argparse
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,8 @@ def _check(options: argparse.Namespace, config: TrainingConfig) -> None:
     refuse_unequal_shares(config.batch, processes())
     if options.workers < 0:
         raise ConfigError(f"--workers is {options.workers}; it must not be negative")
+    if options.memory_gb is not None and not 0 <= options.memory_gb * 1e9 < math.inf:
+        raise ConfigError(f"--memory-gb is {options.memory_gb}; it must be finite and not negative")
     if config.generator.scale == 1 and not config.learns_damage and not options.low_res:
         raise ConfigError(
             f"{config.name} has scale 1, and without damage its low-res pictures are the high-res ones, so it would "
