@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from model.device import DeviceMemoryError
+from model.device import DeviceMemoryError, memory_errors
 from model.errors import WeightsError
 from model.golden import SelfTestError
 from model.gpu import DeviceError
@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("training").setLevel(logging.INFO)  # not other projects' loggers
     try:
         command: Callable[[argparse.Namespace], int] = options.run
-        return command(options)
+        with memory_errors():
+            return command(options)
     except MISTAKES as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 2

@@ -210,6 +210,11 @@ def test_lpips_is_said_to_be_left_out_once_where_it_is_missed(
             (tiny_psnr_x4, [f"--memory-gb={one}"], f"--memory-gb is {float(one)}; it must be finite and not negative")
             for one in ("nan", "inf", "-1")
         ),
+        (
+            tiny_gan_x4,
+            ["--start", "{tmp}/x4.pth", "--set", "discriminator.channels=1000000"],
+            "can't allocate memory",
+        ),
         (tiny_psnr_x4, ["--scale", "1"], "tiny-psnr-x1 has scale 1, and without damage"),
         (tiny_psnr_x4, ["--config", "{tmp}/absent.json"], "No such file"),
         (tiny_psnr_x4, ["--config", "{tmp}/gan.json"], "is of the recipe tiny_gan_x4; name that instead"),
