@@ -113,7 +113,7 @@ def load_teacher(path: Path | None, config: TrainingConfig, device: torch.device
         )
     if path is None:
         return None
-    checkpoint = read_any(path)
+    checkpoint = read_any(path, scale=config.generator.scale)
     net = checkpoint.net
     scale = net.config.scale if isinstance(net, RRDBNet) else net.scale
     if scale != config.generator.scale:

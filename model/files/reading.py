@@ -44,8 +44,11 @@ GOLDEN_SIZE = (21, 26)
 AnyCheckpoint = Checkpoint | ForeignCheckpoint
 
 
-def read_any(path: Path) -> AnyCheckpoint:
+def read_any(path: Path, *, scale: int | None = None) -> AnyCheckpoint:
     """Read a weight file of any architecture and check that it can serve.
+
+    Args:
+        scale: see `read`.
 
     Raises:
         UnreadableError: it cannot be read at the moment.
@@ -53,7 +56,7 @@ def read_any(path: Path) -> AnyCheckpoint:
     """
     contents = _contents(path)
     try:
-        return _read(path, contents)
+        return _read(path, contents, scale)
     except OtherNetworkError as error:
         text, tensors = str(error), error.tensors
     try:

@@ -111,6 +111,16 @@ def test_a_teacher_needs_a_weight_and_a_weight_a_teacher(tmp_path: Path) -> None
         load_teacher(None, LEARNING, CPU)
 
 
+def test_published_weights_of_x3_teach_a_run_of_that_scale(tmp_path: Path) -> None:
+    net = random_net(replace(TINY, scale=3))
+    torch.save(net.state_dict(), tmp_path / "x3.pth")
+    teacher = load_teacher(tmp_path / "x3.pth", replace(LEARNING, generator=replace(TINY, scale=3)), CPU)
+    assert teacher is not None
+    crop = textured(7, 9)
+    made = (255 * teacher(crop[None].float() / 255)[0]).round()
+    assert (made - reference_output(net, crop).float()).abs().max() <= 1
+
+
 def test_a_teacher_of_another_scale_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"large.* enlarges by 4; tiny_psnr_x2 trains a generator for 2"):
         load_teacher(weight_file(tmp_path, TINY), LEARNING, CPU)

@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 from model.errors import WeightsError
 from model.files.checkpoint import FORMAT, record_metrics
-from model.reliable import ReliableUpscaler, load
+from model.files.reading import read_any
+from model.reliable import ReliableUpscaler
+from model.rrdb import SCALES
 from training.damage import DAMAGES, damaged_pair
 from training.data import DataError, folder_name
 from training.evaluate import (
@@ -37,6 +39,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of this command to its parser."""
     add = command.add_argument
     add("--weights", type=Path, nargs="+", required=True, metavar="FILE", help="weight files of any kind")
+    add("--scale", type=int, choices=SCALES, help="scale of the weight files; needed for x3 only")
     add("--data", type=Path, nargs="+", default=[], metavar="DIR", help="folders of pictures to measure on")
     add(
         "--low-res", type=Path, nargs="+", default=[], metavar="DIR", help="their low-res pictures, one folder for each"
@@ -65,6 +68,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print the tables, save them, and record the means if asked to."""
+    _check(options)
     loaded = _loaded(options)
     results = list(_measured(options, loaded))
     flat = [flat_scores(name, upscaler, options.flat) for name, upscaler in loaded.items()] if options.flat else []
@@ -77,11 +81,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _loaded(options: argparse.Namespace) -> dict[str, ReliableUpscaler]:
-    """Load the weight files, by their names.
+def _check(options: argparse.Namespace) -> None:
+    """Check that options fit together, before any file is read.
 
     Raises:
-        DataError: there is nothing to measure on, two files have one name, or one cannot be recorded in.
+        DataError: they do not, there is nothing to measure on, or two files have one name.
     """
     if not options.data and not options.flat:
         raise DataError("there is nothing to measure on; name folders by --data, or take --flat")
@@ -96,9 +100,21 @@ def _loaded(options: argparse.Namespace) -> dict[str, ReliableUpscaler]:
     names = Counter(path.stem for path in options.weights) + Counter(["bicubic"])
     if twice := [name for name, count in names.items() if count > 1]:
         raise DataError(f"more than one generator is named {', '.join(twice)}; rename the files")
+
+
+def _loaded(options: argparse.Namespace) -> dict[str, ReliableUpscaler]:
+    """Load the weight files, by their names.
+
+    Raises:
+        DataError: one has another scale than the options say, or cannot be recorded in.
+    """
     loaded = {}
     for path in options.weights:
-        loaded[path.stem], checkpoint = load(path, dtype=torch.float32 if options.exact else None)
+        checkpoint = read_any(path, scale=options.scale)
+        upscaler = ReliableUpscaler(checkpoint, dtype=torch.float32 if options.exact else None)
+        if options.scale not in (None, upscaler.scale):
+            raise DataError(f"{path} enlarges by {upscaler.scale}, and --scale is {options.scale}")
+        loaded[path.stem] = upscaler
         if options.record and checkpoint.format != FORMAT:
             raise DataError(
                 f"{path} is {checkpoint.format}; --record writes into our own files only; convert it by "

@@ -144,6 +144,22 @@ def test_published_weights_are_measured_as_they_are(pictures: Path, tmp_path: Pa
     assert [one["generator"] for one in numbers] == ["bicubic", "published"]
 
 
+def test_published_weights_of_x3_are_measured_at_their_scale(pictures: Path, tmp_path: Path) -> None:
+    net = random_net(replace(TINY, scale=3))
+    torch.save(net.state_dict(), tmp_path / "published.pth")
+    files = (tmp_path / "published.pth", written(tmp_path / "ours.safetensors", net))
+    assert main(evaluate(pictures, *files, more=("--scale", 3))) == 0
+    bicubic, published, ours = json.loads((tmp_path / "tables" / "scores.json").read_text())
+    assert published["pictures"] == ours["pictures"] != bicubic["pictures"]
+
+
+def test_weights_of_another_scale_than_the_one_that_is_named_are_refused(
+    weights: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(evaluate(pictures, weights, more=("--scale", 3))) == 2
+    assert f"{weights} enlarges by 4, and --scale is 3" in the_error(capsys)
+
+
 def test_published_weights_to_record_in_are_refused_before_anything_is_measured(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
