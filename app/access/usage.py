@@ -85,8 +85,8 @@ class Usage:
         most = max(MAX_LONG_LIVED, self.limits.concurrent or 0)
         if self.long_lived >= most:
             raise KeyLimit(
-                f"the key {key.name} watches jobs and fetches results in {self.long_lived} requests, which is the "
-                "limit; wait for one to end",
+                f"the key {key.name} lists jobs, watches them or fetches results in {self.long_lived} requests, which "
+                "is the limit; wait for one to end",
                 retry_after_s=1,
             )
         self.long_lived += 1

@@ -117,7 +117,7 @@ def find_repeated(session: Session, key_name: str, idempotency_key: str, fingerp
             f"Idempotency-Key: {idempotency_key[:100]} was sent with another picture or other parameters, for the job "
             f"{rows[0]['id']}; use a new key for a new job"
         )
-    return _with_pictures(session, rows)[0]
+    return with_pictures(session, rows)[0]
 
 
 def _check_limits(session: Session, job: NewJob, limits: JobLimits) -> None:
@@ -172,7 +172,7 @@ def find(session: Session, job_id: str, key_name: str | None = None) -> StoredJo
     rows = session.rows("select * from jobs where id = :id", id=job_id)
     if not rows or key_name not in (None, rows[0]["key_name"]):
         raise NoSuchJob(f"there is no job {job_id[:100]!r}; a job is removed ESRGAN_JOB_TTL_S seconds after its end")
-    return _with_pictures(session, rows)[0]
+    return with_pictures(session, rows)[0]
 
 
 def version_of(session: Session, job_id: str) -> int | None:
@@ -181,32 +181,8 @@ def version_of(session: Session, job_id: str) -> int | None:
     return rows[0]["version"] if rows else None
 
 
-def page(
-    session: Session, key_name: str | None, *, state: JobState | None = None, before: str = "", limit: int = 20
-) -> list[StoredJob]:
-    """Return the newest jobs of a key.
-
-    Args:
-        key_name: None for the jobs of all keys.
-        before: id; only older jobs are returned.
-    """
-    conditions = ["1 = 1"]
-    values: dict[str, object] = {"limit": limit}
-    for name, value, condition in (
-        ("key_name", key_name, "key_name = :key_name"),
-        ("state", state and state.value, "state = :state"),
-        ("before", before or None, "id < :before"),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            values[name] = value
-    where = " and ".join(conditions)
-    return _with_pictures(
-        session, session.rows(f"select * from jobs where {where} order by id desc limit :limit", **values)
-    )
-
-
-def _with_pictures(session: Session, rows: Iterable[Row]) -> list[StoredJob]:
+def with_pictures(session: Session, rows: Iterable[Row]) -> list[StoredJob]:
+    """Return the jobs of some rows."""
     jobs = list[StoredJob]()
     for row in rows:
         pictures = session.rows("select * from pictures where job_id = :id order by number", id=row["id"])
@@ -258,7 +234,7 @@ def expire(session: Session) -> tuple[int, list[str]]:
         now=session.now(),
         limit=EXPIRED_AT_A_TIME,
     )
-    jobs = _with_pictures(session, rows)
+    jobs = with_pictures(session, rows)
     remove(session, [job.id for job in jobs])
     return len(jobs), files_of(jobs)
 

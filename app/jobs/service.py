@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from app.errors import JobsOff, TooLarge, Unavailable, about
-from app.jobs import ledger, outbox
+from app.jobs import ledger, outbox, pages
 from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown
 from app.jobs.file_names import name_in, printable
@@ -241,10 +241,11 @@ class JobService:
 
     async def page(
         self, key_name: str | None, *, state: JobState | None, before: str, limit: int
-    ) -> Sequence[StoredJob]:
-        """Return the newest jobs; see `ledger.page`."""
-        page = partial(ledger.page, key_name=key_name, state=state, before=before, limit=limit)
-        return [self.watch.refreshed(job) for job in await self.parts.database.read(page)]
+    ) -> tuple[Sequence[StoredJob], bool]:
+        """Return the newest jobs, and True if there are more; see `pages.page`."""
+        page = partial(pages.page, key_name=key_name, state=state, before=before, limit=limit)
+        jobs, more = await self.parts.database.read(page)
+        return [self.watch.refreshed(job) for job in jobs], more
 
     async def view(self, service: UpscaleService, job: StoredJob, prefix: str) -> JobView:
         """Describe a job for its caller, with its place in the queue if it has not ended.

@@ -98,7 +98,7 @@ async def test_a_reload_loses_nothing(person: Person, live: Live, blocked: Block
     blocked.gate.set()
     await person.sees(DONE, 3)
     await person.sees("#layer-before canvas")
-    jobs = await live.life.jobs.page("", state=None, before="", limit=10)
+    jobs = (await live.life.jobs.page("", state=None, before="", limit=10))[0]
     assert len(jobs) == 3
 
 
@@ -146,7 +146,7 @@ async def test_a_result_that_is_gone_costs_no_other_one(person: Person, live: Li
     await person.open(f"{live.address}/")
     await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
     await person.sees(DONE, 2)
-    for job in await live.life.jobs.page("", state=None, before="", limit=10):
+    for job in (await live.life.jobs.page("", state=None, before="", limit=10))[0]:
         if job.pictures[0].file_name == "two.png":
             await live.life.jobs.cancel(job)
     said = asyncio.get_running_loop().create_future()

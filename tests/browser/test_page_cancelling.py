@@ -38,7 +38,7 @@ async def cancel(person: Person) -> None:
 
 
 async def states_of_jobs(live: Live) -> list[str]:
-    return [job.state for job in await live.life.jobs.page("", state=None, before="", limit=10)]
+    return [job.state for job in (await live.life.jobs.page("", state=None, before="", limit=10))[0]]
 
 
 async def test_a_picture_that_is_sent_but_not_answered_leaves_no_job_behind(

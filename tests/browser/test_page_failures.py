@@ -147,7 +147,7 @@ async def test_pictures_added_while_the_service_starts_run_once(person: Person, 
     await person.drop(**{f"photo{number}": encoded(noise(20 + number, 16)) for number in range(8)})
     await person["#setting-model"].wait_for()
     await person.sees(DONE, 8)
-    assert len(await live.life.jobs.page("", state=None, before="", limit=20)) == 8
+    assert len((await live.life.jobs.page("", state=None, before="", limit=20))[0]) == 8
 
 
 async def test_a_page_without_storage_works(person: Person, live: Live) -> None:
@@ -165,7 +165,7 @@ async def test_a_result_that_is_gone_is_made_again(person: Person, live: Live) -
     await person.open(f"{live.address}/")
     await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
     await person.sees(DONE, 2)
-    for job in await live.life.jobs.page("", state=None, before="", limit=10):
+    for job in (await live.life.jobs.page("", state=None, before="", limit=10))[0]:
         if job.pictures[0].file_name == "two.png":
             await live.life.jobs.cancel(job)
     await person[".card .show"].nth(1).click()

@@ -62,7 +62,9 @@ class PageQuery(BaseModel):
 
     state: JobState | None = Field(default=None, description="Only jobs in this state are listed.")
     before: str = Field(default="", max_length=64, pattern=ID, description="Id of a job: only older ones are listed.")
-    limit: int = Field(default=20, ge=1, le=100, description="Maximum jobs on a page.")
+    limit: int = Field(
+        default=20, ge=1, le=100, description="Maximum jobs on a page; those with many pictures are fewer."
+    )
 
 
 class JobList(BaseModel):
@@ -125,14 +127,14 @@ def job_routes(life: Lifecycle) -> APIRouter:
     """Make the endpoints of accepted jobs."""
     routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-    @routes.get("", summary="List your jobs", responses=problems(JOB))
+    @routes.get("", summary="List your jobs", responses=problems(JOB), dependencies=[Depends(_counted)])
     async def page(request: Request, query: Annotated[PageQuery, Query()]) -> JobList:
         """Lists the jobs of the caller's key; an operator's key lists all."""
         check_given_once(request)
         state, limit, prefix = query.state, query.limit, prefix_of(request)
-        found = await life.jobs.page(_key_name(request), state=state, before=query.before, limit=limit + 1)
-        jobs, more = found[:limit], f"&state={state.value}" if state else ""
-        address = f"{prefix}/v1/jobs?limit={limit}&before={jobs[-1].id}{more}" if len(found) > limit else None
+        jobs, more = await life.jobs.page(_key_name(request), state=state, before=query.before, limit=limit)
+        wanted = f"&state={state.value}" if state else ""
+        address = f"{prefix}/v1/jobs?limit={limit}&before={jobs[-1].id}{wanted}" if more else None
         return JobList(jobs=[JobView.of(job, prefix) for job in jobs], next=address)
 
     @routes.get("/{job_id}", summary="Read a job", responses=problems(JOB))

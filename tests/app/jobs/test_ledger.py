@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from app.errors import IdempotencyMismatch, KeyLimit, NoSuchJob, QueueFull, ServiceError, StorageFull
-from app.jobs import ledger
+from app.jobs import ledger, pages
 from app.jobs.claims import renew
 from app.jobs.database import Database
-from app.jobs.job import JobState
+from app.jobs.job import JobState, NewPicture
 from app.jobs.ledger import JobLimits
 from app.jobs.submission import Submission
 from app.upscaling import UpscaleRequest
@@ -37,7 +37,7 @@ async def test_an_idempotency_key_returns_the_first_job_however_many_come_at_onc
     jobs = [new_job(key="shop", idempotency="order-1", fingerprint="f") for _ in range(20)]
     stored = await asyncio.gather(*(added(database, job) for job in jobs))
     assert len({job.id for job in stored}) == 1
-    assert len(await database.read(partial(ledger.page, key_name="shop"))) == 1
+    assert len((await database.read(partial(pages.page, key_name="shop")))[0]) == 1
 
 
 async def test_an_idempotency_key_with_another_request_is_refused(database: Database) -> None:
@@ -96,10 +96,27 @@ async def test_limits_of_a_key_leave_others_alone(database: Database) -> None:
 
 async def test_pages_go_from_the_newest_to_the_oldest(database: Database) -> None:
     jobs = sorted([(await added(database, new_job(key="shop"))).id for _ in range(5)], reverse=True)
-    first = await database.read(partial(ledger.page, key_name="shop", limit=3))
-    rest = await database.read(partial(ledger.page, key_name="shop", limit=3, before=first[-1].id))
+    first, more = await database.read(partial(pages.page, key_name="shop", limit=3))
+    assert more
+    rest, more = await database.read(partial(pages.page, key_name="shop", limit=3, before=first[-1].id))
+    assert not more
     assert [job.id for job in [*first, *rest]] == jobs
-    assert await database.read(partial(ledger.page, key_name="shop", state=JobState.DONE)) == []
+    assert await database.read(partial(pages.page, key_name="shop", state=JobState.DONE)) == ([], False)
+
+
+async def test_a_page_of_jobs_with_much_to_tell_is_shorter_but_never_empty(database: Database) -> None:
+    many = [NewPicture(source="https://a.example/" + "b" * 4000)] * 100
+    jobs = sorted([(await added(database, replace(new_job(), pictures=many))).id for _ in range(5)], reverse=True)
+    read, more = list[str](), True
+    while more:
+        page, more = await database.read(partial(pages.page, key_name="", before=min(read, default="")))
+        assert 1 <= len(page) <= 2
+        read += [job.id for job in page]
+    assert read == jobs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "PAGE_BYTES", 1)
+        page, more = await database.read(partial(pages.page, key_name=""))
+    assert (len(page), more) == (1, True)
 
 
 async def test_a_cancelled_job_is_never_claimed(database: Database) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.jobs import ledger
+from app.jobs import pages
 from app.jobs.database import Session
 from app.jobs.job import JobState
 from app.jobs.sqlite import SqliteDatabase
@@ -56,5 +56,5 @@ async def test_columns_and_members_of_a_newer_version_are_left_alone(tmp_path: P
     assert held is not None
     assert held.picture.number == 2
     await ended(database, held)
-    assert [it.state for it in await database.read(partial(ledger.page, key_name=None))] == [JobState.DONE]
+    assert [it.state for it in (await database.read(partial(pages.page, key_name=None)))[0]] == [JobState.DONE]
     await database.close()

@@ -91,8 +91,8 @@ async def test_a_key_has_few_requests_without_a_deadline(
     address = f"/v1/jobs/{sent.raise_for_status().json()['id']}"
     async with caller.stream("GET", f"{address}/events", headers=shop) as events:
         assert events.status_code == 200
-        for path in ("/events", "/result", "/results/1"):
-            refused = await caller.get(address + path, headers=shop)
+        for path in (f"{address}/events", f"{address}/result", f"{address}/results/1", "/v1/jobs"):
+            refused = await caller.get(path, headers=shop)
             assert (refused.status_code, refused.json()["type"]) == (429, "urn:esrgan-serve:problem:key-limit")
         assert (await caller.get(address, headers=shop)).status_code == 200
         assert (await caller.get(f"{address}/events", headers=other)).status_code == 404

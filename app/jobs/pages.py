@@ -1,0 +1,53 @@
+"""Pages of jobs, with a limit on their size."""
+
+from collections.abc import Sequence
+
+from app.jobs.database import Session
+from app.jobs.job import JobState, Row, StoredJob
+from app.jobs.ledger import with_pictures
+
+PAGE_BYTES = 2**20
+"""Approximate maximum size of a page of jobs; a page has at least one job, whatever its size."""
+
+PICTURE_BYTES = 300
+"""Approximate size of a picture on a page, without the texts of variable length."""
+
+
+def page(
+    session: Session, key_name: str | None, *, state: JobState | None = None, before: str = "", limit: int = 20
+) -> tuple[list[StoredJob], bool]:
+    """Return the newest jobs of a key, up to `limit` and `PAGE_BYTES`, and True if there are more.
+
+    Args:
+        key_name: None for the jobs of all keys.
+        before: id; only older jobs are returned.
+    """
+    conditions = ["1 = 1"]
+    values: dict[str, object] = {"limit": limit + 1}
+    for name, value, condition in (
+        ("key_name", key_name, "key_name = :key_name"),
+        ("state", state and state.value, "state = :state"),
+        ("before", before or None, "id < :before"),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values[name] = value
+    where = " and ".join(conditions)
+    rows = session.rows(f"select * from jobs where {where} order by id desc limit :limit", **values)
+    fitting = _fitting(session, rows[:limit])
+    return with_pictures(session, fitting), len(fitting) < len(rows)
+
+
+def _fitting(session: Session, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the first jobs, as many as fit on a page with their pictures."""
+    size_bytes = 0
+    for count, row in enumerate(rows):
+        size_bytes += session.rows(
+            "select sum(:picture_bytes + length(source) + coalesce(length(problem), 0) + coalesce(length(result), 0))"
+            " as n from pictures where job_id = :id",
+            id=row["id"],
+            picture_bytes=PICTURE_BYTES,
+        )[0]["n"]
+        if count and size_bytes > PAGE_BYTES:
+            return rows[:count]
+    return rows
