@@ -27,6 +27,12 @@ TABLES = {
 } | dict.fromkeys((b"co64", b"stco", b"stsc", b"stss", b"stts"), (4, 0, MAX_FRAMES))
 """Offset of the entry count in a box, the version from which it has 4 bytes instead of 2, and the maximum count."""
 
+UNIQUE = frozenset(
+    {b"meta", b"moov", b"pitm", b"iloc", b"iinf", b"iref", b"iprp", b"ipco", b"idat"}
+    | {b"tkhd", b"mdia", b"minf", b"stbl", b"stsd", b"stsz", b"stco", b"co64"}
+)
+"""Boxes that a box has once: of two, decoders read one or the other."""
+
 LISTS = frozenset({b"grpl", b"iref"})
 """Boxes that list item numbers without a count."""
 
@@ -39,7 +45,7 @@ def check_boxes(file: bytes) -> None:
 
     Raises:
         OverLimit: more boxes or entries than any real file has.
-        Damaged: see `_check_item`.
+        Damaged: two boxes where there has to be one, and see `_check_item`.
     """
     entries: Counter[bytes] = Counter()
     for kind, start, end in _all_boxes(file):
@@ -57,7 +63,11 @@ def _all_boxes(file: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield each box down to those with tables and items, as `boxes` does."""
     number, places = 0, [(0, len(file))]
     while places:
+        seen = set[bytes]()
         for kind, start, end in boxes(file, *places.pop()):
+            if kind in seen & UNIQUE:
+                raise Damaged(f"the AVIF or HEIC file is corrupt: it has two boxes `{kind.decode()}` in one place")
+            seen.add(kind)
             if (number := number + 1) > MAX_BOXES:
                 raise OverLimit(f"the AVIF or HEIC has more than {MAX_BOXES} boxes, which is the limit; save it again")
             yield kind, start, end

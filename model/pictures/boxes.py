@@ -1,20 +1,33 @@
 """Boxes of ISO media files, and the items of an AVIF or HEIC (ISO/IEC 14496-12 and 23008-12)."""
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from model.pictures.errors import OverLimit
 
 Property = tuple[bytes, bytes]
 """Kind and content of a property of an item."""
+
+MAX_EXTENTS = 10_000
+"""Maximum parts of all items: real ones have one, or one for each of their layers."""
 
 
 @dataclass(kw_only=True)
 class Item:
     """One item: a picture, its alpha, or metadata."""
 
+    kind: bytes = b""
     properties: list[Property] = field(default_factory=list)
+    references: dict[bytes, list[int]] = field(default_factory=dict)
+    """Numbers of the items that it refers to, by the kind of the reference."""
     extents: list[tuple[int, int]] = field(default_factory=list)
     """Offsets and sizes of its parts in the file; empty if they are stored elsewhere."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of its bytes."""
+        return sum(size for _, size in self.extents)
 
     def property(self, kind: bytes) -> bytes | None:
         """Return the content of its first property of a kind."""
@@ -29,6 +42,8 @@ class Item:
 class Items:
     """The items of a file, by number."""
 
+    number: int
+    """Number of the primary item."""
     primary: Item
     others: Mapping[int, Item]
     premultiplied: bool
@@ -52,24 +67,32 @@ def items_of(file: bytes, *, places: bool = True) -> Items:
     """Read the items of an AVIF or HEIC with their properties.
 
     Args:
-        places: read where their bytes are, too; only of a trusted file, as some claim an endless number of parts.
+        places: read where their bytes are, too.
 
     Raises:
+        OverLimit: more than `MAX_EXTENTS`.
         KeyError, IndexError, StopIteration, struct.error: the file is broken.
     """
     meta = next((start, end) for kind, start, end in boxes(file, 0, len(file)) if kind == b"meta")
-    inner = {kind: file[start:end] for kind, start, end in boxes(file, meta[0] + 4, meta[1])}
-    primary = _Reader(inner[b"pitm"])
-    number = primary.number(2 if primary.full_box() == 0 else 4)
+    spans = {kind: (start, end) for kind, start, end in boxes(file, meta[0] + 4, meta[1])}
+    inner = {kind: file[start:end] for kind, (start, end) in spans.items()}
+    said = _Reader(inner[b"pitm"])
+    number = said.number(2 if said.full_box() == 0 else 4)
     found: dict[int, Item] = {}
     if places:
-        _read_extents(_Reader(inner[b"iloc"]), found)
-    properties = {kind: inner[b"iprp"][start:end] for kind, start, end in boxes(inner[b"iprp"], 0, len(inner[b"iprp"]))}
-    container = properties[b"ipco"]
+        _read_extents(_Reader(inner[b"iloc"]), found, ((0, len(file)), spans.get(b"idat", (0, 0))))
+    about = inner[b"iprp"]
+    properties = [(kind, about[start:end]) for kind, start, end in boxes(about, 0, len(about))]
+    container = dict(properties)[b"ipco"]
     known = [(kind, container[start:end]) for kind, start, end in boxes(container, 0, len(container))]
-    _read_associations(_Reader(properties[b"ipma"]), known, found)
-    premultiplied = _is_premultiplied(inner.get(b"iref", bytes(4)), number)
-    return Items(primary=found.pop(number), others=found, premultiplied=premultiplied)
+    for kind, body in properties:
+        if kind == b"ipma":
+            _read_associations(_Reader(body), known, found)
+    _read_kinds(inner.get(b"iinf", bytes(6)), found)
+    _read_references(inner.get(b"iref", bytes(4)), found)
+    primary = found.pop(number)
+    premultiplied = b"prem" in primary.references
+    return Items(number=number, primary=primary, others=found, premultiplied=premultiplied)
 
 
 def known_items(file: bytes) -> Items | None:
@@ -119,27 +142,50 @@ class _Reader:
         return version
 
 
-def _read_extents(reader: _Reader, found: dict[int, Item]) -> None:
-    version = reader.full_box()
+def _read_extents(reader: _Reader, found: dict[int, Item], spans: Sequence[tuple[int, int]]) -> None:
+    """Read where the bytes of items are.
+
+    Args:
+        spans: begin and end of the sources that offsets count from: the file, and its box for small items.
+    """
+    left, version = MAX_EXTENTS, reader.full_box()
     offset_and_length, base_and_index = reader.number(1), reader.number(1)
     offset_size, length_size = offset_and_length >> 4, offset_and_length & 15
     base_size, index_size = base_and_index >> 4, base_and_index & 15 if version else 0
     for _ in range(reader.number(4 if version == 2 else 2)):
         item = found.setdefault(reader.number(4 if version == 2 else 2), Item())
-        in_file = not version or reader.number(2) & 15 == 0
+        source = reader.number(2) & 15 if version else 0
         reader.number(2)  # which file
         base = reader.number(base_size)
-        for _ in range(reader.number(2)):
+        extents = reader.number(2)
+        if (left := left - extents) < 0:
+            raise OverLimit(
+                f"the AVIF or HEIC has items in more than {MAX_EXTENTS} parts, which is the limit; save it again"
+            )
+        for _ in range(extents):
             reader.number(index_size)
             offset, size = reader.number(offset_size), reader.number(length_size)
-            if in_file:
-                item.extents.append((base + offset, size))
+            if source < len(spans):  # others are not read by any decoder
+                begin, end = spans[source]
+                place = min(begin + base + offset, end)
+                item.extents.append((place, min(size, end - place) if size else end - place))
 
 
-def _is_premultiplied(references: bytes, number: int) -> bool:
-    size = 2 if references[0] == 0 else 4
-    kinds = ((kind, references[start : start + size]) for kind, start, _ in boxes(references, 4, len(references)))
-    return (b"prem", number.to_bytes(size)) in kinds
+def _read_kinds(entries: bytes, found: dict[int, Item]) -> None:
+    for _, start, end in boxes(entries, 6 if entries[0] == 0 else 8, len(entries)):
+        reader = _Reader(entries[start:end])
+        if (version := reader.full_box()) >= 2:
+            item = found.setdefault(reader.number(2 if version == 2 else 4), Item())
+            reader.number(2)  # protection
+            item.kind = reader.number(4).to_bytes(4)
+
+
+def _read_references(entries: bytes, found: dict[int, Item]) -> None:
+    size = 2 if entries[0] == 0 else 4
+    for kind, start, end in boxes(entries, 4, len(entries)):
+        reader = _Reader(entries[start:end])
+        item = found.setdefault(reader.number(size), Item())
+        item.references.setdefault(kind, []).extend(reader.number(size) for _ in range(reader.number(2)))
 
 
 def _read_associations(reader: _Reader, known: list[Property], found: dict[int, Item]) -> None:

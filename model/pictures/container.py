@@ -2,6 +2,8 @@
 
 from model.pictures import jpeg
 from model.pictures.box_structure import check_boxes
+from model.pictures.box_work import check_work
+from model.pictures.limits import Limits
 from model.pictures.png_structure import PNG_SIGNATURE
 
 BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))
@@ -33,7 +35,7 @@ def formats_to_open(upload: bytes) -> tuple[str, ...]:
     return ("AVIF", "HEIF") if upload[4:8] == b"ftyp" else ()
 
 
-def check_before_opening(upload: bytes) -> None:
+def check_before_opening(upload: bytes, limits: Limits) -> None:
     """Refuse files that cost too much, or crash the process, as soon as a decoder reads the header.
 
     Raises:
@@ -43,3 +45,4 @@ def check_before_opening(upload: bytes) -> None:
         jpeg.check_header(upload)
     elif upload[4:8] == b"ftyp":
         check_boxes(upload)
+        check_work(upload, limits)

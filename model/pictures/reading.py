@@ -247,7 +247,7 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
     Args:
         whole: check the checksums of a PNG's pixels, too.
     """
-    container.check_before_opening(file)
+    container.check_before_opening(file, limits)
     if known == "HEIF":
         heic.reader()  # raises if there is none
     png = png_structure.png_header(file, limits, keeps, whole=whole) if known == "PNG" else None

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from model.pictures.box_structure import MAX_BOXES, MAX_FRAMES, MAX_ITEMS
-from model.pictures.errors import OverLimit
+from model.pictures.errors import Damaged, OverLimit
 from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
 
@@ -55,7 +55,7 @@ HEAVY = {
     "places of chunks": frames(box(b"stco", bytes(4) + MANY_FRAMES)),
     "wide places of chunks": frames(box(b"co64", bytes(4) + MANY_FRAMES)),
     "boxes": avif(box(b"free", b"") * (MAX_BOXES + 1)),
-    "nested boxes": avif(box(b"moov", box(b"moov", b"") * MAX_BOXES)),
+    "nested boxes": avif(box(b"moov", box(b"trak", b"") * MAX_BOXES)),
 }
 
 
@@ -73,6 +73,21 @@ def test_boxes_within_boxes_are_followed_to_any_depth(monkeypatch: pytest.Monkey
         nested = box(b"iprp", nested)
     with pytest.raises(OverLimit, match="ipma"):
         read_header(avif(nested), LIMITS)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        avif(2 * box(b"meta", bytes(4))),
+        *(items(2 * box(kind, bytes(8))) for kind in (b"pitm", b"iloc", b"iinf", b"iref", b"iprp", b"idat")),
+        items(box(b"iprp", 2 * box(b"ipco", b""))),
+        *(frames(2 * box(kind, bytes(16))) for kind in (b"stsd", b"stsz", b"stco")),
+    ],
+)
+def test_boxes_that_decoders_would_choose_from_are_refused(file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Image, "open")
+    with pytest.raises(Damaged, match="two boxes"):
+        read_header(file, LIMITS)
 
 
 def test_an_animation_is_read() -> None:

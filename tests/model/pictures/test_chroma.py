@@ -24,7 +24,7 @@ PRIMARIES = {
 def items(primaries: int, matrix: int) -> Items:
     """Make the items of a picture that names its colours."""
     body = b"nclx" + struct.pack(">HHHB", primaries, 13, matrix, 0x80)
-    return Items(primary=Item(properties=[(b"colr", body)]), others={}, premultiplied=False)
+    return Items(number=1, primary=Item(properties=[(b"colr", body)]), others={}, premultiplied=False)
 
 
 @pytest.mark.parametrize("primaries", PRIMARIES)

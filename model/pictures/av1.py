@@ -1,0 +1,193 @@
+"""Pixels of the frames in AV1 data, from their headers: the boxes around them may say anything.
+
+AV1 Bitstream & Decoding Process Specification, sections 5.3 to 5.9.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from model.pictures.errors import Damaged, OverLimit
+
+SEQUENCE_HEADER, FRAMES = 1, frozenset({3, 6, 7})
+"""Types of units: a sequence header, and frame headers alone, with the frame, or repeated."""
+
+MAX_UNITS = 1000
+"""Maximum units of a picture: real ones have three or four, and one for each of their tiles."""
+
+MAX_HEADERS = 20
+"""Maximum headers of sequences and frames in a picture: four layers have two each."""
+
+MAX_HEADER_BYTES = 512
+"""More than the part of a header that is read here can have."""
+
+KEY_FRAME, SWITCH_FRAME = 0, 3
+CHOSEN_BY_FRAMES = 2
+"""The value of a tool of the sequence that each frame turns on or off."""
+
+
+class _Bits:
+    """Reads numbers bit by bit."""
+
+    def __init__(self, data: bytes) -> None:
+        self._number = int.from_bytes(data)
+        self._left = 8 * len(data)
+
+    def take(self, count: int = 1) -> int:
+        """Return the number of the next bits."""
+        self._left -= count
+        if self._left < 0:
+            raise Damaged("the AVIF file is truncated or corrupt: a header of its pixels ends too early")
+        return self._number >> self._left & (1 << count) - 1
+
+    def take_if(self, condition: int, count: int = 1) -> int:
+        """Return the number of the next bits where they are there; else 0."""
+        return self.take(count) if condition else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sequence:
+    """What the frames of a sequence have in common."""
+
+    px: int
+    """Pixels of a frame that names no size."""
+    most_px: int
+    """Maximum pixels of a frame that does."""
+    reduced: bool
+    """A still picture, whose frame header has only what it needs."""
+    time_bits: int
+    """Bits of the time of a frame; 0 without one."""
+    id_bits: int
+    screen_content: int
+    whole_motion: int
+
+
+def frame_px(data: bytes | memoryview) -> int:
+    """Return the pixels of all frames in the data of a picture, hidden ones included.
+
+    Raises:
+        Damaged: the data does not begin with a frame that can be decoded alone.
+        OverLimit: more than `MAX_UNITS` or `MAX_HEADERS`.
+    """
+    sequence, px, largest_px, headers = None, 0, 0, 0
+    for kind, body in _units(data):
+        headers += kind == SEQUENCE_HEADER or kind in FRAMES
+        if headers > MAX_HEADERS:
+            raise OverLimit(
+                f"a picture in the AVIF has more than {MAX_HEADERS} headers, which is the limit; save it again"
+            )
+        if kind == SEQUENCE_HEADER:
+            sequence = _sequence(_Bits(body))
+        elif kind in FRAMES:
+            if sequence is None:
+                raise Damaged("the AVIF file is corrupt: its pixels do not begin with a sequence header")
+            is_key, frame = _frame(_Bits(body), sequence)
+            if not (is_key or largest_px):
+                raise Damaged("the AVIF file is corrupt: its pixels do not begin with a key frame")
+            largest_px = max(largest_px, frame)
+            px += largest_px  # a frame may have the size of an earlier one
+    return px
+
+
+def _units(data: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
+    """Yield type and first bytes of each unit, as far as they are whole."""
+    place, number = 0, 0
+    while place < len(data):
+        if (number := number + 1) > MAX_UNITS:
+            raise OverLimit(f"a picture in the AVIF has more than {MAX_UNITS} units, which is the limit; save it again")
+        head = data[place]
+        place += 2 if head & 4 else 1
+        size = len(data) - place
+        if head & 2:
+            size, place = _size(data, place)
+        yield head >> 3 & 15, bytes(data[place : min(place + size, place + MAX_HEADER_BYTES)])
+        place += size
+
+
+def _size(data: bytes | memoryview, place: int) -> tuple[int, int]:
+    """Return a number of 7 bits a byte, and the place behind it."""
+    size = 0
+    for index, byte in enumerate(data[place : place + 8]):
+        size |= (byte & 127) << 7 * index
+        if byte < 128:
+            return size, place + index + 1
+    return 0, len(data)
+
+
+def _sequence(bits: _Bits) -> _Sequence:
+    bits.take(4)  # profile, and whether there is a single frame
+    reduced, time_bits = bits.take(), 0
+    if reduced:
+        bits.take(5)  # level
+    else:
+        time_bits = _operating_points(bits)
+    sides_bits = bits.take(4) + 1, bits.take(4) + 1
+    width, height = (bits.take(count) + 1 for count in sides_bits)
+    id_bits, screen_content, whole_motion = 0, CHOSEN_BY_FRAMES, CHOSEN_BY_FRAMES
+    if not reduced and bits.take():
+        id_bits = bits.take(4) + bits.take(3) + 3
+    bits.take(3)  # tools
+    if not reduced:
+        bits.take(4)  # tools
+        bits.take_if(bits.take(), 2)  # order of frames, and tools
+        screen_content = CHOSEN_BY_FRAMES if bits.take() else bits.take()
+        whole_motion = CHOSEN_BY_FRAMES if not screen_content or bits.take() else bits.take()
+    return _Sequence(
+        px=width * height,
+        most_px=max(width, 1 << sides_bits[0]) * max(height, 1 << sides_bits[1]),
+        reduced=bool(reduced),
+        time_bits=time_bits,
+        id_bits=id_bits,
+        screen_content=screen_content,
+        whole_motion=whole_motion,
+    )
+
+
+def _operating_points(bits: _Bits) -> int:
+    """Pass over times and operating points; return the bits of the time of a frame."""
+    delay_bits = time_bits = equal = 0
+    if bits.take():
+        bits.take(64)  # units of time
+        equal = bits.take()
+        if equal:
+            _pass_ticks(bits)
+        if bits.take():
+            delay_bits = bits.take(5) + 1
+            bits.take(37)
+            time_bits = bits.take(5) + 1
+    displayed_later = bits.take()
+    for _ in range(bits.take(5) + 1):
+        bits.take(12)
+        bits.take_if(bits.take(5) > 7)
+        if delay_bits and bits.take():
+            bits.take(2 * delay_bits + 1)
+        if displayed_later:
+            bits.take_if(bits.take(), 4)
+    return 0 if equal else time_bits
+
+
+def _pass_ticks(bits: _Bits) -> None:
+    """Pass over a number as long as its leading zeros."""
+    zeros = 0
+    while not bits.take():
+        if (zeros := zeros + 1) == 32:  # where decoders differ
+            raise Damaged("the AVIF file is corrupt: its pixels have a time without end")
+    bits.take(zeros)
+
+
+def _frame(bits: _Bits, sequence: _Sequence) -> tuple[bool, int]:
+    """Return from a frame header whether it is a key frame that is shown, and its pixels; at most, if it names them."""
+    if sequence.reduced:
+        return True, sequence.px
+    if bits.take():
+        return False, sequence.px  # an earlier frame, shown again
+    kind, shown = bits.take(2), bits.take()
+    bits.take_if(shown, sequence.time_bits)
+    bits.take_if(not shown)
+    is_key = kind == KEY_FRAME and bool(shown)
+    bits.take_if(not (is_key or kind == SWITCH_FRAME))
+    bits.take()
+    screen_content = bits.take() if sequence.screen_content == CHOSEN_BY_FRAMES else sequence.screen_content
+    bits.take_if(screen_content and sequence.whole_motion == CHOSEN_BY_FRAMES)
+    bits.take(sequence.id_bits)
+    names_size = kind == SWITCH_FRAME or bits.take()
+    return is_key, sequence.most_px if names_size else sequence.px
