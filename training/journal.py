@@ -110,17 +110,21 @@ class Journal:
 
 
 def _cut_back(history: Path, done: int) -> None:
-    """Drop the lines that a killed run wrote after its last saved state, and half a line at the end."""
+    """Drop the lines that a killed run wrote after its last saved state, half a line at the end, and damaged ones."""
     if not history.exists():
         return
-    kept = []
-    for line in history.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > done:
-            break
-        kept.append(line)
+    lines = history.read_bytes().splitlines(keepends=True)
     unfinished = history.with_suffix(".unfinished")
-    unfinished.write_text("".join(kept), encoding="utf-8")
+    unfinished.write_bytes(b"".join(line for line in lines if _was_taken(line, done)))
     unfinished.replace(history)
+
+
+def _was_taken(line: bytes, done: int) -> bool:
+    """Return True for a line that can be read, of a step up to `done`."""
+    try:
+        return line.endswith(b"\n") and bool(json.loads(line)["step"] <= done)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _tile(picture: Tensor) -> Tensor:

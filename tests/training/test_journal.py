@@ -185,6 +185,20 @@ def test_half_a_line_at_the_end_is_dropped(half: str, tmp_path: Path) -> None:
     assert [line["step"] for line in history(tmp_path)] == [1, 1, 2, 2, 10, 10]
 
 
+@pytest.mark.parametrize(
+    "damaged", [b"{nonsense\n", b'{"stop": 2}\n', b'{"step": "2"}\n', b"2\n", b"\0\0\0\n", b"\xff\n"]
+)
+def test_a_damaged_line_is_dropped_and_those_behind_it_stay(damaged: bytes, tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        write_steps(journal, range(1, 4))
+    path = tmp_path / "history.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], damaged, *lines[2:]]))
+    with opened(tmp_path, done=2):
+        pass
+    assert path.read_bytes().splitlines(keepends=True) == lines[:4]
+
+
 def test_cutting_back_leaves_no_other_file_behind(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         write_steps(journal, range(1, 3))
