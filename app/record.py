@@ -54,9 +54,9 @@ class RequestRecord:
     job: str = ""
     """Id of the job that the request has made, or that the record is about."""
     accepted_px: int = 0
-    """LR px of the pictures that were accepted as a job."""
+    """LR px of the pictures that were accepted as a job; for the work on one of them, its own."""
     is_chargeable: bool = False
-    """True for the work that ended a picture from a URL: its LR px were not known when its job was accepted."""
+    """True for the work that ended a picture of a job: its LR px count, less those that counted at its acceptance."""
     key: str = ""
     """Name of the caller's API key."""
     model: str = ""

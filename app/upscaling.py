@@ -133,7 +133,7 @@ class UpscaleRequest:
     def cost_px(self, service: UpscaleService, header: Header) -> int:
         """Return the LR px that a picture counts, as in `RequestRecord.cost_px`: its alpha adds none.
 
-        While the model has never been loaded, one pass is assumed.
+        While the model has never been loaded, one pass is assumed, and the rest is charged at the end.
         """
         info: ModelInfo | None = service.library.find(self.model).info
         work = 1 if info is None else max(1, service.plan(header, info, self.options).work)

@@ -82,13 +82,14 @@ class Authorizer:
         return authorized
 
     def charge(self, record: RequestRecord) -> None:
-        """Charge the work on a picture of a job to its key, if that was not possible when the job was accepted.
+        """Charge the work on a picture of a job to its key, less what was charged when the job was accepted.
 
-        Failed and cancelled pictures are charged, too: a caller could make its target refuse the result, or cancel the
-        job once the target has it.
+        Until a picture has ended, the cost of one from a URL is unknown, and for a model that was never loaded the
+        assumed one may be too low. Failed and cancelled pictures are charged, too: a caller could make its target
+        refuse the result, or cancel the job once the target has it.
         """
         if self._keyring is not None and record.is_chargeable:
-            self._keyring.charge(record.key, record.cost_px)
+            self._keyring.charge(record.key, max(0, record.cost_px - record.accepted_px))
 
     def _check_anonymous(self, right: Right, request: Request) -> None:
         if right is Right.UPSCALE:

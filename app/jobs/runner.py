@@ -184,8 +184,7 @@ class Runner:
         """Work on a picture, renew its lease meanwhile, and record its end."""
         record = record_of(held)
         begin_record(record)
-        task = asyncio.current_task()
-        assert task is not None
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         lease = asyncio.create_task(self._hold(held, task))
         try:
             try:
@@ -242,7 +241,7 @@ class Runner:
         ended = await self._insisting(held, change)
         if ended is None:
             return  # another process has the picture now, and needs its upload
-        record.is_chargeable = bool(held.picture.source)
+        record.is_chargeable = True
         self._counters.ended[ended.value] += 1
         self.on_end()
         files = [held.picture.upload_name] if held.picture.upload_name else []

@@ -146,5 +146,6 @@ def record_of(held: Claim) -> RequestRecord:
         path=f"/v1/jobs/{held.job.id}/results/{held.picture.number}",
         route=JOB_ROUTE,
         key=held.job.key_name,
+        accepted_px=held.picture.cost_px,
         trace_headers=held.job.trace,
     )

@@ -257,23 +257,22 @@ async def test_a_job_that_is_cancelled_while_its_end_waits_for_the_database_is_c
     await house.until(job_id, JobState.CANCELLED)
 
 
-@pytest.mark.parametrize("source", ["https://a.example/b.png", ""])
 @pytest.mark.parametrize("error", [None, QueueFull("full")], ids=["done", "failed"])
-async def test_a_picture_from_a_url_is_charged_once_at_its_end(
-    house: House, source: str, error: Exception | None
+async def test_a_picture_is_charged_once_at_its_end_less_what_was_charged_before(
+    house: House, error: Exception | None
 ) -> None:
-    charged = list[bool]()
+    charged = list[tuple[bool, int]]()
 
     def observe(record: RequestRecord) -> None:
-        charged.append(record.is_chargeable)
+        charged.append((record.is_chargeable, record.accepted_px))
         house.work.error = error
 
     house.runner.observers = [observe]
     house.work.error = GivenBack(0.0)
-    await added(house.database, replace(new_job(), pictures=[NewPicture(source=source)]))
+    await added(house.database, replace(new_job(), pictures=[NewPicture(upload_name="x", cost_px=7)]))
     house.runner.start(house.service)
     await until(lambda: len(charged) == 2)
-    assert charged == [False, bool(source)]
+    assert charged == [(False, 7), (True, 7)]
 
 
 async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) -> None:

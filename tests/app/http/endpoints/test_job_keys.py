@@ -13,6 +13,7 @@ from app.jobs.addresses import AddressRules
 from app.jobs.store import StoreDown
 from app.lifecycle import Lifecycle
 from app.record import RequestRecord
+from app.service import UpscaleService
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
@@ -130,6 +131,18 @@ async def test_an_attempt_that_the_store_broke_is_not_charged(
             records.clear()
         spent = await client.post("/v1/jobs", json={"source": peer.address})
         assert (spent.status_code, "px_per_minute=500" in spent.json()["detail"]) == (429, True)
+
+
+async def test_passes_of_a_model_that_was_not_loaded_yet_are_charged_at_the_end(
+    client: httpx.AsyncClient, tokens: dict[str, str], service: UpscaleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.headers["Authorization"] = f"Bearer {tokens['shop']}"
+    monkeypatch.setattr(service.library.find("tiny"), "info", None)
+    for _ in range(2):  # 17 times 25 of 500 px a minute
+        sent = await client.post("/v1/jobs", content=encoded(noise(5, 5)), params={"scale": 16})
+        assert (await ended(client, sent.raise_for_status().json()["id"]))["state"] == "done"
+    spent = await client.post("/v1/jobs", content=encoded(noise(5, 5)))
+    assert "px_per_minute=500" in problem(spent, 429, "key-limit")
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/upscale"])
