@@ -21,7 +21,7 @@ from training.pace import measuring_line, rehearse
 from training.snapshots import Origin, Snapshots
 from training.sources import HeldOutNames, Photographs
 from training.state import STATE, StateError, load_state, refuse_finished, save_state
-from training.steps import Steps
+from training.steps import DivergedError, Steps
 from training.terminal import say
 from training.validation import Scores, Validation, common_means, upscaled
 
@@ -67,7 +67,7 @@ def train(run: Run) -> Path:
     Raises:
         StateError: the folder holds another run, or this one is finished.
         ProcessesDisagreeError: the processes were not given the same command or pictures.
-        DivergedError: the losses stopped being finite.
+        DivergedError: the losses stopped being finite, or never were.
         DeviceMemoryError: a step needs more memory than there is.
     """
     state = from_process_0(lambda: _prepared(run))
@@ -177,10 +177,24 @@ class Watch:
             self._save()
 
     def export(self) -> Path:
-        """Write the weight file of the run."""
-        net = self._run.steps.average
+        """Write the weight file of the run.
+
+        Raises:
+            DivergedError: every step was skipped, so the weights are those of the beginning.
+        """
+        steps = self._run.steps
+        if steps.skipped == steps.done:
+            raise DivergedError(
+                f"all {steps.done} steps gave losses or gradients that are not finite and changed nothing, so there is "
+                "no result. Look at the pictures with `python -m training doctor`, or give lower weights of the losses "
+                "in a new run: --out NEW"
+            )
+        if steps.skipped:
+            self._run.report(
+                f"{steps.skipped} of {steps.done} steps were skipped: their losses or gradients were not finite"
+            )
         scores = self._scores or self._measured()[0]  # none if the run was killed after its last step
-        path, line = self._snapshots.finish(net, self._run.steps.done, scores)
+        path, line = self._snapshots.finish(steps.average, steps.done, scores)
         self._run.report(line)
         return path
 

@@ -20,6 +20,8 @@ from training.config import TrainingConfig
 from training.damage import DAMAGES, Damage, damaged_pair
 from training.data import Pair
 from training.journal import PANEL_PX
+from training.loss_config import LossConfig
+from training.steps import DivergedError
 from training.train import train, ways_to_need_less
 from training.validation import Validation, common_means
 
@@ -119,6 +121,24 @@ def test_the_exported_weights_are_the_average_rounded_to_float16(tmp_path: Path)
     for name, weight in exported.items():
         assert torch.equal(weight, steps["average"][name].half().float())
         assert not torch.equal(weight, steps["generator"]["net"][name].half().float())
+
+
+def test_a_run_that_skipped_every_step_has_no_result(tmp_path: Path) -> None:
+    huge = replace(PSNR, losses=LossConfig(l1=1e39))  # finite, and not in float32
+    for _ in range(2):  # nor if it is continued
+        with pytest.raises(
+            DivergedError, match=r"^all 6 steps gave losses or gradients that are not finite .* --out NEW"
+        ):
+            train(run_of(huge, tmp_path))
+        assert not (tmp_path / f"{PSNR.name}.safetensors").exists()
+
+
+def test_a_run_says_at_its_end_how_many_steps_it_skipped(tmp_path: Path) -> None:
+    lines: list[str] = []
+    run = run_of(PSNR, tmp_path, lines)
+    run.steps.skipped = 2
+    train(run)
+    assert "2 of 6 steps were skipped: their losses or gradients were not finite" in lines
 
 
 def test_the_file_says_the_last_validation_score(tmp_path: Path) -> None:
