@@ -19,6 +19,9 @@ BUSY_S = 10.0
 
 MAGIC = b"SQLite format 3\0"
 
+AWAY = (sqlite3.OperationalError, sqlite3.DatabaseError)
+"""Errors of the file, such as damage, of the disk or a lock. Other subclasses of the second are faults of a statement."""
+
 PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 """Errors of opening that a retry may not meet."""
 
@@ -103,7 +106,7 @@ class _Connection:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise StorageFull("the disk is full; try again later, or ask the operator for room") from error
-            if isinstance(error, sqlite3.OperationalError):
+            if type(error) in AWAY:
                 raise DatabaseDown(str(error)) from error
             raise
 

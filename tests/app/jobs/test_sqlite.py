@@ -117,3 +117,31 @@ async def test_a_file_that_is_replaced_by_its_backup_is_used_at_once(tmp_path: P
     database = SqliteDatabase(folder / "jobs.sqlite")
     assert await read(database, later.id) == later
     await database.close()
+
+
+async def test_a_file_that_is_damaged_is_a_database_that_is_away_until_its_backup_is_there(tmp_path: Path) -> None:
+    path, backup = tmp_path / "jobs.sqlite", tmp_path / "backup"
+    database = SqliteDatabase(path)
+    job = await added(database)
+    await database.close()
+    shutil.copy(path, backup)
+    with path.open("r+b") as file:
+        for place in range(4096, path.stat().st_size, 4096):
+            file.seek(place)
+            file.write(b"\xff" * 2000)
+    database = SqliteDatabase(path)
+    for call in (read(database, job.id), added(database)):
+        with pytest.raises(DatabaseDown) as caught:
+            await call
+        assert "malformed" in caught.value.reason
+    backup.rename(path)
+    assert await read(database, job.id) == job
+    await database.close()
+
+
+async def test_a_statement_that_breaks_a_rule_is_a_fault_of_the_service(tmp_path: Path) -> None:
+    database = SqliteDatabase(tmp_path / "jobs.sqlite")
+    await added(database)
+    with pytest.raises(sqlite3.IntegrityError):
+        await database.write(lambda session: session.rows("insert into jobs select * from jobs"))
+    await database.close()
