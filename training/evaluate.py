@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from model.reliable import ReliableUpscaler
@@ -93,6 +94,7 @@ def evaluate(
     generators: Mapping[str, Upscale],
     measures: Collection[Measure] = USUAL_MEASURES,
     lpips: LPIPS | None = None,
+    folder: Path | None = None,
 ) -> list[SetScores]:
     """Let every generator upscale every picture of a set, and compare.
 
@@ -100,6 +102,7 @@ def evaluate(
         name: the set's.
         generators: by name; `bicubic` and `as_service` make some.
         lpips: None leaves that measure out.
+        folder: takes the upscaled pictures as PNG files, `SET/GENERATOR/PICTURE.png`.
 
     Raises:
         DataError: two pictures have one name.
@@ -112,8 +115,16 @@ def evaluate(
             raise DataError(f"two pictures of {name} are named {pair.name}; rename one of them")
         seen.add(pair.name)
         for generator, upscale in generators.items():
-            results[generator].pictures[pair.name] = scores(pair, upscale(pair.low_res), taken, lpips)
+            upscaled = upscale(pair.low_res)
+            if folder:
+                _save_picture(upscaled, folder / name / generator / f"{pair.name}.png")
+            results[generator].pictures[pair.name] = scores(pair, upscaled, taken, lpips)
     return list(results.values())
+
+
+def _save_picture(picture: Tensor, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(path)
 
 
 def scores(pair: Pair, upscaled: Tensor, measures: Collection[Measure], lpips: LPIPS | None = None) -> Scores:

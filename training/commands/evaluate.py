@@ -63,6 +63,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         default=Path("runs/evaluation"),
         help="where the tables go, as .md and .json; replaces those of the last time (default %(default)s)",
     )
+    add("--save", type=Path, metavar="DIR", help="write the upscaled pictures too: SET/GENERATOR/PICTURE.png")
     add("--record", action="store_true", help="write the means into each weight file's metadata")
 
 
@@ -91,6 +92,8 @@ def _check(options: argparse.Namespace) -> None:
         raise DataError("there is nothing to measure on; name folders by --data, or take --flat")
     if options.damage and not options.data:
         raise DataError("--damage is made from originals; name their folders by --data")
+    if options.save and not options.data:
+        raise DataError("--save writes upscaled pictures; name their folders by --data")
     if options.damage and options.low_res:
         raise DataError("--damage makes its low-res pictures itself; leave --low-res out")
     if options.low_res and len(options.low_res) != len(options.data):
@@ -146,7 +149,7 @@ def _measured(options: argparse.Namespace, loaded: dict[str, ReliableUpscaler]) 
                 pairs = (damaged_pair(pair, kind) for pair in pairs)
             name = f"{names[folder]} {kind}" if kind else names[folder]
             seen = tqdm(pairs, desc=printable(name), unit="picture", leave=False)
-            yield from evaluate(name, seen, generators, measures, lpips)
+            yield from evaluate(name, seen, generators, measures, lpips, options.save)
 
 
 def _names(folders: Sequence[Path]) -> dict[Path, str]:

@@ -319,6 +319,22 @@ def test_the_clean_kind_is_what_a_folder_of_pictures_gives_anyway(
     assert [one["mean"] for one in sets_of(tmp_path)] == [one["mean"] for one in plain]
 
 
+def test_upscaled_pictures_are_saved_by_set_damage_and_generator(weights: Path, pictures: Path, tmp_path: Path) -> None:
+    save(textured(64, 72, seed=9), pictures / "deep" / "made_0.png")  # a name that another one has
+    assert main(evaluate(pictures, weights, more=("--damage", "clean", "web50", "--save", tmp_path / "saved"))) == 0
+    names = ("deep/made_0.png", "made_0.png", "made_1.png")
+    assert {path.relative_to(tmp_path / "saved").as_posix() for path in (tmp_path / "saved").rglob("*.png")} == {
+        f"pictures {kind}/{generator}/{name}"
+        for kind in ("clean", "web50")
+        for generator in ("bicubic", "one")
+        for name in names
+    }
+    original = read_picture(pictures / "made_1.png")
+    for kind in ("clean", "web50"):
+        saved = read_picture(tmp_path / "saved" / f"pictures {kind}" / "bicubic" / "made_1.png")
+        assert torch.equal(saved, enlarge_bicubic(damaged(original, 4, kind, name="made_1"), 4))
+
+
 def test_uploads_are_made_from_the_originals_of_a_benchmark_alone(
     weights: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -363,6 +379,7 @@ def test_flat_colours_are_recorded_and_reported_next_to_the_pictures(weights: Pa
     [
         ([], "there is nothing to measure on; name folders by --data, or take --flat"),
         (["--flat", "2", "--damage", "phone"], "--damage is made from originals; name their folders by --data"),
+        (["--flat", "2", "--save", "a"], "--save writes upscaled pictures; name their folders by --data"),
         (["--data", "a", "--low-res", "b", "--damage", "phone"], "--damage makes its low-res pictures itself"),
         (["--data", "a", "b", "--low-res", "c"], "--data names 2 folders and --low-res 1; give each folder its own"),
     ],
