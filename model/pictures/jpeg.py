@@ -25,6 +25,12 @@ MAX_FILL_BYTES = 1000
 MAX_EXIF_PARTS = 100
 """Maximum segments of EXIF in front of the pixels: Pillow copies all of it for each. One is usual."""
 
+MAX_TABLE_BYTES = 2**16
+"""Maximum bytes of quantization tables in front of the pixels: Pillow copies the rest of a segment for each of them."""
+
+MAX_FRAME_BYTES = 6 + 3 * 4
+"""Size of a frame of four channels, the most that are read."""
+
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Markers of a frame: sequential and progressive, with Huffman's or arithmetic codes."""
@@ -34,12 +40,15 @@ SEQUENTIAL_FRAMES = frozenset({0xC0, 0xC1, 0xC9})
 START, END, SCAN, ALONE = 0xD8, 0xD9, 0xDA, 0x01
 """Markers SOI, EOI, SOS and TEM; only SOS has a segment."""
 
-JFIF, EXIF, ADOBE = 0xE0, 0xE1, 0xEE
+JFIF, EXIF, PROFILE, ADOBE, QUANTIZATION = 0xE0, 0xE1, 0xE2, 0xEE, 0xDB
 TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
 """Markers of Huffman and arithmetic codes, quantization tables and restart intervals."""
 
 KEPT = FRAMES | TABLES | {SCAN, JFIF, ADOBE}
 """Markers of the segments that decide about pixels."""
+
+READ = KEPT | {EXIF, PROFILE}
+"""Markers of the segments in front of the pixels that are read."""
 
 MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """In entropy-coded data, each 0xFF is followed by a 0 or is part of a restart marker."""
@@ -83,26 +92,50 @@ def _segments(file: bytes) -> Iterator[_Segment]:
 
 
 def check_header(file: bytes) -> None:
-    """Refuse the kinds of JPEG that hardly any decoder reads, and EXIF in very many parts.
+    """Refuse the kinds of JPEG that hardly any decoder reads, and headers that cost too much.
 
     Raises:
         NotAccepted: it is such a kind.
-        OverLimit: more than `MAX_EXIF_PARTS`.
+        OverLimit: more than `MAX_EXIF_PARTS` or `MAX_TABLE_BYTES`.
         Damaged: no header is found where one should be.
     """
-    before_pixels = itertools.takewhile(lambda segment: segment.marker != SCAN, _segments(file))
+    before_pixels = [*itertools.takewhile(lambda segment: segment.marker != SCAN, _segments(file))]
     parts = sum(segment.marker == EXIF and file.startswith(b"Exif\0\0", segment.begins) for segment in before_pixels)
     if parts > MAX_EXIF_PARTS:
         raise OverLimit(f"the JPEG has EXIF in {parts} parts; the limit is {MAX_EXIF_PARTS}; save it without")
-    expected = 2
+    tables = sum(segment.end - segment.begins for segment in before_pixels if segment.marker == QUANTIZATION)
+    if tables > MAX_TABLE_BYTES:
+        raise OverLimit(f"the JPEG has {tables} bytes of tables; the limit is {MAX_TABLE_BYTES}; save it again")
+    _check_order(file)
+
+
+def _check_order(file: bytes) -> None:
+    """Refuse a file without a single frame and a scan behind it."""
+    frames, expected = 0, 2
     for segment in _segments(file):
         if segment.begins - expected > MAX_FILL_BYTES:
             break
-        if segment.marker in FRAMES:
-            _check_frame(segment.marker, file[segment.begins : segment.begins + 3])
+        if segment.marker == SCAN and frames:
             return
+        if segment.marker in FRAMES:
+            frames += 1
+            _check_frame(segment.marker, file[segment.begins : segment.begins + 3])
+            if frames > 1 or segment.end - segment.begins > MAX_FRAME_BYTES:
+                raise Damaged(f"the JPEG file is corrupt: its frame at byte {segment.place} is the second, or too long")
         expected = segment.end
-    raise Damaged(f"the header of the JPEG file is truncated or corrupt: there is no frame behind byte {expected}")
+    missing = "scan" if frames else "frame"
+    raise Damaged(f"the header of the JPEG file is truncated or corrupt: there is no {missing} behind byte {expected}")
+
+
+def without_unread(file: bytes) -> bytes:
+    """Return a checked file without the segments in front of its pixels that nothing reads: Pillow parses some."""
+    parts = [b"\xff\xd8"]
+    for segment in _segments(file):
+        if segment.marker == SCAN:
+            return b"".join((*parts, file[segment.place :]))
+        if segment.marker in READ:
+            parts.append(file[segment.place : segment.end])
+    return file
 
 
 def _check_frame(marker: int, header: bytes) -> None:

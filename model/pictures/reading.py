@@ -251,7 +251,7 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
     if known == "HEIF":
         heic.reader()  # raises if there is none
     png = png_structure.png_header(file, limits, keeps, whole=whole) if known == "PNG" else None
-    content = png.still if png else file
+    content = png.still if png else jpeg.without_unread(file) if known == "JPEG" else file
     try:
         image = Image.open(io.BytesIO(content), formats=_formats(file))
     except UnidentifiedImageError as error:

@@ -13,6 +13,7 @@ import pyvips
 from PIL import Image
 
 from model.pictures.errors import Damaged, NotAccepted, OverLimit
+from model.pictures.jpeg import without_unread
 from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
 
@@ -121,6 +122,55 @@ def test_exif_in_very_many_parts_is_refused(marker: int, monkeypatch: pytest.Mon
     monkeypatch.delattr(Image, "open")
     with pytest.raises(OverLimit, match="EXIF in 101 parts; the limit is 100"):
         read_header(file[:place] + 101 * part + file[place:], LIMITS)
+
+
+def in_front_of_the_pixels(file: bytes, added: bytes) -> bytes:
+    place = file.index(SCAN)
+    return file[:place] + added + file[place:]
+
+
+@pytest.mark.parametrize(
+    ("added", "error", "said"),
+    [
+        (200 * segment(0xDB, 6 * (b"\0" + bytes(range(1, 65)))), OverLimit, "bytes of tables; the limit is 65536"),
+        (segment(0xC0, b"\x08\0\x78\0\xa0\3" + 3 * b"\1\x11\0"), Damaged, "the second, or too long"),
+        (bytes(1000), Damaged, "no scan behind"),
+    ],
+    ids=["tables", "frames", "filling"],
+)
+def test_a_jpeg_whose_header_costs_much_is_never_opened(
+    added: bytes, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Image, "open")
+    with pytest.raises(error, match=said):
+        read_header(in_front_of_the_pixels(jpeg(), added), LIMITS)
+
+
+def test_a_frame_of_very_many_channels_is_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = jpeg()
+    frame = file.index(b"\xff\xc0")
+    long = segment(0xC0, file[frame + 4 : frame + 19] + 3 * b"\1\x11\0")
+    monkeypatch.delattr(Image, "open")
+    with pytest.raises(Damaged, match="too long"):
+        read_header(file[:frame] + long + file[frame + 19 :], LIMITS)
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        segment(0xED, b"Photoshop 3.0\08BIM\4\4\0\0\0\0\0\0"),
+        segment(0xFE, b"a comment"),
+        segment(0xF0, segment(0xED, b"Photoshop 3.0\08BIM\4\4\0\0\0\0\0\0")),
+        bytes(900),
+    ],
+    ids=["Photoshop", "comment", "a segment that Pillow does not know", "filling"],
+)
+def test_no_decoder_parses_segments_that_are_not_read(added: bytes) -> None:
+    file = jpeg()
+    picture = read(in_front_of_the_pixels(file, added), LIMITS)
+    assert (picture.samples.colour == read(file, LIMITS).samples.colour).all()
+    assert picture.image.info == Image.open(io.BytesIO(file)).info
+    assert without_unread(in_front_of_the_pixels(file, added)) == file
 
 
 @pytest.mark.parametrize("kind", KINDS)
