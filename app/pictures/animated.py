@@ -94,7 +94,7 @@ async def _webp(
     async for place, frame, file in _changes(frames, pool, encode):
         shown_ms += frame.duration_ms
         duration_ms = min(round(shown_ms) - ended_ms, MAX_DURATION_MS)  # so that rounding errors do not add up
-        ended_ms += duration_ms
+        ended_ms = round(shown_ms)
         made.append(
             WebpFrame(
                 left=place.left,
