@@ -78,6 +78,7 @@ KEPT: Names = _names(
     ("http://ns.adobe.com/lightroom/1.0/", "lr", "hierarchicalSubject weightedFlatSubject"),
     ("http://www.digikam.org/ns/1.0/", "digiKam", "TagsList"),
     ("http://ns.microsoft.com/photo/1.0/", "MicrosoftPhoto", "Rating"),
+    ("http://ns.microsoft.com/photo/1.0", "MSPhoto", "Rating"),  # as ExifTool writes it
 )
 
 LOCATION: Names = _names(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.pictures import xmp as reader
 from app.pictures.xmp import EXTENSION_NAME, kept_xmp
+from app.pictures.xmp_names import KEPT, LOCATION
 from tests.app.pictures.metadata_files import NAMESPACES, RDF, TITLE, xmp
 
 RDF_URI = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -136,6 +137,19 @@ def test_namespaces_are_recognised_by_their_uri_and_not_by_their_prefix() -> Non
     assert b' dc:title="Quay"' in packet
     assert {named("dc", "source"), "roll 7"} <= values(packet)
     assert b"59,20N" not in packet
+
+
+def test_the_rating_of_windows_is_kept_under_both_of_its_uris() -> None:
+    uris = ("http://ns.microsoft.com/photo/1.0/", "http://ns.microsoft.com/photo/1.0")
+    for chosen in (uris[:1], uris[1:], uris):
+        ratings = "".join(f'<p:Rating xmlns:p="{uri}">{len(uri)}</p:Rating>' for uri in chosen)
+        root = ElementTree.fromstring(kept_xmp(xmp(ratings).encode()) or b"")
+        assert [root.findtext(f".//{{{uri}}}Rating") for uri in chosen] == [str(len(uri)) for uri in chosen]
+
+
+def test_every_namespace_has_a_prefix_of_its_own() -> None:
+    prefixes = {uri: prefix for names in (KEPT, LOCATION) for uri, (prefix, _) in names.items()}
+    assert len({*prefixes.values()}) == len(prefixes)
 
 
 def test_text_and_attributes_are_escaped() -> None:
