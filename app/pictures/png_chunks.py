@@ -14,6 +14,12 @@ MetadataRule = Literal["keep", "keep-gps", "strip"]
 MAX_TEXTS = 200
 """Texts of one picture; further ones are left out."""
 
+INFLATED_FACTOR = 4
+"""Bytes to decompress for each byte of text that may be kept: some texts turn out to be broken, or too large."""
+
+MAX_EXPANSION = 1032
+"""Bytes that one of deflate becomes at most."""
+
 Text = tuple[bytes, bytes]
 """Kind and content of a text chunk."""
 
@@ -44,6 +50,10 @@ class PngChunks:
     """A sound text was larger than allowed, or there were too many."""
     _inspected: int = 0
     _has_profile: bool = False
+    _to_inflate: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._to_inflate = INFLATED_FACTOR * self.max_text_bytes
 
     def reads(self, chunk: Chunk, colour_type: int) -> bool:
         """Collect an optional chunk, or return True for one that the decoder reads."""
@@ -75,7 +85,7 @@ class PngChunks:
             self.texts_left_out = True
             return
         self._inspected += 1  # broken ones count, too: they cost as much time
-        size = _expanded_bytes(chunk.kind, rest, self.max_text_bytes)
+        size = self._expanded_bytes(chunk.kind, rest)
         if size is None:
             return
         if size > self.max_text_bytes:
@@ -84,23 +94,26 @@ class PngChunks:
         self.max_text_bytes -= size
         self.texts.append((chunk.kind, body))
 
+    def _expanded_bytes(self, kind: bytes, rest: bytes) -> int | None:
+        """Return the decompressed size of a text, or more than the limit where that is passed; None if it is broken."""
+        if kind == b"tEXt":
+            return len(rest)
+        if kind == b"zTXt":
+            return self._inflated_bytes(rest[1:]) if rest[:1] == b"\0" else None
+        flags, parts = rest[:2], rest[2:].split(b"\0", 2)  # language, translated keyword, text
+        if len(parts) < 3 or flags not in (b"\0\0", b"\1\0"):
+            return None
+        return len(parts[2]) if flags == b"\0\0" else self._inflated_bytes(parts[2])
 
-def _expanded_bytes(kind: bytes, rest: bytes, limit: int) -> int | None:
-    """Return the decompressed size of a text, or more than the limit where that is passed; None if it is broken."""
-    if kind == b"tEXt":
-        return len(rest)
-    if kind == b"zTXt":
-        return _inflated_bytes(rest[1:], limit) if rest[:1] == b"\0" else None
-    flags, parts = rest[:2], rest[2:].split(b"\0", 2)  # language, translated keyword, text
-    if len(parts) < 3 or flags not in (b"\0\0", b"\1\0"):
-        return None
-    return len(parts[2]) if flags == b"\0\0" else _inflated_bytes(parts[2], limit)
-
-
-def _inflated_bytes(data: bytes, limit: int) -> int | None:
-    inflater = zlib.decompressobj()
-    try:
-        size = len(inflater.decompress(data, limit + 1))
-    except zlib.error:
-        return None
-    return size if inflater.eof or size > limit else None
+    def _inflated_bytes(self, data: bytes) -> int | None:
+        most = min(self.max_text_bytes, self._to_inflate)
+        inflater = zlib.decompressobj()
+        try:
+            size = len(inflater.decompress(data, most + 1))
+        except zlib.error:
+            self._to_inflate -= min(most, MAX_EXPANSION * len(data))
+            return None
+        self._to_inflate -= min(most, size)
+        if size > most:
+            return self.max_text_bytes + 1
+        return size if inflater.eof else None

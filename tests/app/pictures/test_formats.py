@@ -223,6 +223,24 @@ def test_texts_that_do_not_decompress_are_inspected_only_up_to_a_number() -> Non
     assert chunks.texts == []
 
 
+@pytest.mark.parametrize("damage", [b"", b"\xff\xff\xff"], ids=["too large", "broken"])
+def test_texts_that_are_not_kept_are_decompressed_only_up_to_a_number_of_bytes(damage: bytes) -> None:
+    large = zlib.compressobj()
+    data = large.compress(bytes(100_000)) + large.flush(zlib.Z_FULL_FLUSH) + damage
+    chunks = PngChunks(max_text_bytes=90_000 if not damage else 110_000)
+    for _ in range(3):
+        chunks.reads(chunk_of(chunk(b"zTXt", b"workflow\0\0" + data)), 2)
+    chunks.reads(chunk_of(PARAMETERS), 2)
+    small = chunk(b"zTXt", b"workflow\0\0" + zlib.compress(b"small"))
+    chunks.reads(chunk_of(small), 2)
+    assert [body[:8] for _, body in chunks.texts] == [b"paramete", b"workflow"]
+    for _ in range(3):
+        chunks.reads(chunk_of(chunk(b"zTXt", b"workflow\0\0" + data)), 2)
+    chunks.reads(chunk_of(small), 2)
+    assert len(chunks.texts) == 2
+    assert chunks.texts_left_out
+
+
 def test_only_the_first_profile_is_read() -> None:
     chunks, profile = PngChunks(max_text_bytes=0), chunk(b"iCCP", b"a\0\0" + zlib.compress(b"profile"))
     assert [chunks.reads(chunk_of(profile), 2) for _ in range(3)] == [True, False, False]
