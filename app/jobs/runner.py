@@ -15,6 +15,7 @@ from app.jobs.claims import Claim, Hold, claim, end, keys_that_wait, recover, re
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.job import JobState, Problem, Result, StoredPicture
+from app.jobs.outages import Outage
 from app.jobs.store import Store, discard
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
@@ -124,18 +125,15 @@ class Runner:
                 task.cancel()
 
     async def _claim_forever(self, service: UpscaleService) -> None:
+        outage = Outage(log, "claim jobs")
         while not self._stopping.is_set():
             self._wake.clear()
-            try:
+            with outage:
                 while self._has_room and (held := await self._next()):
                     if self._stopping.is_set():
                         await self._give_back(held, 0.0)
                     else:
                         self._begin(held, service)
-            except ServiceError as error:
-                log.warning("no job can be claimed: %s", error.reason)
-            except Exception:
-                log.exception("no job can be claimed")
             await is_set_within(self._wake, POLL_S)
 
     @property
@@ -257,37 +255,31 @@ class Runner:
         """Retry a write to the database until it succeeds: no other process takes over the claims of a living one."""
         if (task := asyncio.current_task()) in self._running:
             self._settling.add(task)
-        reason = "the database does not answer"
+        outage = Outage(log, f"record job {held.job.id} picture {held.picture.number}")
         try:
             while True:
-                try:
+                with outage:
                     return await self._write(change)
-                except ServiceError as error:
-                    reason = error.reason
-                except Exception as error:
-                    if reason != (reason := repr(error)):  # it may last: log one traceback, not one per second
-                        log.exception("job %s picture %d cannot be recorded yet", held.job.id, held.picture.number)
                 await asyncio.sleep(END_RETRY_S)
         except asyncio.CancelledError:  # the service ends
-            log.error("job %s picture %d cannot be recorded: %s", held.job.id, held.picture.number, reason)
+            reason = outage.reason or "the database does not answer"
+            log.error("job %s picture %d was not recorded: %s", held.job.id, held.picture.number, reason)
             raise
 
     async def _hold(self, held: Claim, task: asyncio.Task[None]) -> None:
         """Renew the lease until cancelled; cancels the work if its job is cancelled or the lease is lost."""
         lease_s = self._settings.job_lease_s
+        outage = Outage(log, f"renew the lease of job {held.job.id} picture {held.picture.number}")
         renewed_s = time.monotonic()
         while True:
             await asyncio.sleep(lease_s / 3)
             progress = self._watch.progress_of(held.job.id, held.picture.number)
             hold = Hold.KEPT
-            try:
+            with outage:  # an error that ended this task would let the work go on without a lease
                 hold = await self._write(partial(renew, claim=held, lease_s=lease_s, progress=progress))
                 renewed_s = time.monotonic()
-            except Exception as error:  # else the work would continue without a lease, and another process repeat it
-                if not isinstance(error, ServiceError):
-                    log.exception("job %s picture %d: the lease cannot be renewed", held.job.id, held.picture.number)
-                if time.monotonic() - renewed_s > lease_s * 2 / 3:
-                    hold = Hold.LOST
+            if outage.reason and time.monotonic() - renewed_s > lease_s * 2 / 3:
+                hold = Hold.LOST
             if hold is not Hold.KEPT and task not in self._settling:
                 if hold is Hold.CANCELLED:
                     self._cancelled.add(task)

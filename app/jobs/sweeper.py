@@ -6,10 +6,10 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from app.errors import ServiceError
 from app.jobs import ledger
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database
+from app.jobs.outages import Outage
 from app.jobs.store import Store
 
 COUNT_S = 2.0
@@ -37,8 +37,8 @@ class Sweeper:
     def start(self) -> None:
         """Start to count and to sweep, in separate tasks, because a sweep may take long."""
         self._tasks = [
-            asyncio.create_task(_forever(self.count, COUNT_S, "counted"), name="count jobs"),
-            asyncio.create_task(_forever(self.sweep, SWEEP_S, "swept"), name="sweep jobs"),
+            asyncio.create_task(_forever(self.count, COUNT_S, "count jobs"), name="count jobs"),
+            asyncio.create_task(_forever(self.sweep, SWEEP_S, "sweep jobs"), name="sweep jobs"),
         ]
 
     async def stop(self) -> None:
@@ -72,12 +72,9 @@ class Sweeper:
             await self._store.delete(orphans)
 
 
-async def _forever(call: Callable[[], Awaitable[None]], every_s: float, done: str) -> None:
+async def _forever(call: Callable[[], Awaitable[None]], every_s: float, work: str) -> None:
+    outage = Outage(log, work)
     while True:
-        try:
+        with outage:
             await call()
-        except ServiceError as error:
-            log.warning("jobs cannot be %s: %s", done, error.reason)
-        except Exception:
-            log.exception("jobs cannot be %s", done)
         await asyncio.sleep(every_s)

@@ -28,6 +28,7 @@ from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.ledger import find
 from app.jobs.outbox import Delivery
+from app.jobs.outages import Outage
 from app.jobs.outgoing import Outgoing
 from app.jobs.view import JobView, moment
 from app.waiting import is_set_within
@@ -162,17 +163,14 @@ class Deliverer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _deliver_forever(self) -> None:
+        outage = Outage(log, "take webhooks")
         while True:
             self._wake.clear()
-            try:
+            with outage:
                 while len(self._running) < MAX_RUNNING and (delivery := await self._next_due()):
                     task = asyncio.create_task(self._deliver(delivery), name=delivery.id)
                     self._running[task] = delivery
                     task.add_done_callback(self._ended)
-            except ServiceError as error:
-                log.warning("no webhook can be taken: %s", error.reason)
-            except Exception:
-                log.exception("no webhook can be taken")
             await is_set_within(self._wake, POLL_S)
 
     async def _next_due(self) -> Delivery | None:

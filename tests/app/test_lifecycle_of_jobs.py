@@ -171,7 +171,7 @@ async def test_a_service_ends_soon_after_its_drain_deadline_while_the_database_o
         live.signal()
         blocked.gate.set()
         await until(live.running.done, within_s=5)
-        assert f"job {job['id']} picture 1 cannot be recorded: the database does not answer" in caplog.text
+        assert f"job {job['id']} picture 1 was not recorded: the database does not answer" in caplog.text
 
 
 @pytest.mark.parametrize(

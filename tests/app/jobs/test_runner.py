@@ -298,7 +298,7 @@ async def test_an_end_that_cannot_be_recorded_is_logged_with_the_reason(
     house.database.down = True
     house.work.after.set()
     await house.runner.stop()
-    assert f"job {job_id} picture 1 cannot be recorded: gone" in caplog.text
+    assert f"job {job_id} picture 1 was not recorded: gone" in caplog.text
 
 
 async def test_an_error_that_lasts_while_an_end_is_recorded_leaves_one_traceback(
@@ -318,7 +318,7 @@ async def test_an_error_that_lasts_while_an_end_is_recorded_leaves_one_traceback
     await house.until(job_id, JobState.DONE)
     assert failures == []
     assert [entry.message for entry in caplog.records if entry.exc_info] == [
-        f"job {job_id} picture 1 cannot be recorded yet"
+        f"cannot record job {job_id} picture 1: RuntimeError('a fault')"
     ]
 
 

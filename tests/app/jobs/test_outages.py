@@ -1,0 +1,72 @@
+"""Failures that repeat are logged once, with their end."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from app.jobs import sweeper as sweepers
+from app.jobs.counters import JobCounters
+from app.jobs.database import DatabaseDown
+from app.jobs.outages import Outage
+from app.jobs.sqlite import SqliteDatabase
+from app.jobs.sweeper import Sweeper
+from tests.app.jobs.test_runner import House
+
+log = logging.getLogger("app.jobs.test")
+
+
+def attempt(outage: Outage, error: BaseException | None = None) -> None:
+    with outage:
+        if error is not None:
+            raise error
+
+
+def test_a_line_is_logged_for_each_reason_and_one_for_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    outage = Outage(log, "claim jobs")
+    errors = [None, DatabaseDown("gone"), DatabaseDown("gone"), DatabaseDown("full"), DatabaseDown("full"), None, None]
+    for error in errors:
+        attempt(outage, error)
+    assert caplog.messages == ["cannot claim jobs: gone", "cannot claim jobs: full", "can claim jobs again"]
+    assert outage.reason == ""
+
+
+def test_an_unexpected_error_is_logged_with_one_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(log, "claim jobs")
+    for _ in range(3):
+        attempt(outage, RuntimeError("a fault"))
+    (entry,) = caplog.records
+    assert (entry.levelname, bool(entry.exc_info)) == ("ERROR", True)
+
+
+def test_a_cancellation_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(asyncio.CancelledError):
+        attempt(Outage(log, "claim jobs"), asyncio.CancelledError())
+    assert caplog.messages == []
+
+
+@pytest.mark.anyio
+async def test_an_outage_of_the_database_leaves_a_line_for_each_task_and_not_for_each_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "app.jobs")
+    monkeypatch.setattr(sweepers, "COUNT_S", 0.02)
+    monkeypatch.setattr(sweepers, "SWEEP_S", 0.02)
+    monkeypatch.setattr("app.jobs.runner.POLL_S", 0.02)
+    house = House(tmp_path)
+    sweeper = Sweeper(house.database, house.store, JobCounters())
+    monkeypatch.setattr(SqliteDatabase, "read", house.database.write)
+    house.database.down = True
+    house.runner.start(house.service)
+    sweeper.start()
+    await asyncio.sleep(0.3)
+    assert sorted(caplog.messages) == ["cannot claim jobs: gone", "cannot count jobs: gone", "cannot sweep jobs: gone"]
+    caplog.clear()
+    house.database.down = False
+    await asyncio.sleep(0.3)
+    assert sorted(caplog.messages) == ["can claim jobs again", "can count jobs again", "can sweep jobs again"]
+    await house.runner.stop()
+    await sweeper.stop()
+    await house.database.close()
