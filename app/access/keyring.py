@@ -54,6 +54,10 @@ class Keyring:
         if (usage := self._usages.get(name)) is not None:
             usage.charge(px)
 
+    def job_bytes(self, name: str) -> int | None:
+        """Return the bytes that the jobs of a key may hold; None for no limit, and for a key that is gone."""
+        return next((key.limits.job_bytes for key in self._keys if key.name == name), None)
+
     def _stamp_of_file(self) -> FileStamp:
         status = self._path.stat()
         return status.st_mtime_ns, status.st_size, status.st_ino

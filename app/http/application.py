@@ -56,6 +56,7 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
     telemetry = telemetry or Telemetry(life)
     authorizer = Authorizer(life.settings)
     life.observers = [*telemetry.observers, authorizer.charge]
+    life.jobs.job_bytes = authorizer.job_bytes
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

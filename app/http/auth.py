@@ -91,6 +91,10 @@ class Authorizer:
         if self._keyring is not None and record.is_chargeable:
             self._keyring.charge(record.key, max(0, record.cost_px - record.accepted_px))
 
+    def job_bytes(self, name: str) -> int | None:
+        """Return the bytes that the jobs of a key may hold; None for no limit."""
+        return None if self._keyring is None else self._keyring.job_bytes(name)
+
     def _check_anonymous(self, right: Right, request: Request) -> None:
         if right is Right.UPSCALE:
             return

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from app.errors import KeyLimit, StorageFull
 from app.jobs.database import Session
 from app.jobs.job import ENDED, MAX_CRASHES, JobState, Problem, Result, Row, StoredJob, StoredPicture, result_name
-from app.jobs.ledger import find
+from app.jobs.ledger import check_bytes, find
 from app.jobs.transitions import touch
 
 GAVE_UP = Problem(
@@ -76,7 +77,7 @@ def recover(session: Session, ttl_s: float, *, owner: str = "") -> list[StoredPi
         owner: the calling process, which is alive even if it was too busy to renew its leases.
     """
     lost = session.rows(
-        "update pictures set state = 'waiting', owner = null, progress = 0, crashes = crashes + 1"
+        "update pictures set state = 'waiting', owner = null, progress = 0, result_bytes = 0, crashes = crashes + 1"
         " where state = 'running' and lease_until < :now and owner <> :owner returning *",
         now=session.now(),
         owner=owner,
@@ -150,6 +151,31 @@ def renew(session: Session, claim: Claim, *, lease_s: float, progress: float) ->
     return Hold.CANCELLED if rows[0]["cancel"] else Hold.KEPT
 
 
+def reserve(
+    session: Session, claim: Claim, size_bytes: int, *, max_bytes: int, key_bytes: int | None
+) -> KeyLimit | StorageFull | None:
+    """Count the bytes of a result, in place of its upload; returns an error if there is no room for them.
+
+    Counted before the end of the picture, so that the limits hold however many end at once.
+
+    Args:
+        max_bytes, key_bytes: limits on the files of all keys and of this one.
+    """
+    rows = session.rows(f"select upload_bytes, result_bytes from pictures where {OWNED}", **claim.values)
+    if not rows:
+        return None
+    needed_bytes = max(0, size_bytes - rows[0]["upload_bytes"])
+    if (new_bytes := needed_bytes - rows[0]["result_bytes"]) > 0:
+        try:
+            check_bytes(session, claim.job.key_name, new_bytes, max_bytes=max_bytes, key_bytes=key_bytes)
+        except (KeyLimit, StorageFull) as error:
+            return error
+    session.rows(
+        f"update pictures set result_bytes = :needed_bytes where {OWNED}", needed_bytes=needed_bytes, **claim.values
+    )
+    return None
+
+
 def end(
     session: Session,
     claim: Claim,
@@ -180,7 +206,7 @@ def release(session: Session, claim: Claim, *, wait_s: float, ttl_s: float, cras
         crashed: True if the device was lost while it ran, which counts as a death of the process; see `recover`.
     """
     rows = session.rows(
-        "update pictures set state = 'waiting', owner = null, progress = 0, not_before = :not_before,"
+        "update pictures set state = 'waiting', owner = null, progress = 0, result_bytes = 0, not_before = :not_before,"
         f" crashes = crashes + :crashes where {OWNED} returning *",
         not_before=session.now() + wait_s,
         crashes=int(crashed),

@@ -130,30 +130,40 @@ def _check_limits(session: Session, job: NewJob, limits: JobLimits) -> None:
             f"{waiting} pictures of jobs wait; the limit is ESRGAN_JOBS_WAITING={limits.max_waiting}; try again later"
         )
         raise QueueFull(text, retry_after_s=FULL_RETRY_S)
-    stored_bytes = _number(session, "select sum(upload_bytes + result_bytes) as n from pictures")
-    if stored_bytes + new_bytes > limits.max_bytes:
-        raise StorageFull(
-            f"jobs hold {stored_bytes} bytes and this one adds {new_bytes}; the limit is {limits.max_bytes}; delete "
-            "jobs that are no longer needed, or try again later"
-        )
-    of_key = "key_name = :key_name"
     if limits.key_waiting is not None:
-        waiting = _number(session, f"select count(*) as n from pictures where {unfinished} and {of_key}", job.key_name)
+        waiting = _number(
+            session, f"select count(*) as n from pictures where {unfinished} and key_name = :key_name", job.key_name
+        )
         if waiting + new > limits.key_waiting:
             raise KeyLimit(
                 f"{waiting} pictures of the key {job.key_name} wait and this job adds {new}; its limit is "
                 f"jobs={limits.key_waiting}; wait for some to end",
                 retry_after_s=FULL_RETRY_S,
             )
-    if limits.key_bytes is not None:
-        sql = f"select sum(upload_bytes + result_bytes) as n from pictures where {of_key}"
-        held_bytes = _number(session, sql, job.key_name)
-        if held_bytes + new_bytes > limits.key_bytes:
-            raise KeyLimit(
-                f"jobs of the key {job.key_name} hold {held_bytes} bytes and this one adds {new_bytes}; its limit is "
-                f"job_bytes={limits.key_bytes}; delete jobs that are no longer needed",
-                retry_after_s=FULL_RETRY_S,
-            )
+    check_bytes(session, job.key_name, new_bytes, max_bytes=limits.max_bytes, key_bytes=limits.key_bytes)
+
+
+def check_bytes(session: Session, key_name: str, new_bytes: int, *, max_bytes: int, key_bytes: int | None) -> None:
+    """Check that the files of a job may hold more bytes.
+
+    Raises:
+        KeyLimit: those of the key would hold too many.
+        StorageFull: those of all keys would hold too many.
+    """
+    held = "select sum(upload_bytes + result_bytes) as n from pictures"
+    if (held_bytes := _number(session, held)) + new_bytes > max_bytes:
+        raise StorageFull(
+            f"jobs hold {held_bytes} bytes and this one adds {new_bytes}; the limit is {max_bytes}; delete jobs that "
+            "are no longer needed, or try again later"
+        )
+    if key_bytes is None:
+        return
+    if (held_bytes := _number(session, f"{held} where key_name = :key_name", key_name)) + new_bytes > key_bytes:
+        raise KeyLimit(
+            f"jobs of the key {key_name} hold {held_bytes} bytes and this one adds {new_bytes}; its limit is "
+            f"job_bytes={key_bytes}; delete jobs that are no longer needed",
+            retry_after_s=FULL_RETRY_S,
+        )
 
 
 def _number(session: Session, sql: str, key_name: str = "") -> int:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar, cast
 
 from app.errors import Internal, ServiceError, Unavailable
-from app.jobs.claims import Claim, Hold, claim, end, keys_that_wait, recover, release, renew
+from app.jobs.claims import Claim, Hold, claim, end, keys_that_wait, recover, release, renew, reserve
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.job import JobState, Problem, Result, StoredPicture
@@ -43,6 +43,7 @@ class Runner:
 
     Attributes:
         observers: receive a record of the work on each picture when it has ended, as for a request.
+        job_bytes: returns the bytes that the jobs of a key may hold, or None for no limit.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Runner:
         counters: JobCounters,
     ) -> None:
         self.observers: Sequence[Observer] = ()
+        self.job_bytes: Callable[[str], int | None] = lambda key_name: None
         self.owner = f"{socket.gethostname()}:{secrets.token_hex(6)}"
         self._settings = settings
         self._database = database
@@ -187,6 +189,7 @@ class Runner:
         try:
             try:
                 result = await self._result(held, service, record)
+                await self._check_size(held, result)
             except GivenBack as given:
                 record.answered, record.problem = Unavailable.status, Unavailable.type
                 await self._give_back(held, given.wait_s, crashed=service.scheduler.failure is not None)
@@ -220,6 +223,12 @@ class Runner:
                 raise
             log.warning("job %s picture %d: interrupted, and then: %r", held.job.id, held.picture.number, error)
             raise asyncio.CancelledError from error
+
+    async def _check_size(self, held: Claim, result: Result) -> None:
+        max_bytes, key_bytes = self._settings.jobs_max_bytes, self.job_bytes(held.job.key_name)
+        change = partial(reserve, claim=held, size_bytes=result.size_bytes, max_bytes=max_bytes, key_bytes=key_bytes)
+        if (refusal := await self._insisting(held, change)) is not None:
+            raise refusal
 
     async def _settle(
         self,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -39,11 +39,13 @@ class JobService:
 
     Attributes:
         counters: for metrics.
+        job_bytes: returns the bytes that the jobs of a key may hold, or None for no limit.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.counters = JobCounters()
         self.watch = Watch()
+        self.job_bytes: Callable[[str], int | None] = lambda key_name: None
         self._settings = settings
         self._parts: Parts | None = None
         self._why_off = "" if settings.jobs else "the operator has set ESRGAN_JOBS=false"
@@ -72,6 +74,7 @@ class JobService:
     def start(self, service: UpscaleService, observers: Sequence[Observer] = ()) -> None:
         """Start to work on jobs, deliver webhooks, and remove expired jobs."""
         if self._parts is not None:
+            self._parts.runner.job_bytes = self.job_bytes
             self._parts.start(service, observers)
         elif self.is_on:
             self._opening = asyncio.create_task(self._open_later(service, observers), name="open jobs")

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import Unprocessable
 from app.jobs import ledger
-from app.jobs.claims import Claim, Hold, claim, keys_that_wait, recover, release, renew
+from app.jobs.claims import Claim, Hold, claim, keys_that_wait, recover, release, renew, reserve
 from app.jobs.database import Database
 from app.jobs.job import MAX_DETAIL_CHARS, JobState, NewPicture, Problem, StoredPicture
 from tests.app.jobs.conftest import ManualClock
@@ -159,6 +159,24 @@ async def test_a_picture_that_killed_two_workers_is_failed_and_its_neighbours_ar
     assert failed.pictures[0].problem is not None
     assert failed.pictures[0].problem.type == "job-gave-up"
     assert [(await read(database, job)).state for job in others] == [JobState.DONE] * 3
+
+
+async def test_results_hold_no_more_bytes_than_the_limits_allow(database: Database) -> None:
+    await added(database, new_job(key="shop", pictures=3, size=10))
+    first, second, third = [await taken(database) for _ in range(3)]
+
+    async def refusal(held: Claim, size_bytes: int, *, max_bytes: int = 1000, key_bytes: int | None = None) -> str:
+        change = partial(reserve, claim=held, size_bytes=size_bytes, max_bytes=max_bytes, key_bytes=key_bytes)
+        return type(await database.write(change)).__name__
+
+    assert await refusal(first, 41, key_bytes=60) == "KeyLimit"
+    assert await refusal(first, 41, max_bytes=60) == "StorageFull"
+    for _ in range(2):  # it is safe to repeat
+        assert await refusal(first, 40, key_bytes=60) == "NoneType"
+    assert await refusal(second, 11, key_bytes=60) == "KeyLimit"  # although the first has not ended yet
+    assert await refusal(second, 10, key_bytes=60) == "NoneType"
+    await database.write(partial(release, claim=first, wait_s=0, ttl_s=TTL_S))
+    assert await refusal(third, 40, key_bytes=60) == "NoneType"
 
 
 async def test_a_picture_that_is_given_back_waits_and_counts_no_death(database: Database, clock: ManualClock) -> None:

@@ -83,6 +83,17 @@ async def test_the_files_of_the_jobs_of_a_key_have_a_limit(client: httpx.AsyncCl
     assert "job_bytes=100" in problem(refused, 429, "key-limit")
 
 
+async def test_results_count_for_the_bytes_that_the_jobs_of_a_key_may_hold(
+    client: httpx.AsyncClient, tokens: dict[str, str]
+) -> None:
+    client.headers["Authorization"] = f"Bearer {tokens['small']}"
+    sent = await client.post("/v1/jobs", content=encoded(noise(2, 2)), params={"scale": 16})
+    job = await ended(client, sent.raise_for_status().json()["id"])
+    assert (job["state"], job["problem"]["type"]) == ("failed", "urn:esrgan-serve:problem:key-limit")
+    assert "job_bytes=100" in job["problem"]["detail"]
+    assert job["pictures"][0]["result"] is None
+
+
 async def test_a_key_has_few_requests_without_a_deadline(
     caller: httpx.AsyncClient, tokens: dict[str, str], blocked: BlockedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
