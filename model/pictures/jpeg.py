@@ -40,12 +40,15 @@ SEQUENTIAL_FRAMES = frozenset({0xC0, 0xC1, 0xC9})
 START, END, SCAN, ALONE = 0xD8, 0xD9, 0xDA, 0x01
 """Markers SOI, EOI, SOS and TEM; only SOS has a segment."""
 
-JFIF, EXIF, PROFILE, ADOBE, QUANTIZATION = 0xE0, 0xE1, 0xE2, 0xEE, 0xDB
+JFIF, EXIF, PROFILE, ADOBE, QUANTIZATION, RESTARTS = 0xE0, 0xE1, 0xE2, 0xEE, 0xDB, 0xDD
 TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
 """Markers of Huffman and arithmetic codes, quantization tables and restart intervals."""
 
 KEPT = FRAMES | TABLES | {SCAN, JFIF, ADOBE}
 """Markers of the segments that decide about pixels."""
+
+BEHIND_PIXELS = TABLES | {START, END, SCAN, 0xDC, 0xFE} | frozenset(range(0xE0, 0xF0))
+"""Markers that may follow a scan: those of a further scan, height, comment and metadata, and the end."""
 
 READ = KEPT | {EXIF, PROFILE}
 """Markers of the segments in front of the pixels that are read."""
@@ -53,11 +56,15 @@ READ = KEPT | {EXIF, PROFILE}
 MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """In entropy-coded data, each 0xFF is followed by a 0 or is part of a restart marker."""
 
+RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+
 MISSING_PIXELS = re.compile(
     r"(premature end of data|instead of RST|before marker 0xd[0-7]|bad Huffman code|bad arithmetic code)",
     re.IGNORECASE,
 )
 """Matches warnings of libjpeg about missing pixels; its other warnings are about metadata."""
+SKIPPED_BYTES = "extraneous bytes before marker"
+"""The warning about padding behind a scan, and the first one where a restart marker is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +80,20 @@ class _Segment:
 
 
 def _segments(file: bytes) -> Iterator[_Segment]:
-    """Return the segments of the first picture up to its end; data after it is ignored."""
+    """Return the segments of the first picture up to its end; data after it is ignored.
+
+    Raises:
+        OverLimit: more than `MAX_SEGMENTS`.
+        Damaged: among the pixels is a marker that means nothing there.
+    """
     place, number, scanned = 2, 0, False
     while found := MARKER.search(file, place):
         if (number := number + 1) > MAX_SEGMENTS:
             raise OverLimit(f"the JPEG has more than {MAX_SEGMENTS} segments, which is the limit; save it again")
         marker, begins = found[1][0], found.end()
+        if scanned and marker not in BEHIND_PIXELS:
+            text = f"some of its pixels are missing (marker 0x{marker:02x} at byte {found.start()})"
+            raise Damaged(f"the JPEG file is truncated or corrupt: {text}")
         if marker == END or (marker == START and scanned):
             break
         if marker in (START, ALONE):
@@ -225,11 +240,41 @@ def _decoded(file: bytes) -> Pixels | None:
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(file, colours)
     except ValueError as error:
-        if found := MISSING_PIXELS.search(str(error)):
-            text = f"the JPEG file is truncated or corrupt: some of its pixels are missing ({found[1]})"
+        found = MISSING_PIXELS.search(str(error))
+        if found or (SKIPPED_BYTES in str(error) and _lacks_restarts(file)):
+            reason = found[1] if found else "restart markers"
+            text = f"the JPEG file is truncated or corrupt: some of its pixels are missing ({reason})"
             raise Damaged(text) from error
         pixels = simplejpeg.decode_jpeg(file, colours, strict=False)
     return pixels
+
+
+def _lacks_restarts(file: bytes) -> bool:
+    """Return True if a scan of a file without metadata has fewer restart markers than its size needs."""
+    interval, frame, segments = 0, b"", [*_segments(file)]
+    for segment, following in itertools.pairwise(segments):
+        content = file[segment.begins : segment.end]
+        if segment.marker in FRAMES:
+            frame = content
+        elif segment.marker == RESTARTS:
+            interval = int.from_bytes(content[:2])
+        elif segment.marker == SCAN and interval:
+            needed = (_blocks(frame, content) - 1) // interval
+            if sum(1 for _ in RESTART.finditer(file, segment.end, following.place)) < needed:
+                return True
+    return False
+
+
+def _blocks(frame: bytes, scan: bytes) -> int:
+    """Return the number of units between which a scan may have restart markers."""
+    height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
+    sampling = {frame[at]: (frame[at + 1] >> 4, frame[at + 1] & 15) for at in range(6, 6 + 3 * frame[5], 3)}
+    across, down = max(share for share, _ in sampling.values()), max(share for _, share in sampling.values())
+    if scan[0] == 1:
+        own_across, own_down = sampling[scan[1]]
+        width, height = -(-width * own_across // across), -(-height * own_down // down)
+        across = down = 1
+    return -(-width // (8 * across)) * -(-height // (8 * down))
 
 
 def _of_unusual_sampling(file: bytes) -> Pixels | None:

@@ -190,6 +190,53 @@ def test_a_picture_from_whose_middle_bytes_are_missing_is_damaged(kind: str) -> 
         read(file[:half] + file[half + 400 :], LIMITS)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("marker", [0x01, 0x02, 0x6D, 0xBF, 0xC0, 0xDE, 0xF0, 0xFD])
+def test_a_marker_that_means_nothing_among_the_pixels_is_damage(kind: str, marker: int) -> None:
+    file = bytearray(jpeg(**KINDS[kind]))
+    place = file.rindex(SCAN) + (len(file) - file.rindex(SCAN)) // 2
+    file[place : place + 2] = 0xFF, marker
+    with pytest.raises(Damaged, match=f"pixels are missing .marker 0x{marker:02x} at byte {place}"):
+        read(bytes(file), LIMITS)
+
+
+RESTARTED: dict[str, dict[str, Any]] = {
+    "baseline": {"restart_marker_blocks": 4},
+    "by rows": {"restart_marker_rows": 1},
+    "4:4:4": {"restart_marker_blocks": 7, "subsampling": "4:4:4"},
+    "4:2:2": {"restart_marker_blocks": 7, "subsampling": "4:2:2"},
+    "progressive": {"progressive": True, "restart_marker_blocks": 5},
+    "grey": {"mode": "L", "restart_marker_blocks": 3},
+    "CMYK": {"mode": "CMYK", "restart_marker_blocks": 3},
+}
+
+
+@pytest.mark.parametrize("kind", RESTARTED)
+@pytest.mark.parametrize("behind", [b"", segment(0xFE, b"a comment"), jpeg()], ids=["nothing", "comment", "a picture"])
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+def test_zeros_in_place_of_restart_markers_are_missing_pixels(kind: str, behind: bytes, end: bytes) -> None:
+    file = jpeg(**RESTARTED[kind])
+    last = max(file.rindex(bytes((0xFF, marker))) for marker in range(0xD0, 0xD8) if bytes((0xFF, marker)) in file)
+    with pytest.raises(Damaged, match="pixels are missing"):
+        read(file[:last] + bytes(20) + behind + end, LIMITS)
+
+
+@pytest.mark.parametrize("kind", RESTARTED)
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9", segment(0xFE, b"a comment")], ids=["none", "end", "comment"])
+def test_zeros_behind_the_last_restart_interval_are_padding(kind: str, end: bytes) -> None:
+    file = jpeg(**RESTARTED[kind])
+    padded = file[:-2] + bytes(20) + end
+    assert (read(padded, LIMITS).samples.colour == read(file, LIMITS).samples.colour).all()
+
+
+def test_zeros_in_place_of_restart_markers_of_an_early_scan_are_missing_pixels() -> None:
+    file = jpeg(progressive=True, restart_marker_blocks=5)
+    first = file.index(b"\xff\xd3", file.index(SCAN))
+    following = file.index(b"\xff\xc4", first)
+    with pytest.raises(Damaged, match="pixels are missing"):
+        read(file[:first] + bytes(20) + file[following:], LIMITS)
+
+
 @pytest.mark.parametrize("kind", ["baseline", "grey", "restarts"])
 def test_a_scan_header_of_zeros_costs_no_pixels(kind: str) -> None:
     file = bytearray(jpeg(**KINDS[kind]))
