@@ -17,6 +17,12 @@ from model.pictures.samples import SLICE_ROWS, Pixels, Samples
 BIT_FIELDS, ALPHA_BIT_FIELDS = 3, 6
 """Values of the compression field."""
 
+RUNS = (1, 2)
+"""Values of the compression field for runs of pixels (RLE8 and RLE4), which Pillow decodes."""
+
+MAX_RUN_BYTES = 3
+"""Maximum bytes of these for a pixel: a run has two, and a step over pixels four."""
+
 OF_5_BITS = (0x7C00, 0x3E0, 0x1F, 0)
 """Masks of a file with 16 bits and no masks."""
 
@@ -129,6 +135,14 @@ def has_bit_fields(file: bytes) -> bool:
     header_bytes, _, _, _, bits, compression = struct.unpack_from("<IiiHHI", file.ljust(34, b"\0"), 14)
     named = compression in (BIT_FIELDS, ALPHA_BIT_FIELDS) and bits in (16, 32)
     return header_bytes >= 40 and (named or (compression, bits) == (0, 16))
+
+
+def without_excess(file: bytes) -> bytes:
+    """Return a BMP without more runs than its pixels need: Pillow takes time for each, also where it has no pixel."""
+    begins, header_bytes, width, height, _, _, compression = struct.unpack_from("<IIiiHHI", file.ljust(34, b"\0"), 10)
+    if header_bytes < 40 or compression not in RUNS:
+        return file
+    return file[: begins + MAX_RUN_BYTES * (abs(width) + 2) * (abs(height) + 1)]
 
 
 def _levels(rows: NDArray[numpy.unsignedinteger], mask: int) -> Pixels:

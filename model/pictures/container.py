@@ -1,6 +1,6 @@
 """Recognise the format of a file, and refuse dangerous files before a decoder opens them."""
 
-from model.pictures import jpeg
+from model.pictures import bmp, jpeg
 from model.pictures.box_structure import check_boxes
 from model.pictures.box_work import check_work
 from model.pictures.limits import Limits
@@ -46,3 +46,10 @@ def check_before_opening(upload: bytes, limits: Limits) -> None:
     elif upload[4:8] == b"ftyp":
         check_boxes(upload)
         check_work(upload, limits)
+
+
+def for_decoder(upload: bytes, known: str | None) -> bytes:
+    """Return a checked file without those parts that would only cost a decoder time."""
+    if known == "JPEG":
+        return jpeg.without_unread(upload)
+    return bmp.without_excess(upload) if known == "BMP" else upload
