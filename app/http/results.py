@@ -1,9 +1,10 @@
 """Results of jobs as answers: whole, a range (RFC 9110, section 14), or several as a zip file."""
 
 import asyncio
+import logging
 import re
 import zipfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import IO, Literal, cast
@@ -11,20 +12,25 @@ from urllib.parse import quote
 
 from fastapi import Request, Response
 
-from app.errors import NoSuchRange, NotReady
+from app.errors import NoSuchJob, NoSuchRange, NotReady
 from app.http.conditional import etag_of, unchanged
 from app.http.streaming import ClosedStream
 from app.jobs.job import ENDED, Result, StoredJob
 from app.jobs.service import JobService
+from app.jobs.store import whole
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+CHECKED_AT_A_TIME = 32
+
+log = logging.getLogger(__name__)
 
 
-def result_response(jobs: JobService, request: Request, job: StoredJob, number: int) -> Response:
+async def result_response(jobs: JobService, request: Request, job: StoredJob, number: int) -> Response:
     """Return the result of a picture, or the requested range of it.
 
     Raises:
         NotReady: there is no result, or not yet.
+        NoSuchJob: its file is gone.
         PreconditionFailed: `If-Match` does not name it.
         NoSuchRange: the range lies outside the result.
     """
@@ -53,6 +59,7 @@ def result_response(jobs: JobService, request: Request, job: StoredJob, number: 
             (first, end), status = wanted, 206
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{result.size_bytes}"
     headers["Content-Length"] = str(end - first)
+    await _check_files(jobs, job, [result])
     body = jobs.read(result, first, end)
     return ClosedStream(body, status_code=status, media_type=result.media_type, headers=headers)
 
@@ -83,11 +90,12 @@ def wanted_range(value: str, size_bytes: int) -> tuple[int, int] | tuple[()] | N
     return (first, min(last, size_bytes - 1) + 1) if first < size_bytes else ()
 
 
-def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response:
+async def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response:
     """Return the results of all pictures that are done as a zip file, written while it is sent.
 
     Raises:
         NotReady: the job has not ended, or no picture is done.
+        NoSuchJob: the file of a result is gone.
         PreconditionFailed: `If-Match` does not name it.
     """
     files = {_name_in_zip(it.number, it.result): it.result for it in job.pictures if it.result}
@@ -103,6 +111,7 @@ def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response
     }
     if (same := unchanged(request, headers)) is not None:
         return same
+    await _check_files(jobs, job, list(files.values()))
     return ClosedStream(_zipped(jobs, job, files), media_type="application/zip", headers=headers)
 
 
@@ -124,6 +133,21 @@ async def _zipped(jobs: JobService, job: StoredJob, files: Mapping[str, Result])
                         await asyncio.to_thread(member.write, chunk)  # computes the checksum
                         yield sink.take()
     yield sink.take()
+
+
+async def _check_files(jobs: JobService, job: StoredJob, results: Sequence[Result]) -> None:
+    """Read a byte of each result, while the answer can still be an error.
+
+    Raises:
+        NoSuchJob: the file of one is gone: the job was just removed, or the store has lost it.
+    """
+    try:
+        for start in range(0, len(results), CHECKED_AT_A_TIME):
+            some = results[start : start + CHECKED_AT_A_TIME]
+            await asyncio.gather(*(whole(jobs.read(result, 0, 1)) for result in some))
+    except FileNotFoundError as error:
+        log.warning("job %s: the file of a result is gone: %s", job.id, error)
+        raise NoSuchJob(f"a result of the job {job.id} is gone; send the picture again") from error
 
 
 class _Sink:

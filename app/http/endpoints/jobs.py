@@ -188,8 +188,8 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         job = await _job_of(life, request, job_id)
         request.state.lift_deadline()
         if len(job.pictures) == 1:
-            return result_response(life.jobs, request, job, 1)
-        return zip_response(life.jobs, request, job)
+            return await result_response(life.jobs, request, job, 1)
+        return await zip_response(life.jobs, request, job)
 
     @routes.get(
         "/{job_id}/results/{number}",
@@ -205,7 +205,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         request.state.lift_deadline()
         if number > len(job.pictures):
             raise NoSuchJob(f"the job {job.id} has {len(job.pictures)} pictures, and none with the number {number}")
-        return result_response(life.jobs, request, job, number)
+        return await result_response(life.jobs, request, job, number)
 
 
 def _add_webhooks(routes: APIRouter, life: Lifecycle) -> None:

@@ -65,9 +65,10 @@ async def test_the_reason_of_an_outage_is_in_the_log_and_not_in_the_answer(
 async def test_the_reason_that_cuts_off_an_answer_is_in_the_log(
     caller: httpx.AsyncClient, live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def cut_off(*_: object) -> AsyncGenerator[bytes, None]:
-        yield b"begun"
-        raise StoreDown("10.0.0.7 refused the connection")
+    async def cut_off(result: object, first: int, end: int) -> AsyncGenerator[bytes, None]:
+        yield b"x"
+        if end > 1:
+            raise StoreDown("10.0.0.7 refused the connection")
 
     job = await ended(caller, (await create(caller))["id"])
     monkeypatch.setattr(live.life.jobs, "read", cut_off)

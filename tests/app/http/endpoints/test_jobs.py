@@ -324,6 +324,40 @@ async def test_deleting_an_ended_job_removes_it(client: httpx.AsyncClient, setti
     assert not list((settings.jobs_folder / "files").rglob("*"))
 
 
+@pytest.mark.parametrize("pictures", [1, 3])
+async def test_a_result_whose_file_is_gone_is_an_error_and_no_broken_answer(
+    client: httpx.AsyncClient, settings: Settings, caplog: pytest.LogCaptureFixture, pictures: int
+) -> None:
+    job = await ended(client, (await create(client, *range(pictures)))["id"])
+    assert settings.jobs_folder is not None
+    for file in (settings.jobs_folder / "files").rglob(f"result-{pictures}-*"):
+        file.unlink()
+    for address in (job["result"]["href"], job["pictures"][-1]["result"]["href"]):
+        assert "send the picture again" in problem(await client.get(address), 404, "no-such-job")
+    assert f"job {job['id']}: the file of a result is gone" in caplog.text
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+async def test_a_result_whose_store_is_away_may_be_fetched_later(
+    client: httpx.AsyncClient, life: Lifecycle, monkeypatch: pytest.MonkeyPatch, pictures: int
+) -> None:
+    job = await ended(client, (await create(client, *range(pictures)))["id"])
+
+    errors = [StoreDown("away")]
+
+    async def away(*_: object) -> AsyncIterator[bytes]:
+        for error in errors:
+            raise error
+        yield b""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(life.jobs.parts.store, "read", away)
+        refused = await client.get(job["result"]["href"])
+    problem(refused, 503, "unavailable")
+    assert "retry-after" in refused.headers
+    assert (await client.get(job["result"]["href"])).is_success
+
+
 async def test_a_waiting_job_tells_its_place_and_its_predicted_end(
     client: httpx.AsyncClient, blocked: BlockedDevice
 ) -> None:
