@@ -4,6 +4,10 @@ import logging
 from types import TracebackType
 
 from app.errors import ServiceError
+from app.settings import SettingsError
+
+EXPECTED = (ServiceError, SettingsError)
+"""Errors that are logged without a traceback."""
 
 
 class Outage:
@@ -32,18 +36,23 @@ class Outage:
         """End an attempt. Other exceptions than errors, such as a cancellation, pass."""
         if error is not None and not isinstance(error, Exception):
             return False
+        self.note(error)
+        return True
+
+    def note(self, error: Exception | None) -> None:
+        """Note the outcome of an attempt."""
         before, self.reason = self.reason, _reason_of(error)
         if error is None:
             if before:
                 self._log.info("can %s again", self._work)
         elif self.reason != before:
-            expected = isinstance(error, ServiceError)
-            level, traced = (logging.WARNING, None) if expected else (logging.ERROR, error)
+            level, traced = (logging.WARNING, None) if isinstance(error, EXPECTED) else (logging.ERROR, error)
             self._log.log(level, "cannot %s: %s", self._work, self.reason, exc_info=traced)
-        return True
 
 
 def _reason_of(error: Exception | None) -> str:
-    if error is None:
-        return ""
-    return error.reason if isinstance(error, ServiceError) else repr(error)
+    if isinstance(error, ServiceError):
+        return error.reason
+    if isinstance(error, SettingsError):
+        return str(error)
+    return "" if error is None else repr(error)

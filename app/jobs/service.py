@@ -14,6 +14,7 @@ from app.jobs.file_names import name_in, printable
 from app.jobs.job import ENDED, JobState, NewJob, NewPicture, Result, StoredJob, new_job_id
 from app.jobs.ledger import JobLimits
 from app.jobs.opening import names_jobs
+from app.jobs.outages import Outage
 from app.jobs.outbox import Delivery
 from app.jobs.parts import Parts, default_folder
 from app.jobs.store import discard, one
@@ -51,6 +52,7 @@ class JobService:
         self._why_off = "" if settings.jobs else "the operator has set ESRGAN_JOBS=false"
         self._opening: asyncio.Task[None] | None = None
         """Retries to open the database or store, if it could not be reached at the start."""
+        self._outage = Outage(log, "open the storage of jobs, which get 503")
 
     def open(self) -> None:
         """Open database and store; blocks. If they cannot be reached, jobs get 503, and `start` opens them later.
@@ -64,7 +66,7 @@ class JobService:
         try:
             self._parts = Parts.open(self._settings, folder, self.watch, self.counters)
         except Unavailable as error:
-            log.warning("jobs get 503 until their storage can be opened: %s", error.reason)
+            self._outage.note(error)
         except SettingsError as error:
             if names_jobs(self._settings):
                 raise
@@ -85,7 +87,7 @@ class JobService:
             try:
                 await asyncio.to_thread(self.open)
             except SettingsError as error:  # it can be reached, but not used; the service continues without jobs
-                log.warning("jobs get 503 until their storage can be used: %s", error)
+                self._outage.note(error)
         if self._parts is not None:
             log.info("the storage of jobs is open")
             self.start(service, observers)

@@ -86,11 +86,13 @@ async def test_an_address_of_a_database_that_cannot_be_read_stops_the_start(sett
 
 
 async def test_jobs_begin_when_a_database_that_was_away_at_the_start_is_back(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    away = True
+    away, attempts = True, 0
 
     def opened(settings: Settings, folder: Path) -> Database:
+        nonlocal attempts
+        attempts += 1
         if away:
             raise DatabaseDown("no route to host")
         return open_database(settings, folder)
@@ -108,6 +110,8 @@ async def test_jobs_begin_when_a_database_that_was_away_at_the_start_is_back(
         refused = await client.post("/v1/jobs", content=picture)
         assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (503, "unavailable")
         assert "storage of the jobs" in refused.json()["detail"]
+        await until(lambda: attempts > 3)
+        assert caplog.messages.count("cannot open the storage of jobs, which get 503: no route to host") == 1
         away = False
         async with asyncio.timeout(10):
             while (answer := await client.post("/v1/jobs", content=picture)).status_code == 503:  # noqa: ASYNC110
