@@ -20,7 +20,7 @@ BUSY_S = 10.0
 MAGIC = b"SQLite format 3\0"
 
 AWAY = (sqlite3.OperationalError, sqlite3.DatabaseError)
-"""Errors of the file, such as damage, of the disk or a lock. Other subclasses of the second are faults of a statement."""
+"""Errors of the file, the disk or a lock. Other subclasses of the second are faults of a statement."""
 
 PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 """Errors of opening that a retry may not meet."""

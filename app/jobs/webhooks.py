@@ -22,13 +22,13 @@ from typing import Any
 
 import httpx2
 
-from app.errors import NoSuchJob, ServiceError, SourceRefused
+from app.errors import NoSuchJob, SourceRefused
 from app.jobs import outbox
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.ledger import find
-from app.jobs.outbox import Delivery
 from app.jobs.outages import Outage
+from app.jobs.outbox import Delivery
 from app.jobs.outgoing import Outgoing
 from app.jobs.view import JobView, moment
 from app.waiting import is_set_within
