@@ -61,8 +61,15 @@ COLOUR_TAGS: frozenset[int] = frozenset({Base.ColorSpace, Base.Gamma, Base.White
 ADOBE_RGB, UNCALIBRATED = 2, 65535
 """Values of ColorSpace."""
 
-RATIONAL = 5
-"""The field type of fractions."""
+SHORT, RATIONAL = 3, 5
+"""Field types: whole numbers of 16 bits, and fractions."""
+
+RESOLUTION: Mapping[int, int] = {
+    Base.XResolution: RATIONAL,
+    Base.YResolution: RATIONAL,
+    Base.ResolutionUnit: SHORT,
+}
+"""Tags that readers compute with when they open a file, and the field type of their single value."""
 
 INCH = 2
 PER_INCH = {INCH: 1.0, 3: 2.54}
@@ -176,7 +183,7 @@ def read_exif(data: bytes, first: int | None = None) -> Exif | None:
     if tiff is None:
         return None
     first = tiff.first if first is None else first
-    image = tiff.fields(first, IMAGE_TAGS)
+    image = _with_sound_resolution(tiff.fields(first, IMAGE_TAGS))
     camera_at, location_at = (tiff.pointer(first, tag) for tag in (IFD.Exif, IFD.GPSInfo))
     return Exif(
         order=tiff.order,
@@ -185,6 +192,13 @@ def read_exif(data: bytes, first: int | None = None) -> Exif | None:
         interop=tiff.fields(tiff.pointer(camera_at, IFD.Interop), INTEROP_TAGS),
         location=tiff.fields(location_at, LOCATION_TAGS),
     )
+
+
+def _with_sound_resolution(image: Fields) -> Fields:
+    """Return the fields, without a resolution if one of its tags has another type: Pillow opens no such JPEG."""
+    if all((image[tag].kind, image[tag].count) == (kind, 1) for tag, kind in RESOLUTION.items() if tag in image):
+        return image
+    return {tag: found for tag, found in image.items() if tag not in RESOLUTION}
 
 
 def tiff_value(data: bytes, tag: int, at: int) -> bytes | None:

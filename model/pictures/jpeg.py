@@ -1,5 +1,6 @@
 """JPEG: its markers, read without decoding, and its pixels, which are refused where some are missing."""
 
+import io
 import itertools
 import re
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ START, END, SCAN, ALONE = 0xD8, 0xD9, 0xDA, 0x01
 """Markers SOI, EOI, SOS and TEM; only SOS has a segment."""
 
 JFIF, EXIF, PROFILE, ADOBE, QUANTIZATION, RESTARTS = 0xE0, 0xE1, 0xE2, 0xEE, 0xDB, 0xDD
+EXIF_NAME = b"Exif\0\0"
 TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
 """Markers of Huffman and arithmetic codes, quantization tables and restart intervals."""
 
@@ -115,7 +117,7 @@ def check_header(file: bytes) -> None:
         Damaged: no header is found where one should be.
     """
     before_pixels = [*itertools.takewhile(lambda segment: segment.marker != SCAN, _segments(file))]
-    parts = sum(segment.marker == EXIF and file.startswith(b"Exif\0\0", segment.begins) for segment in before_pixels)
+    parts = sum(_is_exif(file, segment) for segment in before_pixels)
     if parts > MAX_EXIF_PARTS:
         raise OverLimit(f"the JPEG has EXIF in {parts} parts; the limit is {MAX_EXIF_PARTS}; save it without")
     tables = sum(segment.end - segment.begins for segment in before_pixels if segment.marker == QUANTIZATION)
@@ -142,15 +144,38 @@ def _check_order(file: bytes) -> None:
     raise Damaged(f"the header of the JPEG file is truncated or corrupt: there is no {missing} behind byte {expected}")
 
 
-def without_unread(file: bytes) -> bytes:
-    """Return a checked file without the segments in front of its pixels that nothing reads: Pillow parses some."""
+def without_unread(file: bytes, *, exif: bool = True) -> bytes:
+    """Return a checked file without the segments in front of its pixels that nothing reads: Pillow parses some.
+
+    Args:
+        exif: keep EXIF.
+    """
     parts = [b"\xff\xd8"]
     for segment in _segments(file):
         if segment.marker == SCAN:
             return b"".join((*parts, file[segment.place :]))
-        if segment.marker in READ:
+        if segment.marker in READ and (exif or not _is_exif(file, segment)):
             parts.append(file[segment.place : segment.end])
     return file
+
+
+def _is_exif(file: bytes, segment: _Segment) -> bool:
+    return segment.marker == EXIF and file.startswith(EXIF_NAME, segment.begins)
+
+
+def opened(file: bytes) -> Image.Image:
+    """Open a checked file with Pillow, which fails where EXIF has a resolution of a wrong type.
+
+    Raises:
+        Exception: it fails for another reason.
+    """
+    try:
+        return Image.open(io.BytesIO(file), formats=("JPEG",))
+    except Exception:  # it raises several kinds
+        image = Image.open(io.BytesIO(without_unread(file, exif=False)), formats=("JPEG",))
+        parts = (file[segment.begins : segment.end] for segment in _segments(file) if _is_exif(file, segment))
+        image.info["exif"] = EXIF_NAME + b"".join(part.removeprefix(EXIF_NAME) for part in parts)
+        return image
 
 
 def _check_frame(marker: int, header: bytes) -> None:

@@ -251,9 +251,9 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
     if known == "HEIF":
         heic.reader()  # raises if there is none
     png = png_structure.png_header(file, limits, keeps, whole=whole) if known == "PNG" else None
-    content = png.still if png else jpeg.without_unread(file) if known == "JPEG" else file
+    content = png.still if png else container.for_decoder(file, known)
     try:
-        image = Image.open(io.BytesIO(content), formats=_formats(file))
+        image = jpeg.opened(content) if known == "JPEG" else Image.open(io.BytesIO(content), formats=_formats(file))
     except UnidentifiedImageError as error:
         if known == "AVIF":
             raise _RareAvif from error

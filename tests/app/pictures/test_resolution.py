@@ -5,11 +5,12 @@ import struct
 import numpy
 import pytest
 
-from app.pictures.decode import decode
+from app.pictures.decode import decode, read_header
 from app.pictures.encode import FORMATS, layout_of
 from tests.app.conftest import encoded, noise
-from tests.app.pictures.files import LIMITS
-from tests.app.pictures.metadata_files import RATIONAL, Entry, jpeg, number, text, tiff_structure
+from tests.app.pictures.files import LIMITS, opened
+from tests.app.pictures.metadata_files import ASCII, BYTE, RATIONAL, SHORT, Entry, jpeg, number, text, tiff_structure
+from tests.app.pictures.test_kinds import answered
 from tests.tiff_file import Tiff, Value
 
 
@@ -55,3 +56,27 @@ def test_the_resolution_of_a_tiff_is_that_of_its_fields(unit: int | None, expect
     assert decode(file, LIMITS).metadata.dpi == expected
     assert decode(Tiff(fields={296: [2]}).file(stored), LIMITS).metadata.dpi is None
     assert decode(Tiff(fields={282: fields[282]}).file(stored), LIMITS).metadata.dpi is None
+
+
+ODD = {
+    "text across": (Entry(282, ASCII, b"1"), number(296, 2)),
+    "bytes across": (Entry(282, BYTE, b"1"), number(296, 2)),
+    "two fractions": (Entry(282, RATIONAL, bytes(16)), number(296, 2)),
+    "a whole number down": (number(283, 72), number(296, 2)),
+    "a unit of text": (Entry(282, RATIONAL, struct.pack("<II", 72, 1)), Entry(296, ASCII, b"2")),
+    "two units": (Entry(282, RATIONAL, struct.pack("<II", 72, 1)), Entry(296, SHORT, bytes(4))),
+}
+"""Fields of a resolution that readers do not expect."""
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("rest", [b"", b"Exif\0\0in another segment"], ids=["whole", "in parts"])
+def test_a_resolution_of_a_wrong_type_costs_nothing_but_itself(odd: str, rest: bytes) -> None:
+    file = jpeg(*([rest] if rest else []), exif=tiff_structure([text(271, b"Maker"), number(274, 6), *ODD[odd]]))
+    assert read_header(file, LIMITS).width == 7
+    picture = decode(file, LIMITS)
+    assert (picture.width, picture.height) == (7, 10)
+    for form in FORMATS.keys() & {"jpeg", "png", "webp", "avif"}:
+        answer = opened(answered(picture, form))
+        assert answer.getexif()[271] == "Maker"
+        assert answer.getexif().keys().isdisjoint({282, 283, 296})
