@@ -92,3 +92,23 @@ def test_too_many_pixels_are_refused_by_the_header() -> None:
     file[18:26] = struct.pack("<ii", 5000, 5000)
     with pytest.raises(OverLimit, match="5000 x 5000"):
         read_header(bytes(file), LIMITS)
+
+
+def runs(pixels: bytes) -> bytes:
+    """A file of 4 x 2 px in runs."""
+    file = bmp(numpy.zeros((2, 4), int), PALETTES["colours"], 8)[:-8]
+    return file[:30] + b"\1" + file[31:] + pixels
+
+
+LINES = b"\4\7\0\0\2\1\2\2\0\1"
+
+
+def test_runs_are_read() -> None:
+    numbers = numpy.array([[1, 1, 2, 2], [7, 7, 7, 7]])
+    assert (read(runs(LINES), LIMITS).samples.colour == PALETTES["colours"][numbers]).all()
+    assert (read(runs(LINES + bytes(1000)), LIMITS).samples.colour == PALETTES["colours"][numbers]).all()
+
+
+def test_no_more_runs_are_decoded_than_the_pixels_need() -> None:
+    with pytest.raises(Damaged, match="truncated or corrupt"):
+        read(runs(1000 * b"\0\0" + LINES), LIMITS)
