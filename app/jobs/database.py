@@ -8,8 +8,10 @@ their columns.
 """
 
 import asyncio
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
 from app.errors import Unavailable
@@ -41,6 +43,16 @@ SCHEMA = (
     "create index if not exists deliveries_job on deliveries (job_id)",
     "create index if not exists deliveries_waiting on deliveries (state, not_before)",
 )
+
+
+def column_checks() -> Mapping[str, str]:
+    """Return a statement for each table, by its name, that fails where one of its columns is missing."""
+    with closing(sqlite3.connect(":memory:")) as memory:
+        for statement in SCHEMA:
+            memory.execute(statement)
+        tables = [name for (name,) in memory.execute("select name from sqlite_master where type = 'table'")]
+        columns = {table: [row[1] for row in memory.execute(f"pragma table_info({table})")] for table in tables}
+    return {table: f"select {', '.join(names)} from {table} limit 0" for table, names in columns.items()}
 
 
 class Session(Protocol):

@@ -3,22 +3,27 @@
 A `SettingsError` is permanent; `Unavailable` means that the database, the store or the disk may be back later.
 """
 
+import asyncio
 import errno
 import os
 from pathlib import Path
 from types import ModuleType
 
-from app.errors import Unavailable
+from app.errors import StorageFull, Unavailable
 from app.jobs.database import Database
 from app.jobs.folder import FolderStore
+from app.jobs.job import new_job_id
 from app.jobs.sqlite import SqliteDatabase, check_file
-from app.jobs.store import Store, StoreDown
+from app.jobs.store import Store, StoreDown, one
 from app.jobs.webhooks import WebhookSecrets
 from app.settings import Settings, SettingsError
 
 DATABASE = "jobs.sqlite"
 FILES = "files"
 SECRETS = "webhook-secrets"
+
+CHECK_S = 20.0
+"""Maximum time to write a small file into the store and delete it."""
 
 PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE})
 """Errors of a disk or a system that a retry may not meet."""
@@ -93,14 +98,14 @@ def open_webhook_secrets(settings: Settings, folder: Path, *, create: bool = Tru
 
 
 def check_jobs(settings: Settings, folder: Path) -> None:
-    """Check that the service can open database, store and secrets, without creating anything.
+    """Check that the service can use database, store and secrets; leaves nothing behind.
 
     Raises:
         SettingsError: one of them cannot be used.
         Unavailable: one of them cannot be reached.
     """
-    if settings.jobs_store:
-        open_store(settings, folder)  # creates nothing
+    if settings.jobs_store or (folder / FILES).exists():
+        _check_store(settings, folder)
     if settings.webhook_secrets or settings.jobs_database or (folder / SECRETS).exists():
         open_webhook_secrets(settings, folder, create=False)
     try:
@@ -134,6 +139,28 @@ def _check_writable(folder: Path) -> None:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         raise OSError(f"{there} is not a folder that can be written to")
+
+
+def _check_store(settings: Settings, folder: Path) -> None:
+    """Write a small file and delete it. If it stays, the sweeper takes it for an upload without a job, and removes it.
+
+    Raises:
+        SettingsError: the store cannot be used.
+        Unavailable: it cannot be reached, or refuses the file.
+    """
+    store, name = open_store(settings, folder), f"{new_job_id()}/upload-0"
+
+    async def write_and_delete() -> None:
+        async with asyncio.timeout(CHECK_S):
+            await store.put(name, one(b"check"))
+            await store.delete([name])
+
+    try:
+        asyncio.run(write_and_delete())
+    except (StorageFull, StoreDown, TimeoutError) as error:
+        reason = f"no answer within {CHECK_S:g} s" if isinstance(error, TimeoutError) else error.reason
+        setting = "ESRGAN_JOBS_STORE" if settings.jobs_store else f"ESRGAN_JOBS_FOLDER={folder}"
+        raise StoreDown(f"{setting}: {reason}") from error
 
 
 def _failure(setting: str, error: OSError | ValueError) -> SettingsError | Unavailable:

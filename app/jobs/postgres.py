@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from app.errors import StorageFull
-from app.jobs.database import SCHEMA, DatabaseDown, Session, to_its_end
+from app.jobs.database import SCHEMA, DatabaseDown, Session, column_checks, to_its_end
 from app.jobs.job import Row
 
 Result = TypeVar("Result")
@@ -95,16 +95,20 @@ class PostgresDatabase:
 
 
 def check_database(address: str) -> None:
-    """Connect once, without changing anything.
+    """Connect once and look at the tables, without changing anything.
 
     Raises:
-        OSError: the address is invalid.
+        OSError: the address is invalid, or a table lacks a column.
         DatabaseDown: the database cannot be reached.
     """
     _check_address(address)
     connection = _Connection(address)
-    connection.run(lambda session: session.now(), lock=False)
-    connection.close()
+    try:
+        connection.run(_check_columns, lock=False)
+    except psycopg.Error as error:
+        raise OSError(f"its tables cannot be used ({_line(error)})") from error
+    finally:
+        connection.close()
 
 
 class _Connection:
@@ -199,6 +203,14 @@ def _create(session: Session) -> None:
     there = {row["name"] for row in session.rows(NAMES)}
     for statement in SCHEMA:
         if statement.partition(" if not exists ")[2].partition(" ")[0] not in there:
+            session.rows(statement)
+    _check_columns(session)
+
+
+def _check_columns(session: Session) -> None:
+    there = {row["name"] for row in session.rows(NAMES)}
+    for table, statement in column_checks().items():
+        if table in there:
             session.rows(statement)
 
 

@@ -4,12 +4,13 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from app.errors import StorageFull
-from app.jobs.database import SCHEMA, DatabaseDown, Session, to_its_end
+from app.jobs.database import SCHEMA, DatabaseDown, Session, column_checks, to_its_end
 from app.jobs.job import Row
 
 Result = TypeVar("Result")
@@ -117,7 +118,7 @@ class _Connection:
 
 
 def check_file(path: Path) -> None:
-    """Check that a file can be used as a database, without changing it.
+    """Check that a file can be used as a database, and be written to, without changing it.
 
     Raises:
         OSError: it cannot.
@@ -125,6 +126,16 @@ def check_file(path: Path) -> None:
     with path.open("r+b") as file:
         if file.read(len(MAGIC)) not in (MAGIC, b""):
             raise OSError(f"{path.name} is not a SQLite database")
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
+            connection.execute("begin immediate")
+            there = {name for (name,) in connection.execute("select name from sqlite_master")}
+            for table, statement in column_checks().items():
+                if table in there:
+                    connection.execute(statement)
+            connection.execute("rollback")
+    except sqlite3.Error as error:
+        raise OSError(f"{path.name} cannot be used as a database ({error})") from error
 
 
 class _SqliteSession:
@@ -171,6 +182,8 @@ def _prepare_to_write(connection: sqlite3.Connection) -> None:
     connection.execute("pragma synchronous = full")  # a commit is on the disk when it returns
     connection.execute("begin immediate")  # processes that start at once take turns
     for statement in SCHEMA:
+        connection.execute(statement)
+    for statement in column_checks().values():
         connection.execute(statement)
     connection.execute("commit")
 
