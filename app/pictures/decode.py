@@ -7,7 +7,7 @@ import numpy
 
 from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable, UnsupportedFormat
 from app.pictures.metadata import MetadataRule, metadata_of
-from app.pictures.picture import Picture, max_level, planes_of
+from app.pictures.picture import Picture, is_neutral, max_level, planes_of
 from app.pictures.png_chunks import PngChunks
 from model.pictures import reading
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
@@ -86,6 +86,7 @@ def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRul
     return Picture(
         planes=planes,
         grey=samples.grey,
+        neutral=samples.grey or is_neutral(samples.colour, alpha),
         bits=bits,
         file_bits=file.bits,
         metadata=metadata,

@@ -8,7 +8,7 @@ import numpy
 
 from app.pictures.decode import answered, decode
 from app.pictures.metadata import MetadataRule
-from app.pictures.picture import Metadata, Picture, max_level, planes_of
+from app.pictures.picture import Metadata, Picture, is_neutral, max_level, planes_of
 from model.pictures.animation import read_frames
 from model.pictures.limits import Limits
 from model.pictures.samples import Samples, turned
@@ -64,8 +64,8 @@ def decode_animation(upload: bytes, limits: Limits, metadata: MetadataRule) -> A
                 shown[-1] = replace(shown[-1], duration_ms=shown[-1].duration_ms + frame.duration_ms)
             else:
                 shown.append(Shown(picture=place, duration_ms=frame.duration_ms))
-    grey = all(picture.grey for picture in pictures)
-    pictures = [replace(picture, grey=grey) for picture in pictures]
+    grey, neutral = all(picture.grey for picture in pictures), all(picture.neutral for picture in pictures)
+    pictures = [replace(picture, grey=grey, neutral=neutral) for picture in pictures]
     return Animation(pictures=pictures, shown=shown, plays=found.plays, metadata=still.metadata)
 
 
@@ -79,5 +79,8 @@ def _digest(samples: Samples) -> bytes:
 def _picture(samples: Samples, orientation: int) -> Picture:
     colour, alpha = turned(samples.colour, orientation), samples.alpha
     if alpha is None or int(alpha.min()) == max_level(alpha):
-        return Picture(planes=numpy.array(colour[None]), grey=samples.grey, bits=8)
-    return Picture(planes=planes_of(colour, turned(alpha, orientation)), grey=samples.grey, bits=8)
+        planes = numpy.array(colour[None])
+    else:
+        planes = planes_of(colour, turned(alpha, orientation))
+    neutral = samples.grey or is_neutral(samples.colour, alpha)
+    return Picture(planes=planes, grey=samples.grey, neutral=neutral, bits=8)

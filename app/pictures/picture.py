@@ -44,6 +44,8 @@ class Picture:
     planes: Pixels
     grey: bool
     """The upload has no colour, and neither will the answer."""
+    neutral: bool = False
+    """Every visible pixel is grey, and so will be those of the answer, in as many channels as the upload has."""
     bits: int
     """Bits per channel of the planes, 8 or 16."""
     file_bits: int | None = None
@@ -75,6 +77,30 @@ class Picture:
     def deepened(self) -> "Picture":
         """Return the picture with planes of 16 bits, so that the network's finer levels are kept."""
         return self if self.bits == 16 else replace(self, planes=self.planes * numpy.uint16(257), bits=16)
+
+
+def is_neutral(colour: Pixels, alpha: Pixels | None) -> bool:
+    """Return True if all pixels are grey as they are shown: red, green and blue are within a level of 8 bits.
+
+    A dark picture of 16 bits may have all of its colours within that; there, 1/255 of its brightest level counts.
+
+    Args:
+        colour: (H, W, 3).
+        alpha: (H, W); None for opaque pictures.
+    """
+    whole, widest, brightest = max_level(colour), 0, 0
+    for top in range(0, len(colour), SLICE_ROWS):
+        rows = slice(top, top + SLICE_ROWS)
+        red, green, blue = (colour[rows, :, channel] for channel in range(3))
+        high = numpy.maximum(numpy.maximum(red, green), blue)
+        spread = high - numpy.minimum(numpy.minimum(red, green), blue)
+        if alpha is not None:
+            share = alpha[rows].astype(numpy.uint32)
+            high, spread = high * share // whole, (spread * share + whole - 1) // whole
+        widest, brightest = max(widest, int(spread.max())), max(brightest, int(high.max()))
+        if widest > whole // 255:
+            return False
+    return whole == 255 or 255 * widest <= brightest
 
 
 def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:

@@ -66,8 +66,9 @@ class Postprocessor:
 
     def _pixels(self, planes: Pixels) -> Pixels:
         colour, layout = planes[0], self._layout
-        if self._picture.grey:
-            colour = (colour @ LUMA)[..., None].round().astype(planes.dtype)
+        if self._picture.grey or self._picture.neutral:
+            luma = (colour @ LUMA)[..., None].round().astype(planes.dtype)
+            colour = luma.repeat(1 if layout.grey else 3, axis=-1)
         if len(planes) == 2:
             alpha = planes[1, :, :, :1]
             if layout.transparent:

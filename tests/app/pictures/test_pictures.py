@@ -12,7 +12,7 @@ from PIL import Image
 from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders
 from app.pictures.encode import FORMATS, layout_of
-from app.pictures.picture import Metadata, Picture, Pixels, planes_of
+from app.pictures.picture import Metadata, Picture, Pixels, is_neutral, planes_of
 from app.pictures.postprocess import Postprocessor
 from model.pictures.limits import Limits
 from tests.app.conftest import encoded, noise
@@ -39,6 +39,10 @@ def finished(picture: Picture, upscaled: Pixels | None = None, form: str = "png"
         picture, height // picture.height, layout_of(picture, FORMATS[form], height=height, width=width)
     )
     return numpy.concatenate((finish.rows(planes[:, :1]), finish.rows(planes[:, 1:])))
+
+
+def enlarged(planes: Pixels) -> Pixels:
+    return planes.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def opaque_or_not(planes: Pixels) -> Picture:
@@ -83,6 +87,46 @@ def test_grey_with_alpha_stays_grey_with_alpha() -> None:
 def test_a_palette_becomes_its_colours() -> None:
     image = noise(7, 5).quantize(16)
     assert (finished(decode_image(image)) == numpy.array(image.convert("RGB"))).all()
+
+
+@pytest.mark.parametrize(
+    ("pixel", "neutral"),
+    [
+        ((9, 10, 9, 255), True),
+        ((9, 11, 9, 255), False),
+        ((0, 255, 0, 0), True),
+        ((0, 85, 0, 3), True),
+        ((0, 85, 0, 12), False),
+    ],
+)
+def test_grey_in_three_channels_is_found_as_it_is_shown(pixel: tuple[int, ...], neutral: bool) -> None:
+    pixels = numpy.array(noise(5, 200, mode="L").convert("RGBA"))
+    pixels[190, 2] = pixel
+    picture = decode_image(Image.fromarray(pixels if pixel[3] < 255 else pixels[..., :3]))
+    assert not picture.grey
+    assert picture.neutral == neutral
+
+
+@pytest.mark.parametrize(("largest", "spread", "neutral"), [(65_535, 257, True), (65_535, 258, False), (300, 2, False)])
+def test_grey_of_16_bits_is_found_by_its_brightest_level(largest: int, spread: int, neutral: bool) -> None:
+    colour = numpy.full((5, 5, 3), largest, numpy.uint16)
+    colour[4, 4, 1] -= spread
+    assert is_neutral(colour, None) == neutral
+
+
+def test_a_coloured_picture_is_not_searched_to_its_end() -> None:
+    endless = numpy.broadcast_to(numpy.array((9, 90, 9), numpy.uint8), (2**50, 3, 3))
+    assert not is_neutral(endless, None)
+
+
+def test_grey_in_three_channels_comes_back_as_grey_in_three_channels() -> None:
+    image = noise(7, 5, mode="L")
+    picture = decode_image(image.convert("RGB"))
+    tinted = (enlarged(picture.planes) // 2 + numpy.array((0, 60, 20), numpy.uint8)).astype(numpy.uint8)
+    answer = finished(picture, tinted)
+    assert answer.shape[-1] == 3
+    grey = finished(decode_image(image), tinted)
+    assert (answer == grey).all()
 
 
 def test_a_palette_with_a_transparent_colour_becomes_colour_with_alpha() -> None:

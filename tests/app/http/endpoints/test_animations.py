@@ -64,6 +64,16 @@ async def alone(client: httpx.AsyncClient, frame: Image.Image) -> NDArray[numpy.
     return numpy.array(decoded(answer).convert("RGBA"))
 
 
+@pytest.mark.parametrize("coloured", [False, True])
+async def test_an_animation_is_grey_where_all_of_its_frames_are(client: httpx.AsyncClient, *, coloured: bool) -> None:
+    frames = [frame.convert("L").convert("RGB") for frame in clip(3)]
+    if coloured:
+        frames[1].putpixel((3, 3), (200, 0, 0))
+    answer = await client.post(f"{ALL}&format=png", content=animation("PNG", frames))
+    pixels, _, _ = shown(answer.content)
+    assert [bool(numpy.ptp(frame[..., :3], axis=-1).any()) for frame in pixels] == [coloured] * 3
+
+
 @pytest.mark.parametrize("form", ["png", "webp"])
 @pytest.mark.parametrize(("file_format", "mode"), [("WEBP", "RGBA"), ("PNG", "RGBA"), ("PNG", "RGB")])
 async def test_each_frame_is_what_it_would_be_alone(

@@ -64,6 +64,33 @@ async def test_transparency_is_kept(client: httpx.AsyncClient) -> None:
     assert (await upscale(client, noise(13, 9, mode="RGBA"))).mode == "RGBA"
 
 
+ROADS = ["", "scale=16", "scale=3", "scale=0.5", "ensemble=true", "edges=wrap", "colour_lock=true", "bits=16"]
+"""Options that change how a picture goes through the network."""
+
+SIZES = ((13, 9), (40, 30))
+"""Width and height of a picture that runs whole, and of one that is a stream."""
+
+STREAMS = pytest.mark.parametrize("settings", [{"whole_picture_px": 1_000}], indirect=True)
+
+
+@STREAMS
+@pytest.mark.parametrize("road", ROADS)
+async def test_grey_in_three_channels_stays_grey(client: httpx.AsyncClient, road: str) -> None:
+    for size in SIZES:
+        image = noise(*size, mode="L").convert("RGB")
+        answer = numpy.array(decoded(await client.post(f"/v1/upscale?{road}", content=encoded(image))))
+        assert (answer == answer[..., :1]).all()
+
+
+@pytest.mark.parametrize("form", ["jpeg", "webp", "avif"])
+async def test_grey_in_three_channels_stays_grey_in_every_format(client: httpx.AsyncClient, form: str) -> None:
+    image = noise(13, 9, mode="L").convert("RGB")
+    made = await client.post(f"/v1/upscale?format={form}&quality=90", content=encoded(image))
+    with Image.open(io.BytesIO(made.content)) as answer:
+        assert answer.mode == "RGB"
+        assert numpy.ptp(numpy.array(answer).astype(int), axis=-1).max() <= 2
+
+
 async def test_many_pictures_at_once_all_get_their_own(client: httpx.AsyncClient) -> None:
     images = [noise(8 + 5 * n, 70 - 4 * n, seed=n) for n in range(16)]
     alone = [await upscale(client, image) for image in images]
