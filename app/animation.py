@@ -23,7 +23,7 @@ from app.pictures.frames import Animation, decode_animation
 from app.pictures.picture import Picture, Pixels, max_level
 from app.pools import PicturePools
 from app.record import current_record
-from app.service import Answer, UpscaleService, job_for, note_work, rows_of
+from app.service import Answer, UpscaleService, as_seen, job_for, note_work, rows_of
 from app.settings import Settings
 from app.sizing import Plan, Urgency, decoding_bytes, held_bytes
 from app.stopwatch import Stopwatch
@@ -256,6 +256,7 @@ class _Upscaling:
         """Return the pixels of a frame (H, W, C)."""
         if layout.bits > 8:
             picture = await in_thread(self._pools.codecs, picture.deepened)
+        picture = await as_seen(picture, self._work, self._pools.codecs)
         own_layout = replace(layout, transparent=picture.transparent)
         async with AsyncExitStack() as scope:
             upscaled: AsyncIterator[Pixels] = rows_of(picture.planes)

@@ -122,6 +122,8 @@ class UpscaleService:
             async with pictures.reserve(max(decoding_bytes(work.options.held(header)), later_bytes)) as memory:
                 pools, stopwatch = self.pools.of(memory, background=background), Stopwatch()
                 picture = await self._decoded(upload, header, work.options, pools, stopwatch)
+                work = replace(work, plan=self.plan(picture, work.model, work.options))  # of the upright picture
+                picture = await as_seen(picture, work, pools.codecs)
                 memory.keep(later_bytes)
                 async with self._upscaled(picture, header, network, work, reservation, pools, stopwatch) as answer:
                     yield answer
@@ -194,8 +196,7 @@ class UpscaleService:
         pools: PicturePools,
         stopwatch: Stopwatch,
     ) -> AsyncIterator[Answer]:
-        options, plan = work.options, self.plan(picture, work.model, work.options)  # of the upright picture
-        work = replace(work, plan=plan)
+        options, plan = work.options, work.plan
         note_work(picture, work)
         form = chosen_format(options.formats, picture, bits=options.bits)
         layout = layout_of(
@@ -255,6 +256,13 @@ class UpscaleService:
         """Cancel the library's background tasks and stop the codec threads after their current calls."""
         self.library.close()
         self.pools.close()
+
+
+async def as_seen(picture: Picture, work: Work, codecs: Executor) -> Picture:
+    """Return a picture as the network sees it."""
+    if not (picture.transparent and work.plan.passes):
+        return picture
+    return await in_thread(codecs, partial(picture.as_seen, wraps=work.options.edges == "wrap"))
 
 
 def job_for(picture: Picture, network: Network, work: Work) -> Job[UpscaleInput]:

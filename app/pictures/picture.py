@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from app.pictures.alpha import as_seen
 from model.pictures.samples import SLICE_ROWS as SLICE_ROWS
 from model.pictures.samples import Pixels as Pixels
 from model.pictures.samples import max_level as max_level
@@ -53,6 +54,8 @@ class Picture:
     metadata: Metadata = Metadata()
     frames: int = 1
     """Pictures in the file; this is the first."""
+    own_alpha: Pixels | None = None
+    """Alpha (H, W) where that of the planes is relative; see `as_seen`."""
 
     @property
     def height(self) -> int:
@@ -77,6 +80,21 @@ class Picture:
     def deepened(self) -> "Picture":
         """Return the picture with planes of 16 bits, so that the network's finer levels are kept."""
         return self if self.bits == 16 else replace(self, planes=self.planes * numpy.uint16(257), bits=16)
+
+    @property
+    def alpha(self) -> Pixels | None:
+        """Alpha (H, W) of the upload; None if it is opaque."""
+        if self.own_alpha is not None or not self.transparent:
+            return self.own_alpha
+        return self.planes[1, :, :, 0]
+
+    def as_seen(self, *, wraps: bool) -> "Picture":
+        """Return a transparent picture with the planes that a network sees; see `app.pictures.alpha`.
+
+        Args:
+            wraps: opposite edges of the picture meet.
+        """
+        return replace(self, planes=as_seen(self.planes, wraps=wraps), own_alpha=self.planes[1, :, :, 0].copy())
 
 
 def is_neutral(colour: Pixels, alpha: Pixels | None) -> bool:

@@ -7,6 +7,7 @@ from functools import partial
 import numpy
 from numpy.typing import NDArray
 
+from app.pictures.alpha import AlphaRows
 from app.pictures.colour_lock import ColourLock
 from app.pictures.encode import Layout
 from app.pictures.picture import SLICE_ROWS, Picture, Pixels, max_level
@@ -20,8 +21,8 @@ LUMA = numpy.array((0.299, 0.587, 0.114), numpy.float32)
 class Postprocessor:
     """Turns the network's planes into the pixels of an answer. Rows go in and come out in order.
 
-    Alpha is clipped to the range of the low-res pixels around it, so clear areas stay clear and solid ones solid. Where
-    the answer's size is not the network's, or colours are locked, rows come out some rows after those that went in.
+    Alpha is brought back to its levels; see `app.pictures.alpha`. Where the answer's size is not the network's, or
+    colours are locked, rows come out some rows after those that went in.
 
     Args:
         scale: of the planes, relative to the picture.
@@ -36,10 +37,11 @@ class Postprocessor:
         self._picture = picture
         self._layout = layout
         self._stages: list[Callable[[Planes], Planes]] = []
-        alpha = picture.planes[1, :, :, 0] if picture.transparent else None
+        alpha = picture.alpha
         made, wanted = (scale * picture.height, scale * picture.width), (layout.height, layout.width)
         if alpha is not None:
-            self._stages.append(_AlphaRange(alpha, made, wraps=wraps).rows)
+            is_relative = picture.own_alpha is not None
+            self._stages.append(AlphaRows(alpha, made, wraps=wraps, is_relative=is_relative).rows)
         if colour_lock:
             self._stages.append(ColourLock(picture.planes[0], scale).rows)
         if made != wanted:
@@ -48,7 +50,7 @@ class Postprocessor:
                 self._stages.append(resize)
             else:
                 weighted, straight = partial(_weighted, fills=layout.fills_clear), partial(_straight, like=alpha)
-                self._stages += [weighted, resize, straight, _AlphaRange(alpha, wanted, wraps=wraps).rows]
+                self._stages += [weighted, resize, straight, AlphaRows(alpha, wanted, wraps=wraps).rows]
 
     def rows(self, upscaled: Pixels) -> Pixels:
         """Return the next rows of the answer (some or none, W, C), from the next rows of its planes (N, some, W, 3).
@@ -79,42 +81,6 @@ class Postprocessor:
         return _of_depth(colour, layout.bits)
 
 
-class _AlphaRange:
-    """Clips enlarged or resized alpha to the range of the low-res pixels around it. Rows go in and come out in order.
-
-    Args:
-        alpha: of the upload, (H, W).
-        size: height and width of the planes that go in.
-        wraps: opposite edges of the picture meet.
-    """
-
-    def __init__(self, alpha: Pixels, size: tuple[int, int], *, wraps: bool) -> None:
-        self._size = size
-        self._done = 0
-        least, largest = _alpha_limits(alpha, wraps=wraps)
-        self._limits = _reduced(least, size, numpy.minimum), _reduced(largest, size, numpy.maximum)
-
-    def rows(self, planes: Planes) -> Planes:
-        """Return the next planes (2, some, W, 3); their alpha is that of the mean channel."""
-        end = self._done + planes.shape[1]
-        height, width = self._limits[0].shape
-        rows = numpy.arange(self._done, end) * height // self._size[0]
-        columns = numpy.arange(self._size[1]) * width // self._size[1]
-        self._done = end
-        least, largest = (limit[rows][:, columns] for limit in self._limits)
-        alpha = planes[1].mean(axis=-1, dtype=numpy.float32).round().astype(planes.dtype).clip(least, largest)
-        return numpy.stack((planes[0], numpy.broadcast_to(alpha[..., None], planes[0].shape)))
-
-
-def _reduced(limit: Pixels, size: tuple[int, int], choose: numpy.ufunc) -> Pixels:
-    """Reduce limits to a smaller picture, by the limit of all pixels that each pixel covers; never enlarges."""
-    for axis, target in enumerate(size):
-        side = limit.shape[axis]
-        if target < side:
-            limit = choose.reduceat(limit, numpy.arange(target) * side // target, axis=axis)
-    return limit
-
-
 def _weighted(planes: Pixels, *, fills: bool) -> Planes:
     """Multiply colour by alpha, for a linear filter: (2, H, W, 3) to (1, H, W, 4) with alpha.
 
@@ -135,18 +101,6 @@ def _straight(weighted: Planes, *, like: Pixels) -> Planes:
     if filled.shape[-1]:
         colour = numpy.where(alpha < least, filled, colour)
     return numpy.stack((colour, numpy.broadcast_to(alpha, colour.shape))).round().clip(0, whole).astype(like.dtype)
-
-
-def _alpha_limits(alpha: Pixels, *, wraps: bool) -> tuple[Pixels, Pixels]:
-    """Return the minimum and the maximum alpha (H, W) of each pixel and its eight neighbours."""
-    padded = numpy.pad(alpha, 1, mode="wrap" if wraps else "edge")
-    return _of_neighbours(padded, numpy.minimum), _of_neighbours(padded, numpy.maximum)
-
-
-def _of_neighbours(padded: Pixels, choose: numpy.ufunc) -> Pixels:
-    of_columns = choose(choose(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
-    chosen: Pixels = choose(choose(of_columns[:-2], of_columns[1:-1]), of_columns[2:])
-    return chosen
 
 
 def _on_white(colour: Pixels, alpha: Pixels) -> Pixels:

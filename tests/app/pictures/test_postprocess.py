@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.pictures.encode import FORMATS, layout_of
 from app.pictures.picture import Picture, Pixels, planes_of
-from app.pictures.postprocess import Postprocessor, _alpha_limits
+from app.pictures.postprocess import Postprocessor
 
 
 def smooth(height: int, width: int, *, bits: int = 8) -> Pixels:
@@ -161,13 +161,3 @@ def test_a_resized_texture_of_many_slices_wraps() -> None:
     layout = layout_of(texture, FORMATS["png"], height=80, width=60)
     finish = Postprocessor(texture, 4, layout, wraps=True)
     assert finish.rows(enlarged(texture.planes)).shape == (80, 60, 3)
-
-
-@pytest.mark.parametrize("wraps", [False, True])
-def test_the_limits_of_alpha_are_those_of_a_pixel_and_its_neighbours(wraps: bool) -> None:
-    alpha = numpy.random.default_rng(0).integers(0, 256, (7, 9), numpy.uint8)
-    padded = numpy.pad(alpha, 1, mode="wrap" if wraps else "edge")
-    around = numpy.stack([padded[y : y + 7, x : x + 9] for y in range(3) for x in range(3)])
-    least, largest = _alpha_limits(alpha, wraps=wraps)
-    assert numpy.array_equal(least, around.min(0))
-    assert numpy.array_equal(largest, around.max(0))

@@ -2,8 +2,9 @@
 
 import asyncio
 import io
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -12,9 +13,9 @@ import pytest
 from PIL import Image
 
 from app.networks import DeviceEngine
-from app.pictures.picture import Picture
+from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import Postprocessor
-from app.service import UpscaleService
+from app.service import UpscaleInput, UpscaleService
 from tests.app.conftest import decoded, encoded, noise, problem
 from tests.app.pictures.files import FILES
 
@@ -89,6 +90,42 @@ async def test_grey_in_three_channels_stays_grey_in_every_format(client: httpx.A
     with Image.open(io.BytesIO(made.content)) as answer:
         assert answer.mode == "RGB"
         assert numpy.ptp(numpy.array(answer).astype(int), axis=-1).max() <= 2
+
+
+@STREAMS
+@pytest.mark.parametrize("road", ROADS)
+async def test_flat_alpha_stays_itself_on_every_road(client: httpx.AsyncClient, road: str) -> None:
+    for width, height in SIZES:
+        pixels = numpy.array(noise(width, height, mode="RGBA"))
+        pixels[..., 3] = 0
+        pixels[2:7, 2:7, 3] = 90
+        answer = decoded(await client.post(f"/v1/upscale?{road}", content=encoded(Image.fromarray(pixels))))
+        opacity, factor = numpy.array(answer)[..., 3], answer.width / width
+        inside = slice(math.ceil(3.5 * factor), math.floor(5.5 * factor))
+        assert (opacity[inside, inside] == 90).all()
+        assert not opacity[:, math.ceil(8.5 * factor) :].any()
+        assert opacity.max() == 90
+
+
+async def test_the_network_sees_faint_strokes_as_solid(
+    client: httpx.AsyncClient, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[int]()
+
+    def batch(jobs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
+        seen.extend(int(job.planes[1].max()) for job in jobs)
+        return DeviceEngine.batch(engine, jobs)
+
+    monkeypatch.setattr(engine, "batch", batch)
+    pixels = numpy.array(noise(13, 9, mode="RGBA"))
+    pixels[..., 3] = 0
+    pixels[4:7, :, 3] = 90
+    others = numpy.roll(pixels, 1, axis=0)
+    still, *frames = (Image.fromarray(each) for each in (pixels, pixels, others))
+    await client.post("/v1/upscale", content=encoded(still))
+    animation = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    await client.post("/v1/upscale?frames=all", content=animation)
+    assert seen == [255, 255, 255]
 
 
 async def test_many_pictures_at_once_all_get_their_own(client: httpx.AsyncClient) -> None:
@@ -308,6 +345,7 @@ async def test_nothing_reads_a_whole_upload_on_the_event_loop(
 
     monkeypatch.setattr("app.service.Postprocessor", noted(Postprocessor))
     monkeypatch.setattr(Picture, "deepened", noted(Picture.deepened))
+    monkeypatch.setattr(Picture, "as_seen", noted(Picture.as_seen))
     upload = encoded(noise(24, 18, mode="RGBA"))
     if "frames" in query:
         frames = [noise(24, 18, seed=seed, mode="RGBA") for seed in range(2)]
