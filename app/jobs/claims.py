@@ -156,7 +156,8 @@ def reserve(
 ) -> KeyLimit | StorageFull | None:
     """Count the bytes of a result, in place of its upload; returns an error if there is no room for them.
 
-    Counted before the end of the picture, so that the limits hold however many end at once.
+    The error is not raised, because callers repeat a transaction that raises. Counted before the result is sent and its
+    picture ends, so that the limits hold however many end at once.
 
     Args:
         max_bytes, key_bytes: limits on the files of all keys and of this one.

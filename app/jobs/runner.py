@@ -131,16 +131,12 @@ class Runner:
         while not self._stopping.is_set():
             self._wake.clear()
             with outage:
-                while self._has_room and (held := await self._next()):
+                while len(self._running) < self._settings.jobs_running and (held := await self._next()):
                     if self._stopping.is_set():
                         await self._give_back(held, 0.0)
-                    else:
-                        self._begin(held, service)
+                        break
+                    self._begin(held, service)
             await is_set_within(self._wake, POLL_S)
-
-    @property
-    def _has_room(self) -> bool:
-        return not self._stopping.is_set() and len(self._running) < self._settings.jobs_running
 
     async def _next(self) -> Claim | None:
         if any(held.is_suspect for held in self._running.values()):
@@ -189,7 +185,6 @@ class Runner:
         try:
             try:
                 result = await self._result(held, service, record)
-                await self._check_size(held, result)
             except GivenBack as given:
                 record.answered, record.problem = Unavailable.status, Unavailable.type
                 await self._give_back(held, given.wait_s, crashed=service.scheduler.failure is not None)
@@ -217,7 +212,10 @@ class Runner:
     async def _result(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
         """Do the work. An interruption stays one, whatever its clean-up raises: the picture is not at fault."""
         try:
-            return await self._worker.result(held, service, record)
+            result = await self._worker.result(held, service, record)
+            await self._check_size(held, result)
+            await self._worker.send(held, result)
+            return result
         except Exception as error:
             if not cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
                 raise
@@ -227,7 +225,9 @@ class Runner:
     async def _check_size(self, held: Claim, result: Result) -> None:
         max_bytes, key_bytes = self._settings.jobs_max_bytes, self.job_bytes(held.job.key_name)
         change = partial(reserve, claim=held, size_bytes=result.size_bytes, max_bytes=max_bytes, key_bytes=key_bytes)
-        if (refusal := await self._insisting(held, change)) is not None:
+        refusal = await self._insisting(held, change)
+        self._settling.discard(cast("asyncio.Task[None]", asyncio.current_task()))  # what follows can be interrupted
+        if refusal is not None:
             raise refusal
 
     async def _settle(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 
-from app.errors import DeadlinePassed, NoSuchModel, QueueFull, StorageFull, Unavailable
+from app.errors import DeadlinePassed, NoSuchModel, QueueFull, ServiceError, StorageFull, Unavailable
 from app.jobs.claims import Claim
 from app.jobs.file_names import name_of_result
 from app.jobs.job import Result
@@ -77,13 +77,6 @@ class Worker:
                 answer = await request.start(scope, service, picture, background=True)
                 result = await self._stored(held, answer, request.options.size)
                 record.sent_bytes = result.size_bytes
-                if held.picture.target:
-                    await self._transfer.send(
-                        held.picture.target,
-                        partial(self._store.read, result.name),
-                        result.size_bytes,
-                        result.media_type,
-                    )
                 return result
         except TimeoutError as error:
             text = (
@@ -91,8 +84,7 @@ class Worker:
             )
             raise DeadlinePassed(text) from error
         except (StorageFull, StoreDown) as error:
-            log.warning("job %s waits for the store: %s", held.job.id, error.reason)
-            raise GivenBack(FULL_WAIT_S) from error
+            raise _wait_for_store(held, error) from error
         except (OtherVersion, NoSuchModel) as error:  # the replica that accepted the job had the option or the model
             if self._refused(held) >= MAX_REFUSALS:
                 raise
@@ -102,6 +94,21 @@ class Worker:
             if self._refused(held) >= MAX_REFUSALS:
                 raise
             raise GivenBack(error.retry_after_s or BUSY_WAIT_S) from error
+
+    async def send(self, held: Claim, result: Result) -> None:
+        """Send a result to the target of its picture, if it has one.
+
+        Raises:
+            GivenBack: the store is away.
+            SourceRefused: the target cannot be written.
+        """
+        if not held.picture.target:
+            return
+        chunks = partial(self._store.read, result.name)
+        try:
+            await self._transfer.send(held.picture.target, chunks, result.size_bytes, result.media_type)
+        except StoreDown as error:
+            raise _wait_for_store(held, error) from error
 
     def _refused(self, held: Claim) -> int:
         """Count a refusal; returns the number so far."""
@@ -135,6 +142,11 @@ class Worker:
             notes=answer.notes,
             file_name=name_of_result(held.picture.file_name, answer, size),
         )
+
+
+def _wait_for_store(held: Claim, error: ServiceError) -> GivenBack:
+    log.warning("job %s waits for the store: %s", held.job.id, error.reason)
+    return GivenBack(FULL_WAIT_S)
 
 
 def record_of(held: Claim) -> RequestRecord:

@@ -90,6 +90,11 @@ class Work:
         self.after.set()
         self.error: Exception | None = None
         self.clean_up_error: Exception | None = None
+        self.sent = list[str]()
+        """Targets that got their results."""
+        self.sending = asyncio.Event()
+        self.received = asyncio.Event()
+        self.received.set()
         self._store = store
 
     async def result(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
@@ -103,6 +108,11 @@ class Work:
         if self.error is not None:
             raise self.error
         return Result(name=held.result_name, size_bytes=size_bytes, etag='"e"', media_type="image/png", model="m@1")
+
+    async def send(self, held: Claim, result: Result) -> None:
+        self.sending.set()
+        await self.received.wait()
+        self.sent.append(held.picture.target)
 
 
 class House:
@@ -173,6 +183,33 @@ async def test_a_picture_that_fails_after_its_result_was_stored_leaves_no_file(h
     house.runner.start(house.service)
     assert (await house.until(job_id, JobState.FAILED)).problem is not None
     assert await house.files() == []
+
+
+TARGET = NewPicture(source="https://a.example/b.png", target="https://a.example/c.png")
+
+
+@pytest.mark.parametrize(("max_bytes", "sent"), [(6, [TARGET.target]), (5, [])], ids=["room", "no room"])
+async def test_a_result_is_sent_to_its_target_only_if_there_is_room_for_it(
+    tmp_path: Path, max_bytes: int, sent: list[str]
+) -> None:
+    house = House(tmp_path, jobs_max_bytes=max_bytes)
+    job = await added(house.database, replace(new_job(), pictures=[TARGET]))
+    house.runner.start(house.service)
+    picture = await house.until(job.id, JobState.DONE if sent else JobState.FAILED)
+    assert (house.work.sent, picture.problem and picture.problem.type) == (sent, None if sent else "storage-full")
+    await house.runner.stop()
+    await house.database.close()
+
+
+async def test_a_job_can_be_cancelled_while_its_result_is_sent_to_its_target(house: House) -> None:
+    house.work.received.clear()
+    job = await added(house.database, replace(new_job(), pictures=[TARGET]))
+    house.runner.start(house.service)
+    await house.work.sending.wait()
+    await house.database.write(partial(cancel, job=job, ttl_s=100))
+    house.runner.cancel(job.id)
+    await house.until(job.id, JobState.CANCELLED)
+    assert house.work.sent == []
 
 
 @pytest.mark.parametrize("error", [None, QueueFull("full")], ids=["done", "failed"])
