@@ -3,7 +3,7 @@
 import asyncio
 import os
 import uuid
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -80,10 +80,13 @@ def find_pictures(inputs: Iterable[Path], out: Path) -> Found:
 def _apart(tasks: Sequence[Task]) -> Sequence[Task]:
     """Keep the suffixes of pictures whose answers would have one name: `photo.jpg` and `photo.tif`.
 
+    Two pictures of one name, from two folders, have one suffix as well, which would not help.
     Names depend on the list of pictures only, so the same command finds the answers of its last run.
     """
-    holders = Counter(task.target for task in tasks)
-    apart = [task.with_suffix() if holders[task.target] > 1 else task for task in tasks]
+    names = defaultdict[Path, set[str]](set)
+    for task in tasks:
+        names[task.target].add(task.source.name)
+    apart = [task.with_suffix() if len(names[task.target]) > 1 else task for task in tasks]
     return tasks if apart == tasks else _apart(apart)
 
 

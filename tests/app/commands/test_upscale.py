@@ -225,7 +225,8 @@ def test_two_pictures_of_one_name_are_not_mixed(folder: Path, capsys: pytest.Cap
     (folder / "wide.png").write_bytes(encoded(noise(5, 5)))
     assert main(["upscale", "in/wide.png", "wide.png", "--out", "out"]) == 1
     assert "error: wide.png: its answer would have the same name as that of in/wide.png" in capsys.readouterr().err
-    assert kind_of(folder / "out" / "wide.png.png") == ("PNG", (80, 36))
+    assert kind_of(folder / "out" / "wide.png") == ("PNG", (80, 36))
+    assert files(folder / "out") == {"wide.png"}
 
 
 def test_losses_are_said_with_the_option_that_avoids_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
