@@ -14,6 +14,9 @@ FULL_RETRY_S = 30
 
 EXPIRED_AT_A_TIME = 100
 
+ROOM_SHARE = 0.01
+"""Share of the limit on bytes that must be free for a new job: with less, its pictures would be upscaled only to fail."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobLimits:
@@ -140,21 +143,35 @@ def _check_limits(session: Session, job: NewJob, limits: JobLimits) -> None:
                 f"jobs={limits.key_waiting}; wait for some to end",
                 retry_after_s=FULL_RETRY_S,
             )
-    check_bytes(session, job.key_name, new_bytes, max_bytes=limits.max_bytes, key_bytes=limits.key_bytes)
+    check_bytes(
+        session,
+        job.key_name,
+        new_bytes,
+        max_bytes=limits.max_bytes,
+        key_bytes=limits.key_bytes,
+        room_bytes=int(limits.max_bytes * ROOM_SHARE),
+    )
 
 
-def check_bytes(session: Session, key_name: str, new_bytes: int, *, max_bytes: int, key_bytes: int | None) -> None:
+def check_bytes(
+    session: Session, key_name: str, new_bytes: int, *, max_bytes: int, key_bytes: int | None, room_bytes: int = 0
+) -> None:
     """Check that the files of a job may hold more bytes.
+
+    Args:
+        max_bytes, key_bytes: limits on the files of all keys and of this one.
+        room_bytes: bytes that must be free in the first, even if the new ones are fewer.
 
     Raises:
         KeyLimit: those of the key would hold too many.
         StorageFull: those of all keys would hold too many.
     """
     held = "select sum(upload_bytes + result_bytes) as n from pictures"
-    if (held_bytes := _number(session, held)) + new_bytes > max_bytes:
+    needed_bytes = max(new_bytes, room_bytes)
+    if (held_bytes := _number(session, held)) + needed_bytes > max_bytes:
         raise StorageFull(
-            f"jobs hold {held_bytes} bytes and this one adds {new_bytes}; the limit is {max_bytes}; delete jobs that "
-            "are no longer needed, or try again later"
+            f"jobs hold {held_bytes} bytes and this one needs {needed_bytes}; the limit is {max_bytes}; delete jobs "
+            "that are no longer needed, or try again later"
         )
     if key_bytes is None:
         return

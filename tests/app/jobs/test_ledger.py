@@ -88,6 +88,16 @@ async def test_limits_hold_however_many_come_at_once(
         assert text in str(refusal)
 
 
+async def test_a_job_is_refused_where_no_result_would_have_room(database: Database) -> None:
+    limits = JobLimits(max_waiting=9, max_bytes=1000)
+    await added(database, new_job(size=990), limits)
+    source = replace(new_job(), pictures=[NewPicture(source="https://a.example/b.png")])
+    await added(database, source, limits)
+    await added(database, new_job(size=1), limits)
+    with pytest.raises(StorageFull, match="hold 991 bytes and this one needs 10; the limit is 1000"):
+        await added(database, replace(source, id="job_later"), limits)
+
+
 async def test_limits_of_a_key_leave_others_alone(database: Database) -> None:
     limits = JobLimits(max_waiting=9, max_bytes=1000, key_waiting=1, key_bytes=15)
     await added(database, new_job(key="shop"), limits)
