@@ -15,7 +15,7 @@ FULL_RETRY_S = 30
 EXPIRED_AT_A_TIME = 100
 
 ROOM_SHARE = 0.01
-"""Share of the limit on bytes that must be free for a new job: with less, its pictures would be upscaled only to fail."""
+"""Share of the limit on bytes that must be free for a new job: with less, it would be upscaled only to fail."""
 
 
 @dataclass(frozen=True, kw_only=True)
