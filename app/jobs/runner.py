@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar, cast
 
-from app.errors import Internal, ServiceError, Unavailable
+from app.errors import Internal, ServiceError, StorageFull, Unavailable
 from app.jobs.claims import Claim, Hold, claim, end, keys_that_wait, recover, release, renew, reserve
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
@@ -248,7 +248,7 @@ class Runner:
         ended = await self._insisting(held, change)
         if ended is None:
             return  # another process has the picture now, and needs its upload
-        record.is_chargeable = True
+        record.is_chargeable = record.problem != StorageFull.type  # unlike a key's limit, no fault of the caller
         self._counters.ended[ended.value] += 1
         self.on_end()
         files = [held.picture.upload_name] if held.picture.upload_name else []

@@ -312,6 +312,22 @@ async def test_a_picture_is_charged_once_at_its_end_less_what_was_charged_before
     assert charged == [(False, 7), (True, 7)]
 
 
+@pytest.mark.parametrize(("key_bytes", "charged"), [(None, False), (5, True)], ids=["no room", "limit of the key"])
+async def test_a_picture_whose_result_has_no_room_is_charged_only_where_its_key_has_none(
+    tmp_path: Path, key_bytes: int | None, charged: bool
+) -> None:
+    house, records = House(tmp_path, jobs_max_bytes=5 if key_bytes is None else 100), list[RequestRecord]()
+    house.runner.observers = [records.append]
+    house.runner.job_bytes = lambda name: key_bytes
+    await added(house.database, replace(new_job(), pictures=[TARGET]))
+    house.runner.start(house.service)
+    await until(lambda: bool(records))
+    problem = "storage-full" if key_bytes is None else "key-limit"
+    assert (records[0].problem, records[0].is_chargeable) == (problem, charged)
+    await house.runner.stop()
+    await house.database.close()
+
+
 async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) -> None:
     job_id = await house.job()
     house.work.after.clear()
