@@ -9,15 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from app.pictures.decode import SUFFIXES
 from app.pictures.encode import AnswerFormat
-
-SUFFIXES = frozenset[str]().union(
-    [".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"],
-    [".apng", ".png", ".gif", ".webp"],
-    [".bmp", ".dib", ".tif", ".tiff"],
-    [".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif"],
-)
-"""Files of a folder that are pictures. A file named on the command line may have any suffix."""
 
 PREVIEWS = "@eaDir"
 """Folder in which a Synology NAS keeps previews of the pictures around it."""

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from fastapi.exceptions import RequestValidationError
 
-from app.commands.files import SUFFIXES
 from app.errors import ServiceError
 from app.http.parameters import Parameters
+from app.pictures.decode import SUFFIXES
 from app.upscaling import UpscaleRequest
 
 AT_ONCE = 8

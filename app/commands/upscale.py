@@ -17,10 +17,11 @@ from typing import Never, TextIO
 from tqdm import tqdm
 
 from app.build import build_service
-from app.commands.files import SUFFIXES, Found, Task, find_pictures, next_input, write_whole
+from app.commands.files import Found, Task, find_pictures, next_input, write_whole
 from app.commands.notes import notes_on
 from app.commands.options import Options
 from app.errors import QueueFull, ServiceError
+from app.pictures.decode import SUFFIXES
 from app.service import Answer, UpscaleService
 from app.settings import Settings, SettingsError
 

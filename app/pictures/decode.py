@@ -12,10 +12,10 @@ from app.pictures.png_chunks import PngChunks
 from model.pictures import reading
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
-from model.pictures.reading import FilePicture, Header, prepare_decoders
+from model.pictures.reading import SUFFIXES, FilePicture, Header, prepare_decoders
 from model.pictures.samples import turned
 
-__all__ = ["Header", "decode", "prepare_decoders", "read_header"]
+__all__ = ["SUFFIXES", "Header", "decode", "prepare_decoders", "read_header"]
 
 ANSWERS: Mapping[type[PictureError], type[ServiceError]] = {
     OverLimit: TooLarge,

@@ -27,9 +27,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif"}
-    | {".avif", ".heic", ".heif", ".hif"}
+    | {".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif"}
 )
-"""Suffixes of their files, in lower or upper case."""
+"""Suffixes of their files, in lower or upper case. Of a folder these are taken; a file that is named may have any."""
 
 ANIMATED = ("GIF", "WEBP", "PNG")
 """Formats whose frames `model.pictures.animation` reads."""

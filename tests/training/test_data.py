@@ -34,7 +34,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a picture")
-    with pytest.raises(DataError, match=r"holds no picture; looked for \.apng, \.avif, \.bmp"):
+    with pytest.raises(DataError, match=r"holds no picture; looked for \.apng, \.avif, \.avifs, \.bmp"):
         picture_files(tmp_path)
 
 
@@ -107,9 +107,10 @@ def test_sixteen_bits_of_colour_are_rounded(tmp_path: Path) -> None:
     assert (seen == numpy.round(levels / 257)).all()
 
 
-@pytest.mark.parametrize("name", ["a.jfif", "a.jpe", "a.JPG", "a.avif", "a.gif", "a.dib"])
+@pytest.mark.parametrize("name", ["a.jfif", "a.jpe", "a.JPG", "a.avif", "a.avifs", "a.gif", "a.dib"])
 def test_every_suffix_of_a_format_that_is_read_is_found(name: str, tmp_path: Path) -> None:
-    kind = {"jfif": "JPEG", "jpe": "JPEG", "jpg": "JPEG", "dib": "BMP"}.get(name[2:].lower(), name[2:].upper())
+    suffix = name[2:].upper()
+    kind = {"JFIF": "JPEG", "JPE": "JPEG", "JPG": "JPEG", "DIB": "BMP", "AVIFS": "AVIF"}.get(suffix, suffix)
     save(textured(8, 8), tmp_path / name, format=kind)
     assert picture_files(tmp_path) == [tmp_path / name]
     assert read_picture(tmp_path / name).shape == (3, 8, 8)

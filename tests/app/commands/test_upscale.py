@@ -11,12 +11,11 @@ from PIL import Image
 
 from app.__main__ import main
 from app.commands import upscale
-from app.commands.files import SUFFIXES
 from app.commands.notes import LOST
 from app.commands.options import parse_options
 from app.http.parameters import Parameters
 from app.pictures.colours import NAMES
-from model.pictures.reading import FORMATS
+from model.pictures.reading import FORMATS, SUFFIXES
 from tests.app.conftest import encoded, noise, write_tiny_model
 
 
