@@ -26,7 +26,7 @@ CHECK_S = 20.0
 """Maximum time to write a small file into the store and delete it."""
 
 PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE})
-"""Errors of a disk or a system that a retry may not meet."""
+"""Errors that may pass: opening is tried again."""
 
 
 def open_database(settings: Settings, folder: Path) -> Database:

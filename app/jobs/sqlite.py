@@ -24,7 +24,7 @@ AWAY = (sqlite3.OperationalError, sqlite3.DatabaseError)
 """Errors of the file, the disk or a lock. Other subclasses of the second are faults of a statement."""
 
 PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-"""Errors of opening that a retry may not meet."""
+"""Errors that may pass: opening is tried again."""
 
 
 class SqliteDatabase:
@@ -48,9 +48,7 @@ class SqliteDatabase:
             self._writer.thread.submit(self._writer.opened).result()
         except sqlite3.Error as error:
             self._writer.thread.shutdown()
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING:
-                raise DatabaseDown(f"{path.name}: {error}") from error
-            raise OSError(f"{path.name} cannot be used as a database ({error})") from error
+            raise _failure(path, error) from error
 
     async def write(self, call: Callable[[Session], Result]) -> Result:
         """See `Database.write`."""
@@ -122,6 +120,7 @@ def check_file(path: Path) -> None:
 
     Raises:
         OSError: it cannot.
+        DatabaseDown: the disk is full or fails, or another process locks the file for too long.
     """
     with path.open("r+b") as file:
         if file.read(len(MAGIC)) not in (MAGIC, b""):
@@ -135,7 +134,14 @@ def check_file(path: Path) -> None:
                     connection.execute(statement)
             connection.execute("rollback")
     except sqlite3.Error as error:
-        raise OSError(f"{path.name} cannot be used as a database ({error})") from error
+        raise _failure(path, error) from error
+
+
+def _failure(path: Path, error: sqlite3.Error) -> DatabaseDown | OSError:
+    """Return the error to raise for one of opening."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING:
+        return DatabaseDown(f"{path.name}: {error}")
+    return OSError(f"{path.name} cannot be used as a database ({error})")
 
 
 class _SqliteSession:

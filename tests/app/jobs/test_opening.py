@@ -70,8 +70,23 @@ def test_a_table_without_a_column_stops_check_and_start(tmp_path: Path) -> None:
             use(settings, tmp_path)
 
 
-def test_a_database_that_is_whole_passes_the_check(tmp_path: Path) -> None:
+def test_a_database_that_another_process_locks_may_be_free_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = Settings(jobs_folder=tmp_path)
-    open_database(settings, tmp_path)
+    monkeypatch.setattr("app.jobs.sqlite.BUSY_S", 0.05)
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as other:
+        other.execute("begin exclusive")
+        for use in (check_jobs, open_database):
+            with pytest.raises(Unavailable) as caught:
+                use(settings, tmp_path)
+            assert caught.value.reason == "jobs.sqlite: database is locked"
+
+
+@pytest.mark.anyio
+async def test_a_database_that_is_whole_passes_the_check(tmp_path: Path) -> None:
+    settings = Settings(jobs_folder=tmp_path)
+    database = open_database(settings, tmp_path)
     open_store(settings, tmp_path)
-    check_jobs(settings, tmp_path)
+    await asyncio.to_thread(check_jobs, settings, tmp_path)
+    await database.close()
