@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from model.pictures.errors import Damaged, OverLimit
 
 SEQUENCE_HEADER, FRAMES = 1, frozenset({3, 6, 7})
-"""Types of units: a sequence header, and frame headers alone, with the frame, or repeated."""
+"""Types of OBUs: a sequence header, and frame headers alone, with the frame, or repeated."""
 
-MAX_UNITS = 1000
-"""Maximum units of a picture: real ones have three or four, and one for each of their tiles."""
+MAX_OBUS = 1000
+"""Maximum OBUs of a picture: real ones have three or four, and one for each of their tiles."""
 
 MAX_HEADERS = 20
 """Maximum headers of sequences and frames in a picture: four layers have two each."""
 
 MAX_HEADER_BYTES = 512
-"""More than the part of a header that is read here can have."""
+"""Bytes read of a header; the fields read here are shorter."""
 
 KEY_FRAME, SWITCH_FRAME = 0, 3
-CHOSEN_BY_FRAMES = 2
-"""The value of a tool of the sequence that each frame turns on or off."""
+SELECT = 2
+"""SELECT_SCREEN_CONTENT_TOOLS and SELECT_INTEGER_MV: each frame turns the tool on or off."""
 
 
 class _Bits:
@@ -46,19 +46,32 @@ class _Bits:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sequence:
-    """What the frames of a sequence have in common."""
+    """Fields of a sequence header."""
 
-    px: int
-    """Pixels of a frame that names no size."""
-    most_px: int
-    """Maximum pixels of a frame that does."""
-    reduced: bool
-    """A still picture, whose frame header has only what it needs."""
+    width: int
+    height: int
+    """Size of a frame without one of its own."""
+    sides_bits: tuple[int, int]
+    """Bits of width and height of a frame that has its own."""
+    reduced_still_picture_header: bool
+    """Its frame header has only what a still picture needs."""
     time_bits: int
     """Bits of the time of a frame; 0 without one."""
+    has_decoder_model: bool
     id_bits: int
-    screen_content: int
-    whole_motion: int
+    order_hint_bits: int
+    force_screen_content_tools: int
+    force_integer_mv: int
+
+    @property
+    def px(self) -> int:
+        """Pixels of a frame without a size of its own."""
+        return self.width * self.height
+
+    @property
+    def most_px(self) -> int:
+        """Maximum pixels of a frame that has its own."""
+        return max(self.width, 1 << self.sides_bits[0]) * max(self.height, 1 << self.sides_bits[1])
 
 
 def frame_px(data: bytes | memoryview) -> int:
@@ -66,10 +79,10 @@ def frame_px(data: bytes | memoryview) -> int:
 
     Raises:
         Damaged: the data does not begin with a frame that can be decoded alone.
-        OverLimit: more than `MAX_UNITS` or `MAX_HEADERS`.
+        OverLimit: more than `MAX_OBUS` or `MAX_HEADERS`.
     """
     sequence, px, largest_px, headers = None, 0, 0, 0
-    for kind, body in _units(data):
+    for kind, body in _obus(data):
         headers += kind == SEQUENCE_HEADER or kind in FRAMES
         if headers > MAX_HEADERS:
             raise OverLimit(
@@ -88,12 +101,12 @@ def frame_px(data: bytes | memoryview) -> int:
     return px
 
 
-def _units(data: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
-    """Yield type and first bytes of each unit, as far as they are whole."""
+def _obus(data: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
+    """Yield type and first bytes of each OBU, as far as they are whole."""
     place, number = 0, 0
     while place < len(data):
-        if (number := number + 1) > MAX_UNITS:
-            raise OverLimit(f"a picture in the AVIF has more than {MAX_UNITS} units, which is the limit; save it again")
+        if (number := number + 1) > MAX_OBUS:
+            raise OverLimit(f"a picture in the AVIF has more than {MAX_OBUS} OBUs, which is the limit; save it again")
         head = data[place]
         place += 2 if head & 4 else 1
         size = len(data) - place
@@ -115,35 +128,40 @@ def _size(data: bytes | memoryview, place: int) -> tuple[int, int]:
 
 def _sequence(bits: _Bits) -> _Sequence:
     bits.take(4)  # profile, and whether there is a single frame
-    reduced, time_bits = bits.take(), 0
+    reduced, time_bits, has_decoder_model = bits.take(), 0, False
     if reduced:
         bits.take(5)  # level
     else:
-        time_bits = _operating_points(bits)
+        time_bits, has_decoder_model = _operating_points(bits)
     sides_bits = bits.take(4) + 1, bits.take(4) + 1
     width, height = (bits.take(count) + 1 for count in sides_bits)
-    id_bits, screen_content, whole_motion = 0, CHOSEN_BY_FRAMES, CHOSEN_BY_FRAMES
+    id_bits, order_hint_bits, force_screen_content_tools, force_integer_mv = 0, 0, SELECT, SELECT
     if not reduced and bits.take():
         id_bits = bits.take(4) + bits.take(3) + 3
     bits.take(3)  # tools
     if not reduced:
         bits.take(4)  # tools
-        bits.take_if(bits.take(), 2)  # order of frames, and tools
-        screen_content = CHOSEN_BY_FRAMES if bits.take() else bits.take()
-        whole_motion = CHOSEN_BY_FRAMES if not screen_content or bits.take() else bits.take()
+        has_order_hint = bits.take()
+        bits.take_if(has_order_hint, 2)  # tools
+        force_screen_content_tools = SELECT if bits.take() else bits.take()
+        force_integer_mv = SELECT if not force_screen_content_tools or bits.take() else bits.take()
+        order_hint_bits = bits.take(3) + 1 if has_order_hint else 0
     return _Sequence(
-        px=width * height,
-        most_px=max(width, 1 << sides_bits[0]) * max(height, 1 << sides_bits[1]),
-        reduced=bool(reduced),
+        width=width,
+        height=height,
+        sides_bits=sides_bits,
+        reduced_still_picture_header=bool(reduced),
         time_bits=time_bits,
+        has_decoder_model=has_decoder_model,
         id_bits=id_bits,
-        screen_content=screen_content,
-        whole_motion=whole_motion,
+        order_hint_bits=order_hint_bits,
+        force_screen_content_tools=force_screen_content_tools,
+        force_integer_mv=force_integer_mv,
     )
 
 
-def _operating_points(bits: _Bits) -> int:
-    """Pass over times and operating points; return the bits of the time of a frame."""
+def _operating_points(bits: _Bits) -> tuple[int, bool]:
+    """Pass over times and operating points; return the bits of a frame's time, and whether there is a decoder model."""
     delay_bits = time_bits = equal = 0
     if bits.take():
         bits.take(64)  # units of time
@@ -162,7 +180,7 @@ def _operating_points(bits: _Bits) -> int:
             bits.take(2 * delay_bits + 1)
         if displayed_later:
             bits.take_if(bits.take(), 4)
-    return 0 if equal else time_bits
+    return 0 if equal else time_bits, bool(delay_bits)
 
 
 def _pass_ticks(bits: _Bits) -> None:
@@ -175,8 +193,8 @@ def _pass_ticks(bits: _Bits) -> None:
 
 
 def _frame(bits: _Bits, sequence: _Sequence) -> tuple[bool, int]:
-    """Return from a frame header whether it is a key frame that is shown, and its pixels; at most, if it names them."""
-    if sequence.reduced:
+    """Return whether a frame is a shown key frame, and its pixels (an upper bound if another has its own size)."""
+    if sequence.reduced_still_picture_header:
         return True, sequence.px
     if bits.take():
         return False, sequence.px  # an earlier frame, shown again
@@ -186,8 +204,20 @@ def _frame(bits: _Bits, sequence: _Sequence) -> tuple[bool, int]:
     is_key = kind == KEY_FRAME and bool(shown)
     bits.take_if(not (is_key or kind == SWITCH_FRAME))
     bits.take()
-    screen_content = bits.take() if sequence.screen_content == CHOSEN_BY_FRAMES else sequence.screen_content
-    bits.take_if(screen_content and sequence.whole_motion == CHOSEN_BY_FRAMES)
+    tools = sequence.force_screen_content_tools
+    has_tools = bits.take() if tools == SELECT else tools
+    bits.take_if(has_tools and sequence.force_integer_mv == SELECT)
     bits.take(sequence.id_bits)
-    names_size = kind == SWITCH_FRAME or bits.take()
-    return is_key, sequence.most_px if names_size else sequence.px
+    frame_size_override = kind == SWITCH_FRAME or bits.take()
+    if not frame_size_override:
+        return is_key, sequence.px
+    return is_key, _key_frame_px(bits, sequence) if is_key else sequence.most_px
+
+
+def _key_frame_px(bits: _Bits, sequence: _Sequence) -> int:
+    """Return the pixels of a shown key frame with its own size; at most, if it has times for the decoder model."""
+    bits.take(sequence.order_hint_bits)
+    if bits.take_if(sequence.has_decoder_model):
+        return sequence.most_px
+    width, height = (bits.take(count) + 1 for count in sequence.sides_bits)
+    return width * height

@@ -8,13 +8,13 @@ import math
 import struct
 from collections import defaultdict
 
-from model.pictures.av1 import MAX_UNITS, frame_px
+from model.pictures.av1 import frame_px
 from model.pictures.boxes import Item, Items, boxes, items_of
 from model.pictures.errors import Damaged, OverLimit
 from model.pictures.limits import Limits
 
-MAX_FACTOR = 4
-"""Pixels to work through for each that is shown: tiles and layers may double them, and alpha doubles them once more."""
+MAX_FACTOR = 8
+"""Pixels to work through for each that is shown: four layers, and as many of alpha."""
 
 SMALL_PX = 2**21
 """Pixels that count as shown even where fewer are: small pictures may have tiles of the usual size."""
@@ -25,8 +25,11 @@ ITEM_PX = 64 * 64
 MAX_DEPTH = 8
 """Maximum items within items: real ones are made of coded ones, or of a picture in tiles."""
 
-CANVASES = {b"grid": 4, b"iovl": 10}
-"""Kinds of items that are put together from others, and the offset of their size in their data."""
+MAX_NAL_UNITS = 1000
+"""Maximum NAL units of a picture in HEVC: real ones have one for each of their slices, and a few more."""
+
+DERIVED = {b"grid": 4, b"iovl": 10}
+"""Kinds of derived items, which are put together from others, and the offset of their size in their data."""
 
 ALPHAS = (b":alpha", b":auxid:1")
 """Parts of the names of alpha planes."""
@@ -43,7 +46,7 @@ def check_work(file: bytes, limits: Limits) -> None:
         Damaged: its boxes are broken.
     """
     try:
-        found = {kind: (start, end) for kind, start, end in boxes(file, 0, len(file))}
+        found = _inside(file, (0, len(file)))
         worked = [_work_of_items(file, items_of(file))] if b"meta" in found else []
         worked += _work_of_tracks(file, found.get(b"moov", (0, 0)))
     except (KeyError, IndexError, struct.error) as error:
@@ -103,8 +106,8 @@ class _Work:
     def _own_px(self, item: Item) -> int:
         width, height = _size(item)
         px = width * height
-        if item.kind in CANVASES:
-            data, place = bytes(self._data(item)[:18]), CANVASES[item.kind]
+        if item.kind in DERIVED:
+            data, place = bytes(self._data(item)[:18]), DERIVED[item.kind]
             return max(px, int(math.prod(struct.unpack_from(">II" if data[1] & 1 else ">HH", data, place))))
         if item.kind == b"av01":
             return max(px, frame_px(self._data(item)))
@@ -126,12 +129,14 @@ def _hevc_pictures(data: memoryview, length_bytes: int) -> int:
     """Return the number of pictures in HEVC data, hidden ones included.
 
     Args:
-        length_bytes: bytes of the length in front of each unit.
+        length_bytes: bytes of the length in front of each NAL unit.
     """
-    pictures = place = units = 0
+    pictures = place = nal_units = 0
     while place + length_bytes + 2 < len(data):
-        if (units := units + 1) > MAX_UNITS:
-            raise OverLimit(f"a picture in the HEIC has more than {MAX_UNITS} units, which is the limit; save it again")
+        if (nal_units := nal_units + 1) > MAX_NAL_UNITS:
+            raise OverLimit(
+                f"a picture in the HEIC has more than {MAX_NAL_UNITS} NAL units, which is the limit; save it again"
+            )
         size = int.from_bytes(data[place : place + length_bytes])
         kind, begins_picture = data[place + length_bytes] >> 1 & 63, data[place + length_bytes + 2] >> 7
         pictures += bool(kind < 32 and begins_picture)
@@ -155,7 +160,7 @@ def _work_of_tracks(file: bytes, film: tuple[int, int]) -> list[tuple[int, int, 
 
 
 def _inside(file: bytes, span: tuple[int, int], *path: bytes) -> dict[bytes, tuple[int, int]]:
-    """Return the boxes within a box, by their kind, or within those on a path from there."""
+    """Return the boxes in a part of a file, by their kind, or within those on a path from there."""
     found = {kind: (start, end) for kind, start, end in boxes(file, *span)}
     for kind in path:
         found = {inner: (start, end) for inner, start, end in boxes(file, *found.get(kind, (0, 0)))}

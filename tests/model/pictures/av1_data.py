@@ -1,7 +1,7 @@
 """AV1 data with headers alone, written by hand: no encoder makes pictures of a size other than their own."""
 
 SEQUENCE, FRAME = 1, 6
-"""Types of units."""
+"""Types of OBUs."""
 
 ONE_POINT = f"0 0 00000 {0:012b} 00000"
 """No times and one operating point."""
@@ -15,8 +15,8 @@ def packed(bits: str) -> bytes:
     return int(said.ljust(-(-len(said) // 8) * 8, "0"), 2).to_bytes(-(-len(said) // 8))
 
 
-def unit(kind: int, content: bytes) -> bytes:
-    """Make a unit of up to 127 bytes."""
+def obu(kind: int, content: bytes) -> bytes:
+    """Make an OBU of up to 127 bytes."""
     return bytes((kind << 3 | 2, len(content))) + content
 
 
@@ -25,11 +25,19 @@ def sequence(
 ) -> bytes:
     """Make the header of a sequence of frames."""
     sizes = f"{side_bits - 1:04b} {side_bits - 1:04b} {width - 1:0{side_bits}b} {height - 1:0{side_bits}b}"
-    return unit(SEQUENCE, packed(f"000 0 0 {points} {sizes} {tools}"))
+    return obu(SEQUENCE, packed(f"000 0 0 {points} {sizes} {tools}"))
 
 
-def frame(*, kind: int = 0, shown: bool = True, names_size: bool = False) -> bytes:
-    """Make the header of a frame of `CHOSEN_TOOLS`, by default a key frame."""
+def frame(
+    *, kind: int = 0, shown: bool = True, size: tuple[int, int] | None = None, side_bits: int = 16, order: str = ""
+) -> bytes:
+    """Make the header of a frame of `CHOSEN_TOOLS`, by default a key frame.
+
+    Args:
+        size: its own, as a key frame stores it.
+        order: bits between the flag of a size of its own and this size.
+    """
     hidden = "" if shown else "0"
     errors = "" if shown and kind == 0 else "0"
-    return unit(FRAME, packed(f"0 {kind:02b} {shown:b} {hidden} {errors} 0 0 {names_size:b}"))
+    sides = "".join(f"{side - 1:0{side_bits}b}" for side in size or ())
+    return obu(FRAME, packed(f"0 {kind:02b} {shown:b} {hidden} {errors} 0 0 {bool(size):b} {order} {sides}"))

@@ -5,10 +5,10 @@ import io
 import pytest
 from PIL import Image
 
-from model.pictures.av1 import MAX_HEADERS, MAX_UNITS, frame_px
+from model.pictures.av1 import MAX_HEADERS, MAX_OBUS, frame_px
 from model.pictures.boxes import items_of
 from model.pictures.errors import Damaged, OverLimit
-from tests.model.pictures.av1_data import FRAME, SEQUENCE, frame, packed, sequence, unit
+from tests.model.pictures.av1_data import FRAME, SEQUENCE, frame, obu, packed, sequence
 
 TIMES = f"1 {0:064b} {{}} 1 {9:05b} {0:037b} {3:05b}"
 """Times and a model of the decoder, in front of the operating points; if not all are equal, each frame has its own."""
@@ -34,30 +34,34 @@ def test_the_first_frame_of_an_animation_has_its_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("points", "time"),
+    ("points", "time", "removal"),
     [
-        (f"0 0 {POINT}", ""),
-        (f"0 0 00001 {0:012b} 01000 1 {0:012b} 00000", ""),
-        (f"0 1 {POINT} 1 1010", ""),
-        (f"0 1 {POINT} 0", ""),
-        (f"1 {0:064b} 0 0 0 {POINT}", ""),
-        (f"{TIMES.format('1 00101')} 0 {POINT} 1 {0:021b}", ""),
-        (f"{TIMES.format('0')} 0 {POINT} 0", "1111"),
+        (f"0 0 {POINT}", "", ""),
+        (f"0 0 00001 {0:012b} 01000 1 {0:012b} 00000", "", ""),
+        (f"0 1 {POINT} 1 1010", "", ""),
+        (f"0 1 {POINT} 0", "", ""),
+        (f"1 {0:064b} 0 0 0 {POINT}", "", ""),
+        (f"{TIMES.format('1 00101')} 0 {POINT} 1 {0:021b}", "", "0"),
+        (f"{TIMES.format('0')} 0 {POINT} 0", "1111", "0"),
     ],
 )
 @pytest.mark.parametrize(
-    ("tools", "chosen"),
+    ("tools", "chosen", "order"),
     [
-        ("0 000 0000 0 1 1", "0"),
-        ("0 000 0000 0 1 1", "1 1"),
-        ("0 000 0000 1 11 0 0", ""),
-        ("1 0010 011 000 0000 0 0 1 0 1", 8 * "1"),
+        ("0 000 0000 0 1 1", "0", ""),
+        ("0 000 0000 0 1 1", "1 1", ""),
+        ("0 000 0000 1 11 0 0 100", "", "11111"),
+        ("0 000 0000 1 11 1 0 1 000", "0", "1"),
+        ("1 0010 011 000 0000 0 0 1 0 1", 8 * "1", ""),
     ],
 )
-def test_optional_fields_are_passed_over(points: str, time: str, tools: str, chosen: str) -> None:
-    for names_size, px in (("0", 70 * 30), ("1", 2**32)):
-        data = sequence(70, 30, points=points, tools=tools)
-        assert frame_px(data + unit(FRAME, packed(f"0 00 1 {time} 0 {chosen} {names_size}"))) == px
+def test_optional_fields_are_passed_over(
+    points: str, time: str, removal: str, tools: str, chosen: str, order: str
+) -> None:
+    data = sequence(70, 30, points=points, tools=tools)
+    start = f"0 00 1 {time} 0 {chosen}"
+    assert frame_px(data + obu(FRAME, packed(f"{start} 0"))) == 70 * 30
+    assert frame_px(data + obu(FRAME, packed(f"{start} 1 {order} {removal} {19:016b} {9:016b}"))) == 20 * 10
 
 
 def test_hidden_frames_count() -> None:
@@ -65,9 +69,19 @@ def test_hidden_frames_count() -> None:
     assert frame_px(sequence(100, 50) + frame() + 3 * hidden) == 4 * 5000
 
 
-def test_a_frame_that_names_its_size_counts_with_the_largest_that_it_could_name() -> None:
-    assert frame_px(sequence(100, 50) + frame(names_size=True)) == 2**16 * 2**16
-    assert frame_px(sequence(100, 50, side_bits=7) + frame(names_size=True)) == 2**7 * 2**7
+def test_a_key_frame_of_its_own_size_counts_with_it() -> None:
+    assert frame_px(sequence(100, 50) + frame(size=(3, 7))) == 21
+    assert frame_px(sequence(100, 50) + frame(size=(30_000, 20_000))) == 600_000_000
+    assert frame_px(sequence(100, 50, side_bits=7) + frame(size=(50, 25), side_bits=7) + frame()) == 1250 + 5000
+
+
+@pytest.mark.parametrize(("side_bits", "most_px"), [(16, 2**32), (7, 2**14)])
+def test_another_frame_of_its_own_size_counts_with_the_largest_that_it_could_have(side_bits: int, most_px: int) -> None:
+    key = sequence(100, 50, side_bits=side_bits) + frame()
+    assert frame_px(key + frame(kind=1, size=(3, 7))) == 5000 + most_px
+    assert frame_px(key + frame(shown=False, size=(3, 7))) == 5000 + most_px
+    times = sequence(100, 50, side_bits=side_bits, points=f"{TIMES.format('0')} 0 {POINT} 0")
+    assert frame_px(times + obu(FRAME, packed("0 00 1 1111 0 0 1 1"))) == most_px
 
 
 def test_a_later_sequence_counts_with_its_own_size() -> None:
@@ -83,7 +97,7 @@ def test_pixels_that_rely_on_others_are_damaged(data: bytes) -> None:
 @pytest.mark.parametrize("end", range(1, 9))
 def test_a_header_that_ends_too_early_is_damaged(end: int) -> None:
     with pytest.raises(Damaged, match="ends too early"):
-        frame_px(unit(SEQUENCE, sequence(9, 9)[2 : 2 + end]) + frame())
+        frame_px(obu(SEQUENCE, sequence(9, 9)[2 : 2 + end]) + frame())
 
 
 def test_a_time_without_end_is_damaged() -> None:
@@ -91,14 +105,14 @@ def test_a_time_without_end_is_damaged() -> None:
         frame_px(sequence(9, 9, points=f"1 {0:064b} 1 {1:034b}"))
 
 
-def test_very_many_units_are_refused() -> None:
-    with pytest.raises(OverLimit, match=f"more than {MAX_UNITS} units"):
-        frame_px(unit(2, b"") * (MAX_UNITS + 1))
+def test_very_many_obus_are_refused() -> None:
+    with pytest.raises(OverLimit, match=f"more than {MAX_OBUS} OBUs"):
+        frame_px(obu(2, b"") * (MAX_OBUS + 1))
     with pytest.raises(OverLimit, match=f"more than {MAX_HEADERS} headers"):
         frame_px(sequence(1, 1) + frame() * MAX_HEADERS)
 
 
-def test_a_unit_without_a_size_is_damaged() -> None:
+def test_an_obu_without_a_size_is_damaged() -> None:
     assert frame_px(b"") == 0
     with pytest.raises(Damaged, match="ends too early"):
         frame_px(b"\x0a" + 9 * b"\xff")

@@ -9,7 +9,7 @@ import pytest
 import pyvips
 from PIL import Image
 
-from model.pictures.box_work import ITEM_PX, MAX_DEPTH, SMALL_PX, check_work
+from model.pictures.box_work import ITEM_PX, MAX_DEPTH, MAX_FACTOR, MAX_NAL_UNITS, SMALL_PX, check_work
 from model.pictures.boxes import MAX_EXTENTS, items_of
 from model.pictures.errors import Damaged, OverLimit
 from model.pictures.limits import Limits
@@ -20,7 +20,7 @@ LIMITS = Limits(
     max_picture_px=2**24, max_width_px=2**14, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
 )
 SLICE, SETUP = 1, bytes(21) + b"\3\0"
-"""A type of HEVC's units, and a setup whose units have lengths of 4 bytes."""
+"""A type of NAL units, and a setup whose NAL units have lengths of 4 bytes."""
 ALPHA = b"\0\0\0\0urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
 
 
@@ -95,6 +95,17 @@ def av1(width: int, height: int, *, said: tuple[int, int] | None = None, hidden:
     return Part(kind=b"av01", data=data, size=said or (width, height))
 
 
+def layers(width: int, height: int) -> Part:
+    """A coded item of four layers, the first of which has half of the width and height."""
+    small = (width // 2, height // 2)
+    data = sequence(width, height) + frame(size=small) + 3 * frame(kind=1)
+    return Part(kind=b"av01", data=data, size=(width, height))
+
+
+def alpha_of_first(part: Part) -> Part:
+    return replace(part, references={b"auxl": [1]}, setup=(b"auxC", ALPHA))
+
+
 def tiles(across: int, down: int, tile: Part, *shown: int) -> tuple[Part, ...]:
     """A grid of equal tiles."""
     width, height = shown
@@ -127,6 +138,8 @@ FINE = {
     "tiles of a long picture": tiles(1, 20, av1(512, 512), 64, 10_000),
     "tiles of the largest picture": tiles(8, 8, av1(520, 520), 4096, 4096),
     "two layers": (av1(2000, 2000, hidden=1),),
+    "a reduced layer": (layers(4000, 4000),),
+    "layers with alpha": (layers(4000, 4000), alpha_of_first(layers(4000, 4000))),
     "a canvas": (overlay(4000, 4000, 2), av1(4000, 4000)),
     "a HEIC": (hevc(1, 4000, 4000),),
 }
@@ -134,19 +147,19 @@ FINE = {
 LARGE = av1(8192, 8192, said=(64, 64))
 HEAVY = {
     "a frame that is larger than said": (av1(16_384, 8192, said=(64, 64)),),
-    "hidden frames": (av1(4000, 4000, hidden=4),),
+    "hidden frames": (av1(4000, 4000, hidden=8),),
     "tiles that are larger than the picture": tiles(2, 1, av1(4096, 16_384), 4160, 64),
     "tiles that are larger than said": tiles(2, 1, av1(4096, 16_384, said=(4096, 64)), 4160, 64),
     "a grid that is larger than said": (Part(kind=b"grid", data=b"\0\0\0\0" + 4 * b"\xff", size=(64, 64)),),
     "a grid with wide numbers": (Part(kind=b"grid", data=b"\0\1\0\0" + 2 * b"\0\0\x40\0", size=(64, 64)),),
     "a canvas that is larger than said": (overlay(20_000, 20_000, said=(64, 64)),),
     "canvases on canvases": (
-        overlay(64, 64, *range(2, 60)),
-        *[overlay(64, 64, *range(60, 118))] * 58,
-        *[av1(9, 9)] * 58,
+        overlay(64, 64, *range(2, 72)),
+        *[overlay(64, 64, *range(72, 142))] * 70,
+        *[av1(9, 9)] * 70,
     ),
-    "hidden pictures of a HEIC": (hevc(6, 4000, 4000),),
-    "alpha": (av1(64, 64), replace(LARGE, references={b"auxl": [1]}, setup=(b"auxC", ALPHA))),
+    "hidden pictures of a HEIC": (hevc(9, 4000, 4000),),
+    "alpha": (av1(64, 64), alpha_of_first(LARGE)),
     "data beside the items": (replace(LARGE, in_meta=True),),
     "data in parts": (replace(LARGE, parts=3),),
 }
@@ -170,14 +183,15 @@ def test_the_size_is_limited_before_a_crop() -> None:
 
 
 def test_the_limit_itself_is_allowed() -> None:
-    check_work(media_file(av1(4096, SMALL_PX // 1024, said=(64, 64))), LIMITS)
-    with pytest.raises(OverLimit, match=f"the limit is {4 * SMALL_PX} px"):
-        check_work(media_file(av1(4096, SMALL_PX // 1024 + 1, said=(64, 64))), LIMITS)
+    height = MAX_FACTOR * SMALL_PX // 4096
+    check_work(media_file(av1(4096, height, said=(64, 64))), LIMITS)
+    with pytest.raises(OverLimit, match=f"the limit is {4096 * height} px"):
+        check_work(media_file(av1(4096, height + 1, said=(64, 64))), LIMITS)
 
 
 @pytest.mark.parametrize("canvases", [64, 65])
 def test_every_item_counts_for_its_decoder(canvases: int) -> None:
-    small = [av1(1, 1)] * (4 * SMALL_PX // ITEM_PX // 64)
+    small = [av1(1, 1)] * (MAX_FACTOR * SMALL_PX // ITEM_PX // 64)
     first = 2 + canvases
     canvas = overlay(8, 8, *range(first, first + len(small)))
     file = media_file(overlay(8, 8, *range(2, first)), *[canvas] * canvases, *small)
@@ -186,6 +200,13 @@ def test_every_item_counts_for_its_decoder(canvases: int) -> None:
     else:
         with pytest.raises(OverLimit, match="hidden frames"):
             check_work(file, LIMITS)
+
+
+def test_very_many_nal_units_are_refused() -> None:
+    empty = Part(kind=b"hvc1", data=bytes(4 * MAX_NAL_UNITS), size=(9, 9), setup=(b"hvcC", SETUP))
+    check_work(media_file(empty), LIMITS)
+    with pytest.raises(OverLimit, match=f"more than {MAX_NAL_UNITS} NAL units"):
+        check_work(media_file(replace(empty, data=bytes(4 * MAX_NAL_UNITS + 12))), LIMITS)
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 2, 30])
