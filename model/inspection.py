@@ -15,9 +15,10 @@ from model.files.checkpoint import reference_output
 from model.files.foreign import ForeignNet
 from model.files.reading import AnyCheckpoint
 from model.psnr import psnr_db
-from model.reliable import ReliableUpscaler, upscaler_for
+from model.reliable import ReliableUpscaler
 from model.rrdb import RRDBNet
 from model.transfer import Pixels
+from model.upscalers import upscaler_for
 
 TRIAL_SIZE = (67, 53)
 """Height and width of the picture that `check` upscales in several ways: odd, and many bands high."""

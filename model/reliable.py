@@ -20,18 +20,15 @@ from model.device import DeviceMemoryError
 from model.edges import Edges
 from model.errors import one_line
 from model.fast_paths import FastPaths, Search, fewer
-from model.files.foreign import ForeignNet
 from model.files.reading import AnyCheckpoint, read_any
 from model.golden import SELF_TEST_PSNR_DB, SelfTestError, golden_psnr_db
 from model.picture_upscaler import PictureUpscaler, SuspiciousOutputError
 from model.rows import Rows
-from model.rrdb import RRDBNet
-from model.tiling import TiledUpscaler
 from model.transfer import Pixels
-from model.upscaler import Upscaler
+from model.upscalers import upscaler_for
 
 RECOVERY = 64
-"""Successful batches after which the limits are restored that were lowered because memory ran out."""
+"""Successful batches or streams after which the limit is restored that was lowered because memory ran out."""
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +42,7 @@ class ReliableUpscaler:
         may_fall_back: take float32 instead where the golden picture does not come out well in that format.
 
     Raises:
+        DeviceMemoryError: the network does not fit into the memory of the device.
         SelfTestError: the golden picture of the checkpoint is not reproduced.
     """
 
@@ -167,7 +165,7 @@ class ReliableUpscaler:
         """See `batch`."""
         try:
             upscaled = self._fast.batch(pictures, edges)
-            self.most_px = min(self._fast.band_px, self.most_px + max(1, self._fast.band_px // RECOVERY))
+            self._count_success()
             return upscaled
         except (DeviceMemoryError, SuspiciousOutputError) as error:
             out_of_memory = isinstance(error, DeviceMemoryError)
@@ -221,6 +219,7 @@ class ReliableUpscaler:
                     done = max(done, made)
                     yield rows[:, known:]
                 search.succeeded()
+                self._count_success()
                 return
             except DeviceMemoryError as error:
                 if at_once == 1:
@@ -247,6 +246,9 @@ class ReliableUpscaler:
         self.retries["out_of_memory"] += 1
         self.most_px = max(1, self.most_px // 2)
         self._fast.release()
+
+    def _count_success(self) -> None:
+        self.most_px = min(self._fast.band_px, self.most_px + max(1, self._fast.band_px // RECOVERY))
 
     def _self_test(self, checkpoint: AnyCheckpoint, may_fall_back: bool) -> None:
         """Check the golden picture with all fast paths, or with as few disabled as possible."""
@@ -296,13 +298,6 @@ class ReliableUpscaler:
             levels = 255 / 10 ** (psnr_db / 20)
             return f"the golden picture is off by {levels:.1f} levels (root mean square, {way}), {psnr_db:.1f} dB"
         return None
-
-
-def upscaler_for(
-    net: RRDBNet | ForeignNet, device: torch.device | None = None, dtype: torch.dtype | None = None
-) -> PictureUpscaler:
-    """Create the upscaler for a network: exact streams for ours, blended tiles for others."""
-    return TiledUpscaler(net, device, dtype) if isinstance(net, ForeignNet) else Upscaler(net, device, dtype)
 
 
 def load(

@@ -15,9 +15,10 @@ from model.errors import WeightsError
 from model.files.checkpoint import Card, Checkpoint, read_checkpoint, reference_output, write_checkpoint
 from model.golden import SelfTestError
 from model.picture_upscaler import SuspiciousOutputError
-from model.reliable import ReliableUpscaler, load
+from model.reliable import RECOVERY, ReliableUpscaler, load
 from model.transfer import Pixels
 from model.upscaler import Upscaler
+from model.upscalers import upscaler_for
 from tests.model.examples import random_net, textured
 from tests.model.fast_paths import LOST_KERNEL, FakeFastPaths
 
@@ -128,6 +129,39 @@ def test_a_stream_that_runs_out_of_memory_goes_on_with_half_the_band_and_repeats
     picture = pixels(60, 10)
     assert close(numpy.concatenate(list(upscaler.stream(picture, 8)), axis=1), expected(picture))
     assert upscaler.retries["out_of_memory"] == 1
+
+
+def test_streams_raise_a_limit_again_that_was_lowered_for_want_of_memory(
+    upscaler: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_px = upscaler.most_px
+    with monkeypatch.context() as context:
+        Faults(context, fails=lambda px: px > 40)
+        list(upscaler.stream(pixels(60, 10), 8))
+    assert upscaler.most_px < before_px
+    for _ in range(RECOVERY):
+        list(upscaler.stream(pixels(9, 10)))
+    assert upscaler.most_px == before_px
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_reserve_that_does_not_fit_into_memory_is_a_clear_error(
+    fast_is_bfloat16: ReliableUpscaler, monkeypatch: pytest.MonkeyPatch, is_stream: bool
+) -> None:
+    Faults(monkeypatch, spoils=lambda _: True)
+    monkeypatch.setattr(Upscaler, "__init__", _no_memory)
+    with pytest.raises(DeviceMemoryError, match="out of memory"):
+        list(fast_is_bfloat16.stream(pixels(9, 10)) if is_stream else fast_is_bfloat16.batch([pixels(9, 10)]))
+
+
+def test_a_network_that_does_not_fit_into_memory_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Upscaler, "__init__", _no_memory)
+    with pytest.raises(DeviceMemoryError, match="out of memory"):
+        upscaler_for(random_net(), CPU)
+
+
+def _no_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_a_picture_that_never_fits_is_a_clear_error_and_the_next_one_works(
