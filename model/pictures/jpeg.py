@@ -20,9 +20,6 @@ MAX_SCANS = 100
 MAX_SEGMENTS = 20_000
 """Maximum segments in a file: real ones have up to some hundreds."""
 
-MAX_FILL_BYTES = 1000
-"""Maximum filler bytes between two segments of the header: Pillow reads them one by one."""
-
 MAX_EXIF_PARTS = 100
 """Maximum segments of EXIF in front of the pixels: Pillow copies all of it for each. One is usual."""
 
@@ -130,7 +127,7 @@ def _check_order(file: bytes) -> None:
     """Refuse a file without a single frame and a scan behind it."""
     frames, expected = 0, 2
     for segment in _segments(file):
-        if segment.begins - expected > MAX_FILL_BYTES:
+        if segment.marker == END:
             break
         if segment.marker == SCAN and frames:
             return
@@ -145,7 +142,7 @@ def _check_order(file: bytes) -> None:
 
 
 def without_unread(file: bytes, *, exif: bool = True) -> bytes:
-    """Return a checked file without the segments in front of its pixels that nothing reads: Pillow parses some.
+    """Return a checked file without what nothing reads in front of its pixels: Pillow parses segments and filler.
 
     Args:
         exif: keep EXIF.
