@@ -281,14 +281,14 @@ def _lacks_restarts(file: bytes) -> bool:
         elif segment.marker == RESTARTS:
             interval = int.from_bytes(content[:2])
         elif segment.marker == SCAN and interval:
-            needed = (_blocks(frame, content) - 1) // interval
+            needed = (_mcus(frame, content) - 1) // interval
             if sum(1 for _ in RESTART.finditer(file, segment.end, following.place)) < needed:
                 return True
     return False
 
 
-def _blocks(frame: bytes, scan: bytes) -> int:
-    """Return the number of units between which a scan may have restart markers."""
+def _mcus(frame: bytes, scan: bytes) -> int:
+    """Return the number of MCUs in a scan, between which it may have restart markers."""
     height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
     sampling = {frame[at]: (frame[at + 1] >> 4, frame[at + 1] & 15) for at in range(6, 6 + 3 * frame[5], 3)}
     across, down = max(share for share, _ in sampling.values()), max(share for _, share in sampling.values())
