@@ -152,13 +152,11 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
             with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
                 layout = _tiff_layout(content, limits)
                 return upright_size(layout.width, layout.height, layout.orientation)
-    if head.startswith(b"BM"):  # small headers, and kinds that Pillow does not open
-        header = read_header(path.read_bytes(), limits)
-        return header.height, header.width
-    with Image.open(path, formats=_formats(head)) as image:
-        width, height = image.size
-        limits.check_size(width, height, path.stat().st_size)
+    with suppress(Exception), Image.open(path, formats=_formats(head)) as image:
+        limits.check_size(image.width, image.height, path.stat().st_size)
         return size_in_header(image)
+    header = read_header(path.read_bytes(), limits)  # of a kind on which Pillow fails
+    return header.height, header.width
 
 
 def _formats(file: bytes) -> list[str]:

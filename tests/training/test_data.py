@@ -84,6 +84,19 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "ramp.png").tolist() == [[[0, 0, 1, 128, 255]]] * 3
 
 
+@pytest.mark.parametrize(
+    "exif", [b"MM\0*\0\0\0\x08\0\1\1\x1a\0\2\0\0\0\x021\0\0\0\0\0\0\0", b""], ids=["resolution", "none"]
+)
+@pytest.mark.parametrize("filler", [b"", 2000 * b"\0"], ids=["no filler", "filler"])
+def test_a_jpeg_on_which_pillow_fails_has_the_size_that_the_service_sees(
+    exif: bytes, filler: bytes, tmp_path: Path
+) -> None:
+    path = save(textured(9, 13), tmp_path / "a.jpg", exif=b"Exif\0\0" + exif if exif else b"")
+    scan = (file := path.read_bytes()).index(b"\xff\xda")
+    path.write_bytes(file[:scan] + filler + file[scan:])
+    assert read_size(path) == tuple(read_picture(path).shape[1:]) == (9, 13)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("bits", [8, 12, 16])
 @pytest.mark.parametrize("photometric", [0, 1])
