@@ -4,7 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,9 @@ from app.jobs.database import SCHEMA, DatabaseDown, Session, column_checks, to_i
 from app.jobs.job import Row
 
 Result = TypeVar("Result")
+
+FileId = tuple[int, int]
+"""Device and inode."""
 
 BUSY_S = 10.0
 """Maximum time to wait for another process that writes."""
@@ -45,7 +48,8 @@ class SqliteDatabase:
         self._reader = _Connection(path, clock, reads=True)
         path.touch()
         try:
-            self._writer.thread.submit(self._writer.opened).result()
+            for connection in (self._writer, self._reader):
+                connection.thread.submit(connection.opened).result()
         except sqlite3.Error as error:
             self._writer.thread.shutdown()
             raise _failure(path, error) from error
@@ -79,15 +83,33 @@ class _Connection:
         self._clock = clock
         self._reads = reads
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
+        self._files: tuple[FileId | None, FileId | None] = None, None
+        """The file and its log of writes at the latest transaction."""
 
     def opened(self) -> sqlite3.Connection:
-        """Return a connection to the file that is at the path now."""
-        file = _file_at(self._path)
-        if self._connection is None or self._file != file:
+        """Return a connection to the file that is at the path now.
+
+        Raises:
+            DatabaseDown: there is none, or it has the log of another one, whose writes SQLite would do in it.
+        """
+        file, log = _file_at(self._path), self._log()
+        if self._connection is None or self._files[0] != file:
+            if self._files[0] not in (None, file) and log is not None and self._files[1] == log:
+                name = self._path.name
+                raise DatabaseDown(
+                    f"{name} was replaced without its log, and the old one would damage it: delete {name}-wal and "
+                    f"{name}-shm, or put back those that belong to it"
+                )
             self.close()
-            self._connection, self._file = _connect(self._path, reads=self._reads), file
+            self._connection = _connect(self._path, reads=self._reads)
+            log = self._log()
+        self._files = file, log
         return self._connection
+
+    def _log(self) -> FileId | None:
+        with suppress(DatabaseDown):
+            return _file_at(self._path.with_name(f"{self._path.name}-wal"))
+        return None
 
     def run(self, call: Callable[[Session], Result]) -> Result:
         """Run a transaction."""
@@ -156,8 +178,8 @@ class _SqliteSession:
         return self._clock()
 
 
-def _file_at(path: Path) -> tuple[int, int]:
-    """Return the device and the inode of a file.
+def _file_at(path: Path) -> FileId:
+    """Return the id of a file.
 
     Raises:
         DatabaseDown: there is none. It is not made here: it may be on its way from a backup.

@@ -119,6 +119,11 @@ async def test_a_file_that_is_replaced_by_its_backup_is_used_at_once(tmp_path: P
     await database.close()
 
 
+def delete_log(path: Path) -> None:
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+
+
 async def test_a_file_that_is_damaged_is_a_database_that_is_away_until_its_backup_is_there(tmp_path: Path) -> None:
     path, backup = tmp_path / "jobs.sqlite", tmp_path / "backup"
     database = SqliteDatabase(path)
@@ -135,8 +140,33 @@ async def test_a_file_that_is_damaged_is_a_database_that_is_away_until_its_backu
             await call
         assert "malformed" in caught.value.reason
     backup.rename(path)
+    delete_log(path)
     assert await read(database, job.id) == job
     await database.close()
+
+
+async def test_a_file_that_is_replaced_without_its_log_is_not_used_before_the_old_log_is_gone(tmp_path: Path) -> None:
+    path, backup = tmp_path / "jobs.sqlite", tmp_path / "backup"
+    database = SqliteDatabase(path)
+    kept = await added(database)
+    await database.close()
+    shutil.copy(path, backup)
+    database = SqliteDatabase(path)
+    lost = await added(database)
+    backup.rename(path)
+    for call in (read(database, kept.id), added(database), read(database, kept.id)):
+        with pytest.raises(DatabaseDown) as caught:
+            await call
+        assert "delete jobs.sqlite-wal and jobs.sqlite-shm" in caught.value.reason
+    delete_log(path)
+    assert await read(database, kept.id) == kept
+    with pytest.raises(NoSuchJob):
+        await read(database, lost.id)
+    later = await added(database)
+    await database.close()
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("pragma integrity_check").fetchall() == [("ok",)]
+        assert [*other.execute("select id from jobs order by id")] == [(kept.id,), (later.id,)]
 
 
 async def test_a_statement_that_breaks_a_rule_is_a_fault_of_the_service(tmp_path: Path) -> None:
