@@ -6,8 +6,6 @@ the picture. Late writes of a former owner have no effect, because every stateme
 
 import enum
 import json
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.errors import KeyLimit, StorageFull
@@ -41,7 +39,7 @@ class Claim:
         return self.picture.crashes > 0
 
     @property
-    def waits_for_others(self) -> bool:
+    def uses_urls(self) -> bool:
         """True if the work includes reading from or writing to a URL, whose host may be slow."""
         return bool(self.picture.source or self.picture.target)
 
@@ -88,14 +86,8 @@ def recover(session: Session, ttl_s: float, *, owner: str = "") -> list[StoredPi
     return [StoredPicture.of(row) for row in lost]
 
 
-def keys_that_wait(running: Iterable[Claim], slots: int) -> list[str]:
-    """Return the keys whose pictures of URLs hold all but one of the slots of a process, which is left to others."""
-    held = Counter(it.job.key_name for it in running if it.waits_for_others)
-    return [key for key, count in held.items() if count >= slots - 1]
-
-
 def claim(
-    session: Session, *, owner: str, lease_s: float, ttl_s: float, idle: bool, waiting: Iterable[str] = ()
+    session: Session, *, owner: str, lease_s: float, ttl_s: float, idle: bool, uploads_only: bool = False
 ) -> Claim | None:
     """Claim the next picture: the oldest waiting one of the key with the fewest running pictures.
 
@@ -104,13 +96,11 @@ def claim(
 
     Args:
         idle: True if this process works on no other picture.
-        waiting: keys whose pictures of URLs have to wait.
+        uploads_only: True if pictures with URLs have to wait.
     """
-    values: dict[str, object] = {f"key{number}": key for number, key in enumerate(waiting)}
-    others = "".join(f" and (key_name <> :{name} or source = '' and target = '')" for name in values)
-    waits = f"state = 'waiting' and not_before <= :now{others}"
-    values["now"] = now = session.now()
-    if suspect := bool(session.rows(f"select 1 from pictures where {waits} and crashes > 0 limit 1", **values)):
+    now = session.now()
+    waits = "state = 'waiting' and not_before <= :now" + " and source = '' and target = ''" * uploads_only
+    if suspect := bool(session.rows(f"select 1 from pictures where {waits} and crashes > 0 limit 1", now=now)):
         if not idle:
             return None
         waits += " and crashes > 0"
@@ -118,7 +108,7 @@ def claim(
         "select p.key_name, min(p.job_id) as first, (select count(*) from pictures r where r.state = 'running'"
         f" and r.key_name = p.key_name) as running from pictures p where {waits}"
         " group by p.key_name order by running, first limit 1",
-        **values,
+        now=now,
     )
     if not keys:
         return None
@@ -126,7 +116,7 @@ def claim(
         "update pictures set state = 'running', owner = :owner, lease_until = :until, attempts = attempts + 1,"
         " started = coalesce(started, :now) where (job_id, number) = (select job_id, number from pictures"
         f" where {waits} and key_name = :key_name order by job_id, number limit 1) returning *",
-        **values,
+        now=now,
         owner=owner,
         until=now + lease_s,
         key_name=keys[0]["key_name"],

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar, cast
 
 from app.errors import Internal, ServiceError, StorageFull, Unavailable
-from app.jobs.claims import Claim, Hold, claim, end, keys_that_wait, recover, release, renew, reserve
+from app.jobs.claims import Claim, Hold, claim, end, recover, release, renew, reserve
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.job import JobState, Problem, Result, StoredPicture
@@ -73,7 +73,7 @@ class Runner:
         self._loop: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._released_s = math.inf
-        """Time at which the running pictures were told to stop."""
+        """Time at which `release` cancelled the running pictures."""
         self._down_s = -math.inf
         """Time of the last failure to reach the database, or of the last jump of its clock."""
         self._ahead_s = math.nan
@@ -144,9 +144,9 @@ class Runner:
         ttl_s, lease_s = self._settings.job_ttl_s, self._settings.job_lease_s
         if time.monotonic() - self._down_s > lease_s:
             await self._recover(ttl_s, asked_s=time.monotonic())
-        waiting, idle = keys_that_wait(self._running.values(), self._settings.jobs_running), not self._running
-        take = partial(claim, owner=self.owner, lease_s=lease_s, ttl_s=ttl_s, idle=idle, waiting=waiting)
-        return await self._write(take)
+        of_urls = sum(held.uses_urls for held in self._running.values())
+        take = partial(claim, owner=self.owner, lease_s=lease_s, ttl_s=ttl_s, idle=not self._running)
+        return await self._write(partial(take, uploads_only=of_urls >= self._settings.jobs_running - 1 > 0))
 
     async def _recover(self, ttl_s: float, *, asked_s: float) -> None:
         """Put pictures of dead processes back in the queue; not right after an outage, which blocks renewals."""

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import Unprocessable
 from app.jobs import ledger
-from app.jobs.claims import Claim, Hold, claim, keys_that_wait, recover, release, renew, reserve
+from app.jobs.claims import Claim, Hold, claim, recover, release, renew, reserve
 from app.jobs.database import Database
 from app.jobs.job import MAX_DETAIL_CHARS, JobState, NewPicture, Problem, StoredPicture
 from tests.app.jobs.conftest import ManualClock
@@ -54,20 +54,15 @@ async def test_a_key_with_one_job_does_not_wait_behind_the_many_of_another(datab
 
 
 @pytest.mark.parametrize("picture", [NewPicture(source=URL), NewPicture(upload_name="x", target=URL)])
-async def test_pictures_of_urls_leave_a_slot_to_other_keys_and_to_uploads(
-    database: Database, picture: NewPicture
-) -> None:
-    await added(database, replace(new_job(key="slow"), pictures=[picture] * 9))
-    running = [await taken(database) for _ in range(3)]
-    assert keys_that_wait(running[:2], 4) == []
-    assert keys_that_wait(running, 4) == ["slow"]
-    take = partial(claim, owner="a", lease_s=LEASE_S, ttl_s=TTL_S, idle=False, waiting=["slow"])
+async def test_pictures_with_urls_wait_where_only_uploads_are_taken(database: Database, picture: NewPicture) -> None:
+    await added(database, replace(new_job(key="slow"), pictures=[picture] * 2))
+    assert (await taken(database)).uses_urls
+    take = partial(claim, owner="a", lease_s=LEASE_S, ttl_s=TTL_S, idle=False, uploads_only=True)
     assert await database.write(take) is None
-    for key in ("slow", "other"):
-        await added(database, new_job(key=key))
-        held = await database.write(take)
-        assert held is not None
-        assert (held.job.key_name, held.waits_for_others) == (key, False)
+    await added(database, new_job(key="slow"))
+    held = await database.write(take)
+    assert held is not None
+    assert not held.uses_urls
 
 
 async def test_a_job_ends_when_its_last_picture_does(database: Database) -> None:

@@ -527,18 +527,27 @@ async def test_nothing_runs_beside_a_picture_that_is_suspected_of_a_death(tmp_pa
     await house.database.close()
 
 
-async def test_pictures_of_urls_leave_a_slot_to_uploads(tmp_path: Path) -> None:
-    house = House(tmp_path, jobs_running=3)
-    urls = await added(house.database, replace(new_job(), pictures=[NewPicture(source="https://a.example/b.png")] * 5))
+@pytest.mark.parametrize("slots", [2, 3])
+async def test_pictures_with_urls_of_any_keys_leave_a_slot_to_uploads(tmp_path: Path, slots: int) -> None:
+    house = House(tmp_path, jobs_running=slots)
+    for key in ("slow", "slower"):
+        await added(house.database, replace(new_job(key=key), pictures=[TARGET] * 5))
     house.work.after.clear()
     house.runner.start(house.service)
-    await until(lambda: len(house.runner._running) == 2)
+    await until(lambda: len(house.runner._running) == slots - 1)
     await house.until(await house.job(), JobState.RUNNING)
-    running = [picture.state is JobState.RUNNING for picture in (await read(house.database, urls.id)).pictures]
-    assert sum(running) == 2
+    assert sum(held.uses_urls for held in house.runner._running.values()) == slots - 1
     house.work.after.set()
     await house.runner.stop()
     await house.database.close()
+
+
+async def test_the_only_slot_also_takes_pictures_with_urls(house: House) -> None:
+    job = await added(house.database, replace(new_job(), pictures=[TARGET] * 2))
+    house.runner.start(house.service)
+    async with asyncio.timeout(10):
+        while (await read(house.database, job.id)).state is not JobState.DONE:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 class Refusing:
