@@ -74,13 +74,10 @@ def items_of(file: bytes, *, places: bool = True) -> Items:
         KeyError, IndexError, StopIteration, struct.error: the file is broken.
     """
     meta = next((start, end) for kind, start, end in boxes(file, 0, len(file)) if kind == b"meta")
-    spans = {kind: (start, end) for kind, start, end in boxes(file, meta[0] + 4, meta[1])}
-    inner = {kind: file[start:end] for kind, (start, end) in spans.items()}
+    inner = {kind: file[start:end] for kind, start, end in boxes(file, meta[0] + 4, meta[1])}
     said = _Reader(inner[b"pitm"])
     number = said.number(2 if said.full_box() == 0 else 4)
-    found: dict[int, Item] = {}
-    if places:
-        _read_extents(_Reader(inner[b"iloc"]), found, ((0, len(file)), spans.get(b"idat", (0, 0))))
+    found = places_in(file, meta) if places else {}
     about = inner[b"iprp"]
     properties = [(kind, about[start:end]) for kind, start, end in boxes(about, 0, len(about))]
     container = dict(properties)[b"ipco"]
@@ -93,6 +90,20 @@ def items_of(file: bytes, *, places: bool = True) -> Items:
     primary = found.pop(number)
     premultiplied = b"prem" in primary.references
     return Items(number=number, primary=primary, others=found, premultiplied=premultiplied)
+
+
+def places_in(file: bytes, meta: tuple[int, int]) -> dict[int, Item]:
+    """Read where the bytes of the items of a box `meta` are.
+
+    Raises:
+        OverLimit: more than `MAX_EXTENTS`.
+        KeyError, IndexError, struct.error: the box is broken.
+    """
+    spans = {kind: (start, end) for kind, start, end in boxes(file, meta[0] + 4, meta[1])}
+    begin, end = spans[b"iloc"]
+    found: dict[int, Item] = {}
+    _read_extents(_Reader(file[begin:end]), found, ((0, len(file)), spans.get(b"idat", (0, 0))))
+    return found
 
 
 def known_items(file: bytes) -> Items | None:

@@ -1,6 +1,7 @@
 """Recognise the format of a file, and refuse dangerous files before a decoder opens them."""
 
 from model.pictures import bmp, jpeg
+from model.pictures.box_data import check_data
 from model.pictures.box_structure import check_boxes
 from model.pictures.box_work import check_work
 from model.pictures.limits import Limits
@@ -45,6 +46,7 @@ def check_before_opening(upload: bytes, limits: Limits) -> None:
         jpeg.check_header(upload)
     elif upload[4:8] == b"ftyp":
         check_boxes(upload)
+        check_data(upload, limits)
         check_work(upload, limits)
 
 

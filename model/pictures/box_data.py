@@ -1,0 +1,77 @@
+"""Limit what a decoder copies of an AVIF or HEIC when it opens it: its items may share the same bytes many times."""
+
+import struct
+from collections.abc import Iterable
+
+from model.pictures.boxes import Item, boxes, items_of, places_in
+from model.pictures.errors import Damaged, OverLimit
+from model.pictures.limits import Limits
+
+SHARED_BYTES = 2**20
+"""Bytes that all items may have more than the file: encoders store equal tiles, which are small, once."""
+
+MAX_METADATA_ITEMS = 32
+"""Maximum items without pixels: portraits of phones have EXIF and XMP, and further XMP for each of their masks."""
+
+MAX_TRACKS = 4
+"""Maximum tracks: real ones are one of colours and one of alpha."""
+
+PICTURES = frozenset(
+    {b"av01", b"hvc1", b"hev1", b"lhv1", b"avc1", b"vvc1", b"jpeg", b"j2k1", b"unci", b"mski"}
+    | {b"grid", b"iovl", b"iden", b"tili"}
+)
+"""Kinds of items that a decoder does not copy as metadata."""
+
+
+def check_data(file: bytes, limits: Limits) -> None:
+    """Refuse an AVIF or HEIC whose items have far more bytes than it, or too many bytes beside the pixels.
+
+    Args:
+        file: one with boxes that were checked.
+
+    Raises:
+        OverLimit: it is one.
+        Damaged: its boxes are broken.
+    """
+    try:
+        tracks = _in_tracks(file)
+        items = _of_file(file)
+    except (KeyError, IndexError, StopIteration, struct.error) as error:
+        raise Damaged("the AVIF or HEIC file is truncated or corrupt: its boxes do not say where it is") from error
+    if sum(item.size_bytes for item in (*items, *tracks)) > len(file) + SHARED_BYTES:
+        raise OverLimit("the AVIF or HEIC has items that share the same bytes many times; save it again")
+    metadata = [*tracks, *(item for item in items if item.kind not in PICTURES)]
+    if len(metadata) > MAX_METADATA_ITEMS:
+        raise OverLimit(
+            f"the AVIF or HEIC has {len(metadata)} items of metadata; the limit is {MAX_METADATA_ITEMS}; "
+            "save it without them"
+        )
+    copied_bytes = sum(item.size_bytes * max(1, len(item.references.get(b"cdsc", ()))) for item in metadata)
+    limits.check_metadata("all metadata of the AVIF or HEIC, counted for each of its pictures,", copied_bytes)
+    properties_bytes = sum(len(body) for item in items for _, body in item.properties)
+    limits.check_metadata("all properties of the AVIF or HEIC, counted for each of its pictures,", properties_bytes)
+
+
+def _of_file(file: bytes) -> list[Item]:
+    if all(kind != b"meta" for kind, *_ in boxes(file, 0, len(file))):
+        return []
+    items = items_of(file)
+    return [items.primary, *items.others.values()]
+
+
+def _in_tracks(file: bytes) -> list[Item]:
+    """Return the items in the film and in its tracks, which are all metadata."""
+    films = [(start, end) for kind, start, end in boxes(file, 0, len(file)) if kind == b"moov"]
+    tracks = _named(file, films, b"trak")
+    if len(tracks) > MAX_TRACKS:
+        raise OverLimit(f"the AVIF or HEIC has {len(tracks)} tracks; the limit is {MAX_TRACKS}; save it again")
+    return [
+        item
+        for start, end in _named(file, [*films, *tracks], b"meta")
+        for item in places_in(file, (start, end)).values()
+    ]
+
+
+def _named(file: bytes, spans: Iterable[tuple[int, int]], name: bytes) -> list[tuple[int, int]]:
+    """Return the boxes of one kind in parts of a file."""
+    return [(start, end) for span in spans for kind, start, end in boxes(file, *span) if kind == name]
