@@ -37,9 +37,7 @@ class Keyring:
 
     def find(self, token: str) -> Key | None:
         """Return the key with this token, if it is valid now."""
-        if self._clock() - self._checked_s >= CHECK_INTERVAL_S:
-            self._checked_s = self._clock()
-            self._refresh()
+        self._refresh()
         return find_key(self._keys, token)
 
     def usage(self, key: Key) -> Usage:
@@ -56,6 +54,7 @@ class Keyring:
 
     def job_bytes(self, name: str) -> int | None:
         """Return the bytes that the jobs of a key may hold; None for no limit, and for a key that is gone."""
+        self._refresh()
         return next((key.limits.job_bytes for key in self._keys if key.name == name), None)
 
     def _stamp_of_file(self) -> FileStamp:
@@ -63,6 +62,10 @@ class Keyring:
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _refresh(self) -> None:
+        """Read the file if it has changed; looks at it once within `CHECK_INTERVAL_S`."""
+        if self._clock() - self._checked_s < CHECK_INTERVAL_S:
+            return
+        self._checked_s = self._clock()
         stamp: FileStamp | None = None
         try:
             stamp = self._stamp_of_file()

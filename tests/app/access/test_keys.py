@@ -95,6 +95,15 @@ def test_a_changed_file_is_reloaded_and_a_broken_one_changes_nothing(
     assert not keyring.find(old)
 
 
+def test_a_changed_limit_on_the_bytes_of_jobs_holds_without_requests(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "keys"
+    path.write_text(new_key("shop", ["job_bytes=100"])[1])
+    keyring = Keyring(path, clock)
+    path.write_text(new_key("shop", ["job_bytes=1000"])[1])
+    clock.now_s += 2
+    assert (keyring.job_bytes("shop"), keyring.job_bytes("other")) == (1000, None)
+
+
 def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"ESRGAN_KEYS=.*nowhere: it cannot be read"):
         Keyring(tmp_path / "nowhere")
