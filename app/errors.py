@@ -9,7 +9,7 @@
     ├── NoSuchJob             404
     ├── TooSlow               408  the request arrived too slowly
     ├── NotAcceptable         406  Accept allows none of our formats
-    ├── NotReady              409  a result that is not there yet
+    ├── NotReady              409  a result that is not there yet, a webhook that is being delivered
     ├── PreconditionFailed    412  If-Match names another version
     ├── NoSuchRange           416  a range outside the result
     ├── TooLarge              413  too many bytes or pixels
@@ -136,7 +136,7 @@ class NotAcceptable(ServiceError):
 
 
 class NotReady(ServiceError):
-    """The result is not there: the job has not ended yet, or has no result."""
+    """The result is not there: the job has not ended yet, or has no result. Or a webhook is just being delivered."""
 
     status, type, title = 409, "not-ready", "There is no result"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.errors import NoSuchJob
+from app.errors import NoSuchJob, NotReady
 from app.jobs.addresses import DEFAULT_PORTS
 from app.jobs.database import Session
 from app.jobs.job import JobState, Row
@@ -132,18 +132,22 @@ def note(session: Session, delivery: Delivery, attempt: dict[str, Any], *, state
 
 
 def redeliver(session: Session, job_id: str, delivery_id: str) -> Delivery:
-    """Make a webhook due now, whatever its state; one that is being delivered is not sent twice.
+    """Make a webhook due now, whatever its state.
 
     Raises:
         NoSuchJob: the job has no such webhook.
+        NotReady: it is being delivered, and the end of that attempt would replace its new state.
     """
     rows = session.rows(
-        "update deliveries set state = 'waiting', not_before = :now where id = :id and job_id = :job_id returning *",
+        "update deliveries set state = 'waiting', not_before = :now where id = :id and job_id = :job_id"
+        " and (owner is null or lease_until < :now) returning *",
         id=delivery_id,
         job_id=job_id,
         now=session.now(),
     )
-    if not rows:
-        where = f"/v1/jobs/{job_id}/webhooks"
-        raise NoSuchJob(f"the job {job_id} has no webhook {delivery_id[:100]!r}; GET {where} lists them")
-    return Delivery.of(rows[0])
+    if rows:
+        return Delivery.of(rows[0])
+    where = f"/v1/jobs/{job_id}/webhooks"
+    if session.rows("select 1 from deliveries where id = :id and job_id = :job_id", id=delivery_id, job_id=job_id):
+        raise NotReady(f"the webhook {delivery_id} is just being delivered; GET {where} has the outcome")
+    raise NoSuchJob(f"the job {job_id} has no webhook {delivery_id[:100]!r}; GET {where} lists them")

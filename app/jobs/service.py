@@ -294,6 +294,7 @@ class JobService:
 
         Raises:
             NoSuchJob: the job has no such webhook.
+            NotReady: it is being delivered.
         """
         parts = self.parts
         delivery = await parts.database.write(partial(outbox.redeliver, job_id=job_id, delivery_id=delivery_id))

@@ -228,7 +228,7 @@ def redelivery_routes(life: Lifecycle) -> APIRouter:
         openapi_extra={"parameters": [IF_MATCH]},
     )
     async def redeliver(request: Request, job_id: JobId, webhook_id: WebhookId) -> WebhookView:
-        """Delivers a webhook again now, unless that is just being done; its id stays the same."""
+        """Delivers a webhook again now; its id stays the same. One that is just being delivered is refused."""
         job = await _job_of(life, request, job_id)
         check_match(request)
         return WebhookView.of(await life.jobs.redeliver(job.id, webhook_id))

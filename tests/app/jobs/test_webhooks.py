@@ -15,6 +15,7 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from app.errors import NoSuchJob, NotReady
 from app.jobs import outbox
 from app.jobs.addresses import AddressRules
 from app.jobs.counters import JobCounters
@@ -238,9 +239,14 @@ async def test_a_webhook_that_is_being_delivered_is_not_sent_twice(database: Dat
     job = await done_job(database, "http://127.0.0.1/")
     first = await database.write(partial(outbox.take, owner="first", lease_s=60))
     assert first is not None
-    again = await database.write(partial(outbox.redeliver, job_id=job.id, delivery_id=first.id))
-    assert (again.id, again.state) == (first.id, "waiting")
+    redeliver = partial(outbox.redeliver, job_id=job.id, delivery_id=first.id)
+    with pytest.raises(NotReady, match="just being delivered"):
+        await database.write(redeliver)
     assert await database.write(partial(outbox.take, owner="second", lease_s=60)) is None
+    await database.write(partial(outbox.note, delivery=first, attempt={}, state="failed"))
+    assert (await database.write(redeliver)).state == "waiting"
+    with pytest.raises(NoSuchJob, match="has no webhook 'msg_1'"):
+        await database.write(partial(outbox.redeliver, job_id=job.id, delivery_id="msg_1"))
 
 
 async def test_the_log_of_a_webhook_is_written_by_its_owner_alone_and_has_an_end(database: Database) -> None:
