@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy
 import pyvips
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from model.pictures import bmp, chroma, colour, container, deep, gif, heic, jpeg, png_structure, tiff
 from model.pictures.boxes import known_items
@@ -40,6 +40,7 @@ def prepare_decoders() -> None:
     """Set up what is global in the libraries."""
     heic.register()
     Image.MAX_IMAGE_PIXELS = None  # the limits say how many
+    PngImagePlugin.MAX_TEXT_CHUNK = 2**22  # bytes, as many as a text may have in other formats by default
 
 
 def accepted_formats() -> tuple[str, ...]:

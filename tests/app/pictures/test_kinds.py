@@ -21,6 +21,7 @@ from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import Postprocessor
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import FILES, HEIGHT, LIMITS, SRGB_PROFILE, WIDTH, avif, chunk, levels, opened, png, tiff
+from tests.app.pictures.metadata_files import xmp
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 prepare_decoders()
@@ -201,10 +202,16 @@ def test_an_unused_chunk_may_have_any_size(kind: bytes) -> None:
 
 
 def test_a_decompression_bomb_in_a_text_is_refused_or_ignored() -> None:
-    bomb = zlib.compress(bytes(3_000_000))
+    bomb = zlib.compress(bytes(5_000_000))
     with pytest.raises(TooLarge, match="far too large"):
         decode(png(levels(3), chunk(b"zTXt", b"Raw profile type exif\0\0" + bomb)), LIMITS)
     assert decode(png(levels(3), chunk(b"zTXt", b"Comment\0\0" + bomb)), LIMITS).bits == 8
+
+
+def test_a_compressed_xmp_may_have_four_mib() -> None:
+    packet = xmp("<dc:title>" + 4_000_000 * " " + "</dc:title>").encode()
+    text = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(packet)
+    assert decode(png(levels(3), chunk(b"iTXt", text)), LIMITS).bits == 8
 
 
 def test_a_jpeg_of_very_many_scans_is_refused() -> None:
