@@ -19,7 +19,6 @@ from model.pictures import tiff_ycbcr
 from model.pictures.colour import in_srgb, lab_in_srgb, of_image
 from model.pictures.errors import Damaged, NotAccepted
 from model.pictures.samples import SLICE_ROWS, Pixels, Samples, divide_by_alpha, max_level
-from model.pictures.tiff_directory import SIGNED
 from model.pictures.tiff_layout import CIELAB, GREY, ICCLAB, LAB, MIN_IS_WHITE, PALETTE, RGB, SEPARATED, YCBCR, Layout
 
 BYTE_CODECS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
@@ -120,8 +119,6 @@ def _file(
     kept = (tags.STRUCTURE | tags.DESCRIPTION).difference(dropped)
     if not layout.directory.number(tags.ROWS_PER_STRIP, 0):
         kept -= {tags.ROWS_PER_STRIP}  # decoders fail on 0, by which some writers mean all rows
-    signed = {tag for tag, field in layout.directory.fields.items() if field.kind in SIGNED}
-    kept -= signed & tags.STRUCTURE  # decoders see only what was checked
     return layout.directory.file.with_directory(layout.directory, kept, made)
 
 

@@ -18,7 +18,7 @@ INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 """Codes of the field types that are whole numbers without a sign."""
 
 SIGNED = frozenset({6, 8, 9, 17})
-"""Field types of whole numbers with a sign, which are not read here; decoders take them."""
+"""Field types of whole numbers with a sign, which decoders read, and nothing here."""
 
 LONG, RATIONAL, LONG8 = 4, 5, 16
 SUB_DIRECTORIES = 330

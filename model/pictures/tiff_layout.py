@@ -9,7 +9,7 @@ from model.pictures import orientation
 from model.pictures.errors import Damaged, NotAccepted, OverLimit
 from model.pictures.limits import Limits
 from model.pictures.samples import NO_RANGE, UPRIGHT
-from model.pictures.tiff_directory import SUB_DIRECTORIES, Directory, Field, TiffFile
+from model.pictures.tiff_directory import SIGNED, SUB_DIRECTORIES, Directory, Field, TiffFile
 
 NEW_SUBFILE_TYPE, SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 STRIP_OFFSETS, ORIENTATION, CHANNELS, ROWS_PER_STRIP, STRIP_SIZES, PLANAR = 273, 274, 277, 278, 279, 284
@@ -210,6 +210,8 @@ def _check_fields(directory: Directory, limits: Limits) -> None:
     for tag, field in directory.fields.items():
         if tag in STRUCTURE | DESCRIPTION | {SUB_DIRECTORIES}:
             limits.check_metadata(f"the TIFF's field {tag}", field.size_bytes)
+        if tag in STRUCTURE and field.kind in SIGNED:  # only decoders would read them
+            raise NotAccepted(f"a TIFF with signed numbers in field {tag} is not accepted; save it again")
         if tag in (STRIP_OFFSETS, TILE_OFFSETS) and field.count > MAX_STRIPS:
             raise OverLimit(
                 f"the TIFF has {field.count} strips or tiles; the limit is {MAX_STRIPS}; save it with larger ones"
@@ -284,7 +286,10 @@ def _check_size(layout: Layout, limits: Limits) -> None:
 
 
 def _check_packed(layout: Layout, decoded_bytes: int) -> None:
-    """Refuse strips or tiles that share so many bytes that decoders read far more than the file has."""
+    """Refuse strips or tiles whose sizes add up to far more than the file.
+
+    Decoders would read its bytes again and again.
+    """
     file_bytes = len(layout.directory.file.content)
     packed_bytes = sum(layout.directory.total(tag, most_each=file_bytes) for tag in (STRIP_SIZES, TILE_SIZES))
     limit_bytes = 2 * file_bytes + decoded_bytes
