@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from model.pictures.errors import Damaged, OverLimit
+from model.pictures.units import Units
 
 SEQUENCE_HEADER, FRAMES = 1, frozenset({3, 6, 7})
 """Types of OBUs: a sequence header, and frame headers alone, with the frame, or repeated."""
-
-MAX_OBUS = 1000
-"""Maximum OBUs of a picture: real ones have three or four, and one for each of their tiles."""
 
 MAX_HEADERS = 20
 """Maximum headers of sequences and frames in a picture: four layers have two each."""
@@ -74,15 +72,18 @@ class _Sequence:
         return max(self.width, 1 << self.sides_bits[0]) * max(self.height, 1 << self.sides_bits[1])
 
 
-def frame_px(data: bytes | memoryview) -> int:
+def frame_px(data: bytes | memoryview, units: Units) -> int:
     """Return the pixels of all frames in the data of a picture, hidden ones included.
+
+    Args:
+        units: counts the OBUs of the file.
 
     Raises:
         Damaged: the data does not begin with a frame that can be decoded alone.
-        OverLimit: more than `MAX_OBUS` or `MAX_HEADERS`.
+        OverLimit: more OBUs than a file may have, or more than `MAX_HEADERS`.
     """
     sequence, px, largest_px, headers = None, 0, 0, 0
-    for kind, body in _obus(data):
+    for kind, body in _obus(data, units):
         headers += kind == SEQUENCE_HEADER or kind in FRAMES
         if headers > MAX_HEADERS:
             raise OverLimit(
@@ -101,12 +102,11 @@ def frame_px(data: bytes | memoryview) -> int:
     return px
 
 
-def _obus(data: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
+def _obus(data: bytes | memoryview, units: Units) -> Iterator[tuple[int, bytes]]:
     """Yield type and first bytes of each OBU, as far as they are whole."""
-    place, number = 0, 0
+    place = 0
     while place < len(data):
-        if (number := number + 1) > MAX_OBUS:
-            raise OverLimit(f"a picture in the AVIF has more than {MAX_OBUS} OBUs, which is the limit; save it again")
+        units.count()
         head = data[place]
         place += 2 if head & 4 else 1
         size = len(data) - place

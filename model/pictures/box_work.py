@@ -12,6 +12,7 @@ from model.pictures.av1 import frame_px
 from model.pictures.boxes import Item, Items, boxes, items_of
 from model.pictures.errors import Damaged, OverLimit
 from model.pictures.limits import Limits
+from model.pictures.units import Units
 
 MAX_FACTOR = 8
 """Pixels to work through for each that is shown: four layers, and as many of alpha."""
@@ -24,9 +25,6 @@ ITEM_PX = 64 * 64
 
 MAX_DEPTH = 8
 """Maximum items within items: real ones are made of coded ones, or of a picture in tiles."""
-
-MAX_NAL_UNITS = 1000
-"""Maximum NAL units of a picture in HEVC: real ones have one for each of their slices, and a few more."""
 
 DERIVED = {b"grid": 4, b"iovl": 10}
 """Kinds of derived items, which are put together from others, and the offset of their size in their data."""
@@ -46,9 +44,9 @@ def check_work(file: bytes, limits: Limits) -> None:
         Damaged: its boxes are broken.
     """
     try:
-        found = _inside(file, (0, len(file)))
-        worked = [_work_of_items(file, items_of(file))] if b"meta" in found else []
-        worked += _work_of_tracks(file, found.get(b"moov", (0, 0)))
+        found, units = _inside(file, (0, len(file))), Units()
+        worked = [_work_of_items(file, items_of(file), units)] if b"meta" in found else []
+        worked += _work_of_tracks(file, found.get(b"moov", (0, 0)), units)
     except (KeyError, IndexError, struct.error) as error:
         raise Damaged("the AVIF or HEIC file is truncated or corrupt: its boxes do not say where it is") from error
     for width, height, px in worked:
@@ -61,9 +59,9 @@ def check_work(file: bytes, limits: Limits) -> None:
             )
 
 
-def _work_of_items(file: bytes, items: Items) -> tuple[int, int, int]:
+def _work_of_items(file: bytes, items: Items, units: Units) -> tuple[int, int, int]:
     """Return width and height of the primary picture, and the pixels behind it."""
-    return *_size(items.primary), _Work(file, items).px(items.number)
+    return *_size(items.primary), _Work(file, items, units).px(items.number)
 
 
 def _size(item: Item) -> tuple[int, int]:
@@ -79,8 +77,9 @@ def _size(item: Item) -> tuple[int, int]:
 class _Work:
     """Adds up pixels of items, and of those that they are made of."""
 
-    def __init__(self, file: bytes, items: Items) -> None:
+    def __init__(self, file: bytes, items: Items, units: Units) -> None:
         self._file = file
+        self._units = units
         self._items = {items.number: items.primary, **items.others}
         self._alphas = defaultdict[int, list[int]](list)
         for number, item in self._items.items():
@@ -110,9 +109,9 @@ class _Work:
             data, place = bytes(self._data(item)[:18]), DERIVED[item.kind]
             return max(px, int(math.prod(struct.unpack_from(">II" if data[1] & 1 else ">HH", data, place))))
         if item.kind == b"av01":
-            return max(px, frame_px(self._data(item)))
+            return max(px, frame_px(self._data(item), self._units))
         if item.kind == b"hvc1" and (setup := item.property(b"hvcC")):
-            return px * _hevc_pictures(self._data(item), (setup[21] & 3) + 1)
+            return px * _hevc_pictures(self._data(item), (setup[21] & 3) + 1, self._units)
         return px
 
     def _data(self, item: Item) -> memoryview:
@@ -125,18 +124,16 @@ class _Work:
         return memoryview(item.data(self._file))
 
 
-def _hevc_pictures(data: memoryview, length_bytes: int) -> int:
+def _hevc_pictures(data: memoryview, length_bytes: int, units: Units) -> int:
     """Return the number of pictures in HEVC data, hidden ones included.
 
     Args:
         length_bytes: bytes of the length in front of each NAL unit.
+        units: counts those of the file.
     """
-    pictures = place = nal_units = 0
+    pictures = place = 0
     while place + length_bytes + 2 < len(data):
-        if (nal_units := nal_units + 1) > MAX_NAL_UNITS:
-            raise OverLimit(
-                f"a picture in the HEIC has more than {MAX_NAL_UNITS} NAL units, which is the limit; save it again"
-            )
+        units.count()
         size = int.from_bytes(data[place : place + length_bytes])
         kind, begins_picture = data[place + length_bytes] >> 1 & 63, data[place + length_bytes + 2] >> 7
         pictures += bool(kind < 32 and begins_picture)
@@ -144,7 +141,7 @@ def _hevc_pictures(data: memoryview, length_bytes: int) -> int:
     return pictures
 
 
-def _work_of_tracks(file: bytes, film: tuple[int, int]) -> list[tuple[int, int, int]]:
+def _work_of_tracks(file: bytes, film: tuple[int, int], units: Units) -> list[tuple[int, int, int]]:
     """Return width and height of each track in AV1, and the pixels behind its first frame."""
     worked = []
     for kind, start, end in boxes(file, *film):
@@ -155,7 +152,7 @@ def _work_of_tracks(file: bytes, film: tuple[int, int]) -> list[tuple[int, int, 
             if b"av01" in codecs:
                 place = head[0] + (76 if file[head[0]] == 0 else 88)
                 width, height = struct.unpack_from(">II", file, place)
-                worked.append((width >> 16, height >> 16, frame_px(_first_sample(file, table))))
+                worked.append((width >> 16, height >> 16, frame_px(_first_sample(file, table), units)))
     return worked
 
 

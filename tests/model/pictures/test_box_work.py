@@ -9,11 +9,12 @@ import pytest
 import pyvips
 from PIL import Image
 
-from model.pictures.box_work import ITEM_PX, MAX_DEPTH, MAX_FACTOR, MAX_NAL_UNITS, SMALL_PX, check_work
+from model.pictures.box_work import ITEM_PX, MAX_DEPTH, MAX_FACTOR, SMALL_PX, check_work
 from model.pictures.boxes import MAX_EXTENTS, items_of
 from model.pictures.errors import Damaged, OverLimit
 from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
+from model.pictures.units import MAX_UNITS
 from tests.model.pictures.av1_data import frame, sequence
 
 LIMITS = Limits(
@@ -202,11 +203,18 @@ def test_every_item_counts_for_its_decoder(canvases: int) -> None:
             check_work(file, LIMITS)
 
 
-def test_very_many_nal_units_are_refused() -> None:
-    empty = Part(kind=b"hvc1", data=bytes(4 * MAX_NAL_UNITS), size=(9, 9), setup=(b"hvcC", SETUP))
-    check_work(media_file(empty), LIMITS)
-    with pytest.raises(OverLimit, match=f"more than {MAX_NAL_UNITS} NAL units"):
-        check_work(media_file(replace(empty, data=bytes(4 * MAX_NAL_UNITS + 12))), LIMITS)
+def test_very_many_nal_units_of_all_pictures_are_refused() -> None:
+    empty = Part(kind=b"hvc1", data=bytes(4 * MAX_UNITS // 2 + 3), size=(9, 9), setup=(b"hvcC", SETUP))
+    check_work(media_file(*tiles(2, 1, empty, 9, 9)), LIMITS)
+    with pytest.raises(OverLimit, match=f"more than {MAX_UNITS} OBUs or NAL units"):
+        check_work(media_file(*tiles(2, 1, replace(empty, data=empty.data + bytes(4)), 9, 9)), LIMITS)
+
+
+def test_pictures_count_their_obus_together() -> None:
+    tile = replace(av1(9, 9), data=sequence(9, 9) + frame() + bytes(998 * (0x7A, 0)))
+    check_work(media_file(*tiles(20, 1, tile, 9, 9)), LIMITS)
+    with pytest.raises(OverLimit, match=f"more than {MAX_UNITS} OBUs"):
+        check_work(media_file(*tiles(21, 1, tile, 9, 9)), LIMITS)
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 2, 30])
