@@ -4,8 +4,8 @@ import asyncio
 import logging
 import re
 import zipfile
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 from typing import IO, Literal, cast
 from urllib.parse import quote
@@ -59,8 +59,9 @@ async def result_response(jobs: JobService, request: Request, job: StoredJob, nu
             (first, end), status = wanted, 206
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{result.size_bytes}"
     headers["Content-Length"] = str(end - first)
-    await _check_files(jobs, job, [result])
-    body = jobs.read(result, first, end)
+    body = _after_the_first(jobs.read(result, first, end))
+    with _no_file_is_no_result(job):
+        await anext(body)
     return ClosedStream(body, status_code=status, media_type=result.media_type, headers=headers)
 
 
@@ -135,16 +136,37 @@ async def _zipped(jobs: JobService, job: StoredJob, files: Mapping[str, Result])
     yield sink.take()
 
 
+async def _after_the_first(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield nothing as soon as the first chunk is there, while the answer can still be an error; then all chunks."""
+    async with aclosing(chunks):
+        first = await anext(chunks, b"")
+        yield b""
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+
 async def _check_files(jobs: JobService, job: StoredJob, results: Sequence[Result]) -> None:
     """Read a byte of each result, while the answer can still be an error.
 
     Raises:
-        NoSuchJob: the file of one is gone: the job was just removed, or the store has lost it.
+        NoSuchJob: the file of one is gone.
     """
-    try:
+    with _no_file_is_no_result(job):
         for start in range(0, len(results), CHECKED_AT_A_TIME):
             some = results[start : start + CHECKED_AT_A_TIME]
             await asyncio.gather(*(whole(jobs.read(result, 0, 1)) for result in some))
+
+
+@contextmanager
+def _no_file_is_no_result(job: StoredJob) -> Iterator[None]:
+    """Replace the error for a file that is gone: the job was just removed, or the store has lost it.
+
+    Raises:
+        NoSuchJob: a file is gone.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         log.warning("job %s: the file of a result is gone: %s", job.id, error)
         raise NoSuchJob(f"a result of the job {job.id} is gone; send the picture again") from error

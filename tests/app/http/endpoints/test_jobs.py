@@ -358,6 +358,21 @@ async def test_a_result_whose_store_is_away_may_be_fetched_later(
     assert (await client.get(job["result"]["href"])).is_success
 
 
+async def test_a_result_is_opened_once_for_each_answer(
+    client: httpx.AsyncClient, life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, opened = await ended(client, (await create(client))["id"]), list[object]()
+    read = life.jobs.parts.store.read
+
+    def counted(*arguments: Any) -> AsyncIterator[bytes]:
+        opened.append(arguments)
+        return read(*arguments)
+
+    monkeypatch.setattr(life.jobs.parts.store, "read", counted)
+    assert (await client.get(job["result"]["href"])).is_success
+    assert len(opened) == 1
+
+
 async def test_a_waiting_job_tells_its_place_and_its_predicted_end(
     client: httpx.AsyncClient, blocked: BlockedDevice
 ) -> None:
