@@ -3,6 +3,8 @@
 import difflib
 import itertools
 import logging
+import math
+import time
 from collections.abc import Mapping, Sequence
 from http import HTTPMethod, HTTPStatus
 from typing import Any
@@ -22,6 +24,9 @@ from app.text import encodable, without_query
 MEDIA_TYPE = "application/problem+json"
 MAX_REPORTED_ERRORS = 5
 """Maximum number of invalid parameters that a response lists."""
+
+LOG_INTERVAL_S = 60.0
+"""Minimum interval between two lines in the log for one kind of error whose reason the answer hides."""
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +62,7 @@ class ProblemResponse(JSONResponse):
 
 def add_problem_handlers(app: FastAPI) -> None:
     """Answer every error of the service and of the framework with a problem document."""
-    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(ServiceError, _ServiceErrors())
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _caller_left)
@@ -87,11 +92,25 @@ def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = N
     return ProblemResponse(status, title.lower().replace(" ", "-"), title, detail, headers)
 
 
-async def _service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    if error.reason != error.detail:
-        log.warning("%s %s: %s", request.method, request.scope["path"], error.reason)
-    return answer_to(error)
+class _ServiceErrors:
+    """Answers errors of the service; logs reasons that the answers hide, but not for each request of an outage."""
+
+    def __init__(self) -> None:
+        self._logged_s: dict[type[ServiceError], float] = {}
+
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceError)
+        if error.reason != error.detail and self._is_due(type(error)):
+            log.warning("%s %s: %s", request.method, request.scope["path"], error.reason)
+        return answer_to(error)
+
+    def _is_due(self, kind: type[ServiceError]) -> bool:
+        """Return True if no error of a kind was logged within `LOG_INTERVAL_S`, and note that this one is."""
+        now_s = time.monotonic()
+        if now_s - self._logged_s.get(kind, -math.inf) < LOG_INTERVAL_S:
+            return False
+        self._logged_s[kind] = now_s
+        return True
 
 
 async def _invalid_parameters(request: Request, error: Exception) -> Response:
