@@ -26,9 +26,6 @@ ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED})
 MAX_CRASHES = 2
 """Number of process deaths after which a picture fails instead of being retried."""
 
-MAX_DETAIL_CHARS = 2000
-"""Characters of an error's text that are stored; a job has up to 1,000 of them."""
-
 Row = Mapping[str, Any]
 Part = TypeVar("Part", "Problem", "Result")
 
@@ -54,9 +51,8 @@ class Problem:
 
     @classmethod
     def of(cls, error: ServiceError) -> Self:
-        """Return the problem for an error; its text may quote a picture, so the end of a long one is cut off."""
-        detail = error.detail if len(error.detail) <= MAX_DETAIL_CHARS else f"{error.detail[: MAX_DETAIL_CHARS - 1]}…"
-        return cls(status=error.status, type=error.type, title=error.title, detail=detail)
+        """Return the problem for an error."""
+        return cls(status=error.status, type=error.type, title=error.title, detail=error.detail)
 
     def to_json(self) -> str:
         """Return the problem as JSON text."""

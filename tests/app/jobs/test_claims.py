@@ -7,11 +7,10 @@ from functools import partial
 
 import pytest
 
-from app.errors import Unprocessable
 from app.jobs import ledger
 from app.jobs.claims import Claim, Hold, claim, recover, release, renew, reserve
 from app.jobs.database import Database
-from app.jobs.job import MAX_DETAIL_CHARS, JobState, NewPicture, Problem, StoredPicture
+from app.jobs.job import JobState, NewPicture, StoredPicture
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
 
@@ -230,8 +229,3 @@ async def test_an_end_that_is_recorded_again_stays_as_it_was(database: Database)
         held = await taken(database)
         assert await ended(database, held, state) is state
         assert await ended(database, held, state) is state
-
-
-def test_the_text_of_a_stored_problem_is_short_whatever_a_picture_says() -> None:
-    assert Problem.of(Unprocessable("x" * MAX_DETAIL_CHARS)).detail == "x" * MAX_DETAIL_CHARS
-    assert len(Problem.of(Unprocessable("x" * 10**6)).detail) == MAX_DETAIL_CHARS
