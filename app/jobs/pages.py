@@ -33,21 +33,21 @@ def page(
             conditions.append(condition)
             values[name] = value
     where = " and ".join(conditions)
-    rows = session.rows(f"select * from jobs where {where} order by id desc limit :limit", **values)
-    fitting = _fitting(session, rows[:limit])
+    rows = session.rows(
+        f"select jobs.*, (select sum({PICTURE_BYTES} + length(source) + coalesce(length(problem), 0)"
+        " + coalesce(length(result), 0)) from pictures where job_id = jobs.id) as size_bytes"
+        f" from jobs where {where} order by id desc limit :limit",
+        **values,
+    )
+    fitting = _fitting(rows[:limit])
     return with_pictures(session, fitting), len(fitting) < len(rows)
 
 
-def _fitting(session: Session, rows: Sequence[Row]) -> Sequence[Row]:
-    """Return the first jobs, as many as fit on a page with their pictures."""
+def _fitting(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the first jobs whose pictures fit on a page."""
     size_bytes = 0
     for count, row in enumerate(rows):
-        size_bytes += session.rows(
-            "select sum(:picture_bytes + length(source) + coalesce(length(problem), 0) + coalesce(length(result), 0))"
-            " as n from pictures where job_id = :id",
-            id=row["id"],
-            picture_bytes=PICTURE_BYTES,
-        )[0]["n"]
+        size_bytes += row["size_bytes"]
         if count and size_bytes > PAGE_BYTES:
             return rows[:count]
     return rows
