@@ -173,6 +173,16 @@ async def test_results_hold_no_more_bytes_than_the_limits_allow(database: Databa
     assert await refusal(third, 40, key_bytes=60) == "NoneType"
 
 
+async def test_a_result_of_a_dead_worker_holds_no_bytes(database: Database, clock: ManualClock) -> None:
+    await added(database, new_job(size=10))
+    held = await taken(database)
+    await database.write(partial(reserve, claim=held, size_bytes=40, max_bytes=1000, key_bytes=None))
+    assert (await database.read(ledger.totals)).stored_bytes == 40
+    clock.now_s += LEASE_S + 1
+    await recovered(database)
+    assert (await database.read(ledger.totals)).stored_bytes == 10
+
+
 async def test_a_picture_that_is_given_back_waits_and_counts_no_death(database: Database, clock: ManualClock) -> None:
     job = await added(database)
     held = await taken(database)

@@ -12,6 +12,7 @@ from app.jobs.database import DatabaseDown
 from app.jobs.outages import Outage
 from app.jobs.sqlite import SqliteDatabase
 from app.jobs.sweeper import Sweeper
+from tests.app.jobs.peer import until
 from tests.app.jobs.test_runner import House
 
 log = logging.getLogger("app.jobs.test")
@@ -61,11 +62,12 @@ async def test_an_outage_of_the_database_leaves_a_line_for_each_task_and_not_for
     house.database.down = True
     house.runner.start(house.service)
     sweeper.start()
-    await asyncio.sleep(0.3)
+    await until(lambda: len(caplog.messages) >= 3)
+    await asyncio.sleep(0.1)  # time for further attempts
     assert sorted(caplog.messages) == ["cannot claim jobs: gone", "cannot count jobs: gone", "cannot sweep jobs: gone"]
     caplog.clear()
     house.database.down = False
-    await asyncio.sleep(0.3)
+    await until(lambda: len(caplog.messages) >= 3)
     assert sorted(caplog.messages) == ["can claim jobs again", "can count jobs again", "can sweep jobs again"]
     await house.runner.stop()
     await sweeper.stop()
