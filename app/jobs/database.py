@@ -88,13 +88,13 @@ class Database(Protocol):
 
 
 async def to_its_end(thread: Executor, call: Callable[[], Result]) -> Result:
-    """Run a transaction in a thread. A caller that leaves must not cause the rollback of another one's."""
+    """Run a transaction in a thread, to its end even if the caller leaves: one that still waits would be dropped."""
     running = asyncio.get_running_loop().run_in_executor(thread, call)
-    running.add_done_callback(_heard)
+    running.add_done_callback(_retrieve_error)
     return await asyncio.shield(running)
 
 
-def _heard(running: "asyncio.Future[Any]") -> None:
+def _retrieve_error(running: "asyncio.Future[Any]") -> None:
     """Keep asyncio from logging the error of a transaction whose caller has left."""
     if not running.cancelled():
         running.exception()

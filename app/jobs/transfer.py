@@ -92,7 +92,7 @@ class Transfer:
         await self._persistently(attempt, url)
 
     def _time_s(self, size_bytes: int) -> float:
-        """Return the time in which so many bytes must have arrived."""
+        """Return the time allowed for this number of bytes."""
         return self._wait_s + size_bytes / self._min_bytes_per_s
 
     async def _persistently(self, attempt: Callable[[], Awaitable[Result]], url: str) -> Result:

@@ -248,5 +248,5 @@ class Deliverer:
 
 
 def _frequent(names: Iterable[str], times: int) -> list[str]:
-    """Return the names that occur at least so many times."""
+    """Return names that occur at least `times` times."""
     return [name for name, count in Counter(names).items() if count >= times]
