@@ -114,10 +114,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Memory for decoded pictures and their answers, which wait for it. More for one gets 413.",
     )
-    upload_s: float = Field(default=300, gt=0, description="Maximum seconds for a whole upload.")
+    upload_s: float = Field(default=300, gt=0, description="Maximum seconds for a whole upload, or a URL of a job.")
     upload_idle_s: float = Field(default=10, gt=0, description="Maximum seconds without a byte of an upload.")
     upload_bytes_per_s: int = Field(
-        default=8192, ge=1, description="Minimum average upload rate, enforced after `upload_idle_s`."
+        default=8192,
+        ge=1,
+        description="Minimum average rate of an upload, enforced after `upload_idle_s`; of a URL of a job, after 30 s.",
     )
     wait_s: float = Field(
         default=300, gt=0, description="Default request timeout in seconds, when the client sends no `Prefer: wait=`."
