@@ -24,6 +24,7 @@ from app.errors import QueueFull, ServiceError
 from app.pictures.decode import SUFFIXES
 from app.service import Answer, UpscaleService
 from app.settings import Settings, SettingsError
+from app.text import printable
 
 DEVICE_LOST = 70
 """Exit status after the device was lost, as for the service."""
@@ -228,5 +229,6 @@ def _reason(error: OSError, task: Task) -> str:
 
 
 def _say(text: str, stream: TextIO) -> None:
+    """Print a line; names of files may hold anything."""
     with suppress(BrokenPipeError):  # its reader has left (`| head`), which must not stop the work
-        tqdm.write(text, file=stream)
+        tqdm.write(printable(text, stream.encoding or "utf-8"), file=stream)

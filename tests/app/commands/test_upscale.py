@@ -163,6 +163,18 @@ def test_a_reader_of_the_report_that_leaves_does_not_stop_the_work(
     assert files(folder / "out") == {"wide.png", "sub/tall.png"}
 
 
+def test_names_that_no_terminal_can_show_do_not_stop_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [b"undecodable \xff", b"bell \a", b"title \x1b]0;x", "right to left \u202e".encode(), "\u00e9".encode()]
+    for name in names:
+        (folder / "in" / os.fsdecode(name + b".png")).write_bytes(encoded(noise(4, 4)))
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "ascii", errors="strict", write_through=True))
+    assert main(["upscale", "in", "--out", "out"]) == 0
+    lines = written.getvalue().decode().splitlines()
+    shown = {"undecodable \\udcff", "bell \\x07", "title \\x1b]0;x", "right to left \\u202e", "\\xe9", "wide", "tall"}
+    assert {Path(line).stem for line in lines} == shown
+
+
 def test_a_bad_file_does_not_stop_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "in" / "bad.png").write_bytes(encoded(noise(9, 9))[:60])
     assert main(["upscale", "in", "absent.png", "--out", "out"]) == 1
