@@ -39,8 +39,8 @@ def with_settings(config: TrainingConfig, settings: Sequence[str]) -> TrainingCo
         name, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set takes FIELD=VALUE, not {setting!r}")
-        if name in RECORDS:
-            raise ConfigError(f"{name} cannot be set: {RECORDS[name]}")
+        if (record := name.partition(".")[0]) in RECORDS:
+            raise ConfigError(f"{name} cannot be set: {RECORDS[record]}")
         _put(tree, TrainingConfig, name.split("."), name, text)
     return from_tree(tree)
 

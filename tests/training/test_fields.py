@@ -197,6 +197,7 @@ def test_fields_that_only_fit_together_are_set_together() -> None:
         ("recipe=psnr_x4", "recipe cannot be set: it is the recipe that the command names"),
         ("starts_from=none", "starts_from cannot be set: it belongs to the recipe; name another one"),
         ("start=x.pth", "start cannot be set: it records the file of --start"),
+        ("start.name=x.pth", "start.name cannot be set: it records the file of --start"),
         (
             "start_discriminator=x.pth",
             "start_discriminator cannot be set: it records the file of --start-discriminator",
