@@ -12,7 +12,7 @@ from torch.nn import functional
 from training.data import Pair
 from training.degrade import shrink_bicubic
 from training.kernels import blur, gaussian_kernels
-from training.uploads import add_gaussian_noise, encoded
+from training.uploads import add_gaussian_noise, encoded, to_levels
 
 Damage = Literal["clean", "web75", "web50", "phone", "noisy", "enlarged"]
 DAMAGES: tuple[Damage, ...] = get_args(Damage)
@@ -65,12 +65,12 @@ def _blurred(picture: Tensor, sigma_px: float) -> Tensor:
     sigma = torch.full((1, 2), sigma_px, dtype=torch.float64)
     one = torch.ones(1, dtype=torch.float64)
     kernel = gaussian_kernels(sigma, 0 * one, one, torch.tensor([21])).float()
-    return _levels(blur(picture.float()[None], kernel)[0])
+    return to_levels(blur(picture.float()[None], kernel)[0])
 
 
 def _with_noise(picture: Tensor, levels: float, name: str) -> Tensor:
     rng = numpy.random.default_rng(list(hashlib.sha256(os.fsencode(name)).digest()))
-    return _levels(add_gaussian_noise(picture.float()[None], levels, rng)[0])
+    return to_levels(add_gaussian_noise(picture.float()[None], levels, rng)[0])
 
 
 def _enlarged(picture: Tensor) -> Tensor:
@@ -78,11 +78,7 @@ def _enlarged(picture: Tensor) -> Tensor:
     sides = picture.shape[1:]
     half = tuple(-(-side // 2) for side in sides)
     small = functional.interpolate(picture.float()[None], half, mode="bicubic", antialias=True)
-    return _levels(functional.interpolate(_levels(small).float(), sides, mode="bicubic")[0])
-
-
-def _levels(picture: Tensor) -> Tensor:
-    return picture.round().clamp(0, 255).to(torch.uint8)
+    return to_levels(functional.interpolate(to_levels(small).float(), sides, mode="bicubic")[0])
 
 
 def _jpeg(picture: Tensor, quality: int) -> Tensor:

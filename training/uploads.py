@@ -129,7 +129,7 @@ def degrade_upload(high_res: Tensor, scale: int, config: UploadConfig, rng: nump
     if rng.random() < config.clean_share:
         return shrink_bicubic(high_res, scale)
     if rng.random() < config.web_share:
-        return _levels(_compress(shrink_bicubic(high_res, scale).float()[None], config.file, rng))[0]
+        return to_levels(_compress(shrink_bicubic(high_res, scale).float()[None], config.file, rng))[0]
     height, width = (side // scale for side in high_res.shape[1:])
     picture = high_res.float()[None]
     if rng.random() < config.blur_probability:
@@ -143,7 +143,7 @@ def degrade_upload(high_res: Tensor, scale: int, config: UploadConfig, rng: nump
     picture = _add_noise(picture, config, rng)
     if rng.random() < config.file.probability:
         picture = _compress(picture, config.file, rng)
-    return _levels(picture)[0]
+    return to_levels(picture)[0]
 
 
 def degrade_crops(
@@ -205,7 +205,7 @@ def _check(high_res: Tensor, scale: int) -> None:
         raise ValueError(f"{width} x {height} px is too small; a side needs {MIN_SIDE_PX * scale} px at scale {scale}")
 
 
-def _levels(picture: Tensor) -> Tensor:
+def to_levels(picture: Tensor) -> Tensor:
     """Float levels (N, 3, H, W) -> uint8, rounded, as a file holds them."""
     return picture.round().clamp(0, 255).to(torch.uint8)
 
@@ -252,6 +252,6 @@ def _compress(picture: Tensor, config: FileConfig, rng: numpy.random.Generator) 
     least, most = config.quality
     quality = round(rng.triangular(least, config.typical_quality, most)) if least < most else most
     if rng.random() < config.webp_share:
-        return encoded(_levels(picture)[0], "WEBP", quality=quality, method=2)[None].float()
+        return encoded(to_levels(picture)[0], "WEBP", quality=quality, method=2)[None].float()
     subsampling = str(rng.choice(_SUBSAMPLINGS, p=config.subsampling_shares))
-    return encoded(_levels(picture)[0], "JPEG", quality=quality, subsampling=subsampling)[None].float()
+    return encoded(to_levels(picture)[0], "JPEG", quality=quality, subsampling=subsampling)[None].float()
