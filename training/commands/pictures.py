@@ -46,12 +46,7 @@ def open_pictures(
     Raises:
         DataError: the options do not fit together, or a folder cannot be used.
     """
-    if options.low_res and config.degradation:
-        raise DataError(
-            f"{config.recipe} makes its low-res pictures itself; leave --low-res out or take another recipe"
-        )
-    if options.validation_low_res and not options.validation:
-        raise DataError("--validation-low-res belongs to --validation; name that folder too")
+    _check_folders(options, config)
     scale = config.generator.scale
     pictures = find_pairs(options.data, scale, options.low_res)
     if options.validation:
@@ -73,6 +68,20 @@ def open_pictures(
         report=report,
     )
     return photographs, sets, names
+
+
+def _check_folders(options: argparse.Namespace, config: TrainingConfig) -> None:
+    """Check that the folders of a run fit together.
+
+    Raises:
+        DataError: one of low-res pictures has no use.
+    """
+    if options.low_res and config.degradation:
+        raise DataError(
+            f"{config.recipe} makes its low-res pictures itself; leave --low-res out or take another recipe"
+        )
+    if options.validation_low_res and not options.validation:
+        raise DataError("--validation-low-res belongs to --validation; name that folder too")
 
 
 def _of_validation(
