@@ -91,13 +91,13 @@ class AsyncClient:
 
     async def job(self, job: str) -> Job:
         """Return the current state of a job."""
-        return Job.of((await self._tried(lambda: self._got(f"/v1/jobs/{job}"))).json())
+        return Job.of((await self._tried(lambda: self._answer(f"/v1/jobs/{job}"))).json())
 
     async def jobs(self, *, state: State | None = None) -> AsyncIterator[Job]:
         """List the jobs of the key, in a state or in any, the newest first; pages are fetched as they are needed."""
         query: Mapping[str, str] | None = first_page(state)
         while query is not None:
-            page = (await self._tried(partial(self._got, "/v1/jobs", query=query))).json()
+            page = (await self._tried(partial(self._answer, "/v1/jobs", query=query))).json()
             for job in page["jobs"]:
                 yield Job.of(job)
             query = next_page(query, page)
@@ -117,11 +117,11 @@ class AsyncClient:
 
     async def cancel(self, job: str) -> None:
         """Cancel a job, or remove one that has ended."""
-        await self._tried(lambda: self._got(f"/v1/jobs/{job}", "DELETE"))
+        await self._tried(lambda: self._answer(f"/v1/jobs/{job}", "DELETE"))
 
     async def models(self) -> Any:
         """Return the models of the service; see docs/api.md."""
-        return (await self._tried(lambda: self._got("/v1/models"))).json()
+        return (await self._tried(lambda: self._answer("/v1/models"))).json()
 
     async def _submitted(self, send: Callable[[Mapping[str, str]], Awaitable[httpx.Response]]) -> Job:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
@@ -154,7 +154,7 @@ class AsyncClient:
 
             yield rewound
 
-    async def _got(self, path: str, method: str = "GET", query: Any = None) -> httpx.Response:
+    async def _answer(self, path: str, method: str = "GET", query: Any = None) -> httpx.Response:
         return checked(await self._http.request(method, path, params=query))
 
     async def _whole(self, content: bytes | AsyncIterator[bytes], query: Any) -> Picture:

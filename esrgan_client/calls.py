@@ -41,8 +41,10 @@ def headers_of(key: str) -> Mapping[str, str]:
 
 def form_of(pictures: Pictures, opened: ExitStack) -> list[tuple[str, bytes | BinaryIO]]:
     """Return the fields of a form; its files stay open until the stack is closed."""
-    each = [pictures] if isinstance(pictures, bytes | str | os.PathLike) else pictures
-    return [("image", it if isinstance(it, bytes) else opened.enter_context(Path(it).open("rb"))) for it in each]
+    several = [pictures] if isinstance(pictures, bytes | str | os.PathLike) else pictures
+    return [
+        ("image", each if isinstance(each, bytes) else opened.enter_context(Path(each).open("rb"))) for each in several
+    ]
 
 
 def checked(answer: httpx.Response) -> httpx.Response:

@@ -89,13 +89,13 @@ class Client:
 
     def job(self, job: str) -> Job:
         """Return the current state of a job."""
-        return Job.of(self._tried(lambda: self._got(f"/v1/jobs/{job}")).json())
+        return Job.of(self._tried(lambda: self._answer(f"/v1/jobs/{job}")).json())
 
     def jobs(self, *, state: State | None = None) -> Iterator[Job]:
         """List the jobs of the key, in a state or in any, the newest first; pages are fetched as they are needed."""
         query: Mapping[str, str] | None = first_page(state)
         while query is not None:
-            page = self._tried(partial(self._got, "/v1/jobs", query=query)).json()
+            page = self._tried(partial(self._answer, "/v1/jobs", query=query)).json()
             yield from map(Job.of, page["jobs"])
             query = next_page(query, page)
 
@@ -114,11 +114,11 @@ class Client:
 
     def cancel(self, job: str) -> None:
         """Cancel a job, or remove one that has ended."""
-        self._tried(lambda: self._got(f"/v1/jobs/{job}", "DELETE"))
+        self._tried(lambda: self._answer(f"/v1/jobs/{job}", "DELETE"))
 
     def models(self) -> Any:
         """Return the models of the service; see docs/api.md."""
-        return self._tried(lambda: self._got("/v1/models")).json()
+        return self._tried(lambda: self._answer("/v1/models")).json()
 
     def _submitted(self, send: Callable[[Mapping[str, str]], httpx.Response]) -> Job:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
@@ -146,7 +146,7 @@ class Client:
 
             yield rewound
 
-    def _got(self, path: str, method: str = "GET", query: Any = None) -> httpx.Response:
+    def _answer(self, path: str, method: str = "GET", query: Any = None) -> httpx.Response:
         return checked(self._http.request(method, path, params=query))
 
     def _whole(self, content: bytes | Iterable[bytes], query: Any) -> Picture:
