@@ -60,7 +60,8 @@ def find_pictures(inputs: Iterable[Path], out: Path) -> Found:
     others: list[Path] = []
     for path in inputs:
         if not path.is_dir():
-            tasks.append(Task(source=path, target=out / path.stem))
+            stem = path.name if path.stem in (".", "..") else path.stem  # such as `..png`
+            tasks.append(Task(source=path, target=out / stem))
             continue
         for source in _files_below(path, out):
             if source.suffix.lower() in SUFFIXES:

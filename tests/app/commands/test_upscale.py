@@ -14,7 +14,6 @@ from app.commands import upscale
 from app.commands.notes import LOST
 from app.commands.options import parse_options
 from app.http.parameters import Parameters
-from app.pictures.colours import NAMES
 from model.pictures.reading import FORMATS, SUFFIXES
 from tests.app.conftest import encoded, noise, write_tiny_model
 
@@ -185,6 +184,13 @@ def test_a_bad_file_does_not_stop_the_others(folder: Path, capsys: pytest.Captur
     assert "2 upscaled, 0 there already, 2 failed" in errors
 
 
+@pytest.mark.parametrize("name", ["..png", "...png"])
+def test_an_answer_for_a_name_of_dots_is_in_the_folder_of_answers(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(encoded(noise(4, 4)))
+    assert main(["upscale", f"./{name}", "--out", "out/inner"]) == 0
+    assert files(folder / "out") == {f"inner/{name}.png"}
+
+
 def test_an_input_is_never_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (folder / "in" / "wide.png").read_bytes()
     for more in ([], ["--again"]):
@@ -257,8 +263,11 @@ def test_losses_are_said_with_the_option_that_avoids_them(folder: Path, capsys: 
     assert "note: " not in capsys.readouterr().err
 
 
-def test_every_loss_has_its_words() -> None:
-    assert LOST.keys() == {"transparency", "bits", "icc", "exif", "xmp", "text", "dpi", *NAMES.values()}
+def test_every_loss_of_the_api_has_its_words() -> None:
+    api = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
+    table = api.partition("### Left out")[2].partition("###")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert LOST.keys() == set(re.findall(r"`(\w+)`", "".join(rows)))
 
 
 def test_half_an_answer_is_never_left_behind(
