@@ -19,7 +19,7 @@ from model.pictures.limits import Limits
 from model.pictures.samples import Samples
 
 MAX_BLOCKS = 200_000
-"""Maximum blocks of a file and parts of their data; each costs time. 32 MiB of full parts are 131,072."""
+"""Maximum blocks of a file and their sub-blocks; each costs time. 32 MiB of full sub-blocks are 131,072."""
 
 DISPOSALS = {2: CLEAR, 3: RESTORE}
 """Disposal of a frame by its method in the file; other methods keep it."""
@@ -133,10 +133,10 @@ def plays_of(upload: bytes) -> int:
 
 
 def _application(upload: bytes, names: Set[bytes]) -> list[bytes]:
-    """Return the data blocks of the first application extension with one of these names."""
+    """Return the sub-blocks of the first application extension with one of these names."""
     for kind, place, _ in _blocks(upload):
         if kind == APPLICATION and upload[place + 3 : place + 14] in names:
-            return [*_parts(upload, place + 14)]
+            return [*_sub_blocks(upload, place + 14)]
     return []
 
 
@@ -154,7 +154,7 @@ def _frames(upload: bytes) -> Iterator[tuple[int, bytes]]:
 def _check_blocks(upload: bytes) -> None:
     blocks = 0
     for _, _, data in _blocks(upload):
-        blocks += 1 + sum(1 for _ in itertools.islice(_parts(upload, data), MAX_BLOCKS))
+        blocks += 1 + sum(1 for _ in itertools.islice(_sub_blocks(upload, data), MAX_BLOCKS))
         if blocks > MAX_BLOCKS:
             raise OverLimit(f"the GIF has more than {MAX_BLOCKS} blocks, which is the limit; save it again")
 
@@ -174,8 +174,8 @@ def _blocks(upload: bytes) -> Iterator[tuple[int, int, int]]:
         return
 
 
-def _parts(upload: bytes, place: int) -> Iterator[bytes]:
-    """Yield the parts of some data, as far as the file goes."""
+def _sub_blocks(upload: bytes, place: int) -> Iterator[bytes]:
+    """Yield the sub-blocks of some data, as far as the file goes."""
     while place < len(upload) and (size := upload[place]):
         yield upload[place + 1 : place + 1 + size]
         place += 1 + size
@@ -187,7 +187,7 @@ def _data(upload: bytes, frame: int) -> int:
 
 
 def _end(upload: bytes, place: int) -> int:
-    """Return the offset after the data blocks that begin at a place; beyond the end of a truncated file."""
+    """Return the offset after the sub-blocks that begin at a place; beyond the end of a truncated file."""
     while place < len(upload) and (size := upload[place]):
         place += 1 + size
     return place + 1
