@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +41,18 @@ class Parts:
     hooks: Outgoing
 
     @classmethod
-    def open(cls, settings: Settings, folder: Path, watch: Watch, counters: JobCounters) -> "Parts":
+    def open(
+        cls,
+        settings: Settings,
+        folder: Path,
+        watch: Watch,
+        counters: JobCounters,
+        job_bytes: Callable[[str], int | None],
+    ) -> "Parts":
         """Open store, secrets and database.
+
+        Args:
+            job_bytes: see `Runner`.
 
         Raises:
             SettingsError: they cannot be used.
@@ -58,7 +68,7 @@ class Parts:
         )
         deliverer = Deliverer(database, hooks, keys, counters, prefix=settings.root_path)
         transfer = Transfer(sources, whole_s=settings.upload_s, min_bytes_per_s=settings.upload_bytes_per_s)
-        runner = Runner(settings, database, store, transfer, watch, counters)
+        runner = Runner(settings, database, store, transfer, watch, counters, job_bytes)
         runner.on_end = deliverer.wake
         return cls(
             settings=settings,

@@ -54,9 +54,10 @@ class Runner:
         transfer: Transfer,
         watch: Watch,
         counters: JobCounters,
+        job_bytes: Callable[[str], int | None],
     ) -> None:
         self.observers: Sequence[Observer] = ()
-        self.job_bytes: Callable[[str], int | None] = lambda key_name: None
+        self.job_bytes = job_bytes
         self.owner = f"{socket.gethostname()}:{secrets.token_hex(6)}"
         self._settings = settings
         self._database = database
@@ -121,8 +122,7 @@ class Runner:
         self.release()
         left = {*self._running, *([self._loop] if self._loop is not None else [])}
         while left:
-            left_s = self._released_s + RELEASE_S - time.monotonic()
-            _, left = await asyncio.wait(left, timeout=max(0.05, left_s))
+            _, left = await asyncio.wait(left, timeout=max(0.05, self._released_s + RELEASE_S - time.monotonic()))
             for task in left:  # if this ends their clean-up, they try to go back once more
                 task.cancel()
 

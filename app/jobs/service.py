@@ -40,7 +40,7 @@ class JobService:
 
     Attributes:
         counters: for metrics.
-        job_bytes: returns the bytes that the jobs of a key may hold, or None for no limit.
+        job_bytes: returns the bytes that the jobs of a key may hold, or None for no limit; set it before `open`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -64,7 +64,7 @@ class JobService:
             return
         folder = self._settings.jobs_folder or default_folder()
         try:
-            self._parts = Parts.open(self._settings, folder, self.watch, self.counters)
+            self._parts = Parts.open(self._settings, folder, self.watch, self.counters, self.job_bytes)
         except Unavailable as error:
             self._outage.note(error)
         except SettingsError as error:
@@ -76,7 +76,6 @@ class JobService:
     def start(self, service: UpscaleService, observers: Sequence[Observer] = ()) -> None:
         """Start to work on jobs, deliver webhooks, and remove expired jobs."""
         if self._parts is not None:
-            self._parts.runner.job_bytes = self.job_bytes
             self._parts.start(service, observers)
         elif self.is_on:
             self._opening = asyncio.create_task(self._open_later(service, observers), name="open jobs")

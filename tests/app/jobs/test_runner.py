@@ -130,7 +130,9 @@ class House:
     def another(self, **settings: Any) -> Runner:
         settings = {"job_lease_s": LEASE_S, "jobs_running": 1} | settings
         transfer = cast(Transfer, None)
-        return Runner(Settings(**settings), self.database, self.store, transfer, Watch(), self.counters)
+        return Runner(
+            Settings(**settings), self.database, self.store, transfer, Watch(), self.counters, lambda name: None
+        )
 
     async def job(self) -> str:
         job = new_job()
