@@ -63,11 +63,8 @@ def boxes(file: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]
         place += size
 
 
-def items_of(file: bytes, *, places: bool = True) -> Items:
-    """Read the items of an AVIF or HEIC with their properties.
-
-    Args:
-        places: read where their bytes are, too.
+def items_of(file: bytes) -> Items:
+    """Read the items of an AVIF or HEIC with their properties and places.
 
     Raises:
         OverLimit: more than `MAX_EXTENTS`.
@@ -77,7 +74,7 @@ def items_of(file: bytes, *, places: bool = True) -> Items:
     inner = {kind: file[start:end] for kind, start, end in boxes(file, meta[0] + 4, meta[1])}
     said = _Reader(inner[b"pitm"])
     number = said.number(2 if said.full_box() == 0 else 4)
-    found = places_in(file, meta) if places else {}
+    found = places_in(file, meta)
     about = inner[b"iprp"]
     properties = [(kind, about[start:end]) for kind, start, end in boxes(about, 0, len(about))]
     container = dict(properties)[b"ipco"]
@@ -107,9 +104,9 @@ def places_in(file: bytes, meta: tuple[int, int]) -> dict[int, Item]:
 
 
 def known_items(file: bytes) -> Items | None:
-    """Read the items of an untrusted AVIF or HEIC, without their places; None if the boxes are broken."""
+    """Read the items of an untrusted AVIF or HEIC; None if the boxes are broken."""
     try:
-        return items_of(file, places=False)
+        return items_of(file)
     except (KeyError, IndexError, StopIteration, struct.error):
         return None
 
