@@ -71,6 +71,7 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
         OverLimit: a chunk that is read and holds no pixels is larger than the limits allow.
     """
     kinds: set[bytes] = set()
+    keywords: set[bytes] = set()
     dropped: list[tuple[int, int]] = []
     frames, bits, colour_type, before = 0, 0, 0, b""
     for chunk in chunks(upload, whole=whole):
@@ -86,7 +87,7 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
         before = chunk.kind
         if chunk.kind == b"fcTL":
             frames = limits.check_frames(frames + 1)
-        if _is_shown(chunk, colour_type, keeps):
+        if _is_shown(chunk, colour_type, keeps) and _is_first(chunk, keywords):
             kinds.add(chunk.kind)
             if chunk.kind not in (b"IDAT", b"fdAT"):
                 limits.check_metadata(f"the PNG's chunk {_name(chunk.kind)} at byte {chunk.place}", len(chunk.body))
@@ -122,6 +123,16 @@ def _is_shown(chunk: Chunk, colour_type: int, keeps: Keeps) -> bool:
     if chunk.kind == b"tRNS":
         return len(chunk.body) in TRANSPARENT_COLOUR_BYTES.get(colour_type, ())
     return _is_critical(chunk.kind) or (chunk.sound and keeps(chunk, colour_type))
+
+
+def _is_first(chunk: Chunk, keywords: set[bytes]) -> bool:
+    """Return False for a text with a keyword that was seen before: a decoder decompresses each."""
+    if chunk.kind not in TEXTS:
+        return True
+    keyword = bytes(chunk.body[:80]).partition(b"\0")[0]
+    is_first = keyword not in keywords
+    keywords.add(keyword)
+    return is_first
 
 
 def _without(upload: bytes, parts: Sequence[tuple[int, int]]) -> bytes:

@@ -18,7 +18,9 @@ from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS, layout_of, writable_formats
 from app.pictures.encode import encoded as answer_pieces
 from app.pictures.picture import Picture, Pixels
+from app.pictures.png_chunks import PngChunks
 from app.pictures.postprocess import Postprocessor
+from model.pictures.png_structure import keeps_orientation, png_header
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import FILES, HEIGHT, LIMITS, SRGB_PROFILE, WIDTH, avif, chunk, levels, opened, png, tiff
 from tests.app.pictures.metadata_files import xmp
@@ -212,6 +214,17 @@ def test_a_compressed_xmp_may_have_four_mib() -> None:
     packet = xmp("<dc:title>" + 4_000_000 * " " + "</dc:title>").encode()
     text = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(packet)
     assert decode(png(levels(3), chunk(b"iTXt", text)), LIMITS).bits == 8
+
+
+def test_of_several_texts_of_one_keyword_a_decoder_gets_the_first() -> None:
+    packets = [b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp(name).encode()) for name in ("first", "second")]
+    exif = [b"Raw profile type exif\0\0" + zlib.compress(name) for name in (b"first", b"second")]
+    damaged = bytearray(chunk(b"iTXt", packets[1]))
+    damaged[-1] ^= 1
+    texts = [chunk(b"iTXt", packet) for packet in packets] + [chunk(b"zTXt", content) for content in exif]
+    file = png(levels(3), bytes(damaged), *texts)
+    for keeps in (keeps_orientation, PngChunks(max_text_bytes=99).reads):
+        assert png_header(file, LIMITS, keeps).still == png(levels(3), texts[0], texts[2])
 
 
 def test_a_jpeg_of_very_many_scans_is_refused() -> None:
