@@ -26,6 +26,9 @@ SUB_DIRECTORIES = 330
 MAX_DIRECTORIES = 10_000
 """Maximum directories of a file that are read."""
 
+MAX_SUB_DIRECTORIES = 100
+"""Maximum directories below another one that are read: real ones have up to ten, of smaller copies."""
+
 MAX_FIELDS = 200_000
 """Maximum fields in all directories of a file: real directories have up to a hundred each."""
 
@@ -154,8 +157,8 @@ class TiffFile:
         return tuple(found.values())
 
     def inside(self, directory: Directory) -> Iterator[Directory]:
-        """Return the directories below one, as far as they are sound."""
-        for place in directory.numbers(SUB_DIRECTORIES, MAX_DIRECTORIES):
+        """Return the first directories below one, as far as they are sound."""
+        for place in dict.fromkeys(directory.numbers(SUB_DIRECTORIES, MAX_SUB_DIRECTORIES)):
             try:
                 yield self.directory_at(place)
             except Damaged:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from model.pictures.errors import Damaged, NotAccepted, OverLimit
 from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
 from model.pictures.samples import Samples
+from model.pictures.tiff_directory import MAX_SUB_DIRECTORIES, TiffFile
 from tests.tiff_file import COMPRESSIONS, Levels, Tiff
 
 LIMITS = Limits(
@@ -246,6 +248,15 @@ def test_pages_count_and_copies_in_a_lower_resolution_do_not(file: Tiff, frames:
     picture = read(file.file(stored), LIMITS)
     assert picture.frames == frames
     assert (picture.samples.colour == stored).all()
+
+
+def test_few_directories_below_another_one_are_read_and_each_once() -> None:
+    many = TiffFile(Tiff(inside=[{254: [1]}] * (MAX_SUB_DIRECTORIES + 1)).file(levels(3)))
+    assert len([*many.inside(many.directories[0])]) == MAX_SUB_DIRECTORIES
+    loop = Tiff(fields={330: [70_000] * 50}).file(levels(3))
+    (place,) = struct.unpack_from("<I", loop, 4)
+    itself = TiffFile(loop.replace(struct.pack("<I", 70_000), struct.pack("<I", place)))
+    assert [inner.place for inner in itself.inside(itself.directories[0])] == [place]
 
 
 def test_a_thumbnail_in_front_is_passed_over() -> None:
