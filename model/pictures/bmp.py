@@ -48,6 +48,7 @@ class BitFields:
     """Masks of red, green, blue, and alpha if there is any, in a pixel."""
     begins: int
     px_per_m: tuple[int, int]
+    profile: bytes | None
     frames = 1
 
     @property
@@ -81,10 +82,9 @@ def kind_of(file: bytes, limits: Limits) -> Kind | None:
         OverLimit: more than the limits allow.
         Damaged: it is truncated.
     """
-    profile(file, limits)  # refuses one that is too large
     if has_bit_fields(file):
         return bit_fields(file, limits)
-    return palette(file, limits) if has_palette(file) else None
+    return palette(file, limits, profile_of(file, limits)) if has_palette(file) else None
 
 
 def bit_fields(file: bytes, limits: Limits) -> BitFields:
@@ -112,10 +112,11 @@ def bit_fields(file: bytes, limits: Limits) -> BitFields:
         masks=masks if has_alpha and masks[3] else masks[:3],
         begins=begins,
         px_per_m=struct.unpack_from("<ii", file, 38),
+        profile=profile_of(file, limits),
     )
 
 
-def profile(file: bytes, limits: Limits) -> bytes | None:
+def profile_of(file: bytes, limits: Limits) -> bytes | None:
     """Return the colour profile within a BMP of any kind.
 
     Raises:

@@ -29,6 +29,7 @@ class Palette:
     """RGB (256, 3); black where the file has fewer."""
     begins: int
     px_per_m: tuple[int, int]
+    profile: bytes | None
     planes = 1
     frames = 1
 
@@ -65,7 +66,7 @@ def _fields(file: bytes) -> tuple[int, int, int, int, int]:
     return header_bytes, width, height, bits, compression
 
 
-def palette(file: bytes, limits: Limits) -> Palette:
+def palette(file: bytes, limits: Limits, profile: bytes | None) -> Palette:
     """Read the header.
 
     Raises:
@@ -88,6 +89,7 @@ def palette(file: bytes, limits: Limits) -> Palette:
         colours=_colours(file[start:begins], 3 if core else 4, min(used or 2**bits, 2**bits)),
         begins=begins,
         px_per_m=(0, 0) if core else struct.unpack_from("<ii", file, 38),
+        profile=profile,
     )
     if width < 1 or not height or begins + found.row_bytes * found.height > len(file):
         raise Damaged(f"the BMP file is truncated or corrupt: {width} x {abs(height)} px are not in it")

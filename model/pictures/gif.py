@@ -41,6 +41,7 @@ class GifHeader:
     planes: int
     """Maximum planes of the picture: two if its first frame may be transparent."""
     frames: int
+    profile: bytes | None
     px_per_m = (0, 0)
     """It has no resolution."""
 
@@ -57,7 +58,7 @@ def gif_header(upload: bytes, limits: Limits) -> GifHeader:
         Damaged: it has no frame, or no size.
     """
     _check_blocks(upload)
-    profile(upload, limits)  # refuses one that is too large
+    profile = _profile(upload, limits)
     frames = [*itertools.islice(_frames(upload), limits.max_frames + 1)]
     if not frames:
         raise Damaged("the GIF file is truncated or corrupt: no frame follows its header")
@@ -69,7 +70,8 @@ def gif_header(upload: bytes, limits: Limits) -> GifHeader:
     if not width or not height:
         raise Damaged(f"the GIF file is corrupt: it says that it has {width} x {height} px")
     planes = 2 if partial or control[0] & 1 else 1
-    return GifHeader(width=width, height=height, planes=planes, frames=limits.check_frames(len(frames)))
+    number = limits.check_frames(len(frames))
+    return GifHeader(width=width, height=height, planes=planes, frames=number, profile=profile)
 
 
 def check_places(upload: bytes, width: int, height: int) -> None:
@@ -114,22 +116,17 @@ def pieces(upload: bytes) -> Iterator[Piece]:
         )
 
 
-def profile(upload: bytes, limits: Limits) -> bytes | None:
-    """Return the colour profile of a GIF.
-
-    Raises:
-        OverLimit: it is too large.
-    """
-    found = b"".join(_application(upload, PROFILES))
-    limits.check_metadata("the profile of the GIF", len(found))
-    return found or None
-
-
 def plays_of(upload: bytes) -> int:
     """Return the number of plays of an animation; 0 for endless."""
     parts = (part for part in _application(upload, LOOPS) if part[:1] == b"\1" and len(part) >= 3)
     repeats = next((int.from_bytes(part[1:3], "little") for part in parts), None)
     return 1 if repeats is None else repeats + 1 if repeats else 0
+
+
+def _profile(upload: bytes, limits: Limits) -> bytes | None:
+    found = b"".join(_application(upload, PROFILES))
+    limits.check_metadata("the profile of the GIF", len(found))
+    return found or None
 
 
 def _application(upload: bytes, names: Set[bytes]) -> list[bytes]:

@@ -127,8 +127,7 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
         if known == "TIFF":
             return _read_tiff(_tiff_layout(file, limits))
         if found := _unopened(file, known, limits):
-            profile = (bmp if known == "BMP" else gif).profile(file, limits)
-            return _read_unopened(file, found, profile)
+            return _read_unopened(file, found)
         try:
             opened = _opened(file, known, limits, keeps)
         except _RareAvif:
@@ -209,10 +208,10 @@ def _unopened(file: bytes, known: str | None, limits: Limits) -> bmp.Kind | gif.
     return gif.gif_header(file, limits) if known == "GIF" else None
 
 
-def _read_unopened(file: bytes, found: bmp.Kind | gif.GifHeader, profile: bytes | None) -> FilePicture:
+def _read_unopened(file: bytes, found: bmp.Kind | gif.GifHeader) -> FilePicture:
     said = Image.new("1", (1, 1))
     said.info["dpi"] = tuple(per_m * 0.0254 for per_m in found.px_per_m)
-    said.info["icc_profile"] = profile
+    said.info["icc_profile"] = found.profile
     return FilePicture(samples=found.samples(file), orientation=UPRIGHT, frames=found.frames, image=said)
 
 
@@ -269,7 +268,7 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
         raise Damaged(f"the header of the {known or 'picture'} is corrupt ({one_line(error)})") from error
     limits.check_size(image.width, image.height, len(file))
     if known == "BMP":  # Pillow does not look for a profile in it
-        image.info["icc_profile"] = bmp.profile(file, limits)
+        image.info["icc_profile"] = bmp.profile_of(file, limits)
     return _File(content=content, image=image, png=png)
 
 
