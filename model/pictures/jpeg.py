@@ -14,8 +14,8 @@ from model.pictures.colour import of_image
 from model.pictures.errors import Damaged, NotAccepted, OverLimit
 from model.pictures.samples import Pixels, Samples, of_channels
 
-MAX_SCANS = 100
-"""A progressive JPEG has about ten. Each one costs a pass over the whole picture, however few bytes it has."""
+MAX_SCANS = 50
+"""A progressive JPEG has 3 to 12. Each one costs a pass over the whole picture, however few bytes it has."""
 
 MAX_SEGMENTS = 20_000
 """Maximum segments in a file: real ones have up to some hundreds."""

@@ -230,7 +230,7 @@ def test_of_several_texts_of_one_keyword_a_decoder_gets_the_first() -> None:
 def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     file = FILES["JPEG progressive"]()
     scan = file.rindex(b"\xff\xda")
-    with pytest.raises(TooLarge, match="scans; the limit is 100"):
+    with pytest.raises(TooLarge, match="scans; the limit is 50"):
         decode(file[:-2] + 200 * file[scan:-2] + b"\xff\xd9", LIMITS)
 
 

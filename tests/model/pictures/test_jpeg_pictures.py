@@ -102,7 +102,7 @@ def test_a_second_picture_that_the_file_announces_does_not_count() -> None:
 def test_scans_of_the_picture_itself_are_counted(between: bytes) -> None:
     file = jpeg(progressive=True)
     scan = file.rindex(SCAN)
-    with pytest.raises(OverLimit, match="scans; the limit is 100"):
+    with pytest.raises(OverLimit, match="scans; the limit is 50"):
         read(file[:-2] + 100 * (between + file[scan:-2]) + b"\xff\xd9", LIMITS)
 
 
