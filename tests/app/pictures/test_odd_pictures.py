@@ -9,12 +9,13 @@ import numpy
 import pytest
 import pyvips
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.picture import Pixels
 from model.pictures import deep
+from model.pictures.errors import NotAccepted
 from model.pictures.heic import installed
 from model.pictures.reading import read_size
 from tests.app.conftest import encoded, noise
@@ -303,7 +304,7 @@ def test_a_tiff_with_the_signature_of_the_other_byte_order_never_reaches_a_decod
     assert opened(odd).format == "TIFF"
     with pytest.raises(UnsupportedFormat, match="not a picture in a known format"):
         read_header(odd, LIMITS)
-    with pytest.raises(UnidentifiedImageError):
+    with pytest.raises(NotAccepted, match="not a picture in a known format"):
         read_size(path, LIMITS)
 
 
