@@ -30,7 +30,7 @@ LOWER_IS_BETTER = ("lpips", "colour_shift")
 WHOLE_PX = 2**17
 """Maximum LR px of pictures that are upscaled at once; larger ones are upscaled in bands."""
 BAND_PX = 2**15
-MAX_PANELS = 4
+MAX_PANELS = 6
 
 Upscale = Callable[[Tensor], Tensor]
 """uint8 RGB (3, H, W) -> (3, scale * H, scale * W)."""
