@@ -70,9 +70,9 @@ def test_the_time_of_the_measurements_is_reported_once(tmp_path: Path, monkeypat
 
 
 def test_a_panel_of_the_validation_pictures_is_drawn(tmp_path: Path) -> None:
-    train(run_of(PSNR, tmp_path, validation={"clean": [made_pair(seed) for seed in range(6)]}))
+    train(run_of(PSNR, tmp_path, validation={"clean": [made_pair(seed) for seed in range(8)]}))
     with Image.open(tmp_path / "panel.png") as panel:
-        assert panel.size == (4 * 128, 4 * 128)  # four of the six
+        assert panel.size == (4 * 128, 6 * 128)  # six of the eight
 
 
 def by_damage(pairs: list[Pair]) -> dict[Damage, list[Pair]]:
@@ -100,9 +100,9 @@ def test_a_panel_shows_every_kind_of_upload_of_one_picture(tmp_path: Path) -> No
     with Image.open(tmp_path / "panel.png") as panel:
         rows = torch.from_numpy(numpy.array(panel)).split(PANEL_PX)
     originals = [row[:, -PANEL_PX:] for row in rows]
-    assert len(rows) == 4
+    assert len(rows) == len(DAMAGES)
     assert all(torch.equal(original, originals[0]) for original in originals)
-    assert len({row[:, :PANEL_PX].numpy().tobytes() for row in rows}) == 4
+    assert len({row[:, :PANEL_PX].numpy().tobytes() for row in rows}) == len(DAMAGES)
 
 
 def test_the_exported_file_serves(tmp_path: Path) -> None:
