@@ -51,7 +51,9 @@ class SqliteDatabase:
             for connection in (self._writer, self._reader):
                 connection.thread.submit(connection.opened).result()
         except sqlite3.Error as error:
-            self._writer.thread.shutdown()
+            for connection in (self._writer, self._reader):
+                connection.thread.submit(connection.close)
+                connection.thread.shutdown()
             raise _failure(path, error) from error
 
     async def write(self, call: Callable[[Session], Result]) -> Result:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import shutil
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -175,3 +176,21 @@ async def test_a_statement_that_breaks_a_rule_is_a_fault_of_the_service(tmp_path
     with pytest.raises(sqlite3.IntegrityError):
         await database.write(lambda session: session.rows("insert into jobs select * from jobs"))
     await database.close()
+
+
+def test_a_database_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[sqlite3.Connection] = []
+
+    def connect(path: Path, *, reads: bool) -> sqlite3.Connection:
+        if reads:
+            raise sqlite3.OperationalError("unable to open database file")
+        made.append(sqlite3.connect(path, check_same_thread=False))
+        return made[0]
+
+    monkeypatch.setattr("app.jobs.sqlite._connect", connect)
+    before = set(threading.enumerate())
+    with pytest.raises(OSError, match="unable to open"):
+        SqliteDatabase(tmp_path / "jobs.sqlite")
+    assert set(threading.enumerate()) == before
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("select 1")
