@@ -37,7 +37,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 MAX_DETAIL = 2000
-"""Maximum characters of an error's text, which may repeat what a file or a caller says; a job stores up to 1,000."""
+"""Maximum characters of an error's text, which may repeat a part of a file or a request."""
 
 RETRY_S = 5
 """Default `Retry-After`: time to load, or for another instance to take over."""

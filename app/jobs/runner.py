@@ -284,7 +284,7 @@ class Runner:
             await asyncio.sleep(lease_s / 3)
             progress = self._watch.progress_of(held.job.id, held.picture.number)
             hold = Hold.KEPT
-            with outage:  # an error that ended this task would let the work go on without a lease
+            with outage:  # if an error ended this task, the work would continue without a lease
                 hold = await self._write(partial(renew, claim=held, lease_s=lease_s, progress=progress))
                 renewed_s = time.monotonic()
             if outage.reason and time.monotonic() - renewed_s > lease_s * 2 / 3:

@@ -21,7 +21,7 @@ RUNS = (1, 2)
 """Values of the compression field for runs of pixels (RLE8 and RLE4), which Pillow decodes."""
 
 MAX_RUN_BYTES = 3
-"""Maximum bytes of these for a pixel: a run has two, and a step over pixels four."""
+"""Maximum bytes of runs for a pixel; a run has two bytes, and a step over pixels four."""
 
 OF_5_BITS = (0x7C00, 0x3E0, 0x1F, 0)
 """Masks of a file with 16 bits and no masks."""
