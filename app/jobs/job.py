@@ -81,6 +81,12 @@ class Result:
         """Suffix of the file name, such as `.png`."""
         return "." + self.media_type.rpartition("/")[2]
 
+    @property
+    def shown_of_frames(self) -> tuple[int, int]:
+        """Number of pictures of the upload that the file shows, and that the upload has, as in `X-Frames`."""
+        shown, _, frames = self.notes.get("X-Frames", "1 of 1").partition(" of ")
+        return int(shown), int(frames)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewPicture:

@@ -18,16 +18,21 @@ class ResultView(BaseModel):
     media_type: str
     etag: str | None
     model: str | None
+    shown: int | None = Field(description="Number of pictures in the upload that the file shows; null for a zip file.")
+    frames: int | None = Field(description="Pictures in the upload: more than 1 for an animation, or several pages.")
 
     @classmethod
     def of(cls, result: Result, href: str) -> Self:
         """Describe the file of one picture."""
+        shown, frames = result.shown_of_frames
         return cls(
             href=href,
             bytes=result.size_bytes,
             media_type=result.media_type,
             etag=result.etag,
             model=result.model,
+            shown=shown,
+            frames=frames,
         )
 
 
@@ -139,4 +144,6 @@ def _result(job: StoredJob, href: str) -> ResultView | None:
         return None
     if len(job.pictures) == 1:
         return ResultView.of(results[0], href)
-    return ResultView(href=href, bytes=None, media_type="application/zip", etag=None, model=None)
+    return ResultView(
+        href=href, bytes=None, media_type="application/zip", etag=None, model=None, shown=None, frames=None
+    )

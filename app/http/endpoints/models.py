@@ -60,13 +60,14 @@ def _encodable(measures: Mapping[str, float]) -> dict[str, float]:
 
 
 class ModelList(BaseModel):
-    """All models, and the default one; the formats that answers may have."""
+    """All models, and the default one; the formats that answers may have; the limit on uploads."""
 
     default: str
     models: list[ModelEntry]
     formats: list[str] = Field(
         description="Values of `format`, apart from `same`, that this service has an encoder for."
     )
+    max_upload_bytes: int = Field(description="Maximum bytes of a request to `/v1/upscale`, or of a picture of a job.")
 
 
 def model_routes(life: Lifecycle) -> APIRouter:
@@ -78,7 +79,8 @@ def model_routes(life: Lifecycle) -> APIRouter:
         library = life.service.library
         entries = [ModelEntry.of(entry, library.pair_of(entry.name)) for entry in library.entries()]
         formats = [form.name for form in writable_formats()]
-        return ModelList(default=library.default, models=entries, formats=formats)
+        limit = life.service.settings.max_upload_bytes
+        return ModelList(default=library.default, models=entries, formats=formats, max_upload_bytes=limit)
 
     return routes
 

@@ -253,3 +253,18 @@ async def test_progress_ends_at_1_where_frames_are_upscaled_again(
         seen += [answer.progress() async for _ in answer.pieces]
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
+
+
+@pytest.mark.parametrize(("frames", "shown_frames"), [("first", 1), ("all", 4)])
+async def test_a_job_says_how_many_frames_its_result_shows(
+    client: httpx.AsyncClient, frames: str, shown_frames: int
+) -> None:
+    sent = await client.post(f"/v1/jobs?frames={frames}", content=animation("GIF", clip()))
+    address = f"/v1/jobs/{sent.raise_for_status().json()['id']}"
+    await client.get(f"{address}/events")  # until it has ended
+    job = (await client.get(address)).json()
+    assert [(it["shown"], it["frames"]) for it in (job["result"], job["pictures"][0]["result"])] == [
+        (shown_frames, 4),
+        (shown_frames, 4),
+    ]
+    assert (await client.get(f"{address}/result")).headers["x-frames"] == f"{shown_frames} of 4"

@@ -27,10 +27,13 @@ from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_mode
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_models_are_listed_with_their_hash(client: httpx.AsyncClient, models: Path) -> None:
+async def test_the_models_are_listed_with_their_hash(
+    client: httpx.AsyncClient, settings: Settings, models: Path
+) -> None:
     answer = (await client.get("/v1/models")).json()
     assert answer["default"] == "tiny"
     assert answer["formats"] == [form.name for form in writable_formats()]
+    assert answer["max_upload_bytes"] == settings.max_upload_bytes
     (entry,) = answer["models"]
     assert entry["name"] == "tiny"
     assert entry["scale"] == 4
