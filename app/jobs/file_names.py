@@ -6,8 +6,8 @@ from urllib.parse import unquote, urlsplit
 from app.answer import Answer
 from app.pictures.size import Size
 
-MAX_STEM_CHARS = 60
-"""Maximum characters of the stem: most file systems limit names to 255 bytes, and a character has up to four."""
+MAX_STEM_BYTES = 200
+"""Limit on the stem in UTF-8: most file systems take names of 255 bytes, and the number, size and suffix are added."""
 
 RESERVED = frozenset('<>:"/\\|?*')
 """Characters that Windows forbids in file names."""
@@ -46,4 +46,5 @@ def _stem(name: str) -> str:
     last = name.replace("\\", "/").rpartition("/")[2]
     stem = last.rpartition(".")[0] or last
     shown = printable(unicodedata.normalize("NFC", stem))
-    return "".join("_" if char in RESERVED else char for char in shown).strip(" .")[:MAX_STEM_CHARS]
+    taken = "".join("_" if char in RESERVED else char for char in shown).strip(" .")
+    return taken.encode()[:MAX_STEM_BYTES].decode(errors="ignore").rstrip(" .")

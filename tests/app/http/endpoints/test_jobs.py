@@ -166,13 +166,14 @@ async def test_several_pictures_are_fetched_one_by_one_or_as_a_zip_file(client: 
 
 
 async def test_files_in_a_zip_file_have_the_names_of_their_uploads_and_numbers(client: httpx.AsyncClient) -> None:
-    names = ["photo.jpg", "photo.jpg", "../Größe.png", None]
+    names = ["photo.jpg", "photo.jpg", "../Größe.png", None, f"{'🐘' * 99}.png"]
     files = [("image", (name, encoded(noise(5, 5, seed=seed)))) for seed, name in enumerate(names)]
     sent = await client.post("/v1/jobs?scale=2", files=files)
     job = await ended(client, sent.raise_for_status().json()["id"])
     answer = (await client.get(job["result"]["href"])).raise_for_status()
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
-        assert archive.namelist() == ["1_photo_x2.png", "2_photo_x2.png", "3_Größe_x2.png", "4.png"]
+        long = f"5_{'🐘' * 50}_x2.png"  # 200 of 255 bytes, so that every number, size and suffix fits
+        assert archive.namelist() == ["1_photo_x2.png", "2_photo_x2.png", "3_Größe_x2.png", "4.png", long]
 
 
 async def test_one_broken_picture_leaves_the_others_their_results(client: httpx.AsyncClient) -> None:
