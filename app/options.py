@@ -3,8 +3,11 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from app.errors import Unprocessable
 from app.library.network import Edges
 from app.pictures.decode import Header
 from app.pictures.encode import (
@@ -21,24 +24,34 @@ from app.pictures.size import OWN_SIZE, Size
 ENSEMBLE_SIZE = 8
 """Turns of an ensemble: four rotations, each also mirrored."""
 
+Quality = Annotated[int, Field(ge=1, le=100)]
+Bits = Literal[8, 10, 12, 16]
+Frames = Literal["first", "all"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpscaleOptions:
-    """Options of one request, apart from the model."""
+    """Options of one request, apart from the model.
+
+    The types have the ranges that requests and stored jobs are checked by.
+
+    Raises:
+        Unprocessable: values contradict each other.
+    """
 
     size: Size = OWN_SIZE
     """Size of the answer; by default the network's own."""
     formats: Sequence[AnswerFormat] = (FORMATS["png"],)
     """Accepted formats, the preferred one first; see `app.pictures.encode.chosen_format`."""
-    quality: int | None = None
-    """From 1 to 100; see `app.pictures.encode.encoded`."""
+    quality: Quality | None = None
+    """See `app.pictures.encode.encoded`."""
     same_format: bool = False
     """Answer in the format of the upload or the one nearest to it, whatever `formats` says."""
-    bits: int | None = None
+    bits: Bits | None = None
     """Bits of a channel; by default the upload's, as far as the format has them."""
     compression: Compression = "fast"
     """Effort of the compression of a PNG."""
-    frames: Literal["first", "all"] = "first"
+    frames: Frames = "first"
     """Which pictures of an animation are upscaled."""
     metadata: MetadataRule = "keep"
     colour_lock: bool = False
@@ -47,6 +60,13 @@ class UpscaleOptions:
     """Return the mean over the picture's turns."""
     edges: Edges = "auto"
     """See `app.library.network.Edges`."""
+
+    def __post_init__(self) -> None:
+        if self.colour_lock and self.edges == "wrap":
+            raise Unprocessable(
+                "edges = wrap, colour_lock = true: the lock corrects colours in cells that do not meet at the edges; "
+                "leave one of them out"
+            )
 
     @property
     def ensemble_size(self) -> int:

@@ -9,11 +9,8 @@ from app.batching.job import Job
 from app.errors import TooLarge, Unprocessable
 from app.library.network import Edges, ModelInfo
 from app.pictures.decode import Header
-from app.pictures.size import Size
+from app.pictures.size import MAX_SCALE, Size
 from app.settings import Settings
-
-MAX_SCALE = 16
-"""Maximum factor of an answer: what two passes of a x4 model make of a picture."""
 
 BUCKET_STEP_PX = 32
 """On a GPU, small pictures share a batch when their sides agree after rounding up to a multiple of this."""

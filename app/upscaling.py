@@ -1,14 +1,16 @@
 """One upscale request, whether its caller waits for it or it is kept as a job."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Self
+from functools import cache, partial
+from typing import Annotated, Any, Literal, Self, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from app.animation import check_animation, check_answer, is_animated, upscale_animation
 from app.answer import Answer
-from app.errors import Unavailable
+from app.errors import Unavailable, Unprocessable
 from app.library.entry import Entry
 from app.library.network import ModelInfo
 from app.options import DEFAULT_OPTIONS, UpscaleOptions
@@ -20,6 +22,8 @@ from app.service import UpscaleService
 
 PLAIN_OPTIONS = UpscaleOptions.__dataclass_fields__.keys() - {"size", "formats"}
 """Options whose values are JSON's own."""
+
+Fidelity = Annotated[float, Field(ge=0, le=1)]
 
 
 class OtherVersion(Unavailable):
@@ -38,7 +42,7 @@ class UpscaleRequest:
 
     model: str | None = None
     """Name of the model; None for the default."""
-    fidelity: float | None = None
+    fidelity: Fidelity | None = None
     options: UpscaleOptions = DEFAULT_OPTIONS
 
     def to_json(self) -> dict[str, Any]:
@@ -61,19 +65,22 @@ class UpscaleRequest:
         """Restore a request from `to_json`.
 
         Raises:
-            OtherVersion: it has an option or a format that this version does not know.
+            OtherVersion: it has an option, or a value of one, that this version does not know.
         """
-        unknown = values.keys() - {"model", "fidelity", "formats", *PLAIN_OPTIONS, *Size.__dataclass_fields__}
-        if unknown := unknown | (set(values["formats"]) - FORMATS.keys()):
-            raise OtherVersion(", ".join(sorted(unknown)))
-        size = Size(**{name: value for name, value in values.items() if name in Size.__dataclass_fields__})
+        if unknown := sorted(_unknown(values)):
+            raise OtherVersion(", ".join(unknown))
         options = {name: value for name, value in values.items() if name in PLAIN_OPTIONS}
+        size = {name: value for name, value in values.items() if name in Size.__dataclass_fields__}
         formats = [FORMATS[name] for name in values["formats"]]
-        return cls(
-            model=values["model"],
-            fidelity=values["fidelity"],
-            options=replace(DEFAULT_OPTIONS, **options, size=size, formats=formats),
-        )
+        try:
+            return cls(
+                model=values["model"],
+                fidelity=values["fidelity"],
+                options=replace(DEFAULT_OPTIONS, **options, size=Size(**size), formats=formats),
+            )
+        except Unprocessable as error:  # each value is known, but not all of them together
+            together = [f"{name}={value}" for name, value in {**options, **size}.items()]
+            raise OtherVersion(" with ".join(sorted(together))) from error
 
     async def start(
         self,
@@ -139,3 +146,29 @@ class UpscaleRequest:
         work = 1 if info is None else max(1, service.plan(header, info, self.options).work)
         frames = header.frames if is_animated(header, self.options) else 1
         return frames * header.height * header.width * self.options.ensemble_size * work
+
+
+def _unknown(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options of a stored request that this version does not know, or whose values it would not accept."""
+    types = _stored_types()
+    for name, value in values.items():
+        if name not in types:
+            yield name
+            continue
+        try:
+            types[name].validate_python(value, strict=True)
+        except ValidationError:
+            yield f"{name}={value}"
+
+
+@cache
+def _stored_types() -> Mapping[str, TypeAdapter[Any]]:
+    """Return the type of each value of a stored request: the one by which `app.http.parameters` admits it."""
+    hints = {
+        name: hint
+        for kind in (UpscaleRequest, UpscaleOptions, Size)
+        for name, hint in get_type_hints(kind, include_extras=True).items()
+        if name not in {"options", "size"}
+    }
+    hints["formats"] = Annotated[list[Literal[tuple(FORMATS)]], Field(min_length=1)]  # type: ignore[misc]  # computed
+    return {name: TypeAdapter(hint) for name, hint in hints.items()}

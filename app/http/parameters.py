@@ -10,23 +10,16 @@ from pydantic_core import PydanticCustomError
 from app.errors import Unprocessable
 from app.http.accept import accepted_formats
 from app.library.network import Edges
+from app.options import Bits, Frames, Quality, UpscaleOptions
 from app.pictures.encode import FORMATS, AnswerFormat, Compression, writable_formats
 from app.pictures.metadata import MetadataRule
-from app.pictures.size import Size
-from app.service import UpscaleOptions
-from app.sizing import MAX_SCALE
-from app.upscaling import UpscaleRequest
-
-MAX_SIDE_PX = 1_000_000
-"""Maximum side, which keeps numbers in errors short; `ESRGAN_MAX_ANSWER_PX` is the effective limit."""
+from app.pictures.size import Megapixels, Scale, SidePx, Size
+from app.upscaling import Fidelity, UpscaleRequest
 
 
 def _whole_number(value: object) -> object:
     """Convert digits from a query or form to int: pydantic does not convert strings for a Literal."""
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 3 else value
-
-
-Bits = Annotated[Literal[8, 10, 12, 16], BeforeValidator(_whole_number)]
 
 
 NUMBERS = ("scale", "width", "height", "max_side", "megapixels", "quality", "fidelity")
@@ -38,53 +31,39 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(default=None, description="Name of the model; by default the service's default model.")
-    scale: float | None = Field(
-        default=None, gt=0, le=MAX_SCALE, description="Factor of the answer's sides; by default the model's own."
-    )
-    width: int | None = Field(
+    scale: Scale | None = Field(default=None, description="Factor of the answer's sides; by default the model's own.")
+    width: SidePx | None = Field(
         default=None,
-        ge=1,
-        le=MAX_SIDE_PX,
         description="Width of the answer in px; the height follows. With `height`: the largest that fits into both.",
     )
-    height: int | None = Field(
-        default=None, ge=1, le=MAX_SIDE_PX, description="Height of the answer in px; the width follows."
-    )
-    max_side: int | None = Field(
-        default=None, ge=1, le=MAX_SIDE_PX, description="Longer side of the answer in px; the other one follows."
-    )
-    megapixels: float | None = Field(
-        default=None, gt=0, le=MAX_SIDE_PX, description="Size of the answer in millions of px."
-    )
+    height: SidePx | None = Field(default=None, description="Height of the answer in px; the width follows.")
+    max_side: SidePx | None = Field(default=None, description="Longer side of the answer in px; the other one follows.")
+    megapixels: Megapixels | None = Field(default=None, description="Size of the answer in millions of px.")
     format: Literal["png", "webp", "jpeg", "avif", "jxl", "same"] | None = Field(
         default=None,
         description="Format of the answer, `same` for the upload's; by default chosen from the `Accept` header. `jpg` "
         "means `jpeg`, and upper case is accepted.",
     )
-    quality: int | None = Field(
+    quality: Quality | None = Field(
         default=None,
-        ge=1,
-        le=100,
         description="Quality of JPEG (default 95), WebP (default: lossless), AVIF and JPEG XL (default 90); without "
         "loss at 100, apart from JPEG.",
     )
-    bits: Bits | None = Field(
+    bits: Annotated[Bits, BeforeValidator(_whole_number)] | None = Field(
         default=None, description="Bits of a channel; by default the upload's, as far as the format has them."
     )
     compression: Compression = Field(
         default="fast", description="Of PNG: `small` takes many times as long for a smaller file."
     )
-    frames: Literal["first", "all"] = Field(
+    frames: Frames = Field(
         default="first", description="Upscale the first picture of an animation, or all of them, to PNG or WebP."
     )
     metadata: MetadataRule = Field(
         default="keep",
         description="EXIF, XMP and resolution: `keep` all but the location, `keep-gps` keep all, or `strip` them.",
     )
-    fidelity: float | None = Field(
+    fidelity: Fidelity | None = Field(
         default=None,
-        ge=0,
-        le=1,
         description="For a model that is one of a pair: 1 invents nothing, 0 is sharpest; in steps of 0.05.",
     )
     colour_lock: bool = Field(default=False, description="Keep the colours of large areas exactly as in the upload.")
@@ -133,11 +112,6 @@ class Parameters(BaseModel):
             NotAcceptable: the header rules out every format.
             Unprocessable: parameters contradict each other.
         """
-        if self.colour_lock and self.edges == "wrap":
-            raise Unprocessable(
-                "edges = wrap, colour_lock = true: the lock corrects colours in cells that do not meet at the edges; "
-                "leave one of them out"
-            )
         options = UpscaleOptions(
             size=Size(
                 scale=self.scale,

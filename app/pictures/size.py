@@ -3,10 +3,23 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from app.errors import Unprocessable
 
 MEGAPIXEL = 1_000_000
+
+MAX_SCALE = 16
+"""Maximum factor of an answer: what two passes of a x4 model make of a picture."""
+
+MAX_SIDE_PX = 1_000_000
+"""Maximum side, which keeps numbers in errors short; `ESRGAN_MAX_ANSWER_PX` is the effective limit."""
+
+Scale = Annotated[float, Field(gt=0, le=MAX_SCALE)]
+SidePx = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
+Megapixels = Annotated[float, Field(gt=0, le=MAX_SIDE_PX)]
 
 TOGETHER = {"width", "height"}
 """The only parameters of a size that may be sent together."""
@@ -20,14 +33,14 @@ class Size:
         Unprocessable: values contradict each other.
     """
 
-    scale: float | None = None
+    scale: Scale | None = None
     """Factor of both sides."""
-    width: int | None = None
+    width: SidePx | None = None
     """Exact width in px; with a height, the answer is the largest that fits into both."""
-    height: int | None = None
-    max_side: int | None = None
+    height: SidePx | None = None
+    max_side: SidePx | None = None
     """Exact length of the longer side in px."""
-    megapixels: float | None = None
+    megapixels: Megapixels | None = None
     """Millions of px, as nearly as whole sides allow."""
 
     def __post_init__(self) -> None:
