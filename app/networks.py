@@ -43,10 +43,12 @@ from model.formats import NumberFormatError, check_native
 from model.gate import refuse_far_from_bicubic
 from model.golden import SelfTestError
 from model.gpu import DeviceError, DeviceLostError, check_alive
+from model.graphs import CALLS_TO_CAPTURE
 from model.interpolation import InterpolationError, blended
 from model.picture_upscaler import SuspiciousOutputError
 from model.reliable import ReliableUpscaler
 from model.rows import Passes
+from model.upscaler import GRAPHS
 
 MEMORY_RETRY_S = 30
 """`Retry-After` of a picture that did not fit into the device's memory: other pictures have usually left by then."""
@@ -242,11 +244,13 @@ class NetworkLoader:
     def _warm_up(self, upscaler: ReliableUpscaler) -> Generator[None, None, Sequence[tuple[int, float]]]:
         """Run larger and larger pictures, so that the first request finds kernels prepared and speeds measured."""
         speed: list[tuple[int, float]] = []
+        captures = GRAPHS in set(upscaler.fast_paths) - upscaler.disabled
         side, seconds = min(MIN_WARM_UP_PX, math.isqrt(upscaler.most_px)), 0.0
         while side**2 <= upscaler.most_px and seconds < self._piece_s / 2:
             picture = numpy.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=numpy.uint8)
-            upscaler.batch([picture])  # not timed: the first run of a shape also prepares it
-            yield
+            for _ in range(CALLS_TO_CAPTURE if captures else 1):  # not timed: they also prepare the shape
+                upscaler.batch([picture])
+                yield
             began_s = time.perf_counter()
             upscaler.batch([picture])
             seconds = time.perf_counter() - began_s

@@ -1,8 +1,9 @@
 """Errors for a weight file that cannot serve: they name the file and the reason, never its folder."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from app.networks import NetworkLoader, use_physical_cores
 from model.device import CPU, FORMATS, DeviceMemoryError
 from model.export.ncnn_pair import write_generator
 from model.formats import native_dtypes
+from model.graphs import CapturedCalls
 from tests.app.conftest import write_tiny_model
 from tests.model.examples import random_net
+from tests.model.test_graphs import FakeGraphs
 
 
 def half_a_pair(folder: Path) -> Path:
@@ -139,3 +142,26 @@ def test_the_threads_of_the_networks_can_be_set() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("disabled", [frozenset(), frozenset({"graphs"})])
+def test_the_time_of_a_picture_in_the_warm_up_is_that_of_later_ones(
+    disabled: frozenset[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = FakeGraphs()
+    calls = CapturedCalls(torch.clone, None if disabled else graphs)
+    upscaler = Mock(fast_paths=("graphs", "pinned"), disabled=disabled, most_px=64**2)
+    upscaler.batch = Mock(side_effect=lambda pictures: calls(torch.from_numpy(pictures[0]).float()))
+
+    def clock() -> float:
+        return float(100 * graphs.log.count("capture") + upscaler.batch.call_count)
+
+    monkeypatch.setattr("app.networks.time", Mock(perf_counter=clock))
+    loading = NetworkLoader(piece_s=10, max_loss_db=10)._warm_up(upscaler)
+    speeds: list[Sequence[tuple[int, float]]] = []
+
+    def warm_up() -> Iterator[None]:
+        speeds.append((yield from loading))
+
+    assert len(list(warm_up())) == upscaler.batch.call_count == (4 if disabled else 6)
+    assert speeds == [[(32**2, 1), (64**2, 1)]]
