@@ -8,7 +8,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -65,12 +65,24 @@ class CudaGraphs:
         now.wait_stream(self._aside)
 
     def capture(self, call: Callable[[], Made]) -> tuple[Callable[[], None], Made]:
-        """See `Graphs`; other threads may use the device meanwhile."""
+        """See `Graphs`."""
         with torch.cuda.device(self._device):
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._aside, capture_error_mode="thread_local"):
-                made = call()
-        return graph.replay, made
+            return captured(call, pool=self._pool, stream=self._aside)
+
+
+def captured(call: Callable[[], Made], **where: Any) -> tuple[Callable[[], None], Made]:
+    """Record a call on the current GPU, while other threads may use it; see `Graphs.capture`.
+
+    Args:
+        where: memory and stream, as `torch.cuda.graph` takes them.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with (
+        torch.cuda.stream(torch.cuda.current_stream()),  # PyTorch leaves its own one current after a failed capture
+        torch.cuda.graph(graph, capture_error_mode="thread_local", **where),
+    ):
+        made = call()
+    return graph.replay, made
 
 
 @dataclass(frozen=True, kw_only=True)

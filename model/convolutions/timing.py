@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import torch
 
+from model.graphs import captured
+
 ROUNDS = 8
 """Rounds; the fastest counts, so that other work on the machine matters less."""
 
@@ -29,7 +31,7 @@ def _cpu_seconds(call: Callable[[], object], rounds: int) -> list[float]:
 
 def _gpu_seconds(call: Callable[[], object], device: torch.device, rounds: int) -> list[float]:
     with torch.cuda.device(device):
-        replay, taken = _captured(call), []
+        replay, taken = _round(call), []
         for _ in range(rounds):
             began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             began.record()
@@ -40,17 +42,14 @@ def _gpu_seconds(call: Callable[[], object], device: torch.device, rounds: int) 
     return taken
 
 
-def _captured(call: Callable[[], object]) -> Callable[[], object]:
+def _round(call: Callable[[], object]) -> Callable[[], object]:
     """Capture the calls of a round in a graph; returns a function that makes them, one by one if capturing fails."""
 
     def round_of_calls() -> None:
         for _ in range(CALLS):
             call()
 
-    graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            round_of_calls()
+        return captured(round_of_calls)[0]
     except RuntimeError:  # CUDA's errors are subclasses
         return round_of_calls
-    return graph.replay

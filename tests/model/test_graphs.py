@@ -1,12 +1,15 @@
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
 
-from model.graphs import WARM_UP_CALLS, CapturedCalls, CudaGraphs
+from model.convolutions import timing
+from model.graphs import WARM_UP_CALLS, CapturedCalls, CudaGraphs, captured
 
 Made = TypeVar("Made")
 
@@ -159,6 +162,35 @@ def test_graphs_hold_what_they_say_until_they_are_dropped(graphs: FakeGraphs) ->
     assert graphs.log == FIRST * 2
 
 
+@pytest.mark.parametrize("capture", [captured, timing._round])
+def test_a_capture_that_fails_leaves_the_callers_stream_current(
+    capture: Callable[[Callable[[], object]], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = ["the caller's"]
+
+    @contextmanager
+    def stream(wanted: str) -> Iterator[None]:
+        before, current[0] = current[0], wanted
+        try:
+            yield
+        finally:
+            current[0] = before
+
+    @contextmanager
+    def graph(*_: object, **where: object) -> Iterator[None]:
+        current[0] = "PyTorch's"
+        yield
+        raise torch.AcceleratorError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Mock())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current[0])
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    with suppress(RuntimeError):
+        capture(lambda: None)
+    assert current == ["the caller's"]
+
+
 @pytest.mark.gpu
 def test_cuda_graphs_give_what_the_calls_give() -> None:
     weight = torch.randn(8, 8, device="cuda")
@@ -174,6 +206,7 @@ def test_a_call_that_waits_for_the_device_works_without_a_graph() -> None:
     for _ in range(2):
         x = torch.randn(5, device="cuda")
         torch.testing.assert_close(calls(x), x * x.max())
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
     after = CapturedCalls(twice, CudaGraphs(CUDA), calls_to_capture=1)
     x = torch.randn(5, device="cuda")
     torch.testing.assert_close(after(x), 2 * x)
