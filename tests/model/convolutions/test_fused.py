@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from model.convolutions import fused
 from model.convolutions.fused import FusedConvolver, Packed, convolve, pack
+from model.device import exact_float32
 from model.rrdb import NEGATIVE_SLOPE, PADDING_MODES, RESIDUAL_SCALING, PaddingMode, ResidualDenseBlock
 from model.workspace import Padding
 
@@ -36,6 +37,13 @@ SIZES = [
     (1, 65, 2, 2, 16),
     (1, 33, 64, 9, 40),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _float32() -> None:
+    """Let cuDNN compute in float32, as every upscaler does."""
+    exact_float32()
+
 
 Refusal = Callable[[Tensor, Packed, Tensor, Tensor], object]
 
