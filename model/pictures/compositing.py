@@ -40,8 +40,9 @@ class Frame:
 
 def composed(pieces: Iterable[Piece], width: int, height: int) -> Iterator[Frame]:
     """Draw pieces on a canvas that is clear at first, as section 4 of the PNG specification (third edition) says."""
-    canvas = numpy.zeros((height, width, 4), numpy.uint8)
+    canvas, grey = numpy.zeros((height, width, 4), numpy.uint8), True
     for piece in pieces:
+        grey = grey and piece.grey  # it may leave the colours of earlier ones visible
         down, across = piece.pixels.shape[:2]
         place = canvas[piece.top : piece.top + down, piece.left : piece.left + across]
         before = place.copy() if piece.disposal == RESTORE else None
@@ -51,7 +52,7 @@ def composed(pieces: Iterable[Piece], width: int, height: int) -> Iterator[Frame
             place[:] = piece.pixels
         shown = canvas.copy()
         alpha = None if shown[..., 3].min() == 255 else shown[..., 3]
-        yield Frame(samples=Samples(colour=shown[..., :3], alpha=alpha, grey=piece.grey), duration_ms=piece.duration_ms)
+        yield Frame(samples=Samples(colour=shown[..., :3], alpha=alpha, grey=grey), duration_ms=piece.duration_ms)
         if piece.disposal == CLEAR:
             place[:] = 0
         elif before is not None:

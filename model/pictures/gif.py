@@ -96,12 +96,14 @@ def pieces(upload: bytes) -> Iterator[Piece]:
         Exception: one is truncated or corrupt.
     """
     head = upload[10 : 13 + _table_bytes(upload[10])]
+    without_table = bytes((head[0] & 0x7F, *head[1:3]))
     for place, control in _frames(upload):
         left, top, width, height = struct.unpack_from("<4H", upload, place + 1)
         transparency = CONTROL.to_bytes(2) + struct.pack("<BBHBx", 4, control[0] & 1, 0, control[3])
         descriptor = struct.pack("<B4H", FRAME, 0, 0, width, height)
         rest = upload[place + 9 : _end(upload, _data(upload, place))]
-        still = b"".join((b"GIF89a", struct.pack("<HH", width, height), head, transparency, descriptor, rest))
+        screen = without_table if rest[0] & 0x80 else head  # Pillow would take that table in place of its own grey one
+        still = b"".join((b"GIF89a", struct.pack("<HH", width, height), screen, transparency, descriptor, rest))
         image = Image.open(io.BytesIO(still), formats=("GIF",))
         image.load()
         samples = colour.of_image(image)

@@ -37,6 +37,8 @@ class Part:
     blend: bool = False
     clear: int | None = None
     """Index of the transparent colour of a GIF."""
+    palette: bytes = b""
+    """A GIF's own four colours for this frame."""
 
 
 def rgba(*pixels: Colour, left: int = 0, disposal: int = KEEP, blend: bool = False) -> Part:
@@ -69,7 +71,8 @@ def gif(width: int, parts: Sequence[Part]) -> bytes:
     for part in parts:
         shown = part.disposal << 2 | (part.clear is not None)
         file += b"!\xf9\4" + struct.pack("<BHBx", shown, 7, part.clear or 0)
-        file += b"," + struct.pack("<HHHHB", part.left, 0, len(part.row), 1, 0) + codes(part.row)
+        own = 0x81 if part.palette else 0
+        file += b"," + struct.pack("<HHHHB", part.left, 0, len(part.row), 1, own) + part.palette + codes(part.row)
     return file + b";"
 
 
@@ -195,6 +198,22 @@ def test_a_gif_disposes_of_frames_each_by_its_own_method() -> None:
 def test_what_a_gif_clears_is_clear_without_any_transparent_colour() -> None:
     assert shown(gif(2, [Part([1, 1], disposal=2), Part([2])]))[1] == [BLUE, TRANSPARENT]
     assert shown(gif(2, [Part([1, 1], disposal=2), Part([2, 1], clear=1)]))[1] == [BLUE, TRANSPARENT]
+
+
+@pytest.mark.parametrize("clear", [None, 0])
+def test_a_palette_of_a_frame_comes_before_that_of_the_gif_even_if_its_levels_are_their_numbers(
+    clear: int | None,
+) -> None:
+    levels = bytes(level for level in range(4) for _ in "rgb")
+    frames = [Part([3, 2], palette=levels), Part([1], clear=clear, palette=levels), Part([1])]
+    greys = [(3, 3, 3, 255), (2, 2, 2, 255)]
+    assert shown(gif(2, frames)) == [greys, [(1, 1, 1, 255), greys[1]], [GREEN, greys[1]]]
+    assert [frame.samples.grey for frame in read_frames(gif(2, [*frames, frames[1]]), LIMITS).frames] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_around_a_first_frame_that_is_smaller_than_its_gif_it_is_clear() -> None:
