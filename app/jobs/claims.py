@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app.errors import KeyLimit, StorageFull
 from app.jobs.database import Session
 from app.jobs.job import ENDED, MAX_CRASHES, JobState, Problem, Result, Row, StoredJob, StoredPicture, result_name
-from app.jobs.ledger import check_bytes, find
+from app.jobs.ledger import check_bytes
 from app.jobs.transitions import touch
 
 GAVE_UP = Problem(
@@ -30,6 +30,7 @@ class Claim:
     """A picture that this process works on."""
 
     job: StoredJob
+    """With this picture alone: the others of its job may be a thousand."""
     picture: StoredPicture
     owner: str
 
@@ -124,7 +125,8 @@ def claim(
     picture = StoredPicture.of(rows[0])
     assert suspect == (picture.crashes > 0)
     touch(session, picture.job_id, ttl_s)
-    return Claim(job=find(session, picture.job_id), picture=picture, owner=owner)
+    job = session.rows("select * from jobs where id = :id", id=picture.job_id)[0]
+    return Claim(job=StoredJob.of(job, [picture]), picture=picture, owner=owner)
 
 
 def renew(session: Session, claim: Claim, *, lease_s: float, progress: float) -> Hold:
