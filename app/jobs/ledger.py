@@ -1,7 +1,7 @@
 """Transactions that add, read, cancel and remove jobs. Each takes the session of its transaction."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.errors import IdempotencyMismatch, KeyLimit, NoSuchJob, QueueFull, StorageFull
@@ -208,13 +208,18 @@ def version_of(session: Session, job_id: str) -> int | None:
     return rows[0]["version"] if rows else None
 
 
-def with_pictures(session: Session, rows: Iterable[Row]) -> list[StoredJob]:
+def with_pictures(session: Session, rows: Sequence[Row]) -> list[StoredJob]:
     """Return the jobs of some rows."""
-    jobs = list[StoredJob]()
-    for row in rows:
-        pictures = session.rows("select * from pictures where job_id = :id order by number", id=row["id"])
-        jobs.append(StoredJob.of(row, [StoredPicture.of(picture) for picture in pictures]))
-    return jobs
+    pictures: dict[str, list[StoredPicture]] = {row["id"]: [] for row in rows}
+    for picture in _of_jobs(session, "select * from pictures where job_id in ({}) order by job_id, number", pictures):
+        pictures[picture["job_id"]].append(StoredPicture.of(picture))
+    return [StoredJob.of(row, pictures[row["id"]]) for row in rows]
+
+
+def _of_jobs(session: Session, sql: str, job_ids: Iterable[str]) -> list[Row]:
+    """Run a statement for some jobs, whose names replace `{}`."""
+    values = {f"id{number}": job_id for number, job_id in enumerate(job_ids)}
+    return session.rows(sql.format(", ".join(f":{name}" for name in values)), **values) if values else []
 
 
 def cancel(session: Session, job: StoredJob, ttl_s: float) -> list[str]:
@@ -247,11 +252,10 @@ def files_of(jobs: Iterable[StoredJob], *, but: Iterable[JobState] = ()) -> list
     return uploads + [picture.result.name for picture in pictures if picture.result]
 
 
-def remove(session: Session, job_ids: Iterable[str]) -> None:
+def remove(session: Session, job_ids: Sequence[str]) -> None:
     """Delete the rows of jobs."""
-    for job_id in job_ids:
-        for table, column in (("deliveries", "job_id"), ("pictures", "job_id"), ("jobs", "id")):
-            session.rows(f"delete from {table} where {column} = :id", id=job_id)
+    for table, column in (("deliveries", "job_id"), ("pictures", "job_id"), ("jobs", "id")):
+        _of_jobs(session, f"delete from {table} where {column} in ({{}})", job_ids)
 
 
 def expire(session: Session) -> tuple[int, list[str]]:
