@@ -54,7 +54,7 @@ def _of_png(file: bytes, limits: Limits) -> Frames:
         raise NotAccepted("an animated PNG of 16 bits a channel is not read; save it with 8, or ask for frames=first")
     still = png_structure.png_header(file, limits, keeps_orientation, whole=False).still
     image = Image.open(io.BytesIO(still), formats=("PNG",))
-    frames = composed(apng.pieces(header.still, limits), image.width, image.height)
+    frames = composed(apng.pieces(header.still, header.size, limits), *header.size)
     plays = apng.plays_of(header.still)
     return Frames(frames=_checked(frames, "PNG"), plays=plays, orientation=orientation_of(image))
 

@@ -48,11 +48,15 @@ def orientation_of(image: Image.Image) -> int:
     return said if isinstance(said, int) and 1 <= said <= 8 else UPRIGHT
 
 
-def size_in_header(image: Image.Image) -> tuple[int, int]:
-    """Return height and width of an opened picture, upright."""
+def size_in_header(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of an opened picture, upright.
+
+    Args:
+        size: its width and height as stored.
+    """
     if image.format == "PNG" and image.info.keys().isdisjoint(_PNG_EXIF):
-        return image.height, image.width
-    return upright_size(image.width, image.height, orientation_of(image))
+        return upright_size(*size, UPRIGHT)
+    return upright_size(*size, orientation_of(image))
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:

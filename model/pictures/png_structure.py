@@ -30,12 +30,16 @@ ORIENTING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 class PngHeader:
     """The fields that decide how the pixels of a PNG are read."""
 
+    size: tuple[int, int]
+    """Width and height."""
     bits: int
     colour_type: int
     has_transparent_colour: bool
     frames: int
     still: bytes
     """The file without animation and without unused chunks, so that errors in these do not matter."""
+    place: tuple[int, int] = (0, 0)
+    """Left and top of `still` in the picture, which is clear around it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +77,12 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
     kinds: set[bytes] = set()
     keywords: set[bytes] = set()
     dropped: list[tuple[int, int]] = []
-    frames, bits, colour_type, before = 0, 0, 0, b""
+    size, bits, colour_type, before = (0, 0), 0, 0, b""
+    animated, frames = False, 0
     for chunk in chunks(upload, whole=whole):
         if chunk.kind == b"IHDR":
-            width, height, bits, colour_type = _picture(chunk.body)
-            limits.check_size(width, height, len(upload))
+            size, bits, colour_type = _picture(chunk.body)
+            limits.check_size(*size, len(upload))
         elif chunk.kind == b"CgBI" and not kinds:
             raise NotAccepted("a PNG as Xcode makes it for iOS (CgBI) is not accepted; send the original PNG")
         elif not kinds:
@@ -85,6 +90,7 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
         if chunk.kind == b"IDAT" != before and b"IDAT" in kinds:
             raise Damaged(f"the PNG file is corrupt: a chunk {_name(before)} lies between its chunks IDAT")
         before = chunk.kind
+        animated = animated or (announces_animation(chunk) and b"IDAT" not in kinds)
         if chunk.kind == b"fcTL":
             frames = limits.check_frames(frames + 1)
         if _is_shown(chunk, colour_type, keeps) and _is_first(chunk, keywords):
@@ -99,12 +105,19 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
     if colour_type == 3 and b"PLTE" not in kinds:
         raise Damaged("the PNG file has pixels of a palette, and no chunk PLTE of 256 colours or fewer")
     return PngHeader(
+        size=size,
         bits=bits,
         colour_type=colour_type,
         has_transparent_colour=b"tRNS" in kinds and colour_type != 3,
-        frames=max(1, frames),
+        frames=max(1, frames) if animated else 1,
         still=_without(upload, dropped),
     )
+
+
+def announces_animation(chunk: Chunk) -> bool:
+    """Return True for a valid chunk acTL; without one before IDAT, the file is a still picture."""
+    valid = chunk.kind == b"acTL" and chunk.sound and len(chunk.body) == 8
+    return valid and 0 < int.from_bytes(chunk.body[:4]) < 2**31
 
 
 def keeps_orientation(chunk: Chunk, colour_type: int) -> bool:
@@ -169,8 +182,8 @@ def _checksum(view: memoryview, end: int) -> int:
     return int.from_bytes(view[end - 4 : end])
 
 
-def _picture(header: memoryview) -> tuple[int, int, int, int]:
-    """Return width, height, bits and colour type."""
+def _picture(header: memoryview) -> tuple[tuple[int, int], int, int]:
+    """Return the size, bits and colour type."""
     if len(header) != 13:
         raise Damaged(f"the PNG file is corrupt: its chunk IHDR has {len(header)} bytes, not 13")
     width, height, bits, colour_type, compression, filtering, interlacing = struct.unpack(">IIBBBBB", header)
@@ -180,7 +193,7 @@ def _picture(header: memoryview) -> tuple[int, int, int, int]:
         raise Damaged(f"the PNG file is corrupt: there is no colour type {colour_type} with {bits} bits")
     if compression or filtering or interlacing > 1:
         raise Damaged("the PNG file is corrupt: it names a compression, filter or interlacing that does not exist")
-    return width, height, bits, colour_type
+    return (width, height), bits, colour_type
 
 
 def _name(kind: bytes) -> str:

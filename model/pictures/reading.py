@@ -12,13 +12,13 @@ import numpy
 import pyvips
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from model.pictures import bmp, chroma, colour, container, deep, gif, heic, jpeg, png_structure, tiff
+from model.pictures import apng_structure, bmp, chroma, colour, container, deep, gif, heic, jpeg, tiff
 from model.pictures.boxes import known_items
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError, one_line
 from model.pictures.limits import Limits
 from model.pictures.orientation import orientation_of, size_in_header, upright_size
-from model.pictures.png_structure import Keeps, keeps_orientation
-from model.pictures.samples import UPRIGHT, Samples
+from model.pictures.png_structure import Keeps, PngHeader, keeps_orientation
+from model.pictures.samples import UPRIGHT, Samples, placed
 from model.pictures.tiff_directory import TiffFile
 from model.pictures.tiff_layout import Layout, layout_of
 
@@ -103,9 +103,10 @@ def read_header(file: bytes, limits: Limits) -> Header:
             height, width, bits, transparent = deep.rare_avif_size(file, limits)
             return Header(planes=1 + transparent, height=height, width=width, bits=bits, format="AVIF")
         image, png = opened.image, opened.png
-        transparent = image.has_transparency_data or (png is not None and png.has_transparent_colour)
+        size = png.size if png else image.size
+        transparent = image.has_transparency_data or size != image.size or bool(png and png.has_transparent_colour)
         bits = 16 if _bits(opened) > 8 else 8
-        height, width = size_in_header(image)
+        height, width = size_in_header(image, size)
         file_format = known or image.format or ""
         frames = _frames(opened, limits) if file_format in ANIMATED else 1
         return Header(planes=1 + transparent, height=height, width=width, bits=bits, format=file_format, frames=frames)
@@ -134,6 +135,8 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
             return _read_rare_avif(file, limits)
         frames = _frames(opened, limits)
         samples = _samples(opened)
+        if opened.png:
+            samples = placed(samples, opened.png.place, opened.png.size)
         orientation = UPRIGHT if samples.upright else orientation_of(opened.image)
         bits = _bits(opened) if samples.colour.dtype == numpy.uint16 else None
         return FilePicture(samples=samples, orientation=orientation, frames=frames, image=opened.image, bits=bits)
@@ -154,7 +157,7 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
                 return upright_size(layout.width, layout.height, layout.orientation)
     with suppress(Exception), Image.open(path, formats=_formats(head)) as image:
         limits.check_size(image.width, image.height, path.stat().st_size)
-        return size_in_header(image)
+        return size_in_header(image, image.size)
     header = read_header(path.read_bytes(), limits)  # of a kind on which Pillow fails
     return header.height, header.width
 
@@ -236,7 +239,7 @@ class _File:
 
     content: bytes
     image: Image.Image
-    png: png_structure.PngHeader | None
+    png: PngHeader | None
 
 
 def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, whole: bool = True) -> _File:
@@ -248,7 +251,7 @@ def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, who
     container.check_before_opening(file, limits)
     if known == "HEIF":
         heic.reader()  # raises if there is none
-    png = png_structure.png_header(file, limits, keeps, whole=whole) if known == "PNG" else None
+    png = apng_structure.header_as_shown(file, limits, keeps, whole=whole) if known == "PNG" else None
     content = png.still if png else container.for_decoder(file, known)
     try:
         image = jpeg.opened(content) if known == "JPEG" else Image.open(io.BytesIO(content), formats=_formats(file))

@@ -1,6 +1,6 @@
 """Decoded samples: colour and alpha, and how they are turned upright."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 from numpy.typing import NDArray
@@ -44,6 +44,24 @@ def of_channels(pixels: Pixels, *, upright: bool = False) -> Samples:
     grey, alpha = channels < 3, channels in (2, 4)
     colour = pixels[..., :1].repeat(3, axis=-1) if grey else pixels[..., :3]
     return Samples(colour=colour, alpha=pixels[..., -1] if alpha else None, grey=grey, upright=upright)
+
+
+def placed(samples: Samples, place: tuple[int, int], size: tuple[int, int]) -> Samples:
+    """Return samples of a picture that is clear around these; the same ones if they fill it.
+
+    Args:
+        place: left and top.
+        size: width and height of the picture.
+    """
+    (left, top), (width, height), (down, across) = place, size, samples.colour.shape[:2]
+    if (across, down) == size:
+        return samples
+    colour = numpy.zeros((height, width, 3), samples.colour.dtype)
+    alpha = numpy.zeros((height, width), samples.colour.dtype)
+    part = slice(top, top + down), slice(left, left + across)
+    colour[part] = samples.colour
+    alpha[part] = max_level(alpha) if samples.alpha is None else samples.alpha
+    return replace(samples, colour=colour, alpha=alpha)
 
 
 def divide_by_alpha(colour: Pixels, alpha: Pixels) -> None:

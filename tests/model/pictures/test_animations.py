@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy
 import pytest
 
 from model.pictures.animation import read_frames
@@ -152,12 +153,73 @@ def test_times_and_plays_of_an_apng_are_read() -> None:
     assert [frame.duration_ms for frame in frames.frames] == [40, 40]
 
 
-def test_a_picture_for_other_readers_is_no_frame() -> None:
-    file = apng(1, [rgba(RED), rgba(BLUE)])
+def without_first_fctl(file: bytes) -> bytes:
+    """Make the picture of an APNG one for other readers: it is no longer a frame."""
     first = file.index(b"fcTL") - 4
     still = file[:first] + file[first + 38 :]
-    still = still.replace(b"fcTL\0\0\0\1", b"fcTL\0\0\0\0").replace(b"fdAT\0\0\0\2", b"fdAT\0\0\0\1")
-    assert shown(with_checksums(still)) == [[BLUE]]
+    for number in range(1, file.count(b"fcTL") + file.count(b"fdAT")):
+        for kind in (b"fcTL", b"fdAT"):
+            still = still.replace(kind + number.to_bytes(4), kind + (number - 1).to_bytes(4))
+    return with_checksums(still)
+
+
+def first_pixels(file: bytes) -> list[Colour]:
+    """Return the pixels of a file that is read as a still picture."""
+    samples = read(file, LIMITS).samples
+    alpha = numpy.full(samples.colour.shape[:2], 255) if samples.alpha is None else samples.alpha
+    return [(*pixel, share) for pixel, share in zip(samples.colour[0].tolist(), alpha[0].tolist(), strict=True)]
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_picture_for_other_readers_is_not_shown(frames: int) -> None:
+    file = without_first_fctl(apng(1, [rgba(RED), rgba(BLUE), rgba(GREEN)][: 1 + frames]))
+    assert read_header(file, LIMITS).frames == read(file, LIMITS).frames == frames
+    assert first_pixels(file) == shown(file)[0] == [BLUE]
+
+
+def test_the_first_frame_may_be_smaller_than_a_picture_for_other_readers() -> None:
+    parts = [Part([*RED[:3]] * 3), Part([*BLUE[:3]], left=1)]
+    file = without_first_fctl(apng(3, parts, kind=2, between=chunk(b"tEXt", b"Title\0a")))
+    assert first_pixels(file) == shown(file)[0] == [TRANSPARENT, BLUE, TRANSPARENT]
+    header = read_header(file, LIMITS)
+    assert (header.width, header.height, header.planes) == (3, 1, 2)
+
+
+def test_the_first_frame_of_16_bits_is_shown_with_its_palette_or_transparent_colour() -> None:
+    deep = without_first_fctl(apng(1, [Part([0] * 6), Part([1, 2, 3, 4, 5, 6])], kind=2, bits=16))
+    assert read(deep, LIMITS).samples.colour.tolist() == [[[0x102, 0x304, 0x506]]]
+    between = chunk(b"PLTE", PALETTE) + chunk(b"tRNS", b"\xff\0")
+    assert first_pixels(without_first_fctl(apng(2, [Part([2, 2]), Part([1, 0])], kind=3, between=between))) == [
+        (*GREEN[:3], 0),
+        RED,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "written"),
+    [
+        (b"fcTL\0\0\0\0", b"fcTL\0\0\0\1"),
+        (b"fcTL\0\0\0\0\0\0\0\1", b"fcTL\0\0\0\0\0\0\0\2"),
+        (b"fdAT\0\0\0\1", b"fdAT\0\0\0\0"),
+        (b"fdAT", b"fdAt"),
+        (b"acTL\0\0\0\2", b"acTL\0\0\0\0"),
+        (b"acTL", b"acTl"),
+    ],
+)
+def test_a_picture_for_other_readers_is_shown_where_the_animation_is_broken(found: bytes, written: bytes) -> None:
+    file = without_first_fctl(apng(1, [rgba(RED), rgba(BLUE)]))
+    assert first_pixels(with_checksums(file.replace(found, written))) == [RED]
+    damaged = bytearray(file)
+    damaged[file.index(b"fdAT") + 9] ^= 1
+    assert first_pixels(bytes(damaged)) == [RED]
+
+
+def test_a_png_has_frames_only_if_it_says_so_before_its_pixels() -> None:
+    file = apng(1, [rgba(RED), rgba(BLUE)])
+    start = file.index(b"acTL") - 4
+    announced, rest = file[start : start + 20], file[start + 20 :]
+    behind = file[:start] + rest[:-12] + announced + rest[-12:]
+    assert [read_header(kind, LIMITS).frames for kind in (file, behind, behind.replace(announced, b""))] == [2, 1, 1]
 
 
 def with_checksums(file: bytes) -> bytes:
