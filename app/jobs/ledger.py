@@ -270,9 +270,10 @@ def expire(session: Session) -> tuple[int, list[str]]:
     return len(jobs), files_of(jobs)
 
 
-def known_files(session: Session) -> set[str]:
-    """Return the names of all files that jobs need, including results whose end is not recorded yet."""
-    rows = session.rows("select job_id, number, attempts, state, upload_name, upload_bytes, result from pictures")
+def known_files(session: Session, job_ids: Iterable[str]) -> set[str]:
+    """Return the names of all files that some jobs need, including results whose end is not recorded yet."""
+    columns = "job_id, number, attempts, state, upload_name, upload_bytes, result"
+    rows = _of_jobs(session, f"select {columns} from pictures where job_id in ({{}})", job_ids)
     uploads = {row["upload_name"] for row in rows if row["upload_bytes"]}
     results = {json.loads(row["result"])["name"] for row in rows if row["result"]}
     running = [row for row in rows if row["state"] == JobState.RUNNING]

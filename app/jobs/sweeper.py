@@ -5,6 +5,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from app.jobs import ledger
 from app.jobs.counters import JobCounters
@@ -16,6 +17,14 @@ COUNT_S = 2.0
 """Interval between counts for metrics."""
 
 SWEEP_S = 30.0
+"""Interval between sweeps."""
+
+MAX_SHARE = 0.05
+"""Share of the time that counting, or sweeping, may take: with millions of jobs they come less often."""
+
+FILES_AT_A_TIME = 1000
+"""Files looked up in one transaction: other readers wait for it."""
+
 ORPHAN_S = 3600.0
 """Age at which a file without a job is removed: an upload is in the store before its job is in the table."""
 
@@ -61,20 +70,22 @@ class Sweeper:
             if not removed:
                 break
         before = time.time() - ORPHAN_S
-        old = [
+        old = sorted(
             file.name for file in await self._store.files() if file.modified < before and OWN_FILE.fullmatch(file.name)
-        ]
-        if not old:
-            return
-        known = await self._database.read(ledger.known_files)
-        if orphans := [name for name in old if name not in known]:
-            log.info("removing %d files of no job", len(orphans))
-            await self._store.delete(orphans)
+        )
+        for start in range(0, len(old), FILES_AT_A_TIME):
+            names = old[start : start + FILES_AT_A_TIME]
+            jobs = {name.partition("/")[0] for name in names}
+            known = await self._database.read(partial(ledger.known_files, job_ids=jobs))
+            if orphans := [name for name in names if name not in known]:
+                log.info("removing %d files of no job", len(orphans))
+                await self._store.delete(orphans)
 
 
 async def _forever(call: Callable[[], Awaitable[None]], every_s: float, work: str) -> None:
     outage = Outage(log, work)
     while True:
+        began_s = time.monotonic()
         with outage:
             await call()
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(max(every_s, (time.monotonic() - began_s) / MAX_SHARE))

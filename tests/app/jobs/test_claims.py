@@ -230,7 +230,7 @@ async def test_a_picture_whose_job_was_cancelled_ends_however_its_worker_leaves_
     assert cancelled.state is picture.state is JobState.CANCELLED
     assert picture.ended == cancelled.ended == clock.now_s
     assert (picture.result, picture.upload_bytes) == (None, 0)
-    assert await database.read(ledger.known_files) == set()
+    assert await database.read(partial(ledger.known_files, job_ids=[job.id])) == set()
 
 
 async def test_an_end_that_is_recorded_again_stays_as_it_was(database: Database) -> None:

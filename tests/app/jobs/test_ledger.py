@@ -158,7 +158,7 @@ async def test_a_job_expires_only_some_time_after_its_end(database: Database, cl
     removed, files = await database.write(ledger.expire)
     assert removed == 1
     assert set(files) == {job.pictures[0].upload_name, held.result_name}
-    assert await database.read(ledger.known_files) == set()
+    assert await database.read(partial(ledger.known_files, job_ids=[job.id])) == set()
 
 
 async def test_totals_tell_states_age_and_bytes(database: Database, clock: ManualClock) -> None:

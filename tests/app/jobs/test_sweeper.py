@@ -28,7 +28,11 @@ class HungStore(FolderStore):
         await asyncio.Event().wait()
 
 
-async def test_old_files_of_no_job_are_removed_and_those_of_others_are_left(database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_a_time", [1, 3, 1000])
+async def test_old_files_of_no_job_are_removed_and_those_of_others_are_left(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+) -> None:
+    monkeypatch.setattr(sweepers, "FILES_AT_A_TIME", at_a_time)
     store = FolderStore(tmp_path / "files")
     waiting, running, done = new_job(), new_job(), new_job()
     await added(database, done)
