@@ -191,6 +191,6 @@ def test_a_database_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path, mo
     before = set(threading.enumerate())
     with pytest.raises(OSError, match="unable to open"):
         SqliteDatabase(tmp_path / "jobs.sqlite")
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # a thread of an earlier test may end
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         made[0].execute("select 1")
