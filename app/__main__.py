@@ -8,6 +8,7 @@ Ray.
 """
 
 import argparse
+import gc
 import json
 import logging.config
 import os
@@ -172,15 +173,17 @@ def _check(settings: Settings) -> int:
 
 
 def _check_jobs(settings: Settings) -> None:
-    from app.jobs.opening import check_jobs, names_jobs
+    from app.jobs.opening import check_jobs, ends_start
     from app.jobs.parts import default_folder
 
-    if not settings.jobs or not names_jobs(settings):
+    if not settings.jobs:
         return
     try:
         check_jobs(settings, settings.jobs_folder or default_folder())
-    except Unavailable as error:
-        raise SettingsError(error.reason) from error
+    except (SettingsError, Unavailable) as error:
+        failure = SettingsError(error.reason) if isinstance(error, Unavailable) else error
+        if ends_start(settings, failure):
+            raise failure from error
 
 
 def _replicas(settings: Settings, number: str) -> int:
@@ -251,6 +254,8 @@ def _openapi(settings: Settings) -> int:
 def _build(settings: Settings) -> UpscaleService:
     from app.build import build_service  # imports torch, which takes seconds
 
+    gc.collect()
+    gc.freeze()  # full collections would stop all threads for 0.1 s to look through modules, which live for ever
     return build_service(settings)
 
 
