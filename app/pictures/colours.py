@@ -27,14 +27,32 @@ TOLERANCE = 200
 """Maximum difference of a chromaticity: files differ in the last digits."""
 
 UNSPECIFIED = 2
+UNNAMED = frozenset({0, UNSPECIFIED, 3})
+"""Primaries and transfer characteristics that name nothing: unspecified, and reserved."""
 SRGB_PRIMARIES, SRGB_TRANSFER = 1, 13
+
+SHOWN_AS_SRGB = frozenset({1, UNSPECIFIED, 6, 14, 15})
+"""Transfer characteristics that browsers show as sRGB in an AVIF: those of video (BT.709, BT.601, BT.2020), and none.
+
+In a PNG they show those of video as defined, which is darker.
+"""
 
 
 def of_nclx(primaries: int, transfer: int) -> Colours:
-    """Return the colours of RGB pixels that were decoded from a file with an `nclx`; none for sRGB."""
-    if primaries in (SRGB_PRIMARIES, UNSPECIFIED) and transfer in (SRGB_TRANSFER, UNSPECIFIED):
-        return {}
-    return {CICP: bytes((primaries, transfer, 0, 1))}
+    """Return the colours of RGB pixels that were decoded from a file with an `nclx`, as shown; none for sRGB."""
+    primaries = SRGB_PRIMARIES if primaries == UNSPECIFIED else primaries
+    transfer = SRGB_TRANSFER if transfer in SHOWN_AS_SRGB else transfer
+    cicp = bytes((primaries, transfer, 0, 1))
+    return {CICP: cicp} if has_effect(cicp) and not _is_srgb(CICP, cicp) else {}
+
+
+def has_effect(cicp: bytes) -> bool:
+    """Return False for a description that browsers ignore in a PNG, in favour of its other chunks.
+
+    It is of other pixels than RGB, or does not name both primaries and transfer characteristics.
+    """
+    primaries, transfer, matrix, full_range = cicp
+    return matrix == 0 and full_range <= 1 and UNNAMED.isdisjoint({primaries, transfer})
 
 
 def of_light(volume: bytes | None, light: bytes | None) -> Colours:

@@ -5,7 +5,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Literal
 
-from app.pictures.colours import CICP, SIZES
+from app.pictures.colours import CICP, SIZES, has_effect
 from model.pictures.png_structure import Chunk
 
 MetadataRule = Literal["keep", "keep-gps", "strip"]
@@ -72,7 +72,7 @@ class PngChunks:
         return chunk.kind == b"eXIf" or (chunk.kind == b"pHYs" and len(chunk.body) == 9)
 
     def _add_colours(self, kind: bytes, body: bytes) -> None:
-        if kind != CICP or (body[2] == 0 and body[3] <= 1):  # RGB, of full or narrow range
+        if kind != CICP or has_effect(body):
             self.colours.setdefault(kind, body)
 
     def _add_text(self, chunk: Chunk) -> None:

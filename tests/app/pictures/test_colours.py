@@ -69,6 +69,36 @@ def test_cicp_overrides_a_profile_as_in_the_png() -> None:
     assert (png_again.colours, png_again.icc_profile) == ({b"cICP": PQ_BT2020}, SRGB_PROFILE)
 
 
+def with_nclx(primaries: int, transfer: int) -> bytes:
+    file = answered(decode(png(levels(3)), LIMITS), "avif")
+    return file.replace(b"nclx" + struct.pack(">HH", 1, 13), b"nclx" + struct.pack(">HH", primaries, transfer))
+
+
+@pytest.mark.parametrize("transfer", [1, 2, 6, 14, 15])
+def test_transfer_of_video_is_srgb_as_browsers_show_it_in_an_avif(transfer: int) -> None:
+    assert decode(with_nclx(1, transfer), LIMITS).metadata.colours == {}
+    assert decode(with_nclx(2, transfer), LIMITS).metadata.colours == {}
+    wide = decode(with_nclx(9, transfer), LIMITS)
+    assert wide.metadata.colours == {b"cICP": bytes((9, 13, 0, 1))}
+    assert nclx_of(answered(wide, "avif")) == (9, 13)
+    assert decode(png(levels(3), chunk(b"cICP", bytes((1, 1, 0, 1)))), LIMITS).metadata.colours != {}
+
+
+def test_primaries_that_an_avif_does_not_specify_are_those_of_srgb() -> None:
+    assert decode(with_nclx(2, 16), LIMITS).metadata.colours == {b"cICP": bytes((1, 16, 0, 1))}
+    assert decode(with_nclx(9, 3), LIMITS).metadata.colours == {}
+
+
+@pytest.mark.parametrize("unnamed", [(2, 2), (2, 13), (9, 2), (0, 0), (12, 3)])
+def test_cicp_that_does_not_name_the_colours_leaves_that_to_other_chunks(unnamed: tuple[int, int]) -> None:
+    cicp, gamma = chunk(b"cICP", bytes((*unnamed, 0, 1))), chunk(b"gAMA", (100_000).to_bytes(4))
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(SRGB_PROFILE))
+    profiled = decode(png(levels(3), cicp, profile), LIMITS)
+    assert decode(answered(profiled, "avif"), LIMITS).metadata.icc_profile == SRGB_PROFILE
+    assert left_out(decode(png(levels(3), cicp, gamma), LIMITS), "avif") == ("gamma",)
+    assert cicp not in answered(profiled, "png")
+
+
 def test_srgb_of_an_avif_is_not_repeated() -> None:
     assert decode(encoded(noise(9, 7), "AVIF"), LIMITS).metadata.colours == {}
 
