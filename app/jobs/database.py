@@ -2,57 +2,17 @@
 
 Statements name their values (`:id`) and use only SQL that both databases support. Write transactions run one at a time
 across all machines, so they need no further locks.
-
-Older versions use the same tables during an update and after a rollback: new columns need a default, and inserts name
-their columns.
 """
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
 from app.errors import Unavailable
 from app.jobs.job import Row
 
 Result = TypeVar("Result")
-
-SCHEMA = (
-    "create table if not exists jobs ("
-    " id text primary key, key_name text not null, idempotency_key text, fingerprint text not null,"
-    " request text not null, state text not null, version integer not null, created double precision not null,"
-    " ended double precision, expires double precision, webhook text not null, webhook_events text not null,"
-    " trace text not null, request_id text not null)",
-    "create unique index if not exists jobs_idempotency on jobs (key_name, idempotency_key)",
-    "create index if not exists jobs_key on jobs (key_name, id)",
-    "create index if not exists jobs_expires on jobs (expires)",
-    "create table if not exists pictures ("
-    " job_id text not null, number integer not null, key_name text not null, state text not null,"
-    " upload_name text not null, upload_bytes bigint not null, cost_px bigint not null, source text not null,"
-    " target text not null, model text not null, not_before double precision not null, started double precision,"
-    " ended double precision, attempts integer not null, crashes integer not null, owner text,"
-    " lease_until double precision, progress double precision not null, cancel integer not null, problem text,"
-    " result text, result_bytes bigint not null, file_name text not null, primary key (job_id, number))",
-    "create index if not exists pictures_waiting on pictures (state, key_name, job_id, number)",
-    "create table if not exists deliveries ("
-    " id text primary key, job_id text not null, key_name text not null, url text not null, event text not null,"
-    " body text not null, state text not null, created double precision not null, not_before double precision not null,"
-    " owner text, lease_until double precision, attempts text not null)",
-    "create index if not exists deliveries_job on deliveries (job_id)",
-    "create index if not exists deliveries_waiting on deliveries (state, not_before)",
-)
-
-
-def column_checks() -> Mapping[str, str]:
-    """Return a statement for each table, by its name, that fails where one of its columns is missing."""
-    with closing(sqlite3.connect(":memory:")) as memory:
-        for statement in SCHEMA:
-            memory.execute(statement)
-        tables = [name for (name,) in memory.execute("select name from sqlite_master where type = 'table'")]
-        columns = {table: [row[1] for row in memory.execute(f"pragma table_info({table})")] for table in tables}
-    return {table: f"select {', '.join(names)} from {table} limit 0" for table, names in columns.items()}
 
 
 class Session(Protocol):

@@ -13,6 +13,7 @@ from app.errors import StorageFull, Unavailable
 from app.jobs.database import Database
 from app.jobs.folder import FolderStore
 from app.jobs.job import new_job_id
+from app.jobs.schema import SchemaError
 from app.jobs.sqlite import SqliteDatabase, check_file
 from app.jobs.store import Store, StoreDown, one
 from app.jobs.webhooks import WebhookSecrets
@@ -27,6 +28,10 @@ CHECK_S = 20.0
 
 PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE})
 """Errors that may pass: opening is tried again."""
+
+
+class OtherTables(SettingsError):
+    """The tables belong to another version of the service, whose jobs may wait there."""
 
 
 def open_database(settings: Settings, folder: Path) -> Database:
@@ -104,25 +109,21 @@ def check_jobs(settings: Settings, folder: Path) -> None:
         SettingsError: one of them cannot be used.
         Unavailable: one of them cannot be reached.
     """
+    _check_database(settings, folder)
     if settings.jobs_store or (folder / FILES).exists():
         _check_store(settings, folder)
     if settings.webhook_secrets or settings.jobs_database or (folder / SECRETS).exists():
         open_webhook_secrets(settings, folder, create=False)
-    try:
-        if settings.jobs_database:
-            _postgres(settings).check_database(settings.jobs_database)
-        elif (folder / DATABASE).exists():
-            check_file(folder / DATABASE)
-        else:
-            _check_writable(folder)
-    except OSError as error:
-        name = "ESRGAN_JOBS_DATABASE" if settings.jobs_database else f"ESRGAN_JOBS_FOLDER={folder}"
-        raise _failure(name, error) from error
 
 
-def names_jobs(settings: Settings) -> bool:
-    """Return True if a setting names a place for jobs. If none does, a service that cannot store jobs has none."""
-    return any((settings.jobs_folder, settings.jobs_database, settings.jobs_store, settings.webhook_secrets))
+def ends_start(settings: Settings, error: SettingsError) -> bool:
+    """Return True if a service may not start without its jobs.
+
+    If no setting names a place for jobs, a service that cannot store any starts without, unless it would leave those of
+    another version behind.
+    """
+    named = (settings.jobs_folder, settings.jobs_database, settings.jobs_store, settings.webhook_secrets)
+    return any(named) or isinstance(error, OtherTables)
 
 
 def _postgres(settings: Settings) -> ModuleType:
@@ -133,6 +134,19 @@ def _postgres(settings: Settings) -> ModuleType:
     if not settings.jobs_store:
         raise SettingsError("ESRGAN_JOBS_DATABASE is shared by machines, so ESRGAN_JOBS_STORE must be, too; set both")
     return postgres
+
+
+def _check_database(settings: Settings, folder: Path) -> None:
+    try:
+        if settings.jobs_database:
+            _postgres(settings).check_database(settings.jobs_database)
+        elif (folder / DATABASE).exists():
+            check_file(folder / DATABASE)
+        else:
+            _check_writable(folder)
+    except OSError as error:
+        name = "ESRGAN_JOBS_DATABASE" if settings.jobs_database else f"ESRGAN_JOBS_FOLDER={folder}"
+        raise _failure(name, error) from error
 
 
 def _check_writable(folder: Path) -> None:
@@ -165,6 +179,8 @@ def _check_store(settings: Settings, folder: Path) -> None:
 
 def _failure(setting: str, error: OSError | ValueError) -> SettingsError | Unavailable:
     """Return the error to raise for an error of the system."""
+    if isinstance(error, SchemaError):
+        return OtherTables(f"{setting}: {error}")
     reason = (isinstance(error, OSError) and error.strerror) or str(error)
     passing = isinstance(error, OSError) and error.errno in PASSING
     return StoreDown(f"{setting}: {reason}") if passing else SettingsError(f"{setting}: {reason}")

@@ -1,7 +1,7 @@
 """Jobs in PostgreSQL: for several machines. Needs the extra `postgres`."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -11,8 +11,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from app.errors import StorageFull
-from app.jobs.database import SCHEMA, DatabaseDown, Session, column_checks, to_its_end
+from app.jobs.database import DatabaseDown, Session, to_its_end
 from app.jobs.job import Row
+from app.jobs.schema import SchemaError, check_tables, make_tables
 
 Result = TypeVar("Result")
 
@@ -53,6 +54,9 @@ NAMES = (
 )
 """Tables and indexes of the current schema; other schemas may have other tables named `jobs`."""
 
+NUMBER_TABLE = "jobs_schema"
+"""Table of one row: the number of the tables."""
+
 VALUE = re.compile(r":(\w+)")
 
 
@@ -64,6 +68,7 @@ class PostgresDatabase:
 
     Raises:
         OSError: the address is invalid, or the user may not create tables.
+        SchemaError: the tables belong to another version.
         DatabaseDown: the database cannot be reached.
     """
 
@@ -73,6 +78,9 @@ class PostgresDatabase:
         self._reader = _Connection(address, reads=True)
         try:
             self._writer.run(_create, lock=True)
+        except SchemaError:
+            self._writer.close()
+            raise
         except psycopg.Error as error:
             self._writer.close()
             raise OSError(f"its tables cannot be made ({_line(error)})") from error
@@ -98,13 +106,14 @@ def check_database(address: str) -> None:
     """Connect once and look at the tables, without changing anything.
 
     Raises:
-        OSError: the address is invalid, or a table lacks a column.
+        OSError: the address is invalid, or the user may not read the tables.
+        SchemaError: they belong to another version.
         DatabaseDown: the database cannot be reached.
     """
     _check_address(address)
     connection = _Connection(address)
     try:
-        connection.run(_check_columns, lock=False)
+        connection.run(check_tables, lock=False)
     except psycopg.Error as error:
         raise OSError(f"its tables cannot be used ({_line(error)})") from error
     finally:
@@ -124,7 +133,7 @@ class _Connection:
         self._reads = reads
         self._open: psycopg.Connection[Row] | None = None
 
-    def run(self, call: Callable[[Session], Result], *, lock: bool) -> Result:
+    def run(self, call: Callable[["_PostgresSession"], Result], *, lock: bool) -> Result:
         """Run a transaction. It is not retried if the connection breaks, because it may have been committed."""
         try:
             if self._open is None or self._open.closed:
@@ -178,6 +187,27 @@ class _PostgresSession:
     def now(self) -> float:
         return float(self.rows("select extract(epoch from clock_timestamp()) as now")[0]["now"])
 
+    def names(self) -> Collection[str]:
+        return {row["name"] for row in self.rows(NAMES)}
+
+    def columns(self, table: str) -> Collection[str]:
+        return {
+            column.name
+            for column in self._connection.execute(f"select * from {table} limit 0".encode()).description or ()
+        }
+
+    def number(self) -> int:
+        if NUMBER_TABLE not in self.names():
+            return 0
+        return int(self.rows(f"select number from {NUMBER_TABLE}")[0]["number"])
+
+    def store_number(self, number: int) -> None:
+        if NUMBER_TABLE not in self.names():
+            self.rows(f"create table {NUMBER_TABLE} (number integer not null)")
+            self.rows(f"insert into {NUMBER_TABLE} (number) values (:number)", number=number)
+        else:
+            self.rows(f"update {NUMBER_TABLE} set number = :number", number=number)
+
 
 def _check_address(address: str) -> None:
     """Check an address before libpq does: its errors quote parts of a password that is not percent-encoded.
@@ -197,21 +227,9 @@ def _check_address(address: str) -> None:
         )
 
 
-def _create(session: Session) -> None:
-    """Create missing tables and indexes. `if not exists` would lock a table, and wait for all its users."""
+def _create(session: _PostgresSession) -> None:
     session.rows(f"set local lock_timeout = {SCHEMA_LOCK_MS}")
-    there = {row["name"] for row in session.rows(NAMES)}
-    for statement in SCHEMA:
-        if statement.partition(" if not exists ")[2].partition(" ")[0] not in there:
-            session.rows(statement)
-    _check_columns(session)
-
-
-def _check_columns(session: Session) -> None:
-    there = {row["name"] for row in session.rows(NAMES)}
-    for table, statement in column_checks().items():
-        if table in there:
-            session.rows(statement)
+    make_tables(session)
 
 
 def _line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from app.jobs.database import DatabaseDown
 from app.jobs.file_names import name_in, printable
 from app.jobs.job import ENDED, JobState, NewJob, NewPicture, Result, StoredJob, new_job_id
 from app.jobs.ledger import JobLimits
-from app.jobs.opening import names_jobs
+from app.jobs.opening import ends_start
 from app.jobs.outages import Outage
 from app.jobs.outbox import Delivery
 from app.jobs.parts import Parts, default_folder
@@ -68,7 +68,7 @@ class JobService:
         except Unavailable as error:
             self._outage.note(error)
         except SettingsError as error:
-            if names_jobs(self._settings):
+            if ends_start(self._settings, error):
                 raise
             self._why_off = "the default folder of jobs cannot be used; its operator can name another"
             log.warning("jobs are off: %s; ESRGAN_JOBS=false hides this", error)

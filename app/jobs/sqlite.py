@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import StorageFull
-from app.jobs.database import SCHEMA, DatabaseDown, Session, column_checks, to_its_end
+from app.jobs.database import DatabaseDown, Session, to_its_end
 from app.jobs.job import Row
+from app.jobs.schema import SchemaError, check_tables, make_tables
 
 Result = TypeVar("Result")
 
@@ -40,6 +41,7 @@ class SqliteDatabase:
 
     Raises:
         OSError: the file cannot be opened or is no database.
+        SchemaError: its tables belong to another version.
         DatabaseDown: the disk is full or fails, or another process locks the file for too long.
     """
 
@@ -50,10 +52,12 @@ class SqliteDatabase:
         try:
             for connection in (self._writer, self._reader):
                 connection.thread.submit(connection.opened).result()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, SchemaError) as error:
             for connection in (self._writer, self._reader):
                 connection.thread.submit(connection.close)
                 connection.thread.shutdown()
+            if isinstance(error, SchemaError):
+                raise
             raise _failure(path, error) from error
 
     async def write(self, call: Callable[[Session], Result]) -> Result:
@@ -132,6 +136,8 @@ class _Connection:
             if type(error) in AWAY:
                 raise DatabaseDown(str(error)) from error
             raise
+        except SchemaError as error:  # of a file that has replaced the one that was opened at the start
+            raise DatabaseDown(str(error)) from error
 
     def close(self) -> None:
         if self._connection is not None:
@@ -144,6 +150,7 @@ def check_file(path: Path) -> None:
 
     Raises:
         OSError: it cannot.
+        SchemaError: its tables belong to another version.
         DatabaseDown: the disk is full or fails, or another process locks the file for too long.
     """
     with path.open("r+b") as file:
@@ -151,11 +158,9 @@ def check_file(path: Path) -> None:
             raise OSError(f"{path.name} is not a SQLite database")
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
+            connection.row_factory = sqlite3.Row
             connection.execute("begin immediate")
-            there = {name for (name,) in connection.execute("select name from sqlite_master")}
-            for table, statement in column_checks().items():
-                if table in there:
-                    connection.execute(statement)
+            check_tables(_SqliteSession(connection))
             connection.execute("rollback")
     except sqlite3.Error as error:
         raise _failure(path, error) from error
@@ -169,7 +174,7 @@ def _failure(path: Path, error: sqlite3.Error) -> DatabaseDown | OSError:
 
 
 class _SqliteSession:
-    def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float] = time.time) -> None:
         self._connection = connection
         self._clock = clock
 
@@ -178,6 +183,18 @@ class _SqliteSession:
 
     def now(self) -> float:
         return self._clock()
+
+    def names(self) -> Collection[str]:
+        return {row["name"] for row in self.rows("select name from sqlite_master")}
+
+    def columns(self, table: str) -> Collection[str]:
+        return {column[0] for column in self._connection.execute(f"select * from {table} limit 0").description}
+
+    def number(self) -> int:
+        return int(self.rows("pragma user_version")[0]["user_version"])
+
+    def store_number(self, number: int) -> None:
+        self.rows(f"pragma user_version = {number}")  # in the header of the file, as part of the transaction
 
 
 def _file_at(path: Path) -> FileId:
@@ -199,6 +216,7 @@ def _connect(path: Path, *, reads: bool) -> sqlite3.Connection:
         connection.row_factory = sqlite3.Row
         if reads:
             connection.execute("pragma query_only = on")
+            check_tables(_SqliteSession(connection))
         else:
             _prepare_to_write(connection)
     except BaseException:
@@ -211,10 +229,7 @@ def _prepare_to_write(connection: sqlite3.Connection) -> None:
     _use_wal(connection)
     connection.execute("pragma synchronous = full")  # a commit is on the disk when it returns
     connection.execute("begin immediate")  # processes that start at once take turns
-    for statement in SCHEMA:
-        connection.execute(statement)
-    for statement in column_checks().values():
-        connection.execute(statement)
+    make_tables(_SqliteSession(connection))
     connection.execute("commit")
 
 
