@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from collections.abc import Iterable
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -11,6 +12,9 @@ from app.settings import PREFIX, SERVICE_ADDRESS, Settings, SettingsError
 
 SERVICE_LINK = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 """Names, after the prefix, of the variables that Kubernetes sets for a Service whose name begins with esrgan."""
+
+MAX_EDITS = 2
+"""Maximum number of places in which a misspelt setting differs: swapped letters are two, a word too many is one."""
 
 
 def _is_service_link(name: str, value: str) -> bool:
@@ -30,19 +34,28 @@ def read_settings() -> Settings:
     if unknown := sorted(
         name for name, value in found.items() if name.upper() not in known and not _is_service_link(name, value)
     ):
-        rests = [name.removeprefix(PREFIX) for name in known]  # the common prefix would make all names similar
-        close = {
-            PREFIX + name
-            for unknown_name in unknown
-            for name in difflib.get_close_matches(unknown_name.upper().removeprefix(PREFIX), rests, n=1, cutoff=0.55)
-        }
-        hint = f"did you mean {', '.join(sorted(close))}? " if close else ""
-        raise SettingsError(f"unknown setting {', '.join(unknown)}; {hint}the settings are {', '.join(sorted(known))}")
+        close = sorted({PREFIX + rest for name in unknown if (rest := _closest(name, known))})
+        hint = f"did you mean {', '.join(close)}? " if close else ""
+        raise SettingsError(
+            f"unknown setting {', '.join(unknown)}, misspelt or of another version; {hint}the settings are "
+            f"{', '.join(sorted(known))}"
+        )
     try:
         settings = Settings()
     except ValidationError as error:
         raise SettingsError("; ".join(_line(wrong) for wrong in error.errors())) from None
     return settings
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    """Return the setting, without the prefix, that differs from a name in few letters; empty if none does."""
+    unknown = name.upper().removeprefix(PREFIX)
+    rests = [setting.removeprefix(PREFIX) for setting in known]  # the common prefix would make all names similar
+    for rest in difflib.get_close_matches(unknown, rests, n=1, cutoff=0.55):
+        edits = difflib.SequenceMatcher(None, rest, unknown).get_opcodes()
+        if sum(tag != "equal" for tag, *_ in edits) <= MAX_EDITS:
+            return rest
+    return ""
 
 
 def _line(wrong: ErrorDetails) -> str:
