@@ -1,4 +1,4 @@
-"""Stages that run the network in this process: environment, ceilings, network, memory."""
+"""Stages that run the network in this process: environment, ceilings, network, profile, memory."""
 
 import copy
 import math
@@ -97,16 +97,35 @@ class Runtime:
         """Check the numbers and measure the speed of every way through the network, in each number format."""
         side = 24 if self._small else 96
         exact = Upscaler(copy.deepcopy(self._net), torch.device("cpu"), torch.float32).upscale(smooth_noise(side, side))
+        upscalers = []
         for dtype in self._formats:
             began_s = time.perf_counter()
-            upscaler = self._upscaler(dtype)
-            self._record.check(
-                f"{_name(dtype)} is set up", None, s=time.perf_counter() - began_s, convolution=upscaler.convolution
-            )
-            self.numbers(upscaler, exact)
-            self._speed(upscaler)
+            upscalers.append(self._upscaler(dtype))
+            seconds, convolution = time.perf_counter() - began_s, upscalers[-1].convolution
+            self._record.check(f"{_name(dtype)} is set up", None, s=seconds, convolution=convolution)
+            self.numbers(upscalers[-1], exact)
         if self._on_gpu and torch.cuda.get_device_capability(self._device) >= (8, 0):
             self._kernel()
+        for upscaler in upscalers:
+            self._speed(upscaler)
+
+    def profile(self, table: Path) -> None:
+        """Measure what takes the time of a large picture in the first format, and write all of it to a file."""
+        upscaler, side = self._upscaler(self._formats[0]), 32 if self._small else 512
+        picture = smooth_noise(side, side)
+        seconds = self._seconds(partial(upscaler.batch, [picture]), warm=2)
+        with torch.profiler.profile() as found:
+            upscaler.batch([picture])
+            self._wait()
+        rows, kind = found.key_averages(), "device" if self._on_gpu else "cpu"
+        table.write_text(rows.table(sort_by=f"self_{kind}_time_total", row_limit=40), encoding="utf-8")
+        taken = {row.key: (getattr(row, f"self_{kind}_time_total"), row.count) for row in rows}
+        total = sum(microseconds for microseconds, _ in taken.values())
+        name = f"{side} x {side} in {_name(upscaler.dtype)}"
+        self._record.check(name, None, f"all of it in {table.name}", ms=1e3 * seconds, busy_ms=total / 1e3)
+        for key in sorted(taken, key=lambda key: taken[key], reverse=True)[:6]:
+            microseconds, calls = taken[key]
+            self._record.check(key[:60], None, ms=microseconds / 1e3, share=microseconds / total, calls=calls)
 
     def memory(self, weights: Path) -> None:
         """Measure the memory that a network keeps, and upscale a picture that does not fit."""

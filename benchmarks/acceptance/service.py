@@ -1,8 +1,8 @@
-"""Stages that start other processes: the service, the service whose device is lost, the tests."""
+"""Stages that start the service: as it is, and with a device that is lost. They need its packages."""
 
 import io
 import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,13 +17,15 @@ from benchmarks.rig.servers import service_process
 MAX_START_S = 120.0
 """Most seconds from the start to ready, with no kernel compiled yet."""
 
-TESTS_S = 300
 
-
-def serve(record: Record, models: Path, device: str, sizes: list[tuple[int, int]]) -> None:
+def serve(record: Record, models: Path, device: str, sizes: list[tuple[int, int]], log: Path) -> None:
     """Start the service, upscale pictures of some sizes and read its metrics."""
     began_s = time.perf_counter()
-    with service_process(models, device=device) as (port, _), _caller(port) as caller:
+    with (
+        tempfile.TemporaryDirectory() as kernels,
+        service_process(models, device=device, environment={"TRITON_CACHE_DIR": kernels}, log=log) as (port, _),
+        _caller(port) as caller,
+    ):
         seconds = time.perf_counter() - began_s
         record.check("is ready", seconds < MAX_START_S, f"in {MAX_START_S:.0f} s, with a cold cache", s=seconds)
         for height, width in sizes:
@@ -44,9 +46,10 @@ def serve(record: Record, models: Path, device: str, sizes: list[tuple[int, int]
         record.check("metrics name the device", right, " ".join(how))
 
 
-def lose(record: Record, models: Path, device: str) -> None:
+def lose(record: Record, models: Path, device: str, log: Path) -> None:
     """Lose the device under the service: the caller gets 503, the process ends with its status."""
-    with service_process(models, device=device, module="benchmarks.acceptance.losing") as (port, process):
+    losing = "benchmarks.acceptance.losing"
+    with service_process(models, device=device, module=losing, log=log) as (port, process):
         with _caller(port) as caller:
             began_s = time.perf_counter()
             answer = caller.post("/v1/upscale", content=_png(32, 32))
@@ -58,15 +61,6 @@ def lose(record: Record, models: Path, device: str) -> None:
             status = 0
         text = f"with {DEVICE_LOST_STATUS}, so that a supervisor restarts it"
         record.check("the process ends", status == DEVICE_LOST_STATUS, text, status=status)
-
-
-def tests(record: Record, out: Path) -> None:
-    """Run the tests that need a GPU."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--durations=5"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=TESTS_S, check=False)
-    (out / "pytest.txt").write_text(run.stdout + run.stderr, encoding="utf-8")
-    last = (run.stdout.strip().splitlines() or ["no output"])[-1]
-    record.check("pytest -m gpu", run.returncode == 0, f"{last}; see pytest.txt")
 
 
 def _caller(port: int) -> httpx.Client:

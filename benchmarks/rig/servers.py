@@ -36,12 +36,19 @@ def our_service(models: Path, settings: Mapping[str, str] = MappingProxyType({})
 
 @contextmanager
 def service_process(
-    models: Path, *, device: str = "auto", module: str = "app"
+    models: Path,
+    *,
+    device: str = "auto",
+    module: str = "app",
+    environment: Mapping[str, str] = MappingProxyType({}),
+    log: Path | None = None,
 ) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
     """Run the service as `python -m app` does; yields its port and its process, which may end on its own.
 
     Args:
         module: another one that starts the service.
+        environment: more variables.
+        log: file that receives what it prints.
     """
     port = _free_port()
     settings = {
@@ -50,7 +57,7 @@ def service_process(
         "ESRGAN_PORT": str(port),
         "ESRGAN_DEVICE": device,
     }
-    with _running(module, [], port, ready="/readyz", environment=settings) as process:
+    with _running(module, [], port, ready="/readyz", environment=settings | dict(environment), log=log) as process:
         yield port, process
 
 
@@ -65,22 +72,28 @@ def litserve_service(weights: Path, runtime: str) -> Iterator[str]:
 
 @contextmanager
 def _running(
-    module: str, arguments: Sequence[str], port: int, *, ready: str, environment: Mapping[str, str]
+    module: str,
+    arguments: Sequence[str],
+    port: int,
+    *,
+    ready: str,
+    environment: Mapping[str, str],
+    log: Path | None = None,
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    with tempfile.TemporaryFile("w+") as log:
+    with log.open("w+") if log else tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             env=os.environ | dict(environment),
-            stdout=log,
-            stderr=log,
+            stdout=said,
+            stderr=said,
             start_new_session=True,  # LitServe starts workers: all of them are ended together
         )
         try:
             _wait_until_ready(process, f"http://127.0.0.1:{port}{ready}")
             yield process
         except BaseException:
-            log.seek(0)
-            print(f"{module} said:\n{log.read()[-4000:]}", file=sys.stderr)
+            said.seek(0)
+            print(f"{module} said:\n{said.read()[-4000:]}", file=sys.stderr)
             raise
         finally:
             _end(process)

@@ -1,13 +1,22 @@
 """The acceptance run on a GPU, rehearsed on the CPU: right numbers pass, wrong ones fail, and the report has both."""
 
 import json
-from collections.abc import Sequence
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.acceptance.record import Record
+from benchmarks.acceptance import __main__ as acceptance
+from benchmarks.acceptance import device_tests
+from benchmarks.acceptance.limits import limited
+from benchmarks.acceptance.record import Record, logged
 from benchmarks.acceptance.runtime import Runtime
 from benchmarks.rig.pictures import smooth_noise
 from model.device import CPU
@@ -73,14 +82,117 @@ def test_a_stage_that_raises_fails_and_the_next_one_runs(tmp_path: Path) -> None
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())) == 3
 
 
-def test_a_report_that_is_cut_short_names_the_stage_that_did_not_end(tmp_path: Path) -> None:
-    record = Record(report=tmp_path / "report.txt")
+def test_a_report_that_is_cut_short_has_every_line_and_names_the_stages_without_an_end(tmp_path: Path) -> None:
+    record = Record(report=tmp_path / "report.txt", planned=["first", "second", "third"])
     record.run("first", lambda: record.check("holds", True))
     said: list[str] = []
-    record.run("second", lambda: said.append((tmp_path / "report.txt").read_text()))
+
+    def second() -> None:
+        record.check("holds too", True)
+        said.append((tmp_path / "report.txt").read_text())
+
+    record.run("second", second)
     assert "PASS first: holds" in said[0]
-    assert "FAIL second: runs to its end" in said[0]
-    assert (tmp_path / "report.txt").read_text().endswith("\n1 checks passed\n")
+    assert "PASS second: holds too" in said[0]
+    assert "FAIL second: runs to its end (the process ended or hung in it)" in said[0]
+    assert "FAIL third: runs to its end (it did not run: the process ended)" in said[0]
+    assert "first: runs" not in said[0]
+    record.run("third", lambda: None)
+    assert (tmp_path / "report.txt").read_text().endswith("\n2 checks passed\n")
+
+
+def test_a_stage_that_takes_too_long_fails_and_the_next_one_runs(record: Record, tmp_path: Path) -> None:
+    def waits() -> None:
+        for _ in range(1000):
+            with suppress(Exception):  # as code that retries
+                time.sleep(0.01)
+
+    with (tmp_path / "log.txt").open("w") as trace:
+        record.run("slow", limited(0.05, trace)(waits))
+        record.run("next", limited(60, trace)(lambda: record.check("holds", True)))
+    assert record.failed == ["slow: runs to its end"]
+    assert [line.name for line in record.lines] == ["runs to its end", "holds"]
+
+
+HANGS = """
+import signal, sys, time
+from pathlib import Path
+from benchmarks.acceptance import limits
+from benchmarks.acceptance.record import Record
+
+def hangs():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # as in a call of the driver that does not return
+    time.sleep(30)
+
+limits.DRIVER_S = 0.1
+record = Record(report=Path(sys.argv[1]) / "report.txt", planned=["hangs", "next"])
+with open(sys.argv[1] + "/log.txt", "w") as trace:
+    record.run("hangs", limits.limited(0.1, trace)(hangs))
+"""
+
+
+def test_a_stage_that_hangs_in_the_driver_ends_the_process_and_leaves_a_report(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", HANGS, tmp_path], check=False)
+    assert run.returncode == 1
+    assert (tmp_path / "report.txt").read_text().endswith("\n2 of 2 checks failed\n")
+    assert "in hangs" in (tmp_path / "log.txt").read_text()
+
+
+def test_what_the_network_logs_is_in_the_report_and_the_rest_in_a_file(record: Record, tmp_path: Path) -> None:
+    ours, other = logging.getLogger("model.graphs"), logging.getLogger("httpx")
+    with (tmp_path / "log.txt").open("w") as file, logged(record, file):
+        ours.warning("cannot be captured: %s", "no\ndevice")
+        ours.debug("a detail")
+        other.warning("something else")
+    ours.warning("too late")
+    assert [str(line) for line in record.lines] == ["---- : log (WARNING: cannot be captured: no device)"]
+    said = (tmp_path / "log.txt").read_text()
+    assert "a detail" in said
+    assert "something else" in said
+    assert "too late" not in said
+
+
+def test_a_lost_device_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def lost(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    def stages(*_: object) -> dict[str, Callable[[], None]]:
+        return {name: lost if name == "network" else partial(ran.append, name) for name in acceptance.STAGES}
+
+    monkeypatch.setattr(acceptance, "_stages", stages)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lost)
+    monkeypatch.setattr(sys, "argv", ["acceptance", "--cpu", "--out", str(tmp_path)])
+    assert acceptance.main() == 1
+    assert ran == [name for name in acceptance.STAGES if name != "network"]
+    assert "\n1 of 1 checks failed\n" in (tmp_path / "report.txt").read_text()
+    assert "illegal memory access" in (tmp_path / "log.txt").read_text()
+
+
+def test_the_tests_that_need_a_gpu_are_in_the_files_that_the_acceptance_runs() -> None:
+    root = Path(__file__).parents[2]
+    marked = [
+        path for path in (root / "tests").rglob("*.py") if "mark.gpu" in path.read_text() and path != Path(__file__)
+    ]
+    assert {path.relative_to(root).as_posix() for path in marked} == set(device_tests.GPU_TESTS)
+
+
+def test_a_failed_test_is_named_in_the_report(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "test_device.py"
+    path.write_text("from pytest import mark\n@mark.gpu\ndef test_sum():\n    assert 1 + 1 == 3\n")
+    monkeypatch.setattr(device_tests, "GPU_TESTS", [str(path)])
+    device_tests.run_tests(record, tmp_path)
+    assert [line.passed for line in record.lines] == [False, False]
+    assert "1 failed" in record.lines[0].text
+    assert record.lines[1].text.endswith("::test_sum - assert (1 + 1) == 3")
+    assert "test_sum" in (tmp_path / "pytest.txt").read_text()
+
+
+def test_the_command_needs_no_package_of_the_service() -> None:
+    code = "import sys, benchmarks.acceptance.__main__; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"pydantic", "pyvips", "fastapi", "httpx", "httpx2", "uvicorn", "isal"}.isdisjoint(run.stdout.split())
 
 
 def test_a_figure_can_be_read_again(record: Record) -> None:
