@@ -42,7 +42,8 @@ PATIENT := OMP_WAIT_POLICY=passive
 WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests/app/http/endpoints/test_upscale.py \
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
-.PHONY: help native serve serve-cluster train test test-formats coverage check bench bench-gpu gpu-acceptance bench-runtimes \
+.PHONY: help native serve serve-cluster train test test-formats coverage check bench bench-gpu gpu-acceptance \
+    gpu-wheels gpu-acceptance-offline bench-runtimes \
     bench-bands bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-replicas \
     bench-routing bench-history bench-training soak audit openapi vendor lock \
     image clean
@@ -114,6 +115,21 @@ bench-gpu: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## test and measure e
 gpu-acceptance: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## run the checks that need a GPU, and write a report (rehearsal: ARGS=--cpu)
 	@$(PYTHON) -m benchmarks.acceptance $(ARGS)
 
+# For a machine without network whose own Python has PyTorch, torchvision and Triton. pyvips is published as source only;
+# its wheel suits every Python.
+FOR_PYTHON := 3.12
+MANYLINUX := manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014
+gpu-wheels: | $(PYTHON) ## fetch into wheels/ the packages that gpu-acceptance-offline installs: FOR_PYTHON=3.12
+	@rm -rf wheels
+	@$(PYTHON) -m pip download --quiet --require-hashes --no-deps --only-binary :all: --no-binary pyvips --dest wheels \
+	    --python-version $(FOR_PYTHON) $(MANYLINUX:%=--platform=%_x86_64) --requirement requirements/gpu-acceptance.txt
+	@$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir wheels wheels/pyvips-*.tar.gz
+	@rm wheels/*.tar.gz
+
+gpu-acceptance-offline: $(NATIVE) ## the same by python3 and the packages in wheels/, without network
+	@python3 -m pip install --quiet --no-index --no-deps --upgrade --target $(VENV)/offline wheels/*.whl
+	@PYTHONPATH=$(CURDIR)/$(VENV)/offline python3 -m benchmarks.acceptance $(ARGS)
+
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
 	@$(BENCH) $(ARGS)
 
@@ -149,13 +165,16 @@ openapi: $(VENV)/base.stamp ## rewrite docs/openapi.json from the code
 vendor: ## update the files of npm packages in app/http/static/, from each vendored.json there
 	@.ci/vendor $(patsubst %/,%,$(dir $(wildcard app/http/static/*/vendored.json)))
 
-# Each lock is constrained by the previous one, so that all of them can be installed together, in any order.
+# Each lock is constrained by the previous one, so that all of them can be installed together, in any order. That of
+# gpu-acceptance has no PyTorch, nor what comes with torchvision.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
     --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
 lock: ## rewrite requirements/ from pyproject.toml with uv (newest versions: ARGS=--upgrade)
 	@$(LOCK) --output-file requirements/base.txt
 	@$(LOCK) --extra train --constraint requirements/base.txt --output-file requirements/train.txt
 	@$(LOCK) --extra train --extra dev --constraint requirements/train.txt --output-file requirements/dev.txt
+	@printf '%s\n' numpy pillow torch | $(LOCK) --extra gpu-acceptance --constraint requirements/dev.txt \
+	    --excludes /dev/stdin --output-file requirements/gpu-acceptance.txt
 	@$(LOCK) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	@$(LOCK) --extra otel --constraint requirements/dev.txt --output-file requirements/otel.txt
 	@$(LOCK) --extra heic --extra spandrel --constraint requirements/dev.txt --output-file requirements/image.txt
