@@ -118,16 +118,17 @@ gpu-acceptance: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## run the check
 # For a machine without network whose own Python has PyTorch, torchvision and Triton. pyvips is published as source only;
 # its wheel suits every Python.
 FOR_PYTHON := 3.12
+FOR_MACHINE := x86_64
 MANYLINUX := manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014
-gpu-wheels: | $(PYTHON) ## fetch into wheels/ the packages that gpu-acceptance-offline installs: FOR_PYTHON=3.12
+gpu-wheels: | $(PYTHON) ## fetch into wheels/ the packages that gpu-acceptance-offline installs: FOR_PYTHON=3.12 FOR_MACHINE=x86_64
 	@rm -rf wheels
 	@$(PYTHON) -m pip download --quiet --require-hashes --no-deps --only-binary :all: --no-binary pyvips --dest wheels \
-	    --python-version $(FOR_PYTHON) $(MANYLINUX:%=--platform=%_x86_64) --requirement requirements/gpu-acceptance.txt
+	    --python-version $(FOR_PYTHON) $(MANYLINUX:%=--platform=%_$(FOR_MACHINE)) --requirement requirements/gpu-acceptance.txt
 	@$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir wheels wheels/pyvips-*.tar.gz
 	@rm wheels/*.tar.gz
 
 gpu-acceptance-offline: $(NATIVE) ## the same by python3 and the packages in wheels/, without network
-	@python3 -m pip install --quiet --no-index --no-deps --upgrade --target $(VENV)/offline wheels/*.whl
+	@python3 -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target $(VENV)/offline wheels/*.whl
 	@PYTHONPATH=$(CURDIR)/$(VENV)/offline python3 -m benchmarks.acceptance $(ARGS)
 
 bench-runtimes: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## measure every runtime: ARGS="--network 23 --side 384"
@@ -184,8 +185,8 @@ lock: ## rewrite requirements/ from pyproject.toml with uv (newest versions: ARG
 image: ## build the container image esrgan-serve
 	@$(DOCKER) build --tag esrgan-serve .
 
-clean: ## remove .venv, compiled libraries and caches; runs/ stays
-	@rm -rf $(VENV) $(NATIVE) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove .venv, wheels, compiled libraries and caches; runs/ stays
+	@rm -rf $(VENV) wheels $(NATIVE) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp newer than its lock: the lock is installed. A new .venv has no stamps.
