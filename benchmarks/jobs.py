@@ -71,7 +71,7 @@ def main() -> None:
 
 
 async def _measure(address: str, small: Upload, large: Upload, jobs: int, samples: int) -> Measured:
-    async with httpx.AsyncClient(base_url=address, timeout=None) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=None, trust_env=False) as client:
         for upload in (small, large):
             await send(client, upload)  # warms up
         alone = [await send(client, small) for _ in range(samples)]

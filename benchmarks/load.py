@@ -110,7 +110,7 @@ def _servers(models: Path, litserve_runtimes: Sequence[str] | None) -> dict[str,
 
 async def _loads(server: str, address: str, uploads: Sequence[Upload], options: argparse.Namespace) -> list[Load]:
     loads = []
-    async with httpx.AsyncClient(base_url=address, timeout=None, limits=NO_LIMITS) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=None, limits=NO_LIMITS, trust_env=False) as client:
         await send_all(client, uploads[: options.warm_up], max(options.clients))
         for clients in options.clients:
             before = await counters(client)

@@ -107,7 +107,7 @@ def running(models: Path, options: argparse.Namespace) -> Iterator[Fleet]:
 
 
 async def _measure(fleet: Fleet, report: Report, options: argparse.Namespace) -> None:
-    async with httpx.AsyncClient(timeout=None, limits=NO_LIMITS) as probe:
+    async with httpx.AsyncClient(timeout=None, limits=NO_LIMITS, trust_env=False) as probe:
         await _all_ready(probe, fleet)
     uploads = uploads_of(mixed_sides(options.pictures))
     await _throughput(fleet, report, uploads, options.rounds)
@@ -132,7 +132,7 @@ async def _is_ready(client: httpx.AsyncClient, address: str) -> bool:
 
 @asynccontextmanager
 async def _client(address: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=address, timeout=None, limits=NO_LIMITS) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=None, limits=NO_LIMITS, trust_env=False) as client:
         yield client
 
 

@@ -76,7 +76,7 @@ async def _soak(options: argparse.Namespace, report: Report) -> None:
         await asyncio.sleep(QUIET_S)
         watch.cancel()
         quiet = _sample(process.pid, clients, time.monotonic() - began_s)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             ready = (await client.get("/readyz")).status_code
         signalled_s = time.monotonic()
         process.send_signal(signal.SIGTERM)

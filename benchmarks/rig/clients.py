@@ -63,7 +63,7 @@ class Clients:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         async with (
             httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{self._port}", timeout=ANSWER_TIMEOUT_S, limits=limits
+                base_url=f"http://127.0.0.1:{self._port}", timeout=ANSWER_TIMEOUT_S, limits=limits, trust_env=False
             ) as client,
             asyncio.TaskGroup() as group,
         ):

@@ -105,7 +105,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with status {process.returncode} before it was ready")
         with suppress(httpx.TransportError):  # it does not listen yet
-            if httpx.get(address, timeout=5).is_success:
+            if httpx.get(address, timeout=5, trust_env=False).is_success:
                 return
         time.sleep(0.1)
     raise RuntimeError(f"{address} was not ready within {START_S} s")
