@@ -6,6 +6,7 @@ not count there. The folder of the report also receives what the stages print.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -116,4 +117,5 @@ def _stages(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the service that a stage started, too
     sys.exit(main())
