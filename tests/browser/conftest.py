@@ -3,9 +3,10 @@
 import os
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,7 +15,7 @@ from app.access.keys import new_key
 from tests.app.conftest import app, blocked, caller, client, engine, life, live, models, service, settings
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, ConsoleMessage, Page, Request
+    from playwright.async_api import Browser, ConsoleMessage, Page, Request, ViewportSize
 
 __all__ = ["app", "blocked", "caller", "client", "engine", "life", "live", "models", "service", "settings"]  # fixtures
 
@@ -80,7 +81,22 @@ def token(tmp_path: Path) -> str:
 @pytest.fixture
 async def tab(chromium: "Browser") -> AsyncIterator[Tab]:
     """Open an empty page."""
-    context = await chromium.new_context()
+    async with empty_tab(chromium) as tab:
+        yield tab
+
+
+@pytest.fixture
+async def phone(chromium: "Browser") -> AsyncIterator[Tab]:
+    """Open an empty page on a small phone."""
+    screen: ViewportSize = {"width": 375, "height": 667}
+    async with empty_tab(chromium, viewport=screen, has_touch=True, is_mobile=True) as tab:
+        yield tab
+
+
+@asynccontextmanager
+async def empty_tab(chromium: "Browser", **options: Any) -> AsyncIterator[Tab]:
+    """Open an empty page in a new profile, with options of `Browser.new_context`."""
+    context = await chromium.new_context(**options)
     context.set_default_timeout(TIMEOUT_MS)
     tab = Tab(await context.new_page())
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from app.settings import Settings
 from tests.app.conftest import encoded, noise
@@ -64,7 +65,7 @@ async def test_a_file_that_cannot_be_read_blames_no_service_and_holds_nothing_up
         (tmp_path / f"{name}.png").unlink()
     await person["#chooser"].evaluate("(it) => it.hold()")
     await person.sees(".card[data-state=failed]", 2)
-    await person.reads(".card >> nth=0 >> .state", "cannot be read. Folders are not taken")
+    await person.reads(".card >> nth=0 >> .state", "cannot be read. If it has changed")
     await person.drop(three=encoded(noise(20, 16)))
     await person.sees(DONE)
 
@@ -110,7 +111,7 @@ async def test_a_picture_whose_file_is_gone_is_not_offered_again(person: Person,
 
 async def test_what_is_refused_for_good_is_not_offered_again_and_has_no_result(person: Person, live: Live) -> None:
     await person.open(f"{live.address}/")
-    await person.drop(wide=encoded(noise(300, 300)), text=b"no picture")
+    await person.drop(wide=encoded(Image.new("L", (300, 300))), text=b"no picture")
     await person.sees(".card[data-state=failed]", 2)
     await person.sees(".card .text", 0)
     await person.reads(".card .size >> nth=0", "^300 × 300$")
@@ -184,6 +185,14 @@ async def test_a_result_whose_connection_was_lost_is_fetched_again(person: Perso
     await person.sees("#note", 0)
 
 
+async def test_a_file_over_the_limit_is_not_sent(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(300, 200)))
+    await person.reads(".card[data-state=failed] .state", "has 0.2 MB; the service takes at most 0.1 MB")
+    await person.sees(".card .text", 0)
+    assert not any("/v1/jobs?" in url or url.endswith("/v1/jobs") for url in person.tab.requested[-3:])
+
+
 class TestKeys:
     """A service that needs a key."""
 
@@ -222,5 +231,4 @@ class TestKeys:
         await person["#change-key"].click()
         await person["#key"].fill(token)
         await person["#key"].press("Enter")
-        await person[".card .text"].click()
         await person.sees(DONE)

@@ -218,6 +218,28 @@ class TestLazy:
         assert any(url.endswith("/v1/upscale?model=tiny-two&format=png") for url in person.tab.requested)
 
 
+async def test_the_chosen_picture_is_shown_again_after_a_reload(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person["#choose"].focus()
+    files = [{"name": f"{name}.png", "mimeType": "", "buffer": encoded(noise(20, 16))} for name in ("one", "two")]
+    await person["#chooser"].set_input_files(files)  # type: ignore[arg-type]
+    await person.sees(".card", 2)
+    assert await person.tab.page.evaluate(FOCUSED) == "card"  # the focused button is hidden
+    await person[".card .show"].nth(1).click()
+    await person.tab.page.reload()
+    await person.reads("#viewer-name", "^two.png$")
+
+
+async def test_other_settings_are_not_offered_for_files_that_were_refused(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person.drop(broken=b"no picture", one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
+    await person.sees(DONE, 2)
+    await person.sees(".card[data-state=failed]")
+    await person["#setting-size"].select_option("scale=2")
+    await person.reads("#again-all", "^All 2 again$")
+    await person.sees("#again", 0)  # the first picture is the selected one
+
+
 async def test_the_formats_offered_are_those_of_the_service(person: Person, live: Live) -> None:
     await person.open(f"{live.address}/")
     offered = await person["#setting-format option"].evaluate_all("(all) => all.map((it) => it.value)")

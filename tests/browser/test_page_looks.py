@@ -6,11 +6,11 @@ import pytest
 
 from tests.app.conftest import encoded, noise
 from tests.app.live import Live
-from tests.browser.conftest import Tab
+from tests.browser.conftest import Tab, empty_tab
 from tests.browser.page import Person
 
 if TYPE_CHECKING:
-    from playwright.async_api import Route
+    from playwright.async_api import Browser, Route
 
 pytestmark = pytest.mark.anyio
 
@@ -70,9 +70,19 @@ async def test_what_is_drawn_by_backgrounds_is_seen_in_forced_colours(tab: Tab, 
     await person.open(f"{live.address}/")
     await person.drop(photo=encoded(noise(20, 16)))
     await person.width_of_result()
-    for drawn in ("#divider", ".card progress"):
+    for drawn in ("#divider", ".card progress", "#save"):
         assert await person[drawn].evaluate("(it) => getComputedStyle(it).forcedColorAdjust") == "none"
     assert await person[".card"].evaluate("(it) => getComputedStyle(it).outlineStyle") == "solid"
+    system = "(it, name) => { it.style.color = name; return getComputedStyle(it).color; }"
+    words = await person["#save"].evaluate("(it) => getComputedStyle(it).color")
+    assert words == await person["#save"].evaluate(system, "HighlightText")
+
+
+async def test_without_scripts_there_is_a_sentence_and_no_empty_button(chromium: "Browser", live: Live) -> None:
+    async with empty_tab(chromium, java_script_enabled=False) as tab:
+        await tab.page.goto(f"{live.address}/")
+        await tab.page.locator("noscript a").wait_for()
+        assert not await tab.page.locator("button:visible").count()
 
 
 async def test_words_on_buttons_do_not_widen_a_small_phone(tab: Tab, live: Live) -> None:

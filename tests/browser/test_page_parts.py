@@ -85,6 +85,13 @@ async def test_a_result_of_unknown_size_is_named_without_one(page: Tab, chosen: 
     assert (factor, name) == (None, "scan_upscaled.png")
 
 
+@pytest.mark.parametrize("name", ["L" * 296 + ".png", "🐘" * 99 + ".png"])
+async def test_a_long_name_leaves_room_in_the_255_bytes_of_file_systems(page: Tab, name: str) -> None:
+    picture = {"name": name, "width": 8, "height": 8}
+    named = await call(page, "results.js", "nameOfResult", [picture, {"settings": {}}, None, 4])
+    assert named == f"{name.encode()[:200].decode()}_x4.png"
+
+
 async def test_names_in_a_zip_file_differ_in_more_than_upper_and_lower_case(page: Tab) -> None:
     names = ["a.png", "A.png", "a (2).png", "b", "a.png"]
     assert await call(page, "save_actions.js", "unique", [names]) == [

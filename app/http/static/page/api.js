@@ -60,7 +60,7 @@ export class Api extends EventTarget {
   }
 
   /**
-   * Sends a picture and returns the body of the answer as a Blob.
+   * Sends a picture; returns {body, header}: the body of the answer as a Blob, and its headers as a function.
    *
    * Uses XMLHttpRequest, because fetch does not report the progress of an upload.
    *
@@ -76,9 +76,9 @@ export class Api extends EventTarget {
           for (const pair of Object.entries({ ...headers, ...withKey })) request.setRequestHeader(...pair);
           request.upload.onprogress = (event) => onSent(event.loaded / event.total);
           request.onload = async () => {
-            if (request.status < 400) return resolve(request.response);
-            const body = await request.response.text();
-            reject(problemOf(request.status, body, (header) => request.getResponseHeader(header)));
+            const header = (name) => request.getResponseHeader(name);
+            if (request.status < 400) return resolve({ body: request.response, header });
+            reject(problemOf(request.status, await request.response.text(), header));
           };
           request.onerror = () => reject(new Problem({ title: text("problem.offline") }));
           request.onabort = () => reject(signal.reason);

@@ -5,11 +5,14 @@ export default {
   lang: "en",
   dir: "ltr", // "rtl" for languages that are written from right to left
 
+  "page.name": "esrgan-serve",
+  "page.working": "{done} of {total} · esrgan-serve",
   "page.api": "API",
   "page.skip": "Skip to the pictures",
 
   "drop.title": "Larger, and sharper.",
-  "drop.text": "Drop pictures anywhere on this page, paste them, or choose some.",
+  "drop.text": "Drop pictures or folders anywhere on this page, paste them, or choose some.",
+  "drop.none": "There are no pictures in what you dropped.",
   "drop.choose": "Choose pictures",
   "drop.more": "Add pictures",
   "drop.private": "They go to this service and nowhere else. Your browser keeps copies until you remove them; after a day, the next visit to this page removes them.",
@@ -17,6 +20,9 @@ export default {
 
   "list.title": "Pictures",
   "list.clear": "Clear",
+  "list.removed.one": "1 picture removed",
+  "list.removed.other": "{count} pictures removed",
+  "list.undo": "Undo",
   "list.save_all": "Download all",
   "list.summary": "{done} of {total} done",
   "list.failed.one": "1 failed",
@@ -32,9 +38,10 @@ export default {
   "state.running": "{percent} %",
   "state.working": "Working",
   "state.left": "{time} left",
-  "state.done": "Done",
   "state.failed": "Failed",
   "state.cancelled": "Cancelled",
+  "wait.key-limit": "Your key has reached its limit. Trying again in {seconds} s.",
+  "wait.key-full": "Your key has no room for more pictures. Remove finished ones. Trying again in {seconds} s.",
   "state.busy": "The service is busy. Trying again in {seconds} s.",
   "state.offline": "The service cannot be reached. Trying again.",
   "said.done": "{name} is done.",
@@ -46,7 +53,8 @@ export default {
   "picture.remove": "Remove {name}",
   "picture.retry": "Try again",
   "picture.show": "Show {name}",
-  "picture.unreadable": "This file cannot be read. Folders are not taken; a file that has changed has to be added once more.",
+  "picture.unreadable": "This file cannot be read. If it has changed or moved, add it once more.",
+  "picture.too_large": "This file has {size}; the service takes at most {limit}.",
   "picture.lost_result": "This result was not kept.",
   "picture.lost": "This picture was not kept when the page was reloaded. Add it once more.",
 
@@ -87,6 +95,11 @@ export default {
   "settings.value": "{label}: {value}",
 
   "model.label": "Model",
+  "model.named": "{label} ({name})",
+  "model.name.compact-real-esrgan-x4": "Web or phone, sharper",
+  "model.name.compact-real-psnr-x4": "Web or phone, faithful",
+  "model.name.compact-esrgan-x4": "Clean pictures, sharper",
+  "model.name.compact-psnr-x4": "Clean pictures, faithful",
   "model.hint.compact-real-esrgan-x4": "For pictures from the web or a phone. Cleans up noise and compression, and draws some texture.",
   "model.hint.compact-real-psnr-x4": "For pictures from the web or a phone. Cleans up and invents nothing.",
   "model.hint.compact-psnr-x4": "For clean pictures. Invents nothing.",
@@ -111,6 +124,7 @@ export default {
   "size.unit.height": "px high",
   "size.unit.max_side": "px on the longer side",
   "size.unit.megapixels": "megapixels",
+  "size.megabytes": "{count} MB",
   "size.hint": "The picture keeps its proportions.",
   "size.result": "{from} becomes {to}",
 
@@ -136,6 +150,9 @@ export default {
   "edges.wrap": "Seamless texture",
   "edges.hint": "Seamless textures are tiles for walls or games; copies side by side still fit together afterwards.",
 
+  "frames.first_of.one": "First of {count} frame",
+  "frames.first_of.other": "First of {count} frames",
+  "frames.show": "Show the option for all of them",
   "frames.label": "Moving pictures",
   "frames.first": "Only the first picture",
   "frames.all": "The whole animation",
@@ -173,6 +190,8 @@ export default {
   "key.change": "Key",
   "key.letters": "A key has only the letters A to Z, digits and signs, without spaces. Copy it once more.",
 
+  "problem.key-full": "Your key has no room for this picture. Remove finished ones, then try again.",
+  "problem.storage-full": "The service has no room for this picture. Remove finished ones, or try again later.",
   "problem.offline": "The service cannot be reached.",
   "problem.413": "The file is too large for a proxy in front of the service (HTTP 413).",
   "problem.502": "The service cannot be reached (HTTP 502).",

@@ -75,6 +75,18 @@ export class SettingsForm extends EventTarget {
     return true;
   }
 
+  has(name) {
+    return this.#fields.has(name);
+  }
+
+  /** Shows a field that may be folded away, and moves the focus to it. */
+  focusOn(name) {
+    const { row } = this.#fields.get(name);
+    const fold = row.closest("details");
+    if (fold) fold.open = true;
+    row.querySelector("select, input").focus();
+  }
+
   /** Shows the size of the answer for the selected picture. */
   showResult(sentence) {
     this.#fields.get("size").result.textContent = sentence;
@@ -128,7 +140,7 @@ function option(value, label, disabled = false) {
 }
 
 function modelField({ models, default: initial }) {
-  const options = models.map(({ name, state }) => option(name, name, state === "failed"));
+  const options = models.map(({ name, state }) => option(name, modelLabel(name), state === "failed"));
   const input = element("select", {}, ...options);
   const { row, hint } = labelled("model", input);
   const facts = element("p", { className: "hint facts" });
@@ -143,6 +155,11 @@ function modelField({ models, default: initial }) {
       facts.textContent = factsOf(model).join(" · ");
     },
   };
+}
+
+function modelLabel(name) {
+  const label = textOr(`model.name.${name}`, "");
+  return label ? text("model.named", { label, name }) : name;
 }
 
 function factsOf({ scale, licence, state, reason }) {

@@ -61,6 +61,7 @@ export class Gestures {
     }
     const before = spread([...this.#pointers.values()]);
     this.#pointers.set(event.pointerId, now);
+    if (this.#pointers.size === 1 && !this.#viewer.isZoomed) return; // the browser may scroll the page instead
     const after = spread([...this.#pointers.values()]);
     const { view } = this.#viewer;
     const zoomed = zoomedAt(view, (view.zoom * after.length) / before.length, after);
@@ -76,7 +77,10 @@ export class Gestures {
     this.#stage.dispatchEvent(new Event("rest"));
   }
 
+  /** Zooms, unless the page has to scroll past the fitted picture; with Ctrl, as from a touchpad's pinch, always. */
   #turn(event) {
+    const { scrollHeight, clientHeight } = document.documentElement;
+    if (!event.ctrlKey && !this.#viewer.isZoomed && scrollHeight > clientHeight) return;
     event.preventDefault();
     this.#zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), this.#at(event));
   }
@@ -102,6 +106,7 @@ export class Gestures {
       ArrowDown: () => this.#pan(0, -PAN_PX),
     };
     if (!acts[event.key]) return;
+    if (event.key.startsWith("Arrow") && !this.#viewer.isZoomed) return; // scrolls the page
     event.preventDefault();
     acts[event.key]();
   }

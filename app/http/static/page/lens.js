@@ -65,7 +65,7 @@ export class Lens {
       const crop = await cropOf(file, part.read);
       const answer = await this.#api.send("v1/upscale", { query, file: crop, name: "part.png", signal: abort.signal });
       this.#adapt((performance.now() - began) / 1000);
-      this.#show(part, answer);
+      this.#show(part, answer.body);
       this.#say("view.lens");
     } catch (problem) {
       if (!abort.signal.aborted) this.#root.querySelector(".tag").textContent = problem.message;

@@ -1,9 +1,11 @@
 // The list of pictures, with the state, progress and buttons of each.
 
 import { byId, element, show } from "./elements.js";
-import { ENDED, latestRun, mayTryAgain, reasonOf } from "./pictures.js";
+import { ENDED, latestRun, mayTryAgain } from "./pictures.js";
+import { reasonOf } from "./problems.js";
 import { counted, duration, text } from "./texts.js";
 
+const ANIMATED = /\.(gif|webp|a?png)$/i; // formats whose frames the service can upscale, unlike the pages of others
 const SETTLED_MS = 500; // an earlier click after a button has changed was meant for its previous action
 
 /** Draws a card for each picture; updates it in place to keep the focus. */
@@ -13,12 +15,11 @@ export class List {
   #pictures;
   #does;
 
-  /** @param does actions of the buttons of a card: select, cancel, retry, remove; also appear and sizes. */
+  /** @param does actions of the buttons of a card: select, cancel, retry, remove, showFrames; and what cards show. */
   constructor(pictures, does) {
     this.#pictures = pictures;
     this.#does = does;
     pictures.addEventListener("change", ({ detail }) => (detail.picture ? this.#draw(detail.picture) : this.draw()));
-    setInterval(() => this.#drawActive(), 1000); // updates the seconds
   }
 
   draw() {
@@ -28,14 +29,20 @@ export class List {
       card.root.remove();
       this.#cards.delete(id);
     }
-    all.forEach((picture) => this.#draw(picture));
+    all.forEach((picture, index) => {
+      this.#draw(picture);
+      const { root } = this.#cards.get(picture.id);
+      const there = this.#list.children[index];
+      if (there !== root) this.#list.insertBefore(root, there); // after an undo
+    });
   }
 
   thumbnail(picture, canvas) {
     this.#cards.get(picture.id)?.thumb.replaceChildren(canvas);
   }
 
-  #drawActive() {
+  /** Updates the seconds. */
+  drawActive() {
     for (const picture of this.#pictures.all) {
       const run = latestRun(picture);
       if (run && !ENDED.includes(run.state)) this.#draw(picture);
@@ -54,6 +61,11 @@ export class List {
     drawBar(card.bar, run);
     nameCross(card, picture, ENDED.includes(state) ? "picture.remove" : "picture.cancel");
     show(card.retry, mayTryAgain(picture));
+    show(card.frames, run?.shown < run?.frames && ANIMATED.test(picture.name) && this.#does.offersFrames());
+  }
+
+  focusOn(picture) {
+    this.#cards.get(picture.id)?.root.focus();
   }
 
   /** Moves the focus of a removed card to the one that takes its place. */
@@ -80,11 +92,12 @@ export class List {
       bar: element("progress", { max: 1, ariaLabel: picture.name }),
       cross: { button: button("icon", (...given) => this.#cross(...given), "✕"), does: "", since: -Infinity },
       retry: button("text", this.#does.retry, text("picture.retry")),
+      frames: button("option", this.#does.showFrames, text("frames.show")),
     };
     const facts = element("span", { className: "facts" }, element("span", { className: "name" }, picture.name), card.size);
     card.show = button("show", this.#does.select, card.thumb, facts);
     card.show.title = text("picture.show", picture);
-    const content = [card.show, card.cross.button, card.bar, card.state, card.retry];
+    const content = [card.show, card.cross.button, card.bar, card.state, card.retry, card.frames];
     card.root = element("li", { className: "card", tabIndex: -1 }, ...content);
     this.#cards.set(picture.id, card);
     this.#list.append(card.root);
@@ -115,8 +128,9 @@ export function stateText(run) {
   if (!run) return "";
   const percent = Math.min(99, Math.floor(run.progress * 100)); // the file is written after the last band
   if (run.state === "failed") return reasonOf(run.problem) || text("state.failed");
-  if (run.state === "queued") return run.note ?? text("state.queued");
+  if (run.state === "done") return run.shown < run.frames ? counted("frames.first_of", run.frames) : "";
   if (run.state === "sending") return text("state.sending", { percent });
+  if (run.note && !ENDED.includes(run.state)) return run.note; // why nothing is known, or nothing happens
   if (run.state === "waiting" && !run.job) return text("state.working");
   const parts = [text(`state.${run.state}`, { percent })];
   if (run.state === "waiting" && run.ahead) parts.push(counted("state.ahead", run.ahead));
@@ -142,5 +156,7 @@ export function drawSummary(pictures) {
   const parts = [text("list.summary", { done: count("done"), total: states.length })];
   if (count("failed")) parts.push(counted("list.failed", count("failed")));
   byId("summary").textContent = parts.join(" · ");
+  const isActive = states.some((state) => state && !ENDED.includes(state));
+  document.title = isActive ? text("page.working", { done: count("done"), total: states.length }) : text("page.name");
   show(byId("save-all"), count("done") > 1);
 }

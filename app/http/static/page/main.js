@@ -12,7 +12,9 @@ import { askForKey, prepareKeyDialog } from "./key_dialog.js";
 import { Lens } from "./lens.js";
 import { drawProgress, drawSummary, List } from "./list.js";
 import { parametersOf, same } from "./parameters.js";
-import { ENDED, latestRun, Pictures, reasonOf, wordsOf } from "./pictures.js";
+import { ENDED, isRefused, latestRun, Pictures } from "./pictures.js";
+import { reasonOf, wordsOf } from "./problems.js";
+import { Removal } from "./removal.js";
 import { Results } from "./results.js";
 import { saveActions } from "./save_actions.js";
 import { Sender } from "./sending.js";
@@ -31,6 +33,7 @@ const pictures = new Pictures();
 const results = new Results(api, pictures);
 let form = null; // until the parameters of the service are known
 const ended = new Set(pictures.runs.filter((run) => ENDED.includes(run.state)).map((run) => run.id));
+let unsaid = 0; // number of runs whose end was not announced yet
 let appearing = Promise.resolve(); // one picture at a time, because each is decoded
 
 const modelOf = (settings) => form?.modelOf(settings) ?? { scale: null };
@@ -42,13 +45,15 @@ forgetOld();
 takeFiles(add);
 
 const offer = offered();
-const takesJobs = offer.then(() => api.fetch("v1/jobs?limit=1")).then(() => true, (problem) => problem.status !== 501);
-const sender = new Sender(api, pictures, takesJobs);
+const sender = new Sender(api, pictures, offer.then(serviceOf));
+const removal = new Removal(pictures, sender, { forget: forgetFiles, start });
 const list = new List(pictures, {
   appear: (picture) => (appearing = appearing.then(() => appear(picture)).catch(() => {})),
   cancel: (picture) => (picture.runs.length ? sender.cancel(latestRun(picture)) : removeFromList(picture)),
   remove: removeFromList,
-  retry: (picture) => again(picture, latestRun(picture).settings),
+  retry,
+  showFrames: () => form.focusOn("frames"),
+  offersFrames: () => form?.has("frames") ?? false,
   select: (picture) => pictures.select(picture),
   sizes,
 });
@@ -61,19 +66,24 @@ new Watcher(api, pictures);
 
 pictures.addEventListener("change", ({ detail: { run } }) => {
   draw();
-  if (run && ["done", "failed"].includes(run.state) && !ended.has(run.id)) end(run);
+  if (run && ENDED.includes(run.state) && !ended.has(run.id)) end(run);
 });
 addEventListener("beforeunload", (event) => {
   if (pictures.all.some(isLostByReload)) event.preventDefault(); // asks the user
 });
 byId("clear").onclick = () => {
-  [...pictures.all].forEach(remove);
+  removal.remove([...pictures.all]);
   list.focusAt(0);
 };
 byId("again").onclick = () => again(pictures.selected, form.values);
-byId("again-all").onclick = () => pictures.all.forEach((picture) => again(picture, form.values));
+byId("again-all").onclick = () => usable().forEach((picture) => again(picture, form.values));
 byId("reset").onclick = () => form.set({});
 byId("change-key").onclick = () => api.changeKey();
+api.addEventListener("key", () => pictures.all.filter(lacksKey).forEach(retry));
+setInterval(() => {
+  list.drawActive();
+  drawProgress(pictures.selected);
+}, 1000);
 
 list.draw();
 draw();
@@ -98,6 +108,12 @@ async function offered() {
   }
 }
 
+/** Returns whether the service takes jobs, and the largest file that it takes. */
+async function serviceOf([, models]) {
+  const takesJobs = await api.fetch("v1/jobs?limit=1").then(() => true, (problem) => problem.status !== 501);
+  return { takesJobs, maxBytes: models.max_upload_bytes };
+}
+
 async function begin() {
   const [openapi, models] = await offer;
   show(byId("starting"), false);
@@ -106,36 +122,52 @@ async function begin() {
   form = new SettingsForm(byId("form"), parametersOf(openapi), models);
   form.addEventListener("change", draw);
   tryOut({ form, viewer, lens, gestures });
-  for (const picture of pictures.all) if (!picture.runs.length) again(picture, form.values);
+  start();
   draw();
   sender.start();
+}
+
+/** Begins the first run of each picture; before the service has started, this waits for it. */
+function start() {
+  for (const picture of pictures.all) if (form && !picture.runs.length) again(picture, form.values);
 }
 
 function add(files) {
   const added = files.map((file) => pictures.add(file));
   if (!added.length) return;
   added.forEach((picture, index) => keep(picture.id, files[index]));
+  const hadFocus = byId("welcome").contains(document.activeElement);
   pictures.select(added[0]);
-  if (form) added.forEach((picture) => again(picture, form.values)); // else all start once the service has started
+  if (hadFocus) list.focusOn(added[0]); // since the welcome is hidden now
+  start();
 }
 
 function again(picture, settings) {
   pictures.begin(picture, settings, modelOf(settings).name);
 }
 
+function retry(picture) {
+  again(picture, latestRun(picture).settings);
+}
+
+function lacksKey(picture) {
+  const run = latestRun(picture);
+  return run?.state === "failed" && run.problem?.status === 401;
+}
+
+/** The pictures that other settings can be tried on. */
+function usable() {
+  return pictures.all.filter((picture) => !isRefused(picture));
+}
+
 function removeFromList(picture) {
   const index = pictures.all.indexOf(picture);
-  remove(picture);
+  removal.remove([picture]);
   list.focusAt(index);
 }
 
-function remove(picture) {
-  for (const run of picture.runs) {
-    if (run.job || !ENDED.includes(run.state)) sender.forget(run);
-    forget(run.id);
-  }
-  forget(picture.id);
-  pictures.remove(picture);
+function forgetFiles(picture) {
+  for (const { id } of [picture, ...picture.runs]) forget(id);
 }
 
 function isLostByReload(picture) {
@@ -177,20 +209,31 @@ function drawSettings(selected) {
   form.showResult(to ? text("size.result", { from: sizeText(selected), to: sizeText(to) }) : "");
   show(byId("reset"), Object.keys(values).length > 0);
   const differs = (picture) => latestRun(picture) && !same(latestRun(picture).settings, values);
-  const count = pictures.all.filter(differs).length;
-  show(byId("apply"), count > 0);
-  show(byId("again"), Boolean(selected && differs(selected)));
-  show(byId("again-all"), pictures.all.length > 1 && count === pictures.all.length);
-  byId("again-all").textContent = text("settings.again_all", { count });
+  const all = usable();
+  const changed = all.filter(differs);
+  show(byId("apply"), changed.length > 0);
+  show(byId("again"), changed.includes(selected));
+  show(byId("again-all"), all.length > 1 && changed.length === all.length);
+  byId("again-all").textContent = text("settings.again_all", { count: all.length });
 }
 
-/** Announces the end of a run to screen readers once; updates its model, which may have been loaded for it. */
+/** Notes the end of a run once; updates its model, which may have been loaded for it. */
 function end(run) {
   ended.add(run.id);
-  const { name } = pictures.pictureOf(run);
-  byId("said").textContent = text(`said.${run.state}`, { name, reason: reasonOf(run.problem) });
+  announce(run);
   const isNews = run.state === "done" && form && modelOf(run.settings).state !== "ready";
   if (isNews) api.json("v1/models").then(learn, () => {});
+}
+
+/** Announces the end of the last run to screen readers: by its name if it is alone, else by numbers. */
+function announce(run) {
+  if (run.state !== "cancelled") unsaid++; // the user knows of a cancelled one
+  if (!unsaid || pictures.runs.some((other) => !ENDED.includes(other.state))) return;
+  const { name } = pictures.pictureOf(run);
+  const isAlone = unsaid === 1 && run.state !== "cancelled";
+  const alone = () => text(`said.${run.state}`, { name, reason: reasonOf(run.problem) });
+  byId("said").textContent = isAlone ? alone() : byId("summary").textContent;
+  unsaid = 0;
 }
 
 function learn(models) {

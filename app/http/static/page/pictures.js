@@ -1,11 +1,14 @@
 // The pictures of this tab and their runs: a run is one picture with one choice of settings.
 
+import { wordsOf } from "./problems.js";
 import { remember, remembered } from "./storage.js";
 
 const SESSION = "esrgan-pictures";
+const SELECTED = "esrgan-selected";
 export const ENDED = ["done", "failed", "cancelled"];
-const GONE = 410; // status for a file that the browser no longer has
-const LASTING = [400, GONE, 413, 415, 422]; // a retry with the same file and settings fails again
+const NOT_SENT = 410; // status for a file that the page cannot send
+const HOPELESS = [NOT_SENT, 415]; // no settings help
+const LASTING = [...HOPELESS, 400, 413, 422]; // a retry with the same file and settings fails again
 
 /** Returns a random name, even if crypto.randomUUID is missing, as on plain http. */
 export function randomId() {
@@ -19,7 +22,7 @@ export class Pictures extends EventTarget {
 
   constructor() {
     super();
-    this.selected = this.#all[0] ?? null;
+    this.selected = this.#all.find((picture) => picture.id === remembered(SELECTED)) ?? this.#all[0] ?? null;
     addEventListener("pagehide", () => this.#save());
   }
 
@@ -79,6 +82,15 @@ export class Pictures extends EventTarget {
     this.#tell();
   }
 
+  /** Restores an earlier list, with what was added since. Runs that had not reached the service are sent again. */
+  putBack(all, selected) {
+    const added = this.#all.filter((picture) => !all.includes(picture));
+    this.#all = [...all, ...added];
+    this.selected = selected;
+    for (const run of unsent(this.#all)) Object.assign(run, { id: randomId(), state: "queued", progress: 0, note: null });
+    this.#tell();
+  }
+
   /** Leaves all pictures to another tab, which has the same ones. */
   leave() {
     this.#all = [];
@@ -93,26 +105,30 @@ export class Pictures extends EventTarget {
 
   #save() {
     remember(SESSION, JSON.stringify(this.#all));
+    remember(SELECTED, this.selected?.id ?? "");
   }
 }
 
 /** Returns the pictures from before a reload; runs that had not reached the service are sent again. */
 function restored() {
   const pictures = JSON.parse(remembered(SESSION) ?? "[]");
-  for (const run of pictures.flatMap((picture) => picture.runs)) {
-    if (!run.job && !ENDED.includes(run.state)) run.state = "queued";
-  }
+  for (const run of unsent(pictures)) run.state = "queued";
   return pictures;
 }
 
-/** Returns the permanent error of a file that cannot be sent. */
-export function goneFile(detail) {
-  return Object.assign(new Error(detail), { status: GONE });
+function unsent(pictures) {
+  return pictures.flatMap((picture) => picture.runs).filter((run) => !run.job && !ENDED.includes(run.state));
 }
 
-/** Returns {status, title, detail} of an error, a Problem or another one. */
-export function wordsOf({ status = 0, title = "", detail, message }) {
-  return { status, title, detail: detail ?? message };
+/** Returns the permanent error of a file that cannot be sent. */
+export function notSent(detail) {
+  return Object.assign(new Error(detail), { status: NOT_SENT });
+}
+
+/** True if the file itself was refused, whatever the settings. */
+export function isRefused(picture) {
+  const { state, problem } = latestRun(picture) ?? {};
+  return state === "failed" && HOPELESS.includes(problem?.status);
 }
 
 /** True if a retry may succeed. */
@@ -120,11 +136,6 @@ export function mayTryAgain(picture) {
   const { state, problem } = latestRun(picture) ?? {};
   if (picture.isGone) return false;
   return state === "cancelled" || (state === "failed" && !LASTING.includes(problem?.status));
-}
-
-/** Returns a problem in words. */
-export function reasonOf(problem) {
-  return problem ? [problem.title, problem.detail].filter(Boolean).join(": ") : "";
 }
 
 export function latestRun(picture) {

@@ -5,6 +5,7 @@ import { find } from "./files.js";
 import { isInPixels, sizeText } from "./sizes.js";
 import { text } from "./texts.js";
 
+const MAX_STEM_BYTES = 200; // most file systems take names of 255 bytes
 const KEPT = 4; // browsers keep large files on the disk, and small ones in memory
 
 export class Results {
@@ -77,11 +78,17 @@ export function saveAs(address, name) {
 
 /** Returns photo_x4.png for photo.jpg, photo_3840x2160.png for a size in pixels, photo_upscaled.png for an unknown one. */
 export function nameOfResult(picture, run, size, factor) {
-  const stem = picture.name.replace(/\.[^.]*$/, "") || "picture";
+  const stem = cut(picture.name.replace(/\.[^.]*$/, "")) || "picture";
   const suffix = (run.mediaType ?? "image/png").replace("image/", "").replace("jpeg", "jpg");
   if (!factor) return `${stem}_upscaled.${suffix}`;
   const tail = isInPixels(run.settings) ? sizeText(size).replaceAll(" × ", "x") : `x${Number(factor.toFixed(2))}`;
   return `${stem}_${tail}.${suffix}`;
+}
+
+/** Cuts a name to the bytes that leave room for a size and a suffix in a file name. */
+function cut(stem) {
+  const bytes = new TextEncoder().encode(stem).slice(0, MAX_STEM_BYTES);
+  return new TextDecoder().decode(bytes).replace(/\uFFFD+$/, ""); // part of a character
 }
 
 /** Returns the curl command for a picture with some settings. */

@@ -1,7 +1,8 @@
 // Actions on results: download one or all, copy, show the curl command.
 
 import { byId, show } from "./elements.js";
-import { doneRuns, reasonOf, wordsOf } from "./pictures.js";
+import { doneRuns } from "./pictures.js";
+import { reasonOf, wordsOf } from "./problems.js";
 import { curlLine, nameOfResult, saveAs } from "./results.js";
 import { factorOf } from "./sizes.js";
 import { text } from "./texts.js";

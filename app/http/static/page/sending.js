@@ -1,8 +1,9 @@
 // Sends runs to the service, in order: as jobs, or if it takes none, as requests that wait for the result.
 
 import { find, isReadable, keep } from "./files.js";
-import { goneFile } from "./pictures.js";
-import { text } from "./texts.js";
+import { ENDED, notSent } from "./pictures.js";
+import { waitText } from "./problems.js";
+import { megabytes, text } from "./texts.js";
 
 const AT_A_TIME = 2; // a browser opens few connections to a host
 const AGAIN_S = 3;
@@ -10,15 +11,19 @@ const AGAIN_S = 3;
 export class Sender {
   #api;
   #pictures;
-  #takesJobs;
+  #service;
   #sending = new Map();
+  #freed = 0; // number of times that work of this tab has made room
 
-  /** @param takesJobs a promise: true if the service takes jobs. */
-  constructor(api, pictures, takesJobs) {
+  /** @param service a promise: {takesJobs, maxBytes}, whether the service takes jobs, and its limit on a file. */
+  constructor(api, pictures, service) {
     this.#api = api;
     this.#pictures = pictures;
-    this.#takesJobs = takesJobs;
-    pictures.addEventListener("change", () => this.#sendNext());
+    this.#service = service;
+    pictures.addEventListener("change", ({ detail: { run } }) => {
+      if (ENDED.includes(run?.state)) this.#freed++;
+      this.#sendNext();
+    });
   }
 
   start() {
@@ -31,14 +36,20 @@ export class Sender {
     await this.forget(run);
   }
 
+  /** Stops sending a run; what has reached the service goes on. */
+  stop(run) {
+    this.#sending.get(run.id)?.abort();
+  }
+
   /** Stops a run whose picture is removed, and removes its job from the service. */
   async forget(run) {
-    this.#sending.get(run.id)?.abort();
+    this.stop(run);
     if (run.job) await this.#remove(run.job);
   }
 
   async #remove(job) {
-    await this.#api.fetch(`v1/jobs/${job}`, { method: "DELETE" }).catch(() => {});
+    await this.#api.fetch(`v1/jobs/${job}`, { method: "DELETE", keepalive: true }).catch(() => {});
+    this.#freed++;
   }
 
   #sendNext() {
@@ -72,13 +83,14 @@ export class Sender {
   async #attempt(run, signal) {
     const { name } = this.#pictures.pictureOf(run);
     const file = await find(run.picture);
-    if (!file) throw goneFile(text("picture.lost"));
-    if (!(await isReadable(file))) throw goneFile(text("picture.unreadable")); // else the request fails as if offline
-    const takesJobs = await this.#takesJobs;
+    if (!file) throw notSent(text("picture.lost"));
+    if (!(await isReadable(file))) throw notSent(text("picture.unreadable")); // else the request fails as if offline
+    const { takesJobs, maxBytes } = await this.#service;
+    if (file.size > maxBytes) throw notSent(tooLarge(file.size, maxBytes));
     signal.throwIfAborted();
     const change = (changes) => signal.aborted || this.#pictures.change(run, changes); // cancelled runs stay so
     change({ state: "sending", progress: 0, note: null });
-    const body = await this.#api.send(takesJobs ? "v1/jobs" : "v1/upscale", {
+    const answer = await this.#api.send(takesJobs ? "v1/jobs" : "v1/upscale", {
       query: run.settings,
       file,
       name,
@@ -87,26 +99,32 @@ export class Sender {
       headers: takesJobs ? { "Idempotency-Key": run.id } : {},
       onSent: (share) => change(share < 1 ? { progress: share } : { state: "waiting", progress: 0 }),
     });
-    const reached = await (takesJobs ? accepted(body) : kept(run, body));
+    const reached = await (takesJobs ? accepted(answer) : kept(run, answer));
     change(reached);
     if (signal.aborted && reached.job) await this.#remove(reached.job);
   }
 
-  /** Waits for the time that the service names, and shows the seconds. */
+  /** Waits for the time that the service names, and shows the seconds; at a limit, until this tab has made room. */
   async #waitFor(problem, run, signal) {
+    const freed = this.#freed;
     for (let left = problem.retryAfterS || AGAIN_S; left > 0 && !signal.aborted; left--) {
-      const note = problem.isOutOfReach ? text("state.offline") : text("state.busy", { seconds: left });
-      this.#pictures.change(run, { state: "queued", note });
+      this.#pictures.change(run, { state: "queued", note: waitText(problem, left) });
       await new Promise((resolve) => setTimeout(resolve, 1000));
+      if (problem.status === 429 && freed !== this.#freed) return;
     }
   }
 }
 
-async function accepted(body) {
+function tooLarge(bytes, limit) {
+  return text("picture.too_large", { size: megabytes(bytes, Math.ceil), limit: megabytes(limit, Math.floor) });
+}
+
+async function accepted({ body }) {
   return { state: "waiting", job: JSON.parse(await body.text()).id, progress: 0 };
 }
 
-async function kept(run, body) {
+async function kept(run, { body, header }) {
   await keep(run.id, body);
-  return { state: "done", progress: 1, mediaType: body.type, bytes: body.size };
+  const [shown, frames] = (header("X-Frames") ?? "1 of 1").split(" of ").map(Number);
+  return { state: "done", progress: 1, mediaType: body.type, bytes: body.size, shown, frames };
 }

@@ -15,8 +15,8 @@ export function counted(name, count) {
 }
 
 /** Returns the text, or the fallback if the language has none with this name. */
-export function textOr(name, fallback) {
-  return name in texts ? texts[name] : fallback;
+export function textOr(name, fallback, values = {}) {
+  return name in texts ? text(name, values) : fallback;
 }
 
 /** Returns a duration, rounded so that it does not flicker. */
@@ -24,6 +24,11 @@ export function duration(seconds) {
   if (seconds >= 90) return text("time.minutes", { count: Math.round(seconds / 60) });
   const step = seconds > 20 ? 5 : 1;
   return text("time.seconds", { count: Math.max(1, Math.round(seconds / step) * step) });
+}
+
+/** Returns a number of bytes in MB, with one decimal; `round` is Math.ceil or Math.floor. */
+export function megabytes(bytes, round) {
+  return text("size.megabytes", { count: new Intl.NumberFormat(texts.lang).format(round(bytes / 1e5) / 10) });
 }
 
 /** Returns the label for the value of a setting. */

@@ -3,7 +3,8 @@
 import { byId, element, show } from "./elements.js";
 import { find } from "./files.js";
 import { bicubicOf, imageOf, REDUCED_PX, release, resultOf } from "./images.js";
-import { doneRuns, latestRun, reasonOf, wordsOf } from "./pictures.js";
+import { doneRuns, latestRun } from "./pictures.js";
+import { reasonOf, wordsOf } from "./problems.js";
 import { settingText, text } from "./texts.js";
 import { centred, fitted, limited } from "./view.js";
 
@@ -20,6 +21,7 @@ export class Viewer extends EventTarget {
   #shown = 0; // number of calls to show a picture: late results of earlier calls are dropped
   #key = "";
   #isFitted = true;
+  isZoomed = false; // true if parts of the picture are outside the window
   picture = null;
   size = null; // of the result
   share = 1; // side of the shown copy over that of the result
@@ -83,12 +85,14 @@ export class Viewer extends EventTarget {
   /** Sets the view; without one, fits the picture into the window. */
   place(view) {
     if (!this.size) return;
-    this.#isFitted = !view;
     const { width, height } = this.bounds;
     const stage = { width, height };
-    this.view = view ? limited(view, stage, this.size, this.ratio) : fitted(stage, this.size, this.ratio);
+    const fit = fitted(stage, this.size, this.ratio);
+    this.view = view ? limited(view, stage, this.size, this.ratio) : fit;
+    this.#isFitted = Math.abs(this.view.zoom / fit.zoom - 1) < 1e-6; // a step in and one out are not quite 1
+    this.isZoomed = !this.#isFitted && this.view.zoom > fit.zoom;
     for (const layer of Object.values(this.#layers)) this.#placeIn(layer);
-    this.#stage.classList.toggle("zoomed", !this.#isFitted);
+    this.#stage.classList.toggle("zoomed", this.isZoomed);
     byId("zoom").textContent = text("view.zoom", { percent: Math.round(this.view.zoom * this.ratio * 100) });
     this.dispatchEvent(new Event("view"));
   }
@@ -112,6 +116,8 @@ export class Viewer extends EventTarget {
     for (const layer of Object.values(this.#layers)) this.#put(layer, null);
     this.size = null;
     this.#isFitted = true;
+    this.isZoomed = false;
+    this.#stage.classList.remove("zoomed");
     byId("before").value = "bicubic";
     byId("zoom").textContent = "";
     this.say("");

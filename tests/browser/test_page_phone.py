@@ -1,0 +1,113 @@
+"""The page at / on a phone, and in a window that scrolls: gestures that move the page or the picture."""
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.app.conftest import encoded, noise
+from tests.app.live import Live
+from tests.browser.conftest import Tab
+from tests.browser.page import Person
+
+if TYPE_CHECKING:
+    from playwright.async_api import CDPSession
+
+pytestmark = pytest.mark.anyio
+
+ZOOMED = "(stage) => stage.classList.contains('zoomed')"
+SCROLLED = "() => Math.round(scrollY)"
+
+
+class Fingers:
+    """One or two fingers on the screen."""
+
+    def __init__(self, session: "CDPSession") -> None:
+        self._session = session
+
+    async def _touch(self, kind: str, *points: tuple[float, float]) -> None:
+        touches = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        await self._session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches})
+
+    async def swipe(self, x: float, start: float, end: float) -> None:
+        """Move one finger up or down."""
+        await self._touch("Start", (x, start))
+        for step in range(1, 13):
+            await self._touch("Move", (x, start + (end - start) * step / 12))
+        await self._touch("End")
+
+    async def spread(self, x: float, y: float) -> None:
+        """Move two fingers apart."""
+        await self._touch("Start", (x - 10, y), (x + 10, y))
+        for px in range(10, 60, 10):
+            await self._touch("Move", (x - px, y), (x + px, y))
+        await self._touch("End")
+
+
+async def shown(tab: Tab, live: Live) -> tuple[Person, dict[str, Any]]:
+    """Open the page with a picture; returns its place too."""
+    person = Person(tab)
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(60, 40)))
+    await person.width_of_result()
+    box = await person["#stage"].bounding_box()
+    assert box
+    return person, dict(box)
+
+
+async def test_swipes_over_the_fitted_picture_scroll_the_page(phone: Tab, live: Live) -> None:
+    person, box = await shown(phone, live)
+    fingers = Fingers(await phone.page.context.new_cdp_session(phone.page))
+    x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] * 0.8
+    for _ in range(2):
+        await phone.page.evaluate("() => scrollTo(0, 0)")
+        await fingers.swipe(x, y, y - 200)
+        await phone.page.wait_for_function("() => scrollY > 50")
+        assert not await person["#stage"].evaluate(ZOOMED)
+    await phone.page.evaluate("() => scrollTo(0, 0)")
+    await fingers.spread(x, y)
+    assert await person["#stage"].evaluate(ZOOMED)
+    await person["#fit"].click()
+    assert not await person["#stage"].evaluate(ZOOMED)
+
+
+async def test_the_wheel_scrolls_past_a_fitted_picture_and_zooms_with_ctrl(tab: Tab, live: Live) -> None:
+    await tab.page.set_viewport_size({"width": 900, "height": 500})
+    person, box = await shown(tab, live)
+    await tab.page.mouse.move(box["x"] + 50, box["y"] + 50)
+    await tab.page.mouse.wheel(0, 100)
+    await tab.page.wait_for_function("() => scrollY > 50")
+    await tab.page.keyboard.down("Control")
+    await tab.page.mouse.wheel(0, -100)
+    await person["#stage.zoomed"].wait_for()
+
+
+async def test_the_wheel_zooms_where_the_page_does_not_scroll(tab: Tab, live: Live) -> None:
+    await tab.page.set_viewport_size({"width": 1200, "height": 700})
+    person, box = await shown(tab, live)
+    await tab.page.mouse.move(box["x"] + 50, box["y"] + 50)
+    await tab.page.mouse.wheel(0, -100)
+    await person["#stage.zoomed"].wait_for()
+    await tab.page.mouse.wheel(0, 500)  # back to all of it
+    await person["#stage:not(.zoomed)"].wait_for()
+    assert await tab.page.evaluate(SCROLLED) == 0
+
+
+async def test_fields_on_a_touch_screen_are_as_large_as_safari_wants_them(phone: Tab, live: Live) -> None:
+    person, _ = await shown(phone, live)
+    for field in ("#setting-model", "#setting-size-number", "#before"):
+        size_px = await person[field].evaluate("(it) => parseFloat(getComputedStyle(it).fontSize)")
+        assert size_px >= 16
+
+
+async def test_the_picture_stays_in_sight_above_its_settings(phone: Tab, live: Live) -> None:
+    person, _ = await shown(phone, live)
+    await phone.page.evaluate("() => scrollTo(0, document.documentElement.scrollHeight)")
+    await phone.page.wait_for_function("() => scrollY > 200")
+    place = await person["#stage"].bounding_box()
+    assert place
+    assert place["y"] == pytest.approx(0, abs=1)
+    await person["#setting-model"].focus()
+    await phone.page.wait_for_function("""() => {
+        const place = (id) => document.getElementById(id).getBoundingClientRect();
+        return place("setting-model").top >= place("stage").bottom;  // not below the picture
+    }""")
