@@ -13,7 +13,8 @@ from model.device import FORMATS
 from model.rrdb import RRDBNet
 
 _alone = "PYTEST_XDIST_WORKER" not in os.environ
-torch.set_num_threads(min(2, torch.get_num_threads()) if _alone else 1)  # tiny tensors: more only wait for each other
+THREADS = min(2, torch.get_num_threads()) if _alone else 1
+torch.set_num_threads(THREADS)  # tiny tensors: more only wait for each other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +42,21 @@ def _forced(pytestconfig: pytest.Config) -> Iterator[None]:
         if convolution:
             patch.setattr("model.upscaler.best_convolver", convolver)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cores() -> Iterator[None]:
+    """Let services and commands find no more cores than these tests use, because each of them sets torch's threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.device.usable_cores", lambda cpus: THREADS)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Fail if a test changes the number of threads for those that follow, which would then wait for each other."""
+    yield
+    assert torch.get_num_threads() == THREADS
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -135,11 +135,14 @@ def test_a_network_that_fails_its_test_in_the_pinned_format_does_not_serve_in_an
         list(NetworkLoader(piece_s=0.01, max_loss_db=10, precision="bfloat16").file("tiny", path))
 
 
-def test_the_threads_of_the_networks_can_be_set() -> None:
+def test_the_threads_of_the_networks_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.device.usable_cores", lambda cpus: 3)
     before = torch.get_num_threads()
     try:
-        use_physical_cores(1)
-        assert torch.get_num_threads() == 1
+        use_physical_cores(2)
+        assert torch.get_num_threads() == 2
+        use_physical_cores()
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
 
