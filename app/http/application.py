@@ -10,15 +10,12 @@ from fastapi import Depends, FastAPI
 from app import VERSION
 from app.access.keys import Right
 from app.http import openapi
-from app.http.assets import Assets
 from app.http.auth import Authorizer
-from app.http.endpoints.assets import asset_routes
-from app.http.endpoints.docs import docs_routes
 from app.http.endpoints.health import health_routes
 from app.http.endpoints.jobs import job_routes, redelivery_routes
 from app.http.endpoints.metrics import metrics_routes
 from app.http.endpoints.models import model_routes, reload_routes
-from app.http.endpoints.page import page_routes
+from app.http.endpoints.pages import page_routes
 from app.http.endpoints.submit import submit_routes
 from app.http.endpoints.upscale import upscale_routes
 from app.http.middleware.browsers import BrowserGuardMiddleware, CrossOriginMiddleware
@@ -112,8 +109,4 @@ def _add_routes(app: FastAPI, life: Lifecycle, telemetry: Telemetry, authorizer:
     administering = [Depends(authorizer.require(Right.ADMINISTER))]
     app.include_router(reload_routes(life), dependencies=administering, responses=problems(openapi.API))
     app.include_router(health_routes(life), responses=problems(openapi.ANYWHERE))
-    assets = Assets()
-    app.include_router(docs_routes(app, assets))
-    app.include_router(asset_routes(assets))
-    if life.settings.page:
-        app.include_router(page_routes(assets))
+    app.include_router(page_routes(app, front=life.settings.page))
