@@ -1,4 +1,4 @@
-"""Lists in settings, separated by commas: networks, origins of pages, hosts of URLs."""
+"""Settings that are lists, separated by commas: networks, origins of pages, hosts of URLs; and a host with its port."""
 
 import ipaddress
 import re
@@ -52,40 +52,51 @@ class HostRule:
         return self.pattern in ("*", host) or (self.pattern.startswith("*.") and host.endswith(self.pattern[1:]))
 
 
-def members_of(value: str) -> list[str]:
-    """Split a list into its members."""
-    return [member.strip() for member in value.split(",") if member.strip()]
-
-
-def networks_of(value: str) -> list[Network]:
+def networks_of(value: str) -> tuple[Network, ...]:
     """Read networks and addresses.
 
     Raises:
         ValueError: one is neither.
     """
-    return [ipaddress.ip_network(network) for network in members_of(value)]
+    return tuple(ipaddress.ip_network(network) for network in _members(value))
 
 
-def origins_of(value: str) -> list[str]:
+def origins_of(value: str) -> tuple[str, ...]:
     """Read origins.
 
     Raises:
         ValueError: a browser would never send one of them.
     """
-    origins = members_of(value)
+    origins = _members(value)
     for origin in origins:
         if not ORIGIN.fullmatch(origin) or DEFAULT_PORT.fullmatch(origin):
             raise ValueError(
                 f"{origin} is not an origin as browsers send it, such as https://app.example.com: scheme and host "
                 "in lower case, a port if it is not the usual one, no path, no slash at the end"
             )
-    return origins
+    return tuple(origins)
 
 
-def hosts_of(value: str) -> list[HostRule]:
+def hosts_of(value: str) -> tuple[HostRule, ...]:
     """Read hosts.
 
     Raises:
         ValueError: one would match nothing.
     """
-    return [HostRule.of(rule) for rule in members_of(value)]
+    return tuple(HostRule.of(rule) for rule in _members(value))
+
+
+def host_and_port_of(value: str) -> tuple[str, int]:
+    """Read an address such as `127.0.0.1:8000` or `[::1]:8000`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    host, _, port = value.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) <= MAX_PORT):
+        raise ValueError("it must be HOST:PORT, such as 127.0.0.1:8000")
+    return host.strip("[]"), int(port)
+
+
+def _members(value: str) -> list[str]:
+    return [member.strip() for member in value.split(",") if member.strip()]

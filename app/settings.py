@@ -2,14 +2,13 @@
 
 import ipaddress
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PlainValidator, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.lists import Network, hosts_of, members_of, networks_of, origins_of
+from app.lists import HostRule, Network, host_and_port_of, hosts_of, networks_of, origins_of
 
 PREFIX = "ESRGAN_"
 PREFIX_PATTERN = r"^(/[A-Za-z0-9._~-]+)*$"
@@ -17,6 +16,12 @@ SHIPPED_MODELS = Path(__file__).parent.parent / "model" / "weights"
 
 SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 """Start of the value that Kubernetes gives `ESRGAN_PORT` for a Service named esrgan; no setting has such a value."""
+
+# NoDecode, since pydantic-settings would expect JSON.
+Hosts = Annotated[tuple[HostRule, ...], NoDecode, PlainValidator(hosts_of)]
+Networks = Annotated[tuple[Network, ...], NoDecode, PlainValidator(networks_of)]
+Origins = Annotated[tuple[str, ...], NoDecode, PlainValidator(origins_of)]
+HostAndPort = Annotated[tuple[str, int] | None, NoDecode, PlainValidator(host_and_port_of)]
 
 
 class SettingsError(Exception):
@@ -26,7 +31,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Settings with their units, bounds and defaults."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, validate_default=False)
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all addresses.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 for a free one.")
@@ -35,17 +40,17 @@ class Settings(BaseSettings):
         pattern=PREFIX_PATTERN,
         description="Path prefix below which a proxy serves the service, such as /pictures; empty for none.",
     )
-    trusted_proxies: str = Field(
-        default="",
+    trusted_proxies: Networks = Field(
+        default=(),
         description="Addresses and networks of proxies, separated by commas, whose X-Forwarded- headers and Forwarded "
         "count.",
     )
-    cors_origins: str = Field(
-        default="",
+    cors_origins: Origins = Field(
+        default=(),
         description="Origins such as https://app.example.com, separated by commas, whose pages may call the service.",
     )
-    published: str = Field(
-        default="",
+    published: HostAndPort = Field(
+        default=None,
         description="HOST:PORT at which callers reach the service, where that is not the address that it listens at: "
         "the published port of a container, or a balancer's.",
     )
@@ -213,14 +218,14 @@ class Settings(BaseSettings):
         default=None,
         description="File of secrets that sign webhooks, the newest first; empty: made in the folder of jobs.",
     )
-    webhook_hosts: str = Field(
-        default="", description="Hosts that webhooks may go to, separated by commas; * for any public one."
+    webhook_hosts: Hosts = Field(
+        default=(), description="Hosts that webhooks may go to, separated by commas; * for any public one."
     )
-    fetch_hosts: str = Field(
-        default="", description="Hosts that pictures may be read from and written to, separated by commas; * likewise."
+    fetch_hosts: Hosts = Field(
+        default=(), description="Hosts that pictures may be read from and written to, separated by commas; * likewise."
     )
-    allowed_networks: str = Field(
-        default="", description="Networks such as 10.0.0.0/8 whose addresses count as public for these hosts."
+    allowed_networks: Networks = Field(
+        default=(), description="Networks such as 10.0.0.0/8 whose addresses count as public for these hosts."
     )
     page: bool = Field(default=True, description="Serve the page for people at `/`.")
     leave_s: float = Field(
@@ -239,61 +244,10 @@ class Settings(BaseSettings):
         is_address = isinstance(value, str) and SERVICE_ADDRESS.match(value)
         return cls.model_fields["port"].default if is_address else value
 
-    @field_validator("allowed_networks", "trusted_proxies")
-    @classmethod
-    def _check_networks(cls, value: str) -> str:
-        networks_of(value)
-        return value
-
-    @field_validator("published")
-    @classmethod
-    def _check_published(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if value and not (host and port.isdecimal() and 0 < int(port) < 65536):
-            raise ValueError("it must be HOST:PORT, such as 127.0.0.1:8000")
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _check_origins(cls, value: str) -> str:
-        origins_of(value)
-        return value
-
-    @field_validator("webhook_hosts", "fetch_hosts")
-    @classmethod
-    def _check_hosts(cls, value: str) -> str:
-        hosts_of(value)
-        return value
-
-    @property
-    def networks(self) -> Sequence[Network]:
-        """Networks whose addresses count as public."""
-        return networks_of(self.allowed_networks)
-
-    @property
-    def proxies(self) -> Sequence[Network]:
-        """Addresses of trusted proxies."""
-        return networks_of(self.trusted_proxies)
-
-    @property
-    def origins(self) -> Sequence[str]:
-        """Origins whose pages may call the service."""
-        return origins_of(self.cors_origins)
-
-    @property
-    def published_at(self) -> tuple[str, int] | None:
-        """Host and port of `published`, if it is set."""
-        host, _, port = self.published.rpartition(":")
-        return (host.strip("[]"), int(port)) if host else None
-
     @property
     def answer_px_limit(self) -> int:
         """Maximum pixels of an answer: by default those that a model of x4 makes of the largest upload."""
         return self.max_answer_px or 16 * self.max_picture_px
-
-    def hosts(self, name: Literal["fetch_hosts", "webhook_hosts"]) -> Sequence[str]:
-        """Return the hosts of a setting."""
-        return members_of(self.fetch_hosts if name == "fetch_hosts" else self.webhook_hosts)
 
     @property
     def is_local(self) -> bool:

@@ -209,4 +209,4 @@ def test_the_balancer_knows_every_replica_of_the_compose_file(monkeypatch: pytes
             if name.startswith("ESRGAN_"):
                 monkeypatch.setenv(name, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value))
         settings = read_settings()
-        assert (settings.leave_s, settings.published_at) == (2, ("127.0.0.1", 8000))
+        assert (settings.leave_s, settings.published) == (2, ("127.0.0.1", 8000))

@@ -86,13 +86,13 @@ def _add_middleware(app: FastAPI, life: Lifecycle, telemetry: Telemetry) -> None
     app.add_middleware(EntranceMiddleware, life=life)
     app.add_middleware(HeadMiddleware)
     if settings.keys is None:
-        app.add_middleware(BrowserGuardMiddleware, origins=settings.origins, published=settings.published_at)
+        app.add_middleware(BrowserGuardMiddleware, origins=settings.cors_origins, published=settings.published)
     app.add_middleware(FailureMiddleware)
-    app.add_middleware(CrossOriginMiddleware, origins=settings.origins)
+    app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
     app.add_middleware(RequestContextMiddleware, observers=telemetry.observers)
     app.add_middleware(SecureHeadersMiddleware)
     app.add_middleware(PrefixMiddleware, prefix=settings.root_path)
-    app.add_middleware(ForwardedMiddleware, trusted=settings.proxies)
+    app.add_middleware(ForwardedMiddleware, trusted=settings.trusted_proxies)
     add_problem_handlers(app)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -75,15 +75,14 @@ class AddressRules:
     A host is allowed if a rule names it. All its addresses must also be public, or in an allowed network.
 
     Args:
-        rules: see `HostRule`.
         setting: name of the setting that the rules come from, for errors.
         networks: addresses that are allowed although they are not public.
     """
 
     def __init__(
-        self, rules: Iterable[str], *, setting: str, networks: Sequence[Network] = (), resolver: Resolver = resolve
+        self, rules: Sequence[HostRule], *, setting: str, networks: Sequence[Network] = (), resolver: Resolver = resolve
     ) -> None:
-        self._rules = [HostRule.of(rule) for rule in rules]
+        self._rules = rules
         self._setting = setting
         self._networks = networks
         self._resolver = resolver

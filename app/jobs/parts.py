@@ -61,11 +61,9 @@ class Parts:
         store = open_store(settings, folder)
         keys = open_webhook_secrets(settings, folder)
         database = open_database(settings, folder)  # last: an error after it would have to close its connections
-        networks = settings.networks
-        sources = Outgoing(AddressRules(settings.hosts("fetch_hosts"), setting="ESRGAN_FETCH_HOSTS", networks=networks))
-        hooks = Outgoing(
-            AddressRules(settings.hosts("webhook_hosts"), setting="ESRGAN_WEBHOOK_HOSTS", networks=networks)
-        )
+        networks = settings.allowed_networks
+        sources = Outgoing(AddressRules(settings.fetch_hosts, setting="ESRGAN_FETCH_HOSTS", networks=networks))
+        hooks = Outgoing(AddressRules(settings.webhook_hosts, setting="ESRGAN_WEBHOOK_HOSTS", networks=networks))
         deliverer = Deliverer(database, hooks, keys, counters, prefix=settings.root_path)
         transfer = Transfer(sources, whole_s=settings.upload_s, min_bytes_per_s=settings.upload_bytes_per_s)
         runner = Runner(settings, database, store, transfer, watch, counters, job_bytes)

@@ -16,6 +16,7 @@ from app.http.application import create_app
 from app.jobs.database import Database, DatabaseDown, Session
 from app.jobs.opening import open_database, open_store, open_webhook_secrets
 from app.lifecycle import Lifecycle
+from app.lists import hosts_of
 from app.settings import Settings, SettingsError
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
@@ -202,7 +203,7 @@ def test_a_disk_that_is_full_or_fails_may_be_well_again(
     ("named", "complaint"),
     [
         ({"jobs_store": "nonsense://there"}, "ESRGAN_JOBS_STORE: "),
-        ({"webhook_secrets": Path("/nowhere/secrets"), "webhook_hosts": "*"}, "ESRGAN_WEBHOOK_SECRETS="),
+        ({"webhook_secrets": Path("/nowhere/secrets"), "webhook_hosts": hosts_of("*")}, "ESRGAN_WEBHOOK_SECRETS="),
     ],
 )
 async def test_a_setting_of_jobs_that_was_named_and_is_wrong_stops_the_start(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.lists import origins_of
 from app.settings import Settings
 from tests.app.live import Live
 from tests.browser.conftest import Tab
@@ -46,7 +47,7 @@ async def port() -> AsyncIterator[int]:
 
 @pytest.fixture
 def settings(settings: Settings, port: int) -> Settings:
-    return settings.model_copy(update={"cors_origins": f"http://named.test:{port}"})
+    return settings.model_copy(update={"cors_origins": origins_of(f"http://named.test:{port}")})
 
 
 async def test_a_page_of_a_named_origin_sends_a_picture_and_reads_the_answer(tab: Tab, live: Live, port: int) -> None:

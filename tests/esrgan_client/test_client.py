@@ -13,6 +13,7 @@ import pytest
 import esrgan_client
 from app.http.parameters import Parameters as ParametersOfTheService
 from app.http.submission import JobParameters as JobParametersOfTheService
+from app.lists import hosts_of, networks_of
 from esrgan_client import (
     AsyncClient,
     Busy,
@@ -126,7 +127,8 @@ async def test_the_sync_client_submits_watches_and_fetches_jobs(live: Live, tmp_
 
 
 PORT = free_port()
-HERE = {"allowed_networks": "127.0.0.0/8", "fetch_hosts": f"127.0.0.1:{PORT}", "webhook_hosts": f"127.0.0.1:{PORT}"}
+HOST = hosts_of(f"127.0.0.1:{PORT}")
+HERE = {"allowed_networks": networks_of("127.0.0.0/8"), "fetch_hosts": HOST, "webhook_hosts": HOST}
 
 
 @pytest.mark.parametrize("settings", [HERE], indirect=True)

@@ -12,6 +12,7 @@ import pytest
 from app.http.middleware.headers import DEFAULTS
 from app.jobs.addresses import AddressRules
 from app.lifecycle import Lifecycle
+from app.lists import hosts_of
 from tests.app.conftest import encoded, noise
 from tests.app.http.endpoints.test_jobs import ended
 from tests.app.jobs.peer import Peer, listening
@@ -85,7 +86,7 @@ async def test_attempts_to_deliver_a_webhook_are_described(
 ) -> None:
     schema = (await client.get("/openapi.json")).json()["components"]["schemas"]["AttemptView"]
     async with listening(Peer()) as peer:
-        rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[ip_network("127.0.0.0/8")])
+        rules = AddressRules(hosts_of(f"127.0.0.1:{peer.port}"), setting="-", networks=[ip_network("127.0.0.0/8")])
         monkeypatch.setattr(life.jobs.parts.hooks, "rules", rules)
         sent = await client.post(f"/v1/jobs?webhook={peer.address}", content=encoded(noise(5, 5)))
         async with asyncio.timeout(10):

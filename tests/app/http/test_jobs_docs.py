@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from app.jobs.webhooks import WebhookSecrets
+from app.lists import hosts_of, networks_of
 from app.settings import Settings
 from tests.app.conftest import encoded, noise
 from tests.app.jobs.peer import Peer, Reply, listening
@@ -28,7 +29,7 @@ COMMANDS = re.sub(r"(?s)```.*?```", "", TEXT)
 SCRIPTS = re.findall(r"(?:^    (?:JOB=|curl|    ).*\n)+", COMMANDS, re.MULTILINE)
 CLIENT, RECEIVER = re.findall(r"(?s)```python\n(.*?)```", TEXT)
 ONE, SEVERAL, URLS = (re.sub(r"(?m)^    ", "", script) for script in SCRIPTS)
-HERE = {"allowed_networks": "127.0.0.0/8"}
+HERE: dict[str, object] = {"allowed_networks": networks_of("127.0.0.0/8")}
 
 
 async def run(live: Live, folder: Path, text: str, variables: Mapping[str, str] | None = None) -> str:
@@ -71,7 +72,7 @@ async def test_several_pictures_come_as_a_zip_file(live: Live, tmp_path: Path) -
 PORT = free_port()
 
 
-@pytest.mark.parametrize("settings", [HERE | {"webhook_hosts": f"127.0.0.1:{PORT}"}], indirect=True)
+@pytest.mark.parametrize("settings", [HERE | {"webhook_hosts": hosts_of(f"127.0.0.1:{PORT}")}], indirect=True)
 async def test_the_receiver_verifies_a_webhook(
     live: Live, caller: httpx.AsyncClient, settings: Settings, tmp_path: Path
 ) -> None:
@@ -83,7 +84,7 @@ async def test_the_receiver_verifies_a_webhook(
     assert await receiving == f"job.done {job['id']}\n"
 
 
-@pytest.mark.parametrize("settings", [HERE | {"fetch_hosts": f"127.0.0.1:{PORT}"}], indirect=True)
+@pytest.mark.parametrize("settings", [HERE | {"fetch_hosts": hosts_of(f"127.0.0.1:{PORT}")}], indirect=True)
 async def test_a_picture_goes_from_url_to_url(live: Live, caller: httpx.AsyncClient, tmp_path: Path) -> None:
     replies = [Reply(body=encoded(noise(20, 16))), Reply()]
     async with listening(Peer(port=PORT, replies=replies)) as bucket:

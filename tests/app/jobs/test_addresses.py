@@ -9,6 +9,7 @@ import pytest
 from app.errors import SourceRefused
 from app.jobs.addresses import AddressRules
 from app.jobs.outgoing import Outgoing
+from app.lists import hosts_of
 from tests.app.jobs.peer import Peer, Reply, listening
 
 pytestmark = pytest.mark.anyio
@@ -68,13 +69,13 @@ INSIDE = [
 
 @pytest.mark.parametrize("address", INSIDE)
 async def test_an_address_that_is_not_public_is_refused(address: str) -> None:
-    rules = AddressRules(["*"], setting="ESRGAN_FETCH_HOSTS", resolver=Names([address]))
+    rules = AddressRules(hosts_of("*"), setting="ESRGAN_FETCH_HOSTS", resolver=Names([address]))
     with pytest.raises(SourceRefused, match="not public"):
         await rules.resolved("https://pictures.example.com/a.png")
 
 
 async def test_one_such_address_among_public_ones_is_enough() -> None:
-    rules = AddressRules(["*"], setting="-", resolver=Names(["93.184.216.34", "10.0.0.1"]))
+    rules = AddressRules(hosts_of("*"), setting="-", resolver=Names(["93.184.216.34", "10.0.0.1"]))
     with pytest.raises(SourceRefused, match="not public"):
         await rules.resolved("https://pictures.example.com/a.png")
 
@@ -84,7 +85,7 @@ async def test_one_such_address_among_public_ones_is_enough() -> None:
     ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0"],
 )
 async def test_other_ways_to_write_this_machine_are_refused(host: str) -> None:
-    rules = AddressRules(["*"], setting="-")
+    rules = AddressRules(hosts_of("*"), setting="-")
     with pytest.raises(SourceRefused):
         await rules.resolved(f"http://{host}/a.png")
 
@@ -92,7 +93,7 @@ async def test_other_ways_to_write_this_machine_are_refused(host: str) -> None:
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"])
 async def test_a_public_address_is_allowed_and_pinned(address: str) -> None:
     names = Names([address], ["127.0.0.1"])
-    rules = AddressRules(["pictures.example.com"], setting="-", resolver=names)
+    rules = AddressRules(hosts_of("pictures.example.com"), setting="-", resolver=names)
     destination = await rules.resolved("https://pictures.example.com/a.png?x=1#part")
     assert destination.address in destination.pinned_url
     assert destination.pinned_url.endswith("/a.png?x=1")
@@ -127,7 +128,7 @@ async def test_a_public_address_is_allowed_and_pinned(address: str) -> None:
     ],
 )
 def test_rules_name_hosts_and_ports(rules: str, url: str, *, allowed: bool) -> None:
-    checked = AddressRules([rules] if rules else [], setting="ESRGAN_FETCH_HOSTS")
+    checked = AddressRules(hosts_of(rules), setting="ESRGAN_FETCH_HOSTS")
     if allowed:
         checked.check(url)
         return
@@ -141,7 +142,10 @@ async def test_a_resolver_that_changes_its_answer_is_asked_once() -> None:
     async with listening(Peer(replies=[Reply(body=b"inside")])) as inside:
         names = Names(["127.0.0.2"], ["127.0.0.1"])  # nothing listens at the first, the "public" one
         rules = AddressRules(
-            [f"evil.example.com:{inside.port}"], setting="-", networks=[ip_network("127.0.0.2/32")], resolver=names
+            hosts_of(f"evil.example.com:{inside.port}"),
+            setting="-",
+            networks=[ip_network("127.0.0.2/32")],
+            resolver=names,
         )
         url = f"http://evil.example.com:{inside.port}/"
         with pytest.raises(httpx2.ConnectError):
@@ -157,7 +161,7 @@ async def test_a_resolver_that_changes_its_answer_is_asked_once() -> None:
 async def test_the_name_is_sent_although_the_address_is_connected_to() -> None:
     async with listening(Peer(replies=[Reply(body=b"picture")])) as peer:
         rules = AddressRules(
-            [f"pictures.example.com:{peer.port}"],
+            hosts_of(f"pictures.example.com:{peer.port}"),
             setting="-",
             networks=[ip_network("127.0.0.0/8")],
             resolver=Names(["127.0.0.1"]),
@@ -172,7 +176,7 @@ async def test_the_name_is_sent_although_the_address_is_connected_to() -> None:
 async def test_a_redirect_is_not_followed() -> None:
     reply = Reply(status=302, headers={"Location": "http://169.254.169.254/latest"})
     async with listening(Peer(replies=[reply])) as peer:
-        rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[ip_network("127.0.0.0/8")])
+        rules = AddressRules(hosts_of(f"127.0.0.1:{peer.port}"), setting="-", networks=[ip_network("127.0.0.0/8")])
         with pytest.raises(SourceRefused, match="redirects"):
             async with Outgoing(rules).request("GET", peer.address):
                 pass

@@ -28,6 +28,7 @@ from app.jobs.store import StoreDown, one
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.worker import BUSY_WAIT_S, MAX_REFUSALS, OTHER_VERSION_WAIT_S, GivenBack, Worker
+from app.lists import hosts_of
 from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
@@ -566,7 +567,7 @@ class Refusing:
 
 def worker_of(house: House, rules: AddressRules | None = None, **settings: Any) -> Worker:
     """Make a worker that reads pictures from the hosts of these rules, by default from none."""
-    outgoing = Outgoing(rules or AddressRules([], setting="none"))
+    outgoing = Outgoing(rules or AddressRules((), setting="none"))
     changed = Settings().model_copy(update=settings)
     return Worker(changed, house.store, Transfer(outgoing, whole_s=1, min_bytes_per_s=1), Watch())
 
@@ -624,7 +625,7 @@ async def test_a_picture_that_is_not_done_in_time_fails_and_its_error_names_the_
 
 async def test_a_picture_from_a_url_may_be_no_larger_than_an_upload(house: House) -> None:
     async with listening(Peer(replies=[Reply(body=bytes(1001))])) as peer:
-        rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[ip_network("127.0.0.0/8")])
+        rules = AddressRules(hosts_of(f"127.0.0.1:{peer.port}"), setting="-", networks=[ip_network("127.0.0.0/8")])
         pictures = [NewPicture(source=peer.address)]
         await added(house.database, replace(new_job(), pictures=pictures, request=UpscaleRequest().to_json()))
         held = await house.database.write(partial(claim, owner="a", lease_s=9, ttl_s=9, idle=True))

@@ -14,6 +14,7 @@ from app.jobs.addresses import AddressRules
 from app.jobs.outgoing import Outgoing
 from app.jobs.store import one
 from app.jobs.transfer import Transfer
+from app.lists import hosts_of
 from tests.app.jobs.peer import Peer, Reply, listening, until
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +29,7 @@ async def peer() -> AsyncIterator[Peer]:
 
 
 def transfer(peer: Peer, *, whole_s: float = 5, wait_s: float = 5) -> Transfer:
-    rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[LOCAL])
+    rules = AddressRules(hosts_of(f"127.0.0.1:{peer.port}"), setting="-", networks=[LOCAL])
     outgoing = Outgoing(rules, idle_s=1)
     return Transfer(outgoing, whole_s=whole_s, min_bytes_per_s=10_000, wait_s=wait_s, retries_s=(0.01, 0.01))
 
@@ -94,7 +95,7 @@ async def test_a_name_is_looked_up_again_where_the_name_servers_did_not_answer(p
             raise failures.pop()
         return ["127.0.0.1"]
 
-    rules = AddressRules([f"a.test:{peer.port}"], setting="-", networks=[LOCAL], resolver=resolver)
+    rules = AddressRules(hosts_of(f"a.test:{peer.port}"), setting="-", networks=[LOCAL], resolver=resolver)
     peer.replies = [Reply(body=b"picture")]
     fetched = Transfer(Outgoing(rules, idle_s=1), whole_s=5, min_bytes_per_s=1, retries_s=(0.01, 0.01))
     assert await fetched.fetch(f"http://a.test:{peer.port}/", 1000) == b"picture"
@@ -108,7 +109,7 @@ async def test_a_name_that_does_not_exist_is_not_looked_up_again() -> None:
         looked_up += 1
         raise gaierror(EAI_NONAME, "Name or service not known")
 
-    rules = AddressRules(["*"], setting="-", resolver=resolver)
+    rules = AddressRules(hosts_of("*"), setting="-", resolver=resolver)
     with pytest.raises(SourceRefused, match=r"a\.test has no address"):
         await Transfer(Outgoing(rules), whole_s=5, min_bytes_per_s=1, retries_s=(0.01,)).fetch("http://a.test/", 1000)
     assert looked_up == 1

@@ -33,6 +33,7 @@ from app.jobs.webhooks import (
     WebhookSecrets,
     seconds_of,
 )
+from app.lists import hosts_of
 from app.settings import Settings
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.peer import Peer, Reply, listening, until
@@ -71,7 +72,9 @@ async def done_job(database: Database, url: str, key: str = "shop") -> StoredJob
 def deliverer(
     database: Database, port: int, *, delays_s: tuple[float, ...] = (0.02,) * 5, keys: WebhookSecrets | None = None
 ) -> Deliverer:
-    rules = AddressRules([f"127.0.0.1:{port}"], setting="ESRGAN_WEBHOOK_HOSTS", networks=[ip_network("127.0.0.0/8")])
+    rules = AddressRules(
+        hosts_of(f"127.0.0.1:{port}"), setting="ESRGAN_WEBHOOK_HOSTS", networks=[ip_network("127.0.0.0/8")]
+    )
     keys = keys or WebhookSecrets([MASTER])
     return Deliverer(database, Outgoing(rules, idle_s=1), keys, JobCounters(), delays_s=delays_s)
 
@@ -127,7 +130,7 @@ async def test_a_receiver_that_fails_for_a_while_gets_the_same_webhook_again(dat
 async def test_a_receiver_that_is_down_gets_its_webhook_when_it_is_back(database: Database) -> None:
     async with listening(Peer()) as other:
         down = other.port
-    rules = AddressRules([f"127.0.0.1:{down}"], setting="-", networks=[ip_network("127.0.0.0/8")])
+    rules = AddressRules(hosts_of(f"127.0.0.1:{down}"), setting="-", networks=[ip_network("127.0.0.0/8")])
     job = await done_job(database, f"http://127.0.0.1:{down}")
     delivering = Deliverer(database, Outgoing(rules), WebhookSecrets([MASTER]), JobCounters(), delays_s=(0.05,) * 100)
     waiting = asyncio.create_task(delivered(database, job, delivering))
@@ -160,8 +163,8 @@ async def waiting_on_hangs(database: Database, urls: Sequence[str], other_key: s
         async def resolver(host: str, port: int) -> list[str]:
             return ["127.0.0.1"]
 
-        hosts = [f"{name}:{it.port}" for name in ("127.0.0.1", *names) for it in (hanging, other)]
-        rules = AddressRules(hosts, setting="-", networks=[ip_network("127.0.0.0/8")], resolver=resolver)
+        hosts = ",".join(f"{name}:{it.port}" for name in ("127.0.0.1", *names) for it in (hanging, other))
+        rules = AddressRules(hosts_of(hosts), setting="-", networks=[ip_network("127.0.0.0/8")], resolver=resolver)
         delivering = Deliverer(database, Outgoing(rules, idle_s=20), WebhookSecrets([MASTER]), JobCounters())
         await delivered(database, job, delivering)
         assert len(other.received) == 1

@@ -12,6 +12,7 @@ from app.access.keys import new_key
 from app.jobs.addresses import AddressRules
 from app.jobs.store import StoreDown
 from app.lifecycle import Lifecycle
+from app.lists import hosts_of
 from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
@@ -132,7 +133,7 @@ async def test_an_attempt_that_the_store_broke_is_not_charged(
 
     monkeypatch.setattr(parts.store, "put", put_later)
     async with listening(Peer(replies=[Reply(body=encoded(noise(20, 16)))])) as peer:  # 320 of 500 px a minute
-        rules = AddressRules([f"127.0.0.1:{peer.port}"], setting="-", networks=[ip_network("127.0.0.0/8")])
+        rules = AddressRules(hosts_of(f"127.0.0.1:{peer.port}"), setting="-", networks=[ip_network("127.0.0.0/8")])
         monkeypatch.setattr(parts.sources, "rules", rules)
         for attempts in (2, 1):
             sent = await client.post("/v1/jobs", json={"source": peer.address})

@@ -20,6 +20,7 @@ from app.http.submission import MAX_JSON_BYTES
 from app.jobs.store import StoreDown
 from app.jobs.view import JobView, QueueView
 from app.lifecycle import Lifecycle
+from app.lists import hosts_of
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
@@ -513,7 +514,7 @@ async def test_what_cannot_be_done_is_refused_before_it_is_accepted(
     assert not list((settings.jobs_folder / "files").rglob("*"))
 
 
-@pytest.mark.parametrize("settings", [{"fetch_hosts": "*"}], indirect=True)
+@pytest.mark.parametrize("settings", [{"fetch_hosts": hosts_of("*")}], indirect=True)
 @pytest.mark.parametrize(("parameters", "status"), [({"model": "none"}, 404), ({"fidelity": 0.5}, 422)])
 async def test_what_cannot_be_done_with_a_picture_from_a_url_is_refused_before_it_is_accepted(
     client: httpx.AsyncClient, parameters: dict[str, Any], status: int

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from app.lists import hosts_of
 from app.settings import Settings
 from tests.app.conftest import encoded, noise, problem
 
@@ -17,7 +18,7 @@ async def send(client: httpx.AsyncClient, document: str) -> httpx.Response:
     return await client.post("/v1/jobs", content=document, headers={"Content-Type": "application/json"})
 
 
-@pytest.mark.parametrize("settings", [{"fetch_hosts": "*"}], indirect=True)
+@pytest.mark.parametrize("settings", [{"fetch_hosts": hosts_of("*")}], indirect=True)
 async def test_the_longest_urls_of_a_hundred_pictures_are_accepted(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:

@@ -15,6 +15,7 @@ from app.access.keys import new_key
 from app.http.application import create_app
 from app.http.middleware.browsers import BrowserGuardMiddleware
 from app.lifecycle import Lifecycle
+from app.lists import host_and_port_of, origins_of
 from app.settings import Settings
 from tests.app.conftest import decoded, encoded, noise, problem
 from tests.app.http.protocol.plain_app import plain_app
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 OURS = "https://app.example.com"
 THEIRS = "https://evil.example"
 ALLOWED = f"{OURS}, http://localhost:3000"
-ALLOWING = {"cors_origins": ALLOWED}
+ALLOWING = {"cors_origins": origins_of(ALLOWED)}
 
 
 def preflight(origin: str, method: str = "POST", *headers: str) -> dict[str, str]:
@@ -241,7 +242,7 @@ def test_only_exact_origins_can_be_allowed(value: str) -> None:
     "value", ["https://a.example:8443", "http://[::1]:3000", "chrome-extension://abcdef", "http://localhost:3000"]
 )
 def test_origins_of_all_kinds_can_be_allowed(value: str) -> None:
-    assert list(Settings(cors_origins=value).origins) == [value]
+    assert Settings(cors_origins=value).cors_origins == (value,)
 
 
 def guarded(server: tuple[str, int], host: str, published: str = "", **headers: str) -> int:
@@ -250,7 +251,7 @@ def guarded(server: tuple[str, int], host: str, published: str = "", **headers: 
     async def served(scope: Scope, receive: Receive, send: Send) -> None:
         await PlainTextResponse("")(scope, receive, send)
 
-    app = BrowserGuardMiddleware(served, [], Settings(published=published).published_at)
+    app = BrowserGuardMiddleware(served, [], host_and_port_of(published) if published else None)
     statuses: list[int] = []
 
     async def send(message: Message) -> None:

@@ -12,6 +12,7 @@ from app.http.application import create_app
 from app.http.middleware.context import RequestContextMiddleware
 from app.http.middleware.forwarded import ForwardedMiddleware, address_of, prefix_in
 from app.lifecycle import Lifecycle
+from app.lists import networks_of
 from app.record import RequestRecord
 from app.settings import Settings
 from app.telemetry.logs import access_fields
@@ -19,7 +20,7 @@ from tests.app.conftest import encoded, noise
 
 pytestmark = pytest.mark.anyio
 
-TRUSTED = Settings(trusted_proxies="127.0.0.1, 10.0.0.0/8, ::1").proxies
+TRUSTED = Settings(trusted_proxies="127.0.0.1, 10.0.0.0/8, ::1").trusted_proxies
 CLIENT = "203.0.113.7"
 FORGED = "192.0.2.66"
 
@@ -123,7 +124,7 @@ def test_a_prefix_is_a_path_on_this_host(sent: list[str], prefix: str) -> None:
 
 @pytest.fixture
 async def behind_a_proxy(life: Lifecycle, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    life.settings = settings.model_copy(update={"trusted_proxies": "127.0.0.1"})
+    life.settings = settings.model_copy(update={"trusted_proxies": networks_of("127.0.0.1")})
     app = create_app(life)
     transport = httpx.ASGITransport(app=app)
     headers = {"X-Forwarded-Prefix": "/pictures"}

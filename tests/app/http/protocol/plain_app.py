@@ -39,7 +39,7 @@ def plain_app(life: Lifecycle, records: list[RequestRecord]) -> FastAPI:
     app.add_middleware(FailureMiddleware)
     app.add_middleware(RequestContextMiddleware, observers=[records.append])
     app.add_middleware(PrefixMiddleware, prefix="")
-    app.add_middleware(ForwardedMiddleware, trusted=life.settings.proxies)
+    app.add_middleware(ForwardedMiddleware, trusted=life.settings.trusted_proxies)
     add_problem_handlers(app)
 
     async def counted() -> AsyncIterator[None]:
