@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy
 
+from app.answer import Answer
 from app.batching.backlog import Reservation
 from app.batching.ticket import Ticket
 from app.errors import TooLarge
@@ -18,12 +19,12 @@ from app.library.network import Network
 from app.options import UpscaleOptions
 from app.pictures.animated import UpscaledFrame, encoded_animation
 from app.pictures.decode import Header
-from app.pictures.encode import Layout, chosen_format, layout_of
 from app.pictures.frames import Animation, decode_animation
+from app.pictures.layout import Layout, chosen_format, layout_of
 from app.pictures.picture import Picture, Pixels, max_level
 from app.pools import PicturePools
 from app.record import current_record
-from app.service import Answer, UpscaleService, as_seen, job_for, note_work, rows_of
+from app.service import UpscaleService, as_seen, job_for, note_work, rows_of
 from app.settings import Settings
 from app.sizing import Plan, Urgency, decoding_bytes, held_bytes
 from app.stopwatch import Stopwatch

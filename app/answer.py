@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.library.network import ModelInfo
-from app.pictures.encode import AnswerFormat
+from app.pictures.layout import AnswerFormat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from app.errors import TooLarge
 from app.options import UpscaleOptions
 from app.pictures.decode import Header
-from app.pictures.encode import AnswerFormat
+from app.pictures.layout import AnswerFormat
 from app.sizing import Plan, held_bytes
 
 

@@ -10,16 +10,11 @@ from pydantic import Field
 from app.errors import Unprocessable
 from app.library.network import Edges
 from app.pictures.decode import Header
-from app.pictures.encode import (
-    FORMATS,
-    AnswerFormat,
-    Compression,
-    formats_like,
-    formats_of_size,
-    suitable_formats,
-)
-from app.pictures.metadata import MetadataRule
+from app.pictures.encode import FORMATS, formats_like, suitable_formats
+from app.pictures.layout import AnswerFormat, formats_of_size
+from app.pictures.png_chunks import MetadataRule
 from app.pictures.size import OWN_SIZE, Size
+from app.png.deflate import Compression
 
 ENSEMBLE_SIZE = 8
 """Turns of an ensemble: four rotations, each also mirrored."""
@@ -42,7 +37,7 @@ class UpscaleOptions:
     size: Size = OWN_SIZE
     """Size of the answer; by default the network's own."""
     formats: Sequence[AnswerFormat] = (FORMATS["png"],)
-    """Accepted formats, the preferred one first; see `app.pictures.encode.chosen_format`."""
+    """Accepted formats, the preferred one first; see `app.pictures.layout.chosen_format`."""
     quality: Quality | None = None
     """See `app.pictures.encode.encoded`."""
     same_format: bool = False

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from app.admission import PictureReservation
-from app.pictures.encode import PNG, AnswerFormat
+from app.pictures.encode import PNG
+from app.pictures.layout import AnswerFormat
 from app.threads import in_thread
 
 Result = TypeVar("Result")

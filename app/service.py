@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from app.admission import PictureMemory, UploadMemory
-from app.answer import Answer as Answer
+from app.answer import Answer
 from app.batching.backlog import Reservation
 from app.batching.job import Job
 from app.batching.scheduler import Scheduler
@@ -17,10 +17,10 @@ from app.errors import NoSuchModel, TooLarge, Unprocessable
 from app.footprint import fitting
 from app.library.library import Library
 from app.library.network import Edges, ModelInfo, Network
-from app.options import DEFAULT_OPTIONS
-from app.options import UpscaleOptions as UpscaleOptions
+from app.options import DEFAULT_OPTIONS, UpscaleOptions
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
-from app.pictures.encode import Layout, chosen_format, encoded, layout_of
+from app.pictures.encode import encoded
+from app.pictures.layout import Layout, chosen_format, layout_of
 from app.pictures.limits import limits_of
 from app.pictures.picture import SLICE_ROWS, Picture, Pixels
 from app.pictures.postprocess import Postprocessor, postprocessed

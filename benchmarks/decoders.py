@@ -28,7 +28,8 @@ import torch
 
 from app.errors import ServiceError
 from app.pictures.decode import decode, prepare_decoders, read_header
-from app.pictures.encode import FORMATS, encoded, layout_of
+from app.pictures.encode import FORMATS, encoded
+from app.pictures.layout import layout_of
 from app.pictures.limits import limits_of
 from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import Postprocessor

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.pictures.decode import SUFFIXES
-from app.pictures.encode import AnswerFormat
+from app.pictures.layout import AnswerFormat
 
 PREVIEWS = "@eaDir"
 """Folder in which a Synology NAS keeps previews of the pictures around it."""

@@ -16,13 +16,14 @@ from typing import Never, TextIO
 
 from tqdm import tqdm
 
+from app.answer import Answer
 from app.build import build_service
 from app.commands.files import Found, Task, find_pictures, next_input, write_whole
 from app.commands.notes import notes_on
 from app.commands.options import Options
 from app.errors import QueueFull, ServiceError
 from app.pictures.decode import SUFFIXES
-from app.service import Answer, UpscaleService
+from app.service import UpscaleService
 from app.settings import Settings, SettingsError
 from app.text import printable
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from app.errors import NotAcceptable
 from app.http.fields import parameter, split
-from app.pictures.encode import AnswerFormat, writable_formats
+from app.pictures.encode import writable_formats
+from app.pictures.layout import AnswerFormat
 
 _QVALUE = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
 

@@ -11,9 +11,11 @@ from app.errors import Unprocessable
 from app.http.accept import accepted_formats
 from app.library.network import Edges
 from app.options import Bits, Frames, Quality, UpscaleOptions
-from app.pictures.encode import FORMATS, AnswerFormat, Compression, writable_formats
-from app.pictures.metadata import MetadataRule
+from app.pictures.encode import FORMATS, writable_formats
+from app.pictures.layout import AnswerFormat
+from app.pictures.png_chunks import MetadataRule
 from app.pictures.size import Megapixels, Scale, SidePx, Size
+from app.png.deflate import Compression
 from app.upscaling import Fidelity, UpscaleRequest
 
 

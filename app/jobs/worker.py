@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 
+from app.answer import Answer
 from app.errors import DeadlinePassed, NoSuchModel, QueueFull, ServiceError, StorageFull, Unavailable
 from app.jobs.claims import Claim
 from app.jobs.file_names import name_of_result
@@ -16,7 +17,7 @@ from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.pictures.size import Size
 from app.record import JOB_ROUTE, RequestRecord
-from app.service import Answer, UpscaleService
+from app.service import UpscaleService
 from app.settings import Settings
 from app.upscaling import OtherVersion, UpscaleRequest
 

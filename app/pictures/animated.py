@@ -7,11 +7,13 @@ from functools import partial
 
 import numpy
 
-from app.pictures.encode import PNG, AnswerFormat, Compression, Layout, png_layout
+from app.pictures.encode import PNG, png_layout
+from app.pictures.layout import AnswerFormat, Layout
 from app.pictures.picture import Pixels
 from app.pictures.webp import webp_file
 from app.pictures.webp_animation import MAX_DURATION_MS, WebpFrame, webp_animation
 from app.png import animation as apng
+from app.png.deflate import Compression
 from app.threads import in_thread
 
 

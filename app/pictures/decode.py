@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import numpy
 
 from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable, UnsupportedFormat
-from app.pictures.metadata import MetadataRule, metadata_of
+from app.pictures.metadata import metadata_of
 from app.pictures.picture import Picture, is_neutral, max_level, planes_of
-from app.pictures.png_chunks import PngChunks
+from app.pictures.png_chunks import MetadataRule, PngChunks
 from model.pictures import reading
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits

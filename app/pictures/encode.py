@@ -9,14 +9,10 @@ from app.pictures.avif import AVIF, avif_file
 from app.pictures.colours import SIZES
 from app.pictures.jpeg import JPEG, jpeg_file
 from app.pictures.jxl import JXL, is_installed, jxl_file
-from app.pictures.layout import AnswerFormat as AnswerFormat
-from app.pictures.layout import Layout as Layout
-from app.pictures.layout import chosen_format as chosen_format
-from app.pictures.layout import formats_of_size as formats_of_size
-from app.pictures.layout import layout_of as layout_of
+from app.pictures.layout import AnswerFormat, Layout
 from app.pictures.picture import Pixels
 from app.pictures.webp import WEBP, webp_file
-from app.png.deflate import Compression as Compression
+from app.png.deflate import Compression
 from app.png.encoder import MAX_SIDE_PX, PngLayout, png_pieces
 from app.threads import in_thread
 

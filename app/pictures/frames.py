@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy
 
 from app.pictures.decode import answered, decode
-from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Metadata, Picture, is_neutral, max_level, planes_of
+from app.pictures.png_chunks import MetadataRule
 from model.pictures.animation import read_frames
 from model.pictures.limits import Limits
 from model.pictures.samples import Samples, turned

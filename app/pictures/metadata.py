@@ -12,8 +12,7 @@ from app.pictures.colours import NAMING, Colours, of_light, of_nclx
 from app.pictures.exif import Exif, read_exif, tiff_value
 from app.pictures.icc import adobe_rgb, space_of, usable_profile
 from app.pictures.picture import Metadata
-from app.pictures.png_chunks import MetadataRule as MetadataRule
-from app.pictures.png_chunks import PngChunks
+from app.pictures.png_chunks import MetadataRule, PngChunks
 from app.pictures.xmp import EXTENSION_NAME, kept_xmp
 from model.pictures.boxes import known_items, nclx_of
 

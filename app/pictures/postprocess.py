@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.pictures.alpha import AlphaRows
 from app.pictures.colour_lock import ColourLock
-from app.pictures.encode import Layout
+from app.pictures.layout import Layout
 from app.pictures.picture import SLICE_ROWS, Picture, Pixels, max_level
 from app.pictures.resize import Planes, RowResizer, WrappedResizer
 from app.threads import in_thread

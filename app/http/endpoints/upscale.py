@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from app.answer import Answer
 from app.errors import Unprocessable
 from app.http.endpoints.submit import accepted, submit
 from app.http.openapi import APPLIED, IDEMPOTENCY_KEY, PICTURE_HEADERS, PREFER, SUBMIT, problems
@@ -21,7 +22,6 @@ from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, PNG
 from app.pictures.size import Size
 from app.pools import Pools
-from app.service import Answer
 from app.upscaling import UpscaleRequest
 
 Result = TypeVar("Result")

@@ -10,7 +10,8 @@ from PIL import Image
 
 from app.pictures.animated import UpscaledFrame, encoded_animation
 from app.pictures.decode import decode
-from app.pictures.encode import FORMATS, layout_of
+from app.pictures.encode import FORMATS
+from app.pictures.layout import layout_of
 from app.pictures.webp_animation import MAX_DURATION_MS
 from tests.app.pictures.files import FILES, LIMITS
 

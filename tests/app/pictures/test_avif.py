@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from app.pictures.avif_boxes import avif_with
 from app.pictures.colours import Colours, nclx
 from app.pictures.decode import decode, prepare_decoders
-from app.pictures.encode import FORMATS, layout_of
+from app.pictures.encode import FORMATS
+from app.pictures.layout import layout_of
 from app.pictures.picture import Metadata, Pixels
 from model.pictures.heic import installed
 from tests.app.pictures.files import LIMITS

@@ -6,7 +6,8 @@ import zlib
 import pytest
 
 from app.pictures.decode import decode
-from app.pictures.encode import FORMATS, chosen_format
+from app.pictures.encode import FORMATS
+from app.pictures.layout import chosen_format
 from model.pictures.boxes import nclx_of
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import LIMITS, SRGB_PROFILE, chunk, levels, png

@@ -13,8 +13,9 @@ from PIL import Image
 
 from app.errors import TooLarge
 from app.pictures.decode import decode
-from app.pictures.encode import FORMATS, layout_of
+from app.pictures.encode import FORMATS
 from app.pictures.jxl import is_installed
+from app.pictures.layout import layout_of
 from app.pictures.picture import Picture
 from app.pictures.png_chunks import MAX_TEXTS, PngChunks
 from model.pictures.boxes import items_of, nclx_of

@@ -15,8 +15,9 @@ from PIL import Image, ImageOps
 
 from app.errors import TooLarge, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders, read_header
-from app.pictures.encode import FORMATS, layout_of, writable_formats
+from app.pictures.encode import FORMATS, writable_formats
 from app.pictures.encode import encoded as answer_pieces
+from app.pictures.layout import layout_of
 from app.pictures.picture import Picture, Pixels
 from app.pictures.png_chunks import PngChunks
 from app.pictures.postprocess import Postprocessor

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from app.pictures.decode import decode, prepare_decoders
 from app.pictures.encode import FORMATS
 from app.pictures.icc import adobe_rgb, profile_for, space_of
-from app.pictures.metadata import MetadataRule
+from app.pictures.png_chunks import MetadataRule
 from app.pictures.xmp import EXTENSION_NAME
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import LIMITS, SRGB_PROFILE, chunk, levels, opened, png, tiff

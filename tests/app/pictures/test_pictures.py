@@ -11,7 +11,8 @@ from PIL import Image
 
 from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable, UnsupportedFormat
 from app.pictures.decode import decode, prepare_decoders
-from app.pictures.encode import FORMATS, layout_of
+from app.pictures.encode import FORMATS
+from app.pictures.layout import layout_of
 from app.pictures.picture import Metadata, Picture, Pixels, is_neutral, planes_of
 from app.pictures.postprocess import Postprocessor
 from model.pictures.limits import Limits

@@ -6,7 +6,8 @@ import numpy
 import pytest
 
 from app.pictures.decode import decode, read_header
-from app.pictures.encode import FORMATS, layout_of
+from app.pictures.encode import FORMATS
+from app.pictures.layout import layout_of
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import LIMITS, opened
 from tests.app.pictures.metadata_files import ASCII, BYTE, RATIONAL, SHORT, Entry, jpeg, number, text, tiff_structure

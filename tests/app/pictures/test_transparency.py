@@ -4,7 +4,8 @@ import numpy
 import pytest
 
 from app.build import build_service
-from app.pictures.encode import FORMATS, layout_of
+from app.pictures.encode import FORMATS
+from app.pictures.layout import layout_of
 from app.pictures.picture import Picture, planes_of
 from app.pictures.postprocess import Postprocessor
 from app.settings import Settings

@@ -18,7 +18,8 @@ from app.batching.job import Job
 from app.batching.ticket import Outcome, Ticket
 from app.lifecycle import Lifecycle
 from app.networks import DeviceEngine
-from app.pictures.encode import ENCODERS, Layout
+from app.pictures.encode import ENCODERS
+from app.pictures.layout import Layout
 from app.pictures.picture import Pixels
 from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings

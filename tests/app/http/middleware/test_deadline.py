@@ -12,8 +12,8 @@ from app.http.application import create_app
 from app.http.middleware.deadline import preferred_wait_s
 from app.lifecycle import Lifecycle
 from app.pictures.decode import decode
-from app.pictures.metadata import MetadataRule
 from app.pictures.picture import Picture
+from app.pictures.png_chunks import MetadataRule
 from app.service import UpscaleService
 from app.settings import Settings
 from model.pictures.limits import Limits
