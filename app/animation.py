@@ -14,7 +14,6 @@ from app.answer import Answer
 from app.batching.backlog import Reservation
 from app.batching.ticket import Ticket
 from app.errors import TooLarge
-from app.footprint import check_memory
 from app.library.network import Network
 from app.options import UpscaleOptions
 from app.pictures.animated import UpscaledFrame, encoded_animation
@@ -26,10 +25,10 @@ from app.pools import PicturePools
 from app.record import current_record
 from app.service import UpscaleService, as_seen, job_for, note_work, rows_of
 from app.settings import Settings
-from app.sizing import Plan, Urgency, decoding_bytes, held_bytes
+from app.sizing import Plan, Urgency, decoding_bytes
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
-from app.work import Work
+from app.work import Work, check_memory
 
 MAX_IN_WORK = 16
 IN_WORK_PX = 2**18
@@ -144,12 +143,9 @@ def _in_memory(header: Header, options: UpscaleOptions) -> Header:
 
 
 def _memory_bytes(header: Header, work: Work) -> int:
-    at_once, plan, options = work.is_at_once(header), work.plan, work.options
-    header = _in_memory(header, options)
-    frame_bytes = held_bytes(
-        header, plan, at_once=at_once, whole_answer=True, ensemble=options.ensemble and plan.passes > 0
-    )
-    return _Share.of(header, plan).memory_bytes(header, plan, max(frame_bytes, decoding_bytes(header)))
+    header = _in_memory(header, work.options)
+    frame_bytes = max(work.held_bytes(header, whole_answer=True), decoding_bytes(header))
+    return _Share.of(header, work.plan).memory_bytes(header, work.plan, frame_bytes)
 
 
 def _answer_bytes(header: Header, plan: Plan) -> int:

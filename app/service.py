@@ -14,7 +14,6 @@ from app.batching.job import Job
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Ticket
 from app.errors import NoSuchModel, TooLarge, Unprocessable
-from app.footprint import fitting
 from app.library.library import Library
 from app.library.network import Edges, ModelInfo, Network
 from app.options import DEFAULT_OPTIONS, UpscaleOptions
@@ -110,7 +109,8 @@ class UpscaleService:
         """
         current_record().model = network.info.name
         urgency = Urgency(deadline_s=deadline_s, background=background)
-        work, later_bytes = self.fitted(self.work(header, network.info, options, urgency), header)
+        work = self.work(header, network.info, options, urgency)
+        work, later_bytes = work.fitted(header, self.settings.max_picture_memory_bytes)
         pictures = self.background_pictures if background else self.pictures
         with ExitStack() as reserved:
             reservation = None
@@ -161,16 +161,6 @@ class UpscaleService:
             urgency=urgency,
             whole_picture_px=self.settings.whole_picture_px,
         )
-
-    def fitted(self, work: Work, header: Header) -> tuple[Work, int]:
-        """Return the work with the formats that there is memory for, and an upper bound on the answer's.
-
-        Raises:
-            TooLarge: it would take more memory than all pictures together may have.
-        """
-        at_once, max_bytes = work.is_at_once(header), self.settings.max_picture_memory_bytes
-        options, needed_bytes = fitting(work.options, header, work.plan, at_once=at_once, max_bytes=max_bytes)
-        return replace(work, options=options), needed_bytes
 
     async def _decoded(
         self, upload: bytes, header: Header, options: UpscaleOptions, pools: PicturePools, stopwatch: Stopwatch

@@ -1,36 +1,17 @@
-"""Sizes of a picture and its answer: passes through the network, cost for the scheduler, memory."""
+"""Sizes of a picture and its answer, and the passes through the network from one to the other."""
 
-import functools
 import math
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self
 
-from app.batching.job import Job
 from app.errors import TooLarge, Unprocessable
 from app.library.network import Edges, ModelInfo
 from app.pictures.decode import Header
 from app.pictures.size import MAX_SCALE, Size
 from app.settings import Settings
 
-BUCKET_STEP_PX = 32
-"""On a GPU, small pictures share a batch when their sides agree after rounding up to a multiple of this."""
-
 DECODING_COPIES = 2.5
 """Upper bound on the memory that decoding takes, in copies of the picture."""
-
-ENCODING_COPIES = 2
-"""Copies of an answer that is encoded as a whole: its pixels, and the encoder's output."""
-
-MIN_BAND_ROWS = 8
-"""Minimum rows of a stream's bands: below this, each pixel takes noticeably longer (decision 7)."""
-
-MIN_COST_PX = 32 * 32
-"""Minimum cost of a picture: below this size, overhead dominates."""
-
-WRAP_STATES = 2
-"""Memory of a stream whose edges wrap, relative to one whose edges do not: it also keeps its first rows to the end."""
-
-Input = TypeVar("Input")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +77,7 @@ class Plan:
     @property
     def work(self) -> int:
         """LR px of all passes for each px of the picture."""
-        return _work(self.scale, self.passes)
-
-
-def _work(scale: int, passes: int) -> int:
-    return sum(scale ** (2 * done) for done in range(passes))
+        return sum(self.scale ** (2 * done) for done in range(self.passes))
 
 
 def _check_scale(size: Size, wanted: tuple[int, int], shape: tuple[int, int], model: ModelInfo) -> None:
@@ -144,88 +121,11 @@ class Urgency:
 NO_DEADLINE = Urgency(deadline_s=None, background=False)
 
 
-def job_of(
-    picture: Input,
-    model: ModelInfo,
-    shape: tuple[int, int, int],
-    *,
-    passes: int = 1,
-    ensemble_size: int = 1,
-    edges: Edges = "auto",
-    whole_picture_px: int | None = None,
-    urgency: Urgency = NO_DEADLINE,
-) -> Job[Input]:
-    """Make the scheduler's job for a picture: a member of a batch where it is small, else a stream.
-
-    Args:
-        picture: the engine's input; None for a job that is only reserved.
-        shape: planes, height and width.
-        passes: see `Plan.passes`; at least one.
-        ensemble_size: turns of the picture that go through the network; see `app.options.UpscaleOptions`.
-        edges: `wrap` adds the work on the rows and columns that repeat.
-        whole_picture_px: larger pictures are streams; by default what suits the model's device.
-    """
-    planes, height, width = shape
-    wraps = edges == "wrap"
-    if wraps:
-        more_rows, more_columns = model.wrap_margin_px
-        height, width = height + 2 * more_rows, width + 2 * more_columns
-    px = ensemble_size * planes * height * width * _work(model.scale, passes)
-    job = functools.partial(
-        Job[Input],
-        input=picture,
-        kind=model.version,
-        deadline_s=urgency.deadline_s,
-        background=urgency.background,
-    )
-    if passes > 1 or ensemble_size * height * width > (whole_picture_px or model.whole_picture_px):
-        # Half of an ensemble's turns swap the sides.
-        columns = planes * (width if ensemble_size == 1 else max(height, width))
-        factors = [int(model.scale**done) for done in range(passes)]  # of what each pass reads
-        return job(
-            cost_px=px,
-            row_px=columns * factors[-1],
-            min_rows=min(MIN_BAND_ROWS, height * factors[-1]),
-            stream_bytes=(WRAP_STATES if wraps else 1) * columns * sum(factors) * model.state_bytes_per_column,
-        )
-    if model.device == "cpu":  # groups pictures of one size itself and pads nothing
-        return job(cost_px=max(px, ensemble_size * MIN_COST_PX), bucket=("small", ensemble_size, edges))
-    sides: tuple[int, ...] = tuple(-(-side // BUCKET_STEP_PX) * BUCKET_STEP_PX for side in (height, width))
-    padded_px = ensemble_size * planes * sides[0] * sides[1]
-    return job(cost_px=padded_px, bucket=(*sides, ensemble_size, edges), padding_px=padded_px - px)
-
-
 def decoding_bytes(header: Header) -> int:
     """Return an upper bound on a picture's memory while it is decoded."""
-    return math.ceil(DECODING_COPIES * _sample_bytes(header) * header.height * header.width)
+    return math.ceil(DECODING_COPIES * sample_bytes(header) * header.height * header.width)
 
 
-def held_bytes(
-    header: Header,
-    plan: Plan,
-    *,
-    at_once: bool = False,
-    whole_answer: bool = False,
-    encoder_bytes_per_px: int = 0,
-    ensemble: bool = False,
-) -> int:
-    """Return an upper bound on the memory of a decoded picture, while it is upscaled and encoded.
-
-    Args:
-        at_once: the network's result is held as a whole: as one of a batch, or since edges meet.
-        whole_answer: it is encoded as a whole; otherwise the answer is sent while it is made, and never held.
-        encoder_bytes_per_px: of the answer; see `app.options.UpscaleOptions`.
-        ensemble: adds the sum of all turns in 32 bits, and the upload upright and turned in 16 bits.
-    """
-    picture_bytes = _sample_bytes(header) * header.height * header.width
-    answer_bytes = 0
-    if at_once:
-        answer_bytes = 2 * picture_bytes * plan.factor**2
-    elif whole_answer:
-        answer_bytes = ENCODING_COPIES * _sample_bytes(header) * plan.height * plan.width
-    turns_bytes = 3 * header.planes * header.height * header.width * (4 * plan.factor**2 + 2 * 2) if ensemble else 0
-    return picture_bytes + answer_bytes + turns_bytes + encoder_bytes_per_px * plan.height * plan.width
-
-
-def _sample_bytes(header: Header) -> int:
+def sample_bytes(header: Header) -> int:
+    """Return the bytes of a pixel of all planes, as it is in memory."""
     return 3 * header.planes * header.bits // 8

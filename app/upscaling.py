@@ -123,7 +123,7 @@ class UpscaleRequest:
             if is_animated(header, self.options):
                 check_answer(service, header, work)
             else:
-                service.fitted(work, header)
+                work.fitted(header, service.settings.max_picture_memory_bytes)
         return header
 
     def check_model(self, service: UpscaleService) -> Entry:

@@ -26,7 +26,7 @@ FLOORS = (
     {"app.upscaling"},
     {"app.animation"},
     {"app.service"},
-    {"app.footprint", "app.work"},
+    {"app.work"},
     {"app.sizing", "app.options", "app.answer", "app.pools"},
     {"app.access", "app.admission", "app.library", "app.stopwatch"},
     {"app.batching", "app.pictures"},

@@ -12,8 +12,9 @@ import pytest
 from app.admission import GRACE_S, MAX_PASSES, PictureMemory, UploadMemory, UploadReservation
 from app.errors import QueueFull
 from app.http.upload import _end_now
+from app.options import UpscaleOptions
+from app.pictures.decode import Header
 from app.service import UpscaleService
-from app.sizing import job_of
 from app.threads import in_thread
 from tests.app.batching.engine import FakeEngine, ManualClock, all_parts, large, make_scheduler, small
 from tests.app.blocked_device import BlockedDevice
@@ -351,7 +352,8 @@ async def test_a_full_queue_refuses_by_the_header_before_anything_is_decoded(
 async def test_a_picture_that_waits_for_a_decoder_has_a_reservation_in_the_queue(service: UpscaleService) -> None:
     service.scheduler.start()
     async with service.library.lease(None) as network:
-        expected = job_of(None, network.info, (1, 100, 50))
+        header = Header(planes=1, height=100, width=50, bits=8)
+        expected = service.work(header, network.info, UpscaleOptions()).job(None, (1, 100, 50))
     with service.scheduler.reserve(expected):
         assert service.scheduler.counters().queued_px == 5000
     assert service.scheduler.counters().queued_px == 0

@@ -10,9 +10,9 @@ import numpy
 import pytest
 from PIL import Image
 
+from app.options import UpscaleOptions
 from app.pictures.decode import Header
 from app.service import UpscaleService
-from app.sizing import Plan, held_bytes
 from model.ensemble import ensemble_batch
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem
@@ -122,9 +122,12 @@ async def test_a_picture_that_would_be_too_wide_when_turned_is_refused(client: h
     decoded(await client.post("/v1/upscale", content=upload))
 
 
-def test_the_memory_of_the_sum_is_accounted_for() -> None:
-    header = Header(planes=2, height=10, width=10, bits=8)
-    plan = Plan(height=40, width=40, scale=4, passes=1)
-    for at_once in (False, True):
-        more = held_bytes(header, plan, at_once=at_once, ensemble=True) - held_bytes(header, plan, at_once=at_once)
-        assert more >= 4 * 2 * 3 * 40 * 40
+async def test_the_memory_of_the_sum_is_accounted_for(service: UpscaleService) -> None:
+    async with service.library.lease(None) as network:
+        for side in (10, 100):  # one of a batch, and a stream
+            header = Header(planes=2, height=side, width=side, bits=8)
+            plain, ensemble = (
+                service.work(header, network.info, UpscaleOptions(ensemble=ensemble)).held_bytes(header)
+                for ensemble in (False, True)
+            )
+            assert ensemble - plain >= 4 * 2 * 3 * (side * network.info.scale) ** 2

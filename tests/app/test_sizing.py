@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from app.batching.job import Job
 from app.library.network import ModelInfo
+from app.options import DEFAULT_OPTIONS, UpscaleOptions
 from app.pictures.decode import Header
 from app.pictures.size import Size
 from app.settings import Settings
-from app.sizing import BUCKET_STEP_PX, MIN_BAND_ROWS, MIN_COST_PX, Plan, held_bytes, job_of
+from app.sizing import NO_DEADLINE, Plan
+from app.work import BUCKET_STEP_PX, MIN_BAND_ROWS, MIN_COST_PX, Work
 
 
 def model(device: str) -> ModelInfo:
@@ -25,37 +28,49 @@ def model(device: str) -> ModelInfo:
     )
 
 
+def work_on(
+    info: ModelInfo,
+    *,
+    passes: int = 1,
+    options: UpscaleOptions = DEFAULT_OPTIONS,
+    whole_picture_px: int | None = None,
+    plan: Plan | None = None,
+) -> Work:
+    plan = plan or Plan(height=1, width=1, scale=info.scale, passes=passes)
+    return Work(model=info, plan=plan, options=options, urgency=NO_DEADLINE, whole_picture_px=whole_picture_px)
+
+
 def test_on_a_gpu_small_pictures_of_one_rounded_size_share_a_bucket_and_count_their_padding() -> None:
-    first, second = (job_of(None, model("cuda"), (1, *shape)) for shape in ((33, 64), (64, 50)))
+    first, second = (work_on(model("cuda")).job(None, (1, *shape)) for shape in ((33, 64), (64, 50)))
     assert first.cost_key == second.cost_key
     assert first.cost_px == second.cost_px == 4 * BUCKET_STEP_PX**2
     assert first.padding_px == 64 * 64 - 33 * 64
 
 
 def test_on_a_cpu_small_pictures_are_not_padded_and_have_a_minimum_cost() -> None:
-    tiny, small = (job_of(None, model("cpu"), (1, *shape)) for shape in ((2, 3), (50, 60)))
+    tiny, small = (work_on(model("cpu")).job(None, (1, *shape)) for shape in ((2, 3), (50, 60)))
     assert tiny.cost_key == small.cost_key
     assert (tiny.cost_px, small.cost_px) == (MIN_COST_PX, 3000)
 
 
 def test_a_large_picture_is_a_stream_of_rows() -> None:
-    job = job_of(None, model("cuda"), (2, 1000, 300))
+    job: Job[None] = work_on(model("cuda")).job(None, (2, 1000, 300))
     assert job.bucket is None
     assert (job.cost_px, job.row_px, job.min_rows) == (600_000, 600, MIN_BAND_ROWS)
     assert job.stream_bytes == 600 * 100
 
 
 def test_a_setting_overrides_the_size_from_which_pictures_are_streams() -> None:
-    assert job_of(None, model("cpu"), (1, 50, 60), whole_picture_px=2999).bucket is None
+    assert work_on(model("cpu"), whole_picture_px=2999).job(None, (1, 50, 60)).bucket is None
 
 
 def test_an_ensemble_counts_every_run_and_is_as_wide_as_its_longer_side() -> None:
-    job = job_of(None, model("cpu"), (1, 500, 100), ensemble_size=8)
+    job: Job[None] = work_on(model("cpu"), options=UpscaleOptions(ensemble=True)).job(None, (1, 500, 100))
     assert (job.cost_px, job.row_px) == (8 * 50_000, 500)
 
 
 def test_a_further_pass_is_a_stream_that_counts_all_px_and_columns_that_are_read() -> None:
-    job = job_of(None, model("cuda"), (1, 10, 20), passes=2)
+    job: Job[None] = work_on(model("cuda"), passes=2).job(None, (1, 10, 20))
     assert job.bucket is None
     assert job.cost_px == 10 * 20 + 40 * 80
     assert job.row_px == 80
@@ -64,7 +79,8 @@ def test_a_further_pass_is_a_stream_that_counts_all_px_and_columns_that_are_read
 
 def test_a_stream_whose_edges_wrap_holds_twice_the_memory_and_its_margins() -> None:
     wrapping = replace(model("cuda"), wrap_margin_px=(3, 7))
-    plain, wrapped = (job_of(None, wrapping, (2, 1000, 300), edges=edges) for edges in ("auto", "wrap"))
+    both = (UpscaleOptions(), UpscaleOptions(edges="wrap"))
+    plain, wrapped = (work_on(wrapping, options=options).job(None, (2, 1000, 300)) for options in both)
     assert plain.stream_bytes == 2 * 300 * 100
     assert wrapped.stream_bytes == 2 * 2 * (300 + 2 * 7) * 100
     assert wrapped.cost_px == 2 * (1000 + 2 * 3) * (300 + 2 * 7)
@@ -91,7 +107,8 @@ def test_a_size_takes_as_few_passes_as_reach_it(size: Size, passes: int) -> None
 def test_memory_without_the_whole_result_does_not_depend_on_its_size() -> None:
     header = Header(planes=1, height=6000, width=1000, bits=8)
     plans = [Plan.of(Size(scale=scale), (6000, 1000), model("cpu"), Settings()) for scale in (1, 2, 3.5, 4)]
-    assert len({held_bytes(header, plan) for plan in plans}) == 1
-    held = [held_bytes(header, plan, whole_answer=True) for plan in plans]
+    works = [work_on(model("cpu"), plan=plan) for plan in plans]
+    assert len({work.held_bytes(header) for work in works}) == 1
+    held = [work.held_bytes(header, whole_answer=True) for work in works]
     assert held == sorted(held)
     assert held[1] < held[3] / 2

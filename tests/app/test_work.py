@@ -1,4 +1,4 @@
-"""Memory of a picture and its answer: a limit for one, and formats that stay below it."""
+"""Memory of the work on a picture: a limit for one, and formats that stay below it."""
 
 import io
 
@@ -35,7 +35,8 @@ async def reserved_bytes(service: UpscaleService, side: int, options: UpscaleOpt
     """Memory that is reserved for an answer to a picture of this size."""
     header = await service.read_header(encoded(noise(side, side)))
     async with service.library.lease(None) as network:
-        return service.fitted(service.work(header, network.info, options), header)[1]
+        work = service.work(header, network.info, options)
+    return work.fitted(header, service.settings.max_picture_memory_bytes)[1]
 
 
 async def test_no_memory_is_reserved_for_a_format_that_has_no_room(service: UpscaleService) -> None:
