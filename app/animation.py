@@ -25,7 +25,7 @@ from app.pools import PicturePools
 from app.record import current_record
 from app.service import UpscaleService, as_seen, job_for, note_work, rows_of
 from app.settings import Settings
-from app.sizing import Plan, Urgency, decoding_bytes
+from app.sizing import NO_DEADLINE, Plan, Urgency, decoding_bytes
 from app.stopwatch import Stopwatch
 from app.threads import in_thread
 from app.work import Work, check_memory
@@ -86,9 +86,7 @@ async def upscale_animation(
     header: Header,
     network: Network,
     options: UpscaleOptions,
-    *,
-    deadline_s: float | None = None,
-    background: bool = False,
+    urgency: Urgency = NO_DEADLINE,
 ) -> AsyncIterator[Answer]:
     """Decode, upscale and encode an animation, as `UpscaleService.upscale` does with a picture.
 
@@ -99,12 +97,11 @@ async def upscale_animation(
     """
     current_record().model = network.info.name
     check_animation(header, options, service.settings)
-    urgency = Urgency(deadline_s=deadline_s, background=background)
     work = service.work(header, network.info, options, urgency)
     memory_bytes = check_answer(service, header, work)
     header = _in_memory(header, work.options)
     share = _Share.of(header, work.plan)
-    pictures = service.background_pictures if background else service.pictures
+    pictures = service.background_pictures if urgency.background else service.pictures
     with ExitStack() as reserved:
         reservation = None
         if work.plan.passes:
@@ -112,7 +109,7 @@ async def upscale_animation(
             all_frames = replace(expected, cost_px=header.frames * expected.cost_px)
             reservation = reserved.enter_context(service.scheduler.reserve(all_frames))
         async with pictures.reserve(memory_bytes) as memory:
-            pools = service.pools.of(memory, background=background)
+            pools = service.pools.of(memory, background=urgency.background)
             upscaling = _Upscaling(service, network, work, reservation, share, pools)
             async with upscaling.answer(upload, header) as answer:
                 yield answer

@@ -90,9 +90,7 @@ class UpscaleService:
         header: Header,
         network: Network,
         options: UpscaleOptions = DEFAULT_OPTIONS,
-        *,
-        deadline_s: float | None = None,
-        background: bool = False,
+        urgency: Urgency = NO_DEADLINE,
     ) -> AsyncIterator[Answer]:
         """Decode, upscale and encode one upload. Leaving the block cancels work that is not done yet.
 
@@ -101,26 +99,23 @@ class UpscaleService:
         Args:
             header: of the upload; see `read_header`.
             network: leased until the block is left.
-            deadline_s: on the clock of `time.monotonic`; work is cancelled when it passes.
-            background: nobody waits for the answer, so memory, threads and device go to others first.
 
         Raises:
             ServiceError: see `app.errors`; also raised while the answer's pieces are read.
         """
         current_record().model = network.info.name
-        urgency = Urgency(deadline_s=deadline_s, background=background)
         work = self.work(header, network.info, options, urgency)
         work, later_bytes = work.fitted(header, self.settings.max_picture_memory_bytes)
-        pictures = self.background_pictures if background else self.pictures
+        pictures = self.background_pictures if urgency.background else self.pictures
         with ExitStack() as reserved:
             reservation = None
             if work.plan.passes:
                 expected = work.job(None, (header.planes, header.height, header.width))
                 reservation = reserved.enter_context(self.scheduler.reserve(expected))
-            elif not background:
+            elif not urgency.background:
                 pictures.check_line()
             async with pictures.reserve(max(decoding_bytes(work.options.held(header)), later_bytes)) as memory:
-                pools, stopwatch = self.pools.of(memory, background=background), Stopwatch()
+                pools, stopwatch = self.pools.of(memory, background=urgency.background), Stopwatch()
                 picture = await self._decoded(upload, header, work.options, pools, stopwatch)
                 work = replace(work, plan=self.plan(picture, work.model, work.options))  # of the upright picture
                 picture = await as_seen(picture, work, pools.codecs)

@@ -113,12 +113,13 @@ def check_edges(edges: Edges, shape: tuple[int, int], model: ModelInfo) -> None:
 class Urgency:
     """Deadline and priority of a picture."""
 
-    deadline_s: float | None
-    """On the clock of `time.monotonic`."""
-    background: bool
+    deadline_s: float | None = None
+    """On the clock of `time.monotonic`; work is cancelled when it passes."""
+    background: bool = False
+    """Nobody waits for the answer, so memory, threads and device go to others first."""
 
 
-NO_DEADLINE = Urgency(deadline_s=None, background=False)
+NO_DEADLINE = Urgency()
 
 
 def decoding_bytes(header: Header) -> int:

@@ -19,6 +19,7 @@ from app.pictures.encode import FORMATS
 from app.pictures.size import Size
 from app.record import current_record
 from app.service import UpscaleService
+from app.sizing import NO_DEADLINE, Urgency
 
 PLAIN_OPTIONS = UpscaleOptions.__dataclass_fields__.keys() - {"size", "formats"}
 """Options whose values are JSON's own."""
@@ -87,24 +88,21 @@ class UpscaleRequest:
         scope: AsyncExitStack,
         service: UpscaleService,
         picture: bytes,
-        *,
-        deadline_s: float | None = None,
-        background: bool = False,
+        urgency: Urgency = NO_DEADLINE,
     ) -> Answer:
         """Start the work on a picture; cheap checks come first, so that only a picture can make a network load.
 
         Args:
             scope: holds everything that the answer needs until it is closed.
-            deadline_s, background: see `UpscaleService.upscale`.
 
         Raises:
             ServiceError: see `app.errors`.
         """
         header = await self.check(service, picture)
-        lease = service.library.lease(self.model, self.fidelity, deadline_s=deadline_s)
+        lease = service.library.lease(self.model, self.fidelity, deadline_s=urgency.deadline_s)
         network = await scope.enter_async_context(lease)
         upscale = partial(upscale_animation, service) if is_animated(header, self.options) else service.upscale
-        upscaling = upscale(picture, header, network, self.options, deadline_s=deadline_s, background=background)
+        upscaling = upscale(picture, header, network, self.options, urgency)
         return await scope.enter_async_context(upscaling)
 
     async def check(self, service: UpscaleService, picture: bytes) -> Header:

@@ -19,6 +19,7 @@ from app.pictures.size import Size
 from app.record import JOB_ROUTE, RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
+from app.sizing import Urgency
 from app.upscaling import OtherVersion, UpscaleRequest
 
 MAX_REFUSALS = 20
@@ -75,7 +76,7 @@ class Worker:
                 request = UpscaleRequest.from_json(held.job.request)
                 picture = await self._picture(held)
                 record.received_bytes = len(picture)
-                answer = await request.start(scope, service, picture, background=True)
+                answer = await request.start(scope, service, picture, Urgency(background=True))
                 result = await self._stored(held, answer, request.options.size)
                 record.sent_bytes = result.size_bytes
                 return result

@@ -22,6 +22,7 @@ from app.lifecycle import Lifecycle
 from app.pictures.encode import FORMATS, PNG
 from app.pictures.size import Size
 from app.pools import Pools
+from app.sizing import Urgency
 from app.upscaling import UpscaleRequest
 
 Result = TypeVar("Result")
@@ -72,7 +73,7 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         reservation = work.enter_context(service.uploads.reserve())
         upload = await read_upload(request, limits, reservation)
         wanted = _wanted(request, query.with_fields(upload.parameters))
-        start = wanted.start(work, service, upload.picture, deadline_s=request.state.deadline_s)
+        start = wanted.start(work, service, upload.picture, Urgency(deadline_s=request.state.deadline_s))
         answer = await _while_connected(request, start)
         making = _response(answer, life.settings.max_buffered_bytes, service.pools)
         response = await _while_connected(request, making)
