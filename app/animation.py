@@ -4,14 +4,13 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy
 
 from app.answer import Answer
-from app.batching.backlog import Reservation
 from app.batching.ticket import Ticket
 from app.errors import TooLarge
 from app.library.network import Network
@@ -21,9 +20,8 @@ from app.pictures.decode import Header
 from app.pictures.frames import Animation, decode_animation
 from app.pictures.layout import Layout, chosen_format, layout_of
 from app.pictures.picture import Picture, Pixels, max_level
-from app.pools import PicturePools
 from app.record import current_record
-from app.service import UpscaleService, as_seen, job_for, note_work, rows_of
+from app.service import Room, UpscaleService, as_seen, job_for, note_work, rows_of
 from app.settings import Settings
 from app.sizing import NO_DEADLINE, Plan, Urgency, decoding_bytes
 from app.stopwatch import Stopwatch
@@ -100,19 +98,10 @@ async def upscale_animation(
     work = service.work(header, network.info, options, urgency)
     memory_bytes = check_answer(service, header, work)
     header = _in_memory(header, work.options)
-    share = _Share.of(header, work.plan)
-    pictures = service.background_pictures if urgency.background else service.pictures
-    with ExitStack() as reserved:
-        reservation = None
-        if work.plan.passes:
-            expected = work.job(None, (header.planes, header.height, header.width))
-            all_frames = replace(expected, cost_px=header.frames * expected.cost_px)
-            reservation = reserved.enter_context(service.scheduler.reserve(all_frames))
-        async with pictures.reserve(memory_bytes) as memory:
-            pools = service.pools.of(memory, background=urgency.background)
-            upscaling = _Upscaling(service, network, work, reservation, share, pools)
-            async with upscaling.answer(upload, header) as answer:
-                yield answer
+    async with service.room(work, header, memory_bytes, frames=header.frames) as room:
+        upscaling = _Upscaling(service, network, work, room, _Share.of(header, work.plan))
+        async with upscaling.answer(upload, header) as answer:
+            yield answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,21 +141,13 @@ def _answer_bytes(header: Header, plan: Plan) -> int:
 class _Upscaling:
     """The upscaling of one animation."""
 
-    def __init__(
-        self,
-        service: UpscaleService,
-        network: Network,
-        work: Work,
-        reservation: Reservation | None,
-        share: _Share,
-        pools: PicturePools,
-    ) -> None:
+    def __init__(self, service: UpscaleService, network: Network, work: Work, room: Room, share: _Share) -> None:
         self._service = service
         self._network = network
         self._work = work
-        self._reservation = reservation
+        self._reservation = room.reservation
+        self._pools = room.pools
         self._share = share
-        self._pools = pools
         self._shown = 0.0
         """Share of the frames that are finished."""
         self._times = _Times()

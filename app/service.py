@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from app.admission import PictureMemory, UploadMemory
+from app.admission import PictureMemory, PictureReservation, UploadMemory
 from app.answer import Answer
 from app.batching.backlog import Reservation
 from app.batching.job import Job
@@ -43,6 +43,17 @@ class UpscaleInput:
     ensemble: bool = False
     """Return the mean over all turns of the picture."""
     edges: Edges = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """The room for the work on an upload."""
+
+    reservation: Reservation | None
+    """Place in the queue; None where no network has work."""
+    memory: PictureReservation
+    pools: PicturePools
+    """Threads that keep the memory until their calls have ended."""
 
 
 class DeviceState(Protocol):
@@ -106,22 +117,40 @@ class UpscaleService:
         current_record().model = network.info.name
         work = self.work(header, network.info, options, urgency)
         work, later_bytes = work.fitted(header, self.settings.max_picture_memory_bytes)
-        pictures = self.background_pictures if urgency.background else self.pictures
+        memory_bytes = max(decoding_bytes(work.options.held(header)), later_bytes)
+        async with self.room(work, header, memory_bytes) as room:
+            stopwatch = Stopwatch()
+            picture = await self._decoded(upload, header, work.options, room.pools, stopwatch)
+            work = replace(work, plan=self.plan(picture, work.model, work.options))  # of the upright picture
+            picture = await as_seen(picture, work, room.pools.codecs)
+            room.memory.keep(later_bytes)
+            async with self._upscaled(picture, header, network, work, room, stopwatch) as answer:
+                yield answer
+
+    @asynccontextmanager
+    async def room(self, work: Work, header: Header, memory_bytes: int, *, frames: int = 1) -> AsyncIterator[Room]:
+        """Reserve a place in the queue where the network has work, then wait for memory.
+
+        Args:
+            header: of a picture as it will be in memory.
+            frames: number of pictures of this size.
+
+        Raises:
+            QueueFull: too much is queued, or waits for memory.
+            Unavailable: the service is stopping.
+        """
+        background = work.urgency.background
+        pictures = self.background_pictures if background else self.pictures
         with ExitStack() as reserved:
             reservation = None
             if work.plan.passes:
                 expected = work.job(None, (header.planes, header.height, header.width))
-                reservation = reserved.enter_context(self.scheduler.reserve(expected))
-            elif not urgency.background:
+                all_frames = replace(expected, cost_px=frames * expected.cost_px)
+                reservation = reserved.enter_context(self.scheduler.reserve(all_frames))
+            elif not background:
                 pictures.check_line()
-            async with pictures.reserve(max(decoding_bytes(work.options.held(header)), later_bytes)) as memory:
-                pools, stopwatch = self.pools.of(memory, background=urgency.background), Stopwatch()
-                picture = await self._decoded(upload, header, work.options, pools, stopwatch)
-                work = replace(work, plan=self.plan(picture, work.model, work.options))  # of the upright picture
-                picture = await as_seen(picture, work, pools.codecs)
-                memory.keep(later_bytes)
-                async with self._upscaled(picture, header, network, work, reservation, pools, stopwatch) as answer:
-                    yield answer
+            async with pictures.reserve(memory_bytes) as memory:
+                yield Room(reservation=reservation, memory=memory, pools=self.pools.of(memory, background=background))
 
     def plan(self, picture: Header | Picture, model: ModelInfo, options: UpscaleOptions) -> Plan:
         """Plan how a picture gets the size that its caller asks for.
@@ -177,8 +206,7 @@ class UpscaleService:
         header: Header,
         network: Network,
         work: Work,
-        reservation: Reservation | None,
-        pools: PicturePools,
+        room: Room,
         stopwatch: Stopwatch,
     ) -> AsyncIterator[Answer]:
         options, plan = work.options, work.plan
@@ -192,10 +220,10 @@ class UpscaleService:
             upscaled, progress = rows_of(picture.planes), partial(float, 1)
             if plan.passes:
                 job = job_for(picture, network, work)
-                ticket = await scope.enter_async_context(self.scheduler.submit(job, reservation))
+                ticket = await scope.enter_async_context(self.scheduler.submit(job, room.reservation))
                 upscaled, progress = stopwatch.rows(ticket), partial(_progress, ticket)
-            rows = self.rows(upscaled, picture, work, layout, pools.codecs)
-            encoder = pools.encoder(form)
+            rows = self.rows(upscaled, picture, work, layout, room.pools.codecs)
+            encoder = room.pools.encoder(form)
             pieces = stopwatch.file(
                 encoded(rows, layout, form, encoder, quality=options.quality, compression=options.compression)
             )
