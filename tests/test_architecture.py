@@ -30,7 +30,7 @@ FLOORS = (
     {"app.sizing", "app.options", "app.answer", "app.pools"},
     {"app.access", "app.admission", "app.library", "app.stopwatch"},
     {"app.batching", "app.pictures"},
-    {"app.png", "app.environment"},
+    {"app.png", "app.environment", "app.outages"},
     {"app.errors", "app.record", "app.settings", "app.threads"},
     {"app.lists", "app.text", "app.waiting"},
 )

@@ -15,11 +15,11 @@ from app.jobs.claims import Claim, Hold, claim, end, recover, release, renew, re
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.job import JobState, Problem, Result, StoredPicture
-from app.jobs.outages import Outage
 from app.jobs.store import Store, discard
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.worker import GivenBack, Worker, record_of
+from app.outages import Outage
 from app.record import Observer, RequestRecord, begin_record
 from app.service import UpscaleService
 from app.settings import Settings

@@ -14,13 +14,13 @@ from app.jobs.file_names import name_in, printable
 from app.jobs.job import ENDED, JobState, NewJob, NewPicture, Result, StoredJob, new_job_id
 from app.jobs.ledger import JobLimits
 from app.jobs.opening import ends_start
-from app.jobs.outages import Outage
 from app.jobs.outbox import Delivery
 from app.jobs.parts import Parts, default_folder
 from app.jobs.store import discard, one
 from app.jobs.submission import Submission
 from app.jobs.view import JobView, QueueView
 from app.jobs.watch import Watch
+from app.outages import Outage
 from app.record import Observer
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError

@@ -4,14 +4,14 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from app.jobs import ledger
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database
-from app.jobs.outages import Outage
 from app.jobs.store import Store
+from app.outages import Outage, repeat
 
 COUNT_S = 2.0
 """Interval between counts for metrics."""
@@ -46,8 +46,12 @@ class Sweeper:
     def start(self) -> None:
         """Start to count and to sweep, in separate tasks, because a sweep may take long."""
         self._tasks = [
-            asyncio.create_task(_forever(self.count, COUNT_S, "count jobs"), name="count jobs"),
-            asyncio.create_task(_forever(self.sweep, SWEEP_S, "sweep jobs"), name="sweep jobs"),
+            asyncio.create_task(
+                repeat(self.count, COUNT_S, Outage(log, "count jobs"), max_share=MAX_SHARE), name="count jobs"
+            ),
+            asyncio.create_task(
+                repeat(self.sweep, SWEEP_S, Outage(log, "sweep jobs"), max_share=MAX_SHARE), name="sweep jobs"
+            ),
         ]
 
     async def stop(self) -> None:
@@ -80,12 +84,3 @@ class Sweeper:
             if orphans := [name for name in names if name not in known]:
                 log.info("removing %d files of no job", len(orphans))
                 await self._store.delete(orphans)
-
-
-async def _forever(call: Callable[[], Awaitable[None]], every_s: float, work: str) -> None:
-    outage = Outage(log, work)
-    while True:
-        began_s = time.monotonic()
-        with outage:
-            await call()
-        await asyncio.sleep(max(every_s, (time.monotonic() - began_s) / MAX_SHARE))

@@ -27,10 +27,10 @@ from app.jobs import outbox
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.ledger import find
-from app.jobs.outages import Outage
 from app.jobs.outbox import Delivery
 from app.jobs.outgoing import Outgoing
 from app.jobs.view import JobView, moment
+from app.outages import Outage
 from app.waiting import is_set_within
 
 DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 18000, 21600)

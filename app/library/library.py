@@ -15,7 +15,7 @@ from app.library.fidelity import STEPS, Blends, Pair, pair_for, pairs
 from app.library.files import Folder, ModelFile
 from app.library.loading import Load, Loader, LoadError, Loading, RunInThread, RunNow, run_here
 from app.library.network import Network
-from app.library.watch import poll
+from app.outages import Outage, repeat
 
 Result = TypeVar("Result")
 
@@ -169,7 +169,7 @@ class Library:
 
     def watch(self, every_s: float) -> None:
         """Start to poll the folder for changes."""
-        self._start(poll(self.refresh, every_s), "watch the models")
+        self._start(repeat(self.refresh, every_s, Outage(log, "read the model folder")), "watch the models")
 
     async def refresh(self) -> None:
         """Apply changes in the folder; a file is complete once it looks the same twice in a row."""

@@ -181,7 +181,7 @@ async def test_a_missing_folder_is_logged_once_and_its_return_too(
         while looks < 5:  # noqa: ASYNC110  # nothing signals it
             await asyncio.sleep(0.001)
         away.rename(folder)
-        while "can be read again" not in caplog.text:  # noqa: ASYNC110  # it is in the log only
+        while "can read the model folder again" not in caplog.text:  # noqa: ASYNC110  # it is in the log only
             await asyncio.sleep(0.001)
     assert caplog.text.count("cannot read the model folder") == 1
 

@@ -9,9 +9,9 @@ import pytest
 from app.jobs import sweeper as sweepers
 from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown
-from app.jobs.outages import Outage
 from app.jobs.sqlite import SqliteDatabase
 from app.jobs.sweeper import Sweeper
+from app.outages import Outage
 from tests.app.jobs.peer import until
 from tests.app.jobs.test_runner import House
 

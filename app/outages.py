@@ -1,12 +1,15 @@
-"""Log failures that repeat once, not at each attempt."""
+"""Work that is repeated; a failure that repeats is logged once, not at each attempt."""
 
+import asyncio
 import logging
+import time
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from app.errors import ServiceError
 from app.settings import SettingsError
 
-EXPECTED = (ServiceError, SettingsError)
+EXPECTED = (ServiceError, SettingsError, OSError)
 """Errors that are logged without a traceback."""
 
 
@@ -50,9 +53,24 @@ class Outage:
             self._log.log(level, "cannot %s: %s", self._work, self.reason, exc_info=traced)
 
 
+async def repeat(
+    call: Callable[[], Awaitable[None]], every_s: float, outage: Outage, *, max_share: float = 1.0
+) -> None:
+    """Repeat some work until cancelled.
+
+    Args:
+        max_share: share of the time that the work may take; with less, it comes less often.
+    """
+    while True:
+        began_s = time.monotonic()
+        with outage:
+            await call()
+        await asyncio.sleep(max(every_s, (time.monotonic() - began_s) / max_share))
+
+
 def _reason_of(error: Exception | None) -> str:
     if isinstance(error, ServiceError):
         return error.reason
-    if isinstance(error, SettingsError):
+    if isinstance(error, SettingsError | OSError):
         return str(error)
     return "" if error is None else repr(error)
