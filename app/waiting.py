@@ -1,6 +1,10 @@
-"""Waits with a timeout."""
+"""Waits with an end."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 async def is_set_within(event: asyncio.Event, seconds: float | None) -> bool:
@@ -10,3 +14,19 @@ async def is_set_within(event: asyncio.Event, seconds: float | None) -> bool:
             return await event.wait()
     except TimeoutError:
         return False
+
+
+async def done_before(end: Awaitable[Any], work: Awaitable[Result]) -> asyncio.Future[Result] | None:
+    """Do some work until it is done, or until `end` is; the other one is cancelled, and both have stopped after that.
+
+    Returns:
+        The work that is done, with its result or error; None where `end` came first.
+    """
+    working, ending = asyncio.ensure_future(work), asyncio.ensure_future(end)
+    try:
+        await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+        return working if working.done() else None
+    finally:
+        working.cancel()
+        ending.cancel()
+        await asyncio.gather(working, ending, return_exceptions=True)

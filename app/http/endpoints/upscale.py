@@ -1,6 +1,5 @@
 """POST /v1/upscale: upscale a picture while the caller waits."""
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, TypeVar
@@ -24,6 +23,7 @@ from app.pictures.size import Size
 from app.pools import Pools
 from app.sizing import Urgency
 from app.upscaling import UpscaleRequest
+from app.waiting import done_before
 
 Result = TypeVar("Result")
 
@@ -139,18 +139,10 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) 
     Raises:
         ClientDisconnect: the caller has left.
     """
-    task = asyncio.create_task(work)
-    disconnect = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
+    done = await done_before(_disconnected(request), work)
+    if done is None:
         raise ClientDisconnect
-    finally:
-        task.cancel()
-        disconnect.cancel()
-        # Wait until both have stopped, before their resources are released.
-        await asyncio.gather(task, disconnect, return_exceptions=True)
+    return done.result()
 
 
 async def _disconnected(request: Request) -> None:

@@ -1,12 +1,12 @@
 """Paths below a proxy's prefix, and HEAD answered like GET without the body."""
 
 import asyncio
-from collections.abc import Awaitable
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.middleware.forwarded import FORWARDED_PREFIX
+from app.waiting import done_before
 
 PREFIX = "prefix"
 
@@ -65,21 +65,10 @@ class HeadMiddleware:
         scope["method"] = "GET"  # in place, because the router stores the route in this scope for the log
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name not in OF_GET_ALONE]
         try:
-            await _until(has_body, self._app(scope, receive, send_without_body))
-            if has_body.is_set():
+            work = await done_before(has_body.wait(), self._app(scope, receive, send_without_body))
+            if work is None:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                work.result()
         finally:
             scope["method"] = "HEAD"
-
-
-async def _until(event: asyncio.Event, work: Awaitable[None]) -> None:
-    """Run the work until it ends or the event is set."""
-    task, signal = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait({task, signal}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        signal.cancel()
-        await asyncio.gather(task, signal, return_exceptions=True)
