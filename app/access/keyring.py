@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.access.keys import Key, KeysError, find_key, parse_keys
+from app.access.keys import NO_LIMITS, Key, KeyLimits, KeysError, find_key, parse_keys
 from app.access.usage import Usage
 from app.settings import SettingsError
 
@@ -52,10 +52,10 @@ class Keyring:
         if (usage := self._usages.get(name)) is not None:
             usage.charge(px)
 
-    def job_bytes(self, name: str) -> int | None:
-        """Return the bytes that the jobs of a key may hold; None for no limit, and for a key that is gone."""
+    def limits(self, name: str) -> KeyLimits:
+        """Return the limits of a key; none for a key that is gone."""
         self._refresh()
-        return next((key.limits.job_bytes for key in self._keys if key.name == name), None)
+        return next((key.limits for key in self._keys if key.name == name), NO_LIMITS)
 
     def _stamp_of_file(self) -> FileStamp:
         status = self._path.stat()

@@ -57,6 +57,9 @@ class KeyLimits:
     """Bytes that the uploads and results of jobs hold."""
 
 
+NO_LIMITS = KeyLimits()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Key:
     """One line of the file."""
@@ -64,7 +67,7 @@ class Key:
     name: str
     digest: bytes
     role: Role = Role.CALLER
-    limits: KeyLimits = KeyLimits()
+    limits: KeyLimits = NO_LIMITS
 
 
 class KeysError(Exception):

@@ -53,7 +53,7 @@ def create_app(life: Lifecycle, telemetry: Telemetry | None = None) -> FastAPI:
     telemetry = telemetry or Telemetry(life)
     authorizer = Authorizer(life.settings)
     life.observers = [*telemetry.observers, authorizer.charge]
-    life.jobs.job_bytes = authorizer.job_bytes
+    life.jobs.key_limits = authorizer.limits
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from app.access.keyring import Keyring
-from app.access.keys import RIGHTS, Key, Right
+from app.access.keys import NO_LIMITS, RIGHTS, Key, KeyLimits, Right
 from app.errors import Forbidden, Unauthorized
 from app.record import RequestRecord, current_record
 from app.settings import Settings
@@ -91,9 +91,9 @@ class Authorizer:
         if self._keyring is not None and record.is_chargeable:
             self._keyring.charge(record.key, max(0, record.cost_px - record.accepted_px))
 
-    def job_bytes(self, name: str) -> int | None:
-        """Return the bytes that the jobs of a key may hold; None for no limit."""
-        return None if self._keyring is None else self._keyring.job_bytes(name)
+    def limits(self, name: str) -> KeyLimits:
+        """Return the limits of a key."""
+        return NO_LIMITS if self._keyring is None else self._keyring.limits(name)
 
     def _check_anonymous(self, right: Right, request: Request) -> None:
         if right is Right.UPSCALE:

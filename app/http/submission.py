@@ -13,7 +13,6 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 from app.admission import UploadReservation
 from app.errors import BadRequest
 from app.http.accept import of_result
-from app.http.auth import key_of
 from app.http.fields import parameter, split
 from app.http.parameters import Parameters
 from app.http.upload import FORM, UploadLimits, media_type, read_body, read_upload
@@ -165,7 +164,7 @@ def _submission(
     sources: Sequence[str] = (),
     targets: Sequence[str] = (),
 ) -> Submission:
-    record, key = current_record(), key_of(request)
+    record = current_record()
     return Submission(
         key_name=record.key,
         request=parameters.request(of_result(", ".join(request.headers.getlist("accept")))),
@@ -178,8 +177,6 @@ def _submission(
         idempotency_key=_idempotency_key(request),
         trace=record.trace_headers,
         request_id=record.id,
-        key_waiting=key.limits.jobs if key else None,
-        key_bytes=key.limits.job_bytes if key else None,
     )
 
 

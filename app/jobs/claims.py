@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app.errors import KeyLimit, StorageFull
 from app.jobs.database import Session
 from app.jobs.job import ENDED, MAX_CRASHES, JobState, Problem, Result, Row, StoredJob, StoredPicture, result_name
-from app.jobs.ledger import check_bytes
+from app.jobs.ledger import JobLimits, check_bytes
 from app.jobs.transitions import touch
 
 GAVE_UP = Problem(
@@ -143,16 +143,11 @@ def renew(session: Session, claim: Claim, *, lease_s: float, progress: float) ->
     return Hold.CANCELLED if rows[0]["cancel"] else Hold.KEPT
 
 
-def reserve(
-    session: Session, claim: Claim, size_bytes: int, *, max_bytes: int, key_bytes: int | None
-) -> KeyLimit | StorageFull | None:
+def reserve(session: Session, claim: Claim, size_bytes: int, limits: JobLimits) -> KeyLimit | StorageFull | None:
     """Count the bytes of a result, in place of its upload; returns an error if there is no room for them.
 
     The error is not raised, because callers repeat a transaction that raises. Counted before the result is sent and its
     picture ends, so that the limits hold however many end at once.
-
-    Args:
-        max_bytes, key_bytes: limits on the files of all keys and of this one.
     """
     rows = session.rows(f"select upload_bytes, result_bytes from pictures where {OWNED}", **claim.values)
     if not rows:
@@ -160,7 +155,7 @@ def reserve(
     needed_bytes = max(0, size_bytes - rows[0]["upload_bytes"])
     if (new_bytes := needed_bytes - rows[0]["result_bytes"]) > 0:
         try:
-            check_bytes(session, claim.job.key_name, new_bytes, max_bytes=max_bytes, key_bytes=key_bytes)
+            check_bytes(session, claim.job.key_name, new_bytes, limits)
         except (KeyLimit, StorageFull) as error:
             return error
     session.rows(

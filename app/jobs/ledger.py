@@ -3,11 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
+from app.access.keys import NO_LIMITS, KeyLimits
 from app.errors import IdempotencyMismatch, KeyLimit, NoSuchJob, QueueFull, StorageFull
 from app.jobs.database import Session
 from app.jobs.job import ENDED, JobState, NewJob, Row, StoredJob, StoredPicture, result_name
 from app.jobs.transitions import touch
+from app.settings import Settings
 
 FULL_RETRY_S = 30
 """`Retry-After` when too many jobs wait; some have usually ended by then."""
@@ -24,8 +27,13 @@ class JobLimits:
 
     max_waiting: int
     max_bytes: int
-    key_waiting: int | None = None
-    key_bytes: int | None = None
+    """Bytes of all files."""
+    of_key: KeyLimits = NO_LIMITS
+
+    @classmethod
+    def of(cls, settings: Settings, of_key: KeyLimits) -> Self:
+        """Take the limits of all keys from the settings."""
+        return cls(max_waiting=settings.jobs_waiting, max_bytes=settings.jobs_max_bytes, of_key=of_key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,39 +141,30 @@ def _check_limits(session: Session, job: NewJob, limits: JobLimits) -> None:
             f"{waiting} pictures of jobs wait; the limit is ESRGAN_JOBS_WAITING={limits.max_waiting}; try again later"
         )
         raise QueueFull(text, retry_after_s=FULL_RETRY_S)
-    if limits.key_waiting is not None:
+    if limits.of_key.jobs is not None:
         waiting = _number(
             session, f"select count(*) as n from pictures where {unfinished} and key_name = :key_name", job.key_name
         )
-        if waiting + new > limits.key_waiting:
+        if waiting + new > limits.of_key.jobs:
             raise KeyLimit(
                 f"{waiting} pictures of the key {job.key_name} wait and this job adds {new}; its limit is "
-                f"jobs={limits.key_waiting}; wait for some to end",
+                f"jobs={limits.of_key.jobs}; wait for some to end",
                 retry_after_s=FULL_RETRY_S,
             )
-    check_bytes(
-        session,
-        job.key_name,
-        new_bytes,
-        max_bytes=limits.max_bytes,
-        key_bytes=limits.key_bytes,
-        room_bytes=int(limits.max_bytes * ROOM_SHARE),
-    )
+    check_bytes(session, job.key_name, new_bytes, limits, room_bytes=int(limits.max_bytes * ROOM_SHARE))
 
 
-def check_bytes(
-    session: Session, key_name: str, new_bytes: int, *, max_bytes: int, key_bytes: int | None, room_bytes: int = 0
-) -> None:
+def check_bytes(session: Session, key_name: str, new_bytes: int, limits: JobLimits, *, room_bytes: int = 0) -> None:
     """Check that the files of a job may hold more bytes.
 
     Args:
-        max_bytes, key_bytes: limits on the files of all keys and of this one.
-        room_bytes: bytes that must be free in the first, even if the new ones are fewer.
+        room_bytes: bytes that must be free for all keys, even if the new ones are fewer.
 
     Raises:
         KeyLimit: those of the key would hold too many.
         StorageFull: those of all keys would hold too many.
     """
+    max_bytes, key_bytes = limits.max_bytes, limits.of_key.job_bytes
     held = "select sum(upload_bytes + result_bytes) as n from pictures"
     needed_bytes = max(new_bytes, room_bytes)
     if (held_bytes := _number(session, held)) + needed_bytes > max_bytes:

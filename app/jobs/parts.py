@@ -10,6 +10,7 @@ from pathlib import Path
 from app.jobs.addresses import AddressRules
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database
+from app.jobs.ledger import JobLimits
 from app.jobs.opening import open_database, open_store, open_webhook_secrets
 from app.jobs.outgoing import Outgoing
 from app.jobs.runner import Runner
@@ -47,12 +48,12 @@ class Parts:
         folder: Path,
         watch: Watch,
         counters: JobCounters,
-        job_bytes: Callable[[str], int | None],
+        limits: Callable[[str], JobLimits],
     ) -> "Parts":
         """Open store, secrets and database.
 
         Args:
-            job_bytes: see `Runner`.
+            limits: see `Runner`.
 
         Raises:
             SettingsError: they cannot be used.
@@ -66,7 +67,7 @@ class Parts:
         hooks = Outgoing(AddressRules(settings.webhook_hosts, setting="ESRGAN_WEBHOOK_HOSTS", networks=networks))
         deliverer = Deliverer(database, hooks, keys, counters, prefix=settings.root_path)
         transfer = Transfer(sources, whole_s=settings.upload_s, min_bytes_per_s=settings.upload_bytes_per_s)
-        runner = Runner(settings, database, store, transfer, watch, counters, job_bytes)
+        runner = Runner(settings, database, store, transfer, watch, counters, limits)
         runner.on_end = deliverer.wake
         return cls(
             settings=settings,

@@ -15,6 +15,7 @@ from app.jobs.claims import Claim, Hold, claim, end, recover, release, renew, re
 from app.jobs.counters import JobCounters
 from app.jobs.database import Database, Session
 from app.jobs.job import JobState, Problem, Result, StoredPicture
+from app.jobs.ledger import JobLimits
 from app.jobs.store import Store, discard
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
@@ -43,7 +44,7 @@ class Runner:
 
     Attributes:
         observers: receive a record of the work on each picture when it has ended, as for a request.
-        job_bytes: returns the bytes that the jobs of a key may hold, or None for no limit.
+        limits: returns the limits on the jobs of a key, by its name.
     """
 
     def __init__(
@@ -54,10 +55,10 @@ class Runner:
         transfer: Transfer,
         watch: Watch,
         counters: JobCounters,
-        job_bytes: Callable[[str], int | None],
+        limits: Callable[[str], JobLimits],
     ) -> None:
         self.observers: Sequence[Observer] = ()
-        self.job_bytes = job_bytes
+        self.limits = limits
         self.owner = f"{socket.gethostname()}:{secrets.token_hex(6)}"
         self._settings = settings
         self._database = database
@@ -223,8 +224,7 @@ class Runner:
             raise asyncio.CancelledError from error
 
     async def _check_size(self, held: Claim, result: Result) -> None:
-        max_bytes, key_bytes = self._settings.jobs_max_bytes, self.job_bytes(held.job.key_name)
-        change = partial(reserve, claim=held, size_bytes=result.size_bytes, max_bytes=max_bytes, key_bytes=key_bytes)
+        change = partial(reserve, claim=held, size_bytes=result.size_bytes, limits=self.limits(held.job.key_name))
         refusal = await self._insisting(held, change)
         self._settling.discard(cast("asyncio.Task[None]", asyncio.current_task()))  # what follows can be interrupted
         if refusal is not None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from app.access.keys import NO_LIMITS, KeyLimits
 from app.errors import JobsOff, TooLarge, Unavailable, about
 from app.jobs import ledger, outbox, pages
 from app.jobs.counters import JobCounters
@@ -40,13 +41,13 @@ class JobService:
 
     Attributes:
         counters: for metrics.
-        job_bytes: returns the bytes that the jobs of a key may hold, or None for no limit; set it before `open`.
+        key_limits: returns the limits of a key by its name; set it before `open`.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.counters = JobCounters()
         self.watch = Watch()
-        self.job_bytes: Callable[[str], int | None] = lambda key_name: None
+        self.key_limits: Callable[[str], KeyLimits] = lambda key_name: NO_LIMITS
         self._settings = settings
         self._parts: Parts | None = None
         self._why_off = "" if settings.jobs else "the operator has set ESRGAN_JOBS=false"
@@ -64,7 +65,7 @@ class JobService:
             return
         folder = self._settings.jobs_folder or default_folder()
         try:
-            self._parts = Parts.open(self._settings, folder, self.watch, self.counters, self.job_bytes)
+            self._parts = Parts.open(self._settings, folder, self.watch, self.counters, self._limits)
         except Unavailable as error:
             self._outage.note(error)
         except SettingsError as error:
@@ -190,8 +191,7 @@ class JobService:
             zip(submission.pictures, targets, names, strict=True), start=1
         ):
             with about(f"picture {number}: " if len(names) > 1 else ""):
-                if len(picture) > self._settings.max_upload_bytes:
-                    limit = self._settings.max_upload_bytes
+                if len(picture) > (limit := self._settings.max_upload_bytes):
                     raise TooLarge(f"it has {len(picture)} bytes; the limit for one picture is {limit}")
                 header = await submission.request.check(service, picture)
             cost_px = submission.request.cost_px(service, header)
@@ -211,16 +211,12 @@ class JobService:
         parts = self.parts
         names = [picture.upload_name for picture in job.pictures if picture.upload_name]
         parts.store.check_room(sum(picture.upload_bytes for picture in job.pictures))
-        limits = JobLimits(
-            max_waiting=self._settings.jobs_waiting,
-            max_bytes=self._settings.jobs_max_bytes,
-            key_waiting=submission.key_waiting,
-            key_bytes=submission.key_bytes,
-        )
         try:
             for name, picture in zip(names, submission.pictures, strict=True):
                 await parts.store.put(name, one(picture))
-            stored, created = await parts.database.write(partial(ledger.add, job=job, limits=limits))
+            stored, created = await parts.database.write(
+                partial(ledger.add, job=job, limits=self._limits(job.key_name))
+            )
         except DatabaseDown:
             raise  # the job may still have been accepted; if not, the sweeper removes its files
         except Exception:
@@ -230,6 +226,9 @@ class JobService:
             await discard(parts.store, names)
         parts.runner.wake()
         return stored, created
+
+    def _limits(self, key_name: str) -> JobLimits:
+        return JobLimits.of(self._settings, self.key_limits(key_name))
 
     async def get(self, job_id: str, key_name: str | None) -> StoredJob:
         """Return a job.

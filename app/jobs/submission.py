@@ -25,8 +25,6 @@ class Submission:
     idempotency_key: str = ""
     trace: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
-    key_waiting: int | None = None
-    key_bytes: int | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.access.keyring import Keyring
-from app.access.keys import Key, KeyLimits, KeysError, Role, find_key, new_key, parse_keys
+from app.access.keys import NO_LIMITS, Key, KeyLimits, KeysError, Role, find_key, new_key, parse_keys
 from app.access.usage import Usage
 from app.errors import KeyLimit
 from app.settings import SettingsError
@@ -101,7 +101,7 @@ def test_a_changed_limit_on_the_bytes_of_jobs_holds_without_requests(tmp_path: P
     keyring = Keyring(path, clock)
     path.write_text(new_key("shop", ["job_bytes=1000"])[1])
     clock.now_s += 2
-    assert (keyring.job_bytes("shop"), keyring.job_bytes("other")) == (1000, None)
+    assert (keyring.limits("shop").job_bytes, keyring.limits("other")) == (1000, NO_LIMITS)
 
 
 def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:

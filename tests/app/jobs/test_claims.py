@@ -7,10 +7,12 @@ from functools import partial
 
 import pytest
 
+from app.access.keys import KeyLimits
 from app.jobs import ledger
 from app.jobs.claims import Claim, Hold, claim, recover, release, renew, reserve
 from app.jobs.database import Database
 from app.jobs.job import JobState, NewPicture, StoredPicture
+from app.jobs.ledger import JobLimits
 from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
 
@@ -160,7 +162,8 @@ async def test_results_hold_no_more_bytes_than_the_limits_allow(database: Databa
     first, second, third = [await taken(database) for _ in range(3)]
 
     async def refusal(held: Claim, size_bytes: int, *, max_bytes: int = 1000, key_bytes: int | None = None) -> str:
-        change = partial(reserve, claim=held, size_bytes=size_bytes, max_bytes=max_bytes, key_bytes=key_bytes)
+        limits = JobLimits(max_waiting=9, max_bytes=max_bytes, of_key=KeyLimits(job_bytes=key_bytes))
+        change = partial(reserve, claim=held, size_bytes=size_bytes, limits=limits)
         return type(await database.write(change)).__name__
 
     assert await refusal(first, 41, key_bytes=60) == "KeyLimit"
@@ -176,7 +179,7 @@ async def test_results_hold_no_more_bytes_than_the_limits_allow(database: Databa
 async def test_a_result_of_a_dead_worker_holds_no_bytes(database: Database, clock: ManualClock) -> None:
     await added(database, new_job(size=10))
     held = await taken(database)
-    await database.write(partial(reserve, claim=held, size_bytes=40, max_bytes=1000, key_bytes=None))
+    await database.write(partial(reserve, claim=held, size_bytes=40, limits=JobLimits(max_waiting=9, max_bytes=1000)))
     assert (await database.read(ledger.totals)).stored_bytes == 40
     clock.now_s += LEASE_S + 1
     await recovered(database)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.access.keys import KeyLimits
 from app.errors import IdempotencyMismatch, KeyLimit, NoSuchJob, QueueFull, ServiceError, StorageFull
 from app.jobs import ledger, pages
 from app.jobs.claims import renew
@@ -72,8 +73,8 @@ def test_whatever_changes_a_job_changes_its_fingerprint(change: dict[str, Any]) 
     [
         (JobLimits(max_waiting=2, max_bytes=1000), QueueFull, "ESRGAN_JOBS_WAITING=2"),
         (JobLimits(max_waiting=9, max_bytes=25), StorageFull, "limit is 25"),
-        (JobLimits(max_waiting=9, max_bytes=1000, key_waiting=2), KeyLimit, "jobs=2"),
-        (JobLimits(max_waiting=9, max_bytes=1000, key_bytes=25), KeyLimit, "job_bytes=25"),
+        (JobLimits(max_waiting=9, max_bytes=1000, of_key=KeyLimits(jobs=2)), KeyLimit, "jobs=2"),
+        (JobLimits(max_waiting=9, max_bytes=1000, of_key=KeyLimits(job_bytes=25)), KeyLimit, "job_bytes=25"),
     ],
 )
 async def test_limits_hold_however_many_come_at_once(
@@ -99,7 +100,7 @@ async def test_a_job_is_refused_where_no_result_would_have_room(database: Databa
 
 
 async def test_limits_of_a_key_leave_others_alone(database: Database) -> None:
-    limits = JobLimits(max_waiting=9, max_bytes=1000, key_waiting=1, key_bytes=15)
+    limits = JobLimits(max_waiting=9, max_bytes=1000, of_key=KeyLimits(jobs=1, job_bytes=15))
     await added(database, new_job(key="shop"), limits)
     await added(database, new_job(key="other"), limits)
 

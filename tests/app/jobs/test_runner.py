@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
+from app.access.keys import KeyLimits
 from app.errors import DeadlinePassed, NoSuchModel, QueueFull, ServiceError, SourceRefused, StorageFull
 from app.jobs import runner as runners
 from app.jobs.addresses import AddressRules
@@ -20,7 +21,7 @@ from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown, Session
 from app.jobs.folder import FolderStore
 from app.jobs.job import JobState, NewPicture, Result, StoredPicture
-from app.jobs.ledger import cancel
+from app.jobs.ledger import JobLimits, cancel
 from app.jobs.outgoing import Outgoing
 from app.jobs.runner import Runner
 from app.jobs.sqlite import SqliteDatabase
@@ -34,7 +35,7 @@ from app.service import UpscaleService
 from app.settings import Settings
 from app.upscaling import OtherVersion, UpscaleRequest
 from tests.app.jobs.peer import Peer, Reply, listening, until
-from tests.app.jobs.rows import added, claimed, new_job, read
+from tests.app.jobs.rows import NO_LIMITS, added, claimed, new_job, read
 
 pytestmark = pytest.mark.anyio
 
@@ -132,7 +133,7 @@ class House:
         settings = {"job_lease_s": LEASE_S, "jobs_running": 1} | settings
         transfer = cast(Transfer, None)
         return Runner(
-            Settings(**settings), self.database, self.store, transfer, Watch(), self.counters, lambda name: None
+            Settings(**settings), self.database, self.store, transfer, Watch(), self.counters, lambda name: NO_LIMITS
         )
 
     async def job(self) -> str:
@@ -195,7 +196,8 @@ TARGET = NewPicture(source="https://a.example/b.png", target="https://a.example/
 async def test_a_result_is_sent_to_its_target_only_if_there_is_room_for_it(
     tmp_path: Path, max_bytes: int, sent: list[str]
 ) -> None:
-    house = House(tmp_path, jobs_max_bytes=max_bytes)
+    house = House(tmp_path)
+    house.runner.limits = lambda name: JobLimits(max_waiting=9, max_bytes=max_bytes)
     job = await added(house.database, replace(new_job(), pictures=[TARGET]))
     house.runner.start(house.service)
     picture = await house.until(job.id, JobState.DONE if sent else JobState.FAILED)
@@ -319,9 +321,10 @@ async def test_a_picture_is_charged_once_at_its_end_less_what_was_charged_before
 async def test_a_picture_whose_result_has_no_room_is_charged_only_where_its_key_has_none(
     tmp_path: Path, key_bytes: int | None, charged: bool
 ) -> None:
-    house, records = House(tmp_path, jobs_max_bytes=5 if key_bytes is None else 100), list[RequestRecord]()
+    house, records = House(tmp_path), list[RequestRecord]()
     house.runner.observers = [records.append]
-    house.runner.job_bytes = lambda name: key_bytes
+    of_key, max_bytes = KeyLimits(job_bytes=key_bytes), 5 if key_bytes is None else 100
+    house.runner.limits = lambda name: JobLimits(max_waiting=9, max_bytes=max_bytes, of_key=of_key)
     await added(house.database, replace(new_job(), pictures=[TARGET]))
     house.runner.start(house.service)
     await until(lambda: bool(records))
