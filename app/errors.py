@@ -55,18 +55,24 @@ class ServiceError(Exception):
         self,
         detail: str,
         *,
+        reason: str = "",
         retry_after_s: int | None = None,
         members: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail[:MAX_DETAIL]
-        self.reason = self.detail
+        self.reason = reason or self.detail
         """Text for the log, with details that the answer hides, such as an address."""
         self.retry_after_s = retry_after_s
         self.headers = headers or {}
         self.members = members or {}
         """Further members of the problem document."""
+
+
+def problem_type(kind: str) -> str:
+    """Return the URI of a problem type."""
+    return f"urn:esrgan-serve:problem:{kind}"
 
 
 @contextmanager
@@ -225,8 +231,11 @@ class Unavailable(ServiceError):
 
     status, type, title = 503, "unavailable", "The service is not available"
 
-    def __init__(self, detail: str, *, retry_after_s: int = RETRY_S, state: str | None = None) -> None:
-        super().__init__(detail, retry_after_s=retry_after_s, members={} if state is None else {"state": state})
+    def __init__(
+        self, detail: str, *, reason: str = "", retry_after_s: int = RETRY_S, state: str | None = None
+    ) -> None:
+        members = {} if state is None else {"state": state}
+        super().__init__(detail, reason=reason, retry_after_s=retry_after_s, members=members)
 
 
 class JobsOff(ServiceError):

@@ -31,8 +31,9 @@ from app.errors import (
     Unprocessable,
     UnsupportedEncoding,
     UnsupportedFormat,
+    problem_type,
 )
-from app.http.problems import MEDIA_TYPE, problem_type
+from app.http.problems import MEDIA_TYPE
 from app.lifecycle import Phase
 
 Responses = dict[int | str, dict[str, Any]]

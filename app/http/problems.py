@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from app.errors import Internal, ServiceError, Unprocessable
+from app.errors import Internal, ServiceError, Unprocessable, problem_type
 from app.record import CLIENT_CLOSED_REQUEST, current_record
 from app.text import encodable, without_query
 
@@ -79,11 +79,6 @@ def answer_to(error: ServiceError) -> ProblemResponse:
     retry = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     headers = {**error.headers, **retry}
     return ProblemResponse(error.status, error.type, error.title, error.detail, headers, error.members)
-
-
-def problem_type(kind: str) -> str:
-    """Return the URI of a problem type."""
-    return f"urn:esrgan-serve:problem:{kind}"
 
 
 def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> ProblemResponse:

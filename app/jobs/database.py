@@ -64,5 +64,4 @@ class DatabaseDown(Unavailable):
     """The database of the jobs cannot be reached."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__("the database of the jobs cannot be reached; try again in a few seconds")
-        self.reason = reason  # for the log: the answer hides the database's address
+        super().__init__("the database of the jobs cannot be reached; try again in a few seconds", reason=reason)

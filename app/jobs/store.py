@@ -14,8 +14,7 @@ class StoreDown(Unavailable):
     """The store cannot be reached, or refuses the call."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__("the store of the jobs' files cannot be reached; try again in a few seconds")
-        self.reason = reason  # for the log: the answer hides the store's address
+        super().__init__("the store of the jobs' files cannot be reached; try again in a few seconds", reason=reason)
 
 
 @dataclass(frozen=True, kw_only=True)

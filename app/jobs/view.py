@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
+from app.errors import problem_type
 from app.jobs.job import ENDED, JobState, Problem, Result, StoredJob, StoredPicture
 from app.text import without_query
 
@@ -47,8 +48,7 @@ class ProblemView(BaseModel):
     @classmethod
     def of(cls, problem: Problem) -> Self:
         """Describe a stored problem."""
-        kind = f"urn:esrgan-serve:problem:{problem.type}"
-        return cls(type=kind, title=problem.title, status=problem.status, detail=problem.detail)
+        return cls(type=problem_type(problem.type), title=problem.title, status=problem.status, detail=problem.detail)
 
 
 class PictureView(BaseModel):
