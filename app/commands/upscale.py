@@ -22,16 +22,11 @@ from app.commands.files import Found, Task, find_pictures, next_input, write_who
 from app.commands.notes import notes_on
 from app.commands.options import Options
 from app.errors import QueueFull, ServiceError
+from app.lifecycle import DEVICE_LOST_STATUS
 from app.pictures.decode import SUFFIXES
 from app.service import UpscaleService
 from app.settings import Settings, SettingsError
 from app.text import printable
-
-DEVICE_LOST = 70
-"""Exit status after the device was lost, as for the service."""
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells expect."""
 
 RETRY_S = 1.0
 """Seconds before a picture is retried for which the queue was full."""
@@ -68,7 +63,7 @@ def run(options: Options, settings: Settings) -> int:
         return asyncio.run(_run(found, options, settings))
     except KeyboardInterrupt:
         _say("stopped; the same command continues with the missing pictures", sys.stderr)
-        return INTERRUPTED
+        raise
 
 
 async def _run(found: Found, options: Options, settings: Settings) -> int:
@@ -83,7 +78,7 @@ async def _run(found: Found, options: Options, settings: Settings) -> int:
             await service.scheduler.stop(drain_s=0)
             service.close()
         if service.scheduler.failure is not None:
-            return DEVICE_LOST
+            return DEVICE_LOST_STATUS
     if found.others:
         _say(_left_out(found.others), sys.stderr)
     _say(_summary(files.counts), sys.stderr)
