@@ -15,9 +15,6 @@ from app.pictures.layout import AnswerFormat
 PREVIEWS = "@eaDir"
 """Folder in which a Synology NAS keeps previews of the pictures around it."""
 
-SUFFIX_OF = {"jpeg": ".jpg"}
-"""Formats whose suffix differs from their name."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -29,7 +26,7 @@ class Task:
 
     def target_as(self, form: AnswerFormat) -> Path:
         """Return the file of an answer in a format."""
-        return self.target.with_name(self.target.name + SUFFIX_OF.get(form.name, f".{form.name}"))
+        return self.target.with_name(self.target.name + form.suffix)
 
     def with_suffix(self) -> "Task":
         """Return the task with the suffix of the picture in the name of its answer: `photo.jpg.png`."""

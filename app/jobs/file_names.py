@@ -28,8 +28,7 @@ def name_of_result(upload: str, answer: Answer, size: Size) -> str:
     scale = answer.model.scale if size.scale is None else size.scale
     in_px = size.given.keys() - {"scale"}
     tail = f"{answer.width}x{answer.height}" if in_px else f"x{round(scale, 2):g}"
-    suffix = "jpg" if answer.format.name == "jpeg" else answer.format.name
-    return f"{stem}_{tail}.{suffix}"
+    return f"{stem}_{tail}{answer.format.suffix}"
 
 
 def name_in(url: str) -> str:

@@ -46,6 +46,11 @@ class AnswerFormat:
     encoder_bytes_per_px: int = 0
     """Memory of its encoder for each px of an answer, beyond the pixels."""
 
+    @property
+    def suffix(self) -> str:
+        """Suffix of its files, such as `.png`."""
+        return ".jpg" if self.name == "jpeg" else f".{self.name}"
+
     def depth(self, bits: int) -> int:
         """Return the depth for samples of some bits: the least that holds them, else the greatest."""
         return next((depth for depth in self.depths if depth >= bits), self.depths[-1])
