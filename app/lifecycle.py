@@ -70,7 +70,7 @@ class Lifecycle:
         self._broken = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.jobs = JobService(settings)
+        self.jobs = JobService(settings, lambda: self.service)
         self.observers: Sequence[Observer] = ()
         """Receive a record of each picture of a job, like one of a request."""
 
@@ -219,7 +219,7 @@ class Lifecycle:
     def _start_service(self, service: UpscaleService) -> None:
         service.scheduler.on_failure = self._break
         service.start()
-        self.jobs.start(service, self.observers)
+        self.jobs.start(self.observers)
 
     def _break(self) -> None:
         self.failure = self.service.scheduler.failure

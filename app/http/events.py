@@ -10,7 +10,6 @@ from app.http.middleware.paths import prefix_of
 from app.http.streaming import ClosedStream
 from app.jobs.job import ENDED, JobState, StoredJob
 from app.jobs.service import JobService
-from app.service import UpscaleService
 
 PING_S = 15.0
 """Interval between comments that keep proxies from closing a quiet stream."""
@@ -24,21 +23,19 @@ def last_event_id(request: Request) -> int | None:
     return int(value) if value.isdecimal() and value.isascii() and len(value) < 10 else None
 
 
-def event_stream(jobs: JobService, service: UpscaleService, job: StoredJob, request: Request) -> Response:
+def event_stream(jobs: JobService, job: StoredJob, request: Request) -> Response:
     """Return the stream of a job's events; 204, which stops reconnecting, if the caller has seen the last one."""
     seen = last_event_id(request)
     if job.state in ENDED and seen is not None and seen >= job.version:
         return Response(status_code=204)
     return ClosedStream(
-        _events(jobs, service, job, seen, prefix_of(request)),
+        _events(jobs, job, seen, prefix_of(request)),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
     )
 
 
-async def _events(
-    jobs: JobService, service: UpscaleService, job: StoredJob, seen: int | None, prefix: str
-) -> AsyncGenerator[str, None]:
+async def _events(jobs: JobService, job: StoredJob, seen: int | None, prefix: str) -> AsyncGenerator[str, None]:
     """Yield events until the job has ended or the service stops.
 
     Events are not stored: each describes the whole job, so a watcher that missed some needs only the next one.
@@ -50,7 +47,7 @@ async def _events(
             told = (job.state, job.progress)
         while True:
             if told is None or job.state is not told[0]:
-                view = await jobs.view(service, job, prefix)
+                view = await jobs.view(job, prefix)
                 yield _event("state", job.version, view.model_dump(mode="json"))
             elif job.progress != told[1]:
                 yield _event("progress", job.version, {"id": job.id, "progress": round(job.progress, 4)})

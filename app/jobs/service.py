@@ -39,16 +39,20 @@ log = logging.getLogger(__name__)
 class JobService:
     """The jobs of this process. Belongs to the event loop; only `open` may run in a thread.
 
+    Args:
+        service: returns the service that upscales; raises `Unavailable` before it is loaded.
+
     Attributes:
         counters: for metrics.
         key_limits: returns the limits of a key by its name; set it before `open`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, service: Callable[[], UpscaleService]) -> None:
         self.counters = JobCounters()
         self.watch = Watch()
         self.key_limits: Callable[[str], KeyLimits] = lambda key_name: NO_LIMITS
         self._settings = settings
+        self._service = service
         self._parts: Parts | None = None
         self._why_off = "" if settings.jobs else "the operator has set ESRGAN_JOBS=false"
         self._opening: asyncio.Task[None] | None = None
@@ -74,14 +78,14 @@ class JobService:
             self._why_off = "the default folder of jobs cannot be used; its operator can name another"
             log.warning("jobs are off: %s; ESRGAN_JOBS=false hides this", error)
 
-    def start(self, service: UpscaleService, observers: Sequence[Observer] = ()) -> None:
+    def start(self, observers: Sequence[Observer] = ()) -> None:
         """Start to work on jobs, deliver webhooks, and remove expired jobs."""
         if self._parts is not None:
-            self._parts.start(service, observers)
+            self._parts.start(self._service(), observers)
         elif self.is_on:
-            self._opening = asyncio.create_task(self._open_later(service, observers), name="open jobs")
+            self._opening = asyncio.create_task(self._open_later(observers), name="open jobs")
 
-    async def _open_later(self, service: UpscaleService, observers: Sequence[Observer]) -> None:
+    async def _open_later(self, observers: Sequence[Observer]) -> None:
         while self.is_on and self._parts is None:
             await asyncio.sleep(OPEN_RETRY_S)
             try:
@@ -90,7 +94,7 @@ class JobService:
                 self._outage.note(error)
         if self._parts is not None:
             log.info("the storage of jobs is open")
-            self.start(service, observers)
+            self.start(observers)
 
     def drain(self) -> None:
         """Stop claiming pictures, and end all event streams."""
@@ -136,7 +140,7 @@ class JobService:
             raise Unavailable("the storage of the jobs is not open yet, or is away; try again in a few seconds")
         return self._parts
 
-    def check(self, service: UpscaleService, submission: Submission) -> None:
+    def check(self, submission: Submission) -> None:
         """Check the URLs and the model of a job, before its pictures are read.
 
         Raises:
@@ -144,9 +148,9 @@ class JobService:
         """
         self.parts.check_urls(submission)
         if not submission.idempotency_key:  # else it may have been accepted while the model existed
-            submission.request.check_model(service)
+            submission.request.check_model(self._service())
 
-    async def submit(self, service: UpscaleService, submission: Submission) -> tuple[StoredJob, bool]:
+    async def submit(self, submission: Submission) -> tuple[StoredJob, bool]:
         """Accept a job; once this returns, it survives a crash.
 
         Returns:
@@ -155,16 +159,15 @@ class JobService:
         Raises:
             ServiceError: a picture, a parameter or a URL is refused, or a limit is reached.
         """
-        parts = self.parts
-        parts.check_urls(submission)
+        self.parts.check_urls(submission)
         key, fingerprint = submission.idempotency_key, await asyncio.to_thread(lambda: submission.fingerprint)
         repeated = partial(
             ledger.find_repeated, key_name=submission.key_name, idempotency_key=key, fingerprint=fingerprint
         )
-        if key and (earlier := await parts.database.read(repeated)):
+        if key and (earlier := await self.parts.database.read(repeated)):
             return earlier, False
         job_id = new_job_id()
-        pictures = await self._checked(service, submission, job_id)
+        pictures = await self._checked(submission, job_id)
         job = NewJob(
             id=job_id,
             key_name=submission.key_name,
@@ -179,7 +182,8 @@ class JobService:
         )
         return await self._stored(job, submission)
 
-    async def _checked(self, service: UpscaleService, submission: Submission, job_id: str) -> list[NewPicture]:
+    async def _checked(self, submission: Submission, job_id: str) -> list[NewPicture]:
+        service = self._service()
         targets = submission.targets or [""] * max(len(submission.pictures), len(submission.sources))
         submission.request.check_model(service)
         if submission.sources:
@@ -194,12 +198,11 @@ class JobService:
                 if len(picture) > (limit := self._settings.max_upload_bytes):
                     raise TooLarge(f"it has {len(picture)} bytes; the limit for one picture is {limit}")
                 header = await submission.request.check(service, picture)
-            cost_px = submission.request.cost_px(service, header)
             pictures.append(
                 NewPicture(
                     upload_name=f"{job_id}/upload-{number}",
                     upload_bytes=len(picture),
-                    cost_px=cost_px,
+                    cost_px=submission.request.cost_px(service, header),
                     target=target,
                     file_name=printable(file_name),
                 )
@@ -250,7 +253,7 @@ class JobService:
         jobs, more = await self.parts.database.read(page)
         return [self.watch.refreshed(job) for job in jobs], more
 
-    async def view(self, service: UpscaleService, job: StoredJob, prefix: str) -> JobView:
+    async def view(self, job: StoredJob, prefix: str) -> JobView:
         """Describe a job for its caller, with its place in the queue if it has not ended.
 
         Args:
@@ -259,14 +262,14 @@ class JobService:
         view = JobView.of(job, prefix)
         if job.state in ENDED:
             return view
-        pictures, seconds = await self._ahead_of(service, job)
+        pictures, seconds = await self._ahead_of(job)
         end = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
         return view.model_copy(update={"queue": QueueView(position=pictures, predicted_end=end)})
 
-    async def _ahead_of(self, service: UpscaleService, job: StoredJob) -> tuple[int, float | None]:
+    async def _ahead_of(self, job: StoredJob) -> tuple[int, float | None]:
         """Return the number of pictures before the end of a job, and the predicted seconds until then."""
         ahead = await self.parts.database.read(partial(ledger.ahead_of, job=job))
-        seconds = [service.predicted_s(model or None, px) for model, px in ahead.px.items()]
+        seconds = [self._service().predicted_s(model or None, px) for model, px in ahead.px.items()]
         known = [value for value in seconds if value is not None]
         return ahead.pictures, sum(known) if known and len(known) == len(seconds) else None
 

@@ -140,7 +140,7 @@ def job_routes(life: Lifecycle) -> APIRouter:
     @routes.get("/{job_id}", summary="Read a job", responses=problems(JOB))
     async def read(request: Request, job_id: JobId) -> JobView:
         """Returns state, progress, place in the queue, and results or problems of a job and of each of its pictures."""
-        return await life.jobs.view(life.service, await _job_of(life, request, job_id), prefix_of(request))
+        return await life.jobs.view(await _job_of(life, request, job_id), prefix_of(request))
 
     @routes.delete(
         "/{job_id}",
@@ -167,7 +167,7 @@ def job_routes(life: Lifecycle) -> APIRouter:
         """Sends an event for each change until the job has ended; every event describes the whole job."""
         job = await _job_of(life, request, job_id)
         request.state.lift_deadline()
-        return event_stream(life.jobs, life.service, job, request)
+        return event_stream(life.jobs, job, request)
 
     _add_results(routes, life)
     _add_webhooks(routes, life)

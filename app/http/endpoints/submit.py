@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any
 from uuid import uuid4
@@ -80,7 +79,7 @@ async def submit(
     """
     check_given_once(request)
     _ = life.jobs.parts  # refuses before the body is read
-    settings, service = life.settings, life.service
+    settings = life.settings
     limits = upload_limits(settings)
     if not one_picture:
         limits = replace(limits, max_bytes=settings.job_max_upload_bytes, max_pictures=settings.job_max_pictures)
@@ -88,10 +87,11 @@ async def submit(
     if not TRACEPARENT.fullmatch(record.trace_headers.get("traceparent", "")):
         # Starts a trace that the spans of the request and of the job's pictures share.
         record.trace_headers = {"traceparent": f"00-{uuid4().hex}-{uuid4().hex[:16]}-01"}
-    reservation = scope.enter_context(service.uploads.reserve())
-    check = partial(life.jobs.check, service)
-    submission = await read_submission(request, query, limits, reservation, documents=not one_picture, check=check)
-    job, created = await life.jobs.submit(service, submission)
+    reservation = scope.enter_context(life.service.uploads.reserve())
+    submission = await read_submission(
+        request, query, limits, reservation, documents=not one_picture, check=life.jobs.check
+    )
+    job, created = await life.jobs.submit(submission)
     record.job = job.id
     if created:
         record.accepted_px = sum(picture.cost_px for picture in job.pictures)
@@ -99,7 +99,7 @@ async def submit(
 
 
 async def _answer(life: Lifecycle, job: StoredJob, prefix: str, *, status: int) -> Response:
-    view = await life.jobs.view(life.service, job, prefix)
+    view = await life.jobs.view(job, prefix)
     headers = {"Location": f"{prefix}/v1/jobs/{job.id}"}
     if view.queue is not None and view.queue.predicted_end is not None:
         headers["Retry-After"] = str(max(1, round((view.queue.predicted_end - datetime.now(UTC)).total_seconds())))

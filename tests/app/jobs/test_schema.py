@@ -101,7 +101,7 @@ async def test_tables_of_another_version_end_the_start_in_the_default_folder_too
     await SqliteDatabase(default_folder() / "jobs.sqlite").close()
     change(default_folder() / "jobs.sqlite", statement)
     with pytest.raises(SettingsError, match=said):
-        JobService(Settings()).open()
+        JobService(Settings(), lambda: pytest.fail("not asked for")).open()
     assert main(["check"]) == 1
     assert f"error: ESRGAN_JOBS_FOLDER={default_folder()}: " in capsys.readouterr().err
 
