@@ -31,6 +31,7 @@ SCHEMA = (
     " lease_until double precision, progress double precision not null, cancel integer not null, problem text,"
     " result text, result_bytes bigint not null, file_name text not null, primary key (job_id, number))",
     "create index if not exists pictures_waiting on pictures (state, key_name, job_id, number)",
+    "create index if not exists pictures_bytes on pictures (key_name, upload_bytes, result_bytes)",  # for their sums
     "create table if not exists deliveries ("
     " id text primary key, job_id text not null, key_name text not null, url text not null, event text not null,"
     " body text not null, state text not null, created double precision not null, not_before double precision not null,"

@@ -151,3 +151,14 @@ async def test_postgresql_tables_of_another_version_end_start_and_check(
     for use in (PostgresDatabase, check_database):
         with pytest.raises(SchemaError, match=r"another version of the service \(pictures has no file_name\)"):
             use(empty)
+
+
+@pytest.mark.parametrize("of_key", ["", " where key_name = 'a'"])
+async def test_sums_of_bytes_read_an_index_and_no_table(tmp_path: Path, of_key: str) -> None:
+    """They are made for each result, while nobody else may write."""
+    await SqliteDatabase(tmp_path / "jobs.sqlite").close()
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as other:
+        plan = other.execute(
+            f"explain query plan select sum(upload_bytes + result_bytes) as n from pictures{of_key}"
+        ).fetchall()
+    assert [("COVERING INDEX pictures_bytes" in step[-1]) for step in plan] == [True]
