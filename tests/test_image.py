@@ -113,12 +113,6 @@ def test_a_container_with_a_gpu_insists_on_it() -> None:
     assert 'device_ids: ["${GPU:-0}"]' in COMPOSE_GPU
 
 
-def test_models_of_ones_own_are_served_from_a_mounted_folder() -> None:
-    (service,) = yaml.safe_load((ROOT / "docker/compose.models.yml").read_text(encoding="utf-8"))["services"].values()
-    folder = service["environment"]["ESRGAN_MODELS"]
-    assert service["volumes"] == ["${ESRGAN_MODELS_FOLDER:-./models}:" + f"{folder}:ro"]
-
-
 @pytest.mark.parametrize("name", ["docker-compose.yml", "docker/compose.gpus.yml"])
 def test_no_container_fills_the_disk_with_its_log(name: str) -> None:
     services = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["services"]

@@ -21,6 +21,7 @@ import yaml
 
 from app.environment import read_settings
 from app.settings import Settings
+from tests.compose_files import services
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -196,8 +197,7 @@ def test_pods_of_a_training_run_meet_at_the_first_one() -> None:
 
 
 def test_the_balancer_knows_every_replica_of_the_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    compose = yaml.safe_load((ROOT / "docker" / "compose.gpus.yml").read_text(encoding="utf-8"))
-    replicas = {name: part for name, part in compose["services"].items() if name.startswith("gpu")}
+    replicas = {name: part for name, part in services("gpus").items() if name.startswith("gpu")}
     servers = re.findall(
         r"server (\w+) (\w+):8000 ", (ROOT / "docker" / "haproxy" / "gpus.cfg").read_text(encoding="utf-8")
     )
@@ -207,6 +207,6 @@ def test_the_balancer_knows_every_replica_of_the_compose_file(monkeypatch: pytes
         assert device["device_ids"] == [str(number)]
         for name, value in replica["environment"].items():
             if name.startswith("ESRGAN_"):
-                monkeypatch.setenv(name, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value))
+                monkeypatch.setenv(name, value)
         settings = read_settings()
         assert (settings.leave_s, settings.published) == (2, ("127.0.0.1", 8000))

@@ -1,4 +1,4 @@
-"""Dashboard, alerts and compose files: they use existing metrics, and their tools accept them."""
+"""Dashboard and alerts: they use existing metrics, and their tools accept them."""
 
 import json
 import re
@@ -71,16 +71,9 @@ def accepted(*command: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("check", "config", str(PROMETHEUS / "prometheus.yml")),
-        ("check", "config", "--syntax-only", str(PROMETHEUS / "prometheus.keys.yml")),
+        *(("check", "config", "--syntax-only", str(path)) for path in sorted(PROMETHEUS.glob("prometheus*.yml"))),
         ("test", "rules", str(PROMETHEUS / "alerts.test.yml")),
     ],
 )
 def test_prometheus_accepts_its_files(arguments: tuple[str, ...]) -> None:
     accepted("promtool", *arguments)
-
-
-@pytest.mark.parametrize("overlay", [(), ("gpu",), ("keys",), ("gpu", "keys")])
-def test_compose_accepts_its_files(overlay: tuple[str, ...]) -> None:
-    files = ["docker-compose.yml", *(f"docker/compose.{name}.yml" for name in overlay)]
-    accepted("docker-compose", *(word for file in files for word in ("-f", file)), "--profile", "monitoring", "config")
