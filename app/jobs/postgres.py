@@ -1,5 +1,6 @@
 """Jobs in PostgreSQL: for several machines. Needs the extra `postgres`."""
 
+import logging
 import re
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from app.errors import StorageFull
 from app.jobs.database import DatabaseDown, Session, to_its_end
 from app.jobs.job import Row
 from app.jobs.schema import SchemaError, check_tables, make_tables
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -207,6 +210,13 @@ class _PostgresSession:
             self.rows(f"insert into {NUMBER_TABLE} (number) values (:number)", number=number)
         else:
             self.rows(f"update {NUMBER_TABLE} set number = :number", number=number)
+
+    def make_index(self, statement: str) -> None:
+        try:
+            with self._connection.transaction():  # an error ends this one alone
+                self.rows(statement)
+        except psycopg.errors.InsufficientPrivilege as error:
+            log.warning("queries of jobs are slower: %s, and makes an index by: %s", _line(error), statement)
 
 
 def _check_address(address: str) -> None:

@@ -60,6 +60,9 @@ class Catalogue(Session, Protocol):
     def store_number(self, number: int) -> None:
         """Store the number of the tables."""
 
+    def make_index(self, statement: str) -> None:
+        """Make an index; it may be missing where only the owner of the tables may make one."""
+
 
 def make_tables(session: Catalogue) -> None:
     """Make missing tables and indexes. `if not exists` alone would lock a PostgreSQL table, and wait for all its users.
@@ -70,7 +73,11 @@ def make_tables(session: Catalogue) -> None:
     check_tables(session)
     there = session.names()
     for statement in SCHEMA:
-        if statement.partition(" if not exists ")[2].partition(" ")[0] not in there:
+        if statement.partition(" if not exists ")[2].partition(" ")[0] in there:
+            continue
+        if statement.startswith("create index"):
+            session.make_index(statement)
+        else:
             session.rows(statement)
     number = session.number() or (1 if "jobs" in there else 0)
     if number < NUMBER:

@@ -196,6 +196,9 @@ class _SqliteSession:
     def store_number(self, number: int) -> None:
         self.rows(f"pragma user_version = {number}")  # in the header of the file, as part of the transaction
 
+    def make_index(self, statement: str) -> None:
+        self.rows(statement)
+
 
 def _file_at(path: Path) -> FileId:
     """Return the id of a file.

@@ -159,3 +159,25 @@ async def test_a_user_who_may_make_no_tables_is_an_error_of_the_system(postgres:
         with psycopg.connect(postgres, autocommit=True) as connection:
             connection.execute("drop database guests with (force)")
             connection.execute("drop role guest")
+
+
+async def test_a_user_who_does_not_own_the_tables_works_without_a_new_index(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await postgres_module.PostgresDatabase(postgres).close()
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("drop index pictures_bytes")
+        connection.execute("create role worker login")
+        connection.execute("grant select, insert, update, delete on all tables in schema public to worker")
+    worker = postgres_module.PostgresDatabase(postgres.replace("esrgan@", "worker@"))
+    try:
+        job = await added(worker)
+        assert (await read(worker, job.id)).id == job.id
+        assert "must be owner of table pictures" in caplog.text
+        assert "create index if not exists pictures_bytes" in caplog.text
+    finally:
+        await worker.close()
+        await postgres_module.PostgresDatabase(postgres).close()  # makes it again
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute("drop owned by worker")
+            connection.execute("drop role worker")
