@@ -12,6 +12,9 @@ from app.settings import SettingsError
 EXPECTED = (ServiceError, SettingsError, OSError)
 """Errors that are logged without a traceback."""
 
+LONGEST_PAUSE = 20
+"""Pauses of work that takes long, at most, in pauses of other work: it may have waited for a database that was away."""
+
 
 class Outage:
     """A context manager around each attempt: it logs and swallows errors.
@@ -59,18 +62,20 @@ async def repeat(
     """Repeat some work until cancelled.
 
     Args:
-        max_share: share of the time that the work may take; with less, it comes less often.
+        every_s: pause between two attempts.
+        max_share: share of the time that the work may take; with less, pauses get longer, up to `LONGEST_PAUSE` times.
     """
     while True:
         began_s = time.monotonic()
         with outage:
             await call()
-        await asyncio.sleep(max(every_s, (time.monotonic() - began_s) / max_share))
+        took_s = 0 if outage.reason else time.monotonic() - began_s
+        await asyncio.sleep(min(max(every_s, took_s / max_share), LONGEST_PAUSE * every_s))
 
 
 def _reason_of(error: Exception | None) -> str:
     if isinstance(error, ServiceError):
         return error.reason
     if isinstance(error, SettingsError | OSError):
-        return str(error)
+        return str(error) or repr(error)
     return "" if error is None else repr(error)

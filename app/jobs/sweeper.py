@@ -20,7 +20,7 @@ SWEEP_S = 30.0
 """Interval between sweeps."""
 
 MAX_SHARE = 0.05
-"""Share of the time that counting, or sweeping, may take: with millions of jobs they come less often."""
+"""Share of the time that counting, or sweeping, may take: with millions of jobs they come less often, see `repeat`."""
 
 FILES_AT_A_TIME = 1000
 """Files looked up in one transaction: other readers wait for it."""

@@ -11,7 +11,7 @@ from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown
 from app.jobs.sqlite import SqliteDatabase
 from app.jobs.sweeper import Sweeper
-from app.outages import Outage
+from app.outages import Outage, repeat
 from tests.app.jobs.peer import until
 from tests.app.jobs.test_runner import House
 
@@ -40,6 +40,41 @@ def test_an_unexpected_error_is_logged_with_one_traceback(caplog: pytest.LogCapt
         attempt(outage, RuntimeError("a fault"))
     (entry,) = caplog.records
     assert (entry.levelname, bool(entry.exc_info)) == ("ERROR", True)
+
+
+def test_an_error_without_a_text_is_an_outage_too(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(log, "claim jobs")
+    attempt(outage, TimeoutError())
+    assert (outage.reason, caplog.messages) == ("TimeoutError()", ["cannot claim jobs: TimeoutError()"])
+
+
+@pytest.mark.anyio
+async def test_work_that_takes_long_pauses_longer_but_not_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, pauses = 0.0, list[float]()
+    outcomes: list[tuple[float, Exception | None]] = [
+        (0.1, None),
+        (0.5, None),
+        (30, DatabaseDown("gone")),
+        (30, None),  # waited, and was answered in the end
+    ]
+
+    async def work() -> None:
+        nonlocal now_s
+        took_s, error = outcomes[len(pauses)]
+        now_s += took_s
+        if error is not None:
+            raise error
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == len(outcomes):
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("app.outages.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("app.outages.asyncio.sleep", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await repeat(work, 2.0, Outage(log, "count jobs"), max_share=0.05)
+    assert pauses == pytest.approx([2.0, 10.0, 2.0, 40.0])
 
 
 def test_a_cancellation_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
