@@ -13,6 +13,9 @@ from app.settings import Settings
 DECODING_COPIES = 2.5
 """Upper bound on the memory that decoding takes, in copies of the picture."""
 
+SPREAD_BYTES_PER_PX = 14
+"""Memory of the colours that are spread into clear pixels (`app.pictures.picture.planes_of`), beyond these copies."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -124,7 +127,8 @@ NO_DEADLINE = Urgency()
 
 def decoding_bytes(header: Header) -> int:
     """Return an upper bound on a picture's memory while it is decoded."""
-    return math.ceil(DECODING_COPIES * sample_bytes(header) * header.height * header.width)
+    spread_bytes = SPREAD_BYTES_PER_PX if header.planes == 2 else 0
+    return math.ceil((DECODING_COPIES * sample_bytes(header) + spread_bytes) * header.height * header.width)
 
 
 def sample_bytes(header: Header) -> int:

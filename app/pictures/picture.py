@@ -137,7 +137,7 @@ def planes_of(colour: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _spread(colour: NDArray[numpy.float32], weight: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
-    """Fill pixels without weight with the mean of others in larger and larger squares around them.
+    """Fill pixels without weight, in place, with the mean of others in larger and larger squares around them.
 
     Args:
         colour: (H, W, 3).
@@ -147,7 +147,8 @@ def _spread(colour: NDArray[numpy.float32], weight: NDArray[numpy.float32]) -> N
     if known.all() or known.size == 1:
         return colour
     around = _doubled(_spread(*_halved(colour, weight)), known.shape)
-    return numpy.where(known[..., None], colour, around)
+    numpy.copyto(colour, around, where=~known[..., None])
+    return colour
 
 
 def _halved(colour: NDArray[Any], weight: NDArray[Any]) -> tuple[NDArray[numpy.float32], NDArray[numpy.float32]]:

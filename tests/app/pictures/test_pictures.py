@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import tracemalloc
 import zlib
 from dataclasses import replace
 
@@ -10,11 +11,12 @@ import pytest
 from PIL import Image
 
 from app.errors import ServiceError, TooLarge, Unavailable, Unprocessable, UnsupportedFormat
-from app.pictures.decode import decode, prepare_decoders
+from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS
 from app.pictures.layout import layout_of
 from app.pictures.picture import Metadata, Picture, Pixels, is_neutral, planes_of
 from app.pictures.postprocess import Postprocessor
+from app.sizing import decoding_bytes
 from model.pictures.limits import Limits
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import SRGB_PROFILE
@@ -294,3 +296,19 @@ def test_no_damaged_file_raises_anything_but_an_error_for_the_caller() -> None:
             damaged[rng.integers(0, len(whole), 4)] = rng.integers(0, 256, 4)
             with contextlib.suppress(ServiceError):
                 decode(damaged.tobytes(), LIMITS)
+
+
+@pytest.mark.parametrize("visible", ["all", "one", "half"])
+def test_decoding_stays_within_its_bound_whatever_is_visible(visible: str) -> None:
+    alpha = numpy.zeros((800, 800), numpy.uint8)
+    alpha[{"all": slice(None), "one": slice(1), "half": slice(0, 400)}[visible], : 1 if visible == "one" else 800] = 255
+    upload = encoded(Image.fromarray(numpy.dstack([numpy.asarray(noise(800, 800)), alpha])), "PNG")
+    limits = replace(LIMITS, max_picture_px=10**6)
+    tracemalloc.start()
+    try:
+        decode(upload, limits)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    pillow_bytes = 4 * 800 * 800  # not traced
+    assert peak_bytes + pillow_bytes <= decoding_bytes(read_header(upload, limits))
