@@ -72,7 +72,7 @@ def _first_instead_of_idat(file: bytes, size: tuple[int, int]) -> StoredFrame | 
         first = next(stored_frames(file, size), None)
     except Damaged:
         return None
-    return first if first and first.data else None
+    return first if first and any(first.data) else None
 
 
 def shared_of(file: bytes) -> Shared:
@@ -98,13 +98,14 @@ def stored_frames(file: bytes, size: tuple[int, int]) -> Iterator[StoredFrame]:
     found: StoredFrame | None = None
     sequence = 0
     for chunk in chunks(file, whole=False):
+        if found and chunk.kind == b"fcTL":
+            yield found
+            found = None
         if chunk.kind in (b"fcTL", b"fdAT"):
             if not chunk.sound or int.from_bytes(chunk.body[:4]) != sequence:
                 raise Damaged(f"chunk {sequence} of its animation is missing, damaged or at the wrong place")
             sequence += 1
         if chunk.kind == b"fcTL":
-            if found:
-                yield found
             found = _control(chunk, size)
         elif found and chunk.kind == b"IDAT":
             if (found.width, found.height) != size:

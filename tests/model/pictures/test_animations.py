@@ -177,6 +177,13 @@ def test_a_picture_for_other_readers_is_not_shown(frames: int) -> None:
     assert first_pixels(file) == shown(file)[0] == [BLUE]
 
 
+def test_a_broken_second_frame_does_not_hide_the_first() -> None:
+    file = without_first_fctl(apng(1, [rgba(RED), rgba(BLUE), rgba(GREEN)]))
+    damaged = bytearray(file)
+    damaged[file.rindex(b"fcTL") + 9] ^= 1
+    assert first_pixels(bytes(damaged)) == [BLUE]
+
+
 def test_the_first_frame_may_be_smaller_than_a_picture_for_other_readers() -> None:
     parts = [Part([*RED[:3]] * 3), Part([*BLUE[:3]], left=1)]
     file = without_first_fctl(apng(3, parts, kind=2, between=chunk(b"tEXt", b"Title\0a")))
