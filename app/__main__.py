@@ -47,7 +47,7 @@ def run_quietly(arguments: list[str]) -> int:
     """Run a command; Ctrl-C and a broken pipe become exit statuses, without a traceback."""
     try:
         return main(arguments)
-    except KeyboardInterrupt:  # during imports and loading; later each command handles it
+    except KeyboardInterrupt:  # most commands handle it once they run
         return INTERRUPTED
     except BrokenPipeError:
         return BROKEN_PIPE

@@ -17,7 +17,7 @@ async def is_set_within(event: asyncio.Event, seconds: float | None) -> bool:
 
 
 async def done_before(end: Awaitable[Any], work: Awaitable[Result]) -> asyncio.Future[Result] | None:
-    """Do some work until it is done, or until `end` is; the other one is cancelled, and both have stopped after that.
+    """Wait for some work or for `end`, whichever comes first. The other is cancelled; both have stopped on return.
 
     Returns:
         The work that is done, with its result or error; None where `end` came first.
