@@ -4,7 +4,9 @@ WORKDIR /srv
 COPY Makefile .
 COPY model model
 COPY app app
-RUN make native
+COPY LICENSE .
+# COPY keeps modes: a clone under a umask of 077 has files that the user of the service could not read.
+RUN make native && chmod --recursive a+rX model app LICENSE
 
 FROM python:3.11-slim-bookworm
 
@@ -24,13 +26,15 @@ ENV OMP_WAIT_POLICY=passive
 # By far the largest layer, and the one that changes least. PyTorch asks for the name and the home of its user. `image` is
 # `base` with a reader of HEIC, and with networks of other architectures; without: `--build-arg REQUIREMENTS=base`.
 ARG REQUIREMENTS=image
+# pyvips is published as source only: `build` locks what builds it, which pip would otherwise fetch without a hash.
+COPY requirements/build.txt /tmp/build.txt
 COPY requirements/${REQUIREMENTS}.txt /tmp/requirements.txt
-RUN python -m pip install --no-cache-dir --root-user-action=ignore --disable-pip-version-check \
-        --require-hashes --requirement /tmp/requirements.txt \
-    && rm /tmp/requirements.txt \
+RUN install="python -m pip install --no-cache-dir --root-user-action=ignore --disable-pip-version-check --require-hashes" \
+    && $install --requirement /tmp/build.txt \
+    && $install --no-build-isolation --requirement /tmp/requirements.txt \
+    && rm /tmp/build.txt /tmp/requirements.txt \
     && useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin esrgan \
-    && install --directory --owner esrgan /var/cache/esrgan \
-    && install --directory --owner esrgan --mode 700 /var/lib/esrgan
+    && install --directory --owner esrgan --group root --mode 770 /var/cache/esrgan /var/lib/esrgan
 
 # Triton's kernels, CUDA's own; has to be writable, and executable, on a GPU.
 ENV TRITON_CACHE_DIR=/var/cache/esrgan/triton \
@@ -40,7 +44,7 @@ ENV TRITON_CACHE_DIR=/var/cache/esrgan/triton \
 WORKDIR /srv
 COPY --from=compiled /srv/model model
 COPY --from=compiled /srv/app app
-COPY LICENSE .
+COPY --from=compiled /srv/LICENSE .
 
 USER esrgan
 ENV ESRGAN_HOST=0.0.0.0 \

@@ -120,11 +120,11 @@ gpu-acceptance: $(VENV)/dev.stamp $(VENV)/bench.stamp $(NATIVE) ## run the check
 FOR_PYTHON := 3.12
 FOR_MACHINE := x86_64
 MANYLINUX := manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014
-gpu-wheels: | $(PYTHON) ## fetch into wheels/ the packages that gpu-acceptance-offline installs: FOR_PYTHON=3.12 FOR_MACHINE=x86_64
+gpu-wheels: | $(VENV)/build.stamp ## fetch into wheels/ the packages that gpu-acceptance-offline installs: FOR_PYTHON=3.12 FOR_MACHINE=x86_64
 	@rm -rf wheels
 	@$(PYTHON) -m pip download --quiet --require-hashes --no-deps --only-binary :all: --no-binary pyvips --dest wheels \
 	    --python-version $(FOR_PYTHON) $(MANYLINUX:%=--platform=%_$(FOR_MACHINE)) --requirement requirements/gpu-acceptance.txt
-	@$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir wheels wheels/pyvips-*.tar.gz
+	@$(PYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheels wheels/pyvips-*.tar.gz
 	@rm wheels/*.tar.gz
 
 gpu-acceptance-offline: $(NATIVE) ## the same by python3 and the packages in wheels/, without network
@@ -166,12 +166,14 @@ openapi: $(VENV)/base.stamp ## rewrite docs/openapi.json from the code
 vendor: ## update the files of npm packages in app/http/static/, from each vendored.json there
 	@.ci/vendor $(patsubst %/,%,$(dir $(wildcard app/http/static/*/vendored.json)))
 
-# Each lock is constrained by the previous one, so that all of them can be installed together, in any order. That of
-# gpu-acceptance has no PyTorch, nor what comes with torchvision.
+# Each lock is constrained by the previous one, so that all of them can be installed together, in any order. `build` has what
+# pyvips names in `build-system`; that of gpu-acceptance has no PyTorch, nor what comes with torchvision.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
     --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
 lock: ## rewrite requirements/ from pyproject.toml with uv (newest versions: ARGS=--upgrade)
 	@$(LOCK) --output-file requirements/base.txt
+	@printf '%s\n' cffi pkgconfig setuptools | $(LOCK:pyproject.toml=-) --constraint requirements/base.txt \
+	    --output-file requirements/build.txt
 	@$(LOCK) --extra train --constraint requirements/base.txt --output-file requirements/train.txt
 	@$(LOCK) --extra train --extra dev --constraint requirements/train.txt --output-file requirements/dev.txt
 	@printf '%s\n' numpy pillow torch | $(LOCK) --extra gpu-acceptance --constraint requirements/dev.txt \
@@ -189,10 +191,16 @@ clean: ## remove .venv, wheels, compiled libraries and caches; runs/ stays
 	@rm -rf $(VENV) wheels $(NATIVE) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp newer than its lock: the lock is installed. A new .venv has no stamps.
-$(VENV)/%.stamp: requirements/%.txt | $(PYTHON)
+# A stamp newer than its lock: the lock is installed. A new .venv has no stamps. pyvips is published as source only, and is
+# built by the packages of build.txt: pip would otherwise fetch the newest ones, without a hash.
+INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
+$(VENV)/build.stamp: requirements/build.txt | $(PYTHON)
+	@$(INSTALL) --requirement $<
+	@touch $@
+
+$(VENV)/%.stamp: requirements/%.txt | $(VENV)/build.stamp
 	@echo "Installing requirements/$*.txt into $(VENV); the first time this fetches several GB."
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@$(INSTALL) --no-build-isolation --requirement $<
 	@touch $@
 
 $(PYTHON):

@@ -25,6 +25,9 @@ COPIED_BY_DERIVED = [
 ]
 """Files and folders of the clone that derived images copy, as in the guides."""
 
+TAKEN = set(re.findall(r"COPY --from=compiled /srv/(\S+) ", SERVICE_STAGE))
+"""Files and folders of the clone that the service's stage has from the first one."""
+
 COMPILER = """#!/bin/sh
 # Compiles nothing, but leaves a file where the library would be.
 while [ "$1" != -o ]; do shift; done
@@ -65,8 +68,42 @@ def test_what_the_image_copies_is_in_its_build_context_and_no_library_of_the_hos
             path = Path(name.replace("${REQUIREMENTS}", requirements))
             assert (ROOT / path).exists()
             assert any(path.is_relative_to(it) for it in sent), path
-    for name in ("model", "app"):
-        assert f"COPY --from=compiled /srv/{name} {name}" in SERVICE_STAGE
+    assert {"model", "app"} <= TAKEN
+
+
+def test_the_user_of_the_service_can_read_what_a_clone_under_any_umask_has() -> None:
+    (readable,) = re.findall(r"chmod --recursive a\+rX (.+)", COMPILING_STAGE)
+    assert set(readable.split()) == TAKEN
+    assert all(name.startswith("requirements/") for name in copied(SERVICE_STAGE))  # read by root, then removed
+    for guide in GUIDES:
+        for block in re.findall(r"FROM esrgan-serve\n(?:    .+\n)+", guide.read_text(encoding="utf-8")):
+            for name in re.findall(r"(?m)^    COPY (?!requirements/)(\S+)", block):
+                assert f"chmod -R a+rX {name}" in block
+
+
+def test_any_user_of_the_group_root_can_write_to_the_folders_of_the_service() -> None:
+    (folders,) = re.findall(r"install --directory --owner esrgan --group root --mode 770 (.+)", SERVICE_STAGE)
+    (jobs,) = re.findall(r"ESRGAN_JOBS_FOLDER=(\S+)", SERVICE_STAGE)
+    assert set(folders.split()) == {jobs, "/var/cache/esrgan"}
+
+
+def locked(name: str) -> dict[str, str]:
+    """Return the versions of a lock."""
+    return dict(re.findall(r"(?m)^([\w.-]+)==([^\s;]+)", (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")))
+
+
+def test_what_builds_packages_is_locked_as_they_are() -> None:
+    build, base = locked("build"), locked("base")
+    assert {"cffi", "pkgconfig", "setuptools"} <= build.keys()  # `build-system` of pyvips, the only one without wheels
+    assert {name: base[name] for name in build.keys() & base.keys()} == {
+        name: build[name] for name in build.keys() & base.keys()
+    }
+    first, second = re.findall(r"\$install (.+?) *\\\n", SERVICE_STAGE)
+    assert first == "--requirement /tmp/build.txt"
+    assert second == "--no-build-isolation --requirement /tmp/requirements.txt"
+    builders = re.findall(r"(?m)^\t@.*(?:pip wheel|\$\(INSTALL\)).*", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert len(builders) == 3
+    assert [line for line in builders if "--no-build-isolation" not in line] == ["\t@$(INSTALL) --requirement $<"]
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
@@ -103,7 +140,7 @@ def test_the_image_has_the_compiler_and_a_folder_for_kernels_that_is_on_a_volume
     (folder,) = re.findall(r"TRITON_CACHE_DIR=(\S+)", SERVICE_STAGE)
     (volume, mounted) = re.findall(r"- (\w+):(/\S+)", COMPOSE_GPU)[0]
     assert Path(folder).is_relative_to(mounted)
-    assert f"install --directory --owner esrgan {mounted}" in SERVICE_STAGE
+    assert re.search(rf"install --directory --owner esrgan .*{mounted}", SERVICE_STAGE)
     assert re.search(rf"(?m)^volumes:\n  {volume}:$", COMPOSE_GPU)
     assert mounted not in re.findall(r"(?m)^    tmpfs:\n((?:      - .*\n)+)", COMPOSE)[0]
 
