@@ -1,8 +1,11 @@
 """A whole service with a tiny random generator, and a client that calls it without a socket."""
 
 import io
-from collections.abc import AsyncIterator, Iterator
+import tempfile
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import numpy
@@ -14,10 +17,11 @@ from PIL import Image
 from app.build import build_service
 from app.http.application import create_app
 from app.lifecycle import Lifecycle
-from app.networks import DeviceEngine
+from app.networks import DeviceEngine, NetworkLoader
 from app.service import UpscaleService
 from app.settings import Settings
 from model.files.checkpoint import Card, write_checkpoint
+from model.reliable import ReliableUpscaler
 from model.rrdb import RRDBConfig, RRDBNet
 from tests.app.blocked_device import BlockedDevice
 from tests.app.library.parts import folder, loader, make
@@ -33,16 +37,24 @@ def anyio_backend() -> str:
 
 def write_tiny_model(folder: Path, name: str, *, scale: int = 4, seed: int = 0) -> Path:
     """Write a generator whose output depends on its input: random weights around a copy of the picture."""
+    path = folder / f"{name}.safetensors"
+    path.write_bytes(_tiny_model(name, scale, seed))
+    return path
+
+
+@cache
+def _tiny_model(name: str, scale: int, seed: int) -> bytes:
     torch.manual_seed(seed)
     net = RRDBNet(RRDBConfig(channels=6, blocks=1, growth=4, scale=scale))
     with torch.no_grad():
         for weight in net.parameters():
             weight.normal_(std=0.15)
-    path = folder / f"{name}.safetensors"
     picture = torch.randint(0, 256, (3, 9, 13), dtype=torch.uint8)
     card = Card(name=name, recipe="none", steps=0, data="nothing", metrics={}, created="2026-01-01")
-    write_checkpoint(path, net, card, golden_input=picture)
-    return path
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tiny.safetensors"
+        write_checkpoint(path, net, card, golden_input=picture)
+        return path.read_bytes()
 
 
 @pytest.fixture
@@ -74,8 +86,21 @@ def engine() -> DeviceEngine:
     return DeviceEngine()
 
 
+class QuickLoader(NetworkLoader):
+    """A loader that measures networks of one shape once, because that takes longer than all other steps of loading."""
+
+    speeds: ClassVar[dict[tuple[int, int, torch.dtype], Sequence[tuple[int, float]]]] = {}
+
+    def _warm_up(self, upscaler: ReliableUpscaler) -> Generator[None, None, Sequence[tuple[int, float]]]:
+        shape = (upscaler.scale, upscaler.state_bytes(planes=1, width=64), upscaler.dtype)
+        if shape not in self.speeds:
+            self.speeds[shape] = yield from super()._warm_up(upscaler)
+        return self.speeds[shape]
+
+
 @pytest.fixture
-async def service(settings: Settings, engine: DeviceEngine) -> UpscaleService:
+async def service(settings: Settings, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch) -> UpscaleService:
+    monkeypatch.setattr("app.build.NetworkLoader", QuickLoader)
     return build_service(settings, engine=engine)
 
 
