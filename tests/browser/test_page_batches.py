@@ -66,6 +66,17 @@ async def test_removed_pictures_come_back_until_the_time_for_undo_is_over(
     await until_no_job_is_left(live)
 
 
+async def test_an_undo_while_pictures_are_sent_sends_them_again(person: Person, live: Live) -> None:
+    await person.open(f"{live.address}/")
+    await person.tab.page.route("**/v1/jobs", lambda route: route.abort())
+    await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
+    for card in (0, 1):
+        await person.reads(f".card >> nth={card} >> .state", "cannot be reached. Trying again")
+    await person.tab.page.unroute("**/v1/jobs")
+    await person.tab.page.evaluate("() => ['clear', 'undo'].forEach((id) => document.getElementById(id).click())")
+    await person.sees(DONE, 2)
+
+
 async def test_a_batch_is_announced_once_and_counted_in_the_title(
     person: Person, live: Live, blocked: BlockedDevice
 ) -> None:

@@ -56,9 +56,10 @@ export class Sender {
     const next = this.#pictures.runs.find((run) => run.state === "queued" && !this.#sending.has(run.id));
     if (!next || this.#sending.size >= AT_A_TIME) return;
     const abort = new AbortController();
-    this.#sending.set(next.id, abort);
+    const { id } = next; // an undo gives the run a new one
+    this.#sending.set(id, abort);
     this.#send(next, abort.signal).finally(() => {
-      this.#sending.delete(next.id);
+      this.#sending.delete(id);
       this.#sendNext();
     });
     this.#sendNext();
