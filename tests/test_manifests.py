@@ -126,15 +126,16 @@ def test_a_pod_has_settings_of_ours_and_time_to_leave(overlay: str, monkeypatch:
     assert (settings.keys is not None) == (overlay in ("keys", "jobs"))
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_a_pod_cannot_write_to_its_root_or_gain_rights(overlay: str) -> None:
-    resources = built(f"overlays/{overlay}")
-    pod, own = only(resources, "Deployment")["spec"]["template"]["spec"], container(resources)["securityContext"]
+@pytest.mark.parametrize("folder", [*(f"overlays/{overlay}" for overlay in OVERLAYS), "training"])
+def test_a_pod_cannot_write_to_its_root_or_gain_rights(folder: str) -> None:
+    (pod,) = [it["spec"]["template"]["spec"] for it in built(folder) if it["kind"] in ("Deployment", "Job")]
+    (one,) = pod["containers"]
+    own = one["securityContext"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert (own["readOnlyRootFilesystem"], own["allowPrivilegeEscalation"]) == (True, False)
     assert own["capabilities"] == {"drop": ["ALL"]}
-    mounted = {mount["mountPath"] for mount in container(resources)["volumeMounts"]}
-    assert {"/tmp", "/var/cache/esrgan"} <= mounted
+    # The image has TRITON_CACHE_DIR and CUDA_CACHE_PATH in the latter.
+    assert {"/tmp", "/var/cache/esrgan"} <= {mount["mountPath"] for mount in one["volumeMounts"]}
 
 
 def test_probes_and_routes_ask_for_paths_that_exist() -> None:
@@ -194,6 +195,20 @@ def test_pods_of_a_training_run_meet_at_the_first_one() -> None:
     assert job["completions"] == job["parallelism"]
     assert f"--nproc-per-node={trainer['resources']['limits']['nvidia.com/gpu']}" in command
     assert f"--master-addr=esrgan-training-0.{job['template']['spec']['subdomain']}" in command
+
+
+@pytest.mark.parametrize(
+    ("proxy", "line"),
+    [
+        ("haproxy.cfg", "timeout http-request"),
+        ("nginx.conf", "client_header_timeout"),
+        ("Caddyfile", "read_header"),
+        ("envoy.yaml", "request_headers_timeout:"),
+    ],
+)
+def test_a_proxy_waits_for_headers_no_longer_than_the_service_would(proxy: str, line: str) -> None:
+    content = (ROOT / "docker" / "proxy" / proxy).read_text(encoding="utf-8")
+    assert re.findall(rf"(?m)^\s*{line} (\w+)", content) == [f"{Settings().head_s:.0f}s"]
 
 
 def test_the_balancer_knows_every_replica_of_the_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:

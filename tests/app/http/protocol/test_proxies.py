@@ -74,7 +74,8 @@ def running(command: list[str], configuration: Path, text: str, live: Live) -> I
         process.wait(timeout=10)
 
 
-CADDY_ALONE = "{\n\tadmin off\n\tauto_https off\n}\n"
+CADDY_ALONE = "\n{\n\tadmin off\n\tauto_https off\n"
+"""The beginning of its block of options, with those of a test."""
 
 
 def skip_old_caddy() -> None:
@@ -94,7 +95,7 @@ def proxy(request: pytest.FixtureRequest, live: Live, tmp_path: Path) -> Iterato
     elif request.param == "Caddyfile":
         skip_old_caddy()
         file = tmp_path / "Caddyfile"
-        text = CADDY_ALONE + (CONFIGURATIONS / request.param).read_text()
+        text = (CONFIGURATIONS / request.param).read_text().replace("\n{\n", CADDY_ALONE, 1)
         with running(["caddy", "run", "--adapter", "caddyfile", "--config", str(file)], file, text, live) as it:
             yield it
     else:
