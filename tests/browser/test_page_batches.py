@@ -28,11 +28,14 @@ async def test_the_first_frame_of_an_animation_is_named_as_such(person: Person, 
     await person.open(f"{live.address}/")
     await person.drop(clip=encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]))
     await person.reads(f"{DONE} .state", "^First of 4 frames$")
-    await person[".card .option"].click()
+    await person.drop(other=encoded(noise(20, 16)))
+    await person.sees(DONE, 2)
+    await person[".card .option:visible"].click()
+    assert await person["#viewer-name"].text_content() == "clip.png"
     assert await person.tab.page.evaluate(FOCUSED) == "setting-frames"
     await person["#setting-frames"].select_option("all")
     await person["#again"].click()
-    await person.reads(f"{DONE} .state", "^$")
+    await person.reads(f"{DONE} >> nth=0 >> .state", "^$")
 
 
 async def until_no_job_is_left(live: Live) -> None:

@@ -52,7 +52,10 @@ const list = new List(pictures, {
   cancel: (picture) => (picture.runs.length ? sender.cancel(latestRun(picture)) : removeFromList(picture)),
   remove: removeFromList,
   retry,
-  showFrames: () => form.focusOn("frames"),
+  showFrames: (picture) => {
+    pictures.select(picture); // the one that "Upscale again" is for
+    form.focusOn("frames");
+  },
   offersFrames: () => form?.has("frames") ?? false,
   select: (picture) => pictures.select(picture),
   sizes,
