@@ -16,6 +16,16 @@ pytestmark = pytest.mark.anyio
 DONE = ".card[data-state=done]"
 FOCUSED = "() => document.activeElement.id || document.activeElement.className"
 
+HELD_WORKERS = """
+    const post = Worker.prototype.postMessage;
+    const released = new Promise((resolve) => { window.release = resolve; });
+    Worker.prototype.postMessage = async function (...given) {
+        await released;
+        post.apply(this, given);
+    };
+"""
+"""Makes thumbnails wait, and with them the pictures that are read one after the other."""
+
 
 @pytest.fixture
 def person(tab: Tab) -> Person:
@@ -78,6 +88,18 @@ async def test_an_undo_while_pictures_are_sent_sends_them_again(person: Person, 
     await person.tab.page.unroute("**/v1/jobs")
     await person.tab.page.evaluate("() => ['clear', 'undo'].forEach((id) => document.getElementById(id).click())")
     await person.sees(DONE, 2)
+
+
+async def test_a_picture_removed_while_its_file_is_read_does_not_come_back(person: Person, live: Live) -> None:
+    await person.tab.page.add_init_script(HELD_WORKERS)
+    await person.open(f"{live.address}/")
+    await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
+    await person.sees(".card", 2)
+    await person["#clear"].click()
+    await person.drop(three=encoded(noise(22, 16)))
+    await person.tab.page.evaluate("() => window.release()")
+    await person.sees(f"{DONE} canvas")  # its file is read last
+    assert await person[".card .name"].all_text_contents() == ["three.png"]
 
 
 async def test_a_batch_is_announced_once_and_counted_in_the_title(

@@ -67,7 +67,7 @@ export class Pictures extends EventTarget {
 
   describe(picture, facts) {
     Object.assign(picture, facts);
-    this.#tell(picture);
+    if (this.#all.includes(picture)) this.#tell(picture); // else it was removed while its file was read
   }
 
   select(picture) {
