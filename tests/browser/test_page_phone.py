@@ -17,6 +17,18 @@ pytestmark = pytest.mark.anyio
 ZOOMED = "(stage) => stage.classList.contains('zoomed')"
 SCROLLED = "() => Math.round(scrollY)"
 
+UNDER_THE_NOTE = """() => {
+    const note = document.getElementById("removed");
+    const place = note.getBoundingClientRect();
+    const isUnder = (it) => {
+        const { left, right, top, bottom } = it.getBoundingClientRect();
+        return left < place.right && right > place.left && top < place.bottom && bottom > place.top;
+    };
+    const others = [...document.querySelectorAll("button, select, a")].filter((it) => !note.contains(it));
+    return others.filter((it) => it.checkVisibility() && isUnder(it)).map((it) => it.id || it.outerHTML);
+}"""
+"""Returns the buttons below the note about removed pictures."""
+
 
 class Fingers:
     """One or two fingers on the screen."""
@@ -111,3 +123,29 @@ async def test_the_picture_stays_in_sight_above_its_settings(phone: Tab, live: L
         const place = (id) => document.getElementById(id).getBoundingClientRect();
         return place("setting-model").top >= place("stage").bottom;  // not below the picture
     }""")
+
+
+@pytest.mark.parametrize("width", [375, 1200])
+async def test_the_note_about_removed_pictures_lies_on_no_button(tab: Tab, live: Live, width: int) -> None:
+    await tab.page.set_viewport_size({"width": width, "height": 667})
+    person, _ = await shown(tab, live)
+    await person.drop(broken=b"no picture")
+    await person.sees(".card[data-state=failed]")
+    await person[".card .show"].first.click()
+    await person["#setting-size"].select_option("scale=2")
+    await person["#apply"].wait_for()
+    await tab.page.wait_for_timeout(500)  # the cross ignores clicks right after its action has changed
+    await person[".card[data-state=failed] .icon"].click()
+    await person["#removed"].wait_for()
+    assert await tab.page.evaluate(UNDER_THE_NOTE) == []
+    await person["#clear"].click()
+    assert await tab.page.evaluate(UNDER_THE_NOTE) == []
+
+
+async def test_a_tap_on_the_note_about_removed_pictures_does_not_hold_it(phone: Tab, live: Live) -> None:
+    await phone.page.clock.install()
+    person, _ = await shown(phone, live)
+    await person["#clear"].tap()
+    await person["#removed span"].tap()
+    await phone.page.clock.run_for(11_000)
+    await person.sees("#removed", 0)

@@ -36,7 +36,8 @@ export class Removal {
 
   #finishLater() {
     clearTimeout(this.#timer);
-    const isInUse = () => byId("removed").matches(":hover, :focus-within");
+    const inUse = matchMedia("(hover: hover)").matches ? ":hover, :focus-within" : ":focus-within"; // a tap hovers for ever
+    const isInUse = () => byId("removed").matches(inUse);
     this.#timer = setTimeout(() => (isInUse() ? this.#finishLater() : this.#finish()), UNDO_MS);
   }
 
