@@ -170,7 +170,7 @@ async def test_a_result_that_is_gone_is_made_again(person: Person, live: Live) -
         if job.pictures[0].file_name == "two.png":
             await live.life.jobs.cancel(job)
     await person[".card .show"].nth(1).click()
-    await person.reads("#note", "There is no job of that id")
+    await person.reads("#note", "no longer has this picture. Try again.$")
     await person[".card[data-state=failed] .text"].click()
     await person.sees(DONE, 2)
     await person.sees("#layer-after img")

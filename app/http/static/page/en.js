@@ -192,6 +192,7 @@ export default {
 
   "problem.key-full": "Your key has no room for this picture. Remove finished ones, then try again.",
   "problem.storage-full": "The service has no room for this picture. Remove finished ones, or try again later.",
+  "problem.no-such-job": "The service no longer has this picture. Try again.",
   "problem.offline": "The service cannot be reached.",
   "problem.413": "The file is too large for a proxy in front of the service (HTTP 413).",
   "problem.502": "The service cannot be reached (HTTP 502).",
