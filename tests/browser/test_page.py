@@ -253,9 +253,11 @@ class TestKeys:
 
 
 @pytest.mark.parametrize("settings", [{"jobs": False}], indirect=True)
-async def test_without_jobs_the_page_waits_for_its_requests(person: Person, live: Live) -> None:
+async def test_without_jobs_the_page_waits_for_its_requests(person: Person, live: Live, blocked: BlockedDevice) -> None:
     await person.open(f"{live.address}/")
     await person.drop(one=encoded(noise(20, 16)), broken=b"no picture")
+    await person.reads(".card >> nth=0 >> .state", "^Working$")
+    blocked.gate.set()
     await person.sees(DONE)
     await person.reads(".card[data-state=failed] .state", "not an image|not a picture|format")
     await person.tab.page.reload()

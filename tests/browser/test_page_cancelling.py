@@ -53,6 +53,7 @@ async def test_a_picture_that_is_sent_but_not_answered_leaves_no_job_behind(
     monkeypatch.setattr(live.life.jobs, "submit", submit_later)
     await person.open(f"{live.address}/")
     await person.drop(photo=encoded(noise(20, 16)))
+    await person.reads(".card .state", "^Waiting$")
     await cancel(person)
     async with person.tab.page.expect_response(lambda it: it.request.method == "DELETE"):
         gate.set()

@@ -78,6 +78,18 @@ async def test_the_seconds_pass_over_the_picture_too(person: Person, live: Live)
     await person.tab.page.wait_for_function(passed, arg=before)
 
 
+async def test_no_seconds_are_left_while_the_file_is_written(person: Person, live: Live) -> None:
+    ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    running = job_in("running", queue={"position": 0, "predicted_end": ends}) | {"progress": 0.995}
+    await person.tab.page.route("**/v1/jobs/job_a/events", lambda route: asyncio.sleep(0))
+    await person.tab.page.route("**/v1/jobs", lambda route: route.fulfill(json=running))
+    await person.tab.page.route("**/v1/jobs/job_a", lambda route: route.fulfill(json=running))
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person.reads(".card .state", "^99 %")
+    assert await person[".card .state"].text_content() == "99 %"
+
+
 async def test_one_tab_follows_events_and_none_that_is_hidden(
     person: Person, live: Live, blocked: BlockedDevice
 ) -> None:

@@ -131,11 +131,12 @@ export function stateText(run) {
   if (run.state === "done") return run.shown < run.frames ? counted("frames.first_of", run.frames) : "";
   if (run.state === "sending") return text("state.sending", { percent });
   if (run.note && !ENDED.includes(run.state)) return run.note; // why nothing is known, or nothing happens
-  if (run.state === "waiting" && !run.job) return text("state.working");
+  if (run.state === "running" && !run.job) return text("state.working");
   const parts = [text(`state.${run.state}`, { percent })];
   if (run.state === "waiting" && run.ahead) parts.push(counted("state.ahead", run.ahead));
   const left = (run.endsAt - Date.now()) / 1000;
-  if (["waiting", "running"].includes(run.state) && left > 0) parts.push(text("state.left", { time: duration(left) }));
+  const isPredicted = ["waiting", "running"].includes(run.state) && percent < 99; // writing the file has no prediction
+  if (isPredicted && left > 0) parts.push(text("state.left", { time: duration(left) }));
   return parts.join(" · ");
 }
 

@@ -98,7 +98,7 @@ export class Sender {
       signal,
       untilSent: takesJobs,
       headers: takesJobs ? { "Idempotency-Key": run.id } : {},
-      onSent: (share) => change(share < 1 ? { progress: share } : { state: "waiting", progress: 0 }),
+      onSent: (share) => change(share < 1 ? { progress: share } : { state: takesJobs ? "waiting" : "running", progress: 0 }),
     });
     const reached = await (takesJobs ? accepted(answer) : kept(run, answer));
     change(reached);
