@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
 from tests.app.live import Live
 from tests.browser.conftest import Tab
@@ -149,3 +150,16 @@ async def test_a_tap_on_the_note_about_removed_pictures_does_not_hold_it(phone: 
     await person["#removed span"].tap()
     await phone.page.clock.run_for(11_000)
     await person.sees("#removed", 0)
+
+
+async def test_the_progress_lies_on_the_preview_of_a_setting(phone: Tab, live: Live, blocked: BlockedDevice) -> None:
+    blocked.gate.set()
+    person, _ = await shown(phone, live)
+    blocked.gate.clear()
+    await person["#setting-size"].select_option("scale=2")
+    await person["#again"].click()
+    await person.sees("#progress")
+    await person.sees("#tags", 0)
+    layer = "(it) => Number(getComputedStyle(it).zIndex)"
+    assert await person["#progress"].evaluate(layer) > await person["#lens"].evaluate(layer)
+    blocked.gate.set()
