@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+ROOM_FOR_OUTLINE_PX = """([focused, scrolled]) => {
+    const it = document.querySelector(focused);
+    it.focus();
+    const { outlineOffset, outlineWidth } = getComputedStyle(it);
+    const reach = parseFloat(outlineOffset) + parseFloat(outlineWidth);
+    return it.getBoundingClientRect().left - document.querySelector(scrolled).getBoundingClientRect().left - reach;
+}"""
 PHONE = {"width": 320, "height": 640}
 
 
@@ -62,6 +69,16 @@ async def test_a_picture_is_seen_without_a_mouse(tab: Tab, live: Live) -> None:
         reached.append(await tab.page.evaluate("() => document.activeElement.id || document.activeElement.className"))
     expected = {"stage", "divider", "before", "zoom-in", "save", "show", "choose", "setting-model", "setting-size"}
     assert expected <= set(reached)
+
+
+async def test_the_outline_of_the_focus_is_not_cut_off(tab: Tab, live: Live) -> None:
+    person = Person(tab)
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await person.sees(".card[data-state=done]")
+    await tab.page.keyboard.press("Tab")  # so that a focus is shown
+    for focused, scrolled in ((".card", "#list"), ("#setting-model", "#settings")):
+        assert await tab.page.evaluate(ROOM_FOR_OUTLINE_PX, [focused, scrolled]) >= 0
 
 
 async def test_what_is_drawn_by_backgrounds_is_seen_in_forced_colours(tab: Tab, live: Live) -> None:
