@@ -4,7 +4,7 @@ Needs the extra `s3`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable
 from typing import Any, Self
 
 import obstore
@@ -95,6 +95,16 @@ class ObjectStore:
             raise StoreDown(str(error)) from error
 
 
+class _Later:
+    """A coroutine that is made when it is awaited: obstore never awaits one whose upload was cancelled just before."""
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        self._make = make
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        return self._make().__await__()
+
+
 class _Source:
     """Chunks for obstore, which takes each in a task of its own, and leaves that task running when it is cancelled.
 
@@ -112,7 +122,10 @@ class _Source:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> bytes:
+    def __anext__(self) -> "_Later":
+        return _Later(self._take)
+
+    async def _take(self) -> bytes:
         if self._stopped:
             raise StopAsyncIteration
         self._taking = asyncio.current_task()
