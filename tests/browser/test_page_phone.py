@@ -1,5 +1,6 @@
 """The page at / on a phone, and in a window that scrolls: gestures that move the page or the picture."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,6 +47,8 @@ class Fingers:
         await self._touch("Start", (x, start))
         for step in range(1, 13):
             await self._touch("Move", (x, start + (end - start) * step / 12))
+        await asyncio.sleep(0.15)  # a finger that is lifted while it moves would leave the page scrolling
+        await self._touch("Move", (x, end))
         await self._touch("End")
 
     async def spread(self, x: float, y: float) -> None:
@@ -77,10 +80,11 @@ async def test_swipes_over_the_fitted_picture_scroll_the_page(phone: Tab, live: 
         await phone.page.wait_for_function("() => scrollY > 50")
         assert not await person["#stage"].evaluate(ZOOMED)
     await phone.page.evaluate("() => scrollTo(0, 0)")
+    await phone.page.wait_for_function("() => scrollY === 0")
     await fingers.spread(x, y)
-    assert await person["#stage"].evaluate(ZOOMED)
+    await person["#stage.zoomed"].wait_for()
     await person["#fit"].click()
-    assert not await person["#stage"].evaluate(ZOOMED)
+    await person["#stage:not(.zoomed)"].wait_for()
 
 
 async def test_the_wheel_scrolls_past_a_fitted_picture_and_zooms_with_ctrl(tab: Tab, live: Live) -> None:
