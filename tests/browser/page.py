@@ -29,6 +29,18 @@ PASTE = """([[name, data]]) => {
     document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
 }"""
 
+KEEPS = """(files) => new Promise((resolve) => {
+    const opening = indexedDB.open("esrgan", 1);
+    opening.onsuccess = () => {
+        const counting = opening.result.transaction("files").objectStore("files").count();
+        counting.onsuccess = () => {
+            opening.result.close();
+            resolve(counting.result >= files);
+        };
+    };
+})"""
+"""Returns whether the page has stored some files."""
+
 
 @dataclass(frozen=True)
 class Person:
@@ -53,6 +65,11 @@ class Person:
     async def paste(self, content: bytes) -> None:
         """Paste a picture, as after a copy in a program."""
         await self.tab.page.evaluate(PASTE, [["image.png", base64.b64encode(content).decode()]])
+
+    async def reload(self, *, kept: int) -> None:
+        """Reload the page once the browser has stored its files; before, it asks whether to leave the page."""
+        await self.tab.page.wait_for_function(KEEPS, arg=kept)
+        await self.tab.page.reload()
 
     async def sees(self, selector: str, times: int = 1) -> None:
         from playwright.async_api import expect  # here, because playwright may be missing

@@ -93,7 +93,7 @@ async def test_a_reload_loses_nothing(person: Person, live: Live, blocked: Block
     await person.open(f"{live.address}/")
     await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)), three=encoded(noise(22, 16)))
     await blocked.at_work()
-    await person.tab.page.reload()
+    await person.reload(kept=3)
     await person.sees(".card", 3)
     blocked.gate.set()
     await person.sees(DONE, 3)
