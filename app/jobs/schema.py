@@ -55,7 +55,7 @@ class Catalogue(Session, Protocol):
         """Return the names of a table's columns."""
 
     def number(self) -> int:
-        """Return the number stored beside the tables, or 0 if none is: tables without one have 1."""
+        """Return the stored number of the tables, or 0 if there is none: such tables count as 1."""
 
     def store_number(self, number: int) -> None:
         """Store the number of the tables."""

@@ -24,7 +24,7 @@ PICTURES = frozenset(
 
 
 def check_data(file: bytes, limits: Limits) -> None:
-    """Refuse an AVIF or HEIC whose items have far more bytes than it, or too many bytes beside the pixels.
+    """Refuse an AVIF or HEIC whose items have far more bytes than the file, or that has too much metadata.
 
     Args:
         file: one with boxes that were checked.

@@ -40,7 +40,7 @@ def prepare_decoders() -> None:
     """Set up what is global in the libraries."""
     heic.register()
     Image.MAX_IMAGE_PIXELS = None  # the limits say how many
-    PngImagePlugin.MAX_TEXT_CHUNK = 2**22  # bytes, as many as a text may have in other formats by default
+    PngImagePlugin.MAX_TEXT_CHUNK = 2**22  # bytes: the default limit on a text of the other formats
 
 
 def accepted_formats() -> tuple[str, ...]:
