@@ -1,7 +1,9 @@
 """docker/haproxy: requests that HAProxy retries on another replica, and the answers if it cannot."""
 
 import asyncio
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,9 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.errors import DeadlinePassed, ServiceError, TooSlow, Unavailable
 from tests.app.live import until
 
 CONFIGURATION = Path(__file__).parents[4] / "docker" / "haproxy"
+ERROR_FILES = dict(re.findall(r"(?m)^    errorfile (\d+) (\S+)$", (CONFIGURATION / "haproxy.cfg").read_text("utf-8")))
 
 pytestmark = [
     pytest.mark.anyio,
@@ -139,6 +143,26 @@ async def test_what_cannot_be_sent_again_gets_a_problem_document_with_retry_afte
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["retry-after"] == "5"
     assert answer.json()["type"] == "urn:esrgan-serve:problem:unavailable"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("408", TooSlow),
+        ("500", Unavailable),
+        ("502", Unavailable),
+        ("503", Unavailable),
+        ("504", DeadlinePassed),
+    ],
+)
+def test_errors_of_haproxy_are_those_of_the_service(status: str, error: type[ServiceError]) -> None:
+    head, body = (CONFIGURATION / ERROR_FILES[status]).read_bytes().split(b"\n\n")
+    line, *headers = head.decode("ascii").split("\n")
+    sent = json.loads(body)
+    assert line.split()[:2] == ["HTTP/1.1", str(error.status)]
+    assert {"Content-Type: application/problem+json", f"Content-Length: {len(body)}"} <= set(headers)
+    assert (sent["type"], sent["title"]) == (f"urn:esrgan-serve:problem:{error.type}", error.title)
+    assert sent["status"] == error.status
 
 
 async def test_idle_connections_shut_nobody_out(client: httpx.AsyncClient, front_and_stats: tuple[str, str]) -> None:
