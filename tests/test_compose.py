@@ -16,6 +16,9 @@ OVERLAYS = [(), ("gpu",), ("gpus",)]
 MINE = {"KEYS_FOLDER": "./mine/keys", "MODELS_FOLDER": "./mine/models"}
 KEYS, MODELS = "./mine/keys:/keys:ro", "./mine/models:/models:ro"
 
+FIXED = {"ESRGAN_HOST", "ESRGAN_PORT", "ESRGAN_PUBLISHED", "ESRGAN_JOBS_FOLDER", "ESRGAN_DEVICE"}
+"""Settings of a container that are not those of `.env`, as docs/deploy.md says."""
+
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("docker/*.yml"), ROOT / BASE]
 
 
@@ -38,6 +41,14 @@ def test_keys_models_and_settings_reach_every_process_that_serves(overlays: tupl
         assert (own["ESRGAN_KEYS"], own["ESRGAN_MODELS"]) == ("/keys/keys", "/models"), name
         assert {KEYS, MODELS} <= set(part["volumes"]), name
         assert part["env_file"] == [{"path": ".env", "required": False}], name
+
+
+@pytest.mark.parametrize("overlays", OVERLAYS)
+def test_what_a_file_sets_itself_can_be_set_in_env(overlays: tuple[str, ...]) -> None:
+    for part in serving(*overlays).values():
+        for name in {it for it in part["environment"] if it.startswith("ESRGAN_")} - FIXED:
+            for other in serving(*overlays, **{name: "other"}).values():
+                assert other["environment"][name] == "other"
 
 
 @pytest.mark.parametrize("overlays", OVERLAYS)
