@@ -138,6 +138,20 @@ def test_a_pod_cannot_write_to_its_root_or_gain_rights(folder: str) -> None:
     assert {"/tmp", "/var/cache/esrgan"} <= {mount["mountPath"] for mount in one["volumeMounts"]}
 
 
+def test_containers_of_ray_gain_no_rights() -> None:
+    cluster = yaml.safe_load((ROOT / "deploy" / "kuberay" / "rayservice.yaml").read_text("utf-8"))["spec"]
+    groups = [cluster["rayClusterConfig"]["headGroupSpec"], *cluster["rayClusterConfig"]["workerGroupSpecs"]]
+    own = [one["securityContext"] for group in groups for one in group["template"]["spec"]["containers"]]
+    expected = {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert own == [expected, expected]
+
+
 def test_probes_and_routes_ask_for_paths_that_exist() -> None:
     paths = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))["paths"].keys()
     resources = built("overlays/cpu")
