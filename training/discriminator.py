@@ -1,11 +1,13 @@
 """The discriminators: networks that tell photographs from upscaled pictures."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import cached
 
 from training.config import DiscriminatorConfig
 from training.distributed import BatchNorm
@@ -14,12 +16,29 @@ NEGATIVE_SLOPE = 0.2
 VGG_PX = 128
 """Side of the pictures that the VGG-style discriminator sees."""
 
+Verdicts = tuple[Tensor, Tensor]
+"""Raw verdicts (logits) on high-res and on upscaled pictures."""
+
+Judge = Callable[[Tensor, Tensor], tuple[Verdicts, Verdicts]]
+"""Judges upscaled and high-res pictures, float RGB (N, 3, H, W) in [0, 1], in one forward pass.
+
+Returns the verdicts twice: for the generator, with the gradient of the upscaled pictures, and for the discriminator,
+with that of its weights.
+"""
+
 
 def new_discriminator(config: DiscriminatorConfig, seed: int) -> nn.Module:
     """Create a discriminator with torch's default initialisation; equal for equal seeds."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return VGGDiscriminator(config.channels) if config.kind == "vgg" else UNetDiscriminator(config.channels)
+
+
+def verdicts(net: nn.Module, upscaled: Tensor, high_res: Tensor) -> tuple[Verdicts, Verdicts]:
+    """Judge pictures by a discriminator, as `Judge` says."""
+    with cached():  # spectral norms move once a step
+        both = net(high_res), net(upscaled)
+    return both, both
 
 
 class VGGDiscriminator(nn.Module):

@@ -154,22 +154,12 @@ class AdversarialLoss:
 
     discriminator: Loss
     generator: Loss
-    generator_compares: bool
-    """True if the generator's loss depends on the verdicts on photographs."""
-
-    def of_generator(self, discriminator: Callable[[Tensor], Tensor], high_res: Tensor, upscaled: Tensor) -> Tensor:
-        """Judge pictures for the generator; photographs only where that is needed, and without a gradient."""
-        fake = discriminator(upscaled)
-        real = discriminator(high_res).detach() if self.generator_compares else fake
-        return self.generator(real, fake)
 
 
 ADVERSARIAL_LOSSES: dict[AdversarialKind, AdversarialLoss] = {
-    "relativistic": AdversarialLoss(
-        relativistic_discriminator_loss, relativistic_generator_loss, generator_compares=True
-    ),
-    "vanilla": AdversarialLoss(vanilla_discriminator_loss, vanilla_generator_loss, generator_compares=False),
-    "hinge": AdversarialLoss(hinge_discriminator_loss, hinge_generator_loss, generator_compares=False),
+    "relativistic": AdversarialLoss(relativistic_discriminator_loss, relativistic_generator_loss),
+    "vanilla": AdversarialLoss(vanilla_discriminator_loss, vanilla_generator_loss),
+    "hinge": AdversarialLoss(hinge_discriminator_loss, hinge_generator_loss),
 }
 """Kinds of adversarial losses, by their names in `LossConfig`."""
 

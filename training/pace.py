@@ -74,8 +74,8 @@ def _other_macs(steps: Steps, low_res: Tensor, high_res: Tensor) -> float:
     macs, losses = 0, steps.config.losses
     if vgg := steps.objective.vgg:  # two passes forward, and a gradient to one of the pictures
         macs += 3 * _macs(vgg, high_res)
-    if steps.discriminator:  # four passes forward, three backward that end at pictures or weights, two that need both
-        macs += 9 * _macs(steps.discriminator.net, high_res)
+    if steps.discriminator:  # two passes forward, one back to the upscaled pictures, four to the weights
+        macs += 7 * _macs(steps.discriminator.net, high_res)
     if teacher := steps.objective.teacher:
         macs += len(teacher.turns) * _macs(teacher.net, low_res)
     if losses.artefacts:

@@ -4,7 +4,7 @@ import copy
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -17,11 +17,11 @@ from model.device import exact_float32, fast_dtype
 from model.rrdb import ResidualDenseBlock, RRDBNet
 from training.compiled import Compiled
 from training.config import DiscriminatorConfig, TrainingConfig
-from training.discriminator import UNetDiscriminator, new_discriminator
+from training.discriminator import Judge, UNetDiscriminator, new_discriminator, verdicts
 from training.distributed import mean_over_processes, processes, this_process
 from training.errors import Mistake
 from training.loss_scale import LossScale
-from training.losses import ADVERSARIAL_LOSSES, AdversarialLoss, flat_loss
+from training.losses import ADVERSARIAL_LOSSES, flat_loss
 from training.native import discriminator as native_discriminator
 from training.native import generator as native_generator
 from training.native.library import Instructions, available
@@ -37,8 +37,6 @@ INITIAL_SCALE = 0.1
 
 FLAT_COLOURS = 64
 """Random colours per step of the flat loss, over all processes."""
-
-Verdicts = tuple[Tensor, Tensor]
 
 MAX_SKIPPED = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
@@ -125,7 +123,7 @@ class Steps:
         self.loss_scale = LossScale(needed=self._dtype is torch.float16)
         native = native and device.type == "cpu" and self._dtype is torch.bfloat16
         self._instructions: Instructions | None = next(iter(available()), None) if native else None
-        self._native_discriminator = self._fastest_discriminator()
+        self._judge = self._fastest_judge()
         self.objective = Objective(config.losses, vgg=vgg, teacher=teacher, instructions=self._instructions)
         self._upscale = Compiled(self.generator.net) if compiled else self._fastest()
 
@@ -179,13 +177,35 @@ class Steps:
     def _add_gradients(self, low_res: Tensor, high_res: Tensor, share: float) -> dict[str, Tensor]:
         """Add the gradients of a part of the batch; returns its losses, times its share of the batch."""
         low, high = as_network_input(low_res), as_network_input(high_res)
-        losses, verdicts = self._generator_losses(low, high)
         factor = share * self.loss_scale.value
-        (factor * self._total(losses)).backward()
-        if self.discriminator:
-            losses["discriminator"] = self._adversarial.discriminator(*verdicts())
-            (factor * losses["discriminator"]).backward()
+        with self._autocast():
+            upscaled = self._upscale(low)
+            losses = self.objective.losses(low, high, upscaled, self.average)
+        total = factor * self.objective.total(losses)
+        if self._judge:
+            adversarial, gradient = self._adversarial_gradients(self._judge, upscaled, high, factor)
+            torch.autograd.backward((total, upscaled), (None, gradient))
+            losses |= adversarial
+        else:
+            total.backward()
         return {name: share * loss.detach() for name, loss in losses.items()}
+
+    def _adversarial_gradients(
+        self, judge: Judge, upscaled: Tensor, high: Tensor, factor: float
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Add the gradients of the discriminator; returns the losses of both networks and the pictures' gradient."""
+        kind, config = ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind], self.config.losses
+        pictures = upscaled.detach().requires_grad_()  # the generator's own graph is walked once, by the caller
+        with self._autocast():
+            for_generator, for_discriminator = judge(pictures, high)
+        losses = {
+            "adversarial": kind.generator(*for_generator),
+            "discriminator": kind.discriminator(*for_discriminator),
+        }
+        (factor * config.adversarial * losses["adversarial"]).backward(inputs=[pictures], retain_graph=True)
+        weights = list(cast(TrainedNetwork, self.discriminator).net.parameters())
+        (factor * losses["discriminator"]).backward(inputs=weights)
+        return losses, cast(Tensor, pictures.grad)
 
     def _add_flat_gradients(self) -> Tensor:
         """Add the gradients of the flat loss, whose colours depend on the seed and the step; returns the loss."""
@@ -229,43 +249,16 @@ class Steps:
         log.info("the generator trains on PyTorch in %s", str(self._dtype).removeprefix("torch."))
         return net
 
-    def _fastest_discriminator(self) -> native_discriminator.NativeDiscriminator | None:
+    def _fastest_judge(self) -> Judge | None:
+        """Return the discriminator, run by PyTorch or by its implementation in C."""
         net = self.discriminator.net if self.discriminator else None
         if self._instructions and isinstance(net, UNetDiscriminator) and native_discriminator.takes(net):
             log.info("the discriminator trains on %s", self._instructions)
             return native_discriminator.NativeDiscriminator(net, self._instructions)
-        return None
+        return functools.partial(verdicts, net) if net else None
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
-
-    def _generator_losses(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], Callable[[], Verdicts]]:
-        """Return the losses of the generator, and a function that computes verdicts for the discriminator's loss."""
-        with self._autocast():
-            upscaled = self._upscale(low)
-            losses = self.objective.losses(low, high, upscaled, self.average)
-        if self._native_discriminator:
-            discriminator_pass = self._native_discriminator.forward(upscaled, high)
-            of_upscaled = discriminator_pass.of_upscaled(upscaled)
-            losses["adversarial"] = self._adversarial.generator(discriminator_pass.of_high_res, of_upscaled)
-            return losses, discriminator_pass.of_both
-        if self.discriminator:
-            with self._autocast(), frozen(self.discriminator.net) as judge:
-                losses["adversarial"] = self._adversarial.of_generator(judge, high, upscaled)
-        return losses, lambda: self._verdicts(upscaled.detach(), high)
-
-    def _total(self, losses: dict[str, Tensor]) -> Tensor:
-        return self.objective.total(losses)
-
-    @property
-    def _adversarial(self) -> AdversarialLoss:
-        return ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind]
-
-    def _verdicts(self, upscaled: Tensor, high: Tensor) -> Verdicts:
-        """Return the discriminator's verdicts on high-res and on upscaled pictures."""
-        discriminator = cast(TrainedNetwork, self.discriminator).net
-        with self._autocast():
-            return discriminator(high), discriminator(upscaled)
 
     def _update(self) -> None:
         self.skipped_in_a_row = 0
@@ -287,16 +280,6 @@ class Steps:
                 "continues from the last saved state. Or lower the learning rate in a new run: --out NEW --start "
                 "OLD/state.pt --set optimiser.learning_rate=RATE"
             )
-
-
-@contextmanager
-def frozen(net: nn.Module) -> Iterator[nn.Module]:
-    """Freeze a network: gradients pass through it, but its weights get none, and its spectral norms do not change."""
-    net.eval().requires_grad_(False)
-    try:
-        yield net
-    finally:
-        net.train().requires_grad_(True)
 
 
 def keep_only_block_inputs(net: RRDBNet) -> None:

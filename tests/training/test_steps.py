@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import cached
 
 from model.rrdb import ResidualDenseBlock, RRDBConfig, RRDBNet
 from tests.model.examples import random_net, textured
@@ -30,7 +31,6 @@ from training.steps import (
     Steps,
     as_network_input,
     ema_decay_at,
-    frozen,
     new_generator,
     update_average,
 )
@@ -235,12 +235,13 @@ def test_the_generator_learns_from_the_weighted_sum_of_its_losses_and_from_nothi
         l1=0.01, perceptual=0.7, adversarial=0.3, perceptual_layers=TWO_LAYERS, feature_scale=feature_scale
     )
     run = Steps(replace(GAN, losses=weights), CPU, vgg=vgg)
-    net, judge = copy.deepcopy(run.generator.net), copy.deepcopy(discriminator_of(run).net).eval()
+    net, judge = copy.deepcopy(run.generator.net), copy.deepcopy(discriminator_of(run).net)
     reported = run.take(*batch())
     low, high = (pixels.float() / 255 for pixels in batch())
     upscaled = net(low)
     l1, perceptual = l1_loss(upscaled, high), perceptual_loss(vgg, upscaled, high, feature_scale=feature_scale)
-    adversarial = relativistic_generator_loss(judge(high), judge(upscaled))
+    with cached():
+        adversarial = relativistic_generator_loss(judge(high), judge(upscaled))
     (0.01 * l1 + 0.7 * perceptual + 0.3 * adversarial).backward()
     torch.testing.assert_close(gradients(run.generator.net), gradients(net), rtol=1e-4, atol=1e-6)
     by_hand = {"l1": l1.item(), "perceptual": perceptual.item(), "adversarial": adversarial.item()}
@@ -252,42 +253,12 @@ def test_the_discriminator_learns_from_its_own_loss_alone() -> None:
     net, judge = copy.deepcopy(run.generator.net), copy.deepcopy(discriminator_of(run).net)
     reported = run.take(*batch())
     low, high = (pixels.float() / 255 for pixels in batch())
-    loss = relativistic_discriminator_loss(judge(high), judge(net(low).detach()))
+    with cached():  # one forward pass for both networks moves the spectral norms once
+        loss = relativistic_discriminator_loss(judge(high), judge(net(low).detach()))
     loss.backward()
     torch.testing.assert_close(gradients(discriminator_of(run).net), gradients(judge), rtol=1e-4, atol=1e-6)
     assert reported["discriminator"] == pytest.approx(loss.item(), rel=1e-5)
-    # One more proof that the generator's step went past it: its spectral norms were improved by these two passes alone.
     torch.testing.assert_close(dict(discriminator_of(run).net.named_buffers()), dict(judge.named_buffers()))
-
-
-def test_the_generators_losses_leave_the_discriminator_untouched() -> None:
-    run = Steps(GAN, CPU)
-    judge = discriminator_of(run).net
-    before = copy.deepcopy(judge.state_dict())
-    low, high = (as_network_input(pixels) for pixels in batch())
-    losses, _ = run._generator_losses(low, high)
-    losses["adversarial"].backward()
-    assert_equal(judge.state_dict(), before)
-    assert not gradients(judge)
-    assert gradients(run.generator.net)
-
-
-def test_a_network_is_frozen_for_a_while_and_trained_again_afterwards() -> None:
-    net = discriminator_of(Steps(GAN, CPU)).net
-    with frozen(net) as judge:
-        assert judge is net
-        assert not net.training
-        assert not any(weight.requires_grad for weight in net.parameters())
-    assert all(module.training for module in net.modules())
-    assert all(weight.requires_grad for weight in net.parameters())
-
-
-def test_a_network_is_trained_again_after_an_error() -> None:
-    net = discriminator_of(Steps(GAN, CPU)).net
-    with pytest.raises(ZeroDivisionError), frozen(net):
-        raise ZeroDivisionError
-    assert net.training
-    assert all(weight.requires_grad for weight in net.parameters())
 
 
 FLAT = replace(

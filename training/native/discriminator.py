@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from training.discriminator import NEGATIVE_SLOPE, UNetDiscriminator
+from training.discriminator import NEGATIVE_SLOPE, UNetDiscriminator, Verdicts
 from training.native.library import (
     CHUNK,
     MAX_CHANNELS,
@@ -45,11 +45,8 @@ class NativeDiscriminator:
         self.net = net
         self.buffers = Buffers(instructions)
 
-    def forward(self, upscaled: Tensor, high_res: Tensor) -> "DiscriminatorPass":
-        """Run the forward pass on both kinds of pictures, float RGB (N, 3, H, W) in [0, 1], H and W multiples of 8.
-
-        Updates the spectral norms once.
-        """
+    def __call__(self, upscaled: Tensor, high_res: Tensor) -> tuple[Verdicts, Verdicts]:
+        """Judge pictures, as `Judge` says; their sides are multiples of 8. Updates the spectral norms once."""
         net = self.net
         down, up, judge = (cast(Sequence[nn.Conv2d], part) for part in (net.down, net.up, net.judge))
         weights = [
@@ -59,7 +56,8 @@ class NativeDiscriminator:
             net.verdict.weight,
         ]
         biases = [cast(Tensor, net.first.bias), cast(Tensor, net.verdict.bias)]
-        return DiscriminatorPass(self.buffers, weights, biases, upscaled.detach(), high_res)
+        made = DiscriminatorPass(self.buffers, weights, biases, upscaled.detach(), high_res)
+        return (made.of_high_res, made.of_upscaled(upscaled)), made.of_both()
 
 
 def as_squares(weight: Tensor) -> Tensor:
@@ -115,7 +113,7 @@ class DiscriminatorPass:
         """Verdicts on the upscaled pictures, (N, 1, H, W); the gradient is that of the pictures."""
         return cast(Tensor, _OfUpscaled.apply(upscaled, self))
 
-    def of_both(self) -> tuple[Tensor, Tensor]:
+    def of_both(self) -> Verdicts:
         """Verdicts on high-res and upscaled pictures; the gradient is that of the weights."""
         verdicts: Tensor = _OfBoth.apply(self, *self.weights, *self.biases)
         return verdicts[self.images :], verdicts[: self.images]

@@ -235,10 +235,8 @@ def test_a_discriminator_is_as_near_to_float32_as_autocast_is(instructions: Inst
         weights = [weight for name, weight in net.named_parameters() if name != "verdict.bias"]  # whose gradient is 0
         return [*of_picture, *torch.autograd.grad(relativistic_discriminator_loss(own_real, own_fake), weights)]
 
-    discriminator_pass = NativeDiscriminator(net, instructions).forward(upscaled, high)
-    made = gradients(
-        discriminator_pass.of_high_res, discriminator_pass.of_upscaled(upscaled), *discriminator_pass.of_both()
-    )
+    for_generator, for_discriminator = NativeDiscriminator(net, instructions)(upscaled, high)
+    made = gradients(*for_generator, *for_discriminator)
     exact, rounded = by_torch(autocast=False), by_torch(autocast=True)
     assert mean_error(made, exact) < 1.3 * mean_error(rounded, exact)
     assert min(cosine(one, other) for one, other in zip(made, exact, strict=True)) > 0.98
