@@ -37,6 +37,13 @@ def test_numbers_of_decisions_are_used_once() -> None:
     assert len(set(numbers)) == len(numbers)
 
 
+def test_commands_of_documents_run_in_a_clone() -> None:
+    bare = re.compile(r"(?m)(?<!\\\n)^ +(?:[A-Z_]+=\S+ )*(?:python|pip|torchrun|ray|tensorboard) .*")
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("model/weights/*.md")]
+    found = [f"{path.name}: {line}" for path in documents for line in bare.findall(path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
 def test_make_help_shows_every_target() -> None:
     makefile = text_of("Makefile")
     targets = re.findall(r"\.PHONY: ((?:.*\\\n)*.*)", makefile)[0].replace("\\\n", " ").split()
