@@ -73,17 +73,6 @@ def choose_device(wanted: str) -> torch.device:
     return CPU
 
 
-def inference_dtype(device: torch.device) -> torch.dtype:
-    """Return the number format that suits inference: `fast_dtype`, but float16 on GPUs that lack bfloat16.
-
-    The tensor cores of Turing (T4, RTX 20) take float16 only. Its range is small, so the result of every network has
-    to be checked, and training must not use it without scaling the loss.
-    """
-    if device.type == "cuda" and TURING <= torch.cuda.get_device_capability(device) < AMPERE:
-        return torch.float16
-    return fast_dtype(device)
-
-
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 where the device multiplies it natively, else float32.
 

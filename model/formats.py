@@ -7,7 +7,7 @@ import torch
 from model.convolutions.trial import cpu_dtypes
 from model.device import AMPERE, TURING, fast_dtype
 from model.files.foreign import ForeignNet
-from model.rrdb import RRDB, RRDBNet
+from model.rrdb import RRDBNet
 
 
 class NumberFormatError(Exception):
@@ -20,7 +20,7 @@ def native_dtypes(net: RRDBNet | ForeignNet, device: torch.device) -> Sequence[t
         first_of = {torch.bfloat16: AMPERE, torch.float16: TURING}
         capability = torch.cuda.get_device_capability(device)
         native = [torch.float32, *(dtype for dtype, first in first_of.items() if capability >= first)]
-    elif isinstance(net, RRDBNet) and isinstance(net.body[0], RRDB):
+    elif isinstance(net, RRDBNet):
         native = list(cpu_dtypes(net.config.channels, net.config.growth))
     else:
         native = [torch.float32, fast_dtype(device)]

@@ -13,7 +13,7 @@ from model.convolutions.native import amx
 from model.convolutions.trial import cpu_dtypes, library_way, our_way
 from model.edges import places_with_margin
 from model.files.reading import read_any
-from model.rrdb import RRDB, RRDBConfig, RRDBNet
+from model.rrdb import RRDBConfig, RRDBNet
 from model.streaming import upscale_batch
 from model.workspace import Workspace
 from training.config import TrainingConfig
@@ -80,7 +80,7 @@ def _served(net: RRDBNet) -> Callable[[Tensor], Tensor]:
     another day learns from the same answers.
     """
     cpu, config = torch.device("cpu"), net.config
-    halves = isinstance(net.body[0], RRDB) and torch.float16 in cpu_dtypes(config.channels, config.growth)
+    halves = torch.float16 in cpu_dtypes(config.channels, config.growth)
     tiles = amx.available() and takes(config)
     dtype = torch.bfloat16 if tiles else torch.float16 if halves else torch.float32
     copied = copy.deepcopy(net).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword

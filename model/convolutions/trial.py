@@ -19,17 +19,14 @@ from model.convolutions.native.amx_convolver import AmxConvolver
 from model.convolutions.native.winograd import WinogradConvolver
 from model.convolutions.timing import seconds
 from model.convolutions.tuning import TOLERANCE, tuned
-from model.device import DeviceMemoryError, current, exact_float32, fast_dtype, inference_dtype, memory_errors
-from model.rrdb import RRDB, ResidualDenseBlock, RRDBNet
+from model.device import AMPERE, TURING, DeviceMemoryError, current, exact_float32, fast_dtype, memory_errors
+from model.rrdb import ResidualDenseBlock, RRDBNet
 
 WINDOW = {"cpu": (34, 130), "cuda": (258, 1026)}
 """Rows and width of the window for timing, padding included: about the size of a band."""
 
 ROUNDS = 8
 """Rounds of alternating calls; the fastest of each counts, so that other work on the machine matters less."""
-
-TENSOR_CORES, TRITON_USES_THEM = (7, 5), (8, 0)
-"""Minimum compute capabilities for fast products of float16, and for Triton's use of them."""
 
 ABOUT_AS_FAST = 1.05
 """Factor by which float32 may be slower than 16 bits and is still preferred."""
@@ -41,9 +38,7 @@ log = logging.getLogger(__name__)
 
 def best_convolver(net: RRDBNet) -> Convolver:
     """Return the fastest convolver for a network on its device, in its number format."""
-    weight, block = net.conv_body.weight, net.body[0]
-    if not isinstance(block, RRDB):
-        return library_way(weight.dtype, weight.device)()
+    weight = net.conv_body.weight
     return fastest_way(net.config.channels, net.config.growth, weight.dtype, weight.device)()
 
 
@@ -53,10 +48,8 @@ def best_dtype(net: RRDBNet, device: torch.device) -> torch.dtype:
     On a GPU with tensor cores that is float16: it is as fast as bfloat16, has three more bits, and needs no extra sums
     in float32. Its range is small, so the output of the network has to be checked, as `Upscaler` does.
     """
-    if not isinstance(net.body[0], RRDB):
-        return inference_dtype(device)
     if device.type == "cuda":
-        return torch.float16 if torch.cuda.get_device_capability(device) >= TENSOR_CORES else torch.float32
+        return torch.float16 if torch.cuda.get_device_capability(device) >= TURING else torch.float32
     return fastest_cpu_dtype(net.config.channels, net.config.growth)
 
 
@@ -97,7 +90,8 @@ def our_way(dtype: torch.dtype, device: torch.device) -> Way | None:
         library = library_way(torch.float32, device)
         return lambda: WinogradConvolver(library())
     if device.type == "cuda" and dtype is not torch.float32 and fused.available():
-        return FusedConvolver if torch.cuda.get_device_capability(device) >= TRITON_USES_THEM else None
+        capability = torch.cuda.get_device_capability(device)
+        return FusedConvolver if capability >= AMPERE else None  # Triton does not use the tensor cores before it
     return None
 
 

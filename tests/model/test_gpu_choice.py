@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model import gpu
-from model.device import CPU, choose_device, inference_dtype
+from model.device import CPU, choose_device
 from model.gpu import DeviceError, DeviceLostError, check_alive, runs_on, why_unusable
 
 BUILT_FOR = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
@@ -139,14 +139,6 @@ def test_code_runs_on_later_minor_versions_and_ptx_on_everything_later(
     architecture: str, capability: tuple[int, int], runs: bool
 ) -> None:
     assert runs_on(architecture, capability) is runs
-
-
-@pytest.mark.parametrize(
-    ("capability", "dtype"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
-)
-def test_turing_infers_in_float16(capability: tuple[int, int], dtype: torch.dtype, driver: FakeDriver) -> None:
-    driver.capabilities = [capability]
-    assert inference_dtype(torch.device("cuda", 0)) is dtype
 
 
 def test_the_probe_of_a_gpu_is_exact_in_every_format_that_it_uses() -> None:

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.convolutions import trial
+from model.convolutions import fused, trial
+from model.convolutions.fused import FusedConvolver
 from model.convolutions.library import OneDnnConvolver, library_convolution
 from model.convolutions.native import amx, winograd
 from model.convolutions.native.amx_convolver import AmxConvolver
@@ -107,6 +108,25 @@ def test_networks_of_one_shape_compute_alike_and_are_timed_once(monkeypatch: pyt
     first = best_dtype(random_net(CONFIG), CPU)
     monkeypatch.setattr(trial, "_seconds", None)
     assert best_dtype(random_net(CONFIG), CPU) is first
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "ours"),
+    [
+        ((7, 0), torch.float32, None),
+        ((7, 5), torch.float16, None),
+        ((8, 0), torch.float16, FusedConvolver),
+        ((9, 0), torch.float16, FusedConvolver),
+    ],
+)
+def test_the_tensor_cores_of_a_gpu_choose_its_format_and_its_kernel(
+    capability: tuple[int, int], dtype: torch.dtype, ours: type | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(fused, "available", lambda: True)
+    gpu = torch.device("cuda", 0)
+    assert best_dtype(random_net(CONFIG), gpu) is dtype
+    assert trial.our_way(dtype, gpu) is ours
 
 
 def test_halves_are_for_networks_whose_channels_fill_registers() -> None:
