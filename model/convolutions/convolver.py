@@ -108,9 +108,9 @@ def finished(made: Tensor, window: Tensor, then: Epilogue) -> Tensor:
     return made if then.target is None else then.target.copy_(made)
 
 
-def allocate_result(conv: nn.Conv2d, window: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def allocate_result(conv: nn.Conv2d, window: Tensor) -> Tensor:
     """Allocate the result of a convolution, channels last."""
-    return rows_like(window[:, :, 1:-1, 1:-1], window.shape[2] - 2, conv.out_channels, dtype)
+    return rows_like(window[:, :, 1:-1, 1:-1], window.shape[2] - 2, conv.out_channels)
 
 
 class PaddedConvolver(Convolver):

@@ -13,7 +13,7 @@ from model.convolutions.native.amx_blocks import AmxBlockStage
 from model.convolutions.native.amx_tail import AmxTailStage
 from model.rrdb import RRDB, RRDBNet
 from model.stage import Stage
-from model.workspace import Workspace
+from model.workspace import Workspace, rows_like
 
 
 class AmxConvolver(Convolver):
@@ -29,8 +29,6 @@ class AmxConvolver(Convolver):
         self._other = other
         self._portable = portable
         self._packed: dict[tuple[nn.Conv2d, int], Packed] = {}
-        self._rest: dict[nn.Conv2d, Packed] = {}
-        """The part of float32 weights that is lost by rounding them to bfloat16, added by a second convolution."""
         self._twice: dict[nn.Conv2d, Packed] = {}
 
     def convolve(self, conv: nn.Conv2d, window: Tensor, then: Epilogue) -> Tensor:
@@ -39,13 +37,13 @@ class AmxConvolver(Convolver):
         plain = not (then.active or then.residual or then.target is not None)
         if window.shape[2] < 3 or not self._takes(window, window.shape[1]) or (exact and not plain):
             return self._other.convolve(conv, window, then)
-        packed, slope, residual = self._pack(conv), then.slope, then.residual
         run = partial(amx.convolve, window, portable=self._portable)
         if exact:
-            made = allocate_result(conv, window, torch.float32)
-            run(packed, exact=made)
-            run(self._rest[conv], exact=made, skip=made)
-            return made
+            twice = rows_like(window[:, :, 1:-1, 1:-1], window.shape[2] - 2, 2 * conv.out_channels, torch.float32)
+            run(self._pack_twice(conv), exact=twice)
+            rounded, rest = twice.chunk(2, dim=1)
+            return rounded + rest
+        packed, slope, residual = self._pack(conv), then.slope, then.residual
         if then.skip is not None:
             run(packed, exact=then.skip, skip=then.skip, negative_slope=slope, scaling=residual)
             return then.skip
@@ -81,8 +79,6 @@ class AmxConvolver(Convolver):
         if key not in self._packed:
             weight = conv.weight.detach()
             self._packed[key] = Packed(functional.pad(weight, (0, 0, 0, 0, 0, key[1] - conv.in_channels)), conv.bias)
-            if weight.dtype is torch.float32:
-                self._rest[conv] = Packed(weight - weight.bfloat16().float())
         return self._packed[key]
 
     def _pack_twice(self, conv: nn.Conv2d) -> Packed:

@@ -8,6 +8,7 @@ from torch.nn import functional
 from model.convolutions.convolver import Convolver
 from model.convolutions.fused import FusedConvolver
 from model.convolutions.library import OneDnnConvolver, library_convolution
+from model.convolutions.native import amx
 from model.convolutions.native.amx_convolver import AmxConvolver
 from model.convolutions.native.winograd import WinogradConvolver
 from model.convolutions.trial import one_dnn_takes
@@ -50,6 +51,15 @@ def test_every_way_makes_what_the_formula_says(convolve: Convolver, dtype: torch
     assert made.dtype is dtype
     tolerance = 1e-5 if dtype is torch.float32 else 0.02
     torch.testing.assert_close(made.float(), expected(conv, window, active), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.skipif(amx.compiled() is None, reason="nothing is compiled")
+def test_weights_in_float32_keep_their_precision_on_amx() -> None:
+    conv, window = conv_and_window(torch.float32)
+    window = window.bfloat16()
+    made = AmxConvolver(library_convolution, portable=True)(conv, window)
+    assert made.dtype is torch.float32
+    torch.testing.assert_close(made, expected(conv, window, active=False), rtol=2e-5, atol=2e-5)
 
 
 def test_the_result_may_go_into_other_channels_of_the_same_buffer(convolve: Convolver) -> None:
