@@ -29,6 +29,19 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     unfinished.replace(path)
 
 
+def state_to_continue(out: Path, config: TrainingConfig) -> dict[str, Any] | None:
+    """Check, before any work, that a run may be made or continued in `out`; returns its state, None for a new run.
+
+    Raises:
+        StateError: `out` holds another run, one that is finished, or one that took more steps.
+    """
+    _refuse_finished(out, config)
+    state = load_state(out / STATE, config)
+    if state and (done := state["steps"]["done"]) > config.steps:
+        raise StateError(f"{out} holds a run of {done} steps already; give --steps {done} or more to continue it")
+    return state
+
+
 def load_state(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
     """Return the state in `path`; None if there is none yet.
 
@@ -49,18 +62,13 @@ def load_state(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
             f"weights by --start {path}"
         )
     try:
-        refuse_other(path.parent, config, from_tree(written))
+        _refuse_other(path.parent, config, from_tree(written))
     except ConfigError as error:
         raise StateError(f"{path} is of another version ({error}); choose another --out") from error
     return state
 
 
-def refuse_finished(out: Path, config: TrainingConfig) -> None:
-    """Check, before any work, that a run may be made or continued in `out`.
-
-    Raises:
-        StateError: `out` holds another run, or this one is finished.
-    """
+def _refuse_finished(out: Path, config: TrainingConfig) -> None:
     target = out / f"{config.name}.safetensors"
     if target.exists():
         raise StateError(
@@ -69,17 +77,13 @@ def refuse_finished(out: Path, config: TrainingConfig) -> None:
         )
     if (written := out / "config.json").exists():
         try:
-            refuse_other(out, config, read_config(written))
+            _refuse_other(out, config, read_config(written))
         except ConfigError as error:
             raise StateError(f"{error}; choose another --out or remove the folder") from error
 
 
-def refuse_other(out: Path, config: TrainingConfig, written: TrainingConfig) -> None:
-    """Check that a run that was begun with a config may be continued with another.
-
-    Raises:
-        StateError: a field differs that decides what is learnt.
-    """
+def _refuse_other(out: Path, config: TrainingConfig, written: TrainingConfig) -> None:
+    """Check that no field differs that decides what is learnt."""
     if others := differences(config, written):
         more = f" (and {len(others) - 3} more)" if len(others) > 3 else ""
         raise StateError(

@@ -20,7 +20,7 @@ from training.journal import Journal
 from training.pace import measuring_line, rehearse
 from training.snapshots import Origin, Snapshots
 from training.sources import HeldOutNames, Photographs
-from training.state import STATE, StateError, load_state, refuse_finished, save_state
+from training.state import STATE, save_state
 from training.steps import DivergedError, Steps
 from training.terminal import say
 from training.validation import Scores, Validation, common_means, upscaled
@@ -38,6 +38,8 @@ class Run:
     held_out: HeldOutNames | None = None
     """The names of the pictures that are held out of a folder, to hold out the same when the run continues."""
     out: Path
+    state: Mapping[str, Any] | None = None
+    """The state in `out`, which `state_to_continue` has read; None for a new run."""
     origin: Origin
     report: Callable[[str], None] = say
     """Receives lines about the progress of the run."""
@@ -59,29 +61,28 @@ class Run:
 
 
 def train(run: Run) -> Path:
-    """Train, or continue a killed run from its folder; returns the exported weight file.
+    """Train, or continue a killed run from its state; returns the exported weight file.
 
-    Every process of a distributed run calls it. Process 0 alone reads and writes the folder, so that no other machine
-    needs it.
+    Every process of a distributed run calls it. Process 0 alone writes into the folder, so that no other machine needs
+    it.
 
     Raises:
-        StateError: the folder holds another run, or this one is finished.
         ProcessesDisagreeError: the processes were not given the same command or pictures.
         DivergedError: the losses stopped being finite, or never were.
         DeviceMemoryError: a step needs more memory than there is.
     """
-    state = from_process_0(lambda: _prepared(run))
-    if state:
-        run.steps.restore(state["steps"])
+    from_process_0(lambda: _write_config(run))
+    if run.state:
+        run.steps.restore(run.state["steps"])
         run.report(f"continuing after step {run.steps.done} of {run.config.steps}")
-        if state["photographs"] != run.photographs.fingerprint:
+        if run.state["photographs"] != run.photographs.fingerprint:
             run.report("the photographs are not those that the run began with: it will not end where it would have")
     refuse_disagreement(
         settings=run.config.to_json(), photographs=run.photographs.fingerprint, step_to_begin_with=run.steps.done
     )
     try:
         with memory_errors():
-            return _trained(run, state)
+            return _trained(run)
     except DeviceMemoryError as error:
         raise DeviceMemoryError(f"{error}; {ways_to_need_less(run.config)}") from error
 
@@ -95,22 +96,16 @@ def ways_to_need_less(config: TrainingConfig) -> str:
     return f"the same command continues with --set {', or '.join(ways)}" if ways else "take smaller crops or batches"
 
 
-def _prepared(run: Run) -> dict[str, Any] | None:
-    """Check the folder and read the state in it."""
-    refuse_finished(run.out, run.config)
+def _write_config(run: Run) -> None:
     run.out.mkdir(parents=True, exist_ok=True)
-    state = load_state(run.state_file, run.config)
-    if state and (done := state["steps"]["done"]) > run.config.steps:
-        raise StateError(f"{run.out} holds a run of {done} steps already; give --steps {done} or more to continue it")
     run.config.write(run.out / "config.json")
-    return state
 
 
-def _trained(run: Run, state: Mapping[str, Any] | None) -> Path:
+def _trained(run: Run) -> Path:
     """Take the remaining steps, which process 0 records."""
     steps, config = run.steps, run.config
     batches = _batches(run)
-    watch = Watch(run, state) if this_process() == 0 else None
+    watch = Watch(run) if this_process() == 0 else None
     try:
         over = from_process_0(lambda: watch is not None and watch.is_over)
         while not over and (batch := next(batches, None)):
@@ -139,9 +134,9 @@ def _batches(run: Run) -> Iterator[Batch]:
 class Watch:
     """The work of process 0 between the steps: record, measure, save, and at the end export."""
 
-    def __init__(self, run: Run, state: Mapping[str, Any] | None) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
-        steps, config = run.steps, run.config
+        steps, config, state = run.steps, run.config, run.state
         self._scores: Scores = {}
         self._announced = False
         self._saved_s = time.monotonic()

@@ -22,7 +22,7 @@ from training.config import OptimiserConfig, TrainingConfig
 from training.crops import Batch, CropSource
 from training.data import Pair
 from training.recipes import RECIPES, smoke
-from training.state import StateError, refuse_finished, save_state
+from training.state import StateError, save_state, state_to_continue
 from training.train import Run, train
 
 ROOT = Path(__file__).parents[2]
@@ -217,12 +217,13 @@ def test_the_folder_of_another_run_is_left_alone(other: TrainingConfig, lost: st
 
 
 def test_whether_a_run_may_be_made_is_known_before_any_work(tmp_path: Path) -> None:
-    refuse_finished(tmp_path / "absent", PSNR)
+    assert state_to_continue(tmp_path / "absent", PSNR) is None
+    assert not (tmp_path / "absent").exists()
     train(run_of(PSNR, tmp_path))
     with pytest.raises(StateError, match="that run is finished"):
-        refuse_finished(tmp_path, PSNR)
+        state_to_continue(tmp_path, PSNR)
     with pytest.raises(StateError, match="other settings"):
-        refuse_finished(tmp_path, GAN)
+        state_to_continue(tmp_path, GAN)
 
 
 SCRIPT = """

@@ -17,10 +17,11 @@ from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.crops import CropPlan
 from training.damage import Damage
 from training.data import Pair
-from training.distributed import processes, this_process
+from training.distributed import from_process_0, processes, this_process
 from training.loss_config import LossConfig
 from training.snapshots import Origin
 from training.sources import Photographs
+from training.state import state_to_continue
 from training.steps import Steps
 from training.train import Run
 from training.validation import Validation
@@ -71,6 +72,7 @@ def run_of(
         photographs=photographs_for(config),
         validation=Validation(pairs=validation),
         out=out,
+        state=from_process_0(lambda: state_to_continue(out, config)),
         origin=Origin(trained_on="noise (CC0)"),
         report=(lines if lines is not None else []).append,
     )

@@ -23,9 +23,9 @@ from training.lpips import load_lpips
 from training.perceptual import VGGFeatures, load_vgg
 from training.recipes import RECIPES
 from training.snapshots import Origin
-from training.sources import HeldOutNames, Photographs
+from training.sources import Photographs
 from training.starting import Start, discriminator_named, named, read_discriminator, read_generator, start_from
-from training.state import STATE, load_state, refuse_finished
+from training.state import state_to_continue
 from training.steps import Steps
 from training.teacher import Teacher, load_teacher
 from training.terminal import say
@@ -80,8 +80,8 @@ def run(options: argparse.Namespace) -> int:
         vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers.names) if losses.perceptual else None
         teacher = load_teacher(options.teacher, config, device)
         config = replace(config, teacher=teacher.name if teacher else None)
-        from_process_0(lambda: refuse_finished(options.out, config))
-        before = from_process_0(lambda: _held_out_before(options.out, config))
+        state = from_process_0(lambda: state_to_continue(options.out, config))
+        before = state.get("held_out") if state else None
         photographs, measured, held_out = pictures.open_pictures(options, config, device, report, before)
         train(
             Run(
@@ -90,17 +90,12 @@ def run(options: argparse.Namespace) -> int:
                 validation=_validation(options, config, measured, report),
                 held_out=held_out,
                 out=options.out,
+                state=state,
                 origin=_origin(options, photographs, start, teacher),
                 report=report,
             )
         )
     return 0
-
-
-def _held_out_before(out: Path, config: TrainingConfig) -> HeldOutNames | None:
-    """Return the names that the run held out, if it continues."""
-    state = load_state(out / STATE, config) or {}
-    return state.get("held_out")
 
 
 def _check(options: argparse.Namespace, config: TrainingConfig) -> None:
