@@ -1,6 +1,5 @@
-"""Measure the time of a call on a device, without the time of the host."""
+"""Measure the time of a call on a GPU, without the time of the host."""
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -14,32 +13,20 @@ CALLS = 10
 """Calls in a CUDA graph, whose single launch then takes little of the time."""
 
 
-def seconds(call: Callable[[], object], device: torch.device, *, rounds: int = ROUNDS) -> float:
-    """Time a call in the fastest of some rounds; on a GPU by its own clock, from a captured graph if possible."""
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Time a call on a GPU in the fastest of some rounds, by its own clock, from a captured graph if possible."""
     call()  # the first call compiles, or chooses an algorithm
-    return min(_gpu_seconds(call, device, rounds) if device.type == "cuda" else _cpu_seconds(call, rounds))
-
-
-def _cpu_seconds(call: Callable[[], object], rounds: int) -> list[float]:
-    taken = []
-    for _ in range(rounds):
-        began_s = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - began_s)
-    return taken
-
-
-def _gpu_seconds(call: Callable[[], object], device: torch.device, rounds: int) -> list[float]:
+    taken_s: list[float] = []
     with torch.cuda.device(device):
-        replay, taken = _round(call), []
-        for _ in range(rounds):
+        replay = _round(call)
+        for _ in range(ROUNDS):
             began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             began.record()
             replay()
             ended.record()
             ended.synchronize()
-            taken.append(began.elapsed_time(ended) / 1e3 / CALLS)
-    return taken
+            taken_s.append(began.elapsed_time(ended) / 1e3 / CALLS)
+    return min(taken_s)
 
 
 def _round(call: Callable[[], object]) -> Callable[[], object]:
