@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from model.device import DeviceMemoryError, memory_errors
+from model.files.checkpoint import reference_output
 from model.files.pickled import SIZES
 from training.config import TrainingConfig
 from training.crops import Batch
@@ -23,7 +24,7 @@ from training.sources import HeldOutNames, Photographs
 from training.state import STATE, save_state
 from training.steps import DivergedError, Steps
 from training.terminal import say
-from training.validation import Scores, Validation, common_means, upscaled
+from training.validation import Scores, Validation, common_means
 
 SAVE_EVERY_S = 60.0
 
@@ -233,7 +234,7 @@ class Watch:
     def _measured(self) -> tuple[Scores, Scores]:
         """Measure the average of the weights; returns bicubic's scores for the same pictures as well."""
         net, device = self._run.steps.average, self._run.steps.device
-        each = self._run.validation.of_each(lambda low_res: upscaled(net, low_res.to(device)))
+        each = self._run.validation.of_each(lambda low_res: reference_output(net, low_res.to(device)))
         return common_means(each, self._bicubic)
 
     def _save(self) -> None:

@@ -7,10 +7,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from model.edges import places_with_margin
 from model.files.checkpoint import reference_output
 from model.rrdb import RRDBNet
-from model.streaming import upscale_rows
 from training.colour import colour_shift
 from training.damage import Damage
 from training.data import DataError, Pair
@@ -27,9 +25,6 @@ PictureScores = dict[tuple[str, Damage, int], float]
 """Scores by measure, kind of upload, and the number of the picture."""
 
 LOWER_IS_BETTER = ("lpips", "colour_shift")
-WHOLE_PX = 2**17
-"""Maximum LR px of pictures that are upscaled at once; larger ones are upscaled in bands."""
-BAND_PX = 2**15
 MAX_PANELS = 6
 
 Upscale = Callable[[Tensor], Tensor]
@@ -132,23 +127,6 @@ def overall(scores: Scores, measure: str) -> float:
     values = scores[measure].values()
     mean = sum(values) / len(values)
     return -mean if measure in LOWER_IS_BETTER else mean
-
-
-def upscaled(net: RRDBNet, picture: Tensor) -> Tensor:
-    """Upscale a picture of any size as `reference_output` does: uint8 RGB (3, H, W), on the network's device."""
-    if picture.shape[1] * picture.shape[2] <= WHOLE_PX:
-        return reference_output(net, picture)
-    config = net.config
-    margin, unshuffle = config.margin_px, config.unshuffle
-    rows, columns = (torch.tensor(places_with_margin(side, margin, unshuffle)) for side in picture.shape[1:])
-    band_rows = max(1, BAND_PX // (len(columns) * unshuffle)) * unshuffle
-    bands = (picture[:, some[:, None], columns][None].float() / 255 for some in rows.split(band_rows))
-    made = (
-        band[0].mul(255).round().clamp(0, 255).to(torch.uint8) for band in upscale_rows(net, bands, band_rows=band_rows)
-    )
-    first, (height, width) = config.scale * margin, (config.scale * side for side in picture.shape[1:])
-    whole = torch.cat([band.cpu() for band in made], dim=1)
-    return whole[:, first : first + height, first : first + width].contiguous()
 
 
 def _panel(net: RRDBNet, pair: Pair, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -6,16 +6,15 @@ import torch
 
 from model.files.checkpoint import reference_output
 from model.rrdb import RRDBConfig
-from tests.model.examples import random_net, textured
+from tests.model.examples import random_net
 from tests.training.photographs import made_pair, map_pair
-from training import validation as module
 from training.colour import colour_shift
 from training.damage import DAMAGES, Damage, damaged_pair
 from training.data import DataError, Pair
 from training.degrade import enlarge_bicubic
 from training.lpips import LPIPS
 from training.metrics import psnr_y
-from training.validation import PictureScores, Scores, Validation, common_means, middle, overall, upscaled
+from training.validation import PictureScores, Scores, Validation, common_means, middle, overall
 
 PAIRS = [made_pair(3), made_pair(4, height=34, width=50)]
 
@@ -120,26 +119,6 @@ def test_higher_is_better_overall_whatever_the_measure() -> None:
     scores = {"psnr_y": {"clean": 30.0, "web50": 20.0}, "lpips": {"clean": 0.25, "web50": 0.75}}
     assert overall(scores, "psnr_y") == 25
     assert overall(scores, "lpips") == -0.5
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        RRDBConfig(channels=4, blocks=1, growth=2, scale=2),
-        RRDBConfig(channels=4, blocks=1, growth=2, scale=2, unshuffle=2),
-        RRDBConfig(channels=4, blocks=1, growth=2, scale=4, padding_mode="replicate"),
-    ],
-    ids=["x2", "unshuffled", "repeated borders"],
-)
-def test_a_large_picture_goes_through_in_bands_and_comes_out_the_same(
-    config: RRDBConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    net, picture = random_net(config), textured(45, 31)
-    whole = upscaled(net, picture)
-    monkeypatch.setattr(module, "WHOLE_PX", 100)
-    monkeypatch.setattr(module, "BAND_PX", 256)
-    assert torch.equal(whole, reference_output(net, picture))
-    assert (upscaled(net, picture).int() - whole.int()).abs().max() <= 1  # rounded sums of another order
 
 
 def test_a_picture_that_comes_out_exactly_leaves_the_mean_a_number() -> None:
