@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.discriminator import NEGATIVE_SLOPE, UNetDiscriminator, Verdicts
 from training.native.library import (
@@ -19,10 +20,6 @@ from training.native.library import (
     laid_out,
     span,
 )
-
-SQUARES = ((0, 1), (1, 0), (1, 1), (2, 0))
-"""A 4 x 4 convolution of stride 2 is a 3 x 3 convolution over squares of 2 x 2 pixels. For each row of its kernel: the
-row of squares, and the row in the square. The same for columns."""
 
 
 def takes(net: nn.Module) -> bool:
@@ -61,24 +58,13 @@ class NativeDiscriminator:
 
 
 def as_squares(weight: Tensor) -> Tensor:
-    """Convert the weights of a 4 x 4 convolution of stride 2 to squares of pixels: (O, C, 4, 4) -> (O, 4 C, 3, 3)."""
-    outputs, inputs = weight.shape[:2]
-    squares = weight.new_zeros(outputs, 2, 2, inputs, 3, 3)
-    rows, inner = (torch.tensor(part) for part in zip(*SQUARES, strict=True))
-    values = weight.permute(2, 3, 0, 1)  # rows, columns, O, C
-    y, x = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
-    at = (slice(None), inner[y], inner[x], slice(None), rows[y], rows[x])
-    return squares.index_put(
-        (
-            torch.arange(outputs)[None, None, :, None],
-            at[1][..., None, None],
-            at[2][..., None, None],
-            torch.arange(inputs)[None, None, None, :],
-            at[4][..., None, None],
-            at[5][..., None, None],
-        ),
-        values,
-    ).flatten(1, 3)
+    """Convert the weights of a 4 x 4 convolution of stride 2 to squares of pixels: (O, C, 4, 4) -> (O, 4 C, 3, 3).
+
+    It is a 3 x 3 convolution over squares of 2 x 2 pixels: the kernel with a border of zeros is 3 x 3 such squares.
+    """
+    padded = functional.pad(weight, [1] * 4)
+    squares: Tensor = padded.unflatten(3, (3, 2)).unflatten(2, (3, 2)).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+    return squares
 
 
 @dataclass
