@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from training.steps import Steps
 
@@ -86,18 +87,9 @@ def _other_macs(steps: Steps, low_res: Tensor, high_res: Tensor) -> float:
 def _macs(net: nn.Module, pictures: Tensor) -> int:
     """Count the multiply-accumulate operations of a forward pass, without computing it."""
     shapes = copy.deepcopy(net).to("meta")
-    counted = [0]
-
-    def count(layer: nn.Module, _: object, made: Tensor) -> None:
-        assert isinstance(layer.weight, Tensor)
-        counted[0] += made.numel() * layer.weight[0].numel()
-
-    for layer in shapes.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(count)
-    with torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         shapes(torch.empty(pictures.shape, device="meta"))
-    return counted[0]
+    return int(counter.get_total_flops()) // 2
 
 
 def _most_memory(device: torch.device) -> int:
