@@ -8,8 +8,7 @@
     ├── ProcessesDisagreeError  the processes of a run would not make the same update
     ├── RenderError             the folder, the number or the size of pictures cannot be used
     ├── SourcesError            a source of pictures to draw with is not installed
-    ├── StateError              a run's folder cannot be continued
-    └── VGGError                the weights of VGG19 cannot be downloaded or used
+    └── StateError              a run's folder cannot be continued
 
 Their text says what is wrong, and where it can the value, the limit and the way out. All but ConfigError are where they
 are raised.

@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.errors import WeightsError
-from model.files.pickled import read_pickled
-from model.files.tensor_files import read_tensors
+from training.torchvision_weights import feature_weights
 
 LINEAR = Path(__file__).parent / "weights" / "lpips-alex-v0.1.safetensors"
 MIN_LPIPS_PX = 31
@@ -88,8 +87,8 @@ class LPIPS(nn.Module):
         return directions
 
 
-def load_lpips(alexnet: Path | None, device: torch.device) -> LPIPS:
-    """LPIPS v0.1 on a device.
+def load_lpips(alexnet: Path | None) -> LPIPS:
+    """LPIPS v0.1 on the CPU.
 
     Args:
         alexnet: .safetensors or .pth file with AlexNet's ImageNet weights under torchvision's names (the classifier
@@ -98,27 +97,10 @@ def load_lpips(alexnet: Path | None, device: torch.device) -> LPIPS:
     Raises:
         WeightsError: the file does not hold AlexNet's features, or the download failed.
     """
-    weights = _downloaded() if alexnet is None else _read(alexnet)
-    features = {name: weight for name, weight in weights.items() if str(name).startswith("features.")}
+    features, _ = feature_weights(alexnet, "AlexNet_Weights.IMAGENET1K_V1", "--alexnet-weights")
     metric = LPIPS()
     try:
         metric.load_state_dict(features | load_file(LINEAR))
     except RuntimeError as error:
         raise WeightsError(f"{alexnet} does not hold the features of torchvision's AlexNet ({error})") from error
-    return metric.to(device)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    return read_tensors(path).tensors if path.suffix == ".safetensors" else read_pickled(path).tensors
-
-
-def _downloaded() -> dict[str, Tensor]:
-    from torchvision.models import AlexNet_Weights  # slow to import, and a local file does without
-
-    try:
-        return dict(AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True))
-    except (OSError, RuntimeError) as error:  # no network, or a file that was cut short
-        raise WeightsError(
-            f"AlexNet could not be downloaded ({error}); get torchvision's alexnet-owt-7be5be79.pth elsewhere and "
-            "name it with --alexnet-weights FILE"
-        ) from error
+    return metric

@@ -11,24 +11,18 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import VGG19_Weights, vgg19
+from torchvision.models import vgg19
 
 from model.errors import WeightsError
-from model.files.pickled import read_pickled
-from model.files.tensor_files import read_tensors
 from training.distributed import mean_over_processes
-from training.errors import Mistake
 from training.loss_config import VGG_LAYERS
+from training.torchvision_weights import feature_weights
 
 LAYERS = dict(zip(VGG_LAYERS, (2, 7, 16, 25, 34), strict=True))
 """Their indices in torchvision's `vgg19().features`; the module after each is its activation."""
 
 CAFFE_FEATURE_SCALE = 0.05
 """Brings conv5_4 of the original Caffe weights to about the size of torchvision's: docs/training_reference.md."""
-
-
-class VGGError(Mistake):
-    """The weights of VGG19 cannot be downloaded or used; the text says why and what would help."""
 
 
 class Normalisation(NamedTuple):
@@ -123,37 +117,18 @@ def load_vgg(path: Path | None, device: torch.device, layers: Sequence[str] = ("
         layers: the layers of `VGGFeatures`; a file does not need the weights of deeper ones.
 
     Raises:
-        VGGError: the download failed, or the file does not contain a VGG19.
+        WeightsError: the download failed, or the file does not contain a VGG19.
     """
-    weights, normalisation = _downloaded() if path is None else _read(path)
-    vgg = VGGFeatures(normalisation, layers)
+    weights, metadata = feature_weights(path, "VGG19_Weights.IMAGENET1K_V1", "--vgg-weights")
+    vgg = VGGFeatures(CAFFE if "caffe" in " ".join(metadata.values()).lower() else TORCHVISION, layers)
     try:
         vgg.features.load_state_dict(
             {
                 name.removeprefix("features."): weight.float()
                 for name, weight in weights.items()
-                if str(name).startswith("features.") and int(name.split(".")[1]) < len(vgg.features)
+                if int(name.split(".")[1]) < len(vgg.features)
             }
         )
-    except (RuntimeError, ValueError, AttributeError) as error:
-        raise VGGError(f"{path} does not hold VGG19 in torchvision's layout ({error})") from error
+    except (RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path} does not hold VGG19 in torchvision's layout ({error})") from error
     return vgg.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stub lacks the keyword
-
-
-def _downloaded() -> tuple[dict[str, Tensor], Normalisation]:
-    try:
-        return dict(VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)), TORCHVISION
-    except (OSError, RuntimeError) as error:  # no network, or a file that was cut short
-        raise VGGError(
-            f"torchvision's weights of VGG19 cannot be downloaded ({error}); name a local file with --vgg-weights"
-        ) from error
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], Normalisation]:
-    try:
-        if path.suffix != ".safetensors":
-            return read_pickled(path).tensors, TORCHVISION
-        file = read_tensors(path)
-    except WeightsError as error:
-        raise VGGError(str(error)) from error
-    return file.tensors, CAFFE if "caffe" in " ".join(file.metadata.values()).lower() else TORCHVISION

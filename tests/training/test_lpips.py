@@ -15,8 +15,6 @@ from training.degrade import enlarge_bicubic
 from training.evaluate import pairs_to_measure
 from training.lpips import LINEAR, LPIPS, load_lpips
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture(scope="module")
 def alexnet() -> nn.Sequential:
@@ -35,7 +33,7 @@ def alexnet_file(alexnet: nn.Sequential, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def lpips(alexnet_file: Path) -> LPIPS:
-    return load_lpips(alexnet_file, CPU)
+    return load_lpips(alexnet_file)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +41,7 @@ def real_lpips(shared_folder: Path) -> LPIPS:
     path = shared_folder / "weights" / "alexnet_features.safetensors"
     if not path.exists():
         pytest.skip(f"{path} is not there")
-    return load_lpips(path, CPU)
+    return load_lpips(path)
 
 
 def by_the_paper(alexnet: nn.Sequential, picture: Tensor, reference: Tensor) -> float:
@@ -118,7 +116,7 @@ def test_a_pth_file_with_its_classifier_does_as_well(lpips: LPIPS, alexnet_file:
     path = tmp_path / "alexnet.pth"
     torch.save(load_file(alexnet_file) | {"classifier.1.weight": torch.zeros(2, 3)}, path)
     picture, reference = textured(40, 40, seed=1), textured(40, 40, seed=2)
-    assert load_lpips(path, CPU).distance(picture, reference) == lpips.distance(picture, reference)
+    assert load_lpips(path).distance(picture, reference) == lpips.distance(picture, reference)
 
 
 @pytest.mark.parametrize("name", ["alexnet.pth", "alexnet.safetensors"])
@@ -128,14 +126,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(WeightsError, match=f"{name} (is a text|ends early|is empty|cannot be read)"):
-        load_lpips(path, CPU)
+        load_lpips(path)
 
 
 @pytest.mark.parametrize("weights", [{"features.0.weight": torch.zeros(1)}, {7: torch.zeros(1)}, {}, [1, 2]])
 def test_weights_of_another_network_are_refused(tmp_path: Path, weights: object) -> None:
     torch.save(weights, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other.pth does not hold the features of torchvision's AlexNet"):
-        load_lpips(tmp_path / "other.pth", CPU)
+        load_lpips(tmp_path / "other.pth")
 
 
 def test_without_a_network_the_error_names_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +142,7 @@ def test_without_a_network_the_error_names_the_option(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(AlexNet_Weights, "get_state_dict", offline)
     with pytest.raises(WeightsError, match=r"no network.*--alexnet-weights FILE"):
-        load_lpips(None, CPU)
+        load_lpips(None)
 
 
 @pytest.mark.parametrize(("height", "width", "distance"), [(64, 64, 0.183290), (71, 90, 0.260861)])

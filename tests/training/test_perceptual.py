@@ -9,10 +9,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import VGG19_Weights, vgg19
 
+from model.errors import WeightsError
 from tests.training.random_features import random_features
 from training import perceptual
 from training.loss_config import VGG_LAYERS
-from training.perceptual import VGGError, VGGFeatures, load_vgg, perceptual_loss
+from training.perceptual import VGGFeatures, load_vgg, perceptual_loss
 
 CPU = torch.device("cpu")
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -151,7 +152,7 @@ def test_a_failed_download_names_the_option(failure: Exception, monkeypatch: pyt
         raise failure
 
     monkeypatch.setattr(VGG19_Weights, "get_state_dict", offline)
-    with pytest.raises(VGGError, match=r"(no network|invalid hash).*--vgg-weights"):
+    with pytest.raises(WeightsError, match=r"(no network|invalid hash).*--vgg-weights"):
         load_vgg(None, CPU)
 
 
@@ -161,7 +162,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(VGGError, match=f"{name} (is a text|ends early|is empty|cannot be read)"):
+    with pytest.raises(WeightsError, match=f"{name} (is a text|ends early|is empty|cannot be read)"):
         load_vgg(path, CPU)
 
 
@@ -178,7 +179,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
 )
 def test_a_file_with_something_else_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(VGGError, match=r"other.pth does not hold VGG19"):
+    with pytest.raises(WeightsError, match=r"other.pth does not hold VGG19"):
         load_vgg(tmp_path / "other.pth", CPU)
 
 

@@ -169,7 +169,7 @@ def _lpips(options: argparse.Namespace) -> LPIPS | None:
         WeightsError: AlexNet is missing, and `--measure` names LPIPS or `--alexnet-weights` a file.
     """
     try:
-        return load_lpips(options.alexnet_weights, torch.device("cpu"))
+        return load_lpips(options.alexnet_weights)
     except WeightsError as error:
         if options.measure or options.alexnet_weights:
             raise

@@ -220,7 +220,7 @@ def _validation(
     if config.discriminator and not options.alexnet_weights:
         report("LPIPS is left out of the measurements; --alexnet-weights FILE adds it")
     alexnet = options.alexnet_weights if this_process() == 0 else None
-    lpips = load_lpips(alexnet, torch.device("cpu")) if alexnet else None
+    lpips = load_lpips(alexnet) if alexnet else None
     return Validation(pairs=pairs, lpips=lpips, report=report)
 
 
