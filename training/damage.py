@@ -57,8 +57,7 @@ def damaged(high_res: Tensor, scale: int, damage: Damage, *, name: str) -> Tenso
 
 def damaged_pair(pair: Pair, damage: Damage) -> Pair:
     """Pair the same original with a low-res picture of one kind."""
-    scale = pair.high_res.shape[-1] // pair.low_res.shape[-1]
-    return Pair(pair.name, damaged(pair.high_res, scale, damage, name=pair.name), pair.high_res)
+    return Pair(pair.name, damaged(pair.high_res, pair.scale, damage, name=pair.name), pair.high_res)
 
 
 def _blurred(picture: Tensor, sigma_px: float) -> Tensor:

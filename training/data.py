@@ -40,6 +40,11 @@ class Pair:
     low_res: Tensor
     high_res: Tensor
 
+    @property
+    def scale(self) -> int:
+        """How many times larger the original is."""
+        return self.high_res.shape[-1] // self.low_res.shape[-1]
+
 
 def folder_name(folder: Path) -> str:
     """Return the name of a folder as given; for `.` and `..`, its real name."""

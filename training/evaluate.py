@@ -5,10 +5,9 @@ and the colour shift, which none of them sees.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from PIL import Image
@@ -16,27 +15,18 @@ from torch import Tensor
 
 from model.reliable import ReliableUpscaler
 from model.upscaler import Upscaler
-from training.colour import colour_shift
 from training.data import DataError, Pair
 from training.degrade import enlarge_bicubic
 from training.flat import FlatScores, flat_table
 from training.lpips import LPIPS
-from training.metrics import psnr_y, ssim_y
-from training.niqe import niqe
+from training.measures import MEASURES, Upscale, measured
 from training.pairs import read_pairs
 from training.tables import table
 
 MIN_MEASURED_PX = 32
 """Shortest side of an original that every measure but NIQE applies to."""
 
-Upscale = Callable[[Tensor], Tensor]
-"""uint8 RGB (3, H, W) -> (3, scale * H, scale * W)."""
-
-Measure = Literal["psnr_y", "ssim_y", "lpips", "niqe", "colour_shift"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
-TITLES = ("PSNR-Y", "SSIM-Y", "LPIPS", "NIQE", "colour shift")
-FORMATS = (".2f", ".4f", ".4f", ".2f", ".2f")
-USUAL_MEASURES: tuple[Measure, ...] = ("psnr_y", "ssim_y", "lpips", "colour_shift")
+USUAL_MEASURES = ("psnr_y", "ssim_y", "lpips", "colour_shift")
 """NIQE is no goal: it calls sharpened noise natural."""
 
 
@@ -62,7 +52,7 @@ class SetScores:
 
     set: str
     generator: str
-    measures: tuple[Measure, ...]
+    measures: tuple[str, ...]
     pictures: dict[str, Scores]
 
     @property
@@ -92,7 +82,7 @@ def evaluate(
     name: str,
     pairs: Iterable[Pair],
     generators: Mapping[str, Upscale],
-    measures: Collection[Measure] = USUAL_MEASURES,
+    measures: Collection[str] = USUAL_MEASURES,
     lpips: LPIPS | None = None,
     folder: Path | None = None,
 ) -> list[SetScores]:
@@ -118,33 +108,13 @@ def evaluate(
             upscaled = upscale(pair.low_res)
             if folder:
                 _save_picture(upscaled, folder / name / generator / f"{pair.name}.png")
-            results[generator].pictures[pair.name] = scores(pair, upscaled, taken, lpips)
+            results[generator].pictures[pair.name] = Scores(**measured(upscaled, pair, taken, lpips))
     return list(results.values())
 
 
 def _save_picture(picture: Tensor, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(path)
-
-
-def scores(pair: Pair, upscaled: Tensor, measures: Collection[Measure], lpips: LPIPS | None = None) -> Scores:
-    """Measure one upscaled picture."""
-    border = pair.high_res.shape[-1] // pair.low_res.shape[-1]
-    ways: dict[Measure, Callable[[], float | None]] = {
-        "psnr_y": lambda: psnr_y(upscaled, pair.high_res, border=border),
-        "ssim_y": lambda: ssim_y(upscaled, pair.high_res, border=border),
-        "lpips": lambda: lpips.distance(upscaled, pair.high_res) if lpips else None,
-        "niqe": lambda: _niqe_or_none(upscaled, border=border),
-        "colour_shift": lambda: colour_shift(upscaled, pair.low_res),
-    }
-    return Scores(**{measure: ways[measure]() for measure in measures})
-
-
-def _niqe_or_none(upscaled: Tensor, *, border: int) -> float | None:
-    try:
-        return niqe(upscaled, border=border)
-    except ValueError:  # fewer than two blocks with texture: the measure does not apply
-        return None
 
 
 def mean(pictures: Sequence[Scores]) -> Scores:
@@ -203,11 +173,10 @@ def save(results: Sequence[SetScores], out: Path, flat: Sequence[FlatScores] = (
     return tables, numbers
 
 
-def _titles(measures: Collection[Measure]) -> list[str]:
-    return [title for title, measure in zip(TITLES, MEASURES, strict=True) if measure in measures]
+def _titles(measures: Sequence[str]) -> list[str]:
+    return [MEASURES[measure].title for measure in measures]
 
 
-def _cells(one: Scores, measures: Collection[Measure]) -> list[str]:
-    forms = {measure: form for measure, form in zip(MEASURES, FORMATS, strict=True) if measure in measures}
-    values = ((getattr(one, measure), form) for measure, form in forms.items())
+def _cells(one: Scores, measures: Sequence[str]) -> list[str]:
+    values = ((getattr(one, measure), MEASURES[measure].form) for measure in measures)
     return ["" if value is None else format(value, form) for value, form in values]

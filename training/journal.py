@@ -14,14 +14,14 @@ from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from training.measures import MEASURES
+
 PANEL_PX = 128
 """Side of each high-res picture in a panel."""
 
 
 GRADIENT = "_gradient"
 """End of the names of norms among the losses of a step."""
-
-TITLES = {"psnr_y": "PSNR-Y in dB", "lpips": "LPIPS", "colour_shift": "colour shift"}
 
 
 class Journal:
@@ -90,7 +90,8 @@ class Journal:
                 if measure == "psnr_y":
                     self._postfix[damage] = f"{score:.2f}"
             each = ", ".join(f"{one} {score:.3f} (bicubic {bicubic[measure][one]:.3f})" for one, score in kinds.items())
-            parts.append(f"{TITLES[measure]}: {each}")
+            unit = f" in {MEASURES[measure].unit}" if MEASURES[measure].unit else ""
+            parts.append(f"{MEASURES[measure].title}{unit}: {each}")
         self._report(f"step {step}: {'; '.join(parts)}")
 
     def show(self, step: int, rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from model.files.checkpoint import Card, read_checkpoint, write_checkpoint
 from model.rrdb import RRDBNet
 from training.config import TrainingConfig
-from training.validation import Scores, overall
+from training.validation import MeanScores, overall
 
 LAST, BEST = "last", "best"
 
@@ -56,7 +56,7 @@ class Snapshots:
         """Return the state to continue from."""
         return {"best": self._best, "without_better": self._without_better}
 
-    def write(self, net: RRDBNet, step: int, scores: Scores) -> None:
+    def write(self, net: RRDBNet, step: int, scores: MeanScores) -> None:
         """Keep the weights of a step as the last ones, and as the best if no earlier ones are as good.
 
         The start of a GAN stage is never the best: it has the higher PSNR-Y, but no training by the GAN.
@@ -71,7 +71,7 @@ class Snapshots:
         self._best, self._without_better = {"step": step, "score": score}, 0
         self._write(BEST, net, step, scores)
 
-    def finish(self, net: RRDBNet, step: int, scores: Scores) -> tuple[Path, str]:
+    def finish(self, net: RRDBNet, step: int, scores: MeanScores) -> tuple[Path, str]:
         """Write the file of the run: the best weights if the config has patience, else the last.
 
         Returns:
@@ -102,7 +102,7 @@ class Snapshots:
     def _name(self, which: str | None) -> str:
         return f"{self._config.name}-{which}" if which else self._config.name
 
-    def _write(self, which: str | None, net: RRDBNet, step: int, scores: Scores) -> None:
+    def _write(self, which: str | None, net: RRDBNet, step: int, scores: MeanScores) -> None:
         kinds = dict.fromkeys(damage for values in scores.values() for damage in values)
         card = Card(
             name=self._name(which),

@@ -24,7 +24,7 @@ from training.sources import HeldOutNames, Photographs
 from training.state import STATE, save_state
 from training.steps import DivergedError, Steps
 from training.terminal import say
-from training.validation import Scores, Validation, common_means
+from training.validation import MeanScores, Validation, common_means
 
 SAVE_EVERY_S = 60.0
 
@@ -138,7 +138,7 @@ class Watch:
     def __init__(self, run: Run) -> None:
         self._run = run
         steps, config, state = run.steps, run.config, run.state
-        self._scores: Scores = {}
+        self._scores: MeanScores = {}
         self._announced = False
         self._saved_s = time.monotonic()
         self._bicubic = run.validation.bicubic(config.generator.scale)
@@ -231,7 +231,7 @@ class Watch:
             run.report(line)
         self._announced = True
 
-    def _measured(self) -> tuple[Scores, Scores]:
+    def _measured(self) -> tuple[MeanScores, MeanScores]:
         """Measure the average of the weights; returns bicubic's scores for the same pictures as well."""
         net, device = self._run.steps.average, self._run.steps.device
         each = self._run.validation.of_each(lambda low_res: reference_output(net, low_res.to(device)))

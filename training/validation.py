@@ -9,26 +9,23 @@ from torch import Tensor
 
 from model.files.checkpoint import reference_output
 from model.rrdb import RRDBNet
-from training.colour import colour_shift
 from training.damage import Damage
 from training.data import DataError, Pair
 from training.degrade import enlarge_bicubic
 from training.journal import PANEL_PX
 from training.lpips import LPIPS
-from training.metrics import psnr_y
+from training.measures import MEASURES, Upscale, measured
 from training.terminal import say
 
-Scores = dict[str, dict[str, float]]
+MeanScores = dict[str, dict[str, float]]
 """Means over the pictures, by measure, then by kind of upload."""
 
 PictureScores = dict[tuple[str, Damage, int], float]
 """Scores by measure, kind of upload, and the number of the picture."""
 
-LOWER_IS_BETTER = ("lpips", "colour_shift")
+TAKEN = ("psnr_y", "colour_shift", "lpips")
+"""The measures of a run; LPIPS only where AlexNet is given."""
 MAX_PANELS = 6
-
-Upscale = Callable[[Tensor], Tensor]
-"""uint8 RGB (3, H, W) -> (3, scale * H, scale * W)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,24 +76,18 @@ class Validation:
                 yield damage, number, pair
 
     def _of_picture(self, upscaled: Tensor, pair: Pair) -> dict[str, float]:
-        scale = pair.high_res.shape[-1] // pair.low_res.shape[-1]
-        measured = {
-            "psnr_y": min(MAX_PSNR_DB, psnr_y(upscaled, pair.high_res, border=scale)),
-            "colour_shift": colour_shift(upscaled, pair.low_res),
-        }
-        if self.lpips:
-            measured["lpips"] = self.lpips.distance(upscaled, pair.high_res)
-        return measured
+        values = measured(upscaled, pair, TAKEN, self.lpips)
+        return values | {"psnr_y": min(MAX_PSNR_DB, values["psnr_y"])}
 
 
 MAX_PSNR_DB = 100.0
 """PSNR-Y of a picture that is exactly right, so that one flat picture does not make a mean infinite."""
 
 
-def common_means(one: PictureScores, other: PictureScores) -> tuple[Scores, Scores]:
+def common_means(one: PictureScores, other: PictureScores) -> tuple[MeanScores, MeanScores]:
     """Take the means of two measurements over the pictures that both have."""
 
-    def means(each: PictureScores) -> Scores:
+    def means(each: PictureScores) -> MeanScores:
         values: dict[str, dict[str, list[float]]] = {}
         for measure, damage, number in (key for key in each if key in one and key in other):
             values.setdefault(measure, {}).setdefault(damage, []).append(each[measure, damage, number])
@@ -113,20 +104,19 @@ def middle(pair: Pair, side: int) -> Pair:
     height, width = pair.low_res.shape[1:]
     if max(height, width) <= side:
         return pair
-    scale = pair.high_res.shape[-1] // width
     (top, rows), (left, columns) = (((whole - (cut := min(whole, side))) // 2, cut) for whole in (height, width))
     low_res, high_res = (
         picture[:, top * factor : (top + rows) * factor, left * factor : (left + columns) * factor].contiguous()
-        for picture, factor in ((pair.low_res, 1), (pair.high_res, scale))
+        for picture, factor in ((pair.low_res, 1), (pair.high_res, pair.scale))
     )
     return Pair(pair.name, low_res, high_res)
 
 
-def overall(scores: Scores, measure: str) -> float:
+def overall(scores: MeanScores, measure: str) -> float:
     """Return one number, higher for better generators: the mean over the kinds of uploads."""
     values = scores[measure].values()
     mean = sum(values) / len(values)
-    return -mean if measure in LOWER_IS_BETTER else mean
+    return -mean if MEASURES[measure].lower_is_better else mean
 
 
 def _panel(net: RRDBNet, pair: Pair, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -13,7 +13,6 @@ from training.colour import colour_shift
 from training.data import DataError
 from training.degrade import enlarge_bicubic
 from training.evaluate import (
-    MEASURES,
     USUAL_MEASURES,
     Scores,
     SetScores,
@@ -24,13 +23,13 @@ from training.evaluate import (
     min_measured_px,
     pairs_to_measure,
     picture_table,
-    scores,
     summary_table,
 )
 from training.evaluate import (
     save as save_results,
 )
 from training.lpips import LPIPS
+from training.measures import MEASURES, measured
 from training.metrics import psnr_y, ssim_y
 from training.niqe import niqe
 
@@ -38,8 +37,8 @@ ONE = Scores(psnr_y=30.0, ssim_y=0.9, lpips=0.25, niqe=None, colour_shift=0.5)
 TWO = Scores(psnr_y=33.004, ssim_y=0.7, lpips=0.35, niqe=4.0, colour_shift=1.5)
 BARE = Scores(psnr_y=20.0, ssim_y=0.5, lpips=None, niqe=None, colour_shift=0.0)
 RESULTS = [
-    SetScores(set="Set5", generator="bicubic", measures=MEASURES, pictures={"baby": BARE}),
-    SetScores(set="Set5", generator="tiny", measures=MEASURES, pictures={"baby": ONE, "bird": TWO}),
+    SetScores(set="Set5", generator="bicubic", measures=tuple(MEASURES), pictures={"baby": BARE}),
+    SetScores(set="Set5", generator="tiny", measures=tuple(MEASURES), pictures={"baby": ONE, "bird": TWO}),
 ]
 
 
@@ -62,26 +61,27 @@ def test_a_picture_that_cannot_be_read_stops_a_measurement(tmp_path: Path) -> No
 def test_the_scores_of_a_picture_are_what_each_metric_gives(lpips: LPIPS) -> None:
     pair = made_pair(1, height=208, width=224, scale=4)
     upscaled = enlarge_bicubic(pair.low_res, 4)
-    assert scores(pair, upscaled, MEASURES, lpips) == Scores(
-        psnr_y=psnr_y(upscaled, pair.high_res, border=4),
-        ssim_y=ssim_y(upscaled, pair.high_res, border=4),
-        lpips=lpips.distance(upscaled, pair.high_res),
-        niqe=niqe(upscaled, border=4),
-        colour_shift=colour_shift(upscaled, pair.low_res),
-    )
+    assert measured(upscaled, pair, MEASURES, lpips) == {
+        "psnr_y": psnr_y(upscaled, pair.high_res, border=4),
+        "ssim_y": ssim_y(upscaled, pair.high_res, border=4),
+        "lpips": lpips.distance(upscaled, pair.high_res),
+        "niqe": niqe(upscaled, border=4),
+        "colour_shift": colour_shift(upscaled, pair.low_res),
+    }
 
 
 def test_a_picture_too_small_for_niqe_has_none() -> None:
     small = made_pair(1, height=96, width=196, scale=4)  # 88 x 188 px within the border
-    assert scores(small, small.high_res, ["niqe"]).niqe is None
+    assert measured(small.high_res, small, ["niqe"]) == {}
 
 
 def test_measures_that_are_not_asked_for_are_not_taken(lpips: LPIPS) -> None:
     pair = made_pair(1, height=208, width=224, scale=4)
     upscaled = enlarge_bicubic(pair.low_res, 4)
-    whole = scores(pair, upscaled, MEASURES, lpips)
-    assert scores(pair, upscaled, ["lpips"], lpips) == Scores(lpips=whole.lpips)
-    assert scores(pair, upscaled, USUAL_MEASURES, lpips) == replace(whole, niqe=None)
+    whole = measured(upscaled, pair, MEASURES, lpips)
+    assert measured(upscaled, pair, ["lpips"], lpips) == {"lpips": whole.pop("lpips")}
+    assert measured(upscaled, pair, ["niqe"]) == {"niqe": whole.pop("niqe")}
+    assert measured(upscaled, pair, USUAL_MEASURES) == whole
 
 
 def test_without_alexnet_there_is_no_column_for_lpips() -> None:
@@ -112,8 +112,8 @@ def test_every_generator_upscales_every_picture() -> None:
         ("made", "zero", ["a", "b"]),
     ]
     for pair in pairs:
-        assert results[0].pictures[pair.name] == scores(pair, enlarge_bicubic(pair.low_res, 4), results[0].measures)
-        assert results[1].pictures[pair.name] == scores(pair, torch.zeros_like(pair.high_res), results[0].measures)
+        for result, upscaled in zip(results, (enlarge_bicubic(pair.low_res, 4), 0 * pair.high_res), strict=True):
+            assert result.pictures[pair.name] == Scores(**measured(upscaled, pair, USUAL_MEASURES))
 
 
 def test_two_pictures_of_one_name_are_refused() -> None:

@@ -42,7 +42,6 @@ def run_with(scores: list[float], out: Path, monkeypatch: pytest.MonkeyPatch, **
     """Measure after every step; returns the lines that the run reports."""
     lines: list[str] = []
     measuring(scores, monkeypatch, "lpips" if changes.get("best_by") == "lpips" else "psnr_y")
-    monkeypatch.setattr("training.journal.TITLES", {"psnr_y": "PSNR-Y", "lpips": "LPIPS"})
     train(run_of(replace(PSNR, validate_every=1, **changes), out, lines))
     return lines
 
@@ -115,7 +114,6 @@ def test_a_run_with_patience_that_goes_on_and_gets_no_better_gives_the_best_of_b
 
 def test_the_best_before_a_kill_is_still_the_best_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_loop, "SAVE_EVERY_S", -1.0)
-    monkeypatch.setattr("training.journal.TITLES", {"psnr_y": "PSNR-Y"})
     config = replace(PSNR, validate_every=1)
     measuring([20, 30, 10], monkeypatch)
     killed_in_step(run_of(config, tmp_path), 3)
@@ -133,7 +131,6 @@ def test_the_start_is_measured_first_and_is_the_best_if_nothing_beats_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measuring([30, 20, 20], monkeypatch)
-    monkeypatch.setattr("training.journal.TITLES", {"psnr_y": "PSNR-Y"})
     started(PSNR, tmp_path)
     assert history(tmp_path)[0] == {"step": 0, "psnr_y": {"clean": 30}}
     best = read_checkpoint(tmp_path / BEST)

@@ -14,7 +14,7 @@ from training.data import DataError, Pair
 from training.degrade import enlarge_bicubic
 from training.lpips import LPIPS
 from training.metrics import psnr_y
-from training.validation import PictureScores, Scores, Validation, common_means, middle, overall
+from training.validation import MeanScores, PictureScores, Validation, common_means, middle, overall
 
 PAIRS = [made_pair(3), made_pair(4, height=34, width=50)]
 
@@ -36,7 +36,7 @@ class Sometimes(Sequence[Pair]):
         return self.pairs[number]
 
 
-def means(each: PictureScores) -> Scores:
+def means(each: PictureScores) -> MeanScores:
     return common_means(each, each)[0]
 
 

@@ -19,7 +19,6 @@ from model.rrdb import SCALES
 from training.damage import DAMAGES, damaged_pair
 from training.data import DataError, folder_name
 from training.evaluate import (
-    MEASURES,
     USUAL_MEASURES,
     SetScores,
     as_service,
@@ -31,6 +30,7 @@ from training.evaluate import (
 )
 from training.flat import LATTICE, FlatScores, flat_scores, flat_table
 from training.lpips import LPIPS, load_lpips
+from training.measures import MEASURES
 from training.pairs import find_pairs
 from training.terminal import note, printable
 
