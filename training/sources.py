@@ -53,8 +53,6 @@ class Photographs:
     number: int
     fingerprint: str
     """Fingerprint of the names, sizes and number of the pictures, which decide the draw of every crop."""
-    decoded: bool
-    """True if the pictures are decoded on the device."""
 
 
 HeldOutNames = dict[str, list[str]]
@@ -159,33 +157,23 @@ def open_photographs(
     Raises:
         DataError: no picture of the set can be used, or the disk has no room for the cache.
     """
-    scale, crop_px = config.generator.scale, config.crop_px + (GRID_PX if config.degradation else 0)
+    scale, uses_low_res = config.generator.scale, config.degradation is None
     for line in (*pictures.notes, *(f"left out: {line}" for line in pictures.problems)):
         report(line)
-    uses_low_res = config.degradation is None
-    files = [
-        file
-        for file in _usable(pictures, scale, crop_px * scale, report, uses_low_res=uses_low_res)
-        if file.path not in leave_out
-    ]
-    pixels = sum(file.height * file.width for file in files)
-    needed = 3 * pixels * (scale**2 + uses_low_res)
-    decoded = needed <= (half_of_free_bytes(device) if max_bytes is None else max_bytes)
-    read, files = _reader(files, cache, decoded=decoded, needed=needed, workers=workers, report=report)
+    files = [file for file in _usable(pictures, config, report) if file.path not in leave_out]
+    needed = 3 * _pixels(files) * (scale**2 + uses_low_res)
+    fit = needed <= (half_of_free_bytes(device) if max_bytes is None else max_bytes)
+    read, files = _reader(files, cache, decoded=fit, needed=needed, workers=workers, report=report)
     crops: DecodedPhotographs | StreamedPhotographs
-    if decoded:
-        high_res = Canvas(pixels * scale**2, device)
-        low_res = Canvas(pixels, device) if uses_low_res else None
-        files = list(_decoded(files, scale, read, high_res, low_res, report))
-        plan = _plan(files, crop_px, config)
-        crops = DecodedPhotographs(high_res, low_res, plan, scale=scale)
+    if fit:
+        files, plan, crops = _decoded(files, config, device, read, report)
     else:
-        plan = _plan(files, crop_px, config)
+        plan = _plan(files, config)
         crops = StreamedPhotographs(files, plan, scale=scale, device=device, workers=workers, read=read, report=report)
     source: CropSource = crops
     if config.degradation:
         source = DegradedCrops(crops, plan, config.crop_px, scale=scale, degradation=config.degradation, device=device)
-    return Photographs(source, len(files), _fingerprint(files, pictures.folder), decoded)
+    return Photographs(source, len(files), _fingerprint(files, pictures.folder))
 
 
 def half_of_free_bytes(device: torch.device) -> int:
@@ -231,23 +219,31 @@ def _is_broken(file: PhotographFile, cache: PictureCache, report: Report) -> boo
     return False
 
 
-def _plan(files: Sequence[PhotographFile], crop_px: int, config: TrainingConfig) -> CropPlan:
+def _pixels(files: Sequence[PhotographFile]) -> int:
+    return sum(file.height * file.width for file in files)
+
+
+def _cut_px(config: TrainingConfig) -> int:
+    """Return the side of the crops that are cut, in low-res pixels; damage needs some around its own."""
+    return config.crop_px + (GRID_PX if config.degradation else 0)
+
+
+def _plan(files: Sequence[PhotographFile], config: TrainingConfig) -> CropPlan:
     return CropPlan(
         [(file.height, file.width) for file in files],
-        crop_px=crop_px,
+        crop_px=_cut_px(config),
         batch=config.batch,
         seed=config.seed,
         share=(this_process(), processes()),
     )
 
 
-def _usable(
-    pictures: PictureSet, scale: int, min_px: int, report: Report, *, uses_low_res: bool
-) -> Iterator[PhotographFile]:
+def _usable(pictures: PictureSet, config: TrainingConfig, report: Report) -> Iterator[PhotographFile]:
+    scale = config.generator.scale
     for files in pictures.files:
-        used = files if uses_low_res else replace(files, low_res=None)
+        used = replace(files, low_res=None) if config.degradation else files
         try:
-            height, width = read_pair_size(used, scale, min_px=min_px)
+            height, width = read_pair_size(used, scale, min_px=scale * _cut_px(config))
         except DataError as error:
             report(f"left out: {error}")
             continue
@@ -255,6 +251,18 @@ def _usable(
 
 
 def _decoded(
+    files: Sequence[PhotographFile], config: TrainingConfig, device: torch.device, read: Read, report: Report
+) -> tuple[list[PhotographFile], CropPlan, DecodedPhotographs]:
+    """Decode all pictures on the device; returns the files that could be read, too."""
+    scale = config.generator.scale
+    high_res = Canvas(_pixels(files) * scale**2, device)
+    low_res = None if config.degradation else Canvas(_pixels(files), device)
+    files = list(_put(files, scale, read, high_res, low_res, report))
+    plan = _plan(files, config)
+    return files, plan, DecodedPhotographs(high_res, low_res, plan, scale=scale)
+
+
+def _put(
     files: Sequence[PhotographFile], scale: int, read: Read, high_res: Canvas, low_res: Canvas | None, report: Report
 ) -> Iterator[PhotographFile]:
     """Put pictures on their canvases, decoded by some threads; yields the files that could be read."""

@@ -13,6 +13,7 @@ from tests.training.photographs import lying, save
 from training import crop_sources, sources
 from training.cache import PictureCache
 from training.config import OptimiserConfig, TrainingConfig
+from training.crop_sources import DecodedPhotographs, StreamedPhotographs
 from training.crops import Batch
 from training.data import DataError, picture_files
 from training.degrade import shrink_bicubic
@@ -81,7 +82,8 @@ def cut_short(path: Path) -> None:
 
 def test_streamed_photographs_give_the_batches_of_decoded_ones(folder: Path) -> None:
     decoded, streamed = opened(folder, PLENTY), opened(folder, NOTHING)
-    assert (decoded.decoded, streamed.decoded) == (True, False)
+    assert isinstance(decoded.crops, DecodedPhotographs)
+    assert isinstance(streamed.crops, StreamedPhotographs)
     assert equal(list(decoded.crops.batches(0, 6)), list(streamed.crops.batches(0, 6)))
 
 
@@ -100,9 +102,9 @@ def test_photographs_that_need_more_memory_than_there_may_be_are_streamed(tmp_pa
     save(textured(67, 93), tmp_path / "a.png")
     needed = 3 * (16 * 23 + 64 * 92)  # low-res and high-res bytes of 67 x 93, cropped
     lines: list[str] = []
-    assert opened(tmp_path, needed, lines).decoded
+    assert isinstance(opened(tmp_path, needed, lines).crops, DecodedPhotographs)
     assert lines == []
-    assert not opened(tmp_path, needed - 1, lines).decoded
+    assert isinstance(opened(tmp_path, needed - 1, lines).crops, StreamedPhotographs)
     (line,) = lines
     assert line.startswith("0.0 GB of decoded pictures do not fit on the device, nor 0.0 GB into ")
     assert line.endswith(
@@ -112,7 +114,8 @@ def test_photographs_that_need_more_memory_than_there_may_be_are_streamed(tmp_pa
 
 def test_photographs_that_fit_the_free_memory_are_decoded(folder: Path) -> None:
     lines: list[str] = []
-    assert open_photographs(find_pairs(folder, 4), CONFIG, CPU, report=lines.append).decoded
+    photographs = open_photographs(find_pairs(folder, 4), CONFIG, CPU, report=lines.append)
+    assert isinstance(photographs.crops, DecodedPhotographs)
 
 
 @pytest.mark.parametrize("max_bytes", [PLENTY, NOTHING])
@@ -340,7 +343,8 @@ def test_names_that_are_not_utf_8_are_held_out_and_learnt_from(tmp_path: Path) -
 def test_cached_photographs_give_the_batches_of_decoded_ones(workers: int, folder: Path) -> None:
     lines: list[str] = []
     cached = opened(folder, NOTHING, lines, cache=folder / "cache", workers=workers)
-    assert (cached.decoded, lines) == (False, [])
+    assert isinstance(cached.crops, StreamedPhotographs)
+    assert lines == []
     assert equal(list(opened(folder, PLENTY).crops.batches(0, 6)), list(cached.crops.batches(0, 6)))
 
 

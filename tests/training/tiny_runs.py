@@ -56,7 +56,7 @@ def photographs_for(config: TrainingConfig, fingerprint: str = "made") -> Photog
     share = (this_process(), processes())
     plan = CropPlan(sizes, crop_px=config.crop_px, batch=config.batch, seed=config.seed, share=share)
     crops = decoded(PAIRS, plan, config.generator.scale)
-    return Photographs(crops, len(PAIRS), fingerprint, decoded=True)
+    return Photographs(crops, len(PAIRS), fingerprint)
 
 
 def run_of(
