@@ -6,7 +6,7 @@ generator, it is run on a small picture as it is written, and must give the same
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -17,7 +17,7 @@ from torch.nn import functional
 from model.errors import WeightsError, one_line
 from model.files.by_shape import AROUND_BLOCKS, IN_A_BLOCK, convolution_names
 from model.files.ncnn_layers import OPERATIONS, Layer, activated
-from model.rrdb import PaddingMode, RRDBNet
+from model.rrdb import PaddingMode
 
 MAGIC = "7767517"
 FLOAT16, FLOAT32 = 0x01306B47, 0
@@ -105,12 +105,9 @@ def scale_of(graph: Graph) -> int | None:
     return 3 if any(layer.kind == "Interp" and layer.number(1, 1) == 3 for layer in graph.layers) else None
 
 
-def with_padding_of(graph: Graph, net: RRDBNet) -> RRDBNet:
-    """Give the network the padding of the graph, which its weights do not show."""
-    mode: PaddingMode = "replicate" if any(layer.kind == "Padding" for layer in graph.layers) else "zeros"
-    if mode == net.config.padding_mode:
-        return net
-    return RRDBNet.of(replace(net.config, padding_mode=mode), net.state_dict())
+def padding_of(graph: Graph) -> PaddingMode:
+    """Return the padding of the graph, which its weights do not show."""
+    return "replicate" if graph.count("Padding") else "zeros"
 
 
 @torch.inference_mode()

@@ -21,14 +21,7 @@ from model.files.catalogue import published_as
 from model.files.checkpoint import FORMAT, NAME, Card, Checkpoint, read_checkpoint, reference_output
 from model.files.dialects import generator, recognised
 from model.files.foreign import ForeignCheckpoint, foreign_network
-from model.files.ncnn import (
-    compact_tensors_of,
-    read_graph,
-    refuse_other_graph,
-    scale_of,
-    tensors_of,
-    with_padding_of,
-)
+from model.files.ncnn import compact_tensors_of, padding_of, read_graph, refuse_other_graph, scale_of, tensors_of
 from model.files.pickled import read_pickled
 from model.files.tensor_files import read_tensors
 from model.files.weight_bytes import readable, weight_bytes
@@ -194,7 +187,7 @@ def _network(path: Path, contents: tuple[bytes, ...], scale: int | None) -> tupl
         with _naming(path):
             compact = compact_tensors_of(graph)
             if compact is None:
-                net = with_padding_of(graph, generator(tensors_of(graph), scale_of(graph) or scale))
+                net = generator(tensors_of(graph), scale_of(graph) or scale, padding_of(graph))
                 refuse_other_graph(graph, net, inputs=net.config.inputs, unshuffle=net.config.unshuffle)
                 return net, "ncnn"
         raise OtherNetworkError(f"{path} is an SRVGG network, not ESRGAN's", compact)
