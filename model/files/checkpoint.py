@@ -8,7 +8,7 @@ output of this network for it in float32.
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -166,25 +166,9 @@ def _save(path: Path, tensors: dict[str, Tensor], config: RRDBConfig, card: Card
 
 
 def _metadata(config: RRDBConfig, card: Card) -> dict[str, str]:
-    return {
-        "format": FORMAT,
-        "architecture": ARCHITECTURE,
-        "scale": str(config.scale),
-        "channels": str(config.channels),
-        "blocks": str(config.blocks),
-        "growth": str(config.growth),
-        "inputs": str(config.inputs),
-        "unshuffle": str(config.unshuffle),
-        "padding_mode": config.padding_mode,
-        "name": card.name,
-        "recipe": card.recipe,
-        "steps": str(card.steps),
-        "data": card.data,
-        "licence": card.licence,
-        "source": card.source,
-        "metrics": json.dumps(card.metrics, sort_keys=True),
-        "created": card.created,
-    }
+    """Return the fields of both as texts, under their own names."""
+    fields = asdict(config) | asdict(card) | {"metrics": json.dumps(card.metrics, sort_keys=True)}
+    return {"format": FORMAT, "architecture": ARCHITECTURE} | {name: str(value) for name, value in fields.items()}
 
 
 def _parse(metadata: dict[str, str], path: Path) -> tuple[RRDBConfig, Card]:
