@@ -5,13 +5,12 @@ import os
 from typing import Literal, get_args
 
 import numpy
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from training.data import Pair
 from training.degrade import shrink_bicubic
-from training.kernels import blur, gaussian_kernels
+from training.kernels import gaussian_blur
 from training.uploads import add_gaussian_noise, encoded, to_levels
 
 Damage = Literal["clean", "web75", "web50", "phone", "noisy", "enlarged"]
@@ -45,7 +44,7 @@ def damaged(high_res: Tensor, scale: int, damage: Damage, *, name: str) -> Tenso
     if damage == "clean":
         return shrink_bicubic(high_res, scale)
     if damage == "phone":
-        blurred = _blurred(high_res, PHONE_BLUR_PX)
+        blurred = to_levels(gaussian_blur(high_res.float()[None], PHONE_BLUR_PX)[0])
         return _jpeg(_with_noise(shrink_bicubic(blurred, scale), PHONE_NOISE_LEVELS, name), PHONE_QUALITY)
     low_res = shrink_bicubic(high_res, scale)
     if damage == "noisy":
@@ -58,13 +57,6 @@ def damaged(high_res: Tensor, scale: int, damage: Damage, *, name: str) -> Tenso
 def damaged_pair(pair: Pair, damage: Damage) -> Pair:
     """Pair the same original with a low-res picture of one kind."""
     return Pair(pair.name, damaged(pair.high_res, pair.scale, damage, name=pair.name), pair.high_res)
-
-
-def _blurred(picture: Tensor, sigma_px: float) -> Tensor:
-    sigma = torch.full((1, 2), sigma_px, dtype=torch.float64)
-    one = torch.ones(1, dtype=torch.float64)
-    kernel = gaussian_kernels(sigma, 0 * one, one, torch.tensor([21])).float()
-    return to_levels(blur(picture.float()[None], kernel)[0])
 
 
 def _with_noise(picture: Tensor, levels: float, name: str) -> Tensor:

@@ -190,3 +190,10 @@ def blur(pictures: Tensor, kernels: Tensor) -> Tensor:
     # The product is the convolution, delayed by the kernel's centre: its first 20 rows and columns wrap around.
     blurred: Tensor = torch.fft.irfft2(spectrum, s=size)[..., -height:, -width:]
     return blurred
+
+
+def gaussian_blur(picture: Tensor, sigma_px: float, size_px: int = KERNEL_PX) -> Tensor:
+    """Blur a picture, float32 (1, C, H, W), by a round Gaussian of `size_px`: odd, at most 21."""
+    sigma = torch.full((1, 2), sigma_px, dtype=torch.float64)
+    one = torch.ones(1, dtype=torch.float64)
+    return blur(picture, gaussian_kernels(sigma, 0 * one, one, torch.tensor([size_px])).float())

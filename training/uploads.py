@@ -24,7 +24,7 @@ from training.kernels import (
     check_range,
     check_shares,
     draw_blur_kernels,
-    gaussian_kernels,
+    gaussian_blur,
 )
 from training.recolour import draw_recolouring, recolour
 
@@ -38,6 +38,8 @@ _METHODS = ("area", "bilinear", "bicubic")
 _METHOD_SHARES = (0.2, 0.2, 0.6)
 _ANTIALIASED_SHARE = 0.95
 _SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
+_WEAK_BLUR_PX = 9
+"""Side of the kernels for soft noise and for unsharp masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +229,7 @@ def _add_noise(picture: Tensor, config: UploadConfig, rng: numpy.random.Generato
     channels = 1 if rng.random() < config.grey_probability else 3
     noise = add_gaussian_noise(torch.zeros_like(picture), levels, rng, channels=channels)
     if rng.random() < config.soft_probability:
-        noise = _gaussian_blur(noise, rng.uniform(0.4, 1.0))
+        noise = gaussian_blur(noise, rng.uniform(0.4, 1.0), _WEAK_BLUR_PX)
     if rng.random() < 0.5:  # shot noise: its variance is proportional to the light
         noise = noise * (picture.clamp(0, 255) / 128).sqrt()
     return picture + noise
@@ -238,13 +240,7 @@ def _sharpen(picture: Tensor, config: UploadConfig, rng: numpy.random.Generator)
     if rng.random() >= config.sharpen_probability:
         return picture
     amount = rng.uniform(*config.sharpen_amount)
-    return picture + amount * (picture - _gaussian_blur(picture, rng.uniform(0.5, 1.5)))
-
-
-def _gaussian_blur(picture: Tensor, sigma_px: float) -> Tensor:
-    one = torch.ones(1, dtype=torch.float64)
-    sigma = torch.full((1, 2), sigma_px, dtype=torch.float64)
-    return blur(picture, gaussian_kernels(sigma, 0 * one, one, torch.tensor([9])).float())
+    return picture + amount * (picture - gaussian_blur(picture, rng.uniform(0.5, 1.5), _WEAK_BLUR_PX))
 
 
 def _compress(picture: Tensor, config: FileConfig, rng: numpy.random.Generator) -> Tensor:
