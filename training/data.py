@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy
 import torch
@@ -44,6 +45,13 @@ class Pair:
     def scale(self) -> int:
         """How many times larger the original is."""
         return self.high_res.shape[-1] // self.low_res.shape[-1]
+
+
+class Pairs(Protocol):
+    """Pairs that may be read or made when they are taken; that raises `DataError` for those that cannot be read."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int, /) -> Pair: ...
 
 
 def folder_name(folder: Path) -> str:

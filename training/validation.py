@@ -1,6 +1,6 @@
 """Measuring a generator while it is trained, and panels to look at."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from model.files.checkpoint import reference_output
 from model.rrdb import RRDBNet
 from training.damage import Damage
-from training.data import DataError, Pair
+from training.data import DataError, Pair, Pairs
 from training.degrade import enlarge_bicubic
 from training.journal import PANEL_PX
 from training.lpips import LPIPS
@@ -32,7 +32,7 @@ MAX_PANELS = 6
 class Validation:
     """The pictures that a run is measured on."""
 
-    pairs: Mapping[Damage, Sequence[Pair]]
+    pairs: Mapping[Damage, Pairs]
     """Pairs by the kind of upload of their low-res picture."""
     lpips: LPIPS | None = None
     """None to leave this measure out."""

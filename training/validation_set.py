@@ -1,14 +1,12 @@
 """The pictures that a run is measured on, in memory if they fit."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import overload
 
 from torch import Tensor
 
 from training.damage import Damage, damaged_pair
-from training.data import DataError, Pair
+from training.data import DataError, Pair, Pairs
 from training.evaluate import min_measured_px
 from training.pairs import PairFiles, read_pair, read_pair_size
 from training.validation import middle
@@ -37,7 +35,7 @@ def validation_set(
     report: Callable[[str], None],
     *,
     max_bytes: int = MAX_BYTES,
-) -> dict[Damage, Sequence[Pair]]:
+) -> dict[Damage, Pairs]:
     """Read the pictures to measure on, once for each kind of upload.
 
     Args:
@@ -54,23 +52,7 @@ def validation_set(
     return {damage: _Damaged(originals, damage) for damage in kinds if len(originals)}
 
 
-class _LazyPairs(Sequence[Pair]):
-    """Pairs that are made on demand."""
-
-    @abstractmethod
-    def _pair(self, number: int) -> Pair:
-        """Make a pair; `number` is not negative."""
-
-    @overload
-    def __getitem__(self, index: int) -> Pair: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
-        numbers = range(len(self))[index]
-        return self._pair(numbers) if isinstance(numbers, int) else [self._pair(number) for number in numbers]
-
-
-class _Originals(_LazyPairs):
+class _Originals:
     """Pairs of files; those that do not fit into memory are read at each access."""
 
     def __init__(self, scale: int, max_bytes: int) -> None:
@@ -95,7 +77,7 @@ class _Originals(_LazyPairs):
     def __len__(self) -> int:
         return len(self._files)
 
-    def _pair(self, number: int) -> Pair:
+    def __getitem__(self, number: int) -> Pair:
         if number in self._kept:
             return self._kept[number]
         try:
@@ -107,7 +89,7 @@ class _Originals(_LazyPairs):
         return middle(read_pair(files, self._scale, min_px=min_measured_px(self._scale)), MEASURED_PX)
 
 
-class _Damaged(_LazyPairs):
+class _Damaged:
     """The same originals with low-res pictures of one kind, each made once if it fits into memory."""
 
     def __init__(self, originals: _Originals, damage: Damage) -> None:
@@ -118,7 +100,7 @@ class _Damaged(_LazyPairs):
     def __len__(self) -> int:
         return len(self._originals)
 
-    def _pair(self, number: int) -> Pair:
+    def __getitem__(self, number: int) -> Pair:
         original = self._originals[number]
         if self._damage == "clean":
             return original

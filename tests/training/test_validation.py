@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from tests.model.examples import random_net
 from tests.training.photographs import made_pair, map_pair
 from training.colour import colour_shift
 from training.damage import DAMAGES, Damage, damaged_pair
-from training.data import DataError, Pair
+from training.data import DataError, Pair, Pairs
 from training.degrade import enlarge_bicubic
 from training.lpips import LPIPS
 from training.metrics import psnr_y
@@ -19,7 +18,7 @@ from training.validation import MeanScores, PictureScores, Validation, common_me
 PAIRS = [made_pair(3), made_pair(4, height=34, width=50)]
 
 
-class Sometimes(Sequence[Pair]):
+class Sometimes:
     """Pairs of files, some unreadable, and the indices of the requested ones."""
 
     def __init__(self, pairs: Sequence[Pair], *broken: int) -> None:
@@ -29,7 +28,7 @@ class Sometimes(Sequence[Pair]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, number: Any) -> Any:
+    def __getitem__(self, number: int) -> Pair:
         self.asked.append(number)
         if number in self.broken:
             raise DataError(f"{number}.png: cannot be read (gone)")
@@ -70,7 +69,7 @@ def test_every_kind_of_upload_has_scores_of_its_own() -> None:
 
 def test_a_picture_that_cannot_be_read_any_more_is_left_out_of_every_kind_and_named_once() -> None:
     lines: list[str] = []
-    pairs: dict[Damage, Sequence[Pair]] = {damage: Sometimes(PAIRS, 0) for damage in DAMAGES}
+    pairs: dict[Damage, Pairs] = {damage: Sometimes(PAIRS, 0) for damage in DAMAGES}
     scores = Validation(pairs=pairs, report=lines.append).bicubic(2)
     assert scores == {
         (measure, damage, 1): value

@@ -1,7 +1,7 @@
 """Short runs: two configs, two photographs, and the files of a run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from tests.training.photographs import decoded, made_pair
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.crops import CropPlan
 from training.damage import Damage
-from training.data import Pair
+from training.data import Pairs
 from training.distributed import from_process_0, processes, this_process
 from training.loss_config import LossConfig
 from training.snapshots import Origin
@@ -64,7 +64,7 @@ def run_of(
     out: Path,
     lines: list[str] | None = None,
     *,
-    validation: Mapping[Damage, Sequence[Pair]] = MappingProxyType({"clean": VALIDATION}),
+    validation: Mapping[Damage, Pairs] = MappingProxyType({"clean": VALIDATION}),
     start: RRDBNet | None = None,
 ) -> Run:
     return Run(

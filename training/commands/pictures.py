@@ -9,7 +9,7 @@ import torch
 
 from training.config import TrainingConfig
 from training.damage import DAMAGES, Damage
-from training.data import DataError, Pair
+from training.data import DataError, Pairs
 from training.distributed import from_process_0, this_process
 from training.pairs import PairFiles, PictureSet, find_pairs
 from training.sources import HeldOutNames, Photographs, hold_out, open_photographs
@@ -34,7 +34,7 @@ def open_pictures(
     device: torch.device,
     report: Callable[[str], None],
     before: HeldOutNames | None,
-) -> tuple[Photographs, dict[Damage, Sequence[Pair]], HeldOutNames | None]:
+) -> tuple[Photographs, dict[Damage, Pairs], HeldOutNames | None]:
     """Open the pictures to train on, and those to measure on by the kind of upload (only in process 0).
 
     Args:

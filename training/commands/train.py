@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from training.commands import pictures
 from training.config import ANY, TrainingConfig
 from training.crops import refuse_unequal_shares
 from training.damage import Damage
-from training.data import Pair, folder_name
+from training.data import Pairs, folder_name
 from training.distributed import from_process_0, joined, processes, this_process
 from training.errors import ConfigError
 from training.fields import read_config, shorter_warm_ups, with_settings
@@ -215,7 +215,7 @@ def _steps(
 
 
 def _validation(
-    options: argparse.Namespace, config: TrainingConfig, pairs: Mapping[Damage, Sequence[Pair]], report: Report
+    options: argparse.Namespace, config: TrainingConfig, pairs: Mapping[Damage, Pairs], report: Report
 ) -> Validation:
     if config.discriminator and not options.alexnet_weights:
         report("LPIPS is left out of the measurements; --alexnet-weights FILE adds it")
