@@ -280,12 +280,8 @@ def _joined(name: str, field: str) -> str:
 
 def _unknown(name: str, field: str, known: Mapping[str, Any]) -> ConfigError:
     near = get_close_matches(field, known, n=1)
-    hint = f"; do you mean {near[0]}?" if near else ""
-    return ConfigError(
-        f"{name} is not a field{hint} There are {', '.join(known)}"
-        if hint
-        else f"{name} is not a field; there are {', '.join(known)}"
-    )
+    hint = f"do you mean {near[0]}? There" if near else "there"
+    return ConfigError(f"{name} is not a field; {hint} are {', '.join(known)}")
 
 
 def _not_a_group(name: str, value: object, kind: Any) -> ConfigError:
