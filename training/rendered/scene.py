@@ -76,12 +76,12 @@ class Scene:
         place = _attributes({"x": x, "y": y, "font_family": font.family, "font_size": size, "fill": fill, **more})
         self._markup.append(f"<text{place}>{escape(text)}</text>")
 
-    def icon(self, icon: Icon | None, x: Number, y: Number, width: Number, height: Number | None = None) -> None:
+    def icon(self, icon: Icon | None, x: Number, y: Number, side: Number) -> None:
         """Add a drawing of a theme, or nothing where no theme is installed."""
         if icon:
             self.use(icon.path.name, icon.package)
             data = base64.b64encode(_scalable(icon.path.read_bytes())).decode()
-            self.draw("image", x=x, y=y, width=width, height=height or width, href=f"data:image/svg+xml;base64,{data}")
+            self.draw("image", x=x, y=y, width=side, height=side, href=f"data:image/svg+xml;base64,{data}")
 
     def photograph(self, x: Number, y: Number, width: Number, height: Number) -> None:
         """Add a cut of a photograph, never enlarged, at whole pixels; without photographs, a gradient."""
