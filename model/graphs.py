@@ -8,7 +8,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Graphs(Protocol):
     def warm_up(self, call: Callable[[], object]) -> None:
         """Run a call under the conditions of a capture."""
 
-    def capture(self, call: Callable[[], Made]) -> tuple[Callable[[], None], Made]:
+    def capture(self, call: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """Record a call.
 
         Returns:
@@ -64,7 +64,7 @@ class CudaGraphs:
             call()
         now.wait_stream(self._aside)
 
-    def capture(self, call: Callable[[], Made]) -> tuple[Callable[[], None], Made]:
+    def capture(self, call: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """See `Graphs`."""
         with torch.cuda.device(self._device):
             return captured(call, pool=self._pool, stream=self._aside)
@@ -86,33 +86,31 @@ def captured(call: Callable[[], Made], **where: Any) -> tuple[Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Captured(Generic[Made]):
+class _Captured:
     inputs: tuple[Tensor, ...]
     replay: Callable[[], None]
-    made: Made
+    made: Tensor
 
     @property
     def memory_bytes(self) -> int:
-        tensors = (*self.inputs, *((self.made,) if isinstance(self.made, Tensor) else ()))
-        return sum(tensor.nbytes for tensor in tensors)
+        return sum(tensor.nbytes for tensor in (*self.inputs, self.made))
 
 
-class CapturedCalls(Generic[Made]):
+class CapturedCalls:
     """A function of tensors on one device, called through graphs if possible.
 
     Args:
-        function: maps tensors to tensors. For inputs of the same shapes it does the same operations, whatever their
+        function: maps tensors to a tensor. For inputs of the same shapes it does the same operations, whatever their
             values are, and has no side effects, because it is called several times with the first input of a shape.
             Memory that it keeps, such as weights, must not move, because graphs use its address.
-        graphs: None to just call the function, as on a CPU.
         max_bytes: memory for inputs and outputs of all graphs; the least recently used graph is dropped first.
         calls_to_capture: calls of a shape after which it is captured.
     """
 
     def __init__(
         self,
-        function: Callable[..., Made],
-        graphs: Graphs | None,
+        function: Callable[..., Tensor],
+        graphs: Graphs,
         *,
         max_bytes: int = GRAPH_BYTES,
         calls_to_capture: int = CALLS_TO_CAPTURE,
@@ -122,7 +120,7 @@ class CapturedCalls(Generic[Made]):
         self._max_bytes = max_bytes
         self._calls_to_capture = calls_to_capture
         self._seen: OrderedDict[Shapes, int] = OrderedDict()
-        self._captured: OrderedDict[Shapes, _Captured[Made] | None] = OrderedDict()
+        self._captured: OrderedDict[Shapes, _Captured | None] = OrderedDict()
         self._warned = False
 
     @property
@@ -135,19 +133,17 @@ class CapturedCalls(Generic[Made]):
         self._captured.clear()
         self._seen.clear()
 
-    def __call__(self, *inputs: Tensor) -> Made:
+    def __call__(self, *inputs: Tensor) -> Tensor:
         """Call the function.
 
         Returns:
             The result of the function; valid until the next call, which may overwrite it.
         """
-        if self._graphs is None:
-            return self._function(*inputs)
         key = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
         if key not in self._captured:
             if not self._familiar(key):
                 return self._function(*inputs)
-            self._captured[key] = self._capture(self._graphs, inputs)
+            self._captured[key] = self._capture(inputs)
         self._captured.move_to_end(key)
         self._make_room()
         captured = self._captured[key]
@@ -170,13 +166,13 @@ class CapturedCalls(Generic[Made]):
         while len(self._captured) > 1 and (self.memory_bytes > self._max_bytes or len(self._captured) > MAX_SHAPES):
             self._captured.popitem(last=False)
 
-    def _capture(self, graphs: Graphs, inputs: tuple[Tensor, ...]) -> _Captured[Made] | None:
+    def _capture(self, inputs: tuple[Tensor, ...]) -> _Captured | None:
         """Capture a call; None if the function works but cannot be captured."""
         kept = tuple(tensor.clone() for tensor in inputs)
         for _ in range(WARM_UP_CALLS):
-            graphs.warm_up(lambda: self._function(*kept))
+            self._graphs.warm_up(lambda: self._function(*kept))
         try:
-            replay, made = graphs.capture(lambda: self._function(*kept))
+            replay, made = self._graphs.capture(lambda: self._function(*kept))
         except RuntimeError as error:  # CUDA's errors are subclasses
             if says_out_of_memory(error):
                 raise  # the caller frees memory, and the shape may be captured later

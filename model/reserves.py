@@ -3,7 +3,6 @@
 from weakref import WeakSet, WeakValueDictionary
 
 import torch
-from torch import Tensor
 
 from model.device import BAND_PX, release_memory
 from model.graphs import CapturedCalls
@@ -21,9 +20,9 @@ class Reserves:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.workspace = Workspace()
-        self._graphs: WeakSet[CapturedCalls[Tensor]] = WeakSet()
+        self._graphs: WeakSet[CapturedCalls] = WeakSet()
 
-    def add(self, graphs: CapturedCalls[Tensor]) -> None:
+    def add(self, graphs: CapturedCalls) -> None:
         """Let `clear` drop these graphs as well."""
         self._graphs.add(graphs)
 

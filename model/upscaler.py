@@ -69,7 +69,7 @@ class Upscaler(PictureUpscaler):
         """See `PictureUpscaler`."""
         self._convolve = self._convolvers[KERNEL not in disabled]
         self._transfer = transfer_for(self.device, pinned=PINNED not in disabled)
-        self._captured: CapturedCalls[Tensor] | None = None
+        self._captured: CapturedCalls | None = None
         if self.device.type == "cuda" and GRAPHS not in disabled:
             # Graphs have their own buffers: they use addresses of memory, and the workspace grows.
             small = partial(upscale_batch, self._net, convolve=self._convolve)

@@ -152,7 +152,7 @@ def test_the_time_of_a_picture_in_the_warm_up_is_that_of_later_ones(
     disabled: frozenset[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs = FakeGraphs()
-    calls = CapturedCalls(torch.clone, None if disabled else graphs)
+    calls = torch.clone if disabled else CapturedCalls(torch.clone, graphs)
     upscaler = Mock(fast_paths=("graphs", "pinned"), disabled=disabled, most_px=64**2)
     upscaler.batch = Mock(side_effect=lambda pictures: calls(torch.from_numpy(pictures[0]).float()))
 
