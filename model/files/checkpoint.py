@@ -20,7 +20,7 @@ from torch import Tensor
 from model.edges import places_with_margin
 from model.errors import WeightsError
 from model.files.dialects import refuse_other_shapes
-from model.files.tensor_files import read_tensors
+from model.files.tensor_files import TensorFile, read_tensors
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 
 FORMAT = "esrgan-serve/1"
@@ -95,16 +95,16 @@ def write_checkpoint(
     _save(path, stored | golden, net.config, card)
 
 
-def read_checkpoint(path: Path, content: bytes | None = None) -> Checkpoint:
+def read_checkpoint(path: Path, file: TensorFile | None = None) -> Checkpoint:
     """Read a weight file and check everything it says about itself.
 
     Args:
-        content: its bytes, if they have been read.
+        file: its content, if it has been read.
 
     Raises:
         WeightsError: the file is not one of ours, is incomplete, or has wrong shapes or values that are not finite.
     """
-    file = read_tensors(path, content)
+    file = file or read_tensors(path)
     config, card = _parse(file.metadata, path)
     tensors = dict(file.tensors)
     golden = [tensors.pop(name, None) for name in ("golden.input", "golden.output")]

@@ -23,7 +23,7 @@ from model.files.dialects import generator, recognised
 from model.files.foreign import ForeignCheckpoint, foreign_network
 from model.files.ncnn import compact_tensors_of, padding_of, read_graph, refuse_other_graph, scale_of, tensors_of
 from model.files.pickled import read_pickled
-from model.files.tensor_files import read_tensors
+from model.files.tensor_files import TensorFile, read_tensors
 from model.files.weight_bytes import readable, weight_bytes
 from model.rrdb import PaddingMode, RRDBNet
 
@@ -132,9 +132,10 @@ def _sha256(contents: Iterable[bytes]) -> str:
 
 def _read(path: Path, contents: tuple[bytes, ...], scale: int | None = None) -> Checkpoint:
     """See `read`."""
-    if _is_ours(path, contents[0]):
-        return read_checkpoint(path, contents[0])
-    net, dialect = _network(path, contents, scale)
+    file = _tensor_file(path, contents[0])
+    if file and file.metadata.get("format", "").startswith(FORMAT.partition("/")[0] + "/"):
+        return read_checkpoint(path, file)
+    net, dialect = _network(path, contents, file, scale)
     golden, sha256 = golden_picture(), _sha256(contents)
     return Checkpoint(
         net=net,
@@ -146,22 +147,13 @@ def _read(path: Path, contents: tuple[bytes, ...], scale: int | None = None) -> 
     )
 
 
-def _holds_tensors(path: Path, content: bytes) -> bool:
-    """Distinguish `.safetensors` from PyTorch's files by content."""
-    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content):
-        return True
-    return suffix_of(path) == ".safetensors" and not content.startswith((b"PK", b"\x80"))
-
-
-def _is_ours(path: Path, content: bytes) -> bool:
-    """Look at the header; a broken `.safetensors` file goes to our own reader, which reports what is wrong."""
-    if suffix_of(path) == ".param" or not _holds_tensors(path, content):
-        return False
-    try:
-        metadata = read_tensors(path, content).metadata
-    except WeightsError:
-        return True
-    return metadata.get("format", "").startswith(FORMAT.partition("/")[0] + "/")
+def _tensor_file(path: Path, content: bytes) -> TensorFile | None:
+    """Read a `.safetensors` file, whatever its suffix is; None for a file of another format."""
+    if suffix_of(path) == ".param":
+        return None
+    has_header = content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content)
+    broken = suffix_of(path) == ".safetensors" and not content.startswith((b"PK", b"\x80"))  # its reader says how
+    return read_tensors(path, content) if has_header or broken else None
 
 
 def _card(path: Path, sha256: str) -> Card:
@@ -180,8 +172,14 @@ def _card(path: Path, sha256: str) -> Card:
     )
 
 
-def _network(path: Path, contents: tuple[bytes, ...], scale: int | None) -> tuple[RRDBNet, str]:
-    """Read the generator of a file, and the name of its dialect."""
+def _network(
+    path: Path, contents: tuple[bytes, ...], file: TensorFile | None, scale: int | None
+) -> tuple[RRDBNet, str]:
+    """Read the generator of a file, and the name of its dialect.
+
+    Args:
+        file: the content of a `.safetensors` file.
+    """
     if (suffix := suffix_of(path)) == ".param":
         graph = read_graph(path, *contents)
         with _naming(path):
@@ -192,13 +190,13 @@ def _network(path: Path, contents: tuple[bytes, ...], scale: int | None) -> tupl
                 return net, "ncnn"
         raise OtherNetworkError(f"{path} is an SRVGG network, not ESRGAN's", compact)
     sizes: Mapping[str, object] = {}
-    if in_order := not _holds_tensors(path, contents[0]):
+    if file is None:
         pickled = read_pickled(path, contents[0])
         tensors, sizes = pickled.tensors, pickled.sizes
     else:
-        tensors = read_tensors(path, contents[0]).tensors
+        tensors = file.tensors
     with _naming(path, tensors):
-        if found := recognised(tensors, in_order=in_order):
+        if found := recognised(tensors, in_order=file is None):
             scale = 3 if sizes.get("scale") == 3 else scale
             padding_mode = cast(PaddingMode, sizes.get("padding_mode", "zeros"))  # which the config checks
             return generator(found[1], scale, padding_mode), f"{found[0]}, {suffix}"

@@ -8,9 +8,11 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
+from unittest.mock import Mock
 
 import numpy
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.errors import WeightsError
-from model.files.checkpoint import reference_output
+from model.files.checkpoint import FORMAT, Card, reference_output, write_checkpoint
 from model.files.pickled import SIZES
 from model.files.reading import golden_picture, model_name, read
 from model.reliable import load
@@ -204,6 +206,20 @@ def test_a_foreign_safetensors_file_is_read(tmp_path: Path) -> None:
     net = published("old", 4, **SMALL)
     save_file(net.state_dict(), tmp_path / "net.safetensors", metadata={"format": "pt"})
     assert_same(read(tmp_path / "net.safetensors").net(picture(5, 6)), net(picture(5, 6)))
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_safetensors_file_is_parsed_once(ours: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.safetensors"
+    if ours:
+        card = Card(name="net", recipe="", steps=0, data="", metrics={}, created="2026-11-30")
+        write_checkpoint(path, random_net(), card, golden_input=golden_picture())
+    else:
+        save_file(random_net().state_dict(), path)
+    parse = Mock(side_effect=safetensors.torch.load)
+    monkeypatch.setattr("model.files.tensor_files.load", parse)
+    assert (read(path).format == FORMAT) is ours
+    parse.assert_called_once()
 
 
 def test_a_file_in_pytorchs_format_before_zip_is_read(tmp_path: Path) -> None:
