@@ -23,7 +23,10 @@ def serve(record: Record, models: Path, device: str, sizes: list[tuple[int, int]
     began_s = time.perf_counter()
     with (
         tempfile.TemporaryDirectory() as kernels,
-        service_process(models, device=device, environment={"TRITON_CACHE_DIR": kernels}, log=log) as (port, _),
+        service_process(models, environment={"ESRGAN_DEVICE": device, "TRITON_CACHE_DIR": kernels}, log=log) as (
+            port,
+            _,
+        ),
         _caller(port) as caller,
     ):
         seconds = time.perf_counter() - began_s
@@ -49,7 +52,7 @@ def serve(record: Record, models: Path, device: str, sizes: list[tuple[int, int]
 def lose(record: Record, models: Path, device: str, log: Path) -> None:
     """Lose the device under the service: the caller gets 503, the process ends with its status."""
     losing = "benchmarks.acceptance.losing"
-    with service_process(models, device=device, module=losing, log=log) as (port, process):
+    with service_process(models, module=losing, environment={"ESRGAN_DEVICE": device}, log=log) as (port, process):
         with _caller(port) as caller:
             began_s = time.perf_counter()
             answer = caller.post("/v1/upscale", content=_png(32, 32))

@@ -23,14 +23,8 @@ STOP_S = 20
 
 @contextmanager
 def our_service(models: Path, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
-    """Run the service with a folder of weight files; yields its address.
-
-    Args:
-        settings: by the names of their variables; others come from the environment.
-    """
-    port = _free_port()
-    variables = {"ESRGAN_MODELS": str(models), "ESRGAN_HOST": "127.0.0.1", "ESRGAN_PORT": str(port)}
-    with _running("benchmarks.rig.served", [], port, ready="/readyz", environment=variables | dict(settings)):
+    """Run the service with the counters of its scheduler; yields its address. `service_process` has the arguments."""
+    with service_process(models, module="benchmarks.rig.served", environment=settings) as (port, _):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -38,7 +32,6 @@ def our_service(models: Path, settings: Mapping[str, str] = MappingProxyType({})
 def service_process(
     models: Path,
     *,
-    device: str = "auto",
     module: str = "app",
     environment: Mapping[str, str] = MappingProxyType({}),
     log: Path | None = None,
@@ -47,16 +40,11 @@ def service_process(
 
     Args:
         module: another one that starts the service.
-        environment: more variables.
+        environment: settings by the names of their variables; others come from the environment of this process.
         log: file that receives what it prints.
     """
     port = _free_port()
-    settings = {
-        "ESRGAN_MODELS": str(models),
-        "ESRGAN_HOST": "127.0.0.1",
-        "ESRGAN_PORT": str(port),
-        "ESRGAN_DEVICE": device,
-    }
+    settings = {"ESRGAN_MODELS": str(models), "ESRGAN_HOST": "127.0.0.1", "ESRGAN_PORT": str(port)}
     with _running(module, [], port, ready="/readyz", environment=settings | dict(environment), log=log) as process:
         yield port, process
 
