@@ -35,6 +35,7 @@ from app.pictures.picture import Picture, Pixels
 from app.pictures.postprocess import Postprocessor
 from app.settings import Settings
 from benchmarks.rig import reference_decoders
+from benchmarks.rig.machine import process_status, reset_peak_memory
 from benchmarks.rig.reference_decoders import REFERENCE_DECODERS, difference
 from benchmarks.rig.report import Report, add_record_option
 from model.pictures.limits import Limits
@@ -147,8 +148,8 @@ def _judge(line: Connection, memory_bytes: int) -> None:
 
 
 def _decoded(upload: bytes, limits: Limits) -> tuple[Picture | None, Verdict]:
-    Path("/proc/self/clear_refs").write_text("5")  # the highest use of memory counts from here
-    before, began_s, picture = _memory("VmRSS"), time.perf_counter(), None
+    reset_peak_memory(os.getpid())
+    before, began_s, picture = process_status(os.getpid(), "VmRSS"), time.perf_counter(), None
     verdict = Verdict(outcome="right")
     try:
         header = read_header(upload, limits)
@@ -162,12 +163,7 @@ def _decoded(upload: bytes, limits: Limits) -> tuple[Picture | None, Verdict]:
     except Exception:
         verdict = Verdict(outcome="crash", reason=traceback.format_exc(limit=-2))
     took_s = time.perf_counter() - began_s
-    return picture, replace(verdict, seconds=took_s, peak_bytes=_memory("VmHWM") - before)
-
-
-def _memory(what: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(what)).split()[1])
+    return picture, replace(verdict, seconds=took_s, peak_bytes=process_status(os.getpid(), "VmHWM") - before)
 
 
 def _off_in_answer(picture: Picture) -> float:

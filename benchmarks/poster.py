@@ -17,6 +17,7 @@ import numpy
 import torch
 from PIL import Image
 
+from benchmarks.rig.machine import process_status, reset_peak_memory
 from benchmarks.rig.networks import add_network_options, write_models
 from benchmarks.rig.pictures import smooth_noise
 from benchmarks.rig.report import Report, add_record_option
@@ -92,7 +93,7 @@ def _send(port: int, process: int, upload: bytes, query: str) -> Answer:
         RuntimeError: there is no whole answer.
     """
     width, height = Image.open(io.BytesIO(upload)).size
-    Path(f"/proc/{process}/clear_refs").write_text("5")  # resets the peak
+    reset_peak_memory(process)
     began_s, first_rows_s, received, end = time.perf_counter(), 0.0, 0, b""
     url = f"http://127.0.0.1:{port}/v1/upscale?{query}"
     with httpx.stream("POST", url, content=upload, timeout=None, trust_env=False) as answer:
@@ -107,17 +108,11 @@ def _send(port: int, process: int, upload: bytes, query: str) -> Answer:
     return Answer(
         query=query,
         height=height,
-        peak_bytes=_peak_bytes(process),
+        peak_bytes=process_status(process, "VmHWM"),
         first_rows_s=first_rows_s,
         whole_s=time.perf_counter() - began_s,
         answer_bytes=received,
     )
-
-
-def _peak_bytes(process: int) -> int:
-    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
-    (peak,) = (line for line in lines if line.startswith("VmHWM"))
-    return 1024 * int(peak.split()[1])
 
 
 def _print(report: Report, width: int, sent: list[Answer]) -> None:

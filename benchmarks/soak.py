@@ -6,7 +6,6 @@ service's process.
 
 import argparse
 import asyncio
-import re
 import signal
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ import torch
 
 from app.settings import SHIPPED_MODELS
 from benchmarks.rig.clients import Clients
+from benchmarks.rig.machine import process_status
 from benchmarks.rig.report import Report, add_record_option, print_progress
 from benchmarks.rig.servers import STOP_S, service_process
 from benchmarks.rig.traffic import mixed_sides
@@ -95,10 +95,13 @@ async def _watch(pid: int, clients: Clients, samples: list[Sample], *, began_s: 
 
 
 def _sample(pid: int, clients: Clients, at_s: float) -> Sample:
-    status = Path(f"/proc/{pid}/status").read_text()
-    rss, threads = (int(re.findall(rf"^{name}:\s+(\d+)", status, re.MULTILINE)[0]) for name in ("VmRSS", "Threads"))
-    files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    return Sample(at_s=at_s, rss_bytes=rss * 1024, threads=threads, files=files, answers=clients.seen.statuses.copy())
+    return Sample(
+        at_s=at_s,
+        rss_bytes=process_status(pid, "VmRSS"),
+        threads=process_status(pid, "Threads"),
+        files=len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        answers=clients.seen.statuses.copy(),
+    )
 
 
 def _print(report: Report, samples: list[Sample], clients: Clients) -> None:

@@ -1,4 +1,4 @@
-"""Identity of a measurement: the processor that ran it and the commit that was checked out."""
+"""The machine of a measurement: its processor, the commit that was checked out, the memory of processes."""
 
 import os
 import platform
@@ -44,6 +44,18 @@ def commit() -> tuple[str | None, bool]:
 def threads_and_cores() -> tuple[int, int]:
     """Return PyTorch's threads and the cores that this process may use."""
     return torch.get_num_threads(), len(os.sched_getaffinity(0))
+
+
+def process_status(process: int, field: str) -> int:
+    """Return a number from Linux's status of a process, memory in bytes: `VmRSS`, its peak `VmHWM`, `Threads`."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    number, *unit = next(line for line in lines if line.startswith(f"{field}:")).split()[1:]
+    return int(number) * (1024 if unit else 1)
+
+
+def reset_peak_memory(process: int) -> None:
+    """Let the peak of a process's memory count from here."""
+    Path(f"/proc/{process}/clear_refs").write_text("5", encoding="ascii")
 
 
 def _git(*arguments: str) -> str:
