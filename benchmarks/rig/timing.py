@@ -1,6 +1,5 @@
 """Timing of cases in turns, and the fidelity of their pictures."""
 
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy
 
+from model.psnr import psnr_db
 from model.transfer import Pixels
 
 PAUSE_S = 0.05
@@ -46,8 +46,5 @@ def medians_s(cases: dict[str, Case], rounds: int) -> dict[str, float]:
 
 def fidelity_of(upscaled: Pixels, reference: Pixels) -> Fidelity:
     """Compare two pictures of the same shape."""
-    errors = numpy.abs(upscaled.astype(numpy.float64) - reference)
-    mean_square = float(numpy.square(errors).mean())
-    return Fidelity(
-        psnr_db=10 * math.log10(255**2 / mean_square) if mean_square else math.inf, worst_levels=int(errors.max())
-    )
+    worst = numpy.abs(upscaled.astype(int) - reference).max()
+    return Fidelity(psnr_db=psnr_db(upscaled, reference), worst_levels=int(worst))
