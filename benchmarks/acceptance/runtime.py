@@ -180,7 +180,7 @@ class Runtime:
 
     def _speed(self, upscaler: Upscaler) -> None:
         name, sides = _name(upscaler.dtype), (16, 32) if self._small else (64, 128, 256, 512, 1024)
-        best, flop_per_px = 0.0, 2 * _macs_per_px(self._net)
+        best, flop_per_px = 0.0, 2 * self._net.config.macs_per_low_res_px
         for side in sides:
             picture = smooth_noise(side, side)
             upscaler.batch([picture])
@@ -256,10 +256,3 @@ class Runtime:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _macs_per_px(net: RRDBNet) -> float:
-    """Multiplications of the trunk's convolutions for each LR px, which are nearly all of a network of dense blocks."""
-    return float(
-        sum(weight.numel() for name, weight in net.named_parameters() if name.startswith("body") and weight.dim() == 4)
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import __main__ as runtimes
 from benchmarks.acceptance import __main__ as acceptance
 from benchmarks.acceptance import device_tests
 from benchmarks.acceptance.limits import limited
@@ -56,6 +57,15 @@ def test_a_way_that_gives_wrong_pixels_fails(record: Record, runtime: Runtime, m
     monkeypatch.setattr(Upscaler, "batch", wrong)
     runtime.numbers(upscaler(), exact)
     assert record.failed == [": float32 padded"]
+
+
+def test_a_pixel_takes_the_operations_that_the_other_benchmark_counts(record: Record, runtime: Runtime) -> None:
+    record.run("network", runtime.network)
+    rate, operations = (record.figure("network", "float32 16 x 16", unit) for unit in ("LR_Mpx_per_s", "TFLOPs"))
+    assert rate is not None
+    assert operations is not None
+    (case,) = runtimes._networks(random_net(), CPU, smooth_noise(16, 16), [runtimes.EAGER])[0].values()
+    assert 1e6 * operations / rate == pytest.approx(case.flop / 16**2)
 
 
 def test_float32_on_the_cpu_is_float32(record: Record, runtime: Runtime) -> None:
