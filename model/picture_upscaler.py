@@ -62,9 +62,9 @@ class PictureUpscaler(ABC):
     def fast_paths(self) -> tuple[str, ...]:
         """The fast paths of a GPU."""
 
-    @abstractmethod
     def disable_only(self, disabled: Collection[str]) -> None:
         """Disable these of the device's `fast_paths` and enable the others."""
+        self._transfer = transfer_for(self.device, pinned=PINNED not in disabled)
 
     @abstractmethod
     def state_bytes(self, planes: int, width: int) -> int:

@@ -11,7 +11,7 @@ Across an edge, over 2 * BLEND_PX * scale pixels, the result is
 so with a length of 4 the weights of the right tile are 0.125, 0.375, 0.625 and 0.875.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -23,7 +23,7 @@ from model.errors import one_line
 from model.files.foreign import ForeignNet
 from model.picture_upscaler import PINNED, PictureUpscaler, SuspiciousOutputError
 from model.rows import Rows, bands_of
-from model.transfer import Pixels, transfer_for
+from model.transfer import Pixels
 
 BLEND_PX = 4
 """Half of the width over which adjacent tiles are blended, in LR px."""
@@ -69,10 +69,6 @@ class TiledUpscaler(PictureUpscaler):
     def fast_paths(self) -> tuple[str, ...]:
         """See `PictureUpscaler`."""
         return (PINNED,) if self.device.type == "cuda" else ()
-
-    def disable_only(self, disabled: Collection[str]) -> None:
-        """See `PictureUpscaler`."""
-        self._transfer = transfer_for(self.device, pinned=PINNED not in disabled)
 
     def state_bytes(self, planes: int, width: int) -> int:
         """See `PictureUpscaler`: the rows that wait for a strip, and the rows of a result that are blended."""

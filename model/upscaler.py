@@ -17,7 +17,7 @@ from model.rows import Rows, bands_of
 from model.rrdb import RRDBNet
 from model.stages import DENSE_LAG, GRID_ROWS
 from model.streaming import rows_before, state_bytes, upscale_batch, upscale_rows
-from model.transfer import Pixels, transfer_for
+from model.transfer import Pixels
 
 GRAPHS, KERNEL = "graphs", "kernel"
 """Fast paths of a GPU, in addition to `PINNED`: captured calls, our kernel."""
@@ -67,8 +67,8 @@ class Upscaler(PictureUpscaler):
 
     def disable_only(self, disabled: Collection[str]) -> None:
         """See `PictureUpscaler`."""
+        super().disable_only(disabled)
         self._convolve = self._convolvers[KERNEL not in disabled]
-        self._transfer = transfer_for(self.device, pinned=PINNED not in disabled)
         self._captured: CapturedCalls | None = None
         if self.device.type == "cuda" and GRAPHS not in disabled:
             # Graphs have their own buffers: they use addresses of memory, and the workspace grows.

@@ -37,7 +37,7 @@ class LateTransfer(NoTransfer):
 @pytest.fixture
 def transfer(monkeypatch: pytest.MonkeyPatch) -> LateTransfer:
     made = LateTransfer()
-    monkeypatch.setattr("model.upscaler.transfer_for", lambda device, **options: made)
+    monkeypatch.setattr("model.picture_upscaler.transfer_for", lambda device, **options: made)
     return made
 
 
@@ -52,7 +52,7 @@ def picture(height: int) -> Pixels:
 @pytest.mark.parametrize("height", [1, 8, 40])
 def test_results_that_come_late_are_the_same_rows(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = upscaler().upscale(picture(height))
-    monkeypatch.setattr("model.upscaler.transfer_for", lambda device, **options: LateTransfer())
+    monkeypatch.setattr("model.picture_upscaler.transfer_for", lambda device, **options: LateTransfer())
     assert numpy.array_equal(numpy.concatenate(list(upscaler().stream(picture(height), 8)), axis=1), at_once)
 
 
