@@ -2,10 +2,9 @@
 
 import argparse
 import itertools
-import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.rig.report import Report, add_record_option
+from benchmarks.rig.timing import Case, medians_s
 from model.device import best_device, fast_dtype
 from training.config import TrainingConfig
 from training.crops import CropSource
@@ -25,19 +26,14 @@ from training.sources import open_photographs
 from training.steps import Steps, new_generator
 from training.uploads import UploadConfig
 
-
-@dataclass(frozen=True)
-class Kind:
-    """One thing to measure."""
-
-    name: str
-    run: Callable[[], object]
-    flop: float | None = None
-    """Operations of its convolutions in PyTorch, from which the GFLOP/s are computed."""
+HEADS = ("what", "s", "steps/s", "LR kpx/s", "GFLOP/s", "against plain")
+PLAIN = "plain loop, L1, float32, NCHW"
+WHOLE = "our whole step"
+WARM_UPS = 2
 
 
 def main() -> None:
-    """Take one step of each kind in turns, so that a slow minute hits all of them alike."""
+    """Take steps of every kind and print the times of each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with photographs")
     parser.add_argument(
@@ -49,55 +45,54 @@ def main() -> None:
     )
     parser.add_argument("--vgg-weights", type=Path, help="VGG19; without it torchvision's")
     parser.add_argument("--rounds", type=int, default=5)
+    add_record_option(parser)
     options = parser.parse_args()
 
     device = best_device()
-    for recipe in options.recipe:
-        config = RECIPES[recipe]()
-        losses = config.losses
-        vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers.names) if losses.perceptual else None
-        kinds = list(_kinds(config, options.data, vgg, device))
-        seconds = measured(kinds, options.rounds, device)
-        print("\n".join(report(config, kinds, seconds, f"{device}, {torch.get_num_threads()} threads")), end="\n\n")
+    with Report("training", options) as report:
+        for recipe in options.recipe:
+            config = RECIPES[recipe]()
+            losses = config.losses
+            vgg = load_vgg(options.vgg_weights, device, losses.perceptual_layers.names) if losses.perceptual else None
+            cases = {name: _waited_for(case, device) for name, case in _cases(config, options.data, vgg, device)}
+            report.setting(f"{config.recipe}, {config.batch} crops of {config.crop_px} px", device)
+            seconds = medians_s(cases, options.rounds, warm_ups=WARM_UPS, clock=_clock(device))
+            print_medians(report, config, cases, seconds)
 
 
-def measured(kinds: list[Kind], rounds: int, device: torch.device) -> list[float]:
-    """Return the median seconds of each kind, after two rounds that warm up.
+def _waited_for(case: Case, device: torch.device) -> Case:
+    def run() -> None:
+        case.run()
+        torch.cuda.synchronize()
 
-    With one thread they are the processor's, so that other processes on a busy machine do not count.
-    """
-    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    seconds: list[list[float]] = [[] for _ in kinds]
-    for turn in range(rounds + 2):
-        for kind, times in zip(kinds, seconds, strict=True):
-            began_s = clock()
-            kind.run()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if turn > 1:
-                times.append(clock() - began_s)
-    return [statistics.median(times) for times in seconds]
+    return replace(case, run=run) if device.type == "cuda" else case
 
 
-def report(config: TrainingConfig, kinds: list[Kind], seconds: list[float], where: str) -> Iterator[str]:
-    """Yield a table of the medians, and the length of the recipe's run at the speed of its own step."""
+def _clock(device: torch.device) -> Callable[[], float]:
+    """Return the processor's clock if there is one thread, so that other processes on a busy machine do not count."""
+    return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+
+def print_medians(
+    report: Report, config: TrainingConfig, cases: Mapping[str, Case], seconds: Mapping[str, float]
+) -> None:
+    """Print a table of the medians, and the length of the recipe's run at the speed of its own step."""
     px = config.batch * config.crop_px**2
-    yield f"{config.recipe}, {config.batch} crops of {config.crop_px} px, torch {torch.__version__}, {where}\n"
-    yield "| what | s | steps/s | LR kpx/s | GFLOP/s | against plain |"
-    yield "|---|---|---|---|---|---|"
-    for kind, s in zip(kinds, seconds, strict=True):
-        speed = f"{kind.flop / s / 1e9:.0f}" if kind.flop else ""
-        yield f"| {kind.name} | {s:.4f} | {1 / s:.2f} | {px / s / 1e3:.1f} | {speed} | {seconds[0] / s:.2f} x |"
-    yield "\nGFLOP/s: of the convolutions that PyTorch runs for the same result."
-    full_s = next(s for kind, s in reversed(list(zip(kinds, seconds, strict=True))) if kind.name.startswith(WHOLE))
-    yield f"A run of {config.steps:,} steps takes {config.steps * full_s / 3600:.1f} h at that speed of its whole step."
+
+    def row(name: str, s: float) -> list[str]:
+        speed = f"{cases[name].flop / s / 1e9:.0f}" if cases[name].flop else ""
+        return [name, f"{s:.4f}", f"{1 / s:.2f}", f"{px / s / 1e3:.1f}", speed, f"{seconds[PLAIN] / s:.2f} x"]
+
+    report.table(HEADS, [row(name, s) for name, s in seconds.items()])
+    print("GFLOP/s: of the convolutions that PyTorch runs for the same result.")
+    *_, whole_s = (s for name, s in seconds.items() if name.startswith(WHOLE))
+    hours = config.steps * whole_s / 3600
+    print(f"A run of {config.steps:,} steps takes {hours:.1f} h at that speed of its whole step.\n")
 
 
-PLAIN = "plain loop, L1, float32, NCHW"
-WHOLE = "our whole step"
-
-
-def _kinds(config: TrainingConfig, data: Path, vgg: VGGFeatures | None, device: torch.device) -> Iterator[Kind]:
+def _cases(
+    config: TrainingConfig, data: Path, vgg: VGGFeatures | None, device: torch.device
+) -> Iterator[tuple[str, Case]]:
     dtype = str(fast_dtype(device)).removeprefix("torch.")
     uploads = replace(config, degradation=config.degradation or UploadConfig())
     pictures = find_pairs(data, config.generator.scale)
@@ -106,7 +101,7 @@ def _kinds(config: TrainingConfig, data: Path, vgg: VGGFeatures | None, device: 
     l1 = replace(config, losses=LossConfig(), discriminator=None)
 
     plain = plain_step(config, low, high, device)
-    yield Kind(PLAIN, plain, count_flop(plain))
+    yield PLAIN, Case(run=plain, flop=count_flop(plain))
     only_l1 = l1.losses == config.losses
     runs: dict[str, tuple[TrainingConfig, VGGFeatures | None]] = {f"{WHOLE if only_l1 else 'our step'}, L1": (l1, None)}
     if config.losses.perceptual:
@@ -117,16 +112,16 @@ def _kinds(config: TrainingConfig, data: Path, vgg: VGGFeatures | None, device: 
     for name, (part, its_vgg) in runs.items():
         by_torch = _ours(part, low, high, device, its_vgg, native=False)
         flop = count_flop(by_torch)
-        yield Kind(f"{name}, {dtype}", by_torch, flop)
+        yield f"{name}, {dtype}", Case(run=by_torch, flop=flop)
         if available() and fast_dtype(device) is torch.bfloat16:
-            yield Kind(f"{name}, {available()[0]}", _ours(part, low, high, device, its_vgg), flop)
+            yield f"{name}, {available()[0]}", Case(run=_ours(part, low, high, device, its_vgg), flop=flop)
     if device.type == "cuda":
-        yield Kind(f"our step, L1, {dtype}, compiled", _ours(l1, low, high, device, None, compiled=True))
+        yield f"our step, L1, {dtype}, compiled", Case(run=_ours(l1, low, high, device, None, compiled=True))
     net = Steps(l1, device).average
-    yield Kind(f"of it, the generator forward, {dtype}", lambda: _forward(net, low, device))
-    yield Kind("cutting the crops" if not config.degradation else "cutting and damaging the crops", _made(crops))
+    yield f"of it, the generator forward, {dtype}", Case(run=lambda: _forward(net, low, device))
+    yield "cutting the crops" if not config.degradation else "cutting and damaging the crops", Case(run=_made(crops))
     if not config.degradation:
-        yield Kind("cutting and damaging them as uploads", _made(damaged))
+        yield "cutting and damaging them as uploads", Case(run=_made(damaged))
 
 
 def count_flop(run: Callable[[], object]) -> int:

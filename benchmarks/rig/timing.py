@@ -32,16 +32,18 @@ class Case:
     """None if the case is not a network."""
 
 
-def medians_s(cases: dict[str, Case], rounds: int) -> dict[str, float]:
-    """Run all cases in turns, so that a slow minute hits them alike; one more round, the first, warms up."""
+def medians_s(
+    cases: dict[str, Case], rounds: int, *, warm_ups: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Run all cases in turns, so that a slow minute hits them alike; some more rounds, the first ones, warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds + 1):
+    for _ in range(warm_ups + rounds):
         for name, case in cases.items():
             time.sleep(PAUSE_S)
-            began_s = time.perf_counter()
+            began_s = clock()
             case.run()
-            seconds[name].append(time.perf_counter() - began_s)
-    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+            seconds[name].append(clock() - began_s)
+    return {name: statistics.median(times[warm_ups:]) for name, times in seconds.items()}
 
 
 def fidelity_of(upscaled: Pixels, reference: Pixels) -> Fidelity:

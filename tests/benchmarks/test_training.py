@@ -1,10 +1,14 @@
+import argparse
 from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmarks.training import PLAIN, WHOLE, Kind, count_flop, measured, plain_step, report
+from benchmarks.rig.report import Report
+from benchmarks.rig.timing import Case
+from benchmarks.training import PLAIN, WHOLE, count_flop, plain_step, print_medians
 from model.rrdb import RRDBConfig
+from training.config import TrainingConfig
 from training.recipes import compact_psnr_x4, smoke
 
 
@@ -12,23 +16,24 @@ def nothing() -> None:
     """Replace the timing."""
 
 
-KINDS = [
-    Kind(PLAIN, nothing, 88e9),
-    Kind(f"{WHOLE}, L1", nothing, 88e9),
-    Kind("forward", nothing, 22e9),
-    Kind("cutting the crops", nothing),
-]
+CASES = {
+    PLAIN: Case(run=nothing, flop=88e9),
+    f"{WHOLE}, L1": Case(run=nothing, flop=88e9),
+    "forward": Case(run=nothing, flop=22e9),
+    "cutting the crops": Case(run=nothing),
+}
+SECONDS = dict(zip(CASES, (2.0, 1.0, 0.5, 0.1), strict=True))
 
 
-def test_every_kind_is_run_in_turns_and_the_first_two_rounds_are_not_counted() -> None:
-    order: list[str] = []
-    kinds = [Kind(name, lambda name=name: order.append(name)) for name in ("one", "two")]  # type: ignore[misc]  # mypy cannot infer a default of a lambda
-    assert len(measured(kinds, 1, torch.device("cpu"))) == 2
-    assert order == ["one", "two"] * 3
+def printed(config: TrainingConfig) -> None:
+    report = Report("training", argparse.Namespace())
+    report.setting("made", torch.device("cpu"))
+    print_medians(report, config, CASES, SECONDS)
 
 
-def test_gflop_per_s_are_those_of_the_convolutions() -> None:
-    lines = list(report(compact_psnr_x4(), KINDS, [2.0, 1.0, 0.5, 0.1], "cpu"))
+def test_gflop_per_s_are_those_of_the_convolutions(capsys: pytest.CaptureFixture[str]) -> None:
+    printed(compact_psnr_x4())
+    lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
     assert [row[4] for row in rows] == ["44", "88", "44", ""]
     assert [row[5] for row in rows] == ["1.00 x", "2.00 x", "4.00 x", "20.00 x"]
@@ -43,6 +48,8 @@ def test_the_convolutions_of_a_plain_step_are_counted_forward_and_backward() -> 
 
 
 @pytest.mark.parametrize(("steps", "hours"), [(7_200, "2.0"), (36_000, "10.0")])
-def test_the_length_of_a_run_is_that_of_its_whole_steps(steps: int, hours: str) -> None:
-    *_, last = report(replace(compact_psnr_x4(), steps=steps), KINDS, [2.0, 1.0, 0.5, 0.1], "cpu")
-    assert f"A run of {steps:,} steps takes {hours} h" in last
+def test_the_length_of_a_run_is_that_of_its_whole_steps(
+    steps: int, hours: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed(replace(compact_psnr_x4(), steps=steps))
+    assert f"A run of {steps:,} steps takes {hours} h" in capsys.readouterr().out

@@ -57,11 +57,13 @@ def test_the_trunks_convolutions_have_the_flop_that_they_are_said_to_have() -> N
     assert counted.get_total_flops() == flop
 
 
-def test_cases_run_in_turns() -> None:
+@pytest.mark.parametrize("warm_ups", [1, 2])
+def test_cases_run_in_turns_and_the_first_rounds_do_not_count(warm_ups: int) -> None:
     ran: list[str] = []
     cases = {name: Case(run=lambda name=name: ran.append(name)) for name in ("a", "b")}  # type: ignore[misc]  # mypy does not infer lambdas with defaults
-    assert medians_s(cases, rounds=2).keys() == {"a", "b"}
-    assert ran == ["a", "b"] * 3
+    slow_s = iter([0.0, 9.0] * 2 * warm_ups + [0.0, 1.0] * 4)
+    assert medians_s(cases, rounds=2, warm_ups=warm_ups, clock=lambda: next(slow_s)) == {"a": 1, "b": 1}
+    assert ran == ["a", "b"] * (2 + warm_ups)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
