@@ -43,7 +43,7 @@ class Pair:
 
     @property
     def scale(self) -> int:
-        """How many times larger the original is."""
+        """Sides of the original over those of the low-res picture."""
         return self.high_res.shape[-1] // self.low_res.shape[-1]
 
 

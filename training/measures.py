@@ -56,4 +56,4 @@ MEASURES = {
         "colour shift", ".2f", lambda upscaled, pair, _: colour_shift(upscaled, pair.low_res), lower_is_better=True
     ),
 }
-"""By name. PSNR and SSIM cut `scale` px from every border, as the literature does."""
+"""Measures by name. PSNR and SSIM cut `scale` px from every border, as the literature does."""
