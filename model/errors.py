@@ -8,9 +8,9 @@ from torch import Tensor
 def one_line(error: BaseException, most: int = 200) -> str:
     """Return the text of an error for clients: without line breaks, and without the path of a file.
 
-    The text of an OSError includes the path, so only its reason is used.
+    The text of the system's errors includes the path, so only their reason is used.
     """
-    text = (error.strerror or "") if isinstance(error, OSError) else str(error)
+    text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     return " ".join(text.split())[:most] or type(error).__name__
 
 
