@@ -86,11 +86,6 @@ class RRDBConfig:
         return (3,) if self.scale == 3 else (2,) * ((self.scale * self.unshuffle).bit_length() - 1)
 
     @property
-    def upsamplings(self) -> int:
-        """Number of enlargements after the trunk: 2 for scale 4."""
-        return len(self.enlargements)
-
-    @property
     def passes(self) -> int:
         """Number of pictures that the network processes for an RGB one."""
         return 3 if self.inputs == 1 else 1
@@ -222,7 +217,7 @@ class RRDBNet(nn.Module):
         self.conv_first = Conv3x3(config.inputs * config.unshuffle**2, channels, mode)
         self.body = nn.Sequential(*(RRDB(channels, config.growth, mode) for _ in range(config.blocks)))
         self.conv_body = Conv3x3(channels, channels, mode)
-        for step in range(1, config.upsamplings + 1):
+        for step in range(1, len(config.enlargements) + 1):
             self.add_module(f"conv_up{step}", Conv3x3(channels, channels, mode))
         self.conv_hr = Conv3x3(channels, channels, mode)
         self.conv_last = Conv3x3(channels, config.colours, mode)
@@ -238,7 +233,7 @@ class RRDBNet(nn.Module):
     @property
     def upsampling(self) -> tuple[nn.Conv2d, ...]:
         """The convolution after each enlargement, in order: `conv_up1`, `conv_up2`, ..."""
-        steps = range(1, self.config.upsamplings + 1)
+        steps = range(1, len(self.config.enlargements) + 1)
         return tuple(cast(nn.Conv2d, self.get_submodule(f"conv_up{step}")) for step in steps)
 
     def forward(self, x: Tensor) -> Tensor:

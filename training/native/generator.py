@@ -129,7 +129,7 @@ class _GeneratorPass:
         features = self.features[0]
         wide = features.shape[-1]
         weights, biases = self.parameters[::2], self.parameters[1::2]
-        dense = len(weights) - 4 - net.config.upsamplings
+        dense = len(weights) - 4 - len(net.config.enlargements)
         self.first = self._layer(weights[0], biases[0], self.low, features, slope=1)
         self.buffers.run("conv_forward", self.first.conv)
         self.buffers.run("trunk_forward", trunk)
@@ -139,7 +139,7 @@ class _GeneratorPass:
         picture = torch.empty(self.images, height * scale, width * scale, net.config.colours)
         for number, factor in enumerate((1, *net.config.enlargements, 1, 1)):
             height, width = height * factor, width * factor
-            last = number == net.config.upsamplings + 2
+            last = number == len(net.config.enlargements) + 2
             into = None if last else self.buffers.zeros(f"made {number}", self.images, span(height, width), channels)
             index = 1 + dense + number
             layer = self._layer(
